@@ -1,0 +1,198 @@
+//! Would the operator's own hand-over work, if the leader's pod were deleted now?
+
+use crate::facts::{Ailment, Facts, Health, Live, Member, Seen};
+use crate::patroni::Synchronous;
+use crate::verdict::Evidence;
+
+/// Port of Patroni's REST interface; Spilo never changes it.
+const REST_PORT: u16 = 8008;
+
+/// What becomes of the leader when the StatefulSet is shrunk.
+///
+/// The operator asks Patroni to switch over to ordinal 0, whatever its state, logs a refusal as a warning and
+/// shrinks the StatefulSet all the same (`preScaleDown`, pkg/cluster/resources.go).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// The leader's pod goes and the switchover to ordinal 0 would be refused or never asked for: every
+    /// reason.
+    Fails(Vec<Evidence>),
+    /// Nobody leads, or the leader stays.
+    NotNeeded,
+    /// It cannot be told, and why.
+    Unknown(String),
+    /// The leader's pod goes; ordinal 0 can take over now.
+    Works,
+}
+
+impl Facts {
+    /// What becomes of the leader when the change is carried out by the operator alone.
+    pub fn hand_over(&self) -> HandOver {
+        if let Some(why) = self.leader.unreadable() {
+            return HandOver::Unknown(format!("the leader lock could not be read ({why})"));
+        }
+        if let Some(why) = self.members.unreadable() {
+            return HandOver::Unknown(format!("the cluster's pods could not be listed ({why})"));
+        }
+        let Some(leader) = self.leader_member().filter(|leader| leader.ordinal >= self.to()) else {
+            return HandOver::NotNeeded;
+        };
+        let mut obstacles = self.operator_obstacles(leader);
+        let mut unknown = None;
+        self.heir_obstacles(leader, &mut obstacles, &mut unknown);
+        match &self.stateful_set {
+            Seen::Known(set) => obstacles.extend(set.foreign_annotations.iter().map(|(key, manager)| {
+                Evidence::new(
+                    self.stateful_set_source(),
+                    format!(
+                        "annotation {key} by {manager}: the operator replaces the StatefulSet and skips the \
+                         hand-over"
+                    ),
+                )
+            })),
+            Seen::Absent => obstacles.push(Evidence::new(
+                self.stateful_set_source(),
+                "not there: the operator creates it again and skips the hand-over",
+            )),
+            Seen::Unreadable(why) => {
+                unknown.get_or_insert(format!("the StatefulSet could not be read ({why})"));
+            }
+        }
+        if !obstacles.is_empty() {
+            return HandOver::Fails(obstacles);
+        }
+        unknown.map_or(HandOver::Works, HandOver::Unknown)
+    }
+
+    /// What the operator itself stumbles over before it asks Patroni: it takes the leader from the role label
+    /// (`getPods`, pkg/cluster/pod.go) and calls that pod's REST interface (pkg/util/patroni/patroni.go).
+    fn operator_obstacles(&self, leader: &Member) -> Vec<Evidence> {
+        let mut obstacles = Vec::new();
+        let mut masters =
+            self.labelled_masters().map(|master| master.name.as_str()).collect::<Vec<_>>();
+        masters.sort_unstable();
+        if masters != [leader.name.as_str()] {
+            let labelled =
+                if masters.is_empty() { "no pod".to_owned() } else { masters.join(" and ") };
+            obstacles.push(Evidence::new(
+                format!("pod/{}", leader.name),
+                format!("holds the leader lock, but {labelled} has the role label master"),
+            ));
+        }
+        if leader.pod.ip.is_none() {
+            obstacles.push(Evidence::new(
+                format!("pod/{}", leader.name),
+                "has no address: the operator cannot ask it to hand over",
+            ));
+        }
+        if let (Live::Silent(why), true) = (&leader.live, self.anybody_answered()) {
+            obstacles.push(Evidence::new(
+                self.witness(leader),
+                format!("the leader does not answer ({why}): it cannot be asked to hand over"),
+            ));
+        }
+        obstacles
+    }
+
+    /// What Patroni would refuse the candidate for (`is_failover_possible`, `patroni/api.py`).
+    fn heir_obstacles(
+        &self,
+        leader: &Member,
+        obstacles: &mut Vec<Evidence>,
+        unknown: &mut Option<String>,
+    ) {
+        let name = self.pod_name(0);
+        let Some(heir) = self.member(&name) else {
+            obstacles.push(Evidence::new(format!("pod/{name}"), "not there"));
+            return;
+        };
+        match self.takeover(heir) {
+            Health::Healthy => {}
+            Health::Unhealthy(ailments) => {
+                obstacles.extend(ailments.iter().map(|ailment| self.symptom(heir, ailment)));
+            }
+            Health::Unknown(why) => {
+                unknown.get_or_insert(why);
+            }
+        }
+        let synchronous = match &self.configuration {
+            Seen::Known(configuration) => configuration.synchronous,
+            Seen::Absent => {
+                unknown.get_or_insert("Patroni's configuration is not there".to_owned());
+                return;
+            }
+            Seen::Unreadable(why) => {
+                unknown.get_or_insert(format!("Patroni's configuration could not be read ({why})"));
+                return;
+            }
+        };
+        if synchronous != Synchronous::On {
+            return;
+        }
+        match &self.sync {
+            Seen::Known(sync) if sync.contains(&leader.name, &heir.name) => {}
+            Seen::Known(sync) => obstacles.push(Evidence::new(
+                self.patroni_source("sync"),
+                format!(
+                    "replication is synchronous; sync_standby: {}, without {name}",
+                    if sync.standbys.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        sync.standbys.join(",")
+                    }
+                ),
+            )),
+            Seen::Absent => obstacles.push(Evidence::new(
+                self.patroni_source("sync"),
+                format!("replication is synchronous; no synchronous standby, {name} included"),
+            )),
+            Seen::Unreadable(why) => {
+                unknown
+                    .get_or_insert(format!("the synchronous standbys could not be read ({why})"));
+            }
+        }
+    }
+
+    /// Pods whose role label says `master`: what the operator and the service `<cluster>` go by.
+    pub fn labelled_masters(&self) -> impl Iterator<Item = &Member> {
+        self.all_members().iter().filter(|member| member.pod.role.as_deref() == Some("master"))
+    }
+
+    /// Where what we know about `member`'s PostgreSQL comes from: the address that was asked, or its pod.
+    pub fn witness(&self, member: &Member) -> String {
+        match (&member.live, &member.pod.ip) {
+            (Live::Answered(_) | Live::Silent(_), Some(ip)) if ip.contains(':') => {
+                format!("http://[{ip}]:{REST_PORT}/patroni")
+            }
+            (Live::Answered(_) | Live::Silent(_), Some(ip)) => {
+                format!("http://{ip}:{REST_PORT}/patroni")
+            }
+            _ => format!("pod/{}", member.name),
+        }
+    }
+
+    /// One ailment of `member` with the object that shows it.
+    pub fn symptom(&self, member: &Member, ailment: &Ailment) -> Evidence {
+        let source = match ailment {
+            Ailment::Missing | Ailment::PodNotRunning(_) | Ailment::Terminating => {
+                format!("pod/{}", member.name)
+            }
+            Ailment::NodeNotReady(node) => format!("node/{node}"),
+            Ailment::Behind(_)
+            | Ailment::NoFailover
+            | Ailment::NotReplicating
+            | Ailment::NotRunning(_)
+            | Ailment::Rebuilding(_)
+            | Ailment::ReplayBehind(_)
+            | Ailment::ReplayPaused
+            | Ailment::Silent(_)
+            | Ailment::Timeline { .. }
+            | Ailment::WrongRole => self.witness(member),
+        };
+        Evidence::new(source, format!("{}: {ailment}", member.name))
+    }
+
+    /// `kind/name` of the cluster's StatefulSet.
+    pub fn stateful_set_source(&self) -> String {
+        format!("statefulset/{}", self.change.new.name)
+    }
+}

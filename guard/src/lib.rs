@@ -1,0 +1,24 @@
+//! The guard decides whether a PostgreSQL cluster run by the Zalando postgres-operator may change its
+//! number of instances now; the plugin and the webhook ask it.
+//!
+//! The crate is pure: [`Facts`] in, [`Verdict`] out. Clock, network and policy arrive as data. The one
+//! exception is the module `read`, behind the feature of that name, which fetches the objects and asks
+//! the members.
+
+pub mod change;
+pub mod facts;
+pub mod objects;
+pub mod operator;
+pub mod patroni;
+pub mod policy;
+pub mod postgresql;
+#[cfg(feature = "read")]
+pub mod read;
+pub mod rules;
+pub mod verdict;
+
+pub use change::Change;
+pub use facts::{Facts, Seen};
+pub use policy::Policies;
+pub use rules::evaluate;
+pub use verdict::Verdict;

@@ -1,0 +1,451 @@
+//! Kubernetes objects as the API server stores them → facts. No I/O.
+//!
+//! Names and labels are the operator's (pkg/cluster/k8sres.go) unless another source is cited.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use kube_quantity::ParsedQuantity;
+
+use crate::facts::{self, Claim, Seen};
+use crate::operator::Settings;
+use crate::patroni::{Configuration, PendingFailover, SyncState};
+use crate::postgresql::ordinal;
+
+pub mod deployment;
+pub mod pods;
+
+/// Name under which a client-go program without a field manager of its own writes: that of its binary
+/// (client-go `rest.DefaultKubernetesUserAgent`).
+const OPERATOR_MANAGER: &str = "postgres-operator";
+
+/// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
+const POSTGRES_CONTAINER: &str = "postgres";
+
+/// Reduces the StatefulSet of a cluster.
+pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
+    let metadata = &object.metadata;
+    let spec = object.spec.as_ref();
+    facts::StatefulSet {
+        name: qualified(metadata),
+        replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1).into(),
+        generation: metadata.generation.unwrap_or(0),
+        observed_generation: object
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation)
+            .unwrap_or(0),
+        parallel: spec.and_then(|spec| spec.pod_management_policy.as_deref()) == Some("Parallel"),
+        terminating: metadata.deletion_timestamp.is_some(),
+        foreign_annotations: foreign_annotations(metadata),
+    }
+}
+
+/// Annotations of a StatefulSet that somebody other than the operator wrote, as (key, manager).
+///
+/// The operator goes by the name of its binary, which packagers may change; it also created the object,
+/// which shows in the owner of `spec.selector`, a field nobody can change afterwards.
+fn foreign_annotations(metadata: &ObjectMeta) -> Vec<(String, String)> {
+    let entries: Vec<(&str, &ManagedFieldsEntry)> = metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.subresource.is_none())
+        .map(|entry| (entry.manager.as_deref().unwrap_or(""), entry))
+        .collect();
+    let operators: BTreeSet<&str> = entries
+        .iter()
+        .filter(|(manager, entry)| {
+            *manager == OPERATOR_MANAGER
+                || entry
+                    .fields_v1
+                    .as_ref()
+                    .is_some_and(|fields| fields.0.pointer("/f:spec/f:selector").is_some())
+        })
+        .map(|(manager, _)| *manager)
+        .collect();
+    let owned = |entry: &ManagedFieldsEntry| -> Vec<String> {
+        entry
+            .fields_v1
+            .as_ref()
+            .and_then(|fields| fields.0.pointer("/f:metadata/f:annotations")?.as_object())
+            .into_iter()
+            .flat_map(|keys| keys.keys())
+            .filter_map(|key| key.strip_prefix("f:").map(str::to_owned))
+            .collect()
+    };
+    let mut foreign = BTreeMap::new();
+    for (manager, entry) in &entries {
+        for key in owned(entry) {
+            if !operators.contains(manager) {
+                foreign.insert(key, (*manager).to_owned());
+            }
+        }
+    }
+    for (manager, entry) in &entries {
+        if operators.contains(manager) {
+            for key in owned(entry) {
+                foreign.remove(&key);
+            }
+        }
+    }
+    foreign.into_iter().collect()
+}
+
+/// The volume claims of the cluster's members (`pgdata-<cluster>-<ordinal>`), by ordinal.
+pub fn claims(objects: &[PersistentVolumeClaim], cluster: &str) -> Vec<Claim> {
+    let mut claims: Vec<Claim> = objects
+        .iter()
+        .filter_map(|object| {
+            let name = object.metadata.name.as_deref()?;
+            Some(Claim {
+                name: name.to_owned(),
+                ordinal: ordinal(cluster, name.strip_prefix("pgdata-")?)?,
+                created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
+                capacity: object
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.capacity.as_ref()?.get("storage"))
+                    .and_then(|capacity| ParsedQuantity::try_from(capacity).ok()?.to_bytes_u64()),
+            })
+        })
+        .collect();
+    claims.sort_by_key(|claim| claim.ordinal);
+    claims
+}
+
+/// Where Patroni keeps its objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// ConfigMaps: `<cluster>-leader`, `-config`, `-failover`, `-sync`.
+    ConfigMaps,
+    /// Endpoints: `<cluster>`, `<cluster>-config`, `-failover`, `-sync`.
+    Endpoints,
+    /// An etcd of its own, which the guard cannot see.
+    Etcd,
+    /// Nothing says: Endpoints with operators 1.x, ConfigMaps with 2.x.
+    Unknown,
+}
+
+/// How a cluster's pods are labelled and where their Patroni keeps its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Labels all its pods and claims have.
+    pub selector: BTreeMap<String, String>,
+    /// Label that holds a pod's role.
+    pub role_label: String,
+    /// Values of that label that mean "leader"; what the rest of the guard calls `master`.
+    pub leader_values: BTreeSet<String>,
+    /// Where Patroni keeps its objects.
+    pub store: Store,
+}
+
+impl Layout {
+    /// Reads it off the cluster's StatefulSet; the operator's defaults fill what that does not say.
+    pub fn of(object: &StatefulSet, cluster: &str) -> Self {
+        let mut layout = Self::by_settings(cluster, &Settings::default());
+        let Some(spec) = &object.spec else { return layout };
+        if let Some(labels) = &spec.selector.match_labels
+            && !labels.is_empty()
+        {
+            layout.selector.clone_from(labels);
+        }
+        let containers = spec.template.spec.as_ref().map_or(&[][..], |pod| &pod.containers);
+        let container = containers
+            .iter()
+            .find(|container| container.name == POSTGRES_CONTAINER)
+            .or_else(|| containers.first());
+        let Some(container) = container else { return layout };
+        let value = |name: &str| {
+            environment(container, name).and_then(Variable::text).filter(|text| !text.is_empty())
+        };
+        if let Some(label) = value("KUBERNETES_ROLE_LABEL") {
+            label.clone_into(&mut layout.role_label);
+        }
+        for name in ["KUBERNETES_LEADER_LABEL_VALUE", "KUBERNETES_STANDBY_LEADER_LABEL_VALUE"] {
+            layout.leader_values.extend(value(name).map(str::to_owned));
+        }
+        // The operator sets ETCD_HOST only when it wants etcd, KUBERNETES_USE_CONFIGMAPS only when true.
+        layout.store = match environment(container, "ETCD_HOST") {
+            Some(Variable::Elsewhere(_)) => Store::Etcd,
+            Some(Variable::Text(host)) if !host.is_empty() => Store::Etcd,
+            _ => match value("KUBERNETES_USE_CONFIGMAPS") {
+                Some(text) if text.eq_ignore_ascii_case("true") => Store::ConfigMaps,
+                _ => Store::Endpoints,
+            },
+        };
+        layout
+    }
+
+    /// Derives it from the operator's settings, for a cluster without a StatefulSet.
+    pub fn by_settings(cluster: &str, settings: &Settings) -> Self {
+        let mut selector = settings.cluster_labels.clone();
+        selector.insert(settings.cluster_name_label.clone(), cluster.to_owned());
+        Self {
+            selector,
+            role_label: settings.role_label.clone(),
+            leader_values: ["master", "primary", "standby_leader"].map(str::to_owned).into(),
+            store: match (&settings.etcd_host, settings.use_config_maps) {
+                (Some(_), _) => Store::Etcd,
+                (None, Some(true)) => Store::ConfigMaps,
+                (None, Some(false)) => Store::Endpoints,
+                (None, None) => Store::Unknown,
+            },
+        }
+    }
+}
+
+/// Patroni's configuration, from the annotations of `<cluster>-config`. `source` names the object.
+pub fn configuration(source: &str, annotations: &BTreeMap<String, String>) -> Seen<Configuration> {
+    match annotations.get("config").filter(|text| !text.is_empty()) {
+        None => Seen::Absent,
+        Some(text) => match Configuration::of(text) {
+            Ok(configuration) => Seen::Known(configuration),
+            Err(error) => {
+                Seen::Unreadable(format!("annotation config of {source} is not JSON: {error}"))
+            }
+        },
+    }
+}
+
+/// What is pending, from the annotations of `<cluster>-failover`, which stays when nothing is.
+pub fn failover(annotations: &BTreeMap<String, String>) -> Seen<PendingFailover> {
+    PendingFailover::of(annotations).map_or(Seen::Absent, Seen::Known)
+}
+
+/// The synchronous standbys, from the annotations of `<cluster>-sync`.
+pub fn sync(annotations: &BTreeMap<String, String>) -> Seen<SyncState> {
+    Seen::Known(SyncState::of(annotations))
+}
+
+/// A label selector in the API server's spelling: `a=1,b=2`.
+pub fn spell(selector: &BTreeMap<String, String>) -> String {
+    selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// An environment variable of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variable<'a> {
+    /// Set to this text.
+    Text(&'a str),
+    /// Set from the pod's own field of this path.
+    Field(&'a str),
+    /// Set from an object we do not read, as `kind name`.
+    Elsewhere(&'static str),
+}
+
+impl<'a> Variable<'a> {
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Field(_) | Self::Elsewhere(_) => None,
+        }
+    }
+}
+
+/// The variable `name`; the last entry wins, as for the kubelet.
+fn environment<'a>(container: &'a Container, name: &str) -> Option<Variable<'a>> {
+    let variable = container.env.iter().flatten().rfind(|variable| variable.name == name)?;
+    let Some(source) = &variable.value_from else {
+        return Some(Variable::Text(variable.value.as_deref().unwrap_or("")));
+    };
+    Some(match &source.field_ref {
+        Some(field) => Variable::Field(&field.field_path),
+        None if source.secret_key_ref.is_some() => Variable::Elsewhere("a Secret"),
+        None if source.config_map_key_ref.is_some() => Variable::Elsewhere("a ConfigMap"),
+        None => Variable::Elsewhere("another place"),
+    })
+}
+
+/// `namespace/name`.
+fn qualified(metadata: &ObjectMeta) -> String {
+    format!(
+        "{}/{}",
+        metadata.namespace.as_deref().unwrap_or(""),
+        metadata.name.as_deref().unwrap_or("")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::facts::Seen;
+
+    fn set(object: Value) -> StatefulSet {
+        serde_json::from_value(object).unwrap()
+    }
+
+    /// A StatefulSet whose Postgres container has this environment.
+    fn with_environment(env: &Value) -> StatefulSet {
+        set(json!({"metadata": {"namespace": "db", "name": "acid-a"}, "spec": {
+        "selector": {"matchLabels": {"application": "pg", "cluster": "acid-a"}},
+        "template": {"spec": {"containers": [
+            {"name": "sidecar", "env": [{"name": "ETCD_HOST", "value": "not.this.one"}]},
+            {"name": "postgres", "env": env},
+        ]}}}}))
+    }
+
+    #[test]
+    fn a_stateful_set_is_reduced() {
+        let full = stateful_set(&set(json!({
+            "metadata": {"namespace": "db", "name": "acid-a", "generation": 7,
+                "deletionTimestamp": "2026-11-24T10:00:00Z"},
+            "spec": {"replicas": 0, "podManagementPolicy": "Parallel", "selector": {}, "template": {}},
+            "status": {"replicas": 2, "observedGeneration": 6}})));
+        assert_eq!(full.name, "db/acid-a");
+        assert_eq!((full.replicas, full.generation, full.observed_generation), (0, 7, 6));
+        assert!(full.parallel && full.terminating && full.foreign_annotations.is_empty());
+
+        let bare = stateful_set(&set(json!({"metadata": {}})));
+        assert_eq!((bare.replicas, bare.parallel, bare.terminating), (1, false, false));
+    }
+
+    #[test]
+    fn annotations_of_others_than_the_operator_are_foreign() {
+        let annotations = |keys: &[&str]| -> Value {
+            let mut fields = serde_json::Map::from_iter([(".".to_owned(), json!({}))]);
+            fields.extend(keys.iter().map(|key| (format!("f:{key}"), json!({}))));
+            fields.into()
+        };
+        let entry = |manager: &str, keys: &[&str], spec: Value| {
+            json!({"manager": manager, "operation": "Update", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:metadata": {"f:annotations": annotations(keys)}, "f:spec": spec}})
+        };
+        let status = json!({"manager": "kube-controller-manager", "subresource": "status",
+            "fieldsV1": {"f:metadata": {"f:annotations": {"f:not-counted": {}}}}});
+        let restarted = "kubectl.kubernetes.io/restartedAt";
+        for (name, entries, want) in [
+            ("nobody tells", json!(null), vec![]),
+            (
+                "the operator alone",
+                json!([entry("postgres-operator", &["own"], json!({})), status]),
+                vec![],
+            ),
+            (
+                "kubectl annotate",
+                json!([
+                    entry("postgres-operator", &["own"], json!({})),
+                    entry("kubectl-annotate", &[restarted], json!({}))
+                ]),
+                vec![(restarted, "kubectl-annotate")],
+            ),
+            (
+                "an operator by another name, known by what only the creator owns",
+                json!([entry("zalando-pg", &["own"], json!({"f:selector": {}, "f:replicas": {}}))]),
+                vec![],
+            ),
+            (
+                "both wrote it",
+                json!([
+                    entry("argocd", &["shared", "alien"], json!({})),
+                    entry("postgres-operator", &["shared"], json!({}))
+                ]),
+                vec![("alien", "argocd")],
+            ),
+        ] {
+            let object = set(json!({"metadata": {"managedFields": entries}}));
+            let found = stateful_set(&object).foreign_annotations;
+            let found: Vec<_> =
+                found.iter().map(|(key, manager)| (key.as_str(), manager.as_str())).collect();
+            assert_eq!(found, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_environment_tells_where_patroni_keeps_its_objects() {
+        let settings = Settings { use_config_maps: Some(true), ..Settings::default() };
+        for (env, want) in [
+            (json!(null), Store::Endpoints),
+            (json!([{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]), Store::ConfigMaps),
+            (
+                json!([{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"},
+                    {"name": "KUBERNETES_USE_CONFIGMAPS", "value": "false"}]),
+                Store::Endpoints, // the last one wins
+            ),
+            (json!([{"name": "ETCD_HOST", "value": "etcd:2379"}]), Store::Etcd),
+            (json!([{"name": "ETCD_HOST", "value": ""}]), Store::Endpoints),
+            (
+                json!([{"name": "ETCD_HOST",
+                    "valueFrom": {"configMapKeyRef": {"name": "etcd", "key": "host"}}}]),
+                Store::Etcd,
+            ),
+        ] {
+            assert_eq!(Layout::of(&with_environment(&env), "acid-a").store, want, "{env}");
+        }
+        assert_eq!(Layout::by_settings("acid-a", &settings).store, Store::ConfigMaps);
+        assert_eq!(Layout::by_settings("acid-a", &Settings::default()).store, Store::Unknown);
+        let etcd = Settings { etcd_host: Some("etcd".into()), ..settings };
+        assert_eq!(Layout::by_settings("acid-a", &etcd).store, Store::Etcd);
+    }
+
+    #[test]
+    fn labels_come_from_the_stateful_set_else_from_the_settings() {
+        let own = Layout::of(
+            &with_environment(&json!([
+                {"name": "KUBERNETES_ROLE_LABEL", "value": "role"},
+                {"name": "KUBERNETES_LEADER_LABEL_VALUE", "value": "boss"}])),
+            "acid-a",
+        );
+        assert_eq!(spell(&own.selector), "application=pg,cluster=acid-a");
+        assert_eq!(own.role_label, "role");
+        assert!(own.leader_values.contains("boss") && own.leader_values.contains("master"));
+
+        let settings = Settings {
+            cluster_labels: BTreeMap::from([("team".into(), "a".into())]),
+            cluster_name_label: "name".into(),
+            role_label: "part".into(),
+            ..Settings::default()
+        };
+        let layout = Layout::by_settings("acid-a", &settings);
+        assert_eq!(
+            (spell(&layout.selector).as_str(), layout.role_label.as_str()),
+            ("name=acid-a,team=a", "part")
+        );
+    }
+
+    #[test]
+    fn claims_of_other_clusters_and_purposes_are_left_out() {
+        let claim = |name: &str, size: Option<&str>| -> PersistentVolumeClaim {
+            let status = size.map(|size| json!({"capacity": {"storage": size}}));
+            serde_json::from_value(json!({"metadata": {"name": name,
+                "creationTimestamp": "2026-11-20T10:00:00Z"}, "status": status}))
+            .unwrap()
+        };
+        let found = claims(
+            &[
+                claim("pgdata-acid-a-10", Some("2Gi")),
+                claim("pgdata-acid-a-2", None),
+                claim("pgdata-acid-a-1-0", Some("1Gi")),
+                claim("wal-acid-a-0", Some("1Gi")),
+                claim("pgdata-acid-ab-0", Some("1Gi")),
+            ],
+            "acid-a",
+        );
+        let found: Vec<_> = found
+            .iter()
+            .map(|claim| (claim.name.as_str(), claim.ordinal, claim.capacity))
+            .collect();
+        assert_eq!(found, [("pgdata-acid-a-2", 2, None), ("pgdata-acid-a-10", 10, Some(2 << 30))]);
+    }
+
+    #[test]
+    fn an_annotation_that_is_missing_is_absent_and_a_broken_one_unreadable() {
+        let annotations = |text: &str| BTreeMap::from([("config".to_owned(), text.to_owned())]);
+        assert_eq!(configuration("endpoints/a-config", &BTreeMap::new()), Seen::Absent);
+        assert_eq!(configuration("endpoints/a-config", &annotations("")), Seen::Absent);
+        let paused = configuration("endpoints/a-config", &annotations(r#"{"pause": true}"#));
+        assert!(paused.known().unwrap().paused);
+        assert_eq!(
+            configuration("endpoints/a-config", &annotations("nonsense")).unreadable(),
+            Some(
+                "annotation config of endpoints/a-config is not JSON: expected ident at line 1 column 2"
+            )
+        );
+        assert_eq!(failover(&BTreeMap::new()), Seen::Absent);
+        assert_eq!(sync(&BTreeMap::new()), Seen::Known(SyncState::default()));
+    }
+}

@@ -1,0 +1,327 @@
+//! Deployments of the operator → which of them owns a cluster.
+//!
+//! Semantics: `hasOwnership`, `getEffectiveNamespace` and `initController` in pkg/controller/controller.go,
+//! `NamespacedName.Decode` and `GetOperatorNamespace` in pkg/spec/types.go.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::objects::{Variable, environment, qualified};
+
+/// Label selectors that find the operator's Deployments: its plain manifests, and its Helm chart.
+pub const SELECTORS: [&str; 2] =
+    ["application=postgres-operator", "app.kubernetes.io/name=postgres-operator"];
+
+const CONFIGURATION_OBJECT: &str = "POSTGRES_OPERATOR_CONFIGURATION_OBJECT";
+const CONFIG_MAP: &str = "CONFIG_MAP_NAME";
+const CONTROLLER_ID: &str = "CONTROLLER_ID";
+const OPERATOR_NAMESPACE: &str = "OPERATOR_NAMESPACE";
+const WATCHED_NAMESPACE: &str = "WATCHED_NAMESPACE";
+
+/// One operator, as its Deployment describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// `namespace/name` of the Deployment.
+    pub deployment: String,
+    /// Namespace of its pods.
+    pub namespace: String,
+    /// The id clusters name it by; empty for the default operator.
+    pub controller_id: String,
+    /// The namespace it takes for its own.
+    pub own_namespace: String,
+    /// `WATCHED_NAMESPACE`, which wins over its settings.
+    pub watched_by_environment: Option<String>,
+    /// Where its settings are.
+    pub settings: SettingsSource,
+    /// It has an available replica; `None` where the Deployment does not say.
+    pub available: Option<bool>,
+    /// Labels of its pods.
+    pub pod_selector: BTreeMap<String, String>,
+}
+
+/// Where an operator's settings are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingsSource {
+    /// Nowhere: it runs with its built-in defaults.
+    BuiltIn,
+    /// In a ConfigMap.
+    ConfigMap {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// In an `OperatorConfiguration`.
+    OperatorConfiguration {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl std::fmt::Display for SettingsSource {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BuiltIn => write!(out, "the operator's built-in defaults"),
+            Self::ConfigMap { namespace, name } => write!(out, "ConfigMap {namespace}/{name}"),
+            Self::OperatorConfiguration { namespace, name } => {
+                write!(out, "OperatorConfiguration {namespace}/{name}")
+            }
+        }
+    }
+}
+
+impl Candidate {
+    /// Reads a Deployment; the error names a variable whose value is kept where the guard does not look.
+    pub fn of(object: &Deployment) -> Result<Self, String> {
+        let deployment = qualified(&object.metadata);
+        let namespace = object.metadata.namespace.clone().unwrap_or_default();
+        let spec = object.spec.as_ref();
+        let containers = spec
+            .and_then(|spec| spec.template.spec.as_ref())
+            .map_or(&[][..], |pod| pod.containers.as_slice());
+        let container = operator_container(containers);
+        let text = |name: &str| -> Result<Option<String>, String> {
+            let text = match container.and_then(|container| environment(container, name)) {
+                None => None,
+                Some(Variable::Text(text)) => Some(text.to_owned()),
+                Some(Variable::Field("metadata.namespace")) => Some(namespace.clone()),
+                Some(Variable::Field(field)) => {
+                    return Err(format!(
+                        "{name} of deployment {deployment} comes from the pod's {field}, which the guard \
+                         does not know"
+                    ));
+                }
+                Some(Variable::Elsewhere(place)) => {
+                    return Err(format!(
+                        "{name} of deployment {deployment} comes from {place}, which the guard does not read"
+                    ));
+                }
+            };
+            Ok(text.filter(|text| !text.is_empty()))
+        };
+        let own_namespace = text(OPERATOR_NAMESPACE)?.unwrap_or_else(|| namespace.clone());
+        let settings = match (text(CONFIGURATION_OBJECT)?, text(CONFIG_MAP)?) {
+            (Some(name), _) => {
+                SettingsSource::OperatorConfiguration { namespace: own_namespace.clone(), name }
+            }
+            (None, Some(name)) => {
+                let (namespace, name) = match name.split_once('/') {
+                    Some((namespace, name)) if !namespace.is_empty() => (namespace, name),
+                    Some((_, name)) => (own_namespace.as_str(), name),
+                    None => (own_namespace.as_str(), name.as_str()),
+                };
+                SettingsSource::ConfigMap { namespace: namespace.into(), name: name.into() }
+            }
+            (None, None) => SettingsSource::BuiltIn,
+        };
+        let stopped = spec.and_then(|spec| spec.replicas) == Some(0);
+        let available =
+            object.status.as_ref().map(|status| status.available_replicas.unwrap_or(0) > 0);
+        Ok(Self {
+            controller_id: text(CONTROLLER_ID)?.unwrap_or_default(),
+            watched_by_environment: text(WATCHED_NAMESPACE)?,
+            settings,
+            available: if stopped { Some(false) } else { available },
+            pod_selector: spec
+                .and_then(|spec| spec.selector.match_labels.clone())
+                .unwrap_or_default(),
+            own_namespace,
+            deployment,
+            namespace,
+        })
+    }
+
+    /// The namespace it watches, `None` for all, when its settings say `by_settings`: the environment wins,
+    /// then the settings, then its own namespace.
+    pub fn watched_namespace(&self, by_settings: Option<&str>) -> Option<String> {
+        let watched = self
+            .watched_by_environment
+            .as_deref()
+            .or(by_settings.filter(|text| !text.is_empty()))
+            .unwrap_or(&self.own_namespace);
+        (watched != "*").then(|| watched.to_owned())
+    }
+
+    /// It may watch `namespace` for all its Deployment says: its settings decide where the environment is
+    /// silent.
+    pub fn may_watch(&self, namespace: &str) -> bool {
+        self.watched_by_environment
+            .as_deref()
+            .is_none_or(|watched| watched == "*" || watched == namespace)
+    }
+}
+
+/// The container that carries the operator: one with its variables, else one with its name, else the first.
+fn operator_container(containers: &[Container]) -> Option<&Container> {
+    let configured = |container: &&Container| {
+        [CONFIGURATION_OBJECT, CONFIG_MAP, CONTROLLER_ID, WATCHED_NAMESPACE]
+            .iter()
+            .any(|name| environment(container, name).is_some())
+    };
+    containers
+        .iter()
+        .find(configured)
+        .or_else(|| containers.iter().find(|container| container.name == "postgres-operator"))
+        .or_else(|| containers.first())
+}
+
+/// When `part` (`data`, `configuration`) of an object was last written, as far as it tells.
+pub fn last_edit(metadata: &ObjectMeta, part: &str) -> Option<Timestamp> {
+    let field = format!("f:{part}");
+    metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| {
+            entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get(&field).is_some())
+        })
+        .filter_map(|entry| entry.time.as_ref())
+        .chain(metadata.creation_timestamp.as_ref())
+        .map(|time| time.0)
+        .max()
+}
+
+/// When the newest of an operator's `pods` started to run, which is when it read its settings.
+pub fn started(pods: &[Pod]) -> Option<Timestamp> {
+    pods.iter()
+        .filter_map(|pod| pod.status.as_ref())
+        .flat_map(|status| {
+            let restarts = status.container_statuses.iter().flatten().filter_map(|container| {
+                container.state.as_ref()?.running.as_ref()?.started_at.as_ref()
+            });
+            restarts.chain(status.start_time.as_ref())
+        })
+        .map(|time| time.0)
+        .max()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A Deployment whose operator container has this environment.
+    fn deployment(env: &Value) -> Deployment {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "ops", "name": "pg"},
+            "spec": {"selector": {"matchLabels": {"name": "pg"}}, "template": {"spec": {"containers": [
+                {"name": "proxy", "env": [{"name": "PORT", "value": "1"}]},
+                {"name": "postgres-operator", "env": env}]}}},
+            "status": {"availableReplicas": 1}}))
+        .unwrap()
+    }
+
+    fn config_map(namespace: &str, name: &str) -> SettingsSource {
+        SettingsSource::ConfigMap { namespace: namespace.into(), name: name.into() }
+    }
+
+    #[test]
+    fn the_environment_names_the_settings() {
+        let object =
+            SettingsSource::OperatorConfiguration { namespace: "ops".into(), name: "o".into() };
+        let own = json!({"name": "OPERATOR_NAMESPACE", "value": "home"});
+        let map = |name: &str| json!({"name": "CONFIG_MAP_NAME", "value": name});
+        for (env, want) in [
+            (json!([]), SettingsSource::BuiltIn),
+            (json!([map("m")]), config_map("ops", "m")),
+            (json!([map("other/m")]), config_map("other", "m")),
+            (json!([map("/m")]), config_map("ops", "m")),
+            (json!([map("m"), own]), config_map("home", "m")),
+            (json!([map("other/m"), own]), config_map("other", "m")),
+            (
+                json!([map("m"), {"name": "POSTGRES_OPERATOR_CONFIGURATION_OBJECT", "value": "o"}]),
+                object,
+            ),
+        ] {
+            assert_eq!(Candidate::of(&deployment(&env)).unwrap().settings, want, "{env}");
+        }
+    }
+
+    #[test]
+    fn the_watched_namespace_follows_the_operator() {
+        for (env, by_settings, want) in [
+            (json!([]), None, Some("ops")),
+            (json!([]), Some(""), Some("ops")),
+            (json!([]), Some("db"), Some("db")),
+            (json!([]), Some("*"), None),
+            (json!([{"name": "WATCHED_NAMESPACE", "value": "*"}]), Some("db"), None),
+            (json!([{"name": "WATCHED_NAMESPACE", "value": "db"}]), Some("*"), Some("db")),
+            (json!([{"name": "WATCHED_NAMESPACE", "value": ""}]), Some("*"), None),
+            (
+                json!([{"name": "WATCHED_NAMESPACE",
+                    "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}]),
+                Some("*"),
+                Some("ops"),
+            ),
+        ] {
+            let candidate = Candidate::of(&deployment(&env)).unwrap();
+            assert_eq!(
+                candidate.watched_namespace(by_settings).as_deref(),
+                want,
+                "{env} {by_settings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_operator_is_available_when_a_replica_is() {
+        let available = |edit: fn(&mut Deployment)| {
+            let mut object = deployment(&json!([]));
+            edit(&mut object);
+            Candidate::of(&object).unwrap().available
+        };
+        assert_eq!(available(|_| {}), Some(true));
+        assert_eq!(
+            available(|object| object.spec.as_mut().unwrap().replicas = Some(0)),
+            Some(false)
+        );
+        assert_eq!(
+            available(|object| object.status.as_mut().unwrap().available_replicas = None),
+            Some(false)
+        );
+        assert_eq!(available(|object| object.status = None), None);
+    }
+
+    #[test]
+    fn values_kept_elsewhere_are_not_guessed() {
+        for (source, want) in [
+            (
+                json!({"fieldRef": {"fieldPath": "metadata.name"}}),
+                "CONTROLLER_ID of deployment ops/pg comes from the pod's metadata.name, which the guard \
+                 does not know",
+            ),
+            (
+                json!({"configMapKeyRef": {"name": "m", "key": "k"}}),
+                "CONTROLLER_ID of deployment ops/pg comes from a ConfigMap, which the guard does not read",
+            ),
+        ] {
+            let object = deployment(&json!([{"name": "CONTROLLER_ID", "valueFrom": source}]));
+            assert_eq!(Candidate::of(&object), Err(want.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_restarted_container_read_the_settings_anew() {
+        let pod = |start: &str, restart: Option<&str>| -> Pod {
+            let running = restart.map(|time| {
+                json!([{"name": "o", "image": "i", "imageID": "i",
+                "ready": true, "restartCount": 1, "state": {"running": {"startedAt": time}}}])
+            });
+            serde_json::from_value(json!({"metadata": {},
+                "status": {"startTime": start, "containerStatuses": running}}))
+            .unwrap()
+        };
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(started(&[]), None);
+        let (first, second) = ("2026-11-20T10:00:00Z", "2026-11-21T10:00:00Z");
+        assert_eq!(started(&[pod(second, None), pod(first, None)]), Some(time(second)));
+        assert_eq!(started(&[pod(first, Some(second))]), Some(time(second)));
+    }
+}

@@ -1,0 +1,403 @@
+//! Pods and nodes → members.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus};
+
+use crate::facts::{self, Live, Member, Seen};
+use crate::objects::{Layout, POSTGRES_CONTAINER};
+use crate::patroni::Report;
+use crate::postgresql::ordinal;
+
+/// Annotation by which the operator remembers that a pod is to be recreated (pkg/cluster/pod.go).
+const ROLLING_UPDATE: &str = "zalando-postgres-operator-rolling-update-required";
+
+/// Label on a pod that is bootstrapping, or in a major upgrade.
+const CRITICAL_OPERATION: &str = "critical-operation";
+
+/// What we know about a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeState {
+    /// Its `Ready` condition is true; `None` where it has none.
+    pub ready: Option<bool>,
+    /// Its zone.
+    pub zone: Option<String>,
+}
+
+impl NodeState {
+    /// Reads a node.
+    pub fn of(node: &Node) -> Self {
+        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        Self {
+            ready: conditions
+                .filter(|condition| condition.type_ == "Ready")
+                .map(|condition| condition.status == "True")
+                .next(),
+            zone: node
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get("topology.kubernetes.io/zone"))
+                .cloned(),
+        }
+    }
+
+    /// A node whose object is gone: nothing runs there that anybody looks after.
+    pub fn gone() -> Self {
+        Self { ready: Some(false), zone: None }
+    }
+}
+
+/// The members among `pods`, by ordinal. `nodes` are those that could be read.
+pub fn members(
+    pods: &[Pod],
+    nodes: &BTreeMap<String, NodeState>,
+    cluster: &str,
+    layout: &Layout,
+) -> Vec<Member> {
+    let mut members: Vec<Member> = pods
+        .iter()
+        .filter_map(|pod| {
+            let name = pod.metadata.name.as_deref()?;
+            Some(Member {
+                name: name.to_owned(),
+                ordinal: ordinal(cluster, name)?,
+                pod: reduce(pod, nodes, layout),
+                report: report(pod, name),
+                live: Live::NotAsked,
+            })
+        })
+        .collect();
+    members.sort_by_key(|member| member.ordinal);
+    members
+}
+
+/// The container that runs PostgreSQL runs; all of the `wanted` must where none has its name. An exporter that
+/// crashes over and over says nothing about the data.
+fn postgres_runs(containers: &[&ContainerStatus], wanted: usize) -> bool {
+    let runs = |container: &ContainerStatus| {
+        container.state.as_ref().is_some_and(|state| state.running.is_some())
+    };
+    match containers.iter().find(|container| container.name == POSTGRES_CONTAINER) {
+        Some(postgres) => runs(postgres),
+        None => {
+            !containers.is_empty()
+                && containers.len() >= wanted
+                && containers.iter().all(|container| runs(container))
+        }
+    }
+}
+
+fn reduce(pod: &Pod, nodes: &BTreeMap<String, NodeState>, layout: &Layout) -> facts::Pod {
+    let unset = PodStatus::default();
+    let status = pod.status.as_ref().unwrap_or(&unset);
+    let metadata = &pod.metadata;
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
+    let containers: Vec<&ContainerStatus> = status.container_statuses.iter().flatten().collect();
+    let wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let known = node.as_ref().and_then(|node| nodes.get(node)).cloned().unwrap_or_default();
+    facts::Pod {
+        phase: status.phase.clone().unwrap_or_default(),
+        ready: condition(status, "Ready").is_some_and(|(status, _)| status == "True"),
+        containers_running: postgres_runs(&containers, wanted),
+        terminating: metadata.deletion_timestamp.is_some(),
+        created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+        ip: status.pod_ip.clone().filter(|ip| !ip.is_empty()),
+        role: label(&layout.role_label).map(|role| {
+            if layout.leader_values.contains(role) { "master".to_owned() } else { role.clone() }
+        }),
+        node,
+        node_ready: known.ready,
+        zone: known.zone,
+        critical_operation: label(CRITICAL_OPERATION).is_some_and(|value| value == "true"),
+        rolling_update_required: annotation(ROLLING_UPDATE).is_some_and(|value| value == "true"),
+        waiting: waiting(status),
+        restarts: containers
+            .iter()
+            .find(|container| container.name == POSTGRES_CONTAINER)
+            .or(containers.first())
+            .map_or(0, |container| container.restart_count.into()),
+    }
+}
+
+fn report(pod: &Pod, name: &str) -> Seen<Report> {
+    let text = pod.metadata.annotations.as_ref().and_then(|all| all.get("status"));
+    match text.map(|text| Report::of(text)) {
+        None => Seen::Absent,
+        Some(Ok(report)) => Seen::Known(report),
+        Some(Err(error)) => {
+            Seen::Unreadable(format!("annotation status of pod {name} is not JSON: {error}"))
+        }
+    }
+}
+
+/// Why the pod does not run: the scheduler's reason, else the first container's that waits or ended, else
+/// the pod's own (evicted, node lost).
+fn waiting(status: &PodStatus) -> Option<String> {
+    let unscheduled = condition(status, "PodScheduled")
+        .filter(|(scheduled, _)| *scheduled == "False")
+        .and_then(|(_, message)| message)
+        .map(str::to_owned);
+    let container = || {
+        // An init container that did its work is no reason.
+        let init = status.init_container_statuses.iter().flatten().filter(|container| {
+            let end = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+            end.is_none_or(|end| end.exit_code != 0)
+        });
+        init.chain(status.container_statuses.iter().flatten()).find_map(stopped)
+    };
+    let own = || joined(status.reason.as_deref(), status.message.as_deref());
+    unscheduled.or_else(container).or_else(own)
+}
+
+fn stopped(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let why = joined(waiting.reason.as_deref(), waiting.message.as_deref())?;
+        return Some(format!("container {}: {why}", container.name));
+    }
+    let terminated = state.terminated.as_ref()?;
+    let why = joined(terminated.reason.as_deref(), terminated.message.as_deref());
+    let why = why.unwrap_or_else(|| "ended".to_owned());
+    Some(format!("container {}: {why}, exit code {}", container.name, terminated.exit_code))
+}
+
+fn joined(reason: Option<&str>, message: Option<&str>) -> Option<String> {
+    let reason = reason.filter(|text| !text.is_empty());
+    let message = message.filter(|text| !text.is_empty());
+    match (reason, message) {
+        (Some(reason), Some(message)) => Some(format!("{reason}: {message}")),
+        (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
+        (None, None) => None,
+    }
+}
+
+fn condition<'a>(status: &'a PodStatus, name: &str) -> Option<(&'a str, Option<&'a str>)> {
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == name)
+        .map(|condition| (condition.status.as_str(), condition.message.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::operator::Settings;
+    use crate::patroni::{Role, State};
+
+    /// The one member among these pods, on a node that is known.
+    fn member(pod: Value) -> Member {
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let ready = NodeState { ready: Some(true), zone: Some("a".into()) };
+        let nodes = BTreeMap::from([("node-1".to_owned(), ready)]);
+        let layout = Layout::by_settings("acid-a", &Settings::default());
+        let [member] = members(&[pod], &nodes, "acid-a", &layout).try_into().unwrap();
+        member
+    }
+
+    /// A running pod of ordinal 1, with one thing after another overlaid.
+    fn running(overlay: &Value) -> Value {
+        let mut pod = json!({
+        "metadata": {"name": "acid-a-1", "labels": {"spilo-role": "replica"}, "annotations": {}},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "postgres"}, {"name": "exporter"}]},
+        "status": {"phase": "Running", "podIP": "10.244.0.11", "containerStatuses": [
+            container("exporter", &json!({"running": {}})),
+            container("postgres", &json!({"running": {}})),
+        ]}});
+        json_patch::merge(&mut pod, overlay);
+        pod
+    }
+
+    fn container(name: &str, state: &Value) -> Value {
+        json!({"name": name, "image": "i", "imageID": "i", "ready": true,
+            "restartCount": if name == "postgres" { 4 } else { 9 }, "state": state})
+    }
+
+    #[test]
+    fn a_running_pod_is_reduced() {
+        let member = member(running(&json!({"metadata": {
+            "labels": {"critical-operation": "true"},
+            "annotations": {"zalando-postgres-operator-rolling-update-required": "true"}}})));
+        assert_eq!((member.name.as_str(), member.ordinal), ("acid-a-1", 1));
+        let pod = &member.pod;
+        assert_eq!(
+            (pod.phase.as_str(), pod.containers_running, pod.ready),
+            ("Running", true, false)
+        );
+        assert_eq!(pod.role.as_deref(), Some("replica"));
+        assert_eq!((pod.node.as_deref(), pod.node_ready), (Some("node-1"), Some(true)));
+        assert_eq!((pod.zone.as_deref(), pod.restarts), (Some("a"), 4));
+        assert!(pod.critical_operation && pod.rolling_update_required && !pod.terminating);
+        assert_eq!(
+            (&pod.waiting, &member.report, &member.live),
+            (&None, &Seen::Absent, &Live::NotAsked)
+        );
+    }
+
+    #[test]
+    fn marks_count_only_when_true() {
+        let member = member(running(&json!({"metadata": {
+            "labels": {"critical-operation": "false"},
+            "annotations": {"zalando-postgres-operator-rolling-update-required": "false"}}})));
+        assert!(!member.pod.critical_operation && !member.pod.rolling_update_required);
+    }
+
+    #[test]
+    fn why_a_pod_does_not_run_is_told() {
+        let full = "0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules.";
+        let states = |states: &Value| json!({"status": {"containerStatuses": states}});
+        for (name, overlay, containers_running, want) in [
+            (
+                "pending",
+                json!({"spec": {"nodeName": null}, "status": {"phase": "Pending",
+                    "containerStatuses": null, "conditions": [{"type": "PodScheduled",
+                        "status": "False", "reason": "Unschedulable", "message": full}]}}),
+                false,
+                Some(full),
+            ),
+            (
+                "image",
+                states(&json!([container(
+                    "postgres",
+                    &json!({"waiting": {"reason": "ImagePullBackOff",
+                    "message": "Back-off pulling image"}})
+                )])),
+                false,
+                Some("container postgres: ImagePullBackOff: Back-off pulling image"),
+            ),
+            (
+                "init container still at work",
+                json!({"status": {"phase": "Pending",
+                    "initContainerStatuses": [
+                        container("first", &json!({"terminated": {"exitCode": 0, "reason": "Completed"}})),
+                        container("second", &json!({"terminated": {"exitCode": 3, "reason": "Error"}})),
+                    ],
+                    "containerStatuses": [container("postgres",
+                        &json!({"waiting": {"reason": "PodInitializing"}}))]}}),
+                false,
+                Some("container second: Error, exit code 3"),
+            ),
+            (
+                "ended",
+                states(&json!([container("postgres", &json!({"terminated": {"exitCode": 0}}))])),
+                false,
+                Some("container postgres: ended, exit code 0"),
+            ),
+            (
+                "evicted",
+                json!({"status": {"phase": "Failed", "reason": "Evicted", "message": "low on memory",
+                    "containerStatuses": null}}),
+                false,
+                Some("Evicted: low on memory"),
+            ),
+            (
+                "a sidecar not started yet",
+                states(&json!([container("postgres", &json!({"running": {}}))])),
+                true,
+                None,
+            ),
+            (
+                "an exporter that crashes over and over",
+                states(&json!([
+                    container("postgres", &json!({"running": {}})),
+                    container("exporter", &json!({"waiting": {"reason": "CrashLoopBackOff"}})),
+                ])),
+                true,
+                Some("container exporter: CrashLoopBackOff"),
+            ),
+            ("all is well", json!({}), true, None),
+        ] {
+            let member = member(running(&overlay));
+            assert_eq!(member.pod.waiting.as_deref(), want, "{name}");
+            assert_eq!(member.pod.containers_running, containers_running, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_word_for_the_leaders_label_becomes_one() {
+        for (label, want) in [
+            (json!("master"), Some("master")),
+            (json!("primary"), Some("master")),
+            (json!("standby_leader"), Some("master")),
+            (json!("replica"), Some("replica")),
+            (json!("demoted"), Some("demoted")),
+            (json!(null), None),
+        ] {
+            let member = member(running(&json!({"metadata": {"labels": {"spilo-role": label}}})));
+            assert_eq!(member.pod.role.as_deref(), want, "{label}");
+        }
+    }
+
+    #[test]
+    fn reports_of_every_patroni_are_read() {
+        let report = |status: &str| {
+            member(running(&json!({"metadata": {"annotations": {"status": status}}}))).report
+        };
+        // As Patroni 2.1, 3.3 and 4.1 write them.
+        for (status, role, replication) in [
+            (
+                r#"{"conn_url":"postgres://10.244.0.11:5432/postgres","api_url":"http://10.244.0.11:8008/patroni","state":"running","role":"master","version":"2.1.4","xlog_location":67109200,"timeline":1}"#,
+                Role::Primary,
+                None,
+            ),
+            (
+                r#"{"conn_url":"postgres://10.244.0.11:5432/postgres","state":"running","role":"replica","version":"3.3.2","xlog_location":67109200,"replication_state":"streaming","timeline":1}"#,
+                Role::Replica,
+                Some("streaming"),
+            ),
+            (
+                r#"{"state":"running","role":"standby_leader","version":"4.1.4","xlog_location":67109200,"replay_lsn":67109200,"receive_lsn":67109200,"replication_state":"in archive recovery","timeline":1}"#,
+                Role::StandbyLeader,
+                Some("in archive recovery"),
+            ),
+        ] {
+            let seen = report(status);
+            let report = seen.known().unwrap();
+            assert_eq!((&report.state, report.role), (&State::Running, role));
+            assert_eq!((report.position, report.timeline), (Some(67_109_200), Some(1)));
+            assert_eq!(report.replication_state.as_deref(), replication);
+        }
+        let broken = report("{");
+        let why = broken.unreadable().unwrap();
+        assert!(why.starts_with("annotation status of pod acid-a-1 is not JSON: "), "{why}");
+    }
+
+    #[test]
+    fn a_node_is_ready_only_when_it_says_so() {
+        let node = |conditions: Value| {
+            NodeState::of(
+                &serde_json::from_value(
+                    json!({"metadata": {}, "status": {"conditions": conditions}}),
+                )
+                .unwrap(),
+            )
+        };
+        let ready = |status: &str| {
+            node(
+                json!([{"type": "DiskPressure", "status": "True"}, {"type": "Ready", "status": status}]),
+            )
+        };
+        assert_eq!(ready("True").ready, Some(true));
+        assert_eq!(ready("False").ready, Some(false));
+        assert_eq!(ready("Unknown").ready, Some(false));
+        assert_eq!(node(json!([])).ready, None);
+    }
+
+    #[test]
+    fn members_are_sorted_by_ordinal_and_strangers_left_out() {
+        let pods: Vec<Pod> = ["acid-a-10", "acid-a-2", "acid-a-1-0", "acid-a-pooler-x", "acid-b-0"]
+            .iter()
+            .map(|name| serde_json::from_value(json!({"metadata": {"name": name}})).unwrap())
+            .collect();
+        let layout = Layout::by_settings("acid-a", &Settings::default());
+        let found = members(&pods, &BTreeMap::new(), "acid-a", &layout);
+        assert_eq!(found.iter().map(|member| member.ordinal).collect::<Vec<_>>(), [2, 10]);
+        assert!(!found[0].pod.containers_running, "a pod without a status runs nothing");
+    }
+}

@@ -1,0 +1,310 @@
+//! The operator's settings that bear on scaling, and the count it would really run.
+//!
+//! The operator reads them once, at its start, from an `OperatorConfiguration` object or a ConfigMap
+//! (pkg/controller/controller.go `initOperatorConfig`). Several operators may share one Kubernetes
+//! cluster; each `postgresql` belongs to the one whose `CONTROLLER_ID` its annotation names.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::postgresql::Postgresql;
+
+/// What we know about the operator that owns a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operator {
+    /// `namespace/name` of its Deployment.
+    pub deployment: String,
+    /// The object its settings come from, as `Kind namespace/name`.
+    pub source: String,
+    /// The settings in that object.
+    pub settings: Settings,
+    /// Its Deployment has an available replica; `None` when that could not be told.
+    pub available: Option<bool>,
+    /// The settings were edited after the operator's pod started: it still runs with older ones.
+    pub stale_settings: bool,
+    /// The namespaces it watches; `None` for all.
+    pub watched_namespace: Option<String>,
+}
+
+/// The settings themselves. Defaults are the operator's own (pkg/util/config/config.go).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Fewest instances it will run; negative for no floor. Zero is an active value.
+    pub min_instances: i64,
+    /// Most instances it will run; negative for no limit. Zero is an active value.
+    pub max_instances: i64,
+    /// The annotation that, set to exactly `"true"`, switches both limits off for one cluster.
+    pub ignore_limits_annotation: Option<String>,
+    /// Labels on everything that belongs to any cluster.
+    pub cluster_labels: BTreeMap<String, String>,
+    /// Label that holds the cluster's name.
+    pub cluster_name_label: String,
+    /// Label that holds a pod's role.
+    pub role_label: String,
+    /// Patroni keeps its objects in ConfigMaps rather than Endpoints. `None` when unset: the default
+    /// differs between 1.x (Endpoints) and 2.x (ConfigMaps).
+    pub use_config_maps: Option<bool>,
+    /// An etcd address: then Patroni keeps nothing in Kubernetes and the guard is blind.
+    pub etcd_host: Option<String>,
+    /// Annotation keys the operator does not compare, whoever writes them.
+    pub ignored_annotations: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            min_instances: -1,
+            max_instances: -1,
+            ignore_limits_annotation: None,
+            cluster_labels: BTreeMap::from([("application".to_owned(), "spilo".to_owned())]),
+            cluster_name_label: "cluster-name".to_owned(),
+            role_label: "spilo-role".to_owned(),
+            use_config_maps: None,
+            etcd_host: None,
+            ignored_annotations: Vec::new(),
+        }
+    }
+}
+
+/// A setting has a value the operator itself would not accept.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("operator setting {name} is {value:?}, which is not {expected}")]
+pub struct BadSetting {
+    /// The setting's name.
+    pub name: &'static str,
+    /// What it holds.
+    pub value: String,
+    /// What it should hold.
+    pub expected: &'static str,
+}
+
+impl Settings {
+    /// Reads the flat keys of an operator ConfigMap; maps are written `key:value,key:value`.
+    pub fn of_config_map(data: &BTreeMap<String, String>) -> Result<Self, BadSetting> {
+        let text =
+            |name: &str| data.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+        let number = |name: &'static str| {
+            text(name)
+                .map(|text| {
+                    text.parse::<i64>().map_err(|_| BadSetting {
+                        name,
+                        value: text.to_owned(),
+                        expected: "a whole number",
+                    })
+                })
+                .transpose()
+        };
+        let default = Self::default();
+        let cluster_labels = match text("cluster_labels") {
+            None => default.cluster_labels,
+            Some(pairs) => pairs
+                .split(',')
+                .map(|pair| {
+                    pair.split_once(':')
+                        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+                        .ok_or_else(|| BadSetting {
+                            name: "cluster_labels",
+                            value: pairs.to_owned(),
+                            expected: "key:value pairs",
+                        })
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            min_instances: number("min_instances")?.unwrap_or(default.min_instances),
+            max_instances: number("max_instances")?.unwrap_or(default.max_instances),
+            ignore_limits_annotation: text("ignore_instance_limits_annotation_key")
+                .map(str::to_owned),
+            cluster_labels,
+            cluster_name_label: text("cluster_name_label")
+                .map_or(default.cluster_name_label, str::to_owned),
+            role_label: text("pod_role_label").map_or(default.role_label, str::to_owned),
+            use_config_maps: text("kubernetes_use_configmaps")
+                .map(|text| {
+                    parse_bool(text).ok_or_else(|| BadSetting {
+                        name: "kubernetes_use_configmaps",
+                        value: text.to_owned(),
+                        expected: "true or false",
+                    })
+                })
+                .transpose()?,
+            etcd_host: text("etcd_host").map(str::to_owned),
+            ignored_annotations: text("ignored_annotations")
+                .into_iter()
+                .flat_map(|keys| keys.split(','))
+                .map(|key| key.trim().to_owned())
+                .collect(),
+        })
+    }
+
+    /// Reads `configuration` of an `OperatorConfiguration` object.
+    pub fn of_operator_configuration(object: &Value) -> Result<Self, BadSetting> {
+        let configuration = &object["configuration"];
+        let kubernetes = &configuration["kubernetes"];
+        let number = |name: &'static str| match configuration.get(name) {
+            None | Some(Value::Null) => Ok(-1),
+            Some(value) => value.as_i64().ok_or_else(|| BadSetting {
+                name,
+                value: value.to_string(),
+                expected: "a whole number",
+            }),
+        };
+        let text =
+            |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let default = Self::default();
+        Ok(Self {
+            min_instances: number("min_instances")?,
+            max_instances: number("max_instances")?,
+            ignore_limits_annotation: text(&configuration["ignore_instance_limits_annotation_key"]),
+            cluster_labels: kubernetes["cluster_labels"].as_object().map_or(
+                default.cluster_labels,
+                |labels| {
+                    labels
+                        .iter()
+                        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                        .collect()
+                },
+            ),
+            cluster_name_label: text(&kubernetes["cluster_name_label"])
+                .unwrap_or(default.cluster_name_label),
+            role_label: text(&kubernetes["pod_role_label"]).unwrap_or(default.role_label),
+            use_config_maps: configuration["kubernetes_use_configmaps"].as_bool(),
+            etcd_host: text(&configuration["etcd_host"]),
+            ignored_annotations: kubernetes["ignored_annotations"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|key| key.as_str().map(str::to_owned))
+                .collect(),
+        })
+    }
+
+    /// The number of pods the operator would really run for `cluster`
+    /// (`getNumberOfInstances`, pkg/cluster/k8sres.go): the limits are applied silently, the floor last.
+    pub fn effective(&self, cluster: &Postgresql) -> i64 {
+        let asked = cluster.instances.unwrap_or(0);
+        if self.limits_ignored(cluster) || (cluster.is_standby() && asked == 1) {
+            return asked;
+        }
+        let mut effective = asked;
+        if self.max_instances >= 0 {
+            effective = effective.min(self.max_instances);
+        }
+        if self.min_instances >= 0 {
+            effective = effective.max(self.min_instances);
+        }
+        effective
+    }
+
+    /// `cluster` carries the annotation that switches the limits off.
+    pub fn limits_ignored(&self, cluster: &Postgresql) -> bool {
+        self.ignore_limits_annotation
+            .as_ref()
+            .and_then(|key| cluster.annotations.get(key))
+            .is_some_and(|value| value == "true")
+    }
+}
+
+/// The spellings Go's `strconv.ParseBool` takes.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn asking(count: i64, more: &Value) -> Postgresql {
+        let mut object = json!({
+            "metadata": {"name": "acid-a", "annotations": {}},
+            "spec": {"numberOfInstances": count},
+        });
+        if more.is_object() {
+            object["spec"]["standby"] = more["standby"].clone();
+            object["metadata"]["annotations"] = more["annotations"].clone();
+        }
+        Postgresql::of(&object).unwrap()
+    }
+
+    #[test]
+    fn the_effective_count_follows_the_operator() {
+        let standby = json!({"standby": {"standby_host": "h"}});
+        let ignoring = json!({"annotations": {"ignore": "true"}});
+        let almost = json!({"annotations": {"ignore": "True"}});
+        for (min, max, asked, more, want) in [
+            (-1, -1, 7, &Value::Null, 7),
+            (2, 5, 7, &Value::Null, 5),
+            (2, 5, 1, &Value::Null, 2),
+            (2, 5, 0, &Value::Null, 2),
+            (-1, 0, 3, &Value::Null, 0), // zero is an active maximum
+            (4, 2, 3, &Value::Null, 4),  // the floor wins over the limit
+            (2, 5, 1, &standby, 1),      // limits are off for a standby cluster of one
+            (2, 5, 9, &standby, 5),      // and on again for more
+            (2, 5, 9, &ignoring, 9),
+            (2, 5, 9, &almost, 5), // only exactly "true"
+        ] {
+            let settings = Settings {
+                min_instances: min,
+                max_instances: max,
+                ignore_limits_annotation: Some("ignore".into()),
+                ..Settings::default()
+            };
+            assert_eq!(
+                settings.effective(&asking(asked, more)),
+                want,
+                "{min} {max} {asked} {more}"
+            );
+        }
+    }
+
+    #[test]
+    fn both_sources_of_settings_say_the_same() {
+        let flat: BTreeMap<String, String> = [
+            ("min_instances", "2"),
+            ("max_instances", "5"),
+            ("ignore_instance_limits_annotation_key", "acid/ignore"),
+            ("cluster_labels", "application:pg,team: a"),
+            ("cluster_name_label", "cluster"),
+            ("pod_role_label", "role"),
+            ("kubernetes_use_configmaps", "True"),
+            ("etcd_host", ""),
+            ("ignored_annotations", "a/b, c"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        let object = json!({"configuration": {
+            "min_instances": 2, "max_instances": 5, "ignore_instance_limits_annotation_key": "acid/ignore",
+            "kubernetes_use_configmaps": true, "etcd_host": "",
+            "kubernetes": {"cluster_labels": {"application": "pg", "team": "a"},
+                "ignored_annotations": ["a/b", "c"],
+                "cluster_name_label": "cluster", "pod_role_label": "role"},
+        }});
+        let settings = Settings::of_config_map(&flat).unwrap();
+        assert_eq!(Ok(&settings), Settings::of_operator_configuration(&object).as_ref());
+        assert_eq!(settings.max_instances, 5);
+        assert_eq!(settings.cluster_labels["team"], "a");
+        assert_eq!(settings.use_config_maps, Some(true));
+        assert_eq!(settings.ignored_annotations, ["a/b", "c"]);
+
+        let empty = Settings::of_operator_configuration(&json!({}));
+        assert_eq!(Settings::of_config_map(&BTreeMap::new()), empty);
+        assert_eq!(empty, Ok(Settings::default()));
+    }
+
+    #[test]
+    fn a_bad_setting_is_named() {
+        let data = BTreeMap::from([("max_instances".to_owned(), "five".to_owned())]);
+        let error = Settings::of_config_map(&data).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "operator setting max_instances is \"five\", which is not a whole number"
+        );
+    }
+}

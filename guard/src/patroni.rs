@@ -1,0 +1,329 @@
+//! What Patroni says: in the annotations of its Kubernetes objects, and when asked over REST.
+//!
+//! Words differ between Patroni 2, 3 and 4; everything is brought to one vocabulary here. Sources:
+//! `patroni/dcs/kubernetes.py`, `patroni/ha.py` (`touch_member`), `patroni/api.py`
+//! (`get_postgresql_status`), `patroni/postgresql/misc.py`.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "only JSON values are indexed: what is missing reads as null"
+)]
+
+mod member;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+pub use member::{Answer, Report, Role, Sender, State, Tags};
+
+/// Patroni's dynamic configuration as far as it bears on scaling (`config` in `<cluster>-config`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration {
+    /// Maintenance mode: nobody takes over.
+    pub paused: bool,
+    /// Seconds a leader lock is valid without renewal.
+    pub ttl: i64,
+    /// Seconds between two loops of a member; annotations may be that old.
+    pub loop_wait: i64,
+    /// Bytes a member may lag behind and still take over.
+    pub maximum_lag_on_failover: u64,
+    /// Synchronous replication.
+    pub synchronous: Synchronous,
+    /// `synchronous_mode_strict`: without a standby, commits wait for ever.
+    pub synchronous_strict: bool,
+    /// `synchronous_node_count`; 1 when unset.
+    pub synchronous_node_count: u64,
+    /// It is a standby cluster.
+    pub standby_cluster: bool,
+    /// `max_wal_senders`; 10 when unset.
+    pub max_wal_senders: u64,
+    /// `max_replication_slots`; 10 when unset.
+    pub max_replication_slots: u64,
+}
+
+/// Patroni's `synchronous_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Asynchronous replication.
+    Off,
+    /// Only the members in `-sync` may take over.
+    On,
+    /// Quorum commit: any member with a majority's confirmation may take over.
+    Quorum,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self {
+            paused: false,
+            ttl: 30,
+            loop_wait: 10,
+            maximum_lag_on_failover: 1_048_576,
+            synchronous: Synchronous::Off,
+            synchronous_strict: false,
+            synchronous_node_count: 1,
+            standby_cluster: false,
+            max_wal_senders: 10,
+            max_replication_slots: 10,
+        }
+    }
+}
+
+impl Configuration {
+    /// Reads the JSON of the `config` annotation; unset keys take Patroni's defaults
+    /// (`patroni/global_config.py`).
+    pub fn of(text: &str) -> Result<Self, serde_json::Error> {
+        let config: Value = serde_json::from_str(text)?;
+        let default = Self::default();
+        let number = |value: &Value, default: u64| {
+            value.as_u64().or_else(|| value.as_str()?.trim().parse().ok()).unwrap_or(default)
+        };
+        let seconds = |value: &Value, default: i64| {
+            value.as_i64().or_else(|| value.as_str()?.trim().parse().ok()).unwrap_or(default)
+        };
+        let parameters = &config["postgresql"]["parameters"];
+        Ok(Self {
+            paused: truthy(&config["pause"]),
+            ttl: seconds(&config["ttl"], default.ttl),
+            loop_wait: seconds(&config["loop_wait"], default.loop_wait),
+            maximum_lag_on_failover: number(
+                &config["maximum_lag_on_failover"],
+                default.maximum_lag_on_failover,
+            ),
+            synchronous: synchronous(&config["synchronous_mode"]),
+            synchronous_strict: truthy(&config["synchronous_mode_strict"]),
+            synchronous_node_count: number(&config["synchronous_node_count"], 1).max(1),
+            standby_cluster: config["standby_cluster"]
+                .as_object()
+                .is_some_and(|standby| !standby.is_empty()),
+            max_wal_senders: number(&parameters["max_wal_senders"], default.max_wal_senders),
+            max_replication_slots: number(
+                &parameters["max_replication_slots"],
+                default.max_replication_slots,
+            ),
+        })
+    }
+}
+
+fn synchronous(mode: &Value) -> Synchronous {
+    if mode.as_str().is_some_and(|mode| mode.eq_ignore_ascii_case("quorum")) {
+        Synchronous::Quorum
+    } else if truthy(mode) {
+        Synchronous::On
+    } else {
+        Synchronous::Off
+    }
+}
+
+fn truthy(value: &Value) -> bool {
+    match value {
+        Value::Bool(yes) => *yes,
+        Value::String(word) => {
+            matches!(word.to_ascii_lowercase().as_str(), "true" | "on" | "yes" | "1")
+        }
+        Value::Number(number) => number.as_i64() != Some(0),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// The leader lock: annotations of the Endpoints `<cluster>` or the ConfigMap `<cluster>-leader`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeaderLock {
+    /// The object it was read from, as `kind/name`.
+    pub source: String,
+    /// The pod that holds it; `None` after it was released.
+    pub holder: Option<String>,
+    /// When the holder last renewed it.
+    pub renewed: Option<Timestamp>,
+    /// Seconds it stays valid after a renewal.
+    pub ttl: i64,
+    /// How often the lock changed hands.
+    pub transitions: Option<i64>,
+    /// Write-ahead log position of the leader at its last loop, in bytes.
+    pub optime: Option<u64>,
+}
+
+impl LeaderLock {
+    /// Reads the annotations of the leader object.
+    pub fn of(source: impl Into<String>, annotations: &BTreeMap<String, String>) -> Self {
+        let text = |key: &str| annotations.get(key).filter(|text| !text.is_empty());
+        Self {
+            source: source.into(),
+            holder: text("leader").cloned(),
+            renewed: text("renewTime").and_then(|time| time.parse().ok()),
+            ttl: text("ttl").and_then(|ttl| ttl.parse().ok()).unwrap_or(30),
+            transitions: text("transitions").and_then(|count| count.parse().ok()),
+            optime: text("optime").and_then(|position| position.parse().ok()),
+        }
+    }
+
+    /// The holder, if the lock is still valid at `now`. `grace` allows for clocks that differ.
+    pub fn valid_holder(&self, now: Timestamp, grace: SignedDuration) -> Option<&str> {
+        let valid = SignedDuration::from_secs(self.ttl).saturating_add(grace);
+        // Anyone may write an annotation: a time or a ttl beyond all bounds is no valid lock.
+        let until = self.renewed?.checked_add(valid).ok()?;
+        self.holder.as_deref().filter(|_| now <= until)
+    }
+}
+
+/// A switchover or failover that was asked for and not carried out yet (`<cluster>-failover`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingFailover {
+    /// The leader it is meant for.
+    pub leader: Option<String>,
+    /// The member that shall take over.
+    pub candidate: Option<String>,
+    /// When, if it is scheduled.
+    pub scheduled: Option<String>,
+}
+
+impl PendingFailover {
+    /// Reads the annotations of `<cluster>-failover`; the object stays when nothing is pending.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let text = |key: &str| annotations.get(key).filter(|text| !text.is_empty()).cloned();
+        let pending = Self {
+            leader: text("leader"),
+            candidate: text("member"),
+            scheduled: text("scheduled_at"),
+        };
+        (pending != Self { leader: None, candidate: None, scheduled: None }).then_some(pending)
+    }
+}
+
+/// The synchronous standbys (`<cluster>-sync`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncState {
+    /// The leader that wrote it; only trusted while it is still the leader.
+    pub leader: Option<String>,
+    /// Names of the standbys, as written.
+    pub standbys: Vec<String>,
+}
+
+impl SyncState {
+    /// Reads the annotations of `<cluster>-sync`.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Self {
+        let text = |key: &str| annotations.get(key).filter(|text| !text.is_empty()).cloned();
+        let standbys = text("sync_standby").unwrap_or_default();
+        Self {
+            leader: text("leader"),
+            standbys: standbys
+                .split(',')
+                .map(str::trim)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+
+    /// `member` may take over from `leader`. Names compare without case, as PostgreSQL does
+    /// (`SyncState.matches`, patroni/dcs/__init__.py).
+    pub fn contains(&self, leader: &str, member: &str) -> bool {
+        self.leader.as_deref() == Some(leader)
+            && self.standbys.iter().any(|standby| standby.eq_ignore_ascii_case(member))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_patroni_speaks_one_vocabulary() {
+        for (word, want) in [
+            ("running", State::Running),
+            ("initalizing new cluster", State::Bootstrapping),
+            ("restart failed (restarting)", State::Failed),
+            ("creating replica", State::CreatingReplica),
+            ("levitating", State::Unknown("levitating".into())),
+            ("", State::Unknown(String::new())),
+        ] {
+            assert_eq!(State::of(word), want);
+        }
+        assert!(Role::of("master").leads() && Role::of("primary").leads());
+        assert!(!Role::of("demoted").leads());
+    }
+
+    #[test]
+    fn a_lock_expires() {
+        let lock = LeaderLock::of(
+            "configmap/acid-a-leader",
+            &[
+                ("leader", "acid-a-0"),
+                ("renewTime", "2026-11-24T10:00:00.123456+00:00"),
+                ("ttl", "30"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        );
+        let grace = SignedDuration::from_secs(5);
+        for (now, want) in [
+            ("2026-11-24T10:00:30Z", Some("acid-a-0")),
+            ("2026-11-24T10:00:35Z", Some("acid-a-0")),
+            ("2026-11-24T10:00:36Z", None),
+        ] {
+            assert_eq!(lock.valid_holder(now.parse().unwrap(), grace), want, "{now}");
+        }
+        let released = LeaderLock { holder: None, ..lock };
+        assert_eq!(released.valid_holder("2026-11-24T10:00:00Z".parse().unwrap(), grace), None);
+    }
+
+    #[test]
+    fn the_configuration_takes_patronis_defaults() {
+        assert_eq!(Configuration::of("{}").unwrap(), Configuration::default());
+        let set = Configuration::of(
+            &json!({"pause": true, "synchronous_mode": "quorum", "maximum_lag_on_failover": 33_554_432,
+                "postgresql": {"parameters": {"max_wal_senders": "5"}}, "standby_cluster": {"host": "h"}})
+            .to_string(),
+        )
+        .unwrap();
+        assert!(set.paused && set.standby_cluster);
+        assert_eq!(set.synchronous, Synchronous::Quorum);
+        assert_eq!((set.max_wal_senders, set.maximum_lag_on_failover), (5, 33_554_432));
+        assert!(Configuration::of("not json").is_err());
+    }
+
+    #[test]
+    fn nothing_is_pending_in_an_emptied_failover_object() {
+        assert_eq!(PendingFailover::of(&BTreeMap::new()), None);
+        let pending = BTreeMap::from([("member".to_owned(), "acid-a-1".to_owned())]);
+        assert_eq!(PendingFailover::of(&pending).unwrap().candidate.as_deref(), Some("acid-a-1"));
+    }
+
+    #[test]
+    fn tags_follow_patroni() {
+        for (tags, want) in [
+            (json!({"nofailover": true}), true),
+            (json!({"nofailover": "on"}), true),
+            (json!({"failover_priority": 0}), true),
+            (json!({"nofailover": false, "failover_priority": 0}), false),
+            (json!({}), false),
+        ] {
+            assert_eq!(Tags::of(&tags).nofailover, want, "{tags}");
+        }
+    }
+
+    #[test]
+    fn an_answer_holds_the_live_position() {
+        let standby = json!({"state": "running", "role": "replica", "timeline": 3,
+            "xlog": {"received_location": 100, "replayed_location": 90, "paused": false},
+            "replication_state": "streaming", "patroni": {"version": "4.1.4"}});
+        let answer = Answer::of(&standby).unwrap();
+        assert_eq!((answer.position(), answer.timeline), (Some(100), Some(3)));
+        assert_eq!(Answer::of(&json!({"error": "nope"})), None);
+    }
+
+    #[test]
+    fn replication_state_is_missed_only_where_it_would_be_told() {
+        for (version, want) in
+            [("2.1.4", false), ("3.0.3", false), ("3.0.4", true), ("4.1.4", true)]
+        {
+            let report =
+                Report::of(&json!({"state": "running", "version": version}).to_string()).unwrap();
+            assert_eq!(report.tells_replication_state(), want, "{version}");
+        }
+    }
+}

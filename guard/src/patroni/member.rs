@@ -1,0 +1,271 @@
+//! What one member says: in its pod's annotation, and when asked over REST.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::truthy;
+
+/// The state of a member's PostgreSQL, in one vocabulary for all Patroni versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum State {
+    /// It accepts connections; says nothing about replication.
+    Running,
+    /// It is being built from another member: base backup or restore.
+    CreatingReplica,
+    /// A first leader is being made: initdb or a custom bootstrap.
+    Bootstrapping,
+    /// On its way up.
+    Starting,
+    /// Down, or going down.
+    Stopped,
+    /// It failed: crashed, start failed, initdb failed …
+    Failed,
+    /// A word we do not know; never taken as fine.
+    Unknown(String),
+}
+
+impl State {
+    /// Reads Patroni's word (`PostgresqlState`, patroni/postgresql/misc.py; 3.0 and older misspell one).
+    pub fn of(word: &str) -> Self {
+        match word {
+            "running" | "streaming" | "in archive recovery" => Self::Running,
+            "creating replica" => Self::CreatingReplica,
+            "initializing new cluster"
+            | "initalizing new cluster"
+            | "running custom bootstrap script"
+            | "starting after custom bootstrap" => Self::Bootstrapping,
+            "starting" | "restarting" => Self::Starting,
+            "stopped" | "stopping" => Self::Stopped,
+            "crashed"
+            | "start failed"
+            | "stop failed"
+            | "initdb failed"
+            | "custom bootstrap failed" => Self::Failed,
+            word if word.starts_with("restart failed") => Self::Failed,
+            word => Self::Unknown(word.to_owned()),
+        }
+    }
+
+    /// The word a person reads.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Running => "running",
+            Self::CreatingReplica => "creating replica",
+            Self::Bootstrapping => "bootstrapping",
+            Self::Starting => "starting",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Unknown(word) => word,
+        }
+    }
+}
+
+/// The role a member claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Role {
+    /// The leader: `primary` since Patroni 4, `master` before.
+    Primary,
+    /// The leader of a standby cluster.
+    StandbyLeader,
+    /// A standby.
+    Replica,
+    /// Was leader and gave up.
+    Demoted,
+    /// Has no data directory (yet, or any more).
+    Uninitialized,
+    /// Anything else.
+    Other,
+}
+
+impl Role {
+    /// Reads Patroni's word.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "primary" | "master" | "promoted" => Self::Primary,
+            "standby_leader" => Self::StandbyLeader,
+            "replica" => Self::Replica,
+            "demoted" => Self::Demoted,
+            "uninitialized" => Self::Uninitialized,
+            _ => Self::Other,
+        }
+    }
+
+    /// It leads, or claims to.
+    pub fn leads(self) -> bool {
+        matches!(self, Self::Primary | Self::StandbyLeader)
+    }
+}
+
+/// Tags of a member that matter here (`patroni/tags.py`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// It must not take over: `nofailover: true`, or `failover_priority` of 0 or less.
+    pub nofailover: bool,
+    /// It is never a synchronous standby.
+    pub nosync: bool,
+    /// The member it replicates from instead of the leader.
+    pub replicate_from: Option<String>,
+}
+
+impl Tags {
+    /// Reads the `tags` object of an annotation or a REST answer.
+    pub fn of(tags: &Value) -> Self {
+        // `failover_priority` counts only where `nofailover` is unset (patroni/tags.py `nofailover`).
+        let nofailover = if tags["nofailover"].is_null() {
+            tags["failover_priority"].as_i64().is_some_and(|priority| priority <= 0)
+        } else {
+            truthy(&tags["nofailover"])
+        };
+        Self {
+            nofailover,
+            nosync: truthy(&tags["nosync"]),
+            replicate_from: tags["replicatefrom"].as_str().map(str::to_owned),
+        }
+    }
+}
+
+/// The pod annotation `status`, which a member writes when it changes. It can be any age: a frozen member
+/// says "running" for ever.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// State of its PostgreSQL.
+    pub state: State,
+    /// The role it claims.
+    pub role: Role,
+    /// Its timeline.
+    pub timeline: Option<u64>,
+    /// Write-ahead log position in bytes; replayed or received, whichever is further.
+    pub position: Option<u64>,
+    /// It streams, or replays the archive; `None` where it says neither (or Patroni is older than 3.0.4).
+    pub replication_state: Option<String>,
+    /// Patroni's version.
+    pub version: Option<String>,
+    /// Its tags.
+    pub tags: Tags,
+    /// A restart is pending.
+    pub pending_restart: bool,
+}
+
+impl Report {
+    /// Reads the JSON of the annotation.
+    pub fn of(text: &str) -> Result<Self, serde_json::Error> {
+        let report: Value = serde_json::from_str(text)?;
+        Ok(Self {
+            state: State::of(report["state"].as_str().unwrap_or("")),
+            role: Role::of(report["role"].as_str().unwrap_or("")),
+            timeline: report["timeline"].as_u64(),
+            position: report["xlog_location"].as_u64(),
+            replication_state: report["replication_state"].as_str().map(str::to_owned),
+            version: report["version"].as_str().map(str::to_owned),
+            tags: Tags::of(&report["tags"]),
+            pending_restart: truthy(&report["pending_restart"]),
+        })
+    }
+
+    /// This Patroni writes `replication_state` (3.0.4 and later), so its absence means "not replicating".
+    pub fn tells_replication_state(&self) -> bool {
+        tells_replication_state(self.version.as_deref())
+    }
+}
+
+/// What a member answered to `GET /patroni`; it ran a query in PostgreSQL to do so.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts as Patroni tells them")]
+pub struct Answer {
+    /// State of its PostgreSQL.
+    pub state: State,
+    /// The role it claims.
+    pub role: Role,
+    /// Its timeline, when PostgreSQL runs.
+    pub timeline: Option<u64>,
+    /// `server_version`, such as 150004.
+    pub server_version: Option<u64>,
+    /// Leader: flushed write-ahead log position, in bytes.
+    pub location: Option<u64>,
+    /// Standby: received position, in bytes.
+    pub received: Option<u64>,
+    /// Standby: replayed position, in bytes.
+    pub replayed: Option<u64>,
+    /// Standby: replay is paused.
+    pub replay_paused: bool,
+    /// `streaming`, `in archive recovery`, or nothing.
+    pub replication_state: Option<String>,
+    /// Leader: who streams from it.
+    pub replication: Vec<Sender>,
+    /// Patroni is in maintenance mode.
+    pub paused: bool,
+    /// Patroni sees no leader.
+    pub cluster_unlocked: bool,
+    /// Its tags.
+    pub tags: Tags,
+    /// A restart is pending.
+    pub pending_restart: bool,
+    /// Patroni's version.
+    pub version: Option<String>,
+}
+
+/// One row of the leader's `replication[]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The standby's name.
+    pub name: String,
+    /// `streaming`, `catchup`, `backup` …
+    pub state: String,
+    /// `async`, `sync`, `potential`, `quorum`.
+    pub sync_state: String,
+}
+
+impl Answer {
+    /// Reads the body. A standby that restarts answers 503 with a body of the same shape.
+    pub fn of(body: &Value) -> Option<Self> {
+        let state = body["state"].as_str()?;
+        let xlog = &body["xlog"];
+        let location = xlog["location"].as_u64();
+        Some(Self {
+            state: State::of(state),
+            role: Role::of(body["role"].as_str().unwrap_or("")),
+            timeline: body["timeline"].as_u64(),
+            server_version: body["server_version"].as_u64(),
+            location,
+            received: xlog["received_location"].as_u64(),
+            replayed: xlog["replayed_location"].as_u64(),
+            replay_paused: truthy(&xlog["paused"]),
+            replication_state: body["replication_state"].as_str().map(str::to_owned),
+            replication: body["replication"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|row| Sender {
+                    name: row["application_name"].as_str().unwrap_or("").to_owned(),
+                    state: row["state"].as_str().unwrap_or("").to_owned(),
+                    sync_state: row["sync_state"].as_str().unwrap_or("").to_owned(),
+                })
+                .collect(),
+            paused: truthy(&body["pause"]),
+            cluster_unlocked: truthy(&body["cluster_unlocked"]),
+            tags: Tags::of(&body["tags"]),
+            pending_restart: truthy(&body["pending_restart"]),
+            version: body["patroni"]["version"].as_str().map(str::to_owned),
+        })
+    }
+
+    /// It streams, or its Patroni is too old (before 3.0.4) to say whether it does. A standby that lost its WAL
+    /// receiver looks caught up for as long as nobody writes.
+    pub fn streams(&self) -> bool {
+        !tells_replication_state(self.version.as_deref())
+            || self.replication_state.as_deref() == Some("streaming")
+    }
+
+    /// The furthest position it holds safely: flushed on a leader, received on a standby.
+    pub fn position(&self) -> Option<u64> {
+        self.location.or_else(|| self.received.max(self.replayed))
+    }
+}
+
+fn tells_replication_state(version: Option<&str>) -> bool {
+    let mut parts = version.unwrap_or("").split('.').map(|part| {
+        part.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().ok()
+    });
+    let mut next = || parts.next().flatten().unwrap_or(0);
+    (next(), next(), next()) >= (3, 0, 4)
+}

@@ -1,0 +1,216 @@
+//! The slice of the `postgresql` resource (`acid.zalan.do/v1`) that the guard reads.
+//!
+//! The resource is foreign and large, so it is read from plain JSON: fields we do not know stay in
+//! [`Postgresql::spec`] and are never written back by us. Shape: the operator's
+//! `manifests/postgresql.crd.yaml`.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "only JSON values are indexed: what is missing reads as null"
+)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// API group of the resource.
+pub const GROUP: &str = "acid.zalan.do";
+/// Its only served version.
+pub const VERSION: &str = "v1";
+/// Its plural, which cannot be derived from the kind.
+pub const PLURAL: &str = "postgresqls";
+/// Its kind; lower case upstream.
+pub const KIND: &str = "postgresql";
+/// The annotation by which a cluster chooses one of several operators.
+pub const CONTROLLER_ANNOTATION: &str = "acid.zalan.do/controller";
+
+/// One `postgresql` object, reduced to what a scale decision may look at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Postgresql {
+    /// Namespace.
+    pub namespace: String,
+    /// Name; also the name of its StatefulSet and the prefix of its pods.
+    pub name: String,
+    /// Identity across delete and create; empty while a CREATE has none yet.
+    pub uid: String,
+    /// Version to make a write conditional on; empty on CREATE.
+    pub resource_version: String,
+    /// Labels, which policies select by.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations; two of them change the effective count.
+    pub annotations: BTreeMap<String, String>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// It is being deleted and waits for its finalizers.
+    pub terminating: bool,
+    /// `spec.numberOfInstances`; `None` when the field is missing (the CRD forbids that, old objects may
+    /// lack it).
+    pub instances: Option<i64>,
+    /// `status.PostgresClusterStatus`; a word of the operator that proves little.
+    pub status: Option<String>,
+    /// `managedFields` entries that own `spec.numberOfInstances`: (manager, operation, time).
+    pub count_managers: Vec<(String, String, Option<Timestamp>)>,
+    /// The whole spec, for comparing two of them.
+    pub spec: Value,
+}
+
+/// Why an object is not a `postgresql` we can judge.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum Malformed {
+    /// The metadata could not be decoded.
+    #[error("failed to decode the metadata of a postgresql object: {0}")]
+    Metadata(String),
+    /// `spec.numberOfInstances` is not a whole number.
+    #[error("spec.numberOfInstances is {0}, which is not a whole number of instances")]
+    Count(String),
+}
+
+impl Postgresql {
+    /// Reads an object as the API server stores it; absent parts are not an error, wrong types are.
+    pub fn of(object: &Value) -> Result<Self, Malformed> {
+        let metadata = if object["metadata"].is_null() {
+            ObjectMeta::default()
+        } else {
+            serde_json::from_value::<ObjectMeta>(object["metadata"].clone())
+                .map_err(|error| Malformed::Metadata(error.to_string()))?
+        };
+        let spec = object["spec"].clone();
+        let instances = match spec.get("numberOfInstances") {
+            None | Some(Value::Null) => None,
+            Some(count) => Some(count.as_i64().ok_or_else(|| Malformed::Count(count.to_string()))?),
+        };
+        // Objects written by operators before 1.0 hold the status as a bare string.
+        let status = &object["status"];
+        let status = status.as_str().or_else(|| status["PostgresClusterStatus"].as_str());
+        let count_managers = metadata
+            .managed_fields
+            .iter()
+            .flatten()
+            .filter(|entry| {
+                entry.subresource.is_none()
+                    && entry
+                        .fields_v1
+                        .as_ref()
+                        .is_some_and(|fields| !fields.0["f:spec"]["f:numberOfInstances"].is_null())
+            })
+            .map(|entry| {
+                (
+                    entry.manager.clone().unwrap_or_default(),
+                    entry.operation.clone().unwrap_or_default(),
+                    entry.time.as_ref().map(|time| time.0),
+                )
+            })
+            .collect();
+        Ok(Self {
+            namespace: metadata.namespace.unwrap_or_default(),
+            name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default(),
+            annotations: metadata.annotations.unwrap_or_default(),
+            created: metadata.creation_timestamp.map(|time| time.0),
+            terminating: metadata.deletion_timestamp.is_some(),
+            instances,
+            status: status.map(str::to_owned),
+            count_managers,
+            spec,
+        })
+    }
+
+    /// The same object asking for `instances`.
+    #[must_use]
+    pub fn with_instances(&self, instances: i64) -> Self {
+        let mut changed = self.clone();
+        changed.instances = Some(instances);
+        if !changed.spec.is_object() {
+            changed.spec = json!({});
+        }
+        changed.spec["numberOfInstances"] = json!(instances);
+        changed
+    }
+
+    /// It is declared as a standby of another cluster, by `spec.standby` or by the environment variables
+    /// that operator 2.0 treats the same (`isStandbyCluster`, pkg/cluster/util.go).
+    pub fn is_standby(&self) -> bool {
+        let by_environment = self.spec["env"].as_array().into_iter().flatten().any(|variable| {
+            matches!(
+                variable["name"].as_str(),
+                Some(
+                    "STANDBY_WALE_S3_PREFIX"
+                        | "STANDBY_WALE_GS_PREFIX"
+                        | "STANDBY_WALE_GSC_PREFIX"
+                        | "STANDBY_WALE_SWIFT_PREFIX"
+                )
+            )
+        });
+        self.spec["standby"].is_object() || by_environment
+    }
+
+    /// Value of `acid.zalan.do/controller`: which operator owns the cluster; empty for the default one.
+    pub fn controller(&self) -> &str {
+        self.annotations.get(CONTROLLER_ANNOTATION).map_or("", String::as_str)
+    }
+}
+
+/// The ordinal of a pod of `cluster`: `acid-a-2` → 2.
+///
+/// `None` for anything that is not `<cluster>-<number>`: `acid-a-pooler-0` belongs to nobody here, and the
+/// pods of `acid-a-1` (`acid-a-1-0`) are not pods of `acid-a`.
+pub fn ordinal(cluster: &str, pod: &str) -> Option<i64> {
+    let digits = pod.strip_prefix(cluster)?.strip_prefix('-')?;
+    let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let canonical = digits == "0" || !digits.starts_with('0');
+    if plain && canonical { digits.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinals_belong_to_their_own_cluster_only() {
+        for (cluster, pod, want) in [
+            ("acid-a", "acid-a-0", Some(0)),
+            ("acid-a", "acid-a-11", Some(11)),
+            ("acid-a", "acid-a-1-0", None),
+            ("acid-a-1", "acid-a-1-0", Some(0)),
+            ("acid-a", "acid-ab-0", None),
+            ("acid-a", "acid-a-", None),
+            ("acid-a", "acid-a-01", None),
+            ("acid-a", "acid-a-+1", None),
+            ("acid-a", "acid-a-pooler-6f9-x", None),
+            ("acid-a", "acid-a-99999999999999999999", None),
+        ] {
+            assert_eq!(ordinal(cluster, pod), want, "{cluster} {pod}");
+        }
+    }
+
+    #[test]
+    fn odd_objects_are_read_without_complaint() {
+        let empty = Postgresql::of(&json!({})).unwrap();
+        assert_eq!((empty.instances, empty.terminating), (None, false));
+        let null =
+            Postgresql::of(&json!({"metadata": {"name": "a", "annotations": null}, "spec": null}));
+        assert_eq!(null.unwrap().name, "a");
+        let bare = Postgresql::of(&json!({"status": "Running"})).unwrap();
+        assert_eq!(bare.status.as_deref(), Some("Running"));
+        assert_eq!(
+            Postgresql::of(&json!({"spec": {"numberOfInstances": 2.5}})),
+            Err(Malformed::Count("2.5".into()))
+        );
+    }
+
+    #[test]
+    fn the_owners_of_the_count_are_named() {
+        let object = Postgresql::of(&json!({"metadata": {"managedFields": [
+            {"manager": "argocd-controller", "operation": "Apply", "fieldsType": "FieldsV1",
+             "fieldsV1": {"f:spec": {"f:numberOfInstances": {}}}},
+            {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:metadata": {}}},
+        ]}}))
+        .unwrap();
+        let names: Vec<_> = object.count_managers.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(names, ["argocd-controller"]);
+    }
+}

@@ -1,0 +1,454 @@
+//! Reads one cluster: its objects from the API server, its members' positions from the members.
+//!
+//! The only I/O of the crate. Nothing here judges, and nothing here fails because one thing could not be
+//! seen: that becomes [`Seen::Unreadable`] with its reason, and the rules decide what it means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::change::Change;
+use crate::facts::{Claim, Facts, Member, Seen};
+use crate::objects::pods::{NodeState, members};
+use crate::objects::{self, Layout, spell};
+use crate::operator::Operator;
+use crate::policy::{Policies, ScalePolicy};
+use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
+
+mod ask;
+mod fetch;
+mod operator;
+mod patroni;
+mod rest;
+#[cfg(test)]
+mod testing;
+
+pub use fetch::ReadError;
+pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
+
+use fetch::{Kind, Objects};
+
+/// Time kept back for the members while the objects are read: a second to answer, and some to spare.
+const FOR_MEMBERS: Duration = Duration::from_millis(1300);
+
+/// Reads clusters.
+#[derive(Clone)]
+pub struct Reader {
+    /// The API server.
+    pub client: Client,
+    /// The way to the members.
+    pub ask: Arc<dyn Ask>,
+    /// How long one read may take as a whole.
+    pub deadline: Duration,
+}
+
+/// Which members are asked for their live state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskWhom {
+    /// All of them, whatever the change.
+    All,
+    /// Those the change needs: all for a shrink; for growth those that look unfinished, and the leader.
+    AsNeeded,
+}
+
+impl Reader {
+    /// The cluster itself.
+    ///
+    /// # Errors
+    /// It is not there, we may not read it, the API server does not answer, or the object is malformed.
+    pub async fn cluster(&self, namespace: &str, name: &str) -> Result<Postgresql, ReadError> {
+        let kind = Kind::foreign(GROUP, VERSION, KIND, PLURAL, Some(namespace));
+        let object: Value = self.objects(self.deadline).try_get(&kind, name).await?;
+        cluster_of(&object)
+    }
+
+    /// The clusters of a namespace, or of all for `None`, that match a label selector.
+    ///
+    /// # Errors
+    /// We may not list them, the API server does not answer, or one of them is malformed.
+    pub async fn clusters(
+        &self,
+        namespace: Option<&str>,
+        selector: Option<&str>,
+    ) -> Result<Vec<Postgresql>, ReadError> {
+        let kind = Kind::foreign(GROUP, VERSION, KIND, PLURAL, namespace);
+        let objects: Vec<Value> = self.objects(self.deadline).try_list(&kind, selector).await?;
+        objects.iter().map(cluster_of).collect()
+    }
+
+    /// The policies that hold for a cluster. Without the CRD there are none; what cannot be read is said in
+    /// [`Policies::unreadable`].
+    pub async fn policies(&self, cluster: &Postgresql) -> Policies {
+        let kind = Kind::of::<ScalePolicy>(Some(&cluster.namespace));
+        let list = self.objects(self.deadline).try_list::<ScalePolicy>(&kind, None).await;
+        match list {
+            Ok(policies) => Policies::combine(&policies, cluster),
+            Err(error) if error.is_not_found() => Policies::default(),
+            Err(error) => Policies::unreadable(error.to_string()),
+        }
+    }
+
+    /// Everything the rules look at: the objects, in parallel, then the members that `ask` names.
+    pub async fn facts(&self, change: Change, ask: AskWhom) -> Facts {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that looks at the clock; everybody else is given the time"
+        )]
+        let now = Timestamp::now();
+        let until = Instant::now() + self.deadline;
+        let may_ask = ask == AskWhom::All || change.old.is_some();
+        let kept_back = if may_ask { FOR_MEMBERS.min(self.deadline / 2) } else { Duration::ZERO };
+        let objects = self.objects(self.deadline.saturating_sub(kept_back));
+        let cluster = &change.new;
+
+        // Boxed: what is kept between all these answers would make every caller's future large.
+        let operator = operator::operator(&objects, cluster).boxed().shared();
+        let workload = workload(&objects, cluster, operator.clone()).boxed();
+        let (operator, mut workload) = futures::join!(operator, workload);
+        if let (Some(operator), Seen::Known(set)) = (operator.known(), &mut workload.stateful_set) {
+            let ignored = &operator.settings.ignored_annotations;
+            set.foreign_annotations.retain(|(key, _)| !ignored.contains(key));
+        }
+        let mut facts = Facts {
+            now,
+            change,
+            operator,
+            stateful_set: workload.stateful_set,
+            members: workload.members,
+            leader: workload.patroni.leader,
+            configuration: workload.patroni.configuration,
+            failover: workload.patroni.failover,
+            sync: workload.patroni.sync,
+            claims: workload.claims,
+        };
+        ask::ask(self.ask.as_ref(), &mut facts, ask, until).await;
+        facts
+    }
+
+    fn objects(&self, patience: Duration) -> Objects {
+        Objects { client: self.client.clone(), until: Instant::now() + patience, patience }
+    }
+}
+
+fn cluster_of(object: &Value) -> Result<Postgresql, ReadError> {
+    Postgresql::of(object).map_err(|source| {
+        let part = |name: &str| {
+            object
+                .pointer(&format!("/metadata/{name}"))
+                .and_then(Value::as_str)
+                .unwrap_or("?")
+                .to_owned()
+        };
+        ReadError::Malformed {
+            object: format!("{PLURAL} {}/{}", part("namespace"), part("name")),
+            source,
+        }
+    })
+}
+
+/// What runs of a cluster.
+struct Workload {
+    stateful_set: Seen<crate::facts::StatefulSet>,
+    members: Seen<Vec<Member>>,
+    claims: Seen<Vec<Claim>>,
+    patroni: patroni::Shared,
+}
+
+/// Reads what runs. The StatefulSet says how everything else is labelled and where Patroni keeps its state;
+/// only where it cannot say so, the operator's settings are waited for.
+async fn workload(
+    objects: &Objects,
+    cluster: &Postgresql,
+    operator: impl Future<Output = Seen<Operator>>,
+) -> Workload {
+    let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
+    let set = objects.get::<StatefulSet>(Some(namespace), name).await;
+    let layout = match &set {
+        Seen::Known(set) => Layout::of(set, name),
+        Seen::Absent | Seen::Unreadable(_) => {
+            let settings = operator.await.known().map(|operator| operator.settings.clone());
+            Layout::by_settings(name, &settings.unwrap_or_default())
+        }
+    };
+    let selector = spell(&layout.selector);
+    let (members, claims, patroni) = futures::join!(
+        read_members(objects, cluster, &layout, &selector),
+        objects.list::<PersistentVolumeClaim>(Some(namespace), &selector),
+        patroni::shared(objects, namespace, name, &layout.store),
+    );
+    Workload {
+        stateful_set: match set {
+            Seen::Known(set) => Seen::Known(objects::stateful_set(&set)),
+            Seen::Absent => Seen::Absent,
+            Seen::Unreadable(why) => Seen::Unreadable(why),
+        },
+        members: members.map_or_else(Seen::Unreadable, Seen::Known),
+        claims: claims
+            .map_or_else(Seen::Unreadable, |claims| Seen::Known(objects::claims(&claims, name))),
+        patroni,
+    }
+}
+
+async fn read_members(
+    objects: &Objects,
+    cluster: &Postgresql,
+    layout: &Layout,
+    selector: &str,
+) -> Result<Vec<Member>, String> {
+    let pods = objects.list::<Pod>(Some(&cluster.namespace), selector).await?;
+    let names: BTreeSet<&str> =
+        pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
+    let nodes = names.into_iter().map(async |name| {
+        let state = match objects.get::<Node>(None, name).await {
+            Seen::Known(node) => NodeState::of(&node),
+            Seen::Absent => NodeState::gone(),
+            // Who may not read nodes is told less, not refused.
+            Seen::Unreadable(_) => return None,
+        };
+        Some((name.to_owned(), state))
+    });
+    let nodes: BTreeMap<String, NodeState> = join_all(nodes).await.into_iter().flatten().collect();
+    Ok(members(&pods, &nodes, &cluster.name, layout))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::facts::Live;
+    use crate::policy::Mode;
+    use crate::read::testing::{Fault, Members, SET, World, change, world};
+
+    async fn read(world: &World) -> Facts {
+        world.reader(&Members::healthy()).facts(change(3, 2), AskWhom::AsNeeded).await
+    }
+
+    /// Every fact that says it could not be read, by name.
+    fn unreadable(facts: &Facts) -> BTreeMap<&'static str, &str> {
+        [
+            ("operator", facts.operator.unreadable()),
+            ("stateful_set", facts.stateful_set.unreadable()),
+            ("members", facts.members.unreadable()),
+            ("leader", facts.leader.unreadable()),
+            ("configuration", facts.configuration.unreadable()),
+            ("failover", facts.failover.unreadable()),
+            ("sync", facts.sync.unreadable()),
+            ("claims", facts.claims.unreadable()),
+        ]
+        .into_iter()
+        .filter_map(|(name, why)| Some((name, why?)))
+        .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_healthy_cluster_is_read_in_full() {
+        for plural in ["endpoints", "configmaps"] {
+            let world = world(plural);
+            let facts = read(&world).await;
+            assert_eq!(unreadable(&facts), BTreeMap::new());
+            let names: Vec<_> =
+                facts.all_members().iter().map(|member| member.name.as_str()).collect();
+            assert_eq!(names, ["acid-a-0", "acid-a-1", "acid-a-2"]);
+            let member = facts.member("acid-a-1").unwrap();
+            assert_eq!(member.pod.zone.as_deref(), Some("zone-1"));
+            assert_eq!(member.pod.node_ready, Some(true));
+            assert_eq!(facts.leader_name(), Some("acid-a-0"));
+            let source = match plural {
+                "endpoints" => "endpoints/acid-a",
+                _ => "configmap/acid-a-leader",
+            };
+            assert_eq!(facts.leader.known().unwrap().source, source);
+            assert_eq!(facts.configuration.known().unwrap().maximum_lag_on_failover, 33_554_432);
+            assert_eq!(facts.failover, Seen::Absent, "the object is there and holds nothing");
+            assert_eq!(facts.sync.known().unwrap().standbys, ["acid-a-1"]);
+            assert_eq!(facts.claims.known().unwrap().len(), 3);
+            assert_eq!(facts.operator.known().unwrap().settings.max_instances, 9);
+            assert_eq!((facts.from(), facts.to()), (Some(3), 2));
+            assert!(facts.all_members().iter().all(|member| member.live != Live::NotAsked));
+            assert!(
+                world.asked().iter().all(|asked| !asked.contains("resourceVersion")),
+                "a resource version would be answered from a cache: {:?}",
+                world.asked()
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_forbidden_is_named_and_hides_nothing_else() {
+        let patroni = ["configuration", "failover", "leader", "sync"];
+        for (resource, blind, why) in [
+            ("statefulsets", &["stateful_set"][..], "get statefulsets in db: forbidden"),
+            ("pods", &["members"], "list pods in db: forbidden"),
+            ("persistentvolumeclaims", &["claims"], "list persistentvolumeclaims in db: forbidden"),
+            ("endpoints", &patroni, "get endpoints in db: forbidden"),
+            ("deployments", &["operator"], "list deployments: forbidden"),
+            ("configmaps", &["operator"], "get configmaps in default: forbidden"),
+            ("nodes", &[], ""),
+        ] {
+            let facts = read(&world("endpoints").fault(resource, Fault::Status(403))).await;
+            let mut found = unreadable(&facts);
+            if resource == "statefulsets" {
+                // Without it nothing says where Patroni keeps its state, and both places are read.
+                assert_eq!(facts.leader_name(), Some("acid-a-0"));
+                found.retain(|name, _| !patroni.contains(name));
+            }
+            assert_eq!(found.keys().copied().collect::<Vec<_>>(), blind, "{resource}");
+            assert!(found.values().all(|said| *said == why), "{resource}: {found:?}");
+            if resource == "nodes" {
+                let nodes: Vec<_> =
+                    facts.all_members().iter().map(|member| member.pod.node_ready).collect();
+                assert_eq!(nodes, [None, None, None]);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_there_is_absent_not_unreadable() {
+        let facts = World::default()
+            .reader(&Members::healthy())
+            .facts(Change { old: None, ..change(3, 3) }, AskWhom::All)
+            .await;
+        assert_eq!(unreadable(&facts), BTreeMap::new());
+        assert_eq!(facts.operator, Seen::Absent);
+        assert_eq!(facts.stateful_set, Seen::Absent);
+        assert_eq!(facts.members, Seen::Known(Vec::new()));
+        assert_eq!(facts.leader, Seen::Absent);
+        assert_eq!(facts.configuration, Seen::Absent);
+        assert_eq!(facts.claims, Seen::Known(Vec::new()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_hangs_costs_no_more_than_the_deadline() {
+        let start = Instant::now();
+        let facts = read(&world("endpoints").fault("persistentvolumeclaims", Fault::Hang)).await;
+        assert_eq!(
+            unreadable(&facts),
+            BTreeMap::from([(
+                "claims",
+                "list persistentvolumeclaims in db: no answer within 2.7 s"
+            )])
+        );
+        assert!(matches!(facts.all_members()[0].live, Live::Answered(_)), "there is time to ask");
+        assert!(start.elapsed() <= Duration::from_secs(4));
+
+        let mut dead = world("endpoints");
+        for resource in [
+            "statefulsets",
+            "pods",
+            "deployments",
+            "endpoints",
+            "configmaps",
+            "persistentvolumeclaims",
+        ] {
+            dead = dead.fault(resource, Fault::Hang);
+        }
+        let start = Instant::now();
+        let facts = read(&dead).await;
+        assert_eq!(unreadable(&facts).len(), 8);
+        assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_gone_is_not_ready() {
+        let facts = read(&world("endpoints").without("/api/v1/nodes/node-2")).await;
+        assert_eq!(facts.member("acid-a-2").unwrap().pod.node_ready, Some(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn annotations_the_operator_ignores_are_not_foreign() {
+        let foreign = |set: &mut Value| {
+            set["metadata"]["managedFields"] = json!([{"manager": "vela", "operation": "Update",
+                "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, "f:a/b": {}, "f:c": {}}}}}]);
+        };
+        let facts =
+            read(&world("endpoints").edit(SET, foreign).edit(testing::SETTINGS, |settings| {
+                settings["data"]["ignored_annotations"] = json!("a/b");
+            }))
+            .await;
+        assert_eq!(
+            facts.stateful_set.known().unwrap().foreign_annotations,
+            [("c".to_owned(), "vela".to_owned())]
+        );
+    }
+
+    const CLUSTER: &str = "/apis/acid.zalan.do/v1/namespaces/db/postgresqls/acid-a";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_is_read_or_the_reason_is_told() {
+        let there = World::default().with(
+            CLUSTER,
+            json!({"metadata": {"namespace": "db", "name": "acid-a", "labels": {"team": "acid"}},
+                "spec": {"numberOfInstances": 3}}),
+        );
+        let members = Members::healthy();
+        let reader = there.reader(&members);
+        assert_eq!(reader.cluster("db", "acid-a").await.unwrap().instances, Some(3));
+        let missing = reader.cluster("db", "acid-b").await.unwrap_err();
+        assert!(missing.is_not_found() && !missing.is_forbidden());
+        assert_eq!(missing.to_string(), "failed to get postgresqls acid-b in db: not found");
+        assert_eq!(reader.clusters(Some("db"), Some("team=acid")).await.unwrap().len(), 1);
+        assert_eq!(reader.clusters(None, Some("team=other")).await.unwrap().len(), 0);
+        assert_eq!(reader.clusters(None, None).await.unwrap().len(), 1);
+
+        for (fault, why) in [
+            (Fault::Status(403), "failed to get postgresqls acid-a in db: forbidden"),
+            (Fault::Status(401), "failed to get postgresqls acid-a in db: unauthorized"),
+            (
+                Fault::Status(500),
+                "failed to get postgresqls acid-a in db: 500 the server says InternalError",
+            ),
+            (Fault::Hang, "failed to get postgresqls acid-a in db: no answer within 4 s"),
+        ] {
+            let reader = there.clone().fault("postgresqls", fault).reader(&members);
+            assert_eq!(reader.cluster("db", "acid-a").await.unwrap_err().to_string(), why);
+        }
+        let odd = there.edit(CLUSTER, |cluster| cluster["spec"]["numberOfInstances"] = json!("3"));
+        assert_eq!(
+            odd.reader(&members).clusters(None, None).await.unwrap_err().to_string(),
+            "failed to understand postgresqls db/acid-a: spec.numberOfInstances is \"3\", which is not a \
+             whole number of instances"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn policies_are_read_or_the_reason_is_told() {
+        let members = Members::healthy();
+        let cluster = change(3, 3).new;
+        let policy = World::default().with(
+            "/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/floor",
+            json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+                "metadata": {"namespace": "db", "name": "floor"},
+                "spec": {"mode": "Warn", "instances": {"min": 3}}}),
+        );
+        let found = policy.reader(&members).policies(&cluster).await;
+        assert_eq!((found.mode, found.min[0].value), (Mode::Warn, 3));
+
+        let without_crd = World::default().fault("scalepolicies", Fault::Status(404));
+        assert_eq!(without_crd.reader(&members).policies(&cluster).await, Policies::default());
+
+        let forbidden = policy.fault("scalepolicies", Fault::Status(403));
+        assert_eq!(
+            forbidden.reader(&members).policies(&cluster).await.unreadable.as_deref(),
+            Some("failed to list scalepolicies in db: forbidden")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reading_can_be_spawned() {
+        let reader = world("endpoints").reader(&Members::healthy());
+        let facts = tokio::spawn(async move { reader.facts(change(3, 2), AskWhom::All).await })
+            .await
+            .unwrap();
+        assert_eq!(facts.all_members().len(), 3);
+    }
+}

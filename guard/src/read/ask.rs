@@ -1,0 +1,320 @@
+//! Asking the members for their live state.
+//!
+//! A standby has caught up when, within a second, it has received what the leader had when it was asked
+//! (see [`crate::facts::Health`]). So the leader's first answer is the mark, and a standby that is below it
+//! is asked again until it reaches the mark or the second is over; its last answer is the one that counts.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::change::Direction;
+use crate::facts::{Facts, Health, Live, Member, Seen};
+use crate::patroni::{Answer, State};
+use crate::read::AskWhom;
+use crate::read::rest::{Address, Ask, RestRequest, RestResponse, seconds};
+
+/// How long a standby has to reach the position the leader had.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// How long to wait before a standby that is behind is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks those of the members that `whom` names, and notes in `facts` what they say.
+pub(super) async fn ask(asker: &dyn Ask, facts: &mut Facts, whom: AskWhom, until: Instant) {
+    let leader = facts.leader_name().map(str::to_owned);
+    let names = choose(facts, whom, leader.as_deref());
+    let namespace = facts.change.new.namespace.clone();
+    let Seen::Known(members) = &mut facts.members else { return };
+    let chosen = members.iter_mut().filter(|member| names.contains(&member.name));
+    let conversation = Conversation { asker, namespace: &namespace, until };
+    let leads = |member: &Member| leader.as_deref() == Some(member.name.as_str());
+    let (announce, mark) = watch::channel(None);
+    let (leading, following): (Vec<&mut Member>, Vec<&mut Member>) =
+        chosen.partition(|member| leads(member));
+    let leading = async {
+        let mut position = None;
+        for member in leading {
+            member.live = conversation.first(member).await;
+            if let Live::Answered(answer) = &member.live {
+                position = answer.position();
+            }
+        }
+        // Nobody listens when the leader is the only member.
+        announce.send(Some(Mark { position, read: Instant::now() })).ok();
+    };
+    let following = following.into_iter().map(|member| {
+        let mark = mark.clone();
+        let conversation = &conversation;
+        async move { member.live = conversation.follow(member, mark).await }
+    });
+    futures::join!(leading, join_all(following));
+}
+
+/// Whom to ask: for a shrink everybody, for growth those that look unfinished and the leader they are
+/// measured by, else nobody.
+fn choose(facts: &Facts, whom: AskWhom, leader: Option<&str>) -> Vec<String> {
+    let all = || facts.all_members().iter().map(|member| member.name.clone()).collect();
+    match (whom, facts.direction()) {
+        (AskWhom::All, _) | (AskWhom::AsNeeded, Direction::Down) => all(),
+        (AskWhom::AsNeeded, Direction::Create | Direction::Same) => Vec::new(),
+        (AskWhom::AsNeeded, Direction::Up) => {
+            let mut names: Vec<String> = facts
+                .all_members()
+                .iter()
+                .filter(|member| unfinished(facts, member))
+                .map(|member| member.name.clone())
+                .collect();
+            if let Some(leader) = leader
+                && !names.is_empty()
+                && !names.iter().any(|name| name == leader)
+            {
+                names.push(leader.to_owned());
+            }
+            names
+        }
+    }
+}
+
+/// Its annotation may be ten seconds old, so whatever it says against the member is asked again.
+fn unfinished(facts: &Facts, member: &Member) -> bool {
+    facts.health(member) != Health::Healthy
+}
+
+/// Nothing is gained by asking again: it streams and is as far as the leader was. A standby whose receiver
+/// has just reconnected gets the same second as one that is behind.
+fn caught_up(answer: &Answer, position: u64) -> bool {
+    let still = answer.state != State::Running || answer.role.leads();
+    still || (answer.streams() && answer.position().is_none_or(|own| own >= position))
+}
+
+/// The position the leader had, and when it said so.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    position: Option<u64>,
+    read: Instant,
+}
+
+struct Conversation<'a> {
+    asker: &'a dyn Ask,
+    namespace: &'a str,
+    until: Instant,
+}
+
+impl Conversation<'_> {
+    /// Asks a member once, if it can be asked at all.
+    async fn first(&self, member: &Member) -> Live {
+        if member.pod.ip.is_none() {
+            return Live::Silent("has no address".to_owned());
+        }
+        if member.pod.phase == "Pending" {
+            return Live::Silent("its pod is Pending".to_owned());
+        }
+        self.once(member, self.until).await
+    }
+
+    /// Asks a standby until it has what the leader had.
+    async fn follow(&self, member: &Member, mut mark: watch::Receiver<Option<Mark>>) -> Live {
+        let mut live = self.first(member).await;
+        let mark = mark.wait_for(Option::is_some).await.map(|mark| *mark);
+        let Ok(Some(Mark { position: Some(position), read })) = mark else { return live };
+        let until = self.until.min(read + CATCH_UP);
+        while let Live::Answered(answer) = &live
+            && !caught_up(answer, position)
+        {
+            let next = Instant::now() + PAUSE;
+            if next >= until {
+                break;
+            }
+            sleep_until(next).await;
+            // A member that falls silent meanwhile is judged by what it said last: behind.
+            if let Live::Answered(answer) = self.once(member, until).await {
+                live = Live::Answered(answer);
+            }
+        }
+        live
+    }
+
+    async fn once(&self, member: &Member, until: Instant) -> Live {
+        let address = Address {
+            namespace: self.namespace.to_owned(),
+            pod: member.name.clone(),
+            ip: member.pod.ip.clone(),
+        };
+        let mut request = RestRequest::get("/patroni");
+        request.timeout = request.timeout.min(until.saturating_duration_since(Instant::now()));
+        let patience = request.timeout;
+        if patience.is_zero() {
+            return Live::Silent("not asked: the time for the whole read was over".to_owned());
+        }
+        // Whoever implements `Ask` may forget the timeout; the review must end all the same.
+        match timeout(patience, self.asker.exchange(&address, request)).await {
+            Ok(Ok(response)) => understand(&response),
+            Ok(Err(why)) => Live::Silent(why),
+            Err(_) => Live::Silent(format!("timed out after {}", seconds(patience))),
+        }
+    }
+}
+
+/// Patroni answers 503 in the same shape where PostgreSQL does not run.
+fn understand(response: &RestResponse) -> Live {
+    let words = match response.status {
+        401 => "asks for credentials (401)".to_owned(),
+        403 => "refuses (403)".to_owned(),
+        status => {
+            let body: Option<Value> = serde_json::from_str(&response.body).ok();
+            match body.as_ref().and_then(Answer::of) {
+                Some(answer) => return Live::Answered(answer),
+                None => format!("answered {status} without saying its state"),
+            }
+        }
+    };
+    Live::Silent(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::facts::Health;
+    use crate::read::testing::{Members, Reply, World, change, core, leader, standby, world};
+
+    /// Shrinks three members to two, and says how long the reading took.
+    async fn shrink(world: &World, members: &Members) -> (Facts, Duration) {
+        let start = Instant::now();
+        let facts = world.reader(members).facts(change(3, 2), AskWhom::AsNeeded).await;
+        (facts, start.elapsed())
+    }
+
+    fn answer<'a>(facts: &'a Facts, name: &str) -> &'a Answer {
+        match &facts.member(name).unwrap().live {
+            Live::Answered(answer) => answer,
+            Live::NotAsked | Live::Silent(_) => panic!("{name} did not answer: {facts:?}"),
+        }
+    }
+
+    fn silence<'a>(facts: &'a Facts, name: &str) -> &'a str {
+        match &facts.member(name).unwrap().live {
+            Live::Silent(why) => why,
+            Live::NotAsked | Live::Answered(_) => panic!("{name} is not silent: {facts:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn members_that_have_everything_are_asked_once() {
+        let members = Members::healthy();
+        let (facts, took) = shrink(&world("endpoints"), &members).await;
+        assert!(members.counts().values().all(|count| *count == 1), "{:?}", members.counts());
+        assert_eq!(members.counts().len(), 3);
+        assert_eq!(took, Duration::ZERO);
+        assert_eq!(facts.leader_position(), Some(1000));
+        assert!(facts.all_members().iter().all(|member| facts.health(member) == Health::Healthy));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_laggard_may_catch_up_with_the_position_the_leader_had() {
+        let members = Members::of([
+            vec![leader(1000), leader(5000)],
+            vec![standby(900), standby(950), standby(1000)],
+            vec![standby(4000)],
+        ]);
+        let (facts, took) = shrink(&world("endpoints"), &members).await;
+        assert_eq!(facts.leader_position(), Some(1000), "the first answer is the mark");
+        assert_eq!(answer(&facts, "acid-a-1").received, Some(1000));
+        assert_eq!(members.counts()["acid-a-1"], 3);
+        assert_eq!(members.counts()["acid-a-0"], 1);
+        assert_eq!(took, 2 * PAUSE);
+        assert_eq!(facts.health(facts.member("acid-a-1").unwrap()), Health::Healthy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_laggard_has_one_second_and_its_last_answer_counts() {
+        let mut replies: Vec<Reply> = (0..5).map(|step| standby(900 + step)).collect();
+        replies.push(standby(999));
+        let members = Members::of([vec![leader(1000)], replies, vec![standby(1000)]]);
+        let (facts, took) = shrink(&world("endpoints"), &members).await;
+        assert!(took <= Duration::from_secs(1), "{took:?}");
+        assert_eq!(answer(&facts, "acid-a-1").received, Some(999));
+        assert!(members.counts()["acid-a-1"] >= 9, "{:?}", members.counts());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_silent_member_costs_a_second_and_silences_nobody_else() {
+        let members =
+            Members::of([vec![leader(1000)], vec![Reply::Hang], vec![standby(990), standby(1000)]]);
+        let (facts, took) = shrink(&world("endpoints"), &members).await;
+        assert_eq!(silence(&facts, "acid-a-1"), "timed out after 1 s");
+        assert_eq!(answer(&facts, "acid-a-2").received, Some(1000));
+        assert!(took <= Duration::from_millis(1300), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_laggard_that_falls_silent_is_judged_by_its_last_answer() {
+        let members =
+            Members::of([vec![leader(1000)], vec![standby(990), Reply::Hang], vec![standby(1000)]]);
+        let (facts, took) = shrink(&world("endpoints"), &members).await;
+        assert_eq!(answer(&facts, "acid-a-1").received, Some(990));
+        assert!(took <= Duration::from_millis(1300), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_nobody_answers_everybody_has_a_reason() {
+        let refused = || vec![Reply::Error("connection refused")];
+        let members = Members::of([
+            refused(),
+            vec![Reply::Body(401, json!({"state": "running"}))],
+            vec![Reply::Body(502, json!({"error": "bad gateway"}))],
+        ]);
+        let (facts, took) = shrink(&world("endpoints"), &members).await;
+        assert_eq!(silence(&facts, "acid-a-0"), "connection refused");
+        assert_eq!(silence(&facts, "acid-a-1"), "asks for credentials (401)");
+        assert_eq!(silence(&facts, "acid-a-2"), "answered 502 without saying its state");
+        assert_eq!((took, facts.leader_position()), (Duration::ZERO, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_whose_postgresql_is_down_answers_all_the_same() {
+        let down = Reply::Body(503, json!({"state": "stopped", "role": "uninitialized"}));
+        let members = Members::of([vec![leader(1000)], vec![down], vec![standby(1000)]]);
+        let (facts, _) = shrink(&world("endpoints"), &members).await;
+        assert_eq!(answer(&facts, "acid-a-1").state, State::Stopped);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_be_asked_is_not() {
+        let members = Members::healthy();
+        let world = world("endpoints")
+            .edit(&core("pods", "acid-a-1"), |pod| pod["status"]["podIP"] = json!(null))
+            .edit(&core("pods", "acid-a-2"), |pod| pod["status"]["phase"] = json!("Pending"));
+        let (facts, _) = shrink(&world, &members).await;
+        assert_eq!(silence(&facts, "acid-a-1"), "has no address");
+        assert_eq!(silence(&facts, "acid-a-2"), "its pod is Pending");
+        assert_eq!(members.counts().into_keys().collect::<Vec<_>>(), ["acid-a-0"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn growth_asks_the_unfinished_and_the_leader_only() {
+        let members = Members::healthy();
+        let healthy = world("endpoints");
+        let reader = healthy.reader(&members);
+        reader.facts(change(3, 5), AskWhom::AsNeeded).await;
+        reader.facts(change(3, 3), AskWhom::AsNeeded).await;
+        assert_eq!(members.counts().len(), 0, "nobody looks unfinished");
+
+        let cloning = json!({"state": "creating replica", "role": "replica", "version": "4.1.4"});
+        let world = healthy.edit(&core("pods", "acid-a-2"), |pod| {
+            pod["metadata"]["annotations"]["status"] = json!(cloning.to_string());
+        });
+        let facts = world.reader(&members).facts(change(3, 5), AskWhom::AsNeeded).await;
+        assert_eq!(members.counts().into_keys().collect::<Vec<_>>(), ["acid-a-0", "acid-a-2"]);
+        assert_eq!(facts.member("acid-a-1").unwrap().live, Live::NotAsked);
+
+        let members = Members::healthy();
+        world.reader(&members).facts(change(3, 3), AskWhom::All).await;
+        assert_eq!(members.counts().len(), 3);
+    }
+}

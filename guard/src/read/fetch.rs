@@ -1,0 +1,242 @@
+//! Quorum reads of objects under one deadline.
+//!
+//! No resource version is sent: then the API server answers from etcd's quorum, never from a cache that may
+//! be behind.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{ApiResource, DynamicObject, GetParams, ListParams, Request};
+use kube::core::{ObjectList, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::facts::Seen;
+use crate::postgresql::Malformed;
+use crate::read::rest::seconds;
+
+/// Why a cluster, or the clusters, could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The API server did not answer in time.
+    #[error("failed to {asked}: no answer within {}", seconds(*.after))]
+    Deadline {
+        /// What was asked, as `verb resource name in namespace`.
+        asked: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The API server refused, or could not be reached.
+    #[error("failed to {asked}: {}", words(.source))]
+    Kube {
+        /// What was asked, as `verb resource name in namespace`.
+        asked: String,
+        /// What the client says.
+        source: Box<kube::Error>,
+    },
+    /// The object is not one we can judge.
+    #[error("failed to understand {object}: {source}")]
+    Malformed {
+        /// The object, as `resource namespace/name`.
+        object: String,
+        /// What is wrong with it.
+        source: Malformed,
+    },
+}
+
+impl ReadError {
+    /// The client's own error, where the API server or the way to it is the trouble.
+    pub fn kube(&self) -> Option<&kube::Error> {
+        match self {
+            Self::Kube { source, .. } => Some(source),
+            Self::Deadline { .. } | Self::Malformed { .. } => None,
+        }
+    }
+
+    /// The object is not there, or its kind is not.
+    pub fn is_not_found(&self) -> bool {
+        self.status().is_some_and(|status| status.code == NOT_FOUND)
+    }
+
+    /// We may not read it.
+    pub fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(|status| status.code == FORBIDDEN)
+    }
+
+    fn status(&self) -> Option<&kube::core::Status> {
+        if let kube::Error::Api(status) = self.kube()? { Some(status) } else { None }
+    }
+}
+
+/// The codes are compared, and not the reasons: where no CRD of a group is installed the API server answers with
+/// plain text, to which kube gives a reason of its own (`handle_api_errors`, kube-client).
+const NOT_FOUND: u16 = 404;
+const FORBIDDEN: u16 = 403;
+
+/// One kind of object, and how it is named in messages.
+#[derive(Clone, Debug)]
+pub(super) struct Kind {
+    resource: String,
+    path: String,
+    namespace: Option<String>,
+    metadata_only: bool,
+}
+
+impl Kind {
+    /// A type we know.
+    pub(super) fn of<K: Resource<DynamicType = ()>>(namespace: Option<&str>) -> Self {
+        Self {
+            resource: K::plural(&()).into_owned(),
+            path: K::url_path(&(), namespace),
+            namespace: namespace.map(str::to_owned),
+            metadata_only: K::metadata_api(),
+        }
+    }
+
+    /// A foreign type, by its names.
+    pub(super) fn foreign(
+        group: &str,
+        version: &str,
+        kind: &str,
+        plural: &str,
+        namespace: Option<&str>,
+    ) -> Self {
+        let resource = ApiResource::from_gvk_with_plural(
+            &kube::api::GroupVersionKind::gvk(group, version, kind),
+            plural,
+        );
+        Self {
+            resource: plural.to_owned(),
+            path: DynamicObject::url_path(&resource, namespace),
+            namespace: namespace.map(str::to_owned),
+            metadata_only: false,
+        }
+    }
+}
+
+/// The API server, until a deadline.
+#[derive(Clone)]
+pub(super) struct Objects {
+    pub(super) client: Client,
+    pub(super) until: Instant,
+    /// How long the deadline was when it was set, for messages.
+    pub(super) patience: Duration,
+}
+
+impl Objects {
+    /// Reads one object of a type we know, in `namespace`; `None` for types without one.
+    pub(super) async fn get<K>(&self, namespace: Option<&str>, name: &str) -> Seen<K>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        self.get_of(&Kind::of::<K>(namespace), name).await
+    }
+
+    /// Reads one object.
+    pub(super) async fn get_of<T: DeserializeOwned>(&self, kind: &Kind, name: &str) -> Seen<T> {
+        match self.try_get(kind, name).await {
+            Ok(object) => Seen::Known(object),
+            Err(error) if error.is_not_found() => Seen::Absent,
+            Err(error) => Seen::Unreadable(reason("get", kind, &error)),
+        }
+    }
+
+    /// Reads all objects of a type we know that have all the labels of `selector`; the error is a reason.
+    pub(super) async fn list<K>(
+        &self,
+        namespace: Option<&str>,
+        selector: &str,
+    ) -> Result<Vec<K>, String>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+    {
+        let kind = Kind::of::<K>(namespace);
+        self.try_list(&kind, Some(selector)).await.map_err(|error| reason("list", &kind, &error))
+    }
+
+    /// Reads one object, or says in full why not.
+    pub(super) async fn try_get<T: DeserializeOwned>(
+        &self,
+        kind: &Kind,
+        name: &str,
+    ) -> Result<T, ReadError> {
+        let asked = || asked("get", kind, Some(name));
+        let request = Request::new(kind.path.clone());
+        let request = if kind.metadata_only {
+            request.get_metadata(name, &GetParams::default())
+        } else {
+            request.get(name, &GetParams::default())
+        };
+        self.send(asked, request).await
+    }
+
+    /// Reads all objects that match `selector`, or says in full why not.
+    pub(super) async fn try_list<K: DeserializeOwned + Clone>(
+        &self,
+        kind: &Kind,
+        selector: Option<&str>,
+    ) -> Result<Vec<K>, ReadError> {
+        let params =
+            ListParams { label_selector: selector.map(str::to_owned), ..Default::default() };
+        let request = Request::new(kind.path.clone()).list(&params);
+        let list: ObjectList<K> = self.send(|| asked("list", kind, None), request).await?;
+        Ok(list.items)
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        asked: impl Fn() -> String,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, ReadError> {
+        let failed = |source| ReadError::Kube { asked: asked(), source: Box::new(source) };
+        let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+        tokio::time::timeout_at(self.until, self.client.request(request))
+            .await
+            .map_err(|_| ReadError::Deadline { asked: asked(), after: self.patience })?
+            .map_err(failed)
+    }
+}
+
+fn asked(verb: &str, kind: &Kind, name: Option<&str>) -> String {
+    let mut asked = format!("{verb} {}", kind.resource);
+    if let Some(name) = name {
+        asked.push(' ');
+        asked.push_str(name);
+    }
+    if let Some(namespace) = &kind.namespace {
+        asked.push_str(" in ");
+        asked.push_str(namespace);
+    }
+    asked
+}
+
+/// `get statefulsets in db: forbidden`.
+fn reason(verb: &str, kind: &Kind, error: &ReadError) -> String {
+    let why = match error {
+        ReadError::Deadline { after, .. } => format!("no answer within {}", seconds(*after)),
+        ReadError::Kube { source, .. } => words(source),
+        ReadError::Malformed { source, .. } => source.to_string(),
+    };
+    format!("{}: {why}", asked(verb, kind, None))
+}
+
+/// The few words that say what the API server, or the way to it, had against a read.
+fn words(error: &kube::Error) -> String {
+    let kube::Error::Api(status) = error else { return innermost(error).to_string() };
+    match status.code {
+        FORBIDDEN => "forbidden".to_owned(),
+        NOT_FOUND => "not found".to_owned(),
+        401 => "unauthorized".to_owned(),
+        code => format!("{code} {}", status.message).trim().to_owned(),
+    }
+}
+
+/// Transport errors come wrapped several times, each layer saying no more than "error".
+fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
+}

@@ -1,0 +1,203 @@
+//! Patroni's own objects of a cluster, in Endpoints or ConfigMaps.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints};
+use kube::core::{PartialObjectMeta, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::facts::Seen;
+use crate::objects::{self, Store};
+use crate::patroni::{Configuration, LeaderLock, PendingFailover, SyncState};
+use crate::read::fetch::Objects;
+
+/// What Patroni keeps for all members.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Shared {
+    pub(super) leader: Seen<LeaderLock>,
+    pub(super) configuration: Seen<Configuration>,
+    pub(super) failover: Seen<PendingFailover>,
+    pub(super) sync: Seen<SyncState>,
+}
+
+impl Shared {
+    fn unreadable(why: &str) -> Self {
+        Self {
+            leader: Seen::Unreadable(why.to_owned()),
+            configuration: Seen::Unreadable(why.to_owned()),
+            failover: Seen::Unreadable(why.to_owned()),
+            sync: Seen::Unreadable(why.to_owned()),
+        }
+    }
+}
+
+/// Reads Patroni's objects of `cluster` from where `store` says they are.
+pub(super) async fn shared(
+    objects: &Objects,
+    namespace: &str,
+    cluster: &str,
+    store: &Store,
+) -> Shared {
+    match store {
+        Store::ConfigMaps => in_config_maps(objects, namespace, cluster).await,
+        Store::Endpoints => in_endpoints(objects, namespace, cluster).await,
+        Store::Etcd => {
+            Shared::unreadable("Patroni keeps its state in etcd, which the guard cannot see")
+        }
+        Store::Unknown => {
+            let (maps, endpoints) = futures::join!(
+                in_config_maps(objects, namespace, cluster),
+                in_endpoints(objects, namespace, cluster),
+            );
+            fresher(maps, endpoints)
+        }
+    }
+}
+
+async fn in_config_maps(objects: &Objects, namespace: &str, cluster: &str) -> Shared {
+    let leader = format!("{cluster}-leader");
+    read::<ConfigMap>(objects, "configmap", namespace, cluster, &leader).await
+}
+
+async fn in_endpoints(objects: &Objects, namespace: &str, cluster: &str) -> Shared {
+    read::<Endpoints>(objects, "endpoints", namespace, cluster, cluster).await
+}
+
+/// The set whose leader renewed its lock last: a migration from one kind to the other leaves the old
+/// objects behind (operator docs/migrate.md). Without seeing both, no choice.
+fn fresher(maps: Shared, endpoints: Shared) -> Shared {
+    match (&maps.leader, &endpoints.leader) {
+        (Seen::Unreadable(why), _) | (_, Seen::Unreadable(why)) => Shared::unreadable(why),
+        (_, Seen::Absent) => maps,
+        (Seen::Absent, _) => endpoints,
+        (Seen::Known(by_map), Seen::Known(by_endpoints)) => {
+            if by_map.renewed >= by_endpoints.renewed { maps } else { endpoints }
+        }
+    }
+}
+
+async fn read<K>(
+    objects: &Objects,
+    word: &str,
+    namespace: &str,
+    cluster: &str,
+    leader: &str,
+) -> Shared
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+    PartialObjectMeta<K>: Resource<DynamicType = ()>,
+{
+    // All of Patroni's data is in annotations, and an Endpoints object may be large.
+    let annotations = async |name: &str| -> Seen<BTreeMap<String, String>> {
+        match objects.get::<PartialObjectMeta<K>>(Some(namespace), name).await {
+            Seen::Known(object) => Seen::Known(object.metadata.annotations.unwrap_or_default()),
+            Seen::Absent => Seen::Absent,
+            Seen::Unreadable(why) => Seen::Unreadable(why),
+        }
+    };
+    let [configuration, failover, sync] =
+        ["config", "failover", "sync"].map(|part| format!("{cluster}-{part}"));
+    let found = futures::join!(
+        annotations(leader),
+        annotations(&configuration),
+        annotations(&failover),
+        annotations(&sync),
+    );
+    Shared {
+        leader: and_then(found.0, |annotations| {
+            Seen::Known(LeaderLock::of(format!("{word}/{leader}"), &annotations))
+        }),
+        configuration: and_then(found.1, |annotations| {
+            objects::configuration(&format!("{word}/{configuration}"), &annotations)
+        }),
+        failover: and_then(found.2, |annotations| objects::failover(&annotations)),
+        sync: and_then(found.3, |annotations| objects::sync(&annotations)),
+    }
+}
+
+fn and_then<T, U>(seen: Seen<T>, next: impl FnOnce(T) -> Seen<U>) -> Seen<U> {
+    match seen {
+        Seen::Known(value) => next(value),
+        Seen::Absent => Seen::Absent,
+        Seen::Unreadable(why) => Seen::Unreadable(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::read::testing::{Fault, Members, World, core, world};
+
+    async fn read(world: &World, store: Store) -> Shared {
+        let reader = world.reader(&Members::healthy());
+        let objects = reader.objects(std::time::Duration::from_secs(1));
+        Box::pin(shared(&objects, "db", "acid-a", &store)).await
+    }
+
+    /// Both kinds at once, as a migration leaves them; the ConfigMap renewed at `renewed`.
+    fn both(renewed: &str) -> World {
+        world("endpoints")
+            .with(
+                &core("configmaps", "acid-a-leader"),
+                json!({"metadata": {"name": "acid-a-leader", "annotations": {
+                    "leader": "acid-a-2", "renewTime": renewed, "ttl": "30"}}}),
+            )
+            .with(
+                &core("configmaps", "acid-a-config"),
+                json!({"metadata": {"name": "acid-a-config", "annotations": {"config": "{\"ttl\": 60}"}}}),
+            )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_word_on_the_store_the_fresher_lock_decides() {
+        let orphaned = read(&both("2020-01-01T00:00:00+00:00"), Store::Unknown).await;
+        assert_eq!(orphaned.leader.known().unwrap().source, "endpoints/acid-a");
+        assert_eq!(orphaned.configuration.known().unwrap().ttl, 30);
+        let migrated = read(&both("2101-01-01T00:00:00+00:00"), Store::Unknown).await;
+        assert_eq!(migrated.leader.known().unwrap().source, "configmap/acid-a-leader");
+        assert_eq!(migrated.configuration.known().unwrap().ttl, 60);
+        assert_eq!(migrated.sync, Seen::Absent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_choice_is_made_without_seeing_both() {
+        let half = both("2020-01-01T00:00:00+00:00").fault("configmaps", Fault::Status(403));
+        let unseen = read(&half, Store::Unknown).await;
+        assert_eq!(unseen.leader.unreadable(), Some("get configmaps in db: forbidden"));
+        assert_eq!(unseen.sync.unreadable(), Some("get configmaps in db: forbidden"));
+        let told = read(&half, Store::Endpoints).await;
+        assert_eq!(told.leader.known().unwrap().holder.as_deref(), Some("acid-a-0"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn etcd_is_out_of_sight() {
+        let blind = read(&world("endpoints"), Store::Etcd).await;
+        assert_eq!(
+            blind,
+            Shared::unreadable("Patroni keeps its state in etcd, which the guard cannot see")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pending_switchover_and_a_broken_configuration_are_told() {
+        let odd = world("configmaps")
+            .edit(&core("configmaps", "acid-a-failover"), |map| {
+                map["metadata"]["annotations"] =
+                    json!({"leader": "acid-a-0", "member": "acid-a-1"});
+            })
+            .edit(&core("configmaps", "acid-a-config"), |map| {
+                map["metadata"]["annotations"]["config"] = json!("{");
+            })
+            .without(&core("configmaps", "acid-a-sync"));
+        let found = read(&odd, Store::ConfigMaps).await;
+        assert_eq!(found.failover.known().unwrap().candidate.as_deref(), Some("acid-a-1"));
+        assert_eq!(found.sync, Seen::Absent);
+        let why = found.configuration.unreadable().unwrap();
+        assert!(
+            why.starts_with("annotation config of configmap/acid-a-config is not JSON: "),
+            "{why}"
+        );
+    }
+}

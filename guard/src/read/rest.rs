@@ -1,0 +1,396 @@
+//! One exchange with one member's Patroni over REST.
+
+use std::error::Error as _;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::{self, BoxFuture, Either};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Body as _;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// The port of Patroni's REST API in every Spilo pod (`APIPORT` in `scripts/configure_spilo.py`).
+pub const PORT: u16 = 8008;
+
+/// How long a member may take to say where it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most bytes of an answer that are read; Patroni's own are a few hundred.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// How a member is asked over REST: directly by who can reach pods, through a port-forward by who cannot.
+pub trait Ask: Send + Sync {
+    /// One HTTP exchange with the Patroni of `pod`.
+    ///
+    /// The error is one line for people: "connection refused", "timed out after 1 s".
+    fn exchange<'a>(
+        &'a self,
+        pod: &'a Address,
+        request: RestRequest,
+    ) -> BoxFuture<'a, Result<RestResponse, String>>;
+}
+
+/// Where a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Namespace of its pod.
+    pub namespace: String,
+    /// Name of its pod.
+    pub pod: String,
+    /// Address of its pod; `None` until it has one.
+    pub ip: Option<String>,
+}
+
+/// What a member is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestRequest {
+    /// HTTP method.
+    pub method: Method,
+    /// Path, from the slash on.
+    pub path: String,
+    /// JSON to send; `None` sends no body.
+    pub body: Option<Value>,
+    /// How long the whole exchange may take, connecting included.
+    pub timeout: Duration,
+}
+
+impl RestRequest {
+    /// `GET path`, to be answered within a second.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), body: None, timeout: PATIENCE }
+    }
+
+    /// `POST path` with `body`.
+    pub fn post(path: impl Into<String>, body: Value, timeout: Duration) -> Self {
+        Self { method: Method::POST, path: path.into(), body: Some(body), timeout }
+    }
+
+    /// `PATCH path` with `body`.
+    pub fn patch(path: impl Into<String>, body: Value, timeout: Duration) -> Self {
+        Self { method: Method::PATCH, path: path.into(), body: Some(body), timeout }
+    }
+}
+
+/// What a member answered, whatever the status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// Body, as text.
+    pub body: String,
+}
+
+/// `http://POD_IP:8008`, straight from where we run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Direct;
+
+/// How long a body without a declared length may pause before it counts as complete.
+const QUIET: Duration = Duration::from_millis(300);
+
+impl Ask for Direct {
+    fn exchange<'a>(
+        &'a self,
+        pod: &'a Address,
+        request: RestRequest,
+    ) -> BoxFuture<'a, Result<RestResponse, String>> {
+        async move {
+            let Some(ip) = &pod.ip else { return Err("has no address".to_owned()) };
+            let ip: IpAddr = ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?;
+            let address = SocketAddr::new(ip, PORT);
+            within(request.timeout, async {
+                let stream = TcpStream::connect(address).await.map_err(|error| io_words(&error))?;
+                exchange_over(stream, &address.to_string(), &request).await
+            })
+            .await
+        }
+        .boxed()
+    }
+}
+
+/// One HTTP/1.1 exchange over a connected stream, within the request's timeout. `host` is what the `Host`
+/// header says.
+///
+/// The error is one line for people.
+pub async fn exchange_over<S>(
+    stream: S,
+    host: &str,
+    request: &RestRequest,
+) -> Result<RestResponse, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    within(request.timeout, exchange(stream, host, request)).await
+}
+
+async fn exchange<S>(stream: S, host: &str, request: &RestRequest) -> Result<RestResponse, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let outgoing = Request::builder()
+        .method(request.method.clone())
+        .uri(request.path.as_str())
+        .header(HOST, host)
+        .header(CONTENT_TYPE, "application/json")
+        .header(CONNECTION, "close")
+        .body(Full::new(match &request.body {
+            Some(body) => Bytes::from(body.to_string()),
+            None => Bytes::new(),
+        }))
+        .map_err(|error| format!("the request could not be made: {error}"))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| hyper_words(&error))?;
+    let answer = async move {
+        let response = sender.send_request(outgoing).await.map_err(|error| hyper_words(&error))?;
+        let status = response.status().as_u16();
+        let body = whole(response.into_body()).await?;
+        Ok(RestResponse { status, body: String::from_utf8_lossy(&body).into_owned() })
+    };
+    // The connection makes progress only while it is polled. Its end is no answer: what it still holds is
+    // read by `answer`, and its error reaches `answer` as well.
+    let connection = connection.then(|_| future::pending::<std::convert::Infallible>());
+    match future::select(Box::pin(answer), Box::pin(connection)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right((never, _)) => match never {},
+    }
+}
+
+/// The whole body.
+///
+/// Patroni declares no length and closes the connection instead, and not every kubelet's port-forward passes
+/// that close on. So without a length a body also ends where its JSON does, and for the plain words with
+/// which Patroni answers a switchover, where nothing more comes.
+async fn whole(body: hyper::body::Incoming) -> Result<Vec<u8>, String> {
+    let declared = body.size_hint().exact().is_some();
+    let mut body = Limited::new(body, LONGEST_ANSWER);
+    let mut whole = Vec::new();
+    loop {
+        let frame = if declared || whole.is_empty() {
+            body.frame().await
+        } else {
+            tokio::time::timeout(QUIET, body.frame()).await.unwrap_or_default()
+        };
+        let Some(frame) = frame else { return Ok(whole) };
+        let frame = frame.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                format!("answered more than {LONGEST_ANSWER} bytes")
+            } else {
+                format!("stopped in the middle of its answer: {error}")
+            }
+        })?;
+        if let Some(data) = frame.data_ref() {
+            whole.extend_from_slice(data);
+        }
+        if !declared && serde_json::from_slice::<serde::de::IgnoredAny>(&whole).is_ok() {
+            return Ok(whole);
+        }
+    }
+}
+
+async fn within<T>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    tokio::time::timeout(timeout, work)
+        .await
+        .unwrap_or_else(|_| Err(format!("timed out after {}", seconds(timeout))))
+}
+
+/// A duration as people write it: `1 s`, `0.25 s`.
+pub(super) fn seconds(duration: Duration) -> String {
+    let hundredths = (duration.as_millis() + 5) / 10;
+    let number = match (hundredths / 100, hundredths % 100) {
+        (whole, 0) => whole.to_string(),
+        (whole, part) => format!("{whole}.{part:02}").trim_end_matches('0').to_owned(),
+    };
+    format!("{number} s")
+}
+
+fn io_words(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        "connection refused".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+/// What went wrong on the wire. A Patroni with TLS closes a plain connection, or answers it with an alert
+/// that is no HTTP: nothing else tells the two apart from here.
+fn hyper_words(error: &hyper::Error) -> String {
+    if error.is_incomplete_message() {
+        return "closed the connection without an answer (does its Patroni demand TLS?)".to_owned();
+    }
+    if error.is_parse() {
+        return "answered something that is not HTTP (does its Patroni demand TLS?)".to_owned();
+    }
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    io.map_or_else(|| error.to_string(), io_words)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server on a loopback address of its own, on Patroni's port; hands what it was sent to `serve`.
+    async fn serve<F>(
+        ip: &str,
+        serve: impl FnOnce(TcpStream, String) -> F + Send + 'static,
+    ) -> Address
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let listener = TcpListener::bind((ip, PORT)).await.unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            request.truncate(length);
+            serve(stream, String::from_utf8(request).unwrap()).await;
+        });
+        address(ip)
+    }
+
+    fn address(ip: &str) -> Address {
+        Address { namespace: "db".into(), pod: "acid-a-0".into(), ip: Some(ip.into()) }
+    }
+
+    fn soon() -> RestRequest {
+        RestRequest { timeout: Duration::from_millis(250), ..RestRequest::get("/patroni") }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_taken_whatever_its_status() {
+        for (ip, status, line) in [
+            ("127.0.83.1", 200, "HTTP/1.0 200 OK"),
+            ("127.0.83.2", 503, "HTTP/1.0 503 Unavailable"),
+        ] {
+            // As Patroni's server does: HTTP/1.0, no length, the end of the connection ends the body.
+            let pod = serve(ip, async move |mut stream, request| {
+                assert!(request.starts_with("GET /patroni HTTP/1.1\r\n"), "{request}");
+                assert!(request.contains(&format!("host: {ip}:8008\r\n")), "{request}");
+                let answer =
+                    format!("{line}\r\nContent-Type: application/json\r\n\r\n{{\"state\": 1}}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            })
+            .await;
+            let response = Direct.exchange(&pod, RestRequest::get("/patroni")).await.unwrap();
+            assert_eq!(response, RestResponse { status, body: "{\"state\": 1}".into() });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_forward_that_never_passes_the_end_on_delays_no_answer() {
+        for body in ["{\"state\": \"running\"}", "Successfully switched over to \"acid-a-1\""] {
+            let (mine, mut theirs) = tokio::io::duplex(1 << 16);
+            let server = tokio::spawn(async move {
+                assert_ne!(theirs.read(&mut [0; 4096]).await.unwrap(), 0);
+                let answer = format!("HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n{body}");
+                theirs.write_all(answer.as_bytes()).await.unwrap();
+                theirs
+            });
+            let response = exchange_over(mine, "acid-a-0", &RestRequest::get("/patroni")).await;
+            assert_eq!(response, Ok(RestResponse { status: 200, body: body.to_owned() }));
+            // Only now may its end of the stream go.
+            drop(server.await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_sent_as_json() {
+        let (mine, mut theirs) = tokio::io::duplex(1 << 16);
+        let server = tokio::spawn(async move {
+            let mut request = String::new();
+            while !request.ends_with('}') {
+                let mut part = [0; 512];
+                let length = theirs.read(&mut part).await.unwrap();
+                request.push_str(std::str::from_utf8(&part[..length]).unwrap());
+            }
+            theirs
+                .write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok")
+                .await
+                .unwrap();
+            request
+        });
+        let body = json!({"leader": "acid-a-4", "candidate": "acid-a-1"});
+        let request = RestRequest::post("/switchover", body, Duration::from_secs(5));
+        let response = exchange_over(mine, "acid-a-4", &request).await.unwrap();
+        assert_eq!((response.status, response.body.as_str()), (202, "ok"));
+        let sent = server.await.unwrap();
+        assert!(sent.starts_with("POST /switchover HTTP/1.1\r\n"), "{sent}");
+        assert!(sent.ends_with(r#"{"candidate":"acid-a-1","leader":"acid-a-4"}"#), "{sent}");
+    }
+
+    #[tokio::test]
+    async fn trouble_is_told_in_one_line() {
+        let refused = Direct.exchange(&address("127.0.83.3"), soon()).await;
+        assert_eq!(refused, Err("connection refused".into()));
+
+        let hanging = serve("127.0.83.4", |stream, _| async move {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            drop(stream);
+        })
+        .await;
+        assert_eq!(Direct.exchange(&hanging, soon()).await, Err("timed out after 0.25 s".into()));
+
+        let closing = serve("127.0.83.5", async |stream, _| drop(stream)).await;
+        assert_eq!(
+            Direct.exchange(&closing, soon()).await,
+            Err("closed the connection without an answer (does its Patroni demand TLS?)".into())
+        );
+
+        // The alert with which a TLS server greets a request that is none.
+        let tls = serve("127.0.83.6", async |mut stream, _| {
+            stream.write_all(&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]).await.unwrap();
+        })
+        .await;
+        assert_eq!(
+            Direct.exchange(&tls, soon()).await,
+            Err("answered something that is not HTTP (does its Patroni demand TLS?)".into())
+        );
+
+        let nowhere = Address { ip: None, ..address("127.0.83.7") };
+        assert_eq!(Direct.exchange(&nowhere, soon()).await, Err("has no address".into()));
+        let nonsense = address("acid-a-0.acid-a");
+        let why = Direct.exchange(&nonsense, soon()).await;
+        assert_eq!(why, Err("\"acid-a-0.acid-a\" is not an IP address".into()));
+    }
+
+    #[tokio::test]
+    async fn a_giant_answer_is_not_swallowed() {
+        let giant = serve("127.0.83.8", async |mut stream, _| {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
+                .await
+                .unwrap();
+            // Until the reader has had enough and hangs up.
+            let block = vec![b'x'; 1 << 16];
+            while stream.write_all(&block).await.is_ok() {}
+        })
+        .await;
+        let request =
+            RestRequest { timeout: Duration::from_secs(10), ..RestRequest::get("/patroni") };
+        assert_eq!(
+            Direct.exchange(&giant, request).await,
+            Err("answered more than 1048576 bytes".into())
+        );
+    }
+
+    #[test]
+    fn durations_are_written_as_people_do() {
+        for (millis, want) in [(1000, "1 s"), (250, "0.25 s"), (2700, "2.7 s"), (12_000, "12 s")] {
+            assert_eq!(seconds(Duration::from_millis(millis)), want);
+        }
+    }
+}

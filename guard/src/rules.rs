@@ -1,0 +1,159 @@
+//! The table of rules and the one place where their answers are weighed.
+//!
+//! A rule is one function beside its documentation and its table test. It never weighs policy: what an
+//! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
+
+use crate::change::Direction;
+use crate::facts::Facts;
+use crate::policy::{Mode, Policies};
+use crate::verdict::{Finding, Judgement, Outcome, Severity, Verdict};
+
+mod bounds;
+mod hand_over;
+mod leader;
+mod mixed;
+mod progress;
+mod rebuild;
+mod survivors;
+mod way_out;
+
+#[cfg(test)]
+mod coverage;
+#[cfg(test)]
+mod generated;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod testing;
+
+pub use way_out::{WayOut, way_out};
+
+/// One rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Its id: stable, part of the API.
+    pub id: &'static str,
+    /// One line for tables.
+    pub title: &'static str,
+    /// On which changes it looks, for tables.
+    pub fires_on: &'static str,
+    /// What it does unless a policy says otherwise, for tables.
+    pub default: &'static str,
+    /// Its page: what it protects from, its signals, their blind spots, the way out.
+    pub page: &'static str,
+    /// What it judges.
+    pub kind: Kind,
+    /// The judgement itself.
+    pub check: fn(&Facts, &Policies) -> Outcome,
+}
+
+/// What a rule judges, which decides what a repair excuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Bounds that policies or the operator set; a repair is held to them too.
+    Bound,
+    /// The live state of the cluster; only warns for a repair.
+    Live,
+}
+
+/// Every rule, in the order in which findings are shown.
+pub const RULES: &[Rule] = &[
+    bounds::BELOW_MIN,
+    bounds::ABOVE_MAX,
+    bounds::SCALE_TO_ZERO,
+    bounds::OPERATOR_LIMITS,
+    leader::NO_LEADER,
+    hand_over::LEADER_CONDEMNED,
+    hand_over::LEADER_CANNOT_MOVE,
+    survivors::TOO_FEW_HEALTHY_SURVIVORS,
+    survivors::SURVIVOR_UNHEALTHY,
+    leader::PAUSED,
+    rebuild::REBUILD_IN_PROGRESS,
+    progress::OPERATION_IN_PROGRESS,
+    progress::CHANGE_NOT_APPLIED,
+    mixed::MIXED_CHANGE,
+];
+
+/// The rule with this id.
+pub fn rule(id: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.id == id)
+}
+
+/// Judges one change by every rule.
+pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
+    let mut verdict = judge(facts, policies);
+    way_out::show(&mut verdict, facts, policies);
+    verdict
+}
+
+/// The judgement without the search for another count, which judges every candidate itself.
+fn judge(facts: &Facts, policies: &Policies) -> Verdict {
+    let mut verdict = Verdict::default();
+    let repair = facts.repair();
+    for rule in RULES {
+        let outcome = (rule.check)(facts, policies);
+        let found = match &outcome {
+            Outcome::NotApplicable | Outcome::Pass => None,
+            Outcome::Found(finding) => Some(finding.clone()),
+            Outcome::Unknown(why) => Some(unknown(rule, facts.direction(), why)),
+        };
+        if let Some(mut finding) = found {
+            if let Some(repair) = repair
+                && rule.kind == Kind::Live
+                && finding.severity == Severity::Deny
+            {
+                finding.severity = Severity::Warn;
+                finding.tempered = Some(repair.reason().to_owned());
+            }
+            verdict.findings.push(in_mode(finding, policies));
+        }
+        verdict.judgements.push(Judgement { rule: rule.id, outcome });
+    }
+    verdict
+}
+
+/// What a fact that could not be seen means: refused for a shrink, told for growth.
+fn unknown(rule: &Rule, direction: Direction, why: &str) -> Finding {
+    let severity = match direction {
+        Direction::Down => Severity::Deny,
+        Direction::Create | Direction::Same | Direction::Up => Severity::Warn,
+    };
+    Finding::new(rule.id, severity, format!("cannot be judged: {why}"))
+        .remedy("make the fact readable (network, rights), then ask again")
+}
+
+/// What a rule says that needs the cluster's pods and cannot see them.
+fn members_unseen(facts: &Facts) -> Outcome {
+    let why = facts.members.unreadable().unwrap_or("there are none");
+    Outcome::Unknown(format!("the cluster's pods could not be listed ({why})"))
+}
+
+/// The command that shows every member.
+fn status(facts: &Facts) -> String {
+    let cluster = &facts.change.new;
+    format!("kubectl pgscale status {} -n {}", cluster.name, cluster.namespace)
+}
+
+/// The command that waits for the cluster to settle.
+fn wait(facts: &Facts) -> String {
+    let cluster = &facts.change.new;
+    format!("kubectl pgscale wait {} -n {}", cluster.name, cluster.namespace)
+}
+
+fn in_mode(mut finding: Finding, policies: &Policies) -> Finding {
+    if finding.severity == Severity::Deny {
+        match finding.mode.unwrap_or(policies.mode) {
+            Mode::Enforce => {}
+            Mode::Warn => {
+                finding.severity = Severity::Warn;
+                finding.tempered = Some("not refused: the policy is in mode Warn".to_owned());
+            }
+            Mode::Audit => finding.audit_only = true,
+        }
+    } else if finding.mode.unwrap_or(policies.mode) == Mode::Audit {
+        finding.audit_only = true;
+    }
+    finding
+}

@@ -1,0 +1,415 @@
+//! Bounds: what policies and the operator allow, whatever the cluster's state.
+
+use crate::change::Direction;
+use crate::facts::{Facts, Seen};
+use crate::policy::{Limit, Mode, Policies, Zero};
+use crate::rules::{Kind, Rule};
+use crate::verdict::{Finding, Outcome};
+
+/// Fewest instances where no policy says more.
+const FLOOR: i64 = 1;
+
+pub(super) const BELOW_MIN: Rule = Rule {
+    id: "below-min",
+    title: "fewer instances than the policy's minimum",
+    fires_on: "down, up, create; not 0",
+    default: "deny",
+    kind: Kind::Bound,
+    page: "\
+A policy's `instances.min` is the number of copies its owners decided they need. The effective count is
+compared, after the operator's own limits; zero is judged by scale-to-zero. Without a policy the floor is 1.
+
+A cluster that is already below may always move up: a change towards the bound is not refused by it.
+
+Way out: ask for the minimum, or change the ScalePolicy the denial names.",
+    check: below_min,
+};
+
+fn below_min(facts: &Facts, policies: &Policies) -> Outcome {
+    let (Some((from, to)), false) = (span(facts), facts.to() == 0) else {
+        return Outcome::NotApplicable;
+    };
+    if let Some(why) = &policies.unreadable {
+        return Outcome::Unknown(format!("the scale policies could not be read ({why})"));
+    }
+    let floor = Limit { value: FLOOR, source: "built-in".to_owned(), mode: Mode::Enforce };
+    let broken = policies.min.iter().chain([&floor]).filter(|min| to < min.value);
+    let Some(min) = strictest(broken, |min| min.value) else { return Outcome::Pass };
+    if from.is_some_and(|from| to > from) {
+        return Outcome::Pass;
+    }
+    found(
+        BELOW_MIN.id,
+        facts,
+        min,
+        "instances.min",
+        format!("{to} instances asked for, {} is the minimum", min.value),
+    )
+}
+
+pub(super) const ABOVE_MAX: Rule = Rule {
+    id: "above-max",
+    title: "more instances than the policy's maximum",
+    fires_on: "up, down, create",
+    default: "deny",
+    kind: Kind::Bound,
+    page: "\
+A policy's `instances.max` bounds what one cluster may take. The effective count is compared, after the
+operator's own limits.
+
+A cluster that is already above may always move down: a change towards the bound is not refused by it.
+
+Way out: ask for the maximum, or change the ScalePolicy the denial names.",
+    check: above_max,
+};
+
+fn above_max(facts: &Facts, policies: &Policies) -> Outcome {
+    let Some((from, to)) = span(facts) else { return Outcome::NotApplicable };
+    if let Some(why) = &policies.unreadable {
+        return Outcome::Unknown(format!("the scale policies could not be read ({why})"));
+    }
+    let broken = policies.max.iter().filter(|max| to > max.value);
+    let Some(max) = strictest(broken, |max| -max.value) else { return Outcome::Pass };
+    if from.is_some_and(|from| to < from) {
+        return Outcome::Pass;
+    }
+    found(
+        ABOVE_MAX.id,
+        facts,
+        max,
+        "instances.max",
+        format!("{to} instances asked for, {} is the maximum", max.value),
+    )
+}
+
+pub(super) const SCALE_TO_ZERO: Rule = Rule {
+    id: "scale-to-zero",
+    title: "no instance left: a full outage",
+    fires_on: "down to 0, create with 0",
+    default: "deny; warn on create",
+    kind: Kind::Bound,
+    page: "\
+Zero instances is legal for the operator and an outage for everyone else: no leader, no reads, no writes. The
+way back is delicate too, because the volume of the last leader must be among those that are mounted again.
+
+Allowed only where a policy that matches the cluster says `instances.zero: Allow` and none says `Deny`.
+
+Way out: keep one instance, or have the namespace's policy allow zero.",
+    check: scale_to_zero,
+};
+
+fn scale_to_zero(facts: &Facts, policies: &Policies) -> Outcome {
+    if facts.to() != 0 {
+        return Outcome::NotApplicable;
+    }
+    match facts.direction() {
+        Direction::Create => Outcome::Found(Finding::warn(
+            SCALE_TO_ZERO.id,
+            "the cluster is created with 0 instances: nothing will run",
+        )),
+        Direction::Same | Direction::Up => Outcome::NotApplicable,
+        Direction::Down => {
+            if let Some(why) = &policies.unreadable {
+                return Outcome::Unknown(format!("the scale policies could not be read ({why})"));
+            }
+            let denied = policies.zero.iter().filter(|zero| zero.value == Zero::Deny);
+            let message = format!(
+                "0 instances asked for, {} run: a full outage of {}",
+                facts.from().unwrap_or(0),
+                facts.change.cluster()
+            );
+            let allowed = policies.zero.iter().any(|zero| zero.value == Zero::Allow);
+            // Where nobody allows it, it is refused by default: a denial on trial does not soften that.
+            if let Some(zero) = strictest(denied, |_| 0)
+                && (allowed || zero.mode >= policies.mode)
+            {
+                return found(SCALE_TO_ZERO.id, facts, zero, "instances.zero", message);
+            }
+            if allowed {
+                return Outcome::Pass;
+            }
+            Outcome::Found(
+                Finding::deny(SCALE_TO_ZERO.id, message)
+                    .because("policy", "no ScalePolicy of the namespace says instances.zero: Allow")
+                    .remedy(format!("{}, or allow zero in a ScalePolicy", set(facts, FLOOR))),
+            )
+        }
+    }
+}
+
+pub(super) const OPERATOR_LIMITS: Rule = Rule {
+    id: "operator-limits",
+    title: "the operator would run another number than the one asked for",
+    fires_on: "any change of the count, create",
+    default: "deny; warn if the operator's settings are newer than its pod",
+    kind: Kind::Bound,
+    page: "\
+The operator applies its `min_instances` and `max_instances` silently: one line in its log, no event, no
+status. The manifest then says one number and the cluster runs another (`getNumberOfInstances`,
+pkg/cluster/k8sres.go). The annotation named by `ignore_instance_limits_annotation_key`, set to \"true\",
+switches both limits off for one cluster.
+
+The settings are read once, when the operator starts: if they were edited since, it is not certain which
+ones are in force, and the rule only warns.
+
+Way out: ask for the number the operator would run, or change its limits and restart it.",
+    check: operator_limits,
+};
+
+fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
+    let asked = facts.asked();
+    let unchanged = facts.change.old.as_ref().is_some_and(|old| old.instances == Some(asked));
+    if unchanged && facts.direction() == Direction::Same {
+        return Outcome::NotApplicable;
+    }
+    let operator = match &facts.operator {
+        Seen::Known(operator) => operator,
+        // That nobody can tell the limits is a finding of its own (limits-unknown), not a violation.
+        Seen::Absent => return Outcome::NotApplicable,
+        Seen::Unreadable(why) => {
+            return Outcome::Unknown(format!("the operator's limits could not be read ({why})"));
+        }
+    };
+    let runs = facts.to();
+    if runs == asked {
+        return Outcome::Pass;
+    }
+    let limits = &operator.settings;
+    let message = format!("{asked} instances asked for, the operator would run {runs}");
+    // A write that comes closer to what the operator runs is on its way to compliance.
+    let closer =
+        facts.change.old.as_ref().and_then(|old| old.instances).is_some_and(|old| {
+            asked.abs_diff(runs) < old.abs_diff(runs) && facts.from() == Some(runs)
+        });
+    let finding = if operator.stale_settings || closer {
+        Finding::warn(OPERATOR_LIMITS.id, message)
+    } else {
+        Finding::deny(OPERATOR_LIMITS.id, message)
+    };
+    let mut finding = finding.because(
+        operator.source.clone(),
+        format!("min_instances: {}, max_instances: {}", limits.min_instances, limits.max_instances),
+    );
+    if operator.stale_settings {
+        finding = finding.because(
+            format!("deployment/{}", operator.deployment),
+            "started before these settings were last edited, and reads them only once",
+        );
+    }
+    Outcome::Found(finding.remedy(set(facts, runs)))
+}
+
+/// The effective counts before and after; `None` where the count does not change.
+fn span(facts: &Facts) -> Option<(Option<i64>, i64)> {
+    (facts.direction() != Direction::Same).then(|| (facts.from(), facts.to()))
+}
+
+/// Of the limits that are broken, the one to show: the strictest mode first, then the strictest value.
+fn strictest<'a, T: 'a>(
+    broken: impl Iterator<Item = &'a Limit<T>>,
+    strictness: impl Fn(&Limit<T>) -> i64,
+) -> Option<&'a Limit<T>> {
+    broken.max_by_key(|limit| (limit.mode, strictness(limit)))
+}
+
+fn found<T: Shown>(
+    rule: &'static str,
+    facts: &Facts,
+    limit: &Limit<T>,
+    field: &str,
+    message: String,
+) -> Outcome {
+    Outcome::Found(
+        Finding::deny(rule, message)
+            .because(limit.source.clone(), format!("{field}: {}", limit.value.shown()))
+            .remedy(set(facts, limit.value.instances()))
+            .in_mode(limit.mode),
+    )
+}
+
+/// A limit's value as a policy spells it, and the count that keeps it.
+trait Shown {
+    fn shown(&self) -> String;
+    fn instances(&self) -> i64;
+}
+
+impl Shown for i64 {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+
+    fn instances(&self) -> i64 {
+        *self
+    }
+}
+
+impl Shown for Zero {
+    fn shown(&self) -> String {
+        format!("{self:?}")
+    }
+
+    fn instances(&self) -> i64 {
+        FLOOR
+    }
+}
+
+/// What asks for `count`: a command, or the manifest where there is no cluster yet.
+fn set(facts: &Facts, count: i64) -> String {
+    let cluster = &facts.change.new;
+    if facts.direction() == Direction::Create {
+        return format!("numberOfInstances: {count} in the manifest");
+    }
+    format!("kubectl pgscale set {} {count} -n {}", cluster.name, cluster.namespace)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{Want, healthy, table, table_with, text};
+
+    fn policies(min: Option<i64>, max: Option<i64>, zero: Option<Zero>, mode: Mode) -> Policies {
+        let source = || "scalepolicy/production".to_owned();
+        Policies {
+            min: min.map(|value| Limit { value, source: source(), mode }).into_iter().collect(),
+            max: max.map(|value| Limit { value, source: source(), mode }).into_iter().collect(),
+            zero: zero.map(|value| Limit { value, source: source(), mode }).into_iter().collect(),
+            mode,
+            unreadable: None,
+        }
+    }
+
+    fn created(instances: i64) -> Facts {
+        let mut facts = healthy(instances, instances);
+        facts.change.old = None;
+        facts
+    }
+
+    #[test]
+    pub(in crate::rules) fn below_min() {
+        let three = policies(Some(3), None, None, Mode::Enforce);
+        table_with(
+            "below-min",
+            &three,
+            vec![
+                ("at the minimum", healthy(5, 3), Want::Pass),
+                ("under it", healthy(5, 2), Want::Deny),
+                ("created under it", created(2), Want::Deny),
+                ("towards it", healthy(1, 2), Want::Pass),
+                ("further away", healthy(2, 1), Want::Deny),
+                ("zero has its own rule", healthy(3, 0), Want::NotApplicable),
+                ("the count stays", healthy(2, 2), Want::NotApplicable),
+            ],
+        );
+        table("below-min", vec![("the built-in floor", healthy(3, -1), Want::Deny)]);
+        table_with(
+            "below-min",
+            &Policies::unreadable("forbidden"),
+            vec![("policies unreadable", healthy(5, 3), Want::Unknown)],
+        );
+    }
+
+    #[test]
+    fn an_enforced_floor_is_not_hidden_by_a_higher_one_on_trial() {
+        let mut both = policies(Some(3), None, None, Mode::Enforce);
+        both.min.push(Limit { value: 5, source: "scalepolicy/trial".into(), mode: Mode::Warn });
+        table_with(
+            "below-min",
+            &both,
+            vec![
+                ("under both", healthy(5, 2), Want::Deny),
+                ("under one", healthy(5, 4), Want::Deny),
+            ],
+        );
+        let verdict = |to| crate::evaluate(&healthy(5, to), &both);
+        assert!(!verdict(2).allows(), "the enforced floor refuses");
+        assert!(verdict(4).allows(), "the floor on trial only warns");
+        assert_eq!(verdict(4).warnings().count(), 1);
+    }
+
+    #[test]
+    pub(in crate::rules) fn above_max() {
+        table_with(
+            "above-max",
+            &policies(None, Some(5), None, Mode::Enforce),
+            vec![
+                ("at the maximum", healthy(3, 5), Want::Pass),
+                ("above it", healthy(3, 6), Want::Deny),
+                ("created above it", created(6), Want::Deny),
+                ("towards it", healthy(8, 7), Want::Pass),
+                ("the count stays", healthy(8, 8), Want::NotApplicable),
+            ],
+        );
+        table_with(
+            "above-max",
+            &Policies::unreadable("forbidden"),
+            vec![("policies unreadable", healthy(3, 5), Want::Unknown)],
+        );
+    }
+
+    #[test]
+    pub(in crate::rules) fn scale_to_zero() {
+        table(
+            "scale-to-zero",
+            vec![
+                ("no policy", healthy(3, 0), Want::Deny),
+                ("created empty", created(0), Want::Warn),
+                ("one stays", healthy(3, 1), Want::NotApplicable),
+                ("already at zero", healthy(0, 0), Want::NotApplicable),
+            ],
+        );
+        let allow = policies(None, None, Some(Zero::Allow), Mode::Enforce);
+        table_with("scale-to-zero", &allow, vec![("allowed", healthy(3, 0), Want::Pass)]);
+        let mut both = allow;
+        both.zero.extend(policies(None, None, Some(Zero::Deny), Mode::Enforce).zero);
+        table_with("scale-to-zero", &both, vec![("one policy denies", healthy(3, 0), Want::Deny)]);
+        let mut trial = policies(None, None, Some(Zero::Deny), Mode::Warn);
+        assert!(crate::evaluate(&healthy(3, 0), &trial).allows(), "the only policy is on trial");
+        trial.mode = Mode::Enforce;
+        assert!(
+            !crate::evaluate(&healthy(3, 0), &trial).allows(),
+            "an enforced one does not allow it"
+        );
+        table_with(
+            "scale-to-zero",
+            &Policies::unreadable("forbidden"),
+            vec![("policies unreadable", healthy(3, 0), Want::Unknown)],
+        );
+    }
+
+    #[test]
+    pub(in crate::rules) fn operator_limits() {
+        let limited = |from, to| {
+            healthy(from, to).with_settings(|settings| {
+                settings.min_instances = 2;
+                settings.max_instances = 5;
+            })
+        };
+        let mut stale = limited(3, 9);
+        if let Seen::Known(operator) = &mut stale.operator {
+            operator.stale_settings = true;
+        }
+        let mut absent = healthy(3, 9);
+        absent.operator = Seen::Absent;
+        let mut hidden = healthy(3, 9);
+        hidden.operator = Seen::Unreadable("deployments are forbidden".into());
+        table(
+            "operator-limits",
+            vec![
+                ("inside", limited(3, 5), Want::Pass),
+                ("above", limited(3, 9), Want::Deny),
+                ("below", limited(3, 1), Want::Deny),
+                ("further above, effective count unchanged", limited(6, 9), Want::Deny),
+                ("closer, effective count unchanged", limited(9, 6), Want::Warn),
+                ("nothing changes", limited(9, 9), Want::NotApplicable),
+                ("settings newer than the operator", stale, Want::Warn),
+                ("no operator", absent, Want::NotApplicable),
+                ("settings unreadable", hidden, Want::Unknown),
+            ],
+        );
+        insta::assert_snapshot!(text("operator-limits", &limited(3, 9)), @r"
+        operator-limits: 9 instances asked for, the operator would run 5
+          ConfigMap default/postgres-operator: min_instances: 2, max_instances: 5
+          Try: kubectl pgscale set acid-a 5 -n db
+        ");
+    }
+}

@@ -1,0 +1,449 @@
+//! Clusters, policies and mishaps that nobody thought of, for the properties.
+
+use k8s_openapi::jiff::SignedDuration;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::json;
+
+use crate::change::Direction;
+use crate::facts::{Claim, Facts, Live, Member, Seen};
+use crate::patroni::{
+    Answer, Configuration, LeaderLock, Report, Role, State, SyncState, Synchronous, Tags,
+};
+use crate::policy::ScalePolicy;
+use crate::rules::testing::{healthy, member, now};
+
+fn state() -> impl Strategy<Value = State> {
+    prop_oneof![
+        6 => Just(State::Running),
+        1 => select(vec!["creating replica", "stopped", "starting", "crashed", "", "levitating"])
+            .prop_map(State::of),
+    ]
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![
+        6 => Just(Role::Replica),
+        1 => select(vec!["primary", "demoted", "uninitialized", "standby_leader", "odd"])
+            .prop_map(Role::of),
+    ]
+}
+
+fn position() -> impl Strategy<Value = Option<u64>> {
+    option::weighted(0.9, select(vec![0, 400, 1000, 1000, 1000, 1001, 40_000_000, u64::MAX]))
+}
+
+fn nofailover() -> impl Strategy<Value = Tags> {
+    prop::bool::weighted(0.2).prop_map(|nofailover| Tags { nofailover, ..Tags::default() })
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    let replication = option::of(Just("streaming".to_owned()));
+    let version = option::of(select(vec!["4.1.4", "3.0.1", "x"]).prop_map(str::to_owned));
+    (state(), role(), replication, version, nofailover()).prop_map(
+        |(state, role, replication_state, version, tags)| Report {
+            state,
+            role,
+            timeline: Some(1),
+            position: Some(1000),
+            replication_state,
+            version,
+            tags,
+            pending_restart: false,
+        },
+    )
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let timeline = option::weighted(0.9, 0_u64..3);
+    (state(), role(), timeline, position(), position(), position(), any::<bool>(), nofailover())
+        .prop_map(|(state, role, timeline, location, received, replayed, replay_paused, tags)| {
+            Answer {
+                state,
+                role,
+                timeline,
+                location: location.filter(|_| role.leads()),
+                received,
+                replayed,
+                replay_paused,
+                tags,
+                ..Answer::of(&json!({"state": "running"})).unwrap()
+            }
+        })
+}
+
+fn seen<T: Clone + std::fmt::Debug>(
+    known: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Seen<T>> {
+    prop_oneof![
+        20 => known.prop_map(Seen::Known),
+        1 => Just(Seen::Absent),
+        1 => Just(Seen::Unreadable("hidden".to_owned())),
+    ]
+}
+
+fn odd_member() -> impl Strategy<Value = Member> {
+    let live = prop_oneof![
+        6 => answer().prop_map(Live::Answered),
+        1 => Just(Live::NotAsked),
+        2 => Just(Live::Silent("no answer in 1 s".to_owned())),
+    ];
+    let phase = prop_oneof![6 => Just("Running"), 1 => Just("Pending"), 1 => Just("Failed")];
+    let label = select(vec![Some("replica"), Some("replica"), None, Some("master"), Some("odd")]);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
+    (seen(report()), live, phase, label, option::of(any::<bool>()), flags).prop_map(
+        |(report, live, phase, label, node_ready, (containers, critical, address, busy))| {
+            let mut odd = member(0, false);
+            odd.report = report;
+            odd.live = live;
+            odd.pod.phase = phase.to_owned();
+            odd.pod.role = label.map(str::to_owned);
+            odd.pod.node_ready = node_ready;
+            odd.pod.containers_running = containers;
+            odd.pod.critical_operation = critical;
+            odd.pod.terminating = busy && critical;
+            odd.pod.rolling_update_required = busy && containers;
+            odd.pod.ip = odd.pod.ip.filter(|_| address);
+            odd
+        },
+    )
+}
+
+/// Any change of any cluster.
+pub(super) fn facts() -> impl Strategy<Value = Facts> {
+    let count = || prop_oneof![20 => 0_i64..8, 1 => any::<i64>()];
+    cluster((0_i64..8, count(), count()))
+}
+
+/// A shrink of any cluster.
+pub(super) fn shrinks() -> impl Strategy<Value = Facts> {
+    let counts = (2_i64..8, 0_i64..8, 0_i64..8).prop_map(|(pods, from, to)| {
+        // Mostly the cluster has the pods that it asks for.
+        let from = if from % 4 == 0 { from.max(1) } else { pods };
+        (pods, from, to % from)
+    });
+    cluster(counts).prop_filter("grows once the operator's limits are applied", |facts| {
+        facts.direction() == Direction::Down
+    })
+}
+
+/// A cluster with these pods and counts: mostly healthy, led by anyone, with any number of oddities.
+fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Value = Facts> {
+    let leader = option::weighted(0.95, any::<Index>());
+    let members = vec(option::weighted(0.15, odd_member()), 8);
+    let gone = vec(prop::bool::weighted(0.04), 8);
+    let configuration = seen(
+        (
+            prop::bool::weighted(0.15),
+            select(vec![Synchronous::Off, Synchronous::Off, Synchronous::On, Synchronous::Quorum]),
+            select(vec![33_554_432_u64, 100]),
+        )
+            .prop_map(|(paused, synchronous, maximum_lag_on_failover)| Configuration {
+                paused,
+                maximum_lag_on_failover,
+                synchronous,
+                ..Configuration::default()
+            }),
+    );
+    let age = prop_oneof![12 => Just(0_i64), 1 => select(vec![30, 90, -90, i64::MAX])];
+    let set = seen((
+        option::weighted(0.1, 0_i64..8),
+        prop::bool::weighted(0.05),
+        prop::bool::weighted(0.05),
+        prop::bool::weighted(0.05),
+    ));
+    let limits = seen(prop_oneof![3 => Just((-1_i64, -1_i64)), 1 => (-1_i64..4, -1_i64..8)]);
+    let surroundings = (
+        set,
+        limits,
+        configuration,
+        seen(vec(0_i64..7, 0..3)),
+        seen(vec(0_i64..7, 0..2)),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.05),
+        prop::bool::weighted(0.1),
+    );
+    (counts, leader, members, gone, age, surroundings).prop_map(
+        |(counts, leader, odd, gone, age, surroundings)| {
+            let (pods, from, to) = counts;
+            let (set, limits, configuration, sync, claims, mixed, no_members, unlimited) =
+                surroundings;
+            let mut facts = healthy(pods, pods).with_count(from, to);
+            if let Some(leader) = leader {
+                facts = facts.with_leader(i64::try_from(leader.index(8)).unwrap() % pods.max(1));
+            } else {
+                facts.leader = Seen::Absent;
+            }
+            if let Seen::Known(lock) = &mut facts.leader {
+                *lock = aged(lock.clone(), age);
+            }
+            if let Seen::Known(members) = &mut facts.members {
+                for (member, odd) in members.iter_mut().zip(odd) {
+                    if let Some(odd) = odd {
+                        *member =
+                            Member { name: member.name.clone(), ordinal: member.ordinal, ..odd };
+                        agree(member);
+                    }
+                }
+                let mut gone = gone.into_iter();
+                members.retain(|_| !gone.next().unwrap_or(false));
+            }
+            if no_members {
+                facts.members = Seen::Unreadable("hidden".to_owned());
+            }
+            facts.stateful_set = map(set, |(replicas, behind, terminating, foreign)| {
+                let mut set = facts.stateful_set.known().unwrap().clone();
+                set.replicas = replicas.unwrap_or(from);
+                set.observed_generation -= i64::from(behind);
+                set.terminating = terminating;
+                set.foreign_annotations =
+                    if foreign { vec![("a".to_owned(), "b".to_owned())] } else { vec![] };
+                set
+            });
+            facts.operator = map(limits, |(min, max)| {
+                let mut operator = facts.operator.known().unwrap().clone();
+                operator.settings.min_instances = min;
+                operator.settings.max_instances = max;
+                operator.settings.ignore_limits_annotation = Some("ignore-limits".to_owned());
+                operator
+            });
+            facts.configuration = configuration;
+            facts.sync = map(sync, |standbys| SyncState {
+                leader: facts.leader_name().map(str::to_owned),
+                standbys: standbys.iter().map(|ordinal| facts.pod_name(*ordinal)).collect(),
+            });
+            facts.claims = map(claims, |ordinals| {
+                let claim = |ordinal| Claim {
+                    name: "c".to_owned(),
+                    ordinal,
+                    created: None,
+                    capacity: None,
+                };
+                ordinals.into_iter().map(claim).collect()
+            });
+            if mixed {
+                facts = facts.editing(|spec| spec["volume"]["size"] = json!("2Gi"));
+            }
+            if unlimited && let Some(old) = &mut facts.change.old {
+                old.annotations.insert("ignore-limits".to_owned(), "true".to_owned());
+            }
+            facts
+        },
+    )
+}
+
+fn aged(mut lock: LeaderLock, age: i64) -> LeaderLock {
+    if age == i64::MAX {
+        lock.ttl = i64::MAX;
+    } else {
+        lock.renewed = Some(now() - SignedDuration::from_secs(age));
+    }
+    lock
+}
+
+fn map<T, U>(seen: Seen<T>, change: impl FnOnce(T) -> U) -> Seen<U> {
+    match seen {
+        Seen::Known(value) => Seen::Known(change(value)),
+        Seen::Absent => Seen::Absent,
+        Seen::Unreadable(why) => Seen::Unreadable(why),
+    }
+}
+
+/// Makes a member's last report agree with its answer, as far as the report is all that is left of it once it
+/// is silent: whether it is being built, leads, and on which timeline. By the tables, a silent member that last
+/// said that it streams is no rebuild, whatever it might have answered.
+fn agree(member: &mut Member) {
+    let Live::Answered(answer) = &member.live else { return };
+    if member.report == Seen::Absent {
+        member.report = self::member(0, false).report;
+    }
+    if let Seen::Known(report) = &mut member.report {
+        report.timeline = answer.timeline;
+        report.role = answer.role;
+        let nothing_yet = answer.received.is_none() && answer.replayed.is_none();
+        if answer.state != State::Running || answer.role.leads() || nothing_yet {
+            report.state = answer.state.clone();
+            report.replication_state = None;
+            report.version = Some("4.1.4".to_owned());
+        }
+    }
+}
+
+/// One fact that can no longer be seen.
+#[derive(Clone, Debug)]
+pub(super) enum Hidden {
+    Answer(Index),
+    Claims,
+    Configuration,
+    Failover,
+    Leader,
+    Members,
+    Operator,
+    Report(Index),
+    StatefulSet,
+    Sync,
+}
+
+pub(super) fn hidden() -> impl Strategy<Value = Hidden> {
+    prop_oneof![
+        4 => any::<Index>().prop_map(Hidden::Answer),
+        2 => any::<Index>().prop_map(Hidden::Report),
+        4 => select(vec![
+            Hidden::Claims,
+            Hidden::Configuration,
+            Hidden::Failover,
+            Hidden::Leader,
+            Hidden::Members,
+            Hidden::Operator,
+            Hidden::StatefulSet,
+            Hidden::Sync,
+        ]),
+    ]
+}
+
+pub(super) fn hide(facts: &mut Facts, what: &Hidden) {
+    let why = "hidden".to_owned();
+    match what {
+        Hidden::Answer(index) => {
+            if let Some(member) = any_of(facts, *index) {
+                member.live = Live::Silent(why);
+            }
+        }
+        Hidden::Claims => facts.claims = Seen::Unreadable(why),
+        Hidden::Configuration => facts.configuration = Seen::Unreadable(why),
+        Hidden::Failover => facts.failover = Seen::Unreadable(why),
+        Hidden::Leader => facts.leader = Seen::Unreadable(why),
+        Hidden::Members => facts.members = Seen::Unreadable(why),
+        Hidden::Operator => facts.operator = Seen::Unreadable(why),
+        Hidden::Report(index) => {
+            if let Some(member) = any_of(facts, *index) {
+                member.report = Seen::Unreadable(why);
+            }
+        }
+        Hidden::StatefulSet => facts.stateful_set = Seen::Unreadable(why),
+        Hidden::Sync => facts.sync = Seen::Unreadable(why),
+    }
+}
+
+fn any_of(facts: &mut Facts, index: Index) -> Option<&mut Member> {
+    match &mut facts.members {
+        Seen::Known(members) if !members.is_empty() => {
+            let chosen = index.index(members.len());
+            members.get_mut(chosen)
+        }
+        Seen::Known(_) | Seen::Absent | Seen::Unreadable(_) => None,
+    }
+}
+
+/// How a member that stays gets worse.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Worse {
+    Behind,
+    Cloning,
+    Crashed,
+    NoFailover,
+    NodeLost,
+    NotStarted,
+    OldTimeline,
+    ReplayPaused,
+    Renewed,
+    Stopping,
+}
+
+pub(super) fn worsen(facts: &mut Facts, index: Index, how: Worse) {
+    let to = facts.to();
+    let leader = facts.leader_name().map(str::to_owned);
+    let Some(member) = any_of(facts, index) else { return };
+    if member.ordinal >= to {
+        return;
+    }
+    // What the leader says is the measure of the others.
+    let leads = leader.as_deref() == Some(member.name.as_str());
+    let answer = match &mut member.live {
+        Live::Answered(answer) => Some(answer),
+        Live::NotAsked | Live::Silent(_) => None,
+    };
+    match (how, answer) {
+        (Worse::NodeLost, _) => member.pod.node_ready = Some(false),
+        (Worse::NotStarted, _) => {
+            member.pod.phase = "Pending".to_owned();
+            member.pod.containers_running = false;
+        }
+        (Worse::Renewed, _) => member.pod.rolling_update_required = true,
+        (Worse::Stopping, _) => member.pod.terminating = true,
+        (Worse::Cloning, _) if !leads => {
+            let cloned = healthy(1, 1).cloning(0).member("acid-a-0").unwrap().clone();
+            member.live = cloned.live;
+            member.report = cloned.report;
+        }
+        (Worse::NoFailover, Some(answer)) => answer.tags.nofailover = true,
+        (Worse::ReplayPaused, Some(answer)) => answer.replay_paused = true,
+        (Worse::Behind, Some(answer)) if !leads => {
+            answer.received = answer.received.map(|received| received / 2);
+            answer.replayed = answer.replayed.map(|replayed| replayed / 2);
+        }
+        (Worse::OldTimeline, Some(answer)) if !leads => {
+            answer.timeline = answer.timeline.map(|timeline| timeline.saturating_sub(1));
+        }
+        // A member that has received nothing is being built, and one that is built may only get worse than that.
+        (Worse::Crashed, Some(answer))
+            if answer.state == State::Running
+                && (leads || answer.received.is_some() || answer.replayed.is_some()) =>
+        {
+            answer.state = State::Failed;
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn worse() -> impl Strategy<Value = Worse> {
+    use Worse::{
+        Behind, Cloning, Crashed, NoFailover, NodeLost, NotStarted, OldTimeline, Renewed,
+        ReplayPaused, Stopping,
+    };
+    select(vec![
+        Behind,
+        Cloning,
+        Crashed,
+        NoFailover,
+        NodeLost,
+        NotStarted,
+        OldTimeline,
+        Renewed,
+        ReplayPaused,
+        Stopping,
+    ])
+}
+
+pub(super) fn policy() -> impl Strategy<Value = ScalePolicy> {
+    let bound = || option::of(1..7);
+    let zero = option::of(select(vec!["Allow", "Deny"]));
+    let mode = option::of(select(vec!["Audit", "Warn", "Enforce"]));
+    (bound(), bound(), zero, mode).prop_map(|(min, max, zero, mode)| {
+        let spec = json!({"mode": mode, "instances": {"min": min, "max": max, "zero": zero}});
+        ScalePolicy::new("p", serde_json::from_value(spec).unwrap())
+    })
+}
+
+/// The same policy, stricter in one respect.
+pub(super) fn tightened(policy: &ScalePolicy, how: usize) -> ScalePolicy {
+    use crate::policy::{Mode, Zero};
+    let mut policy = policy.clone();
+    let mut bounds = policy.spec.instances.clone().unwrap_or_default();
+    match how {
+        0 => bounds.min = Some(bounds.min.unwrap_or(0) + 1),
+        1 => bounds.max = Some(bounds.max.unwrap_or(8) - 1),
+        2 => bounds.zero = Some(Zero::Deny),
+        3 => bounds.zero = bounds.zero.filter(|zero| *zero == Zero::Deny),
+        _ => {
+            policy.spec.mode = match policy.spec.mode {
+                Some(Mode::Audit) => Some(Mode::Warn),
+                Some(Mode::Warn | Mode::Enforce) | None => Some(Mode::Enforce),
+            }
+        }
+    }
+    policy.spec.instances = Some(bounds);
+    policy
+}

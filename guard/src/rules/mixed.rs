@@ -1,0 +1,426 @@
+//! A change of the count that rides with other edits of the same write.
+
+use std::collections::BTreeMap;
+
+use json_patch::PatchOperation;
+use serde_json::Value;
+
+use crate::change::{Change, Direction};
+use crate::facts::{Facts, Seen};
+use crate::policy::Policies;
+use crate::rules::{Kind, Rule};
+use crate::verdict::{Evidence, Finding, Outcome, Severity};
+
+/// How many edits are shown.
+const SHOWN: usize = 8;
+/// How many characters of a value are shown.
+const WIDTH: usize = 60;
+
+/// The parts of the spec that the operator turns into the StatefulSet and its pods: `generateStatefulSet` and
+/// `generatePodTemplate` (pkg/cluster/k8sres.go) write them, `compareStatefulSetWith` and `compareContainers`
+/// (pkg/cluster/cluster.go) find the difference and replace the StatefulSet or renew its pods one by one.
+const SHAPES: &[&str] = &[
+    "/additionalVolumes",         // volumes, mounts
+    "/clone",                     // environment
+    "/dockerImage",               // image
+    "/enableShmVolume",           // volumes
+    "/env",                       // environment
+    "/initContainers",            // init containers
+    "/init_containers",           // the same, spelled as before 2.0
+    "/nodeAffinity",              // affinity
+    "/patroni/initdb",            // environment: SPILO_CONFIGURATION, bootstrap
+    "/patroni/pg_hba",            // environment: SPILO_CONFIGURATION, local part
+    "/podAnnotations",            // template annotations
+    "/podPriorityClassName",      // priority class
+    "/pod_priority_class_name",   // the same, spelled as before 2.0
+    "/postgresql/version",        // environment: PGVERSION, or the binaries' path
+    "/resources",                 // resources
+    "/schedulerName",             // scheduler of new pods; not compared, written along
+    "/sidecars",                  // containers
+    "/spiloFSGroup",              // security context
+    "/spiloRunAsGroup",           // security context
+    "/spiloRunAsUser",            // security context
+    "/standby",                   // environment
+    "/teamId",                    // template labels
+    "/tls",                       // environment, volumes
+    "/tolerations",               // tolerations
+    "/topologySpreadConstraints", // since 2.0
+    "/volume/isSubPathExpr",      // mounts
+    "/volume/selector",           // claim template
+    "/volume/size",               // claim template
+    "/volume/storageClass",       // claim template
+    "/volume/subPath",            // mounts
+];
+
+/// The PostgreSQL parameters that go into the pods' environment; all others go into Patroni's dynamic
+/// configuration, which the comparison leaves out (`isBootstrapOnlyParameter`, pkg/cluster/k8sres.go;
+/// `compareSpiloConfiguration`, pkg/cluster/cluster.go).
+const LOCAL_PARAMETERS: &[&str] = &[
+    "archive_command",
+    "bg_mon.history_buckets",
+    "bg_mon.listen_address",
+    "extwlist.custom_path",
+    "extwlist.extensions",
+    "log_destination",
+    "log_directory",
+    "log_file_mode",
+    "log_filename",
+    "log_rotation_age",
+    "log_truncate_on_rotation",
+    "logging_collector",
+    "pg_stat_statements.track_utility",
+    "shared_buffers",
+    "shared_preload_libraries",
+    "ssl",
+    "ssl_ca_file",
+    "ssl_cert_file",
+    "ssl_crl_file",
+    "ssl_key_file",
+];
+
+/// Parts of the spec whose values are never shown: they may hold credentials.
+const SECRET_PARTS: &[&str] = &[
+    "/clone",
+    "/env",
+    "/initContainers",
+    "/init_containers",
+    "/podAnnotations",
+    "/sidecars",
+    "/standby",
+];
+/// Words in a path that make its value a secret wherever it stands.
+const SECRET_WORDS: &[&str] =
+    &["command", "conninfo", "credential", "key", "pass", "pwd", "secret", "token", "url"];
+
+pub(super) const MIXED_CHANGE: Rule = Rule {
+    id: "mixed-change",
+    title: "the same write also changes something else",
+    fires_on: "down to 1 or more, up",
+    default: "down: deny if it shapes the pods, else warn; up: warn",
+    kind: Kind::Bound,
+    page: "\
+The operator carries out one write in one go, and the parts get in each other's way.
+
+A shrink together with anything that shapes the StatefulSet: the operator deletes the StatefulSet and creates
+it again with the smaller count, and on this path it does not try to move the leader at all (`replace`,
+pkg/cluster/resources.go). Together with anything that renews the pods: it waits up to 20 minutes for pods that
+the shrink has deleted, then gives up, and the others keep the old shape (#2440, #1556 of
+zalando/postgres-operator). A growth with such an edit: the renewal waits until the new member is built, or
+runs while it is (#1362).
+
+Other parts (users, databases, most parameters) only make one write do two things: warned of.
+
+Signals: the JSON Patch between the old and the new spec, the count left out, against one table of the parts
+that shape pods (`generateStatefulSet`, pkg/cluster/k8sres.go; `compareStatefulSetWith` and
+`compareContainers`, pkg/cluster/cluster.go). Values that may be secrets are not shown. Where the StatefulSet
+already runs no more than the new count no pod goes, and the rule only warns.
+
+Blind spots: edits of labels and annotations that the operator is configured to hand down to the pods
+(`inherited_labels`, `inherited_annotations`) are not in the spec. A sidecar that was merely reordered counts
+as changed, as it does for the operator.
+
+Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`), then the rest.",
+    check: mixed_change,
+};
+
+fn mixed_change(facts: &Facts, _: &Policies) -> Outcome {
+    let direction = facts.direction();
+    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
+    let edits = described(&facts.change);
+    if edits.is_empty() {
+        return Outcome::Pass;
+    }
+    let shaped = shaped(&facts.change);
+    let stays_as_it_is = match &facts.stateful_set {
+        Seen::Known(set) => set.replicas <= facts.to(),
+        Seen::Absent | Seen::Unreadable(_) => false,
+    };
+    let severity = if direction == Direction::Down && !shaped.is_empty() && !stays_as_it_is {
+        Severity::Deny
+    } else {
+        Severity::Warn
+    };
+    let from = facts.from().unwrap_or(0);
+    let to = facts.to();
+    let message = match (shaped.is_empty(), direction) {
+        (true, _) => {
+            format!("the write that changes {from} to {to} instances also changes other parts")
+        }
+        (false, Direction::Down) => format!(
+            "the write that changes {from} to {to} instances also changes {}: the operator would replace or \
+             renew the pods instead of handing the leader over",
+            shaped.join(", ")
+        ),
+        (false, _) => format!(
+            "the write that changes {from} to {to} instances also changes {}: the operator would renew the \
+             pods while new members are built",
+            shaped.join(", ")
+        ),
+    };
+    let mut finding = Finding::new(MIXED_CHANGE.id, severity, message);
+    let more = edits.len().saturating_sub(SHOWN);
+    let source = format!("postgresql/{}", facts.change.new.name);
+    finding
+        .evidence
+        .extend(edits.into_iter().take(SHOWN).map(|edit| Evidence::new(source.clone(), edit)));
+    if more > 0 {
+        finding = finding.because(source, format!("and {more} more edits"));
+    }
+    let cluster = &facts.change.new;
+    Outcome::Found(finding.remedy(format!(
+        "two commits: kubectl pgscale set {} {} -n {} first, the rest when it is done",
+        cluster.name,
+        facts.asked(),
+        cluster.namespace
+    )))
+}
+
+/// The parts that differ and shape the pods, as paths in the object.
+fn shaped(change: &Change) -> Vec<String> {
+    let Some(old) = &change.old else { return Vec::new() };
+    let (old, new) = (&old.spec, &change.new.spec);
+    let mut shaped: Vec<_> = SHAPES
+        .iter()
+        .filter(|path| given(old, path) != given(new, path))
+        .map(|path| format!("spec{}", path.replace('/', ".")))
+        .collect();
+    let (before, after) = (parameters(old), parameters(new));
+    shaped.extend(
+        LOCAL_PARAMETERS
+            .iter()
+            .filter(|name| before.get(**name) != after.get(**name))
+            .map(|name| format!("spec.postgresql.parameters.{name}")),
+    );
+    shaped
+}
+
+/// What a part of the spec says; unset, null and empty are one and the same to the operator.
+fn given<'a>(spec: &'a Value, path: &str) -> Option<&'a Value> {
+    spec.pointer(path).filter(|value| match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    })
+}
+
+fn parameters(spec: &Value) -> BTreeMap<&str, &Value> {
+    spec.pointer("/postgresql/parameters")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.as_str(), value))
+        .collect()
+}
+
+/// Each edit as `op path: from → to`, without secrets.
+fn described(change: &Change) -> Vec<String> {
+    let Some(old) = &change.old else { return Vec::new() };
+    // Each operation is relative to what the ones before it left, array indices above all.
+    let mut before = old.spec.clone();
+    change
+        .other_edits()
+        .into_iter()
+        .map(|edit| {
+            let path = edit.path().to_string();
+            let was = before.pointer(&path).cloned();
+            let (verb, becomes) = match &edit {
+                PatchOperation::Add(add) => ("add", Some(&add.value)),
+                PatchOperation::Remove(_) => ("remove", None),
+                PatchOperation::Replace(replace) => ("replace", Some(&replace.value)),
+                PatchOperation::Copy(_) => ("copy", None),
+                PatchOperation::Move(_) => ("move", None),
+                PatchOperation::Test(_) => ("test", None),
+            };
+            let text = match (secret(&path), was, becomes) {
+                (true, ..) => format!("{verb} /spec{path} (value not shown)"),
+                (false, Some(was), Some(becomes)) if verb == "replace" => {
+                    format!("{verb} /spec{path}: {} → {}", shown(&was), shown(becomes))
+                }
+                (false, _, Some(becomes)) => format!("{verb} /spec{path}: {}", shown(becomes)),
+                (false, Some(was), None) => format!("{verb} /spec{path}: was {}", shown(&was)),
+                (false, None, None) => format!("{verb} /spec{path}"),
+            };
+            // A patch made by diffing applies; if it did not, the later values would only be less exact.
+            let _ = json_patch::patch(&mut before, std::slice::from_ref(&edit));
+            text
+        })
+        .collect()
+}
+
+fn secret(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    SECRET_PARTS.iter().any(|part| {
+        path.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }) || SECRET_WORDS.iter().any(|word| lower.contains(word))
+}
+
+/// A value on one line. What a map or a list holds may be secret and is long: only its kind is told.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(_) => "{…}".to_owned(),
+        Value::Array(_) => "[…]".to_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            let text = value.to_string();
+            if text.chars().count() > WIDTH {
+                format!("{}…", text.chars().take(WIDTH).collect::<String>())
+            } else {
+                text
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rules::testing::{Want, healthy, table, text};
+
+    #[test]
+    pub(in crate::rules) fn mixed_change() {
+        let volume =
+            |from, to| healthy(from, to).editing(|spec| spec["volume"]["size"] = json!("2Gi"));
+        let users = |from, to| healthy(from, to).editing(|spec| spec["users"] = json!({"app": []}));
+        let parameter = |name: &str| {
+            let name = name.to_owned();
+            healthy(5, 3).editing(move |spec| spec["postgresql"]["parameters"] = json!({name: "x"}))
+        };
+        table(
+            "mixed-change",
+            vec![
+                ("the count alone", healthy(5, 3), Want::Pass),
+                ("the count alone, growing", healthy(3, 5), Want::Pass),
+                ("a larger volume", volume(5, 3), Want::Deny),
+                ("a larger volume, growing", volume(3, 5), Want::Warn),
+                ("a user", users(5, 3), Want::Warn),
+                ("a user, growing", users(3, 5), Want::Warn),
+                (
+                    "a parameter of the pods' environment",
+                    parameter("shared_preload_libraries"),
+                    Want::Deny,
+                ),
+                (
+                    "a parameter of Patroni's configuration",
+                    parameter("max_connections"),
+                    Want::Warn,
+                ),
+                (
+                    "Patroni's own",
+                    healthy(5, 3).editing(|spec| {
+                        spec["patroni"] = json!({"ttl": 20, "pg_hba": []});
+                    }),
+                    Want::Warn,
+                ),
+                (
+                    "an empty list is no edit of the pods",
+                    healthy(5, 3).editing(|spec| {
+                        spec["sidecars"] = json!([]);
+                    }),
+                    Want::Warn,
+                ),
+                (
+                    "the StatefulSet runs no more than that",
+                    { volume(5, 3).with_stateful_set(|set| set.replicas = 3) },
+                    Want::Warn,
+                ),
+                ("it cannot be seen", volume(5, 3).without_sight_of_the_set(), Want::Deny),
+                ("zero has its own rule", volume(5, 0), Want::NotApplicable),
+                ("the count stays", volume(5, 5), Want::NotApplicable),
+            ],
+        );
+        let id = "mixed-change";
+        insta::assert_snapshot!(text(id, &volume(5, 3).editing(|spec| {
+            spec["resources"] = json!({"requests": {"cpu": "1"}});
+            spec["teamId"] = json!("other");
+            spec["databases"] = json!({"app": "owner"});
+        })), @r#"
+        mixed-change: the write that changes 5 to 3 instances also changes spec.resources, spec.teamId, spec.volume.size: the operator would replace or renew the pods instead of handing the leader over
+          postgresql/acid-a: add /spec/databases: {…}
+          postgresql/acid-a: add /spec/resources: {…}
+          postgresql/acid-a: replace /spec/teamId: "acid" → "other"
+          postgresql/acid-a: replace /spec/volume/size: "1Gi" → "2Gi"
+          Try: two commits: kubectl pgscale set acid-a 3 -n db first, the rest when it is done
+        "#);
+        insta::assert_snapshot!(text(id, &users(3, 5)), @r"
+        mixed-change: the write that changes 3 to 5 instances also changes other parts
+          postgresql/acid-a: add /spec/users: {…}
+          Try: two commits: kubectl pgscale set acid-a 5 -n db first, the rest when it is done
+        ");
+    }
+
+    #[test]
+    fn every_shaping_part_is_found() {
+        for path in SHAPES {
+            let facts = healthy(5, 3).editing(|spec| {
+                let mut parts = path.trim_start_matches('/').split('/');
+                let first = parts.next().unwrap();
+                match parts.next() {
+                    Some(second) => spec[first][second] = json!(["x"]),
+                    None => spec[first] = json!(["x"]),
+                }
+            });
+            let named = format!("spec{}", path.replace('/', "."));
+            assert_eq!(shaped(&facts.change), [named], "{path}");
+        }
+        for name in LOCAL_PARAMETERS {
+            let facts = healthy(5, 3)
+                .editing(|spec| spec["postgresql"]["parameters"] = json!({*name: "x"}));
+            assert_eq!(shaped(&facts.change), [format!("spec.postgresql.parameters.{name}")]);
+        }
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let marker = "hunter2";
+        let facts = healthy(5, 3).editing(|spec| {
+            spec["env"] = json!([{"name": "PGPASSWORD", "value": marker}]);
+            spec["sidecars"] = json!([{"name": "s", "env": [{"name": "A", "value": marker}]}]);
+            spec["clone"] = json!({"cluster": marker, "s3_secret_access_key": marker});
+            spec["standby"] = json!({"standby_host": marker});
+            spec["podAnnotations"] = json!({"a": marker});
+            spec["postgresql"]["parameters"] = json!({"archive_command": marker});
+            spec["users"] = json!({marker.to_owned(): [marker]});
+        });
+        let edits = described(&facts.change);
+        assert_eq!(edits.len(), 7);
+        for edit in edits {
+            assert!(!edit.contains(marker), "{edit}");
+        }
+        let one_by_one = healthy(5, 3).editing(|spec| {
+            spec["postgresql"]["parameters"] = json!({"max_connections": "100"});
+        });
+        let mut later = one_by_one.clone();
+        later.change.old = Some(crate::postgresql::Postgresql {
+            spec: one_by_one.change.new.spec.clone(),
+            ..one_by_one.change.new.clone()
+        });
+        later.change.new.spec["postgresql"]["parameters"] = json!({
+            "max_connections": "200", "ssl_passphrase_command": marker, "primary_conninfo": marker});
+        insta::assert_snapshot!(described(&later.change).join("\n"), @r#"
+        replace /spec/postgresql/parameters/max_connections: "100" → "200"
+        add /spec/postgresql/parameters/primary_conninfo (value not shown)
+        add /spec/postgresql/parameters/ssl_passphrase_command (value not shown)
+        "#);
+    }
+
+    #[test]
+    fn values_are_told_as_each_edit_found_them() {
+        let mut facts = healthy(5, 3);
+        if let Some(old) = &mut facts.change.old {
+            old.spec["tolerations"] = json!(["a", "b", "c"]);
+        }
+        facts.change.new.spec["tolerations"] = json!(["c"]);
+        facts.change.new.spec["dockerImage"] = json!("x".repeat(200));
+        insta::assert_snapshot!(described(&facts.change).join("\n"), @r#"
+        add /spec/dockerImage: "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+        replace /spec/tolerations/0: "a" → "c"
+        remove /spec/tolerations/1: was "b"
+        remove /spec/tolerations/1: was "c"
+        "#);
+    }
+}

@@ -1,0 +1,276 @@
+//! What is still under way: an operation, a change of the count that was not applied.
+
+use crate::change::Direction;
+use crate::facts::{Facts, Seen};
+use crate::policy::Policies;
+use crate::rules::{Kind, Rule, members_unseen, wait};
+use crate::verdict::{Evidence, Finding, Outcome, Severity};
+
+pub(super) const OPERATION_IN_PROGRESS: Rule = Rule {
+    id: "operation-in-progress",
+    title: "Kubernetes or the operator is still busy with this cluster",
+    fires_on: "down to 1 or more, up",
+    default: "deny down, warn up",
+    kind: Kind::Live,
+    page: "\
+While the StatefulSet is being replaced, a pod renewed or the last patch not yet seen by its controller, a
+further change is queued behind, meets half-changed pods, or takes the path that skips the hand-over of the
+leader.
+
+Signals: the StatefulSet's status.observedGeneration behind its generation; its deletionTimestamp; its absence
+although pods exist; a pod that stays being deleted; the annotation
+`zalando-postgres-operator-rolling-update-required` on any pod. Never the cluster's status alone: `Updating`
+may stick for half an hour and `Running` is written while members are still being built. Never updatedReplicas
+or currentRevision: with the OnDelete strategy they do not advance.
+
+Blind spots: a synchronisation of the operator that has not touched anything yet shows nowhere. A renewal of
+the pods that the operator has only just decided on shows when the annotation is set.
+
+Way out: `kubectl pgscale wait NAME`. A flag that never goes away means that the operator cannot finish: its log
+says why.
+
+Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
+    check: operation_in_progress,
+};
+
+fn operation_in_progress(facts: &Facts, _: &Policies) -> Outcome {
+    let severity = match facts.direction() {
+        Direction::Down if facts.to() >= 1 => Severity::Deny,
+        Direction::Up => Severity::Warn,
+        Direction::Down | Direction::Create | Direction::Same => return Outcome::NotApplicable,
+    };
+    let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
+    let mut evidence = Vec::new();
+    let mut unknown = None;
+    let source = facts.stateful_set_source();
+    match &facts.stateful_set {
+        Seen::Known(set) => {
+            if set.terminating {
+                evidence.push(Evidence::new(source, "being deleted"));
+            } else if set.observed_generation < set.generation {
+                evidence.push(Evidence::new(
+                    source,
+                    format!(
+                        "generation: {}, status.observedGeneration: {}",
+                        set.generation, set.observed_generation
+                    ),
+                ));
+            }
+        }
+        Seen::Absent if members.is_empty() => {}
+        Seen::Absent => evidence.push(Evidence::new(source, "not there, although its pods are")),
+        Seen::Unreadable(why) => {
+            unknown = Some(format!("the StatefulSet could not be read ({why})"));
+        }
+    }
+    for member in members {
+        if member.pod.terminating && member.ordinal < facts.to() {
+            evidence.push(Evidence::new(
+                format!("pod/{}", member.name),
+                "being deleted, and would stay",
+            ));
+        }
+        if member.pod.rolling_update_required {
+            evidence.push(Evidence::new(
+                format!("pod/{}", member.name),
+                "zalando-postgres-operator-rolling-update-required: true",
+            ));
+        }
+    }
+    if evidence.is_empty() {
+        return unknown.map_or(Outcome::Pass, Outcome::Unknown);
+    }
+    let mut finding = Finding::new(
+        OPERATION_IN_PROGRESS.id,
+        severity,
+        format!("an operation on {} is not finished", facts.change.cluster()),
+    );
+    finding.evidence = evidence;
+    Outcome::Found(finding.remedy(wait(facts)))
+}
+
+pub(super) const CHANGE_NOT_APPLIED: Rule = Rule {
+    id: "change-not-applied",
+    title: "the operator has not applied the last change of the count",
+    fires_on: "down to 1 or more, up",
+    default: "deny a further shrink, else warn",
+    kind: Kind::Live,
+    page: "\
+The StatefulSet does not run the count that the cluster asks for: the operator has not applied the last change,
+because it is down, busy, does not own the cluster, or dropped the update (version 2 does so when another write
+comes in between, until its next synchronisation). A further shrink would be carried out later, together with
+the last one, on facts that nobody checked.
+
+Signals: numberOfInstances before this write, after the operator's own limits, against spec.replicas of the
+StatefulSet. To return to what the StatefulSet runs cancels the change that is stuck, and passes. A shrink
+that still leaves as many instances as run, and growth, are warned of.
+
+Blind spots: where the operator's limits are not known the counts are compared as written. For a second or two
+after every admitted change the difference is normal.
+
+Way out: wait (`kubectl pgscale wait NAME`), look after the operator, or cancel the change.
+
+Upstream: Update, pkg/cluster/cluster.go; getNumberOfInstances, pkg/cluster/k8sres.go.",
+    check: change_not_applied,
+};
+
+fn change_not_applied(facts: &Facts, _: &Policies) -> Outcome {
+    let direction = facts.direction();
+    let (Direction::Up | Direction::Down, Some(from)) = (direction, facts.from()) else {
+        return Outcome::NotApplicable;
+    };
+    let to = facts.to();
+    if to < 1 {
+        return Outcome::NotApplicable;
+    }
+    let runs = match &facts.stateful_set {
+        Seen::Known(set) => set.replicas,
+        // Its absence beside pods is an operation under way, which has a rule of its own.
+        Seen::Absent if from == 0 || !facts.all_members().is_empty() => {
+            return Outcome::NotApplicable;
+        }
+        Seen::Absent => {
+            return Outcome::Found(
+                Finding::warn(
+                    CHANGE_NOT_APPLIED.id,
+                    format!("{from} instances asked for so far, and the operator runs none"),
+                )
+                .because(facts.stateful_set_source(), "not there")
+                .remedy(format!("look into the operator's log, then {}", wait(facts))),
+            );
+        }
+        Seen::Unreadable(why) => {
+            return Outcome::Unknown(format!("the StatefulSet could not be read ({why})"));
+        }
+    };
+    if runs == from || runs == to {
+        return Outcome::Pass;
+    }
+    if let Some(why) = facts.operator.unreadable() {
+        return Outcome::Unknown(format!("the operator's limits could not be read ({why})"));
+    }
+    let severity =
+        if direction == Direction::Down && to < runs { Severity::Deny } else { Severity::Warn };
+    let cluster = &facts.change.new;
+    Outcome::Found(
+        Finding::new(
+            CHANGE_NOT_APPLIED.id,
+            severity,
+            format!("the operator has not applied the last change: {from} instances asked for, {runs} run"),
+        )
+        .because(
+            format!("postgresql/{}", cluster.name),
+            format!("numberOfInstances: {from} after the operator's limits"),
+        )
+        .because(facts.stateful_set_source(), format!("spec.replicas: {runs}"))
+        .remedy(format!(
+            "{}, or cancel it: kubectl pgscale set {} {runs} -n {}",
+            wait(facts),
+            cluster.name,
+            cluster.namespace
+        )),
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{Want, healthy, table, text};
+
+    /// The StatefulSet runs another count than the cluster asks for.
+    fn running(from: i64, to: i64, runs: i64) -> Facts {
+        healthy(from, to).with_stateful_set(|set| set.replicas = runs)
+    }
+
+    #[test]
+    pub(in crate::rules) fn operation_in_progress() {
+        let behind =
+            |from, to| healthy(from, to).with_stateful_set(|set| set.observed_generation = 3);
+        let terminating =
+            |ordinal| healthy(5, 3).with_member(ordinal, |it| it.pod.terminating = true);
+        let rolling = |from, to| {
+            healthy(from, to).with_member(from - 1, |it| it.pod.rolling_update_required = true)
+        };
+        let mut gone = healthy(5, 3);
+        gone.stateful_set = Seen::Absent;
+        let mut nothing = (0..5).fold(healthy(5, 3), Facts::without);
+        nothing.stateful_set = Seen::Absent;
+        table(
+            "operation-in-progress",
+            vec![
+                ("at rest", healthy(5, 3), Want::Pass),
+                ("at rest, growing", healthy(3, 5), Want::Pass),
+                ("not observed yet", behind(5, 3), Want::Deny),
+                ("not observed yet, growing", behind(3, 5), Want::Warn),
+                (
+                    "being deleted",
+                    healthy(5, 3).with_stateful_set(|set| set.terminating = true),
+                    Want::Deny,
+                ),
+                ("gone, pods remain", gone, Want::Deny),
+                ("gone, and no pod", nothing, Want::Pass),
+                ("a survivor ends", terminating(1), Want::Deny),
+                ("a condemned one ends", terminating(4), Want::Pass),
+                ("a pod is to be renewed", rolling(5, 3), Want::Deny),
+                ("a pod is to be renewed, growing", rolling(3, 5), Want::Warn),
+                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
+                ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
+                ("zero has its own rule", behind(5, 0), Want::NotApplicable),
+                ("the count stays", behind(5, 5), Want::NotApplicable),
+            ],
+        );
+        let mut busy = healthy(5, 3);
+        busy.change.new.status = Some("Updating".into());
+        table("operation-in-progress", vec![("the status alone proves nothing", busy, Want::Pass)]);
+        let id = "operation-in-progress";
+        insta::assert_snapshot!(text(id, &behind(5, 3).with_member(1, |it| it.pod.terminating = true)), @r"
+        operation-in-progress: an operation on db/acid-a is not finished
+          statefulset/acid-a: generation: 4, status.observedGeneration: 3
+          pod/acid-a-1: being deleted, and would stay
+          Try: kubectl pgscale wait acid-a -n db
+        ");
+        insta::assert_snapshot!(text(id, &rolling(3, 5)), @r"
+        operation-in-progress: an operation on db/acid-a is not finished
+          pod/acid-a-2: zalando-postgres-operator-rolling-update-required: true
+          Try: kubectl pgscale wait acid-a -n db
+        ");
+    }
+
+    #[test]
+    pub(in crate::rules) fn change_not_applied() {
+        let mut gone = healthy(5, 3);
+        gone.stateful_set = Seen::Absent;
+        let nothing = (0..5).fold(gone.clone(), Facts::without);
+        let limited = healthy(9, 4)
+            .with_count(9, 4)
+            .with_stateful_set(|set| set.replicas = 5)
+            .with_settings(|settings| settings.max_instances = 5);
+        let mut hidden = running(9, 4, 5);
+        hidden.operator = Seen::Unreadable("deployments is forbidden".into());
+        table(
+            "change-not-applied",
+            vec![
+                ("applied", healthy(5, 3), Want::Pass),
+                ("a further shrink", running(4, 2, 5), Want::Deny),
+                ("a shrink after growth that never came", running(5, 2, 3), Want::Deny),
+                ("no pod goes", running(5, 4, 3), Want::Warn),
+                ("growth", running(4, 6, 5), Want::Warn),
+                ("cancelled, down", running(5, 3, 3), Want::Pass),
+                ("cancelled, up", running(2, 5, 5), Want::Pass),
+                ("the operator's limits explain it", limited, Want::Pass),
+                ("they might, but are hidden", hidden, Want::Unknown),
+                ("the StatefulSet is gone, an operation", gone, Want::NotApplicable),
+                ("nothing was ever applied", nothing, Want::Warn),
+                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
+                ("zero has its own rule", running(4, 0, 5), Want::NotApplicable),
+                ("the count stays", running(4, 4, 5), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("change-not-applied", &running(4, 2, 5)), @r"
+        change-not-applied: the operator has not applied the last change: 4 instances asked for, 5 run
+          postgresql/acid-a: numberOfInstances: 4 after the operator's limits
+          statefulset/acid-a: spec.replicas: 5
+          Try: kubectl pgscale wait acid-a -n db, or cancel it: kubectl pgscale set acid-a 5 -n db
+        ");
+    }
+}

@@ -1,0 +1,313 @@
+//! Members that are no copies yet.
+
+use crate::change::Direction;
+use crate::facts::{Facts, Health, Live, Member, Seen};
+use crate::policy::Policies;
+use crate::rules::{Kind, Rule, members_unseen, wait};
+use crate::verdict::{Evidence, Finding, Outcome, Severity};
+
+/// How many members without a pod are named.
+const NAMED: usize = 5;
+
+pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
+    id: "rebuild-in-progress",
+    title: "a member is being created, cloned, reinitialised or rewound",
+    fires_on: "up, down to 1 or more",
+    default: "deny; warn if only unfinished members go, or nobody else could take over",
+    kind: Kind::Live,
+    page: "\
+A member that is being created, cloned, reinitialised or rewound is no copy yet. To delete a finished one
+meanwhile leaves fewer copies than the count says; to add another makes the leader feed two base backups at
+once, each of which takes up to two WAL senders.
+
+For a shrink it denies when a healthy member would go while an unfinished one stays, and only warns when just
+the unfinished ones go (their base backup ends) or nothing healthy does. For growth it denies, and only warns
+where no healthy standby exists: then every new member counts. A pod that the StatefulSet wants and that is
+missing, Pending or not yet started counts as being created.
+
+Signals: several, because each has a blind spot. The member's live answer, which is believed before its
+annotation `status`; the annotation's words, including those between two tries (\"stopped\" without a data
+directory) and the ones of pg_rewind, which has no state of its own; an annotation that is still missing; the
+label critical-operation; the pod's phase; ordinals below spec.replicas without a pod.
+
+Blind spots: Patroni reports at most every loop (10 s). A restart of PostgreSQL looks like a rebuild for a
+moment. A member that streams may be hours behind; too-few-healthy-survivors looks at that.
+
+Way out: wait (`kubectl pgscale wait NAME`). If it never ends, shrink so that only the unfinished member goes:
+that is never refused.
+
+Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
+    check: rebuild_in_progress,
+};
+
+fn rebuild_in_progress(facts: &Facts, _: &Policies) -> Outcome {
+    let direction = facts.direction();
+    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
+    let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
+    let mut staying = Vec::new();
+    let mut going = Vec::new();
+    let mut unknown = None;
+    for member in members {
+        let stays = member.ordinal < facts.to();
+        match unfinished(facts, member) {
+            Ok(Some(evidence)) => {
+                let (ordinal, name) = (member.ordinal, member.name.clone());
+                let group = if stays { &mut staying } else { &mut going };
+                group.push(Unfinished { ordinal, name, evidence });
+            }
+            Err(why) if stays => {
+                unknown.get_or_insert(why);
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+    match &facts.stateful_set {
+        Seen::Known(set) => {
+            for ordinal in facts.missing_survivors().take_while(|it| *it < set.replicas).take(NAMED)
+            {
+                let name = facts.pod_name(ordinal);
+                let says = format!("spec.replicas: {}, {name} has no pod yet", set.replicas);
+                let evidence = Evidence::new(facts.stateful_set_source(), says);
+                staying.push(Unfinished { ordinal, name, evidence });
+            }
+        }
+        Seen::Absent => {}
+        Seen::Unreadable(why) => {
+            unknown.get_or_insert(format!("the StatefulSet could not be read ({why})"));
+        }
+    }
+    if let (true, Some(why)) = (staying.is_empty(), unknown) {
+        return Outcome::Unknown(why);
+    }
+    let healthy_goes = facts.condemned().any(|member| facts.missed(member));
+    let (severity, message) = if direction == Direction::Down {
+        match (staying.is_empty(), going.is_empty()) {
+            (true, true) => return Outcome::Pass,
+            (true, false) => (
+                Severity::Warn,
+                format!("still being built: {}; to remove it ends that", names(&going)),
+            ),
+            (false, _) if healthy_goes => (
+                Severity::Deny,
+                format!(
+                    "still being built: {}; a healthy member would go meanwhile",
+                    names(&staying)
+                ),
+            ),
+            (false, _) => (
+                Severity::Warn,
+                format!(
+                    "still being built: {}; only members that are not healthy go",
+                    names(&staying)
+                ),
+            ),
+        }
+    } else if staying.is_empty() {
+        return Outcome::Pass;
+    } else {
+        let spare = members.iter().any(|member| {
+            facts.leader_name() != Some(member.name.as_str())
+                && !matches!(facts.health(member), Health::Unhealthy(_))
+        });
+        if spare {
+            (Severity::Deny, format!("still being built: {}", names(&staying)))
+        } else {
+            (
+                Severity::Warn,
+                format!("still being built: {}; no healthy standby exists yet", names(&staying)),
+            )
+        }
+    };
+    let remedy = remedy(facts, members, &staying, &going);
+    let mut finding = Finding::new(REBUILD_IN_PROGRESS.id, severity, message).remedy(remedy);
+    finding.evidence.extend(staying.into_iter().chain(going).map(|unfinished| unfinished.evidence));
+    Outcome::Found(finding)
+}
+
+/// A member that is being built.
+struct Unfinished {
+    ordinal: i64,
+    name: String,
+    /// How, with the object that shows it.
+    evidence: Evidence,
+}
+
+/// To wait, or to give up the unfinished members where they are the last ones.
+fn remedy(
+    facts: &Facts,
+    members: &[Member],
+    staying: &[Unfinished],
+    going: &[Unfinished],
+) -> String {
+    let wait = wait(facts);
+    let unfinished = || staying.iter().chain(going).map(|unfinished| unfinished.ordinal);
+    let Some(lowest) = unfinished().min() else { return wait };
+    let only_they = members
+        .iter()
+        .filter(|member| member.ordinal >= lowest)
+        .all(|member| unfinished().any(|ordinal| ordinal == member.ordinal));
+    if lowest > 0 && only_they && facts.to() > lowest {
+        let cluster = &facts.change.new;
+        format!(
+            "{wait}, or give it up: kubectl pgscale set {} {lowest} -n {}",
+            cluster.name, cluster.namespace
+        )
+    } else {
+        wait
+    }
+}
+
+/// How `member` is being built; `Err` where it cannot be told.
+fn unfinished(facts: &Facts, member: &Member) -> Result<Option<Evidence>, String> {
+    if member.pod.terminating {
+        return Ok(None);
+    }
+    if let Some(how) = facts.rebuilding(member) {
+        return Ok(Some(Evidence::new(facts.witness(member), format!("{}: {how}", member.name))));
+    }
+    let started = member.pod.phase == "Running" || !matches!(member.report, Seen::Absent);
+    if member.pod.phase == "Pending" || !started {
+        let why = member.pod.waiting.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        return Ok(Some(Evidence::new(
+            format!("pod/{}", member.name),
+            format!("{} is {}{why}", member.name, member.pod.phase),
+        )));
+    }
+    match (&member.live, &member.report) {
+        (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => {
+            Err(format!("whether {} is being rebuilt: {why}", member.name))
+        }
+        // A frozen member that streams said so; one that only said "running" may have nothing yet.
+        (Live::Silent(why), Seen::Known(report))
+            if !report.role.leads()
+                && report.tells_replication_state()
+                && report.replication_state.is_none() =>
+        {
+            Err(format!("whether {} is being rebuilt: it does not answer ({why})", member.name))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn names(members: &[Unfinished]) -> String {
+    members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{Want, healthy, table, text};
+
+    #[test]
+    pub(in crate::rules) fn rebuild_in_progress() {
+        let unread = |facts: Facts, ordinal| {
+            facts
+                .frozen(ordinal)
+                .with_member(ordinal, |it| it.report = Seen::Unreadable("not JSON".into()))
+        };
+        let unreported = |facts: Facts, ordinal| {
+            facts.frozen(ordinal).with_member(ordinal, |it| it.report = Seen::Absent)
+        };
+        table(
+            "rebuild-in-progress",
+            vec![
+                ("nothing is built, shrinking", healthy(5, 3), Want::Pass),
+                ("nothing is built, growing", healthy(3, 5), Want::Pass),
+                ("a survivor is cloned, a healthy one goes", healthy(5, 3).cloning(1), Want::Deny),
+                (
+                    "a survivor is cloned, a silent one goes",
+                    healthy(3, 2).cloning(1).frozen(2),
+                    Want::Deny,
+                ),
+                (
+                    "a survivor is cloned, and a stalled one, the only other copy, goes",
+                    healthy(3, 2).cloning(1).stalled([2]),
+                    Want::Deny,
+                ),
+                (
+                    "a survivor is cloned, one whose PostgreSQL is down goes",
+                    healthy(3, 2)
+                        .cloning(1)
+                        .with_answer(2, |it| it.state = crate::patroni::State::Failed),
+                    Want::Warn,
+                ),
+                ("the one that goes is cloned", healthy(4, 3).cloning(3), Want::Warn),
+                ("a healthy one goes with it", healthy(5, 3).cloning(4), Want::Warn),
+                ("a survivor has not reported yet", unreported(healthy(5, 3), 1), Want::Deny),
+                ("a survivor has no pod yet", healthy(5, 3).without(1), Want::Deny),
+                ("a survivor is Pending", healthy(5, 3).pending(1), Want::Deny),
+                ("growing while one is cloned", healthy(4, 5).cloning(3), Want::Deny),
+                ("growing while one is Pending", healthy(4, 5).pending(3), Want::Deny),
+                ("growing while one has no pod", healthy(4, 5).without(3), Want::Deny),
+                ("growing while one has not reported", unreported(healthy(4, 5), 3), Want::Deny),
+                (
+                    "growing, labelled as busy",
+                    healthy(4, 5).frozen(3).with_member(3, |it| {
+                        it.pod.critical_operation = true;
+                    }),
+                    Want::Deny,
+                ),
+                ("growing while the only standby is cloned", healthy(2, 3).cloning(1), Want::Warn),
+                (
+                    "growing, the others are no standbys",
+                    healthy(4, 5).stalled([1, 2]).cloning(3),
+                    Want::Warn,
+                ),
+                (
+                    "growing while one ends",
+                    healthy(4, 5).with_member(3, |it| it.pod.terminating = true),
+                    Want::Pass,
+                ),
+                (
+                    "who answers is believed before an old word",
+                    healthy(4, 5).cloning(3).with_member(3, |it| {
+                        it.live = crate::rules::testing::member(3, false).live;
+                    }),
+                    Want::Pass,
+                ),
+                ("a frozen one said that it runs", healthy(5, 3).frozen(1), Want::Pass),
+                (
+                    "it is silent, and did not say that it streams",
+                    {
+                        healthy(5, 3).frozen(1).with_member(1, |it| {
+                            if let Seen::Known(report) = &mut it.report {
+                                report.replication_state = None;
+                            }
+                        })
+                    },
+                    Want::Unknown,
+                ),
+                ("what it said is unreadable", unread(healthy(5, 3), 1), Want::Unknown),
+                ("what one that goes said is unreadable", unread(healthy(5, 3), 4), Want::Pass),
+                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
+                ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
+                ("zero has its own rule", healthy(5, 0).cloning(1), Want::NotApplicable),
+                ("the count stays", healthy(5, 5).cloning(1), Want::NotApplicable),
+            ],
+        );
+        let id = "rebuild-in-progress";
+        insta::assert_snapshot!(text(id, &healthy(5, 3).cloning(1)), @r"
+        rebuild-in-progress: still being built: acid-a-1; a healthy member would go meanwhile
+          http://10.244.0.11:8008/patroni: acid-a-1: creating replica
+          Try: kubectl pgscale wait acid-a -n db
+        ");
+        insta::assert_snapshot!(text(id, &healthy(4, 3).cloning(3)), @r"
+        rebuild-in-progress: still being built: acid-a-3; to remove it ends that
+          http://10.244.0.13:8008/patroni: acid-a-3: creating replica
+          Try: kubectl pgscale wait acid-a -n db
+        ");
+        insta::assert_snapshot!(text(id, &healthy(5, 6).pending(3).without(4)), @r"
+        rebuild-in-progress: still being built: acid-a-3, acid-a-4
+          pod/acid-a-3: acid-a-3 is Pending (0/3 nodes are available)
+          statefulset/acid-a: spec.replicas: 5, acid-a-4 has no pod yet
+          Try: kubectl pgscale wait acid-a -n db, or give it up: kubectl pgscale set acid-a 3 -n db
+        ");
+        insta::assert_snapshot!(text(id, &healthy(2, 3).cloning(1)), @r"
+        rebuild-in-progress: still being built: acid-a-1; no healthy standby exists yet
+          http://10.244.0.11:8008/patroni: acid-a-1: creating replica
+          Try: kubectl pgscale wait acid-a -n db, or give it up: kubectl pgscale set acid-a 1 -n db
+        ");
+    }
+}

@@ -1,0 +1,258 @@
+//! What happened to real clusters, and what the guard says to it.
+
+use crate::change::Direction;
+use crate::facts::{Facts, Live, Repair, Seen};
+use crate::policy::Policies;
+use crate::rules::testing::{healthy, text};
+use crate::rules::{WayOut, evaluate, way_out};
+use crate::verdict::Verdict;
+
+/// Five members, the last of them leads.
+fn led_by_the_last(to: i64) -> Facts {
+    healthy(5, to).with_leader(4)
+}
+
+fn verdict(facts: &Facts) -> Verdict {
+    evaluate(facts, &Policies::default())
+}
+
+fn denials(facts: &Facts) -> Vec<&'static str> {
+    verdict(facts).denials().map(|finding| finding.rule).collect()
+}
+
+fn warnings(facts: &Facts) -> Vec<&'static str> {
+    verdict(facts).warnings().map(|finding| finding.rule).collect()
+}
+
+/// What the bare operator did to a cluster of five under load, reduced to two by a plain patch (operator 2.0.1,
+/// Patroni 4.1.5, PostgreSQL 15, asynchronous replication).
+struct Seen5To2 {
+    stage: &'static str,
+    facts: Facts,
+    rows_lost: u32,
+    stopped_seconds: f64,
+}
+
+#[test]
+fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
+    let row = |stage, facts, rows_lost, stopped_seconds| Seen5To2 {
+        stage,
+        facts,
+        rows_lost,
+        stopped_seconds,
+    };
+    let rows = [
+        row("leader on 0, all healthy", healthy(5, 2), 0, 0.0),
+        row("leader on 4, all healthy", led_by_the_last(2), 0, 2.3),
+        row("leader on 4, paused, -0 healthy", led_by_the_last(2).pause(), 0, 2.3),
+        row("leader on 4, -0 nofailover", led_by_the_last(2).nofailover(0), 0, 2.5),
+        row(
+            "leader on 4, -0 nofailover, paused",
+            led_by_the_last(2).nofailover(0).pause(),
+            0,
+            199.8,
+        ),
+        row(
+            "leader on 4, receivers of 0 and 1 stalled",
+            led_by_the_last(2).stalled([0, 1]),
+            496,
+            199.7,
+        ),
+        // Nothing in 100 s: the operator still waited; in another run it deleted the leader after 50 s.
+        row("leader on 4, Patroni of -0 frozen", led_by_the_last(2).frozen(0), 0, 50.0),
+    ];
+    for Seen5To2 { stage, facts, rows_lost, stopped_seconds } in rows {
+        let harmless = rows_lost == 0 && stopped_seconds <= 5.0;
+        assert!(harmless || !verdict(&facts).allows(), "{stage}: admitted, and it did harm");
+    }
+    // Refusing everything would pass that, too.
+    assert_eq!(denials(&healthy(5, 2)), Vec::<&str>::new());
+    assert_eq!(denials(&led_by_the_last(2)), Vec::<&str>::new());
+    assert_eq!(warnings(&led_by_the_last(2)), ["leader-condemned"]);
+}
+
+#[test]
+fn with_the_receivers_of_0_and_1_stalled_the_way_out_is_four() {
+    let stalled = |to| led_by_the_last(to).stalled([0, 1]);
+    assert_eq!(denials(&stalled(2)), ["leader-cannot-move", "too-few-healthy-survivors"]);
+    assert_eq!(stalled(2).best_survivor(), None);
+    let way = way_out(&stalled(2), &Policies::default());
+    assert_eq!(way, Some(WayOut { to: 4, leader: Some("acid-a-2".into()) }));
+    assert_eq!(denials(&stalled(4).led_by("acid-a-2")), Vec::<&str>::new());
+    assert_eq!(denials(&stalled(4)), ["leader-cannot-move"]);
+}
+
+#[test]
+fn with_0_frozen_another_survivor_takes_the_lead() {
+    let frozen = led_by_the_last(3).frozen(0);
+    assert_eq!(denials(&frozen), ["leader-cannot-move"]);
+    assert_eq!(frozen.best_survivor().unwrap().name, "acid-a-1");
+    let moved = frozen.led_by("acid-a-1");
+    assert_eq!(denials(&moved), Vec::<&str>::new());
+    assert_eq!(warnings(&moved), ["survivor-unhealthy"]);
+    assert_eq!(
+        way_out(&frozen, &Policies::default()),
+        Some(WayOut { to: 3, leader: Some("acid-a-1".into()) })
+    );
+}
+
+#[test]
+fn paused_with_0_unfit_is_denied() {
+    let paused = led_by_the_last(3).pause().nofailover(0);
+    assert_eq!(denials(&paused), ["leader-cannot-move", "paused"]);
+    assert_eq!(denials(&paused.led_by("acid-a-1")), Vec::<&str>::new());
+}
+
+#[test]
+fn only_the_unfinished_member_may_go_during_a_base_backup() {
+    assert_eq!(denials(&healthy(4, 5).cloning(3)), ["rebuild-in-progress"]);
+    let keeps_it = healthy(5, 4).cloning(3);
+    assert_eq!(denials(&keeps_it), ["rebuild-in-progress"]);
+    assert!(text("rebuild-in-progress", &keeps_it).contains("acid-a-3"));
+    let removes_it = healthy(4, 3).cloning(3);
+    assert_eq!(
+        (denials(&removes_it), warnings(&removes_it)),
+        (vec![], vec!["rebuild-in-progress"])
+    );
+    assert_eq!(removes_it.repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert!(verdict(&healthy(5, 4)).findings.is_empty(), "once it streams all pass");
+}
+
+#[test]
+fn a_pod_pending_for_ever_does_not_block_the_way_back() {
+    // OrderedReady: the pod after it was never created.
+    let stuck = healthy(5, 3).pending(3).without(4);
+    assert_eq!(stuck.repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert!(verdict(&stuck).allows());
+    // The same with a member that is behind, which the way back does not touch.
+    assert!(verdict(&stuck.stalled([1, 2])).allows());
+}
+
+#[test]
+fn a_change_that_a_stopped_operator_never_applied_can_be_cancelled() {
+    // 5 to 2 was written while the operator was down; the StatefulSet still runs 5.
+    let back = healthy(5, 5).with_count(2, 5);
+    assert_eq!((back.direction(), back.repair()), (Direction::Up, Some(Repair::Cancels)));
+    assert!(verdict(&back).allows());
+    assert!(verdict(&back.clone().cloning(3).pause()).allows());
+    // 5 to 7 was written; going back to 5 is a shrink that shrinks nothing.
+    let down = healthy(5, 5).with_count(7, 5).cloning(3).stalled([1, 2]);
+    assert_eq!((down.direction(), down.repair()), (Direction::Down, Some(Repair::Cancels)));
+    assert!(verdict(&down).allows());
+    // A further shrink is none.
+    assert!(denials(&healthy(5, 5).with_count(3, 2)).contains(&"change-not-applied"));
+}
+
+#[test]
+fn what_is_no_repair() {
+    for (name, facts) in [
+        ("the leader goes, unhealthy as it is", led_by_the_last(4).frozen(4)),
+        ("one of those that go is healthy", healthy(5, 3).stalled([4])),
+        ("one of those that go is only silent", healthy(5, 4).frozen(4)),
+        (
+            "one of those that go claims to lead",
+            healthy(5, 4).with_member(4, |it| {
+                it.pod.role = Some("master".into());
+                it.pod.node_ready = Some(false);
+            }),
+        ),
+        (
+            "one of those that go is on a newer timeline",
+            healthy(5, 4).with_answer(4, |it| it.timeline = Some(2)),
+        ),
+        ("nobody leads", {
+            let mut facts = healthy(5, 4).stalled([4]);
+            facts.leader = Seen::Absent;
+            facts
+        }),
+        ("who leads is hidden", healthy(5, 4).stalled([4]).without_sight_of_the_lock()),
+        ("a stranger leads", healthy(5, 4).stalled([4]).without(0)),
+        ("the pods are hidden", healthy(5, 4).without_sight_of_members()),
+        ("the allowed lag is hidden", {
+            let mut facts = healthy(5, 4)
+                .with_answer(4, |it| {
+                    it.received = Some(4_000_000);
+                    it.replayed = Some(1000);
+                })
+                .with_answer(0, |it| it.location = Some(4_000_000));
+            facts.configuration = Seen::Unreadable("timed out".into());
+            facts
+        }),
+        ("to zero", healthy(5, 5).with_count(2, 0).with_stateful_set(|set| set.replicas = 0)),
+        ("growth is none by itself", healthy(3, 5)),
+    ] {
+        assert_eq!(facts.repair(), None, "{name}");
+    }
+}
+
+#[test]
+fn what_is_a_repair() {
+    let mut empty = (0..3).fold(healthy(3, 2), Facts::without);
+    assert_eq!(empty.repair(), Some(Repair::NothingRuns));
+    empty = empty.with_stateful_set(|set| set.replicas = 0);
+    assert_eq!(empty.clone().with_count(0, 3).repair(), Some(Repair::NothingRuns));
+    empty.claims = Seen::Unreadable("timed out".into());
+    assert_eq!(empty.clone().with_count(0, 3).repair(), Some(Repair::ReturnsFromZero));
+    assert!(verdict(&empty.with_count(0, 3)).allows());
+    for (name, facts) in [
+        ("behind", healthy(5, 4).stalled([4])),
+        (
+            "on a lost node",
+            healthy(5, 4).frozen(4).with_member(4, |it| it.pod.node_ready = Some(false)),
+        ),
+        ("ending already", healthy(5, 4).with_member(4, |it| it.pod.terminating = true)),
+        ("never created", healthy(5, 4).without(4)),
+    ] {
+        assert_eq!(facts.repair(), Some(Repair::RemovesUnhealthyOnly), "{name}");
+        assert!(verdict(&facts.pause()).allows(), "{name}");
+    }
+}
+
+#[test]
+fn a_tempered_denial_says_why() {
+    let facts = healthy(4, 3).stalled([3]).with_stateful_set(|set| set.observed_generation = 3);
+    insta::assert_snapshot!(text("operation-in-progress", &facts), @r"
+    operation-in-progress: an operation on db/acid-a is not finished
+      statefulset/acid-a: generation: 4, status.observedGeneration: 3
+      (not refused: only members that are not healthy, and not the leader, go)
+      Try: kubectl pgscale wait acid-a -n db
+    ");
+}
+
+#[test]
+fn hidden_limits_do_not_pass_a_shrink_off_as_growth() {
+    let mut facts = healthy(5, 6).with_settings(|settings| {
+        settings.max_instances = 3;
+        settings.ignore_limits_annotation = Some("acid.zalan.do/ignore-limits".into());
+    });
+    if let Some(old) = &mut facts.change.old {
+        old.annotations.insert("acid.zalan.do/ignore-limits".into(), "true".into());
+    }
+    assert_eq!((facts.from(), facts.to(), facts.direction()), (Some(5), 3, Direction::Down));
+    facts.operator = Seen::Unreadable("timed out".into());
+    assert_eq!((facts.direction(), denials(&facts)), (Direction::Down, vec!["operator-limits"]));
+    // Nothing that switches limits is touched: growth stays growth.
+    facts.change.old = Some(healthy(5, 6).change.new.with_instances(5));
+    assert_eq!((facts.direction(), denials(&facts)), (Direction::Up, vec![]));
+}
+
+#[test]
+fn synchronous_standbys_lead_before_better_placed_ones() {
+    let facts = led_by_the_last(3).synchronous(&["acid-a-2"]);
+    assert_eq!(denials(&facts), ["leader-cannot-move"]);
+    assert_eq!(facts.best_survivor().unwrap().name, "acid-a-2");
+    let moved = facts.led_by("acid-a-2");
+    assert_eq!(denials(&moved), Vec::<&str>::new());
+    assert_eq!(moved.sync.known().unwrap().standbys, ["acid-a-4"]);
+}
+
+#[test]
+fn growth_needs_no_live_answers() {
+    let unasked = |from, to| {
+        (0..from).fold(healthy(from, to), |facts, ordinal| {
+            facts.with_member(ordinal, |member| member.live = Live::NotAsked)
+        })
+    };
+    assert!(verdict(&unasked(3, 5)).findings.is_empty());
+    assert!(!verdict(&unasked(5, 3)).allows(), "an annotation is not enough for a shrink");
+}

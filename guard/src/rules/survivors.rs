@@ -1,0 +1,380 @@
+//! The members that stay: are there enough of them, and are they well?
+
+use crate::change::Direction;
+use crate::facts::{Facts, Health, Member};
+use crate::policy::Policies;
+use crate::rules::{Kind, Rule, members_unseen, status};
+use crate::verdict::{Evidence, Finding, Outcome};
+
+/// How many missing survivors are named.
+const NAMED: usize = 5;
+
+pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
+    id: "too-few-healthy-survivors",
+    title: "healthy members would go and too few healthy ones would stay",
+    fires_on: "down, to 1 or more",
+    default: "deny",
+    kind: Kind::Live,
+    page: "\
+The StatefulSet deletes the highest ordinals, healthy or not. If the members that stay are the broken ones, the
+good copies are deleted: the next failure finds nobody to take over, or somebody without the last rows.
+
+At least min(2, to) of the members that stay must be fit to take over: PostgreSQL runs, on the leader's
+timeline, within a second it had received what the leader had when asked, its replay is not behind by more
+than Patroni allows, it is not tagged nofailover, its pod and node are well. The leader counts if it is
+healthy itself; one whose pod goes counts no more, and one of the others has to take its place. A member that
+nobody can judge counts as healthy where it would go and as not healthy where it would stay.
+
+Signals: one `GET http://POD_IP:8008/patroni` to the leader and to each survivor, the pods and their nodes.
+The pods' annotations are not enough: they are written only on change, so a frozen member says \"running\"
+for ever.
+
+Blind spots: only the moment of asking is seen. Whether the data are intact cannot be told from outside.
+
+Way out: mend the survivors that are named, or shrink to a count that keeps a fit member; `kubectl pgscale
+plan NAME --to N` shows each. To remove only unhealthy members is never refused.
+
+Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha.py.",
+    check: too_few_healthy_survivors,
+};
+
+fn too_few_healthy_survivors(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.direction() != Direction::Down || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
+    if facts.members.known().is_none() {
+        return members_unseen(facts);
+    }
+    let mut missed = facts.condemned().filter(|member| facts.missed(member)).peekable();
+    if missed.peek().is_none() {
+        return Outcome::Pass;
+    }
+    let needed = usize::try_from(facts.to().min(2)).unwrap_or(0);
+    let states: Vec<_> = facts.survivors().map(|member| (member, fitness(facts, member))).collect();
+    let fit = states.iter().filter(|(_, health)| *health == Health::Healthy).count();
+    if fit >= needed {
+        return Outcome::Pass;
+    }
+    let unknown: Vec<_> = states
+        .iter()
+        .filter_map(|(_, health)| match health {
+            Health::Unknown(why) => Some(why.as_str()),
+            Health::Healthy | Health::Unhealthy(_) => None,
+        })
+        .collect();
+    if fit + unknown.len() >= needed {
+        return Outcome::Unknown(format!(
+            "{fit} of the members that would stay can be counted on, {needed} are needed ({})",
+            unknown.join("; ")
+        ));
+    }
+    let gone = missed.map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut finding = Finding::deny(
+        TOO_FEW_HEALTHY_SURVIVORS.id,
+        format!(
+            "{gone} would go, and of the members that stay {} can be counted on; at least {needed} must",
+            match fit {
+                0 => "none".to_owned(),
+                count => format!("only {count}"),
+            }
+        ),
+    );
+    for (member, health) in &states {
+        finding.evidence.extend(complaints(facts, member, health));
+    }
+    finding.evidence.extend(missing(facts));
+    Outcome::Found(
+        finding.remedy(format!(
+            "mend the members named here ({} shows when they are fit)",
+            status(facts)
+        )),
+    )
+}
+
+pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
+    id: "survivor-unhealthy",
+    title: "a member that stays is not healthy",
+    fires_on: "down, to 1 or more",
+    default: "warn",
+    kind: Kind::Live,
+    page: "\
+A member that stays does not answer, does not run, is behind, is being rebuilt, or has no pod, though enough
+others are well. The shrink is not refused for it, but it leaves fewer good copies than the new count says,
+and with the default OrderedReady policy the StatefulSet waits for a survivor that is not Ready before it
+deletes anything: the shrink then happens later, unguarded.
+
+Signals: as for too-few-healthy-survivors; ordinals below the new count that have no pod.
+
+Blind spots: a pod without a readiness probe (the operator's default) is Ready as soon as it starts. A member
+tagged nofailover is healthy here; it is not counted on for a takeover.
+
+Way out: mend it first: `kubectl pgscale status NAME`, then `patronictl reinit` or delete its pod.
+
+Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
+    check: survivor_unhealthy,
+};
+
+fn survivor_unhealthy(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.direction() != Direction::Down || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
+    if facts.members.known().is_none() {
+        return members_unseen(facts);
+    }
+    let mut names = Vec::new();
+    let mut evidence = Vec::new();
+    for member in facts.survivors() {
+        let health = facts.health(member);
+        if health != Health::Healthy {
+            names.push(member.name.clone());
+            evidence.extend(complaints(facts, member, &health));
+        }
+    }
+    let absent = missing(facts);
+    names.extend(facts.missing_survivors().take(NAMED).map(|ordinal| facts.pod_name(ordinal)));
+    evidence.extend(absent);
+    if names.is_empty() {
+        return Outcome::Pass;
+    }
+    let mut finding = Finding::warn(
+        SURVIVOR_UNHEALTHY.id,
+        format!("of the members that stay, {} cannot be counted on", names.join(", ")),
+    );
+    finding.evidence = evidence;
+    Outcome::Found(finding.remedy(format!("{}, and mend what it names", status(facts))))
+}
+
+/// Whether `member` counts: the leader leads already, so its tags do not matter.
+fn fitness(facts: &Facts, member: &Member) -> Health {
+    if facts.leader_name() == Some(member.name.as_str()) {
+        facts.health(member)
+    } else {
+        facts.takeover(member)
+    }
+}
+
+/// What speaks against counting on `member`.
+fn complaints(facts: &Facts, member: &Member, health: &Health) -> Vec<Evidence> {
+    match health {
+        Health::Healthy => Vec::new(),
+        Health::Unhealthy(ailments) => {
+            ailments.iter().map(|ailment| facts.symptom(member, ailment)).collect()
+        }
+        Health::Unknown(why) => vec![Evidence::new(facts.witness(member), why.clone())],
+    }
+}
+
+/// The first of the survivors that have no pod.
+fn missing(facts: &Facts) -> impl Iterator<Item = Evidence> {
+    facts
+        .missing_survivors()
+        .take(NAMED)
+        .map(|ordinal| Evidence::new(format!("pod/{}", facts.pod_name(ordinal)), "not there"))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::facts::{Live, Seen};
+    use crate::patroni::Role;
+    use crate::rules::testing::{Want, healthy, table, text};
+
+    #[test]
+    pub(in crate::rules) fn too_few_healthy_survivors() {
+        let late = |allowed| {
+            healthy(5, 2)
+                .with_answer(1, |answer| answer.replayed = Some(400))
+                .with_configuration(|config| config.maximum_lag_on_failover = allowed)
+        };
+        let hidden_limit = |mut facts: Facts| {
+            facts.configuration = Seen::Unreadable("timed out".into());
+            facts
+        };
+        let one_unknown = |to| healthy(5, to).with_answer(1, |answer| answer.timeline = None);
+        let silent = |to| (0..5).fold(healthy(5, to), Facts::frozen);
+        table(
+            "too-few-healthy-survivors",
+            vec![
+                ("two fit ones stay", healthy(5, 2), Want::Pass),
+                ("to one: the leader is enough", healthy(5, 1).stalled([1, 2]), Want::Pass),
+                ("one of two is behind", healthy(5, 2).stalled([1]), Want::Deny),
+                ("one of three is behind", healthy(5, 3).stalled([1]), Want::Pass),
+                ("two of three are behind", healthy(5, 3).stalled([1, 2]), Want::Deny),
+                ("one is tagged", healthy(5, 2).nofailover(1), Want::Deny),
+                ("the leader's own tag does not matter", healthy(5, 2).nofailover(0), Want::Pass),
+                ("one does not answer", healthy(5, 2).frozen(1), Want::Deny),
+                ("one is being cloned", healthy(5, 2).cloning(1), Want::Deny),
+                ("one has no pod", healthy(5, 2).without(1), Want::Deny),
+                ("the leader goes, two fit ones stay", healthy(5, 2).with_leader(4), Want::Pass),
+                ("the leader goes, one takes its place", healthy(5, 1).with_leader(4), Want::Pass),
+                (
+                    "the leader goes, nobody can",
+                    healthy(5, 1).with_leader(4).stalled([0]),
+                    Want::Deny,
+                ),
+                (
+                    "the leader goes, one of two can",
+                    healthy(5, 2).with_leader(4).stalled([1]),
+                    Want::Deny,
+                ),
+                ("only unhealthy ones go", healthy(3, 2).stalled([1, 2]), Want::Pass),
+                ("a silent one would be missed", healthy(3, 2).stalled([1]).frozen(2), Want::Deny),
+                (
+                    "a silent one on a lost node would not",
+                    healthy(3, 2).stalled([1]).frozen(2).with_member(2, |it| {
+                        it.pod.node_ready = Some(false);
+                    }),
+                    Want::Pass,
+                ),
+                (
+                    "nobody goes: the pods were never created",
+                    { healthy(5, 3).stalled([1, 2]).without(3).without(4) },
+                    Want::Pass,
+                ),
+                ("an unknown one does not decide", one_unknown(3), Want::Pass),
+                ("an unknown one decides", one_unknown(2), Want::Unknown),
+                (
+                    "an unknown one cannot save it",
+                    one_unknown(3).stalled([2]).frozen(0),
+                    Want::Unknown,
+                ),
+                ("nobody answers", silent(3), Want::Unknown),
+                (
+                    "one was not asked",
+                    healthy(5, 2).with_member(1, |it| it.live = Live::NotAsked),
+                    Want::Unknown,
+                ),
+                ("one replays late, as far as allowed", late(1000), Want::Pass),
+                ("one replays later than allowed", late(10), Want::Deny),
+                ("how late it may be is hidden", hidden_limit(late(1000)), Want::Unknown),
+                ("the same, and all is replayed", hidden_limit(healthy(5, 2)), Want::Pass),
+                (
+                    "one's replay is paused",
+                    { healthy(5, 2).with_answer(1, |answer| answer.replay_paused = true) },
+                    Want::Deny,
+                ),
+                (
+                    "one claims to lead",
+                    { healthy(5, 2).with_answer(1, |answer| answer.role = Role::Primary) },
+                    Want::Deny,
+                ),
+                (
+                    "the leader does not claim to",
+                    { healthy(5, 2).with_answer(0, |answer| answer.role = Role::Replica) },
+                    Want::Deny,
+                ),
+                (
+                    "an old Patroni says nothing of replication",
+                    healthy(5, 2).with_answer(1, |answer| {
+                        answer.replication_state = None;
+                        answer.version = Some("2.1.4".into());
+                    }),
+                    Want::Pass,
+                ),
+                (
+                    "a survivor lost its receiver, and nobody writes",
+                    healthy(5, 2).with_answer(1, |answer| answer.replication_state = None),
+                    Want::Deny,
+                ),
+                (
+                    "those that go are a byte behind, the standbys that stay are far behind",
+                    healthy(5, 3)
+                        .stalled([1, 2])
+                        .with_answer(3, |it| it.received = Some(999))
+                        .with_answer(4, |it| it.received = Some(999)),
+                    Want::Deny,
+                ),
+                (
+                    "those that go have their replay paused, the standbys that stay are far behind",
+                    healthy(5, 3)
+                        .stalled([1, 2])
+                        .with_answer(3, |it| it.replay_paused = true)
+                        .with_answer(4, |it| it.replay_paused = true),
+                    Want::Deny,
+                ),
+                (
+                    "those that go are cloned, the standbys that stay are far behind",
+                    healthy(5, 3).stalled([1, 2]).cloning(3).cloning(4),
+                    Want::Pass,
+                ),
+                (
+                    "the leader does not say how far it is",
+                    { healthy(5, 2).with_answer(0, |answer| answer.location = None) },
+                    Want::Unknown,
+                ),
+                ("pods unreadable", healthy(5, 2).without_sight_of_members(), Want::Unknown),
+                ("zero has its own rule", healthy(5, 0).stalled([1]), Want::NotApplicable),
+                ("growing", healthy(3, 5).stalled([1, 2]), Want::NotApplicable),
+            ],
+        );
+        let id = "too-few-healthy-survivors";
+        insta::assert_snapshot!(text(id, &healthy(5, 2).with_leader(4).stalled([0, 1])), @r"
+        too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
+          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
+          Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+        ");
+        insta::assert_snapshot!(text(id, &healthy(5, 3).nofailover(1).without(2)), @r"
+        too-few-healthy-survivors: acid-a-3, acid-a-4 would go, and of the members that stay only 1 can be counted on; at least 2 must
+          http://10.244.0.11:8008/patroni: acid-a-1: tagged nofailover
+          pod/acid-a-2: not there
+          Try: mend the members named here (kubectl pgscale status acid-a -n db shows when they are fit)
+        ");
+        insta::assert_snapshot!(text(id, &one_unknown(2)), @r"
+        too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not say its timeline)
+          Try: kubectl pgscale down acid-a --to 3 -n db
+        ");
+    }
+
+    #[test]
+    pub(in crate::rules) fn survivor_unhealthy() {
+        table(
+            "survivor-unhealthy",
+            vec![
+                ("all are well", healthy(5, 3), Want::Pass),
+                ("a condemned one is not", healthy(5, 3).frozen(4), Want::Pass),
+                ("a tag is no illness", healthy(5, 3).nofailover(1), Want::Pass),
+                ("one does not answer", healthy(5, 3).frozen(1), Want::Warn),
+                ("one is behind", healthy(5, 3).stalled([1]), Want::Warn),
+                (
+                    "its node is lost",
+                    healthy(5, 3).with_member(1, |it| it.pod.node_ready = Some(false)),
+                    Want::Warn,
+                ),
+                ("one has no pod", healthy(5, 3).without(1), Want::Warn),
+                (
+                    "one cannot be judged",
+                    healthy(5, 3).with_answer(1, |it| it.timeline = None),
+                    Want::Warn,
+                ),
+                ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
+                ("zero has its own rule", healthy(5, 0).frozen(1), Want::NotApplicable),
+                ("growing", healthy(3, 5).frozen(1), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("survivor-unhealthy", &healthy(9, 5).frozen(1).stalled([2]).without(3)
+            .with_member(4, |it| it.pod.node_ready = Some(false))), @r"
+        survivor-unhealthy: of the members that stay, acid-a-1, acid-a-2, acid-a-4, acid-a-3 cannot be counted on
+          http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1 s)
+          http://10.244.0.12:8008/patroni: acid-a-2: 600 bytes behind the leader after a second
+          node/node-4: acid-a-4: its node node-4 is not Ready
+          pod/acid-a-3: not there
+          Try: kubectl pgscale status acid-a -n db, and mend what it names
+        ");
+    }
+
+    #[test]
+    fn a_million_missing_members_are_counted_without_a_list() {
+        let finding =
+            text("survivor-unhealthy", &healthy(3, 2).with_count(2_000_000_000, 1_999_999_999));
+        insta::assert_snapshot!(finding, @r"
+        survivor-unhealthy: of the members that stay, acid-a-3, acid-a-4, acid-a-5, acid-a-6, acid-a-7 cannot be counted on
+          pod/acid-a-3: not there
+          pod/acid-a-4: not there
+          pod/acid-a-5: not there
+          pod/acid-a-6: not there
+          pod/acid-a-7: not there
+          Try: kubectl pgscale status acid-a -n db, and mend what it names
+        ");
+    }
+}

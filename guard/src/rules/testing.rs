@@ -1,0 +1,309 @@
+//! Facts for table tests: a healthy cluster, then one thing broken.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
+
+use crate::change::Change;
+use crate::facts::{Facts, Live, Member, Pod, Seen, StatefulSet};
+use crate::operator::{Operator, Settings};
+use crate::patroni::{Answer, Configuration, LeaderLock, Report, SyncState, Synchronous};
+use crate::policy::Policies;
+use crate::postgresql::Postgresql;
+use crate::rules::{evaluate, rule};
+use crate::verdict::{Outcome, Severity};
+
+/// When the test facts were read.
+pub(crate) fn now() -> Timestamp {
+    "2026-11-24T10:00:00Z".parse().unwrap()
+}
+
+/// A healthy cluster of `from` members, led by ordinal 0, that shall become `to`.
+pub(crate) fn healthy(from: i64, to: i64) -> Facts {
+    let old = Postgresql::of(&json!({
+        "metadata": {"namespace": "db", "name": "acid-a", "uid": "u1", "resourceVersion": "7"},
+        "spec": {"numberOfInstances": from, "teamId": "acid", "volume": {"size": "1Gi"},
+                 "postgresql": {"version": "15"}},
+        "status": {"PostgresClusterStatus": "Running"},
+    }))
+    .unwrap();
+    Facts {
+        now: now(),
+        change: Change::of_count(old, to),
+        operator: Seen::Known(Operator {
+            deployment: "default/postgres-operator".into(),
+            source: "ConfigMap default/postgres-operator".into(),
+            settings: Settings::default(),
+            available: Some(true),
+            stale_settings: false,
+            watched_namespace: None,
+        }),
+        stateful_set: Seen::Known(StatefulSet {
+            name: "db/acid-a".into(),
+            replicas: from,
+            generation: 4,
+            observed_generation: 4,
+            ..StatefulSet::default()
+        }),
+        members: Seen::Known((0..from).map(|ordinal| member(ordinal, ordinal == 0)).collect()),
+        leader: Seen::Known(lock("acid-a-0")),
+        configuration: Seen::Known(Configuration {
+            maximum_lag_on_failover: 33_554_432,
+            ..Configuration::default()
+        }),
+        failover: Seen::Absent,
+        sync: Seen::Absent,
+        claims: Seen::Known(Vec::new()),
+    }
+}
+
+/// The lock, held by `leader` and just renewed.
+pub(crate) fn lock(leader: &str) -> LeaderLock {
+    LeaderLock {
+        source: "configmap/acid-a-leader".into(),
+        holder: Some(leader.into()),
+        renewed: Some(now()),
+        ttl: 30,
+        transitions: Some(0),
+        optime: Some(1000),
+    }
+}
+
+/// A healthy member.
+pub(crate) fn member(ordinal: i64, leads: bool) -> Member {
+    let role = if leads { "primary" } else { "replica" };
+    let report = json!({"state": "running", "role": role, "version": "4.1.4", "timeline": 1,
+        "xlog_location": 1000, "replication_state": if leads { None } else { Some("streaming") }});
+    let answer = json!({"state": "running", "role": role, "timeline": 1, "server_version": 150_004,
+        "replication_state": if leads { None } else { Some("streaming") },
+        "xlog": if leads { json!({"location": 1000}) }
+                else { json!({"received_location": 1000, "replayed_location": 1000}) },
+        "patroni": {"version": "4.1.4"}});
+    Member {
+        name: format!("acid-a-{ordinal}"),
+        ordinal,
+        pod: Pod {
+            phase: "Running".into(),
+            ready: true,
+            containers_running: true,
+            ip: Some(format!("10.244.0.{}", 10 + ordinal)),
+            role: Some(if leads { "master" } else { "replica" }.into()),
+            node: Some(format!("node-{ordinal}")),
+            node_ready: Some(true),
+            ..Pod::default()
+        },
+        report: Seen::Known(Report::of(&report.to_string()).unwrap()),
+        live: Live::Answered(Answer::of(&answer).unwrap()),
+    }
+}
+
+impl Facts {
+    /// Changes one member in place.
+    pub(crate) fn with_member(mut self, ordinal: i64, change: impl FnOnce(&mut Member)) -> Self {
+        if let Seen::Known(members) = &mut self.members {
+            change(members.iter_mut().find(|member| member.ordinal == ordinal).unwrap());
+        }
+        self
+    }
+
+    /// Changes one member's live answer in place.
+    pub(crate) fn with_answer(self, ordinal: i64, change: impl FnOnce(&mut Answer)) -> Self {
+        self.with_member(ordinal, |member| match &mut member.live {
+            Live::Answered(answer) => change(answer),
+            Live::NotAsked | Live::Silent(_) => panic!("member {ordinal} has no answer to change"),
+        })
+    }
+
+    /// Lets another member lead, and nothing else change.
+    pub(crate) fn with_leader(mut self, ordinal: i64) -> Self {
+        let name = format!("acid-a-{ordinal}");
+        if let Seen::Known(members) = &mut self.members {
+            for member in members {
+                *member = self::member(member.ordinal, member.ordinal == ordinal);
+            }
+        }
+        self.leader = Seen::Known(lock(&name));
+        self
+    }
+
+    /// Stalls members' WAL receivers: they answer, and lack what the leader has written since.
+    pub(crate) fn stalled(self, ordinals: impl IntoIterator<Item = i64>) -> Self {
+        ordinals.into_iter().fold(self, |facts, ordinal| {
+            facts.with_answer(ordinal, |answer| {
+                answer.received = Some(400);
+                answer.replayed = Some(400);
+            })
+        })
+    }
+
+    /// Freezes a member's Patroni: its annotation stays as it was, nobody answers.
+    pub(crate) fn frozen(self, ordinal: i64) -> Self {
+        self.with_member(ordinal, |member| member.live = Live::Silent("no answer in 1 s".into()))
+    }
+
+    /// Lets a member answer, and report, that it is being cloned.
+    pub(crate) fn cloning(self, ordinal: i64) -> Self {
+        self.with_member(ordinal, |member| {
+            let words = json!({"state": "creating replica", "role": "replica", "version": "4.1.4"});
+            member.report = Seen::Known(Report::of(&words.to_string()).unwrap());
+            member.live = Live::Answered(Answer::of(&words).unwrap());
+        })
+    }
+
+    /// Tags a member `nofailover`.
+    pub(crate) fn nofailover(self, ordinal: i64) -> Self {
+        self.with_member(ordinal, |member| {
+            if let Seen::Known(report) = &mut member.report {
+                report.tags.nofailover = true;
+            }
+            if let Live::Answered(answer) = &mut member.live {
+                answer.tags.nofailover = true;
+            }
+        })
+    }
+
+    /// Puts Patroni into maintenance mode.
+    pub(crate) fn pause(self) -> Self {
+        self.with_configuration(|configuration| configuration.paused = true)
+    }
+
+    /// Makes replication synchronous with these standbys of the present leader.
+    pub(crate) fn synchronous(self, standbys: &[&str]) -> Self {
+        let leader = self.leader_name().map(str::to_owned);
+        let mut facts =
+            self.with_configuration(|configuration| configuration.synchronous = Synchronous::On);
+        facts.sync = Seen::Known(SyncState {
+            leader,
+            standbys: standbys.iter().map(|&standby| standby.to_owned()).collect(),
+        });
+        facts
+    }
+
+    /// Removes a member's pod.
+    pub(crate) fn without(mut self, ordinal: i64) -> Self {
+        if let Seen::Known(members) = &mut self.members {
+            members.retain(|member| member.ordinal != ordinal);
+        }
+        self
+    }
+
+    /// Leaves a member's pod Pending for ever, for want of a node.
+    pub(crate) fn pending(self, ordinal: i64) -> Self {
+        self.with_member(ordinal, |member| {
+            member.pod = Pod {
+                phase: "Pending".into(),
+                waiting: Some("0/3 nodes are available".into()),
+                ..Pod::default()
+            };
+            member.report = Seen::Absent;
+            member.live = Live::Silent("it has no address".into());
+        })
+    }
+
+    /// Hides the cluster's pods.
+    pub(crate) fn without_sight_of_members(mut self) -> Self {
+        self.members = Seen::Unreadable("pods is forbidden".into());
+        self
+    }
+
+    /// Hides the leader lock.
+    pub(crate) fn without_sight_of_the_lock(mut self) -> Self {
+        self.leader = Seen::Unreadable("configmaps is forbidden".into());
+        self
+    }
+
+    /// Hides the StatefulSet.
+    pub(crate) fn without_sight_of_the_set(mut self) -> Self {
+        self.stateful_set = Seen::Unreadable("statefulsets is forbidden".into());
+        self
+    }
+
+    /// Asks for other counts, of the same members.
+    pub(crate) fn with_count(mut self, from: i64, to: i64) -> Self {
+        let old = self.change.new.with_instances(from);
+        self.change = Change::of_count(old, to);
+        self
+    }
+
+    /// Lets the same write change something else, too.
+    pub(crate) fn editing(mut self, edit: impl FnOnce(&mut serde_json::Value)) -> Self {
+        edit(&mut self.change.new.spec);
+        self
+    }
+
+    /// Changes Patroni's configuration in place.
+    pub(crate) fn with_configuration(mut self, change: impl FnOnce(&mut Configuration)) -> Self {
+        if let Seen::Known(configuration) = &mut self.configuration {
+            change(configuration);
+        }
+        self
+    }
+
+    /// Changes the StatefulSet in place.
+    pub(crate) fn with_stateful_set(mut self, change: impl FnOnce(&mut StatefulSet)) -> Self {
+        if let Seen::Known(set) = &mut self.stateful_set {
+            change(set);
+        }
+        self
+    }
+
+    /// Changes the operator's settings in place.
+    pub(crate) fn with_settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        if let Seen::Known(operator) = &mut self.operator {
+            change(&mut operator.settings);
+        }
+        self
+    }
+}
+
+/// What a table row expects of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Want {
+    Pass,
+    NotApplicable,
+    Deny,
+    Warn,
+    Unknown,
+}
+
+thread_local! {
+    /// What the tables of this thread have shown so far, as (rule, expectation).
+    static SHOWN: RefCell<BTreeSet<(&'static str, Want)>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// What the tables that `run` goes through show of each rule.
+pub(crate) fn shown(run: impl FnOnce()) -> BTreeSet<(&'static str, Want)> {
+    SHOWN.take();
+    run();
+    SHOWN.take()
+}
+
+/// Checks one rule, untempered by repairs and policy, against a table of (name, facts, expectation).
+pub(crate) fn table(id: &str, rows: Vec<(&str, Facts, Want)>) {
+    table_with(id, &Policies::default(), rows);
+}
+
+/// The same under `policies`.
+pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, Want)>) {
+    let rule = rule(id).unwrap();
+    for (name, facts, want) in rows {
+        let outcome = (rule.check)(&facts, policies);
+        let got = match &outcome {
+            Outcome::NotApplicable => Want::NotApplicable,
+            Outcome::Pass => Want::Pass,
+            Outcome::Found(finding) if finding.severity == Severity::Deny => Want::Deny,
+            Outcome::Found(_) => Want::Warn,
+            Outcome::Unknown(_) => Want::Unknown,
+        };
+        assert_eq!(got, want, "{id}, {name}: {outcome:?}");
+        SHOWN.with_borrow_mut(|shown| shown.insert((rule.id, got)));
+    }
+}
+
+/// The text of what a rule finds under the default policy, for snapshots.
+pub(crate) fn text(id: &str, facts: &Facts) -> String {
+    let verdict = evaluate(facts, &Policies::default());
+    verdict.finding(id).map_or_else(|| "nothing found".to_owned(), ToString::to_string)
+}

@@ -1,0 +1,69 @@
+//! The count that would be admitted where the one asked for is not.
+
+use crate::change::{Change, Direction};
+use crate::facts::Facts;
+use crate::policy::Policies;
+use crate::rules::judge;
+use crate::verdict::{Severity, Verdict};
+
+/// The rules whose way out may be another count, or another leader first.
+const SEARCHED: &[&str] = &["leader-cannot-move", "paused", "too-few-healthy-survivors"];
+
+/// A shrink that would be admitted now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayOut {
+    /// The number of instances to ask for.
+    pub to: i64,
+    /// The member that has to lead first, where the leader's pod would go.
+    pub leader: Option<String>,
+}
+
+/// The smallest count from the one asked for upwards that every rule admits, with the leader moved to the
+/// best survivor where it has to go.
+///
+/// `None` where the change is no shrink to at least one instance, or no such count exists.
+pub fn way_out(facts: &Facts, policies: &Policies) -> Option<WayOut> {
+    let old = facts.change.old.as_ref()?;
+    if facts.direction() != Direction::Down || facts.to() < 1 {
+        return None;
+    }
+    let beyond = facts.all_members().iter().map(|member| member.ordinal.saturating_add(1)).max()?;
+    let highest = beyond.min(facts.from()?.saturating_sub(1));
+    (facts.to()..=highest).find_map(|to| {
+        let mut there = facts.clone();
+        there.change = Change { dry_run: true, ..Change::of_count(old.clone(), to) };
+        // The operator's limits may make it another count than the one written.
+        if there.to() != to || there.direction() != Direction::Down {
+            return None;
+        }
+        let leader = if there.leader_condemned() {
+            let leader = there.best_survivor()?.name.clone();
+            there = there.led_by(&leader);
+            Some(leader)
+        } else {
+            None
+        };
+        judge(&there, policies).allows().then_some(WayOut { to, leader })
+    })
+}
+
+/// Puts the way out into the denials that another count, or another leader, would lift.
+pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
+    let denied = |rule: &str, severity| severity == Severity::Deny && SEARCHED.contains(&rule);
+    if !verdict.findings.iter().any(|finding| denied(finding.rule, finding.severity)) {
+        return;
+    }
+    let Some(way) = way_out(facts, policies) else { return };
+    let cluster = &facts.change.new;
+    let command =
+        format!("kubectl pgscale down {} --to {} -n {}", cluster.name, way.to, cluster.namespace);
+    let text = match way.leader {
+        Some(leader) => format!("{command} (moves the leader to {leader} first)"),
+        None => command,
+    };
+    for finding in &mut verdict.findings {
+        if denied(finding.rule, finding.severity) {
+            finding.remedy = Some(text.clone());
+        }
+    }
+}

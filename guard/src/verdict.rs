@@ -1,0 +1,202 @@
+//! What the guard answers: every rule's finding, with its evidence and a way out.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Mode;
+
+/// How much a finding weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Severity {
+    /// The change goes on; the writer is told.
+    Warn,
+    /// The change is refused.
+    Deny,
+}
+
+/// One fact a finding rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// The object it was read from, as `kind/name`, or a member's address for what it said itself.
+    pub source: String,
+    /// What it says.
+    pub says: String,
+}
+
+impl Evidence {
+    /// `source` says `says`.
+    pub fn new(source: impl Into<String>, says: impl Into<String>) -> Self {
+        Self { source: source.into(), says: says.into() }
+    }
+}
+
+/// What one rule found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// The rule's id.
+    pub rule: &'static str,
+    /// How much it weighs after policy, mode and the repair exemption.
+    pub severity: Severity,
+    /// One or two sentences: what was asked, the limit and the current value.
+    pub message: String,
+    /// What it rests on.
+    pub evidence: Vec<Evidence>,
+    /// The command, or the edit, that would work.
+    pub remedy: Option<String>,
+    /// Why it weighs less (or more) than the rule's default, if it does: a policy's mode, a repair.
+    pub tempered: Option<String>,
+    /// Only recorded, never shown to the writer: the policy behind it is in mode `Audit`.
+    pub audit_only: bool,
+    /// The mode of the policy its limit came from; the strictest of all where it comes from none.
+    #[serde(skip)]
+    pub mode: Option<Mode>,
+}
+
+impl Finding {
+    /// The change is refused because of `message`.
+    pub fn deny(rule: &'static str, message: impl Into<String>) -> Self {
+        Self::new(rule, Severity::Deny, message.into())
+    }
+
+    /// The change passes, and the writer reads `message`.
+    pub fn warn(rule: &'static str, message: impl Into<String>) -> Self {
+        Self::new(rule, Severity::Warn, message.into())
+    }
+
+    /// A finding of `severity`, for rules that weigh by circumstances.
+    pub fn new(rule: &'static str, severity: Severity, message: String) -> Self {
+        Self {
+            rule,
+            severity,
+            message,
+            evidence: Vec::new(),
+            remedy: None,
+            tempered: None,
+            audit_only: false,
+            mode: None,
+        }
+    }
+
+    /// Says which policy mode the limit behind it has.
+    #[must_use]
+    pub fn in_mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Adds what it rests on.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<String>, says: impl Into<String>) -> Self {
+        self.evidence.push(Evidence::new(source, says));
+        self
+    }
+
+    /// Adds the way out.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// How one rule judged the change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Outcome {
+    /// The rule has nothing to say about this kind of change.
+    NotApplicable,
+    /// It looked, and all is well.
+    Pass,
+    /// It found something.
+    Found(Finding),
+    /// It could not see a fact it needs; the text says which and why. Turned into a finding in one place
+    /// (`rules.rs`), by policy.
+    Unknown(String),
+}
+
+/// One rule's judgement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Judgement {
+    /// The rule's id.
+    pub rule: &'static str,
+    /// What it said, before policy weighed it.
+    pub outcome: Outcome,
+}
+
+/// The answer to one change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Everything found, in the order of the rules.
+    pub findings: Vec<Finding>,
+    /// Every rule's own judgement, for explanations.
+    pub judgements: Vec<Judgement>,
+}
+
+impl Verdict {
+    /// Nothing refuses the change.
+    pub fn allows(&self) -> bool {
+        self.denials().next().is_none()
+    }
+
+    /// The reasons to refuse; all of them, not the first.
+    pub fn denials(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Deny && !finding.audit_only)
+    }
+
+    /// What the writer should know although the change passes.
+    pub fn warnings(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Warn && !finding.audit_only)
+    }
+
+    /// The finding of one rule.
+    pub fn finding(&self, rule: &str) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.rule == rule)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.rule, self.message)?;
+        for evidence in &self.evidence {
+            write!(out, "\n  {}: {}", evidence.source, evidence.says)?;
+        }
+        if let Some(tempered) = &self.tempered {
+            write!(out, "\n  ({tempered})")?;
+        }
+        if let Some(remedy) = &self.remedy {
+            write!(out, "\n  Try: {remedy}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_only_findings_neither_refuse_nor_speak() {
+        let mut finding = Finding::deny("below-min", "2 is fewer than 3");
+        finding.audit_only = true;
+        let verdict = Verdict { findings: vec![finding], judgements: Vec::new() };
+        assert!(verdict.allows());
+        assert_eq!(verdict.warnings().count(), 0);
+    }
+
+    #[test]
+    fn a_finding_reads_from_fact_to_way_out() {
+        let finding = Finding::deny("below-min", "2 instances asked, at least 3 required")
+            .because("scalepolicy/production", "instances.min: 3")
+            .remedy("kubectl pgscale set acid-a 3");
+        insta::assert_snapshot!(finding, @r"
+        below-min: 2 instances asked, at least 3 required
+          scalepolicy/production: instances.min: 3
+          Try: kubectl pgscale set acid-a 3
+        ");
+    }
+}
