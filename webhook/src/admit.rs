@@ -1,0 +1,338 @@
+//! The review path: `AdmissionReview` in, live reads, the guard's verdict, `AdmissionReview` out.
+//!
+//! Whatever arrives, the answer is a valid review or an HTTP 4xx, never silence: the API server would take
+//! silence for a failed call, and `failurePolicy` would decide instead of the guard. A verdict that cannot be
+//! reached (an error of ours, a time limit, an object nobody can read) refuses what could take something
+//! away and lets pass, with a warning, what only adds.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::core::DynamicObject;
+use kube::core::Status;
+use kube::core::admission::{
+    AdmissionResponse, AdmissionReview, META_API_VERSION_V1, META_KIND, Operation,
+};
+use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
+use pgscale_guard::read::{Ask, AskWhom, Reader};
+use pgscale_guard::{Change, evaluate};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::admit::answer::{CANNOT_BE_JUDGED, Judged, Judgement};
+use crate::admit::request::{Asked, Review, Scaled, settled};
+use crate::events::Events;
+use crate::metrics::{Metrics, Outcome};
+
+mod answer;
+mod request;
+mod text;
+
+/// Where reviews are sent.
+pub(crate) const PATH: &str = "/validate";
+/// Two objects of 3 MB, etcd's limit with the API server's own allowance, and what is around them: the
+/// arithmetic of controller-runtime (pkg/webhook/admission/http.go).
+const BODY_LIMIT: usize = 7 << 20;
+/// A body that is too large is read and thrown away up to here: who is still sending cannot hear an answer.
+const DISCARD_LIMIT: usize = 32 << 20;
+/// For the whole body.
+const BODY_TIME: Duration = Duration::from_secs(5);
+/// The API server's own default, where it does not say how long it waits.
+const DEFAULT_TIME: Duration = Duration::from_secs(10);
+
+/// Answers reviews.
+#[derive(Clone)]
+pub(crate) struct Admission {
+    /// Reads the objects.
+    pub(crate) client: Client,
+    /// Asks the members.
+    pub(crate) ask: Arc<dyn Ask>,
+    /// Writes Events.
+    pub(crate) events: Events,
+    /// Counts.
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The route of the TLS port.
+pub(crate) fn router(admission: Admission) -> Router {
+    Router::new().route(PATH, post(validate)).with_state(admission)
+}
+
+async fn validate(
+    State(admission): State<Admission>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Response {
+    let started = Instant::now();
+    let malformed = |status: StatusCode, why: String| {
+        admission.metrics.answered("unknown", Outcome::malformed, false, started.elapsed());
+        tracing::warn!(%status, why, "refused a request that is no review");
+        (status, why + "\n").into_response()
+    };
+    let body = match tokio::time::timeout(BODY_TIME, whole(body)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err((status, why))) => return malformed(status, why),
+        Err(_) => {
+            let why = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
+            return malformed(StatusCode::REQUEST_TIMEOUT, why);
+        }
+    };
+    match decode(&body) {
+        Ok(review) => {
+            let within = Deadlines::of(query.as_deref(), started);
+            let judged = admission.judge(&review, within).await;
+            admission.conclude(&review, &judged, started.elapsed());
+            respond(judged.respond(&review))
+        }
+        Err(Undecodable::Review { uid, why }) => {
+            admission.metrics.answered("unknown", Outcome::denied, false, started.elapsed());
+            tracing::warn!(uid, why, "refused a review that cannot be read");
+            respond(unreadable(uid, &why))
+        }
+        Err(Undecodable::Request(why)) => malformed(StatusCode::BAD_REQUEST, why),
+    }
+}
+
+/// The whole body, if it is not larger than a review may be.
+async fn whole(body: Body) -> Result<Vec<u8>, (StatusCode, String)> {
+    let mut stream = body.into_data_stream();
+    let mut whole = Vec::new();
+    let mut seen = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| {
+            (StatusCode::BAD_REQUEST, format!("failed to read the body: {error}"))
+        })?;
+        seen += chunk.len();
+        if seen <= BODY_LIMIT {
+            whole.extend_from_slice(&chunk);
+        } else if seen > DISCARD_LIMIT {
+            break;
+        } else {
+            whole = Vec::new();
+        }
+    }
+    if seen > BODY_LIMIT {
+        let limit = BODY_LIMIT >> 20;
+        let why = format!("the body is larger than {limit} MiB, the most a review can be");
+        return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
+    }
+    Ok(whole)
+}
+
+/// Why a body is not a review that can be judged.
+enum Undecodable {
+    /// It is no review at all, or says nowhere which one it is: it can only be answered over HTTP.
+    Request(String),
+    /// It is a review of an unknown shape.
+    Review { uid: String, why: String },
+}
+
+fn decode(body: &[u8]) -> Result<Review, Undecodable> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| {
+        Undecodable::Request(format!(
+            "the body is not JSON ({error}): send an AdmissionReview of {META_API_VERSION_V1}"
+        ))
+    })?;
+    let text = |place| value.pointer(place).and_then(Value::as_str);
+    let uid = text("/request/uid").unwrap_or_default().to_owned();
+    let undecodable = |why: String| {
+        if uid.is_empty() { Undecodable::Request(why) } else { Undecodable::Review { uid, why } }
+    };
+    let is = (text("/kind"), text("/apiVersion"));
+    if is != (Some(META_KIND), Some(META_API_VERSION_V1)) {
+        let (kind, version) = (is.0.unwrap_or("nothing"), is.1.unwrap_or("no version"));
+        return Err(undecodable(format!(
+            "the body is {kind} of {version}: send an {META_KIND} of {META_API_VERSION_V1}"
+        )));
+    }
+    match serde_json::from_value::<AdmissionReview<DynamicObject>>(value) {
+        Ok(review) => {
+            review.try_into().map_err(|_| undecodable("the review has no request".to_owned()))
+        }
+        Err(error) => Err(undecodable(format!("the review cannot be read: {error}"))),
+    }
+}
+
+fn unreadable(uid: String, why: &str) -> AdmissionResponse {
+    let why = Judged::Unjudged { why: why.to_owned(), grows: false };
+    let mut response = AdmissionResponse::invalid("");
+    response.uid = uid;
+    response.result = Status::failure(&why.message(), "Forbidden").with_code(403);
+    response
+}
+
+fn respond(response: AdmissionResponse) -> Response {
+    match serde_json::to_vec(&response.into_review()) {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "failed to encode an answer");
+            (StatusCode::INTERNAL_SERVER_ERROR, "failed to encode the answer\n").into_response()
+        }
+    }
+}
+
+/// How long the parts of a review may take, so that we answer before the API server gives up.
+#[derive(Clone, Copy, Debug)]
+struct Deadlines {
+    /// The live reads end.
+    reads: Instant,
+    /// The verdict is there, or there is none.
+    verdict: Instant,
+}
+
+impl Deadlines {
+    /// The API server says how long it waits in the query: `?timeout=5s`.
+    fn of(query: Option<&str>, started: Instant) -> Self {
+        let time = query
+            .into_iter()
+            .flat_map(|query| query.split('&'))
+            .find_map(|pair| pair.strip_prefix("timeout="))
+            .and_then(|text| crate::duration(text).ok())
+            .unwrap_or(DEFAULT_TIME);
+        // A fifth of it, for the way there and back and for a machine that has other things to do.
+        let margin = (time / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let reads = started + time.saturating_sub(margin);
+        Self { reads, verdict: reads + margin / 2 }
+    }
+
+    fn time_to_read(self) -> Duration {
+        self.reads.saturating_duration_since(Instant::now())
+    }
+}
+
+impl Admission {
+    async fn judge(&self, review: &Review, deadlines: Deadlines) -> Judged {
+        // Nothing in here is known to panic, and a refusal is better than a broken connection if it does.
+        let asked = match catch_unwind(AssertUnwindSafe(|| Asked::of(review))) {
+            Ok(Ok(asked)) => asked,
+            Ok(Err(error)) => return Judged::Unjudged { why: error.to_string(), grows: false },
+            Err(panic) => return Judged::Unjudged { why: internal(panic.as_ref()), grows: false },
+        };
+        let grows = asked.grows();
+        let verdict = AssertUnwindSafe(self.verdict(asked, deadlines)).catch_unwind();
+        match tokio::time::timeout_at(deadlines.verdict, verdict).await {
+            Ok(Ok(judged)) => judged,
+            Ok(Err(panic)) => Judged::Unjudged { why: internal(panic.as_ref()), grows },
+            Err(_) => {
+                let why = "the cluster's objects and members could not be read in time; ask again";
+                Judged::Unjudged { why: why.to_owned(), grows }
+            }
+        }
+    }
+
+    async fn verdict(&self, asked: Asked, deadlines: Deadlines) -> Judged {
+        let grows = asked.grows();
+        let change = match asked {
+            Asked::Nothing(why) => return Judged::Nothing(why),
+            Asked::Write(change) => *change,
+            Asked::Scale(scaled) => match self.behind(&scaled, deadlines).await {
+                Ok(change) => change,
+                Err(why) => return Judged::Unjudged { why, grows },
+            },
+        };
+        if let Some(why) = settled(&change) {
+            return Judged::Nothing(why);
+        }
+        let reader = self.reader(deadlines);
+        let cluster = change.new.clone();
+        let (facts, policies) =
+            tokio::join!(reader.facts(change, AskWhom::AsNeeded), reader.policies(&cluster));
+        let verdict = evaluate(&facts, &policies);
+        Judged::Verdict(Box::new(Judgement::new(&facts, &policies, verdict)))
+    }
+
+    /// The change of the object behind a `Scale`: everything but the count is as it is stored now.
+    async fn behind(&self, scaled: &Scaled, deadlines: Deadlines) -> Result<Change, String> {
+        let Scaled { namespace, name, from, to, dry_run, user } = scaled;
+        let stored =
+            self.reader(deadlines).cluster(namespace, name).await.map_err(|error| {
+                format!("postgresql {namespace}/{name} could not be read: {error}")
+            })?;
+        let old = stored.with_instances(*from);
+        Ok(Change { dry_run: *dry_run, user: user.clone(), ..Change::of_count(old, *to) })
+    }
+
+    fn reader(&self, deadlines: Deadlines) -> Reader {
+        Reader {
+            client: self.client.clone(),
+            ask: Arc::clone(&self.ask),
+            deadline: deadlines.time_to_read(),
+        }
+    }
+
+    /// Counts, logs and, for a refusal that was meant, writes the Event.
+    fn conclude(&self, review: &Review, judged: &Judged, took: Duration) {
+        let outcome = judged.outcome();
+        self.metrics.answered(operation(review), outcome, review.dry_run, took);
+        for (rule, effect) in judged.effects() {
+            self.metrics.found(rule, effect);
+        }
+        let refusing = judged.refusing();
+        let instances = match judged {
+            Judged::Verdict(judgement) => judgement.span(),
+            Judged::Nothing(why) => (*why).to_owned(),
+            Judged::Unjudged { .. } => CANNOT_BE_JUDGED.to_owned(),
+        };
+        tracing::info!(
+            uid = review.uid,
+            operation = operation(review),
+            cluster = format!("{}/{}", review.namespace.as_deref().unwrap_or(""), review.name),
+            user = review.user_info.username,
+            dry_run = review.dry_run,
+            instances,
+            verdict = ?outcome,
+            rules = refusing.join(","),
+            milliseconds = took.as_millis(),
+            "reviewed"
+        );
+        // What was sent here by mistake is no cluster to put an Event on.
+        let ours = review.resource.group == GROUP && review.resource.resource == PLURAL;
+        if ours && outcome == Outcome::denied && !review.dry_run {
+            self.events.refused(regarding(review), &refusing, &judged.message());
+        }
+    }
+}
+
+/// The cluster an Event is about. One that is being created has no identity yet.
+fn regarding(review: &Review) -> ObjectReference {
+    let object = review.old_object.as_ref().or(review.object.as_ref());
+    let name = object.and_then(|object| object.metadata.name.clone());
+    ObjectReference {
+        api_version: Some(format!("{GROUP}/{VERSION}")),
+        kind: Some(KIND.to_owned()),
+        name: name.or_else(|| Some(review.name.clone())),
+        namespace: review.namespace.clone(),
+        uid: review.old_object.as_ref().and_then(|old| old.metadata.uid.clone()),
+        ..ObjectReference::default()
+    }
+}
+
+fn operation(review: &Review) -> &'static str {
+    match (&review.operation, review.sub_resource.as_deref()) {
+        (Operation::Update, Some("scale")) => "SCALE",
+        (Operation::Update, _) => "UPDATE",
+        (Operation::Create, _) => "CREATE",
+        (Operation::Delete, _) => "DELETE",
+        (Operation::Connect, _) => "CONNECT",
+    }
+}
+
+fn internal(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("an error of pgscale itself ({}); please report it", text.unwrap_or("no message"))
+}
+
+#[cfg(test)]
+mod tests;

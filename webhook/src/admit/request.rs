@@ -1,0 +1,373 @@
+//! What a review asks of the guard: a pure reading of the `AdmissionReview`.
+//!
+//! Reviewed are `postgresqls` and their `scale` subresource. Everything else that is sent here is a mistake
+//! of the registration, and refused: to wave through what one cannot read is how guards are walked past.
+
+use k8s_openapi::api::autoscaling::v1::Scale;
+use kube::core::DynamicObject;
+use kube::core::admission::{AdmissionRequest, Operation};
+use pgscale_guard::Change;
+use pgscale_guard::postgresql::{GROUP, KIND, Malformed, PLURAL, Postgresql, VERSION};
+use serde::de::DeserializeOwned;
+
+/// One review as the API server sends it.
+pub(crate) type Review = AdmissionRequest<DynamicObject>;
+
+/// What it asks.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Asked {
+    /// Nothing the guard has an opinion on; the text says why.
+    Nothing(&'static str),
+    /// A change of the count through the `scale` subresource: of a cluster that is still to be read.
+    Scale(Scaled),
+    /// A write of the object itself.
+    Write(Box<Change>),
+}
+
+/// A change of the count through the `scale` subresource.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Scaled {
+    /// Namespace of the cluster.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// `spec.replicas` before.
+    pub(crate) from: i64,
+    /// `spec.replicas` after.
+    pub(crate) to: i64,
+    /// Nothing will be stored.
+    pub(crate) dry_run: bool,
+    /// Who writes.
+    pub(crate) user: Option<String>,
+}
+
+/// Why a review cannot be judged.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub(crate) enum Unjudgeable {
+    /// It is about something else.
+    #[error(
+        "{0} is nothing pgscale judges: it knows {PLURAL}.{GROUP} {VERSION} and their scale \
+         subresource; correct the rules of the ValidatingWebhookConfiguration"
+    )]
+    Foreign(String),
+    /// The API server did not send what this operation needs.
+    #[error("the review carries no {0}")]
+    Missing(&'static str),
+    /// An object is not what it says it is.
+    #[error("{which} is malformed: {why}")]
+    Malformed {
+        /// `object` or `oldObject`.
+        which: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Asked {
+    /// Reads `review`.
+    pub(crate) fn of(review: &Review) -> Result<Self, Unjudgeable> {
+        match review.operation {
+            Operation::Delete => return Ok(Self::Nothing("deleting a cluster is not scaling it")),
+            Operation::Connect => return Ok(Self::Nothing("connecting changes nothing")),
+            Operation::Create | Operation::Update => {}
+        }
+        let resource = &review.resource;
+        if (&*resource.group, &*resource.version, &*resource.resource) != (GROUP, VERSION, PLURAL) {
+            return Err(foreign(review));
+        }
+        let kind = (&*review.kind.group, &*review.kind.version, &*review.kind.kind);
+        match (review.sub_resource.as_deref().unwrap_or(""), kind) {
+            ("", (GROUP, VERSION, KIND)) => write(review),
+            ("scale", ("autoscaling", "v1", "Scale")) => scale(review).map(Self::Scale),
+            // The API server takes nothing but the status from such a write.
+            ("status", _) => Ok(Self::Nothing("a status holds no count")),
+            _ => Err(foreign(review)),
+        }
+    }
+
+    /// The change certainly leads to more instances, or to a new cluster: what is not known about it is told
+    /// to the writer, and does not stop them.
+    ///
+    /// Only where annotations stay, because some of them lift the operator's limits: then even a higher
+    /// number may mean fewer instances.
+    pub(crate) fn grows(&self) -> bool {
+        match self {
+            Self::Nothing(_) => true,
+            Self::Scale(scaled) => scaled.to > scaled.from,
+            Self::Write(change) => change.old.as_ref().is_none_or(|old| {
+                change.new.instances.unwrap_or(0) > old.instances.unwrap_or(0)
+                    && change.new.annotations == old.annotations
+            }),
+        }
+    }
+}
+
+/// Why `change` needs no judgement, if it needs none: no live state is read for it.
+pub(crate) fn settled(change: &Change) -> Option<&'static str> {
+    let old = change.old.as_ref()?;
+    let new = &change.new;
+    let (from, to) = (old.instances.unwrap_or(0), new.instances.unwrap_or(0));
+    // Refusing anything but growth would only keep its finalizers from being removed.
+    if new.terminating && to <= from {
+        return Some("the cluster is being deleted");
+    }
+    // The effective count depends on the count, on two annotations whose names the operator's
+    // configuration knows, and on whether the cluster is a standby.
+    let same =
+        from == to && old.annotations == new.annotations && old.is_standby() == new.is_standby();
+    same.then_some("the count stays")
+}
+
+fn write(review: &Review) -> Result<Asked, Unjudgeable> {
+    let new = postgresql(review, "object", review.object.as_ref())?;
+    let old = match review.operation {
+        Operation::Create => None,
+        Operation::Update | Operation::Delete | Operation::Connect => {
+            Some(postgresql(review, "oldObject", review.old_object.as_ref())?)
+        }
+    };
+    let change = Change { old, new, dry_run: review.dry_run, user: user(review) };
+    Ok(Asked::Write(Box::new(change)))
+}
+
+fn postgresql(
+    review: &Review,
+    which: &'static str,
+    object: Option<&DynamicObject>,
+) -> Result<Postgresql, Unjudgeable> {
+    let object = serde_json::to_value(object.ok_or(Unjudgeable::Missing(which))?)
+        .map_err(|error| Unjudgeable::Malformed { which, why: error.to_string() })?;
+    let mut cluster = Postgresql::of(&object)
+        .map_err(|error: Malformed| Unjudgeable::Malformed { which, why: error.to_string() })?;
+    // Both are in the object of every write that got this far; the request is the authority on them.
+    if let Some(namespace) = &review.namespace {
+        cluster.namespace.clone_from(namespace);
+    }
+    if !review.name.is_empty() {
+        cluster.name.clone_from(&review.name);
+    }
+    Ok(cluster)
+}
+
+fn scale(review: &Review) -> Result<Scaled, Unjudgeable> {
+    let replicas = |which, object: Option<&DynamicObject>| {
+        let scale: Scale = decode(which, object.ok_or(Unjudgeable::Missing(which))?)?;
+        // Omitted means 0: the field is an `int32` with `omitempty`.
+        Ok(i64::from(scale.spec.and_then(|spec| spec.replicas).unwrap_or(0)))
+    };
+    Ok(Scaled {
+        namespace: review.namespace.clone().ok_or(Unjudgeable::Missing("namespace"))?,
+        name: review.name.clone(),
+        from: replicas("oldObject", review.old_object.as_ref())?,
+        to: replicas("object", review.object.as_ref())?,
+        dry_run: review.dry_run,
+        user: user(review),
+    })
+}
+
+fn decode<T: DeserializeOwned>(
+    which: &'static str,
+    object: &DynamicObject,
+) -> Result<T, Unjudgeable> {
+    serde_json::to_value(object)
+        .and_then(serde_json::from_value)
+        .map_err(|error| Unjudgeable::Malformed { which, why: error.to_string() })
+}
+
+fn user(review: &Review) -> Option<String> {
+    review.user_info.username.clone()
+}
+
+fn foreign(review: &Review) -> Unjudgeable {
+    let resource = &review.resource;
+    let mut name = format!("{}.{}/{}", resource.resource, resource.group, resource.version);
+    if let Some(subresource) = &review.sub_resource
+        && !subresource.is_empty()
+    {
+        name = format!("{name} subresource {subresource}");
+    }
+    Unjudgeable::Foreign(format!("{name} as kind {}", review.kind.kind))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use kube::core::admission::AdmissionReview;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A `postgresql` object of `count` instances.
+    pub(crate) fn object(count: i64) -> Value {
+        json!({
+            "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+            "metadata": {"namespace": "db", "name": "acid-a", "uid": "c1", "resourceVersion": "7"},
+            "spec": {"numberOfInstances": count, "teamId": "acid", "volume": {"size": "1Gi"},
+                     "postgresql": {"version": "17"}},
+        })
+    }
+
+    /// The review of an UPDATE.
+    pub(crate) fn update(old: &Value, new: &Value) -> Value {
+        json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "r1",
+                "kind": {"group": "acid.zalan.do", "version": "v1", "kind": "postgresql"},
+                "resource": {"group": "acid.zalan.do", "version": "v1", "resource": "postgresqls"},
+                "name": "acid-a", "namespace": "db", "operation": "UPDATE",
+                "userInfo": {"username": "dba", "groups": ["system:authenticated"]},
+                "object": new, "oldObject": old, "dryRun": false,
+                "options": {"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"},
+            },
+        })
+    }
+
+    /// The review of a CREATE.
+    pub(crate) fn create(new: &Value) -> Value {
+        let mut review = update(&Value::Null, new);
+        review["request"]["operation"] = json!("CREATE");
+        review
+    }
+
+    /// The review of a write of `postgresqls/scale`; `None` leaves `spec.replicas` out.
+    pub(crate) fn scale(from: Option<i64>, to: Option<i64>) -> Value {
+        let scale = |replicas: Option<i64>| {
+            let mut scale = json!({
+                "apiVersion": "autoscaling/v1", "kind": "Scale",
+                "metadata": {"namespace": "db", "name": "acid-a", "uid": "c1"},
+                "spec": {}, "status": {"replicas": 3},
+            });
+            if let Some(replicas) = replicas {
+                scale["spec"]["replicas"] = json!(replicas);
+            }
+            scale
+        };
+        let mut review = update(&scale(from), &scale(to));
+        review["request"]["kind"] =
+            json!({"group": "autoscaling", "version": "v1", "kind": "Scale"});
+        review["request"]["subResource"] = json!("scale");
+        review
+    }
+
+    fn read(review: &Value) -> Result<Asked, Unjudgeable> {
+        let review: AdmissionReview<DynamicObject> =
+            serde_json::from_value(review.clone()).unwrap();
+        Asked::of(&review.try_into().unwrap())
+    }
+
+    fn change(review: &Value) -> Change {
+        let Asked::Write(change) = read(review).unwrap() else { panic!("no write: {review}") };
+        *change
+    }
+
+    #[test]
+    fn an_update_is_read_with_both_sides() {
+        let read = change(&update(&object(3), &object(5)));
+        assert_eq!((read.old.unwrap().instances, read.new.instances), (Some(3), Some(5)));
+        assert_eq!((read.new.namespace.as_str(), read.new.name.as_str()), ("db", "acid-a"));
+        assert_eq!((read.dry_run, read.user.as_deref()), (false, Some("dba")));
+        assert_eq!(change(&create(&object(3))).old, None);
+    }
+
+    #[test]
+    fn a_scale_is_read_and_its_omitted_count_is_zero() {
+        let counts = |review: &Value| {
+            let Asked::Scale(scaled) = read(review).unwrap() else { panic!("no scale: {review}") };
+            (scaled.from, scaled.to)
+        };
+        assert_eq!(counts(&scale(Some(3), Some(5))), (3, 5));
+        assert_eq!(counts(&scale(Some(3), None)), (3, 0));
+        let mut no_spec = scale(Some(3), None);
+        no_spec["request"]["object"]["spec"] = Value::Null;
+        assert_eq!(counts(&no_spec), (3, 0));
+    }
+
+    #[test]
+    fn what_is_no_write_of_the_count_is_nothing() {
+        for operation in ["DELETE", "CONNECT"] {
+            let mut review = update(&object(3), &Value::Null);
+            review["request"]["operation"] = json!(operation);
+            assert!(matches!(read(&review), Ok(Asked::Nothing(_))), "{operation}");
+        }
+        let mut status = update(&object(3), &object(5));
+        status["request"]["subResource"] = json!("status");
+        assert!(matches!(read(&status), Ok(Asked::Nothing(_))));
+    }
+
+    #[test]
+    fn unknown_shapes_are_refused() {
+        let change = |path: &str, value: Value| {
+            let mut review = update(&object(3), &object(5));
+            *review.pointer_mut(path).unwrap() = value;
+            review
+        };
+        let mut exec = update(&object(3), &object(5));
+        exec["request"]["subResource"] = json!("exec");
+        let mut text = scale(Some(3), Some(5));
+        text["request"]["object"]["spec"]["replicas"] = json!("five");
+        for (review, want) in [
+            (change("/request/kind/kind", json!("Postgresql")), "nothing pgscale judges"),
+            (change("/request/resource/version", json!("v2")), "postgresqls.acid.zalan.do/v2"),
+            (change("/request/resource/group", json!("apps")), "nothing pgscale judges"),
+            (exec, "subresource exec"),
+            (change("/request/object", Value::Null), "carries no object"),
+            (change("/request/oldObject", Value::Null), "carries no oldObject"),
+            (change("/request/object/spec/numberOfInstances", json!(2.5)), "not a whole number"),
+            (change("/request/object/spec/numberOfInstances", json!("5")), "object is malformed"),
+            (text, "object is malformed"),
+        ] {
+            let error = read(&review).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_needs_no_judgement_is_told_from_what_does() {
+        let terminating = |count| {
+            let mut object = object(count);
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            object
+        };
+        let annotated = |count| {
+            let mut object = object(count);
+            object["metadata"]["annotations"] = json!({"acid.zalan.do/controller": "other"});
+            object
+        };
+        let promoted = {
+            let mut object = object(1);
+            object["spec"]["standby"] = json!({"standby_host": "elsewhere"});
+            object
+        };
+        for (name, old, new, want) in [
+            ("the count stays", object(3), object(3), true),
+            ("it falls", object(3), object(2), false),
+            ("it rises", object(3), object(4), false),
+            ("another operator takes over", object(3), annotated(3), false),
+            ("a standby is promoted", promoted, object(1), false),
+            ("being deleted", object(3), terminating(3), true),
+            ("being deleted and shrinking", object(3), terminating(0), true),
+            ("being deleted and growing", object(3), terminating(4), false),
+        ] {
+            let settled = settled(&change(&update(&old, &new)));
+            assert_eq!(settled.is_some(), want, "{name}: {settled:?}");
+        }
+        assert_eq!(settled(&change(&create(&object(3)))), None);
+    }
+
+    #[test]
+    fn growth_is_only_what_certainly_is() {
+        let mut annotated = object(5);
+        annotated["metadata"]["annotations"] = json!({"x": "y"});
+        for (review, want) in [
+            (update(&object(3), &object(5)), true),
+            (update(&object(3), &annotated), false),
+            (update(&object(3), &object(3)), false),
+            (update(&object(5), &object(3)), false),
+            (create(&object(3)), true),
+            (scale(Some(3), Some(5)), true),
+            (scale(Some(3), None), false),
+        ] {
+            assert_eq!(read(&review).unwrap().grows(), want, "{review}");
+        }
+    }
+}

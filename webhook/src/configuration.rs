@@ -1,0 +1,301 @@
+//! What the API server is told about us: which writes to send, and what to do when we do not answer.
+//!
+//! One source for tests, demo, chart and installation. Every write of the count goes to exactly one entry,
+//! so that each fails the right way: a shrink nobody could check is refused, growth passes.
+//!
+//! The conditions are evaluated for every write of a `postgresql`, whatever it looks like, and an error in
+//! one under `failurePolicy: Fail` refuses the write. So everything is optional in them, and a missing count
+//! is 0, as it is to the operator. They are compiled when this configuration is stored.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook,
+    ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::CustomResourceExt as _;
+use pgscale_guard::policy::ScalePolicy;
+use pgscale_guard::postgresql::{CONTROLLER_ANNOTATION, GROUP, PLURAL, VERSION};
+
+use crate::admit::PATH;
+
+/// Members of this group pass unjudged: the way in when the webhook is down or wrong. Nobody is a member;
+/// who may impersonate it is decided by RBAC (`rbac --break-glass-user`).
+pub(crate) const BREAK_GLASS: &str = "pgscale:break-glass";
+/// Name of the configuration.
+pub(crate) const NAME: &str = "pgscale.dev";
+/// How long the API server waits for an answer, in seconds.
+const TIMEOUT: i32 = 5;
+
+/// What the configuration depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    /// Where the API server reaches us.
+    pub(crate) target: Target,
+    /// The authority behind our certificate, PEM; left out where something else fills it in.
+    pub(crate) authority: Option<Vec<u8>>,
+    /// Annotations by which a cluster lifts the operator's instance limits, one per operator
+    /// (`ignore_instance_limits_annotation_key`).
+    pub(crate) ignore_limits_annotations: Vec<String>,
+}
+
+/// Where the API server reaches us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A Service, port 443 unless said otherwise.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its port.
+        port: Option<u16>,
+    },
+    /// An `https` URL without a path.
+    Url(String),
+}
+
+impl Target {
+    /// Reads `NAMESPACE/NAME[:PORT]`.
+    pub(crate) fn service(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not NAMESPACE/NAME or NAMESPACE/NAME:PORT");
+        let (namespace, rest) = text.split_once('/').ok_or_else(wrong)?;
+        let (name, port) = match rest.split_once(':') {
+            None => (rest, None),
+            Some((name, port)) => (name, Some(port.parse().map_err(|_| wrong())?)),
+        };
+        if namespace.is_empty() || name.is_empty() || name.contains('/') {
+            return Err(wrong());
+        }
+        Ok(Self::Service { namespace: namespace.to_owned(), name: name.to_owned(), port })
+    }
+
+    /// Reads `https://HOST[:PORT]`.
+    pub(crate) fn url(text: &str) -> Result<Self, String> {
+        let base = text.strip_suffix('/').unwrap_or(text);
+        match base.strip_prefix("https://") {
+            Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@']) => {
+                Ok(Self::Url(base.to_owned()))
+            }
+            _ => Err(format!("{text:?} is not https://HOST or https://HOST:PORT")),
+        }
+    }
+}
+
+/// An annotation key that can stand in an expression as it is.
+pub(crate) fn annotation_key(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if text.is_empty() || !text.chars().all(fits) {
+        return Err(format!("{text:?} is not the key of an annotation"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The configuration to store.
+pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookConfiguration {
+    let entry =
+        |name: &str, subresource: &str, operations: &[&str], policy: &str, when: (&str, String)| {
+            ValidatingWebhook {
+                name: format!("{name}.{NAME}"),
+                admission_review_versions: vec!["v1".to_owned()],
+                client_config: client_config(registration),
+                failure_policy: Some(policy.to_owned()),
+                match_conditions: Some(vec![not_break_glass(), condition(when)]),
+                match_policy: Some("Equivalent".to_owned()),
+                rules: Some(vec![RuleWithOperations {
+                    api_groups: Some(vec![GROUP.to_owned()]),
+                    api_versions: Some(vec![VERSION.to_owned()]),
+                    operations: Some(operations.iter().map(ToString::to_string).collect()),
+                    resources: Some(vec![format!("{PLURAL}{subresource}")]),
+                    scope: Some("Namespaced".to_owned()),
+                }]),
+                side_effects: "NoneOnDryRun".to_owned(),
+                timeout_seconds: Some(TIMEOUT),
+                ..ValidatingWebhook::default()
+            }
+        };
+    let relimited = relimited(&registration.ignore_limits_annotations);
+    let (old, new) = (count("oldObject"), count("object"));
+    ValidatingWebhookConfiguration {
+        metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
+        webhooks: Some(vec![
+            // A change of who owns the cluster or of whether the limits hold may mean fewer instances,
+            // whatever the number says: it is judged as a shrink.
+            entry(
+                "shrink",
+                "",
+                &["UPDATE"],
+                "Fail",
+                ("fewer-instances-or-other-limits", format!("{new} < {old} || {relimited}")),
+            ),
+            entry(
+                "grow",
+                "",
+                &["CREATE", "UPDATE"],
+                "Ignore",
+                (
+                    "created-or-more-instances",
+                    format!("request.operation == 'CREATE' || ({new} > {old} && !({relimited}))"),
+                ),
+            ),
+            // The resource has no such subresource today; where somebody enables it, this is the way past
+            // the two entries above.
+            entry(
+                "scale",
+                "/scale",
+                &["UPDATE"],
+                "Fail",
+                (
+                    "other-count",
+                    "object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)"
+                        .to_owned(),
+                ),
+            ),
+        ]),
+    }
+}
+
+/// The definition of our own resource, as it is shipped.
+pub(crate) fn definition() -> impl serde::Serialize {
+    ScalePolicy::crd()
+}
+
+fn client_config(registration: &Registration) -> WebhookClientConfig {
+    let (service, url) = match &registration.target {
+        Target::Service { namespace, name, port } => {
+            let service = ServiceReference {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                path: Some(PATH.to_owned()),
+                port: port.map(i32::from),
+            };
+            (Some(service), None)
+        }
+        Target::Url(base) => (None, Some(format!("{base}{PATH}"))),
+    };
+    WebhookClientConfig { ca_bundle: registration.authority.clone().map(ByteString), service, url }
+}
+
+fn not_break_glass() -> MatchCondition {
+    let expression = format!("!('{BREAK_GLASS}' in request.userInfo.?groups.orValue([]))");
+    condition(("not-break-glass", expression))
+}
+
+fn condition((name, expression): (&str, String)) -> MatchCondition {
+    MatchCondition { name: name.to_owned(), expression }
+}
+
+/// The count of `object`, and 0 where there is none to be compared: a spec that is no map, a count that is
+/// no whole number. Such objects do not pass the operator's own schema, but they may be older than it.
+fn count(object: &str) -> String {
+    format!(
+        "{object}.?spec.optMap(s, type(s) == map ? s : {{}}).?numberOfInstances\
+         .optMap(n, type(n) == int ? n : 0).orValue(0)"
+    )
+}
+
+/// True when an annotation changes that decides whose limits hold, or whether any do.
+fn relimited(ignore_limits_annotations: &[String]) -> String {
+    let keys: Vec<_> = std::iter::once(CONTROLLER_ANNOTATION)
+        .chain(ignore_limits_annotations.iter().map(String::as_str))
+        .map(|key| format!("'{key}'"))
+        .collect();
+    let value = |object: &str| format!("{object}.?metadata.?annotations[?k].orValue('')");
+    format!("[{}].exists(k, {} != {})", keys.join(", "), value("object"), value("oldObject"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration() -> Registration {
+        Registration {
+            target: Target::url("https://10.0.0.1:9443/").unwrap(),
+            authority: Some(b"PEM".to_vec()),
+            ignore_limits_annotations: vec!["acid.zalan.do/ignore-limits".into()],
+        }
+    }
+
+    #[test]
+    fn every_entry_fails_its_own_way() {
+        let entries = configuration(&registration()).webhooks.unwrap();
+        let shape: Vec<_> = entries
+            .iter()
+            .map(|entry| {
+                let rule = &entry.rules.as_ref().unwrap()[0];
+                let (operations, resources) = (rule.operations.clone(), rule.resources.clone());
+                let policy = entry.failure_policy.as_deref().unwrap();
+                (
+                    entry.name.as_str(),
+                    operations.unwrap().join("+"),
+                    resources.unwrap().join("+"),
+                    policy,
+                )
+            })
+            .collect();
+        assert_eq!(
+            shape,
+            [
+                ("shrink.pgscale.dev", "UPDATE".into(), "postgresqls".into(), "Fail"),
+                ("grow.pgscale.dev", "CREATE+UPDATE".into(), "postgresqls".into(), "Ignore"),
+                ("scale.pgscale.dev", "UPDATE".into(), "postgresqls/scale".into(), "Fail"),
+            ]
+        );
+        for entry in &entries {
+            assert_eq!(entry.side_effects, "NoneOnDryRun");
+            assert_eq!(entry.match_policy.as_deref(), Some("Equivalent"));
+            assert_eq!(entry.timeout_seconds, Some(5));
+            assert_eq!(entry.client_config.url.as_deref(), Some("https://10.0.0.1:9443/validate"));
+            let conditions = entry.match_conditions.as_ref().unwrap();
+            assert!(conditions[0].expression.contains("'pgscale:break-glass' in"));
+        }
+    }
+
+    #[test]
+    fn the_conditions_read_as_written() {
+        let entries = configuration(&registration()).webhooks.unwrap();
+        let conditions: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.match_conditions.as_ref().unwrap()[1].expression.as_str())
+            .collect();
+        insta::assert_snapshot!(conditions.join("\n\n"), @r"
+        object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) < oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) || ['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue(''))
+
+        request.operation == 'CREATE' || (object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) > oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) && !(['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue(''))))
+
+        object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)
+        ");
+    }
+
+    #[test]
+    fn a_service_may_name_its_port() {
+        let service = |port| Target::Service { namespace: "ns".into(), name: "name".into(), port };
+        assert_eq!(Target::service("ns/name"), Ok(service(None)));
+        assert_eq!(Target::service("ns/name:8443"), Ok(service(Some(8443))));
+        for wrong in ["name", "ns/", "/name", "ns/name:", "ns/name:x", "a/b/c"] {
+            assert!(Target::service(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["http://h", "h:9443", "https://", "https://h/path", "https://u@h"] {
+            assert!(Target::url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_key_gets_into_an_expression() {
+        assert!(annotation_key("acid.zalan.do/ignore_limits").is_ok());
+        for wrong in ["", "a'] || true", "a b"] {
+            assert!(annotation_key(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_definition_is_the_present_one() {
+        let shipped = include_str!("../../charts/pgscale/crds/scalepolicies.pgscale.dev.yaml");
+        let present = crate::yaml(&definition()).unwrap();
+        assert!(
+            shipped == present,
+            "charts/pgscale/crds/scalepolicies.pgscale.dev.yaml is stale; write it anew:\n\
+             cargo run -p pgscale-webhook -- crd > charts/pgscale/crds/scalepolicies.pgscale.dev.yaml"
+        );
+    }
+}
