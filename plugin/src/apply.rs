@@ -1,0 +1,357 @@
+//! Carries a plan out: looks again, moves the leader, looks again, and only then writes the count.
+//!
+//! The write is conditional on the version and the identity of what the plan was made from. A conflict means
+//! that somebody else wrote: the plan is made again. A lost answer is looked for, never sent again.
+
+use kube::api::{Patch, PatchParams};
+use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::read::AskWhom;
+use pgscale_guard::{Change, Facts, Policies};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::error::{Failure, Kind};
+use crate::handover::{Moved, checkpoint, move_leader};
+use crate::plan::{FIELD_MANAGER, LeaderMove, Outcome, Plan, Unfit};
+use crate::session::Session;
+
+/// How often a plan is made again because somebody else wrote to the object meanwhile. Operators write the
+/// status several times in a row; more than this is a fight.
+const CONFLICTS: u32 = 5;
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub(crate) struct Applied {
+    /// The plan that was carried out in the end.
+    pub(crate) plan: Plan,
+    /// The switchover as it took place.
+    pub(crate) moved: Option<(LeaderMove, Moved)>,
+}
+
+/// What became of one write.
+#[derive(Debug)]
+enum Written {
+    /// It is stored.
+    Stored,
+    /// Somebody else wrote first.
+    Conflict,
+}
+
+/// Carries `plan`, made from `facts`, out.
+pub(crate) async fn apply(
+    session: &Session,
+    plan: Plan,
+    facts: &Facts,
+) -> Result<Applied, Failure> {
+    let mut plan = plan;
+    let mut moved = None;
+    if plan.shrinks() {
+        if let Some(wanted) = &plan.leader_move {
+            checkpoint(session, facts, wanted).await;
+        }
+        // The question may have been open for hours, and a failover leaves no trace in the object.
+        let (now, facts) = read_plan(session, &plan).await?;
+        plan = as_agreed(&plan, now)?;
+        if let Some(wanted) = plan.leader_move.clone() {
+            let outcome = move_leader(session, &facts, &wanted).await?;
+            session.out.note(&format!(
+                "{} leads, by lock, label and its own word, {:.1} s after the request",
+                outcome.leader,
+                outcome.took.as_secs_f64()
+            ));
+            moved = Some((as_it_went(wanted, &outcome.leader), outcome));
+            plan = plan_after_move(session, &plan).await?;
+        }
+    }
+    for _ in 0..CONFLICTS {
+        match write_count(session, &plan, moved.is_some()).await? {
+            Written::Stored => return Ok(Applied { plan, moved }),
+            Written::Conflict => {
+                session.out.note("somebody else wrote to the cluster; planning again ...");
+                plan = plan_again(session, &plan, moved.is_some()).await?;
+            }
+        }
+    }
+    Err(not_done(
+        moved.is_some(),
+        format!(
+            "somebody keeps writing to postgresql {}: {CONFLICTS} attempts conflicted; \
+             numberOfInstances is unchanged",
+            plan.cluster()
+        ),
+    ))
+}
+
+/// Patroni may have chosen another than the one that was asked for.
+fn as_it_went(wanted: LeaderMove, leader: &str) -> LeaderMove {
+    if wanted.to == leader {
+        return wanted;
+    }
+    let why = format!("{}; Patroni chose {leader} instead", wanted.why);
+    LeaderMove { to: leader.to_owned(), why, ..wanted }
+}
+
+/// Sends the write for the admission chain to judge, without storing it.
+pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Failure> {
+    let sent = send(session, plan, true).await;
+    session.show_warnings();
+    sent.map_err(|error| Failure::of_kube(&error, &format!("change postgresql {}", plan.cluster())))
+}
+
+/// After the leader moved: the same wish planned on fresh facts, as soon as the standbys follow the new leader.
+///
+/// The rules alone would not do: just after a move every standby is behind, those that go included, and a shrink
+/// that removes only unhealthy members is never refused. Whoever was fit before must be fit again.
+async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failure> {
+    let deadline = Instant::now() + session.pace.follow;
+    loop {
+        let (plan, facts) = read_plan(session, before).await?;
+        same_cluster_and_count(before, &plan, true)?;
+        let late: Vec<&Unfit> = plan
+            .unfit
+            .iter()
+            .filter(|unfit| !before.unfit.iter().any(|known| known.pod == unfit.pod))
+            .collect();
+        let leads = facts.leader_name().is_some() && plan.leader_move.is_none();
+        if plan.outcome() == Outcome::Nothing {
+            return Ok(there_already(before, plan));
+        }
+        if plan.outcome() == Outcome::Ready && leads && late.is_empty() {
+            return Ok(plan);
+        }
+        if Instant::now() >= deadline {
+            let denials = plan.verdict.denials().map(ToString::to_string);
+            let late = late.iter().map(|unfit| format!("{}: {}", unfit.pod, unfit.why));
+            let mut reasons: Vec<String> = denials.chain(late).collect();
+            if reasons.is_empty() {
+                let leader = facts.leader_name().unwrap_or("nobody");
+                reasons.push(format!("{leader} leads now"));
+            }
+            return Err(not_done(
+                true,
+                format!(
+                    "the leader was moved, and numberOfInstances was not changed, because the shrink \
+                     would not be safe now:\n{}",
+                    reasons.join("\n")
+                ),
+            )
+            .hint("run the same command again when that is mended"));
+        }
+        sleep(session.pace.poll).await;
+    }
+}
+
+/// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
+async fn plan_again(session: &Session, before: &Plan, moved: bool) -> Result<Plan, Failure> {
+    let (now, _) = read_plan(session, before).await?;
+    if !moved {
+        return as_agreed(before, now);
+    }
+    same_cluster_and_count(before, &now, moved)?;
+    if now.outcome() == Outcome::Nothing {
+        return Ok(there_already(before, now));
+    }
+    still_allowed(&now, moved)?;
+    if now.leader_move.is_some() {
+        return Err(not_done(
+            moved,
+            format!(
+                "the leader of postgresql {} is now {}, which would be removed; {}",
+                now.cluster(),
+                now.leader.as_deref().unwrap_or("unknown"),
+                so_far(moved)
+            ),
+        )
+        .hint("run the same command again"));
+    }
+    Ok(now)
+}
+
+/// `now`, made of the same wish as `before`, before anything was done; an error where it is not what was agreed to.
+fn as_agreed(before: &Plan, now: Plan) -> Result<Plan, Failure> {
+    same_cluster_and_count(before, &now, false)?;
+    if now.outcome() == Outcome::Nothing {
+        return Ok(there_already(before, now));
+    }
+    still_allowed(&now, false)?;
+    let ends = |plan: &Plan| plan.leader_move.clone().map(|wanted| (wanted.from, wanted.to));
+    if ends(before) == ends(&now) {
+        return Ok(now);
+    }
+    let leader = now.leader.as_deref().unwrap_or("nobody");
+    let would = match &now.leader_move {
+        Some(wanted) => format!("would have to move from {} to {} first", wanted.from, wanted.to),
+        None => "would not have to move".to_owned(),
+    };
+    Err(Failure::refused(format!(
+        "the change of postgresql {} is not the one that was shown: {leader} leads now, and the leader {would}; {}",
+        now.cluster(),
+        so_far(false)
+    ))
+    .hint("run the same command again, and look at the plan"))
+}
+
+/// Somebody else wrote the very count: who goes and who was unfit is what it was before, because the members that
+/// come are now among those that stay, and not fit yet.
+fn there_already(before: &Plan, now: Plan) -> Plan {
+    Plan { leaving: before.leaving.clone(), unfit: before.unfit.clone(), ..now }
+}
+
+/// It is the same object, nobody else set its count, and the operator would make the same of it.
+fn same_cluster_and_count(before: &Plan, now: &Plan, moved: bool) -> Result<(), Failure> {
+    let (cluster, so_far) = (now.cluster(), so_far(moved));
+    if now.uid != before.uid {
+        return Err(not_done(
+            moved,
+            format!("postgresql {cluster} was deleted and created again meanwhile; {so_far}"),
+        ));
+    }
+    if now.outcome() == Outcome::Nothing {
+        return Ok(());
+    }
+    let look = "look at the plan again, then decide";
+    if now.declared != before.declared {
+        let count = now.declared.map_or("nothing".to_owned(), |count| count.to_string());
+        return Err(not_done(
+            moved,
+            format!(
+                "somebody else set numberOfInstances of postgresql {cluster} to {count} meanwhile; {so_far}"
+            ),
+        )
+        .hint(look));
+    }
+    if (now.from, now.to) != (before.from, before.to) {
+        return Err(not_done(
+            moved,
+            format!(
+                "the operator's limits make the change of postgresql {cluster} one from {} to {} now, and it \
+                 was one from {} to {}; {so_far}",
+                now.from, now.to, before.from, before.to
+            ),
+        )
+        .hint(look));
+    }
+    Ok(())
+}
+
+fn still_allowed(now: &Plan, moved: bool) -> Result<(), Failure> {
+    if now.outcome() != Outcome::Refused {
+        return Ok(());
+    }
+    let reasons: Vec<String> = now.verdict.denials().map(ToString::to_string).collect();
+    let kind = if moved { Kind::NotAsPlanned } else { Kind::Refused };
+    Err(Failure::new(
+        kind,
+        format!("the change is not safe any more; {}:\n{}", so_far(moved), reasons.join("\n")),
+    ))
+}
+
+/// What was done before the count is written.
+fn so_far(moved: bool) -> &'static str {
+    if moved { "the leader was moved" } else { "nothing was changed" }
+}
+
+async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Failure> {
+    let cluster = session.cluster(&before.name).await?;
+    let (facts, policies): (Facts, Policies) =
+        session.facts(Change::of_count(cluster, before.asked), whom(before)).await;
+    session.show_warnings();
+    let candidate = before.leader_move.as_ref().map(|wanted| wanted.to.as_str());
+    Ok((Plan::keeping(&facts, &policies, candidate), facts))
+}
+
+fn whom(plan: &Plan) -> AskWhom {
+    if plan.shrinks() { AskWhom::All } else { AskWhom::AsNeeded }
+}
+
+async fn write_count(session: &Session, plan: &Plan, moved: bool) -> Result<Written, Failure> {
+    if plan.outcome() == Outcome::Nothing {
+        return Ok(Written::Stored);
+    }
+    session.interruption.means(format!(
+        "interrupted while numberOfInstances was being written; it may have been\n\
+         see: {}",
+        session.command(&format!("status {}", plan.name))
+    ));
+    let sent = send(session, plan, false).await;
+    session.show_warnings();
+    let asked = format!("change postgresql {}", plan.cluster());
+    match sent {
+        Ok(()) => Ok(Written::Stored),
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Written::Conflict),
+        // The API server speaks, and says no; other 5xx say nothing about what etcd holds.
+        Err(error @ kube::Error::Api(_)) if is_refusal(&error) => {
+            let mut failure = Failure::of_kube(&error, &asked);
+            failure.message =
+                format!("{}\n{}; numberOfInstances is unchanged", failure.message, so_far(moved));
+            if moved {
+                failure.kind = Kind::NotAsPlanned;
+            }
+            Err(failure)
+        }
+        Err(error) => look_for(session, plan, &error).await,
+    }
+}
+
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status)
+        if ((400..500).contains(&status.code) && status.code != 408)
+            || status.message.contains("failed calling webhook"))
+}
+
+async fn send(session: &Session, plan: &Plan, dry_run: bool) -> Result<(), kube::Error> {
+    let patch = json!({
+        "metadata": {"resourceVersion": plan.resource_version, "uid": plan.uid},
+        "spec": {"numberOfInstances": plan.asked},
+    });
+    let params = PatchParams {
+        dry_run,
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let clusters = session.clusters(&plan.namespace);
+    clusters.patch(&plan.name, &params, &Patch::Merge(&patch)).await.map(drop)
+}
+
+/// The answer to the write was lost: the object tells whether it arrived.
+async fn look_for(session: &Session, plan: &Plan, lost: &kube::Error) -> Result<Written, Failure> {
+    session.out.note(&format!(
+        "the answer to the write was lost ({}); looking whether it arrived ...",
+        crate::error::chain(lost)
+    ));
+    let deadline = Instant::now() + session.pace.lost_answer;
+    let mut seen: Option<Postgresql> = None;
+    loop {
+        if let Ok(cluster) = session.reader.cluster(&plan.namespace, &plan.name).await {
+            if cluster.uid == plan.uid && cluster.instances == Some(plan.asked) {
+                session.out.note("it arrived");
+                return Ok(Written::Stored);
+            }
+            seen = Some(cluster);
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        sleep(session.pace.poll).await;
+    }
+    let again = "run the same command again: it starts from what is there then";
+    Err(match seen {
+        Some(cluster) => Failure::error(format!(
+            "the answer to the write was lost, and postgresql {} still says numberOfInstances {}",
+            plan.cluster(),
+            cluster.instances.map_or("unset".to_owned(), |count| count.to_string())
+        ))
+        .hint(again),
+        None => Failure::of_kube(
+            lost,
+            &format!("learn whether postgresql {} was changed", plan.cluster()),
+        )
+        .hint(again),
+    })
+}
+
+/// A failure before the count was written.
+fn not_done(leader_moved: bool, message: String) -> Failure {
+    let kind = if leader_moved { Kind::NotAsPlanned } else { Kind::Error };
+    Failure::new(kind, message)
+}

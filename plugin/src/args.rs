@@ -1,0 +1,334 @@
+//! Every flag and its help; raw words become ready-to-use values here, once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::commands::{down, plan, rules, set, status, switchover, up, version, wait};
+use crate::error::EXIT_CODES;
+
+/// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
+///
+/// Every change is a planned, verified act: the plan says which members come and go and what every rule thinks
+/// of it; a shrink moves the leader off the members that go before the count is lowered; the command ends when
+/// every member streams, and not when the operator says Running.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "kubectl-pgscale",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = EXIT_CODES
+)]
+pub(crate) struct Cli {
+    /// When to colour the output; `NO_COLOR` wins.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// How to reach the API server, and as whom.
+    #[command(flatten)]
+    pub(crate) connection: ConnectionFlags,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do. The help of each verb is the doc comment of its arguments.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Verb {
+    Status(status::Args),
+    Plan(plan::Args),
+    Up(up::Args),
+    Down(down::Args),
+    Set(set::Args),
+    Switchover(switchover::Args),
+    Wait(wait::Args),
+    Rules(rules::Args),
+    Version(version::Args),
+}
+
+impl Cli {
+    /// Reads the command line. The error is clap's: help and `--version` arrive as one too.
+    pub(crate) fn of<I, T>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        let mut arguments = arguments.into_iter().map(Into::into).peekable();
+        let matches = Self::command_as(arguments.peek()).try_get_matches_from(arguments)?;
+        Self::from_arg_matches(&matches)
+    }
+
+    /// The command, named the way it was called: kubectl runs `kubectl-pgscale` for `kubectl pgscale`.
+    pub(crate) fn command_as(program: Option<&std::ffi::OsString>) -> clap::Command {
+        let file = program
+            .map(PathBuf::from)
+            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let command = Self::command();
+        match file {
+            Some(file) if !file.starts_with("kubectl-") => command.bin_name(file),
+            _ => command.bin_name("kubectl pgscale"),
+        }
+    }
+}
+
+/// kubectl's connection flags, with kubectl's meaning.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Connection, as in kubectl")]
+pub(crate) struct ConnectionFlags {
+    /// Namespace of the cluster; the context's when unset.
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Context of the kubeconfig to use.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig file; $KUBECONFIG or ~/.kube/config when unset.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Cluster entry of the kubeconfig to use.
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub(crate) cluster: Option<String>,
+    /// User entry of the kubeconfig to use.
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub(crate) user: Option<String>,
+    /// User to act as.
+    #[arg(long = "as", global = true, value_name = "USER", hide_short_help = true)]
+    pub(crate) as_user: Option<String>,
+    /// Group to act as; may be repeated.
+    #[arg(long, global = true, value_name = "GROUP", hide_short_help = true)]
+    pub(crate) as_group: Vec<String>,
+    /// UID to act as.
+    #[arg(long, global = true, value_name = "UID", hide_short_help = true)]
+    pub(crate) as_uid: Option<String>,
+    /// Address of the API server.
+    #[arg(short, long, global = true, value_name = "URL", hide_short_help = true)]
+    pub(crate) server: Option<String>,
+    /// Bearer token for the API server.
+    #[arg(long, global = true, value_name = "TOKEN", hide_short_help = true)]
+    pub(crate) token: Option<String>,
+    /// File with the authorities of the API server's certificate, PEM.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        hide_short_help = true,
+        conflicts_with = "insecure_skip_tls_verify"
+    )]
+    pub(crate) certificate_authority: Option<PathBuf>,
+    /// File with the certificate to show the API server, PEM; needs --client-key.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        hide_short_help = true,
+        requires = "client_key"
+    )]
+    pub(crate) client_certificate: Option<PathBuf>,
+    /// File with the key of that certificate, PEM.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        hide_short_help = true,
+        requires = "client_certificate"
+    )]
+    pub(crate) client_key: Option<PathBuf>,
+    /// Name the API server's certificate is checked against.
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub(crate) tls_server_name: Option<String>,
+    /// Do not check the API server's certificate.
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) insecure_skip_tls_verify: bool,
+    /// How long one request may take, such as 10s; 0 for no limit. 30s when unset.
+    #[arg(long, global = true, value_name = "DURATION", hide_short_help = true,
+        value_parser = request_timeout)]
+    pub(crate) request_timeout: Option<Duration>,
+}
+
+impl ConnectionFlags {
+    /// The flags that lead to the same API server again, for commands shown to people: no secrets, and no
+    /// namespace, which is always shown.
+    pub(crate) fn to_repeat(&self) -> String {
+        let named = [
+            ("--context", self.context.as_deref()),
+            ("--kubeconfig", self.kubeconfig.as_ref().and_then(|path| path.to_str())),
+            ("--cluster", self.cluster.as_deref()),
+            ("--user", self.user.as_deref()),
+            ("--as", self.as_user.as_deref()),
+            ("--server", self.server.as_deref()),
+        ];
+        let named =
+            named.into_iter().filter_map(|(flag, value)| Some(format!(" {flag}={}", value?)));
+        let groups = self.as_group.iter().map(|group| format!(" --as-group={group}"));
+        named.chain(groups).collect::<Vec<_>>().concat()
+    }
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// Colour on a terminal.
+    #[default]
+    Auto,
+    /// Colour, whatever the output is.
+    Always,
+    /// No colour.
+    Never,
+}
+
+/// The shape of what goes to stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For people, with more columns.
+    Wide,
+    /// A versioned JSON object.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// Only `postgresql.acid.zalan.do/NAME`.
+    Name,
+}
+
+/// Whether anything is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    /// The change is made.
+    #[default]
+    None,
+    /// Only the plan is shown.
+    Client,
+    /// The write is sent and judged by every admission webhook, and not stored.
+    Server,
+}
+
+/// `-o`.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct Shape {
+    /// Output format.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Format,
+}
+
+/// How a change is carried out.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Acting {
+    /// Do not ask before instances are removed.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Confirms a change to 0 instances, which ends the service.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) confirm: Option<String>,
+    /// Change nothing: `client` only plans, `server` has the write judged and not stored.
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub(crate) dry_run: DryRun,
+    /// Wait until the cluster has converged; --wait=false returns after the write.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+}
+
+/// `--timeout`.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value waits a week.
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = timeout,
+        allow_hyphen_values = true)]
+    pub(crate) timeout: Duration,
+}
+
+/// NAME: which cluster.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Target {
+    /// The cluster: NAME, pg/NAME or postgresql/NAME.
+    #[arg(value_name = "NAME", value_parser = cluster_name)]
+    pub(crate) name: String,
+}
+
+/// Reads `acid-a`, `pg/acid-a`, `postgresql/acid-a` or the name `-o name` prints.
+pub(crate) fn cluster_name(word: &str) -> Result<String, String> {
+    let name = match word.split_once('/') {
+        None => word,
+        Some((kind, name)) => {
+            let kind = kind.to_ascii_lowercase();
+            let kind = kind.strip_suffix(".acid.zalan.do").unwrap_or(&kind);
+            if !matches!(kind, "pg" | "postgresql" | "postgresqls") {
+                return Err(format!(
+                    "{kind:?} is not a kind this command knows; use postgresql/NAME"
+                ));
+            }
+            name
+        }
+    };
+    let allowed = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || "-.".contains(character)
+    };
+    if name.is_empty() || !name.chars().all(allowed) {
+        return Err(format!("{name:?} cannot be the name of a cluster"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Reads a number of instances: what the field `numberOfInstances` (int32) can hold and means something.
+pub(crate) fn count(word: &str) -> Result<i64, String> {
+    const MOST: i64 = i32::MAX as i64;
+    let (negative, digits) = match word.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, word.strip_prefix('+').unwrap_or(word)),
+    };
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err("it is not a whole number of instances".to_owned());
+    }
+    if negative {
+        return Err("it is negative; 0 is the fewest instances there can be".to_owned());
+    }
+    digits.parse().ok().filter(|number| *number <= MOST).ok_or_else(|| {
+        format!("it is above {MOST}, the most the field numberOfInstances (int32) can hold")
+    })
+}
+
+/// Reads a number of instances to add or remove: at least one.
+pub(crate) fn step(word: &str) -> Result<i64, String> {
+    match count(word)? {
+        0 => Err("it is 0: nothing would change".to_owned()),
+        step => Ok(step),
+    }
+}
+
+/// A week: what kubectl takes a negative `--timeout` to mean.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+fn timeout(word: &str) -> Result<Duration, String> {
+    let duration = duration(word)?;
+    Ok(if duration.is_negative() { WEEK } else { duration.unsigned_abs() })
+}
+
+fn request_timeout(word: &str) -> Result<Duration, String> {
+    // kubectl reads a bare number as seconds here.
+    if let Ok(seconds) = word.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let duration = duration(word)?;
+    if duration.is_negative() {
+        Err("it is negative".to_owned())
+    } else {
+        Ok(duration.unsigned_abs())
+    }
+}
+
+fn duration(word: &str) -> Result<SignedDuration, String> {
+    if word == "0" {
+        return Ok(SignedDuration::ZERO);
+    }
+    word.parse().map_err(|_| "it is not a duration such as 5s, 2m, 1h30m".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! One module per verb: its flags, its help, and what it does.
+
+use std::sync::Arc;
+
+use crate::args::{Cli, Verb};
+use crate::connect::Connection;
+use crate::error::Failure;
+use crate::output::Output;
+use crate::session::{Interruption, Session};
+
+pub(crate) mod down;
+pub(crate) mod plan;
+pub(crate) mod rules;
+mod scale;
+pub(crate) mod set;
+pub(crate) mod status;
+pub(crate) mod switchover;
+pub(crate) mod up;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+/// Runs the verb of `cli`.
+pub(crate) async fn run(
+    cli: Cli,
+    out: &Arc<Output>,
+    interruption: Interruption,
+) -> Result<(), Failure> {
+    // These two speak to nobody.
+    match &cli.verb {
+        Verb::Rules(args) => return rules::run(args, out),
+        Verb::Version(args) => return version::run(args, out),
+        Verb::Down(_)
+        | Verb::Plan(_)
+        | Verb::Set(_)
+        | Verb::Status(_)
+        | Verb::Switchover(_)
+        | Verb::Up(_)
+        | Verb::Wait(_) => {}
+    }
+    let connection = Connection::open(&cli.connection).await?;
+    let session = Session::new(connection, Arc::clone(out), interruption);
+    let result = in_session(cli.verb, &session).await;
+    session.show_warnings();
+    result
+}
+
+/// Runs a verb in a session that is there already.
+pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Failure> {
+    match verb {
+        Verb::Down(args) => down::run(session, args).await,
+        Verb::Plan(args) => plan::run(session, args).await,
+        Verb::Rules(args) => rules::run(&args, &session.out),
+        Verb::Set(args) => set::run(session, args).await,
+        Verb::Status(args) => status::run(session, args).await,
+        Verb::Switchover(args) => switchover::run(session, args).await,
+        Verb::Up(args) => up::run(session, args).await,
+        Verb::Version(args) => version::run(&args, &session.out),
+        Verb::Wait(args) => wait::run(session, args).await,
+    }
+}

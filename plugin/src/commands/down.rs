@@ -1,0 +1,48 @@
+//! `down`: run fewer instances.
+
+use pgscale_guard::change::Direction;
+
+use super::scale::{self, Wish};
+use crate::args::{Acting, Target, count, step};
+use crate::error::Failure;
+use crate::session::Session;
+
+/// Run fewer instances; the leader is moved out of the way first.
+///
+/// The members with the highest ordinals go. Where the leader is one of them, the best caught-up member that stays
+/// takes over first, through Patroni, and the count is lowered only after lock, label and the new leader itself
+/// agree. Any doubt before that: nothing is changed, and the reason is told.
+///
+/// Asks before anything is written; --yes answers, and --confirm=NAMESPACE/NAME for a change to 0.
+///
+/// Rights: as for `up`.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl pgscale down acid-a              one instance less
+  kubectl pgscale down acid-a --to 3       three instances
+  kubectl pgscale down acid-a --to 3 --yes --timeout 10m
+  kubectl pgscale down acid-a --to 0 --confirm=db/acid-a")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// How many instances to run.
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true,
+        conflicts_with = "by")]
+    to: Option<i64>,
+    /// How many instances to remove.
+    #[arg(long, value_name = "N", value_parser = step, allow_negative_numbers = true,
+        default_value = "1")]
+    by: i64,
+    #[command(flatten)]
+    acting: Acting,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    let wish = match args.to {
+        Some(count) => Wish::Towards(Direction::Down, count),
+        None => Wish::By(-args.by),
+    };
+    scale::run(session, &args.target.name, wish, &args.acting).await
+}

@@ -1,0 +1,62 @@
+//! `plan`: what a change would do.
+
+use pgscale_guard::Change;
+use pgscale_guard::read::AskWhom;
+
+use crate::args::{Format, Shape, Target, count};
+use crate::error::{Failure, Kind};
+use crate::output::document::ScalePlan;
+use crate::output::plan::render;
+use crate::plan::{Outcome, Plan};
+use crate::session::Session;
+
+/// Show what a change would do and what every rule says of it.
+///
+/// Reads the cluster, asks every member for its state, and changes nothing. Ends with 3 where the change would be
+/// refused.
+///
+/// Rights: get on what `up` reads, create on pods/portforward (or pods/exec).
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl pgscale plan acid-a --to 2
+  kubectl pgscale plan acid-a --to 2 -o json | jq '.findings[].rule'")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// How many instances to plan for.
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    to: i64,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    let cluster = session.cluster(&args.target.name).await?;
+    let change = Change::of_count(cluster, args.to);
+    let (facts, policies) = session.facts(change, AskWhom::All).await;
+    session.show_warnings();
+    let plan = Plan::of(&facts, &policies);
+    match args.shape.output {
+        Format::Name => session.out.data(&super::scale::resource(&plan.name))?,
+        Format::Text | Format::Wide => {
+            let text = render(&plan, session.out.width, |words| session.command(words));
+            session.out.data(&text)?;
+        }
+        format @ (Format::Json | Format::Yaml) => {
+            session.out.document(format, &ScalePlan::of(&plan))?;
+        }
+    }
+    match plan.outcome() {
+        Outcome::Refused => Err(Failure::new(
+            Kind::Refused,
+            format!(
+                "the change of postgresql {} to {} would be refused",
+                plan.cluster(),
+                plan.asked
+            ),
+        )),
+        Outcome::Nothing | Outcome::Ready => Ok(()),
+    }
+}

@@ -1,0 +1,134 @@
+//! `status`: how clusters are.
+
+use futures::{StreamExt as _, stream};
+use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::read::AskWhom;
+use pgscale_guard::{Change, Seen};
+
+use crate::args::{Format, Shape, cluster_name};
+use crate::error::Failure;
+use crate::output::document::{ScaleStatus, ScaleStatusList};
+use crate::output::status::{detail, list};
+use crate::services::{self, Services};
+use crate::session::{Session, unreadable};
+use crate::watch::{Goal, Snapshot, missing};
+
+/// How many clusters of a list are read at a time.
+const AT_ONCE: usize = 8;
+
+/// Show members, roles, lag, services and counts.
+///
+/// One cluster in detail, with every member asked for its state; or one line per cluster of the namespace, those
+/// that need a look first.
+///
+/// Rights: get and list on what `up` reads; create on pods/portforward (or pods/exec) for live positions.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl pgscale status acid-a
+  kubectl pgscale status -n db
+  kubectl pgscale status -A -l env=production
+  kubectl pgscale status acid-a -o json | jq .members")]
+pub(crate) struct Args {
+    /// The cluster: NAME, pg/NAME or postgresql/NAME; all of the namespace when unset.
+    #[arg(value_name = "NAME", value_parser = cluster_name)]
+    name: Option<String>,
+    /// All namespaces.
+    #[arg(short = 'A', long, conflicts_with = "name")]
+    all_namespaces: bool,
+    /// Only clusters with these labels.
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "name")]
+    selector: Option<String>,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    match args.name {
+        Some(name) => one(session, &name, args.shape.output).await,
+        None => {
+            many(session, args.all_namespaces, args.selector.as_deref(), args.shape.output).await
+        }
+    }
+}
+
+async fn one(session: &Session, name: &str, format: Format) -> Result<(), Failure> {
+    let cluster = session.cluster(name).await?;
+    let status = look(session, cluster, AskWhom::All).await;
+    session.show_warnings();
+    match format {
+        Format::Name => session.out.data(&super::scale::resource(name)),
+        Format::Text => session.out.data(&detail(&status, false, session.out.width)),
+        Format::Wide => session.out.data(&detail(&status, true, session.out.width)),
+        Format::Json | Format::Yaml => session.out.document(format, &ScaleStatus::of(&status)),
+    }
+}
+
+async fn many(
+    session: &Session,
+    everywhere: bool,
+    selector: Option<&str>,
+    format: Format,
+) -> Result<(), Failure> {
+    let namespace = (!everywhere).then_some(session.namespace.as_str());
+    let place = namespace.map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
+    let clusters = session.reader.clusters(namespace, selector).await;
+    session.show_warnings();
+    let clusters = clusters
+        .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
+    let mut all: Vec<Status> = stream::iter(clusters)
+        .map(|cluster| look(session, cluster, AskWhom::AsNeeded))
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    // Those that need a look first; within that, by name, so that the order is stable.
+    all.sort_by_key(|status| {
+        let cluster = &status.snapshot.facts.change.new;
+        (status.missing.is_empty(), cluster.namespace.clone(), cluster.name.clone())
+    });
+    match format {
+        Format::Json | Format::Yaml => session.out.document(format, &ScaleStatusList::of(&all)),
+        _ if all.is_empty() => {
+            session.out.note(&format!("No postgresql clusters found in {place}."));
+            Ok(())
+        }
+        Format::Name => {
+            let names: Vec<String> = all
+                .iter()
+                .map(|status| super::scale::resource(&status.snapshot.facts.change.new.name))
+                .collect();
+            session.out.data(&names.join("\n"))
+        }
+        Format::Text | Format::Wide => {
+            session.out.data(&list(&all, everywhere, format == Format::Wide))
+        }
+    }
+}
+
+/// One cluster as it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Status {
+    /// What was read.
+    pub(crate) snapshot: Snapshot,
+    /// What is missing for it to have converged.
+    pub(crate) missing: Vec<String>,
+}
+
+async fn look(session: &Session, cluster: Postgresql, whom: AskWhom) -> Status {
+    let goal = Goal::of_cluster(&cluster);
+    let change = Change::of_count(cluster, goal.asked);
+    let services = async {
+        match whom {
+            AskWhom::All => services::read(&session.client, &goal.namespace, &goal.name).await,
+            // A list is an overview; who wants to know the services asks for one cluster.
+            AskWhom::AsNeeded => {
+                let unread = || Seen::Unreadable("not read for a list".to_owned());
+                Services { leader: unread(), replicas: unread() }
+            }
+        }
+    };
+    let (facts, services) = futures::join!(session.reader.facts(change, whom), services);
+    let snapshot = Snapshot { facts, services };
+    Status { missing: missing(&goal, &snapshot), snapshot }
+}

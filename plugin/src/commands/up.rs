@@ -1,0 +1,46 @@
+//! `up`: run more instances.
+
+use pgscale_guard::change::Direction;
+
+use super::scale::{self, Wish};
+use crate::args::{Acting, Target, count, step};
+use crate::error::Failure;
+use crate::session::Session;
+
+/// Run more instances.
+///
+/// Shows the plan, writes numberOfInstances, and waits until every new member streams from the leader and its
+/// Service leads to it. Growth is never asked about.
+///
+/// Rights: get on postgresqls.acid.zalan.do, statefulsets, pods, persistentvolumeclaims, configmaps, endpoints and
+/// endpointslices, patch on postgresqls.acid.zalan.do, create on pods/portforward (or pods/exec).
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl pgscale up acid-a                one instance more
+  kubectl pgscale up acid-a --to 5         five instances
+  kubectl pgscale up acid-a --by 2 -n db --timeout 3h
+  kubectl pgscale up acid-a --to 5 --dry-run=server")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// How many instances to run.
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true,
+        conflicts_with = "by")]
+    to: Option<i64>,
+    /// How many instances to add.
+    #[arg(long, value_name = "N", value_parser = step, allow_negative_numbers = true,
+        default_value = "1")]
+    by: i64,
+    #[command(flatten)]
+    acting: Acting,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    let wish = match args.to {
+        Some(count) => Wish::Towards(Direction::Up, count),
+        None => Wish::By(args.by),
+    };
+    scale::run(session, &args.target.name, wish, &args.acting).await
+}

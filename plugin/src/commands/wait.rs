@@ -1,0 +1,43 @@
+//! `wait`: until a cluster has converged.
+
+use crate::args::{Patience, Shape, Target};
+use crate::commands::scale::{Outcome, conclude};
+use crate::error::Failure;
+use crate::session::Session;
+use crate::watch::{Goal, watch};
+
+/// Wait until a cluster has converged on the count it asks for.
+///
+/// Converged means: StatefulSet and pods match the count, every member streams on one timeline and is caught up,
+/// one leader holds the lock and the label, and both Services lead to exactly the members, for some seconds.
+/// The operator's `Running` means none of that.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl pgscale wait acid-a
+  kubectl pgscale wait acid-a --timeout 3h
+  kubectl pgscale wait acid-a --timeout 0      look once")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    patience: Patience,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    let cluster = session.cluster(&args.target.name).await?;
+    let goal = Goal::of_cluster(&cluster);
+    session.interruption.means("interrupted; waiting changes nothing");
+    let watched = watch(session, &goal, args.patience.timeout).await;
+    let said = format!(
+        "postgresql/{} has converged on {}",
+        goal.name,
+        crate::output::text::instances(goal.asked)
+    );
+    let outcome =
+        Outcome { result: "Converged", plan: None, applied: None, watched: Some(watched) };
+    conclude(session, &cluster.namespace, &cluster.name, args.shape.output, &said, outcome)
+}

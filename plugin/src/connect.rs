@@ -1,0 +1,434 @@
+//! From kubectl's connection flags to a client.
+//!
+//! The kubeconfig is loaded as kubectl does it; kube's own inference is not used, because it knows no
+//! `--context` and honours debugging variables that impersonate. Retries are off: kube would resend a PATCH
+//! that may have been applied, and keep a person waiting for minutes on an answer that says no.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::client::{ClientBuilder, DynBody};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::json;
+use tower::BoxError;
+use tower::timeout::TimeoutLayer;
+use tower::timeout::error::Elapsed;
+use tower::util::{MapErrLayer, MapResponseLayer};
+
+use crate::args::ConnectionFlags;
+use crate::error::{Failure, chain};
+
+mod no_proxy;
+
+/// How long one request may take unless `--request-timeout` says otherwise.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a warning begins that is about Patroni's choice and nobody's mistake: where Patroni keeps its state in
+/// Endpoints, there is no other way to read it.
+const PATRONIS: &str = "v1 Endpoints is deprecated";
+
+/// A connection to one API server in the name of one user.
+pub(crate) struct Connection {
+    /// The client. It never retries.
+    pub(crate) client: Client,
+    /// The namespace of `-n`, of the context, or `default`.
+    pub(crate) namespace: String,
+    /// The flags that lead to the same API server, for commands shown to people.
+    pub(crate) flags: String,
+    /// What the API server warned of and nobody has seen yet.
+    pub(crate) warnings: Warnings,
+}
+
+/// `Warning:` headers of the API server's answers, each text once.
+#[derive(Clone, Default)]
+pub(crate) struct Warnings(Arc<Mutex<Vec<(String, bool)>>>);
+
+impl Warnings {
+    /// Takes in the `Warning` headers of one answer: `299 - "text"` (RFC 7234, section 5.5).
+    fn note(&self, headers: &http::HeaderMap) {
+        for header in headers.get_all(http::header::WARNING) {
+            let Ok(header) = header.to_str() else { continue };
+            let text = header
+                .split_once('"')
+                .and_then(|(_, rest)| rest.rsplit_once('"'))
+                .map_or(header, |(text, _)| text)
+                .replace("\\\"", "\"");
+            if text.starts_with(PATRONIS) {
+                continue;
+            }
+            let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if !seen.iter().any(|(known, _)| *known == text) {
+                seen.push((text, false));
+            }
+        }
+    }
+
+    /// Those nobody has seen yet; each comes once.
+    pub(crate) fn take(&self) -> Vec<String> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter_mut()
+            .filter(|(_, shown)| !shown)
+            .map(|(text, shown)| {
+                *shown = true;
+                text.clone()
+            })
+            .collect()
+    }
+}
+
+impl Connection {
+    /// Connects as the flags, the environment and the kubeconfig say.
+    pub(crate) async fn open(flags: &ConnectionFlags) -> Result<Self, Failure> {
+        let mut config = configuration(flags).await?;
+        override_by_flags(&mut config, flags)?;
+        let namespace = flags.namespace.clone().unwrap_or(config.default_namespace.clone());
+        let limit = match flags.request_timeout {
+            Some(limit) if limit.is_zero() => None,
+            Some(limit) => Some(limit),
+            None => Some(REQUEST_TIMEOUT),
+        };
+        let warnings = Warnings::default();
+        let collector = warnings.clone();
+        let listen = MapResponseLayer::new(move |answer: http::Response<Box<DynBody>>| {
+            collector.note(answer.headers());
+            answer
+        });
+        let server = config.cluster_url.clone();
+        let builder = ClientBuilder::try_from(config).map_err(|error| unusable(&error, &server))?;
+        // The limit is on the answer, not on the socket: a port-forward must be allowed to idle.
+        let builder = builder.with_layer(&listen);
+        let name = MapErrLayer::new(move |error| named(error, &server));
+        let client = match limit {
+            Some(limit) => builder.with_layer(&TimeoutLayer::new(limit)).with_layer(&name).build(),
+            None => builder.with_layer(&name).build(),
+        };
+        Ok(Self { client, namespace, flags: flags.to_repeat(), warnings })
+    }
+}
+
+/// Names the server in an error of the way to it. What kube itself has to say stays recognisable.
+fn named(error: BoxError, server: &http::Uri) -> BoxError {
+    if error.is::<kube::Error>() {
+        return error;
+    }
+    let why =
+        if error.is::<Elapsed>() { "no answer in time".to_owned() } else { chain(error.as_ref()) };
+    format!("{server}: {why}").into()
+}
+
+fn unusable(error: &kube::Error, server: &http::Uri) -> Failure {
+    Failure::of_kube(error, &format!("connect to {server}"))
+}
+
+/// The kubeconfig's word, or the service account's inside a pod where there is no kubeconfig at all.
+async fn configuration(flags: &ConnectionFlags) -> Result<Config, Failure> {
+    let options = KubeConfigOptions {
+        context: flags.context.clone(),
+        cluster: flags.cluster.clone(),
+        user: flags.user.clone(),
+    };
+    let kubeconfig = match &flags.kubeconfig {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    let named = flags.kubeconfig.is_some()
+        || std::env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty())
+        || options.context.is_some();
+    let kubeconfig = match kubeconfig {
+        Ok(kubeconfig) => kubeconfig,
+        Err(error) if !named && is_missing(&error) => return without_kubeconfig(flags),
+        Err(error) => return Err(bad_kubeconfig(&error, None)),
+    };
+    if kubeconfig.contexts.is_empty() && !named {
+        return without_kubeconfig(flags);
+    }
+    let proxy_by_environment = no_proxy_url(&kubeconfig, &options);
+    let contexts: Vec<String> =
+        kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| bad_kubeconfig(&error, Some(&contexts)))?;
+    if proxy_by_environment && no_proxy::matches(&no_proxy_list(), &config.cluster_url) {
+        config.proxy_url = None;
+    }
+    Ok(config)
+}
+
+fn without_kubeconfig(flags: &ConnectionFlags) -> Result<Config, Failure> {
+    match (Config::incluster(), &flags.server) {
+        (Ok(config), _) => Ok(config),
+        (Err(_), Some(server)) => Ok(Config::new(parse_server(server)?)),
+        (Err(_), None) => Err(Failure::error("no kubeconfig found, and this is not a pod")
+            .hint("name one with --kubeconfig or $KUBECONFIG, or create ~/.kube/config")),
+    }
+}
+
+fn is_missing(error: &KubeconfigError) -> bool {
+    if let KubeconfigError::ReadConfig(error, _) = error {
+        return error.kind() == std::io::ErrorKind::NotFound;
+    }
+    matches!(error, KubeconfigError::FindPath)
+}
+
+/// The cluster entry names no proxy of its own: then one in use comes from the environment, to which `NO_PROXY`
+/// applies as it does for kubectl.
+fn no_proxy_url(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> bool {
+    let context = options.context.as_ref().or(kubeconfig.current_context.as_ref());
+    let of_context = kubeconfig
+        .contexts
+        .iter()
+        .find(|named| Some(&named.name) == context)
+        .and_then(|named| named.context.as_ref())
+        .map(|context| &context.cluster);
+    let cluster = options.cluster.as_ref().or(of_context);
+    kubeconfig
+        .clusters
+        .iter()
+        .find(|named| Some(&named.name) == cluster)
+        .and_then(|named| named.cluster.as_ref())
+        .and_then(|cluster| cluster.proxy_url.as_ref())
+        .is_none_or(String::is_empty)
+}
+
+fn no_proxy_list() -> String {
+    ["NO_PROXY", "no_proxy"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|list| !list.is_empty())
+        .unwrap_or_default()
+}
+
+fn bad_kubeconfig(error: &KubeconfigError, contexts: Option<&[String]>) -> Failure {
+    if let KubeconfigError::LoadContext(name) = error {
+        let known = match contexts {
+            Some(names) if !names.is_empty() => names.join(", "),
+            Some(_) | None => "none".to_owned(),
+        };
+        return Failure::error(format!(
+            "there is no context {name:?} in the kubeconfig (it has: {known})"
+        ))
+        .hint("see `kubectl config get-contexts`");
+    }
+    if let KubeconfigError::LoadClusterOfContext(name) = error {
+        return Failure::error(format!("the kubeconfig describes no cluster {name:?}"))
+            .hint("see `kubectl config get-clusters`");
+    }
+    if matches!(error, KubeconfigError::CurrentContextNotSet) {
+        return Failure::error("the kubeconfig has no current context")
+            .hint("choose one with --context, or `kubectl config use-context NAME`");
+    }
+    if let KubeconfigError::ReadConfig(source, path) = error {
+        return Failure::error(format!(
+            "the kubeconfig {} cannot be read: {source}",
+            path.display()
+        ))
+        .hint("check --kubeconfig or $KUBECONFIG");
+    }
+    let failure = Failure::error(format!("the kubeconfig cannot be used: {}", chain(error)));
+    if matches!(error, KubeconfigError::ParseNoProxy(_)) {
+        return failure.hint(
+            "$NO_PROXY must be host names, addresses or networks, separated by commas, without an \
+             empty entry",
+        );
+    }
+    failure.hint("check --kubeconfig or $KUBECONFIG")
+}
+
+fn parse_server(server: &str) -> Result<http::Uri, Failure> {
+    // kubectl takes `host:port` too and means http by it.
+    let full = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+    match full.parse::<http::Uri>() {
+        Ok(uri) if uri.host().is_some() => Ok(uri),
+        Ok(_) => Err(Failure::usage(format!("--server {server:?} names no host"))),
+        Err(error) => Err(Failure::usage(format!("--server {server:?} is not a URL: {error}"))),
+    }
+}
+
+fn override_by_flags(config: &mut Config, flags: &ConnectionFlags) -> Result<(), Failure> {
+    if let Some(server) = &flags.server {
+        config.cluster_url = parse_server(server)?;
+    }
+    if let Some(token) = &flags.token {
+        // The secret's type belongs to a crate we do not name; its own deserializer makes one.
+        let given: AuthInfo = serde_json::from_value(json!({"token": token}))
+            .map_err(|_| Failure::usage("--token is not a token"))?;
+        config.auth_info = AuthInfo {
+            token: given.token,
+            impersonate: config.auth_info.impersonate.take(),
+            impersonate_uid: config.auth_info.impersonate_uid.take(),
+            impersonate_groups: config.auth_info.impersonate_groups.take(),
+            ..AuthInfo::default()
+        };
+    }
+    if let (Some(certificate), Some(key)) = (&flags.client_certificate, &flags.client_key) {
+        config.auth_info.client_certificate = Some(certificate.display().to_string());
+        config.auth_info.client_certificate_data = None;
+        config.auth_info.client_key = Some(key.display().to_string());
+        config.auth_info.client_key_data = None;
+    }
+    if let Some(file) = &flags.certificate_authority {
+        config.root_cert = Some(authorities(file)?);
+    }
+    if let Some(user) = &flags.as_user {
+        config.auth_info.impersonate = Some(user.clone());
+    }
+    if let Some(uid) = &flags.as_uid {
+        config.auth_info.impersonate_uid = Some(uid.clone());
+    }
+    if !flags.as_group.is_empty() {
+        config.auth_info.impersonate_groups = Some(flags.as_group.clone());
+    }
+    if config.auth_info.impersonate.is_none()
+        && (config.auth_info.impersonate_groups.is_some()
+            || config.auth_info.impersonate_uid.is_some())
+    {
+        return Err(Failure::usage("--as-group and --as-uid need --as: whom to act as")
+            .hint("add --as=USER"));
+    }
+    if let Some(name) = &flags.tls_server_name {
+        config.tls_server_name = Some(name.clone());
+    }
+    if flags.insecure_skip_tls_verify {
+        config.accept_invalid_certs = true;
+        config.root_cert = None;
+    }
+    config.default_retry = false;
+    Ok(())
+}
+
+/// The certificates in a PEM file.
+fn authorities(file: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let unusable = |why: String| {
+        Failure::error(format!("--certificate-authority={}: {why}", file.display()))
+            .hint("name a file with the PEM certificates of the API server's authorities")
+    };
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
+        .map_err(|error| unusable(error.to_string()))?
+        .map(|certificate| certificate.map(|der| der.to_vec()))
+        .collect();
+    let read = read.map_err(|error| unusable(error.to_string()))?;
+    if read.is_empty() { Err(unusable("it holds no certificate".to_owned())) } else { Ok(read) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_command_line_win_over_the_kubeconfig() {
+        let mut config = Config::new("https://a.example:6443".parse().unwrap());
+        let flags = ConnectionFlags {
+            server: Some("https://b.example:6443".into()),
+            client_certificate: Some("me.crt".into()),
+            client_key: Some("me.key".into()),
+            tls_server_name: Some("inner".into()),
+            ..ConnectionFlags::default()
+        };
+        override_by_flags(&mut config, &flags).unwrap();
+        assert_eq!(config.cluster_url.host(), Some("b.example"));
+        assert_eq!(config.auth_info.client_certificate.as_deref(), Some("me.crt"));
+        assert_eq!(config.auth_info.client_key.as_deref(), Some("me.key"));
+        assert_eq!(config.tls_server_name.as_deref(), Some("inner"));
+    }
+
+    #[test]
+    fn an_authority_that_is_none_is_named() {
+        let nowhere = authorities(Path::new("nowhere.crt")).unwrap_err();
+        assert!(nowhere.to_string().contains("--certificate-authority=nowhere.crt"), "{nowhere}");
+        let no_pem = authorities(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")));
+        assert!(no_pem.unwrap_err().to_string().contains("holds no certificate"));
+    }
+
+    fn file(text: &str) -> (tempfile::NamedTempFile, ConnectionFlags) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let flags = ConnectionFlags {
+            kubeconfig: Some(file.path().to_owned()),
+            ..ConnectionFlags::default()
+        };
+        (file, flags)
+    }
+
+    const TWO_CONTEXTS: &str = r"
+apiVersion: v1
+kind: Config
+current-context: here
+clusters:
+- {name: c, cluster: {server: 'https://10.0.0.5:6443'}}
+contexts:
+- {name: here, context: {cluster: c, user: u, namespace: db}}
+- {name: there, context: {cluster: c, user: u}}
+- {name: torn, context: {cluster: gone, user: u}}
+users:
+- {name: u, user: {token: t}}
+";
+
+    async fn message(flags: &ConnectionFlags) -> String {
+        match configuration(flags).await {
+            Ok(_) => "no error".to_owned(),
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_context_decides_the_namespace() {
+        let (_file, mut flags) = file(TWO_CONTEXTS);
+        assert_eq!(configuration(&flags).await.unwrap().default_namespace, "db");
+        flags.context = Some("there".into());
+        assert_eq!(configuration(&flags).await.unwrap().default_namespace, "default");
+    }
+
+    #[tokio::test]
+    async fn wrong_names_are_answered_with_the_right_ones() {
+        let (_file, mut flags) = file(TWO_CONTEXTS);
+        flags.context = Some("nowhere".into());
+        insta::assert_snapshot!(message(&flags).await, @r#"
+        error: there is no context "nowhere" in the kubeconfig (it has: here, there, torn)
+        hint: see `kubectl config get-contexts`
+        "#);
+        flags.context = Some("torn".into());
+        insta::assert_snapshot!(message(&flags).await, @r#"
+        error: the kubeconfig describes no cluster "gone"
+        hint: see `kubectl config get-clusters`
+        "#);
+    }
+
+    #[tokio::test]
+    async fn flags_win_over_the_kubeconfig_and_nothing_is_retried() {
+        let (_file, mut flags) = file(TWO_CONTEXTS);
+        flags.as_user = Some("eve".into());
+        flags.as_group = vec!["dba".into()];
+        flags.server = Some("https://10.0.0.9".into());
+        let mut config = configuration(&flags).await.unwrap();
+        override_by_flags(&mut config, &flags).unwrap();
+        assert_eq!(config.cluster_url, "https://10.0.0.9");
+        assert_eq!(config.auth_info.impersonate.as_deref(), Some("eve"));
+        assert_eq!(config.auth_info.impersonate_groups, Some(vec!["dba".to_owned()]));
+        assert!(config.auth_info.token.is_some(), "the user of the context stays");
+        assert!(!config.default_retry);
+    }
+
+    #[tokio::test]
+    async fn a_group_alone_is_nobody() {
+        let (_file, mut flags) = file(TWO_CONTEXTS);
+        flags.as_group = vec!["pgscale:break-glass".into()];
+        let mut config = configuration(&flags).await.unwrap();
+        let failure = override_by_flags(&mut config, &flags).unwrap_err();
+        assert_eq!(failure.kind.code(), 2);
+    }
+
+    #[test]
+    fn a_warning_is_shown_once() {
+        let warnings = Warnings::default();
+        let mut headers = http::HeaderMap::new();
+        headers.append("warning", r#"299 - "leader-condemned: say \"hm\"""#.parse().unwrap());
+        warnings.note(&headers);
+        warnings.note(&headers);
+        assert_eq!(warnings.take(), [r#"leader-condemned: say "hm""#]);
+        assert_eq!(warnings.take(), [""; 0]);
+    }
+}

@@ -1,0 +1,314 @@
+//! What can go wrong, as a person reads it, and the exit code it leads to.
+
+use std::error::Error as _;
+use std::fmt;
+
+use kube::core::Status;
+use kube::core::response::StatusCause;
+
+/// The exit codes, which scripts rely on.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, or nothing to do
+  1    error, missing rights included
+  2    wrong usage
+  3    refused by a rule, whoever says it: the plan, the admission webhook or Patroni
+  4    not finished within --timeout; the change goes on
+  5    changed, but not as planned
+  6    reverted or superseded by another writer
+  7    declined at the question, or nobody was there to be asked
+  130  interrupted; the change goes on";
+
+/// What kind of failure it is; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Someone said no at the question, or nobody could be asked.
+    Declined,
+    /// Anything that broke: network, rights, objects that are not there.
+    Error,
+    /// Ctrl-C.
+    Interrupted,
+    /// Something was changed, and the outcome is not the planned one.
+    NotAsPlanned,
+    /// A rule said no: ours, the webhook's or Patroni's.
+    Refused,
+    /// Another writer changed the count after us.
+    Reverted,
+    /// The deadline passed.
+    Timeout,
+    /// The command line makes no sense.
+    Usage,
+}
+
+impl Kind {
+    /// Its exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::Refused => 3,
+            Self::Timeout => 4,
+            Self::NotAsPlanned => 5,
+            Self::Reverted => 6,
+            Self::Declined => 7,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A failure: what was asked, what is wrong, and what mends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Decides the exit code.
+    pub(crate) kind: Kind,
+    /// What was asked and what is wrong.
+    pub(crate) message: String,
+    /// Commands or edits that mend it.
+    pub(crate) hints: Vec<String>,
+}
+
+impl Failure {
+    /// A failure of `kind`.
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Something broke.
+    pub(crate) fn error(message: impl Into<String>) -> Self {
+        Self::new(Kind::Error, message)
+    }
+
+    /// The command line makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// A rule said no.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    /// Adds what would mend it.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// What the API server, or the way to it, said when we tried to `asked` ("read postgresql db/acid-a").
+    pub(crate) fn of_kube(error: &kube::Error, asked: &str) -> Self {
+        if let kube::Error::Api(status) = error {
+            return Self::of_status(status, asked);
+        }
+        if matches!(error, kube::Error::Auth(_)) {
+            return Self::error(format!(
+                "failed to {asked}: the credentials could not be obtained: {}",
+                causes(error)
+            ))
+            .hint("log in again, or check the user of the context with `kubectl config view --minify`");
+        }
+        if matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_)) {
+            let why = causes(error);
+            return Self::error(format!(
+                "failed to {asked}: the API server cannot be reached: {why}"
+            ))
+            .hint("check the server of the context with `kubectl cluster-info`");
+        }
+        Self::error(format!("failed to {asked}: {}", chain(error)))
+    }
+
+    fn of_status(status: &Status, asked: &str) -> Self {
+        let message = status.message.as_str();
+        if denied_by_admission(status) {
+            return Self::of_denial(status, asked);
+        }
+        match status.code {
+            401 => Self::error(format!(
+                "failed to {asked}: the API server does not accept the credentials: {message}"
+            ))
+            .hint("they may have expired: log in again, or check `kubectl auth whoami`"),
+            403 => {
+                let failure = Self::error(format!("failed to {asked}: not permitted: {message}"));
+                match Permission::of(message) {
+                    Some(permission) => failure.hint(format!(
+                        "ask for the right to {}; test it with `{}`",
+                        permission.phrase(),
+                        permission.command()
+                    )),
+                    None => failure,
+                }
+            }
+            404 if message.contains("the server could not find the requested resource")
+                || message.contains("page not found") =>
+            {
+                Self::error(format!(
+                    "failed to {asked}: this Kubernetes cluster does not know the kind postgresql \
+                     (acid.zalan.do/v1)"
+                ))
+                .hint("install the Zalando postgres-operator, or choose another --context")
+            }
+            _ => Self::error(format!("failed to {asked}: {message}")),
+        }
+    }
+
+    /// The API server passes on what an admission webhook or policy said.
+    fn of_denial(status: &Status, asked: &str) -> Self {
+        let mut lines = vec![format!("refused to {asked}: {}", status.message)];
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        // The guard's own causes repeat in parts what the message says in full.
+        lines.extend(
+            causes
+                .filter(|cause| !status.message.contains(cause.message.as_str()))
+                .map(|StatusCause { reason, message, .. }| format!("{reason}: {message}")),
+        );
+        let failure = Self::refused(lines.join("\n"));
+        failure.hint("every rule's page: `kubectl pgscale rules RULE`")
+    }
+}
+
+/// The refusal comes from an admission webhook or policy, and not from missing rights.
+pub(crate) fn denied_by_admission(status: &Status) -> bool {
+    let message = status.message.as_str();
+    (400..500).contains(&status.code)
+        && (message.contains("denied the request")
+            || message.contains("denied request")
+            || message.contains("admission webhook"))
+        && !message.contains("failed calling webhook")
+}
+
+/// A right somebody lacks, read out of the API server's sentence: `postgresqls.acid.zalan.do "a" is
+/// forbidden: User "u" cannot patch resource "postgresqls" in API group "acid.zalan.do" in the namespace "db"`
+/// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`).
+struct Permission {
+    verb: String,
+    resource: String,
+    namespace: Option<String>,
+}
+
+impl Permission {
+    fn of(message: &str) -> Option<Self> {
+        let (_, rest) = message.split_once(" cannot ")?;
+        let (verb, rest) = rest.split_once(" resource \"")?;
+        let (resource, rest) = rest.split_once('"')?;
+        let group = rest
+            .split_once("in API group \"")
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .map(|(group, _)| group)
+            .filter(|group| !group.is_empty());
+        let namespace = rest
+            .split_once("in the namespace \"")
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .map(|(namespace, _)| namespace.to_owned());
+        let resource = match (group, resource.split_once('/')) {
+            (Some(group), Some((resource, sub))) => format!("{resource}.{group}/{sub}"),
+            (Some(group), None) => format!("{resource}.{group}"),
+            (None, _) => resource.to_owned(),
+        };
+        Some(Self { verb: verb.to_owned(), resource, namespace })
+    }
+
+    fn phrase(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => {
+                format!("{} {} in namespace {namespace}", self.verb, self.resource)
+            }
+            None => format!("{} {} in all namespaces", self.verb, self.resource),
+        }
+    }
+
+    fn command(&self) -> String {
+        let scope = match &self.namespace {
+            Some(namespace) => format!("-n {namespace}"),
+            None => "-A".to_owned(),
+        };
+        format!("kubectl auth can-i {} {} {scope}", self.verb, self.resource)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::error(format!("failed to write: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "error: {}", self.message)?;
+        for hint in &self.hints {
+            write!(out, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An error and everything below it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Several crates repeat their source's text in their own.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// Everything below an error, without its own words.
+fn causes(error: &kube::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16, message: &str) -> kube::Error {
+        kube::Error::Api(Box::new(Status {
+            code,
+            message: message.to_owned(),
+            reason: "Forbidden".to_owned(),
+            ..Status::default()
+        }))
+    }
+
+    #[test]
+    fn a_missing_right_is_named_with_the_command_that_tests_it() {
+        let error = status(
+            403,
+            "postgresqls.acid.zalan.do \"acid-a\" is forbidden: User \"eve\" cannot patch resource \
+             \"postgresqls\" in API group \"acid.zalan.do\" in the namespace \"db\"",
+        );
+        let failure = Failure::of_kube(&error, "change postgresql db/acid-a");
+        assert_eq!(failure.kind.code(), 1);
+        insta::assert_snapshot!(failure, @r#"
+        error: failed to change postgresql db/acid-a: not permitted: postgresqls.acid.zalan.do "acid-a" is forbidden: User "eve" cannot patch resource "postgresqls" in API group "acid.zalan.do" in the namespace "db"
+        hint: ask for the right to patch postgresqls.acid.zalan.do in namespace db; test it with `kubectl auth can-i patch postgresqls.acid.zalan.do -n db`
+        "#);
+    }
+
+    #[test]
+    fn a_webhooks_no_is_a_refusal_and_a_broken_webhook_is_not() {
+        let denial = status(
+            403,
+            "admission webhook \"shrink.pgscale.dev\" denied the request: below-min: 2 instances",
+        );
+        assert_eq!(Failure::of_kube(&denial, "change it").kind, Kind::Refused);
+        let broken = status(
+            500,
+            "Internal error occurred: failed calling webhook \"shrink.pgscale.dev\": no endpoints",
+        );
+        assert_eq!(Failure::of_kube(&broken, "change it").kind, Kind::Error);
+    }
+
+    #[test]
+    fn an_unknown_kind_points_at_the_operator() {
+        let error = status(404, "the server could not find the requested resource");
+        let failure = Failure::of_kube(&error, "read postgresql db/acid-a");
+        assert_eq!(failure.kind.code(), 1);
+        assert!(failure.message.contains("does not know the kind postgresql"), "{failure}");
+    }
+}

@@ -1,0 +1,226 @@
+//! The way to the members: through the API server, because a person's machine seldom reaches pods.
+//!
+//! Port-forward first. Who may not port-forward but may exec is served through exec, with the `curl` that Spilo
+//! images carry.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::AttachParams;
+use kube::client::UpgradeConnectionError;
+use kube::{Api, Client};
+use pgscale_guard::read::{Address, Ask, PORT, RestRequest, RestResponse, exchange_over};
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+
+use crate::error::chain;
+
+/// The container that runs Patroni and PostgreSQL (`constants.PostgresContainerName` of the operator).
+const CONTAINER: &str = "postgres";
+
+/// How long a checkpoint may take before the switchover goes ahead without it.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks members through the API server.
+#[derive(Clone)]
+pub(crate) struct Forward {
+    client: Client,
+}
+
+impl Forward {
+    /// Through `client`'s API server, as its user.
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn forwarded(
+        &self,
+        pod: &Address,
+        request: &RestRequest,
+    ) -> Result<RestResponse, Refused> {
+        let mut forwarder = self
+            .pods(&pod.namespace)
+            .portforward(&pod.pod, &[PORT])
+            .await
+            .map_err(|error| Refused::of(&error, "pods/portforward"))?;
+        let stream = forwarder
+            .take_stream(PORT)
+            .ok_or_else(|| Refused::Otherwise("the port-forward has no stream".to_owned()))?;
+        let trouble = forwarder.take_error(PORT);
+        let host = format!("{}:{PORT}", pod.ip.as_deref().unwrap_or("localhost"));
+        let answer = exchange_over(stream, &host, request).await;
+        let answer = match (answer, trouble) {
+            // The pod's end of the forward knows more than "connection closed".
+            (Err(why), Some(trouble)) => match trouble.now_or_never().flatten() {
+                Some(trouble) => Err(Refused::Otherwise(last_words(&trouble))),
+                None => Err(Refused::Otherwise(why)),
+            },
+            (answer, _) => answer.map_err(Refused::Otherwise),
+        };
+        forwarder.abort();
+        answer
+    }
+
+    async fn executed(
+        &self,
+        pod: &Address,
+        request: &RestRequest,
+    ) -> Result<RestResponse, Refused> {
+        let host = pod.ip.as_deref().unwrap_or("localhost");
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let mut command = vec![
+            "curl".to_owned(),
+            "--silent".to_owned(),
+            "--show-error".to_owned(),
+            format!("--max-time={}", request.timeout.as_secs().max(1)),
+            format!("--request={}", request.method),
+            "--write-out=\n%{http_code}".to_owned(),
+        ];
+        if let Some(body) = &request.body {
+            command.push("--header=Content-Type: application/json".to_owned());
+            command.push(format!("--data={body}"));
+        }
+        command.push(format!("http://{host}:{PORT}{}", request.path));
+        let output = self.run(pod, &command).await?;
+        let (body, status) = output
+            .rsplit_once('\n')
+            .ok_or_else(|| Refused::Otherwise(format!("exec answered {output:?}")))?;
+        let status = status
+            .trim()
+            .parse()
+            .map_err(|_| Refused::Otherwise(format!("exec answered the status {status:?}")))?;
+        Ok(RestResponse { status, body: body.to_owned() })
+    }
+
+    /// Runs a command in the PostgreSQL container; what it printed, if it ended well.
+    async fn run(&self, pod: &Address, command: &[String]) -> Result<String, Refused> {
+        let how = AttachParams::default().container(CONTAINER).stdin(false);
+        let mut process = self
+            .pods(&pod.namespace)
+            .exec(&pod.pod, command, &how)
+            .await
+            .map_err(|error| Refused::of(&error, "pods/exec"))?;
+        let (mut printed, mut complained) = (String::new(), String::new());
+        let (stdout, stderr) = (process.stdout(), process.stderr());
+        let read_out = async {
+            match stdout {
+                Some(mut stdout) => stdout.read_to_string(&mut printed).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let read_err = async {
+            match stderr {
+                Some(mut stderr) => stderr.read_to_string(&mut complained).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let (out, err) = futures::join!(read_out, read_err);
+        out.and(err).map_err(|error| Refused::Otherwise(format!("exec broke off: {error}")))?;
+        let status = match process.take_status() {
+            Some(status) => status.await,
+            None => None,
+        };
+        match status {
+            Some(status) if status.status.as_deref() == Some("Success") => Ok(printed),
+            status => {
+                let word = complained.trim().lines().last().unwrap_or_default().to_owned();
+                let said = status.and_then(|status| status.message).unwrap_or_default();
+                Err(Refused::Otherwise(if word.is_empty() { said } else { word }))
+            }
+        }
+    }
+}
+
+impl Ask for Forward {
+    fn exchange<'a>(
+        &'a self,
+        pod: &'a Address,
+        request: RestRequest,
+    ) -> BoxFuture<'a, Result<RestResponse, String>> {
+        async move {
+            let patience = request.timeout;
+            let work = async {
+                match self.forwarded(pod, &request).await {
+                    Err(Refused::Rights(first)) => match self.executed(pod, &request).await {
+                        Err(Refused::Rights(second)) => {
+                            Err(format!("neither {first} nor {second} is permitted"))
+                        }
+                        Err(Refused::Otherwise(why)) => {
+                            Err(format!("{first} is not permitted, and exec failed: {why}"))
+                        }
+                        Ok(answer) => Ok(answer),
+                    },
+                    Err(Refused::Otherwise(why)) => Err(why),
+                    Ok(answer) => Ok(answer),
+                }
+            };
+            timeout(patience, work).await.unwrap_or_else(|_| {
+                Err(format!("timed out after {} s", patience.as_secs_f32().ceil()))
+            })
+        }
+        .boxed()
+    }
+}
+
+/// What acts on members besides REST.
+pub(crate) trait Checkpoint: Send + Sync {
+    /// Writes a checkpoint on `pod`, so that its shutdown is short. The error is one line for people.
+    fn checkpoint<'a>(&'a self, pod: &'a Address) -> BoxFuture<'a, Result<(), String>>;
+}
+
+impl Checkpoint for Forward {
+    fn checkpoint<'a>(&'a self, pod: &'a Address) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            let command =
+                ["psql", "-X", "-q", "-U", "postgres", "-d", "postgres", "-c", "CHECKPOINT"]
+                    .map(str::to_owned);
+            match timeout(CHECKPOINT_PATIENCE, self.run(pod, &command)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(Refused::Rights(what))) => Err(format!("{what} is not permitted")),
+                Ok(Err(Refused::Otherwise(why))) => Err(why),
+                Err(_) => Err(format!("not done within {} s", CHECKPOINT_PATIENCE.as_secs())),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Why there was no answer.
+enum Refused {
+    /// We lack the right to this subresource.
+    Rights(String),
+    /// Anything else.
+    Otherwise(String),
+}
+
+impl Refused {
+    fn of(error: &kube::Error, subresource: &str) -> Self {
+        let by_status = matches!(error, kube::Error::Api(status) if status.is_forbidden());
+        let by_upgrade = matches!(
+            error,
+            kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(
+                http::StatusCode::FORBIDDEN
+            ))
+        );
+        if by_status || by_upgrade {
+            Self::Rights(subresource.to_owned())
+        } else {
+            Self::Otherwise(chain(error))
+        }
+    }
+}
+
+/// The end of "error forwarding port 8008 to pod …: … : connect: connection refused".
+fn last_words(trouble: &str) -> String {
+    let trouble = trouble.trim();
+    if trouble.contains("connection refused") {
+        return "connection refused".to_owned();
+    }
+    trouble.rsplit(": ").next().unwrap_or(trouble).to_owned()
+}

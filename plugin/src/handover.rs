@@ -1,0 +1,197 @@
+//! Moves the leader through Patroni and believes it only when lock, label and the new leader itself agree.
+//!
+//! Patroni's answer alone is not trusted in either direction: after a refusal or a lost answer the cluster is
+//! read, and nothing is ever sent twice.
+
+use std::time::Duration;
+
+use pgscale_guard::facts::{Facts, Live};
+use pgscale_guard::patroni::Role;
+use pgscale_guard::read::{AskWhom, RestRequest, RestResponse};
+use pgscale_guard::{Change, Seen};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::error::{Failure, Kind};
+use crate::plan::LeaderMove;
+use crate::session::{Session, address};
+
+/// A switchover that took place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Moved {
+    /// Who leads now: the candidate, unless Patroni chose otherwise meanwhile.
+    pub(crate) leader: String,
+    /// From the request to the confirmation.
+    pub(crate) took: Duration,
+}
+
+/// What Patroni said to the request.
+enum Said {
+    /// It is done.
+    Done,
+    /// It will not do it, and why.
+    No(String),
+    /// Nothing one could rely on.
+    Unclear(String),
+}
+
+/// Moves the leader as `wanted`, where `before` was read just now. An error means: the leader did not move, or it
+/// cannot be told.
+pub(crate) async fn move_leader(
+    session: &Session,
+    before: &Facts,
+    wanted: &LeaderMove,
+) -> Result<Moved, Failure> {
+    let start = Instant::now();
+    session.interruption.means(format!(
+        "interrupted while the leader was being moved from {} to {}; numberOfInstances is unchanged\n\
+         see where it leads: {}",
+        wanted.from,
+        wanted.to,
+        session.command(&format!("status {}", before.change.new.name))
+    ));
+    session.out.note(&format!("switching over from {} to {} ...", wanted.from, wanted.to));
+    let request = RestRequest::post(
+        "/switchover",
+        json!({"leader": wanted.from, "candidate": wanted.to}),
+        session.pace.switchover,
+    );
+    let pod = address(before, &wanted.from);
+    let said = understand(session.ask.exchange(&pod, request).await);
+    confirm(session, before, wanted, said, start).await
+}
+
+/// Writes a checkpoint on the leader, so that its shutdown is short. It may take a minute, in which everything may
+/// change: whoever moves the leader afterwards looks again first.
+pub(crate) async fn checkpoint(session: &Session, facts: &Facts, wanted: &LeaderMove) {
+    session.out.note(&format!("CHECKPOINT on {} ...", wanted.from));
+    let pod = address(facts, &wanted.from);
+    if let Err(why) = session.checkpoint.checkpoint(&pod).await {
+        session.out.warning(&format!(
+            "no CHECKPOINT on {}: {why}; the switchover may take longer",
+            wanted.from
+        ));
+    }
+}
+
+/// Reads Patroni's answer (`do_POST_switchover`, patroni/api.py): 200 done; 503 also for "failed" and "status
+/// unknown", after which it may still happen; other refusals came before anything was tried.
+fn understand(answer: Result<RestResponse, String>) -> Said {
+    match answer {
+        Ok(RestResponse { status: 200, .. }) => Said::Done,
+        Ok(RestResponse { status: 503, body }) => Said::Unclear(format!("503 {}", body.trim())),
+        Ok(RestResponse { status, body }) if (400..500).contains(&status) => {
+            Said::No(format!("{status} {}", body.trim()))
+        }
+        Ok(RestResponse { status, body }) => Said::Unclear(format!("{status} {}", body.trim())),
+        Err(why) => Said::Unclear(why),
+    }
+}
+
+/// Looks at the cluster until it is certain who leads.
+async fn confirm(
+    session: &Session,
+    before: &Facts,
+    wanted: &LeaderMove,
+    said: Said,
+    start: Instant,
+) -> Result<Moved, Failure> {
+    let deadline = Instant::now() + session.pace.confirm;
+    let mut unmoved = 0;
+    loop {
+        let facts = look(session, before).await;
+        if let Some(leader) = leads_by_all_signs(before, &facts, &wanted.from) {
+            return Ok(Moved { leader, took: start.elapsed() });
+        }
+        // The old leader still holds a fresh lock and nothing is pending: it did not move. After a clear
+        // answer one look is enough; else it must stay so, because Patroni acts a loop later.
+        let still = facts.leader_name() == Some(wanted.from.as_str())
+            && facts.failover == Seen::Absent
+            && facts.member(&wanted.from).is_some_and(
+                |member| matches!(&member.live, Live::Answered(answer) if answer.role.leads()),
+            );
+        unmoved = if still { unmoved + 1 } else { 0 };
+        match &said {
+            Said::No(words) if unmoved > 0 => {
+                return Err(Failure::refused(format!(
+                    "Patroni refused to switch over from {} to {}: {words}; nothing was changed",
+                    wanted.from, wanted.to
+                )));
+            }
+            Said::Unclear(words) if unmoved >= LOOKS_TO_BE_SURE => {
+                return Err(Failure::error(format!(
+                    "the switchover from {} to {} did not take place ({words}); nothing was changed",
+                    wanted.from, wanted.to
+                )));
+            }
+            Said::Done | Said::No(_) | Said::Unclear(_) => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(doubt(session, &facts, wanted, &said));
+        }
+        sleep(session.pace.poll).await;
+    }
+}
+
+/// How often the old leader must be seen leading before a switchover with an unclear answer counts as failed.
+const LOOKS_TO_BE_SURE: u32 = 15;
+
+fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> Failure {
+    let words = match said {
+        Said::Done => "Patroni said it was done".to_owned(),
+        Said::No(words) | Said::Unclear(words) => format!("Patroni said: {words}"),
+    };
+    Failure::new(
+        Kind::NotAsPlanned,
+        format!(
+            "cannot confirm the switchover from {} to {}: {words}; the leader lock says {}; \
+             numberOfInstances is unchanged",
+            wanted.from,
+            wanted.to,
+            facts.leader_name().unwrap_or("nobody leads")
+        ),
+    )
+    .hint(format!(
+        "look at the members: {}",
+        session.command(&format!("status {}", facts.change.new.name))
+    ))
+}
+
+/// The leader after a move: it holds the lock, it alone carries the leader's label, it says itself that it leads,
+/// and it is on a later timeline than the old one was; in a standby cluster, on no earlier one.
+fn leads_by_all_signs(before: &Facts, facts: &Facts, old: &str) -> Option<String> {
+    let leader = facts.leader_member().filter(|member| member.name != old)?;
+    let labelled: Vec<&str> = facts
+        .all_members()
+        .iter()
+        .filter(|member| is_leader_label(member.pod.role.as_deref()))
+        .map(|member| member.name.as_str())
+        .collect();
+    let Live::Answered(answer) = &leader.live else { return None };
+    let then = before.member(old).and_then(|member| match &member.live {
+        Live::Answered(answer) => answer.timeline,
+        Live::NotAsked | Live::Silent(_) => None,
+    });
+    let later = match (then, answer.timeline) {
+        // Nobody is promoted in a standby cluster: the timeline stays the remote primary's.
+        (Some(then), Some(now)) if answer.role == Role::StandbyLeader => now >= then,
+        (Some(then), Some(now)) => now > then,
+        (None, Some(_)) => true,
+        (_, None) => false,
+    };
+    let alone = labelled == [leader.name.as_str()];
+    (alone && answer.role.leads() && later).then(|| leader.name.clone())
+}
+
+/// The words Patroni puts into the role label of a leader: `master`, or `primary` where it is configured so.
+pub(crate) fn is_leader_label(label: Option<&str>) -> bool {
+    matches!(label, Some("master" | "primary" | "standby_leader"))
+}
+
+/// The cluster as it is now, every member asked.
+async fn look(session: &Session, before: &Facts) -> Facts {
+    let change: Change = before.change.clone();
+    let facts = session.reader.facts(change, AskWhom::All).await;
+    session.show_warnings();
+    facts
+}

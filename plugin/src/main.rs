@@ -1,0 +1,92 @@
+//! `kubectl pgscale`: every scale change of a PostgreSQL cluster as a planned, verified act.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::args::Cli;
+use crate::error::{Failure, Kind};
+use crate::output::Output;
+use crate::session::Interruption;
+
+mod apply;
+mod args;
+mod commands;
+mod connect;
+mod error;
+mod forward;
+mod handover;
+mod output;
+mod plan;
+mod services;
+mod session;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+fn main() -> ExitCode {
+    let cli = match Cli::of(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to stdout and wrong usage to stderr; clap knows which is which.
+            error.print().ok();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let out = Arc::new(Output::of_process(cli.color));
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return fail(&out, &Failure::error("another TLS provider is installed already"));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&out, &Failure::error(format!("failed to start: {error}"))),
+    };
+    let interruption = Interruption::default();
+    let code = runtime.block_on(async {
+        let work = Box::pin(commands::run(cli, &out, interruption.clone()));
+        match unless(interrupted(), work, &interruption).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => fail(&out, &failure),
+        }
+    });
+    // A read of the terminal that is still waiting must not hold the end up.
+    runtime.shutdown_background();
+    code
+}
+
+fn fail(out: &Output, failure: &Failure) -> ExitCode {
+    out.failure(failure);
+    ExitCode::from(failure.kind.code())
+}
+
+/// What comes of `work`, unless it is `interrupted` before.
+async fn unless(
+    interrupted: impl Future<Output = ()>,
+    work: impl Future<Output = Result<(), Failure>>,
+    interruption: &Interruption,
+) -> Result<(), Failure> {
+    tokio::select! {
+        result = work => result,
+        () = interrupted => Err(Failure::new(Kind::Interrupted, interruption.meaning())),
+    }
+}
+
+/// Resolves when a person, or the system, asks us to end.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

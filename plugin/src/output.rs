@@ -1,0 +1,247 @@
+//! The only place that prints: data on stdout, everything else on stderr.
+//!
+//! Text is rendered with styles in it; they are taken out here where nobody wants them. A reader of stdout that
+//! goes away is no error, and nothing that happens to stderr may end a change half-way.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::args::{Color, Format};
+use crate::error::{Failure, Kind};
+
+pub(crate) mod document;
+pub(crate) mod plan;
+pub(crate) mod rules;
+pub(crate) mod status;
+pub(crate) mod text;
+
+/// Headings.
+pub(crate) const BOLD: Style = Style::new().bold();
+/// What is well.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// What deserves a look.
+pub(crate) const CARE: Style = AnsiColor::Yellow.on_default();
+/// What is broken or refused.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+
+/// Stdout, stderr and the person in front of them.
+pub(crate) struct Output {
+    stdout: Mutex<Channel>,
+    stderr: Mutex<Channel>,
+    /// Columns of the terminal; `None` where the reader is not one, and lines are not wrapped.
+    pub(crate) width: Option<usize>,
+    /// Answers questions; `None` where there is no terminal to ask on.
+    person: Option<Mutex<Box<dyn BufRead + Send>>>,
+}
+
+struct Channel {
+    to: Box<dyn Write + Send>,
+    coloured: bool,
+}
+
+impl Output {
+    /// The process's own channels.
+    pub(crate) fn of_process(color: Color) -> Self {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let by_terminal = |terminal: bool| match color {
+            _ if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) => false,
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
+        };
+        let asks = io::stdin().is_terminal() && stderr.is_terminal();
+        let width = stdout
+            .is_terminal()
+            .then(terminal_size::terminal_size)
+            .flatten()
+            .map(|(terminal_size::Width(columns), _)| usize::from(columns));
+        Self {
+            width,
+            person: asks.then(|| {
+                Mutex::new(Box::new(io::BufReader::new(io::stdin())) as Box<dyn BufRead + Send>)
+            }),
+            stdout: Mutex::new(Channel {
+                coloured: by_terminal(stdout.is_terminal()),
+                to: Box::new(stdout),
+            }),
+            stderr: Mutex::new(Channel {
+                coloured: by_terminal(stderr.is_terminal()),
+                to: Box::new(stderr),
+            }),
+        }
+    }
+
+    /// Writes a result to stdout. That nobody reads it any more is not an error.
+    pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
+        match write(&self.stdout, text) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(Failure::error(format!("failed to write to stdout: {error}"))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Writes an object to stdout in a format for machines.
+    pub(crate) fn document(&self, format: Format, object: &impl Serialize) -> Result<(), Failure> {
+        let text = match format {
+            Format::Yaml => serde_saphyr::to_string(object)
+                .map_err(|error| Failure::error(format!("failed to write YAML: {error}")))?,
+            Format::Json | Format::Name | Format::Text | Format::Wide => {
+                serde_json::to_string_pretty(object)
+                    .map_err(|error| Failure::error(format!("failed to write JSON: {error}")))?
+            }
+        };
+        self.data(&text)
+    }
+
+    /// Tells the person something.
+    pub(crate) fn note(&self, text: &str) {
+        // Nobody there to be told: the work goes on.
+        write(&self.stderr, text).ok();
+    }
+
+    /// Tells the person of something that deserves a look.
+    pub(crate) fn warning(&self, text: &str) {
+        self.note(&format!("{CARE}Warning:{CARE:#} {text}"));
+    }
+
+    /// Tells the person why the program ends.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let mut lines = vec![if failure.kind == Kind::Interrupted {
+            failure.message.clone()
+        } else {
+            format!("{BAD}error:{BAD:#} {}", failure.message)
+        }];
+        lines.extend(failure.hints.iter().map(|hint| format!("{CARE}hint:{CARE:#} {hint}")));
+        self.note(&lines.join("\n"));
+    }
+
+    /// Somebody could be asked.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.person.is_some()
+    }
+
+    /// Asks the person; `None` where nobody can be asked or nobody answered. The program stays awake meanwhile: an
+    /// interruption must end it.
+    pub(crate) async fn ask(self: &Arc<Self>, question: &str) -> Option<String> {
+        let (output, question) = (Arc::clone(self), question.to_owned());
+        tokio::task::spawn_blocking(move || output.read_answer(&question)).await.ok().flatten()
+    }
+
+    fn read_answer(&self, question: &str) -> Option<String> {
+        let mut person = self.person.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            // Not held while somebody thinks: others have things to say.
+            let mut channel = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+            write!(channel.to, "{question} ").and_then(|()| channel.to.flush()).ok()?;
+        }
+        let mut line = String::new();
+        match person.read_line(&mut line) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(line.trim().to_owned()),
+        }
+    }
+}
+
+fn write(channel: &Mutex<Channel>, text: &str) -> io::Result<()> {
+    let mut channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = if channel.coloured {
+        text.to_owned()
+    } else {
+        anstream::adapter::strip_str(text).to_string()
+    };
+    writeln!(channel.to, "{}", text.trim_end_matches('\n'))?;
+    channel.to.flush()
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! An output that is read by a test.
+
+    use super::*;
+
+    /// What was written, and who answers.
+    #[derive(Clone, Default)]
+    pub(crate) struct Screen {
+        stdout: Arc<Mutex<Vec<u8>>>,
+        stderr: Arc<Mutex<Vec<u8>>>,
+    }
+
+    struct Part(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Part {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Screen {
+        /// An output that ends here; `person` types these lines, or nobody is there.
+        pub(crate) fn output(&self, person: Option<&str>) -> Output {
+            self.output_for(person.map(|lines| {
+                Box::new(io::Cursor::new(lines.to_owned().into_bytes())) as Box<dyn BufRead + Send>
+            }))
+        }
+
+        /// An output that ends here, with this person at the terminal.
+        pub(crate) fn output_for(&self, person: Option<Box<dyn BufRead + Send>>) -> Output {
+            let channel = |part: &Arc<Mutex<Vec<u8>>>| {
+                Mutex::new(Channel { to: Box::new(Part(Arc::clone(part))), coloured: false })
+            };
+            Output {
+                stdout: channel(&self.stdout),
+                stderr: channel(&self.stderr),
+                width: None,
+                person: person.map(Mutex::new),
+            }
+        }
+
+        /// What came to stdout.
+        pub(crate) fn stdout(&self) -> String {
+            String::from_utf8(self.stdout.lock().unwrap().clone()).unwrap()
+        }
+
+        /// What came to stderr.
+        pub(crate) fn stderr(&self) -> String {
+            String::from_utf8(self.stderr.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_error() {
+        let mut output = Screen::default().output(None);
+        output.stdout = Mutex::new(Channel { to: Box::new(Closed), coloured: false });
+        assert_eq!(output.data("rows"), Ok(()));
+    }
+
+    #[test]
+    fn styles_are_taken_out_where_nobody_wants_them() {
+        let screen = Screen::default();
+        screen.output(None).warning("mind the gap");
+        assert_eq!(screen.stderr(), "Warning: mind the gap\n");
+    }
+
+    #[tokio::test]
+    async fn nobody_at_the_terminal_and_a_closed_one_answer_nothing() {
+        for (person, want) in [(None, None), (Some(""), None), (Some("y\n"), Some("y"))] {
+            let output = Arc::new(Screen::default().output(person));
+            assert_eq!(output.ask("Continue? [y/N]").await.as_deref(), want, "{person:?}");
+        }
+    }
+}

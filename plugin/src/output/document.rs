@@ -1,0 +1,354 @@
+//! The objects of `-o json` and `-o yaml`: versioned, and apart from our own types, so that those may change.
+
+use std::collections::BTreeMap;
+
+use pgscale_guard::Seen;
+use pgscale_guard::facts::{Facts, Health, Live, Member};
+use pgscale_guard::verdict::Finding;
+use serde::Serialize;
+
+use crate::commands::status::Status;
+use crate::plan::{LeaderMove, Outcome, Plan, Step, describe};
+use crate::services::names;
+
+/// `apiVersion` of every object we print.
+pub(crate) const API_VERSION: &str = "pgscale.dev/v1alpha1";
+
+/// Which cluster an object is about.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Metadata {
+    /// Namespace.
+    pub(crate) namespace: String,
+    /// Name.
+    pub(crate) name: String,
+    /// Identity.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) uid: String,
+    /// The version that was read.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) resource_version: String,
+}
+
+/// `kind: ScalePlan`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScalePlan<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata,
+    /// `Ready`, `Refused` or `Nothing`.
+    outcome: &'static str,
+    declared: Option<i64>,
+    asked: i64,
+    from: i64,
+    to: i64,
+    running: Option<i64>,
+    leader: Option<&'a str>,
+    leader_move: Option<Move<'a>>,
+    leaving: Vec<Passing<'a>>,
+    coming: Vec<Passing<'a>>,
+    /// How many more come than `coming` holds.
+    #[serde(skip_serializing_if = "is_zero")]
+    coming_besides: i64,
+    unfit: BTreeMap<&'a str, &'a str>,
+    steps: Vec<StepDocument<'a>>,
+    findings: Vec<&'a Finding>,
+    way_out: Option<i64>,
+    other_writers: &'a [String],
+}
+
+/// A switchover.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Move<'a> {
+    from: &'a str,
+    to: &'a str,
+    why: &'a str,
+}
+
+impl<'a> Move<'a> {
+    /// The document of a switchover.
+    pub(crate) fn of(leader_move: &'a LeaderMove) -> Self {
+        Self { from: &leader_move.from, to: &leader_move.to, why: &leader_move.why }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Passing<'a> {
+    pod: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
+    claim: Option<&'a str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "action")]
+enum StepDocument<'a> {
+    Checkpoint { member: &'a str },
+    Converge { instances: i64 },
+    MoveLeader { from: &'a str, to: &'a str },
+    SetCount { instances: i64 },
+}
+
+impl<'a> ScalePlan<'a> {
+    /// The document of a plan.
+    pub(crate) fn of(plan: &'a Plan) -> Self {
+        Self {
+            api_version: API_VERSION,
+            kind: "ScalePlan",
+            metadata: Metadata {
+                namespace: plan.namespace.clone(),
+                name: plan.name.clone(),
+                uid: plan.uid.clone(),
+                resource_version: plan.resource_version.clone(),
+            },
+            outcome: match plan.outcome() {
+                Outcome::Nothing => "Nothing",
+                Outcome::Ready => "Ready",
+                Outcome::Refused => "Refused",
+            },
+            declared: plan.declared,
+            asked: plan.asked,
+            from: plan.from,
+            to: plan.to,
+            running: plan.running,
+            leader: plan.leader.as_deref(),
+            leader_move: plan.leader_move.as_ref().map(Move::of),
+            leaving: plan
+                .leaving
+                .iter()
+                .map(|member| Passing {
+                    pod: &member.pod,
+                    role: Some(if member.leads { "leader" } else { "replica" }),
+                    state: Some(&member.state),
+                    claim: member.claim.as_deref(),
+                })
+                .collect(),
+            coming: plan
+                .coming
+                .iter()
+                .map(|member| Passing {
+                    pod: &member.pod,
+                    role: None,
+                    state: None,
+                    claim: member.claim.as_deref(),
+                })
+                .collect(),
+            coming_besides: plan.coming_besides,
+            unfit: plan
+                .unfit
+                .iter()
+                .map(|unfit| (unfit.pod.as_str(), unfit.why.as_str()))
+                .collect(),
+            steps: plan.steps.iter().map(step).collect(),
+            findings: plan.verdict.findings.iter().filter(|found| !found.audit_only).collect(),
+            way_out: plan.way_out,
+            other_writers: &plan.other_writers,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &i64) -> bool {
+    *count == 0
+}
+
+fn step(step: &Step) -> StepDocument<'_> {
+    match step {
+        Step::Checkpoint(member) => StepDocument::Checkpoint { member },
+        Step::MoveLeader(from, to) => StepDocument::MoveLeader { from, to },
+        Step::SetCount(count) => StepDocument::SetCount { instances: *count },
+        Step::Converge(count) => StepDocument::Converge { instances: *count },
+    }
+}
+
+/// `kind: ScaleReport`: what became of a plan.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleReport<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata,
+    /// `Converged`, `Changed` (not waited for), `Nothing`, `Refused`, `DryRun`, `Failed`, `TimedOut`,
+    /// `NotAsPlanned`, `Reverted`, `Declined`.
+    pub(crate) result: &'static str,
+    /// The exit code of the program.
+    pub(crate) exit_code: u8,
+    /// What is wrong, where something is.
+    pub(crate) message: Option<&'a str>,
+    /// What the program set out to do.
+    pub(crate) plan: Option<ScalePlan<'a>>,
+    /// The switchover that took place.
+    pub(crate) leader_moved: Option<Move<'a>>,
+    /// What is still missing for convergence.
+    pub(crate) missing: &'a [String],
+    /// What happened, and when, in seconds from the start.
+    pub(crate) events: &'a [Event],
+    /// What is worth knowing and no failure.
+    pub(crate) notes: &'a [String],
+    /// How long it took.
+    pub(crate) seconds: f64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Event {
+    /// Seconds from the start.
+    pub(crate) seconds: f64,
+    /// What.
+    pub(crate) what: String,
+}
+
+impl ScaleReport<'_> {
+    /// An empty report on one cluster.
+    pub(crate) fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            api_version: API_VERSION,
+            kind: "ScaleReport",
+            metadata: Metadata {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                uid: String::new(),
+                resource_version: String::new(),
+            },
+            result: "Nothing",
+            exit_code: 0,
+            message: None,
+            plan: None,
+            leader_moved: None,
+            missing: &[],
+            events: &[],
+            notes: &[],
+            seconds: 0.0,
+        }
+    }
+}
+
+/// `kind: ScaleStatus`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleStatus<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata,
+    declared: Option<i64>,
+    effective: i64,
+    stateful_set: Option<i64>,
+    running: usize,
+    converged: bool,
+    missing: &'a [String],
+    leader: Option<&'a str>,
+    paused: Option<bool>,
+    members: Vec<MemberDocument<'a>>,
+    services: BTreeMap<String, Option<Vec<String>>>,
+    operator: Option<&'a str>,
+    operator_available: Option<bool>,
+    operator_status: Option<&'a str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MemberDocument<'a> {
+    name: &'a str,
+    role: &'static str,
+    state: String,
+    health: String,
+    healthy: Option<bool>,
+    timeline: Option<u64>,
+    lag_bytes: Option<u64>,
+    received: Option<u64>,
+    replayed: Option<u64>,
+    address: Option<&'a str>,
+    node: Option<&'a str>,
+    zone: Option<&'a str>,
+}
+
+impl<'a> ScaleStatus<'a> {
+    /// The document of a cluster's state.
+    pub(crate) fn of(status: &'a Status) -> Self {
+        let facts = &status.snapshot.facts;
+        let cluster = &facts.change.new;
+        let services = &status.snapshot.services;
+        let named = |seen: &Seen<_>| match seen {
+            Seen::Known(addresses) => Some(names(facts, addresses)),
+            Seen::Absent => Some(Vec::new()),
+            Seen::Unreadable(_) => None,
+        };
+        Self {
+            api_version: API_VERSION,
+            kind: "ScaleStatus",
+            metadata: Metadata {
+                namespace: cluster.namespace.clone(),
+                name: cluster.name.clone(),
+                uid: cluster.uid.clone(),
+                resource_version: cluster.resource_version.clone(),
+            },
+            declared: cluster.instances,
+            effective: facts.to(),
+            stateful_set: facts.stateful_set.known().map(|set| set.replicas),
+            running: facts
+                .all_members()
+                .iter()
+                .filter(|member| member.pod.containers_running)
+                .count(),
+            converged: status.missing.is_empty(),
+            missing: &status.missing,
+            leader: facts.leader_name(),
+            paused: facts.configuration.known().map(|configuration| configuration.paused),
+            members: facts.all_members().iter().map(|it| member(facts, it)).collect(),
+            services: BTreeMap::from([
+                (cluster.name.clone(), named(&services.leader)),
+                (format!("{}-repl", cluster.name), named(&services.replicas)),
+            ]),
+            operator: facts.operator.known().map(|operator| operator.deployment.as_str()),
+            operator_available: facts.operator.known().and_then(|operator| operator.available),
+            operator_status: cluster.status.as_deref(),
+        }
+    }
+}
+
+fn member<'a>(facts: &Facts, member: &'a Member) -> MemberDocument<'a> {
+    let leads = facts.leader_name() == Some(member.name.as_str());
+    let health = facts.health(member);
+    let answer = match &member.live {
+        Live::Answered(answer) => Some(answer),
+        Live::NotAsked | Live::Silent(_) => None,
+    };
+    MemberDocument {
+        name: &member.name,
+        role: super::status::role(facts, member, leads),
+        state: super::status::state(facts, member),
+        healthy: match health {
+            Health::Healthy => Some(true),
+            Health::Unhealthy(_) => Some(false),
+            Health::Unknown(_) => None,
+        },
+        health: describe(&health),
+        timeline: answer.and_then(|answer| answer.timeline),
+        lag_bytes: if leads { None } else { super::status::lag_bytes(facts, member) },
+        received: answer.and_then(|answer| answer.location.or(answer.received)),
+        replayed: answer.and_then(|answer| answer.replayed),
+        address: member.pod.ip.as_deref(),
+        node: member.pod.node.as_deref(),
+        zone: member.pod.zone.as_deref(),
+    }
+}
+
+/// `kind: ScaleStatusList`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleStatusList<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    items: Vec<ScaleStatus<'a>>,
+}
+
+impl<'a> ScaleStatusList<'a> {
+    /// The document of several clusters.
+    pub(crate) fn of(all: &'a [Status]) -> Self {
+        let items = all.iter().map(ScaleStatus::of).collect();
+        Self { api_version: API_VERSION, kind: "ScaleStatusList", items }
+    }
+}

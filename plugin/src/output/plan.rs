@@ -1,0 +1,176 @@
+//! A plan as a person reads it.
+
+use pgscale_guard::verdict::{Finding, Severity};
+
+use super::text::{Cell, instances, table, wrap};
+use super::{BAD, BOLD, CARE, GOOD};
+use crate::plan::{Outcome, Plan, Step};
+
+/// Renders a plan. `command` makes a command for people out of our words.
+pub(crate) fn render(
+    plan: &Plan,
+    width: Option<usize>,
+    command: impl Fn(&str) -> String,
+) -> String {
+    let mut sections = vec![heading(plan)];
+    sections.extend(members(plan));
+    if let Some(leader_move) = &plan.leader_move {
+        sections.push(wrap(
+            &format!(
+                "{BOLD}Leader:{BOLD:#} {} -> {} ({})",
+                leader_move.from, leader_move.to, leader_move.why
+            ),
+            width,
+            2,
+        ));
+    }
+    for unfit in &plan.unfit {
+        sections.push(wrap(
+            &format!("{CARE}Not counted on:{CARE:#} {}: {}", unfit.pod, unfit.why),
+            width,
+            2,
+        ));
+    }
+    if !plan.other_writers.is_empty() {
+        sections.push(wrap(
+            &format!(
+                "{CARE}Also written by:{CARE:#} {} (may undo the change: set numberOfInstances: {} there)",
+                plan.other_writers.join(", "),
+                plan.asked
+            ),
+            width,
+            2,
+        ));
+    }
+    if plan.outcome() == Outcome::Ready {
+        sections.push(steps(plan));
+    }
+    sections.push(verdict(plan, width, command));
+    sections.join("\n")
+}
+
+fn heading(plan: &Plan) -> String {
+    let declared = plan.declared.map_or("unset".to_owned(), |count| count.to_string());
+    let mut odd = Vec::new();
+    if plan.declared != Some(plan.from) || plan.asked != plan.to {
+        odd.push(format!("declared {declared} -> {}", plan.asked));
+    }
+    if let Some(running) = plan.running.filter(|running| *running != plan.from) {
+        odd.push(format!("the StatefulSet asks for {running}"));
+    }
+    let odd = if odd.is_empty() { String::new() } else { format!(" ({})", odd.join("; ")) };
+    format!(
+        "{BOLD}postgresql {}:{BOLD:#} {} -> {}{odd}",
+        plan.cluster(),
+        plan.from,
+        instances(plan.to)
+    )
+}
+
+fn members(plan: &Plan) -> Option<String> {
+    let leaving = plan.leaving.iter().map(|member| {
+        let role = if member.leads { "leader" } else { "replica" };
+        let volume = match &member.claim {
+            Some(claim) => format!("{claim} stays"),
+            None => String::new(),
+        };
+        vec![
+            Cell::from(&member.pod),
+            Cell::styled("goes", CARE),
+            role.into(),
+            (&member.state).into(),
+            volume.into(),
+        ]
+    });
+    let coming = plan.coming.iter().map(|member| {
+        let volume = match &member.claim {
+            Some(claim) => format!("{claim} of an earlier life"),
+            None => "new".to_owned(),
+        };
+        vec![
+            Cell::from(&member.pod),
+            Cell::styled("comes", GOOD),
+            "replica".into(),
+            "".into(),
+            volume.into(),
+        ]
+    });
+    let rows: Vec<Vec<Cell>> = leaving.chain(coming).collect();
+    (!rows.is_empty()).then(|| {
+        let shown = table(&["MEMBER", "CHANGE", "ROLE", "STATE", "VOLUME"], &rows);
+        match plan.coming_besides {
+            0 => shown,
+            besides => format!("{shown}\n... and {besides} more"),
+        }
+    })
+}
+
+fn steps(plan: &Plan) -> String {
+    let numbered =
+        plan.steps.iter().zip(1..).map(|(step, number)| format!("  {number}. {}", step_text(step)));
+    let lines: Vec<String> =
+        std::iter::once(format!("{BOLD}Steps:{BOLD:#}")).chain(numbered).collect();
+    lines.join("\n")
+}
+
+/// One step in one sentence.
+fn step_text(step: &Step) -> String {
+    match step {
+        Step::Checkpoint(member) => format!("CHECKPOINT on {member}"),
+        Step::MoveLeader(from, to) => {
+            format!("switch over from {from} to {to}, and see it done")
+        }
+        Step::SetCount(count) => format!("set numberOfInstances to {count}"),
+        Step::Converge(1) => "wait until 1 instance has converged".to_owned(),
+        Step::Converge(count) => format!("wait until {} have converged", instances(*count)),
+    }
+}
+
+fn verdict(plan: &Plan, width: Option<usize>, command: impl Fn(&str) -> String) -> String {
+    let denials: Vec<&Finding> = plan.verdict.denials().collect();
+    let warnings: Vec<&Finding> = plan.verdict.warnings().collect();
+    let mut lines = Vec::new();
+    lines.push(match (plan.outcome(), denials.as_slice()) {
+        (Outcome::Nothing, _) => {
+            format!("{GOOD}Nothing to do:{GOOD:#} {} asked for already", instances(plan.asked))
+        }
+        (_, []) if warnings.is_empty() => format!("{GOOD}Allowed{GOOD:#}"),
+        (_, []) => format!("{GOOD}Allowed{GOOD:#}, with warnings"),
+        (_, denials) => {
+            let rules: Vec<&str> = denials.iter().map(|finding| finding.rule).collect();
+            format!("{BAD}Refused{BAD:#} by {}", rules.join(", "))
+        }
+    });
+    if plan.outcome() != Outcome::Nothing {
+        lines.extend(denials.iter().chain(&warnings).map(|finding| render_finding(finding, width)));
+    }
+    if plan.outcome() == Outcome::Refused {
+        lines.push(match plan.way_out {
+            Some(count) => {
+                format!("{BOLD}Way out:{BOLD:#} {}", command(&format!("set {} {count}", plan.name)))
+            }
+            None => format!(
+                "{BOLD}Way out:{BOLD:#} no count between {} and {} is allowed now",
+                plan.from, plan.asked
+            ),
+        });
+    }
+    lines.join("\n")
+}
+
+/// One finding, with its evidence and its way out.
+pub(crate) fn render_finding(finding: &Finding, width: Option<usize>) -> String {
+    let (style, word) = match finding.severity {
+        Severity::Deny => (BAD, "DENY"),
+        Severity::Warn => (CARE, "WARN"),
+    };
+    let text = finding.to_string();
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let mut rendered = wrap(&format!("  {style}{word}{style:#} {first}"), width, 5);
+    for line in lines {
+        rendered.push('\n');
+        rendered.push_str(&wrap(&format!("     {line}"), width, 2));
+    }
+    rendered
+}

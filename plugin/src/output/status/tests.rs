@@ -1,0 +1,226 @@
+//! How the state of clusters reads.
+
+use pgscale_guard::patroni::SyncState;
+use serde_json::Value;
+
+use super::*;
+use crate::output::document::ScaleStatus;
+use crate::services::Services;
+use crate::testing::{World, facts, run, stalled, with};
+use crate::watch::Snapshot;
+
+fn status(facts: Facts, missing: &[&str]) -> Status {
+    let addresses = |ordinals: &[i64]| {
+        Seen::Known(ordinals.iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
+    };
+    let services = Services { leader: addresses(&[0]), replicas: addresses(&[1, 2]) };
+    Status {
+        snapshot: Snapshot { facts, services },
+        missing: missing.iter().map(|line| (*line).to_owned()).collect(),
+    }
+}
+
+fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+/// A synchronous cluster in maintenance mode, one member stalled, one Pending.
+fn troubled() -> Status {
+    let mut facts = with(stalled(facts(3, 3, 0), 1), 2, |member| {
+        member.pod.phase = "Pending".into();
+        member.pod.containers_running = false;
+        member.pod.waiting = Some("Unschedulable".into());
+        member.pod.node = None;
+        member.live = Live::Silent("its pod is Pending".into());
+        member.report = Seen::Absent;
+    });
+    if let Seen::Known(configuration) = &mut facts.configuration {
+        configuration.paused = true;
+        configuration.synchronous = Synchronous::On;
+    }
+    facts.sync = Seen::Known(SyncState {
+        leader: Some("acid-a-0".into()),
+        standbys: vec!["acid-a-1".into()],
+    });
+    status(
+        facts,
+        &["acid-a-1: 990 bytes behind the leader after a second", "acid-a-2: Unschedulable"],
+    )
+}
+
+#[test]
+fn a_healthy_cluster() {
+    let healthy = status(facts(3, 3, 0), &[]);
+    insta::assert_snapshot!(plain(&detail(&healthy, false, Some(80))), @r"
+    postgresql db/acid-a
+      Instances: 3 declared, 3 effective, 3 in the StatefulSet, 3 running
+      Leader:    acid-a-0, timeline 1, lock renewed 0s ago
+      Patroni:   asynchronous replication
+      Operator:  default/postgres-operator, available; it says Running
+      Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+
+    MEMBER     ROLE      STATE       TL   LAG   NODE     AGE
+    acid-a-0   leader    running     1    -     node-0   90m
+    acid-a-1   replica   streaming   1    0 B   node-1   90m
+    acid-a-2   replica   streaming   1    0 B   node-2   90m
+
+    Converged on 3 instances
+    ");
+    insta::assert_snapshot!(plain(&detail(&healthy, true, Some(160))), @r"
+    postgresql db/acid-a
+      Instances: 3 declared, 3 effective, 3 in the StatefulSet, 3 running
+      Leader:    acid-a-0, timeline 1, lock renewed 0s ago
+      Patroni:   asynchronous replication
+      Operator:  default/postgres-operator, available; it says Running
+      Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+
+    MEMBER     ROLE      STATE       TL   LAG   RECEIVED   REPLAYED   ADDRESS       RESTARTS   HEALTH    NODE     AGE
+    acid-a-0   leader    running     1    -     0/3E8      -          10.244.0.10   0          healthy   node-0   90m
+    acid-a-1   replica   streaming   1    0 B   0/3E8      0/3E8      10.244.0.11   0          healthy   node-1   90m
+    acid-a-2   replica   streaming   1    0 B   0/3E8      0/3E8      10.244.0.12   0          healthy   node-2   90m
+
+    Converged on 3 instances
+    ");
+}
+
+#[test]
+fn a_cluster_in_trouble() {
+    insta::assert_snapshot!(plain(&detail(&troubled(), false, Some(80))), @r"
+    postgresql db/acid-a
+      Instances: 3 declared, 3 effective, 3 in the StatefulSet, 2 running
+      Leader:    acid-a-0, timeline 1, lock renewed 0s ago
+      Patroni:   synchronous replication, synchronous standbys: acid-a-1, paused:
+                 nobody takes over
+      Operator:  default/postgres-operator, available; it says Running
+      Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+
+    MEMBER     ROLE           STATE           TL   LAG     NODE     AGE
+    acid-a-0   leader         running         1    -       node-0   90m
+    acid-a-1   sync standby   streaming       1    990 B   node-1   90m
+    acid-a-2   replica        Unschedulable   -    -       -        90m
+
+    Not converged:
+      acid-a-1: 990 bytes behind the leader after a second
+      acid-a-2: Unschedulable
+    ");
+}
+
+#[test]
+fn several_clusters() {
+    let mut other = facts(3, 3, 0);
+    other.change.new.namespace = "shop".into();
+    let all = [troubled(), status(other, &[])];
+    insta::assert_snapshot!(plain(&list(&all, false, false)), @r"
+    NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE
+    acid-a   3          3           2         acid-a-0   NotConverged   4d
+    acid-a   3          3           3         acid-a-0   Converged      4d
+    ");
+    insta::assert_snapshot!(plain(&list(&all, true, true)), @r"
+    NAMESPACE   NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE   MISSING
+    db          acid-a   3          3           2         acid-a-0   NotConverged   4d    acid-a-1: 990 bytes behind the leader after a second; acid-a-2: Unschedulable
+    shop        acid-a   3          3           3         acid-a-0   Converged      4d    -
+    ");
+}
+
+#[test]
+fn the_document_is_versioned_and_whole() {
+    let troubled = troubled();
+    let document = serde_json::to_string_pretty(&ScaleStatus::of(&troubled)).unwrap();
+    insta::assert_snapshot!(document, @r#"
+    {
+      "apiVersion": "pgscale.dev/v1alpha1",
+      "kind": "ScaleStatus",
+      "metadata": {
+        "namespace": "db",
+        "name": "acid-a",
+        "uid": "u1",
+        "resourceVersion": "7"
+      },
+      "declared": 3,
+      "effective": 3,
+      "statefulSet": 3,
+      "running": 2,
+      "converged": false,
+      "missing": [
+        "acid-a-1: 990 bytes behind the leader after a second",
+        "acid-a-2: Unschedulable"
+      ],
+      "leader": "acid-a-0",
+      "paused": true,
+      "members": [
+        {
+          "name": "acid-a-0",
+          "role": "leader",
+          "state": "running",
+          "health": "healthy",
+          "healthy": true,
+          "timeline": 1,
+          "lagBytes": null,
+          "received": 1000,
+          "replayed": null,
+          "address": "10.244.0.10",
+          "node": "node-0",
+          "zone": null
+        },
+        {
+          "name": "acid-a-1",
+          "role": "sync standby",
+          "state": "streaming",
+          "health": "990 bytes behind the leader after a second",
+          "healthy": false,
+          "timeline": 1,
+          "lagBytes": 990,
+          "received": 10,
+          "replayed": 10,
+          "address": "10.244.0.11",
+          "node": "node-1",
+          "zone": null
+        },
+        {
+          "name": "acid-a-2",
+          "role": "replica",
+          "state": "Unschedulable",
+          "health": "pod is Unschedulable, does not answer (its pod is Pending)",
+          "healthy": false,
+          "timeline": null,
+          "lagBytes": null,
+          "received": null,
+          "replayed": null,
+          "address": "10.244.0.12",
+          "node": null,
+          "zone": null
+        }
+      ],
+      "services": {
+        "acid-a": [
+          "acid-a-0"
+        ],
+        "acid-a-repl": [
+          "acid-a-1",
+          "acid-a-2"
+        ]
+      },
+      "operator": "default/postgres-operator",
+      "operatorAvailable": true,
+      "operatorStatus": "Running"
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn the_verb_reads_one_or_all() {
+    let world = World::new(3, 0);
+    let (screen, code, why) = run(&world, "status acid-a -o json", None).await;
+    assert_eq!((code, why.as_str()), (0, ""));
+    let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
+    assert_eq!(document["converged"], true);
+    assert_eq!(document["members"][1]["state"], "streaming");
+    assert_eq!(document["services"]["acid-a-repl"], serde_json::json!(["acid-a-1", "acid-a-2"]));
+
+    let (screen, code, _) = run(&world, "status -A -o json", None).await;
+    let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
+    assert_eq!((code, &document["kind"]), (0, &Value::from("ScaleStatusList")));
+    assert_eq!(document["items"][0]["declared"], 3);
+    let (screen, ..) = run(&world, "status -o name", None).await;
+    assert_eq!(screen.stdout(), "postgresql.acid.zalan.do/acid-a\n");
+}

@@ -1,0 +1,395 @@
+//! Facts and a wish in, a plan out: which members come and go, where the leader moves, what the rules say.
+//!
+//! Pure and complete: what carries a plan out has no choice left, and plans again when the facts changed.
+
+use pgscale_guard::change::Direction;
+use pgscale_guard::facts::{Health, Live, Member};
+use pgscale_guard::verdict::Finding;
+use pgscale_guard::{Change, Facts, Policies, Verdict, evaluate};
+
+mod handover;
+
+pub(crate) use handover::{Handover, Wanted, switchover};
+use handover::{SWITCHOVER_PENDING, another_switchover};
+
+/// Our name as a writer of fields (`metadata.managedFields`).
+pub(crate) const FIELD_MANAGER: &str = "kubectl-pgscale";
+
+/// What one change of the count would do.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Namespace of the cluster.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its identity; the write is conditional on it.
+    pub(crate) uid: String,
+    /// The version the plan rests on; the write is conditional on it.
+    pub(crate) resource_version: String,
+    /// `spec.numberOfInstances` now; `None` where the field is missing.
+    pub(crate) declared: Option<i64>,
+    /// `spec.numberOfInstances` as it would be written.
+    pub(crate) asked: i64,
+    /// Effective count now, after the operator's limits.
+    pub(crate) from: i64,
+    /// Effective count afterwards.
+    pub(crate) to: i64,
+    /// What the StatefulSet asks for now, where it could be read.
+    pub(crate) running: Option<i64>,
+    /// Who leads now.
+    pub(crate) leader: Option<String>,
+    /// Members that go, by ordinal.
+    pub(crate) leaving: Vec<Leaving>,
+    /// The first [`SHOWN`] members that come, by ordinal.
+    pub(crate) coming: Vec<Coming>,
+    /// How many more come than `coming` holds.
+    pub(crate) coming_besides: i64,
+    /// Members that stay and cannot be counted on: reported afterwards, not waited for.
+    pub(crate) unfit: Vec<Unfit>,
+    /// The switchover that comes first, if the leader would go.
+    pub(crate) leader_move: Option<LeaderMove>,
+    /// What every rule says, with the leader where the plan puts it.
+    pub(crate) verdict: Verdict,
+    /// What is done, in this order.
+    pub(crate) steps: Vec<Step>,
+    /// The nearest count that would be allowed, for a plan that is refused.
+    pub(crate) way_out: Option<i64>,
+    /// Others who write the count, and may undo the change.
+    pub(crate) other_writers: Vec<String>,
+}
+
+/// A member that goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    /// Its pod.
+    pub(crate) pod: String,
+    /// It leads now.
+    pub(crate) leads: bool,
+    /// Its state in one word or sentence.
+    pub(crate) state: String,
+    /// The volume claim it leaves behind.
+    pub(crate) claim: Option<String>,
+}
+
+/// A member that comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Coming {
+    /// Its pod.
+    pub(crate) pod: String,
+    /// The claim of an earlier life that will be attached; a new one is made where there is none.
+    pub(crate) claim: Option<String>,
+}
+
+/// A member that stays and cannot be counted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    /// Its pod.
+    pub(crate) pod: String,
+    /// Why.
+    pub(crate) why: String,
+}
+
+/// A switchover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeaderMove {
+    /// Who leads now.
+    pub(crate) from: String,
+    /// Who shall lead.
+    pub(crate) to: String,
+    /// Why it moves, and why there.
+    pub(crate) why: String,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A checkpoint on the leader, so that its shutdown during the switchover is short.
+    Checkpoint(String),
+    /// A switchover through Patroni, confirmed by lock, label and the member's own word.
+    MoveLeader(String, String),
+    /// `spec.numberOfInstances`, conditional on version and identity.
+    SetCount(i64),
+    /// Wait until this many members have converged.
+    Converge(i64),
+}
+
+/// What a plan comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The count is what was asked for already.
+    Nothing,
+    /// It can be carried out.
+    Ready,
+    /// A rule refuses it.
+    Refused,
+}
+
+impl Plan {
+    /// Plans the change in `facts`.
+    pub(crate) fn of(facts: &Facts, policies: &Policies) -> Self {
+        Self::keeping(facts, policies, None)
+    }
+
+    /// Plans the change in `facts`. Where the leader must move, `candidate` leads if it still can: on a busy cluster
+    /// the best standby is another one at every look, and what was agreed to shall be done.
+    pub(crate) fn keeping(facts: &Facts, policies: &Policies, candidate: Option<&str>) -> Self {
+        let (leader_move, verdict) = judge(facts, policies, candidate);
+        let way_out = if verdict.allows() { None } else { nearest_allowed(facts, policies) };
+        let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
+        let from = facts.from().unwrap_or(0);
+        let to = facts.to();
+        let coming: Vec<Coming> =
+            (from..to).filter_map(|ordinal| coming(facts, ordinal)).take(SHOWN).collect();
+        let mut steps = Vec::new();
+        if let Some(leader_move) = &leader_move {
+            steps.push(Step::Checkpoint(leader_move.from.clone()));
+            steps.push(Step::MoveLeader(leader_move.from.clone(), leader_move.to.clone()));
+        }
+        if cluster.instances != Some(facts.asked()) {
+            steps.push(Step::SetCount(facts.asked()));
+        }
+        steps.push(Step::Converge(to));
+        Self {
+            namespace: cluster.namespace.clone(),
+            name: cluster.name.clone(),
+            uid: cluster.uid.clone(),
+            resource_version: cluster.resource_version.clone(),
+            declared: cluster.instances,
+            asked: facts.asked(),
+            from,
+            to,
+            running: facts.stateful_set.known().map(|set| set.replicas),
+            leader: facts.leader_name().map(str::to_owned),
+            leaving: facts.condemned().map(|member| leaving(facts, member)).collect(),
+            coming_besides: arrivals(facts, from, to).saturating_sub(shown(&coming)),
+            coming,
+            unfit: unfit(facts),
+            leader_move,
+            verdict,
+            steps,
+            way_out,
+            other_writers: other_writers(cluster),
+        }
+    }
+
+    /// What it comes to.
+    pub(crate) fn outcome(&self) -> Outcome {
+        if self.declared == Some(self.asked) {
+            Outcome::Nothing
+        } else if self.verdict.allows() {
+            Outcome::Ready
+        } else {
+            Outcome::Refused
+        }
+    }
+
+    /// Members are lost by it.
+    pub(crate) fn shrinks(&self) -> bool {
+        self.to < self.from
+    }
+
+    /// `namespace/name`.
+    pub(crate) fn cluster(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The switchover that goes ahead, and the verdict on the count with the leader where that puts it.
+fn judge(
+    facts: &Facts,
+    policies: &Policies,
+    candidate: Option<&str>,
+) -> (Option<LeaderMove>, Verdict) {
+    let moves = facts.direction() == Direction::Down && facts.to() > 0 && facts.leader_condemned();
+    let Some(leader) = facts.leader_name().filter(|_| moves) else {
+        return (None, evaluate(facts, policies));
+    };
+    if let Some(why) = another_switchover(facts) {
+        let mut verdict = evaluate(facts, policies);
+        let told = verdict.denials().any(|finding| finding.rule == SWITCHOVER_PENDING);
+        if facts.repair().is_none() && !told {
+            let finding = Finding::deny(
+                SWITCHOVER_PENDING,
+                format!("{leader} leads and would have to move first, and {why}"),
+            );
+            verdict.findings.push(finding.remedy(format!(
+                "wait until it is done, or withdraw it: patronictl flush {} switchover",
+                facts.change.new.name
+            )));
+        }
+        return (None, verdict);
+    }
+    let agreed = candidate
+        .filter(|candidate| *candidate != leader)
+        .and_then(|candidate| facts.survivors().find(|member| member.name == candidate))
+        .filter(|member| facts.takeover(member) == Health::Healthy)
+        .filter(|member| facts.in_sync_set(member).is_ok());
+    if let Some(best) = agreed.or_else(|| facts.best_survivor()) {
+        let leader_move = LeaderMove {
+            from: leader.to_owned(),
+            to: best.name.clone(),
+            why: format!("{leader} leads and goes; {}", praise(facts, best)),
+        };
+        return (Some(leader_move), evaluate(&facts.led_by(&best.name), policies));
+    }
+    let mut verdict = evaluate(facts, policies);
+    // A repair is not refused for the live state, not even this one: its pods go whatever we do.
+    if verdict.allows() && facts.repair().is_none() {
+        verdict.findings.push(nobody_to_lead(facts, leader));
+    }
+    (None, verdict)
+}
+
+/// Why `member` is the one to lead.
+fn praise(facts: &Facts, member: &Member) -> String {
+    let sync = facts
+        .leader_name()
+        .zip(facts.sync.known())
+        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name));
+    if sync {
+        format!("{} is a caught-up synchronous standby", member.name)
+    } else {
+        format!("{} is the best caught-up member that stays", member.name)
+    }
+}
+
+fn nobody_to_lead(facts: &Facts, leader: &str) -> Finding {
+    let mut finding = Finding::deny(
+        "leader-cannot-move",
+        format!("{leader} leads and would be removed, and no member that stays can take over"),
+    );
+    for (name, why) in why_nobody(facts, leader) {
+        finding = finding.because(format!("pod/{name}"), why);
+    }
+    finding
+}
+
+/// Why each member that stays cannot take over, by name.
+fn why_nobody<'a>(
+    facts: &'a Facts,
+    leader: &'a str,
+) -> impl Iterator<Item = (&'a str, String)> + 'a {
+    facts.survivors().filter(move |member| member.name != leader).filter_map(|member| {
+        let health = facts.takeover(member);
+        let why = if health == Health::Healthy {
+            facts.in_sync_set(member).err()?
+        } else {
+            describe(&health)
+        };
+        Some((member.name.as_str(), why))
+    })
+}
+
+/// The nearest allowed count between the wish and today's.
+fn nearest_allowed(facts: &Facts, policies: &Policies) -> Option<i64> {
+    let old = facts.change.old.as_ref()?;
+    let (from, asked) = (facts.from()?, facts.asked());
+    let mut candidates: Box<dyn Iterator<Item = i64>> = if asked < from {
+        Box::new((asked + 1..from).take(NEAREST))
+    } else {
+        Box::new((from + 1..asked).rev().take(NEAREST))
+    };
+    candidates.find(|count| {
+        let mut other = facts.clone();
+        other.change = Change::of_count(old.clone(), *count);
+        other.direction() == facts.direction() && judge(&other, policies, None).1.allows()
+    })
+}
+
+/// How many counts are tried for a change that is refused.
+const NEAREST: usize = 100;
+
+fn leaving(facts: &Facts, member: &Member) -> Leaving {
+    Leaving {
+        pod: member.name.clone(),
+        leads: facts.leader_name() == Some(member.name.as_str()),
+        state: describe(&facts.health(member)),
+        claim: claim(facts, member.ordinal),
+    }
+}
+
+/// How many members a plan names: a count may be as high as an int32 goes.
+pub(crate) const SHOWN: usize = 100;
+
+fn shown(coming: &[Coming]) -> i64 {
+    i64::try_from(coming.len()).unwrap_or(i64::MAX)
+}
+
+/// How many members come, those counted in that have no place in the plan's list.
+fn arrivals(facts: &Facts, from: i64, to: i64) -> i64 {
+    let there = facts.all_members().iter().filter(|member| (from..to).contains(&member.ordinal));
+    let there = i64::try_from(there.count()).unwrap_or(i64::MAX);
+    to.saturating_sub(from).max(0).saturating_sub(there)
+}
+
+fn coming(facts: &Facts, ordinal: i64) -> Option<Coming> {
+    let pod = facts.pod_name(ordinal);
+    facts.member(&pod).is_none().then(|| Coming { claim: claim(facts, ordinal), pod })
+}
+
+fn claim(facts: &Facts, ordinal: i64) -> Option<String> {
+    let claims = facts.claims.known()?;
+    claims.iter().find(|claim| claim.ordinal == ordinal).map(|claim| claim.name.clone())
+}
+
+/// Members that stay and are known not to be healthy.
+pub(crate) fn unfit(facts: &Facts) -> Vec<Unfit> {
+    facts
+        .survivors()
+        .filter_map(|member| match facts.health(member) {
+            Health::Healthy | Health::Unknown(_) => None,
+            health @ Health::Unhealthy(_) => {
+                Some(Unfit { pod: member.name.clone(), why: describe(&health) })
+            }
+        })
+        .collect()
+}
+
+/// A member's health as a person reads it.
+pub(crate) fn describe(health: &Health) -> String {
+    match health {
+        Health::Healthy => "healthy".to_owned(),
+        Health::Unhealthy(ailments) => {
+            ailments.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
+        Health::Unknown(why) => format!("unknown: {why}"),
+    }
+}
+
+/// Why nobody could be asked, if members were asked and none answered.
+pub(crate) fn nobody_answered(facts: &Facts) -> Option<&str> {
+    let mut why = None;
+    for member in facts.all_members() {
+        match &member.live {
+            Live::Answered(_) => return None,
+            Live::NotAsked => {}
+            Live::Silent(text) => why = why.or(Some(text.as_str())),
+        }
+    }
+    why
+}
+
+/// Managers of the count that are neither we nor a person's kubectl, as (manager, how it writes).
+fn other_writers(cluster: &pgscale_guard::postgresql::Postgresql) -> Vec<String> {
+    let mut writers: Vec<String> = cluster
+        .count_managers
+        .iter()
+        .filter(|(manager, operation, _)| {
+            let person = manager.starts_with("kubectl") || manager == FIELD_MANAGER;
+            !person && (operation == "Apply" || is_reconciler(manager))
+        })
+        .map(|(manager, ..)| manager.clone())
+        .collect();
+    writers.dedup();
+    writers
+}
+
+/// Controllers known to write a manifest again and again.
+fn is_reconciler(manager: &str) -> bool {
+    ["argocd", "kustomize-controller", "helm-controller", "flux", "fleet", "crossplane"]
+        .iter()
+        .any(|known| manager.starts_with(known))
+}
+
+#[cfg(test)]
+mod tests;

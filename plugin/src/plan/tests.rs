@@ -1,0 +1,347 @@
+//! Plans made from facts: what is planned, what is refused, and how both read.
+
+use pgscale_guard::facts::Live;
+use pgscale_guard::operator::Settings;
+use pgscale_guard::patroni::{PendingFailover, SyncState, Synchronous};
+use pgscale_guard::policy::{Limit, Mode, Policies};
+use pgscale_guard::{Facts, Seen};
+use serde_json::json;
+
+use super::*;
+use crate::output::document::ScalePlan;
+use crate::output::plan::render;
+use crate::testing::{facts, stalled, with};
+
+fn plan(facts: &Facts) -> Plan {
+    Plan::of(facts, &Policies::default())
+}
+
+fn text(plan: &Plan, width: Option<usize>) -> String {
+    let text = render(plan, width, |words| format!("kubectl pgscale {words} -n db"));
+    anstream::adapter::strip_str(&text).to_string()
+}
+
+fn denials(plan: &Plan) -> Vec<&str> {
+    plan.verdict.denials().map(|finding| finding.rule).collect()
+}
+
+#[test]
+fn growth_of_a_healthy_cluster_is_one_write_and_a_wait() {
+    insta::assert_snapshot!(text(&plan(&facts(3, 5, 0)), Some(80)), @r"
+    postgresql db/acid-a: 3 -> 5 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       new
+    acid-a-4   comes    replica   -       new
+    Steps:
+      1. set numberOfInstances to 5
+      2. wait until 5 instances have converged
+    Allowed
+    ");
+}
+
+#[test]
+fn a_condemned_leader_is_moved_first() {
+    let plan = plan(&facts(5, 3, 4));
+    assert_eq!(
+        plan.steps,
+        [
+            Step::Checkpoint("acid-a-4".into()),
+            Step::MoveLeader("acid-a-4".into(), "acid-a-0".into()),
+            Step::SetCount(3),
+            Step::Converge(3),
+        ]
+    );
+    // The rules on a condemned leader judge the cluster as it is after the move.
+    assert_eq!((plan.outcome(), denials(&plan)), (Outcome::Ready, vec![]));
+    insta::assert_snapshot!(text(&plan, Some(80)), @r"
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   -
+    acid-a-4   goes     leader    healthy   -
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best
+      caught-up member that stays)
+    Steps:
+      1. CHECKPOINT on acid-a-4
+      2. switch over from acid-a-4 to acid-a-0, and see it done
+      3. set numberOfInstances to 3
+      4. wait until 3 instances have converged
+    Allowed
+    ");
+}
+
+#[test]
+fn the_best_survivor_is_caught_up_and_synchronous_if_anybody_is() {
+    let behind = stalled(facts(5, 3, 4), 0);
+    assert_eq!(plan(&behind).leader_move.unwrap().to, "acid-a-1");
+
+    let mut synchronous = facts(5, 3, 4);
+    if let Seen::Known(configuration) = &mut synchronous.configuration {
+        configuration.synchronous = Synchronous::On;
+    }
+    synchronous.sync = Seen::Known(SyncState {
+        leader: Some("acid-a-4".into()),
+        standbys: vec!["acid-a-2".into()],
+    });
+    let leader_move = plan(&synchronous).leader_move.unwrap();
+    assert_eq!(leader_move.to, "acid-a-2");
+    assert!(leader_move.why.contains("synchronous standby"), "{}", leader_move.why);
+}
+
+#[test]
+fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
+    let facts = stalled(stalled(facts(5, 2, 4), 0), 1);
+    let plan = plan(&facts);
+    assert_eq!((plan.outcome(), plan.way_out), (Outcome::Refused, Some(4)));
+    assert!(denials(&plan).contains(&"leader-cannot-move"), "{:?}", denials(&plan));
+    insta::assert_snapshot!(text(&plan, Some(80)), @r"
+    postgresql db/acid-a: 5 -> 2 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-2   goes     replica   healthy   -
+    acid-a-3   goes     replica   healthy   -
+    acid-a-4   goes     leader    healthy   -
+    Not counted on: acid-a-0: 990 bytes behind the leader after a second
+    Not counted on: acid-a-1: 990 bytes behind the leader after a second
+    Refused by leader-cannot-move, too-few-healthy-survivors
+      DENY leader-cannot-move: acid-a-4 leads and would be deleted, but the operator
+           hands over to acid-a-0 only, and that would fail
+           configmap/acid-a-leader: leader: acid-a-4
+           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
+             after a second
+           Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to
+             acid-a-2 first)
+      DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of
+           the members that stay none can be counted on; at least 2 must
+           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
+             after a second
+           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
+             after a second
+           Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to
+             acid-a-2 first)
+      WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot
+           be counted on
+           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
+             after a second
+           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
+             after a second
+           Try: kubectl pgscale status acid-a -n db, and mend what it names
+    Way out: kubectl pgscale set acid-a 4 -n db
+    ");
+    insta::assert_snapshot!(text(&plan, Some(160)), @r"
+    postgresql db/acid-a: 5 -> 2 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-2   goes     replica   healthy   -
+    acid-a-3   goes     replica   healthy   -
+    acid-a-4   goes     leader    healthy   -
+    Not counted on: acid-a-0: 990 bytes behind the leader after a second
+    Not counted on: acid-a-1: 990 bytes behind the leader after a second
+    Refused by leader-cannot-move, too-few-healthy-survivors
+      DENY leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
+           configmap/acid-a-leader: leader: acid-a-4
+           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
+           Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+      DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
+           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
+           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
+           Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+      WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot be counted on
+           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
+           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
+           Try: kubectl pgscale status acid-a -n db, and mend what it names
+    Way out: kubectl pgscale set acid-a 4 -n db
+    ");
+}
+
+#[test]
+fn members_that_cannot_be_asked_are_never_taken_as_fine() {
+    let mut facts = facts(5, 3, 4);
+    if let Seen::Known(members) = &mut facts.members {
+        for member in members {
+            member.live = Live::Silent("pods/portforward is not permitted".into());
+        }
+    }
+    let plan = plan(&facts);
+    assert_eq!((plan.outcome(), plan.leader_move.clone()), (Outcome::Refused, None));
+    assert_eq!(nobody_answered(&facts), Some("pods/portforward is not permitted"));
+}
+
+#[test]
+fn an_unfit_member_that_stays_is_named_and_not_waited_for() {
+    let plan = plan(&stalled(facts(4, 3, 0), 1));
+    assert_eq!(plan.unfit.len(), 1);
+    assert_eq!(plan.unfit[0].pod, "acid-a-1");
+}
+
+#[test]
+fn the_operators_limits_show_in_the_heading() {
+    let mut facts = facts(3, 9, 0);
+    if let Seen::Known(operator) = &mut facts.operator {
+        operator.settings = Settings { max_instances: 5, ..Settings::default() };
+    }
+    let plan = plan(&facts);
+    assert_eq!((plan.to, plan.asked, denials(&plan)), (5, 9, vec!["operator-limits"]));
+    assert_eq!(plan.way_out, Some(5));
+    assert!(text(&plan, None).contains("declared 3 -> 9"));
+}
+
+#[test]
+fn a_plan_for_more_than_anybody_runs_stays_readable() {
+    let most = i64::from(i32::MAX);
+    let plan = plan(&facts(3, most, 0));
+    assert_eq!((plan.coming.len(), plan.coming_besides), (100, most - 103));
+    assert_eq!(plan.coming[0].pod, "acid-a-3");
+    assert!(text(&plan, None).contains("\n... and 2147483544 more\n"), "{}", text(&plan, None));
+    let document = serde_json::to_value(ScalePlan::of(&plan)).unwrap();
+    assert_eq!(document["comingBesides"], json!(most - 103));
+}
+
+#[test]
+fn a_policy_refuses_and_the_way_out_keeps_to_it() {
+    let min = Limit { value: 3, source: "scalepolicy/production".into(), mode: Mode::Enforce };
+    let policies = Policies { min: vec![min], ..Policies::default() };
+    let plan = Plan::of(&facts(5, 2, 0), &policies);
+    assert_eq!((denials(&plan), plan.way_out), (vec!["below-min"], Some(3)));
+}
+
+#[test]
+fn what_is_asked_for_already_is_nothing_to_do() {
+    let plan = plan(&facts(3, 3, 0));
+    assert_eq!((plan.outcome(), plan.steps.clone()), (Outcome::Nothing, vec![Step::Converge(3)]));
+    assert!(text(&plan, None).contains("Nothing to do"));
+}
+
+#[test]
+fn other_writers_are_foreseen() {
+    let mut facts = facts(3, 5, 0);
+    if let Some(old) = &mut facts.change.old {
+        let writer = |name: &str, how: &str| (name.to_owned(), how.to_owned(), None);
+        old.count_managers = vec![
+            writer("kubectl-client-side-apply", "Update"),
+            writer("argocd-controller", "Update"),
+            writer("our-reconciler", "Apply"),
+            writer(FIELD_MANAGER, "Update"),
+        ];
+    }
+    let plan = plan(&facts);
+    assert_eq!(plan.other_writers, ["argocd-controller", "our-reconciler"]);
+    assert!(text(&plan, None).contains("may undo the change"));
+}
+
+#[test]
+fn the_document_is_versioned_and_whole() {
+    let plan = plan(&facts(5, 3, 4));
+    let document = serde_json::to_value(ScalePlan::of(&plan)).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&document).unwrap(), @r#"
+    {
+      "apiVersion": "pgscale.dev/v1alpha1",
+      "asked": 3,
+      "coming": [],
+      "declared": 5,
+      "findings": [],
+      "from": 5,
+      "kind": "ScalePlan",
+      "leader": "acid-a-4",
+      "leaderMove": {
+        "from": "acid-a-4",
+        "to": "acid-a-0",
+        "why": "acid-a-4 leads and goes; acid-a-0 is the best caught-up member that stays"
+      },
+      "leaving": [
+        {
+          "claim": null,
+          "pod": "acid-a-3",
+          "role": "replica",
+          "state": "healthy"
+        },
+        {
+          "claim": null,
+          "pod": "acid-a-4",
+          "role": "leader",
+          "state": "healthy"
+        }
+      ],
+      "metadata": {
+        "name": "acid-a",
+        "namespace": "db",
+        "resourceVersion": "7",
+        "uid": "u1"
+      },
+      "otherWriters": [],
+      "outcome": "Ready",
+      "running": 5,
+      "steps": [
+        {
+          "action": "Checkpoint",
+          "member": "acid-a-4"
+        },
+        {
+          "action": "MoveLeader",
+          "from": "acid-a-4",
+          "to": "acid-a-0"
+        },
+        {
+          "action": "SetCount",
+          "instances": 3
+        },
+        {
+          "action": "Converge",
+          "instances": 3
+        }
+      ],
+      "to": 3,
+      "unfit": {},
+      "wayOut": null
+    }
+    "#);
+    assert_eq!(document["apiVersion"], json!("pgscale.dev/v1alpha1"));
+}
+
+#[test]
+fn a_switchover_goes_to_who_can_take_over() {
+    let five = facts(5, 5, 4);
+    let to = |handover: Handover| match handover {
+        Handover::Ready(leader_move) => leader_move.to,
+        Handover::Nothing(why) | Handover::Refused(why) => why,
+    };
+    assert_eq!(to(switchover(&five, &Wanted::Best)), "acid-a-0");
+    assert_eq!(to(switchover(&five, &Wanted::Member("acid-a-2".into()))), "acid-a-2");
+    assert_eq!(to(switchover(&stalled(five.clone(), 0), &Wanted::Within(2))), "acid-a-1");
+    assert_eq!(
+        switchover(&five, &Wanted::Member("acid-a-4".into())),
+        Handover::Nothing("acid-a-4 leads already".into())
+    );
+    assert_eq!(
+        switchover(&facts(5, 5, 1), &Wanted::Within(3)),
+        Handover::Nothing("acid-a-1 leads, and stays at 3 instances".into())
+    );
+}
+
+#[test]
+fn a_switchover_that_could_lose_data_is_refused() {
+    let refused = |facts: &Facts, wanted: Wanted, says: &str| {
+        let handover = switchover(facts, &wanted);
+        assert!(
+            matches!(&handover, Handover::Refused(why) if why.contains(says)),
+            "{wanted:?}: {handover:?}"
+        );
+    };
+    let behind = stalled(facts(3, 3, 0), 1);
+    refused(&behind, Wanted::Member("acid-a-1".into()), "acid-a-1 cannot take over");
+    refused(&behind, Wanted::Member("acid-b-1".into()), "not a member");
+    refused(&stalled(stalled(facts(5, 5, 4), 0), 1), Wanted::Within(2), "leader-cannot-move");
+    let tagged = with(facts(2, 2, 0), 1, |member| {
+        if let Live::Answered(answer) = &mut member.live {
+            answer.tags.nofailover = true;
+        }
+    });
+    refused(&tagged, Wanted::Best, "nofailover");
+    let mut pending = facts(3, 3, 0);
+    pending.failover = Seen::Known(PendingFailover {
+        leader: Some("acid-a-0".into()),
+        candidate: Some("acid-a-2".into()),
+        scheduled: None,
+    });
+    refused(&pending, Wanted::Best, "switchover-pending");
+    let mut leaderless = facts(3, 3, 0);
+    leaderless.leader = Seen::Absent;
+    refused(&leaderless, Wanted::Best, "no-leader");
+}

@@ -1,0 +1,162 @@
+//! Who stands behind the cluster's two Services: `<cluster>` for the leader, `<cluster>-repl` for the standbys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use pgscale_guard::Seen;
+use pgscale_guard::facts::Facts;
+
+/// Label that ties an `EndpointSlice` to its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Addresses behind both Services.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Services {
+    /// Behind `<cluster>`.
+    pub(crate) leader: Seen<BTreeSet<String>>,
+    /// Behind `<cluster>-repl`.
+    pub(crate) replicas: Seen<BTreeSet<String>>,
+}
+
+/// Reads both.
+pub(crate) async fn read(client: &Client, namespace: &str, cluster: &str) -> Services {
+    let replicas = format!("{cluster}-repl");
+    let (leader, replicas) = futures::join!(
+        addresses(client, namespace, cluster),
+        addresses(client, namespace, &replicas)
+    );
+    Services { leader, replicas }
+}
+
+/// What a proxy would balance over: the slices, or the Endpoints where nobody makes slices.
+async fn addresses(client: &Client, namespace: &str, service: &str) -> Seen<BTreeSet<String>> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
+    let selector = ListParams::default().labels(&format!("{SERVICE_NAME}={service}"));
+    match slices.list(&selector).await {
+        Ok(list) if !list.items.is_empty() => Seen::Known(of_slices(&list.items)),
+        Ok(_) => of_endpoints(client, namespace, service).await,
+        Err(first) => match of_endpoints(client, namespace, service).await {
+            Seen::Unreadable(_) => Seen::Unreadable(short(&first, "endpointslices")),
+            seen @ (Seen::Absent | Seen::Known(_)) => seen,
+        },
+    }
+}
+
+async fn of_endpoints(client: &Client, namespace: &str, service: &str) -> Seen<BTreeSet<String>> {
+    let endpoints: Api<Endpoints> = Api::namespaced(client.clone(), namespace);
+    match endpoints.get_opt(service).await {
+        Ok(Some(object)) => Seen::Known(
+            object
+                .subsets
+                .iter()
+                .flatten()
+                .flat_map(|subset| subset.addresses.iter().flatten())
+                .map(|address| address.ip.clone())
+                .collect(),
+        ),
+        Ok(None) => Seen::Absent,
+        Err(error) => Seen::Unreadable(short(&error, "endpoints")),
+    }
+}
+
+/// Ready addresses; unset means ready (discovery/v1 `EndpointConditions`).
+fn of_slices(slices: &[EndpointSlice]) -> BTreeSet<String> {
+    slices
+        .iter()
+        .flat_map(|slice| slice.endpoints.iter().flatten())
+        .filter(|endpoint| {
+            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
+        })
+        .flat_map(|endpoint| endpoint.addresses.iter().cloned())
+        .collect()
+}
+
+fn short(error: &kube::Error, resource: &str) -> String {
+    if let kube::Error::Api(status) = error {
+        if status.is_forbidden() {
+            return format!("may not read {resource}");
+        }
+        return format!("{resource}: {}", status.message);
+    }
+    format!("{resource}: {}", crate::error::chain(error))
+}
+
+/// Names of the members with these addresses; an address nobody has stays an address.
+pub(crate) fn names(facts: &Facts, addresses: &BTreeSet<String>) -> Vec<String> {
+    let by_address: BTreeMap<&str, &str> = facts
+        .all_members()
+        .iter()
+        .filter_map(|member| Some((member.pod.ip.as_deref()?, member.name.as_str())))
+        .collect();
+    let mut names: Vec<String> = addresses
+        .iter()
+        .map(|address| by_address.get(address.as_str()).copied().unwrap_or(address).to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Replication slots Patroni tracks on the leader, with the oldest position each needs: annotation `slots` of
+/// the leader object (`_write_leader_optime`, patroni/dcs/kubernetes.py).
+pub(crate) async fn slots(client: &Client, facts: &Facts) -> BTreeMap<String, u64> {
+    let Some((kind, name)) = facts.leader.known().and_then(|lock| lock.source.split_once('/'))
+    else {
+        return BTreeMap::new();
+    };
+    let namespace = &facts.change.new.namespace;
+    let annotations = if kind == "configmap" {
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        maps.get_metadata_opt(name).await.map(|found| found.and_then(|it| it.metadata.annotations))
+    } else {
+        let endpoints: Api<Endpoints> = Api::namespaced(client.clone(), namespace);
+        endpoints
+            .get_metadata_opt(name)
+            .await
+            .map(|found| found.and_then(|it| it.metadata.annotations))
+    };
+    annotations
+        .ok()
+        .flatten()
+        .and_then(|annotations| annotations.get("slots").cloned())
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
+}
+
+/// The slot of a member (`slot_name_from_member_name`, patroni/dcs/__init__.py): lower case, and an underscore
+/// for what a slot's name may not hold.
+pub(crate) fn slot_of(member: &str) -> String {
+    member
+        .to_ascii_lowercase()
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_ready_addresses_count() {
+        let slice: EndpointSlice = serde_json::from_value(json!({
+        "addressType": "IPv4", "metadata": {}, "ports": [], "endpoints": [
+            {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
+            {"addresses": ["10.0.0.3"]},
+        ]}))
+        .unwrap();
+        let addresses: Vec<String> = of_slices(&[slice]).into_iter().collect();
+        assert_eq!(addresses, ["10.0.0.1", "10.0.0.3"]);
+    }
+
+    #[test]
+    fn slots_are_named_after_members() {
+        assert_eq!(slot_of("acid-a-4"), "acid_a_4");
+        assert_eq!(slot_of("Acid.B-0"), "acid_b_0");
+    }
+}

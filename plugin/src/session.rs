@@ -1,0 +1,191 @@
+//! What every command works with: the API server, the way to the members, the terminal, the clock.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use pgscale_guard::facts::Facts;
+use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
+use pgscale_guard::read::{Address, Ask, AskWhom, ReadError, Reader};
+use pgscale_guard::{Change, Policies};
+
+use crate::connect::{Connection, Warnings};
+use crate::error::Failure;
+use crate::forward::{Checkpoint, Forward};
+use crate::output::Output;
+
+/// How long reading one cluster may take as a whole.
+const READ_DEADLINE: Duration = Duration::from_secs(15);
+
+/// What every command works with.
+pub(crate) struct Session {
+    /// The API server; it never retries.
+    pub(crate) client: Client,
+    /// Reads clusters.
+    pub(crate) reader: Reader,
+    /// Asks members, and tells them to switch over.
+    pub(crate) ask: Arc<dyn Ask>,
+    /// Writes checkpoints.
+    pub(crate) checkpoint: Arc<dyn Checkpoint>,
+    /// The namespace of `-n` or of the context.
+    pub(crate) namespace: String,
+    /// Connection flags, for commands shown to people: empty, or with a space in front.
+    pub(crate) flags: String,
+    /// Stdout, stderr and the person at the terminal.
+    pub(crate) out: Arc<Output>,
+    /// How fast things are looked at.
+    pub(crate) pace: Pace,
+    /// What an interruption now would mean.
+    pub(crate) interruption: Interruption,
+    /// What the API server warned of.
+    pub(crate) warnings: Warnings,
+}
+
+/// How fast things are looked at again, and how long each may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Between two looks.
+    pub(crate) poll: Duration,
+    /// How long a cluster must look converged before it counts as such.
+    pub(crate) stable: Duration,
+    /// How long Patroni's answer to a switchover may take: it waits for twice its loop itself
+    /// (`poll_failover_result`, patroni/api.py).
+    pub(crate) switchover: Duration,
+    /// How long a switchover may take to show in lock, label and the new leader's own word.
+    pub(crate) confirm: Duration,
+    /// How long the standbys may take to follow a new leader.
+    pub(crate) follow: Duration,
+    /// How long a write whose answer was lost is looked for.
+    pub(crate) lost_answer: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_secs(1),
+            stable: Duration::from_secs(3),
+            switchover: Duration::from_secs(40),
+            confirm: Duration::from_secs(60),
+            follow: Duration::from_secs(60),
+            lost_answer: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What an interruption now would leave behind, kept up to date by whoever acts.
+#[derive(Clone, Default)]
+pub(crate) struct Interruption(Arc<Mutex<Option<String>>>);
+
+impl Interruption {
+    /// From now on an interruption leaves this behind.
+    pub(crate) fn means(&self, what: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.into());
+    }
+
+    /// What it would leave behind now; nothing unless somebody said otherwise.
+    pub(crate) fn meaning(&self) -> String {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .unwrap_or_else(|| "interrupted; nothing was changed".to_owned())
+    }
+}
+
+impl Session {
+    /// The session of one run of the program.
+    pub(crate) fn new(
+        connection: Connection,
+        out: Arc<Output>,
+        interruption: Interruption,
+    ) -> Self {
+        let Connection { client, namespace, flags, warnings } = connection;
+        let forward = Arc::new(Forward::new(client.clone()));
+        Self {
+            reader: Reader {
+                client: client.clone(),
+                ask: forward.clone(),
+                deadline: READ_DEADLINE,
+            },
+            client,
+            ask: forward.clone(),
+            checkpoint: forward,
+            namespace,
+            flags,
+            out,
+            pace: Pace::default(),
+            interruption,
+            warnings,
+        }
+    }
+
+    /// Reads one cluster of our namespace.
+    pub(crate) async fn cluster(&self, name: &str) -> Result<Postgresql, Failure> {
+        let cluster = self.reader.cluster(&self.namespace, name).await;
+        self.show_warnings();
+        cluster.map_err(|error| {
+            if error.is_not_found() && !is_unknown_kind(&error) {
+                return Failure::error(format!(
+                    "postgresql {name} not found in namespace {}",
+                    self.namespace
+                ))
+                .hint(format!(
+                    "see what is there: kubectl pgscale status -n {}{}",
+                    self.namespace, self.flags
+                ));
+            }
+            unreadable(&error, &format!("read postgresql {}/{name}", self.namespace))
+        })
+    }
+
+    /// Reads what the rules look at, and the policies.
+    pub(crate) async fn facts(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
+        let cluster = change.new.clone();
+        futures::join!(self.reader.facts(change, whom), self.reader.policies(&cluster))
+    }
+
+    /// The `postgresql` objects of a namespace, untyped: what we do not know stays as it is.
+    pub(crate) fn clusters(&self, namespace: &str) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk(GROUP, VERSION, KIND);
+        let resource = ApiResource::from_gvk_with_plural(&kind, PLURAL);
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
+    }
+
+    /// Passes the API server's warnings on.
+    pub(crate) fn show_warnings(&self) {
+        for warning in self.warnings.take() {
+            self.out.warning(&warning);
+        }
+    }
+
+    /// A command for a person to copy: ours, in the same place.
+    pub(crate) fn command(&self, words: &str) -> String {
+        format!("kubectl pgscale {words} -n {}{}", self.namespace, self.flags)
+    }
+}
+
+/// Where a member is.
+pub(crate) fn address(facts: &Facts, member: &str) -> Address {
+    Address {
+        namespace: facts.change.new.namespace.clone(),
+        pod: member.to_owned(),
+        ip: facts.member(member).and_then(|member| member.pod.ip.clone()),
+    }
+}
+
+/// Why something could not be read, as a failure.
+pub(crate) fn unreadable(error: &ReadError, asked: &str) -> Failure {
+    match error {
+        ReadError::Kube { source, .. } => Failure::of_kube(source, asked),
+        ReadError::Malformed { .. } => Failure::error(error.to_string()),
+        ReadError::Deadline { .. } => Failure::error(error.to_string())
+            .hint("check that the API server can be reached: `kubectl cluster-info`"),
+    }
+}
+
+/// Not the object is missing, but its kind.
+fn is_unknown_kind(error: &ReadError) -> bool {
+    matches!(error.kube(), Some(kube::Error::Api(status))
+        if status.details.as_ref().is_none_or(|details| details.name.is_empty()))
+}

@@ -1,0 +1,126 @@
+//! Facts for pure tests, and a cluster to act on for the rest: an API server and members that exist only here.
+
+use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::facts::{Facts, Live, Member, Pod, StatefulSet};
+use pgscale_guard::operator::{Operator, Settings};
+use pgscale_guard::patroni::{Answer, Configuration, LeaderLock, Report};
+use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::{Change, Seen};
+use serde_json::{Value, json};
+
+mod world;
+
+pub(crate) use world::{Mishap, World, run};
+
+/// When the facts of pure tests were read.
+pub(crate) fn now() -> Timestamp {
+    "2026-11-24T10:00:00Z".parse().unwrap()
+}
+
+/// A healthy cluster of `from` members, led by `leader`, that shall become `to`.
+pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
+    let old = Postgresql::of(&object(from)).unwrap();
+    Facts {
+        now: now(),
+        change: Change::of_count(old, to),
+        operator: Seen::Known(Operator {
+            deployment: "default/postgres-operator".into(),
+            source: "ConfigMap default/postgres-operator".into(),
+            settings: Settings::default(),
+            available: Some(true),
+            stale_settings: false,
+            watched_namespace: None,
+        }),
+        stateful_set: Seen::Known(StatefulSet {
+            name: "db/acid-a".into(),
+            replicas: from,
+            generation: 4,
+            observed_generation: 4,
+            ..StatefulSet::default()
+        }),
+        members: Seen::Known((0..from).map(|ordinal| member(ordinal, ordinal == leader)).collect()),
+        leader: Seen::Known(LeaderLock {
+            source: "configmap/acid-a-leader".into(),
+            holder: Some(format!("acid-a-{leader}")),
+            renewed: Some(now()),
+            ttl: 30,
+            transitions: Some(0),
+            optime: Some(1000),
+        }),
+        configuration: Seen::Known(Configuration {
+            maximum_lag_on_failover: 33_554_432,
+            ..Configuration::default()
+        }),
+        failover: Seen::Absent,
+        sync: Seen::Absent,
+        claims: Seen::Known(Vec::new()),
+    }
+}
+
+/// The `postgresql` object of the test cluster.
+pub(crate) fn object(instances: i64) -> Value {
+    json!({
+        "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+        "metadata": {"namespace": "db", "name": "acid-a", "uid": "u1", "resourceVersion": "7",
+            "creationTimestamp": "2026-11-20T10:00:00Z"},
+        "spec": {"numberOfInstances": instances, "teamId": "acid", "volume": {"size": "1Gi"},
+                 "postgresql": {"version": "15"}},
+        "status": {"PostgresClusterStatus": "Running"},
+    })
+}
+
+/// A healthy member.
+pub(crate) fn member(ordinal: i64, leads: bool) -> Member {
+    Member {
+        name: format!("acid-a-{ordinal}"),
+        ordinal,
+        pod: Pod {
+            phase: "Running".into(),
+            ready: true,
+            containers_running: true,
+            created: Some("2026-11-24T08:30:00Z".parse().unwrap()),
+            ip: Some(format!("10.244.0.{}", 10 + ordinal)),
+            role: Some(if leads { "master" } else { "replica" }.into()),
+            node: Some(format!("node-{ordinal}")),
+            node_ready: Some(true),
+            ..Pod::default()
+        },
+        report: Seen::Known(Report::of(&report(leads, 1).to_string()).unwrap()),
+        live: Live::Answered(Answer::of(&answer(leads, 1)).unwrap()),
+    }
+}
+
+/// What a healthy member writes into its annotation.
+pub(crate) fn report(leads: bool, timeline: u64) -> Value {
+    json!({"state": "running", "role": if leads { "primary" } else { "replica" }, "version": "4.1.4",
+        "timeline": timeline, "xlog_location": 1000,
+        "replication_state": if leads { None } else { Some("streaming") }})
+}
+
+/// What a healthy member answers.
+pub(crate) fn answer(leads: bool, timeline: u64) -> Value {
+    json!({"state": "running", "role": if leads { "primary" } else { "replica" },
+        "timeline": timeline, "server_version": 150_004,
+        "replication_state": if leads { None } else { Some("streaming") },
+        "xlog": if leads { json!({"location": 1000}) }
+                else { json!({"received_location": 1000, "replayed_location": 1000}) },
+        "patroni": {"version": "4.1.4"}})
+}
+
+/// The facts with one member changed.
+pub(crate) fn with(mut facts: Facts, ordinal: i64, change: impl FnOnce(&mut Member)) -> Facts {
+    if let Seen::Known(members) = &mut facts.members {
+        change(members.iter_mut().find(|member| member.ordinal == ordinal).unwrap());
+    }
+    facts
+}
+
+/// The facts with one member's receiver stalled.
+pub(crate) fn stalled(facts: Facts, ordinal: i64) -> Facts {
+    with(facts, ordinal, |member| {
+        if let Live::Answered(answer) = &mut member.live {
+            answer.received = Some(10);
+            answer.replayed = Some(10);
+        }
+    })
+}

@@ -1,0 +1,354 @@
+//! Watches a cluster until it has converged on what was asked for, or it is certain that it will not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use pgscale_guard::facts::{Facts, Live, Member};
+use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::read::AskWhom;
+use pgscale_guard::{Change, Seen};
+use tokio::time::{Instant, sleep};
+
+use crate::error::{Failure, Kind};
+use crate::output::document::Event;
+use crate::plan::{FIELD_MANAGER, Plan, nobody_answered};
+use crate::services::{self, Services};
+use crate::session::Session;
+
+mod converged;
+mod phase;
+
+pub(crate) use converged::missing;
+use phase::{Phase, phases};
+
+/// What a cluster shall become.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Goal {
+    /// Namespace of the cluster.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its identity.
+    pub(crate) uid: String,
+    /// What `numberOfInstances` must stay.
+    pub(crate) asked: i64,
+    /// What it was before; a return to it is called a revert.
+    pub(crate) before: Option<i64>,
+    /// Members that cannot be counted on and were so before: reported, not waited for.
+    pub(crate) unfit: BTreeSet<String>,
+    /// Members that go.
+    pub(crate) removed: Vec<String>,
+}
+
+impl Goal {
+    /// What `plan` leads to.
+    pub(crate) fn of_plan(plan: &Plan) -> Self {
+        Self {
+            namespace: plan.namespace.clone(),
+            name: plan.name.clone(),
+            uid: plan.uid.clone(),
+            asked: plan.asked,
+            before: plan.declared,
+            unfit: plan.unfit.iter().map(|unfit| unfit.pod.clone()).collect(),
+            removed: plan.leaving.iter().map(|member| member.pod.clone()).collect(),
+        }
+    }
+
+    /// What `cluster` asks for as it stands.
+    pub(crate) fn of_cluster(cluster: &Postgresql) -> Self {
+        Self {
+            namespace: cluster.namespace.clone(),
+            name: cluster.name.clone(),
+            uid: cluster.uid.clone(),
+            asked: cluster.instances.unwrap_or(0),
+            ..Self::default()
+        }
+    }
+}
+
+/// The cluster at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// Everything the rules look at, every member asked.
+    pub(crate) facts: Facts,
+    /// Who stands behind its Services.
+    pub(crate) services: Services,
+}
+
+/// How the watch ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watched {
+    /// What kept it from success, if anything did.
+    pub(crate) failure: Option<Failure>,
+    /// What was still missing at the end.
+    pub(crate) missing: Vec<String>,
+    /// What happened meanwhile.
+    pub(crate) events: Vec<Event>,
+    /// What is worth knowing and no failure.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Watches until converged, or for `timeout`.
+pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> Watched {
+    let mut watch = Watch {
+        session,
+        goal,
+        start: Instant::now(),
+        known: BTreeMap::new(),
+        leader: None,
+        blind: false,
+        done: Watched::default(),
+    };
+    watch.run(timeout).await;
+    watch.done
+}
+
+struct Watch<'a> {
+    session: &'a Session,
+    goal: &'a Goal,
+    start: Instant,
+    known: BTreeMap<String, Phase>,
+    leader: Option<String>,
+    blind: bool,
+    done: Watched,
+}
+
+impl Watch<'_> {
+    async fn run(&mut self, timeout: Duration) {
+        let mut well_since: Option<Instant> = None;
+        let mut first = true;
+        loop {
+            match self.look().await {
+                Look::Ended(failure) => {
+                    self.done.failure = Some(failure);
+                    return;
+                }
+                Look::Blind(why) => {
+                    well_since = None;
+                    self.done.missing = vec![why];
+                }
+                Look::Seen(snapshot) => {
+                    self.report(&snapshot);
+                    self.done.missing = missing(self.goal, &snapshot);
+                    if self.done.missing.is_empty() {
+                        let since = *well_since.get_or_insert_with(Instant::now);
+                        // Who asks to look once is answered by one look.
+                        if since.elapsed() >= self.session.pace.stable || timeout.is_zero() {
+                            self.conclude(&snapshot).await;
+                            return;
+                        }
+                    } else {
+                        if !first && well_since.is_some() {
+                            self.event(format!("not stable: {}", self.done.missing.join("; ")));
+                        }
+                        well_since = None;
+                    }
+                }
+            }
+            first = false;
+            if self.start.elapsed() >= timeout {
+                self.done.failure = Some(self.timed_out(timeout));
+                return;
+            }
+            sleep(self.session.pace.poll).await;
+        }
+    }
+
+    /// Looks once. Reads that fail for the moment are no end: an API server may restart.
+    async fn look(&mut self) -> Look {
+        let (session, goal) = (self.session, self.goal);
+        let cluster = match session.reader.cluster(&goal.namespace, &goal.name).await {
+            Ok(cluster) => cluster,
+            Err(error) if error.is_not_found() => {
+                return Look::Ended(Failure::new(
+                    Kind::NotAsPlanned,
+                    format!("postgresql {}/{} was deleted meanwhile", goal.namespace, goal.name),
+                ));
+            }
+            Err(error) if error.is_forbidden() => {
+                return Look::Ended(crate::session::unreadable(&error, "watch the cluster"));
+            }
+            Err(error) => return Look::Blind(error.to_string()),
+        };
+        if let Some(failure) = superseded(goal, &cluster) {
+            return Look::Ended(failure);
+        }
+        let change = Change::of_count(cluster, goal.asked);
+        let (mut facts, services) = futures::join!(
+            session.reader.facts(change, AskWhom::All),
+            services::read(&session.client, &goal.namespace, &goal.name)
+        );
+        session.show_warnings();
+        if let Some(why) = nobody_answered(&facts).map(str::to_owned) {
+            self.judge_by_annotations(&mut facts, &why);
+        }
+        Look::Seen(Box::new(Snapshot { facts, services }))
+    }
+
+    /// Where no member can be asked at all, what they wrote about themselves is all there is.
+    fn judge_by_annotations(&mut self, facts: &mut Facts, why: &str) {
+        if let Seen::Known(members) = &mut facts.members {
+            for member in members {
+                member.live = Live::NotAsked;
+            }
+        }
+        if !self.blind {
+            self.blind = true;
+            let note = format!(
+                "no member could be asked ({why}); judging by their annotations, which may be old"
+            );
+            self.session.out.warning(&note);
+            self.done.notes.push(note);
+        }
+    }
+
+    /// Says what changed since the last look.
+    fn report(&mut self, snapshot: &Snapshot) {
+        let facts = &snapshot.facts;
+        let now = phases(self.goal, snapshot);
+        let fresh = self.known.is_empty();
+        let mut lines = Vec::new();
+        for (member, phase) in &now {
+            // At the first look only what is not in its place is worth a line.
+            let news = self.known.get(member) != Some(phase);
+            if news && !(fresh && phase.is_settled()) {
+                lines.push(format!("{member}: {phase}"));
+            }
+        }
+        for member in self.known.keys().filter(|member| !now.contains_key(*member)) {
+            lines.push(format!("{member}: gone"));
+        }
+        self.known = now;
+        let leader = facts.leader_name().map(str::to_owned);
+        if let (Some(old), Some(new)) = (&self.leader, &leader)
+            && old != new
+        {
+            let note = format!("the leader changed from {old} to {new}");
+            lines.push(note.clone());
+            self.done.notes.push(note);
+        }
+        self.leader = leader.or(self.leader.take());
+        for line in lines {
+            self.event(line);
+        }
+    }
+
+    fn event(&mut self, what: String) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        self.session.out.note(&format!("[{seconds:>6.1}s] {what}"));
+        self.done.events.push(Event { seconds: (seconds * 10.0).round() / 10.0, what });
+    }
+
+    /// Converged: what remains to be told.
+    async fn conclude(&mut self, snapshot: &Snapshot) {
+        let facts = &snapshot.facts;
+        for name in &self.goal.unfit {
+            let now = facts.member(name).map(|member| facts.health(member));
+            if let Some(health) = now
+                && health != pgscale_guard::facts::Health::Healthy
+            {
+                self.done
+                    .notes
+                    .push(format!("{name} is still not fit: {}", crate::plan::describe(&health)));
+            }
+        }
+        for (what, seen) in
+            [("", &snapshot.services.leader), ("-repl", &snapshot.services.replicas)]
+        {
+            if let Seen::Unreadable(why) = seen {
+                self.done
+                    .notes
+                    .push(format!("service {}{what} was not checked: {why}", self.goal.name));
+            }
+        }
+        let slots = services::slots(&self.session.client, facts).await;
+        for member in &self.goal.removed {
+            if let Some(oldest) = slots.get(&services::slot_of(member)) {
+                let held = facts.leader_position().map_or(String::new(), |now| {
+                    format!(", holding {}", crate::output::text::bytes(now.saturating_sub(*oldest)))
+                });
+                self.done.notes.push(format!(
+                    "the replication slot of {member} is still there{held}; Patroni drops it later \
+                     (member_slots_ttl)"
+                ));
+            }
+        }
+    }
+
+    fn timed_out(&self, timeout: Duration) -> Failure {
+        let name = format!("postgresql {}/{}", self.goal.namespace, self.goal.name);
+        let mut lines = vec![if timeout.is_zero() {
+            format!("{name} has not converged:")
+        } else {
+            let seconds = timeout.as_secs();
+            format!("{name} has not converged within {seconds} s; the change goes on. Missing:")
+        }];
+        if self.done.missing.is_empty() {
+            lines.push("  it has to stay as it is for some seconds".to_owned());
+        }
+        lines.extend(self.done.missing.iter().map(|missing| format!("  {missing}")));
+        Failure::new(Kind::Timeout, lines.join("\n"))
+            .hint(format!("wait on: {}", self.session.command(&format!("wait {}", self.goal.name))))
+    }
+}
+
+enum Look {
+    Blind(String),
+    Ended(Failure),
+    Seen(Box<Snapshot>),
+}
+
+/// Another writer, or a deletion, has made the goal void.
+fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
+    let name = format!("postgresql {}/{}", goal.namespace, goal.name);
+    if cluster.uid != goal.uid {
+        let what = format!("{name} was deleted and created again meanwhile");
+        return Some(Failure::new(Kind::NotAsPlanned, what));
+    }
+    if cluster.terminating {
+        return Some(Failure::new(Kind::NotAsPlanned, format!("{name} is being deleted")));
+    }
+    if cluster.instances == Some(goal.asked) {
+        return None;
+    }
+    let latest = cluster
+        .count_managers
+        .iter()
+        .filter(|(manager, ..)| manager != FIELD_MANAGER)
+        .max_by_key(|(.., time)| *time);
+    let by = latest.map_or("somebody", |(manager, ..)| manager.as_str());
+    let count = cluster.instances.map_or("nothing".to_owned(), |count| count.to_string());
+    let verb = if cluster.instances == goal.before { "set back" } else { "changed" };
+    Some(
+        Failure::new(
+            Kind::Reverted,
+            format!(
+                "numberOfInstances of {name} was {verb} to {count} by {by}; {} was asked for",
+                goal.asked
+            ),
+        )
+        .hint(format!(
+            "change it where {by} takes it from: spec.numberOfInstances: {}",
+            goal.asked
+        )),
+    )
+}
+
+/// A member's words about itself, from its live answer or, where it was not asked, from its annotation.
+pub(crate) fn replicates(member: &Member) -> Option<bool> {
+    match (&member.live, &member.report) {
+        (Live::Answered(answer), _) => Some(
+            answer.replication_state.as_deref() == Some("streaming")
+                // Patroni before 3.0.4 never says so; then only the position tells.
+                || answer.replication_state.is_none() && answer.received.is_some(),
+        ),
+        (Live::NotAsked, Seen::Known(report)) => Some(
+            report.replication_state.as_deref() == Some("streaming")
+                || !report.tells_replication_state(),
+        ),
+        (Live::NotAsked | Live::Silent(_), _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

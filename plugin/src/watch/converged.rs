@@ -1,0 +1,162 @@
+//! What is still missing for a cluster to have converged. Not the operator's `Running`: that is written seconds
+//! after the StatefulSet was patched.
+
+use std::collections::BTreeSet;
+
+use pgscale_guard::Seen;
+use pgscale_guard::facts::{Facts, Health, Member};
+
+use super::{Goal, Snapshot, replicates};
+use crate::handover::is_leader_label;
+use crate::plan::describe;
+use crate::services::names;
+
+/// Everything that is missing, each as one line; nothing when converged.
+pub(crate) fn missing(goal: &Goal, snapshot: &Snapshot) -> Vec<String> {
+    let facts = &snapshot.facts;
+    let mut missing = Vec::new();
+    stateful_set(facts, &mut missing);
+    pods(goal, facts, &mut missing);
+    if facts.to() > 0 {
+        leader(facts, &mut missing);
+        standbys(goal, facts, &mut missing);
+        services(goal, snapshot, &mut missing);
+    }
+    missing
+}
+
+fn stateful_set(facts: &Facts, missing: &mut Vec<String>) {
+    let to = facts.to();
+    match &facts.stateful_set {
+        Seen::Known(set) if set.replicas != to => missing.push(format!(
+            "the StatefulSet still asks for {} and not {to}: the operator has not acted yet",
+            set.replicas
+        )),
+        Seen::Known(set) if set.observed_generation < set.generation => {
+            missing.push("the StatefulSet controller has not seen the change yet".to_owned());
+        }
+        Seen::Known(_) => {}
+        Seen::Absent => missing.push("there is no StatefulSet".to_owned()),
+        Seen::Unreadable(why) => missing.push(format!("the StatefulSet cannot be read: {why}")),
+    }
+}
+
+fn pods(goal: &Goal, facts: &Facts, missing: &mut Vec<String>) {
+    if let Seen::Unreadable(why) = &facts.members {
+        missing.push(format!("the members cannot be listed: {why}"));
+        return;
+    }
+    for member in facts.condemned() {
+        missing.push(format!("{}: still there", member.name));
+    }
+    let (named, total) = absent(goal, facts);
+    let besides = total - i64::try_from(named.len()).unwrap_or(total);
+    missing.extend(named.into_iter().map(|name| format!("{name}: no pod yet")));
+    if besides > 0 {
+        missing.push(format!("and {besides} more without a pod"));
+    }
+}
+
+/// How many members without a pod are named: a count may be as high as an int32 goes.
+const NAMED: usize = 10;
+
+/// The first members that have no pod and must have one, and how many of them there are.
+fn absent(goal: &Goal, facts: &Facts) -> (Vec<String>, i64) {
+    let to = facts.to();
+    let named = (0..to)
+        .map(|ordinal| facts.pod_name(ordinal))
+        .filter(|name| facts.member(name).is_none() && !goal.unfit.contains(name))
+        .take(NAMED)
+        .collect();
+    // Those that are excused were members once, and need not be any more.
+    let excused = goal.unfit.iter().filter(|name| facts.member(name).is_none());
+    let accounted = i64::try_from(facts.survivors().count() + excused.count()).unwrap_or(to);
+    (named, to.saturating_sub(accounted).max(0))
+}
+
+fn leader(facts: &Facts, missing: &mut Vec<String>) {
+    let Some(leader) = facts.leader_name() else {
+        missing.push(match &facts.leader {
+            Seen::Unreadable(why) => format!("the leader lock cannot be read: {why}"),
+            Seen::Absent | Seen::Known(_) => "nobody holds a valid leader lock".to_owned(),
+        });
+        return;
+    };
+    let labelled: Vec<&str> = facts
+        .all_members()
+        .iter()
+        .filter(|member| is_leader_label(member.pod.role.as_deref()))
+        .map(|member| member.name.as_str())
+        .collect();
+    if labelled != [leader] {
+        let who = if labelled.is_empty() { "nobody".to_owned() } else { labelled.join(", ") };
+        missing.push(format!("{leader} holds the leader lock, the leader's label is on {who}"));
+    }
+}
+
+fn standbys(goal: &Goal, facts: &Facts, missing: &mut Vec<String>) {
+    for member in facts.survivors().filter(|member| !goal.unfit.contains(&member.name)) {
+        let leads = facts.leader_name() == Some(member.name.as_str());
+        let health = facts.health(member);
+        if health != Health::Healthy {
+            missing.push(format!("{}: {}", member.name, not_ready(member, &health)));
+        } else if !leads && replicates(member) == Some(false) {
+            missing.push(format!("{}: does not stream yet", member.name));
+        }
+    }
+}
+
+/// The pod's own words tell more than our conclusion from them.
+fn not_ready(member: &Member, health: &Health) -> String {
+    match &member.pod.waiting {
+        Some(waiting) if !member.pod.containers_running => waiting.clone(),
+        _ => describe(health),
+    }
+}
+
+fn services(goal: &Goal, snapshot: &Snapshot, missing: &mut Vec<String>) {
+    let facts = &snapshot.facts;
+    let Some(leader) = facts.leader_member() else { return };
+    let address = |member: &Member| member.pod.ip.clone();
+    let unfit: BTreeSet<String> = facts
+        .all_members()
+        .iter()
+        .filter(|member| goal.unfit.contains(&member.name))
+        .filter_map(address)
+        .collect();
+    let standbys: BTreeSet<String> =
+        facts.survivors().filter(|member| member.name != leader.name).filter_map(address).collect();
+    let primary: BTreeSet<String> = address(leader).into_iter().collect();
+    let cluster = &goal.name;
+    compare(cluster, &primary, &snapshot.services.leader, &BTreeSet::new(), facts, missing);
+    let replicas = format!("{cluster}-repl");
+    compare(&replicas, &standbys, &snapshot.services.replicas, &unfit, facts, missing);
+}
+
+/// `seen` must hold exactly `want`; those in `either` may be there or not.
+fn compare(
+    service: &str,
+    want: &BTreeSet<String>,
+    seen: &Seen<BTreeSet<String>>,
+    either: &BTreeSet<String>,
+    facts: &Facts,
+    missing: &mut Vec<String>,
+) {
+    let nobody = BTreeSet::new();
+    let have = match seen {
+        Seen::Known(have) => have,
+        Seen::Absent => &nobody,
+        // Who may not read them is told so at the end; it keeps nobody waiting for ever.
+        Seen::Unreadable(_) => return,
+    };
+    let without = |set: &BTreeSet<String>| -> BTreeSet<String> { set - either };
+    let (want, have) = (without(want), without(have));
+    let lacking = names(facts, &(&want - &have));
+    let surplus = names(facts, &(&have - &want));
+    if !lacking.is_empty() {
+        missing.push(format!("service {service} does not lead to {} yet", lacking.join(", ")));
+    }
+    if !surplus.is_empty() {
+        missing.push(format!("service {service} still leads to {}", surplus.join(", ")));
+    }
+}
