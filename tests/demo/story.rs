@@ -1,0 +1,163 @@
+//! What the demo tells: 3 → 5 → 3 on a real stack, proof that replication holds, and what is refused.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, PostParams};
+use pgscale_tests::bed::{Bed, BedOptions};
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::operator::Settings;
+use pgscale_tests::progress::{Step, brief};
+use pgscale_tests::sandbox;
+use pgscale_tests::stage::Fault;
+use pgscale_tests::supplies::Supplies;
+use pgscale_tests::webhook::{self, Webhook};
+use pgscale_tests::writer::Writer;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::narrator::{Narrator, line};
+
+const NAMESPACE: &str = "production";
+const NAME: &str = "acid-shop";
+
+const POLICY: &str = "\
+apiVersion: pgscale.dev/v1alpha1
+kind: ScalePolicy
+metadata: {name: production, namespace: production}
+spec:
+  mode: Enforce
+  instances: {min: 3, max: 7, zero: Deny}
+";
+
+const TABLE: &str = "CREATE TABLE orders (id serial PRIMARY KEY, item text, placed timestamp DEFAULT now()); \
+    INSERT INTO orders (item) VALUES ('test1'), ('test2'), ('test3')";
+
+/// What the row a client reads on every member boils down to.
+const FINGERPRINT: &str =
+    "SELECT count(*) || ' rows, md5 ' || md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o";
+
+/// Tells it; with `keep`, everything is left running at the end.
+pub(crate) async fn run(keep: bool) -> Result<()> {
+    let mut terminations = signal(SignalKind::terminate()).context("failed to watch signals")?;
+    tokio::select! {
+        told = tell(keep) => told,
+        _ = terminations.recv() => anyhow::bail!("interrupted; everything it started is gone"),
+    }
+}
+
+async fn tell(keep: bool) -> Result<()> {
+    let start = Instant::now();
+    let supplies = Supplies::take()?;
+    let directory = sandbox::directory()?;
+    let step = Step::begin("bringing up etcd, the API server, the controllers and the operator");
+    let options = BedOptions { directory, supplies, operator: Settings::default() };
+    let bed = Arc::new(Bed::start(options).await?);
+    step.done();
+    let step = Step::begin("installing the webhook, as its own manifests say");
+    let webhook = Webhook::start(&bed).await?;
+    step.done();
+
+    let narrator = Narrator::new(&bed, NAMESPACE);
+    let told = chapters(&bed, &narrator).await;
+    if told.is_ok() {
+        narrator.title(&format!("Done in {}", brief(start.elapsed())))?;
+        narrator.summary()?;
+    }
+    if keep {
+        // A story that went wrong is worth a look too.
+        if let Err(error) = &told {
+            line(&format!("\nerror: {error:#}"))?;
+        }
+        sandbox::keep(bed.kubeconfig().to_owned(), bed.path())?;
+        // Whoever stops a kept demo ends this process.
+        std::future::pending::<()>().await;
+    }
+    drop(webhook);
+    told
+}
+
+async fn chapters(bed: &Arc<Bed>, narrator: &Narrator) -> Result<()> {
+    narrator.title("A cluster of three")?;
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(NAMESPACE.to_owned());
+    Api::<Namespace>::all(bed.client())
+        .create(&PostParams::default(), &namespace)
+        .await
+        .context("failed to create the demo's namespace")?;
+    webhook::guard(bed, NAMESPACE).await?;
+    narrator.apply("Production keeps 3 to 7 instances and never 0:", POLICY).await?;
+    let step = Step::begin("a PostgreSQL cluster of 3, made by the operator");
+    let cluster = Cluster::create(bed, NAMESPACE, NAME, 3, serde_json::json!({})).await?;
+    step.done();
+    cluster.sql(0, TABLE).await.context("failed to write the first rows")?;
+    narrator.shows("kubectl get postgresql").await?;
+    narrator.shows(&format!("kubectl pgscale status {NAME}")).await?;
+
+    narrator.title("3 to 5, proven")?;
+    let writer = Writer::start(bed.client(), NAMESPACE, NAME).await?;
+    narrator.shows(&format!("kubectl pgscale up {NAME} --to 5")).await?;
+    prove(&cluster, narrator).await?;
+
+    narrator.title("What plain kubectl may not do")?;
+    narrator.refused(&count_patch(2), "below-min").await?;
+    narrator.refused(&count_patch(0), "scale-to-zero").await?;
+    narrator.refused(&count_patch(9), "above-max").await?;
+    line("\nNow the leader moves to the highest ordinal, and Patroni of -0 freezes:")?;
+    cluster.move_leader_to(4).await?;
+    bed.kubelet().stage(NAMESPACE, &cluster.pod_name(0), Fault::FrozenPatroni).await?;
+    narrator.refused(&count_patch(3), "leader-cannot-move").await?;
+    line(
+        "\nThe bare operator would have asked -0 to take over, and deleted the leader when it did not.",
+    )?;
+    bed.kubelet().unstage(NAMESPACE, &cluster.pod_name(0), Fault::FrozenPatroni).await?;
+    cluster.converged(5).await?;
+
+    narrator.title("5 to 3, the leader first moved out of the way")?;
+    narrator.shows(&format!("kubectl pgscale down {NAME} --to 3 --yes")).await?;
+    narrator.shows(&format!("kubectl pgscale status {NAME}")).await?;
+    let record = writer.stop().await;
+    let missing = record.missing().await?;
+    ensure!(missing == 0, "{missing} acknowledged rows are missing");
+    narrator.note(format!(
+        "a client that wrote all the while: {} rows acknowledged, none missing, longest pause {:.1} s",
+        record.acknowledged,
+        record.longest_gap.as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// Shows that the new standbys hold what the old members hold, and follow what is written now.
+async fn prove(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
+    line("\nEvery member, asked itself (is it in recovery? what does it hold?):")?;
+    cluster.sql(0, "INSERT INTO orders (item) VALUES ('new_data_after_scale')").await?;
+    let leader = cluster.leader().await?.ordinal;
+    let wanted = cluster.sql(leader, FINGERPRINT).await?;
+    for ordinal in 0..5 {
+        let position = "SELECT pg_is_in_recovery()";
+        let recovering = cluster.sql(ordinal, position).await?;
+        let holds = pgscale_tests::wait::until(
+            &format!("{} to hold {wanted}", cluster.pod_name(ordinal)),
+            std::time::Duration::from_secs(10),
+            async || {
+                let holds = cluster.sql(ordinal, FINGERPRINT).await?;
+                Ok(if holds == wanted {
+                    pgscale_tests::wait::Attempt::Done(holds)
+                } else {
+                    pgscale_tests::wait::Attempt::NotYet(holds)
+                })
+            },
+        )
+        .await?;
+        line(&format!("  {}  {recovering}  {holds}", cluster.pod_name(ordinal)))?;
+    }
+    narrator.note(format!("after 3 to 5, all five members hold the same: {wanted}"));
+    narrator.shows("kubectl get endpoints").await
+}
+
+fn count_patch(count: u32) -> String {
+    format!(
+        "kubectl patch postgresql {NAME} --type=merge -p '{{\"spec\":{{\"numberOfInstances\":{count}}}}}'"
+    )
+}

@@ -1,0 +1,490 @@
+//! The webhook behind a real API server: what is sent to it, what a refusal is, and what happens when it
+//! is away. Nothing runs in these clusters: no operator owns them, so that bounds alone decide.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams};
+use pgscale_tests::bed::Said;
+use pgscale_tests::pki::write;
+use pgscale_tests::wait::{Attempt, until};
+use pgscale_tests::webhook::{ACCOUNT, NAMESPACE, Webhook};
+use serde_json::{Value, json};
+
+use crate::guarding::guarded;
+use crate::trial::{Case, Scene, case};
+
+/// For what the API server and the webhook do by themselves within seconds.
+const SOON: Duration = Duration::from_secs(60);
+const NAME: &str = "acid-idle";
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("admission::one_unsafe_edit_is_refused_however_it_is_written", every_way),
+        case("admission::an_unrelated_edit_never_reaches_the_webhook", unrelated),
+        case("admission::a_refusal_is_written_down_where_people_look", written_down),
+        case("admission::odd_objects_never_turn_a_condition_into_an_error", odd_objects),
+        case("admission::a_terminating_cluster_can_be_let_go", terminating),
+        case("admission::the_scale_subresource_is_no_way_past", scale),
+        case("admission::breaking_the_glass_needs_the_right_to", break_glass),
+        case("admission::a_certificate_is_replaced_while_it_serves", certificate),
+        case("admission::away_it_stops_shrinks_and_nothing_else", away),
+        case("admission::its_own_rights_suffice_and_no_more", rights),
+    ]
+}
+
+impl Scene {
+    async fn run(&self, args: &[&str]) -> Result<Said> {
+        self.bed.kubectl(&[&["--namespace", self.namespace.as_str()], args].concat()).await
+    }
+
+    async fn patch(&self, patch: &Value) -> Result<Said> {
+        self.run(&["patch", "postgresql", NAME, "--type=merge", "--patch", &patch.to_string()])
+            .await
+    }
+
+    /// Writes `object` to a file named `file`, for kubectl to read.
+    fn file(&self, file: &str, object: &Value) -> Result<String> {
+        let directory = self.bed.directory().join(&self.namespace);
+        fs::create_dir_all(&directory).context("failed to make a directory for manifests")?;
+        let path: PathBuf = write(&directory, file, &object.to_string())?;
+        Ok(path.to_string_lossy().into_owned())
+    }
+
+    async fn apply(&self, object: &Value) -> Result<Said> {
+        let file = self.file("applied.json", object)?;
+        self.run(&["apply", "--server-side", "--force-conflicts", "--filename", &file]).await
+    }
+
+    /// The count as it is stored.
+    async fn count(&self) -> Result<String> {
+        let path = "--output=jsonpath={.spec.numberOfInstances}";
+        self.run(&["get", "postgresql", NAME, path]).await?.ok()
+    }
+
+    /// A policy of 2 to 5 instances, a cluster of 3, and the webhook guarding them.
+    async fn set(&self) -> Result<std::sync::Arc<Webhook>> {
+        let webhook = guarded(self).await?;
+        self.apply(&policy()).await?.ok()?;
+        self.apply(&cluster(3)).await?.ok()?;
+        Ok(webhook)
+    }
+}
+
+fn policy() -> Value {
+    json!({
+        "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+        "metadata": {"name": "production"}, "spec": {"instances": {"min": 2, "max": 5}},
+    })
+}
+
+/// A cluster no operator looks at.
+fn cluster(instances: i64) -> Value {
+    json!({
+        "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+        "metadata": {"name": NAME, "annotations": {"acid.zalan.do/controller": "nobody"}},
+        "spec": {
+            "teamId": "acid", "numberOfInstances": instances,
+            "postgresql": {"version": "17"}, "volume": {"size": "1Gi"},
+        },
+    })
+}
+
+fn to(instances: i64) -> Value {
+    json!({"spec": {"numberOfInstances": instances}})
+}
+
+/// A refusal as kubectl shows it.
+fn ensure_refused(way: &str, said: &Said, rule: &str) -> Result<()> {
+    ensure!(said.code == Some(1), "{way} was not refused: {said:?}");
+    for part in ["denied the request: pgscale refuses", &format!("- {rule}: "), "Try: "] {
+        ensure!(said.stderr.contains(part), "{way}: {part:?} is missing in {}", said.stderr);
+    }
+    Ok(())
+}
+
+async fn every_way(scene: Scene) -> Result<()> {
+    scene.set().await?;
+    let unsafe_edit = scene.file("nine.json", &cluster(9))?;
+    let pointer = json!([{"op": "replace", "path": "/spec/numberOfInstances", "value": 9}]);
+    for (way, args) in [
+        (
+            "merge patch",
+            vec!["patch", "postgresql", NAME, "--type=merge", "-p", &to(9).to_string()],
+        ),
+        (
+            "JSON patch",
+            vec!["patch", "postgresql", NAME, "--type=json", "-p", &pointer.to_string()],
+        ),
+        ("replace", vec!["replace", "--filename", &unsafe_edit]),
+        ("apply", vec!["apply", "--filename", &unsafe_edit]),
+        (
+            "server-side apply",
+            vec!["apply", "--server-side", "--force-conflicts", "-f", &unsafe_edit],
+        ),
+        ("dry run", vec!["apply", "--dry-run=server", "--filename", &unsafe_edit]),
+    ] {
+        let said = scene.run(&args).await?;
+        ensure_refused(way, &said, "above-max")?;
+        ensure!(said.stderr.contains("(Forbidden)"), "{way}: {}", said.stderr);
+    }
+    let mut edit = scene.bed.command(&scene.bed.tools().kubectl, scene.bed.kubeconfig())?;
+    let edited = edit
+        .args(["--namespace", &scene.namespace, "edit", "postgresql", NAME])
+        .env("KUBE_EDITOR", "sed -i 's/numberOfInstances: 3/numberOfInstances: 9/'")
+        .output()
+        .await
+        .context("failed to run kubectl edit")?;
+    let stderr = String::from_utf8_lossy(&edited.stderr);
+    ensure!(edited.status.code() == Some(1), "edit was not refused: {stderr}");
+    ensure!(stderr.contains("- above-max: "), "edit: {stderr}");
+    ensure!(scene.count().await? == "3", "something got through");
+
+    let mut another = cluster(9);
+    another["metadata"]["name"] = json!("acid-another");
+    ensure_refused("create", &scene.apply(&another).await?, "above-max")?;
+    ensure_refused("shrink", &scene.patch(&to(1)).await?, "below-min")?;
+    ensure_refused("zero", &scene.patch(&to(0)).await?, "scale-to-zero")?;
+    scene.patch(&to(5)).await?.ok().context("what the policy allows")?;
+    Ok(())
+}
+
+async fn unrelated(scene: Scene) -> Result<()> {
+    let webhook = scene.set().await?;
+    let before = webhook.reviews().await?;
+    for patch in [
+        json!({"metadata": {"labels": {"team": "a"}}}),
+        json!({"metadata": {"annotations": {"note": "b"}}}),
+        json!({"spec": {"volume": {"size": "2Gi"}}}),
+        json!({"spec": {"users": {"someone": []}}}),
+        json!({"metadata": {"finalizers": []}}),
+    ] {
+        scene.patch(&patch).await?.ok()?;
+    }
+    let status = json!({"status": {"PostgresClusterStatus": "Running"}}).to_string();
+    let status =
+        ["patch", "postgresql", NAME, "--subresource=status", "--type=merge", "-p", &status];
+    scene.run(&status).await?.ok()?;
+    scene.apply(&policy()).await?.ok()?;
+    ensure!(webhook.reviews().await? == before, "an edit of something else was sent");
+    scene.patch(&to(4)).await?.ok()?;
+    ensure!(webhook.reviews().await? == before + 1, "a change of the count is sent exactly once");
+    Ok(())
+}
+
+async fn written_down(scene: Scene) -> Result<()> {
+    scene.set().await?;
+    let dry = to(9).to_string();
+    let dry = ["patch", "postgresql", NAME, "--dry-run=server", "--type=merge", "-p", &dry];
+    ensure_refused("dry run", &scene.run(&dry).await?, "above-max")?;
+    ensure_refused("shrink", &scene.patch(&to(1)).await?, "below-min")?;
+
+    let events: Api<Event> = Api::namespaced(scene.bed.client(), &scene.namespace);
+    let event = until("an Event about the refusal", SOON, async || {
+        let found = events.list(&ListParams::default()).await.context("failed to list Events")?;
+        let mut denials: Vec<_> = found
+            .into_iter()
+            .filter(|event| event.reason.as_deref() == Some("ScaleDenied"))
+            .collect();
+        ensure!(denials.len() < 2, "a dry run leaves no Event: {denials:?}");
+        Ok(denials.pop().map_or_else(|| Attempt::NotYet("none".into()), Attempt::Done))
+    })
+    .await?;
+    ensure!(event.action.as_deref() == Some("below-min"), "{event:?}");
+    let regarding = event.regarding.context("the Event is about nothing")?;
+    ensure!(regarding.name.as_deref() == Some(NAME) && regarding.uid.is_some(), "{regarding:?}");
+
+    let log = scene.bed.control_plane().lock().await.audit_log();
+    let audited = until("the refusal in the audit log", SOON, async || {
+        let text = fs::read_to_string(&log).context("failed to read the audit log")?;
+        let denials = text.lines().filter(|line| line.contains("below-min=deny"));
+        let found = denials
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|event| event["objectRef"]["namespace"] == scene.namespace.as_str());
+        Ok(found.map_or_else(|| Attempt::NotYet("nothing".into()), Attempt::Done))
+    })
+    .await?;
+    let annotations = &audited["annotations"];
+    ensure!(annotations["shrink.pgscale.dev/verdict"] == "denied", "{annotations}");
+    ensure!(annotations["shrink.pgscale.dev/policy"] == "scalepolicy/production", "{annotations}");
+    ensure!(annotations["shrink.pgscale.dev/instances"] == "3 -> 1", "{annotations}");
+    Ok(())
+}
+
+/// The conditions of the registration, on a resource that allows everything. The real one has a schema,
+/// but objects may be older than it; and a condition in error would refuse every edit of them.
+async fn odd_objects(scene: Scene) -> Result<()> {
+    guarded(&scene).await?;
+    let kind = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "oddities.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "oddities", "singular": "oddity", "kind": "Oddity"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {
+                "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            }}],
+        },
+    });
+    scene.apply(&kind).await?.ok()?;
+    let established = ["wait", "--for=condition=Established", "crd/oddities.example.com"];
+    scene.run(&established).await?.ok()?;
+    let odd = |name: &str, rest: &Value| {
+        let mut object = json!({
+            "apiVersion": "example.com/v1", "kind": "Oddity", "metadata": {"name": name},
+        });
+        for (key, value) in rest.as_object().into_iter().flatten() {
+            if let (Some(into), Some(more)) = (object[key].as_object_mut(), value.as_object()) {
+                into.extend(more.clone());
+            } else {
+                object[key] = value.clone();
+            }
+        }
+        object
+    };
+    let oddities = [
+        ("no-spec", json!({})),
+        ("null-spec", json!({"spec": null})),
+        ("list-spec", json!({"spec": []})),
+        ("no-field", json!({"spec": {}})),
+        ("null-field", json!({"spec": {"numberOfInstances": null}})),
+        ("zero", json!({"spec": {"numberOfInstances": 0}})),
+        ("text", json!({"spec": {"numberOfInstances": "3"}})),
+        ("fraction", json!({"spec": {"numberOfInstances": 2.5}})),
+        (
+            "null-annotations",
+            json!({"metadata": {"annotations": null}, "spec": {"numberOfInstances": 3}}),
+        ),
+        (
+            "terminating",
+            json!({"metadata": {"finalizers": ["example.com/hold"]}, "spec": {"numberOfInstances": 3}}),
+        ),
+    ];
+    for (name, rest) in &oddities {
+        let file = scene.file("odd.json", &odd(name, rest))?;
+        scene.run(&["create", "--filename", &file]).await?.ok()?;
+    }
+    scene.run(&["delete", "oddity", "terminating", "--wait=false"]).await?.ok()?;
+
+    let get = ["get", "validatingwebhookconfiguration", "pgscale.dev", "--output=json"];
+    let mut registration: Value = serde_json::from_str(&scene.run(&get).await?.ok()?)?;
+    registration["metadata"] = json!({"name": "oddities.example.com"});
+    for entry in registration["webhooks"].as_array_mut().into_iter().flatten() {
+        entry["rules"][0]["apiGroups"] = json!(["example.com"]);
+        entry["rules"][0]["resources"] = json!(["oddities"]);
+        // Otherwise an error would pass unseen.
+        entry["failurePolicy"] = json!("Fail");
+    }
+    // The entry for `Scale` looks at a field these objects do not have.
+    if let Some(entries) = registration["webhooks"].as_array_mut() {
+        entries.retain(|entry| entry["name"] != "scale.pgscale.dev");
+    }
+    let file = scene.file("registration.json", &registration)?;
+    scene.run(&["create", "--filename", &file]).await?.ok()?;
+    let judged = async {
+        let patch = async |name: &str, patch: Value| {
+            let patch = patch.to_string();
+            scene.run(&["patch", "oddity", name, "--type=merge", "--patch", &patch]).await
+        };
+        until("the registration to be in force", SOON, async || {
+            let said = patch("zero", to(1)).await?;
+            Ok(if said.code == Some(1) {
+                Attempt::Done(())
+            } else {
+                patch("zero", to(0)).await?;
+                Attempt::NotYet(format!("{said:?}"))
+            })
+        })
+        .await?;
+        for (name, _) in &oddities {
+            let labelled = patch(name, json!({"metadata": {"labels": {"a": "b"}}})).await?;
+            labelled.ok().with_context(|| format!("a label on {name}"))?;
+            // What does reach the webhook is refused there, as nothing it knows, and in no condition.
+            let annotated = json!({"metadata": {"annotations": {"acid.zalan.do/controller": "x"}}});
+            for (what, edit) in [("the owner", annotated), ("the count", to(7))] {
+                let said = patch(name, edit).await?;
+                let refused = said.stderr.contains("is nothing pgscale judges");
+                ensure!(said.code == Some(1) && refused, "{what} of {name}: {said:?}");
+            }
+        }
+        patch("terminating", json!({"metadata": {"finalizers": null}})).await?.ok()?;
+        anyhow::Ok(())
+    };
+    let judged = judged.await;
+    scene.run(&["delete", "--filename", &file]).await?.ok()?;
+    scene.run(&["delete", "crd", "oddities.example.com", "--wait=false"]).await?.ok()?;
+    judged
+}
+
+async fn terminating(scene: Scene) -> Result<()> {
+    scene.set().await?;
+    scene.patch(&json!({"metadata": {"finalizers": ["example.com/hold"]}})).await?.ok()?;
+    scene.run(&["delete", "postgresql", NAME, "--wait=false"]).await?.ok()?;
+    ensure_refused("growth of what is being deleted", &scene.patch(&to(9)).await?, "above-max")?;
+    scene.patch(&to(0)).await?.ok().context("less of what is being deleted")?;
+    scene.patch(&json!({"metadata": {"finalizers": null}})).await?.ok()?;
+    let gone = ["wait", "--for=delete", "postgresql", NAME, "--timeout=30s"];
+    scene.run(&gone).await?.ok()?;
+    Ok(())
+}
+
+/// The operator's resource has no `scale` today; whoever enables it must not open a door.
+async fn scale(scene: Scene) -> Result<()> {
+    let webhook = scene.set().await?;
+    let subresources = async |value: Value| {
+        let patch = json!([{"op": "add", "path": "/spec/versions/0/subresources", "value": value}]);
+        let crd = ["patch", "crd", "postgresqls.acid.zalan.do", "--type=json", "--patch"];
+        scene.run(&[&crd[..], &[&patch.to_string()]].concat()).await?.ok()
+    };
+    let paths = json!({
+        "specReplicasPath": ".spec.numberOfInstances", "statusReplicasPath": ".status.instances",
+    });
+    subresources(json!({"status": {}, "scale": paths})).await?;
+    let judged = async {
+        let get = ["get", "postgresql", NAME, "--subresource=scale"];
+        until("the subresource to be served", SOON, async || {
+            let said = scene.run(&get).await?;
+            let served = said.code == Some(0);
+            Ok(if served { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
+        })
+        .await?;
+        let resource = format!("postgresql/{NAME}");
+        let scale = async |to: &str| scene.run(&["scale", &resource, "--replicas", to]).await;
+        ensure_refused("scale up", &scale("9").await?, "above-max")?;
+        ensure_refused("scale down", &scale("1").await?, "below-min")?;
+        let none = json!({"spec": {"replicas": null}}).to_string();
+        let none =
+            ["patch", "postgresql", NAME, "--subresource=scale", "--type=merge", "-p", &none];
+        ensure_refused("no replicas", &scene.run(&none).await?, "scale-to-zero")?;
+        ensure!(scene.count().await? == "3", "something got through");
+        let before = webhook.reviews().await?;
+        scale("4").await?.ok()?;
+        ensure!(webhook.reviews().await? == before + 1, "a scale is reviewed once, as a scale");
+        anyhow::Ok(())
+    };
+    let judged = judged.await;
+    subresources(json!({"status": {}})).await?;
+    judged
+}
+
+async fn break_glass(scene: Scene) -> Result<()> {
+    scene.set().await?;
+    let rbac = tokio::process::Command::new(&scene.bed.programs()?.webhook)
+        .args(["rbac", "--namespace", NAMESPACE, "--break-glass-user", "jane"])
+        .output()
+        .await
+        .context("failed to run pgscale-webhook rbac")?;
+    let directory = scene.bed.directory().join(&scene.namespace);
+    let file = write(&directory, "rbac.yaml", &String::from_utf8(rbac.stdout)?)?;
+    scene.bed.kubectl(&["apply", "--server-side", "-f", &file.to_string_lossy()]).await?.ok()?;
+    let edit = [
+        "create",
+        "role",
+        "edit-postgresqls",
+        "--verb=get,patch",
+        "--resource=postgresqls.acid.zalan.do",
+    ];
+    scene.run(&edit).await?.ok()?;
+    for user in ["jane", "joe"] {
+        let bind = ["create", "rolebinding", user, "--role=edit-postgresqls", "--user", user];
+        scene.run(&bind).await?.ok()?;
+    }
+    let shrink = to(1).to_string();
+    let shrink = ["patch", "postgresql", NAME, "--type=merge", "--patch", &shrink];
+    let namespace = ["--namespace", scene.namespace.as_str()];
+    let group = ["--as-group=pgscale:break-glass", "--as-group=system:authenticated"];
+    let as_user = async |user: &str, more: &[&str]| {
+        let kubeconfig = scene.bed.user_kubeconfig(user, &[]).await?;
+        scene.bed.kubectl_as(&kubeconfig, &[&namespace[..], more, &shrink].concat()).await
+    };
+    ensure_refused("jane as herself", &as_user("jane", &[]).await?, "below-min")?;
+    let joe = as_user("joe", &[&["--as=joe"][..], &group].concat()).await?;
+    ensure!(joe.code == Some(1) && joe.stderr.contains("cannot impersonate"), "{joe:?}");
+    let other = as_user("jane", &[&["--as=admin"][..], &group].concat()).await?;
+    ensure!(other.code == Some(1) && other.stderr.contains("cannot impersonate"), "{other:?}");
+    as_user("jane", &[&["--as=jane"][..], &group].concat()).await?.ok()?;
+    ensure!(scene.count().await? == "1", "the glass is broken and nothing happened");
+    Ok(())
+}
+
+async fn certificate(scene: Scene) -> Result<()> {
+    let webhook = scene.set().await?;
+    let counted = async |line: &str| {
+        let text = webhook.metrics().await?;
+        let found =
+            text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse::<u64>().ok());
+        found.with_context(|| format!("{line} is not counted"))
+    };
+    let reaches = async |line: &str, wanted: u64| {
+        until(&format!("{line} to reach {wanted}"), SOON, async || {
+            let seen = counted(line).await?;
+            Ok(if seen >= wanted { Attempt::Done(()) } else { Attempt::NotYet(seen.to_string()) })
+        })
+        .await
+    };
+    let (ok, failed) = (
+        "pgscale_certificate_reloads_total{result=\"ok\"}",
+        "pgscale_certificate_reloads_total{result=\"failed\"}",
+    );
+    let (before_ok, before_failed) = (counted(ok).await?, counted(failed).await?);
+    let pair = scene
+        .bed
+        .control_plane()
+        .lock()
+        .await
+        .authority()
+        .server("pgscale-webhook", &["127.0.0.1", "localhost"])?;
+    // Half of a rotation: the pair in use stays.
+    write(webhook.directory(), "tls.crt", &pair.certificate)?;
+    reaches(failed, before_failed + 1).await?;
+    ensure_refused("beside half a rotation", &scene.patch(&to(9)).await?, "above-max")?;
+    write(webhook.directory(), "tls.key", &pair.key)?;
+    reaches(ok, before_ok + 1).await?;
+    for _ in 0..3 {
+        ensure_refused("after the rotation", &scene.patch(&to(9)).await?, "above-max")?;
+    }
+    Ok(())
+}
+
+async fn away(scene: Scene) -> Result<()> {
+    let webhook = scene.set().await?;
+    webhook.stop().await?;
+    let judged = async {
+        let shrink = scene.patch(&to(2)).await?;
+        let failed = shrink.stderr.contains("failed calling webhook \"shrink.pgscale.dev\"");
+        ensure!(shrink.code == Some(1) && failed, "nobody could check this: {shrink:?}");
+        scene.patch(&json!({"metadata": {"labels": {"a": "b"}}})).await?.ok()?;
+        scene.patch(&to(4)).await?.ok().context("growth goes on")?;
+        anyhow::Ok(())
+    };
+    let judged = judged.await;
+    webhook.run().await?;
+    judged?;
+    scene.patch(&to(3)).await?.ok().context("it is back")?;
+    Ok(())
+}
+
+async fn rights(scene: Scene) -> Result<()> {
+    guarded(&scene).await?;
+    let account = format!("--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
+    for (verb, resource, allowed) in [
+        ("get", "postgresqls.acid.zalan.do", true),
+        ("list", "scalepolicies.pgscale.dev", true),
+        ("list", "pods", true),
+        ("create", "events.events.k8s.io", true),
+        ("patch", "postgresqls.acid.zalan.do", false),
+        ("create", "pods/exec", false),
+        ("get", "pods/proxy", false),
+        ("get", "secrets", false),
+        ("update", "configmaps", false),
+        ("impersonate", "users", false),
+    ] {
+        let said = scene.run(&["auth", "can-i", verb, resource, &account]).await?;
+        let answer = said.stdout.trim() == "yes";
+        ensure!(answer == allowed, "{verb} {resource}: {said:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! The same guard where Patroni keeps its state in ConfigMaps, the default of operator 2.0.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::operator::Settings;
+use pgscale_tests::stage::Fault;
+use serde_json::json;
+
+use crate::guarding;
+use crate::trial::{Case, Scene, case};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![case("config_maps::the_guard_and_the_plugin_see_the_same", walk)]
+}
+
+async fn walk(scene: Scene) -> Result<()> {
+    let settings = Settings { use_configmaps: true, ..Settings::default() };
+    scene.bed.operator().lock().await.start(&settings).await?;
+    let walked = there_and_back(&scene).await;
+    // Other tests need it as it was, whatever became of this one.
+    scene.bed.operator().lock().await.start(&Settings::default()).await?;
+    walked
+}
+
+async fn there_and_back(scene: &Scene) -> Result<()> {
+    let Scene { bed, namespace } = scene;
+    guarding::guarded(scene).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-maps", 3, json!({})).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(bed.client(), namespace);
+    maps.get("acid-maps-leader").await.context("Patroni does not keep its state in ConfigMaps")?;
+
+    cluster.pgscale(&["up", "acid-maps", "--to", "4"]).await?.ok()?;
+    cluster.move_leader_to(3).await?;
+    bed.kubelet().stage(namespace, &cluster.pod_name(0), Fault::NoFailover).await?;
+    let plain = cluster.patch(3).await?;
+    ensure!(plain.code == Some(1) && plain.stderr.contains("leader-cannot-move"), "{plain:?}");
+    ensure!(plain.stderr.contains("configmap/acid-maps-leader"), "not its source: {plain:?}");
+
+    cluster.pgscale(&["down", "acid-maps", "--to", "3", "--yes"]).await?.ok()?;
+    let leader = cluster.leader().await?.ordinal;
+    ensure!(leader == 1 || leader == 2, "{leader} leads");
+    ensure!(cluster.replicas().await? == 3, "not scaled");
+    Ok(())
+}

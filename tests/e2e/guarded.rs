@@ -1,0 +1,115 @@
+//! The same stages with the guard on: it refuses, or nothing is lost. Beside each, `bare` shows what the
+//! operator alone does.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::stage::Fault;
+use pgscale_tests::writer::Writer;
+use serde_json::json;
+
+use crate::guarding;
+use crate::trial::{Case, Scene, case};
+use crate::writing::{acknowledged, finish};
+
+/// The longest pause in writes a planned move may cost here; the benchmark reports the figure itself.
+const PAUSE: Duration = Duration::from_secs(20);
+const WARM: usize = 100;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("guarded::healthy_plain_patch_is_admitted_with_a_warning", healthy),
+        case("guarded::stalled_survivors_are_refused_and_4_is_the_way_out", stalled),
+        case("guarded::paused_with_0_nofailover_is_refused", paused),
+        case("guarded::frozen_0_is_refused_and_the_plugin_moves_the_leader", frozen),
+    ]
+}
+
+/// A guarded cluster of five, led by ordinal 4, and a writer at work.
+async fn five(scene: &Scene) -> Result<Cluster> {
+    let Scene { bed, namespace } = scene;
+    guarding::guarded(scene).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-safe", 5, json!({})).await?;
+    cluster.move_leader_to(4).await?;
+    Ok(cluster)
+}
+
+async fn writing(scene: &Scene, cluster: &Cluster) -> Result<Writer> {
+    let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
+    acknowledged(&writer, WARM).await?;
+    Ok(writer)
+}
+
+/// Ends the writer and checks that nothing it was promised is missing.
+async fn nothing_lost(writer: Writer) -> Result<()> {
+    acknowledged(&writer, WARM).await?;
+    let record = finish(writer).await?;
+    ensure!(record.missing == 0 && record.longest_gap < PAUSE, "{record:?}");
+    Ok(())
+}
+
+async fn healthy(scene: Scene) -> Result<()> {
+    let cluster = five(&scene).await?;
+    let writer = writing(&scene, &cluster).await?;
+    let said = cluster.patch(2).await?;
+    ensure!(said.code == Some(0) && said.stderr.contains("leader-condemned"), "{said:?}");
+    cluster.converged(2).await?;
+    nothing_lost(writer).await
+}
+
+async fn stalled(scene: Scene) -> Result<()> {
+    let cluster = five(&scene).await?;
+    for ordinal in [0, 1] {
+        let pod = cluster.pod_name(ordinal);
+        scene.bed.kubelet().stage(&scene.namespace, &pod, Fault::StalledReceiver).await?;
+    }
+    let writer = writing(&scene, &cluster).await?;
+
+    let plain = cluster.patch(2).await?;
+    ensure!(plain.code == Some(1) && plain.stderr.contains("leader-cannot-move"), "{plain:?}");
+    ensure!(plain.stderr.contains("too-few-healthy-survivors"), "{plain:?}");
+    let planned = cluster.pgscale(&["down", &cluster.name, "--to", "2", "--yes"]).await?;
+    ensure!(planned.code == Some(3), "{planned:?}");
+    ensure!(cluster.declared().await? == 5 && cluster.replicas().await? == 5, "something changed");
+    ensure!(cluster.leader().await?.ordinal == 4, "the leader moved although the plan was refused");
+
+    let way_out = cluster.pgscale(&["down", &cluster.name, "--to", "4", "--yes"]).await?;
+    ensure!(way_out.code == Some(0), "{way_out:?}");
+    let leader = cluster.leader().await?.ordinal;
+    ensure!(leader == 2 || leader == 3, "{leader} leads");
+    ensure!(cluster.declared().await? == 4 && cluster.replicas().await? == 4, "{way_out:?}");
+    nothing_lost(writer).await
+}
+
+async fn paused(scene: Scene) -> Result<()> {
+    let cluster = five(&scene).await?;
+    let kubelet = scene.bed.kubelet();
+    kubelet.stage(&scene.namespace, &cluster.pod_name(0), Fault::NoFailover).await?;
+    kubelet.pause(&scene.namespace, &cluster.name).await?;
+    let writer = writing(&scene, &cluster).await?;
+    let said = cluster.patch(2).await?;
+    ensure!(said.code == Some(1), "{said:?}");
+    for rule in ["paused", "leader-cannot-move"] {
+        ensure!(said.stderr.contains(rule), "{rule} is missing: {said:?}");
+    }
+    ensure!(cluster.declared().await? == 5, "refused, and changed all the same");
+    nothing_lost(writer).await
+}
+
+async fn frozen(scene: Scene) -> Result<()> {
+    let cluster = five(&scene).await?;
+    let kubelet = scene.bed.kubelet();
+    kubelet.stage(&scene.namespace, &cluster.pod_name(0), Fault::FrozenPatroni).await?;
+    let writer = writing(&scene, &cluster).await?;
+    let said = cluster.patch(3).await?;
+    ensure!(said.code == Some(1) && said.stderr.contains("leader-cannot-move"), "{said:?}");
+    ensure!(cluster.declared().await? == 5, "refused, and changed all the same");
+
+    let moved =
+        cluster.pgscale(&["down", &cluster.name, "--to", "3", "--yes", "--timeout", "4m"]).await?;
+    let leader = cluster.leader().await?.ordinal;
+    ensure!(leader == 1 || leader == 2, "{leader} leads: {moved:?}");
+    ensure!(moved.code == Some(0) && cluster.declared().await? == 3, "{moved:?}");
+    nothing_lost(writer).await
+}

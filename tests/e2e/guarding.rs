@@ -1,0 +1,24 @@
+//! The one webhook that guards the namespaces of tests that ask for it.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use pgscale_tests::webhook::{self, Webhook};
+use tokio::sync::OnceCell;
+
+use crate::trial::Scene;
+
+static WEBHOOK: OnceCell<Arc<Webhook>> = OnceCell::const_new();
+
+/// The running webhook; the first test that asks for it starts it.
+pub(crate) async fn webhook(scene: &Scene) -> Result<Arc<Webhook>> {
+    let start = async || Webhook::start(&scene.bed).await.map(Arc::new);
+    WEBHOOK.get_or_try_init(start).await.cloned()
+}
+
+/// Lets it guard the namespace of this test.
+pub(crate) async fn guarded(scene: &Scene) -> Result<Arc<Webhook>> {
+    let webhook = webhook(scene).await?;
+    webhook::guard(&scene.bed, &scene.namespace).await?;
+    Ok(webhook)
+}

@@ -1,0 +1,153 @@
+//! Bad input: a clear error, the documented exit code or HTTP answer, and nothing changed.
+
+use std::fs;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use pgscale_tests::bed::Said;
+use pgscale_tests::cluster::Cluster;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::guarding;
+use crate::trial::{Case, Scene, case};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("input::the_plugin_refuses_what_makes_no_sense", plugin),
+        case("input::the_api_refuses_a_policy_that_makes_no_sense", policy),
+        case("input::the_webhook_answers_what_is_not_a_review", reviews),
+    ]
+}
+
+async fn plugin(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    let cluster = Cluster::create(bed, namespace, "acid-input", 1, json!({})).await?;
+    let before = cluster.object().await?.metadata.resource_version;
+
+    // (arguments, exit code, what the error must say)
+    let name = cluster.name.as_str();
+    for (args, code, says) in [
+        (vec!["up", "acid-nobody"], 1, "acid-nobody"),
+        (vec!["set", name, "-1"], 2, "-1"),
+        (vec!["set", name, "2.5"], 2, "2.5"),
+        (vec!["set", name, "2147483648"], 2, "2147483648"),
+        (vec!["set", name, "three"], 2, "three"),
+        (vec!["set", name], 2, "Usage"),
+        (vec!["up", name, "--by", "0"], 2, "0"),
+        (vec!["up", "service/acid-input"], 2, "service/acid-input"),
+        (vec!["enlarge", name], 2, "enlarge"),
+        (vec!["status", name, "--context", "nowhere"], 1, "nowhere"),
+        (vec!["status", name, "--server", "https://127.0.0.1:1"], 1, "127.0.0.1:1"),
+    ] {
+        let said = cluster.pgscale(&args).await?;
+        let wrong = format!("{args:?}: {said:?}");
+        ensure!(said.code == Some(code), "exit code {code} expected: {wrong}");
+        ensure!(said.stderr.contains(says), "{says:?} is missing: {wrong}");
+        ensure!(said.stdout.is_empty(), "an error belongs on stderr: {wrong}");
+    }
+
+    // Somebody without any rights.
+    let stranger = bed.user_kubeconfig("stranger", &[]).await?;
+    let args = ["pgscale", "up", name, "-n", namespace];
+    let said = bed.kubectl_as(&stranger, &args).await?;
+    ensure!(said.code == Some(1) && said.stderr.contains("forbidden"), "{said:?}");
+    ensure!(said.stderr.contains("postgresqls"), "the missing right is not named: {said:?}");
+
+    // A context whose certificate is not accepted any more.
+    let text = fs::read_to_string(bed.kubeconfig()).context("failed to read the kubeconfig")?;
+    let mut config: serde_json::Value = serde_json::from_str(&text)?;
+    config["users"][0]["user"] = json!({"token": "expired"});
+    let expired = bed.directory().join("expired.kubeconfig");
+    fs::write(&expired, config.to_string()).context("failed to write a kubeconfig")?;
+    let said = bed.kubectl_as(&expired, &args).await?;
+    ensure!(said.code == Some(1) && said.stderr.contains("nauthorized"), "{said:?}");
+
+    let after = cluster.object().await?.metadata.resource_version;
+    ensure!(before == after, "the cluster was written");
+    Ok(())
+}
+
+async fn policy(scene: Scene) -> Result<()> {
+    guarding::guarded(&scene).await?;
+    let wrong = json!({
+        "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+        "metadata": {"name": "upside-down", "namespace": scene.namespace},
+        "spec": {"instances": {"min": 5, "max": 3}},
+    });
+    let said = apply(&scene, &wrong).await?;
+    ensure!(said.code == Some(1), "{said:?}");
+    ensure!(
+        said.stderr.contains("instances.min must not be greater than instances.max"),
+        "{said:?}"
+    );
+    let list = ["get", "scalepolicies", "-n", &scene.namespace, "-o", "name"];
+    let listed = scene.bed.kubectl(&list).await?.ok()?;
+    ensure!(listed.is_empty(), "it was stored: {listed}");
+    Ok(())
+}
+
+async fn reviews(scene: Scene) -> Result<()> {
+    let running = guarding::guarded(&scene).await?;
+    let before = running.id().await;
+    let unknown = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "6b1f", "operation": "UPDATE", "namespace": "db", "name": "x",
+            "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+            "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+            "requestKind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+            "userInfo": {}, "object": {}, "oldObject": {}, "dryRun": false,
+        },
+    });
+    let (status, body) = post(&scene, running.address(), "not a review").await?;
+    ensure!(status == 400, "{status}: {body}");
+    let (status, body) = post(&scene, running.address(), &unknown.to_string()).await?;
+    ensure!(
+        status == 200 && body.contains("\"6b1f\"") && body.contains("\"allowed\":false"),
+        "{status}: {body}"
+    );
+    let (status, _) = post(&scene, running.address(), &"x".repeat(20 << 20)).await?;
+    ensure!(status == 413, "{status}");
+    ensure!(before.is_some() && running.id().await == before, "it did not survive");
+    Ok(())
+}
+
+/// POSTs to the webhook as anybody on the network could; the status and the body of its answer.
+async fn post(scene: &Scene, address: &str, body: &str) -> Result<(u16, String)> {
+    let authority = fs::read(scene.bed.directory().join("webhook/ca.crt"));
+    let authority = CertificateDer::from_pem_slice(&authority.context("failed to read the CA")?)?;
+    let mut config = kube::Config::new(format!("https://{address}").parse()?);
+    config.root_cert = Some(vec![authority.to_vec()]);
+    let request = http::Request::post("/validate")
+        .header("content-type", "application/json")
+        .body(kube::client::Body::from(body.as_bytes().to_vec()))?;
+    let answer = kube::Client::try_from(config)?.send(request).await?;
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect_bytes().await?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+async fn apply(scene: &Scene, object: &serde_json::Value) -> Result<Said> {
+    let kubectl = scene.bed.tools().kubectl.clone();
+    let mut child = scene
+        .bed
+        .command(&kubectl, scene.bed.kubeconfig())?
+        .args(["apply", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("failed to run kubectl")?;
+    let mut stdin = child.stdin.take().context("kubectl has no stdin")?;
+    stdin.write_all(object.to_string().as_bytes()).await?;
+    drop(stdin);
+    let output = child.wait_with_output().await?;
+    Ok(Said {
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        code: output.status.code(),
+    })
+}

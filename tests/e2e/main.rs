@@ -1,0 +1,123 @@
+//! End-to-end tests on a real stack: one program, run by `cargo test`.
+//!
+//! Outside of the sandbox it provisions what the tests need and runs the tests of the sandbox itself;
+//! then it runs itself again inside, where all other tests share one bed. It takes the arguments of
+//! any Rust test program.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "all of it is test code, which clippy cannot tell without the usual harness"
+)]
+
+mod admission;
+mod bare;
+mod bed;
+mod config_maps;
+mod guarded;
+mod guarding;
+mod input;
+mod members;
+mod outside;
+mod repairs;
+mod scale;
+mod trial;
+mod writing;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use libtest_mimic::{Arguments, Trial};
+use pgscale_tests::progress::say;
+use pgscale_tests::sandbox::{self, Ended, Role};
+use pgscale_tests::supplies::Supplies;
+use tokio::runtime::Runtime;
+
+use trial::{Case, Stage, save_logs};
+
+/// All tests that share the bed.
+fn cases() -> Vec<Case> {
+    let modules = [
+        bed::cases(),
+        members::cases(),
+        admission::cases(),
+        bare::cases(),
+        guarded::cases(),
+        config_maps::cases(),
+        repairs::cases(),
+        scale::cases(),
+        input::cases(),
+    ];
+    modules.into_iter().flatten().collect()
+}
+
+fn main() -> ExitCode {
+    let ended = match sandbox::role() {
+        Role::Init => sandbox::init(),
+        Role::Inside => inside(),
+        Role::Outside => outside(),
+    };
+    ended.unwrap_or_else(|error| {
+        say(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn outside() -> Result<ExitCode> {
+    let args = arguments();
+    if args.list {
+        let names = cases().into_iter().map(|case| case.name);
+        let inner = names.map(|name| Trial::test(name, || Ok(())));
+        let all = inner.chain(outside::trials()).collect();
+        return Ok(libtest_mimic::run(&args, all).exit_code());
+    }
+    let selection: Vec<_> = cases().into_iter().filter(|case| selected(&args, case.name)).collect();
+    let supplies = if selection.iter().any(|case| case.programs) {
+        Supplies::provision()?
+    } else {
+        Supplies::without_programs()?
+    };
+    let trials = outside::trials();
+    let mut code = ExitCode::SUCCESS;
+    if trials.iter().any(|trial| selected(&args, trial.name())) {
+        code = libtest_mimic::run(&args, trials).exit_code();
+    }
+    if !selection.is_empty() {
+        let directory = sandbox::prepare()?;
+        supplies.leave(&directory)?;
+        let runtime = Runtime::new().context("failed to start a runtime")?;
+        let inner: Vec<_> = env::args_os().skip(1).collect();
+        match runtime.block_on(sandbox::own(&directory, &inner))? {
+            Ended::Exited(failed @ 1..) => code = ExitCode::from(failed),
+            Ended::Exited(0) | Ended::Kept(_) => {}
+        }
+    }
+    Ok(code)
+}
+
+fn inside() -> Result<ExitCode> {
+    let args = arguments();
+    let stage = Stage::new()?;
+    let trials = cases().into_iter().map(|case| case.on(&stage)).collect();
+    let conclusion = libtest_mimic::run(&args, trials);
+    if conclusion.has_failed() {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-logs");
+        save_logs(&kept)?;
+        say(&format!("the logs of the bed are in {}", kept.display()));
+    }
+    Ok(conclusion.exit_code())
+}
+
+/// One test at a time, unless told otherwise: the bed is shared, and so are the cores.
+fn arguments() -> Arguments {
+    let mut args = Arguments::from_args();
+    args.test_threads.get_or_insert(1);
+    args
+}
+
+/// Whether the arguments ask for the test `name`; libtest-mimic decides likewise.
+fn selected(args: &Arguments, name: &str) -> bool {
+    let matches =
+        |pattern: &String| if args.exact { name == pattern } else { name.contains(pattern) };
+    args.filter.as_ref().is_none_or(matches) && !args.skip.iter().any(matches)
+}

@@ -1,0 +1,249 @@
+//! Members behave like members, and misbehave when they are told to.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::ResourceExt as _;
+use kube::api::Api;
+use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::operator::Settings;
+use pgscale_tests::patroni::rest;
+use pgscale_tests::stage::Fault;
+use pgscale_tests::wait::{Attempt, until};
+use pgscale_tests::writer::Writer;
+use serde_json::json;
+
+use crate::trial::{Case, Scene, case};
+
+pub(crate) fn cases() -> Vec<Case> {
+    [
+        case("members::every_fault_shows_and_ends", every_fault),
+        case("members::a_claim_keeps_its_data_until_it_is_deleted", claims),
+        case("members::state_may_be_kept_in_config_maps_behind_a_readiness_probe", config_maps),
+    ]
+    .map(Case::without_programs)
+    .into()
+}
+
+/// A cluster of three whose leader is 0, so that 1 and 2 can be made to suffer.
+async fn three(scene: &Scene) -> Result<Cluster> {
+    let cluster =
+        Cluster::create(&scene.bed, &scene.namespace, "acid-members", 3, json!({})).await?;
+    cluster.move_leader_to(0).await?;
+    cluster.converged(3).await?;
+    cluster.sql(0, "CREATE TABLE seen (row int)").await?;
+    Ok(cluster)
+}
+
+async fn every_fault(scene: Scene) -> Result<()> {
+    let cluster = three(&scene).await?;
+    let victim = Victim { scene: &scene, cluster: &cluster, pod: cluster.pod_name(2) };
+
+    victim.suffer(Fault::FrozenPatroni).await?;
+    ensure!(rest::member(victim.address()?).await.is_err(), "a frozen Patroni answered");
+    victim.sees(1, true).await.context("PostgreSQL goes on without Patroni")?;
+    victim.recover(Fault::FrozenPatroni).await?;
+    rest::member(victim.address()?).await?;
+
+    victim.suffer(Fault::RestRefused).await?;
+    let refused = rest::member(victim.address()?).await.err().context("somebody answered")?;
+    ensure!(format!("{refused:#}").contains("refused"), "{refused:#}");
+    victim.recover(Fault::RestRefused).await?;
+    rest::member(victim.address()?).await?;
+
+    victim.suffer(Fault::NoFailover).await?;
+    ensure!(rest::member(victim.address()?).await?.nofailover(), "the tag is not there");
+    victim.recover(Fault::NoFailover).await?;
+    ensure!(!rest::member(victim.address()?).await?.nofailover(), "the tag is still there");
+
+    for (row, fault) in [(2, Fault::StalledReceiver), (3, Fault::PausedReplay)] {
+        victim.suffer(fault).await?;
+        victim.sees(row, false).await.with_context(|| format!("{fault:?}"))?;
+        ensure!(rest::member(victim.address()?).await?.state == "running", "{fault:?} is loud");
+        victim.recover(fault).await?;
+        victim.catches_up(row).await.with_context(|| format!("{fault:?}"))?;
+    }
+    cluster.converged(3).await?;
+
+    scene.bed.kubelet().stage(&scene.namespace, &victim.pod, Fault::FailingBaseBackup).await?;
+    scene.bed.kubelet().reinitialize(&scene.namespace, &victim.pod).await?;
+    let log = scene.bed.kubelet().log(&scene.namespace, &victim.pod);
+    until("a base backup to fail", PATIENCE, async || {
+        let failed = std::fs::read_to_string(&log)?.contains("error: staged to fail");
+        Ok(if failed { Attempt::Done(()) } else { Attempt::NotYet("none has".into()) })
+    })
+    .await?;
+    victim.recover(Fault::FailingBaseBackup).await?;
+    cluster.converged(3).await?;
+
+    victim.suffer(Fault::StoppedPatroni).await?;
+    let (restarts, ready) = victim.container().await?;
+    ensure!(restarts == 0 && !ready, "{restarts} restarts, ready: {ready}");
+    victim.recover(Fault::StoppedPatroni).await?;
+    ensure!(victim.container().await? == (1, true), "{:?}", victim.container().await?);
+    cluster.converged(3).await?;
+
+    victim.suffer(Fault::NodeLost).await?;
+    ensure!(victim.container().await?.1, "somebody reported for a lost node");
+    ensure!(victim.node_is_ready().await? == "Unknown", "the node looks alive");
+    ensure!(rest::member(victim.last_address().await?).await.is_err(), "it answers");
+    victim.recover(Fault::NodeLost).await?;
+    ensure!(victim.node_is_ready().await? == "True", "the node did not come back");
+    cluster.converged(3).await?;
+
+    scene.bed.kubelet().pause(&scene.namespace, &cluster.name).await?;
+    ensure!(rest::member(victim.address()?).await?.pause, "the member has not heard of the pause");
+    scene.bed.kubelet().resume(&scene.namespace, &cluster.name).await?;
+    ensure!(!rest::member(victim.address()?).await?.pause, "the member still pauses");
+    Ok(())
+}
+
+/// The member that everything happens to.
+struct Victim<'a> {
+    scene: &'a Scene,
+    cluster: &'a Cluster,
+    pod: String,
+}
+
+impl Victim<'_> {
+    async fn suffer(&self, fault: Fault) -> Result<()> {
+        self.scene.bed.kubelet().stage(&self.scene.namespace, &self.pod, fault).await
+    }
+
+    async fn recover(&self, fault: Fault) -> Result<()> {
+        self.scene.bed.kubelet().unstage(&self.scene.namespace, &self.pod, fault).await
+    }
+
+    fn address(&self) -> Result<Ipv4Addr> {
+        let address = self.scene.bed.kubelet().address(&self.scene.namespace, &self.pod);
+        address.context("it does not run")
+    }
+
+    /// Writes a row on the leader and looks whether the victim gets it.
+    async fn sees(&self, row: u32, wanted: bool) -> Result<()> {
+        self.cluster.sql(0, &format!("INSERT INTO seen VALUES ({row})")).await?;
+        // Once a healthy standby has the row, a sick one would have it too.
+        self.has(1, row).await?;
+        if wanted {
+            return self.has(2, row).await;
+        }
+        let count = format!("SELECT count(*) FROM seen WHERE row = {row}");
+        ensure!(self.cluster.sql(2, &count).await? == "0", "row {row} arrived");
+        Ok(())
+    }
+
+    async fn catches_up(&self, row: u32) -> Result<()> {
+        self.has(2, row).await
+    }
+
+    async fn has(&self, ordinal: u32, row: u32) -> Result<()> {
+        let count = format!("SELECT count(*) FROM seen WHERE row = {row}");
+        until(&format!("row {row} on member {ordinal}"), PATIENCE, async || {
+            let count = self.cluster.sql(ordinal, &count).await?;
+            Ok(if count == "1" { Attempt::Done(()) } else { Attempt::NotYet(count) })
+        })
+        .await
+    }
+
+    async fn object(&self) -> Result<Pod> {
+        let pods = Api::<Pod>::namespaced(self.scene.bed.client(), &self.scene.namespace);
+        Ok(pods.get(&self.pod).await?)
+    }
+
+    /// The address the API server knows, whether anybody is there or not.
+    async fn last_address(&self) -> Result<Ipv4Addr> {
+        let status = self.object().await?.status;
+        let address = status.and_then(|status| status.pod_ip).context("it never had an address")?;
+        Ok(address.parse()?)
+    }
+
+    /// How often the container was restarted, and whether it is ready.
+    async fn container(&self) -> Result<(i32, bool)> {
+        let status = self.object().await?.status.context("it has no status")?;
+        let container = status.container_statuses.into_iter().flatten().next();
+        let container = container.context("it has no container")?;
+        Ok((container.restart_count, container.ready))
+    }
+
+    /// The status of its node's Ready condition.
+    async fn node_is_ready(&self) -> Result<String> {
+        let node = self.object().await?.spec.and_then(|spec| spec.node_name).context("no node")?;
+        let node = Api::<Node>::all(self.scene.bed.client()).get(&node).await?;
+        let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+        let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
+        Ok(ready.context("it has no Ready condition")?.status)
+    }
+}
+
+async fn claims(scene: Scene) -> Result<()> {
+    let cluster = three(&scene).await?;
+    let claims = Api::<PersistentVolumeClaim>::namespaced(scene.bed.client(), &scene.namespace);
+    let volumes = Api::<PersistentVolume>::all(scene.bed.client());
+    let name = format!("pgdata-{}", cluster.pod_name(2));
+    let kept = claims.get(&name).await?.uid().context("a claim without uid")?;
+    let directory =
+        scene.bed.directory().join(format!("kubelet/volumes/{}/{kept}", scene.namespace));
+    let start = directory.join("pgroot/data/PG_VERSION");
+    let made = std::fs::metadata(&start).and_then(|file| file.modified())?;
+
+    cluster.patch(2).await?.ok()?;
+    cluster.converged(2).await?;
+    ensure!(start.is_file(), "the data went with the pod");
+    cluster.patch(3).await?.ok()?;
+    cluster.converged(3).await?;
+    let found = std::fs::metadata(&start).and_then(|file| file.modified())?;
+    ensure!(found == made, "the member was cloned again instead of coming back");
+
+    cluster.patch(2).await?.ok()?;
+    cluster.converged(2).await?;
+    claims.delete(&name, &kube::api::DeleteParams::default()).await?;
+    until("the volume to go with its claim", PATIENCE, async || {
+        let volume = volumes.get_opt(&format!("pvc-{kept}")).await?;
+        Ok(if volume.is_none() && !directory.exists() {
+            Attempt::Done(())
+        } else {
+            Attempt::NotYet(format!("{:?}", volume.and_then(|volume| volume.status)))
+        })
+    })
+    .await?;
+    cluster.patch(3).await?.ok()?;
+    cluster.converged(3).await?;
+    let fresh = claims.get(&name).await?.uid();
+    ensure!(fresh.is_some_and(|fresh| fresh != kept), "the claim was not made anew");
+    Ok(())
+}
+
+async fn config_maps(scene: Scene) -> Result<()> {
+    let settings = Settings { use_configmaps: true, readiness_probe: true, ..Settings::default() };
+    restart_operator(&scene, &settings).await?;
+    let tried = in_config_maps(&scene).await;
+    // Other tests expect the other way, whatever became of this one.
+    restart_operator(&scene, &Settings::default()).await?;
+    tried
+}
+
+async fn restart_operator(scene: &Scene, settings: &Settings) -> Result<()> {
+    let mut operator = scene.bed.operator().lock().await;
+    operator.stop().await?;
+    operator.start(settings).await
+}
+
+async fn in_config_maps(scene: &Scene) -> Result<()> {
+    let cluster = Cluster::create(&scene.bed, &scene.namespace, "acid-maps", 3, json!({})).await?;
+    let leader = cluster.leader().await?;
+    let lock = ["get", "configmap", "acid-maps-leader"];
+    let path = "--output=jsonpath={.metadata.annotations.leader}";
+    let holder = cluster.kubectl(&[&lock[..], &[path]].concat()).await?.ok()?;
+    ensure!(holder == leader.pod, "the lock is held by {holder:?}");
+
+    let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
+    cluster.kubectl(&["delete", "pod", &leader.pod]).await?.ok()?;
+    cluster.converged(3).await?;
+    ensure!(cluster.leader().await?.pod != leader.pod, "nobody took over");
+    let kept = writer.stop().await;
+    ensure!(kept.missing().await? == 0, "an orderly hand-over lost rows: {kept:?}");
+    let leader = cluster.leader().await?.address.context("the leader has no address")?;
+    ensure!(cluster.endpoints(&cluster.name).await? == [leader.to_string()], "the service lags");
+    Ok(())
+}

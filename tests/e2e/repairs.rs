@@ -1,0 +1,139 @@
+//! Ways out that must always be open, and work that must not be disturbed.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::operator::Settings;
+use pgscale_tests::stage::Fault;
+use pgscale_tests::wait::{Attempt, until};
+use serde_json::json;
+
+use crate::guarding;
+use crate::trial::{Case, Scene, case};
+
+/// Kilobytes a second: slow enough to look at, quick enough to end when the throttle is lifted.
+const SLOW: Fault = Fault::SlowBaseBackup { kilobytes_per_second: 64 };
+
+/// How long after a member streams the answer may still be no.
+const SOON: Duration = Duration::from_secs(5);
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("repairs::during_a_base_backup_only_the_unfinished_member_may_go", base_backup),
+        case("repairs::a_pod_pending_for_ever_does_not_block_the_way_back", pending),
+        case("repairs::an_unapplied_shrink_can_be_cancelled", operator_stopped),
+    ]
+}
+
+async fn guarded(scene: &Scene, instances: u32) -> Result<Cluster> {
+    guarding::guarded(scene).await?;
+    Cluster::create(&scene.bed, &scene.namespace, "acid-fix", instances, json!({})).await
+}
+
+/// Waits until the member is being cloned, by its own word.
+async fn cloning(cluster: &Cluster, ordinal: u32) -> Result<()> {
+    until("a base backup to run", PATIENCE, async || {
+        let members = cluster.members().await?;
+        let member = members.into_iter().find(|member| member.ordinal == ordinal);
+        let cloning = member.as_ref().is_some_and(|member| member.state() == "creating replica");
+        Ok(if cloning { Attempt::Done(()) } else { Attempt::NotYet(format!("{member:?}")) })
+    })
+    .await
+}
+
+async fn base_backup(scene: Scene) -> Result<()> {
+    let cluster = guarded(&scene, 3).await?;
+    let kubelet = scene.bed.kubelet();
+    let slow = SLOW;
+    let newest = cluster.pod_name(3);
+    kubelet.stage(&scene.namespace, &newest, slow).await?;
+    cluster.patch(4).await?.ok()?;
+    cloning(&cluster, 3).await?;
+
+    let up = cluster.patch(5).await?;
+    ensure!(up.code == Some(1) && up.stderr.contains("rebuild-in-progress"), "{up:?}");
+    ensure!(up.stderr.contains(&newest), "the member is not named: {up:?}");
+
+    let back = cluster.patch(3).await?;
+    ensure!(back.code == Some(0) && back.stderr.contains("rebuild-in-progress"), "{back:?}");
+    cluster.converged(3).await?;
+
+    // The other way round: a survivor is being rebuilt and a healthy member would go.
+    kubelet.unstage(&scene.namespace, &newest, slow).await?;
+    cluster.patch(4).await?.ok().context("a healthy cluster may grow")?;
+    cluster.converged(4).await?;
+    let rebuilt = cluster.pod_name(2);
+    kubelet.stage(&scene.namespace, &rebuilt, slow).await?;
+    kubelet.reinitialize(&scene.namespace, &rebuilt).await?;
+    cloning(&cluster, 2).await?;
+    let down = cluster.patch(3).await?;
+    ensure!(down.code == Some(1) && down.stderr.contains("rebuild-in-progress"), "{down:?}");
+    ensure!(down.stderr.contains(&rebuilt), "the member is not named: {down:?}");
+    let planned = cluster.pgscale(&["down", &cluster.name, "--to", "3", "--yes"]).await?;
+    ensure!(planned.code == Some(3), "{planned:?}");
+
+    kubelet.unstage(&scene.namespace, &rebuilt, slow).await?;
+    cluster.converged(4).await?;
+    // Either way, within seconds of the first word of streaming.
+    for wish in [5, 3] {
+        until(&format!("{wish} to pass once the member streams"), SOON, async || {
+            let patch = json!({"spec": {"numberOfInstances": wish}}).to_string();
+            let dry = [
+                "patch",
+                "postgresql",
+                &cluster.name,
+                "--type=merge",
+                "--dry-run=server",
+                "-p",
+                &patch,
+            ];
+            let said = cluster.kubectl(&dry).await?;
+            Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
+        })
+        .await?;
+    }
+    cluster.patch(3).await?.ok()?;
+    cluster.converged(3).await?;
+    Ok(())
+}
+
+async fn pending(scene: Scene) -> Result<()> {
+    let cluster = guarded(&scene, 3).await?;
+    let kubelet = scene.bed.kubelet();
+    kubelet.stage(&scene.namespace, &cluster.pod_name(3), Fault::Unschedulable).await?;
+    cluster.patch(5).await?.ok()?;
+    until("the pod to be Pending", PATIENCE, async || {
+        let pods = cluster.pods().await?;
+        Ok(match pods.get(3) {
+            Some(_) => Attempt::Done(()),
+            None => Attempt::NotYet(format!("{} pods", pods.len())),
+        })
+    })
+    .await?;
+    let back = cluster.patch(3).await?;
+    ensure!(back.code == Some(0), "{back:?}");
+    cluster.converged(3).await?;
+    Ok(())
+}
+
+async fn operator_stopped(scene: Scene) -> Result<()> {
+    let cluster = guarded(&scene, 5).await?;
+    scene.bed.operator().lock().await.stop().await?;
+    let tried = async {
+        cluster.patch(2).await?.ok().context("the leader is on 0 and all are healthy")?;
+        let further = cluster.patch(1).await?;
+        ensure!(
+            further.code == Some(1) && further.stderr.contains("change-not-applied"),
+            "{further:?}"
+        );
+        let back = cluster.patch(5).await?;
+        ensure!(back.code == Some(0), "{back:?}");
+        ensure!(cluster.replicas().await? == 5, "nobody was there to apply anything");
+        anyhow::Ok(())
+    };
+    let tried = tried.await;
+    // Other tests need it, whatever became of this one.
+    scene.bed.operator().lock().await.start(&Settings::default()).await?;
+    tried
+}

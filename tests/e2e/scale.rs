@@ -1,0 +1,163 @@
+//! The guide's walk with `kubectl pgscale`: three members, five, three again, and proof of each step.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::wait::{Attempt, until};
+use serde_json::{Value, json};
+
+use crate::guarding;
+use crate::trial::{Case, Scene, case};
+
+/// How long what needs no base backup may take.
+const SOON: Duration = Duration::from_secs(60);
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("scale::the_walk_from_3_to_5_and_back", walk),
+        case("scale::a_leader_on_the_highest_ordinal_is_moved_before_it_goes", leader_goes),
+        case("scale::nothing_is_written_without_a_yes", declined),
+        case("scale::another_writer_is_named", reverted),
+    ]
+}
+
+async fn walk(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    guarding::guarded(&scene).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-walk", 3, json!({})).await?;
+    let name = cluster.name.as_str();
+    let leader = cluster.leader().await?.ordinal;
+    cluster
+        .sql(
+            leader,
+            "CREATE TABLE walk AS SELECT n, md5(n::text) AS sum FROM generate_series(1, 1000) n",
+        )
+        .await?;
+
+    let said = cluster.pgscale(&["up", name, "--to", "5", "--timeout", "4m"]).await?;
+    ensure!(said.stderr.contains("acid-walk-3: in service as replica"), "{said:?}");
+    ensure!(said.stderr.contains("acid-walk-4: in service as replica"), "{said:?}");
+    let said = said.ok()?;
+    ensure!(said.starts_with("postgresql/acid-walk scaled from 3 to 5 instances"), "{said}");
+    // Converged means converged: nothing is left to wait for.
+    let members = cluster.members().await?;
+    ensure!(members.iter().filter(|member| member.streams()).count() == 4, "{members:?}");
+
+    cluster.sql(leader, "INSERT INTO walk VALUES (1001, 'new')").await?;
+    let sum = "SELECT count(*), md5(string_agg(sum, ',' ORDER BY n)) FROM walk WHERE n <= 1000";
+    let want = cluster.sql(leader, sum).await?;
+    for ordinal in [3, 4] {
+        ensure!(cluster.sql(ordinal, sum).await? == want, "the rows differ on {ordinal}");
+        let new = "SELECT sum FROM walk WHERE n = 1001";
+        until(&format!("the new row on {ordinal}"), SOON, async || {
+            let row = cluster.sql(ordinal, new).await?;
+            Ok(if row == "new" { Attempt::Done(()) } else { Attempt::NotYet(row) })
+        })
+        .await?;
+    }
+    for member in &members {
+        let recovers = cluster.sql(member.ordinal, "SELECT pg_is_in_recovery()").await?;
+        let want = if member.ordinal == leader { "f" } else { "t" };
+        ensure!(recovers == want, "{} says pg_is_in_recovery() = {recovers}", member.pod);
+    }
+    services(&cluster, 5).await?;
+
+    let status: Value =
+        serde_json::from_str(&cluster.pgscale(&["status", name, "-o", "json"]).await?.ok()?)?;
+    ensure!(status["kind"] == "ScaleStatus" && status["converged"] == true, "{status}");
+    ensure!(status["members"].as_array().map(Vec::len) == Some(5), "{status}");
+
+    let said =
+        cluster.pgscale(&["down", name, "--to", "3", "--yes", "--timeout", "4m"]).await?.ok()?;
+    ensure!(said.starts_with("postgresql/acid-walk scaled from 5 to 3 instances"), "{said}");
+    let mut left: Vec<_> = cluster.members().await?.into_iter().map(|member| member.pod).collect();
+    left.sort();
+    ensure!(left == ["acid-walk-0", "acid-walk-1", "acid-walk-2"], "{left:?}");
+    services(&cluster, 3).await?;
+
+    let said = cluster.pgscale(&["set", name, "3"]).await?.ok()?;
+    ensure!(said.contains("nothing to do"), "{said}");
+    Ok(())
+}
+
+/// `<cluster>` leads to the leader, `<cluster>-repl` to everybody else.
+async fn services(cluster: &Cluster, members: usize) -> Result<()> {
+    let leader = cluster.leader().await?.address.map(|address| address.to_string());
+    let primary = cluster.endpoints(&cluster.name).await?;
+    ensure!(primary == Vec::from_iter(leader.clone()), "the service leads to {primary:?}");
+    let replicas = cluster.endpoints(&format!("{}-repl", cluster.name)).await?;
+    ensure!(
+        replicas.len() == members - 1 && !replicas.iter().any(|ip| Some(ip) == leader.as_ref()),
+        "the replica service leads to {replicas:?}, the leader is {leader:?}"
+    );
+    Ok(())
+}
+
+async fn leader_goes(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    guarding::guarded(&scene).await?;
+    let cluster = Cluster::create(bed, namespace, "acid-top", 3, json!({})).await?;
+    cluster.move_leader_to(2).await?;
+    let name = cluster.name.as_str();
+
+    let plan = cluster.pgscale(&["plan", name, "--to", "2", "-o", "json"]).await?.ok()?;
+    let plan: Value = serde_json::from_str(&plan)?;
+    ensure!(plan["outcome"] == "Ready" && plan["leaderMove"]["from"] == "acid-top-2", "{plan}");
+
+    let said = cluster.pgscale(&["down", name, "--yes", "-o", "json", "--timeout", "4m"]).await?;
+    let report: Value = serde_json::from_str(&said.clone().ok()?)?;
+    ensure!(report["result"] == "Converged", "{said:?}");
+    ensure!(report["leaderMoved"]["from"] == "acid-top-2", "{said:?}");
+    ensure!(cluster.leader().await?.ordinal < 2, "the leader is among the removed");
+    Ok(())
+}
+
+async fn declined(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    let cluster = Cluster::create(bed, namespace, "acid-ask", 2, json!({})).await?;
+    let name = cluster.name.as_str();
+    let before = cluster.object().await?.metadata.resource_version;
+    // A test has no terminal: nobody can be asked.
+    for (args, hint) in [(vec!["down", name], "--yes"), (vec!["set", name, "1"], "--yes")] {
+        let said = cluster.pgscale(&args).await?;
+        ensure!(said.code == Some(7) && said.stderr.contains(hint), "{args:?}: {said:?}");
+    }
+    let said = cluster.pgscale(&["down", name, "--dry-run=client"]).await?.ok()?;
+    ensure!(said.contains("(dry run)"), "{said}");
+    let said = cluster.pgscale(&["up", name, "--dry-run=server"]).await?.ok()?;
+    ensure!(said.contains("(server dry run)"), "{said}");
+    let after = cluster.object().await?.metadata.resource_version;
+    ensure!(before == after, "the cluster was written");
+    Ok(())
+}
+
+/// Somebody who keeps a manifest in force: what Argo CD or Flux would do.
+async fn reverted(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    let cluster = Cluster::create(bed, namespace, "acid-git", 1, json!({})).await?;
+    let name = cluster.name.as_str();
+    let reverting = async {
+        until("the count to be written", SOON, async || {
+            let declared = cluster.declared().await?;
+            Ok(if declared == 2 {
+                Attempt::Done(())
+            } else {
+                Attempt::NotYet(declared.to_string())
+            })
+        })
+        .await?;
+        let patch = json!({"spec": {"numberOfInstances": 1}}).to_string();
+        let manager = "--field-manager=argocd-controller";
+        cluster
+            .kubectl(&["patch", "postgresql", name, "--type=merge", manager, "-p", &patch])
+            .await?
+            .ok()
+    };
+    let args = ["up", name, "--timeout", "4m"];
+    let (said, reverted) = futures::join!(cluster.pgscale(&args), reverting);
+    reverted?;
+    let said = said?;
+    ensure!(said.code == Some(6) && said.stderr.contains("argocd-controller"), "{said:?}");
+    Ok(())
+}

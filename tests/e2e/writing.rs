@@ -1,0 +1,47 @@
+//! What tests ask of a writer.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use pgscale_tests::wait::{Attempt, until};
+use pgscale_tests::writer::Writer;
+
+/// Longer than any hand-over, and than the outage of any test that waits for writes to go on.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+/// What became of the rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// Commits that were acknowledged.
+    pub(crate) acknowledged: usize,
+    /// Those of them the leader does not have at the end.
+    pub(crate) missing: usize,
+    /// The longest time without an acknowledgement.
+    pub(crate) longest_gap: Duration,
+}
+
+/// Waits until `more` further rows are acknowledged.
+pub(crate) async fn acknowledged(writer: &Writer, more: usize) -> Result<()> {
+    let wanted = writer.acknowledged() + more;
+    until(&format!("{wanted} acknowledged rows"), DEADLINE, async || {
+        let seen = writer.acknowledged();
+        Ok(if seen >= wanted { Attempt::Done(()) } else { Attempt::NotYet(seen.to_string()) })
+    })
+    .await
+}
+
+/// Waits until no row has been acknowledged for `silence`.
+pub(crate) async fn stopped_for(writer: &Writer, silence: Duration) -> Result<()> {
+    until(&format!("writes to stop for {silence:?}"), DEADLINE, async || {
+        let seen = writer.silence();
+        Ok(if seen >= silence { Attempt::Done(()) } else { Attempt::NotYet(format!("{seen:?}")) })
+    })
+    .await
+}
+
+/// Stops the writer and counts.
+pub(crate) async fn finish(writer: Writer) -> Result<Record> {
+    let record = writer.stop().await;
+    let missing = record.missing().await?;
+    Ok(Record { acknowledged: record.acknowledged, missing, longest_gap: record.longest_gap })
+}

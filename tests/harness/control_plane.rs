@@ -1,0 +1,273 @@
+//! etcd, kube-apiserver and kube-controller-manager, as real as in production.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::process::Command;
+
+use crate::pki::{ADMINISTRATORS, Authority, Pair, token_keys, write};
+use crate::process::Process;
+use crate::tools::Tools;
+use crate::wait::{Attempt, until};
+
+/// Where the API server is: an address of the pod network that no pod gets, so that clients inside
+/// and outside of pods use the same one. Beds do not meet, so every bed has the same.
+pub const ADDRESS: &str = "10.244.255.1";
+/// The API server's port.
+pub const PORT: u16 = 6443;
+/// The addresses of Services; nothing answers there, as there is no kube-proxy.
+pub const SERVICE_NETWORK: &str = "10.96.0.0/16";
+
+const ETCD: &str = "http://127.0.0.1:2379";
+const ETCD_PEER: &str = "http://127.0.0.1:2380";
+const READY: Duration = Duration::from_secs(60);
+/// The API server would wait a minute for its watches to end by themselves.
+const GRACE: Duration = Duration::from_secs(2);
+/// What the API server writes to its audit log: every write to a `postgresql`, with the annotations
+/// admission webhooks add to it.
+const AUDIT_POLICY: &str = r#"{
+  "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+  "rules": [
+    {"level": "Metadata", "resources": [{"group": "acid.zalan.do"}],
+     "verbs": ["create", "update", "patch", "delete"]},
+    {"level": "None"}
+  ]
+}"#;
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct ControlPlane {
+    tools: Tools,
+    directory: PathBuf,
+    logs: PathBuf,
+    authority: Authority,
+    kubeconfig: PathBuf,
+    etcd: Process,
+    api_server: Option<Process>,
+    controller_manager: Process,
+}
+
+impl ControlPlane {
+    /// Starts a new, empty control plane with its data in `directory` and its logs in `logs`.
+    ///
+    /// # Errors
+    /// When a program ends early (with the end of its log) or is not ready within a minute.
+    pub async fn start(tools: &Tools, directory: &Path, logs: &Path) -> Result<Self> {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("failed to make {}", directory.display()))?;
+        let authority = Authority::new()?;
+        let url = url();
+        lay_down_keys(&authority, directory)?;
+        let user = |file: &str, name: &str, groups: &[&str]| {
+            write(directory, file, &authority.kubeconfig(&url, name, groups)?)
+        };
+        let kubeconfig = user("admin.kubeconfig", "admin", &[ADMINISTRATORS])?;
+        let controllers = user("controllers.kubeconfig", "system:kube-controller-manager", &[])?;
+
+        let mut etcd = start_etcd(tools, directory, logs)?;
+        let mut api_server = start_api_server(tools, directory, logs)?;
+        let client = client(&kubeconfig).await?;
+        ready(&client, &mut [&mut etcd, &mut api_server]).await?;
+        let controller_manager = start_controller_manager(tools, directory, logs, &controllers)?;
+        Ok(Self {
+            tools: tools.clone(),
+            directory: directory.to_owned(),
+            logs: logs.to_owned(),
+            authority,
+            kubeconfig,
+            etcd,
+            api_server: Some(api_server),
+            controller_manager,
+        })
+    }
+
+    /// The certificate authority everybody here trusts.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The API server's audit log: one JSON event per line, writes to `postgresql` objects only.
+    pub fn audit_log(&self) -> PathBuf {
+        self.logs.join("audit.log")
+    }
+
+    /// The API server's certificate and key: of use to any other server of the bed.
+    pub fn serving_files(&self) -> (PathBuf, PathBuf) {
+        (self.directory.join("server.crt"), self.directory.join("server.key"))
+    }
+
+    /// Ends the API server; what is stored stays.
+    ///
+    /// # Errors
+    /// When the end cannot be observed.
+    pub async fn stop_api_server(&mut self) -> Result<()> {
+        match self.api_server.take() {
+            Some(mut process) => process.stop(GRACE).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the API server again on the same port and data, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub async fn start_api_server(&mut self) -> Result<()> {
+        let mut process = start_api_server(&self.tools, &self.directory, &self.logs)?;
+        let client = client(&self.kubeconfig).await?;
+        ready(&client, &mut [&mut self.etcd, &mut process]).await?;
+        self.api_server = Some(process);
+        Ok(())
+    }
+
+    /// Fails when one of the programs has ended by itself.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        self.etcd.ensure_alive()?;
+        self.controller_manager.ensure_alive()?;
+        self.api_server.as_mut().map_or(Ok(()), Process::ensure_alive)
+    }
+
+    /// Ends everything.
+    ///
+    /// # Errors
+    /// When an end cannot be observed.
+    pub async fn stop(mut self) -> Result<()> {
+        // Nothing of it is needed again: no point in waiting for leases and snapshots.
+        self.controller_manager.kill().await?;
+        if let Some(mut api_server) = self.api_server.take() {
+            api_server.kill().await?;
+        }
+        self.etcd.kill().await
+    }
+}
+
+/// The URL of the API server.
+pub fn url() -> String {
+    format!("https://{ADDRESS}:{PORT}")
+}
+
+/// A client with the rights of whoever the kubeconfig names.
+///
+/// # Errors
+/// When the kubeconfig cannot be read.
+pub async fn client(kubeconfig: &Path) -> Result<Client> {
+    let read = Kubeconfig::read_from(kubeconfig).context("failed to read the kubeconfig")?;
+    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
+    Client::try_from(config.context("failed to use the kubeconfig")?)
+        .context("failed to make a client")
+}
+
+fn lay_down_keys(authority: &Authority, directory: &Path) -> Result<()> {
+    let reachable = [
+        "localhost",
+        "127.0.0.1",
+        ADDRESS,
+        "10.96.0.1",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
+    let server = authority.server("kube-apiserver", &reachable)?;
+    let kubelet_client = authority.client("kube-apiserver", &[ADMINISTRATORS])?;
+    for (name, Pair { certificate, key }) in
+        [("server", server), ("kubelet-client", kubelet_client)]
+    {
+        write(directory, &format!("{name}.crt"), &certificate)?;
+        write(directory, &format!("{name}.key"), &key)?;
+    }
+    let (private, public) = token_keys()?;
+    write(directory, "tokens.key", &private)?;
+    write(directory, "tokens.pub", &public)?;
+    write(directory, "ca.crt", authority.certificate())?;
+    write(directory, "audit-policy.json", AUDIT_POLICY)?;
+    Ok(())
+}
+
+fn start_etcd(tools: &Tools, directory: &Path, logs: &Path) -> Result<Process> {
+    let mut etcd = Command::new(&tools.etcd);
+    etcd.current_dir(directory)
+        .args(["--name=bed", "--data-dir=etcd", "--unsafe-no-fsync", "--log-level=warn"])
+        .args([format!("--listen-client-urls={ETCD}"), format!("--advertise-client-urls={ETCD}")])
+        .args([
+            format!("--listen-peer-urls={ETCD_PEER}"),
+            format!("--initial-advertise-peer-urls={ETCD_PEER}"),
+            format!("--initial-cluster=bed={ETCD_PEER}"),
+        ]);
+    Process::spawn("etcd", etcd, logs)
+}
+
+fn start_api_server(tools: &Tools, directory: &Path, logs: &Path) -> Result<Process> {
+    let mut server = Command::new(&tools.kube_apiserver);
+    server
+        .current_dir(directory)
+        .args([format!("--etcd-servers={ETCD}"), format!("--secure-port={PORT}")])
+        // Endpoints refuse loopback addresses: without an address of its own the `kubernetes`
+        // Service would have none.
+        .args([format!("--advertise-address={ADDRESS}"), "--bind-address=0.0.0.0".to_owned()])
+        .args(["--tls-cert-file=server.crt", "--tls-private-key-file=server.key"])
+        .args(["--client-ca-file=ca.crt", "--authorization-mode=RBAC"])
+        .arg("--service-account-issuer=https://kubernetes.default.svc")
+        .args(["--service-account-key-file=tokens.pub"])
+        .args(["--service-account-signing-key-file=tokens.key"])
+        .arg(format!("--service-cluster-ip-range={SERVICE_NETWORK}"))
+        .args(["--kubelet-client-certificate=kubelet-client.crt"])
+        .args(["--kubelet-client-key=kubelet-client.key"])
+        // There is no name service to look a node's name up in.
+        .arg("--kubelet-preferred-address-types=InternalIP")
+        // Webhooks behind a Service are called at their endpoints: there is no kube-proxy.
+        .args(["--enable-aggregator-routing=true", "--allow-privileged=true"])
+        .args(["--enable-priority-and-fairness=false"])
+        .args(["--audit-policy-file=audit-policy.json"])
+        .arg(format!("--audit-log-path={}", logs.join("audit.log").display()));
+    Process::spawn("kube-apiserver", server, logs)
+}
+
+fn start_controller_manager(
+    tools: &Tools,
+    directory: &Path,
+    logs: &Path,
+    kubeconfig: &Path,
+) -> Result<Process> {
+    let mut manager = Command::new(&tools.kube_controller_manager);
+    manager
+        .current_dir(directory)
+        .arg(format!("--kubeconfig={}", kubeconfig.display()))
+        .args(["--service-account-private-key-file=tokens.key", "--root-ca-file=ca.crt"])
+        // Each controller as itself, so that admission sees who really writes.
+        .args(["--use-service-account-credentials=true", "--leader-elect=false"])
+        // Nodes of the bed send no heartbeats; what happens to their pods is staged, not judged.
+        .arg(
+            "--controllers=*,-nodelifecycle,-nodeipam,-cloud-node-lifecycle,\
+             -service-lb-controller,-node-route-controller",
+        )
+        .args(["--bind-address=127.0.0.1", "--kube-api-qps=200", "--kube-api-burst=400"]);
+    Process::spawn("kube-controller-manager", manager, logs)
+}
+
+/// Waits for `/readyz`, and for a first namespace, which the API server makes a moment later.
+async fn ready(client: &Client, processes: &mut [&mut Process]) -> Result<()> {
+    until("the API server to be ready", READY, async || {
+        for process in processes.iter_mut() {
+            process.ensure_alive()?;
+        }
+        let request = http::Request::get("/readyz").body(Vec::new()).context("a bad request")?;
+        Ok(match client.request_text(request).await {
+            Ok(answer) if answer == "ok" => Attempt::Done(()),
+            Ok(answer) => Attempt::NotYet(answer),
+            Err(error) => Attempt::NotYet(error.to_string()),
+        })
+    })
+    .await
+}

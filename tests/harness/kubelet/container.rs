@@ -1,0 +1,220 @@
+//! A running container: a program as process 1 of its own PID, mount, IPC and UTS namespaces.
+//!
+//! Whatever it leaves behind ends with it: the kernel kills a PID namespace with its process 1,
+//! and private mounts and shared memory go with the last process.
+
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+/// How long a container may take to get its namespaces.
+const START: Duration = Duration::from_secs(10);
+
+/// How often to look whether it has.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A container, killed when dropped.
+#[derive(Debug)]
+pub(super) struct Container {
+    /// `unshare`, the parent of the container's first process; it ends when that one does.
+    unshare: Child,
+    processes: Processes,
+    started: Timestamp,
+}
+
+impl Container {
+    /// Starts `program` in namespaces of its own, its output appended to `log`.
+    pub(super) async fn start(program: &Command, log: &Path) -> Result<Self> {
+        let output = File::options().create(true).append(true).open(log);
+        let output = output.with_context(|| format!("failed to open {}", log.display()))?;
+        let program = program.as_std();
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args(["--pid", "--mount", "--ipc", "--uts", "--fork", "--mount-proc"])
+            .args(["--kill-child=SIGKILL", "--"])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("failed to share a log between two streams")?)
+            .stderr(output)
+            .process_group(0)
+            .kill_on_drop(true);
+        for (name, value) in program.get_envs() {
+            unshare.env(name, value.unwrap_or_default());
+        }
+        if let Some(directory) = program.get_current_dir() {
+            unshare.current_dir(directory);
+        }
+        let mut unshare = unshare
+            .spawn()
+            .context("failed to start unshare; get it with: apt-get install util-linux")?;
+        let parent = unshare.id().context("unshare ended at once")?;
+        let first = timeout(START, async {
+            loop {
+                if let Some(status) = unshare.try_wait()? {
+                    bail!("unshare ended with {status}; see {}", log.display());
+                }
+                match first_child(parent) {
+                    Some(first) => break Ok(first),
+                    None => sleep(LOOK).await,
+                }
+            }
+        });
+        let first = first.await.context("unshare has started nothing for 10 s")??;
+        let processes = Processes::of(first)?;
+        Ok(Self { unshare, processes, started: Timestamp::now() })
+    }
+
+    /// When it was started.
+    pub(super) fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// Its processes.
+    pub(super) fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    /// Waits until its first process, and so all of them, are gone.
+    pub(super) async fn ended(&mut self) -> Result<ExitStatus> {
+        self.unshare.wait().await.context("failed to wait for a container")
+    }
+
+    /// Kills all of it and waits until it is gone.
+    pub(super) async fn kill(&mut self) -> Result<ExitStatus> {
+        if self.unshare.id().is_some() {
+            self.processes.signal_first(Signal::KILL);
+        }
+        self.ended().await
+    }
+}
+
+/// The first child of a process.
+fn first_child(parent: u32) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+}
+
+/// The exit code a kubelet reports for `status`.
+pub(super) fn exit_code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
+}
+
+/// The processes of one container, seen from outside.
+#[derive(Clone, Debug)]
+pub(super) struct Processes {
+    first: Pid,
+    /// The link target of `/proc/PID/ns/pid`, the same for all of them and for nobody else.
+    namespace: PathBuf,
+}
+
+impl Processes {
+    fn of(first: Pid) -> Result<Self> {
+        let link = format!("/proc/{}/ns/pid", first.as_raw_nonzero());
+        let namespace = fs::read_link(&link).with_context(|| format!("failed to read {link}"))?;
+        Ok(Self { first, namespace })
+    }
+
+    /// The id of the first process, seen from outside.
+    pub(super) fn first(&self) -> i32 {
+        self.first.as_raw_nonzero().get()
+    }
+
+    /// Signals the first process, which passes it on (Patroni's does).
+    pub(super) fn signal_first(&self, signal: Signal) {
+        // Gone already is as good as signalled.
+        _ = kill_process(self.first, signal);
+    }
+
+    /// All that are alive, in no particular order.
+    pub(super) fn list(&self) -> Vec<Process> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(Pid::from_raw)
+            .filter(|pid| {
+                fs::read_link(format!("/proc/{}/ns/pid", pid.as_raw_nonzero()))
+                    .is_ok_and(|namespace| namespace == self.namespace)
+            })
+            .filter_map(Process::read)
+            .collect()
+    }
+}
+
+/// One process of a container.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: Pid,
+    /// The command line, its words separated by spaces.
+    pub(super) command: String,
+    /// Whether it is stopped, as by SIGSTOP.
+    pub(super) stopped: bool,
+    /// Whether it has been asked to end and has not heard it yet.
+    pub(super) asked_to_end: bool,
+}
+
+impl Process {
+    fn read(pid: Pid) -> Option<Self> {
+        let number = pid.as_raw_nonzero();
+        let command = fs::read(format!("/proc/{number}/cmdline")).ok()?;
+        let status = fs::read_to_string(format!("/proc/{number}/status")).ok()?;
+        Some(Self {
+            pid,
+            command: String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned(),
+            stopped: field(&status, "State:").is_some_and(|state| state.starts_with('T')),
+            asked_to_end: field(&status, "ShdPnd:").is_some_and(term_pending),
+        })
+    }
+
+    /// Signals this process alone.
+    pub(super) fn signal(&self, signal: Signal) {
+        _ = kill_process(self.pid, signal);
+    }
+}
+
+/// The value of a line of `/proc/PID/status`.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// Whether SIGTERM (15) is in a set of signals written as hexadecimal digits.
+fn term_pending(signals: &str) -> bool {
+    u64::from_str_radix(signals, 16).is_ok_and(|signals| signals & (1 << 14) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_file_is_understood() {
+        let status = "Name:\tpostgres\nState:\tT (stopped)\nShdPnd:\t0000000000004000\n";
+        assert_eq!(field(status, "State:"), Some("T (stopped)"));
+        assert!(field(status, "ShdPnd:").is_some_and(term_pending));
+        assert!(!term_pending("0000000000000000"));
+        assert!(!term_pending("not hexadecimal"));
+        assert_eq!(field(status, "Threads:"), None);
+    }
+
+    #[test]
+    fn this_process_is_read_from_the_system() {
+        let own = Process::read(rustix::process::getpid()).unwrap();
+        assert!(!own.stopped && !own.asked_to_end);
+        assert!(!own.command.is_empty());
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_a_shell() {
+        assert_eq!(exit_code(ExitStatus::from_raw(0)), 0);
+        assert_eq!(exit_code(ExitStatus::from_raw(3 << 8)), 3);
+        assert_eq!(exit_code(ExitStatus::from_raw(9)), 137);
+    }
+}

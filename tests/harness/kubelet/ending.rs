@@ -1,0 +1,105 @@
+//! How a pod's life ends: with grace, by force, or unheard of because its node is lost.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use kube::api::{DeleteParams, Preconditions};
+use rustix::process::Signal;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::container::Container;
+use super::pod::{RETRY, Running, Worker};
+
+impl Worker {
+    /// Ends what runs, with the grace the deletion gives, and lets the API server forget the pod.
+    pub(super) async fn conclude(&self, running: Option<Running>) -> Result<()> {
+        if let Some(mut running) = running {
+            if !self.gone() {
+                self.end_with_grace(&mut running.container).await;
+            }
+            running.container.kill().await?;
+            self.host.leave(&self.name);
+            // A pod that is gone may have a successor of the same name, whose streams these are.
+            if !self.gone() {
+                self.close_streams().await;
+            }
+        }
+        self.node_back().await;
+        while let Err(error) = self.forget().await {
+            self.complain(&error).await;
+            sleep(RETRY).await;
+        }
+        match tokio::fs::remove_dir_all(self.directory()).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("failed to remove a pod's directory")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is nobody to be polite to: the object is gone, or the kubelet stops.
+    fn gone(&self) -> bool {
+        self.seen.borrow().gone || self.seen.has_changed().is_err()
+    }
+
+    async fn end_with_grace(&self, container: &mut Container) {
+        let grace = self.pod().metadata.deletion_grace_period_seconds.unwrap_or(0);
+        let deadline = Instant::now() + Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        let mut seen = self.seen.clone();
+        let mut lost = self.host.nodes.lost();
+        let node = self.pod().spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let node = node.unwrap_or_default();
+        container.processes().signal_first(Signal::TERM);
+        tokio::select! {
+            _ = container.ended() => {}
+            _ = seen.wait_for(|seen| seen.gone) => {}
+            () = gone_missing(&mut lost, &node) => {}
+            () = sleep_until(deadline) => {}
+        }
+    }
+
+    /// Waits while the pod's node is lost: nobody there could say that the pod has ended.
+    async fn node_back(&self) {
+        let pod = self.pod();
+        let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) else { return };
+        let mut lost = self.host.nodes.lost();
+        let mut seen = self.seen.clone();
+        tokio::select! {
+            () = back(&mut lost, node) => {}
+            _ = seen.wait_for(|seen| seen.gone) => {}
+        }
+    }
+
+    /// Tells the API server that the pod's containers are gone, if there is anybody to tell.
+    async fn forget(&self) -> Result<()> {
+        if self.gone() {
+            return Ok(());
+        }
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions {
+                uid: Some(self.uid.clone()),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match self.api().delete(&self.name.name, &params).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+                Ok(())
+            }
+            deleted => deleted.map(drop).with_context(|| format!("failed to delete {}", self.name)),
+        }
+    }
+}
+
+/// Waits until a node is lost.
+pub(super) async fn gone_missing(lost: &mut watch::Receiver<BTreeSet<String>>, node: &str) {
+    _ = lost.wait_for(|lost| lost.contains(node)).await;
+}
+
+/// Waits while a node is lost.
+pub(super) async fn back(lost: &mut watch::Receiver<BTreeSet<String>>, node: &str) {
+    _ = lost.wait_for(|lost| !lost.contains(node)).await;
+}

@@ -1,0 +1,28 @@
+//! What the kubelet did and what went wrong, one line each, for people who look into a bed.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::jiff::Timestamp;
+
+/// A log file.
+#[derive(Debug)]
+pub(super) struct Journal(Mutex<File>);
+
+impl Journal {
+    /// Appends to `path`, creating it if needed.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(path);
+        Ok(Self(Mutex::new(file.with_context(|| format!("failed to open {}", path.display()))?)))
+    }
+
+    /// Adds a line. A full disk is not the kubelet's to report.
+    pub(super) fn write(&self, line: fmt::Arguments<'_>) {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        _ = writeln!(file, "{} {line}", Timestamp::now());
+    }
+}

@@ -1,0 +1,27 @@
+//! The test bed: a real control plane, the real operator, real Patroni and PostgreSQL, on one
+//! machine, without containers and without root.
+//!
+//! Everything runs inside a [`sandbox`], a handful of Linux namespaces in which pod addresses are
+//! local addresses. A [`bed`] is what runs there; [`tools`] and [`programs`] are what it is made of
+//! and are provisioned outside, where the network still is.
+
+pub mod bed;
+pub mod cluster;
+pub mod control_plane;
+pub mod kubelet;
+pub mod operator;
+pub mod patroni;
+pub mod pki;
+pub mod postgres;
+pub mod process;
+pub mod programs;
+pub mod progress;
+pub mod python;
+pub mod sandbox;
+pub mod stage;
+pub mod streaming;
+pub mod supplies;
+pub mod tools;
+pub mod wait;
+pub mod webhook;
+pub mod writer;

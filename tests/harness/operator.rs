@@ -1,0 +1,328 @@
+//! The real postgres-operator, run out of cluster and found like any other.
+//!
+//! It runs as a process with the rights of its own service account, so that admission sees the
+//! account it sees in production. Its Deployment exists too, because that is where its
+//! configuration is looked for; the Deployment's pod is reported as running but nothing is run
+//! for it ([`RUN_NOTHING`]).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::control_plane::url;
+use crate::kubelet::RUN_LABEL;
+use crate::pki::{Authority, write};
+use crate::process::Process;
+use crate::wait::{Attempt, until};
+
+/// The operator's namespace, and the name of its Deployment, ConfigMap and service account: those of
+/// its own manifests.
+pub const NAMESPACE: &str = "default";
+/// See [`NAMESPACE`].
+pub const NAME: &str = "postgres-operator";
+/// The service account of the pods the operator makes.
+pub const POD_SERVICE_ACCOUNT: &str = "postgres-pod";
+/// A pod whose label `pgscale.dev/bed-run` has the value `none` is reported as running and ready,
+/// but nothing is run for it.
+pub const RUN_NOTHING: (&str, &str) = (RUN_LABEL, "none");
+
+/// The operator's HTTP API.
+const API: &str = "127.0.0.1:8080";
+const READY: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(5);
+const FIELD_MANAGER: &str = "bed";
+/// Far beyond the life of any bed.
+const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
+
+/// The operator's CRDs: without them its first start ends with a fatal error.
+pub const CRDS: [&str; 3] =
+    ["postgresql.crd.yaml", "operatorconfiguration.crd.yaml", "postgresteam.crd.yaml"];
+/// The rest of its manifests that are applied as they are.
+pub const RBAC: &str = "operator-service-account-rbac.yaml";
+
+/// What tests choose of the operator's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether Patroni keeps its state in ConfigMaps (true) or Endpoints (false, the default of v1).
+    pub use_configmaps: bool,
+    /// The fewest instances of any cluster; negative for no limit.
+    pub min_instances: i32,
+    /// The most instances of any cluster; negative for no limit.
+    pub max_instances: i32,
+    /// Whether pods carry Patroni's readiness probe.
+    pub readiness_probe: bool,
+    /// Whether StatefulSets start and end their pods all at once.
+    pub parallel_pods: bool,
+    /// How often every cluster is compared with its manifest.
+    pub resync: Duration,
+    /// Further keys of the ConfigMap, spelled as the operator spells them; they win.
+    pub more: BTreeMap<String, String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            use_configmaps: false,
+            min_instances: -1,
+            max_instances: -1,
+            readiness_probe: false,
+            parallel_pods: false,
+            resync: Duration::from_secs(30),
+            more: BTreeMap::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The keys to lay over the operator's own example configuration.
+    fn keys(&self) -> BTreeMap<String, String> {
+        let seconds = format!("{}s", self.resync.as_secs());
+        let policy = if self.parallel_pods { "parallel" } else { "ordered_ready" };
+        let chosen = [
+            ("kubernetes_use_configmaps", self.use_configmaps.to_string()),
+            ("min_instances", self.min_instances.to_string()),
+            ("max_instances", self.max_instances.to_string()),
+            ("enable_readiness_probe", self.readiness_probe.to_string()),
+            ("pod_management_policy", policy.to_owned()),
+            ("resync_period", seconds.clone()),
+            ("repair_period", seconds),
+        ];
+        let fixed = [
+            // Out of cluster the operator cannot reach PostgreSQL or a teams API.
+            ("enable_database_access", "false"),
+            ("enable_teams_api", "false"),
+            // The example's five minutes would let a deaf pod hold every test up.
+            ("pod_terminate_grace_period", "10s"),
+            ("pod_service_account_name", POD_SERVICE_ACCOUNT),
+            ("watched_namespace", "*"),
+            // The server of this machine may be newer than any version the CRD can name.
+            ("major_version_upgrade_mode", "off"),
+        ];
+        let mut keys: BTreeMap<_, _> =
+            chosen.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        keys.extend(fixed.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        keys.extend(self.more.clone());
+        keys
+    }
+}
+
+/// The operator of a bed, running or stopped.
+pub struct Operator {
+    client: Client,
+    program: PathBuf,
+    example: BTreeMap<String, String>,
+    kubeconfig: PathBuf,
+    directory: PathBuf,
+    logs: PathBuf,
+    process: Option<Process>,
+}
+
+impl Operator {
+    /// Prepares everything but the process: ConfigMap, Deployment, kubeconfig. [`CRDS`] and [`RBAC`]
+    /// must have been applied.
+    ///
+    /// # Errors
+    /// When the API server refuses one of them.
+    pub async fn install(
+        client: Client,
+        authority: &Authority,
+        program: &Path,
+        manifests: &Path,
+        directory: &Path,
+        logs: &Path,
+    ) -> Result<Self> {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("failed to make {}", directory.display()))?;
+        let example: ConfigMap = manifest(manifests, "configmap.yaml")?;
+        let deployment: Deployment = manifest(manifests, "postgres-operator.yaml")?;
+        apply(&client, discoverable(deployment)).await?;
+        let token = token(&client).await?;
+        let account = format!("system:serviceaccount:{NAMESPACE}:{NAME}");
+        let kubeconfig = authority.kubeconfig_with_token(&url(), &account, &token)?;
+        Ok(Self {
+            client,
+            program: program.to_owned(),
+            example: example.data.unwrap_or_default(),
+            kubeconfig: write(directory, "kubeconfig", &kubeconfig)?,
+            directory: directory.to_owned(),
+            logs: logs.to_owned(),
+            process: None,
+        })
+    }
+
+    /// Starts the operator with these settings, and waits until it serves its API.
+    ///
+    /// # Errors
+    /// When it ends early (with the end of its log) or is not ready in time.
+    pub async fn start(&mut self, settings: &Settings) -> Result<()> {
+        self.stop().await?;
+        self.configure(settings).await?;
+        let mut command = Command::new(&self.program);
+        command
+            .current_dir(&self.directory)
+            .arg(format!("-kubeconfig={}", self.kubeconfig.display()))
+            .args(["-outofcluster", "-nodatabaseaccess"])
+            .env("CONFIG_MAP_NAME", format!("{NAMESPACE}/{NAME}"))
+            .env("OPERATOR_NAMESPACE", NAMESPACE)
+            .env("POD_NAMESPACE", NAMESPACE);
+        let mut process = Process::spawn(NAME, command, &self.logs)?;
+        until("the operator to serve its API", READY, async || {
+            process.ensure_alive()?;
+            Ok(match TcpStream::connect(API).await {
+                Ok(_) => Attempt::Done(()),
+                Err(error) => Attempt::NotYet(error.to_string()),
+            })
+        })
+        .await?;
+        self.process = Some(process);
+        self.scale(1).await
+    }
+
+    /// Ends the operator as an administrator would, its Deployment scaled to zero. Does nothing if it
+    /// is stopped.
+    ///
+    /// # Errors
+    /// When the end cannot be observed.
+    pub async fn stop(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(mut process) => {
+                process.stop(GRACE).await?;
+                self.scale(0).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether its process was started and not stopped.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Fails when its process has ended by itself.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::ensure_alive)
+    }
+
+    /// Writes the ConfigMap it reads at its next start.
+    async fn configure(&self, settings: &Settings) -> Result<()> {
+        let mut data = self.example.clone();
+        data.extend(settings.keys());
+        let mut map = ConfigMap { data: Some(data), ..ConfigMap::default() };
+        map.metadata.name = Some(NAME.to_owned());
+        map.metadata.namespace = Some(NAMESPACE.to_owned());
+        apply(&self.client, map).await
+    }
+
+    async fn scale(&self, replicas: i32) -> Result<()> {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+        deployments
+            .patch(NAME, &PatchParams::default(), &patch)
+            .await
+            .context("failed to scale the operator's Deployment")?;
+        Ok(())
+    }
+}
+
+/// The operator's Deployment, not yet scaled up, naming its ConfigMap, and run by nobody.
+fn discoverable(mut deployment: Deployment) -> Deployment {
+    deployment.metadata.namespace = Some(NAMESPACE.to_owned());
+    if let Some(spec) = &mut deployment.spec {
+        spec.replicas = Some(0);
+        let (label, value) = RUN_NOTHING;
+        let metadata = spec.template.metadata.get_or_insert_default();
+        metadata.labels.get_or_insert_default().insert(label.to_owned(), value.to_owned());
+    }
+    deployment
+}
+
+/// A token of the operator's own service account.
+async fn token(client: &Client) -> Result<String> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
+    let spec =
+        TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+    let answer = accounts
+        .create_token_request(NAME, &PostParams::default(), &request)
+        .await
+        .context("failed to get a token for the operator's service account")?;
+    let token = answer.status.and_then(|status| status.token);
+    token.context("the API server answered without a token")
+}
+
+fn manifest<K: serde::de::DeserializeOwned>(manifests: &Path, file: &str) -> Result<K> {
+    let path = manifests.join(file);
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+    serde_saphyr::from_str(&text).with_context(|| format!("failed to decode {}", path.display()))
+}
+
+async fn apply<K>(client: &Client, object: K) -> Result<()>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + serde::Serialize
+        + serde::de::DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), NAMESPACE);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch(&object.name_any(), &params, &Patch::Apply(&object))
+        .await
+        .with_context(|| format!("failed to apply {} {}", K::kind(&()), object.name_any()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_become_the_operators_own_keys() {
+        let settings = Settings {
+            use_configmaps: true,
+            max_instances: 5,
+            parallel_pods: true,
+            more: [("enable_readiness_probe".to_owned(), "true".to_owned())].into(),
+            ..Settings::default()
+        };
+        let keys = settings.keys();
+        for (key, value) in [
+            ("kubernetes_use_configmaps", "true"),
+            ("min_instances", "-1"),
+            ("max_instances", "5"),
+            ("pod_management_policy", "parallel"),
+            ("resync_period", "30s"),
+            ("enable_readiness_probe", "true"),
+            ("enable_database_access", "false"),
+        ] {
+            assert_eq!(keys[key], value, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_deployment_is_found_by_name_but_run_by_nobody() {
+        let text = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: postgres-operator}, \
+                    spec: {replicas: 1, selector: {}, template: {metadata: {labels: {name: o}}}}}";
+        let deployment = discoverable(serde_saphyr::from_str(text).unwrap());
+        let spec = deployment.spec.unwrap();
+        assert_eq!(spec.replicas, Some(0));
+        let labels = spec.template.metadata.unwrap().labels.unwrap();
+        assert_eq!(labels["name"], "o");
+        assert_eq!(labels["pgscale.dev/bed-run"], "none");
+    }
+}

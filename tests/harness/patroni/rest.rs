@@ -1,0 +1,144 @@
+//! Calls to Patroni's REST API, one connection each: nothing is kept open to a member that may
+//! freeze or vanish.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::REST_PORT;
+
+/// How long a call may take; a healthy member answers within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a member says about itself.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Member {
+    /// The state of its PostgreSQL, such as `running` or `creating replica`.
+    pub state: String,
+    /// Its role, such as `primary` or `replica`.
+    pub role: String,
+    /// `streaming` or `in archive recovery`, if it is a standby that replicates.
+    #[serde(default)]
+    pub replication_state: Option<String>,
+    /// The timeline it is on, if PostgreSQL runs.
+    #[serde(default)]
+    pub timeline: Option<u32>,
+    /// When its PostgreSQL was started, as text, if it runs.
+    #[serde(default)]
+    pub postmaster_start_time: Option<String>,
+    /// Whether the cluster is in maintenance mode, as far as this member has heard.
+    #[serde(default)]
+    pub pause: bool,
+    /// Its tags; boolean ones are there only when true.
+    #[serde(default)]
+    pub tags: Map<String, Value>,
+}
+
+impl Member {
+    /// Whether it must not take over.
+    pub fn nofailover(&self) -> bool {
+        self.tags.get("nofailover") == Some(&Value::Bool(true))
+    }
+}
+
+/// `GET /patroni`: what the member says about itself, whatever the status code (a member that is
+/// not running answers 503 with the same body).
+///
+/// # Errors
+/// When the member does not answer with JSON within two seconds.
+pub async fn member(address: Ipv4Addr) -> Result<Member> {
+    let (_, body) = call(address, Method::GET, "/patroni", None).await?;
+    serde_json::from_slice(&body).with_context(|| {
+        format!("{address} answered GET /patroni with {:?}", String::from_utf8_lossy(&body))
+    })
+}
+
+/// Sends `body` and expects a 2xx answer.
+///
+/// # Errors
+/// When the member does not answer within two seconds, or refuses: with its own words.
+pub async fn send(address: Ipv4Addr, method: Method, path: &str, body: &Value) -> Result<()> {
+    let what = format!("{method} {path}");
+    let (status, answer) = call(address, method, path, Some(body)).await?;
+    if !status.is_success() {
+        bail!("{address} answered {what} with {status}: {}", String::from_utf8_lossy(&answer));
+    }
+    Ok(())
+}
+
+/// The status code of a GET.
+///
+/// # Errors
+/// When there is no answer within `patience`.
+pub async fn probe(address: SocketAddr, path: &str, patience: Duration) -> Result<StatusCode> {
+    let call = exchange(address, Method::GET, path, None);
+    let (status, _) = timeout(patience, call)
+        .await
+        .with_context(|| format!("no answer from {address} within {patience:?}"))??;
+    Ok(status)
+}
+
+/// The body of a GET, as text.
+///
+/// # Errors
+/// When there is no answer within two seconds, or it is not a 2xx.
+pub async fn text(address: SocketAddr, path: &str) -> Result<String> {
+    let call = exchange(address, Method::GET, path, None);
+    let (status, body) = timeout(PATIENCE, call)
+        .await
+        .with_context(|| format!("no answer from {address} within {PATIENCE:?}"))??;
+    let text = String::from_utf8_lossy(&body).into_owned();
+    if !status.is_success() {
+        bail!("{address} answered GET {path} with {status}: {text}");
+    }
+    Ok(text)
+}
+
+async fn call(
+    address: Ipv4Addr,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(StatusCode, Bytes)> {
+    let what = format!("{method} http://{address}:{REST_PORT}{path}");
+    timeout(PATIENCE, exchange((address, REST_PORT).into(), method, path, body))
+        .await
+        .with_context(|| format!("no answer to {what} within {} s", PATIENCE.as_secs()))?
+        .with_context(|| format!("failed to {what}"))
+}
+
+async fn exchange(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(StatusCode, Bytes)> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", address.to_string())
+        .header("content-type", "application/json")
+        .header("connection", "close")
+        .body(Full::new(Bytes::from(body)))?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
+    };
+    // The connection has to be driven while the answer is awaited; both end together.
+    let (answer, _) = futures::join!(answer, connection);
+    answer
+}

@@ -1,0 +1,168 @@
+//! A program of the bed: its log file, its death noticed, its end with grace.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How many of the log's last lines an error shows.
+const TAIL: usize = 25;
+
+/// A running program whose output goes to a log file.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` in a process group of its own (so that a Ctrl-C in the terminal does not
+    /// reach it before the bed does), its output appended to `logs`/`name`.log.
+    ///
+    /// # Errors
+    /// When the log cannot be opened or the program cannot be started.
+    pub fn spawn(name: &str, mut command: Command, logs: &Path) -> Result<Self> {
+        let path = logs.join(format!("{name}.log"));
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("failed to open the log {}", path.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("failed to share a log between two streams")?)
+            .stderr(log)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("failed to start {name} ({:?})", command.as_std()))?;
+        Ok(Self { name: name.to_owned(), child, log: path })
+    }
+
+    /// Its process id, as long as it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Where its output goes.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Fails when the program has ended: nothing in the bed ends by itself.
+    ///
+    /// # Errors
+    /// With the exit status and the last lines of the log.
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        match self.child.try_wait().with_context(|| format!("failed to look at {}", self.name))? {
+            None => Ok(()),
+            Some(status) => bail!("{}", self.obituary(status)),
+        }
+    }
+
+    /// Asks the program to end, and kills its whole process group after `grace`.
+    ///
+    /// # Errors
+    /// When the end cannot be observed.
+    pub async fn stop(&mut self, grace: Duration) -> Result<()> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        // It may be gone between the look and the signal: not an error, `wait` tells.
+        _ = kill_process(pid, Signal::TERM);
+        if let Ok(ended) = timeout(grace, self.child.wait()).await {
+            ended.with_context(|| format!("failed to wait for {}", self.name))?;
+        }
+        self.kill_group(pid).await
+    }
+
+    /// Kills the program and all it started without asking, as a crash would.
+    ///
+    /// # Errors
+    /// When the end cannot be observed.
+    pub async fn kill(&mut self) -> Result<()> {
+        match self.pid() {
+            Some(pid) => self.kill_group(pid).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn kill_group(&mut self, pid: Pid) -> Result<()> {
+        // A group without a member left is what we want, not an error.
+        _ = kill_process_group(pid, Signal::KILL);
+        self.child.wait().await.with_context(|| format!("failed to wait for {}", self.name))?;
+        Ok(())
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+    }
+
+    fn obituary(&self, status: ExitStatus) -> String {
+        let mut text = format!("{} ended early ({status}); the end of its log:", self.name);
+        for line in tail(&fs::read_to_string(&self.log).unwrap_or_default()) {
+            _ = write!(text, "\n  {line}");
+        }
+        text
+    }
+}
+
+/// The last lines of a log, oldest first.
+fn tail(log: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = log.lines().rev().take(TAIL).collect();
+    lines.reverse();
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait::{Attempt, until};
+
+    #[tokio::test]
+    async fn an_early_end_is_told_with_the_log() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no such flag; exit 3"]);
+        let mut process = Process::spawn("etcd", command, logs.path()).unwrap();
+        let error = until("the end", Duration::from_secs(10), async || {
+            Ok(match process.ensure_alive() {
+                Ok(()) => Attempt::NotYet("alive".into()),
+                Err(error) => Attempt::Done(error.to_string()),
+            })
+        });
+        assert_eq!(
+            error.await.unwrap(),
+            "etcd ended early (exit status: 3); the end of its log:\n  no such flag"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_deaf_program_is_killed_after_its_grace() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"]);
+        let mut process = Process::spawn("deaf", command, logs.path()).unwrap();
+        let log = process.log().to_owned();
+        until("the trap", Duration::from_secs(10), async || {
+            let deaf = fs::read_to_string(&log).is_ok_and(|text| text.contains("deaf"));
+            Ok(if deaf { Attempt::Done(()) } else { Attempt::NotYet("nothing".into()) })
+        })
+        .await
+        .unwrap();
+        process.stop(Duration::from_millis(50)).await.unwrap();
+        assert!(process.ensure_alive().unwrap_err().to_string().contains("signal: 9"));
+    }
+
+    #[test]
+    fn only_the_end_of_a_log_is_shown() {
+        let log = (0..100).map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
+        assert_eq!(tail(&log).first(), Some(&"75"));
+        assert_eq!(tail(&log).last(), Some(&"99"));
+    }
+}

@@ -1,0 +1,82 @@
+//! The project's own programs, built from this workspace.
+
+use std::env;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::progress::Step;
+
+/// Where the project's own programs are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Programs {
+    /// `kubectl pgscale`.
+    pub plugin: PathBuf,
+    /// The admission webhook.
+    pub webhook: PathBuf,
+}
+
+impl Programs {
+    /// Builds them as they are now. Must run outside of the sandbox: a first build downloads crates.
+    ///
+    /// # Errors
+    /// When they do not compile.
+    pub fn build() -> Result<Self> {
+        let step = Step::begin("building kubectl-pgscale and pgscale-webhook");
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo)
+            .args(["build", "--quiet", "--package", "kubectl-pgscale", "--package"])
+            .args(["pgscale-webhook", "--message-format", "json-render-diagnostics"])
+            .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("failed to run cargo; install Rust from https://rustup.rs")?;
+        let stdout = build.stdout.take().context("cargo has no stdout")?;
+        let messages: Vec<_> = BufReader::new(stdout).lines().map_while(Result::ok).collect();
+        let status = build.wait().context("failed to wait for cargo")?;
+        ensure!(status.success(), "`cargo build` of the project's own programs failed ({status})");
+        step.done();
+        let executable = |name: &str| {
+            messages
+                .iter()
+                .find_map(|message| artifact(message, name))
+                .with_context(|| format!("cargo built no program called {name}"))
+        };
+        Ok(Self { plugin: executable("kubectl-pgscale")?, webhook: executable("pgscale-webhook")? })
+    }
+
+    /// The directory to put into `PATH` so that `kubectl pgscale` finds the plugin.
+    pub fn directory(&self) -> Option<&Path> {
+        self.plugin.parent()
+    }
+}
+
+/// The executable that a line of cargo's JSON reports for the program `name`.
+fn artifact(message: &str, name: &str) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+    }
+    let Message { executable } = serde_json::from_str(message).ok()?;
+    executable.filter(|path| path.file_name().is_some_and(|file| file == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_read_from_what_cargo_reports() {
+        let built = r#"{"reason":"compiler-artifact","executable":"/t/debug/pgscale-webhook"}"#;
+        let library = r#"{"reason":"compiler-artifact","executable":null}"#;
+        let finished = r#"{"reason":"build-finished","success":true}"#;
+        assert_eq!(artifact(built, "pgscale-webhook"), Some("/t/debug/pgscale-webhook".into()));
+        assert_eq!(artifact(built, "kubectl-pgscale"), None);
+        assert_eq!(artifact(library, "pgscale-webhook"), None);
+        assert_eq!(artifact(finished, "pgscale-webhook"), None);
+    }
+}

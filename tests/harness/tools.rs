@@ -1,0 +1,111 @@
+//! The programs a bed is made of, provisioned once: built from Go modules pinned by this crate and
+//! kept in a cache, or taken from `$KUBEBUILDER_ASSETS` where that is set.
+
+pub mod cache;
+mod go;
+mod modules;
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use modules::Build;
+
+/// Names the directory with prebuilt `etcd`, `kube-apiserver` and `kube-controller-manager`.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+
+/// Where the programs of the bed are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tools {
+    /// The store behind the API server.
+    pub etcd: PathBuf,
+    /// The API server.
+    pub kube_apiserver: PathBuf,
+    /// The controllers of StatefulSets, Deployments, Endpoints, service accounts and so on.
+    pub kube_controller_manager: PathBuf,
+    /// The user's tool.
+    pub kubectl: PathBuf,
+    /// The Zalando postgres-operator.
+    pub operator: PathBuf,
+    /// The operator's own manifests: its CRDs, RBAC, configuration and Deployment.
+    pub operator_manifests: PathBuf,
+    /// kwok, which serves `exec` and `port-forward`.
+    pub kwok: PathBuf,
+    /// kwok's CRDs.
+    pub kwok_manifests: PathBuf,
+}
+
+impl Tools {
+    /// Finds all programs, building what no cache holds yet; tells on stderr about every build.
+    ///
+    /// The first time takes about ten minutes on two cores and needs Go and the network; later
+    /// calls need neither.
+    ///
+    /// # Errors
+    /// When `$KUBEBUILDER_ASSETS` is incomplete, Go is missing, or a build fails; the error names
+    /// what to do.
+    pub fn provision() -> Result<Self> {
+        let assets = env::var_os(ASSETS).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let [etcd, kube_apiserver, kube_controller_manager] = match &assets {
+            Some(assets) => prebuilt(assets)?,
+            None => [
+                modules::ETCD.provision()?.program,
+                modules::KUBE_APISERVER.provision()?.program,
+                modules::KUBE_CONTROLLER_MANAGER.provision()?.program,
+            ],
+        };
+        let kubectl = match assets.map(|assets| assets.join("kubectl")) {
+            Some(kubectl) if kubectl.is_file() => kubectl,
+            Some(_) | None => modules::KUBECTL.provision()?.program,
+        };
+        let Build { program: operator, manifests: operator_manifests } =
+            modules::OPERATOR.provision()?;
+        let Build { program: kwok, manifests: kwok_manifests } = modules::KWOK.provision()?;
+        Ok(Self {
+            etcd,
+            kube_apiserver,
+            kube_controller_manager,
+            kubectl,
+            operator,
+            operator_manifests,
+            kwok,
+            kwok_manifests,
+        })
+    }
+}
+
+/// The control plane of `$KUBEBUILDER_ASSETS`.
+fn prebuilt(assets: &Path) -> Result<[PathBuf; 3]> {
+    let programs = ["etcd", "kube-apiserver", "kube-controller-manager"];
+    let missing: Vec<_> =
+        programs.into_iter().filter(|program| !assets.join(program).is_file()).collect();
+    ensure!(
+        missing.is_empty(),
+        "{ASSETS}={} lacks {}; add what is missing there, or `unset {ASSETS}` to have it built",
+        assets.display(),
+        missing.join(", "),
+    );
+    Ok(programs.map(|program| assets.join(program)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn incomplete_assets_are_told_by_name() {
+        let assets = tempfile::tempdir().unwrap();
+        for program in ["etcd", "kube-apiserver"] {
+            fs::write(assets.path().join(program), "").unwrap();
+        }
+        let error = prebuilt(assets.path()).unwrap_err().to_string();
+        assert!(error.contains("lacks kube-controller-manager;"), "{error}");
+        fs::write(assets.path().join("kube-controller-manager"), "").unwrap();
+        let [etcd, ..] = prebuilt(assets.path()).unwrap();
+        assert_eq!(etcd, assets.path().join("etcd"));
+    }
+}
