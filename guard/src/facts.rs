@@ -392,7 +392,7 @@ impl Facts {
         let claims = match (&member.live, &member.report) {
             (Live::Answered(answer), _) => answer.role.leads(),
             (Live::Silent(_), Seen::Known(report)) => report.role.leads(),
-            (Live::Silent(_), _) | (Live::NotAsked, _) => return false,
+            (Live::Silent(_) | Live::NotAsked, _) => return false,
         };
         claims != holds
     }
