@@ -16,12 +16,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use crate::error::chain;
+use crate::inside::Inside;
 
 /// The container that runs Patroni and PostgreSQL (`constants.PostgresContainerName` of the operator).
 const CONTAINER: &str = "postgres";
-
-/// How long a checkpoint may take before the switchover goes ahead without it.
-const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks members through the API server.
 #[derive(Clone)]
@@ -87,7 +85,7 @@ impl Forward {
             command.push(format!("--data={body}"));
         }
         command.push(format!("http://{host}:{PORT}{}", request.path));
-        let output = self.run(pod, &command).await?;
+        let output = self.execute(pod, &command).await?;
         let (body, status) = output
             .rsplit_once('\n')
             .ok_or_else(|| Refused::Otherwise(format!("exec answered {output:?}")))?;
@@ -99,7 +97,7 @@ impl Forward {
     }
 
     /// Runs a command in the PostgreSQL container; what it printed, if it ended well.
-    async fn run(&self, pod: &Address, command: &[String]) -> Result<String, Refused> {
+    async fn execute(&self, pod: &Address, command: &[String]) -> Result<String, Refused> {
         let how = AttachParams::default().container(CONTAINER).stdin(false);
         let mut process = self
             .pods(&pod.namespace)
@@ -168,23 +166,19 @@ impl Ask for Forward {
     }
 }
 
-/// What acts on members besides REST.
-pub(crate) trait Checkpoint: Send + Sync {
-    /// Writes a checkpoint on `pod`, so that its shutdown is short. The error is one line for people.
-    fn checkpoint<'a>(&'a self, pod: &'a Address) -> BoxFuture<'a, Result<(), String>>;
-}
-
-impl Checkpoint for Forward {
-    fn checkpoint<'a>(&'a self, pod: &'a Address) -> BoxFuture<'a, Result<(), String>> {
+impl Inside for Forward {
+    fn run<'a>(
+        &'a self,
+        pod: &'a Address,
+        command: Vec<String>,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<String, String>> {
         async move {
-            let command =
-                ["psql", "-X", "-q", "-U", "postgres", "-d", "postgres", "-c", "CHECKPOINT"]
-                    .map(str::to_owned);
-            match timeout(CHECKPOINT_PATIENCE, self.run(pod, &command)).await {
-                Ok(Ok(_)) => Ok(()),
+            match timeout(patience, self.execute(pod, &command)).await {
+                Ok(Ok(printed)) => Ok(printed),
                 Ok(Err(Refused::Rights(what))) => Err(format!("{what} is not permitted")),
                 Ok(Err(Refused::Otherwise(why))) => Err(why),
-                Err(_) => Err(format!("not done within {} s", CHECKPOINT_PATIENCE.as_secs())),
+                Err(_) => Err(format!("not done within {} s", patience.as_secs())),
             }
         }
         .boxed()

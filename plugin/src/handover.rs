@@ -66,7 +66,7 @@ pub(crate) async fn move_leader(
 pub(crate) async fn checkpoint(session: &Session, facts: &Facts, wanted: &LeaderMove) {
     session.out.note(&format!("CHECKPOINT on {} ...", wanted.from));
     let pod = address(facts, &wanted.from);
-    if let Err(why) = session.checkpoint.checkpoint(&pod).await {
+    if let Err(why) = crate::inside::checkpoint(session.inside.as_ref(), &pod).await {
         session.out.warning(&format!(
             "no CHECKPOINT on {}: {why}; the switchover may take longer",
             wanted.from

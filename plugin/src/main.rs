@@ -15,6 +15,7 @@ mod connect;
 mod error;
 mod forward;
 mod handover;
+mod inside;
 mod output;
 mod plan;
 mod services;

@@ -12,7 +12,8 @@ use pgscale_guard::{Change, Policies};
 
 use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
-use crate::forward::{Checkpoint, Forward};
+use crate::forward::Forward;
+use crate::inside::Inside;
 use crate::output::Output;
 
 /// How long reading one cluster may take as a whole.
@@ -26,8 +27,8 @@ pub(crate) struct Session {
     pub(crate) reader: Reader,
     /// Asks members, and tells them to switch over.
     pub(crate) ask: Arc<dyn Ask>,
-    /// Writes checkpoints.
-    pub(crate) checkpoint: Arc<dyn Checkpoint>,
+    /// Runs commands and SQL inside members.
+    pub(crate) inside: Arc<dyn Inside>,
     /// The namespace of `-n` or of the context.
     pub(crate) namespace: String,
     /// Connection flags, for commands shown to people: empty, or with a space in front.
@@ -110,7 +111,7 @@ impl Session {
             },
             client,
             ask: forward.clone(),
-            checkpoint: forward,
+            inside: forward,
             namespace,
             flags,
             out,
