@@ -23,7 +23,6 @@ fn seeded() -> ProptestConfig {
     if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
         config.rng_seed = RngSeed::Fixed(20_261_124);
     }
-    config.failure_persistence = None;
     config
 }
 
