@@ -54,11 +54,7 @@ pub(crate) async fn apply(
         plan = as_agreed(&plan, now)?;
         if let Some(wanted) = plan.leader_move.clone() {
             let outcome = move_leader(session, &facts, &wanted).await?;
-            session.out.note(&format!(
-                "{} leads, by lock, label and its own word, {:.1} s after the request",
-                outcome.leader,
-                outcome.took.as_secs_f64()
-            ));
+            session.out.note(&outcome.told());
             moved = Some((as_it_went(wanted, &outcome.leader), outcome));
             plan = plan_after_move(session, &plan).await?;
         }

@@ -16,6 +16,10 @@ use crate::error::{Failure, Kind};
 use crate::plan::LeaderMove;
 use crate::session::{Session, address};
 
+mod pause;
+
+use pause::Samples;
+
 /// A switchover that took place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Moved {
@@ -23,6 +27,23 @@ pub(crate) struct Moved {
     pub(crate) leader: String,
     /// From the request to the confirmation.
     pub(crate) took: Duration,
+    /// How long writes stopped at most, as measured from here; `None` where that could not be seen.
+    pub(crate) pause: Option<Duration>,
+}
+
+impl Moved {
+    /// What happened, in one line.
+    pub(crate) fn told(&self) -> String {
+        let pause = match self.pause {
+            Some(pause) => format!("writes stopped for {:.1} s at most", pause.as_secs_f64()),
+            None => "how long writes stopped could not be measured".to_owned(),
+        };
+        format!(
+            "{} leads, by lock, label and its own word, {:.1} s after the request; {pause}",
+            self.leader,
+            self.took.as_secs_f64()
+        )
+    }
 }
 
 /// What Patroni said to the request.
@@ -56,9 +77,23 @@ pub(crate) async fn move_leader(
         json!({"leader": wanted.from, "candidate": wanted.to}),
         session.pace.switchover,
     );
-    let pod = address(before, &wanted.from);
-    let said = understand(session.ask.exchange(&pod, request).await);
-    confirm(session, before, wanted, said, start).await
+    let (pod, heir) = (address(before, &wanted.from), address(before, &wanted.to));
+    let samples = Samples::default();
+    let act = async {
+        let said = understand(session.ask.exchange(&pod, request).await);
+        confirm(session, before, wanted, said).await
+    };
+    let leader = tokio::select! {
+        biased;
+        never = samples.take(session, &pod, &heir) => match never {},
+        leader = act => leader?,
+    };
+    Ok(Moved {
+        took: start.elapsed(),
+        // Patroni may have chosen another, who was not looked at.
+        pause: samples.pause(&wanted.from, &leader),
+        leader,
+    })
 }
 
 /// Writes a checkpoint on the leader, so that its shutdown is short. It may take a minute, in which everything may
@@ -88,20 +123,19 @@ fn understand(answer: Result<RestResponse, String>) -> Said {
     }
 }
 
-/// Looks at the cluster until it is certain who leads.
+/// Looks at the cluster until it is certain who leads: the name of the new leader.
 async fn confirm(
     session: &Session,
     before: &Facts,
     wanted: &LeaderMove,
     said: Said,
-    start: Instant,
-) -> Result<Moved, Failure> {
+) -> Result<String, Failure> {
     let deadline = Instant::now() + session.pace.confirm;
     let mut unmoved = 0;
     loop {
         let facts = look(session, before).await;
         if let Some(leader) = leads_by_all_signs(before, &facts, &wanted.from) {
-            return Ok(Moved { leader, took: start.elapsed() });
+            return Ok(leader);
         }
         // The old leader still holds a fresh lock and nothing is pending: it did not move. After a clear
         // answer one look is enough; else it must stay so, because Patroni acts a loop later.

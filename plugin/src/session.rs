@@ -59,6 +59,8 @@ pub(crate) struct Pace {
     pub(crate) follow: Duration,
     /// How long a write whose answer was lost is looked for.
     pub(crate) lost_answer: Duration,
+    /// Between two samples of a leader during a switchover.
+    pub(crate) sample: Duration,
 }
 
 impl Default for Pace {
@@ -70,6 +72,7 @@ impl Default for Pace {
             confirm: Duration::from_secs(60),
             follow: Duration::from_secs(60),
             lost_answer: Duration::from_secs(15),
+            sample: Duration::from_millis(100),
         }
     }
 }

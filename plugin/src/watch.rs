@@ -86,6 +86,12 @@ pub(crate) struct Watched {
     pub(crate) events: Vec<Event>,
     /// What is worth knowing and no failure.
     pub(crate) notes: Vec<String>,
+    /// Bytes the standby that was furthest behind lacked, at the worst look; `None` where nobody said.
+    pub(crate) worst_lag: Option<u64>,
+    /// How often the lead went to another member.
+    pub(crate) leader_changes: u32,
+    /// How long nobody held a valid leader lock, as far as the looks can tell.
+    pub(crate) leaderless: Duration,
 }
 
 /// Watches until converged, or for `timeout`.
@@ -96,6 +102,7 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
         start: Instant::now(),
         known: BTreeMap::new(),
         leader: None,
+        leaderless_since: None,
         blind: false,
         done: Watched::default(),
     };
@@ -109,6 +116,7 @@ struct Watch<'a> {
     start: Instant,
     known: BTreeMap<String, Phase>,
     leader: Option<String>,
+    leaderless_since: Option<Instant>,
     blind: bool,
     done: Watched,
 }
@@ -226,11 +234,33 @@ impl Watch<'_> {
             let note = format!("the leader changed from {old} to {new}");
             lines.push(note.clone());
             self.done.notes.push(note);
+            self.done.leader_changes += 1;
         }
+        self.measure(facts, leader.is_some());
         self.leader = leader.or(self.leader.take());
         for line in lines {
             self.event(line);
         }
+    }
+
+    /// What the record of a change tells: how far behind anybody was, and how long nobody led.
+    fn measure(&mut self, facts: &Facts, led: bool) {
+        let lag = facts
+            .survivors()
+            .filter(|member| !self.goal.unfit.contains(&member.name))
+            // One that is being cloned has nothing yet, which is no lag.
+            .filter(|member| facts.rebuilding(member).is_none())
+            .filter_map(|member| crate::output::status::lag_bytes(facts, member))
+            .max();
+        self.done.worst_lag = self.done.worst_lag.max(lag);
+        // Between two looks without a leader there was none; nothing is claimed for the gaps around them.
+        let now = Instant::now();
+        if let Some(since) = self.leaderless_since.take()
+            && !led
+        {
+            self.done.leaderless += now.duration_since(since);
+        }
+        self.leaderless_since = (!led && facts.to() > 0).then_some(now);
     }
 
     fn event(&mut self, what: String) {

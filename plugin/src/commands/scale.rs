@@ -337,7 +337,7 @@ pub(super) fn conclude(
             report.result = outcome.result;
         }
         report.plan = outcome.plan.as_ref().map(ScalePlan::of);
-        report.leader_moved = moved.map(|(leader_move, _)| Move::of(leader_move));
+        report.leader_moved = moved.map(|(leader_move, moved)| Move::made(leader_move, moved));
         report.missing = &watched.missing;
         report.events = &watched.events;
         report.notes = &watched.notes;

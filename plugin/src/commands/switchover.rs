@@ -83,7 +83,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             let after = LeaderMove { to: moved.leader.clone(), ..leader_move.clone() };
             report.result = "Converged";
             report.seconds = moved.took.as_secs_f64();
-            report.leader_moved = Some(Move::of(&after));
+            report.leader_moved = Some(Move::made(&after, &moved));
             if moved.leader != leader_move.to {
                 let failure = Failure::new(
                     Kind::NotAsPlanned,
@@ -96,11 +96,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             }
             let notes = follow(session, &change, args.patience.timeout, &facts).await?;
             report.notes = &notes;
-            let text = format!(
-                "postgresql/{name} is led by {} ({:.1} s)",
-                moved.leader,
-                moved.took.as_secs_f64()
-            );
+            let text = format!("postgresql/{name}: {}", moved.told());
             say(session, format, &report, &text)
         }
     }

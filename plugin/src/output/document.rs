@@ -8,6 +8,7 @@ use pgscale_guard::verdict::Finding;
 use serde::Serialize;
 
 use crate::commands::status::Status;
+use crate::handover::Moved;
 use crate::plan::{LeaderMove, Outcome, Plan, Step, describe};
 use crate::services::names;
 
@@ -60,16 +61,31 @@ pub(crate) struct ScalePlan<'a> {
 
 /// A switchover.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Move<'a> {
     from: &'a str,
     to: &'a str,
     why: &'a str,
+    /// How long writes stopped at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_seconds: Option<f64>,
 }
 
 impl<'a> Move<'a> {
     /// The document of a switchover.
     pub(crate) fn of(leader_move: &'a LeaderMove) -> Self {
-        Self { from: &leader_move.from, to: &leader_move.to, why: &leader_move.why }
+        Self {
+            from: &leader_move.from,
+            to: &leader_move.to,
+            why: &leader_move.why,
+            pause_seconds: None,
+        }
+    }
+
+    /// The document of a switchover that took place.
+    pub(crate) fn made(leader_move: &'a LeaderMove, moved: &Moved) -> Self {
+        let pause_seconds = moved.pause.map(|pause| pause.as_secs_f64());
+        Self { pause_seconds, ..Self::of(leader_move) }
     }
 }
 

@@ -213,6 +213,7 @@ impl World {
             confirm: Duration::from_secs(2),
             follow: Duration::from_millis(300),
             lost_answer: Duration::from_millis(50),
+            sample: Duration::from_millis(1),
         };
         session
     }
