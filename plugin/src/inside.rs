@@ -11,9 +11,6 @@ use pgscale_guard::read::Address;
 /// How long a checkpoint may take before the switchover goes ahead without it.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a question to PostgreSQL may take.
-pub(crate) const SQL_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Separates columns in what `psql` prints: ASCII's unit separator, which no value of ours holds.
 const COLUMN: char = '\u{1f}';
 
