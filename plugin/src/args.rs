@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
-use crate::commands::{down, plan, rules, set, status, switchover, up, version, wait};
+use crate::commands::{down, plan, rules, set, status, switchover, up, verify, version, wait};
 use crate::error::EXIT_CODES;
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
@@ -44,6 +44,7 @@ pub(crate) enum Verb {
     Set(set::Args),
     Switchover(switchover::Args),
     Wait(wait::Args),
+    Verify(verify::Args),
     Rules(rules::Args),
     Version(version::Args),
 }
@@ -305,7 +306,8 @@ pub(crate) fn step(word: &str) -> Result<i64, String> {
 /// A week: what kubectl takes a negative `--timeout` to mean.
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-fn timeout(word: &str) -> Result<Duration, String> {
+/// Reads `--timeout`: a duration, kubectl's way.
+pub(crate) fn timeout(word: &str) -> Result<Duration, String> {
     let duration = duration(word)?;
     Ok(if duration.is_negative() { WEEK } else { duration.unsigned_abs() })
 }

@@ -16,6 +16,7 @@ pub(crate) mod set;
 pub(crate) mod status;
 pub(crate) mod switchover;
 pub(crate) mod up;
+pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod wait;
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(
         | Verb::Status(_)
         | Verb::Switchover(_)
         | Verb::Up(_)
+        | Verb::Verify(_)
         | Verb::Wait(_) => {}
     }
     let connection = Connection::open(&cli.connection).await?;
@@ -54,6 +56,7 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Status(args) => status::run(session, args).await,
         Verb::Switchover(args) => switchover::run(session, args).await,
         Verb::Up(args) => up::run(session, args).await,
+        Verb::Verify(args) => verify::run(session, args).await,
         Verb::Version(args) => version::run(&args, &session.out),
         Verb::Wait(args) => wait::run(session, args).await,
     }

@@ -22,6 +22,7 @@ mod services;
 mod session;
 #[cfg(test)]
 mod testing;
+mod verify;
 mod watch;
 
 fn main() -> ExitCode {

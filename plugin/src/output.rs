@@ -17,6 +17,7 @@ pub(crate) mod plan;
 pub(crate) mod rules;
 pub(crate) mod status;
 pub(crate) mod text;
+pub(crate) mod verify;
 
 /// Headings.
 pub(crate) const BOLD: Style = Style::new().bold();

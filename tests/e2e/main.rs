@@ -20,6 +20,7 @@ mod outside;
 mod repairs;
 mod scale;
 mod trial;
+mod verify;
 mod writing;
 
 use std::env;
@@ -46,6 +47,7 @@ fn cases() -> Vec<Case> {
         config_maps::cases(),
         repairs::cases(),
         scale::cases(),
+        verify::cases(),
         input::cases(),
     ];
     modules.into_iter().flatten().collect()

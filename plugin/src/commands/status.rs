@@ -115,7 +115,8 @@ pub(crate) struct Status {
     pub(crate) missing: Vec<String>,
 }
 
-async fn look(session: &Session, cluster: Postgresql, whom: AskWhom) -> Status {
+/// Looks at one cluster once.
+pub(super) async fn look(session: &Session, cluster: Postgresql, whom: AskWhom) -> Status {
     let goal = Goal::of_cluster(&cluster);
     let change = Change::of_count(cluster, goal.asked);
     let services = async {

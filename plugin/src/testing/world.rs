@@ -83,6 +83,7 @@ struct State {
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
     mishap: Option<Mishap>,
+    printed: Vec<(i64, &'static str, Result<String, String>)>,
     writes: Vec<Value>,
     switchovers: Vec<Value>,
 }
@@ -106,6 +107,7 @@ impl World {
             standby_cluster: false,
             limits: None,
             mishap: None,
+            printed: Vec::new(),
             writes: Vec::new(),
             switchovers: Vec::new(),
         })))
@@ -126,6 +128,18 @@ impl World {
     /// Lets nobody answer over REST.
     pub(crate) fn silent(self) -> Self {
         self.0.lock().unwrap().silent = true;
+        self
+    }
+
+    /// Lets a command that holds `part` print this in the member with `ordinal`, or fail.
+    pub(crate) fn printing(
+        self,
+        ordinal: i64,
+        part: &'static str,
+        said: Result<&str, &str>,
+    ) -> Self {
+        let said = said.map(str::to_owned).map_err(str::to_owned);
+        self.0.lock().unwrap().printed.insert(0, (ordinal, part, said));
         self
     }
 
@@ -473,9 +487,15 @@ impl State {
         Ok(RestResponse { status: 200, body: said.to_string() })
     }
 
-    /// Runs a command inside a member: nothing but a checkpoint is understood there.
-    fn run(&mut self, command: &[String]) -> Result<String, String> {
+    /// Runs a command inside a member: a checkpoint, and what a test lets it print.
+    fn run(&mut self, pod: &str, command: &[String]) -> Result<String, String> {
         let words = command.join(" ");
+        let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));
+        let told =
+            self.printed.iter().find(|(ordinal, part, _)| here(*ordinal) && words.contains(part));
+        if let Some((.., said)) = told {
+            return said.clone();
+        }
         if words.ends_with("CHECKPOINT") {
             if self.mishap == Some(Mishap::FailoverAtCheckpoint) {
                 self.leader = self.members - 2;
@@ -572,10 +592,10 @@ impl Ask for World {
 impl Inside for World {
     fn run<'a>(
         &'a self,
-        _: &'a Address,
+        pod: &'a Address,
         command: Vec<String>,
         _: Duration,
     ) -> BoxFuture<'a, Result<String, String>> {
-        async move { self.0.lock().unwrap().run(&command) }.boxed()
+        async move { self.0.lock().unwrap().run(&pod.pod, &command) }.boxed()
     }
 }

@@ -1,0 +1,255 @@
+use super::*;
+use crate::testing::{World, facts, run};
+
+fn follower(name: &str, sync: &str) -> Follower {
+    Follower { name: name.to_owned(), state: "streaming".to_owned(), sync: sync.to_owned() }
+}
+
+fn testimony(member: &str, words: Words) -> Testimony {
+    Testimony { member: member.to_owned(), words: Ok(words) }
+}
+
+fn leader() -> Words {
+    Words {
+        system_identifier: "7100".to_owned(),
+        timeline: Some(3),
+        written: Some(1000),
+        followers: vec![follower("acid-a-1", "async"), follower("acid-a-2", "async")],
+        ..Words::default()
+    }
+}
+
+fn standby() -> Words {
+    Words {
+        in_recovery: true,
+        system_identifier: "7100".to_owned(),
+        timeline: Some(3),
+        written: Some(1000),
+        replayed: Some(1000),
+        receiver: Some(Receiver {
+            status: "streaming".to_owned(),
+            slot: "acid_a_1".to_owned(),
+            sender: "10.244.0.10".to_owned(),
+        }),
+        followers: Vec::new(),
+    }
+}
+
+fn healthy() -> Vec<Testimony> {
+    vec![
+        testimony("acid-a-0", leader()),
+        testimony("acid-a-1", standby()),
+        testimony("acid-a-2", standby()),
+    ]
+}
+
+/// The healthy cluster with one member's words changed.
+fn but(member: usize, change: impl FnOnce(&mut Words)) -> Vec<Testimony> {
+    let mut all = healthy();
+    change(all[member].words.as_mut().unwrap());
+    all
+}
+
+fn judged(testimonies: &[Testimony]) -> Judgement {
+    judge(&facts(3, 3, 0), testimonies)
+}
+
+#[test]
+fn nothing_is_wrong_with_a_healthy_cluster() {
+    assert_eq!(judged(&healthy()), Judgement::default());
+}
+
+#[test]
+fn each_lie_is_found() {
+    let receiver =
+        |change: fn(&mut Receiver)| but(1, |words| change(words.receiver.as_mut().unwrap()));
+    let cases = [
+        (
+            but(0, |words| words.in_recovery = true),
+            "acid-a-0 holds the leader lock and is in recovery: it takes no writes",
+        ),
+        (
+            but(2, |words| *words = Words { followers: Vec::new(), ..leader() }),
+            "acid-a-2 is not in recovery although acid-a-0 leads: it takes writes of its own",
+        ),
+        (
+            but(2, |words| words.system_identifier = "7200".to_owned()),
+            "the members have different system identifiers: 7100 (acid-a-0, acid-a-1), 7200 (acid-a-2)",
+        ),
+        (
+            but(1, |words| words.timeline = Some(2)),
+            "the members have different timelines: 2 (acid-a-1), 3 (acid-a-0, acid-a-2)",
+        ),
+        (
+            but(1, |words| words.receiver = None),
+            "acid-a-1 has no WAL receiver: it receives nothing",
+        ),
+        (
+            receiver(|receiver| receiver.status = "waiting".to_owned()),
+            "the WAL receiver of acid-a-1 is waiting",
+        ),
+        (
+            receiver(|receiver| receiver.sender = "10.9.9.9".to_owned()),
+            "acid-a-1 receives from 10.9.9.9, which is no member of this cluster",
+        ),
+        (
+            receiver(|receiver| receiver.sender = "10.244.0.12".to_owned()),
+            "acid-a-1 says that it receives from acid-a-2, which does not list it",
+        ),
+        (
+            but(0, |words| words.followers[0].state = "catchup".to_owned()),
+            "acid-a-0 sends to acid-a-1 in state catchup",
+        ),
+    ];
+    for (testimonies, want) in cases {
+        assert_eq!(judged(&testimonies).wrong, [want]);
+    }
+}
+
+#[test]
+fn silence_is_told_and_proves_nothing() {
+    let mut testimonies = healthy();
+    testimonies[2].words = Err("no right to exec".to_owned());
+    let judgement = judged(&testimonies);
+    assert_eq!(judgement.wrong, [""; 0]);
+    assert_eq!(judgement.unheard, ["acid-a-2 could not be asked: no right to exec"]);
+}
+
+#[test]
+fn patroni_and_postgresql_agree_on_who_is_synchronous() {
+    use pgscale_guard::Seen;
+    use pgscale_guard::patroni::SyncState;
+    let mut facts = facts(3, 3, 0);
+    if let Seen::Known(configuration) = &mut facts.configuration {
+        configuration.synchronous = Synchronous::On;
+    }
+    facts.sync = Seen::Known(SyncState {
+        leader: Some("acid-a-0".to_owned()),
+        standbys: vec!["acid-a-1".to_owned()],
+    });
+    assert_eq!(
+        judge(&facts, &healthy()).wrong,
+        ["acid-a-1 is a synchronous standby by Patroni's word and not by acid-a-0's"]
+    );
+    let agreed = but(0, |words| words.followers[0].sync = "sync".to_owned());
+    assert_eq!(judge(&facts, &agreed).wrong, [""; 0]);
+}
+
+/// A cluster of three whose members speak SQL.
+fn talkative() -> World {
+    let standby = "t\u{1f}7100\u{1f}00000001\u{1f}1000\u{1f}1000\n";
+    let receiver = |slot: &str| format!("streaming\u{1f}{slot}\u{1f}10.244.0.10\n");
+    World::new(3, 0)
+        .printing(0, "FROM pg_stat_wal_receiver", Ok("\n"))
+        .printing(
+            0,
+            "FROM pg_stat_replication",
+            Ok("acid-a-1\u{1f}streaming\u{1f}async\u{1e}acid-a-2\u{1f}streaming\u{1f}async\n"),
+        )
+        .printing(0, "pg_control_system", Ok("f\u{1f}7100\u{1f}00000001\u{1f}1000\u{1f}\n"))
+        .printing(1, "FROM pg_stat_replication", Ok("\n"))
+        .printing(1, "FROM pg_stat_wal_receiver", Ok(&receiver("acid_a_1")))
+        .printing(1, "pg_control_system", Ok(standby))
+        .printing(2, "FROM pg_stat_replication", Ok("\n"))
+        .printing(2, "FROM pg_stat_wal_receiver", Ok(&receiver("acid_a_2")))
+        .printing(2, "pg_control_system", Ok(standby))
+        .printing(0, "pg_logical_emit_message", Ok("0/3E8\n"))
+        .printing(0, "SELECT pg_current_wal_lsn()", Ok("1000\n"))
+        .printing(1, "SELECT pg_last_wal_replay_lsn()", Ok("1000\n"))
+        .printing(2, "SELECT pg_last_wal_replay_lsn()", Ok("1000\n"))
+}
+
+/// Delays differ from run to run.
+fn timeless(text: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        words.push(if word.parse::<f64>().is_ok() && word.contains('.') {
+            "N".to_owned()
+        } else {
+            word.to_owned()
+        });
+    }
+    words.join(" ")
+}
+
+#[tokio::test]
+async fn members_that_agree_are_shown() {
+    let (screen, code, _) = run(&talkative(), "verify acid-a --sql --canary", None).await;
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(timeless(&screen.stdout()), @"
+    postgresql db/acid-a
+    MEMBER     SAYS IT IS   SYSTEM ID   TL   WAL     REPLAYED   FROM       SLOT       SYNC
+    acid-a-0   primary      7100        1    0/3E8   -          -          -          -
+    acid-a-1   standby      7100        1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
+    acid-a-2   standby      7100        1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
+    Canary: committed on acid-a-0 in N s
+      acid-a-1: replayed within N s of the commit
+      acid-a-2: replayed within N s of the commit
+    Converged on 3 instances
+    Verified by all 3 members: one primary, one system identifier, one timeline, every standby streams
+    ");
+}
+
+#[tokio::test]
+async fn without_sql_only_the_convergence_is_looked_at() {
+    let (screen, code, _) = run(&World::new(3, 0), "verify acid-a", None).await;
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(screen.stdout(), @"
+    postgresql db/acid-a
+    Converged on 3 instances
+    ");
+}
+
+#[tokio::test]
+async fn what_is_wrong_ends_with_5() {
+    let world = talkative().printing(1, "FROM pg_stat_wal_receiver", Ok("\n")).printing(
+        1,
+        "pg_control_system",
+        Ok("t\u{1f}7100\u{1f}\u{1f}\u{1f}1000\n"),
+    );
+    let (screen, code, failure) = run(&world, "verify acid-a --sql", None).await;
+    assert_eq!(code, 5, "{failure}");
+    insta::assert_snapshot!(screen.stdout(), @"
+    postgresql db/acid-a
+    MEMBER     SAYS IT IS   SYSTEM ID   TL   WAL     REPLAYED   FROM       SLOT       SYNC
+    acid-a-0   primary      7100        1    0/3E8   -          -          -          -
+    acid-a-1   standby      7100        -    -       0/3E8      -          -          async
+    acid-a-2   standby      7100        1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
+    Wrong:
+      acid-a-1 has no WAL receiver: it receives nothing
+    ");
+}
+
+#[tokio::test]
+async fn a_member_that_cannot_be_asked_ends_with_1() {
+    let world = talkative().printing(2, "psql", Err("pods/exec is not permitted"));
+    let (screen, code, failure) = run(&world, "verify acid-a --sql", None).await;
+    assert_eq!(code, 1, "{failure}");
+    assert!(screen.stdout().contains("acid-a-2 could not be asked: pods/exec is not permitted"));
+}
+
+#[tokio::test]
+async fn a_canary_that_does_not_arrive_ends_with_4() {
+    let world = talkative().printing(2, "SELECT pg_last_wal_replay_lsn()", Ok("10\n"));
+    let (screen, code, failure) = run(&world, "verify acid-a --canary --timeout 0", None).await;
+    assert_eq!(code, 4, "{failure}");
+    assert!(screen.stdout().contains("acid-a-2: not replayed in time, 990 B behind"));
+}
+
+#[tokio::test]
+async fn nobody_can_write_a_canary_in_a_standby_cluster() {
+    let world = World::new(1, 0).standby_cluster();
+    let (_, code, failure) = run(&world, "verify acid-a --canary", None).await;
+    assert_eq!(code, 3, "{failure}");
+}
+
+#[tokio::test]
+async fn the_document_holds_everything() {
+    let (screen, code, _) = run(&talkative(), "verify acid-a --sql -o json", None).await;
+    assert_eq!(code, 0);
+    let document: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
+    assert_eq!(document["kind"], "ScaleVerification");
+    assert_eq!(document["verified"], true);
+    assert_eq!(document["members"][0]["followers"][1]["name"], "acid-a-2");
+    assert_eq!(document["members"][2]["slot"], "acid_a_2");
+}

@@ -1,0 +1,53 @@
+//! `kubectl pgscale verify`: members asked themselves, and a message that every standby must replay.
+
+use anyhow::{Result, ensure};
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::stage::Fault;
+use serde_json::{Value, json};
+
+use crate::trial::{Case, Scene, case};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![case("verify::members_are_asked_themselves_and_a_canary_is_replayed", verify)]
+}
+
+async fn verify(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    let cluster = Cluster::create(bed, namespace, "acid-proof", 3, json!({})).await?;
+    let name = cluster.name.as_str();
+    let leader = cluster.leader().await?;
+    let all = ["verify", name, "--sql", "--canary", "-o", "json"];
+    let said: Value = serde_json::from_str(&cluster.pgscale(&all).await?.ok()?)?;
+    ensure!(said["kind"] == "ScaleVerification" && said["verified"] == true, "{said}");
+    let identifier =
+        cluster.sql(leader.ordinal, "SELECT system_identifier FROM pg_control_system()").await?;
+    let members = said["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(members.len() == 3, "{said}");
+    for member in members {
+        let leads = member["name"] == leader.pod.as_str();
+        ensure!(member["inRecovery"] == !leads, "{member}");
+        ensure!(member["systemIdentifier"] == identifier.as_str(), "{member}");
+        if !leads {
+            let slot = member["name"].as_str().unwrap_or_default().replace('-', "_");
+            ensure!(member["slot"] == slot.as_str(), "{member}");
+            let address = leader.address.map(|address| address.to_string());
+            ensure!(member["sender"].as_str() == address.as_deref(), "{member}");
+        }
+    }
+    let replayed = said["canary"]["replayedSeconds"].as_object();
+    ensure!(
+        replayed.is_some_and(|standbys| {
+            standbys.len() == 2 && standbys.values().all(Value::is_number)
+        }),
+        "{said}"
+    );
+
+    let stalled = cluster.pod_name(if leader.ordinal == 2 { 1 } else { 2 });
+    bed.kubelet().stage(namespace, &stalled, Fault::StalledReceiver).await?;
+    let late = ["verify", name, "--canary", "--timeout", "3s"];
+    let said = cluster.pgscale(&late).await?;
+    // The canary is what makes the stall visible, and Patroni's answer may show it already.
+    ensure!(matches!(said.code, Some(4 | 5)), "{said:?}");
+    ensure!(said.stdout.contains(&format!("{stalled}: not replayed in time")), "{said:?}");
+    bed.kubelet().unstage(namespace, &stalled, Fault::StalledReceiver).await
+}
