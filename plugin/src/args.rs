@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
-use crate::commands::{down, plan, rules, set, status, switchover, up, verify, version, wait};
+use crate::commands::{
+    down, history, plan, rules, set, status, switchover, undo, up, verify, version, wait,
+};
 use crate::error::EXIT_CODES;
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
@@ -45,6 +47,8 @@ pub(crate) enum Verb {
     Switchover(switchover::Args),
     Wait(wait::Args),
     Verify(verify::Args),
+    History(history::Args),
+    Undo(undo::Args),
     Rules(rules::Args),
     Version(version::Args),
 }
@@ -233,7 +237,29 @@ pub(crate) struct Acting {
     #[command(flatten)]
     pub(crate) patience: Patience,
     #[command(flatten)]
+    pub(crate) why: Why,
+    /// Print a full report of the change to stdout: a page of Markdown, or JSON.
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "output")]
+    pub(crate) report: Option<ReportFormat>,
+    #[command(flatten)]
     pub(crate) shape: Shape,
+}
+
+/// `--reason`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Why {
+    /// Why: kept in the history, and shown in the Event on the cluster.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: Option<String>,
+}
+
+/// The shape of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// The JSON of `-o json`.
+    Json,
+    /// A page for a ticket.
+    Md,
 }
 
 /// `--timeout`.
@@ -251,6 +277,49 @@ pub(crate) struct Target {
     /// The cluster: NAME, pg/NAME or postgresql/NAME.
     #[arg(value_name = "NAME", value_parser = cluster_name)]
     pub(crate) name: String,
+}
+
+/// Which cluster, or which clusters.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Targets {
+    /// The cluster: NAME, pg/NAME or postgresql/NAME.
+    #[arg(value_name = "NAME", value_parser = cluster_name,
+        required_unless_present_any = ["selector", "all_namespaces"],
+        conflicts_with_all = ["selector", "all_namespaces"])]
+    pub(crate) name: Option<String>,
+    /// All clusters with these labels, instead of one by name.
+    #[arg(short = 'l', long, value_name = "LABELS", help_heading = "Several clusters")]
+    pub(crate) selector: Option<String>,
+    /// Clusters of all namespaces.
+    #[arg(short = 'A', long, help_heading = "Several clusters")]
+    pub(crate) all_namespaces: bool,
+    /// How many clusters are changed at a time.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_a_time,
+        help_heading = "Several clusters")]
+    pub(crate) max_parallel: usize,
+    /// Begin nothing if any cluster's change is refused, and nothing more after one failed.
+    #[arg(long, help_heading = "Several clusters")]
+    pub(crate) stop_on_error: bool,
+}
+
+fn at_a_time(word: &str) -> Result<usize, String> {
+    match word.parse() {
+        Ok(0) | Err(_) => Err("it is not a number of clusters, 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// How many characters a reason may have: it is for people, and kept 50 times.
+const REASON: usize = 500;
+
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        text if text.chars().count() > REASON => {
+            Err(format!("it is longer than {REASON} characters"))
+        }
+        text => Ok(text.split_whitespace().collect::<Vec<_>>().join(" ")),
+    }
 }
 
 /// Reads `acid-a`, `pg/acid-a`, `postgresql/acid-a` or the name `-o name` prints.

@@ -9,16 +9,21 @@ use crate::output::Output;
 use crate::session::{Interruption, Session};
 
 pub(crate) mod down;
+pub(crate) mod history;
 pub(crate) mod plan;
 pub(crate) mod rules;
 mod scale;
 pub(crate) mod set;
 pub(crate) mod status;
 pub(crate) mod switchover;
+pub(crate) mod undo;
 pub(crate) mod up;
 pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod wait;
+
+pub(crate) use scale::Outcome;
+pub(crate) use scale::fleet::Seat;
 
 /// Runs the verb of `cli`.
 pub(crate) async fn run(
@@ -31,10 +36,12 @@ pub(crate) async fn run(
         Verb::Rules(args) => return rules::run(args, out),
         Verb::Version(args) => return version::run(args, out),
         Verb::Down(_)
+        | Verb::History(_)
         | Verb::Plan(_)
         | Verb::Set(_)
         | Verb::Status(_)
         | Verb::Switchover(_)
+        | Verb::Undo(_)
         | Verb::Up(_)
         | Verb::Verify(_)
         | Verb::Wait(_) => {}
@@ -50,11 +57,13 @@ pub(crate) async fn run(
 pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Down(args) => down::run(session, args).await,
+        Verb::History(args) => history::run(session, args).await,
         Verb::Plan(args) => plan::run(session, args).await,
         Verb::Rules(args) => rules::run(&args, &session.out),
         Verb::Set(args) => set::run(session, args).await,
         Verb::Status(args) => status::run(session, args).await,
         Verb::Switchover(args) => switchover::run(session, args).await,
+        Verb::Undo(args) => undo::run(session, args).await,
         Verb::Up(args) => up::run(session, args).await,
         Verb::Verify(args) => verify::run(session, args).await,
         Verb::Version(args) => version::run(&args, &session.out),

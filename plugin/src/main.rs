@@ -18,6 +18,7 @@ mod handover;
 mod inside;
 mod output;
 mod plan;
+mod record;
 mod services;
 mod session;
 #[cfg(test)]

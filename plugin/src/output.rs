@@ -13,7 +13,10 @@ use crate::args::{Color, Format};
 use crate::error::{Failure, Kind};
 
 pub(crate) mod document;
+pub(crate) mod fleet;
+pub(crate) mod history;
 pub(crate) mod plan;
+pub(crate) mod report;
 pub(crate) mod rules;
 pub(crate) mod status;
 pub(crate) mod text;
@@ -30,12 +33,14 @@ pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 
 /// Stdout, stderr and the person in front of them.
 pub(crate) struct Output {
-    stdout: Mutex<Channel>,
-    stderr: Mutex<Channel>,
+    stdout: Arc<Mutex<Channel>>,
+    stderr: Arc<Mutex<Channel>>,
+    /// What stands before every line to stderr: whom it is about, where several clusters are worked on.
+    prefix: String,
     /// Columns of the terminal; `None` where the reader is not one, and lines are not wrapped.
     pub(crate) width: Option<usize>,
     /// Answers questions; `None` where there is no terminal to ask on.
-    person: Option<Mutex<Box<dyn BufRead + Send>>>,
+    person: Option<Arc<Mutex<Box<dyn BufRead + Send>>>>,
 }
 
 struct Channel {
@@ -62,16 +67,29 @@ impl Output {
         Self {
             width,
             person: asks.then(|| {
-                Mutex::new(Box::new(io::BufReader::new(io::stdin())) as Box<dyn BufRead + Send>)
+                let stdin: Box<dyn BufRead + Send> = Box::new(io::BufReader::new(io::stdin()));
+                Arc::new(Mutex::new(stdin))
             }),
-            stdout: Mutex::new(Channel {
+            stdout: Arc::new(Mutex::new(Channel {
                 coloured: by_terminal(stdout.is_terminal()),
                 to: Box::new(stdout),
-            }),
-            stderr: Mutex::new(Channel {
+            })),
+            stderr: Arc::new(Mutex::new(Channel {
                 coloured: by_terminal(stderr.is_terminal()),
                 to: Box::new(stderr),
-            }),
+            })),
+            prefix: String::new(),
+        }
+    }
+
+    /// The same channels, with a word before every line to stderr.
+    pub(crate) fn about(&self, whom: &str) -> Self {
+        Self {
+            stdout: Arc::clone(&self.stdout),
+            stderr: Arc::clone(&self.stderr),
+            prefix: format!("{whom}: "),
+            width: self.width,
+            person: self.person.clone(),
         }
     }
 
@@ -100,7 +118,13 @@ impl Output {
     /// Tells the person something.
     pub(crate) fn note(&self, text: &str) {
         // Nobody there to be told: the work goes on.
-        write(&self.stderr, text).ok();
+        if self.prefix.is_empty() {
+            write(&self.stderr, text).ok();
+        } else {
+            let lines: Vec<String> =
+                text.lines().map(|line| format!("{}{line}", self.prefix)).collect();
+            write(&self.stderr, &lines.join("\n")).ok();
+        }
     }
 
     /// Tells the person of something that deserves a look.
@@ -192,13 +216,15 @@ pub(crate) mod testing {
         /// An output that ends here, with this person at the terminal.
         pub(crate) fn output_for(&self, person: Option<Box<dyn BufRead + Send>>) -> Output {
             let channel = |part: &Arc<Mutex<Vec<u8>>>| {
-                Mutex::new(Channel { to: Box::new(Part(Arc::clone(part))), coloured: false })
+                let to = Box::new(Part(Arc::clone(part)));
+                Arc::new(Mutex::new(Channel { to, coloured: false }))
             };
             Output {
                 stdout: channel(&self.stdout),
                 stderr: channel(&self.stderr),
                 width: None,
-                person: person.map(Mutex::new),
+                prefix: String::new(),
+                person: person.map(|person| Arc::new(Mutex::new(person))),
             }
         }
 
@@ -227,7 +253,7 @@ pub(crate) mod testing {
     #[test]
     fn a_reader_that_left_is_no_error() {
         let mut output = Screen::default().output(None);
-        output.stdout = Mutex::new(Channel { to: Box::new(Closed), coloured: false });
+        output.stdout = Arc::new(Mutex::new(Channel { to: Box::new(Closed), coloured: false }));
         assert_eq!(output.data("rows"), Ok(()));
     }
 

@@ -124,6 +124,23 @@ impl Session {
         }
     }
 
+    /// The same session for one cluster of several, in its own namespace; what it says begins with the cluster's name.
+    pub(crate) fn of(&self, namespace: &str, name: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            reader: self.reader.clone(),
+            ask: Arc::clone(&self.ask),
+            inside: Arc::clone(&self.inside),
+            namespace: namespace.to_owned(),
+            flags: self.flags.clone(),
+            out: Arc::new(self.out.about(&format!("{namespace}/{name}"))),
+            pace: self.pace,
+            // What an interruption of all means is told by whoever works on all.
+            interruption: Interruption::default(),
+            warnings: self.warnings.clone(),
+        }
+    }
+
     /// Reads one cluster of our namespace.
     pub(crate) async fn cluster(&self, name: &str) -> Result<Postgresql, Failure> {
         let cluster = self.reader.cluster(&self.namespace, name).await;

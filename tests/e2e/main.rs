@@ -17,6 +17,7 @@ mod guarding;
 mod input;
 mod members;
 mod outside;
+mod record;
 mod repairs;
 mod scale;
 mod trial;
@@ -48,6 +49,7 @@ fn cases() -> Vec<Case> {
         repairs::cases(),
         scale::cases(),
         verify::cases(),
+        record::cases(),
         input::cases(),
     ];
     modules.into_iter().flatten().collect()

@@ -122,13 +122,13 @@ fn help(verb: &str) -> String {
 
 #[test]
 fn help_of_the_verbs_that_change_something() {
-    insta::assert_snapshot!(help("up"), @r"
+    insta::assert_snapshot!(help("up"), @"
     Run more instances
 
-    Usage: kubectl pgscale up [OPTIONS] <NAME>
+    Usage: kubectl pgscale up [OPTIONS] [NAME]
 
     Arguments:
-      <NAME>  The cluster: NAME, pg/NAME or postgresql/NAME
+      [NAME]  The cluster: NAME, pg/NAME or postgresql/NAME
 
     Options:
           --color <WHEN>
@@ -151,25 +151,39 @@ fn help_of_the_verbs_that_change_something() {
           --timeout <DURATION>
               How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
               waits a week [default: 30m]
+          --reason <TEXT>
+              Why: kept in the history, and shown in the Event on the cluster
+          --report <FORMAT>
+              Print a full report of the change to stdout: a page of Markdown, or
+              JSON [possible values: json, md]
       -o, --output <FORMAT>
               Output format [default: text] [possible values: text, wide, json,
               yaml, name]
       -h, --help
               Print help (see more with '--help')
 
+    Several clusters:
+      -l, --selector <LABELS>  All clusters with these labels, instead of one by
+                               name
+      -A, --all-namespaces     Clusters of all namespaces
+          --max-parallel <N>   How many clusters are changed at a time [default: 1]
+          --stop-on-error      Begin nothing if any cluster's change is refused, and
+                               nothing more after one failed
+
     Examples:
       kubectl pgscale up acid-a                one instance more
       kubectl pgscale up acid-a --to 5         five instances
       kubectl pgscale up acid-a --by 2 -n db --timeout 3h
       kubectl pgscale up acid-a --to 5 --dry-run=server
+      kubectl pgscale up -l env=staging -A --by 1 --max-parallel 4
     ");
-    insta::assert_snapshot!(help("down"), @r"
+    insta::assert_snapshot!(help("down"), @"
     Run fewer instances; the leader is moved out of the way first
 
-    Usage: kubectl pgscale down [OPTIONS] <NAME>
+    Usage: kubectl pgscale down [OPTIONS] [NAME]
 
     Arguments:
-      <NAME>  The cluster: NAME, pg/NAME or postgresql/NAME
+      [NAME]  The cluster: NAME, pg/NAME or postgresql/NAME
 
     Options:
           --color <WHEN>
@@ -192,31 +206,48 @@ fn help_of_the_verbs_that_change_something() {
           --timeout <DURATION>
               How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
               waits a week [default: 30m]
+          --reason <TEXT>
+              Why: kept in the history, and shown in the Event on the cluster
+          --report <FORMAT>
+              Print a full report of the change to stdout: a page of Markdown, or
+              JSON [possible values: json, md]
       -o, --output <FORMAT>
               Output format [default: text] [possible values: text, wide, json,
               yaml, name]
       -h, --help
               Print help (see more with '--help')
 
+    Several clusters:
+      -l, --selector <LABELS>  All clusters with these labels, instead of one by
+                               name
+      -A, --all-namespaces     Clusters of all namespaces
+          --max-parallel <N>   How many clusters are changed at a time [default: 1]
+          --stop-on-error      Begin nothing if any cluster's change is refused, and
+                               nothing more after one failed
+
     Examples:
       kubectl pgscale down acid-a              one instance less
       kubectl pgscale down acid-a --to 3       three instances
       kubectl pgscale down acid-a --to 3 --yes --timeout 10m
       kubectl pgscale down acid-a --to 0 --confirm=db/acid-a
+      kubectl pgscale down -l env=staging -n db --to 1 --stop-on-error --reason
+      'night'
     ");
-    insta::assert_snapshot!(help("set"), @r"
+    insta::assert_snapshot!(help("set"), @"
     Run exactly N instances, whether that is more or fewer
 
-    Usage: kubectl pgscale set [OPTIONS] <NAME> <N>
+    Usage: kubectl pgscale set [OPTIONS] [NAME] [N]
 
     Arguments:
-      <NAME>  The cluster: NAME, pg/NAME or postgresql/NAME
-      <N>     How many instances to run
+      [NAME]  The cluster: NAME, pg/NAME or postgresql/NAME
+      [N]     How many instances to run
 
     Options:
           --color <WHEN>
               When to colour the output; `NO_COLOR` wins [default: auto] [possible
               values: auto, always, never]
+          --to <N>
+              The same, where several clusters are named by labels
       -y, --yes
               Do not ask before instances are removed
           --confirm <NAMESPACE/NAME>
@@ -230,17 +261,31 @@ fn help_of_the_verbs_that_change_something() {
           --timeout <DURATION>
               How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
               waits a week [default: 30m]
+          --reason <TEXT>
+              Why: kept in the history, and shown in the Event on the cluster
+          --report <FORMAT>
+              Print a full report of the change to stdout: a page of Markdown, or
+              JSON [possible values: json, md]
       -o, --output <FORMAT>
               Output format [default: text] [possible values: text, wide, json,
               yaml, name]
       -h, --help
               Print help (see more with '--help')
 
+    Several clusters:
+      -l, --selector <LABELS>  All clusters with these labels, instead of one by
+                               name
+      -A, --all-namespaces     Clusters of all namespaces
+          --max-parallel <N>   How many clusters are changed at a time [default: 1]
+          --stop-on-error      Begin nothing if any cluster's change is refused, and
+                               nothing more after one failed
+
     Examples:
       kubectl pgscale set acid-a 3
       kubectl pgscale set acid-a 3 --yes -o json
+      kubectl pgscale set -l env=staging --to 2 --reason 'load test is over'
     ");
-    insta::assert_snapshot!(help("switchover"), @r"
+    insta::assert_snapshot!(help("switchover"), @"
     Move the leader, and nothing else
 
     Usage: kubectl pgscale switchover [OPTIONS] <NAME>
@@ -255,6 +300,8 @@ fn help_of_the_verbs_that_change_something() {
           --for <N>             The count whose members may lead
           --dry-run <MODE>      Change nothing: show what would be done [default:
                                 none] [possible values: none, client, server]
+          --reason <TEXT>       Why: kept in the history, and shown in the Event on
+                                the cluster
           --timeout <DURATION>  How long to wait, such as 5s, 2m or 3h; 0 looks
                                 once, a negative value waits a week [default: 30m]
       -o, --output <FORMAT>     Output format [default: text] [possible values:

@@ -2,8 +2,8 @@
 
 use pgscale_guard::change::Direction;
 
-use super::scale::{self, Wish};
-use crate::args::{Acting, Target, count, step};
+use super::scale::{Wish, fleet};
+use crate::args::{Acting, Targets, count, step};
 use crate::error::Failure;
 use crate::session::Session;
 
@@ -22,10 +22,11 @@ Examples:
   kubectl pgscale down acid-a              one instance less
   kubectl pgscale down acid-a --to 3       three instances
   kubectl pgscale down acid-a --to 3 --yes --timeout 10m
-  kubectl pgscale down acid-a --to 0 --confirm=db/acid-a")]
+  kubectl pgscale down acid-a --to 0 --confirm=db/acid-a
+  kubectl pgscale down -l env=staging -n db --to 1 --stop-on-error --reason 'night'")]
 pub(crate) struct Args {
     #[command(flatten)]
-    target: Target,
+    targets: Targets,
     /// How many instances to run.
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true,
         conflicts_with = "by")]
@@ -44,5 +45,5 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Some(count) => Wish::Towards(Direction::Down, count),
         None => Wish::By(-args.by),
     };
-    scale::run(session, &args.target.name, wish, &args.acting).await
+    Box::pin(fleet::run(session, &args.targets, wish, &args.acting)).await
 }

@@ -10,12 +10,17 @@ use tokio::time::Instant;
 use crate::apply::{Applied, apply, ask_server};
 use crate::args::{Acting, DryRun, Format};
 use crate::error::{Failure, Kind};
-use crate::output::document::{Move, ScalePlan, ScaleReport};
 use crate::output::plan::render;
 use crate::output::text::instances;
 use crate::plan::{Outcome as PlanOutcome, Plan};
+use crate::record::{Entry, Recording};
 use crate::session::Session;
-use crate::watch::{Goal, Watched, watch};
+use crate::watch::{Goal, watch};
+
+pub(super) mod fleet;
+mod outcome;
+
+pub(crate) use outcome::Outcome;
 
 /// What somebody wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +33,24 @@ pub(super) enum Wish {
     Towards(Direction, i64),
 }
 
-/// What came of it, for the report.
-pub(super) struct Outcome {
-    /// The word of the report where nothing failed.
-    pub(super) result: &'static str,
-    /// The plan, where there was one.
-    pub(super) plan: Option<Plan>,
-    /// What was done.
-    pub(super) applied: Option<Applied>,
-    /// How the wait ended, where there was one.
-    pub(super) watched: Option<Watched>,
+/// A wish, planned and judged: what a person sees before anything is done.
+pub(crate) struct Prepared {
+    /// What would be done.
+    pub(crate) plan: Plan,
+    /// What it rests on.
+    facts: Facts,
+    /// Whether it can be.
+    stands: Stands,
+}
+
+/// Whether a plan can be carried out.
+pub(crate) enum Stands {
+    /// The count is there already.
+    Nothing,
+    /// It can.
+    Ready,
+    /// It must not.
+    Refused(Failure),
 }
 
 /// `postgresql.acid.zalan.do/NAME`: what kubectl calls it.
@@ -45,83 +58,129 @@ pub(super) fn resource(name: &str) -> String {
     format!("postgresql.acid.zalan.do/{name}")
 }
 
-/// Carries a wish out.
+/// Carries a wish for one cluster out.
 pub(super) async fn run(
     session: &Session,
     name: &str,
     wish: Wish,
     acting: &Acting,
 ) -> Result<(), Failure> {
-    let (plan, facts) = plan(session, name, wish).await?;
-    let format = acting.shape.output;
-    let target = (plan.namespace.clone(), plan.name.clone());
-    let finish = |said: &str, outcome: Outcome| {
-        conclude(session, &target.0, &target.1, format, said, outcome)
-    };
-    if let Some(failure) = held_by_limits(session, wish, &plan, facts.direction()) {
-        show(session, &plan, format);
-        report(session, &target.0, &target.1, format, Some(&failure), |report| {
-            report.plan = Some(ScalePlan::of(&plan));
-        })?;
-        return Err(failure);
-    }
-    match plan.outcome() {
-        PlanOutcome::Nothing => return resume(session, plan, acting).await,
-        PlanOutcome::Refused => {
-            show(session, &plan, format);
-            let failure = refusal(session, &plan);
-            report(session, &target.0, &target.1, format, Some(&failure), |report| {
-                report.plan = Some(ScalePlan::of(&plan));
-            })?;
-            return Err(failure);
+    Box::pin(again(session, name, wish, acting, None)).await
+}
+
+/// The same, as the undo of a recorded change.
+pub(super) async fn again(
+    session: &Session,
+    name: &str,
+    wish: Wish,
+    acting: &Acting,
+    undoes: Option<String>,
+) -> Result<(), Failure> {
+    let prepared = prepare(session, name, wish).await?;
+    let outcome = match &prepared.stands {
+        Stands::Nothing => resume(session, prepared.plan, acting).await,
+        Stands::Refused(failure) => {
+            show(session, &prepared.plan, acting.shape.output);
+            let failure = failure.clone();
+            Outcome::failed(prepared.plan, failure)
         }
-        PlanOutcome::Ready => show(session, &plan, format),
-    }
-    let change = format!("from {} to {}", plan.from, instances(plan.to));
-    let outcome =
-        |plan: Plan, result| Outcome { result, plan: Some(plan), applied: None, watched: None };
-    match acting.dry_run {
-        DryRun::Client => {
-            let said = format!("postgresql/{name} scaled {change} (dry run)");
-            return finish(&said, outcome(plan, "DryRun"));
-        }
-        DryRun::Server => {
-            if plan.leader_move.is_some() {
-                session.out.warning(
-                    "the server judges the count alone: a dry run does not move the leader first",
-                );
+        Stands::Ready => {
+            show(session, &prepared.plan, acting.shape.output);
+            if acting.dry_run == DryRun::None
+                && let Err(failure) = confirm(session, &prepared.plan, acting).await
+            {
+                Outcome::failed(prepared.plan, failure)
+            } else {
+                Box::pin(act(session, prepared, acting, undoes)).await
             }
-            ask_server(session, &plan).await?;
-            let said = format!("postgresql/{name} scaled {change} (server dry run)");
-            return finish(&said, outcome(plan, "DryRun"));
         }
-        DryRun::None => {}
+    };
+    outcome.conclude(session, acting.shape.output, acting.report)
+}
+
+/// Reads the cluster, plans the wish, and judges it.
+pub(super) async fn prepare(
+    session: &Session,
+    name: &str,
+    wish: Wish,
+) -> Result<Prepared, Failure> {
+    let (plan, facts) = plan(session, name, wish).await?;
+    let stands = if let Some(failure) = held_by_limits(session, wish, &plan, facts.direction()) {
+        Stands::Refused(failure)
+    } else {
+        match plan.outcome() {
+            PlanOutcome::Nothing => Stands::Nothing,
+            PlanOutcome::Ready => Stands::Ready,
+            PlanOutcome::Refused => Stands::Refused(refusal(session, &plan)),
+        }
+    };
+    Ok(Prepared { plan, facts, stands })
+}
+
+/// Carries out what stands and was agreed to.
+pub(super) async fn act(
+    session: &Session,
+    prepared: Prepared,
+    acting: &Acting,
+    undoes: Option<String>,
+) -> Outcome {
+    let Prepared { plan, facts, .. } = prepared;
+    let (namespace, name) = (plan.namespace.clone(), plan.name.clone());
+    let change = format!("from {} to {}", plan.from, instances(plan.to));
+    if acting.dry_run != DryRun::None {
+        return rehearse(session, plan, acting.dry_run, &change).await;
     }
-    confirm(session, &plan, acting).await?;
     let start = Instant::now();
-    let applied = apply(session, plan, &facts).await?;
-    session.interruption.means(format!(
-        "interrupted; the change goes on; resume: {}",
-        session.command(&format!("wait {name}"))
-    ));
-    session.out.note(&format!("numberOfInstances is {}", applied.plan.asked));
-    if !acting.wait {
-        session.out.note(&format!("wait for it: {}", session.command(&format!("wait {name}"))));
-        let said = format!("postgresql/{name} scaled {change}; not waited for");
-        let plan = Some(applied.plan.clone());
-        return finish(
-            &said,
-            Outcome { result: "Changed", plan, applied: Some(applied), watched: None },
-        );
+    let reason = acting.why.reason.as_deref();
+    let entry = Entry { undoes, ..Entry::of_plan(&plan, facts.now, reason) };
+    let recording = Recording::begin(session, &namespace, &name, entry).await;
+    let mut outcome = match apply(session, plan.clone(), &facts).await {
+        Err(failure) => Outcome::failed(plan, failure),
+        // What is reported is the plan that was agreed to; what is watched is what came of it.
+        Ok(applied) => Outcome { plan: Some(plan), ..follow(session, applied, acting).await },
+    };
+    let took = start.elapsed();
+    outcome.said = if outcome.watched.is_some() {
+        format!("postgresql/{name} scaled {change} in {:.0} s", took.as_secs_f64())
+    } else {
+        format!("postgresql/{name} scaled {change}; not waited for")
+    };
+    outcome.record(session, recording, took).await;
+    outcome
+}
+
+/// The count is written: waits for what comes of it, where that is wanted.
+async fn follow(session: &Session, applied: Applied, acting: &Acting) -> Outcome {
+    let Applied { plan, moved } = applied;
+    let resume = session.command(&format!("wait {}", plan.name));
+    session.interruption.means(format!("interrupted; the change goes on; resume: {resume}"));
+    session.out.note(&format!("numberOfInstances is {}", plan.asked));
+    let watched = if acting.wait {
+        Some(watch(session, &Goal::of_plan(&plan), acting.patience.timeout).await)
+    } else {
+        session.out.note(&format!("wait for it: {resume}"));
+        None
+    };
+    let result = if watched.is_some() { "Converged" } else { "Changed" };
+    Outcome { moved, watched, ..Outcome::of(plan, result) }
+}
+
+/// A dry run.
+async fn rehearse(session: &Session, plan: Plan, mode: DryRun, change: &str) -> Outcome {
+    let mut by_server = "";
+    if mode == DryRun::Server {
+        if plan.leader_move.is_some() {
+            session.out.warning(
+                "the server judges the count alone: a dry run does not move the leader first",
+            );
+        }
+        if let Err(failure) = ask_server(session, &plan).await {
+            return Outcome::failed(plan, failure);
+        }
+        by_server = "server ";
     }
-    let watched = watch(session, &Goal::of_plan(&applied.plan), acting.patience.timeout).await;
-    let said =
-        format!("postgresql/{name} scaled {change} in {:.0} s", start.elapsed().as_secs_f64());
-    let plan = Some(applied.plan.clone());
-    finish(
-        &said,
-        Outcome { result: "Converged", plan, applied: Some(applied), watched: Some(watched) },
-    )
+    let said = format!("postgresql/{} scaled {change} ({by_server}dry run)", plan.name);
+    Outcome { said, ..Outcome::of(plan, "DryRun") }
 }
 
 /// Reads the cluster and plans the wish.
@@ -227,30 +286,26 @@ fn held_by_limits(
 }
 
 /// The count is there already; a change that was cut off may still be on its way.
-async fn resume(session: &Session, plan: Plan, acting: &Acting) -> Result<(), Failure> {
-    let (namespace, name) = (plan.namespace.clone(), plan.name.clone());
+async fn resume(session: &Session, plan: Plan, acting: &Acting) -> Outcome {
+    let name = plan.name.clone();
     let count = instances(plan.asked);
-    let format = acting.shape.output;
-    let quiet = acting.dry_run != DryRun::None || !acting.wait;
-    let outcome =
-        |result, watched| Outcome { result, plan: Some(plan.clone()), applied: None, watched };
     let said = format!("postgresql/{name} asks for {count} already; nothing to do");
-    if quiet {
-        return conclude(session, &namespace, &name, format, &said, outcome("Nothing", None));
+    if acting.dry_run != DryRun::None || !acting.wait {
+        return Outcome { said, ..Outcome::of(plan, "Nothing") };
     }
     // Nobody is excused: a member that is not fit now may be one that an unfinished change still waits for.
     let goal = Goal { removed: Vec::new(), unfit: BTreeSet::new(), ..Goal::of_plan(&plan) };
     session.interruption.means("interrupted; nothing was changed");
     let once = watch(session, &goal, std::time::Duration::ZERO).await;
     if once.failure.is_none() {
-        return conclude(session, &namespace, &name, format, &said, outcome("Nothing", Some(once)));
+        return Outcome { said, watched: Some(once), ..Outcome::of(plan, "Nothing") };
     }
     session.out.note(&format!(
         "postgresql/{name} asks for {count} already and has not converged; waiting ..."
     ));
     let watched = watch(session, &goal, acting.patience.timeout).await;
     let said = format!("postgresql/{name} has converged on {count}");
-    conclude(session, &namespace, &name, format, &said, outcome("Converged", Some(watched)))
+    Outcome { said, watched: Some(watched), ..Outcome::of(plan, "Converged") }
 }
 
 /// Shows a plan before it is acted on: to the person, because stdout is for the result.
@@ -316,70 +371,6 @@ async fn confirm(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), 
         Some("y" | "yes") => Ok(()),
         _ => Err(declined("declined")),
     }
-}
-
-/// Reports the end, in the format that was asked for.
-pub(super) fn conclude(
-    session: &Session,
-    namespace: &str,
-    name: &str,
-    format: Format,
-    said: &str,
-    outcome: Outcome,
-) -> Result<(), Failure> {
-    let watched = outcome.watched.unwrap_or_default();
-    for note in &watched.notes {
-        session.out.note(&format!("note: {note}"));
-    }
-    let moved = outcome.applied.as_ref().and_then(|applied| applied.moved.as_ref());
-    report(session, namespace, name, format, watched.failure.as_ref(), |report| {
-        if watched.failure.is_none() {
-            report.result = outcome.result;
-        }
-        report.plan = outcome.plan.as_ref().map(ScalePlan::of);
-        report.leader_moved = moved.map(|(leader_move, moved)| Move::made(leader_move, moved));
-        report.missing = &watched.missing;
-        report.events = &watched.events;
-        report.notes = &watched.notes;
-        report.seconds = watched.events.last().map_or(0.0, |event| event.seconds);
-    })?;
-    match watched.failure {
-        Some(failure) => Err(failure),
-        None => match format {
-            Format::Text | Format::Wide => session.out.data(said),
-            Format::Name => session.out.data(&resource(name)),
-            Format::Json | Format::Yaml => Ok(()),
-        },
-    }
-}
-
-/// Prints the report where one is asked for; `fill` completes it.
-fn report<'a>(
-    session: &Session,
-    namespace: &str,
-    name: &str,
-    format: Format,
-    failure: Option<&'a Failure>,
-    fill: impl FnOnce(&mut ScaleReport<'a>),
-) -> Result<(), Failure> {
-    if !matches!(format, Format::Json | Format::Yaml) {
-        return Ok(());
-    }
-    let mut report = ScaleReport::new(namespace, name);
-    if let Some(failure) = failure {
-        report.message = Some(&failure.message);
-        report.exit_code = failure.kind.code();
-        report.result = match failure.kind {
-            Kind::Declined => "Declined",
-            Kind::Error | Kind::Interrupted | Kind::Usage => "Failed",
-            Kind::NotAsPlanned => "NotAsPlanned",
-            Kind::Refused => "Refused",
-            Kind::Reverted => "Reverted",
-            Kind::Timeout => "TimedOut",
-        };
-    }
-    fill(&mut report);
-    session.out.document(format, &report)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `set`: run exactly N instances.
 
-use super::scale::{self, Wish};
-use crate::args::{Acting, Target, count};
+use super::scale::{Wish, fleet};
+use crate::args::{Acting, Targets, count};
 use crate::error::Failure;
 use crate::session::Session;
 
@@ -14,18 +14,25 @@ use crate::session::Session;
 #[command(after_help = "\
 Examples:
   kubectl pgscale set acid-a 3
-  kubectl pgscale set acid-a 3 --yes -o json")]
+  kubectl pgscale set acid-a 3 --yes -o json
+  kubectl pgscale set -l env=staging --to 2 --reason 'load test is over'")]
 pub(crate) struct Args {
     #[command(flatten)]
-    target: Target,
+    targets: Targets,
     /// How many instances to run.
-    #[arg(value_name = "N", value_parser = count, allow_negative_numbers = true)]
-    count: i64,
+    #[arg(value_name = "N", value_parser = count, allow_negative_numbers = true,
+        required_unless_present = "to", conflicts_with = "to")]
+    count: Option<i64>,
+    /// The same, where several clusters are named by labels.
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    to: Option<i64>,
     #[command(flatten)]
     acting: Acting,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    scale::run(session, &args.target.name, Wish::Exactly(args.count), &args.acting).await
+    // Clap sees to it that exactly one is there.
+    let wish = args.count.or(args.to).map_or(Wish::By(0), Wish::Exactly);
+    Box::pin(fleet::run(session, &args.targets, wish, &args.acting)).await
 }

@@ -4,11 +4,12 @@ use pgscale_guard::Change;
 use pgscale_guard::read::AskWhom;
 use tokio::time::{Instant, sleep};
 
-use crate::args::{DryRun, Format, Patience, Shape, Target, count};
+use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count};
 use crate::error::{Failure, Kind};
-use crate::handover::{checkpoint, move_leader};
+use crate::handover::{Moved, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
 use crate::plan::{Handover, LeaderMove, Wanted, switchover, unfit};
+use crate::record::{Entry, Recording, tenths};
 use crate::session::Session;
 
 /// Move the leader, and nothing else.
@@ -36,6 +37,8 @@ pub(crate) struct Args {
     /// Change nothing: show what would be done.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     dry_run: DryRun,
+    #[command(flatten)]
+    why: Why,
     #[command(flatten)]
     patience: Patience,
     #[command(flatten)]
@@ -79,7 +82,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             let facts = session.reader.facts(change.clone(), AskWhom::All).await;
             session.show_warnings();
             still_so(&facts, &leader_move)?;
-            let moved = move_leader(session, &facts, &leader_move).await?;
+            let reason = args.why.reason.as_deref();
+            let entry = Entry::of_switchover(&facts.change.new, &leader_move, facts.now, reason);
+            let (namespace, start) = (facts.change.new.namespace.clone(), Instant::now());
+            let recording = Recording::begin(session, &namespace, &name, entry).await;
+            let moved = move_leader(session, &facts, &leader_move).await;
+            let record = end(session, recording, &leader_move, &moved, start.elapsed()).await;
+            report.record = Some(&record);
+            let moved = moved?;
             let after = LeaderMove { to: moved.leader.clone(), ..leader_move.clone() };
             report.result = "Converged";
             report.seconds = moved.took.as_secs_f64();
@@ -100,6 +110,34 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             say(session, format, &report, &text)
         }
     }
+}
+
+/// Completes the record of a move.
+async fn end(
+    session: &Session,
+    mut recording: Recording,
+    wanted: &LeaderMove,
+    moved: &Result<Moved, Failure>,
+    took: std::time::Duration,
+) -> Entry {
+    let entry = &mut recording.entry;
+    entry.seconds = Some(tenths(took));
+    match moved {
+        Ok(moved) => {
+            let well = moved.leader == wanted.to;
+            let word = if well { "Converged" } else { "NotAsPlanned" };
+            word.clone_into(&mut entry.result);
+            entry.leader_to = Some(moved.leader.clone());
+            entry.pause_seconds = moved.pause.map(tenths);
+        }
+        Err(failure) => {
+            let refused = failure.kind == Kind::Refused;
+            let word = if refused { "Refused" } else { "Failed" };
+            word.clone_into(&mut entry.result);
+            entry.failed(&failure.message);
+        }
+    }
+    recording.end(session).await
 }
 
 /// The same move is still the one to make, on facts that are newer than the checkpoint.

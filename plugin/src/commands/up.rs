@@ -2,8 +2,8 @@
 
 use pgscale_guard::change::Direction;
 
-use super::scale::{self, Wish};
-use crate::args::{Acting, Target, count, step};
+use super::scale::{Wish, fleet};
+use crate::args::{Acting, Targets, count, step};
 use crate::error::Failure;
 use crate::session::Session;
 
@@ -20,10 +20,11 @@ Examples:
   kubectl pgscale up acid-a                one instance more
   kubectl pgscale up acid-a --to 5         five instances
   kubectl pgscale up acid-a --by 2 -n db --timeout 3h
-  kubectl pgscale up acid-a --to 5 --dry-run=server")]
+  kubectl pgscale up acid-a --to 5 --dry-run=server
+  kubectl pgscale up -l env=staging -A --by 1 --max-parallel 4")]
 pub(crate) struct Args {
     #[command(flatten)]
-    target: Target,
+    targets: Targets,
     /// How many instances to run.
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true,
         conflicts_with = "by")]
@@ -42,5 +43,5 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Some(count) => Wish::Towards(Direction::Up, count),
         None => Wish::By(args.by),
     };
-    scale::run(session, &args.target.name, wish, &args.acting).await
+    Box::pin(fleet::run(session, &args.targets, wish, &args.acting)).await
 }

@@ -1,7 +1,7 @@
 //! `wait`: until a cluster has converged.
 
 use crate::args::{Patience, Shape, Target};
-use crate::commands::scale::{Outcome, conclude};
+use crate::commands::Outcome;
 use crate::error::Failure;
 use crate::session::Session;
 use crate::watch::{Goal, watch};
@@ -37,7 +37,13 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         goal.name,
         crate::output::text::instances(goal.asked)
     );
-    let outcome =
-        Outcome { result: "Converged", plan: None, applied: None, watched: Some(watched) };
-    conclude(session, &cluster.namespace, &cluster.name, args.shape.output, &said, outcome)
+    let outcome = Outcome {
+        namespace: cluster.namespace,
+        name: cluster.name,
+        said,
+        result: "Converged",
+        watched: Some(watched),
+        ..Outcome::default()
+    };
+    outcome.conclude(session, args.shape.output, None)
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::commands::status::Status;
 use crate::handover::Moved;
 use crate::plan::{LeaderMove, Outcome, Plan, Step, describe};
+use crate::record::Entry;
 use crate::services::names;
 
 /// `apiVersion` of every object we print.
@@ -206,6 +207,26 @@ pub(crate) struct ScaleReport<'a> {
     pub(crate) notes: &'a [String],
     /// How long it took.
     pub(crate) seconds: f64,
+    /// What is kept of it in the cluster's history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) record: Option<&'a Entry>,
+}
+
+/// `kind: ScaleReportList`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleReportList<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    items: Vec<ScaleReport<'a>>,
+}
+
+impl<'a> ScaleReportList<'a> {
+    /// The document of what came of several changes.
+    pub(crate) fn of(ended: &'a [crate::commands::Outcome]) -> Self {
+        let items = ended.iter().map(crate::commands::Outcome::report).collect();
+        Self { api_version: API_VERSION, kind: "ScaleReportList", items }
+    }
 }
 
 /// Something that happened.
@@ -238,6 +259,7 @@ impl ScaleReport<'_> {
             events: &[],
             notes: &[],
             seconds: 0.0,
+            record: None,
         }
     }
 }

@@ -114,7 +114,7 @@ fn steps(plan: &Plan) -> String {
 }
 
 /// One step in one sentence.
-fn step_text(step: &Step) -> String {
+pub(crate) fn step_text(step: &Step) -> String {
     match step {
         Step::Checkpoint(member) => format!("CHECKPOINT on {member}"),
         Step::MoveLeader(from, to) => {

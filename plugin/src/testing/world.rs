@@ -86,6 +86,11 @@ struct State {
     printed: Vec<(i64, &'static str, Result<String, String>)>,
     writes: Vec<Value>,
     switchovers: Vec<Value>,
+    /// The ConfigMap with the history, its version counted in it.
+    history: Option<Value>,
+    history_conflicts: u32,
+    events: Vec<Value>,
+    second: bool,
 }
 
 impl World {
@@ -110,6 +115,10 @@ impl World {
             printed: Vec::new(),
             writes: Vec::new(),
             switchovers: Vec::new(),
+            history: None,
+            history_conflicts: 0,
+            events: Vec::new(),
+            second: false,
         })))
     }
 
@@ -147,6 +156,36 @@ impl World {
     pub(crate) fn standby_cluster(self) -> Self {
         self.0.lock().unwrap().standby_cluster = true;
         self
+    }
+
+    /// Adds a cluster `acid-b` that is being deleted.
+    pub(crate) fn with_another(self) -> Self {
+        self.0.lock().unwrap().second = true;
+        self
+    }
+
+    /// Lets so many writes of the history conflict with somebody else's.
+    pub(crate) fn history_conflicts(self, times: u32) -> Self {
+        self.0.lock().unwrap().history_conflicts = times;
+        self
+    }
+
+    /// The changes that are recorded, oldest first.
+    pub(crate) fn recorded(&self) -> Vec<Value> {
+        let state = self.0.lock().unwrap();
+        let text = state.history.as_ref().and_then(|map| map["data"]["changes"].as_str());
+        text.unwrap_or_default().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The ConfigMap they are in.
+    pub(crate) fn history(&self) -> Option<Value> {
+        self.0.lock().unwrap().history.clone()
+    }
+
+    /// The notes of the Events that were written.
+    pub(crate) fn events(&self) -> Vec<String> {
+        let state = self.0.lock().unwrap();
+        state.events.iter().map(|event| event["note"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Lets a policy allow zero instances.
@@ -246,7 +285,17 @@ async fn serve(
     let mut state = state.lock().unwrap();
     if parts.method == Method::PATCH {
         let wish: Value = serde_json::from_slice(&body)?;
+        if path.contains("/configmaps/") {
+            let mut map = state.history.clone().unwrap_or_default();
+            map["metadata"]["resourceVersion"] = wish["metadata"]["resourceVersion"].clone();
+            map["data"] = wish["data"].clone();
+            return Ok(state.store(&path, map));
+        }
         return state.write(&wish, query.contains("dryRun=All"));
+    }
+    if parts.method == Method::POST || parts.method == Method::PUT {
+        let object = serde_json::from_slice(&body)?;
+        return Ok(state.store(&path, object));
     }
     Ok(state.read(&path, &query))
 }
@@ -284,6 +333,13 @@ impl State {
                     "fieldsV1": {"f:spec": {"f:numberOfInstances": {}}}})
             })
             .collect();
+        object
+    }
+
+    fn another(&self) -> Value {
+        let mut object = self.object();
+        object["metadata"]["name"] = json!("acid-b");
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-24T09:00:00Z");
         object
     }
 
@@ -351,10 +407,50 @@ impl State {
         Ok(respond(200, &self.object()))
     }
 
+    /// Stores what is not the cluster: the history, Events, and who asks.
+    fn store(&mut self, path: &str, object: Value) -> Response<Body> {
+        match path.rsplit('/').next().unwrap_or_default() {
+            "selfsubjectreviews" => respond(
+                201,
+                &json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
+                    "metadata": {}, "status": {"userInfo": {"username": "dba"}}}),
+            ),
+            "events" => {
+                self.events.push(object.clone());
+                respond(201, &object)
+            }
+            "configmaps" | "pgscale-history-acid-a" => {
+                let there = self.history.as_ref().map(|map| &map["metadata"]["resourceVersion"]);
+                if self.history_conflicts > 0
+                    || there
+                        .is_some_and(|version| *version != object["metadata"]["resourceVersion"])
+                {
+                    self.history_conflicts = self.history_conflicts.saturating_sub(1);
+                    return failure(409, "Conflict", "the object has been modified");
+                }
+                let version = there
+                    .and_then(Value::as_str)
+                    .map_or(1, |version| version.parse::<u64>().unwrap() + 1);
+                let mut object = object;
+                object["metadata"]["resourceVersion"] = json!(version.to_string());
+                self.history = Some(object.clone());
+                respond(200, &object)
+            }
+            _ => failure(404, "NotFound", &format!("{path} not found")),
+        }
+    }
+
     fn read(&self, path: &str, query: &str) -> Response<Body> {
         let last = path.rsplit('/').next().unwrap_or_default();
         match last {
+            "postgresqls" if self.second => list(&[self.object(), self.another()]),
             "postgresqls" => list(&[self.object()]),
+            "acid-b" if self.second && path.contains("/postgresqls/") => {
+                respond(200, &self.another())
+            }
+            "pgscale-history-acid-a" if self.history.is_some() => {
+                respond(200, self.history.as_ref().unwrap())
+            }
             "acid-a" if path.contains("/postgresqls/") => respond(200, &self.object()),
             "acid-a" if path.contains("/statefulsets/") => respond(200, &self.stateful_set()),
             "pods" => {

@@ -1,0 +1,80 @@
+//! `history`: what was changed, by whom and why.
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+
+use crate::args::{Format, Shape, Target};
+use crate::error::Failure;
+use crate::output::document::API_VERSION;
+use crate::output::history::render;
+use crate::record::{Entry, read};
+use crate::session::Session;
+
+/// Show the changes that were made with this command: who, when, why, and what came of them.
+///
+/// The last 50 of a cluster are kept in a ConfigMap beside it (pgscale-history-NAME). Changes by others are not in
+/// it; an entry says Begun where the client that made it did not live to complete it.
+///
+/// Rights: get on postgresqls.acid.zalan.do and configmaps.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl pgscale history acid-a
+  kubectl pgscale history acid-a -o json | jq '.items[] | select(.result != \"Converged\")'")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// `kind: ScaleHistory`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ScaleHistory<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    /// Newest first.
+    items: &'a [Entry],
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    let cluster = session.cluster(&args.target.name).await?;
+    let mut items = entries(session, &cluster.name, &cluster.uid).await?;
+    items.reverse();
+    match args.shape.output {
+        Format::Name => session.out.data(&super::scale::resource(&cluster.name)),
+        format @ (Format::Json | Format::Yaml) => {
+            let kind = "ScaleHistory";
+            session
+                .out
+                .document(format, &ScaleHistory { api_version: API_VERSION, kind, items: &items })
+        }
+        Format::Text | Format::Wide if items.is_empty() => {
+            session.out.note(&format!(
+                "No changes of postgresql {}/{} are recorded.",
+                cluster.namespace, cluster.name
+            ));
+            Ok(())
+        }
+        format @ (Format::Text | Format::Wide) => {
+            session.out.data(&render(&items, format == Format::Wide, Timestamp::now()))
+        }
+    }
+}
+
+/// What is recorded of this very cluster, oldest first.
+pub(super) async fn entries(
+    session: &Session,
+    name: &str,
+    uid: &str,
+) -> Result<Vec<Entry>, Failure> {
+    let history = read(session, name).await;
+    session.show_warnings();
+    let asked = format!("read the history of postgresql {}/{name}", session.namespace);
+    Ok(history.map_err(|error| Failure::of_kube(&error, &asked))?.entries(uid))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use serde_json::json;
+
+use crate::testing::{Mishap, World, run};
+
+/// Times, delays and looks differ from run to run.
+fn timeless(text: &str) -> String {
+    let varies = |word: &str| {
+        let number = word.trim_end_matches(',');
+        word.ends_with('Z')
+            || word.contains("Z-")
+            || number.contains('.') && number.parse::<f64>().is_ok()
+    };
+    let line = |line: &str| {
+        let words = line.split(' ').map(|word| if varies(word) { "N" } else { word });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let switchover = |text: String| match text.split_once("after the request; ") {
+        Some((before, _)) => format!("{before}after the request; ... |"),
+        None => text,
+    };
+    text.lines().map(|text| switchover(line(text))).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_change_is_recorded_with_its_reason_and_taken_back() {
+    let world = World::new(5, 4);
+    let line = "down acid-a --to 3 --yes --reason night";
+    assert_eq!(run(&world, line, None).await.1, 0);
+    let recorded = world.recorded();
+    assert_eq!(recorded.len(), 1, "intent and outcome are one entry");
+    let entry = &recorded[0];
+    for (key, want) in [
+        ("who", json!("dba")),
+        ("reason", json!("night")),
+        ("from", json!(5)),
+        ("to", json!(3)),
+        ("leaderFrom", json!("acid-a-4")),
+        ("leaderTo", json!("acid-a-0")),
+        ("result", json!("Converged")),
+        ("written", json!(true)),
+        ("leaderlessSeconds", json!(0.0)),
+    ] {
+        assert_eq!(entry[key], want, "{key} of {entry}");
+    }
+    let owner = &world.history().unwrap()["metadata"]["ownerReferences"][0];
+    assert_eq!((&owner["kind"], &owner["uid"]), (&json!("postgresql"), &json!("u1")));
+    assert!(world.events()[0].starts_with("numberOfInstances 5 -> 3, leader acid-a-4 -> acid-a-0"));
+
+    let (screen, code, failure) = run(&world, "undo acid-a", None).await;
+    assert_eq!((code, world.declared()), (0, 5), "{failure}");
+    assert!(screen.stderr().contains("taking back the change of "), "{}", screen.stderr());
+    assert_eq!(world.recorded()[1]["undoes"], entry["id"]);
+
+    let (screen, code, _) = run(&world, "history acid-a", None).await;
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(timeless(&screen.stdout()), @"
+    AGE   WHO   CHANGE   LEADER                 RESULT      TOOK    REASON
+    0s    dba   3 -> 5   -                      Converged   N s   undo of N
+    0s    dba   5 -> 3   acid-a-4 -> acid-a-0   Converged   N s   night
+    ");
+    let (screen, ..) = run(&world, "history acid-a -o json", None).await;
+    let list: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
+    assert_eq!((&list["kind"], &list["items"][1]["to"]), (&json!("ScaleHistory"), &json!(3)));
+}
+
+#[tokio::test]
+async fn what_was_refused_or_failed_is_recorded_as_such() {
+    let world = World::new(3, 0).with(Mishap::Denial);
+    assert_eq!(run(&world, "up acid-a", None).await.1, 3);
+    let entry = &world.recorded()[0];
+    assert_eq!((&entry["result"], &entry["written"]), (&json!("Refused"), &json!(false)));
+    let world = World::new(3, 0).with(Mishap::LostBefore);
+    assert_eq!(run(&world, "up acid-a", None).await.1, 1);
+    assert_eq!(world.recorded()[0]["written"], json!(null), "it may arrive later");
+    // A plan that was refused, a question that was declined and a dry run changed nothing and are no changes.
+    let world = World::new(3, 0).stalled(&[1]);
+    assert_eq!(run(&world, "down acid-a --yes", None).await.1, 3);
+    assert_eq!(run(&World::new(3, 0), "down acid-a", None).await.1, 7);
+    assert_eq!(world.recorded(), [json!(null); 0]);
+}
+
+#[tokio::test]
+async fn nobody_elses_entry_is_lost_and_no_change_waits_for_its_record() {
+    let world = World::new(3, 0).history_conflicts(2);
+    assert_eq!(run(&world, "up acid-a", None).await.1, 0);
+    assert_eq!(world.recorded()[0]["result"], "Converged");
+    let world = World::new(3, 0).history_conflicts(1000);
+    let (screen, code, _) = run(&world, "up acid-a", None).await;
+    assert_eq!((code, world.declared()), (0, 4));
+    let said = screen.stderr();
+    assert!(
+        said.contains("Warning: the change will not be in the history of postgresql db/acid-a: "),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn only_what_is_still_so_is_taken_back() {
+    let world = World::new(3, 0);
+    let (_, code, failure) = run(&world, "undo acid-a", None).await;
+    assert_eq!(code, 3);
+    assert!(failure.contains("no change of the count is recorded"), "{failure}");
+    assert_eq!(run(&world, "up acid-a", None).await.1, 0);
+    assert_eq!(run(&world, "switchover acid-a --to acid-a-1 --reason patch", None).await.1, 0);
+    assert_eq!(world.recorded()[1]["action"], "Switchover");
+    // The rules judge the undo like any shrink.
+    let stalled = world.clone().stalled(&[0, 2]);
+    assert_eq!(run(&stalled, "undo acid-a --yes", None).await.1, 3);
+    world.clone().stalled(&[]);
+    assert_eq!(run(&world, "undo acid-a --yes", None).await.1, 0);
+    assert_eq!(world.declared(), 3);
+}
+
+#[tokio::test]
+async fn a_report_is_a_page_for_a_ticket() {
+    let world = World::new(5, 4);
+    let line = "down acid-a --to 3 --yes --reason night --report md";
+    let (screen, code, _) = run(&world, line, None).await;
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(timeless(&screen.stdout()), @"
+    # postgresql db/acid-a: 5 -> 3 instances
+
+    | | |
+    |---|---|
+    | Result | Converged |
+    | Asked by | dba, N |
+    | Reason | night |
+    | numberOfInstances | 5 -> 3 |
+    | Leader | acid-a-4 -> acid-a-0 |
+    | Switchover | acid-a-0 leads, by lock, label and its own word, N s after the request; ... |
+    | Took | N s |
+    | Leader changes while watched | 0 |
+    | Without a leader while watched | N s |
+    | Worst lag while watched | 0 B |
+
+    ## Plan
+
+    - CHECKPOINT on acid-a-4
+    - switch over from acid-a-4 to acid-a-0, and see it done
+    - set numberOfInstances to 3
+    - wait until 3 instances have converged
+
+    ## Members that go
+
+    - acid-a-3 (replica, healthy)
+    - acid-a-4 (leader, healthy)
+    ");
+}

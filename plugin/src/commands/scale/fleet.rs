@@ -1,0 +1,246 @@
+//! Several clusters at once: one table of plans, one question, one table of outcomes, one exit code.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::future::join_all;
+use futures::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
+
+use super::{Outcome, Prepared, Stands, Wish, act, prepare, resume};
+use crate::args::{Acting, DryRun, Format, ReportFormat, Targets};
+use crate::error::{Failure, Kind};
+use crate::output::document::ScaleReportList;
+use crate::output::fleet::{outcomes, plans};
+use crate::output::report::markdown;
+use crate::output::text::instances;
+use crate::session::{Session, unreadable};
+
+/// How many clusters are read at a time before anything is done.
+const READ_AT_ONCE: usize = 8;
+
+/// One cluster of several.
+pub(crate) struct Seat {
+    /// Speaks for this cluster.
+    session: Session,
+    /// Namespace of the cluster.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its plan, or why there is none.
+    pub(crate) prepared: Result<Prepared, Failure>,
+}
+
+impl Seat {
+    /// Why nothing will be done here, where that is so.
+    pub(crate) fn refusal(&self) -> Option<&Failure> {
+        match &self.prepared {
+            Ok(Prepared { stands: Stands::Refused(failure), .. }) | Err(failure) => Some(failure),
+            Ok(Prepared { stands: Stands::Nothing | Stands::Ready, .. }) => None,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        matches!(&self.prepared, Ok(Prepared { stands: Stands::Ready, .. }))
+    }
+
+    /// How many instances would go.
+    fn loses(&self) -> i64 {
+        match &self.prepared {
+            Ok(prepared) if self.is_ready() => (prepared.plan.from - prepared.plan.to).max(0),
+            Ok(_) | Err(_) => 0,
+        }
+    }
+}
+
+/// Carries a wish out for the cluster, or the clusters, that `targets` names.
+pub(in crate::commands) async fn run(
+    session: &Session,
+    targets: &Targets,
+    wish: Wish,
+    acting: &Acting,
+) -> Result<(), Failure> {
+    if let Some(name) = &targets.name {
+        return Box::pin(super::run(session, name, wish, acting)).await;
+    }
+    let seats = seats(session, targets, wish).await?;
+    let format = acting.shape.output;
+    if matches!(format, Format::Text | Format::Wide) {
+        session.out.note(&plans(&seats, session.out.width));
+    }
+    let refused = seats.iter().filter(|seat| seat.refusal().is_some()).count();
+    if refused > 0 && targets.stop_on_error {
+        let all = format!("{refused} of {} clusters cannot be changed", seats.len());
+        let ended = seats.into_iter().map(|seat| idle(seat, &format!("not begun: {all}")));
+        return conclude(session, &ended.collect::<Vec<_>>(), acting);
+    }
+    if acting.dry_run == DryRun::None {
+        confirm(session, &seats, acting).await?;
+    }
+    let ended = carry_out(session, seats, targets, acting).await;
+    conclude(session, &ended, acting)
+}
+
+async fn seats(session: &Session, targets: &Targets, wish: Wish) -> Result<Vec<Seat>, Failure> {
+    let namespace = (!targets.all_namespaces).then_some(session.namespace.as_str());
+    let place = namespace.map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
+    let clusters = session.reader.clusters(namespace, targets.selector.as_deref()).await;
+    session.show_warnings();
+    let clusters = clusters
+        .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
+    if clusters.is_empty() {
+        return Err(Failure::error(format!("no postgresql clusters found in {place}")));
+    }
+    let mut seats: Vec<Seat> = stream::iter(clusters)
+        .map(async |cluster| {
+            let session = session.of(&cluster.namespace, &cluster.name);
+            let mut prepared = prepare(&session, &cluster.name, wish).await;
+            if let Ok(Prepared { plan, stands: stands @ Stands::Ready, .. }) = &mut prepared
+                && plan.to == 0
+            {
+                *stands = Stands::Refused(
+                    Failure::refused("a change to 0 is confirmed one cluster at a time")
+                        .hint(session.command(&format!("set {} 0", plan.name))),
+                );
+            }
+            Seat { session, namespace: cluster.namespace, name: cluster.name, prepared }
+        })
+        .buffer_unordered(READ_AT_ONCE)
+        .collect()
+        .await;
+    seats.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    Ok(seats)
+}
+
+/// One question for all.
+async fn confirm(session: &Session, seats: &[Seat], acting: &Acting) -> Result<(), Failure> {
+    let lost: i64 = seats.iter().map(Seat::loses).sum();
+    if lost == 0 || acting.yes {
+        return Ok(());
+    }
+    let shrinking = seats.iter().filter(|seat| seat.loses() > 0).count();
+    let declined = |why: &str| Failure::new(Kind::Declined, format!("{why}; nothing was changed"));
+    if !session.out.is_interactive() {
+        return Err(declined("instances would be removed, and there is no terminal to ask on")
+            .hint("add --yes"));
+    }
+    let clusters = if shrinking == 1 { "cluster" } else { "clusters" };
+    let question = format!("Remove {} from {shrinking} {clusters}? [y/N]", instances(lost));
+    let answer = session.out.ask(&question).await.map(|answer| answer.to_ascii_lowercase());
+    match answer.as_deref() {
+        Some("y" | "yes") => Ok(()),
+        _ => Err(declined("declined")),
+    }
+}
+
+/// Carries out what stands, so many at a time; each cluster on its own, in the order of the table.
+async fn carry_out(
+    session: &Session,
+    seats: Vec<Seat>,
+    targets: &Targets,
+    acting: &Acting,
+) -> Vec<Outcome> {
+    let resume_all = session.command("status");
+    session
+        .interruption
+        .means(format!("interrupted; changes that were begun go on; see which: {resume_all}"));
+    let failed = AtomicBool::new(false);
+    let turns = Semaphore::new(targets.max_parallel);
+    let turns = seats.into_iter().map(async |seat| {
+        if seat.refusal().is_some() {
+            return idle(seat, "");
+        }
+        // Fair: clusters take their turns in the order of the table.
+        let _turn = turns.acquire().await;
+        if targets.stop_on_error && failed.load(Ordering::Acquire) {
+            return idle(seat, "not begun: another cluster failed before");
+        }
+        let outcome = Box::pin(take(seat, acting)).await;
+        if outcome.failure().is_some() {
+            failed.store(true, Ordering::Release);
+        }
+        outcome
+    });
+    join_all(turns).await
+}
+
+async fn take(seat: Seat, acting: &Acting) -> Outcome {
+    let Seat { session, namespace, name, prepared } = seat;
+    match prepared {
+        Ok(prepared) if matches!(prepared.stands, Stands::Nothing) => {
+            resume(&session, prepared.plan, acting).await
+        }
+        Ok(prepared) => Box::pin(act(&session, prepared, acting, None)).await,
+        Err(failure) => Outcome { namespace, name, failure: Some(failure), ..Outcome::default() },
+    }
+}
+
+/// A cluster that nothing is done to: because of its own state, or else because of `why`.
+fn idle(seat: Seat, why: &str) -> Outcome {
+    let Seat { namespace, name, prepared, .. } = seat;
+    match prepared {
+        Err(failure) => Outcome { namespace, name, failure: Some(failure), ..Outcome::default() },
+        Ok(Prepared { plan, stands: Stands::Refused(failure), .. }) => {
+            Outcome::failed(plan, failure)
+        }
+        Ok(Prepared { plan, stands: Stands::Nothing, .. }) => Outcome::of(plan, "Nothing"),
+        Ok(Prepared { plan, stands: Stands::Ready, .. }) => {
+            Outcome::failed(plan, Failure::new(Kind::Declined, why))
+        }
+    }
+}
+
+fn conclude(session: &Session, ended: &[Outcome], acting: &Acting) -> Result<(), Failure> {
+    match (acting.report, acting.shape.output) {
+        (Some(ReportFormat::Md), _) => {
+            let pages: Vec<String> = ended.iter().map(markdown).collect();
+            session.out.data(&pages.join("\n\n"))?;
+        }
+        (Some(ReportFormat::Json), _) => {
+            session.out.document(Format::Json, &ScaleReportList::of(ended))?;
+        }
+        (None, format @ (Format::Json | Format::Yaml)) => {
+            session.out.document(format, &ScaleReportList::of(ended))?;
+        }
+        (None, Format::Name) => {
+            let done = ended.iter().filter(|outcome| outcome.failure().is_none());
+            let names: Vec<String> = done.map(|outcome| super::resource(&outcome.name)).collect();
+            if !names.is_empty() {
+                session.out.data(&names.join("\n"))?;
+            }
+        }
+        (None, Format::Text | Format::Wide) => session.out.data(&outcomes(ended))?,
+    }
+    let failures: Vec<&Failure> = ended.iter().filter_map(Outcome::failure).collect();
+    let Some(kind) = worst(&failures) else { return Ok(()) };
+    let mut failure = Failure::new(
+        kind,
+        format!("{} of {} clusters are not what was asked for", failures.len(), ended.len()),
+    );
+    failure.hints = ended
+        .iter()
+        .filter_map(|outcome| Some((outcome, outcome.failure()?)))
+        .map(|(outcome, failure)| {
+            let line = failure.message.lines().next().unwrap_or_default();
+            format!("{}/{}: {line}", outcome.namespace, outcome.name)
+        })
+        .collect();
+    Err(failure)
+}
+
+/// The kind that decides the exit code: what needs a person most comes first.
+fn worst(failures: &[&Failure]) -> Option<Kind> {
+    const BY_WEIGHT: [Kind; 8] = [
+        Kind::NotAsPlanned,
+        Kind::Reverted,
+        Kind::Error,
+        Kind::Timeout,
+        Kind::Refused,
+        Kind::Usage,
+        Kind::Interrupted,
+        Kind::Declined,
+    ];
+    BY_WEIGHT.into_iter().find(|kind| failures.iter().any(|failure| failure.kind == *kind))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! What came of a change, and how it is told.
+
+use std::time::Duration;
+
+use crate::args::{Format, ReportFormat};
+use crate::error::{Failure, Kind};
+use crate::handover::Moved;
+use crate::output::document::{Move, ScalePlan, ScaleReport};
+use crate::output::report::markdown;
+use crate::plan::{LeaderMove, Plan};
+use crate::record::{Entry, Recording, tenths};
+use crate::session::Session;
+use crate::watch::Watched;
+
+/// What came of a change.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Namespace of the cluster.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// One line for people, where nothing failed.
+    pub(crate) said: String,
+    /// The word of the report, where nothing failed.
+    pub(crate) result: &'static str,
+    /// What failed before there was anything to watch.
+    pub(crate) failure: Option<Failure>,
+    /// The plan, where there was one.
+    pub(crate) plan: Option<Plan>,
+    /// The switchover as it took place.
+    pub(crate) moved: Option<(LeaderMove, Moved)>,
+    /// How the wait ended, where there was one.
+    pub(crate) watched: Option<Watched>,
+    /// What is kept of it, where it was recorded.
+    pub(crate) entry: Option<Entry>,
+}
+
+impl Outcome {
+    /// A plan that came to `result`.
+    pub(crate) fn of(plan: Plan, result: &'static str) -> Self {
+        Self {
+            namespace: plan.namespace.clone(),
+            name: plan.name.clone(),
+            result,
+            plan: Some(plan),
+            ..Self::default()
+        }
+    }
+
+    /// A plan that came to nothing.
+    pub(crate) fn failed(plan: Plan, failure: Failure) -> Self {
+        Self { failure: Some(failure), ..Self::of(plan, "Failed") }
+    }
+
+    /// What failed, whenever it did.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        let watched = self.watched.as_ref().and_then(|watched| watched.failure.as_ref());
+        self.failure.as_ref().or(watched)
+    }
+
+    /// How it ended, in the report's word.
+    pub(crate) fn word(&self) -> &'static str {
+        self.failure().map_or(self.result, |failure| match failure.kind {
+            Kind::Declined => "Declined",
+            Kind::Error | Kind::Interrupted | Kind::Usage => "Failed",
+            Kind::NotAsPlanned => "NotAsPlanned",
+            Kind::Refused => "Refused",
+            Kind::Reverted => "Reverted",
+            Kind::Timeout => "TimedOut",
+        })
+    }
+
+    /// Completes the record of a change that took so long in all.
+    pub(super) async fn record(
+        &mut self,
+        session: &Session,
+        mut recording: Recording,
+        took: Duration,
+    ) {
+        let entry = &mut recording.entry;
+        self.word().clone_into(&mut entry.result);
+        entry.seconds = Some(tenths(took));
+        entry.written = match self.failure().map(|failure| failure.kind) {
+            _ if self.failure.is_none() => Some(true),
+            // Whether a write whose answer was lost arrives later is not known.
+            Some(Kind::Error | Kind::Interrupted) => None,
+            _ => Some(false),
+        };
+        if let Some(failure) = self.failure() {
+            entry.failed(&failure.message);
+        }
+        if let Some((leader_move, moved)) = &self.moved {
+            entry.leader_from = Some(leader_move.from.clone());
+            entry.leader_to = Some(leader_move.to.clone());
+            entry.pause_seconds = moved.pause.map(tenths);
+        }
+        if let Some(watched) = &self.watched {
+            entry.leader_changes = Some(watched.leader_changes);
+            entry.worst_lag_bytes = watched.worst_lag;
+            entry.leaderless_seconds = Some(tenths(watched.leaderless));
+        }
+        self.entry = Some(recording.end(session).await);
+    }
+
+    /// The document of it.
+    pub(crate) fn report(&self) -> ScaleReport<'_> {
+        let mut report = ScaleReport::new(&self.namespace, &self.name);
+        report.result = self.word();
+        if let Some(failure) = self.failure() {
+            report.message = Some(&failure.message);
+            report.exit_code = failure.kind.code();
+        }
+        report.plan = self.plan.as_ref().map(ScalePlan::of);
+        report.leader_moved = self.moved.as_ref().map(|(wanted, moved)| Move::made(wanted, moved));
+        if let Some(watched) = &self.watched {
+            report.missing = &watched.missing;
+            report.events = &watched.events;
+            report.notes = &watched.notes;
+            report.seconds = watched.events.last().map_or(0.0, |event| event.seconds);
+        }
+        report.record = self.entry.as_ref();
+        report
+    }
+
+    /// Tells it, in the format that was asked for, and ends as it ended.
+    pub(crate) fn conclude(
+        self,
+        session: &Session,
+        format: Format,
+        report: Option<ReportFormat>,
+    ) -> Result<(), Failure> {
+        for note in self.watched.iter().flat_map(|watched| &watched.notes) {
+            session.out.note(&format!("note: {note}"));
+        }
+        match (report, format) {
+            (Some(ReportFormat::Md), _) => session.out.data(&markdown(&self))?,
+            (Some(ReportFormat::Json), _) => session.out.document(Format::Json, &self.report())?,
+            (None, Format::Json | Format::Yaml) => session.out.document(format, &self.report())?,
+            (None, Format::Name | Format::Text | Format::Wide) if self.failure().is_some() => {}
+            (None, Format::Text | Format::Wide) => session.out.data(&self.said)?,
+            (None, Format::Name) => session.out.data(&super::resource(&self.name))?,
+        }
+        match self.failure() {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! `undo`: the last recorded change taken back, by the same rules as any other.
+
+use super::history::entries;
+use super::scale::{self, Wish};
+use crate::args::{Acting, Target};
+use crate::error::Failure;
+use crate::record::undo;
+use crate::session::Session;
+
+/// Take the last recorded change of the count back.
+///
+/// The cluster is judged anew: what was safe in one direction need not be so in the other. Only a change that is still
+/// what the cluster asks for is taken back; where somebody else changed the count since, use `set`. An undo is
+/// recorded too, and can be undone.
+///
+/// Rights: as for `up`.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl pgscale undo acid-a
+  kubectl pgscale undo acid-a --dry-run=client      what it would do")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    acting: Acting,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    let cluster = session.cluster(&args.target.name).await?;
+    let entries = entries(session, &cluster.name, &cluster.uid).await?;
+    let (last, count) = undo(&entries, cluster.instances).map_err(|why| {
+        Failure::refused(format!(
+            "nothing of postgresql {}/{} is undone: {why}",
+            cluster.namespace, cluster.name
+        ))
+        .hint(session.command(&format!("history {}", cluster.name)))
+        .hint(session.command(&format!("set {} N", cluster.name)))
+    })?;
+    let reason = last.reason.as_ref().map_or(String::new(), |reason| format!(", {reason}"));
+    session.out.note(&format!(
+        "taking back the change of {} by {}{reason}",
+        last.started,
+        if last.who.is_empty() { "somebody" } else { &last.who }
+    ));
+    let undoes = Some(last.id.clone());
+    Box::pin(scale::again(session, &cluster.name, Wish::Exactly(count), &args.acting, undoes)).await
+}

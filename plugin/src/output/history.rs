@@ -1,0 +1,66 @@
+//! A history as a person reads it.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::text::{Cell, age, bytes, table};
+use super::{BAD, CARE, GOOD};
+use crate::record::{BEGUN, Entry};
+
+/// The changes in the order given, one line each; `wide` adds what was measured.
+pub(crate) fn render(items: &[Entry], wide: bool, now: Timestamp) -> String {
+    let mut header = vec!["AGE", "WHO", "CHANGE", "LEADER", "RESULT", "TOOK", "REASON"];
+    if wide {
+        header.splice(6..6, ["PAUSE", "LEADERLESS", "WORST LAG", "STARTED", "MESSAGE"]);
+    }
+    let rows: Vec<Vec<Cell>> = items.iter().map(|entry| row(entry, wide, now)).collect();
+    table(&header, &rows)
+}
+
+fn row(entry: &Entry, wide: bool, now: Timestamp) -> Vec<Cell> {
+    let seconds = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1} s"));
+    let style = match entry.result.as_str() {
+        "Converged" | "Changed" => GOOD,
+        BEGUN => CARE,
+        _ => BAD,
+    };
+    let mut row = vec![
+        Cell::from(age(entry.time(), now)),
+        entry.who.as_str().into(),
+        change(entry).into(),
+        leader(entry).into(),
+        Cell::styled(&entry.result, style),
+        seconds(entry.seconds).into(),
+    ];
+    if wide {
+        row.push(seconds(entry.pause_seconds).into());
+        row.push(seconds(entry.leaderless_seconds).into());
+        row.push(entry.worst_lag_bytes.map_or(Cell::default(), |lag| bytes(lag).into()));
+        row.push(entry.started.as_str().into());
+        row.push(entry.message.as_deref().unwrap_or_default().into());
+    }
+    row.push(reason(entry).into());
+    row
+}
+
+fn change(entry: &Entry) -> String {
+    let count = |count: Option<i64>| count.map_or("unset".to_owned(), |count| count.to_string());
+    if entry.from == entry.to {
+        return String::new();
+    }
+    format!("{} -> {}", count(entry.from), count(entry.to))
+}
+
+fn leader(entry: &Entry) -> String {
+    match (&entry.leader_from, &entry.leader_to) {
+        (Some(from), Some(to)) => format!("{from} -> {to}"),
+        _ => String::new(),
+    }
+}
+
+fn reason(entry: &Entry) -> String {
+    match (&entry.reason, &entry.undoes) {
+        (Some(reason), _) => reason.clone(),
+        (None, Some(undoes)) => format!("undo of {undoes}"),
+        (None, None) => String::new(),
+    }
+}

@@ -1,0 +1,74 @@
+use super::*;
+
+fn change(id: &str, from: i64, to: i64, written: Option<bool>) -> Entry {
+    Entry {
+        id: id.to_owned(),
+        uid: "u1".to_owned(),
+        started: "2026-11-24T10:00:00Z".to_owned(),
+        from: Some(from),
+        to: Some(to),
+        written,
+        result: BEGUN.to_owned(),
+        ..Entry::default()
+    }
+}
+
+#[test]
+fn an_entry_is_completed_in_its_place_and_the_oldest_give_way() {
+    let mut history = History::of("what another version wrote\n");
+    for number in 0..KEPT {
+        history.put(&change(&number.to_string(), 3, 5, None));
+    }
+    assert_eq!(history.lines.len(), KEPT);
+    assert!(!history.text().contains("another version"), "the oldest line has given way");
+    history.put(&Entry { result: "Converged".to_owned(), ..change("7", 3, 5, Some(true)) });
+    let again = History::of(&history.text());
+    assert_eq!(again, history);
+    let entries = again.entries("u1");
+    assert_eq!(entries.len(), KEPT);
+    assert_eq!((entries[7].id.as_str(), entries[7].result.as_str()), ("7", "Converged"));
+    assert_eq!(again.entries("another cluster of that name"), []);
+}
+
+#[test]
+fn what_cannot_be_read_is_kept() {
+    let mut history = History::of("what another version wrote\n\n");
+    history.put(&change("1", 3, 5, None));
+    assert!(history.text().starts_with("what another version wrote\n{"));
+    assert_eq!(history.entries("u1").len(), 1);
+}
+
+#[test]
+fn the_last_change_that_took_place_is_undone() {
+    let five = change("1", 3, 5, Some(true));
+    let refused = change("2", 5, 2, Some(false));
+    let moved = change("3", 5, 5, None);
+    let begun = change("4", 5, 4, None);
+    for (entries, declared, want) in [
+        (vec![&five, &refused, &moved], 5, Ok(3)),
+        (vec![&five, &begun], 4, Ok(5)),
+        (vec![], 3, Err("no change of the count is recorded")),
+        (vec![&refused, &moved], 3, Err("no change of the count is recorded")),
+        (
+            vec![&five],
+            7,
+            Err(
+                "the last recorded change (3 -> 5, 2026-11-24T10:00:00Z) is not what is there now: \
+                 numberOfInstances is 7",
+            ),
+        ),
+    ] {
+        let entries: Vec<Entry> = entries.into_iter().cloned().collect();
+        let undone = undo(&entries, Some(declared)).map(|(_, count)| count);
+        assert_eq!(undone, want.map_err(str::to_owned));
+    }
+}
+
+#[test]
+fn a_message_is_one_line_of_bearable_length() {
+    let mut entry = Entry::default();
+    entry.failed("refused:\n  below-min");
+    assert_eq!(entry.message.as_deref(), Some("refused:; below-min"));
+    entry.failed(&"ä".repeat(900));
+    assert_eq!(entry.message.map(|message| message.chars().count()), Some(MESSAGE + 3));
+}

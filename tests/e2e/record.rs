@@ -1,0 +1,78 @@
+//! The history, its undo, and several clusters in one command.
+
+use anyhow::{Context as _, Result, ensure};
+use pgscale_tests::cluster::Cluster;
+use serde_json::{Value, json};
+
+use crate::trial::{Case, Scene, case};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("record::a_change_is_recorded_and_taken_back", undone),
+        case("record::several_clusters_are_one_question_and_one_table", fleet),
+    ]
+}
+
+async fn undone(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    let cluster = Cluster::create(bed, namespace, "acid-past", 2, json!({})).await?;
+    let name = cluster.name.as_str();
+    cluster.move_leader_to(1).await?;
+    let before = cluster.object().await?;
+    let down = ["down", name, "--yes", "--reason", "saving money", "--timeout", "4m", "-o", "json"];
+    let report: Value = serde_json::from_str(&cluster.pgscale(&down).await?.ok()?)?;
+    ensure!(report["record"]["result"] == "Converged", "{report}");
+
+    // Whoever looks with kubectl alone finds it too, and nothing of it is on the cluster itself.
+    let map = cluster.kubectl(&["get", "configmap", "pgscale-history-acid-past", "-o", "json"]);
+    let map: Value = serde_json::from_str(&map.await?.ok()?)?;
+    let changes = map["data"]["changes"].as_str().context("no changes are kept")?;
+    let entry: Value = serde_json::from_str(changes.lines().next().unwrap_or_default())?;
+    ensure!(entry == report["record"], "kept: {entry}, reported: {}", report["record"]);
+    ensure!(entry["reason"] == "saving money" && entry["leaderTo"] == "acid-past-0", "{entry}");
+    ensure!(entry["who"].as_str().is_some_and(|who| !who.is_empty()), "{entry}");
+    ensure!(entry["pauseSeconds"].is_number(), "{entry}");
+    let events = cluster.kubectl(&["get", "events", "-o", "json"]).await?.ok()?;
+    ensure!(events.contains("numberOfInstances 2 -> 1"), "{events}");
+    let after = cluster.object().await?;
+    ensure!(before.metadata.annotations == after.metadata.annotations, "{after:?}");
+
+    let undo = cluster.pgscale(&["undo", name, "--timeout", "4m"]).await?;
+    ensure!(undo.clone().ok()?.contains("scaled from 1 to 2 instances"), "{undo:?}");
+    let history = cluster.pgscale(&["history", name, "-o", "json"]).await?.ok()?;
+    let history: Value = serde_json::from_str(&history)?;
+    ensure!(history["items"][0]["undoes"] == entry["id"], "{history}");
+    // Nothing that belongs to Patroni or the operator was disturbed: the cluster still converges.
+    cluster.pgscale(&["verify", name, "--sql"]).await?.ok().map(drop)
+}
+
+async fn fleet(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    let one = Cluster::create(bed, namespace, "acid-one", 1, json!({})).await?;
+    let two = Cluster::create(bed, namespace, "acid-two", 1, json!({})).await?;
+    let up = ["up", "-l", "team=acid", "--max-parallel", "2", "--timeout", "4m"];
+    let none = one.pgscale(&up).await?;
+    ensure!(
+        none.code == Some(1) && none.stderr.contains("no postgresql clusters found"),
+        "{none:?}"
+    );
+    for cluster in [&one, &two] {
+        cluster.kubectl(&["label", "postgresql", &cluster.name, "team=acid"]).await?.ok()?;
+    }
+    let said = one.pgscale(&up).await?;
+    let table = said.clone().ok()?;
+    for cluster in [&one, &two] {
+        ensure!(
+            table.lines().any(|line| {
+                line.contains(cluster.name.as_str()) && line.contains("1 -> 2   Converged")
+            }),
+            "{said:?}"
+        );
+        ensure!(cluster.declared().await? == 2, "{} was not written", cluster.name);
+    }
+    let down = ["down", "-l", "team=acid", "--stop-on-error"];
+    let said = one.pgscale(&down).await?;
+    ensure!(said.code == Some(7) && said.stderr.contains("--yes"), "{said:?}");
+    ensure!(one.declared().await? == 2 && two.declared().await? == 2, "written without a yes");
+    Ok(())
+}
