@@ -13,6 +13,7 @@ use crate::args::{Color, Format};
 use crate::error::{Failure, Kind};
 
 pub(crate) mod document;
+pub(crate) mod outlook;
 pub(crate) mod plan;
 pub(crate) mod rules;
 pub(crate) mod status;

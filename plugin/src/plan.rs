@@ -7,10 +7,16 @@ use pgscale_guard::facts::{Health, Live, Member};
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Change, Facts, Policies, Verdict, evaluate};
 
+mod commit;
 mod handover;
+mod judged;
+pub(crate) mod outlook;
 
+pub(crate) use commit::Commit;
 pub(crate) use handover::{Handover, Wanted, switchover};
 use handover::{SWITCHOVER_PENDING, another_switchover};
+pub(crate) use judged::{Judged, every_rule};
+use outlook::Outlook;
 
 /// Our name as a writer of fields (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "kubectl-pgscale";
@@ -56,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) way_out: Option<i64>,
     /// Others who write the count, and may undo the change.
     pub(crate) other_writers: Vec<String>,
+    /// What it would mean beyond that, where somebody looked; nothing is decided by it.
+    pub(crate) outlook: Option<Box<Outlook>>,
 }
 
 /// A member that goes.
@@ -169,6 +177,7 @@ impl Plan {
             steps,
             way_out,
             other_writers: other_writers(cluster),
+            outlook: None,
         }
     }
 
@@ -384,9 +393,9 @@ fn other_writers(cluster: &pgscale_guard::postgresql::Postgresql) -> Vec<String>
     writers
 }
 
-/// Controllers known to write a manifest again and again.
+/// Programs known to write a manifest again and again: most of themselves, Helm with every upgrade.
 fn is_reconciler(manager: &str) -> bool {
-    ["argocd", "kustomize-controller", "helm-controller", "flux", "fleet", "crossplane"]
+    ["argocd", "kustomize-controller", "helm", "flux", "fleet", "crossplane"]
         .iter()
         .any(|known| manager.starts_with(known))
 }

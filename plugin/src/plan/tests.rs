@@ -17,7 +17,7 @@ fn plan(facts: &Facts) -> Plan {
 }
 
 fn text(plan: &Plan, width: Option<usize>) -> String {
-    let text = render(plan, width, |words| format!("kubectl pgscale {words} -n db"));
+    let text = render(plan, false, width, |words| format!("kubectl pgscale {words} -n db"));
     anstream::adapter::strip_str(&text).to_string()
 }
 
@@ -267,6 +267,64 @@ fn the_document_is_versioned_and_whole() {
       },
       "otherWriters": [],
       "outcome": "Ready",
+      "rules": [
+        {
+          "rule": "below-min",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "above-max",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "scale-to-zero",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "operator-limits",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "no-leader",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "leader-condemned",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "leader-cannot-move",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "too-few-healthy-survivors",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "survivor-unhealthy",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "paused",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "rebuild-in-progress",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "operation-in-progress",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "change-not-applied",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "mixed-change",
+          "verdict": "Pass"
+        }
+      ],
       "running": 5,
       "steps": [
         {

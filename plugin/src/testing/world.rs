@@ -14,7 +14,7 @@ use pgscale_guard::read::{Address, Ask, Reader, RestRequest, RestResponse};
 use serde_json::{Value, json};
 use tower::service_fn;
 
-use super::{answer, object, report};
+use super::{answer, furnished, object, report};
 use crate::args::Cli;
 use crate::connect::{Connection, Warnings};
 use crate::inside::Inside;
@@ -83,6 +83,10 @@ struct State {
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
     mishap: Option<Mishap>,
+    printed: Vec<(i64, &'static str, Result<String, String>)>,
+    furnished: bool,
+    hidden: Vec<&'static str>,
+    hanging: bool,
     writes: Vec<Value>,
     switchovers: Vec<Value>,
 }
@@ -106,6 +110,10 @@ impl World {
             standby_cluster: false,
             limits: None,
             mishap: None,
+            printed: Vec::new(),
+            furnished: false,
+            hidden: Vec::new(),
+            hanging: false,
             writes: Vec::new(),
             switchovers: Vec::new(),
         })))
@@ -126,6 +134,42 @@ impl World {
     /// Lets nobody answer over REST.
     pub(crate) fn silent(self) -> Self {
         self.0.lock().unwrap().silent = true;
+        self
+    }
+
+    /// Lets a command that holds `part` print this in the member with `ordinal`, or fail.
+    pub(crate) fn printing(
+        self,
+        ordinal: i64,
+        part: &'static str,
+        said: Result<&str, &str>,
+    ) -> Self {
+        let said = said.map(str::to_owned).map_err(str::to_owned);
+        self.0.lock().unwrap().printed.insert(0, (ordinal, part, said));
+        self
+    }
+
+    /// Gives its pods sizes, its members volumes (and one more of an earlier life), its namespace quotas.
+    pub(crate) fn furnished(self) -> Self {
+        self.0.lock().unwrap().furnished = true;
+        self
+    }
+
+    /// Nobody may read these resources.
+    pub(crate) fn hiding(self, resources: &[&'static str]) -> Self {
+        self.0.lock().unwrap().hidden = resources.to_vec();
+        self
+    }
+
+    /// Lets every command inside a member hang for ever.
+    pub(crate) fn hanging(self) -> Self {
+        self.0.lock().unwrap().hanging = true;
+        self
+    }
+
+    /// Another program writes the count too.
+    pub(crate) fn managed_by(self, manager: &'static str) -> Self {
+        self.0.lock().unwrap().managers = vec![manager];
         self
     }
 
@@ -203,6 +247,7 @@ impl World {
             follow: Duration::from_millis(300),
             lost_answer: Duration::from_millis(50),
             sample: Duration::from_millis(1),
+            outlook: Duration::from_millis(200),
         };
         session
     }
@@ -339,7 +384,15 @@ impl State {
 
     fn read(&self, path: &str, query: &str) -> Response<Body> {
         let last = path.rsplit('/').next().unwrap_or_default();
+        if let Some(hidden) = self.hidden.iter().find(|it| path.split('/').any(|part| part == **it))
+        {
+            return failure(403, "Forbidden", &format!("{hidden} is forbidden"));
+        }
         match last {
+            "resourcequotas" if self.furnished => list(&furnished::quotas(self.members)),
+            "persistentvolumeclaims" if self.furnished => {
+                list(&furnished::claims(self.members + 1))
+            }
             "postgresqls" => list(&[self.object()]),
             "acid-a" if path.contains("/postgresqls/") => respond(200, &self.object()),
             "acid-a" if path.contains("/statefulsets/") => respond(200, &self.stateful_set()),
@@ -367,7 +420,7 @@ impl State {
             }
             "endpointslices" => list(&[self.slice(query.contains("repl"))]),
             "deployments" if self.limits.is_some() => list(&[operator()]),
-            "persistentvolumeclaims" | "deployments" => list(&[]),
+            "persistentvolumeclaims" | "deployments" | "resourcequotas" => list(&[]),
             "postgres-operator" => {
                 let (min, max) = self.limits.unwrap();
                 respond(
@@ -378,11 +431,16 @@ impl State {
                             "max_instances": max.to_string(), "kubernetes_use_configmaps": "true"}}),
                 )
             }
-            _ if path.contains("/nodes/") => respond(
-                200,
-                &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": last},
-                    "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
-            ),
+            _ if path.contains("/nodes/") => {
+                let mut node = json!({"apiVersion": "v1", "kind": "Node",
+                    "metadata": {"name": last, "labels": {}},
+                    "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+                if self.furnished {
+                    node["metadata"]["labels"]["topology.kubernetes.io/zone"] =
+                        json!(furnished::zone(last));
+                }
+                respond(200, &node)
+            }
             "scalepolicies" if self.zero => list(&[json!({"apiVersion": "pgscale.dev/v1alpha1",
                 "kind": "ScalePolicy", "metadata": {"name": "dev", "namespace": "db"},
                 "spec": {"instances": {"zero": "Allow"}}})]),
@@ -400,13 +458,18 @@ impl State {
     }
 
     fn stateful_set(&self) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
+        let mut set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
             "metadata": {"namespace": "db", "name": "acid-a", "generation": 1},
             "spec": {"replicas": self.replicas, "serviceName": "acid-a",
                 "selector": {"matchLabels": {"cluster-name": "acid-a"}},
                 "template": {"metadata": {}, "spec": {"containers": [{"name": "postgres",
                     "env": [{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]}]}}},
-            "status": {"replicas": self.replicas, "observedGeneration": 1}})
+            "status": {"replicas": self.replicas, "observedGeneration": 1}});
+        if self.furnished {
+            set["spec"]["template"]["spec"] = furnished::pod_spec();
+            set["spec"]["volumeClaimTemplates"] = furnished::claim_templates();
+        }
+        set
     }
 
     fn pod(&self, ordinal: i64) -> Value {
@@ -473,9 +536,15 @@ impl State {
         Ok(RestResponse { status: 200, body: said.to_string() })
     }
 
-    /// Runs a command inside a member: nothing but a checkpoint is understood there.
-    fn run(&mut self, command: &[String]) -> Result<String, String> {
+    /// Runs a command inside a member: a checkpoint, and what a test lets it print.
+    fn run(&mut self, pod: &str, command: &[String]) -> Result<String, String> {
         let words = command.join(" ");
+        let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));
+        let told =
+            self.printed.iter().find(|(ordinal, part, _)| here(*ordinal) && words.contains(part));
+        if let Some((.., said)) = told {
+            return said.clone();
+        }
         if words.ends_with("CHECKPOINT") {
             if self.mishap == Some(Mishap::FailoverAtCheckpoint) {
                 self.leader = self.members - 2;
@@ -572,10 +641,17 @@ impl Ask for World {
 impl Inside for World {
     fn run<'a>(
         &'a self,
-        _: &'a Address,
+        pod: &'a Address,
         command: Vec<String>,
         _: Duration,
     ) -> BoxFuture<'a, Result<String, String>> {
-        async move { self.0.lock().unwrap().run(&command) }.boxed()
+        async move {
+            let hanging = self.0.lock().unwrap().hanging;
+            if hanging {
+                std::future::pending::<()>().await;
+            }
+            self.0.lock().unwrap().run(&pod.pod, &command)
+        }
+        .boxed()
     }
 }
