@@ -73,10 +73,23 @@ pub(crate) struct Leaving {
     pub(crate) pod: String,
     /// It leads now.
     pub(crate) leads: bool,
+    /// It is a synchronous standby.
+    pub(crate) sync: bool,
     /// Its state in one word or sentence.
     pub(crate) state: String,
     /// The volume claim it leaves behind.
     pub(crate) claim: Option<String>,
+}
+
+impl Leaving {
+    /// What it is in the cluster.
+    pub(crate) fn role(&self) -> &'static str {
+        match (self.leads, self.sync) {
+            (true, _) => "leader",
+            (false, true) => "sync standby",
+            (false, false) => "replica",
+        }
+    }
 }
 
 /// A member that comes.
@@ -251,15 +264,19 @@ fn judge(
 
 /// Why `member` is the one to lead.
 fn praise(facts: &Facts, member: &Member) -> String {
-    let sync = facts
-        .leader_name()
-        .zip(facts.sync.known())
-        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name));
-    if sync {
+    if is_sync(facts, member) {
         format!("{} is a caught-up synchronous standby", member.name)
     } else {
         format!("{} is the best caught-up member that stays", member.name)
     }
+}
+
+/// `member` is a synchronous standby of the leader.
+fn is_sync(facts: &Facts, member: &Member) -> bool {
+    facts
+        .leader_name()
+        .zip(facts.sync.known())
+        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name))
 }
 
 fn nobody_to_lead(facts: &Facts, leader: &str) -> Finding {
@@ -312,6 +329,7 @@ fn leaving(facts: &Facts, member: &Member) -> Leaving {
     Leaving {
         pod: member.name.clone(),
         leads: facts.leader_name() == Some(member.name.as_str()),
+        sync: is_sync(facts, member),
         state: describe(&facts.health(member)),
         claim: claim(facts, member.ordinal),
     }

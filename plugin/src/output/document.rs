@@ -179,7 +179,7 @@ impl<'a> ScalePlan<'a> {
                 .iter()
                 .map(|member| Passing {
                     pod: &member.pod,
-                    role: Some(if member.leads { "leader" } else { "replica" }),
+                    role: Some(member.role()),
                     state: Some(&member.state),
                     claim: member.claim.as_deref(),
                 })

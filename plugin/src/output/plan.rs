@@ -67,7 +67,6 @@ fn heading(plan: &Plan) -> String {
 
 fn members(plan: &Plan) -> Option<String> {
     let leaving = plan.leaving.iter().map(|member| {
-        let role = if member.leads { "leader" } else { "replica" };
         let volume = match &member.claim {
             Some(claim) => outlook::volume(plan.outlook.as_deref(), claim, true),
             None => Cell::default(),
@@ -75,7 +74,7 @@ fn members(plan: &Plan) -> Option<String> {
         vec![
             Cell::from(&member.pod),
             Cell::styled("goes", CARE),
-            role.into(),
+            member.role().into(),
             (&member.state).into(),
             volume,
         ]

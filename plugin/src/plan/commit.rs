@@ -49,3 +49,30 @@ fn place(manager: &str) -> &'static str {
         .find(|(prefix, _)| manager.starts_with(prefix))
         .map_or("wherever it takes the manifest from", |(_, place)| place)
 }
+
+#[cfg(test)]
+mod tests {
+    use pgscale_guard::Policies;
+
+    use super::*;
+    use crate::testing::facts;
+
+    #[test]
+    fn each_writer_takes_the_count_from_a_place_of_its_own() {
+        let mut plan = Plan::of(&facts(3, 5, 0), &Policies::default());
+        assert_eq!(Commit::of(&plan), None);
+        plan.other_writers =
+            ["helm", "helm-controller", "our-reconciler"].map(str::to_owned).into();
+        let commit = Commit::of(&plan).unwrap();
+        let places: Vec<&str> = commit.places.iter().map(|(_, place)| *place).collect();
+        assert_eq!(
+            places,
+            [
+                "the values of the Helm release",
+                "the values of the Flux HelmRelease",
+                "wherever it takes the manifest from"
+            ]
+        );
+        assert_eq!(commit.manifest["spec"]["numberOfInstances"], 5);
+    }
+}

@@ -50,3 +50,49 @@ fn found(verdict: &Verdict, rule: &str) -> Option<Judged> {
         .max_by_key(|(weight, _)| *weight)
         .map(|(_, judged)| judged)
 }
+
+#[cfg(test)]
+mod tests {
+    use pgscale_guard::Policies;
+    use pgscale_guard::Seen;
+    use pgscale_guard::patroni::PendingFailover;
+    use pgscale_guard::policy::{Limit, Mode};
+
+    use super::*;
+    use crate::plan::Plan;
+    use crate::testing::{facts, stalled};
+
+    fn judged(verdict: &Verdict, rule: &str) -> Option<Judged> {
+        every_rule(verdict).into_iter().find(|(id, _)| *id == rule).map(|(_, judged)| judged)
+    }
+
+    #[test]
+    fn every_rule_is_named_once_in_their_order_with_what_it_says() {
+        let verdict = Plan::of(&stalled(facts(3, 2, 0), 1), &Policies::default()).verdict;
+        let ids: Vec<&str> = every_rule(&verdict).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, RULES.iter().map(|rule| rule.id).collect::<Vec<_>>());
+        for (rule, want) in [
+            ("too-few-healthy-survivors", Judged::Deny),
+            ("survivor-unhealthy", Judged::Warn),
+            ("paused", Judged::Pass),
+            ("scale-to-zero", Judged::NotApplicable),
+        ] {
+            assert_eq!(judged(&verdict, rule), Some(want), "{rule}");
+        }
+    }
+
+    #[test]
+    fn what_only_audits_is_no_denial_and_what_only_a_plan_finds_comes_last() {
+        let min = Limit { value: 3, source: "scalepolicy/trial".into(), mode: Mode::Audit };
+        let policies = Policies { min: vec![min], ..Policies::default() };
+        let mut facts = facts(5, 2, 4);
+        facts.failover = Seen::Known(PendingFailover {
+            leader: Some("acid-a-4".into()),
+            candidate: Some("acid-a-3".into()),
+            scheduled: None,
+        });
+        let verdict = Plan::of(&facts, &policies).verdict;
+        assert_eq!(judged(&verdict, "below-min"), Some(Judged::Audit));
+        assert_eq!(every_rule(&verdict).last(), Some(&("switchover-pending", Judged::Deny)));
+    }
+}

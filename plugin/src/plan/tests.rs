@@ -85,6 +85,13 @@ fn the_best_survivor_is_caught_up_and_synchronous_if_anybody_is() {
     let leader_move = plan(&synchronous).leader_move.unwrap();
     assert_eq!(leader_move.to, "acid-a-2");
     assert!(leader_move.why.contains("synchronous standby"), "{}", leader_move.why);
+
+    synchronous.sync = Seen::Known(SyncState {
+        leader: Some("acid-a-4".into()),
+        standbys: vec!["acid-a-3".into()],
+    });
+    let roles: Vec<&str> = plan(&synchronous).leaving.iter().map(Leaving::role).collect();
+    assert_eq!(roles, ["sync standby", "leader"]);
 }
 
 #[test]
