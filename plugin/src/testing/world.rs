@@ -79,14 +79,13 @@ struct State {
     stalled: Vec<i64>,
     followers_stuck: bool,
     silent: bool,
+    furnished: bool,
+    hidden: Vec<&'static str>,
     zero: bool,
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
     mishap: Option<Mishap>,
     printed: Vec<(i64, &'static str, Result<String, String>)>,
-    furnished: bool,
-    hidden: Vec<&'static str>,
-    hanging: bool,
     writes: Vec<Value>,
     switchovers: Vec<Value>,
 }
@@ -106,14 +105,13 @@ impl World {
             stalled: Vec::new(),
             followers_stuck: false,
             silent: false,
+            furnished: false,
+            hidden: Vec::new(),
             zero: false,
             standby_cluster: false,
             limits: None,
             mishap: None,
             printed: Vec::new(),
-            furnished: false,
-            hidden: Vec::new(),
-            hanging: false,
             writes: Vec::new(),
             switchovers: Vec::new(),
         })))
@@ -128,6 +126,24 @@ impl World {
     /// Lets the receivers of these members stall.
     pub(crate) fn stalled(self, ordinals: &[i64]) -> Self {
         self.0.lock().unwrap().stalled = ordinals.to_vec();
+        self
+    }
+
+    /// Gives its pods sizes, its members volumes (and one more of an earlier life), its namespace quotas.
+    pub(crate) fn furnished(self) -> Self {
+        self.0.lock().unwrap().furnished = true;
+        self
+    }
+
+    /// Nobody may read these resources.
+    pub(crate) fn hiding(self, resources: &[&'static str]) -> Self {
+        self.0.lock().unwrap().hidden = resources.to_vec();
+        self
+    }
+
+    /// Another program writes the count too.
+    pub(crate) fn managed_by(self, manager: &'static str) -> Self {
+        self.0.lock().unwrap().managers = vec![manager];
         self
     }
 
@@ -146,30 +162,6 @@ impl World {
     ) -> Self {
         let said = said.map(str::to_owned).map_err(str::to_owned);
         self.0.lock().unwrap().printed.insert(0, (ordinal, part, said));
-        self
-    }
-
-    /// Gives its pods sizes, its members volumes (and one more of an earlier life), its namespace quotas.
-    pub(crate) fn furnished(self) -> Self {
-        self.0.lock().unwrap().furnished = true;
-        self
-    }
-
-    /// Nobody may read these resources.
-    pub(crate) fn hiding(self, resources: &[&'static str]) -> Self {
-        self.0.lock().unwrap().hidden = resources.to_vec();
-        self
-    }
-
-    /// Lets every command inside a member hang for ever.
-    pub(crate) fn hanging(self) -> Self {
-        self.0.lock().unwrap().hanging = true;
-        self
-    }
-
-    /// Another program writes the count too.
-    pub(crate) fn managed_by(self, manager: &'static str) -> Self {
-        self.0.lock().unwrap().managers = vec![manager];
         self
     }
 
@@ -645,13 +637,6 @@ impl Inside for World {
         command: Vec<String>,
         _: Duration,
     ) -> BoxFuture<'a, Result<String, String>> {
-        async move {
-            let hanging = self.0.lock().unwrap().hanging;
-            if hanging {
-                std::future::pending::<()>().await;
-            }
-            self.0.lock().unwrap().run(&pod.pod, &command)
-        }
-        .boxed()
+        async move { self.0.lock().unwrap().run(&pod.pod, &command) }.boxed()
     }
 }

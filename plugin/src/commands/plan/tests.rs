@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use pgscale_guard::read::Address;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::args::Cli;
+use crate::inside::Inside;
 use crate::output::testing::Screen;
 use crate::testing::{World, run};
 
@@ -234,15 +238,32 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
     ");
 }
 
+/// Members in which every command hangs for ever.
+struct Hanging;
+
+impl Inside for Hanging {
+    fn run<'a>(
+        &'a self,
+        _: &'a Address,
+        _: Vec<String>,
+        _: Duration,
+    ) -> BoxFuture<'a, Result<String, String>> {
+        std::future::pending().boxed()
+    }
+}
+
 #[tokio::test]
 async fn a_member_that_hangs_holds_nobody_up_for_long() {
     for line in ["plan acid-a --to 2", "down acid-a --to 2 --yes", "up acid-a --to 4"] {
-        let world = World::new(3, 0).furnished().hanging();
-        let line = format!("{line} -o json");
+        let (world, screen) = (World::new(3, 0).furnished(), Screen::default());
+        let mut session = world.session(&screen, None);
+        session.inside = Arc::new(Hanging);
+        let line = format!("kubectl-pgscale {line} -o json");
+        let cli = Cli::of(line.split_whitespace()).unwrap();
+        let work = Box::pin(crate::commands::in_session(cli.verb, &session));
         // Nothing in there ever answers: that it ends at all is the point.
-        let ended = timeout(Duration::from_secs(20), run(&world, &line, None)).await;
-        let (screen, code, why) = ended.unwrap();
-        assert_eq!(code, 0, "{line}: {why}");
+        let ended = timeout(Duration::from_secs(20), work).await;
+        assert_eq!(ended, Ok(Ok(())), "{line}");
         let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
         let plan = if document["kind"] == "ScalePlan" { &document } else { &document["plan"] };
         let unread = plan["outlook"]["unread"].as_object().unwrap();
@@ -339,7 +360,7 @@ async fn the_document_holds_the_outlook_and_every_rule() {
 
 #[tokio::test]
 async fn nothing_is_read_where_there_is_nothing_to_do() {
-    let (screen, code, _) = run(&World::new(3, 0).hanging(), "plan acid-a --to 3", None).await;
+    let (screen, code, _) = run(&World::new(3, 0), "plan acid-a --to 3", None).await;
     assert_eq!(code, 0);
     assert!(!screen.stdout().contains("Outlook"), "{}", screen.stdout());
 }
