@@ -7,10 +7,10 @@ use pgscale_guard::facts::{Facts, Health, Live, Member};
 use pgscale_guard::verdict::Finding;
 use serde::Serialize;
 
-use super::outlook::document::OutlookDocument;
+use super::outlook::document::{CommitDocument, OutlookDocument, RuleDocument};
 use crate::commands::status::Status;
 use crate::handover::Moved;
-use crate::plan::{Commit, Judged, LeaderMove, Outcome, Plan, Step, describe, every_rule};
+use crate::plan::{LeaderMove, Outcome, Plan, Step, describe};
 use crate::services::names;
 
 /// `apiVersion` of every object we print.
@@ -65,40 +65,6 @@ pub(crate) struct ScalePlan<'a> {
     commit: Option<CommitDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outlook: Option<OutlookDocument<'a>>,
-}
-
-/// What one rule says.
-#[derive(Clone, Debug, Serialize)]
-struct RuleDocument {
-    rule: &'static str,
-    /// `Audit`, `Deny`, `NotApplicable`, `Pass` or `Warn`.
-    verdict: &'static str,
-}
-
-impl RuleDocument {
-    fn of((rule, judged): (&'static str, Judged)) -> Self {
-        let verdict = match judged {
-            Judged::Audit => "Audit",
-            Judged::Deny => "Deny",
-            Judged::NotApplicable => "NotApplicable",
-            Judged::Pass => "Pass",
-            Judged::Warn => "Warn",
-        };
-        Self { rule, verdict }
-    }
-}
-
-/// What to commit, and where each other writer takes it from.
-#[derive(Clone, Debug, Serialize)]
-struct CommitDocument {
-    places: BTreeMap<String, &'static str>,
-    manifest: serde_json::Value,
-}
-
-impl CommitDocument {
-    fn of(commit: Commit) -> Self {
-        Self { places: commit.places.into_iter().collect(), manifest: commit.manifest }
-    }
 }
 
 /// A switchover.
@@ -202,10 +168,10 @@ impl<'a> ScalePlan<'a> {
                 .collect(),
             steps: plan.steps.iter().map(step).collect(),
             findings: plan.verdict.findings.iter().filter(|found| !found.audit_only).collect(),
-            rules: every_rule(&plan.verdict).into_iter().map(RuleDocument::of).collect(),
+            rules: RuleDocument::all(plan),
             way_out: plan.way_out,
             other_writers: &plan.other_writers,
-            commit: Commit::of(plan).map(CommitDocument::of),
+            commit: CommitDocument::of(plan),
             outlook: plan.outlook.as_deref().map(OutlookDocument::of),
         }
     }

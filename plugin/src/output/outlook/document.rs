@@ -1,5 +1,6 @@
-//! The outlook in `-o json` and `-o yaml`. Amounts are Kubernetes quantities in plain units; what could not be read
-//! is missing and named under `unread`.
+//! The outlook in `-o json` and `-o yaml`, every rule's word, and what others must be told.
+//!
+//! Amounts are Kubernetes quantities in plain units. What could not be read is missing, and named under `unread`.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
 use crate::plan::outlook::{Amount, Look, Order, Outlook, Retention, Seeding, Turn, Zones};
+use crate::plan::{Commit, Judged, Plan, every_rule};
 
 /// The outlook of a plan.
 #[derive(Clone, Debug, Serialize)]
@@ -213,4 +215,45 @@ fn turn<T, U>(turn: &Turn<T>, of: impl Fn(&T) -> U) -> TurnDocument<U> {
 
 fn zones(zones: &Zones) -> BTreeMap<&str, usize> {
     zones.members.iter().map(|(zone, count)| (zone.as_str(), *count)).collect()
+}
+
+/// What one rule says.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RuleDocument {
+    rule: &'static str,
+    /// `Audit`, `Deny`, `NotApplicable`, `Pass` or `Warn`.
+    verdict: &'static str,
+}
+
+impl RuleDocument {
+    /// Every rule of a plan.
+    pub(crate) fn all(plan: &Plan) -> Vec<Self> {
+        every_rule(&plan.verdict).into_iter().map(Self::of).collect()
+    }
+
+    fn of((rule, judged): (&'static str, Judged)) -> Self {
+        let verdict = match judged {
+            Judged::Audit => "Audit",
+            Judged::Deny => "Deny",
+            Judged::NotApplicable => "NotApplicable",
+            Judged::Pass => "Pass",
+            Judged::Warn => "Warn",
+        };
+        Self { rule, verdict }
+    }
+}
+
+/// What to commit, and where each other writer takes it from.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CommitDocument {
+    places: BTreeMap<String, &'static str>,
+    manifest: serde_json::Value,
+}
+
+impl CommitDocument {
+    /// What to commit for a plan, where others write the count too.
+    pub(crate) fn of(plan: &Plan) -> Option<Self> {
+        let Commit { places, manifest } = Commit::of(plan)?;
+        Some(Self { places: places.into_iter().collect(), manifest })
+    }
 }
