@@ -16,6 +16,7 @@ mod error;
 mod forward;
 mod handover;
 mod inside;
+mod outlook;
 mod output;
 mod plan;
 mod record;

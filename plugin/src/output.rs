@@ -15,6 +15,7 @@ use crate::error::{Failure, Kind};
 pub(crate) mod document;
 pub(crate) mod fleet;
 pub(crate) mod history;
+pub(crate) mod outlook;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod rules;

@@ -7,10 +7,16 @@ use pgscale_guard::facts::{Health, Live, Member};
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Change, Facts, Policies, Verdict, evaluate};
 
+mod commit;
 mod handover;
+mod judged;
+pub(crate) mod outlook;
 
+pub(crate) use commit::Commit;
 pub(crate) use handover::{Handover, Wanted, switchover};
 use handover::{SWITCHOVER_PENDING, another_switchover};
+pub(crate) use judged::{Judged, every_rule};
+use outlook::Outlook;
 
 /// Our name as a writer of fields (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "kubectl-pgscale";
@@ -56,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) way_out: Option<i64>,
     /// Others who write the count, and may undo the change.
     pub(crate) other_writers: Vec<String>,
+    /// What it would mean beyond that, where somebody looked; nothing is decided by it.
+    pub(crate) outlook: Option<Box<Outlook>>,
 }
 
 /// A member that goes.
@@ -65,10 +73,23 @@ pub(crate) struct Leaving {
     pub(crate) pod: String,
     /// It leads now.
     pub(crate) leads: bool,
+    /// It is a synchronous standby.
+    pub(crate) sync: bool,
     /// Its state in one word or sentence.
     pub(crate) state: String,
     /// The volume claim it leaves behind.
     pub(crate) claim: Option<String>,
+}
+
+impl Leaving {
+    /// What it is in the cluster.
+    pub(crate) fn role(&self) -> &'static str {
+        match (self.leads, self.sync) {
+            (true, _) => "leader",
+            (false, true) => "sync standby",
+            (false, false) => "replica",
+        }
+    }
 }
 
 /// A member that comes.
@@ -169,6 +190,7 @@ impl Plan {
             steps,
             way_out,
             other_writers: other_writers(cluster),
+            outlook: None,
         }
     }
 
@@ -242,15 +264,19 @@ fn judge(
 
 /// Why `member` is the one to lead.
 fn praise(facts: &Facts, member: &Member) -> String {
-    let sync = facts
-        .leader_name()
-        .zip(facts.sync.known())
-        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name));
-    if sync {
+    if is_sync(facts, member) {
         format!("{} is a caught-up synchronous standby", member.name)
     } else {
         format!("{} is the best caught-up member that stays", member.name)
     }
+}
+
+/// `member` is a synchronous standby of the leader.
+fn is_sync(facts: &Facts, member: &Member) -> bool {
+    facts
+        .leader_name()
+        .zip(facts.sync.known())
+        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name))
 }
 
 fn nobody_to_lead(facts: &Facts, leader: &str) -> Finding {
@@ -303,6 +329,7 @@ fn leaving(facts: &Facts, member: &Member) -> Leaving {
     Leaving {
         pod: member.name.clone(),
         leads: facts.leader_name() == Some(member.name.as_str()),
+        sync: is_sync(facts, member),
         state: describe(&facts.health(member)),
         claim: claim(facts, member.ordinal),
     }
@@ -384,9 +411,9 @@ fn other_writers(cluster: &pgscale_guard::postgresql::Postgresql) -> Vec<String>
     writers
 }
 
-/// Controllers known to write a manifest again and again.
+/// Programs known to write a manifest again and again: most of themselves, Helm with every upgrade.
 fn is_reconciler(manager: &str) -> bool {
-    ["argocd", "kustomize-controller", "helm-controller", "flux", "fleet", "crossplane"]
+    ["argocd", "kustomize-controller", "helm", "flux", "fleet", "crossplane"]
         .iter()
         .any(|known| manager.starts_with(known))
 }

@@ -74,7 +74,8 @@ fn of_slices(slices: &[EndpointSlice]) -> BTreeSet<String> {
         .collect()
 }
 
-fn short(error: &kube::Error, resource: &str) -> String {
+/// Why the API server did not answer, in a few words.
+pub(crate) fn short(error: &kube::Error, resource: &str) -> String {
     if let kube::Error::Api(status) = error {
         if status.is_forbidden() {
             return format!("may not read {resource}");

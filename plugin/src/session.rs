@@ -61,6 +61,8 @@ pub(crate) struct Pace {
     pub(crate) lost_answer: Duration,
     /// Between two samples of a leader during a switchover.
     pub(crate) sample: Duration,
+    /// How long everything that is read only to be shown with a plan may take together.
+    pub(crate) outlook: Duration,
 }
 
 impl Default for Pace {
@@ -73,6 +75,7 @@ impl Default for Pace {
             follow: Duration::from_secs(60),
             lost_answer: Duration::from_secs(15),
             sample: Duration::from_millis(100),
+            outlook: Duration::from_secs(3),
         }
     }
 }

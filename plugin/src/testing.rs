@@ -8,6 +8,7 @@ use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::{Change, Seen};
 use serde_json::{Value, json};
 
+mod furnished;
 mod world;
 
 pub(crate) use world::{Mishap, World, run};

@@ -360,6 +360,7 @@ fn help_of_the_verbs_that_look() {
 
     Examples:
       kubectl pgscale plan acid-a --to 2
+      kubectl pgscale plan acid-a --to 5 -o wide
       kubectl pgscale plan acid-a --to 2 -o json | jq '.findings[].rule'
     ");
     insta::assert_snapshot!(help("wait"), @r"

@@ -5,6 +5,7 @@ use pgscale_guard::read::AskWhom;
 
 use crate::args::{Format, Shape, Target, count};
 use crate::error::{Failure, Kind};
+use crate::outlook;
 use crate::output::document::ScalePlan;
 use crate::output::plan::render;
 use crate::plan::{Outcome, Plan};
@@ -12,14 +13,17 @@ use crate::session::Session;
 
 /// Show what a change would do and what every rule says of it.
 ///
-/// Reads the cluster, asks every member for its state, and changes nothing. Ends with 3 where the change would be
-/// refused.
+/// Reads the cluster, asks every member for its state, and changes nothing. Beside the verdict it shows what becomes
+/// of volumes, resources, quotas, readers and connected clients, and what new members have to copy; -o wide shows all
+/// of it and every rule. Ends with 3 where the change would be refused.
 ///
-/// Rights: get on what `up` reads, create on pods/portforward (or pods/exec).
+/// Rights: get on what `up` reads, create on pods/portforward (or pods/exec); to show more, list on resourcequotas and
+/// create on pods/exec.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   kubectl pgscale plan acid-a --to 2
+  kubectl pgscale plan acid-a --to 5 -o wide
   kubectl pgscale plan acid-a --to 2 -o json | jq '.findings[].rule'")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -37,11 +41,15 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let change = Change::of_count(cluster, args.to);
     let (facts, policies) = session.facts(change, AskWhom::All).await;
     session.show_warnings();
-    let plan = Plan::of(&facts, &policies);
+    let mut plan = Plan::of(&facts, &policies);
+    if args.shape.output != Format::Name {
+        outlook::add(session, &facts, &mut plan).await;
+    }
     match args.shape.output {
         Format::Name => session.out.data(&super::scale::resource(&plan.name))?,
-        Format::Text | Format::Wide => {
-            let text = render(&plan, session.out.width, |words| session.command(words));
+        format @ (Format::Text | Format::Wide) => {
+            let wide = format == Format::Wide;
+            let text = render(&plan, wide, session.out.width, |words| session.command(words));
             session.out.data(&text)?;
         }
         format @ (Format::Json | Format::Yaml) => {
@@ -60,3 +68,6 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Outcome::Nothing | Outcome::Ready => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

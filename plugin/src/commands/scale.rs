@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::apply::{Applied, apply, ask_server};
 use crate::args::{Acting, DryRun, Format};
 use crate::error::{Failure, Kind};
+use crate::outlook;
 use crate::output::plan::render;
 use crate::output::text::instances;
 use crate::plan::{Outcome as PlanOutcome, Plan};
@@ -205,7 +206,9 @@ async fn plan(session: &Session, name: &str, wish: Wish) -> Result<(Plan, Facts)
     // Relative to what runs, and that is known only now: the operator's limits are applied silently.
     let count = wanted(session, wish, name, declared, facts.from().unwrap_or(declared))?;
     facts.change = Change::of_count(cluster, count);
-    Ok((Plan::of(&facts, &policies), facts))
+    let mut plan = Plan::of(&facts, &policies);
+    outlook::add(session, &facts, &mut plan).await;
+    Ok((plan, facts))
 }
 
 /// The count a wish comes to, where `from` instances run and `declared` are asked for.
@@ -311,7 +314,8 @@ async fn resume(session: &Session, plan: Plan, acting: &Acting) -> Outcome {
 /// Shows a plan before it is acted on: to the person, because stdout is for the result.
 fn show(session: &Session, plan: &Plan, format: Format) {
     if matches!(format, Format::Text | Format::Wide) {
-        let text = render(plan, session.out.width, |words| session.command(words));
+        let wide = format == Format::Wide;
+        let text = render(plan, wide, session.out.width, |words| session.command(words));
         session.out.note(&text);
     }
 }

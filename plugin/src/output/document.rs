@@ -7,6 +7,7 @@ use pgscale_guard::facts::{Facts, Health, Live, Member};
 use pgscale_guard::verdict::Finding;
 use serde::Serialize;
 
+use super::outlook::document::{CommitDocument, OutlookDocument, RuleDocument};
 use crate::commands::status::Status;
 use crate::handover::Moved;
 use crate::plan::{LeaderMove, Outcome, Plan, Step, describe};
@@ -56,8 +57,15 @@ pub(crate) struct ScalePlan<'a> {
     unfit: BTreeMap<&'a str, &'a str>,
     steps: Vec<StepDocument<'a>>,
     findings: Vec<&'a Finding>,
+    /// Every rule, those included that found nothing.
+    rules: Vec<RuleDocument>,
     way_out: Option<i64>,
     other_writers: &'a [String],
+    /// What to commit where others write the count too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<CommitDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outlook: Option<OutlookDocument<'a>>,
 }
 
 /// A switchover.
@@ -138,7 +146,7 @@ impl<'a> ScalePlan<'a> {
                 .iter()
                 .map(|member| Passing {
                     pod: &member.pod,
-                    role: Some(if member.leads { "leader" } else { "replica" }),
+                    role: Some(member.role()),
                     state: Some(&member.state),
                     claim: member.claim.as_deref(),
                 })
@@ -161,8 +169,11 @@ impl<'a> ScalePlan<'a> {
                 .collect(),
             steps: plan.steps.iter().map(step).collect(),
             findings: plan.verdict.findings.iter().filter(|found| !found.audit_only).collect(),
+            rules: RuleDocument::all(plan),
             way_out: plan.way_out,
             other_writers: &plan.other_writers,
+            commit: CommitDocument::of(plan),
+            outlook: plan.outlook.as_deref().map(OutlookDocument::of),
         }
     }
 }

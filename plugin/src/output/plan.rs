@@ -3,12 +3,14 @@
 use pgscale_guard::verdict::{Finding, Severity};
 
 use super::text::{Cell, instances, table, wrap};
-use super::{BAD, BOLD, CARE, GOOD};
-use crate::plan::{Outcome, Plan, Step};
+use super::{BAD, BOLD, CARE, GOOD, outlook};
+use crate::plan::{Commit, Judged, Outcome, Plan, Step, every_rule};
 
-/// Renders a plan. `command` makes a command for people out of our words.
+/// Renders a plan; where it shall be wide, with all of its outlook and every rule. `command` makes a command for
+/// people out of our words.
 pub(crate) fn render(
     plan: &Plan,
+    wide: bool,
     width: Option<usize>,
     command: impl Fn(&str) -> String,
 ) -> String {
@@ -31,21 +33,17 @@ pub(crate) fn render(
             2,
         ));
     }
-    if !plan.other_writers.is_empty() {
-        sections.push(wrap(
-            &format!(
-                "{CARE}Also written by:{CARE:#} {} (may undo the change: set numberOfInstances: {} there)",
-                plan.other_writers.join(", "),
-                plan.asked
-            ),
-            width,
-            2,
-        ));
+    sections.extend(Commit::of(plan).map(|it| commit(&it, width)));
+    if let Some(outlook) = &plan.outlook {
+        sections.push(outlook::render(plan, outlook, wide, width));
     }
     if plan.outcome() == Outcome::Ready {
         sections.push(steps(plan));
     }
     sections.push(verdict(plan, width, command));
+    if wide {
+        sections.push(rules(plan));
+    }
     sections.join("\n")
 }
 
@@ -69,30 +67,29 @@ fn heading(plan: &Plan) -> String {
 
 fn members(plan: &Plan) -> Option<String> {
     let leaving = plan.leaving.iter().map(|member| {
-        let role = if member.leads { "leader" } else { "replica" };
         let volume = match &member.claim {
-            Some(claim) => format!("{claim} stays"),
-            None => String::new(),
+            Some(claim) => outlook::volume(plan.outlook.as_deref(), claim, true),
+            None => Cell::default(),
         };
         vec![
             Cell::from(&member.pod),
             Cell::styled("goes", CARE),
-            role.into(),
+            member.role().into(),
             (&member.state).into(),
-            volume.into(),
+            volume,
         ]
     });
     let coming = plan.coming.iter().map(|member| {
         let volume = match &member.claim {
-            Some(claim) => format!("{claim} of an earlier life"),
-            None => "new".to_owned(),
+            Some(claim) => outlook::volume(plan.outlook.as_deref(), claim, false),
+            None => outlook::new_volume(plan.outlook.as_deref()).into(),
         };
         vec![
             Cell::from(&member.pod),
             Cell::styled("comes", GOOD),
             "replica".into(),
             "".into(),
-            volume.into(),
+            volume,
         ]
     });
     let rows: Vec<Vec<Cell>> = leaving.chain(coming).collect();
@@ -103,6 +100,38 @@ fn members(plan: &Plan) -> Option<String> {
             besides => format!("{shown}\n... and {besides} more"),
         }
     })
+}
+
+/// What others must be told so that they do not undo the change.
+fn commit(commit: &Commit, width: Option<usize>) -> String {
+    let writers: Vec<&str> = commit.places.iter().map(|(writer, _)| writer.as_str()).collect();
+    let places: Vec<&str> = commit.places.iter().map(|(_, place)| *place).collect();
+    let said = format!(
+        "{CARE}Also written by:{CARE:#} {} (may undo the change: commit this to {})",
+        writers.join(", "),
+        places.join(", and to ")
+    );
+    let manifest = commit.yaml();
+    let manifest = manifest.lines().map(|line| format!("    {line}"));
+    std::iter::once(wrap(&said, width, 2)).chain(manifest).collect::<Vec<_>>().join("\n")
+}
+
+/// Every rule, and what it says.
+fn rules(plan: &Plan) -> String {
+    let rows: Vec<Vec<Cell>> = every_rule(&plan.verdict)
+        .into_iter()
+        .map(|(id, judged)| {
+            let judged = match judged {
+                Judged::Audit => Cell::styled("audit only", CARE),
+                Judged::Deny => Cell::styled("deny", BAD),
+                Judged::NotApplicable => "not applicable".into(),
+                Judged::Pass => Cell::styled("pass", GOOD),
+                Judged::Warn => Cell::styled("warn", CARE),
+            };
+            vec![id.into(), judged]
+        })
+        .collect();
+    table(&["RULE", "VERDICT"], &rows)
 }
 
 fn steps(plan: &Plan) -> String {

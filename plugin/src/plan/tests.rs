@@ -17,7 +17,7 @@ fn plan(facts: &Facts) -> Plan {
 }
 
 fn text(plan: &Plan, width: Option<usize>) -> String {
-    let text = render(plan, width, |words| format!("kubectl pgscale {words} -n db"));
+    let text = render(plan, false, width, |words| format!("kubectl pgscale {words} -n db"));
     anstream::adapter::strip_str(&text).to_string()
 }
 
@@ -85,6 +85,13 @@ fn the_best_survivor_is_caught_up_and_synchronous_if_anybody_is() {
     let leader_move = plan(&synchronous).leader_move.unwrap();
     assert_eq!(leader_move.to, "acid-a-2");
     assert!(leader_move.why.contains("synchronous standby"), "{}", leader_move.why);
+
+    synchronous.sync = Seen::Known(SyncState {
+        leader: Some("acid-a-4".into()),
+        standbys: vec!["acid-a-3".into()],
+    });
+    let roles: Vec<&str> = plan(&synchronous).leaving.iter().map(Leaving::role).collect();
+    assert_eq!(roles, ["sync standby", "leader"]);
 }
 
 #[test]
@@ -267,6 +274,64 @@ fn the_document_is_versioned_and_whole() {
       },
       "otherWriters": [],
       "outcome": "Ready",
+      "rules": [
+        {
+          "rule": "below-min",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "above-max",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "scale-to-zero",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "operator-limits",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "no-leader",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "leader-condemned",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "leader-cannot-move",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "too-few-healthy-survivors",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "survivor-unhealthy",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "paused",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "rebuild-in-progress",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "operation-in-progress",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "change-not-applied",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "mixed-change",
+          "verdict": "Pass"
+        }
+      ],
       "running": 5,
       "steps": [
         {

@@ -14,7 +14,7 @@ use pgscale_guard::read::{Address, Ask, Reader, RestRequest, RestResponse};
 use serde_json::{Value, json};
 use tower::service_fn;
 
-use super::{answer, object, report};
+use super::{answer, furnished, object, report};
 use crate::args::Cli;
 use crate::connect::{Connection, Warnings};
 use crate::inside::Inside;
@@ -79,6 +79,8 @@ struct State {
     stalled: Vec<i64>,
     followers_stuck: bool,
     silent: bool,
+    furnished: bool,
+    hidden: Vec<&'static str>,
     zero: bool,
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
@@ -108,6 +110,8 @@ impl World {
             stalled: Vec::new(),
             followers_stuck: false,
             silent: false,
+            furnished: false,
+            hidden: Vec::new(),
             zero: false,
             standby_cluster: false,
             limits: None,
@@ -131,6 +135,24 @@ impl World {
     /// Lets the receivers of these members stall.
     pub(crate) fn stalled(self, ordinals: &[i64]) -> Self {
         self.0.lock().unwrap().stalled = ordinals.to_vec();
+        self
+    }
+
+    /// Gives its pods sizes, its members volumes (and one more of an earlier life), its namespace quotas.
+    pub(crate) fn furnished(self) -> Self {
+        self.0.lock().unwrap().furnished = true;
+        self
+    }
+
+    /// Nobody may read these resources.
+    pub(crate) fn hiding(self, resources: &[&'static str]) -> Self {
+        self.0.lock().unwrap().hidden = resources.to_vec();
+        self
+    }
+
+    /// Another program writes the count too.
+    pub(crate) fn managed_by(self, manager: &'static str) -> Self {
+        self.0.lock().unwrap().managers = vec![manager];
         self
     }
 
@@ -256,6 +278,7 @@ impl World {
             follow: Duration::from_millis(300),
             lost_answer: Duration::from_millis(50),
             sample: Duration::from_millis(1),
+            outlook: Duration::from_millis(200),
         };
         session
     }
@@ -442,8 +465,16 @@ impl State {
 
     fn read(&self, path: &str, query: &str) -> Response<Body> {
         let last = path.rsplit('/').next().unwrap_or_default();
+        if let Some(hidden) = self.hidden.iter().find(|it| path.split('/').any(|part| part == **it))
+        {
+            return failure(403, "Forbidden", &format!("{hidden} is forbidden"));
+        }
         match last {
             "postgresqls" if self.second => list(&[self.object(), self.another()]),
+            "resourcequotas" if self.furnished => list(&furnished::quotas(self.members)),
+            "persistentvolumeclaims" if self.furnished => {
+                list(&furnished::claims(self.members + 1))
+            }
             "postgresqls" => list(&[self.object()]),
             "acid-b" if self.second && path.contains("/postgresqls/") => {
                 respond(200, &self.another())
@@ -477,7 +508,7 @@ impl State {
             }
             "endpointslices" => list(&[self.slice(query.contains("repl"))]),
             "deployments" if self.limits.is_some() => list(&[operator()]),
-            "persistentvolumeclaims" | "deployments" => list(&[]),
+            "persistentvolumeclaims" | "deployments" | "resourcequotas" => list(&[]),
             "postgres-operator" => {
                 let (min, max) = self.limits.unwrap();
                 respond(
@@ -488,11 +519,16 @@ impl State {
                             "max_instances": max.to_string(), "kubernetes_use_configmaps": "true"}}),
                 )
             }
-            _ if path.contains("/nodes/") => respond(
-                200,
-                &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": last},
-                    "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
-            ),
+            _ if path.contains("/nodes/") => {
+                let mut node = json!({"apiVersion": "v1", "kind": "Node",
+                    "metadata": {"name": last, "labels": {}},
+                    "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+                if self.furnished {
+                    node["metadata"]["labels"]["topology.kubernetes.io/zone"] =
+                        json!(furnished::zone(last));
+                }
+                respond(200, &node)
+            }
             "scalepolicies" if self.zero => list(&[json!({"apiVersion": "pgscale.dev/v1alpha1",
                 "kind": "ScalePolicy", "metadata": {"name": "dev", "namespace": "db"},
                 "spec": {"instances": {"zero": "Allow"}}})]),
@@ -510,13 +546,18 @@ impl State {
     }
 
     fn stateful_set(&self) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
+        let mut set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
             "metadata": {"namespace": "db", "name": "acid-a", "generation": 1},
             "spec": {"replicas": self.replicas, "serviceName": "acid-a",
                 "selector": {"matchLabels": {"cluster-name": "acid-a"}},
                 "template": {"metadata": {}, "spec": {"containers": [{"name": "postgres",
                     "env": [{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]}]}}},
-            "status": {"replicas": self.replicas, "observedGeneration": 1}})
+            "status": {"replicas": self.replicas, "observedGeneration": 1}});
+        if self.furnished {
+            set["spec"]["template"]["spec"] = furnished::pod_spec();
+            set["spec"]["volumeClaimTemplates"] = furnished::claim_templates();
+        }
+        set
     }
 
     fn pod(&self, ordinal: i64) -> Value {

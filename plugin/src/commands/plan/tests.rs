@@ -1,0 +1,366 @@
+//! `plan` on a cluster in memory: what its outlook says, and what it says where nobody answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use pgscale_guard::read::Address;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::args::Cli;
+use crate::inside::Inside;
+use crate::output::testing::Screen;
+use crate::testing::{World, run};
+
+/// `plan LINE` on a terminal of this width.
+async fn shown(world: &World, line: &str, width: Option<usize>) -> String {
+    let screen = Screen::default();
+    let mut session = world.session(&screen, None);
+    let mut out = screen.output(None);
+    out.width = width;
+    session.out = Arc::new(out);
+    let cli = Cli::of(format!("kubectl-pgscale plan {line}").split_whitespace()).unwrap();
+    crate::commands::in_session(cli.verb, &session).await.ok();
+    screen.stdout()
+}
+
+/// A cluster of three whose leader says how much there is to copy.
+fn growing() -> World {
+    World::new(3, 0)
+        .furnished()
+        .printing(0, "pg_database_size", Ok("44040192000\n"))
+        .printing(0, "data_directory", Ok("/data\u{1f}acid_a_2\u{1f}1610612736\n"))
+        .printing(0, "pg_stat_progress_basebackup", Ok("\n"))
+        .printing(0, "df -B1 --output=avail /data/pg_wal", Ok("     Avail\n53687091200\n"))
+}
+
+/// A cluster of five with clients on the last two.
+fn shrinking() -> World {
+    World::new(5, 0).furnished().printing(3, "pg_stat_activity", Ok("\n")).printing(
+        4,
+        "pg_stat_activity",
+        Ok("app\u{1f}web\u{1f}10\u{1e}app\u{1f}\u{1f}2\n"),
+    )
+}
+
+#[tokio::test]
+async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
+    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(80)).await, @r"
+    postgresql db/acid-a: 3 -> 5 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
+    acid-a-4   comes    replica   -       new, 100.0 GiB
+    Outlook:
+      Requests:     cpu 3.3 -> 5.5, memory 12.3 GiB -> 20.6 GiB, storage 400.0 GiB
+                    -> 500.0 GiB
+      Quota:        compute: pods 3 -> 5 of 20, 15 left
+                    compute: requests.cpu 3.3 -> 5.5 of 5, exceeded by 0.5
+                    compute: requests.memory 12.3 GiB -> 20.6 GiB of 64.0 GiB,
+                      43.3 GiB left
+      Readers:      2 -> 4 behind acid-a-repl
+      May be lost:  2 -> 4 members, with one left to lead
+      Base backups: 1 x 41.0 GiB; how long is unknown until one was seen; 1 on the
+                    volume of an earlier life: catches up, or copies all where it
+                    cannot
+      Leader disk:  acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most:
+                    acid_a_2)
+    Steps:
+      1. set numberOfInstances to 5
+      2. wait until 5 instances have converged
+    Allowed
+    ");
+    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @r"
+    postgresql db/acid-a: 3 -> 5 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
+    acid-a-4   comes    replica   -       new, 100.0 GiB
+    Outlook:
+      Requests:     cpu 3.3 -> 5.5, memory 12.3 GiB -> 20.6 GiB, storage 400.0 GiB -> 500.0 GiB
+      Quota:        compute: pods 3 -> 5 of 20, 15 left
+                    compute: requests.cpu 3.3 -> 5.5 of 5, exceeded by 0.5
+                    compute: requests.memory 12.3 GiB -> 20.6 GiB of 64.0 GiB, 43.3 GiB left
+      Readers:      2 -> 4 behind acid-a-repl
+      May be lost:  2 -> 4 members, with one left to lead
+      Base backups: 1 x 41.0 GiB; how long is unknown until one was seen; 1 on the volume of an earlier life: catches up, or copies all where it cannot
+      Leader disk:  acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most: acid_a_2)
+    Steps:
+      1. set numberOfInstances to 5
+      2. wait until 5 instances have converged
+    Allowed
+    ");
+}
+
+#[tokio::test]
+async fn a_shrink_shows_who_is_cut_off() {
+    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(80)).await, @r"
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    Outlook:
+      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB
+                    as before
+      Readers:      4 -> 2 behind acid-a-repl
+      May be lost:  4 -> 2 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in
+                    zone-a
+      Clients:      acid-a-3: none
+                    acid-a-4: 12 clients (web as app x 10, app x 2)
+                    connections end when their member goes
+    Steps:
+      1. set numberOfInstances to 3
+      2. wait until 3 instances have converged
+    Allowed
+    ");
+    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(160)).await, @r"
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    Outlook:
+      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
+      Readers:      4 -> 2 behind acid-a-repl
+      May be lost:  4 -> 2 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in zone-a
+      Clients:      acid-a-3: none
+                    acid-a-4: 12 clients (web as app x 10, app x 2)
+                    connections end when their member goes
+    Steps:
+      1. set numberOfInstances to 3
+      2. wait until 3 instances have converged
+    Allowed
+    ");
+}
+
+#[tokio::test]
+async fn wide_shows_all_of_it_and_every_rule() {
+    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await, @r"
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    Outlook:
+      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
+      Limits:       memory 20.6 GiB -> 12.3 GiB, cpu unlimited
+      Quota:        compute: pods 5 -> 3 of 20, 17 left
+                    compute: requests.cpu 5.5 -> 3.3 of 7, 3.7 left
+                    compute: requests.memory 20.6 GiB -> 12.3 GiB of 64.0 GiB, 51.6 GiB left
+      Readers:      4 -> 2 behind acid-a-repl
+      May be lost:  4 -> 2 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in zone-a
+      Clients:      acid-a-3: none
+                    acid-a-4: 12 clients (web as app x 10, app x 2)
+                    connections end when their member goes
+    Steps:
+      1. set numberOfInstances to 3
+      2. wait until 3 instances have converged
+    Allowed
+    RULE                        VERDICT
+    below-min                   pass
+    above-max                   pass
+    scale-to-zero               not applicable
+    operator-limits             not applicable
+    no-leader                   pass
+    leader-condemned            pass
+    leader-cannot-move          pass
+    too-few-healthy-survivors   pass
+    survivor-unhealthy          pass
+    paused                      pass
+    rebuild-in-progress         pass
+    operation-in-progress       pass
+    change-not-applied          pass
+    mixed-change                pass
+    ");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said_and_refuses_nothing() {
+    let refused = Err("pods/exec is not permitted");
+    let growing =
+        World::new(3, 0).furnished().hiding(&["resourcequotas", "persistentvolumeclaims"]);
+    let growing = ["pg_database_size", "data_directory", "pg_stat_progress_basebackup"]
+        .into_iter()
+        .fold(growing, |world, statement| world.printing(0, statement, refused));
+    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(80)).await, @r"
+    postgresql db/acid-a: 3 -> 4 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
+    Outlook:
+      Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown:
+                    list persistentvolumeclaims in db: forbidden
+      Quota:        unknown: may not read resourcequotas
+      Readers:      2 -> 3 behind acid-a-repl
+      May be lost:  2 -> 3 members, with one left to lead
+      Base backups: up to 1 of unknown size: pods/exec is not permitted; how long is
+                    unknown until one was seen; volumes of an earlier life are
+                    unknown: list persistentvolumeclaims in db: forbidden
+      Leader disk:  acid-a-0: unknown: pods/exec is not permitted
+    Steps:
+      1. set numberOfInstances to 4
+      2. wait until 4 instances have converged
+    Allowed
+    ");
+    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(160)).await, @r"
+    postgresql db/acid-a: 3 -> 4 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
+    Outlook:
+      Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown: list persistentvolumeclaims in db: forbidden
+      Quota:        unknown: may not read resourcequotas
+      Readers:      2 -> 3 behind acid-a-repl
+      May be lost:  2 -> 3 members, with one left to lead
+      Base backups: up to 1 of unknown size: pods/exec is not permitted; how long is unknown until one was seen; volumes of an earlier life are unknown: list
+                    persistentvolumeclaims in db: forbidden
+      Leader disk:  acid-a-0: unknown: pods/exec is not permitted
+    Steps:
+      1. set numberOfInstances to 4
+      2. wait until 4 instances have converged
+    Allowed
+    ");
+    let shrinking = World::new(3, 0).furnished().printing(2, "pg_stat_activity", refused);
+    insta::assert_snapshot!(shown(&shrinking, "acid-a --to 2", Some(80)).await, @r"
+    postgresql db/acid-a: 3 -> 2 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-2   goes     replica   healthy   pgdata-acid-a-2 stays (100.0 GiB, 12d)
+    Outlook:
+      Requests:     cpu 3.3 -> 2.2, memory 12.3 GiB -> 8.2 GiB, storage 400.0 GiB as
+                    before
+      Readers:      2 -> 1 behind acid-a-repl
+      May be lost:  2 -> 1 members, with one left to lead
+      Zones:        zone-a x 3 -> zone-a x 2; all that stay are in zone-a
+      Clients:      acid-a-2: unknown: pods/exec is not permitted
+    Steps:
+      1. set numberOfInstances to 2
+      2. wait until 2 instances have converged
+    Allowed
+    ");
+}
+
+/// Members in which every command hangs for ever.
+struct Hanging;
+
+impl Inside for Hanging {
+    fn run<'a>(
+        &'a self,
+        _: &'a Address,
+        _: Vec<String>,
+        _: Duration,
+    ) -> BoxFuture<'a, Result<String, String>> {
+        std::future::pending().boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_hangs_holds_nobody_up_for_long() {
+    for line in ["plan acid-a --to 2", "down acid-a --to 2 --yes", "up acid-a --to 4"] {
+        let (world, screen) = (World::new(3, 0).furnished(), Screen::default());
+        let mut session = world.session(&screen, None);
+        session.inside = Arc::new(Hanging);
+        let line = format!("kubectl-pgscale {line} -o json");
+        let cli = Cli::of(line.split_whitespace()).unwrap();
+        let work = Box::pin(crate::commands::in_session(cli.verb, &session));
+        // Nothing in there ever answers: that it ends at all is the point.
+        let ended = timeout(Duration::from_secs(20), work).await;
+        assert_eq!(ended, Ok(Ok(())), "{line}");
+        let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
+        let plan = if document["kind"] == "ScalePlan" { &document } else { &document["plan"] };
+        let unread = plan["outlook"]["unread"].as_object().unwrap();
+        assert!(!unread.is_empty() && unread.values().all(|why| why == "no answer within 1 s"));
+        assert_eq!(plan["outlook"]["readers"]["before"], 2, "{line}: what was read is there");
+    }
+}
+
+#[tokio::test]
+async fn who_acts_is_shown_the_same_and_the_report_keeps_it() {
+    let world =
+        World::new(5, 4).furnished().printing(4, "pg_stat_activity", Ok("app\u{1f}\u{1f}2\n"));
+    let (screen, code, why) = run(&world, "down acid-a --to 3 --dry-run=client", None).await;
+    assert_eq!(code, 0, "{why}");
+    assert!(screen.stderr().contains("acid-a-4: 2 clients (app x 2)"), "{}", screen.stderr());
+    let (screen, code, why) = run(&world, "down acid-a --to 3 --yes -o json", None).await;
+    assert_eq!((code, world.leader()), (0, 0), "{why}");
+    let report: Value = serde_json::from_str(&screen.stdout()).unwrap();
+    assert_eq!(report["plan"]["outlook"]["clients"]["acid-a-4"][0]["count"], 2);
+}
+
+#[tokio::test]
+async fn a_running_base_backup_gives_the_time_of_the_next() {
+    let world = growing().printing(0, "pg_stat_progress_basebackup", Ok("104857600\n"));
+    let text = shown(&world, "acid-a --to 5", None).await;
+    assert!(
+        text.contains("about 7 min each at the 100.0 MiB/s of the one that runs now"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn another_writer_is_told_what_to_commit() {
+    let world = World::new(3, 0).managed_by("argocd-controller");
+    let text = shown(&world, "acid-a --to 4", Some(80)).await;
+    let told = text.split_once("Also").unwrap().1.split_once("Outlook").unwrap().0;
+    insta::assert_snapshot!(format!("Also{told}"), @r"
+    Also written by: argocd-controller (may undo the change: commit this to the
+      source of the Argo CD Application)
+        apiVersion: acid.zalan.do/v1
+        kind: postgresql
+        metadata:
+          name: acid-a
+          namespace: db
+        spec:
+          numberOfInstances: 4
+    ");
+}
+
+#[tokio::test]
+async fn the_document_holds_the_outlook_and_every_rule() {
+    let (screen, ..) = run(&growing(), "plan acid-a --to 5 -o json", None).await;
+    let mut document: Value = serde_json::from_str(&screen.stdout()).unwrap();
+    assert!(document["rules"].as_array().unwrap().iter().all(|rule| rule["verdict"] != "Deny"));
+    let outlook = document["outlook"].take();
+    assert!(outlook["volumes"]["pgdata-acid-a-3"]["created"].is_string());
+    insta::assert_snapshot!(serde_json::to_string_pretty(&outlook["baseBackups"]).unwrap(), @r#"
+    {
+      "bytesEach": 44040192000,
+      "count": 1,
+      "leader": "acid-a-0",
+      "leaderFreeBytes": 53687091200,
+      "parallel": true,
+      "retainedBytes": 1610612736,
+      "retainingSlot": "acid_a_2",
+      "returning": 1,
+      "secondsEach": null
+    }
+    "#);
+    insta::assert_snapshot!(serde_json::to_string(&outlook["quotas"][1]).unwrap(), @r#"{"exceededBy":"500m","hard":"5","quota":"compute","resource":"requests.cpu","used":{"after":"5500m","before":"3300m"}}"#);
+    insta::assert_snapshot!(serde_json::to_string(&outlook["requests"]).unwrap(), @r#"{"cpu":{"after":"5500m","before":"3300m"},"memory":{"after":"22145925120","before":"13287555072"}}"#);
+
+    let (screen, ..) = run(&shrinking(), "plan acid-a --to 3 -o json", None).await;
+    let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&document["outlook"]["clients"]).unwrap(), @r#"
+    {
+      "acid-a-3": [],
+      "acid-a-4": [
+        {
+          "application": "web",
+          "count": 10,
+          "user": "app"
+        },
+        {
+          "application": "",
+          "count": 2,
+          "user": "app"
+        }
+      ]
+    }
+    "#);
+    assert_eq!(document["outlook"]["claimsOfLeaving"], "Kept");
+}
+
+#[tokio::test]
+async fn nothing_is_read_where_there_is_nothing_to_do() {
+    let (screen, code, _) = run(&World::new(3, 0), "plan acid-a --to 3", None).await;
+    assert_eq!(code, 0);
+    assert!(!screen.stdout().contains("Outlook"), "{}", screen.stdout());
+}

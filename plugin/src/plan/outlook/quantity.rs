@@ -1,0 +1,161 @@
+//! Kubernetes quantities as exact numbers.
+//!
+//! Our own because sums must be exact: `kube_quantity` cuts a fraction off before it applies the suffix
+//! (`to_bytes_u64` of `1.5Gi` is that of `1Gi`) and gives no whole number for `m`.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// An amount in thousandths of its unit (cores, bytes, pieces): the finest step in which a quota counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Amount(i128);
+
+impl Amount {
+    /// Reads a quantity; what is finer than a thousandth is rounded up, as Kubernetes does. `None` where it is no
+    /// quantity.
+    pub(crate) fn of(quantity: &Quantity) -> Option<Self> {
+        let text = quantity.0.trim();
+        let (negative, text) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let end = text.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(text.len());
+        let (number, suffix) = text.split_at(end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+        let (binary, decimal) = scale(suffix)?;
+        let power = decimal + 3 - i32::try_from(fraction.len()).ok()?;
+        let scaled = digits.checked_mul(1024_i128.checked_pow(binary)?)?;
+        let by = 10_i128.checked_pow(power.unsigned_abs())?;
+        let amount = if power < 0 {
+            // Rounded up: the negative's floor is the number's ceiling.
+            -(-scaled).div_euclid(by)
+        } else {
+            scaled.checked_mul(by)?
+        };
+        Some(Self(if negative { -amount } else { amount }))
+    }
+
+    /// So many pieces.
+    pub(crate) fn whole(count: i64) -> Self {
+        Self(i128::from(count) * 1000)
+    }
+
+    /// So many times as much.
+    pub(crate) fn times(self, count: i64) -> Self {
+        Self(self.0.saturating_mul(i128::from(count)))
+    }
+
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// What is left of it without `other`.
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// In units, with as many decimals as it has: `3`, `0.25`.
+    pub(crate) fn decimal(self) -> String {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let (whole, rest) = (self.0.unsigned_abs() / 1000, self.0.unsigned_abs() % 1000);
+        let text = format!("{sign}{whole}.{rest:03}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+
+    /// Whole units, rounded up; 0 where it is negative.
+    pub(crate) fn units(self) -> u64 {
+        u64::try_from(-(-self.0).div_euclid(1000)).unwrap_or(if self.0 < 0 { 0 } else { u64::MAX })
+    }
+}
+
+/// A quantity in plain units, or in thousandths where it is no whole number of them.
+impl fmt::Display for Amount {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 % 1000 == 0 {
+            write!(out, "{}", self.0 / 1000)
+        } else {
+            write!(out, "{}m", self.0)
+        }
+    }
+}
+
+/// What a suffix multiplies with, as (power of 1024, power of 10).
+fn scale(suffix: &str) -> Option<(u32, i32)> {
+    Some(match suffix {
+        "" => (0, 0),
+        "n" => (0, -9),
+        "u" => (0, -6),
+        "m" => (0, -3),
+        "k" => (0, 3),
+        "M" => (0, 6),
+        "G" => (0, 9),
+        "T" => (0, 12),
+        "P" => (0, 15),
+        "E" => (0, 18),
+        "Ki" => (1, 0),
+        "Mi" => (2, 0),
+        "Gi" => (3, 0),
+        "Ti" => (4, 0),
+        "Pi" => (5, 0),
+        "Ei" => (6, 0),
+        exponent => {
+            let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
+            (0, (-18..=18).contains(&power).then_some(power)?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read_exactly() {
+        for (text, want) in [
+            ("0", Some("0")),
+            ("3", Some("3")),
+            ("+2", Some("2")),
+            ("-1500m", Some("-1500m")),
+            ("1500m", Some("1500m")),
+            ("2000m", Some("2")),
+            ("0.5", Some("500m")),
+            ("1.5Gi", Some("1610612736")),
+            ("1536Mi", Some("1610612736")),
+            ("10G", Some("10000000000")),
+            ("1E", Some("1000000000000000000")),
+            ("1e3", Some("1000")),
+            ("12E2", Some("1200")),
+            ("5e-1", Some("500m")),
+            // Finer than a thousandth: up, never to nothing.
+            ("100u", Some("1m")),
+            ("1n", Some("1m")),
+            ("0.0001", Some("1m")),
+            ("", None),
+            (".", None),
+            ("1.2.3", None),
+            ("1Q", None),
+            ("Gi", None),
+            ("1e99", None),
+        ] {
+            let read = Amount::of(&Quantity(text.to_owned())).map(|amount| amount.to_string());
+            assert_eq!(read.as_deref(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_added_and_compared() {
+        let amount = |text: &str| Amount::of(&Quantity(text.to_owned())).unwrap();
+        assert_eq!(amount("1").plus(amount("500m")), amount("1.5"));
+        assert_eq!(amount("1Gi").times(3).minus(amount("3Gi")), Amount::default());
+        assert!(amount("1100m") > amount("1") && amount("1Gi") > amount("1G"));
+        assert_eq!((amount("1100m").units(), amount("-3").units()), (2, 0));
+        assert_eq!(Amount::whole(2), amount("2"));
+        assert_eq!(
+            ["0", "20", "1500m", "-50m"].map(|text| amount(text).decimal()),
+            ["0", "20", "1.5", "-0.05"]
+        );
+    }
+}
