@@ -65,12 +65,19 @@ impl Cli {
         let file = program
             .map(PathBuf::from)
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let command = Self::command();
+        let command = Self::command().mut_subcommands(with_rights);
         match file {
             Some(file) if !file.starts_with("kubectl-") => command.bin_name(file),
             _ => command.bin_name("kubectl pgscale"),
         }
     }
+}
+
+/// The command, its long help completed by the rights it needs: before the examples, which end the short one too.
+fn with_rights(command: clap::Command) -> clap::Command {
+    let Some(rights) = crate::rights::help(command.get_name()) else { return command };
+    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    command.after_long_help(format!("{rights}\n\n{examples}"))
 }
 
 /// kubectl's connection flags, with kubectl's meaning.

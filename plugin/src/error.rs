@@ -221,7 +221,9 @@ impl Permission {
             Some(namespace) => format!("-n {namespace}"),
             None => "-A".to_owned(),
         };
-        format!("kubectl auth can-i {} {} {scope}", self.verb, self.resource)
+        // `pods/exec` would be the pod named exec.
+        let resource = self.resource.replacen('/', " --subresource=", 1);
+        format!("kubectl auth can-i {} {resource} {scope}", self.verb)
     }
 }
 

@@ -18,6 +18,7 @@ mod handover;
 mod inside;
 mod output;
 mod plan;
+mod rights;
 mod services;
 mod session;
 #[cfg(test)]

@@ -14,8 +14,6 @@ use crate::session::Session;
 ///
 /// Reads the cluster, asks every member for its state, and changes nothing. Ends with 3 where the change would be
 /// refused.
-///
-/// Rights: get on what `up` reads, create on pods/portforward (or pods/exec).
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

@@ -14,6 +14,7 @@ use crate::output::document::{Move, ScalePlan, ScaleReport};
 use crate::output::plan::render;
 use crate::output::text::instances;
 use crate::plan::{Outcome as PlanOutcome, Plan};
+use crate::rights;
 use crate::session::Session;
 use crate::watch::{Goal, Watched, watch};
 
@@ -97,6 +98,7 @@ pub(super) async fn run(
         }
         DryRun::None => {}
     }
+    rights::check(session, rights::SCALE, &facts, plan.leader_move.is_some()).await?;
     confirm(session, &plan, acting).await?;
     let start = Instant::now();
     let applied = apply(session, plan, &facts).await?;

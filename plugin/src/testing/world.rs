@@ -82,6 +82,7 @@ struct State {
     zero: bool,
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
+    denied: Vec<&'static str>,
     mishap: Option<Mishap>,
     writes: Vec<Value>,
     switchovers: Vec<Value>,
@@ -105,6 +106,7 @@ impl World {
             zero: false,
             standby_cluster: false,
             limits: None,
+            denied: Vec::new(),
             mishap: None,
             writes: Vec::new(),
             switchovers: Vec::new(),
@@ -148,6 +150,12 @@ impl World {
             state.limits = Some((min, max));
             state.declared = declared;
         }
+        self
+    }
+
+    /// Takes rights away, as in "patch postgresqls"; "review" lets nobody learn what they may do.
+    pub(crate) fn denied(self, rights: &[&'static str]) -> Self {
+        self.0.lock().unwrap().denied = rights.to_vec();
         self
     }
 
@@ -233,6 +241,9 @@ async fn serve(
     if parts.method == Method::PATCH {
         let wish: Value = serde_json::from_slice(&body)?;
         return state.write(&wish, query.contains("dryRun=All"));
+    }
+    if path.ends_with("/selfsubjectaccessreviews") {
+        return Ok(state.review(serde_json::from_slice(&body)?));
     }
     Ok(state.read(&path, &query))
 }
@@ -335,6 +346,19 @@ impl State {
             _ => {}
         }
         Ok(respond(200, &self.object()))
+    }
+
+    fn review(&self, mut review: Value) -> Response<Body> {
+        if self.denied.contains(&"review") {
+            return failure(403, "Forbidden", "nobody may ask");
+        }
+        let of = &review["spec"]["resourceAttributes"];
+        let word = |name: &str| of[name].as_str().unwrap_or_default();
+        let sub = word("subresource");
+        let slash = if sub.is_empty() { "" } else { "/" };
+        let asked = format!("{} {}{slash}{sub}", word("verb"), word("resource"));
+        review["status"] = json!({"allowed": !self.denied.contains(&asked.as_str())});
+        respond(201, &review)
     }
 
     fn read(&self, path: &str, query: &str) -> Response<Body> {
