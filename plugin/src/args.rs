@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
-use crate::commands::{down, plan, rules, set, status, switchover, up, version, wait};
+use crate::commands::{completion, down, plan, rules, set, status, switchover, up, version, wait};
 use crate::error::EXIT_CODES;
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
@@ -45,6 +45,7 @@ pub(crate) enum Verb {
     Switchover(switchover::Args),
     Wait(wait::Args),
     Rules(rules::Args),
+    Completion(completion::Args),
     Version(version::Args),
 }
 

@@ -187,6 +187,7 @@ pub(crate) const COMMANDS: &[(&str, &[Right])] = &[
     ("switchover", SWITCHOVER),
     ("wait", WAIT),
     ("rules", &[]),
+    ("completion", &[]),
     ("version", &[]),
 ];
 

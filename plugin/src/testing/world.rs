@@ -364,6 +364,10 @@ impl State {
     fn read(&self, path: &str, query: &str) -> Response<Body> {
         let last = path.rsplit('/').next().unwrap_or_default();
         match last {
+            "namespaces" => list(&["db", "default"].map(|name| {
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                    "metadata": {"name": name}})
+            })),
             "postgresqls" => list(&[self.object()]),
             "acid-a" if path.contains("/postgresqls/") => respond(200, &self.object()),
             "acid-a" if path.contains("/statefulsets/") => respond(200, &self.stateful_set()),
