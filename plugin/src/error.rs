@@ -290,6 +290,14 @@ mod tests {
         error: failed to change postgresql db/acid-a: not permitted: postgresqls.acid.zalan.do "acid-a" is forbidden: User "eve" cannot patch resource "postgresqls" in API group "acid.zalan.do" in the namespace "db"
         hint: ask for the right to patch postgresqls.acid.zalan.do in namespace db; test it with `kubectl auth can-i patch postgresqls.acid.zalan.do -n db`
         "#);
+        // `can-i` would take pods/exec for the pod named exec.
+        let exec = "pods \"a-0\" is forbidden: User \"eve\" cannot get resource \"pods/exec\" in API group \"\" \
+                    in the namespace \"db\"";
+        let failure = Failure::of_kube(&status(403, exec), "look").to_string();
+        assert!(
+            failure.contains("`kubectl auth can-i get pods --subresource=exec -n db`"),
+            "{failure}"
+        );
     }
 
     #[test]

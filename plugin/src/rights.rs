@@ -37,7 +37,7 @@ enum Place {
     Namespace,
     /// In all namespaces, or of a kind that has none.
     Everywhere,
-    /// In the namespace of the operator. Never asked about: where that is shows only to those who can read it.
+    /// In the namespace of the operator.
     Operator,
 }
 
@@ -50,6 +50,9 @@ enum Need {
     ToMoveTheLeader(&'static str),
     /// Everything, at this loss, where the leader moves.
     WhenTheLeaderMoves(&'static str),
+    /// Everything, at this loss, which the verdict tells of itself: what is to be judged has been read already when
+    /// rights are asked about.
+    ToJudge(&'static str),
     /// Everything, at this loss.
     Never(&'static str),
 }
@@ -87,15 +90,15 @@ const WRITE_COUNT: Right =
     Right { ways: &[access(&["patch"], "acid.zalan.do", "postgresqls")], need: Need::Always };
 const WORKLOAD: Right = Right {
     ways: &[access(&["get"], "apps", "statefulsets")],
-    need: Need::Never("what the operator has applied is unknown, and a shrink is refused"),
+    need: Need::ToJudge("what the operator has applied is unknown, and a shrink is refused"),
 };
 const PODS: Right = Right {
     ways: &[access(&["list"], "", "pods")],
-    need: Need::Never("the members are unknown, and a shrink is refused"),
+    need: Need::ToJudge("the members are unknown, and a shrink is refused"),
 };
 const PATRONI: Right = Right {
     ways: &[access(&["get"], "", "configmaps"), access(&["get"], "", "endpoints")],
-    need: Need::Never("the leader is unknown, and a shrink is refused"),
+    need: Need::ToJudge("the leader is unknown, and a shrink is refused"),
 };
 const MEMBERS: Right = Right {
     ways: &[stream("portforward"), stream("exec")],
@@ -109,7 +112,7 @@ const CHECKPOINT: Right = Right {
 };
 const POLICIES: Right = Right {
     ways: &[access(&["list"], "pgscale.dev", "scalepolicies")],
-    need: Need::Never("the policies are unknown, and a shrink is refused"),
+    need: Need::ToJudge("the policies are unknown, and a shrink is refused"),
 };
 const VOLUMES: Right = Right {
     ways: &[access(&["list"], "", "persistentvolumeclaims")],
@@ -124,14 +127,14 @@ const SERVICES: Right = Right {
 };
 const OPERATOR: Right = Right {
     ways: &[at(Place::Everywhere, access(&["list"], "apps", "deployments"))],
-    need: Need::Never("the operator and its limits are unknown"),
+    need: Need::ToJudge("the operator and its limits are unknown"),
 };
 const SETTINGS: Right = Right {
     ways: &[
         at(Place::Operator, access(&["get"], "", "configmaps")),
         at(Place::Operator, access(&["get"], "acid.zalan.do", "operatorconfigurations")),
     ],
-    need: Need::Never("the operator's limits are unknown"),
+    need: Need::ToJudge("the operator's limits are unknown"),
 };
 const NODES: Right = Right {
     ways: &[at(Place::Everywhere, access(&["get"], "", "nodes"))],
@@ -267,7 +270,9 @@ pub(crate) fn help(command: &str) -> Option<String> {
         let need = match need {
             Need::Always => "needed".to_owned(),
             Need::ToMoveTheLeader(loss) => format!("needed to move the leader; without: {loss}"),
-            Need::WhenTheLeaderMoves(loss) | Need::Never(loss) => format!("without: {loss}"),
+            Need::WhenTheLeaderMoves(loss) | Need::ToJudge(loss) | Need::Never(loss) => {
+                format!("without: {loss}")
+            }
         };
         lines.push(format!("- {} ({need})", spell(ways, None)));
     }
@@ -292,13 +297,14 @@ pub(crate) async fn check(
     leader_moves: bool,
 ) -> Result<(), Failure> {
     let cluster = &facts.change.new;
-    let asked = rights.iter().filter(|right| {
-        let proven = **right == MEMBERS && members_answer(facts);
-        let concerns = leader_moves || !matches!(right.need, Need::WhenTheLeaderMoves(_));
-        concerns && !proven
+    let asked = rights.iter().filter(|right| match right.need {
+        Need::Always | Need::Never(_) => true,
+        Need::ToMoveTheLeader(_) => !members_answer(facts),
+        Need::WhenTheLeaderMoves(_) => leader_moves,
+        Need::ToJudge(_) => false,
     });
     let asked = asked.map(async |right| {
-        let ways = right.ways.iter().filter(|way| way.place != Place::Operator);
+        let ways = right.ways.iter();
         let said = ways.map(|way| may(session, way, &cluster.namespace, &cluster.name));
         (right, any_of(join_all(said).await))
     });
@@ -317,9 +323,10 @@ pub(crate) async fn check(
     let missing: Vec<String> =
         found.missing.iter().map(|ways| spell(ways, Some(&cluster.namespace))).collect();
     let mut failure = Failure::error(format!(
-        "postgresql {}/{} is not touched, because a right is missing: {}",
+        "postgresql {}/{} is not touched, because {} missing: {}",
         cluster.namespace,
         cluster.name,
+        if missing.len() == 1 { "a right is" } else { "rights are" },
         missing.join("; ")
     ));
     let first: Vec<&Access> = found.missing.iter().filter_map(|ways| ways.first()).collect();
@@ -360,13 +367,7 @@ async fn may(session: &Session, way: &Access, namespace: &str, cluster: &str) ->
         let reviews = &reviews;
         async move { understand(reviews.create(&PostParams::default(), &review).await) }
     });
-    let said = join_all(asked).await;
-    let worst = |said: Vec<Said>| {
-        let denied = said.contains(&Said::Denied);
-        let unknown = said.into_iter().find(|said| matches!(said, Said::Unknown(_)));
-        if denied { Said::Denied } else { unknown.unwrap_or(Said::Allowed) }
-    };
-    worst(said)
+    all_of(join_all(asked).await)
 }
 
 fn understand(answer: Result<SelfSubjectAccessReview, kube::Error>) -> Said {
@@ -387,9 +388,17 @@ fn understand(answer: Result<SelfSubjectAccessReview, kube::Error>) -> Said {
     }
 }
 
-/// One way is enough; denied is only what is denied every way. No way that could be asked about: not known to lack.
+/// Every verb of a way is needed.
+fn all_of(said: Vec<Said>) -> Said {
+    if said.contains(&Said::Denied) {
+        return Said::Denied;
+    }
+    said.into_iter().find(|said| matches!(said, Said::Unknown(_))).unwrap_or(Said::Allowed)
+}
+
+/// One way is enough; denied is only what is denied every way.
 fn any_of(said: Vec<Said>) -> Said {
-    if said.is_empty() || said.contains(&Said::Allowed) {
+    if said.contains(&Said::Allowed) {
         return Said::Allowed;
     }
     said.into_iter().find(|said| matches!(said, Said::Unknown(_))).unwrap_or(Said::Denied)
@@ -416,6 +425,7 @@ fn judge(said: &[(&Right, Said)], namespace: &str, leader_moves: bool) -> Found 
                 Need::ToMoveTheLeader(_) if leader_moves => found.missing.push(right.ways),
                 Need::ToMoveTheLeader(loss)
                 | Need::WhenTheLeaderMoves(loss)
+                | Need::ToJudge(loss)
                 | Need::Never(loss) => {
                     let what = spell(right.ways, Some(namespace));
                     found.warnings.push(format!("no right to {what}: {loss}"));

@@ -47,17 +47,18 @@ fn the_help_of_a_change_names_what_is_needed_and_what_each_of_the_others_is_for(
 }
 
 #[test]
-fn what_is_denied_every_way_is_missing() {
+fn any_way_is_enough_and_every_verb_of_it_is_needed() {
     let (no, yes) = (Said::Denied, Said::Allowed);
     let unknown = Said::Unknown("broken".into());
-    for (said, want) in [
-        (vec![], yes.clone()),
-        (vec![no.clone(), yes.clone()], yes.clone()),
-        (vec![unknown.clone(), yes.clone()], yes),
-        (vec![no.clone(), no.clone()], no.clone()),
-        (vec![no, unknown.clone()], unknown),
+    for (said, any, all) in [
+        ([no.clone(), yes.clone()], &yes, &no),
+        ([unknown.clone(), yes.clone()], &yes, &unknown),
+        ([no.clone(), no.clone()], &no, &no),
+        ([no.clone(), unknown.clone()], &unknown, &no),
+        ([yes.clone(), yes.clone()], &yes, &yes),
     ] {
-        assert_eq!(any_of(said.clone()), want, "{said:?}");
+        assert_eq!(&any_of(said.to_vec()), any, "{said:?}");
+        assert_eq!(&all_of(said.to_vec()), all, "{said:?}");
     }
 }
 
