@@ -7,7 +7,8 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::commands::{
-    down, history, plan, rules, set, status, switchover, undo, up, verify, version, wait,
+    completion, down, history, plan, rules, set, status, switchover, undo, up, verify, version,
+    wait,
 };
 use crate::error::EXIT_CODES;
 
@@ -50,6 +51,7 @@ pub(crate) enum Verb {
     History(history::Args),
     Undo(undo::Args),
     Rules(rules::Args),
+    Completion(completion::Args),
     Version(version::Args),
 }
 
@@ -70,12 +72,19 @@ impl Cli {
         let file = program
             .map(PathBuf::from)
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let command = Self::command();
+        let command = Self::command().mut_subcommands(with_rights);
         match file {
             Some(file) if !file.starts_with("kubectl-") => command.bin_name(file),
             _ => command.bin_name("kubectl pgscale"),
         }
     }
+}
+
+/// The command, its long help completed by the rights it needs: before the examples, which end the short one too.
+fn with_rights(command: clap::Command) -> clap::Command {
+    let Some(rights) = crate::rights::help(command.get_name()) else { return command };
+    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    command.after_long_help(format!("{rights}\n\n{examples}"))
 }
 
 /// kubectl's connection flags, with kubectl's meaning.

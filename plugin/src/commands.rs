@@ -8,6 +8,7 @@ use crate::error::Failure;
 use crate::output::Output;
 use crate::session::{Interruption, Session};
 
+pub(crate) mod completion;
 pub(crate) mod down;
 pub(crate) mod history;
 pub(crate) mod plan;
@@ -31,8 +32,9 @@ pub(crate) async fn run(
     out: &Arc<Output>,
     interruption: Interruption,
 ) -> Result<(), Failure> {
-    // These two speak to nobody.
+    // These speak to nobody.
     match &cli.verb {
+        Verb::Completion(args) => return completion::run(args, out),
         Verb::Rules(args) => return rules::run(args, out),
         Verb::Version(args) => return version::run(args, out),
         Verb::Down(_)
@@ -56,6 +58,7 @@ pub(crate) async fn run(
 /// Runs a verb in a session that is there already.
 pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
+        Verb::Completion(args) => completion::run(&args, &session.out),
         Verb::Down(args) => down::run(session, args).await,
         Verb::History(args) => history::run(session, args).await,
         Verb::Plan(args) => plan::run(session, args).await,

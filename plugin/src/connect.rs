@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::client::{ClientBuilder, DynBody};
-use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{AuthInfo, ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -83,7 +83,19 @@ impl Warnings {
 impl Connection {
     /// Connects as the flags, the environment and the kubeconfig say.
     pub(crate) async fn open(flags: &ConnectionFlags) -> Result<Self, Failure> {
+        Self::to(configuration(flags).await?, flags)
+    }
+
+    /// The same, where nobody may be asked for credentials, and no program may say a word.
+    pub(crate) async fn unattended(flags: &ConnectionFlags) -> Result<Self, Failure> {
         let mut config = configuration(flags).await?;
+        if let Some(program) = &mut config.auth_info.exec {
+            program.interactive_mode = Some(ExecInteractiveMode::Never);
+        }
+        Self::to(config, flags)
+    }
+
+    fn to(mut config: Config, flags: &ConnectionFlags) -> Result<Self, Failure> {
         override_by_flags(&mut config, flags)?;
         let namespace = flags.namespace.clone().unwrap_or(config.default_namespace.clone());
         let limit = match flags.request_timeout {

@@ -221,7 +221,9 @@ impl Permission {
             Some(namespace) => format!("-n {namespace}"),
             None => "-A".to_owned(),
         };
-        format!("kubectl auth can-i {} {} {scope}", self.verb, self.resource)
+        // `pods/exec` would be the pod named exec.
+        let resource = self.resource.replacen('/', " --subresource=", 1);
+        format!("kubectl auth can-i {} {resource} {scope}", self.verb)
     }
 }
 
@@ -288,6 +290,14 @@ mod tests {
         error: failed to change postgresql db/acid-a: not permitted: postgresqls.acid.zalan.do "acid-a" is forbidden: User "eve" cannot patch resource "postgresqls" in API group "acid.zalan.do" in the namespace "db"
         hint: ask for the right to patch postgresqls.acid.zalan.do in namespace db; test it with `kubectl auth can-i patch postgresqls.acid.zalan.do -n db`
         "#);
+        // `can-i` would take pods/exec for the pod named exec.
+        let exec = "pods \"a-0\" is forbidden: User \"eve\" cannot get resource \"pods/exec\" in API group \"\" \
+                    in the namespace \"db\"";
+        let failure = Failure::of_kube(&status(403, exec), "look").to_string();
+        assert!(
+            failure.contains("`kubectl auth can-i get pods --subresource=exec -n db`"),
+            "{failure}"
+        );
     }
 
     #[test]

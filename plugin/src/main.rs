@@ -1,5 +1,6 @@
 //! `kubectl pgscale`: every scale change of a PostgreSQL cluster as a planned, verified act.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::session::Interruption;
 mod apply;
 mod args;
 mod commands;
+mod completion;
 mod connect;
 mod error;
 mod forward;
@@ -20,6 +22,7 @@ mod outlook;
 mod output;
 mod plan;
 mod record;
+mod rights;
 mod services;
 mod session;
 #[cfg(test)]
@@ -28,6 +31,11 @@ mod verify;
 mod watch;
 
 fn main() -> ExitCode {
+    if let Some(answer) = completion::answer(std::env::args_os().collect()) {
+        // A shell that does not listen is told nothing else either.
+        std::io::stdout().write_all(&answer).ok();
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::of(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {

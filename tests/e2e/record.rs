@@ -32,7 +32,7 @@ async fn undone(scene: Scene) -> Result<()> {
     ensure!(entry["reason"] == "saving money" && entry["leaderTo"] == "acid-past-0", "{entry}");
     ensure!(entry["who"].as_str().is_some_and(|who| !who.is_empty()), "{entry}");
     ensure!(entry["pauseSeconds"].is_number(), "{entry}");
-    let events = cluster.kubectl(&["get", "events", "-o", "json"]).await?.ok()?;
+    let events = cluster.kubectl(&["get", "events"]).await?.ok()?;
     ensure!(events.contains("numberOfInstances 2 -> 1"), "{events}");
     let after = cluster.object().await?;
     ensure!(before.metadata.annotations == after.metadata.annotations, "{after:?}");

@@ -14,8 +14,6 @@ use crate::session::Session;
 /// agree. Any doubt before that: nothing is changed, and the reason is told.
 ///
 /// Asks before anything is written; --yes answers, and --confirm=NAMESPACE/NAME for a change to 0.
-///
-/// Rights: as for `up`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

@@ -14,8 +14,6 @@ use crate::session::Session;
 ///
 /// The last 50 of a cluster are kept in a ConfigMap beside it (pgscale-history-NAME). Changes by others are not in
 /// it; an entry says Begun where the client that made it did not live to complete it.
-///
-/// Rights: get on postgresqls.acid.zalan.do and configmaps.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

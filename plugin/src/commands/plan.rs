@@ -16,9 +16,6 @@ use crate::session::Session;
 /// Reads the cluster, asks every member for its state, and changes nothing. Beside the verdict it shows what becomes
 /// of volumes, resources, quotas, readers and connected clients, and what new members have to copy; -o wide shows all
 /// of it and every rule. Ends with 3 where the change would be refused.
-///
-/// Rights: get on what `up` reads, create on pods/portforward (or pods/exec); to show more, list on resourcequotas and
-/// create on pods/exec.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

@@ -15,6 +15,7 @@ use crate::output::plan::render;
 use crate::output::text::instances;
 use crate::plan::{Outcome as PlanOutcome, Plan};
 use crate::record::{Entry, Recording};
+use crate::rights;
 use crate::session::Session;
 use crate::watch::{Goal, watch};
 
@@ -77,7 +78,7 @@ pub(super) async fn again(
     acting: &Acting,
     undoes: Option<String>,
 ) -> Result<(), Failure> {
-    let prepared = prepare(session, name, wish).await?;
+    let prepared = prepare(session, name, wish, acting.dry_run).await?;
     let outcome = match &prepared.stands {
         Stands::Nothing => resume(session, prepared.plan, acting).await,
         Stands::Refused(failure) => {
@@ -99,19 +100,27 @@ pub(super) async fn again(
     outcome.conclude(session, acting.shape.output, acting.report)
 }
 
-/// Reads the cluster, plans the wish, and judges it.
+/// Reads the cluster, plans the wish, and judges it: by the rules, and by what we may do.
 pub(super) async fn prepare(
     session: &Session,
     name: &str,
     wish: Wish,
+    dry_run: DryRun,
 ) -> Result<Prepared, Failure> {
     let (plan, facts) = plan(session, name, wish).await?;
+    let moves = plan.leader_move.is_some();
     let stands = if let Some(failure) = held_by_limits(session, wish, &plan, facts.direction()) {
         Stands::Refused(failure)
     } else {
         match plan.outcome() {
             PlanOutcome::Nothing => Stands::Nothing,
-            PlanOutcome::Ready => Stands::Ready,
+            PlanOutcome::Ready if dry_run != DryRun::None => Stands::Ready,
+            PlanOutcome::Ready => {
+                match rights::check(session, rights::SCALE, &facts, moves).await {
+                    Ok(()) => Stands::Ready,
+                    Err(failure) => Stands::Refused(failure),
+                }
+            }
             PlanOutcome::Refused => Stands::Refused(refusal(session, &plan)),
         }
     };

@@ -8,8 +8,6 @@ use crate::session::Session;
 /// Run exactly N instances, whether that is more or fewer.
 ///
 /// Does what `up` or `down` would do, and nothing where N is there already.
-///
-/// Rights: as for `up`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

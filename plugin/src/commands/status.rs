@@ -20,8 +20,6 @@ const AT_ONCE: usize = 8;
 ///
 /// One cluster in detail, with every member asked for its state; or one line per cluster of the namespace, those
 /// that need a look first.
-///
-/// Rights: get and list on what `up` reads; create on pods/portforward (or pods/exec) for live positions.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

@@ -10,14 +10,13 @@ use crate::handover::{Moved, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
 use crate::plan::{Handover, LeaderMove, Wanted, switchover, unfit};
 use crate::record::{Entry, Recording, tenths};
+use crate::rights;
 use crate::session::Session;
 
 /// Move the leader, and nothing else.
 ///
 /// To a member by name, off the ordinals that a shrink to N instances would remove, or to the best member there
 /// is. Only a member that is caught up is let take over; writes stop for some seconds.
-///
-/// Rights: as for `plan`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -78,6 +77,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
                 report.leader_moved = Some(Move::of(&leader_move));
                 return say(session, format, &report, &format!("{text} (dry run)"));
             }
+            rights::check(session, rights::SWITCHOVER, &facts, true).await?;
             checkpoint(session, &facts, &leader_move).await;
             let facts = session.reader.facts(change.clone(), AskWhom::All).await;
             session.show_warnings();

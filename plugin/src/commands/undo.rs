@@ -12,8 +12,6 @@ use crate::session::Session;
 /// The cluster is judged anew: what was safe in one direction need not be so in the other. Only a change that is still
 /// what the cluster asks for is taken back; where somebody else changed the count since, use `set`. An undo is
 /// recorded too, and can be undone.
-///
-/// Rights: as for `up`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

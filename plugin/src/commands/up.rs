@@ -11,9 +11,6 @@ use crate::session::Session;
 ///
 /// Shows the plan, writes numberOfInstances, and waits until every new member streams from the leader and its
 /// Service leads to it. Growth is never asked about.
-///
-/// Rights: get on postgresqls.acid.zalan.do, statefulsets, pods, persistentvolumeclaims, configmaps, endpoints and
-/// endpointslices, patch on postgresqls.acid.zalan.do, create on pods/portforward (or pods/exec).
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

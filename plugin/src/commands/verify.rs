@@ -17,8 +17,6 @@ use crate::verify::{Canary, Flight, Judgement, Testimony, ask, fly, follows_else
 ///
 /// Ends with 5 where something is wrong, with 1 where somebody could not be asked, and with 4 where the canary did
 /// not arrive in time.
-///
-/// Rights: as for `plan`; create on pods/exec for --sql and --canary.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

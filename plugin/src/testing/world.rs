@@ -84,6 +84,7 @@ struct State {
     zero: bool,
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
+    denied: Vec<&'static str>,
     mishap: Option<Mishap>,
     printed: Vec<(i64, &'static str, Result<String, String>)>,
     writes: Vec<Value>,
@@ -115,6 +116,7 @@ impl World {
             zero: false,
             standby_cluster: false,
             limits: None,
+            denied: Vec::new(),
             mishap: None,
             printed: Vec::new(),
             writes: Vec::new(),
@@ -226,6 +228,12 @@ impl World {
         self
     }
 
+    /// Takes rights away, as in "patch postgresqls"; "review" lets nobody learn what they may do.
+    pub(crate) fn denied(self, rights: &[&'static str]) -> Self {
+        self.0.lock().unwrap().denied = rights.to_vec();
+        self
+    }
+
     /// The declared count.
     pub(crate) fn declared(&self) -> i64 {
         self.0.lock().unwrap().declared
@@ -316,7 +324,10 @@ async fn serve(
         }
         return state.write(&wish, query.contains("dryRun=All"));
     }
-    if parts.method == Method::POST || parts.method == Method::PUT {
+    if path.ends_with("/selfsubjectaccessreviews") {
+        return Ok(state.review(serde_json::from_slice(&body)?));
+    }
+    if parts.method == Method::POST {
         let object = serde_json::from_slice(&body)?;
         return Ok(state.store(&path, object));
     }
@@ -463,6 +474,19 @@ impl State {
         }
     }
 
+    fn review(&self, mut review: Value) -> Response<Body> {
+        if self.denied.contains(&"review") {
+            return failure(403, "Forbidden", "nobody may ask");
+        }
+        let of = &review["spec"]["resourceAttributes"];
+        let word = |name: &str| of[name].as_str().unwrap_or_default();
+        let sub = word("subresource");
+        let slash = if sub.is_empty() { "" } else { "/" };
+        let asked = format!("{} {}{slash}{sub}", word("verb"), word("resource"));
+        review["status"] = json!({"allowed": !self.denied.contains(&asked.as_str())});
+        respond(201, &review)
+    }
+
     fn read(&self, path: &str, query: &str) -> Response<Body> {
         let last = path.rsplit('/').next().unwrap_or_default();
         if let Some(hidden) = self.hidden.iter().find(|it| path.split('/').any(|part| part == **it))
@@ -475,6 +499,10 @@ impl State {
             "persistentvolumeclaims" if self.furnished => {
                 list(&furnished::claims(self.members + 1))
             }
+            "namespaces" => list(&["db", "default"].map(|name| {
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                    "metadata": {"name": name}})
+            })),
             "postgresqls" => list(&[self.object()]),
             "acid-b" if self.second && path.contains("/postgresqls/") => {
                 respond(200, &self.another())

@@ -62,7 +62,7 @@ pub(in crate::commands) async fn run(
     if let Some(name) = &targets.name {
         return Box::pin(super::run(session, name, wish, acting)).await;
     }
-    let seats = seats(session, targets, wish).await?;
+    let seats = seats(session, targets, wish, acting.dry_run).await?;
     let format = acting.shape.output;
     if matches!(format, Format::Text | Format::Wide) {
         session.out.note(&plans(&seats, session.out.width));
@@ -80,7 +80,12 @@ pub(in crate::commands) async fn run(
     conclude(session, &ended, acting)
 }
 
-async fn seats(session: &Session, targets: &Targets, wish: Wish) -> Result<Vec<Seat>, Failure> {
+async fn seats(
+    session: &Session,
+    targets: &Targets,
+    wish: Wish,
+    dry_run: DryRun,
+) -> Result<Vec<Seat>, Failure> {
     let namespace = (!targets.all_namespaces).then_some(session.namespace.as_str());
     let place = namespace.map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
     let clusters = session.reader.clusters(namespace, targets.selector.as_deref()).await;
@@ -93,7 +98,7 @@ async fn seats(session: &Session, targets: &Targets, wish: Wish) -> Result<Vec<S
     let mut seats: Vec<Seat> = stream::iter(clusters)
         .map(async |cluster| {
             let session = session.of(&cluster.namespace, &cluster.name);
-            let mut prepared = prepare(&session, &cluster.name, wish).await;
+            let mut prepared = prepare(&session, &cluster.name, wish, dry_run).await;
             if let Ok(Prepared { plan, stands: stands @ Stands::Ready, .. }) = &mut prepared
                 && plan.to == 0
             {

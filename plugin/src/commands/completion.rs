@@ -1,0 +1,52 @@
+//! `completion`: scripts that make a shell complete our command line.
+
+use clap::ValueEnum;
+
+use crate::completion::script;
+use crate::error::Failure;
+use crate::output::Output;
+
+/// Print the script that makes a shell complete `kubectl-pgscale`.
+///
+/// `kubectl pgscale` is completed by kubectl's own completion: it asks an executable `kubectl_complete-pgscale` in
+/// PATH, which is this very program under another name (kubectl 1.26 and later).
+///
+/// Clusters, namespaces, contexts, members and counts are looked up when they are asked for; the script belongs to
+/// the version that printed it, so let the shell ask for it at each start.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  ln -s \"$(command -v kubectl-pgscale)\" ~/bin/kubectl_complete-pgscale     for kubectl pgscale
+  source <(kubectl-pgscale completion bash)                               in ~/.bashrc
+  source <(kubectl-pgscale completion zsh)                                in ~/.zshrc
+  kubectl-pgscale completion fish | source                                in config.fish
+  kubectl-pgscale completion powershell | Out-String | Invoke-Expression  in $PROFILE")]
+pub(crate) struct Args {
+    /// The shell.
+    #[arg(value_name = "SHELL", value_enum)]
+    shell: Shell,
+}
+
+/// A shell that can complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// The Bourne-again shell.
+    Bash,
+    /// The friendly interactive shell.
+    Fish,
+    /// Microsoft's shell, on any system.
+    Powershell,
+    /// The Z shell.
+    Zsh,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
+    let shell = match args.shell {
+        Shell::Bash => "bash",
+        Shell::Fish => "fish",
+        Shell::Powershell => "powershell",
+        Shell::Zsh => "zsh",
+    };
+    out.data(&script(shell)?)
+}

@@ -1,0 +1,206 @@
+//! Answers a shell that asks what the word under the cursor could become.
+//!
+//! Two ask: kubectl, which runs an executable `kubectl_complete-pgscale` with the words behind `kubectl pgscale` and
+//! expects cobra's answer (`kubectl/pkg/cmd/plugin/plugin_completion.go`), and the scripts of `completion`, which
+//! set [`VARIABLE`]. The command line is walked by `clap_complete`; what only a cluster knows is looked up here.
+//! Somebody waits with a finger on a key: no word is ever printed to stderr, and nothing takes longer than
+//! [`PATIENCE`].
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, complete};
+use clap_complete::env::Shells;
+use futures::FutureExt as _;
+
+use crate::args::{Cli, ConnectionFlags, cluster_name};
+use crate::error::Failure;
+
+mod candidates;
+
+use candidates::{Candidate, Cluster, Connect, Word, look_up};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What kubectl calls us when it wants to complete.
+const FOR_KUBECTL: &str = "kubectl_complete-pgscale";
+
+/// Our own name, by which shells know what to complete.
+const PROGRAM: &str = "kubectl-pgscale";
+
+/// Set by the scripts to the name of the shell.
+const VARIABLE: &str = "KUBECTL_PGSCALE_COMPLETE";
+
+/// Set by the scripts of some shells to which word the cursor is on; in the others it is the last.
+const CURSOR: &str = "_CLAP_COMPLETE_INDEX";
+
+/// No file names, and the order is ours (`ShellCompDirectiveNoFileComp`, `ShellCompDirectiveKeepOrder`).
+const DIRECTIVE: u8 = 4 | 32;
+
+/// No space behind the word (`ShellCompDirectiveNoSpace`).
+const NO_SPACE: u8 = 2;
+
+/// The script that makes `shell` complete us.
+pub(crate) fn script(shell: &str) -> Result<String, Failure> {
+    let shells = Shells::builtins();
+    let shell = shells
+        .completer(shell)
+        .ok_or_else(|| Failure::usage(format!("no script is known for the shell {shell}")))?;
+    let mut script = Vec::new();
+    shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
+    Ok(String::from_utf8_lossy(&script).trim().to_owned())
+}
+
+/// The answer, where a shell asks; `None` where somebody runs a command.
+pub(crate) fn answer(arguments: Vec<OsString>) -> Option<Vec<u8>> {
+    let program = arguments.first().map(Path::new).and_then(Path::file_stem);
+    if program == Some(OsStr::new(FOR_KUBECTL)) {
+        let words = arguments.into_iter().skip(1).collect();
+        return Some(for_kubectl(words, &connect()).into_bytes());
+    }
+    let shell = std::env::var(VARIABLE).ok().filter(|shell| !shell.is_empty())?;
+    let words: Vec<OsString> =
+        arguments.into_iter().skip_while(|word| word != "--").skip(1).collect();
+    Some(for_shell(&shell, words, &connect()).unwrap_or_default())
+}
+
+/// The way of one run of the program.
+fn connect() -> Arc<Connect> {
+    Arc::new(|flags| Cluster::connect(flags).boxed())
+}
+
+/// The answer in cobra's words: one candidate a line, what it means behind a tab, and at last how to use them.
+fn for_kubectl(words: Vec<OsString>, connect: &Arc<Connect>) -> String {
+    let mut line = vec![OsString::from(PROGRAM)];
+    line.extend(words);
+    if line.len() == 1 {
+        line.push(OsString::new());
+    }
+    let cursor = line.len() - 1;
+    let mut directive = DIRECTIVE;
+    let mut lines = Vec::new();
+    for (value, meaning) in candidates(line, cursor, connect) {
+        if value.ends_with('/') {
+            directive |= NO_SPACE;
+        }
+        lines.push(if meaning.is_empty() { value } else { format!("{value}\t{meaning}") });
+    }
+    lines.push(format!(":{directive}\n"));
+    lines.join("\n")
+}
+
+/// The answer in the words of one of the scripts.
+fn for_shell(shell: &str, words: Vec<OsString>, connect: &Arc<Connect>) -> Option<Vec<u8>> {
+    let shells = Shells::builtins();
+    let shell = shells.completer(shell)?;
+    let cursor = std::env::var(CURSOR)
+        .ok()
+        .and_then(|index| index.parse().ok())
+        .unwrap_or(words.len().saturating_sub(1));
+    // What to say is decided already: it is handed over as the only thing that a command line of the same length
+    // could go on with, and the shell's writer finds the words.
+    let line = vec![OsString::new(); words.len().max(cursor + 1)];
+    let candidates = candidates(words, cursor, connect);
+    let anything =
+        Arg::new("anything").num_args(0..).add(ArgValueCompleter::new(move |_: &OsStr| {
+            candidates.iter().map(candidate).collect::<Vec<_>>()
+        }));
+    let mut command =
+        Command::new(PROGRAM).disable_help_flag(true).disable_version_flag(true).arg(anything);
+    let mut answer = Vec::new();
+    shell.write_complete(&mut command, line, None, &mut answer).ok()?;
+    Some(answer)
+}
+
+fn candidate((value, meaning): &Candidate) -> CompletionCandidate {
+    let meaning = (!meaning.is_empty()).then(|| meaning.into());
+    CompletionCandidate::new(value).help(meaning)
+}
+
+/// What the word of `line` under the cursor could become.
+fn candidates(line: Vec<OsString>, cursor: usize, connect: &Arc<Connect>) -> Vec<Candidate> {
+    let typed = Arc::new(Typed::of(line.iter().take(cursor)));
+    let wants_flags =
+        line.get(cursor).is_some_and(|word| word.as_encoded_bytes().starts_with(b"-"));
+    let know = |verb: &str, arg: Arg| {
+        let Some(word) = Word::of(verb, arg.get_id().as_str()) else { return arg };
+        let (typed, connect) = (Arc::clone(&typed), Arc::clone(connect));
+        arg.add(ArgValueCompleter::new(move |begun: &OsStr| {
+            typed.candidates(word, begun, &connect).iter().map(candidate).collect::<Vec<_>>()
+        }))
+    };
+    let mut command = Cli::command().mut_args(|arg| know("", arg)).mut_subcommands(|verb| {
+        let name = verb.get_name().to_owned();
+        verb.mut_args(|arg| know(&name, arg))
+    });
+    let here = std::env::current_dir().ok();
+    let found = complete(&mut command, line, cursor, here.as_deref()).unwrap_or_default();
+    found
+        .iter()
+        .map(|candidate| {
+            let help = candidate.get_help().map(ToString::to_string).unwrap_or_default();
+            let meaning = help.lines().next().unwrap_or_default().to_owned();
+            (candidate.get_value().to_string_lossy().into_owned(), meaning)
+        })
+        // As with kubectl, flags come when a dash is typed.
+        .filter(|(value, _)| wants_flags || !value.starts_with('-'))
+        .collect()
+}
+
+/// What was typed before the word under the cursor.
+#[derive(Clone, Debug, Default)]
+struct Typed {
+    flags: ConnectionFlags,
+    /// NAME.
+    name: Option<String>,
+}
+
+impl Typed {
+    /// Reads a command line that is not finished: what makes no sense yet is left out.
+    fn of<'a>(words: impl Iterator<Item = &'a OsString>) -> Self {
+        let Ok(matches) = Cli::command().ignore_errors(true).try_get_matches_from(words) else {
+            return Self::default();
+        };
+        let verb = matches.subcommand().map(|(_, verb)| verb);
+        let flags = ConnectionFlags::from_arg_matches(verb.unwrap_or(&matches));
+        let name = verb.and_then(|verb| verb.try_get_one::<String>("name").ok().flatten());
+        Self { flags: flags.unwrap_or_default(), name: name.cloned() }
+    }
+
+    /// What a word of this kind that begins so could become.
+    fn candidates(&self, word: Word, begun: &OsStr, connect: &Arc<Connect>) -> Vec<Candidate> {
+        let Some(begun) = begun.to_str() else { return Vec::new() };
+        let (typed, connect) = (self.clone(), Arc::clone(connect));
+        let found = within(PATIENCE, move || {
+            look_up(word, &typed.flags, typed.name.as_deref(), connect.as_ref())
+        });
+        // `pg/acid-a` is a name as well.
+        let kind = begun.split_once('/').map_or("", |(kind, _)| kind);
+        let kind = if word == Word::Cluster && cluster_name(&format!("{kind}/a")).is_ok() {
+            format!("{kind}/")
+        } else {
+            String::new()
+        };
+        let found = found.unwrap_or_default().into_iter();
+        let spelled = found.map(|(value, meaning)| (format!("{kind}{value}"), meaning));
+        spelled.filter(|(value, _)| value.starts_with(begun)).collect()
+    }
+}
+
+/// What `work` comes to, if it does so in time. It may block: some credentials come from a program that is run, and
+/// whoever does not answer is left behind when this process ends.
+fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || done.send(work()).ok());
+    ended.recv_timeout(patience).ok()
+}
+
+#[cfg(test)]
+mod tests;
