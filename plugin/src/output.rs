@@ -13,6 +13,7 @@ use crate::args::{Color, Format};
 use crate::error::{Failure, Kind};
 
 pub(crate) mod document;
+pub(crate) mod live;
 pub(crate) mod plan;
 pub(crate) mod rules;
 pub(crate) mod status;
@@ -33,6 +34,10 @@ pub(crate) struct Output {
     stderr: Mutex<Channel>,
     /// Columns of the terminal; `None` where the reader is not one, and lines are not wrapped.
     pub(crate) width: Option<usize>,
+    /// Where live lines may be drawn; `None` where stderr is no terminal, or a dumb one.
+    terminal: Option<live::Terminal>,
+    /// The live lines that stand at the foot of the terminal now: whatever is printed goes above them.
+    foot: Mutex<Option<indicatif::ProgressBar>>,
     /// Answers questions; `None` where there is no terminal to ask on.
     person: Option<Mutex<Box<dyn BufRead + Send>>>,
 }
@@ -58,8 +63,14 @@ impl Output {
             .then(terminal_size::terminal_size)
             .flatten()
             .map(|(terminal_size::Width(columns), _)| usize::from(columns));
+        let coloured = by_terminal(stderr.is_terminal());
+        // `--color=always` is for pipes too; a terminal that cannot move its cursor has no foot.
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let draws = stderr.is_terminal() && coloured && !dumb;
         Self {
             width,
+            terminal: draws.then(live::Terminal::of_stderr).flatten(),
+            foot: Mutex::new(None),
             person: asks.then(|| {
                 Mutex::new(Box::new(io::BufReader::new(io::stdin())) as Box<dyn BufRead + Send>)
             }),
@@ -67,16 +78,13 @@ impl Output {
                 coloured: by_terminal(stdout.is_terminal()),
                 to: Box::new(stdout),
             }),
-            stderr: Mutex::new(Channel {
-                coloured: by_terminal(stderr.is_terminal()),
-                to: Box::new(stderr),
-            }),
+            stderr: Mutex::new(Channel { coloured, to: Box::new(stderr) }),
         }
     }
 
     /// Writes a result to stdout. That nobody reads it any more is not an error.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
-        match write(&self.stdout, text) {
+        match self.above(|| write(&self.stdout, text)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(Failure::error(format!("failed to write to stdout: {error}"))),
             Ok(()) => Ok(()),
@@ -99,7 +107,15 @@ impl Output {
     /// Tells the person something.
     pub(crate) fn note(&self, text: &str) {
         // Nobody there to be told: the work goes on.
-        write(&self.stderr, text).ok();
+        self.above(|| write(&self.stderr, text)).ok();
+    }
+
+    /// Prints above the live lines, where there are any.
+    fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &*self.foot.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(foot) => foot.suspend(print),
+            None => print(),
+        }
     }
 
     /// Tells the person of something that deserves a look.
@@ -197,8 +213,19 @@ pub(crate) mod testing {
                 stdout: channel(&self.stdout),
                 stderr: channel(&self.stderr),
                 width: None,
+                terminal: None,
+                foot: Mutex::new(None),
                 person: person.map(Mutex::new),
             }
+        }
+
+        /// An output that ends here, on a terminal of so many columns that can draw.
+        pub(crate) fn terminal(&self, columns: u16) -> Output {
+            let stderr = Arc::clone(&self.stderr);
+            let terminal = live::Terminal::recorded(columns, move |text| {
+                stderr.lock().unwrap().extend_from_slice(text.as_bytes());
+            });
+            Output { terminal: Some(terminal), ..self.output(None) }
         }
 
         /// What came to stdout.

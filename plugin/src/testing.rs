@@ -8,8 +8,10 @@ use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::{Change, Seen};
 use serde_json::{Value, json};
 
+mod growth;
 mod world;
 
+pub(crate) use growth::Stage;
 pub(crate) use world::{Mishap, World, run};
 
 /// When the facts of pure tests were read.

@@ -340,6 +340,7 @@ pub(super) fn conclude(
         report.leader_moved = moved.map(|(leader_move, moved)| Move::made(leader_move, moved));
         report.missing = &watched.missing;
         report.events = &watched.events;
+        report.timeline = &watched.timeline;
         report.notes = &watched.notes;
         report.seconds = watched.events.last().map_or(0.0, |event| event.seconds);
     })?;
