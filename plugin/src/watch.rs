@@ -13,7 +13,7 @@ use crate::error::{Failure, Kind};
 use crate::output::document::{Event, MemberTimeline};
 use crate::output::live::{Line, LiveLines};
 use crate::output::text::span;
-use crate::plan::{FIELD_MANAGER, Plan, nobody_answered};
+use crate::plan::{Plan, nobody_answered};
 use crate::services::{self, Services};
 use crate::session::Session;
 
@@ -22,6 +22,7 @@ mod converged;
 mod hindrance;
 mod phase;
 mod standing;
+mod superseded;
 mod timeline;
 
 use backup::Backups;
@@ -29,6 +30,7 @@ pub(crate) use converged::missing;
 use hindrance::Hindrances;
 use phase::{Phase, phases};
 use standing::{Stand, Stands, standings};
+use superseded::superseded;
 use timeline::Timeline;
 
 /// What a cluster shall become.
@@ -445,42 +447,6 @@ enum Look {
     Blind(String),
     Ended(Failure),
     Seen(Box<Snapshot>),
-}
-
-/// Another writer, or a deletion, has made the goal void.
-fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
-    let name = format!("postgresql {}/{}", goal.namespace, goal.name);
-    if cluster.uid != goal.uid {
-        let what = format!("{name} was deleted and created again meanwhile");
-        return Some(Failure::new(Kind::NotAsPlanned, what));
-    }
-    if cluster.terminating {
-        return Some(Failure::new(Kind::NotAsPlanned, format!("{name} is being deleted")));
-    }
-    if cluster.instances == Some(goal.asked) {
-        return None;
-    }
-    let latest = cluster
-        .count_managers
-        .iter()
-        .filter(|(manager, ..)| manager != FIELD_MANAGER)
-        .max_by_key(|(.., time)| *time);
-    let by = latest.map_or("somebody", |(manager, ..)| manager.as_str());
-    let count = cluster.instances.map_or("nothing".to_owned(), |count| count.to_string());
-    let verb = if cluster.instances == goal.before { "set back" } else { "changed" };
-    Some(
-        Failure::new(
-            Kind::Reverted,
-            format!(
-                "numberOfInstances of {name} was {verb} to {count} by {by}; {} was asked for",
-                goal.asked
-            ),
-        )
-        .hint(format!(
-            "change it where {by} takes it from: spec.numberOfInstances: {}",
-            goal.asked
-        )),
-    )
 }
 
 /// A member's words about itself, from its live answer or, where it was not asked, from its annotation.

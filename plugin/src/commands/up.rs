@@ -13,7 +13,8 @@ use crate::session::Session;
 /// Service leads to it. Growth is never asked about.
 ///
 /// Rights: get on postgresqls.acid.zalan.do, statefulsets, pods, persistentvolumeclaims, configmaps, endpoints and
-/// endpointslices, patch on postgresqls.acid.zalan.do, create on pods/portforward (or pods/exec).
+/// endpointslices, patch on postgresqls.acid.zalan.do, create on pods/portforward (or pods/exec). What hinders a
+/// member and how far its base backup is needs list on events, get on pods/log and create on pods/exec as well.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

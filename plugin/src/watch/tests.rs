@@ -7,6 +7,7 @@ use pgscale_guard::patroni::{Role, State};
 use pgscale_guard::postgresql::Postgresql;
 
 use super::*;
+use crate::plan::FIELD_MANAGER;
 use crate::testing::{Stage, World, facts, object, run, stalled, with};
 
 fn addresses(ordinals: impl IntoIterator<Item = i64>) -> Seen<BTreeSet<String>> {
