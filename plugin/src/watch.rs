@@ -25,7 +25,7 @@ mod standing;
 mod superseded;
 mod timeline;
 
-use backup::Backups;
+use backup::{Backups, Progress};
 pub(crate) use converged::missing;
 use hindrance::Hindrances;
 use phase::{Phase, phases};
@@ -329,16 +329,16 @@ impl Watch<'_> {
     }
 
     fn line(&self, name: &str, stand: &Stand) -> Line {
-        let progress = self.backups.progress(name);
+        let progress = self.backups.progress(name, self.start.elapsed());
         let more = self.hindrances.of(name).map(str::to_owned);
         Line {
             member: name.to_owned(),
             phase: stand.standing.words(),
             elapsed: Some(stand.since.elapsed()),
-            percent: progress.and_then(backup::Progress::percent),
-            left: progress.and_then(|progress| progress.left),
+            percent: progress.as_ref().and_then(Progress::percent),
+            left: progress.as_ref().and_then(|progress| progress.left),
             settled: false,
-            more: more.or_else(|| progress.map(backup::Progress::rest)),
+            more: more.or_else(|| progress.as_ref().map(Progress::rest)),
         }
     }
 
@@ -431,7 +431,7 @@ impl Watch<'_> {
             if !timeout.is_zero() {
                 words = format!("{words}, for {}", span(stand.since.elapsed()));
             }
-            if let Some(progress) = self.backups.progress(subject) {
+            if let Some(progress) = self.backups.progress(subject, self.start.elapsed()) {
                 words = format!("{words}, {}", progress.words());
             }
             let command = stand.standing.command(self.goal, subject, self.operator.as_deref());

@@ -45,10 +45,13 @@ pub(crate) fn render(lines: &[Line], width: usize) -> Vec<String> {
 }
 
 fn render_one(line: &Line, names: usize, phases: usize, width: usize) -> String {
-    let phase = cut(&line.phase, phases);
+    let elapsed = line.elapsed.map_or(String::new(), span);
+    // A line with nothing besides has room for the whole reason.
+    let alone = line.percent.is_none() && line.more.is_none();
+    let room = if alone { width.saturating_sub(names + elapsed.len().max(6) + 4) } else { phases };
+    let phase = cut(&line.phase, room.max(phases));
     let style = if line.settled { GOOD } else { CARE };
     let padded = format!("{phase:<phases$}");
-    let elapsed = line.elapsed.map_or(String::new(), span);
     let start = format!("{:<names$}  {padded}  {elapsed:>6}", line.member);
     let mut rest = String::new();
     if let Some(percent) = line.percent {
@@ -244,7 +247,7 @@ mod tests {
         }
     }
 
-    fn lines() -> [Line; 4] {
+    fn lines() -> [Line; 5] {
         let line = |member: &str, phase: &str, elapsed| Line {
             member: member.into(),
             phase: phase.into(),
@@ -266,6 +269,7 @@ mod tests {
                     7,
                 )
             },
+            line("acid-a", "the StatefulSet still asks for 3: the operator has not acted yet", 5),
             line("acid-a-5", "no pod yet", 0),
             Line { settled: true, elapsed: None, ..line("acid-a-10", "in service as replica", 0) },
         ]
@@ -281,11 +285,12 @@ mod tests {
         insta::assert_snapshot!(plain(&rendered), @r"
         acid-a-3   base backup              1m20s  [=====         ]   42 %  3m05s left
         acid-a-4   pod created, waitin...      7s  FailedAttachVolume: Multi-Attach e...
+        acid-a     the StatefulSet still asks for 3: the operator has not act...      5s
         acid-a-5   no pod yet                  0s
         acid-a-10  in service as replica
         ");
         assert!(plain(&rendered).lines().all(|line| line.chars().count() <= 80));
-        assert!(rendered[3].contains(&format!("{GOOD}in service as replica")), "{rendered:?}");
+        assert!(rendered[4].contains(&format!("{GOOD}in service as replica")), "{rendered:?}");
     }
 
     #[test]
@@ -293,6 +298,7 @@ mod tests {
         insta::assert_snapshot!(plain(&render(&lines(), 160)), @r"
         acid-a-3   base backup                                1m20s  [===============                       ]   42 %  3m05s left  of 12.3 GiB
         acid-a-4   pod created, waiting: 0/3 nodes are a...      7s  FailedAttachVolume: Multi-Attach error for volume pvc-1
+        acid-a     the StatefulSet still asks for 3: the operator has not acted yet      5s
         acid-a-5   no pod yet                                    0s
         acid-a-10  in service as replica
         ");

@@ -10,8 +10,8 @@ use crate::inside;
 use crate::output::text::{bytes, span};
 use crate::session::{Session, address};
 
-/// The leader is asked at every fifth look while somebody is cloned: an exec every second would be felt, and a
-/// percentage and a rate need no more.
+/// The leader is asked once in the time of five looks while somebody is cloned: an exec every second would be
+/// felt, and a percentage and a rate need no more.
 const EVERY: u32 = 5;
 
 /// How long one answer may take.
@@ -99,7 +99,7 @@ impl Progress {
 /// The base backups of a watch.
 #[derive(Default)]
 pub(crate) struct Backups {
-    looks: u32,
+    asked: Option<Duration>,
     known: BTreeMap<String, Backup>,
     /// Said once that they cannot be seen.
     said: bool,
@@ -143,14 +143,15 @@ impl Backups {
             .collect();
         self.known.retain(|member, _| cloned.contains_key(member));
         if cloned.is_empty() {
-            self.looks = 0;
+            self.asked = None;
             return Found::default();
         }
-        let turn = self.looks.is_multiple_of(EVERY);
-        self.looks += 1;
+        let pause = session.pace.poll * EVERY;
+        let turn = self.asked.is_none_or(|asked| now.saturating_sub(asked) >= pause);
         let Some(leader) = facts.leader_name().filter(|_| turn && !self.hidden) else {
             return Found::default();
         };
+        self.asked = Some(now);
         let leader = address(facts, leader);
         match inside::sql(session.inside.as_ref(), &leader, QUESTION, PATIENCE).await {
             Ok(rows) => {
@@ -168,9 +169,15 @@ impl Backups {
         }
     }
 
-    /// How far `member` has come.
-    pub(crate) fn progress(&self, member: &str) -> Option<&Progress> {
-        self.known.get(member).map(|backup| &backup.progress)
+    /// How far `member` had come when the leader was asked last, with the time left at `now`.
+    pub(crate) fn progress(&self, member: &str, now: Duration) -> Option<Progress> {
+        let backup = self.known.get(member)?;
+        let (sampled, _) = backup.samples.back()?;
+        let since = now.saturating_sub(*sampled);
+        // What should have ended by now takes longer than was thought, and nobody knows how long.
+        let left = backup.progress.left.and_then(|left| left.checked_sub(since));
+        let left = left.filter(|left| !left.is_zero());
+        Some(Progress { left, ..backup.progress.clone() })
     }
 
     /// Takes the leader's rows into account. `cloned` holds the addresses of the members that are cloned.
@@ -370,7 +377,23 @@ mod tests {
         assert_eq!((same.again.len(), same.moved.len()), (0, 0));
         let anew = backups.take(&one, vec![row("8", "10.244.0.13", Some(100), 20)], at(10));
         assert_eq!((anew.again, anew.moved.len()), (vec!["acid-a-3".to_owned()], 1));
-        assert_eq!(backups.progress("acid-a-3").unwrap().left, None);
+        assert_eq!(backups.progress("acid-a-3", at(10)).unwrap().left, None);
+    }
+
+    #[test]
+    fn the_time_left_runs_between_two_answers() {
+        let mut backups = Backups::default();
+        for (seconds, streamed) in [(0, 0), (5, 25)] {
+            backups.take(
+                &cloned(&[3]),
+                vec![row("7", "10.244.0.13", Some(100), streamed)],
+                at(seconds),
+            );
+        }
+        for (now, left) in [(5, Some(15)), (9, Some(11)), (20, None), (90, None)] {
+            assert_eq!(backups.progress("acid-a-3", at(now)).unwrap().left, left.map(at), "{now}");
+        }
+        assert_eq!(backups.progress("acid-a-4", at(5)), None);
     }
 
     #[test]
