@@ -3,6 +3,7 @@
 //! Text is rendered with styles in it; they are taken out here where nobody wants them. A reader of stdout that
 //! goes away is no error, and nothing that happens to stderr may end a change half-way.
 
+use std::ffi::OsStr;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -64,9 +65,7 @@ impl Output {
             .flatten()
             .map(|(terminal_size::Width(columns), _)| usize::from(columns));
         let coloured = by_terminal(stderr.is_terminal());
-        // `--color=always` is for pipes too; a terminal that cannot move its cursor has no foot.
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let draws = stderr.is_terminal() && coloured && !dumb;
+        let draws = can_draw(stderr.is_terminal(), coloured, std::env::var_os("TERM").as_deref());
         Self {
             width,
             terminal: draws.then(live::Terminal::of_stderr).flatten(),
@@ -161,6 +160,11 @@ impl Output {
     }
 }
 
+/// Lines may be redrawn on stderr: `--color=always` is for pipes too, and a dumb terminal cannot move its cursor.
+fn can_draw(is_terminal: bool, coloured: bool, term: Option<&OsStr>) -> bool {
+    is_terminal && coloured && term.is_none_or(|term| term != "dumb")
+}
+
 fn write(channel: &Mutex<Channel>, text: &str) -> io::Result<()> {
     let mut channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
     let text = if channel.coloured {
@@ -247,6 +251,21 @@ pub(crate) mod testing {
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_redrawn_only_on_a_terminal_that_can_and_may() {
+        for (is_terminal, coloured, term, want) in [
+            (true, true, Some("xterm"), true),
+            (true, true, None, true),
+            (true, true, Some("dumb"), false),
+            // NO_COLOR, or --color=never.
+            (true, false, Some("xterm"), false),
+            // --color=always, piped.
+            (false, true, Some("xterm"), false),
+        ] {
+            assert_eq!(can_draw(is_terminal, coloured, term.map(OsStr::new)), want, "{term:?}");
         }
     }
 
