@@ -149,6 +149,10 @@ pub struct Pod {
     pub terminating: bool,
     /// When it was created.
     pub created: Option<Timestamp>,
+    /// When it got its node.
+    pub scheduled: Option<Timestamp>,
+    /// When its PostgreSQL container last started; `None` while it does not run.
+    pub started: Option<Timestamp>,
     /// Its address.
     pub ip: Option<String>,
     /// The role label, as Patroni wrote it: `master`, `replica`, or nothing.

@@ -3,6 +3,7 @@
 //! Text is rendered with styles in it; they are taken out here where nobody wants them. A reader of stdout that
 //! goes away is no error, and nothing that happens to stderr may end a change half-way.
 
+use std::ffi::OsStr;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,7 @@ use crate::error::{Failure, Kind};
 pub(crate) mod document;
 pub(crate) mod fleet;
 pub(crate) mod history;
+pub(crate) mod live;
 pub(crate) mod outlook;
 pub(crate) mod plan;
 pub(crate) mod report;
@@ -40,6 +42,10 @@ pub(crate) struct Output {
     prefix: String,
     /// Columns of the terminal; `None` where the reader is not one, and lines are not wrapped.
     pub(crate) width: Option<usize>,
+    /// Where live lines may be drawn; `None` where stderr is no terminal, or a dumb one.
+    terminal: Option<live::Terminal>,
+    /// The live lines that stand at the foot of the terminal now: whatever is printed goes above them.
+    foot: Mutex<Option<indicatif::ProgressBar>>,
     /// Answers questions; `None` where there is no terminal to ask on.
     person: Option<Arc<Mutex<Box<dyn BufRead + Send>>>>,
 }
@@ -65,8 +71,12 @@ impl Output {
             .then(terminal_size::terminal_size)
             .flatten()
             .map(|(terminal_size::Width(columns), _)| usize::from(columns));
+        let coloured = by_terminal(stderr.is_terminal());
+        let draws = can_draw(stderr.is_terminal(), coloured, std::env::var_os("TERM").as_deref());
         Self {
             width,
+            terminal: draws.then(live::Terminal::of_stderr).flatten(),
+            foot: Mutex::new(None),
             person: asks.then(|| {
                 let stdin: Box<dyn BufRead + Send> = Box::new(io::BufReader::new(io::stdin()));
                 Arc::new(Mutex::new(stdin))
@@ -75,28 +85,27 @@ impl Output {
                 coloured: by_terminal(stdout.is_terminal()),
                 to: Box::new(stdout),
             })),
-            stderr: Arc::new(Mutex::new(Channel {
-                coloured: by_terminal(stderr.is_terminal()),
-                to: Box::new(stderr),
-            })),
+            stderr: Arc::new(Mutex::new(Channel { coloured, to: Box::new(stderr) })),
             prefix: String::new(),
         }
     }
 
-    /// The same channels, with a word before every line to stderr.
+    /// The same channels, with a word before every line to stderr; live lines are for one cluster, and not drawn.
     pub(crate) fn about(&self, whom: &str) -> Self {
         Self {
             stdout: Arc::clone(&self.stdout),
             stderr: Arc::clone(&self.stderr),
             prefix: format!("{whom}: "),
             width: self.width,
+            terminal: None,
+            foot: Mutex::new(None),
             person: self.person.clone(),
         }
     }
 
     /// Writes a result to stdout. That nobody reads it any more is not an error.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
-        match write(&self.stdout, text) {
+        match self.above(|| write(&self.stdout, text)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(Failure::error(format!("failed to write to stdout: {error}"))),
             Ok(()) => Ok(()),
@@ -119,12 +128,21 @@ impl Output {
     /// Tells the person something.
     pub(crate) fn note(&self, text: &str) {
         // Nobody there to be told: the work goes on.
-        if self.prefix.is_empty() {
-            write(&self.stderr, text).ok();
+        let text = if self.prefix.is_empty() {
+            text.to_owned()
         } else {
             let lines: Vec<String> =
                 text.lines().map(|line| format!("{}{line}", self.prefix)).collect();
-            write(&self.stderr, &lines.join("\n")).ok();
+            lines.join("\n")
+        };
+        self.above(|| write(&self.stderr, &text)).ok();
+    }
+
+    /// Prints above the live lines, where there are any.
+    fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &*self.foot.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(foot) => foot.suspend(print),
+            None => print(),
         }
     }
 
@@ -169,6 +187,11 @@ impl Output {
             Ok(_) => Some(line.trim().to_owned()),
         }
     }
+}
+
+/// Lines may be redrawn on stderr: `--color=always` is for pipes too, and a dumb terminal cannot move its cursor.
+fn can_draw(is_terminal: bool, coloured: bool, term: Option<&OsStr>) -> bool {
+    is_terminal && coloured && term.is_none_or(|term| term != "dumb")
 }
 
 fn write(channel: &Mutex<Channel>, text: &str) -> io::Result<()> {
@@ -225,8 +248,19 @@ pub(crate) mod testing {
                 stderr: channel(&self.stderr),
                 width: None,
                 prefix: String::new(),
+                terminal: None,
+                foot: Mutex::new(None),
                 person: person.map(|person| Arc::new(Mutex::new(person))),
             }
+        }
+
+        /// An output that ends here, on a terminal of so many columns that can draw.
+        pub(crate) fn terminal(&self, columns: u16) -> Output {
+            let stderr = Arc::clone(&self.stderr);
+            let terminal = live::Terminal::recorded(columns, move |text| {
+                stderr.lock().unwrap().extend_from_slice(text.as_bytes());
+            });
+            Output { terminal: Some(terminal), ..self.output(None) }
         }
 
         /// What came to stdout.
@@ -248,6 +282,21 @@ pub(crate) mod testing {
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_redrawn_only_on_a_terminal_that_can_and_may() {
+        for (is_terminal, coloured, term, want) in [
+            (true, true, Some("xterm"), true),
+            (true, true, None, true),
+            (true, true, Some("dumb"), false),
+            // NO_COLOR, or --color=never.
+            (true, false, Some("xterm"), false),
+            // --color=always, piped.
+            (false, true, Some("xterm"), false),
+        ] {
+            assert_eq!(can_draw(is_terminal, coloured, term.map(OsStr::new)), want, "{term:?}");
         }
     }
 

@@ -9,8 +9,10 @@ use pgscale_guard::{Change, Seen};
 use serde_json::{Value, json};
 
 mod furnished;
+mod growth;
 mod world;
 
+pub(crate) use growth::Stage;
 pub(crate) use world::{Mishap, World, run};
 
 /// When the facts of pure tests were read.

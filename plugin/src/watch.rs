@@ -10,16 +10,28 @@ use pgscale_guard::{Change, Seen};
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Failure, Kind};
-use crate::output::document::Event;
-use crate::plan::{FIELD_MANAGER, Plan, nobody_answered};
+use crate::output::document::{Event, MemberTimeline};
+use crate::output::live::{Line, LiveLines};
+use crate::output::text::span;
+use crate::plan::{Plan, nobody_answered};
 use crate::services::{self, Services};
 use crate::session::Session;
 
+mod backup;
 mod converged;
+mod hindrance;
 mod phase;
+mod standing;
+mod superseded;
+mod timeline;
 
+use backup::{Backups, Progress};
 pub(crate) use converged::missing;
+use hindrance::Hindrances;
 use phase::{Phase, phases};
+use standing::{Stand, Stands, standings};
+use superseded::superseded;
+use timeline::Timeline;
 
 /// What a cluster shall become.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,6 +87,9 @@ pub(crate) struct Snapshot {
     pub(crate) services: Services,
 }
 
+/// Of so many members that do not get on the timeout tells where they stand.
+const NAMED: usize = 10;
+
 /// How the watch ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watched {
@@ -84,6 +99,8 @@ pub(crate) struct Watched {
     pub(crate) missing: Vec<String>,
     /// What happened meanwhile.
     pub(crate) events: Vec<Event>,
+    /// When each new member reached each phase.
+    pub(crate) timeline: Vec<MemberTimeline>,
     /// What is worth knowing and no failure.
     pub(crate) notes: Vec<String>,
     /// Bytes the standby that was furthest behind lacked, at the worst look; `None` where nobody said.
@@ -104,9 +121,23 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
         leader: None,
         leaderless_since: None,
         blind: false,
+        timeline: Timeline::default(),
+        backups: Backups::default(),
+        stands: Stands::default(),
+        hindrances: Hindrances::default(),
+        operator: None,
+        // Who asks to look once is answered, and shown nothing.
+        live: if timeout.is_zero() { None } else { session.out.live() },
         done: Watched::default(),
     };
     watch.run(timeout).await;
+    watch.live = None;
+    watch.done.timeline = watch.timeline.document();
+    if !timeout.is_zero()
+        && let Some(table) = watch.timeline.table()
+    {
+        session.out.note(&table);
+    }
     watch.done
 }
 
@@ -118,6 +149,14 @@ struct Watch<'a> {
     leader: Option<String>,
     leaderless_since: Option<Instant>,
     blind: bool,
+    timeline: Timeline,
+    backups: Backups,
+    stands: Stands,
+    hindrances: Hindrances,
+    /// The operator's Deployment, as `namespace/name`.
+    operator: Option<String>,
+    /// Lines redrawn in place, where the terminal can.
+    live: Option<LiveLines>,
     done: Watched,
 }
 
@@ -136,7 +175,7 @@ impl Watch<'_> {
                     self.done.missing = vec![why];
                 }
                 Look::Seen(snapshot) => {
-                    self.report(&snapshot);
+                    self.report(&snapshot).await;
                     self.done.missing = missing(self.goal, &snapshot);
                     if self.done.missing.is_empty() {
                         let since = *well_since.get_or_insert_with(Instant::now);
@@ -147,7 +186,10 @@ impl Watch<'_> {
                         }
                     } else {
                         if !first && well_since.is_some() {
-                            self.event(format!("not stable: {}", self.done.missing.join("; ")));
+                            self.event(
+                                format!("not stable: {}", self.done.missing.join("; ")),
+                                true,
+                            );
                         }
                         well_since = None;
                     }
@@ -211,7 +253,7 @@ impl Watch<'_> {
     }
 
     /// Says what changed since the last look.
-    fn report(&mut self, snapshot: &Snapshot) {
+    async fn report(&mut self, snapshot: &Snapshot) {
         let facts = &snapshot.facts;
         let now = phases(self.goal, snapshot);
         let fresh = self.known.is_empty();
@@ -220,26 +262,83 @@ impl Watch<'_> {
             // At the first look only what is not in its place is worth a line.
             let news = self.known.get(member) != Some(phase);
             if news && !(fresh && phase.is_settled()) {
-                lines.push(format!("{member}: {phase}"));
+                // What the live lines show is not printed besides, unless it is too long for them.
+                let shown = self.live.is_none() || phase.trouble().is_some();
+                lines.push((format!("{member}: {phase}"), shown));
             }
         }
         for member in self.known.keys().filter(|member| !now.contains_key(*member)) {
-            lines.push(format!("{member}: gone"));
+            lines.push((format!("{member}: gone"), true));
         }
-        self.known = now;
         let leader = facts.leader_name().map(str::to_owned);
         if let (Some(old), Some(new)) = (&self.leader, &leader)
             && old != new
         {
             let note = format!("the leader changed from {old} to {new}");
-            lines.push(note.clone());
+            lines.push((note.clone(), true));
             self.done.notes.push(note);
             self.done.leader_changes += 1;
         }
         self.measure(facts, leader.is_some());
         self.leader = leader.or(self.leader.take());
+        self.operator = facts.operator.known().map(|operator| operator.deployment.clone());
+        for (line, shown) in lines {
+            self.event(line, shown);
+        }
+        self.timeline.observe(facts, &now);
+        self.follow(snapshot, &now).await;
+        self.known = now;
+        if let Some(live) = &self.live {
+            live.show(&self.lines());
+        }
+    }
+
+    /// How far base backups have come, and what hinders those who do not get on.
+    async fn follow(&mut self, snapshot: &Snapshot, phases: &BTreeMap<String, Phase>) {
+        let (session, goal) = (self.session, self.goal);
+        let elapsed = self.start.elapsed();
+        let found = self.backups.look(session, &snapshot.facts, phases, elapsed).await;
+        if let Some(why) = found.unseen {
+            session.out.note(&format!("note: {why}"));
+        }
+        let moved: BTreeSet<String> = found.moved.into_iter().collect();
+        self.stands.observe(standings(goal, snapshot, phases), &moved);
+        let hindrances = &mut self.hindrances;
+        let lines =
+            hindrances.look(session, goal, snapshot, phases, &self.stands, &found.again).await;
         for line in lines {
-            self.event(line);
+            self.event(line, true);
+        }
+        for line in found.progress {
+            self.event(line, self.live.is_none());
+        }
+    }
+
+    /// The live lines: everybody who is not in their place, and those who came and are.
+    fn lines(&self) -> Vec<Line> {
+        let arrived = self.known.iter().filter(|(name, phase)| {
+            matches!(phase, Phase::InService(_)) && self.timeline.follows(name)
+        });
+        let arrived = arrived.map(|(name, phase)| Line {
+            member: name.clone(),
+            phase: phase.to_string(),
+            settled: true,
+            ..Line::default()
+        });
+        self.stands.iter().map(|(name, stand)| self.line(name, stand)).chain(arrived).collect()
+    }
+
+    fn line(&self, name: &str, stand: &Stand) -> Line {
+        let progress = self.backups.progress(name, self.start.elapsed());
+        let more = self.hindrances.of(name).map(str::to_owned);
+        Line {
+            member: name.to_owned(),
+            phase: stand.standing.words(),
+            elapsed: Some(stand.since.elapsed()),
+            percent: progress.as_ref().and_then(Progress::percent),
+            left: progress.as_ref().and_then(|progress| progress.left),
+            settled: false,
+            more: more.or_else(|| progress.as_ref().map(Progress::rest)),
         }
     }
 
@@ -263,9 +362,12 @@ impl Watch<'_> {
         self.leaderless_since = (!led && facts.to() > 0).then_some(now);
     }
 
-    fn event(&mut self, what: String) {
+    /// Keeps what happened for the report, and says it unless the live lines do.
+    fn event(&mut self, what: String, shown: bool) {
         let seconds = self.start.elapsed().as_secs_f64();
-        self.session.out.note(&format!("[{seconds:>6.1}s] {what}"));
+        if shown {
+            self.session.out.note(&format!("[{seconds:>6.1}s] {what}"));
+        }
         self.done.events.push(Event { seconds: (seconds * 10.0).round() / 10.0, what });
     }
 
@@ -305,7 +407,10 @@ impl Watch<'_> {
         }
     }
 
-    fn timed_out(&self, timeout: Duration) -> Failure {
+    fn timed_out(&mut self, timeout: Duration) -> Failure {
+        for (subject, text) in self.hindrances.all() {
+            self.done.missing.push(format!("{subject}: {text}"));
+        }
         let name = format!("postgresql {}/{}", self.goal.namespace, self.goal.name);
         let mut lines = vec![if timeout.is_zero() {
             format!("{name} has not converged:")
@@ -317,6 +422,22 @@ impl Watch<'_> {
             lines.push("  it has to stay as it is for some seconds".to_owned());
         }
         lines.extend(self.done.missing.iter().map(|missing| format!("  {missing}")));
+        let stands: Vec<_> = self.stands.iter().take(NAMED).collect();
+        if !stands.is_empty() {
+            lines.push("Where it stands, and where to look:".to_owned());
+        }
+        for (subject, stand) in stands {
+            let mut words = stand.standing.words();
+            if !timeout.is_zero() {
+                words = format!("{words}, for {}", span(stand.since.elapsed()));
+            }
+            if let Some(progress) = self.backups.progress(subject, self.start.elapsed()) {
+                words = format!("{words}, {}", progress.words());
+            }
+            let command = stand.standing.command(self.goal, subject, self.operator.as_deref());
+            lines.push(format!("  {subject}: {words}"));
+            lines.push(format!("    {command}{}", self.session.flags));
+        }
         Failure::new(Kind::Timeout, lines.join("\n"))
             .hint(format!("wait on: {}", self.session.command(&format!("wait {}", self.goal.name))))
     }
@@ -326,42 +447,6 @@ enum Look {
     Blind(String),
     Ended(Failure),
     Seen(Box<Snapshot>),
-}
-
-/// Another writer, or a deletion, has made the goal void.
-fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
-    let name = format!("postgresql {}/{}", goal.namespace, goal.name);
-    if cluster.uid != goal.uid {
-        let what = format!("{name} was deleted and created again meanwhile");
-        return Some(Failure::new(Kind::NotAsPlanned, what));
-    }
-    if cluster.terminating {
-        return Some(Failure::new(Kind::NotAsPlanned, format!("{name} is being deleted")));
-    }
-    if cluster.instances == Some(goal.asked) {
-        return None;
-    }
-    let latest = cluster
-        .count_managers
-        .iter()
-        .filter(|(manager, ..)| manager != FIELD_MANAGER)
-        .max_by_key(|(.., time)| *time);
-    let by = latest.map_or("somebody", |(manager, ..)| manager.as_str());
-    let count = cluster.instances.map_or("nothing".to_owned(), |count| count.to_string());
-    let verb = if cluster.instances == goal.before { "set back" } else { "changed" };
-    Some(
-        Failure::new(
-            Kind::Reverted,
-            format!(
-                "numberOfInstances of {name} was {verb} to {count} by {by}; {} was asked for",
-                goal.asked
-            ),
-        )
-        .hint(format!(
-            "change it where {by} takes it from: spec.numberOfInstances: {}",
-            goal.asked
-        )),
-    )
 }
 
 /// A member's words about itself, from its live answer or, where it was not asked, from its annotation.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::facts::{self, Live, Member, Seen};
 use crate::objects::{Layout, POSTGRES_CONTAINER};
@@ -104,6 +105,8 @@ fn reduce(pod: &Pod, nodes: &BTreeMap<String, NodeState>, layout: &Layout) -> fa
         containers_running: postgres_runs(&containers, wanted),
         terminating: metadata.deletion_timestamp.is_some(),
         created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+        scheduled: scheduled(status),
+        started: postgres(&containers).and_then(started),
         ip: status.pod_ip.clone().filter(|ip| !ip.is_empty()),
         role: label(&layout.role_label).map(|role| {
             if layout.leader_values.contains(role) { "master".to_owned() } else { role.clone() }
@@ -114,12 +117,29 @@ fn reduce(pod: &Pod, nodes: &BTreeMap<String, NodeState>, layout: &Layout) -> fa
         critical_operation: label(CRITICAL_OPERATION).is_some_and(|value| value == "true"),
         rolling_update_required: annotation(ROLLING_UPDATE).is_some_and(|value| value == "true"),
         waiting: waiting(status),
-        restarts: containers
-            .iter()
-            .find(|container| container.name == POSTGRES_CONTAINER)
-            .or(containers.first())
-            .map_or(0, |container| container.restart_count.into()),
+        restarts: postgres(&containers).map_or(0, |container| container.restart_count.into()),
     }
+}
+
+/// The container that runs PostgreSQL, or the first where none has its name.
+fn postgres<'a>(containers: &[&'a ContainerStatus]) -> Option<&'a ContainerStatus> {
+    containers
+        .iter()
+        .find(|container| container.name == POSTGRES_CONTAINER)
+        .or(containers.first())
+        .copied()
+}
+
+fn started(container: &ContainerStatus) -> Option<Timestamp> {
+    let running = container.state.as_ref()?.running.as_ref()?;
+    running.started_at.as_ref().map(|time| time.0)
+}
+
+fn scheduled(status: &PodStatus) -> Option<Timestamp> {
+    let conditions = status.conditions.iter().flatten();
+    conditions
+        .filter(|condition| condition.type_ == "PodScheduled" && condition.status == "True")
+        .find_map(|condition| condition.last_transition_time.as_ref().map(|time| time.0))
 }
 
 fn report(pod: &Pod, name: &str) -> Seen<Report> {
@@ -238,6 +258,24 @@ mod tests {
             (&pod.waiting, &member.report, &member.live),
             (&None, &Seen::Absent, &Live::NotAsked)
         );
+    }
+
+    #[test]
+    fn the_times_of_a_start_are_read() {
+        let at = "2026-11-24T10:00:05Z";
+        let started = json!({"status": {
+        "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": at}],
+        "containerStatuses": [
+            container("exporter", &json!({"running": {"startedAt": "2026-11-24T09:00:00Z"}})),
+            container("postgres", &json!({"running": {"startedAt": at}})),
+        ]}});
+        let pod = member(running(&started)).pod;
+        assert_eq!((pod.scheduled, pod.started), (at.parse().ok(), at.parse().ok()));
+        let pod = member(running(&json!({"status": {
+            "conditions": [{"type": "PodScheduled", "status": "False", "lastTransitionTime": at}],
+            "containerStatuses": null}})))
+        .pod;
+        assert_eq!((pod.scheduled, pod.started), (None, None));
     }
 
     #[test]

@@ -214,6 +214,8 @@ pub(crate) struct ScaleReport<'a> {
     pub(crate) missing: &'a [String],
     /// What happened, and when, in seconds from the start.
     pub(crate) events: &'a [Event],
+    /// When each new member reached each phase.
+    pub(crate) timeline: &'a [MemberTimeline],
     /// What is worth knowing and no failure.
     pub(crate) notes: &'a [String],
     /// How long it took.
@@ -249,6 +251,25 @@ pub(crate) struct Event {
     pub(crate) what: String,
 }
 
+/// The way of one new member.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct MemberTimeline {
+    /// Which.
+    pub(crate) member: String,
+    /// What it reached, in that order; what nobody saw is left out.
+    pub(crate) phases: Vec<Reached>,
+}
+
+/// A phase that was reached.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Reached {
+    /// `PodCreated`, `Scheduled`, `ContainerStarted`, `ReplicationConfigured`, `BaseBackup`, `Streaming` or
+    /// `InService`.
+    pub(crate) phase: &'static str,
+    /// Seconds from the write of the count.
+    pub(crate) seconds: f64,
+}
+
 impl ScaleReport<'_> {
     /// An empty report on one cluster.
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
@@ -268,6 +289,7 @@ impl ScaleReport<'_> {
             leader_moved: None,
             missing: &[],
             events: &[],
+            timeline: &[],
             notes: &[],
             seconds: 0.0,
             record: None,

@@ -113,6 +113,16 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
+/// A span of time, to the second: `42s`, `7m05s`, `3h20m`.
+pub(crate) fn span(time: std::time::Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 /// Time since `then`, as kubectl writes ages: `42s`, `7m`, `3h`, `12d`.
 pub(crate) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
     let Some(then) = then else { return String::new() };
@@ -164,6 +174,9 @@ mod tests {
             (5 << 40, "5.0 TiB"),
         ] {
             assert_eq!(bytes(count), want);
+        }
+        for (seconds, want) in [(0, "0s"), (59, "59s"), (425, "7m05s"), (12_000, "3h20m")] {
+            assert_eq!(span(std::time::Duration::from_secs(seconds)), want);
         }
         let now: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
         for (then, want) in [

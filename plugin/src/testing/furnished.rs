@@ -22,7 +22,8 @@ pub(super) fn claim_templates() -> Value {
 
 /// A claim for each ordinal below `count`.
 pub(super) fn claims(count: i64) -> Vec<Value> {
-    let made = Timestamp::now() - SignedDuration::from_hours(12 * 24);
+    // Not to the second: a test may straddle it.
+    let made = Timestamp::now() - SignedDuration::from_hours(12 * 24 + 1);
     let claim = |ordinal: i64| {
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
             "metadata": {"namespace": "db", "name": format!("pgdata-acid-a-{ordinal}"),

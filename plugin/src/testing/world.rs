@@ -14,6 +14,7 @@ use pgscale_guard::read::{Address, Ask, Reader, RestRequest, RestResponse};
 use serde_json::{Value, json};
 use tower::service_fn;
 
+use super::growth::{Growth, Stage};
 use super::{answer, furnished, object, report};
 use crate::args::Cli;
 use crate::connect::{Connection, Warnings};
@@ -94,6 +95,7 @@ struct State {
     history_conflicts: u32,
     events: Vec<Value>,
     second: bool,
+    growth: Option<Growth>,
 }
 
 impl World {
@@ -125,6 +127,7 @@ impl World {
             history_conflicts: 0,
             events: Vec::new(),
             second: false,
+            growth: None,
         })))
     }
 
@@ -232,6 +235,34 @@ impl World {
     pub(crate) fn denied(self, rights: &[&'static str]) -> Self {
         self.0.lock().unwrap().denied = rights.to_vec();
         self
+    }
+
+    /// Lets members that come get on like this, each stage for so many looks.
+    pub(crate) fn growing(self, script: &[(Stage, u32)]) -> Self {
+        {
+            let mut state = self.0.lock().unwrap();
+            let (from, script) = (state.members, script.to_vec());
+            state.growth = Some(Growth {
+                from,
+                script,
+                since: now(),
+                looks: 0,
+                asked: (0, 0),
+                forbidden: false,
+            });
+        }
+        self
+    }
+
+    /// Forbids Events, logs and exec.
+    pub(crate) fn without_rights(self) -> Self {
+        self.0.lock().unwrap().growth.as_mut().unwrap().forbidden = true;
+        self
+    }
+
+    /// Requests for Events and for logs.
+    pub(crate) fn asked(&self) -> (u32, u32) {
+        self.0.lock().unwrap().growth.as_ref().unwrap().asked
     }
 
     /// The declared count.
@@ -359,11 +390,12 @@ impl State {
         let mut object = object(self.declared);
         object["metadata"]["uid"] = json!(self.uid);
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let time = self.growth.as_ref().map(|growth| growth.since.clone());
         object["metadata"]["managedFields"] = self
             .managers
             .iter()
             .map(|manager| {
-                json!({"manager": manager, "operation": "Update",
+                json!({"manager": manager, "operation": "Update", "time": time,
                     "fieldsV1": {"f:spec": {"f:numberOfInstances": {}}}})
             })
             .collect();
@@ -427,6 +459,9 @@ impl State {
         self.version += 1;
         self.declared = patch["spec"]["numberOfInstances"].as_i64().unwrap();
         self.managers = vec!["kubectl-pgscale"];
+        if let Some(growth) = &mut self.growth {
+            growth.since = now();
+        }
         self.replicas = self.declared;
         self.members = self.declared;
         match mishap {
@@ -487,7 +522,7 @@ impl State {
         respond(201, &review)
     }
 
-    fn read(&self, path: &str, query: &str) -> Response<Body> {
+    fn read(&mut self, path: &str, query: &str) -> Response<Body> {
         let last = path.rsplit('/').next().unwrap_or_default();
         if let Some(hidden) = self.hidden.iter().find(|it| path.split('/').any(|part| part == **it))
         {
@@ -510,10 +545,19 @@ impl State {
             "pgscale-history-acid-a" if self.history.is_some() => {
                 respond(200, self.history.as_ref().unwrap())
             }
-            "acid-a" if path.contains("/postgresqls/") => respond(200, &self.object()),
+            "events" | "log" => self.tell(last, query),
+            "acid-a" if path.contains("/postgresqls/") => {
+                // Every look begins here.
+                if let Some(growth) = self.growth.as_mut().filter(|it| self.members > it.from) {
+                    growth.looks += 1;
+                }
+                respond(200, &self.object())
+            }
             "acid-a" if path.contains("/statefulsets/") => respond(200, &self.stateful_set()),
             "pods" => {
-                let pods: Vec<Value> = (0..self.members).map(|ordinal| self.pod(ordinal)).collect();
+                let ordinals =
+                    (0..self.members).filter(|ordinal| self.stage(*ordinal) != Some(Stage::Absent));
+                let pods: Vec<Value> = ordinals.map(|ordinal| self.pod(ordinal)).collect();
                 list(&pods)
             }
             "acid-a-leader" => self.annotated(
@@ -564,6 +608,29 @@ impl State {
         }
     }
 
+    /// How a member that came gets on.
+    fn stage(&self, ordinal: i64) -> Option<Stage> {
+        let growth = self.growth.as_ref().filter(|growth| ordinal >= growth.from)?;
+        Some(growth.stage())
+    }
+
+    /// Events and logs.
+    fn tell(&mut self, what: &str, query: &str) -> Response<Body> {
+        let Some(growth) = &mut self.growth else { return list(&[]) };
+        let asked = if what == "log" { &mut growth.asked.1 } else { &mut growth.asked.0 };
+        *asked += 1;
+        if growth.forbidden {
+            return failure(403, "Forbidden", "events is forbidden");
+        }
+        if what == "log" {
+            let log = "pg_basebackup: error: connection to server failed: FATAL: no pg_hba.conf entry\n\
+                       INFO: Lock owner: acid-a-0; I am acid-a-3\n";
+            return Response::new(Body::from(log.as_bytes().to_vec()));
+        }
+        let name = query.split("involvedObject.name%3D").nth(1).unwrap_or_default();
+        list(&growth.events(name.split('&').next().unwrap_or_default()))
+    }
+
     fn annotated(&self, name: &str, annotations: &Value) -> Response<Body> {
         respond(
             200,
@@ -606,14 +673,22 @@ impl State {
                     "image": "spilo", "imageID": "", "started": true,
                     "state": {"running": {"startedAt": "2026-11-24T08:00:00Z"}}}]})
         };
-        let annotations = if pending {
-            json!({})
-        } else {
-            json!({"status": report(leads, self.timeline).to_string()})
-        };
+        let stage = self.stage(ordinal);
+        let since = self.growth.as_ref().map_or_else(String::new, |growth| growth.since.clone());
+        let status = stage.map_or(status, |stage| stage.status(ordinal, &since));
+        let pending = pending || stage == Some(Stage::Unscheduled);
+        let mut said = report(leads, self.timeline);
+        if let Some(state) = stage.and_then(Stage::says) {
+            said["state"] = json!(state);
+            said["role"] = json!("uninitialized");
+        }
+        let silent = stage.is_some_and(|stage| !stage.runs() || matches!(stage, Stage::Started(_)));
+        let annotations =
+            if pending || silent { json!({}) } else { json!({"status": said.to_string()}) };
+        let created = if stage.is_some() { since.as_str() } else { "2026-11-24T08:00:00Z" };
         json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"namespace": "db", "name": format!("acid-a-{ordinal}"),
-                "creationTimestamp": "2026-11-24T08:00:00Z", "annotations": annotations,
+                "creationTimestamp": created, "annotations": annotations,
                 "labels": {"cluster-name": "acid-a",
                     "spilo-role": if leads { "master" } else { "replica" }}},
             "spec": {"nodeName": if pending { Value::Null } else { json!(format!("node-{ordinal}")) },
@@ -624,6 +699,7 @@ impl State {
     fn slice(&self, replicas: bool) -> Value {
         let endpoints: Vec<Value> = (0..self.members)
             .filter(|ordinal| (*ordinal == self.leader) != replicas)
+            .filter(|ordinal| self.stage(*ordinal).is_none_or(|stage| stage == Stage::Serving))
             .map(|ordinal| json!({"addresses": [address(ordinal)], "conditions": {"ready": true}}))
             .collect();
         json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
@@ -640,6 +716,15 @@ impl State {
         }
         let leads = ordinal == self.leader;
         let mut said = answer(leads, self.timeline);
+        if let Some(stage) = self.stage(ordinal) {
+            if !stage.runs() || matches!(stage, Stage::Started(_)) {
+                return Err("connection refused".to_owned());
+            }
+            if let Some(state) = stage.says() {
+                said["state"] = json!(state);
+                said["role"] = json!("uninitialized");
+            }
+        }
         if leads && self.standby_cluster {
             said["role"] = json!("standby_leader");
             said["replication_state"] = json!("streaming");
@@ -652,7 +737,7 @@ impl State {
         Ok(RestResponse { status: 200, body: said.to_string() })
     }
 
-    /// Runs a command inside a member: a checkpoint, and what a test lets it print.
+    /// Runs a command inside a member: a checkpoint, a question about base backups, and what a test lets it print.
     fn run(&mut self, pod: &str, command: &[String]) -> Result<String, String> {
         let words = command.join(" ");
         let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));
@@ -667,6 +752,15 @@ impl State {
                 self.timeline += 1;
             }
             return Ok(String::new());
+        }
+        if let Some(growth) = &self.growth
+            && words.contains("pg_stat_progress_basebackup")
+        {
+            return if growth.forbidden {
+                Err("pods/exec is not permitted".to_owned())
+            } else {
+                Ok(growth.backups())
+            };
         }
         Err(format!("{} is not installed", command.first().map_or("nothing", String::as_str)))
     }
@@ -705,7 +799,7 @@ fn operator() -> Value {
         "status": {"replicas": 1, "availableReplicas": 1}})
 }
 
-fn address(ordinal: i64) -> String {
+pub(super) fn address(ordinal: i64) -> String {
     format!("10.244.0.{}", 10 + ordinal)
 }
 

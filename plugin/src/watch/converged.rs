@@ -25,6 +25,16 @@ pub(crate) fn missing(goal: &Goal, snapshot: &Snapshot) -> Vec<String> {
     missing
 }
 
+/// What the cluster lacks as a whole, whoever its members are.
+pub(super) fn of_the_whole(facts: &Facts) -> Vec<String> {
+    let mut missing = Vec::new();
+    stateful_set(facts, &mut missing);
+    if facts.to() > 0 {
+        leader(facts, &mut missing);
+    }
+    missing
+}
+
 fn stateful_set(facts: &Facts, missing: &mut Vec<String>) {
     let to = facts.to();
     match &facts.stateful_set {
@@ -61,7 +71,7 @@ fn pods(goal: &Goal, facts: &Facts, missing: &mut Vec<String>) {
 const NAMED: usize = 10;
 
 /// The first members that have no pod and must have one, and how many of them there are.
-fn absent(goal: &Goal, facts: &Facts) -> (Vec<String>, i64) {
+pub(super) fn absent(goal: &Goal, facts: &Facts) -> (Vec<String>, i64) {
     let to = facts.to();
     let named = (0..to)
         .map(|ordinal| facts.pod_name(ordinal))

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use pgscale_guard::Seen;
-use pgscale_guard::facts::{Facts, Health, Member};
+use pgscale_guard::facts::{Facts, Health, Live, Member};
+use pgscale_guard::patroni::{Role, State};
 
 use super::{Goal, Snapshot, replicates};
 use crate::plan::describe;
@@ -16,6 +17,8 @@ pub(crate) enum Phase {
     Behind(String),
     /// It is being cloned.
     Cloning,
+    /// Its Patroni has found the cluster, and it has no data yet.
+    Configured,
     /// Its pod is there; nothing runs yet, and why.
     Created(Option<String>),
     /// It serves readers or, as the leader, writers.
@@ -33,6 +36,31 @@ impl Phase {
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self, Self::InService(_) | Self::Streaming)
     }
+
+    /// It has no data of its own yet.
+    pub(crate) fn is_early(&self) -> bool {
+        matches!(self, Self::Cloning | Self::Configured | Self::Created(_) | Self::Started)
+    }
+
+    /// What keeps it from starting, in the words of the scheduler or the kubelet. That containers are being
+    /// created is the way things go.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        match self {
+            Self::Created(Some(why)) => {
+                let ordinary =
+                    why.ends_with(": ContainerCreating") || why.ends_with(": PodInitializing");
+                (!ordinary).then_some(why)
+            }
+            Self::Behind(_)
+            | Self::Cloning
+            | Self::Configured
+            | Self::Created(None)
+            | Self::InService(_)
+            | Self::Started
+            | Self::Stopping
+            | Self::Streaming => None,
+        }
+    }
 }
 
 impl fmt::Display for Phase {
@@ -40,6 +68,7 @@ impl fmt::Display for Phase {
         match self {
             Self::Behind(why) => write!(out, "{why}"),
             Self::Cloning => write!(out, "base backup"),
+            Self::Configured => write!(out, "replication configured"),
             Self::Created(None) => write!(out, "pod created"),
             Self::Created(Some(why)) => write!(out, "pod created, waiting: {why}"),
             Self::InService(role) => write!(out, "in service as {role}"),
@@ -67,17 +96,19 @@ fn phase(facts: &Facts, member: &Member, snapshot: &Snapshot) -> Phase {
         return Phase::Stopping;
     }
     if !member.pod.containers_running {
-        return Phase::Created(member.pod.waiting.clone());
+        return Phase::Created(member.pod.waiting.as_deref().map(steady));
     }
     let health = facts.health(member);
     let healthy = health == Health::Healthy;
     if facts.leader_name() == Some(member.name.as_str()) {
         return if healthy { Phase::InService("leader") } else { Phase::Behind(describe(&health)) };
     }
-    if facts.rebuilding(member).is_some() {
-        return match &member.report {
-            Seen::Known(_) => Phase::Cloning,
-            Seen::Absent | Seen::Unreadable(_) => Phase::Started,
+    if let Some(how) = facts.rebuilding(member) {
+        return match state(member) {
+            None => Phase::Started,
+            Some((State::Bootstrapping | State::CreatingReplica, _)) => Phase::Cloning,
+            Some((State::Stopped, Role::Uninitialized)) => Phase::Configured,
+            Some(_) => Phase::Behind(how),
         };
     }
     if !healthy {
@@ -97,6 +128,25 @@ fn phase(facts: &Facts, member: &Member, snapshot: &Snapshot) -> Phase {
     }
 }
 
+/// What a member says of itself now, or else last wrote.
+fn state(member: &Member) -> Option<(&State, Role)> {
+    match (&member.live, &member.report) {
+        (Live::Answered(answer), _) => Some((&answer.state, answer.role)),
+        (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => {
+            Some((&report.state, report.role))
+        }
+        (Live::NotAsked | Live::Silent(_), Seen::Absent | Seen::Unreadable(_)) => None,
+    }
+}
+
+/// The kubelet's growing back-off (`back-off 40s restarting failed container`) is no news.
+pub(crate) fn steady(text: &str) -> String {
+    let Some((before, after)) = text.split_once("back-off ") else { return text.to_owned() };
+    let Some((time, rest)) = after.split_once(' ') else { return text.to_owned() };
+    let is_time = time.starts_with(|first: char| first.is_ascii_digit());
+    if is_time { format!("{before}back-off {rest}") } else { text.to_owned() }
+}
+
 /// A line that changes with every byte is noise.
 fn without_numbers(text: &str) -> String {
     if text.contains(" bytes behind") { "catching up".to_owned() } else { text.to_owned() }
@@ -108,4 +158,67 @@ fn served(member: &Member, addresses: &Seen<BTreeSet<String>>) -> bool {
         .ip
         .as_ref()
         .is_some_and(|ip| addresses.known().is_some_and(|addresses| addresses.contains(ip)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::Services;
+    use crate::testing::{facts, with};
+
+    /// Where member 2 of three stands after `change`.
+    fn of(change: impl FnOnce(&mut Member)) -> Phase {
+        let facts = with(facts(3, 3, 0), 2, change);
+        let replicas = Seen::Known(BTreeSet::from(["10.244.0.11".to_owned()]));
+        let snapshot = Snapshot { facts, services: Services { leader: Seen::Absent, replicas } };
+        phases(&Goal::default(), &snapshot).remove("acid-a-2").unwrap()
+    }
+
+    fn says(member: &mut Member, state: State, role: Role) {
+        if let Live::Answered(answer) = &mut member.live {
+            answer.state = state;
+            answer.role = role;
+        }
+    }
+
+    #[test]
+    fn a_new_member_goes_from_phase_to_phase() {
+        assert_eq!(
+            of(|member| {
+                member.live = Live::Silent("connection refused".into());
+                member.report = Seen::Absent;
+            }),
+            Phase::Started
+        );
+        for (state, role, want) in [
+            (State::Stopped, Role::Uninitialized, Phase::Configured),
+            (State::CreatingReplica, Role::Uninitialized, Phase::Cloning),
+            (State::Starting, Role::Replica, Phase::Behind("starting".into())),
+            (State::Running, Role::Replica, Phase::Streaming),
+        ] {
+            assert_eq!(of(|member| says(member, state.clone(), role)), want);
+        }
+        assert!(Phase::Configured.is_early() && !Phase::Streaming.is_early());
+    }
+
+    #[test]
+    fn only_what_keeps_a_pod_from_starting_is_trouble() {
+        for (why, trouble) in [
+            ("container postgres: ContainerCreating", false),
+            ("container postgres: ImagePullBackOff: Back-off pulling image", true),
+            ("0/3 nodes are available", true),
+        ] {
+            assert_eq!(Phase::Created(Some(why.into())).trouble().is_some(), trouble, "{why}");
+        }
+        assert_eq!(Phase::Started.trouble(), None);
+    }
+
+    #[test]
+    fn a_growing_back_off_is_no_news() {
+        let crash =
+            |time: &str| format!("CrashLoopBackOff: back-off {time} restarting failed container");
+        assert_eq!(steady(&crash("20s")), steady(&crash("2m40s")));
+        assert_eq!(steady("Back-off pulling image"), "Back-off pulling image");
+        assert_eq!(steady("back-off pulling image"), "back-off pulling image");
+    }
 }

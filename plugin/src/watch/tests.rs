@@ -7,7 +7,8 @@ use pgscale_guard::patroni::{Role, State};
 use pgscale_guard::postgresql::Postgresql;
 
 use super::*;
-use crate::testing::{World, facts, object, run, stalled, with};
+use crate::plan::FIELD_MANAGER;
+use crate::testing::{Stage, World, facts, object, run, stalled, with};
 
 fn addresses(ordinals: impl IntoIterator<Item = i64>) -> Seen<BTreeSet<String>> {
     Seen::Known(ordinals.into_iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
@@ -143,4 +144,218 @@ async fn wait_looks_once_where_told_so() {
         run(&World::new(3, 0).stalled(&[2]), "wait acid-a --timeout 0", None).await;
     assert_eq!(code, 4);
     assert!(why.contains("acid-a-2: "), "{why}");
+}
+
+/// What was said to the person after the plan, without what time does to it.
+fn said(stderr: &str) -> String {
+    let lines = stderr.lines().skip_while(|line| !line.starts_with("numberOfInstances"));
+    let plain = lines.map(|line| {
+        let line =
+            line.split_once("s] ").filter(|_| line.starts_with('[')).map_or(line, |(_, what)| what);
+        let line = line.split_once(", about ").map_or(line, |(before, _)| before);
+        if line.starts_with("acid-a-3 ") {
+            // A row of the timeline.
+            let cells = line.split_whitespace();
+            return cells
+                .map(|cell| if cell.parse::<f64>().is_ok() { "#" } else { cell })
+                .collect::<Vec<_>>()
+                .join(" ");
+        }
+        line.to_owned()
+    });
+    plain.collect::<Vec<_>>().join("\n")
+}
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn the_way_of_a_new_member_is_told_line_by_line_where_nobody_can_draw() {
+    let world = World::new(3, 0).growing(&[
+        (Stage::Absent, 1),
+        (Stage::Unscheduled, 3),
+        (Stage::Waiting("ContainerCreating"), 2),
+        (Stage::Started(0), 2),
+        (Stage::Empty, 2),
+        (Stage::Cloning(71, 5 * MIB, Some(100 * MIB)), 5),
+        (Stage::Cloning(71, 55 * MIB, Some(100 * MIB)), 5),
+        (Stage::Cloning(72, 0, Some(100 * MIB)), 5),
+        (Stage::Cloning(72, 98 * MIB, Some(100 * MIB)), 5),
+        (Stage::Streaming, 2),
+        (Stage::Serving, 1),
+    ]);
+    let (screen, code, why) = run(&world, "up acid-a", None).await;
+    assert_eq!((code, why.as_str()), (0, ""));
+    insta::assert_snapshot!(said(&screen.stderr()), @r"
+    numberOfInstances is 4
+    acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu
+    acid-a-3: pod created, waiting: container postgres: ContainerCreating
+    acid-a-3: container started
+    acid-a-3: replication configured
+    acid-a-3: base backup
+    acid-a-3: base backup, 5 % of 100.0 MiB
+    acid-a-3: base backup, 55 % of 100.0 MiB
+    acid-a-3: base backup begun anew, attempt 2
+    acid-a-3: its log says: pg_basebackup: error: connection to server failed: FATAL: no pg_hba.conf entry
+    acid-a-3: base backup, 0 % of 100.0 MiB
+    acid-a-3: base backup, 98 % of 100.0 MiB
+    acid-a-3: streaming
+    acid-a-3: in service as replica
+    Timeline, in seconds since the count was written:
+    MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
+    acid-a-3 # # # # # # #
+    ");
+    assert_eq!(world.asked(), (0, 1), "Events of a growth that gets on were read");
+}
+
+#[tokio::test]
+async fn on_a_terminal_the_way_is_drawn_and_the_table_stays() {
+    let world = World::new(3, 0).growing(&[
+        (Stage::Unscheduled, 3),
+        (Stage::Cloning(71, 55 * MIB, Some(100 * MIB)), 5),
+        (Stage::Serving, 1),
+    ]);
+    let screen = crate::output::testing::Screen::default();
+    let mut session = world.session(&screen, None);
+    session.out = std::sync::Arc::new(screen.terminal(120));
+    let cli = crate::args::Cli::of(["kubectl-pgscale", "up", "acid-a", "-o", "json"]).unwrap();
+    crate::commands::in_session(cli.verb, &session).await.unwrap();
+    let drawn = anstream::adapter::strip_str(&screen.stderr()).to_string();
+    let lines: Vec<&str> = drawn.lines().collect();
+    let has =
+        |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(has(&["acid-a-3  base backup", " 55 %", "of 100.0 MiB"]), "{drawn}");
+    assert!(has(&["] acid-a-3: pod created, waiting: 0/3 nodes"]), "{drawn}");
+    assert!(!has(&["] acid-a-3: base backup"]), "said twice: {drawn}");
+    let table = drawn.rsplit("<up 1>").next().unwrap().rsplit("<clear>").next().unwrap();
+    assert!(table.starts_with("Timeline") && table.lines().count() == 3, "{drawn}");
+    // The report misses nothing that was drawn only.
+    let report: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
+    let events: Vec<_> =
+        report["events"].as_array().unwrap().iter().map(|it| &it["what"]).collect();
+    assert!(events.contains(&&serde_json::json!("acid-a-3: base backup")), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_member_that_never_comes_is_explained_when_time_is_up() {
+    let world = World::new(3, 0).growing(&[(Stage::Absent, 30), (Stage::Unscheduled, 1)]);
+    let (screen, code, why) = run(&world, "up acid-a --timeout 1s", None).await;
+    assert_eq!(code, 4);
+    insta::assert_snapshot!(said(&screen.stderr()), @r#"
+    numberOfInstances is 4
+    acid-a: FailedCreate: create Pod acid-a-3 in StatefulSet acid-a failed error: pods "acid-a-3" is forbidden: exceeded quota: small
+    acid-a: Update: Scaling the StatefulSet
+    acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu
+    acid-a-3: FailedBinding: no volume fits the claim
+    Timeline, in seconds since the count was written:
+    MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
+    acid-a-3 # - - - - - -
+    "#);
+    insta::assert_snapshot!(without_spans(&why), @r"
+    error: postgresql db/acid-a has not converged within 1 s; the change goes on. Missing:
+      acid-a-3: 0/3 nodes are available: 3 Insufficient cpu
+      acid-a-3: FailedBinding: no volume fits the claim
+    Where it stands, and where to look:
+      acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu, for ...
+        kubectl describe pod acid-a-3 -n db
+    hint: wait on: kubectl pgscale wait acid-a -n db
+    ");
+}
+
+#[tokio::test]
+async fn a_base_backup_that_fails_is_explained_by_its_log() {
+    let world = World::new(3, 0).growing(&[
+        (Stage::Cloning(0, 0, None), 3),
+        (Stage::Started(1), 2),
+        (Stage::Waiting("CrashLoopBackOff"), 1),
+    ]);
+    let (screen, code, why) = run(&world, "up acid-a --timeout 1s", None).await;
+    assert_eq!(code, 4);
+    insta::assert_snapshot!(said(&screen.stderr()), @r"
+    numberOfInstances is 4
+    acid-a-3: base backup
+    acid-a-3: base backup, streaming database files
+    acid-a-3: container started
+    acid-a-3: its container was restarted (1 so far)
+    acid-a-3: its log says: pg_basebackup: error: connection to server failed: FATAL: no pg_hba.conf entry
+    acid-a-3: pod created, waiting: container postgres: CrashLoopBackOff
+    Timeline, in seconds since the count was written:
+    MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
+    acid-a-3 # # # - - - -
+    ");
+    insta::assert_snapshot!(without_spans(&why), @r"
+    error: postgresql db/acid-a has not converged within 1 s; the change goes on. Missing:
+      acid-a-3: container postgres: CrashLoopBackOff
+      acid-a-3: its log says: pg_basebackup: error: connection to server failed: FATAL: no pg_hba.conf entry
+    Where it stands, and where to look:
+      acid-a-3: pod created, waiting: container postgres: CrashLoopBackOff, for ...
+        kubectl logs acid-a-3 -n db -c postgres --previous --tail=50
+    hint: wait on: kubectl pgscale wait acid-a -n db
+    ");
+}
+
+#[tokio::test]
+async fn who_may_read_less_is_told_less_and_told_so_once() {
+    let world = World::new(3, 0)
+        .growing(&[
+            (Stage::Unscheduled, 25),
+            (Stage::Cloning(71, 0, None), 12),
+            (Stage::Started(1), 1),
+            (Stage::Serving, 1),
+        ])
+        .without_rights();
+    let (screen, code, why) = run(&world, "up acid-a", None).await;
+    assert_eq!((code, why.as_str()), (0, ""));
+    insta::assert_snapshot!(said(&screen.stderr()), @r"
+    numberOfInstances is 4
+    acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu
+    acid-a-3: base backup
+    note: the progress of base backups cannot be seen: pods/exec is not permitted
+    acid-a-3: container started
+    acid-a-3: its container was restarted (1 so far)
+    acid-a-3: in service as replica
+    Timeline, in seconds since the count was written:
+    MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
+    acid-a-3 # # # # # # #
+    ");
+    assert_eq!(world.asked(), (1, 1), "asked again after a no");
+}
+
+#[tokio::test]
+async fn the_report_for_machines_holds_the_timeline() {
+    let world =
+        World::new(3, 0).growing(&[(Stage::Absent, 2), (Stage::Empty, 2), (Stage::Serving, 1)]);
+    let (screen, code, _) = run(&world, "up acid-a -o json", None).await;
+    assert_eq!(code, 0);
+    let report: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
+    let timeline = &report["timeline"][0];
+    assert_eq!(timeline["member"], "acid-a-3");
+    let phases: Vec<_> =
+        timeline["phases"].as_array().unwrap().iter().map(|it| &it["phase"]).collect();
+    assert_eq!(
+        phases,
+        [
+            "PodCreated",
+            "Scheduled",
+            "ContainerStarted",
+            "ReplicationConfigured",
+            "Streaming",
+            "InService"
+        ]
+    );
+}
+
+/// How long things took is no matter of a test.
+fn without_spans(text: &str) -> String {
+    text.split(", for ")
+        .enumerate()
+        .map(|(part, text)| {
+            let rest = if part == 0 {
+                text
+            } else {
+                text.trim_start_matches(|it: char| it.is_ascii_digit())
+            };
+            rest.strip_prefix('s').filter(|_| part > 0).unwrap_or(rest)
+        })
+        .collect::<Vec<_>>()
+        .join(", for ...")
 }

@@ -115,6 +115,7 @@ impl Outcome {
         if let Some(watched) = &self.watched {
             report.missing = &watched.missing;
             report.events = &watched.events;
+            report.timeline = &watched.timeline;
             report.notes = &watched.notes;
             report.seconds = watched.events.last().map_or(0.0, |event| event.seconds);
         }

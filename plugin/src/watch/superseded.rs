@@ -1,0 +1,43 @@
+//! Whether there is still anything to wait for.
+
+use pgscale_guard::postgresql::Postgresql;
+
+use super::Goal;
+use crate::error::{Failure, Kind};
+use crate::plan::FIELD_MANAGER;
+
+/// Another writer, or a deletion, has made the goal void.
+pub(super) fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
+    let name = format!("postgresql {}/{}", goal.namespace, goal.name);
+    if cluster.uid != goal.uid {
+        let what = format!("{name} was deleted and created again meanwhile");
+        return Some(Failure::new(Kind::NotAsPlanned, what));
+    }
+    if cluster.terminating {
+        return Some(Failure::new(Kind::NotAsPlanned, format!("{name} is being deleted")));
+    }
+    if cluster.instances == Some(goal.asked) {
+        return None;
+    }
+    let latest = cluster
+        .count_managers
+        .iter()
+        .filter(|(manager, ..)| manager != FIELD_MANAGER)
+        .max_by_key(|(.., time)| *time);
+    let by = latest.map_or("somebody", |(manager, ..)| manager.as_str());
+    let count = cluster.instances.map_or("nothing".to_owned(), |count| count.to_string());
+    let verb = if cluster.instances == goal.before { "set back" } else { "changed" };
+    Some(
+        Failure::new(
+            Kind::Reverted,
+            format!(
+                "numberOfInstances of {name} was {verb} to {count} by {by}; {} was asked for",
+                goal.asked
+            ),
+        )
+        .hint(format!(
+            "change it where {by} takes it from: spec.numberOfInstances: {}",
+            goal.asked
+        )),
+    )
+}

@@ -1,0 +1,324 @@
+//! When each new member reached each phase: the timeline of a growth, measured.
+//!
+//! Where an object carries a time, that is the time; elsewhere it is when we saw it, which is at most one look
+//! late. Nothing is claimed for what had happened before the first look.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::facts::{Facts, Live, Member};
+use pgscale_guard::{Seen, postgresql::Postgresql};
+
+use super::phase::Phase;
+use crate::output::document::{MemberTimeline, Reached};
+use crate::output::text::{Cell, table};
+
+/// How old a write may be to count as what brought the members that come now.
+const SAME_CHANGE: i64 = 24 * 3600;
+
+/// What every new member passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Milestone {
+    Created,
+    Scheduled,
+    Started,
+    Configured,
+    BaseBackup,
+    Streaming,
+    InService,
+}
+
+impl Milestone {
+    const ALL: [Self; 7] = [
+        Self::Created,
+        Self::Scheduled,
+        Self::Started,
+        Self::Configured,
+        Self::BaseBackup,
+        Self::Streaming,
+        Self::InService,
+    ];
+
+    /// Its column, and its word in a document.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Created => ("CREATED", "PodCreated"),
+            Self::Scheduled => ("SCHEDULED", "Scheduled"),
+            Self::Started => ("STARTED", "ContainerStarted"),
+            Self::Configured => ("CONFIGURED", "ReplicationConfigured"),
+            Self::BaseBackup => ("BASE BACKUP", "BaseBackup"),
+            Self::Streaming => ("STREAMING", "Streaming"),
+            Self::InService => ("IN SERVICE", "InService"),
+        }
+    }
+}
+
+/// What the seconds of a timeline count from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Origin {
+    /// The write of the count.
+    Write(Timestamp),
+    /// The first look: nobody knows of a write, or it is old.
+    FirstLook(Timestamp),
+}
+
+/// The timelines of all new members.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timeline {
+    origin: Option<Origin>,
+    tracks: BTreeMap<String, Track>,
+}
+
+#[derive(Clone, Debug)]
+struct Track {
+    /// Tells one pod from the next of the same name.
+    created: Option<Timestamp>,
+    /// It is new; members that were in their place have no timeline.
+    is_new: bool,
+    /// What it reached, and when; `None` where that was before the first look.
+    marks: BTreeMap<Milestone, Option<f64>>,
+}
+
+impl Timeline {
+    /// Takes one look, made at `facts.now`, into account.
+    pub(crate) fn observe(&mut self, facts: &Facts, phases: &BTreeMap<String, Phase>) {
+        let first = self.origin.is_none();
+        let origin = *self.origin.get_or_insert_with(|| origin(&facts.change.new, facts.now));
+        let from = match origin {
+            Origin::Write(time) | Origin::FirstLook(time) => time,
+        };
+        for (name, phase) in phases {
+            let Some(member) = facts.member(name).filter(|_| *phase != Phase::Stopping) else {
+                continue;
+            };
+            let created = member.pod.created;
+            let came = created.is_some_and(|time| time >= from);
+            let is_new = if first { phase.is_early() || came && !phase.is_settled() } else { came };
+            let track =
+                self.tracks.entry(name.clone()).or_insert_with(|| Track::of(created, is_new));
+            if track.created != created {
+                *track = Track::of(created, is_new);
+            }
+            for (milestone, time) in reached(member, phase) {
+                // What has no time of its own and was there before we looked has no time at all.
+                let at = time.or((!first).then_some(facts.now));
+                track.marks.entry(milestone).or_insert_with(|| at.map(|at| seconds(from, at)));
+            }
+        }
+    }
+
+    /// This member has one.
+    pub(crate) fn follows(&self, member: &str) -> bool {
+        self.tracks.get(member).is_some_and(|track| track.is_new)
+    }
+
+    fn new_members(&self) -> impl Iterator<Item = (&String, &Track)> {
+        self.tracks.iter().filter(|(_, track)| track.is_new)
+    }
+
+    /// For a person; nothing where no member came.
+    pub(crate) fn table(&self) -> Option<String> {
+        self.new_members().next()?;
+        let mut header = vec!["MEMBER"];
+        header.extend(Milestone::ALL.map(|milestone| milestone.words().0));
+        let rows: Vec<Vec<Cell>> = self
+            .new_members()
+            .map(|(name, track)| {
+                let cell = |milestone: Milestone| {
+                    let seconds = track.marks.get(&milestone).copied().flatten();
+                    seconds.map_or(String::new(), |seconds| format!("{seconds:.0}")).into()
+                };
+                std::iter::once(name.as_str().into()).chain(Milestone::ALL.map(cell)).collect()
+            })
+            .collect();
+        let since = match self.origin {
+            Some(Origin::Write(_)) => "the count was written",
+            Some(Origin::FirstLook(_)) | None => "the wait began",
+        };
+        Some(format!("Timeline, in seconds since {since}:\n{}", table(&header, &rows)))
+    }
+
+    /// For machines.
+    pub(crate) fn document(&self) -> Vec<MemberTimeline> {
+        self.new_members()
+            .map(|(name, track)| MemberTimeline {
+                member: name.clone(),
+                phases: track
+                    .marks
+                    .iter()
+                    .filter_map(|(milestone, seconds)| {
+                        let seconds = ((*seconds)? * 10.0).round() / 10.0;
+                        Some(Reached { phase: milestone.words().1, seconds })
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+}
+
+impl Track {
+    fn of(created: Option<Timestamp>, is_new: bool) -> Self {
+        Self { created, is_new, marks: BTreeMap::new() }
+    }
+}
+
+/// The time the API server noted for the last write of the count, unless that was long ago.
+fn origin(cluster: &Postgresql, now: Timestamp) -> Origin {
+    let written = cluster.count_managers.iter().filter_map(|(.., time)| *time).max();
+    match written {
+        Some(time) if now.as_second() - time.as_second() < SAME_CHANGE => Origin::Write(time),
+        Some(_) | None => Origin::FirstLook(now),
+    }
+}
+
+/// What `member` has reached, and when, where an object tells.
+fn reached(member: &Member, phase: &Phase) -> Vec<(Milestone, Option<Timestamp>)> {
+    let pod = &member.pod;
+    let reported =
+        matches!(member.report, Seen::Known(_)) || matches!(member.live, Live::Answered(_));
+    let streams = phase.is_settled();
+    [
+        (true, Milestone::Created, pod.created),
+        (pod.node.is_some() || pod.scheduled.is_some(), Milestone::Scheduled, pod.scheduled),
+        (pod.containers_running, Milestone::Started, pod.started),
+        (pod.containers_running && reported, Milestone::Configured, None),
+        (*phase == Phase::Cloning, Milestone::BaseBackup, None),
+        (streams, Milestone::Streaming, None),
+        (matches!(phase, Phase::InService(_)), Milestone::InService, None),
+    ]
+    .into_iter()
+    .filter(|(there, ..)| *there)
+    .map(|(_, milestone, time)| (milestone, time))
+    .collect()
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::SignedDuration;
+
+    use super::*;
+    use crate::testing::{facts, now, with};
+
+    fn after(seconds: i64) -> Timestamp {
+        now() + SignedDuration::from_secs(seconds)
+    }
+
+    /// A look `seconds` after the write, at which member 2 is in `phase`.
+    fn look(
+        seconds: i64,
+        phase: Phase,
+        change: impl FnOnce(&mut Member),
+    ) -> (Facts, BTreeMap<String, Phase>) {
+        let mut facts = with(facts(3, 3, 0), 2, |member| {
+            member.pod.created = Some(after(1));
+            member.report = Seen::Absent;
+            member.live = Live::Silent("connection refused".into());
+            change(member);
+        });
+        facts.now = after(seconds);
+        facts.change.new.count_managers =
+            vec![("kubectl-pgscale".into(), "Update".into(), Some(now()))];
+        let phases = BTreeMap::from([
+            ("acid-a-1".to_owned(), Phase::InService("replica")),
+            ("acid-a-2".to_owned(), phase),
+        ]);
+        (facts, phases)
+    }
+
+    fn pending(member: &mut Member) {
+        member.pod.containers_running = false;
+        member.pod.node = None;
+    }
+
+    fn started(member: &mut Member) {
+        member.pod.scheduled = Some(after(4));
+        member.pod.started = Some(after(9));
+    }
+
+    fn reported(member: &mut Member) {
+        started(member);
+        member.report = crate::testing::member(2, false).report;
+    }
+
+    #[test]
+    fn objects_tell_their_own_times_and_looks_the_rest() {
+        let mut timeline = Timeline::default();
+        let mut alone = look(0, Phase::Created(None), |_| ());
+        alone.1.remove("acid-a-2");
+        for (facts, phases) in [
+            alone,
+            look(2, Phase::Created(None), pending),
+            look(12, Phase::Started, started),
+            look(15, Phase::Configured, reported),
+            look(16, Phase::Cloning, reported),
+            look(90, Phase::Behind("starting".into()), reported),
+            look(95, Phase::Streaming, reported),
+            look(97, Phase::InService("replica"), reported),
+            look(98, Phase::InService("replica"), reported),
+        ] {
+            timeline.observe(&facts, &phases);
+        }
+        insta::assert_snapshot!(timeline.table().unwrap(), @r"
+        Timeline, in seconds since the count was written:
+        MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
+        acid-a-2   1         4           9         15           16            95          97
+        ");
+        let document = serde_json::to_value(timeline.document()).unwrap();
+        assert_eq!(
+            document[0]["phases"][2],
+            serde_json::json!({"phase": "ContainerStarted", "seconds": 9.0})
+        );
+    }
+
+    #[test]
+    fn what_happened_before_the_first_look_is_not_guessed() {
+        let mut timeline = Timeline::default();
+        for (facts, phases) in
+            [look(60, Phase::Cloning, reported), look(70, Phase::Streaming, reported)]
+        {
+            timeline.observe(&facts, &phases);
+        }
+        assert!(timeline.follows("acid-a-2") && !timeline.follows("acid-a-1"));
+        insta::assert_snapshot!(timeline.table().unwrap(), @r"
+        Timeline, in seconds since the count was written:
+        MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
+        acid-a-2   1         4           9         -            -             70          -
+        ");
+    }
+
+    #[test]
+    fn a_member_that_was_in_its_place_and_a_write_of_long_ago_make_no_timeline() {
+        let mut timeline = Timeline::default();
+        let (facts, phases) = look(60, Phase::InService("replica"), reported);
+        timeline.observe(&facts, &phases);
+        assert_eq!((timeline.table(), timeline.document().len()), (None, 0));
+        let cluster = &facts.change.new;
+        assert_eq!(origin(cluster, after(60)), Origin::Write(now()));
+        assert_eq!(origin(cluster, after(SAME_CHANGE)), Origin::FirstLook(after(SAME_CHANGE)));
+    }
+
+    #[test]
+    fn a_pod_of_the_same_name_that_came_anew_starts_anew() {
+        let mut timeline = Timeline::default();
+        let anew = |member: &mut Member| {
+            pending(member);
+            member.pod.created = Some(after(40));
+        };
+        for (facts, phases) in [
+            look(0, Phase::Created(None), pending),
+            look(12, Phase::Started, started),
+            look(41, Phase::Created(None), anew),
+        ] {
+            timeline.observe(&facts, &phases);
+        }
+        let document = serde_json::to_value(timeline.document()).unwrap();
+        assert_eq!(
+            document[0]["phases"],
+            serde_json::json!([{"phase": "PodCreated", "seconds": 40.0}])
+        );
+    }
+}
