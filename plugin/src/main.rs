@@ -20,6 +20,7 @@ mod output;
 mod plan;
 mod services;
 mod session;
+mod status;
 #[cfg(test)]
 mod testing;
 mod watch;

@@ -11,6 +11,7 @@ use crate::output::document::{ScaleStatus, ScaleStatusList};
 use crate::output::status::{detail, list};
 use crate::services::{self, Services};
 use crate::session::{Session, unreadable};
+use crate::status::{Detail, Status};
 use crate::watch::{Goal, Snapshot, missing};
 
 /// How many clusters of a list are read at a time.
@@ -82,10 +83,10 @@ async fn many(
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    // Those that need a look first; within that, by name, so that the order is stable.
+    // The worst first; within that, by name, so that the order is stable.
     all.sort_by_key(|status| {
         let cluster = &status.snapshot.facts.change.new;
-        (status.missing.is_empty(), cluster.namespace.clone(), cluster.name.clone())
+        (status.severity(), cluster.namespace.clone(), cluster.name.clone())
     });
     match format {
         Format::Json | Format::Yaml => session.out.document(format, &ScaleStatusList::of(&all)),
@@ -106,29 +107,27 @@ async fn many(
     }
 }
 
-/// One cluster as it is.
-#[derive(Clone, Debug)]
-pub(crate) struct Status {
-    /// What was read.
-    pub(crate) snapshot: Snapshot,
-    /// What is missing for it to have converged.
-    pub(crate) missing: Vec<String>,
-}
-
 async fn look(session: &Session, cluster: Postgresql, whom: AskWhom) -> Status {
     let goal = Goal::of_cluster(&cluster);
     let change = Change::of_count(cluster, goal.asked);
-    let services = async {
-        match whom {
-            AskWhom::All => services::read(&session.client, &goal.namespace, &goal.name).await,
-            // A list is an overview; who wants to know the services asks for one cluster.
-            AskWhom::AsNeeded => {
-                let unread = || Seen::Unreadable("not read for a list".to_owned());
-                Services { leader: unread(), replicas: unread() }
-            }
+    let unread = || Seen::Unreadable("not read for a list".to_owned());
+    let (snapshot, detail) = match whom {
+        AskWhom::All => {
+            let ((facts, policies), services) = futures::join!(
+                session.facts(change, whom),
+                services::read(&session.client, &goal.namespace, &goal.name)
+            );
+            // The leader lock says where they are.
+            let slots = services::read_slots(&session.client, &facts).await;
+            let detail = Detail::of(&facts, &policies, slots);
+            (Snapshot { facts, services }, Some(detail))
+        }
+        // A list is an overview; who wants to know more asks for one cluster.
+        AskWhom::AsNeeded => {
+            let facts = session.reader.facts(change, whom).await;
+            let services = Services { leader: unread(), replicas: unread() };
+            (Snapshot { facts, services }, None)
         }
     };
-    let (facts, services) = futures::join!(session.reader.facts(change, whom), services);
-    let snapshot = Snapshot { facts, services };
-    Status { missing: missing(&goal, &snapshot), snapshot }
+    Status { missing: missing(&goal, &snapshot), snapshot, detail }
 }

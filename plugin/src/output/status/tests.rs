@@ -1,15 +1,45 @@
 //! How the state of clusters reads.
 
+use pgscale_guard::Policies;
+use pgscale_guard::facts::Claim;
 use pgscale_guard::patroni::SyncState;
+use pgscale_guard::policy::{Limit, Mode};
 use serde_json::Value;
 
 use super::*;
 use crate::output::document::ScaleStatus;
 use crate::services::Services;
+use crate::status::Detail;
 use crate::testing::{World, facts, run, stalled, with};
 use crate::watch::Snapshot;
 
-fn status(facts: Facts, missing: &[&str]) -> Status {
+fn policies() -> Policies {
+    let limit = |value, source: &str, mode| Limit { value, source: source.to_owned(), mode };
+    Policies {
+        min: vec![
+            limit(3, "scalepolicy/production", Mode::Enforce),
+            limit(5, "scalepolicy/trial", Mode::Warn),
+        ],
+        max: vec![limit(7, "scalepolicy/production", Mode::Enforce)],
+        ..Policies::default()
+    }
+}
+
+/// With the slots and the volume of a member that is gone.
+fn status(mut facts: Facts, missing: &[&str]) -> Status {
+    facts.claims = Seen::Known(
+        [0, 1, 2, 4]
+            .map(|ordinal| Claim {
+                name: format!("pgdata-acid-a-{ordinal}"),
+                ordinal,
+                created: Some("2026-08-22T10:00:00Z".parse().unwrap()),
+                capacity: Some(40 << 30),
+            })
+            .into(),
+    );
+    let slots = [("acid_a_0", 1000), ("acid_a_1", 1000), ("acid_a_2", 900), ("acid_a_4", 10)];
+    let slots = slots.map(|(name, position)| (name.to_owned(), position)).into();
+    let detail = Detail::of(&facts, &policies(), Seen::Known(slots));
     let addresses = |ordinals: &[i64]| {
         Seen::Known(ordinals.iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
     };
@@ -17,6 +47,7 @@ fn status(facts: Facts, missing: &[&str]) -> Status {
     Status {
         snapshot: Snapshot { facts, services },
         missing: missing.iter().map(|line| (*line).to_owned()).collect(),
+        detail: Some(detail),
     }
 }
 
@@ -58,11 +89,28 @@ fn a_healthy_cluster() {
       Patroni:   asynchronous replication
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
+                 warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
 
     MEMBER     ROLE      STATE       TL   LAG   NODE     AGE
     acid-a-0   leader    running     1    -     node-0   90m
     acid-a-1   replica   streaming   1    0 B   node-1   90m
     acid-a-2   replica   streaming   1    0 B   node-2   90m
+
+    SLOT       MEMBER             WAL HELD
+    acid_a_1   acid-a-1           0 B
+    acid_a_2   acid-a-2           100 B
+    acid_a_4   acid-a-4, no pod   990 B
+
+    VOLUME            SIZE       MEMBER     STATE          AGE
+    pgdata-acid-a-0   40.0 GiB   acid-a-0   in use         94d
+    pgdata-acid-a-1   40.0 GiB   acid-a-1   in use         94d
+    pgdata-acid-a-2   40.0 GiB   acid-a-2   in use         94d
+    pgdata-acid-a-4   40.0 GiB   acid-a-4   kept, no pod   94d
+
+    IF SET TO   VERDICT   RULES
+    2           refused   below-min
+    4           allowed   -
 
     Converged on 3 instances
     ");
@@ -73,11 +121,27 @@ fn a_healthy_cluster() {
       Patroni:   asynchronous replication
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
 
-    MEMBER     ROLE      STATE       TL   LAG   RECEIVED   REPLAYED   ADDRESS       RESTARTS   HEALTH    NODE     AGE
-    acid-a-0   leader    running     1    -     0/3E8      -          10.244.0.10   0          healthy   node-0   90m
-    acid-a-1   replica   streaming   1    0 B   0/3E8      0/3E8      10.244.0.11   0          healthy   node-1   90m
-    acid-a-2   replica   streaming   1    0 B   0/3E8      0/3E8      10.244.0.12   0          healthy   node-2   90m
+    MEMBER     ROLE      STATE       TL   LAG   RECEIVED   REPLAYED   ADDRESS       RESTARTS   HEALTH    NODE     AGE   ZONE
+    acid-a-0   leader    running     1    -     0/3E8      -          10.244.0.10   0          healthy   node-0   90m   -
+    acid-a-1   replica   streaming   1    0 B   0/3E8      0/3E8      10.244.0.11   0          healthy   node-1   90m   -
+    acid-a-2   replica   streaming   1    0 B   0/3E8      0/3E8      10.244.0.12   0          healthy   node-2   90m   -
+
+    SLOT       MEMBER             WAL HELD   OLDEST NEEDED
+    acid_a_1   acid-a-1           0 B        0/3E8
+    acid_a_2   acid-a-2           100 B      0/384
+    acid_a_4   acid-a-4, no pod   990 B      0/A
+
+    VOLUME            SIZE       MEMBER     STATE          AGE   CREATED
+    pgdata-acid-a-0   40.0 GiB   acid-a-0   in use         94d   2026-08-22T10:00:00Z
+    pgdata-acid-a-1   40.0 GiB   acid-a-1   in use         94d   2026-08-22T10:00:00Z
+    pgdata-acid-a-2   40.0 GiB   acid-a-2   in use         94d   2026-08-22T10:00:00Z
+    pgdata-acid-a-4   40.0 GiB   acid-a-4   kept, no pod   94d   2026-08-22T10:00:00Z
+
+    IF SET TO   VERDICT   RULES       LEADER MOVES TO   MESSAGE
+    2           refused   below-min   -                 2 instances asked for, 3 is the minimum
+    4           allowed   -           -                 -
 
     Converged on 3 instances
     ");
@@ -93,11 +157,28 @@ fn a_cluster_in_trouble() {
                  nobody takes over
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
+                 warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
 
     MEMBER     ROLE           STATE           TL   LAG     NODE     AGE
     acid-a-0   leader         running         1    -       node-0   90m
     acid-a-1   sync standby   streaming       1    990 B   node-1   90m
     acid-a-2   replica        Unschedulable   -    -       -        90m
+
+    SLOT       MEMBER             WAL HELD
+    acid_a_1   acid-a-1           0 B
+    acid_a_2   acid-a-2           100 B
+    acid_a_4   acid-a-4, no pod   990 B
+
+    VOLUME            SIZE       MEMBER     STATE          AGE
+    pgdata-acid-a-0   40.0 GiB   acid-a-0   in use         94d
+    pgdata-acid-a-1   40.0 GiB   acid-a-1   in use         94d
+    pgdata-acid-a-2   40.0 GiB   acid-a-2   in use         94d
+    pgdata-acid-a-4   40.0 GiB   acid-a-4   kept, no pod   94d
+
+    IF SET TO   VERDICT   RULES
+    2           refused   below-min
+    4           allowed   rebuild-in-progress
 
     Not converged:
       acid-a-1: 990 bytes behind the leader after a second
@@ -112,12 +193,12 @@ fn several_clusters() {
     let all = [troubled(), status(other, &[])];
     insta::assert_snapshot!(plain(&list(&all, false, false)), @r"
     NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE
-    acid-a   3          3           2         acid-a-0   NotConverged   4d
+    acid-a   3          3           2         acid-a-0   CountDiffers   4d
     acid-a   3          3           3         acid-a-0   Converged      4d
     ");
     insta::assert_snapshot!(plain(&list(&all, true, true)), @r"
-    NAMESPACE   NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE   MISSING
-    db          acid-a   3          3           2         acid-a-0   NotConverged   4d    acid-a-1: 990 bytes behind the leader after a second; acid-a-2: Unschedulable
+    NAMESPACE   NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE   WHY
+    db          acid-a   3          3           2         acid-a-0   CountDiffers   4d    acid-a-1: 990 bytes behind the leader after a second
     shop        acid-a   3          3           3         acid-a-0   Converged      4d    -
     ");
 }
@@ -202,7 +283,108 @@ fn the_document_is_versioned_and_whole() {
       },
       "operator": "default/postgres-operator",
       "operatorAvailable": true,
-      "operatorStatus": "Running"
+      "operatorStatus": "Running",
+      "slots": [
+        {
+          "name": "acid_a_1",
+          "member": "acid-a-1",
+          "memberHasPod": true,
+          "heldBytes": 0,
+          "oldestNeeded": 1000
+        },
+        {
+          "name": "acid_a_2",
+          "member": "acid-a-2",
+          "memberHasPod": true,
+          "heldBytes": 100,
+          "oldestNeeded": 900
+        },
+        {
+          "name": "acid_a_4",
+          "member": "acid-a-4",
+          "memberHasPod": false,
+          "heldBytes": 990,
+          "oldestNeeded": 10
+        }
+      ],
+      "volumes": [
+        {
+          "claim": "pgdata-acid-a-0",
+          "member": "acid-a-0",
+          "inUse": true,
+          "capacityBytes": 42949672960,
+          "created": "2026-08-22T10:00:00Z"
+        },
+        {
+          "claim": "pgdata-acid-a-1",
+          "member": "acid-a-1",
+          "inUse": true,
+          "capacityBytes": 42949672960,
+          "created": "2026-08-22T10:00:00Z"
+        },
+        {
+          "claim": "pgdata-acid-a-2",
+          "member": "acid-a-2",
+          "inUse": true,
+          "capacityBytes": 42949672960,
+          "created": "2026-08-22T10:00:00Z"
+        },
+        {
+          "claim": "pgdata-acid-a-4",
+          "member": "acid-a-4",
+          "inUse": false,
+          "capacityBytes": 42949672960,
+          "created": "2026-08-22T10:00:00Z"
+        }
+      ],
+      "policy": {
+        "bounds": [
+          {
+            "what": "min",
+            "value": "3",
+            "source": "scalepolicy/production",
+            "mode": "Enforce"
+          },
+          {
+            "what": "min",
+            "value": "5",
+            "source": "scalepolicy/trial",
+            "mode": "Warn"
+          },
+          {
+            "what": "max",
+            "value": "7",
+            "source": "scalepolicy/production",
+            "mode": "Enforce"
+          }
+        ],
+        "more": 4,
+        "fewer": 0,
+        "zeroAllowed": false,
+        "unreadable": null
+      },
+      "wouldSay": [
+        {
+          "to": 2,
+          "by": "Command",
+          "allowed": false,
+          "rules": [
+            "below-min"
+          ],
+          "leaderMovesTo": null,
+          "message": "2 instances asked for, 3 is the minimum"
+        },
+        {
+          "to": 4,
+          "by": "Command",
+          "allowed": true,
+          "rules": [
+            "rebuild-in-progress"
+          ],
+          "leaderMovesTo": null,
+          "message": "still being built: acid-a-2; no healthy standby exists yet"
+        }
+      ]
     }
     "#);
 }
@@ -215,6 +397,7 @@ async fn the_verb_reads_one_or_all() {
     let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
     assert_eq!(document["converged"], true);
     assert_eq!(document["members"][1]["state"], "streaming");
+    assert_eq!(document["wouldSay"][1]["to"], 4);
     assert_eq!(document["services"]["acid-a-repl"], serde_json::json!(["acid-a-1", "acid-a-2"]));
 
     let (screen, code, _) = run(&world, "status -A -o json", None).await;
