@@ -24,6 +24,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 mod watch;
+mod why;
 
 fn main() -> ExitCode {
     let cli = match Cli::of(std::env::args_os()) {

@@ -11,6 +11,7 @@ use pgscale_guard::{Change, Policies, Seen, evaluate};
 use crate::plan::Plan;
 use crate::services::slot_of;
 use crate::watch::Snapshot;
+use crate::why::Cause;
 
 /// One cluster as it is.
 #[derive(Clone, Debug)]
@@ -21,6 +22,10 @@ pub(crate) struct Status {
     pub(crate) missing: Vec<String>,
     /// What is looked up for one cluster only; `None` in a list.
     pub(crate) detail: Option<Detail>,
+    /// What keeps it from converging, the likeliest first.
+    pub(crate) why: Vec<Cause>,
+    /// Why Events could not be read, if they were asked for.
+    pub(crate) events_unread: Option<String>,
 }
 
 /// What is looked up for one cluster only.

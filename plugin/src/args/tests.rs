@@ -285,12 +285,15 @@ fn help_of_the_verbs_that_look() {
           --color <WHEN>       When to colour the output; `NO_COLOR` wins [default:
                                auto] [possible values: auto, always, never]
       -l, --selector <LABELS>  Only clusters with these labels
+          --why                Say what keeps the cluster from converging: causes,
+                               evidence and the next command
       -o, --output <FORMAT>    Output format [default: text] [possible values: text,
                                wide, json, yaml, name]
       -h, --help               Print help (see more with '--help')
 
     Examples:
       kubectl pgscale status acid-a
+      kubectl pgscale status acid-a --why
       kubectl pgscale status -n db
       kubectl pgscale status -A -l env=production
       kubectl pgscale status acid-a -o json | jq .members

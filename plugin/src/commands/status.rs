@@ -8,11 +8,12 @@ use pgscale_guard::{Change, Seen};
 use crate::args::{Format, Shape, cluster_name};
 use crate::error::Failure;
 use crate::output::document::{ScaleStatus, ScaleStatusList};
-use crate::output::status::{detail, list};
+use crate::output::status::{detail, list, reasons};
 use crate::services::{self, Services};
 use crate::session::{Session, unreadable};
 use crate::status::{Detail, Status};
 use crate::watch::{Goal, Snapshot, missing};
+use crate::why::{self, Clues};
 
 /// How many clusters of a list are read at a time.
 const AT_ONCE: usize = 8;
@@ -22,11 +23,13 @@ const AT_ONCE: usize = 8;
 /// One cluster in detail, with every member asked for its state; or one line per cluster of the namespace, those
 /// that need a look first.
 ///
-/// Rights: get and list on what `up` reads; create on pods/portforward (or pods/exec) for live positions.
+/// Rights: get and list on what `up` reads; create on pods/portforward (or pods/exec) for live positions; list on
+/// events for --why.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   kubectl pgscale status acid-a
+  kubectl pgscale status acid-a --why
   kubectl pgscale status -n db
   kubectl pgscale status -A -l env=production
   kubectl pgscale status acid-a -o json | jq .members")]
@@ -40,6 +43,9 @@ pub(crate) struct Args {
     /// Only clusters with these labels.
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "name")]
     selector: Option<String>,
+    /// Say what keeps the cluster from converging: causes, evidence and the next command.
+    #[arg(long, requires = "name")]
+    why: bool,
     #[command(flatten)]
     shape: Shape,
 }
@@ -47,21 +53,34 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     match args.name {
-        Some(name) => one(session, &name, args.shape.output).await,
+        Some(name) => one(session, &name, args.why, args.shape.output).await,
         None => {
             many(session, args.all_namespaces, args.selector.as_deref(), args.shape.output).await
         }
     }
 }
 
-async fn one(session: &Session, name: &str, format: Format) -> Result<(), Failure> {
+async fn one(session: &Session, name: &str, why: bool, format: Format) -> Result<(), Failure> {
     let cluster = session.cluster(name).await?;
-    let status = look(session, cluster, AskWhom::All).await;
+    let events = if why { Events::Read } else { Events::Left };
+    let status = look(session, cluster, AskWhom::All, events).await;
     session.show_warnings();
     match format {
         Format::Name => session.out.data(&super::scale::resource(name)),
-        Format::Text => session.out.data(&detail(&status, false, session.out.width)),
-        Format::Wide => session.out.data(&detail(&status, true, session.out.width)),
+        Format::Text | Format::Wide => {
+            let width = session.out.width;
+            let mut text = detail(&status, format == Format::Wide, width);
+            if why {
+                text = format!("{text}\n\n{}", reasons(&status, width));
+            }
+            session.out.data(&text)?;
+            if !why && !status.why.is_empty() {
+                session
+                    .out
+                    .note(&format!("why: {}", session.command(&format!("status {name} --why"))));
+            }
+            Ok(())
+        }
         Format::Json | Format::Yaml => session.out.document(format, &ScaleStatus::of(&status)),
     }
 }
@@ -79,7 +98,7 @@ async fn many(
     let clusters = clusters
         .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
     let mut all: Vec<Status> = stream::iter(clusters)
-        .map(|cluster| look(session, cluster, AskWhom::AsNeeded))
+        .map(|cluster| look(session, cluster, AskWhom::AsNeeded, Events::Left))
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
@@ -107,7 +126,15 @@ async fn many(
     }
 }
 
-async fn look(session: &Session, cluster: Postgresql, whom: AskWhom) -> Status {
+/// Whether Events are read for the reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Events {
+    /// They cost a request per object that does not run.
+    Left,
+    Read,
+}
+
+async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Events) -> Status {
     let goal = Goal::of_cluster(&cluster);
     let change = Change::of_count(cluster, goal.asked);
     let unread = || Seen::Unreadable("not read for a list".to_owned());
@@ -129,5 +156,14 @@ async fn look(session: &Session, cluster: Postgresql, whom: AskWhom) -> Status {
             (Snapshot { facts, services }, None)
         }
     };
-    Status { missing: missing(&goal, &snapshot), snapshot, detail }
+    let missing = missing(&goal, &snapshot);
+    let events = match events {
+        Events::Read if !missing.is_empty() => why::read(&session.client, &snapshot.facts).await,
+        Events::Left | Events::Read => Seen::Absent,
+    };
+    let clues =
+        Clues { snapshot: &snapshot, missing: &missing, events: &events, flags: &session.flags };
+    let why = why::causes(&clues);
+    let events_unread = events.unreadable().map(str::to_owned);
+    Status { snapshot, missing, detail, why, events_unread }
 }

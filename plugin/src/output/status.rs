@@ -12,8 +12,10 @@ use crate::status::{Status, running};
 
 mod list;
 mod rest;
+mod why;
 
 pub(crate) use list::list;
+pub(crate) use why::reasons;
 
 /// One cluster in detail.
 pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> String {

@@ -123,6 +123,8 @@ fn the_worst_comes_first() {
         },
         missing: missing.iter().map(|line| (*line).to_owned()).collect(),
         detail: None,
+        why: Vec::new(),
+        events_unread: None,
     };
     let healthy = facts(3, 3, 0);
     let mut leaderless = healthy.clone();

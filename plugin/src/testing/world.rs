@@ -80,6 +80,7 @@ struct State {
     followers_stuck: bool,
     silent: bool,
     zero: bool,
+    quota_spent: bool,
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
     mishap: Option<Mishap>,
@@ -103,6 +104,7 @@ impl World {
             followers_stuck: false,
             silent: false,
             zero: false,
+            quota_spent: false,
             standby_cluster: false,
             limits: None,
             mishap: None,
@@ -138,6 +140,17 @@ impl World {
     /// Lets a policy allow zero instances.
     pub(crate) fn zero_allowed(self) -> Self {
         self.0.lock().unwrap().zero = true;
+        self
+    }
+
+    /// Asks for one member more than the namespace's quota leaves room for.
+    pub(crate) fn quota_spent(self) -> Self {
+        {
+            let mut state = self.0.lock().unwrap();
+            state.quota_spent = true;
+            state.declared += 1;
+            state.replicas += 1;
+        }
         self
     }
 
@@ -366,8 +379,14 @@ impl State {
                 failure(403, "Forbidden", "configmaps \"acid-a-failover\" is forbidden")
             }
             "endpointslices" => list(&[self.slice(query.contains("repl"))]),
+            "events" if self.quota_spent && query.contains("involvedObject.name%3Dacid-a%2C") => {
+                list(&[json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"},
+                    "involvedObject": {"kind": "StatefulSet", "name": "acid-a"},
+                    "type": "Warning", "reason": "FailedCreate", "lastTimestamp": now(),
+                    "message": "pods \"acid-a-3\" is forbidden: exceeded quota: team"})])
+            }
             "deployments" if self.limits.is_some() => list(&[operator()]),
-            "persistentvolumeclaims" | "deployments" => list(&[]),
+            "events" | "persistentvolumeclaims" | "deployments" => list(&[]),
             "postgres-operator" => {
                 let (min, max) = self.limits.unwrap();
                 respond(

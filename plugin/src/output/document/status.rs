@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use pgscale_guard::Seen;
 use pgscale_guard::facts::{Facts, Health, Live, Member};
+use pgscale_guard::verdict::Evidence;
 use serde::Serialize;
 
 use super::{API_VERSION, Metadata};
 use crate::plan::describe;
 use crate::services::names;
 use crate::status::{Bound, By, Headroom, Slot, Status, Told, Volume, running, volumes};
+use crate::why::Cause;
 
 /// `kind: ScaleStatus`.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +42,17 @@ pub(crate) struct ScaleStatus<'a> {
     policy: Option<PolicyDocument<'a>>,
     /// What a change now would be told; `null` where it was not looked up for a list.
     would_say: Option<Vec<ToldDocument<'a>>>,
+    /// What keeps it from converging, the likeliest first; with what Events say only for `--why`.
+    why: Vec<CauseDocument<'a>>,
+}
+
+/// What keeps a cluster from converging.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CauseDocument<'a> {
+    what: &'a str,
+    evidence: &'a [Evidence],
+    next: &'a str,
 }
 
 /// A replication slot.
@@ -156,8 +169,14 @@ impl<'a> ScaleStatus<'a> {
                 .detail
                 .as_ref()
                 .map(|detail| detail.would_say.iter().map(would_say).collect()),
+            why: status.why.iter().map(cause).collect(),
         }
     }
+}
+
+fn cause(cause: &Cause) -> CauseDocument<'_> {
+    let Cause { what, evidence, next } = cause;
+    CauseDocument { what, evidence, next }
 }
 
 fn slots(seen: &Seen<Vec<Slot>>) -> Option<Vec<SlotDocument>> {

@@ -44,7 +44,7 @@ fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {
         row.insert(0, Cell::from(&cluster.namespace));
     }
     if wide {
-        row.push(status.missing.first().cloned().unwrap_or_default().into());
+        row.push(status.why.first().map_or(Cell::default(), |cause| Cell::from(&cause.what)));
     }
     row
 }

@@ -12,6 +12,7 @@ use crate::services::Services;
 use crate::status::Detail;
 use crate::testing::{World, facts, run, stalled, with};
 use crate::watch::Snapshot;
+use crate::why::{Clues, causes};
 
 fn policies() -> Policies {
     let limit = |value, source: &str, mode| Limit { value, source: source.to_owned(), mode };
@@ -44,10 +45,17 @@ fn status(mut facts: Facts, missing: &[&str]) -> Status {
         Seen::Known(ordinals.iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
     };
     let services = Services { leader: addresses(&[0]), replicas: addresses(&[1, 2]) };
+    let snapshot = Snapshot { facts, services };
+    let missing: Vec<String> = missing.iter().map(|line| (*line).to_owned()).collect();
+    let events = Seen::Absent;
+    let clues = Clues { snapshot: &snapshot, missing: &missing, events: &events, flags: "" };
+    let why = causes(&clues);
     Status {
-        snapshot: Snapshot { facts, services },
-        missing: missing.iter().map(|line| (*line).to_owned()).collect(),
+        why,
+        snapshot,
+        missing,
         detail: Some(detail),
+        events_unread: Some("may not list events".to_owned()),
     }
 }
 
@@ -187,6 +195,27 @@ fn a_cluster_in_trouble() {
 }
 
 #[test]
+fn why_a_cluster_has_not_converged() {
+    insta::assert_snapshot!(plain(&reasons(&troubled(), Some(80))), @r"
+    Why, the likeliest first:
+      1. acid-a-2 cannot be scheduled
+         pod/acid-a-2: Unschedulable
+         next: kubectl describe pod acid-a-2 -n db
+      2. acid-a-1 does not receive: it lacks 990 B
+         pod/acid-a-1: 990 bytes behind the leader after a second
+         next: kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+      3. Patroni is paused: it neither starts nor rebuilds a member, and nobody
+         takes over
+         Patroni's configuration: pause: true
+         next: kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
+      Events cannot be read: may not list events
+    ");
+    let mut healthy = status(facts(3, 3, 0), &[]);
+    healthy.events_unread = None;
+    insta::assert_snapshot!(plain(&reasons(&healthy, Some(80))), @"Nothing keeps it from converging");
+}
+
+#[test]
 fn several_clusters() {
     let mut other = facts(3, 3, 0);
     other.change.new.namespace = "shop".into();
@@ -198,7 +227,7 @@ fn several_clusters() {
     ");
     insta::assert_snapshot!(plain(&list(&all, true, true)), @r"
     NAMESPACE   NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE   WHY
-    db          acid-a   3          3           2         acid-a-0   CountDiffers   4d    acid-a-1: 990 bytes behind the leader after a second
+    db          acid-a   3          3           2         acid-a-0   CountDiffers   4d    acid-a-2 cannot be scheduled
     shop        acid-a   3          3           3         acid-a-0   Converged      4d    -
     ");
 }
@@ -384,6 +413,38 @@ fn the_document_is_versioned_and_whole() {
           "leaderMovesTo": null,
           "message": "still being built: acid-a-2; no healthy standby exists yet"
         }
+      ],
+      "why": [
+        {
+          "what": "acid-a-2 cannot be scheduled",
+          "evidence": [
+            {
+              "source": "pod/acid-a-2",
+              "says": "Unschedulable"
+            }
+          ],
+          "next": "kubectl describe pod acid-a-2 -n db"
+        },
+        {
+          "what": "acid-a-1 does not receive: it lacks 990 B",
+          "evidence": [
+            {
+              "source": "pod/acid-a-1",
+              "says": "990 bytes behind the leader after a second"
+            }
+          ],
+          "next": "kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'"
+        },
+        {
+          "what": "Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over",
+          "evidence": [
+            {
+              "source": "Patroni's configuration",
+              "says": "pause: true"
+            }
+          ],
+          "next": "kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a"
+        }
       ]
     }
     "#);
@@ -406,4 +467,20 @@ async fn the_verb_reads_one_or_all() {
     assert_eq!(document["items"][0]["declared"], 3);
     let (screen, ..) = run(&world, "status -o name", None).await;
     assert_eq!(screen.stdout(), "postgresql.acid.zalan.do/acid-a\n");
+}
+
+#[tokio::test]
+async fn the_reasons_are_looked_for_in_events() {
+    let world = World::new(3, 0).quota_spent();
+    let (screen, code, _) = run(&world, "status acid-a --why", None).await;
+    assert_eq!(code, 0);
+    let said = screen.stdout();
+    let why = said.split_once("Why, the likeliest first:\n").unwrap().1;
+    insta::assert_snapshot!(why, @r#"
+    1. no quota is left for acid-a-3
+       Event 0s ago: pods "acid-a-3" is forbidden: exceeded quota: team
+       next: kubectl describe resourcequota -n db
+    "#);
+    let (screen, ..) = run(&world, "status acid-a", None).await;
+    assert_eq!(screen.stderr(), "why: kubectl pgscale status acid-a --why -n db\n");
 }
