@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         }
     };
     let out = Arc::new(Output::of_process(cli.color));
+    out.print_by(cli.expression.clone());
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail(&out, &Failure::error("another TLS provider is installed already"));
     }

@@ -4,7 +4,7 @@
 //! goes away is no error, and nothing that happens to stderr may end a change half-way.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -13,10 +13,13 @@ use crate::args::{Color, Format};
 use crate::error::{Failure, Kind};
 
 pub(crate) mod document;
+pub(crate) mod expression;
 pub(crate) mod plan;
 pub(crate) mod rules;
 pub(crate) mod status;
 pub(crate) mod text;
+
+use expression::Expression;
 
 /// Headings.
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -35,6 +38,8 @@ pub(crate) struct Output {
     pub(crate) width: Option<usize>,
     /// Answers questions; `None` where there is no terminal to ask on.
     person: Option<Mutex<Box<dyn BufRead + Send>>>,
+    /// What to print of documents, where not all of them is wanted.
+    expression: OnceLock<Expression>,
 }
 
 struct Channel {
@@ -71,6 +76,7 @@ impl Output {
                 coloured: by_terminal(stderr.is_terminal()),
                 to: Box::new(stderr),
             }),
+            expression: OnceLock::new(),
         }
     }
 
@@ -83,8 +89,24 @@ impl Output {
         }
     }
 
-    /// Writes an object to stdout in a format for machines.
+    /// From now on only what `expression` says is printed of documents.
+    pub(crate) fn print_by(&self, expression: Option<Expression>) {
+        if let Some(expression) = expression {
+            self.expression.get_or_init(|| expression);
+        }
+    }
+
+    /// Writes an object to stdout in a format for machines, or what was asked for of it.
     pub(crate) fn document(&self, format: Format, object: &impl Serialize) -> Result<(), Failure> {
+        if let Some(expression) = self.expression.get() {
+            let text = serde_json::to_value(object)
+                .map_err(|error| error.to_string())
+                .and_then(|value| expression.render(&value))
+                .map_err(|why| {
+                    Failure::error(format!("failed to print by the expression: {why}"))
+                })?;
+            return self.data(&text);
+        }
         let text = match format {
             Format::Yaml => serde_saphyr::to_string(object)
                 .map_err(|error| Failure::error(format!("failed to write YAML: {error}")))?,
@@ -198,6 +220,7 @@ pub(crate) mod testing {
                 stderr: channel(&self.stderr),
                 width: None,
                 person: person.map(Mutex::new),
+                expression: OnceLock::new(),
             }
         }
 

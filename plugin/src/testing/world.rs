@@ -226,6 +226,7 @@ pub(crate) async fn run(world: &World, line: &str, person: Option<&str>) -> (Scr
     let screen = Screen::default();
     let session = world.session(&screen, person);
     let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
+    session.out.print_by(cli.expression);
     let ended = crate::commands::in_session(cli.verb, &session).await;
     match ended {
         Ok(()) => (screen, 0, String::new()),

@@ -465,6 +465,13 @@ async fn the_verb_reads_one_or_all() {
     let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
     assert_eq!((code, &document["kind"]), (0, &Value::from("ScaleStatusList")));
     assert_eq!(document["items"][0]["declared"], 3);
+    let (screen, ..) = run(&world, "status -A -o jsonpath={.items[*].members[*].name}", None).await;
+    assert_eq!(screen.stdout(), "acid-a-0 acid-a-1 acid-a-2\n");
+    let columns = "custom-columns=NAME:.metadata.name,LEADER:.leader,WHY:.why[0].what";
+    let (screen, ..) = run(&world, &format!("status acid-a -o {columns}"), None).await;
+    assert_eq!(screen.stdout(), "NAME     LEADER     WHY\nacid-a   acid-a-0   <none>\n");
+    let (screen, ..) = run(&world, "rules below-min -o jsonpath={.items[0].id}", None).await;
+    assert_eq!(screen.stdout(), "below-min\n");
     let (screen, ..) = run(&world, "status -o name", None).await;
     assert_eq!(screen.stdout(), "postgresql.acid.zalan.do/acid-a\n");
 }
