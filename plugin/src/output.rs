@@ -4,6 +4,7 @@
 //! goes away is no error, and nothing that happens to stderr may end a change half-way.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anstyle::{AnsiColor, Style};
@@ -40,6 +41,8 @@ pub(crate) struct Output {
     person: Option<Mutex<Box<dyn BufRead + Send>>>,
     /// What to print of documents, where not all of them is wanted.
     expression: OnceLock<Expression>,
+    /// Nobody reads stdout any more.
+    reader_left: AtomicBool,
 }
 
 struct Channel {
@@ -77,16 +80,41 @@ impl Output {
                 to: Box::new(stderr),
             }),
             expression: OnceLock::new(),
+            reader_left: AtomicBool::new(false),
         }
     }
 
     /// Writes a result to stdout. That nobody reads it any more is not an error.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
         match write(&self.stdout, text) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_left.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             Err(error) => Err(Failure::error(format!("failed to write to stdout: {error}"))),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// Nobody reads what is written to stdout: what goes on for ever may end.
+    pub(crate) fn reader_left(&self) -> bool {
+        self.reader_left.load(Ordering::Relaxed)
+    }
+
+    /// Stdout is a terminal on which a picture can be drawn over.
+    pub(crate) fn redraws(&self) -> bool {
+        self.width.is_some() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    }
+
+    /// Writes to a terminal that was cleared first.
+    pub(crate) fn redraw(&self, text: &str) -> Result<(), Failure> {
+        // Not a style, so it goes there whether colours are wanted or not: cursor home, erase what is below.
+        let cleared = {
+            let mut channel = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+            write!(channel.to, "\x1b[H\x1b[J")
+        };
+        cleared.map_err(|error| Failure::error(format!("failed to write to stdout: {error}")))?;
+        self.data(text)
     }
 
     /// From now on only what `expression` says is printed of documents.
@@ -221,6 +249,7 @@ pub(crate) mod testing {
                 width: None,
                 person: person.map(Mutex::new),
                 expression: OnceLock::new(),
+                reader_left: AtomicBool::new(false),
             }
         }
 
@@ -250,7 +279,15 @@ pub(crate) mod testing {
     fn a_reader_that_left_is_no_error() {
         let mut output = Screen::default().output(None);
         output.stdout = Mutex::new(Channel { to: Box::new(Closed), coloured: false });
-        assert_eq!(output.data("rows"), Ok(()));
+        assert_eq!((output.data("rows"), output.reader_left()), (Ok(()), true));
+    }
+
+    #[test]
+    fn a_picture_is_drawn_over_the_one_before() {
+        let screen = Screen::default();
+        assert!(!screen.output(None).redraws());
+        screen.output(None).redraw("rows").unwrap();
+        assert_eq!(screen.stdout(), "\u{1b}[H\u{1b}[Jrows\n");
     }
 
     #[test]

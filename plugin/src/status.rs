@@ -301,7 +301,44 @@ pub(crate) enum Severity {
     Converged,
 }
 
+/// Sorts clusters, the worst first; within that by name, so that the order is stable.
+pub(crate) fn worst_first(all: &mut [Status]) {
+    all.sort_by_cached_key(|status| (status.severity(), status.snapshot.facts.change.cluster()));
+}
+
 impl Status {
+    /// Everything that is news when it changes: not ages, positions and bytes, which change at every look.
+    pub(crate) fn digest(&self) -> Vec<String> {
+        let facts = &self.snapshot.facts;
+        let cluster = &facts.change.new;
+        let set = facts.stateful_set.known().map(|set| set.replicas);
+        let operator = facts.operator.known().and_then(|operator| operator.available);
+        let paused = facts.configuration.known().map(|configuration| configuration.paused);
+        let leader = facts.leader_name();
+        let mut digest = vec![
+            format!("{:?} {} {set:?} {:?}", cluster.instances, facts.to(), running(facts)),
+            format!("{leader:?} {paused:?} {:?}", facts.failover),
+            format!("{operator:?} {:?}", cluster.status),
+            format!("{:?} {:?}", self.snapshot.services, self.severity()),
+        ];
+        digest.extend(facts.all_members().iter().map(|member| {
+            let pod = &member.pod;
+            let (node, restarts, timeline) = (&pod.node, pod.restarts, member.timeline());
+            let mut health = crate::plan::describe(&facts.health(member));
+            health.retain(|character| !character.is_ascii_digit());
+            let role = crate::output::status::role(facts, member, leader == Some(&member.name));
+            format!("{} {role} {node:?} {restarts} {timeline:?} {health}", member.name)
+        }));
+        if let Some(detail) = &self.detail {
+            let slots = detail.slots.known().into_iter().flatten().map(|slot| slot.name.clone());
+            digest.extend(slots);
+            digest.extend(detail.would_say.iter().map(|told| {
+                format!("{} {:?} {} {:?}", told.to, told.by, told.allowed, told.rules)
+            }));
+        }
+        digest
+    }
+
     /// How bad it is.
     pub(crate) fn severity(&self) -> Severity {
         let facts = &self.snapshot.facts;
@@ -310,7 +347,7 @@ impl Status {
             Severity::Unknown
         } else if facts.to() > 0 && facts.leader_name().is_none() {
             Severity::NoLeader
-        } else if running != facts.change.new.instances {
+        } else if running != Some(facts.asked()) {
             Severity::CountDiffers
         } else if facts.survivors().any(|member| facts.rebuilding(member).is_some()) {
             Severity::Rebuilding

@@ -302,6 +302,8 @@ fn help_of_the_verbs_that_look() {
       -l, --selector <LABELS>  Only clusters with these labels
           --why                Say what keeps the cluster from converging: causes,
                                evidence and the next command
+      -w, --watch              Look again and again: redraws on a terminal, and
+                               prints what changed elsewhere
       -o, --output <FORMAT>    Output format [default: text] [possible values: text,
                                wide, json, yaml, name]
       -h, --help               Print help (see more with '--help')
@@ -309,6 +311,7 @@ fn help_of_the_verbs_that_look() {
     Examples:
       kubectl pgscale status acid-a
       kubectl pgscale status acid-a --why
+      kubectl pgscale status acid-a -w
       kubectl pgscale status -n db
       kubectl pgscale status -A -l env=production
       kubectl pgscale status -A -o

@@ -11,9 +11,11 @@ use crate::output::document::{ScaleStatus, ScaleStatusList};
 use crate::output::status::{detail, list, reasons};
 use crate::services::{self, Services};
 use crate::session::{Session, unreadable};
-use crate::status::{Detail, Status};
+use crate::status::{Detail, Status, worst_first};
 use crate::watch::{Goal, Snapshot, missing};
 use crate::why::{self, Clues};
+
+mod watch;
 
 /// How many clusters of a list are read at a time.
 const AT_ONCE: usize = 8;
@@ -30,6 +32,7 @@ const AT_ONCE: usize = 8;
 Examples:
   kubectl pgscale status acid-a
   kubectl pgscale status acid-a --why
+  kubectl pgscale status acid-a -w
   kubectl pgscale status -n db
   kubectl pgscale status -A -l env=production
   kubectl pgscale status -A -o custom-columns=NAME:.metadata.name,LEADER:.leader,WHY:.why[0].what
@@ -48,83 +51,94 @@ pub(crate) struct Args {
     /// Say what keeps the cluster from converging: causes, evidence and the next command.
     #[arg(long, requires = "name")]
     why: bool,
+    /// Look again and again: redraws on a terminal, and prints what changed elsewhere.
+    #[arg(short, long)]
+    watch: bool,
     #[command(flatten)]
     shape: Shape,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    match args.name {
-        Some(name) => one(session, &name, args.why, args.shape.output).await,
-        None => {
-            many(session, args.all_namespaces, args.selector.as_deref(), args.shape.output).await
-        }
+    if args.watch {
+        return watch::run(session, &args).await;
     }
+    let all = gather(session, &args).await?;
+    let format = args.shape.output;
+    let text = matches!(format, Format::Text | Format::Wide);
+    show(session, &args, &all)?;
+    if let (Some(name), true, false) = (&args.name, text, args.why)
+        && all.iter().any(|status| !status.why.is_empty())
+    {
+        session.out.note(&format!("why: {}", session.command(&format!("status {name} --why"))));
+    }
+    Ok(())
 }
 
-async fn one(session: &Session, name: &str, why: bool, format: Format) -> Result<(), Failure> {
-    let cluster = session.cluster(name).await?;
-    let events = if why { Events::Read } else { Events::Left };
-    let status = look(session, cluster, AskWhom::All, events).await;
-    session.show_warnings();
-    match format {
-        Format::Name => session.out.data(&super::scale::resource(name)),
-        Format::Text | Format::Wide => {
-            let width = session.out.width;
-            let mut text = detail(&status, format == Format::Wide, width);
-            if why {
-                text = format!("{text}\n\n{}", reasons(&status, width));
-            }
-            session.out.data(&text)?;
-            if !why && !status.why.is_empty() {
-                session
-                    .out
-                    .note(&format!("why: {}", session.command(&format!("status {name} --why"))));
-            }
-            Ok(())
-        }
-        Format::Json | Format::Yaml => session.out.document(format, &ScaleStatus::of(&status)),
+/// The cluster, or all of them, the worst first.
+async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> {
+    if let Some(name) = &args.name {
+        let cluster = session.cluster(name).await?;
+        let events = if args.why { Events::Read } else { Events::Left };
+        let status = look(session, cluster, AskWhom::All, events).await;
+        session.show_warnings();
+        return Ok(vec![status]);
     }
-}
-
-async fn many(
-    session: &Session,
-    everywhere: bool,
-    selector: Option<&str>,
-    format: Format,
-) -> Result<(), Failure> {
-    let namespace = (!everywhere).then_some(session.namespace.as_str());
-    let place = namespace.map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
-    let clusters = session.reader.clusters(namespace, selector).await;
+    let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());
+    let clusters = session.reader.clusters(namespace, args.selector.as_deref()).await;
     session.show_warnings();
-    let clusters = clusters
-        .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
+    let clusters = clusters.map_err(|error| {
+        unreadable(&error, &format!("list postgresql clusters in {}", place(session, args)))
+    })?;
     let mut all: Vec<Status> = stream::iter(clusters)
         .map(|cluster| look(session, cluster, AskWhom::AsNeeded, Events::Left))
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    // The worst first; within that, by name, so that the order is stable.
-    all.sort_by_key(|status| {
-        let cluster = &status.snapshot.facts.change.new;
-        (status.severity(), cluster.namespace.clone(), cluster.name.clone())
-    });
-    match format {
-        Format::Json | Format::Yaml => session.out.document(format, &ScaleStatusList::of(&all)),
-        _ if all.is_empty() => {
-            session.out.note(&format!("No postgresql clusters found in {place}."));
+    worst_first(&mut all);
+    Ok(all)
+}
+
+fn place(session: &Session, args: &Args) -> String {
+    if args.all_namespaces {
+        "all namespaces".to_owned()
+    } else {
+        format!("namespace {}", session.namespace)
+    }
+}
+
+/// Prints what was gathered.
+fn show(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
+    let out = &session.out;
+    match (args.shape.output, &args.name, all) {
+        (format @ (Format::Json | Format::Yaml), Some(_), [status]) => {
+            out.document(format, &ScaleStatus::of(status))
+        }
+        (format @ (Format::Json | Format::Yaml), ..) => {
+            out.document(format, &ScaleStatusList::of(all))
+        }
+        (Format::Name | Format::Text | Format::Wide, _, []) => {
+            out.note(&format!("No postgresql clusters found in {}.", place(session, args)));
             Ok(())
         }
-        Format::Name => {
-            let names: Vec<String> = all
-                .iter()
-                .map(|status| super::scale::resource(&status.snapshot.facts.change.new.name))
-                .collect();
-            session.out.data(&names.join("\n"))
+        (Format::Name, ..) => {
+            let name =
+                |status: &Status| super::scale::resource(&status.snapshot.facts.change.new.name);
+            out.data(&all.iter().map(name).collect::<Vec<_>>().join("\n"))
         }
-        Format::Text | Format::Wide => {
-            session.out.data(&list(&all, everywhere, format == Format::Wide))
+        (Format::Text | Format::Wide, ..) => out.data(&text(args, all, out.width)),
+    }
+}
+
+/// What was gathered, for people.
+fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
+    let wide = args.shape.output == Format::Wide;
+    match (&args.name, all) {
+        (Some(_), [status]) if args.why => {
+            format!("{}\n\n{}", detail(status, wide, width), reasons(status, width))
         }
+        (Some(_), [status]) => detail(status, wide, width),
+        (Some(_) | None, all) => list(all, args.all_namespaces, wide),
     }
 }
 

@@ -150,5 +150,34 @@ fn the_worst_comes_first() {
     for (status, want) in &all {
         assert_eq!(status.severity(), *want);
     }
-    assert!(all.is_sorted_by_key(|(_, severity)| *severity));
+    let mut sorted: Vec<Status> = all.iter().rev().map(|(status, _)| status.clone()).collect();
+    worst_first(&mut sorted);
+    assert!(sorted.iter().map(Status::severity).eq(all.iter().map(|(_, severity)| *severity)));
+}
+
+#[test]
+fn only_news_is_in_a_digest() {
+    let status = |facts: Facts| Status {
+        snapshot: Snapshot {
+            facts,
+            services: Services { leader: Seen::Absent, replicas: Seen::Absent },
+        },
+        missing: Vec::new(),
+        detail: None,
+        why: Vec::new(),
+        events_unread: None,
+    };
+    let behind = |bytes: u64| {
+        with(facts(3, 3, 0), 1, |member| {
+            if let Live::Answered(answer) = &mut member.live {
+                answer.received = Some(1000 - bytes);
+                answer.replayed = answer.received;
+            }
+        })
+    };
+    let mut later = behind(10);
+    later.now = "2026-11-24T10:00:07Z".parse().unwrap();
+    assert_eq!(status(behind(990)).digest(), status(later).digest());
+    assert_ne!(status(behind(990)).digest(), status(facts(3, 3, 0)).digest());
+    assert_ne!(status(facts(3, 3, 1)).digest(), status(facts(3, 3, 0)).digest());
 }

@@ -174,6 +174,13 @@ impl World {
         self.0.lock().unwrap().leader
     }
 
+    /// Lets this ordinal lead from now on.
+    pub(crate) fn lead(&self, ordinal: i64) {
+        let mut state = self.0.lock().unwrap();
+        state.leader = ordinal;
+        state.timeline += 1;
+    }
+
     /// The writes that reached the API server.
     pub(crate) fn writes(&self) -> Vec<Value> {
         self.0.lock().unwrap().writes.clone()
