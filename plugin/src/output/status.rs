@@ -20,7 +20,6 @@ pub(crate) use why::reasons;
 /// One cluster in detail.
 pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> String {
     let facts = &status.snapshot.facts;
-    let cluster = &facts.change.new;
     let mut lines = vec![format!("{BOLD}postgresql {}{BOLD:#}", facts.change.cluster())];
     for (key, value) in [
         ("Instances", counts(facts)),
@@ -49,8 +48,8 @@ pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> Strin
     }
     lines.push(String::new());
     if status.missing.is_empty() {
-        let count = cluster.instances.unwrap_or(0);
-        lines.push(format!("{GOOD}Converged{GOOD:#} on {}", super::text::instances(count)));
+        let count = super::text::instances(facts.to());
+        lines.push(format!("{GOOD}Converged{GOOD:#} on {count}"));
     } else {
         lines.push(format!("{CARE}Not converged:{CARE:#}"));
         for missing in &status.missing {
@@ -67,10 +66,15 @@ fn counts(facts: &Facts) -> String {
         Seen::Absent => "none".to_owned(),
         Seen::Unreadable(_) => "unknown".to_owned(),
     };
+    let (effective, running) = (facts.to(), running(facts));
+    // What differs from what stands before it.
+    let style = |different: bool| if different { CARE } else { anstyle::Style::new() };
+    let clamped = style(facts.change.new.instances != Some(effective));
+    let short = style(running != Some(effective));
+    let running = running.map_or("unknown".to_owned(), |count| count.to_string());
     format!(
-        "{declared} declared, {} effective, {set} in the StatefulSet, {} running",
-        facts.to(),
-        running(facts).map_or("unknown".to_owned(), |count| count.to_string())
+        "{declared} declared, {clamped}{effective} effective{clamped:#}, {set} in the StatefulSet, \
+         {short}{running} running{short:#}"
     )
 }
 

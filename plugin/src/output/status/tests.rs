@@ -14,6 +14,9 @@ use crate::testing::{World, facts, run, stalled, with};
 use crate::watch::Snapshot;
 use crate::why::{Clues, causes};
 
+mod document;
+mod list;
+
 fn policies() -> Policies {
     let limit = |value, source: &str, mode| Limit { value, source: source.to_owned(), mode };
     Policies {
@@ -215,239 +218,98 @@ fn why_a_cluster_has_not_converged() {
     insta::assert_snapshot!(plain(&reasons(&healthy, Some(80))), @"Nothing keeps it from converging");
 }
 
+/// Escape codes as a person can read them.
+fn coloured(text: &str) -> String {
+    text.replace('\u{1b}', "^")
+}
+
 #[test]
-fn several_clusters() {
-    let mut other = facts(3, 3, 0);
-    other.change.new.namespace = "shop".into();
-    let all = [troubled(), status(other, &[])];
-    insta::assert_snapshot!(plain(&list(&all, false, false)), @r"
-    NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE
-    acid-a   3          3           2         acid-a-0   CountDiffers   4d
-    acid-a   3          3           3         acid-a-0   Converged      4d
+fn colours_show_what_deserves_a_look() {
+    insta::assert_snapshot!(coloured(&detail(&troubled(), false, Some(80))), @r"
+    ^[1mpostgresql db/acid-a^[0m
+      Instances: 3 declared, 3 effective, 3 in the StatefulSet, ^[33m2 running^[0m
+      Leader:    acid-a-0, timeline 1, lock renewed 0s ago
+      Patroni:   synchronous replication, synchronous standbys: acid-a-1, ^[31mpaused^[0m:
+                 nobody takes over
+      Operator:  default/postgres-operator, available; it says Running
+      Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
+                 warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
+
+    MEMBER     ROLE           STATE           TL   LAG     NODE     AGE
+    acid-a-0   leader         ^[32mrunning^[0m         1    -       node-0   90m
+    acid-a-1   sync standby   ^[31mstreaming^[0m       1    990 B   node-1   90m
+    acid-a-2   replica        ^[31mUnschedulable^[0m   -    -       -        90m
+
+    SLOT       MEMBER             WAL HELD
+    acid_a_1   acid-a-1           0 B
+    acid_a_2   acid-a-2           100 B
+    acid_a_4   ^[33macid-a-4, no pod^[0m   990 B
+
+    VOLUME            SIZE       MEMBER     STATE          AGE
+    pgdata-acid-a-0   40.0 GiB   acid-a-0   in use         94d
+    pgdata-acid-a-1   40.0 GiB   acid-a-1   in use         94d
+    pgdata-acid-a-2   40.0 GiB   acid-a-2   in use         94d
+    pgdata-acid-a-4   40.0 GiB   acid-a-4   ^[33mkept, no pod^[0m   94d
+
+    IF SET TO   VERDICT   RULES
+    2           ^[31mrefused^[0m   below-min
+    4           ^[32mallowed^[0m   rebuild-in-progress
+
+    ^[33mNot converged:^[0m
+      acid-a-1: 990 bytes behind the leader after a second
+      acid-a-2: Unschedulable
     ");
-    insta::assert_snapshot!(plain(&list(&all, true, true)), @r"
-    NAMESPACE   NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE   WHY
-    db          acid-a   3          3           2         acid-a-0   CountDiffers   4d    acid-a-2 cannot be scheduled
-    shop        acid-a   3          3           3         acid-a-0   Converged      4d    -
+    insta::assert_snapshot!(coloured(&reasons(&troubled(), Some(160))), @r"
+    ^[1mWhy, the likeliest first:^[0m
+      1. ^[33macid-a-2 cannot be scheduled^[0m
+         pod/acid-a-2: Unschedulable
+         next: kubectl describe pod acid-a-2 -n db
+      2. ^[33macid-a-1 does not receive: it lacks 990 B^[0m
+         pod/acid-a-1: 990 bytes behind the leader after a second
+         next: kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+      3. ^[33mPatroni is paused: it neither starts nor rebuilds a member, and nobody takes over^[0m
+         Patroni's configuration: pause: true
+         next: kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
+      ^[33mEvents cannot be read:^[0m may not list events
     ");
 }
 
 #[test]
-fn the_document_is_versioned_and_whole() {
-    let troubled = troubled();
-    let document = serde_json::to_string_pretty(&ScaleStatus::of(&troubled)).unwrap();
-    insta::assert_snapshot!(document, @r#"
-    {
-      "apiVersion": "pgscale.dev/v1alpha1",
-      "kind": "ScaleStatus",
-      "metadata": {
-        "namespace": "db",
-        "name": "acid-a",
-        "uid": "u1",
-        "resourceVersion": "7"
-      },
-      "declared": 3,
-      "effective": 3,
-      "statefulSet": 3,
-      "running": 2,
-      "converged": false,
-      "missing": [
-        "acid-a-1: 990 bytes behind the leader after a second",
-        "acid-a-2: Unschedulable"
-      ],
-      "leader": "acid-a-0",
-      "paused": true,
-      "members": [
-        {
-          "name": "acid-a-0",
-          "role": "leader",
-          "state": "running",
-          "health": "healthy",
-          "healthy": true,
-          "timeline": 1,
-          "lagBytes": null,
-          "received": 1000,
-          "replayed": null,
-          "address": "10.244.0.10",
-          "node": "node-0",
-          "zone": null
-        },
-        {
-          "name": "acid-a-1",
-          "role": "sync standby",
-          "state": "streaming",
-          "health": "990 bytes behind the leader after a second",
-          "healthy": false,
-          "timeline": 1,
-          "lagBytes": 990,
-          "received": 10,
-          "replayed": 10,
-          "address": "10.244.0.11",
-          "node": "node-1",
-          "zone": null
-        },
-        {
-          "name": "acid-a-2",
-          "role": "replica",
-          "state": "Unschedulable",
-          "health": "pod is Unschedulable, does not answer (its pod is Pending)",
-          "healthy": false,
-          "timeline": null,
-          "lagBytes": null,
-          "received": null,
-          "replayed": null,
-          "address": "10.244.0.12",
-          "node": null,
-          "zone": null
-        }
-      ],
-      "services": {
-        "acid-a": [
-          "acid-a-0"
-        ],
-        "acid-a-repl": [
-          "acid-a-1",
-          "acid-a-2"
-        ]
-      },
-      "operator": "default/postgres-operator",
-      "operatorAvailable": true,
-      "operatorStatus": "Running",
-      "slots": [
-        {
-          "name": "acid_a_1",
-          "member": "acid-a-1",
-          "memberHasPod": true,
-          "heldBytes": 0,
-          "oldestNeeded": 1000
-        },
-        {
-          "name": "acid_a_2",
-          "member": "acid-a-2",
-          "memberHasPod": true,
-          "heldBytes": 100,
-          "oldestNeeded": 900
-        },
-        {
-          "name": "acid_a_4",
-          "member": "acid-a-4",
-          "memberHasPod": false,
-          "heldBytes": 990,
-          "oldestNeeded": 10
-        }
-      ],
-      "volumes": [
-        {
-          "claim": "pgdata-acid-a-0",
-          "member": "acid-a-0",
-          "inUse": true,
-          "capacityBytes": 42949672960,
-          "created": "2026-08-22T10:00:00Z"
-        },
-        {
-          "claim": "pgdata-acid-a-1",
-          "member": "acid-a-1",
-          "inUse": true,
-          "capacityBytes": 42949672960,
-          "created": "2026-08-22T10:00:00Z"
-        },
-        {
-          "claim": "pgdata-acid-a-2",
-          "member": "acid-a-2",
-          "inUse": true,
-          "capacityBytes": 42949672960,
-          "created": "2026-08-22T10:00:00Z"
-        },
-        {
-          "claim": "pgdata-acid-a-4",
-          "member": "acid-a-4",
-          "inUse": false,
-          "capacityBytes": 42949672960,
-          "created": "2026-08-22T10:00:00Z"
-        }
-      ],
-      "policy": {
-        "bounds": [
-          {
-            "what": "min",
-            "value": "3",
-            "source": "scalepolicy/production",
-            "mode": "Enforce"
-          },
-          {
-            "what": "min",
-            "value": "5",
-            "source": "scalepolicy/trial",
-            "mode": "Warn"
-          },
-          {
-            "what": "max",
-            "value": "7",
-            "source": "scalepolicy/production",
-            "mode": "Enforce"
-          }
-        ],
-        "more": 4,
-        "fewer": 0,
-        "zeroAllowed": false,
-        "unreadable": null
-      },
-      "wouldSay": [
-        {
-          "to": 2,
-          "by": "Command",
-          "allowed": false,
-          "rules": [
-            "below-min"
-          ],
-          "leaderMovesTo": null,
-          "message": "2 instances asked for, 3 is the minimum"
-        },
-        {
-          "to": 4,
-          "by": "Command",
-          "allowed": true,
-          "rules": [
-            "rebuild-in-progress"
-          ],
-          "leaderMovesTo": null,
-          "message": "still being built: acid-a-2; no healthy standby exists yet"
-        }
-      ],
-      "why": [
-        {
-          "what": "acid-a-2 cannot be scheduled",
-          "evidence": [
-            {
-              "source": "pod/acid-a-2",
-              "says": "Unschedulable"
-            }
-          ],
-          "next": "kubectl describe pod acid-a-2 -n db"
-        },
-        {
-          "what": "acid-a-1 does not receive: it lacks 990 B",
-          "evidence": [
-            {
-              "source": "pod/acid-a-1",
-              "says": "990 bytes behind the leader after a second"
-            }
-          ],
-          "next": "kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'"
-        },
-        {
-          "what": "Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over",
-          "evidence": [
-            {
-              "source": "Patroni's configuration",
-              "says": "pause: true"
-            }
-          ],
-          "next": "kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a"
-        }
-      ]
-    }
-    "#);
+fn a_cluster_in_trouble_on_a_wide_screen() {
+    insta::assert_snapshot!(plain(&detail(&troubled(), true, Some(160))), @r"
+    postgresql db/acid-a
+      Instances: 3 declared, 3 effective, 3 in the StatefulSet, 2 running
+      Leader:    acid-a-0, timeline 1, lock renewed 0s ago
+      Patroni:   synchronous replication, synchronous standbys: acid-a-1, paused: nobody takes over
+      Operator:  default/postgres-operator, available; it says Running
+      Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
+      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
+
+    MEMBER     ROLE           STATE           TL   LAG     RECEIVED   REPLAYED   ADDRESS       RESTARTS   HEALTH                                                       NODE     AGE   ZONE
+    acid-a-0   leader         running         1    -       0/3E8      -          10.244.0.10   0          healthy                                                      node-0   90m   -
+    acid-a-1   sync standby   streaming       1    990 B   0/A        0/A        10.244.0.11   0          990 bytes behind the leader after a second                   node-1   90m   -
+    acid-a-2   replica        Unschedulable   -    -       -          -          10.244.0.12   0          pod is Unschedulable, does not answer (its pod is Pending)   -        90m   -
+
+    SLOT       MEMBER             WAL HELD   OLDEST NEEDED
+    acid_a_1   acid-a-1           0 B        0/3E8
+    acid_a_2   acid-a-2           100 B      0/384
+    acid_a_4   acid-a-4, no pod   990 B      0/A
+
+    VOLUME            SIZE       MEMBER     STATE          AGE   CREATED
+    pgdata-acid-a-0   40.0 GiB   acid-a-0   in use         94d   2026-08-22T10:00:00Z
+    pgdata-acid-a-1   40.0 GiB   acid-a-1   in use         94d   2026-08-22T10:00:00Z
+    pgdata-acid-a-2   40.0 GiB   acid-a-2   in use         94d   2026-08-22T10:00:00Z
+    pgdata-acid-a-4   40.0 GiB   acid-a-4   kept, no pod   94d   2026-08-22T10:00:00Z
+
+    IF SET TO   VERDICT   RULES                 LEADER MOVES TO   MESSAGE
+    2           refused   below-min             -                 2 instances asked for, 3 is the minimum
+    4           allowed   rebuild-in-progress   -                 still being built: acid-a-2; no healthy standby exists yet
+
+    Not converged:
+      acid-a-1: 990 bytes behind the leader after a second
+      acid-a-2: Unschedulable
+    ");
 }
 
 #[tokio::test]
