@@ -8,6 +8,8 @@ use serde::Serialize;
 use crate::handover::Moved;
 use crate::plan::{LeaderMove, Outcome, Plan, Step};
 
+#[cfg(test)]
+mod schemas;
 mod status;
 
 pub(crate) use status::{ScaleStatus, ScaleStatusList};
@@ -17,6 +19,7 @@ pub(crate) const API_VERSION: &str = "pgscale.dev/v1alpha1";
 
 /// Which cluster an object is about.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata {
     /// Namespace.
@@ -33,9 +36,12 @@ pub(crate) struct Metadata {
 
 /// `kind: ScalePlan`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScalePlan<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
     api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScalePlan")))]
     kind: &'static str,
     metadata: Metadata,
     /// `Ready`, `Refused` or `Nothing`.
@@ -61,6 +67,7 @@ pub(crate) struct ScalePlan<'a> {
 
 /// A switchover.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Move<'a> {
     from: &'a str,
@@ -90,6 +97,7 @@ impl<'a> Move<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Passing<'a> {
     pod: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +108,7 @@ struct Passing<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "action")]
 enum StepDocument<'a> {
     Checkpoint { member: &'a str },
@@ -182,9 +191,12 @@ fn step(step: &Step) -> StepDocument<'_> {
 
 /// `kind: ScaleReport`: what became of a plan.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScaleReport<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
     api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScaleReport")))]
     kind: &'static str,
     metadata: Metadata,
     /// `Converged`, `Changed` (not waited for), `Nothing`, `Refused`, `DryRun`, `Failed`, `TimedOut`,
@@ -210,6 +222,7 @@ pub(crate) struct ScaleReport<'a> {
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Event {
     /// Seconds from the start.
     pub(crate) seconds: f64,

@@ -15,9 +15,12 @@ use crate::why::Cause;
 
 /// `kind: ScaleStatus`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScaleStatus<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
     api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScaleStatus")))]
     kind: &'static str,
     metadata: Metadata,
     declared: Option<i64>,
@@ -48,6 +51,7 @@ pub(crate) struct ScaleStatus<'a> {
 
 /// What keeps a cluster from converging.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct CauseDocument<'a> {
     what: &'a str,
@@ -57,6 +61,7 @@ struct CauseDocument<'a> {
 
 /// A replication slot.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct SlotDocument {
     name: String,
@@ -68,6 +73,7 @@ struct SlotDocument {
 
 /// A volume claim.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct VolumeDocument {
     claim: String,
@@ -79,6 +85,7 @@ struct VolumeDocument {
 
 /// What policies and the operator leave room for.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct PolicyDocument<'a> {
     bounds: Vec<BoundDocument<'a>>,
@@ -89,6 +96,7 @@ struct PolicyDocument<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct BoundDocument<'a> {
     what: &'a str,
     value: &'a str,
@@ -98,6 +106,7 @@ struct BoundDocument<'a> {
 
 /// What one change would be told.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct ToldDocument<'a> {
     to: i64,
@@ -110,6 +119,7 @@ struct ToldDocument<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct MemberDocument<'a> {
     name: &'a str,
@@ -263,9 +273,12 @@ fn member<'a>(facts: &Facts, member: &'a Member) -> MemberDocument<'a> {
 
 /// `kind: ScaleStatusList`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScaleStatusList<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
     api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScaleStatusList")))]
     kind: &'static str,
     items: Vec<ScaleStatus<'a>>,
 }
