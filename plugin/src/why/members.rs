@@ -5,6 +5,7 @@ use pgscale_guard::facts::{Ailment, Facts, Health, Member};
 
 use super::{Cause, Clues};
 use crate::output::text::{age, bytes};
+use crate::plan::nobody_answered;
 
 /// How much of everything else a member's trouble explains; the lowest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,8 +34,26 @@ pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
         };
         ranked.extend(found.map(|(rank, cause)| (rank, member.ordinal, cause)));
     }
+    if let Some(why) = nobody_answered(facts).map(str::to_owned) {
+        // One cause, and not one for each member that nobody could ask.
+        let before = ranked.len();
+        ranked.retain(|(rank, ..)| *rank != Rank::Unknown);
+        if ranked.len() < before {
+            ranked.push((Rank::Unknown, 0, unasked(clues, why)));
+        }
+    } else if let Some(leader) = facts.leader_member()
+        && ranked.iter().any(|(_, ordinal, _)| *ordinal == leader.ordinal)
+    {
+        // Nobody can be compared with a leader that is in trouble itself.
+        ranked.retain(|(rank, ..)| *rank != Rank::Unknown);
+    }
     ranked.sort_by_key(|(rank, ordinal, _)| (*rank, *ordinal));
     ranked.into_iter().map(|(.., cause)| cause).collect()
+}
+
+fn unasked(clues: &Clues<'_>, why: String) -> Cause {
+    let next = clues.kubectl("auth can-i create pods --subresource=portforward");
+    Cause::new("no member could be asked how far it is", next).because("pods", why)
 }
 
 fn leaving(clues: &Clues<'_>, member: &Member) -> Cause {

@@ -334,6 +334,26 @@ fn what_follows_comes_after_what_causes_it() {
 }
 
 #[test]
+fn what_nobody_could_tell_is_said_once() {
+    let silent = |facts: Facts, ordinals: &[i64]| {
+        ordinals.iter().fold(facts, |facts, ordinal| {
+            with(facts, *ordinal, |it| it.live = Live::Silent("not permitted".into()))
+        })
+    };
+    let what = |facts: Facts| -> Vec<String> {
+        found(&snapshot(facts), Vec::new()).into_iter().map(|cause| cause.what).collect()
+    };
+    assert_eq!(what(silent(healthy(), &[0, 1, 2])), ["no member could be asked how far it is"]);
+    assert_eq!(what(silent(healthy(), &[0])), ["acid-a-0 does not answer"]);
+    // Where a pod does not run, that says enough.
+    let idle = idle("Pending", None, "0/3 nodes are available");
+    assert_eq!(
+        what(silent(idle, &[0, 1]))[..2],
+        ["acid-a-2 cannot be scheduled", "no member could be asked how far it is"]
+    );
+}
+
+#[test]
 fn services_and_members_that_stay_too_long() {
     let mut elsewhere = snapshot(healthy());
     elsewhere.services.replicas = Seen::Known(["10.244.0.11".to_owned()].into());
