@@ -37,6 +37,8 @@ pub(crate) struct Output {
     stderr: Mutex<Channel>,
     /// Columns of the terminal; `None` where the reader is not one, and lines are not wrapped.
     pub(crate) width: Option<usize>,
+    /// Stdout is a terminal on which a picture can be drawn over.
+    pub(crate) redraws: bool,
     /// Answers questions; `None` where there is no terminal to ask on.
     person: Option<Mutex<Box<dyn BufRead + Send>>>,
     /// What to print of documents, where not all of them is wanted.
@@ -66,8 +68,10 @@ impl Output {
             .then(terminal_size::terminal_size)
             .flatten()
             .map(|(terminal_size::Width(columns), _)| usize::from(columns));
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             width,
+            redraws: stdout.is_terminal() && !dumb,
             person: asks.then(|| {
                 Mutex::new(Box::new(io::BufReader::new(io::stdin())) as Box<dyn BufRead + Send>)
             }),
@@ -99,11 +103,6 @@ impl Output {
     /// Nobody reads what is written to stdout: what goes on for ever may end.
     pub(crate) fn reader_left(&self) -> bool {
         self.reader_left.load(Ordering::Relaxed)
-    }
-
-    /// Stdout is a terminal on which a picture can be drawn over.
-    pub(crate) fn redraws(&self) -> bool {
-        self.width.is_some() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
     }
 
     /// Writes to a terminal that was cleared first.
@@ -247,6 +246,7 @@ pub(crate) mod testing {
                 stdout: channel(&self.stdout),
                 stderr: channel(&self.stderr),
                 width: None,
+                redraws: false,
                 person: person.map(Mutex::new),
                 expression: OnceLock::new(),
                 reader_left: AtomicBool::new(false),
@@ -285,7 +285,6 @@ pub(crate) mod testing {
     #[test]
     fn a_picture_is_drawn_over_the_one_before() {
         let screen = Screen::default();
-        assert!(!screen.output(None).redraws());
         screen.output(None).redraw("rows").unwrap();
         assert_eq!(screen.stdout(), "\u{1b}[H\u{1b}[Jrows\n");
     }

@@ -65,8 +65,8 @@ pub(crate) struct Slot {
     pub(crate) name: String,
     /// The member it is for; `None` for a slot that is no member's.
     pub(crate) member: Option<String>,
-    /// That member has a pod.
-    pub(crate) there: bool,
+    /// That member has a pod; `None` where the pods could not be listed.
+    pub(crate) there: Option<bool>,
     /// The oldest position it needs.
     pub(crate) position: u64,
     /// Bytes of write-ahead log it holds; `None` where the leader's position is not known.
@@ -85,13 +85,18 @@ fn slots_of(facts: &Facts, positions: &BTreeMap<String, u64>) -> Vec<Slot> {
             let member = owner(facts, name);
             Slot {
                 name: name.clone(),
-                there: member.as_deref().is_some_and(|member| facts.member(member).is_some()),
+                there: member.as_deref().map_or(Some(false), |member| has_pod(facts, member)),
                 member,
                 position: *position,
                 held: now.map(|now| now.saturating_sub(*position)),
             }
         })
         .collect()
+}
+
+/// `member` has a pod; where the pods could not be listed, nobody is said to be there or gone.
+fn has_pod(facts: &Facts, member: &str) -> Option<bool> {
+    facts.members.unreadable().is_none().then(|| facts.member(member).is_some())
 }
 
 /// The member a slot is for, whether it still has a pod or not.
@@ -109,8 +114,9 @@ pub(crate) struct Volume {
     pub(crate) claim: String,
     /// The member it is for.
     pub(crate) member: String,
-    /// That member has a pod; otherwise the volume is kept from an earlier life.
-    pub(crate) in_use: bool,
+    /// That member has a pod, otherwise the volume is kept from an earlier life; `None` where the pods could not be
+    /// listed.
+    pub(crate) in_use: Option<bool>,
     /// Bytes it holds room for.
     pub(crate) capacity: Option<u64>,
     /// When it was created.
@@ -124,13 +130,11 @@ pub(crate) fn volumes(facts: &Facts) -> Seen<Vec<Volume>> {
         Seen::Absent => return Seen::Absent,
         Seen::Unreadable(why) => return Seen::Unreadable(why.clone()),
     };
-    // Where the pods cannot be listed, nobody is said to be gone.
-    let unseen = facts.members.unreadable().is_some();
     let volume = |claim: &pgscale_guard::facts::Claim| {
         let member = facts.pod_name(claim.ordinal);
         Volume {
             claim: claim.name.clone(),
-            in_use: unseen || facts.member(&member).is_some(),
+            in_use: has_pod(facts, &member),
             member,
             capacity: claim.capacity,
             created: claim.created,
@@ -152,6 +156,8 @@ pub(crate) struct Headroom {
     pub(crate) zero: bool,
     /// Why the policies could not be read.
     pub(crate) unreadable: Option<String>,
+    /// Why the operator's limits could not be read.
+    pub(crate) operator_unreadable: Option<String>,
 }
 
 /// One bound on the count.
@@ -196,6 +202,7 @@ impl Headroom {
             zero: opinions().any(|zero| zero == Zero::Allow)
                 && opinions().all(|zero| zero == Zero::Allow),
             unreadable: policies.unreadable.clone(),
+            operator_unreadable: facts.operator.unreadable().map(str::to_owned),
         }
     }
 }
@@ -299,6 +306,20 @@ pub(crate) enum Severity {
     NotConverged,
     /// All is as it should be.
     Converged,
+}
+
+impl Severity {
+    /// The word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::NoLeader => "NoLeader",
+            Self::Unknown => "Unknown",
+            Self::CountDiffers => "CountDiffers",
+            Self::Rebuilding => "Rebuilding",
+            Self::NotConverged => "NotConverged",
+            Self::Converged => "Converged",
+        }
+    }
 }
 
 /// Sorts clusters, the worst first; within that by name, so that the order is stable.

@@ -22,8 +22,8 @@ const AT_ONCE: usize = 8;
 
 /// Show members, roles, lag, services and counts.
 ///
-/// One cluster in detail, with every member asked for its state; or one line per cluster of the namespace, those
-/// that need a look first.
+/// One cluster in detail: every member asked for its state, replication slots, volumes, the room policies leave, and
+/// what one instance more or less would be told now. Or one line per cluster of the namespace, the worst first.
 ///
 /// Rights: get and list on what `up` reads; create on pods/portforward (or pods/exec) for live positions; list on
 /// events for --why.

@@ -25,9 +25,9 @@ fn a_slot_is_a_members_or_nobodys_and_the_leader_has_none() {
     assert_eq!(
         slots,
         [
-            ("acid_a_2".to_owned(), two, true, Some(600)),
-            ("acid_a_7".to_owned(), seven, false, Some(990)),
-            ("acid_ab_1".to_owned(), None, false, Some(999)),
+            ("acid_a_2".to_owned(), two, Some(true), Some(600)),
+            ("acid_a_7".to_owned(), seven, Some(false), Some(990)),
+            ("acid_ab_1".to_owned(), None, Some(false), Some(999)),
         ]
     );
 }
@@ -42,12 +42,12 @@ fn a_volume_is_kept_where_its_member_has_no_pod_and_only_where_pods_were_seen() 
         capacity: None,
     };
     facts.claims = Seen::Known(vec![claim(0), claim(5)]);
-    let in_use = |facts: &Facts| -> Vec<bool> {
+    let in_use = |facts: &Facts| -> Vec<Option<bool>> {
         volumes(facts).known().unwrap().iter().map(|volume| volume.in_use).collect()
     };
-    assert_eq!(in_use(&facts), [true, false]);
+    assert_eq!(in_use(&facts), [Some(true), Some(false)]);
     facts.members = Seen::Unreadable("may not list pods".into());
-    assert_eq!(in_use(&facts), [true, true]);
+    assert_eq!(in_use(&facts), [None, None]);
     facts.claims = Seen::Unreadable("may not list claims".into());
     assert_eq!(volumes(&facts).unreadable(), Some("may not list claims"));
 }

@@ -14,7 +14,7 @@ use crate::status::Status;
 /// Looks again and again. The first look has to work; later ones may fail for a while: an API server restarts.
 pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     let people = matches!(args.shape.output, Format::Text | Format::Wide);
-    let redraws = people && session.out.redraws();
+    let redraws = people && session.out.redraws;
     let mut known: Vec<Seen> = Vec::new();
     let mut first = true;
     let mut blind: Option<String> = None;

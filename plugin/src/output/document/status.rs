@@ -29,6 +29,8 @@ pub(crate) struct ScaleStatus<'a> {
     /// `null` where the pods could not be listed.
     running: Option<i64>,
     converged: bool,
+    /// `NoLeader`, `Unknown`, `CountDiffers`, `Rebuilding`, `NotConverged` or `Converged`: the first that holds.
+    state: &'static str,
     missing: &'a [String],
     leader: Option<&'a str>,
     paused: Option<bool>,
@@ -66,7 +68,7 @@ struct CauseDocument<'a> {
 struct SlotDocument {
     name: String,
     member: Option<String>,
-    member_has_pod: bool,
+    member_has_pod: Option<bool>,
     held_bytes: Option<u64>,
     oldest_needed: u64,
 }
@@ -78,7 +80,7 @@ struct SlotDocument {
 struct VolumeDocument {
     claim: String,
     member: String,
-    in_use: bool,
+    in_use: Option<bool>,
     capacity_bytes: Option<u64>,
     created: Option<String>,
 }
@@ -93,6 +95,7 @@ struct PolicyDocument<'a> {
     fewer: i64,
     zero_allowed: bool,
     unreadable: Option<&'a str>,
+    operator_limits_unreadable: Option<&'a str>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -161,6 +164,7 @@ impl<'a> ScaleStatus<'a> {
             stateful_set: facts.stateful_set.known().map(|set| set.replicas),
             running: running(facts),
             converged: status.missing.is_empty(),
+            state: status.severity().word(),
             missing: &status.missing,
             leader: facts.leader_name(),
             paused: facts.configuration.known().map(|configuration| configuration.paused),
@@ -222,6 +226,7 @@ fn policy(headroom: &Headroom) -> PolicyDocument<'_> {
         fewer: headroom.fewer,
         zero_allowed: headroom.zero,
         unreadable: headroom.unreadable.as_deref(),
+        operator_limits_unreadable: headroom.operator_unreadable.as_deref(),
     }
 }
 

@@ -50,12 +50,13 @@ fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {
 }
 
 fn word(severity: Severity) -> Cell {
-    match severity {
-        Severity::NoLeader => Cell::styled("NoLeader", BAD),
-        Severity::Unknown => Cell::styled("Unknown", CARE),
-        Severity::CountDiffers => Cell::styled("CountDiffers", CARE),
-        Severity::Rebuilding => Cell::styled("Rebuilding", CARE),
-        Severity::NotConverged => Cell::styled("NotConverged", CARE),
-        Severity::Converged => Cell::styled("Converged", GOOD),
-    }
+    let style = match severity {
+        Severity::NoLeader => BAD,
+        Severity::CountDiffers
+        | Severity::NotConverged
+        | Severity::Rebuilding
+        | Severity::Unknown => CARE,
+        Severity::Converged => GOOD,
+    };
+    Cell::styled(severity.word(), style)
 }

@@ -7,10 +7,13 @@ use super::super::text::{Cell, age, bytes, lsn, table, wrap};
 use super::super::{BAD, CARE, GOOD};
 use crate::status::{Bound, By, Headroom, Slot, Status, Told, Volume, volumes};
 
+/// How many rules are named in a narrow table.
+const RULES: usize = 3;
+
 /// What policies leave room for, in a sentence; nothing where that was not looked up.
 pub(super) fn policy(status: &Status) -> String {
     let Some(detail) = &status.detail else { return String::new() };
-    let Headroom { bounds, more, fewer, zero, unreadable } = &detail.headroom;
+    let Headroom { bounds, more, fewer, zero, unreadable, operator_unreadable } = &detail.headroom;
     if let Some(why) = unreadable {
         return format!("{BAD}cannot be read:{BAD:#} {why}");
     }
@@ -19,7 +22,11 @@ pub(super) fn policy(status: &Status) -> String {
     let more =
         more.map_or("any number may come".to_owned(), |more| format!("{more} more may come"));
     let zero = if *zero { ", zero is allowed" } else { "" };
-    format!("{limits}; {more}, {fewer} may go{zero}")
+    let operator = match operator_unreadable {
+        Some(_) => "; the operator's own limits cannot be read",
+        None => "",
+    };
+    format!("{limits}; {more}, {fewer} may go{zero}{operator}")
 }
 
 fn bound(bound: &Bound) -> String {
@@ -84,9 +91,11 @@ fn slots(all: &[Slot], wide: bool) -> String {
         .iter()
         .map(|slot| {
             let member = match &slot.member {
-                Some(member) if slot.there => Cell::from(member),
                 // Patroni drops it later (member_slots_ttl); until then it holds what nobody will fetch.
-                Some(member) => Cell::styled(format!("{member}, no pod"), CARE),
+                Some(member) if slot.there == Some(false) => {
+                    Cell::styled(format!("{member}, no pod"), CARE)
+                }
+                Some(member) => Cell::from(member),
                 None => Cell::from("no member's"),
             };
             let mut row = vec![
@@ -104,8 +113,11 @@ fn slots(all: &[Slot], wide: bool) -> String {
 }
 
 fn volume(volume: &Volume, now: k8s_openapi::jiff::Timestamp, wide: bool) -> Vec<Cell> {
-    let state =
-        if volume.in_use { Cell::from("in use") } else { Cell::styled("kept, no pod", CARE) };
+    let state = match volume.in_use {
+        Some(true) => Cell::from("in use"),
+        Some(false) => Cell::styled("kept, no pod", CARE),
+        None => Cell::from("unknown"),
+    };
     let mut row = vec![
         Cell::from(&volume.claim),
         volume.capacity.map_or(Cell::default(), |size| Cell::from(bytes(size))),
@@ -129,7 +141,15 @@ fn row(told: &Told, wide: bool) -> Vec<Cell> {
         (true, Some(_)) if !wide => Cell::styled("allowed, leader moves", GOOD),
         (true, _) => Cell::styled("allowed", GOOD),
     };
-    let mut row = vec![Cell::from(count), verdict, told.rules.join(", ").into()];
+    // Where little could be read, nearly every rule says so.
+    let shown = if wide { told.rules.len() } else { RULES };
+    let mut rules: Vec<String> =
+        told.rules.iter().take(shown).map(|rule| (*rule).to_owned()).collect();
+    let besides = told.rules.len().saturating_sub(shown);
+    if besides > 0 {
+        rules.push(format!("and {besides} more"));
+    }
+    let mut row = vec![Cell::from(count), verdict, rules.join(", ").into()];
     if wide {
         row.push(told.leader_moves_to.as_deref().unwrap_or_default().into());
         row.push(told.message.as_deref().unwrap_or_default().into());

@@ -276,6 +276,50 @@ fn colours_show_what_deserves_a_look() {
 }
 
 #[test]
+fn where_nothing_can_be_read_it_says_so_and_is_brief() {
+    let mut blind = facts(3, 3, 0);
+    let why = || "forbidden".to_owned();
+    blind.members = Seen::Unreadable(why());
+    blind.leader = Seen::Unreadable(why());
+    blind.operator = Seen::Unreadable(why());
+    blind.stateful_set = Seen::Unreadable(why());
+    insta::assert_snapshot!(plain(&detail(&status(blind, &["unseen"]), false, Some(80))), @r"
+    postgresql db/acid-a
+      Instances: 3 declared, 3 effective, unknown in the StatefulSet, unknown
+                 running
+      Leader:    unknown: forbidden
+      Patroni:   asynchronous replication
+      Operator:  cannot be read: forbidden; the cluster says Running
+      Services:  acid-a -> 10.244.0.10; acid-a-repl -> 10.244.0.11, 10.244.0.12
+      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
+                 warns), max 7 (scalepolicy/production); 4 more may come, 0 may go;
+                 the operator's own limits cannot be read
+
+    members cannot be listed: forbidden
+
+    SLOT       MEMBER     WAL HELD
+    acid_a_0   acid-a-0   -
+    acid_a_1   acid-a-1   -
+    acid_a_2   acid-a-2   -
+    acid_a_4   acid-a-4   -
+
+    VOLUME            SIZE       MEMBER     STATE     AGE
+    pgdata-acid-a-0   40.0 GiB   acid-a-0   unknown   94d
+    pgdata-acid-a-1   40.0 GiB   acid-a-1   unknown   94d
+    pgdata-acid-a-2   40.0 GiB   acid-a-2   unknown   94d
+    pgdata-acid-a-4   40.0 GiB   acid-a-4   unknown   94d
+
+    IF SET TO   VERDICT   RULES
+    2           refused   below-min, operator-limits, no-leader, and 7 more
+    4           allowed   operator-limits, no-leader, rebuild-in-progress, and 2
+        more
+
+    Not converged:
+      unseen
+    ");
+}
+
+#[test]
 fn a_cluster_in_trouble_on_a_wide_screen() {
     insta::assert_snapshot!(plain(&detail(&troubled(), true, Some(160))), @r"
     postgresql db/acid-a

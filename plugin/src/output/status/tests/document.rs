@@ -21,6 +21,7 @@ fn the_document_is_versioned_and_whole() {
       "statefulSet": 3,
       "running": 2,
       "converged": false,
+      "state": "CountDiffers",
       "missing": [
         "acid-a-1: 990 bytes behind the leader after a second",
         "acid-a-2: Unschedulable"
@@ -160,7 +161,8 @@ fn the_document_is_versioned_and_whole() {
         "more": 4,
         "fewer": 0,
         "zeroAllowed": false,
-        "unreadable": null
+        "unreadable": null,
+        "operatorLimitsUnreadable": null
       },
       "wouldSay": [
         {
