@@ -7,7 +7,19 @@ use serde::{Deserialize, Serialize};
 use crate::policy::Mode;
 
 /// How much a finding weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 pub enum Severity {
     /// The change goes on; the writer is told.
     Warn,
@@ -16,7 +28,7 @@ pub enum Severity {
 }
 
 /// One fact a finding rests on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Evidence {
     /// The object it was read from, as `kind/name`, or a member's address for what it said itself.
     pub source: String,
@@ -32,7 +44,7 @@ impl Evidence {
 }
 
 /// What one rule found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// The rule's id.

@@ -1,9 +1,13 @@
 //! Every flag and its help; raw words become ready-to-use values here, once.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
+use clap::{
+    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::commands::{
@@ -11,6 +15,7 @@ use crate::commands::{
     wait,
 };
 use crate::error::EXIT_CODES;
+use crate::output::expression::Expression;
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
 ///
@@ -35,6 +40,9 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) verb: Verb,
+    /// The expression of `-o`, beside the format: see [`FormatParser`].
+    #[arg(skip)]
+    pub(crate) expression: Option<Expression>,
 }
 
 /// What to do. The help of each verb is the doc comment of its arguments.
@@ -64,7 +72,8 @@ impl Cli {
     {
         let mut arguments = arguments.into_iter().map(Into::into).peekable();
         let matches = Self::command_as(arguments.peek()).try_get_matches_from(arguments)?;
-        Self::from_arg_matches(&matches)
+        let expression = expression(&matches);
+        Ok(Self { expression, ..Self::from_arg_matches(&matches)? })
     }
 
     /// The command, named the way it was called: kubectl runs `kubectl-pgscale` for `kubectl pgscale`.
@@ -223,8 +232,51 @@ pub(crate) enum DryRun {
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
     /// Output format.
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    ///
+    /// Besides those named, jsonpath=TEMPLATE and custom-columns=HEADER:PATH,... print parts of the JSON document, as
+    /// kubectl does.
+    #[arg(short, long, default_value = "text", value_name = "FORMAT", value_parser = FormatParser)]
     pub(crate) output: Format,
+}
+
+/// Reads `-o`. An expression chooses what is printed of the JSON document, so to every command it is that format;
+/// the expression itself goes from [`Cli::expression`] straight to the output.
+#[derive(Clone, Copy)]
+struct FormatParser;
+
+impl TypedValueParser for FormatParser {
+    type Value = Format;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Format, clap::Error> {
+        match value.to_str().and_then(Expression::of) {
+            None => EnumValueParser::<Format>::new().parse_ref(command, arg, value),
+            Some(Ok(_)) => Ok(Format::Json),
+            Some(Err(why)) => {
+                let name = arg.map(ToString::to_string).unwrap_or_default();
+                let words = value.to_string_lossy();
+                let text = format!("invalid value '{words}' for '{name}': {why}");
+                Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, text)
+                    .with_cmd(command))
+            }
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Format::value_variants().iter().filter_map(Format::to_possible_value)))
+    }
+}
+
+/// The expression among the arguments of the verb, if there is one.
+fn expression(matches: &ArgMatches) -> Option<Expression> {
+    let (_, verb) = matches.subcommand()?;
+    let word = verb.try_get_raw("output").ok().flatten().and_then(|mut words| words.next());
+    let own = word.and_then(OsStr::to_str).and_then(Expression::of).and_then(Result::ok);
+    own.or_else(|| expression(verb))
 }
 
 /// How a change is carried out.

@@ -25,10 +25,12 @@ mod record;
 mod rights;
 mod services;
 mod session;
+mod status;
 #[cfg(test)]
 mod testing;
 mod verify;
 mod watch;
+mod why;
 
 fn main() -> ExitCode {
     if let Some(answer) = completion::answer(std::env::args_os().collect()) {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         }
     };
     let out = Arc::new(Output::of_process(cli.color));
+    out.print_by(cli.expression.clone());
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail(&out, &Failure::error("another TLS provider is installed already"));
     }

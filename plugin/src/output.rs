@@ -5,7 +5,8 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::args::{Color, Format};
 use crate::error::{Failure, Kind};
 
 pub(crate) mod document;
+pub(crate) mod expression;
 pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod live;
@@ -24,6 +26,8 @@ pub(crate) mod rules;
 pub(crate) mod status;
 pub(crate) mod text;
 pub(crate) mod verify;
+
+use expression::Expression;
 
 /// Headings.
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -46,8 +50,14 @@ pub(crate) struct Output {
     terminal: Option<live::Terminal>,
     /// The live lines that stand at the foot of the terminal now: whatever is printed goes above them.
     foot: Mutex<Option<indicatif::ProgressBar>>,
+    /// Stdout is a terminal on which a picture can be drawn over.
+    pub(crate) redraws: bool,
     /// Answers questions; `None` where there is no terminal to ask on.
     person: Option<Arc<Mutex<Box<dyn BufRead + Send>>>>,
+    /// What to print of documents, where not all of them is wanted.
+    expression: OnceLock<Expression>,
+    /// Nobody reads stdout any more.
+    reader_left: AtomicBool,
 }
 
 struct Channel {
@@ -73,10 +83,12 @@ impl Output {
             .map(|(terminal_size::Width(columns), _)| usize::from(columns));
         let coloured = by_terminal(stderr.is_terminal());
         let draws = can_draw(stderr.is_terminal(), coloured, std::env::var_os("TERM").as_deref());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             width,
             terminal: draws.then(live::Terminal::of_stderr).flatten(),
             foot: Mutex::new(None),
+            redraws: stdout.is_terminal() && !dumb,
             person: asks.then(|| {
                 let stdin: Box<dyn BufRead + Send> = Box::new(io::BufReader::new(io::stdin()));
                 Arc::new(Mutex::new(stdin))
@@ -87,6 +99,8 @@ impl Output {
             })),
             stderr: Arc::new(Mutex::new(Channel { coloured, to: Box::new(stderr) })),
             prefix: String::new(),
+            expression: OnceLock::new(),
+            reader_left: AtomicBool::new(false),
         }
     }
 
@@ -99,21 +113,59 @@ impl Output {
             width: self.width,
             terminal: None,
             foot: Mutex::new(None),
+            redraws: false,
             person: self.person.clone(),
+            expression: OnceLock::new(),
+            reader_left: AtomicBool::new(false),
         }
     }
 
     /// Writes a result to stdout. That nobody reads it any more is not an error.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
         match self.above(|| write(&self.stdout, text)) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_left.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             Err(error) => Err(Failure::error(format!("failed to write to stdout: {error}"))),
             Ok(()) => Ok(()),
         }
     }
 
-    /// Writes an object to stdout in a format for machines.
+    /// Nobody reads what is written to stdout: what goes on for ever may end.
+    pub(crate) fn reader_left(&self) -> bool {
+        self.reader_left.load(Ordering::Relaxed)
+    }
+
+    /// Writes to a terminal that was cleared first.
+    pub(crate) fn redraw(&self, text: &str) -> Result<(), Failure> {
+        // Not a style, so it goes there whether colours are wanted or not: cursor home, erase what is below.
+        let cleared = {
+            let mut channel = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+            write!(channel.to, "\x1b[H\x1b[J")
+        };
+        cleared.map_err(|error| Failure::error(format!("failed to write to stdout: {error}")))?;
+        self.data(text)
+    }
+
+    /// From now on only what `expression` says is printed of documents.
+    pub(crate) fn print_by(&self, expression: Option<Expression>) {
+        if let Some(expression) = expression {
+            self.expression.get_or_init(|| expression);
+        }
+    }
+
+    /// Writes an object to stdout in a format for machines, or what was asked for of it.
     pub(crate) fn document(&self, format: Format, object: &impl Serialize) -> Result<(), Failure> {
+        if let Some(expression) = self.expression.get() {
+            let text = serde_json::to_value(object)
+                .map_err(|error| error.to_string())
+                .and_then(|value| expression.render(&value))
+                .map_err(|why| {
+                    Failure::error(format!("failed to print by the expression: {why}"))
+                })?;
+            return self.data(&text);
+        }
         let text = match format {
             Format::Yaml => serde_saphyr::to_string(object)
                 .map_err(|error| Failure::error(format!("failed to write YAML: {error}")))?,
@@ -250,7 +302,10 @@ pub(crate) mod testing {
                 prefix: String::new(),
                 terminal: None,
                 foot: Mutex::new(None),
+                redraws: false,
                 person: person.map(|person| Arc::new(Mutex::new(person))),
+                expression: OnceLock::new(),
+                reader_left: AtomicBool::new(false),
             }
         }
 
@@ -304,7 +359,14 @@ pub(crate) mod testing {
     fn a_reader_that_left_is_no_error() {
         let mut output = Screen::default().output(None);
         output.stdout = Arc::new(Mutex::new(Channel { to: Box::new(Closed), coloured: false }));
-        assert_eq!(output.data("rows"), Ok(()));
+        assert_eq!((output.data("rows"), output.reader_left()), (Ok(()), true));
+    }
+
+    #[test]
+    fn a_picture_is_drawn_over_the_one_before() {
+        let screen = Screen::default();
+        screen.output(None).redraw("rows").unwrap();
+        assert_eq!(screen.stdout(), "\u{1b}[H\u{1b}[Jrows\n");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) const BEGUN: &str = "Begun";
 
 /// One change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Entry {
     /// Identifies it within the history of its cluster.

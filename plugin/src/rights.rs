@@ -192,6 +192,8 @@ const VERIFY: &[Right] =
 const PAST: &[Right] = &[GET_CLUSTER, READ_HISTORY];
 /// What `status` needs.
 const STATUS: &[Right] = &[
+    POLICIES,
+    EVENTS,
     GET_OR_LIST_CLUSTERS,
     WORKLOAD,
     PODS,

@@ -100,13 +100,21 @@ pub(crate) fn names(facts: &Facts, addresses: &BTreeSet<String>) -> Vec<String> 
     names
 }
 
-/// Replication slots Patroni tracks on the leader, with the oldest position each needs: annotation `slots` of
-/// the leader object (`_write_leader_optime`, patroni/dcs/kubernetes.py).
+/// Replication slots Patroni tracks on the leader, with the oldest position each needs; none where they could not be
+/// read.
 pub(crate) async fn slots(client: &Client, facts: &Facts) -> BTreeMap<String, u64> {
-    let Some((kind, name)) = facts.leader.known().and_then(|lock| lock.source.split_once('/'))
-    else {
-        return BTreeMap::new();
+    read_slots(client, facts).await.known().cloned().unwrap_or_default()
+}
+
+/// The same: annotation `slots` of the leader object (`_write_leader_optime`, patroni/dcs/kubernetes.py). `Absent`
+/// where Patroni writes none.
+pub(crate) async fn read_slots(client: &Client, facts: &Facts) -> Seen<BTreeMap<String, u64>> {
+    let lock = match &facts.leader {
+        Seen::Known(lock) => lock,
+        Seen::Absent => return Seen::Absent,
+        Seen::Unreadable(why) => return Seen::Unreadable(why.clone()),
     };
+    let Some((kind, name)) = lock.source.split_once('/') else { return Seen::Absent };
     let namespace = &facts.change.new.namespace;
     let annotations = if kind == "configmap" {
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
@@ -118,12 +126,16 @@ pub(crate) async fn slots(client: &Client, facts: &Facts) -> BTreeMap<String, u6
             .await
             .map(|found| found.and_then(|it| it.metadata.annotations))
     };
-    annotations
-        .ok()
-        .flatten()
-        .and_then(|annotations| annotations.get("slots").cloned())
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default()
+    let text = match annotations {
+        Ok(annotations) => annotations.and_then(|annotations| annotations.get("slots").cloned()),
+        Err(error) => return Seen::Unreadable(short(&error, &lock.source)),
+    };
+    text.map_or(Seen::Absent, |text| match serde_json::from_str(&text) {
+        Ok(slots) => Seen::Known(slots),
+        Err(error) => {
+            Seen::Unreadable(format!("annotation slots of {} is not JSON: {error}", lock.source))
+        }
+    })
 }
 
 /// The slot of a member (`slot_name_from_member_name`, patroni/dcs/__init__.py): lower case, and an underscore

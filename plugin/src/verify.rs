@@ -217,3 +217,6 @@ fn is_synchronous(facts: &Facts, leader: &str, words: &Words, wrong: &mut Vec<St
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::talkative;

@@ -57,6 +57,21 @@ fn bad_counts_are_usage_errors_that_say_why() {
 }
 
 #[test]
+fn an_expression_is_a_way_to_print_the_document() {
+    let cli = parse("kubectl-pgscale plan acid-a --to 2 -o jsonpath={.outcome}").unwrap();
+    assert!(cli.expression.is_some());
+    let Verb::Plan(args) = cli.verb else { panic!("it is a plan") };
+    assert!(format!("{args:?}").contains("output: Json"));
+    assert!(parse("kubectl-pgscale plan acid-a --to 2 -o json").unwrap().expression.is_none());
+    assert_eq!(
+        refusal("kubectl-pgscale status -o jsonpath={.a"),
+        "2: error: invalid value 'jsonpath={.a' for '--output <FORMAT>': the brace before \".a\" is not closed"
+    );
+    let unknown = refusal("kubectl-pgscale status -o go-template=x");
+    assert!(unknown.starts_with("2: error: invalid value 'go-template=x'"), "{unknown}");
+}
+
+#[test]
 fn usage_errors_end_with_2_and_help_with_0() {
     for line in [
         "kubectl-pgscale",
@@ -318,7 +333,7 @@ fn help_of_the_verbs_that_change_something() {
 
 #[test]
 fn help_of_the_verbs_that_look() {
-    insta::assert_snapshot!(help("status"), @r"
+    insta::assert_snapshot!(help("status"), @r#"
     Show members, roles, lag, services and counts
 
     Usage: kubectl pgscale status [OPTIONS] [NAME]
@@ -332,16 +347,26 @@ fn help_of_the_verbs_that_look() {
           --color <WHEN>       When to colour the output; `NO_COLOR` wins [default:
                                auto] [possible values: auto, always, never]
       -l, --selector <LABELS>  Only clusters with these labels
+          --why                Say what keeps the cluster from converging: causes,
+                               evidence and the next command
+      -w, --watch              Look again and again: redraws on a terminal, and
+                               prints what changed elsewhere
       -o, --output <FORMAT>    Output format [default: text] [possible values: text,
                                wide, json, yaml, name]
       -h, --help               Print help (see more with '--help')
 
     Examples:
       kubectl pgscale status acid-a
+      kubectl pgscale status acid-a --why
+      kubectl pgscale status acid-a -w
       kubectl pgscale status -n db
       kubectl pgscale status -A -l env=production
+      kubectl pgscale status -A -o
+      custom-columns=NAME:.metadata.name,LEADER:.leader,WHY:.why[0].what
+      kubectl pgscale status acid-a -o
+      jsonpath='{.members[?(@.role=="leader")].node}'
       kubectl pgscale status acid-a -o json | jq .members
-    ");
+    "#);
     insta::assert_snapshot!(help("plan"), @r"
     Show what a change would do and what every rule says of it
 

@@ -28,8 +28,9 @@ pub(crate) struct Args {
 
 /// `kind: ScaleHistory`.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct ScaleHistory<'a> {
+pub(crate) struct ScaleHistory<'a> {
     api_version: &'static str,
     kind: &'static str,
     /// Newest first.

@@ -25,16 +25,20 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct RuleList<'a> {
+pub(crate) struct RuleList<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
     api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "RuleList")))]
     kind: &'static str,
     items: Vec<RulePage<'a>>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct RulePage<'a> {
+pub(crate) struct RulePage<'a> {
     id: &'a str,
     title: &'a str,
     fires_on: &'a str,

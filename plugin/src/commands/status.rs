@@ -8,24 +8,32 @@ use pgscale_guard::{Change, Seen};
 use crate::args::{Format, Shape, cluster_name};
 use crate::error::Failure;
 use crate::output::document::{ScaleStatus, ScaleStatusList};
-use crate::output::status::{detail, list};
+use crate::output::status::{detail, list, reasons};
 use crate::services::{self, Services};
 use crate::session::{Session, unreadable};
+use crate::status::{Detail, Status, worst_first};
 use crate::watch::{Goal, Snapshot, missing};
+use crate::why::{self, Clues};
+
+mod watch;
 
 /// How many clusters of a list are read at a time.
 const AT_ONCE: usize = 8;
 
 /// Show members, roles, lag, services and counts.
 ///
-/// One cluster in detail, with every member asked for its state; or one line per cluster of the namespace, those
-/// that need a look first.
+/// One cluster in detail: every member asked for its state, replication slots, volumes, the room policies leave, and
+/// what one instance more or less would be told now. Or one line per cluster of the namespace, the worst first.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
   kubectl pgscale status acid-a
+  kubectl pgscale status acid-a --why
+  kubectl pgscale status acid-a -w
   kubectl pgscale status -n db
   kubectl pgscale status -A -l env=production
+  kubectl pgscale status -A -o custom-columns=NAME:.metadata.name,LEADER:.leader,WHY:.why[0].what
+  kubectl pgscale status acid-a -o jsonpath='{.members[?(@.role==\"leader\")].node}'
   kubectl pgscale status acid-a -o json | jq .members")]
 pub(crate) struct Args {
     /// The cluster: NAME, pg/NAME or postgresql/NAME; all of the namespace when unset.
@@ -37,97 +45,144 @@ pub(crate) struct Args {
     /// Only clusters with these labels.
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "name")]
     selector: Option<String>,
+    /// Say what keeps the cluster from converging: causes, evidence and the next command.
+    #[arg(long, requires = "name")]
+    why: bool,
+    /// Look again and again: redraws on a terminal, and prints what changed elsewhere.
+    #[arg(short, long)]
+    watch: bool,
     #[command(flatten)]
     shape: Shape,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    match args.name {
-        Some(name) => one(session, &name, args.shape.output).await,
-        None => {
-            many(session, args.all_namespaces, args.selector.as_deref(), args.shape.output).await
-        }
+    if args.watch {
+        return watch::run(session, &args).await;
     }
+    let all = gather(session, &args).await?;
+    let format = args.shape.output;
+    let text = matches!(format, Format::Text | Format::Wide);
+    show(session, &args, &all)?;
+    if let (Some(name), true, false) = (&args.name, text, args.why)
+        && all.iter().any(|status| !status.why.is_empty())
+    {
+        session.out.note(&format!("why: {}", session.command(&format!("status {name} --why"))));
+    }
+    Ok(())
 }
 
-async fn one(session: &Session, name: &str, format: Format) -> Result<(), Failure> {
-    let cluster = session.cluster(name).await?;
-    let status = look(session, cluster, AskWhom::All).await;
-    session.show_warnings();
-    match format {
-        Format::Name => session.out.data(&super::scale::resource(name)),
-        Format::Text => session.out.data(&detail(&status, false, session.out.width)),
-        Format::Wide => session.out.data(&detail(&status, true, session.out.width)),
-        Format::Json | Format::Yaml => session.out.document(format, &ScaleStatus::of(&status)),
+/// The cluster, or all of them, the worst first.
+async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> {
+    if let Some(name) = &args.name {
+        let cluster = session.cluster(name).await?;
+        let events = if args.why { Events::Read } else { Events::Left };
+        let status = look(session, cluster, AskWhom::All, events).await;
+        session.show_warnings();
+        return Ok(vec![status]);
     }
-}
-
-async fn many(
-    session: &Session,
-    everywhere: bool,
-    selector: Option<&str>,
-    format: Format,
-) -> Result<(), Failure> {
-    let namespace = (!everywhere).then_some(session.namespace.as_str());
-    let place = namespace.map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
-    let clusters = session.reader.clusters(namespace, selector).await;
+    let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());
+    let clusters = session.reader.clusters(namespace, args.selector.as_deref()).await;
     session.show_warnings();
-    let clusters = clusters
-        .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
+    let clusters = clusters.map_err(|error| {
+        unreadable(&error, &format!("list postgresql clusters in {}", place(session, args)))
+    })?;
     let mut all: Vec<Status> = stream::iter(clusters)
-        .map(|cluster| look(session, cluster, AskWhom::AsNeeded))
+        .map(|cluster| look(session, cluster, AskWhom::AsNeeded, Events::Left))
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    // Those that need a look first; within that, by name, so that the order is stable.
-    all.sort_by_key(|status| {
-        let cluster = &status.snapshot.facts.change.new;
-        (status.missing.is_empty(), cluster.namespace.clone(), cluster.name.clone())
-    });
-    match format {
-        Format::Json | Format::Yaml => session.out.document(format, &ScaleStatusList::of(&all)),
-        _ if all.is_empty() => {
-            session.out.note(&format!("No postgresql clusters found in {place}."));
-            Ok(())
-        }
-        Format::Name => {
-            let names: Vec<String> = all
-                .iter()
-                .map(|status| super::scale::resource(&status.snapshot.facts.change.new.name))
-                .collect();
-            session.out.data(&names.join("\n"))
-        }
-        Format::Text | Format::Wide => {
-            session.out.data(&list(&all, everywhere, format == Format::Wide))
-        }
+    worst_first(&mut all);
+    Ok(all)
+}
+
+fn place(session: &Session, args: &Args) -> String {
+    if args.all_namespaces {
+        "all namespaces".to_owned()
+    } else {
+        format!("namespace {}", session.namespace)
     }
 }
 
-/// One cluster as it is.
-#[derive(Clone, Debug)]
-pub(crate) struct Status {
-    /// What was read.
-    pub(crate) snapshot: Snapshot,
-    /// What is missing for it to have converged.
-    pub(crate) missing: Vec<String>,
+/// Prints what was gathered.
+fn show(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
+    let out = &session.out;
+    match (args.shape.output, &args.name, all) {
+        (format @ (Format::Json | Format::Yaml), Some(_), [status]) => {
+            out.document(format, &ScaleStatus::of(status))
+        }
+        (format @ (Format::Json | Format::Yaml), ..) => {
+            out.document(format, &ScaleStatusList::of(all))
+        }
+        (Format::Name | Format::Text | Format::Wide, _, []) => {
+            out.note(&format!("No postgresql clusters found in {}.", place(session, args)));
+            Ok(())
+        }
+        (Format::Name, ..) => {
+            let name =
+                |status: &Status| super::scale::resource(&status.snapshot.facts.change.new.name);
+            out.data(&all.iter().map(name).collect::<Vec<_>>().join("\n"))
+        }
+        (Format::Text | Format::Wide, ..) => out.data(&text(args, all, out.width)),
+    }
+}
+
+/// What was gathered, for people.
+fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
+    let wide = args.shape.output == Format::Wide;
+    match (&args.name, all) {
+        (Some(_), [status]) if args.why => {
+            format!("{}\n\n{}", detail(status, wide, width), reasons(status, width))
+        }
+        (Some(_), [status]) => detail(status, wide, width),
+        (Some(_) | None, all) => list(all, args.all_namespaces, wide),
+    }
+}
+
+/// Whether Events are read for the reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Events {
+    /// They cost a request per object that does not run.
+    Left,
+    Read,
 }
 
 /// Looks at one cluster once.
-pub(super) async fn look(session: &Session, cluster: Postgresql, whom: AskWhom) -> Status {
+pub(super) async fn look(
+    session: &Session,
+    cluster: Postgresql,
+    whom: AskWhom,
+    events: Events,
+) -> Status {
     let goal = Goal::of_cluster(&cluster);
     let change = Change::of_count(cluster, goal.asked);
-    let services = async {
-        match whom {
-            AskWhom::All => services::read(&session.client, &goal.namespace, &goal.name).await,
-            // A list is an overview; who wants to know the services asks for one cluster.
-            AskWhom::AsNeeded => {
-                let unread = || Seen::Unreadable("not read for a list".to_owned());
-                Services { leader: unread(), replicas: unread() }
-            }
+    let unread = || Seen::Unreadable("not read for a list".to_owned());
+    let (snapshot, detail) = match whom {
+        AskWhom::All => {
+            let ((facts, policies), services) = futures::join!(
+                session.facts(change, whom),
+                services::read(&session.client, &goal.namespace, &goal.name)
+            );
+            // The leader lock says where they are.
+            let slots = services::read_slots(&session.client, &facts).await;
+            let detail = Detail::of(&facts, &policies, slots);
+            (Snapshot { facts, services }, Some(detail))
+        }
+        // A list is an overview; who wants to know more asks for one cluster.
+        AskWhom::AsNeeded => {
+            let facts = session.reader.facts(change, whom).await;
+            let services = Services { leader: unread(), replicas: unread() };
+            (Snapshot { facts, services }, None)
         }
     };
-    let (facts, services) = futures::join!(session.reader.facts(change, whom), services);
-    let snapshot = Snapshot { facts, services };
-    Status { missing: missing(&goal, &snapshot), snapshot }
+    let missing = missing(&goal, &snapshot);
+    let events = match events {
+        Events::Read if !missing.is_empty() => why::read(&session.client, &snapshot.facts).await,
+        Events::Left | Events::Read => Seen::Absent,
+    };
+    let clues =
+        Clues { snapshot: &snapshot, missing: &missing, events: &events, flags: &session.flags };
+    let why = why::causes(&clues);
+    let events_unread = events.unreadable().map(str::to_owned);
+    Status { snapshot, missing, detail, why, events_unread }
 }

@@ -3,7 +3,7 @@
 use pgscale_guard::read::AskWhom;
 
 use crate::args::{Format, Shape, Target, timeout};
-use crate::commands::status::look;
+use crate::commands::status::{Events, look};
 use crate::error::{Failure, Kind};
 use crate::output::verify::{ScaleVerification, render};
 use crate::session::Session;
@@ -57,7 +57,7 @@ pub(crate) struct Verification {
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     session.interruption.means("interrupted; verifying changes nothing");
-    let status = look(session, cluster, AskWhom::All).await;
+    let status = look(session, cluster, AskWhom::All, Events::Left).await;
     session.show_warnings();
     let facts = &status.snapshot.facts;
     let mut found = Verification { missing: status.missing.clone(), ..Verification::default() };

@@ -19,9 +19,12 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct Program {
+pub(crate) struct Program {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
     api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "Version")))]
     kind: &'static str,
     client: &'static str,
 }

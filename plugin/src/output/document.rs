@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use pgscale_guard::Seen;
-use pgscale_guard::facts::{Facts, Health, Live, Member};
 use pgscale_guard::verdict::Finding;
 use serde::Serialize;
 
 use super::outlook::document::{CommitDocument, OutlookDocument, RuleDocument};
-use crate::commands::status::Status;
 use crate::handover::Moved;
-use crate::plan::{LeaderMove, Outcome, Plan, Step, describe};
+use crate::plan::{LeaderMove, Outcome, Plan, Step};
 use crate::record::Entry;
-use crate::services::names;
+
+#[cfg(test)]
+mod schemas;
+mod status;
+
+pub(crate) use status::{ScaleStatus, ScaleStatusList};
 
 /// `apiVersion` of every object we print.
 pub(crate) const API_VERSION: &str = "pgscale.dev/v1alpha1";
 
 /// Which cluster an object is about.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata {
     /// Namespace.
@@ -35,9 +38,12 @@ pub(crate) struct Metadata {
 
 /// `kind: ScalePlan`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScalePlan<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
     api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScalePlan")))]
     kind: &'static str,
     metadata: Metadata,
     /// `Ready`, `Refused` or `Nothing`.
@@ -70,6 +76,7 @@ pub(crate) struct ScalePlan<'a> {
 
 /// A switchover.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Move<'a> {
     from: &'a str,
@@ -99,6 +106,7 @@ impl<'a> Move<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Passing<'a> {
     pod: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,6 +117,7 @@ struct Passing<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "action")]
 enum StepDocument<'a> {
     Checkpoint { member: &'a str },
@@ -194,9 +203,12 @@ fn step(step: &Step) -> StepDocument<'_> {
 
 /// `kind: ScaleReport`: what became of a plan.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScaleReport<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
     api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScaleReport")))]
     kind: &'static str,
     metadata: Metadata,
     /// `Converged`, `Changed` (not waited for), `Nothing`, `Refused`, `DryRun`, `Failed`, `TimedOut`,
@@ -227,6 +239,7 @@ pub(crate) struct ScaleReport<'a> {
 
 /// `kind: ScaleReportList`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScaleReportList<'a> {
     api_version: &'static str,
@@ -244,6 +257,7 @@ impl<'a> ScaleReportList<'a> {
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Event {
     /// Seconds from the start.
     pub(crate) seconds: f64,
@@ -253,6 +267,7 @@ pub(crate) struct Event {
 
 /// The way of one new member.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct MemberTimeline {
     /// Which.
     pub(crate) member: String,
@@ -262,6 +277,7 @@ pub(crate) struct MemberTimeline {
 
 /// A phase that was reached.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Reached {
     /// `PodCreated`, `Scheduled`, `ContainerStarted`, `ReplicationConfigured`, `BaseBackup`, `Streaming` or
     /// `InService`.
@@ -294,132 +310,5 @@ impl ScaleReport<'_> {
             seconds: 0.0,
             record: None,
         }
-    }
-}
-
-/// `kind: ScaleStatus`.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ScaleStatus<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    metadata: Metadata,
-    declared: Option<i64>,
-    effective: i64,
-    stateful_set: Option<i64>,
-    running: usize,
-    converged: bool,
-    missing: &'a [String],
-    leader: Option<&'a str>,
-    paused: Option<bool>,
-    members: Vec<MemberDocument<'a>>,
-    services: BTreeMap<String, Option<Vec<String>>>,
-    operator: Option<&'a str>,
-    operator_available: Option<bool>,
-    operator_status: Option<&'a str>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MemberDocument<'a> {
-    name: &'a str,
-    role: &'static str,
-    state: String,
-    health: String,
-    healthy: Option<bool>,
-    timeline: Option<u64>,
-    lag_bytes: Option<u64>,
-    received: Option<u64>,
-    replayed: Option<u64>,
-    address: Option<&'a str>,
-    node: Option<&'a str>,
-    zone: Option<&'a str>,
-}
-
-impl<'a> ScaleStatus<'a> {
-    /// The document of a cluster's state.
-    pub(crate) fn of(status: &'a Status) -> Self {
-        let facts = &status.snapshot.facts;
-        let cluster = &facts.change.new;
-        let services = &status.snapshot.services;
-        let named = |seen: &Seen<_>| match seen {
-            Seen::Known(addresses) => Some(names(facts, addresses)),
-            Seen::Absent => Some(Vec::new()),
-            Seen::Unreadable(_) => None,
-        };
-        Self {
-            api_version: API_VERSION,
-            kind: "ScaleStatus",
-            metadata: Metadata {
-                namespace: cluster.namespace.clone(),
-                name: cluster.name.clone(),
-                uid: cluster.uid.clone(),
-                resource_version: cluster.resource_version.clone(),
-            },
-            declared: cluster.instances,
-            effective: facts.to(),
-            stateful_set: facts.stateful_set.known().map(|set| set.replicas),
-            running: facts
-                .all_members()
-                .iter()
-                .filter(|member| member.pod.containers_running)
-                .count(),
-            converged: status.missing.is_empty(),
-            missing: &status.missing,
-            leader: facts.leader_name(),
-            paused: facts.configuration.known().map(|configuration| configuration.paused),
-            members: facts.all_members().iter().map(|it| member(facts, it)).collect(),
-            services: BTreeMap::from([
-                (cluster.name.clone(), named(&services.leader)),
-                (format!("{}-repl", cluster.name), named(&services.replicas)),
-            ]),
-            operator: facts.operator.known().map(|operator| operator.deployment.as_str()),
-            operator_available: facts.operator.known().and_then(|operator| operator.available),
-            operator_status: cluster.status.as_deref(),
-        }
-    }
-}
-
-fn member<'a>(facts: &Facts, member: &'a Member) -> MemberDocument<'a> {
-    let leads = facts.leader_name() == Some(member.name.as_str());
-    let health = facts.health(member);
-    let answer = match &member.live {
-        Live::Answered(answer) => Some(answer),
-        Live::NotAsked | Live::Silent(_) => None,
-    };
-    MemberDocument {
-        name: &member.name,
-        role: super::status::role(facts, member, leads),
-        state: super::status::state(facts, member),
-        healthy: match health {
-            Health::Healthy => Some(true),
-            Health::Unhealthy(_) => Some(false),
-            Health::Unknown(_) => None,
-        },
-        health: describe(&health),
-        timeline: answer.and_then(|answer| answer.timeline),
-        lag_bytes: if leads { None } else { super::status::lag_bytes(facts, member) },
-        received: answer.and_then(|answer| answer.location.or(answer.received)),
-        replayed: answer.and_then(|answer| answer.replayed),
-        address: member.pod.ip.as_deref(),
-        node: member.pod.node.as_deref(),
-        zone: member.pod.zone.as_deref(),
-    }
-}
-
-/// `kind: ScaleStatusList`.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ScaleStatusList<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    items: Vec<ScaleStatus<'a>>,
-}
-
-impl<'a> ScaleStatusList<'a> {
-    /// The document of several clusters.
-    pub(crate) fn of(all: &'a [Status]) -> Self {
-        let items = all.iter().map(ScaleStatus::of).collect();
-        Self { api_version: API_VERSION, kind: "ScaleStatusList", items }
     }
 }

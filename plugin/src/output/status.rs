@@ -6,14 +6,20 @@ use pgscale_guard::patroni::Synchronous;
 
 use super::text::{Cell, age, bytes, lsn, table, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
-use crate::commands::status::Status;
 use crate::plan::describe;
 use crate::services::names;
+use crate::status::{Status, running};
+
+mod list;
+mod rest;
+mod why;
+
+pub(crate) use list::list;
+pub(crate) use why::reasons;
 
 /// One cluster in detail.
 pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> String {
     let facts = &status.snapshot.facts;
-    let cluster = &facts.change.new;
     let mut lines = vec![format!("{BOLD}postgresql {}{BOLD:#}", facts.change.cluster())];
     for (key, value) in [
         ("Instances", counts(facts)),
@@ -21,7 +27,11 @@ pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> Strin
         ("Patroni", patroni(facts)),
         ("Operator", operator(facts)),
         ("Services", services(status)),
-    ] {
+        ("Policy", rest::policy(status)),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    {
         lines.push(wrap(&format!("  {:<11}{value}", format!("{key}:")), width, 11));
     }
     lines.push(String::new());
@@ -32,10 +42,14 @@ pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> Strin
         }
         Seen::Absent | Seen::Known(_) => lines.push(members(facts, wide)),
     }
+    for section in rest::sections(status, wide, width) {
+        lines.push(String::new());
+        lines.push(section);
+    }
     lines.push(String::new());
     if status.missing.is_empty() {
-        let count = cluster.instances.unwrap_or(0);
-        lines.push(format!("{GOOD}Converged{GOOD:#} on {}", super::text::instances(count)));
+        let count = super::text::instances(facts.to());
+        lines.push(format!("{GOOD}Converged{GOOD:#} on {count}"));
     } else {
         lines.push(format!("{CARE}Not converged:{CARE:#}"));
         for missing in &status.missing {
@@ -52,16 +66,16 @@ fn counts(facts: &Facts) -> String {
         Seen::Absent => "none".to_owned(),
         Seen::Unreadable(_) => "unknown".to_owned(),
     };
+    let (effective, running) = (facts.to(), running(facts));
+    // What differs from what stands before it.
+    let style = |different: bool| if different { CARE } else { anstyle::Style::new() };
+    let clamped = style(facts.change.new.instances != Some(effective));
+    let short = style(running != Some(effective));
+    let running = running.map_or("unknown".to_owned(), |count| count.to_string());
     format!(
-        "{declared} declared, {} effective, {set} in the StatefulSet, {} running",
-        facts.to(),
-        running(facts)
+        "{declared} declared, {clamped}{effective} effective{clamped:#}, {set} in the StatefulSet, \
+         {short}{running} running{short:#}"
     )
-}
-
-/// Pods whose containers run.
-fn running(facts: &Facts) -> usize {
-    facts.all_members().iter().filter(|member| member.pod.containers_running).count()
 }
 
 fn leader(facts: &Facts) -> String {
@@ -147,6 +161,7 @@ fn members(facts: &Facts, wide: bool) -> String {
     let mut header = vec!["MEMBER", "ROLE", "STATE", "TL", "LAG", "NODE", "AGE"];
     if wide {
         header.splice(5..5, ["RECEIVED", "REPLAYED", "ADDRESS", "RESTARTS", "HEALTH"]);
+        header.push("ZONE");
     }
     let rows: Vec<Vec<Cell>> =
         facts.all_members().iter().map(|member| row(facts, member, wide)).collect();
@@ -185,6 +200,9 @@ fn row(facts: &Facts, member: &Member, wide: bool) -> Vec<Cell> {
     }
     row.push(member.pod.node.as_deref().unwrap_or_default().into());
     row.push(age(member.pod.created, facts.now).into());
+    if wide {
+        row.push(member.pod.zone.as_deref().unwrap_or_default().into());
+    }
     row
 }
 
@@ -236,55 +254,6 @@ fn lag(facts: &Facts, member: &Member, leads: bool) -> String {
 pub(crate) fn lag_bytes(facts: &Facts, member: &Member) -> Option<u64> {
     let Live::Answered(answer) = &member.live else { return None };
     Some(facts.leader_position()?.saturating_sub(answer.position()?))
-}
-
-/// Several clusters, one line each.
-pub(crate) fn list(all: &[Status], everywhere: bool, wide: bool) -> String {
-    let mut header = vec!["NAME", "DECLARED", "EFFECTIVE", "RUNNING", "LEADER", "STATUS", "AGE"];
-    if everywhere {
-        header.insert(0, "NAMESPACE");
-    }
-    if wide {
-        header.push("MISSING");
-    }
-    let rows: Vec<Vec<Cell>> = all
-        .iter()
-        .map(|status| {
-            let facts = &status.snapshot.facts;
-            let cluster = &facts.change.new;
-            let declared = cluster.instances;
-            let effective = facts.to();
-            let running = i64::try_from(running(facts)).unwrap_or(i64::MAX);
-            let differs = |different: bool| if different { CARE } else { anstyle::Style::new() };
-            let leader = match facts.leader_name() {
-                Some(leader) => Cell::from(leader),
-                None if effective == 0 => Cell::default(),
-                None => Cell::styled("none", BAD),
-            };
-            let word = if status.missing.is_empty() {
-                Cell::styled("Converged", GOOD)
-            } else {
-                Cell::styled("NotConverged", CARE)
-            };
-            let mut row = vec![
-                Cell::from(&cluster.name),
-                declared.map_or(Cell::default(), |count| Cell::from(count.to_string())),
-                Cell::styled(effective.to_string(), differs(declared != Some(effective))),
-                Cell::styled(running.to_string(), differs(running != effective)),
-                leader,
-                word,
-                age(cluster.created, facts.now).into(),
-            ];
-            if everywhere {
-                row.insert(0, Cell::from(&cluster.namespace));
-            }
-            if wide {
-                row.push(status.missing.join("; ").into());
-            }
-            row
-        })
-        .collect();
-    table(&header, &rows)
 }
 
 #[cfg(test)]

@@ -118,6 +118,7 @@ fn flights(canary: &Canary) -> String {
 
 /// `kind: ScaleVerification`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScaleVerification<'a> {
     api_version: &'static str,
@@ -135,6 +136,7 @@ pub(crate) struct ScaleVerification<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct MemberWords<'a> {
     name: &'a str,
@@ -150,6 +152,7 @@ struct MemberWords<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct FollowerDocument<'a> {
     name: &'a str,
@@ -158,6 +161,7 @@ struct FollowerDocument<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct CanaryDocument<'a> {
     leader: Option<&'a str>,

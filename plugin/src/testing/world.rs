@@ -83,6 +83,7 @@ struct State {
     furnished: bool,
     hidden: Vec<&'static str>,
     zero: bool,
+    quota_spent: bool,
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
     denied: Vec<&'static str>,
@@ -116,6 +117,7 @@ impl World {
             furnished: false,
             hidden: Vec::new(),
             zero: false,
+            quota_spent: false,
             standby_cluster: false,
             limits: None,
             denied: Vec::new(),
@@ -221,6 +223,17 @@ impl World {
         self
     }
 
+    /// Asks for one member more than the namespace's quota leaves room for.
+    pub(crate) fn quota_spent(self) -> Self {
+        {
+            let mut state = self.0.lock().unwrap();
+            state.quota_spent = true;
+            state.declared += 1;
+            state.replicas += 1;
+        }
+        self
+    }
+
     /// Gives the cluster an operator with these limits, under which this count was declared.
     pub(crate) fn limited(self, min: i64, max: i64, declared: i64) -> Self {
         {
@@ -273,6 +286,13 @@ impl World {
     /// The ordinal that leads.
     pub(crate) fn leader(&self) -> i64 {
         self.0.lock().unwrap().leader
+    }
+
+    /// Lets this ordinal lead from now on.
+    pub(crate) fn lead(&self, ordinal: i64) {
+        let mut state = self.0.lock().unwrap();
+        state.leader = ordinal;
+        state.timeline += 1;
     }
 
     /// The writes that reached the API server.
@@ -328,6 +348,7 @@ pub(crate) async fn run(world: &World, line: &str, person: Option<&str>) -> (Scr
     let screen = Screen::default();
     let session = world.session(&screen, person);
     let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
+    session.out.print_by(cli.expression);
     let ended = crate::commands::in_session(cli.verb, &session).await;
     match ended {
         Ok(()) => (screen, 0, String::new()),
@@ -545,7 +566,13 @@ impl State {
             "pgscale-history-acid-a" if self.history.is_some() => {
                 respond(200, self.history.as_ref().unwrap())
             }
-            "events" | "log" => self.tell(last, query),
+            "events" if self.quota_spent && query.contains("involvedObject.name%3Dacid-a%2C") => {
+                list(&[json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"},
+                    "involvedObject": {"kind": "StatefulSet", "name": "acid-a"},
+                    "type": "Warning", "reason": "FailedCreate", "lastTimestamp": now(),
+                    "message": "pods \"acid-a-3\" is forbidden: exceeded quota: team"})])
+            }
+            "events" | "log" if self.growth.is_some() => self.tell(last, query),
             "acid-a" if path.contains("/postgresqls/") => {
                 // Every look begins here.
                 if let Some(growth) = self.growth.as_mut().filter(|it| self.members > it.from) {
@@ -580,7 +607,7 @@ impl State {
             }
             "endpointslices" => list(&[self.slice(query.contains("repl"))]),
             "deployments" if self.limits.is_some() => list(&[operator()]),
-            "persistentvolumeclaims" | "deployments" | "resourcequotas" => list(&[]),
+            "events" | "persistentvolumeclaims" | "deployments" | "resourcequotas" => list(&[]),
             "postgres-operator" => {
                 let (min, max) = self.limits.unwrap();
                 respond(

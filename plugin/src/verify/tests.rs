@@ -136,7 +136,7 @@ fn patroni_and_postgresql_agree_on_who_is_synchronous() {
 }
 
 /// A cluster of three whose members speak SQL.
-fn talkative() -> World {
+pub(crate) fn talkative() -> World {
     let standby = "t\u{1f}7100\u{1f}00000001\u{1f}1000\u{1f}1000\n";
     let receiver = |slot: &str| format!("streaming\u{1f}{slot}\u{1f}10.244.0.10\n");
     World::new(3, 0)

@@ -12,6 +12,7 @@ use crate::plan::{Commit, Judged, Plan, every_rule};
 
 /// The outlook of a plan.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct OutlookDocument<'a> {
     requests: Option<BTreeMap<&'a str, TurnDocument<String>>>,
@@ -42,12 +43,14 @@ pub(crate) struct OutlookDocument<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct TurnDocument<T> {
     before: T,
     after: T,
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct Room<'a> {
     quota: &'a str,
@@ -59,12 +62,15 @@ struct Room<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Volume {
     bytes: Option<u64>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     created: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct BaseBackups<'a> {
     count: i64,
@@ -83,6 +89,7 @@ struct BaseBackups<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Group<'a> {
     user: &'a str,
     application: &'a str,
@@ -219,6 +226,7 @@ fn zones(zones: &Zones) -> BTreeMap<&str, usize> {
 
 /// What one rule says.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RuleDocument {
     rule: &'static str,
     /// `Audit`, `Deny`, `NotApplicable`, `Pass` or `Warn`.
@@ -245,6 +253,7 @@ impl RuleDocument {
 
 /// What to commit, and where each other writer takes it from.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CommitDocument {
     places: BTreeMap<String, &'static str>,
     manifest: serde_json::Value,

@@ -1,0 +1,174 @@
+//! `status --watch`: the same again and again, until interrupted.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{Args, gather, show, text};
+use crate::args::Format;
+use crate::error::Failure;
+use crate::output::status::list;
+use crate::session::Session;
+use crate::status::Status;
+
+/// Looks again and again. The first look has to work; later ones may fail for a while: an API server restarts.
+pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
+    let people = matches!(args.shape.output, Format::Text | Format::Wide);
+    let redraws = people && session.out.redraws;
+    let mut known: Vec<Seen> = Vec::new();
+    let mut first = true;
+    let mut blind: Option<String> = None;
+    let mut clusters = 1;
+    loop {
+        match gather(session, args).await {
+            Ok(all) => {
+                blind = None;
+                clusters = all.len();
+                let now: Vec<Seen> = all.iter().map(Seen::of).collect();
+                if redraws {
+                    redraw(session, args, &all)?;
+                } else if first || now != known {
+                    report(session, args, &all, first, &known)?;
+                }
+                if session.out.reader_left() {
+                    return Ok(());
+                }
+                known = now;
+                first = false;
+            }
+            Err(failure) if first => return Err(failure),
+            Err(failure) => {
+                if blind.as_ref() != Some(&failure.message) {
+                    session.out.warning(&failure.message);
+                }
+                blind = Some(failure.message);
+            }
+        }
+        sleep(pause(session.pace.poll, clusters)).await;
+    }
+}
+
+/// One cluster as it was shown, without what changes at every look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    cluster: String,
+    digest: Vec<String>,
+}
+
+impl Seen {
+    fn of(status: &Status) -> Self {
+        Self { cluster: status.snapshot.facts.change.cluster(), digest: status.digest() }
+    }
+}
+
+/// Between two looks. One cluster costs about 20 requests: every 2 s that is 10 a second. In a list each costs about
+/// 15, and half a second of pause: at most 30 a second, however many there are. client-go's own limit is 50.
+fn pause(poll: Duration, clusters: usize) -> Duration {
+    let halves = u32::try_from(clusters).unwrap_or(u32::MAX).max(4);
+    poll.saturating_mul(halves) / 2
+}
+
+fn redraw(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
+    let every = pause(session.pace.poll, all.len()).as_secs_f64();
+    let now =
+        all.first().map_or(String::new(), |status| format!("{:.0}, ", status.snapshot.facts.now));
+    let text = text(args, all, session.out.width);
+    session.out.redraw(&format!("{text}\n\n{now}every {every} s; Ctrl-C ends"))
+}
+
+/// Prints what changed: of a list the lines, of one cluster all of it.
+fn report(
+    session: &Session,
+    args: &Args,
+    all: &[Status],
+    first: bool,
+    known: &[Seen],
+) -> Result<(), Failure> {
+    match args.shape.output {
+        Format::Yaml if !first => session.out.data("---")?,
+        format @ (Format::Text | Format::Wide) if !first && args.name.is_none() => {
+            let table = list(all, args.all_namespaces, format == Format::Wide);
+            let changed = table
+                .lines()
+                .skip(1)
+                .zip(all)
+                .filter(|(_, status)| !known.contains(&Seen::of(status)))
+                .map(|(line, _)| line);
+            let gone = known.iter().filter(|seen| {
+                all.iter().all(|status| status.snapshot.facts.change.cluster() != seen.cluster)
+            });
+            for seen in gone {
+                session.out.note(&format!("postgresql {} is gone", seen.cluster));
+            }
+            let changed: Vec<&str> = changed.collect();
+            return if changed.is_empty() { Ok(()) } else { session.out.data(&changed.join("\n")) };
+        }
+        Format::Text | Format::Wide if !first => session.out.data("")?,
+        Format::Json | Format::Name | Format::Text | Format::Wide | Format::Yaml => {}
+    }
+    show(session, args, all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Cli;
+    use crate::output::testing::Screen;
+    use crate::testing::World;
+
+    #[test]
+    fn more_clusters_are_looked_at_less_often() {
+        let seconds = |clusters| pause(Duration::from_secs(1), clusters).as_secs_f64();
+        for (clusters, want) in [(0, 2.0), (1, 2.0), (4, 2.0), (5, 2.5), (100, 50.0)] {
+            assert!((seconds(clusters) - want).abs() < f64::EPSILON, "{clusters}");
+        }
+    }
+
+    /// What a watch prints while the lead goes to member 1 in between.
+    async fn watched(line: &str) -> String {
+        let world = World::new(3, 0);
+        let screen = Screen::default();
+        let session = world.session(&screen, None);
+        let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
+        session.out.print_by(cli.expression);
+        let driver = async {
+            sleep(Duration::from_millis(200)).await;
+            world.lead(1);
+            sleep(Duration::from_millis(200)).await;
+        };
+        tokio::select! {
+            ended = crate::commands::in_session(cli.verb, &session) => panic!("{ended:?}"),
+            () = driver => screen.stdout(),
+        }
+    }
+
+    /// The look during which the lead went over may see something of both, so two lines or three; never one per look.
+    fn changes<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+        let mut words: Vec<&str> = words.collect();
+        assert!((2..=3).contains(&words.len()), "{words:?}");
+        words.dedup();
+        words
+    }
+
+    #[tokio::test]
+    async fn only_what_changed_is_printed() {
+        let one = watched("status acid-a -w").await;
+        let leaders = one.lines().filter_map(|line| line.strip_prefix("  Leader:    ")?.get(..8));
+        assert_eq!(changes(leaders), ["acid-a-0", "acid-a-1"], "{one}");
+
+        let list = watched("status -w").await;
+        let leaders = list.lines().skip(1).filter_map(|line| line.split_whitespace().nth(4));
+        assert_eq!(changes(leaders), ["acid-a-0", "acid-a-1"], "{list}");
+
+        let paths = watched("status acid-a -w -o jsonpath={.leader}").await;
+        assert_eq!(changes(paths.lines()), ["acid-a-0", "acid-a-1"]);
+        let yaml = watched("status acid-a -w -o yaml").await;
+        assert!((1..=2).contains(&yaml.matches("\n---\n").count()), "{yaml}");
+    }
+
+    #[tokio::test]
+    async fn a_first_look_that_fails_ends_it() {
+        let (_, code, why) = crate::testing::run(&World::new(3, 0), "status acid-x -w", None).await;
+        assert_eq!(code, 1, "{why}");
+    }
+}

@@ -1,0 +1,103 @@
+//! The published schemas of our documents are those of the types, and what commands print keeps to them.
+
+use std::path::PathBuf;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+use serde_json::Value;
+
+use super::{ScalePlan, ScaleReport, ScaleReportList, ScaleStatus, ScaleStatusList};
+use crate::commands::history::ScaleHistory;
+use crate::commands::rules::RuleList;
+use crate::commands::version::Program;
+use crate::output::verify::ScaleVerification;
+use crate::testing::{World, run};
+use crate::verify::talkative;
+
+fn schema<T: JsonSchema>() -> Schema {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()
+}
+
+/// Every kind of document, with its schema.
+fn schemas() -> Vec<(&'static str, Value)> {
+    [
+        ("RuleList", schema::<RuleList<'static>>()),
+        ("ScaleHistory", schema::<ScaleHistory<'static>>()),
+        ("ScalePlan", schema::<ScalePlan<'static>>()),
+        ("ScaleReport", schema::<ScaleReport<'static>>()),
+        ("ScaleReportList", schema::<ScaleReportList<'static>>()),
+        ("ScaleStatus", schema::<ScaleStatus<'static>>()),
+        ("ScaleStatusList", schema::<ScaleStatusList<'static>>()),
+        ("ScaleVerification", schema::<ScaleVerification<'static>>()),
+        ("Version", schema::<Program>()),
+    ]
+    .map(|(kind, schema)| (kind, schema.to_value()))
+    .into()
+}
+
+fn published(kind: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/schemas/{kind}.json"))
+}
+
+#[test]
+fn the_published_schemas_are_up_to_date() {
+    for (kind, schema) in schemas() {
+        let path = published(kind);
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            continue;
+        }
+        // Compared as values: the order of keys is not ours to keep.
+        let stored = std::fs::read_to_string(&path).unwrap_or_default();
+        let stored: Value = serde_json::from_str(&stored).unwrap_or_default();
+        assert!(stored == schema, "{kind}: UPDATE_SCHEMAS=1 cargo test -p kubectl-pgscale schemas");
+    }
+}
+
+#[tokio::test]
+async fn what_commands_print_keeps_to_them() {
+    let schemas = schemas();
+    let mut kinds = std::collections::BTreeSet::new();
+    for (world, line) in [
+        (World::new(3, 0), "status acid-a -o json"),
+        (World::new(3, 0).silent(), "status acid-a -o json"),
+        (World::new(3, 0).quota_spent(), "status acid-a --why -o json"),
+        (World::new(3, 0).limited(1, 3, 9), "status -A -o json"),
+        (World::new(3, 2), "plan acid-a --to 2 -o json"),
+        (World::new(3, 0).stalled(&[1, 2]), "plan acid-a --to 1 -o json"),
+        (World::new(3, 0), "plan acid-a --to 5 -o json"),
+        (World::new(3, 2), "down acid-a --yes -o json"),
+        (World::new(3, 0), "up acid-a -o json"),
+        (World::new(3, 0).with_another(), "up -A -o json"),
+        (World::new(3, 0), "verify acid-a -o json"),
+        (talkative(), "verify acid-a --sql --canary -o json"),
+        (World::new(3, 0).silent(), "down acid-a --yes -o json"),
+        (World::new(3, 0), "switchover acid-a --to acid-a-1 -o json"),
+        (World::new(3, 0), "wait acid-a -o json"),
+        (World::new(3, 0), "rules -o json"),
+        (World::new(3, 0), "version -o json"),
+        (changed().await, "history acid-a -o json"),
+    ] {
+        let (screen, ..) = run(&world, line, None).await;
+        let printed: Value = serde_json::from_str(&screen.stdout()).expect(line);
+        let kind = printed["kind"].as_str().unwrap().to_owned();
+        let (_, schema) = schemas.iter().find(|(name, _)| *name == kind).expect(&kind);
+        let validator = jsonschema::draft202012::new(schema).unwrap();
+        let wrong: Vec<String> = validator
+            .iter_errors(&printed)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
+        assert!(wrong.is_empty(), "{line}: {wrong:#?}");
+        kinds.insert(kind);
+    }
+    assert_eq!(kinds.len(), schemas.len(), "every kind is printed by something: {kinds:?}");
+}
+
+/// A cluster with a change in its history.
+async fn changed() -> World {
+    let world = World::new(3, 2);
+    run(&world, "down acid-a --yes --reason night", None).await;
+    world
+}

@@ -1,0 +1,384 @@
+//! How one cluster is, beyond its members: slots, volumes, what policies leave room for, and what a change of the
+//! count would be told now. Pure: everything here rests on what was read once.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::facts::Facts;
+use pgscale_guard::policy::{Limit, Mode, Zero};
+use pgscale_guard::{Change, Policies, Seen, evaluate};
+
+use crate::plan::Plan;
+use crate::services::slot_of;
+use crate::watch::Snapshot;
+use crate::why::Cause;
+
+/// One cluster as it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Status {
+    /// What was read.
+    pub(crate) snapshot: Snapshot,
+    /// What is missing for it to have converged.
+    pub(crate) missing: Vec<String>,
+    /// What is looked up for one cluster only; `None` in a list.
+    pub(crate) detail: Option<Detail>,
+    /// What keeps it from converging, the likeliest first.
+    pub(crate) why: Vec<Cause>,
+    /// Why Events could not be read, if they were asked for.
+    pub(crate) events_unread: Option<String>,
+}
+
+/// What is looked up for one cluster only.
+#[derive(Clone, Debug)]
+pub(crate) struct Detail {
+    /// Replication slots; `Absent` where Patroni publishes none.
+    pub(crate) slots: Seen<Vec<Slot>>,
+    /// What policies and the operator leave room for.
+    pub(crate) headroom: Headroom,
+    /// What a change now would be told.
+    pub(crate) would_say: Vec<Told>,
+}
+
+impl Detail {
+    /// Puts together what was read.
+    pub(crate) fn of(
+        facts: &Facts,
+        policies: &Policies,
+        slots: Seen<BTreeMap<String, u64>>,
+    ) -> Self {
+        Self {
+            slots: match slots {
+                Seen::Known(positions) => Seen::Known(slots_of(facts, &positions)),
+                Seen::Absent => Seen::Absent,
+                Seen::Unreadable(why) => Seen::Unreadable(why),
+            },
+            headroom: Headroom::of(facts, policies),
+            would_say: would_say(facts, policies),
+        }
+    }
+}
+
+/// A replication slot on the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// Its name.
+    pub(crate) name: String,
+    /// The member it is for; `None` for a slot that is no member's.
+    pub(crate) member: Option<String>,
+    /// That member has a pod; `None` where the pods could not be listed.
+    pub(crate) there: Option<bool>,
+    /// The oldest position it needs.
+    pub(crate) position: u64,
+    /// Bytes of write-ahead log it holds; `None` where the leader's position is not known.
+    pub(crate) held: Option<u64>,
+}
+
+fn slots_of(facts: &Facts, positions: &BTreeMap<String, u64>) -> Vec<Slot> {
+    let now = facts.leader_position().or_else(|| facts.leader.known()?.optime);
+    // Patroni adds the leader's own position under its own name, where there is no slot (`Postgresql.slots`,
+    // patroni/postgresql/__init__.py).
+    let own = facts.leader_name().map(slot_of);
+    positions
+        .iter()
+        .filter(|(name, _)| Some(*name) != own.as_ref())
+        .map(|(name, position)| {
+            let member = owner(facts, name);
+            Slot {
+                name: name.clone(),
+                there: member.as_deref().map_or(Some(false), |member| has_pod(facts, member)),
+                member,
+                position: *position,
+                held: now.map(|now| now.saturating_sub(*position)),
+            }
+        })
+        .collect()
+}
+
+/// `member` has a pod; where the pods could not be listed, nobody is said to be there or gone.
+fn has_pod(facts: &Facts, member: &str) -> Option<bool> {
+    facts.members.unreadable().is_none().then(|| facts.member(member).is_some())
+}
+
+/// The member a slot is for, whether it still has a pod or not.
+fn owner(facts: &Facts, slot: &str) -> Option<String> {
+    let prefix = format!("{}_", slot_of(&facts.change.new.name));
+    let ordinal = slot.strip_prefix(&prefix)?;
+    (!ordinal.is_empty() && ordinal.bytes().all(|digit| digit.is_ascii_digit()))
+        .then(|| format!("{}-{ordinal}", facts.change.new.name))
+}
+
+/// A volume claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Volume {
+    /// Its claim.
+    pub(crate) claim: String,
+    /// The member it is for.
+    pub(crate) member: String,
+    /// That member has a pod, otherwise the volume is kept from an earlier life; `None` where the pods could not be
+    /// listed.
+    pub(crate) in_use: Option<bool>,
+    /// Bytes it holds room for.
+    pub(crate) capacity: Option<u64>,
+    /// When it was created.
+    pub(crate) created: Option<Timestamp>,
+}
+
+/// The volumes of a cluster, by ordinal.
+pub(crate) fn volumes(facts: &Facts) -> Seen<Vec<Volume>> {
+    let claims = match &facts.claims {
+        Seen::Known(claims) => claims,
+        Seen::Absent => return Seen::Absent,
+        Seen::Unreadable(why) => return Seen::Unreadable(why.clone()),
+    };
+    let volume = |claim: &pgscale_guard::facts::Claim| {
+        let member = facts.pod_name(claim.ordinal);
+        Volume {
+            claim: claim.name.clone(),
+            in_use: has_pod(facts, &member),
+            member,
+            capacity: claim.capacity,
+            created: claim.created,
+        }
+    };
+    Seen::Known(claims.iter().map(volume).collect())
+}
+
+/// What policies and the operator leave room for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Headroom {
+    /// Every bound, with where it comes from.
+    pub(crate) bounds: Vec<Bound>,
+    /// How many more may come; `None` where nothing says so.
+    pub(crate) more: Option<i64>,
+    /// How many may go, with at least one left.
+    pub(crate) fewer: i64,
+    /// Zero is allowed.
+    pub(crate) zero: bool,
+    /// Why the policies could not be read.
+    pub(crate) unreadable: Option<String>,
+    /// Why the operator's limits could not be read.
+    pub(crate) operator_unreadable: Option<String>,
+}
+
+/// One bound on the count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// `min`, `max` or `zero`.
+    pub(crate) what: &'static str,
+    /// Its value.
+    pub(crate) value: String,
+    /// The object it comes from.
+    pub(crate) source: String,
+    /// What becomes of a violation.
+    pub(crate) mode: Mode,
+}
+
+impl Headroom {
+    fn of(facts: &Facts, policies: &Policies) -> Self {
+        let (floors, limits) = operator_limits(facts);
+        let min: Vec<&Limit<i64>> = policies.min.iter().chain(&floors).collect();
+        let max: Vec<&Limit<i64>> = policies.max.iter().chain(&limits).collect();
+        let now = facts.to();
+        let enforced = |limit: &&&Limit<i64>| limit.mode == Mode::Enforce;
+        let floor = min.iter().filter(enforced).map(|limit| limit.value).max();
+        let ceiling = max.iter().filter(enforced).map(|limit| limit.value).min();
+        let opinions = || policies.zero.iter().map(|limit| limit.value);
+        let mut bounds: Vec<Bound> = Vec::new();
+        bounds.extend(min.into_iter().map(|limit| bound("min", limit, ToString::to_string)));
+        bounds.extend(max.into_iter().map(|limit| bound("max", limit, ToString::to_string)));
+        bounds.extend(policies.zero.iter().map(|limit| {
+            bound("zero", limit, |value| {
+                match value {
+                    Zero::Allow => "allowed",
+                    Zero::Deny => "denied",
+                }
+                .to_owned()
+            })
+        }));
+        Self {
+            bounds,
+            more: ceiling.map(|ceiling| ceiling.saturating_sub(now).max(0)),
+            fewer: now.saturating_sub(floor.unwrap_or(1).max(1)).max(0),
+            zero: opinions().any(|zero| zero == Zero::Allow)
+                && opinions().all(|zero| zero == Zero::Allow),
+            unreadable: policies.unreadable.clone(),
+            operator_unreadable: facts.operator.unreadable().map(str::to_owned),
+        }
+    }
+}
+
+fn bound<T>(what: &'static str, limit: &Limit<T>, value: impl Fn(&T) -> String) -> Bound {
+    Bound { what, value: value(&limit.value), source: limit.source.clone(), mode: limit.mode }
+}
+
+/// The operator's own limits, which it applies without a word.
+fn operator_limits(facts: &Facts) -> (Vec<Limit<i64>>, Vec<Limit<i64>>) {
+    let Some(operator) = facts.operator.known() else { return (Vec::new(), Vec::new()) };
+    if operator.settings.limits_ignored(&facts.change.new) {
+        return (Vec::new(), Vec::new());
+    }
+    let limit = |value: i64| {
+        let source = operator.source.clone();
+        // Negative means none.
+        (value >= 0).then_some(Limit { value, source, mode: Mode::Enforce }).into_iter().collect()
+    };
+    (limit(operator.settings.min_instances), limit(operator.settings.max_instances))
+}
+
+/// What one change would be told now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The count it would be.
+    pub(crate) to: i64,
+    /// Through us, or by an edit that moves no leader.
+    pub(crate) by: By,
+    /// Nothing refuses it.
+    pub(crate) allowed: bool,
+    /// The rules that refuse it, or else those that warn.
+    pub(crate) rules: Vec<&'static str>,
+    /// Who would have to lead first.
+    pub(crate) leader_moves_to: Option<String>,
+    /// What the first of them says.
+    pub(crate) message: Option<String>,
+}
+
+/// Who would make the change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// `kubectl pgscale`.
+    Command,
+    /// `kubectl edit`, Argo CD and everybody else who writes the count and nothing more.
+    Edit,
+}
+
+/// What one instance less and one more would be told, on the facts as they are.
+fn would_say(facts: &Facts, policies: &Policies) -> Vec<Told> {
+    let now = facts.to();
+    let mut all = Vec::new();
+    for to in [now - 1, now + 1].into_iter().filter(|to| (0..=i64::from(i32::MAX)).contains(to)) {
+        let mut there = facts.clone();
+        there.change = Change::of_count(facts.change.new.clone(), to);
+        let plan = Plan::of(&there, policies);
+        all.push(Told {
+            leader_moves_to: plan.leader_move.as_ref().map(|moved| moved.to.clone()),
+            ..told(to, By::Command, &plan.verdict)
+        });
+        if to > 0 && there.leader_condemned() {
+            all.push(told(to, By::Edit, &evaluate(&there, policies)));
+        }
+    }
+    all
+}
+
+fn told(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> Told {
+    let allowed = verdict.allows();
+    let findings: Vec<_> =
+        if allowed { verdict.warnings().collect() } else { verdict.denials().collect() };
+    let mut rules: Vec<&'static str> = findings.iter().map(|finding| finding.rule).collect();
+    rules.dedup();
+    let message = findings.first().map(|finding| finding.message.clone());
+    Told { to, by, allowed, rules, leader_moves_to: None, message }
+}
+
+/// Pods whose containers run; `None` where the pods could not be listed.
+pub(crate) fn running(facts: &Facts) -> Option<i64> {
+    let members = match &facts.members {
+        Seen::Unreadable(_) => return None,
+        Seen::Absent => &[],
+        Seen::Known(members) => members.as_slice(),
+    };
+    let count = members.iter().filter(|member| member.pod.containers_running).count();
+    Some(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// How bad it is: the worst comes first in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Severity {
+    /// Nobody leads: nothing can be written.
+    NoLeader,
+    /// Members or the leader lock could not be read.
+    Unknown,
+    /// As many run as nobody asked for.
+    CountDiffers,
+    /// A member is being built.
+    Rebuilding,
+    /// Anything else is missing.
+    NotConverged,
+    /// All is as it should be.
+    Converged,
+}
+
+impl Severity {
+    /// The word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::NoLeader => "NoLeader",
+            Self::Unknown => "Unknown",
+            Self::CountDiffers => "CountDiffers",
+            Self::Rebuilding => "Rebuilding",
+            Self::NotConverged => "NotConverged",
+            Self::Converged => "Converged",
+        }
+    }
+}
+
+/// Sorts clusters, the worst first; within that by name, so that the order is stable.
+pub(crate) fn worst_first(all: &mut [Status]) {
+    all.sort_by_cached_key(|status| (status.severity(), status.snapshot.facts.change.cluster()));
+}
+
+impl Status {
+    /// Everything that is news when it changes: not ages, positions and bytes, which change at every look.
+    pub(crate) fn digest(&self) -> Vec<String> {
+        let facts = &self.snapshot.facts;
+        let cluster = &facts.change.new;
+        let set = facts.stateful_set.known().map(|set| set.replicas);
+        let operator = facts.operator.known().and_then(|operator| operator.available);
+        let paused = facts.configuration.known().map(|configuration| configuration.paused);
+        let leader = facts.leader_name();
+        let mut digest = vec![
+            format!("{:?} {} {set:?} {:?}", cluster.instances, facts.to(), running(facts)),
+            format!("{leader:?} {paused:?} {:?}", facts.failover),
+            format!("{operator:?} {:?}", cluster.status),
+            format!("{:?} {:?}", self.snapshot.services, self.severity()),
+        ];
+        digest.extend(facts.all_members().iter().map(|member| {
+            let pod = &member.pod;
+            let (node, restarts, timeline) = (&pod.node, pod.restarts, member.timeline());
+            let mut health = crate::plan::describe(&facts.health(member));
+            health.retain(|character| !character.is_ascii_digit());
+            let role = crate::output::status::role(facts, member, leader == Some(&member.name));
+            format!("{} {role} {node:?} {restarts} {timeline:?} {health}", member.name)
+        }));
+        if let Some(detail) = &self.detail {
+            let slots = detail.slots.known().into_iter().flatten().map(|slot| slot.name.clone());
+            digest.extend(slots);
+            digest.extend(detail.would_say.iter().map(|told| {
+                format!("{} {:?} {} {:?}", told.to, told.by, told.allowed, told.rules)
+            }));
+        }
+        digest
+    }
+
+    /// How bad it is.
+    pub(crate) fn severity(&self) -> Severity {
+        let facts = &self.snapshot.facts;
+        let running = running(facts);
+        if facts.leader.unreadable().is_some() || running.is_none() {
+            Severity::Unknown
+        } else if facts.to() > 0 && facts.leader_name().is_none() {
+            Severity::NoLeader
+        } else if running != Some(facts.asked()) {
+            Severity::CountDiffers
+        } else if facts.survivors().any(|member| facts.rebuilding(member).is_some()) {
+            Severity::Rebuilding
+        } else if self.missing.is_empty() {
+            Severity::Converged
+        } else {
+            Severity::NotConverged
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! What is wrong with single members, one cause each: its pod before its PostgreSQL, its PostgreSQL before its
+//! replication.
+
+use pgscale_guard::facts::{Ailment, Facts, Health, Member};
+
+use super::{Cause, Clues};
+use crate::output::text::{age, bytes};
+use crate::plan::nobody_answered;
+
+/// How much of everything else a member's trouble explains; the lowest comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Claims,
+    Node,
+    Pod,
+    Rebuild,
+    Database,
+    Timeline,
+    Replication,
+    Silent,
+    Unknown,
+    Leaving,
+}
+
+/// One cause for each member that is not as it should be, the likeliest first.
+pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
+    let facts = clues.facts();
+    let mut ranked: Vec<(Rank, i64, Cause)> = Vec::new();
+    for member in facts.all_members() {
+        let found = if member.ordinal >= facts.to() {
+            Some((Rank::Leaving, leaving(clues, member)))
+        } else {
+            member_cause(clues, member)
+        };
+        ranked.extend(found.map(|(rank, cause)| (rank, member.ordinal, cause)));
+    }
+    if let Some(why) = nobody_answered(facts).map(str::to_owned) {
+        // One cause, and not one for each member that nobody could ask.
+        let before = ranked.len();
+        ranked.retain(|(rank, ..)| *rank != Rank::Unknown);
+        if ranked.len() < before {
+            ranked.push((Rank::Unknown, 0, unasked(clues, why)));
+        }
+    } else if let Some(leader) = facts.leader_member()
+        && ranked.iter().any(|(_, ordinal, _)| *ordinal == leader.ordinal)
+    {
+        // Nobody can be compared with a leader that is in trouble itself.
+        ranked.retain(|(rank, ..)| *rank != Rank::Unknown);
+    }
+    ranked.sort_by_key(|(rank, ordinal, _)| (*rank, *ordinal));
+    ranked.into_iter().map(|(.., cause)| cause).collect()
+}
+
+fn unasked(clues: &Clues<'_>, why: String) -> Cause {
+    let next = clues.kubectl("auth can-i create pods --subresource=portforward");
+    Cause::new("no member could be asked how far it is", next).because("pods", why)
+}
+
+fn leaving(clues: &Clues<'_>, member: &Member) -> Cause {
+    let (what, says) = if member.pod.terminating {
+        (format!("{} has not ended yet", member.name), "is being deleted")
+    } else {
+        (format!("{} is still there", member.name), "is not being deleted")
+    };
+    let next = clues.kubectl(&format!("describe pod {}", member.name));
+    Cause::new(what, next).because(source(member), says)
+}
+
+fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
+    let facts = clues.facts();
+    let pod = &member.pod;
+    if pod.node_ready == Some(false) {
+        let node = pod.node.as_deref().unwrap_or("?");
+        let next = format!("kubectl describe node {node}{}", clues.flags);
+        let cause = Cause::new(format!("the node of {} is not Ready", member.name), next);
+        return Some((Rank::Node, cause.because(format!("node/{node}"), "is not Ready")));
+    }
+    if pod.terminating {
+        let next = clues.kubectl(&format!("describe pod {}", member.name));
+        let cause = Cause::new(format!("{} is being deleted and comes back", member.name), next);
+        return Some((Rank::Pod, cause.because(source(member), "is being deleted")));
+    }
+    if pod.phase != "Running" || !pod.containers_running {
+        return Some((Rank::Pod, idle_pod(clues, member)));
+    }
+    if let Some(how) = facts.rebuilding(member) {
+        let since = age(pod.created, facts.now);
+        let cause = Cause::new(format!("{} is being built", member.name), logs(clues, member))
+            .because(source(member), format!("{how}; its pod is {since} old"));
+        return Some((Rank::Rebuild, cause));
+    }
+    match facts.health(member) {
+        Health::Healthy => (crate::watch::replicates(member) == Some(false)
+            && facts.leader_name() != Some(member.name.as_str()))
+        .then(|| replication(clues, member, &Ailment::NotReplicating)),
+        // Without a leader nobody can be compared with it: that is a cause of its own.
+        Health::Unknown(_) if facts.leader_name().is_none() => None,
+        Health::Unknown(why) => {
+            let cause = Cause::new(
+                format!("the state of {} is not known", member.name),
+                clues.patronictl("list"),
+            );
+            Some((Rank::Unknown, cause.because(source(member), why)))
+        }
+        Health::Unhealthy(ailments) => {
+            let worst = ailments.iter().min_by_key(|ailment| weight(ailment))?;
+            Some(replication(clues, member, worst))
+        }
+    }
+}
+
+fn source(member: &Member) -> String {
+    format!("pod/{}", member.name)
+}
+
+fn logs(clues: &Clues<'_>, member: &Member) -> String {
+    clues.kubectl(&format!("logs {} -c postgres --tail=30", member.name))
+}
+
+/// A pod that does not run, in the words of whoever holds it up.
+fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
+    let name = &member.name;
+    let words = member.pod.waiting.as_deref().unwrap_or("");
+    let describe = clues.kubectl(&format!("describe pod {name}"));
+    let has = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
+    let about_claim = claim(clues.facts(), member).and_then(|claim| {
+        let reasons = ["ProvisioningFailed", "FailedBinding"];
+        clues.event("PersistentVolumeClaim", &claim, &reasons).map(|event| (claim, event))
+    });
+    let scheduling = ["FailedScheduling"];
+    let mounting = ["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"];
+    let (what, next) = if let Some((claim, _)) = &about_claim {
+        let next = clues.kubectl(&format!("describe pvc {claim}"));
+        (format!("the volume of {name} cannot be made"), next)
+    } else if member.pod.node.is_none() && member.pod.phase == "Pending" {
+        (format!("{name} cannot be scheduled"), describe)
+    } else if has(&["ImagePull", "ErrImage", "InvalidImageName"]) {
+        (format!("the image of {name} cannot be pulled"), describe)
+    } else if has(&["CrashLoopBackOff", "exit code"]) {
+        let next = clues.kubectl(&format!("logs {name} -c postgres --previous --tail=30"));
+        let restarts = member.pod.restarts;
+        (format!("{name} crashes over and over ({restarts} restarts)"), next)
+    } else if clues.event("Pod", name, &mounting).is_some() {
+        (format!("{name} cannot be started on its node"), describe)
+    } else {
+        (format!("{name} does not run yet"), describe)
+    };
+    let phase = format!("is {}", member.pod.phase);
+    let mut cause = Cause::new(what, next)
+        .because(source(member), if words.is_empty() { phase.as_str() } else { words });
+    let event = about_claim.map(|(_, event)| event).or_else(|| {
+        clues.event("Pod", name, &mounting).or_else(|| clues.event("Pod", name, &scheduling))
+    });
+    if let Some(event) = event.filter(|event| event.message != words) {
+        cause = cause.because(event.source(clues.facts().now), &event.message);
+    }
+    cause
+}
+
+fn claim(facts: &Facts, member: &Member) -> Option<String> {
+    let claims = facts.claims.known()?;
+    claims.iter().find(|claim| claim.ordinal == member.ordinal).map(|claim| claim.name.clone())
+}
+
+/// Of several ailments, the one that explains the others.
+fn weight(ailment: &Ailment) -> u8 {
+    match ailment {
+        Ailment::Missing
+        | Ailment::NodeNotReady(_)
+        | Ailment::PodNotRunning(_)
+        | Ailment::Terminating => 0,
+        Ailment::WrongRole => 1,
+        Ailment::Rebuilding(_) => 2,
+        Ailment::NotRunning(_) => 3,
+        Ailment::Timeline { .. } => 4,
+        Ailment::NotReplicating => 5,
+        Ailment::Behind(_) => 6,
+        Ailment::ReplayPaused => 7,
+        Ailment::ReplayBehind(_) => 8,
+        Ailment::Silent(_) => 9,
+        Ailment::NoFailover => 10,
+    }
+}
+
+/// A member whose pod runs, and whose PostgreSQL or replication does not.
+fn replication(clues: &Clues<'_>, member: &Member, ailment: &Ailment) -> (Rank, Cause) {
+    let name = &member.name;
+    let sql = |words: &str| clues.inside(name, &format!("psql -U postgres -xc '{words}'"));
+    let receiver = || sql("select * from pg_stat_wal_receiver");
+    let (rank, what, next) = match ailment {
+        Ailment::WrongRole => (
+            Rank::Claims,
+            format!("{name} claims to lead without holding the leader lock"),
+            clues.patronictl("list"),
+        ),
+        Ailment::NotRunning(state) => (
+            Rank::Database,
+            format!("PostgreSQL of {name} does not run: {state}"),
+            logs(clues, member),
+        ),
+        Ailment::Timeline { own, leader } => (
+            Rank::Timeline,
+            format!("{name} is on timeline {own} and the leader on {leader}: it has diverged"),
+            logs(clues, member),
+        ),
+        Ailment::NotReplicating => {
+            (Rank::Replication, format!("{name} replicates from nobody"), receiver())
+        }
+        Ailment::Behind(missing) => (
+            Rank::Replication,
+            format!("{name} does not receive: it lacks {}", bytes(*missing)),
+            receiver(),
+        ),
+        Ailment::ReplayPaused => (
+            Rank::Replication,
+            format!("the replay of {name} is paused"),
+            sql("select pg_wal_replay_resume()"),
+        ),
+        Ailment::ReplayBehind(missing) => (
+            Rank::Replication,
+            format!("the replay of {name} is {} behind", bytes(*missing)),
+            sql("select * from pg_stat_activity where backend_type = $$startup$$"),
+        ),
+        Ailment::Silent(_) => (
+            Rank::Silent,
+            format!("{name} does not answer"),
+            clues.inside(name, "curl -s localhost:8008/patroni"),
+        ),
+        Ailment::Missing
+        | Ailment::NodeNotReady(_)
+        | Ailment::NoFailover
+        | Ailment::PodNotRunning(_)
+        | Ailment::Rebuilding(_)
+        | Ailment::Terminating => {
+            (Rank::Unknown, format!("{name} is not healthy"), logs(clues, member))
+        }
+    };
+    (rank, Cause::new(what, next).because(source(member), ailment.to_string()))
+}

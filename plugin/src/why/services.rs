@@ -1,0 +1,54 @@
+//! A Service does not lead to whom it should.
+
+use std::collections::BTreeSet;
+
+use pgscale_guard::Seen;
+use pgscale_guard::facts::Member;
+
+use super::{Cause, Clues};
+use crate::services::names;
+
+/// One cause for each Service that leads elsewhere. Services follow the pods: this comes after what is wrong there.
+pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
+    let facts = clues.facts();
+    let Some(leader) = facts.leader_member() else { return Vec::new() };
+    let address = |member: &Member| member.pod.ip.clone();
+    let primary = address(leader).into_iter().collect();
+    let standbys =
+        facts.survivors().filter(|member| member.name != leader.name).filter_map(address).collect();
+    let name = &facts.change.new.name;
+    let services = &clues.snapshot.services;
+    [
+        compare(clues, name, &primary, &services.leader),
+        compare(clues, &format!("{name}-repl"), &standbys, &services.replicas),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn compare(
+    clues: &Clues<'_>,
+    service: &str,
+    want: &BTreeSet<String>,
+    seen: &Seen<BTreeSet<String>>,
+) -> Option<Cause> {
+    let nobody = BTreeSet::new();
+    let have = match seen {
+        Seen::Known(have) => have,
+        Seen::Absent => &nobody,
+        Seen::Unreadable(_) => return None,
+    };
+    if want == have {
+        return None;
+    }
+    let list = |addresses: &BTreeSet<String>| {
+        let names = names(clues.facts(), addresses);
+        if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+    };
+    let selector = format!("-l kubernetes.io/service-name={service}");
+    let next = clues.kubectl(&format!("get endpointslices {selector} -o yaml"));
+    let what = format!("service {service} does not lead where it should");
+    let says = format!("leads to {}, and should to {}", list(have), list(want));
+    Some(Cause::new(what, next).because(format!("endpointslices of {service}"), says))
+}

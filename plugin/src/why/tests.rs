@@ -1,0 +1,390 @@
+//! A healthy cluster gives no cause; with one thing broken, that one comes first.
+
+use pgscale_guard::Seen;
+use pgscale_guard::facts::{Live, Member};
+use pgscale_guard::patroni::{Report, Role, State};
+
+use super::*;
+use crate::services::Services;
+use crate::testing::{facts, stalled, with};
+use crate::watch::{Goal, missing};
+
+fn snapshot(facts: Facts) -> Snapshot {
+    let addresses = |ordinals: &[i64]| {
+        Seen::Known(ordinals.iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
+    };
+    let services = Services { leader: addresses(&[0]), replicas: addresses(&[1, 2]) };
+    Snapshot { facts, services }
+}
+
+fn event(kind: &str, name: &str, reason: &str, message: &str) -> Event {
+    Event {
+        kind: kind.into(),
+        name: name.into(),
+        reason: reason.into(),
+        message: message.into(),
+        last: Some(crate::testing::now()),
+    }
+}
+
+fn found(snapshot: &Snapshot, events: Vec<Event>) -> Vec<Cause> {
+    let goal = Goal::of_cluster(&snapshot.facts.change.new);
+    let missing = missing(&goal, snapshot);
+    let events = Seen::Known(events);
+    causes(&Clues { snapshot, missing: &missing, events: &events, flags: " --context=c" })
+}
+
+/// The first cause: what, evidence and the next command.
+fn first(facts: Facts, events: Vec<Event>) -> String {
+    let causes = found(&snapshot(facts), events);
+    let cause = causes.first().expect("a cause");
+    let evidence: Vec<String> =
+        cause.evidence.iter().map(|it| format!("{}: {}", it.source, it.says)).collect();
+    format!("{} | {} | {}", cause.what, evidence.join("; "), cause.next)
+}
+
+fn healthy() -> Facts {
+    with(
+        with(with(facts(3, 3, 0), 0, |it| it.pod.ready = true), 1, |it| it.pod.ready = true),
+        2,
+        |it| it.pod.ready = true,
+    )
+}
+
+fn pod(change: impl FnOnce(&mut Member)) -> Facts {
+    with(healthy(), 2, change)
+}
+
+/// Member 2 does not run, and this is why.
+fn idle(phase: &str, node: Option<&str>, waiting: &str) -> Facts {
+    pod(|member| {
+        member.pod.phase = phase.into();
+        member.pod.containers_running = false;
+        member.pod.node = node.map(str::to_owned);
+        member.pod.waiting = Some(waiting.into());
+        member.pod.restarts = 12;
+        member.pod.ip = None;
+        member.live = Live::Silent("its pod does not run".into());
+        member.report = Seen::Absent;
+    })
+}
+
+fn asking_for(replicas: i64, change: impl FnOnce(&mut Facts)) -> Facts {
+    let mut facts = healthy();
+    if let Seen::Known(set) = &mut facts.stateful_set {
+        set.replicas = replicas;
+    }
+    change(&mut facts);
+    facts
+}
+
+fn operator(facts: &mut Facts, change: impl FnOnce(&mut pgscale_guard::operator::Operator)) {
+    if let Seen::Known(operator) = &mut facts.operator {
+        change(operator);
+    }
+}
+
+fn answering(change: impl FnOnce(&mut pgscale_guard::patroni::Answer)) -> Facts {
+    pod(|member| {
+        if let Live::Answered(answer) = &mut member.live {
+            change(answer);
+        }
+    })
+}
+
+/// Only the members up to `count` have a pod.
+fn without_pods_from(count: i64, mut facts: Facts) -> Facts {
+    if let Seen::Known(members) = &mut facts.members {
+        members.retain(|member| member.ordinal < count);
+    }
+    facts
+}
+
+fn leaderless(paused: bool) -> Facts {
+    let mut facts = healthy();
+    if let Seen::Known(lock) = &mut facts.leader {
+        lock.holder = None;
+    }
+    if let Seen::Known(configuration) = &mut facts.configuration {
+        configuration.paused = paused;
+    }
+    facts
+}
+
+#[test]
+fn a_healthy_cluster_gives_none() {
+    assert_eq!(found(&snapshot(healthy()), Vec::new()), []);
+    // Old warnings mean nothing where nothing is missing.
+    let old = event("StatefulSet", "acid-a", "FailedCreate", "exceeded quota: pods");
+    assert_eq!(found(&snapshot(healthy()), vec![old]), []);
+}
+
+#[test]
+fn what_is_broken_comes_first() {
+    let quota = "create Pod acid-a-2 in StatefulSet acid-a failed error: pods \"acid-a-2\" is forbidden: \
+                 exceeded quota: team, requested: pods=1, used: pods=10, limited: pods=10";
+    let cases: Vec<(&str, Facts, Vec<Event>)> = vec![
+        ("no leader", leaderless(false), vec![]),
+        ("no leader, paused", leaderless(true), vec![]),
+        (
+            "lock unreadable",
+            {
+                let mut facts = healthy();
+                facts.leader = Seen::Unreadable("may not get configmaps".into());
+                facts
+            },
+            vec![],
+        ),
+        ("two leaders labelled", pod(|it| it.pod.role = Some("master".into())), vec![]),
+        (
+            "pods unreadable",
+            {
+                let mut facts = healthy();
+                facts.members = Seen::Unreadable("may not list pods".into());
+                facts
+            },
+            vec![],
+        ),
+        ("being deleted", asking_for(2, |facts| facts.change.new.terminating = true), vec![]),
+        ("operator absent", asking_for(2, |facts| facts.operator = Seen::Absent), vec![]),
+        (
+            "operator down",
+            asking_for(2, |facts| operator(facts, |it| it.available = Some(false))),
+            vec![],
+        ),
+        (
+            "operator failed",
+            asking_for(2, |facts| facts.change.new.status = Some("SyncFailed".into())),
+            vec![event("postgresql", "acid-a", "Sync", "could not sync: no such secret")],
+        ),
+        (
+            "operator has old settings",
+            asking_for(2, |facts| operator(facts, |it| it.stale_settings = true)),
+            vec![],
+        ),
+        ("operator slow", asking_for(2, |_| ()), vec![]),
+        (
+            "operator limits",
+            asking_for(3, |facts| {
+                facts.change.new.instances = Some(9);
+                operator(facts, |it| it.settings.max_instances = 3);
+            }),
+            vec![],
+        ),
+        (
+            "controller behind",
+            {
+                let mut facts = healthy();
+                if let Seen::Known(set) = &mut facts.stateful_set {
+                    set.generation = 5;
+                }
+                facts
+            },
+            vec![],
+        ),
+        (
+            "quota",
+            without_pods_from(2, healthy()),
+            vec![event("StatefulSet", "acid-a", "FailedCreate", quota)],
+        ),
+        (
+            "limit range",
+            without_pods_from(2, healthy()),
+            vec![event(
+                "StatefulSet",
+                "acid-a",
+                "FailedCreate",
+                "maximum memory usage per Container is 1Gi, but limit is 2Gi",
+            )],
+        ),
+        (
+            "pod webhook",
+            without_pods_from(2, healthy()),
+            vec![event(
+                "StatefulSet",
+                "acid-a",
+                "FailedCreate",
+                "admission webhook \"policy.io\" denied the request: no",
+            )],
+        ),
+        ("no pod, no word", without_pods_from(2, healthy()), vec![]),
+        (
+            "waits for its turn",
+            without_pods_from(2, with(healthy(), 1, |it| it.pod.ready = false)),
+            vec![],
+        ),
+        ("node", pod(|it| it.pod.node_ready = Some(false)), vec![]),
+        (
+            "unschedulable",
+            idle("Pending", None, "0/3 nodes are available: 3 Insufficient cpu."),
+            vec![],
+        ),
+        (
+            "no volume",
+            {
+                let mut facts = idle("Pending", None, "pod has unbound immediate claims");
+                facts.claims = Seen::Known(vec![pgscale_guard::facts::Claim {
+                    name: "pgdata-acid-a-2".into(),
+                    ordinal: 2,
+                    created: None,
+                    capacity: None,
+                }]);
+                facts
+            },
+            vec![event(
+                "PersistentVolumeClaim",
+                "pgdata-acid-a-2",
+                "ProvisioningFailed",
+                "storageclass \"fast\" not found",
+            )],
+        ),
+        (
+            "image",
+            idle("Pending", Some("node-2"), "container postgres: ImagePullBackOff: no such tag"),
+            vec![],
+        ),
+        (
+            "crash",
+            idle("Running", Some("node-2"), "container postgres: CrashLoopBackOff: back-off 5m"),
+            vec![],
+        ),
+        (
+            "mount",
+            idle("Pending", Some("node-2"), "container postgres: ContainerCreating"),
+            vec![event("Pod", "acid-a-2", "FailedAttachVolume", "Multi-Attach error")],
+        ),
+        ("ending", pod(|it| it.pod.terminating = true), vec![]),
+        (
+            "base backup",
+            pod(|it| {
+                it.live = Live::NotAsked;
+                it.report = Seen::Known(Report {
+                    state: State::CreatingReplica,
+                    role: Role::Uninitialized,
+                    ..it.report.known().unwrap().clone()
+                });
+            }),
+            vec![],
+        ),
+        ("database down", answering(|it| it.state = State::Failed), vec![]),
+        ("timeline", answering(|it| it.timeline = Some(2)), vec![]),
+        ("no receiver", answering(|it| it.replication_state = None), vec![]),
+        ("stalled receiver", stalled(healthy(), 2), vec![]),
+        ("replay paused", answering(|it| it.replay_paused = true), vec![]),
+        ("wrong role", answering(|it| it.role = Role::Primary), vec![]),
+        ("silent", pod(|it| it.live = Live::Silent("timed out".into())), vec![]),
+    ];
+    let text: Vec<String> = cases
+        .into_iter()
+        .map(|(name, facts, events)| format!("{name}: {}", first(facts, events)))
+        .collect();
+    insta::assert_snapshot!(text.join("\n"), @r#"
+    no leader: nobody leads: nothing can be written | configmap/acid-a-leader: is free; pod/acid-a-0: claims to lead without holding the leader lock; pod/acid-a-1: unknown: the leader did not say how far it is; pod/acid-a-2: unknown: the leader did not say how far it is | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    no leader, paused: nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: is free; Patroni's configuration: pause: true | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl resume --wait acid-a
+    lock unreadable: who leads cannot be told | leader lock: may not get configmaps | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    two leaders labelled: 2 pods carry the leader's label | configmap/acid-a-leader: is held by acid-a-0; pod/acid-a-0: is labelled as the leader; pod/acid-a-2: is labelled as the leader | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    pods unreadable: the members cannot be seen, and little can be told without | pods: may not list pods | kubectl auth can-i list pods -n db --context=c
+    being deleted: the cluster is being deleted | postgresql/acid-a: has a deletionTimestamp | kubectl get postgresql acid-a -o yaml -n db --context=c
+    operator absent: no operator watches this cluster: nobody will act | statefulset/db/acid-a: asks for 2 and should for 3 | kubectl get deployments -A --context=c | grep operator
+    operator down: the operator is down: nobody will act | deployment/default/postgres-operator: has no available replica; statefulset/db/acid-a: asks for 2 and should for 3 | kubectl describe deployment postgres-operator -n default --context=c
+    operator failed: the operator gave up: SyncFailed | postgresql/acid-a: status SyncFailed; Event 0s ago: could not sync: no such secret; statefulset/db/acid-a: asks for 2 and should for 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
+    operator has old settings: the operator still runs with settings older than those in place | ConfigMap default/postgres-operator: was edited after it started; statefulset/db/acid-a: asks for 2 and should for 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
+    operator slow: the operator has not acted yet | deployment/default/postgres-operator: is available; statefulset/db/acid-a: asks for 2 and should for 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
+    operator limits: 9 declared, and the operator runs 3 | ConfigMap default/postgres-operator: max_instances: 3 | kubectl pgscale set acid-a 3 -n db --context=c
+    controller behind: the StatefulSet controller has not seen the change yet | statefulset/db/acid-a: generation 5, observed 4 | kubectl describe statefulset acid-a -n db --context=c
+    quota: no quota is left for acid-a-2 | Event 0s ago: create Pod acid-a-2 in StatefulSet acid-a failed error: pods "acid-a-2" is forbidden: exceeded quota: team, requested: pods=1, used: pods=10, limited: pods=10 | kubectl describe resourcequota -n db --context=c
+    limit range: a LimitRange forbids acid-a-2 | Event 0s ago: maximum memory usage per Container is 1Gi, but limit is 2Gi | kubectl describe limitrange -n db --context=c
+    pod webhook: an admission webhook refuses acid-a-2 | Event 0s ago: admission webhook "policy.io" denied the request: no | kubectl describe statefulset acid-a -n db --context=c
+    no pod, no word: acid-a-2 has no pod yet | statefulset/db/acid-a: asks for 3 | kubectl describe statefulset acid-a -n db --context=c
+    waits for its turn: acid-a-2 is started only once acid-a-1 is Ready | pod/acid-a-1: is not Ready | kubectl describe pod acid-a-1 -n db --context=c
+    node: the node of acid-a-2 is not Ready | node/node-2: is not Ready | kubectl describe node node-2 --context=c
+    unschedulable: acid-a-2 cannot be scheduled | pod/acid-a-2: 0/3 nodes are available: 3 Insufficient cpu. | kubectl describe pod acid-a-2 -n db --context=c
+    no volume: the volume of acid-a-2 cannot be made | pod/acid-a-2: pod has unbound immediate claims; Event 0s ago: storageclass "fast" not found | kubectl describe pvc pgdata-acid-a-2 -n db --context=c
+    image: the image of acid-a-2 cannot be pulled | pod/acid-a-2: container postgres: ImagePullBackOff: no such tag | kubectl describe pod acid-a-2 -n db --context=c
+    crash: acid-a-2 crashes over and over (12 restarts) | pod/acid-a-2: container postgres: CrashLoopBackOff: back-off 5m | kubectl logs acid-a-2 -c postgres --previous --tail=30 -n db --context=c
+    mount: acid-a-2 cannot be started on its node | pod/acid-a-2: container postgres: ContainerCreating; Event 0s ago: Multi-Attach error | kubectl describe pod acid-a-2 -n db --context=c
+    ending: acid-a-2 is being deleted and comes back | pod/acid-a-2: is being deleted | kubectl describe pod acid-a-2 -n db --context=c
+    base backup: acid-a-2 is being built | pod/acid-a-2: creating replica; its pod is 90m old | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
+    database down: PostgreSQL of acid-a-2 does not run: failed | pod/acid-a-2: PostgreSQL is failed | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
+    timeline: acid-a-2 is on timeline 2 and the leader on 1: it has diverged | pod/acid-a-2: on timeline 2, the leader is on 1 | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
+    no receiver: acid-a-2 replicates from nobody | pod/acid-a-2: runs, but replicates from nobody | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+    stalled receiver: acid-a-2 does not receive: it lacks 990 B | pod/acid-a-2: 990 bytes behind the leader after a second | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+    replay paused: the replay of acid-a-2 is paused | pod/acid-a-2: replay is paused | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select pg_wal_replay_resume()'
+    wrong role: acid-a-2 claims to lead without holding the leader lock | pod/acid-a-2: claims to lead without holding the leader lock | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    silent: acid-a-2 does not answer | pod/acid-a-2: does not answer (timed out) | kubectl exec acid-a-2 -c postgres -n db --context=c -- curl -s localhost:8008/patroni
+    "#);
+}
+
+#[test]
+fn what_follows_comes_after_what_causes_it() {
+    let mut both = idle("Pending", None, "0/3 nodes are available");
+    if let Seen::Known(configuration) = &mut both.configuration {
+        configuration.paused = true;
+    }
+    let mut snapshot = snapshot(both);
+    snapshot.services.leader = Seen::Absent;
+    let what: Vec<String> =
+        found(&snapshot, Vec::new()).into_iter().map(|cause| cause.what).collect();
+    insta::assert_snapshot!(what.join("\n"), @r"
+    acid-a-2 cannot be scheduled
+    service acid-a does not lead where it should
+    service acid-a-repl does not lead where it should
+    Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over
+    ");
+}
+
+#[test]
+fn what_nobody_could_tell_is_said_once() {
+    let silent = |facts: Facts, ordinals: &[i64]| {
+        ordinals.iter().fold(facts, |facts, ordinal| {
+            with(facts, *ordinal, |it| it.live = Live::Silent("not permitted".into()))
+        })
+    };
+    let what = |facts: Facts| -> Vec<String> {
+        found(&snapshot(facts), Vec::new()).into_iter().map(|cause| cause.what).collect()
+    };
+    assert_eq!(what(silent(healthy(), &[0, 1, 2])), ["no member could be asked how far it is"]);
+    assert_eq!(what(silent(healthy(), &[0])), ["acid-a-0 does not answer"]);
+    // Where a pod does not run, that says enough.
+    let idle = idle("Pending", None, "0/3 nodes are available");
+    assert_eq!(
+        what(silent(idle, &[0, 1]))[..2],
+        ["acid-a-2 cannot be scheduled", "no member could be asked how far it is"]
+    );
+}
+
+#[test]
+fn services_and_members_that_stay_too_long() {
+    let mut elsewhere = snapshot(healthy());
+    elsewhere.services.replicas = Seen::Known(["10.244.0.11".to_owned()].into());
+    let lines = |snapshot: &Snapshot| -> Vec<String> {
+        found(snapshot, Vec::new())
+            .into_iter()
+            .map(|cause| format!("{} ({})", cause.what, cause.evidence[0].says))
+            .collect()
+    };
+    assert_eq!(
+        lines(&elsewhere),
+        [
+            "service acid-a-repl does not lead where it should (leads to acid-a-1, and should to acid-a-1, \
+          acid-a-2)"
+        ]
+    );
+    let mut shrunk = healthy();
+    shrunk.change.new.instances = Some(2);
+    if let Seen::Known(set) = &mut shrunk.stateful_set {
+        set.replicas = 2;
+    }
+    assert_eq!(lines(&snapshot(shrunk))[0], "acid-a-2 is still there (is not being deleted)");
+}
+
+#[test]
+fn every_ailment_has_its_place() {
+    // Of a member that is behind because its receiver is gone, the receiver is named.
+    let both = answering(|answer| {
+        answer.replication_state = None;
+        answer.received = Some(10);
+        answer.replayed = Some(10);
+    });
+    assert!(first(both, Vec::new()).starts_with("acid-a-2 replicates from nobody"));
+}
