@@ -349,7 +349,7 @@ pub(crate) async fn run(world: &World, line: &str, person: Option<&str>) -> (Scr
     let session = world.session(&screen, person);
     let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
     session.out.print_by(cli.expression);
-    let ended = crate::commands::in_session(cli.verb, &session).await;
+    let ended = Box::pin(crate::commands::in_session(cli.verb, &session)).await;
     match ended {
         Ok(()) => (screen, 0, String::new()),
         Err(failure) => (screen, failure.kind.code(), failure.to_string()),
