@@ -59,17 +59,17 @@ pub(crate) async fn run(
 pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Failure> {
     match verb {
         Verb::Completion(args) => completion::run(&args, &session.out),
-        Verb::Down(args) => down::run(session, args).await,
-        Verb::History(args) => history::run(session, args).await,
-        Verb::Plan(args) => plan::run(session, args).await,
+        Verb::Down(args) => Box::pin(down::run(session, args)).await,
+        Verb::History(args) => Box::pin(history::run(session, args)).await,
+        Verb::Plan(args) => Box::pin(plan::run(session, args)).await,
         Verb::Rules(args) => rules::run(&args, &session.out),
-        Verb::Set(args) => set::run(session, args).await,
-        Verb::Status(args) => status::run(session, args).await,
-        Verb::Switchover(args) => switchover::run(session, args).await,
-        Verb::Undo(args) => undo::run(session, args).await,
-        Verb::Up(args) => up::run(session, args).await,
-        Verb::Verify(args) => verify::run(session, args).await,
+        Verb::Set(args) => Box::pin(set::run(session, args)).await,
+        Verb::Status(args) => Box::pin(status::run(session, args)).await,
+        Verb::Switchover(args) => Box::pin(switchover::run(session, args)).await,
+        Verb::Undo(args) => Box::pin(undo::run(session, args)).await,
+        Verb::Up(args) => Box::pin(up::run(session, args)).await,
+        Verb::Verify(args) => Box::pin(verify::run(session, args)).await,
         Verb::Version(args) => version::run(&args, &session.out),
-        Verb::Wait(args) => wait::run(session, args).await,
+        Verb::Wait(args) => Box::pin(wait::run(session, args)).await,
     }
 }

@@ -43,5 +43,5 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Some(count) => Wish::Towards(Direction::Down, count),
         None => Wish::By(-args.by),
     };
-    Box::pin(fleet::run(session, &args.targets, wish, &args.acting)).await
+    fleet::run(session, &args.targets, wish, &args.acting).await
 }

@@ -32,5 +32,5 @@ pub(crate) struct Args {
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     // Clap sees to it that exactly one is there.
     let wish = args.count.or(args.to).map_or(Wish::By(0), Wish::Exactly);
-    Box::pin(fleet::run(session, &args.targets, wish, &args.acting)).await
+    fleet::run(session, &args.targets, wish, &args.acting).await
 }

@@ -40,5 +40,5 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Some(count) => Wish::Towards(Direction::Up, count),
         None => Wish::By(args.by),
     };
-    Box::pin(fleet::run(session, &args.targets, wish, &args.acting)).await
+    fleet::run(session, &args.targets, wish, &args.acting).await
 }
