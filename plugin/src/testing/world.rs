@@ -60,6 +60,10 @@ pub(crate) enum Mishap {
     SwitchoversHidden,
     /// Everything is deleted and created again just before our write.
     Recreated,
+    /// The switchover works, and the API server cannot be reached for the first looks after it.
+    AwayAfterSwitchover,
+    /// Stalled receivers work for a moment after the switchover, and stall again.
+    StallsAgain,
 }
 
 /// The cluster `db/acid-a`.
@@ -85,6 +89,8 @@ struct State {
     mishap: Option<Mishap>,
     writes: Vec<Value>,
     switchovers: Vec<Value>,
+    /// How many looks fail while the API server is away.
+    away: u32,
 }
 
 impl World {
@@ -108,6 +114,7 @@ impl World {
             mishap: None,
             writes: Vec::new(),
             switchovers: Vec::new(),
+            away: 3,
         })))
     }
 
@@ -230,6 +237,9 @@ async fn serve(
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let body = body.collect_bytes().await?;
     let mut state = state.lock().unwrap();
+    if state.is_away(&path) {
+        return Err("connection refused".into());
+    }
     if parts.method == Method::PATCH {
         let wish: Value = serde_json::from_slice(&body)?;
         return state.write(&wish, query.contains("dryRun=All"));
@@ -258,6 +268,14 @@ fn list(items: &[Value]) -> Response<Body> {
 }
 
 impl State {
+    /// A look at the cluster's object that fails, as the first ones after a switchover may.
+    fn is_away(&mut self, path: &str) -> bool {
+        let looks = path.ends_with("/postgresqls/acid-a") && !self.switchovers.is_empty();
+        let away = looks && self.away > 0 && self.mishap == Some(Mishap::AwayAfterSwitchover);
+        self.away -= u32::from(away);
+        away
+    }
+
     fn object(&self) -> Value {
         let mut object = object(self.declared);
         object["metadata"]["uid"] = json!(self.uid);
@@ -307,6 +325,8 @@ impl State {
                 | Mishap::SwitchoverAnswerLost
                 | Mishap::NobodyFollows
                 | Mishap::Reverted
+                | Mishap::AwayAfterSwitchover
+                | Mishap::StallsAgain
                 | Mishap::Pending,
             )
             | None => {}
@@ -327,6 +347,7 @@ impl State {
         self.members = self.declared;
         match mishap {
             Some(Mishap::LostAfter) => return Err("connection reset by peer".into()),
+            Some(Mishap::StallsAgain) => self.stalled = vec![0],
             Some(Mishap::Reverted) => {
                 self.version += 1;
                 self.declared = 3;
@@ -503,6 +524,9 @@ impl State {
             self.version += 1;
         }
         self.followers_stuck = self.mishap == Some(Mishap::NobodyFollows);
+        if self.mishap == Some(Mishap::StallsAgain) {
+            self.stalled.clear();
+        }
         if self.mishap == Some(Mishap::SwitchoverAnswerLost) {
             return Err("timed out after 40 s".to_owned());
         }
