@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use kube::api::{Patch, PatchParams};
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::guarding;
 use crate::trial::{Case, Scene, case};
@@ -132,32 +134,44 @@ async fn declined(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-/// Somebody who keeps a manifest in force: what Argo CD or Flux would do.
+/// Somebody who keeps a manifest in force, as Argo CD does: server-side apply, again and again.
 async fn reverted(scene: Scene) -> Result<()> {
+    const MANAGER: &str = "argocd-controller";
+    /// Between the change and the next time the manifest is applied.
+    const DELAY: Duration = Duration::from_secs(5);
+
     let Scene { bed, namespace } = &scene;
     let cluster = Cluster::create(bed, namespace, "acid-git", 1, json!({})).await?;
     let name = cluster.name.as_str();
-    let reverting = async {
-        until("the count to be written", SOON, async || {
-            let declared = cluster.declared().await?;
-            Ok(if declared == 2 {
-                Attempt::Done(())
-            } else {
-                Attempt::NotYet(declared.to_string())
-            })
-        })
-        .await?;
-        let patch = json!({"spec": {"numberOfInstances": 1}}).to_string();
-        let manager = "--field-manager=argocd-controller";
-        cluster
-            .kubectl(&["patch", "postgresql", name, "--type=merge", manager, "-p", &patch])
-            .await?
-            .ok()
+    let manifest = json!({
+        "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+        "metadata": {"name": name}, "spec": {"numberOfInstances": 1},
+    });
+    let apply = async || {
+        let params = PatchParams::apply(MANAGER).force();
+        cluster.objects().patch(name, &params, &Patch::Apply(&manifest)).await
     };
-    let args = ["up", name, "--timeout", "4m"];
-    let (said, reverted) = futures::join!(cluster.pgscale(&args), reverting);
-    reverted?;
-    let said = said?;
-    ensure!(said.code == Some(6) && said.stderr.contains("argocd-controller"), "{said:?}");
+    apply().await?;
+
+    // Foreseen: by the plan, for people and for programs.
+    let plan = cluster.pgscale(&["plan", name, "--to", "2", "-o", "json"]).await?.ok()?;
+    let plan: Value = serde_json::from_str(&plan)?;
+    ensure!(plan["otherWriters"] == json!([MANAGER]), "{plan}");
+
+    let mut up = cluster.follow_pgscale(&["up", name, "--timeout", "4m"])?;
+    let foreseen = format!("Also written by: {MANAGER}");
+    for words in [foreseen.as_str(), "numberOfInstances is 2"] {
+        if !up.says(|line| line.starts_with(words)).await? {
+            bail!("{words:?} was not said: {:?}", up.end().await?);
+        }
+    }
+    sleep(DELAY).await;
+    apply().await?;
+
+    // Detected: by the wait, and not called success.
+    let said = up.end().await?;
+    ensure!(said.code == Some(6) && said.stdout.is_empty(), "{said:?}");
+    ensure!(said.stderr.contains(&format!("was set back to 1 by {MANAGER}")), "{said:?}");
+    ensure!(cluster.declared().await? == 1, "it fought back: {said:?}");
     Ok(())
 }
