@@ -115,9 +115,7 @@ async fn chapters(bed: &Arc<Bed>, narrator: &Narrator) -> Result<()> {
     cluster.converged(5).await?;
 
     narrator.title("5 to 3, the leader first moved out of the way")?;
-    narrator
-        .shows(&format!("kubectl pgscale down {NAME} --to 3 --yes --reason 'peak is over'"))
-        .await?;
+    narrator.shows(&format!("kubectl pgscale down {NAME} --to 3 --yes --reason off-peak")).await?;
     narrator.shows(&format!("kubectl pgscale status {NAME}")).await?;
     narrator.shows(&format!("kubectl pgscale history {NAME}")).await?;
     let record = writer.stop().await;
