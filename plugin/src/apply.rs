@@ -315,7 +315,7 @@ async fn write_count(session: &Session, plan: &Plan, moved: bool) -> Result<Writ
             }
             Err(failure)
         }
-        Err(error) => look_for(session, plan, &error).await,
+        Err(error) => look_for(session, plan, moved, &error).await,
     }
 }
 
@@ -340,7 +340,12 @@ async fn send(session: &Session, plan: &Plan, dry_run: bool) -> Result<(), kube:
 }
 
 /// The answer to the write was lost: the object tells whether it arrived.
-async fn look_for(session: &Session, plan: &Plan, lost: &kube::Error) -> Result<Written, Failure> {
+async fn look_for(
+    session: &Session,
+    plan: &Plan,
+    moved: bool,
+    lost: &kube::Error,
+) -> Result<Written, Failure> {
     session.out.note(&format!(
         "the answer to the write was lost ({}); looking whether it arrived ...",
         crate::error::chain(lost)
@@ -360,20 +365,26 @@ async fn look_for(session: &Session, plan: &Plan, lost: &kube::Error) -> Result<
         }
         sleep(session.pace.poll).await;
     }
-    let again = "run the same command again: it starts from what is there then";
-    Err(match seen {
+    let mut failure = match seen {
         Some(cluster) => Failure::error(format!(
             "the answer to the write was lost, and postgresql {} still says numberOfInstances {}",
             plan.cluster(),
             cluster.instances.map_or("unset".to_owned(), |count| count.to_string())
-        ))
-        .hint(again),
+        )),
         None => Failure::of_kube(
             lost,
             &format!("learn whether postgresql {} was changed", plan.cluster()),
-        )
-        .hint(again),
-    })
+        ),
+    };
+    if moved {
+        failure.kind = Kind::NotAsPlanned;
+        failure.message = format!("{}; {}", failure.message, so_far(moved));
+    }
+    // The count itself: one more, or one fewer, than what is there then may be another one.
+    Err(failure.hint(format!(
+        "the write may still arrive; safe to repeat: {}",
+        session.command(&format!("set {} {}", plan.name, plan.asked))
+    )))
 }
 
 /// A failure before the count was written.

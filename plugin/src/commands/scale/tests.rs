@@ -440,3 +440,12 @@ async fn reports_are_for_machines_and_complete() {
     let (screen, code, _) = run(&World::new(3, 0), "up acid-a -o name", None).await;
     assert_eq!((code, screen.stdout().as_str()), (0, "postgresql.acid.zalan.do/acid-a\n"));
 }
+
+#[tokio::test]
+async fn a_write_lost_after_the_leader_moved_is_told_with_a_count_that_is_safe_to_repeat() {
+    let world = World::new(3, 2).with(Mishap::LostBefore);
+    let (_, code, why) = run(&world, "down acid-a --yes", None).await;
+    assert_eq!(code, 5, "{why}");
+    assert!(why.contains("the leader was moved"), "{why}");
+    assert!(why.contains("safe to repeat: kubectl pgscale set acid-a 2 -n db"), "{why}");
+}
