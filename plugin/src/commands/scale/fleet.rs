@@ -146,10 +146,16 @@ async fn carry_out(
     targets: &Targets,
     acting: &Acting,
 ) -> Vec<Outcome> {
-    let resume_all = session.command("status");
-    session
-        .interruption
-        .means(format!("interrupted; changes that were begun go on; see which: {resume_all}"));
+    let mut resume_all = session.command("status");
+    if targets.all_namespaces {
+        resume_all = format!("kubectl pgscale status -A{}", session.flags);
+    }
+    if let Some(labels) = &targets.selector {
+        resume_all = format!("{resume_all} -l '{labels}'");
+    }
+    session.interruption.means(format!(
+        "interrupted; counts that were written stay; see where each cluster is: {resume_all}"
+    ));
     let failed = AtomicBool::new(false);
     let turns = Semaphore::new(targets.max_parallel);
     let turns = seats.into_iter().map(async |seat| {
@@ -180,16 +186,26 @@ async fn take(seat: Seat, acting: &Acting) -> Outcome {
         }
         other => other,
     };
-    match prepared {
+    let outcome = match prepared {
         Ok(Prepared { plan, stands: Stands::Refused(failure), .. }) => {
             Outcome::failed(plan, failure)
         }
         Ok(prepared) if matches!(prepared.stands, Stands::Nothing) => {
-            resume(&session, prepared.plan, acting).await
+            // Where nothing was asked for, nobody else waits for it.
+            let acting = Acting { wait: false, ..acting.clone() };
+            resume(&session, prepared.plan, &acting).await
         }
         Ok(prepared) => Box::pin(act(&session, prepared, acting, None)).await,
         Err(failure) => Outcome { namespace, name, failure: Some(failure), ..Outcome::default() },
+    };
+    // In full and at once, under the cluster's name: the table at the end has room for a word.
+    for note in outcome.watched.iter().flat_map(|watched| &watched.notes) {
+        session.out.note(&format!("note: {note}"));
     }
+    if let Some(failure) = outcome.failure() {
+        session.out.failure(failure);
+    }
+    outcome
 }
 
 /// `now`, if it is the change that was shown.
