@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::error::{Failure, Kind};
 use crate::output::document::{Event, MemberTimeline};
 use crate::output::live::{Line, LiveLines};
-use crate::output::text::span;
+use crate::output::text::{span, tenths};
 use crate::plan::{Plan, nobody_answered};
 use crate::services::{self, Services};
 use crate::session::Session;
@@ -368,7 +368,7 @@ impl Watch<'_> {
         if shown {
             self.session.out.note(&format!("[{seconds:>6.1}s] {what}"));
         }
-        self.done.events.push(Event { seconds: (seconds * 10.0).round() / 10.0, what });
+        self.done.events.push(Event { seconds: tenths(seconds), what });
     }
 
     /// Converged: what remains to be told.

@@ -10,7 +10,7 @@ use crate::error::{Failure, Kind};
 use crate::handover::{Moved, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
 use crate::plan::{Handover, LeaderMove, Unfit, Wanted, describe, switchover, unfit};
-use crate::record::{Entry, Recording, tenths};
+use crate::record::{Entry, Recording, seconds};
 use crate::rights;
 use crate::session::Session;
 
@@ -122,14 +122,14 @@ async fn end(
     took: std::time::Duration,
 ) -> Entry {
     let entry = &mut recording.entry;
-    entry.seconds = Some(tenths(took));
+    entry.seconds = Some(seconds(took));
     match moved {
         Ok(moved) => {
             let well = moved.leader == wanted.to;
             let word = if well { "Converged" } else { "NotAsPlanned" };
             word.clone_into(&mut entry.result);
             entry.leader_to = Some(moved.leader.clone());
-            entry.pause_seconds = moved.pause.map(tenths);
+            entry.pause_seconds = moved.pause.map(seconds);
         }
         Err(failure) => {
             let refused = failure.kind == Kind::Refused;

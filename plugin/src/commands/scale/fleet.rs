@@ -13,7 +13,7 @@ use crate::output::document::ScaleReportList;
 use crate::output::fleet::{outcomes, plans};
 use crate::output::report::markdown;
 use crate::output::text::instances;
-use crate::session::{Session, unreadable};
+use crate::session::Session;
 
 /// How many clusters are read at a time before anything is done.
 const READ_AT_ONCE: usize = 8;
@@ -88,13 +88,10 @@ async fn seats(
     wish: Wish,
     dry_run: DryRun,
 ) -> Result<Vec<Seat>, Failure> {
-    let namespace = (!targets.all_namespaces).then_some(session.namespace.as_str());
-    let place = namespace.map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
-    let clusters = session.reader.clusters(namespace, targets.selector.as_deref()).await;
-    session.show_warnings();
-    let clusters = clusters
-        .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
+    let everywhere = targets.all_namespaces;
+    let clusters = session.clusters_of(everywhere, targets.selector.as_deref()).await?;
     if clusters.is_empty() {
+        let place = session.place(everywhere);
         return Err(Failure::error(format!("no postgresql clusters found in {place}")));
     }
     let mut seats: Vec<Seat> = stream::iter(clusters)
