@@ -281,9 +281,7 @@ async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Fa
         session.facts(Change::of_count(cluster, before.asked), whom(before)).await;
     session.show_warnings();
     let candidate = before.leader_move.as_ref().map(|wanted| wanted.to.as_str());
-    // What was shown with the plan stays with it: a later look would only cost time.
-    let outlook = before.outlook.clone();
-    Ok((Plan { outlook, ..Plan::keeping(&facts, &policies, candidate) }, facts))
+    Ok((Plan::keeping(&facts, &policies, candidate), facts))
 }
 
 fn whom(plan: &Plan) -> AskWhom {
