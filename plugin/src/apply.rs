@@ -63,19 +63,11 @@ pub(crate) async fn apply(
         match write_count(session, &plan, moved.is_some()).await? {
             Written::Stored => return Ok(Applied { plan, moved }),
             Written::Conflict => {
-                session.out.note("somebody else wrote to the cluster; planning again ...");
                 plan = plan_again(session, &plan, moved.is_some()).await?;
             }
         }
     }
-    Err(not_done(
-        moved.is_some(),
-        format!(
-            "somebody keeps writing to postgresql {}: {CONFLICTS} attempts conflicted; \
-             numberOfInstances is unchanged",
-            plan.cluster()
-        ),
-    ))
+    Err(contended(&plan, moved.is_some()))
 }
 
 /// Patroni may have chosen another than the one that was asked for.
@@ -89,9 +81,34 @@ fn as_it_went(wanted: LeaderMove, leader: &str) -> LeaderMove {
 
 /// Sends the write for the admission chain to judge, without storing it.
 pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Failure> {
-    let sent = send(session, plan, true).await;
-    session.show_warnings();
-    sent.map_err(|error| Failure::of_kube(&error, &format!("change postgresql {}", plan.cluster())))
+    let mut plan = plan.clone();
+    for _ in 0..CONFLICTS {
+        let sent = send(session, &plan, true).await;
+        session.show_warnings();
+        match sent {
+            Ok(()) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                plan = plan_again(session, &plan, false).await?;
+            }
+            Err(error) => {
+                let asked = format!("change postgresql {}", plan.cluster());
+                return Err(Failure::of_kube(&error, &asked));
+            }
+        }
+    }
+    Err(contended(&plan, false))
+}
+
+/// Every attempt met somebody else's write.
+fn contended(plan: &Plan, moved: bool) -> Failure {
+    not_done(
+        moved,
+        format!(
+            "somebody keeps writing to postgresql {}: {CONFLICTS} attempts conflicted; \
+             numberOfInstances is unchanged",
+            plan.cluster()
+        ),
+    )
 }
 
 /// After the leader moved: the same wish planned on fresh facts, as soon as the standbys follow the new leader.
@@ -167,6 +184,7 @@ fn excusing(before: &Plan, now: Plan) -> Plan {
 
 /// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
 async fn plan_again(session: &Session, before: &Plan, moved: bool) -> Result<Plan, Failure> {
+    session.out.note("somebody else wrote to the cluster; planning again ...");
     let (now, _) = read_plan(session, before).await?;
     if !moved {
         return as_agreed(before, now);

@@ -175,6 +175,15 @@ async fn a_conflict_is_planned_again_and_written_once() {
 }
 
 #[tokio::test]
+async fn a_dry_run_that_met_another_write_is_planned_again() {
+    let world = World::new(3, 0).with(Mishap::Conflict);
+    let (screen, code, why) = run(&world, "up acid-a --dry-run=server", None).await;
+    assert_eq!(code, 0, "{why}");
+    assert!(screen.stdout().contains("(server dry run)"), "{}", screen.stdout());
+    assert_eq!((world.writes().len(), world.declared()), (2, 3));
+}
+
+#[tokio::test]
 async fn a_cluster_made_anew_is_another_cluster() {
     let world = World::new(3, 0).with(Mishap::Recreated);
     let (_, code, why) = run(&world, "up acid-a --to 4", None).await;
