@@ -293,7 +293,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::certs::tests::{issue, lay_down};
+    use crate::certs::tests::{issue, lay_down, load};
 
     async fn get(router: &Router, path: &str) -> (u16, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -305,7 +305,7 @@ mod tests {
 
     fn vitals() -> (watch::Sender<Phase>, Vitals) {
         let directory = TempDir::new().unwrap();
-        let certificates = Certificates::load(lay_down(directory.path(), &issue())).unwrap();
+        let certificates = load(&lay_down(directory.path(), &issue()));
         let (sender, phase) = watch::channel(Phase::Serving);
         (sender, Vitals { phase, certificates, metrics: Arc::new(Metrics::new()) })
     }
