@@ -12,6 +12,8 @@ use crate::configuration::BREAK_GLASS;
 /// Name of the service account and of its role.
 pub(crate) const ACCOUNT: &str = "pgscale-webhook";
 const BREAK_GLASS_ROLE: &str = "pgscale-break-glass";
+/// The role of those who may allow a change in spite of the rules; bound to nobody here.
+const OVERRIDE_ROLE: &str = "pgscale-override";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// One object of the manifest.
@@ -54,6 +56,14 @@ pub(crate) fn manifest(namespace: &str, break_glass_users: &[String]) -> Vec<Obj
                 &[BREAK_GLASS, "system:authenticated"],
             )],
         ))),
+        Object::Role(Box::new(role(
+            OVERRIDE_ROLE,
+            vec![rule(
+                "pgscale.dev",
+                &["scaleoverrides"],
+                &["create", "delete", "get", "list", "watch"],
+            )],
+        ))),
     ];
     for user in break_glass_users {
         let own = format!("{BREAK_GLASS_ROLE}:{user}");
@@ -75,7 +85,7 @@ pub(crate) fn manifest(namespace: &str, break_glass_users: &[String]) -> Vec<Obj
 fn rights() -> Vec<PolicyRule> {
     vec![
         rule(GROUP, &[PLURAL, "operatorconfigurations"], &["get"]),
-        rule("pgscale.dev", &["scalepolicies"], &["list"]),
+        rule("pgscale.dev", &["scalepolicies", "scaleoverrides"], &["list"]),
         rule("apps", &["statefulsets"], &["get"]),
         rule("apps", &["deployments"], &["list"]),
         rule("", &["nodes", "endpoints", "configmaps"], &["get"]),
@@ -141,6 +151,27 @@ mod tests {
             let writes = rule.verbs.iter().any(|verb| verb != "get" && verb != "list");
             assert_eq!(writes, resources == &["events"], "{resources:?}: {:?}", rule.verbs);
         }
+    }
+
+    #[test]
+    fn overrides_are_granted_by_a_role_that_nobody_has_by_default() {
+        let objects = manifest("pgscale", &["jane".into()]);
+        let grants: Vec<_> = roles(&objects)
+            .filter(|role| {
+                let mut rules = role.rules.iter().flatten();
+                rules.any(|rule| {
+                    rule.verbs.iter().any(|verb| verb == "create")
+                        && rule.resources.as_ref().unwrap()[0] == "scaleoverrides"
+                })
+            })
+            .filter_map(|role| role.metadata.name.as_deref())
+            .collect();
+        assert_eq!(grants, [OVERRIDE_ROLE]);
+        let bound = objects.iter().any(|object| match object {
+            Object::Binding(binding) => binding.role_ref.name == OVERRIDE_ROLE,
+            Object::Account(_) | Object::Role(_) => false,
+        });
+        assert!(!bound);
     }
 
     #[test]

@@ -265,7 +265,7 @@ async fn what_is_not_known_to_us_is_refused() {
     let answer = ask(&admission, &deployment).await;
     assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
     assert_eq!(answer["status"]["details"]["causes"][0]["reason"], CANNOT_BE_JUDGED);
-    insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: deployments.apps/v1 as kind Deployment is nothing pgscale judges: it knows postgresqls.acid.zalan.do v1 and their scale subresource; correct the rules of the ValidatingWebhookConfiguration");
+    insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: deployments.apps/v1 as kind Deployment is nothing pgscale judges: it knows postgresqls.acid.zalan.do v1, statefulsets.apps v1 and the scale subresource of both; correct the rules of the ValidatingWebhookConfiguration");
     admission.events.flush(Duration::from_secs(5)).await;
     assert_eq!(world.asked("/events").len(), 0, "there is no cluster to put an Event on");
 }
