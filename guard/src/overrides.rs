@@ -1,8 +1,8 @@
 //! `ScaleOverride`: one change that somebody with the right to allows in spite of named rules, for some hours.
 //!
-//! It is bound to the identity of one cluster and to one count, so that whoever applies the change (a GitOps
-//! account, an autoscaler) can use what a person granted, and nothing else. It turns denials into warnings and
-//! hides nothing: what would have refused the change is still said, with who allowed it and why.
+//! It is bound to the identity of one cluster and to one count, so that whoever applies the change (Argo CD, an
+//! autoscaler) can use what a person granted, and nothing else. It turns denials into warnings and hides
+//! nothing: what would have refused the change is still said, with what allowed it and why.
 #![allow(
     unreachable_pub,
     reason = "the schema derive repeats each struct inside a function, where nothing is reachable"
@@ -112,11 +112,10 @@ impl Overrides {
                     finding.overridden = Some(source(one));
                     return finding;
                 }
-                Ok(()) => {}
                 Err(why) if names(one, finding.rule) || unknown(one).is_some() => {
                     idle.push((source(one), format!("does not apply: {why}")));
                 }
-                Err(_) => {}
+                Ok(()) | Err(_) => {}
             }
         }
         if let Some(why) = &self.unreadable {

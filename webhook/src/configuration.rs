@@ -295,7 +295,8 @@ fn count(object: &str) -> String {
 }
 
 /// True when something changes that decides which limits hold whatever the number says: the annotations by
-/// which a cluster chooses its operator and lifts its limits, and that it is a standby, which runs one instance.
+/// which a cluster chooses its operator and lifts its limits, and that it is a standby, whose one instance no limit
+/// raises.
 fn relimited(ignore_limits_annotations: &[String]) -> String {
     let keys: Vec<_> = std::iter::once(CONTROLLER_ANNOTATION)
         .chain(ignore_limits_annotations.iter().map(String::as_str))

@@ -522,6 +522,43 @@ mod tests {
         );
     }
 
+    #[test]
+    fn forty_findings_are_all_told_within_the_limits() {
+        let rules = pgscale_guard::rules::RULES.iter().map(|rule| rule.id).cycle().take(40);
+        for (name, severity, length) in [
+            ("short denials", Severity::Deny, 40),
+            ("long denials", Severity::Deny, 5000),
+            ("long warnings", Severity::Warn, 5000),
+        ] {
+            let findings: Vec<_> = rules
+                .clone()
+                .map(|rule| {
+                    Finding::new(rule, severity, "한 ".repeat(length))
+                        .because("configmap/acid-a-config", "x".repeat(length))
+                        .remedy("wait")
+                })
+                .collect();
+            let judged = judged(findings);
+            let response = judged.respond(&review(&update(&object(5), &object(2))));
+            let whole = serde_json::to_vec(&response).unwrap().len();
+            assert!(whole < 64 << 10, "{name}: {whole} bytes");
+            assert!(response.result.message.len() <= MESSAGE_LIMIT + 1024, "{name}");
+            let causes = response.result.details.map(|details| details.causes).unwrap_or_default();
+            assert!(causes.iter().all(|cause| cause.message.len() <= CAUSE_LIMIT), "{name}");
+            if severity == Severity::Deny {
+                assert_eq!(causes.len(), 40, "{name}: every rule for machines");
+                for rule in rules.clone() {
+                    assert!(response.result.message.contains(rule), "{name}: {rule}");
+                }
+            }
+            let warnings = response.warnings.unwrap_or_default();
+            assert!(warnings.iter().all(|line| line.chars().count() <= WARNING_WIDTH), "{name}");
+            let total: usize = warnings.iter().map(|line| line.chars().count()).sum();
+            assert!(total <= WARNINGS_LIMIT, "{name}: {total}");
+            assert!(response.audit_annotations.values().all(|text| text.len() <= AUDIT_LIMIT));
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
