@@ -25,7 +25,7 @@ use tracing_subscriber::EnvFilter;
 use crate::admit::Admission;
 use crate::certs::keeper::Keeper;
 use crate::certs::{Certificates, Files, Source};
-use crate::configuration::{Registration, Target, annotation_key};
+use crate::configuration::{FailurePolicy, Registration, Target, annotation_key};
 use crate::events::Events;
 use crate::metrics::{Metrics, Vitals};
 use crate::server::{Limits, Phase, Server};
@@ -55,7 +55,7 @@ enum Command {
     Configuration(Configure),
     /// Print the service account, its rights, and the right to pass the webhook in an emergency
     Rbac(Rbac),
-    /// Print the definition of the scale policies
+    /// Print the definitions of our resources: scale policies and overrides
     Crd,
 }
 
@@ -132,6 +132,13 @@ struct Configure {
     /// Annotation by which a cluster lifts the operator's instance limits, if it has one; may be repeated
     #[arg(long, value_name = "KEY", value_parser = annotation_key)]
     ignore_limits_annotation: Vec<String>,
+    /// User an operator writes as: others who scale its StatefulSets are warned; may be repeated
+    #[arg(long, value_name = "USER", value_parser = configuration::user,
+        default_value = configuration::OPERATOR_ACCOUNT)]
+    operator_account: Vec<String>,
+    /// What becomes of growth and of new clusters while the webhook does not answer
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
+    grow_failure_policy: FailurePolicy,
 }
 
 #[derive(Debug, Args)]
@@ -187,7 +194,7 @@ fn run(command: Command) -> Result<()> {
             let secret = certificate_secret.as_deref();
             print(&documents(&rbac::manifest(&namespace, secret, &break_glass_user))?)
         }
-        Command::Crd => print(&yaml(&configuration::definition())?),
+        Command::Crd => print(&documents(&configuration::definitions())?),
     }
 }
 
@@ -240,6 +247,8 @@ impl Configure {
             target,
             authority: self.ca_file.map(read).transpose()?,
             ignore_limits_annotations: self.ignore_limits_annotation,
+            operator_accounts: self.operator_account,
+            growth: self.grow_failure_policy,
         }))
     }
 }

@@ -17,6 +17,8 @@ pub(crate) const ACCOUNT: &str = "pgscale-webhook";
 /// Name of the roles by which it keeps its certificates.
 const CERTIFICATES: &str = "pgscale-webhook-certificates";
 const BREAK_GLASS_ROLE: &str = "pgscale-break-glass";
+/// The role of those who may allow a change in spite of the rules; bound to nobody here.
+const OVERRIDE_ROLE: &str = "pgscale-override";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// One object of the manifest.
@@ -61,6 +63,14 @@ pub(crate) fn manifest(
             "groups",
             // Who impersonates is no longer a member of anything, not even of the authenticated.
             &[BREAK_GLASS, "system:authenticated"],
+        )],
+    ))));
+    objects.push(Object::Role(Box::new(role(
+        OVERRIDE_ROLE,
+        vec![rule(
+            "pgscale.dev",
+            &["scaleoverrides"],
+            &["create", "delete", "get", "list", "watch"],
         )],
     ))));
     for user in break_glass_users {
@@ -109,7 +119,7 @@ fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
 fn rights() -> Vec<PolicyRule> {
     vec![
         rule(GROUP, &[PLURAL, "operatorconfigurations"], &["get"]),
-        rule("pgscale.dev", &["scalepolicies"], &["list"]),
+        rule("pgscale.dev", &["scalepolicies", "scaleoverrides"], &["list"]),
         rule("apps", &["statefulsets"], &["get"]),
         rule("apps", &["deployments"], &["list"]),
         rule("", &["nodes", "endpoints", "configmaps"], &["get"]),
@@ -220,6 +230,30 @@ mod tests {
         assert!(rules.iter().all(|rule| rule.verbs == ["get", "patch"]));
         let without = crate::documents(&manifest("pgscale", None, &[])).unwrap();
         assert!(!without.contains("secrets") && !without.contains(CERTIFICATES), "{without}");
+    }
+
+    #[test]
+    fn overrides_are_granted_by_a_role_that_nobody_has_by_default() {
+        let objects = manifest("pgscale", None, &["jane".into()]);
+        let grants: Vec<_> = roles(&objects)
+            .filter(|role| {
+                let mut rules = role.rules.iter().flatten();
+                rules.any(|rule| {
+                    rule.verbs.iter().any(|verb| verb == "create")
+                        && rule.resources.as_ref().unwrap()[0] == "scaleoverrides"
+                })
+            })
+            .filter_map(|role| role.metadata.name.as_deref())
+            .collect();
+        assert_eq!(grants, [OVERRIDE_ROLE]);
+        let bound = objects.iter().any(|object| match object {
+            Object::Binding(binding) => binding.role_ref.name == OVERRIDE_ROLE,
+            Object::Account(_)
+            | Object::LocalBinding(_)
+            | Object::LocalRole(_)
+            | Object::Role(_) => false,
+        });
+        assert!(!bound);
     }
 
     #[test]
