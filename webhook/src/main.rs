@@ -417,6 +417,35 @@ mod tests {
         }
     }
 
+    /// What the chart fills in is spelled in capitals here and replaced there.
+    #[test]
+    fn the_chart_carries_the_present_rights_and_entries() {
+        let registration = Registration {
+            target: Target::service("NAMESPACE/pgscale-webhook").unwrap(),
+            authority: None,
+            ignore_limits_annotations: vec!["IGNORE-LIMITS".into()],
+            operator_accounts: vec!["OPERATOR-ACCOUNT".into()],
+            growth: FailurePolicy::default(),
+        };
+        let users = ["BREAK-GLASS-USER".to_owned()];
+        let rights = rbac::manifest("NAMESPACE", Some("pgscale-webhook-certificates"), &users);
+        for (name, present) in [
+            ("configuration", yaml(&configuration::configuration(&registration)).unwrap()),
+            ("rbac", documents(&rights).unwrap()),
+        ] {
+            let path =
+                format!("{}/../charts/pgscale/files/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("UPDATE_CHART").is_some() {
+                std::fs::write(&path, &present).unwrap();
+            }
+            assert!(
+                std::fs::read_to_string(&path).unwrap_or_default() == present,
+                "charts/pgscale/files/{name}.yaml is stale; write it anew:\n\
+                 UPDATE_CHART=1 cargo test -p pgscale-webhook the_chart"
+            );
+        }
+    }
+
     #[test]
     fn times_are_read_as_go_writes_them() {
         for (text, want) in [
