@@ -11,7 +11,7 @@ use kube::api::{Api, ListParams};
 use pgscale_tests::bed::Said;
 use pgscale_tests::pki::write;
 use pgscale_tests::wait::{Attempt, until};
-use pgscale_tests::webhook::{ACCOUNT, NAMESPACE, Webhook};
+use pgscale_tests::webhook::{ACCOUNT, NAMESPACE, REGISTRATION, SECRET, Webhook};
 use serde_json::{Value, json};
 
 use crate::guarding::guarded;
@@ -430,22 +430,46 @@ async fn certificate(scene: Scene) -> Result<()> {
         "pgscale_certificate_reloads_total{result=\"failed\"}",
     );
     let (before_ok, before_failed) = (counted(ok).await?, counted(failed).await?);
-    let pair = scene
-        .bed
-        .control_plane()
-        .lock()
-        .await
-        .authority()
-        .server("pgscale-webhook", &["127.0.0.1", "localhost"])?;
-    // Half of a rotation: the pair in use stays.
-    write(webhook.directory(), "tls.crt", &pair.certificate)?;
-    reaches(failed, before_failed + 1).await?;
-    ensure_refused("beside half a rotation", &scene.patch(&to(9)).await?, "above-max")?;
-    write(webhook.directory(), "tls.key", &pair.key)?;
+    let forget = async |keys: &[&str]| {
+        let forgotten = keys.iter().map(|key| ((*key).to_owned(), Value::Null));
+        let patch = json!({"data": Value::Object(forgotten.collect())}).to_string();
+        let secret = ["patch", "secret", SECRET, "--namespace", NAMESPACE, "--type=merge", "-p"];
+        scene.bed.kubectl(&[&secret[..], &[&patch]].concat()).await?.ok()
+    };
+    let authorities = webhook.kept("ca.crt").await?;
+    forget(&["tls.crt"]).await?;
     reaches(ok, before_ok + 1).await?;
+    ensure!(webhook.kept("ca.crt").await? == authorities, "one certificate, not the authority");
     for _ in 0..3 {
-        ensure_refused("after the rotation", &scene.patch(&to(9)).await?, "above-max")?;
+        ensure_refused("after a renewal", &scene.patch(&to(9)).await?, "above-max")?;
     }
+
+    // Somebody applies the registration as it was rendered, by force.
+    let wipe = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]).to_string();
+    let kind = "validatingwebhookconfiguration";
+    scene.run(&["patch", kind, REGISTRATION, "--type=json", "-p", &wipe]).await?.ok()?;
+    let bundle = "--output=jsonpath={.webhooks[0].clientConfig.caBundle}";
+    until("the authority to be published again", SOON, async || {
+        let found = scene.run(&["get", kind, REGISTRATION, bundle]).await?.ok()?;
+        Ok(if found.is_empty() { Attempt::NotYet("empty".into()) } else { Attempt::Done(()) })
+    })
+    .await?;
+
+    forget(&["ca.crt", "ca.key", "tls.crt", "tls.key"]).await?;
+    reaches(ok, before_ok + 2).await?;
+    ensure!(
+        webhook.kept("ca.crt").await? != authorities,
+        "the authority is lost, and a new one made"
+    );
+    until("the new authority to be in force", SOON, async || {
+        let said = scene.patch(&to(1)).await?;
+        Ok(match ensure_refused("under a new authority", &said, "below-min") {
+            Ok(()) => Attempt::Done(()),
+            Err(error) => Attempt::NotYet(format!("{error:#}")),
+        })
+    })
+    .await?;
+    ensure!(counted(failed).await? == before_failed, "a round failed");
     Ok(())
 }
 
@@ -470,21 +494,33 @@ async fn away(scene: Scene) -> Result<()> {
 async fn rights(scene: Scene) -> Result<()> {
     guarded(&scene).await?;
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
-    for (verb, resource, allowed) in [
-        ("get", "postgresqls.acid.zalan.do", true),
-        ("list", "scalepolicies.pgscale.dev", true),
-        ("list", "pods", true),
-        ("create", "events.events.k8s.io", true),
-        ("patch", "postgresqls.acid.zalan.do", false),
-        ("create", "pods/exec", false),
-        ("get", "pods/proxy", false),
-        ("get", "secrets", false),
-        ("update", "configmaps", false),
-        ("impersonate", "users", false),
+    let own = format!("validatingwebhookconfigurations/{REGISTRATION}");
+    let secret = format!("secrets/{SECRET}");
+    let here = ["--namespace", NAMESPACE];
+    for (question, allowed) in [
+        (&["get", "postgresqls.acid.zalan.do"][..], true),
+        (&["list", "scalepolicies.pgscale.dev"], true),
+        (&["list", "pods"], true),
+        (&["create", "events.events.k8s.io"], true),
+        (&["patch", "postgresqls.acid.zalan.do"], false),
+        (&["create", "pods", "--subresource=exec"], false),
+        (&["get", "pods", "--subresource=proxy"], false),
+        (&["get", "secrets"], false),
+        (&["update", "configmaps"], false),
+        (&["impersonate", "users"], false),
+        (&[&["get", &secret], &here[..]].concat(), true),
+        (&[&["patch", &secret], &here[..]].concat(), true),
+        (&[&["delete", &secret], &here[..]].concat(), false),
+        (&[&["get", "secrets/other"], &here[..]].concat(), false),
+        (&[&["create", "secrets"], &here[..]].concat(), false),
+        (&["get", &secret], false),
+        (&["patch", &own], true),
+        (&["delete", &own], false),
+        (&["patch", "validatingwebhookconfigurations/other"], false),
     ] {
-        let said = scene.run(&["auth", "can-i", verb, resource, &account]).await?;
+        let said = scene.run(&[&["auth", "can-i", account.as_str()], question].concat()).await?;
         let answer = said.stdout.trim() == "yes";
-        ensure!(answer == allowed, "{verb} {resource}: {said:?}");
+        ensure!(answer == allowed, "{question:?}: {said:?}");
     }
     Ok(())
 }
