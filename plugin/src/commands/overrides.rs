@@ -20,10 +20,9 @@ use crate::session::Session;
 
 /// Allow one change of the count in spite of named rules.
 ///
-/// Writes a ScaleOverride: for this very cluster, this count, these rules, and at most 4 hours. Whoever makes the
-/// change meanwhile is told what was overridden and why, in a warning and in an Event; any other change is refused as
-/// before. First it shows which rules refuse the change now. Where the webhook is down, see `Break glass` in the
-/// README.
+/// Writes an object of kind `ScaleOverride`: for this very cluster, this count, these rules, and at most 4 hours.
+/// Whoever makes the change meanwhile is told what was overridden and why, in a warning and in an Event; any other
+/// change is refused as before. First it shows which rules refuse the change now.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -188,17 +187,16 @@ async fn write(
     let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
     let stored = overrides.create(&params, object).await;
     session.show_warnings();
-    stored.map_err(|error| match &error {
-        kube::Error::Api(status) if status.code == 404 => Failure::error(format!(
-            "failed to write an override of postgresql {}: this Kubernetes cluster does not know the kind \
-             ScaleOverride (pgscale.dev/v1alpha1)",
-            facts.change.cluster()
+    let asked = format!("write an override of postgresql {}", facts.change.cluster());
+    stored.map_err(|error| {
+        let unknown = matches!(&error, kube::Error::Api(status) if status.code == 404);
+        if !unknown {
+            return Failure::of_kube(&error, &asked);
+        }
+        Failure::error(format!(
+            "failed to {asked}: this Kubernetes cluster does not know the kind ScaleOverride (pgscale.dev/v1alpha1)"
         ))
-        .hint("have its definition installed: pgscale-webhook crd | kubectl apply --server-side -f -"),
-        _ => Failure::of_kube(
-            &error,
-            &format!("write an override of postgresql {}", facts.change.cluster()),
-        ),
+        .hint("have its definition installed: pgscale-webhook crd | kubectl apply --server-side -f -")
     })
 }
 
