@@ -17,12 +17,14 @@ use serde_json::{Value, json};
 use crate::guarding::guarded;
 use crate::trial::{Case, Scene, case};
 
+mod writes;
+
 /// For what the API server and the webhook do by themselves within seconds.
 const SOON: Duration = Duration::from_secs(60);
 const NAME: &str = "acid-idle";
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         case("admission::one_unsafe_edit_is_refused_however_it_is_written", every_way),
         case("admission::an_unrelated_edit_never_reaches_the_webhook", unrelated),
         case("admission::a_refusal_is_written_down_where_people_look", written_down),
@@ -33,7 +35,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case("admission::a_certificate_is_replaced_while_it_serves", certificate),
         case("admission::away_it_stops_shrinks_and_nothing_else", away),
         case("admission::its_own_rights_suffice_and_no_more", rights),
-    ]
+    ];
+    cases.extend(writes::cases());
+    cases
 }
 
 impl Scene {
@@ -278,9 +282,10 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         // Otherwise an error would pass unseen.
         entry["failurePolicy"] = json!("Fail");
     }
-    // The entry for `Scale` looks at a field these objects do not have.
+    // The others look at fields of built-in kinds, which these objects do not have.
     if let Some(entries) = registration["webhooks"].as_array_mut() {
-        entries.retain(|entry| entry["name"] != "scale.pgscale.dev");
+        let odd = ["shrink.pgscale.dev", "grow.pgscale.dev"];
+        entries.retain(|entry| odd.iter().any(|name| entry["name"] == *name));
     }
     let file = scene.file("registration.json", &registration)?;
     scene.run(&["create", "--filename", &file]).await?.ok()?;
@@ -500,6 +505,8 @@ async fn rights(scene: Scene) -> Result<()> {
     for (question, allowed) in [
         (&["get", "postgresqls.acid.zalan.do"][..], true),
         (&["list", "scalepolicies.pgscale.dev"], true),
+        (&["list", "scaleoverrides.pgscale.dev"], true),
+        (&["create", "scaleoverrides.pgscale.dev"], false),
         (&["list", "pods"], true),
         (&["create", "events.events.k8s.io"], true),
         (&["patch", "postgresqls.acid.zalan.do"], false),

@@ -202,7 +202,7 @@ fn side_door(registration: &Registration) -> ValidatingWebhook {
         // A `Scale` has no labels of its own, only the selector of the pods behind it.
         (
             "of-spilo",
-            "request.subResource == 'scale' \
+            "request.?subResource.orValue('') == 'scale' \
              ? 'application=spilo' in object.?status.?selector.orValue('').split(',') \
              : object.?metadata.?labels[?'application'].orValue('') == 'spilo' \
              || object.?metadata.?ownerReferences.orValue([]).exists(owner, owner.?kind.orValue('') == 'postgresql')"
@@ -401,7 +401,7 @@ mod tests {
 
         !(request.userInfo.?username.orValue('') in ['system:serviceaccount:default:postgres-operator'])
 
-        request.subResource == 'scale' ? 'application=spilo' in object.?status.?selector.orValue('').split(',') : object.?metadata.?labels[?'application'].orValue('') == 'spilo' || object.?metadata.?ownerReferences.orValue([]).exists(owner, owner.?kind.orValue('') == 'postgresql')
+        request.?subResource.orValue('') == 'scale' ? 'application=spilo' in object.?status.?selector.orValue('').split(',') : object.?metadata.?labels[?'application'].orValue('') == 'spilo' || object.?metadata.?ownerReferences.orValue([]).exists(owner, owner.?kind.orValue('') == 'postgresql')
 
         object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)
         ");

@@ -99,6 +99,7 @@ struct State {
     history: Option<Value>,
     history_conflicts: u32,
     events: Vec<Value>,
+    overrides: Vec<Value>,
     second: bool,
     growth: Option<Growth>,
     /// How many looks fail while the API server is away.
@@ -134,6 +135,7 @@ impl World {
             history: None,
             history_conflicts: 0,
             events: Vec::new(),
+            overrides: Vec::new(),
             second: false,
             growth: None,
             away: 3,
@@ -312,6 +314,11 @@ impl World {
         self.0.lock().unwrap().switchovers.clone()
     }
 
+    /// The overrides that were written.
+    pub(crate) fn overrides(&self) -> Vec<Value> {
+        self.0.lock().unwrap().overrides.clone()
+    }
+
     /// A session on this cluster, whose person types `lines`.
     pub(crate) fn session(&self, screen: &Screen, lines: Option<&str>) -> Session {
         let state = Arc::clone(&self.0);
@@ -391,6 +398,9 @@ async fn serve(
     }
     if parts.method == Method::POST {
         let object = serde_json::from_slice(&body)?;
+        if query.contains("dryRun=All") {
+            return Ok(respond(201, &object));
+        }
         return Ok(state.store(&path, object));
     }
     Ok(state.read(&path, &query))
@@ -530,6 +540,14 @@ impl State {
                 self.events.push(object.clone());
                 respond(201, &object)
             }
+            "scaleoverrides" => {
+                let mut object = object;
+                let name = object["metadata"]["generateName"].as_str().unwrap_or_default();
+                object["metadata"]["name"] = json!(format!("{name}x7k2p"));
+                object["metadata"]["creationTimestamp"] = json!(now());
+                self.overrides.push(object.clone());
+                respond(201, &object)
+            }
             "configmaps" | "pgscale-history-acid-a" => {
                 let there = self.history.as_ref().map(|map| &map["metadata"]["resourceVersion"]);
                 if self.history_conflicts > 0
@@ -649,6 +667,7 @@ impl State {
                 }
                 respond(200, &node)
             }
+            "scaleoverrides" => list(&self.overrides),
             "scalepolicies" if self.zero => list(&[json!({"apiVersion": "pgscale.dev/v1alpha1",
                 "kind": "ScalePolicy", "metadata": {"name": "dev", "namespace": "db"},
                 "spec": {"instances": {"zero": "Allow"}}})]),
