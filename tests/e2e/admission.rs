@@ -11,7 +11,7 @@ use kube::api::{Api, ListParams};
 use pgscale_tests::bed::Said;
 use pgscale_tests::pki::write;
 use pgscale_tests::wait::{Attempt, until};
-use pgscale_tests::webhook::{ACCOUNT, NAMESPACE, REGISTRATION, SECRET, Webhook};
+use pgscale_tests::webhook::{ACCOUNT, NAMESPACE, REGISTRATION, SECRET, Webhook, install};
 use serde_json::{Value, json};
 
 use crate::guarding::guarded;
@@ -33,6 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("admission::the_scale_subresource_is_no_way_past", scale),
         case("admission::breaking_the_glass_needs_the_right_to", break_glass),
         case("admission::a_certificate_is_replaced_while_it_serves", certificate),
+        case("admission::an_upgrade_of_the_chart_takes_nothing_away", upgrade),
         case("admission::away_it_stops_shrinks_and_nothing_else", away),
         case("admission::its_own_rights_suffice_and_no_more", rights),
     ];
@@ -476,6 +477,22 @@ async fn certificate(scene: Scene) -> Result<()> {
     .await?;
     ensure!(counted(failed).await? == before_failed, "a round failed");
     Ok(())
+}
+
+/// Neither the Secret's contents nor the published authority is in the chart, and both outlive it.
+async fn upgrade(scene: Scene) -> Result<()> {
+    let webhook = scene.set().await?;
+    let kept = webhook.kept("tls.key").await?;
+    let notes = install(&scene.bed)?;
+    for part in ["STATUS: deployed", "pgscale guards", "in the namespaces you selected"] {
+        ensure!(notes.contains(part), "{part:?} is not in {notes}");
+    }
+    ensure!(webhook.kept("tls.key").await? == kept, "the Secret was changed");
+    let bundle = "--output=jsonpath={.webhooks[*].clientConfig.caBundle}";
+    let bundles =
+        scene.run(&["get", "validatingwebhookconfiguration", REGISTRATION, bundle]).await?.ok()?;
+    ensure!(bundles.split_whitespace().count() == 4, "an entry lost its authority: {bundles}");
+    ensure_refused("after an upgrade", &scene.patch(&to(9)).await?, "above-max")
 }
 
 async fn away(scene: Scene) -> Result<()> {

@@ -34,12 +34,11 @@ fn render(values: &Value) -> Result<Rendered> {
 /// The objects that a printing subcommand of the webhook prints.
 fn printed(args: &[&str]) -> Result<Vec<Value>> {
     static WEBHOOK: OnceLock<PathBuf> = OnceLock::new();
-    let webhook = match WEBHOOK.get() {
-        Some(built) => built,
-        None => {
-            let built = Programs::build()?.webhook;
-            WEBHOOK.get_or_init(|| built)
-        }
+    let webhook = if let Some(built) = WEBHOOK.get() {
+        built
+    } else {
+        let built = Programs::build()?.webhook;
+        WEBHOOK.get_or_init(|| built)
     };
     let output = Command::new(webhook).args(args).output().context("failed to run the webhook")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! The Helm chart, rendered by the real Helm as a user would.
+//! The Helm chart, rendered and installed by the real Helm as a user would.
 
 use std::path::Path;
 use std::process::Command;
@@ -27,24 +27,40 @@ pub struct Rendered {
 /// # Errors
 /// When Helm refuses, with its reasons.
 pub fn render(helm: &Path, namespace: &str, values: &Value) -> Result<Rendered> {
+    let args = ["template", RELEASE, DIRECTORY, "--include-crds", "--namespace", namespace];
+    let text = helm_says(helm, &args, values)?;
+    let objects = objects(&text).context("failed to decode what Helm rendered")?;
+    Ok(Rendered { text, objects })
+}
+
+/// Installs the chart into `namespace`, which exists, or upgrades it there; returns what Helm tells its user.
+///
+/// # Errors
+/// When Helm or the API server refuses, with their reasons.
+pub fn install(helm: &Path, kubeconfig: &Path, namespace: &str, values: &Value) -> Result<String> {
+    let kubeconfig = kubeconfig.to_string_lossy();
+    let args = ["upgrade", "--install", RELEASE, DIRECTORY, "--namespace", namespace];
+    helm_says(helm, &[&args[..], &["--kubeconfig", &kubeconfig]].concat(), values)
+}
+
+/// What Helm prints when run with `args` and `values`.
+fn helm_says(helm: &Path, args: &[&str], values: &Value) -> Result<String> {
     // Helm keeps caches and settings; the user's own have no say here.
     let home = tempfile::tempdir().context("failed to make a home for Helm")?;
     let values = write(home.path(), "values.json", &values.to_string())?;
     let mut command = Command::new(helm);
-    for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+    for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
         command.env(variable, home.path());
     }
     let output = command
-        .args(["template", RELEASE, DIRECTORY, "--include-crds", "--namespace", namespace])
+        .args(args)
         .arg("--values")
         .arg(values)
         .output()
         .with_context(|| format!("failed to run {}", helm.display()))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "helm template failed: {}", stderr.trim());
-    let text = String::from_utf8(output.stdout).context("the output is not UTF-8")?;
-    let objects = objects(&text).context("failed to decode what Helm rendered")?;
-    Ok(Rendered { text, objects })
+    ensure!(output.status.success(), "helm {} failed: {}", args.join(" "), stderr.trim());
+    String::from_utf8(output.stdout).context("the output is not UTF-8")
 }
 
 /// The objects of a manifest.

@@ -60,14 +60,11 @@ impl Webhook {
         let directory = bed.directory().join("webhook");
         fs::create_dir_all(&directory)
             .with_context(|| format!("failed to make {}", directory.display()))?;
-        let rendered = chart::render(&bed.tools().helm, NAMESPACE, &values())?;
         create_namespace(bed).await?;
-        let manifest = write(&directory, "manifest.yaml", &rendered.text)?;
-        let manifest = manifest.to_string_lossy();
-        bed.kubectl(&["apply", "--server-side", "--filename", &manifest]).await?.ok()?;
-        let deployment = rendered.object("Deployment", ACCOUNT)?.clone();
-        let deployment: Deployment =
-            serde_json::from_value(deployment).context("not a Deployment")?;
+        install(bed)?;
+        let deployments: Api<Deployment> = Api::namespaced(bed.client(), NAMESPACE);
+        let deployment = deployments.get(ACCOUNT).await;
+        let deployment = deployment.context("failed to read the webhook's Deployment")?;
         let webhook = Self {
             kubeconfig: own_kubeconfig(bed, &directory).await?,
             bed: Arc::clone(bed),
@@ -170,6 +167,14 @@ impl Webhook {
             })
             .sum()
     }
+}
+
+/// Installs the chart, or upgrades it, as Helm does; returns what it tells its user.
+///
+/// # Errors
+/// When Helm or the API server refuses.
+pub fn install(bed: &Bed) -> Result<String> {
+    chart::install(&bed.tools().helm, bed.kubeconfig(), NAMESPACE, &values())
 }
 
 /// What an installation here differs in from the chart's defaults.
