@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::overrides::Overrides;
 use crate::postgresql::Postgresql;
 
 /// What a namespace demands of every scale change of its `postgresql` clusters.
@@ -130,6 +131,8 @@ pub struct Policies {
     pub mode: Mode,
     /// Why the policies could not be read: then no bound may be taken as kept.
     pub unreadable: Option<String>,
+    /// What somebody allowed in spite of them.
+    pub overrides: Overrides,
 }
 
 impl Policies {

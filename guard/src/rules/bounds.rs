@@ -275,6 +275,7 @@ pub(super) mod tests {
             zero: zero.map(|value| Limit { value, source: source(), mode }).into_iter().collect(),
             mode,
             unreadable: None,
+            ..Policies::default()
         }
     }
 

@@ -330,6 +330,10 @@ fn the_document_is_versioned_and_whole() {
         {
           "rule": "mixed-change",
           "verdict": "Pass"
+        },
+        {
+          "rule": "statefulset-scaled",
+          "verdict": "Pass"
         }
       ],
       "running": 5,
