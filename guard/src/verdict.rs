@@ -64,6 +64,9 @@ pub struct Finding {
     /// The mode of the policy its limit came from; the strictest of all where it comes from none.
     #[serde(skip)]
     pub mode: Option<Mode>,
+    /// It would refuse the change if the policy behind it were enforced.
+    #[serde(skip)]
+    pub on_trial: bool,
 }
 
 impl Finding {
@@ -88,6 +91,7 @@ impl Finding {
             tempered: None,
             audit_only: false,
             mode: None,
+            on_trial: false,
         }
     }
 
