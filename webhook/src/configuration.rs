@@ -12,9 +12,10 @@ use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook,
     ValidatingWebhookConfiguration, WebhookClientConfig,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt as _;
-use pgscale_guard::policy::ScalePolicy;
+use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
 use pgscale_guard::postgresql::{CONTROLLER_ANNOTATION, GROUP, PLURAL, VERSION};
 
 use crate::admit::PATH;
@@ -155,9 +156,9 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
     }
 }
 
-/// The definition of our own resource, as it is shipped.
-pub(crate) fn definition() -> impl serde::Serialize {
-    ScalePolicy::crd()
+/// The definitions of our own resources, as they are shipped.
+pub(crate) fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![ScalePolicy::crd(), ClusterScalePolicy::crd()]
 }
 
 fn client_config(registration: &Registration) -> WebhookClientConfig {
@@ -289,13 +290,20 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_definition_is_the_present_one() {
-        let shipped = include_str!("../../charts/pgscale/crds/scalepolicies.pgscale.dev.yaml");
-        let present = crate::yaml(&definition()).unwrap();
-        assert!(
-            shipped == present,
-            "charts/pgscale/crds/scalepolicies.pgscale.dev.yaml is stale; write it anew:\n\
-             cargo run -p pgscale-webhook -- crd > charts/pgscale/crds/scalepolicies.pgscale.dev.yaml"
-        );
+    fn the_shipped_definitions_are_the_present_ones() {
+        for definition in definitions() {
+            let name = definition.metadata.name.clone().unwrap();
+            let path = format!("{}/../charts/pgscale/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+            let present = crate::yaml(&definition).unwrap();
+            if std::env::var_os("UPDATE_CRDS").is_some() {
+                std::fs::write(&path, &present).unwrap();
+            }
+            let shipped = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                shipped == present,
+                "charts/pgscale/crds/{name}.yaml is stale; write it anew:\n\
+                 UPDATE_CRDS=1 cargo test -p pgscale-webhook definitions"
+            );
+        }
     }
 }

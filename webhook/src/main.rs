@@ -54,7 +54,7 @@ enum Command {
     Configuration(Configure),
     /// Print the service account, its rights, and the right to pass the webhook in an emergency
     Rbac(Rbac),
-    /// Print the definition of the scale policies
+    /// Print the definitions of the scale policies
     Crd,
 }
 
@@ -162,7 +162,7 @@ fn run(command: Command) -> Result<()> {
         Command::Rbac(Rbac { namespace, break_glass_user }) => {
             print(&documents(&rbac::manifest(&namespace, &break_glass_user))?)
         }
-        Command::Crd => print(&yaml(&configuration::definition())?),
+        Command::Crd => print(&documents(&configuration::definitions())?),
     }
 }
 

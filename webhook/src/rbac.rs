@@ -75,10 +75,10 @@ pub(crate) fn manifest(namespace: &str, break_glass_users: &[String]) -> Vec<Obj
 fn rights() -> Vec<PolicyRule> {
     vec![
         rule(GROUP, &[PLURAL, "operatorconfigurations"], &["get"]),
-        rule("pgscale.dev", &["scalepolicies"], &["list"]),
+        rule("pgscale.dev", &["scalepolicies", "clusterscalepolicies"], &["list"]),
         rule("apps", &["statefulsets"], &["get"]),
         rule("apps", &["deployments"], &["list"]),
-        rule("", &["nodes", "endpoints", "configmaps"], &["get"]),
+        rule("", &["nodes", "namespaces", "endpoints", "configmaps"], &["get"]),
         rule("", &["pods", "persistentvolumeclaims"], &["list"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
     ]
