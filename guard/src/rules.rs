@@ -27,7 +27,7 @@ mod properties;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use way_out::{WayOut, way_out};
 

@@ -142,3 +142,36 @@ fn the_next_allowed_time_obeys_every_enforced_calendar() {
     let for_ever = Policies::combine(&[policy("p", json!({"freeze": {}}))], &cluster(&json!({})));
     assert_eq!(for_ever.next_allowed(now, Direction::Down), None);
 }
+
+/// What ships is read as it is written, and says what the files claim.
+#[test]
+fn the_examples_mean_what_they_say() {
+    let read = |name: &str| {
+        let root = env!("CARGO_MANIFEST_DIR");
+        std::fs::read_to_string(format!("{root}/../charts/pgscale/examples/{name}.yaml")).unwrap()
+    };
+    let own = |name| {
+        let policy: ScalePolicy = serde_saphyr::from_str(&read(name)).unwrap();
+        Policies::combine([&policy], &cluster(&json!({})))
+    };
+    let verdict = |policies: &Policies, from, to| {
+        let verdict = crate::evaluate(&crate::rules::testing::healthy(from, to), policies);
+        verdict.denials().map(|finding| finding.rule).collect::<Vec<_>>()
+    };
+    let development = own("development");
+    assert_eq!(verdict(&development, 1, 3), Vec::<&str>::new());
+    assert_eq!(verdict(&development, 3, 0), Vec::<&str>::new());
+    assert_eq!(verdict(&development, 3, 4), ["above-max"]);
+    let staging = own("staging");
+    assert_eq!(verdict(&staging, 3, 6), Vec::<&str>::new(), "it only warns");
+    assert_eq!(staging.max[0].value, 5);
+    // The facts were read at 19:00 in Seoul.
+    let production = own("production");
+    assert_eq!(verdict(&production, 5, 2), ["below-min", "step-too-large", "outside-window"]);
+    assert_eq!(verdict(&production, 5, 0), ["scale-to-zero"]);
+    assert_eq!(verdict(&production, 3, 8), ["above-max", "step-too-large"]);
+    assert_eq!(verdict(&production, 3, 7), Vec::<&str>::new());
+    let platform: ClusterScalePolicy = serde_saphyr::from_str(&read("platform")).unwrap();
+    let both = Policies::of(&[], &[platform], &labels("production"), &cluster(&json!({})));
+    assert_eq!(verdict(&both, 3, 1), ["below-min"]);
+}
