@@ -76,22 +76,29 @@ pub struct Policies {
     pub unreadable: Option<String>,
 }
 
+impl ScalePolicySpec {
+    /// It holds for every cluster, whatever its labels are.
+    pub fn holds_for_all(&self) -> bool {
+        matches_all(self.cluster_selector.as_ref())
+    }
+}
+
 impl Policies {
     /// Combines those of `policies` whose selector matches `cluster`.
     pub fn combine<'a>(
         policies: impl IntoIterator<Item = &'a ScalePolicy>,
         cluster: &Postgresql,
     ) -> Self {
-        Self::of(policies, [], &Seen::Absent, cluster)
+        Self::of(policies, [], &Seen::Absent, &cluster.labels)
     }
 
-    /// Combines the policies of a cluster's namespace, and those of all namespaces, that match `cluster`. The labels
-    /// of its namespace are needed only where a policy selects by them.
+    /// Combines the policies of a namespace, and those of all namespaces, that match a cluster with these labels
+    /// there. The labels of the namespace are needed only where a policy selects by them.
     pub fn of<'a>(
         own: impl IntoIterator<Item = &'a ScalePolicy>,
         everywhere: impl IntoIterator<Item = &'a ClusterScalePolicy>,
         namespace: &Seen<BTreeMap<String, String>>,
-        cluster: &Postgresql,
+        cluster: &BTreeMap<String, String>,
     ) -> Self {
         let mut combined = Self::default();
         for policy in everywhere {
@@ -103,11 +110,11 @@ impl Policies {
                 Seen::Absent => Err("the namespace is not there".to_owned()),
                 Seen::Unreadable(why) => Err(format!("the namespace's labels: {why}")),
             };
-            combined.hear(source, here, &policy.spec.policy, cluster);
+            combined.hear(&source, here, &policy.spec.policy, cluster);
         }
         for policy in own {
             let source = named("scalepolicy", policy.metadata.name.as_deref());
-            combined.hear(source, Ok(true), &policy.spec, cluster);
+            combined.hear(&source, Ok(true), &policy.spec, cluster);
         }
         combined.mode = combined.matched.iter().map(|(_, mode)| *mode).max().unwrap_or_default();
         combined
@@ -115,16 +122,16 @@ impl Policies {
 
     fn hear(
         &mut self,
-        source: String,
+        source: &str,
         here: Result<bool, String>,
         spec: &ScalePolicySpec,
-        cluster: &Postgresql,
+        cluster: &BTreeMap<String, String>,
     ) {
         let selector = spec.cluster_selector.as_ref();
-        let heard = match (here, matches(selector, &cluster.labels)) {
+        let heard = match (here, matches(selector, cluster)) {
             // Whichever says no, the other does not matter.
             (Ok(false), _) | (_, Ok(false)) => return,
-            (Ok(true), Ok(true)) => self.add(&source, spec),
+            (Ok(true), Ok(true)) => self.add(source, spec),
             (Err(why), _) | (_, Err(why)) => Err(why),
         };
         if let Err(why) = heard {

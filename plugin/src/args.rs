@@ -11,8 +11,8 @@ use clap::{
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::commands::{
-    completion, down, history, plan, rules, set, status, switchover, undo, up, verify, version,
-    wait,
+    completion, down, history, plan, policy, rules, set, status, switchover, undo, up, verify,
+    version, wait,
 };
 use crate::error::EXIT_CODES;
 use crate::output::expression::Expression;
@@ -58,6 +58,7 @@ pub(crate) enum Verb {
     Verify(verify::Args),
     History(history::Args),
     Undo(undo::Args),
+    Policy(policy::Args),
     Rules(rules::Args),
     Completion(completion::Args),
     Version(version::Args),

@@ -12,6 +12,7 @@ pub(crate) mod completion;
 pub(crate) mod down;
 pub(crate) mod history;
 pub(crate) mod plan;
+pub(crate) mod policy;
 pub(crate) mod rules;
 mod scale;
 pub(crate) mod set;
@@ -40,6 +41,7 @@ pub(crate) async fn run(
         Verb::Down(_)
         | Verb::History(_)
         | Verb::Plan(_)
+        | Verb::Policy(_)
         | Verb::Set(_)
         | Verb::Status(_)
         | Verb::Switchover(_)
@@ -62,6 +64,7 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Down(args) => Box::pin(down::run(session, args)).await,
         Verb::History(args) => Box::pin(history::run(session, args)).await,
         Verb::Plan(args) => Box::pin(plan::run(session, args)).await,
+        Verb::Policy(args) => Box::pin(policy::run(session, args)).await,
         Verb::Rules(args) => rules::run(&args, &session.out),
         Verb::Set(args) => Box::pin(set::run(session, args)).await,
         Verb::Status(args) => Box::pin(status::run(session, args)).await,

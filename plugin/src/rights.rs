@@ -116,6 +116,16 @@ const POLICIES: Right = Right {
     ways: &[access(&["list"], "pgscale.dev", "scalepolicies")],
     need: Need::ToJudge("the policies are unknown, and a shrink is refused"),
 };
+const PLATFORM: Right = Right {
+    ways: &[at(Place::Everywhere, access(&["list"], "pgscale.dev", "clusterscalepolicies"))],
+    need: Need::ToJudge("the policies of the platform are unknown, and a shrink is refused"),
+};
+const LABELS: Right = Right {
+    ways: &[access(&["get"], "", "namespaces")],
+    need: Need::ToJudge(
+        "whether a policy that selects namespaces holds is unknown, and a shrink is refused",
+    ),
+};
 const VOLUMES: Right = Right {
     ways: &[access(&["list"], "", "persistentvolumeclaims")],
     need: Need::Never("volumes are not seen"),
@@ -178,6 +188,8 @@ const PLAN: &[Right] = &[
     PATRONI,
     MEMBERS,
     POLICIES,
+    PLATFORM,
+    LABELS,
     VOLUMES,
     QUOTAS,
     SQL,
@@ -193,6 +205,8 @@ const PAST: &[Right] = &[GET_CLUSTER, READ_HISTORY];
 /// What `status` needs.
 const STATUS: &[Right] = &[
     POLICIES,
+    PLATFORM,
+    LABELS,
     EVENTS,
     GET_OR_LIST_CLUSTERS,
     WORKLOAD,
@@ -201,6 +215,21 @@ const STATUS: &[Right] = &[
     MEMBERS,
     VOLUMES,
     SERVICES,
+    OPERATOR,
+    SETTINGS,
+    NODES,
+];
+/// What `policy` needs; most of it only where a new policy is tried on clusters.
+const POLICY: &[Right] = &[
+    Right { need: Need::Told("there is nothing to show"), ..POLICIES },
+    Right { need: Need::Told("the policies of the platform are not shown"), ..PLATFORM },
+    Right { need: Need::Told("policies that select namespaces are not shown"), ..LABELS },
+    GET_OR_LIST_CLUSTERS,
+    WORKLOAD,
+    PODS,
+    PATRONI,
+    MEMBERS,
+    VOLUMES,
     OPERATOR,
     SETTINGS,
     NODES,
@@ -218,6 +247,8 @@ pub(crate) const SCALE: &[Right] = &[
     MEMBERS,
     CHECKPOINT,
     POLICIES,
+    PLATFORM,
+    LABELS,
     VOLUMES,
     SERVICES,
     QUOTAS,
@@ -257,6 +288,7 @@ pub(crate) const COMMANDS: &[(&str, &[Right])] = &[
     ("verify", VERIFY),
     ("history", PAST),
     ("undo", SCALE),
+    ("policy", POLICY),
     ("rules", &[]),
     ("completion", &[]),
     ("version", &[]),

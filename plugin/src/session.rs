@@ -163,10 +163,13 @@ impl Session {
         })
     }
 
-    /// Reads what the rules look at, and the policies.
+    /// Reads what the rules look at, and the policies. Members must be as close behind as those demand, wherever
+    /// these facts are looked at.
     pub(crate) async fn facts(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
         let cluster = change.new.clone();
-        futures::join!(self.reader.facts(change, whom), self.reader.policies(&cluster))
+        let (facts, policies) =
+            futures::join!(self.reader.facts(change, whom), self.reader.policies(&cluster));
+        (facts.under(&policies), policies)
     }
 
     /// The `postgresql` objects of a namespace, untyped: what we do not know stays as it is.

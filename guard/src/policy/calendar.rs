@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    fn windows(zone: &str, allow: serde_json::Value) -> Windows {
+    fn windows(zone: &str, allow: &serde_json::Value) -> Windows {
         let spec = json!({"timeZone": zone, "allow": allow});
         Windows::of(&serde_json::from_value(spec).unwrap()).unwrap()
     }
@@ -223,7 +223,7 @@ mod tests {
     fn working_hours_in_their_own_zone() {
         let seoul = windows(
             "Asia/Seoul",
-            json!([{"days": ["Mon", "Tue", "Wed", "Thu"], "from": "09:00", "to": "17:00"}]),
+            &json!([{"days": ["Mon", "Tue", "Wed", "Thu"], "from": "09:00", "to": "17:00"}]),
         );
         check(
             &seoul,
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_night_belongs_to_the_day_on_which_it_begins() {
-        let friday = windows("UTC", json!([{"days": ["Fri"], "from": "22:00", "to": "04:00"}]));
+        let friday = windows("UTC", &json!([{"days": ["Fri"], "from": "22:00", "to": "04:00"}]));
         check(
             &friday,
             &[
@@ -255,7 +255,7 @@ mod tests {
                 ("2026-11-28T23:00:00Z", false, "2026-12-04T22:00:00Z"),
             ],
         );
-        let whole = windows("UTC", json!([{"days": ["Sun"], "from": "00:00", "to": "24:00"}]));
+        let whole = windows("UTC", &json!([{"days": ["Sun"], "from": "00:00", "to": "24:00"}]));
         check(
             &whole,
             &[
@@ -268,7 +268,7 @@ mod tests {
     /// Berlin, 2026-03-29: 02:00 becomes 03:00, at 01:00 UTC.
     #[test]
     fn times_that_a_clock_skips_are_skipped() {
-        let into = windows("Europe/Berlin", json!([{"from": "02:30", "to": "04:00"}]));
+        let into = windows("Europe/Berlin", &json!([{"from": "02:30", "to": "04:00"}]));
         check(
             &into,
             &[
@@ -278,14 +278,14 @@ mod tests {
             ],
         );
         let inside =
-            windows("Europe/Berlin", json!([{"days": ["Sun"], "from": "02:00", "to": "03:00"}]));
+            windows("Europe/Berlin", &json!([{"days": ["Sun"], "from": "02:00", "to": "03:00"}]));
         check(&inside, &[("2026-03-29T00:00:00Z", false, "2026-04-05T00:00:00Z")]);
     }
 
     /// Berlin, 2026-10-25: 03:00 becomes 02:00 again, at 01:00 UTC.
     #[test]
     fn an_hour_that_comes_twice_counts_twice() {
-        let half = windows("Europe/Berlin", json!([{"from": "02:00", "to": "02:30"}]));
+        let half = windows("Europe/Berlin", &json!([{"from": "02:00", "to": "02:30"}]));
         check(
             &half,
             &[
@@ -295,13 +295,13 @@ mod tests {
                 ("2026-10-25T01:30:00Z", false, "2026-10-26T01:00:00Z"),
             ],
         );
-        let until = windows("Europe/Berlin", json!([{"from": "01:00", "to": "02:15"}]));
+        let until = windows("Europe/Berlin", &json!([{"from": "01:00", "to": "02:15"}]));
         check(&until, &[("2026-10-25T00:15:00Z", false, "2026-10-25T01:00:00Z")]);
     }
 
     #[test]
     fn what_is_no_time_or_zone_is_said() {
-        let nowhere = windows("Mars/Olympus", json!([{"from": "09:00", "to": "17:00"}]));
+        let nowhere = windows("Mars/Olympus", &json!([{"from": "09:00", "to": "17:00"}]));
         assert_eq!((nowhere.open(at("2026-11-24T10:00:00Z")), nowhere.zone), (None, None));
         for wrong in ["25:00", "24:01", "9", "09:60", "-1:00", "a:b"] {
             assert!(minutes(wrong).is_err(), "{wrong}");

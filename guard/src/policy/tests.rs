@@ -60,7 +60,7 @@ fn policies_of_the_platform_hold_where_their_namespaces_are() {
         ),
     ];
     let heard = |namespace: &Seen<_>| {
-        let combined = Policies::of(&[], &all, namespace, &cluster(&json!({})));
+        let combined = Policies::of(&[], &all, namespace, &BTreeMap::new());
         let names: Vec<String> = combined.matched.iter().map(|(name, _)| name.clone()).collect();
         (names, combined.unreadable)
     };
@@ -80,7 +80,7 @@ fn policies_of_the_platform_hold_where_their_namespaces_are() {
             "clusterSelector": {"matchLabels": {"app": "shop"}}}),
     )];
     let unseen = Seen::Unreadable("forbidden".to_owned());
-    assert_eq!(Policies::of(&[], &others, &unseen, &cluster(&json!({}))), Policies::default());
+    assert_eq!(Policies::of(&[], &others, &unseen, &BTreeMap::new()), Policies::default());
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn quantities_and_durations_are_read_or_the_policy_is_not() {
         json!({"backup": {"maxAge": "0s"}}),
         json!({"windows": {"allow": [{"from": "9", "to": "17:00"}]}}),
     ] {
-        let why = of(wrong.clone()).unreadable.expect(&wrong.to_string());
+        let why = of(wrong.clone()).unreadable.unwrap_or_else(|| panic!("{wrong} is read"));
         assert!(why.starts_with("scalepolicy/p: "), "{why}");
     }
 }
@@ -172,6 +172,6 @@ fn the_examples_mean_what_they_say() {
     assert_eq!(verdict(&production, 3, 8), ["above-max", "step-too-large"]);
     assert_eq!(verdict(&production, 3, 7), Vec::<&str>::new());
     let platform: ClusterScalePolicy = serde_saphyr::from_str(&read("platform")).unwrap();
-    let both = Policies::of(&[], &[platform], &labels("production"), &cluster(&json!({})));
+    let both = Policies::of(&[], &[platform], &labels("production"), &BTreeMap::new());
     assert_eq!(verdict(&both, 3, 1), ["below-min"]);
 }

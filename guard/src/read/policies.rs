@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 
 use super::fetch::{Kind, ReadError};
@@ -22,10 +23,11 @@ impl Reader {
         let objects = self.objects(self.deadline);
         let (own, everywhere) =
             (Kind::of::<ScalePolicy>(Some(namespace)), Kind::of::<ClusterScalePolicy>(None));
+        // Boxed: what is kept between these answers would make every caller's future large.
         let (own, everywhere, labels) = futures::join!(
-            objects.try_list::<ScalePolicy>(&own, None),
-            objects.try_list::<ClusterScalePolicy>(&everywhere, None),
-            objects.get::<Namespace>(None, namespace),
+            objects.try_list::<ScalePolicy>(&own, None).boxed(),
+            objects.try_list::<ClusterScalePolicy>(&everywhere, None).boxed(),
+            objects.get::<Namespace>(None, namespace).boxed(),
         );
         let mut unreadable = None;
         let own = there(own, &mut unreadable);
@@ -55,7 +57,12 @@ pub struct Written {
 impl Written {
     /// Those that hold for `cluster`, combined.
     pub fn of(&self, cluster: &Postgresql) -> Policies {
-        let mut policies = Policies::of(&self.own, &self.everywhere, &self.labels, cluster);
+        self.matching(&cluster.labels)
+    }
+
+    /// Those that hold for a cluster with these labels, combined.
+    pub fn matching(&self, labels: &BTreeMap<String, String>) -> Policies {
+        let mut policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
         if self.unreadable.is_some() {
             policies.unreadable.clone_from(&self.unreadable);
         }

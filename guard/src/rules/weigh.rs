@@ -174,9 +174,7 @@ fn unseen(direction: Direction, policies: &Policies) -> Vec<Candidate> {
 
 /// The finding with this weight, as far as a repair and the mode let it.
 fn apply(rule: &Rule, mut finding: Finding, chosen: Candidate, facts: &Facts) -> Finding {
-    if chosen.severity != finding.severity
-        || matches!(chosen.says, Some(_) if finding.mode.is_none())
-    {
+    if chosen.severity != finding.severity || (chosen.says.is_some() && finding.mode.is_none()) {
         finding.severity = chosen.severity;
         finding.tempered = chosen.says.or(finding.tempered);
     }

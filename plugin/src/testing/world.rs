@@ -82,7 +82,7 @@ struct State {
     silent: bool,
     furnished: bool,
     hidden: Vec<&'static str>,
-    zero: bool,
+    policies: Vec<Value>,
     quota_spent: bool,
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
@@ -116,7 +116,7 @@ impl World {
             silent: false,
             furnished: false,
             hidden: Vec::new(),
-            zero: false,
+            policies: Vec::new(),
             quota_spent: false,
             standby_cluster: false,
             limits: None,
@@ -219,7 +219,20 @@ impl World {
 
     /// Lets a policy allow zero instances.
     pub(crate) fn zero_allowed(self) -> Self {
-        self.0.lock().unwrap().zero = true;
+        self.policy("dev", &json!({"instances": {"zero": "Allow"}}))
+    }
+
+    /// Adds a policy of the namespace.
+    pub(crate) fn policy(self, name: &str, spec: &Value) -> Self {
+        self.0.lock().unwrap().policies.push(json!({"apiVersion": "pgscale.dev/v1alpha1",
+            "kind": "ScalePolicy", "metadata": {"name": name, "namespace": "db"}, "spec": spec}));
+        self
+    }
+
+    /// Adds a policy of the platform.
+    pub(crate) fn platform_policy(self, name: &str, spec: &Value) -> Self {
+        self.0.lock().unwrap().policies.push(json!({"apiVersion": "pgscale.dev/v1alpha1",
+            "kind": "ClusterScalePolicy", "metadata": {"name": name}, "spec": spec}));
         self
     }
 
@@ -628,9 +641,12 @@ impl State {
                 }
                 respond(200, &node)
             }
-            "scalepolicies" if self.zero => list(&[json!({"apiVersion": "pgscale.dev/v1alpha1",
-                "kind": "ScalePolicy", "metadata": {"name": "dev", "namespace": "db"},
-                "spec": {"instances": {"zero": "Allow"}}})]),
+            "scalepolicies" | "clusterscalepolicies" if !self.policies.is_empty() => {
+                let kind =
+                    if last == "scalepolicies" { "ScalePolicy" } else { "ClusterScalePolicy" };
+                let of_kind = self.policies.iter().filter(|policy| policy["kind"] == kind);
+                list(&of_kind.cloned().collect::<Vec<_>>())
+            }
             _ => failure(404, "NotFound", &format!("{path} not found")),
         }
     }

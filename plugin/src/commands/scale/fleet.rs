@@ -98,7 +98,7 @@ async fn seats(
     let mut seats: Vec<Seat> = stream::iter(clusters)
         .map(async |cluster| {
             let session = session.of(&cluster.namespace, &cluster.name);
-            let mut prepared = prepare(&session, &cluster.name, wish, dry_run).await;
+            let mut prepared = prepare(&session, &cluster.name, wish, dry_run, false).await;
             if let Ok(Prepared { plan, stands: stands @ Stands::Ready, .. }) = &mut prepared
                 && plan.to == 0
             {
