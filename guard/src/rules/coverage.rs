@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::policy::Policies;
 use crate::rules::testing::{Want, healthy, shown};
 use crate::rules::{
-    Kind, RULES, bounds, evaluate, hand_over, leader, mixed, progress, rebuild, side_door,
-    survivors,
+    Kind, RULES, bounds, calendar, evaluate, hand_over, leader, mixed, progress, rebuild,
+    side_door, survivors,
 };
 use crate::verdict::Outcome;
 
@@ -16,6 +16,9 @@ const TABLES: &[fn()] = &[
     bounds::tests::above_max,
     bounds::tests::scale_to_zero,
     bounds::tests::operator_limits,
+    calendar::tests::step_too_large,
+    calendar::tests::change_freeze,
+    calendar::tests::outside_window,
     leader::tests::no_leader,
     hand_over::tests::leader_condemned,
     hand_over::tests::leader_cannot_move,

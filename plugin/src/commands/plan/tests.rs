@@ -162,6 +162,9 @@ async fn wide_shows_all_of_it_and_every_rule() {
     above-max                   pass
     scale-to-zero               not applicable
     operator-limits             not applicable
+    step-too-large              pass
+    change-freeze               pass
+    outside-window              pass
     no-leader                   pass
     leader-condemned            pass
     leader-cannot-move          pass
