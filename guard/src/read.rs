@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::join_all;
+use futures::future::{OptionFuture, join_all};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -26,9 +26,15 @@ use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 
 mod ask;
 mod fetch;
+#[cfg(test)]
+mod matrix;
+#[cfg(test)]
+mod neighbours;
 mod operator;
 mod patroni;
 mod policies;
+#[cfg(test)]
+mod recorded;
 mod rest;
 #[cfg(test)]
 mod testing;
@@ -114,8 +120,11 @@ impl Reader {
 
         // Boxed: what is kept between all these answers would make every caller's future large.
         let operator = operator::operator(&objects, cluster).boxed().shared();
+        let moved = change.old.as_ref().filter(|old| old.controller() != cluster.controller());
+        let before = moved.map(|old| operator::operator(&objects, old));
+        let before = OptionFuture::from(before).boxed();
         let workload = workload(&objects, cluster, operator.clone()).boxed();
-        let (operator, mut workload) = futures::join!(operator, workload);
+        let (operator, before, mut workload) = futures::join!(operator, before, workload);
         if let (Some(operator), Seen::Known(set)) = (operator.known(), &mut workload.stateful_set) {
             let ignored = &operator.settings.ignored_annotations;
             set.foreign_annotations.retain(|(key, _)| !ignored.contains(key));
@@ -124,6 +133,7 @@ impl Reader {
             now,
             change,
             operator,
+            operator_before: before.map(Box::new),
             stateful_set: workload.stateful_set,
             members: workload.members,
             leader: workload.patroni.leader,

@@ -22,8 +22,8 @@ may delete the only one that has it. Two leaders are worse.
 
 Signals: the leader lock that Patroni renews every loop (annotations of `<cluster>-leader` or of the
 Endpoints `<cluster>`), valid until renewTime + ttl; whether its holder is a pod of the cluster; how many pods
-carry the role label `master` (with two the operator's own hand-over gives up: `getPods`/`Switchover`,
-pkg/cluster/pod.go).
+carry the role label of a leader, `master` or whatever else Patroni is told to write (with two masters the
+operator's own hand-over gives up: `getRolePods`, pkg/cluster/pod.go).
 
 Blind spots: the lock says who led up to ttl seconds ago, and clocks may differ: five seconds are allowed for.
 A leader that dies between the reading and the shrink is not seen.
@@ -91,18 +91,20 @@ fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
             .remedy(status),
         );
     }
-    let masters: Vec<_> = facts.labelled_masters().collect();
+    let masters: Vec<_> = facts.labelled_leaders().collect();
     if masters.len() > 1 {
         let mut finding = Finding::new(
             NO_LEADER.id,
             severity,
             format!(
-                "{} pods of {cluster} are labelled master, {holder} holds the lock",
+                "{} pods of {cluster} are labelled as leaders, {holder} holds the lock",
                 masters.len()
             ),
         );
         for master in masters {
-            finding = finding.because(format!("pod/{}", master.name), "role label: master");
+            let label = master.pod.role.as_deref().unwrap_or_default();
+            finding =
+                finding.because(format!("pod/{}", master.name), format!("role label: {label}"));
         }
         return Outcome::Found(finding.remedy(status));
     }
@@ -286,6 +288,11 @@ pub(super) mod tests {
                 ("held by a pod that is gone", healthy(5, 3).without(0), Want::Deny),
                 ("two masters", two_masters(), Want::Deny),
                 (
+                    "two leaders under another name",
+                    two_masters().with_member(0, |it| it.pod.role = Some("primary".into())),
+                    Want::Deny,
+                ),
+                (
                     "one that goes was promoted by hand",
                     healthy(5, 3).with_answer(4, |it| it.role = crate::patroni::Role::Primary),
                     Want::Deny,
@@ -350,7 +357,7 @@ pub(super) mod tests {
           Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
         ");
         insta::assert_snapshot!(text("no-leader", &two_masters()), @r"
-        no-leader: 2 pods of db/acid-a are labelled master, acid-a-0 holds the lock
+        no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
           pod/acid-a-0: role label: master
           pod/acid-a-4: role label: master
           Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
