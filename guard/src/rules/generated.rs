@@ -16,7 +16,7 @@ use crate::rules::testing::{healthy, member, now};
 
 mod policies;
 
-pub(super) use policies::{TIGHTENINGS, opinionated, policy, tightened};
+pub(super) use policies::{TIGHTENINGS, opinionated, policy, restrictive};
 
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![
@@ -132,6 +132,17 @@ pub(super) fn shrinks() -> impl Strategy<Value = Facts> {
     })
 }
 
+/// Growth of any cluster.
+pub(super) fn growths() -> impl Strategy<Value = Facts> {
+    let counts = (0_i64..7, 0_i64..7, 1_i64..8).prop_map(|(pods, from, more)| {
+        let from = if from % 4 == 0 { from } else { pods };
+        (pods, from, from + more)
+    });
+    cluster(counts).prop_filter("no growth once the operator's limits are applied", |facts| {
+        facts.direction() == Direction::Up
+    })
+}
+
 /// A cluster with these pods and counts: mostly healthy, led by anyone, with any number of oddities.
 fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Value = Facts> {
     let leader = option::weighted(0.95, any::<Index>());
@@ -174,6 +185,9 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
             let (set, limits, configuration, sync, claims, mixed, no_members, unlimited) =
                 surroundings;
             let mut facts = healthy(pods, pods).with_count(from, to);
+            for cluster in facts.change.old.iter_mut().chain([&mut facts.change.new]) {
+                cluster.labels.insert("env".to_owned(), "prod".to_owned());
+            }
             if let Some(leader) = leader {
                 facts = facts.with_leader(i64::try_from(leader.index(8)).unwrap() % pods.max(1));
             } else {

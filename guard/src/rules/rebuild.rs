@@ -1,7 +1,7 @@
 //! Members that are no copies yet.
 
 use crate::change::Direction;
-use crate::facts::{Facts, Health, Live, Member, Seen};
+use crate::facts::{Ailment, Facts, Health, Live, Member, Seen};
 use crate::policy::Policies;
 use crate::rules::{Kind, Rule, members_unseen, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
@@ -107,11 +107,7 @@ fn rebuild_in_progress(facts: &Facts, _: &Policies) -> Outcome {
     } else if staying.is_empty() {
         return Outcome::Pass;
     } else {
-        let spare = members.iter().any(|member| {
-            facts.leader_name() != Some(member.name.as_str())
-                && !matches!(facts.health(member), Health::Unhealthy(_))
-        });
-        if spare {
+        if has_spare(facts) {
             (Severity::Deny, format!("still being built: {}", names(&staying)))
         } else {
             (
@@ -132,6 +128,19 @@ struct Unfinished {
     name: String,
     /// How, with the object that shows it.
     evidence: Evidence,
+}
+
+/// A standby is there that may be well: silence is no proof that one is not.
+pub(super) fn has_spare(facts: &Facts) -> bool {
+    let leader = facts.leader_name();
+    facts.all_members().iter().filter(|it| leader != Some(it.name.as_str())).any(|member| {
+        match facts.health(member) {
+            Health::Unhealthy(ailments) => {
+                ailments.iter().all(|ailment| matches!(ailment, Ailment::Silent(_)))
+            }
+            Health::Healthy | Health::Unknown(_) => true,
+        }
+    })
 }
 
 /// To wait, or to give up the unfinished members where they are the last ones.
