@@ -74,6 +74,8 @@ pub struct Facts {
     pub sync: Seen<SyncState>,
     /// The cluster's volume claims.
     pub claims: Seen<Vec<Claim>>,
+    /// Name of the member that took the lead last, by Patroni's history; `Absent` where that names nobody.
+    pub last_leader: Seen<String>,
 }
 
 /// The StatefulSet, reduced.
@@ -306,6 +308,18 @@ impl Facts {
     /// The leader's pod would be deleted.
     pub fn leader_condemned(&self) -> bool {
         self.leader_member().is_some_and(|leader| leader.ordinal >= self.to())
+    }
+
+    /// Somebody leads and its pod stays. Where nobody can tell, the leader is taken to go.
+    pub fn leader_stays(&self) -> bool {
+        self.leader_member().is_some_and(|leader| leader.ordinal < self.to())
+    }
+
+    /// The write changes the count of a cluster that exists, as it is written or as it is run.
+    pub fn changes_count(&self) -> bool {
+        self.change.old.as_ref().is_some_and(|old| {
+            old.instances.unwrap_or(0) != self.asked() || self.direction() != Direction::Same
+        })
     }
 
     /// The change is one that is never refused for the live state.

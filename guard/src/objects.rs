@@ -11,7 +11,7 @@ use kube_quantity::ParsedQuantity;
 
 use crate::facts::{self, Claim, Seen};
 use crate::operator::Settings;
-use crate::patroni::{Configuration, PendingFailover, SyncState};
+use crate::patroni::{self, Configuration, PendingFailover, SyncState};
 use crate::postgresql::ordinal;
 
 pub mod deployment;
@@ -43,7 +43,8 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
     }
 }
 
-/// Annotations of a StatefulSet that somebody other than the operator wrote, as (key, manager).
+/// Annotations of a StatefulSet, or of its pod template (`kubectl rollout restart`), that somebody other than
+/// the operator wrote, as (key, manager).
 ///
 /// The operator goes by the name of its binary, which packagers may change; it also created the object,
 /// which shows in the owner of `spec.selector`, a field nobody can change afterwards.
@@ -67,11 +68,10 @@ fn foreign_annotations(metadata: &ObjectMeta) -> Vec<(String, String)> {
         .map(|(manager, _)| *manager)
         .collect();
     let owned = |entry: &ManagedFieldsEntry| -> Vec<String> {
-        entry
-            .fields_v1
-            .as_ref()
-            .and_then(|fields| fields.0.pointer("/f:metadata/f:annotations")?.as_object())
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        ["/f:metadata/f:annotations", "/f:spec/f:template/f:metadata/f:annotations"]
             .into_iter()
+            .filter_map(|place| fields?.pointer(place)?.as_object())
             .flat_map(|keys| keys.keys())
             .filter_map(|key| key.strip_prefix("f:").map(str::to_owned))
             .collect()
@@ -210,6 +210,19 @@ pub fn configuration(source: &str, annotations: &BTreeMap<String, String>) -> Se
     }
 }
 
+/// Who led last, from the annotations of `<cluster>-config`. `source` names the object.
+pub fn last_leader(source: &str, annotations: &BTreeMap<String, String>) -> Seen<String> {
+    match annotations.get("history").filter(|text| !text.is_empty()) {
+        None => Seen::Absent,
+        Some(text) => match patroni::last_leader(text) {
+            Ok(leader) => leader.map_or(Seen::Absent, Seen::Known),
+            Err(error) => Seen::Unreadable(format!(
+                "annotation history of {source} is not a list in JSON: {error}"
+            )),
+        },
+    }
+}
+
 /// What is pending, from the annotations of `<cluster>-failover`, which stays when nothing is.
 pub fn failover(annotations: &BTreeMap<String, String>) -> Seen<PendingFailover> {
     PendingFailover::of(annotations).map_or(Seen::Absent, Seen::Known)
@@ -332,6 +345,18 @@ mod tests {
                     entry("kubectl-annotate", &[restarted], json!({}))
                 ]),
                 vec![(restarted, "kubectl-annotate")],
+            ),
+            (
+                "kubectl rollout restart, which writes to the pod template",
+                json!([
+                    entry("postgres-operator", &["own"], json!({})),
+                    entry(
+                        "kubectl-rollout",
+                        &[],
+                        json!({"f:template": {"f:metadata": {"f:annotations": annotations(&[restarted])}}})
+                    )
+                ]),
+                vec![(restarted, "kubectl-rollout")],
             ),
             (
                 "an operator by another name, known by what only the creator owns",

@@ -129,6 +129,7 @@ impl Reader {
             failover: workload.patroni.failover,
             sync: workload.patroni.sync,
             claims: workload.claims,
+            last_leader: workload.patroni.last_leader,
         };
         ask::ask(self.ask.as_ref(), &mut facts, ask, until).await;
         facts
@@ -244,6 +245,7 @@ mod tests {
             ("failover", facts.failover.unreadable()),
             ("sync", facts.sync.unreadable()),
             ("claims", facts.claims.unreadable()),
+            ("last_leader", facts.last_leader.unreadable()),
         ]
         .into_iter()
         .filter_map(|(name, why)| Some((name, why?)))
@@ -271,6 +273,7 @@ mod tests {
             assert_eq!(facts.configuration.known().unwrap().maximum_lag_on_failover, 33_554_432);
             assert_eq!(facts.failover, Seen::Absent, "the object is there and holds nothing");
             assert_eq!(facts.sync.known().unwrap().standbys, ["acid-a-1"]);
+            assert_eq!(facts.last_leader, Seen::Known("acid-a-0".into()));
             assert_eq!(facts.claims.known().unwrap().len(), 3);
             assert_eq!(facts.operator.known().unwrap().settings.max_instances, 9);
             assert_eq!((facts.from(), facts.to()), (Some(3), 2));
@@ -285,7 +288,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_forbidden_is_named_and_hides_nothing_else() {
-        let patroni = ["configuration", "failover", "leader", "sync"];
+        let patroni = ["configuration", "failover", "last_leader", "leader", "sync"];
         for (resource, blind, why) in [
             ("statefulsets", &["stateful_set"][..], "get statefulsets in db: forbidden"),
             ("pods", &["members"], "list pods in db: forbidden"),
@@ -354,7 +357,7 @@ mod tests {
         }
         let start = Instant::now();
         let facts = read(&dead).await;
-        assert_eq!(unreadable(&facts).len(), 8);
+        assert_eq!(unreadable(&facts).len(), 9);
         assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
     }
 

@@ -12,10 +12,16 @@ mod bounds;
 mod hand_over;
 mod leader;
 mod mixed;
+mod operator;
+mod pending;
 mod progress;
 mod rebuild;
+mod remaining;
+mod stateful_set;
 mod survivors;
+mod synchronous;
 mod way_out;
+mod zero;
 
 #[cfg(test)]
 mod coverage;
@@ -52,7 +58,7 @@ pub struct Rule {
 /// What a rule judges, which decides what a repair excuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Bounds that policies or the operator set; a repair is held to them too.
+    /// Bounds that policies, the operator or the data set; a repair is held to them too.
     Bound,
     /// The live state of the cluster; only warns for a repair.
     Live,
@@ -63,17 +69,34 @@ pub const RULES: &[Rule] = &[
     bounds::BELOW_MIN,
     bounds::ABOVE_MAX,
     bounds::SCALE_TO_ZERO,
+    zero::RETURN_FROM_ZERO,
     bounds::OPERATOR_LIMITS,
+    operator::LIMITS_UNKNOWN,
+    operator::STANDBY_CLUSTER,
     leader::NO_LEADER,
     hand_over::LEADER_CONDEMNED,
     hand_over::LEADER_CANNOT_MOVE,
     survivors::TOO_FEW_HEALTHY_SURVIVORS,
     survivors::SURVIVOR_UNHEALTHY,
+    synchronous::SYNC_STANDBYS_CONDEMNED,
+    synchronous::STRICT_SYNC_FLOOR,
+    synchronous::SYNC_COUNT_FLOOR,
+    remaining::NO_STANDBY_LEFT,
     leader::PAUSED,
+    pending::SWITCHOVER_PENDING,
     rebuild::REBUILD_IN_PROGRESS,
     progress::OPERATION_IN_PROGRESS,
     progress::CHANGE_NOT_APPLIED,
+    pending::MAJOR_UPGRADE,
+    operator::OPERATOR_FAILED,
+    operator::OPERATOR_ABSENT,
     mixed::MIXED_CHANGE,
+    stateful_set::REPLACE_PENDING,
+    pending::RESTART_PENDING,
+    stateful_set::PARALLEL_SHRINK,
+    stateful_set::WILL_NOT_PROGRESS,
+    remaining::SURVIVORS_ONE_ZONE,
+    remaining::CASCADE_CONDEMNED,
 ];
 
 /// The rule with this id.

@@ -57,6 +57,7 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
         failover: Seen::Absent,
         sync: Seen::Absent,
         claims: Seen::Known(Vec::new()),
+        last_leader: Seen::Absent,
     }
 }
 

@@ -323,7 +323,9 @@ pub(super) fn world(plural: &str) -> World {
                 json!({
             "config": json!({"ttl": 30, "loop_wait": 10, "maximum_lag_on_failover": 33_554_432,
                 "synchronous_mode": true}).to_string(),
-            "initialize": "7310000000000000000", "history": "[]"}),
+            "initialize": "7310000000000000000", "history": json!([
+                [1, 25_165_920, "no recovery target specified", "2026-11-20T10:00:00+00:00", "acid-a-0"],
+            ]).to_string()}),
             ),
         )
         .with(&core(plural, "acid-a-failover"), patroni("acid-a-failover", Value::Null))

@@ -56,6 +56,7 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
         failover: Seen::Absent,
         sync: Seen::Absent,
         claims: Seen::Known(Vec::new()),
+        last_leader: Seen::Absent,
     }
 }
 
