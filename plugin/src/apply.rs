@@ -101,7 +101,21 @@ pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Fai
 async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failure> {
     let deadline = Instant::now() + session.pace.follow;
     loop {
-        let (plan, facts) = read_plan(session, before).await?;
+        let (plan, facts) = match read_plan(session, before).await {
+            Ok(read) => read,
+            Err(failure) if Instant::now() >= deadline || is_gone(session, before).await => {
+                let message = format!(
+                    "the leader was moved, and numberOfInstances was not changed: {}",
+                    failure.message
+                );
+                return Err(Failure { kind: Kind::NotAsPlanned, message, ..failure });
+            }
+            // An API server may restart at any time, now included.
+            Err(_) => {
+                sleep(session.pace.poll).await;
+                continue;
+            }
+        };
         same_cluster_and_count(before, &plan, true)?;
         let late: Vec<&Unfit> = plan
             .unfit
@@ -113,7 +127,7 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
             return Ok(there_already(before, plan));
         }
         if plan.outcome() == Outcome::Ready && leads && late.is_empty() {
-            return Ok(plan);
+            return Ok(excusing(before, plan));
         }
         if Instant::now() >= deadline {
             let denials = plan.verdict.denials().map(ToString::to_string);
@@ -135,6 +149,20 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
         }
         sleep(session.pace.poll).await;
     }
+}
+
+/// The cluster's object is not there, or not ours to read: another look will not help.
+async fn is_gone(session: &Session, plan: &Plan) -> bool {
+    let read = session.reader.cluster(&plan.namespace, &plan.name).await;
+    read.is_err_and(|error| error.is_not_found() || error.is_forbidden())
+}
+
+/// Who could not be counted on when the plan was shown is not waited for, even where it was well for a moment: a
+/// member that is pointed to its new leader often is.
+fn excusing(before: &Plan, now: Plan) -> Plan {
+    let news = |unfit: &&Unfit| !before.unfit.iter().any(|known| known.pod == unfit.pod);
+    let unfit = before.unfit.iter().chain(now.unfit.iter().filter(news)).cloned().collect();
+    Plan { unfit, ..now }
 }
 
 /// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
@@ -160,7 +188,7 @@ async fn plan_again(session: &Session, before: &Plan, moved: bool) -> Result<Pla
         )
         .hint("run the same command again"));
     }
-    Ok(now)
+    Ok(excusing(before, now))
 }
 
 /// `now`, made of the same wish as `before`, before anything was done; an error where it is not what was agreed to.
@@ -172,7 +200,7 @@ fn as_agreed(before: &Plan, now: Plan) -> Result<Plan, Failure> {
     still_allowed(&now, false)?;
     let ends = |plan: &Plan| plan.leader_move.clone().map(|wanted| (wanted.from, wanted.to));
     if ends(before) == ends(&now) {
-        return Ok(now);
+        return Ok(excusing(before, now));
     }
     let leader = now.leader.as_deref().unwrap_or("nobody");
     let would = match &now.leader_move {
