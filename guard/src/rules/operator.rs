@@ -140,13 +140,14 @@ pub(super) const OPERATOR_FAILED: Rule = Rule {
     default: "warn",
     kind: Kind::Live,
     page: "\
-The operator says of this cluster UpdateFailed, SyncFailed, CreateFailed or Invalid. Whatever stopped it then may
-stop it again, half-way through this change. An invalid manifest is not carried out at all.
+The operator says of this cluster UpdateFailed, SyncFailed, CreateFailed or Invalid. Whatever stopped it then
+may stop it again, half-way through this change. An invalid manifest is not carried out at all.
 
 Signals: `status.PostgresClusterStatus` of the postgresql object.
 
-Blind spots: the word may be about something else, such as a role or a database; it goes back to Running with the
-next synchronisation that works; most failures to reach single pods are only logged. Running proves nothing.
+Blind spots: the word may be about something else, such as a role or a database; it goes back to Running with
+the next synchronisation that works; most failures to reach single pods are only logged. Running proves
+nothing.
 
 Way out: the operator's log says what failed. Mend that first, or go on: the change itself may be the cure.
 

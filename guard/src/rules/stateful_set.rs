@@ -143,10 +143,10 @@ pub(super) const WILL_NOT_PROGRESS: Rule = Rule {
     default: "down: deny if the leader goes, else warn; up: warn",
     kind: Kind::Live,
     page: "\
-With the default `podManagementPolicy: OrderedReady` the StatefulSet creates and deletes nothing before every pod
-that stays is there, runs and is Ready. The new count is stored, nothing happens, and when that pod comes back
-at some later time the shrink goes ahead: on facts that nobody checked, and long after the operator asked the
-leader to move.
+With the default `podManagementPolicy: OrderedReady` the StatefulSet creates and deletes nothing before every
+pod that stays is there, runs and is Ready. The new count is stored, nothing happens, and when that pod comes
+back at some later time the shrink goes ahead: on facts that nobody checked, and long after the operator asked
+the leader to move.
 
 Signals: `spec.podManagementPolicy`; the pods with ordinals below both counts: missing, not Ready, or being
 deleted. Denied where the leader is not known to stay.

@@ -288,7 +288,19 @@ fn the_document_is_versioned_and_whole() {
           "verdict": "NotApplicable"
         },
         {
+          "rule": "return-from-zero",
+          "verdict": "NotApplicable"
+        },
+        {
           "rule": "operator-limits",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "limits-unknown",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "standby-cluster",
           "verdict": "Pass"
         },
         {
@@ -312,7 +324,27 @@ fn the_document_is_versioned_and_whole() {
           "verdict": "Pass"
         },
         {
+          "rule": "sync-standbys-condemned",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "strict-sync-floor",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "sync-count-floor",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "no-standby-left",
+          "verdict": "Pass"
+        },
+        {
           "rule": "paused",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "switchover-pending",
           "verdict": "Pass"
         },
         {
@@ -328,7 +360,43 @@ fn the_document_is_versioned_and_whole() {
           "verdict": "Pass"
         },
         {
+          "rule": "major-upgrade",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "operator-failed",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "operator-absent",
+          "verdict": "Pass"
+        },
+        {
           "rule": "mixed-change",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "replace-pending",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "restart-pending",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "parallel-shrink",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "will-not-progress",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "survivors-one-zone",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "cascade-condemned",
           "verdict": "Pass"
         }
       ],

@@ -94,7 +94,7 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
 
 #[tokio::test]
 async fn a_shrink_shows_who_is_cut_off() {
-    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(80)).await, @r"
+    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(80)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
@@ -112,9 +112,17 @@ async fn a_shrink_shows_who_is_cut_off() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in
+           zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
     ");
-    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(160)).await, @r"
+    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(160)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
@@ -130,13 +138,20 @@ async fn a_shrink_shows_who_is_cut_off() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
     ");
 }
 
 #[tokio::test]
 async fn wide_shows_all_of_it_and_every_rule() {
-    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await, @r"
+    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
@@ -156,22 +171,46 @@ async fn wide_shows_all_of_it_and_every_rule() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
     RULE                        VERDICT
     below-min                   pass
     above-max                   pass
     scale-to-zero               not applicable
-    operator-limits             not applicable
+    return-from-zero            not applicable
+    operator-limits             pass
+    limits-unknown              pass
+    standby-cluster             pass
     no-leader                   pass
     leader-condemned            pass
     leader-cannot-move          pass
     too-few-healthy-survivors   pass
     survivor-unhealthy          pass
+    sync-standbys-condemned     pass
+    strict-sync-floor           not applicable
+    sync-count-floor            pass
+    no-standby-left             pass
     paused                      pass
+    switchover-pending          pass
     rebuild-in-progress         pass
     operation-in-progress       pass
     change-not-applied          pass
+    major-upgrade               pass
+    operator-failed             pass
+    operator-absent             pass
     mixed-change                pass
+    replace-pending             pass
+    restart-pending             pass
+    parallel-shrink             pass
+    will-not-progress           pass
+    survivors-one-zone          warn
+    cascade-condemned           pass
     ");
 }
 
