@@ -34,9 +34,9 @@ fn no_standby_left(facts: &Facts, _: &Policies) -> Outcome {
     }
     let cluster = &facts.change.new;
     let name = &cluster.name;
-    let pooled =
+    let wanted =
         cluster.spec.get("enableReplicaConnectionPooler") == Some(&serde_json::Value::Bool(true));
-    let pooler = if pooled { format!(" and {name}-pooler-repl") } else { String::new() };
+    let pooler = if wanted { format!(" and {name}-pooler-repl") } else { String::new() };
     Outcome::Found(
         Finding::warn(
             NO_STANDBY_LEFT.id,

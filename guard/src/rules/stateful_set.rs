@@ -180,14 +180,14 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
     let mut evidence = Vec::new();
     let mut names = Vec::new();
     for member in members.iter().filter(|member| member.ordinal < stays) {
-        let says = match (&member.pod.waiting, member.pod.terminating, member.pod.ready) {
+        let words = match (&member.pod.waiting, member.pod.terminating, member.pod.ready) {
             (_, true, _) => "being deleted".to_owned(),
             (Some(why), false, false) => format!("not Ready: {why}"),
             (None, false, false) => "not Ready".to_owned(),
             (_, false, true) => continue,
         };
         names.push(member.name.clone());
-        evidence.push(Evidence::new(format!("pod/{}", member.name), says));
+        evidence.push(Evidence::new(format!("pod/{}", member.name), words));
     }
     for ordinal in facts.missing_survivors().take_while(|ordinal| *ordinal < stays).take(NAMED) {
         let name = facts.pod_name(ordinal);
