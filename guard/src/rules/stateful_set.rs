@@ -267,7 +267,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("replace-pending", &annotated(led_by_the_last(3))), @"
         replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, and not move the leader, which would be deleted
           statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt, written by kubectl-rollout
-          Try: remove the annotation, or let the operator's next synchronisation replace it, then ask again
+          Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-0 first)
         ");
         insta::assert_snapshot!(text("replace-pending", &annotated(healthy(3, 5))), @"
         replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, with whatever else has piled up
@@ -310,7 +310,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("parallel-shrink", &parallel(led_by_the_last(2))), @"
         parallel-shrink: 3 members would be deleted at the same moment, the leader among them
           statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5
-          Try: one at a time: kubectl pgscale down acid-a --to 4 -n db
+          Try: kubectl pgscale down acid-a --to 2 -n db (moves the leader to acid-a-0 first)
         ");
     }
 

@@ -376,7 +376,7 @@ pub(super) mod tests {
         sync-standbys-condemned: every synchronous standby (acid-a-3) would be deleted together with the leader
           configmap/acid-a-sync: sync_standby: acid-a-3
           configmap/acid-a-config: synchronous_mode: true
-          Try: keep one: kubectl pgscale down acid-a --to 4 -n db
+          Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-3 first)
         ");
     }
 
