@@ -63,19 +63,11 @@ pub(crate) async fn apply(
         match write_count(session, &plan, moved.is_some()).await? {
             Written::Stored => return Ok(Applied { plan, moved }),
             Written::Conflict => {
-                session.out.note("somebody else wrote to the cluster; planning again ...");
                 plan = plan_again(session, &plan, moved.is_some()).await?;
             }
         }
     }
-    Err(not_done(
-        moved.is_some(),
-        format!(
-            "somebody keeps writing to postgresql {}: {CONFLICTS} attempts conflicted; \
-             numberOfInstances is unchanged",
-            plan.cluster()
-        ),
-    ))
+    Err(contended(&plan, moved.is_some()))
 }
 
 /// Patroni may have chosen another than the one that was asked for.
@@ -89,9 +81,34 @@ fn as_it_went(wanted: LeaderMove, leader: &str) -> LeaderMove {
 
 /// Sends the write for the admission chain to judge, without storing it.
 pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Failure> {
-    let sent = send(session, plan, true).await;
-    session.show_warnings();
-    sent.map_err(|error| Failure::of_kube(&error, &format!("change postgresql {}", plan.cluster())))
+    let mut plan = plan.clone();
+    for _ in 0..CONFLICTS {
+        let sent = send(session, &plan, true).await;
+        session.show_warnings();
+        match sent {
+            Ok(()) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                plan = plan_again(session, &plan, false).await?;
+            }
+            Err(error) => {
+                let asked = format!("change postgresql {}", plan.cluster());
+                return Err(Failure::of_kube(&error, &asked));
+            }
+        }
+    }
+    Err(contended(&plan, false))
+}
+
+/// Every attempt met somebody else's write.
+fn contended(plan: &Plan, moved: bool) -> Failure {
+    not_done(
+        moved,
+        format!(
+            "somebody keeps writing to postgresql {}: {CONFLICTS} attempts conflicted; \
+             numberOfInstances is unchanged",
+            plan.cluster()
+        ),
+    )
 }
 
 /// After the leader moved: the same wish planned on fresh facts, as soon as the standbys follow the new leader.
@@ -167,6 +184,7 @@ fn excusing(before: &Plan, now: Plan) -> Plan {
 
 /// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
 async fn plan_again(session: &Session, before: &Plan, moved: bool) -> Result<Plan, Failure> {
+    session.out.note("somebody else wrote to the cluster; planning again ...");
     let (now, _) = read_plan(session, before).await?;
     if !moved {
         return as_agreed(before, now);
@@ -281,9 +299,7 @@ async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Fa
         session.facts(Change::of_count(cluster, before.asked), whom(before)).await;
     session.show_warnings();
     let candidate = before.leader_move.as_ref().map(|wanted| wanted.to.as_str());
-    // What was shown with the plan stays with it: a later look would only cost time.
-    let outlook = before.outlook.clone();
-    Ok((Plan { outlook, ..Plan::keeping(&facts, &policies, candidate) }, facts))
+    Ok((Plan::keeping(&facts, &policies, candidate), facts))
 }
 
 fn whom(plan: &Plan) -> AskWhom {
@@ -315,7 +331,7 @@ async fn write_count(session: &Session, plan: &Plan, moved: bool) -> Result<Writ
             }
             Err(failure)
         }
-        Err(error) => look_for(session, plan, &error).await,
+        Err(error) => look_for(session, plan, moved, &error).await,
     }
 }
 
@@ -340,7 +356,12 @@ async fn send(session: &Session, plan: &Plan, dry_run: bool) -> Result<(), kube:
 }
 
 /// The answer to the write was lost: the object tells whether it arrived.
-async fn look_for(session: &Session, plan: &Plan, lost: &kube::Error) -> Result<Written, Failure> {
+async fn look_for(
+    session: &Session,
+    plan: &Plan,
+    moved: bool,
+    lost: &kube::Error,
+) -> Result<Written, Failure> {
     session.out.note(&format!(
         "the answer to the write was lost ({}); looking whether it arrived ...",
         crate::error::chain(lost)
@@ -360,20 +381,26 @@ async fn look_for(session: &Session, plan: &Plan, lost: &kube::Error) -> Result<
         }
         sleep(session.pace.poll).await;
     }
-    let again = "run the same command again: it starts from what is there then";
-    Err(match seen {
+    let mut failure = match seen {
         Some(cluster) => Failure::error(format!(
             "the answer to the write was lost, and postgresql {} still says numberOfInstances {}",
             plan.cluster(),
             cluster.instances.map_or("unset".to_owned(), |count| count.to_string())
-        ))
-        .hint(again),
+        )),
         None => Failure::of_kube(
             lost,
             &format!("learn whether postgresql {} was changed", plan.cluster()),
-        )
-        .hint(again),
-    })
+        ),
+    };
+    if moved {
+        failure.kind = Kind::NotAsPlanned;
+        failure.message = format!("{}; {}", failure.message, so_far(moved));
+    }
+    // The count itself: one more, or one fewer, than what is there then may be another one.
+    Err(failure.hint(format!(
+        "the write may still arrive; safe to repeat: {}",
+        session.command(&format!("set {} {}", plan.name, plan.asked))
+    )))
 }
 
 /// A failure before the count was written.

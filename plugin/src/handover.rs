@@ -195,12 +195,6 @@ fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> 
 /// and it is on a later timeline than the old one was; in a standby cluster, on no earlier one.
 fn leads_by_all_signs(before: &Facts, facts: &Facts, old: &str) -> Option<String> {
     let leader = facts.leader_member().filter(|member| member.name != old)?;
-    let labelled: Vec<&str> = facts
-        .all_members()
-        .iter()
-        .filter(|member| is_leader_label(member.pod.role.as_deref()))
-        .map(|member| member.name.as_str())
-        .collect();
     let Live::Answered(answer) = &leader.live else { return None };
     let then = before.member(old).and_then(|member| match &member.live {
         Live::Answered(answer) => answer.timeline,
@@ -213,12 +207,22 @@ fn leads_by_all_signs(before: &Facts, facts: &Facts, old: &str) -> Option<String
         (None, Some(_)) => true,
         (_, None) => false,
     };
-    let alone = labelled == [leader.name.as_str()];
+    let alone = labelled(facts) == [leader.name.as_str()];
     (alone && answer.role.leads() && later).then(|| leader.name.clone())
 }
 
+/// Names of the members whose pod carries the leader's label.
+pub(crate) fn labelled(facts: &Facts) -> Vec<&str> {
+    facts
+        .all_members()
+        .iter()
+        .filter(|member| is_leader_label(member.pod.role.as_deref()))
+        .map(|member| member.name.as_str())
+        .collect()
+}
+
 /// The words Patroni puts into the role label of a leader: `master`, or `primary` where it is configured so.
-pub(crate) fn is_leader_label(label: Option<&str>) -> bool {
+fn is_leader_label(label: Option<&str>) -> bool {
     matches!(label, Some("master" | "primary" | "standby_leader"))
 }
 

@@ -274,7 +274,7 @@ fn praise(facts: &Facts, member: &Member) -> String {
 }
 
 /// `member` is a synchronous standby of the leader.
-fn is_sync(facts: &Facts, member: &Member) -> bool {
+pub(crate) fn is_sync(facts: &Facts, member: &Member) -> bool {
     facts
         .leader_name()
         .zip(facts.sync.known())
@@ -356,7 +356,8 @@ fn coming(facts: &Facts, ordinal: i64) -> Option<Coming> {
     facts.member(&pod).is_none().then(|| Coming { claim: claim(facts, ordinal), pod })
 }
 
-fn claim(facts: &Facts, ordinal: i64) -> Option<String> {
+/// The volume claim of an ordinal.
+pub(crate) fn claim(facts: &Facts, ordinal: i64) -> Option<String> {
     let claims = facts.claims.known()?;
     claims.iter().find(|claim| claim.ordinal == ordinal).map(|claim| claim.name.clone())
 }

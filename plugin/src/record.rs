@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::output::text::tenths;
 use crate::plan::{LeaderMove, Plan};
 
 mod store;
@@ -142,8 +143,8 @@ impl Entry {
 }
 
 /// Seconds, as exactly as they are kept.
-pub(crate) fn tenths(took: Duration) -> f64 {
-    (took.as_secs_f64() * 10.0).round() / 10.0
+pub(crate) fn seconds(took: Duration) -> f64 {
+    tenths(took.as_secs_f64())
 }
 
 /// The history of one cluster, oldest first.

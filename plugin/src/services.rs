@@ -85,29 +85,25 @@ pub(crate) fn short(error: &kube::Error, resource: &str) -> String {
     format!("{resource}: {}", crate::error::chain(error))
 }
 
-/// Names of the members with these addresses; an address nobody has stays an address.
-pub(crate) fn names(facts: &Facts, addresses: &BTreeSet<String>) -> Vec<String> {
-    let by_address: BTreeMap<&str, &str> = facts
+/// Name of the member with this address; an address nobody has stays an address.
+pub(crate) fn name<'a>(facts: &'a Facts, address: &'a str) -> &'a str {
+    facts
         .all_members()
         .iter()
-        .filter_map(|member| Some((member.pod.ip.as_deref()?, member.name.as_str())))
-        .collect();
-    let mut names: Vec<String> = addresses
-        .iter()
-        .map(|address| by_address.get(address.as_str()).copied().unwrap_or(address).to_owned())
-        .collect();
+        .find(|member| member.pod.ip.as_deref() == Some(address))
+        .map_or(address, |member| member.name.as_str())
+}
+
+/// Names of the members with these addresses, likewise.
+pub(crate) fn names(facts: &Facts, addresses: &BTreeSet<String>) -> Vec<String> {
+    let mut names: Vec<String> =
+        addresses.iter().map(|address| name(facts, address).to_owned()).collect();
     names.sort();
     names
 }
 
-/// Replication slots Patroni tracks on the leader, with the oldest position each needs; none where they could not be
-/// read.
-pub(crate) async fn slots(client: &Client, facts: &Facts) -> BTreeMap<String, u64> {
-    read_slots(client, facts).await.known().cloned().unwrap_or_default()
-}
-
-/// The same: annotation `slots` of the leader object (`_write_leader_optime`, patroni/dcs/kubernetes.py). `Absent`
-/// where Patroni writes none.
+/// Replication slots Patroni tracks on the leader, with the oldest position each needs: annotation `slots` of the
+/// leader object (`_write_leader_optime`, patroni/dcs/kubernetes.py). `Absent` where Patroni writes none.
 pub(crate) async fn read_slots(client: &Client, facts: &Facts) -> Seen<BTreeMap<String, u64>> {
     let lock = match &facts.leader {
         Seen::Known(lock) => lock,

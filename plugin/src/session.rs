@@ -163,6 +163,30 @@ impl Session {
         })
     }
 
+    /// Reads the clusters of our namespace, or of all, with these labels.
+    pub(crate) async fn clusters_of(
+        &self,
+        everywhere: bool,
+        labels: Option<&str>,
+    ) -> Result<Vec<Postgresql>, Failure> {
+        let namespace = (!everywhere).then_some(self.namespace.as_str());
+        let clusters = self.reader.clusters(namespace, labels).await;
+        self.show_warnings();
+        clusters.map_err(|error| {
+            let asked = format!("list postgresql clusters in {}", self.place(everywhere));
+            unreadable(&error, &asked)
+        })
+    }
+
+    /// Our namespace, or all, in words.
+    pub(crate) fn place(&self, everywhere: bool) -> String {
+        if everywhere {
+            "all namespaces".to_owned()
+        } else {
+            format!("namespace {}", self.namespace)
+        }
+    }
+
     /// Reads what the rules look at, and the policies.
     pub(crate) async fn facts(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
         let cluster = change.new.clone();

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use pgscale_guard::facts::{Facts, Live};
 use pgscale_guard::patroni::{Role, Synchronous};
 
+use crate::services::name;
+
 mod ask;
 mod canary;
 
@@ -170,10 +172,8 @@ fn follows(
         wrong.push(format!("the WAL receiver of {member} is {}", receiver.status));
         return;
     }
-    let sender = facts.all_members().iter().find(|sender| {
-        sender.pod.ip.as_deref() == Some(receiver.sender.as_str()) || sender.name == receiver.sender
-    });
-    let Some(sender) = sender else {
+    // A sender may be told by its name as well.
+    let Some(sender) = facts.member(name(facts, &receiver.sender)) else {
         wrong.push(format!(
             "{member} receives from {}, which is no member of this cluster",
             receiver.sender

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::error::{Failure, Kind};
 use crate::output::document::{Event, MemberTimeline};
 use crate::output::live::{Line, LiveLines};
-use crate::output::text::span;
+use crate::output::text::{span, tenths};
 use crate::plan::{Plan, nobody_answered};
 use crate::services::{self, Services};
 use crate::session::Session;
@@ -368,7 +368,7 @@ impl Watch<'_> {
         if shown {
             self.session.out.note(&format!("[{seconds:>6.1}s] {what}"));
         }
-        self.done.events.push(Event { seconds: (seconds * 10.0).round() / 10.0, what });
+        self.done.events.push(Event { seconds: tenths(seconds), what });
     }
 
     /// Converged: what remains to be told.
@@ -393,7 +393,13 @@ impl Watch<'_> {
                     .push(format!("service {}{what} was not checked: {why}", self.goal.name));
             }
         }
-        let slots = services::slots(&self.session.client, facts).await;
+        let slots = services::read_slots(&self.session.client, facts).await;
+        if let (Seen::Unreadable(why), false) = (&slots, self.goal.removed.is_empty()) {
+            self.done.notes.push(format!(
+                "whether the replication slots of removed members are gone was not checked: {why}"
+            ));
+        }
+        let slots = slots.known().cloned().unwrap_or_default();
         for member in &self.goal.removed {
             if let Some(oldest) = slots.get(&services::slot_of(member)) {
                 let held = facts.leader_position().map_or(String::new(), |now| {

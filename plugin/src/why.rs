@@ -8,7 +8,7 @@ use pgscale_guard::Seen;
 use pgscale_guard::facts::Facts;
 use pgscale_guard::verdict::Evidence;
 
-use crate::handover::is_leader_label;
+use crate::handover::labelled;
 use crate::output::text::age;
 use crate::watch::Snapshot;
 
@@ -17,7 +17,7 @@ mod events;
 mod members;
 mod services;
 
-pub(crate) use events::{Event, read};
+pub(crate) use events::{Event, last_seen, read};
 
 /// One thing that keeps a cluster from converging.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,12 +155,7 @@ fn leadership(clues: &Clues<'_>) -> Option<Cause> {
         let cause = Cause::new("who leads cannot be told", clues.patronictl("list"));
         return Some(cause.because("leader lock", why));
     }
-    let labelled: Vec<&str> = facts
-        .all_members()
-        .iter()
-        .filter(|member| is_leader_label(member.pod.role.as_deref()))
-        .map(|member| member.name.as_str())
-        .collect();
+    let labelled = labelled(facts);
     let Some(leader) = facts.leader_name() else { return Some(leaderless(clues)) };
     if facts.members.unreadable().is_some() || labelled == [leader] {
         return None;

@@ -91,7 +91,9 @@ async fn chapters(bed: &Arc<Bed>, narrator: &Narrator) -> Result<()> {
     let step = Step::begin("a PostgreSQL cluster of 3, made by the operator");
     let cluster = Cluster::create(bed, NAMESPACE, NAME, 3, serde_json::json!({})).await?;
     step.done();
-    cluster.sql(0, TABLE).await.context("failed to write the first rows")?;
+    // Which member the first to lead is, is decided by who is there first.
+    let leader = cluster.leader().await?.ordinal;
+    cluster.sql(leader, TABLE).await.context("failed to write the first rows")?;
     narrator.shows("kubectl get postgresql").await?;
     narrator.shows(&format!("kubectl pgscale status {NAME}")).await?;
 
@@ -132,8 +134,8 @@ async fn chapters(bed: &Arc<Bed>, narrator: &Narrator) -> Result<()> {
 /// Shows that the new standbys hold what the old members hold, and follow what is written now.
 async fn prove(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
     line("\nEvery member, asked itself (is it in recovery? what does it hold?):")?;
-    cluster.sql(0, "INSERT INTO orders (item) VALUES ('new_data_after_scale')").await?;
     let leader = cluster.leader().await?.ordinal;
+    cluster.sql(leader, "INSERT INTO orders (item) VALUES ('new_data_after_scale')").await?;
     let wanted = cluster.sql(leader, FINGERPRINT).await?;
     for ordinal in 0..5 {
         let position = "SELECT pg_is_in_recovery()";

@@ -100,8 +100,20 @@ pub(super) async fn again(
     outcome.conclude(session, acting.shape.output, acting.report)
 }
 
-/// Reads the cluster, plans the wish, and judges it: by the rules, and by what we may do.
+/// A wish as it is shown to a person: judged, with what it would mean beyond that.
 pub(super) async fn prepare(
+    session: &Session,
+    name: &str,
+    wish: Wish,
+    dry_run: DryRun,
+) -> Result<Prepared, Failure> {
+    let mut prepared = judge(session, name, wish, dry_run).await?;
+    outlook::add(session, &prepared.facts, &mut prepared.plan).await;
+    Ok(prepared)
+}
+
+/// Reads the cluster, plans the wish, and judges it: by the rules, and by what we may do.
+async fn judge(
     session: &Session,
     name: &str,
     wish: Wish,
@@ -215,9 +227,7 @@ async fn plan(session: &Session, name: &str, wish: Wish) -> Result<(Plan, Facts)
     // Relative to what runs, and that is known only now: the operator's limits are applied silently.
     let count = wanted(session, wish, name, declared, facts.from().unwrap_or(declared))?;
     facts.change = Change::of_count(cluster, count);
-    let mut plan = Plan::of(&facts, &policies);
-    outlook::add(session, &facts, &mut plan).await;
-    Ok((plan, facts))
+    Ok((Plan::of(&facts, &policies), facts))
 }
 
 /// The count a wish comes to, where `from` instances run and `declared` are asked for.
@@ -352,7 +362,6 @@ async fn confirm(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), 
     if !plan.shrinks() {
         return Ok(());
     }
-    let declined = |why: &str| Failure::new(Kind::Declined, format!("{why}; nothing was changed"));
     if plan.to == 0 {
         let cluster = plan.cluster();
         return match &acting.confirm {
@@ -371,6 +380,11 @@ async fn confirm(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), 
             }
         };
     }
+    agree(session, acting, &format!("Remove {}? [y/N]", instances(plan.from - plan.to))).await
+}
+
+/// Has the loss of instances agreed to, by --yes or by the answer to `question`.
+async fn agree(session: &Session, acting: &Acting, question: &str) -> Result<(), Failure> {
     if acting.yes {
         return Ok(());
     }
@@ -378,12 +392,15 @@ async fn confirm(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), 
         return Err(declined("instances would be removed, and there is no terminal to ask on")
             .hint("add --yes"));
     }
-    let question = format!("Remove {}? [y/N]", instances(plan.from - plan.to));
-    let answer = session.out.ask(&question).await.map(|answer| answer.to_ascii_lowercase());
+    let answer = session.out.ask(question).await.map(|answer| answer.to_ascii_lowercase());
     match answer.as_deref() {
         Some("y" | "yes") => Ok(()),
         _ => Err(declined("declined")),
     }
+}
+
+fn declined(why: &str) -> Failure {
+    Failure::new(Kind::Declined, format!("{why}; nothing was changed"))
 }
 
 #[cfg(test)]

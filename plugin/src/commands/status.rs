@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::output::document::{ScaleStatus, ScaleStatusList};
 use crate::output::status::{detail, list, reasons};
 use crate::services::{self, Services};
-use crate::session::{Session, unreadable};
+use crate::session::Session;
 use crate::status::{Detail, Status, worst_first};
 use crate::watch::{Goal, Snapshot, missing};
 use crate::why::{self, Clues};
@@ -81,12 +81,7 @@ async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> 
         session.show_warnings();
         return Ok(vec![status]);
     }
-    let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());
-    let clusters = session.reader.clusters(namespace, args.selector.as_deref()).await;
-    session.show_warnings();
-    let clusters = clusters.map_err(|error| {
-        unreadable(&error, &format!("list postgresql clusters in {}", place(session, args)))
-    })?;
+    let clusters = session.clusters_of(args.all_namespaces, args.selector.as_deref()).await?;
     let mut all: Vec<Status> = stream::iter(clusters)
         .map(|cluster| look(session, cluster, AskWhom::AsNeeded, Events::Left))
         .buffer_unordered(AT_ONCE)
@@ -94,14 +89,6 @@ async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> 
         .await;
     worst_first(&mut all);
     Ok(all)
-}
-
-fn place(session: &Session, args: &Args) -> String {
-    if args.all_namespaces {
-        "all namespaces".to_owned()
-    } else {
-        format!("namespace {}", session.namespace)
-    }
 }
 
 /// Prints what was gathered.
@@ -115,7 +102,10 @@ fn show(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
             out.document(format, &ScaleStatusList::of(all))
         }
         (Format::Name | Format::Text | Format::Wide, _, []) => {
-            out.note(&format!("No postgresql clusters found in {}.", place(session, args)));
+            out.note(&format!(
+                "No postgresql clusters found in {}.",
+                session.place(args.all_namespaces)
+            ));
             Ok(())
         }
         (Format::Name, ..) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::verdict::Finding;
 use serde::Serialize;
 
@@ -34,6 +35,18 @@ pub(crate) struct Metadata {
     /// The version that was read.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) resource_version: String,
+}
+
+impl Metadata {
+    /// Of a cluster as it was read.
+    pub(crate) fn of(cluster: &Postgresql) -> Self {
+        Self {
+            namespace: cluster.namespace.clone(),
+            name: cluster.name.clone(),
+            uid: cluster.uid.clone(),
+            resource_version: cluster.resource_version.clone(),
+        }
+    }
 }
 
 /// `kind: ScalePlan`.

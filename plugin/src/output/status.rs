@@ -6,7 +6,7 @@ use pgscale_guard::patroni::Synchronous;
 
 use super::text::{Cell, age, bytes, lsn, table, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
-use crate::plan::describe;
+use crate::plan::{describe, is_sync};
 use crate::services::names;
 use crate::status::{Status, running};
 
@@ -208,13 +208,9 @@ fn row(facts: &Facts, member: &Member, wide: bool) -> Vec<Cell> {
 
 /// What a member is in the cluster.
 pub(crate) fn role(facts: &Facts, member: &Member, leads: bool) -> &'static str {
-    let sync = facts
-        .leader_name()
-        .zip(facts.sync.known())
-        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name));
     if leads {
         "leader"
-    } else if sync {
+    } else if is_sync(facts, member) {
         "sync standby"
     } else {
         "replica"

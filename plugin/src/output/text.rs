@@ -90,6 +90,11 @@ pub(crate) fn instances(count: i64) -> String {
     if count == 1 { "1 instance".to_owned() } else { format!("{count} instances") }
 }
 
+/// Seconds to the tenth: more would claim more than looks can tell.
+pub(crate) fn tenths(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
+}
+
 /// A write-ahead log position as PostgreSQL writes it (`pg_lsn`).
 pub(crate) fn lsn(position: u64) -> String {
     format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)

@@ -9,6 +9,7 @@ use super::document::{API_VERSION, Metadata};
 use super::text::{Cell, instances, lsn, table, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
 use crate::commands::verify::Verification;
+use crate::services::name;
 use crate::verify::{Canary, Flight, Testimony, Words};
 
 /// What was found, as a person reads it.
@@ -69,7 +70,7 @@ fn row(facts: &Facts, member: &str, words: &Words, sync: Option<&str>) -> Vec<Ce
     let role = if words.in_recovery { "standby" } else { "primary" };
     let position = |value: Option<u64>| value.map_or(Cell::default(), |it| Cell::from(lsn(it)));
     let (from, slot) = match &words.receiver {
-        Some(receiver) => (sender(facts, &receiver.sender), receiver.slot.clone()),
+        Some(receiver) => (name(facts, &receiver.sender).to_owned(), receiver.slot.clone()),
         None => (String::new(), String::new()),
     };
     vec![
@@ -83,16 +84,6 @@ fn row(facts: &Facts, member: &str, words: &Words, sync: Option<&str>) -> Vec<Ce
         slot.into(),
         sync.unwrap_or_default().into(),
     ]
-}
-
-/// The member with this address, or else the address.
-fn sender(facts: &Facts, host: &str) -> String {
-    facts
-        .all_members()
-        .iter()
-        .find(|member| member.pod.ip.as_deref() == Some(host))
-        .map_or(host, |member| member.name.as_str())
-        .to_owned()
 }
 
 fn flights(canary: &Canary) -> String {
@@ -184,12 +175,7 @@ impl<'a> ScaleVerification<'a> {
         Self {
             api_version: API_VERSION,
             kind: "ScaleVerification",
-            metadata: Metadata {
-                namespace: cluster.namespace.clone(),
-                name: cluster.name.clone(),
-                uid: cluster.uid.clone(),
-                resource_version: cluster.resource_version.clone(),
-            },
+            metadata: Metadata::of(cluster),
             verified: seen
                 && found.missing.is_empty()
                 && found.judgement.wrong.is_empty()

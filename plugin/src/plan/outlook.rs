@@ -440,4 +440,4 @@ fn name(member: &Member) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

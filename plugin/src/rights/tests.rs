@@ -1,5 +1,6 @@
 use clap::CommandFactory as _;
 
+use super::table::MEMBERS;
 use super::*;
 use crate::args::Cli;
 use crate::testing::{World, facts, run};

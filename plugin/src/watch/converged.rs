@@ -7,7 +7,7 @@ use pgscale_guard::Seen;
 use pgscale_guard::facts::{Facts, Health, Member};
 
 use super::{Goal, Snapshot, replicates};
-use crate::handover::is_leader_label;
+use crate::handover::labelled;
 use crate::plan::describe;
 use crate::services::names;
 
@@ -92,12 +92,7 @@ fn leader(facts: &Facts, missing: &mut Vec<String>) {
         });
         return;
     };
-    let labelled: Vec<&str> = facts
-        .all_members()
-        .iter()
-        .filter(|member| is_leader_label(member.pod.role.as_deref()))
-        .map(|member| member.name.as_str())
-        .collect();
+    let labelled = labelled(facts);
     if labelled != [leader] {
         let who = if labelled.is_empty() { "nobody".to_owned() } else { labelled.join(", ") };
         missing.push(format!("{leader} holds the leader lock, the leader's label is on {who}"));

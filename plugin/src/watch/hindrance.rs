@@ -16,6 +16,7 @@ use super::phase::{Phase, steady};
 use super::standing::{Standing, Stands};
 use super::{Goal, Snapshot};
 use crate::session::Session;
+use crate::why::last_seen;
 
 /// After so many looks without a move, and again after as many, the Events are read: ten seconds are longer than
 /// an operator, a StatefulSet controller or a scheduler that has no trouble takes for its next step.
@@ -91,12 +92,8 @@ impl Hindrances {
         }
         self.forget(goal, stands);
         self.looks = self.looks.saturating_add(1);
-        let stuck: Vec<&String> = stands
-            .iter()
-            .filter(|(_, stand)| stand.looks >= EVENTS_AFTER)
-            .map(|(subject, _)| subject)
-            .collect();
-        if !stuck.is_empty() && self.looks >= EVENTS_AFTER {
+        let stuck = stands.iter().any(|(_, stand)| stand.looks >= EVENTS_AFTER);
+        if stuck && self.looks >= EVENTS_AFTER {
             self.looks = 0;
             lines.extend(self.read_events(session, goal, facts, stands).await);
         }
@@ -298,12 +295,6 @@ fn telling(events: &[Event], since: Option<Timestamp>) -> BTreeSet<String> {
             Some(short(&steady(&format!("{reason}: {message}"))))
         })
         .collect()
-}
-
-fn last_seen(event: &Event) -> Option<Timestamp> {
-    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
-    let micro = series.or(event.event_time.as_ref()).map(|time| time.0);
-    micro.max(event.last_timestamp.as_ref().map(|time| time.0))
 }
 
 /// The last line of a log that tells of an error: `pg_basebackup`'s own words, or else anybody's.

@@ -11,7 +11,7 @@ use pgscale_guard::{Seen, postgresql::Postgresql};
 
 use super::phase::Phase;
 use crate::output::document::{MemberTimeline, Reached};
-use crate::output::text::{Cell, table};
+use crate::output::text::{Cell, table, tenths};
 
 /// How old a write may be to count as what brought the members that come now.
 const SAME_CHANGE: i64 = 24 * 3600;
@@ -147,7 +147,7 @@ impl Timeline {
                     .marks
                     .iter()
                     .filter_map(|(milestone, seconds)| {
-                        let seconds = ((*seconds)? * 10.0).round() / 10.0;
+                        let seconds = tenths((*seconds)?);
                         Some(Reached { phase: milestone.words().1, seconds })
                     })
                     .collect(),

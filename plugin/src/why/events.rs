@@ -11,6 +11,7 @@ use pgscale_guard::Seen;
 use pgscale_guard::facts::{Facts, Member};
 
 use crate::output::text::age;
+use crate::plan::claim;
 
 /// How many members that do not run are looked up: the first ones tell why.
 const MEMBERS: usize = 5;
@@ -60,29 +61,26 @@ pub(crate) async fn read(client: &Client, facts: &Facts) -> Seen<Vec<Event>> {
 fn names(facts: &Facts) -> BTreeSet<String> {
     let idle = |member: &&Member| !member.pod.containers_running;
     let pods: Vec<&Member> = facts.all_members().iter().filter(idle).take(MEMBERS).collect();
-    let claim = |member: &&Member| {
-        let claims = facts.claims.known()?;
-        claims.iter().find(|claim| claim.ordinal == member.ordinal).map(|claim| claim.name.clone())
-    };
-    let claims: Vec<String> = pods.iter().filter_map(claim).collect();
+    let claims: Vec<String> =
+        pods.iter().filter_map(|member| claim(facts, member.ordinal)).collect();
     let pods = pods.into_iter().map(|member| member.name.clone());
     std::iter::once(facts.change.new.name.clone()).chain(pods).chain(claims).collect()
 }
 
+/// When it happened last. Which of the three times is set depends on who wrote it and how often it happened.
+pub(crate) fn last_seen(event: &v1::Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+    let micro = series.or(event.event_time.as_ref()).map(|time| time.0);
+    micro.max(event.last_timestamp.as_ref().map(|time| time.0))
+}
+
 fn reduce(event: v1::Event) -> Option<Event> {
-    // Which of the three times is set depends on who wrote it and how often it happened.
-    let last = event
-        .series
-        .and_then(|series| series.last_observed_time)
-        .map(|time| time.0)
-        .or(event.last_timestamp.map(|time| time.0))
-        .or(event.event_time.map(|time| time.0));
     Some(Event {
+        last: last_seen(&event),
         kind: event.involved_object.kind?,
         name: event.involved_object.name?,
         reason: event.reason?,
         message: event.message?,
-        last,
     })
 }
 

@@ -1,11 +1,11 @@
 //! What is wrong with single members, one cause each: its pod before its PostgreSQL, its PostgreSQL before its
 //! replication.
 
-use pgscale_guard::facts::{Ailment, Facts, Health, Member};
+use pgscale_guard::facts::{Ailment, Health, Member};
 
 use super::{Cause, Clues};
 use crate::output::text::{age, bytes};
-use crate::plan::nobody_answered;
+use crate::plan::{claim, nobody_answered};
 
 /// How much of everything else a member's trouble explains; the lowest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,7 +123,7 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     let words = member.pod.waiting.as_deref().unwrap_or("");
     let describe = clues.kubectl(&format!("describe pod {name}"));
     let has = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
-    let about_claim = claim(clues.facts(), member).and_then(|claim| {
+    let about_claim = claim(clues.facts(), member.ordinal).and_then(|claim| {
         let reasons = ["ProvisioningFailed", "FailedBinding"];
         clues.event("PersistentVolumeClaim", &claim, &reasons).map(|event| (claim, event))
     });
@@ -155,11 +155,6 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
         cause = cause.because(event.source(clues.facts().now), &event.message);
     }
     cause
-}
-
-fn claim(facts: &Facts, member: &Member) -> Option<String> {
-    let claims = facts.claims.known()?;
-    claims.iter().find(|claim| claim.ordinal == member.ordinal).map(|claim| claim.name.clone())
 }
 
 /// Of several ailments, the one that explains the others.

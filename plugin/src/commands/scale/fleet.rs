@@ -6,14 +6,15 @@ use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
-use super::{Outcome, Prepared, Stands, Wish, act, prepare, resume};
+use super::{Outcome, Prepared, Stands, Wish, act, agree, judge, prepare, resume};
 use crate::args::{Acting, DryRun, Format, ReportFormat, Targets};
 use crate::error::{Failure, Kind};
 use crate::output::document::ScaleReportList;
 use crate::output::fleet::{outcomes, plans};
 use crate::output::report::markdown;
 use crate::output::text::instances;
-use crate::session::{Session, unreadable};
+use crate::plan::Plan;
+use crate::session::Session;
 
 /// How many clusters are read at a time before anything is done.
 const READ_AT_ONCE: usize = 8;
@@ -26,6 +27,8 @@ pub(crate) struct Seat {
     pub(crate) namespace: String,
     /// Its name.
     pub(crate) name: String,
+    /// What is wanted of it.
+    wish: Wish,
     /// Its plan, or why there is none.
     pub(crate) prepared: Result<Prepared, Failure>,
 }
@@ -41,6 +44,11 @@ impl Seat {
 
     fn is_ready(&self) -> bool {
         matches!(&self.prepared, Ok(Prepared { stands: Stands::Ready, .. }))
+    }
+
+    /// What comes of it where nothing is done: because of its own state, or else because of `why`.
+    fn idle(self, why: &str) -> Outcome {
+        idle(self.namespace, self.name, self.prepared, why)
     }
 
     /// How many instances would go.
@@ -70,7 +78,7 @@ pub(in crate::commands) async fn run(
     let refused = seats.iter().filter(|seat| seat.refusal().is_some()).count();
     if refused > 0 && targets.stop_on_error {
         let all = format!("{refused} of {} clusters cannot be changed", seats.len());
-        let ended = seats.into_iter().map(|seat| idle(seat, &format!("not begun: {all}")));
+        let ended = seats.into_iter().map(|seat| seat.idle(&format!("not begun: {all}")));
         return conclude(session, &ended.collect::<Vec<_>>(), acting);
     }
     if acting.dry_run == DryRun::None {
@@ -86,13 +94,10 @@ async fn seats(
     wish: Wish,
     dry_run: DryRun,
 ) -> Result<Vec<Seat>, Failure> {
-    let namespace = (!targets.all_namespaces).then_some(session.namespace.as_str());
-    let place = namespace.map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
-    let clusters = session.reader.clusters(namespace, targets.selector.as_deref()).await;
-    session.show_warnings();
-    let clusters = clusters
-        .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
+    let everywhere = targets.all_namespaces;
+    let clusters = session.clusters_of(everywhere, targets.selector.as_deref()).await?;
     if clusters.is_empty() {
+        let place = session.place(everywhere);
         return Err(Failure::error(format!("no postgresql clusters found in {place}")));
     }
     let mut seats: Vec<Seat> = stream::iter(clusters)
@@ -107,7 +112,7 @@ async fn seats(
                         .hint(session.command(&format!("set {} 0", plan.name))),
                 );
             }
-            Seat { session, namespace: cluster.namespace, name: cluster.name, prepared }
+            Seat { session, namespace: cluster.namespace, name: cluster.name, wish, prepared }
         })
         .buffer_unordered(READ_AT_ONCE)
         .collect()
@@ -119,22 +124,13 @@ async fn seats(
 /// One question for all.
 async fn confirm(session: &Session, seats: &[Seat], acting: &Acting) -> Result<(), Failure> {
     let lost: i64 = seats.iter().map(Seat::loses).sum();
-    if lost == 0 || acting.yes {
+    if lost == 0 {
         return Ok(());
     }
     let shrinking = seats.iter().filter(|seat| seat.loses() > 0).count();
-    let declined = |why: &str| Failure::new(Kind::Declined, format!("{why}; nothing was changed"));
-    if !session.out.is_interactive() {
-        return Err(declined("instances would be removed, and there is no terminal to ask on")
-            .hint("add --yes"));
-    }
     let clusters = if shrinking == 1 { "cluster" } else { "clusters" };
     let question = format!("Remove {} from {shrinking} {clusters}? [y/N]", instances(lost));
-    let answer = session.out.ask(&question).await.map(|answer| answer.to_ascii_lowercase());
-    match answer.as_deref() {
-        Some("y" | "yes") => Ok(()),
-        _ => Err(declined("declined")),
-    }
+    agree(session, acting, &question).await
 }
 
 /// Carries out what stands, so many at a time; each cluster on its own, in the order of the table.
@@ -144,20 +140,26 @@ async fn carry_out(
     targets: &Targets,
     acting: &Acting,
 ) -> Vec<Outcome> {
-    let resume_all = session.command("status");
-    session
-        .interruption
-        .means(format!("interrupted; changes that were begun go on; see which: {resume_all}"));
+    let mut resume_all = session.command("status");
+    if targets.all_namespaces {
+        resume_all = format!("kubectl pgscale status -A{}", session.flags);
+    }
+    if let Some(labels) = &targets.selector {
+        resume_all = format!("{resume_all} -l '{labels}'");
+    }
+    session.interruption.means(format!(
+        "interrupted; counts that were written stay; see where each cluster is: {resume_all}"
+    ));
     let failed = AtomicBool::new(false);
     let turns = Semaphore::new(targets.max_parallel);
     let turns = seats.into_iter().map(async |seat| {
         if seat.refusal().is_some() {
-            return idle(seat, "");
+            return seat.idle("");
         }
         // Fair: clusters take their turns in the order of the table.
         let _turn = turns.acquire().await;
         if targets.stop_on_error && failed.load(Ordering::Acquire) {
-            return idle(seat, "not begun: another cluster failed before");
+            return seat.idle("not begun: another cluster failed before");
         }
         let outcome = Box::pin(take(seat, acting)).await;
         if outcome.failure().is_some() {
@@ -169,19 +171,59 @@ async fn carry_out(
 }
 
 async fn take(seat: Seat, acting: &Acting) -> Outcome {
-    let Seat { session, namespace, name, prepared } = seat;
-    match prepared {
-        Ok(prepared) if matches!(prepared.stands, Stands::Nothing) => {
-            resume(&session, prepared.plan, acting).await
+    let Seat { session, namespace, name, wish, prepared } = seat;
+    let prepared = match prepared {
+        // A shrink is judged anew before it is carried out; growth must be too, after a wait for its turn.
+        Ok(shown) if acting.dry_run == DryRun::None && shown.plan.to > shown.plan.from => {
+            let now = Box::pin(judge(&session, &name, wish, acting.dry_run)).await;
+            now.and_then(|now| as_shown(shown, now))
         }
-        Ok(prepared) => Box::pin(act(&session, prepared, acting, None)).await,
-        Err(failure) => Outcome { namespace, name, failure: Some(failure), ..Outcome::default() },
+        other => other,
+    };
+    let outcome = match prepared {
+        Ok(prepared @ Prepared { stands: Stands::Nothing, .. }) => {
+            // Where nothing was asked for, nobody else waits for it.
+            let acting = Acting { wait: false, ..acting.clone() };
+            resume(&session, prepared.plan, &acting).await
+        }
+        Ok(prepared @ Prepared { stands: Stands::Ready, .. }) => {
+            Box::pin(act(&session, prepared, acting, None)).await
+        }
+        refused => idle(namespace, name, refused, ""),
+    };
+    // In full and at once, under the cluster's name: the table at the end has room for a word.
+    for note in outcome.watched.iter().flat_map(|watched| &watched.notes) {
+        session.out.note(&format!("note: {note}"));
     }
+    if let Some(failure) = outcome.failure() {
+        session.out.failure(failure);
+    }
+    outcome
+}
+
+/// `now`, if it is the change that was shown; with what was shown of it beyond the verdict.
+fn as_shown(shown: Prepared, now: Prepared) -> Result<Prepared, Failure> {
+    let of = |plan: &Plan| (plan.uid.clone(), plan.declared, plan.asked);
+    if of(&shown.plan) == of(&now.plan) {
+        let plan = Plan { outlook: shown.plan.outlook, ..now.plan };
+        return Ok(Prepared { plan, ..now });
+    }
+    Err(Failure::refused(format!(
+        "the change of postgresql {} is not the one that was shown any more: numberOfInstances would go from {} \
+         to {}; nothing was changed",
+        now.plan.cluster(),
+        now.plan.declared.map_or("unset".to_owned(), |count| count.to_string()),
+        now.plan.asked
+    )))
 }
 
 /// A cluster that nothing is done to: because of its own state, or else because of `why`.
-fn idle(seat: Seat, why: &str) -> Outcome {
-    let Seat { namespace, name, prepared, .. } = seat;
+fn idle(
+    namespace: String,
+    name: String,
+    prepared: Result<Prepared, Failure>,
+    why: &str,
+) -> Outcome {
     match prepared {
         Err(failure) => Outcome { namespace, name, failure: Some(failure), ..Outcome::default() },
         Ok(Prepared { plan, stands: Stands::Refused(failure), .. }) => {

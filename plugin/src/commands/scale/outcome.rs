@@ -8,7 +8,7 @@ use crate::handover::Moved;
 use crate::output::document::{Move, ScalePlan, ScaleReport};
 use crate::output::report::markdown;
 use crate::plan::{LeaderMove, Plan};
-use crate::record::{Entry, Recording, tenths};
+use crate::record::{Entry, Recording, seconds};
 use crate::session::Session;
 use crate::watch::Watched;
 
@@ -79,7 +79,7 @@ impl Outcome {
     ) {
         let entry = &mut recording.entry;
         self.word().clone_into(&mut entry.result);
-        entry.seconds = Some(tenths(took));
+        entry.seconds = Some(seconds(took));
         entry.written = match self.failure().map(|failure| failure.kind) {
             _ if self.failure.is_none() => Some(true),
             // Whether a write whose answer was lost arrives later is not known.
@@ -92,12 +92,12 @@ impl Outcome {
         if let Some((leader_move, moved)) = &self.moved {
             entry.leader_from = Some(leader_move.from.clone());
             entry.leader_to = Some(leader_move.to.clone());
-            entry.pause_seconds = moved.pause.map(tenths);
+            entry.pause_seconds = moved.pause.map(seconds);
         }
         if let Some(watched) = &self.watched {
             entry.leader_changes = Some(watched.leader_changes);
             entry.worst_lag_bytes = watched.worst_lag;
-            entry.leaderless_seconds = Some(tenths(watched.leaderless));
+            entry.leaderless_seconds = Some(seconds(watched.leaderless));
         }
         self.entry = Some(recording.end(session).await);
     }

@@ -175,6 +175,15 @@ async fn a_conflict_is_planned_again_and_written_once() {
 }
 
 #[tokio::test]
+async fn a_dry_run_that_met_another_write_is_planned_again() {
+    let world = World::new(3, 0).with(Mishap::Conflict);
+    let (screen, code, why) = run(&world, "up acid-a --dry-run=server", None).await;
+    assert_eq!(code, 0, "{why}");
+    assert!(screen.stdout().contains("(server dry run)"), "{}", screen.stdout());
+    assert_eq!((world.writes().len(), world.declared()), (2, 3));
+}
+
+#[tokio::test]
 async fn a_cluster_made_anew_is_another_cluster() {
     let world = World::new(3, 0).with(Mishap::Recreated);
     let (_, code, why) = run(&world, "up acid-a --to 4", None).await;
@@ -439,4 +448,13 @@ async fn reports_are_for_machines_and_complete() {
 
     let (screen, code, _) = run(&World::new(3, 0), "up acid-a -o name", None).await;
     assert_eq!((code, screen.stdout().as_str()), (0, "postgresql.acid.zalan.do/acid-a\n"));
+}
+
+#[tokio::test]
+async fn a_write_lost_after_the_leader_moved_is_told_with_a_count_that_is_safe_to_repeat() {
+    let world = World::new(3, 2).with(Mishap::LostBefore);
+    let (_, code, why) = run(&world, "down acid-a --yes", None).await;
+    assert_eq!(code, 5, "{why}");
+    assert!(why.contains("the leader was moved"), "{why}");
+    assert!(why.contains("safe to repeat: kubectl pgscale set acid-a 2 -n db"), "{why}");
 }

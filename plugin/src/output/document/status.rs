@@ -153,12 +153,7 @@ impl<'a> ScaleStatus<'a> {
         Self {
             api_version: API_VERSION,
             kind: "ScaleStatus",
-            metadata: Metadata {
-                namespace: cluster.namespace.clone(),
-                name: cluster.name.clone(),
-                uid: cluster.uid.clone(),
-                resource_version: cluster.resource_version.clone(),
-            },
+            metadata: Metadata::of(cluster),
             declared: cluster.instances,
             effective: facts.to(),
             stateful_set: facts.stateful_set.known().map(|set| set.replicas),

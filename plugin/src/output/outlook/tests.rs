@@ -1,30 +1,13 @@
 //! Lines that a cluster in memory does not bring about.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
 use pgscale_guard::facts::{Claim, Facts, Live};
 use pgscale_guard::{Policies, Seen};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
+use crate::plan::outlook::tests::readings;
 use crate::plan::outlook::{LeaderReadings, Readings, Wal};
 use crate::testing::{facts, with};
-
-fn set(spec: &Value) -> StatefulSet {
-    let mut whole = json!({"metadata": {"name": "acid-a"}, "spec": {"serviceName": "acid-a",
-        "selector": {}, "template": {"spec": {"containers": [{"name": "postgres"}]}},
-        "volumeClaimTemplates": [{"spec": {"resources": {"requests": {"storage": "1Gi"}}}}]}});
-    whole["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    serde_json::from_value(whole).unwrap()
-}
-
-fn readings(spec: &Value) -> Readings {
-    Readings {
-        stateful_set: Ok(Some(set(spec))),
-        quotas: Ok(Vec::new()),
-        leader: None,
-        clients: Vec::new(),
-    }
-}
 
 /// The plan as it is shown, and its outlook.
 fn text(mut facts: Facts, readings: Readings, wide: bool) -> String {

@@ -15,7 +15,8 @@ fn set(spec: &Value) -> StatefulSet {
     serde_json::from_value(whole).unwrap()
 }
 
-fn readings(spec: &Value) -> Readings {
+/// What is read of a StatefulSet with this in its spec, and nothing else.
+pub(crate) fn readings(spec: &Value) -> Readings {
     Readings {
         stateful_set: Ok(Some(set(spec))),
         quotas: Ok(Vec::new()),

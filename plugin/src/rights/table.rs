@@ -1,0 +1,243 @@
+//! Who needs what: the one table.
+
+/// Requests of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(super) verbs: &'static [&'static str],
+    pub(super) group: &'static str,
+    pub(super) resource: &'static str,
+    pub(super) subresource: &'static str,
+    pub(super) place: Place,
+}
+
+/// Where a right must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the namespace of the cluster.
+    Namespace,
+    /// In all namespaces, or of a kind that has none.
+    Everywhere,
+    /// In the namespace of the operator.
+    Operator,
+}
+
+/// What a command can do without a right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing.
+    Always,
+    /// Everything but moving the leader, at this loss.
+    ToMoveTheLeader(&'static str),
+    /// Everything, at this loss, where the leader moves.
+    WhenTheLeaderMoves(&'static str),
+    /// Everything, at this loss, which the verdict tells of itself: what is to be judged has been read already when
+    /// rights are asked about.
+    ToJudge(&'static str),
+    /// Everything, at this loss.
+    Never(&'static str),
+    /// Everything, at this loss, which the command tells of itself when it comes to it.
+    Told(&'static str),
+}
+
+/// One thing a command does, and the ways to be allowed to: any one of them is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Right {
+    pub(super) ways: &'static [Access],
+    pub(super) need: Need,
+}
+
+const fn access(
+    verbs: &'static [&'static str],
+    group: &'static str,
+    resource: &'static str,
+) -> Access {
+    Access { verbs, group, resource, subresource: "", place: Place::Namespace }
+}
+
+const fn at(place: Place, access: Access) -> Access {
+    Access { place, ..access }
+}
+
+/// A WebSocket begins as a GET, so `get` is needed everywhere; Kubernetes 1.35 and later ask for `create` as well
+/// (`AuthorizePodWebsocketUpgradeCreatePermission`).
+const fn stream(subresource: &'static str) -> Access {
+    Access { subresource, ..access(&["get", "create"], "", "pods") }
+}
+
+const GET_CLUSTER: Right =
+    Right { ways: &[access(&["get"], "acid.zalan.do", "postgresqls")], need: Need::Always };
+const GET_OR_LIST_CLUSTERS: Right =
+    Right { ways: &[access(&["get", "list"], "acid.zalan.do", "postgresqls")], need: Need::Always };
+const WRITE_COUNT: Right =
+    Right { ways: &[access(&["patch"], "acid.zalan.do", "postgresqls")], need: Need::Always };
+const WORKLOAD: Right = Right {
+    ways: &[access(&["get"], "apps", "statefulsets")],
+    need: Need::ToJudge("what the operator has applied is unknown, and a shrink is refused"),
+};
+const PODS: Right = Right {
+    ways: &[access(&["list"], "", "pods")],
+    need: Need::ToJudge("the members are unknown, and a shrink is refused"),
+};
+const PATRONI: Right = Right {
+    ways: &[access(&["get"], "", "configmaps"), access(&["get"], "", "endpoints")],
+    need: Need::ToJudge("the leader is unknown, and a shrink is refused"),
+};
+pub(super) const MEMBERS: Right = Right {
+    ways: &[stream("portforward"), stream("exec")],
+    need: Need::ToMoveTheLeader(
+        "members cannot be asked how far they are, and a shrink is refused",
+    ),
+};
+const CHECKPOINT: Right = Right {
+    ways: &[stream("exec")],
+    need: Need::WhenTheLeaderMoves("no CHECKPOINT before the leader moves, which may take longer"),
+};
+const POLICIES: Right = Right {
+    ways: &[access(&["list"], "pgscale.dev", "scalepolicies")],
+    need: Need::ToJudge("the policies are unknown, and a shrink is refused"),
+};
+const VOLUMES: Right = Right {
+    ways: &[access(&["list"], "", "persistentvolumeclaims")],
+    need: Need::Never("volumes are not seen"),
+};
+const SERVICES: Right = Right {
+    ways: &[
+        access(&["list"], "discovery.k8s.io", "endpointslices"),
+        access(&["get"], "", "endpoints"),
+    ],
+    need: Need::Never("whether the Services lead to the members is not seen"),
+};
+const OPERATOR: Right = Right {
+    ways: &[at(Place::Everywhere, access(&["list"], "apps", "deployments"))],
+    need: Need::ToJudge("the operator and its limits are unknown"),
+};
+const SETTINGS: Right = Right {
+    ways: &[
+        at(Place::Operator, access(&["get"], "", "configmaps")),
+        at(Place::Operator, access(&["get"], "acid.zalan.do", "operatorconfigurations")),
+    ],
+    need: Need::ToJudge("the operator's limits are unknown"),
+};
+const NODES: Right = Right {
+    ways: &[at(Place::Everywhere, access(&["get"], "", "nodes"))],
+    need: Need::Never("members on a lost node look well"),
+};
+
+const QUOTAS: Right = Right {
+    ways: &[access(&["list"], "", "resourcequotas")],
+    need: Need::Told("the plan does not show what a quota leaves"),
+};
+const SQL: Right = Right {
+    ways: &[stream("exec")],
+    need: Need::Told("what only PostgreSQL itself knows is not shown"),
+};
+const HISTORY: Right = Right {
+    ways: &[access(&["get", "create", "patch"], "", "configmaps")],
+    need: Need::Told("the change is not in the history"),
+};
+const TELL: Right = Right {
+    ways: &[access(&["create", "patch"], "events.k8s.io", "events")],
+    need: Need::Told("there is no Event on the cluster"),
+};
+const EVENTS: Right = Right {
+    ways: &[access(&["list"], "", "events")],
+    need: Need::Told("what hinders a new member is not read from Events"),
+};
+const LOGS: Right = Right {
+    ways: &[Access { subresource: "log", ..access(&["get"], "", "pods") }],
+    need: Need::Told("what hinders a base backup is not read from its log"),
+};
+const READ_HISTORY: Right =
+    Right { ways: &[access(&["get"], "", "configmaps")], need: Need::Always };
+
+/// What `plan` needs.
+const PLAN: &[Right] = &[
+    GET_CLUSTER,
+    WORKLOAD,
+    PODS,
+    PATRONI,
+    MEMBERS,
+    POLICIES,
+    VOLUMES,
+    QUOTAS,
+    SQL,
+    OPERATOR,
+    SETTINGS,
+    NODES,
+];
+/// What `verify` needs.
+const VERIFY: &[Right] =
+    &[GET_CLUSTER, WORKLOAD, PODS, PATRONI, MEMBERS, SQL, SERVICES, OPERATOR, SETTINGS, NODES];
+/// What `history` needs.
+const PAST: &[Right] = &[GET_CLUSTER, READ_HISTORY];
+/// What `status` needs.
+const STATUS: &[Right] = &[
+    POLICIES,
+    EVENTS,
+    GET_OR_LIST_CLUSTERS,
+    WORKLOAD,
+    PODS,
+    PATRONI,
+    MEMBERS,
+    VOLUMES,
+    SERVICES,
+    OPERATOR,
+    SETTINGS,
+    NODES,
+];
+/// What `wait` needs.
+const WAIT: &[Right] =
+    &[GET_CLUSTER, WORKLOAD, PODS, PATRONI, MEMBERS, VOLUMES, SERVICES, OPERATOR, SETTINGS, NODES];
+/// What every change of the count needs.
+pub(crate) const SCALE: &[Right] = &[
+    GET_CLUSTER,
+    WRITE_COUNT,
+    WORKLOAD,
+    PODS,
+    PATRONI,
+    MEMBERS,
+    CHECKPOINT,
+    POLICIES,
+    VOLUMES,
+    SERVICES,
+    QUOTAS,
+    SQL,
+    EVENTS,
+    LOGS,
+    HISTORY,
+    TELL,
+    OPERATOR,
+    SETTINGS,
+    NODES,
+];
+/// What `switchover` needs.
+pub(crate) const SWITCHOVER: &[Right] = &[
+    GET_CLUSTER,
+    WORKLOAD,
+    PODS,
+    PATRONI,
+    MEMBERS,
+    CHECKPOINT,
+    HISTORY,
+    TELL,
+    OPERATOR,
+    SETTINGS,
+    NODES,
+];
+
+/// The rights of every command, by its name.
+pub(crate) const COMMANDS: &[(&str, &[Right])] = &[
+    ("status", STATUS),
+    ("plan", PLAN),
+    ("up", SCALE),
+    ("down", SCALE),
+    ("set", SCALE),
+    ("switchover", SWITCHOVER),
+    ("wait", WAIT),
+    ("verify", VERIFY),
+    ("history", PAST),
+    ("undo", SCALE),
+    ("rules", &[]),
+    ("completion", &[]),
+    ("version", &[]),
+];

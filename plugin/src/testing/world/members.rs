@@ -1,0 +1,96 @@
+//! What members answer, over REST and to commands.
+
+use http::Method;
+use pgscale_guard::read::{RestRequest, RestResponse};
+use serde_json::{Value, json};
+
+use super::super::answer;
+use super::super::growth::Stage;
+use super::{Mishap, State};
+
+impl State {
+    pub(super) fn say(&mut self, pod: &str, request: &RestRequest) -> Result<RestResponse, String> {
+        let ordinal: i64 = pod.rsplit('-').next().unwrap().parse().unwrap();
+        if request.method == Method::POST && request.path == "/switchover" {
+            return self.switch_over(request.body.clone().unwrap());
+        }
+        if self.silent {
+            return Err("neither pods/portforward nor pods/exec is permitted".to_owned());
+        }
+        let leads = ordinal == self.leader;
+        let mut said = answer(leads, self.timeline);
+        if let Some(stage) = self.stage(ordinal) {
+            if !stage.runs() || matches!(stage, Stage::Started(_)) {
+                return Err("connection refused".to_owned());
+            }
+            if let Some(state) = stage.says() {
+                said["state"] = json!(state);
+                said["role"] = json!("uninitialized");
+            }
+        }
+        if leads && self.standby_cluster {
+            said["role"] = json!("standby_leader");
+            said["replication_state"] = json!("streaming");
+            said["xlog"] = json!({"received_location": 1000, "replayed_location": 1000});
+        }
+        let stuck = self.followers_stuck && !leads;
+        if self.stalled.contains(&ordinal) || stuck {
+            said["xlog"] = json!({"received_location": 10, "replayed_location": 10});
+        }
+        Ok(RestResponse { status: 200, body: said.to_string() })
+    }
+
+    /// Runs a command inside a member: a checkpoint, a question about base backups, and what a test lets it print.
+    pub(super) fn run(&mut self, pod: &str, command: &[String]) -> Result<String, String> {
+        let words = command.join(" ");
+        let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));
+        let told =
+            self.printed.iter().find(|(ordinal, part, _)| here(*ordinal) && words.contains(part));
+        if let Some((.., said)) = told {
+            return said.clone();
+        }
+        if words.ends_with("CHECKPOINT") {
+            if self.mishap == Some(Mishap::FailoverAtCheckpoint) {
+                self.leader = self.members - 2;
+                self.timeline += 1;
+            }
+            return Ok(String::new());
+        }
+        if let Some(growth) = &self.growth
+            && words.contains("pg_stat_progress_basebackup")
+        {
+            return if growth.forbidden {
+                Err("pods/exec is not permitted".to_owned())
+            } else {
+                Ok(growth.backups())
+            };
+        }
+        Err(format!("{} is not installed", command.first().map_or("nothing", String::as_str)))
+    }
+
+    fn switch_over(&mut self, wish: Value) -> Result<RestResponse, String> {
+        let candidate = wish["candidate"].as_str().unwrap().rsplit('-').next().unwrap().to_owned();
+        self.switchovers.push(wish);
+        if self.mishap == Some(Mishap::SwitchoverRefused) {
+            let body = "candidate name does not match with sync_standby".to_owned();
+            return Ok(RestResponse { status: 412, body });
+        }
+        self.leader = match self.mishap {
+            Some(Mishap::AnotherTakesOver) => 1,
+            _ => candidate.parse().unwrap(),
+        };
+        self.timeline += u64::from(!self.standby_cluster);
+        if self.mishap == Some(Mishap::CountedDuringSwitchover) {
+            self.declared = 7;
+            self.version += 1;
+        }
+        self.followers_stuck = self.mishap == Some(Mishap::NobodyFollows);
+        if self.mishap == Some(Mishap::StallsAgain) {
+            self.stalled.clear();
+        }
+        if self.mishap == Some(Mishap::SwitchoverAnswerLost) {
+            return Err("timed out after 40 s".to_owned());
+        }
+        Ok(RestResponse { status: 200, body: "Successfully switched over".to_owned() })
+    }
+}

@@ -1,0 +1,414 @@
+//! What the API server answers.
+
+use std::sync::Mutex;
+
+use http::{Method, Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::super::growth::Stage;
+use super::super::{furnished, object, report};
+use super::{Mishap, State, address, now};
+
+/// One request to the API server.
+pub(super) async fn serve(
+    state: &Mutex<State>,
+    request: Request<Body>,
+) -> Result<Response<Body>, tower::BoxError> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    let body = body.collect_bytes().await?;
+    let mut state = state.lock().unwrap();
+    if state.is_away(&path) {
+        return Err("connection refused".into());
+    }
+    if parts.method == Method::PATCH {
+        let wish: Value = serde_json::from_slice(&body)?;
+        if path.contains("/configmaps/") {
+            let mut map = state.history.clone().unwrap_or_default();
+            map["metadata"]["resourceVersion"] = wish["metadata"]["resourceVersion"].clone();
+            map["data"] = wish["data"].clone();
+            return Ok(state.store(&path, map));
+        }
+        return state.write(&wish, query.contains("dryRun=All"));
+    }
+    if path.ends_with("/selfsubjectaccessreviews") {
+        return Ok(state.review(serde_json::from_slice(&body)?));
+    }
+    if parts.method == Method::POST {
+        let object = serde_json::from_slice(&body)?;
+        return Ok(state.store(&path, object));
+    }
+    Ok(state.read(&path, &query))
+}
+
+fn respond(code: u16, body: &Value) -> Response<Body> {
+    Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap()
+}
+
+fn failure(code: u16, reason: &str, message: &str) -> Response<Body> {
+    let causes = json!([{"reason": "below-min", "message": "2 instances asked, 3 is the minimum",
+        "field": "spec.numberOfInstances"}]);
+    let details =
+        if code == 403 { json!({"causes": causes}) } else { json!({"name": "what was asked for"}) };
+    respond(
+        code,
+        &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+            "reason": reason, "message": message, "details": details}),
+    )
+}
+
+fn list(items: &[Value]) -> Response<Body> {
+    respond(200, &json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
+}
+
+impl State {
+    /// A look at the cluster's object that fails, as the first ones after a switchover may.
+    fn is_away(&mut self, path: &str) -> bool {
+        let looks = path.ends_with("/postgresqls/acid-a") && !self.switchovers.is_empty();
+        let away = looks && self.away > 0 && self.mishap == Some(Mishap::AwayAfterSwitchover);
+        self.away -= u32::from(away);
+        away
+    }
+
+    fn object(&self) -> Value {
+        let mut object = object(self.declared);
+        object["metadata"]["uid"] = json!(self.uid);
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let time = self.growth.as_ref().map(|growth| growth.since.clone());
+        object["metadata"]["managedFields"] = self
+            .managers
+            .iter()
+            .map(|manager| {
+                json!({"manager": manager, "operation": "Update", "time": time,
+                    "fieldsV1": {"f:spec": {"f:numberOfInstances": {}}}})
+            })
+            .collect();
+        object
+    }
+
+    fn another(&self) -> Value {
+        let mut object = self.object();
+        object["metadata"]["name"] = json!("acid-b");
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-24T09:00:00Z");
+        object
+    }
+
+    fn write(&mut self, patch: &Value, dry_run: bool) -> Result<Response<Body>, tower::BoxError> {
+        self.writes.push(patch.clone());
+        let mishap = self.mishap;
+        match mishap {
+            Some(Mishap::Conflict) => self.version += 1,
+            Some(Mishap::PendingAndCounted) => {
+                self.version += 1;
+                self.declared = patch["spec"]["numberOfInstances"].as_i64().unwrap();
+                self.replicas = self.declared;
+                self.members = self.declared;
+            }
+            Some(Mishap::Recreated) => {
+                self.version += 1;
+                self.uid = "u2".to_owned();
+            }
+            Some(Mishap::Denial) => {
+                let text = "admission webhook \"shrink.pgscale.dev\" denied the request: below-min: \
+                            2 instances asked, 3 is the minimum";
+                return Ok(failure(403, "Forbidden", text));
+            }
+            Some(Mishap::LostBefore) => return Err("connection reset by peer".into()),
+            Some(
+                Mishap::LostAfter
+                | Mishap::FailoverAtPrompt
+                | Mishap::FailoverAndStallAtPrompt
+                | Mishap::FailoverAtCheckpoint
+                | Mishap::AnotherTakesOver
+                | Mishap::CountedDuringSwitchover
+                | Mishap::SwitchoverPending
+                | Mishap::SwitchoversHidden
+                | Mishap::SwitchoverRefused
+                | Mishap::SwitchoverAnswerLost
+                | Mishap::NobodyFollows
+                | Mishap::Reverted
+                | Mishap::AwayAfterSwitchover
+                | Mishap::StallsAgain
+                | Mishap::Pending,
+            )
+            | None => {}
+        }
+        if matches!(mishap, Some(Mishap::Conflict | Mishap::Recreated)) {
+            self.mishap = None;
+        }
+        if patch["metadata"]["resourceVersion"] != json!(self.version.to_string()) {
+            return Ok(failure(409, "Conflict", "the object has been modified"));
+        }
+        if dry_run {
+            return Ok(respond(200, &self.object()));
+        }
+        self.version += 1;
+        self.declared = patch["spec"]["numberOfInstances"].as_i64().unwrap();
+        self.managers = vec!["kubectl-pgscale"];
+        if let Some(growth) = &mut self.growth {
+            growth.since = now();
+        }
+        self.replicas = self.declared;
+        self.members = self.declared;
+        match mishap {
+            Some(Mishap::LostAfter) => return Err("connection reset by peer".into()),
+            Some(Mishap::StallsAgain) => self.stalled = vec![0],
+            Some(Mishap::Reverted) => {
+                self.version += 1;
+                self.declared = 3;
+                self.managers = vec!["argocd-controller"];
+            }
+            _ => {}
+        }
+        Ok(respond(200, &self.object()))
+    }
+
+    /// Stores what is not the cluster: the history, Events, and who asks.
+    fn store(&mut self, path: &str, object: Value) -> Response<Body> {
+        match path.rsplit('/').next().unwrap_or_default() {
+            "selfsubjectreviews" => respond(
+                201,
+                &json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
+                    "metadata": {}, "status": {"userInfo": {"username": "dba"}}}),
+            ),
+            "events" => {
+                self.events.push(object.clone());
+                respond(201, &object)
+            }
+            "configmaps" | "pgscale-history-acid-a" => {
+                let there = self.history.as_ref().map(|map| &map["metadata"]["resourceVersion"]);
+                if self.history_conflicts > 0
+                    || there
+                        .is_some_and(|version| *version != object["metadata"]["resourceVersion"])
+                {
+                    self.history_conflicts = self.history_conflicts.saturating_sub(1);
+                    return failure(409, "Conflict", "the object has been modified");
+                }
+                let version = there
+                    .and_then(Value::as_str)
+                    .map_or(1, |version| version.parse::<u64>().unwrap() + 1);
+                let mut object = object;
+                object["metadata"]["resourceVersion"] = json!(version.to_string());
+                self.history = Some(object.clone());
+                respond(200, &object)
+            }
+            _ => failure(404, "NotFound", &format!("{path} not found")),
+        }
+    }
+
+    fn review(&self, mut review: Value) -> Response<Body> {
+        if self.denied.contains(&"review") {
+            return failure(403, "Forbidden", "nobody may ask");
+        }
+        let of = &review["spec"]["resourceAttributes"];
+        let word = |name: &str| of[name].as_str().unwrap_or_default();
+        let sub = word("subresource");
+        let slash = if sub.is_empty() { "" } else { "/" };
+        let asked = format!("{} {}{slash}{sub}", word("verb"), word("resource"));
+        review["status"] = json!({"allowed": !self.denied.contains(&asked.as_str())});
+        respond(201, &review)
+    }
+
+    fn read(&mut self, path: &str, query: &str) -> Response<Body> {
+        let last = path.rsplit('/').next().unwrap_or_default();
+        if let Some(hidden) = self.hidden.iter().find(|it| path.split('/').any(|part| part == **it))
+        {
+            return failure(403, "Forbidden", &format!("{hidden} is forbidden"));
+        }
+        match last {
+            "postgresqls" if self.second => list(&[self.object(), self.another()]),
+            "resourcequotas" if self.furnished => list(&furnished::quotas(self.members)),
+            "persistentvolumeclaims" if self.furnished => {
+                list(&furnished::claims(self.members + 1))
+            }
+            "namespaces" => list(&["db", "default"].map(|name| {
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                    "metadata": {"name": name}})
+            })),
+            "postgresqls" => list(&[self.object()]),
+            "acid-b" if self.second && path.contains("/postgresqls/") => {
+                respond(200, &self.another())
+            }
+            "pgscale-history-acid-a" if self.history.is_some() => {
+                respond(200, self.history.as_ref().unwrap())
+            }
+            "events" if self.quota_spent && query.contains("involvedObject.name%3Dacid-a%2C") => {
+                list(&[json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"},
+                    "involvedObject": {"kind": "StatefulSet", "name": "acid-a"},
+                    "type": "Warning", "reason": "FailedCreate", "lastTimestamp": now(),
+                    "message": "pods \"acid-a-3\" is forbidden: exceeded quota: team"})])
+            }
+            "events" | "log" if self.growth.is_some() => self.tell(last, query),
+            "acid-a" if path.contains("/postgresqls/") => {
+                // Every look begins here.
+                if let Some(growth) = self.growth.as_mut().filter(|it| self.members > it.from) {
+                    growth.looks += 1;
+                }
+                respond(200, &self.object())
+            }
+            "acid-a" if path.contains("/statefulsets/") => respond(200, &self.stateful_set()),
+            "pods" => {
+                let ordinals =
+                    (0..self.members).filter(|ordinal| self.stage(*ordinal) != Some(Stage::Absent));
+                let pods: Vec<Value> = ordinals.map(|ordinal| self.pod(ordinal)).collect();
+                list(&pods)
+            }
+            "acid-a-leader" => self.annotated(
+                last,
+                &json!({"leader": format!("acid-a-{}", self.leader), "ttl": "30",
+                    "renewTime": now(), "optime": "1000", "transitions": "0"}),
+            ),
+            "acid-a-config" => {
+                let mut config = json!({"maximum_lag_on_failover": 1_000_000});
+                if self.standby_cluster {
+                    config["standby_cluster"] = json!({"host": "remote"});
+                }
+                self.annotated(last, &json!({"config": config.to_string()}))
+            }
+            "acid-a-failover" if self.mishap == Some(Mishap::SwitchoverPending) => {
+                self.annotated(last, &json!({"leader": "acid-a-4", "member": "acid-a-1"}))
+            }
+            "acid-a-failover" if self.mishap == Some(Mishap::SwitchoversHidden) => {
+                failure(403, "Forbidden", "configmaps \"acid-a-failover\" is forbidden")
+            }
+            "endpointslices" => list(&[self.slice(query.contains("repl"))]),
+            "deployments" => list(&[operator()]),
+            "events" | "persistentvolumeclaims" | "resourcequotas" => list(&[]),
+            "postgres-operator" => {
+                // Without limits of its own it has none: -1 is what the operator takes for that.
+                let (min, max) = self.limits.unwrap_or((-1, -1));
+                respond(
+                    200,
+                    &json!({"apiVersion": "v1", "kind": "ConfigMap",
+                        "metadata": {"namespace": "default", "name": last},
+                        "data": {"watched_namespace": "*", "min_instances": min.to_string(),
+                            "max_instances": max.to_string(), "kubernetes_use_configmaps": "true"}}),
+                )
+            }
+            _ if path.contains("/nodes/") => {
+                let mut node = json!({"apiVersion": "v1", "kind": "Node",
+                    "metadata": {"name": last, "labels": {}},
+                    "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+                if self.furnished {
+                    node["metadata"]["labels"]["topology.kubernetes.io/zone"] =
+                        json!(furnished::zone(last));
+                }
+                respond(200, &node)
+            }
+            "scalepolicies" if self.zero => list(&[json!({"apiVersion": "pgscale.dev/v1alpha1",
+                "kind": "ScalePolicy", "metadata": {"name": "dev", "namespace": "db"},
+                "spec": {"instances": {"zero": "Allow"}}})]),
+            _ => failure(404, "NotFound", &format!("{path} not found")),
+        }
+    }
+
+    /// How a member that came gets on.
+    pub(super) fn stage(&self, ordinal: i64) -> Option<Stage> {
+        let growth = self.growth.as_ref().filter(|growth| ordinal >= growth.from)?;
+        Some(growth.stage())
+    }
+
+    /// Events and logs.
+    fn tell(&mut self, what: &str, query: &str) -> Response<Body> {
+        let Some(growth) = &mut self.growth else { return list(&[]) };
+        let asked = if what == "log" { &mut growth.asked.1 } else { &mut growth.asked.0 };
+        *asked += 1;
+        if growth.forbidden {
+            return failure(403, "Forbidden", "events is forbidden");
+        }
+        if what == "log" {
+            let log = "pg_basebackup: error: connection to server failed: FATAL: no pg_hba.conf entry\n\
+                       INFO: Lock owner: acid-a-0; I am acid-a-3\n";
+            return Response::new(Body::from(log.as_bytes().to_vec()));
+        }
+        let name = query.split("involvedObject.name%3D").nth(1).unwrap_or_default();
+        list(&growth.events(name.split('&').next().unwrap_or_default()))
+    }
+
+    fn annotated(&self, name: &str, annotations: &Value) -> Response<Body> {
+        respond(
+            200,
+            &json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                "metadata": {"namespace": "db", "name": name, "annotations": annotations,
+                    "resourceVersion": self.version.to_string()}}),
+        )
+    }
+
+    fn stateful_set(&self) -> Value {
+        let mut set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
+            "metadata": {"namespace": "db", "name": "acid-a", "generation": 1},
+            "spec": {"replicas": self.replicas, "serviceName": "acid-a",
+                "selector": {"matchLabels": {"cluster-name": "acid-a"}},
+                "template": {"metadata": {}, "spec": {"containers": [{"name": "postgres",
+                    "env": [{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]}]}}},
+            "status": {"replicas": self.replicas, "observedGeneration": 1}});
+        if self.furnished {
+            set["spec"]["template"]["spec"] = furnished::pod_spec();
+            set["spec"]["volumeClaimTemplates"] = furnished::claim_templates();
+        }
+        set
+    }
+
+    fn pod(&self, ordinal: i64) -> Value {
+        let leads = ordinal == self.leader;
+        let came = match self.mishap {
+            Some(Mishap::Pending) => self.managers == ["kubectl-pgscale"],
+            Some(Mishap::PendingAndCounted) => !self.writes.is_empty(),
+            _ => false,
+        };
+        let pending = came && ordinal == self.members - 1;
+        let status = if pending {
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+                "reason": "Unschedulable", "message": "0/3 nodes are available"}]})
+        } else {
+            json!({"phase": "Running", "podIP": address(ordinal),
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "containerStatuses": [{"name": "postgres", "ready": true, "restartCount": 0,
+                    "image": "spilo", "imageID": "", "started": true,
+                    "state": {"running": {"startedAt": "2026-11-24T08:00:00Z"}}}]})
+        };
+        let stage = self.stage(ordinal);
+        let since = self.growth.as_ref().map_or_else(String::new, |growth| growth.since.clone());
+        let status = stage.map_or(status, |stage| stage.status(ordinal, &since));
+        let pending = pending || stage == Some(Stage::Unscheduled);
+        let mut said = report(leads, self.timeline);
+        if let Some(state) = stage.and_then(Stage::says) {
+            said["state"] = json!(state);
+            said["role"] = json!("uninitialized");
+        }
+        let silent = stage.is_some_and(|stage| !stage.runs() || matches!(stage, Stage::Started(_)));
+        let annotations =
+            if pending || silent { json!({}) } else { json!({"status": said.to_string()}) };
+        let created = if stage.is_some() { since.as_str() } else { "2026-11-24T08:00:00Z" };
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": "db", "name": format!("acid-a-{ordinal}"),
+                "creationTimestamp": created, "annotations": annotations,
+                "labels": {"cluster-name": "acid-a",
+                    "spilo-role": if leads { "master" } else { "replica" }}},
+            "spec": {"nodeName": if pending { Value::Null } else { json!(format!("node-{ordinal}")) },
+                "containers": [{"name": "postgres"}]},
+            "status": status})
+    }
+
+    fn slice(&self, replicas: bool) -> Value {
+        let endpoints: Vec<Value> = (0..self.members)
+            .filter(|ordinal| (*ordinal == self.leader) != replicas)
+            .filter(|ordinal| self.stage(*ordinal).is_none_or(|stage| stage == Stage::Serving))
+            .map(|ordinal| json!({"addresses": [address(ordinal)], "conditions": {"ready": true}}))
+            .collect();
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"namespace": "db", "name": "s"}, "endpoints": endpoints, "ports": []})
+    }
+}
+
+/// The Deployment of an operator that keeps its settings in a ConfigMap.
+fn operator() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"namespace": "default", "name": "postgres-operator"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"name": "postgres-operator"}},
+            "template": {"spec": {"containers": [{"name": "postgres-operator",
+                "env": [{"name": "CONFIG_MAP_NAME", "value": "postgres-operator"}]}]}}},
+        "status": {"replicas": 1, "availableReplicas": 1}})
+}
