@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::join_all;
+use futures::future::{OptionFuture, join_all};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -16,8 +16,9 @@ use kube::Client;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::capacity::Template;
 use crate::change::Change;
-use crate::facts::{Claim, Facts, Member, Seen};
+use crate::facts::{Capacity, Claim, DisruptionBudget, Facts, Member, Seen};
 use crate::objects::pods::{NodeState, members};
 use crate::objects::{self, Layout, spell};
 use crate::operator::Operator;
@@ -25,6 +26,7 @@ use crate::policy::{Policies, ScalePolicy};
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 
 mod ask;
+mod capacity;
 mod fetch;
 mod operator;
 mod patroni;
@@ -35,6 +37,7 @@ mod testing;
 pub use fetch::ReadError;
 pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
 
+use capacity::{Needed, seen};
 use fetch::{Kind, Objects};
 
 /// Time kept back for the members while the objects are read: a second to answer, and some to spare.
@@ -49,6 +52,17 @@ pub struct Reader {
     pub ask: Arc<dyn Ask>,
     /// How long one read may take as a whole.
     pub deadline: Duration,
+    /// How far it looks around.
+    pub breadth: Breadth,
+}
+
+/// How far a reader looks around the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breadth {
+    /// What a review needs and may wait for.
+    Review,
+    /// Also what only a person who plans is told of: all nodes, and the disruption budgets.
+    Whole,
 }
 
 /// Which members are asked for their live state.
@@ -112,8 +126,16 @@ impl Reader {
 
         // Boxed: what is kept between all these answers would make every caller's future large.
         let operator = operator::operator(&objects, cluster).boxed().shared();
-        let workload = workload(&objects, cluster, operator.clone()).boxed();
-        let (operator, mut workload) = futures::join!(operator, workload);
+        let needed = Needed::of(&change, self.breadth);
+        let workload = workload(&objects, cluster, needed, operator.clone()).boxed();
+        let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
+        let room = if needed.room { Some(capacity::room(&objects, namespace)) } else { None };
+        let room = OptionFuture::from(room).boxed();
+        let backup = capacity::backup(&objects, namespace, name, operator.clone());
+        let backup = OptionFuture::from(needed.backup.then_some(backup)).boxed();
+        let (operator, mut workload, room, backup) =
+            futures::join!(operator, workload, room, backup);
+        let (quotas, limit_ranges) = room.unzip();
         if let (Some(operator), Seen::Known(set)) = (operator.known(), &mut workload.stateful_set) {
             let ignored = &operator.settings.ignored_annotations;
             set.foreign_annotations.retain(|(key, _)| !ignored.contains(key));
@@ -129,6 +151,14 @@ impl Reader {
             failover: workload.patroni.failover,
             sync: workload.patroni.sync,
             claims: workload.claims,
+            capacity: Capacity {
+                template: workload.template,
+                quotas,
+                limit_ranges,
+                nodes: workload.nodes,
+                disruption_budgets: workload.disruption_budgets,
+                backup,
+            },
         };
         ask::ask(self.ask.as_ref(), &mut facts, ask, until).await;
         facts
@@ -161,6 +191,9 @@ struct Workload {
     members: Seen<Vec<Member>>,
     claims: Seen<Vec<Claim>>,
     patroni: patroni::Shared,
+    template: Seen<Template>,
+    nodes: Option<Seen<Vec<crate::facts::Node>>>,
+    disruption_budgets: Option<Seen<Vec<DisruptionBudget>>>,
 }
 
 /// Reads what runs. The StatefulSet says how everything else is labelled and where Patroni keeps its state;
@@ -168,6 +201,7 @@ struct Workload {
 async fn workload(
     objects: &Objects,
     cluster: &Postgresql,
+    needed: Needed,
     operator: impl Future<Output = Seen<Operator>>,
 ) -> Workload {
     let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
@@ -180,30 +214,51 @@ async fn workload(
         }
     };
     let selector = spell(&layout.selector);
-    let (members, claims, patroni) = futures::join!(
-        read_members(objects, cluster, &layout, &selector),
-        objects.list::<PersistentVolumeClaim>(Some(namespace), &selector),
-        patroni::shared(objects, namespace, name, &layout.store),
+    let bare = set.known().map(|set| Template::of(set, &[])).unwrap_or_default();
+    let nodes = needed.nodes.then(|| capacity::nodes(objects, &bare));
+    let budgets =
+        needed.disruption_budgets.then(|| capacity::disruption_budgets(objects, namespace));
+    let (pods, claims, patroni, nodes, budgets) = futures::join!(
+        read_pods(objects, cluster, &layout, &selector).boxed(),
+        objects.list::<PersistentVolumeClaim>(Some(namespace), &selector).boxed(),
+        patroni::shared(objects, namespace, name, &layout.store).boxed(),
+        OptionFuture::from(nodes).boxed(),
+        OptionFuture::from(budgets).boxed(),
     );
+    let (members, pods) = match pods {
+        Ok((members, pods)) => (Seen::Known(members), pods),
+        Err(why) => (Seen::Unreadable(why), Vec::new()),
+    };
     Workload {
+        template: match &set {
+            Seen::Known(set) => Seen::Known(Template::of(set, &pods)),
+            Seen::Absent => Seen::Absent,
+            Seen::Unreadable(why) => Seen::Unreadable(why.clone()),
+        },
+        nodes,
+        disruption_budgets: budgets.map(|budgets| {
+            seen(budgets.map(|budgets| {
+                objects::capacity::disruption_budgets(&budgets, &bare.labels, &layout)
+            }))
+        }),
         stateful_set: match set {
             Seen::Known(set) => Seen::Known(objects::stateful_set(&set)),
             Seen::Absent => Seen::Absent,
             Seen::Unreadable(why) => Seen::Unreadable(why),
         },
-        members: members.map_or_else(Seen::Unreadable, Seen::Known),
-        claims: claims
-            .map_or_else(Seen::Unreadable, |claims| Seen::Known(objects::claims(&claims, name))),
+        members,
+        claims: seen(claims.map(|claims| objects::claims(&claims, name))),
         patroni,
     }
 }
 
-async fn read_members(
+/// The members, and their pods as they are stored.
+async fn read_pods(
     objects: &Objects,
     cluster: &Postgresql,
     layout: &Layout,
     selector: &str,
-) -> Result<Vec<Member>, String> {
+) -> Result<(Vec<Member>, Vec<Pod>), String> {
     let pods = objects.list::<Pod>(Some(&cluster.namespace), selector).await?;
     let names: BTreeSet<&str> =
         pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
@@ -217,7 +272,7 @@ async fn read_members(
         Some((name.to_owned(), state))
     });
     let nodes: BTreeMap<String, NodeState> = join_all(nodes).await.into_iter().flatten().collect();
-    Ok(members(&pods, &nodes, &cluster.name, layout))
+    Ok((members(&pods, &nodes, &cluster.name, layout), pods))
 }
 
 #[cfg(test)]
@@ -227,7 +282,7 @@ mod tests {
     use super::*;
     use crate::facts::Live;
     use crate::policy::Mode;
-    use crate::read::testing::{Fault, Members, SET, World, change, world};
+    use crate::read::testing::{Fault, Members, SET, World, change, core, world};
 
     async fn read(world: &World) -> Facts {
         world.reader(&Members::healthy()).facts(change(3, 2), AskWhom::AsNeeded).await
@@ -379,6 +434,104 @@ mod tests {
             facts.stateful_set.known().unwrap().foreign_annotations,
             [("c".to_owned(), "vela".to_owned())]
         );
+    }
+
+    /// What was read of the surroundings: `-` not asked, `?` unreadable, else how many there are.
+    fn surroundings(facts: &Facts) -> String {
+        fn of<T>(name: &str, seen: Option<&Seen<Vec<T>>>) -> String {
+            match seen {
+                None => format!("{name} -"),
+                Some(Seen::Absent) => format!("{name} none"),
+                Some(Seen::Known(all)) => format!("{name} {}", all.len()),
+                Some(Seen::Unreadable(why)) => format!("{name} ? {why}"),
+            }
+        }
+        let capacity = &facts.capacity;
+        let backup = match &capacity.backup {
+            None => "backup -".to_owned(),
+            Some(Seen::Absent) => "backup none".to_owned(),
+            Some(Seen::Known(backup)) => format!("backup {}", backup.name),
+            Some(Seen::Unreadable(why)) => format!("backup ? {why}"),
+        };
+        [
+            of("quotas", capacity.quotas.as_ref()),
+            of("ranges", capacity.limit_ranges.as_ref()),
+            of("nodes", capacity.nodes.as_ref()),
+            of("budgets", capacity.disruption_budgets.as_ref()),
+            backup,
+        ]
+        .join(", ")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_surroundings_are_read_where_the_change_bears_on_them() {
+        let named = |name: &str| json!({"metadata": {"namespace": "db", "name": name}});
+        let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "kubernetes.io/hostname",
+                "labelSelector": {"matchLabels": {"cluster-name": "acid-a"}}}]}});
+        let mut budget = named("leader");
+        budget["spec"] = json!({"minAvailable": 1,
+            "selector": {"matchLabels": {"cluster-name": "acid-a", "spilo-role": "master"}}});
+        let mut job = named("logical-backup-acid-a");
+        job["spec"] = json!({"schedule": "@daily", "jobTemplate": {}});
+        let there = world("endpoints")
+            .with(&core("resourcequotas", "team"), named("team"))
+            .with(&core("limitranges", "small"), named("small"))
+            .with("/apis/policy/v1/namespaces/db/poddisruptionbudgets/leader", budget)
+            .with("/apis/batch/v1/namespaces/db/cronjobs/logical-backup-acid-a", job)
+            .edit(SET, |set| {
+                set["spec"]["template"]["metadata"]["labels"]["cluster-name"] = json!("acid-a");
+                set["spec"]["template"]["spec"]["affinity"] = apart;
+            });
+        for (world, (from, to), want) in [
+            (there.clone(), (3, 4), "quotas 1, ranges 1, nodes -, budgets -, backup -"),
+            (
+                there.clone().seen_whole(),
+                (3, 4),
+                "quotas 1, ranges 1, nodes 3, budgets -, backup -",
+            ),
+            (
+                there.clone(),
+                (3, 1),
+                "quotas -, ranges -, nodes -, budgets -, backup logical-backup-acid-a",
+            ),
+            (
+                there.clone().seen_whole(),
+                (3, 1),
+                "quotas -, ranges -, nodes -, budgets 1, backup logical-backup-acid-a",
+            ),
+            (
+                there.clone().seen_whole(),
+                (3, 3),
+                "quotas -, ranges -, nodes -, budgets -, backup -",
+            ),
+            (
+                world("endpoints").seen_whole(),
+                (3, 4),
+                "quotas 0, ranges 0, nodes 0, budgets -, backup -",
+            ),
+            (world("endpoints"), (3, 2), "quotas -, ranges -, nodes -, budgets -, backup none"),
+            (
+                there.clone().fault("resourcequotas", Fault::Status(403)),
+                (3, 4),
+                "quotas ? list resourcequotas in db: forbidden, ranges 1, nodes -, budgets -, backup -",
+            ),
+            (
+                there.fault("nodes", Fault::Status(403)).seen_whole(),
+                (3, 4),
+                "quotas 1, ranges 1, nodes ? list nodes: forbidden, budgets -, backup -",
+            ),
+        ] {
+            let reader = world.reader(&Members::healthy());
+            let facts = reader.facts(change(from, to), AskWhom::AsNeeded).await;
+            assert_eq!(surroundings(&facts), want, "{from} to {to}");
+            assert!(facts.capacity.template.known().is_some());
+        }
+        let mut created = change(3, 3);
+        created.old = None;
+        let facts =
+            world("endpoints").reader(&Members::healthy()).facts(created, AskWhom::AsNeeded).await;
+        assert_eq!(surroundings(&facts), "quotas 0, ranges 0, nodes -, budgets -, backup -");
     }
 
     const CLUSTER: &str = "/apis/acid.zalan.do/v1/namespaces/db/postgresqls/acid-a";

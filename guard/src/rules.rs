@@ -9,11 +9,13 @@ use crate::policy::{Mode, Policies};
 use crate::verdict::{Finding, Judgement, Outcome, Severity, Verdict};
 
 mod bounds;
+mod capacity;
 mod hand_over;
 mod leader;
 mod mixed;
 mod progress;
 mod rebuild;
+mod storage;
 mod survivors;
 mod way_out;
 
@@ -56,6 +58,8 @@ pub enum Kind {
     Bound,
     /// The live state of the cluster; only warns for a repair.
     Live,
+    /// What to take care of afterwards, and no reason to refuse: what it cannot see it only tells.
+    Caution,
 }
 
 /// Every rule, in the order in which findings are shown.
@@ -74,6 +78,15 @@ pub const RULES: &[Rule] = &[
     progress::OPERATION_IN_PROGRESS,
     progress::CHANGE_NOT_APPLIED,
     mixed::MIXED_CHANGE,
+    capacity::QUOTA_HEADROOM,
+    capacity::LIMIT_RANGE,
+    capacity::TOO_FEW_NODES,
+    capacity::TOO_FEW_WAL_SENDERS,
+    storage::VOLUMES_DELETED,
+    storage::STALE_VOLUME,
+    storage::VOLUME_RESIZING,
+    storage::PDB_BLOCKS_DRAIN,
+    storage::NO_RECENT_BACKUP,
 ];
 
 /// The rule with this id.
@@ -101,7 +114,7 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
         };
         if let Some(mut finding) = found {
             if let Some(repair) = repair
-                && rule.kind == Kind::Live
+                && rule.kind != Kind::Bound
                 && finding.severity == Severity::Deny
             {
                 finding.severity = Severity::Warn;
@@ -116,9 +129,10 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
 
 /// What a fact that could not be seen means: refused for a shrink, told for growth.
 fn unknown(rule: &Rule, direction: Direction, why: &str) -> Finding {
-    let severity = match direction {
-        Direction::Down => Severity::Deny,
-        Direction::Create | Direction::Same | Direction::Up => Severity::Warn,
+    let severity = match (direction, rule.kind) {
+        (Direction::Down, Kind::Bound | Kind::Live) => Severity::Deny,
+        (Direction::Down, Kind::Caution)
+        | (Direction::Create | Direction::Same | Direction::Up, _) => Severity::Warn,
     };
     Finding::new(rule.id, severity, format!("cannot be judged: {why}"))
         .remedy("make the fact readable (network, rights), then ask again")

@@ -1,29 +1,15 @@
 //! Lines that a cluster in memory does not bring about.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
 use pgscale_guard::facts::{Claim, Facts, Live};
 use pgscale_guard::{Policies, Seen};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::plan::outlook::{LeaderReadings, Readings, Wal};
-use crate::testing::{facts, with};
+use crate::testing::{facts, made_by, with};
 
-fn set(spec: &Value) -> StatefulSet {
-    let mut whole = json!({"metadata": {"name": "acid-a"}, "spec": {"serviceName": "acid-a",
-        "selector": {}, "template": {"spec": {"containers": [{"name": "postgres"}]}},
-        "volumeClaimTemplates": [{"spec": {"resources": {"requests": {"storage": "1Gi"}}}}]}});
-    whole["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    serde_json::from_value(whole).unwrap()
-}
-
-fn readings(spec: &Value) -> Readings {
-    Readings {
-        stateful_set: Ok(Some(set(spec))),
-        quotas: Ok(Vec::new()),
-        leader: None,
-        clients: Vec::new(),
-    }
+fn readings() -> Readings {
+    Readings { quotas: Ok(Vec::new()), leader: None, clients: Vec::new() }
 }
 
 /// The plan as it is shown, and its outlook.
@@ -33,6 +19,7 @@ fn text(mut facts: Facts, readings: Readings, wide: bool) -> String {
         ordinal,
         created: Some("2026-11-20T10:00:00Z".parse().unwrap()),
         capacity: Some(1 << 30),
+        ..Claim::default()
     };
     let from = facts.from().unwrap();
     facts.claims = Seen::Known((0..from).map(claim).collect());
@@ -52,7 +39,7 @@ fn volumes_that_are_deleted_and_standbys_that_hang_on_stand_out() {
         }
     });
     let delete = json!({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}});
-    insta::assert_snapshot!(text(hanging_on, readings(&delete), false), @r"
+    insta::assert_snapshot!(text(made_by(hanging_on, &delete), readings(), false), @r"
     postgresql db/acid-a: 4 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 is deleted (1.0 GiB, 4d)
@@ -75,7 +62,7 @@ fn members_of_which_the_same_is_to_be_said_share_a_line() {
         ("acid-a-3".to_owned(), Err("pods/exec is not permitted".to_owned())),
         ("acid-a-4".to_owned(), Err("pods/exec is not permitted".to_owned())),
     ];
-    let told = Readings { clients, ..readings(&json!({})) };
+    let told = Readings { clients, ..readings() };
     insta::assert_snapshot!(text(facts(5, 1, 0), told, true), @r"
     postgresql db/acid-a: 5 -> 1 instance
     MEMBER     CHANGE   ROLE      STATE     VOLUME
@@ -104,7 +91,7 @@ fn many_copies_are_summed_up_and_a_disk_that_was_not_seen_is_said() {
         wal: Ok(Wal { held: None, free: Err("df is not installed".to_owned()) }),
         pace: Ok(None),
     };
-    let told = Readings { leader: Some(leader), ..readings(&json!({})) };
+    let told = Readings { leader: Some(leader), ..readings() };
     insta::assert_snapshot!(text(facts(1, 4, 0), told, false), @r"
     postgresql db/acid-a: 1 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
