@@ -36,7 +36,7 @@ pub struct Template {
 
 impl Template {
     /// Reads it off the StatefulSet, and off one of its `pods` where one was made from the same template: that
-    /// one shows what admission adds (defaults of a LimitRange, overhead, sidecars, a priority class).
+    /// one shows what admission adds (defaults of a `LimitRange`, overhead, sidecars, a priority class).
     pub fn of(set: &StatefulSet, pods: &[Pod]) -> Self {
         let Some(spec) = &set.spec else { return Self::default() };
         let revision = set.status.as_ref().and_then(|status| status.update_revision.as_ref());

@@ -76,8 +76,8 @@ pub struct Facts {
     pub sync: Seen<SyncState>,
     /// The cluster's volume claims.
     pub claims: Seen<Vec<Claim>>,
-    /// What its surroundings have room for.
-    pub capacity: Capacity,
+    /// What its surroundings have room for. Boxed: a pod's template is large, and facts are handed on a lot.
+    pub capacity: Box<Capacity>,
 }
 
 /// The StatefulSet, reduced.

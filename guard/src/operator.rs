@@ -54,7 +54,7 @@ pub struct Settings {
     /// Annotation keys the operator does not compare, whoever writes them.
     pub ignored_annotations: Vec<String>,
     /// What shapes the pods it makes.
-    pub pods: PodSettings,
+    pub pods: Box<PodSettings>,
 }
 
 impl Default for Settings {
@@ -69,7 +69,7 @@ impl Default for Settings {
             use_config_maps: None,
             etcd_host: None,
             ignored_annotations: Vec::new(),
-            pods: PodSettings::default(),
+            pods: Box::default(),
         }
     }
 }
@@ -142,7 +142,7 @@ impl Settings {
                 .flat_map(|keys| keys.split(','))
                 .map(|key| key.trim().to_owned())
                 .collect(),
-            pods: PodSettings::of_config_map(data),
+            pods: Box::new(PodSettings::of_config_map(data)),
         })
     }
 
@@ -185,7 +185,7 @@ impl Settings {
                 .flatten()
                 .filter_map(|key| key.as_str().map(str::to_owned))
                 .collect(),
-            pods: PodSettings::of_operator_configuration(configuration),
+            pods: Box::new(PodSettings::of_operator_configuration(configuration)),
         })
     }
 

@@ -151,14 +151,14 @@ impl Reader {
             failover: workload.patroni.failover,
             sync: workload.patroni.sync,
             claims: workload.claims,
-            capacity: Capacity {
+            capacity: Box::new(Capacity {
                 template: workload.template,
                 quotas,
                 limit_ranges,
                 nodes: workload.nodes,
                 disruption_budgets: workload.disruption_budgets,
                 backup,
-            },
+            }),
         };
         ask::ask(self.ask.as_ref(), &mut facts, ask, until).await;
         facts
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
     use crate::facts::Live;
     use crate::policy::Mode;
-    use crate::read::testing::{Fault, Members, SET, World, change, core, world};
+    use crate::read::testing::{Fault, Members, SET, World, change, world};
 
     async fn read(world: &World) -> Facts {
         world.reader(&Members::healthy()).facts(change(3, 2), AskWhom::AsNeeded).await
@@ -434,104 +434,6 @@ mod tests {
             facts.stateful_set.known().unwrap().foreign_annotations,
             [("c".to_owned(), "vela".to_owned())]
         );
-    }
-
-    /// What was read of the surroundings: `-` not asked, `?` unreadable, else how many there are.
-    fn surroundings(facts: &Facts) -> String {
-        fn of<T>(name: &str, seen: Option<&Seen<Vec<T>>>) -> String {
-            match seen {
-                None => format!("{name} -"),
-                Some(Seen::Absent) => format!("{name} none"),
-                Some(Seen::Known(all)) => format!("{name} {}", all.len()),
-                Some(Seen::Unreadable(why)) => format!("{name} ? {why}"),
-            }
-        }
-        let capacity = &facts.capacity;
-        let backup = match &capacity.backup {
-            None => "backup -".to_owned(),
-            Some(Seen::Absent) => "backup none".to_owned(),
-            Some(Seen::Known(backup)) => format!("backup {}", backup.name),
-            Some(Seen::Unreadable(why)) => format!("backup ? {why}"),
-        };
-        [
-            of("quotas", capacity.quotas.as_ref()),
-            of("ranges", capacity.limit_ranges.as_ref()),
-            of("nodes", capacity.nodes.as_ref()),
-            of("budgets", capacity.disruption_budgets.as_ref()),
-            backup,
-        ]
-        .join(", ")
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_surroundings_are_read_where_the_change_bears_on_them() {
-        let named = |name: &str| json!({"metadata": {"namespace": "db", "name": name}});
-        let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
-            {"topologyKey": "kubernetes.io/hostname",
-                "labelSelector": {"matchLabels": {"cluster-name": "acid-a"}}}]}});
-        let mut budget = named("leader");
-        budget["spec"] = json!({"minAvailable": 1,
-            "selector": {"matchLabels": {"cluster-name": "acid-a", "spilo-role": "master"}}});
-        let mut job = named("logical-backup-acid-a");
-        job["spec"] = json!({"schedule": "@daily", "jobTemplate": {}});
-        let there = world("endpoints")
-            .with(&core("resourcequotas", "team"), named("team"))
-            .with(&core("limitranges", "small"), named("small"))
-            .with("/apis/policy/v1/namespaces/db/poddisruptionbudgets/leader", budget)
-            .with("/apis/batch/v1/namespaces/db/cronjobs/logical-backup-acid-a", job)
-            .edit(SET, |set| {
-                set["spec"]["template"]["metadata"]["labels"]["cluster-name"] = json!("acid-a");
-                set["spec"]["template"]["spec"]["affinity"] = apart;
-            });
-        for (world, (from, to), want) in [
-            (there.clone(), (3, 4), "quotas 1, ranges 1, nodes -, budgets -, backup -"),
-            (
-                there.clone().seen_whole(),
-                (3, 4),
-                "quotas 1, ranges 1, nodes 3, budgets -, backup -",
-            ),
-            (
-                there.clone(),
-                (3, 1),
-                "quotas -, ranges -, nodes -, budgets -, backup logical-backup-acid-a",
-            ),
-            (
-                there.clone().seen_whole(),
-                (3, 1),
-                "quotas -, ranges -, nodes -, budgets 1, backup logical-backup-acid-a",
-            ),
-            (
-                there.clone().seen_whole(),
-                (3, 3),
-                "quotas -, ranges -, nodes -, budgets -, backup -",
-            ),
-            (
-                world("endpoints").seen_whole(),
-                (3, 4),
-                "quotas 0, ranges 0, nodes 0, budgets -, backup -",
-            ),
-            (world("endpoints"), (3, 2), "quotas -, ranges -, nodes -, budgets -, backup none"),
-            (
-                there.clone().fault("resourcequotas", Fault::Status(403)),
-                (3, 4),
-                "quotas ? list resourcequotas in db: forbidden, ranges 1, nodes -, budgets -, backup -",
-            ),
-            (
-                there.fault("nodes", Fault::Status(403)).seen_whole(),
-                (3, 4),
-                "quotas 1, ranges 1, nodes ? list nodes: forbidden, budgets -, backup -",
-            ),
-        ] {
-            let reader = world.reader(&Members::healthy());
-            let facts = reader.facts(change(from, to), AskWhom::AsNeeded).await;
-            assert_eq!(surroundings(&facts), want, "{from} to {to}");
-            assert!(facts.capacity.template.known().is_some());
-        }
-        let mut created = change(3, 3);
-        created.old = None;
-        let facts =
-            world("endpoints").reader(&Members::healthy()).facts(created, AskWhom::AsNeeded).await;
-        assert_eq!(surroundings(&facts), "quotas 0, ranges 0, nodes -, budgets -, backup -");
     }
 
     const CLUSTER: &str = "/apis/acid.zalan.do/v1/namespaces/db/postgresqls/acid-a";

@@ -58,11 +58,11 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
         failover: Seen::Absent,
         sync: Seen::Absent,
         claims: Seen::Known(Vec::new()),
-        capacity: Capacity {
+        capacity: Box::new(Capacity {
             quotas: Some(Seen::Known(Vec::new())),
             limit_ranges: Some(Seen::Known(Vec::new())),
             ..Capacity::default()
-        },
+        }),
     };
     made_by(facts, &json!({}))
 }

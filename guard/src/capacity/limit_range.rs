@@ -1,4 +1,4 @@
-//! LimitRanges: what they fill in, and what they forbid (plugin/pkg/admission/limitranger).
+//! Limit ranges: what they fill in, and what they forbid (plugin/pkg/admission/limitranger).
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use crate::capacity::footprint::amount;
 use crate::capacity::{Amounts, Footprint, Look, Template};
 use crate::quantity::Amount;
 
-/// What a LimitRange has against a new pod or claim.
+/// What a `LimitRange` has against a new pod or claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The LimitRange.
+    /// The `LimitRange`.
     pub range: String,
     /// What it says, and what the pod or claim says.
     pub says: String,
 }
 
-/// The template with what the namespace's LimitRanges fill in where a container says nothing. The first one wins.
+/// The template with what the namespace's limit ranges fill in where a container says nothing. The first one wins.
 #[must_use]
 pub fn defaulted(mut template: Template, ranges: &[LimitRange]) -> Template {
     let pod = &mut template.pod;
@@ -42,7 +42,7 @@ fn fill(own: &mut Option<BTreeMap<String, Quantity>>, with: &BTreeMap<String, Qu
     }
 }
 
-/// What the LimitRanges forbid about a member that was filled in: about its pod, where one will be made, and
+/// What the limit ranges forbid about a member that was filled in: about its pod, where one will be made, and
 /// about its claims, where some will.
 ///
 /// # Errors
@@ -85,7 +85,7 @@ pub fn violations(
     Ok(found)
 }
 
-/// The items of one type, with the name of their LimitRange.
+/// The items of one type, with the name of their `LimitRange`.
 fn items<'a>(
     ranges: &'a [LimitRange],
     of: &'a str,

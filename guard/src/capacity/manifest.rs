@@ -3,11 +3,6 @@
 //! `generateResourceRequirements`, `generateSidecarContainers` and `generateStatefulSet`, pkg/cluster/k8sres.go.
 //! What those do not tell is an error with its reason, never a guess.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "only JSON values are indexed: what is missing reads as null"
-)]
-
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{

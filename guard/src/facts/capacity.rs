@@ -77,7 +77,7 @@ pub struct Taint {
     pub effect: String,
 }
 
-/// A PodDisruptionBudget that counts the leader's pod.
+/// A `PodDisruptionBudget` that counts the leader's pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DisruptionBudget {
     /// Its name.

@@ -10,7 +10,7 @@ use crate::facts::{self, Backup, DisruptionBudget, Taint};
 use crate::objects::Layout;
 use crate::policy::selects;
 
-/// Longest name of a CronJob; the operator cuts the rest off (`trimCronjobName`, pkg/cluster/util.go).
+/// Longest name of a `CronJob`; the operator cuts the rest off (`trimCronjobName`, pkg/cluster/util.go).
 const CRON_JOB_NAME: usize = 52;
 
 /// Reduces a node.

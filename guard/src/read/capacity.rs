@@ -15,6 +15,7 @@ use crate::read::fetch::Objects;
 /// What of the surroundings a change needs. The count as it is written decides, because the operator's limits are
 /// read at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent reads")]
 pub(super) struct Needed {
     /// Quotas and limit ranges.
     pub(super) room: bool,
@@ -93,4 +94,112 @@ pub(super) async fn backup(
 
 pub(super) fn seen<T>(read: Result<T, String>) -> Seen<T> {
     read.map_or_else(Seen::Unreadable, Seen::Known)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::facts::Facts;
+    use crate::read::AskWhom;
+    use crate::read::testing::{Fault, Members, SET, change, core, world};
+
+    /// What was read of the surroundings: `-` not asked, `?` unreadable, else how many there are.
+    fn surroundings(facts: &Facts) -> String {
+        fn of<T>(name: &str, seen: Option<&Seen<Vec<T>>>) -> String {
+            match seen {
+                None => format!("{name} -"),
+                Some(Seen::Absent) => format!("{name} none"),
+                Some(Seen::Known(all)) => format!("{name} {}", all.len()),
+                Some(Seen::Unreadable(why)) => format!("{name} ? {why}"),
+            }
+        }
+        let capacity = &facts.capacity;
+        let backup = match &capacity.backup {
+            None => "backup -".to_owned(),
+            Some(Seen::Absent) => "backup none".to_owned(),
+            Some(Seen::Known(backup)) => format!("backup {}", backup.name),
+            Some(Seen::Unreadable(why)) => format!("backup ? {why}"),
+        };
+        [
+            of("quotas", capacity.quotas.as_ref()),
+            of("ranges", capacity.limit_ranges.as_ref()),
+            of("nodes", capacity.nodes.as_ref()),
+            of("budgets", capacity.disruption_budgets.as_ref()),
+            backup,
+        ]
+        .join(", ")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_surroundings_are_read_where_the_change_bears_on_them() {
+        let named = |name: &str| json!({"metadata": {"namespace": "db", "name": name}});
+        let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "kubernetes.io/hostname",
+                "labelSelector": {"matchLabels": {"cluster-name": "acid-a"}}}]}});
+        let mut budget = named("leader");
+        budget["spec"] = json!({"minAvailable": 1,
+            "selector": {"matchLabels": {"cluster-name": "acid-a", "spilo-role": "master"}}});
+        let mut job = named("logical-backup-acid-a");
+        job["spec"] = json!({"schedule": "@daily", "jobTemplate": {}});
+        let there = world("endpoints")
+            .with(&core("resourcequotas", "team"), named("team"))
+            .with(&core("limitranges", "small"), named("small"))
+            .with("/apis/policy/v1/namespaces/db/poddisruptionbudgets/leader", budget)
+            .with("/apis/batch/v1/namespaces/db/cronjobs/logical-backup-acid-a", job)
+            .edit(SET, |set| {
+                set["spec"]["template"]["metadata"]["labels"]["cluster-name"] = json!("acid-a");
+                set["spec"]["template"]["spec"]["affinity"] = apart;
+            });
+        for (world, (from, to), want) in [
+            (there.clone(), (3, 4), "quotas 1, ranges 1, nodes -, budgets -, backup -"),
+            (
+                there.clone().seen_whole(),
+                (3, 4),
+                "quotas 1, ranges 1, nodes 3, budgets -, backup -",
+            ),
+            (
+                there.clone(),
+                (3, 1),
+                "quotas -, ranges -, nodes -, budgets -, backup logical-backup-acid-a",
+            ),
+            (
+                there.clone().seen_whole(),
+                (3, 1),
+                "quotas -, ranges -, nodes -, budgets 1, backup logical-backup-acid-a",
+            ),
+            (
+                there.clone().seen_whole(),
+                (3, 3),
+                "quotas -, ranges -, nodes -, budgets -, backup -",
+            ),
+            (
+                world("endpoints").seen_whole(),
+                (3, 4),
+                "quotas 0, ranges 0, nodes 0, budgets -, backup -",
+            ),
+            (world("endpoints"), (3, 2), "quotas -, ranges -, nodes -, budgets -, backup none"),
+            (
+                there.clone().fault("resourcequotas", Fault::Status(403)),
+                (3, 4),
+                "quotas ? list resourcequotas in db: forbidden, ranges 1, nodes -, budgets -, backup -",
+            ),
+            (
+                there.fault("nodes", Fault::Status(403)).seen_whole(),
+                (3, 4),
+                "quotas 1, ranges 1, nodes ? list nodes: forbidden, budgets -, backup -",
+            ),
+        ] {
+            let reader = world.reader(&Members::healthy());
+            let facts = reader.facts(change(from, to), AskWhom::AsNeeded).await;
+            assert_eq!(surroundings(&facts), want, "{from} to {to}");
+            assert!(facts.capacity.template.known().is_some());
+        }
+        let mut created = change(3, 3);
+        created.old = None;
+        let facts =
+            world("endpoints").reader(&Members::healthy()).facts(created, AskWhom::AsNeeded).await;
+        assert_eq!(surroundings(&facts), "quotas 0, ranges 0, nodes -, budgets -, backup -");
+    }
 }

@@ -57,12 +57,12 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
         failover: Seen::Absent,
         sync: Seen::Absent,
         claims: Seen::Known(Vec::new()),
-        capacity: Capacity {
+        capacity: Box::new(Capacity {
             template: Seen::Known(Template::default()),
             quotas: Some(Seen::Known(Vec::new())),
             limit_ranges: Some(Seen::Known(Vec::new())),
             ..Capacity::default()
-        },
+        }),
     }
 }
 

@@ -265,7 +265,7 @@ pub(in crate::rules) fn limit_range() {
                 "a kept claim stays as it is",
                 ranged(
                     with(sized(3, 4), |facts| {
-                        facts.claims = Seen::Known((0..4).map(claim).collect())
+                        facts.claims = Seen::Known((0..4).map(claim).collect());
                     }),
                     &disk,
                 ),
