@@ -101,7 +101,21 @@ pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Fai
 async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failure> {
     let deadline = Instant::now() + session.pace.follow;
     loop {
-        let (plan, facts) = read_plan(session, before).await?;
+        let (plan, facts) = match read_plan(session, before).await {
+            Ok(read) => read,
+            Err(failure) if Instant::now() >= deadline || is_gone(session, before).await => {
+                let message = format!(
+                    "the leader was moved, and numberOfInstances was not changed: {}",
+                    failure.message
+                );
+                return Err(Failure { kind: Kind::NotAsPlanned, message, ..failure });
+            }
+            // An API server may restart at any time, now included.
+            Err(_) => {
+                sleep(session.pace.poll).await;
+                continue;
+            }
+        };
         same_cluster_and_count(before, &plan, true)?;
         let late: Vec<&Unfit> = plan
             .unfit
@@ -113,7 +127,7 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
             return Ok(there_already(before, plan));
         }
         if plan.outcome() == Outcome::Ready && leads && late.is_empty() {
-            return Ok(plan);
+            return Ok(excusing(before, plan));
         }
         if Instant::now() >= deadline {
             let denials = plan.verdict.denials().map(ToString::to_string);
@@ -135,6 +149,20 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
         }
         sleep(session.pace.poll).await;
     }
+}
+
+/// The cluster's object is not there, or not ours to read: another look will not help.
+async fn is_gone(session: &Session, plan: &Plan) -> bool {
+    let read = session.reader.cluster(&plan.namespace, &plan.name).await;
+    read.is_err_and(|error| error.is_not_found() || error.is_forbidden())
+}
+
+/// Who could not be counted on when the plan was shown is not waited for, even where it was well for a moment: a
+/// member that is pointed to its new leader often is.
+fn excusing(before: &Plan, now: Plan) -> Plan {
+    let news = |unfit: &&Unfit| !before.unfit.iter().any(|known| known.pod == unfit.pod);
+    let unfit = before.unfit.iter().chain(now.unfit.iter().filter(news)).cloned().collect();
+    Plan { unfit, ..now }
 }
 
 /// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
@@ -160,7 +188,7 @@ async fn plan_again(session: &Session, before: &Plan, moved: bool) -> Result<Pla
         )
         .hint("run the same command again"));
     }
-    Ok(now)
+    Ok(excusing(before, now))
 }
 
 /// `now`, made of the same wish as `before`, before anything was done; an error where it is not what was agreed to.
@@ -172,7 +200,7 @@ fn as_agreed(before: &Plan, now: Plan) -> Result<Plan, Failure> {
     still_allowed(&now, false)?;
     let ends = |plan: &Plan| plan.leader_move.clone().map(|wanted| (wanted.from, wanted.to));
     if ends(before) == ends(&now) {
-        return Ok(now);
+        return Ok(excusing(before, now));
     }
     let leader = now.leader.as_deref().unwrap_or("nobody");
     let would = match &now.leader_move {
@@ -287,7 +315,7 @@ async fn write_count(session: &Session, plan: &Plan, moved: bool) -> Result<Writ
             }
             Err(failure)
         }
-        Err(error) => look_for(session, plan, &error).await,
+        Err(error) => look_for(session, plan, moved, &error).await,
     }
 }
 
@@ -312,7 +340,12 @@ async fn send(session: &Session, plan: &Plan, dry_run: bool) -> Result<(), kube:
 }
 
 /// The answer to the write was lost: the object tells whether it arrived.
-async fn look_for(session: &Session, plan: &Plan, lost: &kube::Error) -> Result<Written, Failure> {
+async fn look_for(
+    session: &Session,
+    plan: &Plan,
+    moved: bool,
+    lost: &kube::Error,
+) -> Result<Written, Failure> {
     session.out.note(&format!(
         "the answer to the write was lost ({}); looking whether it arrived ...",
         crate::error::chain(lost)
@@ -332,20 +365,26 @@ async fn look_for(session: &Session, plan: &Plan, lost: &kube::Error) -> Result<
         }
         sleep(session.pace.poll).await;
     }
-    let again = "run the same command again: it starts from what is there then";
-    Err(match seen {
+    let mut failure = match seen {
         Some(cluster) => Failure::error(format!(
             "the answer to the write was lost, and postgresql {} still says numberOfInstances {}",
             plan.cluster(),
             cluster.instances.map_or("unset".to_owned(), |count| count.to_string())
-        ))
-        .hint(again),
+        )),
         None => Failure::of_kube(
             lost,
             &format!("learn whether postgresql {} was changed", plan.cluster()),
-        )
-        .hint(again),
-    })
+        ),
+    };
+    if moved {
+        failure.kind = Kind::NotAsPlanned;
+        failure.message = format!("{}; {}", failure.message, so_far(moved));
+    }
+    // The count itself: one more, or one fewer, than what is there then may be another one.
+    Err(failure.hint(format!(
+        "the write may still arrive; safe to repeat: {}",
+        session.command(&format!("set {} {}", plan.name, plan.asked))
+    )))
 }
 
 /// A failure before the count was written.

@@ -100,12 +100,6 @@ pub(crate) fn names(facts: &Facts, addresses: &BTreeSet<String>) -> Vec<String> 
     names
 }
 
-/// Replication slots Patroni tracks on the leader, with the oldest position each needs; none where they could not be
-/// read.
-pub(crate) async fn slots(client: &Client, facts: &Facts) -> BTreeMap<String, u64> {
-    read_slots(client, facts).await.known().cloned().unwrap_or_default()
-}
-
 /// The same: annotation `slots` of the leader object (`_write_leader_optime`, patroni/dcs/kubernetes.py). `Absent`
 /// where Patroni writes none.
 pub(crate) async fn read_slots(client: &Client, facts: &Facts) -> Seen<BTreeMap<String, u64>> {

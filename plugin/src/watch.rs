@@ -393,7 +393,13 @@ impl Watch<'_> {
                     .push(format!("service {}{what} was not checked: {why}", self.goal.name));
             }
         }
-        let slots = services::slots(&self.session.client, facts).await;
+        let slots = services::read_slots(&self.session.client, facts).await;
+        if let (Seen::Unreadable(why), false) = (&slots, self.goal.removed.is_empty()) {
+            self.done.notes.push(format!(
+                "whether the replication slots of removed members are gone was not checked: {why}"
+            ));
+        }
+        let slots = slots.known().cloned().unwrap_or_default();
         for member in &self.goal.removed {
             if let Some(oldest) = slots.get(&services::slot_of(member)) {
                 let held = facts.leader_position().map_or(String::new(), |now| {

@@ -115,8 +115,9 @@ async fn chapters(bed: &Arc<Bed>, narrator: &Narrator) -> Result<()> {
     cluster.converged(5).await?;
 
     narrator.title("5 to 3, the leader first moved out of the way")?;
-    narrator.shows(&format!("kubectl pgscale down {NAME} --to 3 --yes")).await?;
+    narrator.shows(&format!("kubectl pgscale down {NAME} --to 3 --yes --reason off-peak")).await?;
     narrator.shows(&format!("kubectl pgscale status {NAME}")).await?;
+    narrator.shows(&format!("kubectl pgscale history {NAME}")).await?;
     let record = writer.stop().await;
     let missing = record.missing().await?;
     ensure!(missing == 0, "{missing} acknowledged rows are missing");
@@ -153,6 +154,8 @@ async fn prove(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
         line(&format!("  {}  {recovering}  {holds}", cluster.pod_name(ordinal)))?;
     }
     narrator.note(format!("after 3 to 5, all five members hold the same: {wanted}"));
+    line("\nAnd once more, by their own word, with one message that every standby must replay:")?;
+    narrator.shows(&format!("kubectl pgscale verify {NAME} --sql --canary")).await?;
     narrator.shows("kubectl get endpoints").await
 }
 

@@ -15,11 +15,15 @@ mod config_maps;
 mod guarded;
 mod guarding;
 mod input;
+mod interruptions;
+mod lost_answer;
 mod members;
+mod ours;
 mod outside;
 mod record;
 mod repairs;
 mod scale;
+mod table;
 mod trial;
 mod verify;
 mod writing;
@@ -50,6 +54,8 @@ fn cases() -> Vec<Case> {
         scale::cases(),
         verify::cases(),
         record::cases(),
+        interruptions::cases(),
+        lost_answer::cases(),
         input::cases(),
     ];
     modules.into_iter().flatten().collect()
@@ -104,6 +110,7 @@ fn inside() -> Result<ExitCode> {
     let stage = Stage::new()?;
     let trials = cases().into_iter().map(|case| case.on(&stage)).collect();
     let conclusion = libtest_mimic::run(&args, trials);
+    table::print();
     if conclusion.has_failed() {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-logs");
         save_logs(&kept)?;

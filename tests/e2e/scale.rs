@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use kube::api::{Patch, PatchParams};
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::guarding;
 use crate::trial::{Case, Scene, case};
@@ -117,7 +119,7 @@ async fn declined(scene: Scene) -> Result<()> {
     let Scene { bed, namespace } = &scene;
     let cluster = Cluster::create(bed, namespace, "acid-ask", 2, json!({})).await?;
     let name = cluster.name.as_str();
-    let before = cluster.object().await?.metadata.resource_version;
+    let before = written(&cluster).await?;
     // A test has no terminal: nobody can be asked.
     for (args, hint) in [(vec!["down", name], "--yes"), (vec!["set", name, "1"], "--yes")] {
         let said = cluster.pgscale(&args).await?;
@@ -127,37 +129,56 @@ async fn declined(scene: Scene) -> Result<()> {
     ensure!(said.contains("(dry run)"), "{said}");
     let said = cluster.pgscale(&["up", name, "--dry-run=server"]).await?.ok()?;
     ensure!(said.contains("(server dry run)"), "{said}");
-    let after = cluster.object().await?.metadata.resource_version;
-    ensure!(before == after, "the cluster was written");
+    let after = written(&cluster).await?;
+    ensure!(before == after, "the cluster was written: {before:?}, then {after:?}");
     Ok(())
 }
 
-/// Somebody who keeps a manifest in force: what Argo CD or Flux would do.
+/// All that a write of ours could change. The version would not do: the operator writes the status when it likes.
+async fn written(cluster: &Cluster) -> Result<impl PartialEq + std::fmt::Debug + use<>> {
+    let object = cluster.object().await?;
+    let metadata = object.metadata;
+    Ok((metadata.generation, metadata.annotations, metadata.labels, object.data["spec"].clone()))
+}
+
+/// Somebody who keeps a manifest in force, as Argo CD does: server-side apply, again and again.
 async fn reverted(scene: Scene) -> Result<()> {
+    const MANAGER: &str = "argocd-controller";
+    /// Between the change and the next time the manifest is applied.
+    const DELAY: Duration = Duration::from_secs(5);
+
     let Scene { bed, namespace } = &scene;
     let cluster = Cluster::create(bed, namespace, "acid-git", 1, json!({})).await?;
     let name = cluster.name.as_str();
-    let reverting = async {
-        until("the count to be written", SOON, async || {
-            let declared = cluster.declared().await?;
-            Ok(if declared == 2 {
-                Attempt::Done(())
-            } else {
-                Attempt::NotYet(declared.to_string())
-            })
-        })
-        .await?;
-        let patch = json!({"spec": {"numberOfInstances": 1}}).to_string();
-        let manager = "--field-manager=argocd-controller";
-        cluster
-            .kubectl(&["patch", "postgresql", name, "--type=merge", manager, "-p", &patch])
-            .await?
-            .ok()
+    let manifest = json!({
+        "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+        "metadata": {"name": name}, "spec": {"numberOfInstances": 1},
+    });
+    let apply = async || {
+        let params = PatchParams::apply(MANAGER).force();
+        cluster.objects().patch(name, &params, &Patch::Apply(&manifest)).await
     };
-    let args = ["up", name, "--timeout", "4m"];
-    let (said, reverted) = futures::join!(cluster.pgscale(&args), reverting);
-    reverted?;
-    let said = said?;
-    ensure!(said.code == Some(6) && said.stderr.contains("argocd-controller"), "{said:?}");
+    apply().await?;
+
+    // Foreseen: by the plan, for people and for programs.
+    let plan = cluster.pgscale(&["plan", name, "--to", "2", "-o", "json"]).await?.ok()?;
+    let plan: Value = serde_json::from_str(&plan)?;
+    ensure!(plan["otherWriters"] == json!([MANAGER]), "{plan}");
+
+    let mut up = cluster.follow_pgscale(&["up", name, "--timeout", "4m"])?;
+    let foreseen = format!("Also written by: {MANAGER}");
+    for words in [foreseen.as_str(), "numberOfInstances is 2"] {
+        if !up.says(|line| line.starts_with(words)).await? {
+            bail!("{words:?} was not said: {:?}", up.end().await?);
+        }
+    }
+    sleep(DELAY).await;
+    apply().await?;
+
+    // Detected: by the wait, and not called success.
+    let said = up.end().await?;
+    ensure!(said.code == Some(6) && said.stdout.is_empty(), "{said:?}");
+    ensure!(said.stderr.contains(&format!("was set back to 1 by {MANAGER}")), "{said:?}");
+    ensure!(cluster.declared().await? == 1, "it fought back: {said:?}");
     Ok(())
 }

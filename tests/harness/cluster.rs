@@ -13,6 +13,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, P
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, Said};
+use crate::followed::Followed;
 use crate::patroni::rest;
 use crate::wait::{Attempt, until};
 
@@ -292,13 +293,26 @@ impl Cluster {
     /// # Errors
     /// When it cannot be run.
     pub async fn pgscale(&self, args: &[&str]) -> Result<Said> {
+        self.bed.kubectl(&self.pgscale_args(args)).await
+    }
+
+    /// The same, started and followed while it runs.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn follow_pgscale(&self, args: &[&str]) -> Result<Followed> {
+        let mut command = self.bed.command(&self.bed.tools().kubectl, self.bed.kubeconfig())?;
+        command.args(self.pgscale_args(args));
+        Followed::start(command)
+    }
+
+    fn pgscale_args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         // Flags come after the plugin's name: kubectl refuses them before it.
-        let args: Vec<_> = ["pgscale"]
+        ["pgscale"]
             .into_iter()
             .chain(args.iter().copied())
             .chain(["--namespace", self.namespace.as_str()])
-            .collect();
-        self.bed.kubectl(&args).await
+            .collect()
     }
 
     /// What `psql` answers in the pod with `ordinal`, through `kubectl exec`; unaligned, rows only.

@@ -8,6 +8,7 @@
 pub mod bed;
 pub mod cluster;
 pub mod control_plane;
+pub mod followed;
 pub mod kubelet;
 pub mod operator;
 pub mod patroni;
@@ -17,6 +18,7 @@ pub mod process;
 pub mod programs;
 pub mod progress;
 pub mod python;
+pub mod relay;
 pub mod sandbox;
 pub mod stage;
 pub mod streaming;

@@ -1,6 +1,7 @@
 //! `switchover`: move the leader, and nothing else.
 
 use pgscale_guard::Change;
+use pgscale_guard::facts::Health;
 use pgscale_guard::read::AskWhom;
 use tokio::time::{Instant, sleep};
 
@@ -8,7 +9,7 @@ use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count};
 use crate::error::{Failure, Kind};
 use crate::handover::{Moved, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
-use crate::plan::{Handover, LeaderMove, Wanted, switchover, unfit};
+use crate::plan::{Handover, LeaderMove, Unfit, Wanted, describe, switchover, unfit};
 use crate::record::{Entry, Recording, tenths};
 use crate::rights;
 use crate::session::Session;
@@ -163,11 +164,7 @@ async fn follow(
     let known = unfit(before);
     loop {
         let facts = session.reader.facts(change.clone(), AskWhom::All).await;
-        let late: Vec<String> = unfit(&facts)
-            .into_iter()
-            .filter(|unfit| !known.iter().any(|known| known.pod == unfit.pod))
-            .map(|unfit| format!("{}: {}", unfit.pod, unfit.why))
-            .collect();
+        let late = late(&facts, &known);
         if late.is_empty() {
             return Ok(known
                 .into_iter()
@@ -187,6 +184,24 @@ async fn follow(
     }
 }
 
+/// What is missing until every member follows, but those in `known`. What cannot be seen is missing.
+fn late(facts: &pgscale_guard::Facts, known: &[Unfit]) -> Vec<String> {
+    let mut late: Vec<String> = facts
+        .survivors()
+        .filter(|member| !known.iter().any(|known| known.pod == member.name))
+        .map(|member| (member, facts.health(member)))
+        .filter(|(_, health)| *health != Health::Healthy)
+        .map(|(member, health)| format!("{}: {}", member.name, describe(&health)))
+        .collect();
+    if let Some(why) = facts.members.unreadable() {
+        late.push(format!("the members cannot be listed: {why}"));
+    }
+    if facts.leader_name().is_none() {
+        late.push("nobody holds a valid leader lock".to_owned());
+    }
+    late
+}
+
 fn say(
     session: &Session,
     format: Format,
@@ -197,5 +212,29 @@ fn say(
         Format::Json | Format::Yaml => session.out.document(format, report),
         Format::Name | Format::Text | Format::Wide if text.is_empty() => Ok(()),
         Format::Name | Format::Text | Format::Wide => session.out.data(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgscale_guard::Seen;
+
+    use super::*;
+    use crate::testing::{facts, stalled};
+
+    #[test]
+    fn what_cannot_be_seen_does_not_follow() {
+        assert_eq!(late(&facts(3, 3, 0), &[]), [""; 0]);
+        let behind = stalled(facts(3, 3, 0), 2);
+        assert_eq!(late(&behind, &[]).len(), 1);
+        assert_eq!(late(&behind, &unfit(&behind)), [""; 0], "it was so before");
+        let mut hidden = facts(3, 3, 0);
+        hidden.members = Seen::Unreadable("timed out".to_owned());
+        let said = late(&hidden, &[]);
+        assert!(said.contains(&"the members cannot be listed: timed out".to_owned()), "{said:?}");
+        let mut leaderless = facts(3, 3, 0);
+        leaderless.leader = Seen::Absent;
+        let said = late(&leaderless, &[]);
+        assert!(said.contains(&"nobody holds a valid leader lock".to_owned()), "{said:?}");
     }
 }

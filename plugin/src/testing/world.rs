@@ -61,6 +61,10 @@ pub(crate) enum Mishap {
     SwitchoversHidden,
     /// Everything is deleted and created again just before our write.
     Recreated,
+    /// The switchover works, and the API server cannot be reached for the first looks after it.
+    AwayAfterSwitchover,
+    /// Stalled receivers work for a moment after the switchover, and stall again.
+    StallsAgain,
 }
 
 /// The cluster `db/acid-a`.
@@ -97,6 +101,8 @@ struct State {
     events: Vec<Value>,
     second: bool,
     growth: Option<Growth>,
+    /// How many looks fail while the API server is away.
+    away: u32,
 }
 
 impl World {
@@ -130,6 +136,7 @@ impl World {
             events: Vec::new(),
             second: false,
             growth: None,
+            away: 3,
         })))
     }
 
@@ -370,6 +377,9 @@ async fn serve(
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let body = body.collect_bytes().await?;
     let mut state = state.lock().unwrap();
+    if state.is_away(&path) {
+        return Err("connection refused".into());
+    }
     if parts.method == Method::PATCH {
         let wish: Value = serde_json::from_slice(&body)?;
         if path.contains("/configmaps/") {
@@ -411,6 +421,14 @@ fn list(items: &[Value]) -> Response<Body> {
 }
 
 impl State {
+    /// A look at the cluster's object that fails, as the first ones after a switchover may.
+    fn is_away(&mut self, path: &str) -> bool {
+        let looks = path.ends_with("/postgresqls/acid-a") && !self.switchovers.is_empty();
+        let away = looks && self.away > 0 && self.mishap == Some(Mishap::AwayAfterSwitchover);
+        self.away -= u32::from(away);
+        away
+    }
+
     fn object(&self) -> Value {
         let mut object = object(self.declared);
         object["metadata"]["uid"] = json!(self.uid);
@@ -468,6 +486,8 @@ impl State {
                 | Mishap::SwitchoverAnswerLost
                 | Mishap::NobodyFollows
                 | Mishap::Reverted
+                | Mishap::AwayAfterSwitchover
+                | Mishap::StallsAgain
                 | Mishap::Pending,
             )
             | None => {}
@@ -491,6 +511,7 @@ impl State {
         self.members = self.declared;
         match mishap {
             Some(Mishap::LostAfter) => return Err("connection reset by peer".into()),
+            Some(Mishap::StallsAgain) => self.stalled = vec![0],
             Some(Mishap::Reverted) => {
                 self.version += 1;
                 self.declared = 3;
@@ -819,6 +840,9 @@ impl State {
             self.version += 1;
         }
         self.followers_stuck = self.mishap == Some(Mishap::NobodyFollows);
+        if self.mishap == Some(Mishap::StallsAgain) {
+            self.stalled.clear();
+        }
         if self.mishap == Some(Mishap::SwitchoverAnswerLost) {
             return Err("timed out after 40 s".to_owned());
         }

@@ -26,6 +26,8 @@ pub(crate) struct Seat {
     pub(crate) namespace: String,
     /// Its name.
     pub(crate) name: String,
+    /// What is wanted of it.
+    wish: Wish,
     /// Its plan, or why there is none.
     pub(crate) prepared: Result<Prepared, Failure>,
 }
@@ -107,7 +109,7 @@ async fn seats(
                         .hint(session.command(&format!("set {} 0", plan.name))),
                 );
             }
-            Seat { session, namespace: cluster.namespace, name: cluster.name, prepared }
+            Seat { session, namespace: cluster.namespace, name: cluster.name, wish, prepared }
         })
         .buffer_unordered(READ_AT_ONCE)
         .collect()
@@ -144,10 +146,16 @@ async fn carry_out(
     targets: &Targets,
     acting: &Acting,
 ) -> Vec<Outcome> {
-    let resume_all = session.command("status");
-    session
-        .interruption
-        .means(format!("interrupted; changes that were begun go on; see which: {resume_all}"));
+    let mut resume_all = session.command("status");
+    if targets.all_namespaces {
+        resume_all = format!("kubectl pgscale status -A{}", session.flags);
+    }
+    if let Some(labels) = &targets.selector {
+        resume_all = format!("{resume_all} -l '{labels}'");
+    }
+    session.interruption.means(format!(
+        "interrupted; counts that were written stay; see where each cluster is: {resume_all}"
+    ));
     let failed = AtomicBool::new(false);
     let turns = Semaphore::new(targets.max_parallel);
     let turns = seats.into_iter().map(async |seat| {
@@ -169,14 +177,50 @@ async fn carry_out(
 }
 
 async fn take(seat: Seat, acting: &Acting) -> Outcome {
-    let Seat { session, namespace, name, prepared } = seat;
-    match prepared {
+    let Seat { session, namespace, name, wish, prepared } = seat;
+    let prepared = match prepared {
+        // A shrink is judged anew before it is carried out; growth must be too, after a wait for its turn.
+        Ok(shown) if acting.dry_run == DryRun::None && shown.plan.to > shown.plan.from => {
+            let now = Box::pin(prepare(&session, &name, wish, acting.dry_run)).await;
+            now.and_then(|now| as_shown(&shown, now))
+        }
+        other => other,
+    };
+    let outcome = match prepared {
+        Ok(Prepared { plan, stands: Stands::Refused(failure), .. }) => {
+            Outcome::failed(plan, failure)
+        }
         Ok(prepared) if matches!(prepared.stands, Stands::Nothing) => {
-            resume(&session, prepared.plan, acting).await
+            // Where nothing was asked for, nobody else waits for it.
+            let acting = Acting { wait: false, ..acting.clone() };
+            resume(&session, prepared.plan, &acting).await
         }
         Ok(prepared) => Box::pin(act(&session, prepared, acting, None)).await,
         Err(failure) => Outcome { namespace, name, failure: Some(failure), ..Outcome::default() },
+    };
+    // In full and at once, under the cluster's name: the table at the end has room for a word.
+    for note in outcome.watched.iter().flat_map(|watched| &watched.notes) {
+        session.out.note(&format!("note: {note}"));
     }
+    if let Some(failure) = outcome.failure() {
+        session.out.failure(failure);
+    }
+    outcome
+}
+
+/// `now`, if it is the change that was shown.
+fn as_shown(shown: &Prepared, now: Prepared) -> Result<Prepared, Failure> {
+    let of = |plan: &crate::plan::Plan| (plan.uid.clone(), plan.declared, plan.asked);
+    if of(&shown.plan) == of(&now.plan) {
+        return Ok(now);
+    }
+    Err(Failure::refused(format!(
+        "the change of postgresql {} is not the one that was shown any more: numberOfInstances would go from {} \
+         to {}; nothing was changed",
+        now.plan.cluster(),
+        now.plan.declared.map_or("unset".to_owned(), |count| count.to_string()),
+        now.plan.asked
+    )))
 }
 
 /// A cluster that nothing is done to: because of its own state, or else because of `why`.

@@ -244,6 +244,21 @@ async fn survivors_that_do_not_follow_stop_the_shrink() {
 }
 
 #[tokio::test]
+async fn an_api_server_away_right_after_the_switchover_is_waited_out() {
+    let world = World::new(5, 4).with(Mishap::AwayAfterSwitchover);
+    let (_, code, why) = run(&world, "down acid-a --to 3 --yes", None).await;
+    assert_eq!((code, world.declared(), world.switchovers().len()), (0, 3, 1), "{why}");
+}
+
+#[tokio::test]
+async fn a_member_not_counted_on_that_was_well_for_a_moment_is_still_not_waited_for() {
+    let world = World::new(5, 4).stalled(&[0]).with(Mishap::StallsAgain);
+    let (screen, code, why) = run(&world, "down acid-a --to 3 --yes --timeout 1s", None).await;
+    assert_eq!((code, world.declared(), world.leader()), (0, 3, 1), "{why}");
+    assert!(screen.stderr().contains("acid-a-0 is still not fit"), "{}", screen.stderr());
+}
+
+#[tokio::test]
 async fn a_revert_is_named_and_never_called_success() {
     let world = World::new(3, 0).with(Mishap::Reverted);
     let (_, code, why) = run(&world, "up acid-a --to 4", None).await;
@@ -424,4 +439,13 @@ async fn reports_are_for_machines_and_complete() {
 
     let (screen, code, _) = run(&World::new(3, 0), "up acid-a -o name", None).await;
     assert_eq!((code, screen.stdout().as_str()), (0, "postgresql.acid.zalan.do/acid-a\n"));
+}
+
+#[tokio::test]
+async fn a_write_lost_after_the_leader_moved_is_told_with_a_count_that_is_safe_to_repeat() {
+    let world = World::new(3, 2).with(Mishap::LostBefore);
+    let (_, code, why) = run(&world, "down acid-a --yes", None).await;
+    assert_eq!(code, 5, "{why}");
+    assert!(why.contains("the leader was moved"), "{why}");
+    assert!(why.contains("safe to repeat: kubectl pgscale set acid-a 2 -n db"), "{why}");
 }

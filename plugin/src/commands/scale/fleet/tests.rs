@@ -6,7 +6,10 @@ async fn one_table_one_question_one_code() {
     let world = World::new(3, 2).with_another();
     let (screen, code, failure) = run(&world, "down -l team=acid", Some("y\n")).await;
     assert_eq!(code, 1, "{failure}");
-    insta::assert_snapshot!(screen.stderr().lines().take(12).collect::<Vec<_>>().join("\n"), @"
+    // How long a move in memory takes, and whether its pause is seen, differs from run to run.
+    let said = screen.stderr();
+    let lines = said.lines().take(12).filter(|line| !line.contains("leads, by lock"));
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"
     NAMESPACE   NAME     CHANGE   LEADER     MOVES TO   VERDICT
     db          acid-a   3 -> 2   acid-a-2   acid-a-0   allowed
     db          acid-b   -        -          -          failed
@@ -14,7 +17,6 @@ async fn one_table_one_question_one_code() {
       postgresql db/acid-b is being deleted
     Remove 1 instance from 1 cluster? [y/N] db/acid-a: CHECKPOINT on acid-a-2 ...
     db/acid-a: switching over from acid-a-2 to acid-a-0 ...
-    db/acid-a: acid-a-0 leads, by lock, label and its own word, 0.0 s after the request; how long writes stopped could not be measured
     db/acid-a: numberOfInstances is 2
     ");
     let told = screen.stdout();

@@ -1,0 +1,197 @@
+//! The program, or the API server, goes away in the middle of a change. What was begun is ended by the same command
+//! given again, without a second move of the leader, a second write or a lost row.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use pgscale_tests::bed::Said;
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::progress::say;
+use pgscale_tests::wait::{Attempt, until};
+use pgscale_tests::writer::Writer;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::ours::State;
+use crate::trial::{Case, Scene, case};
+use crate::writing::{Record, acknowledged, finish};
+
+/// How long the API server is away: shorter than Patroni's patience with it (`retry_timeout`).
+const AWAY: Duration = Duration::from_secs(2);
+/// How long the same command may go on being refused after a kill: Patroni ends what was begun.
+const SETTLING: Duration = Duration::from_secs(120);
+const WARM: usize = 100;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("interruptions::killed_at_any_point_the_same_command_ends_the_change", killed),
+        case("interruptions::an_api_server_that_restarts_is_waited_out", api_server),
+    ]
+}
+
+/// Where the program is killed.
+struct Point {
+    /// What it is doing then.
+    doing: &'static str,
+    /// The line it has just said.
+    line: fn(&str) -> bool,
+    /// How much later it is killed.
+    later: Duration,
+    /// The counts that may be declared then.
+    counts: &'static [i64],
+}
+
+/// The changes, all from 3 to 2 with the leader on 2, and where each is killed: whoever runs the same command again
+/// is killed further on.
+const CHANGES: [&[Point]; 3] = [
+    &[
+        Point {
+            doing: "the plan was shown",
+            line: |line| line.starts_with("Allowed"),
+            later: Duration::ZERO,
+            counts: &[3],
+        },
+        Point {
+            doing: "a checkpoint is being written",
+            line: |line| line.starts_with("CHECKPOINT on"),
+            later: Duration::ZERO,
+            counts: &[3],
+        },
+        Point {
+            doing: "the switchover is about to be asked for",
+            line: |line| line.starts_with("switching over from"),
+            later: Duration::ZERO,
+            counts: &[3],
+        },
+    ],
+    &[
+        Point {
+            doing: "the switchover is under way",
+            line: |line| line.starts_with("switching over from"),
+            later: Duration::from_millis(300),
+            counts: &[3],
+        },
+        Point {
+            doing: "the count was written",
+            line: |line| line.starts_with("numberOfInstances is 2"),
+            later: Duration::ZERO,
+            counts: &[2],
+        },
+    ],
+    &[
+        Point {
+            doing: "the leader has moved",
+            line: |line| line.contains(" leads, by lock, label and its own word"),
+            later: Duration::ZERO,
+            // Nobody can be sure to be quicker than the write that comes next.
+            counts: &[3, 2],
+        },
+        Point {
+            doing: "the change is being waited for",
+            line: |line| line.starts_with('['),
+            later: Duration::ZERO,
+            counts: &[2],
+        },
+    ],
+];
+
+async fn killed(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    let cluster = Cluster::create(bed, namespace, "acid-cut", 3, json!({})).await?;
+    let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
+    acknowledged(&writer, WARM).await?;
+    for points in CHANGES {
+        cluster.pgscale(&["set", &cluster.name, "3", "--timeout", "4m"]).await?.ok()?;
+        cluster.move_leader_to(2).await?;
+        let before = State::of(&cluster).await?;
+        for point in points {
+            let said = kill_at(&cluster, point).await?;
+            let declared = cluster.declared().await?;
+            say(&format!("  killed when {}: {declared} declared", point.doing));
+            ensure!(point.counts.contains(&declared), "{declared} declared: {said:?}");
+        }
+        let said = ended(&cluster).await?;
+        let after = State::of(&cluster).await?;
+        let told = format!("{before:?}, then {after:?}: {said:?}");
+        ensure!(after.declared == 2 && after.replicas == 2 && after.leader < 2, "{told}");
+        ensure!(after.timeline == before.timeline + 1, "the leader moved more than once: {told}");
+        ensure!(after.generation == before.generation + 1, "written more than once: {told}");
+    }
+    nothing_lost(writer).await
+}
+
+/// Runs the command until it is at `point`, and kills it there.
+async fn kill_at(cluster: &Cluster, point: &Point) -> Result<Said> {
+    until(&format!("the moment when {}", point.doing), SETTLING, async || {
+        let mut down = cluster.follow_pgscale(&down(cluster))?;
+        if down.says(point.line).await? {
+            sleep(point.later).await;
+            return Ok(Attempt::Done(down.kill().await?));
+        }
+        let said = down.end().await?;
+        not_yet(cluster, &said).await?;
+        Ok(Attempt::NotYet(format!("{said:?}")))
+    })
+    .await
+}
+
+/// Runs the command until it has done what was asked for.
+async fn ended(cluster: &Cluster) -> Result<Said> {
+    until("the change to be completed", SETTLING, async || {
+        let said = cluster.pgscale(&down(cluster)).await?;
+        if said.code == Some(0) {
+            return Ok(Attempt::Done(said));
+        }
+        not_yet(cluster, &said).await?;
+        Ok(Attempt::NotYet(format!("{said:?}")))
+    })
+    .await
+}
+
+fn down(cluster: &Cluster) -> [&str; 7] {
+    ["down", &cluster.name, "--to", "2", "--yes", "--timeout", "4m"]
+}
+
+/// While Patroni ends what was begun, the command may say that it cannot tell, or refuse; then nothing is written.
+async fn not_yet(cluster: &Cluster, said: &Said) -> Result<()> {
+    let declared = cluster.declared().await?;
+    say(&format!("  exit code {:?}: {:?}", said.code, said.stderr.lines().last()));
+    ensure!(matches!(said.code, Some(1 | 3 | 5)) && declared == 3, "{declared} declared: {said:?}");
+    Ok(())
+}
+
+async fn nothing_lost(writer: Writer) -> Result<()> {
+    acknowledged(&writer, WARM).await?;
+    let record = finish(writer).await?;
+    let Record { acknowledged, missing, longest_gap } = record;
+    say(&format!(
+        "  {missing} of {acknowledged} acknowledged rows lost, writes stopped for {longest_gap:?}"
+    ));
+    ensure!(missing == 0, "{record:?}");
+    Ok(())
+}
+
+async fn api_server(scene: Scene) -> Result<()> {
+    let Scene { bed, namespace } = &scene;
+    let cluster = Cluster::create(bed, namespace, "acid-away", 2, json!({})).await?;
+    let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
+    acknowledged(&writer, WARM).await?;
+    let mut up = cluster.follow_pgscale(&["up", &cluster.name, "--to", "3", "--timeout", "4m"])?;
+    // The operator has acted by then: what it would make of an outage of its own is not the question here.
+    if !up.says(|line| line.starts_with('[')).await? {
+        bail!("there was nothing to wait for: {:?}", up.end().await?);
+    }
+    {
+        let mut control_plane = bed.control_plane().lock().await;
+        control_plane.stop_api_server().await?;
+        sleep(AWAY).await;
+        control_plane.start_api_server().await?;
+    }
+    let said = up.end().await?;
+    ensure!(said.code == Some(0), "{said:?}");
+    ensure!(said.stdout.contains("scaled from 2 to 3 instances"), "{said:?}");
+    // Nothing was left to happen when it said so.
+    let members = cluster.members().await?;
+    ensure!(members.iter().filter(|member| member.streams()).count() == 2, "{members:?}");
+    nothing_lost(writer).await.context("a client meanwhile")
+}

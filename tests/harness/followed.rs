@@ -1,0 +1,108 @@
+//! A program whose words on stderr are read as they come, so that something can be done at a certain one of them.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::bed::Said;
+
+/// A running program. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Followed {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+    told: String,
+}
+
+impl Followed {
+    /// Starts `command`. What it writes to stdout is kept for the end, and must fit into a pipe until then.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(mut command: Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("failed to start {:?}", command.as_std()))?;
+        let stderr = child.stderr.take().context("the program has no stderr")?;
+        Ok(Self { child, lines: BufReader::new(stderr).lines(), told: String::new() })
+    }
+
+    /// Reads until it says a line that is what was waited for; whether one came before the end.
+    ///
+    /// # Errors
+    /// When its stderr cannot be read.
+    pub async fn says(&mut self, awaited: impl Fn(&str) -> bool) -> Result<bool> {
+        while let Some(line) = self.line().await? {
+            if awaited(&line) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends it as nothing can be caught or cleaned up after (SIGKILL).
+    ///
+    /// # Errors
+    /// When its end cannot be observed.
+    pub async fn kill(mut self) -> Result<Said> {
+        self.child.kill().await.context("failed to kill the program")?;
+        self.end().await
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When its end cannot be observed, or what it said is not text.
+    pub async fn end(mut self) -> Result<Said> {
+        while self.line().await?.is_some() {}
+        let mut stdout = String::new();
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_string(&mut stdout).await.context("failed to read stdout")?;
+        }
+        let status = self.child.wait().await.context("failed to wait for the program")?;
+        Ok(Said { stdout, stderr: self.told, code: status.code() })
+    }
+
+    async fn line(&mut self) -> Result<Option<String>> {
+        let line = self.lines.next_line().await.context("failed to read stderr")?;
+        if let Some(line) = &line {
+            self.told.push_str(line);
+            self.told.push('\n');
+        }
+        Ok(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Followed {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Followed::start(command).unwrap()
+    }
+
+    #[tokio::test]
+    async fn words_are_heard_when_they_are_said() {
+        let mut program = shell("echo one >&2; echo 'and two' >&2; echo out; exit 3");
+        assert!(program.says(|line| line.contains("two")).await.unwrap());
+        assert!(!program.says(|line| line.contains("three")).await.unwrap());
+        let said = program.end().await.unwrap();
+        assert_eq!((said.code, said.stdout.as_str()), (Some(3), "out\n"));
+        assert_eq!(said.stderr, "one\nand two\n");
+    }
+
+    #[tokio::test]
+    async fn a_killed_program_leaves_no_exit_code() {
+        let mut program = shell("echo ready >&2; exec sleep 60");
+        assert!(program.says(|line| line == "ready").await.unwrap());
+        assert_eq!(program.kill().await.unwrap().code, None);
+    }
+}
