@@ -13,9 +13,11 @@ use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, State, SyncState,
 };
 
+mod capacity;
 mod hand_over;
 mod health;
 
+pub use capacity::{Backup, Capacity, DisruptionBudget, Node, Taint};
 pub use hand_over::HandOver;
 pub use health::{Ailment, Health};
 
@@ -76,10 +78,13 @@ pub struct Facts {
     pub claims: Seen<Vec<Claim>>,
     /// Name of the member that took the lead last, by Patroni's history; `Absent` where that names nobody.
     pub last_leader: Seen<String>,
+    /// What its surroundings have room for. Boxed: a pod's template is large, and facts are handed on a lot.
+    pub capacity: Box<Capacity>,
 }
 
 /// The StatefulSet, reduced.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts as Kubernetes tells them")]
 pub struct StatefulSet {
     /// `namespace/name`.
     pub name: String,
@@ -96,10 +101,14 @@ pub struct StatefulSet {
     /// Annotations written by someone other than the operator, as (key, manager): the operator replaces the
     /// StatefulSet because of them and skips its hand-over (`compareAnnotations`, pkg/cluster/cluster.go).
     pub foreign_annotations: Vec<(String, String)>,
+    /// The claims of members that go are deleted (`persistentVolumeClaimRetentionPolicy.whenScaled`).
+    pub deletes_volumes: bool,
+    /// A pod counts as ready only when a probe says so; else as soon as its containers have started.
+    pub probed: bool,
 }
 
 /// A volume claim of one ordinal.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claim {
     /// Its name.
     pub name: String,
@@ -109,6 +118,12 @@ pub struct Claim {
     pub created: Option<Timestamp>,
     /// Bytes it holds room for.
     pub capacity: Option<u64>,
+    /// Bytes it asks for.
+    pub requested: Option<u64>,
+    /// The condition that says that it is being resized.
+    pub resizing: Option<String>,
+    /// It is being deleted.
+    pub terminating: bool,
 }
 
 /// One member: a pod, what it wrote and what it said.

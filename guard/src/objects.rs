@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use kube_quantity::ParsedQuantity;
 
 use crate::facts::{self, Claim, Seen};
 use crate::operator::Settings;
 use crate::patroni::{self, Configuration, PendingFailover, SyncState};
 use crate::postgresql::ordinal;
+use crate::quantity::Amount;
 
+pub mod capacity;
 pub mod deployment;
 pub mod pods;
 
@@ -23,6 +25,9 @@ const OPERATOR_MANAGER: &str = "postgres-operator";
 
 /// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
 const POSTGRES_CONTAINER: &str = "postgres";
+
+/// Conditions of a claim whose resize is not finished.
+const RESIZES: [&str; 2] = ["Resizing", "FileSystemResizePending"];
 
 /// Reduces the StatefulSet of a cluster.
 pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
@@ -40,6 +45,13 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
         parallel: spec.and_then(|spec| spec.pod_management_policy.as_deref()) == Some("Parallel"),
         terminating: metadata.deletion_timestamp.is_some(),
         foreign_annotations: foreign_annotations(metadata),
+        deletes_volumes: spec
+            .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref())
+            .and_then(|policy| policy.when_scaled.as_deref())
+            == Some("Delete"),
+        probed: spec.and_then(|spec| spec.template.spec.as_ref()).is_some_and(|pod| {
+            pod.containers.iter().any(|container| container.readiness_probe.is_some())
+        }),
     }
 }
 
@@ -107,13 +119,27 @@ pub fn claims(objects: &[PersistentVolumeClaim], cluster: &str) -> Vec<Claim> {
                 capacity: object
                     .status
                     .as_ref()
-                    .and_then(|status| status.capacity.as_ref()?.get("storage"))
-                    .and_then(|capacity| ParsedQuantity::try_from(capacity).ok()?.to_bytes_u64()),
+                    .and_then(|status| bytes(status.capacity.as_ref()?)),
+                requested: object
+                    .spec
+                    .as_ref()
+                    .and_then(|spec| bytes(spec.resources.as_ref()?.requests.as_ref()?)),
+                resizing: object
+                    .status
+                    .iter()
+                    .flat_map(|status| status.conditions.iter().flatten())
+                    .find(|it| RESIZES.contains(&it.type_.as_str()) && it.status == "True")
+                    .map(|condition| condition.type_.clone()),
+                terminating: object.metadata.deletion_timestamp.is_some(),
             })
         })
         .collect();
     claims.sort_by_key(|claim| claim.ordinal);
     claims
+}
+
+fn bytes(resources: &BTreeMap<String, Quantity>) -> Option<u64> {
+    Some(Amount::of(resources.get("storage")?)?.units())
 }
 
 /// Where Patroni keeps its objects.

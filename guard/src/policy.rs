@@ -8,7 +8,10 @@
     reason = "the schema derive repeats each struct inside a function, where nothing is reachable"
 )]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::SignedDuration;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +133,8 @@ pub struct Policies {
     pub mode: Mode,
     /// Why the policies could not be read: then no bound may be taken as kept.
     pub unreadable: Option<String>,
+    /// How old the last logical backup may be; `None` where nobody asks for one.
+    pub backup_max_age: Option<Limit<SignedDuration>>,
 }
 
 impl Policies {
@@ -141,7 +146,8 @@ impl Policies {
         let mut combined = Self::default();
         let mut strictest = None;
         for policy in policies {
-            match matches(policy.spec.cluster_selector.as_ref(), cluster) {
+            let selector = policy.spec.cluster_selector.as_ref();
+            match selector.map_or(Ok(true), |it| selects(it, &cluster.labels)) {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(why) => {
@@ -178,16 +184,18 @@ fn source(policy: &ScalePolicy) -> String {
 }
 
 /// Label selectors as the API server understands them (`LabelSelectorAsSelector`).
-fn matches(selector: Option<&LabelSelector>, cluster: &Postgresql) -> Result<bool, String> {
-    let Some(selector) = selector else { return Ok(true) };
-    let exact = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .all(|(key, value)| cluster.labels.get(key) == Some(value));
+///
+/// # Errors
+/// An operator that we do not know.
+pub(crate) fn selects(
+    selector: &LabelSelector,
+    labels: &BTreeMap<String, String>,
+) -> Result<bool, String> {
+    let exact =
+        selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     let mut all = exact;
     for expression in selector.match_expressions.iter().flatten() {
-        let value = cluster.labels.get(&expression.key);
+        let value = labels.get(&expression.key);
         let listed = value.is_some_and(|value| {
             expression.values.iter().flatten().any(|candidate| candidate == value)
         });
@@ -196,7 +204,7 @@ fn matches(selector: Option<&LabelSelector>, cluster: &Postgresql) -> Result<boo
             "NotIn" => !listed,
             "Exists" => value.is_some(),
             "DoesNotExist" => value.is_none(),
-            other => return Err(format!("clusterSelector has the unknown operator {other:?}")),
+            other => return Err(format!("its selector has the unknown operator {other:?}")),
         };
     }
     Ok(all)
@@ -253,15 +261,15 @@ mod tests {
             let selector: LabelSelector = serde_json::from_value(json!({"matchExpressions": [
                 {"key": "env", "operator": operator, "values": values}]}))
             .unwrap();
-            assert_eq!(matches(Some(&selector), &labelled), Ok(with), "{operator}");
-            assert_eq!(matches(Some(&selector), &bare), Ok(without), "{operator}");
+            assert_eq!(selects(&selector, &labelled.labels), Ok(with), "{operator}");
+            assert_eq!(selects(&selector, &bare.labels), Ok(without), "{operator}");
         }
-        assert_eq!(matches(None, &bare), Ok(true));
+        assert_eq!(selects(&LabelSelector::default(), &bare.labels), Ok(true));
         let odd: LabelSelector = serde_json::from_value(
             json!({"matchExpressions": [{"key": "env", "operator": "Near"}]}),
         )
         .unwrap();
-        assert!(matches(Some(&odd), &bare).is_err());
+        assert!(selects(&odd, &bare.labels).is_err());
     }
 
     #[test]

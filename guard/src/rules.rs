@@ -9,6 +9,7 @@ use crate::policy::{Mode, Policies};
 use crate::verdict::{Finding, Judgement, Outcome, Severity, Verdict};
 
 mod bounds;
+mod capacity;
 mod hand_over;
 mod leader;
 mod mixed;
@@ -18,6 +19,7 @@ mod progress;
 mod rebuild;
 mod remaining;
 mod stateful_set;
+mod storage;
 mod survivors;
 mod synchronous;
 mod way_out;
@@ -62,6 +64,8 @@ pub enum Kind {
     Bound,
     /// The live state of the cluster; only warns for a repair.
     Live,
+    /// What to take care of afterwards, and no reason to refuse: what it cannot see it only tells.
+    Caution,
 }
 
 /// Every rule, in the order in which findings are shown.
@@ -97,6 +101,15 @@ pub const RULES: &[Rule] = &[
     stateful_set::WILL_NOT_PROGRESS,
     remaining::SURVIVORS_ONE_ZONE,
     remaining::CASCADE_CONDEMNED,
+    capacity::QUOTA_HEADROOM,
+    capacity::LIMIT_RANGE,
+    capacity::TOO_FEW_NODES,
+    capacity::TOO_FEW_WAL_SENDERS,
+    storage::VOLUMES_DELETED,
+    storage::STALE_VOLUME,
+    storage::VOLUME_RESIZING,
+    storage::PDB_BLOCKS_DRAIN,
+    storage::NO_RECENT_BACKUP,
 ];
 
 /// The rule with this id.
@@ -124,7 +137,7 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
         };
         if let Some(mut finding) = found {
             if let Some(repair) = repair
-                && rule.kind == Kind::Live
+                && rule.kind != Kind::Bound
                 && finding.severity == Severity::Deny
             {
                 finding.severity = Severity::Warn;
@@ -139,9 +152,10 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
 
 /// What a fact that could not be seen means: refused for a shrink, told for growth.
 fn unknown(rule: &Rule, direction: Direction, why: &str) -> Finding {
-    let severity = match direction {
-        Direction::Down => Severity::Deny,
-        Direction::Create | Direction::Same | Direction::Up => Severity::Warn,
+    let severity = match (direction, rule.kind) {
+        (Direction::Down, Kind::Bound | Kind::Live) => Severity::Deny,
+        (Direction::Down, Kind::Caution)
+        | (Direction::Create | Direction::Same | Direction::Up, _) => Severity::Warn,
     };
     Finding::new(rule.id, severity, format!("cannot be judged: {why}"))
         .remedy("make the fact readable (network, rights), then ask again")

@@ -7,7 +7,7 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use pgscale_guard::facts::Facts;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
-use pgscale_guard::read::{Address, Ask, AskWhom, ReadError, Reader};
+use pgscale_guard::read::{Address, Ask, AskWhom, Breadth, ReadError, Reader};
 use pgscale_guard::{Change, Policies};
 
 use crate::connect::{Connection, Warnings};
@@ -114,6 +114,7 @@ impl Session {
                 client: client.clone(),
                 ask: forward.clone(),
                 deadline: READ_DEADLINE,
+                breadth: Breadth::Whole,
             },
             client,
             ask: forward.clone(),

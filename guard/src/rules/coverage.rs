@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::policy::Policies;
 use crate::rules::testing::{Want, healthy, shown};
 use crate::rules::{
-    Kind, RULES, bounds, evaluate, hand_over, leader, mixed, operator, pending, progress, rebuild,
-    remaining, stateful_set, survivors, synchronous, zero,
+    Kind, RULES, bounds, capacity, evaluate, hand_over, leader, mixed, operator, pending, progress,
+    rebuild, remaining, stateful_set, storage, survivors, synchronous, zero,
 };
 use crate::verdict::Outcome;
 
@@ -43,6 +43,15 @@ const TABLES: &[fn()] = &[
     stateful_set::tests::will_not_progress,
     remaining::tests::survivors_one_zone,
     remaining::tests::cascade_condemned,
+    capacity::tests::quota_headroom,
+    capacity::tests::limit_range,
+    capacity::tests::too_few_nodes,
+    capacity::tests::too_few_wal_senders,
+    storage::tests::volumes_deleted,
+    storage::tests::stale_volume,
+    storage::tests::volume_resizing,
+    storage::tests::pdb_blocks_drain,
+    storage::tests::no_recent_backup,
 ];
 
 /// Rules that need no fact beside the written object: it says it all. A StatefulSet that cannot be seen is taken
@@ -100,6 +109,7 @@ fn every_rule_is_shown_to_pass_to_find_and_to_be_unsure() {
         "replace-pending",
         "parallel-shrink",
         "will-not-progress",
+        "too-few-wal-senders",
     ] {
         assert_eq!(dealt_out_both_ways(id), [true, true], "{id}");
     }
@@ -157,7 +167,7 @@ fn rules_are_named_and_documented() {
         );
         assert!(!rule.title.is_empty() && !rule.fires_on.is_empty() && !rule.default.is_empty());
         assert!(rule.page.contains("Way out:"), "the page of {} shows no way out", rule.id);
-        if rule.kind == Kind::Live {
+        if rule.kind != Kind::Bound {
             for part in ["Signals:", "Blind spots:", "Upstream:"] {
                 assert!(rule.page.contains(part), "the page of {} lacks {part}", rule.id);
             }

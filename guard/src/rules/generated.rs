@@ -264,12 +264,7 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
                 standbys: standbys.iter().map(|ordinal| facts.pod_name(*ordinal)).collect(),
             });
             facts.claims = map(claims, |ordinals| {
-                let claim = |ordinal| Claim {
-                    name: "c".to_owned(),
-                    ordinal,
-                    created: None,
-                    capacity: None,
-                };
+                let claim = |ordinal| Claim { name: "c".to_owned(), ordinal, ..Claim::default() };
                 ordinals.into_iter().map(claim).collect()
             });
             doings.befall(&mut facts);

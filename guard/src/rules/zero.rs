@@ -130,8 +130,7 @@ pub(super) mod tests {
                 .map(|ordinal| Claim {
                     name: format!("pgdata-acid-a-{ordinal}"),
                     ordinal: *ordinal,
-                    created: None,
-                    capacity: None,
+                    ..Claim::default()
                 })
                 .collect(),
         );

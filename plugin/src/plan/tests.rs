@@ -398,6 +398,42 @@ fn the_document_is_versioned_and_whole() {
         {
           "rule": "cascade-condemned",
           "verdict": "Pass"
+        },
+        {
+          "rule": "quota-headroom",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "limit-range",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "too-few-nodes",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "too-few-wal-senders",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "volumes-deleted",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "stale-volume",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "volume-resizing",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "pdb-blocks-drain",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "no-recent-backup",
+          "verdict": "NotApplicable"
         }
       ],
       "running": 5,

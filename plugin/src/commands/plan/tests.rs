@@ -47,7 +47,7 @@ fn shrinking() -> World {
 
 #[tokio::test]
 async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
-    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(80)).await, @r"
+    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(80)).await, @"
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -66,12 +66,20 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
                     cannot
       Leader disk:  acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most:
                     acid_a_2)
-    Steps:
-      1. set numberOfInstances to 5
-      2. wait until 5 instances have converged
-    Allowed
+    Refused by quota-headroom
+      DENY quota-headroom: no room for 5 instances: a limit would be passed
+           resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too
+             many
+           Try: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised
+             (kubectl describe resourcequota -n db)
+      WARN stale-volume: kept from an earlier life, and attached again:
+           pgdata-acid-a-3
+           persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
+           Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3
+             -n db
+    Way out: kubectl pgscale set acid-a 4 -n db
     ");
-    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @r"
+    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @"
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -85,10 +93,14 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
       May be lost:  2 -> 4 members, with one left to lead
       Base backups: 1 x 41.0 GiB; how long is unknown until one was seen; 1 on the volume of an earlier life: catches up, or copies all where it cannot
       Leader disk:  acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most: acid_a_2)
-    Steps:
-      1. set numberOfInstances to 5
-      2. wait until 5 instances have converged
-    Allowed
+    Refused by quota-headroom
+      DENY quota-headroom: no room for 5 instances: a limit would be passed
+           resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too many
+           Try: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised (kubectl describe resourcequota -n db)
+      WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
+           persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
+           Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
+    Way out: kubectl pgscale set acid-a 4 -n db
     ");
 }
 
@@ -211,6 +223,15 @@ async fn wide_shows_all_of_it_and_every_rule() {
     will-not-progress           pass
     survivors-one-zone          warn
     cascade-condemned           pass
+    quota-headroom              not applicable
+    limit-range                 not applicable
+    too-few-nodes               not applicable
+    too-few-wal-senders         not applicable
+    volumes-deleted             pass
+    stale-volume                not applicable
+    volume-resizing             pass
+    pdb-blocks-drain            not applicable
+    no-recent-backup            not applicable
     ");
 }
 
@@ -222,14 +243,14 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
     let growing = ["pg_database_size", "data_directory", "pg_stat_progress_basebackup"]
         .into_iter()
         .fold(growing, |world, statement| world.printing(0, statement, refused));
-    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(80)).await, @r"
+    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(80)).await, @"
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
     Outlook:
       Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown:
                     list persistentvolumeclaims in db: forbidden
-      Quota:        unknown: may not read resourcequotas
+      Quota:        unknown: list resourcequotas in db: forbidden
       Readers:      2 -> 3 behind acid-a-repl
       May be lost:  2 -> 3 members, with one left to lead
       Base backups: up to 1 of unknown size: pods/exec is not permitted; how long is
@@ -239,15 +260,24 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN quota-headroom: cannot be judged: the quotas could not be read (list
+           resourcequotas in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN stale-volume: cannot be judged: the volume claims could not be listed
+           (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN volume-resizing: cannot be judged: the volume claims could not be listed
+           (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
     ");
-    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(160)).await, @r"
+    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(160)).await, @"
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
     Outlook:
       Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown: list persistentvolumeclaims in db: forbidden
-      Quota:        unknown: may not read resourcequotas
+      Quota:        unknown: list resourcequotas in db: forbidden
       Readers:      2 -> 3 behind acid-a-repl
       May be lost:  2 -> 3 members, with one left to lead
       Base backups: up to 1 of unknown size: pods/exec is not permitted; how long is unknown until one was seen; volumes of an earlier life are unknown: list
@@ -256,7 +286,13 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN quota-headroom: cannot be judged: the quotas could not be read (list resourcequotas in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN stale-volume: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
     ");
     let shrinking = World::new(3, 0).furnished().printing(2, "pg_stat_activity", refused);
     insta::assert_snapshot!(shown(&shrinking, "acid-a --to 2", Some(80)).await, @r"
@@ -356,7 +392,10 @@ async fn another_writer_is_told_what_to_commit() {
 async fn the_document_holds_the_outlook_and_every_rule() {
     let (screen, ..) = run(&growing(), "plan acid-a --to 5 -o json", None).await;
     let mut document: Value = serde_json::from_str(&screen.stdout()).unwrap();
-    assert!(document["rules"].as_array().unwrap().iter().all(|rule| rule["verdict"] != "Deny"));
+    let rules = document["rules"].as_array().unwrap().iter();
+    let denying: Vec<&Value> = rules.filter(|rule| rule["verdict"] == "Deny").collect();
+    assert_eq!(denying.len(), 1, "{denying:?}");
+    assert_eq!(denying[0]["rule"], "quota-headroom");
     let outlook = document["outlook"].take();
     assert!(outlook["volumes"]["pgdata-acid-a-3"]["created"].is_string());
     insta::assert_snapshot!(serde_json::to_string_pretty(&outlook["baseBackups"]).unwrap(), @r#"

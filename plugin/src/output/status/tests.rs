@@ -38,6 +38,7 @@ fn status(mut facts: Facts, missing: &[&str]) -> Status {
                 ordinal,
                 created: Some("2026-08-22T10:00:00Z".parse().unwrap()),
                 capacity: Some(40 << 30),
+                ..Claim::default()
             })
             .into(),
     );

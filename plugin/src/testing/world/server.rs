@@ -275,7 +275,12 @@ impl State {
             }
             "endpointslices" => list(&[self.slice(query.contains("repl"))]),
             "deployments" => list(&[operator()]),
-            "events" | "persistentvolumeclaims" | "resourcequotas" => list(&[]),
+            "events"
+            | "persistentvolumeclaims"
+            | "resourcequotas"
+            | "limitranges"
+            | "poddisruptionbudgets"
+            | "nodes" => list(&[]),
             "postgres-operator" => {
                 // Without limits of its own it has none: -1 is what the operator takes for that.
                 let (min, max) = self.limits.unwrap_or((-1, -1));
