@@ -500,6 +500,10 @@ impl Facts {
                     answer.received = if leads { None } else { position };
                     answer.replayed = answer.received;
                     answer.replication_state = (!leads).then(|| "streaming".to_owned());
+                    if !leads {
+                        // Those that it fed follow the new leader.
+                        answer.replication.clear();
+                    }
                 }
             }
         }

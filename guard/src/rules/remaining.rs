@@ -340,4 +340,24 @@ pub(super) mod tests {
           Try: remove the tag replicatefrom first, or keep the source
         ");
     }
+
+    #[test]
+    fn standbys_that_the_leader_fed_before_it_moves_are_no_cascade() {
+        let fed = healthy(5, 3).with_leader(4).with_answer(4, |answer| {
+            answer.replication = (0..4)
+                .map(|ordinal| Sender {
+                    name: format!("acid-a-{ordinal}"),
+                    state: "streaming".into(),
+                    sync_state: "async".into(),
+                })
+                .collect();
+        });
+        let judged = |facts: &Facts| (CASCADE_CONDEMNED.check)(facts, &Policies::default());
+        assert_eq!(judged(&fed), Outcome::Pass);
+        assert_eq!(judged(&fed.led_by("acid-a-0")), Outcome::Pass);
+        // Who is told by a tag to follow the old leader does so after the move, too.
+        let tagged =
+            fed.with_answer(1, |answer| answer.tags.replicate_from = Some("acid-a-4".into()));
+        assert!(matches!(judged(&tagged.led_by("acid-a-0")), Outcome::Found(_)));
+    }
 }
