@@ -105,6 +105,8 @@ pub struct StatefulSet {
     pub deletes_volumes: bool,
     /// A pod counts as ready only when a probe says so; else as soon as its containers have started.
     pub probed: bool,
+    /// Who else wrote `spec.replicas` last; `None` while it is the operator's.
+    pub scaled_by: Option<String>,
 }
 
 /// A volume claim of one ordinal.

@@ -15,6 +15,7 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::overrides::Overrides;
 use crate::postgresql::Postgresql;
 
 /// What a namespace demands of every scale change of its `postgresql` clusters.
@@ -135,6 +136,8 @@ pub struct Policies {
     pub unreadable: Option<String>,
     /// How old the last logical backup may be; `None` where nobody asks for one.
     pub backup_max_age: Option<Limit<SignedDuration>>,
+    /// What somebody allowed in spite of them.
+    pub overrides: Overrides,
 }
 
 impl Policies {

@@ -22,6 +22,7 @@ use crate::facts::{Capacity, Claim, DisruptionBudget, Facts, Member, Seen};
 use crate::objects::pods::{NodeState, members};
 use crate::objects::{self, Layout, spell};
 use crate::operator::Operator;
+use crate::overrides::{Overrides, ScaleOverride};
 use crate::policy::{Policies, ScalePolicy};
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 
@@ -108,6 +109,18 @@ impl Reader {
             Ok(policies) => Policies::combine(&policies, cluster),
             Err(error) if error.is_not_found() => Policies::default(),
             Err(error) => Policies::unreadable(error.to_string()),
+        }
+    }
+
+    /// The overrides that name a cluster. Without the CRD there are none; what cannot be read is said in
+    /// [`Overrides::unreadable`].
+    pub async fn overrides(&self, cluster: &Postgresql) -> Overrides {
+        let kind = Kind::of::<ScaleOverride>(Some(&cluster.namespace));
+        let list = self.objects(self.deadline).try_list::<ScaleOverride>(&kind, None).await;
+        match list {
+            Ok(overrides) => Overrides::of(overrides, &cluster.name),
+            Err(error) if error.is_not_found() => Overrides::default(),
+            Err(error) => Overrides::unreadable(error.to_string()),
         }
     }
 
@@ -498,6 +511,34 @@ mod tests {
         assert_eq!(
             forbidden.reader(&members).policies(&cluster).await.unreadable.as_deref(),
             Some("failed to list scalepolicies in db: forbidden")
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn overrides_are_read_or_the_reason_is_told() {
+        let members = Members::healthy();
+        let cluster = change(3, 3).new;
+        let named = |name: &str| {
+            json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScaleOverride",
+                "metadata": {"namespace": "db", "name": name},
+                "spec": {"cluster": name, "clusterUid": "u1", "to": 2, "rules": ["paused"],
+                    "reason": "night", "expiresAt": "2026-11-24T11:00:00Z"}})
+        };
+        let path = "/apis/pgscale.dev/v1alpha1/namespaces/db/scaleoverrides";
+        let world = World::default()
+            .with(&format!("{path}/acid-a"), named("acid-a"))
+            .with(&format!("{path}/acid-b"), named("acid-b"));
+        let found = world.reader(&members).overrides(&cluster).await;
+        assert_eq!(found.granted.len(), 1, "{found:?}");
+        assert_eq!(found.granted[0].spec.cluster, "acid-a");
+
+        let without_crd = World::default().fault("scaleoverrides", Fault::Status(404));
+        assert_eq!(without_crd.reader(&members).overrides(&cluster).await, Overrides::default());
+
+        let forbidden = world.fault("scaleoverrides", Fault::Status(403));
+        assert_eq!(
+            forbidden.reader(&members).overrides(&cluster).await.unreadable.as_deref(),
+            Some("failed to list scaleoverrides in db: forbidden")
         );
     }
 

@@ -64,6 +64,9 @@ pub struct Finding {
     /// The mode of the policy its limit came from; the strictest of all where it comes from none.
     #[serde(skip)]
     pub mode: Option<Mode>,
+    /// The override but for which it would refuse the change, as `kind/name`.
+    #[serde(skip)]
+    pub overridden: Option<String>,
 }
 
 impl Finding {
@@ -88,6 +91,7 @@ impl Finding {
             tempered: None,
             audit_only: false,
             mode: None,
+            overridden: None,
         }
     }
 

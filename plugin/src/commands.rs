@@ -11,6 +11,7 @@ use crate::session::{Interruption, Session};
 pub(crate) mod completion;
 pub(crate) mod down;
 pub(crate) mod history;
+pub(crate) mod overrides;
 pub(crate) mod plan;
 pub(crate) mod rules;
 mod scale;
@@ -39,6 +40,7 @@ pub(crate) async fn run(
         Verb::Version(args) => return version::run(args, out),
         Verb::Down(_)
         | Verb::History(_)
+        | Verb::Override(_)
         | Verb::Plan(_)
         | Verb::Set(_)
         | Verb::Status(_)
@@ -61,6 +63,7 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Completion(args) => completion::run(&args, &session.out),
         Verb::Down(args) => Box::pin(down::run(session, args)).await,
         Verb::History(args) => Box::pin(history::run(session, args)).await,
+        Verb::Override(args) => Box::pin(overrides::run(session, args)).await,
         Verb::Plan(args) => Box::pin(plan::run(session, args)).await,
         Verb::Rules(args) => rules::run(&args, &session.out),
         Verb::Set(args) => Box::pin(set::run(session, args)).await,

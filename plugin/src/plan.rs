@@ -236,10 +236,11 @@ fn judge(
             );
             // The rule may have warned of the same switchover for what it means to the others.
             verdict.findings.retain(|known| known.rule != SWITCHOVER_PENDING);
-            verdict.findings.push(finding.remedy(format!(
+            let finding = finding.remedy(format!(
                 "wait until it is done, or withdraw it: patronictl flush {} switchover",
                 facts.change.new.name
-            )));
+            ));
+            verdict.findings.push(policies.overrides.weigh(finding, facts));
         }
         return (None, verdict);
     }
@@ -259,7 +260,8 @@ fn judge(
     let mut verdict = evaluate(facts, policies);
     // A repair is not refused for the live state, not even this one: its pods go whatever we do.
     if verdict.allows() && facts.repair().is_none() {
-        verdict.findings.push(nobody_to_lead(facts, leader));
+        let finding = nobody_to_lead(facts, leader);
+        verdict.findings.push(policies.overrides.weigh(finding, facts));
     }
     (None, verdict)
 }

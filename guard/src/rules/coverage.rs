@@ -6,7 +6,7 @@ use crate::policy::Policies;
 use crate::rules::testing::{Want, healthy, shown};
 use crate::rules::{
     Kind, RULES, bounds, capacity, evaluate, hand_over, leader, mixed, operator, pending, progress,
-    rebuild, remaining, stateful_set, storage, survivors, synchronous, zero,
+    rebuild, remaining, side_door, stateful_set, storage, survivors, synchronous, zero,
 };
 use crate::verdict::Outcome;
 
@@ -52,12 +52,20 @@ const TABLES: &[fn()] = &[
     storage::tests::volume_resizing,
     storage::tests::pdb_blocks_drain,
     storage::tests::no_recent_backup,
+    side_door::tests::statefulset_scaled,
 ];
 
 /// Rules that need no fact beside the written object: it says it all. A StatefulSet that cannot be seen is taken
-/// by mixed-change for one that would be replaced; an operator that cannot be read is told by operator-limits.
-const NEVER_UNSURE: &[&str] =
-    &["limits-unknown", "mixed-change", "no-standby-left", "operator-failed", "standby-cluster"];
+/// by mixed-change for one that would be replaced, and told by change-not-applied; an operator that cannot be read
+/// is told by operator-limits.
+const NEVER_UNSURE: &[&str] = &[
+    "limits-unknown",
+    "mixed-change",
+    "no-standby-left",
+    "operator-failed",
+    "standby-cluster",
+    "statefulset-scaled",
+];
 
 /// Runs tables once more, with the texts that some of them check.
 fn run<'a>(tables: impl Iterator<Item = &'a fn()>) {

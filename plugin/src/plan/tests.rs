@@ -434,6 +434,10 @@ fn the_document_is_versioned_and_whole() {
         {
           "rule": "no-recent-backup",
           "verdict": "NotApplicable"
+        },
+        {
+          "rule": "statefulset-scaled",
+          "verdict": "Pass"
         }
       ],
       "running": 5,

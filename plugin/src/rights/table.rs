@@ -96,6 +96,12 @@ const POLICIES: Right = Right {
     ways: &[access(&["list"], "pgscale.dev", "scalepolicies")],
     need: Need::ToJudge("the policies are unknown, and a shrink is refused"),
 };
+const OVERRIDES: Right = Right {
+    ways: &[access(&["list"], "pgscale.dev", "scaleoverrides")],
+    need: Need::ToJudge("what somebody allowed in spite of the rules is unknown"),
+};
+const GRANT: Right =
+    Right { ways: &[access(&["create"], "pgscale.dev", "scaleoverrides")], need: Need::Always };
 const VOLUMES: Right = Right {
     ways: &[access(&["list"], "", "persistentvolumeclaims")],
     need: Need::Never("volumes are not seen"),
@@ -174,6 +180,7 @@ const PLAN: &[Right] = &[
     PATRONI,
     MEMBERS,
     POLICIES,
+    OVERRIDES,
     VOLUMES,
     QUOTAS,
     LIMIT_RANGES,
@@ -181,6 +188,20 @@ const PLAN: &[Right] = &[
     DRAINS,
     BACKUPS,
     SQL,
+    OPERATOR,
+    SETTINGS,
+    NODES,
+];
+/// What `override` needs.
+pub(crate) const OVERRIDE: &[Right] = &[
+    GET_CLUSTER,
+    GRANT,
+    WORKLOAD,
+    PODS,
+    PATRONI,
+    MEMBERS,
+    POLICIES,
+    VOLUMES,
     OPERATOR,
     SETTINGS,
     NODES,
@@ -193,6 +214,7 @@ const PAST: &[Right] = &[GET_CLUSTER, READ_HISTORY];
 /// What `status` needs.
 const STATUS: &[Right] = &[
     POLICIES,
+    OVERRIDES,
     EVENTS,
     GET_OR_LIST_CLUSTERS,
     WORKLOAD,
@@ -218,6 +240,7 @@ pub(crate) const SCALE: &[Right] = &[
     MEMBERS,
     CHECKPOINT,
     POLICIES,
+    OVERRIDES,
     VOLUMES,
     SERVICES,
     QUOTAS,
@@ -261,6 +284,7 @@ pub(crate) const COMMANDS: &[(&str, &[Right])] = &[
     ("verify", VERIFY),
     ("history", PAST),
     ("undo", SCALE),
+    ("override", OVERRIDE),
     ("rules", &[]),
     ("completion", &[]),
     ("version", &[]),

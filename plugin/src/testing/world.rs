@@ -103,6 +103,7 @@ struct State {
     history: Option<Value>,
     history_conflicts: u32,
     events: Vec<Value>,
+    overrides: Vec<Value>,
     second: bool,
     growth: Option<Growth>,
     /// How many looks fail while the API server is away.
@@ -138,6 +139,7 @@ impl World {
             history: None,
             history_conflicts: 0,
             events: Vec::new(),
+            overrides: Vec::new(),
             second: false,
             growth: None,
             away: 3,
@@ -314,6 +316,11 @@ impl World {
     /// The switchovers that reached Patroni.
     pub(crate) fn switchovers(&self) -> Vec<Value> {
         self.0.lock().unwrap().switchovers.clone()
+    }
+
+    /// The overrides that were written.
+    pub(crate) fn overrides(&self) -> Vec<Value> {
+        self.0.lock().unwrap().overrides.clone()
     }
 
     /// A session on this cluster, whose person types `lines`.

@@ -14,10 +14,17 @@ use tower::ServiceExt as _;
 use super::request::tests::{create, object, scale, update};
 use super::*;
 
+mod overrides;
+mod writes;
+
 /// An API server: what it answers by path, and what it was asked.
 #[derive(Clone, Default)]
 struct World {
     policies: Vec<Value>,
+    overrides: Vec<Value>,
+    claims: Vec<Value>,
+    /// The settings of an operator, where there is one.
+    operator: Option<Value>,
     stored: Option<Value>,
     /// Every request hangs, as in a partition.
     silent: bool,
@@ -38,7 +45,14 @@ impl World {
         let (status, answer) = match path.rsplit('/').next().unwrap_or_default() {
             "events" => (201, body),
             "scalepolicies" => (200, list(&self.policies)),
-            "deployments" | "pods" | "persistentvolumeclaims" => (200, list(&[])),
+            "scaleoverrides" => (200, list(&self.overrides)),
+            "persistentvolumeclaims" => (200, list(&self.claims)),
+            "deployments" if self.operator.is_some() => (200, list(&[deployment()])),
+            "postgres-operator" if path.contains("/configmaps/") && self.operator.is_some() => {
+                let metadata = json!({"namespace": "default", "name": "postgres-operator"});
+                (200, json!({"metadata": metadata, "data": self.operator}))
+            }
+            "deployments" | "pods" => (200, list(&[])),
             "acid-a" if path.contains("/postgresqls/") && self.stored.is_some() => {
                 (200, self.stored.clone().unwrap())
             }
@@ -72,6 +86,17 @@ impl World {
         let asked = asked.iter().filter(|(_, path, _)| path.ends_with(suffix));
         asked.map(|(.., body)| body.clone()).collect()
     }
+}
+
+/// An operator as its own manifests install it.
+fn deployment() -> Value {
+    json!({
+        "metadata": {"namespace": "default", "name": "postgres-operator"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"name": "postgres-operator"}},
+            "template": {"spec": {"containers": [{"name": "postgres-operator",
+                "env": [{"name": "CONFIG_MAP_NAME", "value": "postgres-operator"}]}]}}},
+        "status": {"replicas": 1, "availableReplicas": 1},
+    })
 }
 
 /// Members that do not answer.
@@ -265,7 +290,7 @@ async fn what_is_not_known_to_us_is_refused() {
     let answer = ask(&admission, &deployment).await;
     assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
     assert_eq!(answer["status"]["details"]["causes"][0]["reason"], CANNOT_BE_JUDGED);
-    insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: deployments.apps/v1 as kind Deployment is nothing pgscale judges: it knows postgresqls.acid.zalan.do v1 and their scale subresource; correct the rules of the ValidatingWebhookConfiguration");
+    insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: deployments.apps/v1 as kind Deployment is nothing pgscale judges: it knows postgresqls.acid.zalan.do v1, statefulsets.apps v1 and the scale subresource of both; correct the rules of the ValidatingWebhookConfiguration");
     admission.events.flush(Duration::from_secs(5)).await;
     assert_eq!(world.asked("/events").len(), 0, "there is no cluster to put an Event on");
 }

@@ -232,6 +232,7 @@ async fn wide_shows_all_of_it_and_every_rule() {
     volume-resizing             pass
     pdb-blocks-drain            not applicable
     no-recent-backup            not applicable
+    statefulset-scaled          pass
     ");
 }
 
