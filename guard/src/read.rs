@@ -23,7 +23,6 @@ use crate::objects::pods::{NodeState, members};
 use crate::objects::{self, Layout, spell};
 use crate::operator::Operator;
 use crate::overrides::{Overrides, ScaleOverride};
-use crate::policy::{Policies, ScalePolicy};
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 
 mod ask;
@@ -31,11 +30,13 @@ mod capacity;
 mod fetch;
 mod operator;
 mod patroni;
+mod policies;
 mod rest;
 #[cfg(test)]
 mod testing;
 
 pub use fetch::ReadError;
+pub use policies::Written;
 pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
 
 use capacity::{Needed, seen};
@@ -98,18 +99,6 @@ impl Reader {
         let kind = Kind::foreign(GROUP, VERSION, KIND, PLURAL, namespace);
         let objects: Vec<Value> = self.objects(self.deadline).try_list(&kind, selector).await?;
         objects.iter().map(cluster_of).collect()
-    }
-
-    /// The policies that hold for a cluster. Without the CRD there are none; what cannot be read is said in
-    /// [`Policies::unreadable`].
-    pub async fn policies(&self, cluster: &Postgresql) -> Policies {
-        let kind = Kind::of::<ScalePolicy>(Some(&cluster.namespace));
-        let list = self.objects(self.deadline).try_list::<ScalePolicy>(&kind, None).await;
-        match list {
-            Ok(policies) => Policies::combine(&policies, cluster),
-            Err(error) if error.is_not_found() => Policies::default(),
-            Err(error) => Policies::unreadable(error.to_string()),
-        }
     }
 
     /// The overrides that name a cluster. Without the CRD there are none; what cannot be read is said in
@@ -295,7 +284,6 @@ mod tests {
 
     use super::*;
     use crate::facts::Live;
-    use crate::policy::Mode;
     use crate::read::testing::{Fault, Members, SET, World, change, world};
 
     async fn read(world: &World) -> Facts {
@@ -488,29 +476,6 @@ mod tests {
             odd.reader(&members).clusters(None, None).await.unwrap_err().to_string(),
             "failed to understand postgresqls db/acid-a: spec.numberOfInstances is \"3\", which is not a \
              whole number of instances"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn policies_are_read_or_the_reason_is_told() {
-        let members = Members::healthy();
-        let cluster = change(3, 3).new;
-        let policy = World::default().with(
-            "/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/floor",
-            json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
-                "metadata": {"namespace": "db", "name": "floor"},
-                "spec": {"mode": "Warn", "instances": {"min": 3}}}),
-        );
-        let found = policy.reader(&members).policies(&cluster).await;
-        assert_eq!((found.mode, found.min[0].value), (Mode::Warn, 3));
-
-        let without_crd = World::default().fault("scalepolicies", Fault::Status(404));
-        assert_eq!(without_crd.reader(&members).policies(&cluster).await, Policies::default());
-
-        let forbidden = policy.fault("scalepolicies", Fault::Status(403));
-        assert_eq!(
-            forbidden.reader(&members).policies(&cluster).await.unreadable.as_deref(),
-            Some("failed to list scalepolicies in db: forbidden")
         );
     }
 

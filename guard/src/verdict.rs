@@ -67,6 +67,9 @@ pub struct Finding {
     /// The override but for which it would refuse the change, as `kind/name`.
     #[serde(skip)]
     pub overridden: Option<String>,
+    /// It would refuse the change if the policy behind it were enforced.
+    #[serde(skip)]
+    pub on_trial: bool,
 }
 
 impl Finding {
@@ -92,6 +95,7 @@ impl Finding {
             audit_only: false,
             mode: None,
             overridden: None,
+            on_trial: false,
         }
     }
 

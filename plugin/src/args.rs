@@ -11,8 +11,8 @@ use clap::{
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::commands::{
-    completion, down, history, overrides, plan, rules, set, status, switchover, undo, up, verify,
-    version, wait,
+    completion, down, history, overrides, plan, policy, rules, set, status, switchover, undo, up,
+    verify, version, wait,
 };
 use crate::error::EXIT_CODES;
 use crate::output::expression::Expression;
@@ -59,6 +59,7 @@ pub(crate) enum Verb {
     History(history::Args),
     Undo(undo::Args),
     Override(overrides::Args),
+    Policy(policy::Args),
     Rules(rules::Args),
     Completion(completion::Args),
     Version(version::Args),

@@ -13,6 +13,7 @@ pub(crate) mod down;
 pub(crate) mod history;
 pub(crate) mod overrides;
 pub(crate) mod plan;
+pub(crate) mod policy;
 pub(crate) mod rules;
 mod scale;
 pub(crate) mod set;
@@ -42,6 +43,7 @@ pub(crate) async fn run(
         | Verb::History(_)
         | Verb::Override(_)
         | Verb::Plan(_)
+        | Verb::Policy(_)
         | Verb::Set(_)
         | Verb::Status(_)
         | Verb::Switchover(_)
@@ -65,6 +67,7 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::History(args) => Box::pin(history::run(session, args)).await,
         Verb::Override(args) => Box::pin(overrides::run(session, args)).await,
         Verb::Plan(args) => Box::pin(plan::run(session, args)).await,
+        Verb::Policy(args) => Box::pin(policy::run(session, args)).await,
         Verb::Rules(args) => rules::run(&args, &session.out),
         Verb::Set(args) => Box::pin(set::run(session, args)).await,
         Verb::Status(args) => Box::pin(status::run(session, args)).await,

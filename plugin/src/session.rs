@@ -199,7 +199,7 @@ impl Session {
             self.reader.overrides(&cluster).boxed()
         );
         policies.overrides = overrides;
-        (facts, policies)
+        (facts.under(&policies), policies)
     }
 
     /// The `postgresql` objects of a namespace, untyped: what we do not know stays as it is.

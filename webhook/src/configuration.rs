@@ -17,7 +17,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt as _;
 use pgscale_guard::overrides::ScaleOverride;
-use pgscale_guard::policy::ScalePolicy;
+use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
 use pgscale_guard::postgresql::{CONTROLLER_ANNOTATION, GROUP, PLURAL, VERSION};
 
 use crate::admit::PATH;
@@ -257,7 +257,7 @@ fn writes(
 
 /// The definitions of our own resources, as they are shipped.
 pub(crate) fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![ScalePolicy::crd(), ScaleOverride::crd()]
+    vec![ScalePolicy::crd(), ClusterScalePolicy::crd(), ScaleOverride::crd()]
 }
 
 fn client_config(registration: &Registration) -> WebhookClientConfig {

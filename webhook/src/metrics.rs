@@ -65,6 +65,14 @@ struct Finding {
     effect: Effect,
 }
 
+/// A refusal that a policy on trial did not make.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Trial {
+    namespace: String,
+    rule: String,
+    mode: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Result {
     result: &'static str,
@@ -81,6 +89,7 @@ pub(crate) struct Metrics {
     requests: Family<Request, Counter>,
     findings: Family<Finding, Counter>,
     overrides: Counter,
+    trials: Family<Trial, Counter>,
     duration: Histogram,
     connections: Gauge,
     refused: Family<Result, Counter>,
@@ -115,6 +124,12 @@ impl Metrics {
             "admission_overrides",
             "Changes that rules refused and a ScaleOverride let through",
             overrides.clone(),
+        );
+        let trials = Family::<Trial, Counter>::default();
+        registry.register(
+            "admission_would_deny",
+            "Changes that a rule would have refused, were its policy not in mode Warn or Audit",
+            trials.clone(),
         );
         // From 50 µs, the floor of a review that reads nothing, to 6.5 s, beyond the API server's timeout.
         let duration = Histogram::new(exponential_buckets(50e-6, 2.0, 18));
@@ -160,6 +175,7 @@ impl Metrics {
             requests,
             findings,
             overrides,
+            trials,
             duration,
             connections,
             refused,
@@ -190,6 +206,12 @@ impl Metrics {
     /// A change passed that would have been refused but for an override.
     pub(crate) fn overridden(&self) {
         self.overrides.inc();
+    }
+
+    /// A rule would have refused a change in `namespace`, but its policy is in `mode`.
+    pub(crate) fn would_deny(&self, namespace: &str, rule: &str, mode: &'static str) {
+        let (namespace, rule) = (namespace.to_owned(), rule.to_owned());
+        self.trials.get_or_create(&Trial { namespace, rule, mode }).inc();
     }
 
     /// A connection is open until the guard is dropped.
@@ -340,10 +362,12 @@ mod tests {
 
         vitals.metrics.answered("UPDATE", Outcome::denied, false, Duration::from_micros(60));
         vitals.metrics.found("above-max", Effect::deny);
+        vitals.metrics.would_deny("db", "below-min", "Warn");
         let (_, text) = get(&router, "/metrics").await;
         for line in [
             &format!("{name} 1"),
             "pgscale_admission_findings_total{rule=\"above-max\",effect=\"deny\"} 1",
+            "pgscale_admission_would_deny_total{namespace=\"db\",rule=\"below-min\",mode=\"Warn\"} 1",
             "pgscale_admission_review_duration_seconds_bucket{le=\"0.0001\"} 1",
             "pgscale_connections 0",
         ] {

@@ -119,10 +119,14 @@ fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
 fn rights() -> Vec<PolicyRule> {
     vec![
         rule(GROUP, &[PLURAL, "operatorconfigurations"], &["get"]),
-        rule("pgscale.dev", &["scalepolicies", "scaleoverrides"], &["list"]),
+        rule(
+            "pgscale.dev",
+            &["scalepolicies", "clusterscalepolicies", "scaleoverrides"],
+            &["list"],
+        ),
         rule("apps", &["statefulsets"], &["get"]),
         rule("apps", &["deployments"], &["list"]),
-        rule("", &["nodes", "endpoints", "configmaps"], &["get"]),
+        rule("", &["nodes", "namespaces", "endpoints", "configmaps"], &["get"]),
         rule("", &["pods", "persistentvolumeclaims", "resourcequotas", "limitranges"], &["list"]),
         rule("batch", &["cronjobs"], &["get"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),

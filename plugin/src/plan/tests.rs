@@ -304,6 +304,18 @@ fn the_document_is_versioned_and_whole() {
           "verdict": "Pass"
         },
         {
+          "rule": "step-too-large",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "change-freeze",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "outside-window",
+          "verdict": "Pass"
+        },
+        {
           "rule": "no-leader",
           "verdict": "Pass"
         },

@@ -96,6 +96,16 @@ const POLICIES: Right = Right {
     ways: &[access(&["list"], "pgscale.dev", "scalepolicies")],
     need: Need::ToJudge("the policies are unknown, and a shrink is refused"),
 };
+const PLATFORM: Right = Right {
+    ways: &[at(Place::Everywhere, access(&["list"], "pgscale.dev", "clusterscalepolicies"))],
+    need: Need::ToJudge("the policies of the platform are unknown, and a shrink is refused"),
+};
+const LABELS: Right = Right {
+    ways: &[access(&["get"], "", "namespaces")],
+    need: Need::ToJudge(
+        "whether a policy that selects namespaces holds is unknown, and a shrink is refused",
+    ),
+};
 const OVERRIDES: Right = Right {
     ways: &[access(&["list"], "pgscale.dev", "scaleoverrides")],
     need: Need::ToJudge("what somebody allowed in spite of the rules is unknown"),
@@ -180,6 +190,8 @@ const PLAN: &[Right] = &[
     PATRONI,
     MEMBERS,
     POLICIES,
+    PLATFORM,
+    LABELS,
     OVERRIDES,
     VOLUMES,
     QUOTAS,
@@ -201,6 +213,8 @@ pub(crate) const OVERRIDE: &[Right] = &[
     PATRONI,
     MEMBERS,
     POLICIES,
+    PLATFORM,
+    LABELS,
     VOLUMES,
     OPERATOR,
     SETTINGS,
@@ -214,6 +228,8 @@ const PAST: &[Right] = &[GET_CLUSTER, READ_HISTORY];
 /// What `status` needs.
 const STATUS: &[Right] = &[
     POLICIES,
+    PLATFORM,
+    LABELS,
     OVERRIDES,
     EVENTS,
     GET_OR_LIST_CLUSTERS,
@@ -223,6 +239,21 @@ const STATUS: &[Right] = &[
     MEMBERS,
     VOLUMES,
     SERVICES,
+    OPERATOR,
+    SETTINGS,
+    NODES,
+];
+/// What `policy` needs; most of it only where a new policy is tried on clusters.
+const POLICY: &[Right] = &[
+    Right { need: Need::Told("there is nothing to show"), ..POLICIES },
+    Right { need: Need::Told("the policies of the platform are not shown"), ..PLATFORM },
+    Right { need: Need::Told("policies that select namespaces are not shown"), ..LABELS },
+    GET_OR_LIST_CLUSTERS,
+    WORKLOAD,
+    PODS,
+    PATRONI,
+    MEMBERS,
+    VOLUMES,
     OPERATOR,
     SETTINGS,
     NODES,
@@ -240,6 +271,8 @@ pub(crate) const SCALE: &[Right] = &[
     MEMBERS,
     CHECKPOINT,
     POLICIES,
+    PLATFORM,
+    LABELS,
     OVERRIDES,
     VOLUMES,
     SERVICES,
@@ -285,6 +318,7 @@ pub(crate) const COMMANDS: &[(&str, &[Right])] = &[
     ("history", PAST),
     ("undo", SCALE),
     ("override", OVERRIDE),
+    ("policy", POLICY),
     ("rules", &[]),
     ("completion", &[]),
     ("version", &[]),

@@ -77,11 +77,6 @@ impl Judgement {
     /// Puts together what the guard was given and what it said.
     pub(crate) fn new(facts: &Facts, policies: &Policies, verdict: Verdict) -> Self {
         let cluster = &facts.change.new;
-        let sources: BTreeSet<_> = (policies.min.iter().map(|limit| &limit.source))
-            .chain(policies.max.iter().map(|limit| &limit.source))
-            .chain(policies.zero.iter().map(|limit| &limit.source))
-            .cloned()
-            .collect();
         Self {
             namespace: cluster.namespace.clone(),
             name: cluster.name.clone(),
@@ -89,7 +84,7 @@ impl Judgement {
             from: facts.from(),
             to: facts.to(),
             asked: facts.asked(),
-            policies: sources.into_iter().collect(),
+            policies: policies.matched.iter().map(|(name, _)| name.clone()).collect(),
             past_the_operator: false,
             verdict,
         }
@@ -167,6 +162,15 @@ impl Judged {
                 .map(|finding| (finding.rule, effect(finding)))
                 .collect(),
         }
+    }
+
+    /// What would have refused it, were the policy behind it not on trial: rule by rule, with the policy's mode.
+    pub(crate) fn on_trial(&self) -> Vec<(&'static str, &'static str)> {
+        let Self::Verdict(judgement) = self else { return Vec::new() };
+        let findings = judgement.verdict.findings.iter().filter(|finding| finding.on_trial);
+        findings
+            .map(|finding| (finding.rule, if finding.audit_only { "Audit" } else { "Warn" }))
+            .collect()
     }
 
     /// The rules that refuse it.

@@ -135,7 +135,7 @@ fn write(review: &Review) -> Result<Asked, Unjudgeable> {
             Some(postgresql(review, "oldObject", review.old_object.as_ref())?)
         }
     };
-    let change = Change { old, new, dry_run: review.dry_run, user: user(review) };
+    let change = Change { old, new, dry_run: review.dry_run, undo: false, user: user(review) };
     Ok(Asked::Write(Box::new(change)))
 }
 

@@ -167,6 +167,23 @@ fn count(admission: &Admission, operation: &str, verdict: &str, dry_run: bool) -
 }
 
 #[tokio::test]
+async fn what_a_trial_would_have_refused_is_counted_once_it_was_meant() {
+    for (mode, allowed) in [("Warn", true), ("Audit", true), ("Enforce", false)] {
+        let mut trial = policy(&json!({"max": 7}));
+        trial["spec"]["mode"] = json!(mode);
+        let admission = World { policies: vec![trial], ..World::default() }.admission();
+        let mut asked = update(&object(3), &object(9));
+        assert_eq!(ask(&admission, &asked).await["allowed"], allowed, "{mode}");
+        asked["request"]["dryRun"] = json!(true);
+        ask(&admission, &asked).await;
+        let counted = format!(
+            "pgscale_admission_would_deny_total{{namespace=\"db\",rule=\"above-max\",mode=\"{mode}\"}} 1\n"
+        );
+        assert_eq!(admission.metrics.text().contains(&counted), allowed, "{mode}");
+    }
+}
+
+#[tokio::test]
 async fn growth_past_the_maximum_is_refused_with_everything_a_writer_needs() {
     let world = three_to_seven();
     let admission = world.admission();

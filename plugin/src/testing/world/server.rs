@@ -314,9 +314,12 @@ impl State {
                 respond(200, &node)
             }
             "scaleoverrides" => list(&self.overrides),
-            "scalepolicies" if self.zero => list(&[json!({"apiVersion": "pgscale.dev/v1alpha1",
-                "kind": "ScalePolicy", "metadata": {"name": "dev", "namespace": "db"},
-                "spec": {"instances": {"zero": "Allow"}}})]),
+            "scalepolicies" | "clusterscalepolicies" if !self.policies.is_empty() => {
+                let kind =
+                    if last == "scalepolicies" { "ScalePolicy" } else { "ClusterScalePolicy" };
+                let of_kind = self.policies.iter().filter(|policy| policy["kind"] == kind);
+                list(&of_kind.cloned().collect::<Vec<_>>())
+            }
             _ => failure(404, "NotFound", &format!("{path} not found")),
         }
     }
