@@ -237,6 +237,8 @@ fn judge(
                 SWITCHOVER_PENDING,
                 format!("{leader} leads and would have to move first, and {why}"),
             );
+            // The rule may have warned of the same switchover for what it means to the others.
+            verdict.findings.retain(|known| known.rule != SWITCHOVER_PENDING);
             let finding = finding.remedy(format!(
                 "wait until it is done, or withdraw it: patronictl flush {} switchover",
                 facts.change.new.name
