@@ -14,7 +14,7 @@ use crate::plan::{LeaderMove, Plan};
 
 mod store;
 
-pub(crate) use store::{Recording, read};
+pub(crate) use store::{Recording, chance, read};
 
 /// How many changes are kept of one cluster.
 const KEPT: usize = 50;
@@ -81,23 +81,24 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The intent to carry `plan` out.
-    pub(crate) fn of_plan(plan: &Plan, now: Timestamp, reason: Option<&str>) -> Self {
+    /// The intent to carry `plan` out; `chance` tells it from others of the same second.
+    pub(crate) fn of_plan(plan: &Plan, now: Timestamp, chance: u32, reason: Option<&str>) -> Self {
         Self {
             action: "Scale".to_owned(),
             from: plan.declared,
             to: Some(plan.asked),
             leader_from: plan.leader_move.as_ref().map(|wanted| wanted.from.clone()),
             leader_to: plan.leader_move.as_ref().map(|wanted| wanted.to.clone()),
-            ..Self::begun(&plan.uid, &plan.resource_version, now, reason)
+            ..Self::begun(&plan.uid, now, chance, reason)
         }
     }
 
-    /// The intent to move the leader of a cluster and nothing else.
+    /// The intent to move the leader of a cluster and nothing else; `chance` as above.
     pub(crate) fn of_switchover(
         cluster: &pgscale_guard::postgresql::Postgresql,
         wanted: &LeaderMove,
         now: Timestamp,
+        chance: u32,
         reason: Option<&str>,
     ) -> Self {
         Self {
@@ -106,14 +107,14 @@ impl Entry {
             to: cluster.instances,
             leader_from: Some(wanted.from.clone()),
             leader_to: Some(wanted.to.clone()),
-            ..Self::begun(&cluster.uid, &cluster.resource_version, now, reason)
+            ..Self::begun(&cluster.uid, now, chance, reason)
         }
     }
 
-    fn begun(uid: &str, version: &str, now: Timestamp, reason: Option<&str>) -> Self {
+    fn begun(uid: &str, now: Timestamp, chance: u32, reason: Option<&str>) -> Self {
         let started = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         Self {
-            id: format!("{started}-{version}"),
+            id: format!("{started}-{chance:08x}"),
             uid: uid.to_owned(),
             started,
             reason: reason.map(str::to_owned),

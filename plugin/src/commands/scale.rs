@@ -14,7 +14,7 @@ use crate::outlook;
 use crate::output::plan::render;
 use crate::output::text::instances;
 use crate::plan::{Outcome as PlanOutcome, Plan};
-use crate::record::{Entry, Recording};
+use crate::record::{Entry, Recording, chance};
 use crate::rights;
 use crate::session::Session;
 use crate::watch::{Goal, watch};
@@ -154,7 +154,7 @@ pub(super) async fn act(
     }
     let start = Instant::now();
     let reason = acting.why.reason.as_deref();
-    let entry = Entry { undoes, ..Entry::of_plan(&plan, facts.now, reason) };
+    let entry = Entry { undoes, ..Entry::of_plan(&plan, facts.now, chance(), reason) };
     let recording = Recording::begin(session, &namespace, &name, entry).await;
     let mut outcome = match apply(session, plan.clone(), &facts).await {
         Err(failure) => Outcome::failed(plan, failure),

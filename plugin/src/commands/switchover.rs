@@ -10,7 +10,7 @@ use crate::error::{Failure, Kind};
 use crate::handover::{Moved, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
 use crate::plan::{Handover, LeaderMove, Unfit, Wanted, describe, switchover, unfit};
-use crate::record::{Entry, Recording, seconds};
+use crate::record::{Entry, Recording, chance, seconds};
 use crate::rights;
 use crate::session::Session;
 
@@ -84,7 +84,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             session.show_warnings();
             still_so(&facts, &leader_move)?;
             let reason = args.why.reason.as_deref();
-            let entry = Entry::of_switchover(&facts.change.new, &leader_move, facts.now, reason);
+            let cluster = &facts.change.new;
+            let entry = Entry::of_switchover(cluster, &leader_move, facts.now, chance(), reason);
             let (namespace, start) = (facts.change.new.namespace.clone(), Instant::now());
             let recording = Recording::begin(session, &namespace, &name, entry).await;
             let moved = move_leader(session, &facts, &leader_move).await;

@@ -1,4 +1,7 @@
+use pgscale_guard::postgresql::Postgresql;
+
 use super::*;
+use crate::testing::{now, object};
 
 fn change(id: &str, from: i64, to: i64, written: Option<bool>) -> Entry {
     Entry {
@@ -28,6 +31,22 @@ fn an_entry_is_completed_in_its_place_and_the_oldest_give_way() {
     assert_eq!(entries.len(), KEPT);
     assert_eq!((entries[7].id.as_str(), entries[7].result.as_str()), ("7", "Converged"));
     assert_eq!(again.entries("another cluster of that name"), []);
+}
+
+#[test]
+fn two_changes_of_one_second_on_one_version_are_two_entries() {
+    let cluster = Postgresql::of(&object(5)).unwrap();
+    let wanted = LeaderMove {
+        from: "acid-a-4".to_owned(),
+        to: "acid-a-0".to_owned(),
+        why: "asked".to_owned(),
+    };
+    let mut history = History::default();
+    for chance in [7, 8, 7] {
+        history.put(&Entry::of_switchover(&cluster, &wanted, now(), chance, None));
+    }
+    let ids: Vec<String> = history.entries("u1").into_iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, ["2026-11-24T10:00:00Z-00000007", "2026-11-24T10:00:00Z-00000008"]);
 }
 
 #[test]
