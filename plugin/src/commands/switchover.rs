@@ -88,7 +88,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             let entry = Entry::of_switchover(cluster, &leader_move, facts.now, chance(), reason);
             let (namespace, start) = (facts.change.new.namespace.clone(), Instant::now());
             let recording = Recording::begin(session, &namespace, &name, entry).await;
-            let moved = move_leader(session, &facts, &leader_move).await;
+            let moved = move_leader(session, &facts, &leader_move).await.map_err(|not| not.failure);
             let record = end(session, recording, &leader_move, &moved, start.elapsed()).await;
             report.record = Some(&record);
             let moved = moved?;

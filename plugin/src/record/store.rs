@@ -123,15 +123,9 @@ impl Recording {
 
 /// A change in one line.
 fn told(entry: &Entry) -> String {
-    let count = |count: Option<i64>| count.map_or("nothing".to_owned(), |count| count.to_string());
-    let mut parts = Vec::new();
-    if entry.from != entry.to {
-        parts.push(format!("numberOfInstances {} -> {}", count(entry.from), count(entry.to)));
-    }
-    if let (Some(from), Some(to)) = (&entry.leader_from, &entry.leader_to) {
-        parts.push(format!("leader {from} -> {to}"));
-    }
-    let mut line = parts.join(", ");
+    let count = entry.count().map(|count| format!("numberOfInstances {count}"));
+    let lead = entry.lead().map(|lead| format!("leader {lead}"));
+    let mut line = count.into_iter().chain(lead).collect::<Vec<_>>().join(", ");
     if !entry.who.is_empty() {
         line = format!("{line} by {}", entry.who);
     }
@@ -242,6 +236,7 @@ mod tests {
             leader_from: Some("acid-a-4".to_owned()),
             leader_to: Some("acid-a-0".to_owned()),
             reason: Some("night".to_owned()),
+            written: Some(true),
             seconds: Some(12.3),
             ..Entry::default()
         };
