@@ -14,7 +14,7 @@ use pgscale_guard::postgresql::{GROUP, KIND, VERSION};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Entry, History};
+use super::{BEGUN, Entry, History};
 use crate::plan::FIELD_MANAGER;
 use crate::session::Session;
 
@@ -57,6 +57,8 @@ pub(crate) struct Recording {
     name: String,
     /// What is known of it so far.
     pub(crate) entry: Entry,
+    /// The intent is in the history.
+    begun: bool,
 }
 
 impl Recording {
@@ -68,10 +70,13 @@ impl Recording {
         entry: Entry,
     ) -> Self {
         let entry = Entry { who: who(session).await, ..entry };
-        let recording = Self { namespace: namespace.to_owned(), name: name.to_owned(), entry };
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let mut recording = Self { namespace, name, entry, begun: true };
         if let Err(why) = recording.write(session).await {
+            recording.begun = false;
             session.out.warning(&format!(
-                "the change will not be in the history of postgresql {namespace}/{name}: {why}"
+                "the change will not be in the history of postgresql {}/{}: {why}",
+                recording.namespace, recording.name
             ));
         }
         recording
@@ -79,8 +84,15 @@ impl Recording {
 
     /// Completes it, and says so on the cluster.
     pub(crate) async fn end(self, session: &Session) -> Entry {
-        // Whoever may not write it was told so at the beginning.
-        self.write(session).await.ok();
+        // Whoever could not write it at the beginning was told so then.
+        if let Err(why) = self.write(session).await
+            && self.begun
+        {
+            session.out.warning(&format!(
+                "how the change ended is not in the history of postgresql {}/{}, which says {BEGUN} of it: {why}",
+                self.namespace, self.name
+            ));
+        }
         self.tell(session).await;
         self.entry
     }

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::testing::{Mishap, World, run};
 
@@ -178,6 +181,23 @@ async fn nobody_elses_entry_is_lost_and_no_change_waits_for_its_record() {
         said.contains("Warning: the change will not be in the history of postgresql db/acid-a: "),
         "{said}"
     );
+    assert!(!said.contains("how the change ended"), "said twice: {said}");
+}
+
+#[tokio::test]
+async fn an_end_that_could_not_be_recorded_is_said() {
+    let world = World::new(3, 0);
+    let spoil = async {
+        while world.recorded().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        world.clone().history_conflicts(1000);
+    };
+    let ((screen, code, _), ()) = futures::join!(run(&world, "up acid-a", None), spoil);
+    assert_eq!((code, world.declared(), &world.recorded()[0]["result"]), (0, 4, &json!("Begun")));
+    let said = screen.stderr();
+    assert!(said.contains("Warning: how the change ended is not in the history of"), "{said}");
+    assert!(!said.contains("will not be in the history"), "{said}");
 }
 
 #[tokio::test]
