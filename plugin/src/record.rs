@@ -111,6 +111,7 @@ impl Entry {
             to: cluster.instances,
             leader_from: Some(wanted.from.clone()),
             leader_to: Some(wanted.to.clone()),
+            written: Some(false),
             ..Self::begun(&cluster.uid, now, chance, reason)
         }
     }
