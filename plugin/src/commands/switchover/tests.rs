@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use pgscale_guard::Seen;
-use pgscale_guard::read::Address;
+use pgscale_guard::read::{Address, Ask, RestRequest, RestResponse};
 use serde_json::{Value, json};
 
 use super::*;
@@ -81,4 +81,45 @@ async fn a_switchover_is_on_record_before_its_checkpoint() {
     let cli = Cli::of(["kubectl-pgscale", "switchover", "acid-a"]).unwrap();
     Box::pin(crate::commands::in_session(cli.verb, &session)).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), ["Begun"]);
+}
+
+/// Says that a switchover is done, and does not do it.
+struct Liar(World);
+
+impl Ask for Liar {
+    fn exchange<'a>(
+        &'a self,
+        pod: &'a Address,
+        request: RestRequest,
+    ) -> BoxFuture<'a, Result<RestResponse, String>> {
+        if request.path == "/switchover" {
+            return async { Ok(RestResponse { status: 200, body: String::new() }) }.boxed();
+        }
+        self.0.exchange(pod, request)
+    }
+}
+
+#[tokio::test]
+async fn a_lead_in_doubt_is_neither_recorded_as_moved_nor_as_kept() {
+    for line in ["switchover acid-a -o json", "down acid-a --yes -o json"] {
+        let (world, screen) = (World::new(3, 2), Screen::default());
+        let mut session = world.session(&screen, None);
+        session.ask = Arc::new(Liar(world.clone()));
+        session.pace.confirm = Duration::from_millis(30);
+        let cli = Cli::of(format!("kubectl-pgscale {line}").split(' ')).unwrap();
+        let failure = Box::pin(crate::commands::in_session(cli.verb, &session)).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::NotAsPlanned, "{failure}");
+        let entry = &world.recorded()[0];
+        for (key, want) in [
+            ("result", json!("NotAsPlanned")),
+            ("written", json!(false)),
+            ("leaderFrom", json!("acid-a-2")),
+            ("leaderTo", json!(null)),
+        ] {
+            assert_eq!(entry[key], want, "{key} of {entry}");
+        }
+        assert!(world.events()[0].contains("leader acid-a-2 -> ?"), "{:?}", world.events());
+        let report: Value = serde_json::from_str(&screen.stdout()).unwrap();
+        assert_eq!((&report["leaderMoved"], &report["record"]), (&json!(null), entry));
+    }
 }
