@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use pgscale_tests::webhook::{self, Webhook};
+use pgscale_tests::webhook::Webhook;
 use tokio::sync::OnceCell;
 
 use crate::trial::Scene;
@@ -19,6 +19,6 @@ pub(crate) async fn webhook(scene: &Scene) -> Result<Arc<Webhook>> {
 /// Lets it guard the namespace of this test.
 pub(crate) async fn guarded(scene: &Scene) -> Result<Arc<Webhook>> {
     let webhook = webhook(scene).await?;
-    webhook::guard(&scene.bed, &scene.namespace).await?;
+    webhook.guard(&scene.namespace).await?;
     Ok(webhook)
 }
