@@ -15,8 +15,8 @@ use crate::trial::{Case, Scene, case};
 /// Kilobytes a second: slow enough to look at, quick enough to end when the throttle is lifted.
 const SLOW: Fault = Fault::SlowBaseBackup { kilobytes_per_second: 64 };
 
-/// How long after a member streams the answer may still be no.
-const SOON: Duration = Duration::from_secs(5);
+/// How long after a member streams the answer may still be no: Patroni and the webhook have to see it, too.
+const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -75,7 +75,7 @@ async fn base_backup(scene: Scene) -> Result<()> {
 
     kubelet.unstage(&scene.namespace, &rebuilt, slow).await?;
     cluster.converged(4).await?;
-    // Either way, within seconds of the first word of streaming.
+    // Either way, soon after the first word of streaming.
     for wish in [5, 3] {
         until(&format!("{wish} to pass once the member streams"), SOON, async || {
             let patch = json!({"spec": {"numberOfInstances": wish}}).to_string();
