@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use futures::future::try_join_all;
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::progress::say;
 use pgscale_tests::stage::Fault;
@@ -206,18 +207,15 @@ async fn lift(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// Has replication made synchronous while only 1 can be chosen: Patroni keeps whom it has.
+/// Has replication made synchronous while Patroni prefers 1 to all others: it keeps whom it has.
 async fn only_1_is_synchronous(scene: &Scene, cluster: &Cluster) -> Result<()> {
     let Scene { bed, namespace } = scene;
-    for ordinal in [0, 2, 3] {
-        let pod = cluster.pod_name(ordinal);
-        bed.kubelet().stage(namespace, &pod, Fault::StalledReceiver).await?;
-    }
+    let others = [0, 2, 3].map(|ordinal| cluster.pod_name(ordinal));
+    let stage = |pod| bed.kubelet().stage(namespace, pod, Fault::NoFailover);
+    try_join_all(others.iter().map(|pod| stage(pod))).await?;
     synchronous(cluster, true, &cluster.pod_name(1)).await?;
-    for ordinal in [0, 2, 3] {
-        let pod = cluster.pod_name(ordinal);
-        bed.kubelet().unstage(namespace, &pod, Fault::StalledReceiver).await?;
-    }
+    let unstage = |pod| bed.kubelet().unstage(namespace, pod, Fault::NoFailover);
+    try_join_all(others.iter().map(|pod| unstage(pod))).await?;
     cluster.converged(5).await?;
     Ok(())
 }
