@@ -55,8 +55,8 @@ async fn hardly_paused(writer: Writer) -> Result<()> {
 async fn healthy(scene: Scene) -> Result<()> {
     let cluster = five(&scene).await?;
     let writer = writing(&scene, &cluster).await?;
-    let said = cluster.patch(2).await?;
-    ensure!(said.code == Some(0) && said.stderr.contains("leader-condemned"), "{said:?}");
+    let said = guarding::admitted(&cluster, 2).await?;
+    ensure!(said.stderr.contains("leader-condemned"), "{said:?}");
     cluster.converged(2).await?;
     // How long the move took is the operator's and Patroni's.
     nothing_lost(writer).await.map(drop)

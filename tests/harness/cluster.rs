@@ -52,9 +52,10 @@ pub struct Member {
 }
 
 impl Member {
-    /// It leads.
+    /// It leads, and answers queries.
     pub fn leads(&self) -> bool {
-        self.answer.as_ref().is_some_and(|answer| answer.role == "primary")
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|answer| answer.state == "running" && answer.role == "primary")
     }
 
     /// It streams from the leader.
