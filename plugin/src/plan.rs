@@ -205,6 +205,17 @@ impl Plan {
         }
     }
 
+    /// Adds the connection flags to the commands that findings suggest: the rules do not know how we got here.
+    pub(crate) fn reached_by(mut self, flags: &str) -> Self {
+        let place = format!(" -n {}", self.namespace);
+        for finding in &mut self.verdict.findings {
+            if let Some(remedy) = finding.remedy.take() {
+                finding.remedy = Some(remedy.replace(&place, &format!("{place}{flags}")));
+            }
+        }
+        self
+    }
+
     /// Members are lost by it.
     pub(crate) fn shrinks(&self) -> bool {
         self.to < self.from

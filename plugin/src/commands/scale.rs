@@ -227,7 +227,7 @@ async fn plan(session: &Session, name: &str, wish: Wish) -> Result<(Plan, Facts)
     // Relative to what runs, and that is known only now: the operator's limits are applied silently.
     let count = wanted(session, wish, name, declared, facts.from().unwrap_or(declared))?;
     facts.change = Change::of_count(cluster, count);
-    Ok((Plan::of(&facts, &policies), facts))
+    Ok((Plan::of(&facts, &policies).reached_by(&session.flags), facts))
 }
 
 /// The count a wish comes to, where `from` instances run and `declared` are asked for.

@@ -159,6 +159,22 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
 }
 
 #[test]
+fn a_findings_command_forgot_the_flags_that_lead_to_the_api_server() {
+    let plan = plan(&stalled(stalled(facts(5, 2, 4), 0), 1)).reached_by(" --context='my cluster'");
+    let remedies = plan.verdict.findings.iter().filter_map(|finding| finding.remedy.as_deref());
+    assert_eq!(
+        remedies.collect::<Vec<_>>(),
+        [
+            "kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the leader to \
+             acid-a-2 first)",
+            "kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the leader to \
+             acid-a-2 first)",
+            "kubectl pgscale status acid-a -n db --context='my cluster', and mend what it names"
+        ]
+    );
+}
+
+#[test]
 fn members_that_cannot_be_asked_are_never_taken_as_fine() {
     let mut facts = facts(5, 3, 4);
     if let Seen::Known(members) = &mut facts.members {
