@@ -18,6 +18,7 @@ use crate::error::EXIT_CODES;
 use crate::output::expression::Expression;
 
 mod repeat;
+mod tips;
 
 pub(crate) use repeat::quoted;
 
@@ -74,8 +75,10 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
-        let mut arguments = arguments.into_iter().map(Into::into).peekable();
-        let matches = Self::command_as(arguments.peek()).try_get_matches_from(arguments)?;
+        let arguments: Vec<std::ffi::OsString> = arguments.into_iter().map(Into::into).collect();
+        let matches = Self::command_as(arguments.first())
+            .try_get_matches_from(&arguments)
+            .map_err(|error| tips::advised(error, &arguments))?;
         let expression = expression(&matches);
         Ok(Self { expression, ..Self::from_arg_matches(&matches)? })
     }
