@@ -94,6 +94,8 @@ pub struct StatefulSet {
     /// Annotations written by someone other than the operator, as (key, manager): the operator replaces the
     /// StatefulSet because of them and skips its hand-over (`compareAnnotations`, pkg/cluster/cluster.go).
     pub foreign_annotations: Vec<(String, String)>,
+    /// Who else wrote `spec.replicas` last; `None` while it is the operator's.
+    pub scaled_by: Option<String>,
 }
 
 /// A volume claim of one ordinal.

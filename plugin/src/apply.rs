@@ -295,8 +295,8 @@ fn so_far(moved: bool) -> &'static str {
 
 async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Failure> {
     let cluster = session.cluster(&before.name).await?;
-    let (facts, policies): (Facts, Policies) =
-        session.facts(Change::of_count(cluster, before.asked), whom(before)).await;
+    let change = Change { undo: before.undo, ..Change::of_count(cluster, before.asked) };
+    let (facts, policies): (Facts, Policies) = session.facts(change, whom(before)).await;
     session.show_warnings();
     let candidate = before.leader_move.as_ref().map(|wanted| wanted.to.as_str());
     Ok((Plan::keeping(&facts, &policies, candidate), facts))

@@ -11,8 +11,8 @@ use clap::{
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::commands::{
-    completion, down, history, plan, rules, set, status, switchover, undo, up, verify, version,
-    wait,
+    completion, down, history, overrides, plan, policy, rules, set, status, switchover, undo, up,
+    verify, version, wait,
 };
 use crate::error::EXIT_CODES;
 use crate::output::expression::Expression;
@@ -63,6 +63,8 @@ pub(crate) enum Verb {
     Verify(verify::Args),
     History(history::Args),
     Undo(undo::Args),
+    Override(overrides::Args),
+    Policy(policy::Args),
     Rules(rules::Args),
     Completion(completion::Args),
     Version(version::Args),
@@ -361,7 +363,8 @@ fn at_a_time(word: &str) -> Result<usize, String> {
 /// How many characters a reason may have: it is for people, and kept 50 times.
 const REASON: usize = 500;
 
-fn reason(text: &str) -> Result<String, String> {
+/// Reads a reason.
+pub(crate) fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("it is empty".to_owned()),
         text if text.chars().count() > REASON => {
@@ -428,6 +431,16 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub(crate) fn timeout(word: &str) -> Result<Duration, String> {
     let duration = duration(word)?;
     Ok(if duration.is_negative() { WEEK } else { duration.unsigned_abs() })
+}
+
+/// Reads a length of time that ends in the future.
+pub(crate) fn positive(word: &str) -> Result<Duration, String> {
+    let duration = duration(word)?;
+    if duration.is_positive() {
+        Ok(duration.unsigned_abs())
+    } else {
+        Err("it is over at once".to_owned())
+    }
 }
 
 fn request_timeout(word: &str) -> Result<Duration, String> {

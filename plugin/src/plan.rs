@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) declared: Option<i64>,
     /// `spec.numberOfInstances` as it would be written.
     pub(crate) asked: i64,
+    /// It takes the last recorded change back.
+    pub(crate) undo: bool,
     /// Effective count now, after the operator's limits.
     pub(crate) from: i64,
     /// Effective count afterwards.
@@ -177,6 +179,7 @@ impl Plan {
             resource_version: cluster.resource_version.clone(),
             declared: cluster.instances,
             asked: facts.asked(),
+            undo: facts.change.undo,
             from,
             to,
             running: facts.stateful_set.known().map(|set| set.replicas),
@@ -245,10 +248,11 @@ fn judge(
                 SWITCHOVER_PENDING,
                 format!("{leader} leads and would have to move first, and {why}"),
             );
-            verdict.findings.push(finding.remedy(format!(
+            let finding = finding.remedy(format!(
                 "wait until it is done, or withdraw it: patronictl flush {} switchover",
                 facts.change.new.name
-            )));
+            ));
+            verdict.findings.push(policies.overrides.weigh(finding, facts));
         }
         return (None, verdict);
     }
@@ -268,7 +272,8 @@ fn judge(
     let mut verdict = evaluate(facts, policies);
     // A repair is not refused for the live state, not even this one: its pods go whatever we do.
     if verdict.allows() && facts.repair().is_none() {
-        verdict.findings.push(nobody_to_lead(facts, leader));
+        let finding = nobody_to_lead(facts, leader);
+        verdict.findings.push(policies.overrides.weigh(finding, facts));
     }
     (None, verdict)
 }
@@ -328,7 +333,7 @@ fn nearest_allowed(facts: &Facts, policies: &Policies) -> Option<i64> {
     };
     candidates.find(|count| {
         let mut other = facts.clone();
-        other.change = Change::of_count(old.clone(), *count);
+        other.change = Change { undo: facts.change.undo, ..Change::of_count(old.clone(), *count) };
         other.direction() == facts.direction() && judge(&other, policies, None).1.allows()
     })
 }

@@ -187,10 +187,16 @@ impl Session {
         }
     }
 
-    /// Reads what the rules look at, and the policies.
+    /// Reads what the rules look at, the policies, and what somebody allowed in spite of them.
     pub(crate) async fn facts(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
         let cluster = change.new.clone();
-        futures::join!(self.reader.facts(change, whom), self.reader.policies(&cluster))
+        let (facts, mut policies, overrides) = futures::join!(
+            self.reader.facts(change, whom),
+            self.reader.policies(&cluster),
+            self.reader.overrides(&cluster)
+        );
+        policies.overrides = overrides;
+        (facts.under(&policies), policies)
     }
 
     /// The `postgresql` objects of a namespace, untyped: what we do not know stays as it is.

@@ -55,7 +55,7 @@ async fn tell(keep: bool) -> Result<()> {
     let options = BedOptions { directory, supplies, operator: Settings::default() };
     let bed = Arc::new(Bed::start(options).await?);
     step.done();
-    let step = Step::begin("installing the webhook, as its own manifests say");
+    let step = Step::begin("installing the webhook from its chart");
     let webhook = Webhook::start(&bed).await?;
     step.done();
 

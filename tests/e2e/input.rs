@@ -6,6 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
 use pgscale_tests::cluster::Cluster;
+use pgscale_tests::webhook::Webhook;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
@@ -102,24 +103,24 @@ async fn reviews(scene: Scene) -> Result<()> {
             "userInfo": {}, "object": {}, "oldObject": {}, "dryRun": false,
         },
     });
-    let (status, body) = post(&scene, running.address(), "not a review").await?;
+    let (status, body) = post(&running, "not a review").await?;
     ensure!(status == 400, "{status}: {body}");
-    let (status, body) = post(&scene, running.address(), &unknown.to_string()).await?;
+    let (status, body) = post(&running, &unknown.to_string()).await?;
     ensure!(
         status == 200 && body.contains("\"6b1f\"") && body.contains("\"allowed\":false"),
         "{status}: {body}"
     );
-    let (status, _) = post(&scene, running.address(), &"x".repeat(20 << 20)).await?;
+    let (status, _) = post(&running, &"x".repeat(20 << 20)).await?;
     ensure!(status == 413, "{status}");
     ensure!(before.is_some() && running.id().await == before, "it did not survive");
     Ok(())
 }
 
 /// POSTs to the webhook as anybody on the network could; the status and the body of its answer.
-async fn post(scene: &Scene, address: &str, body: &str) -> Result<(u16, String)> {
-    let authority = fs::read(scene.bed.directory().join("webhook/ca.crt"));
-    let authority = CertificateDer::from_pem_slice(&authority.context("failed to read the CA")?)?;
-    let mut config = kube::Config::new(format!("https://{address}").parse()?);
+async fn post(webhook: &Webhook, body: &str) -> Result<(u16, String)> {
+    let authority = CertificateDer::from_pem_slice(webhook.kept("ca.crt").await?.as_bytes())?;
+    let mut config = kube::Config::new(format!("https://{}", webhook.address()).parse()?);
+    config.tls_server_name = Some(webhook.server_name());
     config.root_cert = Some(vec![authority.to_vec()]);
     let request = http::Request::post("/validate")
         .header("content-type", "application/json")

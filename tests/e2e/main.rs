@@ -11,6 +11,7 @@
 mod admission;
 mod bare;
 mod bed;
+mod chart;
 mod config_maps;
 mod guarded;
 mod guarding;
@@ -61,6 +62,11 @@ fn cases() -> Vec<Case> {
     modules.into_iter().flatten().collect()
 }
 
+/// All tests that need no bed, or beds of their own.
+fn outsiders() -> Vec<Trial> {
+    chart::trials().into_iter().chain(outside::trials()).collect()
+}
+
 fn main() -> ExitCode {
     let ended = match sandbox::role() {
         Role::Init => sandbox::init(),
@@ -78,7 +84,7 @@ fn outside() -> Result<ExitCode> {
     if args.list {
         let names = cases().into_iter().map(|case| case.name);
         let inner = names.map(|name| Trial::test(name, || Ok(())));
-        let all = inner.chain(outside::trials()).collect();
+        let all = inner.chain(outsiders()).collect();
         return Ok(libtest_mimic::run(&args, all).exit_code());
     }
     let selection: Vec<_> = cases().into_iter().filter(|case| selected(&args, case.name)).collect();
@@ -87,7 +93,7 @@ fn outside() -> Result<ExitCode> {
     } else {
         Supplies::without_programs()?
     };
-    let trials = outside::trials();
+    let trials = outsiders();
     let mut code = ExitCode::SUCCESS;
     if trials.iter().any(|trial| selected(&args, trial.name())) {
         code = libtest_mimic::run(&args, trials).exit_code();

@@ -38,7 +38,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn trial(name: &'static str, run: fn() -> Result<()>) -> Trial {
+/// A test outside of the sandbox.
+pub(crate) fn trial(name: &'static str, run: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || {
         let start = Instant::now();
         let result = run();

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{Answer, Role, State, Synchronous};
+use crate::policy::Policies;
 
 /// Whether a member can be counted on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,26 @@ impl fmt::Display for Ailment {
 }
 
 impl Facts {
+    /// The same facts, by which members must be as close behind the leader as `policies` demand. Applied twice it
+    /// changes nothing.
+    #[must_use]
+    pub fn under(&self, policies: &Policies) -> Self {
+        match policies.enforced_lag() {
+            Some(limit) => self.with_max_lag(limit.value),
+            None => self.clone(),
+        }
+    }
+
+    /// The same facts, with no more than `bytes` of lag allowed; where Patroni allows less, that holds.
+    pub(crate) fn with_max_lag(&self, bytes: u64) -> Self {
+        let mut facts = self.clone();
+        if let Seen::Known(configuration) = &mut facts.configuration {
+            configuration.maximum_lag_on_failover =
+                configuration.maximum_lag_on_failover.min(bytes);
+        }
+        facts
+    }
+
     /// Whether `member` can be counted on. Tags are not looked at: see [`Facts::takeover`].
     pub fn health(&self, member: &Member) -> Health {
         let mut ailments = pod_ailments(member);

@@ -275,7 +275,7 @@ pub(super) mod tests {
             max: max.map(|value| Limit { value, source: source(), mode }).into_iter().collect(),
             zero: zero.map(|value| Limit { value, source: source(), mode }).into_iter().collect(),
             mode,
-            unreadable: None,
+            ..Policies::default()
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::policy::Policies;
 use crate::rules::testing::{Want, healthy, shown};
 use crate::rules::{
-    Kind, RULES, bounds, evaluate, hand_over, leader, mixed, progress, rebuild, survivors,
+    Kind, RULES, bounds, calendar, evaluate, hand_over, leader, mixed, progress, rebuild,
+    side_door, survivors,
 };
 use crate::verdict::Outcome;
 
@@ -15,6 +16,9 @@ const TABLES: &[fn()] = &[
     bounds::tests::above_max,
     bounds::tests::scale_to_zero,
     bounds::tests::operator_limits,
+    calendar::tests::step_too_large,
+    calendar::tests::change_freeze,
+    calendar::tests::outside_window,
     leader::tests::no_leader,
     hand_over::tests::leader_condemned,
     hand_over::tests::leader_cannot_move,
@@ -25,11 +29,12 @@ const TABLES: &[fn()] = &[
     progress::tests::operation_in_progress,
     progress::tests::change_not_applied,
     mixed::tests::mixed_change,
+    side_door::tests::statefulset_scaled,
 ];
 
 /// Rules that need no live fact: the write says it all, and a StatefulSet that cannot be seen is taken for one
-/// that would be replaced.
-const NEVER_UNSURE: &[&str] = &["mixed-change"];
+/// that would be replaced, or change-not-applied says that it cannot be seen.
+const NEVER_UNSURE: &[&str] = &["mixed-change", "statefulset-scaled"];
 
 /// Runs tables once more, with the texts that some of them check.
 fn run<'a>(tables: impl Iterator<Item = &'a fn()>) {

@@ -78,7 +78,7 @@ pub(super) async fn again(
     acting: &Acting,
     undoes: Option<String>,
 ) -> Result<(), Failure> {
-    let prepared = prepare(session, name, wish, acting.dry_run).await?;
+    let prepared = prepare(session, name, wish, acting.dry_run, undoes.is_some()).await?;
     let outcome = match &prepared.stands {
         Stands::Nothing => resume(session, prepared.plan, acting).await,
         Stands::Refused(failure) => {
@@ -106,8 +106,9 @@ pub(super) async fn prepare(
     name: &str,
     wish: Wish,
     dry_run: DryRun,
+    undo: bool,
 ) -> Result<Prepared, Failure> {
-    let mut prepared = judge(session, name, wish, dry_run).await?;
+    let mut prepared = judge(session, name, wish, dry_run, undo).await?;
     outlook::add(session, &prepared.facts, &mut prepared.plan).await;
     Ok(prepared)
 }
@@ -118,8 +119,9 @@ async fn judge(
     name: &str,
     wish: Wish,
     dry_run: DryRun,
+    undo: bool,
 ) -> Result<Prepared, Failure> {
-    let (plan, facts) = plan(session, name, wish).await?;
+    let (plan, facts) = plan(session, name, wish, undo).await?;
     let moves = plan.leader_move.is_some();
     let stands = if let Some(failure) = held_by_limits(session, wish, &plan, facts.direction()) {
         Stands::Refused(failure)
@@ -206,7 +208,12 @@ async fn rehearse(session: &Session, plan: Plan, mode: DryRun, change: &str) -> 
 }
 
 /// Reads the cluster and plans the wish.
-async fn plan(session: &Session, name: &str, wish: Wish) -> Result<(Plan, Facts), Failure> {
+async fn plan(
+    session: &Session,
+    name: &str,
+    wish: Wish,
+    undo: bool,
+) -> Result<(Plan, Facts), Failure> {
     let cluster = session.cluster(name).await?;
     if cluster.terminating {
         return Err(Failure::error(format!(
@@ -226,7 +233,7 @@ async fn plan(session: &Session, name: &str, wish: Wish) -> Result<(Plan, Facts)
     session.show_warnings();
     // Relative to what runs, and that is known only now: the operator's limits are applied silently.
     let count = wanted(session, wish, name, declared, facts.from().unwrap_or(declared))?;
-    facts.change = Change::of_count(cluster, count);
+    facts.change = Change { undo, ..Change::of_count(cluster, count) };
     Ok((Plan::of(&facts, &policies).reached_by(&session.flags), facts))
 }
 

@@ -308,6 +308,18 @@ fn the_document_is_versioned_and_whole() {
           "verdict": "Pass"
         },
         {
+          "rule": "step-too-large",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "change-freeze",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "outside-window",
+          "verdict": "Pass"
+        },
+        {
           "rule": "no-leader",
           "verdict": "Pass"
         },
@@ -345,6 +357,10 @@ fn the_document_is_versioned_and_whole() {
         },
         {
           "rule": "mixed-change",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "statefulset-scaled",
           "verdict": "Pass"
         }
       ],

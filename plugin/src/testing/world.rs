@@ -11,7 +11,7 @@ use http::Request;
 use k8s_openapi::jiff::Timestamp;
 use kube::client::Body;
 use pgscale_guard::read::{Address, Ask, Reader, RestRequest, RestResponse};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::service_fn;
 
 use super::growth::{Growth, Stage};
@@ -90,7 +90,7 @@ struct State {
     silent: bool,
     furnished: bool,
     hidden: Vec<&'static str>,
-    zero: bool,
+    policies: Vec<Value>,
     quota_spent: bool,
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
@@ -103,6 +103,7 @@ struct State {
     history: Option<Value>,
     history_conflicts: u32,
     events: Vec<Value>,
+    overrides: Vec<Value>,
     second: bool,
     growth: Option<Growth>,
     /// How many looks fail while the API server is away.
@@ -126,7 +127,7 @@ impl World {
             silent: false,
             furnished: false,
             hidden: Vec::new(),
-            zero: false,
+            policies: Vec::new(),
             quota_spent: false,
             standby_cluster: false,
             limits: None,
@@ -138,6 +139,7 @@ impl World {
             history: None,
             history_conflicts: 0,
             events: Vec::new(),
+            overrides: Vec::new(),
             second: false,
             growth: None,
             away: 3,
@@ -230,7 +232,20 @@ impl World {
 
     /// Lets a policy allow zero instances.
     pub(crate) fn zero_allowed(self) -> Self {
-        self.0.lock().unwrap().zero = true;
+        self.policy("dev", &json!({"instances": {"zero": "Allow"}}))
+    }
+
+    /// Adds a policy of the namespace.
+    pub(crate) fn policy(self, name: &str, spec: &Value) -> Self {
+        self.0.lock().unwrap().policies.push(json!({"apiVersion": "pgscale.dev/v1alpha1",
+            "kind": "ScalePolicy", "metadata": {"name": name, "namespace": "db"}, "spec": spec}));
+        self
+    }
+
+    /// Adds a policy of the platform.
+    pub(crate) fn platform_policy(self, name: &str, spec: &Value) -> Self {
+        self.0.lock().unwrap().policies.push(json!({"apiVersion": "pgscale.dev/v1alpha1",
+            "kind": "ClusterScalePolicy", "metadata": {"name": name}, "spec": spec}));
         self
     }
 
@@ -314,6 +329,11 @@ impl World {
     /// The switchovers that reached Patroni.
     pub(crate) fn switchovers(&self) -> Vec<Value> {
         self.0.lock().unwrap().switchovers.clone()
+    }
+
+    /// The overrides that were written.
+    pub(crate) fn overrides(&self) -> Vec<Value> {
+        self.0.lock().unwrap().overrides.clone()
     }
 
     /// A session on this cluster, whose person types `lines`.

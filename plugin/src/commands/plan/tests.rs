@@ -136,7 +136,7 @@ async fn a_shrink_shows_who_is_cut_off() {
 
 #[tokio::test]
 async fn wide_shows_all_of_it_and_every_rule() {
-    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await, @r"
+    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
@@ -162,6 +162,9 @@ async fn wide_shows_all_of_it_and_every_rule() {
     above-max                   pass
     scale-to-zero               not applicable
     operator-limits             not applicable
+    step-too-large              pass
+    change-freeze               pass
+    outside-window              pass
     no-leader                   pass
     leader-condemned            pass
     leader-cannot-move          pass
@@ -172,6 +175,7 @@ async fn wide_shows_all_of_it_and_every_rule() {
     operation-in-progress       pass
     change-not-applied          pass
     mixed-change                pass
+    statefulset-scaled          pass
     ");
 }
 

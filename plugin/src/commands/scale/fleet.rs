@@ -103,7 +103,7 @@ async fn seats(
     let mut seats: Vec<Seat> = stream::iter(clusters)
         .map(async |cluster| {
             let session = session.of(&cluster.namespace, &cluster.name);
-            let mut prepared = prepare(&session, &cluster.name, wish, dry_run).await;
+            let mut prepared = prepare(&session, &cluster.name, wish, dry_run, false).await;
             if let Ok(Prepared { plan, stands: stands @ Stands::Ready, .. }) = &mut prepared
                 && plan.to == 0
             {
@@ -175,7 +175,7 @@ async fn take(seat: Seat, acting: &Acting) -> Outcome {
     let prepared = match prepared {
         // A shrink is judged anew before it is carried out; growth must be too, after a wait for its turn.
         Ok(shown) if acting.dry_run == DryRun::None && shown.plan.to > shown.plan.from => {
-            let now = Box::pin(judge(&session, &name, wish, acting.dry_run)).await;
+            let now = Box::pin(judge(&session, &name, wish, acting.dry_run, false)).await;
             now.and_then(|now| as_shown(shown, now))
         }
         other => other,

@@ -38,6 +38,9 @@ pub(super) async fn serve(
     }
     if parts.method == Method::POST {
         let object = serde_json::from_slice(&body)?;
+        if query.contains("dryRun=All") {
+            return Ok(respond(201, &object));
+        }
         return Ok(state.store(&path, object));
     }
     Ok(state.read(&path, &query))
@@ -177,6 +180,14 @@ impl State {
                 self.events.push(object.clone());
                 respond(201, &object)
             }
+            "scaleoverrides" => {
+                let mut object = object;
+                let name = object["metadata"]["generateName"].as_str().unwrap_or_default();
+                object["metadata"]["name"] = json!(format!("{name}x7k2p"));
+                object["metadata"]["creationTimestamp"] = json!(now());
+                self.overrides.push(object.clone());
+                respond(201, &object)
+            }
             "configmaps" | "pgscale-history-acid-a" => {
                 let there = self.history.as_ref().map(|map| &map["metadata"]["resourceVersion"]);
                 if self.history_conflicts > 0
@@ -296,9 +307,13 @@ impl State {
                 }
                 respond(200, &node)
             }
-            "scalepolicies" if self.zero => list(&[json!({"apiVersion": "pgscale.dev/v1alpha1",
-                "kind": "ScalePolicy", "metadata": {"name": "dev", "namespace": "db"},
-                "spec": {"instances": {"zero": "Allow"}}})]),
+            "scaleoverrides" => list(&self.overrides),
+            "scalepolicies" | "clusterscalepolicies" if !self.policies.is_empty() => {
+                let kind =
+                    if last == "scalepolicies" { "ScalePolicy" } else { "ClusterScalePolicy" };
+                let of_kind = self.policies.iter().filter(|policy| policy["kind"] == kind);
+                list(&of_kind.cloned().collect::<Vec<_>>())
+            }
             _ => failure(404, "NotFound", &format!("{path} not found")),
         }
     }
