@@ -14,7 +14,7 @@ pub(crate) mod outlook;
 
 pub(crate) use commit::Commit;
 pub(crate) use handover::{Handover, Wanted, switchover};
-use handover::{SWITCHOVER_PENDING, another_switchover};
+use handover::{SWITCHOVER_PENDING, about_another_switchover, another_switchover};
 pub(crate) use judged::{Judged, every_rule};
 use outlook::Outlook;
 
@@ -248,10 +248,7 @@ fn judge(
                 SWITCHOVER_PENDING,
                 format!("{leader} leads and would have to move first, and {why}"),
             );
-            let finding = finding.remedy(format!(
-                "wait until it is done, or withdraw it: patronictl flush {} switchover",
-                facts.change.new.name
-            ));
+            let finding = finding.remedy(about_another_switchover(facts));
             verdict.findings.push(policies.overrides.weigh(finding, facts));
         }
         return (None, verdict);
