@@ -41,6 +41,18 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The word for it in reports and in the history.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Declined => "Declined",
+            Self::Error | Self::Interrupted | Self::Usage => "Failed",
+            Self::NotAsPlanned => "NotAsPlanned",
+            Self::Refused => "Refused",
+            Self::Reverted => "Reverted",
+            Self::Timeout => "TimedOut",
+        }
+    }
+
     /// Its exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
