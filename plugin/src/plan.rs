@@ -13,10 +13,12 @@ mod judged;
 pub(crate) mod outlook;
 
 pub(crate) use commit::Commit;
-pub(crate) use handover::{Handover, Wanted, switchover};
-use handover::{SWITCHOVER_PENDING, about_another_switchover, another_switchover};
+pub(crate) use handover::{Handover, Wanted, about_another_switchover, switchover};
+use handover::{SWITCHOVER_PENDING, another_switchover};
 pub(crate) use judged::{Judged, every_rule};
 use outlook::Outlook;
+
+use crate::args::with_flags;
 
 /// Our name as a writer of fields (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "kubectl-pgscale";
@@ -210,10 +212,9 @@ impl Plan {
 
     /// Adds the connection flags to the commands that findings suggest: the rules do not know how we got here.
     pub(crate) fn reached_by(mut self, flags: &str) -> Self {
-        let place = format!(" -n {}", self.namespace);
         for finding in &mut self.verdict.findings {
-            if let Some(remedy) = finding.remedy.take() {
-                finding.remedy = Some(remedy.replace(&place, &format!("{place}{flags}")));
+            if let Some(remedy) = &mut finding.remedy {
+                *remedy = with_flags(remedy, &self.namespace, flags);
             }
         }
         self
@@ -248,7 +249,8 @@ fn judge(
                 SWITCHOVER_PENDING,
                 format!("{leader} leads and would have to move first, and {why}"),
             );
-            let finding = finding.remedy(about_another_switchover(facts));
+            let remedy = about_another_switchover(facts);
+            let finding = Finding { remedy, ..finding };
             verdict.findings.push(policies.overrides.weigh(finding, facts));
         }
         return (None, verdict);

@@ -67,6 +67,12 @@ pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     shlex::try_quote(word).unwrap_or(Cow::Borrowed(word))
 }
 
+/// A text whose commands name their namespace last, with the connection flags after it.
+pub(crate) fn with_flags(text: &str, namespace: &str, flags: &str) -> String {
+    let place = format!(" -n {namespace}");
+    text.replace(&place, &format!("{place}{flags}"))
+}
+
 /// A duration as kubectl reads it.
 fn span(duration: Duration) -> String {
     match duration.subsec_millis() {

@@ -37,8 +37,7 @@ pub(crate) fn switchover(facts: &Facts, wanted: &Wanted) -> Handover {
         return Handover::Refused(format!("no-leader: {why}"));
     };
     if let Some(why) = another_switchover(facts) {
-        let remedy = about_another_switchover(facts);
-        return Handover::Refused(format!("{SWITCHOVER_PENDING}: {why}\n  Try: {remedy}"));
+        return Handover::Refused(format!("{SWITCHOVER_PENDING}: {why}"));
     }
     match wanted {
         Wanted::Best => best(facts, leader, &format!("moving it away from {leader}")),
@@ -71,15 +70,16 @@ pub(super) fn another_switchover(facts: &Facts) -> Option<String> {
     }
 }
 
-/// What to do about that other switchover.
-pub(super) fn about_another_switchover(facts: &Facts) -> String {
+/// What to do about that other switchover, if there may be one.
+pub(crate) fn about_another_switchover(facts: &Facts) -> Option<String> {
     let cluster = &facts.change.new;
     // Patroni keeps all it has in objects of one kind.
     let kind = facts.leader.known().and_then(|lock| lock.source.split('/').next());
     let object = format!("{}/{}-failover", kind.unwrap_or("configmap"), cluster.name);
     match &facts.failover {
-        Seen::Known(pending) => pending.remedy(&object, &cluster.namespace, &cluster.name),
-        Seen::Absent | Seen::Unreadable(_) => format!("have {object} made readable"),
+        Seen::Absent => None,
+        Seen::Known(pending) => Some(pending.remedy(&object, &cluster.namespace, &cluster.name)),
+        Seen::Unreadable(_) => Some(format!("have {object} made readable")),
     }
 }
 
