@@ -7,11 +7,13 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts};
 use tokio::time::{Instant, sleep};
 
-use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count};
+use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count, with_flags};
 use crate::error::{Failure, Kind};
 use crate::handover::{Lead, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
-use crate::plan::{Handover, LeaderMove, Unfit, Wanted, describe, switchover, unfit};
+use crate::plan::{
+    Handover, LeaderMove, Unfit, Wanted, about_another_switchover, describe, switchover, unfit,
+};
 use crate::record::{Entry, Recording, chance, seconds};
 use crate::rights;
 use crate::session::Session;
@@ -65,7 +67,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     match switchover(&facts, &wanted) {
         Handover::Nothing(why) => say(session, format, &report, &format!("nothing to do: {why}")),
         Handover::Refused(why) => {
-            let failure = Failure::refused(format!("the leader of {name} is not moved: {why}"));
+            let failure = refusal(session, &facts, &why);
             fail(session, format, report, failure)
         }
         Handover::Ready(leader_move) => {
@@ -154,7 +156,7 @@ async fn carry_out(
     checkpoint(session, facts, &wanted).await;
     let facts = session.reader.facts(facts.change.clone(), AskWhom::All).await;
     session.show_warnings();
-    still_so(&facts, &wanted)?;
+    still_so(session, &facts, &wanted)?;
     let moved = move_leader(session, &facts, &wanted).await.map_err(|not_moved| {
         *lead = not_moved.lead();
         not_moved.failure
@@ -169,14 +171,23 @@ async fn carry_out(
 }
 
 /// The same move is still the one to make, on facts that are newer than the checkpoint.
-fn still_so(facts: &Facts, wanted: &LeaderMove) -> Result<(), Failure> {
-    let name = &facts.change.new.name;
+fn still_so(session: &Session, facts: &Facts, wanted: &LeaderMove) -> Result<(), Failure> {
     let why = match switchover(facts, &Wanted::Member(wanted.to.clone())) {
         Handover::Ready(now) if now.from == wanted.from => return Ok(()),
         Handover::Ready(now) => format!("{} leads now, and not {}", now.from, wanted.from),
         Handover::Nothing(why) | Handover::Refused(why) => why,
     };
-    Err(Failure::refused(format!("the leader of {name} is not moved: {why}; nothing was changed")))
+    Err(refusal(session, facts, &format!("{why}; nothing was changed")))
+}
+
+/// The leader is not moved, because `why`.
+fn refusal(session: &Session, facts: &Facts, why: &str) -> Failure {
+    let cluster = &facts.change.new;
+    let failure = Failure::refused(format!("the leader of {} is not moved: {why}", cluster.name));
+    match about_another_switchover(facts) {
+        Some(remedy) => failure.hint(with_flags(&remedy, &cluster.namespace, &session.flags)),
+        None => failure,
+    }
 }
 
 /// Waits until every member that was fit before follows the new leader.
