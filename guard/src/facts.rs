@@ -13,9 +13,11 @@ use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, State, SyncState,
 };
 
+mod capacity;
 mod hand_over;
 mod health;
 
+pub use capacity::{Backup, Capacity, DisruptionBudget, Node, Taint};
 pub use hand_over::HandOver;
 pub use health::{Ailment, Health};
 
@@ -74,10 +76,15 @@ pub struct Facts {
     pub sync: Seen<SyncState>,
     /// The cluster's volume claims.
     pub claims: Seen<Vec<Claim>>,
+    /// Name of the member that took the lead last, by Patroni's history; `Absent` where that names nobody.
+    pub last_leader: Seen<String>,
+    /// What its surroundings have room for. Boxed: a pod's template is large, and facts are handed on a lot.
+    pub capacity: Box<Capacity>,
 }
 
 /// The StatefulSet, reduced.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts as Kubernetes tells them")]
 pub struct StatefulSet {
     /// `namespace/name`.
     pub name: String,
@@ -94,12 +101,16 @@ pub struct StatefulSet {
     /// Annotations written by someone other than the operator, as (key, manager): the operator replaces the
     /// StatefulSet because of them and skips its hand-over (`compareAnnotations`, pkg/cluster/cluster.go).
     pub foreign_annotations: Vec<(String, String)>,
+    /// The claims of members that go are deleted (`persistentVolumeClaimRetentionPolicy.whenScaled`).
+    pub deletes_volumes: bool,
+    /// A pod counts as ready only when a probe says so; else as soon as its containers have started.
+    pub probed: bool,
     /// Who else wrote `spec.replicas` last; `None` while it is the operator's.
     pub scaled_by: Option<String>,
 }
 
 /// A volume claim of one ordinal.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claim {
     /// Its name.
     pub name: String,
@@ -109,6 +120,12 @@ pub struct Claim {
     pub created: Option<Timestamp>,
     /// Bytes it holds room for.
     pub capacity: Option<u64>,
+    /// Bytes it asks for.
+    pub requested: Option<u64>,
+    /// The condition that says that it is being resized.
+    pub resizing: Option<String>,
+    /// It is being deleted.
+    pub terminating: bool,
 }
 
 /// One member: a pod, what it wrote and what it said.
@@ -310,6 +327,18 @@ impl Facts {
         self.leader_member().is_some_and(|leader| leader.ordinal >= self.to())
     }
 
+    /// Somebody leads and its pod stays. Where nobody can tell, the leader is taken to go.
+    pub fn leader_stays(&self) -> bool {
+        self.leader_member().is_some_and(|leader| leader.ordinal < self.to())
+    }
+
+    /// The write changes the count of a cluster that exists, as it is written or as it is run.
+    pub fn changes_count(&self) -> bool {
+        self.change.old.as_ref().is_some_and(|old| {
+            old.instances.unwrap_or(0) != self.asked() || self.direction() != Direction::Same
+        })
+    }
+
     /// The change is one that is never refused for the live state.
     pub fn repair(&self) -> Option<Repair> {
         let from = self.from()?;
@@ -359,7 +388,12 @@ impl Facts {
     /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
     fn expendable(&self, member: &Member) -> bool {
         let Health::Unhealthy(ailments) = self.health(member) else { return false };
-        ailments.iter().any(|ailment| !matches!(ailment, Ailment::Silent(_)))
+        // A pod is Pending, too, while another container's image cannot be pulled.
+        let no_proof = |ailment: &Ailment| {
+            matches!(ailment, Ailment::Silent(_))
+                || (matches!(ailment, Ailment::PodNotRunning(_)) && member.pod.containers_running)
+        };
+        !ailments.iter().all(no_proof)
             && !self.may_be_ahead(member)
             && !self.holds_what_others_lack(member)
     }
@@ -473,6 +507,10 @@ impl Facts {
                     answer.received = if leads { None } else { position };
                     answer.replayed = answer.received;
                     answer.replication_state = (!leads).then(|| "streaming".to_owned());
+                    if !leads {
+                        // Those that it fed follow the new leader.
+                        answer.replication.clear();
+                    }
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! exception is the module `read`, behind the feature of that name, which fetches the objects and asks
 //! the members.
 
+pub mod capacity;
 pub mod change;
 pub mod facts;
 pub mod objects;
@@ -13,6 +14,7 @@ pub mod overrides;
 pub mod patroni;
 pub mod policy;
 pub mod postgresql;
+pub mod quantity;
 #[cfg(feature = "read")]
 pub mod read;
 pub mod rules;

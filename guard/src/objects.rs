@@ -6,15 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use kube_quantity::ParsedQuantity;
 use serde_json::Value;
 
 use crate::facts::{self, Claim, Seen};
 use crate::operator::Settings;
-use crate::patroni::{Configuration, PendingFailover, SyncState};
+use crate::patroni::{self, Configuration, PendingFailover, SyncState};
 use crate::postgresql::ordinal;
+use crate::quantity::Amount;
 
+pub mod capacity;
 pub mod deployment;
 pub mod pods;
 
@@ -24,6 +26,9 @@ const OPERATOR_MANAGER: &str = "postgres-operator";
 
 /// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
 const POSTGRES_CONTAINER: &str = "postgres";
+
+/// Conditions of a claim whose resize is not finished.
+const RESIZES: [&str; 2] = ["Resizing", "FileSystemResizePending"];
 
 /// Reduces the StatefulSet of a cluster.
 pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
@@ -43,6 +48,13 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
         terminating: metadata.deletion_timestamp.is_some(),
         foreign_annotations: writers.foreign_annotations(),
         scaled_by: writers.scaled_by(),
+        deletes_volumes: spec
+            .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref())
+            .and_then(|policy| policy.when_scaled.as_deref())
+            == Some("Delete"),
+        probed: spec.and_then(|spec| spec.template.spec.as_ref()).is_some_and(|pod| {
+            pod.containers.iter().any(|container| container.readiness_probe.is_some())
+        }),
     }
 }
 
@@ -73,12 +85,13 @@ impl<'a> Writers<'a> {
         Self { entries, operators }
     }
 
-    /// Annotations that somebody other than the operator wrote, as (key, manager).
+    /// Annotations of it, or of its pod template (`kubectl rollout restart`), that somebody other than the operator
+    /// wrote, as (key, manager).
     fn foreign_annotations(&self) -> Vec<(String, String)> {
         let owned = |entry: &ManagedFieldsEntry| -> Vec<String> {
-            field(entry, "/f:metadata/f:annotations")
-                .and_then(Value::as_object)
+            ["/f:metadata/f:annotations", "/f:spec/f:template/f:metadata/f:annotations"]
                 .into_iter()
+                .filter_map(|place| field(entry, place)?.as_object())
                 .flat_map(|keys| keys.keys())
                 .filter_map(|key| key.strip_prefix("f:").map(str::to_owned))
                 .collect()
@@ -131,13 +144,27 @@ pub fn claims(objects: &[PersistentVolumeClaim], cluster: &str) -> Vec<Claim> {
                 capacity: object
                     .status
                     .as_ref()
-                    .and_then(|status| status.capacity.as_ref()?.get("storage"))
-                    .and_then(|capacity| ParsedQuantity::try_from(capacity).ok()?.to_bytes_u64()),
+                    .and_then(|status| bytes(status.capacity.as_ref()?)),
+                requested: object
+                    .spec
+                    .as_ref()
+                    .and_then(|spec| bytes(spec.resources.as_ref()?.requests.as_ref()?)),
+                resizing: object
+                    .status
+                    .iter()
+                    .flat_map(|status| status.conditions.iter().flatten())
+                    .find(|it| RESIZES.contains(&it.type_.as_str()) && it.status == "True")
+                    .map(|condition| condition.type_.clone()),
+                terminating: object.metadata.deletion_timestamp.is_some(),
             })
         })
         .collect();
     claims.sort_by_key(|claim| claim.ordinal);
     claims
+}
+
+fn bytes(resources: &BTreeMap<String, Quantity>) -> Option<u64> {
+    Some(Amount::of(resources.get("storage")?)?.units())
 }
 
 /// Where Patroni keeps its objects.
@@ -230,6 +257,19 @@ pub fn configuration(source: &str, annotations: &BTreeMap<String, String>) -> Se
             Err(error) => {
                 Seen::Unreadable(format!("annotation config of {source} is not JSON: {error}"))
             }
+        },
+    }
+}
+
+/// Who led last, from the annotations of `<cluster>-config`. `source` names the object.
+pub fn last_leader(source: &str, annotations: &BTreeMap<String, String>) -> Seen<String> {
+    match annotations.get("history").filter(|text| !text.is_empty()) {
+        None => Seen::Absent,
+        Some(text) => match patroni::last_leader(text) {
+            Ok(leader) => leader.map_or(Seen::Absent, Seen::Known),
+            Err(error) => Seen::Unreadable(format!(
+                "annotation history of {source} is not a list in JSON: {error}"
+            )),
         },
     }
 }
@@ -391,6 +431,18 @@ mod tests {
                     entry("kubectl-annotate", &[restarted], json!({}))
                 ]),
                 vec![(restarted, "kubectl-annotate")],
+            ),
+            (
+                "kubectl rollout restart, which writes to the pod template",
+                json!([
+                    entry("postgres-operator", &["own"], json!({})),
+                    entry(
+                        "kubectl-rollout",
+                        &[],
+                        json!({"f:template": {"f:metadata": {"f:annotations": annotations(&[restarted])}}})
+                    )
+                ]),
+                vec![(restarted, "kubectl-rollout")],
             ),
             (
                 "an operator by another name, known by what only the creator owns",

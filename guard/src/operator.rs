@@ -10,6 +10,10 @@ use serde_json::Value;
 
 use crate::postgresql::Postgresql;
 
+mod pods;
+
+pub use pods::{PodSettings, Written};
+
 /// What we know about the operator that owns a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
@@ -49,6 +53,8 @@ pub struct Settings {
     pub etcd_host: Option<String>,
     /// Annotation keys the operator does not compare, whoever writes them.
     pub ignored_annotations: Vec<String>,
+    /// What shapes the pods it makes.
+    pub pods: Box<PodSettings>,
 }
 
 impl Default for Settings {
@@ -63,6 +69,7 @@ impl Default for Settings {
             use_config_maps: None,
             etcd_host: None,
             ignored_annotations: Vec::new(),
+            pods: Box::default(),
         }
     }
 }
@@ -135,6 +142,7 @@ impl Settings {
                 .flat_map(|keys| keys.split(','))
                 .map(|key| key.trim().to_owned())
                 .collect(),
+            pods: Box::new(PodSettings::of_config_map(data)),
         })
     }
 
@@ -177,6 +185,7 @@ impl Settings {
                 .flatten()
                 .filter_map(|key| key.as_str().map(str::to_owned))
                 .collect(),
+            pods: Box::new(PodSettings::of_operator_configuration(configuration)),
         })
     }
 

@@ -210,6 +210,15 @@ impl PendingFailover {
     }
 }
 
+/// The member that took the lead last, by the JSON of the annotation `history` of `<cluster>-config`: rows of
+/// timeline, position, reason, time and new leader. `None` where nobody ever took over, or the last row was
+/// written by a Patroni that did not name the leader yet (before 2.0).
+pub fn last_leader(text: &str) -> Result<Option<String>, serde_json::Error> {
+    let rows: Vec<Value> = serde_json::from_str(text)?;
+    let name = rows.last().and_then(|row| row[4].as_str());
+    Ok(name.filter(|name| !name.is_empty()).map(str::to_owned))
+}
+
 /// The synchronous standbys (`<cluster>-sync`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SyncState {
@@ -309,6 +318,22 @@ mod tests {
         assert_eq!(PendingFailover::of(&BTreeMap::new()), None);
         let pending = BTreeMap::from([("member".to_owned(), "acid-a-1".to_owned())]);
         assert_eq!(PendingFailover::of(&pending).unwrap().candidate.as_deref(), Some("acid-a-1"));
+    }
+
+    #[test]
+    fn the_history_names_who_led_last() {
+        let row = |leader: &str| json!([1, 25_165_920, "no recovery target specified", "", leader]);
+        for (history, want) in [
+            (json!([]), None),
+            (json!([row("acid-a-1"), row("acid-a-2")]), Some("acid-a-2")),
+            (json!([row("acid-a-1"), [2, 1, "no recovery target specified"]]), None),
+            (json!([row("")]), None),
+            (json!([7]), None),
+        ] {
+            let found = last_leader(&history.to_string()).unwrap();
+            assert_eq!(found.as_deref(), want, "{history}");
+        }
+        assert!(last_leader("{").is_err() && last_leader("{}").is_err());
     }
 
     #[test]

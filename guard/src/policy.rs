@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube_quantity::ParsedQuantity;
 
 use crate::change::Direction;
 use crate::facts::Seen;
 use crate::overrides::Overrides;
 use crate::postgresql::Postgresql;
+use crate::quantity::Amount;
 use crate::verdict::Severity;
 
 mod calendar;
@@ -29,7 +29,11 @@ pub use spec::{
     WindowsSpec, Zero,
 };
 
+pub(crate) use select::selects;
 use select::{matches, matches_all};
+
+/// The rule that looks at backups, and only where a policy asks for it.
+const NO_RECENT_BACKUP: &str = "no-recent-backup";
 
 /// One limit with the policy it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +172,7 @@ impl Policies {
         let max_lag = spec.survivors.as_ref().and_then(|survivors| survivors.max_lag.as_deref());
         self.max_lag.extend(own.opinion(max_lag.map(bytes).transpose()?));
         let max_age = spec.backup.as_ref().and_then(|backup| backup.max_age.as_deref());
-        let max_age = own.limit("no-recent-backup", max_age.map(age).transpose()?);
+        let max_age = own.limit(NO_RECENT_BACKUP, max_age.map(age).transpose()?);
         let both = self.backup_max_age.take().into_iter().chain(max_age);
         self.backup_max_age = both.max_by_key(|limit| (limit.mode, std::cmp::Reverse(limit.value)));
         Ok(())
@@ -177,6 +181,12 @@ impl Policies {
     /// Policies that could not be read, and why.
     pub fn unreadable(why: impl Into<String>) -> Self {
         Self { unreadable: Some(why.into()), ..Self::default() }
+    }
+
+    /// In which mode policies ask for what a rule judges, where only they do.
+    pub(crate) fn asked(&self, rule: &str) -> Option<Mode> {
+        let limit = self.backup_max_age.as_ref().filter(|_| rule == NO_RECENT_BACKUP);
+        limit.map(|limit| limit.mode)
     }
 
     /// Of the lags that members may have, the least that is enforced.
@@ -244,9 +254,9 @@ fn named(kind: &str, name: Option<&str>) -> String {
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
-    ParsedQuantity::try_from(&Quantity(text.to_owned()))
-        .ok()
-        .and_then(|quantity| quantity.to_bytes_u64())
+    Amount::of(&Quantity(text.to_owned()))
+        .filter(|amount| *amount >= Amount::default())
+        .map(Amount::units)
         .ok_or_else(|| format!("survivors.maxLag: {text:?} is no number of bytes such as 16Mi"))
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::join_all;
+use futures::future::{OptionFuture, join_all};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -16,8 +16,9 @@ use kube::Client;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::capacity::Template;
 use crate::change::Change;
-use crate::facts::{Claim, Facts, Member, Seen};
+use crate::facts::{Capacity, Claim, DisruptionBudget, Facts, Member, Seen};
 use crate::objects::pods::{NodeState, members};
 use crate::objects::{self, Layout, spell};
 use crate::operator::Operator;
@@ -25,6 +26,7 @@ use crate::overrides::{Overrides, ScaleOverride};
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 
 mod ask;
+mod capacity;
 mod fetch;
 mod operator;
 mod patroni;
@@ -37,6 +39,7 @@ pub use fetch::ReadError;
 pub use policies::Written;
 pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
 
+use capacity::{Needed, seen};
 use fetch::{Kind, Objects};
 
 /// Time kept back for the members while the objects are read: a second to answer, and some to spare.
@@ -51,6 +54,17 @@ pub struct Reader {
     pub ask: Arc<dyn Ask>,
     /// How long one read may take as a whole.
     pub deadline: Duration,
+    /// How far it looks around.
+    pub breadth: Breadth,
+}
+
+/// How far a reader looks around the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breadth {
+    /// What a review needs and may wait for.
+    Review,
+    /// Also what only a person who plans is told of: all nodes, and the disruption budgets.
+    Whole,
 }
 
 /// Which members are asked for their live state.
@@ -114,8 +128,16 @@ impl Reader {
 
         // Boxed: what is kept between all these answers would make every caller's future large.
         let operator = operator::operator(&objects, cluster).boxed().shared();
-        let workload = workload(&objects, cluster, operator.clone()).boxed();
-        let (operator, mut workload) = futures::join!(operator, workload);
+        let needed = Needed::of(&change, self.breadth);
+        let workload = workload(&objects, cluster, needed, operator.clone()).boxed();
+        let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
+        let room = if needed.room { Some(capacity::room(&objects, namespace)) } else { None };
+        let room = OptionFuture::from(room).boxed();
+        let backup = capacity::backup(&objects, namespace, name, operator.clone());
+        let backup = OptionFuture::from(needed.backup.then_some(backup)).boxed();
+        let (operator, mut workload, room, backup) =
+            futures::join!(operator, workload, room, backup);
+        let (quotas, limit_ranges) = room.unzip();
         if let (Some(operator), Seen::Known(set)) = (operator.known(), &mut workload.stateful_set) {
             let ignored = &operator.settings.ignored_annotations;
             set.foreign_annotations.retain(|(key, _)| !ignored.contains(key));
@@ -131,6 +153,15 @@ impl Reader {
             failover: workload.patroni.failover,
             sync: workload.patroni.sync,
             claims: workload.claims,
+            last_leader: workload.patroni.last_leader,
+            capacity: Box::new(Capacity {
+                template: workload.template,
+                quotas,
+                limit_ranges,
+                nodes: workload.nodes,
+                disruption_budgets: workload.disruption_budgets,
+                backup,
+            }),
         };
         ask::ask(self.ask.as_ref(), &mut facts, ask, until).await;
         facts
@@ -163,6 +194,9 @@ struct Workload {
     members: Seen<Vec<Member>>,
     claims: Seen<Vec<Claim>>,
     patroni: patroni::Shared,
+    template: Seen<Template>,
+    nodes: Option<Seen<Vec<crate::facts::Node>>>,
+    disruption_budgets: Option<Seen<Vec<DisruptionBudget>>>,
 }
 
 /// Reads what runs. The StatefulSet says how everything else is labelled and where Patroni keeps its state;
@@ -170,6 +204,7 @@ struct Workload {
 async fn workload(
     objects: &Objects,
     cluster: &Postgresql,
+    needed: Needed,
     operator: impl Future<Output = Seen<Operator>>,
 ) -> Workload {
     let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
@@ -182,30 +217,51 @@ async fn workload(
         }
     };
     let selector = spell(&layout.selector);
-    let (members, claims, patroni) = futures::join!(
-        read_members(objects, cluster, &layout, &selector),
-        objects.list::<PersistentVolumeClaim>(Some(namespace), &selector),
-        patroni::shared(objects, namespace, name, &layout.store),
+    let bare = set.known().map(|set| Template::of(set, &[])).unwrap_or_default();
+    let nodes = needed.nodes.then(|| capacity::nodes(objects, &bare));
+    let budgets =
+        needed.disruption_budgets.then(|| capacity::disruption_budgets(objects, namespace));
+    let (pods, claims, patroni, nodes, budgets) = futures::join!(
+        read_pods(objects, cluster, &layout, &selector).boxed(),
+        objects.list::<PersistentVolumeClaim>(Some(namespace), &selector).boxed(),
+        patroni::shared(objects, namespace, name, &layout.store).boxed(),
+        OptionFuture::from(nodes).boxed(),
+        OptionFuture::from(budgets).boxed(),
     );
+    let (members, pods) = match pods {
+        Ok((members, pods)) => (Seen::Known(members), pods),
+        Err(why) => (Seen::Unreadable(why), Vec::new()),
+    };
     Workload {
+        template: match &set {
+            Seen::Known(set) => Seen::Known(Template::of(set, &pods)),
+            Seen::Absent => Seen::Absent,
+            Seen::Unreadable(why) => Seen::Unreadable(why.clone()),
+        },
+        nodes,
+        disruption_budgets: budgets.map(|budgets| {
+            seen(budgets.map(|budgets| {
+                objects::capacity::disruption_budgets(&budgets, &bare.labels, &layout)
+            }))
+        }),
         stateful_set: match set {
             Seen::Known(set) => Seen::Known(objects::stateful_set(&set)),
             Seen::Absent => Seen::Absent,
             Seen::Unreadable(why) => Seen::Unreadable(why),
         },
-        members: members.map_or_else(Seen::Unreadable, Seen::Known),
-        claims: claims
-            .map_or_else(Seen::Unreadable, |claims| Seen::Known(objects::claims(&claims, name))),
+        members,
+        claims: seen(claims.map(|claims| objects::claims(&claims, name))),
         patroni,
     }
 }
 
-async fn read_members(
+/// The members, and their pods as they are stored.
+async fn read_pods(
     objects: &Objects,
     cluster: &Postgresql,
     layout: &Layout,
     selector: &str,
-) -> Result<Vec<Member>, String> {
+) -> Result<(Vec<Member>, Vec<Pod>), String> {
     let pods = objects.list::<Pod>(Some(&cluster.namespace), selector).await?;
     let names: BTreeSet<&str> =
         pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
@@ -219,7 +275,7 @@ async fn read_members(
         Some((name.to_owned(), state))
     });
     let nodes: BTreeMap<String, NodeState> = join_all(nodes).await.into_iter().flatten().collect();
-    Ok(members(&pods, &nodes, &cluster.name, layout))
+    Ok((members(&pods, &nodes, &cluster.name, layout), pods))
 }
 
 #[cfg(test)]
@@ -245,6 +301,7 @@ mod tests {
             ("failover", facts.failover.unreadable()),
             ("sync", facts.sync.unreadable()),
             ("claims", facts.claims.unreadable()),
+            ("last_leader", facts.last_leader.unreadable()),
         ]
         .into_iter()
         .filter_map(|(name, why)| Some((name, why?)))
@@ -272,6 +329,7 @@ mod tests {
             assert_eq!(facts.configuration.known().unwrap().maximum_lag_on_failover, 33_554_432);
             assert_eq!(facts.failover, Seen::Absent, "the object is there and holds nothing");
             assert_eq!(facts.sync.known().unwrap().standbys, ["acid-a-1"]);
+            assert_eq!(facts.last_leader, Seen::Known("acid-a-0".into()));
             assert_eq!(facts.claims.known().unwrap().len(), 3);
             assert_eq!(facts.operator.known().unwrap().settings.max_instances, 9);
             assert_eq!((facts.from(), facts.to()), (Some(3), 2));
@@ -286,7 +344,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_forbidden_is_named_and_hides_nothing_else() {
-        let patroni = ["configuration", "failover", "leader", "sync"];
+        let patroni = ["configuration", "failover", "last_leader", "leader", "sync"];
         for (resource, blind, why) in [
             ("statefulsets", &["stateful_set"][..], "get statefulsets in db: forbidden"),
             ("pods", &["members"], "list pods in db: forbidden"),
@@ -355,7 +413,7 @@ mod tests {
         }
         let start = Instant::now();
         let facts = read(&dead).await;
-        assert_eq!(unreadable(&facts).len(), 8);
+        assert_eq!(unreadable(&facts).len(), 9);
         assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
     }
 

@@ -9,15 +9,23 @@ use crate::verdict::{Judgement, Outcome, Verdict};
 
 mod bounds;
 mod calendar;
+mod capacity;
 mod hand_over;
 mod leader;
 mod mixed;
+mod operator;
+mod pending;
 mod progress;
 mod rebuild;
+mod remaining;
 mod side_door;
+mod stateful_set;
+mod storage;
 mod survivors;
+mod synchronous;
 mod way_out;
 mod weigh;
+mod zero;
 
 #[cfg(test)]
 mod coverage;
@@ -55,13 +63,15 @@ pub struct Rule {
 /// What a rule judges, which decides what a repair excuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Bounds that policies or the operator set; a repair is held to them too.
+    /// Bounds that policies, the operator or the data set; a repair is held to them too.
     Bound,
     /// How fast and when policies let the count change; only warns for a repair, and is silent for the undo of the
     /// last change.
     Calendar,
     /// The live state of the cluster; only warns for a repair.
     Live,
+    /// What to take care of afterwards, and no reason to refuse: what it cannot see it only tells.
+    Caution,
 }
 
 /// Every rule, in the order in which findings are shown.
@@ -69,7 +79,10 @@ pub const RULES: &[Rule] = &[
     bounds::BELOW_MIN,
     bounds::ABOVE_MAX,
     bounds::SCALE_TO_ZERO,
+    zero::RETURN_FROM_ZERO,
     bounds::OPERATOR_LIMITS,
+    operator::LIMITS_UNKNOWN,
+    operator::STANDBY_CLUSTER,
     calendar::STEP_TOO_LARGE,
     calendar::CHANGE_FREEZE,
     calendar::OUTSIDE_WINDOW,
@@ -78,11 +91,34 @@ pub const RULES: &[Rule] = &[
     hand_over::LEADER_CANNOT_MOVE,
     survivors::TOO_FEW_HEALTHY_SURVIVORS,
     survivors::SURVIVOR_UNHEALTHY,
+    synchronous::SYNC_STANDBYS_CONDEMNED,
+    synchronous::STRICT_SYNC_FLOOR,
+    synchronous::SYNC_COUNT_FLOOR,
+    remaining::NO_STANDBY_LEFT,
     leader::PAUSED,
+    pending::SWITCHOVER_PENDING,
     rebuild::REBUILD_IN_PROGRESS,
     progress::OPERATION_IN_PROGRESS,
     progress::CHANGE_NOT_APPLIED,
+    pending::MAJOR_UPGRADE,
+    operator::OPERATOR_FAILED,
+    operator::OPERATOR_ABSENT,
     mixed::MIXED_CHANGE,
+    stateful_set::REPLACE_PENDING,
+    pending::RESTART_PENDING,
+    stateful_set::PARALLEL_SHRINK,
+    stateful_set::WILL_NOT_PROGRESS,
+    remaining::SURVIVORS_ONE_ZONE,
+    remaining::CASCADE_CONDEMNED,
+    capacity::QUOTA_HEADROOM,
+    capacity::LIMIT_RANGE,
+    capacity::TOO_FEW_NODES,
+    capacity::TOO_FEW_WAL_SENDERS,
+    storage::VOLUMES_DELETED,
+    storage::STALE_VOLUME,
+    storage::VOLUME_RESIZING,
+    storage::PDB_BLOCKS_DRAIN,
+    storage::NO_RECENT_BACKUP,
     side_door::STATEFULSET_SCALED,
 ];
 

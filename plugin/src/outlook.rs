@@ -1,5 +1,5 @@
-//! Reads what a plan's outlook needs beyond the facts: the StatefulSet's template, the namespace's quotas, and what
-//! PostgreSQL itself says on the leader and on the members that go.
+//! Reads what a plan's outlook needs beyond the facts: the namespace's quotas where the rules did not need them, and
+//! what PostgreSQL itself says on the leader and on the members that go.
 //!
 //! Everything at once and for a few seconds at most. Nothing here is needed for a change to be safe: what does not
 //! answer is told as such, and the verdict never hears of it.
@@ -7,15 +7,15 @@
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _, stream};
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
 use kube::api::ListParams;
-use pgscale_guard::Facts;
+use pgscale_guard::capacity::Look;
+use pgscale_guard::{Facts, Seen};
 use tokio::time::{Instant, timeout_at};
 
 use crate::inside::sql;
-use crate::plan::outlook::{Clients, LeaderReadings, Look, Outlook, Readings, Wal};
+use crate::plan::outlook::{Clients, LeaderReadings, Outlook, Readings, Wal};
 use crate::plan::{Outcome, Plan};
 use crate::services::short;
 use crate::session::{Session, address};
@@ -62,9 +62,8 @@ pub(crate) async fn add(session: &Session, facts: &Facts, plan: &mut Plan) {
     }
     // Boxed: what is kept between all these answers would make every caller's future large.
     .boxed();
-    let (stateful_set, quotas, leader, clients) =
-        futures::join!(reader.stateful_set().boxed(), reader.quotas().boxed(), leader, clients);
-    let readings = Readings { stateful_set, quotas, leader, clients };
+    let (quotas, leader, clients) = futures::join!(reader.quotas().boxed(), leader, clients);
+    let readings = Readings { quotas, leader, clients };
     plan.outlook = Some(Box::new(Outlook::of(plan, facts, readings)));
 }
 
@@ -80,13 +79,14 @@ impl Reading<'_> {
         &self.facts.change.new.namespace
     }
 
-    async fn stateful_set(&self) -> Look<Option<StatefulSet>> {
-        let sets: Api<StatefulSet> = Api::namespaced(self.session.client.clone(), self.namespace());
-        let read = sets.get_opt(&self.facts.change.new.name);
-        self.in_time(async { read.await.map_err(|error| short(&error, "statefulsets")) }).await
-    }
-
+    /// The quotas: those that the rules judged by, where they needed them.
     async fn quotas(&self) -> Look<Vec<ResourceQuota>> {
+        match &self.facts.capacity.quotas {
+            Some(Seen::Known(quotas)) => return Ok(quotas.clone()),
+            Some(Seen::Absent) => return Ok(Vec::new()),
+            Some(Seen::Unreadable(why)) => return Err(why.clone()),
+            None => {}
+        }
         let quotas: Api<ResourceQuota> =
             Api::namespaced(self.session.client.clone(), self.namespace());
         let all = ListParams::default();

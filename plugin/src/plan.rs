@@ -249,6 +249,8 @@ fn judge(
                 SWITCHOVER_PENDING,
                 format!("{leader} leads and would have to move first, and {why}"),
             );
+            // The rule may have warned of the same switchover for what it means to the others.
+            verdict.findings.retain(|known| known.rule != SWITCHOVER_PENDING);
             let remedy = about_another_switchover(facts);
             let finding = Finding { remedy, ..finding };
             verdict.findings.push(policies.overrides.weigh(finding, facts));

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use pgscale_guard::facts::Facts;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
-use pgscale_guard::read::{Address, Ask, AskWhom, ReadError, Reader};
+use pgscale_guard::read::{Address, Ask, AskWhom, Breadth, ReadError, Reader};
 use pgscale_guard::{Change, Policies};
 
 use crate::connect::{Connection, Warnings};
@@ -114,6 +115,7 @@ impl Session {
                 client: client.clone(),
                 ask: forward.clone(),
                 deadline: READ_DEADLINE,
+                breadth: Breadth::Whole,
             },
             client,
             ask: forward.clone(),
@@ -192,8 +194,9 @@ impl Session {
         let cluster = change.new.clone();
         let (facts, mut policies, overrides) = futures::join!(
             self.reader.facts(change, whom),
-            self.reader.policies(&cluster),
-            self.reader.overrides(&cluster)
+            // Boxed: what is kept between all these answers would make every caller's future large.
+            self.reader.policies(&cluster).boxed(),
+            self.reader.overrides(&cluster).boxed()
         );
         policies.overrides = overrides;
         (facts.under(&policies), policies)

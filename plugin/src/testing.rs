@@ -1,7 +1,8 @@
 //! Facts for pure tests, and a cluster to act on for the rest: an API server and members that exist only here.
 
 use k8s_openapi::jiff::Timestamp;
-use pgscale_guard::facts::{Facts, Live, Member, Pod, StatefulSet};
+use pgscale_guard::capacity::Template;
+use pgscale_guard::facts::{Capacity, Facts, Live, Member, Pod, StatefulSet};
 use pgscale_guard::operator::{Operator, Settings};
 use pgscale_guard::patroni::{Answer, Configuration, LeaderLock, Report};
 use pgscale_guard::postgresql::Postgresql;
@@ -23,7 +24,7 @@ pub(crate) fn now() -> Timestamp {
 /// A healthy cluster of `from` members, led by `leader`, that shall become `to`.
 pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
     let old = Postgresql::of(&object(from)).unwrap();
-    Facts {
+    let facts = Facts {
         now: now(),
         change: Change::of_count(old, to),
         operator: Seen::Known(Operator {
@@ -57,7 +58,14 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
         failover: Seen::Absent,
         sync: Seen::Absent,
         claims: Seen::Known(Vec::new()),
-    }
+        last_leader: Seen::Absent,
+        capacity: Box::new(Capacity {
+            quotas: Some(Seen::Known(Vec::new())),
+            limit_ranges: Some(Seen::Known(Vec::new())),
+            ..Capacity::default()
+        }),
+    };
+    made_by(facts, &json!({}))
 }
 
 /// The `postgresql` object of the test cluster.
@@ -108,6 +116,23 @@ pub(crate) fn answer(leads: bool, timeline: u64) -> Value {
         "xlog": if leads { json!({"location": 1000}) }
                 else { json!({"received_location": 1000, "replayed_location": 1000}) },
         "patroni": {"version": "4.1.4"}})
+}
+
+/// The facts of a cluster whose StatefulSet has these parts, and one-GiB volumes.
+pub(crate) fn made_by(mut facts: Facts, parts: &Value) -> Facts {
+    let mut whole = json!({"metadata": {"name": "acid-a"}, "spec": {"serviceName": "acid-a",
+        "selector": {}, "template": {"spec": {"containers": [{"name": "postgres"}]}},
+        "volumeClaimTemplates": [{"spec": {"resources": {"requests": {"storage": "1Gi"}}}}]}});
+    whole["spec"].as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());
+    let whole = serde_json::from_value(whole).unwrap();
+    let reduced = pgscale_guard::objects::stateful_set(&whole);
+    if let Seen::Known(set) = &mut facts.stateful_set {
+        set.deletes_volumes = reduced.deletes_volumes;
+        set.parallel = reduced.parallel;
+        set.probed = reduced.probed;
+    }
+    facts.capacity.template = Seen::Known(Template::of(&whole, &[]));
+    facts
 }
 
 /// The facts with one member changed.

@@ -25,7 +25,7 @@ use kube::core::admission::{
     AdmissionResponse, AdmissionReview, META_API_VERSION_V1, META_KIND, Operation,
 };
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
-use pgscale_guard::read::{Ask, AskWhom, Reader};
+use pgscale_guard::read::{Ask, AskWhom, Breadth, Reader};
 use pgscale_guard::{Change, evaluate};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -276,6 +276,7 @@ impl Admission {
             client: self.client.clone(),
             ask: Arc::clone(&self.ask),
             deadline: deadlines.time_to_read(),
+            breadth: Breadth::Review,
         }
     }
 

@@ -127,7 +127,8 @@ fn rights() -> Vec<PolicyRule> {
         rule("apps", &["statefulsets"], &["get"]),
         rule("apps", &["deployments"], &["list"]),
         rule("", &["nodes", "namespaces", "endpoints", "configmaps"], &["get"]),
-        rule("", &["pods", "persistentvolumeclaims"], &["list"]),
+        rule("", &["pods", "persistentvolumeclaims", "resourcequotas", "limitranges"], &["list"]),
+        rule("batch", &["cronjobs"], &["get"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
     ]
 }

@@ -4,12 +4,25 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// Whether `labels` match; `Err` where the selector says something nobody knows.
+/// Whether `labels` match; none at all matches everything.
+///
+/// # Errors
+/// As [`selects`].
 pub(super) fn matches(
     selector: Option<&LabelSelector>,
     labels: &BTreeMap<String, String>,
 ) -> Result<bool, String> {
-    let Some(selector) = selector else { return Ok(true) };
+    selector.map_or(Ok(true), |selector| selects(selector, labels))
+}
+
+/// Whether `labels` match.
+///
+/// # Errors
+/// Where the selector says something nobody knows.
+pub(crate) fn selects(
+    selector: &LabelSelector,
+    labels: &BTreeMap<String, String>,
+) -> Result<bool, String> {
     let mut all =
         selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     for expression in selector.match_expressions.iter().flatten() {

@@ -155,6 +155,15 @@ impl Objects {
         self.try_list(&kind, Some(selector)).await.map_err(|error| reason("list", &kind, &error))
     }
 
+    /// Reads all objects of a type we know; the error is a reason.
+    pub(super) async fn all<K>(&self, namespace: Option<&str>) -> Result<Vec<K>, String>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+    {
+        let kind = Kind::of::<K>(namespace);
+        self.try_list(&kind, None).await.map_err(|error| reason("list", &kind, &error))
+    }
+
     /// Reads one object, or says in full why not.
     pub(super) async fn try_get<T: DeserializeOwned>(
         &self,

@@ -18,6 +18,7 @@ pub(super) struct Shared {
     pub(super) configuration: Seen<Configuration>,
     pub(super) failover: Seen<PendingFailover>,
     pub(super) sync: Seen<SyncState>,
+    pub(super) last_leader: Seen<String>,
 }
 
 impl Shared {
@@ -27,6 +28,7 @@ impl Shared {
             configuration: Seen::Unreadable(why.to_owned()),
             failover: Seen::Unreadable(why.to_owned()),
             sync: Seen::Unreadable(why.to_owned()),
+            last_leader: Seen::Unreadable(why.to_owned()),
         }
     }
 }
@@ -103,12 +105,16 @@ where
         annotations(&failover),
         annotations(&sync),
     );
+    let source = format!("{word}/{configuration}");
+    let last_leader =
+        and_then(found.1.clone(), |annotations| objects::last_leader(&source, &annotations));
     Shared {
+        last_leader,
         leader: and_then(found.0, |annotations| {
             Seen::Known(LeaderLock::of(format!("{word}/{leader}"), &annotations))
         }),
         configuration: and_then(found.1, |annotations| {
-            objects::configuration(&format!("{word}/{configuration}"), &annotations)
+            objects::configuration(&source, &annotations)
         }),
         failover: and_then(found.2, |annotations| objects::failover(&annotations)),
         sync: and_then(found.3, |annotations| objects::sync(&annotations)),

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::change::Change;
 use crate::postgresql::Postgresql;
-use crate::read::{Address, Ask, Reader, RestRequest, RestResponse};
+use crate::read::{Address, Ask, Breadth, Reader, RestRequest, RestResponse};
 
 /// What an API server does with every request for one resource.
 #[derive(Clone, Copy, Debug)]
@@ -25,14 +25,32 @@ pub(super) enum Fault {
 }
 
 /// An API server: objects by path, faults by resource, and a list of what was asked.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct World {
+    breadth: Breadth,
     objects: BTreeMap<String, Value>,
     faults: BTreeMap<&'static str, Fault>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            breadth: Breadth::Review,
+            objects: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            asked: Arc::default(),
+        }
+    }
+}
+
 impl World {
+    /// Its reader is one of a person who plans.
+    pub(super) fn seen_whole(mut self) -> Self {
+        self.breadth = Breadth::Whole;
+        self
+    }
+
     /// Stores an object under its path.
     pub(super) fn with(mut self, path: &str, object: Value) -> Self {
         self.objects.insert(path.to_owned(), object);
@@ -73,6 +91,7 @@ impl World {
             client: Client::new(service, "default"),
             ask: Arc::new(members.clone()),
             deadline: Duration::from_secs(4),
+            breadth: self.breadth,
         }
     }
 
@@ -323,7 +342,9 @@ pub(super) fn world(plural: &str) -> World {
                 json!({
             "config": json!({"ttl": 30, "loop_wait": 10, "maximum_lag_on_failover": 33_554_432,
                 "synchronous_mode": true}).to_string(),
-            "initialize": "7310000000000000000", "history": "[]"}),
+            "initialize": "7310000000000000000", "history": json!([
+                [1, 25_165_920, "no recovery target specified", "2026-11-20T10:00:00+00:00", "acid-a-0"],
+            ]).to_string()}),
             ),
         )
         .with(&core(plural, "acid-a-failover"), patroni("acid-a-failover", Value::Null))

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::policy::Policies;
 use crate::rules::testing::{Want, healthy, shown};
 use crate::rules::{
-    Kind, RULES, bounds, calendar, evaluate, hand_over, leader, mixed, progress, rebuild,
-    side_door, survivors,
+    Kind, RULES, bounds, calendar, capacity, evaluate, hand_over, leader, mixed, operator, pending,
+    progress, rebuild, remaining, side_door, stateful_set, storage, survivors, synchronous, zero,
 };
 use crate::verdict::Outcome;
 
@@ -15,7 +15,10 @@ const TABLES: &[fn()] = &[
     bounds::tests::below_min,
     bounds::tests::above_max,
     bounds::tests::scale_to_zero,
+    zero::tests::return_from_zero,
     bounds::tests::operator_limits,
+    operator::tests::limits_unknown,
+    operator::tests::standby_cluster,
     calendar::tests::step_too_large,
     calendar::tests::change_freeze,
     calendar::tests::outside_window,
@@ -23,18 +26,49 @@ const TABLES: &[fn()] = &[
     hand_over::tests::leader_condemned,
     hand_over::tests::leader_cannot_move,
     leader::tests::paused,
+    pending::tests::switchover_pending,
     survivors::tests::too_few_healthy_survivors,
     survivors::tests::survivor_unhealthy,
+    synchronous::tests::sync_standbys_condemned,
+    synchronous::tests::strict_sync_floor,
+    synchronous::tests::sync_count_floor,
+    remaining::tests::no_standby_left,
     rebuild::tests::rebuild_in_progress,
     progress::tests::operation_in_progress,
     progress::tests::change_not_applied,
+    pending::tests::major_upgrade,
+    operator::tests::operator_failed,
+    operator::tests::operator_absent,
     mixed::tests::mixed_change,
+    stateful_set::tests::replace_pending,
+    pending::tests::restart_pending,
+    stateful_set::tests::parallel_shrink,
+    stateful_set::tests::will_not_progress,
+    remaining::tests::survivors_one_zone,
+    remaining::tests::cascade_condemned,
+    capacity::tests::quota_headroom,
+    capacity::tests::limit_range,
+    capacity::tests::too_few_nodes,
+    capacity::tests::too_few_wal_senders,
+    storage::tests::volumes_deleted,
+    storage::tests::stale_volume,
+    storage::tests::volume_resizing,
+    storage::tests::pdb_blocks_drain,
+    storage::tests::no_recent_backup,
     side_door::tests::statefulset_scaled,
 ];
 
-/// Rules that need no live fact: the write says it all, and a StatefulSet that cannot be seen is taken for one
-/// that would be replaced, or change-not-applied says that it cannot be seen.
-const NEVER_UNSURE: &[&str] = &["mixed-change", "statefulset-scaled"];
+/// Rules that need no fact beside the written object: it says it all. A StatefulSet that cannot be seen is taken
+/// by mixed-change for one that would be replaced, and told by change-not-applied; an operator that cannot be read
+/// is told by operator-limits.
+const NEVER_UNSURE: &[&str] = &[
+    "limits-unknown",
+    "mixed-change",
+    "no-standby-left",
+    "operator-failed",
+    "standby-cluster",
+    "statefulset-scaled",
+];
 
 /// Runs tables once more, with the texts that some of them check.
 fn run<'a>(tables: impl Iterator<Item = &'a fn()>) {
@@ -78,6 +112,15 @@ fn every_rule_is_shown_to_pass_to_find_and_to_be_unsure() {
         "mixed-change",
         "operator-limits",
         "scale-to-zero",
+        "return-from-zero",
+        "sync-standbys-condemned",
+        "switchover-pending",
+        "major-upgrade",
+        "operator-absent",
+        "replace-pending",
+        "parallel-shrink",
+        "will-not-progress",
+        "too-few-wal-senders",
     ] {
         assert_eq!(dealt_out_both_ways(id), [true, true], "{id}");
     }
@@ -100,7 +143,7 @@ fn a_gap_in_the_tables_is_seen() {
 
 #[test]
 fn a_healthy_cluster_passes_every_rule() {
-    for (from, to) in [(5, 2), (5, 1), (3, 5), (1, 3), (3, 3), (2, 1)] {
+    for (from, to) in [(5, 2), (5, 4), (3, 5), (1, 3), (3, 3), (3, 2)] {
         let verdict = evaluate(&healthy(from, to), &Policies::default());
         assert!(verdict.findings.is_empty(), "{from} to {to}: {:?}", verdict.findings);
         assert_eq!(verdict.judgements.len(), RULES.len());
@@ -109,6 +152,12 @@ fn a_healthy_cluster_passes_every_rule() {
             .iter()
             .any(|judgement| matches!(judgement.outcome, Outcome::Unknown(_)));
         assert!(!unsure);
+    }
+    // One that is left alone is told of, however well it is.
+    for from in [5, 2] {
+        let verdict = evaluate(&healthy(from, 1), &Policies::default());
+        let found: Vec<_> = verdict.findings.iter().map(|finding| finding.rule).collect();
+        assert_eq!(found, ["no-standby-left"]);
     }
     let mut created = healthy(3, 3);
     created.change.old = None;
@@ -129,7 +178,7 @@ fn rules_are_named_and_documented() {
         );
         assert!(!rule.title.is_empty() && !rule.fires_on.is_empty() && !rule.default.is_empty());
         assert!(rule.page.contains("Way out:"), "the page of {} shows no way out", rule.id);
-        if rule.kind == Kind::Live {
+        if matches!(rule.kind, Kind::Caution | Kind::Live) {
             for part in ["Signals:", "Blind spots:", "Upstream:"] {
                 assert!(rule.page.contains(part), "the page of {} lacks {part}", rule.id);
             }

@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::change::Direction;
 use crate::facts::{Claim, Facts, Live, Member, Seen};
 use crate::patroni::{
-    Answer, Configuration, LeaderLock, Report, Role, State, SyncState, Synchronous, Tags,
+    Answer, Configuration, LeaderLock, PendingFailover, Report, Role, State, SyncState,
+    Synchronous, Tags,
 };
 use crate::rules::testing::{healthy, member, now};
 
@@ -38,15 +39,20 @@ fn position() -> impl Strategy<Value = Option<u64>> {
     option::weighted(0.9, select(vec![0, 400, 1000, 1000, 1000, 1001, 40_000_000, u64::MAX]))
 }
 
-fn nofailover() -> impl Strategy<Value = Tags> {
-    prop::bool::weighted(0.2).prop_map(|nofailover| Tags { nofailover, ..Tags::default() })
+fn tags() -> impl Strategy<Value = Tags> {
+    let source = option::weighted(0.1, (0_i64..8).prop_map(|ordinal| format!("acid-a-{ordinal}")));
+    (prop::bool::weighted(0.2), source).prop_map(|(nofailover, replicate_from)| Tags {
+        nofailover,
+        replicate_from,
+        ..Tags::default()
+    })
 }
 
 fn report() -> impl Strategy<Value = Report> {
     let replication = option::of(Just("streaming".to_owned()));
     let version = option::of(select(vec!["4.1.4", "3.0.1", "x"]).prop_map(str::to_owned));
-    (state(), role(), replication, version, nofailover()).prop_map(
-        |(state, role, replication_state, version, tags)| Report {
+    (state(), role(), replication, version, tags(), prop::bool::weighted(0.1)).prop_map(
+        |(state, role, replication_state, version, tags, pending_restart)| Report {
             state,
             role,
             timeline: Some(1),
@@ -54,27 +60,50 @@ fn report() -> impl Strategy<Value = Report> {
             replication_state,
             version,
             tags,
-            pending_restart: false,
+            pending_restart,
         },
     )
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
     let timeline = option::weighted(0.9, 0_u64..3);
-    (state(), role(), timeline, position(), position(), position(), any::<bool>(), nofailover())
-        .prop_map(|(state, role, timeline, location, received, replayed, replay_paused, tags)| {
-            Answer {
+    (
+        state(),
+        role(),
+        timeline,
+        position(),
+        position(),
+        position(),
+        any::<bool>(),
+        tags(),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(
+            |(
                 state,
                 role,
                 timeline,
-                location: location.filter(|_| role.leads()),
+                location,
                 received,
                 replayed,
                 replay_paused,
                 tags,
-                ..Answer::of(&json!({"state": "running"})).unwrap()
-            }
-        })
+                pending_restart,
+            )| {
+                Answer {
+                    state,
+                    role,
+                    timeline,
+                    location: location.filter(|_| role.leads()),
+                    received,
+                    replayed,
+                    replay_paused,
+                    tags,
+                    pending_restart,
+                    ..Answer::of(&json!({"state": "running"})).unwrap()
+                }
+            },
+        )
 }
 
 fn seen<T: Clone + std::fmt::Debug>(
@@ -95,9 +124,17 @@ fn odd_member() -> impl Strategy<Value = Member> {
     ];
     let phase = prop_oneof![6 => Just("Running"), 1 => Just("Pending"), 1 => Just("Failed")];
     let label = select(vec![Some("replica"), Some("replica"), None, Some("master"), Some("odd")]);
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
+    let rarely = || prop::bool::weighted(0.2);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), rarely(), rarely());
     (seen(report()), live, phase, label, option::of(any::<bool>()), flags).prop_map(
-        |(report, live, phase, label, node_ready, (containers, critical, address, busy))| {
+        |(
+            report,
+            live,
+            phase,
+            label,
+            node_ready,
+            (containers, critical, address, busy, unready),
+        )| {
             let mut odd = member(0, false);
             odd.report = report;
             odd.live = live;
@@ -106,6 +143,7 @@ fn odd_member() -> impl Strategy<Value = Member> {
             odd.pod.node_ready = node_ready;
             odd.pod.containers_running = containers;
             odd.pod.critical_operation = critical;
+            odd.pod.ready = !unready;
             odd.pod.terminating = busy && critical;
             odd.pod.rolling_update_required = busy && containers;
             odd.pod.ip = odd.pod.ip.filter(|_| address);
@@ -142,13 +180,21 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
             prop::bool::weighted(0.15),
             select(vec![Synchronous::Off, Synchronous::Off, Synchronous::On, Synchronous::Quorum]),
             select(vec![33_554_432_u64, 100]),
+            prop::bool::weighted(0.2),
+            select(vec![1_u64, 1, 2, u64::MAX]),
         )
-            .prop_map(|(paused, synchronous, maximum_lag_on_failover)| Configuration {
-                paused,
-                maximum_lag_on_failover,
-                synchronous,
-                ..Configuration::default()
-            }),
+            .prop_map(
+                |(paused, synchronous, maximum_lag_on_failover, strict, synchronous_node_count)| {
+                    Configuration {
+                        paused,
+                        maximum_lag_on_failover,
+                        synchronous,
+                        synchronous_strict: strict,
+                        synchronous_node_count,
+                        ..Configuration::default()
+                    }
+                },
+            ),
     );
     let age = prop_oneof![12 => Just(0_i64), 1 => select(vec![30, 90, -90, i64::MAX])];
     let set = seen((
@@ -156,6 +202,7 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
         prop::bool::weighted(0.05),
         prop::bool::weighted(0.05),
         prop::bool::weighted(0.05),
+        prop::bool::weighted(0.15),
     ));
     let limits = seen(prop_oneof![3 => Just((-1_i64, -1_i64)), 1 => (-1_i64..4, -1_i64..8)]);
     let surroundings = (
@@ -167,11 +214,12 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.05),
         prop::bool::weighted(0.1),
+        doings(),
     );
     (counts, leader, members, gone, age, surroundings).prop_map(
         |(counts, leader, odd, gone, age, surroundings)| {
             let (pods, from, to) = counts;
-            let (set, limits, configuration, sync, claims, mixed, no_members, unlimited) =
+            let (set, limits, configuration, sync, claims, mixed, no_members, unlimited, doings) =
                 surroundings;
             let mut facts = healthy(pods, pods).with_count(from, to);
             if let Some(leader) = leader {
@@ -196,11 +244,12 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
             if no_members {
                 facts.members = Seen::Unreadable("hidden".to_owned());
             }
-            facts.stateful_set = map(set, |(replicas, behind, terminating, foreign)| {
+            facts.stateful_set = map(set, |(replicas, behind, terminating, foreign, parallel)| {
                 let mut set = facts.stateful_set.known().unwrap().clone();
                 set.replicas = replicas.unwrap_or(from);
                 set.observed_generation -= i64::from(behind);
                 set.terminating = terminating;
+                set.parallel = parallel;
                 set.foreign_annotations =
                     if foreign { vec![("a".to_owned(), "b".to_owned())] } else { vec![] };
                 set
@@ -218,14 +267,10 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
                 standbys: standbys.iter().map(|ordinal| facts.pod_name(*ordinal)).collect(),
             });
             facts.claims = map(claims, |ordinals| {
-                let claim = |ordinal| Claim {
-                    name: "c".to_owned(),
-                    ordinal,
-                    created: None,
-                    capacity: None,
-                };
+                let claim = |ordinal| Claim { name: "c".to_owned(), ordinal, ..Claim::default() };
                 ordinals.into_iter().map(claim).collect()
             });
+            doings.befall(&mut facts);
             if mixed {
                 facts = facts.editing(|spec| spec["volume"]["size"] = json!("2Gi"));
             }
@@ -235,6 +280,77 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
             facts
         },
     )
+}
+
+/// What others are doing to the cluster, and where its members are.
+#[derive(Clone, Debug)]
+struct Doings {
+    failover: Seen<PendingFailover>,
+    last_leader: Seen<String>,
+    available: Option<bool>,
+    /// All pods are labelled critical-operation.
+    critical: bool,
+    status: &'static str,
+    upgrade_failed: bool,
+    zones: Vec<Option<&'static str>>,
+}
+
+fn doings() -> impl Strategy<Value = Doings> {
+    let name = || (0_i64..8).prop_map(|ordinal| format!("acid-a-{ordinal}"));
+    let pending = (name(), option::of(name()), option::of(Just("2026-11-25T03:00:00Z".to_owned())))
+        .prop_map(|(leader, candidate, scheduled)| PendingFailover {
+            leader: Some(leader),
+            candidate,
+            scheduled,
+        });
+    let failover = prop_oneof![
+        16 => Just(Seen::Absent),
+        3 => pending.prop_map(Seen::Known),
+        1 => Just(Seen::Unreadable("hidden".to_owned())),
+    ];
+    let available = prop_oneof![16 => Just(Some(true)), 3 => Just(Some(false)), 1 => Just(None)];
+    (
+        failover,
+        seen(name()),
+        available,
+        prop::bool::weighted(0.05),
+        select(vec!["Running", "Running", "Updating", "SyncFailed", "Invalid", ""]),
+        prop::bool::weighted(0.05),
+        vec(select(vec![None, Some("a"), Some("a"), Some("b")]), 8),
+    )
+        .prop_map(
+            |(failover, last_leader, available, critical, status, upgrade_failed, zones)| Doings {
+                failover,
+                last_leader,
+                available,
+                critical,
+                status,
+                upgrade_failed,
+                zones,
+            },
+        )
+}
+
+impl Doings {
+    fn befall(self, facts: &mut Facts) {
+        facts.failover = self.failover;
+        facts.last_leader = self.last_leader;
+        if let Seen::Known(operator) = &mut facts.operator {
+            operator.available = self.available;
+        }
+        if let Seen::Known(members) = &mut facts.members {
+            for (member, zone) in members.iter_mut().zip(self.zones) {
+                member.pod.critical_operation |= self.critical;
+                member.pod.zone = zone.map(str::to_owned);
+            }
+        }
+        for cluster in facts.change.old.iter_mut().chain([&mut facts.change.new]) {
+            cluster.status = Some(self.status.to_owned());
+            if self.upgrade_failed {
+                cluster.annotations.insert("last-major-upgrade-failure".to_owned(), String::new());
+            }
+        }
+    }
 }
 
 fn aged(mut lock: LeaderLock, age: i64) -> LeaderLock {
@@ -281,6 +397,7 @@ pub(super) enum Hidden {
     Claims,
     Configuration,
     Failover,
+    LastLeader,
     Leader,
     Members,
     Operator,
@@ -297,6 +414,7 @@ pub(super) fn hidden() -> impl Strategy<Value = Hidden> {
             Hidden::Claims,
             Hidden::Configuration,
             Hidden::Failover,
+            Hidden::LastLeader,
             Hidden::Leader,
             Hidden::Members,
             Hidden::Operator,
@@ -317,6 +435,7 @@ pub(super) fn hide(facts: &mut Facts, what: &Hidden) {
         Hidden::Claims => facts.claims = Seen::Unreadable(why),
         Hidden::Configuration => facts.configuration = Seen::Unreadable(why),
         Hidden::Failover => facts.failover = Seen::Unreadable(why),
+        Hidden::LastLeader => facts.last_leader = Seen::Unreadable(why),
         Hidden::Leader => facts.leader = Seen::Unreadable(why),
         Hidden::Members => facts.members = Seen::Unreadable(why),
         Hidden::Operator => facts.operator = Seen::Unreadable(why),
@@ -348,9 +467,11 @@ pub(super) enum Worse {
     Crashed,
     NoFailover,
     NodeLost,
+    NotReady,
     NotStarted,
     OldTimeline,
     ReplayPaused,
+    RestartPending,
     Renewed,
     Stopping,
 }
@@ -370,6 +491,8 @@ pub(super) fn worsen(facts: &mut Facts, index: Index, how: Worse) {
     };
     match (how, answer) {
         (Worse::NodeLost, _) => member.pod.node_ready = Some(false),
+        (Worse::NotReady, _) => member.pod.ready = false,
+        (Worse::RestartPending, Some(answer)) => answer.pending_restart = true,
         (Worse::NotStarted, _) => {
             member.pod.phase = "Pending".to_owned();
             member.pod.containers_running = false;
@@ -403,8 +526,8 @@ pub(super) fn worsen(facts: &mut Facts, index: Index, how: Worse) {
 
 pub(super) fn worse() -> impl Strategy<Value = Worse> {
     use Worse::{
-        Behind, Cloning, Crashed, NoFailover, NodeLost, NotStarted, OldTimeline, Renewed,
-        ReplayPaused, Stopping,
+        Behind, Cloning, Crashed, NoFailover, NodeLost, NotReady, NotStarted, OldTimeline, Renewed,
+        ReplayPaused, RestartPending, Stopping,
     };
     select(vec![
         Behind,
@@ -412,10 +535,12 @@ pub(super) fn worse() -> impl Strategy<Value = Worse> {
         Crashed,
         NoFailover,
         NodeLost,
+        NotReady,
         NotStarted,
         OldTimeline,
         Renewed,
         ReplayPaused,
+        RestartPending,
         Stopping,
     ])
 }

@@ -25,10 +25,14 @@ the unfinished ones go (their base backup ends) or nothing healthy does. For gro
 where no healthy standby exists: then every new member counts. A pod that the StatefulSet wants and that is
 missing, Pending or not yet started counts as being created.
 
+A member that stays, is stopped and did not say in its last report that it streams may be no copy yet. That
+counts for a shrink as if it were being built, and only warns of growth: nothing copies to it.
+
 Signals: several, because each has a blind spot. The member's live answer, which is believed before its
 annotation `status`; the annotation's words, including those between two tries (\"stopped\" without a data
 directory) and the ones of pg_rewind, which has no state of its own; an annotation that is still missing; the
-label critical-operation; the pod's phase; ordinals below spec.replicas without a pod.
+label critical-operation; the pod's phase; whether its container runs; ordinals below spec.replicas without a
+pod.
 
 Blind spots: Patroni reports at most every loop (10 s). A restart of PostgreSQL looks like a rebuild for a
 moment. A member that streams may be hours behind; too-few-healthy-survivors looks at that.
@@ -52,15 +56,13 @@ fn rebuild_in_progress(facts: &Facts, _: &Policies) -> Outcome {
     for member in members {
         let stays = member.ordinal < facts.to();
         match unfinished(facts, member) {
-            Ok(Some(evidence)) => {
-                let (ordinal, name) = (member.ordinal, member.name.clone());
-                let group = if stays { &mut staying } else { &mut going };
-                group.push(Unfinished { ordinal, name, evidence });
-            }
+            Ok(Some(unfinished)) if stays => staying.push(unfinished),
+            // Whatever one that is stopped holds, nothing is ended by removing it.
+            Ok(Some(unfinished)) if unfinished.how == How::Built => going.push(unfinished),
             Err(why) if stays => {
                 unknown.get_or_insert(why);
             }
-            Ok(None) | Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
     match &facts.stateful_set {
@@ -70,7 +72,7 @@ fn rebuild_in_progress(facts: &Facts, _: &Policies) -> Outcome {
                 let name = facts.pod_name(ordinal);
                 let says = format!("spec.replicas: {}, {name} has no pod yet", set.replicas);
                 let evidence = Evidence::new(facts.stateful_set_source(), says);
-                staying.push(Unfinished { ordinal, name, evidence });
+                staying.push(Unfinished { ordinal, name, how: How::Built, evidence });
             }
         }
         Seen::Absent => {}
@@ -78,46 +80,36 @@ fn rebuild_in_progress(facts: &Facts, _: &Policies) -> Outcome {
             unknown.get_or_insert(format!("the StatefulSet could not be read ({why})"));
         }
     }
-    if let (true, Some(why)) = (staying.is_empty(), unknown) {
+    let only_stopped = staying.iter().all(|unfinished| unfinished.how == How::Stopped);
+    if let (true, Some(why)) = (only_stopped, unknown) {
         return Outcome::Unknown(why);
     }
     let healthy_goes = facts.condemned().any(|member| facts.missed(member));
     let (severity, message) = if direction == Direction::Down {
         match (staying.is_empty(), going.is_empty()) {
             (true, true) => return Outcome::Pass,
-            (true, false) => (
-                Severity::Warn,
-                format!("still being built: {}; to remove it ends that", names(&going)),
-            ),
-            (false, _) if healthy_goes => (
-                Severity::Deny,
-                format!(
-                    "still being built: {}; a healthy member would go meanwhile",
-                    names(&staying)
-                ),
-            ),
+            (true, false) => (Severity::Warn, format!("{}; to remove it ends that", told(&going))),
+            (false, _) if healthy_goes => {
+                (Severity::Deny, format!("{}; a healthy member would go meanwhile", told(&staying)))
+            }
             (false, _) => (
                 Severity::Warn,
-                format!(
-                    "still being built: {}; only members that are not healthy go",
-                    names(&staying)
-                ),
+                format!("{}; only members that are not healthy go", told(&staying)),
             ),
         }
     } else if staying.is_empty() {
         return Outcome::Pass;
+    } else if only_stopped {
+        (Severity::Warn, told(&staying))
     } else {
         let spare = members.iter().any(|member| {
             facts.leader_name() != Some(member.name.as_str())
                 && !matches!(facts.health(member), Health::Unhealthy(_))
         });
         if spare {
-            (Severity::Deny, format!("still being built: {}", names(&staying)))
+            (Severity::Deny, told(&staying))
         } else {
-            (
-                Severity::Warn,
-                format!("still being built: {}; no healthy standby exists yet", names(&staying)),
-            )
+            (Severity::Warn, format!("{}; no healthy standby exists yet", told(&staying)))
         }
     };
     let remedy = remedy(facts, members, &staying, &going);
@@ -126,12 +118,21 @@ fn rebuild_in_progress(facts: &Facts, _: &Policies) -> Outcome {
     Outcome::Found(finding)
 }
 
-/// A member that is being built.
+/// A member that is no copy yet, or perhaps none.
 struct Unfinished {
     ordinal: i64,
     name: String,
-    /// How, with the object that shows it.
+    how: How,
+    /// What shows it, with the object that does.
     evidence: Evidence,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It is being built.
+    Built,
+    /// It is stopped, and nobody can say how far it came.
+    Stopped,
 }
 
 /// To wait, or to give up the unfinished members where they are the last ones.
@@ -141,7 +142,13 @@ fn remedy(
     staying: &[Unfinished],
     going: &[Unfinished],
 ) -> String {
-    let wait = wait(facts);
+    let stopped = staying.iter().filter(|unfinished| unfinished.how == How::Stopped);
+    let stopped: Vec<&str> = stopped.map(|unfinished| unfinished.name.as_str()).collect();
+    let wait = if stopped.is_empty() {
+        wait(facts)
+    } else {
+        format!("start {}, or wait: {}", stopped.join(", "), wait(facts))
+    };
     let unfinished = || staying.iter().chain(going).map(|unfinished| unfinished.ordinal);
     let Some(lowest) = unfinished().min() else { return wait };
     let only_they = members
@@ -159,21 +166,24 @@ fn remedy(
     }
 }
 
-/// How `member` is being built; `Err` where it cannot be told.
-fn unfinished(facts: &Facts, member: &Member) -> Result<Option<Evidence>, String> {
+/// How `member` is unfinished; `Err` where it cannot be told.
+fn unfinished(facts: &Facts, member: &Member) -> Result<Option<Unfinished>, String> {
+    let found = |how, source, says| {
+        let (ordinal, name) = (member.ordinal, member.name.clone());
+        Ok(Some(Unfinished { ordinal, name, how, evidence: Evidence::new(source, says) }))
+    };
+    let pod = format!("pod/{}", member.name);
+    let waiting = member.pod.waiting.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
     if member.pod.terminating {
         return Ok(None);
     }
     if let Some(how) = facts.rebuilding(member) {
-        return Ok(Some(Evidence::new(facts.witness(member), format!("{}: {how}", member.name))));
+        return found(How::Built, facts.witness(member), format!("{}: {how}", member.name));
     }
     let started = member.pod.phase == "Running" || !matches!(member.report, Seen::Absent);
     if member.pod.phase == "Pending" || !started {
-        let why = member.pod.waiting.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-        return Ok(Some(Evidence::new(
-            format!("pod/{}", member.name),
-            format!("{} is {}{why}", member.name, member.pod.phase),
-        )));
+        let says = format!("{} is {}{waiting}", member.name, member.pod.phase);
+        return found(How::Built, pod, says);
     }
     match (&member.live, &member.report) {
         (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => {
@@ -185,14 +195,26 @@ fn unfinished(facts: &Facts, member: &Member) -> Result<Option<Evidence>, String
                 && report.tells_replication_state()
                 && report.replication_state.is_none() =>
         {
+            if !member.pod.containers_running {
+                let says = format!("{} does not run{waiting}", member.name);
+                return found(How::Stopped, pod, says);
+            }
             Err(format!("whether {} is being rebuilt: it does not answer ({why})", member.name))
         }
         _ => Ok(None),
     }
 }
 
-fn names(members: &[Unfinished]) -> String {
-    members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
+/// Who is unfinished, and how.
+fn told(members: &[Unfinished]) -> String {
+    let words =
+        [(How::Built, "still being built"), (How::Stopped, "stopped, and perhaps no copy yet")];
+    let parts = words.into_iter().filter_map(|(how, words)| {
+        let those = members.iter().filter(|member| member.how == how);
+        let names: Vec<&str> = those.map(|member| member.name.as_str()).collect();
+        (!names.is_empty()).then(|| format!("{words}: {}", names.join(", ")))
+    });
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -206,6 +228,20 @@ pub(super) mod tests {
             facts
                 .frozen(ordinal)
                 .with_member(ordinal, |it| it.report = Seen::Unreadable("not JSON".into()))
+        };
+        let mute = |facts: Facts, ordinal| {
+            facts.frozen(ordinal).with_member(ordinal, |it| {
+                if let Seen::Known(report) = &mut it.report {
+                    report.replication_state = None;
+                }
+            })
+        };
+        let stopped = |facts: Facts, ordinal| {
+            mute(facts, ordinal).with_member(ordinal, |it| {
+                it.pod.ready = false;
+                it.pod.containers_running = false;
+                it.pod.waiting = Some("container postgres: Completed, exit code 0".into());
+            })
         };
         let unreported = |facts: Facts, ordinal| {
             facts.frozen(ordinal).with_member(ordinal, |it| it.report = Seen::Absent)
@@ -270,14 +306,27 @@ pub(super) mod tests {
                 ("a frozen one said that it runs", healthy(5, 3).frozen(1), Want::Pass),
                 (
                     "it is silent, and did not say that it streams",
-                    {
-                        healthy(5, 3).frozen(1).with_member(1, |it| {
-                            if let Seen::Known(report) = &mut it.report {
-                                report.replication_state = None;
-                            }
-                        })
-                    },
+                    mute(healthy(5, 3), 1),
                     Want::Unknown,
+                ),
+                ("it is stopped, and did not say so", stopped(healthy(5, 3), 1), Want::Deny),
+                (
+                    "it is stopped, and only one that is down goes",
+                    stopped(healthy(3, 2), 1)
+                        .with_answer(2, |it| it.state = crate::patroni::State::Failed),
+                    Want::Warn,
+                ),
+                (
+                    "one is stopped, of another nobody can tell",
+                    mute(stopped(healthy(5, 3), 1), 2),
+                    Want::Unknown,
+                ),
+                ("one that goes is stopped", stopped(healthy(5, 3), 4), Want::Pass),
+                ("growing while one is stopped", stopped(healthy(4, 5), 3), Want::Warn),
+                (
+                    "growing while one is stopped and one is cloned",
+                    stopped(healthy(4, 5), 3).cloning(2),
+                    Want::Deny,
                 ),
                 ("what it said is unreadable", unread(healthy(5, 3), 1), Want::Unknown),
                 ("what one that goes said is unreadable", unread(healthy(5, 3), 4), Want::Pass),
@@ -303,6 +352,17 @@ pub(super) mod tests {
           pod/acid-a-3: acid-a-3 is Pending (0/3 nodes are available)
           statefulset/acid-a: spec.replicas: 5, acid-a-4 has no pod yet
           Try: kubectl pgscale wait acid-a -n db, or give it up: kubectl pgscale set acid-a 3 -n db
+        ");
+        insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0).cloning(1)), @"
+        rebuild-in-progress: still being built: acid-a-1; stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
+          pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
+          http://10.244.0.11:8008/patroni: acid-a-1: creating replica
+          Try: start acid-a-0, or wait: kubectl pgscale wait acid-a -n db
+        ");
+        insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0)), @"
+        rebuild-in-progress: stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
+          pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
+          Try: start acid-a-0, or wait: kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &healthy(2, 3).cloning(1)), @r"
         rebuild-in-progress: still being built: acid-a-1; no healthy standby exists yet

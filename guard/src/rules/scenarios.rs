@@ -2,6 +2,7 @@
 
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Repair, Seen};
+use crate::patroni::PendingFailover;
 use crate::policy::Policies;
 use crate::rules::testing::{healthy, text};
 use crate::rules::{WayOut, evaluate, way_out};
@@ -25,50 +26,168 @@ fn warnings(facts: &Facts) -> Vec<&'static str> {
 }
 
 /// What the bare operator did to a cluster of five under load, reduced to two by a plain patch (operator 2.0.1,
-/// Patroni 4.1.5, PostgreSQL 15, asynchronous replication).
+/// Patroni 4.1.5, PostgreSQL 15, asynchronous replication), and what the guard says to that patch.
 struct Seen5To2 {
     stage: &'static str,
     facts: Facts,
     rows_lost: u32,
     stopped_seconds: f64,
+    denials: &'static [&'static str],
+    warnings: &'static [&'static str],
+    way_out: Option<(i64, &'static str)>,
 }
 
 #[test]
 fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
-    let row = |stage, facts, rows_lost, stopped_seconds| Seen5To2 {
-        stage,
-        facts,
-        rows_lost,
-        stopped_seconds,
-    };
+    let last = || led_by_the_last(2);
     let rows = [
-        row("leader on 0, all healthy", healthy(5, 2), 0, 0.0),
-        row("leader on 4, all healthy", led_by_the_last(2), 0, 2.3),
-        row("leader on 4, paused, -0 healthy", led_by_the_last(2).pause(), 0, 2.3),
-        row("leader on 4, -0 nofailover", led_by_the_last(2).nofailover(0), 0, 2.5),
-        row(
-            "leader on 4, -0 nofailover, paused",
-            led_by_the_last(2).nofailover(0).pause(),
-            0,
-            199.8,
-        ),
-        row(
-            "leader on 4, receivers of 0 and 1 stalled",
-            led_by_the_last(2).stalled([0, 1]),
-            496,
-            199.7,
-        ),
+        Seen5To2 {
+            stage: "leader on 0, all healthy",
+            facts: healthy(5, 2),
+            rows_lost: 0,
+            stopped_seconds: 0.0,
+            denials: &[],
+            warnings: &[],
+            way_out: None,
+        },
+        Seen5To2 {
+            stage: "leader on 4, all healthy",
+            facts: last(),
+            rows_lost: 0,
+            stopped_seconds: 2.3,
+            denials: &[],
+            warnings: &["leader-condemned"],
+            way_out: Some((2, "acid-a-0")),
+        },
+        // The switchover to a named candidate is done in pause; should it fail, nobody takes over.
+        Seen5To2 {
+            stage: "leader on 4, Patroni paused, -0 healthy",
+            facts: last().pause(),
+            rows_lost: 0,
+            stopped_seconds: 2.3,
+            denials: &["paused"],
+            warnings: &["leader-condemned"],
+            way_out: Some((2, "acid-a-0")),
+        },
+        // The leader's clean shutdown let -1 take over, by luck.
+        Seen5To2 {
+            stage: "leader on 4, -0 tagged nofailover",
+            facts: last().nofailover(0),
+            rows_lost: 0,
+            stopped_seconds: 2.5,
+            denials: &["leader-cannot-move", "too-few-healthy-survivors"],
+            warnings: &[],
+            way_out: Some((3, "acid-a-1")),
+        },
+        Seen5To2 {
+            stage: "leader on 4, -0 tagged nofailover, Patroni paused",
+            facts: last().nofailover(0).pause(),
+            rows_lost: 0,
+            stopped_seconds: 199.8,
+            denials: &["leader-cannot-move", "too-few-healthy-survivors", "paused"],
+            warnings: &[],
+            way_out: Some((3, "acid-a-1")),
+        },
+        Seen5To2 {
+            stage: "leader on 4, WAL receivers of 0 and 1 stalled",
+            facts: last().stalled([0, 1]),
+            rows_lost: 496,
+            stopped_seconds: 199.7,
+            denials: &["leader-cannot-move", "too-few-healthy-survivors"],
+            warnings: &["survivor-unhealthy"],
+            way_out: Some((4, "acid-a-2")),
+        },
         // Nothing in 100 s: the operator still waited; in another run it deleted the leader after 50 s.
-        row("leader on 4, Patroni of -0 frozen", led_by_the_last(2).frozen(0), 0, 50.0),
+        Seen5To2 {
+            stage: "leader on 4, Patroni of -0 frozen",
+            facts: last().frozen(0),
+            rows_lost: 0,
+            stopped_seconds: 50.0,
+            denials: &["leader-cannot-move", "too-few-healthy-survivors"],
+            warnings: &["survivor-unhealthy"],
+            way_out: Some((3, "acid-a-1")),
+        },
     ];
-    for Seen5To2 { stage, facts, rows_lost, stopped_seconds } in rows {
-        let harmless = rows_lost == 0 && stopped_seconds <= 5.0;
-        assert!(harmless || !verdict(&facts).allows(), "{stage}: admitted, and it did harm");
+    for row in rows {
+        let Seen5To2 { stage, facts, .. } = &row;
+        let harmless = row.rows_lost == 0 && row.stopped_seconds <= 5.0;
+        assert!(harmless || !verdict(facts).allows(), "{stage}: admitted, and it did harm");
+        assert_eq!(denials(facts), row.denials, "{stage}");
+        assert_eq!(warnings(facts), row.warnings, "{stage}");
+        let Some((to, leader)) = row.way_out else { continue };
+        let way = WayOut { to, leader: Some(leader.to_owned()) };
+        assert_eq!(way_out(facts, &Policies::default()), Some(way), "{stage}");
     }
-    // Refusing everything would pass that, too.
-    assert_eq!(denials(&healthy(5, 2)), Vec::<&str>::new());
-    assert_eq!(denials(&led_by_the_last(2)), Vec::<&str>::new());
-    assert_eq!(warnings(&led_by_the_last(2)), ["leader-condemned"]);
+}
+
+/// A switchover that others have begun is not crossed by another one.
+#[test]
+fn no_way_out_moves_a_leader_that_somebody_else_moves() {
+    let mut facts = led_by_the_last(3).frozen(0);
+    assert!(way_out(&facts, &Policies::default()).is_some());
+    facts.failover = Seen::Known(PendingFailover {
+        leader: Some("acid-a-4".into()),
+        candidate: Some("acid-a-1".into()),
+        scheduled: Some("2026-11-25T03:00:00Z".into()),
+    });
+    assert_eq!(way_out(&facts, &Policies::default()), None);
+    assert_eq!(denials(&facts), ["leader-cannot-move"]);
+    assert!(warnings(&facts).contains(&"switchover-pending"));
+}
+
+#[test]
+fn what_is_only_dangerous_to_a_leader_that_goes_is_cured_by_moving_it() {
+    let annotated = |facts: Facts| {
+        facts.with_stateful_set(|set| {
+            set.foreign_annotations = vec![("a/restartedAt".into(), "kubectl-rollout".into())];
+        })
+    };
+    let down = |mut facts: Facts| {
+        if let Seen::Known(operator) = &mut facts.operator {
+            operator.available = Some(false);
+        }
+        facts
+    };
+    let last = || led_by_the_last(3);
+    for (rules, facts) in [
+        (&["parallel-shrink"][..], last().with_stateful_set(|set| set.parallel = true)),
+        (&["leader-cannot-move", "replace-pending"], annotated(last())),
+        (&["operator-absent"], down(last())),
+        (&["will-not-progress"], last().with_member(2, |member| member.pod.ready = false)),
+    ] {
+        assert_eq!(denials(&facts), rules);
+        let way = WayOut { to: 3, leader: Some("acid-a-0".into()) };
+        assert_eq!(way_out(&facts, &Policies::default()), Some(way), "{rules:?}");
+        let rule = rules.last().unwrap();
+        // Who has no operator is told to bring it back: the count would only be stored.
+        let shown = text(rule, &facts).contains("(moves the leader to acid-a-0 first)");
+        assert_eq!(shown, *rule != "operator-absent", "{rule}");
+        assert_eq!(denials(&facts.led_by("acid-a-0")), Vec::<&str>::new(), "{rules:?}");
+        assert!(warnings(&facts.led_by("acid-a-0")).contains(rule), "{rule} still tells");
+    }
+}
+
+#[test]
+fn repairs_pass_whatever_the_operator_and_others_are_doing() {
+    let mut facts = healthy(5, 4).stalled([4]).with_stateful_set(|set| {
+        set.foreign_annotations = vec![("a".into(), "b".into())];
+    });
+    facts = facts.with_member(1, |member| member.pod.ready = false);
+    facts.failover = Seen::Known(PendingFailover {
+        leader: Some("acid-a-0".into()),
+        candidate: None,
+        scheduled: None,
+    });
+    facts.operator = Seen::Absent;
+    let facts = (0..5).fold(facts.pause(), |facts, ordinal| {
+        facts.with_member(ordinal, |member| member.pod.critical_operation = true)
+    });
+    assert_eq!(facts.repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert!(verdict(&facts).allows(), "{:?}", denials(&facts));
+    for rule in ["switchover-pending", "major-upgrade"] {
+        let found = verdict(&facts).finding(rule).cloned().unwrap();
+        assert!(found.tempered.is_some(), "{rule} would refuse it otherwise");
+    }
 }
 
 #[test]
@@ -145,10 +264,14 @@ fn a_change_that_a_stopped_operator_never_applied_can_be_cancelled() {
 
 #[test]
 fn what_is_no_repair() {
-    for (name, facts) in [
+    for (name, facts) in vec![
         ("the leader goes, unhealthy as it is", led_by_the_last(4).frozen(4)),
         ("one of those that go is healthy", healthy(5, 3).stalled([4])),
         ("one of those that go is only silent", healthy(5, 4).frozen(4)),
+        (
+            "one of those that go is only silent, and another container of its pod is not there",
+            healthy(5, 4).frozen(4).with_member(4, |it| it.pod.phase = "Pending".into()),
+        ),
         (
             "one of those that go claims to lead",
             healthy(5, 4).with_member(4, |it| {

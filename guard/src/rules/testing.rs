@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
+use crate::capacity::Template;
 use crate::change::Change;
-use crate::facts::{Facts, Live, Member, Pod, Seen, StatefulSet};
+use crate::facts::{Capacity, Facts, Live, Member, Pod, Seen, StatefulSet};
 use crate::operator::{Operator, Settings};
 use crate::patroni::{Answer, Configuration, LeaderLock, Report, SyncState, Synchronous};
 use crate::policy::Policies;
@@ -56,6 +57,13 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
         failover: Seen::Absent,
         sync: Seen::Absent,
         claims: Seen::Known(Vec::new()),
+        last_leader: Seen::Absent,
+        capacity: Box::new(Capacity {
+            template: Seen::Known(Template::default()),
+            quotas: Some(Seen::Known(Vec::new())),
+            limit_ranges: Some(Seen::Known(Vec::new())),
+            ..Capacity::default()
+        }),
     }
 }
 

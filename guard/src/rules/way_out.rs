@@ -1,13 +1,21 @@
 //! The count that would be admitted where the one asked for is not.
 
 use crate::change::{Change, Direction};
-use crate::facts::Facts;
+use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::rules::judge;
 use crate::verdict::{Severity, Verdict};
 
 /// The rules whose way out may be another count, or another leader first.
-const SEARCHED: &[&str] = &["leader-cannot-move", "paused", "too-few-healthy-survivors"];
+const SEARCHED: &[&str] = &[
+    "leader-cannot-move",
+    "parallel-shrink",
+    "paused",
+    "replace-pending",
+    "sync-standbys-condemned",
+    "too-few-healthy-survivors",
+    "will-not-progress",
+];
 
 /// A shrink that would be admitted now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +46,10 @@ pub fn way_out(facts: &Facts, policies: &Policies) -> Option<WayOut> {
             return None;
         }
         let leader = if there.leader_condemned() {
+            // Two switchovers at a time are one too many: which of them is done would be a matter of luck.
+            if there.failover != Seen::Absent {
+                return None;
+            }
             let leader = there.best_survivor()?.name.clone();
             there = there.led_by(&leader);
             Some(leader)

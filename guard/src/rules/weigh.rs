@@ -50,7 +50,19 @@ pub(super) fn weighed(
             let pinned = opinions(rule, policies)
                 .filter_map(|limit| Some(spoken(rule, limit, weight(limit)?.min(most?))));
             let mut candidates: Vec<_> = pinned.collect();
-            candidates.extend(unseen.into_iter().filter_map(|it| lowered(rule, it, policies)));
+            // A caution refuses nothing by itself, seen or not, unless a policy has raised it.
+            let own = unseen.into_iter().map(|it| match rule.kind {
+                Kind::Caution if it.severity > Severity::Warn => {
+                    Candidate { severity: Severity::Warn, says: None, ..it }
+                }
+                Kind::Bound | Kind::Calendar | Kind::Caution | Kind::Live => it,
+            });
+            candidates.extend(own.filter_map(|it| lowered(rule, it, policies)));
+            // What a policy asks for on trial refuses nothing for want of the fact, either.
+            let asked = policies.asked(rule.id).unwrap_or(Mode::Enforce);
+            for candidate in &mut candidates {
+                candidate.mode = candidate.mode.min(asked);
+            }
             let finding = Finding::new(rule.id, Severity::Warn, format!("cannot be judged: {why}"))
                 .remedy("make the fact readable (network, rights), then ask again");
             (finding, candidates)
@@ -206,7 +218,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::evaluate;
-    use crate::facts::Facts;
+    use crate::facts::{Facts, Seen};
     use crate::policy::{Policies, ScalePolicy};
     use crate::rules::testing::healthy;
 
@@ -313,6 +325,49 @@ mod tests {
         ] {
             assert_eq!(effect(&blind, "no-leader", &policies(&specs)), down, "{name}, down");
             assert_eq!(effect(&grows, "no-leader", &policies(&specs)), up, "{name}, up");
+        }
+    }
+
+    #[test]
+    fn a_caution_refuses_what_is_not_known_where_a_policy_raised_it() {
+        let mut blind = healthy(5, 2);
+        blind.claims = Seen::Unreadable("forbidden".to_owned());
+        let mut grows = healthy(3, 4);
+        grows.claims = blind.claims.clone();
+        let rule = "volume-resizing";
+        let raised = || json!({"rules": {rule: "Deny"}});
+        let unknown = |down: &str, up: &str| json!({"whenUnknown": {"down": down, "up": up}});
+        for (name, specs, down, up) in [
+            ("nobody says anything", vec![], "warn", "warn"),
+            ("raised", vec![raised()], "deny", "warn"),
+            ("unknown facts refuse", vec![unknown("Deny", "Deny")], "warn", "warn"),
+            ("both", vec![raised(), unknown("Deny", "Deny")], "deny", "deny"),
+            (
+                "raised, and unknown facts are told",
+                vec![raised(), unknown("Warn", "Warn")],
+                "warn",
+                "warn",
+            ),
+            (
+                "raised on trial",
+                vec![json!({"mode": "Warn", "rules": {rule: "Deny"}}), json!({})],
+                "warn!",
+                "warn",
+            ),
+            ("ignored", vec![json!({"rules": {rule: "Ignore"}})], "", ""),
+        ] {
+            assert_eq!(effect(&blind, rule, &policies(&specs)), down, "{name}, down");
+            assert_eq!(effect(&grows, rule, &policies(&specs)), up, "{name}, up");
+        }
+    }
+
+    #[test]
+    fn a_backup_that_is_asked_for_on_trial_refuses_nothing_where_it_is_not_known() {
+        let unread = healthy(5, 2);
+        let backup = |mode: &str| json!({"mode": mode, "backup": {"maxAge": "26h"}});
+        for (mode, want) in [("Enforce", "deny"), ("Warn", "warn!"), ("Audit", "audit!")] {
+            let both = policies(&[backup(mode), json!({})]);
+            assert_eq!(effect(&unread, "no-recent-backup", &both), want, "{mode}");
         }
     }
 

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 use kube::config::{Kubeconfig, NamedContext};
 use pgscale_guard::Change;
-use pgscale_guard::read::{AskWhom, Reader};
+use pgscale_guard::read::{AskWhom, Breadth, Reader};
 use pgscale_guard::rules::RULES;
 
 use crate::args::ConnectionFlags;
@@ -82,7 +82,10 @@ impl Cluster {
         rustls::crypto::ring::default_provider().install_default().ok();
         let Connection { client, namespace, .. } = Connection::unattended(&flags).await.ok()?;
         let ask = Arc::new(Forward::new(client.clone()));
-        Some(Self { reader: Reader { client, ask, deadline: PATIENCE }, namespace })
+        Some(Self {
+            reader: Reader { client, ask, deadline: PATIENCE, breadth: Breadth::Review },
+            namespace,
+        })
     }
 }
 

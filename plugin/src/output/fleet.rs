@@ -20,9 +20,9 @@ pub(crate) fn plans(seats: &[Seat], width: Option<usize>) -> String {
             let findings = verdict.denials().chain(verdict.warnings());
             said.extend(findings.map(|finding| render_finding(finding, width)));
         }
-        if said.is_empty()
-            && let Some(failure) = seat.refusal()
-        {
+        let by_rules =
+            matches!(&seat.prepared, Ok(prepared) if prepared.plan.outcome() == Comes::Refused);
+        if let Some(failure) = seat.refusal().filter(|_| !by_rules) {
             said.push(wrap(&format!("  {}", failure.message), width, 2));
         }
         if !said.is_empty() {

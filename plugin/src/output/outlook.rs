@@ -1,11 +1,13 @@
 //! The outlook of a plan as a person reads it: one line per subject, those that matter for the direction, or all.
 
+use pgscale_guard::capacity::{Look, Quotas};
+use pgscale_guard::quantity::Amount;
+
 use super::text::{Cell, age, bytes, wrap};
 use super::{BAD, BOLD, CARE};
 use crate::plan::Plan;
 use crate::plan::outlook::{
-    Amount, Clients, Look, Order, Outlook, Quotas, Resources, Retention, Seeding, Turn, Volume,
-    Zones,
+    Clients, Order, Outlook, Resources, Retention, Seeding, Turn, Volume, Zones,
 };
 
 pub(crate) mod document;
@@ -183,16 +185,20 @@ fn quotas(quotas: &Look<Quotas>, wide: bool) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for room in &quotas.rooms {
         let (hard, name) = (room.hard, &room.resource);
-        let Turn { before, after } = room.used.map(|amount| shown(name, amount));
+        let (before, after) = (shown(name, room.used), shown(name, room.after));
         let left = if let Some(more) = room.exceeded() {
             format!("{BAD}exceeded by {}{BAD:#}", shown(name, more))
         } else {
-            let left = hard.minus(room.used.after).max(Amount::default());
+            let left = hard.minus(room.after).max(Amount::default());
             format!("{} left", shown(name, left))
         };
         let hard = shown(name, hard);
         lines.push(format!("{}: {name} {before} -> {after} of {hard}, {left}", room.quota));
     }
+    lines.extend(quotas.unspecified.iter().map(|lack| {
+        let containers = lack.containers.join(", ");
+        format!("{}: {BAD}{} is not set{BAD:#} for {containers}", lack.quota, lack.resource)
+    }));
     lines.extend(quotas.unjudged.iter().map(|why| format!("{CARE}not judged{CARE:#}: {why}")));
     if lines.is_empty() && wide {
         lines.push("none that this change touches".to_owned());

@@ -19,7 +19,7 @@ pub(crate) enum Judged {
     Warn,
 }
 
-/// Every rule in the order of the rules; after them what only a plan can find.
+/// Every rule, in the order of the rules.
 pub(crate) fn every_rule(verdict: &Verdict) -> Vec<(&'static str, Judged)> {
     let by_rule = RULES.iter().map(|rule| {
         let outcome = verdict.judgements.iter().find(|it| it.rule == rule.id).map(|it| &it.outcome);
@@ -32,10 +32,7 @@ pub(crate) fn every_rule(verdict: &Verdict) -> Vec<(&'static str, Judged)> {
         };
         (rule.id, found(verdict, rule.id).unwrap_or(quiet))
     });
-    let besides = verdict.findings.iter().map(|finding| finding.rule);
-    let besides = besides.filter(|id| pgscale_guard::rules::rule(id).is_none());
-    let besides = besides.filter_map(|id| Some((id, found(verdict, id)?)));
-    by_rule.chain(besides).collect()
+    by_rule.collect()
 }
 
 /// The weightiest finding of a rule.
@@ -82,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_audits_is_no_denial_and_what_only_a_plan_finds_comes_last() {
+    fn what_only_audits_is_no_denial() {
         let min = Limit { value: 3, source: "scalepolicy/trial".into(), mode: Mode::Audit };
         let policies = Policies { min: vec![min], ..Policies::default() };
         let mut facts = facts(5, 2, 4);
@@ -93,6 +90,6 @@ mod tests {
         });
         let verdict = Plan::of(&facts, &policies).verdict;
         assert_eq!(judged(&verdict, "below-min"), Some(Judged::Audit));
-        assert_eq!(every_rule(&verdict).last(), Some(&("switchover-pending", Judged::Deny)));
+        assert_eq!(judged(&verdict, "switchover-pending"), Some(Judged::Deny));
     }
 }

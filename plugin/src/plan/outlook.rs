@@ -5,22 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::jiff::Timestamp;
-use pgscale_guard::facts::{Claim, Facts, Health, Live, Member, Seen};
+use pgscale_guard::capacity::{Added, Look, Quotas};
+use pgscale_guard::facts::{Claim, Facts, Health, Live, Member, Seen, StatefulSet};
+use pgscale_guard::quantity::Amount;
 
 use super::Plan;
 
-mod quantity;
 mod resources;
 
-pub(crate) use quantity::Amount;
-use resources::{Added, Footprint};
-pub(crate) use resources::{Quotas, Resources};
-
-/// Something that was looked at: what was seen, or why it was not.
-pub(crate) type Look<T> = Result<T, String>;
+pub(crate) use resources::Resources;
+use resources::storage;
 
 /// Before and after the change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,8 +37,6 @@ impl<T> Turn<T> {
 /// What was read for the outlook, beyond the facts.
 #[derive(Clone, Debug)]
 pub(crate) struct Readings {
-    /// The StatefulSet as it is stored; `None` where there is none.
-    pub(crate) stateful_set: Look<Option<StatefulSet>>,
     /// The quotas of the namespace.
     pub(crate) quotas: Look<Vec<ResourceQuota>>,
     /// What the leader says of itself; `None` where nobody asked.
@@ -215,13 +209,13 @@ pub(crate) enum Order {
 impl Outlook {
     /// What `plan` would mean.
     pub(crate) fn of(plan: &Plan, facts: &Facts, readings: Readings) -> Self {
-        let Readings { stateful_set, quotas, leader, clients } = readings;
-        let set = match &stateful_set {
-            Ok(Some(set)) => Ok(set),
-            Ok(None) => Err("there is no StatefulSet yet".to_owned()),
-            Err(why) => Err(why.clone()),
+        let Readings { quotas, leader, clients } = readings;
+        let set = match &facts.stateful_set {
+            Seen::Known(set) => Ok(set),
+            Seen::Absent => Err("there is no StatefulSet yet".to_owned()),
+            Seen::Unreadable(why) => Err(why.clone()),
         };
-        let footprint = set.clone().and_then(Footprint::of);
+        let footprint = facts.footprint();
         let retention = set.clone().map(retention);
         let moves = Moves::of(plan, facts, &retention);
         let new_volume = footprint
@@ -229,9 +223,10 @@ impl Outlook {
             .map(|footprint| footprint.volumes.first().map(|(size, _)| size.units()))
             .map_err(Clone::clone);
         let counts = Turn { before: plan.from, after: plan.to };
-        let resources = footprint.as_ref().map(|it| it.resources(counts)).map_err(Clone::clone);
+        let resources =
+            footprint.as_ref().map(|it| Resources::of(it, counts)).map_err(Clone::clone);
         let storage = match (&footprint, &moves.claims) {
-            (Ok(footprint), Ok(claims)) => Ok(footprint.storage(*claims)),
+            (Ok(footprint), Ok(claims)) => Ok(storage(footprint, *claims)),
             (Err(why), _) | (Ok(_), Err(why)) => Err(why.clone()),
         };
         let quotas = quotas.and_then(|quotas| {
@@ -342,12 +337,7 @@ fn volumes(plan: &Plan, facts: &Facts) -> Look<BTreeMap<String, Volume>> {
 }
 
 fn retention(set: &StatefulSet) -> Retention {
-    let policy = set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref())
-        .and_then(|policy| policy.when_scaled.as_deref());
-    if policy == Some("Delete") { Retention::Deleted } else { Retention::Kept }
+    if set.deletes_volumes { Retention::Deleted } else { Retention::Kept }
 }
 
 /// Members that may be lost: all but one of those that can be counted on.
@@ -389,12 +379,7 @@ fn seeding(
 
 /// When the copies are made. The operator sets no readiness probe unless told to (`enable_readiness_probe`).
 fn order(set: &StatefulSet) -> Order {
-    let spec = set.spec.as_ref();
-    let parallel = spec.and_then(|spec| spec.pod_management_policy.as_deref()) == Some("Parallel");
-    let probed = spec.and_then(|spec| spec.template.spec.as_ref()).is_some_and(|pod| {
-        pod.containers.iter().any(|container| container.readiness_probe.is_some())
-    });
-    match (parallel, probed) {
+    match (set.parallel, set.probed) {
         (true, _) => Order::Parallel,
         (false, true) => Order::OneByOne,
         (false, false) => Order::Unprobed,

@@ -304,7 +304,19 @@ fn the_document_is_versioned_and_whole() {
           "verdict": "NotApplicable"
         },
         {
+          "rule": "return-from-zero",
+          "verdict": "NotApplicable"
+        },
+        {
           "rule": "operator-limits",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "limits-unknown",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "standby-cluster",
           "verdict": "Pass"
         },
         {
@@ -340,7 +352,27 @@ fn the_document_is_versioned_and_whole() {
           "verdict": "Pass"
         },
         {
+          "rule": "sync-standbys-condemned",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "strict-sync-floor",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "sync-count-floor",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "no-standby-left",
+          "verdict": "Pass"
+        },
+        {
           "rule": "paused",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "switchover-pending",
           "verdict": "Pass"
         },
         {
@@ -356,8 +388,80 @@ fn the_document_is_versioned_and_whole() {
           "verdict": "Pass"
         },
         {
+          "rule": "major-upgrade",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "operator-failed",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "operator-absent",
+          "verdict": "Pass"
+        },
+        {
           "rule": "mixed-change",
           "verdict": "Pass"
+        },
+        {
+          "rule": "replace-pending",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "restart-pending",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "parallel-shrink",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "will-not-progress",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "survivors-one-zone",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "cascade-condemned",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "quota-headroom",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "limit-range",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "too-few-nodes",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "too-few-wal-senders",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "volumes-deleted",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "stale-volume",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "volume-resizing",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "pdb-blocks-drain",
+          "verdict": "NotApplicable"
+        },
+        {
+          "rule": "no-recent-backup",
+          "verdict": "NotApplicable"
         },
         {
           "rule": "statefulset-scaled",

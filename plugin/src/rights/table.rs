@@ -141,7 +141,23 @@ const NODES: Right = Right {
 
 const QUOTAS: Right = Right {
     ways: &[access(&["list"], "", "resourcequotas")],
-    need: Need::Told("the plan does not show what a quota leaves"),
+    need: Need::ToJudge("whether the quotas have room is unknown, and the plan does not show it"),
+};
+const LIMIT_RANGES: Right = Right {
+    ways: &[access(&["list"], "", "limitranges")],
+    need: Need::ToJudge("whether a LimitRange forbids a new member is unknown"),
+};
+const ALL_NODES: Right = Right {
+    ways: &[at(Place::Everywhere, access(&["list"], "", "nodes"))],
+    need: Need::ToJudge("whether there are nodes for members that are kept apart is unknown"),
+};
+const DRAINS: Right = Right {
+    ways: &[access(&["list"], "policy", "poddisruptionbudgets")],
+    need: Need::ToJudge("whether the last member's node could be drained is unknown"),
+};
+const BACKUPS: Right = Right {
+    ways: &[access(&["get"], "batch", "cronjobs")],
+    need: Need::ToJudge("the age of the last backup is unknown where a policy limits it"),
 };
 const SQL: Right = Right {
     ways: &[stream("exec")],
@@ -179,6 +195,10 @@ const PLAN: &[Right] = &[
     OVERRIDES,
     VOLUMES,
     QUOTAS,
+    LIMIT_RANGES,
+    ALL_NODES,
+    DRAINS,
+    BACKUPS,
     SQL,
     OPERATOR,
     SETTINGS,
@@ -257,6 +277,10 @@ pub(crate) const SCALE: &[Right] = &[
     VOLUMES,
     SERVICES,
     QUOTAS,
+    LIMIT_RANGES,
+    ALL_NODES,
+    DRAINS,
+    BACKUPS,
     SQL,
     EVENTS,
     LOGS,

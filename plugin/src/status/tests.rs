@@ -36,12 +36,8 @@ fn a_slot_is_a_members_or_nobodys_and_the_leader_has_none() {
 #[test]
 fn a_volume_is_kept_where_its_member_has_no_pod_and_only_where_pods_were_seen() {
     let mut facts = facts(2, 2, 0);
-    let claim = |ordinal| Claim {
-        name: format!("pgdata-acid-a-{ordinal}"),
-        ordinal,
-        created: None,
-        capacity: None,
-    };
+    let claim =
+        |ordinal| Claim { name: format!("pgdata-acid-a-{ordinal}"), ordinal, ..Claim::default() };
     facts.claims = Seen::Known(vec![claim(0), claim(5)]);
     let in_use = |facts: &Facts| -> Vec<Option<bool>> {
         volumes(facts).known().unwrap().iter().map(|volume| volume.in_use).collect()

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use http::Request;
 use k8s_openapi::jiff::Timestamp;
 use kube::client::Body;
-use pgscale_guard::read::{Address, Ask, Reader, RestRequest, RestResponse};
+use pgscale_guard::read::{Address, Ask, Breadth, Reader, RestRequest, RestResponse};
 use serde_json::{Value, json};
 use tower::service_fn;
 
@@ -389,8 +389,12 @@ impl World {
         let mut session = Session::new(connection, out, Interruption::default());
         session.ask = Arc::new(self.clone());
         session.inside = Arc::new(self.clone());
-        session.reader =
-            Reader { client, ask: Arc::new(self.clone()), deadline: Duration::from_secs(3) };
+        session.reader = Reader {
+            client,
+            ask: Arc::new(self.clone()),
+            deadline: Duration::from_secs(3),
+            breadth: Breadth::Whole,
+        };
         session.pace = Pace {
             poll: Duration::from_millis(5),
             stable: Duration::from_millis(20),

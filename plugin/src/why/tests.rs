@@ -226,8 +226,7 @@ fn what_is_broken_comes_first() {
                 facts.claims = Seen::Known(vec![pgscale_guard::facts::Claim {
                     name: "pgdata-acid-a-2".into(),
                     ordinal: 2,
-                    created: None,
-                    capacity: None,
+                    ..pgscale_guard::facts::Claim::default()
                 }]);
                 facts
             },

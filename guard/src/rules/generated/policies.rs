@@ -18,10 +18,12 @@ pub(in crate::rules) fn policy() -> impl Strategy<Value = ScalePolicy> {
     let mode = option::of(select(vec!["Audit", "Warn", "Enforce"]));
     let steps = (option::weighted(0.2, 1..4), option::weighted(0.2, 1..4));
     let lag = option::weighted(0.3, select(vec!["50", "1Ki", "16Mi"]));
-    (bound(), bound(), zero, mode, steps, lag, calendar()).prop_map(
-        |(min, max, zero, mode, (up, down), lag, (freeze, windows))| {
+    let age = option::weighted(0.15, select(vec!["2h", "26h"]));
+    (bound(), bound(), zero, mode, steps, (lag, age), calendar()).prop_map(
+        |(min, max, zero, mode, (up, down), (lag, age), (freeze, windows))| {
             let spec = json!({"mode": mode, "instances": {"min": min, "max": max, "zero": zero},
                 "steps": {"up": up, "down": down}, "survivors": {"maxLag": lag},
+                "backup": {"maxAge": age},
                 "freeze": freeze, "windows": windows});
             ScalePolicy::new("p", serde_json::from_value(spec).unwrap())
         },

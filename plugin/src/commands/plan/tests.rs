@@ -47,7 +47,7 @@ fn shrinking() -> World {
 
 #[tokio::test]
 async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
-    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(80)).await, @r"
+    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(80)).await, @"
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -66,12 +66,20 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
                     cannot
       Leader disk:  acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most:
                     acid_a_2)
-    Steps:
-      1. set numberOfInstances to 5
-      2. wait until 5 instances have converged
-    Allowed
+    Refused by quota-headroom
+      DENY quota-headroom: no room for 5 instances: a limit would be passed
+           resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too
+             many
+           Try: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised
+             (kubectl describe resourcequota -n db)
+      WARN stale-volume: kept from an earlier life, and attached again:
+           pgdata-acid-a-3
+           persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
+           Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3
+             -n db
+    Way out: kubectl pgscale set acid-a 4 -n db
     ");
-    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @r"
+    insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @"
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
@@ -85,16 +93,20 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
       May be lost:  2 -> 4 members, with one left to lead
       Base backups: 1 x 41.0 GiB; how long is unknown until one was seen; 1 on the volume of an earlier life: catches up, or copies all where it cannot
       Leader disk:  acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most: acid_a_2)
-    Steps:
-      1. set numberOfInstances to 5
-      2. wait until 5 instances have converged
-    Allowed
+    Refused by quota-headroom
+      DENY quota-headroom: no room for 5 instances: a limit would be passed
+           resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too many
+           Try: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised (kubectl describe resourcequota -n db)
+      WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
+           persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
+           Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
+    Way out: kubectl pgscale set acid-a 4 -n db
     ");
 }
 
 #[tokio::test]
 async fn a_shrink_shows_who_is_cut_off() {
-    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(80)).await, @r"
+    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(80)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
@@ -112,9 +124,17 @@ async fn a_shrink_shows_who_is_cut_off() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in
+           zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
     ");
-    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(160)).await, @r"
+    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(160)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
@@ -130,7 +150,14 @@ async fn a_shrink_shows_who_is_cut_off() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
     ");
 }
 
@@ -156,12 +183,22 @@ async fn wide_shows_all_of_it_and_every_rule() {
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
     RULE                        VERDICT
     below-min                   pass
     above-max                   pass
     scale-to-zero               not applicable
-    operator-limits             not applicable
+    return-from-zero            not applicable
+    operator-limits             pass
+    limits-unknown              pass
+    standby-cluster             pass
     step-too-large              pass
     change-freeze               pass
     outside-window              pass
@@ -170,11 +207,34 @@ async fn wide_shows_all_of_it_and_every_rule() {
     leader-cannot-move          pass
     too-few-healthy-survivors   pass
     survivor-unhealthy          pass
+    sync-standbys-condemned     pass
+    strict-sync-floor           not applicable
+    sync-count-floor            pass
+    no-standby-left             pass
     paused                      pass
+    switchover-pending          pass
     rebuild-in-progress         pass
     operation-in-progress       pass
     change-not-applied          pass
+    major-upgrade               pass
+    operator-failed             pass
+    operator-absent             pass
     mixed-change                pass
+    replace-pending             pass
+    restart-pending             pass
+    parallel-shrink             pass
+    will-not-progress           pass
+    survivors-one-zone          warn
+    cascade-condemned           pass
+    quota-headroom              not applicable
+    limit-range                 not applicable
+    too-few-nodes               not applicable
+    too-few-wal-senders         not applicable
+    volumes-deleted             pass
+    stale-volume                not applicable
+    volume-resizing             pass
+    pdb-blocks-drain            not applicable
+    no-recent-backup            not applicable
     statefulset-scaled          pass
     ");
 }
@@ -187,14 +247,14 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
     let growing = ["pg_database_size", "data_directory", "pg_stat_progress_basebackup"]
         .into_iter()
         .fold(growing, |world, statement| world.printing(0, statement, refused));
-    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(80)).await, @r"
+    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(80)).await, @"
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
     Outlook:
       Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown:
                     list persistentvolumeclaims in db: forbidden
-      Quota:        unknown: may not read resourcequotas
+      Quota:        unknown: list resourcequotas in db: forbidden
       Readers:      2 -> 3 behind acid-a-repl
       May be lost:  2 -> 3 members, with one left to lead
       Base backups: up to 1 of unknown size: pods/exec is not permitted; how long is
@@ -204,15 +264,24 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN quota-headroom: cannot be judged: the quotas could not be read (list
+           resourcequotas in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN stale-volume: cannot be judged: the volume claims could not be listed
+           (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN volume-resizing: cannot be judged: the volume claims could not be listed
+           (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
     ");
-    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(160)).await, @r"
+    insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(160)).await, @"
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
     Outlook:
       Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown: list persistentvolumeclaims in db: forbidden
-      Quota:        unknown: may not read resourcequotas
+      Quota:        unknown: list resourcequotas in db: forbidden
       Readers:      2 -> 3 behind acid-a-repl
       May be lost:  2 -> 3 members, with one left to lead
       Base backups: up to 1 of unknown size: pods/exec is not permitted; how long is unknown until one was seen; volumes of an earlier life are unknown: list
@@ -221,7 +290,13 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
-    Allowed
+    Allowed, with warnings
+      WARN quota-headroom: cannot be judged: the quotas could not be read (list resourcequotas in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN stale-volume: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
     ");
     let shrinking = World::new(3, 0).furnished().printing(2, "pg_stat_activity", refused);
     insta::assert_snapshot!(shown(&shrinking, "acid-a --to 2", Some(80)).await, @r"
@@ -321,7 +396,10 @@ async fn another_writer_is_told_what_to_commit() {
 async fn the_document_holds_the_outlook_and_every_rule() {
     let (screen, ..) = run(&growing(), "plan acid-a --to 5 -o json", None).await;
     let mut document: Value = serde_json::from_str(&screen.stdout()).unwrap();
-    assert!(document["rules"].as_array().unwrap().iter().all(|rule| rule["verdict"] != "Deny"));
+    let rules = document["rules"].as_array().unwrap().iter();
+    let denying: Vec<&Value> = rules.filter(|rule| rule["verdict"] == "Deny").collect();
+    assert_eq!(denying.len(), 1, "{denying:?}");
+    assert_eq!(denying[0]["rule"], "quota-headroom");
     let outlook = document["outlook"].take();
     assert!(outlook["volumes"]["pgdata-acid-a-3"]["created"].is_string());
     insta::assert_snapshot!(serde_json::to_string_pretty(&outlook["baseBackups"]).unwrap(), @r#"

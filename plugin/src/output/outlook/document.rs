@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::capacity::Look;
+use pgscale_guard::quantity::Amount;
 use serde::Serialize;
 
-use crate::plan::outlook::{Amount, Look, Order, Outlook, Retention, Seeding, Turn, Zones};
+use crate::plan::outlook::{Order, Outlook, Retention, Seeding, Turn, Zones};
 use crate::plan::{Commit, Judged, Plan, every_rule};
 
 /// The outlook of a plan.
@@ -131,7 +133,10 @@ impl<'a> OutlookDocument<'a> {
                         quota: &room.quota,
                         resource: &room.resource,
                         hard: room.hard.to_string(),
-                        used: turn(&room.used, Amount::to_string),
+                        used: TurnDocument {
+                            before: room.used.to_string(),
+                            after: room.after.to_string(),
+                        },
                         exceeded_by: room.exceeded().map(|more| more.to_string()),
                     })
                     .collect()

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::plan::outlook::tests::readings;
 use crate::plan::outlook::{LeaderReadings, Readings, Wal};
-use crate::testing::{facts, with};
+use crate::testing::{facts, made_by, with};
 
 /// The plan as it is shown, and its outlook.
 fn text(mut facts: Facts, readings: Readings, wide: bool) -> String {
@@ -16,6 +16,7 @@ fn text(mut facts: Facts, readings: Readings, wide: bool) -> String {
         ordinal,
         created: Some("2026-11-20T10:00:00Z".parse().unwrap()),
         capacity: Some(1 << 30),
+        ..Claim::default()
     };
     let from = facts.from().unwrap();
     facts.claims = Seen::Known((0..from).map(claim).collect());
@@ -35,7 +36,7 @@ fn volumes_that_are_deleted_and_standbys_that_hang_on_stand_out() {
         }
     });
     let delete = json!({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}});
-    insta::assert_snapshot!(text(hanging_on, readings(&delete), false), @r"
+    insta::assert_snapshot!(text(made_by(hanging_on, &delete), readings(), false), @r"
     postgresql db/acid-a: 4 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 is deleted (1.0 GiB, 4d)
@@ -58,7 +59,7 @@ fn members_of_which_the_same_is_to_be_said_share_a_line() {
         ("acid-a-3".to_owned(), Err("pods/exec is not permitted".to_owned())),
         ("acid-a-4".to_owned(), Err("pods/exec is not permitted".to_owned())),
     ];
-    let told = Readings { clients, ..readings(&json!({})) };
+    let told = Readings { clients, ..readings() };
     insta::assert_snapshot!(text(facts(5, 1, 0), told, true), @r"
     postgresql db/acid-a: 5 -> 1 instance
     MEMBER     CHANGE   ROLE      STATE     VOLUME
@@ -87,7 +88,7 @@ fn many_copies_are_summed_up_and_a_disk_that_was_not_seen_is_said() {
         wal: Ok(Wal { held: None, free: Err("df is not installed".to_owned()) }),
         pace: Ok(None),
     };
-    let told = Readings { leader: Some(leader), ..readings(&json!({})) };
+    let told = Readings { leader: Some(leader), ..readings() };
     insta::assert_snapshot!(text(facts(1, 4, 0), told, false), @r"
     postgresql db/acid-a: 1 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME

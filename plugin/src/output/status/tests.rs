@@ -38,6 +38,7 @@ fn status(mut facts: Facts, missing: &[&str]) -> Status {
                 ordinal,
                 created: Some("2026-08-22T10:00:00Z".parse().unwrap()),
                 capacity: Some(40 << 30),
+                ..Claim::default()
             })
             .into(),
     );
@@ -283,7 +284,7 @@ fn where_nothing_can_be_read_it_says_so_and_is_brief() {
     blind.leader = Seen::Unreadable(why());
     blind.operator = Seen::Unreadable(why());
     blind.stateful_set = Seen::Unreadable(why());
-    insta::assert_snapshot!(plain(&detail(&status(blind, &["unseen"]), false, Some(80))), @r"
+    insta::assert_snapshot!(plain(&detail(&status(blind, &["unseen"]), false, Some(80))), @"
     postgresql db/acid-a
       Instances: 3 declared, 3 effective, unknown in the StatefulSet, unknown
                  running
@@ -310,8 +311,8 @@ fn where_nothing_can_be_read_it_says_so_and_is_brief() {
     pgdata-acid-a-4   40.0 GiB   acid-a-4   unknown   94d
 
     IF SET TO   VERDICT   RULES
-    2           refused   below-min, operator-limits, no-leader, and 7 more
-    4           allowed   operator-limits, no-leader, rebuild-in-progress, and 2
+    2           refused   below-min, operator-limits, no-leader, and 15 more
+    4           allowed   operator-limits, no-leader, rebuild-in-progress, and 6
         more
 
     Not converged:

@@ -2,27 +2,14 @@
 
 use pgscale_guard::Policies;
 use pgscale_guard::patroni::Sender;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
-use crate::testing::{facts, stalled, with};
+use crate::testing::{facts, made_by, stalled, with};
 
-fn set(spec: &Value) -> StatefulSet {
-    let mut whole = json!({"metadata": {"name": "acid-a"}, "spec": {"serviceName": "acid-a",
-        "selector": {}, "template": {"spec": {"containers": [{"name": "postgres"}]}},
-        "volumeClaimTemplates": [{"spec": {"resources": {"requests": {"storage": "1Gi"}}}}]}});
-    whole["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    serde_json::from_value(whole).unwrap()
-}
-
-/// What is read of a StatefulSet with this in its spec, and nothing else.
-pub(crate) fn readings(spec: &Value) -> Readings {
-    Readings {
-        stateful_set: Ok(Some(set(spec))),
-        quotas: Ok(Vec::new()),
-        leader: None,
-        clients: Vec::new(),
-    }
+/// What is read of a cluster without quotas and clients.
+pub(crate) fn readings() -> Readings {
+    Readings { quotas: Ok(Vec::new()), leader: None, clients: Vec::new() }
 }
 
 fn outlook(facts: &Facts, readings: Readings) -> Outlook {
@@ -36,6 +23,7 @@ fn claimed(mut facts: Facts, ordinals: std::ops::Range<i64>) -> Facts {
         ordinal,
         created: Some(facts.now),
         capacity: Some(1 << 30),
+        ..Claim::default()
     };
     facts.claims = Seen::Known(ordinals.map(claim).collect());
     facts
@@ -51,7 +39,7 @@ fn storage_follows_the_claims_and_not_the_pods() {
         ("deleted", claimed(facts(5, 3, 0), 0..5), delete.clone(), (5, 3)),
         ("of an earlier life and nobody's", claimed(facts(5, 3, 0), 0..7), delete, (7, 5)),
     ] {
-        let outlook = outlook(&facts, readings(&spec));
+        let outlook = outlook(&made_by(facts, &spec), readings());
         let gib = outlook.storage.unwrap().map(|amount| amount.units() >> 30);
         assert_eq!((gib.before, gib.after), want, "{name}");
     }
@@ -61,19 +49,20 @@ fn storage_follows_the_claims_and_not_the_pods() {
 fn without_its_facts_a_number_is_not_made_up() {
     let mut blind = facts(5, 3, 0);
     blind.claims = Seen::Unreadable("list persistentvolumeclaims in db: forbidden".into());
-    let told = outlook(&blind, readings(&json!({})));
+    let told = outlook(&blind, readings());
     assert_eq!(told.storage, Err("list persistentvolumeclaims in db: forbidden".to_owned()));
     assert_eq!(told.volumes, Err("list persistentvolumeclaims in db: forbidden".to_owned()));
     assert!(told.resources.is_ok(), "pods are counted without claims");
 
-    let unseen = Readings {
-        stateful_set: Err("may not read statefulsets".to_owned()),
-        ..readings(&json!({}))
-    };
-    let told = outlook(&claimed(facts(5, 3, 0), 0..5), unseen);
-    assert_eq!(told.retention, Err("may not read statefulsets".to_owned()));
-    assert_eq!(told.resources, Err("may not read statefulsets".to_owned()));
-    assert_eq!(told.storage, Err("may not read statefulsets".to_owned()));
+    let mut unseen = claimed(facts(5, 3, 0), 0..5);
+    let why = "get statefulsets in db: forbidden";
+    unseen.stateful_set = Seen::Unreadable(why.to_owned());
+    unseen.capacity.template = Seen::Unreadable(why.to_owned());
+    let told = outlook(&unseen, readings());
+    let unread = format!("the StatefulSet could not be read ({why})");
+    assert_eq!(told.retention, Err(why.to_owned()));
+    assert_eq!(told.resources, Err(unread.clone()));
+    assert_eq!(told.storage, Err(unread));
     assert_eq!(told.quotas, Ok(Quotas::default()), "without a quota nothing is limited");
 }
 
@@ -88,7 +77,7 @@ fn readers_and_spares_are_counted_without_the_leader_and_the_unfit() {
         ("one that stays is unfit", stalled(facts(5, 3, 0), 1), (4, 2), (3, 1)),
         ("one that goes is unfit", stalled(facts(5, 3, 0), 4), (4, 2), (3, 2)),
     ] {
-        let outlook = outlook(&facts, readings(&json!({})));
+        let outlook = outlook(&facts, readings());
         assert_eq!((outlook.readers.before, outlook.readers.after), readers, "{name}: readers");
         assert_eq!((outlook.spare.before, outlook.spare.after), spare, "{name}: spare");
     }
@@ -114,7 +103,7 @@ fn one_zone_for_all_that_stay_stands_out() {
             None,
         ),
     ] {
-        let outlook = outlook(&facts, readings(&json!({})));
+        let outlook = outlook(&facts, readings());
         assert_eq!(outlook.zones.after.only(), want, "{name}");
     }
 }
@@ -133,8 +122,9 @@ fn copies_are_counted_ordered_and_timed() {
             wal: Err("not asked".to_owned()),
             pace: Ok(Some(300)),
         };
-        let told = Readings { leader: Some(leader), ..readings(&spec) };
-        let seeding = outlook(&claimed(facts(3, 6, 0), 0..4), told).seeding.unwrap();
+        let told = Readings { leader: Some(leader), ..readings() };
+        let growing = made_by(claimed(facts(3, 6, 0), 0..4), &spec);
+        let seeding = outlook(&growing, told).seeding.unwrap();
         assert_eq!((seeding.copies(), seeding.returning.clone()), (2, Ok(1)));
         assert_eq!(seeding.order, Ok(want), "{spec}");
         assert_eq!(
@@ -147,9 +137,9 @@ fn copies_are_counted_ordered_and_timed() {
     }
     let mut leaderless = facts(3, 4, 0);
     leaderless.leader = Seen::Absent;
-    let seeding = outlook(&leaderless, readings(&json!({}))).seeding.unwrap();
+    let seeding = outlook(&leaderless, readings()).seeding.unwrap();
     assert_eq!(seeding.data, Err("there is no leader to ask".to_owned()));
-    assert!(outlook(&facts(5, 3, 0), readings(&json!({}))).seeding.is_none());
+    assert!(outlook(&facts(5, 3, 0), readings()).seeding.is_none());
 }
 
 #[test]
@@ -169,7 +159,7 @@ fn standbys_of_a_member_that_goes_are_named() {
             answer.replication = vec![sender("acid-a-1"), sender("acid-a-2"), sender("backup")];
         }
     });
-    let pairs = |facts: &Facts| outlook(facts, readings(&json!({}))).cascading;
+    let pairs = |facts: &Facts| outlook(facts, readings()).cascading;
     let from = |standby: &str| (standby.to_owned(), "acid-a-3".to_owned());
     assert_eq!(pairs(&both), [from("acid-a-1"), from("acid-a-2")]);
     // All follow the leader, and will follow the next.
@@ -194,5 +184,18 @@ fn members_that_wait_for_a_restart_are_named() {
             report.pending_restart = true;
         }
     });
-    assert_eq!(outlook(&waits, readings(&json!({}))).restarts, ["acid-a-1", "acid-a-2"]);
+    assert_eq!(outlook(&waits, readings()).restarts, ["acid-a-1", "acid-a-2"]);
+}
+
+#[test]
+fn the_cluster_asks_for_all_its_pods_and_all_its_claims() {
+    let spec = json!({"template": {"spec": {"containers": [{"name": "postgres", "resources": {
+        "requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}}}]}}});
+    // Two pods go, and their claims stay.
+    let told = outlook(&made_by(claimed(facts(5, 3, 0), 0..5), &spec), readings());
+    let resources = told.resources.unwrap();
+    let cpu = resources.requests["cpu"].map(|amount| amount.to_string());
+    assert_eq!(cpu, Turn { before: "2500m".into(), after: "1500m".into() });
+    assert_eq!(resources.limits["memory"].after.to_string(), "3221225472");
+    assert_eq!(told.storage.unwrap().map(Amount::units), Turn { before: 5 << 30, after: 5 << 30 });
 }

@@ -288,10 +288,16 @@ impl State {
                 failure(403, "Forbidden", "configmaps \"acid-a-failover\" is forbidden")
             }
             "endpointslices" => list(&[self.slice(query.contains("repl"))]),
-            "deployments" if self.limits.is_some() => list(&[operator()]),
-            "events" | "persistentvolumeclaims" | "deployments" | "resourcequotas" => list(&[]),
+            "deployments" => list(&[operator()]),
+            "events"
+            | "persistentvolumeclaims"
+            | "resourcequotas"
+            | "limitranges"
+            | "poddisruptionbudgets"
+            | "nodes" => list(&[]),
             "postgres-operator" => {
-                let (min, max) = self.limits.unwrap();
+                // Without limits of its own it has none: -1 is what the operator takes for that.
+                let (min, max) = self.limits.unwrap_or((-1, -1));
                 respond(
                     200,
                     &json!({"apiVersion": "v1", "kind": "ConfigMap",

@@ -9,12 +9,12 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// An amount in thousandths of its unit (cores, bytes, pieces): the finest step in which a quota counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Amount(i128);
+pub struct Amount(i128);
 
 impl Amount {
     /// Reads a quantity; what is finer than a thousandth is rounded up, as Kubernetes does. `None` where it is no
     /// quantity.
-    pub(crate) fn of(quantity: &Quantity) -> Option<Self> {
+    pub fn of(quantity: &Quantity) -> Option<Self> {
         let text = quantity.0.trim();
         let (negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -38,35 +38,53 @@ impl Amount {
     }
 
     /// So many pieces.
-    pub(crate) fn whole(count: i64) -> Self {
+    pub fn whole(count: i64) -> Self {
         Self(i128::from(count) * 1000)
     }
 
     /// So many times as much.
-    pub(crate) fn times(self, count: i64) -> Self {
+    #[must_use]
+    pub fn times(self, count: i64) -> Self {
         Self(self.0.saturating_mul(i128::from(count)))
     }
 
     /// Both together.
-    pub(crate) fn plus(self, other: Self) -> Self {
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
     /// What is left of it without `other`.
-    pub(crate) fn minus(self, other: Self) -> Self {
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// It is more than `ratio` times `other`.
+    pub fn exceeds(self, ratio: Self, other: Self) -> bool {
+        self.0.saturating_mul(1000) > ratio.0.saturating_mul(other.0)
+    }
+
     /// In units, with as many decimals as it has: `3`, `0.25`.
-    pub(crate) fn decimal(self) -> String {
+    pub fn decimal(self) -> String {
         let sign = if self.0 < 0 { "-" } else { "" };
         let (whole, rest) = (self.0.unsigned_abs() / 1000, self.0.unsigned_abs() % 1000);
         let text = format!("{sign}{whole}.{rest:03}");
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 
+    /// For people: in the largest binary unit that divides it, else in units with decimals.
+    pub fn readable(self) -> String {
+        const UNITS: [(&str, u32); 4] = [("Ti", 4), ("Gi", 3), ("Mi", 2), ("Ki", 1)];
+        let whole = UNITS.iter().find_map(|(unit, power)| {
+            let size = 1024_i128.pow(*power) * 1000;
+            (self.0 != 0 && self.0 % size == 0).then(|| format!("{}{unit}", self.0 / size))
+        });
+        whole.unwrap_or_else(|| self.decimal())
+    }
+
     /// Whole units, rounded up; 0 where it is negative.
-    pub(crate) fn units(self) -> u64 {
+    pub fn units(self) -> u64 {
         u64::try_from(-(-self.0).div_euclid(1000)).unwrap_or(if self.0 < 0 { 0 } else { u64::MAX })
     }
 }
@@ -153,6 +171,12 @@ mod tests {
         assert!(amount("1100m") > amount("1") && amount("1Gi") > amount("1G"));
         assert_eq!((amount("1100m").units(), amount("-3").units()), (2, 0));
         assert_eq!(Amount::whole(2), amount("2"));
+        assert!(amount("3").exceeds(amount("2"), amount("1")));
+        assert!(!amount("3").exceeds(amount("1500m"), amount("2")));
+        assert_eq!(
+            ["0", "1100m", "4Gi", "4224Mi", "3000"].map(|text| amount(text).readable()),
+            ["0", "1.1", "4Gi", "4224Mi", "3000"]
+        );
         assert_eq!(
             ["0", "20", "1500m", "-50m"].map(|text| amount(text).decimal()),
             ["0", "20", "1.5", "-0.05"]

@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn set(pod: &Value, claims: &Value) -> StatefulSet {
-    serde_json::from_value(json!({"metadata": {"name": "acid-a"}, "spec": {"serviceName": "acid-a",
-        "selector": {}, "template": {"spec": pod}, "volumeClaimTemplates": claims}}))
-    .unwrap()
+fn made_from(pod: &Value, claims: &Value) -> Template {
+    let set = serde_json::from_value(json!({"metadata": {"name": "acid-a"}, "spec": {
+        "serviceName": "acid-a", "selector": {}, "template": {"spec": pod},
+        "volumeClaimTemplates": claims}}));
+    Template::of(&set.unwrap(), &[])
 }
 
 fn shown(amounts: &Amounts) -> String {
@@ -86,7 +87,7 @@ fn a_pod_counts_as_kubernetes_counts_it() {
             "",
         ),
     ] {
-        let footprint = Footprint::of(&set(&pod, &json!([]))).unwrap();
+        let footprint = Footprint::of(&made_from(&pod, &json!([]))).unwrap();
         let open: Vec<&str> = footprint.unlimited.iter().copied().collect();
         assert_eq!(
             (
@@ -98,23 +99,8 @@ fn a_pod_counts_as_kubernetes_counts_it() {
             "{name}"
         );
     }
-    let broken = set(&json!({"containers": [cpu("lots")]}), &json!([]));
+    let broken = made_from(&json!({"containers": [cpu("lots")]}), &json!([]));
     assert_eq!(Footprint::of(&broken), Err("cpu is \"lots\", which is no quantity".to_owned()));
-}
-
-#[test]
-fn the_cluster_asks_for_all_its_pods_and_all_its_claims() {
-    let pod =
-        json!({"containers": [container(&json!({"cpu": "500m"}), &json!({"memory": "1Gi"}))]});
-    let claims = json!([{"metadata": {"name": "pgdata"}, "spec": {"resources": {"requests": {"storage": "10Gi"}}}}]);
-    let footprint = Footprint::of(&set(&pod, &claims)).unwrap();
-    // Two pods go, and their claims stay.
-    let resources = footprint.resources(Turn { before: 5, after: 3 });
-    let cpu = resources.requests["cpu"].map(|amount| amount.to_string());
-    assert_eq!(cpu, Turn { before: "2500m".into(), after: "1500m".into() });
-    assert_eq!(resources.limits["memory"].after.to_string(), "3221225472");
-    let storage = footprint.storage(Turn { before: 5, after: 5 }).map(Amount::units);
-    assert_eq!(storage, Turn { before: 50 << 30, after: 50 << 30 });
 }
 
 /// What is left, or missing where negative, by quota and resource; what was not judged.
@@ -124,12 +110,16 @@ fn room(quota: &Value, added: &Added) -> String {
     let claims = json!([{"metadata": {"name": "pgdata"},
         "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "10Gi"}}}}]);
     let quota: ResourceQuota = serde_json::from_value(quota.clone()).unwrap();
-    let quotas = Footprint::of(&set(&pod, &claims)).unwrap().quotas(&[quota], added);
+    let quotas = Footprint::of(&made_from(&pod, &claims)).unwrap().quotas(&[quota], added);
     let rooms = quotas.rooms.iter().map(|room| match room.exceeded() {
         Some(more) => format!("{}: exceeded by {more}", room.resource),
-        None => format!("{}: {} left", room.resource, room.hard.minus(room.used.after)),
+        None => format!("{}: {} left", room.resource, room.hard.minus(room.after)),
     });
-    rooms.chain(quotas.unjudged.iter().cloned()).collect::<Vec<_>>().join("; ")
+    let unset = quotas
+        .unspecified
+        .iter()
+        .map(|it| format!("{}: not set for {}", it.resource, it.containers.join(" ")));
+    rooms.chain(unset).chain(quotas.unjudged.iter().cloned()).collect::<Vec<_>>().join("; ")
 }
 
 #[test]
@@ -154,7 +144,9 @@ fn a_quota_is_judged_limit_by_limit() {
         (of("1Gi", "0", "slow.storageclass.storage.k8s.io/requests.storage"), two, ""),
         // What the change does not touch is not shown; what it frees is.
         (of("1", "9", "services"), two, ""),
-        (of("1", "1", "limits.memory"), two, ""),
+        // What a quota limits must be said, or no pod is made.
+        (of("1", "1", "limits.memory"), two, "limits.memory: not set for c"),
+        (of("1", "1", "limits.memory"), &Added { pods: 0, claims: Ok(2) }, ""),
         (of("4", "3", "persistentvolumeclaims"), &Added { pods: 2, claims: Ok(0) }, ""),
         (of("2", "5", "pods"), &Added { pods: -2, claims: Ok(0) }, "pods: -1 left"),
         (of("9", "3", "pods"), unseen, "pods: 4 left"),
@@ -208,9 +200,25 @@ fn a_quota_counts_the_pods_in_its_scope() {
 }
 
 #[test]
+fn a_priority_class_that_admission_may_give_is_not_guessed() {
+    let template = made_from(&json!({"containers": []}), &json!([]));
+    let in_scope = |admitted: bool, operator: &str| {
+        let template = Template { admitted, ..template.clone() };
+        let own = Footprint::of(&template).unwrap();
+        own.in_scope("PriorityClass", operator, &["db".to_owned()])
+    };
+    for (operator, want) in
+        [("In", false), ("NotIn", true), ("Exists", false), ("DoesNotExist", true)]
+    {
+        assert_eq!(in_scope(true, operator), Some(want), "{operator}");
+        assert_eq!(in_scope(false, operator), None, "{operator}");
+    }
+}
+
+#[test]
 fn the_default_storage_class_is_not_guessed() {
     let claims = json!([{"metadata": {"name": "pgdata"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}]);
-    let footprint = Footprint::of(&set(&json!({"containers": []}), &claims)).unwrap();
+    let footprint = Footprint::of(&made_from(&json!({"containers": []}), &claims)).unwrap();
     let added = &Added { pods: 1, claims: Ok(1) };
     assert!(footprint.adds("fast.storageclass.storage.k8s.io/requests.storage", added).is_err());
     assert_eq!(footprint.adds("persistentvolumeclaims", added), Ok(Some(Amount::whole(1))));

@@ -1,0 +1,188 @@
+//! What there is room for: facts about a cluster's surroundings.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::capacity::{self, Footprint, Look, Template};
+use crate::change::Direction;
+use crate::facts::{Facts, Seen};
+
+/// Parts of a spec that shape every pod or claim: where the same write changes one, the StatefulSet no longer tells.
+const RESHAPES: &[&str] = &[
+    "/resources",
+    "/sidecars",
+    "/initContainers",
+    "/init_containers",
+    "/volume/size",
+    "/volume/storageClass",
+    "/podPriorityClassName",
+    "/pod_priority_class_name",
+];
+
+/// What the cluster's surroundings have room for. `None`: nobody asked, because the change does not need it or
+/// whoever asks may not see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Capacity {
+    /// What every member is made from now; `Absent` without a StatefulSet.
+    pub template: Seen<Template>,
+    /// The namespace's quotas, as they are stored: their arithmetic is that of [`capacity`].
+    pub quotas: Option<Seen<Vec<ResourceQuota>>>,
+    /// The namespace's limit ranges, as they are stored.
+    pub limit_ranges: Option<Seen<Vec<LimitRange>>>,
+    /// The nodes, where members must be kept apart.
+    pub nodes: Option<Seen<Vec<Node>>>,
+    /// The disruption budgets that count the cluster's leader.
+    pub disruption_budgets: Option<Seen<Vec<DisruptionBudget>>>,
+    /// The cluster's logical backup job.
+    pub backup: Option<Seen<Backup>>,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            template: Seen::Absent,
+            quotas: None,
+            limit_ranges: None,
+            nodes: None,
+            disruption_budgets: None,
+            backup: None,
+        }
+    }
+}
+
+/// A node, as far as the scheduler looks at it before it counts what is free.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it keeps pods away with.
+    pub taints: Vec<Taint>,
+    /// It is cordoned.
+    pub unschedulable: bool,
+}
+
+/// A taint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// A `PodDisruptionBudget` that counts the leader's pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DisruptionBudget {
+    /// Its name.
+    pub name: String,
+    /// Pods that must stay.
+    pub min_available: Option<IntOrString>,
+    /// Pods that may go.
+    pub max_unavailable: Option<IntOrString>,
+    /// Pods it counted when it was last looked at.
+    pub expected: Option<i64>,
+    /// It counts the leader's pod and none of the others.
+    pub leader_only: bool,
+}
+
+/// The logical backup job of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backup {
+    /// Name of its `CronJob`.
+    pub name: String,
+    /// When it last succeeded.
+    pub succeeded: Option<Timestamp>,
+    /// It is suspended.
+    pub suspended: bool,
+}
+
+impl Facts {
+    /// What one more member costs: from the StatefulSet, or from the manifest where there is none or the same write
+    /// reshapes it; with the defaults of the namespace's limit ranges, where those were read.
+    ///
+    /// # Errors
+    /// Why nobody can tell.
+    pub fn footprint(&self) -> Look<Footprint> {
+        let template = if self.by_manifest() {
+            let operator = match &self.operator {
+                Seen::Known(operator) => operator,
+                Seen::Absent => {
+                    return Err("no operator was found whose defaults would apply".to_owned());
+                }
+                Seen::Unreadable(why) => {
+                    return Err(format!("the operator's defaults could not be read ({why})"));
+                }
+            };
+            capacity::template(&self.change.new, &operator.settings.pods)?
+        } else {
+            match &self.capacity.template {
+                Seen::Known(template) => template.clone(),
+                Seen::Absent => return Err("there is no StatefulSet to read it from".to_owned()),
+                Seen::Unreadable(why) => {
+                    return Err(format!("the StatefulSet could not be read ({why})"));
+                }
+            }
+        };
+        let ranges = self.capacity.limit_ranges.as_ref().and_then(Seen::known);
+        Footprint::of(&capacity::defaulted(template, ranges.map_or(&[], Vec::as_slice)))
+    }
+
+    /// The manifest, and not the StatefulSet, says what a new member will be.
+    fn by_manifest(&self) -> bool {
+        let reshaped = || {
+            self.change.other_edits().iter().any(|edit| {
+                let path = edit.path().to_string();
+                RESHAPES.iter().any(|part| path.starts_with(part) || part.starts_with(&path))
+            })
+        };
+        self.direction() == Direction::Create
+            || self.capacity.template == Seen::Absent
+            || reshaped()
+    }
+
+    /// Pods that will be made to reach `count`: also those that an earlier change still waits for.
+    ///
+    /// # Errors
+    /// Why nobody can tell.
+    pub fn pods_to_come(&self, count: i64) -> Look<i64> {
+        match &self.members {
+            Seen::Known(members) => {
+                // What has ended is made again, and is not counted as used.
+                let there = members.iter().filter(|member| {
+                    member.ordinal < count
+                        && !matches!(member.pod.phase.as_str(), "Failed" | "Succeeded")
+                });
+                Ok(count.saturating_sub(counted(there.count())).max(0))
+            }
+            Seen::Absent => Ok(count.max(0)),
+            Seen::Unreadable(why) => Err(format!("the cluster's pods could not be listed ({why})")),
+        }
+    }
+
+    /// Members that will get a new claim to reach `count`: a claim that was kept costs nothing.
+    ///
+    /// # Errors
+    /// Why nobody can tell.
+    pub fn claims_to_come(&self, count: i64) -> Look<i64> {
+        match &self.claims {
+            Seen::Known(claims) => {
+                let there =
+                    claims.iter().filter(|claim| claim.ordinal < count && !claim.terminating);
+                Ok(count.saturating_sub(counted(there.count())).max(0))
+            }
+            Seen::Absent => Ok(count.max(0)),
+            Seen::Unreadable(why) => Err(format!("the volume claims could not be listed ({why})")),
+        }
+    }
+}
+
+fn counted(these: usize) -> i64 {
+    i64::try_from(these).unwrap_or(i64::MAX)
+}

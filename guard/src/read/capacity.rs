@@ -1,0 +1,205 @@
+//! What surrounds a cluster, as far as the change bears on it.
+
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::{LimitRange, Node, ResourceQuota};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use crate::capacity::{Template, spreads};
+use crate::change::Change;
+use crate::facts::{self, Backup, Seen};
+use crate::objects::capacity as objects_of;
+use crate::operator::Operator;
+use crate::read::Breadth;
+use crate::read::fetch::Objects;
+
+/// What of the surroundings a change needs. The count as it is written decides, because the operator's limits are
+/// read at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent reads")]
+pub(super) struct Needed {
+    /// Quotas and limit ranges.
+    pub(super) room: bool,
+    /// The last backup.
+    pub(super) backup: bool,
+    /// The nodes, where members must be kept apart.
+    pub(super) nodes: bool,
+    /// The disruption budgets.
+    pub(super) disruption_budgets: bool,
+}
+
+impl Needed {
+    pub(super) fn of(change: &Change, breadth: Breadth) -> Self {
+        let asked = change.new.instances.unwrap_or(0);
+        let old = change.old.as_ref();
+        let before = old.map(|old| old.instances.unwrap_or(0));
+        // Two annotations change the effective count without the written one.
+        let either = old.is_some_and(|old| old.annotations != change.new.annotations);
+        let grows = before.is_none_or(|before| asked > before) || either;
+        let shrinks = before.is_some_and(|before| asked < before) || either;
+        let whole = breadth == Breadth::Whole;
+        Self {
+            room: grows,
+            backup: shrinks,
+            nodes: grows && whole,
+            disruption_budgets: shrinks && asked == 1 && whole,
+        }
+    }
+}
+
+/// The namespace's quotas and limit ranges.
+pub(super) async fn room(
+    objects: &Objects,
+    namespace: &str,
+) -> (Seen<Vec<ResourceQuota>>, Seen<Vec<LimitRange>>) {
+    let (quotas, ranges) = futures::join!(
+        objects.all::<ResourceQuota>(Some(namespace)),
+        objects.all::<LimitRange>(Some(namespace)),
+    );
+    (seen(quotas), seen(ranges))
+}
+
+/// The nodes; none where nothing keeps the members apart, because then nobody has to look.
+pub(super) async fn nodes(objects: &Objects, template: &Template) -> Seen<Vec<facts::Node>> {
+    if !spreads(template) {
+        return Seen::Known(Vec::new());
+    }
+    let nodes = objects.all::<Node>(None).await;
+    seen(nodes.map(|nodes| nodes.iter().map(objects_of::node).collect()))
+}
+
+/// The namespace's disruption budgets.
+pub(super) async fn disruption_budgets(
+    objects: &Objects,
+    namespace: &str,
+) -> Result<Vec<PodDisruptionBudget>, String> {
+    objects.all::<PodDisruptionBudget>(Some(namespace)).await
+}
+
+/// The cluster's backup job, which the operator's settings name.
+pub(super) async fn backup(
+    objects: &Objects,
+    namespace: &str,
+    cluster: &str,
+    operator: impl Future<Output = Seen<Operator>>,
+) -> Seen<Backup> {
+    let settings = operator.await.known().map(|operator| operator.settings.pods.clone());
+    let prefix = settings.unwrap_or_default().backup_job_prefix;
+    let name = objects_of::backup_job(&prefix, cluster);
+    match objects.get::<CronJob>(Some(namespace), &name).await {
+        Seen::Known(job) => Seen::Known(objects_of::backup(&job)),
+        Seen::Absent => Seen::Absent,
+        Seen::Unreadable(why) => Seen::Unreadable(why),
+    }
+}
+
+pub(super) fn seen<T>(read: Result<T, String>) -> Seen<T> {
+    read.map_or_else(Seen::Unreadable, Seen::Known)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::facts::Facts;
+    use crate::read::AskWhom;
+    use crate::read::testing::{Fault, Members, SET, change, core, world};
+
+    /// What was read of the surroundings: `-` not asked, `?` unreadable, else how many there are.
+    fn surroundings(facts: &Facts) -> String {
+        fn of<T>(name: &str, seen: Option<&Seen<Vec<T>>>) -> String {
+            match seen {
+                None => format!("{name} -"),
+                Some(Seen::Absent) => format!("{name} none"),
+                Some(Seen::Known(all)) => format!("{name} {}", all.len()),
+                Some(Seen::Unreadable(why)) => format!("{name} ? {why}"),
+            }
+        }
+        let capacity = &facts.capacity;
+        let backup = match &capacity.backup {
+            None => "backup -".to_owned(),
+            Some(Seen::Absent) => "backup none".to_owned(),
+            Some(Seen::Known(backup)) => format!("backup {}", backup.name),
+            Some(Seen::Unreadable(why)) => format!("backup ? {why}"),
+        };
+        [
+            of("quotas", capacity.quotas.as_ref()),
+            of("ranges", capacity.limit_ranges.as_ref()),
+            of("nodes", capacity.nodes.as_ref()),
+            of("budgets", capacity.disruption_budgets.as_ref()),
+            backup,
+        ]
+        .join(", ")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_surroundings_are_read_where_the_change_bears_on_them() {
+        let named = |name: &str| json!({"metadata": {"namespace": "db", "name": name}});
+        let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "kubernetes.io/hostname",
+                "labelSelector": {"matchLabels": {"cluster-name": "acid-a"}}}]}});
+        let mut budget = named("leader");
+        budget["spec"] = json!({"minAvailable": 1,
+            "selector": {"matchLabels": {"cluster-name": "acid-a", "spilo-role": "master"}}});
+        let mut job = named("logical-backup-acid-a");
+        job["spec"] = json!({"schedule": "@daily", "jobTemplate": {}});
+        let there = world("endpoints")
+            .with(&core("resourcequotas", "team"), named("team"))
+            .with(&core("limitranges", "small"), named("small"))
+            .with("/apis/policy/v1/namespaces/db/poddisruptionbudgets/leader", budget)
+            .with("/apis/batch/v1/namespaces/db/cronjobs/logical-backup-acid-a", job)
+            .edit(SET, |set| {
+                set["spec"]["template"]["metadata"]["labels"]["cluster-name"] = json!("acid-a");
+                set["spec"]["template"]["spec"]["affinity"] = apart;
+            });
+        for (world, (from, to), want) in [
+            (there.clone(), (3, 4), "quotas 1, ranges 1, nodes -, budgets -, backup -"),
+            (
+                there.clone().seen_whole(),
+                (3, 4),
+                "quotas 1, ranges 1, nodes 3, budgets -, backup -",
+            ),
+            (
+                there.clone(),
+                (3, 1),
+                "quotas -, ranges -, nodes -, budgets -, backup logical-backup-acid-a",
+            ),
+            (
+                there.clone().seen_whole(),
+                (3, 1),
+                "quotas -, ranges -, nodes -, budgets 1, backup logical-backup-acid-a",
+            ),
+            (
+                there.clone().seen_whole(),
+                (3, 3),
+                "quotas -, ranges -, nodes -, budgets -, backup -",
+            ),
+            (
+                world("endpoints").seen_whole(),
+                (3, 4),
+                "quotas 0, ranges 0, nodes 0, budgets -, backup -",
+            ),
+            (world("endpoints"), (3, 2), "quotas -, ranges -, nodes -, budgets -, backup none"),
+            (
+                there.clone().fault("resourcequotas", Fault::Status(403)),
+                (3, 4),
+                "quotas ? list resourcequotas in db: forbidden, ranges 1, nodes -, budgets -, backup -",
+            ),
+            (
+                there.fault("nodes", Fault::Status(403)).seen_whole(),
+                (3, 4),
+                "quotas 1, ranges 1, nodes ? list nodes: forbidden, budgets -, backup -",
+            ),
+        ] {
+            let reader = world.reader(&Members::healthy());
+            let facts = reader.facts(change(from, to), AskWhom::AsNeeded).await;
+            assert_eq!(surroundings(&facts), want, "{from} to {to}");
+            assert!(facts.capacity.template.known().is_some());
+        }
+        let mut created = change(3, 3);
+        created.old = None;
+        let facts =
+            world("endpoints").reader(&Members::healthy()).facts(created, AskWhom::AsNeeded).await;
+        assert_eq!(surroundings(&facts), "quotas 0, ranges 0, nodes -, budgets -, backup -");
+    }
+}

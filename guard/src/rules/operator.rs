@@ -1,0 +1,404 @@
+//! The operator: who it is, whether it is there, what it makes of this cluster.
+
+use crate::change::Direction;
+use crate::facts::{Facts, Seen};
+use crate::policy::Policies;
+use crate::postgresql::CONTROLLER_ANNOTATION;
+use crate::rules::{Kind, Rule};
+use crate::verdict::{Evidence, Finding, Outcome, Severity};
+
+/// Status words by which the operator says that its last work on a cluster failed (`pkg/apis/acid.zalan.do/v1/const.go`).
+const FAILED: &[&str] = &["CreateFailed", "Invalid", "SyncFailed", "UpdateFailed"];
+
+pub(super) const LIMITS_UNKNOWN: Rule = Rule {
+    id: "limits-unknown",
+    title: "no operator was found whose limits could be looked at",
+    fires_on: "any change of the count, create",
+    default: "warn",
+    kind: Kind::Bound,
+    page: "\
+The operator applies its `min_instances` and `max_instances` silently, and no operator was found that owns this
+cluster. The count asked for is judged as it is written; what would run may be another number.
+
+Looked for: Deployments labelled `application=postgres-operator` or `app.kubernetes.io/name=postgres-operator`
+whose CONTROLLER_ID is the cluster's annotation `acid.zalan.do/controller` and who watch its namespace. Their
+environment names the OperatorConfiguration or the ConfigMap. An operator that is there and whose settings
+cannot be read is a matter of operator-limits.
+
+Way out: label the operator's Deployment as its manifests or its chart do, or correct the annotation.",
+    check: limits_unknown,
+};
+
+fn limits_unknown(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.change.old.is_some() && !facts.changes_count() {
+        return Outcome::NotApplicable;
+    }
+    match &facts.operator {
+        Seen::Known(_) => Outcome::Pass,
+        // One fact that is hidden is told once, by operator-limits.
+        Seen::Unreadable(_) => Outcome::NotApplicable,
+        Seen::Absent => {
+            let mut finding = Finding::warn(
+                LIMITS_UNKNOWN.id,
+                format!(
+                    "no operator of {} was found: {} instances are asked for, its limits may make it another \
+                     number",
+                    facts.change.cluster(),
+                    facts.asked()
+                ),
+            );
+            finding.evidence.push(nobody_owns(facts));
+            Outcome::Found(finding.remedy(OWN))
+        }
+    }
+}
+
+pub(super) const OPERATOR_ABSENT: Rule = Rule {
+    id: "operator-absent",
+    title: "nobody would carry the change out now",
+    fires_on: "up, down to 1 or more",
+    default: "down: deny if the leader goes, else warn; up: warn",
+    kind: Kind::Live,
+    page: "\
+Nobody owns this cluster or watches its namespace, or the operator that does is down. The new count would be
+stored, and carried out when an operator comes back: hours later, on facts that nobody checked. Where the
+leader is on an ordinal that goes, all that was found out about who can take over is worth nothing by then.
+
+Signals: Deployments that look like the operator, their CONTROLLER_ID against the cluster's annotation
+`acid.zalan.do/controller`, the namespaces they watch, their available replicas. Denied where the leader is not
+known to stay.
+
+Blind spots: an operator that is available and hangs, or is busy with another cluster of the same worker for
+minutes. One that does not run as a Deployment, or is labelled in another way, is not found.
+
+Way out: bring the operator back. `kubectl pgscale down NAME --to N` moves the leader first, which needs no
+operator; then only a warning is left.
+
+Upstream: hasOwnership and getEffectiveNamespace, pkg/controller/controller.go.",
+    check: operator_absent,
+};
+
+fn operator_absent(facts: &Facts, _: &Policies) -> Outcome {
+    let harmless = match facts.direction() {
+        Direction::Down if facts.to() >= 1 => facts.leader_stays(),
+        Direction::Up => true,
+        Direction::Down | Direction::Create | Direction::Same => return Outcome::NotApplicable,
+    };
+    let (nobody, evidence) = match &facts.operator {
+        Seen::Known(operator) => match operator.available {
+            Some(true) => return Outcome::Pass,
+            None if harmless => return Outcome::Pass,
+            None => {
+                return Outcome::Unknown(format!(
+                    "whether deployment {} runs could not be told",
+                    operator.deployment
+                ));
+            }
+            Some(false) => (
+                "the operator is down",
+                Evidence::new(
+                    format!("deployment/{}", operator.deployment),
+                    "no available replica",
+                ),
+            ),
+        },
+        // Told by operator-limits; here it only matters where a denial might be missed.
+        Seen::Unreadable(_) if harmless => return Outcome::NotApplicable,
+        Seen::Unreadable(why) => {
+            return Outcome::Unknown(format!("whether an operator runs could not be read ({why})"));
+        }
+        Seen::Absent => ("no operator was found that owns and watches it", nobody_owns(facts)),
+    };
+    let cluster = facts.change.cluster();
+    let (severity, message) = if harmless {
+        (Severity::Warn, format!("{nobody}: the new count of {cluster} will wait for one"))
+    } else {
+        (
+            Severity::Deny,
+            format!(
+                "{nobody}: the new count of {cluster} would wait for one, and the leader be deleted then, on \
+                 facts nobody checked"
+            ),
+        )
+    };
+    let mut finding = Finding::new(OPERATOR_ABSENT.id, severity, message);
+    finding.evidence.push(evidence);
+    let remedy = match &facts.operator {
+        Seen::Known(operator) => {
+            let (namespace, name) = operator.deployment.split_once('/').unwrap_or_default();
+            format!("kubectl rollout status deployment/{name} -n {namespace}, then ask again")
+        }
+        Seen::Absent | Seen::Unreadable(_) => OWN.to_owned(),
+    };
+    Outcome::Found(finding.remedy(remedy))
+}
+
+pub(super) const OPERATOR_FAILED: Rule = Rule {
+    id: "operator-failed",
+    title: "the operator's last work on this cluster failed",
+    fires_on: "any change of the count",
+    default: "warn",
+    kind: Kind::Live,
+    page: "\
+The operator says of this cluster UpdateFailed, SyncFailed, CreateFailed or Invalid. Whatever stopped it then
+may stop it again, half-way through this change. An invalid manifest is not carried out at all.
+
+Signals: `status.PostgresClusterStatus` of the postgresql object.
+
+Blind spots: the word may be about something else, such as a role or a database; it goes back to Running with
+the next synchronisation that works; most failures to reach single pods are only logged. Running proves
+nothing.
+
+Way out: the operator's log says what failed. Mend that first, or go on: the change itself may be the cure.
+
+Upstream: Update and Sync, pkg/cluster/cluster.go and sync.go; #2101 and #2102 of zalando/postgres-operator.",
+    check: operator_failed,
+};
+
+fn operator_failed(facts: &Facts, _: &Policies) -> Outcome {
+    if !facts.changes_count() {
+        return Outcome::NotApplicable;
+    }
+    let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
+    let Some(word) = cluster.status.as_deref().filter(|word| FAILED.contains(word)) else {
+        return Outcome::Pass;
+    };
+    Outcome::Found(
+        Finding::warn(
+            OPERATOR_FAILED.id,
+            format!("the operator's last work on {} failed: {word}", facts.change.cluster()),
+        )
+        .because(
+            format!("postgresql/{}", cluster.name),
+            format!("status.PostgresClusterStatus: {word}"),
+        )
+        .remedy("look into the operator's log for the reason, and mend it first"),
+    )
+}
+
+pub(super) const STANDBY_CLUSTER: Rule = Rule {
+    id: "standby-cluster",
+    title: "a standby cluster is supported with one instance only",
+    fires_on: "any change of the count to 2 or more, create",
+    default: "warn",
+    kind: Kind::Bound,
+    page: "\
+The manifest declares a standby of another cluster (`spec.standby`, or STANDBY_WALE_… in `spec.env`). The
+operator supports those with one instance; it logs that more are unsupported, applies its ordinary limits and
+runs them (`getNumberOfInstances`, pkg/cluster/k8sres.go). The members beyond the first replicate from the
+standby leader in cascade.
+
+Way out: one instance, or promote the cluster (remove `spec.standby`) before it grows.",
+    check: standby_cluster,
+};
+
+fn standby_cluster(facts: &Facts, _: &Policies) -> Outcome {
+    let concerned = facts.change.old.is_none() || facts.changes_count();
+    if !concerned || facts.to() < 2 {
+        return Outcome::NotApplicable;
+    }
+    let cluster = &facts.change.new;
+    if !cluster.is_standby() {
+        return Outcome::Pass;
+    }
+    let says = if cluster.spec.get("standby").is_some_and(serde_json::Value::is_object) {
+        "spec.standby is set"
+    } else {
+        "spec.env sets STANDBY_WALE_…"
+    };
+    Outcome::Found(
+        Finding::warn(
+            STANDBY_CLUSTER.id,
+            format!(
+                "{} is a standby cluster, which the operator supports with 1 instance only; {} would run",
+                facts.change.cluster(),
+                facts.to()
+            ),
+        )
+        .because(format!("postgresql/{}", cluster.name), says)
+        .remedy("keep 1 instance until the cluster is promoted"),
+    )
+}
+
+/// What makes an operator own the cluster.
+const OWN: &str = "start an operator that owns the cluster and watches its namespace, and label its Deployment \
+                   application=postgres-operator";
+
+/// The cluster's side of why no operator was found.
+fn nobody_owns(facts: &Facts) -> Evidence {
+    let cluster = &facts.change.new;
+    let says = match cluster.controller() {
+        "" => format!(
+            "no annotation {CONTROLLER_ANNOTATION}: owned by an operator without CONTROLLER_ID that watches \
+             {}, and none was found",
+            cluster.namespace
+        ),
+        id => format!(
+            "{CONTROLLER_ANNOTATION}: {id}, and no operator of that id that watches {} was found",
+            cluster.namespace
+        ),
+    };
+    Evidence::new(format!("postgresql/{}", cluster.name), says)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rules::testing::{Want, healthy, table, text};
+
+    fn seen(mut facts: Facts, operator: Seen<crate::operator::Operator>) -> Facts {
+        facts.operator = operator;
+        facts
+    }
+
+    fn hidden(facts: Facts) -> Facts {
+        seen(facts, Seen::Unreadable("deployments is forbidden".into()))
+    }
+
+    fn none(facts: Facts) -> Facts {
+        seen(facts, Seen::Absent)
+    }
+
+    fn available(mut facts: Facts, available: Option<bool>) -> Facts {
+        if let Seen::Known(operator) = &mut facts.operator {
+            operator.available = available;
+        }
+        facts
+    }
+
+    fn created(mut facts: Facts) -> Facts {
+        facts.change.old = None;
+        facts
+    }
+
+    /// Five members, the last of them leads.
+    fn led_by_the_last(to: i64) -> Facts {
+        healthy(5, to).with_leader(4)
+    }
+
+    #[test]
+    pub(in crate::rules) fn limits_unknown() {
+        table(
+            "limits-unknown",
+            vec![
+                ("an operator is there", healthy(5, 3), Want::Pass),
+                ("none, shrinking", none(healthy(5, 3)), Want::Warn),
+                ("none, growing", none(healthy(3, 5)), Want::Warn),
+                ("none, to zero", none(healthy(3, 0)), Want::Warn),
+                ("none, created", none(created(healthy(3, 3))), Want::Warn),
+                ("none, the count stays", none(healthy(3, 3)), Want::NotApplicable),
+                ("hidden: operator-limits tells", hidden(healthy(5, 3)), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("limits-unknown", &none(healthy(3, 5))), @"
+        limits-unknown: no operator of db/acid-a was found: 5 instances are asked for, its limits may make it another number
+          postgresql/acid-a: no annotation acid.zalan.do/controller: owned by an operator without CONTROLLER_ID that watches db, and none was found
+          Try: start an operator that owns the cluster and watches its namespace, and label its Deployment application=postgres-operator
+        ");
+    }
+
+    #[test]
+    pub(in crate::rules) fn operator_absent() {
+        let lockless = available(healthy(5, 3), Some(false)).without_sight_of_the_lock();
+        table(
+            "operator-absent",
+            vec![
+                ("it is up", healthy(5, 3), Want::Pass),
+                ("it is up, the leader goes", led_by_the_last(3), Want::Pass),
+                ("it is up, growing", healthy(3, 5), Want::Pass),
+                ("it is down", available(healthy(5, 3), Some(false)), Want::Warn),
+                (
+                    "it is down, the leader goes",
+                    available(led_by_the_last(3), Some(false)),
+                    Want::Deny,
+                ),
+                ("it is down, the leader is hidden", lockless, Want::Deny),
+                ("it is down, growing", available(healthy(3, 5), Some(false)), Want::Warn),
+                ("none", none(healthy(5, 3)), Want::Warn),
+                ("none, the leader goes", none(led_by_the_last(3)), Want::Deny),
+                ("none, growing", none(healthy(3, 5)), Want::Warn),
+                ("it may be down", available(healthy(5, 3), None), Want::Pass),
+                (
+                    "it may be down, the leader goes",
+                    available(led_by_the_last(3), None),
+                    Want::Unknown,
+                ),
+                ("hidden, the leader goes", hidden(led_by_the_last(3)), Want::Unknown),
+                ("hidden: operator-limits tells", hidden(healthy(5, 3)), Want::NotApplicable),
+                ("zero has its own rule", none(led_by_the_last(0)), Want::NotApplicable),
+                ("the count stays", none(healthy(3, 3)), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("operator-absent", &available(led_by_the_last(3), Some(false))), @"
+        operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts nobody checked
+          deployment/default/postgres-operator: no available replica
+          Try: kubectl rollout status deployment/postgres-operator -n default, then ask again
+        ");
+        let mut foreign = none(healthy(3, 5));
+        foreign.change.new.annotations.insert(CONTROLLER_ANNOTATION.into(), "second".into());
+        insta::assert_snapshot!(text("operator-absent", &foreign), @"
+        operator-absent: no operator was found that owns and watches it: the new count of db/acid-a will wait for one
+          postgresql/acid-a: acid.zalan.do/controller: second, and no operator of that id that watches db was found
+          Try: start an operator that owns the cluster and watches its namespace, and label its Deployment application=postgres-operator
+        ");
+    }
+
+    #[test]
+    pub(in crate::rules) fn operator_failed() {
+        let saying = |word: &str, from, to| {
+            let mut facts = healthy(from, to);
+            for cluster in [facts.change.old.as_mut(), Some(&mut facts.change.new)] {
+                cluster.unwrap().status = Some(word.to_owned());
+            }
+            facts
+        };
+        table(
+            "operator-failed",
+            vec![
+                ("Running", healthy(5, 3), Want::Pass),
+                ("Updating is no failure", saying("Updating", 5, 3), Want::Pass),
+                ("UpdateFailed", saying("UpdateFailed", 5, 3), Want::Warn),
+                ("SyncFailed, growing", saying("SyncFailed", 3, 5), Want::Warn),
+                ("CreateFailed", saying("CreateFailed", 3, 5), Want::Warn),
+                ("Invalid", saying("Invalid", 5, 3), Want::Warn),
+                ("the count stays", saying("Invalid", 3, 3), Want::NotApplicable),
+                ("created", created(saying("Invalid", 3, 3)), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("operator-failed", &saying("SyncFailed", 3, 5)), @"
+        operator-failed: the operator's last work on db/acid-a failed: SyncFailed
+          postgresql/acid-a: status.PostgresClusterStatus: SyncFailed
+          Try: look into the operator's log for the reason, and mend it first
+        ");
+    }
+
+    #[test]
+    pub(in crate::rules) fn standby_cluster() {
+        let standby = |from, to| {
+            healthy(from, to).editing(|spec| spec["standby"] = json!({"standby_host": "h"}))
+        };
+        let archive = healthy(1, 2).editing(|spec| {
+            spec["env"] = json!([{"name": "STANDBY_WALE_S3_PREFIX", "value": "s3://x"}]);
+        });
+        table(
+            "standby-cluster",
+            vec![
+                ("no standby", healthy(1, 3), Want::Pass),
+                ("grows", standby(1, 2), Want::Warn),
+                ("by its environment", archive, Want::Warn),
+                ("shrinks, to more than one", standby(5, 2), Want::Warn),
+                ("shrinks to one", standby(2, 1), Want::NotApplicable),
+                ("created with two", created(standby(2, 2)), Want::Warn),
+                ("created with one", created(standby(1, 1)), Want::NotApplicable),
+                ("the count stays", standby(2, 2), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("standby-cluster", &standby(1, 2)), @"
+        standby-cluster: db/acid-a is a standby cluster, which the operator supports with 1 instance only; 2 would run
+          postgresql/acid-a: spec.standby is set
+          Try: keep 1 instance until the cluster is promoted
+        ");
+    }
+}

@@ -1,0 +1,362 @@
+//! What the controller of StatefulSets makes of a new count.
+
+use crate::change::Direction;
+use crate::facts::{Facts, Seen};
+use crate::policy::Policies;
+use crate::rules::{Kind, Rule, members_unseen, status};
+use crate::verdict::{Evidence, Finding, Outcome, Severity};
+
+/// How many missing pods are named.
+const NAMED: usize = 5;
+
+pub(super) const REPLACE_PENDING: Rule = Rule {
+    id: "replace-pending",
+    title: "the operator would replace the StatefulSet instead of updating it",
+    fires_on: "up, down to 1 or more",
+    default: "down: deny if the leader goes, else warn; up: warn",
+    kind: Kind::Live,
+    page: "\
+The StatefulSet carries annotations that the operator did not write. It compares them and takes any it does not
+know for a reason to delete the StatefulSet and create it anew, with the next change or synchronisation. On that
+path it does not try to move the leader at all: a leader on an ordinal that goes is deleted.
+
+Signals: annotation keys of the StatefulSet and of its pod template (`kubectl rollout restart`) whose manager in
+managedFields is not the operator; those that it is configured to ignore (`ignored_annotations`) are left out.
+Denied where the leader is not known to stay; leader-cannot-move then says the same of the leader.
+
+Blind spots: other reasons to replace it, such as operator settings that changed since, show only when the
+operator compares. Managers can be given any name.
+
+Way out: remove the annotation, or let the operator's next synchronisation replace the StatefulSet at the
+present count (within 30 minutes), then ask again. `kubectl pgscale down NAME --to N` moves the leader first.
+
+Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pkg/cluster/resources.go.",
+    check: replace_pending,
+};
+
+fn replace_pending(facts: &Facts, _: &Policies) -> Outcome {
+    let severity = match facts.direction() {
+        Direction::Down if facts.to() >= 1 && !facts.leader_stays() => Severity::Deny,
+        Direction::Down if facts.to() >= 1 => Severity::Warn,
+        Direction::Up => Severity::Warn,
+        Direction::Down | Direction::Create | Direction::Same => return Outcome::NotApplicable,
+    };
+    let set = match &facts.stateful_set {
+        Seen::Known(set) => set,
+        // Its absence beside pods is an operation under way, which has a rule of its own.
+        Seen::Absent => return Outcome::NotApplicable,
+        Seen::Unreadable(why) => return set_unseen(why),
+    };
+    if set.foreign_annotations.is_empty() {
+        return Outcome::Pass;
+    }
+    let consequence = match severity {
+        Severity::Deny => "and not move the leader, which would be deleted",
+        Severity::Warn => "with whatever else has piled up",
+    };
+    let mut finding = Finding::new(
+        REPLACE_PENDING.id,
+        severity,
+        format!(
+            "the operator would replace the StatefulSet of {} instead of updating it, {consequence}",
+            facts.change.cluster()
+        ),
+    );
+    for (key, manager) in &set.foreign_annotations {
+        finding = finding.because(
+            facts.stateful_set_source(),
+            format!("annotation {key}, written by {manager}"),
+        );
+    }
+    Outcome::Found(finding.remedy(
+        "remove the annotation, or let the operator's next synchronisation replace it, then ask again",
+    ))
+}
+
+pub(super) const PARALLEL_SHRINK: Rule = Rule {
+    id: "parallel-shrink",
+    title: "several members would be deleted at the same moment",
+    fires_on: "down by 2 or more, to 1 or more",
+    default: "deny if the leader goes, else warn",
+    kind: Kind::Live,
+    page: "\
+With `podManagementPolicy: Parallel` the StatefulSet deletes all pods beyond the new count at once; with the
+default, one after the other, each when the one before it is gone. A leader among them then shuts down together
+with the standbys that would have received its last rows.
+
+Signals: `spec.podManagementPolicy` of the StatefulSet, and its `spec.replicas` against the new count. Denied
+where the leader is not known to stay.
+
+Blind spots: the operator's setting `pod_management_policy` may have changed since; the StatefulSet is then
+replaced first.
+
+Way out: shrink by one at a time, or `kubectl pgscale down NAME --to N`, which moves the leader first.
+
+Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
+    check: parallel_shrink,
+};
+
+fn parallel_shrink(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.direction() != Direction::Down || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
+    let set = match &facts.stateful_set {
+        Seen::Known(set) => set,
+        Seen::Absent => return Outcome::NotApplicable,
+        Seen::Unreadable(why) => return set_unseen(why),
+    };
+    let going = set.replicas.saturating_sub(facts.to());
+    if going < 2 {
+        return Outcome::NotApplicable;
+    }
+    if !set.parallel {
+        return Outcome::Pass;
+    }
+    let (severity, message) = if facts.leader_stays() {
+        (Severity::Warn, format!("{going} members would be deleted at the same moment"))
+    } else {
+        (
+            Severity::Deny,
+            format!("{going} members would be deleted at the same moment, the leader among them"),
+        )
+    };
+    let cluster = &facts.change.new;
+    Outcome::Found(
+        Finding::new(PARALLEL_SHRINK.id, severity, message)
+            .because(
+                facts.stateful_set_source(),
+                format!("podManagementPolicy: Parallel, spec.replicas: {}", set.replicas),
+            )
+            .remedy(format!(
+                "one at a time: kubectl pgscale down {} --to {} -n {}",
+                cluster.name,
+                set.replicas.saturating_sub(1),
+                cluster.namespace
+            )),
+    )
+}
+
+pub(super) const WILL_NOT_PROGRESS: Rule = Rule {
+    id: "will-not-progress",
+    title: "the StatefulSet waits for a pod that is not Ready, and would act later",
+    fires_on: "up, down to 1 or more",
+    default: "down: deny if the leader goes, else warn; up: warn",
+    kind: Kind::Live,
+    page: "\
+With the default `podManagementPolicy: OrderedReady` the StatefulSet creates and deletes nothing before every
+pod that stays is there, runs and is Ready. The new count is stored, nothing happens, and when that pod comes
+back at some later time the shrink goes ahead: on facts that nobody checked, and long after the operator asked
+the leader to move.
+
+Signals: `spec.podManagementPolicy`; the pods with ordinals below both counts: missing, not Ready, or being
+deleted. Denied where the leader is not known to stay.
+
+Blind spots: without a readiness probe (the operator's default) Ready only means that the containers run. An
+unfit pod among those that go can hold up the ones above it, too.
+
+Way out: mend the pod that is named (`kubectl describe pod`); a cluster that shrinks to below it does not wait
+for it. `kubectl pgscale down NAME --to N` moves the leader first.
+
+Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go of Kubernetes; #2190 of
+zalando/postgres-operator.",
+    check: will_not_progress,
+};
+
+fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
+    let direction = facts.direction();
+    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
+    let set = match &facts.stateful_set {
+        Seen::Known(set) => set,
+        Seen::Absent => return Outcome::NotApplicable,
+        Seen::Unreadable(why) => return set_unseen(why),
+    };
+    if set.parallel || set.replicas == facts.to() {
+        return Outcome::Pass;
+    }
+    let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
+    let stays = facts.to().min(set.replicas);
+    let mut evidence = Vec::new();
+    let mut names = Vec::new();
+    for member in members.iter().filter(|member| member.ordinal < stays) {
+        let words = match (&member.pod.waiting, member.pod.terminating, member.pod.ready) {
+            (_, true, _) => "being deleted".to_owned(),
+            (Some(why), false, false) => format!("not Ready: {why}"),
+            (None, false, false) => "not Ready".to_owned(),
+            (_, false, true) => continue,
+        };
+        names.push(member.name.clone());
+        evidence.push(Evidence::new(format!("pod/{}", member.name), words));
+    }
+    for ordinal in facts.missing_survivors().take_while(|ordinal| *ordinal < stays).take(NAMED) {
+        let name = facts.pod_name(ordinal);
+        evidence.push(Evidence::new(format!("pod/{name}"), "not there"));
+        names.push(name);
+    }
+    if names.is_empty() {
+        return Outcome::Pass;
+    }
+    let severity = if direction == Direction::Down && !facts.leader_stays() {
+        Severity::Deny
+    } else {
+        Severity::Warn
+    };
+    let mut finding = Finding::new(
+        WILL_NOT_PROGRESS.id,
+        severity,
+        format!(
+            "the StatefulSet waits for {} and would {} later, when nobody looks",
+            names.join(", "),
+            match (direction, severity) {
+                (Direction::Down, Severity::Deny) => "delete the leader",
+                (Direction::Down, Severity::Warn) => "shrink",
+                (Direction::Create | Direction::Same | Direction::Up, _) => "grow",
+            }
+        ),
+    );
+    finding.evidence = evidence;
+    Outcome::Found(finding.remedy(format!("mend what is named first: {}", status(facts))))
+}
+
+fn set_unseen(why: &str) -> Outcome {
+    Outcome::Unknown(format!("the StatefulSet could not be read ({why})"))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{Want, healthy, table, text};
+
+    /// Five members, the last of them leads.
+    fn led_by_the_last(to: i64) -> Facts {
+        healthy(5, to).with_leader(4)
+    }
+
+    fn gone(mut facts: Facts) -> Facts {
+        facts.stateful_set = Seen::Absent;
+        facts
+    }
+
+    #[test]
+    pub(in crate::rules) fn replace_pending() {
+        let annotated = |facts: Facts| {
+            facts.with_stateful_set(|set| {
+                let key = "kubectl.kubernetes.io/restartedAt";
+                set.foreign_annotations.push((key.into(), "kubectl-rollout".into()));
+            })
+        };
+        table(
+            "replace-pending",
+            vec![
+                ("its own annotations", healthy(5, 3), Want::Pass),
+                ("a stranger's, the leader stays", annotated(healthy(5, 3)), Want::Warn),
+                ("a stranger's, the leader goes", annotated(led_by_the_last(3)), Want::Deny),
+                (
+                    "a stranger's, the leader is hidden",
+                    annotated(healthy(5, 3)).without_sight_of_the_lock(),
+                    Want::Deny,
+                ),
+                ("a stranger's, growing", annotated(healthy(3, 5)), Want::Warn),
+                ("no StatefulSet", gone(healthy(5, 3)), Want::NotApplicable),
+                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
+                ("zero has its own rule", annotated(led_by_the_last(0)), Want::NotApplicable),
+                ("the count stays", annotated(healthy(3, 3)), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("replace-pending", &annotated(led_by_the_last(3))), @"
+        replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, and not move the leader, which would be deleted
+          statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt, written by kubectl-rollout
+          Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-0 first)
+        ");
+        insta::assert_snapshot!(text("replace-pending", &annotated(healthy(3, 5))), @"
+        replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, with whatever else has piled up
+          statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt, written by kubectl-rollout
+          Try: remove the annotation, or let the operator's next synchronisation replace it, then ask again
+        ");
+    }
+
+    #[test]
+    pub(in crate::rules) fn parallel_shrink() {
+        let parallel = |facts: Facts| facts.with_stateful_set(|set| set.parallel = true);
+        table(
+            "parallel-shrink",
+            vec![
+                ("one after the other", led_by_the_last(2), Want::Pass),
+                ("all at once, the leader stays", parallel(healthy(5, 3)), Want::Warn),
+                ("all at once, the leader goes", parallel(led_by_the_last(3)), Want::Deny),
+                (
+                    "all at once, the leader is hidden",
+                    parallel(healthy(5, 3)).without_sight_of_the_lock(),
+                    Want::Deny,
+                ),
+                ("by one", parallel(led_by_the_last(4)), Want::NotApplicable),
+                (
+                    "by one more than was applied",
+                    parallel(healthy(5, 5).with_count(4, 3)),
+                    Want::Warn,
+                ),
+                ("no StatefulSet", gone(parallel(healthy(5, 3))), Want::NotApplicable),
+                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
+                ("zero has its own rule", parallel(led_by_the_last(0)), Want::NotApplicable),
+                ("growing", parallel(healthy(3, 5)), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("parallel-shrink", &parallel(healthy(5, 2))), @"
+        parallel-shrink: 3 members would be deleted at the same moment
+          statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5
+          Try: one at a time: kubectl pgscale down acid-a --to 4 -n db
+        ");
+        insta::assert_snapshot!(text("parallel-shrink", &parallel(led_by_the_last(2))), @"
+        parallel-shrink: 3 members would be deleted at the same moment, the leader among them
+          statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5
+          Try: kubectl pgscale down acid-a --to 2 -n db (moves the leader to acid-a-0 first)
+        ");
+    }
+
+    #[test]
+    pub(in crate::rules) fn will_not_progress() {
+        let unready =
+            |facts: Facts, ordinal| facts.with_member(ordinal, |member| member.pod.ready = false);
+        let ending = healthy(5, 3).with_member(1, |member| member.pod.terminating = true);
+        table(
+            "will-not-progress",
+            vec![
+                ("all are Ready", healthy(5, 3), Want::Pass),
+                ("all are Ready, growing", healthy(3, 5), Want::Pass),
+                ("a survivor is not", unready(healthy(5, 3), 1), Want::Warn),
+                ("a survivor is not, the leader goes", unready(led_by_the_last(3), 1), Want::Deny),
+                (
+                    "a survivor is not, the leader is hidden",
+                    unready(healthy(5, 3), 1).without_sight_of_the_lock(),
+                    Want::Deny,
+                ),
+                ("a survivor ends", ending, Want::Warn),
+                ("a survivor has no pod", healthy(5, 3).without(1), Want::Warn),
+                ("one is not, growing", unready(healthy(3, 5), 1), Want::Warn),
+                ("one that goes is not", unready(healthy(5, 3), 4), Want::Pass),
+                (
+                    "Parallel waits for nobody",
+                    unready(led_by_the_last(3), 1).with_stateful_set(|set| set.parallel = true),
+                    Want::Pass,
+                ),
+                ("nothing is left to do", unready(healthy(3, 3).with_count(5, 3), 1), Want::Pass),
+                ("no StatefulSet", gone(unready(healthy(5, 3), 1)), Want::NotApplicable),
+                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
+                ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
+                ("zero has its own rule", unready(healthy(5, 0), 1), Want::NotApplicable),
+                ("the count stays", unready(healthy(3, 3), 1), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("will-not-progress", &led_by_the_last(3).pending(1)), @"
+        will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, when nobody looks
+          pod/acid-a-1: not Ready: 0/3 nodes are available
+          Try: mend what is named first: kubectl pgscale status acid-a -n db
+        ");
+        insta::assert_snapshot!(text("will-not-progress", &healthy(3, 5).without(2)), @"
+        will-not-progress: the StatefulSet waits for acid-a-2 and would grow later, when nobody looks
+          pod/acid-a-2: not there
+          Try: mend what is named first: kubectl pgscale status acid-a -n db
+        ");
+    }
+}

@@ -1,0 +1,378 @@
+//! What becomes of volumes, of the last backup, and of whoever wants to drain a node.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::change::Direction;
+use crate::facts::{Claim, DisruptionBudget, Facts, Seen};
+use crate::policy::Policies;
+use crate::quantity::Amount;
+use crate::rules::{Kind, Rule};
+use crate::verdict::{Finding, Outcome};
+
+/// How many claims are named.
+const NAMED: usize = 5;
+
+pub(super) const VOLUMES_DELETED: Rule = Rule {
+    id: "volumes-deleted",
+    title: "the volumes of the members that go are deleted, and their data with them",
+    fires_on: "down",
+    default: "warn",
+    kind: Kind::Caution,
+    page: "\
+With `persistent_volume_claim_retention_policy: when_scaled: delete` the operator has Kubernetes delete the
+claim of every member that goes. There is no way back to what was on it; to zero, nothing is left at all but the
+backups. Without that setting claims stay, and so does the room that they take.
+
+Signals: persistentVolumeClaimRetentionPolicy.whenScaled of the StatefulSet; the claims.
+
+Blind spots: whether the storage behind a claim is deleted with it is up to its storage class.
+
+Way out: nothing has to be done where the data is not wanted. Else set when_scaled to retain first.
+
+Upstream: generateStatefulSet, pkg/cluster/k8sres.go.",
+    check: volumes_deleted,
+};
+
+fn volumes_deleted(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.direction() != Direction::Down {
+        return Outcome::NotApplicable;
+    }
+    let set = match &facts.stateful_set {
+        Seen::Known(set) => set,
+        Seen::Absent => return Outcome::Pass,
+        Seen::Unreadable(why) => {
+            return Outcome::Unknown(format!("the StatefulSet could not be read ({why})"));
+        }
+    };
+    if !set.deletes_volumes {
+        return Outcome::Pass;
+    }
+    let says = "persistentVolumeClaimRetentionPolicy.whenScaled: Delete";
+    let message = match &facts.claims {
+        Seen::Known(claims) => {
+            let going: Vec<&Claim> =
+                claims.iter().filter(|claim| claim.ordinal >= facts.to()).collect();
+            if going.is_empty() {
+                return Outcome::Pass;
+            }
+            format!("deleted with all data: {}", names(&going))
+        }
+        Seen::Absent => return Outcome::Pass,
+        Seen::Unreadable(_) => {
+            format!("the volumes of members from ordinal {} on are deleted", facts.to())
+        }
+    };
+    Outcome::Found(
+        Finding::warn(VOLUMES_DELETED.id, message)
+            .because(facts.stateful_set_source(), says)
+            .remedy("to keep them: persistent_volume_claim_retention_policy when_scaled: retain"),
+    )
+}
+
+pub(super) const STALE_VOLUME: Rule = Rule {
+    id: "stale-volume",
+    title: "a volume of an earlier life will be attached to a new member",
+    fires_on: "up",
+    default: "warn",
+    kind: Kind::Caution,
+    page: "\
+A claim that was kept when its member went is attached again when that ordinal comes back. Its data is as old as
+the day it left: of an older timeline, perhaps of an older major version. Patroni rewinds it or copies
+everything anew, where it can; where it cannot, the member never streams.
+
+Signals: volume claims of ordinals that come, and that have no pod now; their creation time.
+
+Blind spots: when the member left is not recorded anywhere; the claim's creation time says only how old it may
+be.
+
+Way out: nothing, if the member is seen to stream (`kubectl pgscale up` waits for that). Or delete the claims
+that the finding names before, and the member starts from a fresh copy.
+
+Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
+zalando/postgres-operator#1451, #2957.",
+    check: stale_volume,
+};
+
+fn stale_volume(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.direction() != Direction::Up {
+        return Outcome::NotApplicable;
+    }
+    let claims = match &facts.claims {
+        Seen::Known(claims) => claims,
+        Seen::Absent => return Outcome::Pass,
+        Seen::Unreadable(why) => return claims_unseen(why),
+    };
+    let from = facts.from().unwrap_or(0);
+    let old: Vec<&Claim> = claims
+        .iter()
+        .filter(|claim| (from..facts.to()).contains(&claim.ordinal) && !claim.terminating)
+        .filter(|claim| facts.member(&facts.pod_name(claim.ordinal)).is_none())
+        .collect();
+    if old.is_empty() {
+        return Outcome::Pass;
+    }
+    // Without sight of the pods, nobody can tell a kept claim from one that is in use.
+    if let Some(why) = facts.members.unreadable() {
+        return Outcome::Unknown(format!("the cluster's pods could not be listed ({why})"));
+    }
+    let mut finding = Finding::warn(
+        STALE_VOLUME.id,
+        format!("kept from an earlier life, and attached again: {}", names(&old)),
+    );
+    for claim in old.iter().take(NAMED) {
+        let says = match claim.created {
+            Some(created) => format!("created {} ago", age(facts.now.duration_since(created))),
+            None => "of unknown age".to_owned(),
+        };
+        finding = finding.because(format!("persistentvolumeclaim/{}", claim.name), says);
+    }
+    let (cluster, listed) = (&facts.change.new, old.iter().take(NAMED));
+    let listed: Vec<&str> = listed.map(|claim| claim.name.as_str()).collect();
+    Outcome::Found(finding.remedy(format!(
+        "for a fresh copy, delete first: kubectl delete pvc {} -n {}",
+        listed.join(" "),
+        cluster.namespace
+    )))
+}
+
+pub(super) const VOLUME_RESIZING: Rule = Rule {
+    id: "volume-resizing",
+    title: "a volume is being resized",
+    fires_on: "down, up",
+    default: "warn",
+    kind: Kind::Caution,
+    page: "\
+A resize that is not finished, or that the storage cannot do, leaves volumes of different sizes. A member that
+comes gets the new size, one that stays may run out of room with the old one.
+
+Signals: conditions Resizing and FileSystemResizePending of the members' claims; a bound claim whose capacity is
+below its request.
+
+Blind spots: in the modes ebs and off of storage_resize_mode no claim changes. What a claim shows while it is
+resized is up to the storage driver.
+
+Way out: wait until the claim shows the size it asks for (`kubectl get pvc -n NAMESPACE`).
+
+Upstream: syncVolumes, pkg/cluster/volumes.go.",
+    check: volume_resizing,
+};
+
+fn volume_resizing(facts: &Facts, _: &Policies) -> Outcome {
+    if !matches!(facts.direction(), Direction::Down | Direction::Up) {
+        return Outcome::NotApplicable;
+    }
+    let claims = match &facts.claims {
+        Seen::Known(claims) => claims,
+        Seen::Absent => return Outcome::Pass,
+        Seen::Unreadable(why) => return claims_unseen(why),
+    };
+    let members = facts.to().max(facts.from().unwrap_or(0));
+    let open: Vec<(&Claim, String)> = claims
+        .iter()
+        .filter(|claim| claim.ordinal < members)
+        .filter_map(|claim| Some((claim, resizing(claim)?)))
+        .collect();
+    if open.is_empty() {
+        return Outcome::Pass;
+    }
+    let named: Vec<&Claim> = open.iter().map(|(claim, _)| *claim).collect();
+    let message = format!("not resized yet: {}", names(&named));
+    let mut finding = Finding::warn(VOLUME_RESIZING.id, message);
+    for (claim, says) in open.into_iter().take(NAMED) {
+        finding = finding.because(format!("persistentvolumeclaim/{}", claim.name), says);
+    }
+    let namespace = &facts.change.new.namespace;
+    Outcome::Found(finding.remedy(format!("wait for it: kubectl get pvc -n {namespace}")))
+}
+
+/// In days, or in hours while it is not two days old.
+fn age(age: SignedDuration) -> String {
+    let hours = age.as_hours();
+    if hours < 48 { format!("{hours} h") } else { format!("{} days", hours / 24) }
+}
+
+/// How a claim shows that it is being resized.
+fn resizing(claim: &Claim) -> Option<String> {
+    if let Some(condition) = &claim.resizing {
+        return Some(format!("condition {condition}"));
+    }
+    let (has, wants) = (claim.capacity?, claim.requested?);
+    let shown = |bytes| Amount::whole(i64::try_from(bytes).unwrap_or(i64::MAX)).readable();
+    (has < wants).then(|| format!("capacity {} of {}", shown(has), shown(wants)))
+}
+
+pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {
+    id: "pdb-blocks-drain",
+    title: "a PodDisruptionBudget would keep the last member's node from being drained",
+    fires_on: "down to 1; kubectl pgscale only",
+    default: "warn",
+    kind: Kind::Caution,
+    page: "\
+The operator's PodDisruptionBudget wants one leader to be available. With several members a drain is let through
+once the leader has moved; with one there is nowhere to move to, and every drain of its node hangs until
+somebody deletes the pod or the budget.
+
+Signals: PodDisruptionBudgets of the namespace that select the leader's pod, with minAvailable or maxUnavailable
+applied to what is left.
+
+Blind spots: for a budget that counts other pods as well, theirs are taken as they were when it last counted.
+
+Way out: keep two members, or set `enable_pod_disruption_budget: false`, or be ready to delete the pod by hand
+when the node is drained.
+
+Upstream: generatePrimaryPodDisruptionBudget, pkg/cluster/k8sres.go; zalando/postgres-operator#2987, #2988.",
+    check: pdb_blocks_drain,
+};
+
+fn pdb_blocks_drain(facts: &Facts, _: &Policies) -> Outcome {
+    let Some(budgets) = &facts.capacity.disruption_budgets else { return Outcome::NotApplicable };
+    if facts.direction() != Direction::Down || facts.to() != 1 {
+        return Outcome::NotApplicable;
+    }
+    let budgets = match budgets {
+        Seen::Known(budgets) => budgets,
+        Seen::Absent => return Outcome::Pass,
+        Seen::Unreadable(why) => {
+            return Outcome::Unknown(format!("the disruption budgets could not be read ({why})"));
+        }
+    };
+    let members = i64::try_from(facts.all_members().len()).unwrap_or(i64::MAX);
+    let mut blocking = budgets.iter().filter_map(|it| Some((it, blocks(it, members)?))).peekable();
+    if blocking.peek().is_none() {
+        return Outcome::Pass;
+    }
+    let mut finding = Finding::warn(
+        PDB_BLOCKS_DRAIN.id,
+        "with one member no node it runs on can be drained: a disruption budget forbids to evict it",
+    );
+    for (budget, says) in blocking {
+        finding = finding.because(format!("poddisruptionbudget/{}", budget.name), says);
+    }
+    Outcome::Found(finding.remedy(format!(
+        "keep 2 members, or delete the pod by hand when its node is drained: kubectl delete pod {} -n {}",
+        facts.pod_name(0),
+        facts.change.new.namespace
+    )))
+}
+
+/// What of the budget forbids to evict the last of `members` (`getExpectedScale`, pkg/controller/disruption).
+fn blocks(budget: &DisruptionBudget, members: i64) -> Option<String> {
+    let own = if budget.leader_only { 1 } else { members };
+    let others = budget.expected.map_or(0, |expected| expected.saturating_sub(own).max(0));
+    let left = others.saturating_add(1);
+    let (desired, says) = match (&budget.min_available, &budget.max_unavailable) {
+        (Some(least), _) => (scaled(least, left)?, format!("minAvailable: {}", shown(least))),
+        (None, Some(most)) => {
+            (left.saturating_sub(scaled(most, left)?), format!("maxUnavailable: {}", shown(most)))
+        }
+        (None, None) => return None,
+    };
+    (desired >= left).then_some(says)
+}
+
+/// Of `pods`, rounded up as Kubernetes does.
+fn scaled(value: &IntOrString, pods: i64) -> Option<i64> {
+    match value {
+        IntOrString::Int(count) => Some(i64::from(*count)),
+        IntOrString::String(text) => {
+            let percent: i64 = text.strip_suffix('%')?.parse().ok()?;
+            Some(percent.checked_mul(pods)?.checked_add(99)?.div_euclid(100))
+        }
+    }
+}
+
+fn shown(value: &IntOrString) -> String {
+    match value {
+        IntOrString::Int(count) => count.to_string(),
+        IntOrString::String(text) => text.clone(),
+    }
+}
+
+pub(super) const NO_RECENT_BACKUP: Rule = Rule {
+    id: "no-recent-backup",
+    title: "the last logical backup is older than the policy allows",
+    fires_on: "down to 1 or more",
+    default: "off; deny where a policy says backup.maxAge",
+    kind: Kind::Live,
+    page: "\
+Fewer members are fewer copies. A policy with `backup.maxAge` wants a backup first that is younger than that.
+
+Signals: `status.lastSuccessfulTime` of the CronJob that the operator makes for a cluster with
+`enableLogicalBackup`.
+
+Blind spots: archives of the write-ahead log and base backups outside of Kubernetes (WAL-G, WAL-E, pgBackRest)
+are not visible here; a job that ended well may have written nothing worth restoring.
+
+Way out: run the job now (`kubectl create job --from=cronjob/NAME`), or enable it; or have the policy changed.
+
+Upstream: generateLogicalBackupJob, pkg/cluster/k8sres.go.",
+    check: no_recent_backup,
+};
+
+fn no_recent_backup(facts: &Facts, policies: &Policies) -> Outcome {
+    let Some(limit) = &policies.backup_max_age else { return Outcome::NotApplicable };
+    if facts.direction() != Direction::Down || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
+    let cluster = &facts.change.new;
+    let found = |message: String| {
+        Finding::deny(NO_RECENT_BACKUP.id, message)
+            .because(limit.source.clone(), format!("backup.maxAge: {:#}", limit.value))
+            .in_mode(limit.mode)
+    };
+    let backup = match &facts.capacity.backup {
+        None => return Outcome::Unknown("the backup job was not read".to_owned()),
+        Some(Seen::Unreadable(why)) => {
+            return Outcome::Unknown(format!("the backup job could not be read ({why})"));
+        }
+        Some(Seen::Absent) => {
+            return Outcome::Found(
+                found(
+                    "there is no logical backup job; archives of the log are not visible here"
+                        .into(),
+                )
+                .remedy("set enableLogicalBackup: true, and let it run once"),
+            );
+        }
+        Some(Seen::Known(backup)) => backup,
+    };
+    let since = |time: Timestamp| facts.now.duration_since(time);
+    let old = match backup.succeeded {
+        Some(time) if since(time) <= limit.value => return Outcome::Pass,
+        Some(time) => format!("{} old", age(since(time))),
+        None => "not there: the job never succeeded".to_owned(),
+    };
+    let says = match backup.succeeded {
+        Some(time) => format!("lastSuccessfulTime: {time}"),
+        None => "no lastSuccessfulTime".to_owned(),
+    };
+    let suspended = if backup.suspended { ", suspended" } else { "" };
+    let name = &backup.name;
+    Outcome::Found(
+        found(format!(
+            "the last logical backup is {old}; archives of the log are not visible here"
+        ))
+        .because(format!("cronjob/{name}"), format!("{says}{suspended}"))
+        .remedy(format!(
+            "kubectl create job {name}-now --from=cronjob/{name} -n {}",
+            cluster.namespace
+        )),
+    )
+}
+
+fn claims_unseen(why: &str) -> Outcome {
+    Outcome::Unknown(format!("the volume claims could not be listed ({why})"))
+}
+
+fn names(claims: &[&Claim]) -> String {
+    let mut names: Vec<String> =
+        claims.iter().take(NAMED).map(|claim| claim.name.clone()).collect();
+    if claims.len() > NAMED {
+        names.push(format!("and {} more", claims.len() - NAMED));
+    }
+    names.join(", ")
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,231 @@
+//! Volumes, backups, drains.
+
+use super::*;
+use crate::facts::{Backup, StatefulSet};
+use crate::policy::{Limit, Mode};
+use crate::rules::testing::{Want, healthy, now, table, table_with, text};
+
+fn claim(ordinal: i64) -> Claim {
+    Claim {
+        name: format!("pgdata-acid-a-{ordinal}"),
+        ordinal,
+        created: Some("2026-10-01T08:00:00Z".parse().unwrap()),
+        capacity: Some(1 << 30),
+        requested: Some(1 << 30),
+        ..Claim::default()
+    }
+}
+
+/// The cluster with claims of the ordinals below `claims`.
+fn claimed(from: i64, to: i64, claims: i64) -> Facts {
+    let mut facts = healthy(from, to);
+    facts.claims = Seen::Known((0..claims).map(claim).collect());
+    facts
+}
+
+fn with(mut facts: Facts, change: impl FnOnce(&mut Facts)) -> Facts {
+    change(&mut facts);
+    facts
+}
+
+fn unseen(facts: Facts) -> Facts {
+    with(facts, |facts| facts.claims = Seen::Unreadable("forbidden".to_owned()))
+}
+
+#[test]
+pub(in crate::rules) fn volumes_deleted() {
+    let deleting =
+        |facts: Facts| facts.with_stateful_set(|set: &mut StatefulSet| set.deletes_volumes = true);
+    table(
+        "volumes-deleted",
+        vec![
+            ("kept", claimed(5, 3, 5), Want::Pass),
+            ("deleted", deleting(claimed(5, 3, 5)), Want::Warn),
+            ("all of them", deleting(claimed(2, 0, 2)), Want::Warn),
+            ("none is there to delete", deleting(claimed(5, 3, 3)), Want::Pass),
+            ("which ones is not known", deleting(unseen(healthy(5, 3))), Want::Warn),
+            ("growth", deleting(claimed(3, 5, 3)), Want::NotApplicable),
+            (
+                "no StatefulSet",
+                with(healthy(5, 3), |facts| facts.stateful_set = Seen::Absent),
+                Want::Pass,
+            ),
+            ("unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
+        ],
+    );
+    insta::assert_snapshot!(text("volumes-deleted", &deleting(claimed(5, 3, 5))), @"
+    volumes-deleted: deleted with all data: pgdata-acid-a-3, pgdata-acid-a-4
+      statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
+      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain
+    ");
+}
+
+#[test]
+pub(in crate::rules) fn stale_volume() {
+    table(
+        "stale-volume",
+        vec![
+            ("fresh ones", claimed(3, 5, 3), Want::Pass),
+            ("one of an earlier life", claimed(3, 5, 4), Want::Warn),
+            (
+                "beyond what comes",
+                with(claimed(3, 4, 0), |facts| {
+                    facts.claims = Seen::Known(vec![claim(7)]);
+                }),
+                Want::Pass,
+            ),
+            (
+                "on its way out",
+                with(claimed(3, 4, 3), |facts| {
+                    facts.claims = Seen::Known(vec![Claim { terminating: true, ..claim(3) }]);
+                }),
+                Want::Pass,
+            ),
+            ("its pod is there already", claimed(4, 3, 4).with_count(3, 4), Want::Pass),
+            ("a shrink", claimed(5, 3, 5), Want::NotApplicable),
+            ("claims unreadable", unseen(healthy(3, 5)), Want::Unknown),
+            ("pods unreadable", claimed(3, 5, 4).without_sight_of_members(), Want::Unknown),
+        ],
+    );
+    insta::assert_snapshot!(text("stale-volume", &claimed(3, 5, 4)), @"
+    stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
+      persistentvolumeclaim/pgdata-acid-a-3: created 54 days ago
+      Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
+    ");
+}
+
+#[test]
+pub(in crate::rules) fn volume_resizing() {
+    let resized = |from, to, ordinal: usize, change: fn(&mut Claim)| {
+        with(claimed(from, to, 5), |facts| {
+            if let Seen::Known(claims) = &mut facts.claims {
+                change(&mut claims[ordinal]);
+            }
+        })
+    };
+    let waits: fn(&mut Claim) = |claim| claim.resizing = Some("FileSystemResizePending".to_owned());
+    let small: fn(&mut Claim) = |claim| claim.requested = Some(2 << 30);
+    table(
+        "volume-resizing",
+        vec![
+            ("as large as asked for", claimed(5, 3, 5), Want::Pass),
+            ("a condition says so", resized(5, 3, 1, waits), Want::Warn),
+            ("smaller than asked for", resized(5, 3, 4, small), Want::Warn),
+            ("while it grows", resized(3, 5, 0, waits), Want::Warn),
+            ("of no member", resized(3, 2, 4, waits), Want::Pass),
+            ("the count stays", resized(3, 3, 0, waits), Want::NotApplicable),
+            ("unreadable", unseen(healthy(5, 3)), Want::Unknown),
+        ],
+    );
+    // It is told, and refuses nothing: the rule itself never would.
+    assert!(crate::evaluate(&unseen(healthy(5, 3)), &Policies::default()).allows());
+    insta::assert_snapshot!(text("volume-resizing", &resized(5, 3, 1, small)), @"
+    volume-resizing: not resized yet: pgdata-acid-a-1
+      persistentvolumeclaim/pgdata-acid-a-1: capacity 1Gi of 2Gi
+      Try: wait for it: kubectl get pvc -n db
+    ");
+}
+
+#[test]
+pub(in crate::rules) fn pdb_blocks_drain() {
+    let budget = |least: Option<IntOrString>, most: Option<IntOrString>| DisruptionBudget {
+        name: "postgres-acid-a-pdb".to_owned(),
+        min_available: least,
+        max_unavailable: most,
+        expected: Some(1),
+        leader_only: true,
+    };
+    let under = |from, to, budget: DisruptionBudget| {
+        with(healthy(from, to), |facts| {
+            facts.capacity.disruption_budgets = Some(Seen::Known(vec![budget]));
+        })
+    };
+    let int = |count| Some(IntOrString::Int(count));
+    let percent = |text: &str| Some(IntOrString::String(text.to_owned()));
+    let all = |expected, least| DisruptionBudget {
+        expected: Some(expected),
+        leader_only: false,
+        ..budget(int(least), None)
+    };
+    table(
+        "pdb-blocks-drain",
+        vec![
+            ("nobody looks", healthy(2, 1), Want::NotApplicable),
+            ("one must stay", under(2, 1, budget(int(1), None)), Want::Warn),
+            ("none must stay", under(2, 1, budget(int(0), None)), Want::Pass),
+            ("a part must stay", under(2, 1, budget(percent("50%"), None)), Want::Warn),
+            ("none may go", under(2, 1, budget(None, int(0))), Want::Warn),
+            ("one may go", under(2, 1, budget(None, int(1))), Want::Pass),
+            ("a part may go, rounded up", under(2, 1, budget(None, percent("10%"))), Want::Pass),
+            ("pods of others stay beside it", under(2, 1, all(5, 2)), Want::Pass),
+            ("its own are all there is", under(2, 1, all(2, 1)), Want::Warn),
+            ("neither", under(2, 1, budget(None, None)), Want::Pass),
+            ("two stay", under(3, 2, budget(int(1), None)), Want::NotApplicable),
+            (
+                "unreadable",
+                with(healthy(2, 1), |facts| {
+                    facts.capacity.disruption_budgets =
+                        Some(Seen::Unreadable("forbidden".to_owned()));
+                }),
+                Want::Unknown,
+            ),
+        ],
+    );
+    insta::assert_snapshot!(text("pdb-blocks-drain", &under(2, 1, budget(int(1), None))), @"
+    pdb-blocks-drain: with one member no node it runs on can be drained: a disruption budget forbids to evict it
+      poddisruptionbudget/postgres-acid-a-pdb: minAvailable: 1
+      Try: keep 2 members, or delete the pod by hand when its node is drained: kubectl delete pod acid-a-0 -n db
+    ");
+}
+
+#[test]
+pub(in crate::rules) fn no_recent_backup() {
+    let policies = Policies {
+        backup_max_age: Some(Limit {
+            value: SignedDuration::from_hours(26),
+            source: "scalepolicy/production".to_owned(),
+            mode: Mode::Enforce,
+        }),
+        ..Policies::default()
+    };
+    let backed_up = |from, to, hours: i64| {
+        with(healthy(from, to), |facts| {
+            facts.capacity.backup = Some(Seen::Known(Backup {
+                name: "logical-backup-acid-a".to_owned(),
+                succeeded: Some(now() - SignedDuration::from_hours(hours)),
+                suspended: false,
+            }));
+        })
+    };
+    let job =
+        |seen: Option<Seen<Backup>>| with(healthy(3, 2), |facts| facts.capacity.backup = seen);
+    table_with(
+        "no-recent-backup",
+        &policies,
+        vec![
+            ("young enough", backed_up(3, 2, 26), Want::Pass),
+            ("too old", backed_up(3, 2, 27), Want::Deny),
+            ("never", job(Some(Seen::Known(Backup::default()))), Want::Deny),
+            ("no job", job(Some(Seen::Absent)), Want::Deny),
+            ("growth", backed_up(2, 3, 99), Want::NotApplicable),
+            ("to zero, which has a rule of its own", backed_up(3, 0, 99), Want::NotApplicable),
+            ("unreadable", job(Some(Seen::Unreadable("forbidden".to_owned()))), Want::Unknown),
+            ("not read", job(None), Want::Unknown),
+        ],
+    );
+    table("no-recent-backup", vec![("no policy asks", backed_up(3, 2, 99), Want::NotApplicable)]);
+    let text = |facts: &Facts| {
+        crate::evaluate(facts, &policies).finding("no-recent-backup").unwrap().to_string()
+    };
+    insta::assert_snapshot!(text(&backed_up(3, 2, 50)), @"
+    no-recent-backup: the last logical backup is 2 days old; archives of the log are not visible here
+      scalepolicy/production: backup.maxAge: 26h
+      cronjob/logical-backup-acid-a: lastSuccessfulTime: 2026-11-22T08:00:00Z
+      Try: kubectl create job logical-backup-acid-a-now --from=cronjob/logical-backup-acid-a -n db
+    ");
+    insta::assert_snapshot!(text(&job(Some(Seen::Absent))), @"
+    no-recent-backup: there is no logical backup job; archives of the log are not visible here
+      scalepolicy/production: backup.maxAge: 26h
+      Try: set enableLogicalBackup: true, and let it run once
+    ");
+}

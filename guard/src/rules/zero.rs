@@ -1,0 +1,200 @@
+//! The way back from zero: the volumes that are mounted must hold the newest data.
+
+use crate::facts::{Facts, Seen};
+use crate::policy::Policies;
+use crate::postgresql::ordinal;
+use crate::rules::{Kind, Rule};
+use crate::verdict::{Finding, Outcome};
+
+pub(super) const RETURN_FROM_ZERO: Rule = Rule {
+    id: "return-from-zero",
+    title: "the volume of the member that led last would not be mounted",
+    fires_on: "0 to 1 or more, create over kept volumes",
+    default: "deny; warn where nobody can tell who led last",
+    kind: Kind::Bound,
+    page: "\
+At zero instances only the volumes are left, and the one of the last leader holds the newest data. A new count
+that leaves its ordinal out starts the cluster from older data: what was written after the others had stopped is
+missing, and the timelines part when the leader's volume is mounted later.
+
+Signals: the last row of Patroni's history (annotation `history` of `<cluster>-config`): its fifth column names
+who took the lead then; the cluster's volume claims. Where the history names nobody, because nobody ever took
+over or the object is gone, it cannot be told and is warned of. No repair excuses this rule: there are no
+members to judge, but there is data to lose.
+
+Blind spots: the history is written by the new leader, seconds after it took over. A volume that was deleted is
+not there to be left out: that is warned of.
+
+Way out: a count that includes that ordinal; shrink afterwards, when every member has caught up.
+
+Upstream: history in patroni/dcs/kubernetes.py and patroni/ha.py; #1816 of zalando/postgres-operator.",
+    check: return_from_zero,
+};
+
+fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.from().is_some_and(|from| from != 0) || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
+    let created = facts.from().is_none();
+    match &facts.members {
+        Seen::Known(members) if members.is_empty() => {}
+        // Somebody still runs: the shrink to zero was not carried out, and the live state is judged.
+        Seen::Known(_) => return Outcome::NotApplicable,
+        Seen::Absent | Seen::Unreadable(_) => {
+            let why = facts.members.unreadable().unwrap_or("there are none");
+            return Outcome::Unknown(format!(
+                "whether members still run could not be seen ({why})"
+            ));
+        }
+    }
+    let claims = match &facts.claims {
+        // Nothing is kept: nothing can be left out.
+        Seen::Known(claims) if claims.is_empty() => return Outcome::Pass,
+        Seen::Absent => return Outcome::Pass,
+        Seen::Known(claims) => Some(claims),
+        Seen::Unreadable(_) => None,
+    };
+    let last = match &facts.last_leader {
+        Seen::Known(last) => last,
+        Seen::Absent => {
+            return Outcome::Unknown(
+                "volumes of an earlier life are kept, and Patroni's history does not name who led last"
+                    .to_owned(),
+            );
+        }
+        Seen::Unreadable(why) => {
+            return Outcome::Unknown(format!("who led last could not be read ({why})"));
+        }
+    };
+    let cluster = &facts.change.new;
+    let Some(led) = ordinal(&cluster.name, last) else {
+        return Outcome::Unknown(format!("{last} led last, which is no member of this cluster"));
+    };
+    let claim = format!("pgdata-{last}");
+    let history = facts.patroni_source("config");
+    let says = format!("history: {last} took the lead last");
+    if let Some(claims) = claims
+        && claims.iter().all(|claim| claim.ordinal != led)
+    {
+        let kept: Vec<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
+        return Outcome::Found(
+            Finding::warn(
+                RETURN_FROM_ZERO.id,
+                format!("{last} led last and its volume is gone: the newest data may be missing"),
+            )
+            .because(history, says)
+            .because(
+                format!("persistentvolumeclaim/{claim}"),
+                format!("not there; kept are {}", kept.join(", ")),
+            )
+            .remedy("restore the volume, or be sure that the others hold every row"),
+        );
+    }
+    if led < facts.to() {
+        return Outcome::Pass;
+    }
+    let count = led.saturating_add(1);
+    let remedy = if created {
+        format!("numberOfInstances: {count} in the manifest")
+    } else {
+        format!("kubectl pgscale set {} {count} -n {}", cluster.name, cluster.namespace)
+    };
+    Outcome::Found(
+        Finding::deny(
+            RETURN_FROM_ZERO.id,
+            format!(
+                "{last} led last, and {} instances leave its volume out: the cluster would start from older \
+                 data",
+                facts.to()
+            ),
+        )
+        .because(history, says)
+        .because(format!("persistentvolumeclaim/{claim}"), "holds the newest data")
+        .remedy(format!("{remedy}, which mounts it")),
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::facts::Claim;
+    use crate::rules::testing::{Want, healthy, table, text};
+
+    /// A cluster at zero with these ordinals' volumes kept, led last by `last`.
+    fn asleep(to: i64, kept: &[i64], last: Option<&str>) -> Facts {
+        let mut facts = healthy(0, to);
+        facts.leader = Seen::Absent;
+        facts.last_leader = last.map_or(Seen::Absent, |last| Seen::Known(last.to_owned()));
+        facts.claims = Seen::Known(
+            kept.iter()
+                .map(|ordinal| Claim {
+                    name: format!("pgdata-acid-a-{ordinal}"),
+                    ordinal: *ordinal,
+                    ..Claim::default()
+                })
+                .collect(),
+        );
+        facts
+    }
+
+    fn created(mut facts: Facts) -> Facts {
+        facts.change.old = None;
+        facts
+    }
+
+    #[test]
+    pub(in crate::rules) fn return_from_zero() {
+        let three = &[0, 1, 2][..];
+        let last = Some("acid-a-2");
+        let mut hidden = asleep(2, three, last);
+        hidden.last_leader = Seen::Unreadable("timed out".into());
+        let mut blind = asleep(2, three, last);
+        blind.claims = Seen::Unreadable("timed out".into());
+        table(
+            "return-from-zero",
+            vec![
+                ("its volume is mounted", asleep(3, three, last), Want::Pass),
+                ("its volume is left out", asleep(2, three, last), Want::Deny),
+                ("its volume is left out, of whatever is kept", blind, Want::Deny),
+                ("nothing is kept", asleep(2, &[], last), Want::Pass),
+                ("its volume is gone", asleep(3, &[0, 1], last), Want::Warn),
+                ("nobody ever took over", asleep(2, three, None), Want::Unknown),
+                ("a stranger led", asleep(2, three, Some("acid-b-0")), Want::Unknown),
+                ("history unreadable", hidden, Want::Unknown),
+                ("created over it", created(asleep(2, three, last)), Want::Deny),
+                ("created over nothing", created(asleep(2, &[], None)), Want::Pass),
+                (
+                    "created over volumes of unknown rank",
+                    created(asleep(2, three, None)),
+                    Want::Unknown,
+                ),
+                (
+                    "pods unreadable",
+                    asleep(2, three, last).without_sight_of_members(),
+                    Want::Unknown,
+                ),
+                ("members still run", healthy(3, 3).with_count(0, 2), Want::NotApplicable),
+                ("stays at zero", asleep(0, three, last), Want::NotApplicable),
+                ("from more than zero", healthy(3, 5), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("return-from-zero", &asleep(2, three, last)), @"
+        return-from-zero: acid-a-2 led last, and 2 instances leave its volume out: the cluster would start from older data
+          configmap/acid-a-config: history: acid-a-2 took the lead last
+          persistentvolumeclaim/pgdata-acid-a-2: holds the newest data
+          Try: kubectl pgscale set acid-a 3 -n db, which mounts it
+        ");
+        insta::assert_snapshot!(text("return-from-zero", &created(asleep(1, three, None))), @"
+        return-from-zero: cannot be judged: volumes of an earlier life are kept, and Patroni's history does not name who led last
+          Try: make the fact readable (network, rights), then ask again
+        ");
+    }
+
+    #[test]
+    fn no_repair_excuses_it() {
+        let facts = asleep(2, &[0, 1, 2], Some("acid-a-2"));
+        assert!(facts.repair().is_some());
+        assert!(!crate::evaluate(&facts, &Policies::default()).allows());
+        assert!(crate::evaluate(&facts.with_count(0, 3), &Policies::default()).allows());
+    }
+}
