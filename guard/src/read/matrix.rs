@@ -57,11 +57,16 @@ type Situation = (&'static str, fn(Recording) -> Recording, i64, &'static [&'sta
 
 const SITUATIONS: &[Situation] = &[
     ("healthy, shrinks", |it| it, 2, &[]),
-    ("healthy, to one", |it| it, 1, &[]),
+    ("healthy, to one", |it| it, 1, &["warn no-standby-left"]),
     ("healthy, stays", |it| it, 3, &[]),
     ("healthy, grows", |it| it, 5, &[]),
-    ("below the operator's limit", |it| it, 0, &["deny operator-limits"]),
-    ("beyond the operator's limit", |it| it, 10, &["deny operator-limits"]),
+    ("below the operator's limit", |it| it, 0, &["deny operator-limits", "warn no-standby-left"]),
+    (
+        "beyond the operator's limit",
+        |it| it,
+        10,
+        &["deny operator-limits", "warn too-few-wal-senders"],
+    ),
     ("the highest leads", |it| it.led_by(2), 2, &["warn leader-condemned"]),
     (
         "the highest leads, the first is stalled",
@@ -137,7 +142,7 @@ const SITUATIONS: &[Situation] = &[
             it
         },
         2,
-        &[],
+        &["deny switchover-pending"],
     ),
     (
         "synchronous, the standby stays",
@@ -173,7 +178,7 @@ const SITUATIONS: &[Situation] = &[
             it
         },
         2,
-        &[],
+        &["warn standby-cluster"],
     ),
 ];
 

@@ -60,21 +60,22 @@ async fn standby_clusters_are_led_like_others() {
     for recording in Recording::all() {
         let recording = standby(recording, (2, 4));
         let rows: [(Recording, i64, i64, &[&str]); 5] = [
-            (recording.clone(), 2, 2, &[]),
-            (recording.clone().led_by(2), 2, 2, &["warn leader-condemned"]),
+            (recording.clone(), 2, 2, &["warn standby-cluster"]),
+            (recording.clone().led_by(2), 2, 2, &["warn standby-cluster", "warn leader-condemned"]),
             (
                 recording.clone().led_by(2).with(0, Condition::Stalled),
                 2,
                 2,
                 &[
+                    "warn standby-cluster",
                     "deny leader-cannot-move",
                     "deny too-few-healthy-survivors",
                     "warn survivor-unhealthy",
                 ],
             ),
             // One alone is what the operator's limits do not touch.
-            (recording.clone(), 1, 1, &[]),
-            (recording.clone(), 5, 4, &["deny operator-limits"]),
+            (recording.clone(), 1, 1, &["warn no-standby-left"]),
+            (recording.clone(), 5, 4, &["deny operator-limits", "warn standby-cluster"]),
         ];
         for (recording, asked, runs, want) in rows {
             let facts = recording.read(asked).await;
@@ -94,7 +95,7 @@ async fn with_etcd_a_shrink_is_refused_and_growth_is_warned() {
         let found = findings(&facts);
         assert!(found.contains(&"deny no-leader".to_owned()), "{found:?}");
         let found = findings(&recording.read(5).await);
-        assert_eq!(found, ["warn no-leader"]);
+        assert_eq!(found, ["warn no-leader", "warn too-few-wal-senders"]);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::rules::generated::{
 use crate::rules::rebuild::has_spare;
 use crate::rules::testing::{healthy, lock};
 use crate::rules::{RULES, evaluate, way_out};
-use crate::verdict::Severity;
+use crate::verdict::{Severity, Verdict};
 
 /// The same clusters in every run, so that a red run is about the change it ran on. `PROPTEST_RNG_SEED` and
 /// `PROPTEST_CASES` look further afield, as the nightly workflow does.
@@ -45,6 +45,10 @@ fn careful(mut policies: Vec<ScalePolicy>, facts: &Facts) -> Policies {
     Policies::combine(&policies, &facts.change.new)
 }
 
+fn denials(verdict: &Verdict) -> Vec<&'static str> {
+    verdict.denials().map(|finding| finding.rule).collect()
+}
+
 /// What is refused stays refused when `what` cannot be seen.
 fn never_admitted_without(
     facts: &Facts,
@@ -60,7 +64,7 @@ fn never_admitted_without(
         hide(&mut less, what);
     }
     let verdict = evaluate(&less, policies);
-    prop_assert!(!verdict.allows(), "{what:?} hidden: {before:#?}");
+    prop_assert!(!verdict.allows(), "{what:?} hidden, was refused by {:?}", denials(&before));
     Ok(())
 }
 
@@ -82,7 +86,8 @@ fn never_admitted_worse(
     let every_new_one_counts = worse.direction() == Direction::Up && !has_spare(&worse);
     prop_assert!(
         every_new_one_counts || !evaluate(&worse, policies).allows(),
-        "{how:?}: {before:#?}"
+        "{how:?}, was refused by {:?}",
+        denials(&before)
     );
     Ok(())
 }

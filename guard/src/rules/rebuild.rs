@@ -181,7 +181,8 @@ fn unfinished(facts: &Facts, member: &Member) -> Result<Option<Unfinished>, Stri
     };
     let pod = format!("pod/{}", member.name);
     let waiting = member.pod.waiting.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-    if member.pod.terminating {
+    // One that stays comes back, and goes on.
+    if member.pod.terminating && member.ordinal >= facts.to() {
         return Ok(None);
     }
     if let Some(how) = facts.rebuilding(member) {
