@@ -17,6 +17,11 @@ use crate::commands::{
 use crate::error::EXIT_CODES;
 use crate::output::expression::Expression;
 
+mod repeat;
+mod tips;
+
+pub(crate) use repeat::{quoted, with_flags};
+
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
 ///
 /// Every change is a planned, verified act: the plan says which members come and go and what every rule thinks
@@ -72,8 +77,10 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
-        let mut arguments = arguments.into_iter().map(Into::into).peekable();
-        let matches = Self::command_as(arguments.peek()).try_get_matches_from(arguments)?;
+        let arguments: Vec<std::ffi::OsString> = arguments.into_iter().map(Into::into).collect();
+        let matches = Self::command_as(arguments.first())
+            .try_get_matches_from(&arguments)
+            .map_err(|error| tips::advised(error, &arguments))?;
         let expression = expression(&matches);
         Ok(Self { expression, ..Self::from_arg_matches(&matches)? })
     }
@@ -169,25 +176,6 @@ pub(crate) struct ConnectionFlags {
     #[arg(long, global = true, value_name = "DURATION", hide_short_help = true,
         value_parser = request_timeout)]
     pub(crate) request_timeout: Option<Duration>,
-}
-
-impl ConnectionFlags {
-    /// The flags that lead to the same API server again, for commands shown to people: no secrets, and no
-    /// namespace, which is always shown.
-    pub(crate) fn to_repeat(&self) -> String {
-        let named = [
-            ("--context", self.context.as_deref()),
-            ("--kubeconfig", self.kubeconfig.as_ref().and_then(|path| path.to_str())),
-            ("--cluster", self.cluster.as_deref()),
-            ("--user", self.user.as_deref()),
-            ("--as", self.as_user.as_deref()),
-            ("--server", self.server.as_deref()),
-        ];
-        let named =
-            named.into_iter().filter_map(|(flag, value)| Some(format!(" {flag}={}", value?)));
-        let groups = self.as_group.iter().map(|group| format!(" --as-group={group}"));
-        named.chain(groups).collect::<Vec<_>>().concat()
-    }
 }
 
 /// When to colour.

@@ -13,10 +13,12 @@ mod judged;
 pub(crate) mod outlook;
 
 pub(crate) use commit::Commit;
-pub(crate) use handover::{Handover, Wanted, switchover};
+pub(crate) use handover::{Handover, Wanted, about_another_switchover, switchover};
 use handover::{SWITCHOVER_PENDING, another_switchover};
 pub(crate) use judged::{Judged, every_rule};
 use outlook::Outlook;
+
+use crate::args::with_flags;
 
 /// Our name as a writer of fields (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "kubectl-pgscale";
@@ -208,6 +210,16 @@ impl Plan {
         }
     }
 
+    /// Adds the connection flags to the commands that findings suggest: the rules do not know how we got here.
+    pub(crate) fn reached_by(mut self, flags: &str) -> Self {
+        for finding in &mut self.verdict.findings {
+            if let Some(remedy) = &mut finding.remedy {
+                *remedy = with_flags(remedy, &self.namespace, flags);
+            }
+        }
+        self
+    }
+
     /// Members are lost by it.
     pub(crate) fn shrinks(&self) -> bool {
         self.to < self.from
@@ -239,10 +251,8 @@ fn judge(
             );
             // The rule may have warned of the same switchover for what it means to the others.
             verdict.findings.retain(|known| known.rule != SWITCHOVER_PENDING);
-            let finding = finding.remedy(format!(
-                "wait until it is done, or withdraw it: patronictl flush {} switchover",
-                facts.change.new.name
-            ));
+            let remedy = about_another_switchover(facts);
+            let finding = Finding { remedy, ..finding };
             verdict.findings.push(policies.overrides.weigh(finding, facts));
         }
         return (None, verdict);

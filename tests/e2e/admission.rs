@@ -20,8 +20,8 @@ use crate::trial::{Case, Scene, case};
 mod installation;
 mod writes;
 
-/// For what the API server and the webhook do by themselves within seconds.
-const SOON: Duration = Duration::from_secs(60);
+/// For what the API server and the webhook do by themselves, within seconds where nothing else is to be done.
+const SOON: Duration = Duration::from_secs(180);
 const NAME: &str = "acid-idle";
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -234,7 +234,8 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         },
     });
     scene.apply(&kind).await?.ok()?;
-    let established = ["wait", "--for=condition=Established", "crd/oddities.example.com"];
+    let established =
+        ["wait", "--for=condition=Established", "crd/oddities.example.com", "--timeout=120s"];
     scene.run(&established).await?.ok()?;
     let odd = |name: &str, rest: &Value| {
         let mut object = json!({
@@ -269,7 +270,13 @@ async fn odd_objects(scene: Scene) -> Result<()> {
     ];
     for (name, rest) in &oddities {
         let file = scene.file("odd.json", &odd(name, rest))?;
-        scene.run(&["create", "--filename", &file]).await?.ok()?;
+        // Established is said a moment before the kind is served, and before it is found by kubectl.
+        until(&format!("{name} to be created"), SOON, async || {
+            let said = scene.run(&["create", "--filename", &file]).await?;
+            let created = said.code == Some(0);
+            Ok(if created { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
+        })
+        .await?;
     }
     scene.run(&["delete", "oddity", "terminating", "--wait=false"]).await?.ok()?;
 
@@ -331,7 +338,7 @@ async fn terminating(scene: Scene) -> Result<()> {
     ensure_refused("growth of what is being deleted", &scene.patch(&to(9)).await?, "above-max")?;
     scene.patch(&to(0)).await?.ok().context("less of what is being deleted")?;
     scene.patch(&json!({"metadata": {"finalizers": null}})).await?.ok()?;
-    let gone = ["wait", "--for=delete", "postgresql", NAME, "--timeout=30s"];
+    let gone = ["wait", "--for=delete", "postgresql", NAME, "--timeout=120s"];
     scene.run(&gone).await?.ok()?;
     Ok(())
 }
@@ -405,12 +412,32 @@ async fn break_glass(scene: Scene) -> Result<()> {
         let kubeconfig = scene.bed.user_kubeconfig(user, &[]).await?;
         scene.bed.kubectl_as(&kubeconfig, &[&namespace[..], more, &shrink].concat()).await
     };
-    ensure_refused("jane as herself", &as_user("jane", &[]).await?, "below-min")?;
+    // The API server hears of a binding from itself, a moment later.
+    let in_force = async |user: &str, more: &[&str]| {
+        until(&format!("the rights of {user} to be in force"), SOON, async || {
+            let said = as_user(user, more).await?;
+            let forbidden = ["cannot get resource", "cannot patch resource"];
+            Ok(if forbidden.iter().any(|words| said.stderr.contains(words)) {
+                Attempt::NotYet(said.stderr)
+            } else {
+                Attempt::Done(said)
+            })
+        })
+        .await
+    };
+    ensure_refused("jane as herself", &in_force("jane", &[]).await?, "below-min")?;
     let joe = as_user("joe", &[&["--as=joe"][..], &group].concat()).await?;
     ensure!(joe.code == Some(1) && joe.stderr.contains("cannot impersonate"), "{joe:?}");
     let other = as_user("jane", &[&["--as=admin"][..], &group].concat()).await?;
     ensure!(other.code == Some(1) && other.stderr.contains("cannot impersonate"), "{other:?}");
-    as_user("jane", &[&["--as=jane"][..], &group].concat()).await?.ok()?;
+    let glass = [&["--as=jane"][..], &group].concat();
+    until("the right to break the glass to be in force", SOON, async || {
+        let said = as_user("jane", &glass).await?;
+        let yet = said.stderr.contains("cannot impersonate");
+        Ok(if yet { Attempt::NotYet(said.stderr) } else { Attempt::Done(said) })
+    })
+    .await?
+    .ok()?;
     ensure!(scene.count().await? == "1", "the glass is broken and nothing happened");
     Ok(())
 }

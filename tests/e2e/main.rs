@@ -79,8 +79,13 @@ fn main() -> ExitCode {
     })
 }
 
+/// How many tests of the sandbox run at a time: each has a bed of its own, and mostly waits for it.
+const OUTSIDE: usize = 2;
+/// How many of the others: the bed is shared, and so are the cores.
+const INSIDE: usize = 1;
+
 fn outside() -> Result<ExitCode> {
-    let args = arguments();
+    let args = arguments(OUTSIDE);
     if args.list {
         let names = cases().into_iter().map(|case| case.name);
         let inner = names.map(|name| Trial::test(name, || Ok(())));
@@ -112,7 +117,7 @@ fn outside() -> Result<ExitCode> {
 }
 
 fn inside() -> Result<ExitCode> {
-    let args = arguments();
+    let args = arguments(INSIDE);
     let stage = Stage::new()?;
     let trials = cases().into_iter().map(|case| case.on(&stage)).collect();
     let conclusion = libtest_mimic::run(&args, trials);
@@ -125,10 +130,10 @@ fn inside() -> Result<ExitCode> {
     Ok(conclusion.exit_code())
 }
 
-/// One test at a time, unless told otherwise: the bed is shared, and so are the cores.
-fn arguments() -> Arguments {
+/// What this program was told, with so many tests at a time unless that was told, too.
+fn arguments(threads: usize) -> Arguments {
     let mut args = Arguments::from_args();
-    args.test_threads.get_or_insert(1);
+    args.test_threads.get_or_insert(threads);
     args
 }
 

@@ -12,12 +12,13 @@ use hyper::StatusCode;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::bed::Bed;
 use crate::chart;
+use crate::cluster::resource;
 use crate::control_plane::url;
 use crate::operator::RUN_NOTHING;
 use crate::patroni::rest;
@@ -38,7 +39,7 @@ pub const GUARDED: (&str, &str) = ("pgscale.dev/guarded", "true");
 
 const LISTEN: &str = "127.0.0.1:9443";
 const METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9090);
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(15);
 const TOKEN_SECONDS: i64 = 24 * 3600;
 
@@ -167,6 +168,38 @@ impl Webhook {
             })
             .sum()
     }
+
+    /// Guards `namespace`, and returns when the API server acts on that.
+    ///
+    /// # Errors
+    /// When the namespace cannot be labelled, or the API server takes too long to see it.
+    pub async fn guard(&self, namespace: &str) -> Result<()> {
+        let (label, value) = GUARDED;
+        let patch = Patch::Merge(json!({"metadata": {"labels": {label: value}}}));
+        Api::<Namespace>::all(self.bed.client())
+            .patch(namespace, &PatchParams::default(), &patch)
+            .await
+            .with_context(|| format!("failed to label the namespace {namespace}"))?;
+        let probe: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+            "metadata": {"namespace": namespace, "name": "acid-probe"},
+            "spec": {
+                "teamId": "acid", "numberOfInstances": 1,
+                "postgresql": {"version": "17"}, "volume": {"size": "1Gi"},
+            },
+        }))?;
+        let clusters: Api<DynamicObject> =
+            Api::namespaced_with(self.bed.client(), namespace, &resource());
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        until(&format!("writes in {namespace} to be sent to the webhook"), READY, async || {
+            let before = self.reviews().await?;
+            // Whatever it says: every cluster that is created is sent to it.
+            let said = clusters.create(&dry, &probe).await.map(drop);
+            let sent = self.reviews().await? > before;
+            Ok(if sent { Attempt::Done(()) } else { Attempt::NotYet(format!("{said:?}")) })
+        })
+        .await
+    }
 }
 
 /// Installs the chart, or upgrades it, as Helm does; returns what it tells its user.
@@ -211,20 +244,6 @@ async fn own_kubeconfig(bed: &Bed, directory: &Path) -> Result<PathBuf> {
     let control_plane = bed.control_plane().lock().await;
     let text = control_plane.authority().kubeconfig_with_token(&url(), &user, &token)?;
     write(directory, "kubeconfig", &text)
-}
-
-/// Lets the webhook guard `namespace`.
-///
-/// # Errors
-/// When the namespace cannot be labelled.
-pub async fn guard(bed: &Bed, namespace: &str) -> Result<()> {
-    let (label, value) = GUARDED;
-    let patch = Patch::Merge(json!({"metadata": {"labels": {label: value}}}));
-    Api::<Namespace>::all(bed.client())
-        .patch(namespace, &PatchParams::default(), &patch)
-        .await
-        .with_context(|| format!("failed to label the namespace {namespace}"))?;
-    Ok(())
 }
 
 async fn create_namespace(bed: &Bed) -> Result<()> {

@@ -262,7 +262,15 @@ impl Facts {
             return;
         }
         if answer.role.leads() {
-            ailments.push(Ailment::WrongRole);
+            match self.leader.unreadable() {
+                Some(why) => {
+                    *unknown = Some(format!(
+                        "{} claims to lead, and the leader lock could not be read ({why})",
+                        member.name
+                    ));
+                }
+                None => ailments.push(Ailment::WrongRole),
+            }
             return;
         }
         if !answer.streams() {
@@ -364,5 +372,23 @@ fn rebuild_words(state: &State, role: Role) -> Option<String> {
         // pg_rewind has no state of its own: stopped, and no longer leader.
         (State::Stopped, Role::Demoted) => Some("stopped after losing the lead".to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::healthy;
+
+    #[test]
+    fn a_leader_whose_lock_cannot_be_read_was_called_a_pretender() {
+        let mut facts = healthy(3, 3);
+        facts.leader = Seen::Unreadable("forbidden".to_owned());
+        let leader = facts.member("acid-a-0").unwrap();
+        let why = "acid-a-0 claims to lead, and the leader lock could not be read (forbidden)";
+        assert_eq!(facts.health(leader), Health::Unknown(why.to_owned()));
+        facts.leader = Seen::Absent;
+        let pretender = facts.member("acid-a-0").unwrap();
+        assert_eq!(facts.health(pretender), Health::Unhealthy(vec![Ailment::WrongRole]));
     }
 }

@@ -71,6 +71,17 @@ pub(crate) enum Mishap {
     StallsAgain,
 }
 
+/// What a member says, as an error, to a command that never ends.
+pub(crate) const HANGS: &str = "hangs";
+
+/// What commands print that hold `part`.
+struct Printed {
+    ordinal: i64,
+    part: &'static str,
+    said: Result<String, String>,
+    once: bool,
+}
+
 /// The cluster `db/acid-a`.
 #[derive(Clone)]
 pub(crate) struct World(Arc<Mutex<State>>);
@@ -96,7 +107,7 @@ struct State {
     limits: Option<(i64, i64)>,
     denied: Vec<&'static str>,
     mishap: Option<Mishap>,
-    printed: Vec<(i64, &'static str, Result<String, String>)>,
+    printed: Vec<Printed>,
     writes: Vec<Value>,
     switchovers: Vec<Value>,
     /// The ConfigMap with the history, its version counted in it.
@@ -189,8 +200,28 @@ impl World {
         part: &'static str,
         said: Result<&str, &str>,
     ) -> Self {
+        self.prints(ordinal, part, said, false)
+    }
+
+    /// The same, for the first such command only.
+    pub(crate) fn printing_once(
+        self,
+        ordinal: i64,
+        part: &'static str,
+        said: Result<&str, &str>,
+    ) -> Self {
+        self.prints(ordinal, part, said, true)
+    }
+
+    fn prints(
+        self,
+        ordinal: i64,
+        part: &'static str,
+        said: Result<&str, &str>,
+        once: bool,
+    ) -> Self {
         let said = said.map(str::to_owned).map_err(str::to_owned);
-        self.0.lock().unwrap().printed.insert(0, (ordinal, part, said));
+        self.0.lock().unwrap().printed.insert(0, Printed { ordinal, part, said, once });
         self
     }
 
@@ -447,6 +478,13 @@ impl Inside for World {
         command: Vec<String>,
         _: Duration,
     ) -> BoxFuture<'a, Result<String, String>> {
-        async move { self.0.lock().unwrap().run(&pod.pod, &command) }.boxed()
+        async move {
+            let said = self.0.lock().unwrap().run(&pod.pod, &command);
+            if said.as_ref().is_err_and(|why| why == HANGS) {
+                return std::future::pending().await;
+            }
+            said
+        }
+        .boxed()
     }
 }

@@ -125,9 +125,17 @@ async fn rights(scene: Scene) -> Result<()> {
         (&["delete", &own], false),
         (&["patch", "validatingwebhookconfigurations/other"], false),
     ] {
-        let said = scene.run(&[&["auth", "can-i", account.as_str()], question].concat()).await?;
-        let answer = said.stdout.trim() == "yes";
-        ensure!(answer == allowed, "{question:?}: {said:?}");
+        until(&format!("{question:?} to be allowed: {allowed}"), SOON, async || {
+            let said =
+                scene.run(&[&["auth", "can-i", account.as_str()], question].concat()).await?;
+            let answer = said.stdout.trim() == "yes";
+            Ok(if answer == allowed {
+                Attempt::Done(())
+            } else {
+                Attempt::NotYet(format!("{said:?}"))
+            })
+        })
+        .await?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
 use super::{Outcome, Prepared, Stands, Wish, act, agree, judge, prepare, resume};
-use crate::args::{Acting, DryRun, Format, ReportFormat, Targets};
+use crate::args::{Acting, DryRun, Format, ReportFormat, Targets, quoted};
 use crate::error::{Failure, Kind};
 use crate::output::document::ScaleReportList;
 use crate::output::fleet::{outcomes, plans};
@@ -145,7 +145,7 @@ async fn carry_out(
         resume_all = format!("kubectl pgscale status -A{}", session.flags);
     }
     if let Some(labels) = &targets.selector {
-        resume_all = format!("{resume_all} -l '{labels}'");
+        resume_all = format!("{resume_all} -l {}", quoted(labels));
     }
     session.interruption.means(format!(
         "interrupted; counts that were written stay; see where each cluster is: {resume_all}"

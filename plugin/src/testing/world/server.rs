@@ -99,6 +99,9 @@ impl State {
     }
 
     fn write(&mut self, patch: &Value, dry_run: bool) -> Result<Response<Body>, tower::BoxError> {
+        if self.denied.contains(&"patch postgresqls") {
+            return Ok(failure(403, "Forbidden", "postgresqls \"acid-a\" is forbidden"));
+        }
         self.writes.push(patch.clone());
         let mishap = self.mishap;
         match mishap {
