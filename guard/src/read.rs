@@ -71,6 +71,8 @@ pub enum Breadth {
     Review,
     /// Also what only a person who plans is told of: all nodes, and the disruption budgets.
     Whole,
+    /// The same for one instance less and one more, whatever the change: for who is shown what either would meet.
+    Around,
 }
 
 /// Which members are asked for their live state.

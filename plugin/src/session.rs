@@ -191,9 +191,23 @@ impl Session {
 
     /// Reads what the rules look at, the policies, and what somebody allowed in spite of them.
     pub(crate) async fn facts(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
+        self.facts_by(&self.reader, change, whom).await
+    }
+
+    /// The same, and what one instance less and one more would meet.
+    pub(crate) async fn facts_around(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
+        self.facts_by(&self.around(), change, whom).await
+    }
+
+    /// A reader that also reads what one instance less and one more would meet.
+    pub(crate) fn around(&self) -> Reader {
+        Reader { breadth: Breadth::Around, ..self.reader.clone() }
+    }
+
+    async fn facts_by(&self, reader: &Reader, change: Change, whom: AskWhom) -> (Facts, Policies) {
         let cluster = change.new.clone();
         let (facts, mut policies, overrides) = futures::join!(
-            self.reader.facts(change, whom),
+            reader.facts(change, whom),
             // Boxed: what is kept between all these answers would make every caller's future large.
             self.reader.policies(&cluster).boxed(),
             self.reader.overrides(&cluster).boxed()

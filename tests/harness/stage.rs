@@ -252,17 +252,29 @@ impl Kubelet {
         let address = self
             .address(namespace, pod)
             .with_context(|| format!("pod {namespace}/{pod} does not run; it cannot be rebuilt"))?;
-        let before = rest::member(address).await?.postmaster_start_time;
-        rest::send(address, Method::POST, "/reinitialize", &json!({"force": true})).await?;
-        until(&format!("{pod} to be rebuilt"), DEADLINE, async || {
+        let before = until(&format!("{pod} to answer"), DEADLINE, async || {
             Ok(match rest::member(address).await {
-                Ok(member)
-                    if member.state == "running" && member.postmaster_start_time == before =>
-                {
-                    Attempt::NotYet(member.state)
-                }
-                Ok(_) => Attempt::Done(()),
+                Ok(member) => Attempt::Done(member.postmaster_start_time),
                 Err(error) => Attempt::NotYet(format!("{error:#}")),
+            })
+        })
+        .await?;
+        let mut refusal = Some("not asked yet".to_owned());
+        until(&format!("{pod} to be rebuilt"), DEADLINE, async || {
+            if refusal.is_some() {
+                let wish = json!({"force": true});
+                let asked = rest::send(address, Method::POST, "/reinitialize", &wish).await;
+                refusal = asked.err().map(|error| format!("{error:#}"));
+            }
+            let member = match rest::member(address).await {
+                Ok(member) => member,
+                Err(error) => return Ok(Attempt::NotYet(format!("{error:#}"))),
+            };
+            let rebuilt = member.state != "running" || member.postmaster_start_time != before;
+            Ok(if rebuilt {
+                Attempt::Done(())
+            } else {
+                Attempt::NotYet(format!("{}, refusal: {refusal:?}", member.state))
             })
         })
         .await

@@ -242,6 +242,11 @@ const STATUS: &[Right] = &[
     OPERATOR,
     SETTINGS,
     NODES,
+    QUOTAS,
+    LIMIT_RANGES,
+    ALL_NODES,
+    DRAINS,
+    BACKUPS,
 ];
 /// What `policy` needs; most of it only where a new policy is tried on clusters.
 const POLICY: &[Right] = &[
@@ -257,6 +262,11 @@ const POLICY: &[Right] = &[
     OPERATOR,
     SETTINGS,
     NODES,
+    QUOTAS,
+    LIMIT_RANGES,
+    ALL_NODES,
+    DRAINS,
+    BACKUPS,
 ];
 /// What `wait` needs.
 const WAIT: &[Right] =

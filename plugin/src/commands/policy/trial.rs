@@ -238,8 +238,9 @@ async fn tried(session: &Session, cluster: Postgresql, new: &New) -> Tried {
     let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
     let count = cluster.instances.unwrap_or(0);
     let change = Change::of_count(cluster.clone(), count);
+    let around = session.around();
     let (facts, written) = futures::join!(
-        session.reader.facts(change, AskWhom::All),
+        around.facts(change, AskWhom::All),
         session.reader.written_policies(&namespace)
     );
     let today = written.of(&cluster);
