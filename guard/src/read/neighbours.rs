@@ -192,3 +192,45 @@ async fn a_cluster_handed_over_by_an_operator_with_hidden_limits_may_shrink() {
     assert_eq!(facts.direction(), Direction::Down);
     assert_eq!(findings(&facts), Vec::<&str>::new(), "a shrink that does no harm");
 }
+
+/// An operator that watches another namespace, or that the cluster does not name, is none of its own: its limits do
+/// not hold, and nobody would carry the change out.
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_does_not_own_the_cluster_has_no_say() {
+    let elsewhere = |mut recording: Recording| {
+        recording.watches = "other";
+        recording
+    };
+    let named = |mut recording: Recording| {
+        recording.operated_by = "second";
+        recording.controller = "second";
+        recording
+    };
+    for recording in Recording::all() {
+        let recording = Recording { limits: (-1, 3), ..recording };
+        let second = named(Recording { limits: (-1, 4), ..recording.clone() });
+        let both = recording.world().and(second.operator_in(World::default()));
+        for (name, recording, world, runs, want) in [
+            ("its own", &recording, both.clone(), 3, vec!["deny operator-limits"]),
+            ("the one it names", &second, both.clone(), 4, vec!["deny operator-limits"]),
+            (
+                "it names nobody who is there",
+                &second,
+                recording.world(),
+                5,
+                vec!["warn limits-unknown", "warn operator-absent"],
+            ),
+            (
+                "its own watches elsewhere",
+                &recording,
+                elsewhere(recording.clone()).world().and(second.operator_in(World::default())),
+                5,
+                vec!["warn limits-unknown", "warn operator-absent"],
+            ),
+        ] {
+            let facts = recording.read_in(&world, 5).await;
+            assert_eq!(findings(&facts), want, "{name}");
+            assert_eq!(facts.to(), runs, "{name}");
+        }
+    }
+}

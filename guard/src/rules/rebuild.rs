@@ -300,6 +300,16 @@ pub(super) mod tests {
                     Want::Warn,
                 ),
                 (
+                    "growing, of the other standbys nobody can tell",
+                    healthy(4, 5).frozen(1).frozen(2).cloning(3),
+                    Want::Deny,
+                ),
+                (
+                    "growing while one that is cloned ends",
+                    healthy(4, 5).cloning(3).with_member(3, |it| it.pod.terminating = true),
+                    Want::Deny,
+                ),
+                (
                     "growing while one ends",
                     healthy(4, 5).with_member(3, |it| it.pod.terminating = true),
                     Want::Pass,
