@@ -4,6 +4,7 @@
 
 use pgscale_guard::change::Direction;
 use pgscale_guard::facts::{Health, Live, Member};
+use pgscale_guard::rules::withdraw_switchover;
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Change, Facts, Policies, Verdict, evaluate};
 
@@ -236,10 +237,7 @@ fn judge(
             );
             // The rule may have warned of the same switchover for what it means to the others.
             verdict.findings.retain(|known| known.rule != SWITCHOVER_PENDING);
-            verdict.findings.push(finding.remedy(format!(
-                "wait until it is done, or withdraw it: patronictl flush {} switchover",
-                facts.change.new.name
-            )));
+            verdict.findings.push(finding.remedy(withdraw_switchover(facts)));
         }
         return (None, verdict);
     }
