@@ -14,6 +14,8 @@ pub struct Change {
     pub new: Postgresql,
     /// Nothing will be stored: the writer only asks.
     pub dry_run: bool,
+    /// It takes the last change back; known only to who keeps a history.
+    pub undo: bool,
     /// Who writes, as the API server or the kubeconfig names them; only for messages and records.
     pub user: Option<String>,
 }
@@ -35,7 +37,7 @@ impl Change {
     /// A change of nothing but the count of an existing cluster, as the plugin makes it.
     pub fn of_count(old: Postgresql, to: i64) -> Self {
         let new = old.with_instances(to);
-        Self { old: Some(old), new, dry_run: false, user: None }
+        Self { old: Some(old), new, dry_run: false, undo: false, user: None }
     }
 
     /// `namespace/name` of the cluster.

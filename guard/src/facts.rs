@@ -105,6 +105,8 @@ pub struct StatefulSet {
     pub deletes_volumes: bool,
     /// A pod counts as ready only when a probe says so; else as soon as its containers have started.
     pub probed: bool,
+    /// Who else wrote `spec.replicas` last; `None` while it is the operator's.
+    pub scaled_by: Option<String>,
 }
 
 /// A volume claim of one ordinal.
@@ -386,7 +388,12 @@ impl Facts {
     /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
     fn expendable(&self, member: &Member) -> bool {
         let Health::Unhealthy(ailments) = self.health(member) else { return false };
-        ailments.iter().any(|ailment| !matches!(ailment, Ailment::Silent(_)))
+        // A pod is Pending, too, while another container's image cannot be pulled.
+        let no_proof = |ailment: &Ailment| {
+            matches!(ailment, Ailment::Silent(_))
+                || (matches!(ailment, Ailment::PodNotRunning(_)) && member.pod.containers_running)
+        };
+        !ailments.iter().all(no_proof)
             && !self.may_be_ahead(member)
             && !self.holds_what_others_lack(member)
     }

@@ -10,6 +10,7 @@ pub mod change;
 pub mod facts;
 pub mod objects;
 pub mod operator;
+pub mod overrides;
 pub mod patroni;
 pub mod policy;
 pub mod postgresql;

@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use serde_json::Value;
 
 use crate::facts::{self, Claim, Seen};
 use crate::operator::Settings;
@@ -33,6 +34,7 @@ const RESIZES: [&str; 2] = ["Resizing", "FileSystemResizePending"];
 pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
     let metadata = &object.metadata;
     let spec = object.spec.as_ref();
+    let writers = Writers::of(metadata);
     facts::StatefulSet {
         name: qualified(metadata),
         replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1).into(),
@@ -44,7 +46,8 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
             .unwrap_or(0),
         parallel: spec.and_then(|spec| spec.pod_management_policy.as_deref()) == Some("Parallel"),
         terminating: metadata.deletion_timestamp.is_some(),
-        foreign_annotations: foreign_annotations(metadata),
+        foreign_annotations: writers.foreign_annotations(),
+        scaled_by: writers.scaled_by(),
         deletes_volumes: spec
             .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref())
             .and_then(|policy| policy.when_scaled.as_deref())
@@ -55,55 +58,77 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
     }
 }
 
-/// Annotations of a StatefulSet, or of its pod template (`kubectl rollout restart`), that somebody other than
-/// the operator wrote, as (key, manager).
-///
-/// The operator goes by the name of its binary, which packagers may change; it also created the object,
-/// which shows in the owner of `spec.selector`, a field nobody can change afterwards.
-fn foreign_annotations(metadata: &ObjectMeta) -> Vec<(String, String)> {
-    let entries: Vec<(&str, &ManagedFieldsEntry)> = metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .filter(|entry| entry.subresource.is_none())
-        .map(|entry| (entry.manager.as_deref().unwrap_or(""), entry))
-        .collect();
-    let operators: BTreeSet<&str> = entries
-        .iter()
-        .filter(|(manager, entry)| {
-            *manager == OPERATOR_MANAGER
-                || entry
-                    .fields_v1
-                    .as_ref()
-                    .is_some_and(|fields| fields.0.pointer("/f:spec/f:selector").is_some())
-        })
-        .map(|(manager, _)| *manager)
-        .collect();
-    let owned = |entry: &ManagedFieldsEntry| -> Vec<String> {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        ["/f:metadata/f:annotations", "/f:spec/f:template/f:metadata/f:annotations"]
-            .into_iter()
-            .filter_map(|place| fields?.pointer(place)?.as_object())
-            .flat_map(|keys| keys.keys())
-            .filter_map(|key| key.strip_prefix("f:").map(str::to_owned))
-            .collect()
-    };
-    let mut foreign = BTreeMap::new();
-    for (manager, entry) in &entries {
-        for key in owned(entry) {
-            if !operators.contains(manager) {
-                foreign.insert(key, (*manager).to_owned());
-            }
-        }
+/// Who wrote what of a StatefulSet (managedFields), and who of them is the operator.
+struct Writers<'a> {
+    entries: Vec<(&'a str, &'a ManagedFieldsEntry)>,
+    operators: BTreeSet<&'a str>,
+}
+
+impl<'a> Writers<'a> {
+    /// The operator goes by the name of its binary, which packagers may change; it also created the object,
+    /// which shows in the owner of `spec.selector`, a field nobody can change afterwards.
+    fn of(metadata: &'a ObjectMeta) -> Self {
+        let entries: Vec<_> = metadata
+            .managed_fields
+            .iter()
+            .flatten()
+            .filter(|entry| matches!(entry.subresource.as_deref(), None | Some("" | "scale")))
+            .map(|entry| (entry.manager.as_deref().unwrap_or(""), entry))
+            .collect();
+        let operators = entries
+            .iter()
+            .filter(|(manager, entry)| {
+                *manager == OPERATOR_MANAGER || field(entry, "/f:spec/f:selector").is_some()
+            })
+            .map(|(manager, _)| *manager)
+            .collect();
+        Self { entries, operators }
     }
-    for (manager, entry) in &entries {
-        if operators.contains(manager) {
+
+    /// Annotations of it, or of its pod template (`kubectl rollout restart`), that somebody other than the operator
+    /// wrote, as (key, manager).
+    fn foreign_annotations(&self) -> Vec<(String, String)> {
+        let owned = |entry: &ManagedFieldsEntry| -> Vec<String> {
+            ["/f:metadata/f:annotations", "/f:spec/f:template/f:metadata/f:annotations"]
+                .into_iter()
+                .filter_map(|place| field(entry, place)?.as_object())
+                .flat_map(|keys| keys.keys())
+                .filter_map(|key| key.strip_prefix("f:").map(str::to_owned))
+                .collect()
+        };
+        let mut foreign = BTreeMap::new();
+        for (manager, entry) in &self.entries {
             for key in owned(entry) {
-                foreign.remove(&key);
+                if !self.operators.contains(manager) {
+                    foreign.insert(key, (*manager).to_owned());
+                }
             }
         }
+        for (manager, entry) in &self.entries {
+            if self.operators.contains(manager) {
+                for key in owned(entry) {
+                    foreign.remove(&key);
+                }
+            }
+        }
+        foreign.into_iter().collect()
     }
-    foreign.into_iter().collect()
+
+    /// Who wrote `spec.replicas`, where the operator is none of them.
+    fn scaled_by(&self) -> Option<String> {
+        let mut writers = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| field(entry, "/f:spec/f:replicas").is_some())
+            .map(|(manager, _)| *manager)
+            .peekable();
+        let first = writers.peek().map(|manager| (*manager).to_owned());
+        if writers.any(|manager| self.operators.contains(manager)) { None } else { first }
+    }
+}
+
+fn field<'a>(entry: &'a ManagedFieldsEntry, place: &str) -> Option<&'a Value> {
+    entry.fields_v1.as_ref()?.0.pointer(place)
 }
 
 /// The volume claims of the cluster's members (`pgdata-<cluster>-<ordinal>`), by ordinal.
@@ -309,7 +334,7 @@ fn qualified(metadata: &ObjectMeta) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::facts::Seen;
@@ -341,6 +366,41 @@ mod tests {
 
         let bare = stateful_set(&set(json!({"metadata": {}})));
         assert_eq!((bare.replicas, bare.parallel, bare.terminating), (1, false, false));
+    }
+
+    #[test]
+    fn who_scaled_it_is_told_from_the_operator() {
+        let entry = |manager: &str, subresource: Option<&str>, spec: Value| {
+            json!({"manager": manager, "operation": "Update", "subresource": subresource,
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": spec}})
+        };
+        let replicas = || json!({"f:replicas": {}});
+        let created = || json!({"f:replicas": {}, "f:selector": {}});
+        for (name, entries, want) in [
+            ("nobody tells", json!(null), None),
+            ("the operator", json!([entry("postgres-operator", None, replicas())]), None),
+            ("a renamed operator", json!([entry("manager", None, created())]), None),
+            (
+                "kubectl scale",
+                json!([
+                    entry("postgres-operator", None, json!({"f:selector": {}})),
+                    entry("kubectl", Some("scale"), replicas())
+                ]),
+                Some("kubectl"),
+            ),
+            (
+                "the operator agreed since",
+                json!([
+                    entry("kubectl", Some("scale"), replicas()),
+                    entry("postgres-operator", None, created())
+                ]),
+                None,
+            ),
+            ("a status", json!([entry("x", Some("status"), replicas())]), None),
+        ] {
+            let object = set(json!({"metadata": {"managedFields": entries}}));
+            assert_eq!(stateful_set(&object).scaled_by.as_deref(), want, "{name}");
+        }
     }
 
     #[test]

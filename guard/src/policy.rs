@@ -1,113 +1,39 @@
-//! `ScalePolicy`: what a namespace's owners demand of every change of the count, and how several combine.
+//! What the owners of a namespace and of the platform demand of every change of the count, and how several
+//! policies combine.
 //!
-//! All policies that match a cluster apply. Each limit keeps the policy it came from and that policy's mode,
-//! so that a trial in `Warn` beside an enforced policy neither weakens nor hides it. Fields that combine have
-//! no schema default: unset must stay unset.
-#![allow(
-    unreachable_pub,
-    reason = "the schema derive repeats each struct inside a function, where nothing is reachable"
-)]
+//! All policies that match a cluster apply, and the strictest wins field by field. Each limit keeps the policy it
+//! came from and that policy's mode, so that a trial in `Warn` beside an enforced policy neither weakens nor hides
+//! it. What loosens a rule's own default (`rules`, `whenUnknown`, `instances.zero: Allow`) counts in every mode,
+//! because a mode only says what becomes of violations; it never loosens what another policy demands.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::jiff::SignedDuration;
-use kube::{CustomResource, KubeSchema};
-use serde::{Deserialize, Serialize};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::change::Direction;
+use crate::facts::Seen;
+use crate::overrides::Overrides;
 use crate::postgresql::Postgresql;
+use crate::quantity::Amount;
+use crate::verdict::Severity;
 
-/// What a namespace demands of every scale change of its `postgresql` clusters.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[kube(
-    group = "pgscale.dev",
-    version = "v1alpha1",
-    kind = "ScalePolicy",
-    plural = "scalepolicies",
-    shortname = "scalepol",
-    category = "pgscale",
-    namespaced,
-    derive = "PartialEq",
-    doc = "Limits on the number of instances of the postgresql clusters in this namespace",
-    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(name = "Min", type_ = "integer", json_path = ".spec.instances.min"),
-    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.instances.max"),
-    printcolumn(name = "Zero", type_ = "string", json_path = ".spec.instances.zero"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
-)]
-#[expect(clippy::duplicated_attributes, reason = "each column has its own type_")]
-#[serde(rename_all = "camelCase")]
-pub struct ScalePolicySpec {
-    /// What becomes of a violation: Enforce refuses it, Warn tells the writer, Audit only records it.
-    /// Enforce when unset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
-    /// The clusters it holds for, by their labels; all of the namespace when unset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cluster_selector: Option<LabelSelector>,
-    /// Bounds on the effective number of instances of each cluster.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instances: Option<InstanceBounds>,
-}
+mod calendar;
+mod select;
+mod spec;
 
-/// Bounds on the effective number of instances.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("!has(self.min) || !has(self.max) || self.min <= self.max")
-        .message("instances.min must not be greater than instances.max")
-        .field_path(".min")
-)]
-pub struct InstanceBounds {
-    /// Fewest instances, zero aside.
-    #[schemars(range(min = 1, max = 1000))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<i32>,
-    /// Most instances.
-    #[schemars(range(min = 1, max = 1000))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<i32>,
-    /// Whether a cluster may be scaled to zero, which is a full outage. Deny when unset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zero: Option<Zero>,
-}
+pub use calendar::{Freeze, Windows, way};
+pub use spec::{
+    Backup, ClusterScalePolicy, ClusterScalePolicySpec, Day, FreezeSpec, InstanceBounds, Mode,
+    ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, Weight, WhenUnknown, WindowSpec,
+    WindowsSpec, Zero,
+};
 
-/// What becomes of a violation.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-pub enum Mode {
-    /// It is only recorded.
-    Audit,
-    /// The writer is told, the change passes.
-    Warn,
-    /// The change is refused.
-    #[default]
-    Enforce,
-}
+pub(crate) use select::selects;
+use select::{matches, matches_all};
 
-/// Whether zero instances are acceptable.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
-pub enum Zero {
-    /// A cluster may be scaled to zero.
-    Allow,
-    /// It may not.
-    #[default]
-    Deny,
-}
+/// The rule that looks at backups, and only where a policy asks for it.
+const NO_RECENT_BACKUP: &str = "no-recent-backup";
 
 /// One limit with the policy it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,18 +49,45 @@ pub struct Limit<T> {
 /// The policies that hold for one cluster, combined.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policies {
+    /// The policies that match, with their modes.
+    pub matched: Vec<(String, Mode)>,
     /// Floors; all hold.
     pub min: Vec<Limit<i64>>,
     /// Limits; all hold.
     pub max: Vec<Limit<i64>>,
     /// Opinions on zero; it is allowed only where at least one policy allows it and none denies.
     pub zero: Vec<Limit<Zero>>,
+    /// Most instances that one change may add; all hold.
+    pub step_up: Vec<Limit<i64>>,
+    /// Most instances that one change may remove; all hold.
+    pub step_down: Vec<Limit<i64>>,
+    /// Most bytes that the replay of a member that is counted on may be behind; all hold, and Patroni's limit too.
+    pub max_lag: Vec<Limit<u64>>,
+    /// What it means for a shrink that a fact could not be read; refused where nobody says so.
+    pub when_unknown_down: Vec<Limit<Severity>>,
+    /// What it means for growth that a fact could not be read; told where nobody says so.
+    pub when_unknown_up: Vec<Limit<Severity>>,
+    /// Times in which the count must not change; all hold.
+    pub freezes: Vec<Limit<Freeze>>,
+    /// Hours in which it may; all of them must be open.
+    pub windows: Vec<Limit<Windows>>,
+    /// What single rules weigh, by their ids.
+    pub rules: BTreeMap<String, Vec<Limit<Weight>>>,
+    /// How old the last backup may be when instances go: of the strictest mode, the least.
+    pub backup_max_age: Option<Limit<SignedDuration>>,
     /// The strictest mode of all that match; `Enforce` where no policy matches.
     pub mode: Mode,
     /// Why the policies could not be read: then no bound may be taken as kept.
     pub unreadable: Option<String>,
-    /// How old the last logical backup may be; `None` where nobody asks for one.
-    pub backup_max_age: Option<Limit<SignedDuration>>,
+    /// What somebody allowed in spite of them.
+    pub overrides: Overrides,
+}
+
+impl ScalePolicySpec {
+    /// It holds for every cluster, whatever its labels are.
+    pub fn holds_for_all(&self) -> bool {
+        matches_all(self.cluster_selector.as_ref())
+    }
 }
 
 impl Policies {
@@ -143,139 +96,176 @@ impl Policies {
         policies: impl IntoIterator<Item = &'a ScalePolicy>,
         cluster: &Postgresql,
     ) -> Self {
+        Self::of(policies, [], &Seen::Absent, &cluster.labels)
+    }
+
+    /// Combines the policies of a namespace, and those of all namespaces, that match a cluster with these labels
+    /// there. The labels of the namespace are needed only where a policy selects by them.
+    pub fn of<'a>(
+        own: impl IntoIterator<Item = &'a ScalePolicy>,
+        everywhere: impl IntoIterator<Item = &'a ClusterScalePolicy>,
+        namespace: &Seen<BTreeMap<String, String>>,
+        cluster: &BTreeMap<String, String>,
+    ) -> Self {
         let mut combined = Self::default();
-        let mut strictest = None;
-        for policy in policies {
-            let selector = policy.spec.cluster_selector.as_ref();
-            match selector.map_or(Ok(true), |it| selects(it, &cluster.labels)) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(why) => {
-                    combined.unreadable = Some(format!("{}: {why}", source(policy)));
-                    continue;
-                }
-            }
-            let mode = policy.spec.mode.unwrap_or_default();
-            strictest = strictest.max(Some(mode));
-            let bounds = policy.spec.instances.clone().unwrap_or_default();
-            let source = source(policy);
-            let limit =
-                |value: i32| Limit { value: i64::from(value), source: source.clone(), mode };
-            combined.min.extend(bounds.min.map(limit));
-            combined.max.extend(bounds.max.map(limit));
-            combined.zero.extend(bounds.zero.map(|value| Limit {
-                value,
-                source: source.clone(),
-                mode,
-            }));
+        for policy in everywhere {
+            let source = named("clusterscalepolicy", policy.metadata.name.as_deref());
+            let selector = policy.spec.namespace_selector.as_ref();
+            let here = match namespace {
+                _ if matches_all(selector) => Ok(true),
+                Seen::Known(labels) => matches(selector, labels),
+                Seen::Absent => Err("the namespace is not there".to_owned()),
+                Seen::Unreadable(why) => Err(format!("the namespace's labels: {why}")),
+            };
+            combined.hear(&source, here, &policy.spec.policy, cluster);
         }
-        combined.mode = strictest.unwrap_or_default();
+        for policy in own {
+            let source = named("scalepolicy", policy.metadata.name.as_deref());
+            combined.hear(&source, Ok(true), &policy.spec, cluster);
+        }
+        combined.mode = combined.matched.iter().map(|(_, mode)| *mode).max().unwrap_or_default();
         combined
+    }
+
+    fn hear(
+        &mut self,
+        source: &str,
+        here: Result<bool, String>,
+        spec: &ScalePolicySpec,
+        cluster: &BTreeMap<String, String>,
+    ) {
+        let selector = spec.cluster_selector.as_ref();
+        let heard = match (here, matches(selector, cluster)) {
+            // Whichever says no, the other does not matter.
+            (Ok(false), _) | (_, Ok(false)) => return,
+            (Ok(true), Ok(true)) => self.add(source, spec),
+            (Err(why), _) | (_, Err(why)) => Err(why),
+        };
+        if let Err(why) = heard {
+            self.unreadable.get_or_insert(format!("{source}: {why}"));
+        }
+    }
+
+    fn add(&mut self, source: &str, spec: &ScalePolicySpec) -> Result<(), String> {
+        let mode = spec.mode.unwrap_or_default();
+        self.matched.push((source.to_owned(), mode));
+        let weights = spec.rules.clone().unwrap_or_default();
+        let own = Own { source, mode, weights: &weights };
+
+        let bounds = spec.instances.clone().unwrap_or_default();
+        self.min.extend(own.limit("below-min", bounds.min.map(i64::from)));
+        self.max.extend(own.limit("above-max", bounds.max.map(i64::from)));
+        self.zero.extend(own.limit("scale-to-zero", bounds.zero));
+        let steps = spec.steps.clone().unwrap_or_default();
+        self.step_up.extend(own.limit("step-too-large", steps.up.map(i64::from)));
+        self.step_down.extend(own.limit("step-too-large", steps.down.map(i64::from)));
+        self.freezes.extend(own.limit("change-freeze", spec.freeze.as_ref().map(Freeze::of)));
+        let unknown = spec.when_unknown.clone().unwrap_or_default();
+        self.when_unknown_down.extend(own.opinion(unknown.down));
+        self.when_unknown_up.extend(own.opinion(unknown.up));
+        for (rule, weight) in &weights {
+            self.rules.entry(rule.clone()).or_default().extend(own.opinion(Some(*weight)));
+        }
+
+        let windows = spec.windows.as_ref().map(Windows::of).transpose()?;
+        self.windows.extend(own.limit("outside-window", windows));
+        let max_lag = spec.survivors.as_ref().and_then(|survivors| survivors.max_lag.as_deref());
+        self.max_lag.extend(own.opinion(max_lag.map(bytes).transpose()?));
+        let max_age = spec.backup.as_ref().and_then(|backup| backup.max_age.as_deref());
+        let max_age = own.limit(NO_RECENT_BACKUP, max_age.map(age).transpose()?);
+        let both = self.backup_max_age.take().into_iter().chain(max_age);
+        self.backup_max_age = both.max_by_key(|limit| (limit.mode, std::cmp::Reverse(limit.value)));
+        Ok(())
     }
 
     /// Policies that could not be read, and why.
     pub fn unreadable(why: impl Into<String>) -> Self {
         Self { unreadable: Some(why.into()), ..Self::default() }
     }
-}
 
-fn source(policy: &ScalePolicy) -> String {
-    format!("scalepolicy/{}", policy.metadata.name.as_deref().unwrap_or(""))
-}
-
-/// Label selectors as the API server understands them (`LabelSelectorAsSelector`).
-///
-/// # Errors
-/// An operator that we do not know.
-pub(crate) fn selects(
-    selector: &LabelSelector,
-    labels: &BTreeMap<String, String>,
-) -> Result<bool, String> {
-    let exact =
-        selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    let mut all = exact;
-    for expression in selector.match_expressions.iter().flatten() {
-        let value = labels.get(&expression.key);
-        let listed = value.is_some_and(|value| {
-            expression.values.iter().flatten().any(|candidate| candidate == value)
-        });
-        all &= match expression.operator.as_str() {
-            "In" => listed,
-            "NotIn" => !listed,
-            "Exists" => value.is_some(),
-            "DoesNotExist" => value.is_none(),
-            other => return Err(format!("its selector has the unknown operator {other:?}")),
-        };
+    /// In which mode policies ask for what a rule judges, where only they do.
+    pub(crate) fn asked(&self, rule: &str) -> Option<Mode> {
+        let limit = self.backup_max_age.as_ref().filter(|_| rule == NO_RECENT_BACKUP);
+        limit.map(|limit| limit.mode)
     }
-    Ok(all)
+
+    /// Of the lags that members may have, the least that is enforced.
+    pub fn enforced_lag(&self) -> Option<&Limit<u64>> {
+        let enforced = self.max_lag.iter().filter(|limit| limit.mode == Mode::Enforce);
+        enforced.min_by_key(|limit| limit.value)
+    }
+
+    /// The lags that are on trial.
+    pub fn lags_on_trial(&self) -> impl Iterator<Item = &Limit<u64>> {
+        self.max_lag.iter().filter(|limit| limit.mode != Mode::Enforce)
+    }
+
+    /// When a change in this direction is next allowed by every enforced freeze and window, `now` included. `None`
+    /// where that cannot be said.
+    pub fn next_allowed(&self, now: Timestamp, direction: Direction) -> Option<Timestamp> {
+        let way = way(direction)?;
+        let mut time = now;
+        // Each step goes past one freeze or to one opening; calendars that never agree are given up.
+        for _ in 0..100 {
+            let frozen = (self.freezes.iter().filter(|freeze| freeze.mode == Mode::Enforce))
+                .find(|freeze| freeze.value.ways.contains(&way) && freeze.value.holds(time));
+            if let Some(freeze) = frozen {
+                time = freeze.value.until?;
+                continue;
+            }
+            let shut = (self.windows.iter().filter(|windows| windows.mode == Mode::Enforce))
+                .filter(|windows| windows.value.ways.contains(&way))
+                .find(|windows| windows.value.open(time) != Some(true));
+            match shut {
+                Some(windows) => time = windows.value.next_open(time)?,
+                None => return Some(time),
+            }
+        }
+        None
+    }
+}
+
+/// The policy whose limits are being added. What it lets its own `rules` weigh, its limits weigh from the start: no
+/// other policy's limit is touched by that.
+struct Own<'a> {
+    source: &'a str,
+    mode: Mode,
+    weights: &'a BTreeMap<String, Weight>,
+}
+
+impl Own<'_> {
+    fn opinion<T>(&self, value: Option<T>) -> Option<Limit<T>> {
+        Some(Limit { value: value?, source: self.source.to_owned(), mode: self.mode })
+    }
+
+    /// A limit that `rule` judges by.
+    fn limit<T>(&self, rule: &str, value: Option<T>) -> Option<Limit<T>> {
+        let mode = match self.weights.get(rule) {
+            Some(Weight::Ignore) => return None,
+            Some(Weight::Warn) => self.mode.min(Mode::Warn),
+            Some(Weight::Deny) | None => self.mode,
+        };
+        Some(Limit { mode, ..self.opinion(value)? })
+    }
+}
+
+fn named(kind: &str, name: Option<&str>) -> String {
+    format!("{kind}/{}", name.unwrap_or_default())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    Amount::of(&Quantity(text.to_owned()))
+        .filter(|amount| *amount >= Amount::default())
+        .map(Amount::units)
+        .ok_or_else(|| format!("survivors.maxLag: {text:?} is no number of bytes such as 16Mi"))
+}
+
+fn age(text: &str) -> Result<SignedDuration, String> {
+    text.parse()
+        .ok()
+        .filter(|age| *age > SignedDuration::ZERO)
+        .ok_or_else(|| format!("backup.maxAge: {text:?} is no duration such as 26h"))
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn policy(name: &str, spec: serde_json::Value) -> ScalePolicy {
-        ScalePolicy::new(name, serde_json::from_value(spec).unwrap())
-    }
-
-    fn cluster(labels: &serde_json::Value) -> Postgresql {
-        Postgresql::of(&json!({"metadata": {"name": "acid-a", "labels": labels}})).unwrap()
-    }
-
-    #[test]
-    fn every_matching_limit_is_kept_with_its_mode() {
-        let policies = [
-            policy("trial", json!({"mode": "Warn", "instances": {"min": 5}})),
-            policy("floor", json!({"instances": {"min": 3, "max": 7}})),
-            policy(
-                "other",
-                json!({"clusterSelector": {"matchLabels": {"env": "dev"}},
-                "instances": {"zero": "Allow"}}),
-            ),
-        ];
-        let combined = Policies::combine(&policies, &cluster(&json!({"env": "prod"})));
-        let min: Vec<_> = combined
-            .min
-            .iter()
-            .map(|limit| (limit.value, limit.source.as_str(), limit.mode))
-            .collect();
-        assert_eq!(
-            min,
-            [(5, "scalepolicy/trial", Mode::Warn), (3, "scalepolicy/floor", Mode::Enforce)]
-        );
-        assert_eq!((combined.zero.len(), combined.mode), (0, Mode::Enforce));
-    }
-
-    #[test]
-    fn selectors_match_as_the_api_server_does() {
-        let labelled = cluster(&json!({"env": "prod"}));
-        let bare = cluster(&json!({}));
-        for (operator, values, with, without) in [
-            ("In", json!(["prod"]), true, false),
-            ("NotIn", json!(["prod"]), false, true),
-            ("Exists", json!(null), true, false),
-            ("DoesNotExist", json!(null), false, true),
-        ] {
-            let selector: LabelSelector = serde_json::from_value(json!({"matchExpressions": [
-                {"key": "env", "operator": operator, "values": values}]}))
-            .unwrap();
-            assert_eq!(selects(&selector, &labelled.labels), Ok(with), "{operator}");
-            assert_eq!(selects(&selector, &bare.labels), Ok(without), "{operator}");
-        }
-        assert_eq!(selects(&LabelSelector::default(), &bare.labels), Ok(true));
-        let odd: LabelSelector = serde_json::from_value(
-            json!({"matchExpressions": [{"key": "env", "operator": "Near"}]}),
-        )
-        .unwrap();
-        assert!(selects(&odd, &bare.labels).is_err());
-    }
-
-    #[test]
-    fn no_policy_means_enforce_without_bounds() {
-        let combined = Policies::combine(&[], &cluster(&json!({})));
-        assert_eq!(combined, Policies::default());
-        assert_eq!(combined.mode, Mode::Enforce);
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ use crate::facts::{Capacity, Claim, DisruptionBudget, Facts, Member, Seen};
 use crate::objects::pods::{NodeState, members};
 use crate::objects::{self, Layout, spell};
 use crate::operator::Operator;
-use crate::policy::{Policies, ScalePolicy};
+use crate::overrides::{Overrides, ScaleOverride};
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 
 mod ask;
@@ -30,11 +30,13 @@ mod capacity;
 mod fetch;
 mod operator;
 mod patroni;
+mod policies;
 mod rest;
 #[cfg(test)]
 mod testing;
 
 pub use fetch::ReadError;
+pub use policies::Written;
 pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
 
 use capacity::{Needed, seen};
@@ -63,6 +65,8 @@ pub enum Breadth {
     Review,
     /// Also what only a person who plans is told of: all nodes, and the disruption budgets.
     Whole,
+    /// The same for one instance less and one more, whatever the change: for who is shown what either would meet.
+    Around,
 }
 
 /// Which members are asked for their live state.
@@ -99,15 +103,15 @@ impl Reader {
         objects.iter().map(cluster_of).collect()
     }
 
-    /// The policies that hold for a cluster. Without the CRD there are none; what cannot be read is said in
-    /// [`Policies::unreadable`].
-    pub async fn policies(&self, cluster: &Postgresql) -> Policies {
-        let kind = Kind::of::<ScalePolicy>(Some(&cluster.namespace));
-        let list = self.objects(self.deadline).try_list::<ScalePolicy>(&kind, None).await;
+    /// The overrides that name a cluster. Without the CRD there are none; what cannot be read is said in
+    /// [`Overrides::unreadable`].
+    pub async fn overrides(&self, cluster: &Postgresql) -> Overrides {
+        let kind = Kind::of::<ScaleOverride>(Some(&cluster.namespace));
+        let list = self.objects(self.deadline).try_list::<ScaleOverride>(&kind, None).await;
         match list {
-            Ok(policies) => Policies::combine(&policies, cluster),
-            Err(error) if error.is_not_found() => Policies::default(),
-            Err(error) => Policies::unreadable(error.to_string()),
+            Ok(overrides) => Overrides::of(overrides, &cluster.name),
+            Err(error) if error.is_not_found() => Overrides::default(),
+            Err(error) => Overrides::unreadable(error.to_string()),
         }
     }
 
@@ -282,7 +286,6 @@ mod tests {
 
     use super::*;
     use crate::facts::Live;
-    use crate::policy::Mode;
     use crate::read::testing::{Fault, Members, SET, World, change, world};
 
     async fn read(world: &World) -> Facts {
@@ -479,25 +482,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn policies_are_read_or_the_reason_is_told() {
+    async fn overrides_are_read_or_the_reason_is_told() {
         let members = Members::healthy();
         let cluster = change(3, 3).new;
-        let policy = World::default().with(
-            "/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/floor",
-            json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
-                "metadata": {"namespace": "db", "name": "floor"},
-                "spec": {"mode": "Warn", "instances": {"min": 3}}}),
-        );
-        let found = policy.reader(&members).policies(&cluster).await;
-        assert_eq!((found.mode, found.min[0].value), (Mode::Warn, 3));
+        let named = |name: &str| {
+            json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScaleOverride",
+                "metadata": {"namespace": "db", "name": name},
+                "spec": {"cluster": name, "clusterUid": "u1", "to": 2, "rules": ["paused"],
+                    "reason": "night", "expiresAt": "2026-11-24T11:00:00Z"}})
+        };
+        let path = "/apis/pgscale.dev/v1alpha1/namespaces/db/scaleoverrides";
+        let world = World::default()
+            .with(&format!("{path}/acid-a"), named("acid-a"))
+            .with(&format!("{path}/acid-b"), named("acid-b"));
+        let found = world.reader(&members).overrides(&cluster).await;
+        assert_eq!(found.granted.len(), 1, "{found:?}");
+        assert_eq!(found.granted[0].spec.cluster, "acid-a");
 
-        let without_crd = World::default().fault("scalepolicies", Fault::Status(404));
-        assert_eq!(without_crd.reader(&members).policies(&cluster).await, Policies::default());
+        let without_crd = World::default().fault("scaleoverrides", Fault::Status(404));
+        assert_eq!(without_crd.reader(&members).overrides(&cluster).await, Overrides::default());
 
-        let forbidden = policy.fault("scalepolicies", Fault::Status(403));
+        let forbidden = world.fault("scaleoverrides", Fault::Status(403));
         assert_eq!(
-            forbidden.reader(&members).policies(&cluster).await.unreadable.as_deref(),
-            Some("failed to list scalepolicies in db: forbidden")
+            forbidden.reader(&members).overrides(&cluster).await.unreadable.as_deref(),
+            Some("failed to list scaleoverrides in db: forbidden")
         );
     }
 

@@ -3,12 +3,12 @@
 //! A rule is one function beside its documentation and its table test. It never weighs policy: what an
 //! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
 
-use crate::change::Direction;
 use crate::facts::Facts;
-use crate::policy::{Mode, Policies};
-use crate::verdict::{Finding, Judgement, Outcome, Severity, Verdict};
+use crate::policy::Policies;
+use crate::verdict::{Judgement, Outcome, Verdict};
 
 mod bounds;
+mod calendar;
 mod capacity;
 mod hand_over;
 mod leader;
@@ -18,11 +18,13 @@ mod pending;
 mod progress;
 mod rebuild;
 mod remaining;
+mod side_door;
 mod stateful_set;
 mod storage;
 mod survivors;
 mod synchronous;
 mod way_out;
+mod weigh;
 mod zero;
 
 #[cfg(test)]
@@ -34,9 +36,9 @@ mod properties;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
-pub use pending::withdraw_switchover;
+pub use side_door::past_the_operator;
 pub use way_out::{WayOut, way_out};
 
 /// One rule.
@@ -63,6 +65,9 @@ pub struct Rule {
 pub enum Kind {
     /// Bounds that policies, the operator or the data set; a repair is held to them too.
     Bound,
+    /// How fast and when policies let the count change; only warns for a repair, and is silent for the undo of the
+    /// last change.
+    Calendar,
     /// The live state of the cluster; only warns for a repair.
     Live,
     /// What to take care of afterwards, and no reason to refuse: what it cannot see it only tells.
@@ -78,6 +83,9 @@ pub const RULES: &[Rule] = &[
     bounds::OPERATOR_LIMITS,
     operator::LIMITS_UNKNOWN,
     operator::STANDBY_CLUSTER,
+    calendar::STEP_TOO_LARGE,
+    calendar::CHANGE_FREEZE,
+    calendar::OUTSIDE_WINDOW,
     leader::NO_LEADER,
     hand_over::LEADER_CONDEMNED,
     hand_over::LEADER_CANNOT_MOVE,
@@ -111,6 +119,7 @@ pub const RULES: &[Rule] = &[
     storage::VOLUME_RESIZING,
     storage::PDB_BLOCKS_DRAIN,
     storage::NO_RECENT_BACKUP,
+    side_door::STATEFULSET_SCALED,
 ];
 
 /// The rule with this id.
@@ -127,39 +136,33 @@ pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
 
 /// The judgement without the search for another count, which judges every candidate itself.
 fn judge(facts: &Facts, policies: &Policies) -> Verdict {
+    let by_patroni = facts;
+    let facts = &facts.under(policies);
+    let stricter = policies.lags_on_trial().map(|limit| (limit, facts.with_max_lag(limit.value)));
+    let stricter: Vec<_> = stricter.collect();
     let mut verdict = Verdict::default();
-    let repair = facts.repair();
     for rule in RULES {
-        let outcome = (rule.check)(facts, policies);
-        let found = match &outcome {
-            Outcome::NotApplicable | Outcome::Pass => None,
-            Outcome::Found(finding) => Some(finding.clone()),
-            Outcome::Unknown(why) => Some(unknown(rule, facts.direction(), why)),
-        };
-        if let Some(mut finding) = found {
-            if let Some(repair) = repair
-                && rule.kind != Kind::Bound
-                && finding.severity == Severity::Deny
-            {
-                finding.severity = Severity::Warn;
-                finding.tempered = Some(repair.reason().to_owned());
-            }
-            verdict.findings.push(in_mode(finding, policies));
+        if rule.kind == Kind::Calendar && facts.change.undo {
+            verdict.judgements.push(Judgement { rule: rule.id, outcome: Outcome::NotApplicable });
+            continue;
         }
+        let mut outcome = (rule.check)(facts, policies);
+        if let (Outcome::Found(finding), Some(limit)) = (&mut outcome, policies.enforced_lag())
+            && rule.kind == Kind::Live
+            && (rule.check)(by_patroni, policies) != Outcome::Found(finding.clone())
+        {
+            *finding = weigh::because_of_lag(finding.clone(), limit);
+        }
+        let mut finding = weigh::weighed(rule, &outcome, facts, policies);
+        for (limit, facts) in stricter.iter().filter(|_| rule.kind == Kind::Live) {
+            let outcome = (rule.check)(facts, policies);
+            let tried = weigh::on_trial(rule, &outcome, facts, policies, limit);
+            finding = weigh::stronger(finding, tried);
+        }
+        verdict.findings.extend(finding.map(|finding| policies.overrides.weigh(finding, facts)));
         verdict.judgements.push(Judgement { rule: rule.id, outcome });
     }
     verdict
-}
-
-/// What a fact that could not be seen means: refused for a shrink, told for growth.
-fn unknown(rule: &Rule, direction: Direction, why: &str) -> Finding {
-    let severity = match (direction, rule.kind) {
-        (Direction::Down, Kind::Bound | Kind::Live) => Severity::Deny,
-        (Direction::Down, Kind::Caution)
-        | (Direction::Create | Direction::Same | Direction::Up, _) => Severity::Warn,
-    };
-    Finding::new(rule.id, severity, format!("cannot be judged: {why}"))
-        .remedy("make the fact readable (network, rights), then ask again")
 }
 
 /// What a rule says that needs the cluster's pods and cannot see them.
@@ -186,20 +189,4 @@ fn patronictl(facts: &Facts, words: &str) -> String {
     let pod = first.map_or_else(|| facts.pod_name(0), |member| member.name.clone());
     let namespace = &facts.change.new.namespace;
     format!("kubectl exec {pod} -n {namespace} -c postgres -- patronictl {words}")
-}
-
-fn in_mode(mut finding: Finding, policies: &Policies) -> Finding {
-    if finding.severity == Severity::Deny {
-        match finding.mode.unwrap_or(policies.mode) {
-            Mode::Enforce => {}
-            Mode::Warn => {
-                finding.severity = Severity::Warn;
-                finding.tempered = Some("not refused: the policy is in mode Warn".to_owned());
-            }
-            Mode::Audit => finding.audit_only = true,
-        }
-    } else if finding.mode.unwrap_or(policies.mode) == Mode::Audit {
-        finding.audit_only = true;
-    }
-    finding
 }

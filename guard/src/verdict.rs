@@ -64,6 +64,12 @@ pub struct Finding {
     /// The mode of the policy its limit came from; the strictest of all where it comes from none.
     #[serde(skip)]
     pub mode: Option<Mode>,
+    /// The override but for which it would refuse the change, as `kind/name`.
+    #[serde(skip)]
+    pub overridden: Option<String>,
+    /// It would refuse the change if the policy behind it were enforced.
+    #[serde(skip)]
+    pub on_trial: bool,
 }
 
 impl Finding {
@@ -88,6 +94,8 @@ impl Finding {
             tempered: None,
             audit_only: false,
             mode: None,
+            overridden: None,
+            on_trial: false,
         }
     }
 

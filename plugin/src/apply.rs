@@ -11,40 +11,61 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Failure, Kind};
-use crate::handover::{Moved, checkpoint, move_leader};
-use crate::plan::{FIELD_MANAGER, LeaderMove, Outcome, Plan, Unfit};
+use crate::handover::{Lead, checkpoint, move_leader};
+use crate::plan::{FIELD_MANAGER, Outcome, Plan, Unfit};
 use crate::session::Session;
 
 /// How often a plan is made again because somebody else wrote to the object meanwhile. Operators write the
 /// status several times in a row; more than this is a fight.
 const CONFLICTS: u32 = 5;
 
-/// What was done.
-#[derive(Clone, Debug)]
-pub(crate) struct Applied {
-    /// The plan that was carried out in the end.
-    pub(crate) plan: Plan,
-    /// The switchover as it took place.
-    pub(crate) moved: Option<(LeaderMove, Moved)>,
+/// What was done of a change, however it ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Done {
+    /// What became of the lead.
+    pub(crate) lead: Lead,
+    /// What became of the count.
+    pub(crate) count: Count,
 }
 
-/// What became of one write.
-#[derive(Debug)]
-enum Written {
+impl Done {
+    fn moved(&self) -> bool {
+        self.lead.switchover().is_some()
+    }
+}
+
+/// What became of the count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// Nothing was written, and nothing that was sent can still arrive.
+    #[default]
+    Unwritten,
     /// It is stored.
-    Stored,
-    /// Somebody else wrote first.
-    Conflict,
+    Written,
+    /// A write was sent, and nobody knows whether it arrived, or will.
+    InDoubt,
 }
 
-/// Carries `plan`, made from `facts`, out.
+impl Count {
+    /// It was written, or was not; nothing where nobody knows.
+    pub(crate) fn written(self) -> Option<bool> {
+        match self {
+            Self::Unwritten => Some(false),
+            Self::Written => Some(true),
+            Self::InDoubt => None,
+        }
+    }
+}
+
+/// Carries `plan`, made from `facts`, out: the plan that was carried out in the end. Whatever becomes of it, `done`
+/// tells what was done.
 pub(crate) async fn apply(
     session: &Session,
     plan: Plan,
     facts: &Facts,
-) -> Result<Applied, Failure> {
+    done: &mut Done,
+) -> Result<Plan, Failure> {
     let mut plan = plan;
-    let mut moved = None;
     if plan.shrinks() {
         if let Some(wanted) = &plan.leader_move {
             checkpoint(session, facts, wanted).await;
@@ -53,30 +74,23 @@ pub(crate) async fn apply(
         let (now, facts) = read_plan(session, &plan).await?;
         plan = as_agreed(&plan, now)?;
         if let Some(wanted) = plan.leader_move.clone() {
-            let outcome = move_leader(session, &facts, &wanted).await?;
-            session.out.note(&outcome.told());
-            moved = Some((as_it_went(wanted, &outcome.leader), outcome));
+            let moved = move_leader(session, &facts, &wanted).await.map_err(|not_moved| {
+                done.lead = not_moved.lead();
+                not_moved.failure
+            })?;
+            session.out.note(&moved.told());
+            done.lead = Lead::moved(wanted, moved);
             plan = plan_after_move(session, &plan).await?;
         }
     }
     for _ in 0..CONFLICTS {
-        match write_count(session, &plan, moved.is_some()).await? {
-            Written::Stored => return Ok(Applied { plan, moved }),
-            Written::Conflict => {
-                plan = plan_again(session, &plan, moved.is_some()).await?;
-            }
+        write_count(session, &plan, done).await?;
+        if done.count == Count::Written {
+            return Ok(plan);
         }
+        plan = plan_again(session, &plan, done.moved()).await?;
     }
-    Err(contended(&plan, moved.is_some()))
-}
-
-/// Patroni may have chosen another than the one that was asked for.
-fn as_it_went(wanted: LeaderMove, leader: &str) -> LeaderMove {
-    if wanted.to == leader {
-        return wanted;
-    }
-    let why = format!("{}; Patroni chose {leader} instead", wanted.why);
-    LeaderMove { to: leader.to_owned(), why, ..wanted }
+    Err(contended(&plan, done.moved()))
 }
 
 /// Sends the write for the admission chain to judge, without storing it.
@@ -295,8 +309,8 @@ fn so_far(moved: bool) -> &'static str {
 
 async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Failure> {
     let cluster = session.cluster(&before.name).await?;
-    let (facts, policies): (Facts, Policies) =
-        session.facts(Change::of_count(cluster, before.asked), whom(before)).await;
+    let change = Change { undo: before.undo, ..Change::of_count(cluster, before.asked) };
+    let (facts, policies): (Facts, Policies) = session.facts(change, whom(before)).await;
     session.show_warnings();
     let candidate = before.leader_move.as_ref().map(|wanted| wanted.to.as_str());
     Ok((Plan::keeping(&facts, &policies, candidate), facts))
@@ -306,23 +320,34 @@ fn whom(plan: &Plan) -> AskWhom {
     if plan.shrinks() { AskWhom::All } else { AskWhom::AsNeeded }
 }
 
-async fn write_count(session: &Session, plan: &Plan, moved: bool) -> Result<Written, Failure> {
+/// Sends the count, once. Where somebody else wrote first it stays unwritten, which is no failure.
+async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<(), Failure> {
     if plan.outcome() == Outcome::Nothing {
-        return Ok(Written::Stored);
+        done.count = Count::Written;
+        return Ok(());
     }
+    let moved = done.moved();
     session.interruption.means(format!(
         "interrupted while numberOfInstances was being written; it may have been\n\
          see: {}",
         session.command(&format!("status {}", plan.name))
     ));
+    done.count = Count::InDoubt;
     let sent = send(session, plan, false).await;
     session.show_warnings();
     let asked = format!("change postgresql {}", plan.cluster());
     match sent {
-        Ok(()) => Ok(Written::Stored),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Written::Conflict),
+        Ok(()) => {
+            done.count = Count::Written;
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_conflict() => {
+            done.count = Count::Unwritten;
+            Ok(())
+        }
         // The API server speaks, and says no; other 5xx say nothing about what etcd holds.
         Err(error @ kube::Error::Api(_)) if is_refusal(&error) => {
+            done.count = Count::Unwritten;
             let mut failure = Failure::of_kube(&error, &asked);
             failure.message =
                 format!("{}\n{}; numberOfInstances is unchanged", failure.message, so_far(moved));
@@ -331,7 +356,11 @@ async fn write_count(session: &Session, plan: &Plan, moved: bool) -> Result<Writ
             }
             Err(failure)
         }
-        Err(error) => look_for(session, plan, moved, &error).await,
+        Err(error) => {
+            look_for(session, plan, moved, &error).await?;
+            done.count = Count::Written;
+            Ok(())
+        }
     }
 }
 
@@ -361,7 +390,7 @@ async fn look_for(
     plan: &Plan,
     moved: bool,
     lost: &kube::Error,
-) -> Result<Written, Failure> {
+) -> Result<(), Failure> {
     session.out.note(&format!(
         "the answer to the write was lost ({}); looking whether it arrived ...",
         crate::error::chain(lost)
@@ -372,7 +401,7 @@ async fn look_for(
         if let Ok(cluster) = session.reader.cluster(&plan.namespace, &plan.name).await {
             if cluster.uid == plan.uid && cluster.instances == Some(plan.asked) {
                 session.out.note("it arrived");
-                return Ok(Written::Stored);
+                return Ok(());
             }
             seen = Some(cluster);
         }

@@ -11,11 +11,16 @@ use clap::{
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::commands::{
-    completion, down, history, plan, rules, set, status, switchover, undo, up, verify, version,
-    wait,
+    completion, down, history, overrides, plan, policy, rules, set, status, switchover, undo, up,
+    verify, version, wait,
 };
 use crate::error::EXIT_CODES;
 use crate::output::expression::Expression;
+
+mod repeat;
+mod tips;
+
+pub(crate) use repeat::{quoted, with_flags};
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
 ///
@@ -58,6 +63,8 @@ pub(crate) enum Verb {
     Verify(verify::Args),
     History(history::Args),
     Undo(undo::Args),
+    Override(overrides::Args),
+    Policy(policy::Args),
     Rules(rules::Args),
     Completion(completion::Args),
     Version(version::Args),
@@ -70,8 +77,10 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
-        let mut arguments = arguments.into_iter().map(Into::into).peekable();
-        let matches = Self::command_as(arguments.peek()).try_get_matches_from(arguments)?;
+        let arguments: Vec<std::ffi::OsString> = arguments.into_iter().map(Into::into).collect();
+        let matches = Self::command_as(arguments.first())
+            .try_get_matches_from(&arguments)
+            .map_err(|error| tips::advised(error, &arguments))?;
         let expression = expression(&matches);
         Ok(Self { expression, ..Self::from_arg_matches(&matches)? })
     }
@@ -167,25 +176,6 @@ pub(crate) struct ConnectionFlags {
     #[arg(long, global = true, value_name = "DURATION", hide_short_help = true,
         value_parser = request_timeout)]
     pub(crate) request_timeout: Option<Duration>,
-}
-
-impl ConnectionFlags {
-    /// The flags that lead to the same API server again, for commands shown to people: no secrets, and no
-    /// namespace, which is always shown.
-    pub(crate) fn to_repeat(&self) -> String {
-        let named = [
-            ("--context", self.context.as_deref()),
-            ("--kubeconfig", self.kubeconfig.as_ref().and_then(|path| path.to_str())),
-            ("--cluster", self.cluster.as_deref()),
-            ("--user", self.user.as_deref()),
-            ("--as", self.as_user.as_deref()),
-            ("--server", self.server.as_deref()),
-        ];
-        let named =
-            named.into_iter().filter_map(|(flag, value)| Some(format!(" {flag}={}", value?)));
-        let groups = self.as_group.iter().map(|group| format!(" --as-group={group}"));
-        named.chain(groups).collect::<Vec<_>>().concat()
-    }
 }
 
 /// When to colour.
@@ -373,7 +363,8 @@ fn at_a_time(word: &str) -> Result<usize, String> {
 /// How many characters a reason may have: it is for people, and kept 50 times.
 const REASON: usize = 500;
 
-fn reason(text: &str) -> Result<String, String> {
+/// Reads a reason.
+pub(crate) fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("it is empty".to_owned()),
         text if text.chars().count() > REASON => {
@@ -440,6 +431,16 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub(crate) fn timeout(word: &str) -> Result<Duration, String> {
     let duration = duration(word)?;
     Ok(if duration.is_negative() { WEEK } else { duration.unsigned_abs() })
+}
+
+/// Reads a length of time that ends in the future.
+pub(crate) fn positive(word: &str) -> Result<Duration, String> {
+    let duration = duration(word)?;
+    if duration.is_positive() {
+        Ok(duration.unsigned_abs())
+    } else {
+        Err("it is over at once".to_owned())
+    }
 }
 
 fn request_timeout(word: &str) -> Result<Duration, String> {

@@ -11,7 +11,9 @@ use crate::session::{Interruption, Session};
 pub(crate) mod completion;
 pub(crate) mod down;
 pub(crate) mod history;
+pub(crate) mod overrides;
 pub(crate) mod plan;
+pub(crate) mod policy;
 pub(crate) mod rules;
 mod scale;
 pub(crate) mod set;
@@ -39,7 +41,9 @@ pub(crate) async fn run(
         Verb::Version(args) => return version::run(args, out),
         Verb::Down(_)
         | Verb::History(_)
+        | Verb::Override(_)
         | Verb::Plan(_)
+        | Verb::Policy(_)
         | Verb::Set(_)
         | Verb::Status(_)
         | Verb::Switchover(_)
@@ -52,7 +56,7 @@ pub(crate) async fn run(
     let session = Session::new(connection, Arc::clone(out), interruption);
     let result = in_session(cli.verb, &session).await;
     session.show_warnings();
-    result
+    result.map_err(|failure| failure.reached_by(&session.flags))
 }
 
 /// Runs a verb in a session that is there already.
@@ -61,7 +65,9 @@ pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Fail
         Verb::Completion(args) => completion::run(&args, &session.out),
         Verb::Down(args) => Box::pin(down::run(session, args)).await,
         Verb::History(args) => Box::pin(history::run(session, args)).await,
+        Verb::Override(args) => Box::pin(overrides::run(session, args)).await,
         Verb::Plan(args) => Box::pin(plan::run(session, args)).await,
+        Verb::Policy(args) => Box::pin(policy::run(session, args)).await,
         Verb::Rules(args) => rules::run(&args, &session.out),
         Verb::Set(args) => Box::pin(set::run(session, args)).await,
         Verb::Status(args) => Box::pin(status::run(session, args)).await,

@@ -41,6 +41,18 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The word for it in reports and in the history.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Declined => "Declined",
+            Self::Error | Self::Interrupted | Self::Usage => "Failed",
+            Self::NotAsPlanned => "NotAsPlanned",
+            Self::Refused => "Refused",
+            Self::Reverted => "Reverted",
+            Self::Timeout => "TimedOut",
+        }
+    }
+
     /// Its exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
@@ -92,6 +104,23 @@ impl Failure {
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds the connection flags to the kubectl commands of the hints, which are between backticks: who wrote them did
+    /// not know how we got here.
+    #[must_use]
+    pub(crate) fn reached_by(mut self, flags: &str) -> Self {
+        for hint in &mut self.hints {
+            let words: Vec<String> = hint
+                .split('`')
+                .map(|words| {
+                    let flags = if words.starts_with("kubectl ") { flags } else { "" };
+                    format!("{words}{flags}")
+                })
+                .collect();
+            *hint = words.join("`");
+        }
         self
     }
 
@@ -162,7 +191,7 @@ impl Failure {
                 .map(|StatusCause { reason, message, .. }| format!("{reason}: {message}")),
         );
         let failure = Self::refused(lines.join("\n"));
-        failure.hint("every rule's page: `kubectl pgscale rules RULE`")
+        failure.hint("every rule's page: kubectl pgscale rules RULE")
     }
 }
 
@@ -297,6 +326,25 @@ mod tests {
         assert!(
             failure.contains("`kubectl auth can-i get pods --subresource=exec -n db`"),
             "{failure}"
+        );
+    }
+
+    #[test]
+    fn hints_forgot_the_flags_that_lead_to_the_api_server() {
+        let forbidden = status(
+            403,
+            "pods is forbidden: User \"eve\" cannot list resource \"pods\" in API group \"\" in the namespace \"db\"",
+        );
+        let failure =
+            Failure::of_kube(&forbidden, "look").hint("see them all: kubectl pgscale rules");
+        let failure = failure.reached_by(" --context='my cluster'");
+        assert_eq!(
+            failure.hints,
+            [
+                "ask for the right to list pods in namespace db; test it with \
+                 `kubectl auth can-i list pods -n db --context='my cluster'`",
+                "see them all: kubectl pgscale rules"
+            ]
         );
     }
 

@@ -46,6 +46,55 @@ impl Moved {
     }
 }
 
+/// What became of the lead during a change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Lead {
+    /// We did not move it.
+    #[default]
+    Kept,
+    /// It moved, as told here.
+    Moved(LeaderMove, Moved),
+    /// It was asked to move, and who leads since cannot be told.
+    InDoubt,
+}
+
+impl Lead {
+    /// The switchover as it took place, where `wanted` came to `moved`: Patroni may have chosen another than the one
+    /// that was asked for.
+    pub(crate) fn moved(wanted: LeaderMove, moved: Moved) -> Self {
+        let leader = &moved.leader;
+        if wanted.to == *leader {
+            return Self::Moved(wanted, moved);
+        }
+        let why = format!("{}; Patroni chose {leader} instead", wanted.why);
+        Self::Moved(LeaderMove { to: leader.clone(), why, ..wanted }, moved)
+    }
+
+    /// The switchover that took place.
+    pub(crate) fn switchover(&self) -> Option<(&LeaderMove, &Moved)> {
+        match self {
+            Self::Moved(leader_move, moved) => Some((leader_move, moved)),
+            Self::Kept | Self::InDoubt => None,
+        }
+    }
+}
+
+/// Why no switchover was seen to take place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NotMoved {
+    /// What a person is told.
+    pub(crate) failure: Failure,
+    /// Who leads now cannot be told; otherwise it is who led before.
+    in_doubt: bool,
+}
+
+impl NotMoved {
+    /// What that means for the lead.
+    pub(crate) fn lead(&self) -> Lead {
+        if self.in_doubt { Lead::InDoubt } else { Lead::Kept }
+    }
+}
+
 /// What Patroni said to the request.
 enum Said {
     /// It is done.
@@ -56,13 +105,12 @@ enum Said {
     Unclear(String),
 }
 
-/// Moves the leader as `wanted`, where `before` was read just now. An error means: the leader did not move, or it
-/// cannot be told.
+/// Moves the leader as `wanted`, where `before` was read just now.
 pub(crate) async fn move_leader(
     session: &Session,
     before: &Facts,
     wanted: &LeaderMove,
-) -> Result<Moved, Failure> {
+) -> Result<Moved, NotMoved> {
     let start = Instant::now();
     session.interruption.means(format!(
         "interrupted while the leader was being moved from {} to {}; numberOfInstances is unchanged\n\
@@ -129,7 +177,7 @@ async fn confirm(
     before: &Facts,
     wanted: &LeaderMove,
     said: Said,
-) -> Result<String, Failure> {
+) -> Result<String, NotMoved> {
     let deadline = Instant::now() + session.pace.confirm;
     let mut unmoved = 0;
     loop {
@@ -147,21 +195,28 @@ async fn confirm(
         unmoved = if still { unmoved + 1 } else { 0 };
         match &said {
             Said::No(words) if unmoved > 0 => {
-                return Err(Failure::refused(format!(
-                    "Patroni refused to switch over from {} to {}: {words}; nothing was changed",
-                    wanted.from, wanted.to
-                )));
+                return Err(NotMoved {
+                    failure: Failure::refused(format!(
+                        "Patroni refused to switch over from {} to {}: {words}; nothing was changed",
+                        wanted.from, wanted.to
+                    )),
+                    in_doubt: false,
+                });
             }
             Said::Unclear(words) if unmoved >= LOOKS_TO_BE_SURE => {
-                return Err(Failure::error(format!(
-                    "the switchover from {} to {} did not take place ({words}); nothing was changed",
-                    wanted.from, wanted.to
-                )));
+                return Err(NotMoved {
+                    failure: Failure::error(format!(
+                        "the switchover from {} to {} did not take place ({words}); nothing was changed",
+                        wanted.from, wanted.to
+                    )),
+                    in_doubt: false,
+                });
             }
             Said::Done | Said::No(_) | Said::Unclear(_) => {}
         }
         if Instant::now() >= deadline {
-            return Err(doubt(session, &facts, wanted, &said));
+            let failure = doubt(session, &facts, wanted, &said);
+            return Err(NotMoved { failure, in_doubt: true });
         }
         sleep(session.pace.poll).await;
     }

@@ -21,6 +21,7 @@ mod inside;
 mod outlook;
 mod output;
 mod plan;
+mod policy;
 mod record;
 mod rights;
 mod services;

@@ -21,6 +21,7 @@ pub(crate) mod history;
 pub(crate) mod live;
 pub(crate) mod outlook;
 pub(crate) mod plan;
+pub(crate) mod policy;
 pub(crate) mod report;
 pub(crate) mod rules;
 pub(crate) mod status;

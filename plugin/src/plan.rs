@@ -4,7 +4,6 @@
 
 use pgscale_guard::change::Direction;
 use pgscale_guard::facts::{Health, Live, Member};
-use pgscale_guard::rules::withdraw_switchover;
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Change, Facts, Policies, Verdict, evaluate};
 
@@ -14,10 +13,12 @@ mod judged;
 pub(crate) mod outlook;
 
 pub(crate) use commit::Commit;
-pub(crate) use handover::{Handover, Wanted, switchover};
+pub(crate) use handover::{Handover, Wanted, about_another_switchover, switchover};
 use handover::{SWITCHOVER_PENDING, another_switchover};
 pub(crate) use judged::{Judged, every_rule};
 use outlook::Outlook;
+
+use crate::args::with_flags;
 
 /// Our name as a writer of fields (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "kubectl-pgscale";
@@ -37,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) declared: Option<i64>,
     /// `spec.numberOfInstances` as it would be written.
     pub(crate) asked: i64,
+    /// It takes the last recorded change back.
+    pub(crate) undo: bool,
     /// Effective count now, after the operator's limits.
     pub(crate) from: i64,
     /// Effective count afterwards.
@@ -178,6 +181,7 @@ impl Plan {
             resource_version: cluster.resource_version.clone(),
             declared: cluster.instances,
             asked: facts.asked(),
+            undo: facts.change.undo,
             from,
             to,
             running: facts.stateful_set.known().map(|set| set.replicas),
@@ -204,6 +208,16 @@ impl Plan {
         } else {
             Outcome::Refused
         }
+    }
+
+    /// Adds the connection flags to the commands that findings suggest: the rules do not know how we got here.
+    pub(crate) fn reached_by(mut self, flags: &str) -> Self {
+        for finding in &mut self.verdict.findings {
+            if let Some(remedy) = &mut finding.remedy {
+                *remedy = with_flags(remedy, &self.namespace, flags);
+            }
+        }
+        self
     }
 
     /// Members are lost by it.
@@ -237,7 +251,9 @@ fn judge(
             );
             // The rule may have warned of the same switchover for what it means to the others.
             verdict.findings.retain(|known| known.rule != SWITCHOVER_PENDING);
-            verdict.findings.push(finding.remedy(withdraw_switchover(facts)));
+            let remedy = about_another_switchover(facts);
+            let finding = Finding { remedy, ..finding };
+            verdict.findings.push(policies.overrides.weigh(finding, facts));
         }
         return (None, verdict);
     }
@@ -257,7 +273,8 @@ fn judge(
     let mut verdict = evaluate(facts, policies);
     // A repair is not refused for the live state, not even this one: its pods go whatever we do.
     if verdict.allows() && facts.repair().is_none() {
-        verdict.findings.push(nobody_to_lead(facts, leader));
+        let finding = nobody_to_lead(facts, leader);
+        verdict.findings.push(policies.overrides.weigh(finding, facts));
     }
     (None, verdict)
 }
@@ -317,7 +334,7 @@ fn nearest_allowed(facts: &Facts, policies: &Policies) -> Option<i64> {
     };
     candidates.find(|count| {
         let mut other = facts.clone();
-        other.change = Change::of_count(old.clone(), *count);
+        other.change = Change { undo: facts.change.undo, ..Change::of_count(old.clone(), *count) };
         other.direction() == facts.direction() && judge(&other, policies, None).1.allows()
     })
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::handover::Lead;
 use crate::output::text::tenths;
 use crate::plan::{LeaderMove, Plan};
 
 mod store;
 
-pub(crate) use store::{Recording, read};
+pub(crate) use store::{Recording, chance, read};
 
 /// How many changes are kept of one cluster.
 const KEPT: usize = 50;
@@ -24,6 +25,9 @@ const MESSAGE: usize = 500;
 
 /// The result of an entry that was never completed.
 pub(crate) const BEGUN: &str = "Begun";
+
+/// The action that moves the leader and nothing else.
+const SWITCHOVER: &str = "Switchover";
 
 /// One change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -50,10 +54,10 @@ pub(crate) struct Entry {
     pub(crate) from: Option<i64>,
     /// `numberOfInstances` that was asked for.
     pub(crate) to: Option<i64>,
-    /// Who led before, where the leader was to move.
+    /// Who led before, where the leader moved, or may have; in an entry that was never completed, was to move.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) leader_from: Option<String>,
-    /// Who leads since.
+    /// Who leads since; nothing where nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) leader_to: Option<String>,
     /// How long writes stopped for that at most.
@@ -81,39 +85,41 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The intent to carry `plan` out.
-    pub(crate) fn of_plan(plan: &Plan, now: Timestamp, reason: Option<&str>) -> Self {
+    /// The intent to carry `plan` out; `chance` tells it from others of the same second.
+    pub(crate) fn of_plan(plan: &Plan, now: Timestamp, chance: u32, reason: Option<&str>) -> Self {
         Self {
             action: "Scale".to_owned(),
             from: plan.declared,
             to: Some(plan.asked),
             leader_from: plan.leader_move.as_ref().map(|wanted| wanted.from.clone()),
             leader_to: plan.leader_move.as_ref().map(|wanted| wanted.to.clone()),
-            ..Self::begun(&plan.uid, &plan.resource_version, now, reason)
+            ..Self::begun(&plan.uid, now, chance, reason)
         }
     }
 
-    /// The intent to move the leader of a cluster and nothing else.
+    /// The intent to move the leader of a cluster and nothing else; `chance` as above.
     pub(crate) fn of_switchover(
         cluster: &pgscale_guard::postgresql::Postgresql,
         wanted: &LeaderMove,
         now: Timestamp,
+        chance: u32,
         reason: Option<&str>,
     ) -> Self {
         Self {
-            action: "Switchover".to_owned(),
+            action: SWITCHOVER.to_owned(),
             from: cluster.instances,
             to: cluster.instances,
             leader_from: Some(wanted.from.clone()),
             leader_to: Some(wanted.to.clone()),
-            ..Self::begun(&cluster.uid, &cluster.resource_version, now, reason)
+            written: Some(false),
+            ..Self::begun(&cluster.uid, now, chance, reason)
         }
     }
 
-    fn begun(uid: &str, version: &str, now: Timestamp, reason: Option<&str>) -> Self {
+    fn begun(uid: &str, now: Timestamp, chance: u32, reason: Option<&str>) -> Self {
         let started = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         Self {
-            id: format!("{started}-{version}"),
+            id: format!("{started}-{chance:08x}"),
             uid: uid.to_owned(),
             started,
             reason: reason.map(str::to_owned),
@@ -125,6 +131,42 @@ impl Entry {
     /// When it began.
     pub(crate) fn time(&self) -> Option<Timestamp> {
         self.started.parse().ok()
+    }
+
+    /// What was intended with the lead gives way to what is.
+    pub(crate) fn led(&mut self, lead: &Lead) {
+        match lead {
+            Lead::Kept => (self.leader_from, self.leader_to) = (None, None),
+            Lead::Moved(leader_move, moved) => {
+                self.leader_from = Some(leader_move.from.clone());
+                self.leader_to = Some(leader_move.to.clone());
+                self.pause_seconds = moved.pause.map(seconds);
+            }
+            Lead::InDoubt => self.leader_to = None,
+        }
+    }
+
+    /// What became of the count, in words; nothing where it was not to change.
+    pub(crate) fn count(&self) -> Option<String> {
+        let count =
+            |count: Option<i64>| count.map_or("unset".to_owned(), |count| count.to_string());
+        let change = format!("{} -> {}", count(self.from), count(self.to));
+        (self.from != self.to).then(|| match self.written {
+            Some(true) => change,
+            Some(false) => format!("not changed ({change} asked)"),
+            // The result says that nobody knows how it ended.
+            None if self.result == BEGUN => change,
+            None => format!("{change} (not certain)"),
+        })
+    }
+
+    /// What became of the lead, in words; nothing where it was not to move alone, and did not.
+    pub(crate) fn lead(&self) -> Option<String> {
+        match (&self.leader_from, &self.leader_to) {
+            (Some(from), Some(to)) => Some(format!("{from} -> {to}")),
+            (Some(from), None) => Some(format!("{from} -> ?")),
+            (None, _) => (self.action == SWITCHOVER).then(|| "not moved".to_owned()),
+        }
     }
 
     /// It asked for another count than there was, and may have been written.

@@ -19,7 +19,7 @@ use crate::session::Session;
 
 mod table;
 
-pub(crate) use table::{Access, COMMANDS, Right, SCALE, SWITCHOVER};
+pub(crate) use table::{Access, COMMANDS, OVERRIDE, Right, SCALE, SWITCHOVER};
 use table::{Need, Place};
 
 /// How long the API server may take to tell what we may do.

@@ -21,6 +21,18 @@ pub(crate) struct Services {
     pub(crate) replicas: Seen<BTreeSet<String>>,
 }
 
+impl Services {
+    /// Those that could not be read, one line each.
+    pub(crate) fn unchecked(&self, cluster: &str) -> impl Iterator<Item = String> {
+        [("", &self.leader), ("-repl", &self.replicas)].into_iter().filter_map(
+            move |(what, seen)| {
+                seen.unreadable()
+                    .map(|why| format!("service {cluster}{what} was not checked: {why}"))
+            },
+        )
+    }
+}
+
 /// Reads both.
 pub(crate) async fn read(client: &Client, namespace: &str, cluster: &str) -> Services {
     let replicas = format!("{cluster}-repl");

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use pgscale_guard::facts::Facts;
@@ -188,10 +189,31 @@ impl Session {
         }
     }
 
-    /// Reads what the rules look at, and the policies.
+    /// Reads what the rules look at, the policies, and what somebody allowed in spite of them.
     pub(crate) async fn facts(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
+        self.facts_by(&self.reader, change, whom).await
+    }
+
+    /// The same, and what one instance less and one more would meet.
+    pub(crate) async fn facts_around(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
+        self.facts_by(&self.around(), change, whom).await
+    }
+
+    /// A reader that also reads what one instance less and one more would meet.
+    pub(crate) fn around(&self) -> Reader {
+        Reader { breadth: Breadth::Around, ..self.reader.clone() }
+    }
+
+    async fn facts_by(&self, reader: &Reader, change: Change, whom: AskWhom) -> (Facts, Policies) {
         let cluster = change.new.clone();
-        futures::join!(self.reader.facts(change, whom), self.reader.policies(&cluster))
+        let (facts, mut policies, overrides) = futures::join!(
+            reader.facts(change, whom),
+            // Boxed: what is kept between all these answers would make every caller's future large.
+            self.reader.policies(&cluster).boxed(),
+            self.reader.overrides(&cluster).boxed()
+        );
+        policies.overrides = overrides;
+        (facts.under(&policies), policies)
     }
 
     /// The `postgresql` objects of a namespace, untyped: what we do not know stays as it is.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::facts::Facts;
-use pgscale_guard::policy::{Limit, Mode, Zero};
+use pgscale_guard::policy::{Freeze, Limit, Mode, Zero};
 use pgscale_guard::{Change, Policies, Seen, evaluate};
 
 use crate::plan::Plan;
+use crate::policy::{freeze, windows};
 use crate::services::slot_of;
 use crate::watch::Snapshot;
 use crate::why::Cause;
@@ -163,7 +164,7 @@ pub(crate) struct Headroom {
 /// One bound on the count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bound {
-    /// `min`, `max` or `zero`.
+    /// `min`, `max`, `zero`, `step up`, `step down`, `freeze` or `windows`.
     pub(crate) what: &'static str,
     /// Its value.
     pub(crate) value: String,
@@ -195,6 +196,19 @@ impl Headroom {
                 .to_owned()
             })
         }));
+        let number = |value: &i64| value.to_string();
+        bounds.extend(policies.step_up.iter().map(|limit| bound("step up", limit, number)));
+        bounds.extend(policies.step_down.iter().map(|limit| bound("step down", limit, number)));
+        // One that is over bounds nothing any more.
+        let over = |freeze: &Freeze| freeze.until.is_some_and(|until| until <= facts.now);
+        let freezes = policies.freezes.iter().filter(|limit| !over(&limit.value));
+        bounds.extend(freezes.map(|limit| bound("freeze", limit, |it| freeze(it, facts.now))));
+        bounds.extend(
+            policies
+                .windows
+                .iter()
+                .map(|limit| bound("windows", limit, |it| windows(it, facts.now))),
+        );
         Self {
             bounds,
             more: ceiling.map(|ceiling| ceiling.saturating_sub(now).max(0)),
@@ -252,7 +266,7 @@ pub(crate) enum By {
 }
 
 /// What one instance less and one more would be told, on the facts as they are.
-fn would_say(facts: &Facts, policies: &Policies) -> Vec<Told> {
+pub(crate) fn would_say(facts: &Facts, policies: &Policies) -> Vec<Told> {
     let now = facts.to();
     let mut all = Vec::new();
     for to in [now - 1, now + 1].into_iter().filter(|to| (0..=i64::from(i32::MAX)).contains(to)) {

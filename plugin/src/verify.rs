@@ -15,7 +15,7 @@ mod ask;
 mod canary;
 
 pub(crate) use ask::ask;
-pub(crate) use canary::{Canary, Flight, fly};
+pub(crate) use canary::{Canary, Flight, NoCanary, fly};
 
 /// What one member said, or why it said nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +87,11 @@ pub(crate) fn judge(facts: &Facts, testimonies: &[Testimony]) -> Judgement {
         }
     }
     let Some(leader) = facts.leader_name() else {
-        judgement.wrong.push("nobody holds a valid leader lock".to_owned());
+        match facts.leader.unreadable() {
+            Some(why) => judgement.unheard.push(format!("who leads could not be read: {why}")),
+            None if facts.to() == 0 => {}
+            None => judgement.wrong.push("nobody holds a valid leader lock".to_owned()),
+        }
         return judgement;
     };
     one_primary(leader, &heard, follows_elsewhere(facts), &mut judgement.wrong);
@@ -96,7 +100,7 @@ pub(crate) fn judge(facts: &Facts, testimonies: &[Testimony]) -> Judgement {
         follows(facts, member, words, &heard, &mut judgement.wrong);
     }
     if let Some(words) = heard.get(leader) {
-        is_synchronous(facts, leader, words, &mut judgement.wrong);
+        is_synchronous(facts, leader, words, &mut judgement);
     }
     judgement
 }
@@ -194,12 +198,21 @@ fn follows(
 }
 
 /// Those that Patroni counts as synchronous are so for PostgreSQL.
-fn is_synchronous(facts: &Facts, leader: &str, words: &Words, wrong: &mut Vec<String>) {
+fn is_synchronous(facts: &Facts, leader: &str, words: &Words, judgement: &mut Judgement) {
+    if let Some(why) = facts.configuration.unreadable() {
+        judgement.unheard.push(format!("whether Patroni is synchronous could not be read: {why}"));
+    }
     let on = facts
         .configuration
         .known()
         .is_some_and(|configuration| configuration.synchronous != Synchronous::Off);
-    let Some(sync) = facts.sync.known().filter(|_| on) else { return };
+    if !on {
+        return;
+    }
+    if let Some(why) = facts.sync.unreadable() {
+        judgement.unheard.push(format!("who is synchronous for Patroni could not be read: {why}"));
+    }
+    let Some(sync) = facts.sync.known() else { return };
     let synchronous: BTreeSet<&str> = words
         .followers
         .iter()
@@ -208,7 +221,7 @@ fn is_synchronous(facts: &Facts, leader: &str, words: &Words, wrong: &mut Vec<St
         .collect();
     for standby in &sync.standbys {
         if standby != leader && !synchronous.contains(standby.as_str()) {
-            wrong.push(format!(
+            judgement.wrong.push(format!(
                 "{standby} is a synchronous standby by Patroni's word and not by {leader}'s"
             ));
         }

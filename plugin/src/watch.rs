@@ -26,7 +26,7 @@ mod superseded;
 mod timeline;
 
 use backup::{Backups, Progress};
-pub(crate) use converged::missing;
+pub(crate) use converged::{Lack, lacks, missing};
 use hindrance::Hindrances;
 use phase::{Phase, phases};
 use standing::{Stand, Stands, standings};
@@ -384,15 +384,7 @@ impl Watch<'_> {
                     .push(format!("{name} is still not fit: {}", crate::plan::describe(&health)));
             }
         }
-        for (what, seen) in
-            [("", &snapshot.services.leader), ("-repl", &snapshot.services.replicas)]
-        {
-            if let Seen::Unreadable(why) = seen {
-                self.done
-                    .notes
-                    .push(format!("service {}{what} was not checked: {why}", self.goal.name));
-            }
-        }
+        self.done.notes.extend(snapshot.services.unchecked(&self.goal.name));
         let slots = services::read_slots(&self.session.client, facts).await;
         if let (Seen::Unreadable(why), false) = (&slots, self.goal.removed.is_empty()) {
             self.done.notes.push(format!(

@@ -13,7 +13,7 @@ use pgscale_tests::progress::{Step, brief};
 use pgscale_tests::sandbox;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::supplies::Supplies;
-use pgscale_tests::webhook::{self, Webhook};
+use pgscale_tests::webhook::Webhook;
 use pgscale_tests::writer::Writer;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,12 +55,12 @@ async fn tell(keep: bool) -> Result<()> {
     let options = BedOptions { directory, supplies, operator: Settings::default() };
     let bed = Arc::new(Bed::start(options).await?);
     step.done();
-    let step = Step::begin("installing the webhook, as its own manifests say");
+    let step = Step::begin("installing the webhook from its chart");
     let webhook = Webhook::start(&bed).await?;
     step.done();
 
     let narrator = Narrator::new(&bed, NAMESPACE);
-    let told = chapters(&bed, &narrator).await;
+    let told = chapters(&bed, &webhook, &narrator).await;
     if told.is_ok() {
         narrator.title(&format!("Done in {}", brief(start.elapsed())))?;
         narrator.summary()?;
@@ -78,7 +78,7 @@ async fn tell(keep: bool) -> Result<()> {
     told
 }
 
-async fn chapters(bed: &Arc<Bed>, narrator: &Narrator) -> Result<()> {
+async fn chapters(bed: &Arc<Bed>, webhook: &Webhook, narrator: &Narrator) -> Result<()> {
     narrator.title("A cluster of three")?;
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.to_owned());
@@ -86,7 +86,7 @@ async fn chapters(bed: &Arc<Bed>, narrator: &Narrator) -> Result<()> {
         .create(&PostParams::default(), &namespace)
         .await
         .context("failed to create the demo's namespace")?;
-    webhook::guard(bed, NAMESPACE).await?;
+    webhook.guard(NAMESPACE).await?;
     narrator.apply("Production keeps 3 to 7 instances and never 0:", POLICY).await?;
     let step = Step::begin("a PostgreSQL cluster of 3, made by the operator");
     let cluster = Cluster::create(bed, NAMESPACE, NAME, 3, serde_json::json!({})).await?;

@@ -11,18 +11,21 @@ use kube::api::{Api, ListParams};
 use pgscale_tests::bed::Said;
 use pgscale_tests::pki::write;
 use pgscale_tests::wait::{Attempt, until};
-use pgscale_tests::webhook::{ACCOUNT, NAMESPACE, Webhook};
+use pgscale_tests::webhook::{NAMESPACE, Webhook};
 use serde_json::{Value, json};
 
 use crate::guarding::guarded;
 use crate::trial::{Case, Scene, case};
 
-/// For what the API server and the webhook do by themselves within seconds.
-const SOON: Duration = Duration::from_secs(60);
+mod installation;
+mod writes;
+
+/// For what the API server and the webhook do by themselves, within seconds where nothing else is to be done.
+const SOON: Duration = Duration::from_secs(180);
 const NAME: &str = "acid-idle";
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         case("admission::one_unsafe_edit_is_refused_however_it_is_written", every_way),
         case("admission::an_unrelated_edit_never_reaches_the_webhook", unrelated),
         case("admission::a_refusal_is_written_down_where_people_look", written_down),
@@ -30,10 +33,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("admission::a_terminating_cluster_can_be_let_go", terminating),
         case("admission::the_scale_subresource_is_no_way_past", scale),
         case("admission::breaking_the_glass_needs_the_right_to", break_glass),
-        case("admission::a_certificate_is_replaced_while_it_serves", certificate),
         case("admission::away_it_stops_shrinks_and_nothing_else", away),
-        case("admission::its_own_rights_suffice_and_no_more", rights),
-    ]
+    ];
+    cases.extend(installation::cases());
+    cases.extend(writes::cases());
+    cases
 }
 
 impl Scene {
@@ -230,7 +234,8 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         },
     });
     scene.apply(&kind).await?.ok()?;
-    let established = ["wait", "--for=condition=Established", "crd/oddities.example.com"];
+    let established =
+        ["wait", "--for=condition=Established", "crd/oddities.example.com", "--timeout=120s"];
     scene.run(&established).await?.ok()?;
     let odd = |name: &str, rest: &Value| {
         let mut object = json!({
@@ -265,7 +270,13 @@ async fn odd_objects(scene: Scene) -> Result<()> {
     ];
     for (name, rest) in &oddities {
         let file = scene.file("odd.json", &odd(name, rest))?;
-        scene.run(&["create", "--filename", &file]).await?.ok()?;
+        // Established is said a moment before the kind is served, and before it is found by kubectl.
+        until(&format!("{name} to be created"), SOON, async || {
+            let said = scene.run(&["create", "--filename", &file]).await?;
+            let created = said.code == Some(0);
+            Ok(if created { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
+        })
+        .await?;
     }
     scene.run(&["delete", "oddity", "terminating", "--wait=false"]).await?.ok()?;
 
@@ -278,9 +289,10 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         // Otherwise an error would pass unseen.
         entry["failurePolicy"] = json!("Fail");
     }
-    // The entry for `Scale` looks at a field these objects do not have.
+    // The others look at fields of built-in kinds, which these objects do not have.
     if let Some(entries) = registration["webhooks"].as_array_mut() {
-        entries.retain(|entry| entry["name"] != "scale.pgscale.dev");
+        let odd = ["shrink.pgscale.dev", "grow.pgscale.dev"];
+        entries.retain(|entry| odd.iter().any(|name| entry["name"] == *name));
     }
     let file = scene.file("registration.json", &registration)?;
     scene.run(&["create", "--filename", &file]).await?.ok()?;
@@ -326,7 +338,7 @@ async fn terminating(scene: Scene) -> Result<()> {
     ensure_refused("growth of what is being deleted", &scene.patch(&to(9)).await?, "above-max")?;
     scene.patch(&to(0)).await?.ok().context("less of what is being deleted")?;
     scene.patch(&json!({"metadata": {"finalizers": null}})).await?.ok()?;
-    let gone = ["wait", "--for=delete", "postgresql", NAME, "--timeout=30s"];
+    let gone = ["wait", "--for=delete", "postgresql", NAME, "--timeout=120s"];
     scene.run(&gone).await?.ok()?;
     Ok(())
 }
@@ -400,52 +412,33 @@ async fn break_glass(scene: Scene) -> Result<()> {
         let kubeconfig = scene.bed.user_kubeconfig(user, &[]).await?;
         scene.bed.kubectl_as(&kubeconfig, &[&namespace[..], more, &shrink].concat()).await
     };
-    ensure_refused("jane as herself", &as_user("jane", &[]).await?, "below-min")?;
+    // The API server hears of a binding from itself, a moment later.
+    let in_force = async |user: &str, more: &[&str]| {
+        until(&format!("the rights of {user} to be in force"), SOON, async || {
+            let said = as_user(user, more).await?;
+            let forbidden = ["cannot get resource", "cannot patch resource"];
+            Ok(if forbidden.iter().any(|words| said.stderr.contains(words)) {
+                Attempt::NotYet(said.stderr)
+            } else {
+                Attempt::Done(said)
+            })
+        })
+        .await
+    };
+    ensure_refused("jane as herself", &in_force("jane", &[]).await?, "below-min")?;
     let joe = as_user("joe", &[&["--as=joe"][..], &group].concat()).await?;
     ensure!(joe.code == Some(1) && joe.stderr.contains("cannot impersonate"), "{joe:?}");
     let other = as_user("jane", &[&["--as=admin"][..], &group].concat()).await?;
     ensure!(other.code == Some(1) && other.stderr.contains("cannot impersonate"), "{other:?}");
-    as_user("jane", &[&["--as=jane"][..], &group].concat()).await?.ok()?;
+    let glass = [&["--as=jane"][..], &group].concat();
+    until("the right to break the glass to be in force", SOON, async || {
+        let said = as_user("jane", &glass).await?;
+        let yet = said.stderr.contains("cannot impersonate");
+        Ok(if yet { Attempt::NotYet(said.stderr) } else { Attempt::Done(said) })
+    })
+    .await?
+    .ok()?;
     ensure!(scene.count().await? == "1", "the glass is broken and nothing happened");
-    Ok(())
-}
-
-async fn certificate(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
-    let counted = async |line: &str| {
-        let text = webhook.metrics().await?;
-        let found =
-            text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse::<u64>().ok());
-        found.with_context(|| format!("{line} is not counted"))
-    };
-    let reaches = async |line: &str, wanted: u64| {
-        until(&format!("{line} to reach {wanted}"), SOON, async || {
-            let seen = counted(line).await?;
-            Ok(if seen >= wanted { Attempt::Done(()) } else { Attempt::NotYet(seen.to_string()) })
-        })
-        .await
-    };
-    let (ok, failed) = (
-        "pgscale_certificate_reloads_total{result=\"ok\"}",
-        "pgscale_certificate_reloads_total{result=\"failed\"}",
-    );
-    let (before_ok, before_failed) = (counted(ok).await?, counted(failed).await?);
-    let pair = scene
-        .bed
-        .control_plane()
-        .lock()
-        .await
-        .authority()
-        .server("pgscale-webhook", &["127.0.0.1", "localhost"])?;
-    // Half of a rotation: the pair in use stays.
-    write(webhook.directory(), "tls.crt", &pair.certificate)?;
-    reaches(failed, before_failed + 1).await?;
-    ensure_refused("beside half a rotation", &scene.patch(&to(9)).await?, "above-max")?;
-    write(webhook.directory(), "tls.key", &pair.key)?;
-    reaches(ok, before_ok + 1).await?;
-    for _ in 0..3 {
-        ensure_refused("after the rotation", &scene.patch(&to(9)).await?, "above-max")?;
-    }
     Ok(())
 }
 
@@ -464,27 +457,5 @@ async fn away(scene: Scene) -> Result<()> {
     webhook.run().await?;
     judged?;
     scene.patch(&to(3)).await?.ok().context("it is back")?;
-    Ok(())
-}
-
-async fn rights(scene: Scene) -> Result<()> {
-    guarded(&scene).await?;
-    let account = format!("--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
-    for (verb, resource, allowed) in [
-        ("get", "postgresqls.acid.zalan.do", true),
-        ("list", "scalepolicies.pgscale.dev", true),
-        ("list", "pods", true),
-        ("create", "events.events.k8s.io", true),
-        ("patch", "postgresqls.acid.zalan.do", false),
-        ("create", "pods/exec", false),
-        ("get", "pods/proxy", false),
-        ("get", "secrets", false),
-        ("update", "configmaps", false),
-        ("impersonate", "users", false),
-    ] {
-        let said = scene.run(&["auth", "can-i", verb, resource, &account]).await?;
-        let answer = said.stdout.trim() == "yes";
-        ensure!(answer == allowed, "{verb} {resource}: {said:?}");
-    }
     Ok(())
 }

@@ -20,10 +20,10 @@ use crate::trial::{Case, Scene, case};
 use pgscale_tests::wait::{Attempt, until};
 
 /// How long a cluster of two may take to come up.
-const MEMBERS: Duration = Duration::from_secs(120);
+const MEMBERS: Duration = Duration::from_secs(240);
 
 /// How long a forwarded answer may take.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(10);
 
 pub(crate) fn cases() -> Vec<Case> {
     [
@@ -43,7 +43,7 @@ async fn kubectl_reaches_the_control_plane(scene: Scene) -> Result<()> {
     let server = version.pointer("/serverVersion/gitVersion").and_then(Value::as_str);
     ensure!(server == Some("v1.36.3"), "{version:#}");
     // Controllers run: they make the root certificate's ConfigMap in every namespace.
-    let args = ["wait", "--for=create", "configmap/kube-root-ca.crt", "--timeout=20s"];
+    let args = ["wait", "--for=create", "configmap/kube-root-ca.crt", "--timeout=120s"];
     scene.bed.kubectl(&[&args[..], &["--namespace", &scene.namespace]].concat()).await?.ok()?;
     let endpoints: Api<Endpoints> = Api::namespaced(scene.bed.client(), "default");
     let subsets = endpoints.get("kubernetes").await?.subsets.unwrap_or_default();
@@ -85,9 +85,13 @@ async fn users(scene: Scene) -> Result<()> {
             { "verb": "list", "resource": "pods", "namespace": scene.namespace } },
     }))?;
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client);
-    let answer = reviews.create(&PostParams::default(), &review).await?;
-    ensure!(answer.status.as_ref().is_some_and(|status| status.allowed), "{answer:?}");
-    Ok(())
+    // The API server hears of a binding from itself, a moment later.
+    until("the binding to be in force", MEMBERS, async || {
+        let answer = reviews.create(&PostParams::default(), &review).await?;
+        let allowed = answer.status.as_ref().is_some_and(|status| status.allowed);
+        Ok(if allowed { Attempt::Done(()) } else { Attempt::NotYet(format!("{answer:?}")) })
+    })
+    .await
 }
 
 async fn operator_is_found(scene: Scene) -> Result<()> {
@@ -97,7 +101,7 @@ async fn operator_is_found(scene: Scene) -> Result<()> {
         scene.bed.kubectl(&[&select[..], &["--namespace", NAMESPACE]].concat()).await?;
     let environment: Value = serde_json::from_str(&environment.ok()?)?;
     ensure!(environment == json!([{ "name": "CONFIG_MAP_NAME", "value": NAME }]), "{environment}");
-    let available = ["wait", "--for=condition=Available", "deployment", NAME, "--timeout=30s"];
+    let available = ["wait", "--for=condition=Available", "deployment", NAME, "--timeout=120s"];
     scene.bed.kubectl(&[&available[..], &["--namespace", NAMESPACE]].concat()).await?.ok()?;
     let settings = ["get", "configmap", NAME, "--output=jsonpath={.data.max_instances}"];
     let max =

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use pgscale_tests::webhook::{self, Webhook};
+use pgscale_tests::bed::Said;
+use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::wait::{Attempt, until};
+use pgscale_tests::webhook::Webhook;
 use tokio::sync::OnceCell;
 
 use crate::trial::Scene;
@@ -19,6 +22,19 @@ pub(crate) async fn webhook(scene: &Scene) -> Result<Arc<Webhook>> {
 /// Lets it guard the namespace of this test.
 pub(crate) async fn guarded(scene: &Scene) -> Result<Arc<Webhook>> {
     let webhook = webhook(scene).await?;
-    webhook::guard(&scene.bed, &scene.namespace).await?;
+    webhook.guard(&scene.namespace).await?;
     Ok(webhook)
+}
+
+/// Patches the count until that is admitted; what kubectl says then. A refusal changes nothing, and may come of a member
+/// that answered too late on a busy machine.
+pub(crate) async fn admitted(cluster: &Cluster, instances: i64) -> Result<Said> {
+    until(&format!("{instances} to be admitted"), PATIENCE, async || {
+        let said = cluster.patch(instances).await?;
+        Ok(match said.code {
+            Some(0) => Attempt::Done(said),
+            _ => Attempt::NotYet(format!("{said:?}")),
+        })
+    })
+    .await
 }

@@ -19,7 +19,7 @@ use crate::writing::{Record, acknowledged, finish};
 /// How long the API server is away: shorter than Patroni's patience with it (`retry_timeout`).
 const AWAY: Duration = Duration::from_secs(2);
 /// How long the same command may go on being refused after a kill: Patroni ends what was begun.
-const SETTLING: Duration = Duration::from_secs(120);
+const SETTLING: Duration = Duration::from_secs(240);
 const WARM: usize = 100;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -37,7 +37,7 @@ struct Point {
     line: fn(&str) -> bool,
     /// How much later it is killed.
     later: Duration,
-    /// The counts that may be declared then.
+    /// The counts that may be declared then, as long as it has said nothing more.
     counts: &'static [i64],
 }
 
@@ -105,10 +105,16 @@ async fn killed(scene: Scene) -> Result<()> {
         cluster.move_leader_to(2).await?;
         let before = State::of(&cluster).await?;
         for point in points {
-            let said = kill_at(&cluster, point).await?;
+            let Some(said) = kill_at(&cluster, point).await? else {
+                say(&format!("  done before {}", point.doing));
+                break;
+            };
             let declared = cluster.declared().await?;
             say(&format!("  killed when {}: {declared} declared", point.doing));
-            ensure!(point.counts.contains(&declared), "{declared} declared: {said:?}");
+            // On a busy machine it may have gone further by the time it was killed.
+            let there = said.stderr.lines().last().is_some_and(point.line);
+            let counts = if there { point.counts } else { &[3, 2] };
+            ensure!(counts.contains(&declared), "{declared} declared: {said:?}");
         }
         let said = ended(&cluster).await?;
         let after = State::of(&cluster).await?;
@@ -120,15 +126,18 @@ async fn killed(scene: Scene) -> Result<()> {
     nothing_lost(writer).await
 }
 
-/// Runs the command until it is at `point`, and kills it there.
-async fn kill_at(cluster: &Cluster, point: &Point) -> Result<Said> {
+/// Runs the command until it is at `point`, and kills it there; nothing if another run was beyond that already.
+async fn kill_at(cluster: &Cluster, point: &Point) -> Result<Option<Said>> {
     until(&format!("the moment when {}", point.doing), SETTLING, async || {
         let mut down = cluster.follow_pgscale(&down(cluster))?;
         if down.says(point.line).await? {
             sleep(point.later).await;
-            return Ok(Attempt::Done(down.kill().await?));
+            return Ok(Attempt::Done(Some(down.kill().await?)));
         }
         let said = down.end().await?;
+        if said.code == Some(0) {
+            return Ok(Attempt::Done(None));
+        }
         not_yet(cluster, &said).await?;
         Ok(Attempt::NotYet(format!("{said:?}")))
     })
@@ -191,7 +200,7 @@ async fn api_server(scene: Scene) -> Result<()> {
     ensure!(said.code == Some(0), "{said:?}");
     ensure!(said.stdout.contains("scaled from 2 to 3 instances"), "{said:?}");
     // Nothing was left to happen when it said so.
-    let members = cluster.members().await?;
+    let members = cluster.answering().await?;
     ensure!(members.iter().filter(|member| member.streams()).count() == 2, "{members:?}");
     nothing_lost(writer).await.context("a client meanwhile")
 }

@@ -11,6 +11,7 @@
 mod admission;
 mod bare;
 mod bed;
+mod chart;
 mod config_maps;
 mod guarded;
 mod guarding;
@@ -63,6 +64,11 @@ fn cases() -> Vec<Case> {
     modules.into_iter().flatten().collect()
 }
 
+/// All tests that need no bed, or beds of their own.
+fn outsiders() -> Vec<Trial> {
+    chart::trials().into_iter().chain(outside::trials()).collect()
+}
+
 fn main() -> ExitCode {
     let ended = match sandbox::role() {
         Role::Init => sandbox::init(),
@@ -75,12 +81,17 @@ fn main() -> ExitCode {
     })
 }
 
+/// How many tests of the sandbox run at a time: each has a bed of its own, and mostly waits for it.
+const OUTSIDE: usize = 2;
+/// How many of the others: the bed is shared, and so are the cores.
+const INSIDE: usize = 1;
+
 fn outside() -> Result<ExitCode> {
-    let args = arguments();
+    let args = arguments(OUTSIDE);
     if args.list {
         let names = cases().into_iter().map(|case| case.name);
         let inner = names.map(|name| Trial::test(name, || Ok(())));
-        let all = inner.chain(outside::trials()).collect();
+        let all = inner.chain(outsiders()).collect();
         return Ok(libtest_mimic::run(&args, all).exit_code());
     }
     let selection: Vec<_> = cases().into_iter().filter(|case| selected(&args, case.name)).collect();
@@ -89,7 +100,7 @@ fn outside() -> Result<ExitCode> {
     } else {
         Supplies::without_programs()?
     };
-    let trials = outside::trials();
+    let trials = outsiders();
     let mut code = ExitCode::SUCCESS;
     if trials.iter().any(|trial| selected(&args, trial.name())) {
         code = libtest_mimic::run(&args, trials).exit_code();
@@ -108,7 +119,7 @@ fn outside() -> Result<ExitCode> {
 }
 
 fn inside() -> Result<ExitCode> {
-    let args = arguments();
+    let args = arguments(INSIDE);
     let stage = Stage::new()?;
     let trials = cases().into_iter().map(|case| case.on(&stage)).collect();
     let conclusion = libtest_mimic::run(&args, trials);
@@ -121,10 +132,10 @@ fn inside() -> Result<ExitCode> {
     Ok(conclusion.exit_code())
 }
 
-/// One test at a time, unless told otherwise: the bed is shared, and so are the cores.
-fn arguments() -> Arguments {
+/// What this program was told, with so many tests at a time unless that was told, too.
+fn arguments(threads: usize) -> Arguments {
     let mut args = Arguments::from_args();
-    args.test_threads.get_or_insert(1);
+    args.test_threads.get_or_insert(threads);
     args
 }
 

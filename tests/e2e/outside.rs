@@ -21,9 +21,9 @@ use tempfile::TempDir;
 /// The program that brings up a bed for these tests.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pgscale-demo");
 /// How long a sandbox may take to be gone.
-const GONE: Duration = Duration::from_secs(20);
+const GONE: Duration = Duration::from_secs(90);
 /// How long one PostgreSQL may take to come up.
-const MEMBER: Duration = Duration::from_secs(120);
+const MEMBER: Duration = Duration::from_secs(240);
 /// How long to pause between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,7 +38,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn trial(name: &'static str, run: fn() -> Result<()>) -> Trial {
+/// A test outside of the sandbox.
+pub(crate) fn trial(name: &'static str, run: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || {
         let start = Instant::now();
         let result = run();

@@ -5,15 +5,17 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use kube::api::{Patch, PatchParams};
 use pgscale_tests::cluster::Cluster;
+use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use crate::guarding;
 use crate::trial::{Case, Scene, case};
 
+/// Kilobytes a second: minutes for the smallest cluster.
+const SLOW: Fault = Fault::SlowBaseBackup { kilobytes_per_second: 64 };
 /// How long what needs no base backup may take.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(180);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -43,7 +45,7 @@ async fn walk(scene: Scene) -> Result<()> {
     let said = said.ok()?;
     ensure!(said.starts_with("postgresql/acid-walk scaled from 3 to 5 instances"), "{said}");
     // Converged means converged: nothing is left to wait for.
-    let members = cluster.members().await?;
+    let members = cluster.answering().await?;
     ensure!(members.iter().filter(|member| member.streams()).count() == 4, "{members:?}");
 
     cluster.sql(leader, "INSERT INTO walk VALUES (1001, 'new')").await?;
@@ -119,7 +121,7 @@ async fn declined(scene: Scene) -> Result<()> {
     let Scene { bed, namespace } = &scene;
     let cluster = Cluster::create(bed, namespace, "acid-ask", 2, json!({})).await?;
     let name = cluster.name.as_str();
-    let before = written(&cluster).await?;
+    let before = cluster.written().await?;
     // A test has no terminal: nobody can be asked.
     for (args, hint) in [(vec!["down", name], "--yes"), (vec!["set", name, "1"], "--yes")] {
         let said = cluster.pgscale(&args).await?;
@@ -129,24 +131,14 @@ async fn declined(scene: Scene) -> Result<()> {
     ensure!(said.contains("(dry run)"), "{said}");
     let said = cluster.pgscale(&["up", name, "--dry-run=server"]).await?.ok()?;
     ensure!(said.contains("(server dry run)"), "{said}");
-    let after = written(&cluster).await?;
+    let after = cluster.written().await?;
     ensure!(before == after, "the cluster was written: {before:?}, then {after:?}");
     Ok(())
-}
-
-/// All that a write of ours could change. The version would not do: the operator writes the status when it likes.
-async fn written(cluster: &Cluster) -> Result<impl PartialEq + std::fmt::Debug + use<>> {
-    let object = cluster.object().await?;
-    let metadata = object.metadata;
-    Ok((metadata.generation, metadata.annotations, metadata.labels, object.data["spec"].clone()))
 }
 
 /// Somebody who keeps a manifest in force, as Argo CD does: server-side apply, again and again.
 async fn reverted(scene: Scene) -> Result<()> {
     const MANAGER: &str = "argocd-controller";
-    /// Between the change and the next time the manifest is applied.
-    const DELAY: Duration = Duration::from_secs(5);
-
     let Scene { bed, namespace } = &scene;
     let cluster = Cluster::create(bed, namespace, "acid-git", 1, json!({})).await?;
     let name = cluster.name.as_str();
@@ -165,6 +157,9 @@ async fn reverted(scene: Scene) -> Result<()> {
     let plan: Value = serde_json::from_str(&plan)?;
     ensure!(plan["otherWriters"] == json!([MANAGER]), "{plan}");
 
+    // However quick the machine is, the change is not over when the manifest is applied again.
+    let kubelet = scene.bed.kubelet();
+    kubelet.stage(namespace, &cluster.pod_name(1), SLOW).await?;
     let mut up = cluster.follow_pgscale(&["up", name, "--timeout", "4m"])?;
     let foreseen = format!("Also written by: {MANAGER}");
     for words in [foreseen.as_str(), "numberOfInstances is 2"] {
@@ -172,7 +167,6 @@ async fn reverted(scene: Scene) -> Result<()> {
             bail!("{words:?} was not said: {:?}", up.end().await?);
         }
     }
-    sleep(DELAY).await;
     apply().await?;
 
     // Detected: by the wait, and not called success.

@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 /// How long any one test may take.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// What a test finds when it begins.
 #[derive(Clone)]

@@ -1,8 +1,9 @@
 //! `kubectl pgscale verify`: members asked themselves, and a message that every standby must replay.
 
 use anyhow::{Result, ensure};
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, PATIENCE};
 use pgscale_tests::stage::Fault;
+use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
 use crate::trial::{Case, Scene, case};
@@ -15,9 +16,20 @@ async fn verify(scene: Scene) -> Result<()> {
     let Scene { bed, namespace } = &scene;
     let cluster = Cluster::create(bed, namespace, "acid-proof", 3, json!({})).await?;
     let name = cluster.name.as_str();
+    // It looks once, and what members of a new cluster say of themselves comes before the labels and services.
+    cluster.pgscale(&["wait", name, "--timeout", "4m"]).await?.ok()?;
     let leader = cluster.leader().await?;
     let all = ["verify", name, "--sql", "--canary", "-o", "json"];
-    let said: Value = serde_json::from_str(&cluster.pgscale(&all).await?.ok()?)?;
+    let said = until("everybody to be asked in time", PATIENCE, async || {
+        let said = cluster.pgscale(&all).await?;
+        Ok(if said.code == Some(0) {
+            Attempt::Done(said)
+        } else {
+            Attempt::NotYet(format!("{said:?}"))
+        })
+    })
+    .await?;
+    let said: Value = serde_json::from_str(&said.stdout)?;
     ensure!(said["kind"] == "ScaleVerification" && said["verified"] == true, "{said}");
     let identifier =
         cluster.sql(leader.ordinal, "SELECT system_identifier FROM pg_control_system()").await?;

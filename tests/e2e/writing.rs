@@ -9,6 +9,9 @@ use pgscale_tests::writer::Writer;
 /// Longer than any hand-over, and than the outage of any test that waits for writes to go on.
 const DEADLINE: Duration = Duration::from_secs(240);
 
+/// The longest pause in writes that a planned move of the leader may cost, whatever the machine is busy with.
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
+
 /// What became of the rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
@@ -26,15 +29,6 @@ pub(crate) async fn acknowledged(writer: &Writer, more: usize) -> Result<()> {
     until(&format!("{wanted} acknowledged rows"), DEADLINE, async || {
         let seen = writer.acknowledged();
         Ok(if seen >= wanted { Attempt::Done(()) } else { Attempt::NotYet(seen.to_string()) })
-    })
-    .await
-}
-
-/// Waits until no row has been acknowledged for `silence`.
-pub(crate) async fn stopped_for(writer: &Writer, silence: Duration) -> Result<()> {
-    until(&format!("writes to stop for {silence:?}"), DEADLINE, async || {
-        let seen = writer.silence();
-        Ok(if seen >= silence { Attempt::Done(()) } else { Attempt::NotYet(format!("{seen:?}")) })
     })
     .await
 }

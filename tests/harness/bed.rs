@@ -34,7 +34,7 @@ const CRDS: [&str; 5] = [
     "execs.kwok.x-k8s.io",
     "portforwards.kwok.x-k8s.io",
 ];
-const ESTABLISHED: Duration = Duration::from_secs(30);
+const ESTABLISHED: Duration = Duration::from_secs(120);
 
 /// What a bed is made of and how it behaves.
 #[derive(Clone, Debug)]

@@ -4,13 +4,15 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use hyper::Method;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Endpoints, Pod};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::bed::{Bed, Said};
 use crate::followed::Followed;
@@ -21,8 +23,10 @@ use crate::wait::{Attempt, until};
 pub const PATIENCE: Duration = Duration::from_secs(240);
 /// The newest version that the CRD of operator 1.15 takes. The operator is told not to upgrade anything.
 const NEWEST_DECLARED: u32 = 17;
-/// How long a switchover may take.
-const SWITCHOVER: Duration = Duration::from_secs(90);
+/// How long a switchover may take, from the first time it is asked for.
+const SWITCHOVER: Duration = Duration::from_secs(180);
+/// When a switchover that was refused, or led to nothing, is asked for again: longer than Patroni's loop.
+const AGAIN: Duration = Duration::from_secs(15);
 
 /// A `postgresql` object and its pods.
 #[derive(Clone)]
@@ -48,9 +52,10 @@ pub struct Member {
 }
 
 impl Member {
-    /// It leads.
+    /// It leads, and answers queries.
     pub fn leads(&self) -> bool {
-        self.answer.as_ref().is_some_and(|answer| answer.role == "primary")
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|answer| answer.state == "running" && answer.role == "primary")
     }
 
     /// It streams from the leader.
@@ -215,58 +220,127 @@ impl Cluster {
         .await
     }
 
-    /// The member that leads, by its own word.
+    /// Its members, as soon as every one of them answers: on a busy machine a healthy one may be too late once.
     ///
     /// # Errors
-    /// When none or several do.
-    pub async fn leader(&self) -> Result<Member> {
-        let members = self.members().await?;
-        let mut leaders = members.iter().filter(|member| member.leads());
-        let leader = leaders.next().with_context(|| format!("nobody leads: {members:?}"))?;
-        ensure!(leaders.next().is_none(), "several members lead: {members:?}");
-        Ok(leader.clone())
+    /// When one of them gives no answer for longer than [`PATIENCE`].
+    pub async fn answering(&self) -> Result<Vec<Member>> {
+        until(&format!("every member of {} to answer", self.name), PATIENCE, async || {
+            let members = self.members().await?;
+            Ok(if members.iter().all(|member| member.answer.is_some()) {
+                Attempt::Done(members)
+            } else {
+                Attempt::NotYet(format!("{members:?}"))
+            })
+        })
+        .await
     }
 
-    /// Moves the leader to the member with `ordinal` and waits until it leads and is labelled so.
+    /// The member that leads, by its own word, as soon as exactly one does.
     ///
     /// # Errors
-    /// When Patroni refuses, or it takes too long.
-    pub async fn move_leader_to(&self, ordinal: u32) -> Result<()> {
-        let leader = self.leader().await?;
-        let candidate = self.pod_name(ordinal);
-        if leader.pod != candidate {
-            let address = leader.address.context("the leader has no address")?;
-            let wish = json!({"leader": leader.pod, "candidate": candidate});
-            // The answer comes after the hand-over, which may outlast a call: what happened is seen below.
-            let asked = rest::send(address, Method::POST, "/switchover", &wish).await;
-            if let Err(error) = asked
-                && !format!("{error:#}").contains("no answer")
-            {
-                return Err(error);
-            }
-        }
-        until(&format!("{candidate} to lead"), SWITCHOVER, async || {
-            let pods = self.pods().await?;
-            let labelled: Vec<_> = pods
-                .iter()
-                .filter(|pod| pod.labels().get("spilo-role").is_some_and(|role| role == "master"))
-                .map(kube::ResourceExt::name_any)
-                .collect();
-            let leads = self
-                .members()
-                .await?
-                .iter()
-                .any(|member| member.pod == candidate && member.leads());
-            Ok(if leads && labelled == [candidate.clone()] {
-                Attempt::Done(())
-            } else {
-                Attempt::NotYet(format!("labelled master: {labelled:?}"))
+    /// When none or several do for longer than [`PATIENCE`].
+    pub async fn leader(&self) -> Result<Member> {
+        until(&format!("one leader of {}", self.name), PATIENCE, async || {
+            let members = self.members().await?;
+            let leaders: Vec<_> = members.iter().filter(|member| member.leads()).collect();
+            Ok(match leaders[..] {
+                [leader] => Attempt::Done(leader.clone()),
+                _ => Attempt::NotYet(format!("{members:?}")),
             })
+        })
+        .await
+    }
+
+    /// Waits until every pod's annotation tells of a member that runs, and streams unless it leads: what everybody
+    /// believes from the moment when it does not answer any more. Patroni writes it once per loop.
+    ///
+    /// # Errors
+    /// When that takes longer than [`PATIENCE`].
+    pub async fn reported(&self) -> Result<()> {
+        until(
+            &format!("every member of {} to be reported as well", self.name),
+            PATIENCE,
+            async || {
+                let pods = self.pods().await?;
+                let told = |pod: &Pod| pod.annotations().get("status").cloned().unwrap_or_default();
+                let told: Vec<_> = pods.iter().map(told).collect();
+                Ok(if told.iter().all(|status| is_well(status)) {
+                    Attempt::Done(())
+                } else {
+                    Attempt::NotYet(format!("{told:?}"))
+                })
+            },
+        )
+        .await
+    }
+
+    /// Waits until the operator calls it running. Until then it writes the status, and with it the version of the
+    /// object, whenever it likes.
+    ///
+    /// # Errors
+    /// When that takes longer than [`PATIENCE`].
+    pub async fn settled(&self) -> Result<()> {
+        until(&format!("the operator to call {} running", self.name), PATIENCE, async || {
+            let object = self.object().await?;
+            let status = object.data.pointer("/status/PostgresClusterStatus");
+            Ok(match status.and_then(Value::as_str) {
+                Some("Running") => Attempt::Done(()),
+                _ => Attempt::NotYet(format!("{status:?}")),
+            })
+        })
+        .await
+    }
+
+    /// All of the object that a write of ours could change. Its version would not do: the operator writes the
+    /// status when it likes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn written(&self) -> Result<impl PartialEq + std::fmt::Debug + use<>> {
+        let DynamicObject { metadata, data, .. } = self.object().await?;
+        let spec = data.get("spec").cloned();
+        Ok((metadata.generation, metadata.annotations, metadata.labels, spec))
+    }
+
+    /// Moves the leader to the member with `ordinal` and waits until it leads and is labelled so, and all others
+    /// stream from it.
+    ///
+    /// # Errors
+    /// When it takes too long, with Patroni's last refusal if there was one.
+    pub async fn move_leader_to(&self, ordinal: u32) -> Result<()> {
+        let candidate = self.pod_name(ordinal);
+        let mut asked: Option<(Instant, String)> = None;
+        until(&format!("{candidate} to lead"), SWITCHOVER, async || {
+            let members = self.members().await?;
+            let leader = members.iter().find(|member| member.leads());
+            if leader.is_some_and(|leader| leader.pod == candidate) {
+                let labelled = self.labelled_master().await?;
+                return Ok(if labelled == [candidate.clone()] {
+                    Attempt::Done(())
+                } else {
+                    Attempt::NotYet(format!("labelled master: {labelled:?}"))
+                });
+            }
+            let due = asked.as_ref().is_none_or(|(at, _)| at.elapsed() >= AGAIN);
+            if let (true, Some(leader)) = (due, leader) {
+                asked = Some((Instant::now(), switch_over(leader, &candidate).await));
+            }
+            Ok(Attempt::NotYet(format!("asked: {asked:?}, members: {members:?}")))
         })
         .await?;
         let members = u32::try_from(self.pods().await?.len())?;
         self.converged(members).await?;
         Ok(())
+    }
+
+    /// The pods that are labelled as the leader's.
+    async fn labelled_master(&self) -> Result<Vec<String>> {
+        let pods = self.pods().await?;
+        let labelled = pods
+            .iter()
+            .filter(|pod| pod.labels().get("spilo-role").is_some_and(|role| role == "master"));
+        Ok(labelled.map(kube::ResourceExt::name_any).collect())
     }
 
     /// `kubectl patch` of the count, as the guide does it.
@@ -337,19 +411,22 @@ impl Cluster {
         Ok(self.kubectl(&args).await?.ok()?.trim().to_owned())
     }
 
-    /// The addresses behind one of its services, sorted.
+    /// The addresses that clients of one of its services are led to, sorted.
     ///
     /// # Errors
-    /// When the Endpoints cannot be read.
+    /// When the slices cannot be listed.
     pub async fn endpoints(&self, service: &str) -> Result<Vec<String>> {
-        let all: Api<Endpoints> = Api::namespaced(self.bed.client(), &self.namespace);
-        let endpoints =
-            all.get(service).await.with_context(|| format!("no endpoints {service}"))?;
-        let subsets = endpoints.subsets.into_iter().flatten();
-        let mut addresses: Vec<_> = subsets
-            .flat_map(|subset| subset.addresses.into_iter().flatten())
-            .map(|address| address.ip)
-            .collect();
+        let all: Api<EndpointSlice> = Api::namespaced(self.bed.client(), &self.namespace);
+        let selector = format!("kubernetes.io/service-name={service}");
+        let slices = all.list(&ListParams::default().labels(&selector)).await;
+        let slices = slices.with_context(|| format!("failed to list the slices of {service}"))?;
+        let endpoints = slices.items.into_iter().filter_map(|slice| slice.endpoints).flatten();
+        // Unset means ready, for whoever reads slices.
+        let ready = endpoints.filter(|endpoint| {
+            let conditions = endpoint.conditions.as_ref();
+            conditions.and_then(|conditions| conditions.ready) != Some(false)
+        });
+        let mut addresses: Vec<_> = ready.flat_map(|endpoint| endpoint.addresses).collect();
         addresses.sort();
         Ok(addresses)
     }
@@ -363,5 +440,42 @@ impl Cluster {
         pod.strip_prefix(&self.name)
             .and_then(|rest| rest.strip_prefix('-')?.parse().ok())
             .unwrap_or(u32::MAX)
+    }
+}
+
+/// Asks `leader` to hand over to `candidate`; what came of it, in words. The answer comes after the hand-over, which
+/// may outlast a call, and on a busy machine Patroni may find a healthy candidate too slow: who leads then tells.
+async fn switch_over(leader: &Member, candidate: &str) -> String {
+    let Some(address) = leader.address else { return "the leader has no address".to_owned() };
+    let wish = json!({"leader": leader.pod, "candidate": candidate});
+    match rest::send(address, Method::POST, "/switchover", &wish).await {
+        Ok(()) => "accepted".to_owned(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+/// Whether Patroni's annotation `status` tells of a member that leads or streams.
+fn is_well(status: &str) -> bool {
+    let status: Value = serde_json::from_str(status).unwrap_or_default();
+    let says = |key: &str| status.get(key).and_then(Value::as_str).unwrap_or_default();
+    let leads = matches!(says("role"), "primary" | "master");
+    says("state") == "running" && (leads || says("replication_state") == "streaming")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_well_that_leads_or_streams() {
+        for (status, well) in [
+            (r#"{"state": "running", "role": "primary"}"#, true),
+            (r#"{"state": "running", "role": "replica", "replication_state": "streaming"}"#, true),
+            (r#"{"state": "running", "role": "replica"}"#, false),
+            (r#"{"state": "stopped", "role": "primary"}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(is_well(status), well, "{status}");
+        }
     }
 }

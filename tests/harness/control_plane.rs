@@ -24,7 +24,7 @@ pub const SERVICE_NETWORK: &str = "10.96.0.0/16";
 
 const ETCD: &str = "http://127.0.0.1:2379";
 const ETCD_PEER: &str = "http://127.0.0.1:2380";
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 /// The API server would wait a minute for its watches to end by themselves.
 const GRACE: Duration = Duration::from_secs(2);
 /// What the API server writes to its audit log: every write to a `postgresql`, with the annotations

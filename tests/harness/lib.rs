@@ -6,6 +6,7 @@
 //! and are provisioned outside, where the network still is.
 
 pub mod bed;
+pub mod chart;
 pub mod cluster;
 pub mod control_plane;
 pub mod followed;

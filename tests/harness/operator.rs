@@ -39,7 +39,7 @@ pub const RUN_NOTHING: (&str, &str) = (RUN_LABEL, "none");
 
 /// The operator's HTTP API.
 const API: &str = "127.0.0.1:8080";
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(5);
 const FIELD_MANAGER: &str = "bed";
 /// Far beyond the life of any bed.

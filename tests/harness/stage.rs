@@ -22,8 +22,8 @@ use crate::patroni::{Conduct, rest};
 use crate::wait::{Attempt, until};
 
 /// How long an effect may take: Patroni acts once per loop, of ten seconds by default, and a
-/// shutdown takes a checkpoint.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// shutdown takes a checkpoint, on a machine that may be busy with other things.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Something wrong with one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Kubelet {
     /// Sets a fault for a pod. Returns when it is in effect, or at once if the pod does not run.
     ///
     /// # Errors
-    /// When the effect does not show within a minute (the fault stays set), for
+    /// When the effect does not show within three minutes (the fault stays set), for
     /// [`Fault::Unschedulable`] when the pod has a node already, and for [`Fault::PausedReplay`]
     /// when it leads.
     pub async fn stage(&self, namespace: &str, pod: &str, fault: Fault) -> Result<()> {
@@ -171,7 +171,7 @@ impl Kubelet {
     /// it did not have the fault.
     ///
     /// # Errors
-    /// When the effect does not show within a minute.
+    /// When the effect does not show within three minutes.
     pub async fn unstage(&self, namespace: &str, pod: &str, fault: Fault) -> Result<()> {
         let name = PodName::new(namespace, pod);
         let had = self.host.stages.of(&name).borrow().has(fault);
@@ -196,7 +196,7 @@ impl Kubelet {
     /// takes over any more. Returns when every member that answers says so.
     ///
     /// # Errors
-    /// When no member accepts it, or a member that answers does not follow within a minute.
+    /// When no member accepts it, or a member that answers does not follow within three minutes.
     pub async fn pause(&self, namespace: &str, cluster: &str) -> Result<()> {
         self.set_pause(namespace, cluster, true).await
     }
@@ -247,17 +247,35 @@ impl Kubelet {
     ///
     /// # Errors
     /// When the pod does not run, Patroni refuses (a leader cannot be rebuilt), or the rebuild does
-    /// not begin within a minute.
+    /// not begin within three minutes.
     pub async fn reinitialize(&self, namespace: &str, pod: &str) -> Result<()> {
         let address = self
             .address(namespace, pod)
             .with_context(|| format!("pod {namespace}/{pod} does not run; it cannot be rebuilt"))?;
-        let before = rest::member(address).await?.postmaster_start_time;
-        rest::send(address, Method::POST, "/reinitialize", &json!({"force": true})).await?;
+        let before = until(&format!("{pod} to answer"), DEADLINE, async || {
+            Ok(match rest::member(address).await {
+                Ok(member) => Attempt::Done(member.postmaster_start_time),
+                Err(error) => Attempt::NotYet(format!("{error:#}")),
+            })
+        })
+        .await?;
+        let mut refusal = Some("not asked yet".to_owned());
         until(&format!("{pod} to be rebuilt"), DEADLINE, async || {
-            let member = rest::member(address).await?;
+            if refusal.is_some() {
+                let wish = json!({"force": true});
+                let asked = rest::send(address, Method::POST, "/reinitialize", &wish).await;
+                refusal = asked.err().map(|error| format!("{error:#}"));
+            }
+            let member = match rest::member(address).await {
+                Ok(member) => member,
+                Err(error) => return Ok(Attempt::NotYet(format!("{error:#}"))),
+            };
             let rebuilt = member.state != "running" || member.postmaster_start_time != before;
-            Ok(if rebuilt { Attempt::Done(()) } else { Attempt::NotYet(member.state) })
+            Ok(if rebuilt {
+                Attempt::Done(())
+            } else {
+                Attempt::NotYet(format!("{}, refusal: {refusal:?}", member.state))
+            })
         })
         .await
     }

@@ -30,7 +30,7 @@ pub const CRDS: [&str; 2] = ["kwok.x-k8s.io_execs.yaml", "kwok.x-k8s.io_portforw
 /// The ports of a pod that can be forwarded: PostgreSQL and Patroni.
 pub const FORWARDED: [u16; 2] = [5432, 8008];
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(3);
 const FIELD_MANAGER: &str = "bed";
 /// kwok insists on a way to manage nodes and pods; these select none.

@@ -35,6 +35,8 @@ pub struct Tools {
     pub kwok: PathBuf,
     /// kwok's CRDs.
     pub kwok_manifests: PathBuf,
+    /// Helm, which renders the chart.
+    pub helm: PathBuf,
 }
 
 impl Tools {
@@ -72,7 +74,16 @@ impl Tools {
             operator_manifests,
             kwok,
             kwok_manifests,
+            helm: Self::helm()?,
         })
+    }
+
+    /// Helm alone, for what needs no bed.
+    ///
+    /// # Errors
+    /// As [`Tools::provision`].
+    pub fn helm() -> Result<PathBuf> {
+        Ok(modules::HELM.provision()?.program)
     }
 }
 

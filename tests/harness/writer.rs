@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(20);
 
 /// How long the first row, and the leader who is to be asked at the end, may take to appear.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A running writer; it stops when dropped.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Writer {
     /// Starts to write through the Service `cluster`. Returns when the first row is acknowledged.
     ///
     /// # Errors
-    /// When that takes longer than half a minute.
+    /// When that takes longer than two minutes.
     pub async fn start(client: Client, namespace: &str, cluster: &str) -> Result<Self> {
         let service =
             Service { slices: Api::namespaced(client, namespace), name: cluster.to_owned() };
@@ -111,7 +111,7 @@ impl Writes {
     /// How many acknowledged rows the leader does not have.
     ///
     /// # Errors
-    /// When no leader answers within half a minute.
+    /// When no leader answers within two minutes.
     pub async fn missing(&self) -> Result<usize> {
         until("a leader to count rows on", DEADLINE, async || {
             let counted = match self.service.leader().await {

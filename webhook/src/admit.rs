@@ -31,7 +31,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::admit::answer::{CANNOT_BE_JUDGED, Judged, Judgement};
-use crate::admit::request::{Asked, Review, Scaled, settled};
+use crate::admit::request::{Asked, Review, STATEFUL_SETS, Scaled, settled};
 use crate::events::Events;
 use crate::metrics::{Metrics, Outcome};
 
@@ -235,6 +235,9 @@ impl Admission {
         let grows = asked.grows();
         let change = match asked {
             Asked::Nothing(why) => return Judged::Nothing(why),
+            Asked::PastTheOperator(scaled) => {
+                return Judged::Verdict(Box::new(Judgement::past_the_operator(&scaled)));
+            }
             Asked::Write(change) => *change,
             Asked::Scale(scaled) => match self.behind(&scaled, deadlines).await {
                 Ok(change) => change,
@@ -246,9 +249,14 @@ impl Admission {
         }
         let reader = self.reader(deadlines);
         let cluster = change.new.clone();
-        let (facts, policies) =
+        let (facts, mut policies) =
             tokio::join!(reader.facts(change, AskWhom::AsNeeded), reader.policies(&cluster));
-        let verdict = evaluate(&facts, &policies);
+        let mut verdict = evaluate(&facts, &policies);
+        if !verdict.allows() {
+            // Read only now: nearly every change needs none.
+            policies.overrides = self.reader(deadlines).overrides(&cluster).await;
+            verdict = evaluate(&facts, &policies);
+        }
         Judged::Verdict(Box::new(Judgement::new(&facts, &policies, verdict)))
     }
 
@@ -272,12 +280,17 @@ impl Admission {
         }
     }
 
-    /// Counts, logs and, for a refusal that was meant, writes the Event.
+    /// Counts, logs and, for a change that was meant, writes the Event.
     fn conclude(&self, review: &Review, judged: &Judged, took: Duration) {
         let outcome = judged.outcome();
         self.metrics.answered(operation(review), outcome, review.dry_run, took);
         for (rule, effect) in judged.effects() {
             self.metrics.found(rule, effect);
+        }
+        // A dry run asks what would be; only what was meant tells when a trial may end.
+        for (rule, mode) in judged.on_trial().into_iter().filter(|_| !review.dry_run) {
+            let namespace = review.namespace.as_deref().unwrap_or_default();
+            self.metrics.would_deny(namespace, rule, mode);
         }
         let refusing = judged.refusing();
         let instances = match judged {
@@ -297,30 +310,50 @@ impl Admission {
             milliseconds = took.as_millis(),
             "reviewed"
         );
-        // What was sent here by mistake is no cluster to put an Event on.
-        let ours = review.resource.group == GROUP && review.resource.resource == PLURAL;
-        if ours && outcome == Outcome::denied && !review.dry_run {
-            self.events.refused(regarding(review), &refusing, &judged.message());
+        if review.dry_run {
+            return;
+        }
+        if judged.is_overridden() {
+            self.metrics.overridden();
+        }
+        let user = review.user_info.username.as_deref().unwrap_or("somebody");
+        if let (Some(object), Some((happened, rules, note))) =
+            (regarding(review), judged.story(user))
+        {
+            self.events.tell(object, happened, &rules, &note);
         }
     }
 }
 
-/// The cluster an Event is about. One that is being created has no identity yet.
-fn regarding(review: &Review) -> ObjectReference {
+/// What an Event is about: the cluster, or the StatefulSet that was written past it. One that is being created
+/// has no identity yet, and what was sent here by mistake is nothing to put an Event on.
+fn regarding(review: &Review) -> Option<ObjectReference> {
+    let resource = &review.resource;
+    let (api_version, kind) = match (&*resource.group, &*resource.resource) {
+        (GROUP, PLURAL) => (format!("{GROUP}/{VERSION}"), KIND),
+        _ if is_stateful_set(review) => ("apps/v1".to_owned(), "StatefulSet"),
+        _ => return None,
+    };
     let object = review.old_object.as_ref().or(review.object.as_ref());
     let name = object.and_then(|object| object.metadata.name.clone());
-    ObjectReference {
-        api_version: Some(format!("{GROUP}/{VERSION}")),
-        kind: Some(KIND.to_owned()),
+    Some(ObjectReference {
+        api_version: Some(api_version),
+        kind: Some(kind.to_owned()),
         name: name.or_else(|| Some(review.name.clone())),
         namespace: review.namespace.clone(),
         uid: review.old_object.as_ref().and_then(|old| old.metadata.uid.clone()),
         ..ObjectReference::default()
-    }
+    })
+}
+
+fn is_stateful_set(review: &Review) -> bool {
+    let resource = &review.resource;
+    (&*resource.group, &*resource.version, &*resource.resource) == STATEFUL_SETS
 }
 
 fn operation(review: &Review) -> &'static str {
     match (&review.operation, review.sub_resource.as_deref()) {
+        (Operation::Update, _) if is_stateful_set(review) => "STATEFULSET",
         (Operation::Update, Some("scale")) => "SCALE",
         (Operation::Update, _) => "UPDATE",
         (Operation::Create, _) => "CREATE",

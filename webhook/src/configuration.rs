@@ -1,7 +1,8 @@
 //! What the API server is told about us: which writes to send, and what to do when we do not answer.
 //!
 //! One source for tests, demo, chart and installation. Every write of the count goes to exactly one entry,
-//! so that each fails the right way: a shrink nobody could check is refused, growth passes.
+//! so that each fails the right way: a shrink nobody could check is refused, growth passes unless the
+//! installation says otherwise, and a StatefulSet that is scaled past its operator is only told of.
 //!
 //! The conditions are evaluated for every write of a `postgresql`, whatever it looks like, and an error in
 //! one under `failurePolicy: Fail` refuses the write. So everything is optional in them, and a missing count
@@ -12,9 +13,11 @@ use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook,
     ValidatingWebhookConfiguration, WebhookClientConfig,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt as _;
-use pgscale_guard::policy::ScalePolicy;
+use pgscale_guard::overrides::ScaleOverride;
+use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
 use pgscale_guard::postgresql::{CONTROLLER_ANNOTATION, GROUP, PLURAL, VERSION};
 
 use crate::admit::PATH;
@@ -26,6 +29,10 @@ pub(crate) const BREAK_GLASS: &str = "pgscale:break-glass";
 pub(crate) const NAME: &str = "pgscale.dev";
 /// How long the API server waits for an answer, in seconds.
 const TIMEOUT: i32 = 5;
+/// The same for what is only warned of, and is not ours: nobody shall wait for it.
+const SIDE_DOOR_TIMEOUT: i32 = 1;
+/// Who the operator is to the API server, where its own manifests installed it.
+pub(crate) const OPERATOR_ACCOUNT: &str = "system:serviceaccount:default:postgres-operator";
 
 /// What the configuration depends on.
 #[derive(Clone, Debug)]
@@ -37,6 +44,31 @@ pub(crate) struct Registration {
     /// Annotations by which a cluster lifts the operator's instance limits, one per operator
     /// (`ignore_instance_limits_annotation_key`).
     pub(crate) ignore_limits_annotations: Vec<String>,
+    /// The users that are operators: they alone may scale a StatefulSet of Spilo unremarked.
+    pub(crate) operator_accounts: Vec<String>,
+    /// What becomes of growth while we do not answer.
+    pub(crate) growth: FailurePolicy,
+}
+
+/// What the API server does with a write it could not ask us about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum FailurePolicy {
+    /// It refuses it.
+    Fail,
+    /// It lets it pass.
+    #[default]
+    Ignore,
+}
+
+impl FailurePolicy {
+    fn spelled(self) -> String {
+        match self {
+            Self::Fail => "Fail",
+            Self::Ignore => "Ignore",
+        }
+        .to_owned()
+    }
 }
 
 /// Where the API server reaches us.
@@ -91,29 +123,27 @@ pub(crate) fn annotation_key(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The name of a user that can stand in an expression as it is.
+pub(crate) fn user(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:@/".contains(c);
+    if text.is_empty() || !text.chars().all(fits) {
+        return Err(format!("{text:?} is not a user such as {OPERATOR_ACCOUNT}"));
+    }
+    Ok(text.to_owned())
+}
+
 /// The configuration to store.
 pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookConfiguration {
-    let entry =
-        |name: &str, subresource: &str, operations: &[&str], policy: &str, when: (&str, String)| {
-            ValidatingWebhook {
-                name: format!("{name}.{NAME}"),
-                admission_review_versions: vec!["v1".to_owned()],
-                client_config: client_config(registration),
-                failure_policy: Some(policy.to_owned()),
-                match_conditions: Some(vec![not_break_glass(), condition(when)]),
-                match_policy: Some("Equivalent".to_owned()),
-                rules: Some(vec![RuleWithOperations {
-                    api_groups: Some(vec![GROUP.to_owned()]),
-                    api_versions: Some(vec![VERSION.to_owned()]),
-                    operations: Some(operations.iter().map(ToString::to_string).collect()),
-                    resources: Some(vec![format!("{PLURAL}{subresource}")]),
-                    scope: Some("Namespaced".to_owned()),
-                }]),
-                side_effects: "NoneOnDryRun".to_owned(),
-                timeout_seconds: Some(TIMEOUT),
-                ..ValidatingWebhook::default()
-            }
-        };
+    let entry = |name, subresource: &str, operations: &[&str], policy, when: (&str, String)| {
+        let resources = [format!("{PLURAL}{subresource}")];
+        let writes = writes((GROUP, VERSION), operations, &resources);
+        ValidatingWebhook {
+            failure_policy: Some(FailurePolicy::spelled(policy)),
+            match_conditions: Some(vec![not_break_glass(), condition(when)]),
+            timeout_seconds: Some(TIMEOUT),
+            ..webhook(registration, name, writes)
+        }
+    };
     let relimited = relimited(&registration.ignore_limits_annotations);
     let (old, new) = (count("oldObject"), count("object"));
     ValidatingWebhookConfiguration {
@@ -125,14 +155,14 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
                 "shrink",
                 "",
                 &["UPDATE"],
-                "Fail",
+                FailurePolicy::Fail,
                 ("fewer-instances-or-other-limits", format!("{new} < {old} || {relimited}")),
             ),
             entry(
                 "grow",
                 "",
                 &["CREATE", "UPDATE"],
-                "Ignore",
+                registration.growth,
                 (
                     "created-or-more-instances",
                     format!("request.operation == 'CREATE' || ({new} > {old} && !({relimited}))"),
@@ -144,20 +174,90 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
                 "scale",
                 "/scale",
                 &["UPDATE"],
-                "Fail",
+                FailurePolicy::Fail,
                 (
                     "other-count",
                     "object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)"
                         .to_owned(),
                 ),
             ),
+            side_door(registration),
         ]),
     }
 }
 
-/// The definition of our own resource, as it is shipped.
-pub(crate) fn definition() -> impl serde::Serialize {
-    ScalePolicy::crd()
+/// Writes of the replicas of Spilo's StatefulSets by anyone but an operator. They are not ours to refuse, and
+/// a StatefulSet that cannot be written because we are away would be an outage of our making.
+fn side_door(registration: &Registration) -> ValidatingWebhook {
+    let operators: Vec<_> =
+        registration.operator_accounts.iter().map(|user| format!("'{user}'")).collect();
+    let conditions = [
+        (
+            "not-the-operator",
+            format!(
+                "!(request.userInfo.?username.orValue('') in [{}])",
+                operators.join(", ")
+            ),
+        ),
+        // A `Scale` has no labels of its own, only the selector of the pods behind it.
+        (
+            "of-spilo",
+            "request.?subResource.orValue('') == 'scale' \
+             ? 'application=spilo' in object.?status.?selector.orValue('').split(',') \
+             : object.?metadata.?labels[?'application'].orValue('') == 'spilo' \
+             || object.?metadata.?ownerReferences.orValue([]).exists(owner, owner.?kind.orValue('') == 'postgresql')"
+                .to_owned(),
+        ),
+        (
+            "other-count",
+            "object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)".to_owned(),
+        ),
+    ];
+    let resources = ["statefulsets".to_owned(), "statefulsets/scale".to_owned()];
+    ValidatingWebhook {
+        failure_policy: Some(FailurePolicy::Ignore.spelled()),
+        match_conditions: Some(
+            std::iter::once(not_break_glass()).chain(conditions.map(condition)).collect(),
+        ),
+        timeout_seconds: Some(SIDE_DOOR_TIMEOUT),
+        ..webhook(registration, "side-door", writes(("apps", "v1"), &["UPDATE"], &resources))
+    }
+}
+
+/// What all entries have in common.
+fn webhook(
+    registration: &Registration,
+    name: &str,
+    writes: RuleWithOperations,
+) -> ValidatingWebhook {
+    ValidatingWebhook {
+        name: format!("{name}.{NAME}"),
+        admission_review_versions: vec!["v1".to_owned()],
+        client_config: client_config(registration),
+        match_policy: Some("Equivalent".to_owned()),
+        rules: Some(vec![writes]),
+        side_effects: "NoneOnDryRun".to_owned(),
+        ..ValidatingWebhook::default()
+    }
+}
+
+fn writes(
+    (group, version): (&str, &str),
+    operations: &[&str],
+    resources: &[String],
+) -> RuleWithOperations {
+    RuleWithOperations {
+        api_groups: Some(vec![group.to_owned()]),
+        api_versions: Some(vec![version.to_owned()]),
+        operations: Some(operations.iter().map(ToString::to_string).collect()),
+        resources: Some(resources.to_vec()),
+        scope: Some("Namespaced".to_owned()),
+    }
+}
+
+/// The definitions of our own resources, as they are shipped.
+pub(crate) fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![ScalePolicy::crd(), ClusterScalePolicy::crd(), ScaleOverride::crd()]
 }
 
 fn client_config(registration: &Registration) -> WebhookClientConfig {
@@ -194,14 +294,27 @@ fn count(object: &str) -> String {
     )
 }
 
-/// True when an annotation changes that decides whose limits hold, or whether any do.
+/// True when something changes that decides which limits hold whatever the number says: the annotations by
+/// which a cluster chooses its operator and lifts its limits, and that it is a standby, whose one instance no limit
+/// raises.
 fn relimited(ignore_limits_annotations: &[String]) -> String {
     let keys: Vec<_> = std::iter::once(CONTROLLER_ANNOTATION)
         .chain(ignore_limits_annotations.iter().map(String::as_str))
         .map(|key| format!("'{key}'"))
         .collect();
     let value = |object: &str| format!("{object}.?metadata.?annotations[?k].orValue('')");
-    format!("[{}].exists(k, {} != {})", keys.join(", "), value("object"), value("oldObject"))
+    let standby = |object: &str| {
+        format!("{object}.?spec.optMap(s, type(s) == map ? s : {{}}).?standby.hasValue()")
+    };
+    let (old, new) = ("oldObject", "object");
+    format!(
+        "[{}].exists(k, {} != {}) || {} != {}",
+        keys.join(", "),
+        value(new),
+        value(old),
+        standby(new),
+        standby(old)
+    )
 }
 
 #[cfg(test)]
@@ -213,6 +326,8 @@ mod tests {
             target: Target::url("https://10.0.0.1:9443/").unwrap(),
             authority: Some(b"PEM".to_vec()),
             ignore_limits_annotations: vec!["acid.zalan.do/ignore-limits".into()],
+            operator_accounts: vec![OPERATOR_ACCOUNT.into()],
+            growth: FailurePolicy::default(),
         }
     }
 
@@ -239,12 +354,19 @@ mod tests {
                 ("shrink.pgscale.dev", "UPDATE".into(), "postgresqls".into(), "Fail"),
                 ("grow.pgscale.dev", "CREATE+UPDATE".into(), "postgresqls".into(), "Ignore"),
                 ("scale.pgscale.dev", "UPDATE".into(), "postgresqls/scale".into(), "Fail"),
+                (
+                    "side-door.pgscale.dev",
+                    "UPDATE".into(),
+                    "statefulsets+statefulsets/scale".into(),
+                    "Ignore"
+                ),
             ]
         );
         for entry in &entries {
             assert_eq!(entry.side_effects, "NoneOnDryRun");
             assert_eq!(entry.match_policy.as_deref(), Some("Equivalent"));
-            assert_eq!(entry.timeout_seconds, Some(5));
+            let seconds = if entry.name.starts_with("side-door") { 1 } else { 5 };
+            assert_eq!(entry.timeout_seconds, Some(seconds));
             assert_eq!(entry.client_config.url.as_deref(), Some("https://10.0.0.1:9443/validate"));
             let conditions = entry.match_conditions.as_ref().unwrap();
             assert!(conditions[0].expression.contains("'pgscale:break-glass' in"));
@@ -252,16 +374,34 @@ mod tests {
     }
 
     #[test]
+    fn growth_fails_where_that_is_asked_for_and_nothing_else_changes() {
+        let strict = Registration { growth: FailurePolicy::Fail, ..registration() };
+        let policies = |registration: &Registration| -> Vec<String> {
+            let entries = configuration(registration).webhooks.unwrap();
+            entries.into_iter().filter_map(|entry| entry.failure_policy).collect()
+        };
+        assert_eq!(policies(&strict), ["Fail", "Fail", "Fail", "Ignore"]);
+        assert_eq!(policies(&registration()), ["Fail", "Ignore", "Fail", "Ignore"]);
+    }
+
+    #[test]
     fn the_conditions_read_as_written() {
         let entries = configuration(&registration()).webhooks.unwrap();
         let conditions: Vec<_> = entries
             .iter()
-            .map(|entry| entry.match_conditions.as_ref().unwrap()[1].expression.as_str())
+            .flat_map(|entry| entry.match_conditions.as_ref().unwrap().iter().skip(1))
+            .map(|condition| condition.expression.as_str())
             .collect();
-        insta::assert_snapshot!(conditions.join("\n\n"), @r"
-        object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) < oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) || ['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue(''))
+        insta::assert_snapshot!(conditions.join("\n\n"), @"
+        object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) < oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) || ['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue('')) || object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() != oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue()
 
-        request.operation == 'CREATE' || (object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) > oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) && !(['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue(''))))
+        request.operation == 'CREATE' || (object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) > oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) && !(['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue('')) || object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() != oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue()))
+
+        object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)
+
+        !(request.userInfo.?username.orValue('') in ['system:serviceaccount:default:postgres-operator'])
+
+        request.?subResource.orValue('') == 'scale' ? 'application=spilo' in object.?status.?selector.orValue('').split(',') : object.?metadata.?labels[?'application'].orValue('') == 'spilo' || object.?metadata.?ownerReferences.orValue([]).exists(owner, owner.?kind.orValue('') == 'postgresql')
 
         object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)
         ");
@@ -283,19 +423,27 @@ mod tests {
     #[test]
     fn nothing_but_a_key_gets_into_an_expression() {
         assert!(annotation_key("acid.zalan.do/ignore_limits").is_ok());
+        assert!(user(OPERATOR_ACCOUNT).is_ok() && user("jane@example.com").is_ok());
         for wrong in ["", "a'] || true", "a b"] {
-            assert!(annotation_key(wrong).is_err(), "{wrong}");
+            assert!(annotation_key(wrong).is_err() && user(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn the_shipped_definition_is_the_present_one() {
-        let shipped = include_str!("../../charts/pgscale/crds/scalepolicies.pgscale.dev.yaml");
-        let present = crate::yaml(&definition()).unwrap();
-        assert!(
-            shipped == present,
-            "charts/pgscale/crds/scalepolicies.pgscale.dev.yaml is stale; write it anew:\n\
-             cargo run -p pgscale-webhook -- crd > charts/pgscale/crds/scalepolicies.pgscale.dev.yaml"
-        );
+    fn the_shipped_definitions_are_the_present_ones() {
+        for definition in definitions() {
+            let name = definition.metadata.name.clone().unwrap();
+            let path = format!("{}/../charts/pgscale/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+            let present = crate::yaml(&definition).unwrap();
+            if std::env::var_os("UPDATE_CRDS").is_some() {
+                std::fs::write(&path, &present).unwrap();
+            }
+            let shipped = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                shipped == present,
+                "charts/pgscale/crds/{name}.yaml is stale; write it anew:\n\
+                 UPDATE_CRDS=1 cargo test -p pgscale-webhook definitions"
+            );
+        }
     }
 }

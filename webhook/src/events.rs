@@ -1,7 +1,7 @@
-//! An Event on the cluster for every refused change, so that `kubectl describe` shows what Argo CD
-//! was told and nobody read.
+//! An Event for every change that was refused, that passed by an override, or that goes past the operator, so
+//! that `kubectl describe` shows what Argo CD was told and nobody read.
 //!
-//! Written off the answer's path and bounded: a refusal never waits for its Event, and a storm of refusals
+//! Written off the answer's path and bounded: an answer never waits for its Event, and a storm of refusals
 //! costs Events, not memory.
 
 use std::sync::Arc;
@@ -26,6 +26,27 @@ const ACTION_LIMIT: usize = 128;
 /// Who reports.
 const REPORTER: &str = "pgscale.dev/webhook";
 
+/// What an Event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Happened {
+    /// A change was refused.
+    Denied,
+    /// A change passed that would have been refused but for an override.
+    Overridden,
+    /// Somebody scaled a StatefulSet itself.
+    PastTheOperator,
+}
+
+impl Happened {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Denied => "ScaleDenied",
+            Self::Overridden => "ScaleOverridden",
+            Self::PastTheOperator => "StatefulSetScaled",
+        }
+    }
+}
+
 /// Writes Events.
 #[derive(Clone)]
 pub(crate) struct Events {
@@ -41,34 +62,40 @@ impl Events {
         Self { recorder, slots: Arc::new(Semaphore::new(AT_ONCE as usize)), metrics }
     }
 
-    /// Says on `cluster` that a change was refused by `rules` because of `note`; returns at once.
+    /// Says on `object` what `happened` because of `rules`, as `note` tells in full; returns at once.
     ///
     /// The rules are part of the action, because Events are counted together by everything but their note:
     /// a refusal for another reason is another Event.
-    pub(crate) fn refused(&self, cluster: ObjectReference, rules: &[&str], note: &str) {
+    pub(crate) fn tell(
+        &self,
+        object: ObjectReference,
+        happened: Happened,
+        rules: &[&str],
+        note: &str,
+    ) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             self.metrics.event("dropped");
             return;
         };
         let event = Event {
             type_: EventType::Warning,
-            reason: "ScaleDenied".to_owned(),
+            reason: happened.reason().to_owned(),
             note: Some(cut(&one_line(note), NOTE_LIMIT).to_owned()),
             action: cut(&rules.join(","), ACTION_LIMIT).to_owned(),
             secondary: None,
         };
         let Self { recorder, metrics, .. } = self.clone();
         tokio::spawn(async move {
-            let written = tokio::time::timeout(PATIENCE, recorder.publish(&event, &cluster)).await;
+            let written = tokio::time::timeout(PATIENCE, recorder.publish(&event, &object)).await;
             match written {
                 Ok(Ok(())) => metrics.event("written"),
                 Ok(Err(error)) => {
                     metrics.event("failed");
-                    tracing::warn!(%error, cluster = ?cluster.name, "failed to write an Event");
+                    tracing::warn!(%error, object = ?object.name, "failed to write an Event");
                 }
                 Err(_) => {
                     metrics.event("failed");
-                    tracing::warn!(cluster = ?cluster.name, "gave up writing an Event after 5 s");
+                    tracing::warn!(object = ?object.name, "gave up writing an Event after 5 s");
                 }
             }
             drop(slot);

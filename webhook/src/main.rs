@@ -23,8 +23,9 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::admit::Admission;
-use crate::certs::{Certificates, Files};
-use crate::configuration::{Registration, Target, annotation_key};
+use crate::certs::keeper::Keeper;
+use crate::certs::{Certificates, Files, Source};
+use crate::configuration::{FailurePolicy, Registration, Target, annotation_key};
 use crate::events::Events;
 use crate::metrics::{Metrics, Vitals};
 use crate::server::{Limits, Phase, Server};
@@ -54,7 +55,7 @@ enum Command {
     Configuration(Configure),
     /// Print the service account, its rights, and the right to pass the webhook in an emergency
     Rbac(Rbac),
-    /// Print the definition of the scale policies
+    /// Print the definitions of our resources: scale policies and overrides
     Crd,
 }
 
@@ -66,12 +67,8 @@ struct Serve {
     /// Address for /healthz, /readyz and /metrics, over plain HTTP
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
     metrics_listen: SocketAddr,
-    /// Certificate chain, PEM; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    tls_cert: PathBuf,
-    /// Its private key, PEM; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    tls_key: PathBuf,
+    #[command(flatten)]
+    certificate: CertificateArguments,
     /// How to reach the API server; as the pod's service account if not given
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -95,6 +92,30 @@ struct Serve {
     log_format: LogFormat,
 }
 
+/// Where the serving certificate comes from: one of two places.
+#[derive(Debug, Args)]
+struct CertificateArguments {
+    /// Certificate chain, PEM; read again when it changes
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        required_unless_present = "certificate_secret",
+        conflicts_with = "certificate_secret"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Instead: a Secret to keep an authority and a certificate in, made and renewed by the webhook itself
+    /// and published in its registration
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "server_name", value_parser = namespaced)]
+    certificate_secret: Option<(String, String)>,
+    /// DNS name by which the API server calls; may be repeated
+    #[arg(long, value_name = "NAME", requires = "certificate_secret")]
+    server_name: Vec<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     Json,
@@ -111,6 +132,13 @@ struct Configure {
     /// Annotation by which a cluster lifts the operator's instance limits, if it has one; may be repeated
     #[arg(long, value_name = "KEY", value_parser = annotation_key)]
     ignore_limits_annotation: Vec<String>,
+    /// User an operator writes as: others who scale its StatefulSets are warned; may be repeated
+    #[arg(long, value_name = "USER", value_parser = configuration::user,
+        default_value = configuration::OPERATOR_ACCOUNT)]
+    operator_account: Vec<String>,
+    /// What becomes of growth and of new clusters while the webhook does not answer
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
+    grow_failure_policy: FailurePolicy,
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +157,9 @@ struct Rbac {
     /// Namespace of the webhook
     #[arg(long, short)]
     namespace: String,
+    /// Secret in which the webhook keeps its certificates; without, it may touch none, nor its registration
+    #[arg(long, value_name = "NAME")]
+    certificate_secret: Option<String>,
     /// User who may act in the group pgscale:break-glass; may be repeated
     #[arg(long, value_name = "USER")]
     break_glass_user: Vec<String>,
@@ -159,10 +190,11 @@ fn run(command: Command) -> Result<()> {
             .context("failed to start the runtime")?
             .block_on(serve.run()),
         Command::Configuration(configure) => print(&yaml(&configure.configuration()?)?),
-        Command::Rbac(Rbac { namespace, break_glass_user }) => {
-            print(&documents(&rbac::manifest(&namespace, &break_glass_user))?)
+        Command::Rbac(Rbac { namespace, certificate_secret, break_glass_user }) => {
+            let secret = certificate_secret.as_deref();
+            print(&documents(&rbac::manifest(&namespace, secret, &break_glass_user))?)
         }
-        Command::Crd => print(&yaml(&configuration::definition())?),
+        Command::Crd => print(&documents(&configuration::definitions())?),
     }
 }
 
@@ -190,6 +222,18 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a length of time such as 10s or 500ms"))
 }
 
+/// Reads `NAMESPACE/NAME`.
+fn namespaced(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        Some(_) | None => Err(format!("{text:?} is not NAMESPACE/NAME")),
+    }
+}
+
 impl Configure {
     fn configuration(
         self,
@@ -203,6 +247,8 @@ impl Configure {
             target,
             authority: self.ca_file.map(read).transpose()?,
             ignore_limits_annotations: self.ignore_limits_annotation,
+            operator_accounts: self.operator_account,
+            growth: self.grow_failure_policy,
         }))
     }
 }
@@ -212,18 +258,21 @@ impl Serve {
         self.log_lines();
         let mut asked_to_leave = Signals::new()?;
         let metrics = Arc::new(Metrics::new());
-        let files = Files { certificate: self.tls_cert.clone(), key: self.tls_key.clone() };
-        let certificates = Certificates::load(files).context("no certificate to serve")?;
-        metrics.certificate_ends(certificates.not_after());
         let client = self.client().await?;
+        let source = self.certificate.source(&client)?;
+        let first = source.offer().await.context("no certificate to serve")?;
+        let certificates = Certificates::new(first).context("no certificate to serve")?;
+        metrics.certificate_ends(certificates.not_after());
         let events = Events::new(client.clone(), Arc::clone(&metrics));
         let listener = bind(self.listen).await?;
         let plain = bind(self.metrics_listen).await?;
         let (phase, phases) = watch::channel(Phase::Serving);
 
-        tokio::spawn(
-            Arc::clone(&certificates).keep_fresh(self.reload_interval, Arc::clone(&metrics)),
-        );
+        tokio::spawn(Arc::clone(&certificates).keep_fresh(
+            source,
+            self.reload_interval,
+            Arc::clone(&metrics),
+        ));
         let vitals = Vitals {
             phase: phases.clone(),
             certificates: Arc::clone(&certificates),
@@ -296,6 +345,19 @@ impl Serve {
     }
 }
 
+impl CertificateArguments {
+    fn source(&self, client: &Client) -> Result<Source> {
+        if let Some(secret) = &self.certificate_secret {
+            let names = self.server_name.clone();
+            let keeper = Keeper::new(client.clone(), secret.clone(), names);
+            return Ok(Source::Own(Box::new(keeper)));
+        }
+        let certificate = self.tls_cert.clone().context("no --tls-cert")?;
+        let key = self.tls_key.clone().context("no --tls-key")?;
+        Ok(Source::Files(Files { certificate, key }))
+    }
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
 }
@@ -332,6 +394,56 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_certificate_comes_from_one_place() {
+        let parse = |rest: &[&str]| {
+            let all = ["pgscale-webhook", "serve"].iter().chain(rest);
+            Arguments::try_parse_from(all).map(|_| ()).map_err(|error| error.kind())
+        };
+        let own = ["--certificate-secret", "ns/name", "--server-name", "name.ns.svc"];
+        let files = ["--tls-cert", "tls.crt", "--tls-key", "tls.key"];
+        assert_eq!(parse(&own), Ok(()));
+        assert_eq!(parse(&files), Ok(()));
+        for wrong in [&[][..], &own[..2], &own[2..], &files[..2], &files[2..]] {
+            let missing = Err(clap::error::ErrorKind::MissingRequiredArgument);
+            assert_eq!(parse(wrong), missing, "{wrong:?}");
+        }
+        let both = [&own[..], &files[..]].concat();
+        assert_eq!(parse(&both), Err(clap::error::ErrorKind::ArgumentConflict));
+        for wrong in ["name", "/name", "ns/", "a/b/c"] {
+            assert!(namespaced(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// What the chart fills in is spelled in capitals here and replaced there.
+    #[test]
+    fn the_chart_carries_the_present_rights_and_entries() {
+        let registration = Registration {
+            target: Target::service("NAMESPACE/pgscale-webhook").unwrap(),
+            authority: None,
+            ignore_limits_annotations: vec!["IGNORE-LIMITS".into()],
+            operator_accounts: vec!["OPERATOR-ACCOUNT".into()],
+            growth: FailurePolicy::default(),
+        };
+        let users = ["BREAK-GLASS-USER".to_owned()];
+        let rights = rbac::manifest("NAMESPACE", Some("pgscale-webhook-certificates"), &users);
+        for (name, present) in [
+            ("configuration", yaml(&configuration::configuration(&registration)).unwrap()),
+            ("rbac", documents(&rights).unwrap()),
+        ] {
+            let path =
+                format!("{}/../charts/pgscale/files/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("UPDATE_CHART").is_some() {
+                std::fs::write(&path, &present).unwrap();
+            }
+            assert!(
+                std::fs::read_to_string(&path).unwrap_or_default() == present,
+                "charts/pgscale/files/{name}.yaml is stale; write it anew:\n\
+                 UPDATE_CHART=1 cargo test -p pgscale-webhook the_chart"
+            );
+        }
     }
 
     #[test]

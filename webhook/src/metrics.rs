@@ -46,6 +46,8 @@ pub(crate) enum Effect {
     audit,
     /// It refused the write.
     deny,
+    /// It would have refused the write, and a `ScaleOverride` allowed it.
+    overridden,
     /// It warned the writer.
     warn,
 }
@@ -63,14 +65,22 @@ struct Finding {
     effect: Effect,
 }
 
+/// A refusal that a policy on trial did not make.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Trial {
+    namespace: String,
+    rule: String,
+    mode: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Result {
     result: &'static str,
 }
 
 /// The operations that are counted; what is not one of them is `unknown`.
-pub(crate) const OPERATIONS: [&str; 6] =
-    ["CREATE", "UPDATE", "SCALE", "DELETE", "CONNECT", "unknown"];
+pub(crate) const OPERATIONS: [&str; 7] =
+    ["CREATE", "UPDATE", "SCALE", "STATEFULSET", "DELETE", "CONNECT", "unknown"];
 
 /// Everything that is counted and measured.
 #[derive(Debug)]
@@ -78,6 +88,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
     findings: Family<Finding, Counter>,
+    overrides: Counter,
+    trials: Family<Trial, Counter>,
     duration: Histogram,
     connections: Gauge,
     refused: Family<Result, Counter>,
@@ -107,6 +119,18 @@ impl Metrics {
             "What the rules found in reviews",
             findings.clone(),
         );
+        let overrides = Counter::default();
+        registry.register(
+            "admission_overrides",
+            "Changes that rules refused and a ScaleOverride let through",
+            overrides.clone(),
+        );
+        let trials = Family::<Trial, Counter>::default();
+        registry.register(
+            "admission_would_deny",
+            "Changes that a rule would have refused, were its policy not in mode Warn or Audit",
+            trials.clone(),
+        );
         // From 50 µs, the floor of a review that reads nothing, to 6.5 s, beyond the API server's timeout.
         let duration = Histogram::new(exponential_buckets(50e-6, 2.0, 18));
         registry.register_with_unit(
@@ -120,7 +144,11 @@ impl Metrics {
         let refused = Family::<Result, Counter>::default();
         registry.register("connections_dropped", "Connections ended by us", refused.clone());
         let events = Family::<Result, Counter>::default();
-        registry.register("events", "Events about refused changes", events.clone());
+        registry.register(
+            "events",
+            "Events about changes that were refused, overridden or made past the operator",
+            events.clone(),
+        );
         let not_after = Gauge::default();
         registry.register_with_unit(
             "certificate_not_after_timestamp",
@@ -146,6 +174,8 @@ impl Metrics {
             registry,
             requests,
             findings,
+            overrides,
+            trials,
             duration,
             connections,
             refused,
@@ -171,6 +201,17 @@ impl Metrics {
     /// A rule found something.
     pub(crate) fn found(&self, rule: &str, effect: Effect) {
         self.findings.get_or_create(&Finding { rule: rule.to_owned(), effect }).inc();
+    }
+
+    /// A change passed that would have been refused but for an override.
+    pub(crate) fn overridden(&self) {
+        self.overrides.inc();
+    }
+
+    /// A rule would have refused a change in `namespace`, but its policy is in `mode`.
+    pub(crate) fn would_deny(&self, namespace: &str, rule: &str, mode: &'static str) {
+        let (namespace, rule) = (namespace.to_owned(), rule.to_owned());
+        self.trials.get_or_create(&Trial { namespace, rule, mode }).inc();
     }
 
     /// A connection is open until the guard is dropped.
@@ -293,7 +334,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::certs::tests::{issue, lay_down};
+    use crate::certs::tests::{issue, lay_down, load};
 
     async fn get(router: &Router, path: &str) -> (u16, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -305,7 +346,7 @@ mod tests {
 
     fn vitals() -> (watch::Sender<Phase>, Vitals) {
         let directory = TempDir::new().unwrap();
-        let certificates = Certificates::load(lay_down(directory.path(), &issue())).unwrap();
+        let certificates = load(&lay_down(directory.path(), &issue()));
         let (sender, phase) = watch::channel(Phase::Serving);
         (sender, Vitals { phase, certificates, metrics: Arc::new(Metrics::new()) })
     }
@@ -321,10 +362,12 @@ mod tests {
 
         vitals.metrics.answered("UPDATE", Outcome::denied, false, Duration::from_micros(60));
         vitals.metrics.found("above-max", Effect::deny);
+        vitals.metrics.would_deny("db", "below-min", "Warn");
         let (_, text) = get(&router, "/metrics").await;
         for line in [
             &format!("{name} 1"),
             "pgscale_admission_findings_total{rule=\"above-max\",effect=\"deny\"} 1",
+            "pgscale_admission_would_deny_total{namespace=\"db\",rule=\"below-min\",mode=\"Warn\"} 1",
             "pgscale_admission_review_duration_seconds_bucket{le=\"0.0001\"} 1",
             "pgscale_connections 0",
         ] {

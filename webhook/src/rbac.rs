@@ -1,17 +1,24 @@
 //! The rights the webhook needs and nobody else gets from it: reading what the rules look at, writing
-//! Events, and nothing else. No secrets, no exec, no proxy, no write to anything it judges.
+//! Events, and, if it keeps its own certificates, one Secret and its own registration, each by name. No other
+//! secrets, no exec, no proxy, no write to anything it judges.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use pgscale_guard::postgresql::{GROUP, PLURAL};
 use serde::Serialize;
 
-use crate::configuration::BREAK_GLASS;
+use crate::configuration::{self, BREAK_GLASS};
 
 /// Name of the service account and of its role.
 pub(crate) const ACCOUNT: &str = "pgscale-webhook";
+/// Name of the roles by which it keeps its certificates.
+const CERTIFICATES: &str = "pgscale-webhook-certificates";
 const BREAK_GLASS_ROLE: &str = "pgscale-break-glass";
+/// The role of those who may allow a change in spite of the rules; bound to nobody here.
+const OVERRIDE_ROLE: &str = "pgscale-override";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// One object of the manifest.
@@ -22,39 +29,50 @@ pub(crate) enum Object {
     Account(Box<ServiceAccount>),
     /// Who may do it.
     Binding(Box<ClusterRoleBinding>),
+    /// Who may do it in the webhook's namespace.
+    LocalBinding(Box<RoleBinding>),
+    /// What may be done in the webhook's namespace.
+    LocalRole(Box<Role>),
     /// What may be done.
     Role(Box<ClusterRole>),
 }
 
-/// Account, role and binding of a webhook in `namespace`, and the way past it for each of
-/// `break_glass_users`.
+/// Account, role and binding of a webhook in `namespace`, its way to keep certificates in
+/// `certificate_secret`, and the way past it for each of `break_glass_users`.
 ///
 /// A user who breaks the glass acts as themselves with one more group. RBAC knows no "themselves": each
 /// gets a role that names them, as the right to impersonate any user would be the right to be anyone.
-pub(crate) fn manifest(namespace: &str, break_glass_users: &[String]) -> Vec<Object> {
-    let account = ServiceAccount {
-        metadata: ObjectMeta { namespace: Some(namespace.to_owned()), ..named(ACCOUNT) },
-        ..ServiceAccount::default()
-    };
-    let subject = Subject {
-        kind: "ServiceAccount".to_owned(),
-        name: ACCOUNT.to_owned(),
-        namespace: Some(namespace.to_owned()),
-        ..Subject::default()
-    };
+pub(crate) fn manifest(
+    namespace: &str,
+    certificate_secret: Option<&str>,
+    break_glass_users: &[String],
+) -> Vec<Object> {
+    let account =
+        ServiceAccount { metadata: local(namespace, ACCOUNT), ..ServiceAccount::default() };
     let mut objects = vec![
         Object::Account(Box::new(account)),
         Object::Role(Box::new(role(ACCOUNT, rights()))),
-        Object::Binding(Box::new(binding(ACCOUNT, ACCOUNT, subject))),
-        Object::Role(Box::new(role(
-            BREAK_GLASS_ROLE,
-            vec![impersonate(
-                "groups",
-                // Who impersonates is no longer a member of anything, not even of the authenticated.
-                &[BREAK_GLASS, "system:authenticated"],
-            )],
-        ))),
+        Object::Binding(Box::new(binding(ACCOUNT, ACCOUNT, itself(namespace)))),
     ];
+    if let Some(secret) = certificate_secret {
+        objects.extend(certificates(namespace, secret));
+    }
+    objects.push(Object::Role(Box::new(role(
+        BREAK_GLASS_ROLE,
+        vec![impersonate(
+            "groups",
+            // Who impersonates is no longer a member of anything, not even of the authenticated.
+            &[BREAK_GLASS, "system:authenticated"],
+        )],
+    ))));
+    objects.push(Object::Role(Box::new(role(
+        OVERRIDE_ROLE,
+        vec![rule(
+            "pgscale.dev",
+            &["scaleoverrides"],
+            &["create", "delete", "get", "list", "watch"],
+        )],
+    ))));
     for user in break_glass_users {
         let own = format!("{BREAK_GLASS_ROLE}:{user}");
         let subject = || Subject {
@@ -71,14 +89,44 @@ pub(crate) fn manifest(namespace: &str, break_glass_users: &[String]) -> Vec<Obj
     objects
 }
 
+/// How it keeps its certificates: in one Secret that others make, and in the bundles of its registration. RBAC
+/// cannot name a part of an object; that it changes nothing else of the registration is the keeper's word.
+fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
+    let registration = rule(
+        "admissionregistration.k8s.io",
+        &["validatingwebhookconfigurations"],
+        &["get", "patch"],
+    );
+    let registration = only(configuration::NAME, registration);
+    let local_role = Role {
+        metadata: local(namespace, CERTIFICATES),
+        rules: Some(vec![only(secret, rule("", &["secrets"], &["get", "patch"]))]),
+    };
+    let local_binding = RoleBinding {
+        metadata: local(namespace, CERTIFICATES),
+        role_ref: RoleRef { kind: "Role".to_owned(), ..role_ref(CERTIFICATES) },
+        subjects: Some(vec![itself(namespace)]),
+    };
+    [
+        Object::Role(Box::new(role(CERTIFICATES, vec![registration]))),
+        Object::Binding(Box::new(binding(CERTIFICATES, CERTIFICATES, itself(namespace)))),
+        Object::LocalRole(Box::new(local_role)),
+        Object::LocalBinding(Box::new(local_binding)),
+    ]
+}
+
 /// Exactly what `pgscale_guard::read` asks for, and the Events.
 fn rights() -> Vec<PolicyRule> {
     vec![
         rule(GROUP, &[PLURAL, "operatorconfigurations"], &["get"]),
-        rule("pgscale.dev", &["scalepolicies"], &["list"]),
+        rule(
+            "pgscale.dev",
+            &["scalepolicies", "clusterscalepolicies", "scaleoverrides"],
+            &["list"],
+        ),
         rule("apps", &["statefulsets"], &["get"]),
         rule("apps", &["deployments"], &["list"]),
-        rule("", &["nodes", "endpoints", "configmaps"], &["get"]),
+        rule("", &["nodes", "namespaces", "endpoints", "configmaps"], &["get"]),
         rule("", &["pods", "persistentvolumeclaims", "resourcequotas", "limitranges"], &["list"]),
         rule("batch", &["cronjobs"], &["get"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
@@ -100,6 +148,20 @@ fn impersonate(kind: &str, names: &[&str]) -> PolicyRule {
     PolicyRule { resource_names: Some(names), ..rule("", &[kind], &["impersonate"]) }
 }
 
+fn only(name: &str, rule: PolicyRule) -> PolicyRule {
+    PolicyRule { resource_names: Some(vec![name.to_owned()]), ..rule }
+}
+
+/// The webhook's service account.
+fn itself(namespace: &str) -> Subject {
+    Subject {
+        kind: "ServiceAccount".to_owned(),
+        name: ACCOUNT.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        ..Subject::default()
+    }
+}
+
 fn role(name: &str, rules: Vec<PolicyRule>) -> ClusterRole {
     ClusterRole { metadata: named(name), rules: Some(rules), ..ClusterRole::default() }
 }
@@ -107,13 +169,21 @@ fn role(name: &str, rules: Vec<PolicyRule>) -> ClusterRole {
 fn binding(name: &str, role: &str, subject: Subject) -> ClusterRoleBinding {
     ClusterRoleBinding {
         metadata: named(name),
-        role_ref: RoleRef {
-            api_group: Some(RBAC.to_owned()),
-            kind: "ClusterRole".to_owned(),
-            name: role.to_owned(),
-        },
+        role_ref: role_ref(role),
         subjects: Some(vec![subject]),
     }
+}
+
+fn role_ref(role: &str) -> RoleRef {
+    RoleRef {
+        api_group: Some(RBAC.to_owned()),
+        kind: "ClusterRole".to_owned(),
+        name: role.to_owned(),
+    }
+}
+
+fn local(namespace: &str, name: &str) -> ObjectMeta {
+    ObjectMeta { namespace: Some(namespace.to_owned()), ..named(name) }
 }
 
 fn named(name: &str) -> ObjectMeta {
@@ -127,13 +197,16 @@ mod tests {
     fn roles(objects: &[Object]) -> impl Iterator<Item = &ClusterRole> {
         objects.iter().filter_map(|object| match object {
             Object::Role(role) => Some(role.as_ref()),
-            Object::Account(_) | Object::Binding(_) => None,
+            Object::Account(_)
+            | Object::Binding(_)
+            | Object::LocalBinding(_)
+            | Object::LocalRole(_) => None,
         })
     }
 
     #[test]
     fn the_webhook_reads_and_writes_events_only() {
-        let objects = manifest("pgscale", &[]);
+        let objects = manifest("pgscale", None, &[]);
         let own = roles(&objects).find(|role| role.metadata.name.as_deref() == Some(ACCOUNT));
         for rule in own.unwrap().rules.as_ref().unwrap() {
             let resources = rule.resources.as_ref().unwrap();
@@ -145,8 +218,52 @@ mod tests {
     }
 
     #[test]
+    fn certificates_are_kept_by_name() {
+        let objects = manifest("pgscale", Some("kept"), &[]);
+        let mut rules: Vec<_> = roles(&objects)
+            .filter(|role| role.metadata.name.as_deref() == Some(CERTIFICATES))
+            .flat_map(|role| role.rules.clone().unwrap())
+            .collect();
+        for object in &objects {
+            if let Object::LocalRole(role) = object {
+                assert_eq!(role.metadata.namespace.as_deref(), Some("pgscale"));
+                rules.extend(role.rules.clone().unwrap());
+            }
+        }
+        let names = rules.iter().map(|rule| rule.resource_names.clone().unwrap().join("+"));
+        assert_eq!(names.collect::<Vec<_>>(), ["pgscale.dev", "kept"]);
+        assert!(rules.iter().all(|rule| rule.verbs == ["get", "patch"]));
+        let without = crate::documents(&manifest("pgscale", None, &[])).unwrap();
+        assert!(!without.contains("secrets") && !without.contains(CERTIFICATES), "{without}");
+    }
+
+    #[test]
+    fn overrides_are_granted_by_a_role_that_nobody_has_by_default() {
+        let objects = manifest("pgscale", None, &["jane".into()]);
+        let grants: Vec<_> = roles(&objects)
+            .filter(|role| {
+                let mut rules = role.rules.iter().flatten();
+                rules.any(|rule| {
+                    rule.verbs.iter().any(|verb| verb == "create")
+                        && rule.resources.as_ref().unwrap()[0] == "scaleoverrides"
+                })
+            })
+            .filter_map(|role| role.metadata.name.as_deref())
+            .collect();
+        assert_eq!(grants, [OVERRIDE_ROLE]);
+        let bound = objects.iter().any(|object| match object {
+            Object::Binding(binding) => binding.role_ref.name == OVERRIDE_ROLE,
+            Object::Account(_)
+            | Object::LocalBinding(_)
+            | Object::LocalRole(_)
+            | Object::Role(_) => false,
+        });
+        assert!(!bound);
+    }
+
+    #[test]
     fn breaking_the_glass_makes_nobody_someone_else() {
-        let objects = manifest("pgscale", &["jane".into(), "joe".into()]);
+        let objects = manifest("pgscale", None, &["jane".into(), "joe".into()]);
         for role in roles(&objects) {
             for rule in role.rules.as_ref().unwrap() {
                 if rule.verbs != ["impersonate"] {

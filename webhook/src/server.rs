@@ -262,7 +262,8 @@ mod tests {
     use tokio_rustls::client::TlsStream as ClientStream;
 
     use super::*;
-    use crate::certs::tests::{issue, lay_down};
+    use crate::certs::Files;
+    use crate::certs::tests::{issue, lay_down, load};
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -271,6 +272,7 @@ mod tests {
         phase: watch::Sender<Phase>,
         certificates: Arc<Certificates>,
         directory: TempDir,
+        files: Files,
         issued: (String, String),
         task: JoinHandle<()>,
     }
@@ -280,7 +282,8 @@ mod tests {
         rustls::crypto::ring::default_provider().install_default().ok();
         let directory = TempDir::new().unwrap();
         let issued = issue();
-        let certificates = Certificates::load(lay_down(directory.path(), &issued)).unwrap();
+        let files = lay_down(directory.path(), &issued);
+        let certificates = load(&files);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, phase) = watch::channel(Phase::Serving);
@@ -293,7 +296,7 @@ mod tests {
             metrics: Arc::new(Metrics::new()),
         };
         let task = tokio::spawn(server.run());
-        Running { address, phase: sender, certificates, directory, issued, task }
+        Running { address, phase: sender, certificates, directory, files, issued, task }
     }
 
     impl Running {
@@ -360,7 +363,7 @@ mod tests {
         ask(&mut old).await;
         server.issued = issue();
         lay_down(server.directory.path(), &server.issued);
-        assert!(server.certificates.reload().unwrap());
+        assert!(server.certificates.replace(server.files.offer().unwrap()).unwrap());
 
         let mut new = server.connect().await.expect("trusts the new certificate only");
         assert!(!ask(&mut new).await.contains("connection: close"));

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{Answer, Role, State, Synchronous};
+use crate::policy::Policies;
 
 /// Whether a member can be counted on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,26 @@ impl fmt::Display for Ailment {
 }
 
 impl Facts {
+    /// The same facts, by which members must be as close behind the leader as `policies` demand. Applied twice it
+    /// changes nothing.
+    #[must_use]
+    pub fn under(&self, policies: &Policies) -> Self {
+        match policies.enforced_lag() {
+            Some(limit) => self.with_max_lag(limit.value),
+            None => self.clone(),
+        }
+    }
+
+    /// The same facts, with no more than `bytes` of lag allowed; where Patroni allows less, that holds.
+    pub(crate) fn with_max_lag(&self, bytes: u64) -> Self {
+        let mut facts = self.clone();
+        if let Seen::Known(configuration) = &mut facts.configuration {
+            configuration.maximum_lag_on_failover =
+                configuration.maximum_lag_on_failover.min(bytes);
+        }
+        facts
+    }
+
     /// Whether `member` can be counted on. Tags are not looked at: see [`Facts::takeover`].
     pub fn health(&self, member: &Member) -> Health {
         let mut ailments = pod_ailments(member);
@@ -241,7 +262,15 @@ impl Facts {
             return;
         }
         if answer.role.leads() {
-            ailments.push(Ailment::WrongRole);
+            match self.leader.unreadable() {
+                Some(why) => {
+                    *unknown = Some(format!(
+                        "{} claims to lead, and the leader lock could not be read ({why})",
+                        member.name
+                    ));
+                }
+                None => ailments.push(Ailment::WrongRole),
+            }
             return;
         }
         if !answer.streams() {
@@ -343,5 +372,23 @@ fn rebuild_words(state: &State, role: Role) -> Option<String> {
         // pg_rewind has no state of its own: stopped, and no longer leader.
         (State::Stopped, Role::Demoted) => Some("stopped after losing the lead".to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::healthy;
+
+    #[test]
+    fn a_leader_whose_lock_cannot_be_read_was_called_a_pretender() {
+        let mut facts = healthy(3, 3);
+        facts.leader = Seen::Unreadable("forbidden".to_owned());
+        let leader = facts.member("acid-a-0").unwrap();
+        let why = "acid-a-0 claims to lead, and the leader lock could not be read (forbidden)";
+        assert_eq!(facts.health(leader), Health::Unknown(why.to_owned()));
+        facts.leader = Seen::Absent;
+        let pretender = facts.member("acid-a-0").unwrap();
+        assert_eq!(facts.health(pretender), Health::Unhealthy(vec![Ailment::WrongRole]));
     }
 }

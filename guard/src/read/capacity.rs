@@ -36,12 +36,13 @@ impl Needed {
         let either = old.is_some_and(|old| old.annotations != change.new.annotations);
         let grows = before.is_none_or(|before| asked > before) || either;
         let shrinks = before.is_some_and(|before| asked < before) || either;
-        let whole = breadth == Breadth::Whole;
+        let around = breadth == Breadth::Around;
+        let whole = breadth != Breadth::Review;
         Self {
-            room: grows,
-            backup: shrinks,
-            nodes: grows && whole,
-            disruption_budgets: shrinks && asked == 1 && whole,
+            room: grows || around,
+            backup: shrinks || around,
+            nodes: (grows || around) && whole,
+            disruption_budgets: (shrinks && asked == 1 || around && asked == 2) && whole,
         }
     }
 }
@@ -173,6 +174,16 @@ mod tests {
                 there.clone().seen_whole(),
                 (3, 3),
                 "quotas -, ranges -, nodes -, budgets -, backup -",
+            ),
+            (
+                there.clone().seen_around(),
+                (3, 3),
+                "quotas 1, ranges 1, nodes 3, budgets -, backup logical-backup-acid-a",
+            ),
+            (
+                there.clone().seen_around(),
+                (2, 2),
+                "quotas 1, ranges 1, nodes 3, budgets 1, backup logical-backup-acid-a",
             ),
             (
                 world("endpoints").seen_whole(),

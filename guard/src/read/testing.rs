@@ -51,6 +51,12 @@ impl World {
         self
     }
 
+    /// Its reader is one of a person who is shown what one instance less and one more would meet.
+    pub(super) fn seen_around(mut self) -> Self {
+        self.breadth = Breadth::Around;
+        self
+    }
+
     /// Stores an object under its path.
     pub(super) fn with(mut self, path: &str, object: Value) -> Self {
         self.objects.insert(path.to_owned(), object);

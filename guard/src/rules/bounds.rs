@@ -41,7 +41,7 @@ fn below_min(facts: &Facts, policies: &Policies) -> Outcome {
     found(
         BELOW_MIN.id,
         facts,
-        min,
+        (min, min.value),
         "instances.min",
         format!("{to} instances asked for, {} is the minimum", min.value),
     )
@@ -76,7 +76,7 @@ fn above_max(facts: &Facts, policies: &Policies) -> Outcome {
     found(
         ABOVE_MAX.id,
         facts,
-        max,
+        (max, max.value),
         "instances.max",
         format!("{to} instances asked for, {} is the maximum", max.value),
     )
@@ -123,7 +123,8 @@ fn scale_to_zero(facts: &Facts, policies: &Policies) -> Outcome {
             if let Some(zero) = strictest(denied, |_| 0)
                 && (allowed || zero.mode >= policies.mode)
             {
-                return found(SCALE_TO_ZERO.id, facts, zero, "instances.zero", message);
+                let way_out = (zero, fewest(policies));
+                return found(SCALE_TO_ZERO.id, facts, way_out, "instances.zero", message);
             }
             if allowed {
                 return Outcome::Pass;
@@ -131,7 +132,10 @@ fn scale_to_zero(facts: &Facts, policies: &Policies) -> Outcome {
             Outcome::Found(
                 Finding::deny(SCALE_TO_ZERO.id, message)
                     .because("policy", "no ScalePolicy of the namespace says instances.zero: Allow")
-                    .remedy(format!("{}, or allow zero in a ScalePolicy", set(facts, FLOOR))),
+                    .remedy(format!(
+                        "{}, or allow zero in a ScalePolicy",
+                        set(facts, fewest(policies))
+                    )),
             )
         }
     }
@@ -212,44 +216,41 @@ fn strictest<'a, T: 'a>(
     broken.max_by_key(|limit| (limit.mode, strictness(limit)))
 }
 
+/// The fewest instances that every policy is content with.
+fn fewest(policies: &Policies) -> i64 {
+    policies.min.iter().map(|min| min.value).fold(FLOOR, i64::max)
+}
+
+/// A limit that is broken, and the count that keeps it.
 fn found<T: Shown>(
     rule: &'static str,
     facts: &Facts,
-    limit: &Limit<T>,
+    (limit, kept): (&Limit<T>, i64),
     field: &str,
     message: String,
 ) -> Outcome {
     Outcome::Found(
         Finding::deny(rule, message)
             .because(limit.source.clone(), format!("{field}: {}", limit.value.shown()))
-            .remedy(set(facts, limit.value.instances()))
+            .remedy(set(facts, kept))
             .in_mode(limit.mode),
     )
 }
 
-/// A limit's value as a policy spells it, and the count that keeps it.
+/// A limit's value as a policy spells it.
 trait Shown {
     fn shown(&self) -> String;
-    fn instances(&self) -> i64;
 }
 
 impl Shown for i64 {
     fn shown(&self) -> String {
         self.to_string()
     }
-
-    fn instances(&self) -> i64 {
-        *self
-    }
 }
 
 impl Shown for Zero {
     fn shown(&self) -> String {
         format!("{self:?}")
-    }
-
-    fn instances(&self) -> i64 {
-        FLOOR
     }
 }
 
@@ -373,6 +374,26 @@ pub(super) mod tests {
             "scale-to-zero",
             &Policies::unreadable("forbidden"),
             vec![("policies unreadable", healthy(3, 0), Want::Unknown)],
+        );
+    }
+
+    #[test]
+    fn the_way_out_of_zero_was_below_the_minimum() {
+        let remedy = |policies: &Policies| {
+            let verdict = crate::evaluate(&healthy(5, 0), policies);
+            let finding = verdict.denials().find(|finding| finding.rule == "scale-to-zero");
+            finding.unwrap().remedy.clone().unwrap()
+        };
+        let silent = policies(Some(3), None, None, Mode::Enforce);
+        assert_eq!(
+            remedy(&silent),
+            "kubectl pgscale set acid-a 3 -n db, or allow zero in a ScalePolicy"
+        );
+        let denying = policies(Some(3), None, Some(Zero::Deny), Mode::Enforce);
+        assert_eq!(remedy(&denying), "kubectl pgscale set acid-a 3 -n db");
+        assert_eq!(
+            remedy(&Policies::default()),
+            "kubectl pgscale set acid-a 1 -n db, or allow zero in a ScalePolicy"
         );
     }
 

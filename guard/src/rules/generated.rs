@@ -13,8 +13,11 @@ use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, Role, State, SyncState,
     Synchronous, Tags,
 };
-use crate::policy::ScalePolicy;
 use crate::rules::testing::{healthy, member, now};
+
+mod policies;
+
+pub(super) use policies::{TIGHTENINGS, opinionated, policy, tightened};
 
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![
@@ -540,35 +543,4 @@ pub(super) fn worse() -> impl Strategy<Value = Worse> {
         RestartPending,
         Stopping,
     ])
-}
-
-pub(super) fn policy() -> impl Strategy<Value = ScalePolicy> {
-    let bound = || option::of(1..7);
-    let zero = option::of(select(vec!["Allow", "Deny"]));
-    let mode = option::of(select(vec!["Audit", "Warn", "Enforce"]));
-    (bound(), bound(), zero, mode).prop_map(|(min, max, zero, mode)| {
-        let spec = json!({"mode": mode, "instances": {"min": min, "max": max, "zero": zero}});
-        ScalePolicy::new("p", serde_json::from_value(spec).unwrap())
-    })
-}
-
-/// The same policy, stricter in one respect.
-pub(super) fn tightened(policy: &ScalePolicy, how: usize) -> ScalePolicy {
-    use crate::policy::{Mode, Zero};
-    let mut policy = policy.clone();
-    let mut bounds = policy.spec.instances.clone().unwrap_or_default();
-    match how {
-        0 => bounds.min = Some(bounds.min.unwrap_or(0) + 1),
-        1 => bounds.max = Some(bounds.max.unwrap_or(8) - 1),
-        2 => bounds.zero = Some(Zero::Deny),
-        3 => bounds.zero = bounds.zero.filter(|zero| *zero == Zero::Deny),
-        _ => {
-            policy.spec.mode = match policy.spec.mode {
-                Some(Mode::Audit) => Some(Mode::Warn),
-                Some(Mode::Warn | Mode::Enforce) | None => Some(Mode::Enforce),
-            }
-        }
-    }
-    policy.spec.instances = Some(bounds);
-    policy
 }

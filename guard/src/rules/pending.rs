@@ -31,8 +31,8 @@ is pending.
 Blind spots: an immediate switchover shows for seconds only. One that is asked for after the reading is not
 seen.
 
-Way out: wait until it is done, or withdraw it: `patronictl flush CLUSTER switchover`. Where the leader has to
-move first, `kubectl pgscale down` waits for none: it refuses, too.
+Way out: wait until it is done; a scheduled one can be withdrawn: `patronictl flush CLUSTER switchover`. Where the
+leader has to move first, `kubectl pgscale down` waits for none: it refuses, too.
 
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
     check: switchover_pending,
@@ -68,14 +68,12 @@ fn switchover_pending(facts: &Facts, _: &Policies) -> Outcome {
             format!("a switchover of {} is pending, and {why}", facts.change.cluster()),
         )
         .because(facts.patroni_source("failover"), told(pending))
-        .remedy(withdraw_switchover(facts)),
+        .remedy(pending.remedy(
+            &facts.patroni_source("failover"),
+            &cluster.namespace,
+            &cluster.name,
+        )),
     )
-}
-
-/// What ends a switchover that is pending: to wait, or a command.
-pub fn withdraw_switchover(facts: &Facts) -> String {
-    let flush = format!("flush {} switchover", facts.change.new.name);
-    format!("wait until it is done, or withdraw it: {}", patronictl(facts, &flush))
 }
 
 /// The annotations of a pending switchover.
@@ -278,7 +276,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-1"), None)), @"
         switchover-pending: a switchover of db/acid-a is pending, and it is to happen now
           configmap/acid-a-failover: leader: acid-a-0, member: acid-a-1
-          Try: wait until it is done, or withdraw it: kubectl exec acid-a-0 -n db -c postgres -- patronictl flush acid-a switchover
+          Try: run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db)
         ");
         insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-4"), time)), @"
         switchover-pending: a switchover of db/acid-a is pending, and its candidate would be deleted

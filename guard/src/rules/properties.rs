@@ -8,8 +8,10 @@ use proptest::test_runner::RngSeed;
 
 use crate::facts::{Live, Seen};
 use crate::patroni::Role;
-use crate::policy::{Policies, ScalePolicy};
-use crate::rules::generated::{facts, hidden, hide, policy, shrinks, tightened, worse, worsen};
+use crate::policy::{Mode, Policies, ScalePolicy};
+use crate::rules::generated::{
+    TIGHTENINGS, facts, hidden, hide, opinionated, policy, shrinks, tightened, worse, worsen,
+};
 use crate::rules::testing::{healthy, lock};
 use crate::rules::{RULES, evaluate, way_out};
 
@@ -60,15 +62,33 @@ proptest! {
 
     #[test]
     fn a_tighter_policy_never_admits_a_refused_change(
-        facts in facts(), policies in vec(policy(), 1..4), index in any::<Index>(), how in 0_usize..5
+        facts in facts(), policies in vec(opinionated(), 1..4), index in any::<(Index, Index)>(),
+        how in 0..TIGHTENINGS
     ) {
         let mut tighter = policies.clone();
-        let chosen = index.index(tighter.len());
-        tighter[chosen] = tightened(&policies[chosen], how);
+        let chosen = index.0.index(tighter.len());
+        tighter[chosen] = tightened(&policies[chosen], how, index.1);
         let judge = |policies: &[ScalePolicy]| {
             evaluate(&facts, &Policies::combine(policies, &facts.change.new)).allows()
         };
         prop_assert!(judge(&policies) || !judge(&tighter));
+    }
+
+    #[test]
+    fn a_policy_on_trial_refuses_nothing(
+        facts in facts(), enforced in vec(policy(), 0..3), mut trial in opinionated()
+    ) {
+        // An enforced policy beside it keeps the built-in rules enforced, whatever its own mode.
+        let enforced: Vec<_> = enforced.into_iter().map(|mut policy| {
+            policy.spec.mode = None;
+            policy
+        }).chain([ScalePolicy::new("empty", crate::policy::ScalePolicySpec::default())]).collect();
+        trial.spec.mode = Some(Mode::Warn);
+        let judge = |policies: &[ScalePolicy]| {
+            evaluate(&facts, &Policies::combine(policies, &facts.change.new)).allows()
+        };
+        let both: Vec<_> = enforced.iter().cloned().chain([trial]).collect();
+        prop_assert!(!judge(&enforced) || judge(&both));
     }
 
     #[test]

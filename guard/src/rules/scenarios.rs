@@ -264,10 +264,14 @@ fn a_change_that_a_stopped_operator_never_applied_can_be_cancelled() {
 
 #[test]
 fn what_is_no_repair() {
-    for (name, facts) in [
+    for (name, facts) in vec![
         ("the leader goes, unhealthy as it is", led_by_the_last(4).frozen(4)),
         ("one of those that go is healthy", healthy(5, 3).stalled([4])),
         ("one of those that go is only silent", healthy(5, 4).frozen(4)),
+        (
+            "one of those that go is only silent, and another container of its pod is not there",
+            healthy(5, 4).frozen(4).with_member(4, |it| it.pod.phase = "Pending".into()),
+        ),
         (
             "one of those that go claims to lead",
             healthy(5, 4).with_member(4, |it| {

@@ -35,10 +35,13 @@ Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py.",
 };
 
 fn sync_standbys_condemned(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.direction() != Direction::Down || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
     let configuration = match synchronous(facts) {
         Ok(Some(configuration)) => configuration,
         Ok(None) => return Outcome::Pass,
-        Err(outcome) => return outcome,
+        Err(why) => return Outcome::Unknown(why),
     };
     let leader = facts.leader_name();
     let sync = match &facts.sync {
@@ -229,10 +232,13 @@ Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_c
 };
 
 fn sync_count_floor(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.direction() != Direction::Down || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
     let configuration = match synchronous(facts) {
         Ok(Some(configuration)) => configuration,
         Ok(None) => return Outcome::Pass,
-        Err(outcome) => return outcome,
+        Err(why) => return Outcome::Unknown(why),
     };
     let standbys = facts.to().saturating_sub(1);
     let wanted = i64::try_from(configuration.synchronous_node_count).unwrap_or(i64::MAX);
@@ -259,20 +265,15 @@ fn sync_count_floor(facts: &Facts, _: &Policies) -> Outcome {
     }))
 }
 
-/// The configuration of a shrink to one or more of a cluster that replicates synchronously; `None` where it
-/// does not, the outcome where there is nothing to judge or nobody can tell.
-fn synchronous(facts: &Facts) -> Result<Option<&Configuration>, Outcome> {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Err(Outcome::NotApplicable);
-    }
+/// The configuration of a cluster that replicates synchronously; `None` of one that does not, an error where nobody
+/// can tell.
+fn synchronous(facts: &Facts) -> Result<Option<&Configuration>, String> {
     match &facts.configuration {
         Seen::Known(configuration) => {
             Ok(Some(configuration).filter(|it| it.synchronous != Synchronous::Off))
         }
-        Seen::Absent => Err(Outcome::Unknown("Patroni's configuration is not there".to_owned())),
-        Seen::Unreadable(why) => {
-            Err(Outcome::Unknown(format!("Patroni's configuration could not be read ({why})")))
-        }
+        Seen::Absent => Err("Patroni's configuration is not there".to_owned()),
+        Seen::Unreadable(why) => Err(format!("Patroni's configuration could not be read ({why})")),
     }
 }
 

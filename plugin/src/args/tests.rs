@@ -117,13 +117,6 @@ fn usage_names_the_program_as_it_was_called() {
     assert!(renamed.contains("Usage: pgscale up"), "{renamed}");
 }
 
-#[test]
-fn a_command_to_repeat_leads_to_the_same_place_without_secrets() {
-    let cli =
-        parse("kubectl-pgscale --context c --token s3cret --as=eve --as-group g -n db version");
-    assert_eq!(cli.unwrap().connection.to_repeat(), " --context=c --as=eve --as-group=g");
-}
-
 /// The short help of a verb, 80 columns wide, without the connection flags all verbs share.
 fn help(verb: &str) -> String {
     let mut command = Cli::command_as(None).term_width(80);

@@ -7,14 +7,14 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts, Policies};
 use tokio::time::Instant;
 
-use crate::apply::{Applied, apply, ask_server};
+use crate::apply::{Done, apply, ask_server};
 use crate::args::{Acting, DryRun, Format};
 use crate::error::{Failure, Kind};
 use crate::outlook;
 use crate::output::plan::render;
 use crate::output::text::instances;
 use crate::plan::{Outcome as PlanOutcome, Plan};
-use crate::record::{Entry, Recording};
+use crate::record::{Entry, Recording, chance};
 use crate::rights;
 use crate::session::Session;
 use crate::watch::{Goal, watch};
@@ -78,7 +78,7 @@ pub(super) async fn again(
     acting: &Acting,
     undoes: Option<String>,
 ) -> Result<(), Failure> {
-    let prepared = prepare(session, name, wish, acting.dry_run).await?;
+    let prepared = prepare(session, name, wish, acting.dry_run, undoes.is_some()).await?;
     let outcome = match &prepared.stands {
         Stands::Nothing => resume(session, prepared.plan, acting).await,
         Stands::Refused(failure) => {
@@ -106,8 +106,9 @@ pub(super) async fn prepare(
     name: &str,
     wish: Wish,
     dry_run: DryRun,
+    undo: bool,
 ) -> Result<Prepared, Failure> {
-    let mut prepared = judge(session, name, wish, dry_run).await?;
+    let mut prepared = judge(session, name, wish, dry_run, undo).await?;
     outlook::add(session, &prepared.facts, &mut prepared.plan).await;
     Ok(prepared)
 }
@@ -118,8 +119,9 @@ async fn judge(
     name: &str,
     wish: Wish,
     dry_run: DryRun,
+    undo: bool,
 ) -> Result<Prepared, Failure> {
-    let (plan, facts) = plan(session, name, wish).await?;
+    let (plan, facts) = plan(session, name, wish, undo).await?;
     let moves = plan.leader_move.is_some();
     let stands = if let Some(failure) = held_by_limits(session, wish, &plan, facts.direction()) {
         Stands::Refused(failure)
@@ -154,13 +156,15 @@ pub(super) async fn act(
     }
     let start = Instant::now();
     let reason = acting.why.reason.as_deref();
-    let entry = Entry { undoes, ..Entry::of_plan(&plan, facts.now, reason) };
+    let entry = Entry { undoes, ..Entry::of_plan(&plan, facts.now, chance(), reason) };
     let recording = Recording::begin(session, &namespace, &name, entry).await;
-    let mut outcome = match apply(session, plan.clone(), &facts).await {
+    let mut done = Done::default();
+    let mut outcome = match apply(session, plan.clone(), &facts, &mut done).await {
         Err(failure) => Outcome::failed(plan, failure),
         // What is reported is the plan that was agreed to; what is watched is what came of it.
-        Ok(applied) => Outcome { plan: Some(plan), ..follow(session, applied, acting).await },
+        Ok(now) => Outcome { plan: Some(plan), ..follow(session, now, acting).await },
     };
+    outcome.done = done;
     let took = start.elapsed();
     outcome.said = if outcome.watched.is_some() {
         format!("postgresql/{name} scaled {change} in {:.0} s", took.as_secs_f64())
@@ -172,8 +176,7 @@ pub(super) async fn act(
 }
 
 /// The count is written: waits for what comes of it, where that is wanted.
-async fn follow(session: &Session, applied: Applied, acting: &Acting) -> Outcome {
-    let Applied { plan, moved } = applied;
+async fn follow(session: &Session, plan: Plan, acting: &Acting) -> Outcome {
     let resume = session.command(&format!("wait {}", plan.name));
     session.interruption.means(format!("interrupted; the change goes on; resume: {resume}"));
     session.out.note(&format!("numberOfInstances is {}", plan.asked));
@@ -184,7 +187,7 @@ async fn follow(session: &Session, applied: Applied, acting: &Acting) -> Outcome
         None
     };
     let result = if watched.is_some() { "Converged" } else { "Changed" };
-    Outcome { moved, watched, ..Outcome::of(plan, result) }
+    Outcome { watched, ..Outcome::of(plan, result) }
 }
 
 /// A dry run.
@@ -206,7 +209,12 @@ async fn rehearse(session: &Session, plan: Plan, mode: DryRun, change: &str) -> 
 }
 
 /// Reads the cluster and plans the wish.
-async fn plan(session: &Session, name: &str, wish: Wish) -> Result<(Plan, Facts), Failure> {
+async fn plan(
+    session: &Session,
+    name: &str,
+    wish: Wish,
+    undo: bool,
+) -> Result<(Plan, Facts), Failure> {
     let cluster = session.cluster(name).await?;
     if cluster.terminating {
         return Err(Failure::error(format!(
@@ -226,8 +234,8 @@ async fn plan(session: &Session, name: &str, wish: Wish) -> Result<(Plan, Facts)
     session.show_warnings();
     // Relative to what runs, and that is known only now: the operator's limits are applied silently.
     let count = wanted(session, wish, name, declared, facts.from().unwrap_or(declared))?;
-    facts.change = Change::of_count(cluster, count);
-    Ok((Plan::of(&facts, &policies), facts))
+    facts.change = Change { undo, ..Change::of_count(cluster, count) };
+    Ok((Plan::of(&facts, &policies).reached_by(&session.flags), facts))
 }
 
 /// The count a wish comes to, where `from` instances run and `declared` are asked for.

@@ -150,7 +150,7 @@ pub(super) async fn look(
     let (snapshot, detail) = match whom {
         AskWhom::All => {
             let ((facts, policies), services) = futures::join!(
-                session.facts(change, whom),
+                session.facts_around(change, whom),
                 services::read(&session.client, &goal.namespace, &goal.name)
             );
             // The leader lock says where they are.

@@ -1,16 +1,20 @@
 //! `switchover`: move the leader, and nothing else.
 
-use pgscale_guard::Change;
+use std::time::Duration;
+
 use pgscale_guard::facts::Health;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::{Change, Facts};
 use tokio::time::{Instant, sleep};
 
-use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count};
+use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count, with_flags};
 use crate::error::{Failure, Kind};
-use crate::handover::{Moved, checkpoint, move_leader};
+use crate::handover::{Lead, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
-use crate::plan::{Handover, LeaderMove, Unfit, Wanted, describe, switchover, unfit};
-use crate::record::{Entry, Recording, seconds};
+use crate::plan::{
+    Handover, LeaderMove, Unfit, Wanted, about_another_switchover, describe, switchover, unfit,
+};
+use crate::record::{Entry, Recording, chance, seconds};
 use crate::rights;
 use crate::session::Session;
 
@@ -50,7 +54,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let declared = cluster.instances.unwrap_or(0);
     let change = Change::of_count(cluster, declared);
-    let facts = session.reader.facts(change.clone(), AskWhom::All).await;
+    let facts = session.reader.facts(change, AskWhom::All).await;
     session.show_warnings();
     let wanted = match (args.to, args.within) {
         (Some(member), _) => Wanted::Member(member),
@@ -63,11 +67,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     match switchover(&facts, &wanted) {
         Handover::Nothing(why) => say(session, format, &report, &format!("nothing to do: {why}")),
         Handover::Refused(why) => {
-            report.result = "Refused";
-            report.exit_code = Kind::Refused.code();
-            report.message = Some(&why);
-            say(session, format, &report, "")?;
-            Err(Failure::refused(format!("the leader of {name} is not moved: {why}")))
+            let failure = refusal(session, &facts, &why);
+            fail(session, format, report, failure)
         }
         Handover::Ready(leader_move) => {
             let text =
@@ -78,92 +79,128 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
                 report.leader_moved = Some(Move::of(&leader_move));
                 return say(session, format, &report, &format!("{text} (dry run)"));
             }
-            rights::check(session, rights::SWITCHOVER, &facts, true).await?;
-            checkpoint(session, &facts, &leader_move).await;
-            let facts = session.reader.facts(change.clone(), AskWhom::All).await;
-            session.show_warnings();
-            still_so(&facts, &leader_move)?;
-            let reason = args.why.reason.as_deref();
-            let entry = Entry::of_switchover(&facts.change.new, &leader_move, facts.now, reason);
-            let (namespace, start) = (facts.change.new.namespace.clone(), Instant::now());
-            let recording = Recording::begin(session, &namespace, &name, entry).await;
-            let moved = move_leader(session, &facts, &leader_move).await;
-            let record = end(session, recording, &leader_move, &moved, start.elapsed()).await;
-            report.record = Some(&record);
-            let moved = moved?;
-            let after = LeaderMove { to: moved.leader.clone(), ..leader_move.clone() };
-            report.result = "Converged";
-            report.seconds = moved.took.as_secs_f64();
-            report.leader_moved = Some(Move::made(&after, &moved));
-            if moved.leader != leader_move.to {
-                let failure = Failure::new(
-                    Kind::NotAsPlanned,
-                    format!("{} leads now, and not {}", moved.leader, leader_move.to),
-                );
-                report.result = "NotAsPlanned";
-                report.exit_code = failure.kind.code();
-                say(session, format, &report, "")?;
-                return Err(failure);
+            if let Err(failure) = rights::check(session, rights::SWITCHOVER, &facts, true).await {
+                return fail(session, format, report, failure);
             }
-            let notes = follow(session, &change, args.patience.timeout, &facts).await?;
-            report.notes = &notes;
-            let text = format!("postgresql/{name}: {}", moved.told());
-            say(session, format, &report, &text)
+            let reason = args.why.reason.as_deref();
+            let ended = act(session, &facts, leader_move, reason, args.patience.timeout).await;
+            report.record = Some(&ended.record);
+            let switchover = ended.lead.switchover();
+            report.leader_moved = switchover.map(|(made, moved)| Move::made(made, moved));
+            report.seconds = switchover.map_or(0.0, |(_, moved)| moved.took.as_secs_f64());
+            match &ended.followed {
+                Ok((told, notes)) => {
+                    report.result = CONVERGED;
+                    report.notes = notes;
+                    say(session, format, &report, &format!("postgresql/{name}: {told}"))
+                }
+                Err(failure) => {
+                    if let Some((_, moved)) = switchover {
+                        session.out.note(&moved.told());
+                    }
+                    fail(session, format, report, failure.clone())
+                }
+            }
         }
     }
 }
 
-/// Completes the record of a move.
-async fn end(
+/// The word for a switchover that ended as it should.
+const CONVERGED: &str = "Converged";
+
+/// What came of a switchover.
+struct Ended {
+    /// What became of the lead.
+    lead: Lead,
+    /// The switchover in one line, and what is worth knowing once the standbys follow; or what kept it from that.
+    followed: Result<(String, Vec<String>), Failure>,
+    /// What is kept of it.
+    record: Entry,
+}
+
+/// Moves the leader as `wanted`, planned on `facts`: on record from before the first act until the standbys follow.
+async fn act(
     session: &Session,
-    mut recording: Recording,
-    wanted: &LeaderMove,
-    moved: &Result<Moved, Failure>,
-    took: std::time::Duration,
-) -> Entry {
+    facts: &Facts,
+    wanted: LeaderMove,
+    reason: Option<&str>,
+    timeout: Duration,
+) -> Ended {
+    let (cluster, start) = (&facts.change.new, Instant::now());
+    let entry = Entry::of_switchover(cluster, &wanted, facts.now, chance(), reason);
+    let mut recording = Recording::begin(session, &cluster.namespace, &cluster.name, entry).await;
+    let mut lead = Lead::default();
+    let followed = carry_out(session, facts, wanted, timeout, &mut lead).await;
     let entry = &mut recording.entry;
-    entry.seconds = Some(seconds(took));
-    match moved {
-        Ok(moved) => {
-            let well = moved.leader == wanted.to;
-            let word = if well { "Converged" } else { "NotAsPlanned" };
-            word.clone_into(&mut entry.result);
-            entry.leader_to = Some(moved.leader.clone());
-            entry.pause_seconds = moved.pause.map(seconds);
-        }
+    entry.seconds = Some(seconds(start.elapsed()));
+    entry.led(&lead);
+    match &followed {
+        Ok(_) => CONVERGED.clone_into(&mut entry.result),
         Err(failure) => {
-            let refused = failure.kind == Kind::Refused;
-            let word = if refused { "Refused" } else { "Failed" };
-            word.clone_into(&mut entry.result);
+            failure.kind.word().clone_into(&mut entry.result);
             entry.failed(&failure.message);
         }
     }
-    recording.end(session).await
+    Ended { lead, followed, record: recording.end(session).await }
+}
+
+/// Looks again after the checkpoint, moves the leader, and waits until the standbys follow: the switchover in one
+/// line, and what is worth knowing then. However it ends, `lead` tells what became of the lead.
+async fn carry_out(
+    session: &Session,
+    facts: &Facts,
+    wanted: LeaderMove,
+    timeout: Duration,
+    lead: &mut Lead,
+) -> Result<(String, Vec<String>), Failure> {
+    checkpoint(session, facts, &wanted).await;
+    let facts = session.reader.facts(facts.change.clone(), AskWhom::All).await;
+    session.show_warnings();
+    still_so(session, &facts, &wanted)?;
+    let moved = move_leader(session, &facts, &wanted).await.map_err(|not_moved| {
+        *lead = not_moved.lead();
+        not_moved.failure
+    })?;
+    let (leader, asked, told) = (moved.leader.clone(), wanted.to.clone(), moved.told());
+    *lead = Lead::moved(wanted, moved);
+    if leader != asked {
+        let message = format!("{leader} leads now, and not {asked}");
+        return Err(Failure::new(Kind::NotAsPlanned, message));
+    }
+    Ok((told, follow(session, timeout, &facts).await?))
 }
 
 /// The same move is still the one to make, on facts that are newer than the checkpoint.
-fn still_so(facts: &pgscale_guard::Facts, wanted: &LeaderMove) -> Result<(), Failure> {
-    let name = &facts.change.new.name;
+fn still_so(session: &Session, facts: &Facts, wanted: &LeaderMove) -> Result<(), Failure> {
     let why = match switchover(facts, &Wanted::Member(wanted.to.clone())) {
         Handover::Ready(now) if now.from == wanted.from => return Ok(()),
         Handover::Ready(now) => format!("{} leads now, and not {}", now.from, wanted.from),
         Handover::Nothing(why) | Handover::Refused(why) => why,
     };
-    Err(Failure::refused(format!("the leader of {name} is not moved: {why}; nothing was changed")))
+    Err(refusal(session, facts, &format!("{why}; nothing was changed")))
+}
+
+/// The leader is not moved, because `why`.
+fn refusal(session: &Session, facts: &Facts, why: &str) -> Failure {
+    let cluster = &facts.change.new;
+    let failure = Failure::refused(format!("the leader of {} is not moved: {why}", cluster.name));
+    match about_another_switchover(facts) {
+        Some(remedy) => failure.hint(with_flags(&remedy, &cluster.namespace, &session.flags)),
+        None => failure,
+    }
 }
 
 /// Waits until every member that was fit before follows the new leader.
 async fn follow(
     session: &Session,
-    change: &Change,
-    timeout: std::time::Duration,
-    before: &pgscale_guard::Facts,
+    timeout: Duration,
+    before: &Facts,
 ) -> Result<Vec<String>, Failure> {
     session.interruption.means("interrupted; the leader has moved, the standbys follow it");
     let deadline = Instant::now() + timeout;
     let known = unfit(before);
     loop {
-        let facts = session.reader.facts(change.clone(), AskWhom::All).await;
+        let facts = session.reader.facts(before.change.clone(), AskWhom::All).await;
         let late = late(&facts, &known);
         if late.is_empty() {
             return Ok(known
@@ -185,7 +222,7 @@ async fn follow(
 }
 
 /// What is missing until every member follows, but those in `known`. What cannot be seen is missing.
-fn late(facts: &pgscale_guard::Facts, known: &[Unfit]) -> Vec<String> {
+fn late(facts: &Facts, known: &[Unfit]) -> Vec<String> {
     let mut late: Vec<String> = facts
         .survivors()
         .filter(|member| !known.iter().any(|known| known.pod == member.name))
@@ -202,6 +239,22 @@ fn late(facts: &pgscale_guard::Facts, known: &[Unfit]) -> Vec<String> {
     late
 }
 
+/// Ends with `failure`, once the document that was asked for tells of it.
+fn fail(
+    session: &Session,
+    format: Format,
+    report: ScaleReport<'_>,
+    failure: Failure,
+) -> Result<(), Failure> {
+    // Lives no longer than the failure that it tells of.
+    let mut report = report;
+    report.result = failure.kind.word();
+    report.exit_code = failure.kind.code();
+    report.message = Some(&failure.message);
+    say(session, format, &report, "")?;
+    Err(failure)
+}
+
 fn say(
     session: &Session,
     format: Format,
@@ -216,25 +269,4 @@ fn say(
 }
 
 #[cfg(test)]
-mod tests {
-    use pgscale_guard::Seen;
-
-    use super::*;
-    use crate::testing::{facts, stalled};
-
-    #[test]
-    fn what_cannot_be_seen_does_not_follow() {
-        assert_eq!(late(&facts(3, 3, 0), &[]), [""; 0]);
-        let behind = stalled(facts(3, 3, 0), 2);
-        assert_eq!(late(&behind, &[]).len(), 1);
-        assert_eq!(late(&behind, &unfit(&behind)), [""; 0], "it was so before");
-        let mut hidden = facts(3, 3, 0);
-        hidden.members = Seen::Unreadable("timed out".to_owned());
-        let said = late(&hidden, &[]);
-        assert!(said.contains(&"the members cannot be listed: timed out".to_owned()), "{said:?}");
-        let mut leaderless = facts(3, 3, 0);
-        leaderless.leader = Seen::Absent;
-        let said = late(&leaderless, &[]);
-        assert!(said.contains(&"nobody holds a valid leader lock".to_owned()), "{said:?}");
-    }
-}
+mod tests;

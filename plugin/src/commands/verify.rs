@@ -1,22 +1,30 @@
 //! `verify`: what the members themselves say.
 
+use std::collections::BTreeSet;
+
+use pgscale_guard::Facts;
 use pgscale_guard::read::AskWhom;
+use tokio::time::sleep;
 
 use crate::args::{Format, Shape, Target, timeout};
 use crate::commands::status::{Events, look};
 use crate::error::{Failure, Kind};
 use crate::output::verify::{ScaleVerification, render};
 use crate::session::Session;
-use crate::verify::{Canary, Flight, Judgement, Testimony, ask, fly, follows_elsewhere, judge};
+use crate::verify::{
+    Canary, Flight, Judgement, NoCanary, Testimony, ask, fly, follows_elsewhere, judge,
+};
+use crate::watch::{Goal, Lack, Snapshot, lacks};
 
 /// Check that a cluster is what it should be, by its members' own word.
 ///
-/// Looks once at everything that `wait` waits for. With --sql every member is asked in SQL who it is, whom it follows
-/// and who follows it, and the answers are held against each other. With --canary one message is committed to the
-/// write-ahead log of the leader (no table is touched), and every standby must replay it.
+/// Looks at everything that `wait` waits for. With --sql every member is asked in SQL who it is, whom it follows
+/// and who follows it, and the answers are held against each other. What looks wrong is looked at again some seconds
+/// later, and told only if it is still so: a failover in between is not wrong. With --canary one message is committed
+/// to the write-ahead log of the leader (no table is touched), and every standby must replay it.
 ///
-/// Ends with 5 where something is wrong, with 1 where somebody could not be asked, and with 4 where the canary did
-/// not arrive in time.
+/// Ends with 5 where something is wrong, with 1 where something could not be read or somebody not be asked, and with 4
+/// where the canary was not committed or did not arrive in time.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +40,7 @@ pub(crate) struct Args {
     /// Write one message on the leader, and wait until every standby has replayed it.
     #[arg(long)]
     canary: bool,
-    /// How long the canary may take, such as 5s or 2m; 0 looks once.
+    /// How long the canary may take, the commit included, such as 5s or 2m; 0 looks once for it.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout,
         allow_hyphen_values = true)]
     timeout: std::time::Duration,
@@ -45,67 +53,202 @@ pub(crate) struct Args {
 pub(crate) struct Verification {
     /// What is missing for convergence.
     pub(crate) missing: Vec<String>,
+    /// What could not be read, so that nobody knows whether it is missing.
+    pub(crate) unread: Vec<String>,
     /// What the members said, where they were asked.
     pub(crate) testimonies: Vec<Testimony>,
     /// What follows from that.
     pub(crate) judgement: Judgement,
     /// What became of the message, where one was written; or why none could be.
-    pub(crate) canary: Option<Result<Canary, String>>,
+    pub(crate) canary: Option<Result<Canary, NoCanary>>,
 }
+
+impl Verification {
+    /// Everything that is wrong.
+    pub(crate) fn wrong(&self) -> impl Iterator<Item = &String> {
+        self.missing.iter().chain(&self.judgement.wrong)
+    }
+
+    /// Everything that could not be learned.
+    pub(crate) fn unheard(&self) -> impl Iterator<Item = &String> {
+        self.unread.iter().chain(&self.judgement.unheard)
+    }
+
+    /// Leaves out what was not wrong `before`. Nothing is left out, and `false` returned, where nothing would be left.
+    fn keep_what_was_so(&mut self, before: &BTreeSet<String>) -> bool {
+        let was_so = |line: &String| before.contains(&gist(line));
+        if !self.wrong().any(was_so) {
+            return false;
+        }
+        self.missing.retain(was_so);
+        self.judgement.wrong.retain(was_so);
+        true
+    }
+}
+
+/// What a line says without its numbers, which differ from look to look.
+fn gist(line: &str) -> String {
+    let number = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
+    line.split(' ').filter(|word| !number(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// How often a cluster is looked at where every look finds something else.
+const LOOKS: usize = 3;
 
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    let cluster = session.cluster(&args.target.name).await?;
     session.interruption.means("interrupted; verifying changes nothing");
-    let status = look(session, cluster, AskWhom::All, Events::Left).await;
-    session.show_warnings();
-    let facts = &status.snapshot.facts;
-    let mut found = Verification { missing: status.missing.clone(), ..Verification::default() };
-    if args.sql {
-        found.testimonies = ask(session, facts).await;
-        found.judgement = judge(facts, &found.testimonies);
-    }
+    let (mut facts, mut found) = look_until_sure(session, &args).await?;
     if args.canary {
-        if follows_elsewhere(facts) {
-            return Err(Failure::refused(format!(
-                "postgresql {} is a standby cluster: nobody in it can write a canary",
-                facts.change.cluster()
-            ))
-            .hint(session.command(&format!("verify {} --sql", args.target.name))));
+        let mut canary = send(session, &facts, &args).await?;
+        // The leader, or whom it waits for, may have changed since we looked.
+        if canary.as_ref().is_err_and(|none| none.kind == Kind::NotAsPlanned) {
+            pause(session).await;
+            (facts, found) = look_until_sure(session, &args).await?;
+            canary = send(session, &facts, &args).await?;
         }
-        found.canary = Some(match facts.leader_name() {
-            Some(leader) => fly(session, facts, leader, args.timeout).await,
-            None => Err("nobody holds a valid leader lock".to_owned()),
-        });
+        found.canary = Some(canary);
     }
     match args.shape.output {
         Format::Name => session.out.data(&super::scale::resource(&args.target.name))?,
         Format::Text | Format::Wide => {
-            session.out.data(&render(facts, &found, session.out.width))?;
+            session.out.data(&render(&facts, &found, session.out.width))?;
         }
         format @ (Format::Json | Format::Yaml) => {
-            session.out.document(format, &ScaleVerification::of(facts, &found))?;
+            session.out.document(format, &ScaleVerification::of(&facts, &found))?;
         }
     }
     outcome(&facts.change.cluster(), &found)
 }
 
+/// Looks, and where that leaves a doubt looks again: what is wrong twice in a row is wrong.
+async fn look_until_sure(session: &Session, args: &Args) -> Result<(Facts, Verification), Failure> {
+    let mut before: Option<BTreeSet<String>> = None;
+    for _ in 1..LOOKS {
+        let (facts, mut found) = look_once(session, args).await?;
+        let sure = match &before {
+            None => found.wrong().chain(found.unheard()).next().is_none(),
+            Some(before) => found.wrong().next().is_none() || found.keep_what_was_so(before),
+        };
+        if sure {
+            return Ok((facts, found));
+        }
+        before = Some(found.wrong().map(|line| gist(line)).collect());
+        pause(session).await;
+    }
+    let (facts, mut found) = look_once(session, args).await?;
+    if let Some(before) = before {
+        found.keep_what_was_so(&before);
+    }
+    Ok((facts, found))
+}
+
+async fn pause(session: &Session) {
+    let pause = session.pace.stable;
+    session
+        .out
+        .note(&format!("something looks wrong; looking again in {} s ...", pause.as_secs_f64()));
+    sleep(pause).await;
+}
+
+async fn look_once(session: &Session, args: &Args) -> Result<(Facts, Verification), Failure> {
+    let cluster = session.cluster(&args.target.name).await?;
+    let goal = Goal::of_cluster(&cluster);
+    let snapshot = look(session, cluster, AskWhom::All, Events::Left).await.snapshot;
+    session.show_warnings();
+    let mut found = Verification::default();
+    for lack in lacks(&goal, &snapshot) {
+        match lack {
+            Lack::Missing(line) => found.missing.push(line),
+            Lack::Unread(line) => found.unread.push(line),
+        }
+    }
+    let Snapshot { facts, services } = snapshot;
+    found.unread.extend(services.unchecked(&goal.name));
+    if args.sql {
+        found.testimonies = ask(session, &facts).await;
+        found.judgement = judge(&facts, &found.testimonies);
+    }
+    Ok((facts, found))
+}
+
+/// Sends the canary, where there can be one.
+async fn send(
+    session: &Session,
+    facts: &Facts,
+    args: &Args,
+) -> Result<Result<Canary, NoCanary>, Failure> {
+    if follows_elsewhere(facts) {
+        return Err(Failure::refused(format!(
+            "postgresql {} is a standby cluster: nobody in it can write a canary",
+            facts.change.cluster()
+        ))
+        .hint(session.command(&format!("verify {} --sql", args.target.name))));
+    }
+    let none = |kind, why: String| Ok(Err(NoCanary::new(kind, why)));
+    match (facts.leader_name(), facts.leader.unreadable()) {
+        (Some(leader), _) => Ok(fly(session, facts, leader, args.timeout).await),
+        (None, Some(why)) => none(Kind::Error, format!("the leader lock cannot be read: {why}")),
+        (None, None) if facts.to() == 0 => none(Kind::Error, "it runs no instance".to_owned()),
+        (None, None) => none(Kind::NotAsPlanned, "nobody holds a valid leader lock".to_owned()),
+    }
+}
+
 /// The worst of what was found.
 fn outcome(cluster: &str, found: &Verification) -> Result<(), Failure> {
     let told = |kind, what: &str| Err(Failure::new(kind, format!("postgresql {cluster} {what}")));
-    let flights = || found.canary.iter().flatten().flat_map(|canary| &canary.flights);
-    if !found.missing.is_empty() || !found.judgement.wrong.is_empty() {
+    if found.wrong().next().is_some() {
         return told(Kind::NotAsPlanned, "is not what it should be");
     }
-    if let Some(Err(why)) = &found.canary {
-        return told(Kind::NotAsPlanned, &format!("took no canary: {why}"));
-    }
-    if flights().any(|(_, flight)| matches!(flight, Flight::Late(_))) {
+    let flights = match &found.canary {
+        Some(Err(NoCanary { why, kind })) => return told(*kind, &format!("took no canary: {why}")),
+        Some(Ok(canary)) if canary.flights.is_empty() => {
+            return told(Kind::Error, "has no standby: nobody could replay the canary");
+        }
+        Some(Ok(canary)) => canary.flights.as_slice(),
+        None => &[],
+    };
+    if flights.iter().any(|(_, flight)| matches!(flight, Flight::Late(_))) {
         return told(Kind::Timeout, "has standbys that did not replay the canary in time");
     }
-    let unseen = flights().any(|(_, flight)| matches!(flight, Flight::Unseen(_)));
+    let unseen = flights.iter().any(|(_, flight)| matches!(flight, Flight::Unseen(_)));
     if unseen || !found.judgement.unheard.is_empty() {
         return told(Kind::Error, "could not be verified in full: some members could not be asked");
     }
+    if !found.unread.is_empty() {
+        return told(Kind::Error, "could not be verified in full: something could not be read");
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(wrong: &[&str]) -> Verification {
+        let missing = wrong.iter().map(|&line| line.to_owned()).collect();
+        Verification { missing, ..Verification::default() }
+    }
+
+    fn before(wrong: &[&str]) -> BTreeSet<String> {
+        wrong.iter().map(|line| gist(line)).collect()
+    }
+
+    #[test]
+    fn numbers_that_change_do_not_make_another_finding() {
+        let before = before(&["acid-a-1: 990 bytes behind the leader after a second"]);
+        let mut now = found(&[
+            "acid-a-1: 1200 bytes behind the leader after a second",
+            "acid-a-2: 7 bytes behind the leader after a second",
+        ]);
+        assert!(now.keep_what_was_so(&before));
+        assert_eq!(now.missing, ["acid-a-1: 1200 bytes behind the leader after a second"]);
+    }
+
+    #[test]
+    fn where_nothing_was_wrong_before_nothing_is_left_out() {
+        let mut now = found(&["acid-a-1: no pod yet"]);
+        assert!(!now.keep_what_was_so(&before(&["nobody holds a valid leader lock"])));
+        assert_eq!(now.missing, ["acid-a-1: no pod yet"]);
+    }
 }

@@ -76,7 +76,7 @@ pub(crate) fn outcomes(ended: &[Outcome]) -> String {
             let style = if outcome.failure().is_none() { GOOD } else { BAD };
             let seconds = outcome.entry.as_ref().and_then(|entry| entry.seconds);
             let moved =
-                outcome.moved.as_ref().map(|(moved, _)| format!("{} -> {}", moved.from, moved.to));
+                outcome.done.lead.switchover().map(|(it, _)| format!("{} -> {}", it.from, it.to));
             vec![
                 Cell::from(&outcome.namespace),
                 Cell::from(&outcome.name),

@@ -26,8 +26,8 @@ fn row(entry: &Entry, wide: bool, now: Timestamp) -> Vec<Cell> {
     let mut row = vec![
         Cell::from(age(entry.time(), now)),
         entry.who.as_str().into(),
-        change(entry).into(),
-        leader(entry).into(),
+        entry.count().unwrap_or_default().into(),
+        entry.lead().unwrap_or_default().into(),
         Cell::styled(&entry.result, style),
         seconds(entry.seconds).into(),
     ];
@@ -40,21 +40,6 @@ fn row(entry: &Entry, wide: bool, now: Timestamp) -> Vec<Cell> {
     }
     row.push(reason(entry).into());
     row
-}
-
-fn change(entry: &Entry) -> String {
-    let count = |count: Option<i64>| count.map_or("unset".to_owned(), |count| count.to_string());
-    if entry.from == entry.to {
-        return String::new();
-    }
-    format!("{} -> {}", count(entry.from), count(entry.to))
-}
-
-fn leader(entry: &Entry) -> String {
-    match (&entry.leader_from, &entry.leader_to) {
-        (Some(from), Some(to)) => format!("{from} -> {to}"),
-        _ => String::new(),
-    }
 }
 
 fn reason(entry: &Entry) -> String {

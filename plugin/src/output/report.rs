@@ -1,7 +1,9 @@
 //! A change as a page for a ticket or a chat.
 
 use super::text::{bytes, instances};
+use crate::apply::Count;
 use crate::commands::Outcome;
+use crate::handover::Lead;
 use crate::plan::{Plan, Step};
 use crate::record::Entry;
 
@@ -53,18 +55,32 @@ fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
     }
     if let Some(plan) = &outcome.plan {
         let declared = plan.declared.map_or("unset".to_owned(), |count| count.to_string());
-        facts.push(("numberOfInstances", format!("{declared} -> {}", plan.asked)));
+        let change = format!("{declared} -> {}", plan.asked);
+        facts.push((
+            "numberOfInstances",
+            match outcome.done.count {
+                Count::Unwritten if outcome.failure().is_some() => {
+                    format!("not changed ({change} asked)")
+                }
+                Count::InDoubt => format!("{change} (not certain)"),
+                Count::Unwritten | Count::Written => change,
+            },
+        ));
     }
-    match &outcome.moved {
-        Some((leader_move, moved)) => {
+    let planned = outcome.plan.as_ref().and_then(|plan| plan.leader.as_ref());
+    match (&outcome.done.lead, planned) {
+        (Lead::Moved(leader_move, moved), _) => {
             facts.push(("Leader", format!("{} -> {}", leader_move.from, leader_move.to)));
             facts.push(("Switchover", moved.told()));
         }
-        None => {
-            if let Some(leader) = outcome.plan.as_ref().and_then(|plan| plan.leader.as_ref()) {
-                facts.push(("Leader", format!("{leader}, not moved")));
-            }
+        // Somebody else may have moved it since.
+        (Lead::Kept, Some(leader)) => {
+            facts.push(("Leader", format!("{leader} when planned; not moved by this change")));
         }
+        (Lead::InDoubt, Some(leader)) => {
+            facts.push(("Leader", format!("{leader} when planned; who leads now is not certain")));
+        }
+        (Lead::Kept | Lead::InDoubt, None) => {}
     }
     if let Some(entry) = &outcome.entry {
         facts.extend(measured(entry));

@@ -10,7 +10,7 @@ use super::text::{Cell, instances, lsn, table, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
 use crate::commands::verify::Verification;
 use crate::services::name;
-use crate::verify::{Canary, Flight, Testimony, Words};
+use crate::verify::{Canary, Flight, NoCanary, Testimony, Words};
 
 /// What was found, as a person reads it.
 pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) -> String {
@@ -20,21 +20,25 @@ pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) 
     }
     match &found.canary {
         Some(Ok(canary)) => lines.push(flights(canary)),
-        Some(Err(why)) => lines.push(format!("{BAD}No canary:{BAD:#} {why}")),
+        Some(Err(none)) => {
+            let text = format!("{BAD}No canary:{BAD:#} {}", none.why);
+            lines.push(wrap(&text, width, 2));
+        }
         None => {}
     }
-    let wrong: Vec<&String> = found.missing.iter().chain(&found.judgement.wrong).collect();
-    if wrong.is_empty() {
+    let wrong: Vec<&String> = found.wrong().collect();
+    let unheard: Vec<&String> = found.unheard().collect();
+    let indented = |text: &&String| wrap(&format!("  {text}"), width, 2);
+    if !wrong.is_empty() {
+        lines.push(format!("{BAD}Wrong:{BAD:#}"));
+        lines.extend(wrong.iter().map(indented));
+    } else if found.unread.is_empty() {
         let count = facts.change.new.instances.unwrap_or(0);
         lines.push(format!("{GOOD}Converged{GOOD:#} on {}", instances(count)));
-    } else {
-        lines.push(format!("{BAD}Wrong:{BAD:#}"));
-        lines.extend(wrong.iter().map(|text| wrap(&format!("  {text}"), width, 2)));
     }
-    if !found.judgement.unheard.is_empty() {
+    if !unheard.is_empty() {
         lines.push(format!("{CARE}Not verified:{CARE:#}"));
-        let unheard = found.judgement.unheard.iter();
-        lines.extend(unheard.map(|text| wrap(&format!("  {text}"), width, 2)));
+        lines.extend(unheard.iter().map(indented));
     } else if wrong.is_empty() && !found.testimonies.is_empty() {
         lines.push(format!(
             "{GOOD}Verified{GOOD:#} by {}: one primary, one system identifier, one timeline, every standby streams",
@@ -92,6 +96,9 @@ fn flights(canary: &Canary) -> String {
         canary.leader,
         canary.committed.as_secs_f64()
     )];
+    if canary.flights.is_empty() {
+        lines.push(format!("  {CARE}no standby:{CARE:#} nobody could replay it"));
+    }
     lines.extend(canary.flights.iter().map(|(member, flight)| match flight {
         Flight::Arrived(delay) => {
             format!("  {member}: replayed within {:.2} s of the commit", delay.as_secs_f64())
@@ -115,11 +122,11 @@ pub(crate) struct ScaleVerification<'a> {
     api_version: &'static str,
     kind: &'static str,
     metadata: Metadata,
-    /// Nothing is missing, nothing is wrong and nobody was silent.
+    /// Nothing is missing, nothing is wrong, nothing was unreadable and nobody was silent.
     verified: bool,
     missing: &'a [String],
     wrong: &'a [String],
-    unheard: &'a [String],
+    unheard: Vec<&'a String>,
     /// What the members said; empty unless they were asked.
     members: Vec<MemberWords<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,20 +176,18 @@ impl<'a> ScaleVerification<'a> {
         let cluster = &facts.change.new;
         let seen = found.canary.iter().all(|canary| {
             canary.as_ref().is_ok_and(|canary| {
-                canary.flights.iter().all(|(_, flight)| matches!(flight, Flight::Arrived(_)))
+                let arrived = |(_, flight): &_| matches!(flight, Flight::Arrived(_));
+                !canary.flights.is_empty() && canary.flights.iter().all(arrived)
             })
         });
         Self {
             api_version: API_VERSION,
             kind: "ScaleVerification",
             metadata: Metadata::of(cluster),
-            verified: seen
-                && found.missing.is_empty()
-                && found.judgement.wrong.is_empty()
-                && found.judgement.unheard.is_empty(),
+            verified: seen && found.wrong().chain(found.unheard()).next().is_none(),
             missing: &found.missing,
             wrong: &found.judgement.wrong,
-            unheard: &found.judgement.unheard,
+            unheard: found.unheard().collect(),
             members: found
                 .testimonies
                 .iter()
@@ -219,7 +224,7 @@ fn member<'a>(name: &'a str, words: &'a Words) -> MemberWords<'a> {
     }
 }
 
-fn canary(canary: &Result<Canary, String>) -> CanaryDocument<'_> {
+fn canary(canary: &Result<Canary, NoCanary>) -> CanaryDocument<'_> {
     match canary {
         Ok(canary) => CanaryDocument {
             leader: Some(&canary.leader),
@@ -237,9 +242,9 @@ fn canary(canary: &Result<Canary, String>) -> CanaryDocument<'_> {
                 })
                 .collect(),
         },
-        Err(why) => CanaryDocument {
+        Err(none) => CanaryDocument {
             leader: None,
-            error: Some(why),
+            error: Some(&none.why),
             commit_seconds: None,
             replayed_seconds: BTreeMap::new(),
         },

@@ -159,6 +159,22 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
 }
 
 #[test]
+fn a_findings_command_forgot_the_flags_that_lead_to_the_api_server() {
+    let plan = plan(&stalled(stalled(facts(5, 2, 4), 0), 1)).reached_by(" --context='my cluster'");
+    let remedies = plan.verdict.findings.iter().filter_map(|finding| finding.remedy.as_deref());
+    assert_eq!(
+        remedies.collect::<Vec<_>>(),
+        [
+            "kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the leader to \
+             acid-a-2 first)",
+            "kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the leader to \
+             acid-a-2 first)",
+            "kubectl pgscale status acid-a -n db --context='my cluster', and mend what it names"
+        ]
+    );
+}
+
+#[test]
 fn members_that_cannot_be_asked_are_never_taken_as_fine() {
     let mut facts = facts(5, 3, 4);
     if let Seen::Known(members) = &mut facts.members {
@@ -304,6 +320,18 @@ fn the_document_is_versioned_and_whole() {
           "verdict": "Pass"
         },
         {
+          "rule": "step-too-large",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "change-freeze",
+          "verdict": "Pass"
+        },
+        {
+          "rule": "outside-window",
+          "verdict": "Pass"
+        },
+        {
           "rule": "no-leader",
           "verdict": "Pass"
         },
@@ -434,6 +462,10 @@ fn the_document_is_versioned_and_whole() {
         {
           "rule": "no-recent-backup",
           "verdict": "NotApplicable"
+        },
+        {
+          "rule": "statefulset-scaled",
+          "verdict": "Pass"
         }
       ],
       "running": 5,
@@ -513,4 +545,29 @@ fn a_switchover_that_could_lose_data_is_refused() {
     let mut leaderless = facts(3, 3, 0);
     leaderless.leader = Seen::Absent;
     refused(&leaderless, Wanted::Best, "no-leader");
+}
+
+#[test]
+fn a_switchover_that_is_under_way_cannot_be_flushed() {
+    let remedy = |failover: Seen<PendingFailover>| {
+        let facts = Facts { failover, ..facts(5, 3, 4) };
+        let plan = plan(&facts).reached_by(" --context=c");
+        let finding = plan.verdict.denials().find(|finding| finding.rule == SWITCHOVER_PENDING);
+        finding.unwrap().remedy.clone().unwrap()
+    };
+    let pending = |scheduled: Option<&str>| PendingFailover {
+        leader: Some("acid-a-4".into()),
+        candidate: Some("acid-a-2".into()),
+        scheduled: scheduled.map(str::to_owned),
+    };
+    insta::assert_snapshot!(remedy(Seen::Known(pending(None))), @"run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db --context=c)");
+    assert_eq!(
+        remedy(Seen::Known(pending(Some("2026-11-25T02:00:00+00:00")))),
+        "wait until it is done, or withdraw it: kubectl exec acid-a-4 -n db --context=c -c postgres -- patronictl flush acid-a \
+         switchover"
+    );
+    assert_eq!(
+        remedy(Seen::Unreadable("forbidden".into())),
+        "have configmap/acid-a-failover made readable"
+    );
 }

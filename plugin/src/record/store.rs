@@ -1,6 +1,7 @@
 //! Where the history is kept, and who asks: thin, bounded in time, and never in the way of a change.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -13,7 +14,7 @@ use pgscale_guard::postgresql::{GROUP, KIND, VERSION};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Entry, History};
+use super::{BEGUN, Entry, History};
 use crate::plan::FIELD_MANAGER;
 use crate::session::Session;
 
@@ -38,6 +39,12 @@ pub(crate) async fn read(session: &Session, name: &str) -> Result<History, kube:
     Ok(found.map_or_else(History::default, |map| history(&map)))
 }
 
+/// A number that nobody else has, most likely.
+pub(crate) fn chance() -> u32 {
+    let [one, two, three, four, ..] = RandomState::new().hash_one(()).to_be_bytes();
+    u32::from_be_bytes([one, two, three, four])
+}
+
 fn history(map: &ConfigMap) -> History {
     let text = map.data.as_ref().and_then(|data| data.get(KEY));
     text.map_or_else(History::default, |text| History::of(text))
@@ -50,6 +57,8 @@ pub(crate) struct Recording {
     name: String,
     /// What is known of it so far.
     pub(crate) entry: Entry,
+    /// The intent is in the history.
+    begun: bool,
 }
 
 impl Recording {
@@ -61,10 +70,13 @@ impl Recording {
         entry: Entry,
     ) -> Self {
         let entry = Entry { who: who(session).await, ..entry };
-        let recording = Self { namespace: namespace.to_owned(), name: name.to_owned(), entry };
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let mut recording = Self { namespace, name, entry, begun: true };
         if let Err(why) = recording.write(session).await {
+            recording.begun = false;
             session.out.warning(&format!(
-                "the change will not be in the history of postgresql {namespace}/{name}: {why}"
+                "the change will not be in the history of postgresql {}/{}: {why}",
+                recording.namespace, recording.name
             ));
         }
         recording
@@ -72,8 +84,15 @@ impl Recording {
 
     /// Completes it, and says so on the cluster.
     pub(crate) async fn end(self, session: &Session) -> Entry {
-        // Whoever may not write it was told so at the beginning.
-        self.write(session).await.ok();
+        // Whoever could not write it at the beginning was told so then.
+        if let Err(why) = self.write(session).await
+            && self.begun
+        {
+            session.out.warning(&format!(
+                "how the change ended is not in the history of postgresql {}/{}, which says {BEGUN} of it: {why}",
+                self.namespace, self.name
+            ));
+        }
         self.tell(session).await;
         self.entry
     }
@@ -116,15 +135,9 @@ impl Recording {
 
 /// A change in one line.
 fn told(entry: &Entry) -> String {
-    let count = |count: Option<i64>| count.map_or("nothing".to_owned(), |count| count.to_string());
-    let mut parts = Vec::new();
-    if entry.from != entry.to {
-        parts.push(format!("numberOfInstances {} -> {}", count(entry.from), count(entry.to)));
-    }
-    if let (Some(from), Some(to)) = (&entry.leader_from, &entry.leader_to) {
-        parts.push(format!("leader {from} -> {to}"));
-    }
-    let mut line = parts.join(", ");
+    let count = entry.count().map(|count| format!("numberOfInstances {count}"));
+    let lead = entry.lead().map(|lead| format!("leader {lead}"));
+    let mut line = count.into_iter().chain(lead).collect::<Vec<_>>().join(", ");
     if !entry.who.is_empty() {
         line = format!("{line} by {}", entry.who);
     }
@@ -235,6 +248,7 @@ mod tests {
             leader_from: Some("acid-a-4".to_owned()),
             leader_to: Some("acid-a-0".to_owned()),
             reason: Some("night".to_owned()),
+            written: Some(true),
             seconds: Some(12.3),
             ..Entry::default()
         };

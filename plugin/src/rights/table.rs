@@ -96,6 +96,22 @@ const POLICIES: Right = Right {
     ways: &[access(&["list"], "pgscale.dev", "scalepolicies")],
     need: Need::ToJudge("the policies are unknown, and a shrink is refused"),
 };
+const PLATFORM: Right = Right {
+    ways: &[at(Place::Everywhere, access(&["list"], "pgscale.dev", "clusterscalepolicies"))],
+    need: Need::ToJudge("the policies of the platform are unknown, and a shrink is refused"),
+};
+const LABELS: Right = Right {
+    ways: &[access(&["get"], "", "namespaces")],
+    need: Need::ToJudge(
+        "whether a policy that selects namespaces holds is unknown, and a shrink is refused",
+    ),
+};
+const OVERRIDES: Right = Right {
+    ways: &[access(&["list"], "pgscale.dev", "scaleoverrides")],
+    need: Need::ToJudge("what somebody allowed in spite of the rules is unknown"),
+};
+const GRANT: Right =
+    Right { ways: &[access(&["create"], "pgscale.dev", "scaleoverrides")], need: Need::Always };
 const VOLUMES: Right = Right {
     ways: &[access(&["list"], "", "persistentvolumeclaims")],
     need: Need::Never("volumes are not seen"),
@@ -174,6 +190,9 @@ const PLAN: &[Right] = &[
     PATRONI,
     MEMBERS,
     POLICIES,
+    PLATFORM,
+    LABELS,
+    OVERRIDES,
     VOLUMES,
     QUOTAS,
     LIMIT_RANGES,
@@ -181,6 +200,22 @@ const PLAN: &[Right] = &[
     DRAINS,
     BACKUPS,
     SQL,
+    OPERATOR,
+    SETTINGS,
+    NODES,
+];
+/// What `override` needs.
+pub(crate) const OVERRIDE: &[Right] = &[
+    GET_CLUSTER,
+    GRANT,
+    WORKLOAD,
+    PODS,
+    PATRONI,
+    MEMBERS,
+    POLICIES,
+    PLATFORM,
+    LABELS,
+    VOLUMES,
     OPERATOR,
     SETTINGS,
     NODES,
@@ -193,6 +228,9 @@ const PAST: &[Right] = &[GET_CLUSTER, READ_HISTORY];
 /// What `status` needs.
 const STATUS: &[Right] = &[
     POLICIES,
+    PLATFORM,
+    LABELS,
+    OVERRIDES,
     EVENTS,
     GET_OR_LIST_CLUSTERS,
     WORKLOAD,
@@ -204,6 +242,31 @@ const STATUS: &[Right] = &[
     OPERATOR,
     SETTINGS,
     NODES,
+    QUOTAS,
+    LIMIT_RANGES,
+    ALL_NODES,
+    DRAINS,
+    BACKUPS,
+];
+/// What `policy` needs; most of it only where a new policy is tried on clusters.
+const POLICY: &[Right] = &[
+    Right { need: Need::Told("there is nothing to show"), ..POLICIES },
+    Right { need: Need::Told("the policies of the platform are not shown"), ..PLATFORM },
+    Right { need: Need::Told("policies that select namespaces are not shown"), ..LABELS },
+    GET_OR_LIST_CLUSTERS,
+    WORKLOAD,
+    PODS,
+    PATRONI,
+    MEMBERS,
+    VOLUMES,
+    OPERATOR,
+    SETTINGS,
+    NODES,
+    QUOTAS,
+    LIMIT_RANGES,
+    ALL_NODES,
+    DRAINS,
+    BACKUPS,
 ];
 /// What `wait` needs.
 const WAIT: &[Right] =
@@ -218,6 +281,9 @@ pub(crate) const SCALE: &[Right] = &[
     MEMBERS,
     CHECKPOINT,
     POLICIES,
+    PLATFORM,
+    LABELS,
+    OVERRIDES,
     VOLUMES,
     SERVICES,
     QUOTAS,
@@ -261,6 +327,8 @@ pub(crate) const COMMANDS: &[(&str, &[Right])] = &[
     ("verify", VERIFY),
     ("history", PAST),
     ("undo", SCALE),
+    ("override", OVERRIDE),
+    ("policy", POLICY),
     ("rules", &[]),
     ("completion", &[]),
     ("version", &[]),

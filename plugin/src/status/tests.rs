@@ -1,7 +1,8 @@
 //! Slots, volumes, room and verdicts, case by case.
 
 use pgscale_guard::facts::{Claim, Live};
-use pgscale_guard::policy::Limit;
+use pgscale_guard::policy::{Limit, ScalePolicy};
+use serde_json::json;
 
 use super::*;
 use crate::services::Services;
@@ -176,4 +177,29 @@ fn only_news_is_in_a_digest() {
     assert_eq!(status(behind(990)).digest(), status(later).digest());
     assert_ne!(status(behind(990)).digest(), status(facts(3, 3, 0)).digest());
     assert_ne!(status(facts(3, 3, 1)).digest(), status(facts(3, 3, 0)).digest());
+}
+
+#[test]
+fn pace_and_calendar_are_among_the_bounds() {
+    let specs = json!({"steps": {"up": 2, "down": 1}, "freeze": {"until": "2026-11-24T11:00:00Z"},
+        "windows": {"allow": [{"from": "18:00", "to": "20:00"}]}});
+    let past = json!({"freeze": {"until": "2026-11-24T09:00:00Z"}});
+    let named = [("a", specs), ("past", past)];
+    let all: Vec<ScalePolicy> = named
+        .iter()
+        .map(|(name, spec)| ScalePolicy::new(name, serde_json::from_value(spec.clone()).unwrap()))
+        .collect();
+    let facts = facts(3, 3, 0);
+    let headroom = Headroom::of(&facts, &Policies::combine(&all, &facts.change.new));
+    let bounds: Vec<String> =
+        headroom.bounds.iter().map(|bound| format!("{}: {}", bound.what, bound.value)).collect();
+    assert_eq!(
+        bounds,
+        [
+            "step up: 2",
+            "step down: 1",
+            "freeze: Down until 2026-11-24T11:00:00Z, holds now",
+            "windows: Down 18:00-20:00 UTC, shut now, opens Tue 2026-11-24 18:00 UTC",
+        ]
+    );
 }

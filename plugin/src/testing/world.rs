@@ -11,7 +11,7 @@ use http::Request;
 use k8s_openapi::jiff::Timestamp;
 use kube::client::Body;
 use pgscale_guard::read::{Address, Ask, Breadth, Reader, RestRequest, RestResponse};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::service_fn;
 
 use super::growth::{Growth, Stage};
@@ -71,6 +71,17 @@ pub(crate) enum Mishap {
     StallsAgain,
 }
 
+/// What a member says, as an error, to a command that never ends.
+pub(crate) const HANGS: &str = "hangs";
+
+/// What commands print that hold `part`.
+struct Printed {
+    ordinal: i64,
+    part: &'static str,
+    said: Result<String, String>,
+    once: bool,
+}
+
 /// The cluster `db/acid-a`.
 #[derive(Clone)]
 pub(crate) struct World(Arc<Mutex<State>>);
@@ -90,19 +101,20 @@ struct State {
     silent: bool,
     furnished: bool,
     hidden: Vec<&'static str>,
-    zero: bool,
+    policies: Vec<Value>,
     quota_spent: bool,
     standby_cluster: bool,
     limits: Option<(i64, i64)>,
     denied: Vec<&'static str>,
     mishap: Option<Mishap>,
-    printed: Vec<(i64, &'static str, Result<String, String>)>,
+    printed: Vec<Printed>,
     writes: Vec<Value>,
     switchovers: Vec<Value>,
     /// The ConfigMap with the history, its version counted in it.
     history: Option<Value>,
     history_conflicts: u32,
     events: Vec<Value>,
+    overrides: Vec<Value>,
     second: bool,
     growth: Option<Growth>,
     /// How many looks fail while the API server is away.
@@ -126,7 +138,7 @@ impl World {
             silent: false,
             furnished: false,
             hidden: Vec::new(),
-            zero: false,
+            policies: Vec::new(),
             quota_spent: false,
             standby_cluster: false,
             limits: None,
@@ -138,6 +150,7 @@ impl World {
             history: None,
             history_conflicts: 0,
             events: Vec::new(),
+            overrides: Vec::new(),
             second: false,
             growth: None,
             away: 3,
@@ -187,8 +200,28 @@ impl World {
         part: &'static str,
         said: Result<&str, &str>,
     ) -> Self {
+        self.prints(ordinal, part, said, false)
+    }
+
+    /// The same, for the first such command only.
+    pub(crate) fn printing_once(
+        self,
+        ordinal: i64,
+        part: &'static str,
+        said: Result<&str, &str>,
+    ) -> Self {
+        self.prints(ordinal, part, said, true)
+    }
+
+    fn prints(
+        self,
+        ordinal: i64,
+        part: &'static str,
+        said: Result<&str, &str>,
+        once: bool,
+    ) -> Self {
         let said = said.map(str::to_owned).map_err(str::to_owned);
-        self.0.lock().unwrap().printed.insert(0, (ordinal, part, said));
+        self.0.lock().unwrap().printed.insert(0, Printed { ordinal, part, said, once });
         self
     }
 
@@ -230,7 +263,20 @@ impl World {
 
     /// Lets a policy allow zero instances.
     pub(crate) fn zero_allowed(self) -> Self {
-        self.0.lock().unwrap().zero = true;
+        self.policy("dev", &json!({"instances": {"zero": "Allow"}}))
+    }
+
+    /// Adds a policy of the namespace.
+    pub(crate) fn policy(self, name: &str, spec: &Value) -> Self {
+        self.0.lock().unwrap().policies.push(json!({"apiVersion": "pgscale.dev/v1alpha1",
+            "kind": "ScalePolicy", "metadata": {"name": name, "namespace": "db"}, "spec": spec}));
+        self
+    }
+
+    /// Adds a policy of the platform.
+    pub(crate) fn platform_policy(self, name: &str, spec: &Value) -> Self {
+        self.0.lock().unwrap().policies.push(json!({"apiVersion": "pgscale.dev/v1alpha1",
+            "kind": "ClusterScalePolicy", "metadata": {"name": name}, "spec": spec}));
         self
     }
 
@@ -314,6 +360,11 @@ impl World {
     /// The switchovers that reached Patroni.
     pub(crate) fn switchovers(&self) -> Vec<Value> {
         self.0.lock().unwrap().switchovers.clone()
+    }
+
+    /// The overrides that were written.
+    pub(crate) fn overrides(&self) -> Vec<Value> {
+        self.0.lock().unwrap().overrides.clone()
     }
 
     /// A session on this cluster, whose person types `lines`.
@@ -427,6 +478,13 @@ impl Inside for World {
         command: Vec<String>,
         _: Duration,
     ) -> BoxFuture<'a, Result<String, String>> {
-        async move { self.0.lock().unwrap().run(&pod.pod, &command) }.boxed()
+        async move {
+            let said = self.0.lock().unwrap().run(&pod.pod, &command);
+            if said.as_ref().is_err_and(|why| why == HANGS) {
+                return std::future::pending().await;
+            }
+            said
+        }
+        .boxed()
     }
 }

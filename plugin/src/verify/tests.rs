@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{World, facts, run};
+use crate::testing::{HANGS, World, facts, run};
 
 fn follower(name: &str, sync: &str) -> Follower {
     Follower { name: name.to_owned(), state: "streaming".to_owned(), sync: sync.to_owned() }
@@ -153,10 +153,16 @@ pub(crate) fn talkative() -> World {
         .printing(2, "FROM pg_stat_replication", Ok("\n"))
         .printing(2, "FROM pg_stat_wal_receiver", Ok(&receiver("acid_a_2")))
         .printing(2, "pg_control_system", Ok(standby))
+        .printing(0, "synchronous_standby_names", Ok(&waits("", 0)))
         .printing(0, "pg_logical_emit_message", Ok("0/3E8\n"))
         .printing(0, "SELECT pg_current_wal_lsn()", Ok("1000\n"))
         .printing(1, "SELECT pg_last_wal_replay_lsn()", Ok("1000\n"))
         .printing(2, "SELECT pg_last_wal_replay_lsn()", Ok("1000\n"))
+}
+
+/// What the leader says of whom its commits wait for, and how many of them are there.
+fn waits(names: &str, there: u32) -> String {
+    format!("{names}\u{1f}on\u{1f}{there}\n")
 }
 
 /// Delays differ from run to run.
@@ -221,6 +227,61 @@ async fn what_is_wrong_ends_with_5() {
 }
 
 #[tokio::test]
+async fn missing_rights_were_told_as_a_cluster_that_is_wrong() {
+    for world in [
+        World::new(3, 0).silent(),
+        World::new(3, 0).hiding(&["pods"]),
+        World::new(3, 0).hiding(&["configmaps", "endpoints"]),
+        World::new(3, 0).hiding(&["statefulsets"]),
+        World::new(3, 0).hiding(&["endpointslices", "endpoints"]),
+        World::new(3, 0).silent().hiding(&["pods", "statefulsets", "endpoints", "configmaps"]),
+    ] {
+        for line in ["verify acid-a", "verify acid-a --sql", "verify acid-a --canary"] {
+            let (screen, code, failure) = run(&world, line, None).await;
+            assert_eq!(code, 1, "{failure}\n{}", screen.stdout());
+            assert!(!screen.stdout().contains("Converged"), "{}", screen.stdout());
+        }
+    }
+    let world = World::new(3, 0).silent();
+    let (screen, _, failure) = run(&world, "verify acid-a", None).await;
+    insta::assert_snapshot!(screen.stdout(), @"
+    postgresql db/acid-a
+    Not verified:
+      acid-a-0: unknown: no member answered; acid-a-0: neither pods/portforward nor pods/exec is permitted
+      acid-a-1: unknown: no member answered; acid-a-1: neither pods/portforward nor pods/exec is permitted
+      acid-a-2: unknown: no member answered; acid-a-2: neither pods/portforward nor pods/exec is permitted
+    ");
+    insta::assert_snapshot!(failure, @"error: postgresql db/acid-a could not be verified in full: something could not be read");
+}
+
+#[tokio::test]
+async fn a_failover_in_between_was_a_false_alarm() {
+    let gone = Ok("\n");
+    let world = talkative().printing_once(1, "FROM pg_stat_wal_receiver", gone).printing_once(
+        1,
+        "pg_control_system",
+        Ok("t\u{1f}7100\u{1f}\u{1f}\u{1f}1000\n"),
+    );
+    let (screen, code, failure) = run(&world, "verify acid-a --sql", None).await;
+    assert_eq!(code, 0, "{failure}");
+    assert!(screen.stderr().contains("looking again"), "{}", screen.stderr());
+    assert!(screen.stdout().contains("Verified by all 3 members"), "{}", screen.stdout());
+}
+
+#[tokio::test]
+async fn what_passed_between_two_looks_is_not_told_with_what_is_still_so() {
+    let receiver = "WAITING\u{1f}acid_a_1\u{1f}10.244.0.10\n";
+    let world = talkative()
+        .printing(2, "SELECT status, slot_name", Ok("starting\u{1f}acid_a_2\u{1f}10.244.0.10\n"))
+        .printing_once(1, "SELECT status, slot_name", Ok(receiver));
+    let (screen, code, _) = run(&world, "verify acid-a --sql", None).await;
+    assert_eq!(code, 5);
+    let text = screen.stdout();
+    let (_, wrong) = text.split_once("Wrong:").unwrap();
+    assert_eq!(wrong.trim(), "the WAL receiver of acid-a-2 is starting");
+}
+
+#[tokio::test]
 async fn a_member_that_cannot_be_asked_ends_with_1() {
     let world = talkative().printing(2, "psql", Err("pods/exec is not permitted"));
     let (screen, code, failure) = run(&world, "verify acid-a --sql", None).await;
@@ -234,6 +295,75 @@ async fn a_canary_that_does_not_arrive_ends_with_4() {
     let (screen, code, failure) = run(&world, "verify acid-a --canary --timeout 0", None).await;
     assert_eq!(code, 4, "{failure}");
     assert!(screen.stdout().contains("acid-a-2: not replayed in time, 990 B behind"));
+}
+
+#[tokio::test]
+async fn a_canary_that_would_hang_its_backend_is_not_written() {
+    for (names, there) in [("*", 0), ("ANY 2 (\"acid-a-1\",\"acid-a-2\")", 1)] {
+        let world = talkative()
+            .printing(0, "synchronous_standby_names", Ok(&waits(names, there)))
+            .printing(0, "pg_logical_emit_message", Err("it was written"));
+        let (screen, code, failure) = run(&world, "verify acid-a --canary", None).await;
+        assert_eq!(code, 5, "{failure}");
+        assert!(screen.stdout().contains("nothing was written"), "{}", screen.stdout());
+        assert!(failure.contains("nothing was written"), "{failure}");
+    }
+    // They are there: it is written.
+    let world = talkative().printing(0, "synchronous_standby_names", Ok(&waits("*", 1)));
+    assert_eq!(run(&world, "verify acid-a --canary", None).await.1, 0);
+}
+
+#[tokio::test]
+async fn a_canary_that_meets_a_change_of_the_synchronous_standby_is_sent_again() {
+    let world = talkative().printing_once(0, "synchronous_standby_names", Ok(&waits("*", 0)));
+    let (_, code, failure) = run(&world, "verify acid-a --canary", None).await;
+    assert_eq!(code, 0, "{failure}");
+}
+
+#[tokio::test]
+async fn a_canary_was_given_10_s_whatever_the_timeout_and_its_backend_left_waiting() {
+    let world = talkative().printing(0, "pg_logical_emit_message", Err(HANGS)).printing(
+        0,
+        "pg_cancel_backend",
+        Ok("t\n"),
+    );
+    let (screen, code, failure) = run(&world, "verify acid-a --canary --timeout 5ms", None).await;
+    assert_eq!(code, 4, "{failure}");
+    assert!(
+        screen.stdout().contains("was not committed within 0.005 s; its wait was ended"),
+        "{}",
+        screen.stdout()
+    );
+}
+
+#[tokio::test]
+async fn a_canary_that_nobody_could_replay_was_called_a_success() {
+    let world = World::new(1, 0)
+        .printing(0, "synchronous_standby_names", Ok(&waits("", 0)))
+        .printing(0, "pg_logical_emit_message", Ok("0/3E8\n"))
+        .printing(0, "SELECT pg_current_wal_lsn()", Ok("1000\n"));
+    let (screen, code, failure) = run(&world, "verify acid-a --canary", None).await;
+    assert_eq!(code, 1, "{failure}");
+    insta::assert_snapshot!(timeless(&screen.stdout()), @"
+    postgresql db/acid-a
+    Canary: committed on acid-a-0 in N s
+      no standby: nobody could replay it
+    Converged on 1 instance
+    ");
+    let (screen, ..) = run(&world, "verify acid-a --canary -o jsonpath={.verified}", None).await;
+    assert_eq!(screen.stdout().trim(), "false");
+}
+
+#[tokio::test]
+async fn a_canary_without_the_right_to_exec_is_no_sign_of_anything_wrong() {
+    let world = World::new(3, 0).printing(0, "psql", Err("pods/exec is not permitted"));
+    let (_, code, failure) = run(&world, "verify acid-a --canary", None).await;
+    assert_eq!(code, 1, "{failure}");
+    assert!(failure.contains("took no canary: pods/exec is not permitted"), "{failure}");
+    // A leader that refuses to write is.
+    let no = "ERROR:  cannot execute it in a read-only transaction";
+    let world = talkative().printing(0, "pg_logical_emit_message", Err(no));
+    assert_eq!(run(&world, "verify acid-a --canary", None).await.1, 5);
 }
 
 #[tokio::test]

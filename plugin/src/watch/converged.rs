@@ -11,8 +11,30 @@ use crate::handover::labelled;
 use crate::plan::describe;
 use crate::services::names;
 
+/// One thing that keeps a cluster from having converged, as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// It is not so.
+    Missing(String),
+    /// Whether it is so could not be read.
+    Unread(String),
+}
+
+impl Lack {
+    fn words(self) -> String {
+        match self {
+            Self::Missing(words) | Self::Unread(words) => words,
+        }
+    }
+}
+
 /// Everything that is missing, each as one line; nothing when converged.
 pub(crate) fn missing(goal: &Goal, snapshot: &Snapshot) -> Vec<String> {
+    lacks(goal, snapshot).into_iter().map(Lack::words).collect()
+}
+
+/// The same, with what is not so apart from what could not be read.
+pub(crate) fn lacks(goal: &Goal, snapshot: &Snapshot) -> Vec<Lack> {
     let facts = &snapshot.facts;
     let mut missing = Vec::new();
     stateful_set(facts, &mut missing);
@@ -32,38 +54,41 @@ pub(super) fn of_the_whole(facts: &Facts) -> Vec<String> {
     if facts.to() > 0 {
         leader(facts, &mut missing);
     }
-    missing
+    missing.into_iter().map(Lack::words).collect()
 }
 
-fn stateful_set(facts: &Facts, missing: &mut Vec<String>) {
+fn stateful_set(facts: &Facts, missing: &mut Vec<Lack>) {
     let to = facts.to();
     match &facts.stateful_set {
-        Seen::Known(set) if set.replicas != to => missing.push(format!(
+        Seen::Known(set) if set.replicas != to => missing.push(Lack::Missing(format!(
             "the StatefulSet still asks for {} and not {to}: the operator has not acted yet",
             set.replicas
-        )),
+        ))),
         Seen::Known(set) if set.observed_generation < set.generation => {
-            missing.push("the StatefulSet controller has not seen the change yet".to_owned());
+            let words = "the StatefulSet controller has not seen the change yet";
+            missing.push(Lack::Missing(words.to_owned()));
         }
         Seen::Known(_) => {}
-        Seen::Absent => missing.push("there is no StatefulSet".to_owned()),
-        Seen::Unreadable(why) => missing.push(format!("the StatefulSet cannot be read: {why}")),
+        Seen::Absent => missing.push(Lack::Missing("there is no StatefulSet".to_owned())),
+        Seen::Unreadable(why) => {
+            missing.push(Lack::Unread(format!("the StatefulSet cannot be read: {why}")));
+        }
     }
 }
 
-fn pods(goal: &Goal, facts: &Facts, missing: &mut Vec<String>) {
+fn pods(goal: &Goal, facts: &Facts, missing: &mut Vec<Lack>) {
     if let Seen::Unreadable(why) = &facts.members {
-        missing.push(format!("the members cannot be listed: {why}"));
+        missing.push(Lack::Unread(format!("the members cannot be listed: {why}")));
         return;
     }
     for member in facts.condemned() {
-        missing.push(format!("{}: still there", member.name));
+        missing.push(Lack::Missing(format!("{}: still there", member.name)));
     }
     let (named, total) = absent(goal, facts);
     let besides = total - i64::try_from(named.len()).unwrap_or(total);
-    missing.extend(named.into_iter().map(|name| format!("{name}: no pod yet")));
+    missing.extend(named.into_iter().map(|name| Lack::Missing(format!("{name}: no pod yet"))));
     if besides > 0 {
-        missing.push(format!("and {besides} more without a pod"));
+        missing.push(Lack::Missing(format!("and {besides} more without a pod")));
     }
 }
 
@@ -84,42 +109,51 @@ pub(super) fn absent(goal: &Goal, facts: &Facts) -> (Vec<String>, i64) {
     (named, to.saturating_sub(accounted).max(0))
 }
 
-fn leader(facts: &Facts, missing: &mut Vec<String>) {
+fn leader(facts: &Facts, missing: &mut Vec<Lack>) {
     let Some(leader) = facts.leader_name() else {
         missing.push(match &facts.leader {
-            Seen::Unreadable(why) => format!("the leader lock cannot be read: {why}"),
-            Seen::Absent | Seen::Known(_) => "nobody holds a valid leader lock".to_owned(),
+            Seen::Unreadable(why) => Lack::Unread(format!("the leader lock cannot be read: {why}")),
+            Seen::Absent | Seen::Known(_) => {
+                Lack::Missing("nobody holds a valid leader lock".to_owned())
+            }
         });
         return;
     };
     let labelled = labelled(facts);
-    if labelled != [leader] {
+    // Where the members cannot be listed, nobody's label was seen.
+    if facts.members.unreadable().is_none() && labelled != [leader] {
         let who = if labelled.is_empty() { "nobody".to_owned() } else { labelled.join(", ") };
-        missing.push(format!("{leader} holds the leader lock, the leader's label is on {who}"));
+        missing.push(Lack::Missing(format!(
+            "{leader} holds the leader lock, the leader's label is on {who}"
+        )));
     }
 }
 
-fn standbys(goal: &Goal, facts: &Facts, missing: &mut Vec<String>) {
+fn standbys(goal: &Goal, facts: &Facts, missing: &mut Vec<Lack>) {
     for member in facts.survivors().filter(|member| !goal.unfit.contains(&member.name)) {
         let leads = facts.leader_name() == Some(member.name.as_str());
         let health = facts.health(member);
-        if health != Health::Healthy {
-            missing.push(format!("{}: {}", member.name, not_ready(member, &health)));
-        } else if !leads && replicates(member) == Some(false) {
-            missing.push(format!("{}: does not stream yet", member.name));
+        // The pod's own words tell more than our conclusion from them.
+        let waiting = member.pod.waiting.as_ref().filter(|_| !member.pod.containers_running);
+        match (&health, waiting) {
+            (Health::Healthy, _) if !leads && replicates(member) == Some(false) => {
+                missing.push(Lack::Missing(format!("{}: does not stream yet", member.name)));
+            }
+            (Health::Healthy, _) => {}
+            (Health::Unhealthy(_) | Health::Unknown(_), Some(waiting)) => {
+                missing.push(Lack::Missing(format!("{}: {waiting}", member.name)));
+            }
+            (Health::Unhealthy(_), None) => {
+                missing.push(Lack::Missing(format!("{}: {}", member.name, describe(&health))));
+            }
+            (Health::Unknown(_), None) => {
+                missing.push(Lack::Unread(format!("{}: {}", member.name, describe(&health))));
+            }
         }
     }
 }
 
-/// The pod's own words tell more than our conclusion from them.
-fn not_ready(member: &Member, health: &Health) -> String {
-    match &member.pod.waiting {
-        Some(waiting) if !member.pod.containers_running => waiting.clone(),
-        _ => describe(health),
-    }
-}
-
-fn services(goal: &Goal, snapshot: &Snapshot, missing: &mut Vec<String>) {
+fn services(goal: &Goal, snapshot: &Snapshot, missing: &mut Vec<Lack>) {
     let facts = &snapshot.facts;
     let Some(leader) = facts.leader_member() else { return };
     let address = |member: &Member| member.pod.ip.clone();
@@ -145,7 +179,7 @@ fn compare(
     seen: &Seen<BTreeSet<String>>,
     either: &BTreeSet<String>,
     facts: &Facts,
-    missing: &mut Vec<String>,
+    missing: &mut Vec<Lack>,
 ) {
     let nobody = BTreeSet::new();
     let have = match seen {
@@ -159,9 +193,11 @@ fn compare(
     let lacking = names(facts, &(&want - &have));
     let surplus = names(facts, &(&have - &want));
     if !lacking.is_empty() {
-        missing.push(format!("service {service} does not lead to {} yet", lacking.join(", ")));
+        let who = lacking.join(", ");
+        missing.push(Lack::Missing(format!("service {service} does not lead to {who} yet")));
     }
     if !surplus.is_empty() {
-        missing.push(format!("service {service} still leads to {}", surplus.join(", ")));
+        let who = surplus.join(", ");
+        missing.push(Lack::Missing(format!("service {service} still leads to {who}")));
     }
 }

@@ -238,7 +238,7 @@ async fn on_a_terminal_the_way_is_drawn_and_the_table_stays() {
 #[tokio::test]
 async fn a_member_that_never_comes_is_explained_when_time_is_up() {
     let world = World::new(3, 0).growing(&[(Stage::Absent, 30), (Stage::Unscheduled, 1)]);
-    let (screen, code, why) = run(&world, "up acid-a --timeout 1s", None).await;
+    let (screen, code, why) = run(&world, "up acid-a --timeout 3s", None).await;
     assert_eq!(code, 4);
     insta::assert_snapshot!(said(&screen.stderr()), @r#"
     numberOfInstances is 4
@@ -251,7 +251,7 @@ async fn a_member_that_never_comes_is_explained_when_time_is_up() {
     acid-a-3 # - - - - - -
     "#);
     insta::assert_snapshot!(without_spans(&why), @r"
-    error: postgresql db/acid-a has not converged within 1 s; the change goes on. Missing:
+    error: postgresql db/acid-a has not converged within 3 s; the change goes on. Missing:
       acid-a-3: 0/3 nodes are available: 3 Insufficient cpu
       acid-a-3: FailedBinding: no volume fits the claim
     Where it stands, and where to look:

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 /// How long a container may take to get its namespaces.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(60);
 
 /// How often to look whether it has.
 const LOOK: Duration = Duration::from_millis(2);

@@ -114,6 +114,18 @@ pub(super) const KWOK: Program = Program {
     }),
 };
 
+pub(super) const HELM: Program = Program {
+    name: "helm",
+    version: "v4.3.1",
+    package: "helm.sh/helm/v4/cmd/helm",
+    module: Module {
+        requirements: include_str!("../../go/helm/go.mod"),
+        checksums: include_str!("../../go/helm/go.sum"),
+    },
+    linker_flags: "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
+    manifests: None,
+};
+
 const fn kubernetes(name: &'static str, package: &'static str) -> Program {
     Program {
         name,
@@ -173,8 +185,8 @@ impl Program {
 mod tests {
     use super::*;
 
-    const ALL: [Program; 6] =
-        [ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL, OPERATOR, KWOK];
+    const ALL: [Program; 7] =
+        [ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL, OPERATOR, KWOK, HELM];
 
     #[test]
     fn every_version_is_the_one_its_module_requires() {

@@ -12,11 +12,13 @@ use kube::core::admission::AdmissionResponse;
 use kube::core::response::{StatusCause, StatusDetails};
 use pgscale_guard::policy::Policies;
 use pgscale_guard::postgresql::{GROUP, PLURAL};
+use pgscale_guard::rules::past_the_operator;
 use pgscale_guard::verdict::{Finding, Severity};
 use pgscale_guard::{Change, Facts, Verdict};
 
-use super::request::Review;
+use super::request::{Review, Scaled};
 use super::text::{cut, printable, wrap};
+use crate::events::Happened;
 use crate::metrics::{Effect, Outcome};
 
 /// Stands in for a rule's id where no rule could be asked.
@@ -27,6 +29,8 @@ const FORBIDDEN: u16 = 403;
 const MESSAGE_LIMIT: usize = 8 * 1024;
 /// One reason's share of it.
 const REASON_LIMIT: usize = 2 * 1024;
+/// One cause, for machines: there is one for every rule, however many, and the message says it in full.
+const CAUSE_LIMIT: usize = 512;
 /// What the API conventions ask of one warning, in characters.
 const WARNING_WIDTH: usize = 120;
 /// What the API server passes on of all warnings together, in characters
@@ -64,6 +68,8 @@ pub(crate) struct Judgement {
     asked: i64,
     /// The policies that were heard.
     policies: Vec<String>,
+    /// It is the StatefulSet that is scaled, and not the cluster.
+    past_the_operator: bool,
     verdict: Verdict,
 }
 
@@ -71,11 +77,6 @@ impl Judgement {
     /// Puts together what the guard was given and what it said.
     pub(crate) fn new(facts: &Facts, policies: &Policies, verdict: Verdict) -> Self {
         let cluster = &facts.change.new;
-        let sources: BTreeSet<_> = (policies.min.iter().map(|limit| &limit.source))
-            .chain(policies.max.iter().map(|limit| &limit.source))
-            .chain(policies.zero.iter().map(|limit| &limit.source))
-            .cloned()
-            .collect();
         Self {
             namespace: cluster.namespace.clone(),
             name: cluster.name.clone(),
@@ -83,8 +84,26 @@ impl Judgement {
             from: facts.from(),
             to: facts.to(),
             asked: facts.asked(),
-            policies: sources.into_iter().collect(),
+            policies: policies.matched.iter().map(|(name, _)| name.clone()).collect(),
+            past_the_operator: false,
             verdict,
+        }
+    }
+
+    /// What is found of a write that goes past the operator.
+    pub(crate) fn past_the_operator(scaled: &Scaled) -> Self {
+        let Scaled { namespace, name, from, to, .. } = scaled;
+        let finding = past_the_operator(namespace, name, *from, *to);
+        Self {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            uid: String::new(),
+            from: Some(*from),
+            to: *to,
+            asked: *to,
+            policies: Vec::new(),
+            past_the_operator: true,
+            verdict: Verdict { findings: vec![finding], judgements: Vec::new() },
         }
     }
 
@@ -145,10 +164,55 @@ impl Judged {
         }
     }
 
+    /// What would have refused it, were the policy behind it not on trial: rule by rule, with the policy's mode.
+    pub(crate) fn on_trial(&self) -> Vec<(&'static str, &'static str)> {
+        let Self::Verdict(judgement) = self else { return Vec::new() };
+        let findings = judgement.verdict.findings.iter().filter(|finding| finding.on_trial);
+        findings
+            .map(|finding| (finding.rule, if finding.audit_only { "Audit" } else { "Warn" }))
+            .collect()
+    }
+
     /// The rules that refuse it.
     pub(crate) fn refusing(&self) -> Vec<&'static str> {
         let denying = |(rule, effect)| (effect == Effect::deny).then_some(rule);
         self.effects().into_iter().filter_map(denying).collect()
+    }
+
+    /// The findings that would refuse it but for an override; none where it is refused anyway.
+    fn overridden(&self) -> Vec<&Finding> {
+        let Self::Verdict(judgement) = self else { return Vec::new() };
+        if !judgement.verdict.allows() {
+            return Vec::new();
+        }
+        let findings = judgement.verdict.findings.iter();
+        findings.filter(|finding| finding.overridden.is_some()).collect()
+    }
+
+    /// What is worth an Event, with the rules behind it and the whole story.
+    pub(crate) fn story(&self, user: &str) -> Option<(Happened, Vec<&'static str>, String)> {
+        if self.outcome() == Outcome::denied {
+            return Some((Happened::Denied, self.refusing(), self.message()));
+        }
+        let Self::Verdict(judgement) = self else { return None };
+        let overridden = self.overridden();
+        let (happened, told) = if judgement.past_the_operator {
+            (Happened::PastTheOperator, judgement.verdict.findings.iter().collect())
+        } else if overridden.is_empty() {
+            return None;
+        } else {
+            (Happened::Overridden, overridden)
+        };
+        let texts: Vec<_> = told.iter().map(|finding| warning(finding)).collect();
+        let Judgement { namespace, name, .. } = &**judgement;
+        let (span, texts) = (judgement.span(), texts.join("; "));
+        let note = printable(&format!("{user} scaled {namespace}/{name}, {span}: {texts}"));
+        Some((happened, told.iter().map(|finding| finding.rule).collect(), note))
+    }
+
+    /// It passes only because of an override.
+    pub(crate) fn is_overridden(&self) -> bool {
+        !self.overridden().is_empty()
     }
 
     /// What a refused writer reads; empty for one that is not refused.
@@ -188,7 +252,7 @@ impl Judged {
         };
         let cause = |reason: &str, message: &str| StatusCause {
             reason: reason.to_owned(),
-            message: cut(&printable(message), REASON_LIMIT),
+            message: cut(&printable(message), CAUSE_LIMIT),
             field: field.to_owned(),
         };
         let (uid, causes) = match self {
@@ -252,16 +316,23 @@ impl Judged {
             if !judgement.policies.is_empty() {
                 entries.push(("policy", judgement.policies.join(",")));
             }
+            let whys: BTreeSet<_> = (self.overridden().iter())
+                .filter_map(|finding| finding.tempered.as_deref())
+                .collect();
+            if !whys.is_empty() {
+                entries.push(("override", whys.into_iter().collect::<Vec<_>>().join("; ")));
+            }
         }
         entries
     }
 }
 
 fn effect(finding: &Finding) -> Effect {
-    match (finding.audit_only, finding.severity) {
-        (true, _) => Effect::audit,
-        (false, Severity::Deny) => Effect::deny,
-        (false, Severity::Warn) => Effect::warn,
+    match (finding.audit_only, finding.severity, &finding.overridden) {
+        (true, ..) => Effect::audit,
+        (false, _, Some(_)) => Effect::overridden,
+        (false, Severity::Deny, None) => Effect::deny,
+        (false, Severity::Warn, None) => Effect::warn,
     }
 }
 
@@ -269,6 +340,7 @@ fn spelled(effect: Effect) -> &'static str {
     match effect {
         Effect::audit => "audit",
         Effect::deny => "deny",
+        Effect::overridden => "overridden",
         Effect::warn => "warn",
     }
 }
@@ -341,6 +413,7 @@ mod tests {
             to: 2,
             asked: 2,
             policies: vec!["scalepolicy/production".into()],
+            past_the_operator: false,
             verdict: Verdict { findings, judgements: Vec::new() },
         }))
     }
@@ -451,6 +524,43 @@ mod tests {
             judged(vec![finding]).message().lines().nth(1),
             Some("- paused: says  [2J   hi")
         );
+    }
+
+    #[test]
+    fn forty_findings_are_all_told_within_the_limits() {
+        let rules = pgscale_guard::rules::RULES.iter().map(|rule| rule.id).cycle().take(40);
+        for (name, severity, length) in [
+            ("short denials", Severity::Deny, 40),
+            ("long denials", Severity::Deny, 5000),
+            ("long warnings", Severity::Warn, 5000),
+        ] {
+            let findings: Vec<_> = rules
+                .clone()
+                .map(|rule| {
+                    Finding::new(rule, severity, "한 ".repeat(length))
+                        .because("configmap/acid-a-config", "x".repeat(length))
+                        .remedy("wait")
+                })
+                .collect();
+            let judged = judged(findings);
+            let response = judged.respond(&review(&update(&object(5), &object(2))));
+            let whole = serde_json::to_vec(&response).unwrap().len();
+            assert!(whole < 64 << 10, "{name}: {whole} bytes");
+            assert!(response.result.message.len() <= MESSAGE_LIMIT + 1024, "{name}");
+            let causes = response.result.details.map(|details| details.causes).unwrap_or_default();
+            assert!(causes.iter().all(|cause| cause.message.len() <= CAUSE_LIMIT), "{name}");
+            if severity == Severity::Deny {
+                assert_eq!(causes.len(), 40, "{name}: every rule for machines");
+                for rule in rules.clone() {
+                    assert!(response.result.message.contains(rule), "{name}: {rule}");
+                }
+            }
+            let warnings = response.warnings.unwrap_or_default();
+            assert!(warnings.iter().all(|line| line.chars().count() <= WARNING_WIDTH), "{name}");
+            let total: usize = warnings.iter().map(|line| line.chars().count()).sum();
+            assert!(total <= WARNINGS_LIMIT, "{name}: {total}");
+            assert!(response.audit_annotations.values().all(|text| text.len() <= AUDIT_LIMIT));
+        }
     }
 
     proptest! {

@@ -1,14 +1,19 @@
 //! What a review asks of the guard: a pure reading of the `AdmissionReview`.
 //!
-//! Reviewed are `postgresqls` and their `scale` subresource. Everything else that is sent here is a mistake
-//! of the registration, and refused: to wave through what one cannot read is how guards are walked past.
+//! Reviewed are `postgresqls`, `statefulsets` and the `scale` subresource of both. Everything else that is sent
+//! here is a mistake of the registration, and refused: to wave through what one cannot read is how guards are
+//! walked past.
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, Operation};
 use pgscale_guard::Change;
 use pgscale_guard::postgresql::{GROUP, KIND, Malformed, PLURAL, Postgresql, VERSION};
 use serde::de::DeserializeOwned;
+
+/// The resource behind the side door, as (group, version, plural).
+pub(crate) const STATEFUL_SETS: (&str, &str, &str) = ("apps", "v1", "statefulsets");
 
 /// One review as the API server sends it.
 pub(crate) type Review = AdmissionRequest<DynamicObject>;
@@ -20,16 +25,18 @@ pub(crate) enum Asked {
     Nothing(&'static str),
     /// A change of the count through the `scale` subresource: of a cluster that is still to be read.
     Scale(Scaled),
+    /// A change of the replicas of a StatefulSet, past its operator: of what is not ours to refuse.
+    PastTheOperator(Scaled),
     /// A write of the object itself.
     Write(Box<Change>),
 }
 
-/// A change of the count through the `scale` subresource.
+/// A change of the count alone: through the `scale` subresource, or of a StatefulSet.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scaled {
-    /// Namespace of the cluster.
+    /// Namespace of the cluster and of its StatefulSet.
     pub(crate) namespace: String,
-    /// Its name.
+    /// The name of both.
     pub(crate) name: String,
     /// `spec.replicas` before.
     pub(crate) from: i64,
@@ -46,8 +53,8 @@ pub(crate) struct Scaled {
 pub(crate) enum Unjudgeable {
     /// It is about something else.
     #[error(
-        "{0} is nothing pgscale judges: it knows {PLURAL}.{GROUP} {VERSION} and their scale \
-         subresource; correct the rules of the ValidatingWebhookConfiguration"
+        "{0} is nothing pgscale judges: it knows {PLURAL}.{GROUP} {VERSION}, statefulsets.apps v1 and the \
+         scale subresource of both; correct the rules of the ValidatingWebhookConfiguration"
     )]
     Foreign(String),
     /// The API server did not send what this operation needs.
@@ -72,8 +79,10 @@ impl Asked {
             Operation::Create | Operation::Update => {}
         }
         let resource = &review.resource;
-        if (&*resource.group, &*resource.version, &*resource.resource) != (GROUP, VERSION, PLURAL) {
-            return Err(foreign(review));
+        match (&*resource.group, &*resource.version, &*resource.resource) {
+            (GROUP, VERSION, PLURAL) => {}
+            STATEFUL_SETS => return Ok(past_the_operator(review)),
+            _ => return Err(foreign(review)),
         }
         let kind = (&*review.kind.group, &*review.kind.version, &*review.kind.kind);
         match (review.sub_resource.as_deref().unwrap_or(""), kind) {
@@ -92,7 +101,7 @@ impl Asked {
     /// number may mean fewer instances.
     pub(crate) fn grows(&self) -> bool {
         match self {
-            Self::Nothing(_) => true,
+            Self::Nothing(_) | Self::PastTheOperator(_) => true,
             Self::Scale(scaled) => scaled.to > scaled.from,
             Self::Write(change) => change.old.as_ref().is_none_or(|old| {
                 change.new.instances.unwrap_or(0) > old.instances.unwrap_or(0)
@@ -126,7 +135,7 @@ fn write(review: &Review) -> Result<Asked, Unjudgeable> {
             Some(postgresql(review, "oldObject", review.old_object.as_ref())?)
         }
     };
-    let change = Change { old, new, dry_run: review.dry_run, user: user(review) };
+    let change = Change { old, new, dry_run: review.dry_run, undo: false, user: user(review) };
     Ok(Asked::Write(Box::new(change)))
 }
 
@@ -150,10 +159,34 @@ fn postgresql(
 }
 
 fn scale(review: &Review) -> Result<Scaled, Unjudgeable> {
+    // Omitted means 0: the field is an `int32` with `omitempty`.
+    scaled(review, |scale: Scale| scale.spec.and_then(|spec| spec.replicas).unwrap_or(0))
+}
+
+/// Such a write passes whatever it is, so one that cannot be read is no reason to refuse it.
+fn past_the_operator(review: &Review) -> Asked {
+    let read = match (review.sub_resource.as_deref().unwrap_or(""), &*review.kind.kind) {
+        ("scale", "Scale") => scale(review),
+        ("", "StatefulSet") => {
+            scaled(review, |set: StatefulSet| set.spec.and_then(|spec| spec.replicas).unwrap_or(1))
+        }
+        _ => return Asked::Nothing("no write of a StatefulSet's replicas"),
+    };
+    match read {
+        Ok(scaled) if scaled.from != scaled.to => Asked::PastTheOperator(scaled),
+        Ok(_) => Asked::Nothing("the replicas stay"),
+        Err(_) => Asked::Nothing("a StatefulSet that cannot be read"),
+    }
+}
+
+/// The counts before and after, as `count` finds them in the objects.
+fn scaled<T: DeserializeOwned>(
+    review: &Review,
+    count: impl Fn(T) -> i32,
+) -> Result<Scaled, Unjudgeable> {
     let replicas = |which, object: Option<&DynamicObject>| {
-        let scale: Scale = decode(which, object.ok_or(Unjudgeable::Missing(which))?)?;
-        // Omitted means 0: the field is an `int32` with `omitempty`.
-        Ok(i64::from(scale.spec.and_then(|spec| spec.replicas).unwrap_or(0)))
+        let object: T = decode(which, object.ok_or(Unjudgeable::Missing(which))?)?;
+        Ok(i64::from(count(object)))
     };
     Ok(Scaled {
         namespace: review.namespace.clone().ok_or(Unjudgeable::Missing("namespace"))?,
@@ -249,6 +282,28 @@ pub(crate) mod tests {
         review
     }
 
+    /// The same of a StatefulSet, itself or through its `scale`.
+    pub(crate) fn stateful_set(from: i64, to: i64, by_scale: bool) -> Value {
+        let mut review = if by_scale {
+            scale(Some(from), Some(to))
+        } else {
+            let set = |replicas: i64| {
+                json!({
+                    "apiVersion": "apps/v1", "kind": "StatefulSet",
+                    "metadata": {"namespace": "db", "name": "acid-a", "uid": "s1"},
+                    "spec": {"replicas": replicas, "selector": {}, "template": {}},
+                })
+            };
+            let mut review = update(&set(from), &set(to));
+            review["request"]["kind"] =
+                json!({"group": "apps", "version": "v1", "kind": "StatefulSet"});
+            review
+        };
+        review["request"]["resource"] =
+            json!({"group": "apps", "version": "v1", "resource": "statefulsets"});
+        review
+    }
+
     fn read(review: &Value) -> Result<Asked, Unjudgeable> {
         let review: AdmissionReview<DynamicObject> =
             serde_json::from_value(review.clone()).unwrap();
@@ -280,6 +335,25 @@ pub(crate) mod tests {
         let mut no_spec = scale(Some(3), None);
         no_spec["request"]["object"]["spec"] = Value::Null;
         assert_eq!(counts(&no_spec), (3, 0));
+    }
+
+    #[test]
+    fn a_stateful_set_is_read_by_its_replicas_and_never_a_reason_to_refuse() {
+        for by_scale in [false, true] {
+            let Ok(Asked::PastTheOperator(scaled)) = read(&stateful_set(3, 5, by_scale)) else {
+                panic!("no write of a StatefulSet")
+            };
+            assert_eq!((scaled.from, scaled.to, scaled.name.as_str()), (3, 5, "acid-a"));
+            assert!(matches!(read(&stateful_set(3, 3, by_scale)), Ok(Asked::Nothing(_))));
+            let mut odd = stateful_set(3, 5, by_scale);
+            odd["request"]["object"]["spec"]["replicas"] = json!("five");
+            assert!(matches!(read(&odd), Ok(Asked::Nothing(_))));
+            odd["request"]["object"] = Value::Null;
+            assert!(matches!(read(&odd), Ok(Asked::Nothing(_))));
+        }
+        let mut status = stateful_set(3, 5, false);
+        status["request"]["subResource"] = json!("status");
+        assert!(matches!(read(&status), Ok(Asked::Nothing(_))));
     }
 
     #[test]

@@ -14,10 +14,17 @@ use tower::ServiceExt as _;
 use super::request::tests::{create, object, scale, update};
 use super::*;
 
+mod overrides;
+mod writes;
+
 /// An API server: what it answers by path, and what it was asked.
 #[derive(Clone, Default)]
 struct World {
     policies: Vec<Value>,
+    overrides: Vec<Value>,
+    claims: Vec<Value>,
+    /// The settings of an operator, where there is one.
+    operator: Option<Value>,
     stored: Option<Value>,
     /// Every request hangs, as in a partition.
     silent: bool,
@@ -38,7 +45,14 @@ impl World {
         let (status, answer) = match path.rsplit('/').next().unwrap_or_default() {
             "events" => (201, body),
             "scalepolicies" => (200, list(&self.policies)),
-            "deployments" | "pods" | "persistentvolumeclaims" => (200, list(&[])),
+            "scaleoverrides" => (200, list(&self.overrides)),
+            "persistentvolumeclaims" => (200, list(&self.claims)),
+            "deployments" if self.operator.is_some() => (200, list(&[deployment()])),
+            "postgres-operator" if path.contains("/configmaps/") && self.operator.is_some() => {
+                let metadata = json!({"namespace": "default", "name": "postgres-operator"});
+                (200, json!({"metadata": metadata, "data": self.operator}))
+            }
+            "deployments" | "pods" => (200, list(&[])),
             "acid-a" if path.contains("/postgresqls/") && self.stored.is_some() => {
                 (200, self.stored.clone().unwrap())
             }
@@ -72,6 +86,17 @@ impl World {
         let asked = asked.iter().filter(|(_, path, _)| path.ends_with(suffix));
         asked.map(|(.., body)| body.clone()).collect()
     }
+}
+
+/// An operator as its own manifests install it.
+fn deployment() -> Value {
+    json!({
+        "metadata": {"namespace": "default", "name": "postgres-operator"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"name": "postgres-operator"}},
+            "template": {"spec": {"containers": [{"name": "postgres-operator",
+                "env": [{"name": "CONFIG_MAP_NAME", "value": "postgres-operator"}]}]}}},
+        "status": {"replicas": 1, "availableReplicas": 1},
+    })
 }
 
 /// Members that do not answer.
@@ -139,6 +164,23 @@ fn count(admission: &Admission, operation: &str, verdict: &str, dry_run: bool) -
     let text = admission.metrics.text();
     let line = text.lines().find_map(|line| line.strip_prefix(&name));
     line.unwrap_or("not there").to_owned()
+}
+
+#[tokio::test]
+async fn what_a_trial_would_have_refused_is_counted_once_it_was_meant() {
+    for (mode, allowed) in [("Warn", true), ("Audit", true), ("Enforce", false)] {
+        let mut trial = policy(&json!({"max": 7}));
+        trial["spec"]["mode"] = json!(mode);
+        let admission = World { policies: vec![trial], ..World::default() }.admission();
+        let mut asked = update(&object(3), &object(9));
+        assert_eq!(ask(&admission, &asked).await["allowed"], allowed, "{mode}");
+        asked["request"]["dryRun"] = json!(true);
+        ask(&admission, &asked).await;
+        let counted = format!(
+            "pgscale_admission_would_deny_total{{namespace=\"db\",rule=\"above-max\",mode=\"{mode}\"}} 1\n"
+        );
+        assert_eq!(admission.metrics.text().contains(&counted), allowed, "{mode}");
+    }
 }
 
 #[tokio::test]
@@ -265,7 +307,7 @@ async fn what_is_not_known_to_us_is_refused() {
     let answer = ask(&admission, &deployment).await;
     assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
     assert_eq!(answer["status"]["details"]["causes"][0]["reason"], CANNOT_BE_JUDGED);
-    insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: deployments.apps/v1 as kind Deployment is nothing pgscale judges: it knows postgresqls.acid.zalan.do v1 and their scale subresource; correct the rules of the ValidatingWebhookConfiguration");
+    insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: deployments.apps/v1 as kind Deployment is nothing pgscale judges: it knows postgresqls.acid.zalan.do v1, statefulsets.apps v1 and the scale subresource of both; correct the rules of the ValidatingWebhookConfiguration");
     admission.events.flush(Duration::from_secs(5)).await;
     assert_eq!(world.asked("/events").len(), 0, "there is no cluster to put an Event on");
 }

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::testing::{Mishap, World, run};
 
@@ -81,6 +84,91 @@ async fn what_was_refused_or_failed_is_recorded_as_such() {
 }
 
 #[tokio::test]
+async fn a_record_tells_what_was_done_and_not_what_the_exit_code_suggests() {
+    let moved = || (json!("acid-a-4"), json!("acid-a-0"));
+    let kept = || (json!(null), json!(null));
+    for (mishap, result, written, lead) in [
+        // Nothing was done.
+        (Mishap::FailoverAtCheckpoint, "Refused", json!(false), kept()),
+        (Mishap::SwitchoverRefused, "Refused", json!(false), kept()),
+        // The leader moved, and then something stopped the count.
+        (Mishap::NobodyFollows, "NotAsPlanned", json!(false), moved()),
+        (Mishap::CountedDuringSwitchover, "NotAsPlanned", json!(false), moved()),
+        (Mishap::Denial, "NotAsPlanned", json!(false), moved()),
+        (Mishap::Recreated, "NotAsPlanned", json!(false), moved()),
+        (Mishap::LostBefore, "NotAsPlanned", json!(null), moved()),
+    ] {
+        let world = World::new(5, 4).with(mishap);
+        let (screen, ..) = run(&world, "down acid-a --to 3 --yes -o json", None).await;
+        let entry = &world.recorded()[0];
+        assert_eq!(entry["result"], result, "{mishap:?}: {entry}");
+        assert_eq!(entry["written"], written, "{mishap:?}: {entry}");
+        assert_eq!((entry["leaderFrom"].clone(), entry["leaderTo"].clone()), lead, "{mishap:?}");
+        let report: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
+        assert_eq!(report["leaderMoved"]["to"], lead.1, "{mishap:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_done_is_not_shown_as_done() {
+    let world = World::new(5, 4).with(Mishap::SwitchoverRefused);
+    assert_eq!(run(&world, "down acid-a --to 3 --yes", None).await.1, 3);
+    let world = world.with(Mishap::NobodyFollows);
+    assert_eq!(run(&world, "down acid-a --to 3 --yes", None).await.1, 5);
+    let (screen, ..) = run(&world, "history acid-a", None).await;
+    insta::assert_snapshot!(timeless(&screen.stdout()), @"
+    AGE   WHO   CHANGE                       LEADER                 RESULT         TOOK    REASON
+    N    dba   not changed (5 -> 3 asked)   acid-a-4 -> acid-a-0   NotAsPlanned   N s   -
+    N    dba   not changed (5 -> 3 asked)   -                      Refused        N s   -
+    ");
+    let told: Vec<String> = world
+        .events()
+        .iter()
+        .map(|note| note.split(" by dba").next().unwrap().to_owned())
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    numberOfInstances not changed (5 -> 3 asked)
+    numberOfInstances not changed (5 -> 3 asked), leader acid-a-4 -> acid-a-0
+    ");
+}
+
+#[tokio::test]
+async fn a_report_of_a_failure_after_the_move_tells_of_the_move() {
+    let world = World::new(5, 4).with(Mishap::NobodyFollows);
+    let (screen, code, _) = run(&world, "down acid-a --to 3 --yes --report md", None).await;
+    assert_eq!(code, 5);
+    let page = timeless(&screen.stdout());
+    assert!(page.contains("| Leader | acid-a-4 -> acid-a-0 |"), "{page}");
+    assert!(page.contains("| numberOfInstances | not changed (5 -> 3 asked) |"), "{page}");
+    let world = World::new(5, 4).with(Mishap::FailoverAtCheckpoint);
+    let (screen, ..) = run(&world, "down acid-a --to 3 --yes --report md", None).await;
+    let page = screen.stdout();
+    assert!(
+        page.contains("| Leader | acid-a-4 when planned; not moved by this change |"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn what_wrote_nothing_stands_in_no_undos_way() {
+    let world = World::new(3, 0);
+    assert_eq!(run(&world, "up acid-a --to 5", None).await.1, 0);
+    // An error of the API server after which nothing can still arrive, and a refusal after a move.
+    let forbidden = world.clone().denied(&["review", "patch postgresqls"]);
+    assert_eq!(run(&forbidden, "up acid-a --to 6", None).await.1, 1);
+    world.clone().denied(&[]).lead(4);
+    let unfollowed = world.clone().with(Mishap::Denial);
+    assert_eq!(run(&unfollowed, "down acid-a --yes", None).await.1, 5);
+    assert_eq!(run(&world, "switchover acid-a", None).await.1, 0);
+    let written: Vec<_> = world.recorded().iter().map(|it| it["written"].clone()).collect();
+    assert_eq!(written, [true, false, false, false]);
+    // A mishap that the undo gets over.
+    let (_, code, why) =
+        run(&world.clone().with(Mishap::Conflict), "undo acid-a --yes", None).await;
+    assert_eq!((code, world.declared()), (0, 3), "{why}");
+}
+
+#[tokio::test]
 async fn nobody_elses_entry_is_lost_and_no_change_waits_for_its_record() {
     let world = World::new(3, 0).history_conflicts(2);
     assert_eq!(run(&world, "up acid-a", None).await.1, 0);
@@ -93,6 +181,23 @@ async fn nobody_elses_entry_is_lost_and_no_change_waits_for_its_record() {
         said.contains("Warning: the change will not be in the history of postgresql db/acid-a: "),
         "{said}"
     );
+    assert!(!said.contains("how the change ended"), "said twice: {said}");
+}
+
+#[tokio::test]
+async fn an_end_that_could_not_be_recorded_is_said() {
+    let world = World::new(3, 0);
+    let spoil = async {
+        while world.recorded().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        world.clone().history_conflicts(1000);
+    };
+    let ((screen, code, _), ()) = futures::join!(run(&world, "up acid-a", None), spoil);
+    assert_eq!((code, world.declared(), &world.recorded()[0]["result"]), (0, 4, &json!("Begun")));
+    let said = screen.stderr();
+    assert!(said.contains("Warning: how the change ended is not in the history of"), "{said}");
+    assert!(!said.contains("will not be in the history"), "{said}");
 }
 
 #[tokio::test]

@@ -199,6 +199,9 @@ async fn wide_shows_all_of_it_and_every_rule() {
     operator-limits             pass
     limits-unknown              pass
     standby-cluster             pass
+    step-too-large              pass
+    change-freeze               pass
+    outside-window              pass
     no-leader                   pass
     leader-condemned            pass
     leader-cannot-move          pass
@@ -232,6 +235,7 @@ async fn wide_shows_all_of_it_and_every_rule() {
     volume-resizing             pass
     pdb-blocks-drain            not applicable
     no-recent-backup            not applicable
+    statefulset-scaled          pass
     ");
 }
 

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
 use super::{Outcome, Prepared, Stands, Wish, act, agree, judge, prepare, resume};
-use crate::args::{Acting, DryRun, Format, ReportFormat, Targets};
+use crate::args::{Acting, DryRun, Format, ReportFormat, Targets, quoted};
 use crate::error::{Failure, Kind};
 use crate::output::document::ScaleReportList;
 use crate::output::fleet::{outcomes, plans};
@@ -103,7 +103,7 @@ async fn seats(
     let mut seats: Vec<Seat> = stream::iter(clusters)
         .map(async |cluster| {
             let session = session.of(&cluster.namespace, &cluster.name);
-            let mut prepared = prepare(&session, &cluster.name, wish, dry_run).await;
+            let mut prepared = prepare(&session, &cluster.name, wish, dry_run, false).await;
             if let Ok(Prepared { plan, stands: stands @ Stands::Ready, .. }) = &mut prepared
                 && plan.to == 0
             {
@@ -145,7 +145,7 @@ async fn carry_out(
         resume_all = format!("kubectl pgscale status -A{}", session.flags);
     }
     if let Some(labels) = &targets.selector {
-        resume_all = format!("{resume_all} -l '{labels}'");
+        resume_all = format!("{resume_all} -l {}", quoted(labels));
     }
     session.interruption.means(format!(
         "interrupted; counts that were written stay; see where each cluster is: {resume_all}"
@@ -175,7 +175,7 @@ async fn take(seat: Seat, acting: &Acting) -> Outcome {
     let prepared = match prepared {
         // A shrink is judged anew before it is carried out; growth must be too, after a wait for its turn.
         Ok(shown) if acting.dry_run == DryRun::None && shown.plan.to > shown.plan.from => {
-            let now = Box::pin(judge(&session, &name, wish, acting.dry_run)).await;
+            let now = Box::pin(judge(&session, &name, wish, acting.dry_run, false)).await;
             now.and_then(|now| as_shown(shown, now))
         }
         other => other,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::apply::Done;
 use crate::args::{Format, ReportFormat};
-use crate::error::{Failure, Kind};
-use crate::handover::Moved;
+use crate::error::Failure;
 use crate::output::document::{Move, ScalePlan, ScaleReport};
 use crate::output::report::markdown;
-use crate::plan::{LeaderMove, Plan};
+use crate::plan::Plan;
 use crate::record::{Entry, Recording, seconds};
 use crate::session::Session;
 use crate::watch::Watched;
@@ -27,8 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<Failure>,
     /// The plan, where there was one.
     pub(crate) plan: Option<Plan>,
-    /// The switchover as it took place.
-    pub(crate) moved: Option<(LeaderMove, Moved)>,
+    /// What was done, however it ended.
+    pub(crate) done: Done,
     /// How the wait ended, where there was one.
     pub(crate) watched: Option<Watched>,
     /// What is kept of it, where it was recorded.
@@ -60,14 +60,7 @@ impl Outcome {
 
     /// How it ended, in the report's word.
     pub(crate) fn word(&self) -> &'static str {
-        self.failure().map_or(self.result, |failure| match failure.kind {
-            Kind::Declined => "Declined",
-            Kind::Error | Kind::Interrupted | Kind::Usage => "Failed",
-            Kind::NotAsPlanned => "NotAsPlanned",
-            Kind::Refused => "Refused",
-            Kind::Reverted => "Reverted",
-            Kind::Timeout => "TimedOut",
-        })
+        self.failure().map_or(self.result, |failure| failure.kind.word())
     }
 
     /// Completes the record of a change that took so long in all.
@@ -80,19 +73,10 @@ impl Outcome {
         let entry = &mut recording.entry;
         self.word().clone_into(&mut entry.result);
         entry.seconds = Some(seconds(took));
-        entry.written = match self.failure().map(|failure| failure.kind) {
-            _ if self.failure.is_none() => Some(true),
-            // Whether a write whose answer was lost arrives later is not known.
-            Some(Kind::Error | Kind::Interrupted) => None,
-            _ => Some(false),
-        };
+        entry.written = self.done.count.written();
+        entry.led(&self.done.lead);
         if let Some(failure) = self.failure() {
             entry.failed(&failure.message);
-        }
-        if let Some((leader_move, moved)) = &self.moved {
-            entry.leader_from = Some(leader_move.from.clone());
-            entry.leader_to = Some(leader_move.to.clone());
-            entry.pause_seconds = moved.pause.map(seconds);
         }
         if let Some(watched) = &self.watched {
             entry.leader_changes = Some(watched.leader_changes);
@@ -111,7 +95,8 @@ impl Outcome {
             report.exit_code = failure.kind.code();
         }
         report.plan = self.plan.as_ref().map(ScalePlan::of);
-        report.leader_moved = self.moved.as_ref().map(|(wanted, moved)| Move::made(wanted, moved));
+        let switchover = self.done.lead.switchover();
+        report.leader_moved = switchover.map(|(leader_move, moved)| Move::made(leader_move, moved));
         if let Some(watched) = &self.watched {
             report.missing = &watched.missing;
             report.events = &watched.events;

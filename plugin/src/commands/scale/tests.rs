@@ -137,6 +137,8 @@ async fn a_leader_that_somebody_else_moves_is_not_moved_by_us() {
                 "{mishap:?} {line}"
             );
             assert!(why.contains("switchover-pending"), "{mishap:?} {line}: {why}");
+            // `patronictl flush` would do nothing about either.
+            assert!(!why.contains("flush"), "{mishap:?} {line}: {why}");
         }
     }
 }

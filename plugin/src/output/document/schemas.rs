@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::{ScalePlan, ScaleReport, ScaleReportList, ScaleStatus, ScaleStatusList};
 use crate::commands::history::ScaleHistory;
+use crate::commands::policy::EffectivePolicy;
+use crate::commands::policy::trial::PolicyTest;
 use crate::commands::rules::RuleList;
 use crate::commands::version::Program;
 use crate::output::verify::ScaleVerification;
@@ -21,6 +23,8 @@ fn schema<T: JsonSchema>() -> Schema {
 /// Every kind of document, with its schema.
 fn schemas() -> Vec<(&'static str, Value)> {
     [
+        ("EffectivePolicy", schema::<EffectivePolicy>()),
+        ("PolicyTest", schema::<PolicyTest>()),
         ("RuleList", schema::<RuleList<'static>>()),
         ("ScaleHistory", schema::<ScaleHistory<'static>>()),
         ("ScalePlan", schema::<ScalePlan<'static>>()),
@@ -60,6 +64,8 @@ fn the_published_schemas_are_up_to_date() {
 async fn what_commands_print_keeps_to_them() {
     let schemas = schemas();
     let mut kinds = std::collections::BTreeSet::new();
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pgscale/examples/platform.yaml");
+    let tried = format!("policy test -f {policy} -o json");
     for (world, line) in [
         (World::new(3, 0), "status acid-a -o json"),
         (World::new(3, 0).silent(), "status acid-a -o json"),
@@ -76,6 +82,8 @@ async fn what_commands_print_keeps_to_them() {
         (World::new(3, 0).silent(), "down acid-a --yes -o json"),
         (World::new(3, 0), "switchover acid-a --to acid-a-1 -o json"),
         (World::new(3, 0), "wait acid-a -o json"),
+        (World::new(3, 0).zero_allowed(), "policy acid-a -o json"),
+        (World::new(3, 0), &tried),
         (World::new(3, 0), "rules -o json"),
         (World::new(3, 0), "version -o json"),
         (changed().await, "history acid-a -o json"),

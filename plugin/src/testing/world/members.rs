@@ -44,10 +44,13 @@ impl State {
     pub(super) fn run(&mut self, pod: &str, command: &[String]) -> Result<String, String> {
         let words = command.join(" ");
         let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));
-        let told =
-            self.printed.iter().find(|(ordinal, part, _)| here(*ordinal) && words.contains(part));
-        if let Some((.., said)) = told {
-            return said.clone();
+        let told = self.printed.iter().position(|it| here(it.ordinal) && words.contains(it.part));
+        if let Some(place) = told {
+            let said = self.printed[place].said.clone();
+            if self.printed[place].once {
+                self.printed.remove(place);
+            }
+            return said;
         }
         if words.ends_with("CHECKPOINT") {
             if self.mishap == Some(Mishap::FailoverAtCheckpoint) {

@@ -38,6 +38,9 @@ pub(super) async fn serve(
     }
     if parts.method == Method::POST {
         let object = serde_json::from_slice(&body)?;
+        if query.contains("dryRun=All") {
+            return Ok(respond(201, &object));
+        }
         return Ok(state.store(&path, object));
     }
     Ok(state.read(&path, &query))
@@ -96,6 +99,9 @@ impl State {
     }
 
     fn write(&mut self, patch: &Value, dry_run: bool) -> Result<Response<Body>, tower::BoxError> {
+        if self.denied.contains(&"patch postgresqls") {
+            return Ok(failure(403, "Forbidden", "postgresqls \"acid-a\" is forbidden"));
+        }
         self.writes.push(patch.clone());
         let mishap = self.mishap;
         match mishap {
@@ -175,6 +181,14 @@ impl State {
             ),
             "events" => {
                 self.events.push(object.clone());
+                respond(201, &object)
+            }
+            "scaleoverrides" => {
+                let mut object = object;
+                let name = object["metadata"]["generateName"].as_str().unwrap_or_default();
+                object["metadata"]["name"] = json!(format!("{name}x7k2p"));
+                object["metadata"]["creationTimestamp"] = json!(now());
+                self.overrides.push(object.clone());
                 respond(201, &object)
             }
             "configmaps" | "pgscale-history-acid-a" => {
@@ -302,9 +316,13 @@ impl State {
                 }
                 respond(200, &node)
             }
-            "scalepolicies" if self.zero => list(&[json!({"apiVersion": "pgscale.dev/v1alpha1",
-                "kind": "ScalePolicy", "metadata": {"name": "dev", "namespace": "db"},
-                "spec": {"instances": {"zero": "Allow"}}})]),
+            "scaleoverrides" => list(&self.overrides),
+            "scalepolicies" | "clusterscalepolicies" if !self.policies.is_empty() => {
+                let kind =
+                    if last == "scalepolicies" { "ScalePolicy" } else { "ClusterScalePolicy" };
+                let of_kind = self.policies.iter().filter(|policy| policy["kind"] == kind);
+                list(&of_kind.cloned().collect::<Vec<_>>())
+            }
             _ => failure(404, "NotFound", &format!("{path} not found")),
         }
     }

@@ -1,0 +1,357 @@
+//! `ScaleOverride`: one change that somebody with the right to allows in spite of named rules, for some hours.
+//!
+//! It is bound to the identity of one cluster and to one count, so that whoever applies the change (Argo CD, an
+//! autoscaler) can use what a person granted, and nothing else. It turns denials into warnings and hides
+//! nothing: what would have refused the change is still said, with what allowed it and why.
+#![allow(
+    unreachable_pub,
+    reason = "the schema derive repeats each struct inside a function, where nothing is reachable"
+)]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::SignedDuration;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::facts::Facts;
+use crate::rules::rule;
+use crate::verdict::{Finding, Severity};
+
+/// How long after its creation an override may still be used.
+pub const LONGEST: SignedDuration = SignedDuration::from_hours(4);
+/// How far the clock of whoever wrote it may be ahead of the API server's.
+const CLOCK_GRACE: SignedDuration = SignedDuration::from_mins(1);
+/// The rule whose override allows a count that the operator would not run.
+const OPERATOR_LIMITS: &str = "operator-limits";
+
+/// One change of one cluster that named rules shall not refuse.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "pgscale.dev",
+    version = "v1alpha1",
+    kind = "ScaleOverride",
+    plural = "scaleoverrides",
+    shortname = "scaleovr",
+    category = "pgscale",
+    namespaced,
+    derive = "PartialEq",
+    doc = "Permission for one change of a postgresql cluster's number of instances in spite of named rules",
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
+    printcolumn(name = "To", type_ = "integer", json_path = ".spec.to"),
+    printcolumn(name = "Rules", type_ = "string", json_path = ".spec.rules"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason")
+)]
+#[expect(clippy::duplicated_attributes, reason = "each column has its own type_")]
+#[x_kube(
+    validation = Rule::new("self == oldSelf")
+        .message("an override cannot be changed: delete it and write another")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ScaleOverrideSpec {
+    /// Name of the postgresql cluster, in the namespace of the override.
+    #[schemars(length(min = 1, max = 253))]
+    pub cluster: String,
+    /// Identity of that cluster (metadata.uid): one that is deleted and created again is another cluster.
+    #[schemars(length(min = 1, max = 64))]
+    pub cluster_uid: String,
+    /// The number of instances it allows, and no other.
+    #[schemars(range(min = 0))]
+    pub to: i32,
+    /// Ids of the rules that shall warn instead of refuse.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub rules: Vec<String>,
+    /// Why; shown wherever the override is used.
+    #[schemars(length(min = 1, max = 500))]
+    pub reason: String,
+    /// When it ends: at most 4 hours after its creation.
+    pub expires_at: Time,
+}
+
+/// The overrides of one cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides {
+    /// All that name the cluster, whether they apply or not.
+    pub granted: Vec<ScaleOverride>,
+    /// Why they could not be read: then none applies, and the denial says so.
+    pub unreadable: Option<String>,
+}
+
+impl Overrides {
+    /// Those of `overrides` that name `cluster`.
+    pub fn of(overrides: Vec<ScaleOverride>, cluster: &str) -> Self {
+        let mut granted = overrides;
+        granted.retain(|one| one.spec.cluster == cluster);
+        Self { granted, unreadable: None }
+    }
+
+    /// Overrides that could not be read, and why.
+    pub fn unreadable(why: impl Into<String>) -> Self {
+        Self { granted: Vec::new(), unreadable: Some(why.into()) }
+    }
+
+    /// The finding as an override leaves it: a warning where one applies; where one does not, a denial that
+    /// says why.
+    #[must_use]
+    pub fn weigh(&self, mut finding: Finding, facts: &Facts) -> Finding {
+        if finding.severity != Severity::Deny || finding.audit_only {
+            return finding;
+        }
+        let mut idle = Vec::new();
+        for one in &self.granted {
+            match applies(one, facts) {
+                Ok(()) if names(one, finding.rule) => {
+                    finding.severity = Severity::Warn;
+                    finding.tempered = Some(format!(
+                        "not refused: {} allows it until {}: {}",
+                        source(one),
+                        one.spec.expires_at.0,
+                        one.spec.reason
+                    ));
+                    finding.overridden = Some(source(one));
+                    return finding;
+                }
+                Err(why) if names(one, finding.rule) || unknown(one).is_some() => {
+                    idle.push((source(one), format!("does not apply: {why}")));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        if let Some(why) = &self.unreadable {
+            idle.push(("scaleoverrides".to_owned(), format!("could not be read: {why}")));
+        }
+        idle.into_iter().fold(finding, |finding, (source, says)| finding.because(source, says))
+    }
+}
+
+/// `scaleoverride/NAME`.
+fn source(one: &ScaleOverride) -> String {
+    format!("scaleoverride/{}", one.metadata.name.as_deref().unwrap_or(""))
+}
+
+fn names(one: &ScaleOverride, id: &str) -> bool {
+    one.spec.rules.iter().any(|named| named == id)
+}
+
+/// A rule it names that does not exist. Whoever wrote it meant something else than it says.
+fn unknown(one: &ScaleOverride) -> Option<&str> {
+    one.spec.rules.iter().map(String::as_str).find(|id| rule(id).is_none())
+}
+
+/// Whether it allows the change in `facts`, or why not.
+fn applies(one: &ScaleOverride, facts: &Facts) -> Result<(), String> {
+    let spec = &one.spec;
+    let Some(cluster) = &facts.change.old else {
+        return Err(format!(
+            "it is for the cluster with uid {}, and this one is being created",
+            spec.cluster_uid
+        ));
+    };
+    if spec.cluster_uid != cluster.uid {
+        return Err(format!(
+            "it is for the cluster with uid {}, and this one has {}",
+            spec.cluster_uid, cluster.uid
+        ));
+    }
+    let to = i64::from(spec.to);
+    if facts.asked() != to {
+        return Err(format!("it allows {to} instances, and {} are asked for", facts.asked()));
+    }
+    if facts.to() != to && !names(one, OPERATOR_LIMITS) {
+        return Err(format!("it allows {to} instances, and the operator would run {}", facts.to()));
+    }
+    if let Some(id) = unknown(one) {
+        return Err(format!(
+            "it names {id:?}, which is no rule; all of them: kubectl pgscale rules"
+        ));
+    }
+    let expires = spec.expires_at.0;
+    if expires <= facts.now {
+        return Err(format!("it ended at {expires}"));
+    }
+    if one.metadata.deletion_timestamp.is_some() {
+        return Err("it is being deleted".to_owned());
+    }
+    let Some(created) = &one.metadata.creation_timestamp else {
+        return Err("it has no time of creation".to_owned());
+    };
+    if expires.duration_since(created.0) > LONGEST + CLOCK_GRACE {
+        return Err(format!(
+            "it ends at {expires}, more than {} hours after its creation",
+            LONGEST.as_hours()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::policy::{Limit, Mode, Policies};
+    use crate::rules::evaluate;
+    use crate::rules::testing::healthy;
+    use crate::verdict::Verdict;
+
+    /// An override that applies to 3 -> 9 of the cluster in the test facts.
+    fn granted(edit: impl FnOnce(&mut Value)) -> ScaleOverride {
+        let mut object = json!({
+            "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScaleOverride",
+            "metadata": {"name": "night", "creationTimestamp": "2026-11-24T09:00:00Z"},
+            "spec": {"cluster": "acid-a", "clusterUid": "u1", "to": 9, "rules": ["above-max"],
+                "reason": "sale", "expiresAt": "2026-11-24T11:00:00Z"},
+        });
+        edit(&mut object);
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn seven(overrides: Overrides) -> Policies {
+        let max = Limit { value: 7, source: "scalepolicy/a".into(), mode: Mode::Enforce };
+        Policies { max: vec![max], overrides, ..Policies::default() }
+    }
+
+    fn verdict(overrides: Vec<ScaleOverride>) -> Verdict {
+        evaluate(&healthy(3, 9), &seven(Overrides::of(overrides, "acid-a")))
+    }
+
+    #[test]
+    fn a_named_denial_becomes_a_warning_that_says_who_allowed_it() {
+        let verdict = verdict(vec![granted(|_| {})]);
+        assert!(verdict.allows());
+        let finding = verdict.finding("above-max").unwrap();
+        assert_eq!(finding.overridden.as_deref(), Some("scaleoverride/night"));
+        insta::assert_snapshot!(finding, @"
+        above-max: 9 instances asked for, 7 is the maximum
+          scalepolicy/a: instances.max: 7
+          (not refused: scaleoverride/night allows it until 2026-11-24T11:00:00Z: sale)
+          Try: kubectl pgscale set acid-a 7 -n db
+        ");
+    }
+
+    #[test]
+    fn whatever_does_not_fit_has_no_effect_and_the_denial_says_why() {
+        for (place, value, want) in [
+            (
+                "/spec/clusterUid",
+                json!("u0"),
+                "it is for the cluster with uid u0, and this one has u1",
+            ),
+            ("/spec/to", json!(8), "it allows 8 instances, and 9 are asked for"),
+            ("/spec/expiresAt", json!("2026-11-24T10:00:00Z"), "it ended at 2026-11-24T10:00:00Z"),
+            (
+                "/spec/expiresAt",
+                json!("2026-11-24T13:01:01Z"),
+                "it ends at 2026-11-24T13:01:01Z, more than 4 hours after its creation",
+            ),
+            ("/metadata/creationTimestamp", Value::Null, "it has no time of creation"),
+            (
+                "/metadata",
+                json!({"name": "night", "creationTimestamp": "2026-11-24T09:00:00Z",
+                    "deletionTimestamp": "2026-11-24T09:30:00Z"}),
+                "it is being deleted",
+            ),
+            (
+                "/spec/rules",
+                json!(["above-max", "above-maximum"]),
+                "it names \"above-maximum\", which is no rule; all of them: kubectl pgscale rules",
+            ),
+            // It names nothing that exists, and is still talked about.
+            (
+                "/spec/rules",
+                json!(["max"]),
+                "it names \"max\", which is no rule; all of them: kubectl pgscale rules",
+            ),
+        ] {
+            let one = granted(|object| *object.pointer_mut(place).unwrap() = value);
+            let verdict = verdict(vec![one]);
+            let denial = verdict.denials().next().expect(want);
+            let last = denial.evidence.last().unwrap();
+            let said = (last.source.as_str(), last.says.as_str());
+            assert_eq!(said, ("scaleoverride/night", &*format!("does not apply: {want}")));
+            assert_eq!(denial.overridden, None);
+        }
+        // The skew of a clock is forgiven; another rule, or another cluster, is no matter of this denial.
+        let late = |object: &mut Value| object["spec"]["expiresAt"] = json!("2026-11-24T13:00:59Z");
+        assert!(verdict(vec![granted(late)]).allows());
+        let mut other = granted(|object| object["spec"]["rules"] = json!(["paused"]));
+        for _ in 0..2 {
+            let verdict = verdict(vec![other.clone()]);
+            assert_eq!(verdict.denials().next().unwrap().evidence.len(), 1);
+            other = granted(|object| object["spec"]["cluster"] = json!("acid-b"));
+        }
+    }
+
+    #[test]
+    fn what_is_created_has_no_identity_that_could_have_been_named() {
+        let mut facts = healthy(9, 9);
+        facts.change.old = None;
+        let policies = seven(Overrides::of(vec![granted(|_| {})], "acid-a"));
+        let verdict = evaluate(&facts, &policies);
+        let says = &verdict.denials().next().unwrap().evidence.last().unwrap().says;
+        assert!(says.ends_with("and this one is being created"), "{says}");
+    }
+
+    #[test]
+    fn one_of_several_is_enough_and_the_rules_it_does_not_name_still_refuse() {
+        let ended = granted(|object| object["spec"]["expiresAt"] = json!("2026-11-24T09:30:00Z"));
+        assert!(verdict(vec![ended, granted(|_| {})]).allows());
+
+        let mut facts = healthy(5, 2).with_leader(4).stalled([0, 1, 2, 3]);
+        facts.change.new.instances = Some(2);
+        let cannot_move = |object: &mut Value| {
+            object["spec"]["to"] = json!(2);
+            object["spec"]["rules"] = json!(["leader-cannot-move"]);
+        };
+        let overrides = Overrides::of(vec![granted(cannot_move)], "acid-a");
+        let verdict = evaluate(&facts, &Policies { overrides, ..Policies::default() });
+        let denied: Vec<_> = verdict.denials().map(|finding| finding.rule).collect();
+        assert_eq!(denied, ["too-few-healthy-survivors"]);
+        assert!(verdict.finding("leader-cannot-move").unwrap().overridden.is_some());
+    }
+
+    #[test]
+    fn the_operators_limits_cannot_turn_it_into_another_count() {
+        let mut facts = healthy(3, 9);
+        if let crate::facts::Seen::Known(operator) = &mut facts.operator {
+            operator.settings.max_instances = 8;
+        }
+        let policies = |rules: Value| {
+            let one = granted(|object| object["spec"]["rules"] = rules);
+            seven(Overrides::of(vec![one], "acid-a"))
+        };
+        let verdict = evaluate(&facts, &policies(json!(["above-max"])));
+        let says = &verdict.finding("above-max").unwrap().evidence.last().unwrap().says;
+        assert_eq!(says, "does not apply: it allows 9 instances, and the operator would run 8");
+        assert!(evaluate(&facts, &policies(json!(["above-max", "operator-limits"]))).allows());
+    }
+
+    #[test]
+    fn overrides_that_could_not_be_read_are_told_and_lift_nothing() {
+        let policies = seven(Overrides::unreadable("forbidden"));
+        let verdict = evaluate(&healthy(3, 9), &policies);
+        let last = verdict.denials().next().unwrap().evidence.last().unwrap();
+        assert_eq!(
+            (last.source.as_str(), last.says.as_str()),
+            ("scaleoverrides", "could not be read: forbidden")
+        );
+    }
+
+    #[test]
+    fn the_definition_checks_what_it_can() {
+        let definition = serde_json::to_value(ScaleOverride::crd()).unwrap();
+        let spec =
+            definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
+        let of = |place: &str| spec.pointer(place).cloned().unwrap_or_default();
+        assert_eq!(of("/properties/rules/minItems"), json!(1));
+        assert_eq!(of("/properties/rules/x-kubernetes-list-type"), json!("set"));
+        assert_eq!(of("/properties/to/minimum"), json!(0.0));
+        assert_eq!(of("/properties/reason/minLength"), json!(1));
+        assert_eq!(of("/properties/expiresAt/format"), json!("date-time"));
+        assert_eq!(of("/x-kubernetes-validations/0/rule"), json!("self == oldSelf"));
+        let required = ["cluster", "clusterUid", "expiresAt", "reason", "rules", "to"];
+        assert_eq!(of("/required"), json!(required));
+    }
+}

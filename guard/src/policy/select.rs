@@ -1,0 +1,83 @@
+//! Label selectors as the API server understands them (`LabelSelectorAsSelector`).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+/// Whether `labels` match; none at all matches everything.
+///
+/// # Errors
+/// As [`selects`].
+pub(super) fn matches(
+    selector: Option<&LabelSelector>,
+    labels: &BTreeMap<String, String>,
+) -> Result<bool, String> {
+    selector.map_or(Ok(true), |selector| selects(selector, labels))
+}
+
+/// Whether `labels` match.
+///
+/// # Errors
+/// Where the selector says something nobody knows.
+pub(crate) fn selects(
+    selector: &LabelSelector,
+    labels: &BTreeMap<String, String>,
+) -> Result<bool, String> {
+    let mut all =
+        selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    for expression in selector.match_expressions.iter().flatten() {
+        let value = labels.get(&expression.key);
+        let listed = value.is_some_and(|value| {
+            expression.values.iter().flatten().any(|candidate| candidate == value)
+        });
+        all &= match expression.operator.as_str() {
+            "In" => listed,
+            "NotIn" => !listed,
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            other => return Err(format!("a selector has the unknown operator {other:?}")),
+        };
+    }
+    Ok(all)
+}
+
+/// It matches whatever the labels are, so that they need not be known.
+pub(super) fn matches_all(selector: Option<&LabelSelector>) -> bool {
+    selector.is_none_or(|selector| {
+        selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+            && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn selectors_match_as_the_api_server_does() {
+        let labelled = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
+        let bare = BTreeMap::new();
+        for (operator, values, with, without) in [
+            ("In", json!(["prod"]), true, false),
+            ("NotIn", json!(["prod"]), false, true),
+            ("Exists", json!(null), true, false),
+            ("DoesNotExist", json!(null), false, true),
+        ] {
+            let selector: LabelSelector = serde_json::from_value(json!({"matchExpressions": [
+                {"key": "env", "operator": operator, "values": values}]}))
+            .unwrap();
+            assert_eq!(matches(Some(&selector), &labelled), Ok(with), "{operator}");
+            assert_eq!(matches(Some(&selector), &bare), Ok(without), "{operator}");
+            assert!(!matches_all(Some(&selector)));
+        }
+        assert_eq!(matches(None, &bare), Ok(true));
+        assert!(matches_all(None) && matches_all(Some(&LabelSelector::default())));
+        let odd: LabelSelector = serde_json::from_value(
+            json!({"matchExpressions": [{"key": "env", "operator": "Near"}]}),
+        )
+        .unwrap();
+        assert!(matches(Some(&odd), &bare).is_err());
+    }
+}

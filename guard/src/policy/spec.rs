@@ -1,0 +1,323 @@
+//! The two kinds of policy as they are written: `ScalePolicy` and `ClusterScalePolicy`.
+//!
+//! Fields that combine have no schema default: unset must stay unset. What a schema can check is checked where
+//! the policy is written, and not when it is needed.
+#![allow(
+    unreachable_pub,
+    reason = "the schema derive repeats each struct inside a function, where nothing is reachable"
+)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::rules::RULES;
+use crate::verdict::Severity;
+
+/// What a namespace demands of every scale change of its `postgresql` clusters.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "pgscale.dev",
+    version = "v1alpha1",
+    kind = "ScalePolicy",
+    plural = "scalepolicies",
+    shortname = "scalepol",
+    category = "pgscale",
+    namespaced,
+    derive = "PartialEq",
+    doc = "Limits on the number of instances of the postgresql clusters in this namespace",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Min", type_ = "integer", json_path = ".spec.instances.min"),
+    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.instances.max"),
+    printcolumn(name = "Zero", type_ = "string", json_path = ".spec.instances.zero"),
+    printcolumn(name = "Frozen Until", type_ = "string", json_path = ".spec.freeze.until"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[expect(clippy::duplicated_attributes, reason = "each column has its own type_")]
+#[serde(rename_all = "camelCase")]
+pub struct ScalePolicySpec {
+    /// What becomes of a violation: Enforce refuses it, Warn tells the writer, Audit only records it.
+    /// Enforce when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The clusters it holds for, by their labels; all of the namespace when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_selector: Option<LabelSelector>,
+    /// Bounds on the effective number of instances of each cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<InstanceBounds>,
+    /// How many instances one change may add or remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Steps>,
+    /// What is asked of a member that is counted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survivors: Option<Survivors>,
+    /// What it means that a fact could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_unknown: Option<WhenUnknown>,
+    /// A time in which the count must not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<FreezeSpec>,
+    /// The hours of the week in which the count may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowsSpec>,
+    /// What single rules weigh, by their ids: see `kubectl pgscale rules`.
+    #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(validation = Rule::new(known_rules()).message("unknown rule: see kubectl pgscale rules"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<BTreeMap<String, Weight>>,
+    /// What is asked of the cluster's backups before instances go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
+}
+
+/// What the owners of the platform demand of every scale change of `postgresql` clusters in many namespaces.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "pgscale.dev",
+    version = "v1alpha1",
+    kind = "ClusterScalePolicy",
+    plural = "clusterscalepolicies",
+    shortname = "cscalepol",
+    category = "pgscale",
+    derive = "PartialEq",
+    doc = "Limits on the number of instances of the postgresql clusters in many namespaces",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Min", type_ = "integer", json_path = ".spec.instances.min"),
+    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.instances.max"),
+    printcolumn(name = "Zero", type_ = "string", json_path = ".spec.instances.zero"),
+    printcolumn(name = "Frozen Until", type_ = "string", json_path = ".spec.freeze.until"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[expect(clippy::duplicated_attributes, reason = "each column has its own type_")]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterScalePolicySpec {
+    /// The namespaces it holds for, by their labels; all when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// The rest is what a `ScalePolicy` says.
+    #[serde(flatten)]
+    pub policy: ScalePolicySpec,
+}
+
+/// Holds where every key of the map `self` is the id of a rule.
+fn known_rules() -> String {
+    let ids: Vec<String> = RULES.iter().map(|rule| format!("'{}'", rule.id)).collect();
+    format!("self.all(id, id in [{}])", ids.join(", "))
+}
+
+/// Bounds on the effective number of instances.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.min) || !has(self.max) || self.min <= self.max")
+        .message("instances.min must not be greater than instances.max")
+        .field_path(".min")
+)]
+pub struct InstanceBounds {
+    /// Fewest instances, zero aside.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<i32>,
+    /// Most instances.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<i32>,
+    /// Whether a cluster may be scaled to zero, which is a full outage. Deny when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero: Option<Zero>,
+}
+
+/// How many instances one change may add or remove.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Steps {
+    /// Most instances that one change may add.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<i32>,
+    /// Most instances that one change may remove.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<i32>,
+}
+
+/// What is asked of a member that is counted on.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Survivors {
+    /// Bytes of log that its replay may be behind, such as 16Mi. The smaller of this and Patroni's own
+    /// `maximum_lag_on_failover` holds.
+    #[schemars(regex(pattern = r"^[0-9]{1,15}(k|M|G|T|Ki|Mi|Gi|Ti)?$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lag: Option<String>,
+}
+
+/// What it means that a fact could not be read.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhenUnknown {
+    /// For a shrink. Deny when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<Severity>,
+    /// For growth. Warn when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<Severity>,
+}
+
+/// A time in which the count must not change.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.from) || !has(self.until) || self.from < self.until")
+        .message("freeze.from must be before freeze.until")
+        .field_path(".from")
+)]
+pub struct FreezeSpec {
+    /// When it begins; at once when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Time>,
+    /// When it ends; not before the policy is changed when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// The changes it is about. Down when unset.
+    #[schemars(length(min = 1, max = 2))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directions: Option<Vec<Way>>,
+    /// Why, for those who are refused.
+    #[schemars(length(max = 200))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The hours of the week in which the count may change.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowsSpec {
+    /// The changes they are about. Down when unset.
+    #[schemars(length(min = 1, max = 2))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directions: Option<Vec<Way>>,
+    /// The zone of days and times, by its name in the IANA time zone database. UTC when unset.
+    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// When it is allowed: in any one of them.
+    #[schemars(length(min = 1, max = 32))]
+    pub allow: Vec<WindowSpec>,
+}
+
+/// Some hours of some days. They go on after midnight where they end no later than they begin.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.from != self.to")
+        .message("a window that begins when it ends has no hours; a whole day is 00:00 to 24:00")
+        .field_path(".to")
+)]
+pub struct WindowSpec {
+    /// The days on which it begins; all when unset.
+    #[schemars(length(min = 1, max = 7))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<Vec<Day>>,
+    /// When it begins, by the clock on the wall: HH:MM.
+    #[schemars(regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), length(max = 5))]
+    pub from: String,
+    /// When it is over: HH:MM, at most 24:00.
+    #[schemars(regex(pattern = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"), length(max = 5))]
+    pub to: String,
+}
+
+/// What is asked of the cluster's backups before instances go.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backup {
+    /// How old the last logical backup may be, such as 26h or 1h30m.
+    #[schemars(regex(pattern = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"), length(min = 2))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
+}
+
+/// What becomes of a violation.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+pub enum Mode {
+    /// It is only recorded.
+    Audit,
+    /// The writer is told, the change passes.
+    Warn,
+    /// The change is refused.
+    #[default]
+    Enforce,
+}
+
+/// Whether zero instances are acceptable.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub enum Zero {
+    /// A cluster may be scaled to zero.
+    Allow,
+    /// It may not.
+    #[default]
+    Deny,
+}
+
+/// What a rule weighs.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+pub enum Weight {
+    /// Nothing: what it finds is not told.
+    Ignore,
+    /// The writer is told.
+    Warn,
+    /// The change is refused.
+    Deny,
+}
+
+/// Which way the count goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Way {
+    /// Fewer instances.
+    Down,
+    /// More instances.
+    Up,
+}
+
+/// A day of the week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[expect(missing_docs, reason = "the days speak for themselves")]
+pub enum Day {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
+}

@@ -1,0 +1,147 @@
+//! Reads the policies: those of a namespace and those of all, in parallel.
+
+use std::collections::BTreeMap;
+
+use futures::FutureExt as _;
+use k8s_openapi::api::core::v1::Namespace;
+
+use super::fetch::{Kind, ReadError};
+use crate::facts::Seen;
+use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy};
+use crate::postgresql::Postgresql;
+use crate::read::Reader;
+
+impl Reader {
+    /// The policies that hold for a cluster. Where a CRD is missing there are none of that kind; what cannot be read
+    /// is said in [`Policies::unreadable`].
+    pub async fn policies(&self, cluster: &Postgresql) -> Policies {
+        self.written_policies(&cluster.namespace).await.of(cluster)
+    }
+
+    /// The policies of a namespace and of all namespaces, as they are written.
+    pub async fn written_policies(&self, namespace: &str) -> Written {
+        let objects = self.objects(self.deadline);
+        let (own, everywhere) =
+            (Kind::of::<ScalePolicy>(Some(namespace)), Kind::of::<ClusterScalePolicy>(None));
+        // Boxed: what is kept between these answers would make every caller's future large.
+        let (own, everywhere, labels) = futures::join!(
+            objects.try_list::<ScalePolicy>(&own, None).boxed(),
+            objects.try_list::<ClusterScalePolicy>(&everywhere, None).boxed(),
+            objects.get::<Namespace>(None, namespace).boxed(),
+        );
+        let mut unreadable = None;
+        let own = there(own, &mut unreadable);
+        let everywhere = there(everywhere, &mut unreadable);
+        let labels = match labels {
+            Seen::Known(namespace) => Seen::Known(namespace.metadata.labels.unwrap_or_default()),
+            Seen::Absent => Seen::Absent,
+            Seen::Unreadable(why) => Seen::Unreadable(why),
+        };
+        Written { own, everywhere, labels, unreadable }
+    }
+}
+
+/// Policies as they are written, before a cluster selects among them.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Those of the namespace.
+    pub own: Vec<ScalePolicy>,
+    /// Those of all namespaces.
+    pub everywhere: Vec<ClusterScalePolicy>,
+    /// The labels of the namespace.
+    pub labels: Seen<BTreeMap<String, String>>,
+    /// Why they could not be read, or not all of them.
+    pub unreadable: Option<String>,
+}
+
+impl Written {
+    /// Those that hold for `cluster`, combined.
+    pub fn of(&self, cluster: &Postgresql) -> Policies {
+        self.matching(&cluster.labels)
+    }
+
+    /// Those that hold for a cluster with these labels, combined.
+    pub fn matching(&self, labels: &BTreeMap<String, String>) -> Policies {
+        let mut policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
+        if self.unreadable.is_some() {
+            policies.unreadable.clone_from(&self.unreadable);
+        }
+        policies
+    }
+}
+
+/// What was listed; none where the kind is not there.
+fn there<K>(listed: Result<Vec<K>, ReadError>, unreadable: &mut Option<String>) -> Vec<K> {
+    listed.unwrap_or_else(|error| {
+        if !error.is_not_found() {
+            unreadable.get_or_insert_with(|| error.to_string());
+        }
+        Vec::new()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::Mode;
+    use crate::read::testing::{Fault, Members, World, change};
+
+    #[tokio::test(start_paused = true)]
+    async fn policies_are_read_or_the_reason_is_told() {
+        let members = Members::healthy();
+        let cluster = change(3, 3).new;
+        let policy = World::default().with(
+            "/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/floor",
+            json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+                "metadata": {"namespace": "db", "name": "floor"},
+                "spec": {"mode": "Warn", "instances": {"min": 3}}}),
+        );
+        let found = policy.reader(&members).policies(&cluster).await;
+        assert_eq!((found.mode, found.min[0].value), (Mode::Warn, 3));
+
+        let without_crds = World::default()
+            .fault("scalepolicies", Fault::Status(404))
+            .fault("clusterscalepolicies", Fault::Status(404));
+        assert_eq!(without_crds.reader(&members).policies(&cluster).await, Policies::default());
+
+        for (kind, why) in [
+            ("scalepolicies", "failed to list scalepolicies in db: forbidden"),
+            ("clusterscalepolicies", "failed to list clusterscalepolicies: forbidden"),
+        ] {
+            let forbidden = policy.clone().fault(kind, Fault::Status(403));
+            let found = forbidden.reader(&members).policies(&cluster).await;
+            assert_eq!(found.unreadable.as_deref(), Some(why));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn policies_of_the_platform_are_read_with_the_labels_of_the_namespace() {
+        let members = Members::healthy();
+        let cluster = change(3, 3).new;
+        let namespace = |env: &str| {
+            json!({"apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": "db", "labels": {"env": env}}})
+        };
+        let world = |env| {
+            World::default().with("/api/v1/namespaces/db", namespace(env)).with(
+                "/apis/pgscale.dev/v1alpha1/clusterscalepolicies/prod",
+                json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ClusterScalePolicy",
+                    "metadata": {"name": "prod"},
+                    "spec": {"namespaceSelector": {"matchLabels": {"env": "prod"}},
+                        "steps": {"down": 1}}}),
+            )
+        };
+        let read = async |world: World| world.reader(&members).policies(&cluster).await;
+        let there = read(world("prod")).await;
+        assert_eq!(there.step_down[0].source, "clusterscalepolicy/prod");
+        assert_eq!(there.unreadable, None);
+        assert_eq!(read(world("dev")).await, Policies::default());
+        let hidden = read(world("prod").fault("namespaces", Fault::Status(403))).await;
+        assert_eq!(
+            hidden.unreadable.as_deref(),
+            Some("clusterscalepolicy/prod: the namespace's labels: get namespaces: forbidden")
+        );
+    }
+}

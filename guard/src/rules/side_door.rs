@@ -1,0 +1,111 @@
+//! Past the operator: the StatefulSet itself is scaled.
+
+use crate::facts::{Facts, Seen};
+use crate::policy::Policies;
+use crate::rules::{Kind, Rule};
+use crate::verdict::{Finding, Outcome};
+
+pub(super) const STATEFULSET_SCALED: Rule = Rule {
+    id: "statefulset-scaled",
+    title: "someone other than the operator scales the StatefulSet itself",
+    fires_on: "any change of an existing cluster, and the write of the StatefulSet",
+    default: "warn",
+    kind: Kind::Live,
+    page: "\
+`kubectl scale statefulset`, an autoscaler or a downscaler that is pointed at the StatefulSet goes past the
+operator and past every rule: the highest ordinals are deleted at once, the leader among them, and the operator
+sets the count back at its next synchronisation. New members come and go the same way.
+
+Signals: a write of `statefulsets` or `statefulsets/scale` of Spilo by anyone but the operator's account, seen
+by the webhook; for a change of the cluster, spec.replicas of the StatefulSet other than what the cluster runs,
+written by a manager other than the operator (managedFields).
+
+Blind spots: the webhook only warns, so that a cluster can still be repaired by hand, and where it does not
+answer within a second nobody is warned. Who writes through the operator's account looks like the operator.
+
+Way out: scale the postgresql (`kubectl pgscale set NAME N`) and point whoever scales at it.
+
+Upstream: syncStatefulSet, pkg/cluster/sync.go, sets the replicas back.",
+    check: statefulset_scaled,
+};
+
+fn statefulset_scaled(facts: &Facts, _: &Policies) -> Outcome {
+    // One that cannot be seen is said so by change-not-applied, which needs it more.
+    let (Some(from), Seen::Known(set)) = (facts.from(), &facts.stateful_set) else {
+        return Outcome::NotApplicable;
+    };
+    let Some(manager) = set.scaled_by.as_ref().filter(|_| set.replicas != from) else {
+        return Outcome::Pass;
+    };
+    let source = facts.stateful_set_source();
+    Outcome::Found(
+        Finding::warn(
+            STATEFULSET_SCALED.id,
+            format!(
+                "{manager} scaled the StatefulSet past the operator: it asks for {}, the cluster for {from}",
+                set.replicas
+            ),
+        )
+        .because(source, format!("spec.replicas: {}, written by {manager}", set.replicas))
+        .remedy(format!("have {manager} scale the postgresql, not the StatefulSet")),
+    )
+}
+
+/// What whoever scales the StatefulSet `namespace/name` itself is told.
+pub fn past_the_operator(namespace: &str, name: &str, from: i64, to: i64) -> Finding {
+    let lost = if to < from { "nobody checked which members go, " } else { "" };
+    Finding::warn(
+        STATEFULSET_SCALED.id,
+        format!(
+            "statefulset {namespace}/{name} goes from {from} to {to} past its operator: {lost}and the \
+             operator sets it back; scale the cluster: kubectl pgscale set {name} {to} -n {namespace}"
+        ),
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{Want, healthy, table, text};
+
+    fn scaled(replicas: i64, by: Option<&str>) -> Facts {
+        healthy(3, 2).with_stateful_set(|set| {
+            set.replicas = replicas;
+            set.scaled_by = by.map(str::to_owned);
+        })
+    }
+
+    #[test]
+    pub(in crate::rules) fn statefulset_scaled() {
+        let mut gone = healthy(3, 2);
+        gone.stateful_set = Seen::Absent;
+        let mut created = scaled(5, Some("kubectl"));
+        created.change.old = None;
+        table(
+            "statefulset-scaled",
+            vec![
+                ("by the operator", scaled(5, None), Want::Pass),
+                (
+                    "by somebody, to what the cluster asks for",
+                    scaled(3, Some("kubectl")),
+                    Want::Pass,
+                ),
+                ("by somebody", scaled(5, Some("kubectl")), Want::Warn),
+                ("unreadable", healthy(3, 2).without_sight_of_the_set(), Want::NotApplicable),
+                ("none", gone, Want::NotApplicable),
+                ("a new cluster over an old StatefulSet", created, Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("statefulset-scaled", &scaled(5, Some("kubectl"))), @"
+        statefulset-scaled: kubectl scaled the StatefulSet past the operator: it asks for 5, the cluster for 3
+          statefulset/acid-a: spec.replicas: 5, written by kubectl
+          Try: have kubectl scale the postgresql, not the StatefulSet
+        ");
+    }
+
+    #[test]
+    fn whoever_does_it_is_told_what_comes_of_it() {
+        insta::assert_snapshot!(past_the_operator("db", "acid-a", 5, 2).message, @"statefulset db/acid-a goes from 5 to 2 past its operator: nobody checked which members go, and the operator sets it back; scale the cluster: kubectl pgscale set acid-a 2 -n db");
+        assert!(!past_the_operator("db", "acid-a", 2, 5).message.contains("members go"));
+    }
+}

@@ -1,0 +1,204 @@
+//! `override`: allow one change in spite of named rules, for some hours.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Api;
+use kube::api::PostParams;
+use pgscale_guard::overrides::{LONGEST, Overrides, ScaleOverride, ScaleOverrideSpec};
+use pgscale_guard::read::AskWhom;
+use pgscale_guard::rules::rule;
+use pgscale_guard::{Change, Facts, Verdict, evaluate};
+
+use crate::args::{DryRun, Format, Shape, Target, count, positive, reason};
+use crate::error::{Failure, Kind};
+use crate::output::text::instances;
+use crate::plan::FIELD_MANAGER;
+use crate::rights;
+use crate::session::Session;
+
+/// Allow one change of the count in spite of named rules.
+///
+/// Writes an object of kind `ScaleOverride`: for this very cluster, this count, these rules, and at most 4 hours.
+/// Whoever makes the change meanwhile is told what was overridden and why, in a warning and in an Event; any other
+/// change is refused as before. First it shows which rules refuse the change now.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl pgscale override acid-a --to 9 --rules above-max --reason 'the sale begins'
+  kubectl pgscale override acid-a --to 1 --rules paused,too-few-healthy-survivors --reason 'node 3 burns' --expires 20m
+  kubectl pgscale override acid-a --to 9 --rules above-max --reason sale --dry-run=client      what refuses it now")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// The number of instances to allow, and no other.
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    to: i64,
+    /// Ids of the rules that shall warn instead of refuse.
+    #[arg(long, value_name = "RULE[,RULE]", required = true, value_delimiter = ',')]
+    rules: Vec<String>,
+    /// Why; shown wherever the override is used.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: String,
+    /// How long it holds: at most 4h.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = expires)]
+    expires: Duration,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+    /// Write nothing: `client` only shows what refuses the change, `server` has the write judged and not stored.
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    dry_run: DryRun,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+fn expires(word: &str) -> Result<Duration, String> {
+    let duration = positive(word)?;
+    if duration > LONGEST.unsigned_abs() {
+        return Err(format!("it is longer than {} hours", LONGEST.as_hours()));
+    }
+    Ok(duration)
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    if let Some(id) = args.rules.iter().find(|id| rule(id).is_none()) {
+        return Err(Failure::usage(format!("there is no rule {id:?}"))
+            .hint("see them all: kubectl pgscale rules"));
+    }
+    let cluster = session.cluster(&args.target.name).await?;
+    let change = Change::of_count(cluster, args.to);
+    let (facts, mut policies) = session.facts(change, AskWhom::All).await;
+    session.show_warnings();
+    // What it takes is asked for, not what somebody allowed before.
+    policies.overrides = Overrides::default();
+    let name = &facts.change.new.name;
+    if facts.change.old.as_ref().is_some_and(|old| old.instances == Some(args.to)) {
+        return Err(Failure::usage(format!(
+            "postgresql {} asks for {} already: there is nothing to allow",
+            facts.change.cluster(),
+            instances(args.to)
+        )));
+    }
+    let ends = facts.now + SignedDuration::try_from(args.expires).unwrap_or(LONGEST);
+    // Seconds are what people read, and what a clock is good for.
+    let ends = Timestamp::from_second(ends.as_second()).unwrap_or(ends);
+    show(session, &facts, &evaluate(&facts, &policies), &args.rules);
+    if args.dry_run == DryRun::None {
+        confirm(session, &args, &format!("Allow it until {ends}? [y/N]")).await?;
+        rights::check(session, rights::OVERRIDE, &facts, false).await?;
+    }
+    let wanted = wanted(&facts, &args, ends)?;
+    let stored = match args.dry_run {
+        DryRun::Client => wanted,
+        mode @ (DryRun::None | DryRun::Server) => {
+            write(session, &facts, &wanted, mode == DryRun::Server).await?
+        }
+    };
+    let rehearsed = if args.dry_run == DryRun::None { "" } else { " (dry run)" };
+    let resource =
+        format!("scaleoverride.pgscale.dev/{}", stored.metadata.name.as_deref().unwrap_or("NAME"));
+    match args.shape.output {
+        Format::Name => session.out.data(&resource),
+        Format::Text | Format::Wide => {
+            session.out.data(&format!("{resource} created, until {ends}{rehearsed}"))?;
+            if args.dry_run == DryRun::None {
+                let command = session.command(&format!("set {name} {}", args.to));
+                session.out.note(&format!("now whoever may change the cluster can: {command}"));
+            }
+            Ok(())
+        }
+        format @ (Format::Json | Format::Yaml) => session.out.document(format, &stored),
+    }
+}
+
+/// Shows what refuses the change now, and what of that would remain.
+fn show(session: &Session, facts: &Facts, verdict: &Verdict, named: &[String]) {
+    let span = facts.from().map_or(String::new(), |from| format!("{from} -> "));
+    session.out.note(&format!(
+        "postgresql {}: {span}{}",
+        facts.change.cluster(),
+        instances(facts.to())
+    ));
+    let lifted = |id: &str| named.iter().any(|named| named == id);
+    for denial in verdict.denials() {
+        let becomes = if lifted(denial.rule) { "would warn" } else { "would still refuse" };
+        session.out.note(&format!("{becomes}: {}: {}", denial.rule, denial.message));
+    }
+    let refusing: Vec<&str> = verdict.denials().map(|denial| denial.rule).collect();
+    let idle: Vec<&str> =
+        named.iter().map(String::as_str).filter(|id| !refusing.contains(id)).collect();
+    if !idle.is_empty() {
+        session.out.note(&format!("does not refuse it now: {}", idle.join(", ")));
+    }
+    if refusing.iter().any(|id| !lifted(id)) {
+        session.out.warning("the change would be refused in spite of this override");
+    }
+}
+
+async fn confirm(session: &Session, args: &Args, question: &str) -> Result<(), Failure> {
+    if args.yes {
+        return Ok(());
+    }
+    let declined = |why: &str| Failure::new(Kind::Declined, format!("{why}; nothing was written"));
+    if !session.out.is_interactive() {
+        return Err(declined("rules would be overridden, and there is no terminal to ask on")
+            .hint("add --yes"));
+    }
+    let answer = session.out.ask(question).await.map(|answer| answer.to_ascii_lowercase());
+    match answer.as_deref() {
+        Some("y" | "yes") => Ok(()),
+        _ => Err(declined("declined")),
+    }
+}
+
+/// The object to write; the API server completes its name.
+fn wanted(facts: &Facts, args: &Args, ends: Timestamp) -> Result<ScaleOverride, Failure> {
+    let cluster = &facts.change.new;
+    let mut rules = args.rules.clone();
+    rules.sort_unstable();
+    rules.dedup();
+    let spec = ScaleOverrideSpec {
+        cluster: cluster.name.clone(),
+        cluster_uid: cluster.uid.clone(),
+        to: i32::try_from(args.to)
+            .map_err(|_| Failure::usage(format!("{} is no number of instances", args.to)))?,
+        rules,
+        reason: args.reason.clone(),
+        expires_at: Time(ends),
+    };
+    let mut object = ScaleOverride::new("", spec);
+    object.metadata.name = None;
+    object.metadata.generate_name = Some(format!("{}-", cluster.name));
+    object.metadata.namespace = Some(cluster.namespace.clone());
+    Ok(object)
+}
+
+async fn write(
+    session: &Session,
+    facts: &Facts,
+    object: &ScaleOverride,
+    dry_run: bool,
+) -> Result<ScaleOverride, Failure> {
+    let cluster = &facts.change.new;
+    let overrides: Api<ScaleOverride> = Api::namespaced(session.client.clone(), &cluster.namespace);
+    let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
+    let stored = overrides.create(&params, object).await;
+    session.show_warnings();
+    let asked = format!("write an override of postgresql {}", facts.change.cluster());
+    stored.map_err(|error| {
+        let unknown = matches!(&error, kube::Error::Api(status) if status.code == 404);
+        if !unknown {
+            return Failure::of_kube(&error, &asked);
+        }
+        Failure::error(format!(
+            "failed to {asked}: this Kubernetes cluster does not know the kind ScaleOverride (pgscale.dev/v1alpha1)"
+        ))
+        .hint("have its definition installed: pgscale-webhook crd | kubectl apply --server-side -f -")
+    })
+}
+
+#[cfg(test)]
+mod tests;

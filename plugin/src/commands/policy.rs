@@ -1,0 +1,183 @@
+//! `policy`: what the policies come to, and what a new one would do.
+
+use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::Policies;
+use pgscale_guard::policy::Mode;
+use pgscale_guard::read::Written;
+use serde::Serialize;
+
+use crate::args::{Format, Shape, cluster_name};
+use crate::error::Failure;
+use crate::output::document::API_VERSION;
+use crate::output::policy::render;
+use crate::policy::{Allowed, Entry, allowed, entries};
+use crate::session::Session;
+
+pub(crate) mod trial;
+
+/// Show the effective policy of a namespace or of one cluster, and where each value comes from.
+///
+/// All policies that match apply: those of the namespace and those of the platform (`ClusterScalePolicy`). The
+/// strictest value of each field decides; a policy in mode Warn or Audit refuses nothing. Without NAME, policies that
+/// select among the clusters of the namespace are named and not counted. A cluster called `test` is pg/test here.
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  kubectl pgscale policy -n db
+  kubectl pgscale policy acid-a
+  kubectl pgscale policy acid-a -o json | jq '.fields[] | select(.effect == \"InForce\")'
+  kubectl pgscale policy test -f production.yaml      what a new policy would do"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// The cluster: NAME, pg/NAME or postgresql/NAME; what holds for all of the namespace when unset.
+    #[arg(value_name = "NAME", value_parser = cluster_name)]
+    name: Option<String>,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// What else can be done with policies.
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Action {
+    Test(trial::Args),
+}
+
+/// `kind: EffectivePolicy`.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EffectivePolicy {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
+    api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "EffectivePolicy")))]
+    kind: &'static str,
+    metadata: Place,
+    /// What becomes of violations that no policy's own limit is behind: the strictest mode of all that match.
+    pub(crate) mode: Mode,
+    /// The policies that match.
+    pub(crate) policies: Vec<Heard>,
+    /// Policies that hold for some clusters of the namespace only; empty for one cluster.
+    pub(crate) selective: Vec<String>,
+    /// Every value that is set, and the built-in ones.
+    pub(crate) fields: Vec<Entry>,
+    /// When freezes and windows allow a change; empty where there are none.
+    pub(crate) allowed: Vec<Allowed>,
+    /// Why policies could not be read; then a shrink is refused.
+    pub(crate) unreadable: Option<String>,
+}
+
+/// What an effective policy is about.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Place {
+    namespace: String,
+    /// The cluster; none for the whole namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
+
+/// A policy that matches.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Heard {
+    /// `kind/name`.
+    pub(crate) name: String,
+    /// Its mode.
+    pub(crate) mode: Mode,
+}
+
+impl EffectivePolicy {
+    fn of(namespace: &str, name: Option<String>, written: &Written, policies: &Policies) -> Self {
+        let now = Timestamp::now();
+        let heard = |(name, mode): &(String, Mode)| Heard { name: name.clone(), mode: *mode };
+        let selective = if name.is_some() { Vec::new() } else { selective(written) };
+        Self {
+            api_version: API_VERSION,
+            kind: "EffectivePolicy",
+            metadata: Place { namespace: namespace.to_owned(), name },
+            mode: policies.mode,
+            policies: policies.matched.iter().map(heard).collect(),
+            selective,
+            fields: entries(policies, now),
+            allowed: allowed(policies, now),
+            unreadable: policies.unreadable.clone(),
+        }
+    }
+
+    /// `namespace db`, `postgresql db/acid-a`.
+    pub(crate) fn place(&self) -> String {
+        let Place { namespace, name } = &self.metadata;
+        match name {
+            Some(name) => format!("postgresql {namespace}/{name}"),
+            None => format!("namespace {namespace}"),
+        }
+    }
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    if let Some(Action::Test(args)) = args.action {
+        return Box::pin(trial::run(session, args)).await;
+    }
+    let namespace = session.namespace.as_str();
+    let (written, policies) = if let Some(name) = &args.name {
+        let cluster = session.cluster(name).await?;
+        let written = session.reader.written_policies(namespace).await;
+        let policies = written.of(&cluster);
+        (written, policies)
+    } else {
+        let written = session.reader.written_policies(namespace).await;
+        let policies = for_all(&written);
+        (written, policies)
+    };
+    session.show_warnings();
+    let effective = EffectivePolicy::of(namespace, args.name, &written, &policies);
+    match args.shape.output {
+        Format::Name => {
+            let names: Vec<_> = effective.policies.iter().map(|it| it.name.as_str()).collect();
+            if !names.is_empty() {
+                session.out.data(&names.join("\n"))?;
+            }
+        }
+        format @ (Format::Json | Format::Yaml) => session.out.document(format, &effective)?,
+        format @ (Format::Text | Format::Wide) => {
+            let wide = format == Format::Wide;
+            session.out.data(&render(&effective, wide, session.out.width))?;
+        }
+    }
+    match effective.unreadable {
+        // Without them this command has told nothing that could be relied on.
+        Some(why) => Err(Failure::error(format!("not all policies could be read: {why}"))),
+        None => Ok(()),
+    }
+}
+
+/// The policies that hold for every cluster of the namespace.
+fn for_all(written: &Written) -> Policies {
+    let mut common = written.clone();
+    common.own.retain(|policy| policy.spec.holds_for_all());
+    common.everywhere.retain(|policy| policy.spec.policy.holds_for_all());
+    common.matching(&std::collections::BTreeMap::new())
+}
+
+/// The others, by name.
+fn selective(written: &Written) -> Vec<String> {
+    let named =
+        |kind: &str, name: Option<&String>| format!("{kind}/{}", name.map_or("", String::as_str));
+    let own = written.own.iter().filter(|policy| !policy.spec.holds_for_all());
+    let own = own.map(|policy| named("scalepolicy", policy.metadata.name.as_ref()));
+    let everywhere = written.everywhere.iter();
+    let everywhere = everywhere.filter(|policy| !policy.spec.policy.holds_for_all());
+    let everywhere =
+        everywhere.map(|policy| named("clusterscalepolicy", policy.metadata.name.as_ref()));
+    own.chain(everywhere).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! `policy test`: what new policies would do to the clusters that exist now.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use futures::{StreamExt as _, stream};
+use pgscale_guard::policy::{ClusterScalePolicy, Mode, Policies, ScalePolicy, Zero};
+use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::read::{AskWhom, Written};
+use pgscale_guard::{Change, Facts};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::args::{Format, Shape};
+use crate::commands::scale::resource;
+use crate::error::{Failure, Kind};
+use crate::output::document::API_VERSION;
+use crate::output::policy::trial as render;
+use crate::session::{Session, unreadable};
+use crate::status::{By, Told, would_say};
+
+/// How many clusters are read at a time.
+const AT_ONCE: usize = 8;
+
+/// Say what new policies would do to the clusters that exist now: which break their bounds, and what one instance less
+/// or more would be told.
+///
+/// A policy of the file takes the place of the one with its kind and name, or stands beside all others; nothing is
+/// written. Ends with exit code 3 where a cluster breaks a bound that would be enforced, and with 0 otherwise.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kubectl pgscale policy test -f production.yaml
+  kubectl pgscale policy test -f platform.yaml -A
+  kubectl pgscale policy test -f - < policies.yaml")]
+pub(crate) struct Args {
+    /// The file with the policies, YAML or JSON; - for standard input.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    filename: PathBuf,
+    /// Clusters of all namespaces.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// `kind: PolicyTest`.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PolicyTest {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
+    api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "PolicyTest")))]
+    kind: &'static str,
+    /// The clusters, by name.
+    pub(crate) items: Vec<Tried>,
+}
+
+/// What the policies would do to one cluster.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Tried {
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// The effective number of instances.
+    pub(crate) instances: i64,
+    /// The bounds it breaks now.
+    pub(crate) violations: Vec<Violation>,
+    /// What one instance less and one more would be told.
+    pub(crate) changes: Vec<Verdicts>,
+    /// Why not all policies could be read.
+    pub(crate) unreadable: Option<String>,
+}
+
+/// A bound that a cluster breaks as it is.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Violation {
+    /// The field.
+    pub(crate) field: &'static str,
+    /// Its value.
+    pub(crate) value: String,
+    /// The policy, as `kind/name`.
+    pub(crate) source: String,
+    /// Its mode.
+    pub(crate) mode: Mode,
+}
+
+/// What a change would be told, today and then.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Verdicts {
+    /// The count it would be.
+    pub(crate) to: i64,
+    /// It is allowed by the policies there are.
+    pub(crate) allowed_today: bool,
+    /// It would be allowed.
+    pub(crate) allowed: bool,
+    /// The rules that would refuse it, or else those that would warn.
+    pub(crate) rules: Vec<&'static str>,
+}
+
+/// Runs the verb.
+pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
+    let new = read(&args.filename, &session.namespace)?;
+    let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());
+    let clusters = session.reader.clusters(namespace, None).await;
+    session.show_warnings();
+    let place = namespace
+        .map_or_else(|| "all namespaces".to_owned(), |namespace| format!("namespace {namespace}"));
+    let clusters = clusters
+        .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
+    let mut items: Vec<Tried> = stream::iter(clusters)
+        .map(|cluster| tried(session, cluster, &new))
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    session.show_warnings();
+    items.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    let test = PolicyTest { api_version: API_VERSION, kind: "PolicyTest", items };
+    match args.shape.output {
+        format @ (Format::Json | Format::Yaml) => session.out.document(format, &test)?,
+        Format::Name | Format::Text | Format::Wide if test.items.is_empty() => {
+            session.out.note(&format!("No postgresql clusters found in {place}."));
+        }
+        Format::Name => {
+            let names: Vec<_> = test.items.iter().map(|item| resource(&item.name)).collect();
+            session.out.data(&names.join("\n"))?;
+        }
+        Format::Text | Format::Wide => {
+            session.out.data(&render(&test, args.all_namespaces))?;
+        }
+    }
+    conclude(session, &test.items)
+}
+
+/// Says what could not be read, and ends as the bounds say.
+fn conclude(session: &Session, items: &[Tried]) -> Result<(), Failure> {
+    for item in items {
+        if let Some(why) = &item.unreadable {
+            let cluster = format!("{}/{}", item.namespace, item.name);
+            session.out.warning(&format!("not all policies of {cluster} could be read: {why}"));
+        }
+    }
+    let enforced = |item: &&Tried| item.violations.iter().any(|it| it.mode == Mode::Enforce);
+    let breaking: Vec<String> = items
+        .iter()
+        .filter(enforced)
+        .map(|item| format!("{}/{}", item.namespace, item.name))
+        .collect();
+    if breaking.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Refused,
+        format!(
+            "these clusters would break an enforced bound as they are: {}",
+            breaking.join(", ")
+        ),
+    )
+    .hint("nothing happens to them by itself; they may only move towards the bound".to_owned()))
+}
+
+/// The policies of a file.
+#[derive(Debug, Default)]
+struct New {
+    own: Vec<ScalePolicy>,
+    everywhere: Vec<ClusterScalePolicy>,
+}
+
+impl New {
+    /// `there` with these among them.
+    fn beside(&self, mut there: Written, namespace: &str) -> Written {
+        let own = self.own.iter();
+        for policy in own.filter(|it| it.metadata.namespace.as_deref() == Some(namespace)) {
+            there.own.retain(|old| old.metadata.name != policy.metadata.name);
+            there.own.push(policy.clone());
+        }
+        for policy in &self.everywhere {
+            there.everywhere.retain(|old| old.metadata.name != policy.metadata.name);
+            there.everywhere.push(policy.clone());
+        }
+        there
+    }
+}
+
+fn read(path: &PathBuf, namespace: &str) -> Result<New, Failure> {
+    let mut text = String::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text))
+    };
+    read.map_err(|error| Failure::error(format!("failed to read {}: {error}", path.display())))?;
+    parse(&text, namespace)
+        .map_err(|why| Failure::usage(format!("{} holds no policies: {why}", path.display())))
+}
+
+/// The policies of a text; those that name no namespace are for `namespace`.
+fn parse(text: &str, namespace: &str) -> Result<New, String> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
+    let mut new = New::default();
+    for document in documents.into_iter().filter(|document| !document.is_null()) {
+        let text = |place| document.pointer(place).and_then(Value::as_str).unwrap_or_default();
+        let (kind, name) = (text("/kind").to_owned(), text("/metadata/name").to_owned());
+        if text("/apiVersion") != API_VERSION {
+            return Err(format!("{kind} {name:?} is not of {API_VERSION}"));
+        }
+        let wrong = |error: serde_json::Error| format!("{kind} {name:?}: {error}");
+        match kind.as_str() {
+            "ScalePolicy" => {
+                let mut policy: ScalePolicy = serde_json::from_value(document).map_err(wrong)?;
+                policy.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
+                new.own.push(policy);
+            }
+            "ClusterScalePolicy" => {
+                new.everywhere.push(serde_json::from_value(document).map_err(wrong)?);
+            }
+            other => {
+                return Err(format!("{other:?} is neither ScalePolicy nor ClusterScalePolicy"));
+            }
+        }
+    }
+    if new.own.is_empty() && new.everywhere.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(new)
+}
+
+async fn tried(session: &Session, cluster: Postgresql, new: &New) -> Tried {
+    let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
+    let count = cluster.instances.unwrap_or(0);
+    let change = Change::of_count(cluster.clone(), count);
+    let around = session.around();
+    let (facts, written) = futures::join!(
+        around.facts(change, AskWhom::All),
+        session.reader.written_policies(&namespace)
+    );
+    let today = written.of(&cluster);
+    let then = new.beside(written, &namespace).of(&cluster);
+    Tried {
+        instances: facts.to(),
+        violations: violations(&facts, &then),
+        changes: changes(&facts, &today, &then),
+        unreadable: then.unreadable,
+        namespace,
+        name,
+    }
+}
+
+/// The bounds that the cluster breaks as it is.
+fn violations(facts: &Facts, policies: &Policies) -> Vec<Violation> {
+    let count = facts.to();
+    let mut all = Vec::new();
+    let mut add = |field, value: String, source: &String, mode| {
+        all.push(Violation { field, value, source: source.clone(), mode });
+    };
+    if count == 0 {
+        for zero in policies.zero.iter().filter(|zero| zero.value == Zero::Deny) {
+            add("instances.zero", "Deny".to_owned(), &zero.source, zero.mode);
+        }
+    } else {
+        for min in policies.min.iter().filter(|min| count < min.value) {
+            add("instances.min", min.value.to_string(), &min.source, min.mode);
+        }
+    }
+    for max in policies.max.iter().filter(|max| count > max.value) {
+        add("instances.max", max.value.to_string(), &max.source, max.mode);
+    }
+    all
+}
+
+/// What one instance less and one more would be told by us, today and then.
+fn changes(facts: &Facts, today: &Policies, then: &Policies) -> Vec<Verdicts> {
+    let told = |policies: &Policies| {
+        let all = would_say(&facts.under(policies), policies);
+        all.into_iter().filter(|told| told.by == By::Command).collect::<Vec<Told>>()
+    };
+    let before = told(today);
+    told(then)
+        .into_iter()
+        .map(|then| Verdicts {
+            to: then.to,
+            allowed_today: before.iter().any(|told| told.to == then.to && told.allowed),
+            allowed: then.allowed,
+            rules: then.rules,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_policies_are_read_and_what_is_wrong_is_named() {
+        let policy =
+            "apiVersion: pgscale.dev/v1alpha1\nkind: ScalePolicy\nmetadata: {name: a}\nspec: {}\n";
+        let platform = policy.replace("ScalePolicy", "ClusterScalePolicy");
+        let new = parse(&format!("---\n{policy}---\n{platform}---\n"), "db").unwrap();
+        assert_eq!(new.own[0].metadata.namespace.as_deref(), Some("db"));
+        assert_eq!(new.everywhere.len(), 1);
+        for (text, why) in [
+            ("", "it is empty"),
+            ("kind: ScalePolicy", "ScalePolicy \"\" is not of pgscale.dev/v1alpha1"),
+            (
+                "apiVersion: pgscale.dev/v1alpha1\nkind: Secret",
+                "\"Secret\" is neither ScalePolicy nor ClusterScalePolicy",
+            ),
+            (
+                "apiVersion: pgscale.dev/v1alpha1\nkind: ScalePolicy\nmetadata: {name: a}\nspec: {mode: Maybe}",
+                "ScalePolicy \"a\": unknown variant `Maybe`, expected one of `Audit`, `Warn`, `Enforce`",
+            ),
+        ] {
+            assert_eq!(parse(text, "db").unwrap_err(), why);
+        }
+    }
+}

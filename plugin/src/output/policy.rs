@@ -1,0 +1,112 @@
+//! What policies come to, and what new ones would do.
+
+use pgscale_guard::policy::Mode;
+
+use super::text::{Cell, table, wrap};
+use super::{BAD, BOLD, CARE, GOOD};
+use crate::commands::policy::EffectivePolicy;
+use crate::commands::policy::trial::{PolicyTest, Tried, Verdicts};
+use crate::policy::Effect;
+
+/// The effective policy: the values that decide or are on trial; `wide` shows the weaker ones too.
+pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usize>) -> String {
+    let heard: Vec<String> =
+        effective.policies.iter().map(|it| format!("{} ({:?})", it.name, it.mode)).collect();
+    let heard = if heard.is_empty() { "none".to_owned() } else { heard.join(", ") };
+    let mut title = vec![
+        format!("{BOLD}Effective policy of {}{BOLD:#}", effective.place()),
+        format!("Policies:  {heard}"),
+    ];
+    if !effective.selective.is_empty() {
+        title.push(format!("For some clusters only:  {}", effective.selective.join(", ")));
+    }
+    for allowed in &effective.allowed {
+        let when = match allowed.next {
+            _ if allowed.now => "now".to_owned(),
+            Some(next) => format!("from {next}"),
+            None => "nobody can say when".to_owned(),
+        };
+        title.push(format!("The calendar allows {}:  {when}", allowed.direction));
+    }
+    let shown = effective.fields.iter().filter(|it| wide || it.effect != Effect::Weaker);
+    let rows: Vec<Vec<Cell>> = shown
+        .map(|entry| {
+            let effect = match entry.effect {
+                Effect::InForce => Cell::styled("in force", GOOD),
+                Effect::Weaker => Cell::from("a stricter one decides"),
+                Effect::Warns => Cell::styled("only warns", CARE),
+                Effect::Recorded => Cell::styled("only recorded", CARE),
+            };
+            vec![
+                Cell::from(&entry.field),
+                Cell::from(&entry.value),
+                Cell::from(&entry.source),
+                effect,
+            ]
+        })
+        .collect();
+    let title = wrap(&title.join("\n"), width, 2);
+    format!("{title}\n\n{}", wrap(&table(&["FIELD", "VALUE", "FROM", "EFFECT"], &rows), width, 4))
+}
+
+/// What new policies would do, one line per cluster.
+pub(crate) fn trial(test: &PolicyTest, everywhere: bool) -> String {
+    let mut header = vec!["NAME", "INSTANCES", "AS IT IS", "ONE LESS", "ONE MORE"];
+    if everywhere {
+        header.insert(0, "NAMESPACE");
+    }
+    let rows: Vec<Vec<Cell>> = test.items.iter().map(|item| row(item, everywhere)).collect();
+    table(&header, &rows)
+}
+
+fn row(item: &Tried, everywhere: bool) -> Vec<Cell> {
+    let broken: Vec<String> = item
+        .violations
+        .iter()
+        .map(|it| {
+            let mode = match it.mode {
+                Mode::Enforce => "",
+                Mode::Warn => ", only warns",
+                Mode::Audit => ", only recorded",
+            };
+            format!("breaks {}: {} ({}{mode})", it.field, it.value, it.source)
+        })
+        .collect();
+    let enforced = item.violations.iter().any(|it| it.mode == Mode::Enforce);
+    let as_it_is = match (broken.is_empty(), enforced) {
+        (true, _) => Cell::styled("within bounds", GOOD),
+        (false, true) => Cell::styled(broken.join(", "), BAD),
+        (false, false) => Cell::styled(broken.join(", "), CARE),
+    };
+    let change = |to: i64| {
+        let verdicts = item.changes.iter().find(|change| change.to == to);
+        verdicts.map_or(Cell::default(), verdict)
+    };
+    let mut row = vec![
+        Cell::from(&item.name),
+        Cell::from(item.instances.to_string()),
+        as_it_is,
+        change(item.instances.saturating_sub(1)),
+        change(item.instances.saturating_add(1)),
+    ];
+    if everywhere {
+        row.insert(0, Cell::from(&item.namespace));
+    }
+    row
+}
+
+fn verdict(verdicts: &Verdicts) -> Cell {
+    let (says, today, style) = match (verdicts.allowed, verdicts.allowed_today) {
+        (true, true) => ("allowed", "", GOOD),
+        (true, false) => ("allowed", " (refused today)", CARE),
+        (false, true) => ("refused", " (allowed today)", BAD),
+        (false, false) => ("refused", "", BAD),
+    };
+    let rules = verdicts.rules.join(", ");
+    let by = match (rules.is_empty(), verdicts.allowed) {
+        (true, _) => String::new(),
+        (false, true) => format!("; warned of {rules}"),
+        (false, false) => format!(" by {rules}"),
+    };
+    Cell::styled(format!("{says}{by}{today}"), style)
+}

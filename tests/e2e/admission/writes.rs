@@ -1,0 +1,290 @@
+//! Every door a count comes in by, on a real API server, and the writes that must never be hindered.
+
+use super::*;
+
+/// Who the operator is to the API server.
+const OPERATOR: &str = "--as=system:serviceaccount:default:postgres-operator";
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case("admission::an_override_lets_one_change_pass_and_tells_everybody", overridden),
+        case("admission::of_two_managers_the_result_is_judged", two_managers),
+        case("admission::a_generated_name_is_no_way_past", generated),
+        case("admission::deleting_and_creating_again_is_no_way_past", again),
+        case("admission::what_violates_already_may_be_edited_and_get_better", violating),
+        case("admission::the_operators_own_writes_are_never_hindered", operators_own),
+        case("admission::what_switches_limits_is_judged", switches),
+        case("admission::the_side_door_is_told_of_and_stays_open", side_door),
+    ]
+}
+
+fn named(name: &str, instances: i64) -> Value {
+    let mut object = cluster(instances);
+    object["metadata"]["name"] = json!(name);
+    object
+}
+
+impl Scene {
+    async fn create(&self, object: &Value) -> Result<Said> {
+        let file = self.file("created.json", object)?;
+        self.run(&["create", "--filename", &file]).await
+    }
+
+    async fn uid(&self) -> Result<String> {
+        let path = "--output=jsonpath={.metadata.uid}";
+        self.run(&["get", "postgresql", NAME, path]).await?.ok()
+    }
+
+    /// Waits for an Event with this reason.
+    async fn event(&self, reason: &str) -> Result<Event> {
+        let events: Api<Event> = Api::namespaced(self.bed.client(), &self.namespace);
+        until(&format!("an Event {reason}"), SOON, async || {
+            let found =
+                events.list(&ListParams::default()).await.context("failed to list Events")?;
+            let event = found.into_iter().find(|event| event.reason.as_deref() == Some(reason));
+            Ok(event.map_or_else(|| Attempt::NotYet("none".into()), Attempt::Done))
+        })
+        .await
+    }
+}
+
+/// The text of all warnings, unwrapped.
+fn warned(said: &Said) -> String {
+    let lines = said.stderr.lines().filter_map(|line| line.strip_prefix("Warning: "));
+    lines.map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+async fn overridden(scene: Scene) -> Result<()> {
+    let webhook = scene.set().await?;
+    let now = k8s_openapi::jiff::Timestamp::now();
+    let hours = |hours| now + k8s_openapi::jiff::SignedDuration::from_hours(hours);
+    let uid = scene.uid().await?;
+    let granted = |name: &str, hours_left: i64| {
+        json!({
+            "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScaleOverride", "metadata": {"name": name},
+            "spec": {"cluster": NAME, "clusterUid": uid, "to": 9, "rules": ["above-max"],
+                "reason": "the sale begins", "expiresAt": hours(hours_left)},
+        })
+    };
+    scene.create(&granted("for-long", 5)).await?.ok()?;
+    let said = scene.patch(&to(9)).await?;
+    ensure_refused("one that holds for too long", &said, "above-max")?;
+    ensure!(said.stderr.contains("more than 4 hours after its creation"), "{}", said.stderr);
+
+    for (wrong, value) in [
+        ("rules", json!([])),
+        ("to", json!(-1)),
+        ("reason", json!("")),
+        ("expiresAt", json!("soon")),
+    ] {
+        let mut object = granted("wrong", 1);
+        object["spec"][wrong] = value;
+        let said = scene.create(&object).await?;
+        ensure!(said.code == Some(1) && said.stderr.contains("is invalid"), "{wrong}: {said:?}");
+    }
+    scene.create(&granted("sale", 1)).await?.ok()?;
+    let longer = json!({"spec": {"expiresAt": hours(3)}}).to_string();
+    let said =
+        scene.run(&["patch", "scaleoverride", "sale", "--type=merge", "-p", &longer]).await?;
+    ensure!(said.stderr.contains("an override cannot be changed"), "{said:?}");
+
+    let said = scene.patch(&to(8)).await?;
+    ensure_refused("another count", &said, "above-max")?;
+    ensure!(said.stderr.contains("it allows 9 instances, and 8 are asked for"), "{}", said.stderr);
+    let nine = to(9).to_string();
+    let dry = ["patch", "postgresql", NAME, "--dry-run=server", "--type=merge", "-p", &nine];
+    scene.run(&dry).await?.ok().context("a dry run of what was allowed")?;
+    let used =
+        async || -> Result<bool> { Ok(webhook.metrics().await?.contains("effect=\"overridden\"")) };
+    ensure!(used().await?, "a dry run is judged alike");
+    let said = scene.patch(&to(9)).await?;
+    ensure!(said.code == Some(0) && warned(&said).contains("scaleoverride/sale"), "{said:?}");
+    let event = scene.event("ScaleOverridden").await?;
+    ensure!(
+        event.note.as_deref().is_some_and(|note| note.contains("the sale begins")),
+        "{event:?}"
+    );
+
+    // A cluster of the same name is another cluster.
+    scene.run(&["delete", "postgresql", NAME]).await?.ok()?;
+    scene.create(&cluster(3)).await?.ok()?;
+    let said = scene.patch(&to(9)).await?;
+    ensure_refused("the next life of the cluster", &said, "above-max")?;
+    ensure!(
+        said.stderr.contains(&format!("it is for the cluster with uid {uid}")),
+        "{}",
+        said.stderr
+    );
+    Ok(())
+}
+
+async fn two_managers(scene: Scene) -> Result<()> {
+    scene.set().await?;
+    let flux = async |spec: Value, force: bool| {
+        let object = json!({
+            "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
+            "metadata": {"name": NAME}, "spec": spec,
+        });
+        let file = scene.file("flux.json", &object)?;
+        let mut args = vec!["apply", "--server-side", "--field-manager=flux", "--filename", &file];
+        args.extend(force.then_some("--force-conflicts"));
+        scene.run(&args).await
+    };
+    let conflict = flux(json!({"numberOfInstances": 4}), false).await?;
+    ensure!(conflict.stderr.contains("conflict"), "two owners of one field: {conflict:?}");
+    let nine = flux(json!({"numberOfInstances": 9}), true).await?;
+    ensure_refused("a taken field", &nine, "above-max")?;
+    flux(json!({"numberOfInstances": 4}), true).await?.ok()?;
+    // The other keeps what it has of the rest; the count stays.
+    let mut without = cluster(0);
+    without["spec"].as_object_mut().context("a spec")?.remove("numberOfInstances");
+    let file = scene.file("without.json", &without)?;
+    scene.run(&["apply", "--server-side", "--filename", &file]).await?.ok()?;
+    ensure!(scene.count().await? == "4", "the count belongs to flux");
+    // Nobody would own it any more: the operator would read 0.
+    let given_up = flux(json!({}), true).await?;
+    ensure!(given_up.code == Some(1), "a cluster without a count: {given_up:?}");
+    ensure!(scene.count().await? == "4", "something got through");
+    Ok(())
+}
+
+async fn generated(scene: Scene) -> Result<()> {
+    scene.set().await?;
+    let generated = |instances| {
+        let mut object = cluster(instances);
+        object["metadata"] = json!({"generateName": "acid-made-",
+            "annotations": {"acid.zalan.do/controller": "nobody"}});
+        object
+    };
+    let said = scene.create(&generated(9)).await?;
+    ensure_refused("create with a generated name", &said, "above-max")?;
+    let whole = format!("{}/acid-made-", scene.namespace);
+    ensure!(said.stderr.contains(&whole), "the name is missing in {}", said.stderr);
+    scene.create(&generated(3)).await?.ok()?;
+    Ok(())
+}
+
+async fn again(scene: Scene) -> Result<()> {
+    scene.set().await?;
+    let before = scene.uid().await?;
+    // Its volumes stay, as they do when the operator deletes it.
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": format!("pgdata-{NAME}-4"),
+            "labels": {"application": "spilo", "cluster-name": NAME}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "none",
+            "resources": {"requests": {"storage": "1Gi"}}},
+    });
+    scene.create(&claim).await?.ok()?;
+    scene.run(&["delete", "postgresql", NAME]).await?.ok()?;
+    ensure_refused("more than allowed", &scene.create(&cluster(9)).await?, "above-max")?;
+    ensure_refused("fewer than allowed", &scene.create(&cluster(1)).await?, "below-min")?;
+    scene.create(&cluster(5)).await?.ok()?;
+    ensure!(scene.uid().await? != before, "it is another cluster");
+    Ok(())
+}
+
+async fn violating(scene: Scene) -> Result<()> {
+    guarded(&scene).await?;
+    for (name, instances) in [(NAME, 9), ("acid-small", 1)] {
+        scene.apply(&named(name, instances)).await?.ok()?;
+    }
+    scene.apply(&policy()).await?.ok()?;
+    scene.patch(&json!({"metadata": {"labels": {"team": "a"}}})).await?.ok()?;
+    scene.patch(&json!({"spec": {"volume": {"size": "2Gi"}}})).await?.ok()?;
+    scene.patch(&to(8)).await?.ok().context("towards the maximum")?;
+    ensure_refused("away from it", &scene.patch(&to(9)).await?, "above-max")?;
+    let two = to(2).to_string();
+    scene.run(&["patch", "postgresql", "acid-small", "--type=merge", "-p", &two]).await?.ok()?;
+    Ok(())
+}
+
+async fn operators_own(scene: Scene) -> Result<()> {
+    let webhook = guarded(&scene).await?;
+    scene.apply(&cluster(9)).await?.ok()?;
+    scene.apply(&policy()).await?.ok()?;
+    let before = webhook.reviews().await?;
+    for patch in [
+        json!({"metadata": {"finalizers": ["postgres-operator.acid.zalan.do"]}}),
+        json!({"metadata": {"annotations": {"last-major-upgrade-success": "2026-01-01"}}}),
+        json!({"metadata": {"finalizers": null}}),
+    ] {
+        let patch = patch.to_string();
+        let args = ["patch", "postgresql", NAME, "--type=merge", "-p", &patch, OPERATOR];
+        scene.run(&args).await?.ok()?;
+    }
+    let status = json!({"status": {"PostgresClusterStatus": "Running"}}).to_string();
+    let status = [
+        "patch",
+        "postgresql",
+        NAME,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &status,
+        OPERATOR,
+    ];
+    scene.run(&status).await?.ok()?;
+    ensure!(webhook.reviews().await? == before, "a write of the operator was sent");
+    Ok(())
+}
+
+async fn switches(scene: Scene) -> Result<()> {
+    let webhook = scene.set().await?;
+    for patch in [
+        json!({"metadata": {"annotations": {"acid.zalan.do/controller": "somebody"}}}),
+        json!({"spec": {"standby": {"standby_host": "elsewhere"}}}),
+        json!({"spec": {"standby": null}}),
+    ] {
+        let before = webhook.reviews().await?;
+        scene.patch(&patch).await?.ok()?;
+        ensure!(webhook.reviews().await? == before + 1, "{patch} was not judged");
+    }
+    Ok(())
+}
+
+async fn side_door(scene: Scene) -> Result<()> {
+    let webhook = guarded(&scene).await?;
+    let labels = json!({"application": "spilo", "cluster-name": NAME});
+    let set = |name: &str, labels: &Value| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name, "labels": labels},
+            "spec": {"replicas": 3, "serviceName": name, "selector": {"matchLabels": labels},
+                // No such account: no pod is ever made.
+                "template": {"metadata": {"labels": labels}, "spec": {"serviceAccountName": "nobody",
+                    "containers": [{"name": "postgres", "image": "spilo"}]}}},
+        })
+    };
+    scene.apply(&set(NAME, &labels)).await?.ok()?;
+    scene.apply(&set("web", &json!({"application": "web"}))).await?.ok()?;
+    let before = webhook.reviews().await?;
+    let patched = |replicas: i64| json!({"spec": {"replicas": replicas}}).to_string();
+    let (two, four) = (patched(2), patched(4));
+    let set = format!("statefulset/{NAME}");
+    for (way, args) in [
+        ("scale", vec!["scale", &set, "--replicas=5"]),
+        ("patch", vec!["patch", &set, "--type=merge", "--patch", &two]),
+        ("dry run", vec!["scale", &set, "--replicas=1", "--dry-run=server"]),
+    ] {
+        let said = scene.run(&args).await?;
+        let warned = warned(&said);
+        ensure!(said.code == Some(0), "{way} is not refused: {said:?}");
+        ensure!(warned.starts_with("statefulset-scaled: "), "{way}: {said:?}");
+    }
+    ensure!(webhook.reviews().await? == before + 3, "each is sent once");
+    let event = scene.event("StatefulSetScaled").await?;
+    let regarding = event.regarding.context("the Event is about nothing")?;
+    ensure!(regarding.kind.as_deref() == Some("StatefulSet"), "{regarding:?}");
+
+    let before = webhook.reviews().await?;
+    scene.run(&["patch", &set, "--type=merge", "--patch", &four, OPERATOR]).await?.ok()?;
+    scene.run(&["label", &set, "a=b"]).await?.ok()?;
+    scene.run(&["scale", "statefulset/web", "--replicas=5"]).await?.ok()?;
+    ensure!(webhook.reviews().await? == before, "these are nobody's business");
+
+    webhook.stop().await?;
+    let away = scene.run(&["scale", &set, "--replicas=0"]).await;
+    webhook.run().await?;
+    away?.ok().context("while the webhook is away")?;
+    Ok(())
+}

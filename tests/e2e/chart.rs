@@ -1,0 +1,210 @@
+//! The chart says what the program says: rendered by the real Helm, compared as objects.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use pgscale_tests::chart::{self, Rendered};
+use pgscale_tests::programs::Programs;
+use pgscale_tests::tools::Tools;
+use serde_json::{Value, json};
+
+use crate::outside::trial;
+
+const NAMESPACE: &str = "somewhere";
+const SECRET: &str = "pgscale-webhook-certificates";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("chart::rights_are_what_the_program_prints", rights),
+        trial("chart::the_registration_is_what_the_program_prints", registration),
+        trial("chart::definitions_are_what_the_program_prints", definitions),
+        trial("chart::its_defaults_are_for_production", production),
+        trial("chart::a_mounted_certificate_needs_no_rights", mounted),
+        trial("chart::values_that_make_no_sense_are_refused", nonsense),
+    ]
+}
+
+fn render(values: &Value) -> Result<Rendered> {
+    chart::render(&Tools::helm()?, NAMESPACE, values)
+}
+
+/// The objects that a printing subcommand of the webhook prints.
+fn printed(args: &[&str]) -> Result<Vec<Value>> {
+    static WEBHOOK: OnceLock<PathBuf> = OnceLock::new();
+    let webhook = if let Some(built) = WEBHOOK.get() {
+        built
+    } else {
+        let built = Programs::build()?.webhook;
+        WEBHOOK.get_or_init(|| built)
+    };
+    let output = Command::new(webhook).args(args).output().context("failed to run the webhook")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).context("the output is not UTF-8")?;
+    chart::objects(&text)
+}
+
+/// Fails unless `objects` of the chart and those the program prints are the same, labels aside.
+fn ensure_same(rendered: &[Value], printed: &[Value]) -> Result<()> {
+    let sorted = |objects: &[Value]| {
+        let mut objects = objects.to_vec();
+        for object in &mut objects {
+            if let Some(metadata) = object["metadata"].as_object_mut() {
+                metadata.remove("labels");
+            }
+        }
+        objects.sort_by_key(|object| format!("{} {}", object["kind"], object["metadata"]["name"]));
+        objects
+    };
+    let (rendered, printed) = (sorted(rendered), sorted(printed));
+    ensure!(!printed.is_empty(), "the program prints nothing");
+    for (ours, theirs) in rendered.iter().zip(&printed) {
+        ensure!(ours == theirs, "the chart has\n{ours:#}\nand the program prints\n{theirs:#}");
+    }
+    ensure!(rendered.len() == printed.len(), "one has more objects than the other");
+    Ok(())
+}
+
+fn of_kind(rendered: &Rendered, fits: impl Fn(&str) -> bool) -> Vec<Value> {
+    let objects = rendered.objects.iter();
+    objects.filter(|object| object["kind"].as_str().is_some_and(&fits)).cloned().collect()
+}
+
+fn rights() -> Result<()> {
+    let is_right = |kind: &str| kind == "ServiceAccount" || kind.contains("Role");
+    let program = |more: &[&str]| {
+        let namespace = ["rbac", "--namespace", NAMESPACE, "--certificate-secret", SECRET];
+        printed(&[&namespace[..], more].concat())
+    };
+    ensure_same(&of_kind(&render(&json!({}))?, is_right), &program(&[])?)?;
+    let values = json!({"breakGlass": {"users": ["jane", "oidc:joe@example.com"]}});
+    let users = ["--break-glass-user", "jane", "--break-glass-user", "oidc:joe@example.com"];
+    ensure_same(&of_kind(&render(&values)?, is_right), &program(&users)?)
+}
+
+fn registration() -> Result<()> {
+    let is_registration = |kind: &str| kind == "ValidatingWebhookConfiguration";
+    let service = format!("{NAMESPACE}/pgscale-webhook");
+    let program = |more: &[&str]| {
+        printed(&[&["configuration", "--service", service.as_str()], more].concat())
+    };
+    ensure_same(&of_kind(&render(&json!({}))?, is_registration), &program(&[])?)?;
+    let values = json!({
+        "ignoreLimitsAnnotations": ["a.example.com/ignore", "b"],
+        "operatorAccounts": ["system:serviceaccount:a:operator", "system:serviceaccount:b:operator"],
+        "growFailurePolicy": "Fail",
+    });
+    let args = [
+        ["--ignore-limits-annotation", "a.example.com/ignore"],
+        ["--ignore-limits-annotation", "b"],
+        ["--operator-account", "system:serviceaccount:a:operator"],
+        ["--operator-account", "system:serviceaccount:b:operator"],
+        ["--grow-failure-policy", "Fail"],
+    ];
+    let rendered = render(&values)?;
+    ensure_same(&of_kind(&rendered, is_registration), &program(&args.concat())?)?;
+
+    let selected = render(&json!({"namespaceSelector": {"matchLabels": {"a": "b"}}}))?;
+    let registration = selected.object("ValidatingWebhookConfiguration", "pgscale.dev")?;
+    for entry in registration["webhooks"].as_array().context("no entries")? {
+        ensure!(entry["namespaceSelector"] == json!({"matchLabels": {"a": "b"}}), "{entry:#}");
+    }
+    Ok(())
+}
+
+fn definitions() -> Result<()> {
+    let rendered = render(&json!({}))?;
+    let definitions = of_kind(&rendered, |kind| kind == "CustomResourceDefinition");
+    ensure_same(&definitions, &printed(&["crd"])?)
+}
+
+fn production() -> Result<()> {
+    let rendered = render(&json!({}))?;
+    for word in ["caBundle", "BEGIN CERTIFICATE", "PRIVATE KEY"] {
+        ensure!(!rendered.text.contains(word), "{word} is rendered");
+    }
+    let secret = rendered.object("Secret", SECRET)?;
+    ensure!(secret.get("data").is_none() && secret.get("stringData").is_none(), "{secret:#}");
+
+    let deployment = rendered.object("Deployment", "pgscale-webhook")?;
+    ensure!(deployment["spec"]["replicas"] == 2, "{deployment:#}");
+    let pod = &deployment["spec"]["template"];
+    let container = &pod["spec"]["containers"][0];
+    for (path, wanted) in [
+        ("/spec/serviceAccountName", json!("pgscale-webhook")),
+        ("/spec/securityContext/runAsNonRoot", json!(true)),
+        ("/spec/securityContext/seccompProfile/type", json!("RuntimeDefault")),
+        ("/spec/containers/0/securityContext/allowPrivilegeEscalation", json!(false)),
+        ("/spec/containers/0/securityContext/readOnlyRootFilesystem", json!(true)),
+        ("/spec/containers/0/securityContext/capabilities/drop", json!(["ALL"])),
+        ("/spec/containers/0/readinessProbe/httpGet/path", json!("/readyz")),
+        ("/spec/containers/0/livenessProbe/httpGet/path", json!("/healthz")),
+        ("/spec/containers/0/image", json!("pgscale-webhook:0.1.0")),
+    ] {
+        ensure!(pod.pointer(path) == Some(&wanted), "{path} is not {wanted} in {pod:#}");
+    }
+    ensure!(container["resources"]["limits"]["memory"].is_string(), "{container:#}");
+    let affinity = &pod["spec"]["affinity"]["podAntiAffinity"];
+    let wishes = affinity.as_object().context("no affinity")?;
+    ensure!(wishes.keys().eq(["preferredDuringSchedulingIgnoredDuringExecution"]), "{affinity:#}");
+
+    // All that selects pods selects these.
+    let labels = &pod["metadata"]["labels"];
+    let budget = rendered.object("PodDisruptionBudget", "pgscale-webhook")?;
+    let service = rendered.object("Service", "pgscale-webhook")?;
+    for selector in [
+        &deployment["spec"]["selector"]["matchLabels"],
+        &budget["spec"]["selector"]["matchLabels"],
+        &service["spec"]["selector"],
+    ] {
+        for (key, value) in selector.as_object().context("no selector")? {
+            ensure!(labels[key] == *value, "{key} is not on the pods: {labels:#}");
+        }
+    }
+    let lone = render(&json!({"replicas": 1}))?;
+    ensure!(lone.object("PodDisruptionBudget", "pgscale-webhook").is_err(), "it blocks drains");
+
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let pinned = render(&json!({"image": {"repository": "r.example.com/p", "digest": digest}}))?;
+    let image = &pinned.object("Deployment", "pgscale-webhook")?["spec"]["template"]["spec"]["containers"]
+        [0]["image"];
+    ensure!(*image == format!("r.example.com/p@{digest}"), "{image}");
+    Ok(())
+}
+
+fn mounted() -> Result<()> {
+    let annotation = json!({"cert-manager.io/inject-ca-from": "somewhere/pgscale"});
+    let rendered = render(&json!({
+        "certificates": {"existingSecret": "from-cert-manager"}, "registrationAnnotations": annotation,
+    }))?;
+    ensure!(!rendered.text.contains(SECRET), "it may touch a Secret nobody needs");
+    let registration = rendered.object("ValidatingWebhookConfiguration", "pgscale.dev")?;
+    ensure!(registration["metadata"]["annotations"] == annotation, "{registration:#}");
+    let pod = &rendered.object("Deployment", "pgscale-webhook")?["spec"]["template"]["spec"];
+    ensure!(pod["volumes"][0]["secret"]["secretName"] == "from-cert-manager", "{pod:#}");
+    let args = pod["containers"][0]["args"].as_array().context("no arguments")?;
+    ensure!(args.contains(&json!("--tls-cert=/certificates/tls.crt")), "{args:?}");
+    let is_right = |kind: &str| kind == "ServiceAccount" || kind.contains("Role");
+    let program = printed(&["rbac", "--namespace", NAMESPACE])?;
+    ensure_same(&of_kind(&rendered, is_right), &program)
+}
+
+fn nonsense() -> Result<()> {
+    for (values, says) in [
+        (json!({"replica": 3}), "replica"),
+        (json!({"replicas": "3"}), "replicas"),
+        (json!({"image": {"repository": ""}}), "repository"),
+        (json!({"growFailurePolicy": "Allow"}), "growFailurePolicy"),
+        (json!({"ignoreLimitsAnnotations": ["a'] || true"]}), "ignoreLimitsAnnotations"),
+        (json!({"operatorAccounts": ["a', 'b"]}), "operatorAccounts"),
+        (json!({"breakGlass": {"users": ["jane\nverbs: [\"*\"]"]}}), "users"),
+        (json!({"drain": {"delay": "10"}}), "delay"),
+        (json!({"log": {"format": "xml"}}), "format"),
+    ] {
+        let error = render(&values).err().with_context(|| format!("{values} was taken"))?;
+        ensure!(format!("{error:#}").contains(says), "{values}: {error:#}");
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! Every way a count gets into a cluster, and the writes that must never be hindered.
+
+use super::super::request::tests::stateful_set;
+use super::*;
+
+fn rules(answer: &Value) -> &str {
+    answer["auditAnnotations"]["rules"].as_str().unwrap_or_default()
+}
+
+fn annotated(count: i64, key: &str, value: &str) -> Value {
+    let mut object = object(count);
+    object["metadata"]["annotations"] = json!({key: value});
+    object
+}
+
+#[tokio::test]
+async fn the_annotations_that_switch_limits_are_changes_of_the_count() {
+    const IGNORE: &str = "acid.zalan.do/ignore-limits";
+    let operator = json!({"watched_namespace": "*", "max_instances": "2", "ignore_instance_limits_annotation_key": IGNORE});
+    let world = World { operator: Some(operator), ..three_to_seven() };
+    let admission = world.admission();
+    // 6 instances run by leave of the annotation: without it the operator runs 2.
+    let lifted = annotated(6, IGNORE, "true");
+    let answer = ask(&admission, &update(&lifted, &object(6))).await;
+    assert_eq!(answer["allowed"], false);
+    assert_eq!(answer["auditAnnotations"]["instances"], "6 -> 2");
+    // The same the other way round is growth.
+    let answer = ask(&admission, &update(&object(6), &lifted)).await;
+    assert_eq!(
+        (&answer["allowed"], &answer["auditAnnotations"]["instances"]),
+        (&json!(true), &json!("2 -> 6"))
+    );
+    // Another operator, whose limits nobody knows, takes over.
+    let before = world.asked("").len();
+    let other = annotated(6, "acid.zalan.do/controller", "second");
+    ask(&admission, &update(&object(6), &other)).await;
+    assert!(world.asked("").len() > before, "it was judged");
+}
+
+#[tokio::test]
+async fn a_cluster_is_created_over_the_volumes_of_an_earlier_life() {
+    let claim = |ordinal| {
+        let labels = json!({"application": "spilo", "cluster-name": "acid-a"});
+        json!({"metadata": {"namespace": "db", "name": format!("pgdata-acid-a-{ordinal}"),
+            "labels": labels, "creationTimestamp": "2026-01-01T00:00:00Z"}})
+    };
+    let world = World { claims: (0..5).map(claim).collect(), ..three_to_seven() };
+    let admission = world.admission();
+    let answer = ask(&admission, &create(&object(8))).await;
+    assert_eq!(answer["allowed"], false);
+    assert!(rules(&answer).contains("above-max=deny"), "{answer}");
+    assert_eq!(world.asked("/persistentvolumeclaims").len(), 1, "kept volumes are looked for");
+}
+
+#[tokio::test]
+async fn a_generated_name_is_taken_from_the_object() {
+    let mut review = create(&object(8));
+    review["request"]["name"] = json!("");
+    review["request"]["object"]["metadata"]["generateName"] = json!("acid-");
+    review["request"]["object"]["metadata"]["name"] = json!("acid-x7k2p");
+    let answer = ask(&three_to_seven().admission(), &review).await;
+    let message = answer["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("pgscale refuses to create db/acid-x7k2p with 8"), "{message}");
+    // An API server that generates it later.
+    review["request"]["object"]["metadata"].as_object_mut().unwrap().remove("name");
+    assert_eq!(ask(&three_to_seven().admission(), &review).await["allowed"], false);
+}
+
+#[tokio::test]
+async fn deleting_and_creating_again_is_no_way_past() {
+    let world = three_to_seven();
+    let admission = world.admission();
+    let mut deleted = update(&object(3), &Value::Null);
+    deleted["request"]["operation"] = json!("DELETE");
+    assert_eq!(ask(&admission, &deleted).await["allowed"], true);
+    for (count, want) in [(9, "above-max=deny"), (2, "below-min=deny")] {
+        let answer = ask(&admission, &create(&object(count))).await;
+        assert!(rules(&answer).contains(want), "{count}: {answer}");
+    }
+    assert_eq!(ask(&admission, &create(&object(3))).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn of_two_appliers_the_result_is_judged() {
+    // One gave the count up, or takes the whole spec along: to the operator a missing count is 0.
+    let mut without = object(3);
+    without["spec"].as_object_mut().unwrap().remove("numberOfInstances");
+    let admission = three_to_seven().admission();
+    let answer = ask(&admission, &update(&object(3), &without)).await;
+    assert!(rules(&answer).contains("scale-to-zero=deny"), "{answer}");
+    // The other's fields are no matter of ours.
+    let managed = |count, manager: &str| {
+        let mut object = object(count);
+        object["metadata"]["managedFields"] = json!([{"manager": manager, "operation": "Apply",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:numberOfInstances": {}}}}]);
+        object
+    };
+    let world = three_to_seven();
+    let answer = ask(&world.admission(), &update(&managed(3, "flux"), &managed(3, "argocd"))).await;
+    assert_eq!((&answer["allowed"], world.asked("").len()), (&json!(true), 0));
+    let answer = ask(&admission, &update(&managed(3, "flux"), &managed(9, "argocd"))).await;
+    assert!(rules(&answer).contains("above-max=deny"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_violates_already_may_be_edited_and_may_get_better() {
+    let labelled = |count: i64| {
+        let mut object = object(count);
+        object["metadata"]["labels"] = json!({"team": "a"});
+        object
+    };
+    let admission = three_to_seven().admission();
+    for count in [1, 9] {
+        let answer = ask(&admission, &update(&object(count), &labelled(count))).await;
+        assert_eq!(answer["allowed"], true, "an unrelated edit at {count}");
+    }
+    // Towards the bound, and not yet there.
+    let up = ask(&admission, &update(&object(1), &object(2))).await;
+    assert_eq!(up["allowed"], true, "{up}");
+    let down = ask(&admission, &update(&object(9), &object(8))).await;
+    assert!(!rules(&down).contains("above-max=deny"), "{down}");
+    // Away from it.
+    let away = ask(&admission, &update(&object(9), &object(10))).await;
+    assert!(rules(&away).contains("above-max=deny"), "{away}");
+}
+
+#[tokio::test]
+async fn the_operators_own_writes_are_never_hindered() {
+    let edited = |edit: fn(&mut Value)| {
+        let mut object = object(9);
+        edit(&mut object);
+        object
+    };
+    let world = three_to_seven();
+    let admission = world.admission();
+    for (name, new) in [
+        (
+            "a finalizer",
+            edited(|object| {
+                object["metadata"]["finalizers"] = json!(["postgres-operator.acid.zalan.do"]);
+            }),
+        ),
+        (
+            "its status",
+            edited(|object| object["status"] = json!({"PostgresClusterStatus": "Running"})),
+        ),
+        ("a label", edited(|object| object["metadata"]["labels"] = json!({"a": "b"}))),
+    ] {
+        for (old, new) in [(object(9), new.clone()), (new, object(9))] {
+            let answer = ask(&admission, &update(&old, &new)).await;
+            assert_eq!(
+                (&answer["allowed"], &answer["warnings"]),
+                (&json!(true), &Value::Null),
+                "{name}"
+            );
+        }
+    }
+    assert_eq!(world.asked("").len(), 0, "nothing was read");
+    // Annotations may be those that switch limits, so they are judged, and pass.
+    let answer = ask(
+        &admission,
+        &update(&object(9), &annotated(9, "last-major-upgrade-success", "2026-01-01")),
+    )
+    .await;
+    assert_eq!(answer["allowed"], true, "{answer}");
+}
+
+#[tokio::test]
+async fn declaring_a_standby_is_a_change_of_the_count() {
+    let mut standby = object(1);
+    standby["spec"]["standby"] = json!({"standby_host": "elsewhere"});
+    let world = World {
+        operator: Some(json!({"watched_namespace": "*", "min_instances": "3"})),
+        ..three_to_seven()
+    };
+    // The operator makes 3 of 1, except of a standby cluster's.
+    let answer = ask(&world.admission(), &update(&object(1), &standby)).await;
+    assert_eq!(answer["auditAnnotations"]["instances"], "3 -> 1");
+    assert!(rules(&answer).contains("below-min=deny"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_side_door_is_told_of_and_stays_open() {
+    for by_scale in [false, true] {
+        let world = three_to_seven();
+        let admission = world.admission();
+        let mut review = stateful_set(5, 1, by_scale);
+        let answer = ask(&admission, &review).await;
+        assert_eq!(answer["allowed"], true);
+        let warnings = answer["warnings"].as_array().unwrap();
+        let first = warnings[0].as_str().unwrap();
+        assert!(
+            first.starts_with("statefulset-scaled: statefulset db/acid-a goes from 5 to 1"),
+            "{first}"
+        );
+        assert_eq!(rules(&answer), "statefulset-scaled=warn");
+        assert_eq!(count(&admission, "STATEFULSET", "warned", false), "1");
+        admission.events.flush(Duration::from_secs(5)).await;
+        let events = world.asked("/namespaces/db/events");
+        assert_eq!((events.len(), &events[0]["reason"]), (1, &json!("StatefulSetScaled")));
+        assert_eq!(events[0]["regarding"]["kind"], "StatefulSet");
+        let note = events[0]["note"].as_str().unwrap();
+        assert!(note.starts_with("dba scaled db/acid-a, 5 -> 1: statefulset-scaled: "), "{note}");
+        assert_eq!(world.asked("").len(), 1, "nothing was read, and one Event written");
+
+        review["request"]["dryRun"] = json!(true);
+        assert_eq!(ask(&admission, &review).await["warnings"], answer["warnings"]);
+        admission.events.flush(Duration::from_secs(5)).await;
+        assert_eq!(world.asked("/events").len(), 1, "no Event for a dry run");
+    }
+}
