@@ -31,8 +31,8 @@ is pending.
 Blind spots: an immediate switchover shows for seconds only. One that is asked for after the reading is not
 seen.
 
-Way out: wait until it is done; a scheduled one can be withdrawn: `patronictl flush CLUSTER switchover`. Where the
-leader has to move first, `kubectl pgscale down` waits for none: it refuses, too.
+Way out: wait until it is done; a scheduled one can be withdrawn: `patronictl flush CLUSTER switchover`. Where
+the leader has to move first, `kubectl pgscale down` waits for none: it refuses, too.
 
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
     check: switchover_pending,
