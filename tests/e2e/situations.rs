@@ -19,7 +19,6 @@ use pgscale_tests::cluster::{Cluster, PATIENCE};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
-use pgscale_tests::webhook;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -75,7 +74,7 @@ struct Ground {
 impl Ground {
     /// The shared cluster, or a new one.
     async fn take(scene: &Scene) -> Result<Self> {
-        guarding::webhook(scene).await?;
+        let webhook = guarding::webhook(scene).await?;
         let mut shared = SHARED.lock().await;
         if let Some(ground) = shared.ground.take() {
             return Ok(ground);
@@ -94,7 +93,7 @@ impl Ground {
             .create(&PostParams::default(), &fresh)
             .await
             .with_context(|| format!("failed to create the namespace {namespace}"))?;
-        webhook::guard(&bed, &namespace).await?;
+        webhook.guard(&namespace).await?;
         let cluster = Cluster::create(&bed, &namespace, NAME, MEMBERS, json!({})).await?;
         let ground = Self { bed, cluster };
         ground.rest().await?;
@@ -171,18 +170,28 @@ impl Ground {
     /// A plan and a plain patch to `to` are refused by `rule`, both with `mention` in the reason, and nothing has
     /// changed.
     async fn refuses(&self, to: u32, rule: &str, mention: &str) -> Result<Finding> {
-        let finding = self.plan(to).await?.finding(rule)?;
-        ensure!(finding.severity == "Deny" && finding.mentions(mention), "{finding:?}");
+        let fits = |it: &Finding| it.severity == "Deny" && it.mentions(mention);
+        let finding = self.found(to, rule, fits).await?;
         self.patch_refused(to, rule, mention).await?;
         Ok(finding)
     }
 
-    /// A plain patch is refused by `rule`, with `mention` in the answer, and nothing has changed.
+    /// Every plain patch is refused, at last by `rule` with `mention` in the answer, and nothing has changed: on a busy
+    /// machine a member may answer too late for its state to be told.
     async fn patch_refused(&self, to: u32, rule: &str, mention: &str) -> Result<Said> {
         let before = State::of(&self.cluster).await?;
-        let said = self.cluster.patch(to.into()).await?;
-        let named = said.stderr.contains(&format!("- {rule}: ")) && said.stderr.contains(mention);
-        ensure!(said.code == Some(1) && named, "{rule} with {mention:?} was expected: {said:?}");
+        let what = format!("a patch to {to} to be refused by {rule} with {mention:?}");
+        let said = until(&what, PATIENCE, async || {
+            let said = self.cluster.patch(to.into()).await?;
+            ensure!(said.code == Some(1), "{rule} should have refused a patch to {to}: {said:?}");
+            let named = said.stderr.contains(&format!("- {rule}: "));
+            Ok(if named && said.stderr.contains(mention) {
+                Attempt::Done(said)
+            } else {
+                Attempt::NotYet(format!("{said:?}"))
+            })
+        })
+        .await?;
         let after = State::of(&self.cluster).await?;
         ensure!(after == before, "refused, and changed: {before:?}, then {after:?}");
         Ok(said)
@@ -197,6 +206,13 @@ impl Ground {
             Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
         })
         .await
+    }
+
+    /// Patches the count of a healthy cluster and waits until so many members stream.
+    async fn resize(&self, to: u32) -> Result<()> {
+        guarding::admitted(&self.cluster, to.into()).await?;
+        self.cluster.converged(to).await?;
+        Ok(())
     }
 
     /// Waits until a plan to `to` has a finding of `rule` that fits.

@@ -1,6 +1,6 @@
 //! Members that cannot be counted on, and leaders that are about to move or cannot.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use pgscale_tests::stage::Fault;
 
@@ -90,10 +90,8 @@ async fn paused(ground: Ground) -> Result<()> {
     let leader = cluster.leader().await?.ordinal;
     ensure!(leader < 2 && cluster.replicas().await? == 2, "{leader} leads");
 
-    let finding = ground.plan(1).await?.finding("paused")?;
+    let finding = ground.found(1, "paused", |_| true).await?;
     let resume = format!("exec {} -n NS -c postgres -- patronictl resume", ground.pod(0));
     ground.carry_out(finding.remedy()?, &resume, &[]).await?;
-    cluster.patch(MEMBERS.into()).await?.ok()?;
-    cluster.converged(MEMBERS).await.context("it does not grow back")?;
-    Ok(())
+    ground.resize(MEMBERS).await
 }

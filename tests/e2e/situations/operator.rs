@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use pgscale_tests::operator::Settings;
 use serde_json::json;
 
 use super::{Ground, MEMBERS, NAME, situation};
+use crate::guarding;
 use crate::trial::Case;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -41,8 +42,7 @@ async fn foreign_annotation(ground: Ground) -> Result<()> {
     // Replaced by now, without the annotation.
     let plan = ground.plan(MEMBERS).await?;
     ensure!(plan.silent(rule), "{plan:?}");
-    cluster.patch(MEMBERS.into()).await?.ok()?;
-    cluster.converged(MEMBERS).await?;
+    ground.resize(MEMBERS).await?;
     // Where the leader stays it is only told, and to remove the annotation ends it.
     ground.kubectl(&["annotate", "statefulset", NAME, "example.com/seen=yes"]).await?;
     let finding = ground.plan(2).await?.finding(rule)?;
@@ -73,7 +73,7 @@ async fn rolling_update(ground: Ground) -> Result<()> {
 async fn stopped(ground: Ground) -> Result<()> {
     let cluster = &ground.cluster;
     ground.bed.operator().lock().await.stop().await?;
-    cluster.patch(2).await?.ok().context("the leader is on 0 and all are healthy")?;
+    guarding::admitted(cluster, 2).await?;
     let finding = ground.refuses(1, "change-not-applied", "2 instances asked for, 3 run").await?;
     let cancel = format!("pgscale set {NAME} 3 -n NS");
     ground.carry_out(finding.remedy()?, &cancel, &["--yes"]).await?;

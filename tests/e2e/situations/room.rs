@@ -16,7 +16,6 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 async fn quota(ground: Ground) -> Result<()> {
-    let cluster = &ground.cluster;
     ground.kubectl(&["create", "quota", "room", "--hard=pods=4"]).await?;
     let used = ["get", "quota", "room", "--output=jsonpath={.status.used.pods}"];
     until("the quota to be counted", PATIENCE, async || {
@@ -27,12 +26,11 @@ async fn quota(ground: Ground) -> Result<()> {
     let finding = ground.refuses(5, "quota-headroom", "resourcequota/room").await?;
     let one = format!("pgscale up {NAME} --to 4 -n NS");
     ground.carry_out(finding.remedy()?, &one, &["--yes"]).await?;
-    ensure!(cluster.replicas().await? == 4, "it did not grow by one");
+    ensure!(ground.cluster.replicas().await? == 4, "it did not grow by one");
     ground.refuses(5, "quota-headroom", "resourcequota/room").await?;
     ground.kubectl(&["delete", "quota", "room"]).await?;
     ground.admits(5).await?;
-    cluster.patch(MEMBERS.into()).await?.ok().context("a healthy cluster may shrink")?;
-    Ok(())
+    ground.resize(MEMBERS).await
 }
 
 async fn limit_range(ground: Ground) -> Result<()> {
