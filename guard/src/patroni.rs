@@ -198,8 +198,10 @@ impl PendingFailover {
     /// about it: "No pending scheduled switchover" (patroni/ctl.py).
     pub fn remedy(&self, object: &str, namespace: &str, cluster: &str) -> String {
         if self.scheduled.is_some() {
+            let leader = self.leader.clone().unwrap_or_else(|| format!("{cluster}-0"));
             return format!(
-                "wait until it is done, or withdraw it: patronictl flush {cluster} switchover"
+                "wait until it is done, or withdraw it: kubectl exec {leader} -n {namespace} -c postgres -- \
+                 patronictl flush {cluster} switchover"
             );
         }
         format!(

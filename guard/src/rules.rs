@@ -182,3 +182,11 @@ fn wait(facts: &Facts) -> String {
     let cluster = &facts.change.new;
     format!("kubectl pgscale wait {} -n {}", cluster.name, cluster.namespace)
 }
+
+/// The command that runs `patronictl` in the first member that stays; it has no terminal to ask back on.
+fn patronictl(facts: &Facts, words: &str) -> String {
+    let first = facts.survivors().next();
+    let pod = first.map_or_else(|| facts.pod_name(0), |member| member.name.clone());
+    let namespace = &facts.change.new.namespace;
+    format!("kubectl exec {pod} -n {namespace} -c postgres -- patronictl {words}")
+}

@@ -24,6 +24,7 @@ mod outside;
 mod record;
 mod repairs;
 mod scale;
+mod situations;
 mod table;
 mod trial;
 mod verify;
@@ -58,6 +59,7 @@ fn cases() -> Vec<Case> {
         interruptions::cases(),
         lost_answer::cases(),
         input::cases(),
+        situations::cases(),
     ];
     modules.into_iter().flatten().collect()
 }

@@ -7,7 +7,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, status};
+use crate::rules::{Kind, Rule, members_unseen, patronictl, status};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
@@ -174,7 +174,6 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
     }
     // Only a leader that is known to stay makes it harmless.
     let stays = facts.leader_member().is_some_and(|leader| leader.ordinal < facts.to());
-    let cluster = &facts.change.new;
     let (severity, message) = match (stays, facts.leader_name()) {
         (true, Some(leader)) => {
             (Severity::Warn, format!("Patroni is paused: should {leader} fail, nobody takes over"))
@@ -192,14 +191,7 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
     Outcome::Found(
         Finding::new(PAUSED.id, severity, message)
             .because(facts.patroni_source("config"), "pause: true")
-            .remedy(format!(
-                "kubectl exec {} -n {} -c postgres -- patronictl resume",
-                facts
-                    .survivors()
-                    .next()
-                    .map_or_else(|| facts.pod_name(0), |first| first.name.clone()),
-                cluster.namespace
-            )),
+            .remedy(patronictl(facts, "resume")),
     )
 }
 

@@ -5,7 +5,7 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::PendingFailover;
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, members_unseen, wait};
+use crate::rules::{Kind, Rule, members_unseen, patronictl, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
@@ -131,7 +131,6 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
     if evidence.is_empty() {
         return unknown.map_or(Outcome::Pass, Outcome::Unknown);
     }
-    let cluster = &facts.change.new;
     let mut finding = Finding::warn(
         RESTART_PENDING.id,
         format!(
@@ -142,12 +141,8 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
         ),
     );
     finding.evidence = evidence;
-    Outcome::Found(finding.remedy(format!(
-        "restart them first: kubectl exec {} -n {} -c postgres -- patronictl restart {} --pending",
-        members.first().map_or_else(|| facts.pod_name(0), |first| first.name.clone()),
-        cluster.namespace,
-        cluster.name
-    )))
+    let restart = format!("restart {} --pending --force", facts.change.new.name);
+    Outcome::Found(finding.remedy(format!("restart them first: {}", patronictl(facts, &restart))))
 }
 
 /// `member` waits for a restart; the error says why nobody can tell.
@@ -286,7 +281,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-4"), time)), @"
         switchover-pending: a switchover of db/acid-a is pending, and its candidate would be deleted
           configmap/acid-a-failover: leader: acid-a-0, member: acid-a-4, scheduled_at: 2026-11-25T03:00:00+00:00
-          Try: wait until it is done, or withdraw it: patronictl flush acid-a switchover
+          Try: wait until it is done, or withdraw it: kubectl exec acid-a-0 -n db -c postgres -- patronictl flush acid-a switchover
         ");
     }
 
@@ -329,7 +324,7 @@ pub(super) mod tests {
         restart-pending: 2 of the members of db/acid-a wait for a restart of PostgreSQL, which the operator does with any change
           http://10.244.0.10:8008/patroni: acid-a-0: pending_restart
           http://10.244.0.11:8008/patroni: acid-a-1: pending_restart
-          Try: restart them first: kubectl exec acid-a-0 -n db -c postgres -- patronictl restart acid-a --pending
+          Try: restart them first: kubectl exec acid-a-0 -n db -c postgres -- patronictl restart acid-a --pending --force
         ");
     }
 
