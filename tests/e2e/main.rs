@@ -27,6 +27,7 @@ mod scale;
 mod table;
 mod trial;
 mod verify;
+mod walks;
 mod writing;
 
 use std::env;
@@ -58,6 +59,7 @@ fn cases() -> Vec<Case> {
         interruptions::cases(),
         lost_answer::cases(),
         input::cases(),
+        walks::cases(),
     ];
     modules.into_iter().flatten().collect()
 }
