@@ -28,6 +28,7 @@ mod table;
 mod trial;
 mod verify;
 mod walks;
+mod ways_out;
 mod writing;
 
 use std::env;
@@ -60,6 +61,7 @@ fn cases() -> Vec<Case> {
         lost_answer::cases(),
         input::cases(),
         walks::cases(),
+        ways_out::cases(),
     ];
     modules.into_iter().flatten().collect()
 }
