@@ -4,6 +4,7 @@
 
 use pgscale_guard::change::Direction;
 use pgscale_guard::facts::{Health, Live, Member};
+use pgscale_guard::rules::about_switchover;
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Change, Facts, Policies, Verdict, evaluate};
 
@@ -13,7 +14,7 @@ mod judged;
 pub(crate) mod outlook;
 
 pub(crate) use commit::Commit;
-pub(crate) use handover::{Handover, Wanted, about_another_switchover, switchover};
+pub(crate) use handover::{Handover, Wanted, switchover};
 use handover::{SWITCHOVER_PENDING, another_switchover};
 pub(crate) use judged::{Judged, every_rule};
 use outlook::Outlook;
@@ -243,7 +244,7 @@ fn judge(
     };
     if let Some(why) = another_switchover(facts) {
         let mut verdict = evaluate(facts, policies);
-        let remedy = about_another_switchover(facts);
+        let remedy = about_switchover(facts);
         if facts.repair().is_some() {
             return (None, verdict);
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgscale_guard::facts::Health;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::rules::about_switchover;
 use pgscale_guard::{Change, Facts};
 use tokio::time::{Instant, sleep};
 
@@ -11,9 +12,7 @@ use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count, with_flag
 use crate::error::{Failure, Kind};
 use crate::handover::{Lead, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
-use crate::plan::{
-    Handover, LeaderMove, Unfit, Wanted, about_another_switchover, describe, switchover, unfit,
-};
+use crate::plan::{Handover, LeaderMove, Unfit, Wanted, describe, switchover, unfit};
 use crate::record::{Entry, Recording, chance, seconds};
 use crate::rights;
 use crate::session::Session;
@@ -184,7 +183,7 @@ fn still_so(session: &Session, facts: &Facts, wanted: &LeaderMove) -> Result<(),
 fn refusal(session: &Session, facts: &Facts, why: &str) -> Failure {
     let cluster = &facts.change.new;
     let failure = Failure::refused(format!("the leader of {} is not moved: {why}", cluster.name));
-    match about_another_switchover(facts) {
+    match about_switchover(facts) {
         Some(remedy) => failure.hint(with_flags(&remedy, &cluster.namespace, &session.flags)),
         None => failure,
     }
