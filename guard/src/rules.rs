@@ -16,6 +16,7 @@ mod mixed;
 mod operator;
 mod pending;
 mod progress;
+mod readings;
 mod rebuild;
 mod remaining;
 mod side_door;
@@ -38,6 +39,7 @@ mod scenarios;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use readings::Reading;
 pub use side_door::past_the_operator;
 pub use way_out::{WayOut, way_out};
 
@@ -56,6 +58,8 @@ pub struct Rule {
     pub page: &'static str,
     /// What it judges.
     pub kind: Kind,
+    /// What it looks at, for explanations.
+    pub reads: &'static [Reading],
     /// The judgement itself.
     pub check: fn(&Facts, &Policies) -> Outcome,
 }
