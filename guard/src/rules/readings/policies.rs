@@ -83,7 +83,7 @@ fn ways(ways: &[Way]) -> String {
 }
 
 fn at(facts: &Facts, mut told: Vec<Evidence>) -> Vec<Evidence> {
-    told.push(Evidence::new("clock", facts.now.to_string()));
+    told.push(Evidence::new("clock", format!("{:.0}", facts.now)));
     told
 }
 

@@ -32,7 +32,7 @@ pub(in crate::rules) fn claims(facts: &Facts, _: &Policies) -> Vec<Evidence> {
     let size = |bytes| Amount::whole(i64::try_from(bytes).unwrap_or(i64::MAX)).readable();
     let says = |claim: &Claim| {
         let mut words = vec![format!("ordinal {}", claim.ordinal)];
-        words.extend(claim.created.map(|created| format!("created {created}")));
+        words.extend(claim.created.map(|created| format!("created {created:.0}")));
         words.extend(claim.capacity.map(|bytes| format!("capacity {}", size(bytes))));
         words.extend(claim.requested.map(|bytes| format!("asks for {}", size(bytes))));
         words.extend(claim.resizing.as_ref().map(|condition| format!("condition {condition}")));
