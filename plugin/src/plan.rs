@@ -251,15 +251,22 @@ fn judge(
     };
     if let Some(why) = another_switchover(facts) {
         let mut verdict = evaluate(facts, policies);
-        let told = verdict.denials().any(|finding| finding.rule == SWITCHOVER_PENDING);
-        if facts.repair().is_none() && !told {
+        let remedy = about_another_switchover(facts);
+        if facts.repair().is_some() {
+            return (None, verdict);
+        }
+        if verdict.denials().any(|finding| finding.rule == SWITCHOVER_PENDING) {
+            // The rule says why; what to do about it is said as where a switchover is asked for.
+            for known in verdict.findings.iter_mut().filter(|it| it.rule == SWITCHOVER_PENDING) {
+                known.remedy.clone_from(&remedy);
+            }
+        } else {
             let finding = Finding::deny(
                 SWITCHOVER_PENDING,
                 format!("{leader} leads and would have to move first, and {why}"),
             );
             // The rule may have warned of the same switchover for what it means to the others.
             verdict.findings.retain(|known| known.rule != SWITCHOVER_PENDING);
-            let remedy = about_another_switchover(facts);
             let finding = Finding { remedy, ..finding };
             verdict.findings.push(policies.overrides.weigh(finding, facts));
         }
