@@ -159,6 +159,17 @@ impl LeaderLock {
         }
     }
 
+    /// What it says, in words.
+    pub fn told(&self) -> String {
+        match (&self.holder, self.renewed) {
+            (None, _) => "leader: released".to_owned(),
+            (Some(holder), None) => format!("leader: {holder}, never renewed"),
+            (Some(holder), Some(renewed)) => {
+                format!("leader: {holder}, renewTime: {renewed}, ttl: {}", self.ttl)
+            }
+        }
+    }
+
     /// The holder, if the lock is still valid at `now`. `grace` allows for clocks that differ.
     pub fn valid_holder(&self, now: Timestamp, grace: SignedDuration) -> Option<&str> {
         let valid = SignedDuration::from_secs(self.ttl).saturating_add(grace);

@@ -16,6 +16,7 @@ mod mixed;
 mod operator;
 mod pending;
 mod progress;
+mod readings;
 mod rebuild;
 mod remaining;
 mod side_door;
@@ -39,6 +40,7 @@ mod scenarios;
 pub(crate) mod testing;
 
 pub use pending::about_switchover;
+pub use readings::Reading;
 pub use side_door::past_the_operator;
 pub use way_out::{WayOut, way_out};
 
@@ -57,6 +59,8 @@ pub struct Rule {
     pub page: &'static str,
     /// What it judges.
     pub kind: Kind,
+    /// What it looks at, for explanations.
+    pub reads: &'static [Reading],
     /// The judgement itself.
     pub check: fn(&Facts, &Policies) -> Outcome,
 }

@@ -7,7 +7,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, inside, members_unseen, status};
+use crate::rules::{Kind, Rule, inside, members_unseen, readings, status};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
@@ -35,6 +35,7 @@ unhealthy members needs a leader to be sure that none of them led. To bring back
 yet is never refused.
 
 Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
+    reads: &[readings::leader, readings::role_labels, readings::answers],
     check: no_leader,
 };
 
@@ -64,13 +65,6 @@ fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
         Seen::Known(lock) => lock,
     };
     let Some(holder) = facts.leader_name() else {
-        let says = match (&lock.holder, lock.renewed) {
-            (None, _) => "leader: released".to_owned(),
-            (Some(holder), None) => format!("leader: {holder}, never renewed"),
-            (Some(holder), Some(renewed)) => {
-                format!("leader: {holder}, renewTime: {renewed}, ttl: {}", lock.ttl)
-            }
-        };
         let why = if lock.holder.is_none() { "was released" } else { "has expired" };
         return Outcome::Found(
             Finding::new(
@@ -78,7 +72,7 @@ fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
                 severity,
                 format!("nobody leads {cluster}: the leader lock {why}"),
             )
-            .because(lock.source.clone(), says)
+            .because(lock.source.clone(), lock.told())
             .remedy(status),
         );
     };
@@ -157,6 +151,7 @@ Way out: `patronictl resume` in any pod of the cluster, or `kubectl pgscale down
 leader by a switchover to a named member first.
 
 Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/api.py.",
+    reads: &[readings::pause, readings::leader],
     check: paused,
 };
 

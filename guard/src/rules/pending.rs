@@ -5,11 +5,11 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::PendingFailover;
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, inside, members_unseen, wait};
+use crate::rules::{Kind, Rule, inside, members_unseen, readings, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
-const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
+pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 
 pub(super) const SWITCHOVER_PENDING: Rule = Rule {
     id: "switchover-pending",
@@ -35,6 +35,7 @@ Way out: wait until it is done; a scheduled one can be withdrawn: `patronictl fl
 the leader has to move first, `kubectl pgscale down` waits for none: it refuses, too.
 
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
+    reads: &[readings::failover],
     check: switchover_pending,
 };
 
@@ -97,7 +98,7 @@ pub fn about_switchover(facts: &Facts) -> Option<String> {
 }
 
 /// The annotations of a pending switchover.
-fn told(pending: &PendingFailover) -> String {
+pub(super) fn told(pending: &PendingFailover) -> String {
     [
         ("leader", &pending.leader),
         ("member", &pending.candidate),
@@ -128,6 +129,7 @@ Blind spots: a parameter that this very write changes. An annotation may be a lo
 Way out: restart them first, at a time of your choosing: `patronictl restart CLUSTER --pending`.
 
 Upstream: restartInstances, pkg/cluster/sync.go; #510 of zalando/postgres-operator.",
+    reads: &[readings::restarts],
     check: restart_pending,
 };
 
@@ -201,6 +203,7 @@ pause during its first base backup looks the same.
 Way out: wait (`kubectl pgscale wait NAME`). After a failure, mend its cause and remove the annotation.
 
 Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgrade.py of Spilo.",
+    reads: &[readings::marks, readings::pause, readings::upgrade_failure],
     check: major_upgrade,
 };
 

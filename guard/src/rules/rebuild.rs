@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Ailment, Facts, Health, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, wait};
+use crate::rules::{Kind, Rule, members_unseen, readings, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// How many members without a pod are named.
@@ -41,6 +41,7 @@ Way out: wait (`kubectl pgscale wait NAME`). If it never ends, shrink so that on
 that is never refused.
 
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
+    reads: &[readings::replicas, readings::pods, readings::answers, readings::marks],
     check: rebuild_in_progress,
 };
 

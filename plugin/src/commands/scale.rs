@@ -356,7 +356,7 @@ fn refusal(session: &Session, plan: &Plan) -> Failure {
         plan.to,
         rules.join(", ")
     ));
-    match plan.way_out {
+    match plan.nearest.counts().next() {
         Some(count) => failure.hint(format!(
             "this would be allowed now: {}",
             session.command(&format!("set {} {count}", plan.name))
