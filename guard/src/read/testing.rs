@@ -98,6 +98,7 @@ impl World {
             ask: Arc::new(members.clone()),
             deadline: Duration::from_secs(4),
             breadth: self.breadth,
+            clock: super::machine_time,
         }
     }
 

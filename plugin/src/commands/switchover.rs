@@ -14,7 +14,7 @@ use crate::output::document::{Move, ScaleReport};
 use crate::plan::{
     Handover, LeaderMove, Unfit, Wanted, about_another_switchover, describe, switchover, unfit,
 };
-use crate::record::{Entry, Recording, chance, seconds};
+use crate::record::{Entry, Recording, seconds};
 use crate::rights;
 use crate::session::Session;
 
@@ -127,7 +127,7 @@ async fn act(
     timeout: Duration,
 ) -> Ended {
     let (cluster, start) = (&facts.change.new, Instant::now());
-    let entry = Entry::of_switchover(cluster, &wanted, facts.now, chance(), reason);
+    let entry = Entry::of_switchover(cluster, &wanted, facts.now, (session.chance)(), reason);
     let mut recording = Recording::begin(session, &cluster.namespace, &cluster.name, entry).await;
     let mut lead = Lead::default();
     let followed = carry_out(session, facts, wanted, timeout, &mut lead).await;
