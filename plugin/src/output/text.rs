@@ -48,7 +48,8 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
 }
 
 /// Breaks lines at spaces so that none is wider than `width`; continued lines are indented like the line they
-/// continue, and by `hang` more.
+/// continue, and by `hang` more. A number stays with its unit, and a command of kubectl's in one piece: it is there to
+/// be copied.
 pub(crate) fn wrap(text: &str, width: Option<usize>, hang: usize) -> String {
     let Some(width) = width else { return text.to_owned() };
     text.lines().map(|line| wrap_line(line, width, hang)).collect::<Vec<_>>().join("\n")
@@ -77,7 +78,32 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
         empty = false;
     }
     lines.push(current);
-    lines.join("\n")
+    lines.join("\n").replace(GLUE, " ")
+}
+
+/// Holds together what belongs together while lines are broken.
+const GLUE: char = '\u{a0}';
+
+/// The line, glued where it must not be broken.
+fn held(line: &str) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "s"];
+    let mut held = String::with_capacity(line.len());
+    let mut command = false;
+    for (place, word) in line.split(' ').enumerate() {
+        // Before the end of a style, and of the sentence.
+        let bare = word.split('\u{1b}').next().unwrap_or_default();
+        let bare = bare.trim_end_matches([',', ';', ')']).trim_end_matches("/s");
+        command = command && !word.starts_with('(');
+        match place {
+            0 => {}
+            _ if command || UNITS.contains(&bare) => held.push(GLUE),
+            _ => held.push(' '),
+        }
+        held.push_str(word);
+        command = command || word.trim_start_matches(['(', '`']) == "kubectl";
+        command = command && !word.ends_with([',', ';', ')', '`', ':']);
+    }
+    held
 }
 
 /// Columns a text takes, styles not counted.
@@ -118,6 +144,7 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
+    let line = held(line);
 /// A span of time, to the second: `42s`, `7m05s`, `3h20m`.
 pub(crate) fn span(time: std::time::Duration) -> String {
     let seconds = time.as_secs();
@@ -161,9 +188,9 @@ mod tests {
 
     #[test]
     fn long_lines_are_broken_under_themselves() {
-        insta::assert_snapshot!(wrap("  Try: kubectl pgscale down acid-a --to 4", Some(24), 2), @r"
-          Try: kubectl pgscale
-            down acid-a --to 4
+        insta::assert_snapshot!(wrap("  Try: kubectl pgscale down acid-a --to 4", Some(24), 2), @"
+        Try:
+          kubectl pgscale down acid-a --to 4
         ");
         assert_eq!(wrap("a b", None, 0), "a b");
     }
