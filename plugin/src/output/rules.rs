@@ -3,10 +3,10 @@
 use pgscale_guard::rules::Rule;
 
 use super::BOLD;
-use super::text::{Cell, table, wrap};
+use super::text::{Cell, fitted, wrap};
 
 /// All rules, one line each.
-pub(crate) fn list(rules: &[&Rule], wide: bool) -> String {
+pub(crate) fn list(rules: &[&Rule], wide: bool, width: Option<usize>) -> String {
     let mut header = vec!["RULE", "MEANING"];
     if wide {
         header.extend(["FIRES ON", "DEFAULT"]);
@@ -21,8 +21,11 @@ pub(crate) fn list(rules: &[&Rule], wide: bool) -> String {
             row
         })
         .collect();
-    table(&header, &rows)
+    fitted(&header, &rows, width)
 }
+
+/// Prose that is wider than this is hard to read, however wide the terminal.
+const PROSE: usize = 100;
 
 /// One rule's page.
 pub(crate) fn page(rule: &Rule, width: Option<usize>) -> String {
