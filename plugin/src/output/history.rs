@@ -38,14 +38,18 @@ fn row(entry: &Entry, items: &[Entry], wide: bool, now: Timestamp) -> Vec<Cell> 
         row.push(entry.started.as_str().into());
         row.push(entry.message.as_deref().unwrap_or_default().into());
     }
-    row.push(reason(entry).into());
+    row.push(reason(entry, items).into());
     row
 }
 
-fn reason(entry: &Entry) -> String {
+fn reason(entry: &Entry, items: &[Entry]) -> String {
     match (&entry.reason, &entry.undoes) {
         (Some(reason), _) => reason.clone(),
-        (None, Some(undoes)) => format!("undo of {undoes}"),
+        (None, Some(undoes)) => {
+            // Ids are for machines; what was undone may be too old to be kept.
+            let undone = items.iter().find(|it| it.id == *undoes).and_then(Entry::count);
+            format!("undo of {}", undone.as_ref().unwrap_or(undoes))
+        }
         (None, None) => String::new(),
     }
 }
