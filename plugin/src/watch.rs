@@ -136,7 +136,7 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
     if !timeout.is_zero()
         && let Some(table) = watch.timeline.table()
     {
-        session.out.note(&table);
+        session.out.page(&table);
     }
     watch.done
 }

@@ -342,8 +342,8 @@ async fn resume(session: &Session, plan: Plan, acting: &Acting) -> Outcome {
 fn show(session: &Session, plan: &Plan, format: Format) {
     if matches!(format, Format::Text | Format::Wide) {
         let wide = format == Format::Wide;
-        let text = render(plan, wide, session.out.width, |words| session.command(words));
-        session.out.note(&text);
+        let text = render(plan, wide, session.out.width_of_notes, |words| session.command(words));
+        session.out.page(&text);
     }
 }
 

@@ -264,7 +264,7 @@ fn say(
     match format {
         Format::Json | Format::Yaml => session.out.document(format, report),
         Format::Name | Format::Text | Format::Wide if text.is_empty() => Ok(()),
-        Format::Name | Format::Text | Format::Wide => session.out.data(text),
+        Format::Name | Format::Text | Format::Wide => session.out.said(text),
     }
 }
 

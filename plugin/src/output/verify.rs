@@ -40,13 +40,14 @@ pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) 
         lines.push(format!("{CARE}Not verified:{CARE:#}"));
         lines.extend(unheard.iter().map(indented));
     } else if wrong.is_empty() && !found.testimonies.is_empty() {
-        lines.push(format!(
-            "{GOOD}Verified{GOOD:#} by {}: one primary, one system identifier, one timeline, every standby streams",
-            match found.testimonies.len() {
-                1 => "its only member".to_owned(),
-                count => format!("all {count} members"),
-            }
-        ));
+        let whom = match found.testimonies.len() {
+            1 => "its only member".to_owned(),
+            count => format!("all {count} members"),
+        };
+        let text = format!(
+            "{GOOD}Verified{GOOD:#} by {whom}: one primary, one system identifier, one timeline, every standby streams"
+        );
+        lines.push(wrap(&text, width, 2));
     }
     lines.join("\n")
 }

@@ -73,7 +73,7 @@ pub(in crate::commands) async fn run(
     let seats = seats(session, targets, wish, acting.dry_run).await?;
     let format = acting.shape.output;
     if matches!(format, Format::Text | Format::Wide) {
-        session.out.note(&plans(&seats, session.out.width));
+        session.out.page(&plans(&seats, session.out.width_of_notes));
     }
     let refused = seats.iter().filter(|seat| seat.refusal().is_some()).count();
     if refused > 0 && targets.stop_on_error {
