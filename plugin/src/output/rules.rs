@@ -30,8 +30,16 @@ const PROSE: usize = 100;
 /// One rule's page.
 pub(crate) fn page(rule: &Rule, width: Option<usize>) -> String {
     let head = format!(
-        "{BOLD}{}{BOLD:#}: {}\n  fires on: {}\n  default:  {}\n\n",
+        "{BOLD}{}{BOLD:#}: {}\n  fires on: {}\n  default:  {}",
         rule.id, rule.title, rule.fires_on, rule.default
     );
-    head + &wrap(rule.page, width, 0)
+    let prose = match width {
+        None => rule.page.to_owned(),
+        // Broken elsewhere than in our sources.
+        Some(width) => {
+            let paragraphs = rule.page.split("\n\n").map(|text| text.replace('\n', " "));
+            wrap(&paragraphs.collect::<Vec<_>>().join("\n\n"), Some(width.min(PROSE)), 0)
+        }
+    };
+    format!("{}\n\n{prose}", wrap(&head, width, 2))
 }
