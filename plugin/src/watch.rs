@@ -414,7 +414,7 @@ impl Watch<'_> {
             format!("{name} has not converged:")
         } else {
             let seconds = timeout.as_secs();
-            format!("{name} has not converged within {seconds} s; the change goes on. Missing:")
+            format!("{name} has not converged within {seconds} s; the change goes on\nMissing:")
         }];
         if self.done.missing.is_empty() {
             lines.push("  it has to stay as it is for some seconds".to_owned());
