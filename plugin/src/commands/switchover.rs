@@ -13,7 +13,7 @@ use crate::error::{Failure, Kind};
 use crate::handover::{Lead, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
 use crate::plan::{Handover, LeaderMove, Unfit, Wanted, describe, switchover, unfit};
-use crate::record::{Entry, Recording, chance, seconds};
+use crate::record::{Entry, Recording, seconds};
 use crate::rights;
 use crate::session::Session;
 
@@ -126,7 +126,7 @@ async fn act(
     timeout: Duration,
 ) -> Ended {
     let (cluster, start) = (&facts.change.new, Instant::now());
-    let entry = Entry::of_switchover(cluster, &wanted, facts.now, chance(), reason);
+    let entry = Entry::of_switchover(cluster, &wanted, facts.now, (session.chance)(), reason);
     let mut recording = Recording::begin(session, &cluster.namespace, &cluster.name, entry).await;
     let mut lead = Lead::default();
     let followed = carry_out(session, facts, wanted, timeout, &mut lead).await;
@@ -263,7 +263,7 @@ fn say(
     match format {
         Format::Json | Format::Yaml => session.out.document(format, report),
         Format::Name | Format::Text | Format::Wide if text.is_empty() => Ok(()),
-        Format::Name | Format::Text | Format::Wide => session.out.data(text),
+        Format::Name | Format::Text | Format::Wide => session.out.said(text),
     }
 }
 
