@@ -287,13 +287,15 @@ pub(crate) mod testing {
 
     use super::*;
 
+    /// What came to both channels, in the order of its writes: each stretch with the name of its channel.
+    type Stretches = Vec<(&'static str, Vec<u8>)>;
+
     /// What was written, and who answers.
     #[derive(Clone, Default)]
     pub(crate) struct Screen {
         stdout: Arc<Mutex<Vec<u8>>>,
         stderr: Arc<Mutex<Vec<u8>>>,
-        /// Both, in the order of their writes: each stretch with the name of its channel.
-        together: Arc<Mutex<Vec<(&'static str, Vec<u8>)>>>,
+        together: Arc<Mutex<Stretches>>,
         width: Option<usize>,
         coloured: bool,
     }
@@ -301,7 +303,7 @@ pub(crate) mod testing {
     struct Part {
         name: &'static str,
         alone: Arc<Mutex<Vec<u8>>>,
-        together: Arc<Mutex<Vec<(&'static str, Vec<u8>)>>>,
+        together: Arc<Mutex<Stretches>>,
     }
 
     impl Write for Part {
