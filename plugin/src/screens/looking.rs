@@ -154,30 +154,30 @@ async fn verify() {
     insta::assert_snapshot!(on("verify", NARROW).await, @"
     [stdout]
     postgresql db/acid-a
-    MEMBER    SAYS IT IS  SYSTEM ID  TL  WAL    REPLAYED  FROM      SLOT      SYNC
-    acid-a-0  primary     7100       1   0/3E8  -         -         -         -
-    acid-a-1  standby     7100       1   0/3E8  0/3E8     acid-a-0  acid_a_1  async
-    acid-a-2  standby     7100       1   0/3E8  0/3E8     acid-a-0  acid_a_2  async
+    MEMBER     ROLE      TL   WAL     REPLAYED   FROM       SLOT       SYNC
+    acid-a-0   primary   1    0/3E8   -          -          -          -
+    acid-a-1   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
+    acid-a-2   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
     Canary: committed on acid-a-0 in 0.00 s
       acid-a-1: replayed within 0.00 s of the commit
       acid-a-2: replayed within 0.00 s of the commit
     Converged on 3 instances
-    Verified by all 3 members: one primary, one system identifier, one timeline,
-      every standby streams
+    Verified by all 3 members: one primary, one system identifier (7100), one
+      timeline, every standby streams
     [exit 0]
     ");
     insta::assert_snapshot!(on("verify", BROAD).await, @"
     [stdout]
     postgresql db/acid-a
-    MEMBER     SAYS IT IS   SYSTEM ID   TL   WAL     REPLAYED   FROM       SLOT       SYNC
-    acid-a-0   primary      7100        1    0/3E8   -          -          -          -
-    acid-a-1   standby      7100        1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
-    acid-a-2   standby      7100        1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
+    MEMBER     ROLE      TL   WAL     REPLAYED   FROM       SLOT       SYNC
+    acid-a-0   primary   1    0/3E8   -          -          -          -
+    acid-a-1   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
+    acid-a-2   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
     Canary: committed on acid-a-0 in 0.00 s
       acid-a-1: replayed within 0.00 s of the commit
       acid-a-2: replayed within 0.00 s of the commit
     Converged on 3 instances
-    Verified by all 3 members: one primary, one system identifier, one timeline, every standby streams
+    Verified by all 3 members: one primary, one system identifier (7100), one timeline, every standby streams
     [exit 0]
     ");
 }
@@ -190,7 +190,7 @@ async fn verify_something_is_wrong() {
     something looks wrong; looking again in 3 s ...
     [stdout]
     postgresql db/acid-a
-    MEMBER     SAYS IT IS   SYSTEM ID   TL   WAL   REPLAYED   FROM   SLOT   SYNC
+    MEMBER     ROLE     TL   WAL   REPLAYED   FROM   SLOT   SYNC
     acid-a-0   silent
     acid-a-1   silent
     acid-a-2   silent
