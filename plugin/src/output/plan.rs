@@ -3,7 +3,7 @@
 use anstyle::Style;
 use pgscale_guard::verdict::{Evidence, Finding, Severity};
 
-use super::text::{Cell, fitted, instances, table, wrap};
+use super::text::{Cell, fitted, instances, wrap};
 use super::{BAD, BOLD, CARE, GOOD, outlook};
 use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
 

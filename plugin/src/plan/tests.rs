@@ -131,8 +131,8 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
              after a second
            Try: kubectl pgscale status acid-a -n db, and mend what it names
-    Nearest count that would be allowed now: 4 (kubectl pgscale down acid-a --to 4
-      -n db)
+    Nearest count that would be allowed now: 4
+      (kubectl pgscale down acid-a --to 4 -n db)
     ");
     insta::assert_snapshot!(text(&plan, Some(160)), @"
     postgresql db/acid-a: 5 -> 2 instances

@@ -65,7 +65,12 @@ pub(super) const CASES: &[Case] = &[
         world: || governed(4, 0).stalled(&[1, 2]),
         line: "plan acid-a --to 1",
         code: 3,
-        styled: &[(BAD, "Refused"), (BAD, "DENY"), (BOLD, "Way out:"), (BAD, "error:")],
+        styled: &[
+            (BAD, "Refused"),
+            (BAD, "DENY"),
+            (BOLD, "Nearest count that would be allowed now:"),
+            (BAD, "error:"),
+        ],
         ..PLAIN
     },
     Case {

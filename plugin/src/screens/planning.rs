@@ -122,7 +122,7 @@ async fn plan_refused() {
            acid-a-repl will have no endpoints
            postgresql/acid-a: numberOfInstances: 4 -> 1
            Try: kubectl pgscale down acid-a --to 2 -n db keeps one
-    Way out: no count between 4 and 1 is allowed now
+    Nearest count that would be allowed now: none
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]
@@ -150,7 +150,7 @@ async fn plan_refused() {
       WARN no-standby-left: 1 instance is left: nothing to fail over to, and acid-a-repl will have no endpoints
            postgresql/acid-a: numberOfInstances: 4 -> 1
            Try: kubectl pgscale down acid-a --to 2 -n db keeps one
-    Way out: no count between 4 and 1 is allowed now
+    Nearest count that would be allowed now: none
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]

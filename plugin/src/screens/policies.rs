@@ -236,10 +236,11 @@ async fn rules_id() {
     not caught up (another timeline, or had not received within a second what the
     leader had when asked), is tagged nofailover, does not run or does not answer;
     when replication is synchronous (not quorum) and it is not among the synchronous
-    standbys; when the role label master is not on the leader alone, the leader has
-    no address or does not answer, so that the operator cannot ask; and when the
-    StatefulSet is gone or carries annotations that make the operator replace it,
-    which skips the hand-over.
+    standbys; when the role label master is not on the leader alone (the operator
+    knows no other name for it, whatever KUBERNETES_LEADER_LABEL_VALUE makes Patroni
+    write), the leader has no address or does not answer, so that the operator
+    cannot ask; and when the StatefulSet is gone or carries annotations that make
+    the operator replace it, which skips the hand-over.
 
     Blind spots: Patroni behind TLS or a password on its REST interface cannot be
     asked by the operator either, and is unknown to us.
@@ -269,7 +270,8 @@ async fn rules_id() {
     Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another
     timeline, or had not received within a second what the leader had when asked), is tagged nofailover,
     does not run or does not answer; when replication is synchronous (not quorum) and it is not among
-    the synchronous standbys; when the role label master is not on the leader alone, the leader has no
+    the synchronous standbys; when the role label master is not on the leader alone (the operator knows
+    no other name for it, whatever KUBERNETES_LEADER_LABEL_VALUE makes Patroni write), the leader has no
     address or does not answer, so that the operator cannot ask; and when the StatefulSet is gone or
     carries annotations that make the operator replace it, which skips the hand-over.
 
