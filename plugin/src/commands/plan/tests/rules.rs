@@ -1,0 +1,269 @@
+//! `plan -o wide`: what every rule says, what it looked at, and what would have to change.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::{growing, shown, shrinking};
+use crate::testing::World;
+
+/// Without the times that differ with every run.
+fn timeless(text: &str) -> String {
+    let time = |word: &str| word.trim_end_matches(',').parse::<Timestamp>().is_ok();
+    let spell = |word| if time(word) { "TIME" } else { word };
+    text.split(' ')
+        .map(|word| word.split('\n').map(spell).collect::<Vec<_>>().join("\n"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What is shown of one rule.
+async fn told(world: &World, line: &str, rule: &str) -> String {
+    let text = timeless(&shown(world, line, Some(100)).await);
+    let (_, rules) = text.split_once("Every rule").unwrap();
+    let mut lines = rules.lines().skip_while(|line| !line.contains(&format!(" {rule}")));
+    let first = lines.next().unwrap();
+    let rest = lines.take_while(|line| line.starts_with("     "));
+    std::iter::once(first).chain(rest).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn wide_shows_all_of_it_and_every_rule() {
+    insta::assert_snapshot!(timeless(&shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await), @"
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    Outlook:
+      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
+      Limits:       memory 20.6 GiB -> 12.3 GiB, cpu unlimited
+      Quota:        compute: pods 5 -> 3 of 20, 17 left
+                    compute: requests.cpu 5.5 -> 3.3 of 7, 3.7 left
+                    compute: requests.memory 20.6 GiB -> 12.3 GiB of 64.0 GiB, 51.6 GiB left
+      Readers:      4 -> 2 behind acid-a-repl
+      May be lost:  4 -> 2 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in zone-a
+      Clients:      acid-a-3: none
+                    acid-a-4: 12 clients (web as app x 10, app x 2)
+                    connections end when their member goes
+    Steps:
+      1. set numberOfInstances to 3
+      2. wait until 3 instances have converged
+    Allowed, with warnings
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+    Every rule, and what it looked at:
+      PASS below-min
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         scalepolicies: none sets instances.min
+         built-in: instances.min: 1
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+      PASS above-max
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         scalepolicies: none sets instances.max
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+      n/a  scale-to-zero
+      n/a  return-from-zero
+      PASS operator-limits
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+      PASS limits-unknown
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+      PASS standby-cluster
+         postgresql/acid-a: numberOfInstances: 5 -> 3; no spec.standby, no STANDBY_WALE_… in spec.env
+      PASS step-too-large
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         scalepolicies: none sets steps.down; none sets steps.up
+      PASS change-freeze
+         scalepolicies: none sets freeze
+         clock: TIME
+      PASS outside-window
+         scalepolicies: none sets windows
+         clock: TIME
+      PASS no-leader
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         pod/acid-a-0: role label: master
+         pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: role label: replica
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+      PASS leader-condemned
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         pod/acid-a-0: role label: master
+         pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: role label: replica
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         configmap/acid-a-config: maximum_lag_on_failover: 1000000 bytes
+         scalepolicies: none sets survivors.maxLag
+         configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+         configmap/acid-a-sync: not there
+         statefulset/acid-a: no annotation by anyone but the operator
+      PASS leader-cannot-move
+         the same as leader-condemned
+      PASS too-few-healthy-survivors
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         pod/acid-a-0: Running, Ready, on node-0
+         pod/acid-a-1: Running, Ready, on node-1
+         pod/acid-a-2: Running, Ready, on node-2
+         pod/acid-a-3: Running, Ready, on node-3
+         pod/acid-a-4: Running, Ready, on node-4
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         configmap/acid-a-config: maximum_lag_on_failover: 1000000 bytes
+         scalepolicies: none sets survivors.maxLag
+      PASS survivor-unhealthy
+         the same as too-few-healthy-survivors
+      PASS sync-standbys-condemned
+         configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+         configmap/acid-a-sync: not there
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+      n/a  strict-sync-floor
+      PASS sync-count-floor
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+      PASS no-standby-left
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+      PASS paused
+         configmap/acid-a-config: pause: false
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      PASS switchover-pending
+         configmap/acid-a-failover: nothing is pending
+      PASS rebuild-in-progress
+         statefulset/acid-a: spec.replicas: 5
+         pod/acid-a-0: Running, Ready, on node-0
+         pod/acid-a-1: Running, Ready, on node-1
+         pod/acid-a-2: Running, Ready, on node-2
+         pod/acid-a-3: Running, Ready, on node-3
+         pod/acid-a-4: Running, Ready, on node-4
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+      PASS operation-in-progress
+         statefulset/acid-a: generation: 1, status.observedGeneration: 1
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+      PASS change-not-applied
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+         statefulset/acid-a: spec.replicas: 5
+      PASS major-upgrade
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+         configmap/acid-a-config: pause: false
+         postgresql/acid-a: annotation last-major-upgrade-failure: not set
+      PASS operator-failed
+         postgresql/acid-a: status.PostgresClusterStatus: Running
+      PASS operator-absent
+         deployment/default/postgres-operator: available, watches all namespaces
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      PASS mixed-change
+         postgresql/acid-a: no other edit in the same write
+         statefulset/acid-a: spec.replicas: 5
+      PASS replace-pending
+         statefulset/acid-a: no annotation by anyone but the operator
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      PASS restart-pending
+         http://10.244.0.10:8008/patroni: acid-a-0: pending_restart: false
+         http://10.244.0.11:8008/patroni: acid-a-1: pending_restart: false
+         http://10.244.0.12:8008/patroni: acid-a-2: pending_restart: false
+         http://10.244.0.13:8008/patroni: acid-a-3: pending_restart: false
+         http://10.244.0.14:8008/patroni: acid-a-4: pending_restart: false
+      PASS parallel-shrink
+         statefulset/acid-a: podManagementPolicy: OrderedReady, readiness probe: false; spec.replicas: 5
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      PASS will-not-progress
+         statefulset/acid-a: podManagementPolicy: OrderedReady, readiness probe: false; spec.replicas: 5
+         pod/acid-a-0: Running, Ready, on node-0
+         pod/acid-a-1: Running, Ready, on node-1
+         pod/acid-a-2: Running, Ready, on node-2
+         pod/acid-a-3: Running, Ready, on node-3
+         pod/acid-a-4: Running, Ready, on node-4
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+         node/node-0: acid-a-0: zone zone-a
+         node/node-1: acid-a-1: zone zone-a
+         node/node-2: acid-a-2: zone zone-a
+         node/node-3: acid-a-3: zone zone-b
+         node/node-4: acid-a-4: zone zone-b
+         To pass: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+      PASS cascade-condemned
+         http://10.244.0.10:8008/patroni: acid-a-0: replicatefrom: unset
+         http://10.244.0.11:8008/patroni: acid-a-1: replicatefrom: unset
+         http://10.244.0.12:8008/patroni: acid-a-2: replicatefrom: unset
+         http://10.244.0.13:8008/patroni: acid-a-3: replicatefrom: unset
+         http://10.244.0.14:8008/patroni: acid-a-4: replicatefrom: unset
+      n/a  quota-headroom
+      n/a  limit-range
+      n/a  too-few-nodes
+      n/a  too-few-wal-senders
+      PASS volumes-deleted
+         statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Retain
+         persistentvolumeclaim/pgdata-acid-a-0: ordinal 0, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-1: ordinal 1, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-2: ordinal 2, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-3: ordinal 3, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-4: ordinal 4, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-5: ordinal 5, created TIME capacity 100Gi
+      n/a  stale-volume
+      PASS volume-resizing
+         persistentvolumeclaim/pgdata-acid-a-0: ordinal 0, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-1: ordinal 1, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-2: ordinal 2, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-3: ordinal 3, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-4: ordinal 4, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-5: ordinal 5, created TIME capacity 100Gi
+      n/a  pdb-blocks-drain
+      n/a  no-recent-backup
+      PASS statefulset-scaled
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         statefulset/acid-a: spec.replicas: 5
+    ");
+}
+
+#[tokio::test]
+async fn what_would_have_to_change_is_told_with_what_was_looked_at() {
+    let full = told(&growing(), "acid-a --to 5 -o wide", "quota-headroom").await;
+    insta::assert_snapshot!(full, @"
+    DENY quota-headroom: no room for 5 instances: a limit would be passed
+       postgresql/acid-a: numberOfInstances: 3 -> 5
+       a new member: requests cpu 1.1, memory 4224Mi; limits cpu 4, memory 4224Mi; volumes 100Gi
+       resourcequota/compute: pods: 3 of 20 used, 5 afterwards; requests.cpu: 3.3 of 5 used, 5.5
+         afterwards; requests.memory: 12672Mi of 64Gi used, 21120Mi afterwards
+       To pass: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised (kubectl describe
+         resourcequota -n db)
+    ");
+    let hidden = growing().hiding(&["resourcequotas", "persistentvolumeclaims"]);
+    let unknown = told(&hidden, "acid-a --to 5 -o wide", "quota-headroom").await;
+    insta::assert_snapshot!(unknown, @"
+    UNKNOWN, WARN quota-headroom: cannot be judged: the quotas could not be read (list resourcequotas
+         in db: forbidden)
+       postgresql/acid-a: numberOfInstances: 3 -> 5
+       a new member: requests cpu 1.1, memory 4224Mi; limits cpu 4, memory 4224Mi; volumes 100Gi
+       resourcequotas: cannot be judged: the quotas could not be read (list resourcequotas in db:
+         forbidden)
+       To pass: make the fact readable (network, rights), then ask again
+    ");
+}
+
+#[tokio::test]
+async fn rules_are_asked_as_if_the_leader_had_moved_and_that_is_said() {
+    let text = shown(&World::new(3, 2), "acid-a --to 2 -o wide", None).await;
+    assert!(text.contains("Every rule, as if acid-a-0 led already, and"), "{text}");
+}
