@@ -28,6 +28,8 @@ mod situations;
 mod table;
 mod trial;
 mod verify;
+mod walks;
+mod ways_out;
 mod writing;
 
 use std::env;
@@ -60,6 +62,8 @@ fn cases() -> Vec<Case> {
         lost_answer::cases(),
         input::cases(),
         situations::cases(),
+        walks::cases(),
+        ways_out::cases(),
     ];
     modules.into_iter().flatten().collect()
 }

@@ -7,7 +7,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, HandOver, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, status};
+use crate::rules::{Kind, Rule, readings, status};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
@@ -33,6 +33,7 @@ Way out: `kubectl pgscale down NAME --to N` moves the leader to the best survivo
 leads, and only then lowers the count.
 
 Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
+    reads: &[readings::leader, readings::role_labels, readings::answers, readings::lag, readings::max_lag, readings::synchrony, readings::sync_standbys, readings::foreign_annotations],
     check: leader_condemned,
 };
 
@@ -85,7 +86,8 @@ person came.
 Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another timeline,
 or had not received within a second what the leader had when asked), is tagged nofailover, does not run or does
 not answer; when replication is synchronous (not quorum) and it is not among the synchronous standbys; when the
-role label master is not on the leader alone, the leader has no address or does not answer, so that the
+role label master is not on the leader alone (the operator knows no other name for it, whatever
+KUBERNETES_LEADER_LABEL_VALUE makes Patroni write), the leader has no address or does not answer, so that the
 operator cannot ask; and when the StatefulSet is gone or carries annotations that make the operator replace
 it, which skips the hand-over.
 
@@ -97,6 +99,7 @@ fit, ask for a count that keeps a fit member, or mend one.
 
 Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go; is_failover_possible,
 patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
+    reads: &[readings::leader, readings::role_labels, readings::answers, readings::lag, readings::max_lag, readings::synchrony, readings::sync_standbys, readings::foreign_annotations],
     check: leader_cannot_move,
 };
 
@@ -251,6 +254,11 @@ pub(super) mod tests {
                     last(3).with_member(4, |member| {
                         member.pod.role = None;
                     }),
+                    Want::Deny,
+                ),
+                (
+                    "the leader is labelled by a name that the operator does not know",
+                    last(3).with_member(4, |member| member.pod.role = Some("primary".into())),
                     Want::Deny,
                 ),
                 (
