@@ -34,14 +34,24 @@ async fn quota(ground: Ground) -> Result<()> {
 }
 
 async fn limit_range(ground: Ground) -> Result<()> {
-    let range = json!({
-        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
-        "spec": {"limits": [{"type": "Container", "max": {"memory": "100Mi"}}]},
-    });
-    let file = ground.bed.directory().join("small.json");
-    std::fs::write(&file, range.to_string()).context("failed to write a manifest")?;
-    ground.kubectl(&["create", "--filename", &file.display().to_string()]).await?;
-    ground.refuses(4, "limit-range", "limitrange/small").await?;
-    ground.kubectl(&["delete", "limitrange", "small"]).await?;
-    ground.admits(4).await
+    // A claim that was kept stays as it is: only a new one can be too large.
+    let kept = format!("pgdata-{}", ground.pod(MEMBERS));
+    ground.kubectl(&["delete", "pvc", &kept, "--ignore-not-found"]).await?;
+    let limits = [
+        json!({"type": "Container", "max": {"memory": "100Mi"}}),
+        json!({"type": "PersistentVolumeClaim", "max": {"storage": "512Mi"}}),
+    ];
+    for limit in limits {
+        let range = json!({
+            "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
+            "spec": {"limits": [limit]},
+        });
+        let file = ground.bed.directory().join("small.json");
+        std::fs::write(&file, range.to_string()).context("failed to write a manifest")?;
+        ground.kubectl(&["create", "--filename", &file.display().to_string()]).await?;
+        ground.refuses(4, "limit-range", "limitrange/small").await?;
+        ground.kubectl(&["delete", "limitrange", "small"]).await?;
+        ground.admits(4).await?;
+    }
+    Ok(())
 }
