@@ -159,6 +159,17 @@ impl LeaderLock {
         }
     }
 
+    /// What it says, in words.
+    pub fn told(&self) -> String {
+        match (&self.holder, self.renewed) {
+            (None, _) => "leader: released".to_owned(),
+            (Some(holder), None) => format!("leader: {holder}, never renewed"),
+            (Some(holder), Some(renewed)) => {
+                format!("leader: {holder}, renewTime: {renewed}, ttl: {}", self.ttl)
+            }
+        }
+    }
+
     /// The holder, if the lock is still valid at `now`. `grace` allows for clocks that differ.
     pub fn valid_holder(&self, now: Timestamp, grace: SignedDuration) -> Option<&str> {
         let valid = SignedDuration::from_secs(self.ttl).saturating_add(grace);
@@ -189,24 +200,6 @@ impl PendingFailover {
             scheduled: text("scheduled_at"),
         };
         (pending != Self { leader: None, candidate: None, scheduled: None }).then_some(pending)
-    }
-
-    /// What to do about it; `object` is where it was read, as `kind/name`.
-    ///
-    /// One that is scheduled waits for its time, and can be flushed. One that is not is done or dropped within a loop
-    /// of the leader (`process_manual_failover_from_leader`, patroni/ha.py), and `patronictl flush` does nothing
-    /// about it: "No pending scheduled switchover" (patroni/ctl.py).
-    pub fn remedy(&self, object: &str, namespace: &str, cluster: &str) -> String {
-        if self.scheduled.is_some() {
-            return format!(
-                "wait until it is done, or withdraw it: patronictl flush {cluster} switchover"
-            );
-        }
-        format!(
-            "run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, \
-             nobody acts on it: choose who leads (patronictl failover {cluster}), or remove it (kubectl annotate \
-             {object} leader- member- -n {namespace})"
-        )
     }
 }
 

@@ -62,6 +62,21 @@ pub struct Reader {
     pub deadline: Duration,
     /// How far it looks around.
     pub breadth: Breadth,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// Tells the time.
+pub type Clock = fn() -> Timestamp;
+
+/// The time of the machine.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that looks at the clock; everybody else is given the time"
+)]
+pub fn machine_time() -> Timestamp {
+    Timestamp::now()
 }
 
 /// How far a reader looks around the cluster.
@@ -123,11 +138,7 @@ impl Reader {
 
     /// Everything the rules look at: the objects, in parallel, then the members that `ask` names.
     pub async fn facts(&self, change: Change, ask: AskWhom) -> Facts {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place that looks at the clock; everybody else is given the time"
-        )]
-        let now = Timestamp::now();
+        let now = (self.clock)();
         let until = Instant::now() + self.deadline;
         let may_ask = ask == AskWhom::All || change.old.is_some();
         let kept_back = if may_ask { FOR_MEMBERS.min(self.deadline / 2) } else { Duration::ZERO };

@@ -2,20 +2,25 @@
 //!
 //! Pure and complete: what carries a plan out has no choice left, and plans again when the facts changed.
 
+use std::collections::BTreeMap;
+
 use pgscale_guard::change::Direction;
 use pgscale_guard::facts::{Health, Live, Member};
-use pgscale_guard::verdict::Finding;
-use pgscale_guard::{Change, Facts, Policies, Verdict, evaluate};
+use pgscale_guard::rules::about_switchover;
+use pgscale_guard::verdict::{Evidence, Finding};
+use pgscale_guard::{Facts, Policies, Verdict, evaluate};
 
 mod commit;
 mod handover;
 mod judged;
+mod nearest;
 pub(crate) mod outlook;
 
 pub(crate) use commit::Commit;
-pub(crate) use handover::{Handover, Wanted, about_another_switchover, switchover};
+pub(crate) use handover::{Handover, Wanted, switchover};
 use handover::{SWITCHOVER_PENDING, another_switchover};
-pub(crate) use judged::{Judged, every_rule};
+pub(crate) use judged::{Judged, Says, every_rule};
+pub(crate) use nearest::Nearest;
 use outlook::Outlook;
 
 use crate::args::with_flags;
@@ -62,8 +67,10 @@ pub(crate) struct Plan {
     pub(crate) verdict: Verdict,
     /// What is done, in this order.
     pub(crate) steps: Vec<Step>,
-    /// The nearest count that would be allowed, for a plan that is refused.
-    pub(crate) way_out: Option<i64>,
+    /// What each rule looked at, by its id: as it is now, also where the plan moves the leader first.
+    pub(crate) looked_at: BTreeMap<&'static str, Vec<Evidence>>,
+    /// The nearest counts that would be allowed, for a plan that is refused.
+    pub(crate) nearest: Nearest,
     /// Others who write the count, and may undo the change.
     pub(crate) other_writers: Vec<String>,
     /// What it would mean beyond that, where somebody looked; nothing is decided by it.
@@ -159,7 +166,8 @@ impl Plan {
     /// the best standby is another one at every look, and what was agreed to shall be done.
     pub(crate) fn keeping(facts: &Facts, policies: &Policies, candidate: Option<&str>) -> Self {
         let (leader_move, verdict) = judge(facts, policies, candidate);
-        let way_out = if verdict.allows() { None } else { nearest_allowed(facts, policies) };
+        let nearest =
+            if verdict.allows() { Nearest::default() } else { Nearest::of(facts, policies) };
         let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
         let from = facts.from().unwrap_or(0);
         let to = facts.to();
@@ -193,7 +201,8 @@ impl Plan {
             leader_move,
             verdict,
             steps,
-            way_out,
+            looked_at: judged::looked_at(facts, policies),
+            nearest,
             other_writers: other_writers(cluster),
             outlook: None,
         }
@@ -243,7 +252,7 @@ fn judge(
     };
     if let Some(why) = another_switchover(facts) {
         let mut verdict = evaluate(facts, policies);
-        let remedy = about_another_switchover(facts);
+        let remedy = about_switchover(facts);
         if facts.repair().is_some() {
             return (None, verdict);
         }
@@ -329,25 +338,6 @@ fn why_nobody<'a>(
         Some((member.name.as_str(), why))
     })
 }
-
-/// The nearest allowed count between the wish and today's.
-fn nearest_allowed(facts: &Facts, policies: &Policies) -> Option<i64> {
-    let old = facts.change.old.as_ref()?;
-    let (from, asked) = (facts.from()?, facts.asked());
-    let mut candidates: Box<dyn Iterator<Item = i64>> = if asked < from {
-        Box::new((asked + 1..from).take(NEAREST))
-    } else {
-        Box::new((from + 1..asked).rev().take(NEAREST))
-    };
-    candidates.find(|count| {
-        let mut other = facts.clone();
-        other.change = Change { undo: facts.change.undo, ..Change::of_count(old.clone(), *count) };
-        other.direction() == facts.direction() && judge(&other, policies, None).1.allows()
-    })
-}
-
-/// How many counts are tried for a change that is refused.
-const NEAREST: usize = 100;
 
 fn leaving(facts: &Facts, member: &Member) -> Leaving {
     Leaving {

@@ -104,6 +104,7 @@ impl World {
             ask: Arc::new(members.clone()),
             deadline: Duration::from_secs(4),
             breadth: self.breadth,
+            clock: super::machine_time,
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::{Limit, Mode, Policies, Zero};
-use crate::rules::{Kind, Rule};
+use crate::rules::{Kind, Rule, readings};
 use crate::verdict::{Finding, Outcome};
 
 /// Fewest instances where no policy says more.
@@ -22,6 +22,7 @@ compared, after the operator's own limits; zero is judged by scale-to-zero. With
 A cluster that is already below may always move up: a change towards the bound is not refused by it.
 
 Way out: ask for the minimum, or change the ScalePolicy the denial names.",
+    reads: &[readings::count, readings::min, readings::operator_limits],
     check: below_min,
 };
 
@@ -43,8 +44,12 @@ fn below_min(facts: &Facts, policies: &Policies) -> Outcome {
         facts,
         (min, min.value),
         "instances.min",
-        format!("{to} instances asked for, {} is the minimum", min.value),
+        format!("{to} {} asked for, {} is the minimum", noun(to), min.value),
     )
+}
+
+fn noun(count: i64) -> &'static str {
+    if count == 1 { "instance" } else { "instances" }
 }
 
 pub(super) const ABOVE_MAX: Rule = Rule {
@@ -60,6 +65,7 @@ operator's own limits.
 A cluster that is already above may always move down: a change towards the bound is not refused by it.
 
 Way out: ask for the maximum, or change the ScalePolicy the denial names.",
+    reads: &[readings::count, readings::max, readings::operator_limits],
     check: above_max,
 };
 
@@ -78,7 +84,7 @@ fn above_max(facts: &Facts, policies: &Policies) -> Outcome {
         facts,
         (max, max.value),
         "instances.max",
-        format!("{to} instances asked for, {} is the maximum", max.value),
+        format!("{to} {} asked for, {} is the maximum", noun(to), max.value),
     )
 }
 
@@ -95,6 +101,7 @@ way back is delicate too, because the volume of the last leader must be among th
 Allowed only where a policy that matches the cluster says `instances.zero: Allow` and none says `Deny`.
 
 Way out: keep one instance, or have the namespace's policy allow zero.",
+    reads: &[readings::count, readings::zero],
     check: scale_to_zero,
 };
 
@@ -103,10 +110,14 @@ fn scale_to_zero(facts: &Facts, policies: &Policies) -> Outcome {
         return Outcome::NotApplicable;
     }
     match facts.direction() {
-        Direction::Create => Outcome::Found(Finding::warn(
-            SCALE_TO_ZERO.id,
-            "the cluster is created with 0 instances: nothing will run",
-        )),
+        Direction::Create => Outcome::Found(
+            Finding::warn(
+                SCALE_TO_ZERO.id,
+                "the cluster is created with 0 instances: nothing will run",
+            )
+            .because(format!("postgresql/{}", facts.change.new.name), "numberOfInstances: 0")
+            .remedy(set(facts, fewest(policies))),
+        ),
         Direction::Same | Direction::Up => Outcome::NotApplicable,
         Direction::Down => {
             if let Some(why) = &policies.unreadable {
@@ -157,6 +168,7 @@ The settings are read once, when the operator starts: if they were edited since,
 ones are in force, and the rule only warns.
 
 Way out: ask for the number the operator would run, or change its limits and restart it.",
+    reads: &[readings::count, readings::operator_limits],
     check: operator_limits,
 };
 

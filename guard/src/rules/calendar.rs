@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::change::Direction;
 use crate::facts::Facts;
 use crate::policy::{Limit, Mode, Policies, Windows, way};
-use crate::rules::{Kind, Rule};
+use crate::rules::{Kind, Rule, readings};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
@@ -23,6 +23,7 @@ The undo of the last change (`kubectl pgscale undo`) may take any step; the webh
 repair is only warned of.
 
 Way out: go there in several changes, or change the ScalePolicy the denial names.",
+    reads: &[readings::count, readings::steps],
     check: step_too_large,
 };
 
@@ -76,6 +77,7 @@ Never refused: a new cluster, a repair, and the undo of the last change (`kubect
 cannot tell an undo).
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
+    reads: &[readings::freezes],
     check: change_freeze,
 };
 
@@ -126,6 +128,7 @@ Never refused: a new cluster, a repair, and the undo of the last change (`kubect
 cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
+    reads: &[readings::windows],
     check: outside_window,
 };
 
@@ -155,6 +158,7 @@ fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
         }
         return Outcome::Found(
             Finding::deny(OUTSIDE_WINDOW.id, format!("cannot be judged: {why}"))
+                .because(lost.source.clone(), format!("windows.timeZone: {}", lost.value.time_zone))
                 .remedy("name a time zone of the IANA database, such as Europe/Berlin")
                 .in_mode(lost.mode),
         );

@@ -7,7 +7,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, Rule};
+use crate::rules::{Kind, Rule, readings};
 use crate::verdict::{Finding, Outcome};
 
 /// WAL senders that one base backup takes while it runs: the copy, and the log beside it.
@@ -40,6 +40,7 @@ are not counted. Services, secrets and the pooler are not counted: they do not g
 Way out: ask for the number that fits, which the denial names, or have the quota raised.
 
 Upstream: pkg/quota/v1/evaluator/core/pods.go and persistent_volume_claims.go in kubernetes/kubernetes.",
+    reads: &[readings::count, readings::need, readings::quotas],
     check: quota_headroom,
 };
 
@@ -110,7 +111,7 @@ fn limits(count: usize) -> String {
 }
 
 /// What the quotas leave beside `count` members.
-fn quotas(facts: &Facts, count: i64) -> Look<Quotas> {
+pub(super) fn quotas(facts: &Facts, count: i64) -> Look<Quotas> {
     let quotas = match &facts.capacity.quotas {
         None => return Err("the quotas were not read".to_owned()),
         Some(Seen::Unreadable(why)) => return Err(format!("the quotas could not be read ({why})")),
@@ -169,6 +170,7 @@ Blind spots: a webhook that changes pods when they are made shows only in a pod 
 Way out: bring the cluster's resources or volume within the LimitRange, or have the LimitRange changed.
 
 Upstream: plugin/pkg/admission/limitranger/admission.go in kubernetes/kubernetes.",
+    reads: &[readings::need, readings::limit_ranges],
     check: limit_range,
 };
 
@@ -237,6 +239,7 @@ constraints and the free room of nodes are not looked at.
 Way out: add nodes, or ask for as many members as there are places.
 
 Upstream: podAffinity, pkg/cluster/k8sres.go.",
+    reads: &[readings::count, readings::anti_affinity, readings::nodes],
     check: too_few_nodes,
 };
 
@@ -305,6 +308,7 @@ Way out: ask for as many members as fit, or raise the two parameters (`spec.post
 restarts PostgreSQL.
 
 Upstream: patroni/postgresql/config.py; scripts/configure_spilo.py; zalando/postgres-operator#807.",
+    reads: &[readings::count, readings::senders],
     check: too_few_wal_senders,
 };
 

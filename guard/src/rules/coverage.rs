@@ -183,6 +183,7 @@ fn rules_are_named_and_documented() {
                 assert!(rule.page.contains(part), "the page of {} lacks {part}", rule.id);
             }
         }
+        assert!(!rule.reads.is_empty(), "nobody knows what {} looks at", rule.id);
         let widest = rule.page.lines().map(|line| line.chars().count()).max().unwrap_or(0);
         assert!(widest <= 112, "a line of the page of {} has {widest} characters", rule.id);
     }

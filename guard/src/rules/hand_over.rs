@@ -7,7 +7,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, HandOver, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, status};
+use crate::rules::{Kind, Rule, readings, status};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
@@ -33,6 +33,7 @@ Way out: `kubectl pgscale down NAME --to N` moves the leader to the best survivo
 leads, and only then lowers the count.
 
 Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
+    reads: &[readings::leader, readings::role_labels, readings::answers, readings::lag, readings::max_lag, readings::synchrony, readings::sync_standbys, readings::foreign_annotations],
     check: leader_condemned,
 };
 
@@ -98,6 +99,7 @@ fit, ask for a count that keeps a fit member, or mend one.
 
 Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go; is_failover_possible,
 patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
+    reads: &[readings::leader, readings::role_labels, readings::answers, readings::lag, readings::max_lag, readings::synchrony, readings::sync_standbys, readings::foreign_annotations],
     check: leader_cannot_move,
 };
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule};
+use crate::rules::{Kind, Rule, readings};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// How many edits are shown.
@@ -120,6 +120,7 @@ Blind spots: edits of labels and annotations that the operator is configured to 
 as changed, as it does for the operator.
 
 Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`), then the rest.",
+    reads: &[readings::other_edits, readings::replicas],
     check: mixed_change,
 };
 
@@ -217,7 +218,7 @@ fn parameters(spec: &Value) -> BTreeMap<&str, &Value> {
 }
 
 /// Each edit as `op path: from → to`, without secrets.
-fn described(change: &Change) -> Vec<String> {
+pub(super) fn described(change: &Change) -> Vec<String> {
     let Some(old) = &change.old else { return Vec::new() };
     // Each operation is relative to what the ones before it left, array indices above all.
     let mut before = old.spec.clone();

@@ -4,7 +4,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
-use crate::rules::{Kind, Rule};
+use crate::rules::{Kind, Rule, readings};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Status words by which the operator says that its last work on a cluster failed (`pkg/apis/acid.zalan.do/v1/const.go`).
@@ -26,6 +26,7 @@ environment names the OperatorConfiguration or the ConfigMap. An operator that i
 cannot be read is a matter of operator-limits.
 
 Way out: label the operator's Deployment as its manifests or its chart do, or correct the annotation.",
+    reads: &[readings::operator_limits],
     check: limits_unknown,
 };
 
@@ -75,6 +76,7 @@ Way out: bring the operator back. `kubectl pgscale down NAME --to N` moves the l
 operator; then only a warning is left.
 
 Upstream: hasOwnership and getEffectiveNamespace, pkg/controller/controller.go.",
+    reads: &[readings::operator_runs, readings::leader],
     check: operator_absent,
 };
 
@@ -152,6 +154,7 @@ nothing.
 Way out: the operator's log says what failed. Mend that first, or go on: the change itself may be the cure.
 
 Upstream: Update and Sync, pkg/cluster/cluster.go and sync.go; #2101 and #2102 of zalando/postgres-operator.",
+    reads: &[readings::status],
     check: operator_failed,
 };
 
@@ -189,6 +192,7 @@ runs them (`getNumberOfInstances`, pkg/cluster/k8sres.go). The members beyond th
 standby leader in cascade.
 
 Way out: one instance, or promote the cluster (remove `spec.standby`) before it grows.",
+    reads: &[readings::count, readings::standby],
     check: standby_cluster,
 };
 

@@ -5,11 +5,11 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::PendingFailover;
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, members_unseen, wait};
+use crate::rules::{Kind, Rule, inside, members_unseen, readings, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
-const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
+pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 
 pub(super) const SWITCHOVER_PENDING: Rule = Rule {
     id: "switchover-pending",
@@ -35,6 +35,7 @@ Way out: wait until it is done; a scheduled one can be withdrawn: `patronictl fl
 the leader has to move first, `kubectl pgscale down` waits for none: it refuses, too.
 
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
+    reads: &[readings::failover],
     check: switchover_pending,
 };
 
@@ -61,23 +62,43 @@ fn switchover_pending(facts: &Facts, _: &Policies) -> Outcome {
         (Some(_), Some(false)) => (Severity::Deny, "its candidate would be deleted"),
         (Some(_), Some(true)) => (Severity::Warn, "its candidate stays"),
     };
-    Outcome::Found(
-        Finding::new(
-            SWITCHOVER_PENDING.id,
-            severity,
-            format!("a switchover of {} is pending, and {why}", facts.change.cluster()),
-        )
-        .because(facts.patroni_source("failover"), told(pending))
-        .remedy(pending.remedy(
-            &facts.patroni_source("failover"),
-            &cluster.namespace,
-            &cluster.name,
-        )),
-    )
+    let finding = Finding::new(
+        SWITCHOVER_PENDING.id,
+        severity,
+        format!("a switchover of {} is pending, and {why}", facts.change.cluster()),
+    );
+    let finding = finding.because(facts.patroni_source("failover"), told(pending));
+    Outcome::Found(Finding { remedy: about_switchover(facts), ..finding })
+}
+
+/// What to do about a switchover that is pending, or may be; `None` where none is.
+///
+/// One that is scheduled waits for its time, and can be flushed. One that is not is done or dropped within a loop
+/// of the leader (`process_manual_failover_from_leader`, patroni/ha.py), and `patronictl flush` does nothing
+/// about it: "No pending scheduled switchover" (patroni/ctl.py).
+pub fn about_switchover(facts: &Facts) -> Option<String> {
+    let object = facts.patroni_source("failover");
+    let cluster = &facts.change.new;
+    let pending = match &facts.failover {
+        Seen::Absent => return None,
+        Seen::Known(pending) => pending,
+        Seen::Unreadable(_) => return Some(format!("have {object} made readable")),
+    };
+    if pending.scheduled.is_some() {
+        let flush = inside(facts, &format!("patronictl flush {} switchover --force", cluster.name));
+        return Some(format!("wait until it is done, or withdraw it: {flush}"));
+    }
+    let fail_over = inside(facts, &format!("patronictl failover {}", cluster.name));
+    Some(format!(
+        "run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, \
+         nobody acts on it: choose who leads ({fail_over}), or remove it (kubectl annotate {object} leader- \
+         member- -n {})",
+        cluster.namespace
+    ))
 }
 
 /// The annotations of a pending switchover.
-fn told(pending: &PendingFailover) -> String {
+pub(super) fn told(pending: &PendingFailover) -> String {
     [
         ("leader", &pending.leader),
         ("member", &pending.candidate),
@@ -108,6 +129,7 @@ Blind spots: a parameter that this very write changes. An annotation may be a lo
 Way out: restart them first, at a time of your choosing: `patronictl restart CLUSTER --pending`.
 
 Upstream: restartInstances, pkg/cluster/sync.go; #510 of zalando/postgres-operator.",
+    reads: &[readings::restarts],
     check: restart_pending,
 };
 
@@ -131,7 +153,6 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
     if evidence.is_empty() {
         return unknown.map_or(Outcome::Pass, Outcome::Unknown);
     }
-    let cluster = &facts.change.new;
     let mut finding = Finding::warn(
         RESTART_PENDING.id,
         format!(
@@ -143,10 +164,8 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
     );
     finding.evidence = evidence;
     Outcome::Found(finding.remedy(format!(
-        "restart them first: kubectl exec {} -n {} -c postgres -- patronictl restart {} --pending",
-        members.first().map_or_else(|| facts.pod_name(0), |first| first.name.clone()),
-        cluster.namespace,
-        cluster.name
+        "restart them first: {}",
+        inside(facts, &format!("patronictl restart {} --pending --force", facts.change.new.name))
     )))
 }
 
@@ -184,6 +203,7 @@ pause during its first base backup looks the same.
 Way out: wait (`kubectl pgscale wait NAME`). After a failure, mend its cause and remove the annotation.
 
 Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgrade.py of Spilo.",
+    reads: &[readings::marks, readings::pause, readings::upgrade_failure],
     check: major_upgrade,
 };
 
@@ -281,12 +301,12 @@ pub(super) mod tests {
         insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-1"), None)), @"
         switchover-pending: a switchover of db/acid-a is pending, and it is to happen now
           configmap/acid-a-failover: leader: acid-a-0, member: acid-a-1
-          Try: run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db)
+          Try: run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (kubectl exec acid-a-0 -n db -c postgres -- patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db)
         ");
         insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-4"), time)), @"
         switchover-pending: a switchover of db/acid-a is pending, and its candidate would be deleted
           configmap/acid-a-failover: leader: acid-a-0, member: acid-a-4, scheduled_at: 2026-11-25T03:00:00+00:00
-          Try: wait until it is done, or withdraw it: patronictl flush acid-a switchover
+          Try: wait until it is done, or withdraw it: kubectl exec acid-a-0 -n db -c postgres -- patronictl flush acid-a switchover --force
         ");
     }
 
@@ -329,7 +349,7 @@ pub(super) mod tests {
         restart-pending: 2 of the members of db/acid-a wait for a restart of PostgreSQL, which the operator does with any change
           http://10.244.0.10:8008/patroni: acid-a-0: pending_restart
           http://10.244.0.11:8008/patroni: acid-a-1: pending_restart
-          Try: restart them first: kubectl exec acid-a-0 -n db -c postgres -- patronictl restart acid-a --pending
+          Try: restart them first: kubectl exec acid-a-0 -n db -c postgres -- patronictl restart acid-a --pending --force
         ");
     }
 

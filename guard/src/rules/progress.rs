@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, wait};
+use crate::rules::{Kind, Rule, members_unseen, readings, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const OPERATION_IN_PROGRESS: Rule = Rule {
@@ -30,6 +30,7 @@ Way out: `kubectl pgscale wait NAME`. A flag that never goes away means that the
 says why.
 
 Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
+    reads: &[readings::generation, readings::marks],
     check: operation_in_progress,
 };
 
@@ -111,6 +112,7 @@ after every admitted change the difference is normal.
 Way out: wait (`kubectl pgscale wait NAME`), look after the operator, or cancel the change.
 
 Upstream: Update, pkg/cluster/cluster.go; getNumberOfInstances, pkg/cluster/k8sres.go.",
+    reads: &[readings::count, readings::operator_limits, readings::replicas],
     check: change_not_applied,
 };
 

@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, wait};
+use crate::rules::{Kind, Rule, members_unseen, readings, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// How many members without a pod are named.
@@ -41,6 +41,7 @@ Way out: wait (`kubectl pgscale wait NAME`). If it never ends, shrink so that on
 that is never refused.
 
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
+    reads: &[readings::replicas, readings::pods, readings::answers, readings::marks],
     check: rebuild_in_progress,
 };
 
@@ -152,7 +153,9 @@ fn remedy(
     let wait = if stopped.is_empty() {
         wait(facts)
     } else {
-        format!("start {}, or wait: {}", stopped.join(", "), wait(facts))
+        let anew =
+            format!("kubectl delete pod {} -n {}", stopped.join(" "), facts.change.new.namespace);
+        format!("start {} ({anew} has it made anew), or wait: {}", stopped.join(", "), wait(facts))
     };
     let unfinished = || staying.iter().chain(going).map(|unfinished| unfinished.ordinal);
     let Some(lowest) = unfinished().min() else { return wait };
@@ -373,12 +376,12 @@ pub(super) mod tests {
         rebuild-in-progress: still being built: acid-a-1; stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
           pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
           http://10.244.0.11:8008/patroni: acid-a-1: creating replica
-          Try: start acid-a-0, or wait: kubectl pgscale wait acid-a -n db
+          Try: start acid-a-0 (kubectl delete pod acid-a-0 -n db has it made anew), or wait: kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0)), @"
         rebuild-in-progress: stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
           pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
-          Try: start acid-a-0, or wait: kubectl pgscale wait acid-a -n db
+          Try: start acid-a-0 (kubectl delete pod acid-a-0 -n db has it made anew), or wait: kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &healthy(2, 3).cloning(1)), @r"
         rebuild-in-progress: still being built: acid-a-1; no healthy standby exists yet

@@ -6,7 +6,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::Tags;
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen};
+use crate::rules::{Kind, Rule, members_unseen, readings};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 pub(super) const NO_STANDBY_LEFT: Rule = Rule {
@@ -22,6 +22,7 @@ replicas have no endpoints: readers that use them fail at once.
 
 Way out: keep two, and point readers at `<cluster>` before the last standby goes. A policy may refuse it:
 `rules: {no-standby-left: Deny}`.",
+    reads: &[readings::count],
     check: no_standby_left,
 };
 
@@ -77,6 +78,7 @@ Way out: a count that keeps a member in another zone, or let a pod that stays be
 
 Upstream: the StatefulSet deletes the highest ordinals, whatever their place (`processCondemned`,
 pkg/controller/statefulset/stateful_set_control.go of Kubernetes).",
+    reads: &[readings::zones],
     check: survivors_one_zone,
 };
 
@@ -140,6 +142,7 @@ member has to be cloned anew.
 Way out: remove the tag first, or shrink to a count that keeps the source.
 
 Upstream: replicatefrom, patroni/tags.py; _get_node_to_follow, patroni/ha.py.",
+    reads: &[readings::sources],
     check: cascade_condemned,
 };
 

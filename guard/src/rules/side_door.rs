@@ -2,7 +2,7 @@
 
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule};
+use crate::rules::{Kind, Rule, readings};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STATEFULSET_SCALED: Rule = Rule {
@@ -26,6 +26,7 @@ answer within a second nobody is warned. Who writes through the operator's accou
 Way out: scale the postgresql (`kubectl pgscale set NAME N`) and point whoever scales at it.
 
 Upstream: syncStatefulSet, pkg/cluster/sync.go, sets the replicas back.",
+    reads: &[readings::count, readings::replicas],
     check: statefulset_scaled,
 };
 
@@ -61,6 +62,7 @@ pub fn past_the_operator(namespace: &str, name: &str, from: i64, to: i64) -> Fin
              operator sets it back; scale the cluster: kubectl pgscale set {name} {to} -n {namespace}"
         ),
     )
+    .because(format!("statefulset/{name}"), format!("spec.replicas: {from} -> {to}"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, status};
+use crate::rules::{Kind, Rule, members_unseen, readings, status};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// How many missing pods are named.
@@ -31,6 +31,7 @@ Way out: remove the annotation, or let the operator's next synchronisation repla
 present count (within 30 minutes), then ask again. `kubectl pgscale down NAME --to N` moves the leader first.
 
 Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pkg/cluster/resources.go.",
+    reads: &[readings::foreign_annotations, readings::leader],
     check: replace_pending,
 };
 
@@ -93,6 +94,7 @@ replaced first.
 Way out: shrink by one at a time, or `kubectl pgscale down NAME --to N`, which moves the leader first.
 
 Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
+    reads: &[readings::pod_management, readings::replicas, readings::leader],
     check: parallel_shrink,
 };
 
@@ -159,6 +161,7 @@ for it. `kubectl pgscale down NAME --to N` moves the leader first.
 
 Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go of Kubernetes; #2190 of
 zalando/postgres-operator.",
+    reads: &[readings::pod_management, readings::replicas, readings::pods, readings::leader],
     check: will_not_progress,
 };
 

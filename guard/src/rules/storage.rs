@@ -7,7 +7,7 @@ use crate::change::Direction;
 use crate::facts::{Claim, DisruptionBudget, Facts, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, Rule};
+use crate::rules::{Kind, Rule, readings};
 use crate::verdict::{Finding, Outcome};
 
 /// How many claims are named.
@@ -31,6 +31,7 @@ Blind spots: whether the storage behind a claim is deleted with it is up to its 
 Way out: nothing has to be done where the data is not wanted. Else set when_scaled to retain first.
 
 Upstream: generateStatefulSet, pkg/cluster/k8sres.go.",
+    reads: &[readings::retention, readings::claims],
     check: volumes_deleted,
 };
 
@@ -91,6 +92,7 @@ that the finding names before, and the member starts from a fresh copy.
 
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
 zalando/postgres-operator#1451, #2957.",
+    reads: &[readings::claims, readings::pods],
     check: stale_volume,
 };
 
@@ -155,6 +157,7 @@ resized is up to the storage driver.
 Way out: wait until the claim shows the size it asks for (`kubectl get pvc -n NAMESPACE`).
 
 Upstream: syncVolumes, pkg/cluster/volumes.go.",
+    reads: &[readings::claims],
     check: volume_resizing,
 };
 
@@ -222,6 +225,7 @@ Way out: keep two members, or set `enable_pod_disruption_budget: false`, or be r
 when the node is drained.
 
 Upstream: generatePrimaryPodDisruptionBudget, pkg/cluster/k8sres.go; zalando/postgres-operator#2987, #2988.",
+    reads: &[readings::count, readings::disruption_budgets],
     check: pdb_blocks_drain,
 };
 
@@ -282,7 +286,7 @@ fn scaled(value: &IntOrString, pods: i64) -> Option<i64> {
     }
 }
 
-fn shown(value: &IntOrString) -> String {
+pub(super) fn shown(value: &IntOrString) -> String {
     match value {
         IntOrString::Int(count) => count.to_string(),
         IntOrString::String(text) => text.clone(),
@@ -307,6 +311,7 @@ are not visible here; a job that ended well may have written nothing worth resto
 Way out: run the job now (`kubectl create job --from=cronjob/NAME`), or enable it; or have the policy changed.
 
 Upstream: generateLogicalBackupJob, pkg/cluster/k8sres.go.",
+    reads: &[readings::backup_age, readings::backup],
     check: no_recent_backup,
 };
 

@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Health, Member};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, status};
+use crate::rules::{Kind, Rule, members_unseen, readings, status};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 /// How many missing survivors are named.
@@ -35,6 +35,7 @@ Way out: mend the survivors that are named, or shrink to a count that keeps a fi
 plan NAME --to N` shows each. To remove only unhealthy members is never refused.
 
 Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha.py.",
+    reads: &[readings::leader, readings::pods, readings::answers, readings::lag, readings::max_lag],
     check: too_few_healthy_survivors,
 };
 
@@ -111,6 +112,7 @@ tagged nofailover is healthy here; it is not counted on for a takeover.
 Way out: mend it first: `kubectl pgscale status NAME`, then `patronictl reinit` or delete its pod.
 
 Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
+    reads: &[readings::leader, readings::pods, readings::answers, readings::lag, readings::max_lag],
     check: survivor_unhealthy,
 };
 

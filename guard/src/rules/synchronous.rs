@@ -4,7 +4,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Health, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen};
+use crate::rules::{Kind, Rule, members_unseen, readings};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
@@ -31,6 +31,7 @@ Blind spots: Patroni chooses standbys anew every loop; what was read is up to te
 Way out: a count that keeps a synchronous standby, or wait until one that stays has become one.
 
 Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py.",
+    reads: &[readings::synchrony, readings::sync_standbys, readings::leader, readings::answers],
     check: sync_standbys_condemned,
 };
 
@@ -152,6 +153,7 @@ Blind spots: a configuration that is changed after the reading.
 Way out: keep two instances, or switch synchronous_mode_strict off first.
 
 Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, patroni/global_config.py.",
+    reads: &[readings::count, readings::synchrony, readings::declared_synchrony],
     check: strict_sync_floor,
 };
 
@@ -228,6 +230,7 @@ Blind spots: standbys tagged nosync never become synchronous and are counted her
 Way out: keep one more instance than synchronous_node_count, or lower that first.
 
 Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_config.py.",
+    reads: &[readings::count, readings::synchrony],
     check: sync_count_floor,
 };
 
@@ -278,7 +281,7 @@ fn synchronous(facts: &Facts) -> Result<Option<&Configuration>, String> {
 }
 
 /// The mode as the configuration spells it.
-fn mode(configuration: &Configuration) -> &'static str {
+pub(super) fn mode(configuration: &Configuration) -> &'static str {
     match configuration.synchronous {
         Synchronous::Off => "synchronous_mode: false",
         Synchronous::On => "synchronous_mode: true",

@@ -13,8 +13,8 @@ use crate::operator::{Operator, Settings};
 use crate::patroni::{Answer, Configuration, LeaderLock, Report, SyncState, Synchronous};
 use crate::policy::Policies;
 use crate::postgresql::Postgresql;
-use crate::rules::{evaluate, rule};
-use crate::verdict::{Outcome, Severity};
+use crate::rules::{Rule, evaluate, rule};
+use crate::verdict::{Evidence, Outcome, Severity};
 
 /// When the test facts were read.
 pub(crate) fn now() -> Timestamp {
@@ -307,8 +307,30 @@ pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, 
             Outcome::Unknown(_) => Want::Unknown,
         };
         assert_eq!(got, want, "{id}, {name}: {outcome:?}");
+        explained(rule, &outcome, &facts, policies, name);
         SHOWN.with_borrow_mut(|shown| shown.insert((rule.id, got)));
     }
+}
+
+/// Every outcome can be checked by what the rule looked at, and what was found says where, and what to do.
+fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies, name: &str) {
+    let all = rule.looks_at(facts, policies);
+    let id = rule.id;
+    assert!(!all.is_empty(), "{id}, {name}: looks at nothing");
+    let told = |it: &Evidence| !it.source.is_empty() && !it.says.is_empty();
+    assert!(all.iter().all(told), "{id}, {name}: {all:?}");
+    // What could not be read is said so there, too.
+    if let Outcome::Unknown(why) = outcome
+        && let Some((_, reason)) = why.rsplit_once('(')
+        && let reason = reason.trim_end_matches(')')
+        && reason.contains("forbidden")
+    {
+        assert!(all.iter().any(|it| it.says.contains(reason)), "{id}, {name}: {why}: {all:?}");
+    }
+    let Outcome::Found(finding) = outcome else { return };
+    assert!(!finding.evidence.is_empty(), "{id}, {name}: no evidence for {finding}");
+    assert!(finding.evidence.iter().all(told), "{id}, {name}: {finding}");
+    assert!(finding.remedy.is_some(), "{id}, {name}: no way out of {finding}");
 }
 
 /// The text of what a rule finds under the default policy, for snapshots.

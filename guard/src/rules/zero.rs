@@ -3,7 +3,7 @@
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule};
+use crate::rules::{Kind, Rule, readings};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
@@ -28,6 +28,7 @@ not there to be left out: that is warned of.
 Way out: a count that includes that ordinal; shrink afterwards, when every member has caught up.
 
 Upstream: history in patroni/dcs/kubernetes.py and patroni/ha.py; #1816 of zalando/postgres-operator.",
+    reads: &[readings::count, readings::pods, readings::last_leader, readings::claims],
     check: return_from_zero,
 };
 

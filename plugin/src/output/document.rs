@@ -77,8 +77,12 @@ pub(crate) struct ScalePlan<'a> {
     steps: Vec<StepDocument<'a>>,
     findings: Vec<&'a Finding>,
     /// Every rule, those included that found nothing.
-    rules: Vec<RuleDocument>,
+    rules: Vec<RuleDocument<'a>>,
+    /// The first of `nearestAllowed`.
     way_out: Option<i64>,
+    /// Of a plan that is refused: the nearest counts in the direction asked for that would be allowed now, the one
+    /// that changes less first.
+    nearest_allowed: Vec<i64>,
     other_writers: &'a [String],
     /// What to commit where others write the count too.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,7 +196,8 @@ impl<'a> ScalePlan<'a> {
             steps: plan.steps.iter().map(step).collect(),
             findings: plan.verdict.findings.iter().filter(|found| !found.audit_only).collect(),
             rules: RuleDocument::all(plan),
-            way_out: plan.way_out,
+            way_out: plan.nearest.counts().next(),
+            nearest_allowed: plan.nearest.counts().collect(),
             other_writers: &plan.other_writers,
             commit: CommitDocument::of(plan),
             outlook: plan.outlook.as_deref().map(OutlookDocument::of),

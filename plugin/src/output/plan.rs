@@ -1,10 +1,11 @@
 //! A plan as a person reads it.
 
-use pgscale_guard::verdict::{Finding, Severity};
+use anstyle::Style;
+use pgscale_guard::verdict::{Evidence, Finding, Severity};
 
-use super::text::{Cell, instances, table, wrap};
+use super::text::{Cell, fitted, instances, table, wrap};
 use super::{BAD, BOLD, CARE, GOOD, outlook};
-use crate::plan::{Commit, Judged, Outcome, Plan, Step, every_rule};
+use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
 
 /// Renders a plan; where it shall be wide, with all of its outlook and every rule. `command` makes a command for
 /// people out of our words.
@@ -15,7 +16,7 @@ pub(crate) fn render(
     command: impl Fn(&str) -> String,
 ) -> String {
     let mut sections = vec![heading(plan)];
-    sections.extend(members(plan));
+    sections.extend(members(plan, width));
     if let Some(leader_move) = &plan.leader_move {
         sections.push(wrap(
             &format!(
@@ -42,7 +43,7 @@ pub(crate) fn render(
     }
     sections.push(verdict(plan, width, command));
     if wide {
-        sections.push(rules(plan));
+        sections.push(rules(plan, width));
     }
     sections.join("\n")
 }
@@ -65,7 +66,7 @@ fn heading(plan: &Plan) -> String {
     )
 }
 
-fn members(plan: &Plan) -> Option<String> {
+fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
     let leaving = plan.leaving.iter().map(|member| {
         let volume = match &member.claim {
             Some(claim) => outlook::volume(plan.outlook.as_deref(), claim, true),
@@ -94,7 +95,7 @@ fn members(plan: &Plan) -> Option<String> {
     });
     let rows: Vec<Vec<Cell>> = leaving.chain(coming).collect();
     (!rows.is_empty()).then(|| {
-        let shown = table(&["MEMBER", "CHANGE", "ROLE", "STATE", "VOLUME"], &rows);
+        let shown = fitted(&["MEMBER", "CHANGE", "ROLE", "STATE", "VOLUME"], &rows, width);
         match plan.coming_besides {
             0 => shown,
             besides => format!("{shown}\n... and {besides} more"),
@@ -116,22 +117,65 @@ fn commit(commit: &Commit, width: Option<usize>) -> String {
     std::iter::once(wrap(&said, width, 2)).chain(manifest).collect::<Vec<_>>().join("\n")
 }
 
-/// Every rule, and what it says.
-fn rules(plan: &Plan) -> String {
-    let rows: Vec<Vec<Cell>> = every_rule(&plan.verdict)
-        .into_iter()
-        .map(|(id, judged)| {
-            let judged = match judged {
-                Judged::Audit => Cell::styled("audit only", CARE),
-                Judged::Deny => Cell::styled("deny", BAD),
-                Judged::NotApplicable => "not applicable".into(),
-                Judged::Pass => Cell::styled("pass", GOOD),
-                Judged::Warn => Cell::styled("warn", CARE),
-            };
-            vec![id.into(), judged]
-        })
-        .collect();
-    table(&["RULE", "VERDICT"], &rows)
+/// Every rule: what it says, what it looked at, and what would have to change.
+fn rules(plan: &Plan, width: Option<usize>) -> String {
+    let led = plan.leader_move.as_ref().map(|it| format!(", as if {} led already", it.to));
+    let heading =
+        format!("{BOLD}Every rule{}, and what it looked at:{BOLD:#}", led.unwrap_or_default());
+    let judged = every_rule(plan);
+    let mut before: Option<&Judged<'_>> = None;
+    let mut blocks = vec![heading];
+    for this in &judged {
+        let same = before.filter(|it| this.says == Says::Pass && it.looked_at == this.looked_at);
+        blocks.push(rule(this, same.map(|it| it.rule), width));
+        if this.says != Says::NotApplicable {
+            before = Some(this);
+        }
+    }
+    blocks.join("\n")
+}
+
+/// One rule; `same` is one above that looked at the same.
+fn rule(judged: &Judged<'_>, same: Option<&str>, width: Option<usize>) -> String {
+    let (word, style) = match judged.says {
+        Says::Audit => ("AUDIT", CARE),
+        Says::Deny => ("DENY", BAD),
+        Says::Ignored => ("IGNORED", CARE),
+        Says::NotApplicable => ("n/a ", Style::new()),
+        Says::Pass => ("PASS", GOOD),
+        Says::Unknown(Severity::Deny) => ("UNKNOWN, DENY", BAD),
+        Says::Unknown(Severity::Warn) => ("UNKNOWN, WARN", CARE),
+        Says::Warn => ("WARN", CARE),
+    };
+    let message = judged.message.map(|message| format!(": {message}")).unwrap_or_default();
+    let head = format!("  {style}{word}{style:#} {}{message}", judged.rule);
+    let mut lines = vec![wrap(&head, width, 5)];
+    let mut detail = |text: String| lines.push(wrap(&format!("     {text}"), width, 2));
+    match same {
+        Some(rule) => detail(format!("the same as {rule}")),
+        None => looked_at(judged.looked_at).into_iter().for_each(&mut detail),
+    }
+    if let Some(finding) = judged.finding {
+        finding.tempered.iter().for_each(|tempered| detail(format!("({tempered})")));
+        finding.remedy.iter().for_each(|remedy| detail(format!("To pass: {remedy}")));
+    }
+    lines.join("\n")
+}
+
+/// `source: what it says`; neighbours that say the same, and what one source says in a row, are told together.
+fn looked_at(all: &[Evidence]) -> Vec<String> {
+    let mut told: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
+    for Evidence { source, says } in all {
+        match told.last_mut() {
+            Some((sources, words)) if *words == [says.as_str()] => sources.push(source),
+            Some((sources, words)) if *sources == [source.as_str()] => words.push(says),
+            Some(_) | None => told.push((vec![source], vec![says])),
+        }
+    }
+    let spell = |(sources, words): (Vec<&str>, Vec<&str>)| {
+        format!("{}: {}", sources.join(", "), words.join("; "))
+    };
+    told.into_iter().map(spell).collect()
 }
 
 fn steps(plan: &Plan) -> String {
@@ -174,17 +218,21 @@ fn verdict(plan: &Plan, width: Option<usize>, command: impl Fn(&str) -> String) 
         lines.extend(denials.iter().chain(&warnings).map(|finding| render_finding(finding, width)));
     }
     if plan.outcome() == Outcome::Refused {
-        lines.push(match plan.way_out {
-            Some(count) => {
-                format!("{BOLD}Way out:{BOLD:#} {}", command(&format!("set {} {count}", plan.name)))
-            }
-            None => format!(
-                "{BOLD}Way out:{BOLD:#} no count between {} and {} is allowed now",
-                plan.from, plan.asked
-            ),
-        });
+        lines.push(wrap(&nearest(plan, command), width, 2));
     }
     lines.join("\n")
+}
+
+/// The nearest counts that would be allowed, with the commands that ask for them.
+fn nearest(plan: &Plan, command: impl Fn(&str) -> String) -> String {
+    let present = plan.declared.unwrap_or(plan.from);
+    let counts = plan.nearest.counts().map(|count| {
+        let verb = if count < present { "down" } else { "up" };
+        format!("{count} ({})", command(&format!("{verb} {} --to {count}", plan.name)))
+    });
+    let counts: Vec<String> = counts.collect();
+    let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", or ") };
+    format!("{BOLD}Nearest count that would be allowed now:{BOLD:#} {counts}")
 }
 
 /// One finding, with its evidence and its way out.

@@ -6,7 +6,7 @@ use pgscale_guard::facts::Facts;
 use serde::Serialize;
 
 use super::document::{API_VERSION, Metadata};
-use super::text::{Cell, instances, lsn, table, wrap};
+use super::text::{Cell, fitted, instances, lsn, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
 use crate::commands::verify::Verification;
 use crate::services::name;
@@ -16,7 +16,7 @@ use crate::verify::{Canary, Flight, NoCanary, Testimony, Words};
 pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) -> String {
     let mut lines = vec![format!("{BOLD}postgresql {}{BOLD:#}", facts.change.cluster())];
     if !found.testimonies.is_empty() {
-        lines.push(members(facts, &found.testimonies));
+        lines.push(members(facts, &found.testimonies, width));
     }
     match &found.canary {
         Some(Ok(canary)) => lines.push(flights(canary)),
@@ -40,18 +40,19 @@ pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) 
         lines.push(format!("{CARE}Not verified:{CARE:#}"));
         lines.extend(unheard.iter().map(indented));
     } else if wrong.is_empty() && !found.testimonies.is_empty() {
-        lines.push(format!(
-            "{GOOD}Verified{GOOD:#} by {}: one primary, one system identifier, one timeline, every standby streams",
-            match found.testimonies.len() {
-                1 => "its only member".to_owned(),
-                count => format!("all {count} members"),
-            }
-        ));
+        let whom = match found.testimonies.len() {
+            1 => "its only member".to_owned(),
+            count => format!("all {count} members"),
+        };
+        let text = format!(
+            "{GOOD}Verified{GOOD:#} by {whom}: one primary, one system identifier, one timeline, every standby streams"
+        );
+        lines.push(wrap(&text, width, 2));
     }
     lines.join("\n")
 }
 
-fn members(facts: &Facts, testimonies: &[Testimony]) -> String {
+fn members(facts: &Facts, testimonies: &[Testimony], width: Option<usize>) -> String {
     let header =
         ["MEMBER", "SAYS IT IS", "SYSTEM ID", "TL", "WAL", "REPLAYED", "FROM", "SLOT", "SYNC"];
     let followers: BTreeMap<&str, &str> = testimonies
@@ -67,7 +68,7 @@ fn members(facts: &Facts, testimonies: &[Testimony]) -> String {
             Err(_) => vec![Cell::from(member), Cell::styled("silent", CARE)],
         })
         .collect();
-    table(&header, &rows)
+    fitted(&header, &rows, width)
 }
 
 fn row(facts: &Facts, member: &str, words: &Words, sync: Option<&str>) -> Vec<Cell> {

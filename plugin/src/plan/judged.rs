@@ -1,95 +1,150 @@
-//! What every rule says of a plan, those included that found nothing.
+//! What every rule says of a plan, those included that found nothing, and what each looked at.
 
-use pgscale_guard::Verdict;
+use std::collections::BTreeMap;
+
 use pgscale_guard::rules::RULES;
-use pgscale_guard::verdict::{Outcome, Severity};
+use pgscale_guard::verdict::{Evidence, Finding, Outcome, Severity};
+use pgscale_guard::{Facts, Policies};
+
+use super::Plan;
 
 /// What one rule says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Judged {
+pub(crate) enum Says {
     /// It found something that is recorded and refuses nothing: its policy only audits.
     Audit,
     /// It refuses the change.
     Deny,
+    /// It found something or could not see, and a policy says that this is to be ignored.
+    Ignored,
     /// It has nothing to say about this kind of change.
     NotApplicable,
     /// It looked, and all is well.
     Pass,
+    /// It could not see a fact that it needs; what that means.
+    Unknown(Severity),
     /// It warns.
     Warn,
 }
 
+/// One rule, what it says and why.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged<'a> {
+    /// The rule.
+    pub(crate) rule: &'static str,
+    /// What it says.
+    pub(crate) says: Says,
+    /// What it found, or could not see.
+    pub(crate) message: Option<&'a str>,
+    /// The same, once policies were heard; with what would have to change.
+    pub(crate) finding: Option<&'a Finding>,
+    /// The objects it looked at, and what they say.
+    pub(crate) looked_at: &'a [Evidence],
+}
+
+/// What the rules look at, by their ids.
+pub(super) fn looked_at(
+    facts: &Facts,
+    policies: &Policies,
+) -> BTreeMap<&'static str, Vec<Evidence>> {
+    RULES.iter().map(|rule| (rule.id, rule.looks_at(facts, policies))).collect()
+}
+
 /// Every rule, in the order of the rules.
-pub(crate) fn every_rule(verdict: &Verdict) -> Vec<(&'static str, Judged)> {
-    let by_rule = RULES.iter().map(|rule| {
-        let outcome = verdict.judgements.iter().find(|it| it.rule == rule.id).map(|it| &it.outcome);
-        let quiet = match outcome {
-            Some(Outcome::Pass) => Judged::Pass,
-            // One that found something, or could not see, has a finding.
-            Some(Outcome::NotApplicable | Outcome::Found(_) | Outcome::Unknown(_)) | None => {
-                Judged::NotApplicable
-            }
-        };
-        (rule.id, found(verdict, rule.id).unwrap_or(quiet))
-    });
-    by_rule.collect()
+pub(crate) fn every_rule(plan: &Plan) -> Vec<Judged<'_>> {
+    RULES.iter().map(|rule| judged(plan, rule.id)).collect()
+}
+
+fn judged<'a>(plan: &'a Plan, rule: &'static str) -> Judged<'a> {
+    let outcome = plan.verdict.judgements.iter().find(|it| it.rule == rule).map(|it| &it.outcome);
+    let finding = weightiest(plan, rule);
+    let (says, message) = match (finding, outcome) {
+        (Some(finding), _) if finding.audit_only => (Says::Audit, Some(finding.message.as_str())),
+        (Some(finding), Some(Outcome::Unknown(_))) => {
+            (Says::Unknown(finding.severity), Some(finding.message.as_str()))
+        }
+        (Some(finding), _) => {
+            let says = match finding.severity {
+                Severity::Deny => Says::Deny,
+                Severity::Warn => Says::Warn,
+            };
+            (says, Some(finding.message.as_str()))
+        }
+        (None, Some(Outcome::Pass)) => (Says::Pass, None),
+        (None, Some(Outcome::Found(finding))) => (Says::Ignored, Some(finding.message.as_str())),
+        (None, Some(Outcome::Unknown(why))) => (Says::Ignored, Some(why.as_str())),
+        (None, Some(Outcome::NotApplicable) | None) => (Says::NotApplicable, None),
+    };
+    let looked_at = match says {
+        Says::NotApplicable => &[],
+        Says::Audit | Says::Deny | Says::Ignored | Says::Pass | Says::Unknown(_) | Says::Warn => {
+            plan.looked_at.get(rule).map_or(&[][..], Vec::as_slice)
+        }
+    };
+    Judged { rule, says, message, finding, looked_at }
 }
 
 /// The weightiest finding of a rule.
-fn found(verdict: &Verdict, rule: &str) -> Option<Judged> {
-    let findings = verdict.findings.iter().filter(|finding| finding.rule == rule);
-    findings
-        .map(|finding| match finding.severity {
-            _ if finding.audit_only => (0, Judged::Audit),
-            Severity::Warn => (1, Judged::Warn),
-            Severity::Deny => (2, Judged::Deny),
-        })
-        .max_by_key(|(weight, _)| *weight)
-        .map(|(_, judged)| judged)
+fn weightiest<'a>(plan: &'a Plan, rule: &str) -> Option<&'a Finding> {
+    let findings = plan.verdict.findings.iter().filter(|finding| finding.rule == rule);
+    findings.max_by_key(|finding| (!finding.audit_only, finding.severity))
 }
 
 #[cfg(test)]
 mod tests {
-    use pgscale_guard::Policies;
     use pgscale_guard::Seen;
     use pgscale_guard::patroni::PendingFailover;
-    use pgscale_guard::policy::{Limit, Mode};
+    use pgscale_guard::policy::{Limit, Mode, Weight};
 
     use super::*;
-    use crate::plan::Plan;
     use crate::testing::{facts, stalled};
 
-    fn judged(verdict: &Verdict, rule: &str) -> Option<Judged> {
-        every_rule(verdict).into_iter().find(|(id, _)| *id == rule).map(|(_, judged)| judged)
+    fn says(plan: &Plan, rule: &str) -> Option<Says> {
+        every_rule(plan).into_iter().find(|it| it.rule == rule).map(|it| it.says)
     }
 
     #[test]
     fn every_rule_is_named_once_in_their_order_with_what_it_says() {
-        let verdict = Plan::of(&stalled(facts(3, 2, 0), 1), &Policies::default()).verdict;
-        let ids: Vec<&str> = every_rule(&verdict).into_iter().map(|(id, _)| id).collect();
+        let mut facts = stalled(facts(3, 2, 0), 1);
+        facts.sync = Seen::Unreadable("forbidden".into());
+        facts.failover = Seen::Unreadable("forbidden".into());
+        let plan = Plan::of(&facts, &Policies::default());
+        let ids: Vec<&str> = every_rule(&plan).into_iter().map(|it| it.rule).collect();
         assert_eq!(ids, RULES.iter().map(|rule| rule.id).collect::<Vec<_>>());
         for (rule, want) in [
-            ("too-few-healthy-survivors", Judged::Deny),
-            ("survivor-unhealthy", Judged::Warn),
-            ("paused", Judged::Pass),
-            ("scale-to-zero", Judged::NotApplicable),
+            ("too-few-healthy-survivors", Says::Deny),
+            ("survivor-unhealthy", Says::Warn),
+            ("paused", Says::Pass),
+            ("scale-to-zero", Says::NotApplicable),
+            ("switchover-pending", Says::Unknown(Severity::Deny)),
         ] {
-            assert_eq!(judged(&verdict, rule), Some(want), "{rule}");
+            assert_eq!(says(&plan, rule), Some(want), "{rule}");
+        }
+        for judged in every_rule(&plan) {
+            let quiet = judged.says == Says::NotApplicable;
+            assert_eq!(judged.looked_at.is_empty(), quiet, "{judged:?}");
         }
     }
 
     #[test]
-    fn what_only_audits_is_no_denial() {
+    fn what_only_audits_is_no_denial_and_what_is_ignored_is_told() {
         let min = Limit { value: 3, source: "scalepolicy/trial".into(), mode: Mode::Audit };
-        let policies = Policies { min: vec![min], ..Policies::default() };
-        let mut facts = facts(5, 2, 4);
+        let ignore =
+            Limit { value: Weight::Ignore, source: "scalepolicy/p".into(), mode: Mode::Warn };
+        let policies = Policies {
+            min: vec![min],
+            rules: [("no-standby-left".to_owned(), vec![ignore])].into(),
+            ..Policies::default()
+        };
+        let mut facts = facts(5, 1, 4);
         facts.failover = Seen::Known(PendingFailover {
             leader: Some("acid-a-4".into()),
             candidate: Some("acid-a-3".into()),
             scheduled: None,
         });
-        let verdict = Plan::of(&facts, &policies).verdict;
-        assert_eq!(judged(&verdict, "below-min"), Some(Judged::Audit));
-        assert_eq!(judged(&verdict, "switchover-pending"), Some(Judged::Deny));
+        let plan = Plan::of(&facts, &policies);
+        assert_eq!(says(&plan, "below-min"), Some(Says::Audit));
+        assert_eq!(says(&plan, "switchover-pending"), Some(Says::Deny));
+        assert_eq!(says(&plan, "no-standby-left"), Some(Says::Ignored));
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::read::Address;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::args::Cli;
@@ -24,6 +25,16 @@ async fn shown(world: &World, line: &str, width: Option<usize>) -> String {
     let cli = Cli::of(format!("kubectl-pgscale plan {line}").split_whitespace()).unwrap();
     crate::commands::in_session(cli.verb, &session).await.ok();
     screen.stdout()
+}
+
+/// Without the times that differ with every run.
+fn timeless(text: &str) -> String {
+    let time = |word: &str| word.trim_end_matches(',').parse::<Timestamp>().is_ok();
+    let spell = |word| if time(word) { "TIME" } else { word };
+    text.split(' ')
+        .map(|word| word.split('\n').map(spell).collect::<Vec<_>>().join("\n"))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A cluster of three whose leader says how much there is to copy.
@@ -75,9 +86,10 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
       WARN stale-volume: kept from an earlier life, and attached again:
            pgdata-acid-a-3
            persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
-           Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3
-             -n db
-    Way out: kubectl pgscale set acid-a 4 -n db
+           Try: for a fresh copy, delete first:
+             kubectl delete pvc pgdata-acid-a-3 -n db
+    Nearest count that would be allowed now: 4 (kubectl pgscale up acid-a --to 4 -n
+      db)
     ");
     insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @"
     postgresql db/acid-a: 3 -> 5 instances
@@ -100,7 +112,7 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
       WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
            persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
            Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
-    Way out: kubectl pgscale set acid-a 4 -n db
+    Nearest count that would be allowed now: 4 (kubectl pgscale up acid-a --to 4 -n db)
     ");
 }
 
@@ -163,7 +175,7 @@ async fn a_shrink_shows_who_is_cut_off() {
 
 #[tokio::test]
 async fn wide_shows_all_of_it_and_every_rule() {
-    insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await, @"
+    insta::assert_snapshot!(timeless(&shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await), @"
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
@@ -191,51 +203,185 @@ async fn wide_shows_all_of_it_and_every_rule() {
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
            Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
-    RULE                        VERDICT
-    below-min                   pass
-    above-max                   pass
-    scale-to-zero               not applicable
-    return-from-zero            not applicable
-    operator-limits             pass
-    limits-unknown              pass
-    standby-cluster             pass
-    step-too-large              pass
-    change-freeze               pass
-    outside-window              pass
-    no-leader                   pass
-    leader-condemned            pass
-    leader-cannot-move          pass
-    too-few-healthy-survivors   pass
-    survivor-unhealthy          pass
-    sync-standbys-condemned     pass
-    strict-sync-floor           not applicable
-    sync-count-floor            pass
-    no-standby-left             pass
-    paused                      pass
-    switchover-pending          pass
-    rebuild-in-progress         pass
-    operation-in-progress       pass
-    change-not-applied          pass
-    major-upgrade               pass
-    operator-failed             pass
-    operator-absent             pass
-    mixed-change                pass
-    replace-pending             pass
-    restart-pending             pass
-    parallel-shrink             pass
-    will-not-progress           pass
-    survivors-one-zone          warn
-    cascade-condemned           pass
-    quota-headroom              not applicable
-    limit-range                 not applicable
-    too-few-nodes               not applicable
-    too-few-wal-senders         not applicable
-    volumes-deleted             pass
-    stale-volume                not applicable
-    volume-resizing             pass
-    pdb-blocks-drain            not applicable
-    no-recent-backup            not applicable
-    statefulset-scaled          pass
+    Every rule, and what it looked at:
+      PASS below-min
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         scalepolicies: none sets instances.min
+         built-in: instances.min: 1
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+      PASS above-max
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         scalepolicies: none sets instances.max
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+      n/a  scale-to-zero
+      n/a  return-from-zero
+      PASS operator-limits
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+      PASS limits-unknown
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+      PASS standby-cluster
+         postgresql/acid-a: numberOfInstances: 5 -> 3; no spec.standby, no STANDBY_WALE_… in spec.env
+      PASS step-too-large
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         scalepolicies: none sets steps.down; none sets steps.up
+      PASS change-freeze
+         scalepolicies: none sets freeze
+         clock: TIME
+      PASS outside-window
+         scalepolicies: none sets windows
+         clock: TIME
+      PASS no-leader
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         pod/acid-a-0: role label: master
+         pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: role label: replica
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+      PASS leader-condemned
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         pod/acid-a-0: role label: master
+         pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: role label: replica
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         configmap/acid-a-config: maximum_lag_on_failover: 1000000 bytes
+         scalepolicies: none sets survivors.maxLag
+         configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+         configmap/acid-a-sync: not there
+         statefulset/acid-a: no annotation by anyone but the operator
+      PASS leader-cannot-move
+         the same as leader-condemned
+      PASS too-few-healthy-survivors
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         pod/acid-a-0: Running, Ready, on node-0
+         pod/acid-a-1: Running, Ready, on node-1
+         pod/acid-a-2: Running, Ready, on node-2
+         pod/acid-a-3: Running, Ready, on node-3
+         pod/acid-a-4: Running, Ready, on node-4
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         configmap/acid-a-config: maximum_lag_on_failover: 1000000 bytes
+         scalepolicies: none sets survivors.maxLag
+      PASS survivor-unhealthy
+         the same as too-few-healthy-survivors
+      PASS sync-standbys-condemned
+         configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+         configmap/acid-a-sync: not there
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+      n/a  strict-sync-floor
+      PASS sync-count-floor
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+      PASS no-standby-left
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+      PASS paused
+         configmap/acid-a-config: pause: false
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      PASS switchover-pending
+         configmap/acid-a-failover: nothing is pending
+      PASS rebuild-in-progress
+         statefulset/acid-a: spec.replicas: 5
+         pod/acid-a-0: Running, Ready, on node-0
+         pod/acid-a-1: Running, Ready, on node-1
+         pod/acid-a-2: Running, Ready, on node-2
+         pod/acid-a-3: Running, Ready, on node-3
+         pod/acid-a-4: Running, Ready, on node-4
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+      PASS operation-in-progress
+         statefulset/acid-a: generation: 1, status.observedGeneration: 1
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+      PASS change-not-applied
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+         statefulset/acid-a: spec.replicas: 5
+      PASS major-upgrade
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+         configmap/acid-a-config: pause: false
+         postgresql/acid-a: annotation last-major-upgrade-failure: not set
+      PASS operator-failed
+         postgresql/acid-a: status.PostgresClusterStatus: Running
+      PASS operator-absent
+         deployment/default/postgres-operator: available, watches all namespaces
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      PASS mixed-change
+         postgresql/acid-a: no other edit in the same write
+         statefulset/acid-a: spec.replicas: 5
+      PASS replace-pending
+         statefulset/acid-a: no annotation by anyone but the operator
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      PASS restart-pending
+         http://10.244.0.10:8008/patroni: acid-a-0: pending_restart: false
+         http://10.244.0.11:8008/patroni: acid-a-1: pending_restart: false
+         http://10.244.0.12:8008/patroni: acid-a-2: pending_restart: false
+         http://10.244.0.13:8008/patroni: acid-a-3: pending_restart: false
+         http://10.244.0.14:8008/patroni: acid-a-4: pending_restart: false
+      PASS parallel-shrink
+         statefulset/acid-a: podManagementPolicy: OrderedReady, readiness probe: false; spec.replicas: 5
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      PASS will-not-progress
+         statefulset/acid-a: podManagementPolicy: OrderedReady, readiness probe: false; spec.replicas: 5
+         pod/acid-a-0: Running, Ready, on node-0
+         pod/acid-a-1: Running, Ready, on node-1
+         pod/acid-a-2: Running, Ready, on node-2
+         pod/acid-a-3: Running, Ready, on node-3
+         pod/acid-a-4: Running, Ready, on node-4
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+         node/node-0: acid-a-0: zone zone-a
+         node/node-1: acid-a-1: zone zone-a
+         node/node-2: acid-a-2: zone zone-a
+         node/node-3: acid-a-3: zone zone-b
+         node/node-4: acid-a-4: zone zone-b
+         To pass: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+      PASS cascade-condemned
+         http://10.244.0.10:8008/patroni: acid-a-0: replicatefrom: unset
+         http://10.244.0.11:8008/patroni: acid-a-1: replicatefrom: unset
+         http://10.244.0.12:8008/patroni: acid-a-2: replicatefrom: unset
+         http://10.244.0.13:8008/patroni: acid-a-3: replicatefrom: unset
+         http://10.244.0.14:8008/patroni: acid-a-4: replicatefrom: unset
+      n/a  quota-headroom
+      n/a  limit-range
+      n/a  too-few-nodes
+      n/a  too-few-wal-senders
+      PASS volumes-deleted
+         statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Retain
+         persistentvolumeclaim/pgdata-acid-a-0: ordinal 0, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-1: ordinal 1, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-2: ordinal 2, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-3: ordinal 3, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-4: ordinal 4, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-5: ordinal 5, created TIME capacity 100Gi
+      n/a  stale-volume
+      PASS volume-resizing
+         persistentvolumeclaim/pgdata-acid-a-0: ordinal 0, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-1: ordinal 1, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-2: ordinal 2, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-3: ordinal 3, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-4: ordinal 4, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-5: ordinal 5, created TIME capacity 100Gi
+      n/a  pdb-blocks-drain
+      n/a  no-recent-backup
+      PASS statefulset-scaled
+         postgresql/acid-a: numberOfInstances: 5 -> 3
+         statefulset/acid-a: spec.replicas: 5
     ");
 }
 
@@ -400,6 +546,38 @@ async fn the_document_holds_the_outlook_and_every_rule() {
     let denying: Vec<&Value> = rules.filter(|rule| rule["verdict"] == "Deny").collect();
     assert_eq!(denying.len(), 1, "{denying:?}");
     assert_eq!(denying[0]["rule"], "quota-headroom");
+    insta::assert_snapshot!(serde_json::to_string_pretty(denying[0]).unwrap(), @r#"
+    {
+      "lookedAt": [
+        {
+          "says": "numberOfInstances: 3 -> 5",
+          "source": "postgresql/acid-a"
+        },
+        {
+          "says": "requests cpu 1.1, memory 4224Mi; limits cpu 4, memory 4224Mi; volumes 100Gi",
+          "source": "a new member"
+        },
+        {
+          "says": "pods: 3 of 20 used, 5 afterwards",
+          "source": "resourcequota/compute"
+        },
+        {
+          "says": "requests.cpu: 3.3 of 5 used, 5.5 afterwards",
+          "source": "resourcequota/compute"
+        },
+        {
+          "says": "requests.memory: 12672Mi of 64Gi used, 21120Mi afterwards",
+          "source": "resourcequota/compute"
+        }
+      ],
+      "message": "no room for 5 instances: a limit would be passed",
+      "remedy": "kubectl pgscale up acid-a --to 4 -n db; or have the quota raised (kubectl describe resourcequota -n db)",
+      "rule": "quota-headroom",
+      "severity": "Deny",
+      "verdict": "Deny"
+    }
+    "#);
+    assert_eq!((&document["wayOut"], &document["nearestAllowed"]), (&json!(4), &json!([4])));
     let outlook = document["outlook"].take();
     assert!(outlook["volumes"]["pgdata-acid-a-3"]["created"].is_string());
     insta::assert_snapshot!(serde_json::to_string_pretty(&outlook["baseBackups"]).unwrap(), @r#"

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::capacity::Look;
 use pgscale_guard::quantity::Amount;
+use pgscale_guard::verdict::{Evidence, Severity};
 use serde::Serialize;
 
 use crate::plan::outlook::{Order, Outlook, Retention, Seeding, Turn, Zones};
-use crate::plan::{Commit, Judged, Plan, every_rule};
+use crate::plan::{Commit, Judged, Plan, Says, every_rule};
 
 /// The outlook of a plan.
 #[derive(Clone, Debug, Serialize)]
@@ -232,27 +233,43 @@ fn zones(zones: &Zones) -> BTreeMap<&str, usize> {
 /// What one rule says.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct RuleDocument {
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RuleDocument<'a> {
     rule: &'static str,
-    /// `Audit`, `Deny`, `NotApplicable`, `Pass` or `Warn`.
+    /// `Audit`, `Deny`, `Ignored`, `NotApplicable`, `Pass`, `Unknown` or `Warn`.
     verdict: &'static str,
+    /// What it weighs: that of a rule that passes, or is not heard, is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    severity: Option<Severity>,
+    /// What it found, or could not see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    /// What would have to change for it to pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'a str>,
+    /// The objects it looked at, and what they say now.
+    looked_at: &'a [Evidence],
 }
 
-impl RuleDocument {
+impl<'a> RuleDocument<'a> {
     /// Every rule of a plan.
-    pub(crate) fn all(plan: &Plan) -> Vec<Self> {
-        every_rule(&plan.verdict).into_iter().map(Self::of).collect()
+    pub(crate) fn all(plan: &'a Plan) -> Vec<Self> {
+        every_rule(plan).into_iter().map(Self::of).collect()
     }
 
-    fn of((rule, judged): (&'static str, Judged)) -> Self {
-        let verdict = match judged {
-            Judged::Audit => "Audit",
-            Judged::Deny => "Deny",
-            Judged::NotApplicable => "NotApplicable",
-            Judged::Pass => "Pass",
-            Judged::Warn => "Warn",
+    fn of(judged: Judged<'a>) -> Self {
+        let Judged { rule, says, message, finding, looked_at } = judged;
+        let (verdict, severity) = match says {
+            Says::Audit => ("Audit", None),
+            Says::Deny => ("Deny", Some(Severity::Deny)),
+            Says::Ignored => ("Ignored", None),
+            Says::NotApplicable => ("NotApplicable", None),
+            Says::Pass => ("Pass", None),
+            Says::Unknown(severity) => ("Unknown", Some(severity)),
+            Says::Warn => ("Warn", Some(Severity::Warn)),
         };
-        Self { rule, verdict }
+        let remedy = finding.and_then(|finding| finding.remedy.as_deref());
+        Self { rule, verdict, severity, message, remedy, looked_at }
     }
 }
 

@@ -1,0 +1,184 @@
+//! The postgresql object, the operator that owns it, and the StatefulSet that came of it.
+
+use super::{SHOWN, flag, one, seen, unread};
+use crate::facts::{Facts, Seen, StatefulSet};
+use crate::policy::Policies;
+use crate::rules::{mixed, pending};
+use crate::verdict::Evidence;
+
+/// The postgresql object.
+fn postgresql(facts: &Facts) -> String {
+    format!("postgresql/{}", facts.change.new.name)
+}
+
+/// The count as it is written, before and after, and what the operator makes of it.
+pub(in crate::rules) fn count(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let written = |count: Option<i64>| count.map_or("unset".to_owned(), |it| it.to_string());
+    let new = facts.change.new.instances;
+    let (asked, runs) = match (&facts.change.old, facts.from()) {
+        (Some(old), Some(from)) => (
+            format!("{} -> {}", written(old.instances), written(new)),
+            (old.instances != Some(from) || new != Some(facts.to()))
+                .then(|| format!("{from} -> {}", facts.to())),
+        ),
+        (_, _) => (written(new), (new != Some(facts.to())).then(|| facts.to().to_string())),
+    };
+    let runs = runs.map_or_else(String::new, |runs| format!(" (the operator runs {runs})"));
+    one(postgresql(facts), format!("numberOfInstances: {asked}{runs}"))
+}
+
+/// What else the same write changes.
+pub(in crate::rules) fn other_edits(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let edits = mixed::described(&facts.change);
+    let more = edits.len().saturating_sub(SHOWN);
+    if edits.is_empty() {
+        return one(postgresql(facts), "no other edit in the same write");
+    }
+    let mut told: Vec<Evidence> = (edits.into_iter().take(SHOWN))
+        .map(|edit| Evidence::new(postgresql(facts), edit))
+        .collect();
+    if more > 0 {
+        told.push(Evidence::new(postgresql(facts), format!("and {more} more edits")));
+    }
+    told
+}
+
+/// The operator's word for what it did last.
+pub(in crate::rules) fn status(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
+    let word = cluster.status.as_deref().unwrap_or("not set");
+    one(postgresql(facts), format!("status.PostgresClusterStatus: {word}"))
+}
+
+/// Whether it is declared to be a standby of another cluster.
+pub(in crate::rules) fn standby(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let says = if facts.change.new.is_standby() {
+        "declared as a standby cluster"
+    } else {
+        "no spec.standby, no STANDBY_WALE_… in spec.env"
+    };
+    one(postgresql(facts), says)
+}
+
+/// The synchronous modes as the manifest declares them.
+pub(in crate::rules) fn declared_synchrony(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let declared = ["synchronous_mode", "synchronous_mode_strict"].map(|key| {
+        let value = facts.change.new.spec.pointer(&format!("/patroni/{key}"));
+        let value = value.map_or("unset".to_owned(), ToString::to_string);
+        format!("spec.patroni.{key}: {value}")
+    });
+    one(postgresql(facts), declared.join(", "))
+}
+
+/// The mark of a major upgrade that failed.
+pub(in crate::rules) fn upgrade_failure(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let mark = pending::UPGRADE_FAILED;
+    let value = facts.change.new.annotations.get(mark).map_or("not set", String::as_str);
+    one(postgresql(facts), format!("annotation {mark}: {value}"))
+}
+
+/// The operator's limits, and what switches them off for this cluster.
+pub(in crate::rules) fn operator_limits(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let operator = match &facts.operator {
+        Seen::Known(operator) => operator,
+        Seen::Absent => return nobody(facts),
+        Seen::Unreadable(why) => return unread("the operator's settings", why),
+    };
+    let settings = &operator.settings;
+    let mut told = one(
+        &operator.source,
+        format!(
+            "min_instances: {}, max_instances: {}",
+            settings.min_instances, settings.max_instances
+        ),
+    );
+    if let Some(key) = &settings.ignore_limits_annotation {
+        let value = facts.change.new.annotations.get(key).map_or("not set", String::as_str);
+        told.push(Evidence::new(postgresql(facts), format!("annotation {key}: {value}")));
+    }
+    if operator.stale_settings {
+        told.push(Evidence::new(
+            format!("deployment/{}", operator.deployment),
+            "started before these settings were last edited",
+        ));
+    }
+    told
+}
+
+/// Whether an operator is there to carry the change out.
+pub(in crate::rules) fn operator_runs(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let operator = match &facts.operator {
+        Seen::Known(operator) => operator,
+        Seen::Absent => return nobody(facts),
+        Seen::Unreadable(why) => return unread("the operator's Deployment", why),
+    };
+    let available = match operator.available {
+        Some(true) => "available",
+        Some(false) => "no available replica",
+        None => "whether it is available could not be read",
+    };
+    let watches = operator.watched_namespace.as_deref().unwrap_or("all namespaces");
+    one(format!("deployment/{}", operator.deployment), format!("{available}, watches {watches}"))
+}
+
+fn nobody(facts: &Facts) -> Vec<Evidence> {
+    let namespace = &facts.change.new.namespace;
+    one(
+        "operator",
+        match facts.change.new.controller() {
+            "" => format!("none found that watches {namespace}"),
+            id => format!("none found with CONTROLLER_ID {id} that watches {namespace}"),
+        },
+    )
+}
+
+fn stateful_set(facts: &Facts, says: impl FnOnce(&StatefulSet) -> String) -> Vec<Evidence> {
+    seen(&facts.stateful_set, facts.stateful_set_source(), says)
+}
+
+/// The count that runs, and who wrote it.
+pub(in crate::rules) fn replicas(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    stateful_set(facts, |set| {
+        let writer = set.scaled_by.as_ref().map(|who| format!(", written by {who}"));
+        format!("spec.replicas: {}{}", set.replicas, writer.unwrap_or_default())
+    })
+}
+
+/// Whether its controller has seen the last patch.
+pub(in crate::rules) fn generation(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    stateful_set(facts, |set| {
+        let ending = if set.terminating { ", being deleted" } else { "" };
+        format!(
+            "generation: {}, status.observedGeneration: {}{ending}",
+            set.generation, set.observed_generation
+        )
+    })
+}
+
+/// Whether pods come and go one by one, and whether a probe says that they are ready.
+pub(in crate::rules) fn pod_management(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    stateful_set(facts, |set| {
+        let policy = if set.parallel { "Parallel" } else { "OrderedReady" };
+        format!("podManagementPolicy: {policy}, {}", flag("readiness probe", set.probed))
+    })
+}
+
+/// What makes the operator replace it.
+pub(in crate::rules) fn foreign_annotations(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    stateful_set(facts, |set| {
+        let foreign = &set.foreign_annotations;
+        let foreign: Vec<_> = foreign.iter().map(|(key, who)| format!("{key} by {who}")).collect();
+        match foreign.as_slice() {
+            [] => "no annotation by anyone but the operator".to_owned(),
+            foreign => format!("annotations: {}", foreign.join(", ")),
+        }
+    })
+}
+
+/// What becomes of the claims of members that go.
+pub(in crate::rules) fn retention(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    stateful_set(facts, |set| {
+        let kept = if set.deletes_volumes { "Delete" } else { "Retain" };
+        format!("persistentVolumeClaimRetentionPolicy.whenScaled: {kept}")
+    })
+}

@@ -1,0 +1,83 @@
+//! What Patroni keeps in Kubernetes: the leader lock, its configuration, who is synchronous, what is pending.
+
+use super::{flag, one, seen, unread};
+use crate::facts::{Facts, Seen};
+use crate::patroni::{Configuration, LeaderLock};
+use crate::policy::Policies;
+use crate::rules::{pending, synchronous};
+use crate::verdict::Evidence;
+
+/// Who holds the leader lock, and until when.
+pub(in crate::rules) fn leader(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    seen(&facts.leader, facts.lock_source(), LeaderLock::told)
+}
+
+fn configuration(facts: &Facts, says: impl FnOnce(&Configuration) -> String) -> Vec<Evidence> {
+    seen(&facts.configuration, facts.patroni_source("config"), says)
+}
+
+/// Maintenance mode.
+pub(in crate::rules) fn pause(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    configuration(facts, |config| flag("pause", config.paused))
+}
+
+/// How far behind a member may be and still take over.
+pub(in crate::rules) fn lag(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    configuration(facts, |config| {
+        format!("maximum_lag_on_failover: {} bytes", config.maximum_lag_on_failover)
+    })
+}
+
+/// How rows are replicated.
+pub(in crate::rules) fn synchrony(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    configuration(facts, |config| {
+        format!(
+            "{}, {}, synchronous_node_count: {}",
+            synchronous::mode(config),
+            flag("synchronous_mode_strict", config.synchronous_strict),
+            config.synchronous_node_count
+        )
+    })
+}
+
+/// How many standbys the leader can serve.
+pub(in crate::rules) fn senders(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    configuration(facts, |config| {
+        format!(
+            "max_wal_senders: {}, max_replication_slots: {}",
+            config.max_wal_senders, config.max_replication_slots
+        )
+    })
+}
+
+/// Who is synchronous now.
+pub(in crate::rules) fn sync_standbys(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    seen(&facts.sync, facts.patroni_source("sync"), |sync| {
+        let standbys = match sync.standbys.as_slice() {
+            [] => "none".to_owned(),
+            standbys => standbys.join(","),
+        };
+        let leader = sync.leader.as_deref().unwrap_or("none");
+        format!("leader: {leader}, sync_standby: {standbys}")
+    })
+}
+
+/// A switchover that waits.
+pub(in crate::rules) fn failover(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    match &facts.failover {
+        Seen::Absent => one(facts.patroni_source("failover"), "nothing is pending"),
+        Seen::Known(pending) => one(facts.patroni_source("failover"), pending::told(pending)),
+        Seen::Unreadable(why) => unread(facts.patroni_source("failover"), why),
+    }
+}
+
+/// Who took the lead last.
+pub(in crate::rules) fn last_leader(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    match &facts.last_leader {
+        Seen::Absent => one(facts.patroni_source("config"), "history: names nobody"),
+        Seen::Known(last) => {
+            one(facts.patroni_source("config"), format!("history: {last} took the lead last"))
+        }
+        Seen::Unreadable(why) => unread(facts.patroni_source("config"), why),
+    }
+}

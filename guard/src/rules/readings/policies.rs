@@ -1,0 +1,98 @@
+//! What the policies that hold for the cluster say.
+
+use super::{one, unread};
+use crate::facts::Facts;
+use crate::policy::{Freeze, Limit, Mode, Policies, Way, Windows};
+use crate::verdict::Evidence;
+
+/// The policies together, where none of them says anything.
+const ALL: &str = "scalepolicies";
+
+/// Each limit of one kind; `field` is how policies spell it.
+fn limits<'a, T: 'a>(
+    policies: &Policies,
+    field: &str,
+    limits: impl IntoIterator<Item = &'a Limit<T>>,
+    shown: impl Fn(&T) -> String,
+) -> Vec<Evidence> {
+    if let Some(why) = &policies.unreadable {
+        return unread(ALL, why);
+    }
+    let told: Vec<Evidence> = limits
+        .into_iter()
+        .map(|limit| {
+            let mode = match limit.mode {
+                Mode::Enforce => "",
+                Mode::Warn => " (mode Warn)",
+                Mode::Audit => " (mode Audit)",
+            };
+            Evidence::new(&limit.source, format!("{field}: {}{mode}", shown(&limit.value)))
+        })
+        .collect();
+    if told.is_empty() { one(ALL, format!("none sets {field}")) } else { told }
+}
+
+/// The floors.
+pub(in crate::rules) fn min(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+    let mut told = limits(policies, "instances.min", &policies.min, ToString::to_string);
+    told.extend(one("built-in", "instances.min: 1"));
+    told
+}
+
+/// The limits.
+pub(in crate::rules) fn max(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+    limits(policies, "instances.max", &policies.max, ToString::to_string)
+}
+
+/// What is said of zero.
+pub(in crate::rules) fn zero(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+    limits(policies, "instances.zero", &policies.zero, |zero| format!("{zero:?}"))
+}
+
+/// The largest steps, each way.
+pub(in crate::rules) fn steps(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+    let mut told = limits(policies, "steps.down", &policies.step_down, ToString::to_string);
+    told.extend(limits(policies, "steps.up", &policies.step_up, ToString::to_string));
+    told
+}
+
+/// The freezes, and what time it is.
+pub(in crate::rules) fn freezes(facts: &Facts, policies: &Policies) -> Vec<Evidence> {
+    let spell = |freeze: &Freeze| {
+        let from = freeze.from.map_or("always".to_owned(), |time| time.to_string());
+        let until = freeze.until.map_or("further notice".to_owned(), |time| time.to_string());
+        format!("{from} until {until}, {}", ways(&freeze.ways))
+    };
+    at(facts, limits(policies, "freeze", &policies.freezes, spell))
+}
+
+/// The windows, and what time it is.
+pub(in crate::rules) fn windows(facts: &Facts, policies: &Policies) -> Vec<Evidence> {
+    let spell = |windows: &Windows| format!("{}, {}", windows.summary(), ways(&windows.ways));
+    at(facts, limits(policies, "windows", &policies.windows, spell))
+}
+
+fn ways(ways: &[Way]) -> String {
+    let words: Vec<&str> = (ways.iter())
+        .map(|way| match way {
+            Way::Down => "down",
+            Way::Up => "up",
+        })
+        .collect();
+    format!("for {}", words.join(" and "))
+}
+
+fn at(facts: &Facts, mut told: Vec<Evidence>) -> Vec<Evidence> {
+    told.push(Evidence::new("clock", format!("{:.0}", facts.now)));
+    told
+}
+
+/// How far behind members may be.
+pub(in crate::rules) fn max_lag(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+    limits(policies, "survivors.maxLag", &policies.max_lag, |bytes| format!("{bytes} bytes"))
+}
+
+/// How old the last backup may be.
+pub(in crate::rules) fn backup_age(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+    limits(policies, "backup.maxAge", &policies.backup_max_age, |age| format!("{age:#}"))
+}

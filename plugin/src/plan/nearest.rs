@@ -1,0 +1,128 @@
+//! The counts nearest to one that is refused that would be allowed now.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use pgscale_guard::{Change, Facts, Policies};
+
+use super::judge;
+
+/// How far around the present count and the one asked for every count is tried.
+const NEAR: i64 = 50;
+
+/// Counts in the direction that was asked for, so that one who wants more is not told to take less. Never 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nearest {
+    /// The nearest one that changes less than what was asked for.
+    pub(crate) short: Option<i64>,
+    /// The nearest one that goes beyond it.
+    pub(crate) beyond: Option<i64>,
+}
+
+impl Nearest {
+    /// Both, the one that changes less first.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = i64> {
+        self.short.into_iter().chain(self.beyond)
+    }
+
+    /// Searches them. Every count is judged as a plan of its own: nothing says that one more or one less is
+    /// allowed as soon as another is.
+    pub(super) fn of(facts: &Facts, policies: &Policies) -> Self {
+        let (Some(old), Some(from)) = (&facts.change.old, facts.from()) else {
+            return Self::default();
+        };
+        let asked = facts.asked();
+        let allowed = |count: &&i64| {
+            let mut other = facts.clone();
+            other.change =
+                Change { undo: facts.change.undo, ..Change::of_count(old.clone(), **count) };
+            other.direction() == facts.direction() && judge(&other, policies, None).1.allows()
+        };
+        let counts = candidates(facts, policies, from, asked);
+        let counts: BTreeSet<i64> =
+            counts.into_iter().filter(|count| Some(*count) != old.instances).collect();
+        let below = counts.range(..asked).rev().find(allowed).copied();
+        let above = counts.range(asked.saturating_add(1)..).find(allowed).copied();
+        if asked < from {
+            Self { short: above, beyond: below }
+        } else {
+            Self { short: below, beyond: above }
+        }
+    }
+}
+
+/// What is tried: all counts around the two, and where the bounds of policies and of the operator lie, and the
+/// members and the volumes end.
+fn candidates(facts: &Facts, policies: &Policies, from: i64, asked: i64) -> BTreeSet<i64> {
+    let around = |count: i64| -> RangeInclusive<i64> {
+        count.saturating_sub(NEAR)..=count.saturating_add(NEAR)
+    };
+    let bounds = policies.min.iter().chain(&policies.max).map(|limit| limit.value);
+    let down = policies.step_down.iter().map(|step| from.saturating_sub(step.value));
+    let up = policies.step_up.iter().map(|step| from.saturating_add(step.value));
+    let settings = facts.operator.known().map(|operator| &operator.settings);
+    let limits = settings.into_iter().flat_map(|it| [it.min_instances, it.max_instances]);
+    let members = facts.all_members().iter().map(|member| member.ordinal);
+    let claims = facts.claims.known().into_iter().flatten().map(|claim| claim.ordinal);
+    let ends = members.chain(claims).map(|ordinal| ordinal.saturating_add(1));
+    around(asked)
+        .chain(around(from))
+        .chain(bounds)
+        .chain(down)
+        .chain(up)
+        .chain(limits)
+        .chain(ends)
+        .filter(|count| (1..=i64::from(i32::MAX)).contains(count))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use pgscale_guard::Seen;
+    use pgscale_guard::facts::Claim;
+    use pgscale_guard::policy::{Limit, Mode};
+
+    use super::*;
+    use crate::testing::{facts, stalled};
+
+    fn nearest(facts: &Facts, policies: &Policies) -> (Option<i64>, Option<i64>) {
+        let Nearest { short, beyond } = Nearest::of(facts, policies);
+        (short, beyond)
+    }
+
+    #[test]
+    fn it_is_the_nearest_in_the_direction_asked_for() {
+        let none = Policies::default();
+        let limit = |value| Limit { value, source: "scalepolicy/p".into(), mode: Mode::Enforce };
+        // 0 and 1 are stalled: 4 keeps two that are not.
+        assert_eq!(nearest(&stalled(stalled(facts(5, 2, 4), 0), 1), &none), (Some(4), None));
+        // Far from both counts, as policies have it.
+        let max = Policies { max: vec![limit(700)], min: vec![limit(200)], ..none.clone() };
+        assert_eq!(nearest(&facts(1000, 2, 0), &max), (Some(200), None));
+        let step = Policies { step_down: vec![limit(1)], ..none.clone() };
+        assert_eq!(nearest(&facts(5, 2, 0), &step), (Some(4), None));
+        // Growth is as much as the leader can serve.
+        assert_eq!(nearest(&facts(3, 5000, 0), &none), (Some(11), None));
+    }
+
+    #[test]
+    fn it_was_searched_between_the_counts_only() {
+        let mut asleep = facts(0, 1, 0);
+        asleep.leader = Seen::Absent;
+        asleep.last_leader = Seen::Known("acid-a-2".into());
+        let claim = |ordinal| Claim {
+            name: format!("pgdata-acid-a-{ordinal}"),
+            ordinal,
+            ..Claim::default()
+        };
+        asleep.claims = Seen::Known((0..3).map(claim).collect());
+        // Between 0 and 1 there is nothing, and 3 mounts the volume of the last leader.
+        assert_eq!(nearest(&asleep, &Policies::default()), (None, Some(3)));
+    }
+
+    #[test]
+    fn there_may_be_none() {
+        let policies = Policies::unreadable("scalepolicies is forbidden");
+        assert_eq!(nearest(&facts(3, 2, 0), &policies), (None, None));
+    }
+}
