@@ -407,12 +407,7 @@ impl Facts {
     /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
     fn expendable(&self, member: &Member) -> bool {
         let Health::Unhealthy(ailments) = self.health(member) else { return false };
-        // A pod is Pending, too, while another container's image cannot be pulled.
-        let no_proof = |ailment: &Ailment| {
-            matches!(ailment, Ailment::Silent(_))
-                || (matches!(ailment, Ailment::PodNotRunning(_)) && member.pod.containers_running)
-        };
-        !ailments.iter().all(no_proof)
+        ailments.iter().any(|ailment| member.proves(ailment))
             && !self.may_be_ahead(member)
             && !self.holds_what_others_lack(member)
     }

@@ -201,6 +201,7 @@ proptest! {
         if let Some(way) = way_out(&facts, &policies) {
             let mut there = facts.clone();
             there.change = crate::Change::of_count(facts.change.old.clone().unwrap(), way.to);
+            there.change.undo = facts.change.undo && way.to == facts.to();
             if let Some(leader) = &way.leader {
                 there = there.led_by(leader);
             }

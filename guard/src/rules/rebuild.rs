@@ -1,7 +1,7 @@
 //! Members that are no copies yet.
 
 use crate::change::Direction;
-use crate::facts::{Ailment, Facts, Health, Live, Member, Seen};
+use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::policy::Policies;
 use crate::rules::{Kind, Rule, members_unseen, readings, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
@@ -130,14 +130,12 @@ enum How {
     Stopped,
 }
 
-/// A standby is there that may be well: silence is no proof that one is not.
+/// A standby is there that may be well: what was not seen of it is no proof that it is not.
 pub(super) fn has_spare(facts: &Facts) -> bool {
     let leader = facts.leader_name();
     facts.all_members().iter().filter(|it| leader != Some(it.name.as_str())).any(|member| {
         match facts.health(member) {
-            Health::Unhealthy(ailments) => {
-                ailments.iter().all(|ailment| matches!(ailment, Ailment::Silent(_)))
-            }
+            Health::Unhealthy(ailments) => ailments.iter().all(|ailment| !member.proves(ailment)),
             Health::Healthy | Health::Unknown(_) => true,
         }
     })
