@@ -12,6 +12,7 @@ use crate::operator::Operator;
 use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, State, SyncState,
 };
+use crate::postgresql::Postgresql;
 
 mod capacity;
 mod hand_over;
@@ -62,6 +63,8 @@ pub struct Facts {
     pub change: Change,
     /// The operator that owns the cluster; `Absent` when none was found.
     pub operator: Seen<Operator>,
+    /// The operator that owned it, where this very write hands it to another. Boxed: that is rare.
+    pub operator_before: Option<Box<Seen<Operator>>>,
     /// The cluster's StatefulSet.
     pub stateful_set: Seen<StatefulSet>,
     /// Its pods, by ordinal. `Known` and empty when there are none.
@@ -174,7 +177,8 @@ pub struct Pod {
     pub started: Option<Timestamp>,
     /// Its address.
     pub ip: Option<String>,
-    /// The role label, as Patroni wrote it: `master`, `replica`, or nothing.
+    /// The role label: `replica` and others as Patroni wrote it, `master` for a leader as the operator knows it,
+    /// `primary` for one under any other name.
     pub role: Option<String>,
     /// The node it runs on; `None` until it is scheduled.
     pub node: Option<String>,
@@ -230,28 +234,35 @@ impl Repair {
     }
 }
 
+/// The number of pods `operator` runs for `cluster`; the number written where it has no say that is known.
+fn effective(operator: &Seen<Operator>, cluster: &Postgresql) -> i64 {
+    match operator.known() {
+        Some(operator) => operator.settings.effective(cluster),
+        None => cluster.instances.unwrap_or(0),
+    }
+}
+
 impl Facts {
     /// The effective number of instances before the change, after the operator's own limits; `None` on
     /// CREATE.
     pub fn from(&self) -> Option<i64> {
-        self.change.old.as_ref().map(|old| self.effective(old))
+        let old = self.change.old.as_ref()?;
+        Some(match self.operator_before.as_deref() {
+            None => effective(&self.operator, old),
+            // Nobody carried out what was written: what runs is what the StatefulSet says.
+            Some(Seen::Absent) if let Seen::Known(set) = &self.stateful_set => set.replicas,
+            Some(before) => effective(before, old),
+        })
     }
 
     /// The effective number of instances the change leads to.
     pub fn to(&self) -> i64 {
-        self.effective(&self.change.new)
+        effective(&self.operator, &self.change.new)
     }
 
     /// The number the writer wrote; 0 when the field is missing, which is how the operator decodes it.
     pub fn asked(&self) -> i64 {
         self.change.new.instances.unwrap_or(0)
-    }
-
-    fn effective(&self, cluster: &crate::postgresql::Postgresql) -> i64 {
-        match self.operator.known() {
-            Some(operator) => operator.settings.effective(cluster),
-            None => cluster.instances.unwrap_or(0),
-        }
     }
 
     /// Which way the effective count goes. Down as well where nobody can tell and it might.
@@ -267,12 +278,20 @@ impl Facts {
     /// The write touches what switches the operator's limits on and off, and those limits could not be read:
     /// the same or a higher number may then be a smaller effective count.
     fn limits_in_doubt(&self) -> bool {
+        let ran = match self.operator_before.as_deref() {
+            None | Some(Seen::Known(_)) => None,
+            Some(Seen::Absent) => self.stateful_set.unreadable(),
+            Some(Seen::Unreadable(why)) => Some(why.as_str()),
+        };
+        if ran.is_some() {
+            return true;
+        }
         let (Some(old), Seen::Unreadable(_)) = (&self.change.old, &self.operator) else {
             return false;
         };
         let new = &self.change.new;
         // The annotation's key is a setting of the operator's; its value is always "true".
-        let switches = |cluster: &crate::postgresql::Postgresql| {
+        let switches = |cluster: &Postgresql| {
             let mut keys: Vec<_> = cluster
                 .annotations
                 .iter()
@@ -373,7 +392,7 @@ impl Facts {
         });
         let removes_unhealthy_only = self.direction() == Direction::Down
             && leader_stays
-            && self.labelled_masters().count() <= 1
+            && self.labelled_leaders().count() <= 1
             && self.condemned().all(|member| self.expendable(member));
         removes_unhealthy_only.then_some(Repair::RemovesUnhealthyOnly)
     }
@@ -388,12 +407,7 @@ impl Facts {
     /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
     fn expendable(&self, member: &Member) -> bool {
         let Health::Unhealthy(ailments) = self.health(member) else { return false };
-        // A pod is Pending, too, while another container's image cannot be pulled.
-        let no_proof = |ailment: &Ailment| {
-            matches!(ailment, Ailment::Silent(_))
-                || (matches!(ailment, Ailment::PodNotRunning(_)) && member.pod.containers_running)
-        };
-        !ailments.iter().all(no_proof)
+        ailments.iter().any(|ailment| member.proves(ailment))
             && !self.may_be_ahead(member)
             && !self.holds_what_others_lack(member)
     }

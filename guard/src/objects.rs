@@ -187,7 +187,7 @@ pub struct Layout {
     pub selector: BTreeMap<String, String>,
     /// Label that holds a pod's role.
     pub role_label: String,
-    /// Values of that label that mean "leader"; what the rest of the guard calls `master`.
+    /// Values of that label that mean "leader".
     pub leader_values: BTreeSet<String>,
     /// Where Patroni keeps its objects.
     pub store: Store,
@@ -218,14 +218,19 @@ impl Layout {
         for name in ["KUBERNETES_LEADER_LABEL_VALUE", "KUBERNETES_STANDBY_LEADER_LABEL_VALUE"] {
             layout.leader_values.extend(value(name).map(str::to_owned));
         }
-        // The operator sets ETCD_HOST only when it wants etcd, KUBERNETES_USE_CONFIGMAPS only when true.
-        layout.store = match environment(container, "ETCD_HOST") {
-            Some(Variable::Elsewhere(_)) => Store::Etcd,
-            Some(Variable::Text(host)) if !host.is_empty() => Store::Etcd,
-            _ => match value("KUBERNETES_USE_CONFIGMAPS") {
-                Some(text) if text.eq_ignore_ascii_case("true") => Store::ConfigMaps,
-                _ => Store::Endpoints,
-            },
+        // Whatever Spilo finds there counts, "false" as well (`get_dcs_config`, scripts/configure_spilo.py).
+        let set = |name: &str| match environment(container, name) {
+            Some(Variable::Text(text)) => !text.is_empty(),
+            Some(Variable::Field(_) | Variable::Elsewhere(_)) => true,
+            None => false,
+        };
+        // With the Kubernetes API on, Spilo passes over any etcd; the operator turns it on unless it wants etcd.
+        layout.store = if set("ETCD_HOST") && !set("DCS_ENABLE_KUBERNETES_API") {
+            Store::Etcd
+        } else if set("KUBERNETES_USE_CONFIGMAPS") {
+            Store::ConfigMaps
+        } else {
+            Store::Endpoints
         };
         layout
     }
@@ -474,8 +479,15 @@ mod tests {
             (json!([{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]), Store::ConfigMaps),
             (
                 json!([{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"},
-                    {"name": "KUBERNETES_USE_CONFIGMAPS", "value": "false"}]),
+                    {"name": "KUBERNETES_USE_CONFIGMAPS", "value": ""}]),
                 Store::Endpoints, // the last one wins
+            ),
+            // To Spilo any text is a yes.
+            (json!([{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "false"}]), Store::ConfigMaps),
+            (
+                json!([{"name": "DCS_ENABLE_KUBERNETES_API", "value": "true"},
+                    {"name": "ETCD_HOST", "value": "left.over"}]),
+                Store::Endpoints,
             ),
             (json!([{"name": "ETCD_HOST", "value": "etcd:2379"}]), Store::Etcd),
             (json!([{"name": "ETCD_HOST", "value": ""}]), Store::Endpoints),

@@ -165,15 +165,16 @@ impl Settings {
             min_instances: number("min_instances")?,
             max_instances: number("max_instances")?,
             ignore_limits_annotation: text(&configuration["ignore_instance_limits_annotation_key"]),
-            cluster_labels: kubernetes["cluster_labels"].as_object().map_or(
-                default.cluster_labels,
-                |labels| {
+            // Empty is unset (`CoalesceStrMap`, pkg/util/util.go).
+            cluster_labels: kubernetes["cluster_labels"]
+                .as_object()
+                .filter(|labels| !labels.is_empty())
+                .map_or(default.cluster_labels, |labels| {
                     labels
                         .iter()
                         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
                         .collect()
-                },
-            ),
+                }),
             cluster_name_label: text(&kubernetes["cluster_name_label"])
                 .unwrap_or(default.cluster_name_label),
             role_label: text(&kubernetes["pod_role_label"]).unwrap_or(default.role_label),
@@ -305,6 +306,8 @@ mod tests {
         let empty = Settings::of_operator_configuration(&json!({}));
         assert_eq!(Settings::of_config_map(&BTreeMap::new()), empty);
         assert_eq!(empty, Ok(Settings::default()));
+        let without_labels = json!({"configuration": {"kubernetes": {"cluster_labels": {}}}});
+        assert_eq!(Settings::of_operator_configuration(&without_labels), empty);
     }
 
     #[test]

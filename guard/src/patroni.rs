@@ -201,24 +201,6 @@ impl PendingFailover {
         };
         (pending != Self { leader: None, candidate: None, scheduled: None }).then_some(pending)
     }
-
-    /// What to do about it; `object` is where it was read, as `kind/name`.
-    ///
-    /// One that is scheduled waits for its time, and can be flushed. One that is not is done or dropped within a loop
-    /// of the leader (`process_manual_failover_from_leader`, patroni/ha.py), and `patronictl flush` does nothing
-    /// about it: "No pending scheduled switchover" (patroni/ctl.py).
-    pub fn remedy(&self, object: &str, namespace: &str, cluster: &str) -> String {
-        if self.scheduled.is_some() {
-            return format!(
-                "wait until it is done, or withdraw it: patronictl flush {cluster} switchover"
-            );
-        }
-        format!(
-            "run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, \
-             nobody acts on it: choose who leads (patronictl failover {cluster}), or remove it (kubectl annotate \
-             {object} leader- member- -n {namespace})"
-        )
-    }
 }
 
 /// The member that took the lead last, by the JSON of the annotation `history` of `<cluster>-config`: rows of

@@ -28,9 +28,15 @@ use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 mod ask;
 mod capacity;
 mod fetch;
+#[cfg(test)]
+mod matrix;
+#[cfg(test)]
+mod neighbours;
 mod operator;
 mod patroni;
 mod policies;
+#[cfg(test)]
+mod recorded;
 mod rest;
 #[cfg(test)]
 mod testing;
@@ -56,6 +62,21 @@ pub struct Reader {
     pub deadline: Duration,
     /// How far it looks around.
     pub breadth: Breadth,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// Tells the time.
+pub type Clock = fn() -> Timestamp;
+
+/// The time of the machine.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that looks at the clock; everybody else is given the time"
+)]
+pub fn machine_time() -> Timestamp {
+    Timestamp::now()
 }
 
 /// How far a reader looks around the cluster.
@@ -117,11 +138,7 @@ impl Reader {
 
     /// Everything the rules look at: the objects, in parallel, then the members that `ask` names.
     pub async fn facts(&self, change: Change, ask: AskWhom) -> Facts {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place that looks at the clock; everybody else is given the time"
-        )]
-        let now = Timestamp::now();
+        let now = (self.clock)();
         let until = Instant::now() + self.deadline;
         let may_ask = ask == AskWhom::All || change.old.is_some();
         let kept_back = if may_ask { FOR_MEMBERS.min(self.deadline / 2) } else { Duration::ZERO };
@@ -130,6 +147,9 @@ impl Reader {
 
         // Boxed: what is kept between all these answers would make every caller's future large.
         let operator = operator::operator(&objects, cluster).boxed().shared();
+        let moved = change.old.as_ref().filter(|old| old.controller() != cluster.controller());
+        let before = moved.map(|old| operator::operator(&objects, old));
+        let before = OptionFuture::from(before).boxed();
         let needed = Needed::of(&change, self.breadth);
         let workload = workload(&objects, cluster, needed, operator.clone()).boxed();
         let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
@@ -137,8 +157,8 @@ impl Reader {
         let room = OptionFuture::from(room).boxed();
         let backup = capacity::backup(&objects, namespace, name, operator.clone());
         let backup = OptionFuture::from(needed.backup.then_some(backup)).boxed();
-        let (operator, mut workload, room, backup) =
-            futures::join!(operator, workload, room, backup);
+        let (operator, before, mut workload, room, backup) =
+            futures::join!(operator, before, workload, room, backup);
         let (quotas, limit_ranges) = room.unzip();
         if let (Some(operator), Seen::Known(set)) = (operator.known(), &mut workload.stateful_set) {
             let ignored = &operator.settings.ignored_annotations;
@@ -148,6 +168,7 @@ impl Reader {
             now,
             change,
             operator,
+            operator_before: before.map(Box::new),
             stateful_set: workload.stateful_set,
             members: workload.members,
             leader: workload.patroni.leader,

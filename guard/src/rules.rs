@@ -3,7 +3,7 @@
 //! A rule is one function beside its documentation and its table test. It never weighs policy: what an
 //! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Live, Member};
 use crate::policy::Policies;
 use crate::verdict::{Judgement, Outcome, Verdict};
 
@@ -39,6 +39,7 @@ mod scenarios;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use pending::about_switchover;
 pub use readings::Reading;
 pub use side_door::past_the_operator;
 pub use way_out::{WayOut, way_out};
@@ -185,4 +186,14 @@ fn status(facts: &Facts) -> String {
 fn wait(facts: &Facts) -> String {
     let cluster = &facts.change.new;
     format!("kubectl pgscale wait {} -n {}", cluster.name, cluster.namespace)
+}
+
+/// The command that runs `words` in a member: in one that answers, or else in one that runs.
+fn inside(facts: &Facts, words: &str) -> String {
+    let members = facts.all_members();
+    let answers = |member: &&Member| matches!(member.live, Live::Answered(_));
+    let found = members.iter().find(answers);
+    let found = found.or_else(|| members.iter().find(|member| member.pod.containers_running));
+    let name = found.map_or_else(|| facts.pod_name(0), |member| member.name.clone());
+    format!("kubectl exec {name} -n {} -c postgres -- {words}", facts.change.new.namespace)
 }

@@ -349,8 +349,8 @@ async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<
         Err(error @ kube::Error::Api(_)) if is_refusal(&error) => {
             done.count = Count::Unwritten;
             let mut failure = Failure::of_kube(&error, &asked);
-            failure.message =
-                format!("{}\n{}; numberOfInstances is unchanged", failure.message, so_far(moved));
+            let count = if moved { "; numberOfInstances is unchanged" } else { "" };
+            failure.message = format!("{}\n{}{count}", failure.message, so_far(moved));
             if moved {
                 failure.kind = Kind::NotAsPlanned;
             }

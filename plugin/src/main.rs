@@ -24,6 +24,8 @@ mod plan;
 mod policy;
 mod record;
 mod rights;
+#[cfg(test)]
+mod screens;
 mod services;
 mod session;
 mod status;

@@ -29,6 +29,7 @@ pub(crate) mod text;
 pub(crate) mod verify;
 
 use expression::Expression;
+use text::wrap;
 
 /// Headings.
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -39,6 +40,9 @@ pub(crate) const CARE: Style = AnsiColor::Yellow.on_default();
 /// What is broken or refused.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 
+/// How far a line that goes on is indented.
+const HANG: usize = 2;
+
 /// Stdout, stderr and the person in front of them.
 pub(crate) struct Output {
     stdout: Arc<Mutex<Channel>>,
@@ -47,6 +51,8 @@ pub(crate) struct Output {
     prefix: String,
     /// Columns of the terminal; `None` where the reader is not one, and lines are not wrapped.
     pub(crate) width: Option<usize>,
+    /// The same of stderr.
+    pub(crate) width_of_notes: Option<usize>,
     /// Where live lines may be drawn; `None` where stderr is no terminal, or a dumb one.
     terminal: Option<live::Terminal>,
     /// The live lines that stand at the foot of the terminal now: whatever is printed goes above them.
@@ -82,11 +88,17 @@ impl Output {
             .then(terminal_size::terminal_size)
             .flatten()
             .map(|(terminal_size::Width(columns), _)| usize::from(columns));
+        let width_of_notes = stderr
+            .is_terminal()
+            .then(|| terminal_size::terminal_size_of(&stderr))
+            .flatten()
+            .map(|(terminal_size::Width(columns), _)| usize::from(columns));
         let coloured = by_terminal(stderr.is_terminal());
         let draws = can_draw(stderr.is_terminal(), coloured, std::env::var_os("TERM").as_deref());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             width,
+            width_of_notes,
             terminal: draws.then(live::Terminal::of_stderr).flatten(),
             foot: Mutex::new(None),
             redraws: stdout.is_terminal() && !dumb,
@@ -112,6 +124,7 @@ impl Output {
             stderr: Arc::clone(&self.stderr),
             prefix: format!("{whom}: "),
             width: self.width,
+            width_of_notes: self.width_of_notes,
             terminal: None,
             foot: Mutex::new(None),
             redraws: false,
@@ -178,9 +191,13 @@ impl Output {
         self.data(&text)
     }
 
+    /// Writes a result in words to stdout.
+    pub(crate) fn said(&self, text: &str) -> Result<(), Failure> {
+        self.data(&wrap(text, self.width, HANG))
+    }
+
     /// Tells the person something.
     pub(crate) fn note(&self, text: &str) {
-        // Nobody there to be told: the work goes on.
         let text = if self.prefix.is_empty() {
             text.to_owned()
         } else {
@@ -188,7 +205,13 @@ impl Output {
                 text.lines().map(|line| format!("{}{line}", self.prefix)).collect();
             lines.join("\n")
         };
-        self.above(|| write(&self.stderr, &text)).ok();
+        self.page(&wrap(&text, self.width_of_notes, HANG));
+    }
+
+    /// Shows the person what is laid out already.
+    pub(crate) fn page(&self, text: &str) {
+        // Nobody there to be told: the work goes on.
+        self.above(|| write(&self.stderr, text)).ok();
     }
 
     /// Prints above the live lines, where there are any.
@@ -264,18 +287,33 @@ pub(crate) mod testing {
 
     use super::*;
 
+    /// What came to both channels, in the order of its writes: each stretch with the name of its channel.
+    type Stretches = Vec<(&'static str, Vec<u8>)>;
+
     /// What was written, and who answers.
     #[derive(Clone, Default)]
     pub(crate) struct Screen {
         stdout: Arc<Mutex<Vec<u8>>>,
         stderr: Arc<Mutex<Vec<u8>>>,
+        together: Arc<Mutex<Stretches>>,
+        width: Option<usize>,
+        coloured: bool,
     }
 
-    struct Part(Arc<Mutex<Vec<u8>>>);
+    struct Part {
+        name: &'static str,
+        alone: Arc<Mutex<Vec<u8>>>,
+        together: Arc<Mutex<Stretches>>,
+    }
 
     impl Write for Part {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            let mut together = self.together.lock().unwrap();
+            match together.last_mut() {
+                Some((name, stretch)) if *name == self.name => stretch.extend(bytes),
+                Some(_) | None => together.push((self.name, bytes.to_vec())),
+            }
+            self.alone.lock().unwrap().write(bytes)
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
@@ -283,6 +321,20 @@ pub(crate) mod testing {
     }
 
     impl Screen {
+        /// A screen of so many columns, or none that has any, with colours or without.
+        pub(crate) fn of(width: Option<usize>, coloured: bool) -> Self {
+            Self { width, coloured, ..Self::default() }
+        }
+
+        /// What came to both channels, as a person at a terminal sees it, and which was which.
+        pub(crate) fn transcript(&self) -> String {
+            let together = self.together.lock().unwrap();
+            let stretch = |(name, text): &(&str, Vec<u8>)| {
+                format!("[{name}]\n{}", String::from_utf8_lossy(text))
+            };
+            together.iter().map(stretch).collect()
+        }
+
         /// An output that ends here; `person` types these lines, or nobody is there.
         pub(crate) fn output(&self, person: Option<&str>) -> Output {
             self.output_for(person.map(|lines| {
@@ -292,14 +344,16 @@ pub(crate) mod testing {
 
         /// An output that ends here, with this person at the terminal.
         pub(crate) fn output_for(&self, person: Option<Box<dyn BufRead + Send>>) -> Output {
-            let channel = |part: &Arc<Mutex<Vec<u8>>>| {
-                let to = Box::new(Part(Arc::clone(part)));
-                Arc::new(Mutex::new(Channel { to, coloured: false }))
+            let channel = |name, part: &Arc<Mutex<Vec<u8>>>| {
+                let (alone, together) = (Arc::clone(part), Arc::clone(&self.together));
+                let to = Box::new(Part { name, alone, together });
+                Arc::new(Mutex::new(Channel { to, coloured: self.coloured }))
             };
             Output {
-                stdout: channel(&self.stdout),
-                stderr: channel(&self.stderr),
-                width: None,
+                stdout: channel("stdout", &self.stdout),
+                stderr: channel("stderr", &self.stderr),
+                width: self.width,
+                width_of_notes: self.width,
                 prefix: String::new(),
                 terminal: None,
                 foot: Mutex::new(None),

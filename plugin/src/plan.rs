@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use pgscale_guard::change::Direction;
 use pgscale_guard::facts::{Health, Live, Member};
+use pgscale_guard::rules::about_switchover;
 use pgscale_guard::verdict::{Evidence, Finding};
 use pgscale_guard::{Facts, Policies, Verdict, evaluate};
 
@@ -16,7 +17,7 @@ mod nearest;
 pub(crate) mod outlook;
 
 pub(crate) use commit::Commit;
-pub(crate) use handover::{Handover, Wanted, about_another_switchover, switchover};
+pub(crate) use handover::{Handover, Wanted, switchover};
 use handover::{SWITCHOVER_PENDING, another_switchover};
 pub(crate) use judged::{Judged, Says, every_rule};
 pub(crate) use nearest::Nearest;
@@ -251,7 +252,7 @@ fn judge(
     };
     if let Some(why) = another_switchover(facts) {
         let mut verdict = evaluate(facts, policies);
-        let remedy = about_another_switchover(facts);
+        let remedy = about_switchover(facts);
         if facts.repair().is_some() {
             return (None, verdict);
         }

@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use pgscale_guard::facts::Facts;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
-use pgscale_guard::read::{Address, Ask, AskWhom, Breadth, ReadError, Reader};
+use pgscale_guard::read::{Address, Ask, AskWhom, Breadth, ReadError, Reader, machine_time};
 use pgscale_guard::{Change, Policies};
 
 use crate::connect::{Connection, Warnings};
@@ -16,6 +17,7 @@ use crate::error::Failure;
 use crate::forward::Forward;
 use crate::inside::Inside;
 use crate::output::Output;
+use crate::record::chance;
 
 /// How long reading one cluster may take as a whole.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
@@ -38,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) out: Arc<Output>,
     /// How fast things are looked at.
     pub(crate) pace: Pace,
+    /// A number that tells one record from another of the same second.
+    pub(crate) chance: fn() -> u32,
     /// What an interruption now would mean.
     pub(crate) interruption: Interruption,
     /// What the API server warned of.
@@ -116,6 +120,7 @@ impl Session {
                 ask: forward.clone(),
                 deadline: READ_DEADLINE,
                 breadth: Breadth::Whole,
+                clock: machine_time,
             },
             client,
             ask: forward.clone(),
@@ -124,6 +129,7 @@ impl Session {
             flags,
             out,
             pace: Pace::default(),
+            chance,
             interruption,
             warnings,
         }
@@ -140,10 +146,16 @@ impl Session {
             flags: self.flags.clone(),
             out: Arc::new(self.out.about(&format!("{namespace}/{name}"))),
             pace: self.pace,
+            chance: self.chance,
             // What an interruption of all means is told by whoever works on all.
             interruption: Interruption::default(),
             warnings: self.warnings.clone(),
         }
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.reader.clock)()
     }
 
     /// Reads one cluster of our namespace.

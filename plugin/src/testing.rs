@@ -27,6 +27,7 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
     let facts = Facts {
         now: now(),
         change: Change::of_count(old, to),
+        operator_before: None,
         operator: Seen::Known(Operator {
             deployment: "default/postgres-operator".into(),
             source: "ConfigMap default/postgres-operator".into(),

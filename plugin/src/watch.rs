@@ -136,7 +136,7 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
     if !timeout.is_zero()
         && let Some(table) = watch.timeline.table()
     {
-        session.out.note(&table);
+        session.out.page(&table);
     }
     watch.done
 }
@@ -414,7 +414,7 @@ impl Watch<'_> {
             format!("{name} has not converged:")
         } else {
             let seconds = timeout.as_secs();
-            format!("{name} has not converged within {seconds} s; the change goes on. Missing:")
+            format!("{name} has not converged within {seconds} s; the change goes on\nMissing:")
         }];
         if self.done.missing.is_empty() {
             lines.push("  it has to stay as it is for some seconds".to_owned());

@@ -24,9 +24,12 @@ mod outside;
 mod record;
 mod repairs;
 mod scale;
+mod situations;
 mod table;
 mod trial;
 mod verify;
+mod walks;
+mod ways_out;
 mod writing;
 
 use std::env;
@@ -58,6 +61,9 @@ fn cases() -> Vec<Case> {
         interruptions::cases(),
         lost_answer::cases(),
         input::cases(),
+        situations::cases(),
+        walks::cases(),
+        ways_out::cases(),
     ];
     modules.into_iter().flatten().collect()
 }

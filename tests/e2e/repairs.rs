@@ -1,10 +1,9 @@
-//! Ways out that must always be open, and work that must not be disturbed.
+//! Work that must not be disturbed, and can be given up: see `ways_out` for the rest.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::cluster::{Cluster, PATIENCE};
-use pgscale_tests::operator::Settings;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
@@ -19,11 +18,7 @@ const SLOW: Fault = Fault::SlowBaseBackup { kilobytes_per_second: 64 };
 const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![
-        case("repairs::during_a_base_backup_only_the_unfinished_member_may_go", base_backup),
-        case("repairs::a_pod_pending_for_ever_does_not_block_the_way_back", pending),
-        case("repairs::an_unapplied_shrink_can_be_cancelled", operator_stopped),
-    ]
+    vec![case("repairs::during_a_base_backup_only_the_unfinished_member_may_go", base_backup)]
 }
 
 async fn guarded(scene: &Scene, instances: u32) -> Result<Cluster> {
@@ -96,42 +91,4 @@ async fn base_backup(scene: Scene) -> Result<()> {
     guarding::admitted(&cluster, 3).await?;
     cluster.converged(3).await?;
     Ok(())
-}
-
-async fn pending(scene: Scene) -> Result<()> {
-    let cluster = guarded(&scene, 3).await?;
-    let kubelet = scene.bed.kubelet();
-    kubelet.stage(&scene.namespace, &cluster.pod_name(3), Fault::Unschedulable).await?;
-    guarding::admitted(&cluster, 5).await?;
-    until("the pod to be Pending", PATIENCE, async || {
-        let pods = cluster.pods().await?;
-        Ok(match pods.get(3) {
-            Some(_) => Attempt::Done(()),
-            None => Attempt::NotYet(format!("{} pods", pods.len())),
-        })
-    })
-    .await?;
-    guarding::admitted(&cluster, 3).await?;
-    cluster.converged(3).await?;
-    Ok(())
-}
-
-async fn operator_stopped(scene: Scene) -> Result<()> {
-    let cluster = guarded(&scene, 5).await?;
-    scene.bed.operator().lock().await.stop().await?;
-    let tried = async {
-        guarding::admitted(&cluster, 2).await.context("all are healthy")?;
-        let further = cluster.patch(1).await?;
-        ensure!(
-            further.code == Some(1) && further.stderr.contains("change-not-applied"),
-            "{further:?}"
-        );
-        guarding::admitted(&cluster, 5).await?;
-        ensure!(cluster.replicas().await? == 5, "nobody was there to apply anything");
-        anyhow::Ok(())
-    };
-    let tried = tried.await;
-    // Other tests need it, whatever became of this one.
-    scene.bed.operator().lock().await.start(&Settings::default()).await?;
-    tried
 }

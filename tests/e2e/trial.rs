@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-/// How long any one test may take.
+/// How long a test may take, unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// What a test finds when it begins.
@@ -41,6 +41,8 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// Whether it uses the project's own programs.
     pub(crate) programs: bool,
+    /// How long it may take.
+    limit: Duration,
     run: Box<Run>,
 }
 
@@ -49,7 +51,7 @@ pub(crate) fn case<F>(name: &'static str, run: impl FnOnce(Scene) -> F + Send + 
 where
     F: Future<Output = Result<()>> + 'static,
 {
-    Case { name, programs: true, run: Box::new(move |scene| Box::pin(run(scene))) }
+    Case { name, programs: true, limit: LIMIT, run: Box::new(move |scene| Box::pin(run(scene))) }
 }
 
 impl Case {
@@ -59,12 +61,17 @@ impl Case {
         Self { programs: false, ..self }
     }
 
+    /// Says how long it may take.
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
     /// The case as the test runner knows it.
     pub(crate) fn on(self, stage: &Arc<Stage>) -> Trial {
         let stage = Arc::clone(stage);
-        let Self { name, run, .. } = self;
+        let Self { name, limit, run, .. } = self;
         Trial::test(name, move || {
-            stage.runtime.block_on(stage.perform(name, run)).map_err(|error| {
+            stage.runtime.block_on(stage.perform(name, limit, run)).map_err(|error| {
                 // The runner indents nothing and shows only this text.
                 Failed::from(format!("{error:#}"))
             })
@@ -85,7 +92,7 @@ impl Stage {
         Ok(Arc::new(Self { runtime, bed: OnceCell::new() }))
     }
 
-    async fn perform(&self, name: &str, run: Box<Run>) -> Result<()> {
+    async fn perform(&self, name: &str, limit: Duration, run: Box<Run>) -> Result<()> {
         let bed = Arc::clone(self.bed.get_or_try_init(start).await?);
         let namespace = namespace(name);
         let namespaces: Api<Namespace> = Api::all(bed.client());
@@ -97,7 +104,7 @@ impl Stage {
             .with_context(|| format!("failed to create the namespace {namespace}"))?;
         let start = Instant::now();
         let scene = Scene { bed: Arc::clone(&bed), namespace: namespace.clone() };
-        let performed = timeout(LIMIT, AssertUnwindSafe(run(scene)).catch_unwind()).await;
+        let performed = timeout(limit, AssertUnwindSafe(run(scene)).catch_unwind()).await;
         say(&format!("{name} took {}", brief(start.elapsed())));
         if bed.kubelet().unstage_all(&namespace) {
             // It may be waiting for a member that was frozen, and other clusters wait in its queue.
@@ -106,7 +113,7 @@ impl Stage {
         match performed {
             Ok(Ok(result)) => result?,
             Ok(Err(panic)) => resume_unwind(panic),
-            Err(_) => anyhow::bail!("took longer than {}", brief(LIMIT)),
+            Err(_) => anyhow::bail!("took longer than {}", brief(limit)),
         }
         bed.ensure_alive().await.context("the bed did not survive this test")?;
         // The next test needs no answer, only this one's objects on their way out.

@@ -104,6 +104,8 @@ impl Settings {
             ("enable_teams_api", "false"),
             // The example's five minutes would let a deaf pod hold every test up.
             ("pod_terminate_grace_period", "10s"),
+            // Nor shall its ten minutes, should it miss the end of a pod; its next synchronisation goes on.
+            ("pod_deletion_wait_timeout", "30s"),
             ("pod_service_account_name", POD_SERVICE_ACCOUNT),
             ("watched_namespace", "*"),
             // The server of this machine may be newer than any version the CRD can name.

@@ -60,6 +60,11 @@ pub enum Fault {
     NodeLost,
     /// The pod finds no node: it is Pending for ever. Only for a pod that has none yet.
     Unschedulable,
+    /// The image cannot be pulled: no container of the pod starts any more. One that runs goes on.
+    ImageUnavailable,
+    /// The container dies as soon as it runs, and is started again after a pause that grows. Once the fault is
+    /// lifted, it stays up after the pause it is in.
+    Crashing,
 }
 
 /// The faults of one pod.
@@ -162,7 +167,8 @@ impl Kubelet {
         let waits = if fault == Fault::Unschedulable {
             existing.is_some()
         } else {
-            self.host.member(&name).is_some()
+            // A missing image shows when a container is started the next time.
+            fault != Fault::ImageUnavailable && self.host.member(&name).is_some()
         };
         if waits { self.observed(&name, fault, true).await } else { Ok(()) }
     }
@@ -178,7 +184,13 @@ impl Kubelet {
         self.host.stages.forget(&name, fault);
         let lost = fault == Fault::NodeLost && self.host.find_node(&name).await?;
         // These keep the pod from running; without the others it runs, or waits for something else.
-        let keeps_down = [Fault::StoppedPatroni, Fault::NodeLost, Fault::Unschedulable];
+        let keeps_down = [
+            Fault::Crashing,
+            Fault::ImageUnavailable,
+            Fault::NodeLost,
+            Fault::StoppedPatroni,
+            Fault::Unschedulable,
+        ];
         let matters = keeps_down.contains(&fault) || self.host.member(&name).is_some();
         if (had || lost) && matters && self.pod(&name).await?.is_some_and(|pod| !is_ending(&pod)) {
             self.observed(&name, fault, false).await?;

@@ -25,7 +25,7 @@ use kube::core::admission::{
     AdmissionResponse, AdmissionReview, META_API_VERSION_V1, META_KIND, Operation,
 };
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
-use pgscale_guard::read::{Ask, AskWhom, Breadth, Reader};
+use pgscale_guard::read::{Ask, AskWhom, Breadth, Reader, machine_time};
 use pgscale_guard::{Change, evaluate};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -277,6 +277,7 @@ impl Admission {
             ask: Arc::clone(&self.ask),
             deadline: deadlines.time_to_read(),
             breadth: Breadth::Review,
+            clock: machine_time,
         }
     }
 

@@ -152,6 +152,13 @@ impl Facts {
         }
     }
 
+    /// Pods whose role label says that they lead, by whatever name.
+    pub fn labelled_leaders(&self) -> impl Iterator<Item = &Member> {
+        let leads =
+            |member: &&Member| matches!(member.pod.role.as_deref(), Some("master" | "primary"));
+        self.all_members().iter().filter(leads)
+    }
+
     /// Pods whose role label says `master`: what the operator and the service `<cluster>` go by.
     pub fn labelled_masters(&self) -> impl Iterator<Item = &Member> {
         self.all_members().iter().filter(|member| member.pod.role.as_deref() == Some("master"))

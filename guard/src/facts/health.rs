@@ -80,6 +80,34 @@ impl fmt::Display for Ailment {
     }
 }
 
+impl Member {
+    /// `ailment` is something that was seen of it, not something that was not.
+    pub(crate) fn proves(&self, ailment: &Ailment) -> bool {
+        let only_unseen = match &self.live {
+            Live::Answered(answer) => answer.state == State::Running && answer.position().is_none(),
+            Live::NotAsked | Live::Silent(_) => false,
+        };
+        match ailment {
+            Ailment::Silent(_) => false,
+            // A pod is Pending, too, while another container's image cannot be pulled.
+            Ailment::PodNotRunning(_) => !self.pod.containers_running,
+            // What runs and does not say how far it is may be as far as any other.
+            Ailment::Rebuilding(_) => !only_unseen,
+            Ailment::Behind(_)
+            | Ailment::Missing
+            | Ailment::NodeNotReady(_)
+            | Ailment::NoFailover
+            | Ailment::NotReplicating
+            | Ailment::NotRunning(_)
+            | Ailment::ReplayBehind(_)
+            | Ailment::ReplayPaused
+            | Ailment::Terminating
+            | Ailment::Timeline { .. }
+            | Ailment::WrongRole => true,
+        }
+    }
+}
+
 impl Facts {
     /// The same facts, by which members must be as close behind the leader as `policies` demand. Applied twice it
     /// changes nothing.

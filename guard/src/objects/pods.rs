@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::facts::{self, Live, Member, Seen};
-use crate::objects::{Layout, POSTGRES_CONTAINER};
+use crate::objects::{Layout, POSTGRES_CONTAINER, Store};
 use crate::patroni::Report;
 use crate::postgresql::ordinal;
 
@@ -15,6 +15,12 @@ const ROLLING_UPDATE: &str = "zalando-postgres-operator-rolling-update-required"
 
 /// Label on a pod that is bootstrapping, or in a major upgrade.
 const CRITICAL_OPERATION: &str = "critical-operation";
+
+/// The role label's value by which the operator finds the leader, and no other (pkg/cluster/types.go).
+const OPERATORS_MASTER: &str = "master";
+
+/// What every other value that means "leader" is called here.
+const OTHER_LEADER: &str = "primary";
 
 /// What we know about a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +70,7 @@ pub fn members(
                 name: name.to_owned(),
                 ordinal: ordinal(cluster, name)?,
                 pod: reduce(pod, nodes, layout),
-                report: report(pod, name),
+                report: report(pod, name, &layout.store),
                 live: Live::NotAsked,
             })
         })
@@ -109,7 +115,8 @@ fn reduce(pod: &Pod, nodes: &BTreeMap<String, NodeState>, layout: &Layout) -> fa
         started: postgres(&containers).and_then(started),
         ip: status.pod_ip.clone().filter(|ip| !ip.is_empty()),
         role: label(&layout.role_label).map(|role| {
-            if layout.leader_values.contains(role) { "master".to_owned() } else { role.clone() }
+            let leads = role != OPERATORS_MASTER && layout.leader_values.contains(role);
+            if leads { OTHER_LEADER.to_owned() } else { role.clone() }
         }),
         node,
         node_ready: known.ready,
@@ -142,9 +149,11 @@ fn scheduled(status: &PodStatus) -> Option<Timestamp> {
         .find_map(|condition| condition.last_transition_time.as_ref().map(|time| time.0))
 }
 
-fn report(pod: &Pod, name: &str) -> Seen<Report> {
+fn report(pod: &Pod, name: &str, store: &Store) -> Seen<Report> {
     let text = pod.metadata.annotations.as_ref().and_then(|all| all.get("status"));
     match text.map(|text| Report::of(text)) {
+        // It says how it is, and nowhere that can be seen: that proves nothing about it.
+        None if *store == Store::Etcd => Seen::Unreadable(format!("{name} reports to etcd only")),
         None => Seen::Absent,
         Some(Ok(report)) => Seen::Known(report),
         Some(Err(error)) => {
@@ -358,11 +367,11 @@ mod tests {
     }
 
     #[test]
-    fn every_word_for_the_leaders_label_becomes_one() {
+    fn a_leaders_label_is_the_one_the_operator_knows_or_another() {
         for (label, want) in [
             (json!("master"), Some("master")),
-            (json!("primary"), Some("master")),
-            (json!("standby_leader"), Some("master")),
+            (json!("primary"), Some("primary")),
+            (json!("standby_leader"), Some("primary")),
             (json!("replica"), Some("replica")),
             (json!("demoted"), Some("demoted")),
             (json!(null), None),

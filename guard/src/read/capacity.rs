@@ -32,8 +32,11 @@ impl Needed {
         let asked = change.new.instances.unwrap_or(0);
         let old = change.old.as_ref();
         let before = old.map(|old| old.instances.unwrap_or(0));
-        // Two annotations change the effective count without the written one.
-        let either = old.is_some_and(|old| old.annotations != change.new.annotations);
+        // Two annotations change the effective count without the written one, and so does it that a cluster is, or
+        // is no longer, a standby of another.
+        let either = old.is_some_and(|old| {
+            old.annotations != change.new.annotations || old.is_standby() != change.new.is_standby()
+        });
         let grows = before.is_none_or(|before| asked > before) || either;
         let shrinks = before.is_some_and(|before| asked < before) || either;
         let around = breadth == Breadth::Around;

@@ -63,6 +63,12 @@ impl World {
         self
     }
 
+    /// Everything of another world, too.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.objects.extend(other.objects);
+        self
+    }
+
     /// Removes an object.
     pub(super) fn without(mut self, path: &str) -> Self {
         assert!(self.objects.remove(path).is_some(), "{path} is not there to be removed");
@@ -98,6 +104,7 @@ impl World {
             ask: Arc::new(members.clone()),
             deadline: Duration::from_secs(4),
             breadth: self.breadth,
+            clock: super::machine_time,
         }
     }
 
@@ -198,10 +205,15 @@ pub(super) struct Members {
 impl Members {
     /// Members `acid-a-0`, `acid-a-1` … with their replies in order.
     pub(super) fn of(scripts: impl IntoIterator<Item = Vec<Reply>>) -> Self {
+        Self::named("acid-a", scripts)
+    }
+
+    /// The same of another cluster.
+    pub(super) fn named(cluster: &str, scripts: impl IntoIterator<Item = Vec<Reply>>) -> Self {
         let script = scripts
             .into_iter()
             .enumerate()
-            .map(|(ordinal, replies)| (format!("acid-a-{ordinal}"), replies.into()))
+            .map(|(ordinal, replies)| (format!("{cluster}-{ordinal}"), replies.into()))
             .collect();
         Self { script: Arc::new(Mutex::new(script)), asked: Arc::default(), start: Instant::now() }
     }

@@ -44,8 +44,12 @@ fn below_min(facts: &Facts, policies: &Policies) -> Outcome {
         facts,
         (min, min.value),
         "instances.min",
-        format!("{to} instances asked for, {} is the minimum", min.value),
+        format!("{to} {} asked for, {} is the minimum", noun(to), min.value),
     )
+}
+
+fn noun(count: i64) -> &'static str {
+    if count == 1 { "instance" } else { "instances" }
 }
 
 pub(super) const ABOVE_MAX: Rule = Rule {
@@ -80,7 +84,7 @@ fn above_max(facts: &Facts, policies: &Policies) -> Outcome {
         facts,
         (max, max.value),
         "instances.max",
-        format!("{to} instances asked for, {} is the maximum", max.value),
+        format!("{to} {} asked for, {} is the maximum", noun(to), max.value),
     )
 }
 

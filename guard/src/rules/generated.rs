@@ -15,9 +15,12 @@ use crate::patroni::{
 };
 use crate::rules::testing::{healthy, member, now};
 
+mod mishaps;
 mod policies;
+mod surroundings;
 
-pub(super) use policies::{TIGHTENINGS, opinionated, policy, tightened};
+pub(super) use mishaps::{Hidden, Worse, hidden, hide, worse, worsen};
+pub(super) use policies::{TIGHTENINGS, opinionated, policy, restrictive};
 
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![
@@ -170,6 +173,17 @@ pub(super) fn shrinks() -> impl Strategy<Value = Facts> {
     })
 }
 
+/// Growth of any cluster.
+pub(super) fn growths() -> impl Strategy<Value = Facts> {
+    let counts = (0_i64..7, 0_i64..7, 1_i64..8).prop_map(|(pods, from, more)| {
+        let from = if from % 4 == 0 { from } else { pods };
+        (pods, from, from + more)
+    });
+    cluster(counts).prop_filter("no growth once the operator's limits are applied", |facts| {
+        facts.direction() == Direction::Up
+    })
+}
+
 /// A cluster with these pods and counts: mostly healthy, led by anyone, with any number of oddities.
 fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Value = Facts> {
     let leader = option::weighted(0.95, any::<Index>());
@@ -216,12 +230,15 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
         prop::bool::weighted(0.1),
         doings(),
     );
-    (counts, leader, members, gone, age, surroundings).prop_map(
+    let cluster = (counts, leader, members, gone, age, surroundings).prop_map(
         |(counts, leader, odd, gone, age, surroundings)| {
             let (pods, from, to) = counts;
             let (set, limits, configuration, sync, claims, mixed, no_members, unlimited, doings) =
                 surroundings;
             let mut facts = healthy(pods, pods).with_count(from, to);
+            for cluster in facts.change.old.iter_mut().chain([&mut facts.change.new]) {
+                cluster.labels.insert("env".to_owned(), "prod".to_owned());
+            }
             if let Some(leader) = leader {
                 facts = facts.with_leader(i64::try_from(leader.index(8)).unwrap() % pods.max(1));
             } else {
@@ -279,7 +296,9 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
             }
             facts
         },
-    )
+    );
+    (cluster, surroundings::surroundings())
+        .prop_map(|(facts, surroundings)| surroundings.around(facts))
 }
 
 /// What others are doing to the cluster, and where its members are.
@@ -388,159 +407,4 @@ fn agree(member: &mut Member) {
             report.version = Some("4.1.4".to_owned());
         }
     }
-}
-
-/// One fact that can no longer be seen.
-#[derive(Clone, Debug)]
-pub(super) enum Hidden {
-    Answer(Index),
-    Claims,
-    Configuration,
-    Failover,
-    LastLeader,
-    Leader,
-    Members,
-    Operator,
-    Report(Index),
-    StatefulSet,
-    Sync,
-}
-
-pub(super) fn hidden() -> impl Strategy<Value = Hidden> {
-    prop_oneof![
-        4 => any::<Index>().prop_map(Hidden::Answer),
-        2 => any::<Index>().prop_map(Hidden::Report),
-        4 => select(vec![
-            Hidden::Claims,
-            Hidden::Configuration,
-            Hidden::Failover,
-            Hidden::LastLeader,
-            Hidden::Leader,
-            Hidden::Members,
-            Hidden::Operator,
-            Hidden::StatefulSet,
-            Hidden::Sync,
-        ]),
-    ]
-}
-
-pub(super) fn hide(facts: &mut Facts, what: &Hidden) {
-    let why = "hidden".to_owned();
-    match what {
-        Hidden::Answer(index) => {
-            if let Some(member) = any_of(facts, *index) {
-                member.live = Live::Silent(why);
-            }
-        }
-        Hidden::Claims => facts.claims = Seen::Unreadable(why),
-        Hidden::Configuration => facts.configuration = Seen::Unreadable(why),
-        Hidden::Failover => facts.failover = Seen::Unreadable(why),
-        Hidden::LastLeader => facts.last_leader = Seen::Unreadable(why),
-        Hidden::Leader => facts.leader = Seen::Unreadable(why),
-        Hidden::Members => facts.members = Seen::Unreadable(why),
-        Hidden::Operator => facts.operator = Seen::Unreadable(why),
-        Hidden::Report(index) => {
-            if let Some(member) = any_of(facts, *index) {
-                member.report = Seen::Unreadable(why);
-            }
-        }
-        Hidden::StatefulSet => facts.stateful_set = Seen::Unreadable(why),
-        Hidden::Sync => facts.sync = Seen::Unreadable(why),
-    }
-}
-
-fn any_of(facts: &mut Facts, index: Index) -> Option<&mut Member> {
-    match &mut facts.members {
-        Seen::Known(members) if !members.is_empty() => {
-            let chosen = index.index(members.len());
-            members.get_mut(chosen)
-        }
-        Seen::Known(_) | Seen::Absent | Seen::Unreadable(_) => None,
-    }
-}
-
-/// How a member that stays gets worse.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Worse {
-    Behind,
-    Cloning,
-    Crashed,
-    NoFailover,
-    NodeLost,
-    NotReady,
-    NotStarted,
-    OldTimeline,
-    ReplayPaused,
-    RestartPending,
-    Renewed,
-    Stopping,
-}
-
-pub(super) fn worsen(facts: &mut Facts, index: Index, how: Worse) {
-    let to = facts.to();
-    let leader = facts.leader_name().map(str::to_owned);
-    let Some(member) = any_of(facts, index) else { return };
-    if member.ordinal >= to {
-        return;
-    }
-    // What the leader says is the measure of the others.
-    let leads = leader.as_deref() == Some(member.name.as_str());
-    let answer = match &mut member.live {
-        Live::Answered(answer) => Some(answer),
-        Live::NotAsked | Live::Silent(_) => None,
-    };
-    match (how, answer) {
-        (Worse::NodeLost, _) => member.pod.node_ready = Some(false),
-        (Worse::NotReady, _) => member.pod.ready = false,
-        (Worse::RestartPending, Some(answer)) => answer.pending_restart = true,
-        (Worse::NotStarted, _) => {
-            member.pod.phase = "Pending".to_owned();
-            member.pod.containers_running = false;
-        }
-        (Worse::Renewed, _) => member.pod.rolling_update_required = true,
-        (Worse::Stopping, _) => member.pod.terminating = true,
-        (Worse::Cloning, _) if !leads => {
-            let cloned = healthy(1, 1).cloning(0).member("acid-a-0").unwrap().clone();
-            member.live = cloned.live;
-            member.report = cloned.report;
-        }
-        (Worse::NoFailover, Some(answer)) => answer.tags.nofailover = true,
-        (Worse::ReplayPaused, Some(answer)) => answer.replay_paused = true,
-        (Worse::Behind, Some(answer)) if !leads => {
-            answer.received = answer.received.map(|received| received / 2);
-            answer.replayed = answer.replayed.map(|replayed| replayed / 2);
-        }
-        (Worse::OldTimeline, Some(answer)) if !leads => {
-            answer.timeline = answer.timeline.map(|timeline| timeline.saturating_sub(1));
-        }
-        // A member that has received nothing is being built, and one that is built may only get worse than that.
-        (Worse::Crashed, Some(answer))
-            if answer.state == State::Running
-                && (leads || answer.received.is_some() || answer.replayed.is_some()) =>
-        {
-            answer.state = State::Failed;
-        }
-        _ => {}
-    }
-}
-
-pub(super) fn worse() -> impl Strategy<Value = Worse> {
-    use Worse::{
-        Behind, Cloning, Crashed, NoFailover, NodeLost, NotReady, NotStarted, OldTimeline, Renewed,
-        ReplayPaused, RestartPending, Stopping,
-    };
-    select(vec![
-        Behind,
-        Cloning,
-        Crashed,
-        NoFailover,
-        NodeLost,
-        NotReady,
-        NotStarted,
-        OldTimeline,
-        Renewed,
-        ReplayPaused,
-        RestartPending,
-        Stopping,
-    ])
 }

@@ -86,7 +86,8 @@ person came.
 Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another timeline,
 or had not received within a second what the leader had when asked), is tagged nofailover, does not run or does
 not answer; when replication is synchronous (not quorum) and it is not among the synchronous standbys; when the
-role label master is not on the leader alone, the leader has no address or does not answer, so that the
+role label master is not on the leader alone (the operator knows no other name for it, whatever
+KUBERNETES_LEADER_LABEL_VALUE makes Patroni write), the leader has no address or does not answer, so that the
 operator cannot ask; and when the StatefulSet is gone or carries annotations that make the operator replace
 it, which skips the hand-over.
 
@@ -253,6 +254,11 @@ pub(super) mod tests {
                     last(3).with_member(4, |member| {
                         member.pod.role = None;
                     }),
+                    Want::Deny,
+                ),
+                (
+                    "the leader is labelled by a name that the operator does not know",
+                    last(3).with_member(4, |member| member.pod.role = Some("primary".into())),
                     Want::Deny,
                 ),
                 (

@@ -5,9 +5,9 @@
 //! leader be deleted all the same (`preScaleDown`, pkg/cluster/resources.go).
 
 use crate::change::Direction;
-use crate::facts::{Facts, Seen};
+use crate::facts::{Facts, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, status};
+use crate::rules::{Kind, Rule, inside, members_unseen, readings, status};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
@@ -22,15 +22,17 @@ may delete the only one that has it. Two leaders are worse.
 
 Signals: the leader lock that Patroni renews every loop (annotations of `<cluster>-leader` or of the
 Endpoints `<cluster>`), valid until renewTime + ttl; whether its holder is a pod of the cluster; how many pods
-carry the role label `master` (with two the operator's own hand-over gives up: `getPods`/`Switchover`,
-pkg/cluster/pod.go).
+carry the role label of a leader, `master` or whatever else Patroni is told to write (with two masters the
+operator's own hand-over gives up: `getRolePods`, pkg/cluster/pod.go).
 
 Blind spots: the lock says who led up to ttl seconds ago, and clocks may differ: five seconds are allowed for.
 A leader that dies between the reading and the shrink is not seen.
 
 Way out: let a leader be elected (`kubectl pgscale status NAME` shows what each member says), resume a paused
-Patroni, or repair the member that should lead. A shrink that removes only unhealthy members needs a leader to
-be sure that none of them led. To bring back a count that was not applied yet is never refused.
+Patroni, or repair the member that should lead. Where the pod of one that led and died goes on saying that it
+leads, delete that pod, by force if its node is lost: it comes back as a standby. A shrink that removes only
+unhealthy members needs a leader to be sure that none of them led. To bring back a count that was not applied
+yet is never refused.
 
 Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
     reads: &[readings::leader, readings::role_labels, readings::answers],
@@ -85,20 +87,23 @@ fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
             .remedy(status),
         );
     }
-    let masters: Vec<_> = facts.labelled_masters().collect();
+    let masters: Vec<_> = facts.labelled_leaders().collect();
     if masters.len() > 1 {
         let mut finding = Finding::new(
             NO_LEADER.id,
             severity,
             format!(
-                "{} pods of {cluster} are labelled master, {holder} holds the lock",
+                "{} pods of {cluster} are labelled as leaders, {holder} holds the lock",
                 masters.len()
             ),
         );
-        for master in masters {
-            finding = finding.because(format!("pod/{}", master.name), "role label: master");
+        for master in &masters {
+            let label = master.pod.role.as_deref().unwrap_or_default();
+            finding =
+                finding.because(format!("pod/{}", master.name), format!("role label: {label}"));
         }
-        return Outcome::Found(finding.remedy(status));
+        let claims = masters.into_iter().filter(|master| master.name != holder);
+        return Outcome::Found(finding.remedy(end_the_dead(facts, claims).unwrap_or(status)));
     }
     let contradicting: Vec<_> =
         facts.all_members().iter().filter(|member| facts.contradicts_lock(member)).collect();
@@ -109,11 +114,12 @@ fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
             format!("{holder} holds the leader lock, but not every member agrees"),
         )
         .because(lock.source.clone(), format!("leader: {holder}"));
-        for member in contradicting {
+        for member in &contradicting {
             let claim = if member.name == holder { "does not lead" } else { "leads" };
             finding = finding.because(facts.witness(member), format!("{}: {claim}", member.name));
         }
-        return Outcome::Found(finding.remedy(status));
+        let remedy = end_the_dead(facts, contradicting.into_iter());
+        return Outcome::Found(finding.remedy(remedy.unwrap_or(status)));
     }
     match facts.all_members().iter().find(|member| facts.may_contradict_lock(member)) {
         None => Outcome::Pass,
@@ -167,7 +173,6 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
     }
     // Only a leader that is known to stay makes it harmless.
     let stays = facts.leader_member().is_some_and(|leader| leader.ordinal < facts.to());
-    let cluster = &facts.change.new;
     let (severity, message) = match (stays, facts.leader_name()) {
         (true, Some(leader)) => {
             (Severity::Warn, format!("Patroni is paused: should {leader} fail, nobody takes over"))
@@ -185,15 +190,34 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
     Outcome::Found(
         Finding::new(PAUSED.id, severity, message)
             .because(facts.patroni_source("config"), "pause: true")
-            .remedy(format!(
-                "kubectl exec {} -n {} -c postgres -- patronictl resume",
-                facts
-                    .survivors()
-                    .next()
-                    .map_or_else(|| facts.pod_name(0), |first| first.name.clone()),
-                cluster.namespace
-            )),
+            .remedy(inside(facts, "patronictl resume")),
     )
+}
+
+/// How to be rid of what those left behind who led once, are dead, and whose pods go on saying that they lead:
+/// another member leads by now. `None` where that is not all there is to it.
+fn end_the_dead<'a>(facts: &Facts, claims: impl Iterator<Item = &'a Member>) -> Option<String> {
+    let leads = |member: &Member| match &member.live {
+        Live::Answered(answer) => answer.role.leads(),
+        Live::NotAsked | Live::Silent(_) => false,
+    };
+    if !facts.leader_member().is_some_and(leads) {
+        return None;
+    }
+    let mut ways = Vec::new();
+    for member in claims {
+        let Member { name, pod, .. } = member;
+        let delete = format!("kubectl delete pod {name} -n {}", facts.change.new.namespace);
+        if pod.node_ready == Some(false) {
+            let node = pod.node.as_deref().unwrap_or_default();
+            ways.push(format!("{delete} --force --grace-period=0 (once {node} is sure to be off)"));
+        } else if pod.containers_running {
+            return None;
+        } else {
+            ways.push(delete);
+        }
+    }
+    (!ways.is_empty()).then(|| ways.join("; "))
 }
 
 /// What a finding about the leader weighs; `None` where there is nothing to judge.
@@ -210,7 +234,6 @@ pub(super) mod tests {
     use k8s_openapi::jiff::SignedDuration;
 
     use super::*;
-    use crate::facts::Live;
     use crate::rules::testing::{Want, healthy, lock, now, table, text};
 
     fn locked(from: i64, to: i64, change: impl FnOnce(&mut crate::patroni::LeaderLock)) -> Facts {
@@ -281,6 +304,11 @@ pub(super) mod tests {
                 ("held by a pod that is gone", healthy(5, 3).without(0), Want::Deny),
                 ("two masters", two_masters(), Want::Deny),
                 (
+                    "two leaders under another name",
+                    two_masters().with_member(0, |it| it.pod.role = Some("primary".into())),
+                    Want::Deny,
+                ),
+                (
                     "one that goes was promoted by hand",
                     healthy(5, 3).with_answer(4, |it| it.role = crate::patroni::Role::Primary),
                     Want::Deny,
@@ -345,7 +373,7 @@ pub(super) mod tests {
           Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
         ");
         insta::assert_snapshot!(text("no-leader", &two_masters()), @r"
-        no-leader: 2 pods of db/acid-a are labelled master, acid-a-0 holds the lock
+        no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
           pod/acid-a-0: role label: master
           pod/acid-a-4: role label: master
           Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
@@ -355,6 +383,62 @@ pub(super) mod tests {
         no-leader: the leader lock is held by acid-b-0, which is not a pod of db/acid-a
           configmap/acid-a-leader: leader: acid-b-0
           Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
+        ");
+    }
+
+    /// The last of five led, died, and left its label and its report behind; -0 leads now.
+    fn dead_leader(change: impl FnOnce(&mut Member)) -> Facts {
+        two_masters().with_member(4, |it| {
+            it.live = silence();
+            it.report = healthy(1, 1).member("acid-a-0").unwrap().report.clone();
+            change(it);
+        })
+    }
+
+    #[test]
+    fn a_dead_leader_does_not_block_the_way_for_ever() {
+        let lost = dead_leader(|it| it.pod.node_ready = Some(false));
+        insta::assert_snapshot!(text("no-leader", &lost), @"
+        no-leader: 2 pods of db/acid-a are labelled master, acid-a-0 holds the lock
+          pod/acid-a-0: role label: master
+          pod/acid-a-4: role label: master
+          Try: kubectl delete pod acid-a-4 -n db --force --grace-period=0 (once node-4 is sure to be off)
+        ");
+        let mut stopped = dead_leader(|it| it.pod.containers_running = false);
+        insta::assert_snapshot!(text("no-leader", &stopped), @"
+        no-leader: 2 pods of db/acid-a are labelled master, acid-a-0 holds the lock
+          pod/acid-a-0: role label: master
+          pod/acid-a-4: role label: master
+          Try: kubectl delete pod acid-a-4 -n db
+        ");
+        stopped = stopped.with_member(4, |it| it.pod.role = None);
+        insta::assert_snapshot!(text("no-leader", &stopped), @"
+        no-leader: acid-a-0 holds the leader lock, but not every member agrees
+          configmap/acid-a-leader: leader: acid-a-0
+          http://10.244.0.14:8008/patroni: acid-a-4: leads
+          Try: kubectl delete pod acid-a-4 -n db
+        ");
+        // Who may be alive is left alone, and so is everybody while nobody else is known to lead.
+        let status = "Try: kubectl pgscale status acid-a -n db";
+        let frozen = dead_leader(|_| {});
+        let headless = dead_leader(|it| it.pod.node_ready = Some(false))
+            .with_member(0, |it| it.live = silence());
+        for facts in [frozen, headless] {
+            let text = text("no-leader", &facts);
+            assert!(text.contains(status), "{text}");
+        }
+    }
+
+    #[test]
+    fn patroni_is_resumed_where_it_runs() {
+        let gone = expired(5, 3).pause().with_member(0, |it| {
+            it.live = silence();
+            it.pod.containers_running = false;
+        });
+        insta::assert_snapshot!(text("paused", &gone), @"
+        paused: nobody leads and Patroni is paused: nobody takes over
+          configmap/acid-a-config: pause: true
+          Try: kubectl exec acid-a-1 -n db -c postgres -- patronictl resume
         ");
     }
 

@@ -5,7 +5,7 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::PendingFailover;
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, members_unseen, readings, wait};
+use crate::rules::{Kind, Rule, inside, members_unseen, readings, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
@@ -62,19 +62,39 @@ fn switchover_pending(facts: &Facts, _: &Policies) -> Outcome {
         (Some(_), Some(false)) => (Severity::Deny, "its candidate would be deleted"),
         (Some(_), Some(true)) => (Severity::Warn, "its candidate stays"),
     };
-    Outcome::Found(
-        Finding::new(
-            SWITCHOVER_PENDING.id,
-            severity,
-            format!("a switchover of {} is pending, and {why}", facts.change.cluster()),
-        )
-        .because(facts.patroni_source("failover"), told(pending))
-        .remedy(pending.remedy(
-            &facts.patroni_source("failover"),
-            &cluster.namespace,
-            &cluster.name,
-        )),
-    )
+    let finding = Finding::new(
+        SWITCHOVER_PENDING.id,
+        severity,
+        format!("a switchover of {} is pending, and {why}", facts.change.cluster()),
+    );
+    let finding = finding.because(facts.patroni_source("failover"), told(pending));
+    Outcome::Found(Finding { remedy: about_switchover(facts), ..finding })
+}
+
+/// What to do about a switchover that is pending, or may be; `None` where none is.
+///
+/// One that is scheduled waits for its time, and can be flushed. One that is not is done or dropped within a loop
+/// of the leader (`process_manual_failover_from_leader`, patroni/ha.py), and `patronictl flush` does nothing
+/// about it: "No pending scheduled switchover" (patroni/ctl.py).
+pub fn about_switchover(facts: &Facts) -> Option<String> {
+    let object = facts.patroni_source("failover");
+    let cluster = &facts.change.new;
+    let pending = match &facts.failover {
+        Seen::Absent => return None,
+        Seen::Known(pending) => pending,
+        Seen::Unreadable(_) => return Some(format!("have {object} made readable")),
+    };
+    if pending.scheduled.is_some() {
+        let flush = inside(facts, &format!("patronictl flush {} switchover --force", cluster.name));
+        return Some(format!("wait until it is done, or withdraw it: {flush}"));
+    }
+    let fail_over = inside(facts, &format!("patronictl failover {}", cluster.name));
+    Some(format!(
+        "run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, \
+         nobody acts on it: choose who leads ({fail_over}), or remove it (kubectl annotate {object} leader- \
+         member- -n {})",
+        cluster.namespace
+    ))
 }
 
 /// The annotations of a pending switchover.
@@ -133,7 +153,6 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
     if evidence.is_empty() {
         return unknown.map_or(Outcome::Pass, Outcome::Unknown);
     }
-    let cluster = &facts.change.new;
     let mut finding = Finding::warn(
         RESTART_PENDING.id,
         format!(
@@ -145,10 +164,8 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
     );
     finding.evidence = evidence;
     Outcome::Found(finding.remedy(format!(
-        "restart them first: kubectl exec {} -n {} -c postgres -- patronictl restart {} --pending",
-        members.first().map_or_else(|| facts.pod_name(0), |first| first.name.clone()),
-        cluster.namespace,
-        cluster.name
+        "restart them first: {}",
+        inside(facts, &format!("patronictl restart {} --pending --force", facts.change.new.name))
     )))
 }
 
@@ -284,12 +301,12 @@ pub(super) mod tests {
         insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-1"), None)), @"
         switchover-pending: a switchover of db/acid-a is pending, and it is to happen now
           configmap/acid-a-failover: leader: acid-a-0, member: acid-a-1
-          Try: run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db)
+          Try: run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (kubectl exec acid-a-0 -n db -c postgres -- patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db)
         ");
         insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-4"), time)), @"
         switchover-pending: a switchover of db/acid-a is pending, and its candidate would be deleted
           configmap/acid-a-failover: leader: acid-a-0, member: acid-a-4, scheduled_at: 2026-11-25T03:00:00+00:00
-          Try: wait until it is done, or withdraw it: patronictl flush acid-a switchover
+          Try: wait until it is done, or withdraw it: kubectl exec acid-a-0 -n db -c postgres -- patronictl flush acid-a switchover --force
         ");
     }
 
@@ -332,7 +349,7 @@ pub(super) mod tests {
         restart-pending: 2 of the members of db/acid-a wait for a restart of PostgreSQL, which the operator does with any change
           http://10.244.0.10:8008/patroni: acid-a-0: pending_restart
           http://10.244.0.11:8008/patroni: acid-a-1: pending_restart
-          Try: restart them first: kubectl exec acid-a-0 -n db -c postgres -- patronictl restart acid-a --pending
+          Try: restart them first: kubectl exec acid-a-0 -n db -c postgres -- patronictl restart acid-a --pending --force
         ");
     }
 

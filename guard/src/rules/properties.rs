@@ -6,14 +6,21 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
 
-use crate::facts::{Live, Seen};
+use crate::change::Direction;
+use crate::facts::{Facts, Live, Seen};
 use crate::patroni::Role;
-use crate::policy::{Mode, Policies, ScalePolicy};
-use crate::rules::generated::{
-    TIGHTENINGS, facts, hidden, hide, opinionated, policy, shrinks, tightened, worse, worsen,
+use crate::policy::{
+    ClusterScalePolicy, ClusterScalePolicySpec, Mode, Policies, ScalePolicy, ScalePolicySpec,
+    WhenUnknown,
 };
+use crate::rules::generated::{
+    Hidden, TIGHTENINGS, Worse, facts, growths, hidden, hide, opinionated, policy, restrictive,
+    shrinks, worse, worsen,
+};
+use crate::rules::rebuild::has_spare;
 use crate::rules::testing::{healthy, lock};
 use crate::rules::{RULES, evaluate, way_out};
+use crate::verdict::{Severity, Verdict};
 
 /// The same clusters in every run, so that a red run is about the change it ran on. `PROPTEST_RNG_SEED` and
 /// `PROPTEST_CASES` look further afield, as the nightly workflow does.
@@ -28,6 +35,63 @@ fn seeded() -> ProptestConfig {
     config
 }
 
+/// `policies`, and that what is not known refuses growth, too.
+fn careful(mut policies: Vec<ScalePolicy>, facts: &Facts) -> Policies {
+    let when_unknown = Some(WhenUnknown { down: None, up: Some(Severity::Deny) });
+    policies.push(ScalePolicy::new(
+        "careful",
+        ScalePolicySpec { when_unknown, ..ScalePolicySpec::default() },
+    ));
+    Policies::combine(&policies, &facts.change.new)
+}
+
+fn denials(verdict: &Verdict) -> Vec<&'static str> {
+    verdict.denials().map(|finding| finding.rule).collect()
+}
+
+/// What is refused stays refused when `what` cannot be seen.
+fn never_admitted_without(
+    facts: &Facts,
+    what: &[Hidden],
+    policies: &Policies,
+) -> Result<(), TestCaseError> {
+    let before = evaluate(facts, policies);
+    if before.allows() {
+        return Ok(());
+    }
+    let mut less = facts.clone();
+    for what in what {
+        hide(&mut less, what);
+    }
+    let verdict = evaluate(&less, policies);
+    prop_assert!(!verdict.allows(), "{what:?} hidden, was refused by {:?}", denials(&before));
+    Ok(())
+}
+
+/// What is refused stays refused when a member that stays gets worse.
+fn never_admitted_worse(
+    facts: &Facts,
+    index: Index,
+    how: &[Worse],
+    policies: &Policies,
+) -> Result<(), TestCaseError> {
+    let before = evaluate(facts, policies);
+    if before.allows() {
+        return Ok(());
+    }
+    let mut worse = facts.clone();
+    for how in how {
+        worsen(&mut worse, index, *how);
+    }
+    let every_new_one_counts = worse.direction() == Direction::Up && !has_spare(&worse);
+    prop_assert!(
+        every_new_one_counts || !evaluate(&worse, policies).allows(),
+        "{how:?}, was refused by {:?}",
+        denials(&before)
+    );
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(seeded())]
 
@@ -36,42 +100,68 @@ proptest! {
         facts in shrinks(), what in vec(hidden(), 1..4), policies in vec(policy(), 0..3)
     ) {
         let policies = Policies::combine(&policies, &facts.change.new);
-        let mut less = facts.clone();
-        for what in &what {
-            hide(&mut less, what);
-        }
-        if !evaluate(&facts, &policies).allows() {
-            let verdict = evaluate(&less, &policies);
-            prop_assert!(!verdict.allows(), "{:?} hidden: {:#?}", what, evaluate(&facts, &policies));
-        }
+        never_admitted_without(&facts, &what, &policies)?;
+    }
+
+    #[test]
+    fn hiding_a_fact_never_admits_growth_refused_where_what_is_unknown_refuses(
+        facts in growths(), what in vec(hidden(), 1..4), policies in vec(policy(), 0..3)
+    ) {
+        never_admitted_without(&facts, &what, &careful(policies, &facts))?;
     }
 
     #[test]
     fn a_survivor_that_gets_worse_never_admits_a_refused_shrink(
-        facts in shrinks(), index in any::<Index>(), how in vec(worse(), 1..3)
+        facts in shrinks(), index in any::<Index>(), how in vec(worse(), 1..3),
+        policies in vec(policy(), 0..3)
     ) {
-        let policies = Policies::default();
-        let mut worse = facts.clone();
-        for how in &how {
-            worsen(&mut worse, index, *how);
-        }
-        if !evaluate(&facts, &policies).allows() {
-            prop_assert!(!evaluate(&worse, &policies).allows(), "{:#?}", evaluate(&facts, &policies));
-        }
+        let policies = Policies::combine(&policies, &facts.change.new);
+        never_admitted_worse(&facts, index, &how, &policies)?;
+    }
+
+    /// Where no healthy standby is left every new member counts, and a rebuild is no reason to wait.
+    #[test]
+    fn a_member_that_gets_worse_never_admits_refused_growth(
+        facts in growths(), index in any::<Index>(), how in vec(worse(), 1..3),
+        policies in vec(policy(), 0..3)
+    ) {
+        never_admitted_worse(&facts, index, &how, &careful(policies, &facts))?;
     }
 
     #[test]
     fn a_tighter_policy_never_admits_a_refused_change(
         facts in facts(), policies in vec(opinionated(), 1..4), index in any::<(Index, Index)>(),
-        how in 0..TIGHTENINGS
+        how in any::<Index>()
     ) {
+        let (what, tighten) = how.get(TIGHTENINGS);
         let mut tighter = policies.clone();
         let chosen = index.0.index(tighter.len());
-        tighter[chosen] = tightened(&policies[chosen], how, index.1);
+        tighten(&mut tighter[chosen].spec, index.1);
         let judge = |policies: &[ScalePolicy]| {
             evaluate(&facts, &Policies::combine(policies, &facts.change.new)).allows()
         };
-        prop_assert!(judge(&policies) || !judge(&tighter));
+        prop_assert!(judge(&policies) || !judge(&tighter), "{what}");
+    }
+
+    /// Of the namespace, of the platform, or by a selector that has grown.
+    #[test]
+    fn one_more_policy_that_only_restricts_never_admits_a_refused_change(
+        facts in facts(), policies in vec(opinionated(), 0..3), more in restrictive(),
+        of_the_platform in any::<bool>()
+    ) {
+        let labels = &facts.change.new.labels;
+        let namespace = Seen::Absent;
+        let before = Policies::of(&policies, [], &namespace, labels);
+        let everywhere = ClusterScalePolicy::new("p", ClusterScalePolicySpec {
+            namespace_selector: None,
+            policy: more.spec.clone(),
+        });
+        let after = if of_the_platform {
+            Policies::of(&policies, [&everywhere], &namespace, labels)
+        } else {
+            Policies::of(policies.iter().chain([&more]), [], &namespace, labels)
+        };
+        prop_assert!(evaluate(&facts, &before).allows() || !evaluate(&facts, &after).allows());
     }
 
     #[test]
@@ -82,7 +172,7 @@ proptest! {
         let enforced: Vec<_> = enforced.into_iter().map(|mut policy| {
             policy.spec.mode = None;
             policy
-        }).chain([ScalePolicy::new("empty", crate::policy::ScalePolicySpec::default())]).collect();
+        }).chain([ScalePolicy::new("empty", ScalePolicySpec::default())]).collect();
         trial.spec.mode = Some(Mode::Warn);
         let judge = |policies: &[ScalePolicy]| {
             evaluate(&facts, &Policies::combine(policies, &facts.change.new)).allows()
@@ -111,6 +201,7 @@ proptest! {
         if let Some(way) = way_out(&facts, &policies) {
             let mut there = facts.clone();
             there.change = crate::Change::of_count(facts.change.old.clone().unwrap(), way.to);
+            there.change.undo = facts.change.undo && way.to == facts.to();
             if let Some(leader) = &way.leader {
                 there = there.led_by(leader);
             }
@@ -163,6 +254,34 @@ fn the_generated_clusters_are_admitted_and_refused() {
     }
     // A property over clusters that are all refused, or all admitted, would show nothing.
     assert!(counted.iter().all(|count| *count >= 10), "{counted:?}");
+}
+
+/// Fields of a policy that nothing can make stricter: `clusterSelector` is for one more policy to show.
+const NEITHER_STRICT_NOR_LAX: &[&str] = &["clusterSelector", "freeze.reason", "windows.timeZone"];
+
+#[test]
+fn every_field_of_a_policy_is_made_stricter() {
+    use kube::core::CustomResourceExt as _;
+    let crd = serde_json::to_value(ScalePolicy::crd()).unwrap();
+    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    let mut untouched = Vec::new();
+    fields(crd.pointer(schema).unwrap(), "", &mut |field| {
+        let exempt = NEITHER_STRICT_NOR_LAX.iter().any(|it| field.starts_with(it));
+        if !exempt && !TIGHTENINGS.iter().any(|(name, _)| name.starts_with(field)) {
+            untouched.push(field.to_owned());
+        }
+    });
+    assert_eq!(untouched, Vec::<String>::new());
+}
+
+/// Every field of a schema that holds no others, by its path.
+fn fields(schema: &serde_json::Value, path: &str, found: &mut impl FnMut(&str)) {
+    let items = schema.get("items").unwrap_or(schema);
+    let Some(properties) = items["properties"].as_object() else { return found(path) };
+    for (name, field) in properties {
+        let dot = if path.is_empty() { "" } else { "." };
+        fields(field, &format!("{path}{dot}{name}"), found);
+    }
 }
 
 #[test]

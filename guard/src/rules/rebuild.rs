@@ -102,16 +102,10 @@ fn rebuild_in_progress(facts: &Facts, _: &Policies) -> Outcome {
         return Outcome::Pass;
     } else if only_stopped {
         (Severity::Warn, told(&staying))
+    } else if has_spare(facts) {
+        (Severity::Deny, told(&staying))
     } else {
-        let spare = members.iter().any(|member| {
-            facts.leader_name() != Some(member.name.as_str())
-                && !matches!(facts.health(member), Health::Unhealthy(_))
-        });
-        if spare {
-            (Severity::Deny, told(&staying))
-        } else {
-            (Severity::Warn, format!("{}; no healthy standby exists yet", told(&staying)))
-        }
+        (Severity::Warn, format!("{}; no healthy standby exists yet", told(&staying)))
     };
     let remedy = remedy(facts, members, &staying, &going);
     let mut finding = Finding::new(REBUILD_IN_PROGRESS.id, severity, message).remedy(remedy);
@@ -136,6 +130,17 @@ enum How {
     Stopped,
 }
 
+/// A standby is there that may be well: what was not seen of it is no proof that it is not.
+pub(super) fn has_spare(facts: &Facts) -> bool {
+    let leader = facts.leader_name();
+    facts.all_members().iter().filter(|it| leader != Some(it.name.as_str())).any(|member| {
+        match facts.health(member) {
+            Health::Unhealthy(ailments) => ailments.iter().all(|ailment| !member.proves(ailment)),
+            Health::Healthy | Health::Unknown(_) => true,
+        }
+    })
+}
+
 /// To wait, or to give up the unfinished members where they are the last ones.
 fn remedy(
     facts: &Facts,
@@ -148,7 +153,9 @@ fn remedy(
     let wait = if stopped.is_empty() {
         wait(facts)
     } else {
-        format!("start {}, or wait: {}", stopped.join(", "), wait(facts))
+        let anew =
+            format!("kubectl delete pod {} -n {}", stopped.join(" "), facts.change.new.namespace);
+        format!("start {} ({anew} has it made anew), or wait: {}", stopped.join(", "), wait(facts))
     };
     let unfinished = || staying.iter().chain(going).map(|unfinished| unfinished.ordinal);
     let Some(lowest) = unfinished().min() else { return wait };
@@ -175,7 +182,8 @@ fn unfinished(facts: &Facts, member: &Member) -> Result<Option<Unfinished>, Stri
     };
     let pod = format!("pod/{}", member.name);
     let waiting = member.pod.waiting.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-    if member.pod.terminating {
+    // One that stays comes back, and goes on.
+    if member.pod.terminating && member.ordinal >= facts.to() {
         return Ok(None);
     }
     if let Some(how) = facts.rebuilding(member) {
@@ -293,6 +301,16 @@ pub(super) mod tests {
                     Want::Warn,
                 ),
                 (
+                    "growing, of the other standbys nobody can tell",
+                    healthy(4, 5).frozen(1).frozen(2).cloning(3),
+                    Want::Deny,
+                ),
+                (
+                    "growing while one that is cloned ends",
+                    healthy(4, 5).cloning(3).with_member(3, |it| it.pod.terminating = true),
+                    Want::Deny,
+                ),
+                (
                     "growing while one ends",
                     healthy(4, 5).with_member(3, |it| it.pod.terminating = true),
                     Want::Pass,
@@ -358,12 +376,12 @@ pub(super) mod tests {
         rebuild-in-progress: still being built: acid-a-1; stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
           pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
           http://10.244.0.11:8008/patroni: acid-a-1: creating replica
-          Try: start acid-a-0, or wait: kubectl pgscale wait acid-a -n db
+          Try: start acid-a-0 (kubectl delete pod acid-a-0 -n db has it made anew), or wait: kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0)), @"
         rebuild-in-progress: stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
           pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
-          Try: start acid-a-0, or wait: kubectl pgscale wait acid-a -n db
+          Try: start acid-a-0 (kubectl delete pod acid-a-0 -n db has it made anew), or wait: kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &healthy(2, 3).cloning(1)), @r"
         rebuild-in-progress: still being built: acid-a-1; no healthy standby exists yet

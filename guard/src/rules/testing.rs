@@ -41,6 +41,7 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
             stale_settings: false,
             watched_namespace: None,
         }),
+        operator_before: None,
         stateful_set: Seen::Known(StatefulSet {
             name: "db/acid-a".into(),
             replicas: from,

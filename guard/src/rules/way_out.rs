@@ -39,8 +39,9 @@ pub fn way_out(facts: &Facts, policies: &Policies) -> Option<WayOut> {
     let highest = beyond.min(facts.from()?.saturating_sub(1));
     (facts.to()..=highest).find_map(|to| {
         let mut there = facts.clone();
-        there.change =
-            Change { dry_run: true, undo: facts.change.undo, ..Change::of_count(old.clone(), to) };
+        // Another count than the one before takes nothing back: it is held to the calendar.
+        let undo = facts.change.undo && to == facts.to();
+        there.change = Change { dry_run: true, undo, ..Change::of_count(old.clone(), to) };
         // The operator's limits may make it another count than the one written.
         if there.to() != to || there.direction() != Direction::Down {
             return None;

@@ -1,6 +1,5 @@
 //! `history`: what was changed, by whom and why.
 
-use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
 use crate::args::{Format, Shape, Target};
@@ -58,7 +57,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             Ok(())
         }
         format @ (Format::Text | Format::Wide) => {
-            session.out.data(&render(&items, format == Format::Wide, Timestamp::now()))
+            let wide = format == Format::Wide;
+            session.out.data(&render(&items, wide, session.now(), session.out.width))
         }
     }
 }

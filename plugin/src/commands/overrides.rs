@@ -103,7 +103,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     match args.shape.output {
         Format::Name => session.out.data(&resource),
         Format::Text | Format::Wide => {
-            session.out.data(&format!("{resource} created, until {ends}{rehearsed}"))?;
+            session.out.said(&format!("{resource} created, until {ends}{rehearsed}"))?;
             if args.dry_run == DryRun::None {
                 let command = session.command(&format!("set {name} {}", args.to));
                 session.out.note(&format!("now whoever may change the cluster can: {command}"));

@@ -93,8 +93,13 @@ pub(crate) struct Heard {
 }
 
 impl EffectivePolicy {
-    fn of(namespace: &str, name: Option<String>, written: &Written, policies: &Policies) -> Self {
-        let now = Timestamp::now();
+    fn of(
+        namespace: &str,
+        name: Option<String>,
+        written: &Written,
+        policies: &Policies,
+        now: Timestamp,
+    ) -> Self {
         let heard = |(name, mode): &(String, Mode)| Heard { name: name.clone(), mode: *mode };
         let selective = if name.is_some() { Vec::new() } else { selective(written) };
         Self {
@@ -137,7 +142,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         (written, policies)
     };
     session.show_warnings();
-    let effective = EffectivePolicy::of(namespace, args.name, &written, &policies);
+    let effective = EffectivePolicy::of(namespace, args.name, &written, &policies, session.now());
     match args.shape.output {
         Format::Name => {
             let names: Vec<_> = effective.policies.iter().map(|it| it.name.as_str()).collect();

@@ -62,7 +62,9 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
         }
         Format::Text | Format::Wide => match (&args.id, chosen.as_slice()) {
             (Some(_), [rule]) => out.data(&text::page(rule, out.width)),
-            (_, rules) => out.data(&text::list(rules, args.shape.output == Format::Wide)),
+            (_, rules) => {
+                out.data(&text::list(rules, args.shape.output == Format::Wide, out.width))
+            }
         },
         format @ (Format::Json | Format::Yaml) => {
             let items = chosen

@@ -14,7 +14,7 @@ use crate::outlook;
 use crate::output::plan::render;
 use crate::output::text::instances;
 use crate::plan::{Outcome as PlanOutcome, Plan};
-use crate::record::{Entry, Recording, chance};
+use crate::record::{Entry, Recording};
 use crate::rights;
 use crate::session::Session;
 use crate::watch::{Goal, watch};
@@ -156,7 +156,7 @@ pub(super) async fn act(
     }
     let start = Instant::now();
     let reason = acting.why.reason.as_deref();
-    let entry = Entry { undoes, ..Entry::of_plan(&plan, facts.now, chance(), reason) };
+    let entry = Entry { undoes, ..Entry::of_plan(&plan, facts.now, (session.chance)(), reason) };
     let recording = Recording::begin(session, &namespace, &name, entry).await;
     let mut done = Done::default();
     let mut outcome = match apply(session, plan.clone(), &facts, &mut done).await {
@@ -342,8 +342,8 @@ async fn resume(session: &Session, plan: Plan, acting: &Acting) -> Outcome {
 fn show(session: &Session, plan: &Plan, format: Format) {
     if matches!(format, Format::Text | Format::Wide) {
         let wide = format == Format::Wide;
-        let text = render(plan, wide, session.out.width, |words| session.command(words));
-        session.out.note(&text);
+        let text = render(plan, wide, session.out.width_of_notes, |words| session.command(words));
+        session.out.page(&text);
     }
 }
 

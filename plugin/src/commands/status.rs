@@ -125,7 +125,7 @@ fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
             format!("{}\n\n{}", detail(status, wide, width), reasons(status, width))
         }
         (Some(_), [status]) => detail(status, wide, width),
-        (Some(_) | None, all) => list(all, args.all_namespaces, wide),
+        (Some(_) | None, all) => list(all, args.all_namespaces, wide, width),
     }
 }
 

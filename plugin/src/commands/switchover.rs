@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgscale_guard::facts::Health;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::rules::about_switchover;
 use pgscale_guard::{Change, Facts};
 use tokio::time::{Instant, sleep};
 
@@ -11,10 +12,8 @@ use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count, with_flag
 use crate::error::{Failure, Kind};
 use crate::handover::{Lead, checkpoint, move_leader};
 use crate::output::document::{Move, ScaleReport};
-use crate::plan::{
-    Handover, LeaderMove, Unfit, Wanted, about_another_switchover, describe, switchover, unfit,
-};
-use crate::record::{Entry, Recording, chance, seconds};
+use crate::plan::{Handover, LeaderMove, Unfit, Wanted, describe, switchover, unfit};
+use crate::record::{Entry, Recording, seconds};
 use crate::rights;
 use crate::session::Session;
 
@@ -127,7 +126,7 @@ async fn act(
     timeout: Duration,
 ) -> Ended {
     let (cluster, start) = (&facts.change.new, Instant::now());
-    let entry = Entry::of_switchover(cluster, &wanted, facts.now, chance(), reason);
+    let entry = Entry::of_switchover(cluster, &wanted, facts.now, (session.chance)(), reason);
     let mut recording = Recording::begin(session, &cluster.namespace, &cluster.name, entry).await;
     let mut lead = Lead::default();
     let followed = carry_out(session, facts, wanted, timeout, &mut lead).await;
@@ -184,7 +183,7 @@ fn still_so(session: &Session, facts: &Facts, wanted: &LeaderMove) -> Result<(),
 fn refusal(session: &Session, facts: &Facts, why: &str) -> Failure {
     let cluster = &facts.change.new;
     let failure = Failure::refused(format!("the leader of {} is not moved: {why}", cluster.name));
-    match about_another_switchover(facts) {
+    match about_switchover(facts) {
         Some(remedy) => failure.hint(with_flags(&remedy, &cluster.namespace, &session.flags)),
         None => failure,
     }
@@ -264,7 +263,7 @@ fn say(
     match format {
         Format::Json | Format::Yaml => session.out.document(format, report),
         Format::Name | Format::Text | Format::Wide if text.is_empty() => Ok(()),
-        Format::Name | Format::Text | Format::Wide => session.out.data(text),
+        Format::Name | Format::Text | Format::Wide => session.out.said(text),
     }
 }
 

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 use kube::config::{Kubeconfig, NamedContext};
 use pgscale_guard::Change;
-use pgscale_guard::read::{AskWhom, Breadth, Reader};
+use pgscale_guard::read::{AskWhom, Breadth, Reader, machine_time};
 use pgscale_guard::rules::RULES;
 
 use crate::args::ConnectionFlags;
@@ -83,7 +83,13 @@ impl Cluster {
         let Connection { client, namespace, .. } = Connection::unattended(&flags).await.ok()?;
         let ask = Arc::new(Forward::new(client.clone()));
         Some(Self {
-            reader: Reader { client, ask, deadline: PATIENCE, breadth: Breadth::Review },
+            reader: Reader {
+                client,
+                ask,
+                deadline: PATIENCE,
+                breadth: Breadth::Review,
+                clock: machine_time,
+            },
             namespace,
         })
     }

@@ -1,7 +1,7 @@
 //! Several clusters, one line each: before a change, and after it.
 
 use super::plan::render_finding;
-use super::text::{Cell, table, wrap};
+use super::text::{Cell, fitted, table, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
 use crate::commands::{Outcome, Seat};
 use crate::plan::{Outcome as Comes, Plan};
@@ -10,7 +10,7 @@ use crate::plan::{Outcome as Comes, Plan};
 pub(crate) fn plans(seats: &[Seat], width: Option<usize>) -> String {
     let rows: Vec<Vec<Cell>> = seats.iter().map(plan).collect();
     let header = ["NAMESPACE", "NAME", "CHANGE", "LEADER", "MOVES TO", "VERDICT"];
-    let mut lines = vec![table(&header, &rows)];
+    let mut lines = vec![fitted(&header, &rows, width)];
     for seat in seats {
         let mut said = Vec::new();
         if let Ok(prepared) = &seat.prepared

@@ -2,21 +2,21 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::text::{Cell, age, bytes, table};
+use super::text::{Cell, age, bytes, fitted};
 use super::{BAD, CARE, GOOD};
 use crate::record::{BEGUN, Entry};
 
 /// The changes in the order given, one line each; `wide` adds what was measured.
-pub(crate) fn render(items: &[Entry], wide: bool, now: Timestamp) -> String {
+pub(crate) fn render(items: &[Entry], wide: bool, now: Timestamp, width: Option<usize>) -> String {
     let mut header = vec!["AGE", "WHO", "CHANGE", "LEADER", "RESULT", "TOOK", "REASON"];
     if wide {
         header.splice(6..6, ["PAUSE", "LEADERLESS", "WORST LAG", "STARTED", "MESSAGE"]);
     }
-    let rows: Vec<Vec<Cell>> = items.iter().map(|entry| row(entry, wide, now)).collect();
-    table(&header, &rows)
+    let rows: Vec<Vec<Cell>> = items.iter().map(|entry| row(entry, items, wide, now)).collect();
+    fitted(&header, &rows, width)
 }
 
-fn row(entry: &Entry, wide: bool, now: Timestamp) -> Vec<Cell> {
+fn row(entry: &Entry, items: &[Entry], wide: bool, now: Timestamp) -> Vec<Cell> {
     let seconds = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1} s"));
     let style = match entry.result.as_str() {
         "Converged" | "Changed" => GOOD,
@@ -38,14 +38,18 @@ fn row(entry: &Entry, wide: bool, now: Timestamp) -> Vec<Cell> {
         row.push(entry.started.as_str().into());
         row.push(entry.message.as_deref().unwrap_or_default().into());
     }
-    row.push(reason(entry).into());
+    row.push(reason(entry, items).into());
     row
 }
 
-fn reason(entry: &Entry) -> String {
+fn reason(entry: &Entry, items: &[Entry]) -> String {
     match (&entry.reason, &entry.undoes) {
         (Some(reason), _) => reason.clone(),
-        (None, Some(undoes)) => format!("undo of {undoes}"),
+        (None, Some(undoes)) => {
+            // Ids are for machines; what was undone may be too old to be kept.
+            let undone = items.iter().find(|it| it.id == *undoes).and_then(Entry::count);
+            format!("undo of {}", undone.as_ref().unwrap_or(undoes))
+        }
         (None, None) => String::new(),
     }
 }

@@ -22,31 +22,9 @@ pub(crate) fn render(plan: &Plan, outlook: &Outlook, wide: bool, width: Option<u
         let subject = if subject.is_empty() { subject.to_owned() } else { format!("{subject}:") };
         // What goes on under a subject is indented as far already.
         let hang = if subject.is_empty() { 2 } else { SUBJECTS };
-        let line = wrap(&glued(&format!("  {subject:<SUBJECTS$}{value}")), width, hang);
-        lines.push(line.replace(GLUE, " "));
+        lines.push(wrap(&format!("  {subject:<SUBJECTS$}{value}"), width, hang));
     }
     lines.join("\n")
-}
-
-/// Holds a number and its unit together while lines are broken.
-const GLUE: char = '\u{a0}';
-
-fn glued(line: &str) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let words: Vec<&str> = line.split(' ').collect();
-    let mut glued = String::with_capacity(line.len());
-    for (place, word) in words.iter().enumerate() {
-        // Before the end of a style, and of the sentence.
-        let bare = word.split('\u{1b}').next().unwrap_or_default();
-        let bare = bare.trim_end_matches([',', ';', ')']).trim_end_matches("/s");
-        match place {
-            0 => {}
-            _ if units.contains(&bare) => glued.push(GLUE),
-            _ => glued.push(' '),
-        }
-        glued.push_str(word);
-    }
-    glued
 }
 
 fn subjects(plan: &Plan, outlook: &Outlook, wide: bool) -> Vec<(&'static str, String)> {

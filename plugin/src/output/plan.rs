@@ -3,7 +3,7 @@
 use anstyle::Style;
 use pgscale_guard::verdict::{Evidence, Finding, Severity};
 
-use super::text::{Cell, instances, table, wrap};
+use super::text::{Cell, fitted, instances, wrap};
 use super::{BAD, BOLD, CARE, GOOD, outlook};
 use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
 
@@ -16,7 +16,7 @@ pub(crate) fn render(
     command: impl Fn(&str) -> String,
 ) -> String {
     let mut sections = vec![heading(plan)];
-    sections.extend(members(plan));
+    sections.extend(members(plan, width));
     if let Some(leader_move) = &plan.leader_move {
         sections.push(wrap(
             &format!(
@@ -66,7 +66,7 @@ fn heading(plan: &Plan) -> String {
     )
 }
 
-fn members(plan: &Plan) -> Option<String> {
+fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
     let leaving = plan.leaving.iter().map(|member| {
         let volume = match &member.claim {
             Some(claim) => outlook::volume(plan.outlook.as_deref(), claim, true),
@@ -95,7 +95,7 @@ fn members(plan: &Plan) -> Option<String> {
     });
     let rows: Vec<Vec<Cell>> = leaving.chain(coming).collect();
     (!rows.is_empty()).then(|| {
-        let shown = table(&["MEMBER", "CHANGE", "ROLE", "STATE", "VOLUME"], &rows);
+        let shown = fitted(&["MEMBER", "CHANGE", "ROLE", "STATE", "VOLUME"], &rows, width);
         match plan.coming_besides {
             0 => shown,
             besides => format!("{shown}\n... and {besides} more"),

@@ -2,7 +2,7 @@
 
 use pgscale_guard::policy::Mode;
 
-use super::text::{Cell, table, wrap};
+use super::text::{Cell, fitted, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
 use crate::commands::policy::EffectivePolicy;
 use crate::commands::policy::trial::{PolicyTest, Tried, Verdicts};
@@ -46,17 +46,17 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
         })
         .collect();
     let title = wrap(&title.join("\n"), width, 2);
-    format!("{title}\n\n{}", wrap(&table(&["FIELD", "VALUE", "FROM", "EFFECT"], &rows), width, 4))
+    format!("{title}\n\n{}", fitted(&["FIELD", "VALUE", "FROM", "EFFECT"], &rows, width))
 }
 
 /// What new policies would do, one line per cluster.
-pub(crate) fn trial(test: &PolicyTest, everywhere: bool) -> String {
+pub(crate) fn trial(test: &PolicyTest, everywhere: bool, width: Option<usize>) -> String {
     let mut header = vec!["NAME", "INSTANCES", "AS IT IS", "ONE LESS", "ONE MORE"];
     if everywhere {
         header.insert(0, "NAMESPACE");
     }
     let rows: Vec<Vec<Cell>> = test.items.iter().map(|item| row(item, everywhere)).collect();
-    table(&header, &rows)
+    fitted(&header, &rows, width)
 }
 
 fn row(item: &Tried, everywhere: bool) -> Vec<Cell> {

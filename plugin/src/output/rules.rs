@@ -3,10 +3,10 @@
 use pgscale_guard::rules::Rule;
 
 use super::BOLD;
-use super::text::{Cell, table, wrap};
+use super::text::{Cell, fitted, wrap};
 
 /// All rules, one line each.
-pub(crate) fn list(rules: &[&Rule], wide: bool) -> String {
+pub(crate) fn list(rules: &[&Rule], wide: bool, width: Option<usize>) -> String {
     let mut header = vec!["RULE", "MEANING"];
     if wide {
         header.extend(["FIRES ON", "DEFAULT"]);
@@ -21,14 +21,25 @@ pub(crate) fn list(rules: &[&Rule], wide: bool) -> String {
             row
         })
         .collect();
-    table(&header, &rows)
+    fitted(&header, &rows, width)
 }
+
+/// Prose that is wider than this is hard to read, however wide the terminal.
+const PROSE: usize = 100;
 
 /// One rule's page.
 pub(crate) fn page(rule: &Rule, width: Option<usize>) -> String {
     let head = format!(
-        "{BOLD}{}{BOLD:#}: {}\n  fires on: {}\n  default:  {}\n\n",
+        "{BOLD}{}{BOLD:#}: {}\n  fires on: {}\n  default:  {}",
         rule.id, rule.title, rule.fires_on, rule.default
     );
-    head + &wrap(rule.page, width, 0)
+    let prose = match width {
+        None => rule.page.to_owned(),
+        // Broken elsewhere than in our sources.
+        Some(width) => {
+            let paragraphs = rule.page.split("\n\n").map(|text| text.replace('\n', " "));
+            wrap(&paragraphs.collect::<Vec<_>>().join("\n\n"), Some(width.min(PROSE)), 0)
+        }
+    };
+    format!("{}\n\n{prose}", wrap(&head, width, 2))
 }

@@ -4,7 +4,7 @@ use pgscale_guard::Seen;
 use pgscale_guard::facts::{Facts, Health, Live, Member};
 use pgscale_guard::patroni::Synchronous;
 
-use super::text::{Cell, age, bytes, lsn, table, wrap};
+use super::text::{Cell, age, bytes, fitted, lsn, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
 use crate::plan::{describe, is_sync};
 use crate::services::names;
@@ -40,7 +40,9 @@ pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> Strin
         Seen::Absent | Seen::Known(_) if facts.all_members().is_empty() => {
             lines.push("no members".to_owned());
         }
-        Seen::Absent | Seen::Known(_) => lines.push(members(facts, wide)),
+        Seen::Absent | Seen::Known(_) => {
+            lines.push(members(facts, wide, width));
+        }
     }
     for section in rest::sections(status, wide, width) {
         lines.push(String::new());
@@ -157,7 +159,7 @@ fn services(status: &Status) -> String {
     format!("{leader}; {replicas}")
 }
 
-fn members(facts: &Facts, wide: bool) -> String {
+fn members(facts: &Facts, wide: bool, width: Option<usize>) -> String {
     let mut header = vec!["MEMBER", "ROLE", "STATE", "TL", "LAG", "NODE", "AGE"];
     if wide {
         header.splice(5..5, ["RECEIVED", "REPLAYED", "ADDRESS", "RESTARTS", "HEALTH"]);
@@ -165,7 +167,7 @@ fn members(facts: &Facts, wide: bool) -> String {
     }
     let rows: Vec<Vec<Cell>> =
         facts.all_members().iter().map(|member| row(facts, member, wide)).collect();
-    table(&header, &rows)
+    fitted(&header, &rows, width)
 }
 
 fn row(facts: &Facts, member: &Member, wide: bool) -> Vec<Cell> {

@@ -23,32 +23,93 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
+/// Columns between two of a table, as kubectl has them; and where they would not fit otherwise.
+const GAP: usize = 3;
+const CLOSE: usize = 2;
+
+/// No column with sentences in it is made narrower than this.
+const NARROWEST: usize = 20;
+
 /// Aligns columns as kubectl does: three spaces between them, no lines. Empty cells become `-`.
 pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
-    let mut widths: Vec<usize> = header.iter().map(|title| title.chars().count()).collect();
+    fitted(header, rows, None)
+}
+
+/// The same, in `width` columns where that can be done: columns stand closer together, and sentences in cells go on
+/// below, under themselves. A table of words that are too wide together stays as it is.
+pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> String {
+    let mut natural: Vec<usize> = header.iter().map(|title| title.chars().count()).collect();
+    let mut least = natural.clone();
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.text.chars().count());
+        for ((natural, least), cell) in natural.iter_mut().zip(&mut least).zip(row) {
+            let wide = cell.text.chars().count();
+            let held = held(&cell.text);
+            let words = held.split(' ').map(|word| word.chars().count());
+            *natural = (*natural).max(wide);
+            *least = (*least).max(words.max().unwrap_or_default()).max(wide.min(NARROWEST));
         }
     }
-    let mut lines = Vec::with_capacity(rows.len() + 1);
+    let (widths, gap) = width
+        .and_then(|width| narrowed(&natural, &least, width))
+        .unwrap_or_else(|| (natural.clone(), GAP));
     let titles: Vec<Cell> = header.iter().map(|title| Cell::from(*title)).collect();
-    for row in std::iter::once(&titles).chain(rows) {
+    let lines = std::iter::once(&titles).chain(rows).flat_map(|row| lines_of(row, &widths, gap));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Widths, and a gap between them, that come to `width` together.
+fn narrowed(natural: &[usize], least: &[usize], width: usize) -> Option<(Vec<usize>, usize)> {
+    let fits = |widths: &[usize], gap: usize| {
+        widths.iter().sum::<usize>() + gap * widths.len().saturating_sub(1) <= width
+    };
+    for gap in [GAP, CLOSE] {
+        if fits(natural, gap) {
+            return Some((natural.to_vec(), gap));
+        }
+    }
+    for gap in [GAP, CLOSE] {
+        let mut widths = natural.to_vec();
+        // The widest gives way first, down to what it needs at least.
+        while !fits(&widths, gap) {
+            let broad = widths.iter_mut().zip(least).filter(|(width, least)| **width > **least);
+            let Some((widest, _)) = broad.max_by_key(|(width, _)| **width) else { break };
+            *widest -= 1;
+        }
+        if fits(&widths, gap) {
+            return Some((widths, gap));
+        }
+    }
+    None
+}
+
+/// One row, on as many lines as its cells need.
+fn lines_of(row: &[Cell], widths: &[usize], between: usize) -> Vec<String> {
+    let cells: Vec<(Vec<String>, Style)> = row
+        .iter()
+        .zip(widths)
+        .map(|(cell, width)| {
+            let text = if cell.text.is_empty() { "-" } else { cell.text.as_str() };
+            (wrap(text, Some(*width), 0).lines().map(str::to_owned).collect(), cell.style)
+        })
+        .collect();
+    let height = cells.iter().map(|(lines, _)| lines.len()).max().unwrap_or_default();
+    let line = |index: usize| {
         let mut line = String::new();
         let mut gap = 0;
-        for (cell, width) in row.iter().zip(&widths) {
-            let text = if cell.text.is_empty() { "-" } else { cell.text.as_str() };
-            let style = cell.style;
+        for ((lines, style), width) in cells.iter().zip(widths) {
+            let text = lines.get(index).map_or("", String::as_str);
+            let style = if text.is_empty() { Style::new() } else { *style };
             line = format!("{line}{:gap$}{style}{text}{style:#}", "");
-            gap = width.saturating_sub(text.chars().count()) + 3;
+            gap = width.saturating_sub(text.chars().count()) + between;
         }
-        lines.push(line);
-    }
-    lines.join("\n")
+        line.trim_end().to_owned()
+    };
+    (0..height).map(line).collect()
 }
 
 /// Breaks lines at spaces so that none is wider than `width`; continued lines are indented like the line they
-/// continue, and by `hang` more.
+/// continue, and by `hang` more. A number stays with its unit, and a command of kubectl's in one piece: it is there to
+/// be copied.
 pub(crate) fn wrap(text: &str, width: Option<usize>, hang: usize) -> String {
     let Some(width) = width else { return text.to_owned() };
     text.lines().map(|line| wrap_line(line, width, hang)).collect::<Vec<_>>().join("\n")
@@ -58,6 +119,7 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
     if visible(line) <= width {
         return line.to_owned();
     }
+    let line = held(line);
     let indent = line.chars().take_while(|character| *character == ' ').count();
     let mut lines = Vec::new();
     let mut current = " ".repeat(indent);
@@ -77,7 +139,32 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
         empty = false;
     }
     lines.push(current);
-    lines.join("\n")
+    lines.join("\n").replace(GLUE, " ")
+}
+
+/// Holds together what belongs together while lines are broken.
+const GLUE: char = '\u{a0}';
+
+/// The line, glued where it must not be broken.
+fn held(line: &str) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "s"];
+    let mut held = String::with_capacity(line.len());
+    let mut command = false;
+    for (place, word) in line.split(' ').enumerate() {
+        // Before the end of a style, and of the sentence.
+        let bare = word.split('\u{1b}').next().unwrap_or_default();
+        let bare = bare.trim_end_matches([',', ';', ')']).trim_end_matches("/s");
+        command = command && !word.starts_with('(');
+        match place {
+            0 => {}
+            _ if command || UNITS.contains(&bare) => held.push(GLUE),
+            _ => held.push(' '),
+        }
+        held.push_str(word);
+        command = command || word.trim_start_matches(['(', '`']) == "kubectl";
+        command = command && !word.ends_with([',', ';', ')', '`', ':']);
+    }
+    held
 }
 
 /// Columns a text takes, styles not counted.
@@ -160,10 +247,40 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_is_too_wide_closes_up_and_then_breaks_its_sentences() {
+        let rows = vec![
+            vec!["acid-a-0".into(), "leader".into(), "".into()],
+            vec![
+                "acid-a-1".into(),
+                "replica".into(),
+                "990 B behind the leader, and stalled".into(),
+            ],
+        ];
+        let at = |width| fitted(&["MEMBER", "ROLE", "STATE"], &rows, width);
+        insta::assert_snapshot!(at(Some(57)), @"
+        MEMBER     ROLE      STATE
+        acid-a-0   leader    -
+        acid-a-1   replica   990 B behind the leader, and stalled
+        ");
+        insta::assert_snapshot!(at(Some(55)), @"
+        MEMBER    ROLE     STATE
+        acid-a-0  leader   -
+        acid-a-1  replica  990 B behind the leader, and stalled
+        ");
+        insta::assert_snapshot!(at(Some(45)), @"
+        MEMBER     ROLE      STATE
+        acid-a-0   leader    -
+        acid-a-1   replica   990 B behind the leader,
+                             and stalled
+        ");
+        assert_eq!(at(Some(30)), at(None), "no column is left that could give way");
+    }
+
+    #[test]
     fn long_lines_are_broken_under_themselves() {
-        insta::assert_snapshot!(wrap("  Try: kubectl pgscale down acid-a --to 4", Some(24), 2), @r"
-          Try: kubectl pgscale
-            down acid-a --to 4
+        insta::assert_snapshot!(wrap("  Try: kubectl pgscale down acid-a --to 4", Some(24), 2), @"
+        Try:
+          kubectl pgscale down acid-a --to 4
         ");
         assert_eq!(wrap("a b", None, 0), "a b");
     }

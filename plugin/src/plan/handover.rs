@@ -70,19 +70,6 @@ pub(super) fn another_switchover(facts: &Facts) -> Option<String> {
     }
 }
 
-/// What to do about that other switchover, if there may be one.
-pub(crate) fn about_another_switchover(facts: &Facts) -> Option<String> {
-    let cluster = &facts.change.new;
-    // Patroni keeps all it has in objects of one kind.
-    let kind = facts.leader.known().and_then(|lock| lock.source.split('/').next());
-    let object = format!("{}/{}-failover", kind.unwrap_or("configmap"), cluster.name);
-    match &facts.failover {
-        Seen::Absent => None,
-        Seen::Known(pending) => Some(pending.remedy(&object, &cluster.namespace, &cluster.name)),
-        Seen::Unreadable(_) => Some(format!("have {object} made readable")),
-    }
-}
-
 fn to_member(facts: &Facts, leader: &str, name: &str) -> Handover {
     if name == leader {
         return Handover::Nothing(format!("{name} leads already"));

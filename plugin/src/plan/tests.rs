@@ -131,8 +131,8 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
              after a second
            Try: kubectl pgscale status acid-a -n db, and mend what it names
-    Nearest count that would be allowed now: 4 (kubectl pgscale down acid-a --to 4
-      -n db)
+    Nearest count that would be allowed now: 4
+      (kubectl pgscale down acid-a --to 4 -n db)
     ");
     insta::assert_snapshot!(text(&plan, Some(160)), @"
     postgresql db/acid-a: 5 -> 2 instances
@@ -430,10 +430,11 @@ fn a_switchover_that_is_under_way_cannot_be_flushed() {
         candidate: Some("acid-a-2".into()),
         scheduled: scheduled.map(str::to_owned),
     };
-    insta::assert_snapshot!(remedy(Seen::Known(pending(None))), @"run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db --context=c)");
+    insta::assert_snapshot!(remedy(Seen::Known(pending(None))), @"run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (kubectl exec acid-a-0 -n db --context=c -c postgres -- patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db --context=c)");
     assert_eq!(
         remedy(Seen::Known(pending(Some("2026-11-25T02:00:00+00:00")))),
-        "wait until it is done, or withdraw it: patronictl flush acid-a switchover"
+        "wait until it is done, or withdraw it: kubectl exec acid-a-0 -n db --context=c -c postgres -- patronictl \
+         flush acid-a switchover --force"
     );
     assert_eq!(
         remedy(Seen::Unreadable("forbidden".into())),

@@ -21,9 +21,9 @@ pub(super) fn claim_templates() -> Value {
 }
 
 /// A claim for each ordinal below `count`.
-pub(super) fn claims(count: i64) -> Vec<Value> {
+pub(super) fn claims(count: i64, now: Timestamp) -> Vec<Value> {
     // Not to the second: a test may straddle it.
-    let made = Timestamp::now() - SignedDuration::from_hours(12 * 24 + 1);
+    let made = now - SignedDuration::from_hours(12 * 24 + 1);
     let claim = |ordinal: i64| {
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
             "metadata": {"namespace": "db", "name": format!("pgdata-acid-a-{ordinal}"),

@@ -8,9 +8,10 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::Request;
-use k8s_openapi::jiff::Timestamp;
 use kube::client::Body;
-use pgscale_guard::read::{Address, Ask, Breadth, Reader, RestRequest, RestResponse};
+use pgscale_guard::read::{
+    Address, Ask, Breadth, Clock, Reader, RestRequest, RestResponse, machine_time,
+};
 use serde_json::{Value, json};
 use tower::service_fn;
 
@@ -119,6 +120,7 @@ struct State {
     growth: Option<Growth>,
     /// How many looks fail while the API server is away.
     away: u32,
+    clock: Clock,
 }
 
 impl World {
@@ -154,7 +156,14 @@ impl World {
             second: false,
             growth: None,
             away: 3,
+            clock: machine_time,
         })))
+    }
+
+    /// Lets everybody in it go by this clock.
+    pub(crate) fn timed_by(self, clock: Clock) -> Self {
+        self.0.lock().unwrap().clock = clock;
+        self
     }
 
     /// Lets something go wrong, once.
@@ -315,7 +324,7 @@ impl World {
             state.growth = Some(Growth {
                 from,
                 script,
-                since: now(),
+                since: state.now(),
                 looks: 0,
                 asked: (0, 0),
                 forbidden: false,
@@ -394,6 +403,7 @@ impl World {
             ask: Arc::new(self.clone()),
             deadline: Duration::from_secs(3),
             breadth: Breadth::Whole,
+            clock: self.0.lock().unwrap().clock,
         };
         session.pace = Pace {
             poll: Duration::from_millis(5),
@@ -424,10 +434,6 @@ pub(crate) async fn run(world: &World, line: &str, person: Option<&str>) -> (Scr
 
 pub(super) fn address(ordinal: i64) -> String {
     format!("10.244.0.{}", 10 + ordinal)
-}
-
-fn now() -> String {
-    Timestamp::now().to_string()
 }
 
 /// Somebody at the terminal, who takes their time.

@@ -184,15 +184,15 @@ async fn members_that_agree_are_shown() {
     assert_eq!(code, 0);
     insta::assert_snapshot!(timeless(&screen.stdout()), @"
     postgresql db/acid-a
-    MEMBER     SAYS IT IS   SYSTEM ID   TL   WAL     REPLAYED   FROM       SLOT       SYNC
-    acid-a-0   primary      7100        1    0/3E8   -          -          -          -
-    acid-a-1   standby      7100        1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
-    acid-a-2   standby      7100        1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
+    MEMBER     ROLE      TL   WAL     REPLAYED   FROM       SLOT       SYNC
+    acid-a-0   primary   1    0/3E8   -          -          -          -
+    acid-a-1   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
+    acid-a-2   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
     Canary: committed on acid-a-0 in N s
       acid-a-1: replayed within N s of the commit
       acid-a-2: replayed within N s of the commit
     Converged on 3 instances
-    Verified by all 3 members: one primary, one system identifier, one timeline, every standby streams
+    Verified by all 3 members: one primary, one system identifier (7100), one timeline, every standby streams
     ");
 }
 
@@ -217,10 +217,10 @@ async fn what_is_wrong_ends_with_5() {
     assert_eq!(code, 5, "{failure}");
     insta::assert_snapshot!(screen.stdout(), @"
     postgresql db/acid-a
-    MEMBER     SAYS IT IS   SYSTEM ID   TL   WAL     REPLAYED   FROM       SLOT       SYNC
-    acid-a-0   primary      7100        1    0/3E8   -          -          -          -
-    acid-a-1   standby      7100        -    -       0/3E8      -          -          async
-    acid-a-2   standby      7100        1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
+    MEMBER     ROLE      TL   WAL     REPLAYED   FROM       SLOT       SYNC
+    acid-a-0   primary   1    0/3E8   -          -          -          -
+    acid-a-1   standby   -    -       0/3E8      -          -          async
+    acid-a-2   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
     Wrong:
       acid-a-1 has no WAL receiver: it receives nothing
     ");

@@ -62,15 +62,36 @@ fn leaving(clues: &Clues<'_>, member: &Member) -> Cause {
     } else {
         (format!("{} is still there", member.name), "is not being deleted")
     };
-    let next = clues.kubectl(&format!("describe pod {}", member.name));
-    Cause::new(what, next).because(source(member), says)
+    let cause = |next| Cause::new(what, next).because(source(member), says);
+    match lost_node(member).filter(|_| member.pod.terminating) {
+        Some(node) => cause(by_force(clues, member)).because(format!("node/{node}"), LOST),
+        None => cause(clues.kubectl(&format!("describe pod {}", member.name))),
+    }
+}
+
+/// What is said of a lost node.
+const LOST: &str = "is not Ready: nobody there ends it";
+
+/// The node of `member`, which is not Ready.
+fn lost_node(member: &Member) -> Option<&str> {
+    (member.pod.node_ready == Some(false)).then(|| member.pod.node.as_deref().unwrap_or("?"))
+}
+
+/// How to be rid of a pod whose node does not come back. Whoever runs this must be sure that the node is off.
+fn by_force(clues: &Clues<'_>, member: &Member) -> String {
+    clues.kubectl(&format!("delete pod {} --force --grace-period=0", member.name))
 }
 
 fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
     let facts = clues.facts();
     let pod = &member.pod;
-    if pod.node_ready == Some(false) {
-        let node = pod.node.as_deref().unwrap_or("?");
+    if let Some(node) = lost_node(member) {
+        if pod.terminating {
+            let what = format!("{} is being deleted on a node that is not Ready", member.name);
+            let cause = Cause::new(what, by_force(clues, member))
+                .because(source(member), "is being deleted");
+            return Some((Rank::Node, cause.because(format!("node/{node}"), LOST)));
+        }
         let next = format!("kubectl describe node {node}{}", clues.flags);
         let cause = Cause::new(format!("the node of {} is not Ready", member.name), next);
         return Some((Rank::Node, cause.because(format!("node/{node}"), "is not Ready")));

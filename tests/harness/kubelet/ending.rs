@@ -12,6 +12,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::container::Container;
 use super::pod::{RETRY, Running, Worker};
 
+/// How long volumes take to be unmounted. Without it the pod's deletion follows its last change at once, and the
+/// operator drops an event that comes while it looks at the one before (`processPodEvent`, pkg/cluster/cluster.go): it
+/// then waits for the end of a pod that has ended.
+const UNMOUNT: Duration = Duration::from_millis(200);
+
 impl Worker {
     /// Ends what runs, with the grace the deletion gives, and lets the API server forget the pod.
     pub(super) async fn conclude(&self, running: Option<Running>) -> Result<()> {
@@ -24,6 +29,7 @@ impl Worker {
             // A pod that is gone may have a successor of the same name, whose streams these are.
             if !self.gone() {
                 self.close_streams().await;
+                sleep(UNMOUNT).await;
             }
         }
         self.node_back().await;

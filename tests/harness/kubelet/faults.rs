@@ -64,6 +64,9 @@ impl Enforcer {
     /// # Errors
     /// When a step failed: it is taken again next time.
     pub(super) async fn enforce(&mut self, faults: &Faults) -> Result<()> {
+        if faults.has(Fault::Crashing) {
+            self.processes.signal_first(Signal::KILL);
+        }
         self.shape_base_backup(faults).await?;
         // Again after a while: a process 1 that has no handler yet does not hear the first one.
         let asked = self.stopping.is_some_and(|asked| asked.elapsed() < REVIEW);

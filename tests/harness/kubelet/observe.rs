@@ -8,6 +8,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 
 use super::faults::{is_receiver, is_throttled, receivers_barred, refuses, replay_state};
+use super::pod::{CRASHING, NO_IMAGE};
 use super::{Host, Member, PodName};
 use crate::patroni::{REST_PORT, rest};
 use crate::postgres::Session;
@@ -50,6 +51,8 @@ impl Host {
                 Some(member) => rest::member(member.address).await.map(|_| false),
                 None => Ok(self.pod(name).await?.is_some_and(|pod| is_terminated(&pod))),
             },
+            Fault::Crashing => self.waits(name, CRASHING).await,
+            Fault::ImageUnavailable => self.waits(name, NO_IMAGE).await,
             Fault::NodeLost => match self.member(name) {
                 Some(member) => rest::member(member.address).await.map(|_| false),
                 None => Ok(true),
@@ -68,6 +71,17 @@ impl Host {
             return false;
         };
         replay_state(&session).await.is_ok_and(|state| state.is_none())
+    }
+
+    /// Whether a container of the pod waits, and for this reason.
+    async fn waits(&self, name: &PodName, reason: &str) -> Result<bool> {
+        let status = self.pod(name).await?.and_then(|pod| pod.status);
+        let containers = status.and_then(|status| status.container_statuses);
+        let mut waiting = containers
+            .into_iter()
+            .flatten()
+            .filter_map(|container| container.state?.waiting?.reason);
+        Ok(waiting.any(|seen| seen == reason))
     }
 
     async fn pod(&self, name: &PodName) -> Result<Option<Pod>> {

@@ -36,6 +36,12 @@ use crate::streaming;
 /// How often something that is not there yet is looked for again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 
+/// Why a container waits that has died too often.
+pub(super) const CRASHING: &str = "CrashLoopBackOff";
+
+/// Why a container waits whose image cannot be had.
+pub(super) const NO_IMAGE: &str = "ImagePullBackOff";
+
 /// How often a running member is compared with its stage.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -282,6 +288,11 @@ impl Worker {
         };
         let host = &self.host;
         let pod = self.pod();
+        if self.faults.borrow().has(Fault::ImageUnavailable) {
+            let image = spec.image.as_deref().unwrap_or_default();
+            let message = format!("Back-off pulling image \"{image}\"");
+            return Err(Obstacle { reason: NO_IMAGE, message });
+        }
         let directory = self.directory();
         tokio::fs::create_dir_all(&directory).await.map_err(|error| creating(error.into()))?;
         let mount = match data_claim(&pod) {
@@ -421,7 +432,7 @@ impl Worker {
         let pause = back_off(history.failures);
         if !pause.is_zero() {
             let message = format!("back-off {}s restarting failed container", pause.as_secs());
-            self.obstacle(Some(address), history, "CrashLoopBackOff", message).await;
+            self.obstacle(Some(address), history, CRASHING, message).await;
             sleep(pause).await;
         }
     }

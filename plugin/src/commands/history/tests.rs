@@ -59,7 +59,7 @@ async fn a_change_is_recorded_with_its_reason_and_taken_back() {
     assert_eq!(code, 0);
     insta::assert_snapshot!(timeless(&screen.stdout()), @"
     AGE   WHO   CHANGE   LEADER                 RESULT      TOOK    REASON
-    N    dba   3 -> 5   -                      Converged   N s   undo of N
+    N    dba   3 -> 5   -                      Converged   N s   undo of 5 -> 3
     N    dba   5 -> 3   acid-a-4 -> acid-a-0   Converged   N s   night
     ");
     let (screen, ..) = run(&world, "history acid-a -o json", None).await;

@@ -77,10 +77,10 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
       WARN stale-volume: kept from an earlier life, and attached again:
            pgdata-acid-a-3
            persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
-           Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3
-             -n db
-    Nearest count that would be allowed now: 4 (kubectl pgscale up acid-a --to 4 -n
-      db)
+           Try: for a fresh copy, delete first:
+             kubectl delete pvc pgdata-acid-a-3 -n db
+    Nearest count that would be allowed now: 4
+      (kubectl pgscale up acid-a --to 4 -n db)
     ");
     insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @"
     postgresql db/acid-a: 3 -> 5 instances

@@ -134,7 +134,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             session.out.data(&names.join("\n"))?;
         }
         Format::Text | Format::Wide => {
-            session.out.data(&render(&test, args.all_namespaces))?;
+            session.out.data(&render(&test, args.all_namespaces, session.out.width))?;
         }
     }
     conclude(session, &test.items)

@@ -73,7 +73,7 @@ pub(in crate::commands) async fn run(
     let seats = seats(session, targets, wish, acting.dry_run).await?;
     let format = acting.shape.output;
     if matches!(format, Format::Text | Format::Wide) {
-        session.out.note(&plans(&seats, session.out.width));
+        session.out.page(&plans(&seats, session.out.width_of_notes));
     }
     let refused = seats.iter().filter(|seat| seat.refusal().is_some()).count();
     if refused > 0 && targets.stop_on_error {
@@ -259,19 +259,16 @@ fn conclude(session: &Session, ended: &[Outcome], acting: &Acting) -> Result<(),
     }
     let failures: Vec<&Failure> = ended.iter().filter_map(Outcome::failure).collect();
     let Some(kind) = worst(&failures) else { return Ok(()) };
-    let mut failure = Failure::new(
-        kind,
-        format!("{} of {} clusters are not what was asked for", failures.len(), ended.len()),
-    );
-    failure.hints = ended
-        .iter()
-        .filter_map(|outcome| Some((outcome, outcome.failure()?)))
-        .map(|(outcome, failure)| {
-            let line = failure.message.lines().next().unwrap_or_default();
-            format!("{}/{}: {line}", outcome.namespace, outcome.name)
-        })
-        .collect();
-    Err(failure)
+    let mut lines =
+        vec![format!("{} of {} clusters are not what was asked for", failures.len(), ended.len())];
+    lines.extend(ended.iter().filter_map(|outcome| {
+        let line = outcome.failure()?.message.lines().next().unwrap_or_default();
+        let cluster = format!("{}/{}", outcome.namespace, outcome.name);
+        // Most say it themselves.
+        let whom = if line.contains(&cluster) { String::new() } else { format!("{cluster}: ") };
+        Some(format!("  {whom}{line}"))
+    }));
+    Err(Failure::new(kind, lines.join("\n")))
 }
 
 /// The kind that decides the exit code: what needs a person most comes first.

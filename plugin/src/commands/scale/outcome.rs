@@ -123,7 +123,7 @@ impl Outcome {
             (Some(ReportFormat::Json), _) => session.out.document(Format::Json, &self.report())?,
             (None, Format::Json | Format::Yaml) => session.out.document(format, &self.report())?,
             (None, Format::Name | Format::Text | Format::Wide) if self.failure().is_some() => {}
-            (None, Format::Text | Format::Wide) => session.out.data(&self.said)?,
+            (None, Format::Text | Format::Wide) => session.out.said(&self.said)?,
             (None, Format::Name) => session.out.data(&super::resource(&self.name))?,
         }
         match self.failure() {

@@ -261,7 +261,7 @@ async fn an_api_server_away_right_after_the_switchover_is_waited_out() {
     assert_eq!((code, world.declared(), world.switchovers().len()), (0, 3, 1), "{why}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_not_counted_on_that_was_well_for_a_moment_is_still_not_waited_for() {
     let world = World::new(5, 4).stalled(&[0]).with(Mishap::StallsAgain);
     let (screen, code, why) = run(&world, "down acid-a --to 3 --yes --timeout 1s", None).await;

@@ -87,7 +87,8 @@ fn report(
     match args.shape.output {
         Format::Yaml if !first => session.out.data("---")?,
         format @ (Format::Text | Format::Wide) if !first && args.name.is_none() => {
-            let table = list(all, args.all_namespaces, format == Format::Wide);
+            // One line for each, however wide the reader is.
+            let table = list(all, args.all_namespaces, format == Format::Wide, None);
             let changed = table
                 .lines()
                 .skip(1)

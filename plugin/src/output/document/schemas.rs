@@ -1,19 +1,23 @@
 //! The published schemas of our documents are those of the types, and what commands print keeps to them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use clap::CommandFactory as _;
+use pgscale_guard::overrides::ScaleOverride;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use super::{ScalePlan, ScaleReport, ScaleReportList, ScaleStatus, ScaleStatusList};
+use crate::args::Cli;
 use crate::commands::history::ScaleHistory;
 use crate::commands::policy::EffectivePolicy;
 use crate::commands::policy::trial::PolicyTest;
 use crate::commands::rules::RuleList;
 use crate::commands::version::Program;
 use crate::output::verify::ScaleVerification;
-use crate::testing::{World, run};
+use crate::testing::{Mishap, World, run};
 use crate::verify::talkative;
 
 fn schema<T: JsonSchema>() -> Schema {
@@ -27,6 +31,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("PolicyTest", schema::<PolicyTest>()),
         ("RuleList", schema::<RuleList<'static>>()),
         ("ScaleHistory", schema::<ScaleHistory<'static>>()),
+        // The definition of the resource holds more: this is what a reader of our output needs.
+        ("ScaleOverride", schema::<ScaleOverride>()),
         ("ScalePlan", schema::<ScalePlan<'static>>()),
         ("ScaleReport", schema::<ScaleReport<'static>>()),
         ("ScaleReportList", schema::<ScaleReportList<'static>>()),
@@ -63,7 +69,7 @@ fn the_published_schemas_are_up_to_date() {
 #[tokio::test]
 async fn what_commands_print_keeps_to_them() {
     let schemas = schemas();
-    let mut kinds = std::collections::BTreeSet::new();
+    let (mut kinds, mut verbs) = (BTreeSet::new(), BTreeSet::new());
     let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pgscale/examples/platform.yaml");
     let tried = format!("policy test -f {policy} -o json");
     for (world, line) in [
@@ -81,10 +87,22 @@ async fn what_commands_print_keeps_to_them() {
         (talkative(), "verify acid-a --sql --canary -o json"),
         (World::new(3, 0).silent(), "down acid-a --yes -o json"),
         (World::new(3, 0), "switchover acid-a --to acid-a-1 -o json"),
+        (World::new(3, 0), "set acid-a 4 -o json"),
+        (World::new(3, 0), "set acid-a 3 -o json"),
+        (World::new(3, 0), "up acid-a --report json"),
+        (World::new(3, 0).with(Mishap::Reverted), "up acid-a -o json"),
+        (changed().await, "undo acid-a -o json"),
+        (World::new(3, 0), "switchover acid-a --dry-run=client -o json"),
+        (World::new(3, 0).with(Mishap::SwitchoverRefused), "switchover acid-a -o json"),
         (World::new(3, 0), "wait acid-a -o json"),
+        (World::new(3, 0).quota_spent(), "wait acid-a --timeout 0 -o json"),
+        (World::new(3, 0), "verify acid-a --sql --canary -o json"),
+        (World::new(3, 0), "override acid-a --to 9 --rules above-max --reason sale --yes -o json"),
         (World::new(3, 0).zero_allowed(), "policy acid-a -o json"),
         (World::new(3, 0), &tried),
+        (World::new(3, 0).zero_allowed(), "policy -o json"),
         (World::new(3, 0), "rules -o json"),
+        (World::new(3, 0), "rules paused -o json"),
         (World::new(3, 0), "version -o json"),
         (changed().await, "history acid-a -o json"),
     ] {
@@ -99,6 +117,12 @@ async fn what_commands_print_keeps_to_them() {
             .collect();
         assert!(wrong.is_empty(), "{line}: {wrong:#?}");
         kinds.insert(kind);
+        verbs.extend(line.split(' ').next().map(str::to_owned));
+    }
+    let program = Cli::command();
+    for verb in program.get_subcommands() {
+        let prints = verb.get_arguments().any(|argument| argument.get_id() == "output");
+        assert_eq!(prints, verbs.contains(verb.get_name()), "{}", verb.get_name());
     }
     assert_eq!(kinds.len(), schemas.len(), "every kind is printed by something: {kinds:?}");
 }

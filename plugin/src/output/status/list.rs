@@ -1,11 +1,11 @@
 //! Several clusters, one line each.
 
-use super::super::text::{Cell, age, table};
+use super::super::text::{Cell, age, fitted};
 use super::super::{BAD, CARE, GOOD};
 use crate::status::{Severity, Status, running};
 
 /// Several clusters, one line each.
-pub(crate) fn list(all: &[Status], everywhere: bool, wide: bool) -> String {
+pub(crate) fn list(all: &[Status], everywhere: bool, wide: bool, width: Option<usize>) -> String {
     let mut header = vec!["NAME", "DECLARED", "EFFECTIVE", "RUNNING", "LEADER", "STATUS", "AGE"];
     if everywhere {
         header.insert(0, "NAMESPACE");
@@ -14,7 +14,7 @@ pub(crate) fn list(all: &[Status], everywhere: bool, wide: bool) -> String {
         header.push("WHY");
     }
     let rows: Vec<Vec<Cell>> = all.iter().map(|status| row(status, everywhere, wide)).collect();
-    table(&header, &rows)
+    fitted(&header, &rows, width)
 }
 
 fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {

@@ -3,7 +3,7 @@
 use pgscale_guard::Seen;
 use pgscale_guard::policy::Mode;
 
-use super::super::text::{Cell, age, bytes, lsn, table, wrap};
+use super::super::text::{Cell, age, bytes, fitted, lsn, table};
 use super::super::{BAD, CARE, GOOD};
 use crate::status::{Bound, By, Headroom, Slot, Status, Told, Volume, volumes};
 
@@ -62,8 +62,7 @@ pub(super) fn sections(status: &Status, wide: bool, width: Option<usize>) -> Vec
         if wide {
             header.extend(["LEADER MOVES TO", "MESSAGE"]);
         }
-        // The message is a sentence: in a terminal that is too narrow it goes on below.
-        sections.push(wrap(&table(&header, &rows), width, 4));
+        sections.push(fitted(&header, &rows, width));
     }
     sections
 }

@@ -310,10 +310,9 @@ fn where_nothing_can_be_read_it_says_so_and_is_brief() {
     pgdata-acid-a-2   40.0 GiB   acid-a-2   unknown   94d
     pgdata-acid-a-4   40.0 GiB   acid-a-4   unknown   94d
 
-    IF SET TO   VERDICT   RULES
-    2           refused   below-min, operator-limits, no-leader, and 15 more
-    4           allowed   operator-limits, no-leader, rebuild-in-progress, and 6
-        more
+    IF SET TO  VERDICT  RULES
+    2          refused  below-min, operator-limits, no-leader, and 15 more
+    4          allowed  operator-limits, no-leader, rebuild-in-progress, and 6 more
 
     Not converged:
       unseen
@@ -322,7 +321,7 @@ fn where_nothing_can_be_read_it_says_so_and_is_brief() {
 
 #[test]
 fn a_cluster_in_trouble_on_a_wide_screen() {
-    insta::assert_snapshot!(plain(&detail(&troubled(), true, Some(160))), @r"
+    insta::assert_snapshot!(plain(&detail(&troubled(), true, Some(160))), @"
     postgresql db/acid-a
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, 2 running
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
@@ -331,10 +330,12 @@ fn a_cluster_in_trouble_on_a_wide_screen() {
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
       Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
 
-    MEMBER     ROLE           STATE           TL   LAG     RECEIVED   REPLAYED   ADDRESS       RESTARTS   HEALTH                                                       NODE     AGE   ZONE
-    acid-a-0   leader         running         1    -       0/3E8      -          10.244.0.10   0          healthy                                                      node-0   90m   -
-    acid-a-1   sync standby   streaming       1    990 B   0/A        0/A        10.244.0.11   0          990 bytes behind the leader after a second                   node-1   90m   -
-    acid-a-2   replica        Unschedulable   -    -       -          -          10.244.0.12   0          pod is Unschedulable, does not answer (its pod is Pending)   -        90m   -
+    MEMBER     ROLE           STATE           TL   LAG     RECEIVED   REPLAYED   ADDRESS       RESTARTS   HEALTH                                 NODE     AGE   ZONE
+    acid-a-0   leader         running         1    -       0/3E8      -          10.244.0.10   0          healthy                                node-0   90m   -
+    acid-a-1   sync standby   streaming       1    990 B   0/A        0/A        10.244.0.11   0          990 bytes behind the leader after a    node-1   90m   -
+                                                                                                          second
+    acid-a-2   replica        Unschedulable   -    -       -          -          10.244.0.12   0          pod is Unschedulable, does not         -        90m   -
+                                                                                                          answer (its pod is Pending)
 
     SLOT       MEMBER             WAL HELD   OLDEST NEEDED
     acid_a_1   acid-a-1           0 B        0/3E8

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::growth::Stage;
 use super::super::{furnished, object, report};
-use super::{Mishap, State, address, now};
+use super::{Mishap, State, address};
 
 /// One request to the API server.
 pub(super) async fn serve(
@@ -73,6 +73,10 @@ impl State {
         let away = looks && self.away > 0 && self.mishap == Some(Mishap::AwayAfterSwitchover);
         self.away -= u32::from(away);
         away
+    }
+
+    pub(super) fn now(&self) -> String {
+        (self.clock)().to_string()
     }
 
     fn object(&self) -> Value {
@@ -154,7 +158,7 @@ impl State {
         self.declared = patch["spec"]["numberOfInstances"].as_i64().unwrap();
         self.managers = vec!["kubectl-pgscale"];
         if let Some(growth) = &mut self.growth {
-            growth.since = now();
+            growth.since = (self.clock)().to_string();
         }
         self.replicas = self.declared;
         self.members = self.declared;
@@ -187,7 +191,7 @@ impl State {
                 let mut object = object;
                 let name = object["metadata"]["generateName"].as_str().unwrap_or_default();
                 object["metadata"]["name"] = json!(format!("{name}x7k2p"));
-                object["metadata"]["creationTimestamp"] = json!(now());
+                object["metadata"]["creationTimestamp"] = json!(self.now());
                 self.overrides.push(object.clone());
                 respond(201, &object)
             }
@@ -235,7 +239,7 @@ impl State {
             "postgresqls" if self.second => list(&[self.object(), self.another()]),
             "resourcequotas" if self.furnished => list(&furnished::quotas(self.members)),
             "persistentvolumeclaims" if self.furnished => {
-                list(&furnished::claims(self.members + 1))
+                list(&furnished::claims(self.members + 1, (self.clock)()))
             }
             "namespaces" => list(&["db", "default"].map(|name| {
                 json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
@@ -251,7 +255,7 @@ impl State {
             "events" if self.quota_spent && query.contains("involvedObject.name%3Dacid-a%2C") => {
                 list(&[json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"},
                     "involvedObject": {"kind": "StatefulSet", "name": "acid-a"},
-                    "type": "Warning", "reason": "FailedCreate", "lastTimestamp": now(),
+                    "type": "Warning", "reason": "FailedCreate", "lastTimestamp": self.now(),
                     "message": "pods \"acid-a-3\" is forbidden: exceeded quota: team"})])
             }
             "events" | "log" if self.growth.is_some() => self.tell(last, query),
@@ -272,7 +276,7 @@ impl State {
             "acid-a-leader" => self.annotated(
                 last,
                 &json!({"leader": format!("acid-a-{}", self.leader), "ttl": "30",
-                    "renewTime": now(), "optime": "1000", "transitions": "0"}),
+                    "renewTime": self.now(), "optime": "1000", "transitions": "0"}),
             ),
             "acid-a-config" => {
                 let mut config = json!({"maximum_lag_on_failover": 1_000_000});

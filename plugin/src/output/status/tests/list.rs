@@ -38,7 +38,7 @@ fn fleet() -> Vec<Status> {
 
 #[test]
 fn a_list_puts_the_worst_first() {
-    insta::assert_snapshot!(plain(&list(&fleet(), true, false)), @r"
+    insta::assert_snapshot!(plain(&list(&fleet(), true, false, None)), @r"
     NAMESPACE   NAME         DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE
     db          leaderless   3          3           3         none       NoLeader       4d
     db          unseen       3          3           unknown   acid-a-0   Unknown        4d
@@ -47,7 +47,7 @@ fn a_list_puts_the_worst_first() {
     db          behind       3          3           3         acid-a-0   NotConverged   4d
     db          healthy      3          3           3         acid-a-0   Converged      4d
     ");
-    insta::assert_snapshot!(plain(&list(&fleet(), false, true)), @r"
+    insta::assert_snapshot!(plain(&list(&fleet(), false, true, None)), @r"
     NAME         DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE   WHY
     leaderless   3          3           3         none       NoLeader       4d    nobody leads: nothing can be written
     unseen       3          3           unknown   acid-a-0   Unknown        4d    the members cannot be seen, and little can be told without
@@ -63,12 +63,12 @@ fn several_clusters() {
     let mut other = facts(3, 3, 0);
     other.change.new.namespace = "shop".into();
     let all = [troubled(), status(other, &[])];
-    insta::assert_snapshot!(plain(&list(&all, false, false)), @r"
+    insta::assert_snapshot!(plain(&list(&all, false, false, None)), @r"
     NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE
     acid-a   3          3           2         acid-a-0   CountDiffers   4d
     acid-a   3          3           3         acid-a-0   Converged      4d
     ");
-    insta::assert_snapshot!(plain(&list(&all, true, true)), @r"
+    insta::assert_snapshot!(plain(&list(&all, true, true, None)), @r"
     NAMESPACE   NAME     DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE   WHY
     db          acid-a   3          3           2         acid-a-0   CountDiffers   4d    acid-a-2 cannot be scheduled
     shop        acid-a   3          3           3         acid-a-0   Converged      4d    -
@@ -77,7 +77,7 @@ fn several_clusters() {
 
 #[test]
 fn colours_show_which_clusters_deserve_a_look() {
-    insta::assert_snapshot!(coloured(&list(&fleet(), true, false)), @r"
+    insta::assert_snapshot!(coloured(&list(&fleet(), true, false, None)), @r"
     NAMESPACE   NAME         DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE
     db          leaderless   3          3           3         ^[31mnone^[0m       ^[31mNoLeader^[0m       4d
     db          unseen       3          3           ^[33munknown^[0m   acid-a-0   ^[33mUnknown^[0m        4d

@@ -1,0 +1,229 @@
+//! The same situation, whoever recorded it: the same facts, and the same verdict.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
+
+use crate::facts::{Facts, Live, Seen};
+use crate::policy::Policies;
+use crate::read::recorded::{Condition, Patroni, Recording};
+use crate::rules::evaluate;
+use crate::verdict::Severity;
+
+/// What the facts say once everything is left out in which recordings of one situation lawfully differ: when and
+/// from where they were read, versions, and what only newer Patronis tell.
+fn essence(mut facts: Facts) -> Facts {
+    facts.now = Timestamp::UNIX_EPOCH;
+    if let Seen::Known(operator) = &mut facts.operator {
+        operator.source = String::new();
+        operator.settings.use_config_maps = None;
+    }
+    if let Seen::Known(lock) = &mut facts.leader {
+        lock.source = String::new();
+    }
+    if let Seen::Known(members) = &mut facts.members {
+        for member in members {
+            member.pod.critical_operation = false;
+            if let Seen::Known(report) = &mut member.report {
+                report.version = None;
+                report.replication_state = None;
+            }
+            if let Live::Answered(answer) = &mut member.live {
+                answer.version = None;
+                answer.replication_state = None;
+            }
+        }
+    }
+    facts
+}
+
+/// Every finding, in order, as `deny rule` or `warn rule`.
+pub(super) fn findings(facts: &Facts) -> Vec<String> {
+    let verdict = evaluate(facts, &Policies::default());
+    let word = |severity| match severity {
+        Severity::Deny => "deny",
+        Severity::Warn => "warn",
+    };
+    verdict
+        .findings
+        .iter()
+        .map(|finding| format!("{} {}", word(finding.severity), finding.rule))
+        .collect()
+}
+
+/// One situation: how it comes about, the count asked for, and what is found.
+type Situation = (&'static str, fn(Recording) -> Recording, i64, &'static [&'static str]);
+
+const SITUATIONS: &[Situation] = &[
+    ("healthy, shrinks", |it| it, 2, &[]),
+    ("healthy, to one", |it| it, 1, &["warn no-standby-left"]),
+    ("healthy, stays", |it| it, 3, &[]),
+    ("healthy, grows", |it| it, 5, &[]),
+    ("below the operator's limit", |it| it, 0, &["deny operator-limits", "warn no-standby-left"]),
+    (
+        "beyond the operator's limit",
+        |it| it,
+        10,
+        &["deny operator-limits", "warn too-few-wal-senders"],
+    ),
+    ("the highest leads", |it| it.led_by(2), 2, &["warn leader-condemned"]),
+    (
+        "the highest leads, the first is stalled",
+        |it| it.led_by(2).with(0, Condition::Stalled),
+        2,
+        &["deny leader-cannot-move", "deny too-few-healthy-survivors", "warn survivor-unhealthy"],
+    ),
+    (
+        "the highest leads, the first must not",
+        |it| it.led_by(2).with(0, Condition::NoFailover),
+        2,
+        &["deny leader-cannot-move", "deny too-few-healthy-survivors"],
+    ),
+    (
+        "the highest leads, the first is silent",
+        |it| it.led_by(2).with(0, Condition::Silent),
+        2,
+        &["deny leader-cannot-move", "deny too-few-healthy-survivors", "warn survivor-unhealthy"],
+    ),
+    (
+        "the highest leads, paused",
+        |mut it| {
+            it.paused = true;
+            it.led_by(2)
+        },
+        2,
+        &["warn leader-condemned", "deny paused"],
+    ),
+    (
+        "paused",
+        |mut it| {
+            it.paused = true;
+            it
+        },
+        2,
+        &["warn paused"],
+    ),
+    (
+        "one that stays is being rebuilt",
+        |it| it.with(1, Condition::Rebuilding),
+        2,
+        &["deny too-few-healthy-survivors", "warn survivor-unhealthy", "deny rebuild-in-progress"],
+    ),
+    (
+        "one is being rebuilt, the cluster grows",
+        |it| it.with(1, Condition::Rebuilding),
+        4,
+        &["deny rebuild-in-progress"],
+    ),
+    (
+        "the one that goes is being rebuilt",
+        |it| it.with(2, Condition::Rebuilding),
+        2,
+        &["warn rebuild-in-progress"],
+    ),
+    (
+        "one that stays has only the archive",
+        |it| it.with(1, Condition::ArchiveOnly),
+        2,
+        &["deny too-few-healthy-survivors", "warn survivor-unhealthy"],
+    ),
+    (
+        "one that stays is stopped",
+        |it| it.with(1, Condition::Stopped),
+        2,
+        &["deny too-few-healthy-survivors", "warn survivor-unhealthy"],
+    ),
+    (
+        "a switchover onto one that goes is scheduled",
+        |mut it| {
+            it.failover = json!({"leader": "acid-a-0", "member": "acid-a-2",
+                "scheduled_at": "2026-12-01T03:00:00+00:00"});
+            it
+        },
+        2,
+        &["deny switchover-pending"],
+    ),
+    (
+        "synchronous, the standby stays",
+        |mut it| {
+            it.synchronous = Some((json!(true), vec![1]));
+            it
+        },
+        2,
+        &[],
+    ),
+    (
+        "synchronous, the highest leads, the first is the standby",
+        |mut it| {
+            it.synchronous = Some((json!("on"), vec![0]));
+            it.led_by(2)
+        },
+        2,
+        &["warn leader-condemned"],
+    ),
+    (
+        "synchronous, the highest leads, the first is none of the standbys",
+        |mut it| {
+            it.synchronous = Some((json!(true), vec![1]));
+            it.led_by(2)
+        },
+        2,
+        &["deny leader-cannot-move"],
+    ),
+    (
+        "a standby cluster shrinks",
+        |mut it| {
+            it.standby = true;
+            it
+        },
+        2,
+        &["warn standby-cluster"],
+    ),
+];
+
+#[tokio::test(start_paused = true)]
+async fn one_situation_is_one_set_of_facts_and_one_verdict() {
+    // All of them at once: what is found otherwise, and where.
+    let mut wrong = BTreeMap::<_, Vec<_>>::new();
+    for (name, come_about, to, want) in SITUATIONS {
+        let mut first = None;
+        for recording in Recording::all() {
+            let recording = come_about(recording);
+            let facts = recording.read(*to).await;
+            let told = (recording.patroni, recording.kept, recording.set_by, recording.operator);
+            let found = findings(&facts);
+            if found != *want {
+                wrong.entry((*name, found)).or_default().push(told);
+            }
+            let facts = essence(facts);
+            let first = first.get_or_insert_with(|| facts.clone());
+            assert_eq!(*first, facts, "{name}: {told:?}");
+        }
+    }
+    let wrong: Vec<_> = wrong.iter().map(|it| format!("{it:?}")).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Before 4.0 `quorum` is no value of `synchronous_mode`; neither then nor since does it bind who may take over.
+#[tokio::test(start_paused = true)]
+async fn a_quorum_binds_nobody() {
+    for mut recording in Recording::all() {
+        recording.synchronous = Some((json!("quorum"), vec![1]));
+        let facts = recording.led_by(2).read(2).await;
+        assert_eq!(findings(&facts), ["warn leader-condemned"]);
+    }
+}
+
+/// What each Patroni tells, so that the essence leaves out no more than it must.
+#[tokio::test(start_paused = true)]
+async fn only_newer_patronis_tell_whether_a_member_streams() {
+    for recording in Recording::all() {
+        let facts = recording.read(2).await;
+        let standby = facts.member("acid-a-1").unwrap();
+        let report = standby.report.known().unwrap();
+        let told = recording.patroni != Patroni::V2_1;
+        assert_eq!(report.replication_state.as_deref(), told.then_some("streaming"));
+        assert_eq!(report.tells_replication_state(), told);
+    }
+}

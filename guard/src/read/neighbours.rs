@@ -1,0 +1,236 @@
+//! Clusters that are not alone, not named and labelled as usual, or kept where nobody sees.
+
+use serde_json::json;
+
+use crate::change::{Change, Direction};
+use crate::facts::{Facts, Live, Seen};
+use crate::postgresql::Postgresql;
+use crate::read::AskWhom;
+use crate::read::matrix::findings;
+use crate::read::recorded::{Condition, Kept, Recording, SetBy};
+use crate::read::testing::World;
+
+fn names(facts: &Facts) -> Vec<&str> {
+    facts.all_members().iter().map(|member| member.name.as_str()).collect()
+}
+
+/// The operator finds a leader by the label `master` and by no other: with a leader that is called `primary` it
+/// hands over nothing, and lets the leader be deleted.
+#[tokio::test(start_paused = true)]
+async fn a_leader_under_a_name_that_the_operator_does_not_know_is_not_handed_over() {
+    for (label, goes) in [
+        (None, "warn leader-condemned"),
+        (Some("master"), "warn leader-condemned"),
+        (Some("primary"), "deny leader-cannot-move"),
+        (Some("boss"), "deny leader-cannot-move"),
+    ] {
+        for mut recording in Recording::all() {
+            recording.leader_label = label;
+            assert_eq!(findings(&recording.read(2).await), Vec::<&str>::new(), "{label:?}, stays");
+            assert_eq!(findings(&recording.led_by(2).read(2).await), [goes], "{label:?}, goes");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_by_any_name_are_followed() {
+    for mut recording in Recording::all() {
+        recording.name_label = "pg.example.com/cluster";
+        recording.role_label = "pg.example.com/role";
+        let facts = recording.clone().led_by(2).read(2).await;
+        assert_eq!(findings(&facts), ["warn leader-condemned"]);
+
+        // Without the StatefulSet the operator's settings tell the labels, and where the lock is.
+        let world = recording.world().without(&recording.set_path());
+        let facts = recording.read_in(&world, 2).await;
+        assert_eq!(names(&facts), ["acid-a-0", "acid-a-1", "acid-a-2"]);
+        assert_eq!(facts.labelled_masters().count(), 1);
+        assert_eq!(facts.leader_name(), Some("acid-a-0"));
+        assert_eq!(facts.claims.known().map(Vec::len), Some(3));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn standby_clusters_are_led_like_others() {
+    let standby = |mut recording: Recording, limits| {
+        recording.standby = true;
+        recording.limits = limits;
+        recording
+    };
+    for recording in Recording::all() {
+        let recording = standby(recording, (2, 4));
+        let rows: [(Recording, i64, i64, &[&str]); 5] = [
+            (recording.clone(), 2, 2, &["warn standby-cluster"]),
+            (recording.clone().led_by(2), 2, 2, &["warn standby-cluster", "warn leader-condemned"]),
+            (
+                recording.clone().led_by(2).with(0, Condition::Stalled),
+                2,
+                2,
+                &[
+                    "warn standby-cluster",
+                    "deny leader-cannot-move",
+                    "deny too-few-healthy-survivors",
+                    "warn survivor-unhealthy",
+                ],
+            ),
+            // One alone is what the operator's limits do not touch.
+            (recording.clone(), 1, 1, &["warn no-standby-left"]),
+            (recording.clone(), 5, 4, &["deny operator-limits", "warn standby-cluster"]),
+        ];
+        for (recording, asked, runs, want) in rows {
+            let facts = recording.read(asked).await;
+            assert_eq!(findings(&facts), want, "{asked}");
+            assert_eq!(facts.to(), runs);
+        }
+    }
+}
+
+/// Patroni's state is out of sight: a shrink is refused, growth is told of it.
+#[tokio::test(start_paused = true)]
+async fn with_etcd_a_shrink_is_refused_and_growth_is_warned() {
+    for mut recording in Recording::all().filter(|it| it.kept == Kept::Endpoints) {
+        recording.kept = Kept::Etcd;
+        let facts = recording.read(2).await;
+        assert!(facts.leader.unreadable().unwrap().contains("etcd"), "{:?}", facts.leader);
+        let found = findings(&facts);
+        assert!(found.contains(&"deny no-leader".to_owned()), "{found:?}");
+        let found = findings(&recording.read(5).await);
+        assert_eq!(found, ["warn no-leader", "warn too-few-wal-senders"]);
+    }
+}
+
+/// In etcd's company no pod carries an annotation of Patroni's; that is no sign of a member that is being built.
+#[tokio::test(start_paused = true)]
+async fn with_etcd_a_silent_member_is_not_taken_for_one_that_never_reported() {
+    let mut recording = Recording::usual().with(1, Condition::Silent);
+    recording.kept = Kept::Etcd;
+    let facts = recording.read(5).await;
+    assert!(matches!(facts.member("acid-a-1").unwrap().report, Seen::Unreadable(_)));
+    assert!(!findings(&facts).iter().any(|it| it.starts_with("deny")), "{:?}", findings(&facts));
+}
+
+#[tokio::test(start_paused = true)]
+async fn clusters_whose_names_begin_alike_are_told_apart() {
+    let clusters = ["acid-a", "acid-a-0", "acid-a-1", "acid-a-b", "acid-a-10", "acid-ab"];
+    for kept in [Kept::Endpoints, Kept::ConfigMaps] {
+        let recording = |name, ill: bool| {
+            let mut recording = Recording { kept, name, ..Recording::usual() };
+            if ill {
+                recording.paused = true;
+                recording = recording.led_by(2).with(0, Condition::Stalled);
+            }
+            recording
+        };
+        for chosen in clusters {
+            for ill in [false, true] {
+                let world = clusters.iter().fold(World::default(), |world, name| {
+                    // The neighbours are what the chosen one is not.
+                    world.and(recording(name, ill == (*name == chosen)).world())
+                });
+                let recording = recording(chosen, ill);
+                let facts = recording.read_in(&world, 2).await;
+                let alone = recording.read(2).await;
+                assert_eq!(facts, Facts { now: facts.now, ..alone }, "{chosen}");
+                let pods: Vec<_> = (0..3).map(|ordinal| format!("{chosen}-{ordinal}")).collect();
+                assert_eq!(names(&facts), pods);
+                assert_eq!(findings(&facts).is_empty(), !ill, "{chosen}: {:?}", findings(&facts));
+            }
+        }
+    }
+}
+
+/// The cluster as `recording` has it, and a change of who owns it in the same write.
+async fn hand(recording: &Recording, to: &Recording, world: &World) -> Facts {
+    let of = |recording: &Recording| Postgresql::of(&recording.postgresql()).unwrap();
+    let change = Change { old: Some(of(recording)), ..Change::of_count(of(to), 3) };
+    world.reader(&recording.voices()).facts(change, AskWhom::AsNeeded).await
+}
+
+/// By the new operator's limits alone both counts were the same, and no rule looked.
+#[tokio::test(start_paused = true)]
+async fn a_cluster_handed_to_an_operator_with_lower_limits_shrinks() {
+    for set_by in [SetBy::ConfigMap, SetBy::OperatorConfiguration] {
+        let first = Recording { set_by, ..Recording::usual() };
+        let second = |limits| Recording {
+            operated_by: "second",
+            controller: "second",
+            limits,
+            ..first.clone()
+        };
+        let world = |second: &Recording| second.operator_in(first.world());
+
+        let low = second((-1, 2));
+        let facts = hand(&first, &low, &world(&low)).await;
+        assert_eq!((facts.from(), facts.to(), facts.direction()), (Some(3), 2, Direction::Down));
+        assert_eq!(findings(&facts), ["deny operator-limits"]);
+        assert!(facts.all_members().iter().all(|member| member.live != Live::NotAsked));
+
+        let same = second((-1, 9));
+        let facts = hand(&first, &same, &world(&same)).await;
+        assert_eq!((facts.direction(), findings(&facts)), (Direction::Same, vec![]));
+
+        // Nobody is "third", so nobody ran what was written for it: the StatefulSet tells what runs.
+        let third = Recording { controller: "third", ..first.clone() };
+        let fewer = world(&low).edit(&first.set_path(), |set| set["spec"]["replicas"] = json!(2));
+        let facts = hand(&third, &low, &fewer).await;
+        assert_eq!(facts.operator_before.as_deref(), Some(&Seen::Absent));
+        assert_eq!((facts.from(), facts.to()), (Some(2), 2));
+    }
+}
+
+/// Where it cannot be told what the old owner ran, the write may be a shrink.
+#[tokio::test(start_paused = true)]
+async fn a_cluster_handed_over_by_an_operator_with_hidden_limits_may_shrink() {
+    let first = Recording { operated_by: "first", controller: "first", ..Recording::usual() };
+    let second = Recording { operated_by: "second", controller: "second", ..first.clone() };
+    let hidden = first
+        .world()
+        .without("/apis/acid.zalan.do/v1/namespaces/default/operatorconfigurations/first")
+        .and(second.operator_in(World::default()));
+    let facts = hand(&first, &second, &hidden).await;
+    assert!(facts.operator_before.as_deref().unwrap().unreadable().is_some());
+    assert_eq!(facts.direction(), Direction::Down);
+    assert_eq!(findings(&facts), Vec::<&str>::new(), "a shrink that does no harm");
+}
+
+/// An operator that watches another namespace, or that the cluster does not name, is none of its own: its limits do
+/// not hold, and nobody would carry the change out.
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_does_not_own_the_cluster_has_no_say() {
+    let elsewhere = |mut recording: Recording| {
+        recording.watches = "other";
+        recording
+    };
+    let named = |mut recording: Recording| {
+        recording.operated_by = "second";
+        recording.controller = "second";
+        recording
+    };
+    for recording in Recording::all() {
+        let recording = Recording { limits: (-1, 3), ..recording };
+        let second = named(Recording { limits: (-1, 4), ..recording.clone() });
+        let both = recording.world().and(second.operator_in(World::default()));
+        for (name, recording, world, runs, want) in [
+            ("its own", &recording, both.clone(), 3, vec!["deny operator-limits"]),
+            ("the one it names", &second, both.clone(), 4, vec!["deny operator-limits"]),
+            (
+                "it names nobody who is there",
+                &second,
+                recording.world(),
+                5,
+                vec!["warn limits-unknown", "warn operator-absent"],
+            ),
+            (
+                "its own watches elsewhere",
+                &recording,
+                elsewhere(recording.clone()).world().and(second.operator_in(World::default())),
+                5,
+                vec!["warn limits-unknown", "warn operator-absent"],
+            ),
+        ] {
+            let facts = recording.read_in(&world, 5).await;
+            assert_eq!(findings(&facts), want, "{name}");
+            assert_eq!(facts.to(), runs, "{name}");
+        }
+    }
+}

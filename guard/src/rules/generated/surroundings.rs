@@ -1,0 +1,223 @@
+//! Where a cluster lives: what there is room for, who owned it before, what it is made from.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::SignedDuration;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value, json};
+
+use super::seen;
+use crate::capacity::Template;
+use crate::facts::{Backup, Capacity, Claim, DisruptionBudget, Facts, Live, Node, Seen, Taint};
+use crate::operator::Operator;
+use crate::patroni::Sender;
+use crate::postgresql::CONTROLLER_ANNOTATION;
+use crate::rules::testing::{healthy, now};
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    capacity: Capacity,
+    claims: Vec<Claim>,
+    /// Who owned it before, where the write moves it.
+    before: Option<Seen<Operator>>,
+    oddities: Oddities,
+    /// WAL senders and replication slots that the leader may have.
+    senders: (u64, u64),
+    /// Who streams from whom, as (leader or not, standby).
+    streams: Vec<(usize, i64)>,
+}
+
+/// Rare things, each by itself.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "drawn one by one")]
+struct Oddities {
+    deletes_volumes: bool,
+    nosync: bool,
+    probed: bool,
+    stale_settings: bool,
+    standby: bool,
+    undo: bool,
+}
+
+pub(super) fn surroundings() -> impl Strategy<Value = Surroundings> {
+    let rarely = || prop::bool::weighted(0.1);
+    let oddities = (rarely(), rarely(), rarely(), rarely(), rarely(), prop::bool::weighted(0.03))
+        .prop_map(|(deletes_volumes, nosync, probed, stale_settings, standby, undo)| Oddities {
+            deletes_volumes,
+            nosync,
+            probed,
+            stale_settings,
+            standby,
+            undo,
+        });
+    let before = option::weighted(0.06, seen((-1_i64..4, -1_i64..8).prop_map(limited)));
+    let senders = (select(vec![10_u64, 10, 3, 0]), select(vec![10_u64, 10, 2]));
+    (capacity(), vec(claim(), 0..4), before, oddities, senders, vec((0_usize..8, 0_i64..8), 0..2))
+        .prop_map(|(capacity, claims, before, oddities, senders, streams)| Surroundings {
+            capacity,
+            claims,
+            before,
+            oddities,
+            senders,
+            streams,
+        })
+}
+
+fn limited((min, max): (i64, i64)) -> Operator {
+    let mut operator = healthy(1, 1).operator.known().unwrap().clone();
+    operator.settings.min_instances = min;
+    operator.settings.max_instances = max;
+    operator
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let resizing = option::weighted(0.3, Just("Resizing".to_owned()));
+    (0_i64..8, option::of(0_i64..90), resizing, any::<bool>(), any::<bool>()).prop_map(
+        |(ordinal, days, resizing, grown, terminating)| Claim {
+            name: format!("pgdata-acid-a-{ordinal}"),
+            ordinal,
+            created: days.map(|days| now() - SignedDuration::from_hours(24 * days)),
+            capacity: Some(1 << 30),
+            requested: Some(if grown { 2 << 30 } else { 1 << 30 }),
+            resizing,
+            terminating,
+        },
+    )
+}
+
+/// What an API server would have told, or nothing where nobody asked.
+fn capacity() -> impl Strategy<Value = Capacity> {
+    let template = seen(select(vec![
+        json!({"pod": {"containers": []}, "claims": []}),
+        json!({"pod": {"containers": [{"name": "postgres", "resources": {
+            "requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}}]},
+            "claims": [{"resources": {"requests": {"storage": "1Gi"}}}]}),
+        json!({"pod": {"containers": [{"name": "postgres"}], "affinity": {"podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "kubernetes.io/hostname",
+                "labelSelector": {"matchLabels": {"cluster-name": "acid-a"}}}]}}},
+            "labels": {"cluster-name": "acid-a"}, "claims": []}),
+    ]))
+    .prop_map(|it| match it {
+        Seen::Known(object) => Seen::Known(template(&object)),
+        Seen::Absent => Seen::Absent,
+        Seen::Unreadable(why) => Seen::Unreadable(why),
+    });
+    let quota = (
+        select(vec!["pods", "requests.cpu", "limits.memory", "requests.storage"]),
+        0..12_u32,
+        0..12_u32,
+    )
+        .prop_map(|(what, hard, used)| {
+            let (hard, used) =
+                (json!({(what): hard.to_string()}), json!({(what): used.to_string()}));
+            serde_json::from_value(json!({"metadata": {"name": "q"}, "spec": {"hard": hard},
+                "status": {"hard": hard, "used": used}}))
+            .unwrap()
+        });
+    let range = select(vec![
+        json!({"type": "Container", "max": {"cpu": "500m"}}),
+        json!({"type": "Pod", "max": {"memory": "8Gi"}}),
+        json!({"type": "PersistentVolumeClaim", "min": {"storage": "2Gi"}}),
+    ])
+    .prop_map(|limit| {
+        serde_json::from_value(json!({"metadata": {"name": "l"}, "spec": {"limits": [limit]}}))
+            .unwrap()
+    });
+    let node =
+        (0..8_u32, any::<bool>(), any::<bool>()).prop_map(|(number, unschedulable, tainted)| {
+            let name = format!("node-{number}");
+            let taint = Taint { key: "a".to_owned(), value: None, effect: "NoSchedule".to_owned() };
+            Node {
+                labels: [("kubernetes.io/hostname".to_owned(), name.clone())].into(),
+                name,
+                taints: if tainted { vec![taint] } else { vec![] },
+                unschedulable,
+            }
+        });
+    let budget =
+        (option::of(0..3_i32), any::<bool>()).prop_map(|(min, leader_only)| DisruptionBudget {
+            name: "b".to_owned(),
+            min_available: min.map(IntOrString::Int),
+            max_unavailable: None,
+            expected: Some(1),
+            leader_only,
+        });
+    let backup = (option::of(0_i64..60), any::<bool>()).prop_map(|(hours, suspended)| Backup {
+        name: "logical-backup-acid-a".to_owned(),
+        succeeded: hours.map(|hours| now() - SignedDuration::from_hours(hours)),
+        suspended,
+    });
+    (
+        template,
+        option::weighted(0.9, seen(vec(quota, 0..2))),
+        option::weighted(0.9, seen(vec(range, 0..2))),
+        option::of(seen(vec(node, 0..8))),
+        option::of(seen(vec(budget, 0..2))),
+        option::weighted(0.9, seen(backup)),
+    )
+        .prop_map(|(template, quotas, limit_ranges, nodes, disruption_budgets, backup)| {
+            Capacity { template, quotas, limit_ranges, nodes, disruption_budgets, backup }
+        })
+}
+
+fn template(object: &Value) -> Template {
+    let part = |name: &str| object.get(name).cloned().unwrap_or_default();
+    Template {
+        pod: serde_json::from_value(part("pod")).unwrap(),
+        labels: serde_json::from_value(part("labels")).unwrap_or_default(),
+        claims: serde_json::from_value(part("claims")).unwrap(),
+        admitted: false,
+    }
+}
+
+impl Surroundings {
+    /// Puts a cluster into them.
+    pub(super) fn around(self, mut facts: Facts) -> Facts {
+        facts.capacity = Box::new(self.capacity);
+        if let Seen::Known(claims) = &mut facts.claims {
+            claims.extend(self.claims);
+        }
+        if let Seen::Known(set) = &mut facts.stateful_set {
+            set.deletes_volumes = self.oddities.deletes_volumes;
+            set.probed = self.oddities.probed;
+        }
+        if let Seen::Known(operator) = &mut facts.operator {
+            operator.stale_settings = self.oddities.stale_settings;
+        }
+        if let Seen::Known(configuration) = &mut facts.configuration {
+            (configuration.max_wal_senders, configuration.max_replication_slots) = self.senders;
+        }
+        facts.change.undo = self.oddities.undo;
+        for cluster in facts.change.old.iter_mut().chain([&mut facts.change.new]) {
+            if self.oddities.standby && cluster.spec.is_object() {
+                cluster.spec["standby"] = json!({"standby_host": "elsewhere"});
+            }
+        }
+        if let (Some(before), Some(old)) = (self.before, &mut facts.change.old) {
+            old.annotations.insert(CONTROLLER_ANNOTATION.to_owned(), "first".to_owned());
+            facts.operator_before = Some(Box::new(before));
+        }
+        if let Seen::Known(members) = &mut facts.members {
+            for (from, to) in self.streams {
+                if let Some(member) = members.get_mut(from)
+                    && let Live::Answered(answer) = &mut member.live
+                {
+                    answer.replication.push(Sender {
+                        name: format!("acid-a-{to}"),
+                        state: "streaming".to_owned(),
+                        sync_state: "async".to_owned(),
+                    });
+                }
+            }
+            if let Some(member) = members.last_mut()
+                && let Live::Answered(answer) = &mut member.live
+            {
+                answer.tags.nosync = self.oddities.nosync;
+            }
+        }
+        facts
+    }
+}

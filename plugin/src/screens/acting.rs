@@ -1,0 +1,428 @@
+//! How changes are shown.
+
+use super::{BROAD, NARROW, on};
+
+#[tokio::test(start_paused = true)]
+async fn up() {
+    insta::assert_snapshot!(on("up", NARROW).await, @"
+    [stderr]
+    postgresql db/acid-a: 3 -> 4 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
+    Outlook:
+      Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage 400.0 GiB
+                    as before
+      Quota:        compute: pods 3 -> 4 of 20, 16 left
+                    compute: requests.cpu 3.3 -> 4.4 of 5, 0.6 left
+                    compute: requests.memory 12.3 GiB -> 16.5 GiB of 64.0 GiB,
+                      47.5 GiB left
+      Readers:      2 -> 3 behind acid-a-repl
+      May be lost:  2 -> 3 members, with one left to lead
+      Base backups: 1 on the volume of an earlier life: catches up, or copies all
+                    where it cannot
+      Leader disk:  acid-a-0: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 4
+      2. wait until 4 instances have converged
+    Allowed, with warnings
+      WARN stale-volume: kept from an earlier life, and attached again:
+           pgdata-acid-a-3
+           persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
+           Try: for a fresh copy, delete first:
+             kubectl delete pvc pgdata-acid-a-3 -n db
+    numberOfInstances is 4
+    [   0.0s] acid-a-3: pod created, waiting: 0/3 nodes are available: 3
+      Insufficient cpu
+    [  10.0s] acid-a-3: FailedBinding: no volume fits the claim
+    [  40.0s] acid-a-3: pod created, waiting: container postgres: ContainerCreating
+    [  43.0s] acid-a-3: container started
+    [  45.0s] acid-a-3: replication configured
+    [  47.0s] acid-a-3: base backup
+    [  47.0s] acid-a-3: base backup, 25 % of 4.0 GiB
+    [  77.0s] acid-a-3: base backup, 50 % of 4.0 GiB, about 1m00s left
+    [ 107.0s] acid-a-3: streaming
+    [ 109.0s] acid-a-3: in service as replica
+    Timeline, in seconds since the count was written:
+    MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
+    acid-a-3   0         0           0         45           47            107         109
+    [stdout]
+    postgresql/acid-a scaled from 3 to 4 instances in 112 s
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("up", BROAD).await, @"
+    [stderr]
+    postgresql db/acid-a: 3 -> 4 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
+    Outlook:
+      Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage 400.0 GiB as before
+      Quota:        compute: pods 3 -> 4 of 20, 16 left
+                    compute: requests.cpu 3.3 -> 4.4 of 5, 0.6 left
+                    compute: requests.memory 12.3 GiB -> 16.5 GiB of 64.0 GiB, 47.5 GiB left
+      Readers:      2 -> 3 behind acid-a-repl
+      May be lost:  2 -> 3 members, with one left to lead
+      Base backups: 1 on the volume of an earlier life: catches up, or copies all where it cannot
+      Leader disk:  acid-a-0: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 4
+      2. wait until 4 instances have converged
+    Allowed, with warnings
+      WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
+           persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
+           Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
+    numberOfInstances is 4
+    [   0.0s] acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu
+    [  10.0s] acid-a-3: FailedBinding: no volume fits the claim
+    [  40.0s] acid-a-3: pod created, waiting: container postgres: ContainerCreating
+    [  43.0s] acid-a-3: container started
+    [  45.0s] acid-a-3: replication configured
+    [  47.0s] acid-a-3: base backup
+    [  47.0s] acid-a-3: base backup, 25 % of 4.0 GiB
+    [  77.0s] acid-a-3: base backup, 50 % of 4.0 GiB, about 1m00s left
+    [ 107.0s] acid-a-3: streaming
+    [ 109.0s] acid-a-3: in service as replica
+    Timeline, in seconds since the count was written:
+    MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
+    acid-a-3   0         0           0         45           47            107         109
+    [stdout]
+    postgresql/acid-a scaled from 3 to 4 instances in 112 s
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn down_the_leader_moves() {
+    insta::assert_snapshot!(on("down, the leader moves", NARROW).await, @"
+    [stderr]
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best
+      caught-up member that stays)
+    Outlook:
+      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB
+                    as before
+      Readers:      4 -> 2 behind acid-a-repl
+      May be lost:  4 -> 2 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in
+                    zone-a
+      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+    Steps:
+      1. CHECKPOINT on acid-a-4
+      2. switch over from acid-a-4 to acid-a-0, and see it done
+      3. set numberOfInstances to 3
+      4. wait until 3 instances have converged
+    Allowed, with warnings
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in
+           zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+    CHECKPOINT on acid-a-4 ...
+    switching over from acid-a-4 to acid-a-0 ...
+    acid-a-0 leads, by lock, label and its own word, 0.0 s after the request; how
+      long writes stopped could not be measured
+    numberOfInstances is 3
+    [stdout]
+    postgresql/acid-a scaled from 5 to 3 instances in 3 s
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("down, the leader moves", BROAD).await, @"
+    [stderr]
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best caught-up member that stays)
+    Outlook:
+      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
+      Readers:      4 -> 2 behind acid-a-repl
+      May be lost:  4 -> 2 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in zone-a
+      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+    Steps:
+      1. CHECKPOINT on acid-a-4
+      2. switch over from acid-a-4 to acid-a-0, and see it done
+      3. set numberOfInstances to 3
+      4. wait until 3 instances have converged
+    Allowed, with warnings
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+    CHECKPOINT on acid-a-4 ...
+    switching over from acid-a-4 to acid-a-0 ...
+    acid-a-0 leads, by lock, label and its own word, 0.0 s after the request; how long writes stopped could not be measured
+    numberOfInstances is 3
+    [stdout]
+    postgresql/acid-a scaled from 5 to 3 instances in 3 s
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn down_nobody_to_ask() {
+    insta::assert_snapshot!(on("down, nobody to ask", NARROW).await, @"
+    [stderr]
+    postgresql db/acid-a: 3 -> 2 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-2   goes     replica   healthy   -
+    Outlook:
+      Requests:     storage 0 B as before
+      Readers:      2 -> 1 behind acid-a-repl
+      May be lost:  2 -> 1 members, with one left to lead
+      Clients:      acid-a-2: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 2
+      2. wait until 2 instances have converged
+    Allowed
+    error: instances would be removed, and there is no terminal to ask on; nothing
+      was changed
+    hint: add --yes
+    [exit 7]
+    ");
+    insta::assert_snapshot!(on("down, nobody to ask", BROAD).await, @"
+    [stderr]
+    postgresql db/acid-a: 3 -> 2 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-2   goes     replica   healthy   -
+    Outlook:
+      Requests:     storage 0 B as before
+      Readers:      2 -> 1 behind acid-a-repl
+      May be lost:  2 -> 1 members, with one left to lead
+      Clients:      acid-a-2: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 2
+      2. wait until 2 instances have converged
+    Allowed
+    error: instances would be removed, and there is no terminal to ask on; nothing was changed
+    hint: add --yes
+    [exit 7]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn down_the_webhook_says_no() {
+    insta::assert_snapshot!(on("down, the webhook says no", NARROW).await, @r#"
+    [stderr]
+    postgresql db/acid-a: 3 -> 2 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-2   goes     replica   healthy   -
+    Outlook:
+      Requests:     storage 0 B as before
+      Readers:      2 -> 1 behind acid-a-repl
+      May be lost:  2 -> 1 members, with one left to lead
+      Clients:      acid-a-2: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 2
+      2. wait until 2 instances have converged
+    Allowed
+    error: refused to change postgresql db/acid-a: admission webhook
+      "shrink.pgscale.dev" denied the request: below-min: 2 instances asked, 3 is
+      the minimum
+    nothing was changed
+    hint: every rule's page: kubectl pgscale rules RULE
+    [exit 3]
+    "#);
+    insta::assert_snapshot!(on("down, the webhook says no", BROAD).await, @r#"
+    [stderr]
+    postgresql db/acid-a: 3 -> 2 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-2   goes     replica   healthy   -
+    Outlook:
+      Requests:     storage 0 B as before
+      Readers:      2 -> 1 behind acid-a-repl
+      May be lost:  2 -> 1 members, with one left to lead
+      Clients:      acid-a-2: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 2
+      2. wait until 2 instances have converged
+    Allowed
+    error: refused to change postgresql db/acid-a: admission webhook "shrink.pgscale.dev" denied the request: below-min: 2 instances asked, 3 is the minimum
+    nothing was changed
+    hint: every rule's page: kubectl pgscale rules RULE
+    [exit 3]
+    "#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn set_another_writer_takes_it_back() {
+    insta::assert_snapshot!(on("set, another writer takes it back", NARROW).await, @"
+    [stderr]
+    postgresql db/acid-a: 3 -> 5 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       new
+    acid-a-4   comes    replica   -       new
+    Outlook:
+      Requests:     storage 0 B as before
+      Readers:      2 -> 4 behind acid-a-repl
+      May be lost:  2 -> 4 members, with one left to lead
+      Base backups: 2 of unknown size: psql is not installed; at nearly the same
+                    time (no readiness probe holds the next pod back); how long is
+                    unknown until one was seen
+      Leader disk:  acid-a-0: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 5
+      2. wait until 5 instances have converged
+    Allowed
+    numberOfInstances is 5
+    error: numberOfInstances of postgresql db/acid-a was set back to 3 by
+      argocd-controller; 5 was asked for
+    hint: change it where argocd-controller takes it from: spec.numberOfInstances: 5
+    [exit 6]
+    ");
+    insta::assert_snapshot!(on("set, another writer takes it back", BROAD).await, @"
+    [stderr]
+    postgresql db/acid-a: 3 -> 5 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       new
+    acid-a-4   comes    replica   -       new
+    Outlook:
+      Requests:     storage 0 B as before
+      Readers:      2 -> 4 behind acid-a-repl
+      May be lost:  2 -> 4 members, with one left to lead
+      Base backups: 2 of unknown size: psql is not installed; at nearly the same time (no readiness probe holds the next pod back); how long is unknown until one
+                    was seen
+      Leader disk:  acid-a-0: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 5
+      2. wait until 5 instances have converged
+    Allowed
+    numberOfInstances is 5
+    error: numberOfInstances of postgresql db/acid-a was set back to 3 by argocd-controller; 5 was asked for
+    hint: change it where argocd-controller takes it from: spec.numberOfInstances: 5
+    [exit 6]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn set_nothing_to_do() {
+    let narrow = on("set, nothing to do", NARROW).await;
+    insta::assert_snapshot!(narrow, @"
+    [stdout]
+    postgresql/acid-a asks for 3 instances already; nothing to do
+    [exit 0]
+    ");
+    assert_eq!(on("set, nothing to do", BROAD).await, narrow);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several() {
+    let narrow = on("several", NARROW).await;
+    insta::assert_snapshot!(narrow, @"
+    [stderr]
+    NAMESPACE   NAME     CHANGE   LEADER     MOVES TO   VERDICT
+    db          acid-a   3 -> 4   acid-a-0   -          allowed
+    db          acid-b   -        -          -          failed
+    db/acid-b:
+      postgresql db/acid-b is being deleted
+    db/acid-a: numberOfInstances is 4
+    [stdout]
+    NAMESPACE   NAME     CHANGE   RESULT      TOOK   LEADER MOVED
+    db          acid-a   3 -> 4   Converged   3 s    -
+    db          acid-b   -        Failed      -      -
+    [stderr]
+    error: 1 of 2 clusters are not what was asked for
+      postgresql db/acid-b is being deleted
+    [exit 1]
+    ");
+    assert_eq!(on("several", BROAD).await, narrow);
+}
+
+#[tokio::test(start_paused = true)]
+async fn switchover() {
+    insta::assert_snapshot!(on("switchover", NARROW).await, @"
+    [stderr]
+    leader acid-a-0 -> acid-a-1: moving it away from acid-a-0; acid-a-1 is the best
+      caught-up member that stays
+    CHECKPOINT on acid-a-0 ...
+    switching over from acid-a-0 to acid-a-1 ...
+    [stdout]
+    postgresql/acid-a: acid-a-1 leads, by lock, label and its own word, 0.0 s after
+      the request; how long writes stopped could not be measured
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("switchover", BROAD).await, @"
+    [stderr]
+    leader acid-a-0 -> acid-a-1: moving it away from acid-a-0; acid-a-1 is the best caught-up member that stays
+    CHECKPOINT on acid-a-0 ...
+    switching over from acid-a-0 to acid-a-1 ...
+    [stdout]
+    postgresql/acid-a: acid-a-1 leads, by lock, label and its own word, 0.0 s after the request; how long writes stopped could not be measured
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn switchover_patroni_says_no() {
+    insta::assert_snapshot!(on("switchover, Patroni says no", NARROW).await, @"
+    [stderr]
+    leader acid-a-0 -> acid-a-2: acid-a-2 was asked for and is caught up
+    CHECKPOINT on acid-a-0 ...
+    switching over from acid-a-0 to acid-a-2 ...
+    error: Patroni refused to switch over from acid-a-0 to acid-a-2: 412 candidate
+      name does not match with sync_standby; nothing was changed
+    [exit 3]
+    ");
+    insta::assert_snapshot!(on("switchover, Patroni says no", BROAD).await, @"
+    [stderr]
+    leader acid-a-0 -> acid-a-2: acid-a-2 was asked for and is caught up
+    CHECKPOINT on acid-a-0 ...
+    switching over from acid-a-0 to acid-a-2 ...
+    error: Patroni refused to switch over from acid-a-0 to acid-a-2: 412 candidate name does not match with sync_standby; nothing was changed
+    [exit 3]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn undo() {
+    let narrow = on("undo", NARROW).await;
+    insta::assert_snapshot!(narrow, @"
+    [stderr]
+    taking back the change of 2026-11-24T10:00:00Z by dba, sale
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   -
+    acid-a-4   goes     replica   healthy   -
+    Outlook:
+      Requests:     storage 0 B as before
+      Readers:      4 -> 2 behind acid-a-repl
+      May be lost:  4 -> 2 members, with one left to lead
+      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 3
+      2. wait until 3 instances have converged
+    Allowed
+    numberOfInstances is 3
+    [stdout]
+    postgresql/acid-a scaled from 5 to 3 instances in 3 s
+    [exit 0]
+    ");
+    assert_eq!(on("undo", BROAD).await, narrow);
+}
+
+#[tokio::test(start_paused = true)]
+async fn undo_nothing_to_undo() {
+    insta::assert_snapshot!(on("undo, nothing to undo", NARROW).await, @"
+    [stderr]
+    error: nothing of postgresql db/acid-a is undone: no change of the count is
+      recorded
+    hint: kubectl pgscale history acid-a -n db
+    hint: kubectl pgscale set acid-a N -n db
+    [exit 3]
+    ");
+    insta::assert_snapshot!(on("undo, nothing to undo", BROAD).await, @"
+    [stderr]
+    error: nothing of postgresql db/acid-a is undone: no change of the count is recorded
+    hint: kubectl pgscale history acid-a -n db
+    hint: kubectl pgscale set acid-a N -n db
+    [exit 3]
+    ");
+}

@@ -1,0 +1,236 @@
+//! The commands, each on a cluster that gives it something to say.
+
+use serde_json::json;
+
+use super::Case;
+use crate::output::{BAD, BOLD, CARE, GOOD};
+use crate::testing::{Mishap, Stage, World};
+use crate::verify::talkative;
+
+/// A case that is like this where it does not say otherwise.
+const PLAIN: Case = Case {
+    name: "",
+    world: || World::new(3, 0),
+    before: &[],
+    line: "",
+    code: 0,
+    styled: &[],
+    wide: &[],
+};
+
+/// A cluster with volumes and quotas, in a namespace with policies.
+fn governed(members: i64, leader: i64) -> World {
+    World::new(members, leader)
+        .furnished()
+        .policy("production", &json!({"instances": {"min": 2, "max": 7}, "steps": {"down": 2}}))
+        .policy("trial", &json!({"mode": "Warn", "instances": {"min": 5}}))
+}
+
+/// Two clusters, one of which is being deleted.
+fn two() -> World {
+    World::new(3, 0).with_another()
+}
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "status",
+        world: || governed(3, 0).stalled(&[2]),
+        line: "status acid-a",
+        styled: &[(BOLD, "postgresql db/acid-a"), (CARE, "Not converged:"), (BAD, "streaming")],
+        ..PLAIN
+    },
+    Case {
+        name: "status -A",
+        world: || World::new(3, 0).limited(1, 3, 9),
+        line: "status -A",
+        styled: &[(CARE, "3")],
+        ..PLAIN
+    },
+    Case {
+        name: "status --why",
+        world: || World::new(3, 0).quota_spent(),
+        line: "status acid-a --why",
+        styled: &[(BOLD, "Why, the likeliest first:")],
+        ..PLAIN
+    },
+    Case {
+        name: "plan, allowed",
+        world: || governed(5, 4).managed_by("argocd-controller"),
+        line: "plan acid-a --to 3",
+        styled: &[(BOLD, "Outlook:"), (CARE, "goes"), (GOOD, "Allowed")],
+        ..PLAIN
+    },
+    Case {
+        name: "plan, refused",
+        world: || governed(4, 0).stalled(&[1, 2]),
+        line: "plan acid-a --to 1",
+        code: 3,
+        styled: &[
+            (BAD, "Refused"),
+            (BAD, "DENY"),
+            (BOLD, "Nearest count that would be allowed now:"),
+            (BAD, "error:"),
+        ],
+        ..PLAIN
+    },
+    Case {
+        name: "up",
+        world: || {
+            World::new(3, 0).furnished().growing(&[
+                (Stage::Unscheduled, 40),
+                (Stage::Waiting("ContainerCreating"), 3),
+                (Stage::Started(0), 2),
+                (Stage::Empty, 2),
+                (Stage::Cloning(7, 1 << 30, Some(4 << 30)), 30),
+                (Stage::Cloning(7, 2 << 30, Some(4 << 30)), 30),
+                (Stage::Streaming, 2),
+                (Stage::Serving, 9),
+            ])
+        },
+        line: "up acid-a",
+        styled: &[(GOOD, "comes"), (BOLD, "Steps:")],
+        // The timeline, which has a column for every phase.
+        wide: &["MEMBER", "acid-a-3"],
+        ..PLAIN
+    },
+    Case {
+        name: "down, the leader moves",
+        world: || World::new(5, 4).furnished(),
+        line: "down acid-a --to 3 --yes --reason night",
+        styled: &[(BOLD, "Leader:"), (CARE, "goes")],
+        ..PLAIN
+    },
+    Case {
+        name: "down, nobody to ask",
+        world: || World::new(3, 0),
+        line: "down acid-a",
+        code: 7,
+        styled: &[(BAD, "error:"), (CARE, "hint:")],
+        ..PLAIN
+    },
+    Case {
+        name: "down, the webhook says no",
+        world: || World::new(3, 0).with(Mishap::Denial),
+        line: "down acid-a --yes",
+        code: 3,
+        styled: &[(BAD, "error:"), (CARE, "hint:")],
+        ..PLAIN
+    },
+    Case {
+        name: "set, another writer takes it back",
+        world: || World::new(3, 0).with(Mishap::Reverted),
+        line: "set acid-a 5",
+        code: 6,
+        styled: &[(BAD, "error:")],
+        ..PLAIN
+    },
+    Case { name: "set, nothing to do", line: "set acid-a 3", ..PLAIN },
+    Case {
+        name: "several",
+        world: two,
+        line: "up -l env=production",
+        code: 1,
+        styled: &[(BAD, "failed"), (GOOD, "allowed"), (BOLD, "db/acid-b:")],
+        ..PLAIN
+    },
+    Case { name: "switchover", line: "switchover acid-a --reason patch", ..PLAIN },
+    Case {
+        name: "switchover, Patroni says no",
+        world: || World::new(3, 0).with(Mishap::SwitchoverRefused),
+        line: "switchover acid-a --to acid-a-2",
+        code: 3,
+        styled: &[(BAD, "error:")],
+        ..PLAIN
+    },
+    Case { name: "wait", line: "wait acid-a", ..PLAIN },
+    Case {
+        name: "wait, in vain",
+        world: || World::new(3, 0).quota_spent(),
+        line: "wait acid-a --timeout 20s",
+        code: 4,
+        styled: &[(BAD, "error:")],
+        ..PLAIN
+    },
+    Case {
+        name: "verify",
+        world: talkative,
+        line: "verify acid-a --sql --canary",
+        styled: &[(BOLD, "Canary:"), (GOOD, "Converged"), (GOOD, "Verified")],
+        ..PLAIN
+    },
+    Case {
+        name: "verify, something is wrong",
+        world: || World::new(3, 0).stalled(&[1]),
+        line: "verify acid-a --sql",
+        code: 5,
+        styled: &[(BAD, "Wrong:"), (CARE, "silent"), (CARE, "Not verified:")],
+        ..PLAIN
+    },
+    Case {
+        name: "history",
+        world: || World::new(5, 4),
+        before: &["down acid-a --to 3 --yes --reason maintenance", "undo acid-a"],
+        line: "history acid-a",
+        styled: &[(GOOD, "Converged")],
+        ..PLAIN
+    },
+    Case {
+        name: "undo",
+        before: &["up acid-a --to 5 --reason sale"],
+        line: "undo acid-a --yes",
+        styled: &[(CARE, "goes")],
+        ..PLAIN
+    },
+    Case {
+        name: "undo, nothing to undo",
+        line: "undo acid-a",
+        code: 3,
+        styled: &[(BAD, "error:"), (CARE, "hint:")],
+        ..PLAIN
+    },
+    Case {
+        name: "policy",
+        world: || {
+            governed(3, 0).platform_policy(
+                "platform",
+                &json!({"instances": {"min": 2}, "whenUnknown": {"up": "Deny"},
+                    "freeze": {"from": "2026-11-20T00:00:00Z", "until": "2026-11-27T00:00:00Z",
+                        "directions": ["Down"], "reason": "peak season"}}),
+            )
+        },
+        line: "policy acid-a",
+        styled: &[(GOOD, "in force"), (CARE, "only warns")],
+        ..PLAIN
+    },
+    Case {
+        name: "policy test",
+        line: concat!(
+            "policy test -f ",
+            env!("CARGO_MANIFEST_DIR"),
+            "/../charts/pgscale/examples/production.yaml"
+        ),
+        styled: &[(GOOD, "within bounds")],
+        ..PLAIN
+    },
+    Case {
+        name: "override",
+        world: || World::new(4, 0).stalled(&[1, 2]),
+        line: "override acid-a --to 2 --rules too-few-healthy-survivors --reason night --yes",
+        ..PLAIN
+    },
+    Case { name: "rules", line: "rules", ..PLAIN },
+    Case {
+        name: "rules ID",
+        line: "rules leader-cannot-move",
+        styled: &[(BOLD, "leader-cannot-move")],
+        ..PLAIN
+    },
+    Case {
+        name: "completion",
+        line: "completion bash",
+        // A script, printed as it is.
+        wide: &["elif", "if", "complete"],
+        ..PLAIN
+    },
+    Case { name: "version", line: "version", ..PLAIN },
+];

@@ -1,0 +1,158 @@
+//! How plans are shown.
+
+use super::{BROAD, NARROW, on};
+
+#[tokio::test(start_paused = true)]
+async fn plan_allowed() {
+    insta::assert_snapshot!(on("plan, allowed", NARROW).await, @"
+    [stdout]
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best
+      caught-up member that stays)
+    Also written by: argocd-controller (may undo the change: commit this to the
+      source of the Argo CD Application)
+        apiVersion: acid.zalan.do/v1
+        kind: postgresql
+        metadata:
+          name: acid-a
+          namespace: db
+        spec:
+          numberOfInstances: 3
+    Outlook:
+      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB
+                    as before
+      Readers:      4 -> 2 behind acid-a-repl
+      May be lost:  4 -> 2 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in
+                    zone-a
+      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+    Steps:
+      1. CHECKPOINT on acid-a-4
+      2. switch over from acid-a-4 to acid-a-0, and see it done
+      3. set numberOfInstances to 3
+      4. wait until 3 instances have converged
+    Allowed, with warnings
+      WARN below-min: 3 instances asked for, 5 is the minimum
+           scalepolicy/trial: instances.min: 5
+           (not refused: the policy is in mode Warn)
+           Try: kubectl pgscale set acid-a 5 -n db
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in
+           zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("plan, allowed", BROAD).await, @"
+    [stdout]
+    postgresql db/acid-a: 5 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best caught-up member that stays)
+    Also written by: argocd-controller (may undo the change: commit this to the source of the Argo CD Application)
+        apiVersion: acid.zalan.do/v1
+        kind: postgresql
+        metadata:
+          name: acid-a
+          namespace: db
+        spec:
+          numberOfInstances: 3
+    Outlook:
+      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
+      Readers:      4 -> 2 behind acid-a-repl
+      May be lost:  4 -> 2 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in zone-a
+      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+    Steps:
+      1. CHECKPOINT on acid-a-4
+      2. switch over from acid-a-4 to acid-a-0, and see it done
+      3. set numberOfInstances to 3
+      4. wait until 3 instances have converged
+    Allowed, with warnings
+      WARN below-min: 3 instances asked for, 5 is the minimum
+           scalepolicy/trial: instances.min: 5
+           (not refused: the policy is in mode Warn)
+           Try: kubectl pgscale set acid-a 5 -n db
+      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+           node/node-0: acid-a-0: zone zone-a
+           node/node-1: acid-a-1: zone zone-a
+           node/node-2: acid-a-2: zone zone-a
+           node/node-3: acid-a-3: zone zone-b
+           node/node-4: acid-a-4: zone zone-b
+           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn plan_refused() {
+    insta::assert_snapshot!(on("plan, refused", NARROW).await, @"
+    [stdout]
+    postgresql db/acid-a: 4 -> 1 instance
+    MEMBER     CHANGE   ROLE      STATE                      VOLUME
+    acid-a-1   goes     replica   990 bytes behind the       pgdata-acid-a-1 stays
+                                  leader after a second      (100.0 GiB, 12d)
+    acid-a-2   goes     replica   990 bytes behind the       pgdata-acid-a-2 stays
+                                  leader after a second      (100.0 GiB, 12d)
+    acid-a-3   goes     replica   healthy                    pgdata-acid-a-3 stays
+                                                             (100.0 GiB, 12d)
+    Outlook:
+      Requests:     cpu 4.4 -> 1.1, memory 16.5 GiB -> 4.1 GiB, storage 500.0 GiB as
+                    before
+      Readers:      3 -> 0 behind acid-a-repl
+      May be lost:  1 -> 0 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 1 -> zone-a x 1
+      Clients:      acid-a-1, acid-a-2, acid-a-3: unknown: psql is not installed
+    Refused by below-min, step-too-large
+      DENY below-min: 1 instance asked for, 2 is the minimum
+           scalepolicy/production: instances.min: 2
+           Try: kubectl pgscale set acid-a 2 -n db
+      DENY step-too-large: from 4 to 1 instances is a step of 3, 2 at once is the
+           most
+           scalepolicy/production: steps.down: 2
+           Try: kubectl pgscale set acid-a 2 -n db first
+      WARN no-standby-left: 1 instance is left: nothing to fail over to, and
+           acid-a-repl will have no endpoints
+           postgresql/acid-a: numberOfInstances: 4 -> 1
+           Try: kubectl pgscale down acid-a --to 2 -n db keeps one
+    Nearest count that would be allowed now: none
+    [stderr]
+    error: the change of postgresql db/acid-a to 1 would be refused
+    [exit 3]
+    ");
+    insta::assert_snapshot!(on("plan, refused", BROAD).await, @"
+    [stdout]
+    postgresql db/acid-a: 4 -> 1 instance
+    MEMBER     CHANGE   ROLE      STATE                                        VOLUME
+    acid-a-1   goes     replica   990 bytes behind the leader after a second   pgdata-acid-a-1 stays (100.0 GiB, 12d)
+    acid-a-2   goes     replica   990 bytes behind the leader after a second   pgdata-acid-a-2 stays (100.0 GiB, 12d)
+    acid-a-3   goes     replica   healthy                                      pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    Outlook:
+      Requests:     cpu 4.4 -> 1.1, memory 16.5 GiB -> 4.1 GiB, storage 500.0 GiB as before
+      Readers:      3 -> 0 behind acid-a-repl
+      May be lost:  1 -> 0 members, with one left to lead
+      Zones:        zone-a x 3, zone-b x 1 -> zone-a x 1
+      Clients:      acid-a-1, acid-a-2, acid-a-3: unknown: psql is not installed
+    Refused by below-min, step-too-large
+      DENY below-min: 1 instance asked for, 2 is the minimum
+           scalepolicy/production: instances.min: 2
+           Try: kubectl pgscale set acid-a 2 -n db
+      DENY step-too-large: from 4 to 1 instances is a step of 3, 2 at once is the most
+           scalepolicy/production: steps.down: 2
+           Try: kubectl pgscale set acid-a 2 -n db first
+      WARN no-standby-left: 1 instance is left: nothing to fail over to, and acid-a-repl will have no endpoints
+           postgresql/acid-a: numberOfInstances: 4 -> 1
+           Try: kubectl pgscale down acid-a --to 2 -n db keeps one
+    Nearest count that would be allowed now: none
+    [stderr]
+    error: the change of postgresql db/acid-a to 1 would be refused
+    [exit 3]
+    ");
+}

@@ -1,0 +1,288 @@
+//! How policies, overrides and rules are shown.
+
+use super::{BROAD, NARROW, on};
+
+#[tokio::test(start_paused = true)]
+async fn policy() {
+    insta::assert_snapshot!(on("policy", NARROW).await, @"
+    [stdout]
+    Effective policy of postgresql db/acid-a
+    Policies:  clusterscalepolicy/platform (Enforce), scalepolicy/production
+      (Enforce), scalepolicy/trial (Warn)
+    The calendar allows down:  from 2026-11-27T00:00:00Z
+    The calendar allows up:  now
+
+    FIELD             VALUE                  FROM                         EFFECT
+    instances.min     2                      clusterscalepolicy/platform  in force
+    instances.min     2                      scalepolicy/production       in force
+    instances.min     5                      scalepolicy/trial            only warns
+    instances.max     7                      scalepolicy/production       in force
+    instances.zero    Deny                   built-in                     in force
+    steps.down        2                      scalepolicy/production       in force
+    whenUnknown.down  Deny                   built-in                     in force
+    whenUnknown.up    Deny                   clusterscalepolicy/platform  in force
+    freeze            Down from              clusterscalepolicy/platform  in force
+                      2026-11-20T00:00:00Z
+                      until
+                      2026-11-27T00:00:00Z
+                      (peak season), holds
+                      now
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("policy", BROAD).await, @"
+    [stdout]
+    Effective policy of postgresql db/acid-a
+    Policies:  clusterscalepolicy/platform (Enforce), scalepolicy/production (Enforce), scalepolicy/trial (Warn)
+    The calendar allows down:  from 2026-11-27T00:00:00Z
+    The calendar allows up:  now
+
+    FIELD              VALUE                                                                                FROM                          EFFECT
+    instances.min      2                                                                                    clusterscalepolicy/platform   in force
+    instances.min      2                                                                                    scalepolicy/production        in force
+    instances.min      5                                                                                    scalepolicy/trial             only warns
+    instances.max      7                                                                                    scalepolicy/production        in force
+    instances.zero     Deny                                                                                 built-in                      in force
+    steps.down         2                                                                                    scalepolicy/production        in force
+    whenUnknown.down   Deny                                                                                 built-in                      in force
+    whenUnknown.up     Deny                                                                                 clusterscalepolicy/platform   in force
+    freeze             Down from 2026-11-20T00:00:00Z until 2026-11-27T00:00:00Z (peak season), holds now   clusterscalepolicy/platform   in force
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn policy_test() {
+    let narrow = on("policy test", NARROW).await;
+    insta::assert_snapshot!(narrow, @"
+    [stdout]
+    NAME     INSTANCES   AS IT IS        ONE LESS   ONE MORE
+    acid-a   3           within bounds   allowed    allowed
+    [exit 0]
+    ");
+    assert_eq!(on("policy test", BROAD).await, narrow);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_override() {
+    insta::assert_snapshot!(on("override", NARROW).await, @"
+    [stderr]
+    postgresql db/acid-a: 4 -> 2 instances
+    would warn: too-few-healthy-survivors: acid-a-3 would go, and of the members
+      that stay only 1 can be counted on; at least 2 must
+    [stdout]
+    scaleoverride.pgscale.dev/acid-a-x7k2p created, until 2026-11-24T11:00:00Z
+    [stderr]
+    now whoever may change the cluster can: kubectl pgscale set acid-a 2 -n db
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("override", BROAD).await, @"
+    [stderr]
+    postgresql db/acid-a: 4 -> 2 instances
+    would warn: too-few-healthy-survivors: acid-a-3 would go, and of the members that stay only 1 can be counted on; at least 2 must
+    [stdout]
+    scaleoverride.pgscale.dev/acid-a-x7k2p created, until 2026-11-24T11:00:00Z
+    [stderr]
+    now whoever may change the cluster can: kubectl pgscale set acid-a 2 -n db
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules() {
+    insta::assert_snapshot!(on("rules", NARROW).await, @"
+    [stdout]
+    RULE                        MEANING
+    below-min                   fewer instances than the policy's minimum
+    above-max                   more instances than the policy's maximum
+    scale-to-zero               no instance left: a full outage
+    return-from-zero            the volume of the member that led last would not be
+                                mounted
+    operator-limits             the operator would run another number than the one
+                                asked for
+    limits-unknown              no operator was found whose limits could be looked
+                                at
+    standby-cluster             a standby cluster is supported with one instance
+                                only
+    step-too-large              more instances at once than the policy's step
+    change-freeze               a time in which the count must not change
+    outside-window              outside the hours in which the count may change
+    no-leader                   nobody leads, or more than one claims to
+    leader-condemned            the leader's pod would be deleted; ordinal 0 takes
+                                over
+    leader-cannot-move          the leader's pod would be deleted and ordinal 0
+                                cannot take over
+    too-few-healthy-survivors   healthy members would go and too few healthy ones
+                                would stay
+    survivor-unhealthy          a member that stays is not healthy
+    sync-standbys-condemned     every synchronous standby would be deleted
+    strict-sync-floor           one instance cannot commit in strict synchronous
+                                mode
+    sync-count-floor            fewer standbys would stay than
+                                synchronous_node_count asks for
+    no-standby-left             one instance is left: nothing to fail over to
+    paused                      Patroni is in maintenance mode: nobody takes over
+    switchover-pending          somebody has asked for a switchover that is not done
+                                yet
+    rebuild-in-progress         a member is being created, cloned, reinitialised or
+                                rewound
+    operation-in-progress       Kubernetes or the operator is still busy with this
+                                cluster
+    change-not-applied          the operator has not applied the last change of the
+                                count
+    major-upgrade               PostgreSQL is being upgraded to another major
+                                version, or that failed
+    operator-failed             the operator's last work on this cluster failed
+    operator-absent             nobody would carry the change out now
+    mixed-change                the same write also changes something else
+    replace-pending             the operator would replace the StatefulSet instead
+                                of updating it
+    restart-pending             the operator restarts PostgreSQL together with this
+                                change
+    parallel-shrink             several members would be deleted at the same moment
+    will-not-progress           the StatefulSet waits for a pod that is not Ready,
+                                and would act later
+    survivors-one-zone          the members that stay would all be in one zone
+    cascade-condemned           a member that stays replicates from one that would
+                                be deleted
+    quota-headroom              a ResourceQuota leaves no room for the new members
+    limit-range                 a LimitRange forbids the new pod or its volume claim
+    too-few-nodes               members must be kept apart, and there are fewer
+                                fitting nodes than members
+    too-few-wal-senders         the leader has too few WAL senders or replication
+                                slots for the new members
+    volumes-deleted             the volumes of the members that go are deleted, and
+                                their data with them
+    stale-volume                a volume of an earlier life will be attached to a
+                                new member
+    volume-resizing             a volume is being resized
+    pdb-blocks-drain            a PodDisruptionBudget would keep the last member's
+                                node from being drained
+    no-recent-backup            the last logical backup is older than the policy
+                                allows
+    statefulset-scaled          someone other than the operator scales the
+                                StatefulSet itself
+    [exit 0]
+    ");
+    insta::assert_snapshot!(on("rules", BROAD).await, @"
+    [stdout]
+    RULE                        MEANING
+    below-min                   fewer instances than the policy's minimum
+    above-max                   more instances than the policy's maximum
+    scale-to-zero               no instance left: a full outage
+    return-from-zero            the volume of the member that led last would not be mounted
+    operator-limits             the operator would run another number than the one asked for
+    limits-unknown              no operator was found whose limits could be looked at
+    standby-cluster             a standby cluster is supported with one instance only
+    step-too-large              more instances at once than the policy's step
+    change-freeze               a time in which the count must not change
+    outside-window              outside the hours in which the count may change
+    no-leader                   nobody leads, or more than one claims to
+    leader-condemned            the leader's pod would be deleted; ordinal 0 takes over
+    leader-cannot-move          the leader's pod would be deleted and ordinal 0 cannot take over
+    too-few-healthy-survivors   healthy members would go and too few healthy ones would stay
+    survivor-unhealthy          a member that stays is not healthy
+    sync-standbys-condemned     every synchronous standby would be deleted
+    strict-sync-floor           one instance cannot commit in strict synchronous mode
+    sync-count-floor            fewer standbys would stay than synchronous_node_count asks for
+    no-standby-left             one instance is left: nothing to fail over to
+    paused                      Patroni is in maintenance mode: nobody takes over
+    switchover-pending          somebody has asked for a switchover that is not done yet
+    rebuild-in-progress         a member is being created, cloned, reinitialised or rewound
+    operation-in-progress       Kubernetes or the operator is still busy with this cluster
+    change-not-applied          the operator has not applied the last change of the count
+    major-upgrade               PostgreSQL is being upgraded to another major version, or that failed
+    operator-failed             the operator's last work on this cluster failed
+    operator-absent             nobody would carry the change out now
+    mixed-change                the same write also changes something else
+    replace-pending             the operator would replace the StatefulSet instead of updating it
+    restart-pending             the operator restarts PostgreSQL together with this change
+    parallel-shrink             several members would be deleted at the same moment
+    will-not-progress           the StatefulSet waits for a pod that is not Ready, and would act later
+    survivors-one-zone          the members that stay would all be in one zone
+    cascade-condemned           a member that stays replicates from one that would be deleted
+    quota-headroom              a ResourceQuota leaves no room for the new members
+    limit-range                 a LimitRange forbids the new pod or its volume claim
+    too-few-nodes               members must be kept apart, and there are fewer fitting nodes than members
+    too-few-wal-senders         the leader has too few WAL senders or replication slots for the new members
+    volumes-deleted             the volumes of the members that go are deleted, and their data with them
+    stale-volume                a volume of an earlier life will be attached to a new member
+    volume-resizing             a volume is being resized
+    pdb-blocks-drain            a PodDisruptionBudget would keep the last member's node from being drained
+    no-recent-backup            the last logical backup is older than the policy allows
+    statefulset-scaled          someone other than the operator scales the StatefulSet itself
+    [exit 0]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_id() {
+    insta::assert_snapshot!(on("rules ID", NARROW).await, @r#"
+    [stdout]
+    leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take
+      over
+      fires on: down, to 1 or more
+      default:  deny
+
+    The leader is on an ordinal that the new count leaves out, and the operator's
+    hand-over would fail. It asks Patroni to switch over to ordinal 0 and to no
+    other, whatever its state. When that is refused it logs one warning ("could not
+    scale down") and lets the StatefulSet delete the leader all the same; no event,
+    and the status stays Running. Measured on a real cluster, 5 to 2 under load:
+    with the survivors' WAL receivers stalled every row acknowledged since then was
+    lost; with Patroni paused and ordinal 0 unfit nobody took over until a person
+    came.
+
+    Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is
+    not caught up (another timeline, or had not received within a second what the
+    leader had when asked), is tagged nofailover, does not run or does not answer;
+    when replication is synchronous (not quorum) and it is not among the synchronous
+    standbys; when the role label master is not on the leader alone (the operator
+    knows no other name for it, whatever KUBERNETES_LEADER_LABEL_VALUE makes Patroni
+    write), the leader has no address or does not answer, so that the operator
+    cannot ask; and when the StatefulSet is gone or carries annotations that make
+    the operator replace it, which skips the hand-over.
+
+    Blind spots: Patroni behind TLS or a password on its REST interface cannot be
+    asked by the operator either, and is unknown to us.
+
+    Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor
+    first. Where no survivor is fit, ask for a count that keeps a fit member, or
+    mend one.
+
+    Upstream: preScaleDown, pkg/cluster/resources.go; Switchover,
+    pkg/cluster/pod.go; is_failover_possible, patroni/api.py;
+    process_manual_failover_from_leader, patroni/ha.py.
+    [exit 0]
+    "#);
+    insta::assert_snapshot!(on("rules ID", BROAD).await, @r#"
+    [stdout]
+    leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take over
+      fires on: down, to 1 or more
+      default:  deny
+
+    The leader is on an ordinal that the new count leaves out, and the operator's hand-over would fail.
+    It asks Patroni to switch over to ordinal 0 and to no other, whatever its state. When that is
+    refused it logs one warning ("could not scale down") and lets the StatefulSet delete the leader all
+    the same; no event, and the status stays Running. Measured on a real cluster, 5 to 2 under load:
+    with the survivors' WAL receivers stalled every row acknowledged since then was lost; with Patroni
+    paused and ordinal 0 unfit nobody took over until a person came.
+
+    Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another
+    timeline, or had not received within a second what the leader had when asked), is tagged nofailover,
+    does not run or does not answer; when replication is synchronous (not quorum) and it is not among
+    the synchronous standbys; when the role label master is not on the leader alone (the operator knows
+    no other name for it, whatever KUBERNETES_LEADER_LABEL_VALUE makes Patroni write), the leader has no
+    address or does not answer, so that the operator cannot ask; and when the StatefulSet is gone or
+    carries annotations that make the operator replace it, which skips the hand-over.
+
+    Blind spots: Patroni behind TLS or a password on its REST interface cannot be asked by the operator
+    either, and is unknown to us.
+
+    Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor first. Where no
+    survivor is fit, ask for a count that keeps a fit member, or mend one.
+
+    Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go;
+    is_failover_possible, patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.
+    [exit 0]
+    "#);
+}

@@ -1,0 +1,284 @@
+//! Situations in which a change of the count is not safe, or not possible: each is produced for real, each is met by
+//! the rule that is named for it, and each can be ended, by the printed remedy where there is a command.
+//!
+//! They share one guarded cluster of three, led by -0. Whoever ends well hands it on at rest.
+
+mod copies;
+mod members;
+mod operator;
+mod room;
+mod synchronous;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, PostParams};
+use pgscale_tests::bed::{Bed, Said};
+use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::operator::Settings;
+use pgscale_tests::stage::Fault;
+use pgscale_tests::wait::{Attempt, until};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::guarding;
+use crate::ours::State;
+use crate::trial::{Case, Scene, case};
+
+const NAME: &str = "acid-live";
+/// How many members it has at rest.
+const MEMBERS: u32 = 3;
+
+pub(crate) fn cases() -> Vec<Case> {
+    [members::cases(), copies::cases(), room::cases(), operator::cases(), synchronous::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// A test of one situation.
+fn situation<F>(name: &'static str, run: impl FnOnce(Ground) -> F + Send + 'static) -> Case
+where
+    F: Future<Output = Result<()>> + 'static,
+{
+    case(name, |scene| async move {
+        let ground = Ground::take(&scene).await?;
+        run(ground.clone()).await?;
+        ground.hand_on().await
+    })
+}
+
+/// The cluster that situations share.
+struct Shared {
+    /// How many there were: whoever fails takes its one along.
+    made: u32,
+    /// The one at rest, if nobody has it.
+    ground: Option<Ground>,
+}
+
+static SHARED: Mutex<Shared> = Mutex::const_new(Shared { made: 0, ground: None });
+
+fn namespace(number: u32) -> String {
+    format!("situations-{number}")
+}
+
+/// What a situation is played on.
+#[derive(Clone)]
+struct Ground {
+    bed: Arc<Bed>,
+    cluster: Cluster,
+}
+
+impl Ground {
+    /// The shared cluster, or a new one.
+    async fn take(scene: &Scene) -> Result<Self> {
+        let webhook = guarding::webhook(scene).await?;
+        let mut shared = SHARED.lock().await;
+        if let Some(ground) = shared.ground.take() {
+            return Ok(ground);
+        }
+        let bed = Arc::clone(&scene.bed);
+        if shared.made > 0 {
+            // Whoever failed may have left a member frozen, which the operator waits for, or other settings.
+            bed.kubelet().unstage_all(&namespace(shared.made));
+            bed.operator().lock().await.start(&Settings::default()).await?;
+        }
+        shared.made += 1;
+        let namespace = namespace(shared.made);
+        let mut fresh = Namespace::default();
+        fresh.metadata.name = Some(namespace.clone());
+        Api::all(bed.client())
+            .create(&PostParams::default(), &fresh)
+            .await
+            .with_context(|| format!("failed to create the namespace {namespace}"))?;
+        webhook.guard(&namespace).await?;
+        let cluster = Cluster::create(&bed, &namespace, NAME, MEMBERS, json!({})).await?;
+        let ground = Self { bed, cluster };
+        ground.rest().await?;
+        Ok(ground)
+    }
+
+    /// Waits until it is at rest, and leaves it to the next situation.
+    async fn hand_on(self) -> Result<()> {
+        self.rest().await.context("the situation has not ended")?;
+        SHARED.lock().await.ground = Some(self);
+        Ok(())
+    }
+
+    async fn rest(&self) -> Result<()> {
+        self.cluster.converged(MEMBERS).await?;
+        self.cluster.move_leader_to(0).await?;
+        self.admits(2).await
+    }
+
+    fn pod(&self, ordinal: u32) -> String {
+        self.cluster.pod_name(ordinal)
+    }
+
+    async fn stage(&self, ordinal: u32, fault: Fault) -> Result<()> {
+        let (namespace, pod) = (&self.cluster.namespace, self.pod(ordinal));
+        self.bed.kubelet().stage(namespace, &pod, fault).await
+    }
+
+    async fn unstage(&self, ordinal: u32, fault: Fault) -> Result<()> {
+        let (namespace, pod) = (&self.cluster.namespace, self.pod(ordinal));
+        self.bed.kubelet().unstage(namespace, &pod, fault).await
+    }
+
+    /// `kubectl` in its namespace, which must succeed.
+    async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.cluster
+            .kubectl(args)
+            .await?
+            .ok()
+            .with_context(|| format!("kubectl {}", args.join(" ")))
+    }
+
+    /// `patronictl` in the pod of -0, as an administrator calls it.
+    async fn patronictl(&self, args: &[&str]) -> Result<String> {
+        let pod = self.pod(0);
+        let exec = ["exec", &pod, "-c", "postgres", "--", "patronictl"];
+        self.kubectl(&[&exec[..], args].concat()).await
+    }
+
+    /// Merges `patch` into the spec.
+    async fn edit(&self, spec: Value) -> Result<()> {
+        let patch = json!({"spec": spec}).to_string();
+        self.kubectl(&["patch", "postgresql", NAME, "--type=merge", "-p", &patch]).await?;
+        Ok(())
+    }
+
+    /// What `kubectl pgscale plan` finds in a change to `to`.
+    async fn plan(&self, to: u32) -> Result<Plan> {
+        let count = to.to_string();
+        let said = self.cluster.pgscale(&["plan", NAME, "--to", &count, "-o", "json"]).await?;
+        let plan: Plan = serde_json::from_str(&said.stdout)
+            .with_context(|| format!("the plan is no JSON: {said:?}"))?;
+        let expected = if plan.outcome == "Refused" { 3 } else { 0 };
+        ensure!(
+            said.code == Some(expected),
+            "{} and {:?}: {}",
+            plan.outcome,
+            said.code,
+            said.stderr
+        );
+        Ok(plan)
+    }
+
+    /// A plan and a plain patch to `to` are refused by `rule`, both with `mention` in the reason, and nothing has
+    /// changed.
+    async fn refuses(&self, to: u32, rule: &str, mention: &str) -> Result<Finding> {
+        let fits = |it: &Finding| it.severity == "Deny" && it.mentions(mention);
+        let finding = self.found(to, rule, fits).await?;
+        self.patch_refused(to, rule, mention).await?;
+        Ok(finding)
+    }
+
+    /// Every plain patch is refused, at last by `rule` with `mention` in the answer, and nothing has changed: on a busy
+    /// machine a member may answer too late for its state to be told.
+    async fn patch_refused(&self, to: u32, rule: &str, mention: &str) -> Result<Said> {
+        let before = State::of(&self.cluster).await?;
+        let what = format!("a patch to {to} to be refused by {rule} with {mention:?}");
+        let said = until(&what, PATIENCE, async || {
+            let said = self.cluster.patch(to.into()).await?;
+            ensure!(said.code == Some(1), "{rule} should have refused a patch to {to}: {said:?}");
+            let named = said.stderr.contains(&format!("- {rule}: "));
+            Ok(if named && said.stderr.contains(mention) {
+                Attempt::Done(said)
+            } else {
+                Attempt::NotYet(format!("{said:?}"))
+            })
+        })
+        .await?;
+        let after = State::of(&self.cluster).await?;
+        ensure!(after == before, "refused, and changed: {before:?}, then {after:?}");
+        Ok(said)
+    }
+
+    /// Waits until the guard lets a change to `to` in.
+    async fn admits(&self, to: u32) -> Result<()> {
+        let patch = json!({"spec": {"numberOfInstances": to}}).to_string();
+        let dry = ["patch", "postgresql", NAME, "--type=merge", "--dry-run=server", "-p", &patch];
+        until(&format!("a change to {to} to be admitted"), PATIENCE, async || {
+            let said = self.cluster.kubectl(&dry).await?;
+            Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
+        })
+        .await
+    }
+
+    /// Patches the count of a healthy cluster and waits until so many members stream.
+    async fn resize(&self, to: u32) -> Result<()> {
+        guarding::admitted(&self.cluster, to.into()).await?;
+        self.cluster.converged(to).await?;
+        Ok(())
+    }
+
+    /// Waits until a plan to `to` has a finding of `rule` that fits.
+    async fn found(&self, to: u32, rule: &str, fits: impl Fn(&Finding) -> bool) -> Result<Finding> {
+        until(&format!("{rule} in a plan to {to}"), PATIENCE, async || {
+            let plan = self.plan(to).await?;
+            Ok(match plan.finding(rule) {
+                Ok(finding) if fits(&finding) => Attempt::Done(finding),
+                Ok(_) | Err(_) => Attempt::NotYet(format!("{plan:?}")),
+            })
+        })
+        .await
+    }
+
+    /// Runs `kubectl COMMAND`, which must be what `remedy` says, with `more` after it; it must succeed. `NS` in the
+    /// command stands for the namespace.
+    async fn carry_out(&self, remedy: &str, command: &str, more: &[&str]) -> Result<String> {
+        let command = command.replace("NS", &self.cluster.namespace);
+        ensure!(remedy.contains(&format!("kubectl {command}")), "no {command:?} in {remedy:?}");
+        let args: Vec<&str> = command.split(' ').chain(more.iter().copied()).collect();
+        let said = self.bed.kubectl(&args).await?;
+        said.ok().with_context(|| format!("the remedy does not work: kubectl {command}"))
+    }
+}
+
+/// What a plan says, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Plan {
+    outcome: String,
+    findings: Vec<Finding>,
+}
+
+impl Plan {
+    /// The finding of `rule`.
+    fn finding(&self, rule: &str) -> Result<Finding> {
+        let finding = self.findings.iter().find(|finding| finding.rule == rule);
+        finding.cloned().with_context(|| format!("{rule} found nothing: {self:?}"))
+    }
+
+    fn silent(&self, rule: &str) -> bool {
+        self.finding(rule).is_err()
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Finding {
+    rule: String,
+    severity: String,
+    message: String,
+    evidence: Vec<Evidence>,
+    remedy: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Evidence {
+    source: String,
+    says: String,
+}
+
+impl Finding {
+    fn mentions(&self, words: &str) -> bool {
+        let evidence = self.evidence.iter().flat_map(|it| [&it.source, &it.says]);
+        evidence.chain([&self.message]).any(|text| text.contains(words))
+    }
+
+    fn remedy(&self) -> Result<&str> {
+        self.remedy.as_deref().with_context(|| format!("no way out: {self:?}"))
+    }
+}

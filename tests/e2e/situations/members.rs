@@ -1,0 +1,97 @@
+//! Members that cannot be counted on, and leaders that are about to move or cannot.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use pgscale_tests::stage::Fault;
+
+use super::{Ground, MEMBERS, NAME, situation};
+use crate::trial::Case;
+
+const FEW: &str = "too-few-healthy-survivors";
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        situation("situations::a_frozen_member_is_not_counted_on", frozen),
+        situation("situations::a_stalled_receiver_is_seen_as_soon_as_rows_are_written", stalled),
+        situation("situations::a_standby_that_replays_late_or_not_at_all", delayed),
+        situation("situations::two_pods_are_labelled_master", two_masters),
+        situation("situations::a_switchover_is_scheduled", scheduled),
+        situation("situations::patroni_is_paused_and_the_leader_would_go", paused),
+    ]
+}
+
+async fn frozen(ground: Ground) -> Result<()> {
+    ground.stage(1, Fault::FrozenPatroni).await?;
+    ground.refuses(2, FEW, &ground.pod(1)).await?;
+    // Both standbys may go: the leader that stays is well.
+    ground.admits(1).await?;
+    ground.unstage(1, Fault::FrozenPatroni).await?;
+    ground.admits(2).await
+}
+
+async fn stalled(ground: Ground) -> Result<()> {
+    ground.stage(1, Fault::StalledReceiver).await?;
+    ground.cluster.sql(0, "CREATE TABLE unreceived AS SELECT 1").await?;
+    ground.refuses(2, FEW, "bytes behind the leader").await?;
+    ground.unstage(1, Fault::StalledReceiver).await?;
+    ground.cluster.sql(0, "DROP TABLE unreceived").await?;
+    ground.admits(2).await
+}
+
+async fn delayed(ground: Ground) -> Result<()> {
+    ground.stage(1, Fault::PausedReplay).await?;
+    ground.refuses(2, FEW, "replay is paused").await?;
+    ground.unstage(1, Fault::PausedReplay).await?;
+
+    ground.cluster.sql(1, "ALTER SYSTEM SET recovery_min_apply_delay = '1h'").await?;
+    ground.cluster.sql(1, "SELECT pg_reload_conf()").await?;
+    // The commit waits for an hour; the segments after it are more than Patroni lets a candidate be behind.
+    for _ in 0..3 {
+        ground.cluster.sql(0, "SELECT pg_logical_emit_message(true, 'late', 'row')").await?;
+        ground.cluster.sql(0, "SELECT pg_switch_wal()").await?;
+    }
+    let late = |finding: &super::Finding| finding.mentions("replay is ");
+    ground.found(2, FEW, late).await?;
+    ground.patch_refused(2, FEW, "bytes behind").await?;
+    ground.cluster.sql(1, "ALTER SYSTEM RESET recovery_min_apply_delay").await?;
+    ground.cluster.sql(1, "SELECT pg_reload_conf()").await?;
+    ground.admits(2).await
+}
+
+/// Staged by writing the label: Patroni of a frozen member does not put it right.
+async fn two_masters(ground: Ground) -> Result<()> {
+    ground.stage(2, Fault::FrozenPatroni).await?;
+    ground.kubectl(&["label", "pod", &ground.pod(2), "spilo-role=master", "--overwrite"]).await?;
+    ground.refuses(2, "no-leader", &ground.pod(2)).await?;
+    ground.unstage(2, Fault::FrozenPatroni).await?;
+    ground.admits(2).await
+}
+
+async fn scheduled(ground: Ground) -> Result<()> {
+    let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
+    let (leader, candidate) = (ground.pod(0), ground.pod(2));
+    let ends = ["--leader", leader.as_str(), "--candidate", candidate.as_str()];
+    let when = ["--scheduled", &tomorrow.to_string(), "--force"];
+    ground.patronictl(&[&["switchover", NAME], &ends[..], &when[..]].concat()).await?;
+    let finding = ground.refuses(2, "switchover-pending", &candidate).await?;
+    let flush = format!("exec {leader} -n NS -c postgres -- patronictl flush {NAME} switchover");
+    ground.carry_out(finding.remedy()?, &flush, &[]).await?;
+    ground.admits(2).await
+}
+
+async fn paused(ground: Ground) -> Result<()> {
+    let cluster = &ground.cluster;
+    cluster.move_leader_to(2).await?;
+    ground.bed.kubelet().pause(&cluster.namespace, NAME).await?;
+    let said = ground.patch_refused(2, "paused", &ground.pod(2)).await?;
+    // Moves the leader, which a pause does not forbid, and then shrinks.
+    let down = format!("pgscale down {NAME} --to 2 -n NS");
+    ground.carry_out(&said.stderr, &down, &["--yes"]).await?;
+    let leader = cluster.leader().await?.ordinal;
+    ensure!(leader < 2 && cluster.replicas().await? == 2, "{leader} leads");
+
+    let finding = ground.found(1, "paused", |_| true).await?;
+    let resume = format!("exec {} -n NS -c postgres -- patronictl resume", ground.pod(0));
+    ground.carry_out(finding.remedy()?, &resume, &[]).await?;
+    ground.resize(MEMBERS).await
+}

@@ -1,0 +1,245 @@
+//! Random walks: legal changes of a cluster that `status` says has converged, one after another, however they are
+//! written. None is refused, each ends converged, and a client that writes all the while loses nothing.
+//!
+//! What is legal is worked out here, from what PostgreSQL and the operator do, and not asked of the guard.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::progress::{brief, say};
+use pgscale_tests::wait::{Attempt, until};
+use pgscale_tests::writer::Writer;
+use serde_json::{Value, json};
+
+use crate::guarding;
+use crate::trial::{Case, Scene, case};
+use crate::writing::{Record, acknowledged, finish};
+
+/// Where a walk leads unless [`SEED_VARIABLE`] says otherwise; fixed, so that a run can be repeated.
+const SEED: u64 = 5;
+const SEED_VARIABLE: &str = "PGSCALE_WALK_SEED";
+/// How long it is unless [`STEPS_VARIABLE`] says otherwise.
+const STEPS: u32 = 5;
+const STEPS_VARIABLE: &str = "PGSCALE_WALK_STEPS";
+/// How long a step may take on a busy machine.
+const STEP: Duration = Duration::from_secs(120);
+/// The most instances: PostgreSQL's ten WAL senders have room for them and for base backups.
+const MOST: u32 = 5;
+const START: u32 = 3;
+const AFTER: usize = 50;
+
+pub(crate) fn cases() -> Vec<Case> {
+    let limit = STEP.saturating_mul(variable(STEPS_VARIABLE, STEPS).unwrap_or(STEPS).max(STEPS));
+    [
+        case("walks::legal_changes_are_never_refused_and_lose_nothing", async |scene| {
+            walk(scene, false).await
+        }),
+        case("walks::nor_where_replication_is_synchronous", async |scene| walk(scene, true).await),
+    ]
+    .map(|walk| walk.within(limit))
+    .into()
+}
+
+/// A change, and how it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// `kubectl pgscale up --to N`.
+    Up(u32),
+    /// `kubectl pgscale down --to N`.
+    Down(u32),
+    /// `kubectl pgscale set NAME N`.
+    Set(u32),
+    /// `kubectl patch`, past the plugin and through the webhook.
+    Patch(u32),
+    /// `kubectl pgscale switchover --to MEMBER`.
+    Switchover(u32),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Up(count) => write!(out, "up --to {count}"),
+            Self::Down(count) => write!(out, "down --to {count}"),
+            Self::Set(count) => write!(out, "set {count}"),
+            Self::Patch(count) => write!(out, "kubectl patch to {count}"),
+            Self::Switchover(ordinal) => write!(out, "switchover to -{ordinal}"),
+        }
+    }
+}
+
+/// A converged cluster, as far as it matters for what is legal.
+#[derive(Clone, Debug)]
+struct State {
+    count: u32,
+    leader: u32,
+    /// Who may take over.
+    heirs: BTreeSet<u32>,
+}
+
+impl State {
+    /// Every legal change, by the way it is written.
+    fn legal(&self) -> Vec<Vec<Step>> {
+        let Self { count, leader, ref heirs } = *self;
+        let more = || count + 1..=MOST;
+        let led = |to: u32| leader < to;
+        // The plugin moves the leader to whoever may take over; the operator asks -0 and nobody else.
+        let planned = |to: &u32| led(*to) || heirs.iter().any(|heir| heir < to);
+        let plain = |to: &u32| led(*to) || heirs.contains(&0);
+        let ways: [Vec<Step>; 5] = [
+            more().map(Step::Up).collect(),
+            (1..count).filter(planned).map(Step::Down).collect(),
+            (1..count).filter(planned).chain(more()).map(Step::Set).collect(),
+            (1..count).filter(plain).chain(more()).map(Step::Patch).collect(),
+            heirs.iter().copied().map(Step::Switchover).collect(),
+        ];
+        ways.into_iter().filter(|way| !way.is_empty()).collect()
+    }
+}
+
+/// A walk under way.
+struct Walk {
+    cluster: Cluster,
+    synchronous: bool,
+    chance: Chance,
+}
+
+async fn walk(scene: Scene, synchronous: bool) -> Result<()> {
+    let seed = variable(SEED_VARIABLE, SEED)?;
+    let steps = variable(STEPS_VARIABLE, STEPS)?;
+    say(&format!("  {steps} steps; the same again with {SEED_VARIABLE}={seed}"));
+    guarding::guarded(&scene).await?;
+    let spec = json!({"patroni": {"synchronous_mode": synchronous}});
+    let cluster = Cluster::create(&scene.bed, &scene.namespace, "acid-walk", START, spec).await?;
+    let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
+    let mut walk = Walk { cluster, synchronous, chance: Chance(seed) };
+    walk.settled(START).await?;
+    let mut count = START;
+    for number in 1..=steps {
+        let state = walk.state(count).await?;
+        let step = walk.choose(&state).context("nothing is legal")?;
+        let start = Instant::now();
+        count = walk.take(step, count).await.with_context(|| {
+            format!("step {number} of {SEED_VARIABLE}={seed}: {step}, legal in {state:?}")
+        })?;
+        let led = format!("{}, led by -{}", state.count, state.leader);
+        say(&format!("  {number:>3}. {led}: {step} ({})", brief(start.elapsed())));
+        acknowledged(&writer, AFTER).await?;
+    }
+    let record = finish(writer).await?;
+    let Record { acknowledged, missing, longest_gap } = record;
+    say(&format!(
+        "  0 of {steps} changes refused; {missing} of {acknowledged} acknowledged rows lost; writes stopped for \
+         {:.1} s at most",
+        longest_gap.as_secs_f64()
+    ));
+    ensure!(missing == 0, "acknowledged rows are lost: {record:?}");
+    Ok(())
+}
+
+impl Walk {
+    /// What the cluster is like, by its members' own word and Patroni's.
+    async fn state(&self, count: u32) -> Result<State> {
+        let leader = self.cluster.leader().await?.ordinal;
+        let mut heirs: BTreeSet<u32> = (0..count).filter(|ordinal| *ordinal != leader).collect();
+        if self.synchronous {
+            let set = self.synchronous_standbys().await?;
+            heirs.retain(|ordinal| set.contains(&self.cluster.pod_name(*ordinal)));
+        }
+        Ok(State { count, leader, heirs })
+    }
+
+    /// Some legal step: first how it is written, then what it leads to, so that every way is taken.
+    fn choose(&mut self, state: &State) -> Option<Step> {
+        let ways = state.legal();
+        let way = self.chance.of(&ways)?.clone();
+        self.chance.of(&way).copied()
+    }
+
+    /// Takes a step and waits until the cluster has converged again; the count it leads to.
+    async fn take(&self, step: Step, count: u32) -> Result<u32> {
+        let name = self.cluster.name.as_str();
+        let (verb, to) = match step {
+            Step::Up(to) => ("up", to),
+            Step::Down(to) => ("down", to),
+            Step::Set(to) => ("set", to),
+            Step::Patch(to) => {
+                self.cluster.patch(to.into()).await?.ok()?;
+                self.settled(to).await?;
+                return Ok(to);
+            }
+            Step::Switchover(ordinal) => {
+                let heir = self.cluster.pod_name(ordinal);
+                self.cluster.pgscale(&["switchover", name, "--to", &heir]).await?.ok()?;
+                ensure!(self.cluster.leader().await?.pod == heir, "{heir} does not lead");
+                self.settled(count).await?;
+                return Ok(count);
+            }
+        };
+        let number = to.to_string();
+        let how: &[&str] = if verb == "set" { &[&number] } else { &["--to", &number] };
+        let args = [&[verb, name], how, &["--yes", "--timeout", "4m"]].concat();
+        self.cluster.pgscale(&args).await?.ok()?;
+        self.settled(to).await?;
+        Ok(to)
+    }
+
+    /// The cluster has converged, by our word and by its members'.
+    async fn settled(&self, count: u32) -> Result<()> {
+        let name = self.cluster.name.as_str();
+        self.cluster.pgscale(&["wait", name, "--timeout", "4m"]).await?.ok()?;
+        self.cluster.converged(count).await?;
+        if self.synchronous && count > 1 {
+            // Patroni chooses synchronous standbys when it comes round to it.
+            until("a synchronous standby", PATIENCE, async || {
+                let set = self.synchronous_standbys().await?;
+                let leader = self.cluster.leader().await?.pod;
+                let chosen = !set.is_empty() && !set.contains(&leader);
+                Ok(if chosen { Attempt::Done(()) } else { Attempt::NotYet(format!("{set:?}")) })
+            })
+            .await?;
+        }
+        let status = self.cluster.pgscale(&["status", name, "-o", "json"]).await?.ok()?;
+        let status: Value = serde_json::from_str(&status)?;
+        ensure!(status["converged"] == true && status["declared"] == count, "{status:#}");
+        Ok(())
+    }
+
+    /// Patroni's synchronous standbys.
+    async fn synchronous_standbys(&self) -> Result<BTreeSet<String>> {
+        let set = format!("{}-sync", self.cluster.name);
+        let output = "--output=jsonpath={.metadata.annotations.sync_standby}";
+        let get = ["get", "endpoints", &set, "--ignore-not-found", output];
+        let said = self.cluster.kubectl(&get).await?.ok()?;
+        Ok(said.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    }
+}
+
+/// Numbers that look random and are the same for the same seed (Steele, Lea, Flood: `SplitMix64`).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// One of `all`.
+    fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+        let index = self.next().checked_rem(u64::try_from(all.len()).ok()?)?;
+        all.get(usize::try_from(index).ok()?)
+    }
+}
+
+/// What an environment variable says, or `default` where it is not set.
+fn variable<T: FromStr>(name: &str, default: T) -> Result<T> {
+    let Ok(text) = env::var(name) else { return Ok(default) };
+    text.parse().ok().with_context(|| format!("{name}={text} is not a whole number"))
+}

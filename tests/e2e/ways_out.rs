@@ -1,0 +1,165 @@
+//! Broken states, each with a way out that the product prints: by `plan`, by the refusal, or by `status --why`. What
+//! is printed is run as it stands, through the webhook, and the cluster converges.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use pgscale_tests::bed::Said;
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::progress::say;
+use pgscale_tests::stage::Fault;
+use serde_json::{Value, json};
+
+use crate::guarding;
+use crate::trial::{Case, Scene};
+
+mod growth;
+mod members;
+mod nobody_runs;
+
+/// Where a printed command ends and prose goes on.
+const PROSE: [&str; 6] = [", ", "; ", " (", " for ", " has ", " keeps "];
+
+pub(crate) fn cases() -> Vec<Case> {
+    [growth::cases(), nobody_runs::cases(), members::cases()].into_iter().flatten().collect()
+}
+
+/// A guarded cluster, and what is done to it.
+struct Patient {
+    scene: Scene,
+    cluster: Cluster,
+}
+
+impl Patient {
+    /// A guarded cluster whose leader is -0, and whose Patroni notices soon.
+    async fn of(scene: Scene, instances: u32) -> Result<Self> {
+        guarding::guarded(&scene).await?;
+        let quick = json!({"patroni": {"ttl": 25, "loop_wait": 5}});
+        let cluster =
+            Cluster::create(&scene.bed, &scene.namespace, "acid-fix", instances, quick).await?;
+        cluster.move_leader_to(0).await?;
+        Ok(Self { scene, cluster })
+    }
+
+    /// Makes a member misbehave.
+    async fn stage(&self, ordinal: u32, fault: Fault) -> Result<()> {
+        let pod = self.cluster.pod_name(ordinal);
+        self.scene.bed.kubelet().stage(&self.scene.namespace, &pod, fault).await
+    }
+
+    /// Lets it behave again.
+    async fn unstage(&self, ordinal: u32, fault: Fault) -> Result<()> {
+        let pod = self.cluster.pod_name(ordinal);
+        self.scene.bed.kubelet().unstage(&self.scene.namespace, &pod, fault).await
+    }
+
+    /// Writes an object of the namespace.
+    async fn write(&self, object: &Value) -> Result<()> {
+        let directory = self.scene.bed.directory();
+        let name = format!("{}.json", self.scene.namespace);
+        let file = pgscale_tests::pki::write(directory, &name, &object.to_string())?;
+        let file = file.to_string_lossy();
+        self.cluster.kubectl(&["apply", "--server-side", "-f", &file]).await?.ok()?;
+        Ok(())
+    }
+
+    /// `instances` of a policy for the namespace; nothing removes it again.
+    async fn policy(&self, instances: Option<Value>) -> Result<()> {
+        match instances {
+            Some(instances) => {
+                self.write(&json!({
+                    "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+                    "metadata": {"name": "bounds"}, "spec": {"instances": instances},
+                }))
+                .await
+            }
+            None => {
+                self.cluster.kubectl(&["delete", "scalepolicy", "bounds"]).await?.ok().map(drop)
+            }
+        }
+    }
+
+    /// What is printed where `wish` is refused, by the plan and by the webhook alike, and by `rule` where it is
+    /// written plainly: the plan moves the leader first.
+    async fn refused(&self, state: &str, wish: u32, rule: &str) -> Result<Printed> {
+        let declared = self.cluster.declared().await?;
+        let planned = self.plan(wish).await?;
+        let written = self.cluster.patch(wish.into()).await?;
+        let told = format!("{state}: {wish} asked for: {planned:?}\n{written:?}");
+        ensure!(planned.code == Some(3), "{told}");
+        ensure!(written.code == Some(1) && written.stderr.contains(rule), "{told}");
+        ensure!(self.cluster.declared().await? == declared, "refused, and changed: {told}");
+        Ok(Printed::of(state, &[planned.stdout, written.stderr]))
+    }
+
+    /// What a plan for `wish` prints, which is not refused and about which `rule` warns.
+    async fn warned(&self, state: &str, wish: u32, rule: &str) -> Result<Printed> {
+        let planned = self.plan(wish).await?;
+        let told = format!("{state}: {wish} asked for: {planned:?}");
+        ensure!(planned.code == Some(0) && planned.stdout.contains(rule), "{told}");
+        Ok(Printed::of(state, &[planned.stdout]))
+    }
+
+    /// What `status --why` prints.
+    async fn why(&self, state: &str) -> Result<Printed> {
+        let said = self.cluster.pgscale(&["status", &self.cluster.name, "--why"]).await?;
+        Ok(Printed::of(state, &[said.stdout]))
+    }
+
+    async fn plan(&self, wish: u32) -> Result<Said> {
+        self.cluster.pgscale(&["plan", &self.cluster.name, "--to", &wish.to_string()]).await
+    }
+
+    /// Runs the command that was printed and begins with `words`, after `kubectl`, as it was printed, with `more`
+    /// for where no person is there to answer.
+    async fn take(&self, printed: &Printed, words: &str, more: &[&str]) -> Result<()> {
+        let Printed { state, text } = printed;
+        let commands = commands(text);
+        let Some(command) = commands.iter().find(|command| command.starts_with(words)) else {
+            bail!("{state}: no command begins with {words:?} among {commands:?} in {text}");
+        };
+        let args: Vec<&str> = command.split_whitespace().chain(more.iter().copied()).collect();
+        let said = self.scene.bed.kubectl(&args).await?;
+        said.ok().with_context(|| format!("{state}: kubectl {command}"))?;
+        say(&format!("  {state}: kubectl {command}"));
+        Ok(())
+    }
+
+    /// The cluster has converged, by our word and by its members'.
+    async fn settled(&self, instances: u32) -> Result<()> {
+        let wait = ["wait", self.cluster.name.as_str(), "--timeout", "4m"];
+        self.cluster.pgscale(&wait).await?.ok()?;
+        self.cluster.converged(instances).await?;
+        let declared = self.cluster.declared().await?;
+        ensure!(declared == i64::from(instances), "{declared} declared");
+        Ok(())
+    }
+
+    /// The printed way back to `instances`, which the cluster then has.
+    async fn back_to(&self, printed: &Printed, instances: u32) -> Result<()> {
+        let words = format!("pgscale set {} {instances}", self.cluster.name);
+        self.take(printed, &words, &["--yes", "--timeout", "4m"]).await?;
+        self.settled(instances).await.with_context(|| printed.state.clone())
+    }
+}
+
+/// What was printed about a broken state.
+struct Printed {
+    state: String,
+    text: String,
+}
+
+impl Printed {
+    fn of(state: &str, texts: &[String]) -> Self {
+        Self { state: state.to_owned(), text: texts.join("\n") }
+    }
+}
+
+/// The commands in a text, without the word `kubectl` they begin with.
+fn commands(text: &str) -> Vec<&str> {
+    let parts = text.lines().flat_map(|line| line.split("kubectl ").skip(1));
+    parts
+        .map(|part| {
+            let ends = PROSE.iter().filter_map(|prose| part.find(prose));
+            part.get(..ends.min().unwrap_or(part.len())).unwrap_or(part).trim()
+        })
+        .collect()
+}

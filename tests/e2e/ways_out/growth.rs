@@ -1,0 +1,152 @@
+//! New members that do not come, and the way back.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use pgscale_tests::cluster::PATIENCE;
+use pgscale_tests::operator::Settings;
+use pgscale_tests::stage::Fault;
+use pgscale_tests::wait::{Attempt, until};
+use serde_json::json;
+
+use super::Patient;
+use crate::trial::{Case, Scene, case};
+
+const GIVEN_UP: &str = "rebuild-in-progress";
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![case("ways_out::of_growth_that_fails", growth)]
+}
+
+async fn growth(scene: Scene) -> Result<()> {
+    let patient = Patient::of(scene, 3).await?;
+    for (state, fault) in [
+        ("a pod that finds no node", Fault::Unschedulable),
+        ("a base backup that fails for ever", Fault::FailingBaseBackup),
+        ("an image that cannot be pulled", Fault::ImageUnavailable),
+        ("a container that crashes over and over", Fault::Crashing),
+    ] {
+        given_up(&patient, state, fault).await.context(state)?;
+    }
+    quota(&patient).await.context("quotas")?;
+    two_at_once(&patient).await.context("two at once")
+}
+
+/// The fourth member never comes: who wants a fifth is told how to give it up.
+async fn given_up(patient: &Patient, state: &str, fault: Fault) -> Result<()> {
+    patient.stage(3, fault).await?;
+    patient.cluster.patch(4).await?.ok()?;
+    until("the new member to be in trouble", PATIENCE, async || {
+        let pods = patient.cluster.pods().await?;
+        Ok(match pods.get(3) {
+            Some(pod) if in_trouble(pod, fault) => Attempt::Done(()),
+            other => Attempt::NotYet(format!("{:?}", other.map(|pod| &pod.status))),
+        })
+    })
+    .await?;
+    if fault == Fault::FailingBaseBackup {
+        let log = patient.scene.bed.kubelet().log(&patient.scene.namespace, "acid-fix-3");
+        until("a base backup to fail", PATIENCE, async || {
+            let failed = std::fs::read_to_string(&log)?.contains("error: staged to fail");
+            Ok(if failed { Attempt::Done(()) } else { Attempt::NotYet("none has".into()) })
+        })
+        .await?;
+    }
+    let printed = patient.refused(state, 5, GIVEN_UP).await?;
+    patient.back_to(&printed, 3).await?;
+    patient.unstage(3, fault).await
+}
+
+/// What a pod with this fault looks like.
+fn in_trouble(pod: &Pod, fault: Fault) -> bool {
+    let status = pod.status.as_ref();
+    let waits = |reason: &str| {
+        let containers = status.and_then(|status| status.container_statuses.as_deref());
+        containers.unwrap_or_default().iter().any(|container| {
+            let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+            waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some(reason))
+        })
+    };
+    let unscheduled =
+        |condition: &PodCondition| condition.type_ == "PodScheduled" && condition.status == "False";
+    if fault == Fault::Unschedulable {
+        let conditions = status.and_then(|status| status.conditions.as_deref());
+        conditions.unwrap_or_default().iter().any(unscheduled)
+    } else if fault == Fault::ImageUnavailable {
+        waits("ImagePullBackOff")
+    } else if fault == Fault::Crashing {
+        waits("CrashLoopBackOff")
+    } else {
+        status.is_some_and(|status| status.phase.as_deref() == Some("Running"))
+    }
+}
+
+/// A quota that is in the way before the change, and one that comes in between.
+async fn quota(patient: &Patient) -> Result<()> {
+    let quota = |pods: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods"},
+            "spec": {"hard": {"pods": pods}},
+        })
+    };
+    patient.write(&quota("4")).await?;
+    used(patient).await?;
+    let state = "a quota with room for one of two";
+    let printed = patient.refused(state, 5, "quota-headroom").await?;
+    patient.take(&printed, "pgscale up acid-fix --to 4", &["--timeout", "4m"]).await?;
+    patient.settled(4).await?;
+
+    let operator = patient.scene.bed.operator();
+    operator.lock().await.stop().await?;
+    let changed = async {
+        patient.write(&quota("5")).await?;
+        patient.cluster.patch(5).await?.ok()?;
+        patient.write(&quota("4")).await
+    };
+    let changed = changed.await;
+    operator.lock().await.start(&Settings::default()).await?;
+    changed?;
+    until("the StatefulSet to ask for five", PATIENCE, async || {
+        let replicas = patient.cluster.replicas().await?;
+        Ok(if replicas == 5 { Attempt::Done(()) } else { Attempt::NotYet(replicas.to_string()) })
+    })
+    .await?;
+    let printed = patient.refused("a quota that was lowered meanwhile", 6, GIVEN_UP).await?;
+    patient.back_to(&printed, 4).await?;
+    patient.cluster.kubectl(&["delete", "resourcequota", "pods"]).await?.ok()?;
+    Ok(())
+}
+
+/// Waits until the quota's use is counted.
+async fn used(patient: &Patient) -> Result<()> {
+    until("the quota to count", PATIENCE, async || {
+        let output = "--output=jsonpath={.status.used.pods}";
+        let used =
+            patient.cluster.kubectl(&["get", "resourcequota", "pods", output]).await?.ok()?;
+        Ok(if used.is_empty() { Attempt::NotYet("nothing".into()) } else { Attempt::Done(()) })
+    })
+    .await
+}
+
+/// Two members at once do not start any more.
+async fn two_at_once(patient: &Patient) -> Result<()> {
+    const FAULT: Fault = Fault::ImageUnavailable;
+    for ordinal in [2, 3] {
+        patient.stage(ordinal, FAULT).await?;
+    }
+    patient.cluster.kubectl(&["delete", "pod", "acid-fix-3", "acid-fix-2"]).await?.ok()?;
+    until("neither of them to start", PATIENCE, async || {
+        let pods = patient.cluster.pods().await?;
+        let down = |pod: &Pod| in_trouble(pod, FAULT);
+        // The StatefulSet may wait for the first before it makes the second anew.
+        let done = pods.get(2).is_some_and(down) && pods.get(3).is_none_or(down);
+        Ok(if done { Attempt::Done(()) } else { Attempt::NotYet(pods.len().to_string()) })
+    })
+    .await?;
+    let printed = patient.refused("two members that do not start", 5, GIVEN_UP).await?;
+    patient.back_to(&printed, 2).await?;
+    for ordinal in [2, 3] {
+        patient.unstage(ordinal, FAULT).await?;
+    }
+    ensure!(patient.cluster.leader().await?.ordinal == 0, "the leader moved");
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Counts that are declared and not run: the operator is down or has limits of its own, a policy was tightened, all
+//! is asleep.
+
+use anyhow::{Context as _, Result, ensure};
+use pgscale_tests::cluster::PATIENCE;
+use pgscale_tests::operator::Settings;
+use pgscale_tests::stage::Fault;
+use pgscale_tests::wait::{Attempt, until};
+use serde_json::json;
+
+use super::Patient;
+use crate::trial::{Case, Scene, case};
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![case("ways_out::of_a_count_that_nobody_runs", counts)]
+}
+
+async fn counts(scene: Scene) -> Result<()> {
+    let patient = Patient::of(scene, 3).await?;
+    let operator = patient.scene.bed.operator();
+    operator.lock().await.stop().await?;
+    let cancelled = unapplied(&patient).await;
+    // Other tests need it, whatever became of this one.
+    let few = Settings { max_instances: 2, ..Settings::default() };
+    operator.lock().await.start(&few).await?;
+    let limited = match cancelled {
+        Ok(()) => over_the_limit(&patient).await.context("over the operator's limit"),
+        failed @ Err(_) => failed,
+    };
+    operator.lock().await.start(&Settings::default()).await?;
+    limited?;
+    bounds(&patient).await.context("a policy that came later")?;
+    asleep(&patient).await.context("asleep")
+}
+
+/// The operator is away; what it has not done can be taken back.
+async fn unapplied(patient: &Patient) -> Result<()> {
+    const RULE: &str = "change-not-applied";
+    patient.cluster.patch(2).await?.ok().context("the leader is on 0 and all are healthy")?;
+    let printed = patient.refused("a shrink that was not applied", 1, RULE).await?;
+    patient.back_to(&printed, 3).await?;
+
+    patient.cluster.patch(5).await?.ok()?;
+    let stuck = json!({"status": {"PostgresClusterStatus": "Updating"}}).to_string();
+    let status =
+        ["patch", "postgresql", "acid-fix", "--subresource=status", "--type=merge", "-p", &stuck];
+    patient.cluster.kubectl(&status).await?.ok()?;
+    let state = "growth that was not applied, and the status Updating for ever";
+    let printed = patient.warned(state, 6, RULE).await?;
+    patient.back_to(&printed, 3).await?;
+    ensure!(patient.cluster.replicas().await? == 3, "nobody was there to apply anything");
+    Ok(())
+}
+
+/// The operator came back with a limit below what is declared.
+async fn over_the_limit(patient: &Patient) -> Result<()> {
+    until("the operator to apply its limit", PATIENCE, async || {
+        let replicas = patient.cluster.replicas().await?;
+        Ok(if replicas == 2 { Attempt::Done(()) } else { Attempt::NotYet(replicas.to_string()) })
+    })
+    .await?;
+    let state = "a count over the operator's limit";
+    let printed = patient.refused(state, 4, "operator-limits").await?;
+    patient.back_to(&printed, 2).await
+}
+
+/// Clusters that were there before the policy's bounds.
+async fn bounds(patient: &Patient) -> Result<()> {
+    patient.policy(Some(json!({"min": 3}))).await?;
+    let printed = patient.refused("a count below the policy's minimum", 1, "below-min").await?;
+    patient.back_to(&printed, 3).await?;
+    patient.policy(Some(json!({"max": 2}))).await?;
+    let printed = patient.refused("a count over the policy's maximum", 4, "above-max").await?;
+    patient.back_to(&printed, 2).await?;
+    patient.policy(None).await
+}
+
+/// No instance runs, and not every count would mount the newest data.
+async fn asleep(patient: &Patient) -> Result<()> {
+    let cluster = &patient.cluster;
+    cluster.move_leader_to(1).await?;
+    // Otherwise it leads last: pods end one by one, the highest ordinal first.
+    patient.stage(0, Fault::NoFailover).await?;
+    cluster.sql(1, "CREATE TABLE seen AS SELECT 'the newest' AS row").await?;
+    patient.policy(Some(json!({"zero": "Allow"}))).await?;
+    let whole = format!("--confirm={}/{}", cluster.namespace, cluster.name);
+    cluster.pgscale(&["set", &cluster.name, "0", &whole, "--timeout", "4m"]).await?.ok()?;
+    patient.policy(None).await?;
+    patient.unstage(0, Fault::NoFailover).await?;
+    let printed = patient.refused("no instances", 1, "return-from-zero").await?;
+    patient.back_to(&printed, 2).await?;
+    let row = cluster.sql(cluster.leader().await?.ordinal, "SELECT row FROM seen").await?;
+    ensure!(row == "the newest", "the cluster started from older data: {row:?}");
+    Ok(())
+}
