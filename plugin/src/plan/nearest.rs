@@ -97,8 +97,13 @@ mod tests {
         // 0 and 1 are stalled: 4 keeps two that are not.
         assert_eq!(nearest(&stalled(stalled(facts(5, 2, 4), 0), 1), &none), (Some(4), None));
         // Far from both counts, as policies have it.
-        let max = Policies { max: vec![limit(700)], min: vec![limit(200)], ..none.clone() };
-        assert_eq!(nearest(&facts(1000, 2, 0), &max), (Some(200), None));
+        let mut served = facts(3, 5000, 0);
+        if let Seen::Known(configuration) = &mut served.configuration {
+            configuration.max_wal_senders = 9999;
+            configuration.max_replication_slots = 9999;
+        }
+        let max = Policies { max: vec![limit(700)], ..none.clone() };
+        assert_eq!(nearest(&served, &max), (Some(700), None));
         let step = Policies { step_down: vec![limit(1)], ..none.clone() };
         assert_eq!(nearest(&facts(5, 2, 0), &step), (Some(4), None));
         // Growth is as much as the leader can serve.
