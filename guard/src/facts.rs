@@ -471,8 +471,11 @@ impl Facts {
             // Its Patroni never came so far as to report anything.
             (_, Seen::Absent) => false,
         };
-        let runs = matches!(&member.live, Live::Answered(answer) if answer.state == State::Running);
-        let untold = runs && member.timeline().is_none();
+        let state = match &member.live {
+            Live::Answered(answer) => Some(&answer.state),
+            Live::NotAsked | Live::Silent(_) => member.report.known().map(|report| &report.state),
+        };
+        let untold = state == Some(&State::Running) && member.timeline().is_none();
         let leader = self.leader_member().and_then(Member::timeline);
         leads
             || untold
