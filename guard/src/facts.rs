@@ -275,15 +275,19 @@ impl Facts {
         }
     }
 
+    /// Why it cannot be told what ran before a write that moves the cluster to another operator.
+    pub fn count_before_unreadable(&self) -> Option<&str> {
+        match self.operator_before.as_deref()? {
+            Seen::Known(_) => None,
+            Seen::Absent => self.stateful_set.unreadable(),
+            Seen::Unreadable(why) => Some(why),
+        }
+    }
+
     /// The write touches what switches the operator's limits on and off, and those limits could not be read:
     /// the same or a higher number may then be a smaller effective count.
     fn limits_in_doubt(&self) -> bool {
-        let ran = match self.operator_before.as_deref() {
-            None | Some(Seen::Known(_)) => None,
-            Some(Seen::Absent) => self.stateful_set.unreadable(),
-            Some(Seen::Unreadable(why)) => Some(why.as_str()),
-        };
-        if ran.is_some() {
+        if self.count_before_unreadable().is_some() {
             return true;
         }
         let (Some(old), Seen::Unreadable(_)) = (&self.change.old, &self.operator) else {

@@ -178,9 +178,9 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
     if unchanged && facts.direction() == Direction::Same {
         return Outcome::NotApplicable;
     }
-    if let Some(Seen::Unreadable(why)) = facts.operator_before.as_deref() {
+    if let Some(why) = facts.count_before_unreadable() {
         return Outcome::Unknown(format!(
-            "the limits of the operator that owned it before could not be read ({why})"
+            "what the operator that owned it before ran could not be read ({why})"
         ));
     }
     let operator = match &facts.operator {
@@ -430,9 +430,23 @@ pub(super) mod tests {
         absent.operator = Seen::Absent;
         let mut hidden = healthy(3, 9);
         hidden.operator = Seen::Unreadable("deployments are forbidden".into());
+        let handed_over = |before| {
+            let mut facts = limited(3, 4);
+            facts.operator_before = Some(Box::new(before));
+            facts
+        };
+        let forgotten = handed_over(Seen::Unreadable("deployments are forbidden".into()));
+        let unowned = handed_over(Seen::Absent);
         table(
             "operator-limits",
             vec![
+                ("nobody owned it before", unowned.clone(), Want::Pass),
+                (
+                    "nobody owned it before, and nobody can tell what runs",
+                    unowned.without_sight_of_the_set(),
+                    Want::Unknown,
+                ),
+                ("the limits of who owned it before are unreadable", forgotten, Want::Unknown),
                 ("inside", limited(3, 5), Want::Pass),
                 ("above", limited(3, 9), Want::Deny),
                 ("below", limited(3, 1), Want::Deny),
