@@ -246,8 +246,8 @@ async fn what_would_have_to_change_is_told_with_what_was_looked_at() {
        a new member: requests cpu 1.1, memory 4224Mi; limits cpu 4, memory 4224Mi; volumes 100Gi
        resourcequota/compute: pods: 3 of 20 used, 5 afterwards; requests.cpu: 3.3 of 5 used, 5.5
          afterwards; requests.memory: 12672Mi of 64Gi used, 21120Mi afterwards
-       To pass: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised (kubectl describe
-         resourcequota -n db)
+       To pass: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised
+         (kubectl describe resourcequota -n db)
     ");
     let hidden = growing().hiding(&["resourcequotas", "persistentvolumeclaims"]);
     let unknown = told(&hidden, "acid-a --to 5 -o wide", "quota-headroom").await;
