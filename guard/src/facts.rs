@@ -471,8 +471,12 @@ impl Facts {
             // Its Patroni never came so far as to report anything.
             (_, Seen::Absent) => false,
         };
+        let runs = matches!(&member.live, Live::Answered(answer) if answer.state == State::Running);
+        let untold = runs && member.timeline().is_none();
         let leader = self.leader_member().and_then(Member::timeline);
-        leads || member.timeline().is_some_and(|own| leader.is_none_or(|leader| own > leader))
+        leads
+            || untold
+            || member.timeline().is_some_and(|own| leader.is_none_or(|leader| own > leader))
     }
 
     /// Ordinals that the count asked for includes and that have no pod, lowest first.

@@ -61,9 +61,10 @@ fn cases() -> Vec<Case> {
         interruptions::cases(),
         lost_answer::cases(),
         input::cases(),
-        situations::cases(),
         walks::cases(),
         ways_out::cases(),
+        // Last: the cluster that they share runs on.
+        situations::cases(),
     ];
     modules.into_iter().flatten().collect()
 }

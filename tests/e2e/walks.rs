@@ -20,8 +20,9 @@ use crate::guarding;
 use crate::trial::{Case, Scene, case};
 use crate::writing::{Record, acknowledged, finish};
 
-/// Where a walk leads unless [`SEED_VARIABLE`] says otherwise; fixed, so that a run can be repeated.
-const SEED: u64 = 5;
+/// Where a walk leads unless [`SEED_VARIABLE`] says otherwise; fixed, so that a run can be repeated. With this one the
+/// leader is soon on an ordinal that goes: once when the plugin shrinks, once when a plain patch does.
+const SEED: u64 = 4393;
 const SEED_VARIABLE: &str = "PGSCALE_WALK_SEED";
 /// How long it is unless [`STEPS_VARIABLE`] says otherwise.
 const STEPS: u32 = 5;
@@ -90,12 +91,15 @@ impl State {
         // The plugin moves the leader to whoever may take over; the operator asks -0 and nobody else.
         let planned = |to: &u32| led(*to) || heirs.iter().any(|heir| heir < to);
         let plain = |to: &u32| led(*to) || heirs.contains(&0);
-        let ways: [Vec<Step>; 5] = [
+        let moves = || heirs.iter().copied().map(Step::Switchover).collect();
+        // Two of them move the leader: where it is -0 nothing is at stake.
+        let ways: [Vec<Step>; 6] = [
             more().map(Step::Up).collect(),
             (1..count).filter(planned).map(Step::Down).collect(),
             (1..count).filter(planned).chain(more()).map(Step::Set).collect(),
             (1..count).filter(plain).chain(more()).map(Step::Patch).collect(),
-            heirs.iter().copied().map(Step::Switchover).collect(),
+            moves(),
+            moves(),
         ];
         ways.into_iter().filter(|way| !way.is_empty()).collect()
     }

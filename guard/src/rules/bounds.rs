@@ -178,6 +178,11 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
     if unchanged && facts.direction() == Direction::Same {
         return Outcome::NotApplicable;
     }
+    if let Some(Seen::Unreadable(why)) = facts.operator_before.as_deref() {
+        return Outcome::Unknown(format!(
+            "the limits of the operator that owned it before could not be read ({why})"
+        ));
+    }
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
         // That nobody can tell the limits is a finding of its own (limits-unknown), not a violation.

@@ -399,14 +399,14 @@ pub(super) mod tests {
     fn a_dead_leader_does_not_block_the_way_for_ever() {
         let lost = dead_leader(|it| it.pod.node_ready = Some(false));
         insta::assert_snapshot!(text("no-leader", &lost), @"
-        no-leader: 2 pods of db/acid-a are labelled master, acid-a-0 holds the lock
+        no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
           pod/acid-a-0: role label: master
           pod/acid-a-4: role label: master
           Try: kubectl delete pod acid-a-4 -n db --force --grace-period=0 (once node-4 is sure to be off)
         ");
         let mut stopped = dead_leader(|it| it.pod.containers_running = false);
         insta::assert_snapshot!(text("no-leader", &stopped), @"
-        no-leader: 2 pods of db/acid-a are labelled master, acid-a-0 holds the lock
+        no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
           pod/acid-a-0: role label: master
           pod/acid-a-4: role label: master
           Try: kubectl delete pod acid-a-4 -n db

@@ -89,6 +89,8 @@ pub fn about_switchover(facts: &Facts) -> Option<String> {
         return Some(format!("wait until it is done, or withdraw it: {flush}"));
     }
     let fail_over = inside(facts, &format!("patronictl failover {}", cluster.name));
+    // It asks who shall lead.
+    let fail_over = fail_over.replacen("exec", "exec -it", 1);
     Some(format!(
         "run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, \
          nobody acts on it: choose who leads ({fail_over}), or remove it (kubectl annotate {object} leader- \
@@ -301,7 +303,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-1"), None)), @"
         switchover-pending: a switchover of db/acid-a is pending, and it is to happen now
           configmap/acid-a-failover: leader: acid-a-0, member: acid-a-1
-          Try: run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (kubectl exec acid-a-0 -n db -c postgres -- patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db)
+          Try: run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (kubectl exec -it acid-a-0 -n db -c postgres -- patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db)
         ");
         insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-4"), time)), @"
         switchover-pending: a switchover of db/acid-a is pending, and its candidate would be deleted
