@@ -202,7 +202,7 @@ pub(crate) enum Format {
     Json,
     /// The same as YAML.
     Yaml,
-    /// Only `postgresql.acid.zalan.do/NAME`.
+    /// Only the name, such as `postgresql.acid.zalan.do/NAME`.
     Name,
 }
 
@@ -249,7 +249,9 @@ impl TypedValueParser for FormatParser {
             Some(Err(why)) => {
                 let name = arg.map(ToString::to_string).unwrap_or_default();
                 let words = value.to_string_lossy();
-                let text = format!("invalid value '{words}' for '{name}': {why}");
+                let text = format!(
+                    "invalid value '{words}' for '{name}': {why}\n\nFor more information, try '--help'.\n"
+                );
                 Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, text)
                     .with_cmd(command))
             }

@@ -14,7 +14,7 @@ Exit codes:
   2    wrong usage
   3    refused by a rule, whoever says it: the plan, the admission webhook or Patroni
   4    not finished within --timeout; the change goes on
-  5    changed, but not as planned
+  5    changed, but not as planned; verify: something is wrong
   6    reverted or superseded by another writer
   7    declined at the question, or nobody was there to be asked
   130  interrupted; the change goes on";

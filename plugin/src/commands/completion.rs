@@ -16,11 +16,11 @@ use crate::output::Output;
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
-  ln -s \"$(command -v kubectl-pgscale)\" ~/bin/kubectl_complete-pgscale     for kubectl pgscale
-  source <(kubectl-pgscale completion bash)                               in ~/.bashrc
-  source <(kubectl-pgscale completion zsh)                                in ~/.zshrc
-  kubectl-pgscale completion fish | source                                in config.fish
-  kubectl-pgscale completion powershell | Out-String | Invoke-Expression  in $PROFILE")]
+  ln -s \"$(command -v kubectl-pgscale)\" ~/bin/kubectl_complete-pgscale
+  source <(kubectl-pgscale completion bash)   # ~/.bashrc
+  source <(kubectl-pgscale completion zsh)    # ~/.zshrc
+  kubectl-pgscale completion fish | source
+  kubectl-pgscale completion powershell | Out-String | Invoke-Expression")]
 pub(crate) struct Args {
     /// The shell.
     #[arg(value_name = "SHELL", value_enum)]

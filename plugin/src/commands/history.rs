@@ -17,7 +17,7 @@ use crate::session::Session;
 #[command(after_help = "\
 Examples:
   kubectl pgscale history acid-a
-  kubectl pgscale history acid-a -o json | jq '.items[] | select(.result != \"Converged\")'")]
+  kubectl pgscale history acid-a -o json | jq '.items[].result'")]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,

@@ -26,9 +26,9 @@ use crate::session::Session;
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
-  kubectl pgscale override acid-a --to 9 --rules above-max --reason 'the sale begins'
-  kubectl pgscale override acid-a --to 1 --rules paused,too-few-healthy-survivors --reason 'node 3 burns' --expires 20m
-  kubectl pgscale override acid-a --to 9 --rules above-max --reason sale --dry-run=client      what refuses it now")]
+  kubectl pgscale override acid-a --to 9 --rules above-max --reason 'a sale'
+  kubectl pgscale override db-a --to 1 --rules paused --reason x --expires 20m
+  kubectl pgscale override db-a --to 9 --rules paused --reason x --dry-run=client")]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,

@@ -27,7 +27,7 @@ pub(crate) mod trial;
 Examples:
   kubectl pgscale policy -n db
   kubectl pgscale policy acid-a
-  kubectl pgscale policy acid-a -o json | jq '.fields[] | select(.effect == \"InForce\")'
+  kubectl pgscale policy acid-a -o json | jq '.fields[]'
   kubectl pgscale policy test -f production.yaml      what a new policy would do"
 )]
 pub(crate) struct Args {

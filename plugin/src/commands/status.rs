@@ -32,8 +32,8 @@ Examples:
   kubectl pgscale status acid-a -w
   kubectl pgscale status -n db
   kubectl pgscale status -A -l env=production
-  kubectl pgscale status -A -o custom-columns=NAME:.metadata.name,LEADER:.leader,WHY:.why[0].what
-  kubectl pgscale status acid-a -o jsonpath='{.members[?(@.role==\"leader\")].node}'
+  kubectl pgscale status -A -o custom-columns=NAME:.metadata.name,BY:.leader
+  kubectl pgscale status acid-a -o jsonpath='{.members[0].node}'
   kubectl pgscale status acid-a -o json | jq .members")]
 pub(crate) struct Args {
     /// The cluster: NAME, pg/NAME or postgresql/NAME; all of the namespace when unset.

@@ -26,7 +26,7 @@ use crate::session::Session;
 Examples:
   kubectl pgscale switchover acid-a
   kubectl pgscale switchover acid-a --to acid-a-1
-  kubectl pgscale switchover acid-a --for 3      before somebody else scales to 3")]
+  kubectl pgscale switchover acid-a --for 3     before a scale to 3 elsewhere")]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long = "for", value_name = "N", id = "within", value_parser = count,
         allow_negative_numbers = true)]
     within: Option<i64>,
-    /// Change nothing: show what would be done.
+    /// Change nothing: show what would be done; `server` does the same as `client` here.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     dry_run: DryRun,
     #[command(flatten)]

@@ -162,7 +162,7 @@ fn held(line: &str) -> String {
         }
         held.push_str(word);
         command = command || word.trim_start_matches(['(', '`']) == "kubectl";
-        command = command && !word.ends_with([',', ';', ')', '`', ':']);
+        command = command && !word.ends_with([',', ';', ')', '`', ':']) && !word.ends_with("`.");
     }
     held
 }
