@@ -168,7 +168,7 @@ The settings are read once, when the operator starts: if they were edited since,
 ones are in force, and the rule only warns.
 
 Way out: ask for the number the operator would run, or change its limits and restart it.",
-    reads: &[readings::count, readings::operator_limits],
+    reads: &[readings::count, readings::operator_limits, readings::owner_before],
     check: operator_limits,
 };
 

@@ -105,6 +105,23 @@ pub(in crate::rules) fn operator_limits(facts: &Facts, _: &Policies) -> Vec<Evid
     told
 }
 
+/// Where the write moves the cluster to another operator: who had it, and what that one ran.
+pub(in crate::rules) fn owner_before(facts: &Facts, policies: &Policies) -> Vec<Evidence> {
+    let Some(before) = facts.operator_before.as_deref() else { return Vec::new() };
+    match before {
+        Seen::Known(operator) => one(
+            &operator.source,
+            format!(
+                "of the operator before: min_instances: {}, max_instances: {}",
+                operator.settings.min_instances, operator.settings.max_instances
+            ),
+        ),
+        // What runs is what the StatefulSet says.
+        Seen::Absent => replicas(facts, policies),
+        Seen::Unreadable(why) => unread("the settings of the operator before", why),
+    }
+}
+
 /// Whether an operator is there to carry the change out.
 pub(in crate::rules) fn operator_runs(facts: &Facts, _: &Policies) -> Vec<Evidence> {
     let operator = match &facts.operator {
