@@ -4,10 +4,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::change::Direction;
-use crate::facts::{Claim, DisruptionBudget, Facts, Seen};
+use crate::facts::{Claim, DisruptionBudget, Facts, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, status};
 use crate::verdict::{Finding, Outcome};
 
 /// How many claims are named.
@@ -74,7 +74,7 @@ fn volumes_deleted(facts: &Facts, _: &Policies) -> Outcome {
 pub(super) const STALE_VOLUME: Rule = Rule {
     id: "stale-volume",
     title: "a volume of an earlier life will be attached to a new member",
-    fires_on: "up",
+    fires_on: "up from 1 or more",
     default: "warn",
     kind: Kind::Caution,
     page: "\
@@ -82,30 +82,33 @@ A claim that was kept when its member went is attached again when that ordinal c
 the day it left: of an older timeline, perhaps of an older major version. Patroni rewinds it or copies
 everything anew, where it can; where it cannot, the member never streams.
 
-Signals: volume claims of ordinals that come, and that have no pod now; their creation time.
+Signals: volume claims of ordinals that come, and that have no pod now; their creation time; whether a healthy
+leader holds the lock.
 
 Blind spots: when the member left is not recorded anywhere; the claim's creation time says only how old it may
 be.
 
-Way out: nothing, if the member is seen to stream (`kubectl pgscale up` waits for that). Or delete the claims
-that the finding names before, and the member starts from a fresh copy.
+Way out: nothing, if the member is seen to stream (`kubectl pgscale up` waits for that). Or, while a leader
+is well, delete the claims that the finding names before, and the member starts from a fresh copy. Without one,
+they may hold the only copy there is; on the way back from zero they do (return-from-zero).
 
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
 zalando/postgres-operator#1451, #2957.",
-    reads: &[readings::claims, readings::pods],
+    reads: &[readings::claims, readings::pods, readings::leader],
     check: stale_volume,
 };
 
 fn stale_volume(facts: &Facts, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Up {
+    // At zero these volumes are the cluster: return-from-zero judges them.
+    let (Direction::Up, Some(from)) = (facts.direction(), facts.from().filter(|from| *from != 0))
+    else {
         return Outcome::NotApplicable;
-    }
+    };
     let claims = match &facts.claims {
         Seen::Known(claims) => claims,
         Seen::Absent => return Outcome::Pass,
         Seen::Unreadable(why) => return claims_unseen(why),
     };
-    let from = facts.from().unwrap_or(0);
     let old: Vec<&Claim> = claims
         .iter()
         .filter(|claim| (from..facts.to()).contains(&claim.ordinal) && !claim.terminating)
@@ -131,6 +134,19 @@ fn stale_volume(facts: &Facts, _: &Policies) -> Outcome {
     }
     let (cluster, listed) = (&facts.change.new, old.iter().take(NAMED));
     let listed: Vec<&str> = listed.map(|claim| claim.name.as_str()).collect();
+    // Without a leader to copy from, a kept volume may hold the newest rows, or the only ones.
+    // Growth asks a leader only where its last report leaves doubts.
+    let source = facts.leader_member().is_some_and(|leader| {
+        leader.ordinal < from
+            && facts.health(leader) == Health::Healthy
+            && !facts.contradicts_lock(leader)
+    });
+    if !source {
+        return Outcome::Found(finding.remedy(format!(
+            "keep them, no leader is well enough to be copied from: {}",
+            status(facts)
+        )));
+    }
     Outcome::Found(finding.remedy(format!(
         "for a fresh copy, delete first: kubectl delete pvc {} -n {}",
         listed.join(" "),

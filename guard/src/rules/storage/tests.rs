@@ -83,6 +83,7 @@ pub(in crate::rules) fn stale_volume() {
             ),
             ("its pod is there already", claimed(4, 3, 4).with_count(3, 4), Want::Pass),
             ("a shrink", claimed(5, 3, 5), Want::NotApplicable),
+            ("back from zero", claimed(0, 3, 3), Want::NotApplicable),
             ("claims unreadable", unseen(healthy(3, 5)), Want::Unknown),
             ("pods unreadable", claimed(3, 5, 4).without_sight_of_members(), Want::Unknown),
         ],
@@ -91,6 +92,32 @@ pub(in crate::rules) fn stale_volume() {
     stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
       persistentvolumeclaim/pgdata-acid-a-3: created 54 days ago
       Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
+    ");
+}
+
+#[test]
+fn the_only_copies_of_the_data_are_never_named_for_deletion() {
+    let silent = |facts: Facts| facts.frozen(0).with_member(0, |it| it.report = Seen::Absent);
+    let leaderless = with(claimed(3, 5, 4), |facts| facts.leader = Seen::Absent);
+    let deletes = |facts: &Facts| text("stale-volume", facts).contains("delete");
+    assert_eq!(text("stale-volume", &claimed(0, 3, 3)), "nothing found");
+    for facts in [
+        &leaderless,
+        &claimed(3, 5, 4).without_sight_of_the_lock(),
+        &claimed(3, 5, 4).frozen(0),
+        &silent(claimed(3, 5, 4)),
+        &claimed(3, 5, 4).without(0),
+        &claimed(3, 5, 4).with_answer(0, |it| it.role = crate::patroni::Role::Replica),
+        &claimed(5, 5, 5).without(4).with_leader(3).with_count(2, 5),
+    ] {
+        assert!(!deletes(facts), "{}", text("stale-volume", facts));
+    }
+    assert!(deletes(&claimed(3, 5, 4)));
+    assert!(deletes(&claimed(3, 5, 4).with_member(0, |it| it.live = crate::facts::Live::NotAsked)));
+    insta::assert_snapshot!(text("stale-volume", &leaderless), @"
+    stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
+      persistentvolumeclaim/pgdata-acid-a-3: created 54 days ago
+      Try: keep them, no leader is well enough to be copied from: kubectl pgscale status acid-a -n db
     ");
 }
 
