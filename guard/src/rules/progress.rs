@@ -165,12 +165,17 @@ fn change_not_applied(facts: &Facts, _: &Policies) -> Outcome {
             format!("numberOfInstances: {from} after the operator's limits"),
         )
         .because(facts.stateful_set_source(), format!("spec.replicas: {runs}"))
-        .remedy(format!(
-            "{}, or cancel it: kubectl pgscale set {} {runs} -n {}",
-            wait(facts),
-            cluster.name,
-            cluster.namespace
-        )),
+        // With none running, to cancel would be to ask for a full outage.
+        .remedy(if runs >= 1 {
+            format!(
+                "{}, or cancel it: kubectl pgscale set {} {runs} -n {}",
+                wait(facts),
+                cluster.name,
+                cluster.namespace
+            )
+        } else {
+            wait(facts)
+        }),
     )
 }
 
@@ -274,5 +279,14 @@ pub(super) mod tests {
           statefulset/acid-a: spec.replicas: 5
           Try: kubectl pgscale wait acid-a -n db, or cancel it: kubectl pgscale set acid-a 5 -n db
         ");
+    }
+
+    #[test]
+    fn a_full_outage_is_no_way_to_cancel_a_change() {
+        for to in [2, 4] {
+            let found = text("change-not-applied", &running(3, to, 0));
+            assert!(found.ends_with("Try: kubectl pgscale wait acid-a -n db"), "{found}");
+        }
+        assert!(text("change-not-applied", &running(3, 4, 1)).contains("cancel it"));
     }
 }
