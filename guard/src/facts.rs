@@ -242,10 +242,26 @@ fn effective(operator: &Seen<Operator>, cluster: &Postgresql) -> i64 {
     }
 }
 
+/// `operator` may still run with settings older than those that were read.
+fn may_be_stale(operator: &Seen<Operator>) -> bool {
+    operator.known().is_some_and(|operator| operator.stale_settings != Some(false))
+}
+
 impl Facts {
     /// The effective number of instances before the change, after the operator's own limits; `None` on
     /// CREATE.
+    ///
+    /// The operator reads its settings once. While those in place may be newer than its pod, it is not known by
+    /// which limits a written shrink is carried out: from the most that may run ...
     pub fn from(&self) -> Option<i64> {
+        let from = self.from_by_settings()?;
+        let written = self.change.old.as_ref()?.instances.unwrap_or(0);
+        let before = self.operator_before.as_deref().unwrap_or(&self.operator);
+        Some(if self.written_shrink() && may_be_stale(before) { from.max(written) } else { from })
+    }
+
+    /// The effective number before the change by the settings in place, whichever the operator has read.
+    pub fn from_by_settings(&self) -> Option<i64> {
         let old = self.change.old.as_ref()?;
         Some(match self.operator_before.as_deref() {
             None => effective(&self.operator, old),
@@ -255,9 +271,27 @@ impl Facts {
         })
     }
 
-    /// The effective number of instances the change leads to.
+    /// The effective number of instances the change leads to; of a written shrink by settings that may be newer
+    /// than the operator's pod: ... to the fewest that may be left.
     pub fn to(&self) -> i64 {
+        let to = self.to_by_settings();
+        if self.shrinks_by_older_settings() { to.min(self.asked()) } else { to }
+    }
+
+    /// The effective number the change leads to by the settings in place, whichever the operator has read.
+    pub fn to_by_settings(&self) -> i64 {
         effective(&self.operator, &self.change.new)
+    }
+
+    /// It is a shrink as it is written, and the operator may still run with other limits than those in place.
+    /// Growth needs no such care: no limits make it a shrink.
+    pub fn shrinks_by_older_settings(&self) -> bool {
+        self.written_shrink() && may_be_stale(&self.operator)
+    }
+
+    fn written_shrink(&self) -> bool {
+        let old = self.change.old.as_ref();
+        old.is_some_and(|old| old.instances.unwrap_or(0) > self.asked())
     }
 
     /// The number the writer wrote; 0 when the field is missing, which is how the operator decodes it.

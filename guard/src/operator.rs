@@ -25,8 +25,9 @@ pub struct Operator {
     pub settings: Settings,
     /// Its Deployment has an available replica; `None` when that could not be told.
     pub available: Option<bool>,
-    /// The settings were edited after the operator's pod started: it still runs with older ones.
-    pub stale_settings: bool,
+    /// The settings were edited after the operator's pod started: it still runs with older ones. `None` when
+    /// that could not be told.
+    pub stale_settings: Option<bool>,
     /// The namespaces it watches; `None` for all.
     pub watched_namespace: Option<String>,
 }

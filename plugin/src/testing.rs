@@ -33,7 +33,7 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
             source: "ConfigMap default/postgres-operator".into(),
             settings: Settings::default(),
             available: Some(true),
-            stale_settings: false,
+            stale_settings: Some(false),
             watched_namespace: None,
         }),
         stateful_set: Seen::Known(StatefulSet {

@@ -73,16 +73,18 @@ async fn complete(objects: &Objects, candidate: &Candidate) -> Result<Operator, 
     let pods = async {
         // An empty selector would select every pod.
         if selector.is_empty() {
-            return Vec::new();
+            return None;
         }
-        let pods = objects.list::<Pod>(Some(&candidate.namespace), &selector).await;
-        // When it started only bears on a warning: not known is not worth refusing for.
-        pods.unwrap_or_default()
+        objects.list::<Pod>(Some(&candidate.namespace), &selector).await.ok()
     };
     let (settings, pods) = futures::join!(settings(objects, candidate), pods);
     let SettingsObject { settings, watched_namespace, edited } = settings?;
-    let stale_settings =
-        edited.zip(started(&pods)).is_some_and(|(edited, started)| edited > started);
+    let stale_settings = match (edited, pods) {
+        (None, _) => Some(false),
+        (Some(_), None) => None,
+        // One that does not run reads the settings when it starts.
+        (Some(edited), Some(pods)) => Some(started(&pods).is_some_and(|started| edited > started)),
+    };
     Ok(Operator {
         deployment: candidate.deployment.clone(),
         source: candidate.settings.to_string(),
@@ -186,7 +188,7 @@ mod tests {
         assert_eq!(operator.deployment, "default/postgres-operator");
         assert_eq!(operator.source, "ConfigMap default/postgres-operator");
         assert_eq!((operator.settings.min_instances, operator.settings.max_instances), (1, 9));
-        assert_eq!((operator.available, operator.stale_settings), (Some(true), false));
+        assert_eq!((operator.available, operator.stale_settings), (Some(true), Some(false)));
         assert_eq!(operator.watched_namespace, None);
     }
 
@@ -280,9 +282,9 @@ mod tests {
             })
         };
         let stale = async |world: &World| read(world).await.known().unwrap().stale_settings;
-        assert!(stale(&edited_at("2026-11-02T00:00:01Z")).await);
-        assert!(!stale(&edited_at("2026-11-01T23:59:59Z")).await);
+        assert_eq!(stale(&edited_at("2026-11-02T00:00:01Z")).await, Some(true));
+        assert_eq!(stale(&edited_at("2026-11-01T23:59:59Z")).await, Some(false));
         let forbidden = edited_at("2026-11-03T00:00:00Z").fault("pods", Fault::Status(403));
-        assert!(!stale(&forbidden).await, "not known is no reason to warn");
+        assert_eq!(stale(&forbidden).await, None, "not known is not fine");
     }
 }

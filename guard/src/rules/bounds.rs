@@ -165,7 +165,8 @@ pkg/cluster/k8sres.go). The annotation named by `ignore_instance_limits_annotati
 switches both limits off for one cluster.
 
 The settings are read once, when the operator starts: if they were edited since, it is not certain which
-ones are in force, and the rule only warns.
+ones are in force, and the rule only warns. Every rule then judges a shrink from the most that may run to the
+fewest that may be left, with the limits and without.
 
 Way out: ask for the number the operator would run, or change its limits and restart it.",
     reads: &[readings::count, readings::operator_limits, readings::owner_before],
@@ -191,7 +192,7 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
             return Outcome::Unknown(format!("the operator's limits could not be read ({why})"));
         }
     };
-    let runs = facts.to();
+    let runs = facts.to_by_settings();
     if runs == asked {
         return Outcome::Pass;
     }
@@ -202,7 +203,8 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
         facts.change.old.as_ref().and_then(|old| old.instances).is_some_and(|old| {
             asked.abs_diff(runs) < old.abs_diff(runs) && facts.from() == Some(runs)
         });
-    let finding = if operator.stale_settings || closer {
+    let stale = operator.stale_settings == Some(true);
+    let finding = if stale || closer {
         Finding::warn(OPERATOR_LIMITS.id, message)
     } else {
         Finding::deny(OPERATOR_LIMITS.id, message)
@@ -211,7 +213,7 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
         operator.source.clone(),
         format!("min_instances: {}, max_instances: {}", limits.min_instances, limits.max_instances),
     );
-    if operator.stale_settings {
+    if stale {
         finding = finding.because(
             format!("deployment/{}", operator.deployment),
             "started before these settings were last edited, and reads them only once",
@@ -424,7 +426,7 @@ pub(super) mod tests {
         };
         let mut stale = limited(3, 9);
         if let Seen::Known(operator) = &mut stale.operator {
-            operator.stale_settings = true;
+            operator.stale_settings = Some(true);
         }
         let mut absent = healthy(3, 9);
         absent.operator = Seen::Absent;

@@ -38,7 +38,7 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
             source: "ConfigMap default/postgres-operator".into(),
             settings: Settings::default(),
             available: Some(true),
-            stale_settings: false,
+            stale_settings: Some(false),
             watched_namespace: None,
         }),
         operator_before: None,

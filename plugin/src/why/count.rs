@@ -81,7 +81,7 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
         }
         return cause;
     }
-    if operator.stale_settings {
+    if operator.stale_settings == Some(true) {
         let what = "the operator still runs with settings older than those in place";
         return Cause::new(what, next).because(&operator.source, "was edited after it started");
     }

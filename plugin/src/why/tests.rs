@@ -159,7 +159,7 @@ fn what_is_broken_comes_first() {
         ),
         (
             "operator has old settings",
-            asking_for(2, |facts| operator(facts, |it| it.stale_settings = true)),
+            asking_for(2, |facts| operator(facts, |it| it.stale_settings = Some(true))),
             vec![],
         ),
         ("operator slow", asking_for(2, |_| ()), vec![]),

@@ -37,14 +37,15 @@ struct Oddities {
     deletes_volumes: bool,
     nosync: bool,
     probed: bool,
-    stale_settings: bool,
+    stale_settings: Option<bool>,
     standby: bool,
     undo: bool,
 }
 
 pub(super) fn surroundings() -> impl Strategy<Value = Surroundings> {
     let rarely = || prop::bool::weighted(0.1);
-    let oddities = (rarely(), rarely(), rarely(), rarely(), rarely(), prop::bool::weighted(0.03))
+    let stale = prop_oneof![8 => Just(Some(false)), 1 => Just(Some(true)), 1 => Just(None)];
+    let oddities = (rarely(), rarely(), rarely(), stale, rarely(), prop::bool::weighted(0.03))
         .prop_map(|(deletes_volumes, nosync, probed, stale_settings, standby, undo)| Oddities {
             deletes_volumes,
             nosync,

@@ -23,7 +23,12 @@ pub(in crate::rules) fn count(facts: &Facts, _: &Policies) -> Vec<Evidence> {
         ),
         (_, _) => (written(new), (new != Some(facts.to())).then(|| facts.to().to_string())),
     };
-    let runs = runs.map_or_else(String::new, |runs| format!(" (the operator runs {runs})"));
+    let who = if facts.shrinks_by_older_settings() {
+        "judged as, since the operator's settings may be newer than its pod:"
+    } else {
+        "the operator runs"
+    };
+    let runs = runs.map_or_else(String::new, |runs| format!(" ({who} {runs})"));
     one(postgresql(facts), format!("numberOfInstances: {asked}{runs}"))
 }
 
@@ -96,12 +101,14 @@ pub(in crate::rules) fn operator_limits(facts: &Facts, _: &Policies) -> Vec<Evid
         let value = facts.change.new.annotations.get(key).map_or("not set", String::as_str);
         told.push(Evidence::new(postgresql(facts), format!("annotation {key}: {value}")));
     }
-    if operator.stale_settings {
-        told.push(Evidence::new(
-            format!("deployment/{}", operator.deployment),
-            "started before these settings were last edited",
-        ));
-    }
+    let age = match operator.stale_settings {
+        Some(false) => return told,
+        Some(true) => "started before these settings were last edited",
+        None => {
+            "may have started before these settings were last edited: its pods could not be listed"
+        }
+    };
+    told.push(Evidence::new(format!("deployment/{}", operator.deployment), age));
     told
 }
 
