@@ -19,8 +19,9 @@ missing, and the timelines part when the leader's volume is mounted later.
 
 Signals: the last row of Patroni's history (annotation `history` of `<cluster>-config`): its fifth column names
 who took the lead then; the cluster's volume claims. Where the history names nobody, because nobody ever took
-over or the object is gone, it cannot be told and is warned of. No repair excuses this rule: there are no
-members to judge, but there is data to lose.
+over or the object is gone, it cannot be told and is warned of. While pods are left, because they still end or
+because zero was never carried out, the holder of the leader lock counts, valid or not, and the history only
+where nobody holds it. No repair excuses this rule: there are no members to judge, but there is data to lose.
 
 Blind spots: the history is written by the new leader, seconds after it took over. A volume that was deleted is
 not there to be left out: that is warned of.
@@ -28,7 +29,13 @@ not there to be left out: that is warned of.
 Way out: a count that includes that ordinal; shrink afterwards, when every member has caught up.
 
 Upstream: history in patroni/dcs/kubernetes.py and patroni/ha.py; #1816 of zalando/postgres-operator.",
-    reads: &[readings::count, readings::pods, readings::last_leader, readings::claims],
+    reads: &[
+        readings::count,
+        readings::pods,
+        readings::leader,
+        readings::last_leader,
+        readings::claims,
+    ],
     check: return_from_zero,
 };
 
@@ -39,8 +46,8 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     let created = facts.from().is_none();
     match &facts.members {
         Seen::Known(members) if members.is_empty() => {}
-        // Somebody still runs: the shrink to zero was not carried out, and the live state is judged.
-        Seen::Known(_) => return Outcome::NotApplicable,
+        Seen::Known(_) if created => return Outcome::NotApplicable,
+        Seen::Known(_) => return pods_are_left(facts),
         Seen::Absent | Seen::Unreadable(_) => {
             let why = facts.members.unreadable().unwrap_or("there are none");
             return Outcome::Unknown(format!(
@@ -115,6 +122,60 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     )
 }
 
+/// Zero was asked for and pods are left: they end, or zero was never carried out. It is written as growth, so that
+/// no rule looks at a leader whose pod is, or is to be, among those that go.
+fn pods_are_left(facts: &Facts) -> Outcome {
+    // Whoever took the lock last led last, valid or not: it is rewritten before the history.
+    let (last, source, says) = match (&facts.leader, &facts.last_leader) {
+        (Seen::Unreadable(why), _) => {
+            return Outcome::Unknown(format!(
+                "members are left, and the leader lock could not be read ({why})"
+            ));
+        }
+        (Seen::Known(lock), _) if let Some(holder) = &lock.holder => {
+            (holder, lock.source.clone(), format!("leader: {holder}"))
+        }
+        (Seen::Known(_) | Seen::Absent, Seen::Known(last)) => {
+            (last, facts.patroni_source("config"), format!("history: {last} took the lead last"))
+        }
+        (Seen::Known(_) | Seen::Absent, Seen::Absent) => {
+            return Outcome::Unknown(
+                "members are left, and neither the leader lock nor Patroni's history names who led last"
+                    .to_owned(),
+            );
+        }
+        (Seen::Known(_) | Seen::Absent, Seen::Unreadable(why)) => {
+            return Outcome::Unknown(format!("who led last could not be read ({why})"));
+        }
+    };
+    let cluster = &facts.change.new;
+    let Some(led) = ordinal(&cluster.name, last) else {
+        return Outcome::Unknown(format!("{last} led last, which is no member of this cluster"));
+    };
+    let to = facts.to();
+    if led < to {
+        return Outcome::Pass;
+    }
+    let pods: Vec<&str> = facts.all_members().iter().map(|member| member.name.as_str()).collect();
+    Outcome::Found(
+        Finding::deny(
+            RETURN_FROM_ZERO.id,
+            format!(
+                "{last} led last, and a count of {to} leaves its pod and its volume out: the cluster would go \
+                 on from older data"
+            ),
+        )
+        .because(source, says)
+        .because(format!("postgresql/{}", cluster.name), format!("asks for 0; left: {}", pods.join(", ")))
+        .remedy(format!(
+            "kubectl pgscale set {} {} -n {}, which keeps it",
+            cluster.name,
+            led.saturating_add(1),
+            cluster.namespace
+        )),
+    )
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -136,6 +197,11 @@ pub(super) mod tests {
                 .collect(),
         );
         facts
+    }
+
+    /// Zero was asked for, and three members still run, led by `leader`.
+    fn running(leader: i64, to: i64) -> Facts {
+        healthy(3, 3).with_leader(leader).with_count(0, to)
     }
 
     fn created(mut facts: Facts) -> Facts {
@@ -174,7 +240,9 @@ pub(super) mod tests {
                     asleep(2, three, last).without_sight_of_members(),
                     Want::Unknown,
                 ),
-                ("members still run", healthy(3, 3).with_count(0, 2), Want::NotApplicable),
+                ("members still run, the leader stays", running(0, 1), Want::Pass),
+                ("members still run, the leader goes", running(2, 2), Want::Deny),
+                ("members still run, created", created(running(2, 2)), Want::NotApplicable),
                 ("stays at zero", asleep(0, three, last), Want::NotApplicable),
                 ("from more than zero", healthy(3, 5), Want::NotApplicable),
             ],
@@ -188,6 +256,61 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("return-from-zero", &created(asleep(1, three, None))), @"
         return-from-zero: cannot be judged: volumes of an earlier life are kept, and Patroni's history does not name who led last
           Try: make the fact readable (network, rights), then ask again
+        ");
+    }
+
+    #[test]
+    fn a_pod_that_is_left_does_not_hide_who_led_last() {
+        // The pods of a shrink to zero end, the leader last.
+        let ending = |to| {
+            running(2, to)
+                .stalled([0])
+                .without(1)
+                .with_stateful_set(|set| set.replicas = 0)
+                .with_member(2, |it| it.pod.terminating = true)
+        };
+        let released = |last: Seen<String>| {
+            let mut facts = ending(1);
+            if let Seen::Known(lock) = &mut facts.leader {
+                lock.holder = None;
+            }
+            facts.last_leader = last;
+            facts
+        };
+        let mut expired = ending(1);
+        if let Seen::Known(lock) = &mut expired.leader {
+            lock.renewed = None;
+        }
+        expired.last_leader = Seen::Known("acid-a-0".into());
+        let mut lockless = released(Seen::Known("acid-a-2".into()));
+        lockless.leader = Seen::Absent;
+        let mut stranger = ending(1);
+        stranger.leader = Seen::Known(crate::rules::testing::lock("acid-b-0"));
+        table(
+            "return-from-zero",
+            vec![
+                ("the leader's pod ends", ending(1), Want::Deny),
+                ("it comes back", ending(3), Want::Pass),
+                ("its lock has expired", expired, Want::Deny),
+                ("it let go of the lock", released(Seen::Known("acid-a-2".into())), Want::Deny),
+                ("the lock is gone", lockless, Want::Deny),
+                ("another led last", released(Seen::Known("acid-a-0".into())), Want::Pass),
+                ("nobody is named", released(Seen::Absent), Want::Unknown),
+                ("history unreadable", released(Seen::Unreadable("x".into())), Want::Unknown),
+                ("lock unreadable", ending(1).without_sight_of_the_lock(), Want::Unknown),
+                ("a stranger leads", stranger, Want::Unknown),
+                // The StatefulSet still runs three: it is a shrink to one.
+                ("zero was never carried out", running(2, 1), Want::Deny),
+            ],
+        );
+        for facts in [ending(1), running(2, 1)] {
+            assert!(!crate::evaluate(&facts, &Policies::default()).allows());
+        }
+        insta::assert_snapshot!(text("return-from-zero", &ending(1)), @"
+        return-from-zero: acid-a-2 led last, and a count of 1 leaves its pod and its volume out: the cluster would go on from older data
+          configmap/acid-a-leader: leader: acid-a-2
+          postgresql/acid-a: asks for 0; left: acid-a-0, acid-a-2
+          Try: kubectl pgscale set acid-a 3 -n db, which keeps it
         ");
     }
 
