@@ -5,7 +5,7 @@ use crate::facts::{Facts, Live, Repair, Seen};
 use crate::patroni::PendingFailover;
 use crate::policy::Policies;
 use crate::rules::testing::{healthy, text};
-use crate::rules::{WayOut, evaluate, way_out};
+use crate::rules::{WayOut, evaluate, rule, way_out};
 use crate::verdict::Verdict;
 
 /// Five members, the last of them leads.
@@ -405,6 +405,19 @@ fn settings_the_operator_has_not_read_do_not_hide_a_shrink() {
     }
     let read = not_restarted(healthy(7, 3), -1, 3, Some(false));
     assert_eq!(seen(&read), (Some(3), 3, Direction::Same));
+    // Not known is told as that, and excuses nothing.
+    let unknown = not_restarted(healthy(9, 7), -1, 3, None);
+    assert!(denials(&unknown).contains(&"operator-limits"));
+    let told = rule("operator-limits").unwrap().looks_at(&unknown, &Policies::default());
+    let told: Vec<&str> = told.iter().map(|evidence| evidence.says.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "numberOfInstances: 9 -> 7 (judged as 9 -> 3: the operator's settings may be newer than its pod)",
+            "min_instances: -1, max_instances: 3",
+            "may have started before these settings were last edited: its pods could not be listed",
+        ]
+    );
 }
 
 #[test]

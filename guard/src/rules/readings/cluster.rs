@@ -23,12 +23,13 @@ pub(in crate::rules) fn count(facts: &Facts, _: &Policies) -> Vec<Evidence> {
         ),
         (_, _) => (written(new), (new != Some(facts.to())).then(|| facts.to().to_string())),
     };
-    let who = if facts.shrinks_by_older_settings() {
-        "judged as, since the operator's settings may be newer than its pod:"
-    } else {
-        "the operator runs"
+    let runs = match runs {
+        None => String::new(),
+        Some(runs) if facts.shrinks_by_older_settings() => {
+            format!(" (judged as {runs}: the operator's settings may be newer than its pod)")
+        }
+        Some(runs) => format!(" (the operator runs {runs})"),
     };
-    let runs = runs.map_or_else(String::new, |runs| format!(" ({who} {runs})"));
     one(postgresql(facts), format!("numberOfInstances: {asked}{runs}"))
 }
 
