@@ -142,6 +142,7 @@ async fn wide_shows_all_of_it_and_every_rule() {
       PASS paused
          configmap/acid-a-config: pause: false
          configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
       PASS switchover-pending
          configmap/acid-a-failover: nothing is pending
       PASS rebuild-in-progress
