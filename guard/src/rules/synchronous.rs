@@ -116,8 +116,8 @@ fn sync_standbys_condemned(facts: &Facts, _: &Policies) -> Outcome {
         .because(facts.patroni_source("config"), mode(configuration));
     let tagged = !barred.is_empty();
     for (member, tag) in barred {
-        let says = format!("{}: {}", member.name, tag.unwrap_or_default());
-        finding = finding.because(facts.witness(member), says);
+        let tag = format!("{}: {}", member.name, tag.unwrap_or_default());
+        finding = finding.because(facts.witness(member), tag);
     }
     Outcome::Found(finding.remedy(keep_one(facts, tagged)))
 }
