@@ -75,7 +75,8 @@ pub struct Policies {
     pub rules: BTreeMap<String, Vec<Limit<Weight>>>,
     /// How old the last backup may be when instances go: of the strictest mode, the least.
     pub backup_max_age: Option<Limit<SignedDuration>>,
-    /// The strictest mode of all that match; `Enforce` where no policy matches.
+    /// The strictest mode of all that match; `Enforce` where no policy matches, and where not all could be read:
+    /// one of those may enforce.
     pub mode: Mode,
     /// Why the policies could not be read: then no bound may be taken as kept.
     pub unreadable: Option<String>,
@@ -124,7 +125,10 @@ impl Policies {
             combined.hear(&source, Ok(true), &policy.spec, cluster);
         }
         combined.mode = combined.matched.iter().map(|(_, mode)| *mode).max().unwrap_or_default();
-        combined
+        match combined.unreadable.take() {
+            Some(why) => combined.and_unreadable(why),
+            None => combined,
+        }
     }
 
     fn hear(
@@ -180,7 +184,14 @@ impl Policies {
 
     /// Policies that could not be read, and why.
     pub fn unreadable(why: impl Into<String>) -> Self {
-        Self { unreadable: Some(why.into()), ..Self::default() }
+        Self::default().and_unreadable(why)
+    }
+
+    /// These policies, beside others that could not be read. The mode of those is not known: what rests on no single
+    /// policy's limit is enforced, whatever these are trying out.
+    #[must_use]
+    pub(crate) fn and_unreadable(self, why: impl Into<String>) -> Self {
+        Self { unreadable: Some(why.into()), mode: Mode::Enforce, ..self }
     }
 
     /// In which mode policies ask for what a rule judges, where only they do.

@@ -25,6 +25,14 @@ pub const PLURAL: &str = "postgresqls";
 pub const KIND: &str = "postgresql";
 /// The annotation by which a cluster chooses one of several operators.
 pub const CONTROLLER_ANNOTATION: &str = "acid.zalan.do/controller";
+/// Variables of `spec.env` by which operator 2.0 takes a cluster for a standby of another (`isStandbyCluster`,
+/// pkg/cluster/util.go).
+pub const STANDBY_VARIABLES: [&str; 4] = [
+    "STANDBY_WALE_S3_PREFIX",
+    "STANDBY_WALE_GS_PREFIX",
+    "STANDBY_WALE_GSC_PREFIX",
+    "STANDBY_WALE_SWIFT_PREFIX",
+];
 
 /// One `postgresql` object, reduced to what a scale decision may look at.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -132,18 +140,10 @@ impl Postgresql {
     }
 
     /// It is declared as a standby of another cluster, by `spec.standby` or by the environment variables
-    /// that operator 2.0 treats the same (`isStandbyCluster`, pkg/cluster/util.go).
+    /// that operator 2.0 treats the same.
     pub fn is_standby(&self) -> bool {
         let by_environment = self.spec["env"].as_array().into_iter().flatten().any(|variable| {
-            matches!(
-                variable["name"].as_str(),
-                Some(
-                    "STANDBY_WALE_S3_PREFIX"
-                        | "STANDBY_WALE_GS_PREFIX"
-                        | "STANDBY_WALE_GSC_PREFIX"
-                        | "STANDBY_WALE_SWIFT_PREFIX"
-                )
-            )
+            variable["name"].as_str().is_some_and(|name| STANDBY_VARIABLES.contains(&name))
         });
         self.spec["standby"].is_object() || by_environment
     }

@@ -189,13 +189,8 @@ fn leaderless(clues: &Clues<'_>) -> Cause {
     let (source, says) =
         held.unwrap_or_else(|| ("leader lock".to_owned(), "does not exist".to_owned()));
     if is_paused(facts) {
-        let resume = format!("resume --wait {}", facts.change.new.name);
-        return Cause::new(
-            "nobody leads, and Patroni is paused: nobody takes over",
-            clues.patronictl(&resume),
-        )
-        .because(source, says)
-        .because("Patroni's configuration", "pause: true");
+        let what = "nobody leads, and Patroni is paused: nobody takes over";
+        return ending_the_pause(clues, what, vec![Evidence::new(source, says)]);
     }
     let mut cause = Cause::new("nobody leads: nothing can be written", clues.patronictl("list"))
         .because(source, says);
@@ -217,10 +212,27 @@ fn paused(clues: &Clues<'_>) -> Option<Cause> {
     if !is_paused(facts) || facts.leader_name().is_none() {
         return None;
     }
-    let resume = format!("resume --wait {}", facts.change.new.name);
     let what = "Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over";
-    let cause = Cause::new(what, clues.patronictl(&resume));
-    Some(cause.because("Patroni's configuration", "pause: true"))
+    Some(ending_the_pause(clues, what, Vec::new()))
+}
+
+/// A pause, which `resume` ends; not while a pod is marked, as all are during a major upgrade: Patroni would start the
+/// data directories that are being upgraded.
+fn ending_the_pause(clues: &Clues<'_>, what: &str, evidence: Vec<Evidence>) -> Cause {
+    let facts = clues.facts();
+    let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
+    let marked: Vec<&str> = marked.map(|member| member.name.as_str()).collect();
+    let next = if marked.is_empty() {
+        clues.patronictl(&format!("resume --wait {}", facts.change.new.name))
+    } else {
+        clues.kubectl("get pods -L critical-operation -w")
+    };
+    let cause = Cause { evidence, ..Cause::new(what, next) }
+        .because("Patroni's configuration", "pause: true");
+    if marked.is_empty() {
+        return cause;
+    }
+    cause.because(format!("pod/{}", marked.join(", pod/")), "critical-operation: true")
 }
 
 #[cfg(test)]

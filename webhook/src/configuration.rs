@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt as _;
 use pgscale_guard::overrides::ScaleOverride;
 use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
-use pgscale_guard::postgresql::{CONTROLLER_ANNOTATION, GROUP, PLURAL, VERSION};
+use pgscale_guard::postgresql::{CONTROLLER_ANNOTATION, GROUP, PLURAL, STANDBY_VARIABLES, VERSION};
 
 use crate::admit::PATH;
 
@@ -295,16 +295,22 @@ fn count(object: &str) -> String {
 }
 
 /// True when something changes that decides which limits hold whatever the number says: the annotations by
-/// which a cluster chooses its operator and lifts its limits, and that it is a standby, whose one instance no limit
-/// raises.
+/// which a cluster chooses its operator and lifts its limits, and that it is a standby, by `spec.standby` or by a
+/// variable in `spec.env`, whose one instance no limit raises.
 fn relimited(ignore_limits_annotations: &[String]) -> String {
     let keys: Vec<_> = std::iter::once(CONTROLLER_ANNOTATION)
         .chain(ignore_limits_annotations.iter().map(String::as_str))
         .map(|key| format!("'{key}'"))
         .collect();
     let value = |object: &str| format!("{object}.?metadata.?annotations[?k].orValue('')");
+    let names: Vec<_> = STANDBY_VARIABLES.iter().map(|name| format!("'{name}'")).collect();
+    let names = names.join(", ");
     let standby = |object: &str| {
-        format!("{object}.?spec.optMap(s, type(s) == map ? s : {{}}).?standby.hasValue()")
+        let spec = format!("{object}.?spec.optMap(s, type(s) == map ? s : {{}})");
+        format!(
+            "({spec}.?standby.hasValue() || {spec}.?env.optMap(e, type(e) == list ? e : []).orValue([])\
+             .exists(v, type(v) == map && v.?name.orValue('') in [{names}]))"
+        )
     };
     let (old, new) = ("oldObject", "object");
     format!(
@@ -385,6 +391,19 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_makes_a_standby_by_the_environment_is_judged() {
+        let entries = configuration(&registration()).webhooks.unwrap();
+        for entry in &entries[..2] {
+            let condition = &entry.match_conditions.as_ref().unwrap()[1].expression;
+            for name in STANDBY_VARIABLES {
+                // Before the write and after it.
+                let mentions = condition.matches(&format!("'{name}'")).count();
+                assert_eq!(mentions, 2, "{}: {name}", entry.name);
+            }
+        }
+    }
+
+    #[test]
     fn the_conditions_read_as_written() {
         let entries = configuration(&registration()).webhooks.unwrap();
         let conditions: Vec<_> = entries
@@ -393,9 +412,9 @@ mod tests {
             .map(|condition| condition.expression.as_str())
             .collect();
         insta::assert_snapshot!(conditions.join("\n\n"), @"
-        object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) < oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) || ['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue('')) || object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() != oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue()
+        object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) < oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) || ['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue('')) || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))
 
-        request.operation == 'CREATE' || (object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) > oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) && !(['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue('')) || object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() != oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue()))
+        request.operation == 'CREATE' || (object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) > oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) && !(['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue('')) || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))))
 
         object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)
 

@@ -62,11 +62,11 @@ impl Written {
 
     /// Those that hold for a cluster with these labels, combined.
     pub fn matching(&self, labels: &BTreeMap<String, String>) -> Policies {
-        let mut policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
-        if self.unreadable.is_some() {
-            policies.unreadable.clone_from(&self.unreadable);
+        let policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
+        match &self.unreadable {
+            Some(why) => policies.and_unreadable(why),
+            None => policies,
         }
-        policies
     }
 }
 
@@ -87,6 +87,8 @@ mod tests {
     use super::*;
     use crate::policy::Mode;
     use crate::read::testing::{Fault, Members, World, change};
+    use crate::rules::evaluate;
+    use crate::rules::testing::healthy;
 
     #[tokio::test(start_paused = true)]
     async fn policies_are_read_or_the_reason_is_told() {
@@ -113,6 +115,29 @@ mod tests {
             let forbidden = policy.clone().fault(kind, Fault::Status(403));
             let found = forbidden.reader(&members).policies(&cluster).await;
             assert_eq!(found.unreadable.as_deref(), Some(why));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_switches_no_denial_off_where_the_policies_of_the_platform_cannot_be_read() {
+        let members = Members::healthy();
+        let denied = healthy(5, 2).pause().with_leader(4).nofailover(0);
+        for mode in ["Warn", "Audit"] {
+            let tenant = World::default().with(
+                "/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/trial",
+                json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+                    "metadata": {"namespace": "db", "name": "trial"},
+                    "spec": {"mode": mode, "instances": {"min": 3}}}),
+            );
+            let read = tenant.reader(&members).policies(&denied.change.new).await;
+            assert!(evaluate(&denied, &read).allows(), "{mode}: it is the only policy");
+            let hidden = tenant.fault("clusterscalepolicies", Fault::Status(403));
+            let read = hidden.reader(&members).policies(&denied.change.new).await;
+            assert_eq!(read.mode, Mode::Enforce, "{mode}");
+            assert_ne!(read.min[0].mode, Mode::Enforce, "{mode}: its own limit stays on trial");
+            let verdict = evaluate(&denied, &read);
+            let refused: Vec<_> = verdict.denials().map(|denial| denial.rule).collect();
+            assert!(refused.contains(&"leader-cannot-move"), "{mode}: {refused:?}");
         }
     }
 

@@ -7,7 +7,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, inside, members_unseen, readings, status};
+use crate::rules::{Kind, Rule, inside, members_unseen, readings, status, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
@@ -148,10 +148,11 @@ leader is known to stay.
 Blind spots: a pause that begins after the reading.
 
 Way out: `patronictl resume` in any pod of the cluster, or `kubectl pgscale down NAME --to N`, which moves the
-leader by a switchover to a named member first.
+leader by a switchover to a named member first. While a pod is labelled critical-operation, wait: a major
+upgrade may run, and Patroni, resumed, would start the data directories that are being upgraded.
 
 Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/api.py.",
-    reads: &[readings::pause, readings::leader],
+    reads: &[readings::pause, readings::leader, readings::marks],
     check: paused,
 };
 
@@ -187,11 +188,22 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
             (Severity::Deny, "nobody leads and Patroni is paused: nobody takes over".to_owned())
         }
     };
-    Outcome::Found(
-        Finding::new(PAUSED.id, severity, message)
-            .because(facts.patroni_source("config"), "pause: true")
-            .remedy(inside(facts, "patronictl resume")),
-    )
+    let mut finding = Finding::new(PAUSED.id, severity, message)
+        .because(facts.patroni_source("config"), "pause: true");
+    let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
+    let marked: Vec<&str> = marked.map(|member| member.name.as_str()).collect();
+    let resume = inside(facts, "patronictl resume");
+    let remedy = if !marked.is_empty() {
+        // Resumed in the middle of a major upgrade, Patroni starts what is being upgraded.
+        let pods = format!("pod/{}", marked.join(", pod/"));
+        finding = finding.because(pods, "critical-operation: true");
+        wait(facts)
+    } else if facts.leader_name().is_none() {
+        format!("{resume} (be sure that no major upgrade runs)")
+    } else {
+        resume
+    };
+    Outcome::Found(finding.remedy(remedy))
 }
 
 /// How to be rid of what those left behind who led once, are dead, and whose pods go on saying that they lead:
@@ -230,256 +242,4 @@ fn weight(facts: &Facts) -> Option<Severity> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use k8s_openapi::jiff::SignedDuration;
-
-    use super::*;
-    use crate::rules::testing::{Want, healthy, lock, now, table, text};
-
-    fn locked(from: i64, to: i64, change: impl FnOnce(&mut crate::patroni::LeaderLock)) -> Facts {
-        let mut facts = healthy(from, to);
-        let mut lock = lock("acid-a-0");
-        change(&mut lock);
-        facts.leader = Seen::Known(lock);
-        facts
-    }
-
-    fn expired(from: i64, to: i64) -> Facts {
-        locked(from, to, |lock| lock.renewed = Some(now() - SignedDuration::from_secs(36)))
-    }
-
-    fn silence() -> Live {
-        Live::Silent("no answer in 1 s".into())
-    }
-
-    fn replica_report() -> Seen<crate::patroni::Report> {
-        healthy(2, 2).member("acid-a-1").unwrap().report.clone()
-    }
-
-    fn two_masters() -> Facts {
-        healthy(5, 3).with_member(4, |member| member.pod.role = Some("master".into()))
-    }
-
-    /// Five members, the last of them leads.
-    fn led_by_the_last(to: i64) -> Facts {
-        healthy(5, to).with_leader(4)
-    }
-
-    #[test]
-    pub(in crate::rules) fn no_leader() {
-        let mut lockless = healthy(5, 3);
-        lockless.leader = Seen::Absent;
-        let mut empty = healthy(0, 3);
-        empty.leader = Seen::Absent;
-        table(
-            "no-leader",
-            vec![
-                ("one leads", healthy(5, 3), Want::Pass),
-                (
-                    "renewed 34 s ago, by a clock that may differ",
-                    locked(5, 3, |lock| {
-                        lock.renewed = Some(now() - SignedDuration::from_secs(34));
-                    }),
-                    Want::Pass,
-                ),
-                (
-                    "renewed in our future",
-                    locked(5, 3, |lock| {
-                        lock.renewed = Some(now() + SignedDuration::from_secs(60));
-                    }),
-                    Want::Pass,
-                ),
-                ("no lock", lockless, Want::Deny),
-                ("released", locked(5, 3, |lock| lock.holder = None), Want::Deny),
-                ("never renewed", locked(5, 3, |lock| lock.renewed = None), Want::Deny),
-                ("expired", expired(5, 3), Want::Deny),
-                ("expired, growing", expired(3, 5), Want::Warn),
-                (
-                    "held by a stranger",
-                    locked(5, 3, |lock| {
-                        lock.holder = Some("acid-b-0".into());
-                    }),
-                    Want::Deny,
-                ),
-                ("held by a pod that is gone", healthy(5, 3).without(0), Want::Deny),
-                ("two masters", two_masters(), Want::Deny),
-                (
-                    "two leaders under another name",
-                    two_masters().with_member(0, |it| it.pod.role = Some("primary".into())),
-                    Want::Deny,
-                ),
-                (
-                    "one that goes was promoted by hand",
-                    healthy(5, 3).with_answer(4, |it| it.role = crate::patroni::Role::Primary),
-                    Want::Deny,
-                ),
-                (
-                    "the holder of the lock does not lead",
-                    healthy(5, 3).with_answer(0, |it| it.role = crate::patroni::Role::Replica),
-                    Want::Deny,
-                ),
-                (
-                    "the holder of the lock does not lead, growing",
-                    healthy(3, 5).with_answer(0, |it| it.role = crate::patroni::Role::Replica),
-                    Want::Warn,
-                ),
-                (
-                    "the holder is silent and last reported that it leads",
-                    healthy(5, 3).with_member(0, |it| it.live = silence()),
-                    Want::Pass,
-                ),
-                (
-                    "the holder is silent and last reported a replica",
-                    healthy(5, 3).with_member(0, |it| {
-                        it.live = silence();
-                        it.report = replica_report();
-                    }),
-                    Want::Deny,
-                ),
-                (
-                    "one that goes is silent and last reported that it leads",
-                    healthy(5, 3).with_member(4, |it| {
-                        it.live = silence();
-                        it.report = healthy(1, 1).member("acid-a-0").unwrap().report.clone();
-                    }),
-                    Want::Deny,
-                ),
-                (
-                    "the holder is silent and never reported",
-                    healthy(5, 3).with_member(0, |it| {
-                        it.live = silence();
-                        it.report = Seen::Absent;
-                    }),
-                    Want::Unknown,
-                ),
-                (
-                    "a silent member's report cannot be read",
-                    healthy(5, 3).with_member(4, |it| {
-                        it.live = silence();
-                        it.report = Seen::Unreadable("not JSON".into());
-                    }),
-                    Want::Unknown,
-                ),
-                ("lock unreadable", healthy(5, 3).without_sight_of_the_lock(), Want::Unknown),
-                ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
-                ("from zero nobody can lead", empty, Want::NotApplicable),
-                ("zero has its own rule", expired(3, 0), Want::NotApplicable),
-                ("the count stays", expired(3, 3), Want::NotApplicable),
-            ],
-        );
-        insta::assert_snapshot!(text("no-leader", &expired(5, 3)), @r"
-        no-leader: nobody leads db/acid-a: the leader lock has expired
-          configmap/acid-a-leader: leader: acid-a-0, renewTime: 2026-11-24T09:59:24Z, ttl: 30
-          Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
-        ");
-        insta::assert_snapshot!(text("no-leader", &two_masters()), @r"
-        no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
-          pod/acid-a-0: role label: master
-          pod/acid-a-4: role label: master
-          Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
-        ");
-        insta::assert_snapshot!(
-            text("no-leader", &locked(3, 5, |lock| lock.holder = Some("acid-b-0".into()))), @r"
-        no-leader: the leader lock is held by acid-b-0, which is not a pod of db/acid-a
-          configmap/acid-a-leader: leader: acid-b-0
-          Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
-        ");
-    }
-
-    /// The last of five led, died, and left its label and its report behind; -0 leads now.
-    fn dead_leader(change: impl FnOnce(&mut Member)) -> Facts {
-        two_masters().with_member(4, |it| {
-            it.live = silence();
-            it.report = healthy(1, 1).member("acid-a-0").unwrap().report.clone();
-            change(it);
-        })
-    }
-
-    #[test]
-    fn a_dead_leader_does_not_block_the_way_for_ever() {
-        let lost = dead_leader(|it| it.pod.node_ready = Some(false));
-        insta::assert_snapshot!(text("no-leader", &lost), @"
-        no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
-          pod/acid-a-0: role label: master
-          pod/acid-a-4: role label: master
-          Try: kubectl delete pod acid-a-4 -n db --force --grace-period=0 (once node-4 is sure to be off)
-        ");
-        let mut stopped = dead_leader(|it| it.pod.containers_running = false);
-        insta::assert_snapshot!(text("no-leader", &stopped), @"
-        no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
-          pod/acid-a-0: role label: master
-          pod/acid-a-4: role label: master
-          Try: kubectl delete pod acid-a-4 -n db
-        ");
-        stopped = stopped.with_member(4, |it| it.pod.role = None);
-        insta::assert_snapshot!(text("no-leader", &stopped), @"
-        no-leader: acid-a-0 holds the leader lock, but not every member agrees
-          configmap/acid-a-leader: leader: acid-a-0
-          http://10.244.0.14:8008/patroni: acid-a-4: leads
-          Try: kubectl delete pod acid-a-4 -n db
-        ");
-        // Who may be alive is left alone, and so is everybody while nobody else is known to lead.
-        let status = "Try: kubectl pgscale status acid-a -n db";
-        let frozen = dead_leader(|_| {});
-        let headless = dead_leader(|it| it.pod.node_ready = Some(false))
-            .with_member(0, |it| it.live = silence());
-        for facts in [frozen, headless] {
-            let text = text("no-leader", &facts);
-            assert!(text.contains(status), "{text}");
-        }
-    }
-
-    #[test]
-    fn patroni_is_resumed_where_it_runs() {
-        let gone = expired(5, 3).pause().with_member(0, |it| {
-            it.live = silence();
-            it.pod.containers_running = false;
-        });
-        insta::assert_snapshot!(text("paused", &gone), @"
-        paused: nobody leads and Patroni is paused: nobody takes over
-          configmap/acid-a-config: pause: true
-          Try: kubectl exec acid-a-1 -n db -c postgres -- patronictl resume
-        ");
-    }
-
-    #[test]
-    pub(in crate::rules) fn paused() {
-        let mut unreadable = healthy(5, 3);
-        unreadable.configuration = Seen::Unreadable("configmaps is forbidden".into());
-        let mut absent = healthy(5, 3);
-        absent.configuration = Seen::Absent;
-        table(
-            "paused",
-            vec![
-                ("not paused", led_by_the_last(3), Want::Pass),
-                ("paused, the leader stays", healthy(5, 3).pause(), Want::Warn),
-                ("paused, the leader goes", led_by_the_last(3).pause(), Want::Deny),
-                ("paused, nobody leads", expired(5, 3).pause(), Want::Deny),
-                (
-                    "paused, who leads is hidden",
-                    healthy(5, 3).pause().without_sight_of_the_lock(),
-                    Want::Deny,
-                ),
-                ("configuration unreadable", unreadable, Want::Unknown),
-                ("no configuration", absent, Want::Unknown),
-                ("growing", healthy(3, 5).pause(), Want::NotApplicable),
-                ("zero has its own rule", led_by_the_last(0).pause(), Want::NotApplicable),
-            ],
-        );
-        insta::assert_snapshot!(text("paused", &healthy(5, 3).pause()), @r"
-        paused: Patroni is paused: should acid-a-0 fail, nobody takes over
-          configmap/acid-a-config: pause: true
-          Try: kubectl exec acid-a-0 -n db -c postgres -- patronictl resume
-        ");
-        insta::assert_snapshot!(text("paused", &led_by_the_last(3).pause()), @r"
-        paused: acid-a-4 leads and would be deleted while Patroni is paused: nobody takes over
-          configmap/acid-a-config: pause: true
-          Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-0 first)
-        ");
-        insta::assert_snapshot!(text("paused", &led_by_the_last(2).pause().nofailover(0).nofailover(1)), @r"
-        paused: acid-a-4 leads and would be deleted while Patroni is paused: nobody takes over
-          configmap/acid-a-config: pause: true
-          Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
-        ");
-    }
-}
+pub(super) mod tests;

@@ -2,7 +2,7 @@
 
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
-use crate::patroni::PendingFailover;
+use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::rules::{Kind, Rule, inside, members_unseen, readings, wait};
@@ -196,16 +196,24 @@ expects; a member that comes or goes meanwhile leaves the cluster with data dire
 one that failed, replicas may be left on the old version.
 
 Signals: while it runs all pods carry the label `critical-operation: \"true\"` and Patroni is paused: each of
-the two alone has other causes. After a failure the annotation `last-major-upgrade-failure` stays on the
-postgresql object until one succeeds.
+the two alone has other causes. Before the script pauses Patroni the label alone counts, where there are two
+members or more and the leader runs an older version than the manifest declares. After a failure the annotation
+`last-major-upgrade-failure` stays on the postgresql object until one succeeds.
 
-Blind spots: the seconds between the operator's decision and the labels. In a cluster of one member a person's
-pause during its first base backup looks the same.
+Blind spots: the seconds between the operator's decision and the labels; until the pause also an upgrade past
+what the manifest declares (major_version_upgrade_mode full). In a cluster of one member a person's pause during
+its first base backup looks the same.
 
 Way out: wait (`kubectl pgscale wait NAME`). After a failure, mend its cause and remove the annotation.
 
 Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgrade.py of Spilo.",
-    reads: &[readings::marks, readings::pause, readings::upgrade_failure],
+    reads: &[
+        readings::marks,
+        readings::pause,
+        readings::upgrade_failure,
+        readings::leader,
+        readings::answers,
+    ],
     check: major_upgrade,
 };
 
@@ -220,7 +228,11 @@ fn major_upgrade(facts: &Facts, _: &Policies) -> Outcome {
             Seen::Known(configuration) if configuration.paused => {
                 return Outcome::Found(running(facts, members));
             }
-            Seen::Known(_) => None,
+            Seen::Known(_) => match begins(facts, members) {
+                Ok(None) => None,
+                Ok(Some(finding)) => return Outcome::Found(finding),
+                Err(why) => return Outcome::Unknown(why),
+            },
             Seen::Absent => Some("it is not there"),
             Seen::Unreadable(why) => Some(why.as_str()),
         };
@@ -249,170 +261,66 @@ fn major_upgrade(facts: &Facts, _: &Policies) -> Outcome {
     )
 }
 
+/// All members are marked, and Patroni is not paused yet: the operator marks them before it runs the script. Who marks
+/// them for another reason runs the version that is declared, and while a first leader is made nothing runs. An error
+/// where nobody can tell.
+fn begins(facts: &Facts, members: &[Member]) -> Result<Option<Finding>, String> {
+    // The operator acts on what is stored, not on what this write may change.
+    let stored = facts.change.old.as_ref().unwrap_or(&facts.change.new);
+    let version = stored.spec.pointer("/postgresql/version").and_then(serde_json::Value::as_str);
+    let Some(declared) = version.and_then(|version| version.parse::<u64>().ok()) else {
+        return Ok(None);
+    };
+    if members.len() < 2 {
+        return Ok(None);
+    }
+    let told = "all pods are labelled critical-operation, and which version runs cannot be told";
+    if let Seen::Unreadable(why) = &facts.leader {
+        return Err(format!("{told}: the leader lock could not be read ({why})"));
+    }
+    let Some(leader) = facts.leader_member() else { return Ok(None) };
+    let answer = match &leader.live {
+        Live::Answered(answer) => answer,
+        Live::NotAsked => return Err(format!("{told}: {} was not asked", leader.name)),
+        Live::Silent(why) => {
+            return Err(format!("{told}: {} does not answer ({why})", leader.name));
+        }
+    };
+    if answer.state != State::Running {
+        return Ok(None);
+    }
+    let Some(runs) = answer.server_version else {
+        return Err(format!("{told}: {} does not say it", leader.name));
+    };
+    if runs / 10_000 >= declared {
+        return Ok(None);
+    }
+    let finding = about(facts, members, "is about to be upgraded")
+        .because(
+            format!("postgresql/{}", stored.name),
+            format!("spec.postgresql.version: {declared}"),
+        )
+        .because(facts.witness(leader), format!("{}: server_version: {runs}", leader.name));
+    Ok(Some(finding.remedy(wait(facts))))
+}
+
 fn running(facts: &Facts, members: &[Member]) -> Finding {
+    about(facts, members, "is being upgraded")
+        .because(facts.patroni_source("config"), "pause: true")
+        .remedy(wait(facts))
+}
+
+fn about(facts: &Facts, members: &[Member], upgraded: &str) -> Finding {
     let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
     Finding::deny(
         MAJOR_UPGRADE.id,
         format!(
-            "{} is being upgraded to another major version, which counts its members",
+            "{} {upgraded} to another major version, which counts its members",
             facts.change.cluster()
         ),
     )
     .because(format!("pod/{}", names.join(", pod/")), "critical-operation: true")
-    .because(facts.patroni_source("config"), "pause: true")
-    .remedy(wait(facts))
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::rules::testing::{Want, healthy, table, text};
-
-    #[test]
-    pub(in crate::rules) fn switchover_pending() {
-        let pending = |to, candidate: Option<&str>, scheduled: Option<&str>| {
-            let mut facts = healthy(5, to);
-            facts.failover = Seen::Known(PendingFailover {
-                leader: Some("acid-a-0".into()),
-                candidate: candidate.map(str::to_owned),
-                scheduled: scheduled.map(str::to_owned),
-            });
-            facts
-        };
-        let time = Some("2026-11-25T03:00:00+00:00");
-        let mut hidden = healthy(5, 3);
-        hidden.failover = Seen::Unreadable("timed out".into());
-        let mut growing = pending(3, Some("acid-a-1"), None);
-        growing = growing.with_count(5, 6);
-        table(
-            "switchover-pending",
-            vec![
-                ("none", healthy(5, 3), Want::Pass),
-                ("now", pending(3, Some("acid-a-1"), None), Want::Deny),
-                ("now, to anyone", pending(3, None, None), Want::Deny),
-                ("later, to one that stays", pending(3, Some("acid-a-2"), time), Want::Warn),
-                ("later, to one that goes", pending(3, Some("acid-a-3"), time), Want::Deny),
-                ("later, to anyone", pending(3, None, time), Want::Deny),
-                ("later, to a stranger", pending(3, Some("acid-a-1-0"), time), Want::Deny),
-                ("hidden", hidden, Want::Unknown),
-                ("zero has its own rule", pending(0, None, None), Want::NotApplicable),
-                ("growing", growing, Want::NotApplicable),
-            ],
-        );
-        let id = "switchover-pending";
-        insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-1"), None)), @"
-        switchover-pending: a switchover of db/acid-a is pending, and it is to happen now
-          configmap/acid-a-failover: leader: acid-a-0, member: acid-a-1
-          Try: run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (kubectl exec -it acid-a-0 -n db -c postgres -- patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db)
-        ");
-        insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-4"), time)), @"
-        switchover-pending: a switchover of db/acid-a is pending, and its candidate would be deleted
-          configmap/acid-a-failover: leader: acid-a-0, member: acid-a-4, scheduled_at: 2026-11-25T03:00:00+00:00
-          Try: wait until it is done, or withdraw it: kubectl exec acid-a-0 -n db -c postgres -- patronictl flush acid-a switchover --force
-        ");
-    }
-
-    #[test]
-    pub(in crate::rules) fn restart_pending() {
-        let waiting = |from, to| {
-            healthy(from, to)
-                .with_answer(0, |answer| answer.pending_restart = true)
-                .with_answer(1, |answer| answer.pending_restart = true)
-        };
-        let reported = healthy(3, 5).with_member(2, |member| {
-            member.live = Live::NotAsked;
-            if let Seen::Known(report) = &mut member.report {
-                report.pending_restart = true;
-            }
-        });
-        let unreadable = |facts: Facts| {
-            facts.with_member(1, |member| {
-                member.live = Live::Silent("no answer in 1 s".into());
-                member.report = Seen::Unreadable("not JSON".into());
-            })
-        };
-        table(
-            "restart-pending",
-            vec![
-                ("nobody waits", healthy(5, 3), Want::Pass),
-                ("nobody waits, growing", healthy(3, 5), Want::Pass),
-                ("two wait", waiting(5, 3), Want::Warn),
-                ("two wait, growing", waiting(3, 5), Want::Warn),
-                ("one reported so, and was not asked", reported, Want::Warn),
-                ("one has not reported yet", healthy(5, 3).pending(2), Want::Pass),
-                ("one cannot be heard", unreadable(healthy(5, 3)), Want::Unknown),
-                ("two wait and one cannot be heard", unreadable(waiting(5, 3)), Want::Warn),
-                ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
-                ("zero has its own rule", waiting(5, 0), Want::NotApplicable),
-                ("the count stays", waiting(3, 3), Want::NotApplicable),
-            ],
-        );
-        insta::assert_snapshot!(text("restart-pending", &waiting(3, 5)), @"
-        restart-pending: 2 of the members of db/acid-a wait for a restart of PostgreSQL, which the operator does with any change
-          http://10.244.0.10:8008/patroni: acid-a-0: pending_restart
-          http://10.244.0.11:8008/patroni: acid-a-1: pending_restart
-          Try: restart them first: kubectl exec acid-a-0 -n db -c postgres -- patronictl restart acid-a --pending --force
-        ");
-    }
-
-    #[test]
-    pub(in crate::rules) fn major_upgrade() {
-        let marked = |from: i64, to| {
-            (0..from).fold(healthy(from, to), |facts, ordinal| {
-                facts.with_member(ordinal, |member| member.pod.critical_operation = true)
-            })
-        };
-        let failed = |mut facts: Facts| {
-            facts.change.new.annotations.insert(UPGRADE_FAILED.into(), "2026-11-20".into());
-            facts
-        };
-        let unconfigured = |mut facts: Facts, configuration| {
-            facts.configuration = configuration;
-            facts
-        };
-        let hidden = || Seen::Unreadable("timed out".into());
-        table(
-            "major-upgrade",
-            vec![
-                ("none", healthy(5, 3), Want::Pass),
-                ("it runs", marked(5, 3).pause(), Want::Deny),
-                ("it runs, growing", marked(3, 5).pause(), Want::Deny),
-                ("it runs, to zero", marked(3, 0).pause(), Want::Deny),
-                ("paused by a person", healthy(5, 3).pause(), Want::Pass),
-                ("all are marked, not paused", marked(5, 3), Want::Pass),
-                (
-                    "paused, one is cloned",
-                    healthy(5, 3).pause().with_member(2, |it| it.pod.critical_operation = true),
-                    Want::Pass,
-                ),
-                ("the last one failed", failed(healthy(5, 3)), Want::Warn),
-                ("the last one failed, growing", failed(healthy(3, 5)), Want::Warn),
-                ("the last one failed, another runs", failed(marked(5, 3).pause()), Want::Deny),
-                ("configuration unreadable", unconfigured(healthy(5, 3), hidden()), Want::Pass),
-                (
-                    "all are marked, configuration unreadable",
-                    unconfigured(marked(5, 3), hidden()),
-                    Want::Unknown,
-                ),
-                (
-                    "all are marked, configuration gone",
-                    unconfigured(marked(5, 3), Seen::Absent),
-                    Want::Unknown,
-                ),
-                ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
-                ("the count stays", marked(3, 3).pause(), Want::NotApplicable),
-            ],
-        );
-        insta::assert_snapshot!(text("major-upgrade", &marked(3, 5).pause()), @"
-        major-upgrade: db/acid-a is being upgraded to another major version, which counts its members
-          pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: critical-operation: true
-          configmap/acid-a-config: pause: true
-          Try: kubectl pgscale wait acid-a -n db
-        ");
-        insta::assert_snapshot!(text("major-upgrade", &failed(healthy(5, 3))), @"
-        major-upgrade: the last major upgrade of db/acid-a failed: members may be on two versions
-          postgresql/acid-a: last-major-upgrade-failure: 2026-11-20
-          Try: mend its cause, then kubectl annotate postgresql acid-a -n db last-major-upgrade-failure-
-        ");
-    }
-}
+pub(super) mod tests;

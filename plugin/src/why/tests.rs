@@ -120,6 +120,13 @@ fn a_healthy_cluster_gives_none() {
 }
 
 #[test]
+fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
+    let mark = |facts, ordinal| with(facts, ordinal, |it| it.pod.critical_operation = true);
+    let upgrade = (0..3).fold(leaderless(true), mark);
+    insta::assert_snapshot!(first(upgrade, Vec::new()), @"nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: is free; Patroni's configuration: pause: true; pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: critical-operation: true | kubectl get pods -L critical-operation -w -n db --context=c");
+}
+
+#[test]
 fn what_is_broken_comes_first() {
     let quota = "create Pod acid-a-2 in StatefulSet acid-a failed error: pods \"acid-a-2\" is forbidden: \
                  exceeded quota: team, requested: pods=1, used: pods=10, limited: pods=10";

@@ -235,6 +235,8 @@ async fn switches(scene: Scene) -> Result<()> {
         json!({"metadata": {"annotations": {"acid.zalan.do/controller": "somebody"}}}),
         json!({"spec": {"standby": {"standby_host": "elsewhere"}}}),
         json!({"spec": {"standby": null}}),
+        json!({"spec": {"env": [{"name": "STANDBY_WALE_S3_PREFIX", "value": "s3://elsewhere"}]}}),
+        json!({"spec": {"env": null}}),
     ] {
         let before = webhook.reviews().await?;
         scene.patch(&patch).await?.ok()?;

@@ -142,6 +142,7 @@ async fn wide_shows_all_of_it_and_every_rule() {
       PASS paused
          configmap/acid-a-config: pause: false
          configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
       PASS switchover-pending
          configmap/acid-a-failover: nothing is pending
       PASS rebuild-in-progress
@@ -168,6 +169,12 @@ async fn wide_shows_all_of_it_and_every_rule() {
          pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
          configmap/acid-a-config: pause: false
          postgresql/acid-a: annotation last-major-upgrade-failure: not set
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
       PASS operator-failed
          postgresql/acid-a: status.PostgresClusterStatus: Running
       PASS operator-absent

@@ -1,0 +1,215 @@
+//! Which changes leave enough members that a commit can wait for.
+
+use serde_json::json;
+
+use super::*;
+use crate::rules::testing::{Want, healthy, table, text};
+
+/// Five members, the last of them leads.
+fn led_by_the_last(to: i64) -> Facts {
+    healthy(5, to).with_leader(4)
+}
+
+fn unconfigured(mut facts: Facts) -> Facts {
+    facts.configuration = Seen::Unreadable("timed out".into());
+    facts
+}
+
+#[test]
+pub(in crate::rules) fn sync_standbys_condemned() {
+    let last = &["acid-a-3", "acid-a-4"][..];
+    let quorum = |facts: Facts| {
+        facts.with_configuration(|configuration| {
+            configuration.synchronous = Synchronous::Quorum;
+        })
+    };
+    let mut unseen = healthy(5, 3).synchronous(last);
+    unseen.sync = Seen::Unreadable("timed out".into());
+    let mut nobody = healthy(5, 3).synchronous(&[]);
+    nobody.sync = Seen::Absent;
+    let mut gone = healthy(5, 3);
+    gone.configuration = Seen::Absent;
+    let mut old = healthy(5, 3).synchronous(last);
+    if let Seen::Known(sync) = &mut old.sync {
+        sync.leader = Some("acid-a-1".into());
+    }
+    table(
+        "sync-standbys-condemned",
+        vec![
+            ("asynchronous", healthy(5, 3), Want::Pass),
+            ("one stays", healthy(5, 3).synchronous(&["ACID-A-1", "acid-a-4"]), Want::Pass),
+            ("all go, others are caught up", healthy(5, 3).synchronous(last), Want::Warn),
+            ("all go, quorum", quorum(healthy(5, 3).synchronous(last)), Want::Warn),
+            (
+                "all go, no other is caught up",
+                healthy(5, 3).synchronous(last).stalled([1, 2]),
+                Want::Deny,
+            ),
+            (
+                "all go, nobody can tell whether another is caught up",
+                (1..3).fold(healthy(5, 3).synchronous(last), |facts, ordinal| {
+                    facts.with_answer(ordinal, |answer| answer.timeline = None)
+                }),
+                Want::Unknown,
+            ),
+            ("all go, to one", healthy(5, 1).synchronous(last), Want::Warn),
+            ("all go, the leader too", led_by_the_last(3).synchronous(&["acid-a-3"]), Want::Deny),
+            (
+                "all go, the leader too, quorum",
+                quorum(led_by_the_last(3).synchronous(&["acid-a-3"])),
+                Want::Deny,
+            ),
+            ("written by an earlier leader", old, Want::Pass),
+            ("there is none", healthy(5, 3).synchronous(&[]), Want::Pass),
+            ("there is none, by its absence", nobody, Want::Pass),
+            ("standbys unreadable", unseen, Want::Unknown),
+            ("configuration unreadable", unconfigured(healthy(5, 3)), Want::Unknown),
+            ("configuration gone", gone, Want::Unknown),
+            (
+                "pods unreadable",
+                healthy(5, 3).synchronous(last).without_sight_of_members(),
+                Want::Unknown,
+            ),
+            ("zero has its own rule", healthy(5, 0).synchronous(last), Want::NotApplicable),
+            ("growing", healthy(3, 5).synchronous(&["acid-a-2"]), Want::NotApplicable),
+        ],
+    );
+    let id = "sync-standbys-condemned";
+    insta::assert_snapshot!(text(id, &healthy(5, 3).synchronous(last)), @"
+    sync-standbys-condemned: every synchronous standby (acid-a-3, acid-a-4) would be deleted: commits wait until Patroni has chosen another
+      configmap/acid-a-sync: sync_standby: acid-a-3, acid-a-4
+      configmap/acid-a-config: synchronous_mode: true
+      Try: keep one: kubectl pgscale down acid-a --to 4 -n db
+    ");
+    insta::assert_snapshot!(text(id, &led_by_the_last(3).synchronous(&["acid-a-3"])), @"
+    sync-standbys-condemned: every synchronous standby (acid-a-3) would be deleted together with the leader
+      configmap/acid-a-sync: sync_standby: acid-a-3
+      configmap/acid-a-config: synchronous_mode: true
+      Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-3 first)
+    ");
+}
+
+#[test]
+fn a_survivor_tagged_nosync_or_cascading_is_not_taken_for_the_next_synchronous_standby() {
+    let strict = || {
+        healthy(3, 2).synchronous(&["acid-a-2"]).with_configuration(|configuration| {
+            configuration.synchronous_strict = true;
+        })
+    };
+    let nosync = || strict().with_answer(1, |answer| answer.tags.nosync = true);
+    let cascading = |facts: Facts, ordinal| {
+        facts.with_answer(ordinal, |answer| {
+            answer.tags.replicate_from = Some("acid-a-2".to_owned());
+        })
+    };
+    let four = |to| healthy(4, to).synchronous(&["acid-a-3"]);
+    table(
+        "sync-standbys-condemned",
+        vec![
+            ("no tags", strict(), Want::Warn),
+            ("the only survivor is tagged nosync", nosync(), Want::Deny),
+            ("the only survivor cascades", cascading(strict(), 1), Want::Deny),
+            ("one of two cascades", cascading(four(3), 1), Want::Warn),
+            ("one cascades, the other stalls", cascading(four(3), 1).stalled([2]), Want::Deny),
+        ],
+    );
+    insta::assert_snapshot!(text("sync-standbys-condemned", &nosync()), @"
+    sync-standbys-condemned: every synchronous standby (acid-a-2) would be deleted, and no member that stays is caught up and may become one
+      configmap/acid-a-sync: sync_standby: acid-a-2
+      configmap/acid-a-config: synchronous_mode: true
+      http://10.244.0.11:8008/patroni: acid-a-1: nosync: true
+      Try: remove the tag, then wait until a member that stays has become a synchronous standby
+    ");
+}
+
+#[test]
+pub(in crate::rules) fn strict_sync_floor() {
+    let strict = |from, to| {
+        healthy(from, to).synchronous(&["acid-a-1"]).with_configuration(|configuration| {
+            configuration.synchronous_strict = true;
+        })
+    };
+    let declared = |facts: Facts| {
+        facts.editing(|spec| {
+            spec["patroni"] = json!({"synchronous_mode": true, "synchronous_mode_strict": true});
+        })
+    };
+    let created = |mut facts: Facts| {
+        facts.change.old = None;
+        facts.configuration = Seen::Absent;
+        facts
+    };
+    let standby =
+        |facts: Facts| facts.editing(|spec| spec["standby"] = json!({"standby_host": "h"}));
+    let gone = |mut facts: Facts| {
+        facts.configuration = Seen::Absent;
+        facts
+    };
+    table(
+        "strict-sync-floor",
+        vec![
+            ("asynchronous", healthy(5, 1), Want::Pass),
+            ("synchronous", healthy(5, 1).synchronous(&["acid-a-1"]), Want::Pass),
+            ("strict", strict(5, 1), Want::Deny),
+            ("strict, from zero", strict(0, 1), Want::Deny),
+            ("strict, two stay", strict(5, 2), Want::NotApplicable),
+            (
+                "strict alone binds nobody",
+                healthy(5, 1).with_configuration(|config| config.synchronous_strict = true),
+                Want::Pass,
+            ),
+            ("declared by the same write", declared(healthy(5, 1)), Want::Deny),
+            ("a standby cluster", standby(strict(2, 1)), Want::Pass),
+            (
+                "a standby cluster by its configuration",
+                strict(2, 1).with_configuration(|config| config.standby_cluster = true),
+                Want::Pass,
+            ),
+            ("created", created(declared(healthy(1, 1))), Want::Deny),
+            ("created, not strict", created(healthy(1, 1)), Want::Pass),
+            ("created with two", created(declared(healthy(2, 2))), Want::NotApplicable),
+            ("from zero, never ran", gone(healthy(0, 1)), Want::Pass),
+            ("configuration gone", gone(healthy(5, 1)), Want::Unknown),
+            ("configuration unreadable", unconfigured(healthy(5, 1)), Want::Unknown),
+            ("the count stays", strict(1, 1), Want::NotApplicable),
+        ],
+    );
+    insta::assert_snapshot!(text("strict-sync-floor", &strict(5, 1)), @"
+    strict-sync-floor: db/acid-a replicates in strict synchronous mode: with 1 instance every commit would hang
+      configmap/acid-a-config: synchronous_mode_strict: true
+      Try: kubectl pgscale set acid-a 2 -n db, or switch synchronous_mode_strict off first
+    ");
+    insta::assert_snapshot!(
+        text("strict-sync-floor", &created(declared(healthy(1, 1)))), @"
+    strict-sync-floor: db/acid-a replicates in strict synchronous mode: with 1 instance every commit would hang
+      postgresql/acid-a: spec.patroni.synchronous_mode_strict: true
+      Try: numberOfInstances: 2 in the manifest, or no synchronous_mode_strict
+    ");
+}
+
+#[test]
+pub(in crate::rules) fn sync_count_floor() {
+    let wanting = |count, to| {
+        healthy(5, to).synchronous(&["acid-a-1"]).with_configuration(|configuration| {
+            configuration.synchronous_node_count = count;
+        })
+    };
+    table(
+        "sync-count-floor",
+        vec![
+            ("asynchronous", healthy(5, 2), Want::Pass),
+            ("enough stay", wanting(2, 3), Want::Pass),
+            ("one too few stays", wanting(2, 2), Want::Warn),
+            ("none stays", wanting(1, 1), Want::Warn),
+            ("more than there ever were", wanting(u64::MAX, 4), Want::Warn),
+            ("configuration unreadable", unconfigured(healthy(5, 2)), Want::Unknown),
+            ("zero has its own rule", wanting(2, 0), Want::NotApplicable),
+            ("growing", healthy(1, 2).synchronous(&[]), Want::NotApplicable),
+        ],
+    );
+    insta::assert_snapshot!(text("sync-count-floor", &wanting(2, 2)), @"
+    sync-count-floor: 1 standbys would stay, and 2 are to be synchronous
+      configmap/acid-a-config: synchronous_mode: true, synchronous_node_count: 2
+      Try: kubectl pgscale down acid-a --to 3 -n db, or lower synchronous_node_count first
+    ");
+}
