@@ -434,8 +434,17 @@ impl Facts {
             return false;
         }
         let Some(own) = answer.position() else { return false };
+        // The numbers of a member that has left the leader's timeline, or is being built, count rows it has to
+        // give up or does not have.
+        let timeline = leader.and_then(Member::timeline);
         let as_far = |other: &Member| match &other.live {
-            Live::Answered(answer) => answer.position().is_some_and(|position| position >= own),
+            Live::Answered(answer) => {
+                answer.state == State::Running
+                    && answer.timeline.is_some()
+                    && answer.timeline == timeline
+                    && self.rebuilding(other).is_none()
+                    && answer.position().is_some_and(|position| position >= own)
+            }
             Live::NotAsked | Live::Silent(_) => false,
         };
         let mut standbys =

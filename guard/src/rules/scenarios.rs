@@ -2,7 +2,7 @@
 
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Repair, Seen};
-use crate::patroni::PendingFailover;
+use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::rules::testing::{healthy, text};
 use crate::rules::{WayOut, evaluate, way_out};
@@ -328,6 +328,35 @@ fn what_is_a_repair() {
     ] {
         assert_eq!(facts.repair(), Some(Repair::RemovesUnhealthyOnly), "{name}");
         assert!(verdict(&facts.pause()).allows(), "{name}");
+    }
+}
+
+/// After a failover: -0 leads on timeline 2, -1 has rows of timeline 1 that nobody else has, -2 follows.
+#[test]
+fn a_diverged_survivor_was_taken_for_as_far_as_the_good_copy_that_goes() {
+    let standby = |facts: Facts, ordinal, timeline, position| {
+        facts.with_answer(ordinal, |it| {
+            it.timeline = Some(timeline);
+            (it.received, it.replayed) = (Some(position), Some(position));
+        })
+    };
+    let after = healthy(3, 2).with_answer(0, |it| it.timeline = Some(2));
+    let good = standby(after, 2, 2, 900);
+    let same_timeline = standby(good.clone(), 1, 2, 950);
+    assert_eq!(same_timeline.repair(), Some(Repair::RemovesUnhealthyOnly));
+    for (name, facts) in [
+        ("it has diverged", standby(good.clone(), 1, 1, 950)),
+        ("it does not say on which timeline it is", {
+            same_timeline.clone().with_answer(1, |it| it.timeline = None)
+        }),
+        (
+            "it starts after pg_rewind",
+            same_timeline.with_answer(1, |it| it.state = State::Starting),
+        ),
+    ] {
+        assert_eq!(facts.repair(), None, "{name}");
+        let denied = denials(&facts);
+        assert!(denied.contains(&"too-few-healthy-survivors"), "{name}: {denied:?}");
     }
 }
 
