@@ -17,6 +17,7 @@ use crate::postgresql::Postgresql;
 mod capacity;
 mod hand_over;
 mod health;
+mod made_anew;
 
 pub use capacity::{Backup, Capacity, DisruptionBudget, Node, Taint};
 pub use hand_over::HandOver;
@@ -431,7 +432,8 @@ impl Facts {
         let removes_unhealthy_only = self.direction() == Direction::Down
             && leader_stays
             && self.labelled_leaders().count() <= 1
-            && self.condemned().all(|member| self.expendable(member));
+            && self.condemned().all(|member| self.expendable(member))
+            && self.missed_claims().is_ok_and(|claims| claims.is_empty());
         removes_unhealthy_only.then_some(Repair::RemovesUnhealthyOnly)
     }
 
@@ -445,7 +447,7 @@ impl Facts {
     /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
     fn expendable(&self, member: &Member) -> bool {
         let Health::Unhealthy(ailments) = self.health(member) else { return false };
-        ailments.iter().any(|ailment| member.proves(ailment))
+        ailments.iter().any(|ailment| self.proven(member, ailment))
             && !self.may_be_ahead(member)
             && !self.holds_what_others_lack(member)
     }
@@ -456,7 +458,8 @@ impl Facts {
         let Live::Answered(answer) = &member.live else { return false };
         // What its pod and its node say stands, heard or not: a lost node must not stop the way out.
         let pod = &member.pod;
-        if pod.terminating || !pod.containers_running || pod.node_ready == Some(false) {
+        let ends = pod.terminating && !self.comes_back(member);
+        if ends || !pod.containers_running || pod.node_ready == Some(false) {
             return false;
         }
         let leader = self.leader_member();
@@ -468,8 +471,17 @@ impl Facts {
             return false;
         }
         let Some(own) = answer.position() else { return false };
+        // The numbers of a member that has left the leader's timeline, or is being built, count rows it has to
+        // give up or does not have.
+        let timeline = leader.and_then(Member::timeline);
         let as_far = |other: &Member| match &other.live {
-            Live::Answered(answer) => answer.position().is_some_and(|position| position >= own),
+            Live::Answered(answer) => {
+                answer.state == State::Running
+                    && answer.timeline.is_some()
+                    && answer.timeline == timeline
+                    && self.rebuilding(other).is_none()
+                    && answer.position().is_some_and(|position| position >= own)
+            }
             Live::NotAsked | Live::Silent(_) => false,
         };
         let mut standbys =

@@ -25,7 +25,8 @@ pub(super) use patroni::{
 };
 pub(super) use policies::{backup_age, freezes, max, max_lag, min, steps, windows, zero};
 pub(super) use room::{
-    anti_affinity, backup, claims, disruption_budgets, limit_ranges, need, nodes, quotas,
+    anti_affinity, backup, claims, disruption_budgets, limit_ranges, missed_claims, need, nodes,
+    quotas,
 };
 
 /// One thing a rule reads: where from, and what it says now.

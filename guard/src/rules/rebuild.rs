@@ -85,7 +85,8 @@ fn rebuild_in_progress(facts: &Facts, _: &Policies) -> Outcome {
     if let (true, Some(why)) = (only_stopped, unknown) {
         return Outcome::Unknown(why);
     }
-    let healthy_goes = facts.condemned().any(|member| facts.missed(member));
+    let healthy_goes = facts.condemned().any(|member| facts.missed(member))
+        || !facts.missed_claims().is_ok_and(|claims| claims.is_empty());
     let (severity, message) = if direction == Direction::Down {
         match (staying.is_empty(), going.is_empty()) {
             (true, true) => return Outcome::Pass,

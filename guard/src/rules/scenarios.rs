@@ -1,8 +1,8 @@
 //! What happened to real clusters, and what the guard says to it.
 
 use crate::change::Direction;
-use crate::facts::{Facts, Live, Repair, Seen};
-use crate::patroni::PendingFailover;
+use crate::facts::{Claim, Facts, Live, Repair, Seen};
+use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::rules::testing::{healthy, text};
 use crate::rules::{WayOut, evaluate, rule, way_out};
@@ -323,11 +323,102 @@ fn what_is_a_repair() {
             "on a lost node",
             healthy(5, 4).frozen(4).with_member(4, |it| it.pod.node_ready = Some(false)),
         ),
-        ("ending already", healthy(5, 4).with_member(4, |it| it.pod.terminating = true)),
+        (
+            "ending already, and not asked for any more",
+            healthy(5, 3)
+                .stalled([3])
+                .with_member(4, |it| it.pod.terminating = true)
+                .with_stateful_set(|set| set.replicas = 4),
+        ),
+        (
+            "ending on a lost node, for ever",
+            healthy(5, 4).frozen(4).with_member(4, |it| {
+                (it.pod.terminating, it.pod.node_ready) = (true, Some(false));
+            }),
+        ),
         ("never created", healthy(5, 4).without(4)),
+        ("never created, and nobody else is fit", healthy(5, 4).without(4).stalled([1, 2, 3])),
+        (
+            "never created, its claim not bound, and nobody else is fit",
+            bound(healthy(5, 4).without(4).stalled([1, 2, 3]), None),
+        ),
+        ("kept from being created, and others are fit", bound(healthy(5, 4).without(4), Some(1))),
     ] {
         assert_eq!(facts.repair(), Some(Repair::RemovesUnhealthyOnly), "{name}");
         assert!(verdict(&facts.pause()).allows(), "{name}");
+    }
+}
+
+/// After a failover: -0 leads on timeline 2, -1 has rows of timeline 1 that nobody else has, -2 follows.
+#[test]
+fn a_diverged_survivor_was_taken_for_as_far_as_the_good_copy_that_goes() {
+    let standby = |facts: Facts, ordinal, timeline, position| {
+        facts.with_answer(ordinal, |it| {
+            it.timeline = Some(timeline);
+            (it.received, it.replayed) = (Some(position), Some(position));
+        })
+    };
+    let after = healthy(3, 2).with_answer(0, |it| it.timeline = Some(2));
+    let good = standby(after, 2, 2, 900);
+    let same_timeline = standby(good.clone(), 1, 2, 950);
+    assert_eq!(same_timeline.repair(), Some(Repair::RemovesUnhealthyOnly));
+    for (name, facts) in [
+        ("it has diverged", standby(good.clone(), 1, 1, 950)),
+        ("it does not say on which timeline it is", {
+            same_timeline.clone().with_answer(1, |it| it.timeline = None)
+        }),
+        (
+            "it starts after pg_rewind",
+            same_timeline.with_answer(1, |it| it.state = State::Starting),
+        ),
+    ] {
+        assert_eq!(facts.repair(), None, "{name}");
+        let denied = denials(&facts);
+        assert!(denied.contains(&"too-few-healthy-survivors"), "{name}: {denied:?}");
+    }
+}
+
+/// The claims of all five members, with this room.
+fn bound(mut facts: Facts, capacity: Option<u64>) -> Facts {
+    let claim = |ordinal| {
+        let name = format!("pgdata-acid-a-{ordinal}");
+        Claim { name, ordinal, capacity, ..Claim::default() }
+    };
+    facts.claims = Seen::Known((0..5).map(claim).collect());
+    facts
+}
+
+/// -1 is stalled, and -2, the only good standby, is being made anew by a rolling update or a drain.
+#[test]
+fn a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nobody() {
+    let facts = || bound(healthy(3, 2).stalled([1]), Some(1 << 30));
+    let ending = facts().with_member(2, |it| it.pod.terminating = true);
+    let stopped = ending.clone().frozen(2).with_member(2, |it| it.pod.containers_running = false);
+    let mut blind = facts().without(2);
+    blind.claims = Seen::Unreadable("forbidden".into());
+    for (name, facts) in [
+        ("ending", ending.clone()),
+        ("its receiver has ended", ending.clone().with_answer(2, |it| it.replication_state = None)),
+        ("stopping", ending.clone().with_answer(2, |it| it.state = State::of("stopping"))),
+        ("stopped", stopped.clone()),
+        ("gone", facts().without(2)),
+        ("gone, and the StatefulSet is hidden", facts().without(2).without_sight_of_the_set()),
+        ("gone, and the claims are hidden", blind),
+    ] {
+        assert_eq!(facts.repair(), None, "{name}");
+        let denied = denials(&facts);
+        assert!(denied.contains(&"too-few-healthy-survivors"), "{name}: {denied:?}");
+    }
+    insta::assert_snapshot!(text("too-few-healthy-survivors", &facts().without(2)), @r"
+    too-few-healthy-survivors: acid-a-2 would go, and of the members that stay only 1 can be counted on; at least 2 must
+      http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
+      persistentvolumeclaim/pgdata-acid-a-2: acid-a-2 has no pod now, and this may be its data
+      Try: mend the members named here (kubectl pgscale status acid-a -n db shows when they are fit)
+    ");
+    // Where the StatefulSet does not ask for it any more, it goes whatever is decided.
+    let lower = |facts: Facts| facts.with_count(4, 2).with_stateful_set(|set| set.replicas = 1);
+    for facts in [lower(stopped), lower(facts().without(2))] {
+        assert_eq!(facts.repair(), Some(Repair::RemovesUnhealthyOnly));
     }
 }
 

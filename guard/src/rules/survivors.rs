@@ -23,9 +23,11 @@ At least min(2, to) of the members that stay must be fit to take over: PostgreSQ
 timeline, within a second it had received what the leader had when asked, its replay is not behind by more
 than Patroni allows, it is not tagged nofailover, its pod and node are well. The leader counts if it is
 healthy itself; one whose pod goes counts no more, and one of the others has to take its place. A member that
-nobody can judge counts as healthy where it would go and as not healthy where it would stay.
+nobody can judge counts as healthy where it would go and as not healthy where it would stay. So does one
+whose pod is being made anew: ending or gone, while the StatefulSet asks for it and its claim is bound.
 
-Signals: one `GET http://POD_IP:8008/patroni` to the leader and to each survivor, the pods and their nodes.
+Signals: one `GET http://POD_IP:8008/patroni` to the leader and to each survivor, the pods and their nodes; for
+members that go and have no pod, the StatefulSet's count and the volume claims.
 The pods' annotations are not enough: they are written only on change, so a frozen member says \"running\"
 for ever.
 
@@ -35,11 +37,18 @@ Way out: mend the survivors that are named, or shrink to a count that keeps a fi
 plan NAME --to N` shows each. To remove only unhealthy members is never refused.
 
 Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha.py.",
-    reads: &[readings::leader, readings::pods, readings::answers, readings::lag, readings::max_lag],
+    reads: &[
+        readings::leader,
+        readings::pods,
+        readings::answers,
+        readings::lag,
+        readings::max_lag,
+        readings::missed_claims,
+    ],
     check: too_few_healthy_survivors,
 };
 
-fn too_few_healthy_survivors(facts: &Facts, _: &Policies) -> Outcome {
+fn too_few_healthy_survivors(facts: &Facts, policies: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -47,11 +56,12 @@ fn too_few_healthy_survivors(facts: &Facts, _: &Policies) -> Outcome {
         return members_unseen(facts);
     }
     let mut missed = facts.condemned().filter(|member| facts.missed(member)).peekable();
-    if missed.peek().is_none() {
+    let absent = facts.missed_claims();
+    if missed.peek().is_none() && absent.as_ref().is_ok_and(Vec::is_empty) {
         return Outcome::Pass;
     }
-    let needed = usize::try_from(facts.to().min(2)).unwrap_or(0);
-    let states: Vec<_> = facts.survivors().map(|member| (member, fitness(facts, member))).collect();
+    let needed = facts.fit_needed();
+    let states: Vec<_> = facts.survivors().map(|member| (member, facts.fitness(member))).collect();
     let fit = states.iter().filter(|(_, health)| *health == Health::Healthy).count();
     if fit >= needed {
         return Outcome::Pass;
@@ -69,7 +79,15 @@ fn too_few_healthy_survivors(facts: &Facts, _: &Policies) -> Outcome {
             unknown.join("; ")
         ));
     }
-    let gone = missed.map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ");
+    let absent = match absent {
+        Err(why) if missed.peek().is_none() => return Outcome::Unknown(why),
+        absent => absent.unwrap_or_default(),
+    };
+    let gone = missed
+        .map(|member| member.name.clone())
+        .chain(absent.iter().map(|claim| facts.pod_name(claim.ordinal)))
+        .collect::<Vec<_>>()
+        .join(", ");
     let mut finding = Finding::deny(
         TOO_FEW_HEALTHY_SURVIVORS.id,
         format!(
@@ -84,6 +102,7 @@ fn too_few_healthy_survivors(facts: &Facts, _: &Policies) -> Outcome {
         finding.evidence.extend(complaints(facts, member, health));
     }
     finding.evidence.extend(missing(facts));
+    finding.evidence.extend(readings::missed_claims(facts, policies));
     Outcome::Found(
         finding.remedy(format!(
             "mend the members named here ({} shows when they are fit)",
@@ -144,15 +163,6 @@ fn survivor_unhealthy(facts: &Facts, _: &Policies) -> Outcome {
     );
     finding.evidence = evidence;
     Outcome::Found(finding.remedy(format!("{}, and mend what it names", status(facts))))
-}
-
-/// Whether `member` counts: the leader leads already, so its tags do not matter.
-fn fitness(facts: &Facts, member: &Member) -> Health {
-    if facts.leader_name() == Some(member.name.as_str()) {
-        facts.health(member)
-    } else {
-        facts.takeover(member)
-    }
 }
 
 /// What speaks against counting on `member`.

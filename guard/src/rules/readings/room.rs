@@ -44,6 +44,19 @@ pub(in crate::rules) fn claims(facts: &Facts, _: &Policies) -> Vec<Evidence> {
     each(Some(&facts.claims), "persistentvolumeclaims", says)
 }
 
+/// The claims without a pod that would be missed: nothing to show where there are none.
+pub(in crate::rules) fn missed_claims(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let says = |claim: &Claim| {
+        let name = facts.pod_name(claim.ordinal);
+        let says = format!("{name} has no pod now, and this may be its data");
+        Evidence::new(format!("persistentvolumeclaim/{}", claim.name), says)
+    };
+    match facts.missed_claims() {
+        Ok(claims) => claims.into_iter().map(says).collect(),
+        Err(why) => one("persistentvolumeclaims", why),
+    }
+}
+
 /// What each quota has left when the change is done.
 pub(in crate::rules) fn quotas(facts: &Facts, _: &Policies) -> Vec<Evidence> {
     let seen = match capacity::quotas(facts, facts.to()) {
