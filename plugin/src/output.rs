@@ -293,27 +293,31 @@ pub(crate) mod testing {
     /// What was written, and who answers.
     #[derive(Clone, Default)]
     pub(crate) struct Screen {
-        stdout: Arc<Mutex<Vec<u8>>>,
-        stderr: Arc<Mutex<Vec<u8>>>,
-        together: Arc<Mutex<Stretches>>,
+        written: Arc<Mutex<Stretches>>,
         width: Option<usize>,
         coloured: bool,
     }
 
+    #[derive(Clone)]
     struct Part {
         name: &'static str,
-        alone: Arc<Mutex<Vec<u8>>>,
-        together: Arc<Mutex<Stretches>>,
+        written: Arc<Mutex<Stretches>>,
+    }
+
+    impl Part {
+        fn add(&self, bytes: &[u8]) {
+            let mut written = self.written.lock().unwrap();
+            match written.last_mut() {
+                Some((name, stretch)) if *name == self.name => stretch.extend(bytes),
+                Some(_) | None => written.push((self.name, bytes.to_vec())),
+            }
+        }
     }
 
     impl Write for Part {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut together = self.together.lock().unwrap();
-            match together.last_mut() {
-                Some((name, stretch)) if *name == self.name => stretch.extend(bytes),
-                Some(_) | None => together.push((self.name, bytes.to_vec())),
-            }
-            self.alone.lock().unwrap().write(bytes)
+            self.add(bytes);
+            Ok(bytes.len())
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
@@ -328,11 +332,11 @@ pub(crate) mod testing {
 
         /// What came to both channels, as a person at a terminal sees it, and which was which.
         pub(crate) fn transcript(&self) -> String {
-            let together = self.together.lock().unwrap();
+            let written = self.written.lock().unwrap();
             let stretch = |(name, text): &(&str, Vec<u8>)| {
                 format!("[{name}]\n{}", String::from_utf8_lossy(text))
             };
-            together.iter().map(stretch).collect()
+            written.iter().map(stretch).collect()
         }
 
         /// An output that ends here; `person` types these lines, or nobody is there.
@@ -344,14 +348,13 @@ pub(crate) mod testing {
 
         /// An output that ends here, with this person at the terminal.
         pub(crate) fn output_for(&self, person: Option<Box<dyn BufRead + Send>>) -> Output {
-            let channel = |name, part: &Arc<Mutex<Vec<u8>>>| {
-                let (alone, together) = (Arc::clone(part), Arc::clone(&self.together));
-                let to = Box::new(Part { name, alone, together });
+            let channel = |name| {
+                let to = Box::new(self.part(name));
                 Arc::new(Mutex::new(Channel { to, coloured: self.coloured }))
             };
             Output {
-                stdout: channel("stdout", &self.stdout),
-                stderr: channel("stderr", &self.stderr),
+                stdout: channel("stdout"),
+                stderr: channel("stderr"),
                 width: self.width,
                 width_of_notes: self.width,
                 prefix: String::new(),
@@ -366,21 +369,31 @@ pub(crate) mod testing {
 
         /// An output that ends here, on a terminal of so many columns that can draw.
         pub(crate) fn terminal(&self, columns: u16) -> Output {
-            let stderr = Arc::clone(&self.stderr);
-            let terminal = live::Terminal::recorded(columns, move |text| {
-                stderr.lock().unwrap().extend_from_slice(text.as_bytes());
-            });
+            let stderr = self.part("stderr");
+            let terminal =
+                live::Terminal::recorded(columns, move |text| stderr.add(text.as_bytes()));
             Output { terminal: Some(terminal), ..self.output(None) }
+        }
+
+        fn part(&self, name: &'static str) -> Part {
+            Part { name, written: Arc::clone(&self.written) }
         }
 
         /// What came to stdout.
         pub(crate) fn stdout(&self) -> String {
-            String::from_utf8(self.stdout.lock().unwrap().clone()).unwrap()
+            self.came_to("stdout")
         }
 
         /// What came to stderr.
         pub(crate) fn stderr(&self) -> String {
-            String::from_utf8(self.stderr.lock().unwrap().clone()).unwrap()
+            self.came_to("stderr")
+        }
+
+        fn came_to(&self, channel: &str) -> String {
+            let written = self.written.lock().unwrap();
+            let stretches = written.iter().filter(|(name, _)| *name == channel);
+            let bytes = stretches.flat_map(|(_, text)| text).copied().collect();
+            String::from_utf8(bytes).unwrap()
         }
     }
 
