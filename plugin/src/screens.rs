@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::args::Cli;
 use crate::output::testing::Screen;
 use crate::session::Pace;
-use crate::testing::{World, now};
+use crate::testing::{World, give, now};
 
 mod acting;
 mod cases;
@@ -77,8 +77,7 @@ async fn run_on(screen: &Screen, world: &World, line: &str) -> u8 {
     let mut session = world.session(screen, None);
     session.pace = Pace::default();
     session.chance = || 7;
-    let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
-    match Box::pin(crate::commands::in_session(cli.verb, &session)).await {
+    match give(&session, line).await {
         Ok(()) => 0,
         Err(failure) => {
             session.out.failure(&failure);

@@ -14,7 +14,7 @@ mod growth;
 mod world;
 
 pub(crate) use growth::Stage;
-pub(crate) use world::{HANGS, Mishap, World, run};
+pub(crate) use world::{HANGS, Mishap, World, give, run};
 
 /// When the facts of pure tests were read.
 pub(crate) fn now() -> Timestamp {

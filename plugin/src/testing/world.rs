@@ -18,6 +18,7 @@ use tower::service_fn;
 use super::growth::{Growth, Stage};
 use crate::args::Cli;
 use crate::connect::{Connection, Warnings};
+use crate::error::Failure;
 use crate::inside::Inside;
 use crate::output::testing::Screen;
 use crate::session::{Interruption, Pace, Session};
@@ -422,14 +423,17 @@ impl World {
 /// Runs a command line on `world`; what it says, and how it ends.
 pub(crate) async fn run(world: &World, line: &str, person: Option<&str>) -> (Screen, u8, String) {
     let screen = Screen::default();
-    let session = world.session(&screen, person);
-    let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
-    session.out.print_by(cli.expression);
-    let ended = Box::pin(crate::commands::in_session(cli.verb, &session)).await;
-    match ended {
+    match give(&world.session(&screen, person), line).await {
         Ok(()) => (screen, 0, String::new()),
         Err(failure) => (screen, failure.kind.code(), failure.to_string()),
     }
+}
+
+/// Runs a command line in a session that a test has furnished.
+pub(crate) async fn give(session: &Session, line: &str) -> Result<(), Failure> {
+    let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
+    session.out.print_by(cli.expression);
+    Box::pin(crate::commands::in_session(cli.verb, session)).await
 }
 
 pub(super) fn address(ordinal: i64) -> String {

@@ -8,7 +8,7 @@ use pgscale_guard::postgresql::Postgresql;
 
 use super::*;
 use crate::plan::FIELD_MANAGER;
-use crate::testing::{Stage, World, facts, object, run, stalled, with};
+use crate::testing::{Stage, World, facts, give, object, run, stalled, with};
 
 fn addresses(ordinals: impl IntoIterator<Item = i64>) -> Seen<BTreeSet<String>> {
     Seen::Known(ordinals.into_iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
@@ -217,8 +217,7 @@ async fn on_a_terminal_the_way_is_drawn_and_the_table_stays() {
     let screen = crate::output::testing::Screen::default();
     let mut session = world.session(&screen, None);
     session.out = std::sync::Arc::new(screen.terminal(120));
-    let cli = crate::args::Cli::of(["kubectl-pgscale", "up", "acid-a", "-o", "json"]).unwrap();
-    crate::commands::in_session(cli.verb, &session).await.unwrap();
+    give(&session, "up acid-a -o json").await.unwrap();
     let drawn = anstream::adapter::strip_str(&screen.stderr()).to_string();
     let lines: Vec<&str> = drawn.lines().collect();
     let has =

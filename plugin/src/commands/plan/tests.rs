@@ -9,22 +9,16 @@ use pgscale_guard::read::Address;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::args::Cli;
 use crate::inside::Inside;
 use crate::output::testing::Screen;
-use crate::testing::{World, run};
+use crate::testing::{World, give, run};
 
 mod rules;
 
 /// `plan LINE` on a terminal of this width.
 async fn shown(world: &World, line: &str, width: Option<usize>) -> String {
-    let screen = Screen::default();
-    let mut session = world.session(&screen, None);
-    let mut out = screen.output(None);
-    out.width = width;
-    session.out = Arc::new(out);
-    let cli = Cli::of(format!("kubectl-pgscale plan {line}").split_whitespace()).unwrap();
-    crate::commands::in_session(cli.verb, &session).await.ok();
+    let screen = Screen::of(width, false);
+    give(&world.session(&screen, None), &format!("plan {line}")).await.ok();
     screen.stdout()
 }
 
@@ -262,11 +256,9 @@ async fn a_member_that_hangs_holds_nobody_up_for_long() {
         let (world, screen) = (World::new(3, 0).furnished(), Screen::default());
         let mut session = world.session(&screen, None);
         session.inside = Arc::new(Hanging);
-        let line = format!("kubectl-pgscale {line} -o json");
-        let cli = Cli::of(line.split_whitespace()).unwrap();
-        let work = Box::pin(crate::commands::in_session(cli.verb, &session));
+        let line = format!("{line} -o json");
         // Nothing in there ever answers: that it ends at all is the point.
-        let ended = timeout(Duration::from_secs(20), work).await;
+        let ended = timeout(Duration::from_secs(20), give(&session, &line)).await;
         assert_eq!(ended, Ok(Ok(())), "{line}");
         let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
         let plan = if document["kind"] == "ScalePlan" { &document } else { &document["plan"] };

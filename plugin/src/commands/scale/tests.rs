@@ -7,9 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::args::Cli;
 use crate::output::testing::Screen;
-use crate::testing::{Mishap, World, run};
+use crate::testing::{Mishap, World, give, run};
 
 #[tokio::test]
 async fn growth_is_written_once_with_its_preconditions_and_waited_for() {
@@ -71,13 +70,12 @@ async fn an_interruption_at_the_question_ends_it() {
     let (person, silence) = mpsc::channel();
     let terminal = io::BufReader::new(Silent(silence));
     session.out = Arc::new(screen.output_for(Some(Box::new(terminal))));
-    let cli = Cli::of(["kubectl-pgscale", "down", "acid-a"]).unwrap();
     let asked = async {
         while !screen.stderr().contains("[y/N]") {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let work = Box::pin(crate::commands::in_session(cli.verb, &session));
+    let work = Box::pin(give(&session, "down acid-a"));
     let ended = crate::unless(asked, work, &session.interruption);
     let failure = timeout(Duration::from_secs(10), ended).await.unwrap().unwrap_err();
     session.out.failure(&failure);

@@ -113,9 +113,8 @@ fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Cli;
     use crate::output::testing::Screen;
-    use crate::testing::World;
+    use crate::testing::{World, give, run};
 
     #[test]
     fn more_clusters_are_looked_at_less_often() {
@@ -130,15 +129,13 @@ mod tests {
         let world = World::new(3, 0);
         let screen = Screen::default();
         let session = world.session(&screen, None);
-        let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
-        session.out.print_by(cli.expression);
         let driver = async {
             sleep(Duration::from_millis(200)).await;
             world.lead(1);
             sleep(Duration::from_millis(200)).await;
         };
         tokio::select! {
-            ended = crate::commands::in_session(cli.verb, &session) => panic!("{ended:?}"),
+            ended = give(&session, line) => panic!("{ended:?}"),
             () = driver => screen.stdout(),
         }
     }
@@ -169,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_first_look_that_fails_ends_it() {
-        let (_, code, why) = crate::testing::run(&World::new(3, 0), "status acid-x -w", None).await;
+        let (_, code, why) = run(&World::new(3, 0), "status acid-x -w", None).await;
         assert_eq!(code, 1, "{why}");
     }
 }

@@ -7,10 +7,9 @@ use pgscale_guard::read::{Address, Ask, RestRequest, RestResponse};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::args::Cli;
 use crate::inside::Inside;
 use crate::output::testing::Screen;
-use crate::testing::{Mishap, World, facts, run, stalled};
+use crate::testing::{Mishap, World, facts, give, run, stalled};
 
 #[test]
 fn what_cannot_be_seen_does_not_follow() {
@@ -78,8 +77,7 @@ async fn a_switchover_is_on_record_before_its_checkpoint() {
     let (world, seen) = (World::new(3, 2), Arc::default());
     let mut session = world.session(&Screen::default(), None);
     session.inside = Arc::new(Witness(world.clone(), Arc::clone(&seen)));
-    let cli = Cli::of(["kubectl-pgscale", "switchover", "acid-a"]).unwrap();
-    Box::pin(crate::commands::in_session(cli.verb, &session)).await.unwrap();
+    give(&session, "switchover acid-a").await.unwrap();
     assert_eq!(*seen.lock().unwrap(), ["Begun"]);
 }
 
@@ -106,8 +104,7 @@ async fn a_lead_in_doubt_is_neither_recorded_as_moved_nor_as_kept() {
         let mut session = world.session(&screen, None);
         session.ask = Arc::new(Liar(world.clone()));
         session.pace.confirm = Duration::from_millis(30);
-        let cli = Cli::of(format!("kubectl-pgscale {line}").split(' ')).unwrap();
-        let failure = Box::pin(crate::commands::in_session(cli.verb, &session)).await.unwrap_err();
+        let failure = give(&session, line).await.unwrap_err();
         assert_eq!(failure.kind, Kind::NotAsPlanned, "{failure}");
         let entry = &world.recorded()[0];
         for (key, want) in [
