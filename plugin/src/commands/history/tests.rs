@@ -55,13 +55,6 @@ async fn a_change_is_recorded_with_its_reason_and_taken_back() {
     assert!(screen.stderr().contains("taking back the change of "), "{}", screen.stderr());
     assert_eq!(world.recorded()[1]["undoes"], entry["id"]);
 
-    let (screen, code, _) = run(&world, "history acid-a", None).await;
-    assert_eq!(code, 0);
-    insta::assert_snapshot!(timeless(&screen.stdout()), @"
-    AGE   WHO   CHANGE   LEADER                 RESULT      TOOK    REASON
-    N    dba   3 -> 5   -                      Converged   N s   undo of 5 -> 3
-    N    dba   5 -> 3   acid-a-4 -> acid-a-0   Converged   N s   night
-    ");
     let (screen, ..) = run(&world, "history acid-a -o json", None).await;
     let list: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
     assert_eq!((&list["kind"], &list["items"][1]["to"]), (&json!("ScaleHistory"), &json!(3)));

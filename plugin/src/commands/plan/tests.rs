@@ -274,24 +274,6 @@ async fn a_running_base_backup_gives_the_time_of_the_next() {
 }
 
 #[tokio::test]
-async fn another_writer_is_told_what_to_commit() {
-    let world = World::new(3, 0).managed_by("argocd-controller");
-    let text = shown(&world, "acid-a --to 4", Some(80)).await;
-    let told = text.split_once("Also").unwrap().1.split_once("Outlook").unwrap().0;
-    insta::assert_snapshot!(format!("Also{told}"), @r"
-    Also written by: argocd-controller (may undo the change: commit this to the
-      source of the Argo CD Application)
-        apiVersion: acid.zalan.do/v1
-        kind: postgresql
-        metadata:
-          name: acid-a
-          namespace: db
-        spec:
-          numberOfInstances: 4
-    ");
-}
-
-#[tokio::test]
 async fn the_document_holds_the_outlook_and_every_rule() {
     let (screen, ..) = run(&growing(), "plan acid-a --to 5 -o json", None).await;
     let mut document: Value = serde_json::from_str(&screen.stdout()).unwrap();
