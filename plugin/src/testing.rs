@@ -5,8 +5,9 @@ use pgscale_guard::capacity::Template;
 use pgscale_guard::facts::{Capacity, Facts, Live, Member, Pod, StatefulSet};
 use pgscale_guard::operator::{Operator, Settings};
 use pgscale_guard::patroni::{Answer, Configuration, LeaderLock, Report};
+use pgscale_guard::policy::ScalePolicy;
 use pgscale_guard::postgresql::Postgresql;
-use pgscale_guard::{Change, Seen};
+use pgscale_guard::{Change, Policies, Seen};
 use serde_json::{Value, json};
 
 mod furnished;
@@ -117,6 +118,14 @@ pub(crate) fn answer(leads: bool, timeline: u64) -> Value {
         "xlog": if leads { json!({"location": 1000}) }
                 else { json!({"received_location": 1000, "replayed_location": 1000}) },
         "patroni": {"version": "4.1.4"}})
+}
+
+/// The policies of these names and specs, together, for the test cluster.
+pub(crate) fn policies(specs: &[(&str, Value)]) -> Policies {
+    let spec = |spec: &Value| serde_json::from_value(spec.clone()).unwrap();
+    let all: Vec<ScalePolicy> =
+        specs.iter().map(|(name, it)| ScalePolicy::new(name, spec(it))).collect();
+    Policies::combine(&all, &Postgresql::of(&object(3)).unwrap())
 }
 
 /// The facts of a cluster whose StatefulSet has these parts, and one-GiB volumes.

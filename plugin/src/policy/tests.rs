@@ -1,17 +1,7 @@
-use pgscale_guard::policy::ScalePolicy;
-use pgscale_guard::postgresql::Postgresql;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{now, object};
-
-fn policies(specs: &[(&str, Value)]) -> Policies {
-    let all: Vec<ScalePolicy> = specs
-        .iter()
-        .map(|(name, spec)| ScalePolicy::new(name, serde_json::from_value(spec.clone()).unwrap()))
-        .collect();
-    Policies::combine(&all, &Postgresql::of(&object(3)).unwrap())
-}
+use crate::testing::{now, policies};
 
 /// `FIELD VALUE SOURCE EFFECT`, one line each.
 fn lines(specs: &[(&str, Value)], field: &str) -> Vec<String> {

@@ -1,12 +1,12 @@
 //! Slots, volumes, room and verdicts, case by case.
 
 use pgscale_guard::facts::{Claim, Live};
-use pgscale_guard::policy::{Limit, ScalePolicy};
+use pgscale_guard::policy::Limit;
 use serde_json::json;
 
 use super::*;
 use crate::services::Services;
-use crate::testing::{facts, with};
+use crate::testing::{facts, policies, with};
 
 fn limit<T>(value: T, source: &str, mode: Mode) -> Limit<T> {
     Limit { value, source: source.to_owned(), mode }
@@ -184,13 +184,7 @@ fn pace_and_calendar_are_among_the_bounds() {
     let specs = json!({"steps": {"up": 2, "down": 1}, "freeze": {"until": "2026-11-24T11:00:00Z"},
         "windows": {"allow": [{"from": "18:00", "to": "20:00"}]}});
     let past = json!({"freeze": {"until": "2026-11-24T09:00:00Z"}});
-    let named = [("a", specs), ("past", past)];
-    let all: Vec<ScalePolicy> = named
-        .iter()
-        .map(|(name, spec)| ScalePolicy::new(name, serde_json::from_value(spec.clone()).unwrap()))
-        .collect();
-    let facts = facts(3, 3, 0);
-    let headroom = Headroom::of(&facts, &Policies::combine(&all, &facts.change.new));
+    let headroom = Headroom::of(&facts(3, 3, 0), &policies(&[("a", specs), ("past", past)]));
     let bounds: Vec<String> =
         headroom.bounds.iter().map(|bound| format!("{}: {}", bound.what, bound.value)).collect();
     assert_eq!(
