@@ -106,7 +106,8 @@ struct State {
     policies: Vec<Value>,
     quota_spent: bool,
     standby_cluster: bool,
-    limits: Option<(i64, i64)>,
+    /// The operator's; -1 is what it takes for none.
+    limits: (i64, i64),
     denied: Vec<&'static str>,
     mishap: Option<Mishap>,
     printed: Vec<Printed>,
@@ -144,7 +145,7 @@ impl World {
             policies: Vec::new(),
             quota_spent: false,
             standby_cluster: false,
-            limits: None,
+            limits: (-1, -1),
             denied: Vec::new(),
             mishap: None,
             printed: Vec::new(),
@@ -301,11 +302,11 @@ impl World {
         self
     }
 
-    /// Gives the cluster an operator with these limits, under which this count was declared.
+    /// Gives the operator these limits, under which this count was declared.
     pub(crate) fn limited(self, min: i64, max: i64, declared: i64) -> Self {
         {
             let mut state = self.0.lock().unwrap();
-            state.limits = Some((min, max));
+            state.limits = (min, max);
             state.declared = declared;
         }
         self

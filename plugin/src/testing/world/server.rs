@@ -300,8 +300,7 @@ impl State {
             | "poddisruptionbudgets"
             | "nodes" => list(&[]),
             "postgres-operator" => {
-                // Without limits of its own it has none: -1 is what the operator takes for that.
-                let (min, max) = self.limits.unwrap_or((-1, -1));
+                let (min, max) = self.limits;
                 respond(
                     200,
                     &json!({"apiVersion": "v1", "kind": "ConfigMap",
