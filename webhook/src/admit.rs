@@ -288,11 +288,6 @@ impl Admission {
         for (rule, effect) in judged.effects() {
             self.metrics.found(rule, effect);
         }
-        // A dry run asks what would be; only what was meant tells when a trial may end.
-        for (rule, mode) in judged.on_trial().into_iter().filter(|_| !review.dry_run) {
-            let namespace = review.namespace.as_deref().unwrap_or_default();
-            self.metrics.would_deny(namespace, rule, mode);
-        }
         let refusing = judged.refusing();
         let instances = match judged {
             Judged::Verdict(judgement) => judgement.span(),
@@ -311,8 +306,13 @@ impl Admission {
             milliseconds = took.as_millis(),
             "reviewed"
         );
+        // A dry run asks what would be; only what was meant tells when a trial may end, and is worth an Event.
         if review.dry_run {
             return;
+        }
+        for (rule, mode) in judged.on_trial() {
+            let namespace = review.namespace.as_deref().unwrap_or_default();
+            self.metrics.would_deny(namespace, rule, mode);
         }
         if judged.is_overridden() {
             self.metrics.overridden();
