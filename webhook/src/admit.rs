@@ -30,12 +30,13 @@ use pgscale_guard::{Change, evaluate};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::admit::answer::{CANNOT_BE_JUDGED, Judged, Judgement};
+use crate::admit::judged::{CANNOT_BE_JUDGED, Judged, Judgement};
 use crate::admit::request::{Asked, Review, STATEFUL_SETS, Scaled, settled};
 use crate::events::Events;
 use crate::metrics::{Metrics, Outcome};
 
 mod answer;
+mod judged;
 mod request;
 mod text;
 
