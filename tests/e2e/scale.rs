@@ -5,15 +5,13 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use kube::api::{Patch, PatchParams};
 use pgscale_tests::cluster::Cluster;
-use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
+use crate::cloning::SLOW;
 use crate::guarding;
 use crate::trial::{Case, Scene, case};
 
-/// Kilobytes a second: minutes for the smallest cluster.
-const SLOW: Fault = Fault::SlowBaseBackup { kilobytes_per_second: 64 };
 /// How long what needs no base backup may take.
 const SOON: Duration = Duration::from_secs(180);
 

@@ -9,6 +9,7 @@ use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
 
 use super::Patient;
+use crate::cloning;
 use crate::trial::{Case, Scene, case};
 
 const GIVEN_UP: &str = "rebuild-in-progress";
@@ -44,12 +45,7 @@ async fn given_up(patient: &Patient, state: &str, fault: Fault) -> Result<()> {
     })
     .await?;
     if fault == Fault::FailingBaseBackup {
-        let log = patient.scene.bed.kubelet().log(&patient.scene.namespace, "acid-fix-3");
-        until("a base backup to fail", PATIENCE, async || {
-            let failed = std::fs::read_to_string(&log)?.contains("error: staged to fail");
-            Ok(if failed { Attempt::Done(()) } else { Attempt::NotYet("none has".into()) })
-        })
-        .await?;
+        cloning::fails(patient.scene.bed.kubelet(), &patient.scene.namespace, "acid-fix-3").await?;
     }
     let printed = patient.refused(state, 5, GIVEN_UP).await?;
     patient.back_to(&printed, 3).await?;
