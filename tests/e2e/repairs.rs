@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::cluster::Cluster;
-use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
 
 use crate::cloning::{self, SLOW};
@@ -57,21 +56,7 @@ async fn base_backup(scene: Scene) -> Result<()> {
     cluster.converged(4).await?;
     // Either way, soon after the first word of streaming.
     for wish in [5, 3] {
-        until(&format!("{wish} to pass once the member streams"), SOON, async || {
-            let patch = json!({"spec": {"numberOfInstances": wish}}).to_string();
-            let dry = [
-                "patch",
-                "postgresql",
-                &cluster.name,
-                "--type=merge",
-                "--dry-run=server",
-                "-p",
-                &patch,
-            ];
-            let said = cluster.kubectl(&dry).await?;
-            Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
-        })
-        .await?;
+        guarding::admissible(&cluster, wish, SOON).await.context("once the member streams")?;
     }
     guarding::admitted(&cluster, 3).await?;
     cluster.converged(3).await?;

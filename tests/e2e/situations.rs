@@ -199,13 +199,7 @@ impl Ground {
 
     /// Waits until the guard lets a change to `to` in.
     async fn admits(&self, to: u32) -> Result<()> {
-        let patch = json!({"spec": {"numberOfInstances": to}}).to_string();
-        let dry = ["patch", "postgresql", NAME, "--type=merge", "--dry-run=server", "-p", &patch];
-        until(&format!("a change to {to} to be admitted"), PATIENCE, async || {
-            let said = self.cluster.kubectl(&dry).await?;
-            Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
-        })
-        .await
+        guarding::admissible(&self.cluster, to, PATIENCE).await
     }
 
     /// Patches the count of a healthy cluster and waits until so many members stream.
