@@ -12,8 +12,6 @@ mod synchronous;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, PostParams};
 use pgscale_tests::bed::{Bed, Said};
 use pgscale_tests::cluster::{Cluster, PATIENCE};
 use pgscale_tests::operator::Settings;
@@ -25,7 +23,7 @@ use tokio::sync::Mutex;
 
 use crate::guarding;
 use crate::ours::State;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, Scene, case, create_namespace};
 
 const NAME: &str = "acid-live";
 /// How many members it has at rest.
@@ -87,12 +85,7 @@ impl Ground {
         }
         shared.made += 1;
         let namespace = namespace(shared.made);
-        let mut fresh = Namespace::default();
-        fresh.metadata.name = Some(namespace.clone());
-        Api::all(bed.client())
-            .create(&PostParams::default(), &fresh)
-            .await
-            .with_context(|| format!("failed to create the namespace {namespace}"))?;
+        create_namespace(&bed, &namespace).await?;
         webhook.guard(&namespace).await?;
         let cluster = Cluster::create(&bed, &namespace, NAME, MEMBERS, json!({})).await?;
         let ground = Self { bed, cluster };
