@@ -156,8 +156,7 @@ async fn reverted(scene: Scene) -> Result<()> {
     ensure!(plan["otherWriters"] == json!([MANAGER]), "{plan}");
 
     // However quick the machine is, the change is not over when the manifest is applied again.
-    let kubelet = scene.bed.kubelet();
-    kubelet.stage(namespace, &cluster.pod_name(1), SLOW).await?;
+    cluster.stage(1, SLOW).await?;
     let mut up = cluster.follow_pgscale(&["up", name, "--timeout", "4m"])?;
     let foreseen = format!("Also written by: {MANAGER}");
     for words in [foreseen.as_str(), "numberOfInstances is 2"] {

@@ -15,7 +15,6 @@ use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::{Bed, Said};
 use pgscale_tests::cluster::{Cluster, PATIENCE};
 use pgscale_tests::operator::Settings;
-use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -108,16 +107,6 @@ impl Ground {
 
     fn pod(&self, ordinal: u32) -> String {
         self.cluster.pod_name(ordinal)
-    }
-
-    async fn stage(&self, ordinal: u32, fault: Fault) -> Result<()> {
-        let (namespace, pod) = (&self.cluster.namespace, self.pod(ordinal));
-        self.bed.kubelet().stage(namespace, &pod, fault).await
-    }
-
-    async fn unstage(&self, ordinal: u32, fault: Fault) -> Result<()> {
-        let (namespace, pod) = (&self.cluster.namespace, self.pod(ordinal));
-        self.bed.kubelet().unstage(namespace, &pod, fault).await
     }
 
     /// `kubectl` in its namespace, which must succeed.

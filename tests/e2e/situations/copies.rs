@@ -22,13 +22,13 @@ pub(super) fn cases() -> Vec<Case> {
 
 async fn base_backup(ground: Ground) -> Result<()> {
     let newest = ground.pod(3);
-    ground.stage(3, SLOW).await?;
+    ground.cluster.stage(3, SLOW).await?;
     guarding::admitted(&ground.cluster, 4).await?;
     cloning::runs(&ground.cluster, 3).await?;
     ground.refuses(5, REBUILD, &newest).await?;
 
-    ground.stage(3, Fault::FailingBaseBackup).await?;
-    ground.unstage(3, SLOW).await?;
+    ground.cluster.stage(3, Fault::FailingBaseBackup).await?;
+    ground.cluster.unstage(3, SLOW).await?;
     cloning::fails(ground.bed.kubelet(), &ground.cluster.namespace, &newest).await?;
     // Between two tries Patroni has other words for it.
     for _ in 0..LOOKS {
@@ -39,16 +39,16 @@ async fn base_backup(ground: Ground) -> Result<()> {
     let finding = ground.refuses(5, REBUILD, &newest).await?;
     let give_up = format!("pgscale set {NAME} 3 -n NS");
     ground.carry_out(finding.remedy()?, &give_up, &["--yes"]).await?;
-    ground.unstage(3, Fault::FailingBaseBackup).await
+    ground.cluster.unstage(3, Fault::FailingBaseBackup).await
 }
 
 async fn reinitialised(ground: Ground) -> Result<()> {
     let rebuilt = ground.pod(1);
-    ground.stage(1, SLOW).await?;
+    ground.cluster.stage(1, SLOW).await?;
     ground.patronictl(&["reinit", NAME, &rebuilt, "--force"]).await?;
     cloning::runs(&ground.cluster, 1).await?;
     ground.refuses(2, REBUILD, &rebuilt).await?;
-    ground.unstage(1, SLOW).await?;
+    ground.cluster.unstage(1, SLOW).await?;
     ground.cluster.converged(super::MEMBERS).await?;
     ground.admits(2).await
 }

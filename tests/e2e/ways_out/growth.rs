@@ -34,7 +34,7 @@ async fn growth(scene: Scene) -> Result<()> {
 
 /// The fourth member never comes: who wants a fifth is told how to give it up.
 async fn given_up(patient: &Patient, state: &str, fault: Fault) -> Result<()> {
-    patient.stage(3, fault).await?;
+    patient.cluster.stage(3, fault).await?;
     patient.cluster.patch(4).await?.ok()?;
     until("the new member to be in trouble", PATIENCE, async || {
         let pods = patient.cluster.pods().await?;
@@ -49,7 +49,7 @@ async fn given_up(patient: &Patient, state: &str, fault: Fault) -> Result<()> {
     }
     let printed = patient.refused(state, 5, GIVEN_UP).await?;
     patient.back_to(&printed, 3).await?;
-    patient.unstage(3, fault).await
+    patient.cluster.unstage(3, fault).await
 }
 
 /// What a pod with this fault looks like.
@@ -127,7 +127,7 @@ async fn used(patient: &Patient) -> Result<()> {
 async fn two_at_once(patient: &Patient) -> Result<()> {
     const FAULT: Fault = Fault::ImageUnavailable;
     for ordinal in [2, 3] {
-        patient.stage(ordinal, FAULT).await?;
+        patient.cluster.stage(ordinal, FAULT).await?;
     }
     patient.cluster.kubectl(&["delete", "pod", "acid-fix-3", "acid-fix-2"]).await?.ok()?;
     until("neither of them to start", PATIENCE, async || {
@@ -141,7 +141,7 @@ async fn two_at_once(patient: &Patient) -> Result<()> {
     let printed = patient.refused("two members that do not start", 5, GIVEN_UP).await?;
     patient.back_to(&printed, 2).await?;
     for ordinal in [2, 3] {
-        patient.unstage(ordinal, FAULT).await?;
+        patient.cluster.unstage(ordinal, FAULT).await?;
     }
     ensure!(patient.cluster.leader().await?.ordinal == 0, "the leader moved");
     Ok(())
