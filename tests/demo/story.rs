@@ -108,12 +108,12 @@ async fn chapters(bed: &Arc<Bed>, webhook: &Webhook, narrator: &Narrator) -> Res
     narrator.refused(&count_patch(9), "above-max").await?;
     line("\nNow the leader moves to the highest ordinal, and Patroni of -0 freezes:")?;
     cluster.move_leader_to(4).await?;
-    bed.kubelet().stage(NAMESPACE, &cluster.pod_name(0), Fault::FrozenPatroni).await?;
+    cluster.stage(0, Fault::FrozenPatroni).await?;
     narrator.refused(&count_patch(3), "leader-cannot-move").await?;
     line(
         "\nThe bare operator would have asked -0 to take over, and deleted the leader when it did not.",
     )?;
-    bed.kubelet().unstage(NAMESPACE, &cluster.pod_name(0), Fault::FrozenPatroni).await?;
+    cluster.unstage(0, Fault::FrozenPatroni).await?;
     cluster.converged(5).await?;
 
     narrator.title("5 to 3, the leader first moved out of the way")?;

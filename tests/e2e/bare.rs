@@ -183,7 +183,7 @@ async fn set(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<Writer> {
     // Before the faults: a stalled receiver would not even hear of the writer's table.
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     for &(ordinal, fault) in row.faults {
-        bed.kubelet().stage(namespace, &cluster.pod_name(ordinal), fault).await?;
+        cluster.stage(ordinal, fault).await?;
     }
     if row.paused {
         bed.kubelet().pause(namespace, &cluster.name).await?;
@@ -196,7 +196,7 @@ async fn set(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<Writer> {
 async fn lift(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<()> {
     let Scene { bed, namespace } = scene;
     for &(ordinal, fault) in row.faults {
-        bed.kubelet().unstage(namespace, &cluster.pod_name(ordinal), fault).await?;
+        cluster.unstage(ordinal, fault).await?;
     }
     if row.paused {
         bed.kubelet().resume(namespace, &cluster.name).await?;

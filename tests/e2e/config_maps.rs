@@ -33,7 +33,7 @@ async fn there_and_back(scene: &Scene) -> Result<()> {
 
     cluster.pgscale(&["up", "acid-maps", "--to", "4"]).await?.ok()?;
     cluster.move_leader_to(3).await?;
-    bed.kubelet().stage(namespace, &cluster.pod_name(0), Fault::NoFailover).await?;
+    cluster.stage(0, Fault::NoFailover).await?;
     let plain = cluster.patch(3).await?;
     ensure!(plain.code == Some(1) && plain.stderr.contains("leader-cannot-move"), "{plain:?}");
     ensure!(plain.stderr.contains("configmap/acid-maps-leader"), "not its source: {plain:?}");

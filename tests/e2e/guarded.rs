@@ -65,8 +65,7 @@ async fn healthy(scene: Scene) -> Result<()> {
 async fn stalled(scene: Scene) -> Result<()> {
     let cluster = five(&scene).await?;
     for ordinal in [0, 1] {
-        let pod = cluster.pod_name(ordinal);
-        scene.bed.kubelet().stage(&scene.namespace, &pod, Fault::StalledReceiver).await?;
+        cluster.stage(ordinal, Fault::StalledReceiver).await?;
     }
     let writer = writing(&scene, &cluster).await?;
 
@@ -88,9 +87,8 @@ async fn stalled(scene: Scene) -> Result<()> {
 
 async fn paused(scene: Scene) -> Result<()> {
     let cluster = five(&scene).await?;
-    let kubelet = scene.bed.kubelet();
-    kubelet.stage(&scene.namespace, &cluster.pod_name(0), Fault::NoFailover).await?;
-    kubelet.pause(&scene.namespace, &cluster.name).await?;
+    cluster.stage(0, Fault::NoFailover).await?;
+    scene.bed.kubelet().pause(&scene.namespace, &cluster.name).await?;
     let writer = writing(&scene, &cluster).await?;
     let said = cluster.patch(2).await?;
     ensure!(said.code == Some(1), "{said:?}");
@@ -105,8 +103,7 @@ async fn frozen(scene: Scene) -> Result<()> {
     let cluster = five(&scene).await?;
     // Once it is frozen, it cannot report that it follows the new leader, and counts as not yet built.
     cluster.reported().await?;
-    let kubelet = scene.bed.kubelet();
-    kubelet.stage(&scene.namespace, &cluster.pod_name(0), Fault::FrozenPatroni).await?;
+    cluster.stage(0, Fault::FrozenPatroni).await?;
     let writer = writing(&scene, &cluster).await?;
     let said = cluster.patch(3).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("leader-cannot-move"), "{said:?}");

@@ -1,12 +1,14 @@
 //! The one webhook that guards the namespaces of tests that ask for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use pgscale_tests::bed::Said;
 use pgscale_tests::cluster::{Cluster, PATIENCE};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::Webhook;
+use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::trial::Scene;
@@ -35,6 +37,22 @@ pub(crate) async fn admitted(cluster: &Cluster, instances: i64) -> Result<Said> 
             Some(0) => Attempt::Done(said),
             _ => Attempt::NotYet(format!("{said:?}")),
         })
+    })
+    .await
+}
+
+/// Waits, for `patience` at most, until a change of the count would be admitted, and does not make it.
+pub(crate) async fn admissible(
+    cluster: &Cluster,
+    instances: u32,
+    patience: Duration,
+) -> Result<()> {
+    let patch = json!({"spec": {"numberOfInstances": instances}}).to_string();
+    let dry =
+        ["patch", "postgresql", &cluster.name, "--type=merge", "--dry-run=server", "-p", &patch];
+    until(&format!("a change to {instances} to be admitted"), patience, async || {
+        let said = cluster.kubectl(&dry).await?;
+        Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
     })
     .await
 }

@@ -12,6 +12,7 @@ mod admission;
 mod bare;
 mod bed;
 mod chart;
+mod cloning;
 mod config_maps;
 mod guarded;
 mod guarding;

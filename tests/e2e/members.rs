@@ -14,6 +14,7 @@ use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
 use serde_json::json;
 
+use crate::cloning;
 use crate::trial::{Case, Scene, case};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -68,12 +69,7 @@ async fn every_fault(scene: Scene) -> Result<()> {
 
     scene.bed.kubelet().stage(&scene.namespace, &victim.pod, Fault::FailingBaseBackup).await?;
     scene.bed.kubelet().reinitialize(&scene.namespace, &victim.pod).await?;
-    let log = scene.bed.kubelet().log(&scene.namespace, &victim.pod);
-    until("a base backup to fail", PATIENCE, async || {
-        let failed = std::fs::read_to_string(&log)?.contains("error: staged to fail");
-        Ok(if failed { Attempt::Done(()) } else { Attempt::NotYet("none has".into()) })
-    })
-    .await?;
+    cloning::fails(scene.bed.kubelet(), &scene.namespace, &victim.pod).await?;
     victim.recover(Fault::FailingBaseBackup).await?;
     cluster.converged(3).await?;
 

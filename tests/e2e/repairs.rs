@@ -3,16 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
-use pgscale_tests::stage::Fault;
-use pgscale_tests::wait::{Attempt, until};
+use pgscale_tests::cluster::Cluster;
 use serde_json::json;
 
+use crate::cloning::{self, SLOW};
 use crate::guarding;
 use crate::trial::{Case, Scene, case};
-
-/// Kilobytes a second: slow enough to look at, quick enough to end when the throttle is lifted.
-const SLOW: Fault = Fault::SlowBaseBackup { kilobytes_per_second: 64 };
 
 /// How long after a member streams the answer may still be no: Patroni and the webhook have to see it, too.
 const SOON: Duration = Duration::from_secs(60);
@@ -26,25 +22,13 @@ async fn guarded(scene: &Scene, instances: u32) -> Result<Cluster> {
     Cluster::create(&scene.bed, &scene.namespace, "acid-fix", instances, json!({})).await
 }
 
-/// Waits until the member is being cloned, by its own word.
-async fn cloning(cluster: &Cluster, ordinal: u32) -> Result<()> {
-    until("a base backup to run", PATIENCE, async || {
-        let members = cluster.members().await?;
-        let member = members.into_iter().find(|member| member.ordinal == ordinal);
-        let cloning = member.as_ref().is_some_and(|member| member.state() == "creating replica");
-        Ok(if cloning { Attempt::Done(()) } else { Attempt::NotYet(format!("{member:?}")) })
-    })
-    .await
-}
-
 async fn base_backup(scene: Scene) -> Result<()> {
     let cluster = guarded(&scene, 3).await?;
     let kubelet = scene.bed.kubelet();
-    let slow = SLOW;
     let newest = cluster.pod_name(3);
-    kubelet.stage(&scene.namespace, &newest, slow).await?;
+    kubelet.stage(&scene.namespace, &newest, SLOW).await?;
     guarding::admitted(&cluster, 4).await?;
-    cloning(&cluster, 3).await?;
+    cloning::runs(&cluster, 3).await?;
 
     let up = cluster.patch(5).await?;
     ensure!(up.code == Some(1) && up.stderr.contains("rebuild-in-progress"), "{up:?}");
@@ -55,38 +39,24 @@ async fn base_backup(scene: Scene) -> Result<()> {
     cluster.converged(3).await?;
 
     // The other way round: a survivor is being rebuilt and a healthy member would go.
-    kubelet.unstage(&scene.namespace, &newest, slow).await?;
+    kubelet.unstage(&scene.namespace, &newest, SLOW).await?;
     guarding::admitted(&cluster, 4).await.context("a healthy cluster may grow")?;
     cluster.converged(4).await?;
     let rebuilt = cluster.pod_name(2);
-    kubelet.stage(&scene.namespace, &rebuilt, slow).await?;
+    kubelet.stage(&scene.namespace, &rebuilt, SLOW).await?;
     kubelet.reinitialize(&scene.namespace, &rebuilt).await?;
-    cloning(&cluster, 2).await?;
+    cloning::runs(&cluster, 2).await?;
     let down = cluster.patch(3).await?;
     ensure!(down.code == Some(1) && down.stderr.contains("rebuild-in-progress"), "{down:?}");
     ensure!(down.stderr.contains(&rebuilt), "the member is not named: {down:?}");
     let planned = cluster.pgscale(&["down", &cluster.name, "--to", "3", "--yes"]).await?;
     ensure!(planned.code == Some(3), "{planned:?}");
 
-    kubelet.unstage(&scene.namespace, &rebuilt, slow).await?;
+    kubelet.unstage(&scene.namespace, &rebuilt, SLOW).await?;
     cluster.converged(4).await?;
     // Either way, soon after the first word of streaming.
     for wish in [5, 3] {
-        until(&format!("{wish} to pass once the member streams"), SOON, async || {
-            let patch = json!({"spec": {"numberOfInstances": wish}}).to_string();
-            let dry = [
-                "patch",
-                "postgresql",
-                &cluster.name,
-                "--type=merge",
-                "--dry-run=server",
-                "-p",
-                &patch,
-            ];
-            let said = cluster.kubectl(&dry).await?;
-            Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
-        })
-        .await?;
+        guarding::admissible(&cluster, wish, SOON).await.context("once the member streams")?;
     }
     guarding::admitted(&cluster, 3).await?;
     cluster.converged(3).await?;

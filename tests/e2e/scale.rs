@@ -5,15 +5,13 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use kube::api::{Patch, PatchParams};
 use pgscale_tests::cluster::Cluster;
-use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
+use crate::cloning::SLOW;
 use crate::guarding;
 use crate::trial::{Case, Scene, case};
 
-/// Kilobytes a second: minutes for the smallest cluster.
-const SLOW: Fault = Fault::SlowBaseBackup { kilobytes_per_second: 64 };
 /// How long what needs no base backup may take.
 const SOON: Duration = Duration::from_secs(180);
 
@@ -158,8 +156,7 @@ async fn reverted(scene: Scene) -> Result<()> {
     ensure!(plan["otherWriters"] == json!([MANAGER]), "{plan}");
 
     // However quick the machine is, the change is not over when the manifest is applied again.
-    let kubelet = scene.bed.kubelet();
-    kubelet.stage(namespace, &cluster.pod_name(1), SLOW).await?;
+    cluster.stage(1, SLOW).await?;
     let mut up = cluster.follow_pgscale(&["up", name, "--timeout", "4m"])?;
     let foreseen = format!("Also written by: {MANAGER}");
     for words in [foreseen.as_str(), "numberOfInstances is 2"] {

@@ -12,12 +12,9 @@ mod synchronous;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, PostParams};
 use pgscale_tests::bed::{Bed, Said};
 use pgscale_tests::cluster::{Cluster, PATIENCE};
 use pgscale_tests::operator::Settings;
-use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -25,7 +22,7 @@ use tokio::sync::Mutex;
 
 use crate::guarding;
 use crate::ours::State;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, Scene, case, create_namespace};
 
 const NAME: &str = "acid-live";
 /// How many members it has at rest.
@@ -87,12 +84,7 @@ impl Ground {
         }
         shared.made += 1;
         let namespace = namespace(shared.made);
-        let mut fresh = Namespace::default();
-        fresh.metadata.name = Some(namespace.clone());
-        Api::all(bed.client())
-            .create(&PostParams::default(), &fresh)
-            .await
-            .with_context(|| format!("failed to create the namespace {namespace}"))?;
+        create_namespace(&bed, &namespace).await?;
         webhook.guard(&namespace).await?;
         let cluster = Cluster::create(&bed, &namespace, NAME, MEMBERS, json!({})).await?;
         let ground = Self { bed, cluster };
@@ -115,16 +107,6 @@ impl Ground {
 
     fn pod(&self, ordinal: u32) -> String {
         self.cluster.pod_name(ordinal)
-    }
-
-    async fn stage(&self, ordinal: u32, fault: Fault) -> Result<()> {
-        let (namespace, pod) = (&self.cluster.namespace, self.pod(ordinal));
-        self.bed.kubelet().stage(namespace, &pod, fault).await
-    }
-
-    async fn unstage(&self, ordinal: u32, fault: Fault) -> Result<()> {
-        let (namespace, pod) = (&self.cluster.namespace, self.pod(ordinal));
-        self.bed.kubelet().unstage(namespace, &pod, fault).await
     }
 
     /// `kubectl` in its namespace, which must succeed.
@@ -199,13 +181,7 @@ impl Ground {
 
     /// Waits until the guard lets a change to `to` in.
     async fn admits(&self, to: u32) -> Result<()> {
-        let patch = json!({"spec": {"numberOfInstances": to}}).to_string();
-        let dry = ["patch", "postgresql", NAME, "--type=merge", "--dry-run=server", "-p", &patch];
-        until(&format!("a change to {to} to be admitted"), PATIENCE, async || {
-            let said = self.cluster.kubectl(&dry).await?;
-            Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
-        })
-        .await
+        guarding::admissible(&self.cluster, to, PATIENCE).await
     }
 
     /// Patches the count of a healthy cluster and waits until so many members stream.

@@ -95,13 +95,7 @@ impl Stage {
     async fn perform(&self, name: &str, limit: Duration, run: Box<Run>) -> Result<()> {
         let bed = Arc::clone(self.bed.get_or_try_init(start).await?);
         let namespace = namespace(name);
-        let namespaces: Api<Namespace> = Api::all(bed.client());
-        let mut fresh = Namespace::default();
-        fresh.metadata.name = Some(namespace.clone());
-        namespaces
-            .create(&PostParams::default(), &fresh)
-            .await
-            .with_context(|| format!("failed to create the namespace {namespace}"))?;
+        create_namespace(&bed, &namespace).await?;
         let start = Instant::now();
         let scene = Scene { bed: Arc::clone(&bed), namespace: namespace.clone() };
         let performed = timeout(limit, AssertUnwindSafe(run(scene)).catch_unwind()).await;
@@ -117,7 +111,7 @@ impl Stage {
         }
         bed.ensure_alive().await.context("the bed did not survive this test")?;
         // The next test needs no answer, only this one's objects on their way out.
-        namespaces
+        Api::<Namespace>::all(bed.client())
             .delete(&namespace, &DeleteParams::default())
             .await
             .with_context(|| format!("failed to delete the namespace {namespace}"))?;
@@ -133,6 +127,17 @@ async fn start() -> Result<Arc<Bed>> {
     let bed = Bed::start(options).await?;
     step.done();
     Ok(Arc::new(bed))
+}
+
+/// Creates a namespace; removing it is the caller's.
+pub(crate) async fn create_namespace(bed: &Bed, name: &str) -> Result<()> {
+    let mut fresh = Namespace::default();
+    fresh.metadata.name = Some(name.to_owned());
+    Api::all(bed.client())
+        .create(&PostParams::default(), &fresh)
+        .await
+        .with_context(|| format!("failed to create the namespace {name}"))?;
+    Ok(())
 }
 
 /// Copies the logs of the bed's programs to `kept`, replacing those of an earlier run.

@@ -5,7 +5,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 use pgscale_tests::bed::Said;
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::progress::say;
-use pgscale_tests::stage::Fault;
 use serde_json::{Value, json};
 
 use crate::guarding;
@@ -37,18 +36,6 @@ impl Patient {
             Cluster::create(&scene.bed, &scene.namespace, "acid-fix", instances, quick).await?;
         cluster.move_leader_to(0).await?;
         Ok(Self { scene, cluster })
-    }
-
-    /// Makes a member misbehave.
-    async fn stage(&self, ordinal: u32, fault: Fault) -> Result<()> {
-        let pod = self.cluster.pod_name(ordinal);
-        self.scene.bed.kubelet().stage(&self.scene.namespace, &pod, fault).await
-    }
-
-    /// Lets it behave again.
-    async fn unstage(&self, ordinal: u32, fault: Fault) -> Result<()> {
-        let pod = self.cluster.pod_name(ordinal);
-        self.scene.bed.kubelet().unstage(&self.scene.namespace, &pod, fault).await
     }
 
     /// Writes an object of the namespace.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::bed::{Bed, Said};
 use crate::followed::Followed;
 use crate::patroni::rest;
+use crate::stage::Fault;
 use crate::wait::{Attempt, until};
 
 /// How long a change of the members may take on a busy machine with two cores.
@@ -341,6 +342,22 @@ impl Cluster {
             .iter()
             .filter(|pod| pod.labels().get("spilo-role").is_some_and(|role| role == "master"));
         Ok(labelled.map(kube::ResourceExt::name_any).collect())
+    }
+
+    /// Makes the member with `ordinal` misbehave.
+    ///
+    /// # Errors
+    /// As those of `Kubelet::stage`.
+    pub async fn stage(&self, ordinal: u32, fault: Fault) -> Result<()> {
+        self.bed.kubelet().stage(&self.namespace, &self.pod_name(ordinal), fault).await
+    }
+
+    /// Lets it behave again.
+    ///
+    /// # Errors
+    /// As those of `Kubelet::unstage`.
+    pub async fn unstage(&self, ordinal: u32, fault: Fault) -> Result<()> {
+        self.bed.kubelet().unstage(&self.namespace, &self.pod_name(ordinal), fault).await
     }
 
     /// `kubectl patch` of the count, as the guide does it.

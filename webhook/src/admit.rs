@@ -30,12 +30,13 @@ use pgscale_guard::{Change, evaluate};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::admit::answer::{CANNOT_BE_JUDGED, Judged, Judgement};
+use crate::admit::judged::{CANNOT_BE_JUDGED, Judged, Judgement};
 use crate::admit::request::{Asked, Review, STATEFUL_SETS, Scaled, settled};
 use crate::events::Events;
 use crate::metrics::{Metrics, Outcome};
 
 mod answer;
+mod judged;
 mod request;
 mod text;
 
@@ -288,11 +289,6 @@ impl Admission {
         for (rule, effect) in judged.effects() {
             self.metrics.found(rule, effect);
         }
-        // A dry run asks what would be; only what was meant tells when a trial may end.
-        for (rule, mode) in judged.on_trial().into_iter().filter(|_| !review.dry_run) {
-            let namespace = review.namespace.as_deref().unwrap_or_default();
-            self.metrics.would_deny(namespace, rule, mode);
-        }
         let refusing = judged.refusing();
         let instances = match judged {
             Judged::Verdict(judgement) => judgement.span(),
@@ -311,8 +307,13 @@ impl Admission {
             milliseconds = took.as_millis(),
             "reviewed"
         );
+        // A dry run asks what would be; only what was meant tells when a trial may end, and is worth an Event.
         if review.dry_run {
             return;
+        }
+        for (rule, mode) in judged.on_trial() {
+            let namespace = review.namespace.as_deref().unwrap_or_default();
+            self.metrics.would_deny(namespace, rule, mode);
         }
         if judged.is_overridden() {
             self.metrics.overridden();

@@ -31,6 +31,9 @@ pub(crate) const NAME: &str = "pgscale.dev";
 const TIMEOUT: i32 = 5;
 /// The same for what is only warned of, and is not ours: nobody shall wait for it.
 const SIDE_DOOR_TIMEOUT: i32 = 1;
+/// The condition that a write of replicas is one of their number: of a `Scale`, or of a StatefulSet.
+const OTHER_COUNT: (&str, &str) =
+    ("other-count", "object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)");
 /// Who the operator is to the API server, where its own manifests installed it.
 pub(crate) const OPERATOR_ACCOUNT: &str = "system:serviceaccount:default:postgres-operator";
 
@@ -134,7 +137,7 @@ pub(crate) fn user(text: &str) -> Result<String, String> {
 
 /// The configuration to store.
 pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookConfiguration {
-    let entry = |name, subresource: &str, operations: &[&str], policy, when: (&str, String)| {
+    let entry = |name, subresource: &str, operations: &[&str], policy, when: (&str, &str)| {
         let resources = [format!("{PLURAL}{subresource}")];
         let writes = writes((GROUP, VERSION), operations, &resources);
         ValidatingWebhook {
@@ -156,7 +159,7 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
                 "",
                 &["UPDATE"],
                 FailurePolicy::Fail,
-                ("fewer-instances-or-other-limits", format!("{new} < {old} || {relimited}")),
+                ("fewer-instances-or-other-limits", &format!("{new} < {old} || {relimited}")),
             ),
             entry(
                 "grow",
@@ -165,22 +168,12 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
                 registration.growth,
                 (
                     "created-or-more-instances",
-                    format!("request.operation == 'CREATE' || ({new} > {old} && !({relimited}))"),
+                    &format!("request.operation == 'CREATE' || ({new} > {old} && !({relimited}))"),
                 ),
             ),
             // The resource has no such subresource today; where somebody enables it, this is the way past
             // the two entries above.
-            entry(
-                "scale",
-                "/scale",
-                &["UPDATE"],
-                FailurePolicy::Fail,
-                (
-                    "other-count",
-                    "object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)"
-                        .to_owned(),
-                ),
-            ),
+            entry("scale", "/scale", &["UPDATE"], FailurePolicy::Fail, OTHER_COUNT),
             side_door(registration),
         ]),
     }
@@ -189,29 +182,19 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
 /// Writes of the replicas of Spilo's StatefulSets by anyone but an operator. They are not ours to refuse, and
 /// a StatefulSet that cannot be written because we are away would be an outage of our making.
 fn side_door(registration: &Registration) -> ValidatingWebhook {
-    let operators: Vec<_> =
-        registration.operator_accounts.iter().map(|user| format!("'{user}'")).collect();
+    let operators = list(registration.operator_accounts.iter().map(String::as_str));
+    let not_the_operator = format!("!(request.userInfo.?username.orValue('') in {operators})");
     let conditions = [
-        (
-            "not-the-operator",
-            format!(
-                "!(request.userInfo.?username.orValue('') in [{}])",
-                operators.join(", ")
-            ),
-        ),
+        ("not-the-operator", not_the_operator.as_str()),
         // A `Scale` has no labels of its own, only the selector of the pods behind it.
         (
             "of-spilo",
             "request.?subResource.orValue('') == 'scale' \
              ? 'application=spilo' in object.?status.?selector.orValue('').split(',') \
              : object.?metadata.?labels[?'application'].orValue('') == 'spilo' \
-             || object.?metadata.?ownerReferences.orValue([]).exists(owner, owner.?kind.orValue('') == 'postgresql')"
-                .to_owned(),
+             || object.?metadata.?ownerReferences.orValue([]).exists(owner, owner.?kind.orValue('') == 'postgresql')",
         ),
-        (
-            "other-count",
-            "object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)".to_owned(),
-        ),
+        OTHER_COUNT,
     ];
     let resources = ["statefulsets".to_owned(), "statefulsets/scale".to_owned()];
     ValidatingWebhook {
@@ -278,44 +261,49 @@ fn client_config(registration: &Registration) -> WebhookClientConfig {
 
 fn not_break_glass() -> MatchCondition {
     let expression = format!("!('{BREAK_GLASS}' in request.userInfo.?groups.orValue([]))");
-    condition(("not-break-glass", expression))
+    condition(("not-break-glass", &expression))
 }
 
-fn condition((name, expression): (&str, String)) -> MatchCondition {
-    MatchCondition { name: name.to_owned(), expression }
+fn condition((name, expression): (&str, &str)) -> MatchCondition {
+    MatchCondition { name: name.to_owned(), expression: expression.to_owned() }
 }
 
-/// The count of `object`, and 0 where there is none to be compared: a spec that is no map, a count that is
-/// no whole number. Such objects do not pass the operator's own schema, but they may be older than it.
+/// A list of texts that need no escaping.
+fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let texts: Vec<_> = texts.into_iter().map(|text| format!("'{text}'")).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+/// The spec of `object`, and an empty one where it is no map. Such objects do not pass the operator's own
+/// schema, but they may be older than it.
+fn spec(object: &str) -> String {
+    format!("{object}.?spec.optMap(s, type(s) == map ? s : {{}})")
+}
+
+/// The count of `object`, and 0 where there is none to be compared, or no whole number.
 fn count(object: &str) -> String {
-    format!(
-        "{object}.?spec.optMap(s, type(s) == map ? s : {{}}).?numberOfInstances\
-         .optMap(n, type(n) == int ? n : 0).orValue(0)"
-    )
+    let spec = spec(object);
+    format!("{spec}.?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0)")
 }
 
 /// True when something changes that decides which limits hold whatever the number says: the annotations by
 /// which a cluster chooses its operator and lifts its limits, and that it is a standby, by `spec.standby` or by a
 /// variable in `spec.env`, whose one instance no limit raises.
 fn relimited(ignore_limits_annotations: &[String]) -> String {
-    let keys: Vec<_> = std::iter::once(CONTROLLER_ANNOTATION)
-        .chain(ignore_limits_annotations.iter().map(String::as_str))
-        .map(|key| format!("'{key}'"))
-        .collect();
+    let ignoring = ignore_limits_annotations.iter().map(String::as_str);
+    let keys = list(std::iter::once(CONTROLLER_ANNOTATION).chain(ignoring));
     let value = |object: &str| format!("{object}.?metadata.?annotations[?k].orValue('')");
-    let names: Vec<_> = STANDBY_VARIABLES.iter().map(|name| format!("'{name}'")).collect();
-    let names = names.join(", ");
+    let names = list(STANDBY_VARIABLES);
     let standby = |object: &str| {
-        let spec = format!("{object}.?spec.optMap(s, type(s) == map ? s : {{}})");
+        let spec = spec(object);
         format!(
             "({spec}.?standby.hasValue() || {spec}.?env.optMap(e, type(e) == list ? e : []).orValue([])\
-             .exists(v, type(v) == map && v.?name.orValue('') in [{names}]))"
+             .exists(v, type(v) == map && v.?name.orValue('') in {names}))"
         )
     };
     let (old, new) = ("oldObject", "object");
     format!(
-        "[{}].exists(k, {} != {}) || {} != {}",
-        keys.join(", "),
+        "{keys}.exists(k, {} != {}) || {} != {}",
         value(new),
         value(old),
         standby(new),

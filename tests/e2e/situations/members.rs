@@ -21,27 +21,27 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 async fn frozen(ground: Ground) -> Result<()> {
-    ground.stage(1, Fault::FrozenPatroni).await?;
+    ground.cluster.stage(1, Fault::FrozenPatroni).await?;
     ground.refuses(2, FEW, &ground.pod(1)).await?;
     // Both standbys may go: the leader that stays is well.
     ground.admits(1).await?;
-    ground.unstage(1, Fault::FrozenPatroni).await?;
+    ground.cluster.unstage(1, Fault::FrozenPatroni).await?;
     ground.admits(2).await
 }
 
 async fn stalled(ground: Ground) -> Result<()> {
-    ground.stage(1, Fault::StalledReceiver).await?;
+    ground.cluster.stage(1, Fault::StalledReceiver).await?;
     ground.cluster.sql(0, "CREATE TABLE unreceived AS SELECT 1").await?;
     ground.refuses(2, FEW, "bytes behind the leader").await?;
-    ground.unstage(1, Fault::StalledReceiver).await?;
+    ground.cluster.unstage(1, Fault::StalledReceiver).await?;
     ground.cluster.sql(0, "DROP TABLE unreceived").await?;
     ground.admits(2).await
 }
 
 async fn delayed(ground: Ground) -> Result<()> {
-    ground.stage(1, Fault::PausedReplay).await?;
+    ground.cluster.stage(1, Fault::PausedReplay).await?;
     ground.refuses(2, FEW, "replay is paused").await?;
-    ground.unstage(1, Fault::PausedReplay).await?;
+    ground.cluster.unstage(1, Fault::PausedReplay).await?;
 
     ground.cluster.sql(1, "ALTER SYSTEM SET recovery_min_apply_delay = '1h'").await?;
     ground.cluster.sql(1, "SELECT pg_reload_conf()").await?;
@@ -60,10 +60,10 @@ async fn delayed(ground: Ground) -> Result<()> {
 
 /// Staged by writing the label: Patroni of a frozen member does not put it right.
 async fn two_masters(ground: Ground) -> Result<()> {
-    ground.stage(2, Fault::FrozenPatroni).await?;
+    ground.cluster.stage(2, Fault::FrozenPatroni).await?;
     ground.kubectl(&["label", "pod", &ground.pod(2), "spilo-role=master", "--overwrite"]).await?;
     ground.refuses(2, "no-leader", &ground.pod(2)).await?;
-    ground.unstage(2, Fault::FrozenPatroni).await?;
+    ground.cluster.unstage(2, Fault::FrozenPatroni).await?;
     ground.admits(2).await
 }
 

@@ -22,7 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
 async fn synchronous(ground: Ground) -> Result<()> {
     let cluster = &ground.cluster;
     // Nobody but -2 is there to be chosen.
-    ground.stage(1, Fault::StalledReceiver).await?;
+    ground.cluster.stage(1, Fault::StalledReceiver).await?;
     let of_1 = format!("application_name = '{}'", ground.pod(1));
     let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE {of_1}");
     cluster.sql(0, &cut).await?;
@@ -32,7 +32,7 @@ async fn synchronous(ground: Ground) -> Result<()> {
     ground.refuses(2, CONDEMNED, &ground.pod(2)).await?;
 
     // With another that is caught up commits wait for a moment only.
-    ground.unstage(1, Fault::StalledReceiver).await?;
+    ground.cluster.unstage(1, Fault::StalledReceiver).await?;
     let softer =
         |finding: &Finding| finding.severity == "Warn" && finding.mentions("chosen another");
     ground.found(2, CONDEMNED, softer).await?;

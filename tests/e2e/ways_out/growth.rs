@@ -9,6 +9,7 @@ use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
 
 use super::Patient;
+use crate::cloning;
 use crate::trial::{Case, Scene, case};
 
 const GIVEN_UP: &str = "rebuild-in-progress";
@@ -33,7 +34,7 @@ async fn growth(scene: Scene) -> Result<()> {
 
 /// The fourth member never comes: who wants a fifth is told how to give it up.
 async fn given_up(patient: &Patient, state: &str, fault: Fault) -> Result<()> {
-    patient.stage(3, fault).await?;
+    patient.cluster.stage(3, fault).await?;
     patient.cluster.patch(4).await?.ok()?;
     until("the new member to be in trouble", PATIENCE, async || {
         let pods = patient.cluster.pods().await?;
@@ -44,16 +45,11 @@ async fn given_up(patient: &Patient, state: &str, fault: Fault) -> Result<()> {
     })
     .await?;
     if fault == Fault::FailingBaseBackup {
-        let log = patient.scene.bed.kubelet().log(&patient.scene.namespace, "acid-fix-3");
-        until("a base backup to fail", PATIENCE, async || {
-            let failed = std::fs::read_to_string(&log)?.contains("error: staged to fail");
-            Ok(if failed { Attempt::Done(()) } else { Attempt::NotYet("none has".into()) })
-        })
-        .await?;
+        cloning::fails(patient.scene.bed.kubelet(), &patient.scene.namespace, "acid-fix-3").await?;
     }
     let printed = patient.refused(state, 5, GIVEN_UP).await?;
     patient.back_to(&printed, 3).await?;
-    patient.unstage(3, fault).await
+    patient.cluster.unstage(3, fault).await
 }
 
 /// What a pod with this fault looks like.
@@ -131,7 +127,7 @@ async fn used(patient: &Patient) -> Result<()> {
 async fn two_at_once(patient: &Patient) -> Result<()> {
     const FAULT: Fault = Fault::ImageUnavailable;
     for ordinal in [2, 3] {
-        patient.stage(ordinal, FAULT).await?;
+        patient.cluster.stage(ordinal, FAULT).await?;
     }
     patient.cluster.kubectl(&["delete", "pod", "acid-fix-3", "acid-fix-2"]).await?.ok()?;
     until("neither of them to start", PATIENCE, async || {
@@ -145,7 +141,7 @@ async fn two_at_once(patient: &Patient) -> Result<()> {
     let printed = patient.refused("two members that do not start", 5, GIVEN_UP).await?;
     patient.back_to(&printed, 2).await?;
     for ordinal in [2, 3] {
-        patient.unstage(ordinal, FAULT).await?;
+        patient.cluster.unstage(ordinal, FAULT).await?;
     }
     ensure!(patient.cluster.leader().await?.ordinal == 0, "the leader moved");
     Ok(())

@@ -34,7 +34,7 @@ async fn down(scene: Scene) -> Result<()> {
 async fn stopped(patient: &Patient) -> Result<()> {
     let state = "the leader on the highest ordinal, and -0 stopped";
     patient.cluster.move_leader_to(3).await?;
-    patient.stage(0, Fault::StoppedPatroni).await?;
+    patient.cluster.stage(0, Fault::StoppedPatroni).await?;
     let printed = patient.refused(state, 2, "leader-cannot-move").await?;
     // Whatever keeps a container from being started has gone with its pod.
     patient.scene.bed.kubelet().unstage_all(&patient.scene.namespace);
@@ -66,7 +66,7 @@ async fn scheduled(patient: &Patient) -> Result<()> {
 async fn asynchronous(patient: &Patient) -> Result<()> {
     let state = "no synchronous standby where replication is synchronous";
     for ordinal in [1, 2] {
-        patient.stage(ordinal, Fault::StalledReceiver).await?;
+        patient.cluster.stage(ordinal, Fault::StalledReceiver).await?;
     }
     synchronous(patient, true).await?;
     until("no synchronous standby", PATIENCE, async || {
@@ -80,8 +80,8 @@ async fn asynchronous(patient: &Patient) -> Result<()> {
     let printed = patient.warned(state, 2, "survivor-unhealthy").await?;
     ensure!(printed.text.contains("set numberOfInstances to 2"), "{}", printed.text);
     patient.cluster.patch(2).await?.ok()?;
-    patient.unstage(1, Fault::StalledReceiver).await?;
-    patient.unstage(2, Fault::StalledReceiver).await?;
+    patient.cluster.unstage(1, Fault::StalledReceiver).await?;
+    patient.cluster.unstage(2, Fault::StalledReceiver).await?;
     patient.settled(2).await?;
     synchronous(patient, false).await
 }
@@ -96,7 +96,7 @@ async fn synchronous(patient: &Patient, on: bool) -> Result<()> {
 async fn lost(patient: &Patient) -> Result<()> {
     patient.cluster.patch(3).await?.ok()?;
     patient.settled(3).await?;
-    patient.stage(2, Fault::NodeLost).await?;
+    patient.cluster.stage(2, Fault::NodeLost).await?;
     let printed = patient.warned("a lost node", 2, "acid-fix-2").await?;
     ensure!(printed.text.contains("set numberOfInstances to 2"), "{}", printed.text);
     let set = ["set", "acid-fix", "2", "--yes", "--timeout", STUCK];
@@ -105,7 +105,7 @@ async fn lost(patient: &Patient) -> Result<()> {
     let printed = patient.why("a pod that nobody ends").await?;
     patient.take(&printed, "delete pod acid-fix-2", &[]).await?;
     patient.settled(2).await?;
-    patient.unstage(2, Fault::NodeLost).await
+    patient.cluster.unstage(2, Fault::NodeLost).await
 }
 
 async fn leader(scene: Scene) -> Result<()> {
@@ -121,7 +121,7 @@ async fn paused(patient: &Patient) -> Result<()> {
     let state = "Patroni paused, and the leader gone";
     let cluster = &patient.cluster;
     patient.scene.bed.kubelet().pause(&cluster.namespace, &cluster.name).await?;
-    patient.stage(0, Fault::StoppedPatroni).await?;
+    patient.cluster.stage(0, Fault::StoppedPatroni).await?;
     until("the leader lock to expire", PATIENCE, async || {
         let planned = patient.plan(2).await?;
         let expired = planned.stdout.contains("no-leader");
@@ -138,14 +138,14 @@ async fn paused(patient: &Patient) -> Result<()> {
         })
     })
     .await?;
-    patient.unstage(0, Fault::StoppedPatroni).await?;
+    patient.cluster.unstage(0, Fault::StoppedPatroni).await?;
     patient.settled(3).await
 }
 
 /// The node of the leader is lost: another takes over, and the pod of the old one still says that it leads.
 async fn dead(patient: &Patient) -> Result<()> {
     patient.cluster.move_leader_to(2).await?;
-    patient.stage(2, Fault::NodeLost).await?;
+    patient.cluster.stage(2, Fault::NodeLost).await?;
     let heir = until("an heir", PATIENCE, async || {
         Ok(match patient.cluster.leader().await {
             Ok(leader) if leader.ordinal != 2 => Attempt::Done(leader.ordinal),
@@ -157,7 +157,7 @@ async fn dead(patient: &Patient) -> Result<()> {
     let printed = patient.refused("a dead leader", 2, "no-leader").await?;
     patient.take(&printed, "delete pod acid-fix-2", &[]).await?;
     patient.settled(3).await?;
-    patient.unstage(2, Fault::NodeLost).await
+    patient.cluster.unstage(2, Fault::NodeLost).await
 }
 
 /// The leader is on the highest ordinal, and -0 looks alive and is not.
@@ -165,11 +165,11 @@ async fn frozen(patient: &Patient) -> Result<()> {
     patient.cluster.patch(4).await?.ok()?;
     patient.settled(4).await?;
     patient.cluster.move_leader_to(3).await?;
-    patient.stage(0, Fault::FrozenPatroni).await?;
+    patient.cluster.stage(0, Fault::FrozenPatroni).await?;
     let printed = patient.refused("a frozen -0", 2, "leader-cannot-move").await?;
     let how = ["--yes", "--timeout", "4m"];
     patient.take(&printed, "pgscale down acid-fix --to 3", &how).await?;
-    patient.unstage(0, Fault::FrozenPatroni).await?;
+    patient.cluster.unstage(0, Fault::FrozenPatroni).await?;
     patient.settled(3).await
 }
 

@@ -80,13 +80,13 @@ async fn asleep(patient: &Patient) -> Result<()> {
     let cluster = &patient.cluster;
     cluster.move_leader_to(1).await?;
     // Otherwise it leads last: pods end one by one, the highest ordinal first.
-    patient.stage(0, Fault::NoFailover).await?;
+    patient.cluster.stage(0, Fault::NoFailover).await?;
     cluster.sql(1, "CREATE TABLE seen AS SELECT 'the newest' AS row").await?;
     patient.policy(Some(json!({"zero": "Allow"}))).await?;
     let whole = format!("--confirm={}/{}", cluster.namespace, cluster.name);
     cluster.pgscale(&["set", &cluster.name, "0", &whole, "--timeout", "4m"]).await?.ok()?;
     patient.policy(None).await?;
-    patient.unstage(0, Fault::NoFailover).await?;
+    patient.cluster.unstage(0, Fault::NoFailover).await?;
     let printed = patient.refused("no instances", 1, "return-from-zero").await?;
     patient.back_to(&printed, 2).await?;
     let row = cluster.sql(cluster.leader().await?.ordinal, "SELECT row FROM seen").await?;

@@ -10,19 +10,15 @@ use std::fmt::Write as _;
 use kube::core::Status;
 use kube::core::admission::AdmissionResponse;
 use kube::core::response::{StatusCause, StatusDetails};
-use pgscale_guard::policy::Policies;
 use pgscale_guard::postgresql::{GROUP, PLURAL};
-use pgscale_guard::rules::past_the_operator;
-use pgscale_guard::verdict::{Finding, Severity};
-use pgscale_guard::{Change, Facts, Verdict};
+use pgscale_guard::verdict::Finding;
 
-use super::request::{Review, Scaled};
+use super::judged::{CANNOT_BE_JUDGED, Judged, Judgement};
+use super::request::Review;
 use super::text::{cut, printable, wrap};
 use crate::events::Happened;
 use crate::metrics::{Effect, Outcome};
 
-/// Stands in for a rule's id where no rule could be asked.
-pub(crate) const CANNOT_BE_JUDGED: &str = "cannot-be-judged";
 /// 429 and 503 would be sent again and again by clients; 400 says the request is malformed.
 const FORBIDDEN: u16 = 403;
 /// A message people still read; far below what the API server or kubectl could carry.
@@ -39,80 +35,7 @@ const WARNINGS_LIMIT: usize = 4096;
 /// What the API server takes of one audit annotation without complaint.
 const AUDIT_LIMIT: usize = 1024;
 
-/// A review and what became of it.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Judged {
-    /// There was nothing to judge; the text says why.
-    Nothing(&'static str),
-    /// No verdict could be reached.
-    Unjudged {
-        /// Why, for people.
-        why: String,
-        /// The write may pass with a warning: it certainly takes nothing away.
-        grows: bool,
-    },
-    /// The guard's verdict.
-    Verdict(Box<Judgement>),
-}
-
-/// A verdict with what it was reached on.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Judgement {
-    namespace: String,
-    name: String,
-    uid: String,
-    /// The effective counts before and after.
-    from: Option<i64>,
-    to: i64,
-    /// The count as written.
-    asked: i64,
-    /// The policies that were heard.
-    policies: Vec<String>,
-    /// It is the StatefulSet that is scaled, and not the cluster.
-    past_the_operator: bool,
-    verdict: Verdict,
-}
-
 impl Judgement {
-    /// Puts together what the guard was given and what it said.
-    pub(crate) fn new(facts: &Facts, policies: &Policies, verdict: Verdict) -> Self {
-        let cluster = &facts.change.new;
-        Self {
-            namespace: cluster.namespace.clone(),
-            name: cluster.name.clone(),
-            uid: identity(&facts.change),
-            from: facts.from(),
-            to: facts.to(),
-            asked: facts.asked(),
-            policies: policies.matched.iter().map(|(name, _)| name.clone()).collect(),
-            past_the_operator: false,
-            verdict,
-        }
-    }
-
-    /// What is found of a write that goes past the operator.
-    pub(crate) fn past_the_operator(scaled: &Scaled) -> Self {
-        let Scaled { namespace, name, from, to, .. } = scaled;
-        let finding = past_the_operator(namespace, name, *from, *to);
-        Self {
-            namespace: namespace.clone(),
-            name: name.clone(),
-            uid: String::new(),
-            from: Some(*from),
-            to: *to,
-            asked: *to,
-            policies: Vec::new(),
-            past_the_operator: true,
-            verdict: Verdict { findings: vec![finding], judgements: Vec::new() },
-        }
-    }
-
-    /// `3 -> 5`, or `new -> 5`.
-    pub(crate) fn span(&self) -> String {
-        let from = self.from.map_or_else(|| "new".to_owned(), |from| from.to_string());
-        format!("{from} -> {}", self.to)
-    }
-
     fn heading(&self) -> String {
         let cluster = format!("{}/{}", self.namespace, self.name);
         let asked = if self.asked == self.to {
@@ -129,66 +52,7 @@ impl Judgement {
     }
 }
 
-/// Identity of a cluster that exists; one that is being created has none to attach anything to yet.
-fn identity(change: &Change) -> String {
-    change.old.as_ref().map(|old| old.uid.clone()).unwrap_or_default()
-}
-
 impl Judged {
-    /// How it ends, for counting.
-    pub(crate) fn outcome(&self) -> Outcome {
-        match self {
-            Self::Unjudged { grows: true, .. } => Outcome::warned,
-            Self::Unjudged { grows: false, .. } => Outcome::denied,
-            Self::Verdict(judgement) if !judgement.verdict.allows() => Outcome::denied,
-            Self::Verdict(judgement) if judgement.verdict.warnings().next().is_some() => {
-                Outcome::warned
-            }
-            Self::Nothing(_) | Self::Verdict(_) => Outcome::allowed,
-        }
-    }
-
-    /// What was found, rule by rule.
-    pub(crate) fn effects(&self) -> Vec<(&'static str, Effect)> {
-        match self {
-            Self::Nothing(_) => Vec::new(),
-            Self::Unjudged { grows, .. } => {
-                vec![(CANNOT_BE_JUDGED, if *grows { Effect::warn } else { Effect::deny })]
-            }
-            Self::Verdict(judgement) => judgement
-                .verdict
-                .findings
-                .iter()
-                .map(|finding| (finding.rule, effect(finding)))
-                .collect(),
-        }
-    }
-
-    /// What would have refused it, were the policy behind it not on trial: rule by rule, with the policy's mode.
-    pub(crate) fn on_trial(&self) -> Vec<(&'static str, &'static str)> {
-        let Self::Verdict(judgement) = self else { return Vec::new() };
-        let findings = judgement.verdict.findings.iter().filter(|finding| finding.on_trial);
-        findings
-            .map(|finding| (finding.rule, if finding.audit_only { "Audit" } else { "Warn" }))
-            .collect()
-    }
-
-    /// The rules that refuse it.
-    pub(crate) fn refusing(&self) -> Vec<&'static str> {
-        let denying = |(rule, effect)| (effect == Effect::deny).then_some(rule);
-        self.effects().into_iter().filter_map(denying).collect()
-    }
-
-    /// The findings that would refuse it but for an override; none where it is refused anyway.
-    fn overridden(&self) -> Vec<&Finding> {
-        let Self::Verdict(judgement) = self else { return Vec::new() };
-        if !judgement.verdict.allows() {
-            return Vec::new();
-        }
-        let findings = judgement.verdict.findings.iter();
-        findings.filter(|finding| finding.overridden.is_some()).collect()
-    }
-
     /// What is worth an Event, with the rules behind it and the whole story.
     pub(crate) fn story(&self, user: &str) -> Option<(Happened, Vec<&'static str>, String)> {
         if self.outcome() == Outcome::denied {
@@ -208,11 +72,6 @@ impl Judged {
         let (span, texts) = (judgement.span(), texts.join("; "));
         let note = printable(&format!("{user} scaled {namespace}/{name}, {span}: {texts}"));
         Some((happened, told.iter().map(|finding| finding.rule).collect(), note))
-    }
-
-    /// It passes only because of an override.
-    pub(crate) fn is_overridden(&self) -> bool {
-        !self.overridden().is_empty()
     }
 
     /// What a refused writer reads; empty for one that is not refused.
@@ -332,15 +191,6 @@ impl Judged {
     }
 }
 
-fn effect(finding: &Finding) -> Effect {
-    match (finding.audit_only, finding.severity, &finding.overridden) {
-        (true, ..) => Effect::audit,
-        (false, _, Some(_)) => Effect::overridden,
-        (false, Severity::Deny, None) => Effect::deny,
-        (false, Severity::Warn, None) => Effect::warn,
-    }
-}
-
 fn spelled(effect: Effect) -> &'static str {
     match effect {
         Effect::audit => "audit",
@@ -398,7 +248,9 @@ fn warning(finding: &Finding) -> String {
 mod tests {
     use kube::core::DynamicObject;
     use kube::core::admission::AdmissionReview;
+    use pgscale_guard::Verdict;
     use pgscale_guard::rules::RULES;
+    use pgscale_guard::verdict::Severity;
     use proptest::prelude::*;
     use serde_json::Value;
 

@@ -190,7 +190,7 @@ impl Certificate {
     }
 
     fn ends(&self) -> Option<Timestamp> {
-        Timestamp::from_second(self.parsed()?.validity().not_after.timestamp()).ok()
+        super::not_after(&self.der).ok()
     }
 
     /// Whether `key` is its private key.

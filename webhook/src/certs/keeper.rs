@@ -177,8 +177,6 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use axum::http::{Method, Request, Response};
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
     use kube::client::Body;
 
     use super::*;
@@ -277,17 +275,20 @@ mod tests {
             let bundle = |at: usize| {
                 let entry = &self.configuration.as_ref().unwrap()["webhooks"][at];
                 assert_eq!(entry["clientConfig"]["service"]["name"], "pgscale-webhook");
-                let bundle = entry["clientConfig"]["caBundle"].as_str().unwrap_or_default();
-                String::from_utf8(STANDARD.decode(bundle).unwrap()).unwrap()
+                text(&entry["clientConfig"]["caBundle"])
             };
             assert_eq!(bundle(0), bundle(1));
             bundle(0)
         }
 
         fn stored(&self, key: &str) -> String {
-            let text = STANDARD.decode(self.secret["data"][key].as_str().unwrap()).unwrap();
-            String::from_utf8(text).unwrap()
+            text(&self.secret["data"][key])
         }
+    }
+
+    fn text(bytes: &Value) -> String {
+        let ByteString(bytes) = serde_json::from_value(bytes.clone()).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 
     #[tokio::test]

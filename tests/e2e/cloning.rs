@@ -1,0 +1,32 @@
+//! Base backups that take their time, or fail: as tests stage them and see them.
+
+use anyhow::Result;
+use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::kubelet::Kubelet;
+use pgscale_tests::stage::Fault;
+use pgscale_tests::wait::{Attempt, until};
+
+/// Kilobytes a second: slow enough to look at, minutes for the smallest cluster, and quick enough to end when the
+/// throttle is lifted.
+pub(crate) const SLOW: Fault = Fault::SlowBaseBackup { kilobytes_per_second: 64 };
+
+/// Waits until the member is being cloned, by its own word.
+pub(crate) async fn runs(cluster: &Cluster, ordinal: u32) -> Result<()> {
+    until("a base backup to run", PATIENCE, async || {
+        let members = cluster.members().await?;
+        let member = members.into_iter().find(|member| member.ordinal == ordinal);
+        let cloning = member.as_ref().is_some_and(|member| member.state() == "creating replica");
+        Ok(if cloning { Attempt::Done(()) } else { Attempt::NotYet(format!("{member:?}")) })
+    })
+    .await
+}
+
+/// Waits until one has failed that [`Fault::FailingBaseBackup`] makes fail.
+pub(crate) async fn fails(kubelet: &Kubelet, namespace: &str, pod: &str) -> Result<()> {
+    let log = kubelet.log(namespace, pod);
+    until("a base backup to fail", PATIENCE, async || {
+        let failed = std::fs::read_to_string(&log)?.contains("error: staged to fail");
+        Ok(if failed { Attempt::Done(()) } else { Attempt::NotYet("none has".into()) })
+    })
+    .await
+}
