@@ -3,6 +3,7 @@
 //! A rule is one function beside its documentation and its table test. It never weighs policy: what an
 //! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
 
+use crate::change::Direction;
 use crate::facts::{Facts, Live, Member};
 use crate::policy::Policies;
 use crate::verdict::{Judgement, Outcome, Verdict};
@@ -180,6 +181,26 @@ fn members_unseen(facts: &Facts) -> Outcome {
 fn status(facts: &Facts) -> String {
     let cluster = &facts.change.new;
     format!("kubectl pgscale status {} -n {}", cluster.name, cluster.namespace)
+}
+
+/// What asks for `count`: a command, or the manifest where there is no cluster yet.
+fn set(facts: &Facts, count: i64) -> String {
+    let cluster = &facts.change.new;
+    if facts.direction() == Direction::Create {
+        return format!("numberOfInstances: {count} in the manifest");
+    }
+    format!("kubectl pgscale set {} {count} -n {}", cluster.name, cluster.namespace)
+}
+
+/// The command that shrinks to `count`, and moves the leader first.
+fn down(facts: &Facts, count: i64) -> String {
+    let cluster = &facts.change.new;
+    format!("kubectl pgscale down {} --to {count} -n {}", cluster.name, cluster.namespace)
+}
+
+/// The same, where `count` is below the present one.
+fn still_down(facts: &Facts, count: i64) -> Option<String> {
+    facts.from().is_some_and(|from| count < from).then(|| down(facts, count))
 }
 
 /// The command that waits for the cluster to settle.

@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::{Limit, Mode, Policies, Zero};
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, set};
 use crate::verdict::{Finding, Outcome};
 
 /// Fewest instances where no policy says more.
@@ -271,15 +271,6 @@ impl Shown for Zero {
     fn shown(&self) -> String {
         format!("{self:?}")
     }
-}
-
-/// What asks for `count`: a command, or the manifest where there is no cluster yet.
-fn set(facts: &Facts, count: i64) -> String {
-    let cluster = &facts.change.new;
-    if facts.direction() == Direction::Create {
-        return format!("numberOfInstances: {count} in the manifest");
-    }
-    format!("kubectl pgscale set {} {count} -n {}", cluster.name, cluster.namespace)
 }
 
 #[cfg(test)]

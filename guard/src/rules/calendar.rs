@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::change::Direction;
 use crate::facts::Facts;
 use crate::policy::{Limit, Mode, Policies, Windows, way};
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, set};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
@@ -42,7 +42,6 @@ fn step_too_large(facts: &Facts, policies: &Policies) -> Outcome {
     let Some(step) = broken.max_by_key(|step| (step.mode, -step.value)) else {
         return Outcome::Pass;
     };
-    let cluster = &facts.change.new;
     Outcome::Found(
         Finding::deny(
             STEP_TOO_LARGE.id,
@@ -52,12 +51,7 @@ fn step_too_large(facts: &Facts, policies: &Policies) -> Outcome {
             ),
         )
         .because(step.source.clone(), format!("{field}: {}", step.value))
-        .remedy(format!(
-            "kubectl pgscale set {} {} -n {} first",
-            cluster.name,
-            nearest(from, step.value),
-            cluster.namespace
-        ))
+        .remedy(format!("{} first", set(facts, nearest(from, step.value))))
         .in_mode(step.mode),
     )
 }

@@ -7,7 +7,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, set};
 use crate::verdict::{Finding, Outcome};
 
 /// WAL senders that one base backup takes while it runs: the copy, and the log beside it.
@@ -379,11 +379,11 @@ fn grows(facts: &Facts) -> bool {
     matches!(facts.direction(), Direction::Create | Direction::Up) && facts.to() > 0
 }
 
-/// What asks for `count`: a command, or the manifest where there is no cluster yet.
+/// What asks for `count`, and waits for the new members where there is a cluster already.
 fn ask_for(facts: &Facts, count: i64) -> String {
     let cluster = &facts.change.new;
     if facts.direction() == Direction::Create {
-        return format!("numberOfInstances: {count} in the manifest");
+        return set(facts, count);
     }
     format!("kubectl pgscale up {} --to {count} -n {}", cluster.name, cluster.namespace)
 }

@@ -7,7 +7,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, HandOver, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, readings, status};
+use crate::rules::{Kind, Rule, down, readings, status};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
@@ -138,12 +138,6 @@ fn leader_cannot_move(facts: &Facts, _: &Policies) -> Outcome {
             Outcome::Found(finding.remedy(remedy))
         }
     }
-}
-
-/// The command that shrinks to `count` and moves the leader first.
-fn down(facts: &Facts, count: i64) -> String {
-    let cluster = &facts.change.new;
-    format!("kubectl pgscale down {} --to {count} -n {}", cluster.name, cluster.namespace)
 }
 
 /// The command that shows which counts would do.

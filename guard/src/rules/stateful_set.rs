@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, status};
+use crate::rules::{Kind, Rule, down, members_unseen, readings, status};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// How many missing pods are named.
@@ -122,19 +122,13 @@ fn parallel_shrink(facts: &Facts, _: &Policies) -> Outcome {
             format!("{going} members would be deleted at the same moment, the leader among them"),
         )
     };
-    let cluster = &facts.change.new;
     Outcome::Found(
         Finding::new(PARALLEL_SHRINK.id, severity, message)
             .because(
                 facts.stateful_set_source(),
                 format!("podManagementPolicy: Parallel, spec.replicas: {}", set.replicas),
             )
-            .remedy(format!(
-                "one at a time: kubectl pgscale down {} --to {} -n {}",
-                cluster.name,
-                set.replicas.saturating_sub(1),
-                cluster.namespace
-            )),
+            .remedy(format!("one at a time: {}", down(facts, set.replicas.saturating_sub(1)))),
     )
 }
 

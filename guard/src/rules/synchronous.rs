@@ -4,7 +4,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings};
+use crate::rules::{Kind, Rule, members_unseen, readings, set, still_down};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
@@ -143,12 +143,8 @@ fn keep_one(facts: &Facts, tagged: bool) -> String {
             .map(|member| member.ordinal.saturating_add(1))
             .min()
     });
-    let cluster = &facts.change.new;
-    match lowest.filter(|count| facts.from().is_some_and(|from| *count < from)) {
-        Some(count) => format!(
-            "keep one: kubectl pgscale down {} --to {count} -n {}",
-            cluster.name, cluster.namespace
-        ),
+    match lowest.and_then(|count| still_down(facts, count)) {
+        Some(command) => format!("keep one: {command}"),
         None => format!(
             "{}wait until a member that stays has become a synchronous standby",
             if tagged { "remove the tag, then " } else { "" }
@@ -223,15 +219,12 @@ fn strict_sync_floor(facts: &Facts, _: &Policies) -> Outcome {
             "spec.patroni.synchronous_mode_strict: true",
         );
     }
-    let remedy = if created {
-        "numberOfInstances: 2 in the manifest, or no synchronous_mode_strict".to_owned()
+    let or = if created {
+        "no synchronous_mode_strict"
     } else {
-        format!(
-            "kubectl pgscale set {} 2 -n {}, or switch synchronous_mode_strict off first",
-            cluster.name, cluster.namespace
-        )
+        "switch synchronous_mode_strict off first"
     };
-    Outcome::Found(finding.remedy(remedy))
+    Outcome::Found(finding.remedy(format!("{}, or {or}", set(facts, 2))))
 }
 
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {
@@ -270,7 +263,6 @@ fn sync_count_floor(facts: &Facts, _: &Policies) -> Outcome {
     if standbys >= wanted {
         return Outcome::Pass;
     }
-    let cluster = &facts.change.new;
     let finding = Finding::warn(
         SYNC_COUNT_FLOOR.id,
         format!("{standbys} standbys would stay, and {wanted} are to be synchronous"),
@@ -279,14 +271,10 @@ fn sync_count_floor(facts: &Facts, _: &Policies) -> Outcome {
         facts.patroni_source("config"),
         format!("{}, synchronous_node_count: {wanted}", mode(configuration)),
     );
-    let floor = wanted.saturating_add(1);
-    Outcome::Found(finding.remedy(if facts.from().is_some_and(|from| floor < from) {
-        format!(
-            "kubectl pgscale down {} --to {floor} -n {}, or lower synchronous_node_count first",
-            cluster.name, cluster.namespace
-        )
-    } else {
-        "lower synchronous_node_count first".to_owned()
+    let lower = "lower synchronous_node_count first";
+    Outcome::Found(finding.remedy(match still_down(facts, wanted.saturating_add(1)) {
+        Some(command) => format!("{command}, or {lower}"),
+        None => lower.to_owned(),
     }))
 }
 

@@ -3,7 +3,7 @@
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, set};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
@@ -101,12 +101,6 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     if led < facts.to() {
         return Outcome::Pass;
     }
-    let count = led.saturating_add(1);
-    let remedy = if created {
-        format!("numberOfInstances: {count} in the manifest")
-    } else {
-        format!("kubectl pgscale set {} {count} -n {}", cluster.name, cluster.namespace)
-    };
     Outcome::Found(
         Finding::deny(
             RETURN_FROM_ZERO.id,
@@ -118,7 +112,7 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
         )
         .because(history, says)
         .because(format!("persistentvolumeclaim/{claim}"), "holds the newest data")
-        .remedy(format!("{remedy}, which mounts it")),
+        .remedy(format!("{}, which mounts it", set(facts, led.saturating_add(1)))),
     )
 }
 
@@ -167,12 +161,7 @@ fn pods_are_left(facts: &Facts) -> Outcome {
         )
         .because(source, says)
         .because(format!("postgresql/{}", cluster.name), format!("asks for 0; left: {}", pods.join(", ")))
-        .remedy(format!(
-            "kubectl pgscale set {} {} -n {}, which keeps it",
-            cluster.name,
-            led.saturating_add(1),
-            cluster.namespace
-        )),
+        .remedy(format!("{}, which keeps it", set(facts, led.saturating_add(1)))),
     )
 }
 
