@@ -171,6 +171,11 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
     verdict
 }
 
+/// What a rule says that needs `what`, which could not be read because of `why`.
+fn unread(what: &str, why: &str) -> Outcome {
+    Outcome::Unknown(format!("{what} could not be read ({why})"))
+}
+
 /// What a rule says that needs the cluster's pods and cannot see them.
 fn members_unseen(facts: &Facts) -> Outcome {
     let why = facts.members.unreadable().unwrap_or("there are none");

@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::{Limit, Mode, Policies, Zero};
-use crate::rules::{Kind, Rule, readings, set};
+use crate::rules::{Kind, Rule, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// Fewest instances where no policy says more.
@@ -31,7 +31,7 @@ fn below_min(facts: &Facts, policies: &Policies) -> Outcome {
         return Outcome::NotApplicable;
     };
     if let Some(why) = &policies.unreadable {
-        return Outcome::Unknown(format!("the scale policies could not be read ({why})"));
+        return unread("the scale policies", why);
     }
     let floor = Limit { value: FLOOR, source: "built-in".to_owned(), mode: Mode::Enforce };
     let broken = policies.min.iter().chain([&floor]).filter(|min| to < min.value);
@@ -72,7 +72,7 @@ Way out: ask for the maximum, or change the ScalePolicy the denial names.",
 fn above_max(facts: &Facts, policies: &Policies) -> Outcome {
     let Some((from, to)) = span(facts) else { return Outcome::NotApplicable };
     if let Some(why) = &policies.unreadable {
-        return Outcome::Unknown(format!("the scale policies could not be read ({why})"));
+        return unread("the scale policies", why);
     }
     let broken = policies.max.iter().filter(|max| to > max.value);
     let Some(max) = strictest(broken, |max| -max.value) else { return Outcome::Pass };
@@ -121,7 +121,7 @@ fn scale_to_zero(facts: &Facts, policies: &Policies) -> Outcome {
         Direction::Same | Direction::Up => Outcome::NotApplicable,
         Direction::Down => {
             if let Some(why) = &policies.unreadable {
-                return Outcome::Unknown(format!("the scale policies could not be read ({why})"));
+                return unread("the scale policies", why);
             }
             let denied = policies.zero.iter().filter(|zero| zero.value == Zero::Deny);
             let message = format!(
@@ -180,17 +180,13 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
         return Outcome::NotApplicable;
     }
     if let Some(why) = facts.count_before_unreadable() {
-        return Outcome::Unknown(format!(
-            "what the operator that owned it before ran could not be read ({why})"
-        ));
+        return unread("what the operator that owned it before ran", why);
     }
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
         // That nobody can tell the limits is a finding of its own (limits-unknown), not a violation.
         Seen::Absent => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the operator's limits could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the operator's limits", why),
     };
     let runs = facts.to_by_settings();
     if runs == asked {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::change::Direction;
 use crate::facts::Facts;
 use crate::policy::{Limit, Mode, Policies, Windows, way};
-use crate::rules::{Kind, Rule, readings, set};
+use crate::rules::{Kind, Rule, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
@@ -35,7 +35,7 @@ fn step_too_large(facts: &Facts, policies: &Policies) -> Outcome {
         Direction::Create | Direction::Down | Direction::Same => return Outcome::NotApplicable,
     };
     if let Some(why) = &policies.unreadable {
-        return unreadable(why);
+        return unread("the scale policies", why);
     }
     let size = i64::try_from(from.abs_diff(to)).unwrap_or(i64::MAX);
     let broken = steps.iter().filter(|step| size > step.value);
@@ -78,7 +78,7 @@ Way out: wait until the time the denial names, or change the ScalePolicy it name
 fn change_freeze(facts: &Facts, policies: &Policies) -> Outcome {
     let Some(way) = way(facts.direction()) else { return Outcome::NotApplicable };
     if let Some(why) = &policies.unreadable {
-        return unreadable(why);
+        return unread("the scale policies", why);
     }
     let holding = policies
         .freezes
@@ -131,7 +131,7 @@ fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
         return Outcome::NotApplicable;
     };
     if let Some(why) = &policies.unreadable {
-        return unreadable(why);
+        return unread("the scale policies", why);
     }
     let about = || policies.windows.iter().filter(|windows| windows.value.ways.contains(&way));
     let shut = about().filter(|windows| windows.value.open(facts.now) == Some(false));
@@ -173,10 +173,6 @@ fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
         .remedy(next(facts, policies, &windows.source, opens, spell))
         .in_mode(windows.mode),
     )
-}
-
-fn unreadable(why: &str) -> Outcome {
-    Outcome::Unknown(format!("the scale policies could not be read ({why})"))
 }
 
 /// When to ask again, `own` being when the calendar of `source` would allow it, were it the only one.

@@ -7,7 +7,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, Rule, readings, set};
+use crate::rules::{Kind, Rule, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// WAL senders that one base backup takes while it runs: the copy, and the log beside it.
@@ -180,9 +180,7 @@ fn limit_range(facts: &Facts, _: &Policies) -> Outcome {
     }
     let ranges = match &facts.capacity.limit_ranges {
         None => return Outcome::Unknown("the limit ranges were not read".to_owned()),
-        Some(Seen::Unreadable(why)) => {
-            return Outcome::Unknown(format!("the limit ranges could not be read ({why})"));
-        }
+        Some(Seen::Unreadable(why)) => return unread("the limit ranges", why),
         Some(Seen::Absent) => return Outcome::Pass,
         Some(Seen::Known(ranges)) => ranges,
     };
@@ -251,16 +249,12 @@ fn too_few_nodes(facts: &Facts, _: &Policies) -> Outcome {
     let nodes = match nodes {
         Seen::Known(nodes) => nodes.as_slice(),
         Seen::Absent => &[],
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the nodes could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the nodes", why),
     };
     let template = match &facts.capacity.template {
         Seen::Known(template) => template,
         Seen::Absent => return Outcome::Pass,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the StatefulSet could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     let to = facts.to();
     let scarce = domains(template, nodes).into_iter().find_map(|domain| {
@@ -325,9 +319,7 @@ fn too_few_wal_senders(facts: &Facts, _: &Policies) -> Outcome {
             let default = crate::patroni::Configuration::default();
             (default.max_wal_senders, default.max_replication_slots)
         }
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("Patroni's configuration could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("Patroni's configuration", why),
     };
     let bound = |setting: u64| i64::try_from(setting).unwrap_or(i64::MAX);
     let (senders, slots) = (bound(senders), bound(slots));

@@ -7,7 +7,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, inside, members_unseen, readings, status, wait};
+use crate::rules::{Kind, Rule, inside, members_unseen, readings, status, unread, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
@@ -48,9 +48,7 @@ fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
     let cluster = facts.change.cluster();
     let status = format!("{}, then ask again when one member leads", status(facts));
     let lock = match &facts.leader {
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the leader lock could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the leader lock", why),
         Seen::Absent => {
             return Outcome::Found(
                 Finding::new(
@@ -165,9 +163,7 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
         Seen::Absent => {
             return Outcome::Unknown("Patroni's configuration is not there".to_owned());
         }
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("Patroni's configuration could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("Patroni's configuration", why),
     };
     if !configuration.paused {
         return Outcome::Pass;

@@ -5,7 +5,7 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, inside, members_unseen, readings, wait};
+use crate::rules::{Kind, Rule, inside, members_unseen, readings, unread, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
@@ -46,11 +46,7 @@ fn switchover_pending(facts: &Facts, _: &Policies) -> Outcome {
     let pending = match &facts.failover {
         Seen::Absent => return Outcome::Pass,
         Seen::Known(pending) => pending,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!(
-                "whether a switchover is pending could not be read ({why})"
-            ));
-        }
+        Seen::Unreadable(why) => return unread("whether a switchover is pending", why),
     };
     let cluster = &facts.change.new;
     let stays = pending.candidate.as_deref().map(|candidate| {

@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, set, wait};
+use crate::rules::{Kind, Rule, members_unseen, readings, set, unread, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const OPERATION_IN_PROGRESS: Rule = Rule {
@@ -141,15 +141,13 @@ fn change_not_applied(facts: &Facts, _: &Policies) -> Outcome {
                 .remedy(format!("look into the operator's log, then {}", wait(facts))),
             );
         }
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the StatefulSet could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     if runs == from || runs == to || Some(runs) == facts.from_by_settings() {
         return Outcome::Pass;
     }
     if let Some(why) = facts.operator.unreadable() {
-        return Outcome::Unknown(format!("the operator's limits could not be read ({why})"));
+        return unread("the operator's limits", why);
     }
     let severity =
         if direction == Direction::Down && to < runs { Severity::Deny } else { Severity::Warn };

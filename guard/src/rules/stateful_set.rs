@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, down, members_unseen, readings, status};
+use crate::rules::{Kind, Rule, down, members_unseen, readings, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// How many missing pods are named.
@@ -46,7 +46,7 @@ fn replace_pending(facts: &Facts, _: &Policies) -> Outcome {
         Seen::Known(set) => set,
         // Its absence beside pods is an operation under way, which has a rule of its own.
         Seen::Absent => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => return set_unseen(why),
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     if set.foreign_annotations.is_empty() {
         return Outcome::Pass;
@@ -105,7 +105,7 @@ fn parallel_shrink(facts: &Facts, _: &Policies) -> Outcome {
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
         Seen::Absent => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => return set_unseen(why),
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     let going = set.replicas.saturating_sub(facts.to());
     if going < 2 {
@@ -167,7 +167,7 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
         Seen::Absent => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => return set_unseen(why),
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     if set.parallel || set.replicas == facts.to() {
         return Outcome::Pass;
@@ -214,10 +214,6 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
     );
     finding.evidence = evidence;
     Outcome::Found(finding.remedy(format!("mend what is named first: {}", status(facts))))
-}
-
-fn set_unseen(why: &str) -> Outcome {
-    Outcome::Unknown(format!("the StatefulSet could not be read ({why})"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, set, still_down};
+use crate::rules::{Kind, Rule, members_unseen, readings, set, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
@@ -50,9 +50,7 @@ fn sync_standbys_condemned(facts: &Facts, _: &Policies) -> Outcome {
         Seen::Known(sync) => sync,
         // Nobody is one: leader-cannot-move and too-few-healthy-survivors look at what that means.
         Seen::Absent => return Outcome::Pass,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the synchronous standbys could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the synchronous standbys", why),
     };
     if facts.members.known().is_none() {
         return members_unseen(facts);
@@ -198,9 +196,7 @@ fn strict_sync_floor(facts: &Facts, _: &Policies) -> Outcome {
             Seen::Absent if created || facts.from() == Some(0) => Outcome::Pass,
             Seen::Absent | Seen::Unreadable(_) if created => Outcome::Pass,
             Seen::Absent => Outcome::Unknown("Patroni's configuration is not there".to_owned()),
-            Seen::Unreadable(why) => {
-                Outcome::Unknown(format!("Patroni's configuration could not be read ({why})"))
-            }
+            Seen::Unreadable(why) => unread("Patroni's configuration", why),
         };
     }
     let mut finding = Finding::deny(

@@ -3,7 +3,7 @@
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, readings, set};
+use crate::rules::{Kind, Rule, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
@@ -70,9 +70,7 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
                     .to_owned(),
             );
         }
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("who led last could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("who led last", why),
     };
     let cluster = &facts.change.new;
     let Some(led) = ordinal(&cluster.name, last) else {
@@ -121,11 +119,7 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
 fn pods_are_left(facts: &Facts) -> Outcome {
     // Whoever took the lock last led last, valid or not: it is rewritten before the history.
     let (last, source, says) = match (&facts.leader, &facts.last_leader) {
-        (Seen::Unreadable(why), _) => {
-            return Outcome::Unknown(format!(
-                "members are left, and the leader lock could not be read ({why})"
-            ));
-        }
+        (Seen::Unreadable(why), _) => return unread("members are left, and the leader lock", why),
         (Seen::Known(lock), _) if let Some(holder) = &lock.holder => {
             (holder, lock.source.clone(), format!("leader: {holder}"))
         }
@@ -139,7 +133,7 @@ fn pods_are_left(facts: &Facts) -> Outcome {
             );
         }
         (Seen::Known(_) | Seen::Absent, Seen::Unreadable(why)) => {
-            return Outcome::Unknown(format!("who led last could not be read ({why})"));
+            return unread("who led last", why);
         }
     };
     let cluster = &facts.change.new;
