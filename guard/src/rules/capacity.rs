@@ -1,7 +1,5 @@
 //! Room: what the namespace, the nodes and the leader can take.
 
-use std::fmt::Write as _;
-
 use crate::capacity::{Added, Look, Quotas, Room, domains, violations};
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
@@ -263,18 +261,20 @@ fn too_few_nodes(facts: &Facts, _: &Policies) -> Outcome {
     });
     let Some((key, places)) = scarce else { return Outcome::Pass };
     let pending = to.saturating_sub(places);
-    let mut message = format!("{to} members must be kept apart by {key}, and {places} fit: ");
-    // Writing to a String cannot fail.
-    let _ = write!(message, "{pending} would stay Pending");
     Outcome::Found(
-        Finding::warn(TOO_FEW_NODES.id, message)
-            .because(facts.stateful_set_source(), format!("required pod anti-affinity by {key}"))
-            .because("nodes", format!("{} in all, fitting places: {places}", nodes.len()))
-            .remedy(if places > facts.from().unwrap_or(0) {
-                format!("{}; or add nodes", ask_for(facts, places))
-            } else {
-                "add nodes, or change the anti-affinity in the operator's settings".to_owned()
-            }),
+        Finding::warn(
+            TOO_FEW_NODES.id,
+            format!(
+                "{to} members must be kept apart by {key}, and {places} fit: {pending} would stay Pending"
+            ),
+        )
+        .because(facts.stateful_set_source(), format!("required pod anti-affinity by {key}"))
+        .because("nodes", format!("{} in all, fitting places: {places}", nodes.len()))
+        .remedy(if places > facts.from().unwrap_or(0) {
+            format!("{}; or add nodes", ask_for(facts, places))
+        } else {
+            "add nodes, or change the anti-affinity in the operator's settings".to_owned()
+        }),
     )
 }
 

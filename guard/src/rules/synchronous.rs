@@ -193,8 +193,8 @@ fn strict_sync_floor(facts: &Facts, _: &Policies) -> Outcome {
         // A cluster that is created, or never ran, has nothing but its manifest.
         return match &facts.configuration {
             Seen::Known(_) => Outcome::Pass,
-            Seen::Absent if created || facts.from() == Some(0) => Outcome::Pass,
             Seen::Absent | Seen::Unreadable(_) if created => Outcome::Pass,
+            Seen::Absent if facts.from() == Some(0) => Outcome::Pass,
             Seen::Absent => Outcome::Unknown("Patroni's configuration is not there".to_owned()),
             Seen::Unreadable(why) => unread("Patroni's configuration", why),
         };
