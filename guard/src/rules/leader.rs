@@ -169,8 +169,7 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
         return Outcome::Pass;
     }
     // Only a leader that is known to stay makes it harmless.
-    let stays = facts.leader_member().is_some_and(|leader| leader.ordinal < facts.to());
-    let (severity, message) = match (stays, facts.leader_name()) {
+    let (severity, message) = match (facts.leader_stays(), facts.leader_name()) {
         (true, Some(leader)) => {
             (Severity::Warn, format!("Patroni is paused: should {leader} fail, nobody takes over"))
         }
