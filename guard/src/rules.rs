@@ -4,7 +4,8 @@
 //! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
 
 use crate::change::Direction;
-use crate::facts::{Facts, Live, Member};
+use crate::facts::{Facts, Live, Member, Seen};
+use crate::patroni::{Answer, Report};
 use crate::policy::Policies;
 use crate::verdict::{Judgement, Outcome, Verdict};
 
@@ -180,6 +181,20 @@ fn unread(what: &str, why: &str) -> Outcome {
 fn members_unseen(facts: &Facts) -> Outcome {
     let why = facts.members.unreadable().unwrap_or("there are none");
     Outcome::Unknown(format!("the cluster's pods could not be listed ({why})"))
+}
+
+/// What `member` said when asked, or else reported last: `Absent` where it never did either.
+fn last_word<'a, T>(
+    member: &'a Member,
+    answered: impl FnOnce(&'a Answer) -> T,
+    reported: impl FnOnce(&'a Report) -> T,
+) -> Seen<T> {
+    match (&member.live, &member.report) {
+        (Live::Answered(answer), _) => Seen::Known(answered(answer)),
+        (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => Seen::Known(reported(report)),
+        (Live::NotAsked | Live::Silent(_), Seen::Absent) => Seen::Absent,
+        (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => Seen::Unreadable(why.clone()),
+    }
 }
 
 /// The command that shows every member.

@@ -5,7 +5,7 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, inside, members_unseen, readings, unread, wait};
+use crate::rules::{Kind, Rule, inside, last_word, members_unseen, readings, unread, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
@@ -169,12 +169,11 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
 
 /// `member` waits for a restart; the error says why nobody can tell.
 fn waits_for_restart(member: &Member) -> Result<bool, String> {
-    match (&member.live, &member.report) {
-        (Live::Answered(answer), _) => Ok(answer.pending_restart),
-        (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => Ok(report.pending_restart),
+    match last_word(member, |answer| answer.pending_restart, |report| report.pending_restart) {
+        Seen::Known(waits) => Ok(waits),
         // Without a Patroni that ever reported there is no PostgreSQL to restart.
-        (Live::NotAsked | Live::Silent(_), Seen::Absent) => Ok(false),
-        (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => {
+        Seen::Absent => Ok(false),
+        Seen::Unreadable(why) => {
             Err(format!("{} does not say whether it waits for a restart ({why})", member.name))
         }
     }

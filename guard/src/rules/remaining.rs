@@ -6,7 +6,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::Tags;
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, still_down};
+use crate::rules::{Kind, Rule, last_word, members_unseen, readings, still_down};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 pub(super) const NO_STANDBY_LEFT: Rule = Rule {
@@ -193,11 +193,10 @@ fn cascade_condemned(facts: &Facts, _: &Policies) -> Outcome {
 
 /// `member`'s tags by its last word; `None` where it never said any, an error where that cannot be read.
 fn tags(member: &Member) -> Result<Option<&Tags>, String> {
-    match (&member.live, &member.report) {
-        (Live::Answered(answer), _) => Ok(Some(&answer.tags)),
-        (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => Ok(Some(&report.tags)),
-        (Live::NotAsked | Live::Silent(_), Seen::Absent) => Ok(None),
-        (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => {
+    match last_word(member, |answer| &answer.tags, |report| &report.tags) {
+        Seen::Known(tags) => Ok(Some(tags)),
+        Seen::Absent => Ok(None),
+        Seen::Unreadable(why) => {
             Err(format!("{} does not say whom it replicates from ({why})", member.name))
         }
     }
