@@ -7,7 +7,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{Answer, Report};
 use crate::policy::Policies;
-use crate::verdict::{Judgement, Outcome, Verdict};
+use crate::verdict::{Evidence, Judgement, Outcome, Verdict};
 
 mod bounds;
 mod calendar;
@@ -195,6 +195,13 @@ fn last_word<'a, T>(
         (Live::NotAsked | Live::Silent(_), Seen::Absent) => Seen::Absent,
         (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => Seen::Unreadable(why.clone()),
     }
+}
+
+/// The pods that are marked as busy, as all are during a major upgrade; `None` where none is.
+pub fn critical_operation(facts: &Facts) -> Option<Evidence> {
+    let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
+    let pods: Vec<String> = marked.map(|member| format!("pod/{}", member.name)).collect();
+    (!pods.is_empty()).then(|| Evidence::new(pods.join(", "), "critical-operation: true"))
 }
 
 /// The command that shows every member.

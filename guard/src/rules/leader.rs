@@ -7,7 +7,9 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, inside, members_unseen, readings, status, unread, wait};
+use crate::rules::{
+    Kind, Rule, critical_operation, inside, members_unseen, readings, status, unread, wait,
+};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
@@ -185,13 +187,10 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
     };
     let mut finding = Finding::new(PAUSED.id, severity, message)
         .because(facts.patroni_source("config"), "pause: true");
-    let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
-    let marked: Vec<&str> = marked.map(|member| member.name.as_str()).collect();
     let resume = inside(facts, "patronictl resume");
-    let remedy = if !marked.is_empty() {
+    let remedy = if let Some(marked) = critical_operation(facts) {
         // Resumed in the middle of a major upgrade, Patroni starts what is being upgraded.
-        let pods = format!("pod/{}", marked.join(", pod/"));
-        finding = finding.because(pods, "critical-operation: true");
+        finding.evidence.push(marked);
         wait(facts)
     } else if facts.leader_name().is_none() {
         format!("{resume} (be sure that no major upgrade runs)")

@@ -5,7 +5,9 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, inside, last_word, members_unseen, readings, unread, wait};
+use crate::rules::{
+    Kind, Rule, critical_operation, inside, last_word, members_unseen, readings, unread, wait,
+};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
@@ -221,7 +223,7 @@ fn major_upgrade(facts: &Facts, _: &Policies) -> Outcome {
     if marked {
         let why = match &facts.configuration {
             Seen::Known(configuration) if configuration.paused => {
-                return Outcome::Found(running(facts, members));
+                return Outcome::Found(running(facts));
             }
             Seen::Known(_) => match begins(facts, members) {
                 Ok(None) => None,
@@ -290,7 +292,7 @@ fn begins(facts: &Facts, members: &[Member]) -> Result<Option<Finding>, String> 
     if runs / 10_000 >= declared {
         return Ok(None);
     }
-    let finding = about(facts, members, "is about to be upgraded")
+    let finding = about(facts, "is about to be upgraded")
         .because(
             format!("postgresql/{}", stored.name),
             format!("spec.postgresql.version: {declared}"),
@@ -299,22 +301,22 @@ fn begins(facts: &Facts, members: &[Member]) -> Result<Option<Finding>, String> 
     Ok(Some(finding.remedy(wait(facts))))
 }
 
-fn running(facts: &Facts, members: &[Member]) -> Finding {
-    about(facts, members, "is being upgraded")
+fn running(facts: &Facts) -> Finding {
+    about(facts, "is being upgraded")
         .because(facts.patroni_source("config"), "pause: true")
         .remedy(wait(facts))
 }
 
-fn about(facts: &Facts, members: &[Member], upgraded: &str) -> Finding {
-    let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
-    Finding::deny(
+fn about(facts: &Facts, upgraded: &str) -> Finding {
+    let mut finding = Finding::deny(
         MAJOR_UPGRADE.id,
         format!(
             "{} {upgraded} to another major version, which counts its members",
             facts.change.cluster()
         ),
-    )
-    .because(format!("pod/{}", names.join(", pod/")), "critical-operation: true")
+    );
+    finding.evidence.extend(critical_operation(facts));
+    finding
 }
 
 #[cfg(test)]
