@@ -129,6 +129,9 @@ pub const RULES: &[Rule] = &[
     side_door::STATEFULSET_SCALED,
 ];
 
+/// How many members without a pod, or volume claims, a finding names.
+const NAMED: usize = 5;
+
 /// The rule with this id.
 pub fn rule(id: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.id == id)

@@ -3,11 +3,8 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, set, wait};
+use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, set, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
-
-/// How many members without a pod are named.
-const NAMED: usize = 5;
 
 pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
     id: "rebuild-in-progress",

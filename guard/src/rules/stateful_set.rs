@@ -3,11 +3,8 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, down, members_unseen, readings, status, unread};
+use crate::rules::{Kind, NAMED, Rule, down, members_unseen, readings, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
-
-/// How many missing pods are named.
-const NAMED: usize = 5;
 
 pub(super) const REPLACE_PENDING: Rule = Rule {
     id: "replace-pending",

@@ -7,11 +7,8 @@ use crate::change::Direction;
 use crate::facts::{Claim, DisruptionBudget, Facts, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, Rule, members_unseen, readings, status, unread};
+use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, status, unread};
 use crate::verdict::{Finding, Outcome};
-
-/// How many claims are named.
-const NAMED: usize = 5;
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
     id: "volumes-deleted",
