@@ -2,6 +2,7 @@
 
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
+use crate::operator::Settings;
 use crate::policy::{Limit, Mode, Policies, Zero};
 use crate::rules::{Kind, Rule, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
@@ -192,7 +193,6 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
     if runs == asked {
         return Outcome::Pass;
     }
-    let limits = &operator.settings;
     let message = format!("{asked} instances asked for, the operator would run {runs}");
     // A write that comes closer to what the operator runs is on its way to compliance.
     let closer =
@@ -205,10 +205,7 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
     } else {
         Finding::deny(OPERATOR_LIMITS.id, message)
     };
-    let mut finding = finding.because(
-        operator.source.clone(),
-        format!("min_instances: {}, max_instances: {}", limits.min_instances, limits.max_instances),
-    );
+    let mut finding = finding.because(operator.source.clone(), limits(&operator.settings));
     if stale {
         finding = finding.because(
             format!("deployment/{}", operator.deployment),
@@ -216,6 +213,12 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
         );
     }
     Outcome::Found(finding.remedy(set(facts, runs)))
+}
+
+/// The operator's limits as its configuration spells them.
+pub(super) fn limits(settings: &Settings) -> String {
+    let Settings { min_instances, max_instances, .. } = settings;
+    format!("min_instances: {min_instances}, max_instances: {max_instances}")
 }
 
 /// The effective counts before and after; `None` where the count does not change.

@@ -212,8 +212,12 @@ fn resizing(claim: &Claim) -> Option<String> {
         return Some(format!("condition {condition}"));
     }
     let (has, wants) = (claim.capacity?, claim.requested?);
-    let shown = |bytes| Amount::whole(i64::try_from(bytes).unwrap_or(i64::MAX)).readable();
-    (has < wants).then(|| format!("capacity {} of {}", shown(has), shown(wants)))
+    (has < wants).then(|| format!("capacity {} of {}", size(has), size(wants)))
+}
+
+/// Bytes as manifests spell them.
+pub(super) fn size(bytes: u64) -> String {
+    Amount::whole(i64::try_from(bytes).unwrap_or(i64::MAX)).readable()
 }
 
 pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {

@@ -78,7 +78,7 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     };
     let claim = format!("pgdata-{last}");
     let history = facts.patroni_source("config");
-    let says = format!("history: {last} took the lead last");
+    let says = took_the_lead(last);
     if let Some(claims) = claims
         && claims.iter().all(|claim| claim.ordinal != led)
     {
@@ -114,6 +114,11 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     )
 }
 
+/// What Patroni's history says of the member that led last.
+pub(super) fn took_the_lead(last: &str) -> String {
+    format!("history: {last} took the lead last")
+}
+
 /// Zero was asked for and pods are left: they end, or zero was never carried out. It is written as growth, so that
 /// no rule looks at a leader whose pod is, or is to be, among those that go.
 fn pods_are_left(facts: &Facts) -> Outcome {
@@ -124,7 +129,7 @@ fn pods_are_left(facts: &Facts) -> Outcome {
             (holder, lock.source.clone(), format!("leader: {holder}"))
         }
         (Seen::Known(_) | Seen::Absent, Seen::Known(last)) => {
-            (last, facts.patroni_source("config"), format!("history: {last} took the lead last"))
+            (last, facts.patroni_source("config"), took_the_lead(last))
         }
         (Seen::Known(_) | Seen::Absent, Seen::Absent) => {
             return Outcome::Unknown(
