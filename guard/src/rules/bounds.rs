@@ -275,7 +275,7 @@ impl Shown for Zero {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{Want, healthy, table, table_with, text};
+    use crate::rules::testing::{Want, created, healthy, table, table_with, text};
 
     fn policies(min: Option<i64>, max: Option<i64>, zero: Option<Zero>, mode: Mode) -> Policies {
         let source = || "scalepolicy/production".to_owned();
@@ -286,12 +286,6 @@ pub(super) mod tests {
             mode,
             ..Policies::default()
         }
-    }
-
-    fn created(instances: i64) -> Facts {
-        let mut facts = healthy(instances, instances);
-        facts.change.old = None;
-        facts
     }
 
     #[test]

@@ -201,7 +201,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::policy::ScalePolicy;
-    use crate::rules::testing::{Want, healthy, table_with};
+    use crate::rules::testing::{Want, created, healthy, table_with};
     use crate::verdict::Severity;
 
     fn policies(specs: &[Value]) -> Policies {
@@ -216,12 +216,6 @@ pub(super) mod tests {
             })
             .collect();
         Policies::combine(&all, &healthy(3, 3).change.new)
-    }
-
-    fn created(to: i64) -> Facts {
-        let mut facts = healthy(to, to);
-        facts.change.old = None;
-        facts
     }
 
     fn text(id: &str, facts: &Facts, policies: &Policies) -> String {

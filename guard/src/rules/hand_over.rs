@@ -150,12 +150,7 @@ fn plan(facts: &Facts) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::facts::Live;
-    use crate::rules::testing::{Want, healthy, table, text};
-
-    /// Five members, the last of them leads.
-    fn led_by_the_last(to: i64) -> Facts {
-        healthy(5, to).with_leader(4)
-    }
+    use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     #[test]
     pub(in crate::rules) fn leader_condemned() {

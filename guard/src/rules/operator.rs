@@ -248,7 +248,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rules::testing::{Want, healthy, table, text};
+    use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     fn seen(mut facts: Facts, operator: Seen<crate::operator::Operator>) -> Facts {
         facts.operator = operator;
@@ -273,11 +273,6 @@ pub(super) mod tests {
     fn created(mut facts: Facts) -> Facts {
         facts.change.old = None;
         facts
-    }
-
-    /// Five members, the last of them leads.
-    fn led_by_the_last(to: i64) -> Facts {
-        healthy(5, to).with_leader(4)
     }
 
     #[test]

@@ -216,12 +216,7 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{Want, healthy, table, text};
-
-    /// Five members, the last of them leads.
-    fn led_by_the_last(to: i64) -> Facts {
-        healthy(5, to).with_leader(4)
-    }
+    use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     fn gone(mut facts: Facts) -> Facts {
         facts.stateful_set = Seen::Absent;
