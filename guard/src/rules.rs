@@ -3,9 +3,11 @@
 //! A rule is one function beside its documentation and its table test. It never weighs policy: what an
 //! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
 
-use crate::facts::{Facts, Live, Member};
+use crate::change::Direction;
+use crate::facts::{Facts, Live, Member, Seen};
+use crate::patroni::{Answer, Report};
 use crate::policy::Policies;
-use crate::verdict::{Judgement, Outcome, Verdict};
+use crate::verdict::{Evidence, Judgement, Outcome, Verdict};
 
 mod bounds;
 mod calendar;
@@ -127,6 +129,9 @@ pub const RULES: &[Rule] = &[
     side_door::STATEFULSET_SCALED,
 ];
 
+/// How many members without a pod, or volume claims, a finding names.
+const NAMED: usize = 5;
+
 /// The rule with this id.
 pub fn rule(id: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.id == id)
@@ -170,16 +175,62 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
     verdict
 }
 
+/// What a rule says that needs `what`, which could not be read because of `why`.
+fn unread(what: &str, why: &str) -> Outcome {
+    Outcome::Unknown(format!("{what} could not be read ({why})"))
+}
+
 /// What a rule says that needs the cluster's pods and cannot see them.
 fn members_unseen(facts: &Facts) -> Outcome {
     let why = facts.members.unreadable().unwrap_or("there are none");
     Outcome::Unknown(format!("the cluster's pods could not be listed ({why})"))
 }
 
+/// What `member` said when asked, or else reported last: `Absent` where it never did either.
+fn last_word<'a, T>(
+    member: &'a Member,
+    answered: impl FnOnce(&'a Answer) -> T,
+    reported: impl FnOnce(&'a Report) -> T,
+) -> Seen<T> {
+    match (&member.live, &member.report) {
+        (Live::Answered(answer), _) => Seen::Known(answered(answer)),
+        (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => Seen::Known(reported(report)),
+        (Live::NotAsked | Live::Silent(_), Seen::Absent) => Seen::Absent,
+        (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => Seen::Unreadable(why.clone()),
+    }
+}
+
+/// The pods that are marked as busy, as all are during a major upgrade; `None` where none is.
+pub fn critical_operation(facts: &Facts) -> Option<Evidence> {
+    let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
+    let pods: Vec<String> = marked.map(|member| format!("pod/{}", member.name)).collect();
+    (!pods.is_empty()).then(|| Evidence::new(pods.join(", "), "critical-operation: true"))
+}
+
 /// The command that shows every member.
 fn status(facts: &Facts) -> String {
     let cluster = &facts.change.new;
     format!("kubectl pgscale status {} -n {}", cluster.name, cluster.namespace)
+}
+
+/// What asks for `count`: a command, or the manifest where there is no cluster yet.
+fn set(facts: &Facts, count: i64) -> String {
+    let cluster = &facts.change.new;
+    if facts.direction() == Direction::Create {
+        return format!("numberOfInstances: {count} in the manifest");
+    }
+    format!("kubectl pgscale set {} {count} -n {}", cluster.name, cluster.namespace)
+}
+
+/// The command that shrinks to `count`, and moves the leader first.
+fn down(facts: &Facts, count: i64) -> String {
+    let cluster = &facts.change.new;
+    format!("kubectl pgscale down {} --to {count} -n {}", cluster.name, cluster.namespace)
+}
+
+/// The same, where `count` is below the present one.
+fn still_down(facts: &Facts, count: i64) -> Option<String> {
+    facts.from().is_some_and(|from| count < from).then(|| down(facts, count))
 }
 
 /// The command that waits for the cluster to settle.

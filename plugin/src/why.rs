@@ -6,6 +6,7 @@
 
 use pgscale_guard::Seen;
 use pgscale_guard::facts::Facts;
+use pgscale_guard::rules::critical_operation;
 use pgscale_guard::verdict::Evidence;
 
 use crate::handover::labelled;
@@ -220,19 +221,16 @@ fn paused(clues: &Clues<'_>) -> Option<Cause> {
 /// data directories that are being upgraded.
 fn ending_the_pause(clues: &Clues<'_>, what: &str, evidence: Vec<Evidence>) -> Cause {
     let facts = clues.facts();
-    let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
-    let marked: Vec<&str> = marked.map(|member| member.name.as_str()).collect();
-    let next = if marked.is_empty() {
+    let marked = critical_operation(facts);
+    let next = if marked.is_none() {
         clues.patronictl(&format!("resume --wait {}", facts.change.new.name))
     } else {
         clues.kubectl("get pods -L critical-operation -w")
     };
-    let cause = Cause { evidence, ..Cause::new(what, next) }
+    let mut cause = Cause { evidence, ..Cause::new(what, next) }
         .because("Patroni's configuration", "pause: true");
-    if marked.is_empty() {
-        return cause;
-    }
-    cause.because(format!("pod/{}", marked.join(", pod/")), "critical-operation: true")
+    cause.evidence.extend(marked);
+    cause
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
+use crate::operator::Settings;
 use crate::policy::{Limit, Mode, Policies, Zero};
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// Fewest instances where no policy says more.
@@ -31,7 +32,7 @@ fn below_min(facts: &Facts, policies: &Policies) -> Outcome {
         return Outcome::NotApplicable;
     };
     if let Some(why) = &policies.unreadable {
-        return Outcome::Unknown(format!("the scale policies could not be read ({why})"));
+        return unread("the scale policies", why);
     }
     let floor = Limit { value: FLOOR, source: "built-in".to_owned(), mode: Mode::Enforce };
     let broken = policies.min.iter().chain([&floor]).filter(|min| to < min.value);
@@ -72,7 +73,7 @@ Way out: ask for the maximum, or change the ScalePolicy the denial names.",
 fn above_max(facts: &Facts, policies: &Policies) -> Outcome {
     let Some((from, to)) = span(facts) else { return Outcome::NotApplicable };
     if let Some(why) = &policies.unreadable {
-        return Outcome::Unknown(format!("the scale policies could not be read ({why})"));
+        return unread("the scale policies", why);
     }
     let broken = policies.max.iter().filter(|max| to > max.value);
     let Some(max) = strictest(broken, |max| -max.value) else { return Outcome::Pass };
@@ -121,7 +122,7 @@ fn scale_to_zero(facts: &Facts, policies: &Policies) -> Outcome {
         Direction::Same | Direction::Up => Outcome::NotApplicable,
         Direction::Down => {
             if let Some(why) = &policies.unreadable {
-                return Outcome::Unknown(format!("the scale policies could not be read ({why})"));
+                return unread("the scale policies", why);
             }
             let denied = policies.zero.iter().filter(|zero| zero.value == Zero::Deny);
             let message = format!(
@@ -180,23 +181,18 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
         return Outcome::NotApplicable;
     }
     if let Some(why) = facts.count_before_unreadable() {
-        return Outcome::Unknown(format!(
-            "what the operator that owned it before ran could not be read ({why})"
-        ));
+        return unread("what the operator that owned it before ran", why);
     }
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
         // That nobody can tell the limits is a finding of its own (limits-unknown), not a violation.
         Seen::Absent => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the operator's limits could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the operator's limits", why),
     };
     let runs = facts.to_by_settings();
     if runs == asked {
         return Outcome::Pass;
     }
-    let limits = &operator.settings;
     let message = format!("{asked} instances asked for, the operator would run {runs}");
     // A write that comes closer to what the operator runs is on its way to compliance.
     let closer =
@@ -209,10 +205,7 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
     } else {
         Finding::deny(OPERATOR_LIMITS.id, message)
     };
-    let mut finding = finding.because(
-        operator.source.clone(),
-        format!("min_instances: {}, max_instances: {}", limits.min_instances, limits.max_instances),
-    );
+    let mut finding = finding.because(operator.source.clone(), limits(&operator.settings));
     if stale {
         finding = finding.because(
             format!("deployment/{}", operator.deployment),
@@ -220,6 +213,12 @@ fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
         );
     }
     Outcome::Found(finding.remedy(set(facts, runs)))
+}
+
+/// The operator's limits as its configuration spells them.
+pub(super) fn limits(settings: &Settings) -> String {
+    let Settings { min_instances, max_instances, .. } = settings;
+    format!("min_instances: {min_instances}, max_instances: {max_instances}")
 }
 
 /// The effective counts before and after; `None` where the count does not change.
@@ -273,19 +272,10 @@ impl Shown for Zero {
     }
 }
 
-/// What asks for `count`: a command, or the manifest where there is no cluster yet.
-fn set(facts: &Facts, count: i64) -> String {
-    let cluster = &facts.change.new;
-    if facts.direction() == Direction::Create {
-        return format!("numberOfInstances: {count} in the manifest");
-    }
-    format!("kubectl pgscale set {} {count} -n {}", cluster.name, cluster.namespace)
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{Want, healthy, table, table_with, text};
+    use crate::rules::testing::{Want, created, healthy, table, table_with, text};
 
     fn policies(min: Option<i64>, max: Option<i64>, zero: Option<Zero>, mode: Mode) -> Policies {
         let source = || "scalepolicy/production".to_owned();
@@ -296,12 +286,6 @@ pub(super) mod tests {
             mode,
             ..Policies::default()
         }
-    }
-
-    fn created(instances: i64) -> Facts {
-        let mut facts = healthy(instances, instances);
-        facts.change.old = None;
-        facts
     }
 
     #[test]

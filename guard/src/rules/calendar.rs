@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::change::Direction;
 use crate::facts::Facts;
 use crate::policy::{Limit, Mode, Policies, Windows, way};
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
@@ -35,14 +35,13 @@ fn step_too_large(facts: &Facts, policies: &Policies) -> Outcome {
         Direction::Create | Direction::Down | Direction::Same => return Outcome::NotApplicable,
     };
     if let Some(why) = &policies.unreadable {
-        return unreadable(why);
+        return unread("the scale policies", why);
     }
     let size = i64::try_from(from.abs_diff(to)).unwrap_or(i64::MAX);
     let broken = steps.iter().filter(|step| size > step.value);
     let Some(step) = broken.max_by_key(|step| (step.mode, -step.value)) else {
         return Outcome::Pass;
     };
-    let cluster = &facts.change.new;
     Outcome::Found(
         Finding::deny(
             STEP_TOO_LARGE.id,
@@ -52,12 +51,7 @@ fn step_too_large(facts: &Facts, policies: &Policies) -> Outcome {
             ),
         )
         .because(step.source.clone(), format!("{field}: {}", step.value))
-        .remedy(format!(
-            "kubectl pgscale set {} {} -n {} first",
-            cluster.name,
-            nearest(from, step.value),
-            cluster.namespace
-        ))
+        .remedy(format!("{} first", set(facts, nearest(from, step.value))))
         .in_mode(step.mode),
     )
 }
@@ -84,7 +78,7 @@ Way out: wait until the time the denial names, or change the ScalePolicy it name
 fn change_freeze(facts: &Facts, policies: &Policies) -> Outcome {
     let Some(way) = way(facts.direction()) else { return Outcome::NotApplicable };
     if let Some(why) = &policies.unreadable {
-        return unreadable(why);
+        return unread("the scale policies", why);
     }
     let holding = policies
         .freezes
@@ -137,7 +131,7 @@ fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
         return Outcome::NotApplicable;
     };
     if let Some(why) = &policies.unreadable {
-        return unreadable(why);
+        return unread("the scale policies", why);
     }
     let about = || policies.windows.iter().filter(|windows| windows.value.ways.contains(&way));
     let shut = about().filter(|windows| windows.value.open(facts.now) == Some(false));
@@ -181,10 +175,6 @@ fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
     )
 }
 
-fn unreadable(why: &str) -> Outcome {
-    Outcome::Unknown(format!("the scale policies could not be read ({why})"))
-}
-
 /// When to ask again, `own` being when the calendar of `source` would allow it, were it the only one.
 fn next(
     facts: &Facts,
@@ -211,7 +201,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::policy::ScalePolicy;
-    use crate::rules::testing::{Want, healthy, table_with};
+    use crate::rules::testing::{Want, created, healthy, table_with};
     use crate::verdict::Severity;
 
     fn policies(specs: &[Value]) -> Policies {
@@ -226,12 +216,6 @@ pub(super) mod tests {
             })
             .collect();
         Policies::combine(&all, &healthy(3, 3).change.new)
-    }
-
-    fn created(to: i64) -> Facts {
-        let mut facts = healthy(to, to);
-        facts.change.old = None;
-        facts
     }
 
     fn text(id: &str, facts: &Facts, policies: &Policies) -> String {

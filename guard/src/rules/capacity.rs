@@ -1,13 +1,11 @@
 //! Room: what the namespace, the nodes and the leader can take.
 
-use std::fmt::Write as _;
-
 use crate::capacity::{Added, Look, Quotas, Room, domains, violations};
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// WAL senders that one base backup takes while it runs: the copy, and the log beside it.
@@ -180,9 +178,7 @@ fn limit_range(facts: &Facts, _: &Policies) -> Outcome {
     }
     let ranges = match &facts.capacity.limit_ranges {
         None => return Outcome::Unknown("the limit ranges were not read".to_owned()),
-        Some(Seen::Unreadable(why)) => {
-            return Outcome::Unknown(format!("the limit ranges could not be read ({why})"));
-        }
+        Some(Seen::Unreadable(why)) => return unread("the limit ranges", why),
         Some(Seen::Absent) => return Outcome::Pass,
         Some(Seen::Known(ranges)) => ranges,
     };
@@ -251,16 +247,12 @@ fn too_few_nodes(facts: &Facts, _: &Policies) -> Outcome {
     let nodes = match nodes {
         Seen::Known(nodes) => nodes.as_slice(),
         Seen::Absent => &[],
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the nodes could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the nodes", why),
     };
     let template = match &facts.capacity.template {
         Seen::Known(template) => template,
         Seen::Absent => return Outcome::Pass,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the StatefulSet could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     let to = facts.to();
     let scarce = domains(template, nodes).into_iter().find_map(|domain| {
@@ -269,18 +261,20 @@ fn too_few_nodes(facts: &Facts, _: &Policies) -> Outcome {
     });
     let Some((key, places)) = scarce else { return Outcome::Pass };
     let pending = to.saturating_sub(places);
-    let mut message = format!("{to} members must be kept apart by {key}, and {places} fit: ");
-    // Writing to a String cannot fail.
-    let _ = write!(message, "{pending} would stay Pending");
     Outcome::Found(
-        Finding::warn(TOO_FEW_NODES.id, message)
-            .because(facts.stateful_set_source(), format!("required pod anti-affinity by {key}"))
-            .because("nodes", format!("{} in all, fitting places: {places}", nodes.len()))
-            .remedy(if places > facts.from().unwrap_or(0) {
-                format!("{}; or add nodes", ask_for(facts, places))
-            } else {
-                "add nodes, or change the anti-affinity in the operator's settings".to_owned()
-            }),
+        Finding::warn(
+            TOO_FEW_NODES.id,
+            format!(
+                "{to} members must be kept apart by {key}, and {places} fit: {pending} would stay Pending"
+            ),
+        )
+        .because(facts.stateful_set_source(), format!("required pod anti-affinity by {key}"))
+        .because("nodes", format!("{} in all, fitting places: {places}", nodes.len()))
+        .remedy(if places > facts.from().unwrap_or(0) {
+            format!("{}; or add nodes", ask_for(facts, places))
+        } else {
+            "add nodes, or change the anti-affinity in the operator's settings".to_owned()
+        }),
     )
 }
 
@@ -325,9 +319,7 @@ fn too_few_wal_senders(facts: &Facts, _: &Policies) -> Outcome {
             let default = crate::patroni::Configuration::default();
             (default.max_wal_senders, default.max_replication_slots)
         }
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("Patroni's configuration could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("Patroni's configuration", why),
     };
     let bound = |setting: u64| i64::try_from(setting).unwrap_or(i64::MAX);
     let (senders, slots) = (bound(senders), bound(slots));
@@ -379,11 +371,11 @@ fn grows(facts: &Facts) -> bool {
     matches!(facts.direction(), Direction::Create | Direction::Up) && facts.to() > 0
 }
 
-/// What asks for `count`: a command, or the manifest where there is no cluster yet.
+/// What asks for `count`, and waits for the new members where there is a cluster already.
 fn ask_for(facts: &Facts, count: i64) -> String {
     let cluster = &facts.change.new;
     if facts.direction() == Direction::Create {
-        return format!("numberOfInstances: {count} in the manifest");
+        return set(facts, count);
     }
     format!("kubectl pgscale up {} --to {count} -n {}", cluster.name, cluster.namespace)
 }

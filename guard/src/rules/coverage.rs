@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::policy::Policies;
-use crate::rules::testing::{Want, healthy, shown};
+use crate::rules::testing::{Want, created, healthy, shown};
 use crate::rules::{
     Kind, RULES, bounds, calendar, capacity, evaluate, hand_over, leader, mixed, operator, pending,
     progress, rebuild, remaining, side_door, stateful_set, storage, survivors, synchronous, zero,
@@ -159,9 +159,7 @@ fn a_healthy_cluster_passes_every_rule() {
         let found: Vec<_> = verdict.findings.iter().map(|finding| finding.rule).collect();
         assert_eq!(found, ["no-standby-left"]);
     }
-    let mut created = healthy(3, 3);
-    created.change.old = None;
-    assert!(evaluate(&created, &Policies::default()).findings.is_empty());
+    assert!(evaluate(&created(3), &Policies::default()).findings.is_empty());
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, HandOver, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, readings, status};
+use crate::rules::{Kind, Rule, down, readings, status};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
@@ -140,12 +140,6 @@ fn leader_cannot_move(facts: &Facts, _: &Policies) -> Outcome {
     }
 }
 
-/// The command that shrinks to `count` and moves the leader first.
-fn down(facts: &Facts, count: i64) -> String {
-    let cluster = &facts.change.new;
-    format!("kubectl pgscale down {} --to {count} -n {}", cluster.name, cluster.namespace)
-}
-
 /// The command that shows which counts would do.
 fn plan(facts: &Facts) -> String {
     let cluster = &facts.change.new;
@@ -156,12 +150,7 @@ fn plan(facts: &Facts) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::facts::Live;
-    use crate::rules::testing::{Want, healthy, table, text};
-
-    /// Five members, the last of them leads.
-    fn led_by_the_last(to: i64) -> Facts {
-        healthy(5, to).with_leader(4)
-    }
+    use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     #[test]
     pub(in crate::rules) fn leader_condemned() {

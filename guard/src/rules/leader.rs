@@ -7,7 +7,9 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, inside, members_unseen, readings, status, wait};
+use crate::rules::{
+    Kind, Rule, critical_operation, inside, members_unseen, readings, status, unread, wait,
+};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
@@ -48,9 +50,7 @@ fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
     let cluster = facts.change.cluster();
     let status = format!("{}, then ask again when one member leads", status(facts));
     let lock = match &facts.leader {
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the leader lock could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the leader lock", why),
         Seen::Absent => {
             return Outcome::Found(
                 Finding::new(
@@ -165,16 +165,13 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
         Seen::Absent => {
             return Outcome::Unknown("Patroni's configuration is not there".to_owned());
         }
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("Patroni's configuration could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("Patroni's configuration", why),
     };
     if !configuration.paused {
         return Outcome::Pass;
     }
     // Only a leader that is known to stay makes it harmless.
-    let stays = facts.leader_member().is_some_and(|leader| leader.ordinal < facts.to());
-    let (severity, message) = match (stays, facts.leader_name()) {
+    let (severity, message) = match (facts.leader_stays(), facts.leader_name()) {
         (true, Some(leader)) => {
             (Severity::Warn, format!("Patroni is paused: should {leader} fail, nobody takes over"))
         }
@@ -190,13 +187,10 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
     };
     let mut finding = Finding::new(PAUSED.id, severity, message)
         .because(facts.patroni_source("config"), "pause: true");
-    let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
-    let marked: Vec<&str> = marked.map(|member| member.name.as_str()).collect();
     let resume = inside(facts, "patronictl resume");
-    let remedy = if !marked.is_empty() {
+    let remedy = if let Some(marked) = critical_operation(facts) {
         // Resumed in the middle of a major upgrade, Patroni starts what is being upgraded.
-        let pods = format!("pod/{}", marked.join(", pod/"));
-        finding = finding.because(pods, "critical-operation: true");
+        finding.evidence.push(marked);
         wait(facts)
     } else if facts.leader_name().is_none() {
         format!("{resume} (be sure that no major upgrade runs)")

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, set};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// How many edits are shown.
@@ -169,12 +169,9 @@ fn mixed_change(facts: &Facts, _: &Policies) -> Outcome {
     if more > 0 {
         finding = finding.because(source, format!("and {more} more edits"));
     }
-    let cluster = &facts.change.new;
     Outcome::Found(finding.remedy(format!(
-        "two commits: kubectl pgscale set {} {} -n {} first, the rest when it is done",
-        cluster.name,
-        facts.asked(),
-        cluster.namespace
+        "two commits: {} first, the rest when it is done",
+        set(facts, facts.asked())
     )))
 }
 

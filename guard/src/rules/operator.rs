@@ -4,7 +4,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Status words by which the operator says that its last work on a cluster failed (`pkg/apis/acid.zalan.do/v1/const.go`).
@@ -106,9 +106,7 @@ fn operator_absent(facts: &Facts, _: &Policies) -> Outcome {
         },
         // Told by operator-limits; here it only matters where a denial might be missed.
         Seen::Unreadable(_) if harmless => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("whether an operator runs could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("whether an operator runs", why),
         Seen::Absent => ("no operator was found that owns and watches it", nobody_owns(facts)),
     };
     let cluster = facts.change.cluster();
@@ -250,7 +248,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rules::testing::{Want, healthy, table, text};
+    use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     fn seen(mut facts: Facts, operator: Seen<crate::operator::Operator>) -> Facts {
         facts.operator = operator;
@@ -275,11 +273,6 @@ pub(super) mod tests {
     fn created(mut facts: Facts) -> Facts {
         facts.change.old = None;
         facts
-    }
-
-    /// Five members, the last of them leads.
-    fn led_by_the_last(to: i64) -> Facts {
-        healthy(5, to).with_leader(4)
     }
 
     #[test]

@@ -5,7 +5,9 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, inside, members_unseen, readings, wait};
+use crate::rules::{
+    Kind, Rule, critical_operation, inside, last_word, members_unseen, readings, unread, wait,
+};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
@@ -46,11 +48,7 @@ fn switchover_pending(facts: &Facts, _: &Policies) -> Outcome {
     let pending = match &facts.failover {
         Seen::Absent => return Outcome::Pass,
         Seen::Known(pending) => pending,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!(
-                "whether a switchover is pending could not be read ({why})"
-            ));
-        }
+        Seen::Unreadable(why) => return unread("whether a switchover is pending", why),
     };
     let cluster = &facts.change.new;
     let stays = pending.candidate.as_deref().map(|candidate| {
@@ -173,12 +171,11 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
 
 /// `member` waits for a restart; the error says why nobody can tell.
 fn waits_for_restart(member: &Member) -> Result<bool, String> {
-    match (&member.live, &member.report) {
-        (Live::Answered(answer), _) => Ok(answer.pending_restart),
-        (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => Ok(report.pending_restart),
+    match last_word(member, |answer| answer.pending_restart, |report| report.pending_restart) {
+        Seen::Known(waits) => Ok(waits),
         // Without a Patroni that ever reported there is no PostgreSQL to restart.
-        (Live::NotAsked | Live::Silent(_), Seen::Absent) => Ok(false),
-        (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => {
+        Seen::Absent => Ok(false),
+        Seen::Unreadable(why) => {
             Err(format!("{} does not say whether it waits for a restart ({why})", member.name))
         }
     }
@@ -226,7 +223,7 @@ fn major_upgrade(facts: &Facts, _: &Policies) -> Outcome {
     if marked {
         let why = match &facts.configuration {
             Seen::Known(configuration) if configuration.paused => {
-                return Outcome::Found(running(facts, members));
+                return Outcome::Found(running(facts));
             }
             Seen::Known(_) => match begins(facts, members) {
                 Ok(None) => None,
@@ -295,7 +292,7 @@ fn begins(facts: &Facts, members: &[Member]) -> Result<Option<Finding>, String> 
     if runs / 10_000 >= declared {
         return Ok(None);
     }
-    let finding = about(facts, members, "is about to be upgraded")
+    let finding = about(facts, "is about to be upgraded")
         .because(
             format!("postgresql/{}", stored.name),
             format!("spec.postgresql.version: {declared}"),
@@ -304,22 +301,22 @@ fn begins(facts: &Facts, members: &[Member]) -> Result<Option<Finding>, String> 
     Ok(Some(finding.remedy(wait(facts))))
 }
 
-fn running(facts: &Facts, members: &[Member]) -> Finding {
-    about(facts, members, "is being upgraded")
+fn running(facts: &Facts) -> Finding {
+    about(facts, "is being upgraded")
         .because(facts.patroni_source("config"), "pause: true")
         .remedy(wait(facts))
 }
 
-fn about(facts: &Facts, members: &[Member], upgraded: &str) -> Finding {
-    let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
-    Finding::deny(
+fn about(facts: &Facts, upgraded: &str) -> Finding {
+    let mut finding = Finding::deny(
         MAJOR_UPGRADE.id,
         format!(
             "{} {upgraded} to another major version, which counts its members",
             facts.change.cluster()
         ),
-    )
-    .because(format!("pod/{}", names.join(", pod/")), "critical-operation: true")
+    );
+    finding.evidence.extend(critical_operation(facts));
+    finding
 }
 
 #[cfg(test)]

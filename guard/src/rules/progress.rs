@@ -3,7 +3,7 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, wait};
+use crate::rules::{Kind, Rule, members_unseen, readings, set, unread, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const OPERATION_IN_PROGRESS: Rule = Rule {
@@ -141,19 +141,16 @@ fn change_not_applied(facts: &Facts, _: &Policies) -> Outcome {
                 .remedy(format!("look into the operator's log, then {}", wait(facts))),
             );
         }
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the StatefulSet could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     if runs == from || runs == to || Some(runs) == facts.from_by_settings() {
         return Outcome::Pass;
     }
     if let Some(why) = facts.operator.unreadable() {
-        return Outcome::Unknown(format!("the operator's limits could not be read ({why})"));
+        return unread("the operator's limits", why);
     }
     let severity =
         if direction == Direction::Down && to < runs { Severity::Deny } else { Severity::Warn };
-    let cluster = &facts.change.new;
     Outcome::Found(
         Finding::new(
             CHANGE_NOT_APPLIED.id,
@@ -161,18 +158,13 @@ fn change_not_applied(facts: &Facts, _: &Policies) -> Outcome {
             format!("the operator has not applied the last change: {from} instances asked for, {runs} run"),
         )
         .because(
-            format!("postgresql/{}", cluster.name),
+            format!("postgresql/{}", facts.change.new.name),
             format!("numberOfInstances: {from} after the operator's limits"),
         )
         .because(facts.stateful_set_source(), format!("spec.replicas: {runs}"))
         // With none running, to cancel would be to ask for a full outage.
         .remedy(if runs >= 1 {
-            format!(
-                "{}, or cancel it: kubectl pgscale set {} {runs} -n {}",
-                wait(facts),
-                cluster.name,
-                cluster.namespace
-            )
+            format!("{}, or cancel it: {}", wait(facts), set(facts, runs))
         } else {
             wait(facts)
         }),

@@ -3,11 +3,8 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, wait};
+use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, set, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
-
-/// How many members without a pod are named.
-const NAMED: usize = 5;
 
 pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
     id: "rebuild-in-progress",
@@ -165,11 +162,7 @@ fn remedy(
         .filter(|member| member.ordinal >= lowest)
         .all(|member| unfinished().any(|ordinal| ordinal == member.ordinal));
     if lowest > 0 && only_they && facts.to() > lowest {
-        let cluster = &facts.change.new;
-        format!(
-            "{wait}, or give it up: kubectl pgscale set {} {lowest} -n {}",
-            cluster.name, cluster.namespace
-        )
+        format!("{wait}, or give it up: {}", set(facts, lowest))
     } else {
         wait
     }

@@ -6,7 +6,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::Tags;
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings};
+use crate::rules::{Kind, Rule, last_word, members_unseen, readings, still_down};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 pub(super) const NO_STANDBY_LEFT: Rule = Rule {
@@ -49,10 +49,9 @@ fn no_standby_left(facts: &Facts, _: &Policies) -> Outcome {
             format!("postgresql/{name}"),
             format!("numberOfInstances: {} -> {}", facts.from().unwrap_or(0), facts.to()),
         )
-        .remedy(if facts.from().is_some_and(|from| from > 2) {
-            format!("kubectl pgscale down {name} --to 2 -n {} keeps one", cluster.namespace)
-        } else {
-            format!("point readers at {name} first")
+        .remedy(match still_down(facts, 2) {
+            Some(command) => format!("{command} keeps one"),
+            None => format!("point readers at {name} first"),
         }),
     )
 }
@@ -113,12 +112,8 @@ fn survivors_one_zone(facts: &Facts, _: &Policies) -> Outcome {
     // The lowest member elsewhere, and the count that keeps it.
     let elsewhere = members.iter().find(|member| zone(member).is_some_and(|it| it != *only));
     let count = elsewhere.map(|member| member.ordinal.saturating_add(1));
-    let cluster = &facts.change.new;
-    Outcome::Found(match count.filter(|count| facts.from().is_some_and(|from| *count < from)) {
-        Some(count) => finding.remedy(format!(
-            "kubectl pgscale down {} --to {count} -n {} keeps a second zone",
-            cluster.name, cluster.namespace
-        )),
+    Outcome::Found(match count.and_then(|count| still_down(facts, count)) {
+        Some(command) => finding.remedy(format!("{command} keeps a second zone")),
         None => finding.remedy("keep them, or move a member that stays to another zone first"),
     })
 }
@@ -198,11 +193,10 @@ fn cascade_condemned(facts: &Facts, _: &Policies) -> Outcome {
 
 /// `member`'s tags by its last word; `None` where it never said any, an error where that cannot be read.
 fn tags(member: &Member) -> Result<Option<&Tags>, String> {
-    match (&member.live, &member.report) {
-        (Live::Answered(answer), _) => Ok(Some(&answer.tags)),
-        (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => Ok(Some(&report.tags)),
-        (Live::NotAsked | Live::Silent(_), Seen::Absent) => Ok(None),
-        (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => {
+    match last_word(member, |answer| &answer.tags, |report| &report.tags) {
+        Seen::Known(tags) => Ok(Some(tags)),
+        Seen::Absent => Ok(None),
+        Seen::Unreadable(why) => {
             Err(format!("{} does not say whom it replicates from ({why})", member.name))
         }
     }

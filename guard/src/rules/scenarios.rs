@@ -4,14 +4,9 @@ use crate::change::Direction;
 use crate::facts::{Claim, Facts, Live, Repair, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
-use crate::rules::testing::{healthy, text};
+use crate::rules::testing::{healthy, led_by_the_last, text};
 use crate::rules::{WayOut, evaluate, rule, way_out};
 use crate::verdict::Verdict;
-
-/// Five members, the last of them leads.
-fn led_by_the_last(to: i64) -> Facts {
-    healthy(5, to).with_leader(4)
-}
 
 fn verdict(facts: &Facts) -> Verdict {
     evaluate(facts, &Policies::default())

@@ -3,11 +3,8 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, status};
+use crate::rules::{Kind, NAMED, Rule, down, members_unseen, readings, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
-
-/// How many missing pods are named.
-const NAMED: usize = 5;
 
 pub(super) const REPLACE_PENDING: Rule = Rule {
     id: "replace-pending",
@@ -46,7 +43,7 @@ fn replace_pending(facts: &Facts, _: &Policies) -> Outcome {
         Seen::Known(set) => set,
         // Its absence beside pods is an operation under way, which has a rule of its own.
         Seen::Absent => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => return set_unseen(why),
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     if set.foreign_annotations.is_empty() {
         return Outcome::Pass;
@@ -105,7 +102,7 @@ fn parallel_shrink(facts: &Facts, _: &Policies) -> Outcome {
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
         Seen::Absent => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => return set_unseen(why),
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     let going = set.replicas.saturating_sub(facts.to());
     if going < 2 {
@@ -122,19 +119,13 @@ fn parallel_shrink(facts: &Facts, _: &Policies) -> Outcome {
             format!("{going} members would be deleted at the same moment, the leader among them"),
         )
     };
-    let cluster = &facts.change.new;
     Outcome::Found(
         Finding::new(PARALLEL_SHRINK.id, severity, message)
             .because(
                 facts.stateful_set_source(),
                 format!("podManagementPolicy: Parallel, spec.replicas: {}", set.replicas),
             )
-            .remedy(format!(
-                "one at a time: kubectl pgscale down {} --to {} -n {}",
-                cluster.name,
-                set.replicas.saturating_sub(1),
-                cluster.namespace
-            )),
+            .remedy(format!("one at a time: {}", down(facts, set.replicas.saturating_sub(1)))),
     )
 }
 
@@ -173,7 +164,7 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
         Seen::Absent => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => return set_unseen(why),
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     if set.parallel || set.replicas == facts.to() {
         return Outcome::Pass;
@@ -222,19 +213,10 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(format!("mend what is named first: {}", status(facts))))
 }
 
-fn set_unseen(why: &str) -> Outcome {
-    Outcome::Unknown(format!("the StatefulSet could not be read ({why})"))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::rules::testing::{Want, healthy, table, text};
-
-    /// Five members, the last of them leads.
-    fn led_by_the_last(to: i64) -> Facts {
-        healthy(5, to).with_leader(4)
-    }
+    use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     fn gone(mut facts: Facts) -> Facts {
         facts.stateful_set = Seen::Absent;

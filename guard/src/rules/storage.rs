@@ -7,11 +7,8 @@ use crate::change::Direction;
 use crate::facts::{Claim, DisruptionBudget, Facts, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, Rule, readings, status};
+use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, status, unread};
 use crate::verdict::{Finding, Outcome};
-
-/// How many claims are named.
-const NAMED: usize = 5;
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
     id: "volumes-deleted",
@@ -42,9 +39,7 @@ fn volumes_deleted(facts: &Facts, _: &Policies) -> Outcome {
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
         Seen::Absent => return Outcome::Pass,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the StatefulSet could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
     if !set.deletes_volumes {
         return Outcome::Pass;
@@ -118,8 +113,8 @@ fn stale_volume(facts: &Facts, _: &Policies) -> Outcome {
         return Outcome::Pass;
     }
     // Without sight of the pods, nobody can tell a kept claim from one that is in use.
-    if let Some(why) = facts.members.unreadable() {
-        return Outcome::Unknown(format!("the cluster's pods could not be listed ({why})"));
+    if facts.members.unreadable().is_some() {
+        return members_unseen(facts);
     }
     let mut finding = Finding::warn(
         STALE_VOLUME.id,
@@ -217,8 +212,12 @@ fn resizing(claim: &Claim) -> Option<String> {
         return Some(format!("condition {condition}"));
     }
     let (has, wants) = (claim.capacity?, claim.requested?);
-    let shown = |bytes| Amount::whole(i64::try_from(bytes).unwrap_or(i64::MAX)).readable();
-    (has < wants).then(|| format!("capacity {} of {}", shown(has), shown(wants)))
+    (has < wants).then(|| format!("capacity {} of {}", size(has), size(wants)))
+}
+
+/// Bytes as manifests spell them.
+pub(super) fn size(bytes: u64) -> String {
+    Amount::whole(i64::try_from(bytes).unwrap_or(i64::MAX)).readable()
 }
 
 pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {
@@ -253,9 +252,7 @@ fn pdb_blocks_drain(facts: &Facts, _: &Policies) -> Outcome {
     let budgets = match budgets {
         Seen::Known(budgets) => budgets,
         Seen::Absent => return Outcome::Pass,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the disruption budgets could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the disruption budgets", why),
     };
     let members = i64::try_from(facts.all_members().len()).unwrap_or(i64::MAX);
     let mut blocking = budgets.iter().filter_map(|it| Some((it, blocks(it, members)?))).peekable();
@@ -344,9 +341,7 @@ fn no_recent_backup(facts: &Facts, policies: &Policies) -> Outcome {
     };
     let backup = match &facts.capacity.backup {
         None => return Outcome::Unknown("the backup job was not read".to_owned()),
-        Some(Seen::Unreadable(why)) => {
-            return Outcome::Unknown(format!("the backup job could not be read ({why})"));
-        }
+        Some(Seen::Unreadable(why)) => return unread("the backup job", why),
         Some(Seen::Absent) => {
             return Outcome::Found(
                 found(

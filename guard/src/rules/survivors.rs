@@ -3,11 +3,8 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Health, Member};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, status};
+use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, status};
 use crate::verdict::{Evidence, Finding, Outcome};
-
-/// How many missing survivors are named.
-const NAMED: usize = 5;
 
 pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
     id: "too-few-healthy-survivors",

@@ -4,7 +4,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings};
+use crate::rules::{Kind, Rule, members_unseen, readings, set, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
@@ -50,9 +50,7 @@ fn sync_standbys_condemned(facts: &Facts, _: &Policies) -> Outcome {
         Seen::Known(sync) => sync,
         // Nobody is one: leader-cannot-move and too-few-healthy-survivors look at what that means.
         Seen::Absent => return Outcome::Pass,
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("the synchronous standbys could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("the synchronous standbys", why),
     };
     if facts.members.known().is_none() {
         return members_unseen(facts);
@@ -143,12 +141,8 @@ fn keep_one(facts: &Facts, tagged: bool) -> String {
             .map(|member| member.ordinal.saturating_add(1))
             .min()
     });
-    let cluster = &facts.change.new;
-    match lowest.filter(|count| facts.from().is_some_and(|from| *count < from)) {
-        Some(count) => format!(
-            "keep one: kubectl pgscale down {} --to {count} -n {}",
-            cluster.name, cluster.namespace
-        ),
+    match lowest.and_then(|count| still_down(facts, count)) {
+        Some(command) => format!("keep one: {command}"),
         None => format!(
             "{}wait until a member that stays has become a synchronous standby",
             if tagged { "remove the tag, then " } else { "" }
@@ -199,12 +193,10 @@ fn strict_sync_floor(facts: &Facts, _: &Policies) -> Outcome {
         // A cluster that is created, or never ran, has nothing but its manifest.
         return match &facts.configuration {
             Seen::Known(_) => Outcome::Pass,
-            Seen::Absent if created || facts.from() == Some(0) => Outcome::Pass,
             Seen::Absent | Seen::Unreadable(_) if created => Outcome::Pass,
+            Seen::Absent if facts.from() == Some(0) => Outcome::Pass,
             Seen::Absent => Outcome::Unknown("Patroni's configuration is not there".to_owned()),
-            Seen::Unreadable(why) => {
-                Outcome::Unknown(format!("Patroni's configuration could not be read ({why})"))
-            }
+            Seen::Unreadable(why) => unread("Patroni's configuration", why),
         };
     }
     let mut finding = Finding::deny(
@@ -223,15 +215,12 @@ fn strict_sync_floor(facts: &Facts, _: &Policies) -> Outcome {
             "spec.patroni.synchronous_mode_strict: true",
         );
     }
-    let remedy = if created {
-        "numberOfInstances: 2 in the manifest, or no synchronous_mode_strict".to_owned()
+    let or = if created {
+        "no synchronous_mode_strict"
     } else {
-        format!(
-            "kubectl pgscale set {} 2 -n {}, or switch synchronous_mode_strict off first",
-            cluster.name, cluster.namespace
-        )
+        "switch synchronous_mode_strict off first"
     };
-    Outcome::Found(finding.remedy(remedy))
+    Outcome::Found(finding.remedy(format!("{}, or {or}", set(facts, 2))))
 }
 
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {
@@ -270,7 +259,6 @@ fn sync_count_floor(facts: &Facts, _: &Policies) -> Outcome {
     if standbys >= wanted {
         return Outcome::Pass;
     }
-    let cluster = &facts.change.new;
     let finding = Finding::warn(
         SYNC_COUNT_FLOOR.id,
         format!("{standbys} standbys would stay, and {wanted} are to be synchronous"),
@@ -279,14 +267,10 @@ fn sync_count_floor(facts: &Facts, _: &Policies) -> Outcome {
         facts.patroni_source("config"),
         format!("{}, synchronous_node_count: {wanted}", mode(configuration)),
     );
-    let floor = wanted.saturating_add(1);
-    Outcome::Found(finding.remedy(if facts.from().is_some_and(|from| floor < from) {
-        format!(
-            "kubectl pgscale down {} --to {floor} -n {}, or lower synchronous_node_count first",
-            cluster.name, cluster.namespace
-        )
-    } else {
-        "lower synchronous_node_count first".to_owned()
+    let lower = "lower synchronous_node_count first";
+    Outcome::Found(finding.remedy(match still_down(facts, wanted.saturating_add(1)) {
+        Some(command) => format!("{command}, or {lower}"),
+        None => lower.to_owned(),
     }))
 }
 

@@ -68,6 +68,18 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
     }
 }
 
+/// Five members, the last of them leads, that shall become `to`.
+pub(crate) fn led_by_the_last(to: i64) -> Facts {
+    healthy(5, to).with_leader(4)
+}
+
+/// A cluster that is only now created, with this count.
+pub(crate) fn created(count: i64) -> Facts {
+    let mut facts = healthy(count, count);
+    facts.change.old = None;
+    facts
+}
+
 /// The lock, held by `leader` and just renewed.
 pub(crate) fn lock(leader: &str) -> LeaderLock {
     LeaderLock {

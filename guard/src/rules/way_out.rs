@@ -3,7 +3,7 @@
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::judge;
+use crate::rules::{down, judge};
 use crate::verdict::{Severity, Verdict};
 
 /// The rules whose way out may be another count, or another leader first.
@@ -68,9 +68,7 @@ pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
         return;
     }
     let Some(way) = way_out(facts, policies) else { return };
-    let cluster = &facts.change.new;
-    let command =
-        format!("kubectl pgscale down {} --to {} -n {}", cluster.name, way.to, cluster.namespace);
+    let command = down(facts, way.to);
     let text = match way.leader {
         Some(leader) => format!("{command} (moves the leader to {leader} first)"),
         None => command,

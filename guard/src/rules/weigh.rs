@@ -29,9 +29,8 @@ pub(super) fn weighed(
 ) -> Option<Finding> {
     let (finding, candidates) = match outcome {
         Outcome::NotApplicable | Outcome::Pass => return None,
-        Outcome::Found(finding) if finding.mode.is_some() => {
-            let mode = finding.mode.unwrap_or_default();
-            let own = Candidate { severity: finding.severity, mode, says: None };
+        Outcome::Found(finding @ Finding { mode: Some(mode), .. }) => {
+            let own = Candidate { severity: finding.severity, mode: *mode, says: None };
             (finding.clone(), vec![own])
         }
         Outcome::Found(finding) => {
@@ -81,16 +80,11 @@ pub(super) fn on_trial(
     policies: &Policies,
     limit: &Limit<u64>,
 ) -> Option<Finding> {
-    let mode = |mode: Option<Mode>| mode.unwrap_or(policies.mode).min(limit.mode);
-    let outcome = match outcome {
-        Outcome::Found(finding) => {
-            let mode = mode(finding.mode);
-            Outcome::Found(because_of_lag(finding.clone(), limit).in_mode(mode))
-        }
-        // What is not known does not depend on the lag that is allowed.
-        Outcome::NotApplicable | Outcome::Pass | Outcome::Unknown(_) => return None,
-    };
-    weighed(rule, &outcome, facts, policies)
+    // What is not known does not depend on the lag that is allowed.
+    let Outcome::Found(finding) = outcome else { return None };
+    let mode = finding.mode.unwrap_or(policies.mode).min(limit.mode);
+    let found = Outcome::Found(because_of_lag(finding.clone(), limit).in_mode(mode));
+    weighed(rule, &found, facts, policies)
 }
 
 /// Says which policy's limit on the lag it rests on.

@@ -3,7 +3,7 @@
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
@@ -70,9 +70,7 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
                     .to_owned(),
             );
         }
-        Seen::Unreadable(why) => {
-            return Outcome::Unknown(format!("who led last could not be read ({why})"));
-        }
+        Seen::Unreadable(why) => return unread("who led last", why),
     };
     let cluster = &facts.change.new;
     let Some(led) = ordinal(&cluster.name, last) else {
@@ -80,7 +78,7 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     };
     let claim = format!("pgdata-{last}");
     let history = facts.patroni_source("config");
-    let says = format!("history: {last} took the lead last");
+    let says = took_the_lead(last);
     if let Some(claims) = claims
         && claims.iter().all(|claim| claim.ordinal != led)
     {
@@ -101,12 +99,6 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     if led < facts.to() {
         return Outcome::Pass;
     }
-    let count = led.saturating_add(1);
-    let remedy = if created {
-        format!("numberOfInstances: {count} in the manifest")
-    } else {
-        format!("kubectl pgscale set {} {count} -n {}", cluster.name, cluster.namespace)
-    };
     Outcome::Found(
         Finding::deny(
             RETURN_FROM_ZERO.id,
@@ -118,8 +110,13 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
         )
         .because(history, says)
         .because(format!("persistentvolumeclaim/{claim}"), "holds the newest data")
-        .remedy(format!("{remedy}, which mounts it")),
+        .remedy(format!("{}, which mounts it", set(facts, led.saturating_add(1)))),
     )
+}
+
+/// What Patroni's history says of the member that led last.
+pub(super) fn took_the_lead(last: &str) -> String {
+    format!("history: {last} took the lead last")
 }
 
 /// Zero was asked for and pods are left: they end, or zero was never carried out. It is written as growth, so that
@@ -127,16 +124,12 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
 fn pods_are_left(facts: &Facts) -> Outcome {
     // Whoever took the lock last led last, valid or not: it is rewritten before the history.
     let (last, source, says) = match (&facts.leader, &facts.last_leader) {
-        (Seen::Unreadable(why), _) => {
-            return Outcome::Unknown(format!(
-                "members are left, and the leader lock could not be read ({why})"
-            ));
-        }
+        (Seen::Unreadable(why), _) => return unread("members are left, and the leader lock", why),
         (Seen::Known(lock), _) if let Some(holder) = &lock.holder => {
             (holder, lock.source.clone(), format!("leader: {holder}"))
         }
         (Seen::Known(_) | Seen::Absent, Seen::Known(last)) => {
-            (last, facts.patroni_source("config"), format!("history: {last} took the lead last"))
+            (last, facts.patroni_source("config"), took_the_lead(last))
         }
         (Seen::Known(_) | Seen::Absent, Seen::Absent) => {
             return Outcome::Unknown(
@@ -145,7 +138,7 @@ fn pods_are_left(facts: &Facts) -> Outcome {
             );
         }
         (Seen::Known(_) | Seen::Absent, Seen::Unreadable(why)) => {
-            return Outcome::Unknown(format!("who led last could not be read ({why})"));
+            return unread("who led last", why);
         }
     };
     let cluster = &facts.change.new;
@@ -167,12 +160,7 @@ fn pods_are_left(facts: &Facts) -> Outcome {
         )
         .because(source, says)
         .because(format!("postgresql/{}", cluster.name), format!("asks for 0; left: {}", pods.join(", ")))
-        .remedy(format!(
-            "kubectl pgscale set {} {} -n {}, which keeps it",
-            cluster.name,
-            led.saturating_add(1),
-            cluster.namespace
-        )),
+        .remedy(format!("{}, which keeps it", set(facts, led.saturating_add(1)))),
     )
 }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
-use crate::rules::testing::{Want, healthy, lock, now, table, text};
+use crate::rules::testing::{Want, healthy, led_by_the_last, lock, now, table, text};
 
 fn locked(from: i64, to: i64, change: impl FnOnce(&mut crate::patroni::LeaderLock)) -> Facts {
     let mut facts = healthy(from, to);
@@ -27,11 +27,6 @@ fn replica_report() -> Seen<crate::patroni::Report> {
 
 fn two_masters() -> Facts {
     healthy(5, 3).with_member(4, |member| member.pod.role = Some("master".into()))
-}
-
-/// Five members, the last of them leads.
-fn led_by_the_last(to: i64) -> Facts {
-    healthy(5, to).with_leader(4)
 }
 
 #[test]

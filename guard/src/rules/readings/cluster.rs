@@ -3,7 +3,7 @@
 use super::{SHOWN, flag, one, seen, unread};
 use crate::facts::{Facts, Seen, StatefulSet};
 use crate::policy::Policies;
-use crate::rules::{mixed, pending};
+use crate::rules::{bounds, mixed, pending};
 use crate::verdict::Evidence;
 
 /// The postgresql object.
@@ -91,13 +91,7 @@ pub(in crate::rules) fn operator_limits(facts: &Facts, _: &Policies) -> Vec<Evid
         Seen::Unreadable(why) => return unread("the operator's settings", why),
     };
     let settings = &operator.settings;
-    let mut told = one(
-        &operator.source,
-        format!(
-            "min_instances: {}, max_instances: {}",
-            settings.min_instances, settings.max_instances
-        ),
-    );
+    let mut told = one(&operator.source, bounds::limits(settings));
     if let Some(key) = &settings.ignore_limits_annotation {
         let value = facts.change.new.annotations.get(key).map_or("not set", String::as_str);
         told.push(Evidence::new(postgresql(facts), format!("annotation {key}: {value}")));
@@ -119,10 +113,7 @@ pub(in crate::rules) fn owner_before(facts: &Facts, policies: &Policies) -> Vec<
     match before {
         Seen::Known(operator) => one(
             &operator.source,
-            format!(
-                "of the operator before: min_instances: {}, max_instances: {}",
-                operator.settings.min_instances, operator.settings.max_instances
-            ),
+            format!("of the operator before: {}", bounds::limits(&operator.settings)),
         ),
         // What runs is what the StatefulSet says.
         Seen::Absent => replicas(facts, policies),

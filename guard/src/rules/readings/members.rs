@@ -4,6 +4,7 @@ use super::{listed, one, unread};
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{Answer, Report, Role, Tags};
 use crate::policy::Policies;
+use crate::rules::last_word;
 use crate::verdict::Evidence;
 
 /// One text for each member.
@@ -120,13 +121,10 @@ fn word<T>(
     says: impl Fn(T) -> String,
 ) -> Vec<Evidence> {
     each(facts, |member| {
-        let says = match (&member.live, &member.report) {
-            (Live::Answered(answer), _) => says(answered(answer)),
-            (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => says(reported(report)),
-            (Live::NotAsked | Live::Silent(_), Seen::Absent) => "never reported".to_owned(),
-            (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => {
-                format!("its report could not be read: {why}")
-            }
+        let says = match last_word(member, &answered, &reported) {
+            Seen::Known(word) => says(word),
+            Seen::Absent => "never reported".to_owned(),
+            Seen::Unreadable(why) => format!("its report could not be read: {why}"),
         };
         Evidence::new(facts.witness(member), format!("{}: {says}", member.name))
     })

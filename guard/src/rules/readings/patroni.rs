@@ -4,7 +4,7 @@ use super::{flag, one, seen, unread};
 use crate::facts::{Facts, Seen};
 use crate::patroni::{Configuration, LeaderLock};
 use crate::policy::Policies;
-use crate::rules::{pending, synchronous};
+use crate::rules::{pending, synchronous, zero};
 use crate::verdict::Evidence;
 
 /// Who holds the leader lock, and until when.
@@ -75,9 +75,7 @@ pub(in crate::rules) fn failover(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 pub(in crate::rules) fn last_leader(facts: &Facts, _: &Policies) -> Vec<Evidence> {
     match &facts.last_leader {
         Seen::Absent => one(facts.patroni_source("config"), "history: names nobody"),
-        Seen::Known(last) => {
-            one(facts.patroni_source("config"), format!("history: {last} took the lead last"))
-        }
+        Seen::Known(last) => one(facts.patroni_source("config"), zero::took_the_lead(last)),
         Seen::Unreadable(why) => unread(facts.patroni_source("config"), why),
     }
 }

@@ -9,7 +9,6 @@ use super::{listed, one, seen, unread};
 use crate::capacity::{Amounts, domains};
 use crate::facts::{Claim, DisruptionBudget, Facts, Seen};
 use crate::policy::Policies;
-use crate::quantity::Amount;
 use crate::rules::{capacity, storage};
 use crate::verdict::Evidence;
 
@@ -29,12 +28,11 @@ fn each<T>(
 
 /// The volume claims.
 pub(in crate::rules) fn claims(facts: &Facts, _: &Policies) -> Vec<Evidence> {
-    let size = |bytes| Amount::whole(i64::try_from(bytes).unwrap_or(i64::MAX)).readable();
     let says = |claim: &Claim| {
         let mut words = vec![format!("ordinal {}", claim.ordinal)];
         words.extend(claim.created.map(|created| format!("created {created:.0}")));
-        words.extend(claim.capacity.map(|bytes| format!("capacity {}", size(bytes))));
-        words.extend(claim.requested.map(|bytes| format!("asks for {}", size(bytes))));
+        words.extend(claim.capacity.map(|bytes| format!("capacity {}", storage::size(bytes))));
+        words.extend(claim.requested.map(|bytes| format!("asks for {}", storage::size(bytes))));
         words.extend(claim.resizing.as_ref().map(|condition| format!("condition {condition}")));
         if claim.terminating {
             words.push("being deleted".to_owned());

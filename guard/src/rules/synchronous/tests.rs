@@ -3,12 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::rules::testing::{Want, healthy, table, text};
-
-/// Five members, the last of them leads.
-fn led_by_the_last(to: i64) -> Facts {
-    healthy(5, to).with_leader(4)
-}
+use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
 fn unconfigured(mut facts: Facts) -> Facts {
     facts.configuration = Seen::Unreadable("timed out".into());
