@@ -240,8 +240,9 @@ impl Plan {
     }
 }
 
-/// The switchover that goes ahead, and the verdict on the count with the leader where that puts it.
-fn judge(
+/// The switchover that goes ahead, and the verdict on the count with the leader where that puts it. Where the
+/// leader must move, `candidate` leads if it still can.
+pub(crate) fn judge(
     facts: &Facts,
     policies: &Policies,
     candidate: Option<&str>,
