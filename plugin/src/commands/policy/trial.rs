@@ -16,7 +16,7 @@ use crate::commands::scale::resource;
 use crate::error::{Failure, Kind};
 use crate::output::document::API_VERSION;
 use crate::output::policy::trial as render;
-use crate::session::{Session, unreadable};
+use crate::session::Session;
 use crate::status::{By, Told, would_say};
 
 /// How many clusters are read at a time.
@@ -109,13 +109,7 @@ pub(crate) struct Verdicts {
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let new = read(&args.filename, &session.namespace)?;
-    let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());
-    let clusters = session.reader.clusters(namespace, None).await;
-    session.show_warnings();
-    let place = namespace
-        .map_or_else(|| "all namespaces".to_owned(), |namespace| format!("namespace {namespace}"));
-    let clusters = clusters
-        .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
+    let clusters = session.clusters_of(args.all_namespaces, None).await?;
     let mut items: Vec<Tried> = stream::iter(clusters)
         .map(|cluster| tried(session, cluster, &new))
         .buffer_unordered(AT_ONCE)
@@ -127,6 +121,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     match args.shape.output {
         format @ (Format::Json | Format::Yaml) => session.out.document(format, &test)?,
         Format::Name | Format::Text | Format::Wide if test.items.is_empty() => {
+            let place = session.place(args.all_namespaces);
             session.out.note(&format!("No postgresql clusters found in {place}."));
         }
         Format::Name => {
