@@ -250,6 +250,16 @@ impl Output {
         tokio::task::spawn_blocking(move || output.read_answer(&question)).await.ok().flatten()
     }
 
+    /// Whether the person says yes to `question`; `None` where nobody can be asked.
+    pub(crate) async fn agrees(self: &Arc<Self>, question: &str) -> Option<bool> {
+        if !self.is_interactive() {
+            return None;
+        }
+        let answer = self.ask(&format!("{question} [y/N]")).await;
+        let answer = answer.map(|answer| answer.to_ascii_lowercase());
+        Some(matches!(answer.as_deref(), Some("y" | "yes")))
+    }
+
     fn read_answer(&self, question: &str) -> Option<String> {
         let mut person = self.person.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         {

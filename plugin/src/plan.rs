@@ -69,7 +69,7 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     /// What each rule looked at, by its id: as it is now, also where the plan moves the leader first.
     pub(crate) looked_at: BTreeMap<&'static str, Vec<Evidence>>,
-    /// The nearest counts that would be allowed, for a plan that is refused.
+    /// The nearest counts that would be allowed, for a plan that is shown and refused.
     pub(crate) nearest: Nearest,
     /// Others who write the count, and may undo the change.
     pub(crate) other_writers: Vec<String>,
@@ -157,17 +157,20 @@ pub(crate) enum Outcome {
 }
 
 impl Plan {
-    /// Plans the change in `facts`.
+    /// Plans the change in `facts`, to be shown: where it is refused, with the nearest counts that would be allowed.
     pub(crate) fn of(facts: &Facts, policies: &Policies) -> Self {
-        Self::keeping(facts, policies, None)
+        let plan = Self::keeping(facts, policies, None);
+        if plan.verdict.allows() {
+            return plan;
+        }
+        Self { nearest: Nearest::of(facts, policies), ..plan }
     }
 
-    /// Plans the change in `facts`. Where the leader must move, `candidate` leads if it still can: on a busy cluster
-    /// the best standby is another one at every look, and what was agreed to shall be done.
+    /// Plans the change in `facts` again, to be held against the plan that was shown; no other count is searched.
+    /// Where the leader must move, `candidate` leads if it still can: on a busy cluster the best standby is another one
+    /// at every look, and what was agreed to shall be done.
     pub(crate) fn keeping(facts: &Facts, policies: &Policies, candidate: Option<&str>) -> Self {
         let (leader_move, verdict) = judge(facts, policies, candidate);
-        let nearest =
-            if verdict.allows() { Nearest::default() } else { Nearest::of(facts, policies) };
         let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
         let from = facts.from().unwrap_or(0);
         let to = facts.to();
@@ -202,7 +205,7 @@ impl Plan {
             verdict,
             steps,
             looked_at: judged::looked_at(facts, policies),
-            nearest,
+            nearest: Nearest::default(),
             other_writers: other_writers(cluster),
             outlook: None,
         }
@@ -240,8 +243,9 @@ impl Plan {
     }
 }
 
-/// The switchover that goes ahead, and the verdict on the count with the leader where that puts it.
-fn judge(
+/// The switchover that goes ahead, and the verdict on the count with the leader where that puts it. Where the
+/// leader must move, `candidate` leads if it still can.
+pub(crate) fn judge(
     facts: &Facts,
     policies: &Policies,
     candidate: Option<&str>,

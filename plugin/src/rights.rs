@@ -19,7 +19,7 @@ use crate::session::Session;
 
 mod table;
 
-pub(crate) use table::{Access, COMMANDS, OVERRIDE, Right, SCALE, SWITCHOVER};
+pub(crate) use table::{Access, COMMANDS, OVERRIDE, Parts, Right, SCALE, SWITCHOVER};
 use table::{Need, Place};
 
 /// How long the API server may take to tell what we may do.
@@ -97,7 +97,7 @@ pub(crate) fn help(command: &str) -> Option<String> {
     }
     let mut lines =
         vec!["Rights, in the namespace of the cluster unless said otherwise:".to_owned()];
-    for Right { ways, need } in *rights {
+    for Right { ways, need } in rights.iter().copied().flatten() {
         let need = match need {
             Need::Always => "needed".to_owned(),
             Need::ToMoveTheLeader(loss) => format!("needed to move the leader; without: {loss}"),
@@ -126,12 +126,12 @@ enum Said {
 /// lost for want of others. Where it cannot be learned, the API server decides when it is asked to act.
 pub(crate) async fn check(
     session: &Session,
-    rights: &[Right],
+    rights: Parts,
     facts: &Facts,
     leader_moves: bool,
 ) -> Result<(), Failure> {
     let cluster = &facts.change.new;
-    let asked = rights.iter().filter(|right| match right.need {
+    let asked = rights.iter().copied().flatten().filter(|right| match right.need {
         Need::Always | Need::Never(_) => true,
         Need::ToMoveTheLeader(_) => !members_answer(facts),
         Need::WhenTheLeaderMoves(_) => leader_moves,

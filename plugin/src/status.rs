@@ -8,7 +8,7 @@ use pgscale_guard::facts::Facts;
 use pgscale_guard::policy::{Freeze, Limit, Mode, Zero};
 use pgscale_guard::{Change, Policies, Seen, evaluate};
 
-use crate::plan::Plan;
+use crate::plan::judge;
 use crate::policy::{freeze, windows};
 use crate::services::slot_of;
 use crate::watch::Snapshot;
@@ -272,10 +272,10 @@ pub(crate) fn would_say(facts: &Facts, policies: &Policies) -> Vec<Told> {
     for to in [now - 1, now + 1].into_iter().filter(|to| (0..=i64::from(i32::MAX)).contains(to)) {
         let mut there = facts.clone();
         there.change = Change::of_count(facts.change.new.clone(), to);
-        let plan = Plan::of(&there, policies);
+        let (leader_move, verdict) = judge(&there, policies, None);
         all.push(Told {
-            leader_moves_to: plan.leader_move.as_ref().map(|moved| moved.to.clone()),
-            ..told(to, By::Command, &plan.verdict)
+            leader_moves_to: leader_move.map(|moved| moved.to),
+            ..told(to, By::Command, &verdict)
         });
         if to > 0 && there.leader_condemned() {
             all.push(told(to, By::Edit, &evaluate(&there, policies)));

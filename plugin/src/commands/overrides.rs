@@ -87,7 +87,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let ends = Timestamp::from_second(ends.as_second()).unwrap_or(ends);
     show(session, &facts, &evaluate(&facts, &policies), &args.rules);
     if args.dry_run == DryRun::None {
-        confirm(session, &args, &format!("Allow it until {ends}? [y/N]")).await?;
+        confirm(session, &args, &format!("Allow it until {ends}?")).await?;
         rights::check(session, rights::OVERRIDE, &facts, false).await?;
     }
     let wanted = wanted(&facts, &args, ends)?;
@@ -143,14 +143,11 @@ async fn confirm(session: &Session, args: &Args, question: &str) -> Result<(), F
         return Ok(());
     }
     let declined = |why: &str| Failure::new(Kind::Declined, format!("{why}; nothing was written"));
-    if !session.out.is_interactive() {
-        return Err(declined("rules would be overridden, and there is no terminal to ask on")
-            .hint("add --yes"));
-    }
-    let answer = session.out.ask(question).await.map(|answer| answer.to_ascii_lowercase());
-    match answer.as_deref() {
-        Some("y" | "yes") => Ok(()),
-        _ => Err(declined("declined")),
+    match session.out.agrees(question).await {
+        Some(true) => Ok(()),
+        Some(false) => Err(declined("declined")),
+        None => Err(declined("rules would be overridden, and there is no terminal to ask on")
+            .hint("add --yes")),
     }
 }
 

@@ -388,7 +388,7 @@ async fn confirm(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), 
             }
         };
     }
-    agree(session, acting, &format!("Remove {}? [y/N]", instances(plan.from - plan.to))).await
+    agree(session, acting, &format!("Remove {}?", instances(plan.from - plan.to))).await
 }
 
 /// Has the loss of instances agreed to, by --yes or by the answer to `question`.
@@ -396,14 +396,11 @@ async fn agree(session: &Session, acting: &Acting, question: &str) -> Result<(),
     if acting.yes {
         return Ok(());
     }
-    if !session.out.is_interactive() {
-        return Err(declined("instances would be removed, and there is no terminal to ask on")
-            .hint("add --yes"));
-    }
-    let answer = session.out.ask(question).await.map(|answer| answer.to_ascii_lowercase());
-    match answer.as_deref() {
-        Some("y" | "yes") => Ok(()),
-        _ => Err(declined("declined")),
+    match session.out.agrees(question).await {
+        Some(true) => Ok(()),
+        Some(false) => Err(declined("declined")),
+        None => Err(declined("instances would be removed, and there is no terminal to ask on")
+            .hint("add --yes")),
     }
 }
 

@@ -131,19 +131,14 @@ fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
 
 /// Whether Events are read for the reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Events {
+enum Events {
     /// They cost a request per object that does not run.
     Left,
     Read,
 }
 
 /// Looks at one cluster once.
-pub(super) async fn look(
-    session: &Session,
-    cluster: Postgresql,
-    whom: AskWhom,
-    events: Events,
-) -> Status {
+async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Events) -> Status {
     let goal = Goal::of_cluster(&cluster);
     let change = Change::of_count(cluster, goal.asked);
     let unread = || Seen::Unreadable("not read for a list".to_owned());

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use pgscale_guard::Facts;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::{Change, Facts};
 use tokio::time::sleep;
 
 use crate::args::{Format, Shape, Target, timeout};
-use crate::commands::status::{Events, look};
 use crate::error::{Failure, Kind};
 use crate::output::verify::{ScaleVerification, render};
+use crate::services;
 use crate::session::Session;
 use crate::verify::{
     Canary, Flight, Judgement, NoCanary, Testimony, ask, fly, follows_elsewhere, judge,
@@ -154,8 +154,13 @@ async fn pause(session: &Session) {
 async fn look_once(session: &Session, args: &Args) -> Result<(Facts, Verification), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let goal = Goal::of_cluster(&cluster);
-    let snapshot = look(session, cluster, AskWhom::All, Events::Left).await.snapshot;
+    let change = Change::of_count(cluster, goal.asked);
+    let ((facts, _), services) = futures::join!(
+        session.facts(change, AskWhom::All),
+        services::read(&session.client, &goal.namespace, &goal.name)
+    );
     session.show_warnings();
+    let snapshot = Snapshot { facts, services };
     let mut found = Verification::default();
     for lack in lacks(&goal, &snapshot) {
         match lack {

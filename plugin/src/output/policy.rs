@@ -63,14 +63,7 @@ fn row(item: &Tried, everywhere: bool) -> Vec<Cell> {
     let broken: Vec<String> = item
         .violations
         .iter()
-        .map(|it| {
-            let mode = match it.mode {
-                Mode::Enforce => "",
-                Mode::Warn => ", only warns",
-                Mode::Audit => ", only recorded",
-            };
-            format!("breaks {}: {} ({}{mode})", it.field, it.value, it.source)
-        })
+        .map(|it| format!("breaks {}: {} ({})", it.field, it.value, source(&it.source, it.mode)))
         .collect();
     let enforced = item.violations.iter().any(|it| it.mode == Mode::Enforce);
     let as_it_is = match (broken.is_empty(), enforced) {
@@ -93,6 +86,16 @@ fn row(item: &Tried, everywhere: bool) -> Vec<Cell> {
         row.insert(0, Cell::from(&item.namespace));
     }
     row
+}
+
+/// Where a bound comes from, with what that policy does less than refuse.
+pub(super) fn source(source: &str, mode: Mode) -> String {
+    let mode = match mode {
+        Mode::Enforce => "",
+        Mode::Warn => ", only warns",
+        Mode::Audit => ", only recorded",
+    };
+    format!("{source}{mode}")
 }
 
 fn verdict(verdicts: &Verdicts) -> Cell {

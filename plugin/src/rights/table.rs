@@ -182,146 +182,61 @@ const LOGS: Right = Right {
 const READ_HISTORY: Right =
     Right { ways: &[access(&["get"], "", "configmaps")], need: Need::Always };
 
+/// What is read of the cluster itself.
+const CLUSTER: &[Right] = &[WORKLOAD, PODS, PATRONI, MEMBERS];
+/// What is read of the platform under it.
+const GROUND: &[Right] = &[OPERATOR, SETTINGS, NODES];
+/// What is read of the policies.
+const LAW: &[Right] = &[POLICIES, PLATFORM, LABELS];
+/// What is read of the surroundings that a change of the count is judged by.
+const ROOM: &[Right] = &[QUOTAS, LIMIT_RANGES, ALL_NODES, DRAINS, BACKUPS];
+
+/// The rights of a command, part by part, in the order of its help.
+pub(crate) type Parts = &'static [&'static [Right]];
+
 /// What `plan` needs.
-const PLAN: &[Right] = &[
-    GET_CLUSTER,
-    WORKLOAD,
-    PODS,
-    PATRONI,
-    MEMBERS,
-    POLICIES,
-    PLATFORM,
-    LABELS,
-    OVERRIDES,
-    VOLUMES,
-    QUOTAS,
-    LIMIT_RANGES,
-    ALL_NODES,
-    DRAINS,
-    BACKUPS,
-    SQL,
-    OPERATOR,
-    SETTINGS,
-    NODES,
-];
+const PLAN: Parts = &[&[GET_CLUSTER], CLUSTER, LAW, &[OVERRIDES, VOLUMES], ROOM, &[SQL], GROUND];
 /// What `override` needs.
-pub(crate) const OVERRIDE: &[Right] = &[
-    GET_CLUSTER,
-    GRANT,
-    WORKLOAD,
-    PODS,
-    PATRONI,
-    MEMBERS,
-    POLICIES,
-    PLATFORM,
-    LABELS,
-    VOLUMES,
-    QUOTAS,
-    LIMIT_RANGES,
-    ALL_NODES,
-    DRAINS,
-    BACKUPS,
-    OPERATOR,
-    SETTINGS,
-    NODES,
-];
+pub(crate) const OVERRIDE: Parts = &[&[GET_CLUSTER, GRANT], CLUSTER, LAW, &[VOLUMES], ROOM, GROUND];
 /// What `verify` needs.
-const VERIFY: &[Right] =
-    &[GET_CLUSTER, WORKLOAD, PODS, PATRONI, MEMBERS, SQL, SERVICES, OPERATOR, SETTINGS, NODES];
+const VERIFY: Parts = &[&[GET_CLUSTER], CLUSTER, &[SQL, SERVICES], GROUND];
 /// What `history` needs.
-const PAST: &[Right] = &[GET_CLUSTER, READ_HISTORY];
+const PAST: Parts = &[&[GET_CLUSTER, READ_HISTORY]];
 /// What `status` needs.
-const STATUS: &[Right] = &[
-    POLICIES,
-    PLATFORM,
-    LABELS,
-    OVERRIDES,
-    EVENTS,
-    GET_OR_LIST_CLUSTERS,
-    WORKLOAD,
-    PODS,
-    PATRONI,
-    MEMBERS,
-    VOLUMES,
-    SERVICES,
-    OPERATOR,
-    SETTINGS,
-    NODES,
-    QUOTAS,
-    LIMIT_RANGES,
-    ALL_NODES,
-    DRAINS,
-    BACKUPS,
-];
+const STATUS: Parts =
+    &[LAW, &[OVERRIDES, EVENTS, GET_OR_LIST_CLUSTERS], CLUSTER, &[VOLUMES, SERVICES], GROUND, ROOM];
 /// What `policy` needs; most of it only where a new policy is tried on clusters.
-const POLICY: &[Right] = &[
-    Right { need: Need::Told("there is nothing to show"), ..POLICIES },
-    Right { need: Need::Told("the policies of the platform are not shown"), ..PLATFORM },
-    Right { need: Need::Told("policies that select namespaces are not shown"), ..LABELS },
-    GET_OR_LIST_CLUSTERS,
-    WORKLOAD,
-    PODS,
-    PATRONI,
-    MEMBERS,
-    VOLUMES,
-    OPERATOR,
-    SETTINGS,
-    NODES,
-    QUOTAS,
-    LIMIT_RANGES,
-    ALL_NODES,
-    DRAINS,
-    BACKUPS,
+const POLICY: Parts = &[
+    &[
+        Right { need: Need::Told("there is nothing to show"), ..POLICIES },
+        Right { need: Need::Told("the policies of the platform are not shown"), ..PLATFORM },
+        Right { need: Need::Told("policies that select namespaces are not shown"), ..LABELS },
+        GET_OR_LIST_CLUSTERS,
+    ],
+    CLUSTER,
+    &[VOLUMES],
+    GROUND,
+    ROOM,
 ];
 /// What `wait` needs.
-const WAIT: &[Right] =
-    &[GET_CLUSTER, WORKLOAD, PODS, PATRONI, MEMBERS, VOLUMES, SERVICES, OPERATOR, SETTINGS, NODES];
+const WAIT: Parts = &[&[GET_CLUSTER], CLUSTER, &[VOLUMES, SERVICES], GROUND];
 /// What every change of the count needs.
-pub(crate) const SCALE: &[Right] = &[
-    GET_CLUSTER,
-    WRITE_COUNT,
-    WORKLOAD,
-    PODS,
-    PATRONI,
-    MEMBERS,
-    CHECKPOINT,
-    POLICIES,
-    PLATFORM,
-    LABELS,
-    OVERRIDES,
-    VOLUMES,
-    SERVICES,
-    QUOTAS,
-    LIMIT_RANGES,
-    ALL_NODES,
-    DRAINS,
-    BACKUPS,
-    SQL,
-    EVENTS,
-    LOGS,
-    HISTORY,
-    TELL,
-    OPERATOR,
-    SETTINGS,
-    NODES,
+pub(crate) const SCALE: Parts = &[
+    &[GET_CLUSTER, WRITE_COUNT],
+    CLUSTER,
+    &[CHECKPOINT],
+    LAW,
+    &[OVERRIDES, VOLUMES, SERVICES],
+    ROOM,
+    &[SQL, EVENTS, LOGS, HISTORY, TELL],
+    GROUND,
 ];
 /// What `switchover` needs.
-pub(crate) const SWITCHOVER: &[Right] = &[
-    GET_CLUSTER,
-    WORKLOAD,
-    PODS,
-    PATRONI,
-    MEMBERS,
-    CHECKPOINT,
-    HISTORY,
-    TELL,
-    OPERATOR,
-    SETTINGS,
-    NODES,
-];
+pub(crate) const SWITCHOVER: Parts =
+    &[&[GET_CLUSTER], CLUSTER, &[CHECKPOINT, HISTORY, TELL], GROUND];
 
 /// The rights of every command, by its name.
-pub(crate) const COMMANDS: &[(&str, &[Right])] = &[
+pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("status", STATUS),
     ("plan", PLAN),
     ("up", SCALE),

@@ -1,5 +1,6 @@
 //! `policy test`: what new policies would do to the clusters that exist now.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use crate::commands::scale::resource;
 use crate::error::{Failure, Kind};
 use crate::output::document::API_VERSION;
 use crate::output::policy::trial as render;
-use crate::session::{Session, unreadable};
+use crate::session::Session;
 use crate::status::{By, Told, would_say};
 
 /// How many clusters are read at a time.
@@ -109,15 +110,11 @@ pub(crate) struct Verdicts {
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let new = read(&args.filename, &session.namespace)?;
-    let namespace = (!args.all_namespaces).then_some(session.namespace.as_str());
-    let clusters = session.reader.clusters(namespace, None).await;
-    session.show_warnings();
-    let place = namespace
-        .map_or_else(|| "all namespaces".to_owned(), |namespace| format!("namespace {namespace}"));
-    let clusters = clusters
-        .map_err(|error| unreadable(&error, &format!("list postgresql clusters in {place}")))?;
+    let clusters = session.clusters_of(args.all_namespaces, None).await?;
+    let written = written(session, &clusters).await;
+    let clusters = clusters.into_iter().filter_map(|it| Some((written.get(&it.namespace)?, it)));
     let mut items: Vec<Tried> = stream::iter(clusters)
-        .map(|cluster| tried(session, cluster, &new))
+        .map(|(written, cluster)| tried(session, cluster, written, &new))
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
@@ -127,6 +124,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     match args.shape.output {
         format @ (Format::Json | Format::Yaml) => session.out.document(format, &test)?,
         Format::Name | Format::Text | Format::Wide if test.items.is_empty() => {
+            let place = session.place(args.all_namespaces);
             session.out.note(&format!("No postgresql clusters found in {place}."));
         }
         Format::Name => {
@@ -234,17 +232,26 @@ fn parse(text: &str, namespace: &str) -> Result<New, String> {
     Ok(new)
 }
 
-async fn tried(session: &Session, cluster: Postgresql, new: &New) -> Tried {
+/// The policies of every namespace that has one of `clusters`.
+async fn written(session: &Session, clusters: &[Postgresql]) -> BTreeMap<String, Written> {
+    let namespaces: BTreeSet<String> = clusters.iter().map(|it| it.namespace.clone()).collect();
+    stream::iter(namespaces)
+        .map(async |namespace| {
+            let written = session.reader.written_policies(&namespace).await;
+            (namespace, written)
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await
+}
+
+async fn tried(session: &Session, cluster: Postgresql, written: &Written, new: &New) -> Tried {
     let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
     let count = cluster.instances.unwrap_or(0);
     let change = Change::of_count(cluster.clone(), count);
-    let around = session.around();
-    let (facts, written) = futures::join!(
-        around.facts(change, AskWhom::All),
-        session.reader.written_policies(&namespace)
-    );
+    let facts = session.around().facts(change, AskWhom::All).await;
     let today = written.of(&cluster);
-    let then = new.beside(written, &namespace).of(&cluster);
+    let then = new.beside(written.clone(), &namespace).of(&cluster);
     Tried {
         instances: facts.to(),
         violations: violations(&facts, &then),

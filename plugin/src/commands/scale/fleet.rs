@@ -129,7 +129,7 @@ async fn confirm(session: &Session, seats: &[Seat], acting: &Acting) -> Result<(
     }
     let shrinking = seats.iter().filter(|seat| seat.loses() > 0).count();
     let clusters = if shrinking == 1 { "cluster" } else { "clusters" };
-    let question = format!("Remove {} from {shrinking} {clusters}? [y/N]", instances(lost));
+    let question = format!("Remove {} from {shrinking} {clusters}?", instances(lost));
     agree(session, acting, &question).await
 }
 

@@ -1,8 +1,8 @@
 //! What one cluster has besides members: room for change, slots, volumes, and what a change would be told.
 
 use pgscale_guard::Seen;
-use pgscale_guard::policy::Mode;
 
+use super::super::policy::source;
 use super::super::text::{Cell, age, bytes, fitted, lsn, table};
 use super::super::{BAD, CARE, GOOD};
 use crate::status::{Bound, By, Headroom, Slot, Status, Told, Volume, volumes};
@@ -30,12 +30,7 @@ pub(super) fn policy(status: &Status) -> String {
 }
 
 fn bound(bound: &Bound) -> String {
-    let mode = match bound.mode {
-        Mode::Enforce => "",
-        Mode::Warn => ", only warns",
-        Mode::Audit => ", only recorded",
-    };
-    format!("{} {} ({}{mode})", bound.what, bound.value, bound.source)
+    format!("{} {} ({})", bound.what, bound.value, source(&bound.source, bound.mode))
 }
 
 /// The sections below the members.
