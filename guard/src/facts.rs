@@ -53,6 +53,29 @@ impl<T> Seen<T> {
             Self::Absent | Self::Known(_) => None,
         }
     }
+
+    /// The same fact, whose value is borrowed.
+    pub fn as_ref(&self) -> Seen<&T> {
+        match self {
+            Self::Absent => Seen::Absent,
+            Self::Known(value) => Seen::Known(value),
+            Self::Unreadable(why) => Seen::Unreadable(why.clone()),
+        }
+    }
+
+    /// The same fact, with what `change` makes of its value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Seen<U> {
+        self.and_then(|value| Seen::Known(change(value)))
+    }
+
+    /// What `next` sees in the value; it sees no more than this where there is none.
+    pub fn and_then<U>(self, next: impl FnOnce(T) -> Seen<U>) -> Seen<U> {
+        match self {
+            Self::Known(value) => next(value),
+            Self::Absent => Seen::Absent,
+            Self::Unreadable(why) => Seen::Unreadable(why),
+        }
+    }
 }
 
 /// The facts about one change of one cluster at one moment.

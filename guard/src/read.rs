@@ -256,22 +256,14 @@ async fn workload(
         Err(why) => (Seen::Unreadable(why), Vec::new()),
     };
     Workload {
-        template: match &set {
-            Seen::Known(set) => Seen::Known(Template::of(set, &pods)),
-            Seen::Absent => Seen::Absent,
-            Seen::Unreadable(why) => Seen::Unreadable(why.clone()),
-        },
+        template: set.as_ref().map(|set| Template::of(set, &pods)),
         nodes,
         disruption_budgets: budgets.map(|budgets| {
             seen(budgets.map(|budgets| {
                 objects::capacity::disruption_budgets(&budgets, &bare.labels, &layout)
             }))
         }),
-        stateful_set: match set {
-            Seen::Known(set) => Seen::Known(objects::stateful_set(&set)),
-            Seen::Absent => Seen::Absent,
-            Seen::Unreadable(why) => Seen::Unreadable(why),
-        },
+        stateful_set: set.map(|set| objects::stateful_set(&set)),
         members,
         claims: seen(claims.map(|claims| objects::claims(&claims, name))),
         patroni,

@@ -89,11 +89,8 @@ pub(super) async fn backup(
     let settings = operator.await.known().map(|operator| operator.settings.pods.clone());
     let prefix = settings.unwrap_or_default().backup_job_prefix;
     let name = objects_of::backup_job(&prefix, cluster);
-    match objects.get::<CronJob>(Some(namespace), &name).await {
-        Seen::Known(job) => Seen::Known(objects_of::backup(&job)),
-        Seen::Absent => Seen::Absent,
-        Seen::Unreadable(why) => Seen::Unreadable(why),
-    }
+    let job = objects.get::<CronJob>(Some(namespace), &name).await;
+    job.map(|job| objects_of::backup(&job))
 }
 
 pub(super) fn seen<T>(read: Result<T, String>) -> Seen<T> {

@@ -32,11 +32,7 @@ impl Reader {
         let mut unreadable = None;
         let own = there(own, &mut unreadable);
         let everywhere = there(everywhere, &mut unreadable);
-        let labels = match labels {
-            Seen::Known(namespace) => Seen::Known(namespace.metadata.labels.unwrap_or_default()),
-            Seen::Absent => Seen::Absent,
-            Seen::Unreadable(why) => Seen::Unreadable(why),
-        };
+        let labels = labels.map(|namespace| namespace.metadata.labels.unwrap_or_default());
         Written { own, everywhere, labels, unreadable }
     }
 }
