@@ -25,7 +25,7 @@ pub mod pods;
 const OPERATOR_MANAGER: &str = "postgres-operator";
 
 /// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
-const POSTGRES_CONTAINER: &str = "postgres";
+pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
 
 /// Conditions of a claim whose resize is not finished.
 const RESIZES: [&str; 2] = ["Resizing", "FileSystemResizePending"];
