@@ -127,11 +127,9 @@ impl Reader {
     /// The overrides that name a cluster. Without the CRD there are none; what cannot be read is said in
     /// [`Overrides::unreadable`].
     pub async fn overrides(&self, cluster: &Postgresql) -> Overrides {
-        let kind = Kind::of::<ScaleOverride>(Some(&cluster.namespace));
-        let list = self.objects(self.deadline).try_list::<ScaleOverride>(&kind, None).await;
-        match list {
+        let objects = self.objects(self.deadline);
+        match objects.ours::<ScaleOverride>(Some(&cluster.namespace)).await {
             Ok(overrides) => Overrides::of(overrides, &cluster.name),
-            Err(error) if error.is_not_found() => Overrides::default(),
             Err(error) => Overrides::unreadable(error.to_string()),
         }
     }
@@ -246,7 +244,7 @@ async fn workload(
         needed.disruption_budgets.then(|| capacity::disruption_budgets(objects, namespace));
     let (pods, claims, patroni, nodes, budgets) = futures::join!(
         read_pods(objects, cluster, &layout, &selector).boxed(),
-        objects.list::<PersistentVolumeClaim>(Some(namespace), &selector).boxed(),
+        objects.list::<PersistentVolumeClaim>(Some(namespace), Some(&selector)).boxed(),
         patroni::shared(objects, namespace, name, &layout.store).boxed(),
         OptionFuture::from(nodes).boxed(),
         OptionFuture::from(budgets).boxed(),
@@ -277,7 +275,7 @@ async fn read_pods(
     layout: &Layout,
     selector: &str,
 ) -> Result<(Vec<Member>, Vec<Pod>), String> {
-    let pods = objects.list::<Pod>(Some(&cluster.namespace), selector).await?;
+    let pods = objects.list::<Pod>(Some(&cluster.namespace), Some(selector)).await?;
     let names: BTreeSet<&str> =
         pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
     let nodes = names.into_iter().map(async |name| {

@@ -56,8 +56,8 @@ pub(super) async fn room(
     namespace: &str,
 ) -> (Seen<Vec<ResourceQuota>>, Seen<Vec<LimitRange>>) {
     let (quotas, ranges) = futures::join!(
-        objects.all::<ResourceQuota>(Some(namespace)),
-        objects.all::<LimitRange>(Some(namespace)),
+        objects.list::<ResourceQuota>(Some(namespace), None),
+        objects.list::<LimitRange>(Some(namespace), None),
     );
     (seen(quotas), seen(ranges))
 }
@@ -67,7 +67,7 @@ pub(super) async fn nodes(objects: &Objects, template: &Template) -> Seen<Vec<fa
     if !spreads(template) {
         return Seen::Known(Vec::new());
     }
-    let nodes = objects.all::<Node>(None).await;
+    let nodes = objects.list::<Node>(None, None).await;
     seen(nodes.map(|nodes| nodes.iter().map(objects_of::node).collect()))
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn disruption_budgets(
     objects: &Objects,
     namespace: &str,
 ) -> Result<Vec<PodDisruptionBudget>, String> {
-    objects.all::<PodDisruptionBudget>(Some(namespace)).await
+    objects.list::<PodDisruptionBudget>(Some(namespace), None).await
 }
 
 /// The cluster's backup job, which the operator's settings name.
