@@ -240,8 +240,9 @@ async fn workload(
     let selector = spell(&layout.selector);
     let bare = set.known().map(|set| Template::of(set, &[])).unwrap_or_default();
     let nodes = needed.nodes.then(|| capacity::nodes(objects, &bare));
-    let budgets =
-        needed.disruption_budgets.then(|| capacity::disruption_budgets(objects, namespace));
+    let budgets = needed
+        .disruption_budgets
+        .then(|| capacity::disruption_budgets(objects, namespace, &bare, &layout));
     let (pods, claims, patroni, nodes, budgets) = futures::join!(
         read_pods(objects, cluster, &layout, &selector).boxed(),
         objects.list::<PersistentVolumeClaim>(Some(namespace), Some(&selector)).boxed(),
@@ -256,11 +257,7 @@ async fn workload(
     Workload {
         template: set.as_ref().map(|set| Template::of(set, &pods)),
         nodes,
-        disruption_budgets: budgets.map(|budgets| {
-            seen(budgets.map(|budgets| {
-                objects::capacity::disruption_budgets(&budgets, &bare.labels, &layout)
-            }))
-        }),
+        disruption_budgets: budgets,
         stateful_set: set.map(|set| objects::stateful_set(&set)),
         members,
         claims: seen(claims.map(|claims| objects::claims(&claims, name))),

@@ -6,8 +6,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::capacity::{Template, spreads};
 use crate::change::Change;
-use crate::facts::{self, Backup, Seen};
-use crate::objects::capacity as objects_of;
+use crate::facts::{self, Backup, DisruptionBudget, Seen};
+use crate::objects::{Layout, capacity as objects_of};
 use crate::operator::Operator;
 use crate::read::Breadth;
 use crate::read::fetch::Objects;
@@ -71,12 +71,15 @@ pub(super) async fn nodes(objects: &Objects, template: &Template) -> Seen<Vec<fa
     seen(nodes.map(|nodes| nodes.iter().map(objects_of::node).collect()))
 }
 
-/// The namespace's disruption budgets.
+/// Those of the namespace's disruption budgets that count the leader.
 pub(super) async fn disruption_budgets(
     objects: &Objects,
     namespace: &str,
-) -> Result<Vec<PodDisruptionBudget>, String> {
-    objects.list::<PodDisruptionBudget>(Some(namespace), None).await
+    template: &Template,
+    layout: &Layout,
+) -> Seen<Vec<DisruptionBudget>> {
+    let budgets = objects.list::<PodDisruptionBudget>(Some(namespace), None).await;
+    seen(budgets.map(|it| objects_of::disruption_budgets(&it, &template.labels, layout)))
 }
 
 /// The cluster's backup job, which the operator's settings name.
