@@ -3,8 +3,6 @@
 //! A fact is [`Seen`]: known, known to be absent, or unreadable with the reason. A rule that needs a fact it
 //! cannot see says so; it never takes silence for "fine".
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::change::{Change, Direction};
@@ -654,14 +652,5 @@ impl Facts {
                 .known()
                 .is_some_and(|operator| operator.settings.use_config_maps == Some(false)),
         }
-    }
-
-    /// Label selector of the cluster's pods and claims, for messages and reads without a StatefulSet.
-    pub fn default_selector(&self) -> BTreeMap<String, String> {
-        let settings =
-            self.operator.known().map(|operator| operator.settings.clone()).unwrap_or_default();
-        let mut selector = settings.cluster_labels;
-        selector.insert(settings.cluster_name_label, self.change.new.name.clone());
-        selector
     }
 }
