@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::facts::{self, Claim, Seen};
 use crate::operator::Settings;
@@ -19,13 +18,12 @@ use crate::quantity::Amount;
 pub mod capacity;
 pub mod deployment;
 pub mod pods;
+mod writers;
 
-/// Name under which a client-go program without a field manager of its own writes: that of its binary
-/// (client-go `rest.DefaultKubernetesUserAgent`).
-const OPERATOR_MANAGER: &str = "postgres-operator";
+use writers::Writers;
 
 /// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
-const POSTGRES_CONTAINER: &str = "postgres";
+pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
 
 /// Conditions of a claim whose resize is not finished.
 const RESIZES: [&str; 2] = ["Resizing", "FileSystemResizePending"];
@@ -56,79 +54,6 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
             pod.containers.iter().any(|container| container.readiness_probe.is_some())
         }),
     }
-}
-
-/// Who wrote what of a StatefulSet (managedFields), and who of them is the operator.
-struct Writers<'a> {
-    entries: Vec<(&'a str, &'a ManagedFieldsEntry)>,
-    operators: BTreeSet<&'a str>,
-}
-
-impl<'a> Writers<'a> {
-    /// The operator goes by the name of its binary, which packagers may change; it also created the object,
-    /// which shows in the owner of `spec.selector`, a field nobody can change afterwards.
-    fn of(metadata: &'a ObjectMeta) -> Self {
-        let entries: Vec<_> = metadata
-            .managed_fields
-            .iter()
-            .flatten()
-            .filter(|entry| matches!(entry.subresource.as_deref(), None | Some("" | "scale")))
-            .map(|entry| (entry.manager.as_deref().unwrap_or(""), entry))
-            .collect();
-        let operators = entries
-            .iter()
-            .filter(|(manager, entry)| {
-                *manager == OPERATOR_MANAGER || field(entry, "/f:spec/f:selector").is_some()
-            })
-            .map(|(manager, _)| *manager)
-            .collect();
-        Self { entries, operators }
-    }
-
-    /// Annotations of it, or of its pod template (`kubectl rollout restart`), that somebody other than the operator
-    /// wrote, as (key, manager).
-    fn foreign_annotations(&self) -> Vec<(String, String)> {
-        let owned = |entry: &ManagedFieldsEntry| -> Vec<String> {
-            ["/f:metadata/f:annotations", "/f:spec/f:template/f:metadata/f:annotations"]
-                .into_iter()
-                .filter_map(|place| field(entry, place)?.as_object())
-                .flat_map(|keys| keys.keys())
-                .filter_map(|key| key.strip_prefix("f:").map(str::to_owned))
-                .collect()
-        };
-        let mut foreign = BTreeMap::new();
-        for (manager, entry) in &self.entries {
-            for key in owned(entry) {
-                if !self.operators.contains(manager) {
-                    foreign.insert(key, (*manager).to_owned());
-                }
-            }
-        }
-        for (manager, entry) in &self.entries {
-            if self.operators.contains(manager) {
-                for key in owned(entry) {
-                    foreign.remove(&key);
-                }
-            }
-        }
-        foreign.into_iter().collect()
-    }
-
-    /// Who wrote `spec.replicas`, where the operator is none of them.
-    fn scaled_by(&self) -> Option<String> {
-        let mut writers = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| field(entry, "/f:spec/f:replicas").is_some())
-            .map(|(manager, _)| *manager)
-            .peekable();
-        let first = writers.peek().map(|manager| (*manager).to_owned());
-        if writers.any(|manager| self.operators.contains(manager)) { None } else { first }
-    }
-}
-
-fn field<'a>(entry: &'a ManagedFieldsEntry, place: &str) -> Option<&'a Value> {
-    entry.fields_v1.as_ref()?.0.pointer(place)
 }
 
 /// The volume claims of the cluster's members (`pgdata-<cluster>-<ordinal>`), by ordinal.
@@ -339,7 +264,7 @@ fn qualified(metadata: &ObjectMeta) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::facts::Seen;
@@ -371,104 +296,6 @@ mod tests {
 
         let bare = stateful_set(&set(json!({"metadata": {}})));
         assert_eq!((bare.replicas, bare.parallel, bare.terminating), (1, false, false));
-    }
-
-    #[test]
-    fn who_scaled_it_is_told_from_the_operator() {
-        let entry = |manager: &str, subresource: Option<&str>, spec: Value| {
-            json!({"manager": manager, "operation": "Update", "subresource": subresource,
-                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": spec}})
-        };
-        let replicas = || json!({"f:replicas": {}});
-        let created = || json!({"f:replicas": {}, "f:selector": {}});
-        for (name, entries, want) in [
-            ("nobody tells", json!(null), None),
-            ("the operator", json!([entry("postgres-operator", None, replicas())]), None),
-            ("a renamed operator", json!([entry("manager", None, created())]), None),
-            (
-                "kubectl scale",
-                json!([
-                    entry("postgres-operator", None, json!({"f:selector": {}})),
-                    entry("kubectl", Some("scale"), replicas())
-                ]),
-                Some("kubectl"),
-            ),
-            (
-                "the operator agreed since",
-                json!([
-                    entry("kubectl", Some("scale"), replicas()),
-                    entry("postgres-operator", None, created())
-                ]),
-                None,
-            ),
-            ("a status", json!([entry("x", Some("status"), replicas())]), None),
-        ] {
-            let object = set(json!({"metadata": {"managedFields": entries}}));
-            assert_eq!(stateful_set(&object).scaled_by.as_deref(), want, "{name}");
-        }
-    }
-
-    #[test]
-    fn annotations_of_others_than_the_operator_are_foreign() {
-        let annotations = |keys: &[&str]| -> Value {
-            let mut fields = serde_json::Map::from_iter([(".".to_owned(), json!({}))]);
-            fields.extend(keys.iter().map(|key| (format!("f:{key}"), json!({}))));
-            fields.into()
-        };
-        let entry = |manager: &str, keys: &[&str], spec: Value| {
-            json!({"manager": manager, "operation": "Update", "fieldsType": "FieldsV1",
-                "fieldsV1": {"f:metadata": {"f:annotations": annotations(keys)}, "f:spec": spec}})
-        };
-        let status = json!({"manager": "kube-controller-manager", "subresource": "status",
-            "fieldsV1": {"f:metadata": {"f:annotations": {"f:not-counted": {}}}}});
-        let restarted = "kubectl.kubernetes.io/restartedAt";
-        for (name, entries, want) in [
-            ("nobody tells", json!(null), vec![]),
-            (
-                "the operator alone",
-                json!([entry("postgres-operator", &["own"], json!({})), status]),
-                vec![],
-            ),
-            (
-                "kubectl annotate",
-                json!([
-                    entry("postgres-operator", &["own"], json!({})),
-                    entry("kubectl-annotate", &[restarted], json!({}))
-                ]),
-                vec![(restarted, "kubectl-annotate")],
-            ),
-            (
-                "kubectl rollout restart, which writes to the pod template",
-                json!([
-                    entry("postgres-operator", &["own"], json!({})),
-                    entry(
-                        "kubectl-rollout",
-                        &[],
-                        json!({"f:template": {"f:metadata": {"f:annotations": annotations(&[restarted])}}})
-                    )
-                ]),
-                vec![(restarted, "kubectl-rollout")],
-            ),
-            (
-                "an operator by another name, known by what only the creator owns",
-                json!([entry("zalando-pg", &["own"], json!({"f:selector": {}, "f:replicas": {}}))]),
-                vec![],
-            ),
-            (
-                "both wrote it",
-                json!([
-                    entry("argocd", &["shared", "alien"], json!({})),
-                    entry("postgres-operator", &["shared"], json!({}))
-                ]),
-                vec![("alien", "argocd")],
-            ),
-        ] {
-            let object = set(json!({"metadata": {"managedFields": entries}}));
-            let found = stateful_set(&object).foreign_annotations;
-            let found: Vec<_> =
-                found.iter().map(|(key, manager)| (key.as_str(), manager.as_str())).collect();
-            assert_eq!(found, want, "{name}");
-        }
     }
 
     #[test]

@@ -210,10 +210,7 @@ impl Settings {
 
     /// `cluster` carries the annotation that switches the limits off.
     pub fn limits_ignored(&self, cluster: &Postgresql) -> bool {
-        self.ignore_limits_annotation
-            .as_ref()
-            .and_then(|key| cluster.annotations.get(key))
-            .is_some_and(|value| value == "true")
+        cluster.switches(self.ignore_limits_annotation.as_ref())
     }
 }
 

@@ -29,8 +29,8 @@ pub use spec::{
     WindowsSpec, Zero,
 };
 
-pub(crate) use select::selects;
 use select::{matches, matches_all};
+pub(crate) use select::{meets, selects};
 
 /// The rule that looks at backups, and only where a policy asks for it.
 const NO_RECENT_BACKUP: &str = "no-recent-backup";

@@ -139,6 +139,12 @@ impl Postgresql {
         changed
     }
 
+    /// It carries the annotation by which the operator lets a cluster switch something off: set to exactly `"true"`.
+    /// No such annotation where the operator's settings name none.
+    pub fn switches(&self, annotation: Option<&String>) -> bool {
+        annotation.and_then(|key| self.annotations.get(key)).is_some_and(|value| value == "true")
+    }
+
     /// It is declared as a standby of another cluster, by `spec.standby` or by the environment variables
     /// that operator 2.0 treats the same.
     pub fn is_standby(&self) -> bool {

@@ -3,25 +3,18 @@
 //! The only I/O of the crate. Nothing here judges, and nothing here fails because one thing could not be
 //! seen: that becomes [`Seen::Unreadable`] with its reason, and the rules decide what it means.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::{OptionFuture, join_all};
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use futures::future::OptionFuture;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::capacity::Template;
 use crate::change::Change;
-use crate::facts::{Capacity, Claim, DisruptionBudget, Facts, Member, Seen};
-use crate::objects::pods::{NodeState, members};
-use crate::objects::{self, Layout, spell};
-use crate::operator::Operator;
+use crate::facts::{Capacity, Facts, Seen};
 use crate::overrides::{Overrides, ScaleOverride};
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 
@@ -40,13 +33,15 @@ mod recorded;
 mod rest;
 #[cfg(test)]
 mod testing;
+mod workload;
 
 pub use fetch::ReadError;
 pub use policies::Written;
 pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
 
-use capacity::{Needed, seen};
+use capacity::Needed;
 use fetch::{Kind, Objects};
+use workload::workload;
 
 /// Time kept back for the members while the objects are read: a second to answer, and some to spare.
 const FOR_MEMBERS: Duration = Duration::from_millis(1300);
@@ -127,11 +122,9 @@ impl Reader {
     /// The overrides that name a cluster. Without the CRD there are none; what cannot be read is said in
     /// [`Overrides::unreadable`].
     pub async fn overrides(&self, cluster: &Postgresql) -> Overrides {
-        let kind = Kind::of::<ScaleOverride>(Some(&cluster.namespace));
-        let list = self.objects(self.deadline).try_list::<ScaleOverride>(&kind, None).await;
-        match list {
+        let objects = self.objects(self.deadline);
+        match objects.ours::<ScaleOverride>(Some(&cluster.namespace)).await {
             Ok(overrides) => Overrides::of(overrides, &cluster.name),
-            Err(error) if error.is_not_found() => Overrides::default(),
             Err(error) => Overrides::unreadable(error.to_string()),
         }
     }
@@ -211,98 +204,10 @@ fn cluster_of(object: &Value) -> Result<Postgresql, ReadError> {
     })
 }
 
-/// What runs of a cluster.
-struct Workload {
-    stateful_set: Seen<crate::facts::StatefulSet>,
-    members: Seen<Vec<Member>>,
-    claims: Seen<Vec<Claim>>,
-    patroni: patroni::Shared,
-    template: Seen<Template>,
-    nodes: Option<Seen<Vec<crate::facts::Node>>>,
-    disruption_budgets: Option<Seen<Vec<DisruptionBudget>>>,
-}
-
-/// Reads what runs. The StatefulSet says how everything else is labelled and where Patroni keeps its state;
-/// only where it cannot say so, the operator's settings are waited for.
-async fn workload(
-    objects: &Objects,
-    cluster: &Postgresql,
-    needed: Needed,
-    operator: impl Future<Output = Seen<Operator>>,
-) -> Workload {
-    let (namespace, name) = (cluster.namespace.as_str(), cluster.name.as_str());
-    let set = objects.get::<StatefulSet>(Some(namespace), name).await;
-    let layout = match &set {
-        Seen::Known(set) => Layout::of(set, name),
-        Seen::Absent | Seen::Unreadable(_) => {
-            let settings = operator.await.known().map(|operator| operator.settings.clone());
-            Layout::by_settings(name, &settings.unwrap_or_default())
-        }
-    };
-    let selector = spell(&layout.selector);
-    let bare = set.known().map(|set| Template::of(set, &[])).unwrap_or_default();
-    let nodes = needed.nodes.then(|| capacity::nodes(objects, &bare));
-    let budgets =
-        needed.disruption_budgets.then(|| capacity::disruption_budgets(objects, namespace));
-    let (pods, claims, patroni, nodes, budgets) = futures::join!(
-        read_pods(objects, cluster, &layout, &selector).boxed(),
-        objects.list::<PersistentVolumeClaim>(Some(namespace), &selector).boxed(),
-        patroni::shared(objects, namespace, name, &layout.store).boxed(),
-        OptionFuture::from(nodes).boxed(),
-        OptionFuture::from(budgets).boxed(),
-    );
-    let (members, pods) = match pods {
-        Ok((members, pods)) => (Seen::Known(members), pods),
-        Err(why) => (Seen::Unreadable(why), Vec::new()),
-    };
-    Workload {
-        template: match &set {
-            Seen::Known(set) => Seen::Known(Template::of(set, &pods)),
-            Seen::Absent => Seen::Absent,
-            Seen::Unreadable(why) => Seen::Unreadable(why.clone()),
-        },
-        nodes,
-        disruption_budgets: budgets.map(|budgets| {
-            seen(budgets.map(|budgets| {
-                objects::capacity::disruption_budgets(&budgets, &bare.labels, &layout)
-            }))
-        }),
-        stateful_set: match set {
-            Seen::Known(set) => Seen::Known(objects::stateful_set(&set)),
-            Seen::Absent => Seen::Absent,
-            Seen::Unreadable(why) => Seen::Unreadable(why),
-        },
-        members,
-        claims: seen(claims.map(|claims| objects::claims(&claims, name))),
-        patroni,
-    }
-}
-
-/// The members, and their pods as they are stored.
-async fn read_pods(
-    objects: &Objects,
-    cluster: &Postgresql,
-    layout: &Layout,
-    selector: &str,
-) -> Result<(Vec<Member>, Vec<Pod>), String> {
-    let pods = objects.list::<Pod>(Some(&cluster.namespace), selector).await?;
-    let names: BTreeSet<&str> =
-        pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
-    let nodes = names.into_iter().map(async |name| {
-        let state = match objects.get::<Node>(None, name).await {
-            Seen::Known(node) => NodeState::of(&node),
-            Seen::Absent => NodeState::gone(),
-            // Who may not read nodes is told less, not refused.
-            Seen::Unreadable(_) => return None,
-        };
-        Some((name.to_owned(), state))
-    });
-    let nodes: BTreeMap<String, NodeState> = join_all(nodes).await.into_iter().flatten().collect();
-    Ok((members(&pods, &nodes, &cluster.name, layout), pods))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;

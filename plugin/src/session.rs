@@ -225,7 +225,7 @@ impl Session {
             self.reader.overrides(&cluster).boxed()
         );
         policies.overrides = overrides;
-        (facts.under(&policies), policies)
+        (facts.under(&policies).into_owned(), policies)
     }
 
     /// The `postgresql` objects of a namespace, untyped: what we do not know stays as it is.

@@ -48,11 +48,7 @@ impl Detail {
         slots: Seen<BTreeMap<String, u64>>,
     ) -> Self {
         Self {
-            slots: match slots {
-                Seen::Known(positions) => Seen::Known(slots_of(facts, &positions)),
-                Seen::Absent => Seen::Absent,
-                Seen::Unreadable(why) => Seen::Unreadable(why),
-            },
+            slots: slots.map(|positions| slots_of(facts, &positions)),
             headroom: Headroom::of(facts, policies),
             would_say: would_say(facts, policies),
         }

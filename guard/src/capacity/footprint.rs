@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::capacity::{Look, Template};
+use crate::policy::meets;
 use crate::quantity::Amount;
 
 /// Between a storage class and what of it a quota limits.
@@ -197,15 +198,7 @@ impl Footprint {
                 if self.priority_class.is_none() && !self.admitted {
                     return None;
                 }
-                let listed = self.priority_class.as_ref().is_some_and(|own| values.contains(own));
-                match operator {
-                    "In" => Some(listed),
-                    // A label that is missing is in no list (`Requirement.Matches`, apimachinery).
-                    "NotIn" => Some(!listed),
-                    "Exists" => Some(self.priority_class.is_some()),
-                    "DoesNotExist" => Some(self.priority_class.is_none()),
-                    _ => None,
-                }
+                meets(self.priority_class.as_ref(), operator, values)
             }
             // No claim that the operator makes has such a class, and no pod.
             "VolumeAttributesClass" if matches!(operator, "In" | "Exists") => Some(false),

@@ -13,12 +13,10 @@ use serde_json::Value;
 
 use crate::capacity::footprint::amount;
 use crate::capacity::{Look, Template, reduced};
+use crate::objects::POSTGRES_CONTAINER;
 use crate::operator::{PodSettings, Written};
 use crate::postgresql::Postgresql;
 use crate::quantity::Amount;
-
-/// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
-const POSTGRES: &str = "postgres";
 
 /// How the operator spells "none" (`fillResourceList`).
 const NONE: [&str; 3] = ["", "0", "null"];
@@ -37,12 +35,9 @@ pub fn template(cluster: &Postgresql, settings: &PodSettings) -> Look<Template> 
         );
     }
     let spec = &cluster.spec;
-    let bounded = settings
-        .ignore_bounds_annotation
-        .as_ref()
-        .and_then(|key| cluster.annotations.get(key))
-        .is_none_or(|value| value != "true");
-    let mut containers = vec![container(POSTGRES, &spec["resources"], settings, bounded)?];
+    let bounded = !cluster.switches(settings.ignore_bounds_annotation.as_ref());
+    let mut containers =
+        vec![container(POSTGRES_CONTAINER, &spec["resources"], settings, bounded)?];
     let own = spec["sidecars"].as_array().filter(|_| settings.sidecars);
     for (index, sidecar) in own.into_iter().flatten().enumerate() {
         let name =

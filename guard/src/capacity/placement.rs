@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodS
 
 use crate::capacity::Template;
 use crate::facts::{Node, Taint};
-use crate::policy::selects;
+use crate::policy::{meets, selects};
 
 /// Places of which each takes one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,28 +71,23 @@ fn matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     if expressions.iter().flatten().next().is_none() && fields.iter().flatten().next().is_none() {
         return false;
     }
-    let by_label = |it: &NodeSelectorRequirement| meets(it, node.labels.get(&it.key));
+    let by_label = |it: &NodeSelectorRequirement| fulfils(node.labels.get(&it.key), it);
     // The only field there is: metadata.name.
-    let by_field = |it: &NodeSelectorRequirement| meets(it, Some(&node.name));
+    let by_field = |it: &NodeSelectorRequirement| fulfils(Some(&node.name), it);
     expressions.iter().flatten().all(by_label) && fields.iter().flatten().all(by_field)
 }
 
-fn meets(requirement: &NodeSelectorRequirement, value: Option<&String>) -> bool {
+fn fulfils(value: Option<&String>, requirement: &NodeSelectorRequirement) -> bool {
     let values = requirement.values.as_deref().unwrap_or(&[]);
-    let listed = value.is_some_and(|value| values.contains(value));
     let compared = |than: fn(i64, i64) -> bool| {
         let bound = values.first().and_then(|bound| bound.parse().ok());
         let own = value.and_then(|value| value.parse().ok());
         own.zip(bound).is_some_and(|(own, bound)| than(own, bound))
     };
     match requirement.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
         "Gt" => compared(|own, bound| own > bound),
         "Lt" => compared(|own, bound| own < bound),
-        _ => false,
+        operator => meets(value, operator, values).unwrap_or(false),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Is a member one that can be counted on?
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::change::Direction;
@@ -112,10 +113,10 @@ impl Facts {
     /// The same facts, by which members must be as close behind the leader as `policies` demand. Applied twice it
     /// changes nothing.
     #[must_use]
-    pub fn under(&self, policies: &Policies) -> Self {
+    pub fn under(&self, policies: &Policies) -> Cow<'_, Self> {
         match policies.enforced_lag() {
-            Some(limit) => self.with_max_lag(limit.value),
-            None => self.clone(),
+            Some(limit) => Cow::Owned(self.with_max_lag(limit.value)),
+            None => Cow::Borrowed(self),
         }
     }
 

@@ -26,19 +26,25 @@ pub(crate) fn selects(
     let mut all =
         selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     for expression in selector.match_expressions.iter().flatten() {
-        let value = labels.get(&expression.key);
-        let listed = value.is_some_and(|value| {
-            expression.values.iter().flatten().any(|candidate| candidate == value)
-        });
-        all &= match expression.operator.as_str() {
-            "In" => listed,
-            "NotIn" => !listed,
-            "Exists" => value.is_some(),
-            "DoesNotExist" => value.is_none(),
-            other => return Err(format!("a selector has the unknown operator {other:?}")),
-        };
+        let values = expression.values.as_deref().unwrap_or(&[]);
+        let operator = expression.operator.as_str();
+        all &= meets(labels.get(&expression.key), operator, values)
+            .ok_or_else(|| format!("a selector has the unknown operator {operator:?}"))?;
     }
     Ok(all)
+}
+
+/// Whether `value`, which may be missing, is what a requirement asks for (`Requirement.Matches`, apimachinery): what
+/// is missing is in no list. `None` for an operator that is none of the four.
+pub(crate) fn meets(value: Option<&String>, operator: &str, values: &[String]) -> Option<bool> {
+    let listed = value.is_some_and(|value| values.contains(value));
+    match operator {
+        "In" => Some(listed),
+        "NotIn" => Some(!listed),
+        "Exists" => Some(value.is_some()),
+        "DoesNotExist" => Some(value.is_none()),
+        _ => None,
+    }
 }
 
 /// It matches whatever the labels are, so that they need not be known.

@@ -6,8 +6,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::capacity::{Template, spreads};
 use crate::change::Change;
-use crate::facts::{self, Backup, Seen};
-use crate::objects::capacity as objects_of;
+use crate::facts::{self, Backup, DisruptionBudget, Seen};
+use crate::objects::{Layout, capacity as objects_of};
 use crate::operator::Operator;
 use crate::read::Breadth;
 use crate::read::fetch::Objects;
@@ -56,8 +56,8 @@ pub(super) async fn room(
     namespace: &str,
 ) -> (Seen<Vec<ResourceQuota>>, Seen<Vec<LimitRange>>) {
     let (quotas, ranges) = futures::join!(
-        objects.all::<ResourceQuota>(Some(namespace)),
-        objects.all::<LimitRange>(Some(namespace)),
+        objects.list::<ResourceQuota>(Some(namespace), None),
+        objects.list::<LimitRange>(Some(namespace), None),
     );
     (seen(quotas), seen(ranges))
 }
@@ -67,16 +67,19 @@ pub(super) async fn nodes(objects: &Objects, template: &Template) -> Seen<Vec<fa
     if !spreads(template) {
         return Seen::Known(Vec::new());
     }
-    let nodes = objects.all::<Node>(None).await;
+    let nodes = objects.list::<Node>(None, None).await;
     seen(nodes.map(|nodes| nodes.iter().map(objects_of::node).collect()))
 }
 
-/// The namespace's disruption budgets.
+/// Those of the namespace's disruption budgets that count the leader.
 pub(super) async fn disruption_budgets(
     objects: &Objects,
     namespace: &str,
-) -> Result<Vec<PodDisruptionBudget>, String> {
-    objects.all::<PodDisruptionBudget>(Some(namespace)).await
+    template: &Template,
+    layout: &Layout,
+) -> Seen<Vec<DisruptionBudget>> {
+    let budgets = objects.list::<PodDisruptionBudget>(Some(namespace), None).await;
+    seen(budgets.map(|it| objects_of::disruption_budgets(&it, &template.labels, layout)))
 }
 
 /// The cluster's backup job, which the operator's settings name.
@@ -89,11 +92,8 @@ pub(super) async fn backup(
     let settings = operator.await.known().map(|operator| operator.settings.pods.clone());
     let prefix = settings.unwrap_or_default().backup_job_prefix;
     let name = objects_of::backup_job(&prefix, cluster);
-    match objects.get::<CronJob>(Some(namespace), &name).await {
-        Seen::Known(job) => Seen::Known(objects_of::backup(&job)),
-        Seen::Absent => Seen::Absent,
-        Seen::Unreadable(why) => Seen::Unreadable(why),
-    }
+    let job = objects.get::<CronJob>(Some(namespace), &name).await;
+    job.map(|job| objects_of::backup(&job))
 }
 
 pub(super) fn seen<T>(read: Result<T, String>) -> Seen<T> {

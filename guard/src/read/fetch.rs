@@ -142,26 +142,29 @@ impl Objects {
         }
     }
 
-    /// Reads all objects of a type we know that have all the labels of `selector`; the error is a reason.
+    /// Reads all objects of a type we know that have all the labels of `selector`, if there is one; the error is a
+    /// reason.
     pub(super) async fn list<K>(
         &self,
         namespace: Option<&str>,
-        selector: &str,
+        selector: Option<&str>,
     ) -> Result<Vec<K>, String>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
     {
         let kind = Kind::of::<K>(namespace);
-        self.try_list(&kind, Some(selector)).await.map_err(|error| reason("list", &kind, &error))
+        self.try_list(&kind, selector).await.map_err(|error| reason("list", &kind, &error))
     }
 
-    /// Reads all objects of a type we know; the error is a reason.
-    pub(super) async fn all<K>(&self, namespace: Option<&str>) -> Result<Vec<K>, String>
+    /// Reads all objects of a type of our own; none where its CRD is not installed.
+    pub(super) async fn ours<K>(&self, namespace: Option<&str>) -> Result<Vec<K>, ReadError>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
     {
-        let kind = Kind::of::<K>(namespace);
-        self.try_list(&kind, None).await.map_err(|error| reason("list", &kind, &error))
+        match self.try_list(&Kind::of::<K>(namespace), None).await {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            listed => listed,
+        }
     }
 
     /// Reads one object, or says in full why not.

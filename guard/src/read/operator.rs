@@ -19,8 +19,8 @@ use crate::read::fetch::{Kind, Objects};
 pub(super) async fn operator(objects: &Objects, cluster: &Postgresql) -> Seen<Operator> {
     let [manifest, chart] = SELECTORS;
     let (manifest, chart) = futures::join!(
-        objects.list::<Deployment>(None, manifest),
-        objects.list::<Deployment>(None, chart),
+        objects.list::<Deployment>(None, Some(manifest)),
+        objects.list::<Deployment>(None, Some(chart)),
     );
     let found = match (manifest, chart) {
         (Ok(manifest), Ok(chart)) => manifest.into_iter().chain(chart),
@@ -75,7 +75,7 @@ async fn complete(objects: &Objects, candidate: &Candidate) -> Result<Operator, 
         if selector.is_empty() {
             return None;
         }
-        objects.list::<Pod>(Some(&candidate.namespace), &selector).await.ok()
+        objects.list::<Pod>(Some(&candidate.namespace), Some(&selector)).await.ok()
     };
     let (settings, pods) = futures::join!(settings(objects, candidate), pods);
     let SettingsObject { settings, watched_namespace, edited } = settings?;

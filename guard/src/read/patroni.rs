@@ -91,11 +91,8 @@ where
 {
     // All of Patroni's data is in annotations, and an Endpoints object may be large.
     let annotations = async |name: &str| -> Seen<BTreeMap<String, String>> {
-        match objects.get::<PartialObjectMeta<K>>(Some(namespace), name).await {
-            Seen::Known(object) => Seen::Known(object.metadata.annotations.unwrap_or_default()),
-            Seen::Absent => Seen::Absent,
-            Seen::Unreadable(why) => Seen::Unreadable(why),
-        }
+        let object = objects.get::<PartialObjectMeta<K>>(Some(namespace), name).await;
+        object.map(|object| object.metadata.annotations.unwrap_or_default())
     };
     let [configuration, failover, sync] =
         ["config", "failover", "sync"].map(|part| format!("{cluster}-{part}"));
@@ -107,25 +104,15 @@ where
     );
     let source = format!("{word}/{configuration}");
     let last_leader =
-        and_then(found.1.clone(), |annotations| objects::last_leader(&source, &annotations));
+        found.1.clone().and_then(|annotations| objects::last_leader(&source, &annotations));
     Shared {
         last_leader,
-        leader: and_then(found.0, |annotations| {
-            Seen::Known(LeaderLock::of(format!("{word}/{leader}"), &annotations))
-        }),
-        configuration: and_then(found.1, |annotations| {
-            objects::configuration(&source, &annotations)
-        }),
-        failover: and_then(found.2, |annotations| objects::failover(&annotations)),
-        sync: and_then(found.3, |annotations| objects::sync(&annotations)),
-    }
-}
-
-fn and_then<T, U>(seen: Seen<T>, next: impl FnOnce(T) -> Seen<U>) -> Seen<U> {
-    match seen {
-        Seen::Known(value) => next(value),
-        Seen::Absent => Seen::Absent,
-        Seen::Unreadable(why) => Seen::Unreadable(why),
+        leader: found.0.map(|annotations| LeaderLock::of(format!("{word}/{leader}"), &annotations)),
+        configuration: found
+            .1
+            .and_then(|annotations| objects::configuration(&source, &annotations)),
+        failover: found.2.and_then(|annotations| objects::failover(&annotations)),
+        sync: found.3.and_then(|annotations| objects::sync(&annotations)),
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 
-use super::fetch::{Kind, ReadError};
 use crate::facts::Seen;
 use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy};
 use crate::postgresql::Postgresql;
@@ -21,23 +20,21 @@ impl Reader {
     /// The policies of a namespace and of all namespaces, as they are written.
     pub async fn written_policies(&self, namespace: &str) -> Written {
         let objects = self.objects(self.deadline);
-        let (own, everywhere) =
-            (Kind::of::<ScalePolicy>(Some(namespace)), Kind::of::<ClusterScalePolicy>(None));
         // Boxed: what is kept between these answers would make every caller's future large.
         let (own, everywhere, labels) = futures::join!(
-            objects.try_list::<ScalePolicy>(&own, None).boxed(),
-            objects.try_list::<ClusterScalePolicy>(&everywhere, None).boxed(),
+            objects.ours::<ScalePolicy>(Some(namespace)).boxed(),
+            objects.ours::<ClusterScalePolicy>(None).boxed(),
             objects.get::<Namespace>(None, namespace).boxed(),
         );
-        let mut unreadable = None;
-        let own = there(own, &mut unreadable);
-        let everywhere = there(everywhere, &mut unreadable);
-        let labels = match labels {
-            Seen::Known(namespace) => Seen::Known(namespace.metadata.labels.unwrap_or_default()),
-            Seen::Absent => Seen::Absent,
-            Seen::Unreadable(why) => Seen::Unreadable(why),
-        };
-        Written { own, everywhere, labels, unreadable }
+        let unreadable = [own.as_ref().err(), everywhere.as_ref().err()];
+        let unreadable = unreadable.into_iter().flatten().next().map(ToString::to_string);
+        let labels = labels.map(|namespace| namespace.metadata.labels.unwrap_or_default());
+        Written {
+            own: own.unwrap_or_default(),
+            everywhere: everywhere.unwrap_or_default(),
+            labels,
+            unreadable,
+        }
     }
 }
 
@@ -68,16 +65,6 @@ impl Written {
             None => policies,
         }
     }
-}
-
-/// What was listed; none where the kind is not there.
-fn there<K>(listed: Result<Vec<K>, ReadError>, unreadable: &mut Option<String>) -> Vec<K> {
-    listed.unwrap_or_else(|error| {
-        if !error.is_not_found() {
-            unreadable.get_or_insert_with(|| error.to_string());
-        }
-        Vec::new()
-    })
 }
 
 #[cfg(test)]

@@ -261,7 +261,7 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
             if no_members {
                 facts.members = Seen::Unreadable("hidden".to_owned());
             }
-            facts.stateful_set = map(set, |(replicas, behind, terminating, foreign, parallel)| {
+            facts.stateful_set = set.map(|(replicas, behind, terminating, foreign, parallel)| {
                 let mut set = facts.stateful_set.known().unwrap().clone();
                 set.replicas = replicas.unwrap_or(from);
                 set.observed_generation -= i64::from(behind);
@@ -271,7 +271,7 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
                     if foreign { vec![("a".to_owned(), "b".to_owned())] } else { vec![] };
                 set
             });
-            facts.operator = map(limits, |(min, max)| {
+            facts.operator = limits.map(|(min, max)| {
                 let mut operator = facts.operator.known().unwrap().clone();
                 operator.settings.min_instances = min;
                 operator.settings.max_instances = max;
@@ -279,11 +279,11 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
                 operator
             });
             facts.configuration = configuration;
-            facts.sync = map(sync, |standbys| SyncState {
+            facts.sync = sync.map(|standbys| SyncState {
                 leader: facts.leader_name().map(str::to_owned),
                 standbys: standbys.iter().map(|ordinal| facts.pod_name(*ordinal)).collect(),
             });
-            facts.claims = map(claims, |ordinals| {
+            facts.claims = claims.map(|ordinals| {
                 let claim = |ordinal| Claim { name: "c".to_owned(), ordinal, ..Claim::default() };
                 ordinals.into_iter().map(claim).collect()
             });
@@ -379,14 +379,6 @@ fn aged(mut lock: LeaderLock, age: i64) -> LeaderLock {
         lock.renewed = Some(now() - SignedDuration::from_secs(age));
     }
     lock
-}
-
-fn map<T, U>(seen: Seen<T>, change: impl FnOnce(T) -> U) -> Seen<U> {
-    match seen {
-        Seen::Known(value) => Seen::Known(change(value)),
-        Seen::Absent => Seen::Absent,
-        Seen::Unreadable(why) => Seen::Unreadable(why),
-    }
 }
 
 /// Makes a member's last report agree with its answer, as far as the report is all that is left of it once it

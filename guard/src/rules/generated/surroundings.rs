@@ -101,11 +101,7 @@ fn capacity() -> impl Strategy<Value = Capacity> {
                 "labelSelector": {"matchLabels": {"cluster-name": "acid-a"}}}]}}},
             "labels": {"cluster-name": "acid-a"}, "claims": []}),
     ]))
-    .prop_map(|it| match it {
-        Seen::Known(object) => Seen::Known(template(&object)),
-        Seen::Absent => Seen::Absent,
-        Seen::Unreadable(why) => Seen::Unreadable(why),
-    });
+    .prop_map(|it| it.map(|object| template(&object)));
     let quota = (
         select(vec!["pods", "requests.cpu", "limits.memory", "requests.storage"]),
         0..12_u32,

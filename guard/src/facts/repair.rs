@@ -1,0 +1,169 @@
+//! Changes that make a bad state better: who may go because nobody counts on it, and has nothing that others lack.
+
+use crate::change::Direction;
+use crate::facts::{Facts, Health, Live, Member, Seen};
+use crate::patroni::State;
+
+/// A change that makes a bad state better and is never refused for the live state or the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// `to` is what the StatefulSet already runs: a change that was not applied is being cancelled.
+    Cancels,
+    /// The cluster has no pod and no kept volume.
+    NothingRuns,
+    /// The cluster comes back from zero: there are no members to judge.
+    ReturnsFromZero,
+    /// Only members that are not healthy and not the leader go.
+    RemovesUnhealthyOnly,
+}
+
+impl Repair {
+    /// Why live-state rules only warn.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Cancels => "not refused: the change returns to what the StatefulSet already runs",
+            Self::NothingRuns => "not refused: the cluster has no pod and no kept volume",
+            Self::ReturnsFromZero => "not refused: at 0 instances there are no members to judge",
+            Self::RemovesUnhealthyOnly => {
+                "not refused: only members that are not healthy, and not the leader, go"
+            }
+        }
+    }
+}
+
+impl Facts {
+    /// The change is one that is never refused for the live state.
+    pub fn repair(&self) -> Option<Repair> {
+        let from = self.from()?;
+        // A return to a count of zero is an outage, whatever the StatefulSet says.
+        if self.to() == 0 {
+            return None;
+        }
+        let stateful_set = self.stateful_set.known();
+        if self.direction() != Direction::Same
+            && stateful_set.is_some_and(|set| set.replicas == self.to())
+        {
+            return Some(Repair::Cancels);
+        }
+        let nobody = self.members.known().is_some_and(Vec::is_empty);
+        // An empty list may be the wrong list: without the StatefulSet its labels are a guess.
+        let certain = match &self.stateful_set {
+            Seen::Known(_) => true,
+            Seen::Absent => self.leader_name().is_none(),
+            Seen::Unreadable(_) => false,
+        };
+        if nobody && certain && self.claims.known().is_some_and(Vec::is_empty) {
+            return Some(Repair::NothingRuns);
+        }
+        if from == 0 && nobody {
+            return Some(Repair::ReturnsFromZero);
+        }
+        // Who leads must be certain, and nobody else may claim to, before a member is "not the leader".
+        let leader_stays = self.leader_member().is_some_and(|leader| {
+            leader.ordinal < self.to()
+                && !self.contradicts_lock(leader)
+                && !self.may_contradict_lock(leader)
+        });
+        let removes_unhealthy_only = self.direction() == Direction::Down
+            && leader_stays
+            && self.labelled_leaders().count() <= 1
+            && self.condemned().all(|member| self.expendable(member))
+            && self.missed_claims().is_ok_and(|claims| claims.is_empty());
+        removes_unhealthy_only.then_some(Repair::RemovesUnhealthyOnly)
+    }
+
+    /// A member that goes would be missed: it is healthy, or nobody can be sure that it is not. The rules
+    /// count it as healthy.
+    pub fn missed(&self, member: &Member) -> bool {
+        !self.expendable(member)
+    }
+
+    /// Something that was seen, not something that was not, shows that `member` cannot be counted on and has
+    /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
+    fn expendable(&self, member: &Member) -> bool {
+        let Health::Unhealthy(ailments) = self.health(member) else { return false };
+        ailments.iter().any(|ailment| self.proven(member, ailment))
+            && !self.may_be_ahead(member)
+            && !self.holds_what_others_lack(member)
+    }
+
+    /// `member` looks unwell, yet by its own word it has all the leader has, or more than any standby that
+    /// stays: a paused replay or a few bytes of lag make it no worse a copy.
+    fn holds_what_others_lack(&self, member: &Member) -> bool {
+        let Live::Answered(answer) = &member.live else { return false };
+        // What its pod and its node say stands, heard or not: a lost node must not stop the way out.
+        let pod = &member.pod;
+        let ends = pod.terminating && !self.comes_back(member);
+        if ends || !pod.containers_running || pod.node_ready == Some(false) {
+            return false;
+        }
+        let leader = self.leader_member();
+        let diverged = leader
+            .and_then(Member::timeline)
+            .zip(answer.timeline)
+            .is_some_and(|(leader, own)| leader != own);
+        if answer.state != State::Running || diverged || self.rebuilding(member).is_some() {
+            return false;
+        }
+        let Some(own) = answer.position() else { return false };
+        // The numbers of a member that has left the leader's timeline, or is being built, count rows it has to
+        // give up or does not have.
+        let timeline = leader.and_then(Member::timeline);
+        let as_far = |other: &Member| match &other.live {
+            Live::Answered(answer) => {
+                answer.state == State::Running
+                    && answer.timeline.is_some()
+                    && answer.timeline == timeline
+                    && self.rebuilding(other).is_none()
+                    && answer.position().is_some_and(|position| position >= own)
+            }
+            Live::NotAsked | Live::Silent(_) => false,
+        };
+        let mut standbys =
+            self.survivors().filter(|other| leader.is_none_or(|leader| other.name != leader.name));
+        self.leader_position().is_none_or(|leader| own >= leader) || !standbys.any(as_far)
+    }
+
+    /// What `member` says of its own role is not what the leader lock says. One that is silent stands by its
+    /// last report: a lock holder that last reported to be a replica is no leader until it says so.
+    pub fn contradicts_lock(&self, member: &Member) -> bool {
+        let holds = self.leader_name() == Some(member.name.as_str());
+        let claims = match (&member.live, &member.report) {
+            (Live::Answered(answer), _) => answer.role.leads(),
+            (Live::Silent(_), Seen::Known(report)) => report.role.leads(),
+            (Live::Silent(_) | Live::NotAsked, _) => return false,
+        };
+        claims != holds
+    }
+
+    /// `member` was asked, is silent, and left no word that could be read: nobody can tell whether it leads.
+    pub fn may_contradict_lock(&self, member: &Member) -> bool {
+        let holds = self.leader_name() == Some(member.name.as_str());
+        match (&member.live, &member.report) {
+            (Live::Silent(_), Seen::Unreadable(_)) => true,
+            // A Patroni that never reported anything cannot hold the lock; without it, it never led.
+            (Live::Silent(_), Seen::Absent) => holds,
+            (Live::Silent(_), Seen::Known(_)) | (Live::Answered(_) | Live::NotAsked, _) => false,
+        }
+    }
+
+    /// `member` leads or claims to, or is on a newer timeline than the leader, or nobody can tell.
+    fn may_be_ahead(&self, member: &Member) -> bool {
+        let leads = match (&member.live, &member.report) {
+            (Live::Answered(answer), _) => answer.role.leads(),
+            (_, Seen::Known(report)) => report.role.leads(),
+            (_, Seen::Unreadable(_)) => return true,
+            // Its Patroni never came so far as to report anything.
+            (_, Seen::Absent) => false,
+        };
+        let state = match &member.live {
+            Live::Answered(answer) => Some(&answer.state),
+            Live::NotAsked | Live::Silent(_) => member.report.known().map(|report| &report.state),
+        };
+        let untold = state == Some(&State::Running) && member.timeline().is_none();
+        let leader = self.leader_member().and_then(Member::timeline);
+        leads
+            || untold
+            || member.timeline().is_some_and(|own| leader.is_none_or(|leader| own > leader))
+    }
+}
