@@ -162,10 +162,8 @@ impl Layout {
 
     /// Derives it from the operator's settings, for a cluster without a StatefulSet.
     pub fn by_settings(cluster: &str, settings: &Settings) -> Self {
-        let mut selector = settings.cluster_labels.clone();
-        selector.insert(settings.cluster_name_label.clone(), cluster.to_owned());
         Self {
-            selector,
+            selector: settings.selector(cluster),
             role_label: settings.role_label.clone(),
             leader_values: ["master", "primary", "standby_leader"].map(str::to_owned).into(),
             store: match (&settings.etcd_host, settings.use_config_maps) {

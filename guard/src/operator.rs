@@ -88,6 +88,13 @@ pub struct BadSetting {
 }
 
 impl Settings {
+    /// Labels that the operator puts on everything that belongs to `cluster`.
+    pub fn selector(&self, cluster: &str) -> BTreeMap<String, String> {
+        let mut labels = self.cluster_labels.clone();
+        labels.insert(self.cluster_name_label.clone(), cluster.to_owned());
+        labels
+    }
+
     /// Reads the flat keys of an operator ConfigMap; maps are written `key:value,key:value`.
     pub fn of_config_map(data: &BTreeMap<String, String>) -> Result<Self, BadSetting> {
         let text =

@@ -5,6 +5,8 @@
 
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
+use crate::objects::spell;
+use crate::operator::Settings;
 use crate::patroni::{Answer, Report};
 use crate::policy::Policies;
 use crate::verdict::{Evidence, Judgement, Outcome, Verdict};
@@ -237,6 +239,27 @@ fn still_down(facts: &Facts, count: i64) -> Option<String> {
 fn wait(facts: &Facts) -> String {
     let cluster = &facts.change.new;
     format!("kubectl pgscale wait {} -n {}", cluster.name, cluster.namespace)
+}
+
+/// What to wait for while pods are marked, which `wait` does not look at.
+fn until_unmarked(facts: &Facts) -> String {
+    let get = get_pods(facts, "-L critical-operation -w");
+    format!("wait until no pod is marked: {get}")
+}
+
+/// The command that shows the cluster's pods, with `flags`.
+fn get_pods(facts: &Facts, flags: &str) -> String {
+    let cluster = &facts.change.new;
+    let selector = match facts.operator.known() {
+        Some(operator) => operator.settings.selector(&cluster.name),
+        None => Settings::default().selector(&cluster.name),
+    };
+    format!("kubectl get pods -l {} {flags} -n {}", spell(&selector), cluster.namespace)
+}
+
+/// The same for `words` that ask before they do anything.
+fn inside_asking(facts: &Facts, words: &str) -> String {
+    inside(facts, words).replacen("exec", "exec -it", 1)
 }
 
 /// The command that runs `words` in a member: in one that answers, or else in one that runs.

@@ -133,6 +133,13 @@ pub enum Outcome {
     /// It could not see a fact it needs; the text says which and why. Turned into a finding in one place
     /// (`rules.rs`), by policy.
     Unknown(String),
+    /// The same where all was read and does not say it: reading again would not help, and `remedy` does.
+    Unsaid {
+        /// What is not known, and why.
+        why: String,
+        /// The command, or the edit, that makes it known or lets it not matter.
+        remedy: String,
+    },
 }
 
 /// One rule's judgement.

@@ -226,7 +226,7 @@ impl Plan {
     pub(crate) fn reached_by(mut self, flags: &str) -> Self {
         for finding in &mut self.verdict.findings {
             if let Some(remedy) = &mut finding.remedy {
-                *remedy = with_flags(remedy, &self.namespace, flags);
+                *remedy = with_flags(remedy, flags);
             }
         }
         self

@@ -15,7 +15,7 @@ mod members;
 mod nobody_runs;
 
 /// Where a printed command ends and prose goes on.
-const PROSE: [&str; 6] = [", ", "; ", " (", " for ", " has ", " keeps "];
+const PROSE: [&str; 5] = [", ", "; ", ". ", " (", " for "];
 
 pub(crate) fn cases() -> Vec<Case> {
     [growth::cases(), nobody_runs::cases(), members::cases()].into_iter().flatten().collect()

@@ -1,5 +1,7 @@
 //! Would the operator's own hand-over work, if the leader's pod were deleted now?
 
+use std::fmt::Display;
+
 use crate::facts::{Ailment, Facts, Health, Live, Member, Seen};
 use crate::patroni::Synchronous;
 use crate::verdict::Evidence;
@@ -164,7 +166,7 @@ impl Facts {
         self.all_members().iter().filter(|member| member.pod.role.as_deref() == Some("master"))
     }
 
-    /// Where what we know about `member`'s PostgreSQL comes from: the address that was asked, or its pod.
+    /// Who was asked about `member`'s PostgreSQL: the address that answered or did not, or else its pod.
     pub fn witness(&self, member: &Member) -> String {
         match (&member.live, &member.pod.ip) {
             (Live::Answered(_) | Live::Silent(_), Some(ip)) if ip.contains(':') => {
@@ -174,6 +176,21 @@ impl Facts {
                 format!("http://{ip}:{REST_PORT}/patroni")
             }
             _ => format!("pod/{}", member.name),
+        }
+    }
+
+    /// What `member` says by its last word: its answer, or else the report on its pod.
+    pub fn quote(&self, member: &Member, says: impl Display) -> Evidence {
+        let pod = || format!("pod/{}", member.name);
+        match &member.live {
+            Live::Answered(_) => {
+                Evidence::new(self.witness(member), format!("{}: {says}", member.name))
+            }
+            Live::NotAsked => Evidence::new(pod(), format!("annotation status: {says}")),
+            Live::Silent(_) => Evidence::new(
+                pod(),
+                format!("annotation status: {says} (last report; it does not answer)"),
+            ),
         }
     }
 

@@ -51,7 +51,7 @@ fn step_too_large(facts: &Facts, policies: &Policies) -> Outcome {
             ),
         )
         .because(step.source.clone(), format!("{field}: {}", step.value))
-        .remedy(format!("{} first", set(facts, nearest(from, step.value))))
+        .remedy(format!("first: {}", set(facts, nearest(from, step.value))))
         .in_mode(step.mode),
     )
 }
@@ -97,7 +97,12 @@ fn change_freeze(facts: &Facts, policies: &Policies) -> Outcome {
             format!("{} is frozen until {until}{reason}", facts.change.cluster()),
         )
         .because(freeze.source.clone(), says)
-        .remedy(next(facts, policies, &freeze.source, end(freeze), |time| time.to_string()))
+        .remedy(this_once(
+            facts,
+            CHANGE_FREEZE.id,
+            freeze.mode,
+            next(facts, policies, &freeze.source, end(freeze), |time| time.to_string()),
+        ))
         .in_mode(freeze.mode),
     )
 }
@@ -147,13 +152,17 @@ fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
             "{} has windows in the time zone {:?}, which is not known",
             lost.source, lost.value.time_zone
         );
+        let remedy = format!(
+            "in {} name a time zone of the IANA database, such as Europe/Berlin",
+            lost.source
+        );
         if lost.mode == Mode::Enforce {
-            return Outcome::Unknown(why);
+            return Outcome::Unsaid { why, remedy };
         }
         return Outcome::Found(
             Finding::deny(OUTSIDE_WINDOW.id, format!("cannot be judged: {why}"))
                 .because(lost.source.clone(), format!("windows.timeZone: {}", lost.value.time_zone))
-                .remedy("name a time zone of the IANA database, such as Europe/Berlin")
+                .remedy(remedy)
                 .in_mode(lost.mode),
         );
     }
@@ -170,7 +179,12 @@ fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
             ),
         )
         .because(windows.source.clone(), format!("windows: {}", windows.value.summary()))
-        .remedy(next(facts, policies, &windows.source, opens, spell))
+        .remedy(this_once(
+            facts,
+            OUTSIDE_WINDOW.id,
+            windows.mode,
+            next(facts, policies, &windows.source, opens, spell),
+        ))
         .in_mode(windows.mode),
     )
 }
@@ -193,6 +207,21 @@ fn next(
         (Some(own), _) => format!("ask again at {}, or change {source}", spell(own)),
         (None, _) => format!("change {source}"),
     }
+}
+
+/// What to do about a refusal by `rule`, and the way past it for what cannot wait. On trial nothing is refused.
+fn this_once(facts: &Facts, rule: &str, mode: Mode, remedy: String) -> String {
+    if mode != Mode::Enforce {
+        return remedy;
+    }
+    let cluster = &facts.change.new;
+    format!(
+        "{remedy}; for this one change, if it cannot wait: kubectl pgscale override {} --to {} --rules {rule} \
+         --reason WHY -n {}",
+        cluster.name,
+        facts.asked(),
+        cluster.namespace
+    )
 }
 
 #[cfg(test)]
@@ -254,7 +283,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("step-too-large", &healthy(5, 2), &steps), @"
         step-too-large: from 5 to 2 instances is a step of 3, 1 at once is the most
           scalepolicy/p0: steps.down: 1
-          Try: kubectl pgscale set acid-a 4 -n db first
+          Try: first: kubectl pgscale set acid-a 4 -n db
         ");
     }
 
@@ -298,14 +327,17 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("change-freeze", &healthy(5, 4), &frozen(json!(null))), @"
         change-freeze: db/acid-a is frozen until 2026-11-27T00:00:00Z (peak season)
           scalepolicy/p0: freeze.until: 2026-11-27T00:00:00Z
-          Try: ask again at 2026-11-27T00:00:00Z, or change scalepolicy/p0
+          Try: ask again at 2026-11-27T00:00:00Z, or change scalepolicy/p0; for this one change, if it cannot wait: kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
         ");
         let for_ever = policies(&[json!({"freeze": {}})]);
         insta::assert_snapshot!(text("change-freeze", &healthy(5, 4), &for_ever), @"
         change-freeze: db/acid-a is frozen until further notice
           scalepolicy/p0: freeze: without an end
-          Try: change scalepolicy/p0
+          Try: change scalepolicy/p0; for this one change, if it cannot wait: kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
         ");
+        let trial = policies(&[json!({"freeze": {}, "mode": "Warn"})]);
+        let told = text("change-freeze", &healthy(5, 4), &trial);
+        assert!(told.ends_with("Try: change scalepolicy/p0"), "nothing to override: {told}");
     }
 
     #[test]
@@ -344,9 +376,13 @@ pub(super) mod tests {
         trial["mode"] = json!("Warn");
         table_with(
             "outside-window",
-            &policies(&[berlin.clone(), nowhere]),
+            &policies(&[berlin.clone(), nowhere.clone()]),
             vec![("a zone nobody knows", healthy(5, 4), Want::Unknown)],
         );
+        insta::assert_snapshot!(text("outside-window", &healthy(5, 4), &policies(&[nowhere])), @r#"
+        outside-window: cannot be judged: scalepolicy/p0 has windows in the time zone "Mars/Olympus", which is not known
+          Try: in scalepolicy/p0 name a time zone of the IANA database, such as Europe/Berlin
+        "#);
         let trial = policies(&[berlin, trial]);
         table_with("outside-window", &trial, vec![("on trial", healthy(5, 4), Want::Deny)]);
         assert!(crate::evaluate(&healthy(5, 4), &trial).allows());
@@ -358,7 +394,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("outside-window", &healthy(5, 4), &seoul), @"
         outside-window: it is Tue 2026-11-24 19:00 Asia/Seoul, outside the hours for changes of db/acid-a
           scalepolicy/p0: windows: Mon Tue Wed Thu 09:00-17:00 Asia/Seoul
-          Try: ask again at Wed 2026-11-25 09:00 Asia/Seoul, or change scalepolicy/p0
+          Try: ask again at Wed 2026-11-25 09:00 Asia/Seoul, or change scalepolicy/p0; for this one change, if it cannot wait: kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
         ");
         let both = policies(&[
             window("Asia/Seoul", "09:00", "17:00", json!(null)),
@@ -367,7 +403,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("outside-window", &healthy(5, 4), &both), @"
         outside-window: it is Tue 2026-11-24 19:00 Asia/Seoul, outside the hours for changes of db/acid-a
           scalepolicy/p0: windows: Mon Tue Wed Thu 09:00-17:00 Asia/Seoul
-          Try: ask again at Thu 2026-11-26 09:00 Asia/Seoul, when every calendar allows it, or change scalepolicy/p0
+          Try: ask again at Thu 2026-11-26 09:00 Asia/Seoul, when every calendar allows it, or change scalepolicy/p0; for this one change, if it cannot wait: kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
         ");
     }
 

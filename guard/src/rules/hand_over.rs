@@ -129,7 +129,7 @@ fn leader_cannot_move(facts: &Facts, _: &Policies) -> Outcome {
             // Where another leader or another count would do, that is shown instead (`way_out`).
             let remedy = if facts.best_survivor().is_none() {
                 format!(
-                    "no member that stays can take over: mend one, {} shows their state",
+                    "no member that stays can take over: mend one; their state: {}",
                     status(facts)
                 )
             } else {
@@ -289,7 +289,7 @@ pub(super) mod tests {
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
-          Try: no member that stays can take over: mend one, kubectl pgscale status acid-a -n db shows their state
+          Try: no member that stays can take over: mend one; their state: kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(3).synchronous(&["acid-a-1"])), @r"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
@@ -304,7 +304,7 @@ pub(super) mod tests {
           configmap/acid-a-leader: leader: acid-a-4
           pod/acid-a-4: holds the leader lock, but no pod has the role label master
           configmap/acid-a-sync: replication is synchronous; sync_standby: none, without acid-a-0
-          Try: no member that stays can take over: mend one, kubectl pgscale status acid-a -n db shows their state
+          Try: no member that stays can take over: mend one; their state: kubectl pgscale status acid-a -n db
         ");
     }
 

@@ -8,7 +8,8 @@ use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::policy::Policies;
 use crate::rules::{
-    Kind, Rule, critical_operation, inside, members_unseen, readings, status, unread, wait,
+    Kind, Rule, critical_operation, inside, members_unseen, readings, status, unread,
+    until_unmarked,
 };
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -116,7 +117,7 @@ fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
         .because(lock.source.clone(), format!("leader: {holder}"));
         for member in &contradicting {
             let claim = if member.name == holder { "does not lead" } else { "leads" };
-            finding = finding.because(facts.witness(member), format!("{}: {claim}", member.name));
+            finding.evidence.push(facts.quote(member, claim));
         }
         let remedy = end_the_dead(facts, contradicting.into_iter());
         return Outcome::Found(finding.remedy(remedy.unwrap_or(status)));
@@ -191,7 +192,7 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
     let remedy = if let Some(marked) = critical_operation(facts) {
         // Resumed in the middle of a major upgrade, Patroni starts what is being upgraded.
         finding.evidence.push(marked);
-        wait(facts)
+        until_unmarked(facts)
     } else if facts.leader_name().is_none() {
         format!("{resume} (be sure that no major upgrade runs)")
     } else {
@@ -216,7 +217,9 @@ fn end_the_dead<'a>(facts: &Facts, claims: impl Iterator<Item = &'a Member>) -> 
         let delete = format!("kubectl delete pod {name} -n {}", facts.change.new.namespace);
         if pod.node_ready == Some(false) {
             let node = pod.node.as_deref().unwrap_or_default();
-            ways.push(format!("{delete} --force --grace-period=0 (once {node} is sure to be off)"));
+            ways.push(format!(
+                "only once {node} is sure to be powered off: {delete} --force --grace-period=0"
+            ));
         } else if pod.containers_running {
             return None;
         } else {

@@ -170,7 +170,7 @@ fn mixed_change(facts: &Facts, _: &Policies) -> Outcome {
         finding = finding.because(source, format!("and {more} more edits"));
     }
     Outcome::Found(finding.remedy(format!(
-        "two commits: {} first, the rest when it is done",
+        "two commits, the count first and the rest when it is done: {}",
         set(facts, facts.asked())
     )))
 }
@@ -342,12 +342,12 @@ pub(super) mod tests {
           postgresql/acid-a: add /spec/resources: {…}
           postgresql/acid-a: replace /spec/teamId: "acid" → "other"
           postgresql/acid-a: replace /spec/volume/size: "1Gi" → "2Gi"
-          Try: two commits: kubectl pgscale set acid-a 3 -n db first, the rest when it is done
+          Try: two commits, the count first and the rest when it is done: kubectl pgscale set acid-a 3 -n db
         "#);
         insta::assert_snapshot!(text(id, &users(3, 5)), @r"
         mixed-change: the write that changes 3 to 5 instances also changes other parts
           postgresql/acid-a: add /spec/users: {…}
-          Try: two commits: kubectl pgscale set acid-a 5 -n db first, the rest when it is done
+          Try: two commits, the count first and the rest when it is done: kubectl pgscale set acid-a 5 -n db
         ");
     }
 

@@ -126,7 +126,10 @@ fn operator_absent(facts: &Facts, _: &Policies) -> Outcome {
     let remedy = match &facts.operator {
         Seen::Known(operator) => {
             let (namespace, name) = operator.deployment.split_once('/').unwrap_or_default();
-            format!("kubectl rollout status deployment/{name} -n {namespace}, then ask again")
+            format!(
+                "see why it is down: kubectl get deployment,pods -n {namespace}; if it was scaled to 0: kubectl \
+                 scale deployment/{name} --replicas=1 -n {namespace}"
+            )
         }
         Seen::Absent | Seen::Unreadable(_) => OWN.to_owned(),
     };
@@ -331,7 +334,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("operator-absent", &available(led_by_the_last(3), Some(false))), @"
         operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts nobody checked
           deployment/default/postgres-operator: no available replica
-          Try: kubectl rollout status deployment/postgres-operator -n default, then ask again
+          Try: see why it is down: kubectl get deployment,pods -n default; if it was scaled to 0: kubectl scale deployment/postgres-operator --replicas=1 -n default
         ");
         let mut foreign = none(healthy(3, 5));
         foreign.change.new.annotations.insert(CONTROLLER_ANNOTATION.into(), "second".into());

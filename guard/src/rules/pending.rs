@@ -6,9 +6,10 @@ use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::rules::{
-    Kind, Rule, critical_operation, inside, last_word, members_unseen, readings, unread, wait,
+    Kind, Rule, critical_operation, inside, inside_asking, last_word, members_unseen, readings,
+    status, unread, until_unmarked,
 };
-use crate::verdict::{Evidence, Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity};
 
 /// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
 pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
@@ -86,13 +87,13 @@ pub fn about_switchover(facts: &Facts) -> Option<String> {
         let flush = inside(facts, &format!("patronictl flush {} switchover --force", cluster.name));
         return Some(format!("wait until it is done, or withdraw it: {flush}"));
     }
-    let fail_over = inside(facts, &format!("patronictl failover {}", cluster.name));
     // It asks who shall lead.
-    let fail_over = fail_over.replacen("exec", "exec -it", 1);
+    let fail_over = inside_asking(facts, &format!("patronictl failover {}", cluster.name));
     Some(format!(
         "run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, \
-         nobody acts on it: choose who leads ({fail_over}), or remove it (kubectl annotate {object} leader- \
-         member- -n {})",
+         nobody leads who could act on it: {}. Remove it: kubectl annotate {object} leader- member- -n {}. Last \
+         resort, rows the chosen member has not received are lost: {fail_over}",
+        status(facts),
         cluster.namespace
     ))
 }
@@ -142,10 +143,7 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
     let mut evidence = Vec::new();
     for member in members {
         match waits_for_restart(member) {
-            Ok(true) => evidence.push(Evidence::new(
-                facts.witness(member),
-                format!("{}: pending_restart", member.name),
-            )),
+            Ok(true) => evidence.push(facts.quote(member, "pending_restart")),
             Ok(false) => {}
             Err(why) => unknown = Some(why),
         }
@@ -164,8 +162,8 @@ fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
     );
     finding.evidence = evidence;
     Outcome::Found(finding.remedy(format!(
-        "restart them first: {}",
-        inside(facts, &format!("patronictl restart {} --pending --force", facts.change.new.name))
+        "at a time when connections may be cut (the leader restarts too): {}",
+        inside_asking(facts, &format!("patronictl restart {} --pending", facts.change.new.name))
     )))
 }
 
@@ -201,7 +199,8 @@ Blind spots: the seconds between the operator's decision and the labels; until t
 what the manifest declares (major_version_upgrade_mode full). In a cluster of one member a person's pause during
 its first base backup looks the same.
 
-Way out: wait (`kubectl pgscale wait NAME`). After a failure, mend its cause and remove the annotation.
+Way out: wait until no pod carries the label any more. After a failure, mend its cause and remove the
+annotation.
 
 Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgrade.py of Spilo.",
     reads: &[
@@ -298,13 +297,13 @@ fn begins(facts: &Facts, members: &[Member]) -> Result<Option<Finding>, String> 
             format!("spec.postgresql.version: {declared}"),
         )
         .because(facts.witness(leader), format!("{}: server_version: {runs}", leader.name));
-    Ok(Some(finding.remedy(wait(facts))))
+    Ok(Some(finding.remedy(until_unmarked(facts))))
 }
 
 fn running(facts: &Facts) -> Finding {
     about(facts, "is being upgraded")
         .because(facts.patroni_source("config"), "pause: true")
-        .remedy(wait(facts))
+        .remedy(until_unmarked(facts))
 }
 
 fn about(facts: &Facts, upgraded: &str) -> Finding {

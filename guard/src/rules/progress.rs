@@ -3,8 +3,11 @@
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, set, unread, wait};
+use crate::rules::{Kind, Rule, get_pods, members_unseen, readings, set, unread, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
+
+/// Annotation of a pod that the operator is to renew.
+const ROLLING_UPDATE: &str = "zalando-postgres-operator-rolling-update-required";
 
 pub(super) const OPERATION_IN_PROGRESS: Rule = Rule {
     id: "operation-in-progress",
@@ -74,7 +77,7 @@ fn operation_in_progress(facts: &Facts, _: &Policies) -> Outcome {
         if member.pod.rolling_update_required {
             evidence.push(Evidence::new(
                 format!("pod/{}", member.name),
-                "zalando-postgres-operator-rolling-update-required: true",
+                format!("{ROLLING_UPDATE}: true"),
             ));
         }
     }
@@ -87,7 +90,17 @@ fn operation_in_progress(facts: &Facts, _: &Policies) -> Outcome {
         format!("an operation on {} is not finished", facts.change.cluster()),
     );
     finding.evidence = evidence;
-    Outcome::Found(finding.remedy(wait(facts)))
+    let renewed = members.iter().any(|member| member.pod.rolling_update_required);
+    let remedy = if renewed {
+        // Once its pods run, `wait` is content, renewed or not.
+        let marked = format!(
+            "-o jsonpath='{{.items[?(@.metadata.annotations.{ROLLING_UPDATE}==\"true\")].metadata.name}}'"
+        );
+        format!("{}, and until this names no pod: {}", wait(facts), get_pods(facts, &marked))
+    } else {
+        wait(facts)
+    };
+    Outcome::Found(finding.remedy(remedy))
 }
 
 pub(super) const CHANGE_NOT_APPLIED: Rule = Rule {
@@ -228,11 +241,11 @@ pub(super) mod tests {
           pod/acid-a-1: being deleted, and would stay
           Try: kubectl pgscale wait acid-a -n db
         ");
-        insta::assert_snapshot!(text(id, &rolling(3, 5)), @r"
+        insta::assert_snapshot!(text(id, &rolling(3, 5)), @r#"
         operation-in-progress: an operation on db/acid-a is not finished
           pod/acid-a-2: zalando-postgres-operator-rolling-update-required: true
-          Try: kubectl pgscale wait acid-a -n db
-        ");
+          Try: kubectl pgscale wait acid-a -n db, and until this names no pod: kubectl get pods -l application=spilo,cluster-name=acid-a -o jsonpath='{.items[?(@.metadata.annotations.zalando-postgres-operator-rolling-update-required=="true")].metadata.name}' -n db
+        "#);
     }
 
     #[test]

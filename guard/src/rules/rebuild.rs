@@ -153,7 +153,8 @@ fn remedy(
     } else {
         let anew =
             format!("kubectl delete pod {} -n {}", stopped.join(" "), facts.change.new.namespace);
-        format!("start {} ({anew} has it made anew), or wait: {}", stopped.join(", "), wait(facts))
+        let stopped = stopped.join(", ");
+        format!("start {stopped}; to have it made anew: {anew}; or wait: {}", wait(facts))
     };
     let unfinished = || staying.iter().chain(going).map(|unfinished| unfinished.ordinal);
     let Some(lowest) = unfinished().min() else { return wait };
@@ -370,12 +371,12 @@ pub(super) mod tests {
         rebuild-in-progress: still being built: acid-a-1; stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
           pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
           http://10.244.0.11:8008/patroni: acid-a-1: creating replica
-          Try: start acid-a-0 (kubectl delete pod acid-a-0 -n db has it made anew), or wait: kubectl pgscale wait acid-a -n db
+          Try: start acid-a-0; to have it made anew: kubectl delete pod acid-a-0 -n db; or wait: kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0)), @"
         rebuild-in-progress: stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
           pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
-          Try: start acid-a-0 (kubectl delete pod acid-a-0 -n db has it made anew), or wait: kubectl pgscale wait acid-a -n db
+          Try: start acid-a-0; to have it made anew: kubectl delete pod acid-a-0 -n db; or wait: kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &healthy(2, 3).cloning(1)), @r"
         rebuild-in-progress: still being built: acid-a-1; no healthy standby exists yet

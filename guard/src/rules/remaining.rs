@@ -50,7 +50,7 @@ fn no_standby_left(facts: &Facts, _: &Policies) -> Outcome {
             format!("numberOfInstances: {} -> {}", facts.from().unwrap_or(0), facts.to()),
         )
         .remedy(match still_down(facts, 2) {
-            Some(command) => format!("{command} keeps one"),
+            Some(command) => format!("to keep one: {command}"),
             None => format!("point readers at {name} first"),
         }),
     )
@@ -113,7 +113,7 @@ fn survivors_one_zone(facts: &Facts, _: &Policies) -> Outcome {
     let elsewhere = members.iter().find(|member| zone(member).is_some_and(|it| it != *only));
     let count = elsewhere.map(|member| member.ordinal.saturating_add(1));
     Outcome::Found(match count.and_then(|count| still_down(facts, count)) {
-        Some(command) => finding.remedy(format!("{command} keeps a second zone")),
+        Some(command) => finding.remedy(format!("to keep a second zone: {command}")),
         None => finding.remedy("keep them, or move a member that stays to another zone first"),
     })
 }
@@ -167,10 +167,7 @@ fn cascade_condemned(facts: &Facts, _: &Policies) -> Outcome {
         let evidence = if feeds(source, survivor) {
             Evidence::new(facts.witness(source), format!("{} feeds {}", source.name, survivor.name))
         } else {
-            Evidence::new(
-                facts.witness(survivor),
-                format!("{}: replicatefrom: {}", survivor.name, source.name),
-            )
+            facts.quote(survivor, format_args!("replicatefrom: {}", source.name))
         };
         found.push((survivor.name.clone(), source.name.clone(), evidence));
     }
@@ -238,7 +235,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("no-standby-left", &pooled), @"
         no-standby-left: 1 instance is left: nothing to fail over to, and acid-a-repl and acid-a-pooler-repl will have no endpoints
           postgresql/acid-a: numberOfInstances: 3 -> 1
-          Try: kubectl pgscale down acid-a --to 2 -n db keeps one
+          Try: to keep one: kubectl pgscale down acid-a --to 2 -n db
         ");
         insta::assert_snapshot!(text("no-standby-left", &healthy(2, 1)), @"
         no-standby-left: 1 instance is left: nothing to fail over to, and acid-a-repl will have no endpoints
@@ -281,7 +278,7 @@ pub(super) mod tests {
           node/node-2: acid-a-2: zone a
           node/node-3: acid-a-3: zone b
           node/node-4: acid-a-4: zone b
-          Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+          Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
         ");
     }
 

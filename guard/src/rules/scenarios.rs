@@ -408,7 +408,7 @@ fn a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nob
     too-few-healthy-survivors: acid-a-2 would go, and of the members that stay only 1 can be counted on; at least 2 must
       http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
       persistentvolumeclaim/pgdata-acid-a-2: acid-a-2 has no pod now, and this may be its data
-      Try: mend the members named here (kubectl pgscale status acid-a -n db shows when they are fit)
+      Try: mend the members named here; to see when they are fit: kubectl pgscale status acid-a -n db
     ");
     // Where the StatefulSet does not ask for it any more, it goes whatever is decided.
     let lower = |facts: Facts| facts.with_count(4, 2).with_stateful_set(|set| set.replicas = 1);

@@ -39,30 +39,51 @@ fn statefulset_scaled(facts: &Facts, _: &Policies) -> Outcome {
         return Outcome::Pass;
     };
     let source = facts.stateful_set_source();
+    let cluster = &facts.change.new;
     Outcome::Found(
         Finding::warn(
             STATEFULSET_SCALED.id,
             format!(
-                "{manager} scaled the StatefulSet past the operator: it asks for {}, the cluster for {from}",
+                "the StatefulSet asks for {}, the cluster for {from}: {manager} scaled it past the operator",
                 set.replicas
             ),
         )
         .because(source, format!("spec.replicas: {}, written by {manager}", set.replicas))
-        .remedy(format!("have {manager} scale the postgresql, not the StatefulSet")),
+        .remedy(format!(
+            "take it back: {}; should {manager} do so again, have it scale the postgresql instead",
+            take_back(&cluster.namespace, &cluster.name, from)
+        )),
     )
 }
 
 /// What whoever scales the StatefulSet `namespace/name` itself is told.
 pub fn past_the_operator(namespace: &str, name: &str, from: i64, to: i64) -> Finding {
-    let lost = if to < from { "nobody checked which members go, " } else { "" };
+    let (least, most) = (from.min(to), from.max(to).saturating_sub(1));
+    let (members, are) = if least == most {
+        (format!("{name}-{least}"), "is")
+    } else {
+        (format!("{name}-{least} to {name}-{most}"), "are")
+    };
+    let comes_of_it = match (to < from, least == most) {
+        (false, _) => "made unchecked,",
+        (true, true) => "deleted unchecked, even if it leads,",
+        (true, false) => "deleted unchecked, the leader too if it is among them,",
+    };
     Finding::warn(
         STATEFULSET_SCALED.id,
         format!(
-            "statefulset {namespace}/{name} goes from {from} to {to} past its operator: {lost}and the \
-             operator sets it back; scale the cluster: kubectl pgscale set {name} {to} -n {namespace}"
+            "statefulset {namespace}/{name} goes from {from} to {to} past its operator: {members} {are} \
+             {comes_of_it} until the operator's next sync. Take it back: {}. If {to} is meant: kubectl pgscale \
+             set {name} {to} -n {namespace}",
+            take_back(namespace, name, from)
         ),
     )
     .because(format!("statefulset/{name}"), format!("spec.replicas: {from} -> {to}"))
+}
+
+/// The command that has the StatefulSet run what the cluster asks for.
+fn take_back(namespace: &str, name: &str, count: i64) -> String {
+    format!("kubectl scale statefulset {name} --replicas={count} -n {namespace}")
 }
 
 #[cfg(test)]
@@ -99,15 +120,16 @@ pub(super) mod tests {
             ],
         );
         insta::assert_snapshot!(text("statefulset-scaled", &scaled(5, Some("kubectl"))), @"
-        statefulset-scaled: kubectl scaled the StatefulSet past the operator: it asks for 5, the cluster for 3
+        statefulset-scaled: the StatefulSet asks for 5, the cluster for 3: kubectl scaled it past the operator
           statefulset/acid-a: spec.replicas: 5, written by kubectl
-          Try: have kubectl scale the postgresql, not the StatefulSet
+          Try: take it back: kubectl scale statefulset acid-a --replicas=3 -n db; should kubectl do so again, have it scale the postgresql instead
         ");
     }
 
     #[test]
     fn whoever_does_it_is_told_what_comes_of_it() {
-        insta::assert_snapshot!(past_the_operator("db", "acid-a", 5, 2).message, @"statefulset db/acid-a goes from 5 to 2 past its operator: nobody checked which members go, and the operator sets it back; scale the cluster: kubectl pgscale set acid-a 2 -n db");
-        assert!(!past_the_operator("db", "acid-a", 2, 5).message.contains("members go"));
+        insta::assert_snapshot!(past_the_operator("db", "acid-a", 5, 2).message, @"statefulset db/acid-a goes from 5 to 2 past its operator: acid-a-2 to acid-a-4 are deleted unchecked, the leader too if it is among them, until the operator's next sync. Take it back: kubectl scale statefulset acid-a --replicas=5 -n db. If 2 is meant: kubectl pgscale set acid-a 2 -n db");
+        insta::assert_snapshot!(past_the_operator("db", "acid-a", 5, 4).message, @"statefulset db/acid-a goes from 5 to 4 past its operator: acid-a-4 is deleted unchecked, even if it leads, until the operator's next sync. Take it back: kubectl scale statefulset acid-a --replicas=5 -n db. If 4 is meant: kubectl pgscale set acid-a 4 -n db");
+        insta::assert_snapshot!(past_the_operator("db", "acid-a", 2, 5).message, @"statefulset db/acid-a goes from 2 to 5 past its operator: acid-a-2 to acid-a-4 are made unchecked, until the operator's next sync. Take it back: kubectl scale statefulset acid-a --replicas=2 -n db. If 5 is meant: kubectl pgscale set acid-a 5 -n db");
     }
 }

@@ -52,17 +52,37 @@ fn volumes_deleted(facts: &Facts, _: &Policies) -> Outcome {
             if going.is_empty() {
                 return Outcome::Pass;
             }
-            format!("deleted with all data: {}", names(&going))
+            format!(
+                "this shrink deletes the volumes of the members that go, with all data: {}",
+                names(&going)
+            )
         }
         Seen::Absent => return Outcome::Pass,
         Seen::Unreadable(_) => {
-            format!("the volumes of members from ordinal {} on are deleted", facts.to())
+            format!(
+                "this shrink deletes the volumes of the members from ordinal {} on, with all data",
+                facts.to()
+            )
         }
     };
     Outcome::Found(
         Finding::warn(VOLUMES_DELETED.id, message)
             .because(facts.stateful_set_source(), says)
-            .remedy("to keep them: persistent_volume_claim_retention_policy when_scaled: retain"),
+            .remedy(keep_volumes(facts)),
+    )
+}
+
+/// How to have the operator keep volumes: it reads its settings when it starts, and then changes the StatefulSet.
+fn keep_volumes(facts: &Facts) -> String {
+    let settings = facts.operator.known().map(|operator| operator.source.as_str());
+    let cluster = &facts.change.new;
+    format!(
+        "to keep them: persistent_volume_claim_retention_policy when_scaled: retain in {}, restart the operator, \
+         and shrink only once this says Retain: kubectl get statefulset {} -n {} -o \
+         jsonpath='{{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}}'",
+        settings.unwrap_or("the operator's configuration"),
+        cluster.name,
+        cluster.namespace
     )
 }
 

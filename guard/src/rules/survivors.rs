@@ -100,12 +100,10 @@ fn too_few_healthy_survivors(facts: &Facts, policies: &Policies) -> Outcome {
     }
     finding.evidence.extend(missing(facts));
     finding.evidence.extend(readings::missed_claims(facts, policies));
-    Outcome::Found(
-        finding.remedy(format!(
-            "mend the members named here ({} shows when they are fit)",
-            status(facts)
-        )),
-    )
+    Outcome::Found(finding.remedy(format!(
+        "mend the members named here; to see when they are fit: {}",
+        status(facts)
+    )))
 }
 
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
@@ -327,7 +325,7 @@ pub(super) mod tests {
         too-few-healthy-survivors: acid-a-3, acid-a-4 would go, and of the members that stay only 1 can be counted on; at least 2 must
           http://10.244.0.11:8008/patroni: acid-a-1: tagged nofailover
           pod/acid-a-2: not there
-          Try: mend the members named here (kubectl pgscale status acid-a -n db shows when they are fit)
+          Try: mend the members named here; to see when they are fit: kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &one_unknown(2)), @r"
         too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not say its timeline)

@@ -114,8 +114,7 @@ fn sync_standbys_condemned(facts: &Facts, _: &Policies) -> Outcome {
         .because(facts.patroni_source("config"), mode(configuration));
     let tagged = !barred.is_empty();
     for (member, tag) in barred {
-        let tag = format!("{}: {}", member.name, tag.unwrap_or_default());
-        finding = finding.because(facts.witness(member), tag);
+        finding.evidence.push(facts.quote(member, tag.unwrap_or_default()));
     }
     Outcome::Found(finding.remedy(keep_one(facts, tagged)))
 }

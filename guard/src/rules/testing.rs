@@ -316,7 +316,7 @@ pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, 
             Outcome::Pass => Want::Pass,
             Outcome::Found(finding) if finding.severity == Severity::Deny => Want::Deny,
             Outcome::Found(_) => Want::Warn,
-            Outcome::Unknown(_) => Want::Unknown,
+            Outcome::Unknown(_) | Outcome::Unsaid { .. } => Want::Unknown,
         };
         assert_eq!(got, want, "{id}, {name}: {outcome:?}");
         explained(rule, &outcome, &facts, policies, name);

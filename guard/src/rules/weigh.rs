@@ -42,7 +42,7 @@ pub(super) fn weighed(
             candidates.extend(lowered(rule, own, policies));
             (finding.clone(), candidates)
         }
-        Outcome::Unknown(why) => {
+        Outcome::Unknown(why) | Outcome::Unsaid { why, .. } => {
             let unseen = unseen(facts.direction(), policies);
             let most = unseen.iter().map(|it| it.severity).max();
             // A rule can be pinned, but not to more than what is not known may mean.
@@ -62,8 +62,15 @@ pub(super) fn weighed(
             for candidate in &mut candidates {
                 candidate.mode = candidate.mode.min(asked);
             }
+            let remedy = match outcome {
+                Outcome::Unsaid { remedy, .. } => remedy.as_str(),
+                Outcome::NotApplicable
+                | Outcome::Pass
+                | Outcome::Found(_)
+                | Outcome::Unknown(_) => "make the fact readable (network, rights), then ask again",
+            };
             let finding = Finding::new(rule.id, Severity::Warn, format!("cannot be judged: {why}"))
-                .remedy("make the fact readable (network, rights), then ask again");
+                .remedy(remedy);
             (finding, candidates)
         }
     };

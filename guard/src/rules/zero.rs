@@ -3,7 +3,7 @@
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, readings, set, unread};
+use crate::rules::{Kind, Rule, readings, set, status, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
@@ -65,7 +65,8 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     let last = match &facts.last_leader {
         Seen::Known(last) => last,
         Seen::Absent => {
-            return Outcome::Unknown(
+            return unsaid(
+                facts,
                 "volumes of an earlier life are kept, and Patroni's history does not name who led last"
                     .to_owned(),
             );
@@ -74,7 +75,7 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     };
     let cluster = &facts.change.new;
     let Some(led) = ordinal(&cluster.name, last) else {
-        return Outcome::Unknown(format!("{last} led last, which is no member of this cluster"));
+        return unsaid(facts, format!("{last} led last, which is no member of this cluster"));
     };
     let claim = format!("pgdata-{last}");
     let history = facts.patroni_source("config");
@@ -110,13 +111,29 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
         )
         .because(history, says)
         .because(format!("persistentvolumeclaim/{claim}"), "holds the newest data")
-        .remedy(format!("{}, which mounts it", set(facts, led.saturating_add(1)))),
+        .remedy(format!("to mount it: {}", set(facts, led.saturating_add(1)))),
     )
 }
 
 /// What Patroni's history says of the member that led last.
 pub(super) fn took_the_lead(last: &str) -> String {
     format!("history: {last} took the lead last")
+}
+
+/// Nobody can tell who led last: a count that leaves no volume out need not know.
+fn unsaid(facts: &Facts, why: String) -> Outcome {
+    let kept = facts.claims.known().into_iter().flatten().map(|claim| claim.ordinal);
+    let members = facts.all_members().iter().map(|member| member.ordinal);
+    let (None, Some(highest)) = (facts.claims.unreadable(), kept.chain(members).max()) else {
+        return Outcome::Unknown(why);
+    };
+    let count = highest.saturating_add(1);
+    let remedy = if facts.to() >= count {
+        format!("every kept volume is mounted; see that all members catch up: {}", status(facts))
+    } else {
+        format!("mount every kept volume: {}", set(facts, count))
+    };
+    Outcome::Unsaid { why, remedy }
 }
 
 /// Zero was asked for and pods are left: they end, or zero was never carried out. It is written as growth, so that
@@ -132,7 +149,8 @@ fn pods_are_left(facts: &Facts) -> Outcome {
             (last, facts.patroni_source("config"), took_the_lead(last))
         }
         (Seen::Known(_) | Seen::Absent, Seen::Absent) => {
-            return Outcome::Unknown(
+            return unsaid(
+                facts,
                 "members are left, and neither the leader lock nor Patroni's history names who led last"
                     .to_owned(),
             );
@@ -143,7 +161,7 @@ fn pods_are_left(facts: &Facts) -> Outcome {
     };
     let cluster = &facts.change.new;
     let Some(led) = ordinal(&cluster.name, last) else {
-        return Outcome::Unknown(format!("{last} led last, which is no member of this cluster"));
+        return unsaid(facts, format!("{last} led last, which is no member of this cluster"));
     };
     let to = facts.to();
     if led < to {
@@ -160,7 +178,7 @@ fn pods_are_left(facts: &Facts) -> Outcome {
         )
         .because(source, says)
         .because(format!("postgresql/{}", cluster.name), format!("asks for 0; left: {}", pods.join(", ")))
-        .remedy(format!("{}, which keeps it", set(facts, led.saturating_add(1)))),
+        .remedy(format!("to keep it: {}", set(facts, led.saturating_add(1)))),
     )
 }
 
@@ -239,12 +257,26 @@ pub(super) mod tests {
         return-from-zero: acid-a-2 led last, and 2 instances leave its volume out: the cluster would start from older data
           configmap/acid-a-config: history: acid-a-2 took the lead last
           persistentvolumeclaim/pgdata-acid-a-2: holds the newest data
-          Try: kubectl pgscale set acid-a 3 -n db, which mounts it
+          Try: to mount it: kubectl pgscale set acid-a 3 -n db
         ");
         insta::assert_snapshot!(text("return-from-zero", &created(asleep(1, three, None))), @"
         return-from-zero: cannot be judged: volumes of an earlier life are kept, and Patroni's history does not name who led last
-          Try: make the fact readable (network, rights), then ask again
+          Try: mount every kept volume: numberOfInstances: 3 in the manifest
         ");
+        let remedy = |facts: &Facts| {
+            let verdict = crate::evaluate(facts, &Policies::default());
+            verdict.finding("return-from-zero").unwrap().remedy.clone().unwrap()
+        };
+        for last in [None, Some("acid-b-0")] {
+            assert_eq!(
+                remedy(&asleep(2, three, last)),
+                "mount every kept volume: kubectl pgscale set acid-a 3 -n db"
+            );
+            assert_eq!(
+                remedy(&asleep(3, three, last)),
+                "every kept volume is mounted; see that all members catch up: kubectl pgscale status acid-a -n db"
+            );
+        }
     }
 
     #[test]
@@ -291,6 +323,9 @@ pub(super) mod tests {
                 ("zero was never carried out", running(2, 1), Want::Deny),
             ],
         );
+        let told = text("return-from-zero", &released(Seen::Absent));
+        let way = "Try: mount every kept volume: kubectl pgscale set acid-a 3 -n db";
+        assert!(told.ends_with(way), "{told}");
         for facts in [ending(1), running(2, 1)] {
             assert!(!crate::evaluate(&facts, &Policies::default()).allows());
         }
@@ -298,7 +333,7 @@ pub(super) mod tests {
         return-from-zero: acid-a-2 led last, and a count of 1 leaves its pod and its volume out: the cluster would go on from older data
           configmap/acid-a-leader: leader: acid-a-2
           postgresql/acid-a: asks for 0; left: acid-a-0, acid-a-2
-          Try: kubectl pgscale set acid-a 3 -n db, which keeps it
+          Try: to keep it: kubectl pgscale set acid-a 3 -n db
         ");
     }
 

@@ -7,6 +7,10 @@ use super::ConnectionFlags;
 
 /// Stands for the token: a secret is not shown, and without any token the command would act as somebody else.
 const TOKEN: &str = "TOKEN";
+/// What a command begins with.
+const KUBECTL: &str = "kubectl ";
+/// What its namespace follows.
+const NAMESPACE: &str = " -n ";
 
 impl ConnectionFlags {
     /// The flags that lead to the same API server again, as the same user, each with a space in front: no secrets, and
@@ -67,10 +71,22 @@ pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     shlex::try_quote(word).unwrap_or(Cow::Borrowed(word))
 }
 
-/// A text whose commands name their namespace last, with the connection flags after it.
-pub(crate) fn with_flags(text: &str, namespace: &str, flags: &str) -> String {
-    let place = format!(" -n {namespace}");
-    text.replace(&place, &format!("{place}{flags}"))
+/// A text with the connection flags in each of its commands, after the namespace: the cluster's, or its operator's.
+pub(crate) fn with_flags(text: &str, flags: &str) -> String {
+    let mut parts = text.split(KUBECTL);
+    let mut told = parts.next().unwrap_or_default().to_owned();
+    for command in parts {
+        told.push_str(KUBECTL);
+        match command.split_once(NAMESPACE) {
+            None => told.push_str(command),
+            Some((before, after)) => {
+                let ends = after.find(|it: char| it != '-' && !it.is_ascii_alphanumeric());
+                let (namespace, rest) = after.split_at(ends.unwrap_or(after.len()));
+                told.extend([before, NAMESPACE, namespace, flags, rest]);
+            }
+        }
+    }
+    told
 }
 
 /// A duration as kubectl reads it.
@@ -83,6 +99,7 @@ fn span(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::with_flags;
     use crate::args::Cli;
 
     fn repeated(words: &[&str]) -> String {
@@ -104,6 +121,27 @@ mod tests {
             assert_eq!(repeated(flags), format!(" {}", flags.join(" ")));
         }
         assert_eq!(repeated(&["-n", "db"]), "");
+    }
+
+    #[test]
+    fn flags_were_put_into_the_middle_of_a_longer_namespace_or_left_out_for_another() {
+        let flags = " --context=c";
+        for (text, want) in [
+            (
+                "see: kubectl get pods -n postgres-operator, or kubectl pgscale set a 2 -n postgres; ask again",
+                "see: kubectl get pods -n postgres-operator --context=c, or kubectl pgscale set a 2 -n postgres \
+                 --context=c; ask again",
+            ),
+            (
+                "(kubectl exec -it a-0 -n postgres -c postgres -- patronictl list -n 1)",
+                "(kubectl exec -it a-0 -n postgres --context=c -c postgres -- patronictl list -n 1)",
+            ),
+            ("kubectl get pods -n db. Then wait", "kubectl get pods -n db --context=c. Then wait"),
+            ("wait, or use -n db", "wait, or use -n db"),
+            ("kubectl get nodes", "kubectl get nodes"),
+        ] {
+            assert_eq!(with_flags(text, flags), want);
+        }
     }
 
     #[test]

@@ -85,7 +85,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let ends = facts.now + SignedDuration::try_from(args.expires).unwrap_or(LONGEST);
     // Seconds are what people read, and what a clock is good for.
     let ends = Timestamp::from_second(ends.as_second()).unwrap_or(ends);
-    show(session, &facts, &evaluate(&facts, &policies), &args.rules);
+    let verdict = evaluate(&facts, &policies);
+    let remain = show(session, &facts, &verdict, &args.rules);
     if args.dry_run == DryRun::None {
         confirm(session, &args, &format!("Allow it until {ends}?")).await?;
         rights::check(session, rights::OVERRIDE, &facts, false).await?;
@@ -105,8 +106,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Format::Text | Format::Wide => {
             session.out.said(&format!("{resource} created, until {ends}{rehearsed}"))?;
             if args.dry_run == DryRun::None {
-                let command = session.command(&format!("set {name} {}", args.to));
-                session.out.note(&format!("now whoever may change the cluster can: {command}"));
+                session.out.note(&if remain.is_empty() {
+                    let set = session.command(&format!("set {name} {}", args.to));
+                    format!("now whoever may change the cluster can: {set}")
+                } else {
+                    let plan = session.command(&format!("plan {name} --to {}", args.to));
+                    let remain = remain.join(", ");
+                    format!("it lifts only what it names; still refused by {remain}: {plan}")
+                });
             }
             Ok(())
         }
@@ -114,8 +121,13 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Shows what refuses the change now, and what of that would remain.
-fn show(session: &Session, facts: &Facts, verdict: &Verdict, named: &[String]) {
+/// Shows what refuses the change now, and what of that would remain: those rules.
+fn show(
+    session: &Session,
+    facts: &Facts,
+    verdict: &Verdict,
+    named: &[String],
+) -> Vec<&'static str> {
     let span = facts.from().map_or(String::new(), |from| format!("{from} -> "));
     session.out.note(&format!(
         "postgresql {}: {span}{}",
@@ -127,15 +139,17 @@ fn show(session: &Session, facts: &Facts, verdict: &Verdict, named: &[String]) {
         let becomes = if lifted(denial.rule) { "would warn" } else { "would still refuse" };
         session.out.note(&format!("{becomes}: {}: {}", denial.rule, denial.message));
     }
-    let refusing: Vec<&str> = verdict.denials().map(|denial| denial.rule).collect();
+    let refusing: Vec<&'static str> = verdict.denials().map(|denial| denial.rule).collect();
     let idle: Vec<&str> =
         named.iter().map(String::as_str).filter(|id| !refusing.contains(id)).collect();
     if !idle.is_empty() {
         session.out.note(&format!("does not refuse it now: {}", idle.join(", ")));
     }
-    if refusing.iter().any(|id| !lifted(id)) {
+    let remain: Vec<&'static str> = refusing.into_iter().filter(|id| !lifted(id)).collect();
+    if !remain.is_empty() {
         session.out.warning("the change would be refused in spite of this override");
     }
+    remain
 }
 
 async fn confirm(session: &Session, args: &Args, question: &str) -> Result<(), Failure> {

@@ -184,7 +184,7 @@ fn refusal(session: &Session, facts: &Facts, why: &str) -> Failure {
     let cluster = &facts.change.new;
     let failure = Failure::refused(format!("the leader of {} is not moved: {why}", cluster.name));
     match about_switchover(facts) {
-        Some(remedy) => failure.hint(with_flags(&remedy, &cluster.namespace, &session.flags)),
+        Some(remedy) => failure.hint(with_flags(&remedy, &session.flags)),
         None => failure,
     }
 }

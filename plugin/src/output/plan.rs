@@ -231,7 +231,12 @@ fn nearest(plan: &Plan, command: impl Fn(&str) -> String) -> String {
         format!("{count} ({})", command(&format!("{verb} {} --to {count}", plan.name)))
     });
     let counts: Vec<String> = counts.collect();
-    let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", or ") };
+    let counts = if counts.is_empty() {
+        let why = command(&format!("status {} --why", plan.name));
+        format!("none; what is wrong with the cluster: {why}")
+    } else {
+        counts.join(", or ")
+    };
     format!("{BOLD}Nearest count that would be allowed now:{BOLD:#} {counts}")
 }
 

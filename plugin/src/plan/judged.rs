@@ -60,7 +60,7 @@ fn judged<'a>(plan: &'a Plan, rule: &'static str) -> Judged<'a> {
     let finding = weightiest(plan, rule);
     let (says, message) = match (finding, outcome) {
         (Some(finding), _) if finding.audit_only => (Says::Audit, Some(finding.message.as_str())),
-        (Some(finding), Some(Outcome::Unknown(_))) => {
+        (Some(finding), Some(Outcome::Unknown(_) | Outcome::Unsaid { .. })) => {
             (Says::Unknown(finding.severity), Some(finding.message.as_str()))
         }
         (Some(finding), _) => {
@@ -72,7 +72,9 @@ fn judged<'a>(plan: &'a Plan, rule: &'static str) -> Judged<'a> {
         }
         (None, Some(Outcome::Pass)) => (Says::Pass, None),
         (None, Some(Outcome::Found(finding))) => (Says::Ignored, Some(finding.message.as_str())),
-        (None, Some(Outcome::Unknown(why))) => (Says::Ignored, Some(why.as_str())),
+        (None, Some(Outcome::Unknown(why) | Outcome::Unsaid { why, .. })) => {
+            (Says::Ignored, Some(why.as_str()))
+        }
         (None, Some(Outcome::NotApplicable) | None) => (Says::NotApplicable, None),
     };
     let looked_at = match says {

@@ -430,7 +430,7 @@ fn a_switchover_that_is_under_way_cannot_be_flushed() {
         candidate: Some("acid-a-2".into()),
         scheduled: scheduled.map(str::to_owned),
     };
-    insta::assert_snapshot!(remedy(Seen::Known(pending(None))), @"run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody acts on it: choose who leads (kubectl exec -it acid-a-0 -n db --context=c -c postgres -- patronictl failover acid-a), or remove it (kubectl annotate configmap/acid-a-failover leader- member- -n db --context=c)");
+    insta::assert_snapshot!(remedy(Seen::Known(pending(None))), @"run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody leads who could act on it: kubectl pgscale status acid-a -n db --context=c. Remove it: kubectl annotate configmap/acid-a-failover leader- member- -n db --context=c. Last resort, rows the chosen member has not received are lost: kubectl exec -it acid-a-0 -n db --context=c -c postgres -- patronictl failover acid-a");
     assert_eq!(
         remedy(Seen::Known(pending(Some("2026-11-25T02:00:00+00:00")))),
         "wait until it is done, or withdraw it: kubectl exec acid-a-0 -n db --context=c -c postgres -- patronictl \

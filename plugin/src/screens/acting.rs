@@ -121,7 +121,7 @@ async fn down_the_leader_moves() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads, by lock, label and its own word, 0.0 s after the request; how
@@ -156,7 +156,7 @@ async fn down_the_leader_moves() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads, by lock, label and its own word, 0.0 s after the request; how long writes stopped could not be measured

@@ -46,7 +46,7 @@ async fn plan_allowed() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
     [exit 0]
     ");
     insta::assert_snapshot!(on("plan, allowed", BROAD).await, @"
@@ -86,7 +86,7 @@ async fn plan_allowed() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
     [exit 0]
     ");
 }
@@ -117,12 +117,13 @@ async fn plan_refused() {
       DENY step-too-large: from 4 to 1 instances is a step of 3, 2 at once is the
            most
            scalepolicy/production: steps.down: 2
-           Try: kubectl pgscale set acid-a 2 -n db first
+           Try: first: kubectl pgscale set acid-a 2 -n db
       WARN no-standby-left: 1 instance is left: nothing to fail over to, and
            acid-a-repl will have no endpoints
            postgresql/acid-a: numberOfInstances: 4 -> 1
-           Try: kubectl pgscale down acid-a --to 2 -n db keeps one
-    Nearest count that would be allowed now: none
+           Try: to keep one: kubectl pgscale down acid-a --to 2 -n db
+    Nearest count that would be allowed now: none; what is wrong with the cluster:
+      kubectl pgscale status acid-a --why -n db
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]
@@ -146,11 +147,11 @@ async fn plan_refused() {
            Try: kubectl pgscale set acid-a 2 -n db
       DENY step-too-large: from 4 to 1 instances is a step of 3, 2 at once is the most
            scalepolicy/production: steps.down: 2
-           Try: kubectl pgscale set acid-a 2 -n db first
+           Try: first: kubectl pgscale set acid-a 2 -n db
       WARN no-standby-left: 1 instance is left: nothing to fail over to, and acid-a-repl will have no endpoints
            postgresql/acid-a: numberOfInstances: 4 -> 1
-           Try: kubectl pgscale down acid-a --to 2 -n db keeps one
-    Nearest count that would be allowed now: none
+           Try: to keep one: kubectl pgscale down acid-a --to 2 -n db
+    Nearest count that would be allowed now: none; what is wrong with the cluster: kubectl pgscale status acid-a --why -n db
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]

@@ -64,22 +64,30 @@ fn leaving(clues: &Clues<'_>, member: &Member) -> Cause {
     };
     let cause = |next| Cause::new(what, next).because(source(member), says);
     match lost_node(member).filter(|_| member.pod.terminating) {
-        Some(node) => cause(by_force(clues, member)).because(format!("node/{node}"), LOST),
+        Some(node) => {
+            cause(about_node(clues, node)).because(format!("node/{node}"), by_force(clues, member))
+        }
         None => cause(clues.kubectl(&format!("describe pod {}", member.name))),
     }
 }
-
-/// What is said of a lost node.
-const LOST: &str = "is not Ready: nobody there ends it";
 
 /// The node of `member`, which is not Ready.
 fn lost_node(member: &Member) -> Option<&str> {
     (member.pod.node_ready == Some(false)).then(|| member.pod.node.as_deref().unwrap_or("?"))
 }
 
-/// How to be rid of a pod whose node does not come back. Whoever runs this must be sure that the node is off.
+fn about_node(clues: &Clues<'_>, node: &str) -> String {
+    format!("kubectl describe node {node}{}", clues.flags)
+}
+
+/// What is said of a lost node, and how to be rid of a pod whose node does not come back. That is not the command to
+/// run next: on a node that is only cut off PostgreSQL goes on running.
 fn by_force(clues: &Clues<'_>, member: &Member) -> String {
-    clues.kubectl(&format!("delete pod {} --force --grace-period=0", member.name))
+    format!(
+        "is not Ready: nobody there ends it. Only when {} is sure to be powered off: {} --force --grace-period=0",
+        lost_node(member).unwrap_or("?"),
+        clues.kubectl(&format!("delete pod {}", member.name))
+    )
 }
 
 fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
@@ -88,12 +96,13 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
     if let Some(node) = lost_node(member) {
         if pod.terminating {
             let what = format!("{} is being deleted on a node that is not Ready", member.name);
-            let cause = Cause::new(what, by_force(clues, member))
-                .because(source(member), "is being deleted");
-            return Some((Rank::Node, cause.because(format!("node/{node}"), LOST)));
+            let cause = Cause::new(what, about_node(clues, node))
+                .because(source(member), "is being deleted")
+                .because(format!("node/{node}"), by_force(clues, member));
+            return Some((Rank::Node, cause));
         }
-        let next = format!("kubectl describe node {node}{}", clues.flags);
-        let cause = Cause::new(format!("the node of {} is not Ready", member.name), next);
+        let what = format!("the node of {} is not Ready", member.name);
+        let cause = Cause::new(what, about_node(clues, node));
         return Some((Rank::Node, cause.because(format!("node/{node}"), "is not Ready")));
     }
     if pod.terminating {

@@ -396,16 +396,16 @@ fn every_ailment_has_its_place() {
 }
 
 #[test]
-fn a_pod_that_nobody_ends_is_ended_by_force() {
+fn nobody_is_sent_to_end_a_pod_by_force_on_a_node_that_may_still_run() {
     let ending = |it: &mut Member| {
         it.pod.terminating = true;
         it.pod.node_ready = Some(false);
     };
-    insta::assert_snapshot!(first(pod(ending), Vec::new()), @"acid-a-2 is being deleted on a node that is not Ready | pod/acid-a-2: is being deleted; node/node-2: is not Ready: nobody there ends it | kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
+    insta::assert_snapshot!(first(pod(ending), Vec::new()), @"acid-a-2 is being deleted on a node that is not Ready | pod/acid-a-2: is being deleted; node/node-2: is not Ready: nobody there ends it. Only when node-2 is sure to be powered off: kubectl delete pod acid-a-2 -n db --context=c --force --grace-period=0 | kubectl describe node node-2 --context=c");
     let mut shrunk = pod(ending);
     shrunk.change.new.instances = Some(2);
     if let Seen::Known(set) = &mut shrunk.stateful_set {
         set.replicas = 2;
     }
-    insta::assert_snapshot!(first(shrunk, Vec::new()), @"acid-a-2 has not ended yet | pod/acid-a-2: is being deleted; node/node-2: is not Ready: nobody there ends it | kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
+    insta::assert_snapshot!(first(shrunk, Vec::new()), @"acid-a-2 has not ended yet | pod/acid-a-2: is being deleted; node/node-2: is not Ready: nobody there ends it. Only when node-2 is sure to be powered off: kubectl delete pod acid-a-2 -n db --context=c --force --grace-period=0 | kubectl describe node node-2 --context=c");
 }

@@ -166,7 +166,7 @@ fn a_dead_leader_does_not_block_the_way_for_ever() {
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
       pod/acid-a-0: role label: master
       pod/acid-a-4: role label: master
-      Try: kubectl delete pod acid-a-4 -n db --force --grace-period=0 (once node-4 is sure to be off)
+      Try: only once node-4 is sure to be powered off: kubectl delete pod acid-a-4 -n db --force --grace-period=0
     ");
     let mut stopped = dead_leader(|it| it.pod.containers_running = false);
     insta::assert_snapshot!(text("no-leader", &stopped), @"
@@ -179,7 +179,7 @@ fn a_dead_leader_does_not_block_the_way_for_ever() {
     insta::assert_snapshot!(text("no-leader", &stopped), @"
     no-leader: acid-a-0 holds the leader lock, but not every member agrees
       configmap/acid-a-leader: leader: acid-a-0
-      http://10.244.0.14:8008/patroni: acid-a-4: leads
+      pod/acid-a-4: annotation status: leads (last report; it does not answer)
       Try: kubectl delete pod acid-a-4 -n db
     ");
     // Who may be alive is left alone, and so is everybody while nobody else is known to lead.
@@ -216,12 +216,16 @@ fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
     paused: nobody leads and Patroni is paused: nobody takes over
       configmap/acid-a-config: pause: true
       pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: critical-operation: true
-      Try: kubectl pgscale wait acid-a -n db
+      Try: wait until no pod is marked: kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
     ");
     // One mark is enough not to be sure.
     let one = healthy(5, 3).pause().with_member(2, |it| it.pod.critical_operation = true);
     let told = text("paused", &one);
-    assert!(told.contains("pgscale wait") && !told.contains("resume"), "{told}");
+    assert!(
+        told.contains("Try: wait until no pod is marked: kubectl get pods -l ")
+            && !told.contains("resume"),
+        "{told}"
+    );
 }
 
 #[test]

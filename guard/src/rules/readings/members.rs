@@ -121,12 +121,13 @@ fn word<T>(
     says: impl Fn(T) -> String,
 ) -> Vec<Evidence> {
     each(facts, |member| {
-        let says = match last_word(member, &answered, &reported) {
-            Seen::Known(word) => says(word),
-            Seen::Absent => "never reported".to_owned(),
-            Seen::Unreadable(why) => format!("its report could not be read: {why}"),
-        };
-        Evidence::new(facts.witness(member), format!("{}: {says}", member.name))
+        let unsaid =
+            |why: String| Evidence::new(facts.witness(member), format!("{}: {why}", member.name));
+        match last_word(member, &answered, &reported) {
+            Seen::Known(word) => facts.quote(member, says(word)),
+            Seen::Absent => unsaid("never reported".to_owned()),
+            Seen::Unreadable(why) => unsaid(format!("its report could not be read: {why}")),
+        }
     })
 }
 

@@ -54,10 +54,13 @@ pub(in crate::rules) fn volumes_deleted() {
         ],
     );
     insta::assert_snapshot!(text("volumes-deleted", &deleting(claimed(5, 3, 5))), @"
-    volumes-deleted: deleted with all data: pgdata-acid-a-3, pgdata-acid-a-4
+    volumes-deleted: this shrink deletes the volumes of the members that go, with all data: pgdata-acid-a-3, pgdata-acid-a-4
       statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
-      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain
+      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator, and shrink only once this says Retain: kubectl get statefulset acid-a -n db -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}'
     ");
+    let told = text("volumes-deleted", &deleting(unseen(healthy(5, 3))));
+    let first = "volumes-deleted: this shrink deletes the volumes of the members from ordinal 3 on, with all data";
+    assert_eq!(told.lines().next(), Some(first));
 }
 
 #[test]

@@ -62,7 +62,7 @@ async fn it_is_shown_asked_written_and_honoured() {
       WARN too-few-healthy-survivors: acid-a-3 would go, and of the members that stay only 1 can be counted on; at least 2 must
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
            (not refused: scaleoverride/acid-a-x7k2p allows it until THEN: night)
-           Try: mend the members named here (kubectl pgscale status acid-a -n db shows when they are fit)
+           Try: mend the members named here; to see when they are fit: kubectl pgscale status acid-a -n db
       WARN survivor-unhealthy: of the members that stay, acid-a-1 cannot be counted on
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
            Try: kubectl pgscale status acid-a -n db, and mend what it names
@@ -86,6 +86,14 @@ async fn what_it_does_not_lift_is_said_before_anything_is_written() {
     Warning: the change would be refused in spite of this override
     ");
     assert!(screen.stdout().trim_end().ends_with("(dry run)"), "{}", screen.stdout());
+
+    let too_little = "override acid-a --to 2 --rules above-max --reason night --yes";
+    let (screen, code, _) = run(&stalled(), too_little, None).await;
+    assert_eq!(code, 0);
+    let told = screen.stderr();
+    let last = "it lifts only what it names; still refused by too-few-healthy-survivors: kubectl pgscale plan \
+                acid-a --to 2 -n db";
+    assert_eq!(told.lines().last(), Some(last), "{told}");
 
     let server = format!("{TO_TWO} --dry-run=server");
     assert_eq!((run(&world, &server, None).await.1, world.overrides().len()), (0, 0));

@@ -124,7 +124,7 @@ async fn a_shrink_shows_who_is_cut_off() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
     ");
     insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(160)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
@@ -149,7 +149,7 @@ async fn a_shrink_shows_who_is_cut_off() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
     ");
 }
 

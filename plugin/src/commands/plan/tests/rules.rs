@@ -54,7 +54,7 @@ async fn wide_shows_all_of_it_and_every_rule() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
     Every rule, and what it looked at:
       PASS below-min
          postgresql/acid-a: numberOfInstances: 5 -> 3
@@ -209,7 +209,7 @@ async fn wide_shows_all_of_it_and_every_rule() {
          node/node-2: acid-a-2: zone zone-a
          node/node-3: acid-a-3: zone zone-b
          node/node-4: acid-a-4: zone zone-b
-         To pass: kubectl pgscale down acid-a --to 4 -n db keeps a second zone
+         To pass: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
       PASS cascade-condemned
          http://10.244.0.10:8008/patroni: acid-a-0: replicatefrom: unset
          http://10.244.0.11:8008/patroni: acid-a-1: replicatefrom: unset
