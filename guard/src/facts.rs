@@ -103,6 +103,10 @@ pub struct Facts {
     pub claims: Seen<Vec<Claim>>,
     /// Name of the member that took the lead last, by Patroni's history; `Absent` where that names nobody.
     pub last_leader: Seen<String>,
+    /// The system identifier of the cluster that Patroni knows (annotation `initialize` of `<cluster>-config`). While it
+    /// is set, a member without data waits for a leader to copy from and never founds a cluster (`bootstrap`,
+    /// patroni/ha.py). `Absent` before the first bootstrap has ended.
+    pub initialize: Seen<String>,
     /// What its surroundings have room for. Boxed: a pod's template is large, and facts are handed on a lot.
     pub capacity: Box<Capacity>,
 }

@@ -202,6 +202,12 @@ pub fn last_leader(source: &str, annotations: &BTreeMap<String, String>) -> Seen
     }
 }
 
+/// The cluster's system identifier, from the annotations of `<cluster>-config`. Empty while a bootstrap runs.
+pub fn initialize(annotations: &BTreeMap<String, String>) -> Seen<String> {
+    let text = annotations.get("initialize").filter(|text| !text.is_empty());
+    text.map_or(Seen::Absent, |text| Seen::Known(text.clone()))
+}
+
 /// What is pending, from the annotations of `<cluster>-failover`, which stays when nothing is.
 pub fn failover(annotations: &BTreeMap<String, String>) -> Seen<PendingFailover> {
     PendingFailover::of(annotations).map_or(Seen::Absent, Seen::Known)

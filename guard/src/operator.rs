@@ -52,6 +52,9 @@ pub struct Settings {
     pub use_config_maps: Option<bool>,
     /// An etcd address: then Patroni keeps nothing in Kubernetes and the guard is blind.
     pub etcd_host: Option<String>,
+    /// The operator has claims of members that are removed deleted
+    /// (`persistent_volume_claim_retention_policy.when_scaled: delete`).
+    pub deletes_volumes: bool,
     /// Annotation keys the operator does not compare, whoever writes them.
     pub ignored_annotations: Vec<String>,
     /// What shapes the pods it makes.
@@ -69,11 +72,18 @@ impl Default for Settings {
             role_label: "spilo-role".to_owned(),
             use_config_maps: None,
             etcd_host: None,
+            deletes_volumes: false,
             ignored_annotations: Vec::new(),
             pods: Box::default(),
         }
     }
 }
+
+/// The setting that says what becomes of claims.
+const RETENTION: &str = "persistent_volume_claim_retention_policy";
+/// Its entry by which claims of removed members are deleted; any other value keeps them (`generateStatefulSet`,
+/// pkg/cluster/k8sres.go).
+const WHEN_SCALED_DELETE: (&str, &str) = ("when_scaled", "delete");
 
 /// A setting has a value the operator itself would not accept.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -145,6 +155,11 @@ impl Settings {
                 })
                 .transpose()?,
             etcd_host: text("etcd_host").map(str::to_owned),
+            deletes_volumes: text(RETENTION)
+                .into_iter()
+                .flat_map(|pairs| pairs.split(','))
+                .filter_map(|pair| pair.split_once(':'))
+                .any(|(key, value)| (key.trim(), value.trim()) == WHEN_SCALED_DELETE),
             ignored_annotations: text("ignored_annotations")
                 .into_iter()
                 .flat_map(|keys| keys.split(','))
@@ -188,6 +203,7 @@ impl Settings {
             role_label: text(&kubernetes["pod_role_label"]).unwrap_or(default.role_label),
             use_config_maps: configuration["kubernetes_use_configmaps"].as_bool(),
             etcd_host: text(&configuration["etcd_host"]),
+            deletes_volumes: kubernetes[RETENTION][WHEN_SCALED_DELETE.0] == WHEN_SCALED_DELETE.1,
             ignored_annotations: kubernetes["ignored_annotations"]
                 .as_array()
                 .into_iter()

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::policy::{Limit, Mode, Policies};
     use crate::rules::evaluate;
-    use crate::rules::testing::healthy;
+    use crate::rules::testing::{healthy, lowered};
     use crate::verdict::Verdict;
 
     /// An override that applies to 3 -> 9 of the cluster in the test facts.
@@ -306,10 +306,20 @@ mod tests {
             object["spec"]["rules"] = json!(["leader-cannot-move"]);
         };
         let overrides = Overrides::of(vec![granted(cannot_move)], "acid-a");
-        let verdict = evaluate(&facts, &Policies { overrides, ..Policies::default() });
+        let verdict = evaluate(&facts, &Policies { overrides, ..lowered() });
         let denied: Vec<_> = verdict.denials().map(|finding| finding.rule).collect();
         assert_eq!(denied, ["too-few-healthy-survivors"]);
         assert!(verdict.finding("leader-cannot-move").unwrap().overridden.is_some());
+
+        // What was evidence for a denial that an override lifts is a denial of its own.
+        let condemned = |object: &mut Value| {
+            object["spec"]["to"] = json!(2);
+            object["spec"]["rules"] = json!(["leader-condemned"]);
+        };
+        let overrides = Overrides::of(vec![granted(condemned)], "acid-a");
+        let verdict = evaluate(&facts, &Policies { overrides, ..Policies::default() });
+        let denied: Vec<_> = verdict.denials().map(|finding| finding.rule).collect();
+        assert_eq!(denied, ["leader-cannot-move", "too-few-healthy-survivors"]);
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! came from and that policy's mode, so that a trial in `Warn` beside an enforced policy neither weakens nor hides
 //! it. What loosens a rule's own default (`rules`, `whenUnknown`, `instances.zero: Allow`) counts in every mode,
 //! because a mode only says what becomes of violations; it never loosens what another policy demands.
+//!
+//! A policy's mode governs its own limits. What built-in rules find follows the platform: `builtIn` of a
+//! `ClusterScalePolicy`. A `ScalePolicy` lowers only the rules that the platform lists as loosenable.
 
 use std::collections::BTreeMap;
 
@@ -24,8 +27,8 @@ mod spec;
 
 pub use calendar::{Freeze, Windows, way};
 pub use spec::{
-    Backup, ClusterScalePolicy, ClusterScalePolicySpec, Day, FreezeSpec, InstanceBounds, Mode,
-    ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, Weight, WhenUnknown, WindowSpec,
+    Backup, BuiltIn, ClusterScalePolicy, ClusterScalePolicySpec, Day, FreezeSpec, InstanceBounds,
+    Mode, ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, Weight, WhenUnknown, WindowSpec,
     WindowsSpec, Zero,
 };
 
@@ -34,6 +37,39 @@ pub(crate) use select::{meets, selects};
 
 /// The rule that looks at backups, and only where a policy asks for it.
 const NO_RECENT_BACKUP: &str = "no-recent-backup";
+
+/// The rules that a policy of a namespace never lowers unless the platform lists them as loosenable: those that protect
+/// the leader and the last copies.
+const FIXED: &[&str] = &[
+    "dcs-store-changing",
+    "leader-cannot-move",
+    "leader-condemned",
+    "return-from-zero",
+    "too-few-healthy-survivors",
+    "volumes-deleted",
+];
+
+/// Whose policy it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// A `ScalePolicy`: of the people who run the namespace.
+    Namespace,
+    /// A `ClusterScalePolicy`: of the people who run the platform.
+    Platform,
+}
+
+/// Something in a policy of a namespace that has no effect, because the platform does not allow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Powerless {
+    /// The policy, as `kind/name`.
+    pub source: String,
+    /// Its mode.
+    pub mode: Mode,
+    /// The id of the rule that it would lower.
+    pub rule: String,
+    /// What it says of the rule.
+    pub weight: Weight,
+}
 
 /// One limit with the policy it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,9 +111,18 @@ pub struct Policies {
     pub rules: BTreeMap<String, Vec<Limit<Weight>>>,
     /// How old the last backup may be when instances go: of the strictest mode, the least.
     pub backup_max_age: Option<Limit<SignedDuration>>,
-    /// The strictest mode of all that match; `Enforce` where no policy matches, and where not all could be read:
-    /// one of those may enforce.
+    /// What a `ScalePolicy` says of facts that could not be read for a shrink, where that is laxer than the default:
+    /// it counts for loosenable rules only.
+    pub own_unknown_down: Vec<Limit<Severity>>,
+    /// What becomes of findings that rest on no policy's limit: the strictest that the platform asks for. `Enforce` where
+    /// it does not say, and where not all policies could be read: one of those may enforce.
     pub mode: Mode,
+    /// What the platform asks for in that.
+    pub built_in: Vec<Limit<Mode>>,
+    /// The rules that policies of the namespace may lower, by each policy of the platform that lists them.
+    pub loosenable: Vec<Limit<Vec<String>>>,
+    /// What policies of the namespace say in vain.
+    pub powerless: Vec<Powerless>,
     /// Why the policies could not be read: then no bound may be taken as kept.
     pub unreadable: Option<String>,
     /// What somebody allowed in spite of them.
@@ -118,39 +163,68 @@ impl Policies {
                 Seen::Absent => Err("the namespace is not there".to_owned()),
                 Seen::Unreadable(why) => Err(format!("the namespace's labels: {why}")),
             };
-            combined.hear(&source, here, &policy.spec.policy, cluster);
+            let spec = &policy.spec;
+            if combined.hear(&source, Scope::Platform, here, &spec.policy, cluster) {
+                combined.built_in(&source, spec.built_in.as_ref());
+            }
         }
+        // What these may lower is known only now.
         for policy in own {
             let source = named("scalepolicy", policy.metadata.name.as_deref());
-            combined.hear(&source, Ok(true), &policy.spec, cluster);
+            combined.hear(&source, Scope::Namespace, Ok(true), &policy.spec, cluster);
         }
-        combined.mode = combined.matched.iter().map(|(_, mode)| *mode).max().unwrap_or_default();
+        combined.mode = combined.built_in.iter().map(|limit| limit.value).max().unwrap_or_default();
         match combined.unreadable.take() {
             Some(why) => combined.and_unreadable(why),
             None => combined,
         }
     }
 
+    /// Adds a policy if it holds for the cluster; returns whether it does.
     fn hear(
         &mut self,
         source: &str,
+        scope: Scope,
         here: Result<bool, String>,
         spec: &ScalePolicySpec,
         cluster: &BTreeMap<String, String>,
-    ) {
+    ) -> bool {
         let selector = spec.cluster_selector.as_ref();
         let heard = match (here, matches(selector, cluster)) {
             // Whichever says no, the other does not matter.
-            (Ok(false), _) | (_, Ok(false)) => return,
-            (Ok(true), Ok(true)) => self.add(source, spec),
+            (Ok(false), _) | (_, Ok(false)) => return false,
+            (Ok(true), Ok(true)) => self.add(source, scope, spec),
             (Err(why), _) | (_, Err(why)) => Err(why),
         };
         if let Err(why) = heard {
             self.unreadable.get_or_insert(format!("{source}: {why}"));
+            return false;
         }
+        true
     }
 
-    fn add(&mut self, source: &str, spec: &ScalePolicySpec) -> Result<(), String> {
+    fn built_in(&mut self, source: &str, built_in: Option<&BuiltIn>) {
+        let Some(BuiltIn { mode, loosenable }) = built_in else { return };
+        let source = source.to_owned();
+        self.built_in.extend(mode.map(|value| {
+            let mode = Mode::Enforce;
+            Limit { value, source: source.clone(), mode }
+        }));
+        self.loosenable.extend(loosenable.clone().map(|value| {
+            let mode = Mode::Enforce;
+            Limit { value, source, mode }
+        }));
+    }
+
+    /// Returns whether a policy of the namespace may lower the rule with this id.
+    pub fn may_loosen(&self, rule: &str) -> bool {
+        if self.loosenable.is_empty() {
+            return !FIXED.contains(&rule);
+        }
+        self.loosenable.iter().all(|limit| limit.value.iter().any(|listed| listed == rule))
+    }
+
+    fn add(&mut self, source: &str, scope: Scope, spec: &ScalePolicySpec) -> Result<(), String> {
         let mode = spec.mode.unwrap_or_default();
         self.matched.push((source.to_owned(), mode));
         let weights = spec.rules.clone().unwrap_or_default();
@@ -165,9 +239,20 @@ impl Policies {
         self.step_down.extend(own.limit("step-too-large", steps.down.map(i64::from)));
         self.freezes.extend(own.limit("change-freeze", spec.freeze.as_ref().map(Freeze::of)));
         let unknown = spec.when_unknown.clone().unwrap_or_default();
-        self.when_unknown_down.extend(own.opinion(unknown.down));
+        match (scope, unknown.down) {
+            (Scope::Namespace, Some(Severity::Warn)) => {
+                self.own_unknown_down.extend(own.opinion(unknown.down));
+            }
+            _ => self.when_unknown_down.extend(own.opinion(unknown.down)),
+        }
         self.when_unknown_up.extend(own.opinion(unknown.up));
         for (rule, weight) in &weights {
+            let lowers = scope == Scope::Namespace && *weight < Weight::Deny;
+            if lowers && !self.may_loosen(rule) {
+                let (source, rule) = (source.to_owned(), rule.clone());
+                self.powerless.push(Powerless { source, mode, rule, weight: *weight });
+                continue;
+            }
             self.rules.entry(rule.clone()).or_default().extend(own.opinion(Some(*weight)));
         }
 

@@ -170,6 +170,7 @@ impl Reader {
             sync: workload.patroni.sync,
             claims: workload.claims,
             last_leader: workload.patroni.last_leader,
+            initialize: workload.patroni.initialize,
             capacity: Box::new(Capacity {
                 template: workload.template,
                 quotas,
@@ -230,6 +231,7 @@ mod tests {
             ("sync", facts.sync.unreadable()),
             ("claims", facts.claims.unreadable()),
             ("last_leader", facts.last_leader.unreadable()),
+            ("initialize", facts.initialize.unreadable()),
         ]
         .into_iter()
         .filter_map(|(name, why)| Some((name, why?)))
@@ -272,7 +274,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_forbidden_is_named_and_hides_nothing_else() {
-        let patroni = ["configuration", "failover", "last_leader", "leader", "sync"];
+        let patroni = ["configuration", "failover", "initialize", "last_leader", "leader", "sync"];
         for (resource, blind, why) in [
             ("statefulsets", &["stateful_set"][..], "get statefulsets in db: forbidden"),
             ("pods", &["members"], "list pods in db: forbidden"),
@@ -341,7 +343,7 @@ mod tests {
         }
         let start = Instant::now();
         let facts = read(&dead).await;
-        assert_eq!(unreadable(&facts).len(), 9);
+        assert_eq!(unreadable(&facts).len(), 10);
         assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
     }
 

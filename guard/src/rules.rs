@@ -9,7 +9,7 @@ use crate::objects::spell;
 use crate::operator::Settings;
 use crate::patroni::{Answer, Report};
 use crate::policy::Policies;
-use crate::verdict::{Evidence, Judgement, Outcome, Verdict};
+use crate::verdict::{Evidence, Finding, Judgement, Outcome, Severity, Verdict};
 
 mod bounds;
 mod calendar;
@@ -46,6 +46,8 @@ pub(crate) mod testing;
 pub use pending::about_switchover;
 pub use readings::Reading;
 pub use side_door::past_the_operator;
+use side_door::take_back;
+use way_out::LEADER_CONDEMNED;
 pub use way_out::{WayOut, way_out};
 
 /// One rule.
@@ -131,6 +133,9 @@ pub const RULES: &[Rule] = &[
     side_door::STATEFULSET_SCALED,
 ];
 
+/// The rule that judges the operator's own switchover.
+const LEADER_CANNOT_MOVE: &str = "leader-cannot-move";
+
 /// How many members without a pod, or volume claims, a finding names.
 const NAMED: usize = 5;
 
@@ -174,7 +179,46 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
         verdict.findings.extend(finding.map(|finding| policies.overrides.weigh(finding, facts)));
         verdict.judgements.push(Judgement { rule: rule.id, outcome });
     }
+    fold(&mut verdict);
     verdict
+}
+
+/// Makes what rules find only because the leader's pod would be deleted evidence for `leader-condemned`, while that
+/// rule refuses the change: it is one cause, with one way out.
+///
+/// Where a policy lowers that rule or an override lifts it, those findings stand for themselves.
+fn fold(verdict: &mut Verdict) {
+    let refuses = |it: &Finding| {
+        it.rule == LEADER_CONDEMNED && it.severity == Severity::Deny && !it.audit_only
+    };
+    // A finding that could not be judged at all has nothing to fold into.
+    let found = verdict
+        .judgements
+        .iter()
+        .any(|it| it.rule == LEADER_CONDEMNED && matches!(it.outcome, Outcome::Found(_)));
+    if !found || !verdict.findings.iter().any(refuses) {
+        return;
+    }
+    let (folded, mut findings): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut verdict.findings).into_iter().partition(|it| {
+            let unjudged = it.rule == LEADER_CANNOT_MOVE;
+            (it.leader_goes || unjudged) && it.rule != LEADER_CONDEMNED && !it.audit_only
+        });
+    if let Some(condemned) = findings.iter_mut().find(|it| refuses(it)) {
+        for Finding { rule, message, evidence, .. } in &folded {
+            if evidence.is_empty() {
+                condemned.evidence.push(Evidence::new(*rule, message.clone()));
+            }
+            for Evidence { source, says } in evidence {
+                let known = |it: &Evidence| it.source == *source && it.says == *says;
+                if !condemned.evidence.iter().any(known) {
+                    condemned.evidence.push(Evidence::new(source, format!("{says} ({rule})")));
+                }
+            }
+        }
+    }
+    verdict.findings = findings;
+    verdict.folded = folded;
 }
 
 /// What a rule says that needs `what`, which could not be read because of `why`.
@@ -235,10 +279,23 @@ fn still_down(facts: &Facts, count: i64) -> Option<String> {
     facts.from().is_some_and(|from| count < from).then(|| down(facts, count))
 }
 
-/// The command that waits for the cluster to settle.
+/// The command that waits for the cluster to settle; where waiting ends with the leader's deletion, the one that keeps
+/// the leader.
 fn wait(facts: &Facts) -> String {
     let cluster = &facts.change.new;
-    format!("kubectl pgscale wait {} -n {}", cluster.name, cluster.namespace)
+    let Some(leader) = facts.doomed_leader() else {
+        return format!("kubectl pgscale wait {} -n {}", cluster.name, cluster.namespace);
+    };
+    let from = facts.from().unwrap_or(0);
+    let keep = if leader.ordinal < from {
+        take_back(&cluster.namespace, &cluster.name, from)
+    } else {
+        set(facts, leader.ordinal.saturating_add(1))
+    };
+    format!(
+        "do not wait, the StatefulSet is about to delete the leader {}; keep it: {keep}",
+        leader.name
+    )
 }
 
 /// What to wait for while pods are marked, which `wait` does not look at.

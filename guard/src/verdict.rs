@@ -70,6 +70,13 @@ pub struct Finding {
     /// It would refuse the change if the policy behind it were enforced.
     #[serde(skip)]
     pub on_trial: bool,
+    /// It is about what happens because the leader's pod is deleted. While `leader-condemned` refuses the change, such a
+    /// finding is evidence for that rule and is not repeated.
+    #[serde(skip)]
+    pub leader_goes: bool,
+    /// No repair lowers it: the data is lost whatever state the cluster is in.
+    #[serde(skip)]
+    pub unexcused: bool,
 }
 
 impl Finding {
@@ -96,7 +103,23 @@ impl Finding {
             mode: None,
             overridden: None,
             on_trial: false,
+            leader_goes: false,
+            unexcused: false,
         }
+    }
+
+    /// Marks it as a consequence of the leader's pod being deleted, where `applies`.
+    #[must_use]
+    pub fn if_leader_goes(mut self, applies: bool) -> Self {
+        self.leader_goes = applies;
+        self
+    }
+
+    /// Marks it as one that no repair lowers.
+    #[must_use]
+    pub fn unexcused(mut self) -> Self {
+        self.unexcused = true;
+        self
     }
 
     /// Says which policy mode the limit behind it has.
@@ -158,6 +181,9 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Every rule's own judgement, for explanations.
     pub judgements: Vec<Judgement>,
+    /// Findings that became evidence for `leader-condemned`, for explanations.
+    #[serde(skip)]
+    pub folded: Vec<Finding>,
 }
 
 impl Verdict {
@@ -210,7 +236,7 @@ mod tests {
     fn audit_only_findings_neither_refuse_nor_speak() {
         let mut finding = Finding::deny("below-min", "2 is fewer than 3");
         finding.audit_only = true;
-        let verdict = Verdict { findings: vec![finding], judgements: Vec::new() };
+        let verdict = Verdict { findings: vec![finding], ..Verdict::default() };
         assert!(verdict.allows());
         assert_eq!(verdict.warnings().count(), 0);
     }

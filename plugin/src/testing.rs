@@ -61,6 +61,7 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
         sync: Seen::Absent,
         claims: Seen::Known(Vec::new()),
         last_leader: Seen::Absent,
+        initialize: Seen::Known("7401122334455667788".into()),
         capacity: Box::new(Capacity {
             quotas: Some(Seen::Known(Vec::new())),
             limit_ranges: Some(Seen::Known(Vec::new())),

@@ -36,8 +36,13 @@ impl Facts {
         let old = self.change.old.as_ref()?;
         Some(match self.operator_before.as_deref() {
             None => effective(&self.operator, old),
-            // Nobody carried out what was written: what runs is what the StatefulSet says.
-            Some(Seen::Absent) if let Seen::Known(set) = &self.stateful_set => set.replicas,
+            // No operator carried out what was written: what runs is what the StatefulSet says, and what still lives
+            // of more, should another writer have scaled it.
+            Some(Seen::Absent) if let Seen::Known(set) = &self.stateful_set => {
+                let alive = self.all_members().iter().filter(|member| !member.pod.terminating);
+                let beyond = alive.map(|member| member.ordinal.saturating_add(1)).max();
+                set.replicas.max(beyond.unwrap_or(0))
+            }
             Some(before) => effective(before, old),
         })
     }

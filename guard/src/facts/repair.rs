@@ -7,8 +7,13 @@ use crate::patroni::State;
 /// A change that makes a bad state better and is never refused for the live state or the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// `to` is what the StatefulSet already runs: a change that was not applied is being cancelled.
+    /// Growth that adds no ordinal without a pod: a shrink that is not finished is taken back.
+    AddsNothingNew,
+    /// `to` is what the StatefulSet already runs, and no pod beyond it lives: a change that was not applied is
+    /// cancelled.
     Cancels,
+    /// Growth, to no more than there were, that keeps a leader whose pod the StatefulSet is about to delete.
+    KeepsLeader,
     /// The cluster has no pod and no kept volume.
     NothingRuns,
     /// The cluster comes back from zero: there are no members to judge.
@@ -21,6 +26,12 @@ impl Repair {
     /// Why live-state rules only warn.
     pub fn reason(self) -> &'static str {
         match self {
+            Self::AddsNothingNew => {
+                "not refused: every member that the count adds still has its pod"
+            }
+            Self::KeepsLeader => {
+                "not refused: the StatefulSet is about to delete the leader, and this count keeps it"
+            }
             Self::Cancels => "not refused: the change returns to what the StatefulSet already runs",
             Self::NothingRuns => "not refused: the cluster has no pod and no kept volume",
             Self::ReturnsFromZero => "not refused: at 0 instances there are no members to judge",
@@ -42,8 +53,25 @@ impl Facts {
         let stateful_set = self.stateful_set.known();
         if self.direction() != Direction::Same
             && stateful_set.is_some_and(|set| set.replicas == self.to())
+            && self.members.known().is_some()
+            // Whoever scaled the StatefulSet: a pod that still lives is not gone, and may be the leader's.
+            && self.condemned().all(|member| member.pod.terminating)
         {
             return Some(Repair::Cancels);
+        }
+        if self.direction() == Direction::Up {
+            let adds = from..self.to();
+            let highest = self.all_members().iter().map(|member| member.ordinal).max();
+            let known = highest.is_some_and(|highest| self.to() <= highest.saturating_add(1));
+            if known && self.doomed_leader().is_some_and(|leader| adds.contains(&leader.ordinal)) {
+                return Some(Repair::KeepsLeader);
+            }
+            let has_pod = |ordinal: i64| self.all_members().iter().any(|it| it.ordinal == ordinal);
+            // No more ordinals than pods: a count may be as high as an int32 goes.
+            let pods = i64::try_from(self.all_members().len()).unwrap_or(i64::MAX);
+            if self.to() - from <= pods && adds.into_iter().all(has_pod) {
+                return Some(Repair::AddsNothingNew);
+            }
         }
         let nobody = self.members.known().is_some_and(Vec::is_empty);
         // An empty list may be the wrong list: without the StatefulSet its labels are a guess.
@@ -70,6 +98,13 @@ impl Facts {
             && self.condemned().all(|member| self.expendable(member))
             && self.missed_claims().is_ok_and(|claims| claims.is_empty());
         removes_unhealthy_only.then_some(Repair::RemovesUnhealthyOnly)
+    }
+
+    /// Returns the leader whose pod the StatefulSet deletes as soon as it can, because its ordinal is not below
+    /// `spec.replicas` (`processCondemned`, pkg/controller/statefulset/stateful_set_control.go of Kubernetes).
+    pub fn doomed_leader(&self) -> Option<&Member> {
+        let set = self.stateful_set.known()?;
+        self.leader_member().filter(|leader| leader.ordinal >= set.replicas)
     }
 
     /// A member that goes would be missed: it is healthy, or nobody can be sure that it is not. The rules

@@ -38,8 +38,8 @@ use crate::verdict::Severity;
 #[expect(clippy::duplicated_attributes, reason = "each column has its own type_")]
 #[serde(rename_all = "camelCase")]
 pub struct ScalePolicySpec {
-    /// What becomes of a violation: Enforce refuses it, Warn tells the writer, Audit only records it.
-    /// Enforce when unset.
+    /// What becomes of a violation of the limits in this policy: Enforce refuses it, Warn tells the writer, Audit only
+    /// records it. Enforce when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// The clusters it holds for, by their labels; all of the namespace when unset.
@@ -63,7 +63,8 @@ pub struct ScalePolicySpec {
     /// The hours of the week in which the count may change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsSpec>,
-    /// What single rules weigh, by their ids: see `kubectl pgscale rules`.
+    /// What single rules weigh, by their ids: see `kubectl pgscale rules`. A ScalePolicy may lower only those that the
+    /// platform lists in builtIn.loosenable.
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new(known_rules()).message("unknown rule: see kubectl pgscale rules"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,6 +86,7 @@ pub struct ScalePolicySpec {
     derive = "PartialEq",
     doc = "Limits on the number of instances of the postgresql clusters in many namespaces",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Built-In", type_ = "string", json_path = ".spec.builtIn.mode"),
     printcolumn(name = "Min", type_ = "integer", json_path = ".spec.instances.min"),
     printcolumn(name = "Max", type_ = "integer", json_path = ".spec.instances.max"),
     printcolumn(name = "Zero", type_ = "string", json_path = ".spec.instances.zero"),
@@ -97,12 +99,34 @@ pub struct ClusterScalePolicySpec {
     /// The namespaces it holds for, by their labels; all when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
+    /// What the platform says about findings that rest on no policy's own limit, in these namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<BuiltIn>,
     /// The rest is what a `ScalePolicy` says.
     #[serde(flatten)]
     pub policy: ScalePolicySpec,
 }
 
-/// Holds where every key of the map `self` is the id of a rule.
+/// What the platform says about findings that rest on no policy's own limit.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuiltIn {
+    /// What becomes of them: Enforce refuses the change, Warn tells the writer, Audit only records. Enforce when unset.
+    /// Of several policies the strictest holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Ids of the rules that a ScalePolicy of the namespace may lower. When unset: all but those that protect the leader
+    /// and the last copies. Of several policies only what all of them list may be lowered.
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new(known_rules()).message("unknown rule: see kubectl pgscale rules")
+    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loosenable: Option<Vec<String>>,
+}
+
+/// Holds where every key of the map, or every item of the list `self` is the id of a rule.
 fn known_rules() -> String {
     let ids: Vec<String> = RULES.iter().map(|rule| format!("'{}'", rule.id)).collect();
     format!("self.all(id, id in [{}])", ids.join(", "))

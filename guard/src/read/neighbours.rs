@@ -6,9 +6,9 @@ use crate::change::{Change, Direction};
 use crate::facts::{Facts, Live, Seen};
 use crate::postgresql::Postgresql;
 use crate::read::AskWhom;
-use crate::read::matrix::findings;
+use crate::read::matrix::{findings, findings_lowered};
 use crate::read::recorded::{Condition, Kept, Recording, SetBy};
-use crate::read::testing::World;
+use crate::read::testing::{World, core};
 
 fn names(facts: &Facts) -> Vec<&str> {
     facts.all_members().iter().map(|member| member.name.as_str()).collect()
@@ -19,15 +19,17 @@ fn names(facts: &Facts) -> Vec<&str> {
 #[tokio::test(start_paused = true)]
 async fn a_leader_under_a_name_that_the_operator_does_not_know_is_not_handed_over() {
     for (label, goes) in [
-        (None, "warn leader-condemned"),
-        (Some("master"), "warn leader-condemned"),
-        (Some("primary"), "deny leader-cannot-move"),
-        (Some("boss"), "deny leader-cannot-move"),
+        (None, &[][..]),
+        (Some("master"), &[]),
+        (Some("primary"), &["deny leader-cannot-move"]),
+        (Some("boss"), &["deny leader-cannot-move"]),
     ] {
         for mut recording in Recording::all() {
             recording.leader_label = label;
             assert_eq!(findings(&recording.read(2).await), Vec::<&str>::new(), "{label:?}, stays");
-            assert_eq!(findings(&recording.led_by(2).read(2).await), [goes], "{label:?}, goes");
+            let facts = recording.led_by(2).read(2).await;
+            assert_eq!(findings(&facts), ["deny leader-condemned"], "{label:?}, goes");
+            assert_eq!(findings_lowered(&facts), goes, "{label:?}, goes");
         }
     }
 }
@@ -38,7 +40,7 @@ async fn labels_by_any_name_are_followed() {
         recording.name_label = "pg.example.com/cluster";
         recording.role_label = "pg.example.com/role";
         let facts = recording.clone().led_by(2).read(2).await;
-        assert_eq!(findings(&facts), ["warn leader-condemned"]);
+        assert_eq!(findings(&facts), ["deny leader-condemned"]);
 
         // Without the StatefulSet the operator's settings tell the labels, and where the lock is.
         let world = recording.world().without(&recording.set_path());
@@ -61,14 +63,14 @@ async fn standby_clusters_are_led_like_others() {
         let recording = standby(recording, (2, 4));
         let rows: [(Recording, i64, i64, &[&str]); 5] = [
             (recording.clone(), 2, 2, &["warn standby-cluster"]),
-            (recording.clone().led_by(2), 2, 2, &["warn standby-cluster", "warn leader-condemned"]),
+            (recording.clone().led_by(2), 2, 2, &["warn standby-cluster", "deny leader-condemned"]),
             (
                 recording.clone().led_by(2).with(0, Condition::Stalled),
                 2,
                 2,
                 &[
                     "warn standby-cluster",
-                    "deny leader-cannot-move",
+                    "deny leader-condemned",
                     "deny too-few-healthy-survivors",
                     "warn survivor-unhealthy",
                 ],
@@ -95,7 +97,7 @@ async fn with_etcd_a_shrink_is_refused_and_growth_is_warned() {
         let found = findings(&facts);
         assert!(found.contains(&"deny no-leader".to_owned()), "{found:?}");
         let found = findings(&recording.read(5).await);
-        assert_eq!(found, ["warn no-leader", "warn too-few-wal-senders"]);
+        assert_eq!(found, ["warn no-leader", "warn paused", "warn too-few-wal-senders"]);
     }
 }
 
@@ -174,6 +176,9 @@ async fn a_cluster_handed_to_an_operator_with_lower_limits_shrinks() {
         let fewer = world(&low).edit(&first.set_path(), |set| set["spec"]["replicas"] = json!(2));
         let facts = hand(&third, &low, &fewer).await;
         assert_eq!(facts.operator_before.as_deref(), Some(&Seen::Absent));
+        assert_eq!((facts.from(), facts.to()), (Some(3), 2), "its third pod still lives");
+        let gone = fewer.without(&core("pods", "acid-a-2"));
+        let facts = hand(&third, &low, &gone).await;
         assert_eq!((facts.from(), facts.to()), (Some(2), 2));
     }
 }

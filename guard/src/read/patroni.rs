@@ -19,6 +19,7 @@ pub(super) struct Shared {
     pub(super) failover: Seen<PendingFailover>,
     pub(super) sync: Seen<SyncState>,
     pub(super) last_leader: Seen<String>,
+    pub(super) initialize: Seen<String>,
 }
 
 impl Shared {
@@ -29,6 +30,7 @@ impl Shared {
             failover: Seen::Unreadable(why.to_owned()),
             sync: Seen::Unreadable(why.to_owned()),
             last_leader: Seen::Unreadable(why.to_owned()),
+            initialize: Seen::Unreadable(why.to_owned()),
         }
     }
 }
@@ -105,8 +107,10 @@ where
     let source = format!("{word}/{configuration}");
     let last_leader =
         found.1.clone().and_then(|annotations| objects::last_leader(&source, &annotations));
+    let initialize = found.1.clone().and_then(|annotations| objects::initialize(&annotations));
     Shared {
         last_leader,
+        initialize,
         leader: found.0.map(|annotations| LeaderLock::of(format!("{word}/{leader}"), &annotations)),
         configuration: found
             .1

@@ -88,7 +88,7 @@ mod tests {
                 "spec": {"mode": "Warn", "instances": {"min": 3}}}),
         );
         let found = policy.reader(&members).policies(&cluster).await;
-        assert_eq!((found.mode, found.min[0].value), (Mode::Warn, 3));
+        assert_eq!((found.min[0].mode, found.min[0].value), (Mode::Warn, 3));
 
         let without_crds = World::default()
             .fault("scalepolicies", Fault::Status(404))
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trial_switches_no_denial_off_where_the_policies_of_the_platform_cannot_be_read() {
+    async fn mode_of_a_namespaced_policy_switches_no_built_in_denial_off() {
         let members = Members::healthy();
         let denied = healthy(5, 2).pause().with_leader(4).nofailover(0);
         for mode in ["Warn", "Audit"] {
@@ -116,15 +116,25 @@ mod tests {
                     "metadata": {"namespace": "db", "name": "trial"},
                     "spec": {"mode": mode, "instances": {"min": 3}}}),
             );
-            let read = tenant.reader(&members).policies(&denied.change.new).await;
-            assert!(evaluate(&denied, &read).allows(), "{mode}: it is the only policy");
-            let hidden = tenant.fault("clusterscalepolicies", Fault::Status(403));
+            let hidden = tenant.clone().fault("clusterscalepolicies", Fault::Status(403));
+            for world in [&tenant, &hidden] {
+                let read = world.reader(&members).policies(&denied.change.new).await;
+                assert_eq!(read.mode, Mode::Enforce, "{mode}");
+                assert_ne!(read.min[0].mode, Mode::Enforce, "{mode}: its own limit stays on trial");
+                let verdict = evaluate(&denied, &read);
+                let refused: Vec<_> = verdict.denials().map(|denial| denial.rule).collect();
+                assert!(refused.contains(&"leader-condemned"), "{mode}: {refused:?}");
+            }
+            let platform = tenant.with(
+                "/apis/pgscale.dev/v1alpha1/clusterscalepolicies/trial",
+                json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ClusterScalePolicy",
+                    "metadata": {"name": "trial"}, "spec": {"builtIn": {"mode": mode}}}),
+            );
+            let read = platform.reader(&members).policies(&denied.change.new).await;
+            assert!(evaluate(&denied, &read).allows(), "{mode}: the platform tries them out");
+            let hidden = platform.fault("scalepolicies", Fault::Status(403));
             let read = hidden.reader(&members).policies(&denied.change.new).await;
-            assert_eq!(read.mode, Mode::Enforce, "{mode}");
-            assert_ne!(read.min[0].mode, Mode::Enforce, "{mode}: its own limit stays on trial");
-            let verdict = evaluate(&denied, &read);
-            let refused: Vec<_> = verdict.denials().map(|denial| denial.rule).collect();
-            assert!(refused.contains(&"leader-cannot-move"), "{mode}: {refused:?}");
+            assert!(!evaluate(&denied, &read).allows(), "{mode}: one that is hidden may enforce");
         }
     }
 

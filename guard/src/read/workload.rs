@@ -53,7 +53,8 @@ pub(super) async fn workload(
         .then(|| capacity::disruption_budgets(objects, namespace, &bare, &layout));
     let (pods, claims, patroni, nodes, budgets) = futures::join!(
         read_pods(objects, cluster, &layout, &selector).boxed(),
-        objects.list::<PersistentVolumeClaim>(Some(namespace), Some(&selector)).boxed(),
+        // By name: a claim belongs to the member it is named after, whatever its labels are.
+        objects.list::<PersistentVolumeClaim>(Some(namespace), None).boxed(),
         patroni::shared(objects, namespace, name, &layout.store).boxed(),
         OptionFuture::from(nodes).boxed(),
         OptionFuture::from(budgets).boxed(),

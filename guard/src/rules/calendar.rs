@@ -15,9 +15,9 @@ pub(super) const STEP_TOO_LARGE: Rule = Rule {
     default: "deny",
     kind: Kind::Calendar,
     page: "\
-A policy's `steps.up` and `steps.down` say how many instances one change may add or remove: base backups load
-the leader, and a mistake of one costs less than a mistake of five. The effective counts are compared, after the
-operator's own limits. Zero is judged by scale-to-zero, and creation by the bounds.
+A policy's `steps.up` and `steps.down` say how many instances one change may add or remove: base backups
+load the leader, and a mistake of one costs less than a mistake of five. The effective counts are compared,
+after the operator's own limits. Zero is judged by scale-to-zero, and creation by the bounds.
 
 The undo of the last change (`kubectl pgscale undo`) may take any step; the webhook cannot tell an undo. A
 repair is only warned of.
@@ -63,9 +63,9 @@ pub(super) const CHANGE_FREEZE: Rule = Rule {
     default: "deny",
     kind: Kind::Calendar,
     page: "\
-A policy's `freeze` names a time, from `from` until `until`, in which the count of its clusters stays as it is:
-for shrinks, unless `directions` says otherwise. Policies are read anew for every change, so a freeze holds at
-once.
+A policy's `freeze` names a time, from `from` until `until`, in which the count of its clusters stays as it
+is: for shrinks, unless `directions` says otherwise. Policies are read anew for every change, so a freeze
+holds at once.
 
 Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo`; the webhook
 cannot tell an undo).
@@ -118,10 +118,10 @@ pub(super) const OUTSIDE_WINDOW: Rule = Rule {
     default: "deny",
     kind: Kind::Calendar,
     page: "\
-A policy's `windows` are the hours of the week, in a time zone, in which the count of its clusters may change:
-for shrinks, unless `directions` says otherwise. They go by the clock on the wall: an hour that comes twice when
-clocks are put back counts twice, one that is skipped is skipped. A window that ends no later than it begins
-goes on after midnight. Where several policies have windows, one of each must be open.
+A policy's `windows` are the hours of the week, in a time zone, in which the count of its clusters may
+change: for shrinks, unless `directions` says otherwise. They go by the clock on the wall: an hour that
+comes twice when clocks are put back counts twice, one that is skipped is skipped. A window that ends no
+later than it begins goes on after midnight. Where several policies have windows, one of each must be open.
 
 Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo`; the webhook
 cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.

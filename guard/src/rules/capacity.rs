@@ -18,8 +18,8 @@ pub(super) const QUOTA_HEADROOM: Rule = Rule {
     default: "deny",
     kind: Kind::Live,
     page: "\
-A pod or claim that a ResourceQuota forbids is never made. The operator has long said Running by then: the only
-trace is a Warning FailedCreate on the StatefulSet, and the cluster stays small.
+A pod or claim that a ResourceQuota forbids is never made. The operator has long said Running by then: the
+only trace is a Warning FailedCreate on the StatefulSet, and the cluster stays small.
 
 Counted is what will be made: every ordinal below the new count without a pod, those of an earlier growth too,
 and every such ordinal without a claim, because a claim that was kept is charged already. Each is held against
@@ -31,9 +31,10 @@ Signals: the namespace's ResourceQuotas (hard and used); a running pod of the ne
 StatefulSet's template; on CREATE, or where the same write changes resources, sidecars or the volume, the
 manifest with the operator's defaults and bounds.
 
-Blind spots: `used` lags behind, and other writers take the same room a moment later. Quotas of a storage class
-are judged only where the claims name their class. Pods that are replaced because the same write reshapes them
-are not counted. Services, secrets and the pooler are not counted: they do not grow with the instances.
+Blind spots: `used` lags behind, and other writers take the same room a moment later. Quotas of a storage
+class are judged only where the claims name their class. Pods that are replaced because the same write
+reshapes them are not counted. Services, secrets and the pooler are not counted: they do not grow with the
+instances.
 
 Way out: ask for the number that fits, which the denial names, or have the quota raised.
 
@@ -154,9 +155,9 @@ pub(super) const LIMIT_RANGE: Rule = Rule {
     default: "deny",
     kind: Kind::Live,
     page: "\
-A LimitRange may set a minimum, a maximum and a ratio for every container, every pod and every volume claim of a
-namespace. One that was tightened after the cluster was made forbids the next member, while those that run stay
-as they are: the pod is never made, and the operator says Running.
+A LimitRange may set a minimum, a maximum and a ratio for every container, every pod and every volume claim
+of a namespace. One that was tightened after the cluster was made forbids the next member, while those that
+run stay as they are: the pod is never made, and the operator says Running.
 
 Judged is one new member, after the LimitRange's own defaults have filled in what its containers do not say. A
 claim is judged only where one will be made: a kept one stays as it is.
@@ -219,9 +220,9 @@ pub(super) const TOO_FEW_NODES: Rule = Rule {
     default: "warn",
     kind: Kind::Caution,
     page: "\
-With `enable_pod_antiaffinity` the operator requires every member to run on another node (or in another zone, by
-`pod_antiaffinity_topology_key`). A member for which there is none stays Pending for ever, and the operator says
-Running.
+With `enable_pod_antiaffinity` the operator requires every member to run on another node (or in another
+zone, by `pod_antiaffinity_topology_key`). A member for which there is none stays Pending for ever, and the
+operator says Running.
 
 A node fits when it is not cordoned, its taints are tolerated, and the pod's node selector and required node
 affinity choose it. What is free on it is not counted. Only the command looks: listing every node is too much
@@ -285,18 +286,19 @@ pub(super) const TOO_FEW_WAL_SENDERS: Rule = Rule {
     default: "deny; warn without spare for their base backups",
     kind: Kind::Live,
     page: "\
-Every standby takes one of the leader's `max_wal_senders` and one of its `max_replication_slots`. One more than
-there are never streams. A base backup takes up to two senders while it runs; new members copy at the same
-time, because without a readiness probe the StatefulSet does not wait for one before it starts the next.
+Every standby takes one of the leader's `max_wal_senders` and one of its `max_replication_slots`. One more
+than there are never streams. A base backup takes up to two senders while it runs; new members copy at the
+same time, because without a readiness probe the StatefulSet does not wait for one before it starts the
+next.
 
 Denies where the standbys alone need more than there are; warns where they fit and the base backups of the new
 ones may have to wait for each other.
 
 Signals: `max_wal_senders` and `max_replication_slots` in Patroni's configuration; 10 each if unset.
 
-Blind spots: backup tools, logical replication, slots of members that are gone (kept for member_slots_ttl) and
-standbys outside of this cluster take senders and slots as well, and are not counted. A standby that replicates
-from another one takes that one's.
+Blind spots: backup tools, logical replication, slots of members that are gone (kept for member_slots_ttl)
+and standbys outside of this cluster take senders and slots as well, and are not counted. A standby that
+replicates from another one takes that one's.
 
 Way out: ask for as many members as fit, or raise the two parameters (`spec.postgresql.parameters`), which
 restarts PostgreSQL.

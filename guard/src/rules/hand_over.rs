@@ -5,75 +5,116 @@
 //! leader be deleted all the same (`preScaleDown`, pkg/cluster/resources.go).
 
 use crate::change::Direction;
-use crate::facts::{Facts, HandOver, Seen};
+use crate::facts::{Facts, HandOver, Health, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, down, readings, status};
+use crate::rules::{Kind, Rule, members_unseen, readings, status, unread, wait};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
     id: "leader-condemned",
-    title: "the leader's pod would be deleted; ordinal 0 takes over",
-    fires_on: "down, to 1 or more",
-    default: "warn",
+    title: "the leader's pod would be deleted",
+    fires_on: "down to 1 or more, up",
+    default: "deny; up: warn",
     kind: Kind::Live,
     page: "\
-The leader is on an ordinal that the new count leaves out. The operator then asks Patroni to switch over to
-ordinal 0 and shrinks the StatefulSet. Ordinal 0 can take over now, so no acknowledged row is lost; writes stop
-for some seconds (2.3 s measured on a real cluster) and open connections break.
+The leader is on an ordinal that the new count leaves out. Between the admission of a write and the moment
+the operator acts on it, the guard sees nothing: the operator may be busy with another cluster for minutes,
+Patroni may refuse its switchover to ordinal 0, or the StatefulSet may be replaced, which skips the
+switchover. Each of these roads ends with a deleted leader, and measured on a real cluster some of them lost
+every row that was acknowledged in between. So a plain write never deletes the leader: move it first, then
+write the count.
 
-Signals: the holder of the leader lock; the live answer of ordinal 0: it runs, is on the leader's timeline and
-within a second had received what the leader had when asked, and is not tagged nofailover; where replication
-is synchronous (not quorum), it is among the synchronous standbys; exactly the lock's holder is labelled
-master; the StatefulSet will be updated, not replaced.
+When this rule refuses a change, what other rules find only because the leader would be deleted is listed as
+its evidence. Growth that leaves the leader out is warned of: an earlier shrink is not finished, and the
+StatefulSet is about to delete the leader's pod.
 
-Blind spots: the operator acts seconds to minutes later, and ordinal 0 may have fallen behind by then. It asks
-once, and ignores the answer.
+Signals: the holder of the leader lock and the ordinal of its pod.
 
-Way out: `kubectl pgscale down NAME --to N` moves the leader to the best survivor first, makes sure that it
-leads, and only then lowers the count.
+Blind spots: a failover between admission and the operator's act can put the leader back on an ordinal that is
+removed. `kubectl pgscale wait` and the operator's log show it.
+
+Way out: `kubectl pgscale switchover NAME --for N` moves the leader to the best member that stays and ends
+when the change to N is admitted; then repeat the change. `kubectl pgscale down NAME --to N` does both in
+one act. Without the plugin: `patronictl switchover` in any pod of the cluster. A policy of the platform may
+say `rules: {leader-condemned: Warn}`: then leader-cannot-move judges the operator's own switchover.
 
 Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
-    reads: &[readings::leader, readings::role_labels, readings::answers, readings::lag, readings::max_lag, readings::synchrony, readings::sync_standbys, readings::foreign_annotations],
+    reads: &[readings::leader, readings::pods],
     check: leader_condemned,
 };
 
 fn leader_condemned(facts: &Facts, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
-    match facts.hand_over() {
-        // The other rule of the pair denies.
-        HandOver::Fails(_) => Outcome::NotApplicable,
-        HandOver::NotNeeded => Outcome::Pass,
-        HandOver::Unknown(why) => Outcome::Unknown(why),
-        HandOver::Works => {
-            let leader = facts.leader_name().unwrap_or_default();
-            let heir = facts.pod_name(0);
-            let mut finding = Finding::warn(
-                LEADER_CONDEMNED.id,
-                format!(
-                    "{leader} leads and will be deleted; {heir} takes over, writes stop for some seconds"
-                ),
-            );
-            if let Seen::Known(lock) = &facts.leader {
-                finding = finding.because(lock.source.clone(), format!("leader: {leader}"));
-            }
-            if let Some(heir) = facts.member(&heir) {
-                finding = finding.because(facts.witness(heir), "caught up with the leader");
-            }
-            Outcome::Found(finding.remedy(format!(
-                "{} (moves the leader first and makes sure of it)",
-                down(facts, facts.to())
-            )))
+    let grows = match facts.direction() {
+        Direction::Down if facts.to() >= 1 => false,
+        // Before zero is left there is no leader to lose: return-from-zero looks at what is left.
+        Direction::Up if facts.from() != Some(0) => true,
+        Direction::Create | Direction::Down | Direction::Same | Direction::Up => {
+            return Outcome::NotApplicable;
         }
+    };
+    let lock = match &facts.leader {
+        Seen::Known(lock) => lock,
+        // No lock is a matter of no-leader.
+        Seen::Absent => return Outcome::Pass,
+        // Growth deletes nothing: no-leader tells that the lock is hidden.
+        Seen::Unreadable(_) if grows => return Outcome::NotApplicable,
+        Seen::Unreadable(why) => return unread("the leader lock", why),
+    };
+    if facts.members.known().is_none() {
+        return if grows { Outcome::NotApplicable } else { members_unseen(facts) };
     }
+    if !facts.leader_condemned() {
+        return Outcome::Pass;
+    }
+    let leader = facts.leader_name().unwrap_or_default();
+    if grows {
+        let message = format!(
+            "{leader} is the leader, and its pod is about to be deleted: an earlier shrink goes on"
+        );
+        let finding = Finding::warn(LEADER_CONDEMNED.id, message)
+            .because(lock.source.clone(), format!("leader: {leader}"));
+        return Outcome::Found(finding.remedy(wait(facts)));
+    }
+    let to = facts.to();
+    let kept = if to == 1 {
+        format!("only {} is kept", facts.pod_name(0))
+    } else {
+        format!("{} to {} are kept", facts.pod_name(0), facts.pod_name(to - 1))
+    };
+    let mut finding = Finding::deny(
+        LEADER_CONDEMNED.id,
+        format!("{leader} is the leader, and its pod would be deleted: {kept}"),
+    )
+    .because(lock.source.clone(), format!("leader: {leader}"));
+    if facts.best_survivor().is_some() {
+        return Outcome::Found(finding.remedy(plan(facts)));
+    }
+    for member in facts.survivors() {
+        let why = match facts.takeover(member) {
+            Health::Unhealthy(ailments) => {
+                let evidence = ailments.iter().map(|ailment| facts.symptom(member, ailment));
+                finding.evidence.extend(evidence);
+                continue;
+            }
+            Health::Unknown(why) => why,
+            Health::Healthy => match facts.in_sync_set(member) {
+                Ok(()) => continue,
+                Err(why) => why,
+            },
+        };
+        finding.evidence.push(facts.quote(member, format_args!("cannot take over: {why}")));
+    }
+    Outcome::Found(finding.remedy(format!(
+        "no member that stays can take over: mend one; their state: {}",
+        status(facts)
+    )))
 }
 
 pub(super) const LEADER_CANNOT_MOVE: Rule = Rule {
     id: "leader-cannot-move",
     title: "the leader's pod would be deleted and ordinal 0 cannot take over",
-    fires_on: "down, to 1 or more",
-    default: "deny",
+    fires_on: "down to 1 or more, up",
+    default: "deny; up: warn",
     kind: Kind::Live,
     page: "\
 The leader is on an ordinal that the new count leaves out, and the operator's hand-over would fail. It asks
@@ -83,16 +124,16 @@ status stays Running. Measured on a real cluster, 5 to 2 under load: with the su
 every row acknowledged since then was lost; with Patroni paused and ordinal 0 unfit nobody took over until a
 person came.
 
-Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another timeline,
-or had not received within a second what the leader had when asked), is tagged nofailover, does not run or does
-not answer; when replication is synchronous (not quorum) and it is not among the synchronous standbys; when the
-role label master is not on the leader alone (the operator knows no other name for it, whatever
-KUBERNETES_LEADER_LABEL_VALUE makes Patroni write), the leader has no address or does not answer, so that the
-operator cannot ask; and when the StatefulSet is gone or carries annotations that make the operator replace
-it, which skips the hand-over.
+Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another
+timeline, or had not received within a second what the leader had when asked), is tagged nofailover, does
+not run or does not answer; when replication is synchronous (not quorum) and it is not among the synchronous
+standbys; when the role label master is not on the leader alone (the operator knows no other name for it,
+whatever KUBERNETES_LEADER_LABEL_VALUE makes Patroni write), the leader has no address or does not answer,
+so that the operator cannot ask; and when the StatefulSet is gone or carries annotations that make the
+operator replace it, which skips the hand-over.
 
-Blind spots: Patroni behind TLS or a password on its REST interface cannot be asked by the operator either, and
-is unknown to us.
+Blind spots: Patroni behind TLS or a password on its REST interface cannot be asked by the operator either,
+and is unknown to us.
 
 Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor first. Where no survivor is
 fit, ask for a count that keeps a fit member, or mend one.
@@ -135,7 +176,7 @@ fn leader_cannot_move(facts: &Facts, _: &Policies) -> Outcome {
             } else {
                 format!("mend {heir}, or see what else is in the way: {}", plan(facts))
             };
-            Outcome::Found(finding.remedy(remedy))
+            Outcome::Found(finding.remedy(remedy).if_leader_goes(true))
         }
     }
 }
@@ -160,21 +201,40 @@ pub(super) mod tests {
             "leader-condemned",
             vec![
                 ("the leader stays", healthy(5, 2), Want::Pass),
-                ("the leader goes", led_by_the_last(2), Want::Warn),
-                ("the leader goes, one stays", led_by_the_last(1), Want::Warn),
-                ("the other rule of the pair", led_by_the_last(2).frozen(0), Want::NotApplicable),
-                ("nobody leads", leaderless, Want::Pass),
+                ("the leader goes", led_by_the_last(2), Want::Deny),
+                ("the leader goes, one stays", led_by_the_last(1), Want::Deny),
+                ("-0 cannot take over", led_by_the_last(2).frozen(0), Want::Deny),
+                ("no member can take over", led_by_the_last(2).stalled([0, 1]), Want::Deny),
+                ("no member leads", leaderless, Want::Pass),
                 ("lock unreadable", led_by_the_last(2).without_sight_of_the_lock(), Want::Unknown),
                 ("pods unreadable", led_by_the_last(2).without_sight_of_members(), Want::Unknown),
                 ("zero has its own rule", led_by_the_last(0), Want::NotApplicable),
-                ("growing", healthy(3, 5), Want::NotApplicable),
+                ("growing", healthy(3, 5), Want::Pass),
+                (
+                    "growing, and the leader is left out",
+                    led_by_the_last(0).with_count(2, 3),
+                    Want::Warn,
+                ),
+                ("growing from zero", led_by_the_last(0).with_count(0, 3), Want::NotApplicable),
             ],
         );
-        insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(2)), @r"
-        leader-condemned: acid-a-4 leads and will be deleted; acid-a-0 takes over, writes stop for some seconds
+        insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(2)), @"
+        leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: caught up with the leader
-          Try: kubectl pgscale down acid-a --to 2 -n db (moves the leader first and makes sure of it)
+          Try: move the leader first, then repeat the change: kubectl pgscale switchover acid-a --for 2 -n db; without the plugin: kubectl exec -it acid-a-0 -n db -c postgres -- patronictl switchover acid-a --candidate acid-a-0
+        ");
+        insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(2).stalled([0, 1])), @"
+        leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
+          configmap/acid-a-leader: leader: acid-a-4
+          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
+          Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+        ");
+        insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(1).stalled([0, 1, 2, 3])), @"
+        leader-condemned: acid-a-4 is the leader, and its pod would be deleted: only acid-a-0 is kept
+          configmap/acid-a-leader: leader: acid-a-4
+          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          Try: no member that stays can take over: mend one; their state: kubectl pgscale status acid-a -n db
         ");
     }
 
@@ -308,8 +368,36 @@ pub(super) mod tests {
         ");
     }
 
+    /// One cause has one finding, and one way out.
     #[test]
-    fn exactly_one_of_the_pair_fires() {
+    fn what_only_endangers_a_leader_that_goes_is_evidence_of_one_denial() {
+        let facts = led_by_the_last(2).frozen(0).pause().with_stateful_set(|set| {
+            set.parallel = true;
+            set.foreign_annotations.push(("a/b".into(), "kubectl".into()));
+        });
+        let verdict = crate::evaluate(&facts, &Policies::default());
+        let denials: Vec<_> = verdict.denials().map(|it| it.rule).collect();
+        assert_eq!(denials, ["leader-condemned", "too-few-healthy-survivors"]);
+        let folded: Vec<_> = verdict.folded.iter().map(|it| it.rule).collect();
+        assert_eq!(folded, ["leader-cannot-move", "paused", "replace-pending", "parallel-shrink"]);
+        insta::assert_snapshot!(verdict.finding("leader-condemned").unwrap(), @"
+        leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
+          configmap/acid-a-leader: leader: acid-a-4
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1 s) (leader-cannot-move)
+          statefulset/acid-a: annotation a/b by kubectl: the operator replaces the StatefulSet and skips the hand-over (leader-cannot-move)
+          configmap/acid-a-config: pause: true (paused)
+          statefulset/acid-a: annotation a/b, written by kubectl (replace-pending)
+          statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5 (parallel-shrink)
+          Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-1 first)
+        ");
+        // An override lifts what it names, and hides nothing else.
+        let lifted = crate::evaluate(&facts, &crate::rules::testing::lowered());
+        let denials: Vec<_> = lifted.denials().map(|it| it.rule).collect();
+        assert_eq!(denials.len(), 5, "{denials:?}");
+    }
+
+    #[test]
+    fn the_operators_own_switchover_is_judged_where_a_leader_goes() {
         let found = |facts: &Facts| {
             ["leader-condemned", "leader-cannot-move"].map(|id| {
                 matches!(
@@ -320,7 +408,7 @@ pub(super) mod tests {
         };
         for to in 1..5 {
             assert_eq!(found(&led_by_the_last(to)), [true, false], "{to}");
-            assert_eq!(found(&led_by_the_last(to).stalled([0])), [false, true], "{to}");
+            assert_eq!(found(&led_by_the_last(to).stalled([0])), [true, true], "{to}");
             assert_eq!(found(&healthy(5, to)), [false, false], "{to}");
         }
     }

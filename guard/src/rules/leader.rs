@@ -11,7 +11,7 @@ use crate::rules::{
     Kind, Rule, critical_operation, inside, members_unseen, readings, status, unread,
     until_unmarked,
 };
-use crate::verdict::{Finding, Outcome, Severity};
+use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
     id: "no-leader",
@@ -133,18 +133,22 @@ fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
 
 pub(super) const PAUSED: Rule = Rule {
     id: "paused",
-    title: "Patroni is in maintenance mode: nobody takes over",
-    fires_on: "down",
-    default: "deny if the leader goes, else warn",
+    title: "Patroni is in maintenance mode: no member takes over, and none starts",
+    fires_on: "down, up, create",
+    default: "down: deny if the leader goes, else warn; up: warn; from 0: deny",
     kind: Kind::Live,
     page: "\
-In Patroni's maintenance mode (`patronictl pause`) nobody takes over: when a paused leader's pod is deleted the
-leader lock is kept and writes stop until a person resumes Patroni (200 s and counting when measured). A
+In Patroni's maintenance mode (`patronictl pause`) nobody takes over: when a paused leader's pod is deleted
+the leader lock is kept and writes stop until a person resumes Patroni (200 s and counting when measured). A
 switchover to a named candidate still works, so the operator's hand-over to ordinal 0 may succeed; when it
 does not, nothing else helps. The mode is also set while a major upgrade runs.
 
-Signals: `pause` in the dynamic configuration (annotation `config` of `<cluster>-config`). Denied unless the
-leader is known to stay.
+A member that is added does not start either: it neither copies from the leader nor, from zero, takes the
+lead. On the way back from zero, and for a CREATE over what is left of a paused cluster, that is a full
+outage which no repair excuses.
+
+Signals: `pause` in the dynamic configuration (annotation `config` of `<cluster>-config`); for a shrink,
+whether the leader is known to stay; for growth, whether any member runs.
 
 Blind spots: a pause that begins after the reading.
 
@@ -153,16 +157,20 @@ leader by a switchover to a named member first. While a pod is labelled critical
 upgrade may run, and Patroni, resumed, would start the data directories that are being upgraded.
 
 Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/api.py.",
-    reads: &[readings::pause, readings::leader, readings::marks],
+    reads: &[readings::pause, readings::leader, readings::marks, readings::pods],
     check: paused,
 };
 
 fn paused(facts: &Facts, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
+    let direction = facts.direction();
+    if direction == Direction::Same || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
+    let starts = direction == Direction::Create || facts.from() == Some(0);
     let configuration = match &facts.configuration {
         Seen::Known(configuration) => configuration,
+        // A cluster that never ran.
+        Seen::Absent if starts => return Outcome::Pass,
         Seen::Absent => {
             return Outcome::Unknown("Patroni's configuration is not there".to_owned());
         }
@@ -170,6 +178,9 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
     };
     if !configuration.paused {
         return Outcome::Pass;
+    }
+    if direction != Direction::Down {
+        return paused_growth(facts, starts);
     }
     // Only a leader that is known to stay makes it harmless.
     let (severity, message) = match (facts.leader_stays(), facts.leader_name()) {
@@ -187,18 +198,51 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
         }
     };
     let mut finding = Finding::new(PAUSED.id, severity, message)
-        .because(facts.patroni_source("config"), "pause: true");
-    let resume = inside(facts, "patronictl resume");
-    let remedy = if let Some(marked) = critical_operation(facts) {
-        // Resumed in the middle of a major upgrade, Patroni starts what is being upgraded.
-        finding.evidence.push(marked);
-        until_unmarked(facts)
-    } else if facts.leader_name().is_none() {
-        format!("{resume} (be sure that no major upgrade runs)")
-    } else {
-        resume
-    };
+        .because(facts.patroni_source("config"), "pause: true")
+        .if_leader_goes(facts.leader_condemned());
+    let (remedy, marked) = resume(facts);
+    finding.evidence.extend(marked);
     Outcome::Found(finding.remedy(remedy))
+}
+
+/// How Patroni is resumed, and the marks that say that it must not be yet: in the middle of a major upgrade it would
+/// start what is being upgraded.
+fn resume(facts: &Facts) -> (String, Option<Evidence>) {
+    let resume = inside(facts, "patronictl resume");
+    match critical_operation(facts) {
+        marked @ Some(_) => (until_unmarked(facts), marked),
+        None if facts.leader_name().is_none() => {
+            (format!("{resume} (be sure that no major upgrade runs)"), None)
+        }
+        None => (resume, None),
+    }
+}
+
+/// Members that start while Patroni is paused: they neither take the lead nor copy from a leader
+/// (`bootstrap` and `_run_cycle`, patroni/ha.py).
+fn paused_growth(facts: &Facts, starts: bool) -> Outcome {
+    let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
+    let config = facts.patroni_source("config");
+    if !starts || !members.is_empty() {
+        let message = "Patroni is paused: a new member does not start before it is resumed";
+        let mut finding = Finding::warn(PAUSED.id, message).because(config, "pause: true");
+        let (remedy, marked) = resume(facts);
+        finding.evidence.extend(marked);
+        return Outcome::Found(finding.remedy(remedy));
+    }
+    let namespace = &facts.change.new.namespace;
+    let object = config.replacen('/', " ", 1);
+    // Without a pod there is no patronictl: the same object is edited.
+    let remedy = format!(
+        "resume it first: kubectl annotate {object} -n {namespace} --overwrite \"config=$(kubectl get {object} -n \
+         {namespace} -o jsonpath='{{.metadata.annotations.config}}' | sed 's/\"pause\": *true/\"pause\":false/')\""
+    );
+    let finding = Finding::deny(
+        PAUSED.id,
+        "Patroni is paused and no member runs: none of the new ones would ever take the lead",
+    )
+    .because(config, "pause: true");
+    Outcome::Found(finding.remedy(remedy).unexcused())
 }
 
 /// How to be rid of what those left behind who led once, are dead, and whose pods go on saying that they lead:

@@ -101,12 +101,12 @@ pub(super) const MIXED_CHANGE: Rule = Rule {
     page: "\
 The operator carries out one write in one go, and the parts get in each other's way.
 
-A shrink together with anything that shapes the StatefulSet: the operator deletes the StatefulSet and creates
-it again with the smaller count, and on this path it does not try to move the leader at all (`replace`,
-pkg/cluster/resources.go). Together with anything that renews the pods: it waits up to 20 minutes for pods that
-the shrink has deleted, then gives up, and the others keep the old shape (#2440, #1556 of
-zalando/postgres-operator). A growth with such an edit: the renewal waits until the new member is built, or
-runs while it is (#1362).
+A shrink together with anything that shapes the StatefulSet: the operator deletes the StatefulSet and
+creates it again with the smaller count, and on this path it does not try to move the leader at all
+(`replace`, pkg/cluster/resources.go). Together with anything that renews the pods: it waits up to 20
+minutes for pods that the shrink has deleted, then gives up, and the others keep the old shape (#2440, #1556
+of zalando/postgres-operator). A growth with such an edit: the renewal waits until the new member is built,
+or runs while it is (#1362).
 
 Other parts (users, databases, most parameters) only make one write do two things: warned of.
 

@@ -17,8 +17,8 @@ pub(super) const LIMITS_UNKNOWN: Rule = Rule {
     default: "warn",
     kind: Kind::Bound,
     page: "\
-The operator applies its `min_instances` and `max_instances` silently, and no operator was found that owns this
-cluster. The count asked for is judged as it is written; what would run may be another number.
+The operator applies its `min_instances` and `max_instances` silently, and no operator was found that owns
+this cluster. The count asked for is judged as it is written; what would run may be another number.
 
 Looked for: Deployments labelled `application=postgres-operator` or `app.kubernetes.io/name=postgres-operator`
 whose CONTROLLER_ID is the cluster's annotation `acid.zalan.do/controller` and who watch its namespace. Their
@@ -66,8 +66,8 @@ stored, and carried out when an operator comes back: hours later, on facts that 
 leader is on an ordinal that goes, all that was found out about who can take over is worth nothing by then.
 
 Signals: Deployments that look like the operator, their CONTROLLER_ID against the cluster's annotation
-`acid.zalan.do/controller`, the namespaces they watch, their available replicas. Denied where the leader is not
-known to stay.
+`acid.zalan.do/controller`, the namespaces they watch, their available replicas. Denied where the leader is
+not known to stay.
 
 Blind spots: an operator that is available and hangs, or is busy with another cluster of the same worker for
 minutes. One that does not run as a Deployment, or is labelled in another way, is not found.
@@ -121,7 +121,8 @@ fn operator_absent(facts: &Facts, _: &Policies) -> Outcome {
             ),
         )
     };
-    let mut finding = Finding::new(OPERATOR_ABSENT.id, severity, message);
+    let mut finding = Finding::new(OPERATOR_ABSENT.id, severity, message)
+        .if_leader_goes(!harmless && facts.leader_condemned());
     finding.evidence.push(evidence);
     let remedy = match &facts.operator {
         Seen::Known(operator) => {

@@ -22,14 +22,14 @@ pub(super) const SWITCHOVER_PENDING: Rule = Rule {
     kind: Kind::Live,
     page: "\
 The leader is about to move, perhaps onto a member that this shrink deletes; and where two switchovers meet,
-the one that comes first decides. The operator schedules them itself, for a node that is drained outside of the
-maintenance window.
+the one that comes first decides. The operator schedules them itself, for a node that is drained outside of
+the maintenance window.
 
 An immediate one is over within seconds: wait for it. A scheduled one is denied where its candidate is on an
 ordinal that goes, or where it names none, so that Patroni may pick one that goes; else it is warned of.
 
-Signals: the annotations leader, member and scheduled_at of `<cluster>-failover`. The object stays when nothing
-is pending.
+Signals: the annotations leader, member and scheduled_at of `<cluster>-failover`. The object stays when
+nothing is pending.
 
 Blind spots: an immediate switchover shows for seconds only. One that is asked for after the reading is not
 seen.
@@ -118,9 +118,9 @@ pub(super) const RESTART_PENDING: Rule = Rule {
     default: "warn",
     kind: Kind::Live,
     page: "\
-Members wait for a restart of PostgreSQL because a parameter was changed that needs one. The operator restarts
-them with the next update of the cluster, whatever it is about, the leader included: a change of the count then
-interrupts every connection to them.
+Members wait for a restart of PostgreSQL because a parameter was changed that needs one. The operator
+restarts them with the next update of the cluster, whatever it is about, the leader included: a change of
+the count then interrupts every connection to them.
 
 Signals: `pending_restart` in the members' live answers, or in their annotation `status` where they were not
 asked.
@@ -190,14 +190,14 @@ During a major upgrade the operator's script counts the members and stops when t
 expects; a member that comes or goes meanwhile leaves the cluster with data directories of two versions. After
 one that failed, replicas may be left on the old version.
 
-Signals: while it runs all pods carry the label `critical-operation: \"true\"` and Patroni is paused: each of
-the two alone has other causes. Before the script pauses Patroni the label alone counts, where there are two
-members or more and the leader runs an older version than the manifest declares. After a failure the annotation
-`last-major-upgrade-failure` stays on the postgresql object until one succeeds.
+Signals: while it runs all pods carry the label `critical-operation: \"true\"` and Patroni is paused: each
+of the two alone has other causes. Before the script pauses Patroni the label alone counts, where there are
+two members or more and the leader runs an older version than the manifest declares. After a failure the
+annotation `last-major-upgrade-failure` stays on the postgresql object until one succeeds.
 
-Blind spots: the seconds between the operator's decision and the labels; until the pause also an upgrade past
-what the manifest declares (major_version_upgrade_mode full). In a cluster of one member a person's pause during
-its first base backup looks the same.
+Blind spots: the seconds between the operator's decision and the labels; until the pause also an upgrade
+past what the manifest declares (major_version_upgrade_mode full). In a cluster of one member a person's
+pause during its first base backup looks the same.
 
 Way out: wait until no pod carries the label any more. After a failure, mend its cause and remove the
 annotation.

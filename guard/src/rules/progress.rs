@@ -29,8 +29,8 @@ or currentRevision: with the OnDelete strategy they do not advance.
 Blind spots: a synchronisation of the operator that has not touched anything yet shows nowhere. A renewal of
 the pods that the operator has only just decided on shows when the annotation is set.
 
-Way out: `kubectl pgscale wait NAME`. A flag that never goes away means that the operator cannot finish: its log
-says why.
+Way out: `kubectl pgscale wait NAME`. A flag that never goes away means that the operator cannot finish: its
+log says why.
 
 Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
     reads: &[readings::generation, readings::marks],
@@ -110,10 +110,10 @@ pub(super) const CHANGE_NOT_APPLIED: Rule = Rule {
     default: "deny a further shrink, else warn",
     kind: Kind::Live,
     page: "\
-The StatefulSet does not run the count that the cluster asks for: the operator has not applied the last change,
-because it is down, busy, does not own the cluster, or dropped the update (version 2 does so when another write
-comes in between, until its next synchronisation). A further shrink would be carried out later, together with
-the last one, on facts that nobody checked.
+The StatefulSet does not run the count that the cluster asks for: the operator has not applied the last
+change, because it is down, busy, does not own the cluster, or dropped the update (version 2 does so when
+another write comes in between, until its next synchronisation). A further shrink would be carried out
+later, together with the last one, on facts that nobody checked.
 
 Signals: numberOfInstances before this write, after the operator's own limits, against spec.replicas of the
 StatefulSet. To return to what the StatefulSet runs cancels the change that is stuck, and passes. A shrink
@@ -290,6 +290,11 @@ pub(super) mod tests {
     fn a_full_outage_is_no_way_to_cancel_a_change() {
         for to in [2, 4] {
             let found = text("change-not-applied", &running(3, to, 0));
+            let keep = "keep it: kubectl scale statefulset acid-a --replicas=3 -n db";
+            assert!(found.ends_with(keep), "{found}");
+            let mut leaderless = running(3, to, 0);
+            leaderless.leader = Seen::Absent;
+            let found = text("change-not-applied", &leaderless);
             assert!(found.ends_with("Try: kubectl pgscale wait acid-a -n db"), "{found}");
         }
         assert!(text("change-not-applied", &running(3, 4, 1)).contains("cancel it"));

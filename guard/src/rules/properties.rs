@@ -18,7 +18,7 @@ use crate::rules::generated::{
     shrinks, worse, worsen,
 };
 use crate::rules::rebuild::has_spare;
-use crate::rules::testing::{healthy, lock};
+use crate::rules::testing::{healthy, lock, lowered};
 use crate::rules::{RULES, evaluate, way_out};
 use crate::verdict::{Severity, Verdict};
 
@@ -154,6 +154,7 @@ proptest! {
         let before = Policies::of(&policies, [], &namespace, labels);
         let everywhere = ClusterScalePolicy::new("p", ClusterScalePolicySpec {
             namespace_selector: None,
+            built_in: None,
             policy: more.spec.clone(),
         });
         let after = if of_the_platform {
@@ -182,9 +183,29 @@ proptest! {
     }
 
     #[test]
-    fn an_admitted_shrink_has_an_heir_with_every_row(facts in shrinks()) {
+    fn no_policy_of_a_namespace_admits_a_write_that_deletes_the_leader(
+        facts in shrinks(), policies in vec(opinionated(), 0..3)
+    ) {
+        let policies = Policies::combine(&policies, &facts.change.new);
+        if facts.to() > 0 && facts.leader_condemned() && facts.repair().is_none() {
+            prop_assert!(!evaluate(&facts, &policies).allows());
+        }
+    }
+
+    #[test]
+    fn no_policy_of_a_namespace_lifts_what_the_platform_has_fixed(
+        facts in facts(), policies in vec(opinionated(), 1..4)
+    ) {
+        let alone = evaluate(&facts, &Policies::default());
+        let policies = Policies::combine(&policies, &facts.change.new);
+        let fixed = alone.denials().any(|it| !policies.may_loosen(it.rule));
+        prop_assert!(!fixed || !evaluate(&facts, &policies).allows(), "{:?}", denials(&alone));
+    }
+
+    #[test]
+    fn a_shrink_left_to_the_operator_has_a_candidate_with_every_row(facts in shrinks()) {
         let judged = facts.to() > 0 && facts.repair().is_none() && facts.leader_condemned();
-        if judged && evaluate(&facts, &Policies::default()).allows() {
+        if judged && evaluate(&facts, &lowered()).allows() {
             let position = |name: &str| match &facts.member(name).unwrap().live {
                 Live::Answered(answer) => (answer.timeline, answer.position()),
                 Live::NotAsked | Live::Silent(_) => (None, None),
@@ -248,7 +269,7 @@ fn the_generated_clusters_are_admitted_and_refused() {
     for _ in 0..2000 {
         let facts = shrinks().new_tree(&mut runner).unwrap().current();
         if facts.to() > 0 {
-            let allowed = evaluate(&facts, &Policies::default()).allows();
+            let allowed = evaluate(&facts, &lowered()).allows();
             counted[usize::from(allowed) + 2 * usize::from(facts.leader_condemned())] += 1;
         }
     }

@@ -21,7 +21,7 @@ pub(super) use cluster::{
 };
 pub(super) use members::{answers, marks, pods, restarts, role_labels, sources, zones};
 pub(super) use patroni::{
-    failover, lag, last_leader, leader, pause, senders, sync_standbys, synchrony,
+    failover, initialize, lag, last_leader, leader, pause, senders, sync_standbys, synchrony,
 };
 pub(super) use policies::{backup_age, freezes, max, max_lag, min, steps, windows, zero};
 pub(super) use room::{

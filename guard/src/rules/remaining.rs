@@ -16,9 +16,9 @@ pub(super) const NO_STANDBY_LEFT: Rule = Rule {
     default: "warn",
     kind: Kind::Bound,
     page: "\
-A cluster of one has no standby. When its pod, its node or its volume fails, writes stop until they are back; a
-node that is drained takes the cluster with it. The service `<cluster>-repl` and a connection pooler for
-replicas have no endpoints: readers that use them fail at once.
+A cluster of one has no standby. When its pod, its node or its volume fails, writes stop until they are
+back; a node that is drained takes the cluster with it. The service `<cluster>-repl` and a connection pooler
+for replicas have no endpoints: readers that use them fail at once.
 
 Way out: keep two, and point readers at `<cluster>` before the last standby goes. A policy may refuse it:
 `rules: {no-standby-left: Deny}`.",
@@ -66,8 +66,8 @@ pub(super) const SURVIVORS_ONE_ZONE: Rule = Rule {
 The members run in several zones, and those that stay are all in one: when that zone fails, the cluster does.
 Which members go is fixed by their ordinals.
 
-Signals: the label `topology.kubernetes.io/zone` of the members' nodes. A cluster that has been in one zone all
-along loses nothing and is not warned of.
+Signals: the label `topology.kubernetes.io/zone` of the members' nodes. A cluster that has been in one zone
+all along loses nothing and is not warned of.
 
 Blind spots: who may not read nodes, and nodes without the label: then nothing is said. Zones are no more than
 what the labels say.

@@ -4,8 +4,8 @@ use crate::change::Direction;
 use crate::facts::{Claim, Facts, Live, Repair, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
-use crate::rules::testing::{healthy, led_by_the_last, text};
-use crate::rules::{WayOut, evaluate, rule, way_out};
+use crate::rules::testing::{healthy, led_by_the_last, lowered, text};
+use crate::rules::{LEADER_CONDEMNED, WayOut, evaluate, rule, way_out};
 use crate::verdict::Verdict;
 
 fn verdict(facts: &Facts) -> Verdict {
@@ -20,8 +20,21 @@ fn warnings(facts: &Facts) -> Vec<&'static str> {
     verdict(facts).warnings().map(|finding| finding.rule).collect()
 }
 
+/// What is refused where the platform leaves the leader to the operator's own switchover.
+fn denials_lowered(facts: &Facts) -> Vec<&'static str> {
+    evaluate(facts, &lowered()).denials().map(|finding| finding.rule).collect()
+}
+
+/// What is warned of there, beside that the leader goes.
+fn warnings_lowered(facts: &Facts) -> Vec<&'static str> {
+    let verdict = evaluate(facts, &lowered());
+    let rules = verdict.warnings().map(|finding| finding.rule);
+    rules.filter(|rule| *rule != LEADER_CONDEMNED).collect()
+}
+
 /// What the bare operator did to a cluster of five under load, reduced to two by a plain patch (operator 2.0.1,
-/// Patroni 4.1.5, PostgreSQL 15, asynchronous replication), and what the guard says to that patch.
+/// Patroni 4.1.5, PostgreSQL 15, asynchronous replication), and what the guard says to that patch where the platform
+/// leaves the leader to the operator. By default every one of them that deletes the leader is refused.
 struct Seen5To2 {
     stage: &'static str,
     facts: Facts,
@@ -51,7 +64,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             rows_lost: 0,
             stopped_seconds: 2.3,
             denials: &[],
-            warnings: &["leader-condemned"],
+            warnings: &[],
             way_out: Some((2, "acid-a-0")),
         },
         // The switchover to a named candidate is done in pause; should it fail, nobody takes over.
@@ -61,7 +74,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             rows_lost: 0,
             stopped_seconds: 2.3,
             denials: &["paused"],
-            warnings: &["leader-condemned"],
+            warnings: &[],
             way_out: Some((2, "acid-a-0")),
         },
         // The leader's clean shutdown let -1 take over, by luck.
@@ -106,9 +119,11 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
     for row in rows {
         let Seen5To2 { stage, facts, .. } = &row;
         let harmless = row.rows_lost == 0 && row.stopped_seconds <= 5.0;
-        assert!(harmless || !verdict(facts).allows(), "{stage}: admitted, and it did harm");
-        assert_eq!(denials(facts), row.denials, "{stage}");
-        assert_eq!(warnings(facts), row.warnings, "{stage}");
+        let lowered = evaluate(facts, &lowered());
+        assert!(harmless || !lowered.allows(), "{stage}: admitted, and it did harm");
+        assert_eq!(denials_lowered(facts), row.denials, "{stage}");
+        assert_eq!(warnings_lowered(facts), row.warnings, "{stage}");
+        assert_eq!(denials(facts).contains(&LEADER_CONDEMNED), facts.leader_condemned(), "{stage}");
         let Some((to, leader)) = row.way_out else { continue };
         let way = WayOut { to, leader: Some(leader.to_owned()) };
         assert_eq!(way_out(facts, &Policies::default()), Some(way), "{stage}");
@@ -126,7 +141,8 @@ fn no_way_out_moves_a_leader_that_somebody_else_moves() {
         scheduled: Some("2026-11-25T03:00:00Z".into()),
     });
     assert_eq!(way_out(&facts, &Policies::default()), None);
-    assert_eq!(denials(&facts), ["leader-cannot-move"]);
+    assert_eq!(denials(&facts), ["leader-condemned"]);
+    assert_eq!(denials_lowered(&facts), ["leader-cannot-move"]);
     assert!(warnings(&facts).contains(&"switchover-pending"));
 }
 
@@ -150,7 +166,8 @@ fn what_is_only_dangerous_to_a_leader_that_goes_is_cured_by_moving_it() {
         (&["operator-absent"], down(last())),
         (&["will-not-progress"], last().with_member(2, |member| member.pod.ready = false)),
     ] {
-        assert_eq!(denials(&facts), rules);
+        assert_eq!(denials(&facts), [LEADER_CONDEMNED], "{rules:?}");
+        assert_eq!(denials_lowered(&facts), rules);
         let way = WayOut { to: 3, leader: Some("acid-a-0".into()) };
         assert_eq!(way_out(&facts, &Policies::default()), Some(way), "{rules:?}");
         let rule = rules.last().unwrap();
@@ -188,18 +205,21 @@ fn repairs_pass_whatever_the_operator_and_others_are_doing() {
 #[test]
 fn with_the_receivers_of_0_and_1_stalled_the_way_out_is_four() {
     let stalled = |to| led_by_the_last(to).stalled([0, 1]);
-    assert_eq!(denials(&stalled(2)), ["leader-cannot-move", "too-few-healthy-survivors"]);
+    assert_eq!(denials(&stalled(2)), ["leader-condemned", "too-few-healthy-survivors"]);
+    assert_eq!(denials_lowered(&stalled(2)), ["leader-cannot-move", "too-few-healthy-survivors"]);
     assert_eq!(stalled(2).best_survivor(), None);
     let way = way_out(&stalled(2), &Policies::default());
     assert_eq!(way, Some(WayOut { to: 4, leader: Some("acid-a-2".into()) }));
     assert_eq!(denials(&stalled(4).led_by("acid-a-2")), Vec::<&str>::new());
-    assert_eq!(denials(&stalled(4)), ["leader-cannot-move"]);
+    assert_eq!(denials(&stalled(4)), ["leader-condemned"]);
+    assert_eq!(denials_lowered(&stalled(4)), ["leader-cannot-move"]);
 }
 
 #[test]
 fn with_0_frozen_another_survivor_takes_the_lead() {
     let frozen = led_by_the_last(3).frozen(0);
-    assert_eq!(denials(&frozen), ["leader-cannot-move"]);
+    assert_eq!(denials(&frozen), ["leader-condemned"]);
+    assert_eq!(denials_lowered(&frozen), ["leader-cannot-move"]);
     assert_eq!(frozen.best_survivor().unwrap().name, "acid-a-1");
     let moved = frozen.led_by("acid-a-1");
     assert_eq!(denials(&moved), Vec::<&str>::new());
@@ -213,7 +233,8 @@ fn with_0_frozen_another_survivor_takes_the_lead() {
 #[test]
 fn paused_with_0_unfit_is_denied() {
     let paused = led_by_the_last(3).pause().nofailover(0);
-    assert_eq!(denials(&paused), ["leader-cannot-move", "paused"]);
+    assert_eq!(denials(&paused), ["leader-condemned"]);
+    assert_eq!(denials_lowered(&paused), ["leader-cannot-move", "paused"]);
     assert_eq!(denials(&paused.led_by("acid-a-1")), Vec::<&str>::new());
 }
 
@@ -255,6 +276,78 @@ fn a_change_that_a_stopped_operator_never_applied_can_be_cancelled() {
     assert!(verdict(&down).allows());
     // A further shrink is none.
     assert!(denials(&healthy(5, 5).with_count(3, 2)).contains(&"change-not-applied"));
+}
+
+/// cases.md A21: a StatefulSet that was scaled past the operator is no licence to delete what still lives.
+#[test]
+fn a_stateful_set_scaled_by_another_writer_licenses_no_shrink() {
+    // -0 is away, so the StatefulSet, scaled to 1, has deleted nothing yet.
+    let scaled = |facts: Facts| facts.with_stateful_set(|set| set.replicas = 1);
+    let led_by_2 = scaled(healthy(3, 1).with_leader(2).without(0));
+    assert_eq!(led_by_2.repair(), None);
+    assert!(denials(&led_by_2).contains(&"leader-condemned"), "{:?}", denials(&led_by_2));
+    let led_by_1 = scaled(healthy(3, 1).with_leader(1).without(0));
+    assert!(!verdict(&led_by_1).allows());
+    let lives = healthy(4, 2).stalled([1]).with_stateful_set(|set| set.replicas = 2);
+    assert_eq!(lives.repair(), None, "-2 and -3 live");
+    assert_eq!(denials(&lives), ["too-few-healthy-survivors"]);
+    let hidden = scaled(healthy(3, 1)).without_sight_of_members();
+    assert_eq!(hidden.repair(), None, "pods that cannot be listed may live");
+    assert!(!verdict(&hidden).allows());
+    // Once all of them end, nothing is decided by the count any more.
+    let ends = |facts: Facts, ordinal| facts.with_member(ordinal, |it| it.pod.terminating = true);
+    let ending = ends(ends(lives, 2), 3);
+    assert_eq!(ending.repair(), Some(Repair::Cancels));
+    assert!(verdict(&ending).allows());
+}
+
+/// cases.md B1: 5 to 2 is stuck because -0 is gone, and the leader on -4 waits to be deleted. The way back was refused
+/// with the remedy to wait, and waiting deletes the leader.
+#[test]
+fn the_way_back_from_a_stuck_shrink_is_never_refused() {
+    let stuck =
+        || healthy(5, 5).with_leader(4).without(0).with_stateful_set(|set| set.replicas = 2);
+    let back = stuck().with_count(2, 5);
+    assert_eq!(back.repair(), Some(Repair::KeepsLeader));
+    assert!(verdict(&back).allows(), "{:?}", denials(&back));
+    assert!(warnings(&back).contains(&"rebuild-in-progress"));
+    // The leader is safe, and the others that were to go still live.
+    let led_by_1 = healthy(5, 5).with_leader(1).without(0);
+    let back = led_by_1.with_stateful_set(|set| set.replicas = 2).with_count(2, 5);
+    assert_eq!(back.repair(), Some(Repair::AddsNothingNew));
+    assert!(verdict(&back).allows());
+    // -3 is gone already: the count makes it anew, and still keeps the leader.
+    let back = stuck().without(3).with_count(2, 5);
+    assert_eq!(back.repair(), Some(Repair::KeepsLeader));
+    assert!(verdict(&back).allows());
+    // Without a leader to keep, a member that is made anew is no repair.
+    let back = healthy(5, 5).without(0).without(3).with_stateful_set(|set| set.replicas = 2);
+    assert_eq!(back.with_count(2, 5).repair(), None);
+    // More than there ever was is no way back.
+    assert_eq!(stuck().with_count(2, 6).repair(), None);
+    assert_eq!(healthy(5, 6).cloning(4).repair(), None);
+}
+
+#[test]
+fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
+    // 3 does not keep the leader on -4, and is refused for the member that is missing.
+    let stuck = healthy(5, 5).with_leader(4).without(0).with_stateful_set(|set| set.replicas = 2);
+    let too_few = stuck.with_count(2, 3);
+    assert_eq!(denials(&too_few), Vec::<&str>::new(), "every pod that it adds is there");
+    insta::assert_snapshot!(text("leader-condemned", &too_few), @"
+    leader-condemned: acid-a-4 is the leader, and its pod is about to be deleted: an earlier shrink goes on
+      configmap/acid-a-leader: leader: acid-a-4
+      Try: do not wait, the StatefulSet is about to delete the leader acid-a-4; keep it: kubectl pgscale set acid-a 5 -n db
+    ");
+    insta::assert_snapshot!(text("rebuild-in-progress", &too_few.clone().without(2)), @"
+    rebuild-in-progress: still being built: acid-a-0
+      statefulset/acid-a: spec.replicas: 2, acid-a-0 has no pod yet
+      Try: do not wait, the StatefulSet is about to delete the leader acid-a-4; keep it: kubectl pgscale set acid-a 5 -n db
+    ");
+    let remedies = verdict(&too_few.without(2)).findings.into_iter().filter_map(|it| it.remedy);
+    for remedy in remedies.collect::<Vec<_>>() {
+        assert!(!remedy.contains("pgscale wait"), "{remedy}");
+    }
 }
 
 #[test]
@@ -464,11 +557,13 @@ fn settings_the_operator_has_not_read_do_not_hide_a_shrink() {
         // Lowered from 9 to 3: the operator that runs takes the cluster from 7 to 3 all the same.
         let lowered = not_restarted(healthy(7, 3).with_leader(6), -1, 3, stale);
         assert_eq!(seen(&lowered), (Some(7), 3, Direction::Down));
-        assert_eq!(denials(&lowered.stalled([0])), ["leader-cannot-move"]);
+        assert_eq!(denials(&lowered), ["leader-condemned"]);
+        assert_eq!(denials_lowered(&lowered.stalled([0])), ["leader-cannot-move"]);
         // Raised from -1 to 3: it goes to one instance.
         let raised = not_restarted(healthy(3, 1).with_leader(2), 3, -1, stale);
         assert_eq!(seen(&raised), (Some(3), 1, Direction::Down));
-        assert!(denials(&raised.stalled([0])).contains(&"leader-cannot-move"));
+        assert!(denials(&raised).contains(&"leader-condemned"));
+        assert!(denials_lowered(&raised.stalled([0])).contains(&"leader-cannot-move"));
         let outage = not_restarted(healthy(3, 0), 1, -1, stale);
         assert!(denials(&outage).contains(&"scale-to-zero"));
         // What runs by the limits in place is no change that was not applied.
@@ -509,7 +604,8 @@ fn settings_the_operator_has_not_read_do_not_hide_a_shrink() {
 #[test]
 fn synchronous_standbys_lead_before_better_placed_ones() {
     let facts = led_by_the_last(3).synchronous(&["acid-a-2"]);
-    assert_eq!(denials(&facts), ["leader-cannot-move"]);
+    assert_eq!(denials(&facts), ["leader-condemned"]);
+    assert_eq!(denials_lowered(&facts), ["leader-cannot-move"]);
     assert_eq!(facts.best_survivor().unwrap().name, "acid-a-2");
     let moved = facts.led_by("acid-a-2");
     assert_eq!(denials(&moved), Vec::<&str>::new());

@@ -13,12 +13,12 @@ pub(super) const STATEFULSET_SCALED: Rule = Rule {
     kind: Kind::Live,
     page: "\
 `kubectl scale statefulset`, an autoscaler or a downscaler that is pointed at the StatefulSet goes past the
-operator and past every rule: the highest ordinals are deleted at once, the leader among them, and the operator
-sets the count back at its next synchronisation. New members come and go the same way.
+operator and past every rule: the highest ordinals are deleted at once, the leader among them, and the
+operator sets the count back at its next synchronisation. New members come and go the same way.
 
-Signals: a write of `statefulsets` or `statefulsets/scale` of Spilo by anyone but the operator's account, seen
-by the webhook; for a change of the cluster, spec.replicas of the StatefulSet other than what the cluster runs,
-written by a manager other than the operator (managedFields).
+Signals: a write of `statefulsets` or `statefulsets/scale` of Spilo by anyone but the operator's account,
+seen by the webhook; for a change of the cluster, spec.replicas of the StatefulSet other than what the
+cluster runs, written by a manager other than the operator (managedFields).
 
 Blind spots: the webhook only warns, so that a cluster can still be repaired by hand, and where it does not
 answer within a second nobody is warned. Who writes through the operator's account looks like the operator.
@@ -82,7 +82,7 @@ pub fn past_the_operator(namespace: &str, name: &str, from: i64, to: i64) -> Fin
 }
 
 /// The command that has the StatefulSet run what the cluster asks for.
-fn take_back(namespace: &str, name: &str, count: i64) -> String {
+pub(super) fn take_back(namespace: &str, name: &str, count: i64) -> String {
     format!("kubectl scale statefulset {name} --replicas={count} -n {namespace}")
 }
 

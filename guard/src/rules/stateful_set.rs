@@ -13,13 +13,14 @@ pub(super) const REPLACE_PENDING: Rule = Rule {
     default: "down: deny if the leader goes, else warn; up: warn",
     kind: Kind::Live,
     page: "\
-The StatefulSet carries annotations that the operator did not write. It compares them and takes any it does not
-know for a reason to delete the StatefulSet and create it anew, with the next change or synchronisation. On that
-path it does not try to move the leader at all: a leader on an ordinal that goes is deleted.
+The StatefulSet carries annotations that the operator did not write. It compares them and takes any it does
+not know for a reason to delete the StatefulSet and create it anew, with the next change or synchronisation.
+On that path it does not try to move the leader at all: a leader on an ordinal that goes is deleted.
 
-Signals: annotation keys of the StatefulSet and of its pod template (`kubectl rollout restart`) whose manager in
-managedFields is not the operator; those that it is configured to ignore (`ignored_annotations`) are left out.
-Denied where the leader is not known to stay; leader-cannot-move then says the same of the leader.
+Signals: annotation keys of the StatefulSet and of its pod template (`kubectl rollout restart`) whose
+manager in managedFields is not the operator; those that it is configured to ignore (`ignored_annotations`)
+are left out. Denied where the leader is not known to stay; leader-cannot-move then says the same of the
+leader.
 
 Blind spots: other reasons to replace it, such as operator settings that changed since, show only when the
 operator compares. Managers can be given any name.
@@ -59,7 +60,8 @@ fn replace_pending(facts: &Facts, _: &Policies) -> Outcome {
             "the operator would replace the StatefulSet of {} instead of updating it, {consequence}",
             facts.change.cluster()
         ),
-    );
+    )
+    .if_leader_goes(facts.leader_condemned());
     for (key, manager) in &set.foreign_annotations {
         finding = finding.because(
             facts.stateful_set_source(),
@@ -79,8 +81,8 @@ pub(super) const PARALLEL_SHRINK: Rule = Rule {
     kind: Kind::Live,
     page: "\
 With `podManagementPolicy: Parallel` the StatefulSet deletes all pods beyond the new count at once; with the
-default, one after the other, each when the one before it is gone. A leader among them then shuts down together
-with the standbys that would have received its last rows.
+default, one after the other, each when the one before it is gone. A leader among them then shuts down
+together with the standbys that would have received its last rows.
 
 Signals: `spec.podManagementPolicy` of the StatefulSet, and its `spec.replicas` against the new count. Denied
 where the leader is not known to stay.
@@ -104,7 +106,10 @@ fn parallel_shrink(facts: &Facts, _: &Policies) -> Outcome {
         Seen::Absent => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
-    let going = set.replicas.saturating_sub(facts.to());
+    // Pods that live beyond `spec.replicas` go as well, should another writer have scaled it.
+    let living = facts.condemned().filter(|member| !member.pod.terminating).count();
+    let living = i64::try_from(living).unwrap_or(i64::MAX);
+    let going = set.replicas.saturating_sub(facts.to()).max(living);
     if going < 2 {
         return Outcome::NotApplicable;
     }
@@ -121,6 +126,7 @@ fn parallel_shrink(facts: &Facts, _: &Policies) -> Outcome {
     };
     Outcome::Found(
         Finding::new(PARALLEL_SHRINK.id, severity, message)
+            .if_leader_goes(facts.leader_condemned())
             .because(
                 facts.stateful_set_source(),
                 format!("podManagementPolicy: Parallel, spec.replicas: {}", set.replicas),
@@ -166,7 +172,9 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
         Seen::Absent => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
-    if set.parallel || set.replicas == facts.to() {
+    // Pods beyond the count that still live are waited for as well, should another writer have scaled the StatefulSet.
+    let beyond = facts.condemned().any(|member| !member.pod.terminating);
+    if set.parallel || (set.replicas == facts.to() && !beyond) {
         return Outcome::Pass;
     }
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
@@ -210,6 +218,7 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
         ),
     );
     finding.evidence = evidence;
+    finding.leader_goes = direction == Direction::Down && facts.leader_condemned();
     Outcome::Found(finding.remedy(format!("mend what is named first: {}", status(facts))))
 }
 
@@ -281,6 +290,11 @@ pub(super) mod tests {
                     parallel(healthy(5, 5).with_count(4, 3)),
                     Want::Warn,
                 ),
+                (
+                    "all at once, another writer scaled the StatefulSet",
+                    parallel(healthy(5, 3)).with_stateful_set(|set| set.replicas = 3),
+                    Want::Warn,
+                ),
                 ("no StatefulSet", gone(parallel(healthy(5, 3))), Want::NotApplicable),
                 ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
                 ("zero has its own rule", parallel(led_by_the_last(0)), Want::NotApplicable),
@@ -317,6 +331,11 @@ pub(super) mod tests {
                     Want::Deny,
                 ),
                 ("a survivor ends", ending, Want::Warn),
+                (
+                    "a survivor is not, another writer scaled the StatefulSet, the leader goes",
+                    unready(led_by_the_last(3), 1).with_stateful_set(|set| set.replicas = 3),
+                    Want::Deny,
+                ),
                 ("a survivor has no pod", healthy(5, 3).without(1), Want::Warn),
                 ("one is not, growing", unready(healthy(3, 5), 1), Want::Warn),
                 ("one that goes is not", unready(healthy(5, 3), 4), Want::Pass),

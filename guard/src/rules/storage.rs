@@ -8,27 +8,32 @@ use crate::facts::{Claim, DisruptionBudget, Facts, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, status, unread};
-use crate::verdict::{Finding, Outcome};
+use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
     id: "volumes-deleted",
-    title: "the volumes of the members that go are deleted, and their data with them",
+    title: "the volumes of the members that are removed are deleted, and their data with them",
     fires_on: "down",
-    default: "warn",
-    kind: Kind::Caution,
+    default: "deny if the last good copy is deleted (to 0, no healthy member stays, the leader goes), else warn",
+    kind: Kind::Bound,
     page: "\
 With `persistent_volume_claim_retention_policy: when_scaled: delete` the operator has Kubernetes delete the
-claim of every member that goes. There is no way back to what was on it; to zero, nothing is left at all but the
-backups. Without that setting claims stay, and so does the room that they take.
+claim of every member that is removed. There is no way back to what was on it. Without that setting claims are
+kept, and so is the room that they take.
 
-Signals: persistentVolumeClaimRetentionPolicy.whenScaled of the StatefulSet; the claims.
+Denied where the last good copy would be deleted: to zero (whatever a policy says of zero), where no healthy
+member stays, and where the leader's own volume is deleted. Patroni's key `initialize` outlives the volumes,
+so a cluster whose volumes are all deleted never starts again by itself. No repair excuses that.
+
+Signals: persistentVolumeClaimRetentionPolicy.whenScaled of the StatefulSet; the operator's setting, which
+replaces it with the next update; the claims; the live answers of the members that stay.
 
 Blind spots: whether the storage behind a claim is deleted with it is up to its storage class.
 
-Way out: nothing has to be done where the data is not wanted. Else set when_scaled to retain first.
+Way out: set when_scaled to retain, restart the operator, and shrink once the StatefulSet says Retain.
 
-Upstream: generateStatefulSet, pkg/cluster/k8sres.go.",
-    reads: &[readings::retention, readings::claims],
+Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py.",
+    reads: &[readings::retention, readings::claims, readings::leader, readings::answers],
     check: volumes_deleted,
 };
 
@@ -36,40 +41,58 @@ fn volumes_deleted(facts: &Facts, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down {
         return Outcome::NotApplicable;
     }
-    let set = match &facts.stateful_set {
-        Seen::Known(set) => set,
-        Seen::Absent => return Outcome::Pass,
+    let mut says = Vec::new();
+    match &facts.stateful_set {
+        Seen::Known(set) if set.deletes_volumes => {
+            let text = "persistentVolumeClaimRetentionPolicy.whenScaled: Delete";
+            says.push(Evidence::new(facts.stateful_set_source(), text));
+        }
+        Seen::Known(_) | Seen::Absent => {}
         Seen::Unreadable(why) => return unread("the StatefulSet", why),
-    };
-    if !set.deletes_volumes {
+    }
+    if let Some(operator) = facts.operator.known().filter(|it| it.settings.deletes_volumes) {
+        let text = "persistent_volume_claim_retention_policy.when_scaled: delete";
+        says.push(Evidence::new(&operator.source, text));
+    }
+    if says.is_empty() {
         return Outcome::Pass;
     }
-    let says = "persistentVolumeClaimRetentionPolicy.whenScaled: Delete";
-    let message = match &facts.claims {
+    let to = facts.to();
+    let which = match &facts.claims {
         Seen::Known(claims) => {
-            let going: Vec<&Claim> =
-                claims.iter().filter(|claim| claim.ordinal >= facts.to()).collect();
+            let going: Vec<&Claim> = claims.iter().filter(|claim| claim.ordinal >= to).collect();
             if going.is_empty() {
                 return Outcome::Pass;
             }
-            format!(
-                "this shrink deletes the volumes of the members that go, with all data: {}",
-                names(&going)
-            )
+            format!("of the members that are removed, with all data ({})", names(&going))
         }
         Seen::Absent => return Outcome::Pass,
-        Seen::Unreadable(_) => {
-            format!(
-                "this shrink deletes the volumes of the members from ordinal {} on, with all data",
-                facts.to()
-            )
-        }
+        Seen::Unreadable(_) => format!("of the members from ordinal {to} on, with all data"),
     };
-    Outcome::Found(
-        Finding::warn(VOLUMES_DELETED.id, message)
-            .because(facts.stateful_set_source(), says)
-            .remedy(keep_volumes(facts)),
-    )
+    let copies: Vec<Health> = facts.survivors().map(|member| facts.health(member)).collect();
+    let unknown = copies.iter().find_map(|health| match health {
+        Health::Unknown(why) => Some(why),
+        Health::Healthy | Health::Unhealthy(_) => None,
+    });
+    let message = if to == 0 {
+        format!("no member could ever start again: this shrink deletes the volumes {which}")
+    } else if facts.leader_condemned() {
+        format!("the leader's data would be lost: this shrink deletes the volumes {which}")
+    } else if copies.contains(&Health::Healthy) {
+        format!("this shrink deletes the volumes {which}")
+    } else if let Some(why) = unknown {
+        return Outcome::Unknown(format!(
+            "this shrink deletes volumes, and whether a good copy stays is not known ({why})"
+        ));
+    } else {
+        format!("no healthy member stays, and this shrink deletes the volumes {which}")
+    };
+    let last_copy = to == 0 || facts.leader_condemned() || !copies.contains(&Health::Healthy);
+    let severity = if last_copy { Severity::Deny } else { Severity::Warn };
+    let mut finding = Finding::new(VOLUMES_DELETED.id, severity, message)
+        .if_leader_goes(to > 0 && facts.leader_condemned());
+    finding.evidence = says;
+    Outcome::Found(finding.remedy(keep_volumes(facts)))
 }
 
 /// How to have the operator keep volumes: it reads its settings when it starts, and then changes the StatefulSet.
@@ -93,9 +116,9 @@ pub(super) const STALE_VOLUME: Rule = Rule {
     default: "warn",
     kind: Kind::Caution,
     page: "\
-A claim that was kept when its member went is attached again when that ordinal comes back. Its data is as old as
-the day it left: of an older timeline, perhaps of an older major version. Patroni rewinds it or copies
-everything anew, where it can; where it cannot, the member never streams.
+A claim that was kept when its member went is attached again when that ordinal comes back. Its data is as
+old as the day it left: of an older timeline, perhaps of an older major version. Patroni rewinds it or
+copies everything anew, where it can; where it cannot, the member never streams.
 
 Signals: volume claims of ordinals that come, and that have no pod now; their creation time; whether a healthy
 leader holds the lock.
@@ -104,8 +127,8 @@ Blind spots: when the member left is not recorded anywhere; the claim's creation
 be.
 
 Way out: nothing, if the member is seen to stream (`kubectl pgscale up` waits for that). Or, while a leader
-is well, delete the claims that the finding names before, and the member starts from a fresh copy. Without one,
-they may hold the only copy there is; on the way back from zero they do (return-from-zero).
+is well, delete the claims that the finding names before, and the member starts from a fresh copy. Without
+one, they may hold the only copy there is; on the way back from zero they do (return-from-zero).
 
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
 zalando/postgres-operator#1451, #2957.",
@@ -179,8 +202,8 @@ pub(super) const VOLUME_RESIZING: Rule = Rule {
 A resize that is not finished, or that the storage cannot do, leaves volumes of different sizes. A member that
 comes gets the new size, one that stays may run out of room with the old one.
 
-Signals: conditions Resizing and FileSystemResizePending of the members' claims; a bound claim whose capacity is
-below its request.
+Signals: conditions Resizing and FileSystemResizePending of the members' claims; a bound claim whose
+capacity is below its request.
 
 Blind spots: in the modes ebs and off of storage_resize_mode no claim changes. What a claim shows while it is
 resized is up to the storage driver.
@@ -247,12 +270,12 @@ pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {
     default: "warn",
     kind: Kind::Caution,
     page: "\
-The operator's PodDisruptionBudget wants one leader to be available. With several members a drain is let through
-once the leader has moved; with one there is nowhere to move to, and every drain of its node hangs until
-somebody deletes the pod or the budget.
+The operator's PodDisruptionBudget wants one leader to be available. With several members a drain is let
+through once the leader has moved; with one there is nowhere to move to, and every drain of its node hangs
+until somebody deletes the pod or the budget.
 
-Signals: PodDisruptionBudgets of the namespace that select the leader's pod, with minAvailable or maxUnavailable
-applied to what is left.
+Signals: PodDisruptionBudgets of the namespace that select the leader's pod, with minAvailable or
+maxUnavailable applied to what is left.
 
 Blind spots: for a budget that counts other pods as well, theirs are taken as they were when it last counted.
 

@@ -14,18 +14,19 @@ pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
     default: "deny if the leader goes too or no other survivor is caught up, else warn",
     kind: Kind::Live,
     page: "\
-Where replication is synchronous only its synchronous standbys are sure to have every acknowledged row, and only
-they may take over. When all of them are on ordinals that go, and the leader as well, nobody is left who may
-lead. When the leader stays, commits wait until Patroni has chosen another standby, which takes up to two loops
-(20 s); with none that is caught up it goes on without any, silently, or with synchronous_mode_strict hangs.
+Where replication is synchronous only its synchronous standbys are sure to have every acknowledged row, and
+only they may take over. When all of them are on ordinals that go, and the leader as well, nobody is left
+who may lead. When the leader stays, commits wait until Patroni has chosen another standby, which takes up
+to two loops (20 s); with none that is caught up it goes on without any, silently, or with
+synchronous_mode_strict hangs.
 
-To shrink to one instance takes every standby away by request: that is warned of (no-standby-left), and refused
-where the mode is strict (strict-sync-floor).
+To shrink to one instance takes every standby away by request: that is warned of (no-standby-left), and
+refused where the mode is strict (strict-sync-floor).
 
 Signals: `synchronous_mode` in the dynamic configuration; the standbys in `<cluster>-sync`, which count only
-while the leader it names still leads; the survivors' live answers, of which one tagged nosync or replicatefrom
-counts for nothing: Patroni never chooses it. Denied where the leader is not known to
-stay; leader-cannot-move then says the same of the leader.
+while the leader it names still leads; the survivors' live answers, of which one tagged nosync or
+replicatefrom counts for nothing: Patroni never chooses it. Denied where the leader is not known to stay;
+leader-cannot-move then says the same of the leader.
 
 Blind spots: Patroni chooses standbys anew every loop; what was read is up to ten seconds old.
 
@@ -110,6 +111,7 @@ fn sync_standbys_condemned(facts: &Facts, _: &Policies) -> Outcome {
         )
     };
     let mut finding = Finding::new(SYNC_STANDBYS_CONDEMNED.id, severity, message)
+        .if_leader_goes(facts.leader_condemned())
         .because(facts.patroni_source("sync"), format!("sync_standby: {all}"))
         .because(facts.patroni_source("config"), mode(configuration));
     let tagged = !barred.is_empty();
@@ -156,9 +158,9 @@ pub(super) const STRICT_SYNC_FLOOR: Rule = Rule {
     default: "deny",
     kind: Kind::Live,
     page: "\
-With synchronous_mode_strict every commit waits for a synchronous standby, also when there is none. A cluster of
-one has none: every commit hangs until another member has joined. Standby clusters commit nothing of their own
-and are left out.
+With synchronous_mode_strict every commit waits for a synchronous standby, also when there is none. A
+cluster of one has none: every commit hangs until another member has joined. Standby clusters commit nothing
+of their own and are left out.
 
 Signals: `synchronous_mode` and `synchronous_mode_strict` in the dynamic configuration (annotation `config` of
 `<cluster>-config`), which is what the cluster runs by, and in `spec.patroni` of the manifest, which it will.

@@ -3,12 +3,16 @@
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{down, judge};
+use crate::rules::{down, inside_asking, judge};
 use crate::verdict::{Severity, Verdict};
+
+/// The rule that refuses every plain write that would delete the leader.
+pub(super) const LEADER_CONDEMNED: &str = "leader-condemned";
 
 /// The rules whose way out may be another count, or another leader first.
 const SEARCHED: &[&str] = &[
     "leader-cannot-move",
+    LEADER_CONDEMNED,
     "parallel-shrink",
     "paused",
     "replace-pending",
@@ -69,13 +73,33 @@ pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
     }
     let Some(way) = way_out(facts, policies) else { return };
     let command = down(facts, way.to);
-    let text = match way.leader {
+    let text = match &way.leader {
         Some(leader) => format!("{command} (moves the leader to {leader} first)"),
         None => command,
     };
     for finding in &mut verdict.findings {
-        if denied(finding.rule, finding.severity) {
-            finding.remedy = Some(text.clone());
+        if !denied(finding.rule, finding.severity) {
+            continue;
         }
+        finding.remedy = Some(match &way.leader {
+            Some(leader) if finding.rule == LEADER_CONDEMNED && way.to == facts.to() => {
+                move_first(facts, leader)
+            }
+            _ => text.clone(),
+        });
     }
+}
+
+/// The command that moves the leader off the ordinals that are removed, for those with the plugin and for those
+/// without.
+fn move_first(facts: &Facts, candidate: &str) -> String {
+    let cluster = &facts.change.new;
+    let (name, namespace) = (&cluster.name, &cluster.namespace);
+    let switchover = format!("patronictl switchover {name} --candidate {candidate}");
+    format!(
+        "move the leader first, then repeat the change: kubectl pgscale switchover {name} --for {} -n {namespace}; \
+         without the plugin: {}",
+        facts.to(),
+        inside_asking(facts, &switchover)
+    )
 }

@@ -43,7 +43,7 @@ pub(super) fn weighed(
             (finding.clone(), candidates)
         }
         Outcome::Unknown(why) | Outcome::Unsaid { why, .. } => {
-            let unseen = unseen(facts.direction(), policies);
+            let unseen = unseen(rule, facts.direction(), policies);
             let most = unseen.iter().map(|it| it.severity).max();
             // A rule can be pinned, but not to more than what is not known may mean.
             let pinned = opinions(rule, policies)
@@ -156,11 +156,16 @@ fn lowered(rule: &Rule, own: Candidate, policies: &Policies) -> Option<Candidate
     }
 }
 
-/// What a fact that could not be seen means: refused for a shrink, told for growth, unless policies say otherwise.
-fn unseen(direction: Direction, policies: &Policies) -> Vec<Candidate> {
-    let (default, opinions, field) = match direction {
-        Direction::Down => (Severity::Deny, &policies.when_unknown_down, "down"),
-        Direction::Up => (Severity::Warn, &policies.when_unknown_up, "up"),
+/// What a fact that could not be seen means: refused for a shrink, told for growth, unless policies say otherwise. What
+/// policies of the namespace say to loosen that counts only for rules that they may lower.
+fn unseen(rule: &Rule, direction: Direction, policies: &Policies) -> Vec<Candidate> {
+    let own = &policies.own_unknown_down;
+    let own = if policies.may_loosen(rule.id) { own.as_slice() } else { &[] };
+    let (default, opinions, field): (_, Vec<_>, _) = match direction {
+        Direction::Down => {
+            (Severity::Deny, policies.when_unknown_down.iter().chain(own).collect(), "down")
+        }
+        Direction::Up => (Severity::Warn, policies.when_unknown_up.iter().collect(), "up"),
         Direction::Create | Direction::Same => return vec![base(Severity::Warn, policies)],
     };
     let spoken = |limit: &Limit<Severity>| {
@@ -168,6 +173,7 @@ fn unseen(direction: Direction, policies: &Policies) -> Vec<Candidate> {
     };
     let mut candidates: Vec<_> = opinions
         .iter()
+        .copied()
         .filter(|limit| limit.value >= default)
         .map(|limit| Candidate {
             severity: limit.value,
@@ -175,7 +181,7 @@ fn unseen(direction: Direction, policies: &Policies) -> Vec<Candidate> {
             says: Some(spoken(limit)),
         })
         .collect();
-    let below = opinions.iter().filter(|limit| limit.value < default);
+    let below = opinions.into_iter().filter(|limit| limit.value < default);
     candidates.push(match below.max_by_key(|limit| limit.value) {
         Some(limit) if policies.unreadable.is_none() => {
             Candidate { says: Some(spoken(limit)), ..base(limit.value, policies) }
@@ -194,6 +200,7 @@ fn apply(rule: &Rule, mut finding: Finding, chosen: Candidate, facts: &Facts) ->
     finding.mode = Some(chosen.mode);
     if let Some(repair) = facts.repair()
         && rule.kind != Kind::Bound
+        && !finding.unexcused
         && finding.severity == Severity::Deny
     {
         finding.severity = Severity::Warn;
@@ -216,11 +223,13 @@ fn apply(rule: &Rule, mut finding: Finding, chosen: Candidate, facts: &Facts) ->
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::{Value, json};
 
     use crate::evaluate;
     use crate::facts::{Facts, Seen};
-    use crate::policy::{Policies, ScalePolicy};
+    use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy};
     use crate::rules::testing::healthy;
 
     fn policies(specs: &[Value]) -> Policies {
@@ -251,11 +260,11 @@ mod tests {
     fn opinions_on_a_rule_lower_it_and_raise_it() {
         let said =
             |mode: &str, weight: &str, rule: &str| json!({"mode": mode, "rules": {rule: weight}});
-        let denied = healthy(5, 2).pause().with_leader(4).nofailover(0);
-        let rule = "leader-cannot-move";
+        let denied = healthy(5, 3).cloning(1);
+        let rule = "rebuild-in-progress";
         let own = |mode, weight| said(mode, weight, rule);
         for (name, specs, want) in [
-            ("nobody says anything", vec![], "deny"),
+            ("no policy says anything", vec![], "deny"),
             ("ignored", vec![own("Enforce", "Ignore")], ""),
             ("lowered", vec![own("Enforce", "Warn")], "warn"),
             (
@@ -274,21 +283,96 @@ mod tests {
                 "warn!",
             ),
             ("one that is recorded", vec![own("Enforce", "Warn"), own("Audit", "Deny")], "warn"),
-            ("the only policy audits", vec![own("Audit", "Deny")], "audit!"),
+            ("the only policy audits", vec![own("Audit", "Deny")], "deny"),
         ] {
             assert_eq!(effect(&denied, rule, &policies(&specs)), want, "{name}");
         }
-        let warned = healthy(5, 2).with_leader(4);
-        let own = |mode, weight| said(mode, weight, "leader-condemned");
+        let warned = healthy(5, 1);
+        let own = |mode, weight| said(mode, weight, "no-standby-left");
         for (name, specs, want) in [
-            ("nobody says anything", vec![], "warn"),
+            ("no policy says anything", vec![], "warn"),
             ("raised", vec![own("Enforce", "Deny")], "deny"),
             ("raised on trial", vec![own("Warn", "Deny"), json!({})], "warn!"),
             ("raised for the record", vec![own("Audit", "Deny"), json!({})], "warn"),
             ("ignored", vec![own("Enforce", "Ignore")], ""),
         ] {
-            assert_eq!(effect(&warned, "leader-condemned", &policies(&specs)), want, "{name}");
+            assert_eq!(effect(&warned, "no-standby-left", &policies(&specs)), want, "{name}");
         }
+    }
+
+    /// Policies of the platform with these specs, and of the namespace with those.
+    fn both(platform: &[Value], own: &[Value]) -> Policies {
+        let everywhere: Vec<ClusterScalePolicy> = platform
+            .iter()
+            .map(|spec| ClusterScalePolicy::new("p", serde_json::from_value(spec.clone()).unwrap()))
+            .collect();
+        let own: Vec<ScalePolicy> = own
+            .iter()
+            .map(|spec| ScalePolicy::new("a", serde_json::from_value(spec.clone()).unwrap()))
+            .collect();
+        Policies::of(&own, &everywhere, &Seen::Absent, &BTreeMap::new())
+    }
+
+    #[test]
+    fn only_the_platform_sets_the_mode_of_what_is_built_in() {
+        let denied = healthy(5, 3).cloning(1);
+        let effect = |platform: &[Value], own: &[Value]| {
+            effect(&denied, "rebuild-in-progress", &both(platform, own))
+        };
+        let mode = |mode: &str| json!({"mode": mode});
+        let built_in = |mode: &str| json!({"builtIn": {"mode": mode}});
+        for own in ["Enforce", "Warn", "Audit"] {
+            assert_eq!(effect(&[], &[mode(own)]), "deny", "{own}");
+            assert_eq!(effect(&[mode(own)], &[]), "deny", "{own}, of its own limits");
+            assert_eq!(effect(&[built_in("Warn")], &[mode(own)]), "warn!", "{own}");
+        }
+        assert_eq!(effect(&[built_in("Audit")], &[]), "audit!");
+        assert_eq!(effect(&[built_in("Warn"), built_in("Audit")], &[]), "warn!");
+        assert_eq!(effect(&[built_in("Warn"), built_in("Enforce")], &[]), "deny");
+        // Limits of policies keep their own modes.
+        let floor = both(&[built_in("Audit")], &[json!({"instances": {"min": 4}})]);
+        assert_eq!(super::tests::effect(&healthy(5, 3), "below-min", &floor), "deny");
+    }
+
+    #[test]
+    fn a_namespace_lowers_only_what_the_platform_lists_as_loosenable() {
+        let condemned = healthy(5, 2).with_leader(4);
+        let rule = "leader-condemned";
+        let says = |rule: &str, weight: &str| json!({"rules": {rule: weight}});
+        let lists = |rules: &[&str]| json!({"builtIn": {"loosenable": rules}});
+        for weight in ["Ignore", "Warn"] {
+            let own = [says(rule, weight)];
+            assert_eq!(effect(&condemned, rule, &both(&[], &own)), "deny", "{weight}");
+            let listed = both(&[lists(&[rule])], &own);
+            assert_ne!(effect(&condemned, rule, &listed), "deny", "{weight}");
+            let one_of_two = both(&[lists(&[rule]), lists(&[])], &own);
+            assert_eq!(effect(&condemned, rule, &one_of_two), "deny", "{weight}");
+            assert_ne!(
+                effect(&condemned, rule, &both(&own, &[])),
+                "deny",
+                "{weight}: the platform"
+            );
+            assert_eq!(both(&[], &own).powerless.len(), 1);
+        }
+        let cloning = healthy(5, 3).cloning(1);
+        let own = [says("rebuild-in-progress", "Warn")];
+        assert_eq!(effect(&cloning, "rebuild-in-progress", &both(&[], &own)), "warn");
+        let unlisted = both(&[lists(&["paused"])], &own);
+        assert_eq!(effect(&cloning, "rebuild-in-progress", &unlisted), "deny");
+        // To raise is always allowed.
+        let raised = both(&[lists(&[])], &[says("no-standby-left", "Deny")]);
+        assert_eq!(effect(&healthy(5, 1), "no-standby-left", &raised), "deny");
+    }
+
+    #[test]
+    fn what_a_namespace_says_of_unread_facts_does_not_lower_a_fixed_rule() {
+        let mut blind = healthy(5, 2).without_sight_of_the_lock();
+        blind.stateful_set = Seen::Unreadable("forbidden".to_owned());
+        let lax = [json!({"whenUnknown": {"down": "Warn"}})];
+        let own = both(&[], &lax);
+        assert_eq!(effect(&blind, "leader-condemned", &own), "deny");
+        assert_eq!(effect(&blind, "no-leader", &own), "warn");
+        assert_eq!(effect(&blind, "leader-condemned", &both(&lax, &[])), "warn", "the platform");
     }
 
     #[test]
@@ -375,10 +459,10 @@ mod tests {
     #[test]
     fn of_policies_that_could_not_all_be_read_none_loosens() {
         let mut partly = policies(&[json!({"whenUnknown": {"down": "Warn"},
-            "rules": {"leader-cannot-move": "Ignore", "below-min": "Ignore"}})]);
+            "rules": {"rebuild-in-progress": "Ignore", "below-min": "Ignore"}})]);
         partly.unreadable = Some("forbidden".to_owned());
-        let shrink = healthy(5, 2).with_leader(4).nofailover(0);
-        for rule in ["below-min", "leader-cannot-move"] {
+        let shrink = healthy(5, 3).cloning(1);
+        for rule in ["below-min", "rebuild-in-progress"] {
             assert_eq!(effect(&shrink, rule, &partly), "deny", "{rule}");
         }
     }

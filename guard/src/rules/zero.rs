@@ -1,40 +1,48 @@
 //! The way back from zero: the volumes that are mounted must hold the newest data.
 
-use crate::facts::{Facts, Seen};
+use crate::facts::{Claim, Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
-use crate::rules::{Kind, Rule, readings, set, status, unread};
-use crate::verdict::{Finding, Outcome};
+use crate::rules::{Kind, Rule, members_unseen, readings, set, status, unread};
+use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
     id: "return-from-zero",
-    title: "the volume of the member that led last would not be mounted",
-    fires_on: "0 to 1 or more, create over kept volumes",
-    default: "deny; warn where nobody can tell who led last",
+    title: "the volume with the newest data would not be mounted, or no volume is left to start from",
+    fires_on: "0 to 1 or more, create over what is left of a cluster",
+    default: "deny; warn where every kept volume is mounted, or where the last leader's is gone",
     kind: Kind::Bound,
     page: "\
-At zero instances only the volumes are left, and the one of the last leader holds the newest data. A new count
-that leaves its ordinal out starts the cluster from older data: what was written after the others had stopped is
-missing, and the timelines part when the leader's volume is mounted later.
+At zero instances only the volumes are left, and the one of the last leader holds the newest data. A new
+count that leaves its ordinal out starts the cluster from older data: what was written after the others had
+stopped is missing, and the timelines part when the leader's volume is mounted later. The same holds for a
+CREATE over the volumes or the pods of a cluster that was deleted, which is what `kubectl replace --force`
+and Argo CD's Replace=true do.
 
-Signals: the last row of Patroni's history (annotation `history` of `<cluster>-config`): its fifth column names
-who took the lead then; the cluster's volume claims. Where the history names nobody, because nobody ever took
-over or the object is gone, it cannot be told and is warned of. While pods are left, because they still end or
-because zero was never carried out, the holder of the leader lock counts, valid or not, and the history only
-where nobody holds it. No repair excuses this rule: there are no members to judge, but there is data to lose.
+Denied where the last leader's ordinal is left out, and where it is not known who led last and any kept
+volume is left out. Denied as well where no volume is left to start from and Patroni's key `initialize` is
+set: members without data then wait for a leader for ever.
 
-Blind spots: the history is written by the new leader, seconds after it took over. A volume that was deleted is
-not there to be left out: that is warned of.
+Signals: the holder of the leader lock, valid or not; where it was released, the last row of Patroni's
+history (annotation `history` of `<cluster>-config`), whose fifth column names the member that took over
+then; the volume claims, by their names; the pods that are left; the key `initialize`. No repair excuses
+this rule: there are no members to judge, but there is data to lose.
 
-Way out: a count that includes that ordinal; shrink afterwards, when every member has caught up.
+Blind spots: the history is written by the new leader, seconds after it took over. A volume that was deleted
+is not there to be left out: that is warned of.
 
-Upstream: history in patroni/dcs/kubernetes.py and patroni/ha.py; #1816 of zalando/postgres-operator.",
+Way out: a count that includes that ordinal; shrink afterwards, when every member has caught up. Without any
+volume: restore from a backup, or, where an empty cluster is wanted, remove the key.
+
+Upstream: history in patroni/dcs/kubernetes.py and patroni/ha.py; bootstrap, patroni/ha.py; #1816 of
+zalando/postgres-operator.",
     reads: &[
         readings::count,
         readings::pods,
         readings::leader,
         readings::last_leader,
         readings::claims,
+        readings::initialize,
     ],
     check: return_from_zero,
 };
@@ -43,76 +51,113 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     if facts.from().is_some_and(|from| from != 0) || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
-    let created = facts.from().is_none();
-    match &facts.members {
-        Seen::Known(members) if members.is_empty() => {}
-        Seen::Known(_) if created => return Outcome::NotApplicable,
-        Seen::Known(_) => return pods_are_left(facts),
-        Seen::Absent | Seen::Unreadable(_) => {
-            let why = facts.members.unreadable().unwrap_or("there are none");
-            return Outcome::Unknown(format!(
-                "whether members still run could not be seen ({why})"
-            ));
-        }
-    }
+    let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     let claims = match &facts.claims {
-        // Nothing is kept: nothing can be left out.
-        Seen::Known(claims) if claims.is_empty() => return Outcome::Pass,
-        Seen::Absent => return Outcome::Pass,
-        Seen::Known(claims) => Some(claims),
+        Seen::Known(claims) => Some(claims.as_slice()),
+        Seen::Absent => Some(&[][..]),
         Seen::Unreadable(_) => None,
     };
-    let last = match &facts.last_leader {
-        Seen::Known(last) => last,
-        Seen::Absent => {
-            return unsaid(
-                facts,
-                "volumes of an earlier life are kept, and Patroni's history does not name who led last"
-                    .to_owned(),
-            );
+    if members.is_empty() && claims.is_some_and(<[Claim]>::is_empty) {
+        return without_volumes(facts);
+    }
+    let outcome = last_leader_left_out(facts, claims);
+    let starts = |claims: &[Claim]| claims.iter().any(|claim| claim.ordinal < facts.to());
+    match outcome {
+        Outcome::Found(finding) if finding.severity == Severity::Deny => Outcome::Found(finding),
+        // What is kept is not mounted, and a member without data never starts by itself.
+        _ if members.is_empty() && claims.is_some_and(|claims| !starts(claims)) => {
+            match without_volumes(facts) {
+                Outcome::Pass => outcome,
+                other => other,
+            }
         }
-        Seen::Unreadable(why) => return unread("who led last", why),
+        _ => outcome,
+    }
+}
+
+/// The member that led last, with the object that says so.
+struct LastLeader<'a> {
+    name: &'a str,
+    source: String,
+    says: String,
+}
+
+/// Returns which member led last: the holder of the lock, valid or not, because it is written before the history; else
+/// the last one that Patroni's history names. `None` where neither names one.
+fn last_leader(facts: &Facts) -> Result<Option<LastLeader<'_>>, Outcome> {
+    match (&facts.leader, &facts.last_leader) {
+        (Seen::Unreadable(why), _) => Err(unread("the leader lock, which says who led last,", why)),
+        (Seen::Known(lock), _) if let Some(name) = &lock.holder => Ok(Some(LastLeader {
+            name,
+            source: lock.source.clone(),
+            says: format!("leader: {name}"),
+        })),
+        (_, Seen::Known(name)) => Ok(Some(LastLeader {
+            name,
+            source: facts.patroni_source("config"),
+            says: took_the_lead(name),
+        })),
+        (_, Seen::Absent) => Ok(None),
+        (_, Seen::Unreadable(why)) => Err(unread("who led last", why)),
+    }
+}
+
+fn last_leader_left_out(facts: &Facts, claims: Option<&[Claim]>) -> Outcome {
+    let last = match last_leader(facts) {
+        Ok(Some(last)) => last,
+        Ok(None) => {
+            let why = "what is left does not say who led last: neither the leader lock nor Patroni's history names \
+                       a member";
+            return not_known(facts, why.to_owned());
+        }
+        Err(outcome) => return outcome,
     };
     let cluster = &facts.change.new;
-    let Some(led) = ordinal(&cluster.name, last) else {
-        return unsaid(facts, format!("{last} led last, which is no member of this cluster"));
+    let LastLeader { name, source, says } = last;
+    let Some(led) = ordinal(&cluster.name, name) else {
+        return not_known(facts, format!("{name} led last, which is no member of this cluster"));
     };
-    let claim = format!("pgdata-{last}");
-    let history = facts.patroni_source("config");
-    let says = took_the_lead(last);
-    if let Some(claims) = claims
+    let claim = format!("persistentvolumeclaim/pgdata-{name}");
+    let has_pod = facts.member(name).is_some();
+    if let Some(claims) = claims.filter(|claims| !has_pod && !claims.is_empty())
         && claims.iter().all(|claim| claim.ordinal != led)
     {
         let kept: Vec<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
         return Outcome::Found(
             Finding::warn(
                 RETURN_FROM_ZERO.id,
-                format!("{last} led last and its volume is gone: the newest data may be missing"),
+                format!("{name} led last and its volume is gone: the newest data may be missing"),
             )
-            .because(history, says)
-            .because(
-                format!("persistentvolumeclaim/{claim}"),
-                format!("not there; kept are {}", kept.join(", ")),
-            )
+            .because(source, says)
+            .because(claim, format!("not there; kept are {}", kept.join(", ")))
             .remedy("restore the volume, or be sure that the others hold every row"),
         );
     }
-    if led < facts.to() {
+    let to = facts.to();
+    if led < to {
         return Outcome::Pass;
     }
-    Outcome::Found(
-        Finding::deny(
-            RETURN_FROM_ZERO.id,
-            format!(
-                "{last} led last, and {} instances leave its volume out: the cluster would start from older \
-                 data",
-                facts.to()
-            ),
+    let pods: Vec<&str> = facts.all_members().iter().map(|member| member.name.as_str()).collect();
+    let message = if pods.is_empty() {
+        format!(
+            "{name} led last, and {to} instances leave its volume out: the cluster would start from older data"
         )
-        .because(history, says)
-        .because(format!("persistentvolumeclaim/{claim}"), "holds the newest data")
-        .remedy(format!("to mount it: {}", set(facts, led.saturating_add(1)))),
-    )
+    } else {
+        format!(
+            "{name} led last, and a count of {to} leaves its pod and its volume out: the cluster would go on from \
+             older data"
+        )
+    };
+    let mut finding = Finding::deny(RETURN_FROM_ZERO.id, message).because(source, says);
+    finding = if pods.is_empty() {
+        finding.because(claim, "holds the newest data")
+    } else {
+        let asks = if facts.from().is_some() { "asks for 0" } else { "is not there any more" };
+        let says = format!("{asks}; left: {}", pods.join(", "));
+        finding.because(format!("postgresql/{}", cluster.name), says)
+    };
+    let keep = if pods.is_empty() { "to mount it" } else { "to keep it" };
+    Outcome::Found(finding.remedy(format!("{keep}: {}", set(facts, led.saturating_add(1)))))
 }
 
 /// What Patroni's history says of the member that led last.
@@ -120,66 +165,66 @@ pub(super) fn took_the_lead(last: &str) -> String {
     format!("history: {last} took the lead last")
 }
 
-/// Nobody can tell who led last: a count that leaves no volume out need not know.
-fn unsaid(facts: &Facts, why: String) -> Outcome {
-    let kept = facts.claims.known().into_iter().flatten().map(|claim| claim.ordinal);
+/// It is not known which member led last: a count that leaves no volume out need not know, one that does is refused.
+fn not_known(facts: &Facts, why: String) -> Outcome {
+    let Some(claims) = facts.claims.known() else { return Outcome::Unknown(why) };
+    let kept = claims.iter().map(|claim| claim.ordinal);
     let members = facts.all_members().iter().map(|member| member.ordinal);
-    let (None, Some(highest)) = (facts.claims.unreadable(), kept.chain(members).max()) else {
-        return Outcome::Unknown(why);
-    };
-    let count = highest.saturating_add(1);
-    let remedy = if facts.to() >= count {
-        format!("every kept volume is mounted; see that all members catch up: {}", status(facts))
-    } else {
-        format!("mount every kept volume: {}", set(facts, count))
-    };
-    Outcome::Unsaid { why, remedy }
+    let ordinals: Vec<i64> = kept.chain(members).collect();
+    let Some(highest) = ordinals.iter().max() else { return Outcome::Unknown(why) };
+    let (to, count) = (facts.to(), highest.saturating_add(1));
+    if to >= count {
+        let remedy = format!(
+            "every kept volume is mounted; see that all members catch up: {}",
+            status(facts)
+        );
+        return Outcome::Unsaid { why, remedy };
+    }
+    let mut finding = Finding::deny(
+        RETURN_FROM_ZERO.id,
+        format!("{why}, and a count of {to} leaves a volume out that may hold the newest data"),
+    );
+    for claim in claims.iter().filter(|claim| claim.ordinal >= to) {
+        let source = format!("persistentvolumeclaim/{}", claim.name);
+        finding = finding.because(source, "kept, and left out");
+    }
+    for member in facts.condemned() {
+        finding = finding.because(format!("pod/{}", member.name), "left, and would be removed");
+    }
+    Outcome::Found(finding.remedy(format!("mount every kept volume: {}", set(facts, count))))
 }
 
-/// Zero was asked for and pods are left: they end, or zero was never carried out. It is written as growth, so that
-/// no rule looks at a leader whose pod is, or is to be, among those that go.
-fn pods_are_left(facts: &Facts) -> Outcome {
-    // Whoever took the lock last led last, valid or not: it is rewritten before the history.
-    let (last, source, says) = match (&facts.leader, &facts.last_leader) {
-        (Seen::Unreadable(why), _) => return unread("members are left, and the leader lock", why),
-        (Seen::Known(lock), _) if let Some(holder) = &lock.holder => {
-            (holder, lock.source.clone(), format!("leader: {holder}"))
-        }
-        (Seen::Known(_) | Seen::Absent, Seen::Known(last)) => {
-            (last, facts.patroni_source("config"), took_the_lead(last))
-        }
-        (Seen::Known(_) | Seen::Absent, Seen::Absent) => {
-            return unsaid(
-                facts,
-                "members are left, and neither the leader lock nor Patroni's history names who led last"
-                    .to_owned(),
-            );
-        }
-        (Seen::Known(_) | Seen::Absent, Seen::Unreadable(why)) => {
-            return unread("who led last", why);
-        }
-    };
-    let cluster = &facts.change.new;
-    let Some(led) = ordinal(&cluster.name, last) else {
-        return unsaid(facts, format!("{last} led last, which is no member of this cluster"));
-    };
-    let to = facts.to();
-    if led < to {
-        return Outcome::Pass;
+/// No volume is left for the members that would start. While Patroni knows the cluster by its system identifier they
+/// wait for a leader to copy from, which never comes.
+fn without_volumes(facts: &Facts) -> Outcome {
+    let config = facts.patroni_source("config");
+    let namespace = &facts.change.new.namespace;
+    match &facts.initialize {
+        Seen::Unreadable(why) => unread("whether Patroni knows a cluster of this name", why),
+        Seen::Known(id) => Outcome::Found(
+            Finding::deny(
+                RETURN_FROM_ZERO.id,
+                "no volume is left to start from, and Patroni still knows the cluster: no member would ever start",
+            )
+            .because(&config, format!("initialize: {id}"))
+            .because("persistentvolumeclaims", format!("none of the ordinals below {}", facts.to()))
+            .remedy(format!(
+                "restore the volumes or the cluster from a backup. If an empty cluster is wanted, remove the key: \
+                 kubectl annotate {} initialize- -n {namespace}",
+                config.replacen('/', " ", 1)
+            )),
+        ),
+        Seen::Absent if facts.from().is_none() => Outcome::Pass,
+        Seen::Absent => Outcome::Found(
+            Finding::warn(
+                RETURN_FROM_ZERO.id,
+                "no volume is left to start from: the cluster starts as an empty one",
+            )
+            .because(&config, "initialize: not set")
+            .because("persistentvolumeclaims", "there are none")
+            .remedy("nothing, if it is new; else restore it from a backup first"),
+        ),
     }
-    let pods: Vec<&str> = facts.all_members().iter().map(|member| member.name.as_str()).collect();
-    Outcome::Found(
-        Finding::deny(
-            RETURN_FROM_ZERO.id,
-            format!(
-                "{last} led last, and a count of {to} leaves its pod and its volume out: the cluster would go \
-                 on from older data"
-            ),
-        )
-        .because(source, says)
-        .because(format!("postgresql/{}", cluster.name), format!("asks for 0; left: {}", pods.join(", ")))
-        .remedy(format!("to keep it: {}", set(facts, led.saturating_add(1)))),
-    )
 }
 
 #[cfg(test)]
@@ -192,6 +237,7 @@ pub(super) mod tests {
     fn asleep(to: i64, kept: &[i64], last: Option<&str>) -> Facts {
         let mut facts = healthy(0, to);
         facts.leader = Seen::Absent;
+        facts.initialize = Seen::Absent;
         facts.last_leader = last.map_or(Seen::Absent, |last| Seen::Known(last.to_owned()));
         facts.claims = Seen::Known(
             kept.iter()
@@ -229,17 +275,27 @@ pub(super) mod tests {
                 ("its volume is mounted", asleep(3, three, last), Want::Pass),
                 ("its volume is left out", asleep(2, three, last), Want::Deny),
                 ("its volume is left out, of whatever is kept", blind, Want::Deny),
-                ("nothing is kept", asleep(2, &[], last), Want::Pass),
+                ("nothing is kept", asleep(2, &[], last), Want::Warn),
                 ("its volume is gone", asleep(3, &[0, 1], last), Want::Warn),
-                ("nobody ever took over", asleep(2, three, None), Want::Unknown),
-                ("a stranger led", asleep(2, three, Some("acid-b-0")), Want::Unknown),
+                ("not known, and one is left out", asleep(2, three, None), Want::Deny),
+                ("not known, and all are mounted", asleep(3, three, None), Want::Unknown),
+                (
+                    "a stranger led, and one is left out",
+                    asleep(2, three, Some("acid-b-0")),
+                    Want::Deny,
+                ),
+                (
+                    "a stranger led, all are mounted",
+                    asleep(3, three, Some("acid-b-0")),
+                    Want::Unknown,
+                ),
                 ("history unreadable", hidden, Want::Unknown),
                 ("created over it", created(asleep(2, three, last)), Want::Deny),
                 ("created over nothing", created(asleep(2, &[], None)), Want::Pass),
                 (
                     "created over volumes of unknown rank",
                     created(asleep(2, three, None)),
-                    Want::Unknown,
+                    Want::Deny,
                 ),
                 (
                     "pods unreadable",
@@ -248,7 +304,12 @@ pub(super) mod tests {
                 ),
                 ("members still run, the leader stays", running(0, 1), Want::Pass),
                 ("members still run, the leader goes", running(2, 2), Want::Deny),
-                ("members still run, created", created(running(2, 2)), Want::NotApplicable),
+                ("members still run, created, the leader goes", created(running(2, 2)), Want::Deny),
+                (
+                    "members still run, created, the leader stays",
+                    created(running(1, 2)),
+                    Want::Pass,
+                ),
                 ("stays at zero", asleep(0, three, last), Want::NotApplicable),
                 ("from more than zero", healthy(3, 5), Want::NotApplicable),
             ],
@@ -260,7 +321,9 @@ pub(super) mod tests {
           Try: to mount it: kubectl pgscale set acid-a 3 -n db
         ");
         insta::assert_snapshot!(text("return-from-zero", &created(asleep(1, three, None))), @"
-        return-from-zero: cannot be judged: volumes of an earlier life are kept, and Patroni's history does not name who led last
+        return-from-zero: what is left does not say who led last: neither the leader lock nor Patroni's history names a member, and a count of 1 leaves a volume out that may hold the newest data
+          persistentvolumeclaim/pgdata-acid-a-1: kept, and left out
+          persistentvolumeclaim/pgdata-acid-a-2: kept, and left out
           Try: mount every kept volume: numberOfInstances: 3 in the manifest
         ");
         let remedy = |facts: &Facts| {
@@ -315,10 +378,10 @@ pub(super) mod tests {
                 ("it let go of the lock", released(Seen::Known("acid-a-2".into())), Want::Deny),
                 ("the lock is gone", lockless, Want::Deny),
                 ("another led last", released(Seen::Known("acid-a-0".into())), Want::Pass),
-                ("nobody is named", released(Seen::Absent), Want::Unknown),
+                ("not known, and a pod is left out", released(Seen::Absent), Want::Deny),
                 ("history unreadable", released(Seen::Unreadable("x".into())), Want::Unknown),
                 ("lock unreadable", ending(1).without_sight_of_the_lock(), Want::Unknown),
-                ("a stranger leads", stranger, Want::Unknown),
+                ("a stranger leads, and a pod is left out", stranger, Want::Deny),
                 // The StatefulSet still runs three: it is a shrink to one.
                 ("zero was never carried out", running(2, 1), Want::Deny),
             ],

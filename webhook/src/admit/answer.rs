@@ -272,7 +272,7 @@ mod tests {
             asked: 2,
             policies: vec!["scalepolicy/production".into()],
             past_the_operator: false,
-            verdict: Verdict { findings, judgements: Vec::new() },
+            verdict: Verdict { findings, ..Verdict::default() },
         }))
     }
 

@@ -76,7 +76,7 @@ impl Judgement {
             asked: *to,
             policies: Vec::new(),
             past_the_operator: true,
-            verdict: Verdict { findings: vec![finding], judgements: Vec::new() },
+            verdict: Verdict { findings: vec![finding], ..Verdict::default() },
         }
     }
 

@@ -3,6 +3,7 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
+use crate::facts::Claim;
 use crate::rules::testing::{Want, healthy, led_by_the_last, lock, now, table, text};
 
 fn locked(from: i64, to: i64, change: impl FnOnce(&mut crate::patroni::LeaderLock)) -> Facts {
@@ -228,6 +229,26 @@ fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
     );
 }
 
+/// At zero, paused, with the volumes of three members kept.
+fn asleep(to: i64) -> Facts {
+    let mut facts = healthy(0, to).pause();
+    facts.leader = Seen::Absent;
+    let claim =
+        |ordinal| Claim { name: format!("pgdata-acid-a-{ordinal}"), ordinal, ..Claim::default() };
+    facts.claims = Seen::Known((0..3).map(claim).collect());
+    facts
+}
+
+fn created(mut facts: Facts) -> Facts {
+    facts.change.old = None;
+    facts
+}
+
+fn no_configuration(mut facts: Facts) -> Facts {
+    facts.configuration = Seen::Absent;
+    facts
+}
+
 #[test]
 pub(in crate::rules) fn paused() {
     let mut unreadable = healthy(5, 3);
@@ -248,10 +269,31 @@ pub(in crate::rules) fn paused() {
             ),
             ("configuration unreadable", unreadable, Want::Unknown),
             ("no configuration", absent, Want::Unknown),
-            ("growing", healthy(3, 5).pause(), Want::NotApplicable),
+            ("growing", healthy(3, 5).pause(), Want::Warn),
+            ("from zero", asleep(3), Want::Deny),
+            ("created over what is left", created(asleep(3)), Want::Deny),
+            ("created, and never ran", created(no_configuration(asleep(3))), Want::Pass),
+            ("from zero, and pods are left", healthy(3, 3).pause().with_count(0, 3), Want::Warn),
+            ("from zero, pods unreadable", asleep(3).without_sight_of_members(), Want::Unknown),
+            ("the count stays", healthy(3, 3).pause(), Want::NotApplicable),
             ("zero has its own rule", led_by_the_last(0).pause(), Want::NotApplicable),
         ],
     );
+    insta::assert_snapshot!(text("paused", &asleep(3)), @r#"
+    paused: Patroni is paused and no member runs: none of the new ones would ever take the lead
+      configmap/acid-a-config: pause: true
+      Try: resume it first: kubectl annotate configmap acid-a-config -n db --overwrite "config=$(kubectl get configmap acid-a-config -n db -o jsonpath='{.metadata.annotations.config}' | sed 's/"pause": *true/"pause":false/')"
+    "#);
+    insta::assert_snapshot!(text("paused", &healthy(3, 5).pause()), @"
+    paused: Patroni is paused: a new member does not start before it is resumed
+      configmap/acid-a-config: pause: true
+      Try: kubectl exec acid-a-0 -n db -c postgres -- patronictl resume
+    ");
+    // There is no member to judge, and yet no repair excuses it.
+    let mut mounted = asleep(3);
+    mounted.last_leader = Seen::Known("acid-a-0".into());
+    assert!(mounted.repair().is_some());
+    assert!(!crate::evaluate(&mounted, &Policies::default()).allows());
     insta::assert_snapshot!(text("paused", &healthy(5, 3).pause()), @r"
     paused: Patroni is paused: should acid-a-0 fail, nobody takes over
       configmap/acid-a-config: pause: true

@@ -193,8 +193,14 @@ pub(in crate::rules) fn foreign_annotations(facts: &Facts, _: &Policies) -> Vec<
 
 /// What becomes of the claims of members that go.
 pub(in crate::rules) fn retention(facts: &Facts, _: &Policies) -> Vec<Evidence> {
-    stateful_set(facts, |set| {
+    let mut all = stateful_set(facts, |set| {
         let kept = if set.deletes_volumes { "Delete" } else { "Retain" };
         format!("persistentVolumeClaimRetentionPolicy.whenScaled: {kept}")
-    })
+    });
+    all.extend(facts.operator.known().map(|operator| {
+        let kept = if operator.settings.deletes_volumes { "delete" } else { "retain" };
+        let says = format!("persistent_volume_claim_retention_policy.when_scaled: {kept}");
+        Evidence::new(&operator.source, says)
+    }));
+    all
 }

@@ -71,6 +71,15 @@ pub(in crate::rules) fn failover(facts: &Facts, _: &Policies) -> Vec<Evidence> {
     }
 }
 
+/// The key that keeps members without data from founding a cluster.
+pub(in crate::rules) fn initialize(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    match &facts.initialize {
+        Seen::Absent => one(facts.patroni_source("config"), "initialize: not set"),
+        Seen::Known(id) => one(facts.patroni_source("config"), format!("initialize: {id}")),
+        Seen::Unreadable(why) => unread(facts.patroni_source("config"), why),
+    }
+}
+
 /// Who took the lead last.
 pub(in crate::rules) fn last_leader(facts: &Facts, _: &Policies) -> Vec<Evidence> {
     match &facts.last_leader {

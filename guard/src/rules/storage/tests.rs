@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::facts::{Backup, StatefulSet};
-use crate::policy::{Limit, Mode};
+use crate::policy::{Limit, Mode, Zero};
 use crate::rules::testing::{Want, healthy, now, table, table_with, text};
 
 fn claim(ordinal: i64) -> Claim {
@@ -36,12 +36,26 @@ fn unseen(facts: Facts) -> Facts {
 pub(in crate::rules) fn volumes_deleted() {
     let deleting =
         |facts: Facts| facts.with_stateful_set(|set: &mut StatefulSet| set.deletes_volumes = true);
+    let by_setting = |facts: Facts| facts.with_settings(|settings| settings.deletes_volumes = true);
     table(
         "volumes-deleted",
         vec![
             ("kept", claimed(5, 3, 5), Want::Pass),
             ("deleted", deleting(claimed(5, 3, 5)), Want::Warn),
-            ("all of them", deleting(claimed(2, 0, 2)), Want::Warn),
+            ("all of them", deleting(claimed(2, 0, 2)), Want::Deny),
+            ("the leader's", deleting(claimed(5, 3, 5)).with_leader(4), Want::Deny),
+            (
+                "no healthy member stays",
+                deleting(claimed(5, 3, 5)).pending(0).pending(1).pending(2),
+                Want::Deny,
+            ),
+            (
+                "whether a healthy one stays is not known",
+                (0..5).fold(deleting(claimed(5, 3, 5)), Facts::frozen),
+                Want::Unknown,
+            ),
+            ("by the operator's setting", by_setting(claimed(5, 3, 5)), Want::Warn),
+            ("all of them, by the operator's setting", by_setting(claimed(2, 0, 2)), Want::Deny),
             ("none is there to delete", deleting(claimed(5, 3, 3)), Want::Pass),
             ("which ones is not known", deleting(unseen(healthy(5, 3))), Want::Warn),
             ("growth", deleting(claimed(3, 5, 3)), Want::NotApplicable),
@@ -54,13 +68,36 @@ pub(in crate::rules) fn volumes_deleted() {
         ],
     );
     insta::assert_snapshot!(text("volumes-deleted", &deleting(claimed(5, 3, 5))), @"
-    volumes-deleted: this shrink deletes the volumes of the members that go, with all data: pgdata-acid-a-3, pgdata-acid-a-4
+    volumes-deleted: this shrink deletes the volumes of the members that are removed, with all data (pgdata-acid-a-3, pgdata-acid-a-4)
       statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
       Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator, and shrink only once this says Retain: kubectl get statefulset acid-a -n db -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}'
     ");
     let told = text("volumes-deleted", &deleting(unseen(healthy(5, 3))));
     let first = "volumes-deleted: this shrink deletes the volumes of the members from ordinal 3 on, with all data";
     assert_eq!(told.lines().next(), Some(first));
+}
+
+/// cases.md A1: after 3 to 0 every claim was gone in seconds, and no member ever started again.
+#[test]
+fn a_shrink_to_zero_that_deletes_the_last_volumes_is_refused_whatever_policies_say_of_zero() {
+    let allow = Limit { value: Zero::Allow, source: "scalepolicy/dev".into(), mode: Mode::Enforce };
+    let policies = Policies { zero: vec![allow], ..Policies::default() };
+    let zero = claimed(3, 0, 3).with_stateful_set(|set| set.deletes_volumes = true);
+    let denied = |facts: &Facts| {
+        let verdict = crate::evaluate(facts, &policies);
+        verdict.denials().map(|finding| finding.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(denied(&claimed(3, 0, 3)), Vec::<&str>::new(), "volumes are kept");
+    assert_eq!(denied(&zero), ["volumes-deleted"]);
+    // The StatefulSet was scaled to 0 by another writer: no repair excuses it.
+    let by_others = zero.clone().with_stateful_set(|set| set.replicas = 0);
+    assert_eq!(denied(&by_others), ["volumes-deleted"]);
+    assert_eq!(denied(&zero.without_sight_of_the_set()), ["volumes-deleted"]);
+    insta::assert_snapshot!(text("volumes-deleted", &by_others), @"
+    volumes-deleted: no member could ever start again: this shrink deletes the volumes of the members that are removed, with all data (pgdata-acid-a-0, pgdata-acid-a-1, pgdata-acid-a-2)
+      statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
+      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator, and shrink only once this says Retain: kubectl get statefulset acid-a -n db -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}'
+    ");
 }
 
 #[test]
