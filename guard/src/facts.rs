@@ -7,7 +7,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::change::Change;
 use crate::operator::Operator;
-use crate::patroni::{Answer, Configuration, LeaderLock, PendingFailover, Report, SyncState};
+use crate::patroni::{
+    Answer, Configuration, LeaderLock, PendingFailover, Report, Store, SyncState,
+};
 
 mod capacity;
 mod count;
@@ -130,6 +132,9 @@ pub struct StatefulSet {
     /// Annotations written by someone other than the operator, as (key, manager): the operator replaces the
     /// StatefulSet because of them and skips its hand-over (`compareAnnotations`, pkg/cluster/cluster.go).
     pub foreign_annotations: Vec<(String, String)>,
+    /// Where the Patroni of new pods keeps its state, by the variables in the template; `None` where those are not an
+    /// operator's.
+    pub store: Option<Store>,
     /// The claims of members that go are deleted (`persistentVolumeClaimRetentionPolicy.whenScaled`).
     pub deletes_volumes: bool,
     /// A pod counts as ready only when a probe says so; else as soon as its containers have started.
@@ -218,6 +223,8 @@ pub struct Pod {
     pub rolling_update_required: bool,
     /// Why it does not run, in the kubelet's or the scheduler's words.
     pub waiting: Option<String>,
+    /// Where its Patroni keeps its state, by its variables; `None` where those are not an operator's.
+    pub store: Option<Store>,
     /// Restarts of its PostgreSQL container.
     pub restarts: i64,
 }

@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::facts::{self, Claim, Seen};
 use crate::operator::Settings;
-use crate::patroni::{self, Configuration, PendingFailover, SyncState};
+use crate::patroni::{self, Configuration, PendingFailover, Store, SyncState};
 use crate::postgresql::ordinal;
 use crate::quantity::Amount;
 
@@ -45,6 +45,7 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
         parallel: spec.and_then(|spec| spec.pod_management_policy.as_deref()) == Some("Parallel"),
         terminating: metadata.deletion_timestamp.is_some(),
         foreign_annotations: writers.foreign_annotations(),
+        store: spec.and_then(|spec| stated_store(spec.template.spec.as_ref())),
         scaled_by: writers.scaled_by(),
         deletes_volumes: spec
             .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref())
@@ -92,19 +93,6 @@ fn bytes(resources: &BTreeMap<String, Quantity>) -> Option<u64> {
     Some(Amount::of(resources.get("storage")?)?.units())
 }
 
-/// Where Patroni keeps its objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Store {
-    /// ConfigMaps: `<cluster>-leader`, `-config`, `-failover`, `-sync`.
-    ConfigMaps,
-    /// Endpoints: `<cluster>`, `<cluster>-config`, `-failover`, `-sync`.
-    Endpoints,
-    /// An etcd of its own, which the guard cannot see.
-    Etcd,
-    /// Nothing says: Endpoints with operators 1.x, ConfigMaps with 2.x.
-    Unknown,
-}
-
 /// How a cluster's pods are labelled and where their Patroni keeps its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -128,12 +116,9 @@ impl Layout {
         {
             layout.selector.clone_from(labels);
         }
-        let containers = spec.template.spec.as_ref().map_or(&[][..], |pod| &pod.containers);
-        let container = containers
-            .iter()
-            .find(|container| container.name == POSTGRES_CONTAINER)
-            .or_else(|| containers.first());
-        let Some(container) = container else { return layout };
+        let Some(container) = postgres_container(spec.template.spec.as_ref()) else {
+            return layout;
+        };
         let value = |name: &str| {
             environment(container, name).and_then(Variable::text).filter(|text| !text.is_empty())
         };
@@ -143,20 +128,7 @@ impl Layout {
         for name in ["KUBERNETES_LEADER_LABEL_VALUE", "KUBERNETES_STANDBY_LEADER_LABEL_VALUE"] {
             layout.leader_values.extend(value(name).map(str::to_owned));
         }
-        // Whatever Spilo finds there counts, "false" as well (`get_dcs_config`, scripts/configure_spilo.py).
-        let set = |name: &str| match environment(container, name) {
-            Some(Variable::Text(text)) => !text.is_empty(),
-            Some(Variable::Field(_) | Variable::Elsewhere(_)) => true,
-            None => false,
-        };
-        // With the Kubernetes API on, Spilo passes over any etcd; the operator turns it on unless it wants etcd.
-        layout.store = if set("ETCD_HOST") && !set("DCS_ENABLE_KUBERNETES_API") {
-            Store::Etcd
-        } else if set("KUBERNETES_USE_CONFIGMAPS") {
-            Store::ConfigMaps
-        } else {
-            Store::Endpoints
-        };
+        layout.store = store(container);
         layout
     }
 
@@ -174,6 +146,40 @@ impl Layout {
             },
         }
     }
+}
+
+/// The container of a pod that runs Patroni and PostgreSQL, or the first where none has its name.
+pub(crate) fn postgres_container(pod: Option<&PodSpec>) -> Option<&Container> {
+    let containers = pod.map_or(&[][..], |pod| &pod.containers);
+    containers
+        .iter()
+        .find(|container| container.name == POSTGRES_CONTAINER)
+        .or_else(|| containers.first())
+}
+
+/// Where the Patroni in `container` keeps its state.
+fn store(container: &Container) -> Store {
+    // Whatever Spilo finds there counts, "false" as well (`get_dcs_config`, scripts/configure_spilo.py).
+    let set = |name: &str| match environment(container, name) {
+        Some(Variable::Text(text)) => !text.is_empty(),
+        Some(Variable::Field(_) | Variable::Elsewhere(_)) => true,
+        None => false,
+    };
+    // With the Kubernetes API on, Spilo passes over any etcd; the operator turns it on unless it wants etcd.
+    if set("ETCD_HOST") && !set("DCS_ENABLE_KUBERNETES_API") {
+        Store::Etcd
+    } else if set("KUBERNETES_USE_CONFIGMAPS") {
+        Store::ConfigMaps
+    } else {
+        Store::Endpoints
+    }
+}
+
+/// The same, where an operator made the container: it names its scope (`generateSpiloPodEnvVars`,
+/// pkg/cluster/k8sres.go). Of any other, the variables that are missing say nothing.
+pub(crate) fn stated_store(pod: Option<&PodSpec>) -> Option<Store> {
+    let container = postgres_container(pod)?;
+    environment(container, "SCOPE").map(|_| store(container))
 }
 
 /// Patroni's configuration, from the annotations of `<cluster>-config`. `source` names the object.

@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::patroni::Store;
 use crate::postgresql::Postgresql;
 
+pub mod account;
 mod pods;
 
+pub use account::Account;
 pub use pods::{PodSettings, Written};
 
 /// What we know about the operator that owns a cluster.
@@ -19,6 +22,10 @@ pub use pods::{PodSettings, Written};
 pub struct Operator {
     /// `namespace/name` of its Deployment.
     pub deployment: String,
+    /// The service account that it runs under.
+    pub account: Account,
+    /// The first number of its version, by the tag of its image; `None` where that is no version.
+    pub major: Option<u32>,
     /// The object its settings come from, as `Kind namespace/name`.
     pub source: String,
     /// The settings in that object.
@@ -30,6 +37,21 @@ pub struct Operator {
     pub stale_settings: Option<bool>,
     /// The namespaces it watches; `None` for all.
     pub watched_namespace: Option<String>,
+}
+
+impl Operator {
+    /// Returns where the operator has Patroni keep its state. An unset setting means Endpoints in 1.x and ConfigMaps in
+    /// 2.x (pkg/util/config/config.go); `None` where the version is not known either.
+    pub fn store(&self) -> Option<Store> {
+        let settings = &self.settings;
+        match (&settings.etcd_host, settings.use_config_maps, self.major) {
+            (Some(_), _, _) => Some(Store::Etcd),
+            (None, Some(true), _) => Some(Store::ConfigMaps),
+            (None, Some(false), _) | (None, None, Some(0 | 1)) => Some(Store::Endpoints),
+            (None, None, Some(_)) => Some(Store::ConfigMaps),
+            (None, None, None) => None,
+        }
+    }
 }
 
 /// The settings themselves. Defaults are the operator's own (pkg/util/config/config.go).

@@ -18,6 +18,30 @@ use serde_json::Value;
 
 pub use member::{Answer, Report, Role, Sender, State, Tags};
 
+/// Where Patroni keeps what all members share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// ConfigMaps: `<cluster>-leader`, `-config`, `-failover`, `-sync`.
+    ConfigMaps,
+    /// Endpoints: `<cluster>`, `<cluster>-config`, `-failover`, `-sync`.
+    Endpoints,
+    /// An etcd of its own, which the guard cannot see.
+    Etcd,
+    /// Nothing says: Endpoints with operators 1.x, ConfigMaps with 2.x.
+    Unknown,
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::ConfigMaps => "ConfigMaps",
+            Self::Endpoints => "Endpoints",
+            Self::Etcd => "etcd",
+            Self::Unknown => "not known",
+        })
+    }
+}
+
 /// Patroni's dynamic configuration as far as it bears on scaling (`config` in `<cluster>-config`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::change::Change;
 use crate::facts::{Capacity, Facts, Seen};
+use crate::operator::Account;
 use crate::overrides::{Overrides, ScaleOverride};
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 
@@ -36,6 +37,7 @@ mod testing;
 mod workload;
 
 pub use fetch::ReadError;
+pub use operator::Operators;
 pub use policies::Written;
 pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
 
@@ -57,6 +59,8 @@ pub struct Reader {
     pub deadline: Duration,
     /// How far it looks around.
     pub breadth: Breadth,
+    /// Where the operators are looked for.
+    pub operators: Operators,
     /// What time it is.
     pub clock: Clock,
 }
@@ -129,6 +133,14 @@ impl Reader {
         }
     }
 
+    /// Reads the accounts that operators run under: those that the platform lists, or the one of the only candidate.
+    ///
+    /// # Errors
+    /// They could not be read, or there are several candidates and no list.
+    pub async fn operator_accounts(&self) -> Result<Vec<Account>, String> {
+        operator::accounts(&self.objects(self.deadline)).await
+    }
+
     /// Everything the rules look at: the objects, in parallel, then the members that `ask` names.
     pub async fn facts(&self, change: Change, ask: AskWhom) -> Facts {
         let now = (self.clock)();
@@ -139,9 +151,10 @@ impl Reader {
         let cluster = &change.new;
 
         // Boxed: what is kept between all these answers would make every caller's future large.
-        let operator = operator::operator(&objects, cluster).boxed().shared();
+        let operators = &self.operators;
+        let operator = operator::operator(&objects, operators, cluster).boxed().shared();
         let moved = change.old.as_ref().filter(|old| old.controller() != cluster.controller());
-        let before = moved.map(|old| operator::operator(&objects, old));
+        let before = moved.map(|old| operator::operator(&objects, operators, old));
         let before = OptionFuture::from(before).boxed();
         let needed = Needed::of(&change, self.breadth);
         let workload = workload(&objects, cluster, needed, operator.clone()).boxed();
@@ -281,7 +294,11 @@ mod tests {
             ("persistentvolumeclaims", &["claims"], "list persistentvolumeclaims in db: forbidden"),
             ("endpoints", &patroni, "get endpoints in db: forbidden"),
             ("deployments", &["operator"], "list deployments: forbidden"),
-            ("configmaps", &["operator"], "get configmaps in default: forbidden"),
+            (
+                "configmaps",
+                &["operator"],
+                "the list of operators' accounts: get configmaps in kube-public: forbidden",
+            ),
             ("nodes", &[], ""),
         ] {
             let facts = read(&world("endpoints").fault(resource, Fault::Status(403))).await;

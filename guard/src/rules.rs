@@ -22,10 +22,12 @@ mod pending;
 mod progress;
 mod readings;
 mod rebuild;
+mod recreation;
 mod remaining;
 mod side_door;
 mod stateful_set;
 mod storage;
+mod store;
 mod survivors;
 mod synchronous;
 mod way_out;
@@ -45,6 +47,7 @@ pub(crate) mod testing;
 
 pub use pending::about_switchover;
 pub use readings::Reading;
+pub use recreation::{Recreation, recreation};
 pub use side_door::past_the_operator;
 use side_door::take_back;
 use way_out::LEADER_CONDEMNED;
@@ -94,6 +97,7 @@ pub const RULES: &[Rule] = &[
     bounds::OPERATOR_LIMITS,
     operator::LIMITS_UNKNOWN,
     operator::STANDBY_CLUSTER,
+    store::DCS_STORE_CHANGING,
     calendar::STEP_TOO_LARGE,
     calendar::CHANGE_FREEZE,
     calendar::OUTSIDE_WINDOW,

@@ -105,7 +105,28 @@ fn with_rights(command: clap::Command) -> clap::Command {
     command.after_long_help(format!("{rights}\n\n{examples}"))
 }
 
-/// kubectl's connection flags, with kubectl's meaning.
+/// A Deployment that a person names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Deployment {
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// Reads `NAMESPACE/NAME`.
+fn operator(text: &str) -> Result<Deployment, String> {
+    match text.split_once('/') {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
+            Ok(Deployment { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        Some(_) | None => Err("a Deployment is named as NAMESPACE/NAME".to_owned()),
+    }
+}
+
+/// kubectl's connection flags, with kubectl's meaning, and which operator is meant.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Connection, as in kubectl")]
 pub(crate) struct ConnectionFlags {
@@ -136,6 +157,10 @@ pub(crate) struct ConnectionFlags {
     /// Address of the API server.
     #[arg(short, long, global = true, value_name = "URL", hide_short_help = true)]
     pub(crate) server: Option<String>,
+    /// Deployment of the operator that owns the cluster; else the operators listed by the platform.
+    #[arg(long, global = true, value_name = "NAMESPACE/NAME", env = "PGSCALE_OPERATOR",
+        value_parser = operator, hide_short_help = true)]
+    pub(crate) operator: Option<Deployment>,
     /// Bearer token for the API server.
     #[arg(long, global = true, value_name = "TOKEN", hide_short_help = true)]
     pub(crate) token: Option<String>,

@@ -19,7 +19,9 @@ use tower::timeout::TimeoutLayer;
 use tower::timeout::error::Elapsed;
 use tower::util::{MapErrLayer, MapResponseLayer};
 
-use crate::args::ConnectionFlags;
+use pgscale_guard::read::Operators;
+
+use crate::args::{ConnectionFlags, Deployment};
 use crate::error::{Failure, chain};
 
 mod no_proxy;
@@ -39,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) namespace: String,
     /// The flags that lead to the same API server, for commands shown to people.
     pub(crate) flags: String,
+    /// Where the operators are looked for.
+    pub(crate) operators: Operators,
     /// What the API server warned of and nobody has seen yet.
     pub(crate) warnings: Warnings,
 }
@@ -118,7 +122,11 @@ impl Connection {
             Some(limit) => builder.with_layer(&TimeoutLayer::new(limit)).with_layer(&name).build(),
             None => builder.with_layer(&name).build(),
         };
-        Ok(Self { client, namespace, flags: flags.to_repeat(), warnings })
+        let operators = match flags.operator.clone() {
+            Some(Deployment { namespace, name }) => Operators::Named { namespace, name },
+            None => Operators::Listed,
+        };
+        Ok(Self { client, namespace, flags: flags.to_repeat(), operators, warnings })
     }
 }
 

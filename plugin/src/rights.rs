@@ -19,6 +19,7 @@ use crate::session::Session;
 
 mod table;
 
+use pgscale_guard::operator::account::{LIST_NAME, LIST_NAMESPACE};
 pub(crate) use table::{Access, COMMANDS, OVERRIDE, Parts, Right, SCALE, SWITCHOVER};
 use table::{Need, Place};
 
@@ -54,6 +55,7 @@ impl Access {
         let place = match self.place {
             Place::Namespace => format!(" -n {namespace}"),
             Place::Everywhere | Place::Operator => " -A".to_owned(),
+            Place::Public => format!(" -n {LIST_NAMESPACE}"),
         };
         format!("kubectl auth can-i {verb} {resource}{sub}{place}")
     }
@@ -79,8 +81,17 @@ impl Access {
         ResourceAttributes {
             group: some(self.group),
             // A Role may name the clusters it is for.
-            name: (self.resource == "postgresqls").then(|| cluster.to_owned()),
-            namespace: (self.place == Place::Namespace).then(|| namespace.to_owned()),
+            name: match self.place {
+                Place::Public => some(LIST_NAME),
+                Place::Everywhere | Place::Namespace | Place::Operator => {
+                    (self.resource == "postgresqls").then(|| cluster.to_owned())
+                }
+            },
+            namespace: match self.place {
+                Place::Namespace => Some(namespace.to_owned()),
+                Place::Public => some(LIST_NAMESPACE),
+                Place::Everywhere | Place::Operator => None,
+            },
             resource: some(self.resource),
             subresource: some(self.subresource),
             verb: some(verb),
@@ -288,6 +299,7 @@ fn spell(ways: &[Access], namespace: Option<&str>) -> String {
     let place = match (first.map(|way| way.place), namespace) {
         (Some(Place::Everywhere), _) => " in the whole cluster".to_owned(),
         (Some(Place::Operator), _) => " in the operator's namespace".to_owned(),
+        (Some(Place::Public), _) => format!(" in namespace {LIST_NAMESPACE}"),
         (_, Some(namespace)) => format!(" in namespace {namespace}"),
         (_, None) => String::new(),
     };

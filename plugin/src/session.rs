@@ -112,7 +112,7 @@ impl Session {
         out: Arc<Output>,
         interruption: Interruption,
     ) -> Self {
-        let Connection { client, namespace, flags, warnings } = connection;
+        let Connection { client, namespace, flags, operators, warnings } = connection;
         let forward = Arc::new(Forward::new(client.clone()));
         Self {
             reader: Reader {
@@ -120,6 +120,7 @@ impl Session {
                 ask: forward.clone(),
                 deadline: READ_DEADLINE,
                 breadth: Breadth::Whole,
+                operators,
                 clock: machine_time,
             },
             client,

@@ -31,6 +31,8 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
         operator_before: None,
         operator: Seen::Known(Operator {
             deployment: "default/postgres-operator".into(),
+            account: "default/postgres-operator".parse().unwrap(),
+            major: Some(1),
             source: "ConfigMap default/postgres-operator".into(),
             settings: Settings::default(),
             available: Some(true),

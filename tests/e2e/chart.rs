@@ -93,7 +93,7 @@ fn registration() -> Result<()> {
     ensure_same(&of_kind(&render(&json!({}))?, is_registration), &program(&[])?)?;
     let values = json!({
         "ignoreLimitsAnnotations": ["a.example.com/ignore", "b"],
-        "operatorAccounts": ["system:serviceaccount:a:operator", "system:serviceaccount:b:operator"],
+        "operatorAccounts": ["a/operator", "b/operator"],
         "growFailurePolicy": "Fail",
     });
     let args = [
@@ -105,6 +105,10 @@ fn registration() -> Result<()> {
     ];
     let rendered = render(&values)?;
     ensure_same(&of_kind(&rendered, is_registration), &program(&args.concat())?)?;
+    let list = rendered.object("ConfigMap", "pgscale-operators")?;
+    ensure!(list["metadata"]["namespace"] == "kube-public", "{list:#}");
+    ensure!(list["data"]["accounts"] == "a/operator\nb/operator\n", "{list:#}");
+    ensure!(render(&json!({}))?.object("ConfigMap", "pgscale-operators").is_err(), "an empty list");
 
     let selected = render(&json!({"namespaceSelector": {"matchLabels": {"a": "b"}}}))?;
     let registration = selected.object("ValidatingWebhookConfiguration", "pgscale.dev")?;

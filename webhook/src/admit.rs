@@ -25,7 +25,7 @@ use kube::core::admission::{
     AdmissionResponse, AdmissionReview, META_API_VERSION_V1, META_KIND, Operation,
 };
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
-use pgscale_guard::read::{Ask, AskWhom, Breadth, Reader, machine_time};
+use pgscale_guard::read::{Ask, AskWhom, Breadth, Operators, Reader, machine_time};
 use pgscale_guard::{Change, evaluate};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -237,6 +237,9 @@ impl Admission {
         let change = match asked {
             Asked::Nothing(why) => return Judged::Nothing(why),
             Asked::PastTheOperator(scaled) => {
+                if self.is_operator(scaled.user.as_deref(), deadlines).await {
+                    return Judged::Nothing("an operator scales its own StatefulSet");
+                }
                 return Judged::Verdict(Box::new(Judgement::past_the_operator(&scaled)));
             }
             Asked::Write(change) => *change,
@@ -261,6 +264,18 @@ impl Admission {
         Judged::Verdict(Box::new(Judgement::new(&facts, &policies, verdict)))
     }
 
+    /// Returns whether `user` is an operator. Where that cannot be told it is not: such a write is warned of at most.
+    async fn is_operator(&self, user: Option<&str>, deadlines: Deadlines) -> bool {
+        let Some(user) = user else { return false };
+        match self.reader(deadlines).operator_accounts().await {
+            Ok(accounts) => accounts.iter().any(|account| account.user() == user),
+            Err(why) => {
+                tracing::warn!(user, why, "cannot tell whether a writer is the operator");
+                false
+            }
+        }
+    }
+
     /// The change of the object behind a `Scale`: everything but the count is as it is stored now.
     async fn behind(&self, scaled: &Scaled, deadlines: Deadlines) -> Result<Change, String> {
         let Scaled { namespace, name, from, to, dry_run, user } = scaled;
@@ -278,6 +293,7 @@ impl Admission {
             ask: Arc::clone(&self.ask),
             deadline: deadlines.time_to_read(),
             breadth: Breadth::Review,
+            operators: Operators::Listed,
             clock: machine_time,
         }
     }

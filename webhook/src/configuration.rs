@@ -16,6 +16,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::CustomResourceExt as _;
+use pgscale_guard::operator::Account;
 use pgscale_guard::overrides::ScaleOverride;
 use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
 use pgscale_guard::postgresql::{CONTROLLER_ANNOTATION, GROUP, PLURAL, STANDBY_VARIABLES, VERSION};
@@ -34,9 +35,6 @@ const SIDE_DOOR_TIMEOUT: i32 = 1;
 /// The condition that a write of replicas is one of their number: of a `Scale`, or of a StatefulSet.
 const OTHER_COUNT: (&str, &str) =
     ("other-count", "object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)");
-/// Who the operator is to the API server, where its own manifests installed it.
-pub(crate) const OPERATOR_ACCOUNT: &str = "system:serviceaccount:default:postgres-operator";
-
 /// What the configuration depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
@@ -47,8 +45,9 @@ pub(crate) struct Registration {
     /// Annotations by which a cluster lifts the operator's instance limits, one per operator
     /// (`ignore_instance_limits_annotation_key`).
     pub(crate) ignore_limits_annotations: Vec<String>,
-    /// The users that are operators: they alone may scale a StatefulSet of Spilo unremarked.
-    pub(crate) operator_accounts: Vec<String>,
+    /// The accounts that operators run under, where the platform lists them: they alone may scale a StatefulSet of Spilo
+    /// without being asked about. Of others the webhook finds out which is the operator.
+    pub(crate) operator_accounts: Vec<Account>,
     /// What becomes of growth while we do not answer.
     pub(crate) growth: FailurePolicy,
 }
@@ -126,15 +125,6 @@ pub(crate) fn annotation_key(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The name of a user that can stand in an expression as it is.
-pub(crate) fn user(text: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:@/".contains(c);
-    if text.is_empty() || !text.chars().all(fits) {
-        return Err(format!("{text:?} is not a user such as {OPERATOR_ACCOUNT}"));
-    }
-    Ok(text.to_owned())
-}
-
 /// The configuration to store.
 pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookConfiguration {
     let entry = |name, subresource: &str, operations: &[&str], policy, when: (&str, &str)| {
@@ -182,7 +172,8 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
 /// Writes of the replicas of Spilo's StatefulSets by anyone but an operator. They are not ours to refuse, and
 /// a StatefulSet that cannot be written because we are away would be an outage of our making.
 fn side_door(registration: &Registration) -> ValidatingWebhook {
-    let operators = list(registration.operator_accounts.iter().map(String::as_str));
+    let operators: Vec<String> = registration.operator_accounts.iter().map(Account::user).collect();
+    let operators = list(operators.iter().map(String::as_str));
     let not_the_operator = format!("!(request.userInfo.?username.orValue('') in {operators})");
     let conditions = [
         ("not-the-operator", not_the_operator.as_str()),
@@ -320,7 +311,7 @@ mod tests {
             target: Target::url("https://10.0.0.1:9443/").unwrap(),
             authority: Some(b"PEM".to_vec()),
             ignore_limits_annotations: vec!["acid.zalan.do/ignore-limits".into()],
-            operator_accounts: vec![OPERATOR_ACCOUNT.into()],
+            operator_accounts: vec!["default/postgres-operator".parse().unwrap()],
             growth: FailurePolicy::default(),
         }
     }
@@ -430,10 +421,10 @@ mod tests {
     #[test]
     fn nothing_but_a_key_gets_into_an_expression() {
         assert!(annotation_key("acid.zalan.do/ignore_limits").is_ok());
-        assert!(user(OPERATOR_ACCOUNT).is_ok() && user("jane@example.com").is_ok());
         for wrong in ["", "a'] || true", "a b"] {
-            assert!(annotation_key(wrong).is_err() && user(wrong).is_err(), "{wrong}");
+            assert!(annotation_key(wrong).is_err() && wrong.parse::<Account>().is_err(), "{wrong}");
         }
+        assert!("a/b'] || true".parse::<Account>().is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use pgscale_guard::operator::Account;
 use pgscale_guard::read::Direct;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -132,10 +133,9 @@ struct Configure {
     /// Annotation by which a cluster lifts the operator's instance limits, if it has one; may be repeated
     #[arg(long, value_name = "KEY", value_parser = annotation_key)]
     ignore_limits_annotation: Vec<String>,
-    /// User an operator writes as: others who scale its StatefulSets are warned; may be repeated
-    #[arg(long, value_name = "USER", value_parser = configuration::user,
-        default_value = configuration::OPERATOR_ACCOUNT)]
-    operator_account: Vec<String>,
+    /// Service account of an operator: it may scale its StatefulSets without a review; may be repeated
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    operator_account: Vec<Account>,
     /// What becomes of growth and of new clusters while the webhook does not answer
     #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
     grow_failure_policy: FailurePolicy,
@@ -424,7 +424,10 @@ mod tests {
             target: Target::service("NAMESPACE/pgscale-webhook").unwrap(),
             authority: None,
             ignore_limits_annotations: vec!["IGNORE-LIMITS".into()],
-            operator_accounts: vec!["OPERATOR-ACCOUNT".into()],
+            operator_accounts: vec![Account {
+                namespace: "OPERATOR-NAMESPACE".into(),
+                name: "OPERATOR-ACCOUNT".into(),
+            }],
             growth: FailurePolicy::default(),
         };
         let users = ["BREAK-GLASS-USER".to_owned()];

@@ -7,6 +7,7 @@ use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use pgscale_guard::operator::account::{LIST_NAME, LIST_NAMESPACE};
 use pgscale_guard::postgresql::{GROUP, PLURAL};
 use serde::Serialize;
 
@@ -29,9 +30,9 @@ pub(crate) enum Object {
     Account(Box<ServiceAccount>),
     /// Who may do it.
     Binding(Box<ClusterRoleBinding>),
-    /// Who may do it in the webhook's namespace.
+    /// Who may do it in one namespace.
     LocalBinding(Box<RoleBinding>),
-    /// What may be done in the webhook's namespace.
+    /// What may be done in one namespace.
     LocalRole(Box<Role>),
     /// What may be done.
     Role(Box<ClusterRole>),
@@ -57,6 +58,7 @@ pub(crate) fn manifest(
     if let Some(secret) = certificate_secret {
         objects.extend(certificates(namespace, secret));
     }
+    objects.extend(operators());
     objects.push(Object::Role(Box::new(role(
         BREAK_GLASS_ROLE,
         vec![impersonate(
@@ -87,6 +89,23 @@ pub(crate) fn manifest(
         objects.push(Object::Binding(Box::new(binding(&shared, BREAK_GLASS_ROLE, subject()))));
     }
     objects
+}
+
+/// Who may read the list of the operators' accounts: every user, as the plugin judges by it as well.
+fn operators() -> [Object; 2] {
+    let list = only(LIST_NAME, rule("", &["configmaps"], &["get"]));
+    let role = Role { metadata: local(LIST_NAMESPACE, LIST_NAME), rules: Some(vec![list]) };
+    let binding = RoleBinding {
+        metadata: local(LIST_NAMESPACE, LIST_NAME),
+        role_ref: RoleRef { kind: "Role".to_owned(), ..role_ref(LIST_NAME) },
+        subjects: Some(vec![Subject {
+            kind: "Group".to_owned(),
+            name: "system:authenticated".to_owned(),
+            api_group: Some(RBAC.to_owned()),
+            ..Subject::default()
+        }]),
+    };
+    [Object::LocalRole(Box::new(role)), Object::LocalBinding(Box::new(binding))]
 }
 
 /// How it keeps its certificates: in one Secret that others make, and in the bundles of its registration. RBAC
@@ -225,7 +244,9 @@ mod tests {
             .flat_map(|role| role.rules.clone().unwrap())
             .collect();
         for object in &objects {
-            if let Object::LocalRole(role) = object {
+            if let Object::LocalRole(role) = object
+                && role.metadata.name.as_deref() != Some(LIST_NAME)
+            {
                 assert_eq!(role.metadata.namespace.as_deref(), Some("pgscale"));
                 rules.extend(role.rules.clone().unwrap());
             }

@@ -11,10 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::objects::{Variable, environment, qualified};
+use crate::operator::Account;
 
-/// Label selectors that find the operator's Deployments: its plain manifests, and its Helm chart.
-pub const SELECTORS: [&str; 2] =
-    ["application=postgres-operator", "app.kubernetes.io/name=postgres-operator"];
+/// The account of the operator in its own manifests, in its chart and in the one of OLM.
+const USUAL_ACCOUNT: &str = "postgres-operator";
 
 const CONFIGURATION_OBJECT: &str = "POSTGRES_OPERATOR_CONFIGURATION_OBJECT";
 const CONFIG_MAP: &str = "CONFIG_MAP_NAME";
@@ -29,6 +29,10 @@ pub struct Candidate {
     pub deployment: String,
     /// Namespace of its pods.
     pub namespace: String,
+    /// The service account that they run under.
+    pub account: Account,
+    /// The first number of the version in the tag of its image; `None` where that is no version.
+    pub major: Option<u32>,
     /// The id clusters name it by; empty for the default operator.
     pub controller_id: String,
     /// The namespace it takes for its own.
@@ -44,7 +48,7 @@ pub struct Candidate {
 }
 
 /// Where an operator's settings are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SettingsSource {
     /// Nowhere: it runs with its built-in defaults.
     BuiltIn,
@@ -124,6 +128,8 @@ impl Candidate {
         let available =
             object.status.as_ref().map(|status| status.available_replicas.unwrap_or(0) > 0);
         Ok(Self {
+            account: account(object),
+            major: container.and_then(|container| major(container.image.as_deref()?)),
             controller_id: text(CONTROLLER_ID)?.unwrap_or_default(),
             watched_by_environment: text(WATCHED_NAMESPACE)?,
             settings,
@@ -155,6 +161,42 @@ impl Candidate {
             .as_deref()
             .is_none_or(|watched| watched == "*" || watched == namespace)
     }
+}
+
+/// Returns the service account that the pods of a Deployment run under (`default` where it names none).
+pub fn account(object: &Deployment) -> Account {
+    let pod = object.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let name = pod.and_then(|pod| {
+        // The older of the two names still works where the newer one is unset.
+        pod.service_account_name.as_deref().or(pod.service_account.as_deref())
+    });
+    Account {
+        namespace: object.metadata.namespace.clone().unwrap_or_default(),
+        name: name.filter(|name| !name.is_empty()).unwrap_or("default").to_owned(),
+    }
+}
+
+/// Returns whether a Deployment may be an operator by its account or by its configuration: it runs under the usual
+/// account, or one of its containers says where an operator's settings are. Labels decide nothing.
+pub fn may_operate(object: &Deployment) -> bool {
+    let containers = object
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.spec.as_ref())
+        .map_or(&[][..], |pod| pod.containers.as_slice());
+    let configured = containers.iter().any(|container| {
+        [CONFIGURATION_OBJECT, CONFIG_MAP].iter().any(|name| environment(container, name).is_some())
+    });
+    configured || account(object).name == USUAL_ACCOUNT
+}
+
+/// The first number of the version in an image's tag: 2 of `registry/postgres-operator:v2.0.1@sha256:…`.
+fn major(image: &str) -> Option<u32> {
+    let (name, _) = image.split_once('@').unwrap_or((image, ""));
+    // A colon before the last slash is a registry's port.
+    let (_, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+    let (number, _) = tag.trim_start_matches('v').split_once('.')?;
+    number.parse().ok()
 }
 
 /// The container that carries the operator: one with its variables, else one with its name, else the first.
@@ -268,6 +310,47 @@ mod tests {
                 "{env} {by_settings:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_version_is_read_off_the_tag() {
+        for (image, want) in [
+            ("ghcr.io/zalando/postgres-operator:v2.0.1", Some(2)),
+            ("registry.example.com:5000/postgres-operator:v1.15.1@sha256:0ff", Some(1)),
+            ("postgres-operator:1.14.0-5-gabc", Some(1)),
+            ("registry.example.com:5000/postgres-operator", None),
+            ("postgres-operator@sha256:0ff", None),
+            ("postgres-operator:latest", None),
+            ("postgres-operator:master-15.2", None),
+        ] {
+            assert_eq!(major(image), want, "{image}");
+        }
+    }
+
+    #[test]
+    fn accounts_and_settings_make_a_candidate_and_labels_do_not() {
+        let with = |env: &Value, name: Value| {
+            let mut object = deployment(env);
+            object.spec.as_mut().unwrap().template.spec.as_mut().unwrap().service_account_name =
+                serde_json::from_value(name).unwrap();
+            object
+        };
+        let map = json!([{"name": "CONFIG_MAP_NAME", "value": "m"}]);
+        for (object, account_name, candidate) in [
+            (with(&json!([]), json!("postgres-operator")), "postgres-operator", true),
+            (with(&map, json!(null)), "default", true),
+            (with(&map, json!("custom")), "custom", true),
+            (with(&json!([]), json!("custom")), "custom", false),
+        ] {
+            assert_eq!(account(&object).to_string(), format!("ops/{account_name}"));
+            assert_eq!(may_operate(&object), candidate, "{account_name}");
+        }
+        let mut labelled = with(&json!([]), json!("custom"));
+        labelled.metadata.labels = Some(BTreeMap::from([
+            ("application".into(), "postgres-operator".into()),
+            ("app.kubernetes.io/name".into(), "postgres-operator".into()),
+        ]));
+        assert!(!may_operate(&labelled));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::facts::{self, Live, Member, Seen};
-use crate::objects::{Layout, POSTGRES_CONTAINER, Store};
-use crate::patroni::Report;
+use crate::objects::{Layout, POSTGRES_CONTAINER, stated_store};
+use crate::patroni::{Report, Store};
 use crate::postgresql::ordinal;
 
 /// Annotation by which the operator remembers that a pod is to be recreated (pkg/cluster/pod.go).
@@ -124,6 +124,7 @@ fn reduce(pod: &Pod, nodes: &BTreeMap<String, NodeState>, layout: &Layout) -> fa
         critical_operation: label(CRITICAL_OPERATION).is_some_and(|value| value == "true"),
         rolling_update_required: annotation(ROLLING_UPDATE).is_some_and(|value| value == "true"),
         waiting: waiting(status),
+        store: stated_store(pod.spec.as_ref()),
         restarts: postgres(&containers).map_or(0, |container| container.restart_count.into()),
     }
 }

@@ -74,6 +74,11 @@ impl ReadError {
 const NOT_FOUND: u16 = 404;
 const FORBIDDEN: u16 = 403;
 
+/// How many objects are asked for at a time.
+const PAGE: u32 = 250;
+/// How many pages are read at most.
+const PAGES: u32 = 100;
+
 /// One kind of object, and how it is named in messages.
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
@@ -154,6 +159,41 @@ impl Objects {
     {
         let kind = Kind::of::<K>(namespace);
         self.try_list(&kind, selector).await.map_err(|error| reason("list", &kind, &error))
+    }
+
+    /// Reads the objects of a type we know that `keep` wants, page by page: there may be thousands of others.
+    ///
+    /// # Errors
+    /// A reason: a page could not be read, or there are more objects than [`PAGES`] pages hold.
+    pub(super) async fn list_matching<K>(
+        &self,
+        namespace: Option<&str>,
+        keep: impl Fn(&K) -> bool,
+    ) -> Result<Vec<K>, String>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+    {
+        let kind = Kind::of::<K>(namespace);
+        let mut kept = Vec::new();
+        let mut next: Option<String> = None;
+        for _ in 0..PAGES {
+            let params = ListParams {
+                limit: Some(PAGE),
+                continue_token: next.take(),
+                ..ListParams::default()
+            };
+            let request = Request::new(kind.path.clone()).list(&params);
+            let list: ObjectList<K> = self
+                .send(|| asked("list", &kind, None), request)
+                .await
+                .map_err(|error| reason("list", &kind, &error))?;
+            kept.extend(list.items.into_iter().filter(&keep));
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => next = Some(token),
+                None => return Ok(kept),
+            }
+        }
+        Err(format!("{}: there are more than {}", asked("list", &kind, None), PAGE * PAGES))
     }
 
     /// Reads all objects of a type of our own; none where its CRD is not installed.

@@ -18,10 +18,14 @@ fn essence(mut facts: Facts) -> Facts {
     facts.now = Timestamp::UNIX_EPOCH;
     if let Seen::Known(operator) = &mut facts.operator {
         operator.source = String::new();
+        operator.major = None;
         operator.settings.use_config_maps = None;
     }
     if let Seen::Known(lock) = &mut facts.leader {
         lock.source = String::new();
+    }
+    if let Seen::Known(set) = &mut facts.stateful_set {
+        set.store = None;
     }
     if let Seen::Known(members) = &mut facts.members {
         for member in members {

@@ -7,8 +7,8 @@ use kube::core::{PartialObjectMeta, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::facts::Seen;
-use crate::objects::{self, Store};
-use crate::patroni::{Configuration, LeaderLock, PendingFailover, SyncState};
+use crate::objects;
+use crate::patroni::{Configuration, LeaderLock, PendingFailover, Store, SyncState};
 use crate::read::fetch::Objects;
 
 /// What Patroni keeps for all members.

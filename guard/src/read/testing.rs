@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::change::Change;
 use crate::postgresql::Postgresql;
-use crate::read::{Address, Ask, Breadth, Reader, RestRequest, RestResponse};
+use crate::read::{Address, Ask, Breadth, Operators, Reader, RestRequest, RestResponse};
 
 /// What an API server does with every request for one resource.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +104,7 @@ impl World {
             ask: Arc::new(members.clone()),
             deadline: Duration::from_secs(4),
             breadth: self.breadth,
+            operators: Operators::default(),
             clock: super::machine_time,
         }
     }
@@ -281,6 +282,15 @@ pub(super) const SET: &str = "/apis/apps/v1/namespaces/db/statefulsets/acid-a";
 pub(super) const OPERATOR: &str = "/apis/apps/v1/namespaces/default/deployments/postgres-operator";
 pub(super) const SETTINGS: &str = "/api/v1/namespaces/default/configmaps/postgres-operator";
 
+/// The path of the list of operators' accounts.
+pub(super) const LIST: &str = "/api/v1/namespaces/kube-public/configmaps/pgscale-operators";
+
+/// A list of operators' accounts.
+pub(super) fn accounts(text: &str) -> Value {
+    json!({"metadata": {"namespace": "kube-public", "name": "pgscale-operators"},
+        "data": {"accounts": text}})
+}
+
 /// The path of an object of the core group in the cluster's namespace.
 pub(super) fn core(plural: &str, name: &str) -> String {
     format!("/api/v1/namespaces/db/{plural}/{name}")
@@ -417,7 +427,8 @@ pub(super) fn operator(name: &str) -> Value {
     json!({"metadata": {"namespace": "default", "name": name,
             "labels": {"application": "postgres-operator"}},
         "spec": {"replicas": 1, "selector": {"matchLabels": {"name": name}},
-            "template": {"spec": {"containers": [{"name": "postgres-operator",
+            "template": {"spec": {"serviceAccountName": "postgres-operator", "containers": [
+                {"name": "postgres-operator", "image": "ghcr.io/zalando/postgres-operator:v1.15.1",
                 "env": [{"name": "CONFIG_MAP_NAME", "value": name}]}]}}},
         "status": {"replicas": 1, "availableReplicas": 1}})
 }

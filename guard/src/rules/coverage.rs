@@ -6,7 +6,8 @@ use crate::policy::Policies;
 use crate::rules::testing::{Want, created, healthy, shown};
 use crate::rules::{
     Kind, RULES, bounds, calendar, capacity, evaluate, hand_over, leader, mixed, operator, pending,
-    progress, rebuild, remaining, side_door, stateful_set, storage, survivors, synchronous, zero,
+    progress, rebuild, remaining, side_door, stateful_set, storage, store, survivors, synchronous,
+    zero,
 };
 use crate::verdict::Outcome;
 
@@ -19,6 +20,7 @@ const TABLES: &[fn()] = &[
     bounds::tests::operator_limits,
     operator::tests::limits_unknown,
     operator::tests::standby_cluster,
+    store::tests::dcs_store_changing,
     calendar::tests::step_too_large,
     calendar::tests::change_freeze,
     calendar::tests::outside_window,

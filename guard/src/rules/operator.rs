@@ -2,6 +2,7 @@
 
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
+use crate::operator::account::list_command;
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
 use crate::rules::{Kind, Rule, readings, unread};
@@ -20,12 +21,13 @@ pub(super) const LIMITS_UNKNOWN: Rule = Rule {
 The operator applies its `min_instances` and `max_instances` silently, and no operator was found that owns
 this cluster. The count asked for is judged as it is written; what would run may be another number.
 
-Looked for: Deployments labelled `application=postgres-operator` or `app.kubernetes.io/name=postgres-operator`
-whose CONTROLLER_ID is the cluster's annotation `acid.zalan.do/controller` and who watch its namespace. Their
-environment names the OperatorConfiguration or the ConfigMap. An operator that is there and whose settings
-cannot be read is a matter of operator-limits.
+Looked for: Deployments that run under an account listed in ConfigMap kube-public/pgscale-operators. Without
+that list: the only Deployment of the Kubernetes cluster that runs under an account named postgres-operator
+or names an operator's configuration; of several none is believed. Labels decide nothing. Of those, the ones
+whose CONTROLLER_ID is the cluster's annotation `acid.zalan.do/controller` and that watch its namespace. An
+operator that is there and whose settings cannot be read is a matter of operator-limits.
 
-Way out: label the operator's Deployment as its manifests or its chart do, or correct the annotation.",
+Way out: list the account of the operator, or correct the annotation.",
     reads: &[readings::operator_limits],
     check: limits_unknown,
 };
@@ -49,7 +51,7 @@ fn limits_unknown(facts: &Facts, _: &Policies) -> Outcome {
                 ),
             );
             finding.evidence.push(nobody_owns(facts));
-            Outcome::Found(finding.remedy(OWN))
+            Outcome::Found(finding.remedy(own()))
         }
     }
 }
@@ -65,12 +67,12 @@ Nobody owns this cluster or watches its namespace, or the operator that does is 
 stored, and carried out when an operator comes back: hours later, on facts that nobody checked. Where the
 leader is on an ordinal that goes, all that was found out about who can take over is worth nothing by then.
 
-Signals: Deployments that look like the operator, their CONTROLLER_ID against the cluster's annotation
-`acid.zalan.do/controller`, the namespaces they watch, their available replicas. Denied where the leader is
-not known to stay.
+Signals: Deployments under the operators' accounts (see limits-unknown), their CONTROLLER_ID against the
+cluster's annotation `acid.zalan.do/controller`, the namespaces they watch, their available replicas. Denied
+where the leader is not known to stay.
 
 Blind spots: an operator that is available and hangs, or is busy with another cluster of the same worker for
-minutes. One that does not run as a Deployment, or is labelled in another way, is not found.
+minutes. One that does not run as a Deployment is not found.
 
 Way out: bring the operator back. `kubectl pgscale down NAME --to N` moves the leader first, which needs no
 operator; then only a warning is left.
@@ -132,7 +134,7 @@ fn operator_absent(facts: &Facts, _: &Policies) -> Outcome {
                  scale deployment/{name} --replicas=1 -n {namespace}"
             )
         }
-        Seen::Absent | Seen::Unreadable(_) => OWN.to_owned(),
+        Seen::Absent | Seen::Unreadable(_) => own(),
     };
     Outcome::Found(finding.remedy(remedy))
 }
@@ -227,8 +229,12 @@ fn standby_cluster(facts: &Facts, _: &Policies) -> Outcome {
 }
 
 /// What makes an operator own the cluster.
-const OWN: &str = "start an operator that owns the cluster and watches its namespace, and label its Deployment \
-                   application=postgres-operator";
+fn own() -> String {
+    format!(
+        "start an operator that owns the cluster and watches its namespace; if it runs, list its account: {}",
+        list_command("NAMESPACE/SERVICEACCOUNT")
+    )
+}
 
 /// The cluster's side of why no operator was found.
 fn nobody_owns(facts: &Facts) -> Evidence {
@@ -296,7 +302,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("limits-unknown", &none(healthy(3, 5))), @"
         limits-unknown: no operator of db/acid-a was found: 5 instances are asked for, its limits may make it another number
           postgresql/acid-a: no annotation acid.zalan.do/controller: owned by an operator without CONTROLLER_ID that watches db, and none was found
-          Try: start an operator that owns the cluster and watches its namespace, and label its Deployment application=postgres-operator
+          Try: start an operator that owns the cluster and watches its namespace; if it runs, list its account: kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT
         ");
     }
 
@@ -342,7 +348,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("operator-absent", &foreign), @"
         operator-absent: no operator was found that owns and watches it: the new count of db/acid-a will wait for one
           postgresql/acid-a: acid.zalan.do/controller: second, and no operator of that id that watches db was found
-          Try: start an operator that owns the cluster and watches its namespace, and label its Deployment application=postgres-operator
+          Try: start an operator that owns the cluster and watches its namespace; if it runs, list its account: kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT
         ");
     }
 

@@ -16,7 +16,7 @@ mod room;
 
 pub(super) use cluster::{
     count, declared_synchrony, foreign_annotations, generation, operator_limits, operator_runs,
-    other_edits, owner_before, pod_management, replicas, retention, standby, status,
+    other_edits, owner_before, pod_management, replicas, retention, standby, status, stores,
     upgrade_failure,
 };
 pub(super) use members::{answers, marks, pods, restarts, role_labels, sources, zones};

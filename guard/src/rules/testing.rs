@@ -35,6 +35,8 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
         change: Change::of_count(old, to),
         operator: Seen::Known(Operator {
             deployment: "default/postgres-operator".into(),
+            account: "default/postgres-operator".parse().unwrap(),
+            major: Some(1),
             source: "ConfigMap default/postgres-operator".into(),
             settings: Settings::default(),
             available: Some(true),

@@ -27,6 +27,7 @@ impl ConnectionFlags {
             as_group,
             as_uid,
             server,
+            operator,
             token,
             certificate_authority,
             client_certificate,
@@ -47,6 +48,7 @@ impl ConnectionFlags {
         named.extend([
             ("--as-uid", as_uid.clone()),
             ("--server", server.clone()),
+            ("--operator", operator.as_ref().map(|it| format!("{}/{}", it.namespace, it.name))),
             ("--token", token.as_ref().map(|_| TOKEN.to_owned())),
             ("--certificate-authority", certificate_authority.as_ref().map(file)),
             ("--client-certificate", client_certificate.as_ref().map(file)),

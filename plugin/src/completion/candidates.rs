@@ -80,7 +80,8 @@ impl Cluster {
     pub(super) async fn connect(flags: ConnectionFlags) -> Option<Self> {
         // Installed already is as good.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let Connection { client, namespace, .. } = Connection::unattended(&flags).await.ok()?;
+        let Connection { client, namespace, operators, .. } =
+            Connection::unattended(&flags).await.ok()?;
         let ask = Arc::new(Forward::new(client.clone()));
         Some(Self {
             reader: Reader {
@@ -88,6 +89,7 @@ impl Cluster {
                 ask,
                 deadline: PATIENCE,
                 breadth: Breadth::Review,
+                operators,
                 clock: machine_time,
             },
             namespace,

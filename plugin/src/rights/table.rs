@@ -19,6 +19,8 @@ pub(super) enum Place {
     Everywhere,
     /// In the namespace of the operator.
     Operator,
+    /// For the list of the operators' accounts, where every user can be allowed to read it.
+    Public,
 }
 
 /// What a command can do without a right.
@@ -127,6 +129,10 @@ const OPERATOR: Right = Right {
     ways: &[at(Place::Everywhere, access(&["list"], "apps", "deployments"))],
     need: Need::ToJudge("the operator and its limits are unknown"),
 };
+const ACCOUNTS: Right = Right {
+    ways: &[at(Place::Public, access(&["get"], "", "configmaps"))],
+    need: Need::ToJudge("which Deployment is the operator is unknown (or name it: --operator)"),
+};
 const SETTINGS: Right = Right {
     ways: &[
         at(Place::Operator, access(&["get"], "", "configmaps")),
@@ -185,7 +191,7 @@ const READ_HISTORY: Right =
 /// What is read of the cluster itself.
 const CLUSTER: &[Right] = &[WORKLOAD, PODS, PATRONI, MEMBERS];
 /// What is read of the platform under it.
-const GROUND: &[Right] = &[OPERATOR, SETTINGS, NODES];
+const GROUND: &[Right] = &[ACCOUNTS, OPERATOR, SETTINGS, NODES];
 /// What is read of the policies.
 const LAW: &[Right] = &[POLICIES, PLATFORM, LABELS];
 /// What is read of the surroundings that a change of the count is judged by.

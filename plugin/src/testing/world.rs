@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use http::Request;
 use kube::client::Body;
 use pgscale_guard::read::{
-    Address, Ask, Breadth, Clock, Reader, RestRequest, RestResponse, machine_time,
+    Address, Ask, Breadth, Clock, Operators, Reader, RestRequest, RestResponse, machine_time,
 };
 use serde_json::{Value, json};
 use tower::service_fn;
@@ -387,6 +387,7 @@ impl World {
         });
         let client = kube::Client::new(service, "db");
         let connection = Connection {
+            operators: Operators::Listed,
             client: client.clone(),
             namespace: "db".to_owned(),
             flags: String::new(),
@@ -405,6 +406,7 @@ impl World {
             ask: Arc::new(self.clone()),
             deadline: Duration::from_secs(3),
             breadth: Breadth::Whole,
+            operators: Operators::default(),
             clock: self.0.lock().unwrap().clock,
         };
         session.pace = Pace {

@@ -11,6 +11,7 @@ use kube::core::Status;
 use kube::core::admission::AdmissionResponse;
 use kube::core::response::{StatusCause, StatusDetails};
 use pgscale_guard::postgresql::{GROUP, PLURAL};
+use pgscale_guard::rules::Recreation;
 use pgscale_guard::verdict::Finding;
 
 use super::judged::{CANNOT_BE_JUDGED, Judged, Judgement};
@@ -43,10 +44,11 @@ impl Judgement {
         } else {
             format!("{} (asked for: {})", self.to, self.asked)
         };
+        let instances = if self.to == 1 { "instance" } else { "instances" };
         match self.from {
-            None => format!("pgscale refuses to create {cluster} with {asked} instances"),
+            None => format!("pgscale refuses to create {cluster} with {asked} {instances}"),
             Some(from) => {
-                format!("pgscale refuses to scale {cluster} from {from} to {asked} instances")
+                format!("pgscale refuses to scale {cluster} from {from} to {asked} {instances}")
             }
         }
     }
@@ -221,6 +223,9 @@ fn refusal(judgement: &Judgement) -> String {
     if !untold.is_empty() {
         append(&mut message, format_args!("\n- and of {}", untold.join(", ")));
     }
+    if let Some(recreation) = &judgement.recreation {
+        append(&mut message, format_args!("\n{}", gone(judgement, recreation)));
+    }
     if judgement.from.is_some() {
         let Judgement { namespace, name, asked, .. } = judgement;
         append(
@@ -232,6 +237,32 @@ fn refusal(judgement: &Judgement) -> String {
     }
     message
 }
+
+/// What it means that a CREATE is refused whose cluster was deleted a moment ago, and what brings the cluster back.
+fn gone(judgement: &Judgement, recreation: &Recreation) -> String {
+    let Judgement { namespace, name, .. } = judgement;
+    let Recreation { left, written, count } = recreation;
+    let more = left.len().saturating_sub(NAMED);
+    let mut shown: Vec<&str> = left.iter().take(NAMED).map(String::as_str).collect();
+    let rest = format!("{more} more");
+    if more > 0 {
+        shown.push(&rest);
+    }
+    let way = match count {
+        Some(count) => format!(
+            "To bring it back with {count}: sed 's/numberOfInstances: {written}/\
+             numberOfInstances: {count}/' MANIFEST | kubectl create -n {namespace} -f -"
+        ),
+        None => "No number of instances is admitted now: mend what is named above, then create it again.".to_owned(),
+    };
+    format!(
+        "postgresql {namespace}/{name} was deleted, and it is gone while this is refused; what is left of it: {}.\n{way}",
+        shown.join(", ")
+    )
+}
+
+/// How many of the objects that are left a message names.
+const NAMED: usize = 8;
 
 fn append(message: &mut String, text: std::fmt::Arguments<'_>) {
     let written = message.write_fmt(text);
@@ -271,6 +302,7 @@ mod tests {
             to: 2,
             asked: 2,
             policies: vec!["scalepolicy/production".into()],
+            recreation: None,
             past_the_operator: false,
             verdict: Verdict { findings, ..Verdict::default() },
         }))

@@ -2,7 +2,7 @@
 //! that is counted is said here; how it is told to people, machines and the audit log is [`super::answer`]'s.
 
 use pgscale_guard::policy::Policies;
-use pgscale_guard::rules::past_the_operator;
+use pgscale_guard::rules::{Recreation, past_the_operator, recreation};
 use pgscale_guard::verdict::{Finding, Severity};
 use pgscale_guard::{Change, Facts, Verdict};
 
@@ -41,6 +41,8 @@ pub(crate) struct Judgement {
     pub(super) asked: i64,
     /// The policies that were heard.
     pub(super) policies: Vec<String>,
+    /// What a refused CREATE leaves behind, where a cluster of this name was deleted.
+    pub(super) recreation: Option<Recreation>,
     /// It is the StatefulSet that is scaled, and not the cluster.
     pub(super) past_the_operator: bool,
     pub(super) verdict: Verdict,
@@ -58,6 +60,7 @@ impl Judgement {
             to: facts.to(),
             asked: facts.asked(),
             policies: policies.matched.iter().map(|(name, _)| name.clone()).collect(),
+            recreation: if verdict.allows() { None } else { recreation(facts, policies) },
             past_the_operator: false,
             verdict,
         }
@@ -75,6 +78,7 @@ impl Judgement {
             to: *to,
             asked: *to,
             policies: Vec::new(),
+            recreation: None,
             past_the_operator: true,
             verdict: Verdict { findings: vec![finding], ..Verdict::default() },
         }

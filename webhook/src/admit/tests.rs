@@ -93,7 +93,7 @@ fn deployment() -> Value {
     json!({
         "metadata": {"namespace": "default", "name": "postgres-operator"},
         "spec": {"replicas": 1, "selector": {"matchLabels": {"name": "postgres-operator"}},
-            "template": {"spec": {"containers": [{"name": "postgres-operator",
+            "template": {"spec": {"serviceAccountName": "postgres-operator", "containers": [{"name": "postgres-operator",
                 "env": [{"name": "CONFIG_MAP_NAME", "value": "postgres-operator"}]}]}}},
         "status": {"replicas": 1, "availableReplicas": 1},
     })

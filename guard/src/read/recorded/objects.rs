@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Condition, Kept, OperatorOf, Patroni, Recording, SetBy};
-use crate::read::testing::{World, core};
+use crate::read::testing::{LIST, World, accounts, core};
 
 /// The operator's container, and the name under which it writes.
 const OPERATOR: &str = "postgres-operator";
@@ -164,6 +164,16 @@ impl Recording {
     /// The operator, its settings and its pod.
     pub(in crate::read) fn operator_in(&self, world: World) -> World {
         let ((min, max), name) = (self.limits, self.operated_by);
+        // Of several operators none is believed without a list.
+        let world = if name == OPERATOR {
+            world
+        } else {
+            world.with(LIST, accounts("default/postgres-operator"))
+        };
+        let image = match self.operator {
+            OperatorOf::V1_15 => "ghcr.io/zalando/postgres-operator:v1.15.1",
+            OperatorOf::V2_0 => "ghcr.io/zalando/postgres-operator:v2.0.1",
+        };
         // What the operator's own default is need not be written.
         let by_default = match self.operator {
             OperatorOf::V1_15 => Kept::Endpoints,
@@ -214,7 +224,8 @@ impl Recording {
                 &format!("/apis/apps/v1/namespaces/default/deployments/{name}"),
                 json!({"metadata": {"namespace": "default", "name": name, "labels": labels},
                     "spec": {"replicas": 1, "selector": {"matchLabels": {"name": name}},
-                        "template": {"spec": {"containers": [{"name": OPERATOR,
+                        "template": {"spec": {"serviceAccountName": OPERATOR, "containers": [{
+                            "name": OPERATOR, "image": image,
                             "env": [{"name": variable, "value": name}, {"name": "CONTROLLER_ID", "value": self.controller}]}]}}},
                     "status": {"replicas": 1, "availableReplicas": 1}}),
             )

@@ -2,6 +2,7 @@
 
 use super::{SHOWN, flag, one, seen, unread};
 use crate::facts::{Facts, Seen, StatefulSet};
+use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::rules::{bounds, mixed, pending};
 use crate::verdict::Evidence;
@@ -189,6 +190,27 @@ pub(in crate::rules) fn foreign_annotations(facts: &Facts, _: &Policies) -> Vec<
             foreign => format!("annotations: {}", foreign.join(", ")),
         }
     })
+}
+
+/// Where Patroni keeps its state, by the operator's setting, the template and the pods.
+pub(in crate::rules) fn stores(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let said = |store: Option<Store>| store.map_or("not known".to_owned(), |it| it.to_string());
+    let mut all = seen(&facts.operator, "operator".to_owned(), |operator| {
+        format!("store of Patroni by {}: {}", operator.source, said(operator.store()))
+    });
+    all.extend(stateful_set(facts, |set| format!("template: store: {}", said(set.store))));
+    let pods = facts.all_members().iter().take(SHOWN).map(|member| {
+        let says = format!("store: {}", said(member.pod.store));
+        Evidence::new(format!("pod/{}", member.name), says)
+    });
+    all.extend(pods);
+    all.extend(
+        facts
+            .members
+            .unreadable()
+            .map(|why| Evidence::new("pods", format!("could not be read: {why}"))),
+    );
+    all
 }
 
 /// What becomes of the claims of members that go.

@@ -1,0 +1,122 @@
+//! The service accounts that operators run under.
+//!
+//! A label says nothing: whoever may create a Deployment in any namespace may label it as an operator, and its limits
+//! would then decide what every change of the count comes to. Who may run pods under the account of the operator, in the
+//! operator's namespace, is decided by the people who run the platform.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The namespace of the ConfigMap that lists the accounts: one that every user can be allowed to read.
+pub const LIST_NAMESPACE: &str = "kube-public";
+/// The name of that ConfigMap.
+pub const LIST_NAME: &str = "pgscale-operators";
+/// The key in it: one account per line, as `NAMESPACE/SERVICEACCOUNT`.
+pub const LIST_KEY: &str = "accounts";
+/// What the API server calls a service account, before its namespace.
+const PREFIX: &str = "system:serviceaccount:";
+
+/// A service account.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Account {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Account {
+    /// Returns the user that the API server takes it for.
+    pub fn user(&self) -> String {
+        format!("{PREFIX}{}:{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A text that names no service account.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no service account such as postgres-operator/postgres-operator (NAMESPACE/NAME)")]
+pub struct NoAccount(String);
+
+impl FromStr for Account {
+    type Err = NoAccount;
+
+    /// Reads `NAMESPACE/NAME`, or the user of the account.
+    fn from_str(text: &str) -> Result<Self, NoAccount> {
+        let pair = match text.strip_prefix(PREFIX) {
+            Some(rest) => rest.split_once(':'),
+            None => text.split_once('/'),
+        };
+        let fits = |part: &str| {
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+            !part.is_empty() && part.chars().all(fits)
+        };
+        match pair {
+            Some((namespace, name)) if fits(namespace) && fits(name) => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            Some(_) | None => Err(NoAccount(text.to_owned())),
+        }
+    }
+}
+
+/// Reads the list of accounts: one per line, empty lines and `#` comments left out.
+///
+/// # Errors
+/// A line is no account, or there is none: an empty list would mean that no operator exists.
+pub fn listed(text: &str) -> Result<Vec<Account>, String> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let accounts: Vec<Account> = lines
+        .filter(|line| !line.is_empty())
+        .map(|line| line.parse().map_err(|error: NoAccount| error.to_string()))
+        .collect::<Result<_, _>>()?;
+    if accounts.is_empty() {
+        return Err(format!("its key {LIST_KEY} lists no account"));
+    }
+    Ok(accounts)
+}
+
+/// The command that lists `account` as one of an operator.
+pub fn list_command(account: &str) -> String {
+    format!(
+        "kubectl create configmap {LIST_NAME} -n {LIST_NAMESPACE} --from-literal={LIST_KEY}={account}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_read_in_both_spellings() {
+        for text in ["ops/pg", "system:serviceaccount:ops:pg"] {
+            let account: Account = text.parse().unwrap();
+            assert_eq!(account.to_string(), "ops/pg");
+            assert_eq!(account.user(), "system:serviceaccount:ops:pg");
+        }
+        for text in
+            ["", "pg", "ops/", "/pg", "ops/pg/x", "system:serviceaccount:ops", "Ops/pg", "a b/c"]
+        {
+            assert!(text.parse::<Account>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_without_accounts_is_no_list() {
+        let read = |text: &str| {
+            listed(text).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let two = "# ours\nops/pg\n\n  system:serviceaccount:db:second  # of the tenants\n";
+        assert_eq!(read(two).unwrap(), ["ops/pg", "db/second"]);
+        assert!(read("").is_err() && read("# none\n").is_err());
+        assert_eq!(
+            read("ops/pg\npg").unwrap_err(),
+            "\"pg\" is no service account such as postgres-operator/postgres-operator (NAMESPACE/NAME)"
+        );
+    }
+}

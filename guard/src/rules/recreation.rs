@@ -1,0 +1,125 @@
+//! A cluster that was deleted and is created again, as `kubectl replace --force` does: while the CREATE is refused, it is
+//! gone.
+
+use std::collections::BTreeSet;
+
+use crate::change::Direction;
+use crate::facts::Facts;
+use crate::policy::Policies;
+use crate::rules::judge;
+
+/// How far around the count that was written others are tried.
+const NEAR: i64 = 20;
+
+/// What is left of the cluster, and what brings it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recreation {
+    /// The pods and the volumes that are left, as `kind/name`.
+    pub left: Vec<String>,
+    /// The count that was written.
+    pub written: i64,
+    /// The nearest count with which the same manifest would be admitted; `None` where there is none.
+    pub count: Option<i64>,
+}
+
+/// Returns what a refused CREATE leaves behind, where a cluster of this name was there before; `None` for any other
+/// change, and for a name that is new.
+pub fn recreation(facts: &Facts, policies: &Policies) -> Option<Recreation> {
+    if facts.direction() != Direction::Create {
+        return None;
+    }
+    let pods = facts.all_members().iter().map(|member| format!("pod/{}", member.name));
+    let claims = facts.claims.known().into_iter().flatten();
+    let claims = claims.map(|claim| format!("persistentvolumeclaim/{}", claim.name));
+    let left: Vec<String> = pods.chain(claims).collect();
+    if left.is_empty() {
+        return None;
+    }
+    let written = facts.asked();
+    let ordinals = facts.all_members().iter().map(|member| member.ordinal);
+    let claims = facts.claims.known().into_iter().flatten().map(|claim| claim.ordinal);
+    let bounds = policies.min.iter().chain(&policies.max).map(|limit| limit.value);
+    let settings = facts.operator.known().map(|operator| &operator.settings);
+    let limits = settings.into_iter().flat_map(|it| [it.min_instances, it.max_instances]);
+    let counts: BTreeSet<i64> = (written.saturating_sub(NEAR)..=written.saturating_add(NEAR))
+        .chain(ordinals.chain(claims).map(|ordinal| ordinal.saturating_add(1)))
+        .chain(bounds)
+        .chain(limits)
+        .filter(|count| (1..=i64::from(i32::MAX)).contains(count) && *count != written)
+        .collect();
+    let mut counts: Vec<i64> = counts.into_iter().collect();
+    // Of two that are as near, the one that leaves nothing out.
+    counts.sort_by_key(|count| (count.abs_diff(written), std::cmp::Reverse(*count)));
+    let count = counts.into_iter().find(|count| {
+        let mut other = facts.clone();
+        other.change.new = facts.change.new.with_instances(*count);
+        judge(&other, policies).allows()
+    });
+    Some(Recreation { left, written, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Claim, Seen};
+    use crate::policy::{Limit, Mode};
+    use crate::rules::testing::{healthy, led_by_the_last};
+
+    fn claimed(mut facts: Facts, claims: i64) -> Facts {
+        let claim = |ordinal| Claim {
+            name: format!("pgdata-acid-a-{ordinal}"),
+            ordinal,
+            ..Claim::default()
+        };
+        facts.claims = Seen::Known((0..claims).map(claim).collect());
+        facts
+    }
+
+    /// 5 pods of a cluster that was deleted a second ago, led by the last one, and a CREATE with `to`.
+    fn replaced(to: i64) -> Facts {
+        let mut facts = claimed(led_by_the_last(to), 5);
+        facts.change.old = None;
+        facts.stateful_set = Seen::Absent;
+        (0..5).fold(facts, |facts, it| facts.with_member(it, |it| it.pod.terminating = true))
+    }
+
+    /// cases.md A11, P04: `kubectl replace --force` from 3 to 2 lost the rows that only the last member had.
+    #[test]
+    fn a_create_over_terminating_pods_is_judged_as_once_they_are_gone() {
+        let denied = |facts: &Facts| {
+            let verdict = crate::evaluate(facts, &Policies::default());
+            verdict.denials().map(|finding| finding.rule).collect::<Vec<_>>()
+        };
+        let gone = |mut facts: Facts| {
+            facts.members = Seen::Known(Vec::new());
+            facts
+        };
+        for to in 1..=5 {
+            let want: &[&str] = if to < 5 { &["return-from-zero"] } else { &[] };
+            assert_eq!(denied(&replaced(to)), want, "{to}");
+            assert_eq!(denied(&gone(replaced(to))), want, "{to}, and the pods are gone");
+        }
+    }
+
+    #[test]
+    fn what_brings_a_deleted_cluster_back_is_admitted() {
+        let found = recreation(&replaced(1), &Policies::default()).unwrap();
+        assert_eq!((found.written, found.count, found.left.len()), (1, Some(5), 10));
+        let max = Limit { value: 4, source: "scalepolicy/a".into(), mode: Mode::Enforce };
+        let bounded = Policies { max: vec![max], ..Policies::default() };
+        assert_eq!(recreation(&replaced(1), &bounded).unwrap().count, None);
+        let min = Limit { value: 3, source: "scalepolicy/a".into(), mode: Mode::Enforce };
+        let floor = Policies { min: vec![min], ..Policies::default() };
+        let mut kept = claimed(healthy(0, 1), 1);
+        kept.change.old = None;
+        assert_eq!(recreation(&kept, &floor).unwrap().count, Some(3));
+    }
+
+    #[test]
+    fn a_new_cluster_and_a_change_are_no_recreation() {
+        let mut new = healthy(0, 3);
+        new.change.old = None;
+        assert_eq!(recreation(&new, &Policies::default()), None);
+        assert_eq!(recreation(&claimed(healthy(3, 2), 3), &Policies::default()), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! Where Patroni keeps its state, and what a new member makes of a place that changes.
+
+use crate::change::Direction;
+use crate::facts::{Facts, Seen};
+use crate::patroni::Store;
+use crate::policy::Policies;
+use crate::rules::{Kind, Rule, members_unseen, readings, unread};
+use crate::verdict::{Evidence, Finding, Outcome};
+
+/// The operator's own page on the change.
+const MIGRATION: &str = "https://github.com/zalando/postgres-operator/blob/master/docs/migrate.md";
+
+pub(super) const DCS_STORE_CHANGING: Rule = Rule {
+    id: "dcs-store-changing",
+    title: "a new member would look for the cluster in another place and found an empty one",
+    fires_on: "up",
+    default: "deny",
+    kind: Kind::Bound,
+    page: "\
+Patroni keeps the leader lock and the cluster's identity in Endpoints (operators 1.x), in ConfigMaps (2.x)
+or in an etcd. While that changes, the operator writes the new count and the new variables in one update:
+the pod that is added finds an empty store, runs initdb and leads an empty database, and the members that
+hold the rows end with \"system ID mismatch\". Staged on a real stack with 1.15.1 to 2.0.1, four times out
+of four; with two members more, two leaders stood behind one Service.
+
+Denied while the operator's setting (kubernetes_use_configmaps, etcd_host; unset means Endpoints in 1.x and
+ConfigMaps in 2.x), the StatefulSet's template and the running pods do not all name one store. No repair
+excuses it.
+
+Signals: the operator's settings and the version in its image's tag; KUBERNETES_USE_CONFIGMAPS, ETCD_HOST and
+DCS_ENABLE_KUBERNETES_API of the template and of each pod.
+
+Blind spots: an operator whose image names no version and whose setting is unset is not known to agree: that
+is warned of. Pods and templates that no operator made say nothing.
+
+Way out: finish the migration at the present count, until every pod has been replaced; then grow.
+
+Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; bootstrap, patroni/ha.py.",
+    reads: &[readings::stores],
+    check: dcs_store_changing,
+};
+
+fn dcs_store_changing(facts: &Facts, _: &Policies) -> Outcome {
+    if facts.direction() != Direction::Up {
+        return Outcome::NotApplicable;
+    }
+    let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
+    let set = match &facts.stateful_set {
+        Seen::Known(set) => set.store,
+        Seen::Absent => None,
+        Seen::Unreadable(why) => return unread("the StatefulSet", why),
+    };
+    let mut stated: Vec<(Store, Evidence)> = Vec::new();
+    let mut unknown = None;
+    match &facts.operator {
+        Seen::Known(operator) => match operator.store() {
+            Some(store) => {
+                let says = format!("the operator's setting: {store}");
+                stated.push((store, Evidence::new(&operator.source, says)));
+            }
+            None => {
+                unknown = Some(format!(
+                    "kubernetes_use_configmaps is not set in {}, and the image of deployment {} names no version",
+                    operator.source, operator.deployment
+                ));
+            }
+        },
+        // Told by limits-unknown and operator-limits; template and pods are still compared.
+        Seen::Absent | Seen::Unreadable(_) => {}
+    }
+    let template = set.map(|store| {
+        let says = format!("template: Patroni keeps its state in {store}");
+        (store, Evidence::new(facts.stateful_set_source(), says))
+    });
+    let pods = members.iter().filter_map(|member| {
+        let store = member.pod.store?;
+        let says = format!("Patroni keeps its state in {store}");
+        Some((store, Evidence::new(format!("pod/{}", member.name), says)))
+    });
+    let made: Vec<(Store, Evidence)> = template.into_iter().chain(pods).collect();
+    if made.is_empty() {
+        return Outcome::Pass;
+    }
+    stated.extend(made);
+    let first = stated.first().map_or(Store::Unknown, |(store, _)| *store);
+    if stated.iter().any(|(store, _)| *store != first) {
+        let mut finding = Finding::deny(
+            DCS_STORE_CHANGING.id,
+            format!(
+                "where Patroni keeps its state is being changed: a new member of {} would found an empty cluster",
+                facts.change.cluster()
+            ),
+        );
+        finding.evidence.extend(stated.into_iter().map(|(_, evidence)| evidence));
+        return Outcome::Found(finding.remedy(format!(
+            "finish that at the present count first, until every pod has been replaced: {MIGRATION}"
+        )));
+    }
+    match unknown {
+        Some(why) => Outcome::Unsaid {
+            why,
+            remedy:
+                "set kubernetes_use_configmaps there to what the pods use, and restart the operator"
+                    .to_owned(),
+        },
+        None => Outcome::Pass,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::rules::testing::{Want, healthy, table, text};
+
+    /// The cluster with the store of the operator's setting, the template and every pod.
+    fn stores(facts: Facts, setting: Option<bool>, template: Store, pods: Store) -> Facts {
+        let facts = facts
+            .with_settings(|settings| settings.use_config_maps = setting)
+            .with_stateful_set(|set| set.store = Some(template));
+        let ordinals: Vec<i64> = facts.all_members().iter().map(|it| it.ordinal).collect();
+        ordinals
+            .into_iter()
+            .fold(facts, |facts, it| facts.with_member(it, |it| it.pod.store = Some(pods)))
+    }
+
+    fn major(mut facts: Facts, major: Option<u32>) -> Facts {
+        if let Seen::Known(operator) = &mut facts.operator {
+            operator.major = major;
+        }
+        facts
+    }
+
+    #[test]
+    pub(in crate::rules) fn dcs_store_changing() {
+        use Store::{ConfigMaps, Endpoints, Etcd};
+        let grows = || healthy(1, 2);
+        let asleep = || healthy(0, 3);
+        let unset = |version| major(stores(grows(), None, Endpoints, Endpoints), version);
+        table(
+            "dcs-store-changing",
+            vec![
+                ("all agree", stores(grows(), Some(true), ConfigMaps, ConfigMaps), Want::Pass),
+                (
+                    "in etcd",
+                    stores(grows(), None, Etcd, Etcd).with_settings(|it| {
+                        it.etcd_host = Some("etcd:2379".into());
+                    }),
+                    Want::Pass,
+                ),
+                ("the setting", stores(grows(), Some(true), Endpoints, Endpoints), Want::Deny),
+                ("the template", stores(grows(), Some(true), ConfigMaps, Endpoints), Want::Deny),
+                (
+                    "one pod",
+                    stores(healthy(2, 3), Some(true), ConfigMaps, ConfigMaps)
+                        .with_member(1, |it| it.pod.store = Some(Endpoints)),
+                    Want::Deny,
+                ),
+                ("from zero", stores(asleep(), Some(true), Endpoints, Endpoints), Want::Deny),
+                (
+                    "from zero, all agree",
+                    stores(asleep(), Some(false), Endpoints, Endpoints),
+                    Want::Pass,
+                ),
+                ("unset, 1.x", unset(Some(1)), Want::Pass),
+                ("unset, 2.x", unset(Some(2)), Want::Deny),
+                ("unset, version not known", unset(None), Want::Unknown),
+                ("the pods are of no operator", healthy(3, 5), Want::Pass),
+                ("pods unreadable", grows().without_sight_of_members(), Want::Unknown),
+                ("StatefulSet unreadable", grows().without_sight_of_the_set(), Want::Unknown),
+                (
+                    "a shrink",
+                    stores(healthy(3, 2), Some(true), Endpoints, Endpoints),
+                    Want::NotApplicable,
+                ),
+            ],
+        );
+        let facts = stores(healthy(2, 3), Some(true), ConfigMaps, Endpoints);
+        insta::assert_snapshot!(text("dcs-store-changing", &facts), @"
+        dcs-store-changing: where Patroni keeps its state is being changed: a new member of db/acid-a would found an empty cluster
+          ConfigMap default/postgres-operator: the operator's setting: ConfigMaps
+          statefulset/acid-a: template: Patroni keeps its state in ConfigMaps
+          pod/acid-a-0: Patroni keeps its state in Endpoints
+          pod/acid-a-1: Patroni keeps its state in Endpoints
+          Try: finish that at the present count first, until every pod has been replaced: https://github.com/zalando/postgres-operator/blob/master/docs/migrate.md
+        ");
+        insta::assert_snapshot!(text("dcs-store-changing", &unset(None)), @"
+        dcs-store-changing: cannot be judged: kubernetes_use_configmaps is not set in ConfigMap default/postgres-operator, and the image of deployment default/postgres-operator names no version
+          Try: set kubernetes_use_configmaps there to what the pods use, and restart the operator
+        ");
+    }
+
+    #[test]
+    fn no_repair_excuses_it() {
+        let facts = stores(healthy(0, 3), Some(true), Store::Endpoints, Store::Endpoints);
+        assert!(facts.repair().is_some());
+        assert!(!crate::evaluate(&facts, &Policies::default()).allows());
+    }
+}
