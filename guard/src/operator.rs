@@ -46,9 +46,8 @@ impl Operator {
         let settings = &self.settings;
         match (&settings.etcd_host, settings.use_config_maps, self.major) {
             (Some(_), _, _) => Some(Store::Etcd),
-            (None, Some(true), _) => Some(Store::ConfigMaps),
             (None, Some(false), _) | (None, None, Some(0 | 1)) => Some(Store::Endpoints),
-            (None, None, Some(_)) => Some(Store::ConfigMaps),
+            (None, Some(true), _) | (None, None, Some(_)) => Some(Store::ConfigMaps),
             (None, None, None) => None,
         }
     }
@@ -225,7 +224,10 @@ impl Settings {
             role_label: text(&kubernetes["pod_role_label"]).unwrap_or(default.role_label),
             use_config_maps: configuration["kubernetes_use_configmaps"].as_bool(),
             etcd_host: text(&configuration["etcd_host"]),
-            deletes_volumes: kubernetes[RETENTION][WHEN_SCALED_DELETE.0] == WHEN_SCALED_DELETE.1,
+            deletes_volumes: kubernetes
+                .get(RETENTION)
+                .and_then(|policy| policy.get(WHEN_SCALED_DELETE.0))
+                .is_some_and(|value| value == WHEN_SCALED_DELETE.1),
             ignored_annotations: kubernetes["ignored_annotations"]
                 .as_array()
                 .into_iter()

@@ -9,7 +9,7 @@ use crate::objects::spell;
 use crate::operator::Settings;
 use crate::patroni::{Answer, Report};
 use crate::policy::Policies;
-use crate::verdict::{Evidence, Finding, Judgement, Outcome, Severity, Verdict};
+use crate::verdict::{Evidence, Finding, Judgement, Outcome, Severity, Standing, Verdict};
 
 mod bounds;
 mod calendar;
@@ -206,7 +206,9 @@ fn fold(verdict: &mut Verdict) {
     let (folded, mut findings): (Vec<_>, Vec<_>) =
         std::mem::take(&mut verdict.findings).into_iter().partition(|it| {
             let unjudged = it.rule == LEADER_CANNOT_MOVE;
-            (it.leader_goes || unjudged) && it.rule != LEADER_CONDEMNED && !it.audit_only
+            (it.standing == Standing::LeaderGoes || unjudged)
+                && it.rule != LEADER_CONDEMNED
+                && !it.audit_only
         });
     if let Some(condemned) = findings.iter_mut().find(|it| refuses(it)) {
         for Finding { rule, message, evidence, .. } in &folded {

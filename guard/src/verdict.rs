@@ -70,13 +70,22 @@ pub struct Finding {
     /// It would refuse the change if the policy behind it were enforced.
     #[serde(skip)]
     pub on_trial: bool,
-    /// It is about what happens because the leader's pod is deleted. While `leader-condemned` refuses the change, such a
-    /// finding is evidence for that rule and is not repeated.
+    /// How it stands beside other findings and repairs.
     #[serde(skip)]
-    pub leader_goes: bool,
-    /// No repair lowers it: the data is lost whatever state the cluster is in.
-    #[serde(skip)]
-    pub unexcused: bool,
+    pub standing: Standing,
+}
+
+/// How a finding stands beside other findings and repairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// For itself, and a repair lowers it as its rule's kind allows.
+    #[default]
+    Alone,
+    /// It is about what happens because the leader's pod is deleted: while `leader-condemned` refuses the change, it is
+    /// evidence for that rule and is not repeated.
+    LeaderGoes,
+    /// No repair lowers it, whatever its rule's kind is.
+    Unexcused,
 }
 
 impl Finding {
@@ -103,22 +112,23 @@ impl Finding {
             mode: None,
             overridden: None,
             on_trial: false,
-            leader_goes: false,
-            unexcused: false,
+            standing: Standing::Alone,
         }
     }
 
     /// Marks it as a consequence of the leader's pod being deleted, where `applies`.
     #[must_use]
     pub fn if_leader_goes(mut self, applies: bool) -> Self {
-        self.leader_goes = applies;
+        if applies {
+            self.standing = Standing::LeaderGoes;
+        }
         self
     }
 
     /// Marks it as one that no repair lowers.
     #[must_use]
     pub fn unexcused(mut self) -> Self {
-        self.unexcused = true;
+        self.standing = Standing::Unexcused;
         self
     }
 

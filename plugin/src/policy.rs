@@ -24,6 +24,8 @@ pub(crate) enum Effect {
     Warns,
     /// It is only recorded.
     Recorded,
+    /// Nothing: the platform does not let policies of the namespace lower this rule.
+    Powerless,
 }
 
 /// One value of one field.
@@ -71,7 +73,8 @@ pub(crate) fn entries(policies: &Policies, now: Timestamp) -> Vec<Entry> {
     let bytes = |value: &u64| format!("{value} bytes");
     let least = |value: &u64| Reverse(*value);
     all.extend(field("survivors.maxLag", &policies.max_lag, bytes, least, None));
-    let (down, up) = (&policies.when_unknown_down, &policies.when_unknown_up);
+    let down = &[&policies.when_unknown_down[..], &policies.own_unknown_down].concat();
+    let up = &policies.when_unknown_up;
     let shown = |severity: &Severity| format!("{severity:?}");
     let warns = |severity: &Severity| *severity == Severity::Warn;
     all.extend(opinions("whenUnknown.down", down, shown, |it| *it, warns, Some("Deny")));
@@ -84,6 +87,18 @@ pub(crate) fn entries(policies: &Policies, now: Timestamp) -> Vec<Entry> {
         let lowers = |weight: &Weight| *weight < Weight::Deny;
         all.extend(opinions(&name, weights, shown, |it| *it, lowers, None));
     }
+    all.extend(policies.powerless.iter().map(|powerless| Entry {
+        field: format!("rules.{}", powerless.rule),
+        value: format!("{:?}", powerless.weight),
+        source: powerless.source.clone(),
+        mode: powerless.mode,
+        effect: Effect::Powerless,
+    }));
+    let shown = |mode: &Mode| format!("{mode:?}");
+    all.extend(field("builtIn.mode", &policies.built_in, shown, |mode| *mode, Some("Enforce")));
+    let shown = |rules: &Vec<String>| rules.join(", ");
+    let fewest = |rules: &Vec<String>| Reverse(rules.len());
+    all.extend(field("builtIn.loosenable", &policies.loosenable, shown, fewest, None));
     let age = policies.backup_max_age.as_slice();
     all.extend(field("backup.maxAge", age, |age| format!("{age:#}"), |_| (), None));
     all

@@ -109,6 +109,14 @@ fn registration() -> Result<()> {
     ensure!(list["metadata"]["namespace"] == "kube-public", "{list:#}");
     ensure!(list["data"]["accounts"] == "a/operator\nb/operator\n", "{list:#}");
     ensure!(render(&json!({}))?.object("ConfigMap", "pgscale-operators").is_err(), "an empty list");
+    let trial = render(&json!({"builtIn": {"mode": "Warn"}}))?;
+    let policy = trial.object("ClusterScalePolicy", "pgscale-trial")?;
+    ensure!(policy["spec"] == json!({"builtIn": {"mode": "Warn"}}), "{policy:#}");
+    let enforced = render(&json!({}))?;
+    ensure!(
+        enforced.object("ClusterScalePolicy", "pgscale-trial").is_err(),
+        "nothing is tried out"
+    );
 
     let selected = render(&json!({"namespaceSelector": {"matchLabels": {"a": "b"}}}))?;
     let registration = selected.object("ValidatingWebhookConfiguration", "pgscale.dev")?;

@@ -101,7 +101,7 @@ impl Facts {
     }
 
     /// Returns the leader whose pod the StatefulSet deletes as soon as it can, because its ordinal is not below
-    /// `spec.replicas` (`processCondemned`, pkg/controller/statefulset/stateful_set_control.go of Kubernetes).
+    /// `spec.replicas` (`processCondemned`, `stateful_set_control.go` of Kubernetes).
     pub fn doomed_leader(&self) -> Option<&Member> {
         let set = self.stateful_set.known()?;
         self.leader_member().filter(|leader| leader.ordinal >= set.replicas)

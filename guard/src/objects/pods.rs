@@ -70,7 +70,7 @@ pub fn members(
                 name: name.to_owned(),
                 ordinal: ordinal(cluster, name)?,
                 pod: reduce(pod, nodes, layout),
-                report: report(pod, name, &layout.store),
+                report: report(pod, name, layout.store),
                 live: Live::NotAsked,
             })
         })
@@ -150,11 +150,11 @@ fn scheduled(status: &PodStatus) -> Option<Timestamp> {
         .find_map(|condition| condition.last_transition_time.as_ref().map(|time| time.0))
 }
 
-fn report(pod: &Pod, name: &str, store: &Store) -> Seen<Report> {
+fn report(pod: &Pod, name: &str, store: Store) -> Seen<Report> {
     let text = pod.metadata.annotations.as_ref().and_then(|all| all.get("status"));
     match text.map(|text| Report::of(text)) {
         // It says how it is, and nowhere that can be seen: that proves nothing about it.
-        None if *store == Store::Etcd => Seen::Unreadable(format!("{name} reports to etcd only")),
+        None if store == Store::Etcd => Seen::Unreadable(format!("{name} reports to etcd only")),
         None => Seen::Absent,
         Some(Ok(report)) => Seen::Known(report),
         Some(Err(error)) => {

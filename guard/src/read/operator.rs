@@ -345,11 +345,11 @@ mod tests {
     async fn a_look_alike_has_no_say_whatever_its_labels_are() {
         // Without a list, nobody can tell which of the two it is.
         let both = look_alike(world("endpoints"));
-        let why = why(&read(&both).await).to_owned();
+        let told = why(&read(&both).await).to_owned();
         for part in
             ["a-tenant/postgres-operator", REAL, "kubectl create configmap pgscale-operators"]
         {
-            assert!(why.contains(part), "{part}: {why}");
+            assert!(told.contains(part), "{part}: {told}");
         }
         let listed = both.clone().with(LIST, testing::accounts(REAL));
         let found = read(&listed).await;
@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(found.known().unwrap().deployment, REAL);
         let missing = operator(&objects, &named("default", "other"), &cluster).await;
         assert_eq!(
-            super::tests::why(&missing),
+            why(&missing),
             "deployment default/other, named as the operator, does not exist"
         );
     }

@@ -218,7 +218,7 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
         ),
     );
     finding.evidence = evidence;
-    finding.leader_goes = direction == Direction::Down && facts.leader_condemned();
+    finding = finding.if_leader_goes(direction == Direction::Down && facts.leader_condemned());
     Outcome::Found(finding.remedy(format!("mend what is named first: {}", status(facts))))
 }
 

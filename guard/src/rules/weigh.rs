@@ -10,7 +10,7 @@ use crate::change::Direction;
 use crate::facts::Facts;
 use crate::policy::{Limit, Mode, Policies, Weight};
 use crate::rules::{Kind, Rule};
-use crate::verdict::{Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity, Standing};
 
 /// One thing a finding may weigh, in the mode of a policy, and who says so where it is not the rule itself.
 #[derive(Clone, Debug)]
@@ -200,7 +200,7 @@ fn apply(rule: &Rule, mut finding: Finding, chosen: Candidate, facts: &Facts) ->
     finding.mode = Some(chosen.mode);
     if let Some(repair) = facts.repair()
         && rule.kind != Kind::Bound
-        && !finding.unexcused
+        && finding.standing != Standing::Unexcused
         && finding.severity == Severity::Deny
     {
         finding.severity = Severity::Warn;

@@ -62,17 +62,13 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     }
     let outcome = last_leader_left_out(facts, claims);
     let starts = |claims: &[Claim]| claims.iter().any(|claim| claim.ordinal < facts.to());
-    match outcome {
-        Outcome::Found(finding) if finding.severity == Severity::Deny => Outcome::Found(finding),
-        // What is kept is not mounted, and a member without data never starts by itself.
-        _ if members.is_empty() && claims.is_some_and(|claims| !starts(claims)) => {
-            match without_volumes(facts) {
-                Outcome::Pass => outcome,
-                other => other,
-            }
-        }
-        _ => outcome,
+    let denies = matches!(&outcome, Outcome::Found(finding) if finding.severity == Severity::Deny);
+    // What is kept is not mounted, and a member without data never starts by itself.
+    if !denies && members.is_empty() && claims.is_some_and(|claims| !starts(claims)) {
+        let without = without_volumes(facts);
+        return if without == Outcome::Pass { outcome } else { without };
     }
+    outcome
 }
 
 /// The member that led last, with the object that says so.
@@ -84,9 +80,12 @@ struct LastLeader<'a> {
 
 /// Returns which member led last: the holder of the lock, valid or not, because it is written before the history; else
 /// the last one that Patroni's history names. `None` where neither names one.
-fn last_leader(facts: &Facts) -> Result<Option<LastLeader<'_>>, Outcome> {
+///
+/// # Errors
+/// What could not be read, and why.
+fn last_leader(facts: &Facts) -> Result<Option<LastLeader<'_>>, (&'static str, &str)> {
     match (&facts.leader, &facts.last_leader) {
-        (Seen::Unreadable(why), _) => Err(unread("the leader lock, which says who led last,", why)),
+        (Seen::Unreadable(why), _) => Err(("the leader lock, which says who led last,", why)),
         (Seen::Known(lock), _) if let Some(name) = &lock.holder => Ok(Some(LastLeader {
             name,
             source: lock.source.clone(),
@@ -98,7 +97,7 @@ fn last_leader(facts: &Facts) -> Result<Option<LastLeader<'_>>, Outcome> {
             says: took_the_lead(name),
         })),
         (_, Seen::Absent) => Ok(None),
-        (_, Seen::Unreadable(why)) => Err(unread("who led last", why)),
+        (_, Seen::Unreadable(why)) => Err(("who led last", why)),
     }
 }
 
@@ -110,7 +109,7 @@ fn last_leader_left_out(facts: &Facts, claims: Option<&[Claim]>) -> Outcome {
                        a member";
             return not_known(facts, why.to_owned());
         }
-        Err(outcome) => return outcome,
+        Err((what, why)) => return unread(what, why),
     };
     let cluster = &facts.change.new;
     let LastLeader { name, source, says } = last;

@@ -86,12 +86,17 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     // Seconds are what people read, and what a clock is good for.
     let ends = Timestamp::from_second(ends.as_second()).unwrap_or(ends);
     let verdict = evaluate(&facts, &policies);
-    let remain = show(session, &facts, &verdict, &args.rules);
+    let wanted = wanted(&facts, &args, ends)?;
+    // As it will be stored: what it lifts may have hidden what then refuses the change by itself.
+    let mut granted = wanted.clone();
+    granted.metadata.creation_timestamp = Some(Time(facts.now));
+    policies.overrides = Overrides::of(vec![granted], name);
+    let with_it = evaluate(&facts, &policies);
+    let remain = show(session, &facts, &verdict, &with_it, &args.rules);
     if args.dry_run == DryRun::None {
         confirm(session, &args, &format!("Allow it until {ends}?")).await?;
         rights::check(session, rights::OVERRIDE, &facts, false).await?;
     }
-    let wanted = wanted(&facts, &args, ends)?;
     let stored = match args.dry_run {
         DryRun::Client => wanted,
         mode @ (DryRun::None | DryRun::Server) => {
@@ -121,11 +126,12 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Shows what refuses the change now, and what of that would remain: those rules.
+/// Shows what refuses the change now, and what would refuse it `with_it`: those rules.
 fn show(
     session: &Session,
     facts: &Facts,
     verdict: &Verdict,
+    with_it: &Verdict,
     named: &[String],
 ) -> Vec<&'static str> {
     let span = facts.from().map_or(String::new(), |from| format!("{from} -> "));
@@ -134,18 +140,19 @@ fn show(
         facts.change.cluster(),
         instances(facts.to())
     ));
-    let lifted = |id: &str| named.iter().any(|named| named == id);
-    for denial in verdict.denials() {
-        let becomes = if lifted(denial.rule) { "would warn" } else { "would still refuse" };
-        session.out.note(&format!("{becomes}: {}: {}", denial.rule, denial.message));
-    }
+    let remain: Vec<&'static str> = with_it.denials().map(|denial| denial.rule).collect();
     let refusing: Vec<&'static str> = verdict.denials().map(|denial| denial.rule).collect();
+    for denial in verdict.denials().filter(|denial| !remain.contains(&denial.rule)) {
+        session.out.note(&format!("would warn: {}: {}", denial.rule, denial.message));
+    }
+    for denial in with_it.denials() {
+        session.out.note(&format!("would still refuse: {}: {}", denial.rule, denial.message));
+    }
     let idle: Vec<&str> =
         named.iter().map(String::as_str).filter(|id| !refusing.contains(id)).collect();
     if !idle.is_empty() {
         session.out.note(&format!("does not refuse it now: {}", idle.join(", ")));
     }
-    let remain: Vec<&'static str> = refusing.into_iter().filter(|id| !lifted(id)).collect();
     if !remain.is_empty() {
         session.out.warning("the change would be refused in spite of this override");
     }

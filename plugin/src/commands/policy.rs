@@ -18,7 +18,8 @@ pub(crate) mod trial;
 /// Show the effective policy of a namespace or of one cluster, and where each value comes from.
 ///
 /// All policies that match apply: those of the namespace and those of the platform (`ClusterScalePolicy`). The
-/// strictest value of each field decides; a policy in mode Warn or Audit refuses nothing. Without NAME, policies that
+/// strictest value of each field decides; the limits of a policy in mode Warn or Audit refuse nothing. Built-in rules
+/// follow builtIn of the platform's policies. Without NAME, policies that
 /// select among the clusters of the namespace are named and not counted. A cluster called `test` is pg/test here.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
@@ -56,7 +57,7 @@ pub(crate) struct EffectivePolicy {
     #[cfg_attr(test, schemars(extend("const" = "EffectivePolicy")))]
     kind: &'static str,
     metadata: Place,
-    /// What becomes of violations that no policy's own limit is behind: the strictest mode of all that match.
+    /// What becomes of findings that rest on no policy's own limit: what the platform asks for.
     pub(crate) mode: Mode,
     /// The policies that match.
     pub(crate) policies: Vec<Heard>,

@@ -36,6 +36,7 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
                 Effect::Weaker => Cell::from("a stricter one decides"),
                 Effect::Warns => Cell::styled("only warns", CARE),
                 Effect::Recorded => Cell::styled("only recorded", CARE),
+                Effect::Powerless => Cell::styled("none: not in builtIn.loosenable", CARE),
             };
             vec![
                 Cell::from(&entry.field),

@@ -88,7 +88,9 @@ fn judged<'a>(plan: &'a Plan, rule: &'static str) -> Judged<'a> {
 
 /// The weightiest finding of a rule.
 fn weightiest<'a>(plan: &'a Plan, rule: &str) -> Option<&'a Finding> {
-    let findings = plan.verdict.findings.iter().filter(|finding| finding.rule == rule);
+    // One that is evidence for another rule is shown as what it is.
+    let all = plan.verdict.findings.iter().chain(&plan.verdict.folded);
+    let findings = all.filter(|finding| finding.rule == rule);
     findings.max_by_key(|finding| (!finding.audit_only, finding.severity))
 }
 

@@ -99,7 +99,7 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
     let facts = stalled(stalled(facts(5, 2, 4), 0), 1);
     let plan = plan(&facts);
     assert_eq!((plan.outcome(), plan.nearest.short), (Outcome::Refused, Some(4)));
-    assert!(denials(&plan).contains(&"leader-cannot-move"), "{:?}", denials(&plan));
+    assert!(denials(&plan).contains(&"leader-condemned"), "{:?}", denials(&plan));
     insta::assert_snapshot!(text(&plan, Some(80)), @"
     postgresql db/acid-a: 5 -> 2 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
@@ -108,11 +108,13 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
     acid-a-4   goes     leader    healthy   -
     Not counted on: acid-a-0: 990 bytes behind the leader after a second
     Not counted on: acid-a-1: 990 bytes behind the leader after a second
-    Refused by leader-cannot-move, too-few-healthy-survivors
-      DENY leader-cannot-move: acid-a-4 leads and would be deleted, but the operator
-           hands over to acid-a-0 only, and that would fail
+    Refused by leader-condemned, too-few-healthy-survivors
+      DENY leader-condemned: acid-a-4 is the leader, and its pod would be deleted:
+           acid-a-0 to acid-a-1 are kept
            configmap/acid-a-leader: leader: acid-a-4
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
+             after a second
+           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
              after a second
            Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to
              acid-a-2 first)
@@ -142,10 +144,11 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
     acid-a-4   goes     leader    healthy   -
     Not counted on: acid-a-0: 990 bytes behind the leader after a second
     Not counted on: acid-a-1: 990 bytes behind the leader after a second
-    Refused by leader-cannot-move, too-few-healthy-survivors
-      DENY leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
+    Refused by leader-condemned, too-few-healthy-survivors
+      DENY leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
            configmap/acid-a-leader: leader: acid-a-4
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
+           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
            Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
       DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second

@@ -52,6 +52,7 @@ fn the_help_of_a_change_names_what_is_needed_and_what_each_of_the_others_is_for(
       - get pods/log (without: what hinders a base backup is not read from its log)
       - get and create and patch configmaps (without: the change is not in the history)
       - create and patch events.events.k8s.io (without: there is no Event on the cluster)
+      - get configmaps in namespace kube-public (without: which Deployment is the operator is unknown (or name it: --operator))
       - list deployments.apps in the whole cluster (without: the operator and its limits are unknown)
       - get configmaps or operatorconfigurations.acid.zalan.do in the operator's namespace (without: the operator's limits are unknown)
       - get nodes in the whole cluster (without: members on a lost node look well)

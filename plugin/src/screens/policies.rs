@@ -27,6 +27,7 @@ async fn policy() {
                       2026-11-27T00:00:00Z
                       (peak season), holds
                       now
+    builtIn.mode      Enforce                built-in                     in force
     [exit 0]
     ");
     insta::assert_snapshot!(on("policy", BROAD).await, @"
@@ -46,6 +47,7 @@ async fn policy() {
     whenUnknown.down   Deny                                                                                 built-in                      in force
     whenUnknown.up     Deny                                                                                 clusterscalepolicy/platform   in force
     freeze             Down from 2026-11-20T00:00:00Z until 2026-11-27T00:00:00Z (peak season), holds now   clusterscalepolicy/platform   in force
+    builtIn.mode       Enforce                                                                              built-in                      in force
     [exit 0]
     ");
 }
@@ -95,20 +97,21 @@ async fn rules() {
     below-min                   fewer instances than the policy's minimum
     above-max                   more instances than the policy's maximum
     scale-to-zero               no instance left: a full outage
-    return-from-zero            the volume of the member that led last would not be
-                                mounted
+    return-from-zero            the volume with the newest data would not be
+                                mounted, or no volume is left to start from
     operator-limits             the operator would run another number than the one
                                 asked for
     limits-unknown              no operator was found whose limits could be looked
                                 at
     standby-cluster             a standby cluster is supported with one instance
                                 only
+    dcs-store-changing          a new member would look for the cluster in another
+                                place and found an empty one
     step-too-large              more instances at once than the policy's step
     change-freeze               a time in which the count must not change
     outside-window              outside the hours in which the count may change
     no-leader                   nobody leads, or more than one claims to
-    leader-condemned            the leader's pod would be deleted; ordinal 0 takes
-                                over
+    leader-condemned            the leader's pod would be deleted
     leader-cannot-move          the leader's pod would be deleted and ordinal 0
                                 cannot take over
     too-few-healthy-survivors   healthy members would go and too few healthy ones
@@ -120,7 +123,8 @@ async fn rules() {
     sync-count-floor            fewer standbys would stay than
                                 synchronous_node_count asks for
     no-standby-left             one instance is left: nothing to fail over to
-    paused                      Patroni is in maintenance mode: nobody takes over
+    paused                      Patroni is in maintenance mode: no member takes
+                                over, and none starts
     switchover-pending          somebody has asked for a switchover that is not done
                                 yet
     rebuild-in-progress         a member is being created, cloned, reinitialised or
@@ -150,8 +154,8 @@ async fn rules() {
                                 fitting nodes than members
     too-few-wal-senders         the leader has too few WAL senders or replication
                                 slots for the new members
-    volumes-deleted             the volumes of the members that go are deleted, and
-                                their data with them
+    volumes-deleted             the volumes of the members that are removed are
+                                deleted, and their data with them
     stale-volume                a volume of an earlier life will be attached to a
                                 new member
     volume-resizing             a volume is being resized
@@ -169,15 +173,16 @@ async fn rules() {
     below-min                   fewer instances than the policy's minimum
     above-max                   more instances than the policy's maximum
     scale-to-zero               no instance left: a full outage
-    return-from-zero            the volume of the member that led last would not be mounted
+    return-from-zero            the volume with the newest data would not be mounted, or no volume is left to start from
     operator-limits             the operator would run another number than the one asked for
     limits-unknown              no operator was found whose limits could be looked at
     standby-cluster             a standby cluster is supported with one instance only
+    dcs-store-changing          a new member would look for the cluster in another place and found an empty one
     step-too-large              more instances at once than the policy's step
     change-freeze               a time in which the count must not change
     outside-window              outside the hours in which the count may change
     no-leader                   nobody leads, or more than one claims to
-    leader-condemned            the leader's pod would be deleted; ordinal 0 takes over
+    leader-condemned            the leader's pod would be deleted
     leader-cannot-move          the leader's pod would be deleted and ordinal 0 cannot take over
     too-few-healthy-survivors   healthy members would go and too few healthy ones would stay
     survivor-unhealthy          a member that stays is not healthy
@@ -185,7 +190,7 @@ async fn rules() {
     strict-sync-floor           one instance cannot commit in strict synchronous mode
     sync-count-floor            fewer standbys would stay than synchronous_node_count asks for
     no-standby-left             one instance is left: nothing to fail over to
-    paused                      Patroni is in maintenance mode: nobody takes over
+    paused                      Patroni is in maintenance mode: no member takes over, and none starts
     switchover-pending          somebody has asked for a switchover that is not done yet
     rebuild-in-progress         a member is being created, cloned, reinitialised or rewound
     operation-in-progress       Kubernetes or the operator is still busy with this cluster
@@ -204,7 +209,7 @@ async fn rules() {
     limit-range                 a LimitRange forbids the new pod or its volume claim
     too-few-nodes               members must be kept apart, and there are fewer fitting nodes than members
     too-few-wal-senders         the leader has too few WAL senders or replication slots for the new members
-    volumes-deleted             the volumes of the members that go are deleted, and their data with them
+    volumes-deleted             the volumes of the members that are removed are deleted, and their data with them
     stale-volume                a volume of an earlier life will be attached to a new member
     volume-resizing             a volume is being resized
     pdb-blocks-drain            a PodDisruptionBudget would keep the last member's node from being drained
@@ -220,8 +225,8 @@ async fn rules_id() {
     [stdout]
     leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take
       over
-      fires on: down, to 1 or more
-      default:  deny
+      fires on: down to 1 or more, up
+      default:  deny; up: warn
 
     The leader is on an ordinal that the new count leaves out, and the operator's
     hand-over would fail. It asks Patroni to switch over to ordinal 0 and to no
@@ -257,8 +262,8 @@ async fn rules_id() {
     insta::assert_snapshot!(on("rules ID", BROAD).await, @r#"
     [stdout]
     leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take over
-      fires on: down, to 1 or more
-      default:  deny
+      fires on: down to 1 or more, up
+      default:  deny; up: warn
 
     The leader is on an ordinal that the new count leaves out, and the operator's hand-over would fail.
     It asks Patroni to switch over to ordinal 0 and to no other, whatever its state. When that is

@@ -99,12 +99,12 @@ fn a_change_now_is_judged_without_another_read() {
     assert_eq!(told(&facts(3, 3, 0)), ["2 Command allowed ", "4 Command allowed "]);
     assert_eq!(
         told(&facts(3, 3, 2)),
-        ["2 Command allowed  -> acid-a-0", "2 Edit allowed leader-condemned", "4 Command allowed "]
+        ["2 Command allowed  -> acid-a-0", "2 Edit refused leader-condemned", "4 Command allowed "]
     );
     let silent = with(facts(3, 3, 2), 0, |member| member.live = Live::Silent("no route".into()));
     assert_eq!(
         told(&silent)[1],
-        "2 Edit refused leader-cannot-move,too-few-healthy-survivors",
+        "2 Edit refused leader-condemned,too-few-healthy-survivors",
         "{:?}",
         told(&silent)
     );

@@ -34,15 +34,16 @@ async fn every_value_is_told_with_its_source() {
     Effective policy of postgresql db/acid-a
     Policies:  clusterscalepolicy/platform (Enforce), scalepolicy/production (Enforce), scalepolicy/trial (Warn)
 
-    FIELD                      VALUE   FROM                          EFFECT
-    instances.min              3       scalepolicy/production        in force
-    instances.min              5       scalepolicy/trial             only warns
-    instances.max              7       scalepolicy/production        in force
-    instances.zero             Deny    built-in                      in force
-    steps.down                 2       scalepolicy/production        in force
-    whenUnknown.down           Deny    built-in                      in force
-    whenUnknown.up             Deny    clusterscalepolicy/platform   in force
-    rules.survivor-unhealthy   Deny    scalepolicy/production        in force
+    FIELD                      VALUE     FROM                          EFFECT
+    instances.min              3         scalepolicy/production        in force
+    instances.min              5         scalepolicy/trial             only warns
+    instances.max              7         scalepolicy/production        in force
+    instances.zero             Deny      built-in                      in force
+    steps.down                 2         scalepolicy/production        in force
+    whenUnknown.down           Deny      built-in                      in force
+    whenUnknown.up             Deny      clusterscalepolicy/platform   in force
+    rules.survivor-unhealthy   Deny      scalepolicy/production        in force
+    builtIn.mode               Enforce   built-in                      in force
     ");
     let (text, ..) = screen(&world(), "policy -o wide").await;
     insta::assert_snapshot!(text, @"
@@ -50,27 +51,29 @@ async fn every_value_is_told_with_its_source() {
     Policies:  clusterscalepolicy/platform (Enforce), scalepolicy/production (Enforce), scalepolicy/trial (Warn)
     For some clusters only:  scalepolicy/shops
 
-    FIELD                      VALUE   FROM                          EFFECT
-    instances.min              2       clusterscalepolicy/platform   a stricter one decides
-    instances.min              3       scalepolicy/production        in force
-    instances.min              5       scalepolicy/trial             only warns
-    instances.max              7       scalepolicy/production        in force
-    instances.zero             Deny    built-in                      in force
-    steps.down                 2       scalepolicy/production        in force
-    whenUnknown.down           Deny    built-in                      in force
-    whenUnknown.up             Deny    clusterscalepolicy/platform   in force
-    rules.survivor-unhealthy   Deny    scalepolicy/production        in force
+    FIELD                      VALUE     FROM                          EFFECT
+    instances.min              2         clusterscalepolicy/platform   a stricter one decides
+    instances.min              3         scalepolicy/production        in force
+    instances.min              5         scalepolicy/trial             only warns
+    instances.max              7         scalepolicy/production        in force
+    instances.zero             Deny      built-in                      in force
+    steps.down                 2         scalepolicy/production        in force
+    whenUnknown.down           Deny      built-in                      in force
+    whenUnknown.up             Deny      clusterscalepolicy/platform   in force
+    rules.survivor-unhealthy   Deny      scalepolicy/production        in force
+    builtIn.mode               Enforce   built-in                      in force
     ");
     let (text, ..) = screen(&World::new(3, 0), "policy").await;
     insta::assert_snapshot!(text, @"
     Effective policy of namespace db
     Policies:  none
 
-    FIELD              VALUE   FROM       EFFECT
-    instances.min      1       built-in   in force
-    instances.zero     Deny    built-in   in force
-    whenUnknown.down   Deny    built-in   in force
-    whenUnknown.up     Warn    built-in   in force
+    FIELD              VALUE     FROM       EFFECT
+    instances.min      1         built-in   in force
+    instances.zero     Deny      built-in   in force
+    whenUnknown.down   Deny      built-in   in force
+    whenUnknown.up     Warn      built-in   in force
+    builtIn.mode       Enforce   built-in   in force
     ");
 }
 

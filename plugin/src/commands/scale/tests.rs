@@ -146,7 +146,7 @@ async fn nothing_changes_when_nobody_can_take_over() {
     let world = World::new(5, 4).stalled(&[0, 1]);
     let (_, code, why) = run(&world, "down acid-a --to 2 --yes", None).await;
     assert_eq!(code, 3);
-    assert!(why.contains("leader-cannot-move") && why.contains("set acid-a 4 -n db"), "{why}");
+    assert!(why.contains("leader-condemned") && why.contains("set acid-a 4 -n db"), "{why}");
     assert_eq!((world.writes().len(), world.switchovers().len()), (0, 0));
     // The way out it names works.
     let (_, code, why) = run(&world, "set acid-a 4 --yes --wait=false", None).await;

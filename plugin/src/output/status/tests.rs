@@ -161,7 +161,7 @@ fn a_healthy_cluster() {
 
 #[test]
 fn a_cluster_in_trouble() {
-    insta::assert_snapshot!(plain(&detail(&troubled(), false, Some(80))), @r"
+    insta::assert_snapshot!(plain(&detail(&troubled(), false, Some(80))), @"
     postgresql db/acid-a
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, 2 running
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
@@ -190,7 +190,7 @@ fn a_cluster_in_trouble() {
 
     IF SET TO   VERDICT   RULES
     2           refused   below-min
-    4           allowed   rebuild-in-progress
+    4           allowed   paused, rebuild-in-progress
 
     Not converged:
       acid-a-1: 990 bytes behind the leader after a second
@@ -226,7 +226,7 @@ fn coloured(text: &str) -> String {
 
 #[test]
 fn colours_show_what_deserves_a_look() {
-    insta::assert_snapshot!(coloured(&detail(&troubled(), false, Some(80))), @r"
+    insta::assert_snapshot!(coloured(&detail(&troubled(), false, Some(80))), @"
     ^[1mpostgresql db/acid-a^[0m
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, ^[33m2 running^[0m
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
@@ -255,7 +255,7 @@ fn colours_show_what_deserves_a_look() {
 
     IF SET TO   VERDICT   RULES
     2           ^[31mrefused^[0m   below-min
-    4           ^[32mallowed^[0m   rebuild-in-progress
+    4           ^[32mallowed^[0m   paused, rebuild-in-progress
 
     ^[33mNot converged:^[0m
       acid-a-1: 990 bytes behind the leader after a second
@@ -310,9 +310,9 @@ fn where_nothing_can_be_read_it_says_so_and_is_brief() {
     pgdata-acid-a-2   40.0 GiB   acid-a-2   unknown   94d
     pgdata-acid-a-4   40.0 GiB   acid-a-4   unknown   94d
 
-    IF SET TO  VERDICT  RULES
-    2          refused  below-min, operator-limits, no-leader, and 15 more
-    4          allowed  operator-limits, no-leader, rebuild-in-progress, and 6 more
+    IF SET TO   VERDICT   RULES
+    2           refused   below-min, operator-limits, no-leader, and 16 more
+    4           allowed   operator-limits, dcs-store-changing, no-leader, and 7 more
 
     Not converged:
       unseen
@@ -348,9 +348,9 @@ fn a_cluster_in_trouble_on_a_wide_screen() {
     pgdata-acid-a-2   40.0 GiB   acid-a-2   in use         94d   2026-08-22T10:00:00Z
     pgdata-acid-a-4   40.0 GiB   acid-a-4   kept, no pod   94d   2026-08-22T10:00:00Z
 
-    IF SET TO   VERDICT   RULES                 LEADER MOVES TO   MESSAGE
-    2           refused   below-min             -                 2 instances asked for, 3 is the minimum
-    4           allowed   rebuild-in-progress   -                 still being built: acid-a-2; no healthy standby exists yet
+    IF SET TO   VERDICT   RULES                         LEADER MOVES TO   MESSAGE
+    2           refused   below-min                     -                 2 instances asked for, 3 is the minimum
+    4           allowed   paused, rebuild-in-progress   -                 Patroni is paused: a new member does not start before it is resumed
 
     Not converged:
       acid-a-1: 990 bytes behind the leader after a second

@@ -74,6 +74,7 @@ async fn wide_shows_all_of_it_and_every_rule() {
          ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
       PASS standby-cluster
          postgresql/acid-a: numberOfInstances: 5 -> 3; no spec.standby, no STANDBY_WALE_… in spec.env
+      n/a  dcs-store-changing
       PASS step-too-large
          postgresql/acid-a: numberOfInstances: 5 -> 3
          scalepolicies: none sets steps.down; none sets steps.up
@@ -94,6 +95,13 @@ async fn wide_shows_all_of_it_and_every_rule() {
          http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
       PASS leader-condemned
          configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         pod/acid-a-0: Running, Ready, on node-0
+         pod/acid-a-1: Running, Ready, on node-1
+         pod/acid-a-2: Running, Ready, on node-2
+         pod/acid-a-3: Running, Ready, on node-3
+         pod/acid-a-4: Running, Ready, on node-4
+      PASS leader-cannot-move
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
          pod/acid-a-0: role label: master
          pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: role label: replica
          http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
@@ -106,8 +114,6 @@ async fn wide_shows_all_of_it_and_every_rule() {
          configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
          configmap/acid-a-sync: not there
          statefulset/acid-a: no annotation by anyone but the operator
-      PASS leader-cannot-move
-         the same as leader-condemned
       PASS too-few-healthy-survivors
          configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
          pod/acid-a-0: Running, Ready, on node-0
@@ -143,6 +149,11 @@ async fn wide_shows_all_of_it_and_every_rule() {
          configmap/acid-a-config: pause: false
          configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
          pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+         pod/acid-a-0: Running, Ready, on node-0
+         pod/acid-a-1: Running, Ready, on node-1
+         pod/acid-a-2: Running, Ready, on node-2
+         pod/acid-a-3: Running, Ready, on node-3
+         pod/acid-a-4: Running, Ready, on node-4
       PASS switchover-pending
          configmap/acid-a-failover: nothing is pending
       PASS rebuild-in-progress
@@ -222,12 +233,19 @@ async fn wide_shows_all_of_it_and_every_rule() {
       n/a  too-few-wal-senders
       PASS volumes-deleted
          statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Retain
+         ConfigMap default/postgres-operator: persistent_volume_claim_retention_policy.when_scaled: retain
          persistentvolumeclaim/pgdata-acid-a-0: ordinal 0, created TIME capacity 100Gi
          persistentvolumeclaim/pgdata-acid-a-1: ordinal 1, created TIME capacity 100Gi
          persistentvolumeclaim/pgdata-acid-a-2: ordinal 2, created TIME capacity 100Gi
          persistentvolumeclaim/pgdata-acid-a-3: ordinal 3, created TIME capacity 100Gi
          persistentvolumeclaim/pgdata-acid-a-4: ordinal 4, created TIME capacity 100Gi
          persistentvolumeclaim/pgdata-acid-a-5: ordinal 5, created TIME capacity 100Gi
+         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
       n/a  stale-volume
       PASS volume-resizing
          persistentvolumeclaim/pgdata-acid-a-0: ordinal 0, created TIME capacity 100Gi

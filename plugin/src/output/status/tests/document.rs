@@ -180,10 +180,11 @@ fn the_document_is_versioned_and_whole() {
           "by": "Command",
           "allowed": true,
           "rules": [
+            "paused",
             "rebuild-in-progress"
           ],
           "leaderMovesTo": null,
-          "message": "still being built: acid-a-2; no healthy standby exists yet"
+          "message": "Patroni is paused: a new member does not start before it is resumed"
         }
       ],
       "why": [
