@@ -95,6 +95,9 @@ impl Candidate {
                 None => None,
                 Some(Variable::Text(text)) => Some(text.to_owned()),
                 Some(Variable::Field("metadata.namespace")) => Some(namespace.clone()),
+                Some(Variable::Field(field)) if let Some(text) = of_the_template(object, field) => {
+                    Some(text)
+                }
                 Some(Variable::Field(field)) => {
                     return Err(format!(
                         "{name} of deployment {deployment} comes from the pod's {field}, which the guard \
@@ -161,6 +164,20 @@ impl Candidate {
             .as_deref()
             .is_none_or(|watched| watched == "*" || watched == namespace)
     }
+}
+
+/// The value of a pod's label or annotation as the template sets it, for the path of a field such as
+/// `metadata.annotations['olm.targetNamespaces']`; `None` where the template does not set it.
+fn of_the_template(object: &Deployment, field: &str) -> Option<String> {
+    let (map, rest) = field.strip_prefix("metadata.")?.split_once("['")?;
+    let key = rest.strip_suffix("']")?;
+    let metadata = object.spec.as_ref()?.template.metadata.as_ref()?;
+    let values = match map {
+        "annotations" => metadata.annotations.as_ref()?,
+        "labels" => metadata.labels.as_ref()?,
+        _ => return None,
+    };
+    values.get(key).cloned()
 }
 
 /// Returns the service account that the pods of a Deployment run under (`default` where it names none).
@@ -351,6 +368,20 @@ mod tests {
             ("app.kubernetes.io/name".into(), "postgres-operator".into()),
         ]));
         assert!(!may_operate(&labelled));
+    }
+
+    #[test]
+    fn a_value_that_the_template_sets_on_its_pods_is_known() {
+        let env = json!([{"name": "WATCHED_NAMESPACE",
+            "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['olm.targetNamespaces']"}}}]);
+        let mut object = deployment(&env);
+        assert!(Candidate::of(&object).is_err(), "only its pods may know");
+        let template = &mut object.spec.as_mut().unwrap().template;
+        let annotations = BTreeMap::from([("olm.targetNamespaces".to_owned(), "db".to_owned())]);
+        template.metadata =
+            Some(ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() });
+        let candidate = Candidate::of(&object).unwrap();
+        assert_eq!(candidate.watched_namespace(Some("*")).as_deref(), Some("db"));
     }
 
     #[test]
