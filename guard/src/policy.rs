@@ -21,6 +21,7 @@ use crate::verdict::Severity;
 mod calendar;
 mod select;
 mod spec;
+mod written;
 
 pub use calendar::{Freeze, Windows, way};
 pub use spec::{
@@ -28,6 +29,7 @@ pub use spec::{
     ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, Weight, WhenUnknown, WindowSpec,
     WindowsSpec, Zero,
 };
+pub use written::Written;
 
 use select::{matches, matches_all};
 pub(crate) use select::{meets, selects};
@@ -82,6 +84,9 @@ pub struct Policies {
     pub unreadable: Option<String>,
     /// What somebody allowed in spite of them.
     pub overrides: Overrides,
+    /// The policies that select the labels before the write, where the write changes labels and other policies
+    /// hold then: the stricter finding of both stands.
+    pub by_old_labels: Option<Box<Self>>,
 }
 
 impl ScalePolicySpec {
@@ -180,6 +185,19 @@ impl Policies {
         let both = self.backup_max_age.take().into_iter().chain(max_age);
         self.backup_max_age = both.max_by_key(|limit| (limit.mode, std::cmp::Reverse(limit.value)));
         Ok(())
+    }
+
+    /// Returns the names of the policies that match, as `kind/name`, those that select the labels before the write
+    /// included.
+    pub fn names(&self) -> Vec<String> {
+        let before = self.by_old_labels.iter().flat_map(|before| &before.matched);
+        let mut names = Vec::new();
+        for (name, _) in self.matched.iter().chain(before) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// Policies that could not be read, and why.

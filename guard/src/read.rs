@@ -36,7 +36,6 @@ mod testing;
 mod workload;
 
 pub use fetch::ReadError;
-pub use policies::Written;
 pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
 
 use capacity::Needed;

@@ -9,7 +9,7 @@ use crate::objects::spell;
 use crate::operator::Settings;
 use crate::patroni::{Answer, Report};
 use crate::policy::Policies;
-use crate::verdict::{Evidence, Judgement, Outcome, Verdict};
+use crate::verdict::{Evidence, Finding, Judgement, Outcome, Verdict};
 
 mod bounds;
 mod calendar;
@@ -22,6 +22,7 @@ mod pending;
 mod progress;
 mod readings;
 mod rebuild;
+mod relabelled;
 mod remaining;
 mod side_door;
 mod stateful_set;
@@ -148,14 +149,28 @@ pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
 
 /// The judgement without the search for another count, which judges every candidate itself.
 fn judge(facts: &Facts, policies: &Policies) -> Verdict {
+    let mut results = results(facts, policies);
+    if let Some(before) = &policies.by_old_labels {
+        results = relabelled::stricter(facts, results, self::results(facts, before));
+    }
+    let mut verdict = Verdict::default();
+    for (judgement, finding) in results {
+        verdict.findings.extend(finding.map(|finding| policies.overrides.weigh(finding, facts)));
+        verdict.judgements.push(judgement);
+    }
+    verdict
+}
+
+/// Returns every rule's judgement, with the finding that policies leave if any.
+fn results(facts: &Facts, policies: &Policies) -> Vec<(Judgement, Option<Finding>)> {
     let by_patroni = facts;
     let facts = &facts.under(policies);
     let stricter = policies.lags_on_trial().map(|limit| (limit, facts.with_max_lag(limit.value)));
     let stricter: Vec<_> = stricter.collect();
-    let mut verdict = Verdict::default();
+    let mut results = Vec::with_capacity(RULES.len());
     for rule in RULES {
         if rule.kind == Kind::Calendar && facts.change.undo {
-            verdict.judgements.push(Judgement { rule: rule.id, outcome: Outcome::NotApplicable });
+            results.push((Judgement { rule: rule.id, outcome: Outcome::NotApplicable }, None));
             continue;
         }
         let mut outcome = (rule.check)(facts, policies);
@@ -171,10 +186,9 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
             let tried = weigh::on_trial(rule, &outcome, facts, policies, limit);
             finding = weigh::stronger(finding, tried);
         }
-        verdict.findings.extend(finding.map(|finding| policies.overrides.weigh(finding, facts)));
-        verdict.judgements.push(Judgement { rule: rule.id, outcome });
+        results.push((Judgement { rule: rule.id, outcome }, finding));
     }
-    verdict
+    results
 }
 
 /// What a rule says that needs `what`, which could not be read because of `why`.

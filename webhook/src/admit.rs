@@ -249,13 +249,13 @@ impl Admission {
             return Judged::Nothing(why);
         }
         let reader = self.reader(deadlines);
-        let cluster = change.new.clone();
+        let asked = change.clone();
         let (facts, mut policies) =
-            tokio::join!(reader.facts(change, AskWhom::AsNeeded), reader.policies(&cluster));
+            tokio::join!(reader.facts(change, AskWhom::AsNeeded), reader.policies(&asked));
         let mut verdict = evaluate(&facts, &policies);
         if !verdict.allows() {
             // Read only now: nearly every change needs none.
-            policies.overrides = self.reader(deadlines).overrides(&cluster).await;
+            policies.overrides = self.reader(deadlines).overrides(&asked.new).await;
             verdict = evaluate(&facts, &policies);
         }
         Judged::Verdict(Box::new(Judgement::new(&facts, &policies, verdict)))

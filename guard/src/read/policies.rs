@@ -1,20 +1,17 @@
 //! Reads the policies: those of a namespace and those of all, in parallel.
 
-use std::collections::BTreeMap;
-
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 
-use crate::facts::Seen;
-use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy};
-use crate::postgresql::Postgresql;
+use crate::change::Change;
+use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy, Written};
 use crate::read::Reader;
 
 impl Reader {
-    /// The policies that hold for a cluster. Where a CRD is missing there are none of that kind; what cannot be read
-    /// is said in [`Policies::unreadable`].
-    pub async fn policies(&self, cluster: &Postgresql) -> Policies {
-        self.written_policies(&cluster.namespace).await.of(cluster)
+    /// Reads the policies that hold for a change. Where a CRD is missing there are none of that kind;
+    /// [`Policies::unreadable`] names those that cannot be read.
+    pub async fn policies(&self, change: &Change) -> Policies {
+        self.written_policies(&change.new.namespace).await.of(change)
     }
 
     /// The policies of a namespace and of all namespaces, as they are written.
@@ -38,35 +35,6 @@ impl Reader {
     }
 }
 
-/// Policies as they are written, before a cluster selects among them.
-#[derive(Clone, Debug)]
-pub struct Written {
-    /// Those of the namespace.
-    pub own: Vec<ScalePolicy>,
-    /// Those of all namespaces.
-    pub everywhere: Vec<ClusterScalePolicy>,
-    /// The labels of the namespace.
-    pub labels: Seen<BTreeMap<String, String>>,
-    /// Why they could not be read, or not all of them.
-    pub unreadable: Option<String>,
-}
-
-impl Written {
-    /// Those that hold for `cluster`, combined.
-    pub fn of(&self, cluster: &Postgresql) -> Policies {
-        self.matching(&cluster.labels)
-    }
-
-    /// Those that hold for a cluster with these labels, combined.
-    pub fn matching(&self, labels: &BTreeMap<String, String>) -> Policies {
-        let policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
-        match &self.unreadable {
-            Some(why) => policies.and_unreadable(why),
-            None => policies,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -80,7 +48,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn policies_are_read_or_the_reason_is_told() {
         let members = Members::healthy();
-        let cluster = change(3, 3).new;
+        let cluster = change(3, 3);
         let policy = World::default().with(
             "/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/floor",
             json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
@@ -116,10 +84,10 @@ mod tests {
                     "metadata": {"namespace": "db", "name": "trial"},
                     "spec": {"mode": mode, "instances": {"min": 3}}}),
             );
-            let read = tenant.reader(&members).policies(&denied.change.new).await;
+            let read = tenant.reader(&members).policies(&denied.change).await;
             assert!(evaluate(&denied, &read).allows(), "{mode}: it is the only policy");
             let hidden = tenant.fault("clusterscalepolicies", Fault::Status(403));
-            let read = hidden.reader(&members).policies(&denied.change.new).await;
+            let read = hidden.reader(&members).policies(&denied.change).await;
             assert_eq!(read.mode, Mode::Enforce, "{mode}");
             assert_ne!(read.min[0].mode, Mode::Enforce, "{mode}: its own limit stays on trial");
             let verdict = evaluate(&denied, &read);
@@ -131,7 +99,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn policies_of_the_platform_are_read_with_the_labels_of_the_namespace() {
         let members = Members::healthy();
-        let cluster = change(3, 3).new;
+        let cluster = change(3, 3);
         let namespace = |env: &str| {
             json!({"apiVersion": "v1", "kind": "Namespace",
                 "metadata": {"name": "db", "labels": {"env": env}}})

@@ -2,8 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::Policies;
-use pgscale_guard::policy::Mode;
-use pgscale_guard::read::Written;
+use pgscale_guard::policy::{Mode, Written};
 use serde::Serialize;
 
 use crate::args::{Format, Shape, cluster_name};
@@ -134,7 +133,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let (written, policies) = if let Some(name) = &args.name {
         let cluster = session.cluster(name).await?;
         let written = session.reader.written_policies(namespace).await;
-        let policies = written.of(&cluster);
+        let policies = written.matching(&cluster.labels);
         (written, policies)
     } else {
         let written = session.reader.written_policies(namespace).await;

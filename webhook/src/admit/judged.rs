@@ -57,7 +57,7 @@ impl Judgement {
             from: facts.from(),
             to: facts.to(),
             asked: facts.asked(),
-            policies: policies.matched.iter().map(|(name, _)| name.clone()).collect(),
+            policies: policies.names(),
             past_the_operator: false,
             verdict,
         }

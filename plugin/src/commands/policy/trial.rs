@@ -5,9 +5,9 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use futures::{StreamExt as _, stream};
-use pgscale_guard::policy::{ClusterScalePolicy, Mode, Policies, ScalePolicy, Zero};
+use pgscale_guard::policy::{ClusterScalePolicy, Mode, Policies, ScalePolicy, Written, Zero};
 use pgscale_guard::postgresql::Postgresql;
-use pgscale_guard::read::{AskWhom, Written};
+use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts};
 use serde::Serialize;
 use serde_json::Value;
@@ -250,8 +250,8 @@ async fn tried(session: &Session, cluster: Postgresql, written: &Written, new: &
     let count = cluster.instances.unwrap_or(0);
     let change = Change::of_count(cluster.clone(), count);
     let facts = session.around().facts(change, AskWhom::All).await;
-    let today = written.of(&cluster);
-    let then = new.beside(written.clone(), &namespace).of(&cluster);
+    let today = written.matching(&cluster.labels);
+    let then = new.beside(written.clone(), &namespace).matching(&cluster.labels);
     Tried {
         instances: facts.to(),
         violations: violations(&facts, &then),
