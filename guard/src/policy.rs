@@ -21,6 +21,7 @@ use crate::verdict::Severity;
 mod calendar;
 mod select;
 mod spec;
+mod undecodable;
 mod written;
 
 pub use calendar::{Freeze, Windows, way};
@@ -29,6 +30,7 @@ pub use spec::{
     ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, Weight, WhenUnknown, WindowSpec,
     WindowsSpec, Zero,
 };
+pub use undecodable::{Undecodable, decode};
 pub use written::Written;
 
 use select::{matches, matches_all};
@@ -80,8 +82,10 @@ pub struct Policies {
     /// The strictest mode of all that match; `Enforce` where no policy matches, and where not all could be read:
     /// one of those may enforce.
     pub mode: Mode,
-    /// Why the policies could not be read: then no bound may be taken as kept.
+    /// Why the policies could not be read, or not all of them: then no bound may be taken as kept.
     pub unreadable: Option<String>,
+    /// The policies that select the cluster and cannot be decoded; `unreadable` names them, too.
+    pub undecodable: Vec<Undecodable>,
     /// What somebody allowed in spite of them.
     pub overrides: Overrides,
     /// The policies that select the labels before the write, where the write changes labels and other policies
@@ -151,7 +155,8 @@ impl Policies {
             (Err(why), _) | (_, Err(why)) => Err(why),
         };
         if let Err(why) = heard {
-            self.unreadable.get_or_insert(format!("{source}: {why}"));
+            let before = self.unreadable.take().map_or(String::new(), |before| before + "; ");
+            self.unreadable = Some(format!("{before}{source}: {why}"));
         }
     }
 
@@ -209,7 +214,9 @@ impl Policies {
     /// policy's limit is enforced, whatever these are trying out.
     #[must_use]
     pub(crate) fn and_unreadable(self, why: impl Into<String>) -> Self {
-        Self { unreadable: Some(why.into()), mode: Mode::Enforce, ..self }
+        let reasons = self.unreadable.into_iter().chain([why.into()]);
+        let unreadable = Some(reasons.collect::<Vec<_>>().join("; "));
+        Self { unreadable, mode: Mode::Enforce, ..self }
     }
 
     /// In which mode policies ask for what a rule judges, where only they do.
@@ -278,7 +285,8 @@ impl Own<'_> {
     }
 }
 
-fn named(kind: &str, name: Option<&str>) -> String {
+/// Returns how a policy is named in messages: `kind/name`.
+pub fn named(kind: &str, name: Option<&str>) -> String {
     format!("{kind}/{}", name.unwrap_or_default())
 }
 

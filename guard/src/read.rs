@@ -123,7 +123,8 @@ impl Reader {
     pub async fn overrides(&self, cluster: &Postgresql) -> Overrides {
         let objects = self.objects(self.deadline);
         match objects.ours::<ScaleOverride>(Some(&cluster.namespace)).await {
-            Ok(overrides) => Overrides::of(overrides, &cluster.name),
+            Ok(overrides) => Overrides::of(overrides.decoded, &cluster.name)
+                .and_undecodable(&overrides.undecodable, &cluster.name),
             Err(error) => Overrides::unreadable(error.to_string()),
         }
     }

@@ -8,8 +8,8 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::objects::spell;
 use crate::operator::Settings;
 use crate::patroni::{Answer, Report};
-use crate::policy::Policies;
-use crate::verdict::{Evidence, Finding, Judgement, Outcome, Verdict};
+use crate::policy::{Mode, Policies};
+use crate::verdict::{Evidence, Finding, Judgement, Outcome, Severity, Verdict};
 
 mod bounds;
 mod calendar;
@@ -194,6 +194,37 @@ fn results(facts: &Facts, policies: &Policies) -> Vec<(Judgement, Option<Finding
 /// What a rule says that needs `what`, which could not be read because of `why`.
 fn unread(what: &str, why: &str) -> Outcome {
     Outcome::Unknown(format!("{what} could not be read ({why})"))
+}
+
+/// Returns a rule's outcome by all policies, `known` being its outcome by those that could be read.
+///
+/// Where others could not be read, `known` stands only if it refuses: no other policy could lift that, and those
+/// could refuse a change that passes by these.
+fn by_policies(known: Outcome, facts: &Facts, policies: &Policies) -> Outcome {
+    let Some(why) = &policies.unreadable else { return known };
+    match &known {
+        Outcome::Found(finding) => {
+            let enforced = finding.mode.is_none_or(|mode| mode == Mode::Enforce);
+            if enforced && finding.severity == Severity::Deny {
+                return known;
+            }
+        }
+        Outcome::Pass => {}
+        Outcome::NotApplicable | Outcome::Unknown(_) | Outcome::Unsaid { .. } => return known,
+    }
+    policies_unread(why, facts, policies)
+}
+
+/// Returns the outcome of a rule that needs the policies, where not all could be read because of `why`.
+fn policies_unread(why: &str, facts: &Facts, policies: &Policies) -> Outcome {
+    match policies.undecodable.first() {
+        // Reading again does not help, and correcting the policy does.
+        Some(one) => Outcome::Unsaid {
+            why: why.to_owned(),
+            remedy: one.correction(&facts.change.new.namespace),
+        },
+        None => unread("the scale policies", why),
+    }
 }
 
 /// What a rule says that needs the cluster's pods and cannot see them.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ClusterScalePolicy, Policies, ScalePolicy};
+use super::{ClusterScalePolicy, Policies, ScalePolicy, Undecodable};
 use crate::change::Change;
 use crate::facts::Seen;
 
@@ -13,6 +13,8 @@ pub struct Written {
     pub own: Vec<ScalePolicy>,
     /// Those of all namespaces.
     pub everywhere: Vec<ClusterScalePolicy>,
+    /// Those of either kind that cannot be decoded.
+    pub undecodable: Vec<Undecodable>,
     /// The labels of the namespace.
     pub labels: Seen<BTreeMap<String, String>>,
     /// Why they could not be read, or not all of them.
@@ -30,12 +32,18 @@ impl Written {
         policies
     }
 
+    /// Returns those that cannot be decoded and may hold for clusters of the namespace.
+    pub fn undecodable_here(&self) -> impl Iterator<Item = &Undecodable> {
+        self.undecodable.iter().filter(|one| one.may_hold_in(&self.labels))
+    }
+
     /// Returns those that hold for a cluster with these labels, combined.
     pub fn matching(&self, labels: &BTreeMap<String, String>) -> Policies {
-        let policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
-        match &self.unreadable {
-            Some(why) => policies.and_unreadable(why),
-            None => policies,
-        }
+        let mut policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
+        let binding = self.undecodable.iter().filter(|one| one.may_select(&self.labels, labels));
+        policies.undecodable = binding.cloned().collect();
+        let undecodable: Vec<_> = policies.undecodable.iter().map(ToString::to_string).collect();
+        let reasons = undecodable.into_iter().chain(self.unreadable.clone());
+        reasons.fold(policies, Policies::and_unreadable)
     }
 }

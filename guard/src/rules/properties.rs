@@ -165,6 +165,15 @@ proptest! {
     }
 
     #[test]
+    fn policies_that_cannot_be_read_never_admit_what_the_others_refuse(
+        facts in facts(), policies in vec(opinionated(), 0..4)
+    ) {
+        let known = Policies::combine(&policies, &facts.change.new);
+        let partly = known.clone().and_unreadable("forbidden");
+        prop_assert!(evaluate(&facts, &known).allows() || !evaluate(&facts, &partly).allows());
+    }
+
+    #[test]
     fn a_policy_on_trial_refuses_nothing(
         facts in facts(), enforced in vec(policy(), 0..3), mut trial in opinionated()
     ) {

@@ -54,7 +54,13 @@ mod tests {
     }
 
     fn written(own: Vec<ScalePolicy>) -> Written {
-        Written { own, everywhere: Vec::new(), labels: Seen::Absent, unreadable: None }
+        Written {
+            own,
+            everywhere: Vec::new(),
+            undecodable: Vec::new(),
+            labels: Seen::Absent,
+            unreadable: None,
+        }
     }
 
     fn production() -> Labels {

@@ -103,6 +103,39 @@ async fn of_two_appliers_the_result_is_judged() {
 }
 
 #[tokio::test]
+async fn a_policy_that_cannot_be_decoded_refuses_only_where_it_selects() {
+    let mut strange = policy(&json!({"min": 1}));
+    strange["metadata"]["name"] = json!("strange");
+    strange["spec"]["mode"] = json!("Quarantine");
+    strange["spec"]["clusterSelector"] = json!({"matchLabels": {"tier": "gold"}});
+    let policies = vec![strange, policy(&json!({"min": 3, "max": 7}))];
+    let admission = World { policies, ..World::default() }.admission();
+    let labelled = |count: i64, tier: &str| {
+        let mut object = object(count);
+        object["metadata"]["labels"] = json!({"tier": tier});
+        object
+    };
+    let shrink = |tier: &str| update(&labelled(5, tier), &labelled(3, tier));
+    let elsewhere = ask(&admission, &shrink("iron")).await;
+    assert!(!elsewhere.to_string().contains("strange"), "{elsewhere}");
+    let here = ask(&admission, &shrink("gold")).await;
+    assert!(rules(&here).contains("below-min=deny,"), "{here}");
+    let message = here["status"]["message"].as_str().unwrap();
+    for part in [
+        "scalepolicy/strange cannot be decoded",
+        "spec.mode: unknown variant `Quarantine`",
+        "Try: kubectl edit scalepolicy/strange -n db",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    // The limits of the other one refuse growth in both.
+    for tier in ["iron", "gold"] {
+        let growth = ask(&admission, &update(&labelled(5, tier), &labelled(9, tier))).await;
+        assert!(rules(&growth).contains("above-max=deny"), "{growth}");
+    }
+}
+
+#[tokio::test]
 async fn changing_labels_never_leaves_a_policy_in_the_same_write() {
     let labelled = |count: i64, tier: Option<&str>| {
         let mut object = object(count);
