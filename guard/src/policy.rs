@@ -91,6 +91,9 @@ pub struct Policies {
     /// The policies that select the labels before the write, where the write changes labels and other policies
     /// hold then: the stricter finding of both stands.
     pub by_old_labels: Option<Box<Self>>,
+    /// The installation refuses growth and new clusters that cannot be judged (`growFailurePolicy: Fail` of the chart),
+    /// so a fact that could not be read refuses them, even where `whenUnknown.up` is Warn.
+    pub growth_fails_closed: bool,
 }
 
 impl ScalePolicySpec {
@@ -217,6 +220,13 @@ impl Policies {
         let reasons = self.unreadable.into_iter().chain([why.into()]);
         let unreadable = Some(reasons.collect::<Vec<_>>().join("; "));
         Self { unreadable, mode: Mode::Enforce, ..self }
+    }
+
+    /// Returns these policies in an installation whose `growFailurePolicy` is `Fail`.
+    #[must_use]
+    pub fn failing_growth_closed(mut self) -> Self {
+        self.by_old_labels = self.by_old_labels.map(|old| Box::new(old.failing_growth_closed()));
+        Self { growth_fails_closed: true, ..self }
     }
 
     /// In which mode policies ask for what a rule judges, where only they do.

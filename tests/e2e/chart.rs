@@ -105,6 +105,13 @@ fn registration() -> Result<()> {
     ];
     let rendered = render(&values)?;
     ensure_same(&of_kind(&rendered, is_registration), &program(&args.concat())?)?;
+    // The program that serves knows what the registration says of growth.
+    for (rendered, choice) in [(&rendered, "Fail"), (&render(&json!({}))?, "Ignore")] {
+        let deployment = rendered.object("Deployment", "pgscale-webhook")?;
+        let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        let flag = json!(format!("--grow-failure-policy={choice}"));
+        ensure!(args.as_array().is_some_and(|args| args.contains(&flag)), "{args}");
+    }
 
     let selected = render(&json!({"namespaceSelector": {"matchLabels": {"a": "b"}}}))?;
     let registration = selected.object("ValidatingWebhookConfiguration", "pgscale.dev")?;

@@ -72,6 +72,9 @@ struct Serve {
     /// How to reach the API server; as the pod's service account if not given
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// The registration's choice for growth and for new clusters that cannot be judged
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
+    grow_failure_policy: FailurePolicy,
     /// How often to look for a new certificate
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     reload_interval: Duration,
@@ -284,6 +287,7 @@ impl Serve {
             ask: Arc::new(Direct),
             events: events.clone(),
             metrics: Arc::clone(&metrics),
+            growth: self.grow_failure_policy,
         };
         let server = Server {
             listener,

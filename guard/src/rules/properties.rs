@@ -165,6 +165,15 @@ proptest! {
     }
 
     #[test]
+    fn an_installation_that_fails_closed_never_admits_a_refused_change(
+        facts in facts(), policies in vec(opinionated(), 0..4)
+    ) {
+        let open = Policies::combine(&policies, &facts.change.new);
+        let closed = open.clone().failing_growth_closed();
+        prop_assert!(evaluate(&facts, &open).allows() || !evaluate(&facts, &closed).allows());
+    }
+
+    #[test]
     fn policies_that_cannot_be_read_never_admit_what_the_others_refuse(
         facts in facts(), policies in vec(opinionated(), 0..4)
     ) {
