@@ -37,6 +37,7 @@ mod events;
 mod metrics;
 mod rbac;
 mod server;
+mod witness;
 
 /// Validating admission webhook: holds every writer of a PostgreSQL cluster's instance count to pgscale's
 /// rules
@@ -53,7 +54,7 @@ enum Command {
     Serve(Box<Serve>),
     /// Print the registration at the API server
     Configuration(Configure),
-    /// Print the service account, its rights, and the right to pass the webhook in an emergency
+    /// Print the service account, its rights, the right to pass the webhook in an emergency, and the policy that reports its use
     Rbac(Rbac),
     /// Print the definitions of our resources: scale policies and overrides
     Crd,
@@ -163,7 +164,8 @@ struct Rbac {
     /// Secret in which the webhook keeps its certificates; without, it may touch none, nor its registration
     #[arg(long, value_name = "NAME")]
     certificate_secret: Option<String>,
-    /// User who may act in the group pgscale:break-glass; may be repeated
+    /// User who may act in the group pgscale:break-glass, which may patch every postgresql of the cluster; may be
+    /// repeated
     #[arg(long, value_name = "USER")]
     break_glass_user: Vec<String>,
 }
