@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::facts::Facts;
 use crate::rules::rule;
@@ -69,11 +70,24 @@ pub struct ScaleOverrideSpec {
     pub expires_at: Time,
 }
 
+/// An override that this version cannot decode, such as one that a newer version wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UndecodableOverride {
+    /// The object, as `kind/name`.
+    source: String,
+    /// The decoder's message.
+    why: String,
+    /// The rules it names; `None` where they cannot be decoded either.
+    rules: Option<Vec<String>>,
+}
+
 /// The overrides of one cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
     /// All that name the cluster, whether they apply or not.
     pub granted: Vec<ScaleOverride>,
+    /// Those that may name the cluster and cannot be decoded: none applies.
+    pub undecodable: Vec<UndecodableOverride>,
     /// Why they could not be read: then none applies, and the denial says so.
     pub unreadable: Option<String>,
 }
@@ -83,12 +97,34 @@ impl Overrides {
     pub fn of(overrides: Vec<ScaleOverride>, cluster: &str) -> Self {
         let mut granted = overrides;
         granted.retain(|one| one.spec.cluster == cluster);
-        Self { granted, unreadable: None }
+        Self { granted, ..Self::default() }
+    }
+
+    /// Adds those of `objects` that may name `cluster`: overrides that cannot be decoded, each with the
+    /// decoder's message.
+    #[must_use]
+    pub fn and_undecodable(mut self, objects: &[(Value, String)], cluster: &str) -> Self {
+        let text = |object: &Value, place: &str| {
+            object.pointer(place).and_then(Value::as_str).map(str::to_owned)
+        };
+        // An override whose cluster cannot be decoded may be for this one.
+        let named = objects
+            .iter()
+            .filter(|(object, _)| text(object, "/spec/cluster").is_none_or(|name| name == cluster));
+        self.undecodable.extend(named.map(|(object, why)| {
+            let rules = object.pointer("/spec/rules").cloned();
+            UndecodableOverride {
+                source: named_override(text(object, "/metadata/name").as_deref()),
+                why: why.clone(),
+                rules: rules.and_then(|rules| serde_json::from_value(rules).ok()),
+            }
+        }));
+        self
     }
 
     /// Overrides that could not be read, and why.
     pub fn unreadable(why: impl Into<String>) -> Self {
-        Self { granted: Vec::new(), unreadable: Some(why.into()) }
+        Self { unreadable: Some(why.into()), ..Self::default() }
     }
 
     /// The finding as an override leaves it: a warning where one applies; where one does not, a denial that
@@ -118,6 +154,17 @@ impl Overrides {
                 Ok(()) | Err(_) => {}
             }
         }
+        for one in &self.undecodable {
+            if one.rules.as_ref().is_none_or(|rules| rules.iter().any(|id| id == finding.rule)) {
+                let version = env!("CARGO_PKG_VERSION");
+                let says = format!(
+                    "does not apply: pgscale {version} cannot decode it ({}): upgrade pgscale or write \
+                     another override",
+                    one.why
+                );
+                idle.push((one.source.clone(), says));
+            }
+        }
         if let Some(why) = &self.unreadable {
             idle.push(("scaleoverrides".to_owned(), format!("could not be read: {why}")));
         }
@@ -127,7 +174,11 @@ impl Overrides {
 
 /// `scaleoverride/NAME`.
 fn source(one: &ScaleOverride) -> String {
-    format!("scaleoverride/{}", one.metadata.name.as_deref().unwrap_or(""))
+    named_override(one.metadata.name.as_deref())
+}
+
+fn named_override(name: Option<&str>) -> String {
+    format!("scaleoverride/{}", name.unwrap_or(""))
 }
 
 fn names(one: &ScaleOverride, id: &str) -> bool {
@@ -188,7 +239,7 @@ fn applies(one: &ScaleOverride, facts: &Facts) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use kube::CustomResourceExt as _;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::policy::{Limit, Mode, Policies};
@@ -336,6 +387,39 @@ mod tests {
         let says = &verdict.finding("above-max").unwrap().evidence.last().unwrap().says;
         assert_eq!(says, "does not apply: it allows 9 instances, and the operator would run 8");
         assert!(evaluate(&facts, &policies(json!(["above-max", "operator-limits"]))).allows());
+    }
+
+    #[test]
+    fn an_override_that_cannot_be_decoded_grants_nothing_and_hides_no_other() {
+        let strange = |place: &str, value: Value| {
+            let mut object = serde_json::to_value(granted(|_| {})).unwrap();
+            object["metadata"]["name"] = json!("strange");
+            object["spec"]["to"] = json!("nine");
+            *object.pointer_mut(place).unwrap() = value;
+            let error = serde_json::from_value::<ScaleOverride>(object.clone()).unwrap_err();
+            (object, error.to_string())
+        };
+        let ours = || strange("/spec/to", json!("nine"));
+        let beside = |granted: Vec<ScaleOverride>, strange: (Value, String)| {
+            let overrides = Overrides::of(granted, "acid-a").and_undecodable(&[strange], "acid-a");
+            evaluate(&healthy(3, 9), &seven(overrides))
+        };
+        assert!(beside(vec![granted(|_| {})], ours()).allows(), "the other one still grants");
+        for (strange, said) in [
+            (ours(), true),
+            (strange("/spec/cluster", json!(["acid-a"])), true),
+            (strange("/spec/rules", json!("all")), true),
+            (strange("/spec/cluster", json!("acid-b")), false),
+            (strange("/spec/rules", json!(["paused"])), false),
+        ] {
+            let verdict = beside(Vec::new(), strange.clone());
+            let denial = verdict.denials().next().expect("it grants nothing");
+            let last = denial.evidence.last().unwrap();
+            let named = last.source == "scaleoverride/strange"
+                && last.says.starts_with("does not apply: pgscale ")
+                && last.says.contains("expected");
+            assert_eq!(named, said, "{strange:?}: {denial}");
+        }
     }
 
     #[test]

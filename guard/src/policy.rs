@@ -24,6 +24,8 @@ use crate::verdict::Severity;
 mod calendar;
 mod select;
 mod spec;
+mod undecodable;
+mod written;
 
 pub use calendar::{Freeze, Windows, way};
 pub use spec::{
@@ -31,6 +33,8 @@ pub use spec::{
     Mode, ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, Weight, WhenUnknown, WindowSpec,
     WindowsSpec, Zero,
 };
+pub use undecodable::{Undecodable, decode};
+pub use written::Written;
 
 use select::{matches, matches_all};
 pub(crate) use select::{meets, selects};
@@ -123,10 +127,18 @@ pub struct Policies {
     pub loosenable: Vec<Limit<Vec<String>>>,
     /// What policies of the namespace say in vain.
     pub powerless: Vec<Powerless>,
-    /// Why the policies could not be read: then no bound may be taken as kept.
+    /// Why the policies could not be read, or not all of them: then no bound may be taken as kept.
     pub unreadable: Option<String>,
+    /// The policies that select the cluster and cannot be decoded; `unreadable` names them, too.
+    pub undecodable: Vec<Undecodable>,
     /// What somebody allowed in spite of them.
     pub overrides: Overrides,
+    /// The policies that select the labels before the write, where the write changes labels and other policies
+    /// hold then: the stricter finding of both stands.
+    pub by_old_labels: Option<Box<Self>>,
+    /// The installation refuses growth and new clusters that cannot be judged (`growFailurePolicy: Fail` of the chart),
+    /// so a fact that could not be read refuses them, even where `whenUnknown.up` is Warn.
+    pub growth_fails_closed: bool,
 }
 
 impl ScalePolicySpec {
@@ -197,7 +209,8 @@ impl Policies {
             (Err(why), _) | (_, Err(why)) => Err(why),
         };
         if let Err(why) = heard {
-            self.unreadable.get_or_insert(format!("{source}: {why}"));
+            let before = self.unreadable.take().map_or(String::new(), |before| before + "; ");
+            self.unreadable = Some(format!("{before}{source}: {why}"));
             return false;
         }
         true
@@ -267,6 +280,19 @@ impl Policies {
         Ok(())
     }
 
+    /// Returns the names of the policies that match, as `kind/name`, those that select the labels before the write
+    /// included.
+    pub fn names(&self) -> Vec<String> {
+        let before = self.by_old_labels.iter().flat_map(|before| &before.matched);
+        let mut names = Vec::new();
+        for (name, _) in self.matched.iter().chain(before) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
     /// Policies that could not be read, and why.
     pub fn unreadable(why: impl Into<String>) -> Self {
         Self::default().and_unreadable(why)
@@ -276,7 +302,16 @@ impl Policies {
     /// policy's limit is enforced, whatever these are trying out.
     #[must_use]
     pub(crate) fn and_unreadable(self, why: impl Into<String>) -> Self {
-        Self { unreadable: Some(why.into()), mode: Mode::Enforce, ..self }
+        let reasons = self.unreadable.into_iter().chain([why.into()]);
+        let unreadable = Some(reasons.collect::<Vec<_>>().join("; "));
+        Self { unreadable, mode: Mode::Enforce, ..self }
+    }
+
+    /// Returns these policies in an installation whose `growFailurePolicy` is `Fail`.
+    #[must_use]
+    pub fn failing_growth_closed(mut self) -> Self {
+        self.by_old_labels = self.by_old_labels.map(|old| Box::new(old.failing_growth_closed()));
+        Self { growth_fails_closed: true, ..self }
     }
 
     /// In which mode policies ask for what a rule judges, where only they do.
@@ -345,7 +380,8 @@ impl Own<'_> {
     }
 }
 
-fn named(kind: &str, name: Option<&str>) -> String {
+/// Returns how a policy is named in messages: `kind/name`.
+pub fn named(kind: &str, name: Option<&str>) -> String {
     format!("{kind}/{}", name.unwrap_or_default())
 }
 

@@ -38,7 +38,6 @@ mod workload;
 
 pub use fetch::ReadError;
 pub use operator::Operators;
-pub use policies::Written;
 pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
 
 use capacity::Needed;
@@ -128,7 +127,8 @@ impl Reader {
     pub async fn overrides(&self, cluster: &Postgresql) -> Overrides {
         let objects = self.objects(self.deadline);
         match objects.ours::<ScaleOverride>(Some(&cluster.namespace)).await {
-            Ok(overrides) => Overrides::of(overrides, &cluster.name),
+            Ok(overrides) => Overrides::of(overrides.decoded, &cluster.name)
+                .and_undecodable(&overrides.undecodable, &cluster.name),
             Err(error) => Overrides::unreadable(error.to_string()),
         }
     }

@@ -8,7 +8,7 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::objects::spell;
 use crate::operator::Settings;
 use crate::patroni::{Answer, Report};
-use crate::policy::Policies;
+use crate::policy::{Mode, Policies};
 use crate::verdict::{Evidence, Finding, Judgement, Outcome, Severity, Standing, Verdict};
 
 mod bounds;
@@ -23,6 +23,7 @@ mod progress;
 mod readings;
 mod rebuild;
 mod recreation;
+mod relabelled;
 mod remaining;
 mod side_door;
 mod stateful_set;
@@ -157,14 +158,29 @@ pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
 
 /// The judgement without the search for another count, which judges every candidate itself.
 fn judge(facts: &Facts, policies: &Policies) -> Verdict {
+    let mut results = results(facts, policies);
+    if let Some(before) = &policies.by_old_labels {
+        results = relabelled::stricter(facts, results, self::results(facts, before));
+    }
+    let mut verdict = Verdict::default();
+    for (judgement, finding) in results {
+        verdict.findings.extend(finding.map(|finding| policies.overrides.weigh(finding, facts)));
+        verdict.judgements.push(judgement);
+    }
+    fold(&mut verdict);
+    verdict
+}
+
+/// Returns every rule's judgement, with the finding that policies leave if any.
+fn results(facts: &Facts, policies: &Policies) -> Vec<(Judgement, Option<Finding>)> {
     let by_patroni = facts;
     let facts = &facts.under(policies);
     let stricter = policies.lags_on_trial().map(|limit| (limit, facts.with_max_lag(limit.value)));
     let stricter: Vec<_> = stricter.collect();
-    let mut verdict = Verdict::default();
+    let mut results = Vec::with_capacity(RULES.len());
     for rule in RULES {
         if rule.kind == Kind::Calendar && facts.change.undo {
-            verdict.judgements.push(Judgement { rule: rule.id, outcome: Outcome::NotApplicable });
+            results.push((Judgement { rule: rule.id, outcome: Outcome::NotApplicable }, None));
             continue;
         }
         let mut outcome = (rule.check)(facts, policies);
@@ -180,11 +196,9 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
             let tried = weigh::on_trial(rule, &outcome, facts, policies, limit);
             finding = weigh::stronger(finding, tried);
         }
-        verdict.findings.extend(finding.map(|finding| policies.overrides.weigh(finding, facts)));
-        verdict.judgements.push(Judgement { rule: rule.id, outcome });
+        results.push((Judgement { rule: rule.id, outcome }, finding));
     }
-    fold(&mut verdict);
-    verdict
+    results
 }
 
 /// Makes what rules find only because the leader's pod would be deleted evidence for `leader-condemned`, while that
@@ -230,6 +244,37 @@ fn fold(verdict: &mut Verdict) {
 /// What a rule says that needs `what`, which could not be read because of `why`.
 fn unread(what: &str, why: &str) -> Outcome {
     Outcome::Unknown(format!("{what} could not be read ({why})"))
+}
+
+/// Returns a rule's outcome by all policies, `known` being its outcome by those that could be read.
+///
+/// Where others could not be read, `known` stands only if it refuses: no other policy could lift that, and those
+/// could refuse a change that passes by these.
+fn by_policies(known: Outcome, facts: &Facts, policies: &Policies) -> Outcome {
+    let Some(why) = &policies.unreadable else { return known };
+    match &known {
+        Outcome::Found(finding) => {
+            let enforced = finding.mode.is_none_or(|mode| mode == Mode::Enforce);
+            if enforced && finding.severity == Severity::Deny {
+                return known;
+            }
+        }
+        Outcome::Pass => {}
+        Outcome::NotApplicable | Outcome::Unknown(_) | Outcome::Unsaid { .. } => return known,
+    }
+    policies_unread(why, facts, policies)
+}
+
+/// Returns the outcome of a rule that needs the policies, where not all could be read because of `why`.
+fn policies_unread(why: &str, facts: &Facts, policies: &Policies) -> Outcome {
+    match policies.undecodable.first() {
+        // Reading again does not help, and correcting the policy does.
+        Some(one) => Outcome::Unsaid {
+            why: why.to_owned(),
+            remedy: one.correction(&facts.change.new.namespace),
+        },
+        None => unread("the scale policies", why),
+    }
 }
 
 /// What a rule says that needs the cluster's pods and cannot see them.

@@ -218,12 +218,12 @@ impl Session {
     }
 
     async fn facts_by(&self, reader: &Reader, change: Change, whom: AskWhom) -> (Facts, Policies) {
-        let cluster = change.new.clone();
+        let asked = change.clone();
         let (facts, mut policies, overrides) = futures::join!(
             reader.facts(change, whom),
             // Boxed: what is kept between all these answers would make every caller's future large.
-            self.reader.policies(&cluster).boxed(),
-            self.reader.overrides(&cluster).boxed()
+            self.reader.policies(&asked).boxed(),
+            self.reader.overrides(&asked.new).boxed()
         );
         policies.overrides = overrides;
         (facts.under(&policies).into_owned(), policies)

@@ -72,8 +72,14 @@ fn of_kind(rendered: &Rendered, fits: impl Fn(&str) -> bool) -> Vec<Value> {
     objects.filter(|object| object["kind"].as_str().is_some_and(&fits)).cloned().collect()
 }
 
+/// Whether `pgscale-webhook rbac` prints objects of this kind.
+fn is_right(kind: &str) -> bool {
+    kind == "ServiceAccount"
+        || kind.contains("Role")
+        || kind.starts_with("ValidatingAdmissionPolicy")
+}
+
 fn rights() -> Result<()> {
-    let is_right = |kind: &str| kind == "ServiceAccount" || kind.contains("Role");
     let program = |more: &[&str]| {
         let namespace = ["rbac", "--namespace", NAMESPACE, "--certificate-secret", SECRET];
         printed(&[&namespace[..], more].concat())
@@ -81,7 +87,12 @@ fn rights() -> Result<()> {
     ensure_same(&of_kind(&render(&json!({}))?, is_right), &program(&[])?)?;
     let values = json!({"breakGlass": {"users": ["jane", "oidc:joe@example.com"]}});
     let users = ["--break-glass-user", "jane", "--break-glass-user", "oidc:joe@example.com"];
-    ensure_same(&of_kind(&render(&values)?, is_right), &program(&users)?)
+    ensure_same(&of_kind(&render(&values)?, is_right), &program(&users)?)?;
+    // Impersonation may be granted elsewhere, so the witness does not depend on breakGlass.users.
+    let witness = "ValidatingAdmissionPolicyBinding";
+    let binding = render(&json!({}))?.object(witness, "break-glass.pgscale.dev")?.clone();
+    ensure!(binding["spec"]["validationActions"] == json!(["Warn", "Audit"]), "{binding:#}");
+    Ok(())
 }
 
 fn registration() -> Result<()> {
@@ -117,6 +128,13 @@ fn registration() -> Result<()> {
         enforced.object("ClusterScalePolicy", "pgscale-trial").is_err(),
         "nothing is tried out"
     );
+    // The program that serves knows what the registration says of growth.
+    for (rendered, choice) in [(&rendered, "Fail"), (&render(&json!({}))?, "Ignore")] {
+        let deployment = rendered.object("Deployment", "pgscale-webhook")?;
+        let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        let flag = json!(format!("--grow-failure-policy={choice}"));
+        ensure!(args.as_array().is_some_and(|args| args.contains(&flag)), "{args}");
+    }
 
     let selected = render(&json!({"namespaceSelector": {"matchLabels": {"a": "b"}}}))?;
     let registration = selected.object("ValidatingWebhookConfiguration", "pgscale.dev")?;
@@ -198,7 +216,6 @@ fn mounted() -> Result<()> {
     ensure!(pod["volumes"][0]["secret"]["secretName"] == "from-cert-manager", "{pod:#}");
     let args = pod["containers"][0]["args"].as_array().context("no arguments")?;
     ensure!(args.contains(&json!("--tls-cert=/certificates/tls.crt")), "{args:?}");
-    let is_right = |kind: &str| kind == "ServiceAccount" || kind.contains("Role");
     let program = printed(&["rbac", "--namespace", NAMESPACE])?;
     ensure_same(&of_kind(&rendered, is_right), &program)
 }

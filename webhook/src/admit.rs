@@ -3,7 +3,7 @@
 //! Whatever arrives, the answer is a valid review or an HTTP 4xx, never silence: the API server would take
 //! silence for a failed call, and `failurePolicy` would decide instead of the guard. A verdict that cannot be
 //! reached (an error of ours, a time limit, an object nobody can read) refuses what could take something
-//! away and lets pass, with a warning, what only adds.
+//! away and lets pass, with a warning, what only adds, unless the installation refuses that, too.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,8 +30,9 @@ use pgscale_guard::{Change, evaluate};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::admit::judged::{CANNOT_BE_JUDGED, Judged, Judgement};
+use crate::admit::judged::{CANNOT_BE_JUDGED, Fallback, Judged, Judgement};
 use crate::admit::request::{Asked, Review, STATEFUL_SETS, Scaled, settled};
+use crate::configuration::FailurePolicy;
 use crate::events::Events;
 use crate::metrics::{Metrics, Outcome};
 
@@ -63,6 +64,8 @@ pub(crate) struct Admission {
     pub(crate) events: Events,
     /// Counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// The installation's `growFailurePolicy`, for growth and new clusters that cannot be judged.
+    pub(crate) growth: FailurePolicy,
 }
 
 /// The route of the TLS port.
@@ -166,7 +169,7 @@ fn decode(body: &[u8]) -> Result<Review, Undecodable> {
 }
 
 fn unreadable(uid: String, why: &str) -> AdmissionResponse {
-    let why = Judged::Unjudged { why: why.to_owned(), grows: false };
+    let why = Judged::Unjudged { why: why.to_owned(), fallback: Fallback::Refuse };
     let mut response = AdmissionResponse::invalid("");
     response.uid = uid;
     response.result = Status::failure(&why.message(), "Forbidden").with_code(403);
@@ -214,26 +217,40 @@ impl Deadlines {
 
 impl Admission {
     async fn judge(&self, review: &Review, deadlines: Deadlines) -> Judged {
+        let refused = |why| Judged::Unjudged { why, fallback: Fallback::Refuse };
         // Nothing in here is known to panic, and a refusal is better than a broken connection if it does.
         let asked = match catch_unwind(AssertUnwindSafe(|| Asked::of(review))) {
             Ok(Ok(asked)) => asked,
-            Ok(Err(error)) => return Judged::Unjudged { why: error.to_string(), grows: false },
-            Err(panic) => return Judged::Unjudged { why: internal(panic.as_ref()), grows: false },
+            Ok(Err(error)) => return refused(error.to_string()),
+            Err(panic) => return refused(internal(panic.as_ref())),
         };
-        let grows = asked.grows();
+        let fallback = self.fallback(&asked);
         let verdict = AssertUnwindSafe(self.verdict(asked, deadlines)).catch_unwind();
         match tokio::time::timeout_at(deadlines.verdict, verdict).await {
             Ok(Ok(judged)) => judged,
-            Ok(Err(panic)) => Judged::Unjudged { why: internal(panic.as_ref()), grows },
+            Ok(Err(panic)) => Judged::Unjudged { why: internal(panic.as_ref()), fallback },
             Err(_) => {
                 let why = "the cluster's objects and members could not be read in time; ask again";
-                Judged::Unjudged { why: why.to_owned(), grows }
+                Judged::Unjudged { why: why.to_owned(), fallback }
             }
         }
     }
 
+    /// Returns the answer to a write where no verdict is reached, the same as the registration has for a webhook that
+    /// does not answer: a StatefulSet is never ours to refuse.
+    fn fallback(&self, asked: &Asked) -> Fallback {
+        if let Asked::Nothing(_) | Asked::PastTheOperator(_) = asked {
+            return Fallback::Pass;
+        }
+        match self.growth {
+            _ if !asked.grows() => Fallback::Refuse,
+            FailurePolicy::Fail => Fallback::RefuseGrowth,
+            FailurePolicy::Ignore => Fallback::Pass,
+        }
+    }
+
     async fn verdict(&self, asked: Asked, deadlines: Deadlines) -> Judged {
-        let grows = asked.grows();
+        let fallback = self.fallback(&asked);
         let change = match asked {
             Asked::Nothing(why) => return Judged::Nothing(why),
             Asked::PastTheOperator(scaled) => {
@@ -245,20 +262,23 @@ impl Admission {
             Asked::Write(change) => *change,
             Asked::Scale(scaled) => match self.behind(&scaled, deadlines).await {
                 Ok(change) => change,
-                Err(why) => return Judged::Unjudged { why, grows },
+                Err(why) => return Judged::Unjudged { why, fallback },
             },
         };
         if let Some(why) = settled(&change) {
             return Judged::Nothing(why);
         }
         let reader = self.reader(deadlines);
-        let cluster = change.new.clone();
+        let asked = change.clone();
         let (facts, mut policies) =
-            tokio::join!(reader.facts(change, AskWhom::AsNeeded), reader.policies(&cluster));
+            tokio::join!(reader.facts(change, AskWhom::AsNeeded), reader.policies(&asked));
+        if self.growth == FailurePolicy::Fail {
+            policies = policies.failing_growth_closed();
+        }
         let mut verdict = evaluate(&facts, &policies);
         if !verdict.allows() {
             // Read only now: nearly every change needs none.
-            policies.overrides = self.reader(deadlines).overrides(&cluster).await;
+            policies.overrides = self.reader(deadlines).overrides(&asked.new).await;
             verdict = evaluate(&facts, &policies);
         }
         Judged::Verdict(Box::new(Judgement::new(&facts, &policies, verdict)))

@@ -251,8 +251,12 @@ fn client_config(registration: &Registration) -> WebhookClientConfig {
 }
 
 fn not_break_glass() -> MatchCondition {
-    let expression = format!("!('{BREAK_GLASS}' in request.userInfo.?groups.orValue([]))");
-    condition(("not-break-glass", &expression))
+    condition(("not-break-glass", &format!("!({})", in_break_glass())))
+}
+
+/// Returns the condition that the writer is in the group that passes.
+pub(crate) fn in_break_glass() -> String {
+    format!("'{BREAK_GLASS}' in request.userInfo.?groups.orValue([])")
 }
 
 fn condition((name, expression): (&str, &str)) -> MatchCondition {

@@ -38,6 +38,7 @@ mod events;
 mod metrics;
 mod rbac;
 mod server;
+mod witness;
 
 /// Validating admission webhook: holds every writer of a PostgreSQL cluster's instance count to pgscale's
 /// rules
@@ -54,7 +55,7 @@ enum Command {
     Serve(Box<Serve>),
     /// Print the registration at the API server
     Configuration(Configure),
-    /// Print the service account, its rights, and the right to pass the webhook in an emergency
+    /// Print the service account, its rights, the right to pass the webhook in an emergency, and the policy that reports its use
     Rbac(Rbac),
     /// Print the definitions of our resources: scale policies and overrides
     Crd,
@@ -73,6 +74,9 @@ struct Serve {
     /// How to reach the API server; as the pod's service account if not given
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// The registration's choice for growth and for new clusters that cannot be judged
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
+    grow_failure_policy: FailurePolicy,
     /// How often to look for a new certificate
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     reload_interval: Duration,
@@ -160,7 +164,8 @@ struct Rbac {
     /// Secret in which the webhook keeps its certificates; without, it may touch none, nor its registration
     #[arg(long, value_name = "NAME")]
     certificate_secret: Option<String>,
-    /// User who may act in the group pgscale:break-glass; may be repeated
+    /// User who may act in the group pgscale:break-glass, which may patch every postgresql of the cluster; may be
+    /// repeated
     #[arg(long, value_name = "USER")]
     break_glass_user: Vec<String>,
 }
@@ -284,6 +289,7 @@ impl Serve {
             ask: Arc::new(Direct),
             events: events.clone(),
             metrics: Arc::clone(&metrics),
+            growth: self.grow_failure_policy,
         };
         let server = Server {
             listener,

@@ -2,6 +2,9 @@
 //! Events, and, if it keeps its own certificates, one Secret and its own registration, each by name. No other
 //! secrets, no exec, no proxy, no write to anything it judges.
 
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
@@ -12,12 +15,16 @@ use pgscale_guard::postgresql::{GROUP, PLURAL};
 use serde::Serialize;
 
 use crate::configuration::{self, BREAK_GLASS};
+use crate::witness;
 
 /// Name of the service account and of its role.
 pub(crate) const ACCOUNT: &str = "pgscale-webhook";
 /// Name of the roles by which it keeps its certificates.
 const CERTIFICATES: &str = "pgscale-webhook-certificates";
+/// The role that lets a user act in the group that passes the webhook.
 const BREAK_GLASS_ROLE: &str = "pgscale-break-glass";
+/// The role of that group.
+const BREAK_GLASS_EDIT: &str = "pgscale-break-glass-edit";
 /// The role of those who may allow a change in spite of the rules; bound to nobody here.
 const OVERRIDE_ROLE: &str = "pgscale-override";
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -36,13 +43,19 @@ pub(crate) enum Object {
     LocalRole(Box<Role>),
     /// What may be done.
     Role(Box<ClusterRole>),
+    /// The policy that reports each use of the break glass.
+    Witness(Box<ValidatingAdmissionPolicy>),
+    /// Its binding.
+    WitnessBinding(Box<ValidatingAdmissionPolicyBinding>),
 }
 
 /// Account, role and binding of a webhook in `namespace`, its way to keep certificates in
 /// `certificate_secret`, and the way past it for each of `break_glass_users`.
 ///
-/// A user who breaks the glass acts as themselves with one more group. RBAC knows no "themselves": each
-/// gets a role that names them, as the right to impersonate any user would be the right to be anyone.
+/// A user who breaks the glass acts as themselves in that one group. RBAC knows no "themselves": each
+/// gets a role that names them, as the right to impersonate any user would be the right to be anyone. An impersonated
+/// user has none of their groups, and so none of the permissions that come from groups: the group itself has what it takes
+/// to change a count, and each use is reported by a policy of the API server.
 pub(crate) fn manifest(
     namespace: &str,
     certificate_secret: Option<&str>,
@@ -67,6 +80,17 @@ pub(crate) fn manifest(
             &[BREAK_GLASS, "system:authenticated"],
         )],
     ))));
+    objects.push(Object::Role(Box::new(role(BREAK_GLASS_EDIT, break_glass_edit()))));
+    let group = Subject {
+        kind: "Group".to_owned(),
+        name: BREAK_GLASS.to_owned(),
+        api_group: Some(RBAC.to_owned()),
+        ..Subject::default()
+    };
+    let edit = binding(BREAK_GLASS_EDIT, BREAK_GLASS_EDIT, group);
+    objects.push(Object::Binding(Box::new(edit)));
+    objects.push(Object::Witness(Box::new(witness::policy())));
+    objects.push(Object::WitnessBinding(Box::new(witness::binding())));
     objects.push(Object::Role(Box::new(role(
         OVERRIDE_ROLE,
         vec![rule(
@@ -152,6 +176,13 @@ fn rights() -> Vec<PolicyRule> {
     ]
 }
 
+/// Returns the permissions that `kubectl edit`, `patch`, `replace` and `scale` need, and no more. The operator's resource has no `scale`
+/// today: where it is enabled, the webhook judges it, and the group passes.
+fn break_glass_edit() -> Vec<PolicyRule> {
+    let scale = format!("{PLURAL}/scale");
+    vec![rule(GROUP, &[PLURAL, &scale], &["get", "patch", "update"])]
+}
+
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
     let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
     PolicyRule {
@@ -219,7 +250,9 @@ mod tests {
             Object::Account(_)
             | Object::Binding(_)
             | Object::LocalBinding(_)
-            | Object::LocalRole(_) => None,
+            | Object::LocalRole(_)
+            | Object::Witness(_)
+            | Object::WitnessBinding(_) => None,
         })
     }
 
@@ -277,7 +310,9 @@ mod tests {
             Object::Account(_)
             | Object::LocalBinding(_)
             | Object::LocalRole(_)
-            | Object::Role(_) => false,
+            | Object::Role(_)
+            | Object::Witness(_)
+            | Object::WitnessBinding(_) => false,
         });
         assert!(!bound);
     }
@@ -300,6 +335,35 @@ mod tests {
         }
         let text = crate::documents(&objects).unwrap();
         assert!(text.contains("name: pgscale-break-glass:jane:group\n"), "{text}");
-        assert_eq!(text.matches("kind: ClusterRoleBinding").count(), 5);
+        assert_eq!(text.matches("kind: ClusterRoleBinding").count(), 6);
+    }
+
+    #[test]
+    fn breaking_the_glass_needs_no_permission_from_another_group() {
+        let objects = manifest("pgscale", None, &["jane".into()]);
+        let bound: Vec<_> = objects
+            .iter()
+            .filter_map(|object| if let Object::Binding(it) = object { Some(it) } else { None })
+            .filter(|binding| {
+                let mut subjects = binding.subjects.iter().flatten();
+                subjects.any(|it| it.kind == "Group" && it.name == BREAK_GLASS)
+            })
+            .collect();
+        assert_eq!(bound.len(), 1, "{bound:?}");
+        assert_eq!(bound[0].subjects.as_ref().unwrap().len(), 1);
+        let role_of = |name: &str| {
+            let mut all = roles(&objects);
+            all.find(|role| role.metadata.name.as_deref() == Some(name)).unwrap()
+        };
+        let rules = role_of(&bound[0].role_ref.name).rules.as_ref().unwrap();
+        assert_eq!(rules.len(), 1, "{rules:?}");
+        assert_eq!(rules[0].api_groups.as_ref().unwrap(), &["acid.zalan.do"]);
+        assert_eq!(rules[0].resources.as_ref().unwrap(), &["postgresqls", "postgresqls/scale"]);
+        assert_eq!(rules[0].verbs, ["get", "patch", "update"]);
+        assert!(
+            objects.iter().any(|object| matches!(object, Object::Witness(_))),
+            "its use is seen"
+        );
+        assert!(objects.iter().any(|object| matches!(object, Object::WitnessBinding(_))));
     }
 }

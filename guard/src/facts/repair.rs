@@ -69,7 +69,7 @@ impl Facts {
             let has_pod = |ordinal: i64| self.all_members().iter().any(|it| it.ordinal == ordinal);
             // No more ordinals than pods: a count may be as high as an int32 goes.
             let pods = i64::try_from(self.all_members().len()).unwrap_or(i64::MAX);
-            if self.to() - from <= pods && adds.into_iter().all(has_pod) {
+            if self.to().saturating_sub(from) <= pods && adds.into_iter().all(has_pod) {
                 return Some(Repair::AddsNothingNew);
             }
         }

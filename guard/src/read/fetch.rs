@@ -10,9 +10,11 @@ use kube::Client;
 use kube::api::{ApiResource, DynamicObject, GetParams, ListParams, Request};
 use kube::core::{ObjectList, Resource};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::facts::Seen;
+use crate::policy::decode;
 use crate::postgresql::Malformed;
 use crate::read::rest::seconds;
 
@@ -120,6 +122,15 @@ impl Kind {
     }
 }
 
+/// Objects of a type of our own. A newer version may have written some that this one cannot decode.
+#[derive(Clone, Debug)]
+pub(super) struct Ours<K> {
+    /// Those that could be decoded.
+    pub(super) decoded: Vec<K>,
+    /// The others, as they are stored, each with the decoder's message.
+    pub(super) undecodable: Vec<(Value, String)>,
+}
+
 /// The API server, until a deadline.
 #[derive(Clone)]
 pub(super) struct Objects {
@@ -196,15 +207,24 @@ impl Objects {
         Err(format!("{}: there are more than {}", asked("list", &kind, None), PAGE * PAGES))
     }
 
-    /// Reads all objects of a type of our own; none where its CRD is not installed.
-    pub(super) async fn ours<K>(&self, namespace: Option<&str>) -> Result<Vec<K>, ReadError>
+    /// Reads all objects of a type of our own, each decoded on its own; none where its CRD is not installed.
+    pub(super) async fn ours<K>(&self, namespace: Option<&str>) -> Result<Ours<K>, ReadError>
     where
-        K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+        K: Resource<DynamicType = ()> + DeserializeOwned,
     {
-        match self.try_list(&Kind::of::<K>(namespace), None).await {
-            Err(error) if error.is_not_found() => Ok(Vec::new()),
-            listed => listed,
+        let listed = self.try_list::<Value>(&Kind::of::<K>(namespace), None).await;
+        let objects = match listed {
+            Err(error) if error.is_not_found() => Vec::new(),
+            listed => listed?,
+        };
+        let mut ours = Ours { decoded: Vec::new(), undecodable: Vec::new() };
+        for object in objects {
+            match decode(&object) {
+                Ok(decoded) => ours.decoded.push(decoded),
+                Err(why) => ours.undecodable.push((object, why)),
+            }
         }
+        Ok(ours)
     }
 
     /// Reads one object, or says in full why not.

@@ -1,20 +1,18 @@
 //! Reads the policies: those of a namespace and those of all, in parallel.
 
-use std::collections::BTreeMap;
-
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Namespace;
+use serde_json::Value;
 
-use crate::facts::Seen;
-use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy};
-use crate::postgresql::Postgresql;
+use crate::change::Change;
+use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy, Undecodable, Written};
 use crate::read::Reader;
 
 impl Reader {
-    /// The policies that hold for a cluster. Where a CRD is missing there are none of that kind; what cannot be read
-    /// is said in [`Policies::unreadable`].
-    pub async fn policies(&self, cluster: &Postgresql) -> Policies {
-        self.written_policies(&cluster.namespace).await.of(cluster)
+    /// Reads the policies that hold for a change. Where a CRD is missing there are none of that kind;
+    /// [`Policies::unreadable`] names those that cannot be read.
+    pub async fn policies(&self, change: &Change) -> Policies {
+        self.written_policies(&change.new.namespace).await.of(change)
     }
 
     /// The policies of a namespace and of all namespaces, as they are written.
@@ -26,44 +24,36 @@ impl Reader {
             objects.ours::<ClusterScalePolicy>(None).boxed(),
             objects.get::<Namespace>(None, namespace).boxed(),
         );
-        let unreadable = [own.as_ref().err(), everywhere.as_ref().err()];
-        let unreadable = unreadable.into_iter().flatten().next().map(ToString::to_string);
-        let labels = labels.map(|namespace| namespace.metadata.labels.unwrap_or_default());
-        Written {
-            own: own.unwrap_or_default(),
-            everywhere: everywhere.unwrap_or_default(),
-            labels,
-            unreadable,
+        let mut written = Written {
+            own: Vec::new(),
+            everywhere: Vec::new(),
+            undecodable: Vec::new(),
+            labels: labels.map(|namespace| namespace.metadata.labels.unwrap_or_default()),
+            unreadable: None,
+        };
+        let mut undecodable = |kind: &str, objects: Vec<(Value, String)>| {
+            let objects = objects.into_iter();
+            let objects = objects.map(|(object, why)| Undecodable::of(kind, &object, why));
+            written.undecodable.extend(objects);
+        };
+        match own {
+            Ok(own) => {
+                undecodable("scalepolicy", own.undecodable);
+                written.own = own.decoded;
+            }
+            Err(error) => written.unreadable = Some(error.to_string()),
         }
-    }
-}
-
-/// Policies as they are written, before a cluster selects among them.
-#[derive(Clone, Debug)]
-pub struct Written {
-    /// Those of the namespace.
-    pub own: Vec<ScalePolicy>,
-    /// Those of all namespaces.
-    pub everywhere: Vec<ClusterScalePolicy>,
-    /// The labels of the namespace.
-    pub labels: Seen<BTreeMap<String, String>>,
-    /// Why they could not be read, or not all of them.
-    pub unreadable: Option<String>,
-}
-
-impl Written {
-    /// Those that hold for `cluster`, combined.
-    pub fn of(&self, cluster: &Postgresql) -> Policies {
-        self.matching(&cluster.labels)
-    }
-
-    /// Those that hold for a cluster with these labels, combined.
-    pub fn matching(&self, labels: &BTreeMap<String, String>) -> Policies {
-        let policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
-        match &self.unreadable {
-            Some(why) => policies.and_unreadable(why),
-            None => policies,
+        match everywhere {
+            Ok(everywhere) => {
+                undecodable("clusterscalepolicy", everywhere.undecodable);
+                written.everywhere = everywhere.decoded;
+            }
+            // One reason is enough where the API server does not answer.
+            Err(error) => {
+                written.unreadable.get_or_insert_with(|| error.to_string());
+            }
         }
+        written
     }
 }
 
@@ -72,7 +62,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::policy::Mode;
+    use crate::facts::Facts;
+    use crate::policy::{Mode, Policies};
     use crate::read::testing::{Fault, Members, World, change};
     use crate::rules::evaluate;
     use crate::rules::testing::healthy;
@@ -80,7 +71,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn policies_are_read_or_the_reason_is_told() {
         let members = Members::healthy();
-        let cluster = change(3, 3).new;
+        let cluster = change(3, 3);
         let policy = World::default().with(
             "/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/floor",
             json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
@@ -118,7 +109,7 @@ mod tests {
             );
             let hidden = tenant.clone().fault("clusterscalepolicies", Fault::Status(403));
             for world in [&tenant, &hidden] {
-                let read = world.reader(&members).policies(&denied.change.new).await;
+                let read = world.reader(&members).policies(&denied.change).await;
                 assert_eq!(read.mode, Mode::Enforce, "{mode}");
                 assert_ne!(read.min[0].mode, Mode::Enforce, "{mode}: its own limit stays on trial");
                 let verdict = evaluate(&denied, &read);
@@ -130,10 +121,10 @@ mod tests {
                 json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ClusterScalePolicy",
                     "metadata": {"name": "trial"}, "spec": {"builtIn": {"mode": mode}}}),
             );
-            let read = platform.reader(&members).policies(&denied.change.new).await;
+            let read = platform.reader(&members).policies(&denied.change).await;
             assert!(evaluate(&denied, &read).allows(), "{mode}: the platform tries them out");
             let hidden = platform.fault("scalepolicies", Fault::Status(403));
-            let read = hidden.reader(&members).policies(&denied.change.new).await;
+            let read = hidden.reader(&members).policies(&denied.change).await;
             assert!(!evaluate(&denied, &read).allows(), "{mode}: one that is hidden may enforce");
         }
     }
@@ -141,7 +132,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn policies_of_the_platform_are_read_with_the_labels_of_the_namespace() {
         let members = Members::healthy();
-        let cluster = change(3, 3).new;
+        let cluster = change(3, 3);
         let namespace = |env: &str| {
             json!({"apiVersion": "v1", "kind": "Namespace",
                 "metadata": {"name": "db", "labels": {"env": env}}})
@@ -165,5 +156,92 @@ mod tests {
             hidden.unreadable.as_deref(),
             Some("clusterscalepolicy/prod: the namespace's labels: get namespaces: forbidden")
         );
+    }
+
+    /// A policy of the platform as a newer version would write it, and one that this version can decode.
+    fn with_a_strange_one(selectors: &Value) -> World {
+        let platform = |name: &str, spec: Value| {
+            let path = format!("/apis/pgscale.dev/v1alpha1/clusterscalepolicies/{name}");
+            (
+                path,
+                json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ClusterScalePolicy",
+                "metadata": {"name": name}, "spec": spec}),
+            )
+        };
+        let mut strange = json!({"mode": "Quarantine", "instances": {"zero": "Allow"}});
+        strange.as_object_mut().unwrap().extend(selectors.as_object().unwrap().clone());
+        let (path, strange) = platform("strange", strange);
+        let (known, limits) =
+            platform("known", json!({"instances": {"max": 7}, "steps": {"up": 9}}));
+        World::default().with(&path, strange).with(&known, limits).with(
+            "/api/v1/namespaces/db",
+            json!({"apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": "db", "labels": {"env": "prod"}}}),
+        )
+    }
+
+    async fn refusing(world: &World, facts: &Facts) -> Vec<&'static str> {
+        let policies = world.reader(&Members::healthy()).policies(&facts.change).await;
+        evaluate(facts, &policies).denials().map(|denial| denial.rule).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_that_cannot_be_decoded_binds_only_where_it_selects() {
+        let select = |env: &str| json!({"matchLabels": {"env": env}});
+        for (selectors, binds) in [
+            (json!({"namespaceSelector": select("test")}), false),
+            (json!({"clusterSelector": select("test")}), false),
+            (
+                json!({"namespaceSelector": select("prod"), "clusterSelector": select("test")}),
+                false,
+            ),
+            (json!({"namespaceSelector": select("prod")}), true),
+            (json!({"namespaceSelector": "everywhere"}), true),
+            (json!({}), true),
+        ] {
+            let world = with_a_strange_one(&selectors);
+            let bound: &[&str] = if binds {
+                &["below-min", "step-too-large", "change-freeze", "outside-window"]
+            } else {
+                &[]
+            };
+            assert_eq!(refusing(&world, &healthy(5, 3)).await, bound, "{selectors}");
+            // It hides none of the others, whose limits refuse as before.
+            assert_eq!(refusing(&world, &healthy(3, 9)).await, ["above-max"], "{selectors}");
+            assert_eq!(refusing(&world, &healthy(3, 5)).await, [""; 0], "{selectors}");
+        }
+        let world = with_a_strange_one(&json!({}));
+        let facts = healthy(5, 3);
+        let policies = world.reader(&Members::healthy()).policies(&facts.change).await;
+        assert_eq!(policies.names(), ["clusterscalepolicy/known"]);
+        insta::assert_snapshot!(evaluate(&facts, &policies).finding("below-min").unwrap(), @"
+        below-min: cannot be judged: clusterscalepolicy/strange cannot be decoded by pgscale 0.1.0 (spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`): upgrade pgscale or correct the policy
+          Try: kubectl edit clusterscalepolicy/strange -n db
+        ");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_of_the_namespace_that_cannot_be_decoded_hides_no_other() {
+        let own = |name: &str, spec: Value| {
+            let path = format!("/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/{name}");
+            (
+                path,
+                json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+                "metadata": {"namespace": "db", "name": name}, "spec": spec}),
+            )
+        };
+        let selector = json!({"matchLabels": {"env": "test"}});
+        let strange = json!({"clusterSelector": selector, "rules": {"paused": "Shout"}});
+        let (strange_path, strange) = own("strange", strange);
+        let (path, floor) = own("floor", json!({"instances": {"min": 4}}));
+        let world = World::default().with(&strange_path, strange).with(&path, floor);
+        assert_eq!(refusing(&world, &healthy(5, 3)).await, ["below-min"]);
+        let mut labelled = healthy(5, 4);
+        assert_eq!(refusing(&world, &labelled).await, [""; 0]);
+        let label = ("env".to_owned(), "test".to_owned());
+        labelled.change.new.labels.extend([label]);
+        // It selects the labels after this write.
+        let bound = ["below-min", "step-too-large", "change-freeze", "outside-window"];
+        assert_eq!(refusing(&world, &labelled).await, bound);
     }
 }

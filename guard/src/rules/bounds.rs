@@ -4,7 +4,7 @@ use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 use crate::operator::Settings;
 use crate::policy::{Limit, Mode, Policies, Zero};
-use crate::rules::{Kind, Rule, readings, set, unread};
+use crate::rules::{Kind, Rule, by_policies, policies_unread, readings, set, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// Fewest instances where no policy says more.
@@ -31,15 +31,18 @@ fn below_min(facts: &Facts, policies: &Policies) -> Outcome {
     let (Some((from, to)), false) = (span(facts), facts.to() == 0) else {
         return Outcome::NotApplicable;
     };
-    if let Some(why) = &policies.unreadable {
-        return unread("the scale policies", why);
-    }
-    let floor = Limit { value: FLOOR, source: "built-in".to_owned(), mode: Mode::Enforce };
-    let broken = policies.min.iter().chain([&floor]).filter(|min| to < min.value);
-    let Some(min) = strictest(broken, |min| min.value) else { return Outcome::Pass };
     if from.is_some_and(|from| to > from) {
         return Outcome::Pass;
     }
+    by_policies(below_known_min(facts, policies), facts, policies)
+}
+
+/// Judges a count that does not grow by the floors that could be read.
+fn below_known_min(facts: &Facts, policies: &Policies) -> Outcome {
+    let to = facts.to();
+    let floor = Limit { value: FLOOR, source: "built-in".to_owned(), mode: Mode::Enforce };
+    let broken = policies.min.iter().chain([&floor]).filter(|min| to < min.value);
+    let Some(min) = strictest(broken, |min| min.value) else { return Outcome::Pass };
     found(
         BELOW_MIN.id,
         facts,
@@ -72,14 +75,17 @@ Way out: ask for the maximum, or change the ScalePolicy the denial names.",
 
 fn above_max(facts: &Facts, policies: &Policies) -> Outcome {
     let Some((from, to)) = span(facts) else { return Outcome::NotApplicable };
-    if let Some(why) = &policies.unreadable {
-        return unread("the scale policies", why);
-    }
-    let broken = policies.max.iter().filter(|max| to > max.value);
-    let Some(max) = strictest(broken, |max| -max.value) else { return Outcome::Pass };
     if from.is_some_and(|from| to < from) {
         return Outcome::Pass;
     }
+    by_policies(above_known_max(facts, policies), facts, policies)
+}
+
+/// Judges a count that does not fall by the limits that could be read.
+fn above_known_max(facts: &Facts, policies: &Policies) -> Outcome {
+    let to = facts.to();
+    let broken = policies.max.iter().filter(|max| to > max.value);
+    let Some(max) = strictest(broken, |max| -max.value) else { return Outcome::Pass };
     found(
         ABOVE_MAX.id,
         facts,
@@ -122,7 +128,7 @@ fn scale_to_zero(facts: &Facts, policies: &Policies) -> Outcome {
         Direction::Same | Direction::Up => Outcome::NotApplicable,
         Direction::Down => {
             if let Some(why) = &policies.unreadable {
-                return unread("the scale policies", why);
+                return policies_unread(why, facts, policies);
             }
             let denied = policies.zero.iter().filter(|zero| zero.value == Zero::Deny);
             let message = format!(

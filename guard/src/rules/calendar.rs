@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use crate::change::Direction;
 use crate::facts::Facts;
-use crate::policy::{Limit, Mode, Policies, Windows, way};
-use crate::rules::{Kind, Rule, readings, set, unread};
+use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
+use crate::rules::{Kind, Rule, by_policies, readings, set};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
@@ -34,15 +34,12 @@ fn step_too_large(facts: &Facts, policies: &Policies) -> Outcome {
         Direction::Up => (&policies.step_up, "steps.up", i64::saturating_add),
         Direction::Create | Direction::Down | Direction::Same => return Outcome::NotApplicable,
     };
-    if let Some(why) = &policies.unreadable {
-        return unread("the scale policies", why);
-    }
     let size = i64::try_from(from.abs_diff(to)).unwrap_or(i64::MAX);
     let broken = steps.iter().filter(|step| size > step.value);
     let Some(step) = broken.max_by_key(|step| (step.mode, -step.value)) else {
-        return Outcome::Pass;
+        return by_policies(Outcome::Pass, facts, policies);
     };
-    Outcome::Found(
+    let found = Outcome::Found(
         Finding::deny(
             STEP_TOO_LARGE.id,
             format!(
@@ -53,7 +50,8 @@ fn step_too_large(facts: &Facts, policies: &Policies) -> Outcome {
         .because(step.source.clone(), format!("{field}: {}", step.value))
         .remedy(format!("first: {}", set(facts, nearest(from, step.value))))
         .in_mode(step.mode),
-    )
+    );
+    by_policies(found, facts, policies)
 }
 
 pub(super) const CHANGE_FREEZE: Rule = Rule {
@@ -77,9 +75,11 @@ Way out: wait until the time the denial names, or change the ScalePolicy it name
 
 fn change_freeze(facts: &Facts, policies: &Policies) -> Outcome {
     let Some(way) = way(facts.direction()) else { return Outcome::NotApplicable };
-    if let Some(why) = &policies.unreadable {
-        return unread("the scale policies", why);
-    }
+    by_policies(known_freeze(way, facts, policies), facts, policies)
+}
+
+/// Judges by the freezes that could be read.
+fn known_freeze(way: Way, facts: &Facts, policies: &Policies) -> Outcome {
     let holding = policies
         .freezes
         .iter()
@@ -135,9 +135,11 @@ fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
     let Some(way) = way(facts.direction()).filter(|_| facts.to() != 0) else {
         return Outcome::NotApplicable;
     };
-    if let Some(why) = &policies.unreadable {
-        return unread("the scale policies", why);
-    }
+    by_policies(known_windows(way, facts, policies), facts, policies)
+}
+
+/// Judges by the windows that could be read.
+fn known_windows(way: Way, facts: &Facts, policies: &Policies) -> Outcome {
     let about = || policies.windows.iter().filter(|windows| windows.value.ways.contains(&way));
     let shut = about().filter(|windows| windows.value.open(facts.now) == Some(false));
     let latest = |windows: &&Limit<Windows>| {

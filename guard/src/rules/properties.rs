@@ -24,7 +24,7 @@ use crate::verdict::{Severity, Verdict};
 
 /// The same clusters in every run, so that a red run is about the change it ran on. `PROPTEST_RNG_SEED` and
 /// `PROPTEST_CASES` look further afield, as the nightly workflow does.
-fn seeded() -> ProptestConfig {
+pub(super) fn seeded() -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = 600;
@@ -163,6 +163,24 @@ proptest! {
             Policies::of(policies.iter().chain([&more]), [], &namespace, labels)
         };
         prop_assert!(evaluate(&facts, &before).allows() || !evaluate(&facts, &after).allows());
+    }
+
+    #[test]
+    fn an_installation_that_fails_closed_never_admits_a_refused_change(
+        facts in facts(), policies in vec(opinionated(), 0..4)
+    ) {
+        let open = Policies::combine(&policies, &facts.change.new);
+        let closed = open.clone().failing_growth_closed();
+        prop_assert!(evaluate(&facts, &open).allows() || !evaluate(&facts, &closed).allows());
+    }
+
+    #[test]
+    fn policies_that_cannot_be_read_never_admit_what_the_others_refuse(
+        facts in facts(), policies in vec(opinionated(), 0..4)
+    ) {
+        let known = Policies::combine(&policies, &facts.change.new);
+        let partly = known.clone().and_unreadable("forbidden");
+        prop_assert!(evaluate(&facts, &known).allows() || !evaluate(&facts, &partly).allows());
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub(super) fn weighed(
             (finding.clone(), candidates)
         }
         Outcome::Unknown(why) | Outcome::Unsaid { why, .. } => {
-            let unseen = unseen(rule, facts.direction(), policies);
+            let mut unseen = unseen(rule, facts.direction(), policies);
+            unseen.extend(failing_closed(facts.direction(), policies));
             let most = unseen.iter().map(|it| it.severity).max();
             // A rule can be pinned, but not to more than what is not known may mean.
             let pinned = opinions(rule, policies)
@@ -191,6 +192,17 @@ fn unseen(rule: &Rule, direction: Direction, policies: &Policies) -> Vec<Candida
     candidates
 }
 
+/// Returns the weight of a fact that could not be seen on growth, where the installation refuses growth that cannot be
+/// judged. It stands beside the policies' weights, so that the stricter of both wins.
+fn failing_closed(direction: Direction, policies: &Policies) -> Option<Candidate> {
+    let grows = matches!(direction, Direction::Create | Direction::Up);
+    (policies.growth_fails_closed && grows).then(|| Candidate {
+        severity: Severity::Deny,
+        mode: Mode::Enforce,
+        says: Some("this installation says growFailurePolicy: Fail".to_owned()),
+    })
+}
+
 /// The finding with this weight, as far as a repair and the mode let it.
 fn apply(rule: &Rule, mut finding: Finding, chosen: Candidate, facts: &Facts) -> Finding {
     if chosen.severity != finding.severity || (chosen.says.is_some() && finding.mode.is_none()) {
@@ -230,7 +242,7 @@ mod tests {
     use crate::evaluate;
     use crate::facts::{Facts, Seen};
     use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy};
-    use crate::rules::testing::healthy;
+    use crate::rules::testing::{created, healthy};
 
     fn policies(specs: &[Value]) -> Policies {
         let named = specs.iter().zip(["a", "b", "c"]);
@@ -454,6 +466,50 @@ mod tests {
             let both = policies(&[backup(mode), json!({})]);
             assert_eq!(effect(&unread, "no-recent-backup", &both), want, "{mode}");
         }
+    }
+
+    #[test]
+    fn growth_on_an_unknown_fact_is_refused_where_the_installation_fails_closed() {
+        let unseen = |facts: Facts| facts.without_sight_of_the_lock();
+        let up = |mode: &str, up: &str| json!({"mode": mode, "whenUnknown": {"up": up}});
+        let rule = "no-leader";
+        for (name, specs, open, closed) in [
+            ("no policy", vec![], "warn", "deny"),
+            ("the policy warns", vec![up("Enforce", "Warn")], "warn", "deny"),
+            ("the policy refuses", vec![up("Enforce", "Deny")], "deny", "deny"),
+            ("a trial refuses", vec![up("Warn", "Deny")], "warn!", "deny"),
+            ("a trial warns", vec![up("Audit", "Warn")], "warn", "deny"),
+            ("the rule is lowered", vec![json!({"rules": {rule: "Warn"}})], "warn", "warn"),
+            ("the rule is ignored", vec![json!({"rules": {rule: "Ignore"}})], "", ""),
+        ] {
+            let by_default = policies(&specs);
+            let fails = by_default.clone().failing_growth_closed();
+            assert_eq!(effect(&unseen(healthy(3, 4)), rule, &by_default), open, "{name}");
+            assert_eq!(effect(&unseen(healthy(3, 4)), rule, &fails), closed, "{name}");
+            // A shrink is weighed as before, and so is growth of which everything is known.
+            for facts in [unseen(healthy(5, 2)), healthy(3, 4), healthy(5, 2)] {
+                let want = effect(&facts, rule, &by_default);
+                assert_eq!(effect(&facts, rule, &fails), want, "{name}");
+            }
+        }
+        let fails = Policies::default().failing_growth_closed();
+        insta::assert_snapshot!(
+            evaluate(&unseen(healthy(3, 4)), &fails).finding(rule).unwrap(), @"
+        no-leader: cannot be judged: the leader lock could not be read (configmaps is forbidden)
+          (this installation says growFailurePolicy: Fail)
+          Try: make the fact readable (network, rights), then ask again
+        ");
+        // Advice that refuses nothing when it is known refuses nothing unknown.
+        let mut blind = healthy(3, 4);
+        blind.claims = Seen::Unreadable("forbidden".to_owned());
+        assert_eq!(effect(&blind, "volume-resizing", &fails), "warn");
+    }
+
+    #[test]
+    fn a_new_cluster_on_an_unknown_fact_is_refused_where_the_installation_fails_closed() {
+        let unread = Policies::unreadable("no answer within 4 s");
+        assert_eq!(effect(&created(3), "above-max", &unread), "warn");
+        assert_eq!(effect(&created(3), "above-max", &unread.failing_growth_closed()), "deny");
     }
 
     #[test]

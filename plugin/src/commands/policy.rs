@@ -2,8 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::Policies;
-use pgscale_guard::policy::Mode;
-use pgscale_guard::read::Written;
+use pgscale_guard::policy::{Mode, Undecodable, Written, named};
 use serde::Serialize;
 
 use crate::args::{Format, Shape, cluster_name};
@@ -67,6 +66,8 @@ pub(crate) struct EffectivePolicy {
     pub(crate) fields: Vec<Entry>,
     /// When freezes and windows allow a change; empty where there are none.
     pub(crate) allowed: Vec<Allowed>,
+    /// Policies that may hold here and cannot be decoded, each with the reason.
+    pub(crate) undecodable: Vec<Undecoded>,
     /// Why policies could not be read; then a shrink is refused.
     pub(crate) unreadable: Option<String>,
 }
@@ -93,6 +94,19 @@ pub(crate) struct Heard {
     pub(crate) mode: Mode,
 }
 
+/// A policy that this version cannot decode.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Undecoded {
+    /// `kind/name`.
+    pub(crate) name: String,
+    /// The fields at fault, and what is wrong with them.
+    pub(crate) reason: String,
+    /// The command that opens it for correction.
+    pub(crate) correction: String,
+}
+
 impl EffectivePolicy {
     fn of(
         namespace: &str,
@@ -103,6 +117,16 @@ impl EffectivePolicy {
     ) -> Self {
         let heard = |(name, mode): &(String, Mode)| Heard { name: name.clone(), mode: *mode };
         let selective = if name.is_some() { Vec::new() } else { selective(written) };
+        let undecodable: Vec<&Undecodable> = match name {
+            Some(_) => policies.undecodable.iter().collect(),
+            // Those for some of its clusters are shown as well.
+            None => written.undecodable_here().collect(),
+        };
+        let undecoded = |policy: &Undecodable| Undecoded {
+            name: policy.source.clone(),
+            reason: policy.why.clone(),
+            correction: policy.correction(namespace),
+        };
         Self {
             api_version: API_VERSION,
             kind: "EffectivePolicy",
@@ -112,6 +136,7 @@ impl EffectivePolicy {
             selective,
             fields: entries(policies, now),
             allowed: allowed(policies, now),
+            undecodable: undecodable.into_iter().map(undecoded).collect(),
             unreadable: policies.unreadable.clone(),
         }
     }
@@ -135,7 +160,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let (written, policies) = if let Some(name) = &args.name {
         let cluster = session.cluster(name).await?;
         let written = session.reader.written_policies(namespace).await;
-        let policies = written.of(&cluster);
+        let policies = written.matching(&cluster.labels);
         (written, policies)
     } else {
         let written = session.reader.written_policies(namespace).await;
@@ -157,11 +182,13 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             session.out.data(&render(&effective, wide, session.out.width))?;
         }
     }
-    match effective.unreadable {
-        // Without them this command has told nothing that could be relied on.
-        Some(why) => Err(Failure::error(format!("not all policies could be read: {why}"))),
-        None => Ok(()),
-    }
+    let Some(why) = effective.unreadable else { return Ok(()) };
+    // Without them nothing that is shown can be relied on.
+    let failure = Failure::error(format!("not all policies could be read: {why}"));
+    let corrections = policies.undecodable.iter().map(|policy| policy.correction(namespace));
+    Err(corrections.fold(failure, |failure, correction| {
+        failure.hint(format!("open it for correction: `{correction}`"))
+    }))
 }
 
 /// The policies that hold for every cluster of the namespace.
@@ -169,20 +196,20 @@ fn for_all(written: &Written) -> Policies {
     let mut common = written.clone();
     common.own.retain(|policy| policy.spec.holds_for_all());
     common.everywhere.retain(|policy| policy.spec.policy.holds_for_all());
+    common.undecodable.retain(Undecodable::holds_for_all);
     common.matching(&std::collections::BTreeMap::new())
 }
 
 /// The others, by name.
 fn selective(written: &Written) -> Vec<String> {
-    let named =
-        |kind: &str, name: Option<&String>| format!("{kind}/{}", name.map_or("", String::as_str));
     let own = written.own.iter().filter(|policy| !policy.spec.holds_for_all());
-    let own = own.map(|policy| named("scalepolicy", policy.metadata.name.as_ref()));
+    let own = own.map(|policy| named("scalepolicy", policy.metadata.name.as_deref()));
     let everywhere = written.everywhere.iter();
     let everywhere = everywhere.filter(|policy| !policy.spec.policy.holds_for_all());
     let everywhere =
-        everywhere.map(|policy| named("clusterscalepolicy", policy.metadata.name.as_ref()));
-    own.chain(everywhere).collect()
+        everywhere.map(|policy| named("clusterscalepolicy", policy.metadata.name.as_deref()));
+    let undecodable = written.undecodable_here().filter(|policy| !policy.holds_for_all());
+    own.chain(everywhere).chain(undecodable.map(|policy| policy.source.clone())).collect()
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
     if !effective.selective.is_empty() {
         title.push(format!("For some clusters only:  {}", effective.selective.join(", ")));
     }
+    for policy in &effective.undecodable {
+        title.push(format!("Cannot be decoded:  {}: {}", policy.name, policy.reason));
+    }
     for allowed in &effective.allowed {
         let when = match allowed.next {
             _ if allowed.now => "now".to_owned(),

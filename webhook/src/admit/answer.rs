@@ -14,7 +14,7 @@ use pgscale_guard::postgresql::{GROUP, PLURAL};
 use pgscale_guard::rules::Recreation;
 use pgscale_guard::verdict::Finding;
 
-use super::judged::{CANNOT_BE_JUDGED, Judged, Judgement};
+use super::judged::{CANNOT_BE_JUDGED, Fallback, Judged, Judgement};
 use super::request::Review;
 use super::text::{cut, printable, wrap};
 use crate::events::Happened;
@@ -79,10 +79,14 @@ impl Judged {
     /// What a refused writer reads; empty for one that is not refused.
     pub(crate) fn message(&self) -> String {
         match self {
-            Self::Nothing(_) | Self::Unjudged { grows: true, .. } => String::new(),
-            Self::Unjudged { why, grows: false } => {
+            Self::Nothing(_) | Self::Unjudged { fallback: Fallback::Pass, .. } => String::new(),
+            Self::Unjudged { why, fallback: Fallback::Refuse } => {
                 printable(&format!("pgscale cannot judge this change: {why}"))
             }
+            Self::Unjudged { why, fallback: Fallback::RefuseGrowth } => printable(&format!(
+                "pgscale cannot judge this change: {why}; this installation refuses growth that \
+                 cannot be judged (growFailurePolicy: Fail)"
+            )),
             Self::Verdict(judgement) => refusal(judgement),
         }
     }
@@ -138,10 +142,10 @@ impl Judged {
     /// Only for a write that passes: beside a refusal they would hide its reasons, and `plan` shows them.
     fn warnings(&self) -> Vec<String> {
         let texts: Vec<String> = match self {
-            Self::Nothing(_) | Self::Unjudged { grows: false, .. } => Vec::new(),
-            Self::Unjudged { why, grows: true } => vec![format!(
+            Self::Unjudged { why, fallback: Fallback::Pass } => vec![format!(
                 "{CANNOT_BE_JUDGED}: the change was let through unjudged, as it only adds: {why}"
             )],
+            Self::Nothing(_) | Self::Unjudged { .. } => Vec::new(),
             Self::Verdict(judgement) if !judgement.verdict.allows() => Vec::new(),
             Self::Verdict(judgement) => judgement.verdict.warnings().map(warning).collect(),
         };
@@ -388,14 +392,25 @@ mod tests {
 
     #[test]
     fn what_cannot_be_judged_stops_a_shrink_and_warns_growth() {
-        let shrink = Judged::Unjudged { why: "no answer in 4 s".into(), grows: false };
+        let unjudged = |fallback| Judged::Unjudged { why: "no answer in 4 s".to_owned(), fallback };
+        let shrink = unjudged(Fallback::Refuse);
         let response = shrink.respond(&review(&update(&object(5), &object(2))));
         assert!(!response.allowed);
         assert_eq!(response.result.code, 403);
         assert_eq!(response.result.message, "pgscale cannot judge this change: no answer in 4 s");
         assert_eq!(shrink.refusing(), [CANNOT_BE_JUDGED]);
 
-        let growth = Judged::Unjudged { why: "no answer in 4 s".into(), grows: true };
+        let growth = unjudged(Fallback::RefuseGrowth);
+        let response = growth.respond(&review(&update(&object(2), &object(5))));
+        assert!(!response.allowed);
+        assert_eq!(
+            response.result.message,
+            "pgscale cannot judge this change: no answer in 4 s; this installation refuses growth that \
+             cannot be judged (growFailurePolicy: Fail)"
+        );
+        assert_eq!(growth.refusing(), [CANNOT_BE_JUDGED]);
+
+        let growth = unjudged(Fallback::Pass);
         let response = growth.respond(&review(&update(&object(2), &object(5))));
         assert!(response.allowed);
         assert_eq!(

@@ -21,11 +21,22 @@ pub(crate) enum Judged {
     Unjudged {
         /// Why, for people.
         why: String,
-        /// The write may pass with a warning: it certainly takes nothing away.
-        grows: bool,
+        /// The answer in place of a verdict.
+        fallback: Fallback,
     },
     /// The guard's verdict.
     Verdict(Box<Judgement>),
+}
+
+/// The answer to a write that could not be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fallback {
+    /// It passes with a warning: it certainly takes nothing away.
+    Pass,
+    /// It is refused: it may take something away.
+    Refuse,
+    /// It is refused although it only adds: this installation says `growFailurePolicy: Fail`.
+    RefuseGrowth,
 }
 
 /// A verdict with what it was reached on.
@@ -59,7 +70,7 @@ impl Judgement {
             from: facts.from(),
             to: facts.to(),
             asked: facts.asked(),
-            policies: policies.matched.iter().map(|(name, _)| name.clone()).collect(),
+            policies: policies.names(),
             recreation: if verdict.allows() { None } else { recreation(facts, policies) },
             past_the_operator: false,
             verdict,
@@ -100,8 +111,8 @@ impl Judged {
     /// How it ends, for counting.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Unjudged { grows: true, .. } => Outcome::warned,
-            Self::Unjudged { grows: false, .. } => Outcome::denied,
+            Self::Unjudged { fallback: Fallback::Pass, .. } => Outcome::warned,
+            Self::Unjudged { .. } => Outcome::denied,
             Self::Verdict(judgement) if !judgement.verdict.allows() => Outcome::denied,
             Self::Verdict(judgement) if judgement.verdict.warnings().next().is_some() => {
                 Outcome::warned
@@ -114,8 +125,12 @@ impl Judged {
     pub(crate) fn effects(&self) -> Vec<(&'static str, Effect)> {
         match self {
             Self::Nothing(_) => Vec::new(),
-            Self::Unjudged { grows, .. } => {
-                vec![(CANNOT_BE_JUDGED, if *grows { Effect::warn } else { Effect::deny })]
+            Self::Unjudged { fallback, .. } => {
+                let effect = match fallback {
+                    Fallback::Pass => Effect::warn,
+                    Fallback::Refuse | Fallback::RefuseGrowth => Effect::deny,
+                };
+                vec![(CANNOT_BE_JUDGED, effect)]
             }
             Self::Verdict(judgement) => judgement
                 .verdict

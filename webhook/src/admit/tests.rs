@@ -14,6 +14,7 @@ use tower::ServiceExt as _;
 use super::request::tests::{create, object, scale, update};
 use super::*;
 
+mod growth;
 mod overrides;
 mod writes;
 
@@ -23,11 +24,16 @@ struct World {
     policies: Vec<Value>,
     overrides: Vec<Value>,
     claims: Vec<Value>,
+    pods: Vec<Value>,
     /// The settings of an operator, where there is one.
     operator: Option<Value>,
     stored: Option<Value>,
     /// Every request hangs, as in a partition.
     silent: bool,
+    /// How long every answer takes.
+    slow: Duration,
+    /// The installation's choice for growth that cannot be judged.
+    growth: FailurePolicy,
     asked: Arc<Mutex<Vec<(Method, String, Value)>>>,
 }
 
@@ -41,6 +47,7 @@ impl World {
         if self.silent {
             return futures::future::pending().await;
         }
+        tokio::time::sleep(self.slow).await;
         let list = |items: &[Value]| json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items});
         let (status, answer) = match path.rsplit('/').next().unwrap_or_default() {
             "events" => (201, body),
@@ -52,7 +59,8 @@ impl World {
                 let metadata = json!({"namespace": "default", "name": "postgres-operator"});
                 (200, json!({"metadata": metadata, "data": self.operator}))
             }
-            "deployments" | "pods" => (200, list(&[])),
+            "pods" => (200, list(&self.pods)),
+            "deployments" => (200, list(&[])),
             "acid-a" if path.contains("/postgresqls/") && self.stored.is_some() => {
                 (200, self.stored.clone().unwrap())
             }
@@ -77,7 +85,7 @@ impl World {
         let client = Client::new(service, "default");
         let metrics = Arc::new(Metrics::new());
         let events = Events::new(client.clone(), Arc::clone(&metrics));
-        Admission { client, ask: Arc::new(Silence), events, metrics }
+        Admission { client, ask: Arc::new(Silence), events, metrics, growth: self.growth }
     }
 
     /// What was asked of one kind, as its bodies.
@@ -349,7 +357,8 @@ async fn an_error_of_ours_is_an_answer_too() {
     let client = Client::new(service, "default");
     let metrics = Arc::new(Metrics::new());
     let events = Events::new(client.clone(), Arc::clone(&metrics));
-    let admission = Admission { client, ask: Arc::new(Panic), events, metrics };
+    let growth = FailurePolicy::default();
+    let admission = Admission { client, ask: Arc::new(Panic), events, metrics, growth };
     let answer = ask(&admission, &update(&object(5), &object(2))).await;
     assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
     insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: an error of pgscale itself (staged); please report it");

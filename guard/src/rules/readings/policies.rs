@@ -15,9 +15,7 @@ fn limits<'a, T: 'a>(
     limits: impl IntoIterator<Item = &'a Limit<T>>,
     shown: impl Fn(&T) -> String,
 ) -> Vec<Evidence> {
-    if let Some(why) = &policies.unreadable {
-        return unread(ALL, why);
-    }
+    let unread = policies.unreadable.as_ref().map(|why| unread(ALL, why)).unwrap_or_default();
     let told: Vec<Evidence> = limits
         .into_iter()
         .map(|limit| {
@@ -28,6 +26,7 @@ fn limits<'a, T: 'a>(
             };
             Evidence::new(&limit.source, format!("{field}: {}{mode}", shown(&limit.value)))
         })
+        .chain(unread)
         .collect();
     if told.is_empty() { one(ALL, format!("none sets {field}")) } else { told }
 }

@@ -104,6 +104,117 @@ async fn policies_that_cannot_be_read_are_an_error() {
     insta::assert_snapshot!(failure, @"error: not all policies could be read: failed to list clusterscalepolicies: forbidden");
 }
 
+/// A world with policies that a newer version would write: for this cluster, for others, for other namespaces.
+fn with_strange_ones() -> World {
+    let select = |app: &str| json!({"matchLabels": {"app": app}});
+    World::new(3, 0)
+        .policy("production", &json!({"instances": {"max": 7}}))
+        .policy("strange", &json!({"mode": "Quarantine"}))
+        .policy(
+            "stranger",
+            &json!({"clusterSelector": select("shop"), "rules": {"paused": "Shout"}}),
+        )
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_decoded_is_shown_with_the_reason() {
+    let (text, code, failure) = screen(&with_strange_ones(), "policy acid-a").await;
+    assert_eq!(code, 1);
+    insta::assert_snapshot!(text, @"
+    Effective policy of postgresql db/acid-a
+    Policies:  scalepolicy/production (Enforce)
+    Cannot be decoded:  scalepolicy/strange: spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`
+
+    FIELD              VALUE     FROM                     EFFECT
+    instances.min      1         built-in                 in force
+    instances.max      7         scalepolicy/production   in force
+    instances.zero     Deny      built-in                 in force
+    whenUnknown.down   Deny      built-in                 in force
+    whenUnknown.up     Warn      built-in                 in force
+    builtIn.mode       Enforce   built-in                 in force
+    ");
+    insta::assert_snapshot!(failure, @"
+    error: not all policies could be read: scalepolicy/strange cannot be decoded by pgscale 0.1.0 (spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`): upgrade pgscale or correct the policy
+    hint: open it for correction: `kubectl edit scalepolicy/strange -n db`
+    ");
+    let (text, code, _) = screen(&with_strange_ones(), "policy").await;
+    assert_eq!(code, 1);
+    insta::assert_snapshot!(text, @"
+    Effective policy of namespace db
+    Policies:  scalepolicy/production (Enforce)
+    For some clusters only:  scalepolicy/stranger
+    Cannot be decoded:  scalepolicy/strange: spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`
+    Cannot be decoded:  scalepolicy/stranger: spec.rules: unknown variant `Shout`, expected one of `Ignore`, `Warn`, `Deny`
+
+    FIELD              VALUE     FROM                     EFFECT
+    instances.min      1         built-in                 in force
+    instances.max      7         scalepolicy/production   in force
+    instances.zero     Deny      built-in                 in force
+    whenUnknown.down   Deny      built-in                 in force
+    whenUnknown.up     Warn      built-in                 in force
+    builtIn.mode       Enforce   built-in                 in force
+    ");
+    let (text, ..) = screen(&with_strange_ones(), "policy acid-a -o json").await;
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        document["undecodable"],
+        json!([{"name": "scalepolicy/strange",
+            "reason": "spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`",
+            "correction": "kubectl edit scalepolicy/strange -n db"}])
+    );
+    assert_eq!(document["fields"][1]["source"], "scalepolicy/production", "it hides no other");
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_decoded_refuses_only_where_it_selects() {
+    let (text, code, _) = screen(&with_strange_ones(), "plan acid-a --to 2").await;
+    assert_eq!(code, 3);
+    assert!(text.contains("scalepolicy/strange cannot be decoded"), "{text}");
+    assert!(!text.contains("scalepolicy/stranger"), "{text}");
+    let (text, code, _) = screen(&with_strange_ones(), "plan acid-a --to 9").await;
+    assert_eq!(code, 3, "the limit of another policy still holds");
+    assert!(text.contains("7 is the maximum"), "{text}");
+    let elsewhere = World::new(3, 0).policy(
+        "stranger",
+        &json!({"clusterSelector": {"matchLabels": {"app": "shop"}}, "mode": "Quarantine"}),
+    );
+    let (_, code, failure) = run(&elsewhere, "down acid-a --yes", None).await;
+    assert_eq!((code, failure.as_str()), (0, ""));
+    let (text, code, failure) = screen(&elsewhere, "policy acid-a").await;
+    assert_eq!((code, failure.as_str(), text.contains("stranger")), (0, "", false));
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_decoded_is_tried_in_its_corrected_form() {
+    let policy = file(
+        "apiVersion: pgscale.dev/v1alpha1
+kind: ScalePolicy
+metadata: {name: strange}
+spec: {mode: Enforce}
+",
+    );
+    let line = format!("policy test -f {}", policy.path().display());
+    let (run, code, _) = run(&with_strange_ones(), &line, None).await;
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(run.stdout(), @"
+    NAME     INSTANCES   AS IT IS        ONE LESS                  ONE MORE
+    acid-a   3           within bounds   allowed (refused today)   allowed
+    ");
+    assert_eq!(run.stderr(), "", "the corrected form can be read");
+    let other = file(
+        "apiVersion: pgscale.dev/v1alpha1
+kind: ScalePolicy
+metadata: {name: other}
+spec: {mode: Warn}
+",
+    );
+    let line = format!("policy test -f {}", other.path().display());
+    let (run, ..) = crate::testing::run(&with_strange_ones(), &line, None).await;
+    let warned =
+        "not all policies of db/acid-a could be read: scalepolicy/strange cannot be decoded";
+    assert!(run.stderr().contains(warned), "{}", run.stderr());
+}
+
 fn file(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();

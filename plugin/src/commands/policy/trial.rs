@@ -5,9 +5,11 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use futures::{StreamExt as _, stream};
-use pgscale_guard::policy::{ClusterScalePolicy, Mode, Policies, ScalePolicy, Zero};
+use pgscale_guard::policy::{
+    ClusterScalePolicy, Mode, Policies, ScalePolicy, Written, Zero, decode, named,
+};
 use pgscale_guard::postgresql::Postgresql;
-use pgscale_guard::read::{AskWhom, Written};
+use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts};
 use serde::Serialize;
 use serde_json::Value;
@@ -178,10 +180,14 @@ impl New {
         let own = self.own.iter();
         for policy in own.filter(|it| it.metadata.namespace.as_deref() == Some(namespace)) {
             there.own.retain(|old| old.metadata.name != policy.metadata.name);
+            let source = named("scalepolicy", policy.metadata.name.as_deref());
+            there.undecodable.retain(|old| old.source != source);
             there.own.push(policy.clone());
         }
         for policy in &self.everywhere {
             there.everywhere.retain(|old| old.metadata.name != policy.metadata.name);
+            let source = named("clusterscalepolicy", policy.metadata.name.as_deref());
+            there.undecodable.retain(|old| old.source != source);
             there.everywhere.push(policy.clone());
         }
         there
@@ -211,15 +217,15 @@ fn parse(text: &str, namespace: &str) -> Result<New, String> {
         if text("/apiVersion") != API_VERSION {
             return Err(format!("{kind} {name:?} is not of {API_VERSION}"));
         }
-        let wrong = |error: serde_json::Error| format!("{kind} {name:?}: {error}");
+        let wrong = |why: String| format!("{kind} {name:?}: {why}");
         match kind.as_str() {
             "ScalePolicy" => {
-                let mut policy: ScalePolicy = serde_json::from_value(document).map_err(wrong)?;
+                let mut policy: ScalePolicy = decode(&document).map_err(wrong)?;
                 policy.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
                 new.own.push(policy);
             }
             "ClusterScalePolicy" => {
-                new.everywhere.push(serde_json::from_value(document).map_err(wrong)?);
+                new.everywhere.push(decode(&document).map_err(wrong)?);
             }
             other => {
                 return Err(format!("{other:?} is neither ScalePolicy nor ClusterScalePolicy"));
@@ -250,8 +256,8 @@ async fn tried(session: &Session, cluster: Postgresql, written: &Written, new: &
     let count = cluster.instances.unwrap_or(0);
     let change = Change::of_count(cluster.clone(), count);
     let facts = session.around().facts(change, AskWhom::All).await;
-    let today = written.of(&cluster);
-    let then = new.beside(written.clone(), &namespace).of(&cluster);
+    let today = written.matching(&cluster.labels);
+    let then = new.beside(written.clone(), &namespace).matching(&cluster.labels);
     Tried {
         instances: facts.to(),
         violations: violations(&facts, &then),
@@ -323,7 +329,7 @@ mod tests {
             ),
             (
                 "apiVersion: pgscale.dev/v1alpha1\nkind: ScalePolicy\nmetadata: {name: a}\nspec: {mode: Maybe}",
-                "ScalePolicy \"a\": unknown variant `Maybe`, expected one of `Audit`, `Warn`, `Enforce`",
+                "ScalePolicy \"a\": spec.mode: unknown variant `Maybe`, expected one of `Audit`, `Warn`, `Enforce`",
             ),
         ] {
             assert_eq!(parse(text, "db").unwrap_err(), why);

@@ -112,6 +112,22 @@ async fn what_does_not_fit_lifts_nothing_and_says_why() {
 }
 
 #[tokio::test]
+async fn an_override_that_cannot_be_decoded_grants_nothing_and_hides_no_other() {
+    let mut strange = granted(SignedDuration::from_hours(1), &["above-max"]);
+    strange["metadata"]["name"] = json!("strange");
+    strange["spec"]["to"] = json!("as many as it takes");
+    let mut world = allowing(&["above-max"]);
+    world.overrides.insert(0, strange.clone());
+    let answer = ask(&world.admission(), &update(&object(3), &object(9))).await;
+    assert_eq!(answer["allowed"], true, "{answer}");
+    world.overrides = vec![strange];
+    let answer = ask(&world.admission(), &update(&object(3), &object(9))).await;
+    assert_eq!(answer["allowed"], false);
+    let message = answer["status"]["message"].as_str().unwrap();
+    assert!(message.contains("scaleoverride/strange: does not apply: pgscale "), "{message}");
+}
+
+#[tokio::test]
 async fn overrides_are_read_only_where_something_would_be_refused() {
     for (to, reads) in [(5, 0), (9, 1)] {
         let world = allowing(&["above-max"]);

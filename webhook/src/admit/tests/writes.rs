@@ -103,6 +103,76 @@ async fn of_two_appliers_the_result_is_judged() {
 }
 
 #[tokio::test]
+async fn a_policy_that_cannot_be_decoded_refuses_only_where_it_selects() {
+    let mut strange = policy(&json!({"min": 1}));
+    strange["metadata"]["name"] = json!("strange");
+    strange["spec"]["mode"] = json!("Quarantine");
+    strange["spec"]["clusterSelector"] = json!({"matchLabels": {"tier": "gold"}});
+    let policies = vec![strange, policy(&json!({"min": 3, "max": 7}))];
+    let admission = World { policies, ..World::default() }.admission();
+    let labelled = |count: i64, tier: &str| {
+        let mut object = object(count);
+        object["metadata"]["labels"] = json!({"tier": tier});
+        object
+    };
+    let shrink = |tier: &str| update(&labelled(5, tier), &labelled(3, tier));
+    let elsewhere = ask(&admission, &shrink("iron")).await;
+    assert!(!elsewhere.to_string().contains("strange"), "{elsewhere}");
+    let here = ask(&admission, &shrink("gold")).await;
+    assert!(rules(&here).contains("below-min=deny,"), "{here}");
+    let message = here["status"]["message"].as_str().unwrap();
+    for part in [
+        "scalepolicy/strange cannot be decoded",
+        "spec.mode: unknown variant `Quarantine`",
+        "Try: kubectl edit scalepolicy/strange -n db",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    // The limits of the other one refuse growth in both.
+    for tier in ["iron", "gold"] {
+        let growth = ask(&admission, &update(&labelled(5, tier), &labelled(9, tier))).await;
+        assert!(rules(&growth).contains("above-max=deny"), "{growth}");
+    }
+}
+
+#[tokio::test]
+async fn changing_labels_never_leaves_a_policy_in_the_same_write() {
+    let labelled = |count: i64, tier: Option<&str>| {
+        let mut object = object(count);
+        object["metadata"]["labels"] = json!({"tier": tier});
+        object["metadata"]["labels"].as_object_mut().unwrap().retain(|_, tier| !tier.is_null());
+        object
+    };
+    let mut gold = policy(&json!({"min": 3, "max": 7}));
+    gold["spec"]["clusterSelector"] = json!({"matchLabels": {"tier": "gold"}});
+    let world = World { policies: vec![gold], ..World::default() };
+    let admission = world.admission();
+    for (from, to, want) in [(5, 9, "above-max=deny"), (5, 2, "below-min=deny")] {
+        for (before, after) in
+            [(Some("gold"), None), (Some("gold"), Some("x")), (None, Some("gold"))]
+        {
+            let review = update(&labelled(from, before), &labelled(to, after));
+            let answer = ask(&admission, &review).await;
+            assert!(rules(&answer).contains(want), "{before:?} -> {after:?}: {answer}");
+            assert_eq!(answer["auditAnnotations"]["policy"], "scalepolicy/production");
+        }
+        let review = update(&labelled(from, None), &labelled(to, Some("x")));
+        assert!(!rules(&ask(&admission, &review).await).contains(want), "it never selected it");
+    }
+    let answer = ask(&admission, &update(&labelled(5, Some("gold")), &labelled(9, None))).await;
+    let message = answer["status"]["message"].as_str().unwrap();
+    assert!(message.contains("change labels and the count in two writes"), "{message}");
+    // A write of labels alone may leave it, and needs no read.
+    let before = world.asked("").len();
+    let answer = ask(&admission, &update(&labelled(5, Some("gold")), &labelled(5, None))).await;
+    assert_eq!((&answer["allowed"], world.asked("").len()), (&json!(true), before));
+    // A new cluster has no labels but its own.
+    let answer = ask(&admission, &create(&labelled(9, Some("gold")))).await;
+    assert!(rules(&answer).contains("above-max=deny"), "{answer}");
+    assert_eq!(ask(&admission, &create(&labelled(9, Some("x")))).await["allowed"], true);
+}
+
+#[tokio::test]
 async fn what_violates_already_may_be_edited_and_may_get_better() {
     let labelled = |count: i64| {
         let mut object = object(count);

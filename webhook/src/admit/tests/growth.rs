@@ -1,0 +1,63 @@
+//! Growth that cannot be judged, under either `growFailurePolicy` of the installation.
+
+use super::super::request::tests::stateful_set;
+use super::*;
+
+#[tokio::test]
+async fn growth_that_cannot_be_judged_in_time_is_refused_where_the_installation_fails_closed() {
+    let nine = |from| update(&object(from), &object(9));
+    let by_scale = || scale(Some(3), Some(9));
+    tokio::time::pause();
+    for growth in [FailurePolicy::Ignore, FailurePolicy::Fail] {
+        // Longer than the API server waits for us, and for ever.
+        for (slow, silent) in [(Duration::from_secs(6), false), (Duration::ZERO, true)] {
+            let world = World { silent, slow, growth, ..three_to_seven() };
+            let admission = world.admission();
+            for (way, review) in [
+                ("growth", nine(3)),
+                ("a scale", by_scale()),
+                ("a new cluster", create(&object(9))),
+            ] {
+                let started = Instant::now();
+                let answer = ask(&admission, &review).await;
+                assert!(started.elapsed() < Duration::from_secs(5), "{way}: in time");
+                assert_eq!(answer["allowed"], growth == FailurePolicy::Ignore, "{way}: {answer}");
+                let message = answer["status"]["message"].as_str().unwrap_or_default();
+                let said = message.contains("growFailurePolicy: Fail");
+                assert_eq!(said, growth == FailurePolicy::Fail, "{way}: {answer}");
+                assert_eq!(answer["warnings"].is_array(), growth == FailurePolicy::Ignore, "{way}");
+            }
+            let shrink = ask(&admission, &update(&object(5), &object(2))).await;
+            assert_eq!(shrink["allowed"], false);
+            // A write that is not ours to refuse passes by either choice, and needs no read.
+            for by_scale in [false, true] {
+                let answer = ask(&admission, &stateful_set(3, 5, by_scale)).await;
+                assert_eq!(answer["allowed"], true, "{answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn growth_on_an_unknown_fact_is_refused_where_the_installation_fails_closed() {
+    // The members of this world do not answer, and no operator is found.
+    let member = json!({
+        "metadata": {"namespace": "db", "name": "acid-a-0",
+            "labels": {"cluster-name": "acid-a", "application": "spilo", "spilo-role": "master"}},
+        "spec": {"containers": [{"name": "postgres"}], "nodeName": "n"},
+        "status": {"phase": "Running", "podIP": "10.0.0.1"},
+    });
+    let growth = update(&object(3), &object(5));
+    let world = World { pods: vec![member], ..three_to_seven() };
+    let lenient = ask(&world.admission(), &growth).await;
+    assert_eq!(lenient["allowed"], true, "{lenient}");
+    let strict = World { growth: FailurePolicy::Fail, ..world };
+    let refused = ask(&strict.admission(), &growth).await;
+    assert_eq!(refused["allowed"], false, "{refused}");
+    let message = refused["status"]["message"].as_str().unwrap();
+    assert!(message.contains("(this installation says growFailurePolicy: Fail)"), "{message}");
+    // By either choice, growth with every fact known is judged as it is.
+    let known = World { growth: FailurePolicy::Fail, ..three_to_seven() }.admission();
+    let over = ask(&known, &update(&object(3), &object(9))).await;
+    assert!(over["auditAnnotations"]["rules"].as_str().unwrap().contains("above-max=deny"));
+}

@@ -1,0 +1,161 @@
+//! The witness of the break glass: a policy of the API server itself, which reports every write of a `postgresql` by the
+//! group that passes the webhook, to the writer and to the audit log. It refuses nothing, and needs no webhook.
+//!
+//! Shape: `ValidatingAdmissionPolicy` (admissionregistration.k8s.io/v1, Kubernetes 1.30), whose validation never holds
+//! and whose binding only warns and audits. An error in it is ignored: nothing of ours may stand in the way here.
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec,
+    ValidatingAdmissionPolicySpec, Validation, Variable,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use pgscale_guard::postgresql::{GROUP, PLURAL, VERSION};
+
+use crate::configuration::{BREAK_GLASS, in_break_glass};
+
+/// Name of the policy and of its binding.
+const NAME: &str = "break-glass.pgscale.dev";
+
+/// Returns the policy that names user and counts of every such write.
+pub(crate) fn policy() -> ValidatingAdmissionPolicy {
+    let writes = NamedRuleWithOperations {
+        api_groups: Some(vec![GROUP.to_owned()]),
+        api_versions: Some(vec![VERSION.to_owned()]),
+        operations: Some(["CREATE", "UPDATE", "DELETE"].map(str::to_owned).into()),
+        resources: Some(vec![PLURAL.to_owned(), format!("{PLURAL}/scale")]),
+        scope: Some("Namespaced".to_owned()),
+        ..NamedRuleWithOperations::default()
+    };
+    let spec = ValidatingAdmissionPolicySpec {
+        failure_policy: Some("Ignore".to_owned()),
+        match_constraints: Some(MatchResources {
+            match_policy: Some("Equivalent".to_owned()),
+            // As the API server completes them. This part is owned as a whole, so a field that is left out would be a
+            // conflict for the next program that applies the same.
+            namespace_selector: Some(LabelSelector::default()),
+            object_selector: Some(LabelSelector::default()),
+            resource_rules: Some(vec![writes]),
+            ..MatchResources::default()
+        }),
+        match_conditions: Some(vec![MatchCondition {
+            name: "break-glass".to_owned(),
+            expression: in_break_glass(),
+        }]),
+        variables: Some(variables()),
+        validations: Some(vec![Validation {
+            expression: "false".to_owned(),
+            // Used where the expression fails, on an object of an odd shape.
+            message: Some(format!(
+                "break glass: a member of {BREAK_GLASS} wrote a postgresql; pgscale did not judge it"
+            )),
+            message_expression: Some(message()),
+            ..Validation::default()
+        }]),
+        ..ValidatingAdmissionPolicySpec::default()
+    };
+    ValidatingAdmissionPolicy { metadata: named(), spec: Some(spec), ..Default::default() }
+}
+
+/// Returns the binding that puts the policy in force in all namespaces.
+pub(crate) fn binding() -> ValidatingAdmissionPolicyBinding {
+    let spec = ValidatingAdmissionPolicyBindingSpec {
+        policy_name: NAME.to_owned(),
+        validation_actions: vec!["Warn".to_owned(), "Audit".to_owned()],
+        ..ValidatingAdmissionPolicyBindingSpec::default()
+    };
+    ValidatingAdmissionPolicyBinding { metadata: named(), spec }
+}
+
+/// Returns the counts before and after the write. A `Scale` spells them differently, and the checker of types knows only one of both.
+fn variables() -> Vec<Variable> {
+    let count = |object: &str| format!("string(dyn({object}).?spec[?variables.field].orValue(0))");
+    let (old, new) = (count("oldObject"), count("object"));
+    let variables = [
+        (
+            "field",
+            "request.?subResource.orValue('') == 'scale' ? 'replicas' : 'numberOfInstances'"
+                .to_owned(),
+        ),
+        ("before", format!("request.operation == 'CREATE' ? 'none' : {old}")),
+        ("after", format!("request.operation == 'DELETE' ? 'none' : {new}")),
+    ];
+    variables.map(|(name, expression)| Variable { name: name.to_owned(), expression }).into()
+}
+
+/// Returns the expression of the report: user, cluster, operation and counts.
+fn message() -> String {
+    let user = "request.?userInfo.?username.orValue('?')";
+    let cluster = "request.?namespace.orValue('?') + '/' + request.?name.orValue('?')";
+    let counts = "variables.field + ' ' + variables.before + ' -> ' + variables.after";
+    format!(
+        "'break glass: ' + {user} + ' wrote postgresql ' + {cluster} + ' (' + request.operation + '), ' \
+         + {counts} + '; pgscale did not judge it'"
+    )
+}
+
+fn named() -> ObjectMeta {
+    ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_use_of_the_break_glass_is_witnessed_and_never_refused() {
+        let text = crate::documents(&[
+            serde_json::to_value(policy()).unwrap(),
+            serde_json::to_value(binding()).unwrap(),
+        ]);
+        insta::assert_snapshot!(text.unwrap(), @r#"
+        apiVersion: admissionregistration.k8s.io/v1
+        kind: ValidatingAdmissionPolicy
+        metadata:
+          name: break-glass.pgscale.dev
+        spec:
+          failurePolicy: Ignore
+          matchConditions:
+          - expression: "'pgscale:break-glass' in request.userInfo.?groups.orValue([])"
+            name: break-glass
+          matchConstraints:
+            matchPolicy: Equivalent
+            namespaceSelector: {}
+            objectSelector: {}
+            resourceRules:
+            - apiGroups:
+              - acid.zalan.do
+              apiVersions:
+              - v1
+              operations:
+              - CREATE
+              - UPDATE
+              - DELETE
+              resources:
+              - postgresqls
+              - postgresqls/scale
+              scope: Namespaced
+          validations:
+          - expression: "false"
+            message: "break glass: a member of pgscale:break-glass wrote a postgresql; pgscale did not judge it"
+            messageExpression: "'break glass: ' + request.?userInfo.?username.orValue('?') + ' wrote postgresql ' + request.?namespace.orValue('?') + '/' + request.?name.orValue('?') + ' (' + request.operation + '), ' + variables.field + ' ' + variables.before + ' -> ' + variables.after + '; pgscale did not judge it'"
+          variables:
+          - expression: "request.?subResource.orValue('') == 'scale' ? 'replicas' : 'numberOfInstances'"
+            name: field
+          - expression: "request.operation == 'CREATE' ? 'none' : string(dyn(oldObject).?spec[?variables.field].orValue(0))"
+            name: before
+          - expression: "request.operation == 'DELETE' ? 'none' : string(dyn(object).?spec[?variables.field].orValue(0))"
+            name: after
+        ---
+        apiVersion: admissionregistration.k8s.io/v1
+        kind: ValidatingAdmissionPolicyBinding
+        metadata:
+          name: break-glass.pgscale.dev
+        spec:
+          policyName: break-glass.pgscale.dev
+          validationActions:
+          - Warn
+          - Audit
+        "#);
+    }
+}
