@@ -57,12 +57,38 @@ impl Count {
     }
 }
 
+/// What was agreed to beside the plan that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    /// Rules that judged the plan that was shown may lack a fact when the plan is made again (--yes).
+    pub(crate) unjudged: bool,
+}
+
+impl Agreed {
+    /// Returns an error where rules that judged the plan that was `shown` cannot judge it `now`: a change that is not
+    /// judged in full needs a person's yes.
+    pub(crate) fn covers(self, shown: &Plan, now: &Plan) -> Result<(), Failure> {
+        let rules = now.unjudged_since(shown);
+        if self.unjudged || rules.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::refused(format!(
+            "the change of postgresql {} is not the one that was shown: {} could be judged then, and not now; \
+             nothing was changed",
+            now.cluster(),
+            rules.join(", ")
+        ))
+        .hint("run the same command again, and look at the plan"))
+    }
+}
+
 /// Carries `plan`, made from `facts`, out: the plan that was carried out in the end. Whatever becomes of it, `done`
 /// tells what was done.
 pub(crate) async fn apply(
     session: &Session,
     plan: Plan,
     facts: &Facts,
+    agreed: Agreed,
     done: &mut Done,
 ) -> Result<Plan, Failure> {
     let mut plan = plan;
@@ -72,7 +98,7 @@ pub(crate) async fn apply(
         }
         // The question may have been open for hours, and a failover leaves no trace in the object.
         let (now, facts) = read_plan(session, &plan).await?;
-        plan = as_agreed(&plan, now)?;
+        plan = as_agreed(&plan, now, agreed)?;
         if let Some(wanted) = plan.leader_move.clone() {
             let moved = move_leader(session, &facts, &wanted).await.map_err(|not_moved| {
                 done.lead = not_moved.lead();
@@ -88,7 +114,7 @@ pub(crate) async fn apply(
         if done.count == Count::Written {
             return Ok(plan);
         }
-        plan = plan_again(session, &plan, done.moved()).await?;
+        plan = plan_again(session, &plan, agreed, done.moved()).await?;
     }
     Err(contended(&plan, done.moved()))
 }
@@ -102,7 +128,7 @@ pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Fai
         match sent {
             Ok(()) => return Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => {
-                plan = plan_again(session, &plan, false).await?;
+                plan = plan_again(session, &plan, Agreed { unjudged: true }, false).await?;
             }
             Err(error) => {
                 let asked = format!("change postgresql {}", plan.cluster());
@@ -197,11 +223,16 @@ fn excusing(before: &Plan, now: Plan) -> Plan {
 }
 
 /// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
-async fn plan_again(session: &Session, before: &Plan, moved: bool) -> Result<Plan, Failure> {
+async fn plan_again(
+    session: &Session,
+    before: &Plan,
+    agreed: Agreed,
+    moved: bool,
+) -> Result<Plan, Failure> {
     session.out.note("somebody else wrote to the cluster; planning again ...");
     let (now, _) = read_plan(session, before).await?;
     if !moved {
-        return as_agreed(before, now);
+        return as_agreed(before, now, agreed);
     }
     same_cluster_and_count(before, &now, moved)?;
     if now.outcome() == Outcome::Nothing {
@@ -224,12 +255,13 @@ async fn plan_again(session: &Session, before: &Plan, moved: bool) -> Result<Pla
 }
 
 /// `now`, made of the same wish as `before`, before anything was done; an error where it is not what was agreed to.
-fn as_agreed(before: &Plan, now: Plan) -> Result<Plan, Failure> {
+fn as_agreed(before: &Plan, now: Plan, agreed: Agreed) -> Result<Plan, Failure> {
     same_cluster_and_count(before, &now, false)?;
     if now.outcome() == Outcome::Nothing {
         return Ok(there_already(before, now));
     }
     still_allowed(&now, false)?;
+    agreed.covers(before, &now)?;
     let ends = |plan: &Plan| plan.leader_move.clone().map(|wanted| (wanted.from, wanted.to));
     if ends(before) == ends(&now) {
         return Ok(excusing(before, now));

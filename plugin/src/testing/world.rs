@@ -24,54 +24,11 @@ use crate::output::testing::Screen;
 use crate::session::{Interruption, Pace, Session};
 
 mod members;
+mod mishap;
 mod server;
 
+pub(crate) use mishap::Mishap;
 use server::serve;
-
-/// What goes wrong, once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mishap {
-    /// Somebody else writes the object just before our write.
-    Conflict,
-    /// The webhook refuses the write.
-    Denial,
-    /// The write is lost on its way.
-    LostBefore,
-    /// The answer to the write is lost on its way.
-    LostAfter,
-    /// Patroni refuses to switch over.
-    SwitchoverRefused,
-    /// Patroni's answer to a switchover that works is lost.
-    SwitchoverAnswerLost,
-    /// The switchover works, and the standbys do not follow the new leader.
-    NobodyFollows,
-    /// Another writer sets the count back as soon as it is written.
-    Reverted,
-    /// The new member never starts.
-    Pending,
-    /// Somebody else writes the same count just before our write, and the new member never starts.
-    PendingAndCounted,
-    /// The last member takes the lead while the question is open.
-    FailoverAtPrompt,
-    /// The same, and the first two stall.
-    FailoverAndStallAtPrompt,
-    /// The last member but one takes the lead while the checkpoint is written.
-    FailoverAtCheckpoint,
-    /// The switchover works, and member 1 leads, whoever was asked for.
-    AnotherTakesOver,
-    /// The switchover works, and somebody else sets the count to 7 meanwhile.
-    CountedDuringSwitchover,
-    /// Somebody else has asked for a switchover.
-    SwitchoverPending,
-    /// The object that tells of switchovers cannot be read.
-    SwitchoversHidden,
-    /// Everything is deleted and created again just before our write.
-    Recreated,
-    /// The switchover works, and the API server cannot be reached for the first looks after it.
-    AwayAfterSwitchover,
-    /// Stalled receivers work for a moment after the switchover, and stall again.
-    StallsAgain,
-}
 
 /// What a member says, as an error, to a command that never ends.
 pub(crate) const HANGS: &str = "hangs";
@@ -463,6 +420,9 @@ impl BufRead for Person {
         }
         if stalls {
             state.stalled = vec![0, 1];
+        }
+        if state.mishap == Some(Mishap::HiddenClaimsAtPrompt) {
+            state.hidden = vec!["persistentvolumeclaims"];
         }
         self.lines.fill_buf()
     }

@@ -1,14 +1,10 @@
 //! `up`, `down` and `set` on a cluster in memory: what is written, what is said, how it ends.
 
-use std::io::{self, Read};
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
-
 use serde_json::json;
-use tokio::time::{sleep, timeout};
 
-use crate::output::testing::Screen;
-use crate::testing::{Mishap, World, give, run};
+use crate::testing::{Mishap, World, run};
+
+mod asking;
 
 #[tokio::test]
 async fn growth_is_written_once_with_its_preconditions_and_waited_for() {
@@ -32,56 +28,6 @@ async fn by_default_one_instance_comes_or_goes() {
     assert_eq!(world.declared(), 4);
     assert_eq!(run(&world, "down postgresql/acid-a --yes", None).await.1, 0);
     assert_eq!(world.declared(), 3);
-}
-
-#[tokio::test]
-async fn a_shrink_asks_and_no_answer_is_no() {
-    for (person, want) in [
-        (Some("y\n"), 0),
-        (Some("YES\n"), 0),
-        (Some("n\n"), 7),
-        (Some("\n"), 7),
-        (Some(""), 7),
-        (None, 7),
-    ] {
-        let world = World::new(3, 0);
-        let (screen, code, why) = run(&world, "down acid-a --to 2", person).await;
-        assert_eq!(code, want, "{person:?}: {why}");
-        assert_eq!(world.writes().is_empty(), want == 7, "{person:?}");
-        assert!(screen.stderr().contains("3 -> 2 instances"), "the plan was not shown");
-    }
-}
-
-/// Somebody who is there and says nothing.
-struct Silent(mpsc::Receiver<()>);
-
-impl Read for Silent {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        // Longer than the test waits; a program that sleeps here as well is found out.
-        self.0.recv_timeout(Duration::from_secs(20)).ok();
-        Ok(0)
-    }
-}
-
-#[tokio::test]
-async fn an_interruption_at_the_question_ends_it() {
-    let (world, screen) = (World::new(3, 0), Screen::default());
-    let mut session = world.session(&screen, None);
-    let (person, silence) = mpsc::channel();
-    let terminal = io::BufReader::new(Silent(silence));
-    session.out = Arc::new(screen.output_for(Some(Box::new(terminal))));
-    let asked = async {
-        while !screen.stderr().contains("[y/N]") {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let work = Box::pin(give(&session, "down acid-a"));
-    let ended = crate::unless(asked, work, &session.interruption);
-    let failure = timeout(Duration::from_secs(10), ended).await.unwrap().unwrap_err();
-    session.out.failure(&failure);
-    drop(person);
-    assert_eq!((failure.kind.code(), world.writes().len()), (130, 0));
-    assert!(screen.stderr().ends_with("interrupted; nothing was changed\n"), "{}", screen.stderr());
 }
 
 #[tokio::test]
@@ -387,23 +333,6 @@ async fn zero_is_refused_unless_a_policy_allows_it() {
     let world = World::new(1, 0);
     let (_, code, why) = run(&world, "down acid-a --to 0 --confirm=db/acid-a", None).await;
     assert_eq!((code, world.writes().len()), (3, 0), "{why}");
-}
-
-#[tokio::test]
-async fn zero_needs_a_confirmation_of_its_own() {
-    for (flags, person, want) in [
-        ("--confirm=db/acid-a", None, 0),
-        ("", Some("db/acid-a\n"), 0),
-        ("--yes", None, 7),
-        ("--yes", Some("y\n"), 7),
-        ("--confirm=acid-a", Some("db/acid-a\n"), 7),
-    ] {
-        let world = World::new(1, 0).zero_allowed();
-        let line = format!("down acid-a --to 0 --wait=false {flags}");
-        let (_, code, why) = run(&world, &line, person).await;
-        assert_eq!(code, want, "{flags} {person:?}: {why}");
-        assert_eq!(world.declared(), i64::from(want != 0), "{flags} {person:?}");
-    }
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ async fn what_commands_print_keeps_to_them() {
         (World::new(3, 0), "plan acid-a --to 5 -o json"),
         (World::new(3, 2), "down acid-a --yes -o json"),
         (World::new(3, 0), "up acid-a -o json"),
-        (World::new(3, 0).with_another(), "up -A -o json"),
+        (World::new(3, 0).with_another(), "up -l team=acid -A --yes -o json"),
         (World::new(3, 0), "verify acid-a -o json"),
         (talkative(), "verify acid-a --sql --canary -o json"),
         (World::new(3, 0).silent(), "down acid-a --yes -o json"),

@@ -110,6 +110,10 @@ impl State {
         let mishap = self.mishap;
         match mishap {
             Some(Mishap::Conflict) => self.version += 1,
+            Some(Mishap::ConflictAndHiddenClaims) => {
+                self.version += 1;
+                self.hidden = vec!["persistentvolumeclaims"];
+            }
             Some(Mishap::PendingAndCounted) => {
                 self.version += 1;
                 self.declared = patch["spec"]["numberOfInstances"].as_i64().unwrap();
@@ -141,11 +145,15 @@ impl State {
                 | Mishap::Reverted
                 | Mishap::AwayAfterSwitchover
                 | Mishap::StallsAgain
+                | Mishap::HiddenClaimsAtPrompt
                 | Mishap::Pending,
             )
             | None => {}
         }
-        if matches!(mishap, Some(Mishap::Conflict | Mishap::Recreated)) {
+        if matches!(
+            mishap,
+            Some(Mishap::Conflict | Mishap::ConflictAndHiddenClaims | Mishap::Recreated)
+        ) {
             self.mishap = None;
         }
         if patch["metadata"]["resourceVersion"] != json!(self.version.to_string()) {
