@@ -11,6 +11,7 @@ use crate::patroni::{Answer, Report};
 use crate::policy::Policies;
 use crate::verdict::{Evidence, Judgement, Outcome, Verdict};
 
+mod after_switchover;
 mod bounds;
 mod calendar;
 mod capacity;
@@ -43,6 +44,7 @@ mod scenarios;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
 pub use pending::about_switchover;
 pub use readings::Reading;
 pub use side_door::past_the_operator;

@@ -41,6 +41,8 @@ pub(crate) struct Judgement {
     pub(super) asked: i64,
     /// The policies that were heard.
     pub(super) policies: Vec<String>,
+    /// The member that was taken to lead, where a dry run asked for the verdict after a switchover.
+    pub(super) assumed_leader: Option<String>,
     /// It is the StatefulSet that is scaled, and not the cluster.
     pub(super) past_the_operator: bool,
     pub(super) verdict: Verdict,
@@ -58,6 +60,7 @@ impl Judgement {
             to: facts.to(),
             asked: facts.asked(),
             policies: policies.matched.iter().map(|(name, _)| name.clone()).collect(),
+            assumed_leader: None,
             past_the_operator: false,
             verdict,
         }
@@ -75,6 +78,7 @@ impl Judgement {
             to: *to,
             asked: *to,
             policies: Vec::new(),
+            assumed_leader: None,
             past_the_operator: true,
             verdict: Verdict { findings: vec![finding], judgements: Vec::new() },
         }

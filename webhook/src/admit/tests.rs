@@ -14,6 +14,7 @@ use tower::ServiceExt as _;
 use super::request::tests::{create, object, scale, update};
 use super::*;
 
+mod after_switchover;
 mod overrides;
 mod writes;
 
@@ -26,6 +27,9 @@ struct World {
     /// The settings of an operator, where there is one.
     operator: Option<Value>,
     stored: Option<Value>,
+    pods: Vec<Value>,
+    /// Other objects, by the end of their path.
+    others: Vec<(&'static str, Value)>,
     /// Every request hangs, as in a partition.
     silent: bool,
     asked: Arc<Mutex<Vec<(Method, String, Value)>>>,
@@ -52,15 +56,19 @@ impl World {
                 let metadata = json!({"namespace": "default", "name": "postgres-operator"});
                 (200, json!({"metadata": metadata, "data": self.operator}))
             }
-            "deployments" | "pods" => (200, list(&[])),
+            "pods" => (200, list(&self.pods)),
+            "deployments" => (200, list(&[])),
             "acid-a" if path.contains("/postgresqls/") && self.stored.is_some() => {
                 (200, self.stored.clone().unwrap())
             }
-            _ => (
-                404,
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
-                "reason": "NotFound", "message": format!("{path} not found"), "code": 404}),
-            ),
+            _ => match self.others.iter().find(|(end, _)| path.ends_with(end)) {
+                Some((_, object)) => (200, object.clone()),
+                None => (
+                    404,
+                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                    "reason": "NotFound", "message": format!("{path} not found"), "code": 404}),
+                ),
+            },
         };
         HttpResponse::builder()
             .status(status)
