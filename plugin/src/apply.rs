@@ -1,5 +1,8 @@
 //! Carries a plan out: looks again, moves the leader, looks again, and only then writes the count.
 //!
+//! Before the leader moves the API server has judged the write, as a dry run: a leader that moved for a write that is
+//! then refused has moved for nothing.
+//!
 //! The write is conditional on the version and the identity of what the plan was made from. A conflict means
 //! that somebody else wrote: the plan is made again. A lost answer is looked for, never sent again.
 
@@ -14,6 +17,11 @@ use crate::error::{Failure, Kind};
 use crate::handover::{Lead, checkpoint, move_leader};
 use crate::plan::{FIELD_MANAGER, Outcome, Plan, Unfit};
 use crate::session::Session;
+
+mod dry_run;
+
+pub(crate) use dry_run::ask_server;
+use dry_run::must_pass;
 
 /// How often a plan is made again because somebody else wrote to the object meanwhile. Operators write the
 /// status several times in a row; more than this is a fight.
@@ -94,6 +102,7 @@ pub(crate) async fn apply(
     let mut plan = plan;
     if plan.shrinks() {
         if let Some(wanted) = &plan.leader_move {
+            must_pass(session, &plan).await?;
             checkpoint(session, facts, wanted).await;
         }
         // The question may have been open for hours, and a failover leaves no trace in the object.
@@ -117,26 +126,6 @@ pub(crate) async fn apply(
         plan = plan_again(session, &plan, agreed, done.moved()).await?;
     }
     Err(contended(&plan, done.moved()))
-}
-
-/// Sends the write for the admission chain to judge, without storing it.
-pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Failure> {
-    let mut plan = plan.clone();
-    for _ in 0..CONFLICTS {
-        let sent = send(session, &plan, true).await;
-        session.show_warnings();
-        match sent {
-            Ok(()) => return Ok(()),
-            Err(kube::Error::Api(status)) if status.is_conflict() => {
-                plan = plan_again(session, &plan, Agreed { unjudged: true }, false).await?;
-            }
-            Err(error) => {
-                let asked = format!("change postgresql {}", plan.cluster());
-                return Err(Failure::of_kube(&error, &asked));
-            }
-        }
-    }
-    Err(contended(&plan, false))
 }
 
 /// Every attempt met somebody else's write.
@@ -365,7 +354,7 @@ async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<
         session.command(&format!("status {}", plan.name))
     ));
     done.count = Count::InDoubt;
-    let sent = send(session, plan, false).await;
+    let sent = send(session, plan, FIELD_MANAGER, false).await;
     session.show_warnings();
     let asked = format!("change postgresql {}", plan.cluster());
     match sent {
@@ -402,14 +391,19 @@ fn is_refusal(error: &kube::Error) -> bool {
             || status.message.contains("failed calling webhook"))
 }
 
-async fn send(session: &Session, plan: &Plan, dry_run: bool) -> Result<(), kube::Error> {
+async fn send(
+    session: &Session,
+    plan: &Plan,
+    field_manager: &str,
+    dry_run: bool,
+) -> Result<(), kube::Error> {
     let patch = json!({
         "metadata": {"resourceVersion": plan.resource_version, "uid": plan.uid},
         "spec": {"numberOfInstances": plan.asked},
     });
     let params = PatchParams {
         dry_run,
-        field_manager: Some(FIELD_MANAGER.to_owned()),
+        field_manager: Some(field_manager.to_owned()),
         ..PatchParams::default()
     };
     let clusters = session.clusters(&plan.namespace);

@@ -195,11 +195,6 @@ async fn follow(session: &Session, plan: Plan, acting: &Acting) -> Outcome {
 async fn rehearse(session: &Session, plan: Plan, mode: DryRun, change: &str) -> Outcome {
     let mut by_server = "";
     if mode == DryRun::Server {
-        if plan.leader_move.is_some() {
-            session.out.warning(
-                "the server judges the count alone: a dry run does not move the leader first",
-            );
-        }
         if let Err(failure) = ask_server(session, &plan).await {
             return Outcome::failed(plan, failure);
         }

@@ -69,6 +69,8 @@ struct State {
     mishap: Option<Mishap>,
     printed: Vec<Printed>,
     writes: Vec<Value>,
+    /// Dry runs of writes, with their field managers.
+    dry_runs: Vec<(String, Value)>,
     switchovers: Vec<Value>,
     /// The ConfigMap with the history, its version counted in it.
     history: Option<Value>,
@@ -107,6 +109,7 @@ impl World {
             mishap: None,
             printed: Vec::new(),
             writes: Vec::new(),
+            dry_runs: Vec::new(),
             switchovers: Vec::new(),
             history: None,
             history_conflicts: 0,
@@ -320,9 +323,14 @@ impl World {
         state.timeline += 1;
     }
 
-    /// The writes that reached the API server.
+    /// The writes that reached the API server and were to be stored.
     pub(crate) fn writes(&self) -> Vec<Value> {
         self.0.lock().unwrap().writes.clone()
+    }
+
+    /// The dry runs of writes that reached it, each with its field manager.
+    pub(crate) fn dry_runs(&self) -> Vec<(String, Value)> {
+        self.0.lock().unwrap().dry_runs.clone()
     }
 
     /// The switchovers that reached Patroni.

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::testing::{Mishap, World, run};
 
 mod asking;
+mod dry_run;
 
 #[tokio::test]
 async fn growth_is_written_once_with_its_preconditions_and_waited_for() {
@@ -118,15 +119,6 @@ async fn a_conflict_is_planned_again_and_written_once() {
     let versions: Vec<_> =
         world.writes().iter().map(|write| write["metadata"]["resourceVersion"].clone()).collect();
     assert_eq!(versions, ["7", "8"]);
-}
-
-#[tokio::test]
-async fn a_dry_run_that_met_another_write_is_planned_again() {
-    let world = World::new(3, 0).with(Mishap::Conflict);
-    let (screen, code, why) = run(&world, "up acid-a --dry-run=server", None).await;
-    assert_eq!(code, 0, "{why}");
-    assert!(screen.stdout().contains("(server dry run)"), "{}", screen.stdout());
-    assert_eq!((world.writes().len(), world.declared()), (2, 3));
 }
 
 #[tokio::test]
@@ -247,22 +239,6 @@ async fn a_count_that_somebody_else_wrote_first_is_waited_for_all_the_same() {
     let (_, code, why) = run(&world, "up acid-a --to 4 --timeout 50ms", None).await;
     assert_eq!((code, world.declared(), world.writes().len()), (4, 4, 1), "{why}");
     assert!(why.contains("0/3 nodes are available"), "{why}");
-}
-
-#[tokio::test]
-async fn dry_runs_change_nothing() {
-    let world = World::new(5, 4);
-    let (screen, code, _) = run(&world, "down acid-a --to 3 --dry-run=client", None).await;
-    assert_eq!((code, world.writes().len()), (0, 0));
-    assert_eq!(screen.stdout(), "postgresql/acid-a scaled from 5 to 3 instances (dry run)\n");
-    let (screen, code, _) = run(&world, "down acid-a --to 3 --dry-run=server", None).await;
-    assert_eq!((code, world.writes().len(), world.declared()), (0, 1, 5));
-    assert_eq!(
-        screen.stdout(),
-        "postgresql/acid-a scaled from 5 to 3 instances (server dry run)\n"
-    );
-    assert!(screen.stderr().contains("does not move the leader first"), "{}", screen.stderr());
-    assert_eq!(world.switchovers().len(), 0);
 }
 
 #[tokio::test]

@@ -5,8 +5,12 @@
 pub(crate) enum Mishap {
     /// Somebody else writes the object just before our write.
     Conflict,
-    /// The webhook refuses the write.
+    /// The webhook refuses the write, and its dry run.
     Denial,
+    /// The webhook refuses the write, and lets its dry run pass.
+    DenialAfterDryRun,
+    /// A webhook takes no dry runs.
+    DryRunUnsupported,
     /// The write is lost on its way.
     LostBefore,
     /// The answer to the write is lost on its way.
@@ -37,8 +41,10 @@ pub(crate) enum Mishap {
     SwitchoverPending,
     /// The object that tells of switchovers cannot be read.
     SwitchoversHidden,
-    /// Everything is deleted and created again just before our write.
+    /// Everything is deleted and created again just before our write, or its dry run.
     Recreated,
+    /// The same, just before our write and after its dry run.
+    RecreatedAfterDryRun,
     /// The switchover works, and the API server cannot be reached for the first looks after it.
     AwayAfterSwitchover,
     /// Stalled receivers work for a moment after the switchover, and stall again.
