@@ -17,6 +17,7 @@ use crate::error::{Failure, Kind};
 use crate::handover::{Lead, checkpoint, move_leader};
 use crate::plan::{FIELD_MANAGER, Outcome, Plan, Unfit};
 use crate::session::Session;
+use crate::waiting::Waiting;
 
 mod dry_run;
 
@@ -146,6 +147,7 @@ fn contended(plan: &Plan, moved: bool) -> Failure {
 /// that removes only unhealthy members is never refused. Whoever was fit before must be fit again.
 async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failure> {
     let deadline = Instant::now() + session.pace.follow;
+    let mut waiting = Waiting::begin(session);
     loop {
         let (plan, facts) = match read_plan(session, before).await {
             Ok(read) => read,
@@ -157,7 +159,8 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
                 return Err(Failure { kind: Kind::NotAsPlanned, message, ..failure });
             }
             // An API server may restart at any time, now included.
-            Err(_) => {
+            Err(failure) => {
+                waiting.tell(&failure.message);
                 sleep(session.pace.poll).await;
                 continue;
             }
@@ -175,12 +178,12 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
         if plan.outcome() == Outcome::Ready && leads && late.is_empty() {
             return Ok(excusing(before, plan));
         }
+        let leader = facts.leader_name().unwrap_or("no member");
         if Instant::now() >= deadline {
             let denials = plan.verdict.denials().map(ToString::to_string);
             let late = late.iter().map(|unfit| format!("{}: {}", unfit.pod, unfit.why));
             let mut reasons: Vec<String> = denials.chain(late).collect();
             if reasons.is_empty() {
-                let leader = facts.leader_name().unwrap_or("nobody");
                 reasons.push(format!("{leader} leads now"));
             }
             return Err(not_done(
@@ -193,6 +196,11 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
             )
             .hint("run the same command again when that is mended"));
         }
+        let denials = plan.verdict.denials().map(|it| format!("{}: {}", it.rule, it.message));
+        let late = late.iter().map(|unfit| format!("{}: {}", unfit.pod, unfit.why));
+        let leads = (!leads).then(|| format!("{leader} leads"));
+        let missing: Vec<String> = late.chain(denials).chain(leads).collect();
+        waiting.tell(&missing.join("; "));
         sleep(session.pace.poll).await;
     }
 }

@@ -304,7 +304,8 @@ fn help_of_the_verbs_that_change_something() {
           --color <WHEN>        When to colour the output; `NO_COLOR` wins [default:
                                 auto] [possible values: auto, always, never]
           --to <MEMBER>         The member that shall lead
-          --for <N>             The count whose members may lead
+          --for <N>             Move the leader so that a shrink to N passes, and
+                                wait until it does
           --dry-run <MODE>      Change nothing: show what would be done; `server`
                                 does the same as `client` here [default: none]
                                 [possible values: none, client, server]

@@ -142,7 +142,7 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
-        name: "several, nobody to ask",
+        name: "several, no terminal",
         world: two,
         line: "up -l env=production -A",
         code: 7,
@@ -156,6 +156,28 @@ pub(super) const CASES: &[Case] = &[
         line: "switchover acid-a --to acid-a-2",
         code: 3,
         styled: &[(BAD, "error:")],
+        ..PLAIN
+    },
+    Case {
+        name: "switchover, for a count",
+        world: || World::new(5, 4).with(Mishap::BusyAfterSwitchover(8)),
+        line: "switchover acid-a --for 3",
+        ..PLAIN
+    },
+    Case {
+        name: "switchover, for a count that stays refused",
+        world: || World::new(5, 4).policy("production", &json!({"instances": {"min": 3}})),
+        line: "switchover acid-a --for 2",
+        code: 3,
+        styled: &[(BAD, "error:"), (CARE, "hint:")],
+        ..PLAIN
+    },
+    Case {
+        name: "switchover, in vain",
+        world: || World::new(5, 4).with(Mishap::NobodyFollows),
+        line: "switchover acid-a --for 3 --timeout 12s",
+        code: 4,
+        styled: &[(BAD, "error:"), (CARE, "hint:")],
         ..PLAIN
     },
     Case { name: "wait", line: "wait acid-a", ..PLAIN },

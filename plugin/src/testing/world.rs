@@ -239,8 +239,7 @@ impl World {
 
     /// Adds a policy of the namespace.
     pub(crate) fn policy(self, name: &str, spec: &Value) -> Self {
-        self.0.lock().unwrap().policies.push(json!({"apiVersion": "pgscale.dev/v1alpha1",
-            "kind": "ScalePolicy", "metadata": {"name": name, "namespace": "db"}, "spec": spec}));
+        self.0.lock().unwrap().policies.push(policy(name, spec));
         self
     }
 
@@ -374,6 +373,7 @@ impl World {
         };
         session.pace = Pace {
             poll: Duration::from_millis(5),
+            tell: Duration::from_millis(5),
             stable: Duration::from_millis(20),
             switchover: Duration::from_secs(1),
             confirm: Duration::from_secs(2),
@@ -404,6 +404,12 @@ pub(crate) async fn give(session: &Session, line: &str) -> Result<(), Failure> {
 
 pub(super) fn address(ordinal: i64) -> String {
     format!("10.244.0.{}", 10 + ordinal)
+}
+
+/// A policy of the namespace.
+fn policy(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+        "metadata": {"name": name, "namespace": "db"}, "spec": spec})
 }
 
 /// Somebody at the terminal, who takes their time.

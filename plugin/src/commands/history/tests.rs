@@ -89,7 +89,7 @@ async fn a_record_tells_what_was_done_and_not_what_the_exit_code_suggests() {
         (Mishap::Recreated, "Failed", json!(false), kept()),
         // The leader moved, and then something stopped the count.
         (Mishap::NobodyFollows, "NotAsPlanned", json!(false), moved()),
-        (Mishap::CountedDuringSwitchover, "NotAsPlanned", json!(false), moved()),
+        (Mishap::CountedDuringSwitchover(7), "NotAsPlanned", json!(false), moved()),
         (Mishap::DenialAfterDryRun, "NotAsPlanned", json!(false), moved()),
         (Mishap::RecreatedAfterDryRun, "NotAsPlanned", json!(false), moved()),
         (Mishap::LostBefore, "NotAsPlanned", json!(null), moved()),

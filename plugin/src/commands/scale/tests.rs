@@ -1,8 +1,11 @@
 //! `up`, `down` and `set` on a cluster in memory: what is written, what is said, how it ends.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::testing::{Mishap, World, run};
+use crate::output::testing::Screen;
+use crate::testing::{Mishap, World, give, run};
 
 mod asking;
 mod dry_run;
@@ -175,7 +178,7 @@ async fn a_standby_clusters_leader_moves_on_one_timeline() {
 
 #[tokio::test]
 async fn a_count_that_somebody_else_set_during_the_switchover_stays() {
-    let world = World::new(5, 4).with(Mishap::CountedDuringSwitchover);
+    let world = World::new(5, 4).with(Mishap::CountedDuringSwitchover(7));
     let (_, code, why) = run(&world, "down acid-a --to 3 --yes", None).await;
     assert_eq!((code, world.declared(), world.writes().len()), (5, 7, 0), "{why}");
     assert!(why.contains("somebody else set numberOfInstances"), "{why}");
@@ -188,6 +191,16 @@ async fn survivors_that_do_not_follow_stop_the_shrink() {
     let (_, code, why) = run(&world, "down acid-a --to 3 --yes", None).await;
     assert_eq!((code, world.declared(), world.writes().len()), (5, 5, 0));
     assert!(why.contains("the leader was moved, and numberOfInstances was not changed"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shrink_says_what_it_waits_for_after_the_switchover() {
+    let (world, screen) = (World::new(5, 4).with(Mishap::NobodyFollows), Screen::default());
+    let mut session = world.session(&screen, None);
+    session.pace.follow = Duration::from_secs(5);
+    give(&session, "down acid-a --to 3 --yes").await.unwrap_err();
+    let waits = " s: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: ";
+    assert!(screen.stderr().contains(waits), "{}", screen.stderr());
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ async fn what_commands_print_keeps_to_them() {
         (talkative(), "verify acid-a --sql --canary -o json"),
         (World::new(3, 0).silent(), "down acid-a --yes -o json"),
         (World::new(3, 0), "switchover acid-a --to acid-a-1 -o json"),
+        (World::new(5, 4), "switchover acid-a --for 3 -o json"),
         (World::new(3, 0), "set acid-a 4 -o json"),
         (World::new(3, 0), "set acid-a 3 -o json"),
         (World::new(3, 0), "up acid-a --report json"),

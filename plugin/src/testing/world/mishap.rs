@@ -35,8 +35,14 @@ pub(crate) enum Mishap {
     FailoverAtCheckpoint,
     /// The switchover works, and member 1 leads, whoever was asked for.
     AnotherTakesOver,
-    /// The switchover works, and somebody else sets the count to 7 meanwhile.
-    CountedDuringSwitchover,
+    /// The switchover works, and another writer sets the count to this meanwhile.
+    CountedDuringSwitchover(i64),
+    /// The StatefulSet's controller is busy for so many looks.
+    Busy(u32),
+    /// The switchover works, and the StatefulSet's controller is busy for so many looks after it.
+    BusyAfterSwitchover(u32),
+    /// The switchover works, and a policy freezes the count meanwhile.
+    FrozenDuringSwitchover,
     /// Somebody else has asked for a switchover.
     SwitchoverPending,
     /// The object that tells of switchovers cannot be read.
@@ -49,7 +55,7 @@ pub(crate) enum Mishap {
     AwayAfterSwitchover,
     /// Stalled receivers work for a moment after the switchover, and stall again.
     StallsAgain,
-    /// Somebody else writes the object just before our write, and the volume claims cannot be read from then on.
+    /// Another writer comes just before our write, and the volume claims cannot be read from then on.
     ConflictAndHiddenClaims,
     /// The volume claims cannot be read any more once the question is open.
     HiddenClaimsAtPrompt,

@@ -77,6 +77,24 @@ impl State {
         away
     }
 
+    /// The StatefulSet's controller has not observed its newest generation.
+    fn is_busy(&self) -> bool {
+        match self.mishap {
+            Some(Mishap::Busy(looks)) => looks > 0,
+            Some(Mishap::BusyAfterSwitchover(looks)) => looks > 0 && !self.switchovers.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// One look at a busy controller is over.
+    fn be_less_busy(&mut self) {
+        if self.is_busy()
+            && let Some(Mishap::Busy(looks) | Mishap::BusyAfterSwitchover(looks)) = &mut self.mishap
+        {
+            *looks -= 1;
+        }
+    }
+
     pub(super) fn now(&self) -> String {
         (self.clock)().to_string()
     }
@@ -269,6 +287,7 @@ impl State {
                 if let Some(growth) = self.growth.as_mut().filter(|it| self.members > it.from) {
                     growth.looks += 1;
                 }
+                self.be_less_busy();
                 respond(200, &self.object())
             }
             "acid-a" if path.contains("/statefulsets/") => respond(200, &self.stateful_set()),
@@ -374,7 +393,8 @@ impl State {
                 "selector": {"matchLabels": {"cluster-name": "acid-a"}},
                 "template": {"metadata": {}, "spec": {"containers": [{"name": "postgres",
                     "env": [{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]}]}}},
-            "status": {"replicas": self.replicas, "observedGeneration": 1}});
+            "status": {"replicas": self.replicas,
+                "observedGeneration": i32::from(!self.is_busy())}});
         if self.furnished {
             set["spec"]["template"]["spec"] = furnished::pod_spec();
             set["spec"]["volumeClaimTemplates"] = furnished::claim_templates();
