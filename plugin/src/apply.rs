@@ -101,7 +101,8 @@ pub(crate) async fn apply(
     done: &mut Done,
 ) -> Result<Plan, Failure> {
     let mut plan = plan;
-    if plan.shrinks() {
+    // What was asked about is judged again: a shrink, and growth that lacked a fact.
+    if plan.shrinks() || !plan.unjudged().is_empty() {
         if let Some(wanted) = &plan.leader_move {
             must_pass(session, &plan).await?;
             checkpoint(session, facts, wanted).await;

@@ -435,6 +435,9 @@ impl BufRead for Person {
         if stalls {
             state.stalled = vec![0, 1];
         }
+        if state.mishap == Some(Mishap::BoundedAtPrompt) {
+            state.policies.push(policy("late", &json!({"instances": {"max": 3}})));
+        }
         if state.mishap == Some(Mishap::HiddenClaimsAtPrompt) {
             state.hidden = vec!["persistentvolumeclaims"];
         }

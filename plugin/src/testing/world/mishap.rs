@@ -59,4 +59,6 @@ pub(crate) enum Mishap {
     ConflictAndHiddenClaims,
     /// The volume claims cannot be read any more once the question is open.
     HiddenClaimsAtPrompt,
+    /// A policy allows no more than 3 instances once the question is open.
+    BoundedAtPrompt,
 }

@@ -110,6 +110,14 @@ async fn an_interruption_at_the_question_ends_it() {
 }
 
 #[tokio::test]
+async fn growth_that_was_asked_about_is_judged_again_after_the_answer() {
+    let world = World::new(3, 0).hiding(&["persistentvolumeclaims"]).with(Mishap::BoundedAtPrompt);
+    let (_, code, why) = run(&world, "up acid-a", Some("y\n")).await;
+    assert_eq!((code, world.writes().len()), (3, 0), "{why}");
+    assert!(why.contains("above-max") && why.contains("nothing was changed"), "{why}");
+}
+
+#[tokio::test]
 async fn an_undo_that_grows_and_could_not_be_judged_asks() {
     let world = World::new(3, 0);
     assert_eq!(run(&world, "down acid-a --yes", None).await.1, 0);
