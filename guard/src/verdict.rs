@@ -180,8 +180,8 @@ impl Verdict {
             .filter(|finding| finding.severity == Severity::Warn && !finding.audit_only)
     }
 
-    /// Returns the warnings of rules that could not see a fact that they need: nothing is known to be wrong, and
-    /// nothing is known to be well.
+    /// Returns the warnings of rules that could not see a fact that they need: nothing is known to
+    /// be wrong, and nothing is known to be well.
     pub fn unjudged(&self) -> impl Iterator<Item = &Finding> {
         self.warnings().filter(|finding| {
             self.judgements.iter().any(|judgement| {

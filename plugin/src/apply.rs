@@ -1,7 +1,7 @@
 //! Carries a plan out: looks again, moves the leader, looks again, and only then writes the count.
 //!
-//! Before the leader moves the API server has judged the write, as a dry run: a leader that moved for a write that is
-//! then refused has moved for nothing.
+//! Before the leader moves the API server has judged the write, as a dry run: a leader that moved
+//! for a write that is then refused has moved for nothing.
 //!
 //! The write is conditional on the version and the identity of what the plan was made from. A conflict means
 //! that somebody else wrote: the plan is made again. A lost answer is looked for, never sent again.
@@ -69,13 +69,14 @@ impl Count {
 /// What was agreed to beside the plan that was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Agreed {
-    /// Rules that judged the plan that was shown may lack a fact when the plan is made again (--yes).
+    /// Rules that judged the plan that was shown may lack a fact when the plan is made again
+    /// (--yes).
     pub(crate) unjudged: bool,
 }
 
 impl Agreed {
-    /// Returns an error where rules that judged the plan that was `shown` cannot judge it `now`: a change that is not
-    /// judged in full needs a person's yes.
+    /// Returns an error where rules that judged the plan that was `shown` cannot judge it `now`: a
+    /// change that is not judged in full needs a person's yes.
     pub(crate) fn covers(self, shown: &Plan, now: &Plan) -> Result<(), Failure> {
         let rules = now.unjudged_since(shown);
         if self.unjudged || rules.is_empty() {

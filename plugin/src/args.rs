@@ -356,8 +356,8 @@ pub(crate) struct Targets {
     pub(crate) stop_on_error: bool,
 }
 
-/// Reads the labels of clusters to change. None at all would choose every cluster, as an unset variable of a script
-/// does.
+/// Reads the labels of clusters to change. None at all would choose every cluster, as an unset
+/// variable of a script does.
 fn labels(word: &str) -> Result<String, String> {
     if word.trim().is_empty() {
         return Err("it is empty, and would choose every cluster".to_owned());

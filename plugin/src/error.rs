@@ -201,7 +201,8 @@ impl Failure {
     }
 }
 
-/// Returns whether a dry run was not even tried, because a webhook has side effects that it does not leave out then.
+/// Returns whether a dry run was not even tried, because a webhook has side effects that it does
+/// not leave out then.
 ///
 /// The API server has no other sign of it than these words (`NewDryRunUnsupportedErr`,
 /// apiserver/pkg/admission/plugin/webhook/errors/statuserror.go).

@@ -237,7 +237,8 @@ impl Plan {
         self.verdict.unjudged().map(|finding| finding.rule).collect()
     }
 
-    /// Returns the ids of those rules among them that judged `shown`, the plan that a person agreed to.
+    /// Returns the ids of those rules among them that judged `shown`, the plan that a person agreed
+    /// to.
     pub(crate) fn unjudged_since(&self, shown: &Self) -> Vec<&'static str> {
         let known = shown.unjudged();
         self.unjudged().into_iter().filter(|rule| !known.contains(rule)).collect()

@@ -1,4 +1,5 @@
-//! Says every few seconds what is waited for, so that a wait is never taken for a program that hangs.
+//! Says every few seconds what is waited for, so that a wait is never taken for a program that
+//! hangs.
 
 use tokio::time::Instant;
 

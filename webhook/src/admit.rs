@@ -235,8 +235,8 @@ impl Admission {
         }
     }
 
-    /// Judges what is `asked`; with the leader `moved` out of the way where nothing will be stored and the writer asks
-    /// for the verdict after a switchover.
+    /// Judges what is `asked`; with the leader `moved` out of the way where nothing will be stored
+    /// and the writer asks for the verdict after a switchover.
     async fn verdict(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Judged {
         let grows = asked.grows();
         let change = match asked {

@@ -1,8 +1,9 @@
 //! A change as it is judged once the leader is out of its way.
 //!
-//! `kubectl pgscale down` moves the leader before it lowers the count, and must know before it touches the leader that
-//! the write will pass: by every rule, and by every other webhook. So it sends the write as a server-side dry run.
-//! Judged with the leader where it still is, that dry run would be refused for the very thing that is about to change.
+//! `kubectl pgscale down` moves the leader before it lowers the count, and must know before it
+//! touches the leader that the write will pass: by every rule, and by every other webhook. So it
+//! sends the write as a server-side dry run. Judged with the leader where it still is, that dry run
+//! would be refused for the very thing that is about to change.
 
 use std::borrow::Cow;
 
@@ -12,14 +13,16 @@ use crate::policy::Policies;
 
 /// The field manager of a dry run that asks for the verdict as it will be after a switchover.
 ///
-/// It means nothing for a write that is stored: then no program has made sure that the leader moved.
+/// It means nothing for a write that is stored: then no program has made sure that the leader
+/// moved.
 pub const AFTER_SWITCHOVER: &str = "pgscale-after-switchover";
 
-/// Returns the facts as they will be after a switchover to the best survivor, where the change would delete the
-/// leader's pod.
+/// Returns the facts as they will be after a switchover to the best survivor, where the change
+/// would delete the leader's pod.
 ///
-/// The facts stay as they are where the leader's pod stays, at 0 instances, and where no survivor is fit to lead by
-/// Patroni and `policies`: then the change is judged with the leader that it would delete.
+/// The facts stay as they are where the leader's pod stays, at 0 instances, and where no survivor
+/// is fit to lead by Patroni and `policies`: then the change is judged with the leader that it
+/// would delete.
 pub fn after_switchover<'a>(facts: &'a Facts, policies: &Policies) -> Cow<'a, Facts> {
     let condemned =
         facts.direction() == Direction::Down && facts.to() > 0 && facts.leader_condemned();

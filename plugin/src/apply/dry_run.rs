@@ -9,11 +9,12 @@ use crate::session::Session;
 
 /// Sends the write of `plan` to every admission webhook and policy, and stores nothing.
 ///
-/// Where the plan moves the leader first, our webhook judges the write as it will be after that move; any other judges
-/// what it sees.
+/// Where the plan moves the leader first, our webhook judges the write as it will be after that
+/// move; any other judges what it sees.
 ///
 /// # Errors
-/// `Refused` where one says no. Anything else says that it is not known whether the write would pass.
+/// `Refused` where one says no. Anything else says that it is not known whether the write would
+/// pass.
 pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Failure> {
     match judged(session, plan).await {
         Ok(()) => Ok(()),
@@ -66,7 +67,8 @@ async fn judged(session: &Session, plan: &Plan) -> Result<(), NotPassed> {
         match sent {
             Ok(()) => return Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => {
-                // What cannot be judged any more is asked about, or refused, when the plan is carried out.
+                // What cannot be judged any more is asked about, or refused, when the plan is
+                // carried out.
                 let again = plan_again(session, &plan, Agreed { unjudged: true }, false).await;
                 plan = again.map_err(not_passed)?;
             }

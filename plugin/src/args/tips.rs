@@ -7,15 +7,16 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::{Cli, count};
 
-/// The verbs that take one cluster by name, or several by labels, each with a command that changes several.
+/// The verbs that take one cluster by name, or several by labels, each with a command that changes
+/// several.
 const VERBS: [(&str, &str); 3] = [
     ("down", "kubectl pgscale down -l env=staging -A --to 1"),
     ("set", "kubectl pgscale set -l env=staging -A --to 2"),
     ("up", "kubectl pgscale up -l env=staging -A --by 1"),
 ];
 
-/// Returns the error, with what would work where NAME is missing, or there beside `-l` or `-A`, or where `-A` has no
-/// labels beside it.
+/// Returns the error, with what would work where NAME is missing, or there beside `-l` or `-A`, or
+/// where `-A` has no labels beside it.
 pub(super) fn advised(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
     let without_labels =
         error.kind() == ErrorKind::MissingRequiredArgument && names(&error, "--selector <LABELS>");
@@ -56,8 +57,8 @@ fn names(error: &clap::Error, argument: &str) -> bool {
     })
 }
 
-/// Returns the word that makes sense of the command line as the value of `--to`; with labels beside `-A`, which may be
-/// missing, too.
+/// Returns the word that makes sense of the command line as the value of `--to`; with labels beside
+/// `-A`, which may be missing, too.
 fn number(arguments: &[OsString]) -> Option<i64> {
     arguments.iter().enumerate().find_map(|(place, word)| {
         let number = count(word.to_str()?).ok()?;

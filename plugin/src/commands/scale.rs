@@ -393,8 +393,8 @@ async fn confirm(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), 
     agree(session, acting, &question, "instances would be removed").await
 }
 
-/// Asks about growth that not every rule could judge: nothing is known to be wrong with it, and nothing is known to be
-/// well.
+/// Asks about growth that not every rule could judge: nothing is known to be wrong with it, and
+/// nothing is known to be well.
 async fn confirm_unjudged(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), Failure> {
     let rules = plan.unjudged();
     if rules.is_empty() {
@@ -415,7 +415,8 @@ async fn confirm_unjudged(session: &Session, plan: &Plan, acting: &Acting) -> Re
     })
 }
 
-/// Has a change agreed to, by --yes or by the answer to `question`; `why` says what must be agreed to.
+/// Has a change agreed to, by --yes or by the answer to `question`; `why` says what must be agreed
+/// to.
 async fn agree(
     session: &Session,
     acting: &Acting,

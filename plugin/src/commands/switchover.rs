@@ -26,12 +26,12 @@ use settle::{Settled, Settling};
 
 /// Move the leader, and nothing else.
 ///
-/// To a member by name, off the members that a shrink to N instances would remove, or to the best member there is. Only
-/// a member that is caught up is let take over; writes stop for some seconds.
+/// To a member by name, off the members that a shrink to N instances would remove, or to the best
+/// member there is. Only a member that is caught up is let take over; writes stop for some seconds.
 ///
-/// With --for N it succeeds only when a shrink to N passes every rule. Where a rule would refuse N after the move too,
-/// nothing is touched. After the move it waits until the standbys follow and N is admitted, says what it waits for, and
-/// prints the command that lowers the count.
+/// With --for N it succeeds only when a shrink to N passes every rule. Where a rule would refuse N
+/// after the move too, nothing is touched. After the move it waits until the standbys follow and N
+/// is admitted, says what it waits for, and prints the command that lowers the count.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -137,7 +137,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Reads the cluster; where `within` is a shrink of it, with the policies and overrides, and plans that shrink.
+/// Reads the cluster; where `within` is a shrink of it, with the policies and overrides, and plans
+/// that shrink.
 async fn read(
     session: &Session,
     cluster: Postgresql,
@@ -157,8 +158,9 @@ async fn read(
     (facts, plan)
 }
 
-/// Returns why a switchover for the shrink in `plan` would be pointless: with the leader where the plan puts it, rules
-/// still refuse the count. Where the leader can stay nothing is moved, and what time mends is waited for.
+/// Returns why a switchover for the shrink in `plan` would be pointless: with the leader where the
+/// plan puts it, rules still refuse the count. Where the leader can stay nothing is moved, and what
+/// time mends is waited for.
 fn hopeless(session: &Session, plan: &Plan, handover: &Handover) -> Option<Failure> {
     let in_the_way = |finding: &&Finding| match handover {
         Handover::Ready(_) => true,
@@ -214,7 +216,8 @@ struct Ended {
     record: Entry,
 }
 
-/// Carries `errand` out, planned on `facts`: on record from before the first act until the standbys follow.
+/// Carries `errand` out, planned on `facts`: on record from before the first act until the standbys
+/// follow.
 async fn act(session: &Session, facts: &Facts, errand: Errand, reason: Option<&str>) -> Ended {
     let (cluster, start) = (&facts.change.new, Instant::now());
     // The count stays what it is, whatever the switchover is for.
@@ -237,8 +240,8 @@ async fn act(session: &Session, facts: &Facts, errand: Errand, reason: Option<&s
     Ended { lead, followed, record: recording.end(session).await }
 }
 
-/// Looks again after the checkpoint, moves the leader, and waits until the cluster has settled. However it ends, `lead`
-/// says what became of the lead.
+/// Looks again after the checkpoint, moves the leader, and waits until the cluster has settled.
+/// However it ends, `lead` says what became of the lead.
 async fn carry_out(
     session: &Session,
     facts: &Facts,
@@ -265,8 +268,8 @@ async fn carry_out(
     settling.wait(timeout).await
 }
 
-/// Reads the cluster after the checkpoint, which may have taken a minute: the same move must still be the one to make,
-/// for a count that it still leads to.
+/// Reads the cluster after the checkpoint, which may have taken a minute: the same move must still
+/// be the one to make, for a count that it still leads to.
 async fn look_again(
     session: &Session,
     before: &Facts,

@@ -113,11 +113,11 @@ impl Asked {
     }
 }
 
-/// Returns whether the writer asks for the verdict as it will be after a switchover: a dry run under the field manager
-/// of that name. The name means nothing for a write that is stored.
+/// Returns whether the writer asks for the verdict as it will be after a switchover: a dry run
+/// under the field manager of that name. The name means nothing for a write that is stored.
 ///
-/// A patch arrives with the options of an update, its field manager included (`patchToUpdateOptions`,
-/// apiserver/pkg/endpoints/handlers/patch.go).
+/// A patch arrives with the options of an update, its field manager included
+/// (`patchToUpdateOptions`, apiserver/pkg/endpoints/handlers/patch.go).
 pub(crate) fn asks_after_switchover(review: &Review) -> bool {
     let manager = review.options.as_ref().and_then(|options| options.0.get("fieldManager"));
     review.dry_run && manager.and_then(Value::as_str) == Some(AFTER_SWITCHOVER)

@@ -117,8 +117,8 @@ async fn seats(
     Ok(seats)
 }
 
-/// Asks one question about all clusters: always where the labels found several, because they may have found more than
-/// was meant; for a single one as where it is named.
+/// Asks one question about all clusters: always where the labels found several, because they may
+/// have found more than was meant; for a single one as where it is named.
 async fn confirm(session: &Session, seats: &[Seat], acting: &Acting) -> Result<(), Failure> {
     let ready: Vec<&Plan> = seats.iter().filter_map(Seat::ready).collect();
     let must_ask =
@@ -131,7 +131,8 @@ async fn confirm(session: &Session, seats: &[Seat], acting: &Acting) -> Result<(
     agree(session, acting, &question(&ready), &why).await
 }
 
-/// Returns the question about `plans`: how many instances are added and removed, and where that was not judged in full.
+/// Returns the question about `plans`: how many instances are added and removed, and where that was
+/// not judged in full.
 fn question(plans: &[&Plan]) -> String {
     let clusters = |count: usize| {
         if count == 1 { "1 cluster".to_owned() } else { format!("{count} clusters") }

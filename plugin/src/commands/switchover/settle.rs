@@ -1,4 +1,5 @@
-//! Waits after a switchover until the standbys follow the new leader, and until a shrink is admitted that it was for.
+//! Waits after a switchover until the standbys follow the new leader, and until a shrink is
+//! admitted that it was for.
 
 use std::time::Duration;
 
@@ -83,11 +84,12 @@ impl Missing {
 }
 
 impl Settling<'_> {
-    /// Waits until nothing is missing, or for `timeout`. Members that were not fit before are not waited for.
+    /// Waits until nothing is missing, or for `timeout`. Members that were not fit before are not
+    /// waited for.
     ///
     /// # Errors
-    /// `Timeout` with everything that is still missing; sooner where the cluster is gone, or another writer has set a
-    /// count that makes this one no shrink.
+    /// `Timeout` with everything that is still missing; sooner where the cluster is gone, or
+    /// another writer has set a count that makes this one no shrink.
     pub(super) async fn wait(&self, timeout: Duration) -> Result<Settled, Failure> {
         if self.moved {
             let means = "interrupted; the leader has moved, the standbys follow it";
@@ -139,7 +141,8 @@ impl Settling<'_> {
             return Err(self.superseded(declared, count));
         }
         let mut late = if self.moved { late(&facts, known) } else { Vec::new() };
-        // A policy may let the operator's own hand-over pass; what was asked for is a leader that stays.
+        // A policy may let the operator's own hand-over pass; what was asked for is a leader that
+        // stays.
         if let Some(leader) = facts.leader_name().filter(|_| facts.leader_condemned()) {
             let to = instances(facts.to());
             late.push(format!("{leader} leads, and would be removed at {to}"));
@@ -215,7 +218,8 @@ fn look_at(late: Vec<String>, denials: Vec<Finding>, admitted: Option<Admitted>)
     Look::Lacks(Missing { late, denials })
 }
 
-/// What is missing until every member that stays follows, but those in `known`. What cannot be seen is missing.
+/// What is missing until every member that stays follows, but those in `known`. What cannot be seen
+/// is missing.
 pub(super) fn late(facts: &Facts, known: &[Unfit]) -> Vec<String> {
     let mut late: Vec<String> = facts
         .survivors()

@@ -55,7 +55,8 @@ pub(crate) enum Mishap {
     AwayAfterSwitchover,
     /// Stalled receivers work for a moment after the switchover, and stall again.
     StallsAgain,
-    /// Another writer comes just before our write, and the volume claims cannot be read from then on.
+    /// Another writer comes just before our write, and the volume claims cannot be read from then
+    /// on.
     ConflictAndHiddenClaims,
     /// The volume claims cannot be read any more once the question is open.
     HiddenClaimsAtPrompt,

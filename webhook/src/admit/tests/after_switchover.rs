@@ -1,4 +1,5 @@
-//! A dry run that asks for the verdict as it will be after a switchover, and a write that only says so.
+//! A dry run that asks for the verdict as it will be after a switchover, and a write that only says
+//! so.
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::rules::AFTER_SWITCHOVER;
