@@ -11,6 +11,7 @@ use crate::patroni::{Answer, Report};
 use crate::policy::{Mode, Policies};
 use crate::verdict::{Evidence, Finding, Judgement, Outcome, Severity, Standing, Verdict};
 
+mod after_switchover;
 mod bounds;
 mod calendar;
 mod capacity;
@@ -46,6 +47,7 @@ mod scenarios;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
 pub use pending::about_switchover;
 pub use readings::Reading;
 pub use recreation::{Recreation, recreation};

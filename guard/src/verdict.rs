@@ -216,6 +216,17 @@ impl Verdict {
             .filter(|finding| finding.severity == Severity::Warn && !finding.audit_only)
     }
 
+    /// Returns the warnings of rules that could not see a fact that they need: nothing is known to
+    /// be wrong, and nothing is known to be well.
+    pub fn unjudged(&self) -> impl Iterator<Item = &Finding> {
+        self.warnings().filter(|finding| {
+            self.judgements.iter().any(|judgement| {
+                judgement.rule == finding.rule
+                    && matches!(judgement.outcome, Outcome::Unknown(_) | Outcome::Unsaid { .. })
+            })
+        })
+    }
+
     /// The finding of one rule.
     pub fn finding(&self, rule: &str) -> Option<&Finding> {
         self.findings.iter().find(|finding| finding.rule == rule)
@@ -249,6 +260,33 @@ mod tests {
         let verdict = Verdict { findings: vec![finding], ..Verdict::default() };
         assert!(verdict.allows());
         assert_eq!(verdict.warnings().count(), 0);
+    }
+
+    #[test]
+    fn unjudged_is_what_warns_of_a_fact_that_was_not_seen() {
+        let outcomes = [
+            ("above-max", Outcome::Unknown("forbidden".into())),
+            (
+                "too-few-wal-senders",
+                Outcome::Unsaid { why: "unset".into(), remedy: "set it".into() },
+            ),
+            ("paused", Outcome::Found(Finding::warn("paused", "Patroni is paused"))),
+            // A policy ignores it, so it has no finding.
+            ("stale-volume", Outcome::Unknown("forbidden".into())),
+            ("no-leader", Outcome::Unknown("forbidden".into())),
+            ("volume-resizing", Outcome::Unknown("forbidden".into())),
+        ];
+        let mut findings: Vec<Finding> = ["above-max", "too-few-wal-senders", "paused"]
+            .map(|rule| Finding::warn(rule, "cannot be judged"))
+            .into();
+        findings.push(Finding::deny("no-leader", "cannot be judged"));
+        let mut recorded = Finding::warn("volume-resizing", "cannot be judged");
+        recorded.audit_only = true;
+        findings.push(recorded);
+        let judgements = outcomes.map(|(rule, outcome)| Judgement { rule, outcome }).into();
+        let verdict = Verdict { findings, judgements, ..Verdict::default() };
+        let rules: Vec<&str> = verdict.unjudged().map(|finding| finding.rule).collect();
+        assert_eq!(rules, ["above-max", "too-few-wal-senders"]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Carries a plan out: looks again, moves the leader, looks again, and only then writes the count.
 //!
+//! Before the leader moves the API server has judged the write, as a dry run: a leader that moved
+//! for a write that is then refused has moved for nothing.
+//!
 //! The write is conditional on the version and the identity of what the plan was made from. A conflict means
 //! that somebody else wrote: the plan is made again. A lost answer is looked for, never sent again.
 
@@ -14,6 +17,12 @@ use crate::error::{Failure, Kind};
 use crate::handover::{Lead, checkpoint, move_leader};
 use crate::plan::{FIELD_MANAGER, Outcome, Plan, Unfit};
 use crate::session::Session;
+use crate::waiting::Waiting;
+
+mod dry_run;
+
+pub(crate) use dry_run::ask_server;
+use dry_run::must_pass;
 
 /// How often a plan is made again because somebody else wrote to the object meanwhile. Operators write the
 /// status several times in a row; more than this is a fight.
@@ -57,22 +66,51 @@ impl Count {
     }
 }
 
+/// What was agreed to beside the plan that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    /// Rules that judged the plan that was shown may lack a fact when the plan is made again
+    /// (--yes).
+    pub(crate) unjudged: bool,
+}
+
+impl Agreed {
+    /// Returns an error where rules that judged the plan that was `shown` cannot judge it `now`: a
+    /// change that is not judged in full needs a person's yes.
+    pub(crate) fn covers(self, shown: &Plan, now: &Plan) -> Result<(), Failure> {
+        let rules = now.unjudged_since(shown);
+        if self.unjudged || rules.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::refused(format!(
+            "the change of postgresql {} is not the one that was shown: {} could be judged then, and not now; \
+             nothing was changed",
+            now.cluster(),
+            rules.join(", ")
+        ))
+        .hint("run the same command again, and look at the plan"))
+    }
+}
+
 /// Carries `plan`, made from `facts`, out: the plan that was carried out in the end. Whatever becomes of it, `done`
 /// tells what was done.
 pub(crate) async fn apply(
     session: &Session,
     plan: Plan,
     facts: &Facts,
+    agreed: Agreed,
     done: &mut Done,
 ) -> Result<Plan, Failure> {
     let mut plan = plan;
-    if plan.shrinks() {
+    // What was asked about is judged again: a shrink, and growth that lacked a fact.
+    if plan.shrinks() || !plan.unjudged().is_empty() {
         if let Some(wanted) = &plan.leader_move {
+            must_pass(session, &plan).await?;
             checkpoint(session, facts, wanted).await;
         }
         // The question may have been open for hours, and a failover leaves no trace in the object.
         let (now, facts) = read_plan(session, &plan).await?;
-        plan = as_agreed(&plan, now)?;
+        plan = as_agreed(&plan, now, agreed)?;
         if let Some(wanted) = plan.leader_move.clone() {
             let moved = move_leader(session, &facts, &wanted).await.map_err(|not_moved| {
                 done.lead = not_moved.lead();
@@ -88,29 +126,9 @@ pub(crate) async fn apply(
         if done.count == Count::Written {
             return Ok(plan);
         }
-        plan = plan_again(session, &plan, done.moved()).await?;
+        plan = plan_again(session, &plan, agreed, done.moved()).await?;
     }
     Err(contended(&plan, done.moved()))
-}
-
-/// Sends the write for the admission chain to judge, without storing it.
-pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Failure> {
-    let mut plan = plan.clone();
-    for _ in 0..CONFLICTS {
-        let sent = send(session, &plan, true).await;
-        session.show_warnings();
-        match sent {
-            Ok(()) => return Ok(()),
-            Err(kube::Error::Api(status)) if status.is_conflict() => {
-                plan = plan_again(session, &plan, false).await?;
-            }
-            Err(error) => {
-                let asked = format!("change postgresql {}", plan.cluster());
-                return Err(Failure::of_kube(&error, &asked));
-            }
-        }
-    }
-    Err(contended(&plan, false))
 }
 
 /// Every attempt met somebody else's write.
@@ -131,6 +149,7 @@ fn contended(plan: &Plan, moved: bool) -> Failure {
 /// that removes only unhealthy members is never refused. Whoever was fit before must be fit again.
 async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failure> {
     let deadline = Instant::now() + session.pace.follow;
+    let mut waiting = Waiting::begin(session);
     loop {
         let (plan, facts) = match read_plan(session, before).await {
             Ok(read) => read,
@@ -142,7 +161,8 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
                 return Err(Failure { kind: Kind::NotAsPlanned, message, ..failure });
             }
             // An API server may restart at any time, now included.
-            Err(_) => {
+            Err(failure) => {
+                waiting.tell(&failure.message);
                 sleep(session.pace.poll).await;
                 continue;
             }
@@ -160,12 +180,12 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
         if plan.outcome() == Outcome::Ready && leads && late.is_empty() {
             return Ok(excusing(before, plan));
         }
+        let leader = facts.leader_name().unwrap_or("no member");
         if Instant::now() >= deadline {
             let denials = plan.verdict.denials().map(ToString::to_string);
             let late = late.iter().map(|unfit| format!("{}: {}", unfit.pod, unfit.why));
             let mut reasons: Vec<String> = denials.chain(late).collect();
             if reasons.is_empty() {
-                let leader = facts.leader_name().unwrap_or("nobody");
                 reasons.push(format!("{leader} leads now"));
             }
             return Err(not_done(
@@ -178,6 +198,11 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
             )
             .hint("run the same command again when that is mended"));
         }
+        let denials = plan.verdict.denials().map(|it| format!("{}: {}", it.rule, it.message));
+        let late = late.iter().map(|unfit| format!("{}: {}", unfit.pod, unfit.why));
+        let leads = (!leads).then(|| format!("{leader} leads"));
+        let missing: Vec<String> = late.chain(denials).chain(leads).collect();
+        waiting.tell(&missing.join("; "));
         sleep(session.pace.poll).await;
     }
 }
@@ -197,11 +222,16 @@ fn excusing(before: &Plan, now: Plan) -> Plan {
 }
 
 /// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
-async fn plan_again(session: &Session, before: &Plan, moved: bool) -> Result<Plan, Failure> {
+async fn plan_again(
+    session: &Session,
+    before: &Plan,
+    agreed: Agreed,
+    moved: bool,
+) -> Result<Plan, Failure> {
     session.out.note("somebody else wrote to the cluster; planning again ...");
     let (now, _) = read_plan(session, before).await?;
     if !moved {
-        return as_agreed(before, now);
+        return as_agreed(before, now, agreed);
     }
     same_cluster_and_count(before, &now, moved)?;
     if now.outcome() == Outcome::Nothing {
@@ -224,12 +254,13 @@ async fn plan_again(session: &Session, before: &Plan, moved: bool) -> Result<Pla
 }
 
 /// `now`, made of the same wish as `before`, before anything was done; an error where it is not what was agreed to.
-fn as_agreed(before: &Plan, now: Plan) -> Result<Plan, Failure> {
+fn as_agreed(before: &Plan, now: Plan, agreed: Agreed) -> Result<Plan, Failure> {
     same_cluster_and_count(before, &now, false)?;
     if now.outcome() == Outcome::Nothing {
         return Ok(there_already(before, now));
     }
     still_allowed(&now, false)?;
+    agreed.covers(before, &now)?;
     let ends = |plan: &Plan| plan.leader_move.clone().map(|wanted| (wanted.from, wanted.to));
     if ends(before) == ends(&now) {
         return Ok(excusing(before, now));
@@ -333,7 +364,7 @@ async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<
         session.command(&format!("status {}", plan.name))
     ));
     done.count = Count::InDoubt;
-    let sent = send(session, plan, false).await;
+    let sent = send(session, plan, FIELD_MANAGER, false).await;
     session.show_warnings();
     let asked = format!("change postgresql {}", plan.cluster());
     match sent {
@@ -370,14 +401,19 @@ fn is_refusal(error: &kube::Error) -> bool {
             || status.message.contains("failed calling webhook"))
 }
 
-async fn send(session: &Session, plan: &Plan, dry_run: bool) -> Result<(), kube::Error> {
+async fn send(
+    session: &Session,
+    plan: &Plan,
+    field_manager: &str,
+    dry_run: bool,
+) -> Result<(), kube::Error> {
     let patch = json!({
         "metadata": {"resourceVersion": plan.resource_version, "uid": plan.uid},
         "spec": {"numberOfInstances": plan.asked},
     });
     let params = PatchParams {
         dry_run,
-        field_manager: Some(FIELD_MANAGER.to_owned()),
+        field_manager: Some(field_manager.to_owned()),
         ..PatchParams::default()
     };
     let clusters = session.clusters(&plan.namespace);

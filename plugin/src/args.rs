@@ -299,7 +299,7 @@ fn expression(matches: &ArgMatches) -> Option<Expression> {
 /// How a change is carried out.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Acting {
-    /// Do not ask before instances are removed.
+    /// Answer yes to the question before a change.
     #[arg(short, long)]
     pub(crate) yes: bool,
     /// Confirms a change to 0 instances, which ends the service.
@@ -366,10 +366,11 @@ pub(crate) struct Targets {
         conflicts_with_all = ["selector", "all_namespaces"])]
     pub(crate) name: Option<String>,
     /// All clusters with these labels, instead of one by name.
-    #[arg(short = 'l', long, value_name = "LABELS", help_heading = "Several clusters")]
+    #[arg(short = 'l', long, value_name = "LABELS", value_parser = labels,
+        help_heading = "Several clusters")]
     pub(crate) selector: Option<String>,
-    /// Clusters of all namespaces.
-    #[arg(short = 'A', long, help_heading = "Several clusters")]
+    /// Clusters of all namespaces; needs -l.
+    #[arg(short = 'A', long, requires = "selector", help_heading = "Several clusters")]
     pub(crate) all_namespaces: bool,
     /// How many clusters are changed at a time.
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_a_time,
@@ -378,6 +379,15 @@ pub(crate) struct Targets {
     /// Begin nothing if any cluster's change is refused, and nothing more after one failed.
     #[arg(long, help_heading = "Several clusters")]
     pub(crate) stop_on_error: bool,
+}
+
+/// Reads the labels of clusters to change. None at all would choose every cluster, as an unset
+/// variable of a script does.
+fn labels(word: &str) -> Result<String, String> {
+    if word.trim().is_empty() {
+        return Err("it is empty, and would choose every cluster".to_owned());
+    }
+    Ok(word.to_owned())
 }
 
 fn at_a_time(word: &str) -> Result<usize, String> {

@@ -151,6 +151,12 @@ impl Failure {
         if denied_by_admission(status) {
             return Self::of_denial(status, asked);
         }
+        if takes_no_dry_runs(status) {
+            return Self::error(format!(
+                "failed to learn whether the API server would let you {asked}: {message}; its registration says so \
+                 (sideEffects)"
+            ));
+        }
         match status.code {
             401 => Self::error(format!(
                 "failed to {asked}: the API server does not accept the credentials: {message}"
@@ -195,10 +201,24 @@ impl Failure {
     }
 }
 
+/// Returns whether a dry run was not even tried, because a webhook has side effects that it does
+/// not leave out then.
+///
+/// The API server has no other sign of it than these words (`NewDryRunUnsupportedErr`,
+/// apiserver/pkg/admission/plugin/webhook/errors/statuserror.go).
+pub(crate) fn is_dry_run_unsupported(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if takes_no_dry_runs(status))
+}
+
+fn takes_no_dry_runs(status: &Status) -> bool {
+    status.code == 400 && status.message.ends_with("does not support dry run")
+}
+
 /// The refusal comes from an admission webhook or policy, and not from missing rights.
-pub(crate) fn denied_by_admission(status: &Status) -> bool {
+fn denied_by_admission(status: &Status) -> bool {
     let message = status.message.as_str();
     (400..500).contains(&status.code)
+        && !takes_no_dry_runs(status)
         && (message.contains("denied the request")
             || message.contains("denied request")
             || message.contains("admission webhook"))
@@ -360,6 +380,20 @@ mod tests {
             "Internal error occurred: failed calling webhook \"shrink.pgscale.dev\": no endpoints",
         );
         assert_eq!(Failure::of_kube(&broken, "change it").kind, Kind::Error);
+    }
+
+    #[test]
+    fn a_webhook_that_takes_no_dry_runs_has_refused_nothing() {
+        let message = "admission webhook \"audit.example.com\" does not support dry run";
+        let error = status(400, message);
+        assert!(is_dry_run_unsupported(&error));
+        let failure = Failure::of_kube(&error, "change postgresql db/acid-a");
+        assert_eq!(failure.kind, Kind::Error);
+        insta::assert_snapshot!(failure, @r#"error: failed to learn whether the API server would let you change postgresql db/acid-a: admission webhook "audit.example.com" does not support dry run; its registration says so (sideEffects)"#);
+        // A webhook's own words are no such sign.
+        let denial =
+            status(403, &format!("{message} denied the request: it does not support dry run"));
+        assert!(!is_dry_run_unsupported(&denial));
     }
 
     #[test]

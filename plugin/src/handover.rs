@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::error::{Failure, Kind};
 use crate::plan::LeaderMove;
 use crate::session::{Session, address};
+use crate::waiting::Waiting;
 
 mod pause;
 
@@ -180,6 +181,7 @@ async fn confirm(
 ) -> Result<String, NotMoved> {
     let deadline = Instant::now() + session.pace.confirm;
     let mut unmoved = 0;
+    let mut waiting = Waiting::begin(session);
     loop {
         let facts = look(session, before).await;
         if let Some(leader) = leads_by_all_signs(before, &facts, &wanted.from) {
@@ -218,6 +220,10 @@ async fn confirm(
             let failure = doubt(session, &facts, wanted, &said);
             return Err(NotMoved { failure, in_doubt: true });
         }
+        waiting.tell(&format!(
+            "lock, label and the new leader itself do not agree yet; the lock says {}",
+            facts.leader_name().unwrap_or("that no member leads")
+        ));
         sleep(session.pace.poll).await;
     }
 }

@@ -232,6 +232,18 @@ impl Plan {
         self
     }
 
+    /// Returns the ids of the rules that lack a fact, and warn because of that.
+    pub(crate) fn unjudged(&self) -> Vec<&'static str> {
+        self.verdict.unjudged().map(|finding| finding.rule).collect()
+    }
+
+    /// Returns the ids of those rules among them that judged `shown`, the plan that a person agreed
+    /// to.
+    pub(crate) fn unjudged_since(&self, shown: &Self) -> Vec<&'static str> {
+        let known = shown.unjudged();
+        self.unjudged().into_iter().filter(|rule| !known.contains(rule)).collect()
+    }
+
     /// Members are lost by it.
     pub(crate) fn shrinks(&self) -> bool {
         self.to < self.from

@@ -22,6 +22,7 @@ mod cases;
 mod looking;
 mod planning;
 mod policies;
+mod switching;
 
 use cases::CASES;
 

@@ -53,6 +53,8 @@ pub(crate) struct Session {
 pub(crate) struct Pace {
     /// Between two looks.
     pub(crate) poll: Duration,
+    /// Between two lines that say what is waited for.
+    pub(crate) tell: Duration,
     /// How long a cluster must look converged before it counts as such.
     pub(crate) stable: Duration,
     /// How long Patroni's answer to a switchover may take: it waits for twice its loop itself
@@ -74,6 +76,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             poll: Duration::from_secs(1),
+            tell: Duration::from_secs(5),
             stable: Duration::from_secs(3),
             switchover: Duration::from_secs(40),
             confirm: Duration::from_secs(60),

@@ -107,6 +107,13 @@ async fn frozen(scene: Scene) -> Result<()> {
     let writer = writing(&scene, &cluster).await?;
     let said = cluster.patch(3).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("leader-cannot-move"), "{said:?}");
+    // The field manager by which the plugin has its write judged means nothing for a write that is
+    // stored.
+    let patch = json!({"spec": {"numberOfInstances": 3}}).to_string();
+    let manager = "--field-manager=pgscale-after-switchover";
+    let named = ["patch", "postgresql", &cluster.name, "--type=merge", manager, "-p", &patch];
+    let said = cluster.kubectl(&named).await?;
+    ensure!(said.code == Some(1) && said.stderr.contains("leader-cannot-move"), "{said:?}");
     ensure!(cluster.declared().await? == 5, "refused, and changed all the same");
 
     let moved =

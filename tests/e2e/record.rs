@@ -62,7 +62,7 @@ async fn fleet(scene: Scene) -> Result<()> {
     let Scene { bed, namespace } = &scene;
     let one = Cluster::create(bed, namespace, "acid-one", 1, json!({})).await?;
     let two = Cluster::create(bed, namespace, "acid-two", 1, json!({})).await?;
-    let up = ["up", "-l", "team=acid", "--max-parallel", "2", "--timeout", "4m"];
+    let up = ["up", "-l", "team=acid", "--max-parallel", "2", "--yes", "--timeout", "4m"];
     let none = one.pgscale(&up).await?;
     ensure!(
         none.code == Some(1) && none.stderr.contains("no postgresql clusters found"),
@@ -70,6 +70,12 @@ async fn fleet(scene: Scene) -> Result<()> {
     );
     for cluster in [&one, &two] {
         cluster.kubectl(&["label", "postgresql", &cluster.name, "team=acid"]).await?.ok()?;
+    }
+    for unasked in [&["up", "-l", "team=acid"][..], &["up", "-A", "--yes"]] {
+        let said = one.pgscale(unasked).await?;
+        let (code, named) = if unasked.contains(&"-A") { (2, "-l LABELS") } else { (7, "--yes") };
+        ensure!(said.code == Some(code) && said.stderr.contains(named), "{unasked:?}: {said:?}");
+        ensure!(one.declared().await? == 1, "{unasked:?} was written");
     }
     let said = one.pgscale(&up).await?;
     let table = said.clone().ok()?;

@@ -6,6 +6,7 @@
 //! away and lets pass, with a warning, what only adds, unless the installation refuses that, too.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +27,13 @@ use kube::core::admission::{
 };
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
 use pgscale_guard::read::{Ask, AskWhom, Breadth, Operators, Reader, machine_time};
+use pgscale_guard::rules::after_switchover;
 use pgscale_guard::{Change, evaluate};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::admit::judged::{CANNOT_BE_JUDGED, Fallback, Judged, Judgement};
-use crate::admit::request::{Asked, Review, STATEFUL_SETS, Scaled, settled};
+use crate::admit::request::{Asked, Review, STATEFUL_SETS, Scaled, asks_after_switchover, settled};
 use crate::configuration::FailurePolicy;
 use crate::events::Events;
 use crate::metrics::{Metrics, Outcome};
@@ -225,7 +227,8 @@ impl Admission {
             Err(panic) => return refused(internal(panic.as_ref())),
         };
         let fallback = self.fallback(&asked);
-        let verdict = AssertUnwindSafe(self.verdict(asked, deadlines)).catch_unwind();
+        let moved = asks_after_switchover(review);
+        let verdict = AssertUnwindSafe(self.verdict(asked, moved, deadlines)).catch_unwind();
         match tokio::time::timeout_at(deadlines.verdict, verdict).await {
             Ok(Ok(judged)) => judged,
             Ok(Err(panic)) => Judged::Unjudged { why: internal(panic.as_ref()), fallback },
@@ -249,7 +252,9 @@ impl Admission {
         }
     }
 
-    async fn verdict(&self, asked: Asked, deadlines: Deadlines) -> Judged {
+    /// Judges what is `asked`; with the leader `moved` out of the way where nothing will be stored
+    /// and the writer asks for the verdict after a switchover.
+    async fn verdict(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Judged {
         let fallback = self.fallback(&asked);
         let change = match asked {
             Asked::Nothing(why) => return Judged::Nothing(why),
@@ -275,13 +280,19 @@ impl Admission {
         if self.growth == FailurePolicy::Fail {
             policies = policies.failing_growth_closed();
         }
+        let facts = if moved { after_switchover(&facts, &policies) } else { Cow::Borrowed(&facts) };
         let mut verdict = evaluate(&facts, &policies);
         if !verdict.allows() {
             // Read only now: nearly every change needs none.
             policies.overrides = self.reader(deadlines).overrides(&asked.new).await;
             verdict = evaluate(&facts, &policies);
         }
-        Judged::Verdict(Box::new(Judgement::new(&facts, &policies, verdict)))
+        let leader = match &facts {
+            Cow::Owned(moved) => moved.leader_name().map(str::to_owned),
+            Cow::Borrowed(_) => None,
+        };
+        let judgement = Judgement::new(&facts, &policies, verdict);
+        Judged::Verdict(Box::new(Judgement { assumed_leader: leader, ..judgement }))
     }
 
     /// Returns whether `user` is an operator. Where that cannot be told it is not: such a write is warned of at most.

@@ -147,7 +147,7 @@ fn help_of_the_verbs_that_change_something() {
           --by <N>
               How many instances to add [default: 1]
       -y, --yes
-              Do not ask before instances are removed
+              Answer yes to the question before a change
           --confirm <NAMESPACE/NAME>
               Confirms a change to 0 instances, which ends the service
           --dry-run <MODE>
@@ -173,7 +173,7 @@ fn help_of_the_verbs_that_change_something() {
     Several clusters:
       -l, --selector <LABELS>  All clusters with these labels, instead of one by
                                name
-      -A, --all-namespaces     Clusters of all namespaces
+      -A, --all-namespaces     Clusters of all namespaces; needs -l
           --max-parallel <N>   How many clusters are changed at a time [default: 1]
           --stop-on-error      Begin nothing if any cluster's change is refused, and
                                nothing more after one failed
@@ -202,7 +202,7 @@ fn help_of_the_verbs_that_change_something() {
           --by <N>
               How many instances to remove [default: 1]
       -y, --yes
-              Do not ask before instances are removed
+              Answer yes to the question before a change
           --confirm <NAMESPACE/NAME>
               Confirms a change to 0 instances, which ends the service
           --dry-run <MODE>
@@ -228,7 +228,7 @@ fn help_of_the_verbs_that_change_something() {
     Several clusters:
       -l, --selector <LABELS>  All clusters with these labels, instead of one by
                                name
-      -A, --all-namespaces     Clusters of all namespaces
+      -A, --all-namespaces     Clusters of all namespaces; needs -l
           --max-parallel <N>   How many clusters are changed at a time [default: 1]
           --stop-on-error      Begin nothing if any cluster's change is refused, and
                                nothing more after one failed
@@ -256,7 +256,7 @@ fn help_of_the_verbs_that_change_something() {
           --to <N>
               The same, where several clusters are named by labels
       -y, --yes
-              Do not ask before instances are removed
+              Answer yes to the question before a change
           --confirm <NAMESPACE/NAME>
               Confirms a change to 0 instances, which ends the service
           --dry-run <MODE>
@@ -282,7 +282,7 @@ fn help_of_the_verbs_that_change_something() {
     Several clusters:
       -l, --selector <LABELS>  All clusters with these labels, instead of one by
                                name
-      -A, --all-namespaces     Clusters of all namespaces
+      -A, --all-namespaces     Clusters of all namespaces; needs -l
           --max-parallel <N>   How many clusters are changed at a time [default: 1]
           --stop-on-error      Begin nothing if any cluster's change is refused, and
                                nothing more after one failed
@@ -304,7 +304,8 @@ fn help_of_the_verbs_that_change_something() {
           --color <WHEN>        When to colour the output; `NO_COLOR` wins [default:
                                 auto] [possible values: auto, always, never]
           --to <MEMBER>         The member that shall lead
-          --for <N>             The count whose members may lead
+          --for <N>             Move the leader so that a shrink to N passes, and
+                                wait until it does
           --dry-run <MODE>      Change nothing: show what would be done; `server`
                                 does the same as `client` here [default: none]
                                 [possible values: none, client, server]

@@ -7,23 +7,41 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::{Cli, count};
 
-/// The verbs that take one cluster by name, or several by labels or namespace.
-const VERBS: [&str; 3] = ["down", "set", "up"];
+/// The verbs that take one cluster by name, or several by labels, each with a command that changes
+/// several.
+const VERBS: [(&str, &str); 3] = [
+    ("down", "kubectl pgscale down -l env=staging -A --to 1"),
+    ("set", "kubectl pgscale set -l env=staging -A --to 2"),
+    ("up", "kubectl pgscale up -l env=staging -A --by 1"),
+];
 
-/// The error, with what would work where NAME is missing, or there beside `-l` or `-A`.
+/// Returns the error, with what would work where NAME is missing, or there beside `-l` or `-A`, or
+/// where `-A` has no labels beside it.
 pub(super) fn advised(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let without_labels =
+        error.kind() == ErrorKind::MissingRequiredArgument && names(&error, "--selector <LABELS>");
     let about_name = (error.kind() == ErrorKind::ArgumentConflict && names(&error, "[NAME]"))
         || (error.kind() == ErrorKind::MissingRequiredArgument && names(&error, "<NAME>"));
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
-    let verb = VERBS.into_iter().find(|verb| usage.split_whitespace().any(|word| word == *verb));
-    if let Some(verb) = verb.filter(|_| about_name) {
+    let verb =
+        VERBS.into_iter().find(|(verb, _)| usage.split_whitespace().any(|word| word == *verb));
+    if let Some((_, example)) = verb.filter(|_| without_labels) {
+        let text = format!(
+            "--all-namespaces (-A) alone would change every cluster of every namespace: add -l LABELS\n\n  \
+             tip: {example}\n\nFor more information, try '--help'.\n"
+        );
+        return clap::Error::raw(error.kind(), text);
+    }
+    if let Some((verb, _)) = verb.filter(|_| about_name) {
         let tip = match number(arguments) {
             Some(number) => format!("for several clusters the count is a flag: --to {number}"),
             None if verb == "set" => {
-                "name one cluster and N, or choose several with -l LABELS or -A, and --to N"
+                "name one cluster and N, or choose several with -l LABELS and --to N; -A takes those of all \
+                 namespaces"
                     .to_owned()
             }
-            None => "name one cluster, or choose several with -l LABELS or -A".to_owned(),
+            None => "name one cluster, or choose several with -l LABELS; -A takes those of all namespaces"
+                .to_owned(),
         };
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
@@ -39,23 +57,32 @@ fn names(error: &clap::Error, argument: &str) -> bool {
     })
 }
 
-/// The word that makes sense of the command line as the value of `--to`.
+/// Returns the word that makes sense of the command line as the value of `--to`; with labels beside
+/// `-A`, which may be missing, too.
 fn number(arguments: &[OsString]) -> Option<i64> {
     arguments.iter().enumerate().find_map(|(place, word)| {
         let number = count(word.to_str()?).ok()?;
         let mut meant = arguments.to_vec();
         // In its place: what is the value of another flag does not make sense as a flag.
         *meant.get_mut(place)? = format!("--to={number}").into();
-        Cli::command_as(None).try_get_matches_from(meant).is_ok().then_some(number)
+        let labelled = meant.iter().cloned().chain(["--selector=any".into()]).collect::<Vec<_>>();
+        let makes_sense = |words| Cli::command_as(None).try_get_matches_from(words).is_ok();
+        (makes_sense(meant) || makes_sense(labelled)).then_some(number)
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use crate::args::Cli;
 
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::of(line.split_whitespace())
+    }
+
     fn tip(line: &str) -> Option<String> {
-        let error = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).expect_err(line);
+        let error = parse(&format!("kubectl-pgscale {line}")).expect_err(line);
         let text = error.render().to_string();
         text.lines().find_map(|line| line.trim().strip_prefix("tip: ").map(str::to_owned))
     }
@@ -78,7 +105,9 @@ mod tests {
             let tip = tip(line);
             assert_eq!(
                 tip.as_deref(),
-                Some("name one cluster, or choose several with -l LABELS or -A"),
+                Some(
+                    "name one cluster, or choose several with -l LABELS; -A takes those of all namespaces"
+                ),
                 "{line}"
             );
         }
@@ -86,13 +115,65 @@ mod tests {
             let tip = tip(line);
             assert_eq!(
                 tip.as_deref(),
-                Some("name one cluster and N, or choose several with -l LABELS or -A, and --to N"),
+                Some(
+                    "name one cluster and N, or choose several with -l LABELS and --to N; -A takes those \
+                     of all namespaces"
+                ),
                 "{line}"
             );
         }
         // These take one cluster, and by name.
         for line in ["plan --to 3", "wait", "set acid-a 3 --to 3"] {
             assert_eq!(tip(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn all_namespaces_alone_never_chooses_what_is_changed() {
+        let program = Cli::command();
+        let takes =
+            |verb: &clap::Command, id: &str| verb.get_arguments().any(|it| it.get_id() == id);
+        let acting = program.get_subcommands();
+        let acting: Vec<&str> = acting
+            .filter(|verb| takes(verb, "all_namespaces") && takes(verb, "dry_run"))
+            .map(clap::Command::get_name)
+            .collect();
+        assert_eq!(acting, ["up", "down", "set"]);
+        for verb in acting {
+            for flags in ["-A", "-A --yes", "--all-namespaces --to 2", "-A --to 2 --dry-run=client"]
+            {
+                let line = format!("kubectl-pgscale {verb} {flags}");
+                let error = parse(&line).expect_err(&line);
+                let text = error.render().to_string();
+                assert_eq!(error.exit_code(), 2, "{line}");
+                assert!(text.starts_with("error: --all-namespaces (-A) alone"), "{line} -> {text}");
+                let example =
+                    text.lines().find_map(|line| line.trim().strip_prefix("tip: ")).unwrap();
+                let example = example.replace("kubectl pgscale", "kubectl-pgscale");
+                assert!(example.contains(&format!("{verb} -l ")), "{line} -> {text}");
+                parse(&example).expect(&example);
+            }
+            let chosen = format!("kubectl-pgscale {verb} -l env=staging -A --to 2");
+            parse(&chosen).expect(&chosen);
+        }
+        // These only look.
+        for line in ["kubectl-pgscale status -A", "kubectl-pgscale policy test -A -f p.yaml"] {
+            parse(line).expect(line);
+        }
+    }
+
+    #[test]
+    fn empty_labels_never_choose_what_is_changed() {
+        for verb in ["up", "down", "set"] {
+            for labels in ["", "  "] {
+                for place in [&[][..], &["-A"]] {
+                    let words = ["kubectl-pgscale", verb, "--to", "2", "-l", labels];
+                    let error = Cli::of(words.iter().chain(place)).expect_err(verb);
+                    assert_eq!(error.exit_code(), 2, "{verb} -l {labels:?}");
+                    let text = error.render().to_string();
+                    assert!(text.contains("it is empty, and would choose every cluster"), "{text}");
+                }
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts, Policies};
 use tokio::time::Instant;
 
-use crate::apply::{Done, apply, ask_server};
+use crate::apply::{Agreed, Done, apply, ask_server};
 use crate::args::{Acting, DryRun, Format};
 use crate::error::{Failure, Kind};
 use crate::outlook;
@@ -159,7 +159,8 @@ pub(super) async fn act(
     let entry = Entry { undoes, ..Entry::of_plan(&plan, facts.now, (session.chance)(), reason) };
     let recording = Recording::begin(session, &namespace, &name, entry).await;
     let mut done = Done::default();
-    let mut outcome = match apply(session, plan.clone(), &facts, &mut done).await {
+    let agreed = Agreed { unjudged: acting.yes };
+    let mut outcome = match apply(session, plan.clone(), &facts, agreed, &mut done).await {
         Err(failure) => Outcome::failed(plan, failure),
         // What is reported is the plan that was agreed to; what is watched is what came of it.
         Ok(now) => Outcome { plan: Some(plan), ..follow(session, now, acting).await },
@@ -194,11 +195,6 @@ async fn follow(session: &Session, plan: Plan, acting: &Acting) -> Outcome {
 async fn rehearse(session: &Session, plan: Plan, mode: DryRun, change: &str) -> Outcome {
     let mut by_server = "";
     if mode == DryRun::Server {
-        if plan.leader_move.is_some() {
-            session.out.warning(
-                "the server judges the count alone: a dry run does not move the leader first",
-            );
-        }
         if let Err(failure) = ask_server(session, &plan).await {
             return Outcome::failed(plan, failure);
         }
@@ -340,11 +336,16 @@ async fn resume(session: &Session, plan: Plan, acting: &Acting) -> Outcome {
 
 /// Shows a plan before it is acted on: to the person, because stdout is for the result.
 fn show(session: &Session, plan: &Plan, format: Format) {
-    if matches!(format, Format::Text | Format::Wide) {
+    if is_shown(format) {
         let wide = format == Format::Wide;
         let text = render(plan, wide, session.out.width_of_notes, |words| session.command(words));
         session.out.page(&text);
     }
+}
+
+/// Returns whether the plan is shown beside a result in this format.
+fn is_shown(format: Format) -> bool {
+    matches!(format, Format::Text | Format::Wide)
 }
 
 fn refusal(session: &Session, plan: &Plan) -> Failure {
@@ -365,10 +366,10 @@ fn refusal(session: &Session, plan: &Plan) -> Failure {
     }
 }
 
-/// Asks only where something is lost.
+/// Asks where members are lost, and where a rule could not be judged.
 async fn confirm(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), Failure> {
     if !plan.shrinks() {
-        return Ok(());
+        return confirm_unjudged(session, plan, acting).await;
     }
     if plan.to == 0 {
         let cluster = plan.cluster();
@@ -388,19 +389,49 @@ async fn confirm(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), 
             }
         };
     }
-    agree(session, acting, &format!("Remove {}?", instances(plan.from - plan.to))).await
+    let question = format!("Remove {}?", instances(plan.from - plan.to));
+    agree(session, acting, &question, "instances would be removed").await
 }
 
-/// Has the loss of instances agreed to, by --yes or by the answer to `question`.
-async fn agree(session: &Session, acting: &Acting, question: &str) -> Result<(), Failure> {
+/// Asks about growth that not every rule could judge: nothing is known to be wrong with it, and
+/// nothing is known to be well.
+async fn confirm_unjudged(session: &Session, plan: &Plan, acting: &Acting) -> Result<(), Failure> {
+    let rules = plan.unjudged();
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let rules = rules.join(", ");
+    let question =
+        format!("Set numberOfInstances to {}, although {rules} could not be judged?", plan.asked);
+    let why = format!("{rules} could not be judged");
+    let agreed = agree(session, acting, &question, &why).await;
+    if is_shown(acting.shape.output) {
+        return agreed;
+    }
+    agreed.map_err(|failure| {
+        // No plan was shown that says which fact is missing.
+        let unseen = plan.verdict.unjudged().map(|it| format!("\n  {}: {}", it.rule, it.message));
+        Failure { message: format!("{}{}", failure.message, unseen.collect::<String>()), ..failure }
+    })
+}
+
+/// Has a change agreed to, by --yes or by the answer to `question`; `why` says what must be agreed
+/// to.
+async fn agree(
+    session: &Session,
+    acting: &Acting,
+    question: &str,
+    why: &str,
+) -> Result<(), Failure> {
     if acting.yes {
         return Ok(());
     }
     match session.out.agrees(question).await {
         Some(true) => Ok(()),
         Some(false) => Err(declined("declined")),
-        None => Err(declined("instances would be removed, and there is no terminal to ask on")
-            .hint("add --yes")),
+        None => {
+            Err(declined(&format!("{why}, and there is no terminal to ask on")).hint("add --yes"))
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use crate::session::Session;
 
 /// Run exactly N instances, whether that is more or fewer.
 ///
-/// Does what `up` or `down` would do, and nothing where N is there already.
+/// Does what `up` or `down` would do, asks what they would ask, and does nothing where N is there
+/// already.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

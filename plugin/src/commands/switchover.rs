@@ -2,25 +2,36 @@
 
 use std::time::Duration;
 
-use pgscale_guard::facts::Health;
+use pgscale_guard::change::Direction;
+use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
-use pgscale_guard::rules::about_switchover;
+use pgscale_guard::rules::{Kind as RuleKind, about_switchover, rule};
+use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Change, Facts};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count, with_flags};
 use crate::error::{Failure, Kind};
 use crate::handover::{Lead, checkpoint, move_leader};
-use crate::output::document::{Move, ScaleReport};
-use crate::plan::{Handover, LeaderMove, Unfit, Wanted, describe, switchover, unfit};
+use crate::output::document::{Admitted, Move, ScaleReport};
+use crate::output::text::instances;
+use crate::plan::{Handover, LeaderMove, Plan, Wanted, switchover};
 use crate::record::{Entry, Recording, seconds};
 use crate::rights;
 use crate::session::Session;
 
+mod settle;
+
+use settle::{Settled, Settling};
+
 /// Move the leader, and nothing else.
 ///
-/// To a member by name, off the ordinals that a shrink to N instances would remove, or to the best member there
-/// is. Only a member that is caught up is let take over; writes stop for some seconds.
+/// To a member by name, off the members that a shrink to N instances would remove, or to the best
+/// member there is. Only a member that is caught up is let take over; writes stop for some seconds.
+///
+/// With --for N it succeeds only when a shrink to N passes every rule. Where a rule would refuse N
+/// after the move too, nothing is touched. After the move it waits until the standbys follow and N
+/// is admitted, says what it waits for, and prints the command that lowers the count.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +44,7 @@ pub(crate) struct Args {
     /// The member that shall lead.
     #[arg(long, value_name = "MEMBER", conflicts_with = "within")]
     to: Option<String>,
-    /// The count whose members may lead.
+    /// Move the leader so that a shrink to N passes, and wait until it does.
     #[arg(long = "for", value_name = "N", id = "within", value_parser = count,
         allow_negative_numbers = true)]
     within: Option<i64>,
@@ -51,23 +62,46 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
-    let declared = cluster.instances.unwrap_or(0);
-    let change = Change::of_count(cluster, declared);
-    let facts = session.reader.facts(change, AskWhom::All).await;
-    session.show_warnings();
+    let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
+    let (facts, plan) = read(session, cluster, args.within).await;
     let wanted = match (args.to, args.within) {
         (Some(member), _) => Wanted::Member(member),
         (None, Some(count)) => Wanted::Within(count),
         (None, None) => Wanted::Best,
     };
-    let name = facts.change.new.name.clone();
-    let mut report = ScaleReport::new(&facts.change.new.namespace, &name);
+    let mut report = ScaleReport::new(&namespace, &name);
     let format = args.shape.output;
-    match switchover(&facts, &wanted) {
-        Handover::Nothing(why) => say(session, format, &report, &format!("nothing to do: {why}")),
+    let handover = switchover(&facts, &wanted);
+    if let Some(failure) = plan.as_ref().and_then(|plan| hopeless(session, plan, &handover)) {
+        return fail(session, format, report, failure);
+    }
+    // A shrink that is to pass afterwards; a count that is no shrink needs no leader to move.
+    let count = args.within.filter(|_| plan.is_some());
+    match handover {
         Handover::Refused(why) => {
             let failure = refusal(session, &facts, &why);
+            let failure =
+                plan.iter().fold(failure, |failure, it| with_nearest(session, failure, it));
             fail(session, format, report, failure)
+        }
+        Handover::Nothing(why) => {
+            let text = format!("nothing to do: {why}");
+            let Some(count) = count else { return say(session, format, &report, &text) };
+            session.interruption.means("interrupted; nothing was changed");
+            let waits = args.dry_run == DryRun::None;
+            let timeout = if waits { args.patience.timeout } else { Duration::ZERO };
+            let settling = Settling { session, before: &facts, moved: false, count: Some(count) };
+            match settling.wait(timeout).await {
+                Ok(settled) => {
+                    report.admitted = settled.next.as_ref();
+                    say(session, format, &report, &with_next(&text, settled.next.as_ref()))
+                }
+                Err(failure) if waits => fail(session, format, report, failure),
+                // Nothing was waited for: it is the answer of the rules.
+                Err(failure) => {
+                    fail(session, format, report, Failure { kind: Kind::Refused, ..failure })
+                }
+            }
         }
         Handover::Ready(leader_move) => {
             let text =
@@ -81,55 +115,118 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             if let Err(failure) = rights::check(session, rights::SWITCHOVER, &facts, true).await {
                 return fail(session, format, report, failure);
             }
-            let reason = args.why.reason.as_deref();
-            let ended = act(session, &facts, leader_move, reason, args.patience.timeout).await;
+            let errand = Errand { wanted: leader_move, count, timeout: args.patience.timeout };
+            let ended = act(session, &facts, errand, args.why.reason.as_deref()).await;
             report.record = Some(&ended.record);
             let switchover = ended.lead.switchover();
             report.leader_moved = switchover.map(|(made, moved)| Move::made(made, moved));
             report.seconds = switchover.map_or(0.0, |(_, moved)| moved.took.as_secs_f64());
             match &ended.followed {
-                Ok((told, notes)) => {
+                Ok(settled) => {
                     report.result = CONVERGED;
-                    report.notes = notes;
-                    say(session, format, &report, &format!("postgresql/{name}: {told}"))
+                    report.notes = &settled.notes;
+                    report.admitted = settled.next.as_ref();
+                    let ends = switchover.map(|(made, _)| (made.from.as_str(), made.to.as_str()));
+                    let (from, to) = ends.unwrap_or_default();
+                    let text = format!("postgresql/{name}: leader moved from {from} to {to}");
+                    say(session, format, &report, &with_next(&text, settled.next.as_ref()))
                 }
-                Err(failure) => {
-                    if let Some((_, moved)) = switchover {
-                        session.out.note(&moved.told());
-                    }
-                    fail(session, format, report, failure.clone())
-                }
+                Err(failure) => fail(session, format, report, failure.clone()),
             }
         }
     }
 }
 
+/// Reads the cluster; where `within` is a shrink of it, with the policies and overrides, and plans
+/// that shrink.
+async fn read(
+    session: &Session,
+    cluster: Postgresql,
+    within: Option<i64>,
+) -> (Facts, Option<Plan>) {
+    let Some(count) = within else {
+        let declared = cluster.instances.unwrap_or(0);
+        let change = Change::of_count(cluster, declared);
+        let facts = session.reader.facts(change, AskWhom::All).await;
+        session.show_warnings();
+        return (facts, None);
+    };
+    let (facts, policies) = session.facts(Change::of_count(cluster, count), AskWhom::All).await;
+    session.show_warnings();
+    let shrinks = facts.direction() == Direction::Down;
+    let plan = shrinks.then(|| Plan::of(&facts, &policies).reached_by(&session.flags));
+    (facts, plan)
+}
+
+/// Returns why a switchover for the shrink in `plan` would be pointless: with the leader where the
+/// plan puts it, rules still refuse the count. Where the leader can stay nothing is moved, and what
+/// time mends is waited for.
+fn hopeless(session: &Session, plan: &Plan, handover: &Handover) -> Option<Failure> {
+    let in_the_way = |finding: &&Finding| match handover {
+        Handover::Ready(_) => true,
+        Handover::Nothing(_) => rule(finding.rule).is_none_or(|rule| rule.kind != RuleKind::Live),
+        Handover::Refused(_) => false,
+    };
+    let denials: Vec<&Finding> = plan.verdict.denials().filter(in_the_way).collect();
+    if denials.is_empty() {
+        return None;
+    }
+    let reasons: Vec<String> = denials.into_iter().map(ToString::to_string).collect();
+    let Plan { name, asked, .. } = plan;
+    let failure = Failure::refused(format!(
+        "the leader of {name} is not moved, because {} would be refused all the same; nothing was changed\n{}",
+        instances(*asked),
+        reasons.join("\n")
+    ));
+    Some(with_nearest(session, failure, plan))
+}
+
+/// Adds the nearest count that would be admitted after a switchover.
+fn with_nearest(session: &Session, failure: Failure, plan: &Plan) -> Failure {
+    plan.nearest.counts().take(1).fold(failure, |failure, count| {
+        let command = session.command(&format!("switchover {} --for {count}", plan.name));
+        failure.hint(format!("{} would be admitted: {command}", instances(count)))
+    })
+}
+
+/// Adds what a person does next to `text`.
+fn with_next(text: &str, next: Option<&Admitted>) -> String {
+    next.map_or_else(|| text.to_owned(), |next| format!("{text}\n{}: {}", next.said, next.next))
+}
+
 /// The word for a switchover that ended as it should.
 const CONVERGED: &str = "Converged";
+
+/// A switchover that is to be made.
+struct Errand {
+    wanted: LeaderMove,
+    /// The count that a shrink is to pass to afterwards.
+    count: Option<i64>,
+    /// How long the standbys may take to follow, and the count to be admitted.
+    timeout: Duration,
+}
 
 /// What came of a switchover.
 struct Ended {
     /// What became of the lead.
     lead: Lead,
-    /// The switchover in one line, and what is worth knowing once the standbys follow; or what kept it from that.
-    followed: Result<(String, Vec<String>), Failure>,
+    /// What the cluster came to, or what kept it from that.
+    followed: Result<Settled, Failure>,
     /// What is kept of it.
     record: Entry,
 }
 
-/// Moves the leader as `wanted`, planned on `facts`: on record from before the first act until the standbys follow.
-async fn act(
-    session: &Session,
-    facts: &Facts,
-    wanted: LeaderMove,
-    reason: Option<&str>,
-    timeout: Duration,
-) -> Ended {
+/// Carries `errand` out, planned on `facts`: on record from before the first act until the standbys
+/// follow.
+async fn act(session: &Session, facts: &Facts, errand: Errand, reason: Option<&str>) -> Ended {
     let (cluster, start) = (&facts.change.new, Instant::now());
-    let entry = Entry::of_switchover(cluster, &wanted, facts.now, (session.chance)(), reason);
+    // The count stays what it is, whatever the switchover is for.
+    let cluster = facts.change.old.as_ref().unwrap_or(cluster);
+    let entry =
+        Entry::of_switchover(cluster, &errand.wanted, facts.now, (session.chance)(), reason);
     let mut recording = Recording::begin(session, &cluster.namespace, &cluster.name, entry).await;
     let mut lead = Lead::default();
-    let followed = carry_out(session, facts, wanted, timeout, &mut lead).await;
+    let followed = carry_out(session, facts, errand, &mut lead).await;
     let entry = &mut recording.entry;
     entry.seconds = Some(seconds(start.elapsed()));
     entry.led(&lead);
@@ -143,30 +240,65 @@ async fn act(
     Ended { lead, followed, record: recording.end(session).await }
 }
 
-/// Looks again after the checkpoint, moves the leader, and waits until the standbys follow: the switchover in one
-/// line, and what is worth knowing then. However it ends, `lead` tells what became of the lead.
+/// Looks again after the checkpoint, moves the leader, and waits until the cluster has settled.
+/// However it ends, `lead` says what became of the lead.
 async fn carry_out(
     session: &Session,
     facts: &Facts,
-    wanted: LeaderMove,
-    timeout: Duration,
+    errand: Errand,
     lead: &mut Lead,
-) -> Result<(String, Vec<String>), Failure> {
+) -> Result<Settled, Failure> {
+    let Errand { wanted, count, timeout } = errand;
     checkpoint(session, facts, &wanted).await;
-    let facts = session.reader.facts(facts.change.clone(), AskWhom::All).await;
-    session.show_warnings();
-    still_so(session, &facts, &wanted)?;
+    let facts = look_again(session, facts, &wanted, count).await?;
     let moved = move_leader(session, &facts, &wanted).await.map_err(|not_moved| {
         *lead = not_moved.lead();
         not_moved.failure
     })?;
-    let (leader, asked, told) = (moved.leader.clone(), wanted.to.clone(), moved.told());
+    session.out.note(&moved.told());
+    let (leader, asked) = (moved.leader.clone(), wanted.to.clone());
     *lead = Lead::moved(wanted, moved);
-    if leader != asked {
+    // Where a count is to pass, every leader that stays will do.
+    let stays = facts.member(&leader).is_some_and(|member| member.ordinal < facts.to());
+    if leader != asked && !(count.is_some() && stays) {
         let message = format!("{leader} leads now, and not {asked}");
         return Err(Failure::new(Kind::NotAsPlanned, message));
     }
-    Ok((told, follow(session, timeout, &facts).await?))
+    let settling = Settling { session, before: &facts, moved: true, count };
+    settling.wait(timeout).await
+}
+
+/// Reads the cluster after the checkpoint, which may have taken a minute: the same move must still
+/// be the one to make, for a count that it still leads to.
+async fn look_again(
+    session: &Session,
+    before: &Facts,
+    wanted: &LeaderMove,
+    count: Option<i64>,
+) -> Result<Facts, Failure> {
+    let Some(count) = count else {
+        let facts = session.reader.facts(before.change.clone(), AskWhom::All).await;
+        session.show_warnings();
+        return still_so(session, &facts, wanted).map(|()| facts);
+    };
+    let cluster = session.cluster(&before.change.new.name).await?;
+    let declared = cluster.instances.map_or("unset".to_owned(), |count| count.to_string());
+    let same = cluster.uid == before.change.new.uid;
+    let (facts, plan) = read(session, cluster, Some(count)).await;
+    let Some(plan) = plan.filter(|_| same) else {
+        let why = if same {
+            format!("numberOfInstances is {declared} now, and {count} is no shrink of that")
+        } else {
+            "the cluster was deleted and created again meanwhile".to_owned()
+        };
+        return Err(refusal(session, &facts, &format!("{why}; nothing was changed")));
+    };
+    still_so(session, &facts, wanted)?;
+    let handover = Handover::Ready(wanted.clone());
+    match hopeless(session, &plan, &handover) {
+        Some(failure) => Err(failure),
+        None => Ok(facts),
+    }
 }
 
 /// The same move is still the one to make, on facts that are newer than the checkpoint.
@@ -187,55 +319,6 @@ fn refusal(session: &Session, facts: &Facts, why: &str) -> Failure {
         Some(remedy) => failure.hint(with_flags(&remedy, &session.flags)),
         None => failure,
     }
-}
-
-/// Waits until every member that was fit before follows the new leader.
-async fn follow(
-    session: &Session,
-    timeout: Duration,
-    before: &Facts,
-) -> Result<Vec<String>, Failure> {
-    session.interruption.means("interrupted; the leader has moved, the standbys follow it");
-    let deadline = Instant::now() + timeout;
-    let known = unfit(before);
-    loop {
-        let facts = session.reader.facts(before.change.clone(), AskWhom::All).await;
-        let late = late(&facts, &known);
-        if late.is_empty() {
-            return Ok(known
-                .into_iter()
-                .map(|unfit| format!("{} was not fit before: {}", unfit.pod, unfit.why))
-                .collect());
-        }
-        if Instant::now() >= deadline {
-            return Err(Failure::new(
-                Kind::Timeout,
-                format!(
-                    "the leader has moved, and some do not follow it yet:\n  {}",
-                    late.join("\n  ")
-                ),
-            ));
-        }
-        sleep(session.pace.poll).await;
-    }
-}
-
-/// What is missing until every member follows, but those in `known`. What cannot be seen is missing.
-fn late(facts: &Facts, known: &[Unfit]) -> Vec<String> {
-    let mut late: Vec<String> = facts
-        .survivors()
-        .filter(|member| !known.iter().any(|known| known.pod == member.name))
-        .map(|member| (member, facts.health(member)))
-        .filter(|(_, health)| *health != Health::Healthy)
-        .map(|(member, health)| format!("{}: {}", member.name, describe(&health)))
-        .collect();
-    if let Some(why) = facts.members.unreadable() {
-        late.push(format!("the members cannot be listed: {why}"));
-    }
-    if facts.leader_name().is_none() {
-        late.push("nobody holds a valid leader lock".to_owned());
-    }
-    late
 }
 
 /// Ends with `failure`, once the document that was asked for tells of it.

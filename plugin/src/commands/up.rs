@@ -10,7 +10,10 @@ use crate::session::Session;
 /// Run more instances.
 ///
 /// Shows the plan, writes numberOfInstances, and waits until every new member streams from the leader and its
-/// Service leads to it. Growth is never asked about.
+/// Service leads to it.
+///
+/// Asks before anything is written where a rule could not be judged, and where several clusters
+/// would change; --yes answers.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

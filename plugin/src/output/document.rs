@@ -240,6 +240,9 @@ pub(crate) struct ScaleReport<'a> {
     pub(crate) plan: Option<ScalePlan<'a>>,
     /// The switchover that took place.
     pub(crate) leader_moved: Option<Move<'a>>,
+    /// The count that a switchover was for, once it is admitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) admitted: Option<&'a Admitted>,
     /// What is still missing for convergence.
     pub(crate) missing: &'a [String],
     /// What happened, and when, in seconds from the start.
@@ -253,6 +256,19 @@ pub(crate) struct ScaleReport<'a> {
     /// What is kept of it in the cluster's history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) record: Option<&'a Entry>,
+}
+
+/// A count that every rule admits now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Admitted {
+    /// The number of instances.
+    pub(crate) instances: i64,
+    /// The same in words, for people.
+    #[serde(skip)]
+    pub(crate) said: String,
+    /// The command that comes next.
+    pub(crate) next: String,
 }
 
 /// `kind: ScaleReportList`.
@@ -321,6 +337,7 @@ impl ScaleReport<'_> {
             message: None,
             plan: None,
             leader_moved: None,
+            admitted: None,
             missing: &[],
             events: &[],
             timeline: &[],

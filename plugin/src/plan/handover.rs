@@ -103,6 +103,9 @@ fn within(facts: &Facts, leader: &str, count: i64) -> Handover {
         shrunk.change = Change::of_count(old, count);
     }
     let to = shrunk.to();
+    if to == 0 {
+        return Handover::Refused("no member stays at 0 instances, so none could lead".to_owned());
+    }
     if !shrunk.leader_condemned() {
         return Handover::Nothing(format!("{leader} leads, and stays at {to} instances"));
     }

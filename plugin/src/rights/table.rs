@@ -237,9 +237,32 @@ pub(crate) const SCALE: Parts = &[
     &[SQL, EVENTS, LOGS, HISTORY, TELL],
     GROUND,
 ];
-/// What `switchover` needs.
-pub(crate) const SWITCHOVER: Parts =
-    &[&[GET_CLUSTER], CLUSTER, &[CHECKPOINT, HISTORY, TELL], GROUND];
+/// What `switchover` needs; the policies, overrides and surroundings only where it is for a count.
+pub(crate) const SWITCHOVER: Parts = &[
+    &[GET_CLUSTER],
+    CLUSTER,
+    &[
+        CHECKPOINT,
+        Right { need: Need::ToJudge("the policies are unknown, and --for is refused"), ..POLICIES },
+        Right {
+            need: Need::ToJudge("the policies of the platform are unknown, and --for is refused"),
+            ..PLATFORM
+        },
+        Right {
+            need: Need::ToJudge(
+                "whether a policy that selects namespaces holds is unknown, and --for is refused",
+            ),
+            ..LABELS
+        },
+        OVERRIDES,
+        Right { need: Need::ToJudge("--for does not see volumes"), ..VOLUMES },
+        DRAINS,
+        BACKUPS,
+        HISTORY,
+        TELL,
+    ],
+    GROUND,
+];
 
 /// The rights of every command, by its name.
 pub(crate) const COMMANDS: &[(&str, Parts)] = &[

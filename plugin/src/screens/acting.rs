@@ -91,6 +91,62 @@ async fn up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn up_not_judged_in_full() {
+    insta::assert_snapshot!(on("up, not judged in full", NARROW).await, @"
+    [stderr]
+    postgresql db/acid-a: 3 -> 4 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       new; or an earlier one
+    Outlook:
+      Requests:     storage unknown: list persistentvolumeclaims in db: forbidden
+      Readers:      2 -> 3 behind acid-a-repl
+      May be lost:  2 -> 3 members, with one left to lead
+      Base backups: up to 1 of unknown size: psql is not installed; how long is
+                    unknown until one was seen; volumes of an earlier life are
+                    unknown: list persistentvolumeclaims in db: forbidden
+      Leader disk:  acid-a-0: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 4
+      2. wait until 4 instances have converged
+    Allowed, with warnings
+      WARN stale-volume: cannot be judged: the volume claims could not be listed
+           (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN volume-resizing: cannot be judged: the volume claims could not be listed
+           (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+    error: stale-volume, volume-resizing could not be judged, and there is no
+      terminal to ask on; nothing was changed
+    hint: add --yes
+    [exit 7]
+    ");
+    insta::assert_snapshot!(on("up, not judged in full", BROAD).await, @"
+    [stderr]
+    postgresql db/acid-a: 3 -> 4 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-3   comes    replica   -       new; or an earlier one
+    Outlook:
+      Requests:     storage unknown: list persistentvolumeclaims in db: forbidden
+      Readers:      2 -> 3 behind acid-a-repl
+      May be lost:  2 -> 3 members, with one left to lead
+      Base backups: up to 1 of unknown size: psql is not installed; how long is unknown until one was seen; volumes of an earlier life are unknown: list
+                    persistentvolumeclaims in db: forbidden
+      Leader disk:  acid-a-0: unknown: psql is not installed
+    Steps:
+      1. set numberOfInstances to 4
+      2. wait until 4 instances have converged
+    Allowed, with warnings
+      WARN stale-volume: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+    error: stale-volume, volume-resizing could not be judged, and there is no terminal to ask on; nothing was changed
+    hint: add --yes
+    [exit 7]
+    ");
+}
+
+#[tokio::test(start_paused = true)]
 async fn down_the_leader_moves() {
     insta::assert_snapshot!(on("down, the leader moves", NARROW).await, @"
     [stderr]
@@ -337,47 +393,30 @@ async fn several() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn switchover() {
-    insta::assert_snapshot!(on("switchover", NARROW).await, @"
+async fn several_no_terminal() {
+    let narrow = on("several, no terminal", NARROW).await;
+    insta::assert_snapshot!(narrow, @"
     [stderr]
-    leader acid-a-0 -> acid-a-1: moving it away from acid-a-0; acid-a-1 is the best
-      caught-up member that stays
-    CHECKPOINT on acid-a-0 ...
-    switching over from acid-a-0 to acid-a-1 ...
-    [stdout]
-    postgresql/acid-a: acid-a-1 leads, by lock, label and its own word, 0.0 s after
-      the request; how long writes stopped could not be measured
-    [exit 0]
+    NAMESPACE   NAME     CHANGE   LEADER     MOVES TO   VERDICT
+    db          acid-a   3 -> 4   acid-a-0   -          allowed
+    db          acid-b   -        -          -          failed
+    db/acid-b:
+      postgresql db/acid-b is being deleted
+    error: 1 cluster would be changed, and there is no terminal to ask on; nothing
+      was changed
+    hint: add --yes
+    [exit 7]
     ");
-    insta::assert_snapshot!(on("switchover", BROAD).await, @"
+    insta::assert_snapshot!(on("several, no terminal", BROAD).await, @"
     [stderr]
-    leader acid-a-0 -> acid-a-1: moving it away from acid-a-0; acid-a-1 is the best caught-up member that stays
-    CHECKPOINT on acid-a-0 ...
-    switching over from acid-a-0 to acid-a-1 ...
-    [stdout]
-    postgresql/acid-a: acid-a-1 leads, by lock, label and its own word, 0.0 s after the request; how long writes stopped could not be measured
-    [exit 0]
-    ");
-}
-
-#[tokio::test(start_paused = true)]
-async fn switchover_patroni_says_no() {
-    insta::assert_snapshot!(on("switchover, Patroni says no", NARROW).await, @"
-    [stderr]
-    leader acid-a-0 -> acid-a-2: acid-a-2 was asked for and is caught up
-    CHECKPOINT on acid-a-0 ...
-    switching over from acid-a-0 to acid-a-2 ...
-    error: Patroni refused to switch over from acid-a-0 to acid-a-2: 412 candidate
-      name does not match with sync_standby; nothing was changed
-    [exit 3]
-    ");
-    insta::assert_snapshot!(on("switchover, Patroni says no", BROAD).await, @"
-    [stderr]
-    leader acid-a-0 -> acid-a-2: acid-a-2 was asked for and is caught up
-    CHECKPOINT on acid-a-0 ...
-    switching over from acid-a-0 to acid-a-2 ...
-    error: Patroni refused to switch over from acid-a-0 to acid-a-2: 412 candidate name does not match with sync_standby; nothing was changed
-    [exit 3]
+    NAMESPACE   NAME     CHANGE   LEADER     MOVES TO   VERDICT
+    db          acid-a   3 -> 4   acid-a-0   -          allowed
+    db          acid-b   -        -          -          failed
+    db/acid-b:
+      postgresql db/acid-b is being deleted
+    error: 1 cluster would be changed, and there is no terminal to ask on; nothing was changed
+    hint: add --yes
+    [exit 7]
     ");
 }
 

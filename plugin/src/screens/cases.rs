@@ -94,6 +94,14 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "up, not judged in full",
+        world: || World::new(3, 0).hiding(&["persistentvolumeclaims"]),
+        line: "up acid-a",
+        code: 7,
+        styled: &[(CARE, "WARN"), (BAD, "error:"), (CARE, "hint:")],
+        ..PLAIN
+    },
+    Case {
         name: "down, the leader moves",
         world: || World::new(5, 4).furnished(),
         line: "down acid-a --to 3 --yes --reason night",
@@ -128,9 +136,17 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "several",
         world: two,
-        line: "up -l env=production",
+        line: "up -l env=production --yes",
         code: 1,
         styled: &[(BAD, "failed"), (GOOD, "allowed"), (BOLD, "db/acid-b:")],
+        ..PLAIN
+    },
+    Case {
+        name: "several, no terminal",
+        world: two,
+        line: "up -l env=production -A",
+        code: 7,
+        styled: &[(BAD, "error:"), (CARE, "hint:")],
         ..PLAIN
     },
     Case { name: "switchover", line: "switchover acid-a --reason patch", ..PLAIN },
@@ -140,6 +156,28 @@ pub(super) const CASES: &[Case] = &[
         line: "switchover acid-a --to acid-a-2",
         code: 3,
         styled: &[(BAD, "error:")],
+        ..PLAIN
+    },
+    Case {
+        name: "switchover, for a count",
+        world: || World::new(5, 4).with(Mishap::BusyAfterSwitchover(8)),
+        line: "switchover acid-a --for 3",
+        ..PLAIN
+    },
+    Case {
+        name: "switchover, for a count that stays refused",
+        world: || World::new(5, 4).policy("production", &json!({"instances": {"min": 3}})),
+        line: "switchover acid-a --for 2",
+        code: 3,
+        styled: &[(BAD, "error:"), (CARE, "hint:")],
+        ..PLAIN
+    },
+    Case {
+        name: "switchover, in vain",
+        world: || World::new(5, 4).with(Mishap::NobodyFollows),
+        line: "switchover acid-a --for 3 --timeout 12s",
+        code: 4,
+        styled: &[(BAD, "error:"), (CARE, "hint:")],
         ..PLAIN
     },
     Case { name: "wait", line: "wait acid-a", ..PLAIN },

@@ -24,54 +24,11 @@ use crate::output::testing::Screen;
 use crate::session::{Interruption, Pace, Session};
 
 mod members;
+mod mishap;
 mod server;
 
+pub(crate) use mishap::Mishap;
 use server::serve;
-
-/// What goes wrong, once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mishap {
-    /// Somebody else writes the object just before our write.
-    Conflict,
-    /// The webhook refuses the write.
-    Denial,
-    /// The write is lost on its way.
-    LostBefore,
-    /// The answer to the write is lost on its way.
-    LostAfter,
-    /// Patroni refuses to switch over.
-    SwitchoverRefused,
-    /// Patroni's answer to a switchover that works is lost.
-    SwitchoverAnswerLost,
-    /// The switchover works, and the standbys do not follow the new leader.
-    NobodyFollows,
-    /// Another writer sets the count back as soon as it is written.
-    Reverted,
-    /// The new member never starts.
-    Pending,
-    /// Somebody else writes the same count just before our write, and the new member never starts.
-    PendingAndCounted,
-    /// The last member takes the lead while the question is open.
-    FailoverAtPrompt,
-    /// The same, and the first two stall.
-    FailoverAndStallAtPrompt,
-    /// The last member but one takes the lead while the checkpoint is written.
-    FailoverAtCheckpoint,
-    /// The switchover works, and member 1 leads, whoever was asked for.
-    AnotherTakesOver,
-    /// The switchover works, and somebody else sets the count to 7 meanwhile.
-    CountedDuringSwitchover,
-    /// Somebody else has asked for a switchover.
-    SwitchoverPending,
-    /// The object that tells of switchovers cannot be read.
-    SwitchoversHidden,
-    /// Everything is deleted and created again just before our write.
-    Recreated,
-    /// The switchover works, and the API server cannot be reached for the first looks after it.
-    AwayAfterSwitchover,
-    /// Stalled receivers work for a moment after the switchover, and stall again.
-    StallsAgain,
-}
 
 /// What a member says, as an error, to a command that never ends.
 pub(crate) const HANGS: &str = "hangs";
@@ -112,6 +69,8 @@ struct State {
     mishap: Option<Mishap>,
     printed: Vec<Printed>,
     writes: Vec<Value>,
+    /// Dry runs of writes, with their field managers.
+    dry_runs: Vec<(String, Value)>,
     switchovers: Vec<Value>,
     /// The ConfigMap with the history, its version counted in it.
     history: Option<Value>,
@@ -150,6 +109,7 @@ impl World {
             mishap: None,
             printed: Vec::new(),
             writes: Vec::new(),
+            dry_runs: Vec::new(),
             switchovers: Vec::new(),
             history: None,
             history_conflicts: 0,
@@ -279,8 +239,7 @@ impl World {
 
     /// Adds a policy of the namespace.
     pub(crate) fn policy(self, name: &str, spec: &Value) -> Self {
-        self.0.lock().unwrap().policies.push(json!({"apiVersion": "pgscale.dev/v1alpha1",
-            "kind": "ScalePolicy", "metadata": {"name": name, "namespace": "db"}, "spec": spec}));
+        self.0.lock().unwrap().policies.push(policy(name, spec));
         self
     }
 
@@ -363,9 +322,14 @@ impl World {
         state.timeline += 1;
     }
 
-    /// The writes that reached the API server.
+    /// The writes that reached the API server and were to be stored.
     pub(crate) fn writes(&self) -> Vec<Value> {
         self.0.lock().unwrap().writes.clone()
+    }
+
+    /// The dry runs of writes that reached it, each with its field manager.
+    pub(crate) fn dry_runs(&self) -> Vec<(String, Value)> {
+        self.0.lock().unwrap().dry_runs.clone()
     }
 
     /// The switchovers that reached Patroni.
@@ -411,6 +375,7 @@ impl World {
         };
         session.pace = Pace {
             poll: Duration::from_millis(5),
+            tell: Duration::from_millis(5),
             stable: Duration::from_millis(20),
             switchover: Duration::from_secs(1),
             confirm: Duration::from_secs(2),
@@ -443,6 +408,12 @@ pub(super) fn address(ordinal: i64) -> String {
     format!("10.244.0.{}", 10 + ordinal)
 }
 
+/// A policy of the namespace.
+fn policy(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+        "metadata": {"name": name, "namespace": "db"}, "spec": spec})
+}
+
 /// Somebody at the terminal, who takes their time.
 struct Person {
     world: World,
@@ -465,6 +436,12 @@ impl BufRead for Person {
         }
         if stalls {
             state.stalled = vec![0, 1];
+        }
+        if state.mishap == Some(Mishap::BoundedAtPrompt) {
+            state.policies.push(policy("late", &json!({"instances": {"max": 3}})));
+        }
+        if state.mishap == Some(Mishap::HiddenClaimsAtPrompt) {
+            state.hidden = vec!["persistentvolumeclaims"];
         }
         self.lines.fill_buf()
     }

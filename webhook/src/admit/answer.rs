@@ -48,7 +48,13 @@ impl Judgement {
         match self.from {
             None => format!("pgscale refuses to create {cluster} with {asked} {instances}"),
             Some(from) => {
-                format!("pgscale refuses to scale {cluster} from {from} to {asked} {instances}")
+                let assumed = self.assumed_leader.as_ref();
+                let moved = assumed.map_or_else(String::new, |leader| {
+                    format!(", even after a switchover to {leader}")
+                });
+                format!(
+                    "pgscale refuses to scale {cluster} from {from} to {asked} {instances}{moved}"
+                )
             }
         }
     }
@@ -183,6 +189,9 @@ impl Judged {
         }
         if let Self::Verdict(judgement) = self {
             entries.push(("instances", judgement.span()));
+            if let Some(leader) = &judgement.assumed_leader {
+                entries.push(("assumed-leader", leader.clone()));
+            }
             if !judgement.policies.is_empty() {
                 entries.push(("policy", judgement.policies.join(",")));
             }
@@ -307,6 +316,7 @@ mod tests {
             asked: 2,
             policies: vec!["scalepolicy/production".into()],
             recreation: None,
+            assumed_leader: None,
             past_the_operator: false,
             verdict: Verdict { findings, ..Verdict::default() },
         }))

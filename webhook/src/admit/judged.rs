@@ -54,6 +54,8 @@ pub(crate) struct Judgement {
     pub(super) policies: Vec<String>,
     /// What a refused CREATE leaves behind, where a cluster of this name was deleted.
     pub(super) recreation: Option<Recreation>,
+    /// The member that was taken to lead, where a dry run asked for the verdict after a switchover.
+    pub(super) assumed_leader: Option<String>,
     /// It is the StatefulSet that is scaled, and not the cluster.
     pub(super) past_the_operator: bool,
     pub(super) verdict: Verdict,
@@ -72,6 +74,7 @@ impl Judgement {
             asked: facts.asked(),
             policies: policies.names(),
             recreation: if verdict.allows() { None } else { recreation(facts, policies) },
+            assumed_leader: None,
             past_the_operator: false,
             verdict,
         }
@@ -90,6 +93,7 @@ impl Judgement {
             asked: *to,
             policies: Vec::new(),
             recreation: None,
+            assumed_leader: None,
             past_the_operator: true,
             verdict: Verdict { findings: vec![finding], ..Verdict::default() },
         }

@@ -10,7 +10,9 @@ use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, Operation};
 use pgscale_guard::Change;
 use pgscale_guard::postgresql::{GROUP, KIND, Malformed, PLURAL, Postgresql, VERSION};
+use pgscale_guard::rules::AFTER_SWITCHOVER;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// The resource behind the side door, as (group, version, plural).
 pub(crate) const STATEFUL_SETS: (&str, &str, &str) = ("apps", "v1", "statefulsets");
@@ -109,6 +111,16 @@ impl Asked {
             }),
         }
     }
+}
+
+/// Returns whether the writer asks for the verdict as it will be after a switchover: a dry run
+/// under the field manager of that name. The name means nothing for a write that is stored.
+///
+/// A patch arrives with the options of an update, its field manager included
+/// (`patchToUpdateOptions`, apiserver/pkg/endpoints/handlers/patch.go).
+pub(crate) fn asks_after_switchover(review: &Review) -> bool {
+    let manager = review.options.as_ref().and_then(|options| options.0.get("fieldManager"));
+    review.dry_run && manager.and_then(Value::as_str) == Some(AFTER_SWITCHOVER)
 }
 
 /// Why `change` needs no judgement, if it needs none: no live state is read for it.
@@ -225,7 +237,7 @@ fn foreign(review: &Review) -> Unjudgeable {
 #[cfg(test)]
 pub(crate) mod tests {
     use kube::core::admission::AdmissionReview;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -426,6 +438,28 @@ pub(crate) mod tests {
             assert_eq!(settled.is_some(), want, "{name}: {settled:?}");
         }
         assert_eq!(settled(&change(&create(&object(3)))), None);
+    }
+
+    #[test]
+    fn only_a_dry_run_by_its_field_manager_asks_after_a_switchover() {
+        for (dry_run, options, want) in [
+            (true, json!({"fieldManager": "pgscale-after-switchover"}), true),
+            (false, json!({"fieldManager": "pgscale-after-switchover"}), false),
+            // The request says whether it is a dry run, and not the options.
+            (false, json!({"fieldManager": "pgscale-after-switchover", "dryRun": ["All"]}), false),
+            (true, json!({"fieldManager": "kubectl-pgscale"}), false),
+            (true, json!({"fieldManager": "pgscale-after-switchover "}), false),
+            (true, json!({"fieldManager": ["pgscale-after-switchover"]}), false),
+            (true, json!({}), false),
+            (true, Value::Null, false),
+        ] {
+            let mut review = update(&object(5), &object(3));
+            review["request"]["dryRun"] = json!(dry_run);
+            review["request"]["options"] = options.clone();
+            let review: AdmissionReview<DynamicObject> = serde_json::from_value(review).unwrap();
+            let asks = asks_after_switchover(&review.try_into().unwrap());
+            assert_eq!(asks, want, "{dry_run} {options}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tower::ServiceExt as _;
 use super::request::tests::{create, object, scale, update};
 use super::*;
 
+mod after_switchover;
 mod growth;
 mod overrides;
 mod writes;
@@ -28,6 +29,8 @@ struct World {
     /// The settings of an operator, where there is one.
     operator: Option<Value>,
     stored: Option<Value>,
+    /// Other objects, by the end of their path.
+    others: Vec<(&'static str, Value)>,
     /// Every request hangs, as in a partition.
     silent: bool,
     /// How long every answer takes.
@@ -64,11 +67,14 @@ impl World {
             "acid-a" if path.contains("/postgresqls/") && self.stored.is_some() => {
                 (200, self.stored.clone().unwrap())
             }
-            _ => (
-                404,
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
-                "reason": "NotFound", "message": format!("{path} not found"), "code": 404}),
-            ),
+            _ => match self.others.iter().find(|(end, _)| path.ends_with(end)) {
+                Some((_, object)) => (200, object.clone()),
+                None => (
+                    404,
+                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                    "reason": "NotFound", "message": format!("{path} not found"), "code": 404}),
+                ),
+            },
         };
         HttpResponse::builder()
             .status(status)

@@ -84,11 +84,14 @@ async fn a_record_tells_what_was_done_and_not_what_the_exit_code_suggests() {
         // Nothing was done.
         (Mishap::FailoverAtCheckpoint, "Refused", json!(false), kept()),
         (Mishap::SwitchoverRefused, "Refused", json!(false), kept()),
+        (Mishap::Denial, "Refused", json!(false), kept()),
+        (Mishap::DryRunUnsupported, "Failed", json!(false), kept()),
+        (Mishap::Recreated, "Failed", json!(false), kept()),
         // The leader moved, and then something stopped the count.
         (Mishap::NobodyFollows, "NotAsPlanned", json!(false), moved()),
-        (Mishap::CountedDuringSwitchover, "NotAsPlanned", json!(false), moved()),
-        (Mishap::Denial, "NotAsPlanned", json!(false), moved()),
-        (Mishap::Recreated, "NotAsPlanned", json!(false), moved()),
+        (Mishap::CountedDuringSwitchover(7), "NotAsPlanned", json!(false), moved()),
+        (Mishap::DenialAfterDryRun, "NotAsPlanned", json!(false), moved()),
+        (Mishap::RecreatedAfterDryRun, "NotAsPlanned", json!(false), moved()),
         (Mishap::LostBefore, "NotAsPlanned", json!(null), moved()),
     ] {
         let world = World::new(5, 4).with(mishap);
@@ -150,7 +153,7 @@ async fn what_wrote_nothing_stands_in_no_undos_way() {
     let forbidden = world.clone().denied(&["review", "patch postgresqls"]);
     assert_eq!(run(&forbidden, "up acid-a --to 6", None).await.1, 1);
     world.clone().denied(&[]).lead(4);
-    let unfollowed = world.clone().with(Mishap::Denial);
+    let unfollowed = world.clone().with(Mishap::DenialAfterDryRun);
     assert_eq!(run(&unfollowed, "down acid-a --yes", None).await.1, 5);
     assert_eq!(run(&world, "switchover acid-a", None).await.1, 0);
     let written: Vec<_> = world.recorded().iter().map(|it| it["written"].clone()).collect();

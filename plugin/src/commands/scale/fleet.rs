@@ -6,7 +6,7 @@ use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
-use super::{Outcome, Prepared, Stands, Wish, act, agree, judge, prepare, resume};
+use super::{Agreed, Outcome, Prepared, Stands, Wish, act, agree, judge, prepare, resume};
 use crate::args::{Acting, DryRun, Format, ReportFormat, Targets, quoted};
 use crate::error::{Failure, Kind};
 use crate::output::document::ScaleReportList;
@@ -42,20 +42,16 @@ impl Seat {
         }
     }
 
-    fn is_ready(&self) -> bool {
-        matches!(&self.prepared, Ok(Prepared { stands: Stands::Ready, .. }))
-    }
-
     /// What comes of it where nothing is done: because of its own state, or else because of `why`.
     fn idle(self, why: &str) -> Outcome {
         idle(self.namespace, self.name, self.prepared, why)
     }
 
-    /// How many instances would go.
-    fn loses(&self) -> i64 {
+    /// Returns the plan that would be carried out here.
+    fn ready(&self) -> Option<&Plan> {
         match &self.prepared {
-            Ok(prepared) if self.is_ready() => (prepared.plan.from - prepared.plan.to).max(0),
-            Ok(_) | Err(_) => 0,
+            Ok(Prepared { plan, stands: Stands::Ready, .. }) => Some(plan),
+            Ok(_) | Err(_) => None,
         }
     }
 }
@@ -121,16 +117,54 @@ async fn seats(
     Ok(seats)
 }
 
-/// One question for all.
+/// Asks one question about all clusters: always where the labels found several, because they may
+/// have found more than was meant; for a single one as where it is named.
 async fn confirm(session: &Session, seats: &[Seat], acting: &Acting) -> Result<(), Failure> {
-    let lost: i64 = seats.iter().map(Seat::loses).sum();
-    if lost == 0 {
+    let ready: Vec<&Plan> = seats.iter().filter_map(Seat::ready).collect();
+    let must_ask =
+        seats.len() > 1 || ready.iter().any(|it| it.shrinks() || !it.unjudged().is_empty());
+    if ready.is_empty() || !must_ask {
         return Ok(());
     }
-    let shrinking = seats.iter().filter(|seat| seat.loses() > 0).count();
-    let clusters = if shrinking == 1 { "cluster" } else { "clusters" };
-    let question = format!("Remove {} from {shrinking} {clusters}?", instances(lost));
-    agree(session, acting, &question).await
+    let would = if ready.len() == 1 { "1 cluster" } else { &format!("{} clusters", ready.len()) };
+    let why = format!("{would} would be changed");
+    agree(session, acting, &question(&ready), &why).await
+}
+
+/// Returns the question about `plans`: how many instances are added and removed, and where that was
+/// not judged in full.
+fn question(plans: &[&Plan]) -> String {
+    let clusters = |count: usize| {
+        if count == 1 { "1 cluster".to_owned() } else { format!("{count} clusters") }
+    };
+    let differences = || plans.iter().map(|plan| plan.to - plan.from);
+    let (added, removed): (Vec<i64>, Vec<i64>) = (
+        differences().filter(|count| *count > 0).collect(),
+        differences().filter(|count| *count < 0).map(i64::abs).collect(),
+    );
+    let mut parts = Vec::new();
+    if !added.is_empty() {
+        let count = instances(added.iter().sum());
+        parts.push(format!("add {count} to {}", clusters(added.len())));
+    }
+    if !removed.is_empty() {
+        let count = instances(removed.iter().sum());
+        parts.push(format!("remove {count} from {}", clusters(removed.len())));
+    }
+    let same = plans.len() - added.len() - removed.len();
+    if same > 0 {
+        parts.push(format!("write numberOfInstances of {}", clusters(same)));
+    }
+    let unjudged = plans.iter().filter(|plan| !plan.unjudged().is_empty()).count();
+    let although = match unjudged {
+        0 => String::new(),
+        count => format!(", although not every rule could be judged for {}", clusters(count)),
+    };
+    let question = format!("{}{although}?", parts.join(" and "));
+    let mut letters = question.chars();
+    letters.next().map_or_else(String::new, |first| {
+        format!("{}{}", first.to_ascii_uppercase(), letters.as_str())
+    })
 }
 
 /// Carries out what stands, so many at a time; each cluster on its own, in the order of the table.
@@ -176,7 +210,7 @@ async fn take(seat: Seat, acting: &Acting) -> Outcome {
         // A shrink is judged anew before it is carried out; growth must be too, after a wait for its turn.
         Ok(shown) if acting.dry_run == DryRun::None && shown.plan.to > shown.plan.from => {
             let now = Box::pin(judge(&session, &name, wish, acting.dry_run, false)).await;
-            now.and_then(|now| as_shown(shown, now))
+            now.and_then(|now| as_shown(shown, now, acting))
         }
         other => other,
     };
@@ -202,9 +236,10 @@ async fn take(seat: Seat, acting: &Acting) -> Outcome {
 }
 
 /// `now`, if it is the change that was shown; with what was shown of it beyond the verdict.
-fn as_shown(shown: Prepared, now: Prepared) -> Result<Prepared, Failure> {
+fn as_shown(shown: Prepared, now: Prepared, acting: &Acting) -> Result<Prepared, Failure> {
     let of = |plan: &Plan| (plan.uid.clone(), plan.declared, plan.asked);
     if of(&shown.plan) == of(&now.plan) {
+        Agreed { unjudged: acting.yes }.covers(&shown.plan, &now.plan)?;
         let plan = Plan { outlook: shown.plan.outlook, ..now.plan };
         return Ok(Prepared { plan, ..now });
     }

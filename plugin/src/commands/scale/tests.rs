@@ -1,14 +1,14 @@
 //! `up`, `down` and `set` on a cluster in memory: what is written, what is said, how it ends.
 
-use std::io::{self, Read};
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::{sleep, timeout};
 
 use crate::output::testing::Screen;
 use crate::testing::{Mishap, World, give, run};
+
+mod asking;
+mod dry_run;
 
 #[tokio::test]
 async fn growth_is_written_once_with_its_preconditions_and_waited_for() {
@@ -32,56 +32,6 @@ async fn by_default_one_instance_comes_or_goes() {
     assert_eq!(world.declared(), 4);
     assert_eq!(run(&world, "down postgresql/acid-a --yes", None).await.1, 0);
     assert_eq!(world.declared(), 3);
-}
-
-#[tokio::test]
-async fn a_shrink_asks_and_no_answer_is_no() {
-    for (person, want) in [
-        (Some("y\n"), 0),
-        (Some("YES\n"), 0),
-        (Some("n\n"), 7),
-        (Some("\n"), 7),
-        (Some(""), 7),
-        (None, 7),
-    ] {
-        let world = World::new(3, 0);
-        let (screen, code, why) = run(&world, "down acid-a --to 2", person).await;
-        assert_eq!(code, want, "{person:?}: {why}");
-        assert_eq!(world.writes().is_empty(), want == 7, "{person:?}");
-        assert!(screen.stderr().contains("3 -> 2 instances"), "the plan was not shown");
-    }
-}
-
-/// Somebody who is there and says nothing.
-struct Silent(mpsc::Receiver<()>);
-
-impl Read for Silent {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        // Longer than the test waits; a program that sleeps here as well is found out.
-        self.0.recv_timeout(Duration::from_secs(20)).ok();
-        Ok(0)
-    }
-}
-
-#[tokio::test]
-async fn an_interruption_at_the_question_ends_it() {
-    let (world, screen) = (World::new(3, 0), Screen::default());
-    let mut session = world.session(&screen, None);
-    let (person, silence) = mpsc::channel();
-    let terminal = io::BufReader::new(Silent(silence));
-    session.out = Arc::new(screen.output_for(Some(Box::new(terminal))));
-    let asked = async {
-        while !screen.stderr().contains("[y/N]") {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let work = Box::pin(give(&session, "down acid-a"));
-    let ended = crate::unless(asked, work, &session.interruption);
-    let failure = timeout(Duration::from_secs(10), ended).await.unwrap().unwrap_err();
-    session.out.failure(&failure);
-    drop(person);
-    assert_eq!((failure.kind.code(), world.writes().len()), (130, 0));
-    assert!(screen.stderr().ends_with("interrupted; nothing was changed\n"), "{}", screen.stderr());
 }
 
 #[tokio::test]
@@ -175,15 +125,6 @@ async fn a_conflict_is_planned_again_and_written_once() {
 }
 
 #[tokio::test]
-async fn a_dry_run_that_met_another_write_is_planned_again() {
-    let world = World::new(3, 0).with(Mishap::Conflict);
-    let (screen, code, why) = run(&world, "up acid-a --dry-run=server", None).await;
-    assert_eq!(code, 0, "{why}");
-    assert!(screen.stdout().contains("(server dry run)"), "{}", screen.stdout());
-    assert_eq!((world.writes().len(), world.declared()), (2, 3));
-}
-
-#[tokio::test]
 async fn a_cluster_made_anew_is_another_cluster() {
     let world = World::new(3, 0).with(Mishap::Recreated);
     let (_, code, why) = run(&world, "up acid-a --to 4", None).await;
@@ -237,7 +178,7 @@ async fn a_standby_clusters_leader_moves_on_one_timeline() {
 
 #[tokio::test]
 async fn a_count_that_somebody_else_set_during_the_switchover_stays() {
-    let world = World::new(5, 4).with(Mishap::CountedDuringSwitchover);
+    let world = World::new(5, 4).with(Mishap::CountedDuringSwitchover(7));
     let (_, code, why) = run(&world, "down acid-a --to 3 --yes", None).await;
     assert_eq!((code, world.declared(), world.writes().len()), (5, 7, 0), "{why}");
     assert!(why.contains("somebody else set numberOfInstances"), "{why}");
@@ -250,6 +191,16 @@ async fn survivors_that_do_not_follow_stop_the_shrink() {
     let (_, code, why) = run(&world, "down acid-a --to 3 --yes", None).await;
     assert_eq!((code, world.declared(), world.writes().len()), (5, 5, 0));
     assert!(why.contains("the leader was moved, and numberOfInstances was not changed"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shrink_says_what_it_waits_for_after_the_switchover() {
+    let (world, screen) = (World::new(5, 4).with(Mishap::NobodyFollows), Screen::default());
+    let mut session = world.session(&screen, None);
+    session.pace.follow = Duration::from_secs(5);
+    give(&session, "down acid-a --to 3 --yes").await.unwrap_err();
+    let waits = " s: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: ";
+    assert!(screen.stderr().contains(waits), "{}", screen.stderr());
 }
 
 #[tokio::test]
@@ -301,22 +252,6 @@ async fn a_count_that_somebody_else_wrote_first_is_waited_for_all_the_same() {
     let (_, code, why) = run(&world, "up acid-a --to 4 --timeout 50ms", None).await;
     assert_eq!((code, world.declared(), world.writes().len()), (4, 4, 1), "{why}");
     assert!(why.contains("0/3 nodes are available"), "{why}");
-}
-
-#[tokio::test]
-async fn dry_runs_change_nothing() {
-    let world = World::new(5, 4);
-    let (screen, code, _) = run(&world, "down acid-a --to 3 --dry-run=client", None).await;
-    assert_eq!((code, world.writes().len()), (0, 0));
-    assert_eq!(screen.stdout(), "postgresql/acid-a scaled from 5 to 3 instances (dry run)\n");
-    let (screen, code, _) = run(&world, "down acid-a --to 3 --dry-run=server", None).await;
-    assert_eq!((code, world.writes().len(), world.declared()), (0, 1, 5));
-    assert_eq!(
-        screen.stdout(),
-        "postgresql/acid-a scaled from 5 to 3 instances (server dry run)\n"
-    );
-    assert!(screen.stderr().contains("does not move the leader first"), "{}", screen.stderr());
-    assert_eq!(world.switchovers().len(), 0);
 }
 
 #[tokio::test]
@@ -387,23 +322,6 @@ async fn zero_is_refused_unless_a_policy_allows_it() {
     let world = World::new(1, 0);
     let (_, code, why) = run(&world, "down acid-a --to 0 --confirm=db/acid-a", None).await;
     assert_eq!((code, world.writes().len()), (3, 0), "{why}");
-}
-
-#[tokio::test]
-async fn zero_needs_a_confirmation_of_its_own() {
-    for (flags, person, want) in [
-        ("--confirm=db/acid-a", None, 0),
-        ("", Some("db/acid-a\n"), 0),
-        ("--yes", None, 7),
-        ("--yes", Some("y\n"), 7),
-        ("--confirm=acid-a", Some("db/acid-a\n"), 7),
-    ] {
-        let world = World::new(1, 0).zero_allowed();
-        let line = format!("down acid-a --to 0 --wait=false {flags}");
-        let (_, code, why) = run(&world, &line, person).await;
-        assert_eq!(code, want, "{flags} {person:?}: {why}");
-        assert_eq!(world.declared(), i64::from(want != 0), "{flags} {person:?}");
-    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::answer;
 use super::super::growth::Stage;
-use super::{Mishap, State};
+use super::{Mishap, State, policy};
 
 impl State {
     pub(super) fn say(&mut self, pod: &str, request: &RestRequest) -> Result<RestResponse, String> {
@@ -83,9 +83,16 @@ impl State {
             _ => candidate.parse().unwrap(),
         };
         self.timeline += u64::from(!self.standby_cluster);
-        if self.mishap == Some(Mishap::CountedDuringSwitchover) {
-            self.declared = 7;
+        if let Some(Mishap::CountedDuringSwitchover(count)) = self.mishap {
+            self.declared = count;
             self.version += 1;
+        }
+        if self.mishap == Some(Mishap::FrozenDuringSwitchover) {
+            self.policies.push(policy(
+                "audit",
+                &json!({"freeze": {"from": "2020-01-01T00:00:00Z", "until": "2099-01-01T00:00:00Z",
+                    "reason": "audit"}}),
+            ));
         }
         self.followers_stuck = self.mishap == Some(Mishap::NobodyFollows);
         if self.mishap == Some(Mishap::StallsAgain) {

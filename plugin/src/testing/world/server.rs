@@ -31,7 +31,9 @@ pub(super) async fn serve(
             map["data"] = wish["data"].clone();
             return Ok(state.store(&path, map));
         }
-        return state.write(&wish, query.contains("dryRun=All"));
+        let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
+        let dry_run = query.contains("dryRun=All").then(|| manager.unwrap_or_default());
+        return state.write(&wish, dry_run);
     }
     if path.ends_with("/selfsubjectaccessreviews") {
         return Ok(state.review(serde_json::from_slice(&body)?));
@@ -75,6 +77,24 @@ impl State {
         away
     }
 
+    /// The StatefulSet's controller has not observed its newest generation.
+    fn is_busy(&self) -> bool {
+        match self.mishap {
+            Some(Mishap::Busy(looks)) => looks > 0,
+            Some(Mishap::BusyAfterSwitchover(looks)) => looks > 0 && !self.switchovers.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// One look at a busy controller is over.
+    fn be_less_busy(&mut self) {
+        if self.is_busy()
+            && let Some(Mishap::Busy(looks) | Mishap::BusyAfterSwitchover(looks)) = &mut self.mishap
+        {
+            *looks -= 1;
+        }
+    }
+
     pub(super) fn now(&self) -> String {
         (self.clock)().to_string()
     }
@@ -102,56 +122,59 @@ impl State {
         object
     }
 
-    fn write(&mut self, patch: &Value, dry_run: bool) -> Result<Response<Body>, tower::BoxError> {
+    /// Takes a write, or a dry run under this field manager.
+    fn write(
+        &mut self,
+        patch: &Value,
+        dry_run: Option<&str>,
+    ) -> Result<Response<Body>, tower::BoxError> {
         if self.denied.contains(&"patch postgresqls") {
             return Ok(failure(403, "Forbidden", "postgresqls \"acid-a\" is forbidden"));
         }
-        self.writes.push(patch.clone());
+        match dry_run {
+            Some(manager) => self.dry_runs.push((manager.to_owned(), patch.clone())),
+            None => self.writes.push(patch.clone()),
+        }
         let mishap = self.mishap;
-        match mishap {
-            Some(Mishap::Conflict) => self.version += 1,
-            Some(Mishap::PendingAndCounted) => {
+        match (mishap, dry_run) {
+            (Some(Mishap::Conflict), _) => self.version += 1,
+            (Some(Mishap::ConflictAndHiddenClaims), _) => {
+                self.version += 1;
+                self.hidden = vec!["persistentvolumeclaims"];
+            }
+            (Some(Mishap::PendingAndCounted), None) => {
                 self.version += 1;
                 self.declared = patch["spec"]["numberOfInstances"].as_i64().unwrap();
                 self.replicas = self.declared;
                 self.members = self.declared;
             }
-            Some(Mishap::Recreated) => {
+            (Some(Mishap::Recreated), _) | (Some(Mishap::RecreatedAfterDryRun), None) => {
                 self.version += 1;
                 self.uid = "u2".to_owned();
             }
-            Some(Mishap::Denial) => {
+            (Some(Mishap::Denial), _) | (Some(Mishap::DenialAfterDryRun), None) => {
                 let text = "admission webhook \"shrink.pgscale.dev\" denied the request: below-min: \
                             2 instances asked, 3 is the minimum";
                 return Ok(failure(403, "Forbidden", text));
             }
-            Some(Mishap::LostBefore) => return Err("connection reset by peer".into()),
-            Some(
-                Mishap::LostAfter
-                | Mishap::FailoverAtPrompt
-                | Mishap::FailoverAndStallAtPrompt
-                | Mishap::FailoverAtCheckpoint
-                | Mishap::AnotherTakesOver
-                | Mishap::CountedDuringSwitchover
-                | Mishap::SwitchoverPending
-                | Mishap::SwitchoversHidden
-                | Mishap::SwitchoverRefused
-                | Mishap::SwitchoverAnswerLost
-                | Mishap::NobodyFollows
-                | Mishap::Reverted
-                | Mishap::AwayAfterSwitchover
-                | Mishap::StallsAgain
-                | Mishap::Pending,
-            )
-            | None => {}
+            (Some(Mishap::DryRunUnsupported), Some(_)) => {
+                let text = "admission webhook \"audit.example.com\" does not support dry run";
+                return Ok(failure(400, "BadRequest", text));
+            }
+            (Some(Mishap::LostBefore), None) => return Err("connection reset by peer".into()),
+            // They go wrong elsewhere.
+            (Some(_) | None, _) => {}
         }
-        if matches!(mishap, Some(Mishap::Conflict | Mishap::Recreated)) {
+        if matches!(
+            mishap,
+            Some(Mishap::Conflict | Mishap::ConflictAndHiddenClaims | Mishap::Recreated)
+        ) {
             self.mishap = None;
         }
         if patch["metadata"]["resourceVersion"] != json!(self.version.to_string()) {
             return Ok(failure(409, "Conflict", "the object has been modified"));
         }
-        if dry_run {
+        if dry_run.is_some() {
             return Ok(respond(200, &self.object()));
         }
         self.version += 1;
@@ -264,6 +287,7 @@ impl State {
                 if let Some(growth) = self.growth.as_mut().filter(|it| self.members > it.from) {
                     growth.looks += 1;
                 }
+                self.be_less_busy();
                 respond(200, &self.object())
             }
             "acid-a" if path.contains("/statefulsets/") => respond(200, &self.stateful_set()),
@@ -369,7 +393,8 @@ impl State {
                 "selector": {"matchLabels": {"cluster-name": "acid-a"}},
                 "template": {"metadata": {}, "spec": {"containers": [{"name": "postgres",
                     "env": [{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]}]}}},
-            "status": {"replicas": self.replicas, "observedGeneration": 1}});
+            "status": {"replicas": self.replicas,
+                "observedGeneration": i32::from(!self.is_busy())}});
         if self.furnished {
             set["spec"]["template"]["spec"] = furnished::pod_spec();
             set["spec"]["volumeClaimTemplates"] = furnished::claim_templates();

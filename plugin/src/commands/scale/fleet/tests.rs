@@ -1,5 +1,7 @@
+use pgscale_guard::{Policies, Seen};
+
 use super::*;
-use crate::testing::{Mishap, World, run};
+use crate::testing::{Mishap, World, facts, run};
 
 #[tokio::test]
 async fn one_table_one_question_one_code() {
@@ -29,7 +31,8 @@ async fn one_table_one_question_one_code() {
 #[tokio::test]
 async fn nothing_begins_where_one_is_refused_and_errors_stop() {
     let world = World::new(3, 0).with_another();
-    let (screen, code, _) = run(&world, "down -A --yes --stop-on-error -o json", None).await;
+    let (screen, code, _) =
+        run(&world, "down -l team=acid -A --yes --stop-on-error -o json", None).await;
     assert_eq!((code, world.writes().len()), (1, 0));
     let list: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
     assert_eq!(list["kind"], "ScaleReportList");
@@ -41,7 +44,8 @@ async fn nothing_begins_where_one_is_refused_and_errors_stop() {
 async fn a_failure_of_one_is_told_with_its_name_and_does_not_stop_another() {
     // acid-a is refused by the webhook, and acid-b is being deleted.
     let world = World::new(3, 0).with_another().with(Mishap::Denial);
-    let (screen, code, failure) = run(&world, "up -A --max-parallel 2", None).await;
+    let (screen, code, failure) =
+        run(&world, "up -l team=acid -A --max-parallel 2 --yes", None).await;
     assert_ne!(code, 0);
     assert!(failure.contains("2 of 2 clusters are not what was asked for"), "{failure}");
     assert!(screen.stdout().contains("acid-a   3 -> 4"), "{}", screen.stdout());
@@ -50,7 +54,7 @@ async fn a_failure_of_one_is_told_with_its_name_and_does_not_stop_another() {
 #[tokio::test]
 async fn zero_is_confirmed_one_at_a_time() {
     let world = World::new(3, 0).zero_allowed();
-    let (screen, code, _) = run(&world, "down -A --to 0 --yes", None).await;
+    let (screen, code, _) = run(&world, "down -l team=acid -A --to 0 --yes", None).await;
     assert_eq!((code, world.writes().len()), (3, 0));
     assert!(
         screen.stderr().contains("a change to 0 is confirmed one cluster at a time"),
@@ -62,8 +66,77 @@ async fn zero_is_confirmed_one_at_a_time() {
 #[tokio::test]
 async fn without_a_terminal_nothing_is_removed() {
     let world = World::new(3, 0);
-    let (_, code, failure) = run(&world, "set -A --to 2", None).await;
+    let (_, code, failure) = run(&world, "set -l team=acid -A --to 2", None).await;
     assert_eq!((code, world.writes().len()), (7, 0), "{failure}");
+}
+
+#[tokio::test]
+async fn several_clusters_are_always_asked_about_growth_included() {
+    for (line, person, want) in [
+        ("up -l team=acid", None, 7),
+        ("up -l team=acid -A", None, 7),
+        ("set -l team=acid --to 4", None, 7),
+        ("up -l team=acid", Some("n\n"), 7),
+        // One of the two cannot be changed at all.
+        ("up -l team=acid", Some("y\n"), 1),
+        ("up -l team=acid --yes", None, 1),
+    ] {
+        let world = World::new(3, 0).with_another();
+        let (screen, code, failure) = run(&world, line, person).await;
+        assert_eq!((code, world.writes().len()), (want, usize::from(want != 7)), "{line}");
+        let asked = screen.stderr().contains("Add 1 instance to 1 cluster? [y/N]");
+        assert_eq!(asked, person.is_some(), "{line}: {}", screen.stderr());
+        if want == 7 && person.is_none() {
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(failure, @"
+                error: 1 cluster would be changed, and there is no terminal to ask on; nothing was changed
+                hint: add --yes
+                ");
+            }
+        }
+    }
+    // Dry runs change nothing, and ask nothing.
+    let world = World::new(3, 0).with_another();
+    let (_, code, _) = run(&world, "up -l team=acid --dry-run=client", None).await;
+    assert_eq!((code, world.writes().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn labels_that_find_one_cluster_ask_what_its_name_would() {
+    let judged = World::new(3, 0);
+    let (_, code, failure) = run(&judged, "up -l team=acid --wait=false", None).await;
+    assert_eq!((code, judged.declared()), (0, 4), "{failure}");
+    let unjudged = World::new(3, 0).hiding(&["persistentvolumeclaims"]);
+    let (_, code, failure) = run(&unjudged, "up -l team=acid --wait=false", None).await;
+    assert_eq!((code, unjudged.declared()), (7, 3), "{failure}");
+}
+
+#[tokio::test]
+async fn growth_that_could_be_judged_when_it_was_shown_and_not_since_is_not_carried_out() {
+    for (flags, want) in [("", 3), ("--yes", 4)] {
+        let world = World::new(3, 0).with_another().with(Mishap::HiddenClaimsAtPrompt);
+        let line = format!("up -l team=acid --wait=false {flags}");
+        let (screen, ..) = run(&world, &line, Some("y\n")).await;
+        assert_eq!(world.declared(), want, "{flags}: {}", screen.stderr());
+        let refused = screen.stderr().contains("volume-resizing could be judged then, and not now");
+        assert_eq!(refused, flags.is_empty(), "{}", screen.stderr());
+    }
+}
+
+#[test]
+fn the_question_counts_what_is_added_removed_and_not_judged() {
+    let plan = |from, to| Plan::of(&facts(from, to, 0), &Policies::default());
+    let mut blind = facts(3, 4, 0);
+    blind.claims = Seen::Unreadable("forbidden".to_owned());
+    let blind = Plan::of(&blind, &Policies::default());
+    let plans = [plan(3, 5), plan(3, 4), plan(5, 4), plan(3, 3), blind];
+    let plans: Vec<&Plan> = plans.iter().collect();
+    assert_eq!(
+        question(&plans),
+        "Add 4 instances to 3 clusters and remove 1 instance from 1 cluster and write \
+         numberOfInstances of 1 cluster, although not every rule could be judged for 1 cluster?"
+    );
+    assert_eq!(question(&plans[..1]), "Add 2 instances to 1 cluster?");
 }
 
 #[test]

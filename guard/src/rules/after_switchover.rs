@@ -1,0 +1,86 @@
+//! A change as it is judged once the leader is out of its way.
+//!
+//! `kubectl pgscale down` moves the leader before it lowers the count, and must know before it
+//! touches the leader that the write will pass: by every rule, and by every other webhook. So it
+//! sends the write as a server-side dry run. Judged with the leader where it still is, that dry run
+//! would be refused for the very thing that is about to change.
+
+use std::borrow::Cow;
+
+use crate::change::Direction;
+use crate::facts::Facts;
+use crate::policy::Policies;
+
+/// The field manager of a dry run that asks for the verdict as it will be after a switchover.
+///
+/// It means nothing for a write that is stored: then no program has made sure that the leader
+/// moved.
+pub const AFTER_SWITCHOVER: &str = "pgscale-after-switchover";
+
+/// Returns the facts as they will be after a switchover to the best survivor, where the change
+/// would delete the leader's pod.
+///
+/// The facts stay as they are where the leader's pod stays, at 0 instances, and where no survivor
+/// is fit to lead by Patroni and `policies`: then the change is judged with the leader that it
+/// would delete.
+pub fn after_switchover<'a>(facts: &'a Facts, policies: &Policies) -> Cow<'a, Facts> {
+    let condemned =
+        facts.direction() == Direction::Down && facts.to() > 0 && facts.leader_condemned();
+    if !condemned {
+        return Cow::Borrowed(facts);
+    }
+    match facts.under(policies).best_survivor() {
+        Some(best) => Cow::Owned(facts.led_by(&best.name)),
+        None => Cow::Borrowed(facts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Seen;
+    use crate::policy::{Limit, Mode};
+    use crate::rules::evaluate;
+    use crate::rules::testing::{healthy, led_by_the_last};
+
+    fn leader(facts: &Facts, policies: &Policies) -> Option<String> {
+        after_switchover(facts, policies).leader_name().map(str::to_owned)
+    }
+
+    #[test]
+    fn the_leader_moves_to_the_best_survivor_only_where_its_pod_would_be_deleted() {
+        let none = Policies::default();
+        let mut leaderless = led_by_the_last(3);
+        leaderless.leader = Seen::Absent;
+        for (name, facts, want) in [
+            ("it goes", led_by_the_last(3), Some("acid-a-0")),
+            ("-0 is not fit", led_by_the_last(3).nofailover(0), Some("acid-a-1")),
+            ("none is fit", led_by_the_last(2).stalled([0, 1]), Some("acid-a-4")),
+            ("it stays", healthy(5, 3), Some("acid-a-0")),
+            ("no member stays", led_by_the_last(0), Some("acid-a-4")),
+            ("the count grows", healthy(5, 7).with_leader(4), Some("acid-a-4")),
+            ("no member leads", leaderless, None),
+        ] {
+            assert_eq!(leader(&facts, &none).as_deref(), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_lag_that_a_policy_allows_chooses_the_leader() {
+        let lagging = led_by_the_last(3).with_answer(0, |answer| answer.replayed = Some(900));
+        let limit = Limit { value: 50, source: "scalepolicy/p".into(), mode: Mode::Enforce };
+        let strict = Policies { max_lag: vec![limit], ..Policies::default() };
+        assert_eq!(leader(&lagging, &Policies::default()).as_deref(), Some("acid-a-0"));
+        assert_eq!(leader(&lagging, &strict).as_deref(), Some("acid-a-1"));
+    }
+
+    #[test]
+    fn what_stays_wrong_after_the_switchover_is_still_refused() {
+        let none = Policies::default();
+        let judged = |facts: &Facts| evaluate(&after_switchover(facts, &none), &none);
+        assert!(judged(&led_by_the_last(3).nofailover(0)).allows());
+        let verdict = judged(&led_by_the_last(3).stalled([0, 1]));
+        let rules: Vec<&str> = verdict.denials().map(|denial| denial.rule).collect();
+        assert_eq!(rules, ["too-few-healthy-survivors"]);
+    }
+}

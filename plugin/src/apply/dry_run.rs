@@ -1,0 +1,83 @@
+//! Has the API server judge a write that is not stored.
+
+use pgscale_guard::rules::AFTER_SWITCHOVER;
+
+use super::{Agreed, CONFLICTS, contended, plan_again, send, so_far};
+use crate::error::{Failure, is_dry_run_unsupported};
+use crate::plan::{FIELD_MANAGER, Plan};
+use crate::session::Session;
+
+/// Sends the write of `plan` to every admission webhook and policy, and stores nothing.
+///
+/// Where the plan moves the leader first, our webhook judges the write as it will be after that
+/// move; any other judges what it sees.
+///
+/// # Errors
+/// `Refused` where one says no. Anything else says that it is not known whether the write would
+/// pass.
+pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Failure> {
+    match judged(session, plan).await {
+        Ok(()) => Ok(()),
+        Err(NotPassed { failure, by_kind: true }) => {
+            let plan = session.command(&format!("plan {} --to {}", plan.name, plan.asked));
+            Err(failure.hint(format!("to see what the rules say: {plan}")))
+        }
+        Err(NotPassed { failure, by_kind: false }) => Err(failure),
+    }
+}
+
+/// Makes sure that the write of `plan` would pass after the switchover that it begins with.
+///
+/// # Errors
+/// As [`ask_server`]; nothing was changed then.
+pub(super) async fn must_pass(session: &Session, plan: &Plan) -> Result<(), Failure> {
+    let NotPassed { mut failure, by_kind } = match judged(session, plan).await {
+        Ok(()) => return Ok(()),
+        Err(not_passed) => not_passed,
+    };
+    if !failure.message.contains(so_far(false)) {
+        failure.message = format!("{}\n{}", failure.message, so_far(false));
+    }
+    if !by_kind {
+        return Err(failure);
+    }
+    let Plan { name, asked, .. } = plan;
+    Err(failure
+        .hint(format!(
+            "move the leader first: {}",
+            session.command(&format!("switchover {name} --for {asked}"))
+        ))
+        .hint(format!("then lower the count: {}", session.command(&format!("set {name} {asked}")))))
+}
+
+/// Why a write is not known to pass.
+struct NotPassed {
+    failure: Failure,
+    /// An admission webhook takes no dry runs, so no dry run of this kind of object can pass.
+    by_kind: bool,
+}
+
+async fn judged(session: &Session, plan: &Plan) -> Result<(), NotPassed> {
+    let not_passed = |failure| NotPassed { failure, by_kind: false };
+    let mut plan = plan.clone();
+    for _ in 0..CONFLICTS {
+        let manager = if plan.leader_move.is_some() { AFTER_SWITCHOVER } else { FIELD_MANAGER };
+        let sent = send(session, &plan, manager, true).await;
+        session.show_warnings();
+        match sent {
+            Ok(()) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                // What cannot be judged any more is asked about, or refused, when the plan is
+                // carried out.
+                let again = plan_again(session, &plan, Agreed { unjudged: true }, false).await;
+                plan = again.map_err(not_passed)?;
+            }
+            Err(error) => {
+                let asked = format!("change postgresql {}", plan.cluster());
+                let failure = Failure::of_kube(&error, &asked);
+                return Err(NotPassed { failure, by_kind: is_dry_run_unsupported(&error) });
+            }
+        }
+    }
+    Err(not_passed(contended(&plan, false)))
+}

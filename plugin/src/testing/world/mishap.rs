@@ -1,0 +1,65 @@
+//! What can go wrong in the world of a test.
+
+/// What goes wrong, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// Somebody else writes the object just before our write.
+    Conflict,
+    /// The webhook refuses the write, and its dry run.
+    Denial,
+    /// The webhook refuses the write, and lets its dry run pass.
+    DenialAfterDryRun,
+    /// A webhook takes no dry runs.
+    DryRunUnsupported,
+    /// The write is lost on its way.
+    LostBefore,
+    /// The answer to the write is lost on its way.
+    LostAfter,
+    /// Patroni refuses to switch over.
+    SwitchoverRefused,
+    /// Patroni's answer to a switchover that works is lost.
+    SwitchoverAnswerLost,
+    /// The switchover works, and the standbys do not follow the new leader.
+    NobodyFollows,
+    /// Another writer sets the count back as soon as it is written.
+    Reverted,
+    /// The new member never starts.
+    Pending,
+    /// Somebody else writes the same count just before our write, and the new member never starts.
+    PendingAndCounted,
+    /// The last member takes the lead while the question is open.
+    FailoverAtPrompt,
+    /// The same, and the first two stall.
+    FailoverAndStallAtPrompt,
+    /// The last member but one takes the lead while the checkpoint is written.
+    FailoverAtCheckpoint,
+    /// The switchover works, and member 1 leads, whoever was asked for.
+    AnotherTakesOver,
+    /// The switchover works, and another writer sets the count to this meanwhile.
+    CountedDuringSwitchover(i64),
+    /// The StatefulSet's controller is busy for so many looks.
+    Busy(u32),
+    /// The switchover works, and the StatefulSet's controller is busy for so many looks after it.
+    BusyAfterSwitchover(u32),
+    /// The switchover works, and a policy freezes the count meanwhile.
+    FrozenDuringSwitchover,
+    /// Somebody else has asked for a switchover.
+    SwitchoverPending,
+    /// The object that tells of switchovers cannot be read.
+    SwitchoversHidden,
+    /// Everything is deleted and created again just before our write, or its dry run.
+    Recreated,
+    /// The same, just before our write and after its dry run.
+    RecreatedAfterDryRun,
+    /// The switchover works, and the API server cannot be reached for the first looks after it.
+    AwayAfterSwitchover,
+    /// Stalled receivers work for a moment after the switchover, and stall again.
+    StallsAgain,
+    /// Another writer comes just before our write, and the volume claims cannot be read from then
+    /// on.
+    ConflictAndHiddenClaims,
+    /// The volume claims cannot be read any more once the question is open.
+    HiddenClaimsAtPrompt,
+    /// A policy allows no more than 3 instances once the question is open.
+    BoundedAtPrompt,
+}

@@ -1,0 +1,142 @@
+//! A dry run that asks for the verdict as it will be after a switchover, and a write that only says
+//! so.
+
+use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::rules::AFTER_SWITCHOVER;
+
+use super::*;
+
+/// Five members, the last of them leads.
+fn led_by_the_last() -> World {
+    let role = |leads: bool| if leads { "primary" } else { "replica" };
+    let pod = |ordinal: i64| {
+        let leads = ordinal == 4;
+        let mut said = json!({"state": "running", "role": role(leads), "version": "4.1.4",
+            "timeline": 1, "xlog_location": 1000});
+        if !leads {
+            said["replication_state"] = json!("streaming");
+        }
+        json!({
+            "metadata": {"namespace": "db", "name": format!("acid-a-{ordinal}"),
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": {"status": said.to_string()},
+                "labels": {"cluster-name": "acid-a", "application": "spilo",
+                    "spilo-role": if leads { "master" } else { "replica" }}},
+            "spec": {"containers": [{"name": "postgres"}]},
+            "status": {"phase": "Running", "podIP": format!("10.244.0.{}", 10 + ordinal),
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "containerStatuses": [{"name": "postgres", "ready": true, "restartCount": 0,
+                    "image": "spilo", "imageID": "",
+                    "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]},
+        })
+    };
+    let annotated = |annotations: Value| {
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {"namespace": "db", "name": "kept", "annotations": annotations}})
+    };
+    let config = json!({"config": "{\"maximum_lag_on_failover\": 1000000}"});
+    let leader = json!({"leader": "acid-a-4", "ttl": "30", "renewTime": Timestamp::now(),
+        "optime": "1000", "transitions": "0"});
+    let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {"namespace": "db", "name": "acid-a", "generation": 1},
+        "spec": {"replicas": 5, "serviceName": "acid-a", "selector": {},
+            "template": {"spec": {"containers": [{"name": "postgres",
+                "env": [{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]}]}}},
+        "status": {"replicas": 5, "observedGeneration": 1}});
+    World {
+        operator: Some(json!({"watched_namespace": "*", "kubernetes_use_configmaps": "true"})),
+        stored: Some(object(5)),
+        pods: (0..5).map(pod).collect(),
+        others: vec![
+            ("/configmaps/acid-a-leader", annotated(leader)),
+            ("/configmaps/acid-a-config", annotated(config)),
+            ("/statefulsets/acid-a", set),
+        ],
+        ..World::default()
+    }
+}
+
+/// Its members; those in it receive nothing any more.
+struct Stalled(&'static [i64]);
+
+impl Ask for Stalled {
+    fn exchange<'a>(
+        &'a self,
+        pod: &'a Address,
+        _: RestRequest,
+    ) -> BoxFuture<'a, Result<RestResponse, String>> {
+        let ordinal: i64 = pod.pod.rsplit('-').next().unwrap().parse().unwrap();
+        let received = if self.0.contains(&ordinal) { 10 } else { 1000 };
+        let mut said = json!({"state": "running", "role": "replica", "timeline": 1,
+            "server_version": 150_004, "replication_state": "streaming",
+            "xlog": {"received_location": received, "replayed_location": received},
+            "patroni": {"version": "4.1.4"}});
+        if ordinal == 4 {
+            said["role"] = json!("primary");
+            said["xlog"] = json!({"location": 1000});
+            said["replication_state"] = Value::Null;
+        }
+        Box::pin(async move { Ok(RestResponse { status: 200, body: said.to_string() }) })
+    }
+}
+
+fn admission(stalled: &'static [i64]) -> Admission {
+    Admission { ask: Arc::new(Stalled(stalled)), ..led_by_the_last().admission() }
+}
+
+/// `review` as a dry run, or not, under this field manager.
+fn under(manager: &str, dry_run: bool, mut review: Value) -> Value {
+    review["request"]["dryRun"] = json!(dry_run);
+    review["request"]["options"]["fieldManager"] = json!(manager);
+    review
+}
+
+fn rules(answer: &Value) -> &str {
+    answer["auditAnnotations"]["rules"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_dry_run_after_a_switchover_is_judged_with_the_best_survivor_as_the_leader() {
+    // The operator would hand over to -0, which is behind; -1 can lead.
+    let admission = admission(&[0]);
+    for review in [update(&object(5), &object(3)), scale(Some(5), Some(3))] {
+        let answer = ask(&admission, &under(AFTER_SWITCHOVER, true, review)).await;
+        assert_eq!(answer["allowed"], true, "{answer}");
+        assert!(!rules(&answer).contains("leader-"), "{answer}");
+        assert_eq!(answer["auditAnnotations"]["assumed-leader"], "acid-a-1");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_is_stored_is_never_judged_with_another_leader() {
+    let admission = admission(&[0]);
+    for (manager, dry_run) in
+        [(AFTER_SWITCHOVER, false), ("kubectl-pgscale", true), ("kubectl-edit", false)]
+    {
+        for review in [update(&object(5), &object(3)), scale(Some(5), Some(3))] {
+            let answer = ask(&admission, &under(manager, dry_run, review)).await;
+            assert_eq!(answer["allowed"], false, "{manager} {dry_run}: {answer}");
+            assert!(rules(&answer).contains("leader-condemned=deny"), "{manager}: {answer}");
+            assert_eq!(answer["auditAnnotations"]["assumed-leader"], Value::Null);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_switchover_does_not_mend_refuses_the_dry_run_too() {
+    let review = || under(AFTER_SWITCHOVER, true, update(&object(5), &object(3)));
+    let answer = ask(&admission(&[0, 1]), &review()).await;
+    assert_eq!(answer["allowed"], false, "{answer}");
+    let message = answer["status"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with(
+            "pgscale refuses to scale db/acid-a from 5 to 3 instances, even after a switchover to acid-a-2:"
+        ),
+        "{message}"
+    );
+    // No survivor can lead: the change is judged with the leader that it would delete.
+    let answer = ask(&admission(&[0, 1, 2]), &review()).await;
+    assert_eq!(answer["allowed"], false, "{answer}");
+    assert!(rules(&answer).contains("leader-condemned=deny"), "{answer}");
+    assert_eq!(answer["auditAnnotations"]["assumed-leader"], Value::Null);
+}
