@@ -37,6 +37,8 @@ mod coverage;
 #[cfg(test)]
 mod generated;
 #[cfg(test)]
+mod judged_parts;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod scenarios;

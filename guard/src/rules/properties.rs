@@ -24,7 +24,7 @@ use crate::verdict::{Severity, Verdict};
 
 /// The same clusters in every run, so that a red run is about the change it ran on. `PROPTEST_RNG_SEED` and
 /// `PROPTEST_CASES` look further afield, as the nightly workflow does.
-fn seeded() -> ProptestConfig {
+pub(super) fn seeded() -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = 600;
