@@ -34,6 +34,28 @@ pub const STANDBY_VARIABLES: [&str; 4] = [
     "STANDBY_WALE_SWIFT_PREFIX",
 ];
 
+/// Keys of `spec` that a judgement reads whatever else a write changes.
+///
+/// Everything else in the spec is only compared between the old and the new object
+/// ([`Change::other_edits`](crate::Change::other_edits)), so a caller that bounds what it decodes
+/// may leave out a part that is not listed here and is the same in both. A property of the rules
+/// keeps the list complete.
+pub const JUDGED_PARTS: [&str; 13] = [
+    "enableReplicaConnectionPooler",
+    "env",
+    "initContainers",
+    "init_containers",
+    "numberOfInstances",
+    "patroni",
+    "podPriorityClassName",
+    "pod_priority_class_name",
+    "postgresql",
+    "resources",
+    "sidecars",
+    "standby",
+    "volume",
+];
+
 /// One `postgresql` object, reduced to what a scale decision may look at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Postgresql {
@@ -60,7 +82,8 @@ pub struct Postgresql {
     pub status: Option<String>,
     /// `managedFields` entries that own `spec.numberOfInstances`: (manager, operation, time).
     pub count_managers: Vec<(String, String, Option<Timestamp>)>,
-    /// The whole spec, for comparing two of them.
+    /// The spec, for comparing two of them: the whole, or without parts that are the same in both
+    /// and not among [`JUDGED_PARTS`].
     pub spec: Value,
 }
 

@@ -108,6 +108,16 @@ impl Reader {
         cluster_of(&object)
     }
 
+    /// Returns the JSON of a cluster as the API server sends it, for callers that bound what they
+    /// decode.
+    ///
+    /// # Errors
+    /// It is not there, we may not read it, or the API server does not answer.
+    pub async fn cluster_text(&self, namespace: &str, name: &str) -> Result<String, ReadError> {
+        let kind = Kind::foreign(GROUP, VERSION, KIND, PLURAL, Some(namespace));
+        self.objects(self.deadline).try_get_text(&kind, name).await
+    }
+
     /// The clusters of a namespace, or of all for `None`, that match a label selector.
     ///
     /// # Errors

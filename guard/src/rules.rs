@@ -41,6 +41,8 @@ mod coverage;
 #[cfg(test)]
 mod generated;
 #[cfg(test)]
+mod judged_parts;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod scenarios;

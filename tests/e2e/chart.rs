@@ -1,8 +1,9 @@
 //! The chart says what the program says: rendered by the real Helm, compared as objects.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -31,16 +32,38 @@ fn render(values: &Value) -> Result<Rendered> {
     chart::render(&Tools::helm()?, NAMESPACE, values)
 }
 
+/// Returns the webhook as it is built now.
+///
+/// # Errors
+/// When it does not compile.
+pub(crate) fn webhook() -> Result<PathBuf> {
+    static WEBHOOK: Mutex<Option<PathBuf>> = Mutex::new(None);
+    // A test that failed while it built says nothing about the program.
+    let mut built = WEBHOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    if built.is_none() {
+        *built = Some(Programs::build()?.webhook);
+    }
+    built.clone().context("the webhook is not built")
+}
+
+/// Returns the memory that the chart gives one pod of the webhook by default, in bytes.
+///
+/// # Errors
+/// When the chart has no limit, or not in MiB.
+pub(crate) fn memory_limit() -> Result<u64> {
+    let values = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/pgscale/values.yaml");
+    let text = fs::read_to_string(&values).context("failed to read the chart's values")?;
+    let values: Value = serde_saphyr::from_str(&text).context("the values are not YAML")?;
+    let limit = values.pointer("/resources/limits/memory").and_then(Value::as_str);
+    let limit = limit.context("resources.limits.memory is not set")?;
+    let mebibytes = limit.strip_suffix("Mi").with_context(|| format!("{limit} is not in Mi"))?;
+    Ok(mebibytes.parse::<u64>().with_context(|| format!("{limit} is no amount"))? << 20)
+}
+
 /// The objects that a printing subcommand of the webhook prints.
 fn printed(args: &[&str]) -> Result<Vec<Value>> {
-    static WEBHOOK: OnceLock<PathBuf> = OnceLock::new();
-    let webhook = if let Some(built) = WEBHOOK.get() {
-        built
-    } else {
-        let built = Programs::build()?.webhook;
-        WEBHOOK.get_or_init(|| built)
-    };
-    let output = Command::new(webhook).args(args).output().context("failed to run the webhook")?;
+    let output =
+        Command::new(webhook()?).args(args).output().context("failed to run the webhook")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).context("the output is not UTF-8")?;
     chart::objects(&text)

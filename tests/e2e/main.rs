@@ -16,6 +16,7 @@ mod cloning;
 mod config_maps;
 mod guarded;
 mod guarding;
+mod hostile;
 mod input;
 mod interruptions;
 mod lost_answer;
@@ -72,7 +73,7 @@ fn cases() -> Vec<Case> {
 
 /// All tests that need no bed, or beds of their own.
 fn outsiders() -> Vec<Trial> {
-    chart::trials().into_iter().chain(outside::trials()).collect()
+    [chart::trials(), hostile::trials(), outside::trials()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {
@@ -101,17 +102,24 @@ fn outside() -> Result<ExitCode> {
         return Ok(libtest_mimic::run(&args, all).exit_code());
     }
     let selection: Vec<_> = cases().into_iter().filter(|case| selected(&args, case.name)).collect();
-    let supplies = if selection.iter().any(|case| case.programs) {
-        Supplies::provision()?
-    } else {
-        Supplies::without_programs()?
-    };
     let trials = outsiders();
+    let mut asked_for = trials.iter().filter(|trial| selected(&args, trial.name())).peekable();
+    let any = asked_for.peek().is_some();
+    // These need nothing but our own programs. A run of nothing else does not wait for the supplies
+    // of a bed.
+    let own_only = selection.is_empty() && asked_for.all(|trial| hostile::has(trial.name()));
+    let supplies = if own_only {
+        None
+    } else if selection.iter().any(|case| case.programs) {
+        Some(Supplies::provision()?)
+    } else {
+        Some(Supplies::without_programs()?)
+    };
     let mut code = ExitCode::SUCCESS;
-    if trials.iter().any(|trial| selected(&args, trial.name())) {
+    if any {
         code = libtest_mimic::run(&args, trials).exit_code();
     }
-    if !selection.is_empty() {
+    if let Some(supplies) = supplies.filter(|_| !selection.is_empty()) {
         let directory = sandbox::prepare()?;
         supplies.leave(&directory)?;
         let runtime = Runtime::new().context("failed to start a runtime")?;

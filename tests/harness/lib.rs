@@ -8,6 +8,7 @@
 pub mod bed;
 pub mod chart;
 pub mod cluster;
+pub mod confined;
 pub mod control_plane;
 pub mod followed;
 pub mod kubelet;

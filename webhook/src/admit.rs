@@ -20,28 +20,30 @@ use axum::routing::post;
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::core::DynamicObject;
 use kube::core::Status;
-use kube::core::admission::{
-    AdmissionResponse, AdmissionReview, META_API_VERSION_V1, META_KIND, Operation,
-};
+use kube::core::admission::{AdmissionResponse, Operation};
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
 use pgscale_guard::read::{Ask, AskWhom, Breadth, Operators, Reader, machine_time};
 use pgscale_guard::rules::after_switchover;
 use pgscale_guard::{Change, evaluate};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::admit::judged::{CANNOT_BE_JUDGED, Fallback, Judged, Judgement};
-use crate::admit::request::{Asked, Review, STATEFUL_SETS, Scaled, asks_after_switchover, settled};
+use crate::admit::request::{Asked, STATEFUL_SETS, Scaled, asks_after_switchover, behind, settled};
+use crate::admit::review::{Received, Review, Undecodable};
 use crate::configuration::FailurePolicy;
 use crate::events::Events;
 use crate::metrics::{Metrics, Outcome};
 
+mod advice;
 mod answer;
+mod budget;
 mod judged;
+mod object;
 mod request;
+mod review;
 mod text;
+mod tree;
 
 /// Where reviews are sent.
 pub(crate) const PATH: &str = "/validate";
@@ -94,20 +96,41 @@ async fn validate(
             return malformed(StatusCode::REQUEST_TIMEOUT, why);
         }
     };
-    match decode(&body) {
-        Ok(review) => {
+    match read(&body) {
+        Ok((review, asked)) => {
+            // Everything that is judged is decoded by now, and the live reads may take seconds.
+            drop(body);
             let within = Deadlines::of(query.as_deref(), started);
-            let judged = admission.judge(&review, within).await;
+            let judged = match asked {
+                Ok(asked) => {
+                    let moved = asks_after_switchover(&review);
+                    admission.judge(asked, moved, within).await
+                }
+                Err(why) => Judged::Unjudged { why, fallback: Fallback::Refuse },
+            };
             admission.conclude(&review, &judged, started.elapsed());
             respond(judged.respond(&review))
         }
         Err(Undecodable::Review { uid, why }) => {
             admission.metrics.answered("unknown", Outcome::denied, false, started.elapsed());
             tracing::warn!(uid, why, "refused a review that cannot be read");
-            respond(unreadable(uid, &why))
+            respond(unreadable(uid, why))
         }
         Err(Undecodable::Request(why)) => malformed(StatusCode::BAD_REQUEST, why),
     }
+}
+
+/// Reads the review in `body`: its fields, and the question in it or the reason why it cannot be
+/// judged.
+fn read(body: &[u8]) -> Result<(Review, Result<Asked, String>), Undecodable> {
+    let received = Received::of(body)?;
+    // Nothing in here is known to panic, and a refusal is better than a broken connection if it
+    // does.
+    let asked = match catch_unwind(AssertUnwindSafe(|| Asked::of(&received))) {
+        Ok(asked) => asked.map_err(|error| error.to_string()),
+        Err(panic) => Err(internal(panic.as_ref())),
+    };
+    Ok((received.review, asked))
 }
 
 /// The whole body, if it is not larger than a review may be.
@@ -136,42 +159,8 @@ async fn whole(body: Body) -> Result<Vec<u8>, (StatusCode, String)> {
     Ok(whole)
 }
 
-/// Why a body is not a review that can be judged.
-enum Undecodable {
-    /// It is no review at all, or says nowhere which one it is: it can only be answered over HTTP.
-    Request(String),
-    /// It is a review of an unknown shape.
-    Review { uid: String, why: String },
-}
-
-fn decode(body: &[u8]) -> Result<Review, Undecodable> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| {
-        Undecodable::Request(format!(
-            "the body is not JSON ({error}): send an AdmissionReview of {META_API_VERSION_V1}"
-        ))
-    })?;
-    let text = |place| value.pointer(place).and_then(Value::as_str);
-    let uid = text("/request/uid").unwrap_or_default().to_owned();
-    let undecodable = |why: String| {
-        if uid.is_empty() { Undecodable::Request(why) } else { Undecodable::Review { uid, why } }
-    };
-    let is = (text("/kind"), text("/apiVersion"));
-    if is != (Some(META_KIND), Some(META_API_VERSION_V1)) {
-        let (kind, version) = (is.0.unwrap_or("nothing"), is.1.unwrap_or("no version"));
-        return Err(undecodable(format!(
-            "the body is {kind} of {version}: send an {META_KIND} of {META_API_VERSION_V1}"
-        )));
-    }
-    match serde_json::from_value::<AdmissionReview<DynamicObject>>(value) {
-        Ok(review) => {
-            review.try_into().map_err(|_| undecodable("the review has no request".to_owned()))
-        }
-        Err(error) => Err(undecodable(format!("the review cannot be read: {error}"))),
-    }
-}
-
-fn unreadable(uid: String, why: &str) -> AdmissionResponse {
-    let why = Judged::Unjudged { why: why.to_owned(), fallback: Fallback::Refuse };
+fn unreadable(uid: String, why: String) -> AdmissionResponse {
+    let why = Judged::Unjudged { why, fallback: Fallback::Refuse };
     let mut response = AdmissionResponse::invalid("");
     response.uid = uid;
     response.result = Status::failure(&why.message(), "Forbidden").with_code(403);
@@ -218,16 +207,8 @@ impl Deadlines {
 }
 
 impl Admission {
-    async fn judge(&self, review: &Review, deadlines: Deadlines) -> Judged {
-        let refused = |why| Judged::Unjudged { why, fallback: Fallback::Refuse };
-        // Nothing in here is known to panic, and a refusal is better than a broken connection if it does.
-        let asked = match catch_unwind(AssertUnwindSafe(|| Asked::of(review))) {
-            Ok(Ok(asked)) => asked,
-            Ok(Err(error)) => return refused(error.to_string()),
-            Err(panic) => return refused(internal(panic.as_ref())),
-        };
+    async fn judge(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Judged {
         let fallback = self.fallback(&asked);
-        let moved = asks_after_switchover(review);
         let verdict = AssertUnwindSafe(self.verdict(asked, moved, deadlines)).catch_unwind();
         match tokio::time::timeout_at(deadlines.verdict, verdict).await {
             Ok(Ok(judged)) => judged,
@@ -242,11 +223,15 @@ impl Admission {
     /// Returns the answer to a write where no verdict is reached, the same as the registration has for a webhook that
     /// does not answer: a StatefulSet is never ours to refuse.
     fn fallback(&self, asked: &Asked) -> Fallback {
-        if let Asked::Nothing(_) | Asked::PastTheOperator(_) = asked {
-            return Fallback::Pass;
+        match asked {
+            Asked::Nothing(_) | Asked::PastTheOperator(_) => Fallback::Pass,
+            Asked::Scale(_) | Asked::Write(_) => self.fallback_of_change(asked.grows()),
         }
+    }
+
+    fn fallback_of_change(&self, grows: bool) -> Fallback {
         match self.growth {
-            _ if !asked.grows() => Fallback::Refuse,
+            _ if !grows => Fallback::Refuse,
             FailurePolicy::Fail => Fallback::RefuseGrowth,
             FailurePolicy::Ignore => Fallback::Pass,
         }
@@ -255,7 +240,6 @@ impl Admission {
     /// Judges what is `asked`; with the leader `moved` out of the way where nothing will be stored
     /// and the writer asks for the verdict after a switchover.
     async fn verdict(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Judged {
-        let fallback = self.fallback(&asked);
         let change = match asked {
             Asked::Nothing(why) => return Judged::Nothing(why),
             Asked::PastTheOperator(scaled) => {
@@ -266,13 +250,13 @@ impl Admission {
             }
             Asked::Write(change) => *change,
             Asked::Scale(scaled) => match self.behind(&scaled, deadlines).await {
-                Ok(change) => change,
-                Err(why) => return Judged::Unjudged { why, fallback },
+                Ok(change) => match settled(&change) {
+                    Some(why) => return Judged::Nothing(why),
+                    None => change,
+                },
+                Err(judged) => return judged,
             },
         };
-        if let Some(why) = settled(&change) {
-            return Judged::Nothing(why);
-        }
         let reader = self.reader(deadlines);
         let asked = change.clone();
         let (facts, mut policies) =
@@ -307,15 +291,20 @@ impl Admission {
         }
     }
 
-    /// The change of the object behind a `Scale`: everything but the count is as it is stored now.
-    async fn behind(&self, scaled: &Scaled, deadlines: Deadlines) -> Result<Change, String> {
-        let Scaled { namespace, name, from, to, dry_run, user } = scaled;
-        let stored =
-            self.reader(deadlines).cluster(namespace, name).await.map_err(|error| {
-                format!("postgresql {namespace}/{name} could not be read: {error}")
-            })?;
-        let old = stored.with_instances(*from);
-        Ok(Change { dry_run: *dry_run, user: user.clone(), ..Change::of_count(old, *to) })
+    /// Reads the cluster behind a `Scale` and returns the change, or the outcome of the review
+    /// without it.
+    async fn behind(&self, scaled: &Scaled, deadlines: Deadlines) -> Result<Change, Judged> {
+        let Scaled { namespace, name, from, to, .. } = scaled;
+        let grows = to > from;
+        let text = self.reader(deadlines).cluster_text(namespace, name).await;
+        let text = text.map_err(|error| {
+            let why = format!("postgresql {namespace}/{name} could not be read: {error}");
+            Judged::Unjudged { why, fallback: self.fallback_of_change(grows) }
+        })?;
+        behind(scaled, &text).map_err(|error| {
+            let fallback = self.fallback_of_change(grows && !error.is_too_large());
+            Judged::Unjudged { why: error.to_string(), fallback }
+        })
     }
 
     fn reader(&self, deadlines: Deadlines) -> Reader {
@@ -346,7 +335,8 @@ impl Admission {
             uid = review.uid,
             operation = operation(review),
             cluster = format!("{}/{}", review.namespace.as_deref().unwrap_or(""), review.name),
-            user = review.user_info.username,
+            user = review.user,
+            manager = review.field_manager,
             dry_run = review.dry_run,
             instances,
             verdict = ?outcome,
@@ -365,7 +355,7 @@ impl Admission {
         if judged.is_overridden() {
             self.metrics.overridden();
         }
-        let user = review.user_info.username.as_deref().unwrap_or("somebody");
+        let user = review.user.as_deref().unwrap_or("somebody");
         if let (Some(object), Some((happened, rules, note))) =
             (regarding(review), judged.story(user))
         {
@@ -383,14 +373,12 @@ fn regarding(review: &Review) -> Option<ObjectReference> {
         _ if is_stateful_set(review) => ("apps/v1".to_owned(), "StatefulSet"),
         _ => return None,
     };
-    let object = review.old_object.as_ref().or(review.object.as_ref());
-    let name = object.and_then(|object| object.metadata.name.clone());
     Some(ObjectReference {
         api_version: Some(api_version),
         kind: Some(kind.to_owned()),
-        name: name.or_else(|| Some(review.name.clone())),
+        name: review.object_name.clone().or_else(|| Some(review.name.clone())),
         namespace: review.namespace.clone(),
-        uid: review.old_object.as_ref().and_then(|old| old.metadata.uid.clone()),
+        uid: review.object_uid.clone(),
         ..ObjectReference::default()
     })
 }

@@ -131,6 +131,9 @@ pub(super) struct Ours<K> {
     pub(super) undecodable: Vec<(Value, String)>,
 }
 
+/// A request, or why it could not be built.
+type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
 /// The API server, until a deadline.
 #[derive(Clone)]
 pub(super) struct Objects {
@@ -233,14 +236,20 @@ impl Objects {
         kind: &Kind,
         name: &str,
     ) -> Result<T, ReadError> {
-        let asked = || asked("get", kind, Some(name));
         let request = Request::new(kind.path.clone());
         let request = if kind.metadata_only {
             request.get_metadata(name, &GetParams::default())
         } else {
             request.get(name, &GetParams::default())
         };
-        self.send(asked, request).await
+        self.send(|| asked("get", kind, Some(name)), request).await
+    }
+
+    /// Reads one object and does not decode it, or says in full why not.
+    pub(super) async fn try_get_text(&self, kind: &Kind, name: &str) -> Result<String, ReadError> {
+        let request = Request::new(kind.path.clone()).get(name, &GetParams::default());
+        let answer = async |request| self.client.request_text(request).await;
+        self.exchange(|| asked("get", kind, Some(name)), request, answer).await
     }
 
     /// Reads all objects that match `selector`, or says in full why not.
@@ -259,11 +268,20 @@ impl Objects {
     async fn send<T: DeserializeOwned>(
         &self,
         asked: impl Fn() -> String,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+        request: Built,
+    ) -> Result<T, ReadError> {
+        self.exchange(asked, request, async |request| self.client.request(request).await).await
+    }
+
+    async fn exchange<T>(
+        &self,
+        asked: impl Fn() -> String,
+        request: Built,
+        answer: impl AsyncFnOnce(http::Request<Vec<u8>>) -> Result<T, kube::Error>,
     ) -> Result<T, ReadError> {
         let failed = |source| ReadError::Kube { asked: asked(), source: Box::new(source) };
         let request = request.map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        tokio::time::timeout_at(self.until, self.client.request(request))
+        tokio::time::timeout_at(self.until, answer(request))
             .await
             .map_err(|_| ReadError::Deadline { asked: asked(), after: self.patience })?
             .map_err(failed)

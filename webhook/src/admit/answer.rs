@@ -15,7 +15,7 @@ use pgscale_guard::rules::Recreation;
 use pgscale_guard::verdict::Finding;
 
 use super::judged::{CANNOT_BE_JUDGED, Fallback, Judged, Judgement};
-use super::request::Review;
+use super::review::Review;
 use super::text::{cut, printable, wrap};
 use crate::events::Happened;
 use crate::metrics::{Effect, Outcome};
@@ -99,7 +99,7 @@ impl Judged {
 
     /// The answer to `review`.
     pub(crate) fn respond(&self, review: &Review) -> AdmissionResponse {
-        let mut response = AdmissionResponse::from(review);
+        let mut response = review.allowed();
         if self.outcome() == Outcome::denied {
             response.allowed = false;
             response.result = Status::failure(&self.message(), "Forbidden")
@@ -290,8 +290,6 @@ fn warning(finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::DynamicObject;
-    use kube::core::admission::AdmissionReview;
     use pgscale_guard::Verdict;
     use pgscale_guard::rules::RULES;
     use pgscale_guard::verdict::Severity;
@@ -299,11 +297,11 @@ mod tests {
     use serde_json::Value;
 
     use super::super::request::tests::{object, scale, update};
+    use super::super::review::Received;
     use super::*;
 
     fn review(json: &Value) -> Review {
-        let review: AdmissionReview<DynamicObject> = serde_json::from_value(json.clone()).unwrap();
-        review.try_into().unwrap()
+        Received::of(json.to_string().as_bytes()).unwrap().review
     }
 
     fn judged(findings: Vec<Finding>) -> Judged {

@@ -4,21 +4,19 @@
 //! here is a mistake of the registration, and refused: to wave through what one cannot read is how guards are
 //! walked past.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::autoscaling::v1::Scale;
-use kube::core::DynamicObject;
-use kube::core::admission::{AdmissionRequest, Operation};
+use kube::core::admission::Operation;
 use pgscale_guard::Change;
-use pgscale_guard::postgresql::{GROUP, KIND, Malformed, PLURAL, Postgresql, VERSION};
+use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 use pgscale_guard::rules::AFTER_SWITCHOVER;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+
+use super::advice::{Wanted, advice};
+use super::budget::{QUOTED, Refusal};
+use super::object::{Object, stored};
+use super::review::{Received, Review};
+use super::text::cut;
 
 /// The resource behind the side door, as (group, version, plural).
 pub(crate) const STATEFUL_SETS: (&str, &str, &str) = ("apps", "v1", "statefulsets");
-
-/// One review as the API server sends it.
-pub(crate) type Review = AdmissionRequest<DynamicObject>;
 
 /// What it asks.
 #[derive(Debug, PartialEq)]
@@ -62,19 +60,28 @@ pub(crate) enum Unjudgeable {
     /// The API server did not send what this operation needs.
     #[error("the review carries no {0}")]
     Missing(&'static str),
-    /// An object is not what it says it is.
-    #[error("{which} is malformed: {why}")]
-    Malformed {
-        /// `object` or `oldObject`.
-        which: &'static str,
-        /// What is wrong with it.
-        why: String,
+    /// An object is malformed or too large.
+    #[error("{}", refusal.advised(advice))]
+    Undecoded {
+        /// The reason.
+        refusal: Refusal,
+        /// Advice for the writer where it is too large.
+        advice: String,
     },
 }
 
+impl Unjudgeable {
+    /// Returns whether an object is too large. Then even growth does not pass unjudged: otherwise a
+    /// writer could pass every limit by making the object large.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Self::Undecoded { refusal: Refusal::TooLarge { .. }, .. })
+    }
+}
+
 impl Asked {
-    /// Reads `review`.
-    pub(crate) fn of(review: &Review) -> Result<Self, Unjudgeable> {
+    /// Reads a review.
+    pub(crate) fn of(received: &Received<'_>) -> Result<Self, Unjudgeable> {
+        let review = &received.review;
         match review.operation {
             Operation::Delete => return Ok(Self::Nothing("deleting a cluster is not scaling it")),
             Operation::Connect => return Ok(Self::Nothing("connecting changes nothing")),
@@ -83,13 +90,13 @@ impl Asked {
         let resource = &review.resource;
         match (&*resource.group, &*resource.version, &*resource.resource) {
             (GROUP, VERSION, PLURAL) => {}
-            STATEFUL_SETS => return Ok(past_the_operator(review)),
+            STATEFUL_SETS => return Ok(past_the_operator(received)),
             _ => return Err(foreign(review)),
         }
         let kind = (&*review.kind.group, &*review.kind.version, &*review.kind.kind);
         match (review.sub_resource.as_deref().unwrap_or(""), kind) {
-            ("", (GROUP, VERSION, KIND)) => write(review),
-            ("scale", ("autoscaling", "v1", "Scale")) => scale(review).map(Self::Scale),
+            ("", (GROUP, VERSION, KIND)) => write(received),
+            ("scale", ("autoscaling", "v1", "Scale")) => scale(received).map(Self::Scale),
             // The API server takes nothing but the status from such a write.
             ("status", _) => Ok(Self::Nothing("a status holds no count")),
             _ => Err(foreign(review)),
@@ -119,8 +126,7 @@ impl Asked {
 /// A patch arrives with the options of an update, its field manager included
 /// (`patchToUpdateOptions`, apiserver/pkg/endpoints/handlers/patch.go).
 pub(crate) fn asks_after_switchover(review: &Review) -> bool {
-    let manager = review.options.as_ref().and_then(|options| options.0.get("fieldManager"));
-    review.dry_run && manager.and_then(Value::as_str) == Some(AFTER_SWITCHOVER)
+    review.dry_run && review.field_manager.as_deref() == Some(AFTER_SWITCHOVER)
 }
 
 /// Why `change` needs no judgement, if it needs none: no live state is read for it.
@@ -139,49 +145,99 @@ pub(crate) fn settled(change: &Change) -> Option<&'static str> {
     same.then_some("the count stays")
 }
 
-fn write(review: &Review) -> Result<Asked, Unjudgeable> {
-    let new = postgresql(review, "object", review.object.as_ref())?;
+fn write(received: &Received<'_>) -> Result<Asked, Unjudgeable> {
+    let Received { review, budget, .. } = received;
+    let new = object("object", &received.object, received)?;
     let old = match review.operation {
         Operation::Create => None,
         Operation::Update | Operation::Delete | Operation::Connect => {
-            Some(postgresql(review, "oldObject", review.old_object.as_ref())?)
+            Some(object("oldObject", &received.old_object, received)?)
         }
     };
-    let change = Change { old, new, dry_run: review.dry_run, undo: false, user: user(review) };
-    Ok(Asked::Write(Box::new(change)))
+    let change = |old: Option<Postgresql>, new: Postgresql| Change {
+        old: old.map(|old| named(old, review)),
+        new: named(new, review),
+        dry_run: review.dry_run,
+        undo: false,
+        user: review.user.clone(),
+    };
+    // The head settles most writes that leave the count. A write that takes out a part which is too
+    // large to judge must pass, so no more than the head is decoded for it.
+    let plain = |refusal| undecoded(refusal, received, None);
+    let head = change(
+        old.map(|old| old.head(budget)).transpose().map_err(plain)?,
+        new.head(budget).map_err(plain)?,
+    );
+    let alike = old.is_some_and(|old| old.switches_alike(new));
+    if (alike || head.new.terminating)
+        && let Some(why) = settled(&head)
+    {
+        return Ok(Asked::Nothing(why));
+    }
+    let asked = |refusal| undecoded(refusal, received, head.new.instances);
+    let stored = old.map(|old| old.judged(Some(new), budget)).transpose().map_err(asked)?;
+    let change = change(stored, new.judged(old, budget).map_err(asked)?);
+    Ok(match settled(&change) {
+        Some(why) => Asked::Nothing(why),
+        None => Asked::Write(Box::new(change)),
+    })
 }
 
-fn postgresql(
-    review: &Review,
-    which: &'static str,
-    object: Option<&DynamicObject>,
-) -> Result<Postgresql, Unjudgeable> {
-    let object = serde_json::to_value(object.ok_or(Unjudgeable::Missing(which))?)
-        .map_err(|error| Unjudgeable::Malformed { which, why: error.to_string() })?;
-    let mut cluster = Postgresql::of(&object)
-        .map_err(|error: Malformed| Unjudgeable::Malformed { which, why: error.to_string() })?;
-    // Both are in the object of every write that got this far; the request is the authority on them.
+/// Returns `cluster` with the names in the request, which is the authority on them.
+fn named(mut cluster: Postgresql, review: &Review) -> Postgresql {
     if let Some(namespace) = &review.namespace {
         cluster.namespace.clone_from(namespace);
     }
     if !review.name.is_empty() {
         cluster.name.clone_from(&review.name);
     }
-    Ok(cluster)
+    cluster
 }
 
-fn scale(review: &Review) -> Result<Scaled, Unjudgeable> {
+fn object<'r, 'a>(
+    which: &'static str,
+    object: &'r Result<Option<Object<'a>>, Refusal>,
+    received: &Received<'_>,
+) -> Result<&'r Object<'a>, Unjudgeable> {
+    match object {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(Unjudgeable::Missing(which)),
+        Err(refusal) => Err(undecoded(refusal.clone(), received, None)),
+    }
+}
+
+fn undecoded(refusal: Refusal, received: &Received<'_>, count: Option<i64>) -> Unjudgeable {
+    let Review { name, namespace, .. } = &received.review;
+    let created = matches!(received.old_object, Ok(None));
+    let wanted = namespace.as_deref().zip(count);
+    let wanted = wanted.map(|(namespace, count)| Wanted { namespace, name, count });
+    Unjudgeable::Undecoded { advice: advice(&refusal, created, wanted), refusal }
+}
+
+fn scale(received: &Received<'_>) -> Result<Scaled, Unjudgeable> {
     // Omitted means 0: the field is an `int32` with `omitempty`.
-    scaled(review, |scale: Scale| scale.spec.and_then(|spec| spec.replicas).unwrap_or(0))
+    scaled(received, 0)
+}
+
+/// The change behind a `Scale`: everything but the count is as `text`, the cluster as the API
+/// server has it now.
+pub(crate) fn behind(scaled: &Scaled, text: &str) -> Result<Change, Unjudgeable> {
+    let Scaled { namespace, name, from, to, dry_run, user } = scaled;
+    let stored = stored(text).map_err(|refusal| {
+        let wanted = Some(Wanted { namespace, name, count: *to });
+        Unjudgeable::Undecoded { advice: advice(&refusal, false, wanted), refusal }
+    })?;
+    let old = stored.with_instances(*from);
+    Ok(Change { dry_run: *dry_run, user: user.clone(), ..Change::of_count(old, *to) })
 }
 
 /// Such a write passes whatever it is, so one that cannot be read is no reason to refuse it.
-fn past_the_operator(review: &Review) -> Asked {
+fn past_the_operator(received: &Received<'_>) -> Asked {
+    let review = &received.review;
     let read = match (review.sub_resource.as_deref().unwrap_or(""), &*review.kind.kind) {
-        ("scale", "Scale") => scale(review),
-        ("", "StatefulSet") => {
-            scaled(review, |set: StatefulSet| set.spec.and_then(|spec| spec.replicas).unwrap_or(1))
-        }
+        ("scale", "Scale") => scale(received),
+        // Omitted means 1 (`SetDefaults_StatefulSet`, pkg/apis/apps/v1/defaults.go).
+        ("", "StatefulSet") => scaled(received, 1),
         _ => return Asked::Nothing("no write of a StatefulSet's replicas"),
     };
     match read {
@@ -191,53 +247,36 @@ fn past_the_operator(review: &Review) -> Asked {
     }
 }
 
-/// The counts before and after, as `count` finds them in the objects.
-fn scaled<T: DeserializeOwned>(
-    review: &Review,
-    count: impl Fn(T) -> i32,
-) -> Result<Scaled, Unjudgeable> {
-    let replicas = |which, object: Option<&DynamicObject>| {
-        let object: T = decode(which, object.ok_or(Unjudgeable::Missing(which))?)?;
-        Ok(i64::from(count(object)))
+/// Reads the counts before and after, `omitted` where one is missing.
+fn scaled(received: &Received<'_>, omitted: i32) -> Result<Scaled, Unjudgeable> {
+    let review = &received.review;
+    let replicas = |which, side| {
+        let replicas = object(which, side, received)?.replicas(&received.budget);
+        let replicas = replicas.map_err(|refusal| undecoded(refusal, received, None))?;
+        Ok(i64::from(replicas.unwrap_or(omitted)))
     };
     Ok(Scaled {
         namespace: review.namespace.clone().ok_or(Unjudgeable::Missing("namespace"))?,
         name: review.name.clone(),
-        from: replicas("oldObject", review.old_object.as_ref())?,
-        to: replicas("object", review.object.as_ref())?,
+        from: replicas("oldObject", &received.old_object)?,
+        to: replicas("object", &received.object)?,
         dry_run: review.dry_run,
-        user: user(review),
+        user: review.user.clone(),
     })
-}
-
-fn decode<T: DeserializeOwned>(
-    which: &'static str,
-    object: &DynamicObject,
-) -> Result<T, Unjudgeable> {
-    serde_json::to_value(object)
-        .and_then(serde_json::from_value)
-        .map_err(|error| Unjudgeable::Malformed { which, why: error.to_string() })
-}
-
-fn user(review: &Review) -> Option<String> {
-    review.user_info.username.clone()
 }
 
 fn foreign(review: &Review) -> Unjudgeable {
     let resource = &review.resource;
     let mut name = format!("{}.{}/{}", resource.resource, resource.group, resource.version);
-    if let Some(subresource) = &review.sub_resource
-        && !subresource.is_empty()
-    {
+    if let Some(subresource) = &review.sub_resource {
         name = format!("{name} subresource {subresource}");
     }
-    Unjudgeable::Foreign(format!("{name} as kind {}", review.kind.kind))
+    Unjudgeable::Foreign(cut(&format!("{name} as kind {}", review.kind.kind), QUOTED))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use kube::core::admission::AdmissionReview;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -317,9 +356,8 @@ pub(crate) mod tests {
     }
 
     fn read(review: &Value) -> Result<Asked, Unjudgeable> {
-        let review: AdmissionReview<DynamicObject> =
-            serde_json::from_value(review.clone()).unwrap();
-        Asked::of(&review.try_into().unwrap())
+        let body = review.to_string();
+        Asked::of(&Received::of(body.as_bytes()).unwrap())
     }
 
     fn change(review: &Value) -> Change {
@@ -434,10 +472,10 @@ pub(crate) mod tests {
             ("being deleted and shrinking", object(3), terminating(0), true),
             ("being deleted and growing", object(3), terminating(4), false),
         ] {
-            let settled = settled(&change(&update(&old, &new)));
-            assert_eq!(settled.is_some(), want, "{name}: {settled:?}");
+            let asked = read(&update(&old, &new)).unwrap();
+            assert_eq!(matches!(asked, Asked::Nothing(_)), want, "{name}: {asked:?}");
         }
-        assert_eq!(settled(&change(&create(&object(3)))), None);
+        assert!(matches!(read(&create(&object(3))), Ok(Asked::Write(_))));
     }
 
     #[test]
@@ -449,15 +487,14 @@ pub(crate) mod tests {
             (false, json!({"fieldManager": "pgscale-after-switchover", "dryRun": ["All"]}), false),
             (true, json!({"fieldManager": "kubectl-pgscale"}), false),
             (true, json!({"fieldManager": "pgscale-after-switchover "}), false),
-            (true, json!({"fieldManager": ["pgscale-after-switchover"]}), false),
             (true, json!({}), false),
             (true, Value::Null, false),
         ] {
             let mut review = update(&object(5), &object(3));
             review["request"]["dryRun"] = json!(dry_run);
             review["request"]["options"] = options.clone();
-            let review: AdmissionReview<DynamicObject> = serde_json::from_value(review).unwrap();
-            let asks = asks_after_switchover(&review.try_into().unwrap());
+            let body = review.to_string();
+            let asks = asks_after_switchover(&Received::of(body.as_bytes()).unwrap().review);
             assert_eq!(asks, want, "{dry_run} {options}");
         }
     }
@@ -469,7 +506,6 @@ pub(crate) mod tests {
         for (review, want) in [
             (update(&object(3), &object(5)), true),
             (update(&object(3), &annotated), false),
-            (update(&object(3), &object(3)), false),
             (update(&object(5), &object(3)), false),
             (create(&object(3)), true),
             (scale(Some(3), Some(5)), true),

@@ -6,17 +6,21 @@ use std::sync::Mutex;
 use axum::http::{Method, Request, Response as HttpResponse};
 use futures::future::BoxFuture;
 use kube::client::Body as ClientBody;
+use kube::core::admission::{META_API_VERSION_V1, META_KIND};
 use pgscale_guard::read::{Address, RestRequest, RestResponse};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::request::tests::{create, object, scale, update};
 use super::*;
 
 mod after_switchover;
+mod decoding;
 mod growth;
+mod hostile;
 mod overrides;
+mod whole;
 mod writes;
 
 /// An API server: what it answers by path, and what it was asked.

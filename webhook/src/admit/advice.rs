@@ -1,0 +1,42 @@
+//! Advice for the writer of an object with a part that is too large to judge.
+
+use super::budget::{Refusal, Side};
+
+/// Advice about a part that no writer of the object can change.
+pub(super) const ELSEWHERE: &str = "An ordinary review has fewer than a hundred values there. Look \
+                                    in the API server's audit log for what this one holds, and at \
+                                    the authenticator if it is userInfo";
+
+/// The count that a writer wants, and of which cluster.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Namespace of the cluster.
+    pub(super) namespace: &'a str,
+    /// Its name.
+    pub(super) name: &'a str,
+    /// The count.
+    pub(super) count: i64,
+}
+
+/// Returns the advice about `refusal`, empty where it is malformed, because the API server sends
+/// nothing malformed.
+///
+/// A part of the new object is left out of the write. A part of the stored object has to go first,
+/// which works because the registration sends no write here that leaves the count as it is.
+/// `created` says that there is no stored object. `wanted` makes a command of the last step.
+pub(super) fn advice(refusal: &Refusal, created: bool, wanted: Option<Wanted<'_>>) -> String {
+    let Refusal::TooLarge { part, .. } = refusal else { return String::new() };
+    let path = &part.path;
+    let set = wanted.map_or(String::new(), |Wanted { namespace, name, count }| {
+        format!(":\n    kubectl pgscale set {name} {count} -n {namespace}")
+    });
+    match part.side {
+        Side::New if created => format!("Create the cluster with less in {path}"),
+        Side::New => format!("Leave {path} as it is and change only the count{set}"),
+        Side::Request => ELSEWHERE.to_owned(),
+        Side::Stored => format!(
+            "First remove from {path} what is not needed: a write that leaves numberOfInstances as \
+             it is passes unjudged. Then change the count{set}"
+        ),
+    }
+}
