@@ -76,6 +76,8 @@ pub struct Settings {
     /// The operator has claims of members that are removed deleted
     /// (`persistent_volume_claim_retention_policy.when_scaled: delete`).
     pub deletes_volumes: bool,
+    /// The setting by which the claims of a cluster that is deleted are deleted, too; `None` where they are kept.
+    pub deletes_with_cluster: Option<&'static str>,
     /// Annotation keys the operator does not compare, whoever writes them.
     pub ignored_annotations: Vec<String>,
     /// What shapes the pods it makes.
@@ -94,6 +96,7 @@ impl Default for Settings {
             use_config_maps: None,
             etcd_host: None,
             deletes_volumes: false,
+            deletes_with_cluster: deletes_with_cluster(true, false),
             ignored_annotations: Vec::new(),
             pods: Box::default(),
         }
@@ -105,6 +108,18 @@ const RETENTION: &str = "persistent_volume_claim_retention_policy";
 /// Its entry by which claims of removed members are deleted; any other value keeps them (`generateStatefulSet`,
 /// pkg/cluster/k8sres.go).
 const WHEN_SCALED_DELETE: (&str, &str) = ("when_scaled", "delete");
+/// Its entry by which claims go with the StatefulSet.
+const WHEN_DELETED_DELETE: (&str, &str) = ("when_deleted", "delete");
+/// The setting by which the operator deletes the claims of a cluster that is deleted, unless it says otherwise
+/// (`deleteStatefulSet`, pkg/cluster/resources.go).
+const CLAIM_DELETION: &str = "enable_persistent_volume_claim_deletion";
+
+/// Returns which setting deletes the claims of a cluster that is deleted.
+fn deletes_with_cluster(by_operator: bool, by_retention: bool) -> Option<&'static str> {
+    let retention =
+        by_retention.then_some("persistent_volume_claim_retention_policy.when_deleted: delete");
+    by_operator.then_some("enable_persistent_volume_claim_deletion: true").or(retention)
+}
 
 /// A setting has a value the operator itself would not accept.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -141,6 +156,11 @@ impl Settings {
                 })
                 .transpose()
         };
+        let retention = |wanted: (&str, &str)| {
+            let pairs = text(RETENTION).into_iter().flat_map(|pairs| pairs.split(','));
+            let mut pairs = pairs.filter_map(|pair| pair.split_once(':'));
+            pairs.any(|(key, value)| (key.trim(), value.trim()) == wanted)
+        };
         let default = Self::default();
         let cluster_labels = match text("cluster_labels") {
             None => default.cluster_labels,
@@ -176,11 +196,12 @@ impl Settings {
                 })
                 .transpose()?,
             etcd_host: text("etcd_host").map(str::to_owned),
-            deletes_volumes: text(RETENTION)
-                .into_iter()
-                .flat_map(|pairs| pairs.split(','))
-                .filter_map(|pair| pair.split_once(':'))
-                .any(|(key, value)| (key.trim(), value.trim()) == WHEN_SCALED_DELETE),
+            deletes_volumes: retention(WHEN_SCALED_DELETE),
+            deletes_with_cluster: deletes_with_cluster(
+                // What cannot be read is taken for the default: the operator deletes.
+                text(CLAIM_DELETION).and_then(parse_bool).unwrap_or(true),
+                retention(WHEN_DELETED_DELETE),
+            ),
             ignored_annotations: text("ignored_annotations")
                 .into_iter()
                 .flat_map(|keys| keys.split(','))
@@ -204,6 +225,10 @@ impl Settings {
         };
         let text =
             |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let retention = |(entry, value): (&str, &str)| {
+            let entry = kubernetes.get(RETENTION).and_then(|policy| policy.get(entry));
+            entry.is_some_and(|set| set == value)
+        };
         let default = Self::default();
         Ok(Self {
             min_instances: number("min_instances")?,
@@ -224,10 +249,11 @@ impl Settings {
             role_label: text(&kubernetes["pod_role_label"]).unwrap_or(default.role_label),
             use_config_maps: configuration["kubernetes_use_configmaps"].as_bool(),
             etcd_host: text(&configuration["etcd_host"]),
-            deletes_volumes: kubernetes
-                .get(RETENTION)
-                .and_then(|policy| policy.get(WHEN_SCALED_DELETE.0))
-                .is_some_and(|value| value == WHEN_SCALED_DELETE.1),
+            deletes_volumes: retention(WHEN_SCALED_DELETE),
+            deletes_with_cluster: deletes_with_cluster(
+                kubernetes[CLAIM_DELETION] != false,
+                retention(WHEN_DELETED_DELETE),
+            ),
             ignored_annotations: kubernetes["ignored_annotations"]
                 .as_array()
                 .into_iter()
@@ -331,6 +357,8 @@ mod tests {
             ("kubernetes_use_configmaps", "True"),
             ("etcd_host", ""),
             ("ignored_annotations", "a/b, c"),
+            ("enable_persistent_volume_claim_deletion", "false"),
+            ("persistent_volume_claim_retention_policy", "when_deleted:retain,when_scaled:delete"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
@@ -338,7 +366,9 @@ mod tests {
             "min_instances": 2, "max_instances": 5, "ignore_instance_limits_annotation_key": "acid/ignore",
             "kubernetes_use_configmaps": true, "etcd_host": "",
             "kubernetes": {"cluster_labels": {"application": "pg", "team": "a"},
-                "ignored_annotations": ["a/b", "c"],
+                "ignored_annotations": ["a/b", "c"], "enable_persistent_volume_claim_deletion": false,
+                "persistent_volume_claim_retention_policy":
+                    {"when_deleted": "retain", "when_scaled": "delete"},
                 "cluster_name_label": "cluster", "pod_role_label": "role"},
         }});
         let settings = Settings::of_config_map(&flat).unwrap();
@@ -347,6 +377,8 @@ mod tests {
         assert_eq!(settings.cluster_labels["team"], "a");
         assert_eq!(settings.use_config_maps, Some(true));
         assert_eq!(settings.ignored_annotations, ["a/b", "c"]);
+        assert_eq!(settings.deletes_with_cluster, None);
+        assert!(settings.deletes_volumes);
 
         let empty = Settings::of_operator_configuration(&json!({}));
         assert_eq!(Settings::of_config_map(&BTreeMap::new()), empty);

@@ -52,7 +52,7 @@ pub(crate) mod testing;
 pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
 pub use pending::about_switchover;
 pub use readings::Reading;
-pub use recreation::{Recreation, recreation};
+pub use recreation::{Recreation, Volumes, recreation};
 pub use side_door::past_the_operator;
 use side_door::take_back;
 use way_out::LEADER_CONDEMNED;

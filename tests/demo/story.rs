@@ -109,7 +109,7 @@ async fn chapters(bed: &Arc<Bed>, webhook: &Webhook, narrator: &Narrator) -> Res
     line("\nNow the leader moves to the highest ordinal, and Patroni of -0 freezes:")?;
     cluster.move_leader_to(4).await?;
     cluster.stage(0, Fault::FrozenPatroni).await?;
-    narrator.refused(&count_patch(3), "leader-cannot-move").await?;
+    narrator.refused(&count_patch(3), "leader-condemned").await?;
     line(
         "\nThe bare operator would have asked -0 to take over, and deleted the leader when it did not.",
     )?;

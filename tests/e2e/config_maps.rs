@@ -35,7 +35,7 @@ async fn there_and_back(scene: &Scene) -> Result<()> {
     cluster.move_leader_to(3).await?;
     cluster.stage(0, Fault::NoFailover).await?;
     let plain = cluster.patch(3).await?;
-    ensure!(plain.code == Some(1) && plain.stderr.contains("leader-cannot-move"), "{plain:?}");
+    ensure!(plain.code == Some(1) && plain.stderr.contains("leader-condemned"), "{plain:?}");
     ensure!(plain.stderr.contains("configmap/acid-maps-leader"), "not its source: {plain:?}");
 
     cluster.pgscale(&["down", "acid-maps", "--to", "3", "--yes"]).await?.ok()?;

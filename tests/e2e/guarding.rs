@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use pgscale_tests::bed::Said;
 use pgscale_tests::cluster::{Cluster, PATIENCE};
 use pgscale_tests::wait::{Attempt, until};
@@ -12,6 +12,9 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::trial::Scene;
+
+/// What may follow a printed command on its line.
+const PROSE: [&str; 5] = [", ", "; ", ". ", " (", " for "];
 
 static WEBHOOK: OnceCell<Arc<Webhook>> = OnceCell::const_new();
 
@@ -55,4 +58,49 @@ pub(crate) async fn admissible(
         Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
     })
     .await
+}
+
+/// Runs the command in `text` that begins with `words`, after `kubectl`, as it was printed, with `more` for where no
+/// person is there to answer; the command.
+pub(crate) async fn take(
+    cluster: &Cluster,
+    text: &str,
+    words: &str,
+    more: &[&str],
+) -> Result<String> {
+    let commands = commands(text);
+    let Some(command) = commands.iter().find(|command| command.starts_with(words)) else {
+        bail!("no command begins with {words:?} among {commands:?} in {text}");
+    };
+    let line = format!("kubectl {command} {}", more.join(" "));
+    cluster.bed().paste(&line).await?.ok().with_context(|| line.clone())?;
+    Ok(command.clone())
+}
+
+/// Returns the commands in a text, without the word `kubectl` they begin with.
+fn commands(text: &str) -> Vec<String> {
+    let begin = |line: &'_ str| -> Vec<usize> {
+        line.match_indices("kubectl ").map(|(at, word)| at + word.len()).collect()
+    };
+    let rests = text.lines().flat_map(|line| {
+        begin(line).into_iter().filter_map(|at| line.get(at..)).collect::<Vec<_>>()
+    });
+    rests.map(|rest| command(rest).trim().to_owned()).collect()
+}
+
+/// Returns `text` up to where prose goes on; what is quoted is none.
+fn command(text: &str) -> &str {
+    let mut quote = None;
+    for (at, letter) in text.char_indices() {
+        quote = match quote {
+            None if matches!(letter, '\'' | '"') => Some(letter),
+            Some(open) if open == letter => None,
+            other => other,
+        };
+        let rest = text.get(at..).unwrap_or_default();
+        if quote.is_none() && PROSE.iter().any(|prose| rest.starts_with(prose)) {
+            return text.get(..at).unwrap_or(text);
+        }
+    }
+    text
 }

@@ -19,6 +19,7 @@ mod guarding;
 mod hostile;
 mod input;
 mod interruptions;
+mod losses;
 mod lost_answer;
 mod members;
 mod ours;
@@ -61,6 +62,7 @@ fn cases() -> Vec<Case> {
         verify::cases(),
         record::cases(),
         interruptions::cases(),
+        losses::cases(),
         lost_answer::cases(),
         input::cases(),
         walks::cases(),

@@ -179,6 +179,18 @@ impl Ground {
         Ok(said)
     }
 
+    /// The switchover that a refused patch to `to` prints ends with a leader that stays; then the same patch shrinks
+    /// the cluster.
+    async fn make_way(&self, said: &Said, to: u32) -> Result<()> {
+        let switchover = format!("pgscale switchover {NAME} --for {to} -n NS");
+        self.carry_out(&said.stderr, &switchover, &[]).await?;
+        let leader = self.cluster.leader().await?.ordinal;
+        ensure!(leader < to, "-{leader} leads");
+        self.cluster.patch(to.into()).await?.ok()?;
+        self.cluster.converged(to).await?;
+        Ok(())
+    }
+
     /// Waits until the guard lets a change to `to` in.
     async fn admits(&self, to: u32) -> Result<()> {
         guarding::admissible(&self.cluster, to, PATIENCE).await

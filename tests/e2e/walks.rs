@@ -1,5 +1,6 @@
 //! Random walks: legal changes of a cluster that `status` says has converged, one after another, however they are
-//! written. None is refused, each ends converged, and a client that writes all the while loses nothing.
+//! written. Only a plain patch that would delete the leader is refused, and the command that the refusal prints
+//! makes way for it. Each change ends converged, and a client that writes all the while loses nothing.
 //!
 //! What is legal is worked out here, from what PostgreSQL and the operator do, and not asked of the guard.
 
@@ -88,16 +89,15 @@ impl State {
         let Self { count, leader, ref heirs } = *self;
         let more = || count + 1..=MOST;
         let led = |to: u32| leader < to;
-        // The plugin moves the leader to whoever may take over; the operator asks -0 and nobody else.
+        // The plugin moves the leader to whoever may take over: itself, or before a plain patch.
         let planned = |to: &u32| led(*to) || heirs.iter().any(|heir| heir < to);
-        let plain = |to: &u32| led(*to) || heirs.contains(&0);
         let moves = || heirs.iter().copied().map(Step::Switchover).collect();
         // Two of them move the leader: where it is -0 nothing is at stake.
         let ways: [Vec<Step>; 6] = [
             more().map(Step::Up).collect(),
             (1..count).filter(planned).map(Step::Down).collect(),
             (1..count).filter(planned).chain(more()).map(Step::Set).collect(),
-            (1..count).filter(plain).chain(more()).map(Step::Patch).collect(),
+            (1..count).filter(planned).chain(more()).map(Step::Patch).collect(),
             moves(),
             moves(),
         ];
@@ -110,6 +110,8 @@ struct Walk {
     cluster: Cluster,
     synchronous: bool,
     chance: Chance,
+    /// From each refusal of a plain patch until the same patch was admitted.
+    refused: Vec<Duration>,
 }
 
 async fn walk(scene: Scene, synchronous: bool) -> Result<()> {
@@ -120,14 +122,14 @@ async fn walk(scene: Scene, synchronous: bool) -> Result<()> {
     let spec = json!({"patroni": {"synchronous_mode": synchronous}});
     let cluster = Cluster::create(&scene.bed, &scene.namespace, "acid-walk", START, spec).await?;
     let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
-    let mut walk = Walk { cluster, synchronous, chance: Chance(seed) };
+    let mut walk = Walk { cluster, synchronous, chance: Chance(seed), refused: Vec::new() };
     walk.settled(START).await?;
     let mut count = START;
     for number in 1..=steps {
         let state = walk.state(count).await?;
         let step = walk.choose(&state).context("nothing is legal")?;
         let start = Instant::now();
-        count = walk.take(step, count).await.with_context(|| {
+        count = walk.take(step, &state).await.with_context(|| {
             format!("step {number} of {SEED_VARIABLE}={seed}: {step}, legal in {state:?}")
         })?;
         let led = format!("{}, led by -{}", state.count, state.leader);
@@ -137,8 +139,11 @@ async fn walk(scene: Scene, synchronous: bool) -> Result<()> {
     let record = finish(writer).await?;
     let Record { acknowledged, missing, longest_gap } = record;
     say(&format!(
-        "  0 of {steps} changes refused; {missing} of {acknowledged} acknowledged rows lost; writes stopped for \
+        "  {} of {steps} changes refused until the leader had moved{}; {missing} of {acknowledged} acknowledged rows lost; writes stopped for \
          {:.1} s at most",
+        walk.refused.len(),
+        walk.median()
+            .map_or_else(String::new, |median| format!(", for {} (median)", brief(median))),
         longest_gap.as_secs_f64()
     ));
     ensure!(missing == 0, "acknowledged rows are lost: {record:?}");
@@ -165,13 +170,17 @@ impl Walk {
     }
 
     /// Takes a step and waits until the cluster has converged again; the count it leads to.
-    async fn take(&self, step: Step, count: u32) -> Result<u32> {
+    async fn take(&mut self, step: Step, state: &State) -> Result<u32> {
+        let count = state.count;
         let name = self.cluster.name.as_str();
         let (verb, to) = match step {
             Step::Up(to) => ("up", to),
             Step::Down(to) => ("down", to),
             Step::Set(to) => ("set", to),
             Step::Patch(to) => {
+                if state.leader >= to {
+                    self.make_way(to).await?;
+                }
                 self.cluster.patch(to.into()).await?.ok()?;
                 self.settled(to).await?;
                 return Ok(to);
@@ -190,6 +199,23 @@ impl Walk {
         self.cluster.pgscale(&args).await?.ok()?;
         self.settled(to).await?;
         Ok(to)
+    }
+
+    /// A plain patch to `to` is refused because the leader would go, and the command that is printed moves it.
+    async fn make_way(&mut self, to: u32) -> Result<()> {
+        let said = self.cluster.patch(to.into()).await?;
+        let start = Instant::now();
+        ensure!(said.code == Some(1) && said.stderr.contains("leader-condemned"), "{said:?}");
+        let words = format!("pgscale switchover {} --for {to}", self.cluster.name);
+        guarding::take(&self.cluster, &said.stderr, &words, &[]).await?;
+        self.refused.push(start.elapsed());
+        Ok(())
+    }
+
+    fn median(&self) -> Option<Duration> {
+        let mut all = self.refused.clone();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied()
     }
 
     /// The cluster has converged, by our word and by its members'.

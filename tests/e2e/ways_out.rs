@@ -1,7 +1,7 @@
 //! Broken states, each with a way out that the product prints: by `plan`, by the refusal, or by `status --why`. What
 //! is printed is run as it stands, through the webhook, and the cluster converges.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::progress::say;
@@ -13,9 +13,6 @@ use crate::trial::{Case, Scene};
 mod growth;
 mod members;
 mod nobody_runs;
-
-/// Where a printed command ends and prose goes on.
-const PROSE: [&str; 5] = [", ", "; ", ". ", " (", " for "];
 
 pub(crate) fn cases() -> Vec<Case> {
     [growth::cases(), nobody_runs::cases(), members::cases()].into_iter().flatten().collect()
@@ -99,13 +96,8 @@ impl Patient {
     /// for where no person is there to answer.
     async fn take(&self, printed: &Printed, words: &str, more: &[&str]) -> Result<()> {
         let Printed { state, text } = printed;
-        let commands = commands(text);
-        let Some(command) = commands.iter().find(|command| command.starts_with(words)) else {
-            bail!("{state}: no command begins with {words:?} among {commands:?} in {text}");
-        };
-        let args: Vec<&str> = command.split_whitespace().chain(more.iter().copied()).collect();
-        let said = self.scene.bed.kubectl(&args).await?;
-        said.ok().with_context(|| format!("{state}: kubectl {command}"))?;
+        let taken = guarding::take(&self.cluster, text, words, more).await;
+        let command = taken.with_context(|| state.clone())?;
         say(&format!("  {state}: kubectl {command}"));
         Ok(())
     }
@@ -138,15 +130,4 @@ impl Printed {
     fn of(state: &str, texts: &[String]) -> Self {
         Self { state: state.to_owned(), text: texts.join("\n") }
     }
-}
-
-/// The commands in a text, without the word `kubectl` they begin with.
-fn commands(text: &str) -> Vec<&str> {
-    let parts = text.lines().flat_map(|line| line.split("kubectl ").skip(1));
-    parts
-        .map(|part| {
-            let ends = PROSE.iter().filter_map(|prose| part.find(prose));
-            part.get(..ends.min().unwrap_or(part.len())).unwrap_or(part).trim()
-        })
-        .collect()
 }

@@ -213,6 +213,15 @@ impl Bed {
         said(command.args(args).output().await.context("failed to run kubectl")?)
     }
 
+    /// Runs a command line in a shell, as a user who pastes it.
+    ///
+    /// # Errors
+    /// When the shell cannot be run; an exit code other than 0 is not an error.
+    pub async fn paste(&self, line: &str) -> Result<Said> {
+        let mut shell = self.command(Path::new("sh"), &self.kubeconfig)?;
+        said(shell.args(["-c", line]).output().await.context("failed to run sh")?)
+    }
+
     /// A command set up as a user's would be: kubeconfig, `PATH` and a home of its own.
     ///
     /// # Errors

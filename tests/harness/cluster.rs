@@ -134,6 +134,12 @@ impl Cluster {
         Ok(if known { major } else { NEWEST_DECLARED.to_string() })
     }
 
+    /// The bed that it runs on.
+    #[must_use]
+    pub fn bed(&self) -> &Bed {
+        &self.bed
+    }
+
     /// The `postgresql` objects of its namespace.
     pub fn objects(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.bed.client(), &self.namespace, &resource())

@@ -219,8 +219,11 @@ impl Operator {
         self.process.as_mut().map_or(Ok(()), Process::ensure_alive)
     }
 
-    /// Writes the ConfigMap it reads at its next start.
-    async fn configure(&self, settings: &Settings) -> Result<()> {
+    /// Writes the ConfigMap that it reads at its next start, as an upgrade of its chart does.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn configure(&self, settings: &Settings) -> Result<()> {
         let mut data = self.example.clone();
         data.extend(settings.keys());
         let mut map = ConfigMap { data: Some(data), ..ConfigMap::default() };

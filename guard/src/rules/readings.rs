@@ -17,7 +17,7 @@ mod room;
 pub(super) use cluster::{
     count, declared_synchrony, foreign_annotations, generation, operator_limits, operator_runs,
     other_edits, owner_before, pod_management, replicas, retention, standby, status, stores,
-    upgrade_failure,
+    upgrade_failure, volumes_of_deleted,
 };
 pub(super) use members::{answers, marks, pods, restarts, role_labels, sources, zones};
 pub(super) use patroni::{

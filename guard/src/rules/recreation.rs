@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::change::Direction;
-use crate::facts::Facts;
+use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::rules::judge;
 
@@ -20,6 +20,48 @@ pub struct Recreation {
     pub written: i64,
     /// The nearest count with which the same manifest would be admitted; `None` where there is none.
     pub count: Option<i64>,
+    /// What becomes of the volumes.
+    pub volumes: Volumes,
+}
+
+/// What becomes of the volumes of a cluster that was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Volumes {
+    /// They are kept.
+    Kept,
+    /// They are deleted, too.
+    Deleted {
+        /// The setting or the object that says so.
+        by: String,
+        /// The claims that are still there.
+        claims: Vec<String>,
+    },
+    /// The operator's settings could not be read.
+    Unknown,
+}
+
+/// Returns what becomes of the volumes that an earlier cluster of this name had.
+pub(super) fn volumes(facts: &Facts) -> Volumes {
+    let claims = facts.claims.known().map_or(&[][..], Vec::as_slice);
+    let names = || claims.iter().map(|claim| claim.name.clone()).collect();
+    if let Some(claim) = claims.iter().find(|claim| claim.terminating) {
+        let by = format!("persistentvolumeclaim/{} is being deleted", claim.name);
+        return Volumes::Deleted { by, claims: names() };
+    }
+    // The operator deletes the claims right after the pods: where none is left it has been there.
+    if facts.all_members().is_empty() {
+        return Volumes::Kept;
+    }
+    match &facts.operator {
+        Seen::Known(operator) => match operator.settings.deletes_with_cluster {
+            Some(setting) => Volumes::Deleted {
+                by: format!("{setting} in {}", operator.source),
+                claims: names(),
+            },
+            None => Volumes::Kept,
+        },
+        Seen::Absent | Seen::Unreadable(_) => Volumes::Unknown,
+    }
 }
 
 /// Returns what a refused CREATE leaves behind, where a cluster of this name was there before; `None` for any other
@@ -55,13 +97,13 @@ pub fn recreation(facts: &Facts, policies: &Policies) -> Option<Recreation> {
         other.change.new = facts.change.new.with_instances(*count);
         judge(&other, policies).allows()
     });
-    Some(Recreation { left, written, count })
+    Some(Recreation { left, written, count, volumes: volumes(facts) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Claim, Seen};
+    use crate::facts::Claim;
     use crate::policy::{Limit, Mode};
     use crate::rules::testing::{healthy, led_by_the_last};
 
@@ -113,6 +155,32 @@ mod tests {
         let mut kept = claimed(healthy(0, 1), 1);
         kept.change.old = None;
         assert_eq!(recreation(&kept, &floor).unwrap().count, Some(3));
+    }
+
+    /// By its default the operator deletes the volumes of a cluster that is deleted: no count brings their rows back.
+    #[test]
+    fn whether_the_volumes_are_left_is_told() {
+        let volumes = |facts: &Facts| recreation(facts, &Policies::default()).unwrap().volumes;
+        let kept = |facts: Facts| facts.with_settings(|it| it.deletes_with_cluster = None);
+        let Volumes::Deleted { by, claims } = volumes(&replaced(1)) else {
+            panic!("the default deletes")
+        };
+        assert!(by.contains("enable_persistent_volume_claim_deletion: true"), "{by}");
+        assert_eq!(claims.len(), 5);
+        assert_eq!(volumes(&kept(replaced(1))), Volumes::Kept);
+        let mut settled = replaced(1);
+        settled.members = Seen::Known(Vec::new());
+        assert_eq!(volumes(&settled), Volumes::Kept, "it has been there, and left them");
+        if let Seen::Known(claims) = &mut settled.claims {
+            claims[2].terminating = true;
+        }
+        let Volumes::Deleted { by, .. } = volumes(&settled) else {
+            panic!("one is on its way out")
+        };
+        assert!(by.contains("pgdata-acid-a-2"), "{by}");
+        let mut unseen = replaced(1);
+        unseen.operator = Seen::Unreadable("forbidden".into());
+        assert_eq!(volumes(&unseen), Volumes::Unknown);
     }
 
     #[test]

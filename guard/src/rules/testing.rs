@@ -78,8 +78,10 @@ pub(crate) fn led_by_the_last(to: i64) -> Facts {
 
 /// A cluster that is only now created, with this count.
 pub(crate) fn created(count: i64) -> Facts {
-    let mut facts = healthy(count, count);
+    let mut facts = healthy(0, count);
     facts.change.old = None;
+    facts.stateful_set = Seen::Absent;
+    facts.initialize = Seen::Absent;
     facts
 }
 

@@ -3,6 +3,7 @@
 use crate::facts::{Claim, Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
+use crate::rules::recreation::{Volumes, volumes};
 use crate::rules::{Kind, Rule, members_unseen, readings, set, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -10,7 +11,7 @@ pub(super) const RETURN_FROM_ZERO: Rule = Rule {
     id: "return-from-zero",
     title: "the volume with the newest data would not be mounted, or no volume is left to start from",
     fires_on: "0 to 1 or more, create over what is left of a cluster",
-    default: "deny; warn where every kept volume is mounted, or where the last leader's is gone",
+    default: "deny; warn where every kept volume is mounted, or where the last leader's is gone or all are deleted",
     kind: Kind::Bound,
     page: "\
 At zero instances only the volumes are left, and the one of the last leader holds the newest data. A new
@@ -28,6 +29,9 @@ history (annotation `history` of `<cluster>-config`), whose fifth column names t
 then; the volume claims, by their names; the pods that are left; the key `initialize`. No repair excuses
 this rule: there are no members to judge, but there is data to lose.
 
+Warned of where a cluster of this name was deleted just now and its volumes go with it, by the operator's
+enable_persistent_volume_claim_deletion, which is true unless it is set, or by the retention policy.
+
 Blind spots: the history is written by the new leader, seconds after it took over. A volume that was deleted
 is not there to be left out: that is warned of.
 
@@ -43,6 +47,7 @@ zalando/postgres-operator.",
         readings::last_leader,
         readings::claims,
         readings::initialize,
+        readings::volumes_of_deleted,
     ],
     check: return_from_zero,
 };
@@ -60,7 +65,20 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     if members.is_empty() && claims.is_some_and(<[Claim]>::is_empty) {
         return without_volumes(facts);
     }
-    let outcome = last_leader_left_out(facts, claims);
+    let mut outcome = last_leader_left_out(facts, claims);
+    if outcome == Outcome::Pass
+        && facts.from().is_none()
+        && let Volumes::Deleted { by, .. } = volumes(facts)
+    {
+        outcome = Outcome::Found(
+            Finding::warn(
+                RETURN_FROM_ZERO.id,
+                "the volumes of the cluster that had this name are deleted: this one starts empty",
+            )
+            .because(format!("postgresql/{}", facts.change.new.name), by)
+            .remedy("nothing, if that is meant; else restore it from a backup"),
+        );
+    }
     let starts = |claims: &[Claim]| claims.iter().any(|claim| claim.ordinal < facts.to());
     let denies = matches!(&outcome, Outcome::Found(finding) if finding.severity == Severity::Deny);
     // What is kept is not mounted, and a member without data never starts by itself.
@@ -306,8 +324,13 @@ pub(super) mod tests {
                 ("members still run, created, the leader goes", created(running(2, 2)), Want::Deny),
                 (
                     "members still run, created, the leader stays",
-                    created(running(1, 2)),
+                    created(running(1, 2)).with_settings(|it| it.deletes_with_cluster = None),
                     Want::Pass,
+                ),
+                (
+                    "members still run, created, and the operator deletes their volumes",
+                    created(running(1, 2)),
+                    Want::Warn,
                 ),
                 ("stays at zero", asleep(0, three, last), Want::NotApplicable),
                 ("from more than zero", healthy(3, 5), Want::NotApplicable),

@@ -33,11 +33,8 @@ async fn foreign_annotation(ground: Ground) -> Result<()> {
     cluster.move_leader_to(2).await?;
     ground.kubectl(&["annotate", "statefulset", NAME, "example.com/seen=yes"]).await?;
     let rule = "replace-pending";
-    let said = ground.patch_refused(2, rule, "example.com/seen").await?;
-    let down = format!("pgscale down {NAME} --to 2 -n NS");
-    ground.carry_out(&said.stderr, &down, &["--yes"]).await?;
-    let leader = cluster.leader().await?.ordinal;
-    ensure!(leader < 2 && cluster.replicas().await? == 2, "{leader} leads");
+    let said = ground.patch_refused(2, "leader-condemned", "example.com/seen").await?;
+    ground.make_way(&said, 2).await?;
 
     // Replaced by now, without the annotation.
     let plan = ground.plan(MEMBERS).await?;

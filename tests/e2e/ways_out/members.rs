@@ -35,7 +35,7 @@ async fn stopped(patient: &Patient) -> Result<()> {
     let state = "the leader on the highest ordinal, and -0 stopped";
     patient.cluster.move_leader_to(3).await?;
     patient.cluster.stage(0, Fault::StoppedPatroni).await?;
-    let printed = patient.refused(state, 2, "leader-cannot-move").await?;
+    let printed = patient.refused(state, 2, "leader-condemned").await?;
     // Whatever keeps a container from being started has gone with its pod.
     patient.scene.bed.kubelet().unstage_all(&patient.scene.namespace);
     patient.take(&printed, "delete pod acid-fix-0", &[]).await?;
@@ -166,7 +166,7 @@ async fn frozen(patient: &Patient) -> Result<()> {
     patient.settled(4).await?;
     patient.cluster.move_leader_to(3).await?;
     patient.cluster.stage(0, Fault::FrozenPatroni).await?;
-    let printed = patient.refused("a frozen -0", 2, "leader-cannot-move").await?;
+    let printed = patient.refused("a frozen -0", 2, "leader-condemned").await?;
     let how = ["--yes", "--timeout", "4m"];
     patient.take(&printed, "pgscale down acid-fix --to 3", &how).await?;
     patient.cluster.unstage(0, Fault::FrozenPatroni).await?;

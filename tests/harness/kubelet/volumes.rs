@@ -141,11 +141,16 @@ impl Volumes {
         }
     }
 
-    /// Removes the volume of a claim that is gone, with its data.
+    /// Removes the volume of a claim that is gone, with its data, unless it shall be retained.
     async fn reclaim(&self, volume: &PersistentVolume) -> Result<()> {
         let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
         let ours = volume.annotations().get(PROVISIONED_BY).is_some_and(|by| by == PROVISIONER);
         let claim = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        let policy =
+            volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
+        if policy == Some("Retain") {
+            return Ok(());
+        }
         let (true, Some("Released"), Some(claim)) = (ours, phase, claim) else { return Ok(()) };
         let namespace = claim.namespace.clone().unwrap_or_default();
         let path = self.path(&namespace, claim.uid.as_deref().unwrap_or("none"));

@@ -11,7 +11,7 @@ use kube::core::Status;
 use kube::core::admission::AdmissionResponse;
 use kube::core::response::{StatusCause, StatusDetails};
 use pgscale_guard::postgresql::{GROUP, PLURAL};
-use pgscale_guard::rules::Recreation;
+use pgscale_guard::rules::{Recreation, Volumes};
 use pgscale_guard::verdict::Finding;
 
 use super::judged::{CANNOT_BE_JUDGED, Fallback, Judged, Judgement};
@@ -254,19 +254,41 @@ fn refusal(judgement: &Judgement) -> String {
 /// What it means that a CREATE is refused whose cluster was deleted a moment ago, and what brings the cluster back.
 fn gone(judgement: &Judgement, recreation: &Recreation) -> String {
     let Judgement { namespace, name, .. } = judgement;
-    let Recreation { left, written, count } = recreation;
+    let Recreation { left, written, count, volumes } = recreation;
     let more = left.len().saturating_sub(NAMED);
     let mut shown: Vec<&str> = left.iter().take(NAMED).map(String::as_str).collect();
     let rest = format!("{more} more");
     if more > 0 {
         shown.push(&rest);
     }
-    let way = match count {
+    let back = || {
+        match count {
         Some(count) => format!(
-            "To bring it back with {count}: sed 's/numberOfInstances: {written}/\
-             numberOfInstances: {count}/' MANIFEST | kubectl create -n {namespace} -f -"
+            "To bring it back with {count}: sed -E 's/(numberOfInstances\"?: *){written}/\\1{count}/' MANIFEST \
+             | kubectl create -n {namespace} -f -"
         ),
         None => "No number of instances is admitted now: mend what is named above, then create it again.".to_owned(),
+    }
+    };
+    let way = match volumes {
+        Volumes::Kept => back(),
+        Volumes::Deleted { by, claims } => {
+            let keep = if claims.is_empty() {
+                String::new()
+            } else {
+                let claims = claims.join(" ");
+                format!(
+                    "\nTo keep the disks that are still there: \
+                     kubectl get pvc {claims} -n {namespace} -o custom-columns=:.spec.volumeName --no-headers \
+                     | xargs kubectl patch pv -p '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"Retain\"}}}}'"
+                )
+            };
+            format!("Its volumes go, too ({by}): what they held is in backups only.{keep}")
+        }
+        Volumes::Unknown => format!(
+            "Whether its operator deletes the volumes, too, could not be read. If it does not: {}",
+            back()
+        ),
     };
     format!(
         "postgresql {namespace}/{name} was deleted, and it is gone while this is refused; what is left of it: {}.\n{way}",

@@ -226,3 +226,16 @@ pub(in crate::rules) fn retention(facts: &Facts, _: &Policies) -> Vec<Evidence> 
     }));
     all
 }
+
+/// What becomes of the claims of a cluster that is deleted.
+pub(in crate::rules) fn volumes_of_deleted(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+    let operator = facts.operator.known();
+    let said = operator.map(|operator| {
+        let says = operator.settings.deletes_with_cluster.map_or_else(
+            || "enable_persistent_volume_claim_deletion: false".to_owned(),
+            str::to_owned,
+        );
+        Evidence::new(&operator.source, says)
+    });
+    said.into_iter().collect()
+}
