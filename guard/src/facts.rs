@@ -5,7 +5,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::change::Change;
+use crate::change::{Change, Direction};
 use crate::operator::Operator;
 use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, Store, SyncState,
@@ -281,6 +281,26 @@ impl Facts {
         self.leader_member().is_some_and(|leader| leader.ordinal >= self.to())
     }
 
+    /// Returns whether the leader's pod is deleted once this write is carried out. That is not only so for a shrink: by
+    /// the operator's limits or by an earlier write that is not carried out yet, more pods may live than the object
+    /// asks for, and the operator compares the new count with those (`updateStatefulSet`, pkg/cluster/resources.go).
+    pub fn deletes_leader(&self) -> bool {
+        self.changes_count()
+            && self.from().is_some_and(|from| from != 0)
+            && self.to() >= 1
+            && self.leader_condemned()
+    }
+
+    /// Returns whether this write starts a member that has no pod now, whatever the object asked for before: by the
+    /// operator's limits, or by another writer, the StatefulSet may ask for fewer.
+    pub fn adds_members(&self) -> bool {
+        let asks = self.direction() == Direction::Create || self.changes_count();
+        let replicas = self.stateful_set.known().map_or(0, |set| set.replicas);
+        // The search ends at the first ordinal without a pod: a count may be as high as an int32 goes.
+        let missing = |ordinal: i64| self.all_members().iter().all(|it| it.ordinal != ordinal);
+        asks && (replicas.max(0)..self.to()).any(missing)
+    }
+
     /// Somebody leads and its pod stays. Where nobody can tell, the leader is taken to go.
     pub fn leader_stays(&self) -> bool {
         self.leader_member().is_some_and(|leader| leader.ordinal < self.to())
@@ -380,10 +400,12 @@ impl Facts {
     fn kept_in_endpoints(&self) -> bool {
         match &self.leader {
             Seen::Known(lock) => lock.source.starts_with("endpoints/"),
-            Seen::Absent | Seen::Unreadable(_) => self
-                .operator
-                .known()
-                .is_some_and(|operator| operator.settings.use_config_maps == Some(false)),
+            // Without a lock the template says it, and without that the operator.
+            Seen::Absent | Seen::Unreadable(_) => {
+                let set = self.stateful_set.known().and_then(|set| set.store);
+                let store = set.or_else(|| self.operator.known()?.store());
+                store == Some(Store::Endpoints)
+            }
         }
     }
 }

@@ -3,11 +3,11 @@
 //! A rule is one function beside its documentation and its table test. It never weighs policy: what an
 //! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
 
-use crate::change::Direction;
+use crate::change::{Change, Direction};
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::objects::spell;
 use crate::operator::Settings;
-use crate::patroni::{Answer, Report};
+use crate::patroni::{Answer, Report, Store};
 use crate::policy::{Mode, Policies};
 use crate::verdict::{Evidence, Finding, Judgement, Outcome, Severity, Standing, Verdict};
 
@@ -157,7 +157,40 @@ pub fn rule(id: &str) -> Option<&'static Rule> {
 pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
     let mut verdict = judge(facts, policies);
     way_out::show(&mut verdict, facts, policies);
+    past_etcd(&mut verdict, facts);
     verdict
+}
+
+/// Where Patroni keeps its state in etcd, what refuses the change for want of a fact never becomes readable: says how one
+/// change is let pass all the same.
+fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
+    let set = facts.stateful_set.known().and_then(|set| set.store);
+    let store = set.or_else(|| facts.operator.known()?.store());
+    if store != Some(Store::Etcd) || facts.change.old.is_none() {
+        return;
+    }
+    let unknown: Vec<&str> = verdict
+        .judgements
+        .iter()
+        .filter(|judgement| matches!(judgement.outcome, Outcome::Unknown(_)))
+        .map(|judgement| judgement.rule)
+        .collect();
+    let refuses = |it: &Finding| it.severity == Severity::Deny && unknown.contains(&it.rule);
+    let rules: Vec<&str> =
+        verdict.findings.iter().filter(|it| refuses(it)).map(|finding| finding.rule).collect();
+    let Change { new, .. } = &facts.change;
+    let remedy = format!(
+        "Patroni keeps its state in etcd, which is not read. Look yourself ({}), then let this one change pass: kubectl \
+         pgscale override {} --to {} --rules {} --reason 'patronictl list was looked at' -n {}",
+        inside(facts, "patronictl list"),
+        new.name,
+        facts.asked(),
+        rules.join(","),
+        new.namespace
+    );
+    for finding in verdict.findings.iter_mut().filter(|it| refuses(it)) {
+        finding.remedy = Some(remedy.clone());
+    }
 }
 
 /// The judgement without the search for another count, which judges every candidate itself.
@@ -341,16 +374,31 @@ fn wait(facts: &Facts) -> String {
     let Some(leader) = facts.doomed_leader() else {
         return format!("kubectl pgscale wait {} -n {}", cluster.name, cluster.namespace);
     };
-    let from = facts.from().unwrap_or(0);
-    let keep = if leader.ordinal < from {
-        take_back(&cluster.namespace, &cluster.name, from)
-    } else {
-        set(facts, leader.ordinal.saturating_add(1))
-    };
-    format!(
-        "do not wait, the StatefulSet is about to delete the leader {}; keep it: {keep}",
-        leader.name
-    )
+    let leader = &leader.name;
+    match keep_leader(facts) {
+        Some(keep) => {
+            format!("do not wait, the leader {leader} is about to be deleted; keep it: {keep}")
+        }
+        None => format!(
+            "do not wait, the leader {leader} is about to be deleted; its state: {}",
+            status(facts)
+        ),
+    }
+}
+
+/// The command that keeps a leader whose pod is about to be deleted; `None` where the operator's limits allow no count
+/// that does.
+fn keep_leader(facts: &Facts) -> Option<String> {
+    let cluster = &facts.change.new;
+    let leader = facts.leader_member()?;
+    // Where the object asks for enough, only the StatefulSet has to be put right.
+    if let Some(from) = facts.from().filter(|from| leader.ordinal < *from) {
+        return Some(take_back(&cluster.namespace, &cluster.name, from));
+    }
+    let count = leader.ordinal.checked_add(1)?;
+    let kept = facts.change.new.with_instances(count);
+    let runs = facts.operator.known().map_or(count, |operator| operator.settings.effective(&kept));
+    (runs > leader.ordinal).then(|| set(facts, count))
 }
 
 /// What to wait for while pods are marked, which `wait` does not look at.

@@ -101,13 +101,14 @@ impl Facts {
         }
     }
 
-    /// The write touches what switches the operator's limits on and off, and those limits could not be read:
+    /// The write touches what switches the operator's limits on and off, and those limits are not known:
     /// the same or a higher number may then be a smaller effective count.
     fn limits_in_doubt(&self) -> bool {
         if self.count_before_unreadable().is_some() {
             return true;
         }
-        let (Some(old), Seen::Unreadable(_)) = (&self.change.old, &self.operator) else {
+        let (Some(old), Seen::Absent | Seen::Unreadable(_)) = (&self.change.old, &self.operator)
+        else {
             return false;
         };
         let new = &self.change.new;

@@ -43,7 +43,8 @@ impl Facts {
             return Ok(Vec::new());
         }
         let asked_for = match &self.stateful_set {
-            Seen::Known(set) => set.replicas,
+            // Somebody else may have scaled it: what the object asks for comes back with the operator's next sync.
+            Seen::Known(set) => set.replicas.max(self.from().unwrap_or(0)),
             Seen::Absent => self.from().unwrap_or(0),
             Seen::Unreadable(_) => i64::MAX,
         };

@@ -1,7 +1,7 @@
 //! Changes that make a bad state better: who may go because nobody counts on it, and has nothing that others lack.
 
 use crate::change::Direction;
-use crate::facts::{Facts, Health, Live, Member, Seen};
+use crate::facts::{Claim, Facts, Health, Live, Member, Seen};
 use crate::patroni::State;
 
 /// A change that makes a bad state better and is never refused for the live state or the calendar.
@@ -56,6 +56,7 @@ impl Facts {
             && self.members.known().is_some()
             // Whoever scaled the StatefulSet: a pod that still lives is not gone, and may be the leader's.
             && self.condemned().all(|member| member.pod.terminating)
+            && (self.direction() != Direction::Down || self.nothing_newer_goes(from))
         {
             return Some(Repair::Cancels);
         }
@@ -94,17 +95,35 @@ impl Facts {
         });
         let removes_unhealthy_only = self.direction() == Direction::Down
             && leader_stays
+            // More than the StatefulSet runs is growth, whatever the object asked for before.
+            && !self.adds_members()
             && self.labelled_leaders().count() <= 1
             && self.condemned().all(|member| self.expendable(member))
             && self.missed_claims().is_ok_and(|claims| claims.is_empty());
         removes_unhealthy_only.then_some(Repair::RemovesUnhealthyOnly)
     }
 
-    /// Returns the leader whose pod the StatefulSet deletes as soon as it can, because its ordinal is not below
-    /// `spec.replicas` (`processCondemned`, `stateful_set_control.go` of Kubernetes).
+    /// Returns whether a leader stays that nobody contradicts, or else no member that goes left a pod or a volume: it
+    /// might hold what those that stay lack.
+    fn nothing_newer_goes(&self, from: i64) -> bool {
+        let leads = self.leader_stays()
+            && self.leader_member().is_some_and(|leader| !self.contradicts_lock(leader));
+        let gone = self.to()..from;
+        let kept = |claim: &Claim| claim.capacity.is_some() && gone.contains(&claim.ordinal);
+        let nothing = self.condemned().next().is_none()
+            && self.claims.known().is_some_and(|claims| !claims.iter().any(kept));
+        leads || nothing
+    }
+
+    /// Returns the leader whose pod is about to be deleted whatever this write says: by the StatefulSet, because its
+    /// ordinal is not below `spec.replicas` (`processCondemned`, `stateful_set_control.go` of Kubernetes), or by the
+    /// operator, because it is not below the count that the object asks for already.
     pub fn doomed_leader(&self) -> Option<&Member> {
-        let set = self.stateful_set.known()?;
-        self.leader_member().filter(|leader| leader.ordinal >= set.replicas)
+        let replicas = self.stateful_set.known().map(|set| set.replicas);
+        let declared = self.from().filter(|from| *from != 0);
+        self.leader_member().filter(|leader| {
+            [replicas, declared].into_iter().flatten().any(|count| leader.ordinal >= count)
+        })
     }
 
     /// A member that goes would be missed: it is healthy, or nobody can be sure that it is not. The rules

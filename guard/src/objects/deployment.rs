@@ -213,7 +213,8 @@ fn major(image: &str) -> Option<u32> {
     // A colon before the last slash is a registry's port.
     let (_, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
     let (number, _) = tag.trim_start_matches('v').split_once('.')?;
-    number.parse().ok()
+    // A larger one is no version of the operator but, say, a date.
+    number.parse().ok().filter(|major| *major <= 9)
 }
 
 /// The container that carries the operator: one with its variables, else one with its name, else the first.

@@ -65,12 +65,13 @@ impl FromStr for Account {
     }
 }
 
-/// Reads the list of accounts: one per line, empty lines and `#` comments left out.
+/// Reads the list of accounts: one per line or between commas, empty lines and `#` comments left out.
 ///
 /// # Errors
 /// A line is no account, or there is none: an empty list would mean that no operator exists.
 pub fn listed(text: &str) -> Result<Vec<Account>, String> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let lines = lines.flat_map(|line| line.split(',')).map(str::trim);
     let accounts: Vec<Account> = lines
         .filter(|line| !line.is_empty())
         .map(|line| line.parse().map_err(|error: NoAccount| error.to_string()))
@@ -81,11 +82,17 @@ pub fn listed(text: &str) -> Result<Vec<Account>, String> {
     Ok(accounts)
 }
 
-/// The command that lists `account` as one of an operator.
-pub fn list_command(account: &str) -> String {
+/// Returns the command that lists the accounts of all operators where there is no list.
+pub fn create_list() -> String {
     format!(
-        "kubectl create configmap {LIST_NAME} -n {LIST_NAMESPACE} --from-literal={LIST_KEY}={account}"
+        "kubectl create configmap {LIST_NAME} -n {LIST_NAMESPACE} \
+         --from-literal={LIST_KEY}=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT"
     )
+}
+
+/// Returns the command that adds accounts to the list.
+pub fn edit_list() -> String {
+    format!("kubectl edit configmap {LIST_NAME} -n {LIST_NAMESPACE}")
 }
 
 #[cfg(test)]

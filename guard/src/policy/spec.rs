@@ -115,8 +115,9 @@ pub struct BuiltIn {
     /// Of several policies the strictest holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Ids of the rules that a ScalePolicy of the namespace may lower. When unset: all but those that protect the leader
-    /// and the last copies. Of several policies only what all of them list may be lowered.
+    /// Ids of the rules that a ScalePolicy of the namespace may lower. A list replaces the default, which is every rule
+    /// but dcs-store-changing, leader-cannot-move, leader-condemned, return-from-zero, too-few-healthy-survivors and
+    /// volumes-deleted. Of several policies only what all of them list may be lowered.
     #[schemars(length(max = 64), inner(length(max = 63)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,

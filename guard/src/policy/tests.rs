@@ -175,3 +175,11 @@ fn the_examples_mean_what_they_say() {
     let both = Policies::of(&[], &[platform], &labels("production"), &BTreeMap::new());
     assert_eq!(verdict(&both, 3, 1), ["below-min"]);
 }
+
+#[test]
+fn the_crd_names_every_rule_that_a_namespace_does_not_lower() {
+    let schema = serde_json::to_string(&schemars::schema_for!(BuiltIn)).unwrap();
+    for rule in FIXED {
+        assert!(schema.contains(rule), "{rule}");
+    }
+}

@@ -58,6 +58,9 @@ pub(super) async fn ask(asker: &dyn Ask, facts: &mut Facts, whom: AskWhom, until
 /// measured by, else nobody.
 fn choose(facts: &Facts, whom: AskWhom, leader: Option<&str>) -> Vec<String> {
     let all = || facts.all_members().iter().map(|member| member.name.clone()).collect();
+    if facts.deletes_leader() {
+        return all();
+    }
     match (whom, facts.direction()) {
         (AskWhom::All, _) | (AskWhom::AsNeeded, Direction::Down) => all(),
         (AskWhom::AsNeeded, Direction::Create | Direction::Same) => Vec::new(),

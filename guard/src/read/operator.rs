@@ -17,7 +17,7 @@ use crate::objects::deployment::{
     Candidate, SettingsSource, account, last_edit, may_operate, started,
 };
 use crate::objects::spell;
-use crate::operator::account::{LIST_KEY, LIST_NAME, LIST_NAMESPACE, list_command, listed};
+use crate::operator::account::{LIST_KEY, LIST_NAME, LIST_NAMESPACE, create_list, listed};
 use crate::operator::{Account, Operator, Settings};
 use crate::postgresql::{GROUP, Postgresql, VERSION};
 use crate::read::fetch::{Kind, Objects};
@@ -87,6 +87,13 @@ pub(super) async fn operator(
             return Seen::Known(owners.swap_remove(running.unwrap_or(0)));
         }
     }
+    if let (Operators::Named { namespace, name }, true) = (operators, doubts.is_empty()) {
+        doubts.push(format!(
+            "deployment {namespace}/{name}, named as the operator, does not own postgresql {}/{}: its CONTROLLER_ID or \
+             its watched namespace is another",
+            cluster.namespace, cluster.name
+        ));
+    }
     if doubts.is_empty() { Seen::Absent } else { Seen::Unreadable(doubts.join("; ")) }
 }
 
@@ -141,10 +148,11 @@ async fn only_candidate(objects: &Objects) -> Result<Vec<Deployment>, String> {
         names.push(format!("{more} more"));
     }
     Err(format!(
-        "{} deployments may be the operator and none is listed as one: {}. List the account of the real one: {}",
+        "{} deployments may be the operator and none is listed as one: {}. List the accounts of all operators \
+         (operatorAccounts of the chart): {}",
         found.len(),
         names.join(", "),
-        list_command("NAMESPACE/SERVICEACCOUNT")
+        create_list()
     ))
 }
 

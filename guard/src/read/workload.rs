@@ -41,8 +41,11 @@ pub(super) async fn workload(
     let layout = match &set {
         Seen::Known(set) => Layout::of(set, name),
         Seen::Absent | Seen::Unreadable(_) => {
-            let settings = operator.await.known().map(|operator| operator.settings.clone());
-            Layout::by_settings(name, &settings.unwrap_or_default())
+            let operator = operator.await;
+            let settings = operator.known().map(|operator| operator.settings.clone());
+            let layout = Layout::by_settings(name, &settings.unwrap_or_default());
+            let store = operator.known().and_then(Operator::store);
+            Layout { store: store.unwrap_or(layout.store), ..layout }
         }
     };
     let selector = spell(&layout.selector);

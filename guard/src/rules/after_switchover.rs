@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 
-use crate::change::Direction;
 use crate::facts::Facts;
 use crate::policy::Policies;
 
@@ -24,9 +23,7 @@ pub const AFTER_SWITCHOVER: &str = "pgscale-after-switchover";
 /// is fit to lead by Patroni and `policies`: then the change is judged with the leader that it
 /// would delete.
 pub fn after_switchover<'a>(facts: &'a Facts, policies: &Policies) -> Cow<'a, Facts> {
-    let condemned =
-        facts.direction() == Direction::Down && facts.to() > 0 && facts.leader_condemned();
-    if !condemned {
+    if !facts.deletes_leader() {
         return Cow::Borrowed(facts);
     }
     match facts.under(policies).best_survivor() {

@@ -7,14 +7,14 @@
 use crate::change::Direction;
 use crate::facts::{Facts, HandOver, Health, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, status, unread, wait};
+use crate::rules::{Kind, Rule, keep_leader, members_unseen, readings, status, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
     id: "leader-condemned",
     title: "the leader's pod would be deleted",
-    fires_on: "down to 1 or more, up",
-    default: "deny; up: warn",
+    fires_on: "down to 1 or more; any other change that leaves the leader's pod out",
+    default: "deny",
     kind: Kind::Live,
     page: "\
 The leader is on an ordinal that the new count leaves out. Between the admission of a write and the moment
@@ -25,8 +25,9 @@ every row that was acknowledged in between. So a plain write never deletes the l
 write the count.
 
 When this rule refuses a change, what other rules find only because the leader would be deleted is listed as
-its evidence. Growth that leaves the leader out is warned of: an earlier shrink is not finished, and the
-StatefulSet is about to delete the leader's pod.
+its evidence. It refuses growth, too, and a number that the operator's limits make the count it is, where the
+leader's pod is left out: more pods live than the object asks for, and the operator, woken by any write, deletes
+them. A count that keeps the leader is always admitted.
 
 Signals: the holder of the leader lock and the ordinal of its pod.
 
@@ -35,7 +36,8 @@ removed. `kubectl pgscale wait` and the operator's log show it.
 
 Way out: `kubectl pgscale switchover NAME --for N` moves the leader to the best member that stays and ends
 when the change to N is admitted; then repeat the change. `kubectl pgscale down NAME --to N` does both in
-one act. Without the plugin: `patronictl switchover` in any pod of the cluster. A policy of the platform may
+one act. Without the plugin: `patronictl switchover NAME --candidate MEMBER` in a pod of the cluster, with a
+MEMBER below N; repeat the change once `patronictl list` shows every member streaming. A platform's policy may
 say `rules: {leader-condemned: Warn}`: then leader-cannot-move judges the operator's own switchover.
 
 Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
@@ -48,6 +50,8 @@ fn leader_condemned(facts: &Facts, _: &Policies) -> Outcome {
         Direction::Down if facts.to() >= 1 => false,
         // Before zero is left there is no leader to lose: return-from-zero looks at what is left.
         Direction::Up if facts.from() != Some(0) => true,
+        // As many as the operator's limits let run, and another number as it is written.
+        Direction::Same if facts.changes_count() && facts.to() >= 1 => true,
         Direction::Create | Direction::Down | Direction::Same | Direction::Up => {
             return Outcome::NotApplicable;
         }
@@ -68,12 +72,7 @@ fn leader_condemned(facts: &Facts, _: &Policies) -> Outcome {
     }
     let leader = facts.leader_name().unwrap_or_default();
     if grows {
-        let message = format!(
-            "{leader} is the leader, and its pod is about to be deleted: an earlier shrink goes on"
-        );
-        let finding = Finding::warn(LEADER_CONDEMNED.id, message)
-            .because(lock.source.clone(), format!("leader: {leader}"));
-        return Outcome::Found(finding.remedy(wait(facts)));
+        return Outcome::Found(left_out(facts, leader, &lock.source));
     }
     let to = facts.to();
     let kept = if to == 1 {
@@ -108,6 +107,22 @@ fn leader_condemned(facts: &Facts, _: &Policies) -> Outcome {
         "no member that stays can take over: mend one; their state: {}",
         status(facts)
     )))
+}
+
+/// More pods live than the object asks for, the leader's among them, and the new count leaves it out as well.
+fn left_out(facts: &Facts, leader: &str, lock: &str) -> Finding {
+    let to = facts.to();
+    let message = format!(
+        "{leader} is the leader, and a count of {to} leaves its pod out: the operator deletes it with this write"
+    );
+    let mut finding = Finding::deny(LEADER_CONDEMNED.id, message)
+        .because(lock, format!("leader: {leader}"))
+        .unexcused();
+    if let Seen::Known(set) = &facts.stateful_set {
+        let says = format!("spec.replicas: {}", set.replicas);
+        finding = finding.because(facts.stateful_set_source(), says);
+    }
+    finding.remedy(keep_leader(facts).unwrap_or_else(|| status(facts)))
 }
 
 pub(super) const LEADER_CANNOT_MOVE: Rule = Rule {
@@ -193,6 +208,11 @@ pub(super) mod tests {
     use crate::facts::Live;
     use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
+    /// 5 run, led by the last; the operator's limit is `max` and is not carried out yet; 6 are written as `max`.
+    fn limited(max: i64) -> Facts {
+        led_by_the_last(3).with_settings(|settings| settings.max_instances = max).with_count(6, max)
+    }
+
     #[test]
     pub(in crate::rules) fn leader_condemned() {
         let mut leaderless = led_by_the_last(2);
@@ -213,8 +233,19 @@ pub(super) mod tests {
                 (
                     "growing, and the leader is left out",
                     led_by_the_last(0).with_count(2, 3),
-                    Want::Warn,
+                    Want::Deny,
                 ),
+                (
+                    "growing, and the leader is kept",
+                    led_by_the_last(0).with_count(2, 5),
+                    Want::Pass,
+                ),
+                (
+                    "as many as the operator's limit, and the leader is left out",
+                    limited(3),
+                    Want::Deny,
+                ),
+                ("as many as the operator's limit, which keeps the leader", limited(5), Want::Pass),
                 ("growing from zero", led_by_the_last(0).with_count(0, 3), Want::NotApplicable),
             ],
         );
@@ -228,7 +259,7 @@ pub(super) mod tests {
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
           http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
-          Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+          Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
         ");
         insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(1).stalled([0, 1, 2, 3])), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: only acid-a-0 is kept
@@ -339,11 +370,11 @@ pub(super) mod tests {
           http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1 s)
           Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-1 first)
         ");
-        insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1])), @r"
+        insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1])), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
-          Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+          Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1, 2, 3])), @r"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
@@ -388,7 +419,7 @@ pub(super) mod tests {
           configmap/acid-a-config: pause: true (paused)
           statefulset/acid-a: annotation a/b, written by kubectl (replace-pending)
           statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5 (parallel-shrink)
-          Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-1 first)
+          Try: not 2, but 3: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-1 first)
         ");
         // An override lifts what it names, and hides nothing else.
         let lifted = crate::evaluate(&facts, &crate::rules::testing::lowered());

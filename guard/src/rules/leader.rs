@@ -152,7 +152,8 @@ whether the leader is known to stay; for growth, whether any member runs.
 
 Blind spots: a pause that begins after the reading.
 
-Way out: `patronictl resume` in any pod of the cluster, or `kubectl pgscale down NAME --to N`, which moves the
+Way out: `patronictl resume` in any pod of the cluster (at zero there is none: the refusal prints a command that
+resumes Patroni in its object), or `kubectl pgscale down NAME --to N`, which moves the
 leader by a switchover to a named member first. While a pod is labelled critical-operation, wait: a major
 upgrade may run, and Patroni, resumed, would start the data directories that are being upgraded.
 

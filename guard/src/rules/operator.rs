@@ -2,7 +2,7 @@
 
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
-use crate::operator::account::list_command;
+use crate::operator::account::{create_list, edit_list};
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
 use crate::rules::{Kind, Rule, readings, unread};
@@ -27,7 +27,10 @@ or names an operator's configuration; of several none is believed. Labels decide
 whose CONTROLLER_ID is the cluster's annotation `acid.zalan.do/controller` and that watch its namespace. An
 operator that is there and whose settings cannot be read is a matter of operator-limits.
 
-Way out: list the account of the operator, or correct the annotation.",
+Where several Deployments may be the operator and none is listed, operator-limits cannot be judged: a shrink
+is refused, growth is warned of.
+
+Way out: list the accounts of all operators, or correct the annotation.",
     reads: &[readings::operator_limits],
     check: limits_unknown,
 };
@@ -231,8 +234,10 @@ fn standby_cluster(facts: &Facts, _: &Policies) -> Outcome {
 /// What makes an operator own the cluster.
 fn own() -> String {
     format!(
-        "start an operator that owns the cluster and watches its namespace; if it runs, list its account: {}",
-        list_command("NAMESPACE/SERVICEACCOUNT")
+        "start an operator that owns the cluster and watches its namespace. If it runs, add its account to the list \
+         (operatorAccounts of the chart): {}; where there is no list yet: {}",
+        edit_list(),
+        create_list()
     )
 }
 
@@ -302,7 +307,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("limits-unknown", &none(healthy(3, 5))), @"
         limits-unknown: no operator of db/acid-a was found: 5 instances are asked for, its limits may make it another number
           postgresql/acid-a: no annotation acid.zalan.do/controller: owned by an operator without CONTROLLER_ID that watches db, and none was found
-          Try: start an operator that owns the cluster and watches its namespace; if it runs, list its account: kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT
+          Try: start an operator that owns the cluster and watches its namespace. If it runs, add its account to the list (operatorAccounts of the chart): kubectl edit configmap pgscale-operators -n kube-public; where there is no list yet: kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT
         ");
     }
 
@@ -348,7 +353,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("operator-absent", &foreign), @"
         operator-absent: no operator was found that owns and watches it: the new count of db/acid-a will wait for one
           postgresql/acid-a: acid.zalan.do/controller: second, and no operator of that id that watches db was found
-          Try: start an operator that owns the cluster and watches its namespace; if it runs, list its account: kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT
+          Try: start an operator that owns the cluster and watches its namespace. If it runs, add its account to the list (operatorAccounts of the chart): kubectl edit configmap pgscale-operators -n kube-public; where there is no list yet: kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT
         ");
     }
 

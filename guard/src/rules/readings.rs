@@ -148,7 +148,7 @@ mod tests {
         insta::assert_snapshot!(told("will-not-progress", &blind, &policies), @"
         statefulset/acid-a: could not be read: statefulsets is forbidden
         pods: could not be read: pods is forbidden
-        configmap/acid-a-leader: could not be read: configmaps is forbidden
+        endpoints/acid-a: could not be read: configmaps is forbidden
         ");
         insta::assert_snapshot!(told("below-min", &blind, &policies), @"
         postgresql/acid-a: numberOfInstances: 5 -> 2

@@ -16,8 +16,6 @@ const NEAR: i64 = 20;
 pub struct Recreation {
     /// The pods and the volumes that are left, as `kind/name`.
     pub left: Vec<String>,
-    /// The count that was written.
-    pub written: i64,
     /// The nearest count with which the same manifest would be admitted; `None` where there is none.
     pub count: Option<i64>,
     /// What becomes of the volumes.
@@ -97,7 +95,7 @@ pub fn recreation(facts: &Facts, policies: &Policies) -> Option<Recreation> {
         other.change.new = facts.change.new.with_instances(*count);
         judge(&other, policies).allows()
     });
-    Some(Recreation { left, written, count, volumes: volumes(facts) })
+    Some(Recreation { left, count, volumes: volumes(facts) })
 }
 
 #[cfg(test)]
@@ -146,7 +144,7 @@ mod tests {
     #[test]
     fn what_brings_a_deleted_cluster_back_is_admitted() {
         let found = recreation(&replaced(1), &Policies::default()).unwrap();
-        assert_eq!((found.written, found.count, found.left.len()), (1, Some(5), 10));
+        assert_eq!((found.count, found.left.len()), (Some(5), 10));
         let max = Limit { value: 4, source: "scalepolicy/a".into(), mode: Mode::Enforce };
         let bounded = Policies { max: vec![max], ..Policies::default() };
         assert_eq!(recreation(&replaced(1), &bounded).unwrap().count, None);

@@ -2,7 +2,7 @@
 
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, readings};
+use crate::rules::{Kind, Rule, keep_leader, readings, set as set_count};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STATEFULSET_SCALED: Rule = Rule {
@@ -40,6 +40,19 @@ fn statefulset_scaled(facts: &Facts, _: &Policies) -> Outcome {
     };
     let source = facts.stateful_set_source();
     let cluster = &facts.change.new;
+    // A StatefulSet that is scaled down itself deletes the leader without any switchover.
+    let doomed = facts.leader_member().is_some_and(|leader| leader.ordinal >= from);
+    let back = match (doomed, keep_leader(facts)) {
+        (true, Some(keep)) => format!("keep the leader: {keep}"),
+        (true, None) => format!("move the leader below ordinal {from} first"),
+        (false, _) if set.replicas > from => format!(
+            "the operator takes it back at its next sync; to keep the members: {}",
+            set_count(facts, set.replicas)
+        ),
+        (false, _) => {
+            format!("take it back: {}", take_back(&cluster.namespace, &cluster.name, from))
+        }
+    };
     Outcome::Found(
         Finding::warn(
             STATEFULSET_SCALED.id,
@@ -49,10 +62,7 @@ fn statefulset_scaled(facts: &Facts, _: &Policies) -> Outcome {
             ),
         )
         .because(source, format!("spec.replicas: {}, written by {manager}", set.replicas))
-        .remedy(format!(
-            "take it back: {}; should {manager} do so again, have it scale the postgresql instead",
-            take_back(&cluster.namespace, &cluster.name, from)
-        )),
+        .remedy(format!("{back}; should {manager} do so again, have it scale the postgresql instead")),
     )
 }
 
@@ -122,7 +132,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("statefulset-scaled", &scaled(5, Some("kubectl"))), @"
         statefulset-scaled: the StatefulSet asks for 5, the cluster for 3: kubectl scaled it past the operator
           statefulset/acid-a: spec.replicas: 5, written by kubectl
-          Try: take it back: kubectl scale statefulset acid-a --replicas=3 -n db; should kubectl do so again, have it scale the postgresql instead
+          Try: the operator takes it back at its next sync; to keep the members: kubectl pgscale set acid-a 5 -n db; should kubectl do so again, have it scale the postgresql instead
         ");
     }
 

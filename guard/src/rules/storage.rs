@@ -38,7 +38,14 @@ Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py."
 };
 
 fn volumes_deleted(facts: &Facts, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down {
+    // More pods may live than the object asks for: then any write of the count has the operator delete them.
+    let surplus = facts.condemned().any(|member| !member.pod.terminating);
+    let removes = match facts.direction() {
+        Direction::Down => true,
+        Direction::Same | Direction::Up => facts.changes_count() && surplus,
+        Direction::Create => false,
+    };
+    if !removes {
         return Outcome::NotApplicable;
     }
     let mut says = Vec::new();
@@ -159,10 +166,18 @@ fn stale_volume(facts: &Facts, _: &Policies) -> Outcome {
     if facts.members.unreadable().is_some() {
         return members_unseen(facts);
     }
-    let mut finding = Finding::warn(
-        STALE_VOLUME.id,
-        format!("kept from an earlier life, and attached again: {}", names(&old)),
-    );
+    let leaderless = facts.leader.unreadable().is_none() && facts.leader_name().is_none();
+    let mut finding = if leaderless {
+        // Patroni lets the first member that starts take the lead while its lag is small enough or not known.
+        let message = format!(
+            "nobody leads, and a new member may take the lead with older data: {} is kept from an earlier life",
+            names(&old)
+        );
+        Finding::deny(STALE_VOLUME.id, message).unexcused()
+    } else {
+        let message = format!("kept from an earlier life, and attached again: {}", names(&old));
+        Finding::warn(STALE_VOLUME.id, message)
+    };
     for claim in old.iter().take(NAMED) {
         let says = match claim.created {
             Some(created) => format!("created {} ago", age(facts.now.duration_since(created))),

@@ -13,7 +13,7 @@ const MIGRATION: &str = "https://github.com/zalando/postgres-operator/blob/maste
 pub(super) const DCS_STORE_CHANGING: Rule = Rule {
     id: "dcs-store-changing",
     title: "a new member would look for the cluster in another place and found an empty one",
-    fires_on: "up",
+    fires_on: "any change that adds members",
     default: "deny",
     kind: Kind::Bound,
     page: "\
@@ -33,7 +33,9 @@ DCS_ENABLE_KUBERNETES_API of the template and of each pod.
 Blind spots: an operator whose image names no version and whose setting is unset is not known to agree: that
 is warned of. Pods and templates that no operator made say nothing.
 
-Way out: finish the migration at the present count, until every pod has been replaced; then grow.
+Way out: finish the migration at the present count, until every pod has been replaced; then grow. At zero: set
+kubernetes_use_configmaps or etcd_host back to what the template says, restart the operator, start the cluster,
+then migrate.
 
 Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; bootstrap, patroni/ha.py.",
     reads: &[readings::stores],
@@ -41,7 +43,7 @@ Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; boots
 };
 
 fn dcs_store_changing(facts: &Facts, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Up {
+    if facts.direction() != Direction::Up && !facts.adds_members() {
         return Outcome::NotApplicable;
     }
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };

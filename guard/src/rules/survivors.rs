@@ -314,11 +314,11 @@ pub(super) mod tests {
             ],
         );
         let id = "too-few-healthy-survivors";
-        insta::assert_snapshot!(text(id, &healthy(5, 2).with_leader(4).stalled([0, 1])), @r"
+        insta::assert_snapshot!(text(id, &healthy(5, 2).with_leader(4).stalled([0, 1])), @"
         too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
           http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
           http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
-          Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+          Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
         ");
         insta::assert_snapshot!(text(id, &healthy(5, 3).nofailover(1).without(2)), @r"
         too-few-healthy-survivors: acid-a-3, acid-a-4 would go, and of the members that stay only 1 can be counted on; at least 2 must
@@ -326,9 +326,9 @@ pub(super) mod tests {
           pod/acid-a-2: not there
           Try: mend the members named here; to see when they are fit: kubectl pgscale status acid-a -n db
         ");
-        insta::assert_snapshot!(text(id, &one_unknown(2)), @r"
+        insta::assert_snapshot!(text(id, &one_unknown(2)), @"
         too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not say its timeline)
-          Try: kubectl pgscale down acid-a --to 3 -n db
+          Try: not 2, but 3: kubectl pgscale down acid-a --to 3 -n db
         ");
     }
 

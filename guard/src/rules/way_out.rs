@@ -3,7 +3,7 @@
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{down, inside_asking, judge};
+use crate::rules::{down, inside_asking, judge, set};
 use crate::verdict::{Severity, Verdict};
 
 /// The rule that refuses every plain write that would delete the leader.
@@ -33,21 +33,22 @@ pub struct WayOut {
 /// The smallest count from the one asked for upwards that every rule admits, with the leader moved to the
 /// best survivor where it has to go.
 ///
-/// `None` where the change is no shrink to at least one instance, or no such count exists.
+/// `None` where the change neither is a shrink to at least one instance nor deletes the leader, or no such count exists.
 pub fn way_out(facts: &Facts, policies: &Policies) -> Option<WayOut> {
     let old = facts.change.old.as_ref()?;
-    if facts.direction() != Direction::Down || facts.to() < 1 {
+    let shrinks = facts.direction() == Direction::Down;
+    if !(shrinks || facts.deletes_leader()) || facts.to() < 1 {
         return None;
     }
     let beyond = facts.all_members().iter().map(|member| member.ordinal.saturating_add(1)).max()?;
-    let highest = beyond.min(facts.from()?.saturating_sub(1));
+    let highest = if shrinks { beyond.min(facts.from()?.saturating_sub(1)) } else { beyond };
     (facts.to()..=highest).find_map(|to| {
         let mut there = facts.clone();
         // Another count than the one before takes nothing back: it is held to the calendar.
         let undo = facts.change.undo && to == facts.to();
         there.change = Change { dry_run: true, undo, ..Change::of_count(old.clone(), to) };
         // The operator's limits may make it another count than the one written.
-        if there.to() != to || there.direction() != Direction::Down {
+        if there.to() != to || (shrinks && there.direction() != Direction::Down) {
             return None;
         }
         let leader = if there.leader_condemned() {
@@ -72,10 +73,16 @@ pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
         return;
     }
     let Some(way) = way_out(facts, policies) else { return };
-    let command = down(facts, way.to);
+    let shrinks = facts.from().is_some_and(|from| way.to < from);
+    let command = if shrinks { down(facts, way.to) } else { set(facts, way.to) };
     let text = match &way.leader {
         Some(leader) => format!("{command} (moves the leader to {leader} first)"),
         None => command,
+    };
+    let text = if way.to == facts.to() {
+        text
+    } else {
+        format!("not {}, but {}: {text}", facts.to(), way.to)
     };
     for finding in &mut verdict.findings {
         if !denied(finding.rule, finding.severity) {

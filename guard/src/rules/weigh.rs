@@ -77,7 +77,7 @@ pub(super) fn weighed(
     };
     let strongest =
         candidates.into_iter().max_by_key(|it| (strength(it.severity, it.mode), it.severity))?;
-    Some(apply(rule, finding, strongest, facts))
+    Some(apply(rule, finding, strongest, facts, policies))
 }
 
 /// The same for facts that are judged by a limit on trial: nothing weighs more than that policy's mode lets it.
@@ -204,7 +204,14 @@ fn failing_closed(direction: Direction, policies: &Policies) -> Option<Candidate
 }
 
 /// The finding with this weight, as far as a repair and the mode let it.
-fn apply(rule: &Rule, mut finding: Finding, chosen: Candidate, facts: &Facts) -> Finding {
+fn apply(
+    rule: &Rule,
+    mut finding: Finding,
+    chosen: Candidate,
+    facts: &Facts,
+    policies: &Policies,
+) -> Finding {
+    let built_in = finding.mode.is_none() && chosen.says.is_none();
     if chosen.severity != finding.severity || (chosen.says.is_some() && finding.mode.is_none()) {
         finding.severity = chosen.severity;
         finding.tempered = chosen.says.or(finding.tempered);
@@ -222,7 +229,13 @@ fn apply(rule: &Rule, mut finding: Finding, chosen: Candidate, facts: &Facts) ->
         (Mode::Enforce, _) | (Mode::Warn, Severity::Warn) => {}
         (Mode::Warn, Severity::Deny) => {
             finding.severity = Severity::Warn;
-            finding.tempered = Some("not refused: the policy is in mode Warn".to_owned());
+            finding.tempered = Some(if built_in {
+                let sources: Vec<&str> =
+                    policies.built_in.iter().map(|limit| limit.source.as_str()).collect();
+                format!("not refused: built-in rules only warn here ({})", sources.join(", "))
+            } else {
+                "not refused: the policy is in mode Warn".to_owned()
+            });
             finding.on_trial = true;
         }
         (Mode::Audit, severity) => {

@@ -52,18 +52,52 @@ zalando/postgres-operator.",
     check: return_from_zero,
 };
 
-fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
+fn return_from_zero(facts: &Facts, policies: &Policies) -> Outcome {
     if facts.from().is_some_and(|from| from != 0) || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
+    let outcome = judged(facts);
+    let Outcome::Unknown(why) = &outcome else { return outcome };
+    if !ran_before(facts) {
+        return outcome;
+    }
+    // Growth on an unknown fact passes elsewhere. Here it may found the cluster on older data.
+    let finding = Finding::deny(RETURN_FROM_ZERO.id, format!("cannot be judged: {why}"));
+    let asked = readings::count(facts, policies);
+    let finding = asked.into_iter().fold(finding, |it, asked| it.because(asked.source, asked.says));
+    let remedy = format!("ask again once it can be read; what is seen: {}", status(facts));
+    Outcome::Found(finding.unexcused().remedy(remedy))
+}
+
+/// Returns whether something of the cluster is known to be left.
+fn ran_before(facts: &Facts) -> bool {
+    facts.from() == Some(0)
+        || facts.initialize.known().is_some()
+        || facts.leader.known().is_some()
+        || facts.last_leader.known().is_some()
+        || facts.stateful_set.known().is_some()
+        || facts.members.known().is_some_and(|members| !members.is_empty())
+        || facts.claims.known().is_some_and(|claims| !claims.is_empty())
+}
+
+fn judged(facts: &Facts) -> Outcome {
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
+    let kept = |claims: &[Claim]| -> Vec<Claim> {
+        claims.iter().filter(|claim| !claim.terminating).cloned().collect()
+    };
+    // One that is being deleted goes as soon as no pod mounts it.
     let claims = match &facts.claims {
-        Seen::Known(claims) => Some(claims.as_slice()),
-        Seen::Absent => Some(&[][..]),
+        Seen::Known(claims) if members.is_empty() => Some(kept(claims)),
+        Seen::Known(claims) => Some(claims.clone()),
+        Seen::Absent => Some(Vec::new()),
         Seen::Unreadable(_) => None,
     };
+    let claims = claims.as_deref();
     if members.is_empty() && claims.is_some_and(<[Claim]>::is_empty) {
         return without_volumes(facts);
+    }
+    if let Some(outcome) = founds_anew(facts, claims) {
+        return outcome;
     }
     let mut outcome = last_leader_left_out(facts, claims);
     if outcome == Outcome::Pass
@@ -89,7 +123,40 @@ fn return_from_zero(facts: &Facts, _: &Policies) -> Outcome {
     outcome
 }
 
+/// Ordinal 0 starts without data although others have kept theirs. Where Patroni knows no cluster it founds an empty one,
+/// and the others end with "system ID mismatch" (`bootstrap`, patroni/ha.py).
+fn founds_anew(facts: &Facts, claims: Option<&[Claim]>) -> Option<Outcome> {
+    let claims = claims.filter(|claims| !claims.is_empty())?;
+    let first = facts.pod_name(0);
+    if claims.iter().any(|claim| claim.ordinal == 0) || facts.member(&first).is_some() {
+        return None;
+    }
+    match &facts.initialize {
+        Seen::Known(_) => None,
+        Seen::Unreadable(why) => Some(unread("whether Patroni knows a cluster of this name", why)),
+        Seen::Absent => {
+            let kept: Vec<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
+            let message = format!(
+                "{first} has no volume and Patroni knows no cluster of this name: it would found an empty one while {} \
+                 are kept",
+                kept.join(", ")
+            );
+            let config = facts.patroni_source("config");
+            Some(Outcome::Found(
+                Finding::deny(RETURN_FROM_ZERO.id, message)
+                    .because(config, "initialize: not set")
+                    .because(format!("persistentvolumeclaim/pgdata-{first}"), "not there")
+                    .remedy(format!(
+                        "give pgdata-{first} the data of the member that led last (a copy of its volume), or restore the \
+                         cluster from a backup"
+                    )),
+            ))
+        }
+    }
+}
+
 /// The member that led last, with the object that says so.
+#[derive(Clone)]
 struct LastLeader<'a> {
     name: &'a str,
     source: String,
@@ -130,7 +197,7 @@ fn last_leader_left_out(facts: &Facts, claims: Option<&[Claim]>) -> Outcome {
         Err((what, why)) => return unread(what, why),
     };
     let cluster = &facts.change.new;
-    let LastLeader { name, source, says } = last;
+    let LastLeader { name, source, says } = last.clone();
     let Some(led) = ordinal(&cluster.name, name) else {
         return not_known(facts, format!("{name} led last, which is no member of this cluster"));
     };
@@ -152,7 +219,7 @@ fn last_leader_left_out(facts: &Facts, claims: Option<&[Claim]>) -> Outcome {
     }
     let to = facts.to();
     if led < to {
-        return Outcome::Pass;
+        return first_to_start(facts, &last, led, claims);
     }
     let pods: Vec<&str> = facts.all_members().iter().map(|member| member.name.as_str()).collect();
     let message = if pods.is_empty() {
@@ -177,6 +244,35 @@ fn last_leader_left_out(facts: &Facts, claims: Option<&[Claim]>) -> Outcome {
     Outcome::Found(finding.remedy(format!("{keep}: {}", set(facts, led.saturating_add(1)))))
 }
 
+/// The StatefulSet starts its pods one by one, and the first with data is alone. Without a lock that is held it takes the lead, unless its WAL is
+/// more than `maximum_lag_on_failover` behind what the last leader wrote down (`_is_healthiest_node`, patroni/ha.py).
+fn first_to_start(
+    facts: &Facts,
+    last: &LastLeader<'_>,
+    led: i64,
+    claims: Option<&[Claim]>,
+) -> Outcome {
+    let Some(first) = claims.and_then(|claims| claims.iter().map(|claim| claim.ordinal).min())
+    else {
+        return Outcome::Pass;
+    };
+    if first >= led || !facts.all_members().is_empty() {
+        return Outcome::Pass;
+    }
+    let (name, first) = (last.name, facts.pod_name(first));
+    Outcome::Found(
+        Finding::warn(
+            RETURN_FROM_ZERO.id,
+            format!(
+                "{name} led last, and {first} starts first: it may take the lead without the last rows of {name}, up to \
+                 maximum_lag_on_failover"
+            ),
+        )
+        .because(last.source.clone(), last.says.clone())
+        .remedy(format!("see what each member has before clients write again: {}", status(facts))),
+    )
+}
+
 /// What Patroni's history says of the member that led last.
 pub(super) fn took_the_lead(last: &str) -> String {
     format!("history: {last} took the lead last")
@@ -192,7 +288,9 @@ fn not_known(facts: &Facts, why: String) -> Outcome {
     let (to, count) = (facts.to(), highest.saturating_add(1));
     if to >= count {
         let remedy = format!(
-            "every kept volume is mounted; see that all members catch up: {}",
+            "every kept volume is mounted, but {} starts first and may take the lead with older data. Compare them before \
+             (pg_controldata, Latest checkpoint location), or see what each member has before clients write again: {}",
+            facts.pod_name(0),
             status(facts)
         );
         return Outcome::Unsaid { why, remedy };
@@ -208,7 +306,21 @@ fn not_known(facts: &Facts, why: String) -> Outcome {
     for member in facts.condemned() {
         finding = finding.because(format!("pod/{}", member.name), "left, and would be removed");
     }
-    Outcome::Found(finding.remedy(format!("mount every kept volume: {}", set(facts, count))))
+    let left_out = claims.iter().filter(|claim| claim.ordinal >= to);
+    let left_out: Vec<&str> = left_out.map(|claim| claim.name.as_str()).collect();
+    let delete = if left_out.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete \
+             them for good: kubectl delete pvc {} -n {}",
+            left_out.join(" "),
+            facts.change.new.namespace
+        )
+    };
+    Outcome::Found(
+        finding.remedy(format!("mount every kept volume: {}{delete}", set(facts, count))),
+    )
 }
 
 /// No volume is left for the members that would start. While Patroni knows the cluster by its system identifier they
@@ -268,6 +380,33 @@ pub(super) mod tests {
         facts
     }
 
+    /// Patroni knows the cluster.
+    fn known(mut facts: Facts) -> Facts {
+        facts.initialize = Seen::Known("7401122334455667788".to_owned());
+        facts
+    }
+
+    fn ending(mut facts: Facts) -> Facts {
+        if let Seen::Known(claims) = &mut facts.claims {
+            for claim in claims {
+                claim.terminating = true;
+            }
+        }
+        facts
+    }
+
+    fn claims_hidden(mut facts: Facts) -> Facts {
+        facts.claims = Seen::Unreadable("timed out".into());
+        facts
+    }
+
+    /// A new cluster, of whose name nothing is left.
+    fn unborn() -> Facts {
+        let mut facts = crate::rules::testing::created(3);
+        facts.leader = Seen::Absent;
+        facts
+    }
+
     /// Zero was asked for, and three members still run, led by `leader`.
     fn running(leader: i64, to: i64) -> Facts {
         healthy(3, 3).with_leader(leader).with_count(0, to)
@@ -289,7 +428,9 @@ pub(super) mod tests {
         table(
             "return-from-zero",
             vec![
-                ("its volume is mounted", asleep(3, three, last), Want::Pass),
+                ("its volume is mounted", asleep(3, three, Some("acid-a-0")), Want::Pass),
+                ("its volume is mounted, and -0 starts first", asleep(3, three, last), Want::Warn),
+                ("its volume is the only one", asleep(1, &[0], Some("acid-a-0")), Want::Pass),
                 ("its volume is left out", asleep(2, three, last), Want::Deny),
                 ("its volume is left out, of whatever is kept", blind, Want::Deny),
                 ("nothing is kept", asleep(2, &[], last), Want::Warn),
@@ -306,7 +447,26 @@ pub(super) mod tests {
                     asleep(3, three, Some("acid-b-0")),
                     Want::Unknown,
                 ),
-                ("history unreadable", hidden, Want::Unknown),
+                ("history unreadable", hidden, Want::Deny),
+                (
+                    "-0 has none, and would found an empty cluster",
+                    asleep(3, &[1, 2], last),
+                    Want::Deny,
+                ),
+                ("-0 has none, created", created(asleep(3, &[1, 2], last)), Want::Deny),
+                ("-0 has none, and waits for -1", known(asleep(3, &[1, 2], last)), Want::Warn),
+                (
+                    "-0 has none, and waits for the last leader",
+                    known(asleep(3, &[1, 2], Some("acid-a-1"))),
+                    Want::Pass,
+                ),
+                ("all are being deleted", known(ending(asleep(3, three, last))), Want::Deny),
+                ("new, and the claims are hidden", claims_hidden(unborn()), Want::Unknown),
+                (
+                    "created over a key, and the claims are hidden",
+                    claims_hidden(known(created(asleep(3, three, None)))),
+                    Want::Deny,
+                ),
                 ("created over it", created(asleep(2, three, last)), Want::Deny),
                 ("created over nothing", created(asleep(2, &[], None)), Want::Pass),
                 (
@@ -314,11 +474,7 @@ pub(super) mod tests {
                     created(asleep(2, three, None)),
                     Want::Deny,
                 ),
-                (
-                    "pods unreadable",
-                    asleep(2, three, last).without_sight_of_members(),
-                    Want::Unknown,
-                ),
+                ("pods unreadable", asleep(2, three, last).without_sight_of_members(), Want::Deny),
                 ("members still run, the leader stays", running(0, 1), Want::Pass),
                 ("members still run, the leader goes", running(2, 2), Want::Deny),
                 ("members still run, created, the leader goes", created(running(2, 2)), Want::Deny),
@@ -338,7 +494,7 @@ pub(super) mod tests {
         );
         insta::assert_snapshot!(text("return-from-zero", &asleep(2, three, last)), @"
         return-from-zero: acid-a-2 led last, and 2 instances leave its volume out: the cluster would start from older data
-          configmap/acid-a-config: history: acid-a-2 took the lead last
+          endpoints/acid-a-config: history: acid-a-2 took the lead last
           persistentvolumeclaim/pgdata-acid-a-2: holds the newest data
           Try: to mount it: kubectl pgscale set acid-a 3 -n db
         ");
@@ -346,7 +502,7 @@ pub(super) mod tests {
         return-from-zero: what is left does not say who led last: neither the leader lock nor Patroni's history names a member, and a count of 1 leaves a volume out that may hold the newest data
           persistentvolumeclaim/pgdata-acid-a-1: kept, and left out
           persistentvolumeclaim/pgdata-acid-a-2: kept, and left out
-          Try: mount every kept volume: numberOfInstances: 3 in the manifest
+          Try: mount every kept volume: numberOfInstances: 3 in the manifest; or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them for good: kubectl delete pvc pgdata-acid-a-1 pgdata-acid-a-2 -n db
         ");
         let remedy = |facts: &Facts| {
             let verdict = crate::evaluate(facts, &Policies::default());
@@ -355,11 +511,15 @@ pub(super) mod tests {
         for last in [None, Some("acid-b-0")] {
             assert_eq!(
                 remedy(&asleep(2, three, last)),
-                "mount every kept volume: kubectl pgscale set acid-a 3 -n db"
+                "mount every kept volume: kubectl pgscale set acid-a 3 -n db; or, once you have seen that they hold nothing \
+                 newer (pg_controldata, Latest checkpoint location), delete them for good: kubectl delete pvc \
+                 pgdata-acid-a-2 -n db"
             );
             assert_eq!(
                 remedy(&asleep(3, three, last)),
-                "every kept volume is mounted; see that all members catch up: kubectl pgscale status acid-a -n db"
+                "every kept volume is mounted, but acid-a-0 starts first and may take the lead with older data. Compare \
+                 them before (pg_controldata, Latest checkpoint location), or see what each member has before clients \
+                 write again: kubectl pgscale status acid-a -n db"
             );
         }
     }
@@ -401,8 +561,8 @@ pub(super) mod tests {
                 ("the lock is gone", lockless, Want::Deny),
                 ("another led last", released(Seen::Known("acid-a-0".into())), Want::Pass),
                 ("not known, and a pod is left out", released(Seen::Absent), Want::Deny),
-                ("history unreadable", released(Seen::Unreadable("x".into())), Want::Unknown),
-                ("lock unreadable", ending(1).without_sight_of_the_lock(), Want::Unknown),
+                ("history unreadable", released(Seen::Unreadable("x".into())), Want::Deny),
+                ("lock unreadable", ending(1).without_sight_of_the_lock(), Want::Deny),
                 ("a stranger leads, and a pod is left out", stranger, Want::Deny),
                 // The StatefulSet still runs three: it is a shrink to one.
                 ("zero was never carried out", running(2, 1), Want::Deny),

@@ -281,8 +281,8 @@ pub(in crate::rules) fn paused() {
     );
     insta::assert_snapshot!(text("paused", &asleep(3)), @r#"
     paused: Patroni is paused and no member runs: none of the new ones would ever take the lead
-      configmap/acid-a-config: pause: true
-      Try: resume it first: kubectl annotate configmap acid-a-config -n db --overwrite "config=$(kubectl get configmap acid-a-config -n db -o jsonpath='{.metadata.annotations.config}' | sed 's/"pause": *true/"pause":false/')"
+      endpoints/acid-a-config: pause: true
+      Try: resume it first: kubectl annotate endpoints acid-a-config -n db --overwrite "config=$(kubectl get endpoints acid-a-config -n db -o jsonpath='{.metadata.annotations.config}' | sed 's/"pause": *true/"pause":false/')"
     "#);
     insta::assert_snapshot!(text("paused", &healthy(3, 5).pause()), @"
     paused: Patroni is paused: a new member does not start before it is resumed
@@ -304,9 +304,9 @@ pub(in crate::rules) fn paused() {
       configmap/acid-a-config: pause: true
       Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-0 first)
     ");
-    insta::assert_snapshot!(text("paused", &led_by_the_last(2).pause().nofailover(0).nofailover(1)), @r"
+    insta::assert_snapshot!(text("paused", &led_by_the_last(2).pause().nofailover(0).nofailover(1)), @"
     paused: acid-a-4 leads and would be deleted while Patroni is paused: nobody takes over
       configmap/acid-a-config: pause: true
-      Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+      Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
     ");
 }

@@ -80,7 +80,7 @@ pub(in crate::rules) fn sync_standbys_condemned() {
     sync-standbys-condemned: every synchronous standby (acid-a-3) would be deleted together with the leader
       configmap/acid-a-sync: sync_standby: acid-a-3
       configmap/acid-a-config: synchronous_mode: true
-      Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-3 first)
+      Try: not 3, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-3 first)
     ");
 }
 
