@@ -157,7 +157,7 @@ pub(crate) struct ConnectionFlags {
     /// Address of the API server.
     #[arg(short, long, global = true, value_name = "URL", hide_short_help = true)]
     pub(crate) server: Option<String>,
-    /// Deployment of the operator that owns the cluster; else the operators listed by the platform.
+    /// Deployment of the operator that owns the cluster, for this command only.
     #[arg(long, global = true, value_name = "NAMESPACE/NAME", env = "PGSCALE_OPERATOR",
         value_parser = operator, hide_short_help = true)]
     pub(crate) operator: Option<Deployment>,

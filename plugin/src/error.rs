@@ -13,10 +13,10 @@ Exit codes:
   1    error, missing rights included
   2    wrong usage
   3    refused by a rule, whoever says it: the plan, the admission webhook or Patroni
-  4    not finished within --timeout; the change goes on
+  4    not finished within --timeout; what was written goes on
   5    changed, but not as planned; verify: something is wrong
   6    reverted or superseded by another writer
-  7    declined at the question, or nobody was there to be asked
+  7    declined, or no terminal to ask on and no --yes
   130  interrupted; the change goes on";
 
 /// What kind of failure it is; decides the exit code.
@@ -181,6 +181,14 @@ impl Failure {
                      (acid.zalan.do/v1)"
                 ))
                 .hint("install the Zalando postgres-operator, or choose another --context")
+            }
+            _ if message.contains("failed calling webhook \"")
+                && message.contains(".pgscale.dev\"") =>
+            {
+                Self::error(format!("failed to {asked}: {message}")).hint(
+                    "the webhook does not answer: kubectl get pods -A -l app.kubernetes.io/name=pgscale-webhook; in an \
+                     emergency: README.md, Break glass",
+                )
             }
             _ => Self::error(format!("failed to {asked}: {message}")),
         }

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use pgscale_guard::change::Direction;
 use pgscale_guard::facts::{Health, Live, Member};
 use pgscale_guard::rules::about_switchover;
 use pgscale_guard::verdict::{Evidence, Finding};
@@ -71,6 +70,9 @@ pub(crate) struct Plan {
     pub(crate) looked_at: BTreeMap<&'static str, Vec<Evidence>>,
     /// The nearest counts that would be allowed, for a plan that is shown and refused.
     pub(crate) nearest: Nearest,
+    /// The rules that refuse a plain write of the same count as long as the leader has not moved; empty where the plan
+    /// is refused as well.
+    pub(crate) plain_write_refused_by: Vec<&'static str>,
     /// Others who write the count, and may undo the change.
     pub(crate) other_writers: Vec<String>,
     /// What it would mean beyond that, where somebody looked; nothing is decided by it.
@@ -171,6 +173,11 @@ impl Plan {
     /// at every look, and what was agreed to shall be done.
     pub(crate) fn keeping(facts: &Facts, policies: &Policies, candidate: Option<&str>) -> Self {
         let (leader_move, verdict) = judge(facts, policies, candidate);
+        let plain_write_refused_by = if leader_move.is_some() && verdict.allows() {
+            evaluate(facts, policies).denials().map(|finding| finding.rule).collect()
+        } else {
+            Vec::new()
+        };
         let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
         let from = facts.from().unwrap_or(0);
         let to = facts.to();
@@ -206,6 +213,7 @@ impl Plan {
             steps,
             looked_at: judged::looked_at(facts, policies),
             nearest: Nearest::default(),
+            plain_write_refused_by,
             other_writers: other_writers(cluster),
             outlook: None,
         }
@@ -262,8 +270,7 @@ pub(crate) fn judge(
     policies: &Policies,
     candidate: Option<&str>,
 ) -> (Option<LeaderMove>, Verdict) {
-    let moves = facts.direction() == Direction::Down && facts.to() > 0 && facts.leader_condemned();
-    let Some(leader) = facts.leader_name().filter(|_| moves) else {
+    let Some(leader) = facts.leader_name().filter(|_| facts.deletes_leader()) else {
         return (None, evaluate(facts, policies));
     };
     if let Some(why) = another_switchover(facts) {

@@ -98,7 +98,13 @@ pub(crate) fn entries(policies: &Policies, now: Timestamp) -> Vec<Entry> {
     all.extend(field("builtIn.mode", &policies.built_in, shown, |mode| *mode, Some("Enforce")));
     let shown = |rules: &Vec<String>| rules.join(", ");
     let fewest = |rules: &Vec<String>| Reverse(rules.len());
-    all.extend(field("builtIn.loosenable", &policies.loosenable, shown, fewest, None));
+    all.extend(field(
+        "builtIn.loosenable",
+        &policies.loosenable,
+        shown,
+        fewest,
+        Some("all but 6 rules"),
+    ));
     let age = policies.backup_max_age.as_slice();
     all.extend(field("backup.maxAge", age, |age| format!("{age:#}"), |_| (), None));
     all

@@ -27,8 +27,8 @@ use crate::session::Session;
 #[command(after_help = "\
 Examples:
   kubectl pgscale override acid-a --to 9 --rules above-max --reason 'a sale'
-  kubectl pgscale override db-a --to 1 --rules paused --reason x --expires 20m
-  kubectl pgscale override db-a --to 9 --rules paused --reason x --dry-run=client")]
+  kubectl pgscale override acid-a --to 2 --rules too-few-healthy-survivors --reason 'its node is gone' --expires 20m
+  kubectl pgscale override acid-a --to 9 --rules above-max,quota-headroom --reason 'a sale' --dry-run=client")]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,

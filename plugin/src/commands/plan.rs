@@ -7,7 +7,7 @@ use crate::args::{Format, Shape, Target, count};
 use crate::error::{Failure, Kind};
 use crate::outlook;
 use crate::output::document::ScalePlan;
-use crate::output::plan::render;
+use crate::output::plan::{plain_write, render};
 use crate::plan::{Outcome, Plan};
 use crate::session::Session;
 
@@ -15,7 +15,8 @@ use crate::session::Session;
 ///
 /// Reads the cluster, asks every member for its state, and changes nothing. Beside the verdict it shows what becomes
 /// of volumes, resources, quotas, readers and connected clients, and what new members have to copy; -o wide shows all
-/// of it and every rule. Ends with 3 where the change would be refused.
+/// of it and every rule. Ends with 3 where kubectl pgscale would be refused. Where it would move the leader first, a
+/// plain write is refused although the plan is allowed, and the plan says so.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -48,6 +49,11 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             let wide = format == Format::Wide;
             let text = render(&plan, wide, session.out.width, |words| session.command(words));
             session.out.data(&text)?;
+            if let Some(text) =
+                plain_write(&plan, session.out.width, |words| session.command(words))
+            {
+                session.out.data(&text)?;
+            }
         }
         format @ (Format::Json | Format::Yaml) => {
             session.out.document(format, &ScalePlan::of(&plan))?;

@@ -153,7 +153,7 @@ async fn read(
     };
     let (facts, policies) = session.facts(Change::of_count(cluster, count), AskWhom::All).await;
     session.show_warnings();
-    let shrinks = facts.direction() == Direction::Down;
+    let shrinks = facts.direction() == Direction::Down || facts.deletes_leader();
     let plan = shrinks.then(|| Plan::of(&facts, &policies).reached_by(&session.flags));
     (facts, plan)
 }
@@ -191,7 +191,10 @@ fn with_nearest(session: &Session, failure: Failure, plan: &Plan) -> Failure {
 
 /// Adds what a person does next to `text`.
 fn with_next(text: &str, next: Option<&Admitted>) -> String {
-    next.map_or_else(|| text.to_owned(), |next| format!("{text}\n{}: {}", next.said, next.next))
+    let Some(next) = next else { return text.to_owned() };
+    let mut lines = vec![text.to_owned(), format!("{}: {}", next.said, next.next)];
+    lines.extend(next.note.clone());
+    lines.join("\n")
 }
 
 /// The word for a switchover that ended as it should.

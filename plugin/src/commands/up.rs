@@ -12,8 +12,8 @@ use crate::session::Session;
 /// Shows the plan, writes numberOfInstances, and waits until every new member streams from the leader and its
 /// Service leads to it.
 ///
-/// Asks before anything is written where a rule could not be judged, and where several clusters
-/// would change; --yes answers.
+/// Asks before anything is written where a rule could not be judged, and where labels find more than
+/// one cluster, even if only one of them would change; --yes answers.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

@@ -84,6 +84,8 @@ pub(crate) struct ScalePlan<'a> {
     /// that changes less first.
     nearest_allowed: Vec<i64>,
     other_writers: &'a [String],
+    /// The rules that refuse a plain write of the same count as long as the leader has not moved.
+    plain_write_refused_by: &'a [&'static str],
     /// What to commit where others write the count too.
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<CommitDocument>,
@@ -199,6 +201,7 @@ impl<'a> ScalePlan<'a> {
             way_out: plan.nearest.counts().next(),
             nearest_allowed: plan.nearest.counts().collect(),
             other_writers: &plan.other_writers,
+            plain_write_refused_by: &plan.plain_write_refused_by,
             commit: CommitDocument::of(plan),
             outlook: plan.outlook.as_deref().map(OutlookDocument::of),
         }
@@ -269,6 +272,9 @@ pub(crate) struct Admitted {
     pub(crate) said: String,
     /// The command that comes next.
     pub(crate) next: String,
+    /// What it means to writers that are no people.
+    #[serde(skip)]
+    pub(crate) note: Option<String>,
 }
 
 /// `kind: ScaleReportList`.

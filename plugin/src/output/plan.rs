@@ -34,7 +34,7 @@ pub(crate) fn render(
             2,
         ));
     }
-    sections.extend(Commit::of(plan).map(|it| commit(&it, width)));
+    sections.extend(Commit::of(plan).map(|it| commit(plan, &it, width)));
     if let Some(outlook) = &plan.outlook {
         sections.push(outlook::render(plan, outlook, wide, width));
     }
@@ -104,11 +104,13 @@ fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
 }
 
 /// What others must be told so that they do not undo the change.
-fn commit(commit: &Commit, width: Option<usize>) -> String {
+fn commit(plan: &Plan, commit: &Commit, width: Option<usize>) -> String {
     let writers: Vec<&str> = commit.places.iter().map(|(writer, _)| writer.as_str()).collect();
     let places: Vec<&str> = commit.places.iter().map(|(_, place)| *place).collect();
+    let when =
+        if plan.plain_write_refused_by.is_empty() { "" } else { ", once the leader has moved" };
     let said = format!(
-        "{CARE}Also written by:{CARE:#} {} (may undo the change: commit this to {})",
+        "{CARE}Also written by:{CARE:#} {} (may undo the change: commit this to {}{when})",
         writers.join(", "),
         places.join(", and to ")
     );
@@ -221,6 +223,21 @@ fn verdict(plan: &Plan, width: Option<usize>, command: impl Fn(&str) -> String) 
         lines.push(wrap(&nearest(plan, command), width, 2));
     }
     lines.join("\n")
+}
+
+/// Says what a plan that moves the leader means to writers that do not: `None` where they may write the count now.
+pub(crate) fn plain_write(
+    plan: &Plan,
+    width: Option<usize>,
+    command: impl Fn(&str) -> String,
+) -> Option<String> {
+    let rules = plan.plain_write_refused_by.join(", ");
+    let switchover = command(&format!("switchover {} --for {}", plan.name, plan.asked));
+    let text = format!(
+        "{CARE}A plain write{CARE:#} (kubectl edit, Argo CD, Helm) is refused by {rules} until the leader has moved: \
+         {switchover}"
+    );
+    (!rules.is_empty()).then(|| wrap(&text, width, 2))
 }
 
 /// The nearest counts that would be allowed, with the commands that ask for them.

@@ -37,8 +37,8 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
             let effect = match entry.effect {
                 Effect::InForce => Cell::styled("in force", GOOD),
                 Effect::Weaker => Cell::from("a stricter one decides"),
-                Effect::Warns => Cell::styled("only warns", CARE),
-                Effect::Recorded => Cell::styled("only recorded", CARE),
+                Effect::Warns => Cell::styled("warns", CARE),
+                Effect::Recorded => Cell::styled("recorded", CARE),
                 Effect::Powerless => Cell::styled("none: not in builtIn.loosenable", CARE),
             };
             vec![

@@ -116,16 +116,16 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
              after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
              after a second
-           Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to
-             acid-a-2 first)
+           Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the
+             leader to acid-a-2 first)
       DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of
            the members that stay none can be counted on; at least 2 must
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
              after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
              after a second
-           Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to
-             acid-a-2 first)
+           Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the
+             leader to acid-a-2 first)
       WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot
            be counted on
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
@@ -149,11 +149,11 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
            configmap/acid-a-leader: leader: acid-a-4
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
-           Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+           Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
       DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
-           Try: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+           Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
       WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot be counted on
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
@@ -169,10 +169,10 @@ fn a_findings_command_forgot_the_flags_that_lead_to_the_api_server() {
     assert_eq!(
         remedies.collect::<Vec<_>>(),
         [
-            "kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the leader to \
-             acid-a-2 first)",
-            "kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the leader to \
-             acid-a-2 first)",
+            "not 2, but 4: kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the \
+             leader to acid-a-2 first)",
+            "not 2, but 4: kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the \
+             leader to acid-a-2 first)",
             "kubectl pgscale status acid-a -n db --context='my cluster', and mend what it names"
         ]
     );
@@ -299,6 +299,9 @@ fn the_document_is_versioned_and_whole() {
       "nearestAllowed": [],
       "otherWriters": [],
       "outcome": "Ready",
+      "plainWriteRefusedBy": [
+        "leader-condemned"
+      ],
       "rules": [
         {
           "lookedAt": [

@@ -237,7 +237,7 @@ pub(super) const CASES: &[Case] = &[
             )
         },
         line: "policy acid-a",
-        styled: &[(GOOD, "in force"), (CARE, "only warns")],
+        styled: &[(GOOD, "in force"), (CARE, "warns")],
         ..PLAIN
     },
     Case {

@@ -13,7 +13,7 @@ async fn plan_allowed() {
     Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best
       caught-up member that stays)
     Also written by: argocd-controller (may undo the change: commit this to the
-      source of the Argo CD Application)
+      source of the Argo CD Application, once the leader has moved)
         apiVersion: acid.zalan.do/v1
         kind: postgresql
         metadata:
@@ -47,6 +47,8 @@ async fn plan_allowed() {
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
            Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+    A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until
+      the leader has moved: kubectl pgscale switchover acid-a --for 3 -n db
     [exit 0]
     ");
     insta::assert_snapshot!(on("plan, allowed", BROAD).await, @"
@@ -56,7 +58,7 @@ async fn plan_allowed() {
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
     acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
     Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best caught-up member that stays)
-    Also written by: argocd-controller (may undo the change: commit this to the source of the Argo CD Application)
+    Also written by: argocd-controller (may undo the change: commit this to the source of the Argo CD Application, once the leader has moved)
         apiVersion: acid.zalan.do/v1
         kind: postgresql
         metadata:
@@ -87,6 +89,7 @@ async fn plan_allowed() {
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
            Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+    A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until the leader has moved: kubectl pgscale switchover acid-a --for 3 -n db
     [exit 0]
     ");
 }

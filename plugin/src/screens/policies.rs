@@ -12,22 +12,23 @@ async fn policy() {
     The calendar allows down:  from 2026-11-27T00:00:00Z
     The calendar allows up:  now
 
-    FIELD             VALUE                  FROM                         EFFECT
-    instances.min     2                      clusterscalepolicy/platform  in force
-    instances.min     2                      scalepolicy/production       in force
-    instances.min     5                      scalepolicy/trial            only warns
-    instances.max     7                      scalepolicy/production       in force
-    instances.zero    Deny                   built-in                     in force
-    steps.down        2                      scalepolicy/production       in force
-    whenUnknown.down  Deny                   built-in                     in force
-    whenUnknown.up    Deny                   clusterscalepolicy/platform  in force
-    freeze            Down from              clusterscalepolicy/platform  in force
-                      2026-11-20T00:00:00Z
-                      until
-                      2026-11-27T00:00:00Z
-                      (peak season), holds
-                      now
-    builtIn.mode      Enforce                built-in                     in force
+    FIELD               VALUE                  FROM                         EFFECT
+    instances.min       2                      clusterscalepolicy/platform  in force
+    instances.min       2                      scalepolicy/production       in force
+    instances.min       5                      scalepolicy/trial            warns
+    instances.max       7                      scalepolicy/production       in force
+    instances.zero      Deny                   built-in                     in force
+    steps.down          2                      scalepolicy/production       in force
+    whenUnknown.down    Deny                   built-in                     in force
+    whenUnknown.up      Deny                   clusterscalepolicy/platform  in force
+    freeze              Down from              clusterscalepolicy/platform  in force
+                        2026-11-20T00:00:00Z
+                        until
+                        2026-11-27T00:00:00Z
+                        (peak season), holds
+                        now
+    builtIn.mode        Enforce                built-in                     in force
+    builtIn.loosenable  all but 6 rules        built-in                     in force
     [exit 0]
     ");
     insta::assert_snapshot!(on("policy", BROAD).await, @"
@@ -37,17 +38,18 @@ async fn policy() {
     The calendar allows down:  from 2026-11-27T00:00:00Z
     The calendar allows up:  now
 
-    FIELD              VALUE                                                                                FROM                          EFFECT
-    instances.min      2                                                                                    clusterscalepolicy/platform   in force
-    instances.min      2                                                                                    scalepolicy/production        in force
-    instances.min      5                                                                                    scalepolicy/trial             only warns
-    instances.max      7                                                                                    scalepolicy/production        in force
-    instances.zero     Deny                                                                                 built-in                      in force
-    steps.down         2                                                                                    scalepolicy/production        in force
-    whenUnknown.down   Deny                                                                                 built-in                      in force
-    whenUnknown.up     Deny                                                                                 clusterscalepolicy/platform   in force
-    freeze             Down from 2026-11-20T00:00:00Z until 2026-11-27T00:00:00Z (peak season), holds now   clusterscalepolicy/platform   in force
-    builtIn.mode       Enforce                                                                              built-in                      in force
+    FIELD                VALUE                                                                                FROM                          EFFECT
+    instances.min        2                                                                                    clusterscalepolicy/platform   in force
+    instances.min        2                                                                                    scalepolicy/production        in force
+    instances.min        5                                                                                    scalepolicy/trial             warns
+    instances.max        7                                                                                    scalepolicy/production        in force
+    instances.zero       Deny                                                                                 built-in                      in force
+    steps.down           2                                                                                    scalepolicy/production        in force
+    whenUnknown.down     Deny                                                                                 built-in                      in force
+    whenUnknown.up       Deny                                                                                 clusterscalepolicy/platform   in force
+    freeze               Down from 2026-11-20T00:00:00Z until 2026-11-27T00:00:00Z (peak season), holds now   clusterscalepolicy/platform   in force
+    builtIn.mode         Enforce                                                                              built-in                      in force
+    builtIn.loosenable   all but 6 rules                                                                      built-in                      in force
     [exit 0]
     ");
 }

@@ -64,6 +64,7 @@ async fn switchover_for_a_count() {
     [stdout]
     postgresql/acid-a: leader moved from acid-a-4 to acid-a-0
     3 is admitted now: kubectl pgscale set acid-a 3 -n db
+    where Git sets the count: commit 3 there, or synchronise again
     [exit 0]
     ");
     insta::assert_snapshot!(on("switchover, for a count", BROAD).await, @"
@@ -76,6 +77,7 @@ async fn switchover_for_a_count() {
     [stdout]
     postgresql/acid-a: leader moved from acid-a-4 to acid-a-0
     3 is admitted now: kubectl pgscale set acid-a 3 -n db
+    where Git sets the count: commit 3 there, or synchronise again
     [exit 0]
     ");
 }

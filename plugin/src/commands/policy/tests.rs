@@ -34,16 +34,17 @@ async fn every_value_is_told_with_its_source() {
     Effective policy of postgresql db/acid-a
     Policies:  clusterscalepolicy/platform (Enforce), scalepolicy/production (Enforce), scalepolicy/trial (Warn)
 
-    FIELD                      VALUE     FROM                          EFFECT
-    instances.min              3         scalepolicy/production        in force
-    instances.min              5         scalepolicy/trial             only warns
-    instances.max              7         scalepolicy/production        in force
-    instances.zero             Deny      built-in                      in force
-    steps.down                 2         scalepolicy/production        in force
-    whenUnknown.down           Deny      built-in                      in force
-    whenUnknown.up             Deny      clusterscalepolicy/platform   in force
-    rules.survivor-unhealthy   Deny      scalepolicy/production        in force
-    builtIn.mode               Enforce   built-in                      in force
+    FIELD                      VALUE             FROM                          EFFECT
+    instances.min              3                 scalepolicy/production        in force
+    instances.min              5                 scalepolicy/trial             warns
+    instances.max              7                 scalepolicy/production        in force
+    instances.zero             Deny              built-in                      in force
+    steps.down                 2                 scalepolicy/production        in force
+    whenUnknown.down           Deny              built-in                      in force
+    whenUnknown.up             Deny              clusterscalepolicy/platform   in force
+    rules.survivor-unhealthy   Deny              scalepolicy/production        in force
+    builtIn.mode               Enforce           built-in                      in force
+    builtIn.loosenable         all but 6 rules   built-in                      in force
     ");
     let (text, ..) = screen(&world(), "policy -o wide").await;
     insta::assert_snapshot!(text, @"
@@ -51,29 +52,31 @@ async fn every_value_is_told_with_its_source() {
     Policies:  clusterscalepolicy/platform (Enforce), scalepolicy/production (Enforce), scalepolicy/trial (Warn)
     For some clusters only:  scalepolicy/shops
 
-    FIELD                      VALUE     FROM                          EFFECT
-    instances.min              2         clusterscalepolicy/platform   a stricter one decides
-    instances.min              3         scalepolicy/production        in force
-    instances.min              5         scalepolicy/trial             only warns
-    instances.max              7         scalepolicy/production        in force
-    instances.zero             Deny      built-in                      in force
-    steps.down                 2         scalepolicy/production        in force
-    whenUnknown.down           Deny      built-in                      in force
-    whenUnknown.up             Deny      clusterscalepolicy/platform   in force
-    rules.survivor-unhealthy   Deny      scalepolicy/production        in force
-    builtIn.mode               Enforce   built-in                      in force
+    FIELD                      VALUE             FROM                          EFFECT
+    instances.min              2                 clusterscalepolicy/platform   a stricter one decides
+    instances.min              3                 scalepolicy/production        in force
+    instances.min              5                 scalepolicy/trial             warns
+    instances.max              7                 scalepolicy/production        in force
+    instances.zero             Deny              built-in                      in force
+    steps.down                 2                 scalepolicy/production        in force
+    whenUnknown.down           Deny              built-in                      in force
+    whenUnknown.up             Deny              clusterscalepolicy/platform   in force
+    rules.survivor-unhealthy   Deny              scalepolicy/production        in force
+    builtIn.mode               Enforce           built-in                      in force
+    builtIn.loosenable         all but 6 rules   built-in                      in force
     ");
     let (text, ..) = screen(&World::new(3, 0), "policy").await;
     insta::assert_snapshot!(text, @"
     Effective policy of namespace db
     Policies:  none
 
-    FIELD              VALUE     FROM       EFFECT
-    instances.min      1         built-in   in force
-    instances.zero     Deny      built-in   in force
-    whenUnknown.down   Deny      built-in   in force
-    whenUnknown.up     Warn      built-in   in force
-    builtIn.mode       Enforce   built-in   in force
+    FIELD                VALUE             FROM       EFFECT
+    instances.min        1                 built-in   in force
+    instances.zero       Deny              built-in   in force
+    whenUnknown.down     Deny              built-in   in force
+    whenUnknown.up       Warn              built-in   in force
+    builtIn.mode         Enforce           built-in   in force
+    builtIn.loosenable   all but 6 rules   built-in   in force
     ");
 }
 
@@ -125,13 +128,14 @@ async fn a_policy_that_cannot_be_decoded_is_shown_with_the_reason() {
     Policies:  scalepolicy/production (Enforce)
     Cannot be decoded:  scalepolicy/strange: spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`
 
-    FIELD              VALUE     FROM                     EFFECT
-    instances.min      1         built-in                 in force
-    instances.max      7         scalepolicy/production   in force
-    instances.zero     Deny      built-in                 in force
-    whenUnknown.down   Deny      built-in                 in force
-    whenUnknown.up     Warn      built-in                 in force
-    builtIn.mode       Enforce   built-in                 in force
+    FIELD                VALUE             FROM                     EFFECT
+    instances.min        1                 built-in                 in force
+    instances.max        7                 scalepolicy/production   in force
+    instances.zero       Deny              built-in                 in force
+    whenUnknown.down     Deny              built-in                 in force
+    whenUnknown.up       Warn              built-in                 in force
+    builtIn.mode         Enforce           built-in                 in force
+    builtIn.loosenable   all but 6 rules   built-in                 in force
     ");
     insta::assert_snapshot!(failure, @"
     error: not all policies could be read: scalepolicy/strange cannot be decoded by pgscale 0.1.0 (spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`): upgrade pgscale or correct the policy
@@ -146,13 +150,14 @@ async fn a_policy_that_cannot_be_decoded_is_shown_with_the_reason() {
     Cannot be decoded:  scalepolicy/strange: spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`
     Cannot be decoded:  scalepolicy/stranger: spec.rules: unknown variant `Shout`, expected one of `Ignore`, `Warn`, `Deny`
 
-    FIELD              VALUE     FROM                     EFFECT
-    instances.min      1         built-in                 in force
-    instances.max      7         scalepolicy/production   in force
-    instances.zero     Deny      built-in                 in force
-    whenUnknown.down   Deny      built-in                 in force
-    whenUnknown.up     Warn      built-in                 in force
-    builtIn.mode       Enforce   built-in                 in force
+    FIELD                VALUE             FROM                     EFFECT
+    instances.min        1                 built-in                 in force
+    instances.max        7                 scalepolicy/production   in force
+    instances.zero       Deny              built-in                 in force
+    whenUnknown.down     Deny              built-in                 in force
+    whenUnknown.up       Warn              built-in                 in force
+    builtIn.mode         Enforce           built-in                 in force
+    builtIn.loosenable   all but 6 rules   built-in                 in force
     ");
     let (text, ..) = screen(&with_strange_ones(), "policy acid-a -o json").await;
     let document: Value = serde_json::from_str(&text).unwrap();

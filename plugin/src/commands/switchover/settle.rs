@@ -132,12 +132,12 @@ impl Settling<'_> {
         if declared == Some(count) {
             let next = session.command(&format!("wait {name}"));
             let said = format!("numberOfInstances is {count} already");
-            return Ok(Look::Well(Some(Admitted { instances: count, said, next })));
+            return Ok(Look::Well(Some(Admitted { instances: count, said, next, note: None })));
         }
         let change = Change::of_count(cluster, count);
         let (facts, policies) = session.facts(change, AskWhom::All).await;
         session.show_warnings();
-        if facts.direction() != Direction::Down {
+        if self.before.direction() == Direction::Down && facts.direction() != Direction::Down {
             return Err(self.superseded(declared, count));
         }
         let mut late = if self.moved { late(&facts, known) } else { Vec::new() };
@@ -149,7 +149,8 @@ impl Settling<'_> {
         }
         let next = session.command(&format!("set {name} {count}"));
         let said = format!("{count} is admitted now");
-        let admitted = Admitted { instances: count, said, next };
+        let note = format!("where Git sets the count: commit {count} there, or synchronise again");
+        let admitted = Admitted { instances: count, said, next, note: Some(note) };
         let denials = evaluate(&facts, &policies).denials().cloned().collect();
         Ok(look_at(late, denials, Some(admitted)))
     }

@@ -67,7 +67,8 @@ async fn a_switchover_for_a_count_ends_well_only_when_that_count_is_admitted() {
     assert_eq!(
         screen.stdout(),
         "postgresql/acid-a: leader moved from acid-a-4 to acid-a-0\n\
-         3 is admitted now: kubectl pgscale set acid-a 3 -n db\n"
+         3 is admitted now: kubectl pgscale set acid-a 3 -n db\n\
+         where Git sets the count: commit 3 there, or synchronise again\n"
     );
     let said = screen.stderr();
     assert!(said.contains(" s: operation-in-progress: "), "{said}");
@@ -167,7 +168,8 @@ async fn a_leader_that_stays_is_not_moved_and_the_count_is_waited_for() {
     assert_eq!(
         screen.stdout(),
         "nothing to do: acid-a-0 leads, and stays at 3 instances\n\
-         3 is admitted now: kubectl pgscale set acid-a 3 -n db\n"
+         3 is admitted now: kubectl pgscale set acid-a 3 -n db\n\
+         where Git sets the count: commit 3 there, or synchronise again\n"
     );
     let busy = || World::new(5, 0).with(Mishap::Busy(5));
     let world = busy();

@@ -310,9 +310,9 @@ fn where_nothing_can_be_read_it_says_so_and_is_brief() {
     pgdata-acid-a-2   40.0 GiB   acid-a-2   unknown   94d
     pgdata-acid-a-4   40.0 GiB   acid-a-4   unknown   94d
 
-    IF SET TO   VERDICT   RULES
-    2           refused   below-min, operator-limits, no-leader, and 16 more
-    4           allowed   operator-limits, dcs-store-changing, no-leader, and 7 more
+    IF SET TO  VERDICT  RULES
+    2          refused  below-min, operator-limits, dcs-store-changing, and 17 more
+    4          allowed  operator-limits, dcs-store-changing, no-leader, and 7 more
 
     Not converged:
       unseen
