@@ -108,8 +108,15 @@ fn rights() -> Result<()> {
         printed(&[&namespace[..], more].concat())
     };
     ensure_same(&of_kind(&render(&json!({}))?, is_right), &program(&[])?)?;
-    let values = json!({"breakGlass": {"users": ["jane", "oidc:joe@example.com"]}});
-    let users = ["--break-glass-user", "jane", "--break-glass-user", "oidc:joe@example.com"];
+    let names = [
+        "jane",
+        "oidc:joe@example.com",
+        "arn:aws:iam::123456789012:user/jane",
+        "https://idp.example.com#jane",
+        "auth0|5f7c",
+    ];
+    let values = json!({"breakGlass": {"users": names}});
+    let users = names.map(|name| ["--break-glass-user", name]).concat();
     ensure_same(&of_kind(&render(&values)?, is_right), &program(&users)?)?;
     // Impersonation may be granted elsewhere, so the witness does not depend on breakGlass.users.
     let witness = "ValidatingAdmissionPolicyBinding";
@@ -126,13 +133,10 @@ fn registration() -> Result<()> {
     };
     ensure_same(&of_kind(&render(&json!({}))?, is_registration), &program(&[])?)?;
     let values = json!({
-        "ignoreLimitsAnnotations": ["a.example.com/ignore", "b"],
         "operatorAccounts": ["a/operator", "b/operator"],
         "growFailurePolicy": "Fail",
     });
     let args = [
-        ["--ignore-limits-annotation", "a.example.com/ignore"],
-        ["--ignore-limits-annotation", "b"],
         ["--operator-account", "system:serviceaccount:a:operator"],
         ["--operator-account", "system:serviceaccount:b:operator"],
         ["--grow-failure-policy", "Fail"],
@@ -249,7 +253,6 @@ fn nonsense() -> Result<()> {
         (json!({"replicas": "3"}), "replicas"),
         (json!({"image": {"repository": ""}}), "repository"),
         (json!({"growFailurePolicy": "Allow"}), "growFailurePolicy"),
-        (json!({"ignoreLimitsAnnotations": ["a'] || true"]}), "ignoreLimitsAnnotations"),
         (json!({"operatorAccounts": ["a', 'b"]}), "operatorAccounts"),
         (json!({"breakGlass": {"users": ["jane\nverbs: [\"*\"]"]}}), "users"),
         (json!({"drain": {"delay": "10"}}), "delay"),

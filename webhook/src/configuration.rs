@@ -42,9 +42,6 @@ pub(crate) struct Registration {
     pub(crate) target: Target,
     /// The authority behind our certificate, PEM; left out where something else fills it in.
     pub(crate) authority: Option<Vec<u8>>,
-    /// Annotations by which a cluster lifts the operator's instance limits, one per operator
-    /// (`ignore_instance_limits_annotation_key`).
-    pub(crate) ignore_limits_annotations: Vec<String>,
     /// The accounts that operators run under, where the platform lists them: they alone may scale a StatefulSet of Spilo
     /// without being asked about. Of others the webhook finds out which is the operator.
     pub(crate) operator_accounts: Vec<Account>,
@@ -116,15 +113,6 @@ impl Target {
     }
 }
 
-/// An annotation key that can stand in an expression as it is.
-pub(crate) fn annotation_key(text: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-    if text.is_empty() || !text.chars().all(fits) {
-        return Err(format!("{text:?} is not the key of an annotation"));
-    }
-    Ok(text.to_owned())
-}
-
 /// The configuration to store.
 pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookConfiguration {
     let entry = |name, subresource: &str, operations: &[&str], policy, when: (&str, &str)| {
@@ -137,7 +125,7 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
             ..webhook(registration, name, writes)
         }
     };
-    let relimited = relimited(&registration.ignore_limits_annotations);
+    let relimited = relimited();
     let (old, new) = (count("oldObject"), count("object"));
     ValidatingWebhookConfiguration {
         metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
@@ -281,13 +269,13 @@ fn count(object: &str) -> String {
     format!("{spec}.?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0)")
 }
 
-/// True when something changes that decides which limits hold whatever the number says: the annotations by
-/// which a cluster chooses its operator and lifts its limits, and that it is a standby, by `spec.standby` or by a
-/// variable in `spec.env`, whose one instance no limit raises.
-fn relimited(ignore_limits_annotations: &[String]) -> String {
-    let ignoring = ignore_limits_annotations.iter().map(String::as_str);
-    let keys = list(std::iter::once(CONTROLLER_ANNOTATION).chain(ignoring));
-    let value = |object: &str| format!("{object}.?metadata.?annotations[?k].orValue('')");
+/// True when something changes that decides which limits hold whatever the number says: the annotation by which a
+/// cluster chooses its operator; any annotation that is or was `"true"`, because the key by which a cluster lifts the
+/// limits is a setting of its operator; and that it is a standby, by `spec.standby` or by a variable in `spec.env`,
+/// whose one instance no limit raises.
+fn relimited() -> String {
+    let value =
+        |object: &str, key: &str| format!("{object}.?metadata.?annotations[?{key}].orValue('')");
     let names = list(STANDBY_VARIABLES);
     let standby = |object: &str| {
         let spec = spec(object);
@@ -296,11 +284,21 @@ fn relimited(ignore_limits_annotations: &[String]) -> String {
              .exists(v, type(v) == map && v.?name.orValue('') in {names}))"
         )
     };
+    let only = |one: &str, other: &str| {
+        format!(
+            "{one}.?metadata.?annotations.orValue({{}}).exists(k, {} == 'true' && {} != 'true')",
+            value(one, "k"),
+            value(other, "k")
+        )
+    };
     let (old, new) = ("oldObject", "object");
+    let controller = format!("'{CONTROLLER_ANNOTATION}'");
     format!(
-        "{keys}.exists(k, {} != {}) || {} != {}",
-        value(new),
-        value(old),
+        "{} != {} || {} || {} || {} != {}",
+        value(new, &controller),
+        value(old, &controller),
+        only(old, new),
+        only(new, old),
         standby(new),
         standby(old)
     )
@@ -314,7 +312,6 @@ mod tests {
         Registration {
             target: Target::url("https://10.0.0.1:9443/").unwrap(),
             authority: Some(b"PEM".to_vec()),
-            ignore_limits_annotations: vec!["acid.zalan.do/ignore-limits".into()],
             operator_accounts: vec!["default/postgres-operator".parse().unwrap()],
             growth: FailurePolicy::default(),
         }
@@ -395,9 +392,9 @@ mod tests {
             .map(|condition| condition.expression.as_str())
             .collect();
         insta::assert_snapshot!(conditions.join("\n\n"), @"
-        object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) < oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) || ['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue('')) || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))
+        object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) < oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) || object.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') != oldObject.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') || oldObject.?metadata.?annotations.orValue({}).exists(k, oldObject.?metadata.?annotations[?k].orValue('') == 'true' && object.?metadata.?annotations[?k].orValue('') != 'true') || object.?metadata.?annotations.orValue({}).exists(k, object.?metadata.?annotations[?k].orValue('') == 'true' && oldObject.?metadata.?annotations[?k].orValue('') != 'true') || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))
 
-        request.operation == 'CREATE' || (object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) > oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) && !(['acid.zalan.do/controller', 'acid.zalan.do/ignore-limits'].exists(k, object.?metadata.?annotations[?k].orValue('') != oldObject.?metadata.?annotations[?k].orValue('')) || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))))
+        request.operation == 'CREATE' || (object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) > oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) && !(object.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') != oldObject.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') || oldObject.?metadata.?annotations.orValue({}).exists(k, oldObject.?metadata.?annotations[?k].orValue('') == 'true' && object.?metadata.?annotations[?k].orValue('') != 'true') || object.?metadata.?annotations.orValue({}).exists(k, object.?metadata.?annotations[?k].orValue('') == 'true' && oldObject.?metadata.?annotations[?k].orValue('') != 'true') || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))))
 
         object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)
 
@@ -423,12 +420,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_a_key_gets_into_an_expression() {
-        assert!(annotation_key("acid.zalan.do/ignore_limits").is_ok());
-        for wrong in ["", "a'] || true", "a b"] {
-            assert!(annotation_key(wrong).is_err() && wrong.parse::<Account>().is_err(), "{wrong}");
+    fn nothing_but_an_account_gets_into_an_expression() {
+        for wrong in ["", "a'] || true", "a b", "a/b'] || true"] {
+            assert!(wrong.parse::<Account>().is_err(), "{wrong}");
         }
-        assert!("a/b'] || true".parse::<Account>().is_err());
     }
 
     #[test]

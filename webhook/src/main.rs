@@ -26,7 +26,7 @@ use tracing_subscriber::EnvFilter;
 use crate::admit::Admission;
 use crate::certs::keeper::Keeper;
 use crate::certs::{Certificates, Files, Source};
-use crate::configuration::{FailurePolicy, Registration, Target, annotation_key};
+use crate::configuration::{FailurePolicy, Registration, Target};
 use crate::events::Events;
 use crate::metrics::{Metrics, Vitals};
 use crate::server::{Limits, Phase, Server};
@@ -134,9 +134,6 @@ struct Configure {
     /// Authority behind the webhook's certificate, PEM; left out if not given
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Annotation by which a cluster lifts the operator's instance limits, if it has one; may be repeated
-    #[arg(long, value_name = "KEY", value_parser = annotation_key)]
-    ignore_limits_annotation: Vec<String>,
     /// Service account of an operator: it may scale its StatefulSets without a review; may be repeated
     #[arg(long, value_name = "NAMESPACE/NAME")]
     operator_account: Vec<Account>,
@@ -251,7 +248,6 @@ impl Configure {
         Ok(configuration::configuration(&Registration {
             target,
             authority: self.ca_file.map(read).transpose()?,
-            ignore_limits_annotations: self.ignore_limits_annotation,
             operator_accounts: self.operator_account,
             growth: self.grow_failure_policy,
         }))
@@ -429,7 +425,6 @@ mod tests {
         let registration = Registration {
             target: Target::service("NAMESPACE/pgscale-webhook").unwrap(),
             authority: None,
-            ignore_limits_annotations: vec!["IGNORE-LIMITS".into()],
             operator_accounts: vec![Account {
                 namespace: "OPERATOR-NAMESPACE".into(),
                 name: "OPERATOR-ACCOUNT".into(),

@@ -100,7 +100,8 @@ pub(crate) fn manifest(
         )],
     ))));
     for user in break_glass_users {
-        let own = format!("{BREAK_GLASS_ROLE}:{user}");
+        // The name of an object in RBAC has no slash.
+        let own = format!("{BREAK_GLASS_ROLE}:{}", user.replace('/', ":"));
         let subject = || Subject {
             kind: "User".to_owned(),
             name: user.clone(),
@@ -336,6 +337,10 @@ mod tests {
         let text = crate::documents(&objects).unwrap();
         assert!(text.contains("name: pgscale-break-glass:jane:group\n"), "{text}");
         assert_eq!(text.matches("kind: ClusterRoleBinding").count(), 6);
+        let arn = "arn:aws:iam::123456789012:user/jane";
+        let text = crate::documents(&manifest("pgscale", None, &[arn.to_owned()])).unwrap();
+        assert!(text.contains("name: pgscale-break-glass:arn:aws:iam::123456789012:user:jane\n"));
+        assert!(text.contains(&format!("  name: {arn}\n")), "{text}");
     }
 
     #[test]

@@ -254,7 +254,7 @@ fn refusal(judgement: &Judgement) -> String {
 /// What it means that a CREATE is refused whose cluster was deleted a moment ago, and what brings the cluster back.
 fn gone(judgement: &Judgement, recreation: &Recreation) -> String {
     let Judgement { namespace, name, .. } = judgement;
-    let Recreation { left, written, count, volumes } = recreation;
+    let Recreation { left, count, volumes } = recreation;
     let more = left.len().saturating_sub(NAMED);
     let mut shown: Vec<&str> = left.iter().take(NAMED).map(String::as_str).collect();
     let rest = format!("{more} more");
@@ -264,8 +264,8 @@ fn gone(judgement: &Judgement, recreation: &Recreation) -> String {
     let back = || {
         match count {
         Some(count) => format!(
-            "To bring it back with {count}: sed -E 's/(numberOfInstances\"?: *){written}/\\1{count}/' MANIFEST \
-             | kubectl create -n {namespace} -f -"
+            "To bring it back with {count}: kubectl patch --local -f MANIFEST --type=merge -o yaml \
+             -p '{{\"spec\":{{\"numberOfInstances\":{count}}}}}' | kubectl create -n {namespace} -f -"
         ),
         None => "No number of instances is admitted now: mend what is named above, then create it again.".to_owned(),
     }
