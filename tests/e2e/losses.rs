@@ -267,6 +267,8 @@ async fn paste(ground: &Ground, text: &str, words: &str, manifest: &str) -> Resu
 async fn volumes_kept(ground: &Ground) -> Result<()> {
     let (said, manifest) = replace_by_one(ground).await?;
     paste(ground, &said, "To bring it back with 3: ", &manifest).await?;
+    // The pods of the deleted cluster may still be there: the operator calls it running when its own are.
+    ground.cluster.settled().await?;
     ground.cluster.converged(3).await?;
     ground.remembers("newest").await
 }
@@ -340,6 +342,7 @@ async fn look_alike(scene: Scene) -> Result<()> {
     .await;
     let remove = ["delete", "configmap", "pgscale-operators", "-n", "kube-public"];
     ground.scene.bed.kubectl(&remove).await?.ok()?;
+    ground.kubectl(&["delete", "deployment", "postgres-operator"]).await?;
     judged
 }
 
