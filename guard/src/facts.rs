@@ -20,6 +20,7 @@ mod repair;
 
 pub use capacity::{Backup, Capacity, DisruptionBudget, Node, Taint};
 pub use hand_over::HandOver;
+pub(crate) use health::pod_ailments;
 pub use health::{Ailment, Health};
 pub use repair::Repair;
 

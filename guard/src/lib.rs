@@ -5,6 +5,7 @@
 //! exception is the module `read`, behind the feature of that name, which fetches the objects and asks
 //! the members.
 
+pub mod assessment;
 pub mod capacity;
 pub mod change;
 pub mod facts;
@@ -20,6 +21,7 @@ pub mod read;
 pub mod rules;
 pub mod verdict;
 
+pub use assessment::{Assessed, Assessment};
 pub use change::Change;
 pub use facts::{Facts, Seen};
 pub use policy::Policies;

@@ -3,6 +3,7 @@
 //! A rule is one function beside its documentation and its table test. It never weighs policy: what an
 //! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
 
+use crate::assessment::Assessment;
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::objects::spell;
@@ -76,7 +77,7 @@ pub struct Rule {
     /// What it looks at, for explanations.
     pub reads: &'static [Reading],
     /// The judgement itself.
-    pub check: fn(&Facts, &Policies) -> Outcome,
+    pub check: fn(&Assessment<'_>, &Policies) -> Outcome,
 }
 
 /// What a rule judges, which decides what a repair excuses.
@@ -210,10 +211,13 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
 
 /// Returns every rule's judgement, with the finding that policies leave if any.
 fn results(facts: &Facts, policies: &Policies) -> Vec<(Judgement, Option<Finding>)> {
-    let by_patroni = facts;
-    let facts = &facts.under(policies);
-    let stricter = policies.lags_on_trial().map(|limit| (limit, facts.with_max_lag(limit.value)));
-    let stricter: Vec<_> = stricter.collect();
+    let by_patroni = &Assessment::new(facts, None);
+    let enforced = policies.enforced_lag().map(|limit| limit.value);
+    let lower = |limit: u64| Some(enforced.map_or(limit, |enforced| enforced.min(limit)));
+    let on_trial = policies.lags_on_trial();
+    let stricter: Vec<_> =
+        on_trial.map(|limit| (limit, Assessment::new(facts, lower(limit.value)))).collect();
+    let facts = &Assessment::of(facts, policies);
     let mut results = Vec::with_capacity(RULES.len());
     for rule in RULES {
         if rule.kind == Kind::Calendar && facts.change.undo {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use pgscale_guard::facts::{Health, Live, Member};
 use pgscale_guard::rules::about_switchover;
 use pgscale_guard::verdict::{Evidence, Finding};
-use pgscale_guard::{Facts, Policies, Verdict, evaluate};
+use pgscale_guard::{Assessment, Facts, Policies, Verdict, evaluate};
 
 mod commit;
 mod handover;
@@ -60,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) coming_besides: i64,
     /// Members that stay and cannot be counted on: reported afterwards, not waited for.
     pub(crate) unfit: Vec<Unfit>,
+    /// The lag that the policies allow, in bytes.
+    pub(crate) max_lag: Option<u64>,
     /// The switchover that comes first, if the leader would go.
     pub(crate) leader_move: Option<LeaderMove>,
     /// What every rule says, with the leader where the plan puts it.
@@ -178,6 +180,7 @@ impl Plan {
         } else {
             Vec::new()
         };
+        let assessment = &Assessment::of(facts, policies);
         let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
         let from = facts.from().unwrap_or(0);
         let to = facts.to();
@@ -204,10 +207,11 @@ impl Plan {
             to,
             running: facts.stateful_set.known().map(|set| set.replicas),
             leader: facts.leader_name().map(str::to_owned),
-            leaving: facts.condemned().map(|member| leaving(facts, member)).collect(),
+            leaving: facts.condemned().map(|member| leaving(assessment, member)).collect(),
             coming_besides: arrivals(facts, from, to).saturating_sub(shown(&coming)),
             coming,
-            unfit: unfit(facts),
+            unfit: unfit(assessment),
+            max_lag: policies.enforced_lag().map(|limit| limit.value),
             leader_move,
             verdict,
             steps,
@@ -273,10 +277,11 @@ pub(crate) fn judge(
     let Some(leader) = facts.leader_name().filter(|_| facts.deletes_leader()) else {
         return (None, evaluate(facts, policies));
     };
+    let assessment = Assessment::of(facts, policies);
     if let Some(why) = another_switchover(facts) {
         let mut verdict = evaluate(facts, policies);
         let remedy = about_switchover(facts);
-        if facts.repair().is_some() {
+        if assessment.repair().is_some() {
             return (None, verdict);
         }
         if verdict.denials().any(|finding| finding.rule == SWITCHOVER_PENDING) {
@@ -299,9 +304,9 @@ pub(crate) fn judge(
     let agreed = candidate
         .filter(|candidate| *candidate != leader)
         .and_then(|candidate| facts.survivors().find(|member| member.name == candidate))
-        .filter(|member| facts.takeover(member) == Health::Healthy)
+        .filter(|member| assessment.takeover(member) == Health::Healthy)
         .filter(|member| facts.in_sync_set(member).is_ok());
-    if let Some(best) = agreed.or_else(|| facts.best_survivor()) {
+    if let Some(best) = agreed.or_else(|| assessment.best_survivor()) {
         let leader_move = LeaderMove {
             from: leader.to_owned(),
             to: best.name.clone(),
@@ -311,8 +316,8 @@ pub(crate) fn judge(
     }
     let mut verdict = evaluate(facts, policies);
     // A repair is not refused for the live state, not even this one: its pods go whatever we do.
-    if verdict.allows() && facts.repair().is_none() {
-        let finding = nobody_to_lead(facts, leader);
+    if verdict.allows() && assessment.repair().is_none() {
+        let finding = nobody_to_lead(assessment, leader);
         verdict.findings.push(policies.overrides.weigh(finding, facts));
     }
     (None, verdict)
@@ -335,7 +340,7 @@ pub(crate) fn is_sync(facts: &Facts, member: &Member) -> bool {
         .is_some_and(|(leader, sync)| sync.contains(leader, &member.name))
 }
 
-fn nobody_to_lead(facts: &Facts, leader: &str) -> Finding {
+fn nobody_to_lead(facts: Assessment<'_>, leader: &str) -> Finding {
     let mut finding = Finding::deny(
         "leader-cannot-move",
         format!("{leader} leads and would be removed, and no member that stays can take over"),
@@ -348,11 +353,12 @@ fn nobody_to_lead(facts: &Facts, leader: &str) -> Finding {
 
 /// Why each member that stays cannot take over, by name.
 fn why_nobody<'a>(
-    facts: &'a Facts,
+    assessment: Assessment<'a>,
     leader: &'a str,
 ) -> impl Iterator<Item = (&'a str, String)> + 'a {
-    facts.survivors().filter(move |member| member.name != leader).filter_map(|member| {
-        let health = facts.takeover(member);
+    let facts = assessment.facts();
+    facts.survivors().filter(move |member| member.name != leader).filter_map(move |member| {
+        let health = assessment.takeover(member);
         let why = if health == Health::Healthy {
             facts.in_sync_set(member).err()?
         } else {
@@ -362,7 +368,7 @@ fn why_nobody<'a>(
     })
 }
 
-fn leaving(facts: &Facts, member: &Member) -> Leaving {
+fn leaving(facts: &Assessment<'_>, member: &Member) -> Leaving {
     Leaving {
         pod: member.name.clone(),
         leads: facts.leader_name() == Some(member.name.as_str()),
@@ -398,7 +404,7 @@ pub(crate) fn claim(facts: &Facts, ordinal: i64) -> Option<String> {
 }
 
 /// Members that stay and are known not to be healthy.
-pub(crate) fn unfit(facts: &Facts) -> Vec<Unfit> {
+pub(crate) fn unfit(facts: &Assessment<'_>) -> Vec<Unfit> {
     facts
         .survivors()
         .filter_map(|member| match facts.health(member) {

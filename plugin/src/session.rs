@@ -229,7 +229,7 @@ impl Session {
             self.reader.overrides(&asked.new).boxed()
         );
         policies.overrides = overrides;
-        (facts.under(&policies).into_owned(), policies)
+        (facts, policies)
     }
 
     /// The `postgresql` objects of a namespace, untyped: what we do not know stays as it is.

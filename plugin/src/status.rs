@@ -355,7 +355,7 @@ impl Status {
         digest.extend(facts.all_members().iter().map(|member| {
             let pod = &member.pod;
             let (node, restarts, timeline) = (&pod.node, pod.restarts, member.timeline());
-            let mut health = crate::plan::describe(&facts.health(member));
+            let mut health = crate::plan::describe(&facts.assessment().health(member));
             health.retain(|character| !character.is_ascii_digit());
             let role = crate::output::status::role(facts, member, leader == Some(&member.name));
             format!("{} {role} {node:?} {restarts} {timeline:?} {health}", member.name)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
-use pgscale_guard::{Change, Seen};
+use pgscale_guard::{Assessed, Change, Seen};
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Failure, Kind};
@@ -82,7 +82,7 @@ impl Goal {
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     /// Everything the rules look at, every member asked.
-    pub(crate) facts: Facts,
+    pub(crate) facts: Assessed,
     /// Who stands behind its Services.
     pub(crate) services: Services,
 }
@@ -232,7 +232,7 @@ impl Watch<'_> {
         if let Some(why) = nobody_answered(&facts).map(str::to_owned) {
             self.judge_by_annotations(&mut facts, &why);
         }
-        Look::Seen(Box::new(Snapshot { facts, services }))
+        Look::Seen(Box::new(Snapshot { facts: facts.into(), services }))
     }
 
     /// Where no member can be asked at all, what they wrote about themselves is all there is.
@@ -375,7 +375,7 @@ impl Watch<'_> {
     async fn conclude(&mut self, snapshot: &Snapshot) {
         let facts = &snapshot.facts;
         for name in &self.goal.unfit {
-            let now = facts.member(name).map(|member| facts.health(member));
+            let now = facts.member(name).map(|member| facts.assessment().health(member));
             if let Some(health) = now
                 && health != pgscale_guard::facts::Health::Healthy
             {

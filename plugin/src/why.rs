@@ -196,7 +196,7 @@ fn leaderless(clues: &Clues<'_>) -> Cause {
     let mut cause = Cause::new("nobody leads: nothing can be written", clues.patronictl("list"))
         .because(source, says);
     for member in facts.all_members() {
-        let health = crate::plan::describe(&facts.health(member));
+        let health = crate::plan::describe(&clues.snapshot.facts.assessment().health(member));
         cause = cause.because(format!("pod/{}", member.name), health);
     }
     cause

@@ -1,7 +1,7 @@
 //! Members whose pods are made anew, by a rolling update or a drain: gone for seconds, and as good copies as
 //! before once they are back.
 
-use crate::facts::{Ailment, Claim, Facts, Health, Member, Seen};
+use crate::facts::{Ailment, Facts, Member};
 
 impl Facts {
     /// The pod of `member` is ending and its StatefulSet, as far as anybody knows, makes it anew.
@@ -13,7 +13,7 @@ impl Facts {
 
     /// `ailment` shows that `member` cannot be counted on. That a pod which comes back ends, and its PostgreSQL
     /// with it, shows nothing.
-    pub(super) fn proven(&self, member: &Member, ailment: &Ailment) -> bool {
+    pub(crate) fn proven(&self, member: &Member, ailment: &Ailment) -> bool {
         let of_the_end = match ailment {
             Ailment::Terminating | Ailment::NotRunning(_) => true,
             // A pod that is Pending never ran.
@@ -33,56 +33,8 @@ impl Facts {
         member.proves(ailment) && !(of_the_end && self.comes_back(member))
     }
 
-    /// Claims of members that go, that have no pod now although their StatefulSet asks for one, and that would
-    /// be missed: too few of those that stay are fit. `Err` where nobody can tell.
-    ///
-    /// Such a member may be on its way back, or may never have been there: a claim that is not bound holds
-    /// nothing, and where enough fit ones stay either may go, so that growth that is stuck can be taken back.
-    pub(crate) fn missed_claims(&self) -> Result<Vec<&Claim>, String> {
-        if self.enough_fit_stay() {
-            return Ok(Vec::new());
-        }
-        let asked_for = match &self.stateful_set {
-            // Somebody else may have scaled it: what the object asks for comes back with the operator's next sync.
-            Seen::Known(set) => set.replicas.max(self.from().unwrap_or(0)),
-            Seen::Absent => self.from().unwrap_or(0),
-            Seen::Unreadable(_) => i64::MAX,
-        };
-        let mut condemned = self.to()..asked_for;
-        let has_pod = |ordinal| self.all_members().iter().any(|member| member.ordinal == ordinal);
-        match &self.claims {
-            Seen::Known(claims) => Ok(claims
-                .iter()
-                .filter(|claim| claim.capacity.is_some() && !claim.terminating)
-                .filter(|claim| condemned.contains(&claim.ordinal) && !has_pod(claim.ordinal))
-                .collect()),
-            Seen::Absent => Ok(Vec::new()),
-            Seen::Unreadable(why) => match condemned.find(|ordinal| !has_pod(*ordinal)) {
-                None => Ok(Vec::new()),
-                Some(ordinal) => Err(format!(
-                    "{} has no pod, and the volume claims could not be listed ({why})",
-                    self.pod_name(ordinal)
-                )),
-            },
-        }
-    }
-
     /// How many of the members that stay have to be fit.
     pub(crate) fn fit_needed(&self) -> usize {
         usize::try_from(self.to().min(2)).unwrap_or(0)
-    }
-
-    /// Whether `member` counts: the leader leads already, so its tags do not matter.
-    pub(crate) fn fitness(&self, member: &Member) -> Health {
-        if self.leader_name() == Some(member.name.as_str()) {
-            self.health(member)
-        } else {
-            self.takeover(member)
-        }
-    }
-
-    fn enough_fit_stay(&self) -> bool {
-        let fit = self.survivors().filter(|member| self.fitness(member) == Health::Healthy);
-        fit.count() >= self.fit_needed()
     }
 }

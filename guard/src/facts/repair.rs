@@ -1,7 +1,6 @@
 //! Changes that make a bad state better: who may go because nobody counts on it, and has nothing that others lack.
 
-use crate::change::Direction;
-use crate::facts::{Claim, Facts, Health, Live, Member, Seen};
+use crate::facts::{Claim, Facts, Live, Member, Seen};
 use crate::patroni::State;
 
 /// A change that makes a bad state better and is never refused for the live state or the calendar.
@@ -43,69 +42,9 @@ impl Repair {
 }
 
 impl Facts {
-    /// The change is one that is never refused for the live state.
-    pub fn repair(&self) -> Option<Repair> {
-        let from = self.from()?;
-        // A return to a count of zero is an outage, whatever the StatefulSet says.
-        if self.to() == 0 {
-            return None;
-        }
-        let stateful_set = self.stateful_set.known();
-        if self.direction() != Direction::Same
-            && stateful_set.is_some_and(|set| set.replicas == self.to())
-            && self.members.known().is_some()
-            // Whoever scaled the StatefulSet: a pod that still lives is not gone, and may be the leader's.
-            && self.condemned().all(|member| member.pod.terminating)
-            && (self.direction() != Direction::Down || self.nothing_newer_goes(from))
-        {
-            return Some(Repair::Cancels);
-        }
-        if self.direction() == Direction::Up {
-            let adds = from..self.to();
-            let highest = self.all_members().iter().map(|member| member.ordinal).max();
-            let known = highest.is_some_and(|highest| self.to() <= highest.saturating_add(1));
-            if known && self.doomed_leader().is_some_and(|leader| adds.contains(&leader.ordinal)) {
-                return Some(Repair::KeepsLeader);
-            }
-            let has_pod = |ordinal: i64| self.all_members().iter().any(|it| it.ordinal == ordinal);
-            // No more ordinals than pods: a count may be as high as an int32 goes.
-            let pods = i64::try_from(self.all_members().len()).unwrap_or(i64::MAX);
-            if self.to().saturating_sub(from) <= pods && adds.into_iter().all(has_pod) {
-                return Some(Repair::AddsNothingNew);
-            }
-        }
-        let nobody = self.members.known().is_some_and(Vec::is_empty);
-        // An empty list may be the wrong list: without the StatefulSet its labels are a guess.
-        let certain = match &self.stateful_set {
-            Seen::Known(_) => true,
-            Seen::Absent => self.leader_name().is_none(),
-            Seen::Unreadable(_) => false,
-        };
-        if nobody && certain && self.claims.known().is_some_and(Vec::is_empty) {
-            return Some(Repair::NothingRuns);
-        }
-        if from == 0 && nobody {
-            return Some(Repair::ReturnsFromZero);
-        }
-        // Who leads must be certain, and nobody else may claim to, before a member is "not the leader".
-        let leader_stays = self.leader_member().is_some_and(|leader| {
-            leader.ordinal < self.to()
-                && !self.contradicts_lock(leader)
-                && !self.may_contradict_lock(leader)
-        });
-        let removes_unhealthy_only = self.direction() == Direction::Down
-            && leader_stays
-            // More than the StatefulSet runs is growth, whatever the object asked for before.
-            && !self.adds_members()
-            && self.labelled_leaders().count() <= 1
-            && self.condemned().all(|member| self.expendable(member))
-            && self.missed_claims().is_ok_and(|claims| claims.is_empty());
-        removes_unhealthy_only.then_some(Repair::RemovesUnhealthyOnly)
-    }
-
     /// Returns whether a leader stays that nobody contradicts, or else no member that goes left a pod or a volume: it
     /// might hold what those that stay lack.
-    fn nothing_newer_goes(&self, from: i64) -> bool {
+    pub(crate) fn nothing_newer_goes(&self, from: i64) -> bool {
         let leads = self.leader_stays()
             && self.leader_member().is_some_and(|leader| !self.contradicts_lock(leader));
         let gone = self.to()..from;
@@ -126,24 +65,9 @@ impl Facts {
         })
     }
 
-    /// A member that goes would be missed: it is healthy, or nobody can be sure that it is not. The rules
-    /// count it as healthy.
-    pub fn missed(&self, member: &Member) -> bool {
-        !self.expendable(member)
-    }
-
-    /// Something that was seen, not something that was not, shows that `member` cannot be counted on and has
-    /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
-    fn expendable(&self, member: &Member) -> bool {
-        let Health::Unhealthy(ailments) = self.health(member) else { return false };
-        ailments.iter().any(|ailment| self.proven(member, ailment))
-            && !self.may_be_ahead(member)
-            && !self.holds_what_others_lack(member)
-    }
-
     /// `member` looks unwell, yet by its own word it has all the leader has, or more than any standby that
     /// stays: a paused replay or a few bytes of lag make it no worse a copy.
-    fn holds_what_others_lack(&self, member: &Member) -> bool {
+    pub(crate) fn holds_what_others_lack(&self, member: &Member) -> bool {
         let Live::Answered(answer) = &member.live else { return false };
         // What its pod and its node say stands, heard or not: a lost node must not stop the way out.
         let pod = &member.pod;
@@ -202,7 +126,7 @@ impl Facts {
     }
 
     /// `member` leads or claims to, or is on a newer timeline than the leader, or nobody can tell.
-    fn may_be_ahead(&self, member: &Member) -> bool {
+    pub(crate) fn may_be_ahead(&self, member: &Member) -> bool {
         let leads = match (&member.live, &member.report) {
             (Live::Answered(answer), _) => answer.role.leads(),
             (_, Seen::Known(report)) => report.role.leads(),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Answer, State};
@@ -84,7 +85,7 @@ fn choose(facts: &Facts, whom: AskWhom, leader: Option<&str>) -> Vec<String> {
 
 /// Its annotation may be ten seconds old, so whatever it says against the member is asked again.
 fn unfinished(facts: &Facts, member: &Member) -> bool {
-    facts.health(member) != Health::Healthy
+    Assessment::new(facts, None).health(member) != Health::Healthy
 }
 
 /// Nothing is gained by asking again: it streams and is as far as the leader was. A standby whose receiver
@@ -183,6 +184,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
     use crate::facts::Health;
     use crate::read::testing::{Members, Reply, World, change, core, leader, standby, world};
 
@@ -215,7 +217,12 @@ mod tests {
         assert_eq!(members.counts().len(), 3);
         assert_eq!(took, Duration::ZERO);
         assert_eq!(facts.leader_position(), Some(1000));
-        assert!(facts.all_members().iter().all(|member| facts.health(member) == Health::Healthy));
+        assert!(
+            facts
+                .all_members()
+                .iter()
+                .all(|member| facts.assess().health(member) == Health::Healthy)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,7 +238,7 @@ mod tests {
         assert_eq!(members.counts()["acid-a-1"], 3);
         assert_eq!(members.counts()["acid-a-0"], 1);
         assert_eq!(took, 2 * PAUSE);
-        assert_eq!(facts.health(facts.member("acid-a-1").unwrap()), Health::Healthy);
+        assert_eq!(facts.assess().health(facts.member("acid-a-1").unwrap()), Health::Healthy);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use crate::assessment::Assessment;
 use crate::facts::Facts;
 use crate::policy::Policies;
 
@@ -26,7 +27,7 @@ pub fn after_switchover<'a>(facts: &'a Facts, policies: &Policies) -> Cow<'a, Fa
     if !facts.deletes_leader() {
         return Cow::Borrowed(facts);
     }
-    match facts.under(policies).best_survivor() {
+    match Assessment::of(facts, policies).best_survivor() {
         Some(best) => Cow::Owned(facts.led_by(&best.name)),
         None => Cow::Borrowed(facts),
     }

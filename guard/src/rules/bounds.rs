@@ -1,7 +1,8 @@
 //! Bounds: what policies and the operator allow, whatever the cluster's state.
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Seen};
+use crate::facts::Seen;
 use crate::operator::Settings;
 use crate::policy::{Limit, Mode, Policies, Zero};
 use crate::rules::{Kind, Rule, by_policies, policies_unread, readings, set, unread};
@@ -27,7 +28,7 @@ Way out: ask for the minimum, or change the ScalePolicy the denial names.",
     check: below_min,
 };
 
-fn below_min(facts: &Facts, policies: &Policies) -> Outcome {
+fn below_min(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let (Some((from, to)), false) = (span(facts), facts.to() == 0) else {
         return Outcome::NotApplicable;
     };
@@ -38,7 +39,7 @@ fn below_min(facts: &Facts, policies: &Policies) -> Outcome {
 }
 
 /// Judges a count that does not grow by the floors that could be read.
-fn below_known_min(facts: &Facts, policies: &Policies) -> Outcome {
+fn below_known_min(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let to = facts.to();
     let floor = Limit { value: FLOOR, source: "built-in".to_owned(), mode: Mode::Enforce };
     let broken = policies.min.iter().chain([&floor]).filter(|min| to < min.value);
@@ -73,7 +74,7 @@ Way out: ask for the maximum, or change the ScalePolicy the denial names.",
     check: above_max,
 };
 
-fn above_max(facts: &Facts, policies: &Policies) -> Outcome {
+fn above_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let Some((from, to)) = span(facts) else { return Outcome::NotApplicable };
     if from.is_some_and(|from| to < from) {
         return Outcome::Pass;
@@ -82,7 +83,7 @@ fn above_max(facts: &Facts, policies: &Policies) -> Outcome {
 }
 
 /// Judges a count that does not fall by the limits that could be read.
-fn above_known_max(facts: &Facts, policies: &Policies) -> Outcome {
+fn above_known_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let to = facts.to();
     let broken = policies.max.iter().filter(|max| to > max.value);
     let Some(max) = strictest(broken, |max| -max.value) else { return Outcome::Pass };
@@ -112,7 +113,7 @@ Way out: keep one instance, or have the namespace's policy allow zero.",
     check: scale_to_zero,
 };
 
-fn scale_to_zero(facts: &Facts, policies: &Policies) -> Outcome {
+fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     if facts.to() != 0 {
         return Outcome::NotApplicable;
     }
@@ -180,7 +181,7 @@ Way out: ask for the number the operator would run, or change its limits and res
     check: operator_limits,
 };
 
-fn operator_limits(facts: &Facts, _: &Policies) -> Outcome {
+fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let asked = facts.asked();
     let unchanged = facts.change.old.as_ref().is_some_and(|old| old.instances == Some(asked));
     if unchanged && facts.direction() == Direction::Same {
@@ -228,7 +229,7 @@ pub(super) fn limits(settings: &Settings) -> String {
 }
 
 /// The effective counts before and after; `None` where the count does not change.
-fn span(facts: &Facts) -> Option<(Option<i64>, i64)> {
+fn span(facts: &Assessment<'_>) -> Option<(Option<i64>, i64)> {
     (facts.direction() != Direction::Same).then(|| (facts.from(), facts.to()))
 }
 
@@ -248,7 +249,7 @@ fn fewest(policies: &Policies) -> i64 {
 /// A limit that is broken, and the count that keeps it.
 fn found<T: Shown>(
     rule: &'static str,
-    facts: &Facts,
+    facts: &Assessment<'_>,
     (limit, kept): (&Limit<T>, i64),
     field: &str,
     message: String,

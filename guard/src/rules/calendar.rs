@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::Facts;
 use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
 use crate::rules::{Kind, Rule, by_policies, readings, set};
 use crate::verdict::{Finding, Outcome};
@@ -27,7 +27,7 @@ Way out: go there in several changes, or change the ScalePolicy the denial names
     check: step_too_large,
 };
 
-fn step_too_large(facts: &Facts, policies: &Policies) -> Outcome {
+fn step_too_large(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let (Some(from), to) = (facts.from(), facts.to()) else { return Outcome::NotApplicable };
     let (steps, field, nearest): (_, _, fn(i64, i64) -> i64) = match facts.direction() {
         Direction::Down if to != 0 => (&policies.step_down, "steps.down", i64::saturating_sub),
@@ -73,13 +73,13 @@ Way out: wait until the time the denial names, or change the ScalePolicy it name
     check: change_freeze,
 };
 
-fn change_freeze(facts: &Facts, policies: &Policies) -> Outcome {
+fn change_freeze(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let Some(way) = way(facts.direction()) else { return Outcome::NotApplicable };
     by_policies(known_freeze(way, facts, policies), facts, policies)
 }
 
 /// Judges by the freezes that could be read.
-fn known_freeze(way: Way, facts: &Facts, policies: &Policies) -> Outcome {
+fn known_freeze(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let holding = policies
         .freezes
         .iter()
@@ -131,7 +131,7 @@ Way out: wait until the time the denial names, or change the ScalePolicy it name
     check: outside_window,
 };
 
-fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
+fn outside_window(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let Some(way) = way(facts.direction()).filter(|_| facts.to() != 0) else {
         return Outcome::NotApplicable;
     };
@@ -139,7 +139,7 @@ fn outside_window(facts: &Facts, policies: &Policies) -> Outcome {
 }
 
 /// Judges by the windows that could be read.
-fn known_windows(way: Way, facts: &Facts, policies: &Policies) -> Outcome {
+fn known_windows(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let about = || policies.windows.iter().filter(|windows| windows.value.ways.contains(&way));
     let shut = about().filter(|windows| windows.value.open(facts.now) == Some(false));
     let latest = |windows: &&Limit<Windows>| {
@@ -193,7 +193,7 @@ fn known_windows(way: Way, facts: &Facts, policies: &Policies) -> Outcome {
 
 /// When to ask again, `own` being when the calendar of `source` would allow it, were it the only one.
 fn next(
-    facts: &Facts,
+    facts: &Assessment<'_>,
     policies: &Policies,
     source: &str,
     own: Option<Timestamp>,
@@ -212,7 +212,7 @@ fn next(
 }
 
 /// What to do about a refusal by `rule`, and the way past it for what cannot wait. On trial nothing is refused.
-fn this_once(facts: &Facts, rule: &str, mode: Mode, remedy: String) -> String {
+fn this_once(facts: &Assessment<'_>, rule: &str, mode: Mode, remedy: String) -> String {
     if mode != Mode::Enforce {
         return remedy;
     }
@@ -231,6 +231,7 @@ pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::facts::Facts;
     use crate::policy::ScalePolicy;
     use crate::rules::testing::{Want, created, healthy, table_with};
     use crate::verdict::Severity;

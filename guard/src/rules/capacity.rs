@@ -1,8 +1,9 @@
 //! Room: what the namespace, the nodes and the leader can take.
 
+use crate::assessment::Assessment;
 use crate::capacity::{Added, Look, Quotas, Room, domains, violations};
 use crate::change::Direction;
-use crate::facts::{Facts, Seen};
+use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::rules::{Kind, Rule, readings, set, unread};
@@ -43,7 +44,7 @@ Upstream: pkg/quota/v1/evaluator/core/pods.go and persistent_volume_claims.go in
     check: quota_headroom,
 };
 
-fn quota_headroom(facts: &Facts, _: &Policies) -> Outcome {
+fn quota_headroom(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if !grows(facts) {
         return Outcome::NotApplicable;
     }
@@ -110,7 +111,7 @@ fn limits(count: usize) -> String {
 }
 
 /// What the quotas leave beside `count` members.
-pub(super) fn quotas(facts: &Facts, count: i64) -> Look<Quotas> {
+pub(super) fn quotas(facts: &Assessment<'_>, count: i64) -> Look<Quotas> {
     let quotas = match &facts.capacity.quotas {
         None => return Err("the quotas were not read".to_owned()),
         Some(Seen::Unreadable(why)) => return Err(format!("the quotas could not be read ({why})")),
@@ -130,7 +131,7 @@ pub(super) fn quotas(facts: &Facts, count: i64) -> Look<Quotas> {
 }
 
 /// The largest count between the present one and the one asked for that the quotas have room for.
-fn most(facts: &Facts) -> Option<i64> {
+fn most(facts: &Assessment<'_>) -> Option<i64> {
     let fits = |count: i64| {
         quotas(facts, count).is_ok_and(|seen| {
             seen.unspecified.is_empty()
@@ -173,7 +174,7 @@ Upstream: plugin/pkg/admission/limitranger/admission.go in kubernetes/kubernetes
     check: limit_range,
 };
 
-fn limit_range(facts: &Facts, _: &Policies) -> Outcome {
+fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if !grows(facts) {
         return Outcome::NotApplicable;
     }
@@ -240,7 +241,7 @@ Upstream: podAffinity, pkg/cluster/k8sres.go.",
     check: too_few_nodes,
 };
 
-fn too_few_nodes(facts: &Facts, _: &Policies) -> Outcome {
+fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let Some(nodes) = &facts.capacity.nodes else { return Outcome::NotApplicable };
     if facts.direction() != Direction::Up {
         return Outcome::NotApplicable;
@@ -308,7 +309,7 @@ Upstream: patroni/postgresql/config.py; scripts/configure_spilo.py; zalando/post
     check: too_few_wal_senders,
 };
 
-fn too_few_wal_senders(facts: &Facts, _: &Policies) -> Outcome {
+fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Up {
         return Outcome::NotApplicable;
     }
@@ -369,12 +370,12 @@ fn too_few_wal_senders(facts: &Facts, _: &Policies) -> Outcome {
 }
 
 /// New members will be made.
-fn grows(facts: &Facts) -> bool {
+fn grows(facts: &Assessment<'_>) -> bool {
     matches!(facts.direction(), Direction::Create | Direction::Up) && facts.to() > 0
 }
 
 /// What asks for `count`, and waits for the new members where there is a cluster already.
-fn ask_for(facts: &Facts, count: i64) -> String {
+fn ask_for(facts: &Assessment<'_>, count: i64) -> String {
     let cluster = &facts.change.new;
     if facts.direction() == Direction::Create {
         return set(facts, count);

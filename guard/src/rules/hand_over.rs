@@ -4,8 +4,9 @@
 //! Patroni to hand over to ordinal 0, and only to it; when that is refused it logs a warning and lets the
 //! leader be deleted all the same (`preScaleDown`, pkg/cluster/resources.go).
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, HandOver, Health, Seen};
+use crate::facts::{HandOver, Health, Seen};
 use crate::policy::Policies;
 use crate::rules::{Kind, Rule, keep_leader, members_unseen, readings, status, unread};
 use crate::verdict::{Finding, Outcome};
@@ -45,7 +46,7 @@ Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
     check: leader_condemned,
 };
 
-fn leader_condemned(facts: &Facts, _: &Policies) -> Outcome {
+fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let grows = match facts.direction() {
         Direction::Down if facts.to() >= 1 => false,
         // Before zero is left there is no leader to lose: return-from-zero looks at what is left.
@@ -110,7 +111,7 @@ fn leader_condemned(facts: &Facts, _: &Policies) -> Outcome {
 }
 
 /// More pods live than the object asks for, the leader's among them, and the new count leaves it out as well.
-fn left_out(facts: &Facts, leader: &str, lock: &str) -> Finding {
+fn left_out(facts: &Assessment<'_>, leader: &str, lock: &str) -> Finding {
     let to = facts.to();
     let message = format!(
         "{leader} is the leader, and a count of {to} leaves its pod out: the operator deletes it with this write"
@@ -159,7 +160,7 @@ patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
     check: leader_cannot_move,
 };
 
-fn leader_cannot_move(facts: &Facts, _: &Policies) -> Outcome {
+fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -197,7 +198,7 @@ fn leader_cannot_move(facts: &Facts, _: &Policies) -> Outcome {
 }
 
 /// The command that shows which counts would do.
-fn plan(facts: &Facts) -> String {
+fn plan(facts: &Assessment<'_>) -> String {
     let cluster = &facts.change.new;
     format!("kubectl pgscale plan {} --to {} -n {}", cluster.name, facts.to(), cluster.namespace)
 }
@@ -205,6 +206,7 @@ fn plan(facts: &Facts) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::facts::Facts;
     use crate::facts::Live;
     use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
@@ -432,7 +434,7 @@ pub(super) mod tests {
         let found = |facts: &Facts| {
             ["leader-condemned", "leader-cannot-move"].map(|id| {
                 matches!(
-                    (crate::rules::rule(id).unwrap().check)(facts, &Policies::default()),
+                    (crate::rules::rule(id).unwrap().check)(&facts.assess(), &Policies::default()),
                     Outcome::Found(_)
                 )
             })

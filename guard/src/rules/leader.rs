@@ -4,8 +4,9 @@
 //! Patroni to hand over to ordinal 0, and only to it; when that is refused it logs a warning and lets the
 //! leader be deleted all the same (`preScaleDown`, pkg/cluster/resources.go).
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Live, Member, Seen};
+use crate::facts::{Live, Member, Seen};
 use crate::policy::Policies;
 use crate::rules::{
     Kind, Rule, critical_operation, inside, members_unseen, readings, status, unread,
@@ -42,7 +43,7 @@ Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
     check: no_leader,
 };
 
-fn no_leader(facts: &Facts, _: &Policies) -> Outcome {
+fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let Some(severity) = weight(facts) else { return Outcome::NotApplicable };
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     if members.is_empty() && facts.from() == Some(0) {
@@ -162,7 +163,7 @@ Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/
     check: paused,
 };
 
-fn paused(facts: &Facts, _: &Policies) -> Outcome {
+fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
     if direction == Direction::Same || facts.to() < 1 {
         return Outcome::NotApplicable;
@@ -208,7 +209,7 @@ fn paused(facts: &Facts, _: &Policies) -> Outcome {
 
 /// How Patroni is resumed, and the marks that say that it must not be yet: in the middle of a major upgrade it would
 /// start what is being upgraded.
-fn resume(facts: &Facts) -> (String, Option<Evidence>) {
+fn resume(facts: &Assessment<'_>) -> (String, Option<Evidence>) {
     let resume = inside(facts, "patronictl resume");
     match critical_operation(facts) {
         marked @ Some(_) => (until_unmarked(facts), marked),
@@ -221,7 +222,7 @@ fn resume(facts: &Facts) -> (String, Option<Evidence>) {
 
 /// Members that start while Patroni is paused: they neither take the lead nor copy from a leader
 /// (`bootstrap` and `_run_cycle`, patroni/ha.py).
-fn paused_growth(facts: &Facts, starts: bool) -> Outcome {
+fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     let config = facts.patroni_source("config");
     if !starts || !members.is_empty() {
@@ -248,7 +249,10 @@ fn paused_growth(facts: &Facts, starts: bool) -> Outcome {
 
 /// How to be rid of what those left behind who led once, are dead, and whose pods go on saying that they lead:
 /// another member leads by now. `None` where that is not all there is to it.
-fn end_the_dead<'a>(facts: &Facts, claims: impl Iterator<Item = &'a Member>) -> Option<String> {
+fn end_the_dead<'a>(
+    facts: &Assessment<'_>,
+    claims: impl Iterator<Item = &'a Member>,
+) -> Option<String> {
     let leads = |member: &Member| match &member.live {
         Live::Answered(answer) => answer.role.leads(),
         Live::NotAsked | Live::Silent(_) => false,
@@ -275,7 +279,7 @@ fn end_the_dead<'a>(facts: &Facts, claims: impl Iterator<Item = &'a Member>) -> 
 }
 
 /// What a finding about the leader weighs; `None` where there is nothing to judge.
-fn weight(facts: &Facts) -> Option<Severity> {
+fn weight(facts: &Assessment<'_>) -> Option<Severity> {
     match facts.direction() {
         Direction::Down if facts.to() >= 1 => Some(Severity::Deny),
         Direction::Up => Some(Severity::Warn),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
+use crate::assessment::Assessment;
 use crate::change::{Change, Direction};
-use crate::facts::{Facts, Seen};
+use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::rules::{Kind, Rule, readings, set};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
@@ -124,7 +125,7 @@ Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`)
     check: mixed_change,
 };
 
-fn mixed_change(facts: &Facts, _: &Policies) -> Outcome {
+fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
     if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
         return Outcome::NotApplicable;

@@ -1,7 +1,8 @@
 //! The operator: who it is, whether it is there, what it makes of this cluster.
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Seen};
+use crate::facts::Seen;
 use crate::operator::account::{create_list, edit_list};
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
@@ -35,7 +36,7 @@ Way out: list the accounts of all operators, or correct the annotation.",
     check: limits_unknown,
 };
 
-fn limits_unknown(facts: &Facts, _: &Policies) -> Outcome {
+fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.change.old.is_some() && !facts.changes_count() {
         return Outcome::NotApplicable;
     }
@@ -85,7 +86,7 @@ Upstream: hasOwnership and getEffectiveNamespace, pkg/controller/controller.go."
     check: operator_absent,
 };
 
-fn operator_absent(facts: &Facts, _: &Policies) -> Outcome {
+fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let harmless = match facts.direction() {
         Direction::Down if facts.to() >= 1 => facts.leader_stays(),
         Direction::Up => true,
@@ -165,7 +166,7 @@ Upstream: Update and Sync, pkg/cluster/cluster.go and sync.go; #2101 and #2102 o
     check: operator_failed,
 };
 
-fn operator_failed(facts: &Facts, _: &Policies) -> Outcome {
+fn operator_failed(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if !facts.changes_count() {
         return Outcome::NotApplicable;
     }
@@ -203,7 +204,7 @@ Way out: one instance, or promote the cluster (remove `spec.standby`) before it 
     check: standby_cluster,
 };
 
-fn standby_cluster(facts: &Facts, _: &Policies) -> Outcome {
+fn standby_cluster(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let concerned = facts.change.old.is_none() || facts.changes_count();
     if !concerned || facts.to() < 2 {
         return Outcome::NotApplicable;
@@ -242,7 +243,7 @@ fn own() -> String {
 }
 
 /// The cluster's side of why no operator was found.
-fn nobody_owns(facts: &Facts) -> Evidence {
+fn nobody_owns(facts: &Assessment<'_>) -> Evidence {
     let cluster = &facts.change.new;
     let says = match cluster.controller() {
         "" => format!(
@@ -263,6 +264,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     fn seen(mut facts: Facts, operator: Seen<crate::operator::Operator>) -> Facts {

@@ -1,5 +1,6 @@
 //! What somebody else has begun: a switchover, a restart, a major upgrade.
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{PendingFailover, State};
@@ -42,7 +43,7 @@ Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cl
     check: switchover_pending,
 };
 
-fn switchover_pending(facts: &Facts, _: &Policies) -> Outcome {
+fn switchover_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -134,7 +135,7 @@ Upstream: restartInstances, pkg/cluster/sync.go; #510 of zalando/postgres-operat
     check: restart_pending,
 };
 
-fn restart_pending(facts: &Facts, _: &Policies) -> Outcome {
+fn restart_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if !facts.changes_count() || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -213,7 +214,7 @@ Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgra
     check: major_upgrade,
 };
 
-fn major_upgrade(facts: &Facts, _: &Policies) -> Outcome {
+fn major_upgrade(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if !facts.changes_count() {
         return Outcome::NotApplicable;
     }
@@ -260,7 +261,7 @@ fn major_upgrade(facts: &Facts, _: &Policies) -> Outcome {
 /// All members are marked, and Patroni is not paused yet: the operator marks them before it runs the script. Who marks
 /// them for another reason runs the version that is declared, and while a first leader is made nothing runs. An error
 /// where nobody can tell.
-fn begins(facts: &Facts, members: &[Member]) -> Result<Option<Finding>, String> {
+fn begins(facts: &Assessment<'_>, members: &[Member]) -> Result<Option<Finding>, String> {
     // The operator acts on what is stored, not on what this write may change.
     let stored = facts.change.old.as_ref().unwrap_or(&facts.change.new);
     let version = stored.spec.pointer("/postgresql/version").and_then(serde_json::Value::as_str);
@@ -300,13 +301,13 @@ fn begins(facts: &Facts, members: &[Member]) -> Result<Option<Finding>, String> 
     Ok(Some(finding.remedy(until_unmarked(facts))))
 }
 
-fn running(facts: &Facts) -> Finding {
+fn running(facts: &Assessment<'_>) -> Finding {
     about(facts, "is being upgraded")
         .because(facts.patroni_source("config"), "pause: true")
         .remedy(until_unmarked(facts))
 }
 
-fn about(facts: &Facts, upgraded: &str) -> Finding {
+fn about(facts: &Assessment<'_>, upgraded: &str) -> Finding {
     let mut finding = Finding::deny(
         MAJOR_UPGRADE.id,
         format!(

@@ -1,7 +1,8 @@
 //! What is still under way: an operation, a change of the count that was not applied.
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Seen};
+use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::rules::{Kind, Rule, get_pods, members_unseen, readings, set, unread, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
@@ -37,7 +38,7 @@ Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, p
     check: operation_in_progress,
 };
 
-fn operation_in_progress(facts: &Facts, _: &Policies) -> Outcome {
+fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let severity = match facts.direction() {
         Direction::Down if facts.to() >= 1 => Severity::Deny,
         Direction::Up => Severity::Warn,
@@ -129,7 +130,7 @@ Upstream: Update, pkg/cluster/cluster.go; getNumberOfInstances, pkg/cluster/k8sr
     check: change_not_applied,
 };
 
-fn change_not_applied(facts: &Facts, _: &Policies) -> Outcome {
+fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
     let (Direction::Up | Direction::Down, Some(from)) = (direction, facts.from()) else {
         return Outcome::NotApplicable;
@@ -187,6 +188,7 @@ fn change_not_applied(facts: &Facts, _: &Policies) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
 
     /// The StatefulSet runs another count than the cluster asks for.

@@ -83,7 +83,7 @@ fn never_admitted_worse(
     for how in how {
         worsen(&mut worse, index, *how);
     }
-    let every_new_one_counts = worse.direction() == Direction::Up && !has_spare(&worse);
+    let every_new_one_counts = worse.direction() == Direction::Up && !has_spare(&worse.assess());
     prop_assert!(
         every_new_one_counts || !evaluate(&worse, policies).allows(),
         "{how:?}, was refused by {:?}",
@@ -205,7 +205,7 @@ proptest! {
         facts in shrinks(), policies in vec(opinionated(), 0..3)
     ) {
         let policies = Policies::combine(&policies, &facts.change.new);
-        if facts.to() > 0 && facts.leader_condemned() && facts.repair().is_none() {
+        if facts.to() > 0 && facts.leader_condemned() && facts.assess().repair().is_none() {
             prop_assert!(!evaluate(&facts, &policies).allows());
         }
     }
@@ -222,7 +222,7 @@ proptest! {
 
     #[test]
     fn a_shrink_left_to_the_operator_has_a_candidate_with_every_row(facts in shrinks()) {
-        let judged = facts.to() > 0 && facts.repair().is_none() && facts.leader_condemned();
+        let judged = facts.to() > 0 && facts.assess().repair().is_none() && facts.leader_condemned();
         if judged && evaluate(&facts, &lowered()).allows() {
             let position = |name: &str| match &facts.member(name).unwrap().live {
                 Live::Answered(answer) => (answer.timeline, answer.position()),

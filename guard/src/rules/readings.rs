@@ -3,7 +3,8 @@
 //! Told beside every verdict, also beside one that finds nothing, so that a person can check it. Nothing is judged
 //! here, and no rule judges by these texts. A fact that could not be read is told as that.
 
-use crate::facts::{Facts, Seen};
+use crate::assessment::Assessment;
+use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::rules::Rule;
 use crate::verdict::Evidence;
@@ -30,14 +31,14 @@ pub(super) use room::{
 };
 
 /// One thing a rule reads: where from, and what it says now.
-pub type Reading = fn(&Facts, &Policies) -> Vec<Evidence>;
+pub type Reading = fn(&Assessment<'_>, &Policies) -> Vec<Evidence>;
 
 /// How many objects of one kind are shown.
 const SHOWN: usize = 20;
 
 impl Rule {
     /// Everything the rule looks at, each once.
-    pub fn looks_at(&self, facts: &Facts, policies: &Policies) -> Vec<Evidence> {
+    pub fn looks_at(&self, facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
         let mut seen: Vec<Evidence> = Vec::new();
         for reading in self.reads {
             for evidence in reading(facts, policies) {
@@ -90,11 +91,12 @@ fn flag(name: &str, value: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::Facts;
     use crate::rules::testing::healthy;
 
     fn told(id: &str, facts: &Facts, policies: &Policies) -> String {
         let rule = crate::rules::rule(id).unwrap();
-        let all = rule.looks_at(facts, policies);
+        let all = rule.looks_at(&Assessment::of(facts, policies), policies);
         let lines = all.iter().map(|it| format!("{}: {}", it.source, it.says));
         lines.collect::<Vec<_>>().join("\n")
     }

@@ -1,7 +1,8 @@
 //! Members that are no copies yet.
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Health, Live, Member, Seen};
+use crate::facts::{Health, Live, Member, Seen};
 use crate::policy::Policies;
 use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, set, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
@@ -42,7 +43,7 @@ Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, pa
     check: rebuild_in_progress,
 };
 
-fn rebuild_in_progress(facts: &Facts, _: &Policies) -> Outcome {
+fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
     if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
         return Outcome::NotApplicable;
@@ -129,7 +130,7 @@ enum How {
 }
 
 /// A standby is there that may be well: what was not seen of it is no proof that it is not.
-pub(super) fn has_spare(facts: &Facts) -> bool {
+pub(super) fn has_spare(facts: &Assessment<'_>) -> bool {
     let leader = facts.leader_name();
     facts.all_members().iter().filter(|it| leader != Some(it.name.as_str())).any(|member| {
         match facts.health(member) {
@@ -141,7 +142,7 @@ pub(super) fn has_spare(facts: &Facts) -> bool {
 
 /// To wait, or to give up the unfinished members where they are the last ones.
 fn remedy(
-    facts: &Facts,
+    facts: &Assessment<'_>,
     members: &[Member],
     staying: &[Unfinished],
     going: &[Unfinished],
@@ -170,7 +171,7 @@ fn remedy(
 }
 
 /// How `member` is unfinished; `Err` where it cannot be told.
-fn unfinished(facts: &Facts, member: &Member) -> Result<Option<Unfinished>, String> {
+fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinished>, String> {
     let found = |how, source, says| {
         let (ordinal, name) = (member.ordinal, member.name.clone());
         Ok(Some(Unfinished { ordinal, name, how, evidence: Evidence::new(source, says) }))
@@ -224,6 +225,7 @@ fn told(members: &[Unfinished]) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
 
     #[test]

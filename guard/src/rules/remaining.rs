@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Live, Member, Seen};
+use crate::facts::{Live, Member, Seen};
 use crate::patroni::Tags;
 use crate::policy::Policies;
 use crate::rules::{Kind, Rule, last_word, members_unseen, readings, still_down};
@@ -26,7 +27,7 @@ Way out: keep two, and point readers at `<cluster>` before the last standby goes
     check: no_standby_left,
 };
 
-fn no_standby_left(facts: &Facts, _: &Policies) -> Outcome {
+fn no_standby_left(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -81,7 +82,7 @@ pkg/controller/statefulset/stateful_set_control.go of Kubernetes).",
     check: survivors_one_zone,
 };
 
-fn survivors_one_zone(facts: &Facts, _: &Policies) -> Outcome {
+fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 2 {
         return Outcome::NotApplicable;
     }
@@ -141,7 +142,7 @@ Upstream: replicatefrom, patroni/tags.py; _get_node_to_follow, patroni/ha.py.",
     check: cascade_condemned,
 };
 
-fn cascade_condemned(facts: &Facts, _: &Policies) -> Outcome {
+fn cascade_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -214,6 +215,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::facts::Facts;
     use crate::patroni::Sender;
     use crate::rules::testing::{Want, healthy, table, text};
 
@@ -346,7 +348,8 @@ pub(super) mod tests {
                 })
                 .collect();
         });
-        let judged = |facts: &Facts| (CASCADE_CONDEMNED.check)(facts, &Policies::default());
+        let judged =
+            |facts: &Facts| (CASCADE_CONDEMNED.check)(&facts.assess(), &Policies::default());
         assert_eq!(judged(&fed), Outcome::Pass);
         assert_eq!(judged(&fed.led_by("acid-a-0")), Outcome::Pass);
         // Who is told by a tag to follow the old leader does so after the move, too.

@@ -194,7 +194,7 @@ fn repairs_pass_whatever_the_operator_and_others_are_doing() {
     let facts = (0..5).fold(facts.pause(), |facts, ordinal| {
         facts.with_member(ordinal, |member| member.pod.critical_operation = true)
     });
-    assert_eq!(facts.repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert_eq!(facts.assess().repair(), Some(Repair::RemovesUnhealthyOnly));
     assert!(verdict(&facts).allows(), "{:?}", denials(&facts));
     for rule in ["switchover-pending", "major-upgrade"] {
         let found = verdict(&facts).finding(rule).cloned().unwrap();
@@ -207,7 +207,7 @@ fn with_the_receivers_of_0_and_1_stalled_the_way_out_is_four() {
     let stalled = |to| led_by_the_last(to).stalled([0, 1]);
     assert_eq!(denials(&stalled(2)), ["leader-condemned", "too-few-healthy-survivors"]);
     assert_eq!(denials_lowered(&stalled(2)), ["leader-cannot-move", "too-few-healthy-survivors"]);
-    assert_eq!(stalled(2).best_survivor(), None);
+    assert_eq!(stalled(2).assess().best_survivor(), None);
     let way = way_out(&stalled(2), &Policies::default());
     assert_eq!(way, Some(WayOut { to: 4, leader: Some("acid-a-2".into()) }));
     assert_eq!(denials(&stalled(4).led_by("acid-a-2")), Vec::<&str>::new());
@@ -220,7 +220,7 @@ fn with_0_frozen_another_survivor_takes_the_lead() {
     let frozen = led_by_the_last(3).frozen(0);
     assert_eq!(denials(&frozen), ["leader-condemned"]);
     assert_eq!(denials_lowered(&frozen), ["leader-cannot-move"]);
-    assert_eq!(frozen.best_survivor().unwrap().name, "acid-a-1");
+    assert_eq!(frozen.assess().best_survivor().unwrap().name, "acid-a-1");
     let moved = frozen.led_by("acid-a-1");
     assert_eq!(denials(&moved), Vec::<&str>::new());
     assert_eq!(warnings(&moved), ["survivor-unhealthy"]);
@@ -249,7 +249,7 @@ fn only_the_unfinished_member_may_go_during_a_base_backup() {
         (denials(&removes_it), warnings(&removes_it)),
         (vec![], vec!["rebuild-in-progress"])
     );
-    assert_eq!(removes_it.repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert_eq!(removes_it.assess().repair(), Some(Repair::RemovesUnhealthyOnly));
     assert!(verdict(&healthy(5, 4)).findings.is_empty(), "once it streams all pass");
 }
 
@@ -257,7 +257,7 @@ fn only_the_unfinished_member_may_go_during_a_base_backup() {
 fn a_pod_pending_for_ever_does_not_block_the_way_back() {
     // OrderedReady: the pod after it was never created.
     let stuck = healthy(5, 3).pending(3).without(4);
-    assert_eq!(stuck.repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert_eq!(stuck.assess().repair(), Some(Repair::RemovesUnhealthyOnly));
     assert!(verdict(&stuck).allows());
     // The same with a member that is behind, which the way back does not touch.
     assert!(verdict(&stuck.stalled([1, 2])).allows());
@@ -267,12 +267,15 @@ fn a_pod_pending_for_ever_does_not_block_the_way_back() {
 fn a_change_that_a_stopped_operator_never_applied_can_be_cancelled() {
     // 5 to 2 was written while the operator was down; the StatefulSet still runs 5.
     let back = healthy(5, 5).with_count(2, 5);
-    assert_eq!((back.direction(), back.repair()), (Direction::Up, Some(Repair::Cancels)));
+    assert_eq!((back.direction(), back.assess().repair()), (Direction::Up, Some(Repair::Cancels)));
     assert!(verdict(&back).allows());
     assert!(verdict(&back.clone().cloning(3).pause()).allows());
     // 5 to 7 was written; going back to 5 is a shrink that shrinks nothing.
     let down = healthy(5, 5).with_count(7, 5).cloning(3).stalled([1, 2]);
-    assert_eq!((down.direction(), down.repair()), (Direction::Down, Some(Repair::Cancels)));
+    assert_eq!(
+        (down.direction(), down.assess().repair()),
+        (Direction::Down, Some(Repair::Cancels))
+    );
     assert!(verdict(&down).allows());
     // A further shrink is none.
     assert!(denials(&healthy(5, 5).with_count(3, 2)).contains(&"change-not-applied"));
@@ -284,20 +287,20 @@ fn a_stateful_set_scaled_by_another_writer_licenses_no_shrink() {
     // -0 is away, so the StatefulSet, scaled to 1, has deleted nothing yet.
     let scaled = |facts: Facts| facts.with_stateful_set(|set| set.replicas = 1);
     let led_by_2 = scaled(healthy(3, 1).with_leader(2).without(0));
-    assert_eq!(led_by_2.repair(), None);
+    assert_eq!(led_by_2.assess().repair(), None);
     assert!(denials(&led_by_2).contains(&"leader-condemned"), "{:?}", denials(&led_by_2));
     let led_by_1 = scaled(healthy(3, 1).with_leader(1).without(0));
     assert!(!verdict(&led_by_1).allows());
     let lives = healthy(4, 2).stalled([1]).with_stateful_set(|set| set.replicas = 2);
-    assert_eq!(lives.repair(), None, "-2 and -3 live");
+    assert_eq!(lives.assess().repair(), None, "-2 and -3 live");
     assert_eq!(denials(&lives), ["too-few-healthy-survivors"]);
     let hidden = scaled(healthy(3, 1)).without_sight_of_members();
-    assert_eq!(hidden.repair(), None, "pods that cannot be listed may live");
+    assert_eq!(hidden.assess().repair(), None, "pods that cannot be listed may live");
     assert!(!verdict(&hidden).allows());
     // Once all of them end, nothing is decided by the count any more.
     let ends = |facts: Facts, ordinal| facts.with_member(ordinal, |it| it.pod.terminating = true);
     let ending = ends(ends(lives, 2), 3);
-    assert_eq!(ending.repair(), Some(Repair::Cancels));
+    assert_eq!(ending.assess().repair(), Some(Repair::Cancels));
     assert!(verdict(&ending).allows());
 }
 
@@ -308,24 +311,24 @@ fn the_way_back_from_a_stuck_shrink_is_never_refused() {
     let stuck =
         || healthy(5, 5).with_leader(4).without(0).with_stateful_set(|set| set.replicas = 2);
     let back = stuck().with_count(2, 5);
-    assert_eq!(back.repair(), Some(Repair::KeepsLeader));
+    assert_eq!(back.assess().repair(), Some(Repair::KeepsLeader));
     assert!(verdict(&back).allows(), "{:?}", denials(&back));
     assert!(warnings(&back).contains(&"rebuild-in-progress"));
     // The leader is safe, and the others that were to go still live.
     let led_by_1 = healthy(5, 5).with_leader(1).without(0);
     let back = led_by_1.with_stateful_set(|set| set.replicas = 2).with_count(2, 5);
-    assert_eq!(back.repair(), Some(Repair::AddsNothingNew));
+    assert_eq!(back.assess().repair(), Some(Repair::AddsNothingNew));
     assert!(verdict(&back).allows());
     // -3 is gone already: the count makes it anew, and still keeps the leader.
     let back = stuck().without(3).with_count(2, 5);
-    assert_eq!(back.repair(), Some(Repair::KeepsLeader));
+    assert_eq!(back.assess().repair(), Some(Repair::KeepsLeader));
     assert!(verdict(&back).allows());
     // Without a leader to keep, a member that is made anew is no repair.
     let back = healthy(5, 5).without(0).without(3).with_stateful_set(|set| set.replicas = 2);
-    assert_eq!(back.with_count(2, 5).repair(), None);
+    assert_eq!(back.with_count(2, 5).assess().repair(), None);
     // More than there ever was is no way back.
-    assert_eq!(stuck().with_count(2, 6).repair(), None);
-    assert_eq!(healthy(5, 6).cloning(4).repair(), None);
+    assert_eq!(stuck().with_count(2, 6).assess().repair(), None);
+    assert_eq!(healthy(5, 6).cloning(4).assess().repair(), None);
 }
 
 #[test]
@@ -393,18 +396,18 @@ fn what_is_no_repair() {
         ("to zero", healthy(5, 5).with_count(2, 0).with_stateful_set(|set| set.replicas = 0)),
         ("growth is none by itself", healthy(3, 5)),
     ] {
-        assert_eq!(facts.repair(), None, "{name}");
+        assert_eq!(facts.assess().repair(), None, "{name}");
     }
 }
 
 #[test]
 fn what_is_a_repair() {
     let mut empty = (0..3).fold(healthy(3, 2), Facts::without);
-    assert_eq!(empty.repair(), Some(Repair::NothingRuns));
+    assert_eq!(empty.assess().repair(), Some(Repair::NothingRuns));
     empty = empty.with_stateful_set(|set| set.replicas = 0);
-    assert_eq!(empty.clone().with_count(0, 3).repair(), Some(Repair::NothingRuns));
+    assert_eq!(empty.clone().with_count(0, 3).assess().repair(), Some(Repair::NothingRuns));
     empty.claims = Seen::Unreadable("timed out".into());
-    assert_eq!(empty.clone().with_count(0, 3).repair(), Some(Repair::ReturnsFromZero));
+    assert_eq!(empty.clone().with_count(0, 3).assess().repair(), Some(Repair::ReturnsFromZero));
     assert!(verdict(&empty.with_count(0, 3)).allows());
     for (name, facts) in [
         ("behind", healthy(5, 4).stalled([4])),
@@ -433,7 +436,7 @@ fn what_is_a_repair() {
         ),
         ("kept from being created, and others are fit", bound(healthy(5, 4).without(4), Some(1))),
     ] {
-        assert_eq!(facts.repair(), Some(Repair::RemovesUnhealthyOnly), "{name}");
+        assert_eq!(facts.assess().repair(), Some(Repair::RemovesUnhealthyOnly), "{name}");
         assert!(verdict(&facts.pause()).allows(), "{name}");
     }
 }
@@ -450,7 +453,7 @@ fn a_diverged_survivor_was_taken_for_as_far_as_the_good_copy_that_goes() {
     let after = healthy(3, 2).with_answer(0, |it| it.timeline = Some(2));
     let good = standby(after, 2, 2, 900);
     let same_timeline = standby(good.clone(), 1, 2, 950);
-    assert_eq!(same_timeline.repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert_eq!(same_timeline.assess().repair(), Some(Repair::RemovesUnhealthyOnly));
     for (name, facts) in [
         ("it has diverged", standby(good.clone(), 1, 1, 950)),
         ("it does not say on which timeline it is", {
@@ -461,7 +464,7 @@ fn a_diverged_survivor_was_taken_for_as_far_as_the_good_copy_that_goes() {
             same_timeline.with_answer(1, |it| it.state = State::Starting),
         ),
     ] {
-        assert_eq!(facts.repair(), None, "{name}");
+        assert_eq!(facts.assess().repair(), None, "{name}");
         let denied = denials(&facts);
         assert!(denied.contains(&"too-few-healthy-survivors"), "{name}: {denied:?}");
     }
@@ -494,7 +497,7 @@ fn a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nob
         ("gone, and the StatefulSet is hidden", facts().without(2).without_sight_of_the_set()),
         ("gone, and the claims are hidden", blind),
     ] {
-        assert_eq!(facts.repair(), None, "{name}");
+        assert_eq!(facts.assess().repair(), None, "{name}");
         let denied = denials(&facts);
         assert!(denied.contains(&"too-few-healthy-survivors"), "{name}: {denied:?}");
     }
@@ -507,7 +510,7 @@ fn a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nob
     // Where only the StatefulSet asks for fewer, it comes back with the operator's next sync.
     let lower = |facts: Facts| facts.with_count(4, 2).with_stateful_set(|set| set.replicas = 1);
     for facts in [lower(stopped), lower(facts().without(2))] {
-        assert_eq!(facts.repair(), None);
+        assert_eq!(facts.assess().repair(), None);
     }
 }
 
@@ -590,7 +593,7 @@ fn settings_the_operator_has_not_read_do_not_hide_a_shrink() {
     // Not known is told as that, and excuses nothing.
     let unknown = not_restarted(healthy(9, 7), -1, 3, None);
     assert!(denials(&unknown).contains(&"operator-limits"));
-    let told = rule("operator-limits").unwrap().looks_at(&unknown, &Policies::default());
+    let told = rule("operator-limits").unwrap().looks_at(&unknown.assess(), &Policies::default());
     let told: Vec<&str> = told.iter().map(|evidence| evidence.says.as_str()).collect();
     assert_eq!(
         told,
@@ -607,7 +610,7 @@ fn synchronous_standbys_lead_before_better_placed_ones() {
     let facts = led_by_the_last(3).synchronous(&["acid-a-2"]);
     assert_eq!(denials(&facts), ["leader-condemned"]);
     assert_eq!(denials_lowered(&facts), ["leader-cannot-move"]);
-    assert_eq!(facts.best_survivor().unwrap().name, "acid-a-2");
+    assert_eq!(facts.assess().best_survivor().unwrap().name, "acid-a-2");
     let moved = facts.led_by("acid-a-2");
     assert_eq!(denials(&moved), Vec::<&str>::new());
     assert_eq!(moved.sync.known().unwrap().standbys, ["acid-a-4"]);

@@ -1,6 +1,7 @@
 //! Past the operator: the StatefulSet itself is scaled.
 
-use crate::facts::{Facts, Seen};
+use crate::assessment::Assessment;
+use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::rules::{Kind, Rule, keep_leader, readings, set as set_count};
 use crate::verdict::{Finding, Outcome};
@@ -30,7 +31,7 @@ Upstream: syncStatefulSet, pkg/cluster/sync.go, sets the replicas back.",
     check: statefulset_scaled,
 };
 
-fn statefulset_scaled(facts: &Facts, _: &Policies) -> Outcome {
+fn statefulset_scaled(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     // One that cannot be seen is said so by change-not-applied, which needs it more.
     let (Some(from), Seen::Known(set)) = (facts.from(), &facts.stateful_set) else {
         return Outcome::NotApplicable;
@@ -99,6 +100,7 @@ pub(super) fn take_back(namespace: &str, name: &str, count: i64) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
 
     fn scaled(replicas: i64, by: Option<&str>) -> Facts {

@@ -1,7 +1,8 @@
 //! What the controller of StatefulSets makes of a new count.
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Seen};
+use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::rules::{Kind, NAMED, Rule, down, members_unseen, readings, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
@@ -33,7 +34,7 @@ Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pk
     check: replace_pending,
 };
 
-fn replace_pending(facts: &Facts, _: &Policies) -> Outcome {
+fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let severity = match facts.direction() {
         Direction::Down if facts.to() >= 1 && !facts.leader_stays() => Severity::Deny,
         Direction::Down if facts.to() >= 1 => Severity::Warn,
@@ -97,7 +98,7 @@ Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go o
     check: parallel_shrink,
 };
 
-fn parallel_shrink(facts: &Facts, _: &Policies) -> Outcome {
+fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -162,7 +163,7 @@ zalando/postgres-operator.",
     check: will_not_progress,
 };
 
-fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
+fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
     if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
         return Outcome::NotApplicable;
@@ -225,6 +226,7 @@ fn will_not_progress(facts: &Facts, _: &Policies) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     fn gone(mut facts: Facts) -> Facts {

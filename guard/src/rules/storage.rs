@@ -3,8 +3,9 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Claim, DisruptionBudget, Facts, Health, Seen};
+use crate::facts::{Claim, DisruptionBudget, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, status, unread};
@@ -37,7 +38,7 @@ Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py."
     check: volumes_deleted,
 };
 
-fn volumes_deleted(facts: &Facts, _: &Policies) -> Outcome {
+fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     // More pods may live than the object asks for: then any write of the count has the operator delete them.
     let surplus = facts.condemned().any(|member| !member.pod.terminating);
     let removes = match facts.direction() {
@@ -103,7 +104,7 @@ fn volumes_deleted(facts: &Facts, _: &Policies) -> Outcome {
 }
 
 /// How to have the operator keep volumes: it reads its settings when it starts, and then changes the StatefulSet.
-fn keep_volumes(facts: &Facts) -> String {
+fn keep_volumes(facts: &Assessment<'_>) -> String {
     let settings = facts.operator.known().map(|operator| operator.source.as_str());
     let cluster = &facts.change.new;
     format!(
@@ -143,7 +144,7 @@ zalando/postgres-operator#1451, #2957.",
     check: stale_volume,
 };
 
-fn stale_volume(facts: &Facts, _: &Policies) -> Outcome {
+fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     // At zero these volumes are the cluster: return-from-zero judges them.
     let (Direction::Up, Some(from)) = (facts.direction(), facts.from().filter(|from| *from != 0))
     else {
@@ -230,7 +231,7 @@ Upstream: syncVolumes, pkg/cluster/volumes.go.",
     check: volume_resizing,
 };
 
-fn volume_resizing(facts: &Facts, _: &Policies) -> Outcome {
+fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if !matches!(facts.direction(), Direction::Down | Direction::Up) {
         return Outcome::NotApplicable;
     }
@@ -302,7 +303,7 @@ Upstream: generatePrimaryPodDisruptionBudget, pkg/cluster/k8sres.go; zalando/pos
     check: pdb_blocks_drain,
 };
 
-fn pdb_blocks_drain(facts: &Facts, _: &Policies) -> Outcome {
+fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let Some(budgets) = &facts.capacity.disruption_budgets else { return Outcome::NotApplicable };
     if facts.direction() != Direction::Down || facts.to() != 1 {
         return Outcome::NotApplicable;
@@ -386,7 +387,7 @@ Upstream: generateLogicalBackupJob, pkg/cluster/k8sres.go.",
     check: no_recent_backup,
 };
 
-fn no_recent_backup(facts: &Facts, policies: &Policies) -> Outcome {
+fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let Some(limit) = &policies.backup_max_age else { return Outcome::NotApplicable };
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;

@@ -1,7 +1,8 @@
 //! Where Patroni keeps its state, and what a new member makes of a place that changes.
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Seen};
+use crate::facts::Seen;
 use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::rules::{Kind, Rule, members_unseen, readings, unread};
@@ -42,7 +43,7 @@ Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; boots
     check: dcs_store_changing,
 };
 
-fn dcs_store_changing(facts: &Facts, _: &Policies) -> Outcome {
+fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Up && !facts.adds_members() {
         return Outcome::NotApplicable;
     }
@@ -112,6 +113,7 @@ fn dcs_store_changing(facts: &Facts, _: &Policies) -> Outcome {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
 
     /// The cluster with the store of the operator's setting, the template and every pod.
@@ -194,7 +196,7 @@ pub(super) mod tests {
     #[test]
     fn no_repair_excuses_it() {
         let facts = stores(healthy(0, 3), Some(true), Store::Endpoints, Store::Endpoints);
-        assert!(facts.repair().is_some());
+        assert!(facts.assess().repair().is_some());
         assert!(!crate::evaluate(&facts, &Policies::default()).allows());
     }
 }

@@ -1,7 +1,8 @@
 //! The members that stay: are there enough of them, and are they well?
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Health, Member};
+use crate::facts::{Health, Member};
 use crate::policy::Policies;
 use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, status};
 use crate::verdict::{Evidence, Finding, Outcome};
@@ -44,7 +45,7 @@ Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha
     check: too_few_healthy_survivors,
 };
 
-fn too_few_healthy_survivors(facts: &Facts, policies: &Policies) -> Outcome {
+fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -129,7 +130,7 @@ Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of 
     check: survivor_unhealthy,
 };
 
-fn survivor_unhealthy(facts: &Facts, _: &Policies) -> Outcome {
+fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -160,7 +161,7 @@ fn survivor_unhealthy(facts: &Facts, _: &Policies) -> Outcome {
 }
 
 /// What speaks against counting on `member`.
-fn complaints(facts: &Facts, member: &Member, health: &Health) -> Vec<Evidence> {
+fn complaints(facts: &Assessment<'_>, member: &Member, health: &Health) -> Vec<Evidence> {
     match health {
         Health::Healthy => Vec::new(),
         Health::Unhealthy(ailments) => {
@@ -171,7 +172,7 @@ fn complaints(facts: &Facts, member: &Member, health: &Health) -> Vec<Evidence> 
 }
 
 /// The first of the survivors that have no pod.
-fn missing(facts: &Facts) -> impl Iterator<Item = Evidence> {
+fn missing(facts: &Assessment<'_>) -> impl Iterator<Item = Evidence> {
     facts
         .missing_survivors()
         .take(NAMED)
@@ -180,7 +181,7 @@ fn missing(facts: &Facts) -> impl Iterator<Item = Evidence> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
+    use crate::facts::Facts;
     use crate::facts::{Live, Seen};
     use crate::patroni::Role;
     use crate::rules::testing::{Want, healthy, table, text};

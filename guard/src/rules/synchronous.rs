@@ -1,5 +1,6 @@
 //! Synchronous replication: are there standbys left that a commit can wait for?
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
@@ -37,7 +38,7 @@ Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py.",
     check: sync_standbys_condemned,
 };
 
-fn sync_standbys_condemned(facts: &Facts, _: &Policies) -> Outcome {
+fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -132,7 +133,7 @@ fn never_synchronous(member: &Member) -> Option<String> {
 }
 
 /// The smallest count that keeps a synchronous standby; where there is none, how a member that stays becomes one.
-fn keep_one(facts: &Facts, tagged: bool) -> String {
+fn keep_one(facts: &Assessment<'_>, tagged: bool) -> String {
     let lowest = facts.sync.known().and_then(|sync| {
         facts
             .condemned()
@@ -174,7 +175,7 @@ Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, p
     check: strict_sync_floor,
 };
 
-fn strict_sync_floor(facts: &Facts, _: &Policies) -> Outcome {
+fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let created = facts.change.old.is_none();
     if facts.to() != 1 || !(created || facts.direction() != Direction::Same) {
         return Outcome::NotApplicable;
@@ -246,7 +247,7 @@ Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_c
     check: sync_count_floor,
 };
 
-fn sync_count_floor(facts: &Facts, _: &Policies) -> Outcome {
+fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }

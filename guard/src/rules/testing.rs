@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
+use crate::assessment::Assessment;
 use crate::capacity::Template;
 use crate::change::Change;
 use crate::facts::{Capacity, Facts, Live, Member, Pod, Seen, StatefulSet};
@@ -126,6 +127,11 @@ pub(crate) fn member(ordinal: i64, leads: bool) -> Member {
 }
 
 impl Facts {
+    /// Assesses these facts by Patroni's own limit on the lag.
+    pub(crate) fn assess(&self) -> Assessment<'_> {
+        Assessment::new(self, None)
+    }
+
     /// Changes one member in place.
     pub(crate) fn with_member(mut self, ordinal: i64, change: impl FnOnce(&mut Member)) -> Self {
         if let Seen::Known(members) = &mut self.members {
@@ -315,7 +321,7 @@ pub(crate) fn table(id: &str, rows: Vec<(&str, Facts, Want)>) {
 pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, Want)>) {
     let rule = rule(id).unwrap();
     for (name, facts, want) in rows {
-        let outcome = (rule.check)(&facts, policies);
+        let outcome = (rule.check)(&Assessment::of(&facts, policies), policies);
         let got = match &outcome {
             Outcome::NotApplicable => Want::NotApplicable,
             Outcome::Pass => Want::Pass,
@@ -331,7 +337,7 @@ pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, 
 
 /// Every outcome can be checked by what the rule looked at, and what was found says where, and what to do.
 fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies, name: &str) {
-    let all = rule.looks_at(facts, policies);
+    let all = rule.looks_at(&Assessment::of(facts, policies), policies);
     let id = rule.id;
     assert!(!all.is_empty(), "{id}, {name}: looks at nothing");
     let told = |it: &Evidence| !it.source.is_empty() && !it.says.is_empty();

@@ -1,5 +1,6 @@
 //! The count that would be admitted where the one asked for is not.
 
+use crate::assessment::Assessment;
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
@@ -56,7 +57,7 @@ pub fn way_out(facts: &Facts, policies: &Policies) -> Option<WayOut> {
             if there.failover != Seen::Absent {
                 return None;
             }
-            let leader = there.best_survivor()?.name.clone();
+            let leader = Assessment::of(&there, policies).best_survivor()?.name.clone();
             there = there.led_by(&leader);
             Some(leader)
         } else {

@@ -6,8 +6,8 @@
 //! stands beside that, in the mode of its own policy. A finding that rests on a policy's own limit is not lowered by
 //! anybody else: that policy's `rules` have weighed it when it was read.
 
+use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::Facts;
 use crate::policy::{Limit, Mode, Policies, Weight};
 use crate::rules::{Kind, Rule};
 use crate::verdict::{Finding, Outcome, Severity, Standing};
@@ -24,7 +24,7 @@ struct Candidate {
 pub(super) fn weighed(
     rule: &Rule,
     outcome: &Outcome,
-    facts: &Facts,
+    facts: &Assessment<'_>,
     policies: &Policies,
 ) -> Option<Finding> {
     let (finding, candidates) = match outcome {
@@ -84,7 +84,7 @@ pub(super) fn weighed(
 pub(super) fn on_trial(
     rule: &Rule,
     outcome: &Outcome,
-    facts: &Facts,
+    facts: &Assessment<'_>,
     policies: &Policies,
     limit: &Limit<u64>,
 ) -> Option<Finding> {
@@ -208,7 +208,7 @@ fn apply(
     rule: &Rule,
     mut finding: Finding,
     chosen: Candidate,
-    facts: &Facts,
+    facts: &Assessment<'_>,
     policies: &Policies,
 ) -> Finding {
     let built_in = finding.mode.is_none() && chosen.says.is_none();

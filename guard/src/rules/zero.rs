@@ -1,5 +1,6 @@
 //! The way back from zero: the volumes that are mounted must hold the newest data.
 
+use crate::assessment::Assessment;
 use crate::facts::{Claim, Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
@@ -52,7 +53,7 @@ zalando/postgres-operator.",
     check: return_from_zero,
 };
 
-fn return_from_zero(facts: &Facts, policies: &Policies) -> Outcome {
+fn return_from_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     if facts.from().is_some_and(|from| from != 0) || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
@@ -70,7 +71,7 @@ fn return_from_zero(facts: &Facts, policies: &Policies) -> Outcome {
 }
 
 /// Returns whether something of the cluster is known to be left.
-fn ran_before(facts: &Facts) -> bool {
+fn ran_before(facts: &Assessment<'_>) -> bool {
     facts.from() == Some(0)
         || facts.initialize.known().is_some()
         || facts.leader.known().is_some()
@@ -80,7 +81,7 @@ fn ran_before(facts: &Facts) -> bool {
         || facts.claims.known().is_some_and(|claims| !claims.is_empty())
 }
 
-fn judged(facts: &Facts) -> Outcome {
+fn judged(facts: &Assessment<'_>) -> Outcome {
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     let kept = |claims: &[Claim]| -> Vec<Claim> {
         claims.iter().filter(|claim| !claim.terminating).cloned().collect()
@@ -125,7 +126,7 @@ fn judged(facts: &Facts) -> Outcome {
 
 /// Ordinal 0 starts without data although others have kept theirs. Where Patroni knows no cluster it founds an empty one,
 /// and the others end with "system ID mismatch" (`bootstrap`, patroni/ha.py).
-fn founds_anew(facts: &Facts, claims: Option<&[Claim]>) -> Option<Outcome> {
+fn founds_anew(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Option<Outcome> {
     let claims = claims.filter(|claims| !claims.is_empty())?;
     let first = facts.pod_name(0);
     if claims.iter().any(|claim| claim.ordinal == 0) || facts.member(&first).is_some() {
@@ -186,7 +187,7 @@ fn last_leader(facts: &Facts) -> Result<Option<LastLeader<'_>>, (&'static str, &
     }
 }
 
-fn last_leader_left_out(facts: &Facts, claims: Option<&[Claim]>) -> Outcome {
+fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Outcome {
     let last = match last_leader(facts) {
         Ok(Some(last)) => last,
         Ok(None) => {
@@ -247,7 +248,7 @@ fn last_leader_left_out(facts: &Facts, claims: Option<&[Claim]>) -> Outcome {
 /// The StatefulSet starts its pods one by one, and the first with data is alone. Without a lock that is held it takes the lead, unless its WAL is
 /// more than `maximum_lag_on_failover` behind what the last leader wrote down (`_is_healthiest_node`, patroni/ha.py).
 fn first_to_start(
-    facts: &Facts,
+    facts: &Assessment<'_>,
     last: &LastLeader<'_>,
     led: i64,
     claims: Option<&[Claim]>,
@@ -279,7 +280,7 @@ pub(super) fn took_the_lead(last: &str) -> String {
 }
 
 /// It is not known which member led last: a count that leaves no volume out need not know, one that does is refused.
-fn not_known(facts: &Facts, why: String) -> Outcome {
+fn not_known(facts: &Assessment<'_>, why: String) -> Outcome {
     let Some(claims) = facts.claims.known() else { return Outcome::Unknown(why) };
     let kept = claims.iter().map(|claim| claim.ordinal);
     let members = facts.all_members().iter().map(|member| member.ordinal);
@@ -325,7 +326,7 @@ fn not_known(facts: &Facts, why: String) -> Outcome {
 
 /// No volume is left for the members that would start. While Patroni knows the cluster by its system identifier they
 /// wait for a leader to copy from, which never comes.
-fn without_volumes(facts: &Facts) -> Outcome {
+fn without_volumes(facts: &Assessment<'_>) -> Outcome {
     let config = facts.patroni_source("config");
     let namespace = &facts.change.new.namespace;
     match &facts.initialize {
@@ -585,7 +586,7 @@ pub(super) mod tests {
     #[test]
     fn no_repair_excuses_it() {
         let facts = asleep(2, &[0, 1, 2], Some("acid-a-2"));
-        assert!(facts.repair().is_some());
+        assert!(facts.assess().repair().is_some());
         assert!(!crate::evaluate(&facts, &Policies::default()).allows());
         assert!(crate::evaluate(&facts.with_count(0, 3), &Policies::default()).allows());
     }

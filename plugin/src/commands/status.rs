@@ -3,7 +3,7 @@
 use futures::{StreamExt as _, stream};
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
-use pgscale_guard::{Change, Seen};
+use pgscale_guard::{Assessed, Change, Seen};
 
 use crate::args::{Format, Shape, cluster_name};
 use crate::error::Failure;
@@ -151,13 +151,13 @@ async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Eve
             // The leader lock says where they are.
             let slots = services::read_slots(&session.client, &facts).await;
             let detail = Detail::of(&facts, &policies, slots);
-            (Snapshot { facts, services }, Some(detail))
+            (Snapshot { facts: Assessed::of(facts, &policies), services }, Some(detail))
         }
         // A list is an overview; who wants to know more asks for one cluster.
         AskWhom::AsNeeded => {
             let facts = session.reader.facts(change, whom).await;
             let services = Services { leader: unread(), replicas: unread() };
-            (Snapshot { facts, services }, None)
+            (Snapshot { facts: facts.into(), services }, None)
         }
     };
     let missing = missing(&goal, &snapshot);

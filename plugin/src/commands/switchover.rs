@@ -7,7 +7,7 @@ use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::rules::{Kind as RuleKind, about_switchover, rule};
 use pgscale_guard::verdict::Finding;
-use pgscale_guard::{Change, Facts};
+use pgscale_guard::{Assessed, Change, Facts};
 use tokio::time::Instant;
 
 use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count, with_flags};
@@ -71,7 +71,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     };
     let mut report = ScaleReport::new(&namespace, &name);
     let format = args.shape.output;
-    let handover = switchover(&facts, &wanted);
+    let handover = switchover(facts.assessment(), &wanted);
     if let Some(failure) = plan.as_ref().and_then(|plan| hopeless(session, plan, &handover)) {
         return fail(session, format, report, failure);
     }
@@ -143,19 +143,19 @@ async fn read(
     session: &Session,
     cluster: Postgresql,
     within: Option<i64>,
-) -> (Facts, Option<Plan>) {
+) -> (Assessed, Option<Plan>) {
     let Some(count) = within else {
         let declared = cluster.instances.unwrap_or(0);
         let change = Change::of_count(cluster, declared);
         let facts = session.reader.facts(change, AskWhom::All).await;
         session.show_warnings();
-        return (facts, None);
+        return (facts.into(), None);
     };
     let (facts, policies) = session.facts(Change::of_count(cluster, count), AskWhom::All).await;
     session.show_warnings();
     let shrinks = facts.direction() == Direction::Down || facts.deletes_leader();
     let plan = shrinks.then(|| Plan::of(&facts, &policies).reached_by(&session.flags));
-    (facts, plan)
+    (Assessed::of(facts, &policies), plan)
 }
 
 /// Returns why a switchover for the shrink in `plan` would be pointless: with the leader where the
@@ -221,7 +221,7 @@ struct Ended {
 
 /// Carries `errand` out, planned on `facts`: on record from before the first act until the standbys
 /// follow.
-async fn act(session: &Session, facts: &Facts, errand: Errand, reason: Option<&str>) -> Ended {
+async fn act(session: &Session, facts: &Assessed, errand: Errand, reason: Option<&str>) -> Ended {
     let (cluster, start) = (&facts.change.new, Instant::now());
     // The count stays what it is, whatever the switchover is for.
     let cluster = facts.change.old.as_ref().unwrap_or(cluster);
@@ -247,7 +247,7 @@ async fn act(session: &Session, facts: &Facts, errand: Errand, reason: Option<&s
 /// However it ends, `lead` says what became of the lead.
 async fn carry_out(
     session: &Session,
-    facts: &Facts,
+    facts: &Assessed,
     errand: Errand,
     lead: &mut Lead,
 ) -> Result<Settled, Failure> {
@@ -275,12 +275,13 @@ async fn carry_out(
 /// be the one to make, for a count that it still leads to.
 async fn look_again(
     session: &Session,
-    before: &Facts,
+    before: &Assessed,
     wanted: &LeaderMove,
     count: Option<i64>,
-) -> Result<Facts, Failure> {
+) -> Result<Assessed, Failure> {
     let Some(count) = count else {
         let facts = session.reader.facts(before.change.clone(), AskWhom::All).await;
+        let facts = Assessed::from(facts);
         session.show_warnings();
         return still_so(session, &facts, wanted).map(|()| facts);
     };
@@ -305,8 +306,8 @@ async fn look_again(
 }
 
 /// The same move is still the one to make, on facts that are newer than the checkpoint.
-fn still_so(session: &Session, facts: &Facts, wanted: &LeaderMove) -> Result<(), Failure> {
-    let why = match switchover(facts, &Wanted::Member(wanted.to.clone())) {
+fn still_so(session: &Session, facts: &Assessed, wanted: &LeaderMove) -> Result<(), Failure> {
+    let why = match switchover(facts.assessment(), &Wanted::Member(wanted.to.clone())) {
         Handover::Ready(now) if now.from == wanted.from => return Ok(()),
         Handover::Ready(now) => format!("{} leads now, and not {}", now.from, wanted.from),
         Handover::Nothing(why) | Handover::Refused(why) => why,

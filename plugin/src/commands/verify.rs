@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pgscale_guard::read::AskWhom;
-use pgscale_guard::{Change, Facts};
+use pgscale_guard::{Assessed, Change, Facts};
 use tokio::time::sleep;
 
 use crate::args::{Format, Shape, Target, timeout};
@@ -122,7 +122,10 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
 }
 
 /// Looks, and where that leaves a doubt looks again: what is wrong twice in a row is wrong.
-async fn look_until_sure(session: &Session, args: &Args) -> Result<(Facts, Verification), Failure> {
+async fn look_until_sure(
+    session: &Session,
+    args: &Args,
+) -> Result<(Assessed, Verification), Failure> {
     let mut before: Option<BTreeSet<String>> = None;
     for _ in 1..LOOKS {
         let (facts, mut found) = look_once(session, args).await?;
@@ -151,15 +154,16 @@ async fn pause(session: &Session) {
     sleep(pause).await;
 }
 
-async fn look_once(session: &Session, args: &Args) -> Result<(Facts, Verification), Failure> {
+async fn look_once(session: &Session, args: &Args) -> Result<(Assessed, Verification), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let goal = Goal::of_cluster(&cluster);
     let change = Change::of_count(cluster, goal.asked);
-    let ((facts, _), services) = futures::join!(
+    let ((facts, policies), services) = futures::join!(
         session.facts(change, AskWhom::All),
         services::read(&session.client, &goal.namespace, &goal.name)
     );
     session.show_warnings();
+    let facts = Assessed::of(facts, &policies);
     let snapshot = Snapshot { facts, services };
     let mut found = Verification::default();
     for lack in lacks(&goal, &snapshot) {

@@ -1,8 +1,8 @@
 //! The state of clusters as a person reads it.
 
-use pgscale_guard::Seen;
 use pgscale_guard::facts::{Facts, Health, Live, Member};
 use pgscale_guard::patroni::Synchronous;
+use pgscale_guard::{Assessed, Assessment, Seen};
 
 use super::text::{Cell, age, bytes, fitted, lsn, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
@@ -159,18 +159,19 @@ fn services(status: &Status) -> String {
     format!("{leader}; {replicas}")
 }
 
-fn members(facts: &Facts, wide: bool, width: Option<usize>) -> String {
+fn members(facts: &Assessed, wide: bool, width: Option<usize>) -> String {
     let mut header = vec!["MEMBER", "ROLE", "STATE", "TL", "LAG", "NODE", "AGE"];
     if wide {
         header.splice(5..5, ["RECEIVED", "REPLAYED", "ADDRESS", "RESTARTS", "HEALTH"]);
         header.push("ZONE");
     }
+    let assessment = facts.assessment();
     let rows: Vec<Vec<Cell>> =
-        facts.all_members().iter().map(|member| row(facts, member, wide)).collect();
+        facts.all_members().iter().map(|member| row(&assessment, member, wide)).collect();
     fitted(&header, &rows, width)
 }
 
-fn row(facts: &Facts, member: &Member, wide: bool) -> Vec<Cell> {
+fn row(facts: &Assessment<'_>, member: &Member, wide: bool) -> Vec<Cell> {
     let leads = facts.leader_name() == Some(member.name.as_str());
     let answer = match &member.live {
         Live::Answered(answer) => Some(answer),

@@ -1,7 +1,7 @@
 //! A switchover on its own: who shall lead, and may they?
 
 use pgscale_guard::facts::Health;
-use pgscale_guard::{Change, Facts, Seen};
+use pgscale_guard::{Assessment, Change, Facts, Seen};
 
 use super::{LeaderMove, describe, praise, why_nobody};
 
@@ -28,7 +28,7 @@ pub(crate) enum Handover {
 }
 
 /// Plans a switchover.
-pub(crate) fn switchover(facts: &Facts, wanted: &Wanted) -> Handover {
+pub(crate) fn switchover(facts: Assessment<'_>, wanted: &Wanted) -> Handover {
     let Some(leader) = facts.leader_name() else {
         let why = match &facts.leader {
             Seen::Unreadable(why) => format!("the leader lock could not be read ({why})"),
@@ -36,7 +36,7 @@ pub(crate) fn switchover(facts: &Facts, wanted: &Wanted) -> Handover {
         };
         return Handover::Refused(format!("no-leader: {why}"));
     };
-    if let Some(why) = another_switchover(facts) {
+    if let Some(why) = another_switchover(&facts) {
         return Handover::Refused(format!("{SWITCHOVER_PENDING}: {why}"));
     }
     match wanted {
@@ -70,7 +70,7 @@ pub(super) fn another_switchover(facts: &Facts) -> Option<String> {
     }
 }
 
-fn to_member(facts: &Facts, leader: &str, name: &str) -> Handover {
+fn to_member(facts: Assessment<'_>, leader: &str, name: &str) -> Handover {
     if name == leader {
         return Handover::Nothing(format!("{name} leads already"));
     }
@@ -97,8 +97,8 @@ fn to_member(facts: &Facts, leader: &str, name: &str) -> Handover {
     })
 }
 
-fn within(facts: &Facts, leader: &str, count: i64) -> Handover {
-    let mut shrunk = facts.clone();
+fn within(facts: Assessment<'_>, leader: &str, count: i64) -> Handover {
+    let mut shrunk = facts.facts().clone();
     if let Some(old) = facts.change.old.clone() {
         shrunk.change = Change::of_count(old, count);
     }
@@ -109,15 +109,15 @@ fn within(facts: &Facts, leader: &str, count: i64) -> Handover {
     if !shrunk.leader_condemned() {
         return Handover::Nothing(format!("{leader} leads, and stays at {to} instances"));
     }
-    best(&shrunk, leader, &format!("{leader} would be removed at {to} instances"))
+    best(facts.of_others(&shrunk), leader, &format!("{leader} would be removed at {to} instances"))
 }
 
-fn best(facts: &Facts, leader: &str, reason: &str) -> Handover {
+fn best(facts: Assessment<'_>, leader: &str, reason: &str) -> Handover {
     if let Some(best) = facts.best_survivor() {
         return Handover::Ready(LeaderMove {
             from: leader.to_owned(),
             to: best.name.clone(),
-            why: format!("{reason}; {}", praise(facts, best)),
+            why: format!("{reason}; {}", praise(&facts, best)),
         });
     }
     let mut lines = vec![format!("leader-cannot-move: nobody can take over from {leader}")];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pgscale_guard::rules::RULES;
 use pgscale_guard::verdict::{Evidence, Finding, Outcome, Severity};
-use pgscale_guard::{Facts, Policies};
+use pgscale_guard::{Assessment, Facts, Policies};
 
 use super::Plan;
 
@@ -47,7 +47,8 @@ pub(super) fn looked_at(
     facts: &Facts,
     policies: &Policies,
 ) -> BTreeMap<&'static str, Vec<Evidence>> {
-    RULES.iter().map(|rule| (rule.id, rule.looks_at(facts, policies))).collect()
+    let assessment = Assessment::of(facts, policies);
+    RULES.iter().map(|rule| (rule.id, rule.looks_at(&assessment, policies))).collect()
 }
 
 /// Every rule, in the order of the rules.

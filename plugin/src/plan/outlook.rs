@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::Assessment;
 use pgscale_guard::capacity::{Added, Look, Quotas};
 use pgscale_guard::facts::{Claim, Facts, Health, Live, Member, Seen, StatefulSet};
 use pgscale_guard::quantity::Amount;
@@ -247,7 +248,7 @@ impl Outlook {
             storage,
             quotas,
             readers: counts.map(|count| (count - 1).max(0)),
-            spare: spare(plan, facts),
+            spare: spare(plan, &Assessment::new(facts, plan.max_lag)),
             zones: Turn {
                 before: Zones::of(facts.all_members().iter()),
                 after: Zones::of(facts.survivors()),
@@ -341,7 +342,7 @@ fn retention(set: &StatefulSet) -> Retention {
 }
 
 /// Members that may be lost: all but one of those that can be counted on.
-fn spare(plan: &Plan, facts: &Facts) -> Turn<i64> {
+fn spare(plan: &Plan, facts: &Assessment<'_>) -> Turn<i64> {
     let unfit = |stays: bool| {
         let unfit = facts
             .all_members()

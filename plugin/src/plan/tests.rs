@@ -1,5 +1,6 @@
 //! Plans made from facts: what is planned, what is refused, and how both read.
 
+use pgscale_guard::Assessment;
 use pgscale_guard::facts::Live;
 use pgscale_guard::operator::Settings;
 use pgscale_guard::patroni::{PendingFailover, SyncState, Synchronous};
@@ -379,15 +380,21 @@ fn a_switchover_goes_to_who_can_take_over() {
         Handover::Ready(leader_move) => leader_move.to,
         Handover::Nothing(why) | Handover::Refused(why) => why,
     };
-    assert_eq!(to(switchover(&five, &Wanted::Best)), "acid-a-0");
-    assert_eq!(to(switchover(&five, &Wanted::Member("acid-a-2".into()))), "acid-a-2");
-    assert_eq!(to(switchover(&stalled(five.clone(), 0), &Wanted::Within(2))), "acid-a-1");
+    assert_eq!(to(switchover(Assessment::new(&five, None), &Wanted::Best)), "acid-a-0");
     assert_eq!(
-        switchover(&five, &Wanted::Member("acid-a-4".into())),
+        to(switchover(Assessment::new(&five, None), &Wanted::Member("acid-a-2".into()))),
+        "acid-a-2"
+    );
+    assert_eq!(
+        to(switchover(Assessment::new(&stalled(five.clone(), 0), None), &Wanted::Within(2))),
+        "acid-a-1"
+    );
+    assert_eq!(
+        switchover(Assessment::new(&five, None), &Wanted::Member("acid-a-4".into())),
         Handover::Nothing("acid-a-4 leads already".into())
     );
     assert_eq!(
-        switchover(&facts(5, 5, 1), &Wanted::Within(3)),
+        switchover(Assessment::new(&facts(5, 5, 1), None), &Wanted::Within(3)),
         Handover::Nothing("acid-a-1 leads, and stays at 3 instances".into())
     );
 }
@@ -395,7 +402,7 @@ fn a_switchover_goes_to_who_can_take_over() {
 #[test]
 fn a_switchover_that_could_lose_data_is_refused() {
     let refused = |facts: &Facts, wanted: Wanted, says: &str| {
-        let handover = switchover(facts, &wanted);
+        let handover = switchover(Assessment::new(facts, None), &wanted);
         assert!(
             matches!(&handover, Handover::Refused(why) if why.contains(says)),
             "{wanted:?}: {handover:?}"

@@ -115,7 +115,7 @@ fn a_change_now_is_judged_without_another_read() {
 fn the_worst_comes_first() {
     let status = |facts: Facts, missing: &[&str]| Status {
         snapshot: Snapshot {
-            facts,
+            facts: facts.into(),
             services: Services { leader: Seen::Absent, replicas: Seen::Absent },
         },
         missing: missing.iter().map(|line| (*line).to_owned()).collect(),
@@ -156,7 +156,7 @@ fn the_worst_comes_first() {
 fn only_news_is_in_a_digest() {
     let status = |facts: Facts| Status {
         snapshot: Snapshot {
-            facts,
+            facts: facts.into(),
             services: Services { leader: Seen::Absent, replicas: Seen::Absent },
         },
         missing: Vec::new(),

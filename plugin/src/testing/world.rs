@@ -56,6 +56,8 @@ struct State {
     uid: String,
     managers: Vec<&'static str>,
     stalled: Vec<i64>,
+    /// Members that have received everything and replayed 400 of 1000 bytes.
+    replaying_slowly: Vec<i64>,
     followers_stuck: bool,
     silent: bool,
     furnished: bool,
@@ -97,6 +99,7 @@ impl World {
             uid: "u1".to_owned(),
             managers: Vec::new(),
             stalled: Vec::new(),
+            replaying_slowly: Vec::new(),
             followers_stuck: false,
             silent: false,
             furnished: false,
@@ -131,6 +134,12 @@ impl World {
     /// Lets something go wrong, once.
     pub(crate) fn with(self, mishap: Mishap) -> Self {
         self.0.lock().unwrap().mishap = Some(mishap);
+        self
+    }
+
+    /// Lets these members replay 400 of the 1000 bytes that they have received.
+    pub(crate) fn replaying_slowly(self, ordinals: &[i64]) -> Self {
+        self.0.lock().unwrap().replaying_slowly = ordinals.to_vec();
         self
     }
 

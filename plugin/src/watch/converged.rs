@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use pgscale_guard::Seen;
 use pgscale_guard::facts::{Facts, Health, Member};
+use pgscale_guard::{Assessment, Seen};
 
 use super::{Goal, Snapshot, replicates};
 use crate::handover::labelled;
@@ -41,7 +41,7 @@ pub(crate) fn lacks(goal: &Goal, snapshot: &Snapshot) -> Vec<Lack> {
     pods(goal, facts, &mut missing);
     if facts.to() > 0 {
         leader(facts, &mut missing);
-        standbys(goal, facts, &mut missing);
+        standbys(goal, &snapshot.facts.assessment(), &mut missing);
         services(goal, snapshot, &mut missing);
     }
     missing
@@ -129,7 +129,7 @@ fn leader(facts: &Facts, missing: &mut Vec<Lack>) {
     }
 }
 
-fn standbys(goal: &Goal, facts: &Facts, missing: &mut Vec<Lack>) {
+fn standbys(goal: &Goal, facts: &Assessment<'_>, missing: &mut Vec<Lack>) {
     for member in facts.survivors().filter(|member| !goal.unfit.contains(&member.name)) {
         let leads = facts.leader_name() == Some(member.name.as_str());
         let health = facts.health(member);

@@ -98,7 +98,7 @@ fn phase(facts: &Facts, member: &Member, snapshot: &Snapshot) -> Phase {
     if !member.pod.containers_running {
         return Phase::Created(member.pod.waiting.as_deref().map(steady));
     }
-    let health = facts.health(member);
+    let health = snapshot.facts.assessment().health(member);
     let healthy = health == Health::Healthy;
     if facts.leader_name() == Some(member.name.as_str()) {
         return if healthy { Phase::InService("leader") } else { Phase::Behind(describe(&health)) };
@@ -170,7 +170,8 @@ mod tests {
     fn of(change: impl FnOnce(&mut Member)) -> Phase {
         let facts = with(facts(3, 3, 0), 2, change);
         let replicas = Seen::Known(BTreeSet::from(["10.244.0.11".to_owned()]));
-        let snapshot = Snapshot { facts, services: Services { leader: Seen::Absent, replicas } };
+        let snapshot =
+            Snapshot { facts: facts.into(), services: Services { leader: Seen::Absent, replicas } };
         phases(&Goal::default(), &snapshot).remove("acid-a-2").unwrap()
     }
 

@@ -16,7 +16,10 @@ fn addresses(ordinals: impl IntoIterator<Item = i64>) -> Seen<BTreeSet<String>> 
 
 /// A cluster of `count`, led by 0, and Services that agree.
 fn snapshot(facts: Facts, count: i64) -> Snapshot {
-    Snapshot { facts, services: Services { leader: addresses([0]), replicas: addresses(1..count) } }
+    Snapshot {
+        facts: facts.into(),
+        services: Services { leader: addresses([0]), replicas: addresses(1..count) },
+    }
 }
 
 fn goal(asked: i64) -> Goal {

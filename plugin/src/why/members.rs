@@ -119,7 +119,7 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
             .because(source(member), format!("{how}; its pod is {since} old"));
         return Some((Rank::Rebuild, cause));
     }
-    match facts.health(member) {
+    match clues.snapshot.facts.assessment().health(member) {
         Health::Healthy => (crate::watch::replicates(member) == Some(false)
             && facts.leader_name() != Some(member.name.as_str()))
         .then(|| replication(clues, member, &Ailment::NotReplicating)),

@@ -14,7 +14,7 @@ fn snapshot(facts: Facts) -> Snapshot {
         Seen::Known(ordinals.iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
     };
     let services = Services { leader: addresses(&[0]), replicas: addresses(&[1, 2]) };
-    Snapshot { facts, services }
+    Snapshot { facts: facts.into(), services }
 }
 
 fn event(kind: &str, name: &str, reason: &str, message: &str) -> Event {

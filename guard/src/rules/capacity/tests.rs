@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::capacity::Template;
+use crate::facts::Facts;
 use crate::facts::{Claim, Node};
 use crate::rules::testing::{Want, healthy, table, text};
 

@@ -4,6 +4,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::facts::Claim;
+use crate::facts::Facts;
 use crate::rules::testing::{Want, healthy, led_by_the_last, lock, now, table, text};
 
 fn locked(from: i64, to: i64, change: impl FnOnce(&mut crate::patroni::LeaderLock)) -> Facts {
@@ -292,7 +293,7 @@ pub(in crate::rules) fn paused() {
     // There is no member to judge, and yet no repair excuses it.
     let mut mounted = asleep(3);
     mounted.last_leader = Seen::Known("acid-a-0".into());
-    assert!(mounted.repair().is_some());
+    assert!(mounted.assess().repair().is_some());
     assert!(!crate::evaluate(&mounted, &Policies::default()).allows());
     insta::assert_snapshot!(text("paused", &healthy(5, 3).pause()), @r"
     paused: Patroni is paused: should acid-a-0 fail, nobody takes over

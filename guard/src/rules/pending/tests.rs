@@ -1,6 +1,7 @@
 //! What somebody has begun is seen, and what only looks like it is not taken for it.
 
 use super::*;
+use crate::facts::Facts;
 use crate::rules::testing::{Want, healthy, table, text};
 
 #[test]

@@ -1,19 +1,20 @@
 //! The postgresql object, the operator that owns it, and the StatefulSet that came of it.
 
 use super::{SHOWN, flag, one, seen, unread};
-use crate::facts::{Facts, Seen, StatefulSet};
+use crate::assessment::Assessment;
+use crate::facts::{Seen, StatefulSet};
 use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::rules::{bounds, mixed, pending};
 use crate::verdict::Evidence;
 
 /// The postgresql object.
-fn postgresql(facts: &Facts) -> String {
+fn postgresql(facts: &Assessment<'_>) -> String {
     format!("postgresql/{}", facts.change.new.name)
 }
 
 /// The count as it is written, before and after, and what the operator makes of it.
-pub(in crate::rules) fn count(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn count(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let written = |count: Option<i64>| count.map_or("unset".to_owned(), |it| it.to_string());
     let new = facts.change.new.instances;
     let (asked, runs) = match (&facts.change.old, facts.from()) {
@@ -35,7 +36,7 @@ pub(in crate::rules) fn count(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// What else the same write changes.
-pub(in crate::rules) fn other_edits(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn other_edits(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let edits = mixed::described(&facts.change);
     let more = edits.len().saturating_sub(SHOWN);
     if edits.is_empty() {
@@ -51,14 +52,14 @@ pub(in crate::rules) fn other_edits(facts: &Facts, _: &Policies) -> Vec<Evidence
 }
 
 /// The operator's word for what it did last.
-pub(in crate::rules) fn status(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn status(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
     let word = cluster.status.as_deref().unwrap_or("not set");
     one(postgresql(facts), format!("status.PostgresClusterStatus: {word}"))
 }
 
 /// Whether it is declared to be a standby of another cluster.
-pub(in crate::rules) fn standby(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn standby(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let says = if facts.change.new.is_standby() {
         "declared as a standby cluster"
     } else {
@@ -68,7 +69,7 @@ pub(in crate::rules) fn standby(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// The synchronous modes as the manifest declares them.
-pub(in crate::rules) fn declared_synchrony(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn declared_synchrony(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let declared = ["synchronous_mode", "synchronous_mode_strict"].map(|key| {
         let value = facts.change.new.spec.pointer(&format!("/patroni/{key}"));
         let value = value.map_or("unset".to_owned(), ToString::to_string);
@@ -78,14 +79,14 @@ pub(in crate::rules) fn declared_synchrony(facts: &Facts, _: &Policies) -> Vec<E
 }
 
 /// The mark of a major upgrade that failed.
-pub(in crate::rules) fn upgrade_failure(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn upgrade_failure(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let mark = pending::UPGRADE_FAILED;
     let value = facts.change.new.annotations.get(mark).map_or("not set", String::as_str);
     one(postgresql(facts), format!("annotation {mark}: {value}"))
 }
 
 /// The operator's limits, and what switches them off for this cluster.
-pub(in crate::rules) fn operator_limits(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
         Seen::Absent => return nobody(facts),
@@ -109,7 +110,7 @@ pub(in crate::rules) fn operator_limits(facts: &Facts, _: &Policies) -> Vec<Evid
 }
 
 /// Where the write moves the cluster to another operator: who had it, and what that one ran.
-pub(in crate::rules) fn owner_before(facts: &Facts, policies: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn owner_before(facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let Some(before) = facts.operator_before.as_deref() else { return Vec::new() };
     match before {
         Seen::Known(operator) => one(
@@ -123,7 +124,7 @@ pub(in crate::rules) fn owner_before(facts: &Facts, policies: &Policies) -> Vec<
 }
 
 /// Whether an operator is there to carry the change out.
-pub(in crate::rules) fn operator_runs(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn operator_runs(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
         Seen::Absent => return nobody(facts),
@@ -138,7 +139,7 @@ pub(in crate::rules) fn operator_runs(facts: &Facts, _: &Policies) -> Vec<Eviden
     one(format!("deployment/{}", operator.deployment), format!("{available}, watches {watches}"))
 }
 
-fn nobody(facts: &Facts) -> Vec<Evidence> {
+fn nobody(facts: &Assessment<'_>) -> Vec<Evidence> {
     let namespace = &facts.change.new.namespace;
     one(
         "operator",
@@ -149,12 +150,15 @@ fn nobody(facts: &Facts) -> Vec<Evidence> {
     )
 }
 
-fn stateful_set(facts: &Facts, says: impl FnOnce(&StatefulSet) -> String) -> Vec<Evidence> {
+fn stateful_set(
+    facts: &Assessment<'_>,
+    says: impl FnOnce(&StatefulSet) -> String,
+) -> Vec<Evidence> {
     seen(&facts.stateful_set, facts.stateful_set_source(), says)
 }
 
 /// The count that runs, and who wrote it.
-pub(in crate::rules) fn replicas(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn replicas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     stateful_set(facts, |set| {
         let writer = set.scaled_by.as_ref().map(|who| format!(", written by {who}"));
         format!("spec.replicas: {}{}", set.replicas, writer.unwrap_or_default())
@@ -162,7 +166,7 @@ pub(in crate::rules) fn replicas(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// Whether its controller has seen the last patch.
-pub(in crate::rules) fn generation(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn generation(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     stateful_set(facts, |set| {
         let ending = if set.terminating { ", being deleted" } else { "" };
         format!(
@@ -173,7 +177,7 @@ pub(in crate::rules) fn generation(facts: &Facts, _: &Policies) -> Vec<Evidence>
 }
 
 /// Whether pods come and go one by one, and whether a probe says that they are ready.
-pub(in crate::rules) fn pod_management(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn pod_management(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     stateful_set(facts, |set| {
         let policy = if set.parallel { "Parallel" } else { "OrderedReady" };
         format!("podManagementPolicy: {policy}, {}", flag("readiness probe", set.probed))
@@ -181,7 +185,7 @@ pub(in crate::rules) fn pod_management(facts: &Facts, _: &Policies) -> Vec<Evide
 }
 
 /// What makes the operator replace it.
-pub(in crate::rules) fn foreign_annotations(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn foreign_annotations(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     stateful_set(facts, |set| {
         let foreign = &set.foreign_annotations;
         let foreign: Vec<_> = foreign.iter().map(|(key, who)| format!("{key} by {who}")).collect();
@@ -193,7 +197,7 @@ pub(in crate::rules) fn foreign_annotations(facts: &Facts, _: &Policies) -> Vec<
 }
 
 /// Where Patroni keeps its state, by the operator's setting, the template and the pods.
-pub(in crate::rules) fn stores(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn stores(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let said = |store: Option<Store>| store.map_or("not known".to_owned(), |it| it.to_string());
     let mut all = seen(&facts.operator, "operator".to_owned(), |operator| {
         format!("store of Patroni by {}: {}", operator.source, said(operator.store()))
@@ -214,7 +218,7 @@ pub(in crate::rules) fn stores(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// What becomes of the claims of members that go.
-pub(in crate::rules) fn retention(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn retention(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let mut all = stateful_set(facts, |set| {
         let kept = if set.deletes_volumes { "Delete" } else { "Retain" };
         format!("persistentVolumeClaimRetentionPolicy.whenScaled: {kept}")
@@ -228,7 +232,7 @@ pub(in crate::rules) fn retention(facts: &Facts, _: &Policies) -> Vec<Evidence> 
 }
 
 /// What becomes of the claims of a cluster that is deleted.
-pub(in crate::rules) fn volumes_of_deleted(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn volumes_of_deleted(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let operator = facts.operator.known();
     let said = operator.map(|operator| {
         let says = operator.settings.deletes_with_cluster.map_or_else(

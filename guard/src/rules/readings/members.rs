@@ -1,14 +1,15 @@
 //! The members: their pods, and what they say of themselves.
 
 use super::{listed, one, unread};
-use crate::facts::{Facts, Live, Member, Seen};
+use crate::assessment::Assessment;
+use crate::facts::{Live, Member, Seen};
 use crate::patroni::{Answer, Report, Role, Tags};
 use crate::policy::Policies;
 use crate::rules::last_word;
 use crate::verdict::Evidence;
 
 /// One text for each member.
-fn each(facts: &Facts, of: impl Fn(&Member) -> Evidence) -> Vec<Evidence> {
+fn each(facts: &Assessment<'_>, of: impl Fn(&Member) -> Evidence) -> Vec<Evidence> {
     match &facts.members {
         Seen::Known(members) => listed("pods", members.iter().map(of).collect()),
         Seen::Absent => one("pods", "there are none"),
@@ -21,7 +22,7 @@ fn pod(member: &Member, says: String) -> Evidence {
 }
 
 /// What the kubelet and the node say of each pod.
-pub(in crate::rules) fn pods(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn pods(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let it = &member.pod;
         let mut words = vec![if it.phase.is_empty() { "no phase" } else { &it.phase }.to_owned()];
@@ -41,7 +42,7 @@ pub(in crate::rules) fn pods(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// Which pods are busy, or wait to be renewed.
-pub(in crate::rules) fn marks(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn marks(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let it = &member.pod;
         let marks = [
@@ -57,14 +58,14 @@ pub(in crate::rules) fn marks(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// Who is labelled as what.
-pub(in crate::rules) fn role_labels(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn role_labels(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         pod(member, format!("role label: {}", member.pod.role.as_deref().unwrap_or("none")))
     })
 }
 
 /// Where each member runs.
-pub(in crate::rules) fn zones(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn zones(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let zone = member.pod.zone.as_deref().unwrap_or("unknown");
         let says = format!("{}: zone {zone}", member.name);
@@ -76,7 +77,7 @@ pub(in crate::rules) fn zones(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// What each member says of its PostgreSQL.
-pub(in crate::rules) fn answers(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn answers(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let says = match &member.live {
             Live::Answered(answer) => answered(answer),
@@ -90,7 +91,7 @@ pub(in crate::rules) fn answers(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// Whether a restart of PostgreSQL is pending.
-pub(in crate::rules) fn restarts(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn restarts(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     word(
         facts,
         |answer| answer.pending_restart,
@@ -100,7 +101,7 @@ pub(in crate::rules) fn restarts(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// Whom each member replicates from, and whom it feeds.
-pub(in crate::rules) fn sources(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let tag = |tags: &Tags| {
         format!("replicatefrom: {}", tags.replicate_from.as_deref().unwrap_or("unset"))
     };
@@ -115,7 +116,7 @@ pub(in crate::rules) fn sources(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 
 /// One word of each member's answer, or of its report where it gave none.
 fn word<T>(
-    facts: &Facts,
+    facts: &Assessment<'_>,
     answered: impl Fn(&Answer) -> T,
     reported: impl Fn(&Report) -> T,
     says: impl Fn(T) -> String,

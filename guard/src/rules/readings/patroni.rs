@@ -1,35 +1,39 @@
 //! What Patroni keeps in Kubernetes: the leader lock, its configuration, who is synchronous, what is pending.
 
 use super::{flag, one, seen, unread};
-use crate::facts::{Facts, Seen};
+use crate::assessment::Assessment;
+use crate::facts::Seen;
 use crate::patroni::{Configuration, LeaderLock};
 use crate::policy::Policies;
 use crate::rules::{pending, synchronous, zero};
 use crate::verdict::Evidence;
 
 /// Who holds the leader lock, and until when.
-pub(in crate::rules) fn leader(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn leader(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     seen(&facts.leader, facts.lock_source(), LeaderLock::told)
 }
 
-fn configuration(facts: &Facts, says: impl FnOnce(&Configuration) -> String) -> Vec<Evidence> {
+fn configuration(
+    facts: &Assessment<'_>,
+    says: impl FnOnce(&Configuration) -> String,
+) -> Vec<Evidence> {
     seen(&facts.configuration, facts.patroni_source("config"), says)
 }
 
 /// Maintenance mode.
-pub(in crate::rules) fn pause(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn pause(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     configuration(facts, |config| flag("pause", config.paused))
 }
 
 /// How far behind a member may be and still take over.
-pub(in crate::rules) fn lag(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn lag(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     configuration(facts, |config| {
         format!("maximum_lag_on_failover: {} bytes", config.maximum_lag_on_failover)
     })
 }
 
 /// How rows are replicated.
-pub(in crate::rules) fn synchrony(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn synchrony(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     configuration(facts, |config| {
         format!(
             "{}, {}, synchronous_node_count: {}",
@@ -41,7 +45,7 @@ pub(in crate::rules) fn synchrony(facts: &Facts, _: &Policies) -> Vec<Evidence> 
 }
 
 /// How many standbys the leader can serve.
-pub(in crate::rules) fn senders(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn senders(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     configuration(facts, |config| {
         format!(
             "max_wal_senders: {}, max_replication_slots: {}",
@@ -51,7 +55,7 @@ pub(in crate::rules) fn senders(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// Who is synchronous now.
-pub(in crate::rules) fn sync_standbys(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn sync_standbys(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     seen(&facts.sync, facts.patroni_source("sync"), |sync| {
         let standbys = match sync.standbys.as_slice() {
             [] => "none".to_owned(),
@@ -63,7 +67,7 @@ pub(in crate::rules) fn sync_standbys(facts: &Facts, _: &Policies) -> Vec<Eviden
 }
 
 /// A switchover that waits.
-pub(in crate::rules) fn failover(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn failover(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.failover {
         Seen::Absent => one(facts.patroni_source("failover"), "nothing is pending"),
         Seen::Known(pending) => one(facts.patroni_source("failover"), pending::told(pending)),
@@ -72,7 +76,7 @@ pub(in crate::rules) fn failover(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// The key that keeps members without data from founding a cluster.
-pub(in crate::rules) fn initialize(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn initialize(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.initialize {
         Seen::Absent => one(facts.patroni_source("config"), "initialize: not set"),
         Seen::Known(id) => one(facts.patroni_source("config"), format!("initialize: {id}")),
@@ -81,7 +85,7 @@ pub(in crate::rules) fn initialize(facts: &Facts, _: &Policies) -> Vec<Evidence>
 }
 
 /// Who took the lead last.
-pub(in crate::rules) fn last_leader(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn last_leader(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.last_leader {
         Seen::Absent => one(facts.patroni_source("config"), "history: names nobody"),
         Seen::Known(last) => one(facts.patroni_source("config"), zero::took_the_lead(last)),

@@ -1,7 +1,7 @@
 //! What the policies that hold for the cluster say.
 
 use super::{one, unread};
-use crate::facts::Facts;
+use crate::assessment::Assessment;
 use crate::policy::{Freeze, Limit, Mode, Policies, Way, Windows};
 use crate::verdict::Evidence;
 
@@ -32,31 +32,31 @@ fn limits<'a, T: 'a>(
 }
 
 /// The floors.
-pub(in crate::rules) fn min(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn min(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let mut told = limits(policies, "instances.min", &policies.min, ToString::to_string);
     told.extend(one("built-in", "instances.min: 1"));
     told
 }
 
 /// The limits.
-pub(in crate::rules) fn max(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn max(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "instances.max", &policies.max, ToString::to_string)
 }
 
 /// What is said of zero.
-pub(in crate::rules) fn zero(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn zero(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "instances.zero", &policies.zero, |zero| format!("{zero:?}"))
 }
 
 /// The largest steps, each way.
-pub(in crate::rules) fn steps(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn steps(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let mut told = limits(policies, "steps.down", &policies.step_down, ToString::to_string);
     told.extend(limits(policies, "steps.up", &policies.step_up, ToString::to_string));
     told
 }
 
 /// The freezes, and what time it is.
-pub(in crate::rules) fn freezes(facts: &Facts, policies: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn freezes(facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let spell = |freeze: &Freeze| {
         let from = freeze.from.map_or("always".to_owned(), |time| time.to_string());
         let until = freeze.until.map_or("further notice".to_owned(), |time| time.to_string());
@@ -66,7 +66,7 @@ pub(in crate::rules) fn freezes(facts: &Facts, policies: &Policies) -> Vec<Evide
 }
 
 /// The windows, and what time it is.
-pub(in crate::rules) fn windows(facts: &Facts, policies: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn windows(facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let spell = |windows: &Windows| format!("{}, {}", windows.summary(), ways(&windows.ways));
     at(facts, limits(policies, "windows", &policies.windows, spell))
 }
@@ -81,17 +81,17 @@ fn ways(ways: &[Way]) -> String {
     format!("for {}", words.join(" and "))
 }
 
-fn at(facts: &Facts, mut told: Vec<Evidence>) -> Vec<Evidence> {
+fn at(facts: &Assessment<'_>, mut told: Vec<Evidence>) -> Vec<Evidence> {
     told.push(Evidence::new("clock", format!("{:.0}", facts.now)));
     told
 }
 
 /// How far behind members may be.
-pub(in crate::rules) fn max_lag(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn max_lag(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "survivors.maxLag", &policies.max_lag, |bytes| format!("{bytes} bytes"))
 }
 
 /// How old the last backup may be.
-pub(in crate::rules) fn backup_age(_: &Facts, policies: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn backup_age(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "backup.maxAge", &policies.backup_max_age, |age| format!("{age:#}"))
 }

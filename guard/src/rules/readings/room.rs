@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{listed, one, seen, unread};
+use crate::assessment::Assessment;
 use crate::capacity::{Amounts, domains};
-use crate::facts::{Claim, DisruptionBudget, Facts, Seen};
+use crate::facts::{Claim, DisruptionBudget, Seen};
 use crate::policy::Policies;
 use crate::rules::{capacity, storage};
 use crate::verdict::Evidence;
@@ -27,7 +28,7 @@ fn each<T>(
 }
 
 /// The volume claims.
-pub(in crate::rules) fn claims(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let says = |claim: &Claim| {
         let mut words = vec![format!("ordinal {}", claim.ordinal)];
         words.extend(claim.created.map(|created| format!("created {created:.0}")));
@@ -43,7 +44,7 @@ pub(in crate::rules) fn claims(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// The claims without a pod that would be missed: nothing to show where there are none.
-pub(in crate::rules) fn missed_claims(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn missed_claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let says = |claim: &Claim| {
         let name = facts.pod_name(claim.ordinal);
         let says = format!("{name} has no pod now, and this may be its data");
@@ -56,7 +57,7 @@ pub(in crate::rules) fn missed_claims(facts: &Facts, _: &Policies) -> Vec<Eviden
 }
 
 /// What each quota has left when the change is done.
-pub(in crate::rules) fn quotas(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn quotas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let seen = match capacity::quotas(facts, facts.to()) {
         Ok(seen) => seen,
         Err(why) => return one("resourcequotas", format!("cannot be judged: {why}")),
@@ -85,7 +86,7 @@ pub(in crate::rules) fn quotas(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// What one member needs.
-pub(in crate::rules) fn need(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn need(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let source = "a new member";
     let footprint = match facts.footprint() {
         Ok(footprint) => footprint,
@@ -104,7 +105,7 @@ pub(in crate::rules) fn need(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// The bounds of containers, pods and claims.
-pub(in crate::rules) fn limit_ranges(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn limit_ranges(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts.capacity.limit_ranges.as_ref(), "limitranges", |range: &LimitRange| {
         let name = range.metadata.name.as_deref().unwrap_or_default();
         let items = range.spec.iter().flat_map(|spec| &spec.limits).map(bounds);
@@ -126,7 +127,7 @@ fn bounds(item: &LimitRangeItem) -> String {
 }
 
 /// How far apart members must be kept.
-pub(in crate::rules) fn anti_affinity(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn anti_affinity(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     seen(&facts.capacity.template, facts.stateful_set_source(), |template| {
         let nodes = facts.capacity.nodes.as_ref().and_then(Seen::known);
         let domains = domains(template, nodes.map_or(&[], Vec::as_slice));
@@ -145,7 +146,7 @@ pub(in crate::rules) fn anti_affinity(facts: &Facts, _: &Policies) -> Vec<Eviden
 }
 
 /// How many nodes there are.
-pub(in crate::rules) fn nodes(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn nodes(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.capacity.nodes {
         None => one("nodes", "not read"),
         Some(nodes) => seen(nodes, "nodes".to_owned(), |nodes| {
@@ -156,7 +157,7 @@ pub(in crate::rules) fn nodes(facts: &Facts, _: &Policies) -> Vec<Evidence> {
 }
 
 /// What forbids to evict the leader.
-pub(in crate::rules) fn disruption_budgets(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn disruption_budgets(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let budgets = facts.capacity.disruption_budgets.as_ref();
     each(budgets, "poddisruptionbudgets", |budget: &DisruptionBudget| {
         let least = budget.min_available.as_ref();
@@ -170,7 +171,7 @@ pub(in crate::rules) fn disruption_budgets(facts: &Facts, _: &Policies) -> Vec<E
 }
 
 /// The logical backup job.
-pub(in crate::rules) fn backup(facts: &Facts, _: &Policies) -> Vec<Evidence> {
+pub(in crate::rules) fn backup(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let backup = match &facts.capacity.backup {
         None => return one("cronjobs", "not read"),
         Some(Seen::Absent) => return one("cronjobs", "no logical backup job"),

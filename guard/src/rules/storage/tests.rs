@@ -1,6 +1,7 @@
 //! Volumes, backups, drains.
 
 use super::*;
+use crate::facts::Facts;
 use crate::facts::{Backup, StatefulSet};
 use crate::policy::{Limit, Mode, Zero};
 use crate::rules::testing::{Want, healthy, now, table, table_with, text};

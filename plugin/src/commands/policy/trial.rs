@@ -293,7 +293,7 @@ fn violations(facts: &Facts, policies: &Policies) -> Vec<Violation> {
 /// What one instance less and one more would be told by us, today and then.
 fn changes(facts: &Facts, today: &Policies, then: &Policies) -> Vec<Verdicts> {
     let told = |policies: &Policies| {
-        let all = would_say(&facts.under(policies), policies);
+        let all = would_say(facts, policies);
         all.into_iter().filter(|told| told.by == By::Command).collect::<Vec<Told>>()
     };
     let before = told(today);

@@ -8,7 +8,7 @@ use pgscale_guard::facts::Health;
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::verdict::Finding;
-use pgscale_guard::{Change, Facts, evaluate};
+use pgscale_guard::{Assessed, Assessment, Change, evaluate};
 use tokio::time::{Instant, sleep};
 
 use crate::args::with_flags;
@@ -23,7 +23,7 @@ use crate::waiting::Waiting;
 pub(super) struct Settling<'a> {
     pub(super) session: &'a Session,
     /// The cluster before anything was done.
-    pub(super) before: &'a Facts,
+    pub(super) before: &'a Assessed,
     /// The leader has moved, so the standbys have to follow it.
     pub(super) moved: bool,
     /// The count that a shrink is to be admitted to.
@@ -96,7 +96,7 @@ impl Settling<'_> {
             self.session.interruption.means(means);
         }
         let deadline = Instant::now() + timeout;
-        let known = if self.moved { unfit(self.before) } else { Vec::new() };
+        let known = if self.moved { unfit(&self.before.assessment()) } else { Vec::new() };
         let mut waiting = Waiting::begin(self.session);
         loop {
             let missing = match self.look(&known).await? {
@@ -121,7 +121,7 @@ impl Settling<'_> {
         let Some(count) = self.count else {
             let facts = session.reader.facts(self.before.change.clone(), AskWhom::All).await;
             session.show_warnings();
-            return Ok(look_at(late(&facts, known), Vec::new(), None));
+            return Ok(look_at(late(&Assessment::new(&facts, None), known), Vec::new(), None));
         };
         let cluster = match self.cluster().await {
             Ok(cluster) => cluster,
@@ -140,7 +140,8 @@ impl Settling<'_> {
         if self.before.direction() == Direction::Down && facts.direction() != Direction::Down {
             return Err(self.superseded(declared, count));
         }
-        let mut late = if self.moved { late(&facts, known) } else { Vec::new() };
+        let mut late =
+            if self.moved { late(&Assessment::of(&facts, &policies), known) } else { Vec::new() };
         // A policy may let the operator's own hand-over pass; what was asked for is a leader that
         // stays.
         if let Some(leader) = facts.leader_name().filter(|_| facts.leader_condemned()) {
@@ -221,7 +222,7 @@ fn look_at(late: Vec<String>, denials: Vec<Finding>, admitted: Option<Admitted>)
 
 /// What is missing until every member that stays follows, but those in `known`. What cannot be seen
 /// is missing.
-pub(super) fn late(facts: &Facts, known: &[Unfit]) -> Vec<String> {
+pub(super) fn late(facts: &Assessment<'_>, known: &[Unfit]) -> Vec<String> {
     let mut late: Vec<String> = facts
         .survivors()
         .filter(|member| !known.iter().any(|known| known.pod == member.name))

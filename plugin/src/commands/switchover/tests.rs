@@ -1,3 +1,4 @@
+use pgscale_guard::Assessment;
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
@@ -15,17 +16,18 @@ use crate::testing::{Mishap, World, facts, give, run, stalled};
 
 #[test]
 fn what_cannot_be_seen_does_not_follow() {
-    assert_eq!(late(&facts(3, 3, 0), &[]), [""; 0]);
+    assert_eq!(late(&Assessment::new(&facts(3, 3, 0), None), &[]), [""; 0]);
     let behind = stalled(facts(3, 3, 0), 2);
+    let behind = Assessment::new(&behind, None);
     assert_eq!(late(&behind, &[]).len(), 1);
     assert_eq!(late(&behind, &unfit(&behind)), [""; 0], "it was so before");
     let mut hidden = facts(3, 3, 0);
     hidden.members = Seen::Unreadable("timed out".to_owned());
-    let said = late(&hidden, &[]);
+    let said = late(&Assessment::new(&hidden, None), &[]);
     assert!(said.contains(&"the members cannot be listed: timed out".to_owned()), "{said:?}");
     let mut leaderless = facts(3, 3, 0);
     leaderless.leader = Seen::Absent;
-    let said = late(&leaderless, &[]);
+    let said = late(&Assessment::new(&leaderless, None), &[]);
     assert!(said.contains(&"nobody holds a valid leader lock".to_owned()), "{said:?}");
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pgscale_guard::Seen;
-use pgscale_guard::facts::{Facts, Health, Live, Member};
+use pgscale_guard::facts::{Health, Live, Member};
 use pgscale_guard::verdict::Evidence;
+use pgscale_guard::{Assessment, Seen};
 use serde::Serialize;
 
 use super::{API_VERSION, Metadata};
@@ -163,7 +163,7 @@ impl<'a> ScaleStatus<'a> {
             missing: &status.missing,
             leader: facts.leader_name(),
             paused: facts.configuration.known().map(|configuration| configuration.paused),
-            members: facts.all_members().iter().map(|it| member(facts, it)).collect(),
+            members: facts.all_members().iter().map(|it| member(&facts.assessment(), it)).collect(),
             services: BTreeMap::from([
                 (cluster.name.clone(), named(&services.leader)),
                 (format!("{}-repl", cluster.name), named(&services.replicas)),
@@ -244,7 +244,7 @@ fn would_say(told: &Told) -> ToldDocument<'_> {
     }
 }
 
-fn member<'a>(facts: &Facts, member: &'a Member) -> MemberDocument<'a> {
+fn member<'a>(facts: &Assessment<'_>, member: &'a Member) -> MemberDocument<'a> {
     let leads = facts.leader_name() == Some(member.name.as_str());
     let health = facts.health(member);
     let answer = match &member.live {

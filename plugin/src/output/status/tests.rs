@@ -49,7 +49,7 @@ fn status(mut facts: Facts, missing: &[&str]) -> Status {
         Seen::Known(ordinals.iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
     };
     let services = Services { leader: addresses(&[0]), replicas: addresses(&[1, 2]) };
-    let snapshot = Snapshot { facts, services };
+    let snapshot = Snapshot { facts: facts.into(), services };
     let missing: Vec<String> = missing.iter().map(|line| (*line).to_owned()).collect();
     let events = Seen::Absent;
     let clues = Clues { snapshot: &snapshot, missing: &missing, events: &events, flags: "" };

@@ -33,6 +33,9 @@ impl State {
             said["replication_state"] = json!("streaming");
             said["xlog"] = json!({"received_location": 1000, "replayed_location": 1000});
         }
+        if self.replaying_slowly.contains(&ordinal) {
+            said["xlog"] = json!({"received_location": 1000, "replayed_location": 400});
+        }
         let stuck = self.followers_stuck && !leads;
         if self.stalled.contains(&ordinal) || stuck {
             said["xlog"] = json!({"received_location": 10, "replayed_location": 10});

@@ -292,3 +292,20 @@ async fn rules_are_asked_as_if_the_leader_had_moved_and_that_is_said() {
     let text = shown(&World::new(3, 2), "acid-a --to 2 -o wide", None).await;
     assert!(text.contains("Every rule, as if acid-a-0 led already, and"), "{text}");
 }
+
+#[tokio::test]
+async fn a_plan_names_the_policy_whose_lag_refuses_and_quotes_patroni_as_it_is() {
+    let world = World::new(5, 0)
+        .replaying_slowly(&[1])
+        .policy("strict", &serde_json::json!({"survivors": {"maxLag": "500"}}));
+    let text = shown(&world, "acid-a --to 2", None).await;
+    let finding = text.split_once("DENY too-few-healthy-survivors").unwrap().1;
+    let finding = finding.split_once("Try: ").unwrap().0;
+    assert!(finding.contains("acid-a-1: replay is 600 bytes behind"), "{text}");
+    assert!(finding.contains("scalepolicy/strict: survivors.maxLag: 500 bytes"), "{text}");
+    let seen = told(&world, "acid-a --to 2 -o wide", "too-few-healthy-survivors").await;
+    assert!(
+        seen.contains("configmap/acid-a-config: maximum_lag_on_failover: 1000000 bytes"),
+        "{seen}"
+    );
+}

@@ -1,0 +1,97 @@
+//! What facts mean for a change, derived with the lag that the policies allow.
+
+mod copies;
+mod health;
+mod operator_switchover;
+mod repair;
+
+use std::ops::Deref;
+
+use crate::facts::{Facts, Seen};
+use crate::policy::Policies;
+
+/// The facts of a change with everything that is derived from them and from the lag that is allowed.
+///
+/// Facts hold what was read and nothing else: the limit of a policy stays beside them, so that evidence quotes the
+/// objects as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Assessment<'a> {
+    facts: &'a Facts,
+    max_lag: Option<u64>,
+}
+
+impl<'a> Assessment<'a> {
+    /// Assesses `facts`. A replica whose replay is more than `max_lag` bytes behind the leader is not counted on; without
+    /// it, or where Patroni allows less, Patroni's `maximum_lag_on_failover` decides alone.
+    pub fn new(facts: &'a Facts, max_lag: Option<u64>) -> Self {
+        Self { facts, max_lag }
+    }
+
+    /// Assesses `facts` with the smallest lag that the enforced policies allow.
+    pub fn of(facts: &'a Facts, policies: &Policies) -> Self {
+        Self::new(facts, policies.enforced_lag().map(|limit| limit.value))
+    }
+
+    /// Assesses other facts by the same lag.
+    #[must_use]
+    pub fn of_others<'b>(&self, facts: &'b Facts) -> Assessment<'b> {
+        Assessment::new(facts, self.max_lag)
+    }
+
+    /// Returns the facts, which live longer than this view of them.
+    pub fn facts(&self) -> &'a Facts {
+        self.facts
+    }
+
+    /// Returns the bytes that a replica's replay may be behind; `None` where Patroni's own limit could not be read.
+    fn allowed_lag(&self) -> Option<u64> {
+        let by_patroni = match &self.facts.configuration {
+            Seen::Known(configuration) => configuration.maximum_lag_on_failover,
+            Seen::Absent | Seen::Unreadable(_) => return None,
+        };
+        Some(self.max_lag.map_or(by_patroni, |bytes| bytes.min(by_patroni)))
+    }
+}
+
+impl Deref for Assessment<'_> {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        self.facts
+    }
+}
+
+/// Facts that are kept together with the lag that the policies allowed when they were read.
+#[derive(Clone, Debug)]
+pub struct Assessed {
+    facts: Facts,
+    max_lag: Option<u64>,
+}
+
+impl Assessed {
+    /// Keeps `facts` with the smallest lag that the enforced policies allow.
+    pub fn of(facts: Facts, policies: &Policies) -> Self {
+        let max_lag = policies.enforced_lag().map(|limit| limit.value);
+        Self { facts, max_lag }
+    }
+
+    /// Returns what these facts mean.
+    pub fn assessment(&self) -> Assessment<'_> {
+        Assessment::new(&self.facts, self.max_lag)
+    }
+}
+
+/// By Patroni's own limit on the lag alone.
+impl From<Facts> for Assessed {
+    fn from(facts: Facts) -> Self {
+        Self { facts, max_lag: None }
+    }
+}
+
+impl Deref for Assessed {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
+}

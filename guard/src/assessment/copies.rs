@@ -1,0 +1,54 @@
+//! Members that stay and can be counted on, and volumes of members that may come back.
+
+use crate::assessment::Assessment;
+use crate::facts::{Claim, Health, Member, Seen};
+
+impl<'a> Assessment<'a> {
+    /// Claims of members that go, that have no pod now although their StatefulSet asks for one, and that would
+    /// be missed: too few of those that stay are fit. `Err` where nobody can tell.
+    ///
+    /// Such a member may be on its way back, or may never have been there: a claim that is not bound holds
+    /// nothing, and where enough fit ones stay either may go, so that growth that is stuck can be taken back.
+    pub(crate) fn missed_claims(&self) -> Result<Vec<&'a Claim>, String> {
+        if self.enough_fit_stay() {
+            return Ok(Vec::new());
+        }
+        let asked_for = match &self.stateful_set {
+            // Somebody else may have scaled it: what the object asks for comes back with the operator's next sync.
+            Seen::Known(set) => set.replicas.max(self.from().unwrap_or(0)),
+            Seen::Absent => self.from().unwrap_or(0),
+            Seen::Unreadable(_) => i64::MAX,
+        };
+        let mut condemned = self.to()..asked_for;
+        let has_pod = |ordinal| self.all_members().iter().any(|member| member.ordinal == ordinal);
+        match &self.facts.claims {
+            Seen::Known(claims) => Ok(claims
+                .iter()
+                .filter(|claim| claim.capacity.is_some() && !claim.terminating)
+                .filter(|claim| condemned.contains(&claim.ordinal) && !has_pod(claim.ordinal))
+                .collect()),
+            Seen::Absent => Ok(Vec::new()),
+            Seen::Unreadable(why) => match condemned.find(|ordinal| !has_pod(*ordinal)) {
+                None => Ok(Vec::new()),
+                Some(ordinal) => Err(format!(
+                    "{} has no pod, and the volume claims could not be listed ({why})",
+                    self.pod_name(ordinal)
+                )),
+            },
+        }
+    }
+
+    /// Whether `member` counts: the leader leads already, so its tags do not matter.
+    pub(crate) fn fitness(&self, member: &Member) -> Health {
+        if self.leader_name() == Some(member.name.as_str()) {
+            self.health(member)
+        } else {
+            self.takeover(member)
+        }
+    }
+
+    fn enough_fit_stay(&self) -> bool {
+        let fit = self.survivors().filter(|member| self.fitness(member) == Health::Healthy);
+        fit.count() >= self.fit_needed()
+    }
+}

@@ -1,0 +1,186 @@
+//! Which members can be counted on, and which of them may lead.
+
+use crate::assessment::Assessment;
+use crate::change::Direction;
+use crate::facts::{Ailment, Health, Live, Member, Seen, pod_ailments};
+use crate::patroni::{Answer, State};
+
+impl<'a> Assessment<'a> {
+    /// Whether `member` can be counted on. Tags are not looked at: see [`Assessment::takeover`].
+    pub fn health(&self, member: &Member) -> Health {
+        let mut ailments = pod_ailments(member);
+        let mut unknown = None;
+        let leads = self.leader_name() == Some(member.name.as_str());
+        match &member.live {
+            Live::Answered(answer) => {
+                self.judge_answer(member, answer, leads, &mut ailments, &mut unknown);
+            }
+            Live::Silent(why) if self.anybody_answered() => {
+                ailments.push(Ailment::Silent(why.clone()));
+            }
+            Live::Silent(why) => {
+                unknown = Some(format!("no member answered; {}: {why}", member.name));
+            }
+            Live::NotAsked => {
+                self.judge_report(member, leads, &mut ailments, &mut unknown);
+                // An annotation says "running" for ever: nobody is counted on in a shrink without an answer.
+                if self.direction() == Direction::Down && (leads || member.ordinal < self.to()) {
+                    unknown.get_or_insert(format!("{} was not asked", member.name));
+                }
+            }
+        }
+        if !ailments.is_empty() {
+            return Health::Unhealthy(ailments);
+        }
+        unknown.map_or(Health::Healthy, Health::Unknown)
+    }
+
+    /// Whether `member` is fit to take over: healthy and not tagged `nofailover` (`patroni/api.py`
+    /// `is_failover_possible`). Where replication is synchronous it must be in the set of synchronous standbys
+    /// too, which Patroni chooses anew when members go: see [`Facts::in_sync_set`].
+    pub fn takeover(&self, member: &Member) -> Health {
+        let tags = match (&member.live, &member.report) {
+            (Live::Answered(answer), _) => Some(&answer.tags),
+            (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => Some(&report.tags),
+            (Live::NotAsked | Live::Silent(_), Seen::Absent | Seen::Unreadable(_)) => None,
+        };
+        let nofailover = tags.is_some_and(|tags| tags.nofailover);
+        match self.health(member) {
+            Health::Healthy | Health::Unknown(_) if nofailover => {
+                Health::Unhealthy(vec![Ailment::NoFailover])
+            }
+            Health::Unhealthy(mut ailments) if nofailover => {
+                ailments.push(Ailment::NoFailover);
+                Health::Unhealthy(ailments)
+            }
+            health @ (Health::Healthy | Health::Unhealthy(_) | Health::Unknown(_)) => health,
+        }
+    }
+
+    /// The best member to lead when the ordinals from `to` upwards go: can take over, stays, a synchronous
+    /// standby before others, then the one that has received most, then the lowest ordinal.
+    pub fn best_survivor(&self) -> Option<&'a Member> {
+        self.facts
+            .survivors()
+            .filter(|member| Some(member.name.as_str()) != self.leader_name())
+            .filter(|member| self.takeover(member) == Health::Healthy)
+            .filter(|member| self.in_sync_set(member).is_ok())
+            .max_by_key(|member| {
+                let sync = self
+                    .leader_name()
+                    .zip(self.sync.known())
+                    .is_some_and(|(leader, sync)| sync.contains(leader, &member.name));
+                let received = match &member.live {
+                    Live::Answered(answer) => answer.position(),
+                    Live::NotAsked | Live::Silent(_) => None,
+                };
+                (sync, received, std::cmp::Reverse(member.ordinal))
+            })
+    }
+
+    fn judge_answer(
+        &self,
+        member: &Member,
+        answer: &Answer,
+        leads: bool,
+        ailments: &mut Vec<Ailment>,
+        unknown: &mut Option<String>,
+    ) {
+        if let Some(how) = self.rebuilding(member) {
+            ailments.push(Ailment::Rebuilding(how));
+            return;
+        }
+        if answer.state != State::Running {
+            ailments.push(Ailment::NotRunning(answer.state.word().to_owned()));
+            return;
+        }
+        if leads {
+            if !answer.role.leads() {
+                ailments.push(Ailment::NotRunning(format!(
+                    "{:?}, although it holds the lock",
+                    answer.role
+                )));
+            }
+            return;
+        }
+        if answer.role.leads() {
+            match self.leader.unreadable() {
+                Some(why) => {
+                    *unknown = Some(format!(
+                        "{} claims to lead, and the leader lock could not be read ({why})",
+                        member.name
+                    ));
+                }
+                None => ailments.push(Ailment::WrongRole),
+            }
+            return;
+        }
+        if !answer.streams() {
+            ailments.push(Ailment::NotReplicating);
+        }
+        if answer.replay_paused {
+            ailments.push(Ailment::ReplayPaused);
+        }
+        let leader = self.leader_member();
+        let leader_answer = leader.and_then(|leader| match &leader.live {
+            Live::Answered(answer) => Some(answer),
+            Live::NotAsked | Live::Silent(_) => None,
+        });
+        let Some(leader_answer) = leader_answer else {
+            *unknown = Some("the leader did not say how far it is".to_owned());
+            return;
+        };
+        match (answer.timeline, leader_answer.timeline) {
+            (Some(own), Some(leader)) if own != leader => {
+                ailments.push(Ailment::Timeline { own, leader });
+            }
+            (Some(_), Some(_)) => {}
+            _ => *unknown = Some(format!("{} did not say its timeline", member.name)),
+        }
+        match (answer.position(), leader_answer.position()) {
+            (Some(own), Some(leader)) if own < leader => {
+                ailments.push(Ailment::Behind(leader - own));
+            }
+            (Some(_), Some(leader)) => {
+                let behind = leader.saturating_sub(answer.replayed.unwrap_or(leader));
+                let limit = self.allowed_lag();
+                if behind > limit.unwrap_or(u64::MAX) {
+                    ailments.push(Ailment::ReplayBehind(behind));
+                } else if behind > 0 && limit.is_none() {
+                    *unknown = Some(format!(
+                        "the replay of {} is {behind} bytes behind and the allowed lag could not be read",
+                        member.name
+                    ));
+                }
+            }
+            _ => *unknown = Some(format!("{} did not say how far it is", member.name)),
+        }
+    }
+
+    /// Without a live answer: the annotation, which may be old. Enough for growth, never for a shrink.
+    fn judge_report(
+        &self,
+        member: &Member,
+        leads: bool,
+        ailments: &mut Vec<Ailment>,
+        unknown: &mut Option<String>,
+    ) {
+        if let Some(how) = self.rebuilding(member) {
+            ailments.push(Ailment::Rebuilding(how));
+            return;
+        }
+        match &member.report {
+            Seen::Known(report) if report.state != State::Running => {
+                ailments.push(Ailment::NotRunning(report.state.word().to_owned()));
+            }
+            Seen::Known(report) => {
+                if !leads && report.tells_replication_state() && report.replication_state.is_none()
+                {
+                    ailments.push(Ailment::NotReplicating);
+                }
+            }
+            Seen::Absent => *unknown = Some(format!("{} has not reported yet", member.name)),
+            Seen::Unreadable(why) => *unknown = Some(format!("{}: {why}", member.name)),
+        }
+    }
+}

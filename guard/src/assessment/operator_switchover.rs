@@ -1,0 +1,105 @@
+//! Would the switchover that the operator tries succeed, if the leader's pod were deleted now?
+
+use crate::assessment::Assessment;
+use crate::facts::{HandOver, Health, Member, Seen};
+use crate::patroni::Synchronous;
+use crate::verdict::Evidence;
+
+impl Assessment<'_> {
+    /// What becomes of the leader when the change is carried out by the operator alone.
+    pub fn hand_over(&self) -> HandOver {
+        if let Some(why) = self.leader.unreadable() {
+            return HandOver::Unknown(format!("the leader lock could not be read ({why})"));
+        }
+        if let Some(why) = self.members.unreadable() {
+            return HandOver::Unknown(format!("the cluster's pods could not be listed ({why})"));
+        }
+        let Some(leader) = self.leader_member().filter(|leader| leader.ordinal >= self.to()) else {
+            return HandOver::NotNeeded;
+        };
+        let mut obstacles = self.operator_obstacles(leader);
+        let mut unknown = None;
+        self.heir_obstacles(leader, &mut obstacles, &mut unknown);
+        match &self.stateful_set {
+            Seen::Known(set) => obstacles.extend(set.foreign_annotations.iter().map(|(key, manager)| {
+                Evidence::new(
+                    self.stateful_set_source(),
+                    format!(
+                        "annotation {key} by {manager}: the operator replaces the StatefulSet and skips the \
+                         hand-over"
+                    ),
+                )
+            })),
+            Seen::Absent => obstacles.push(Evidence::new(
+                self.stateful_set_source(),
+                "not there: the operator creates it again and skips the hand-over",
+            )),
+            Seen::Unreadable(why) => {
+                unknown.get_or_insert(format!("the StatefulSet could not be read ({why})"));
+            }
+        }
+        if !obstacles.is_empty() {
+            return HandOver::Fails(obstacles);
+        }
+        unknown.map_or(HandOver::Works, HandOver::Unknown)
+    }
+
+    /// What Patroni would refuse the candidate for (`is_failover_possible`, `patroni/api.py`).
+    fn heir_obstacles(
+        &self,
+        leader: &Member,
+        obstacles: &mut Vec<Evidence>,
+        unknown: &mut Option<String>,
+    ) {
+        let name = self.pod_name(0);
+        let Some(heir) = self.member(&name) else {
+            obstacles.push(Evidence::new(format!("pod/{name}"), "not there"));
+            return;
+        };
+        match self.takeover(heir) {
+            Health::Healthy => {}
+            Health::Unhealthy(ailments) => {
+                obstacles.extend(ailments.iter().map(|ailment| self.symptom(heir, ailment)));
+            }
+            Health::Unknown(why) => {
+                unknown.get_or_insert(why);
+            }
+        }
+        let synchronous = match &self.configuration {
+            Seen::Known(configuration) => configuration.synchronous,
+            Seen::Absent => {
+                unknown.get_or_insert("Patroni's configuration is not there".to_owned());
+                return;
+            }
+            Seen::Unreadable(why) => {
+                unknown.get_or_insert(format!("Patroni's configuration could not be read ({why})"));
+                return;
+            }
+        };
+        if synchronous != Synchronous::On {
+            return;
+        }
+        match &self.sync {
+            Seen::Known(sync) if sync.contains(&leader.name, &heir.name) => {}
+            Seen::Known(sync) => obstacles.push(Evidence::new(
+                self.patroni_source("sync"),
+                format!(
+                    "replication is synchronous; sync_standby: {}, without {name}",
+                    if sync.standbys.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        sync.standbys.join(",")
+                    }
+                ),
+            )),
+            Seen::Absent => obstacles.push(Evidence::new(
+                self.patroni_source("sync"),
+                format!("replication is synchronous; no synchronous standby, {name} included"),
+            )),
+            Seen::Unreadable(why) => {
+                unknown
+                    .get_or_insert(format!("the synchronous standbys could not be read ({why})"));
+            }
+        }
+    }
+}
