@@ -326,9 +326,13 @@ impl Policies {
         enforced.min_by_key(|limit| limit.value)
     }
 
-    /// The lags that are on trial.
+    /// Returns the smallest lag that is on trial in each mode. A larger one finds nothing besides, and every one is another
+    /// run of the rules, of which a namespace could ask for as many as it has policies.
     pub fn lags_on_trial(&self) -> impl Iterator<Item = &Limit<u64>> {
-        self.max_lag.iter().filter(|limit| limit.mode != Mode::Enforce)
+        [Mode::Warn, Mode::Audit].into_iter().filter_map(|mode| {
+            let tried = self.max_lag.iter().filter(move |limit| limit.mode == mode);
+            tried.min_by_key(|limit| limit.value)
+        })
     }
 
     /// When a change in this direction is next allowed by every enforced freeze and window, `now` included. `None`

@@ -186,12 +186,13 @@ impl Postgresql {
 /// The ordinal of a pod of `cluster`: `acid-a-2` → 2.
 ///
 /// `None` for anything that is not `<cluster>-<number>`: `acid-a-pooler-0` belongs to nobody here, and the
-/// pods of `acid-a-1` (`acid-a-1-0`) are not pods of `acid-a`.
+/// pods of `acid-a-1` (`acid-a-1-0`) are not pods of `acid-a`. Nor is a pod whose number a StatefulSet cannot have: its
+/// replicas are an int32.
 pub fn ordinal(cluster: &str, pod: &str) -> Option<i64> {
     let digits = pod.strip_prefix(cluster)?.strip_prefix('-')?;
     let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     let canonical = digits == "0" || !digits.starts_with('0');
-    if plain && canonical { digits.parse().ok() } else { None }
+    if plain && canonical { digits.parse::<i32>().ok().map(i64::from) } else { None }
 }
 
 #[cfg(test)]
@@ -202,6 +203,9 @@ mod tests {
     fn ordinals_belong_to_their_own_cluster_only() {
         for (cluster, pod, want) in [
             ("acid-a", "acid-a-0", Some(0)),
+            ("acid-a", "acid-a-2147483647", Some(2_147_483_647)),
+            ("acid-a", "acid-a-2147483648", None),
+            ("acid-a", "acid-a-9000000000000000000", None),
             ("acid-a", "acid-a-11", Some(11)),
             ("acid-a", "acid-a-1-0", None),
             ("acid-a-1", "acid-a-1-0", Some(0)),

@@ -11,6 +11,9 @@ use crate::rules::judge;
 /// How far around the count that was written others are tried.
 const NEAR: i64 = 20;
 
+/// How many counts are tried: there may be as many volume claims as a namespace holds.
+const TRIES: usize = 64;
+
 /// What is left of the cluster, and what brings it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recreation {
@@ -90,7 +93,7 @@ pub fn recreation(facts: &Facts, policies: &Policies) -> Option<Recreation> {
     let mut counts: Vec<i64> = counts.into_iter().collect();
     // Of two that are as near, the one that leaves nothing out.
     counts.sort_by_key(|count| (count.abs_diff(written), std::cmp::Reverse(*count)));
-    let count = counts.into_iter().find(|count| {
+    let count = counts.into_iter().take(TRIES).find(|count| {
         let mut other = facts.clone();
         other.change.new = facts.change.new.with_instances(*count);
         judge(&other, policies).allows()

@@ -1,11 +1,19 @@
 //! The count that would be admitted where the one asked for is not.
 
+use std::collections::BTreeSet;
+
 use crate::assessment::Assessment;
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::rules::{down, inside_asking, judge, set};
 use crate::verdict::{Severity, Verdict};
+
+/// How far above the count that was asked for every other count is tried.
+const NEAR: i64 = 20;
+
+/// How many counts are tried.
+const TRIES: usize = 64;
 
 /// The rule that refuses every plain write that would delete the leader.
 pub(super) const LEADER_CONDEMNED: &str = "leader-condemned";
@@ -43,7 +51,7 @@ pub fn way_out(facts: &Facts, policies: &Policies) -> Option<WayOut> {
     }
     let beyond = facts.all_members().iter().map(|member| member.ordinal.saturating_add(1)).max()?;
     let highest = if shrinks { beyond.min(facts.from()?.saturating_sub(1)) } else { beyond };
-    (facts.to()..=highest).find_map(|to| {
+    candidates(facts, highest).find_map(|to| {
         let mut there = facts.clone();
         // Another count than the one before takes nothing back: it is held to the calendar.
         let undo = facts.change.undo && to == facts.to();
@@ -65,6 +73,17 @@ pub fn way_out(facts: &Facts, policies: &Policies) -> Option<WayOut> {
         };
         judge(&there, policies).allows().then_some(WayOut { to, leader })
     })
+}
+
+/// Returns the counts that are tried, in order: the next ones, and those that keep one pod more. Counts and ordinals may be
+/// as high as an int32 goes, and each try judges the whole change: no more than [`TRIES`] are made.
+fn candidates(facts: &Facts, highest: i64) -> impl Iterator<Item = i64> {
+    let to = facts.to();
+    let near = to..=to.saturating_add(NEAR).min(highest);
+    let keeping = facts.all_members().iter().map(|member| member.ordinal.saturating_add(1));
+    let counts: BTreeSet<i64> =
+        near.chain(keeping.filter(|count| (to..=highest).contains(count))).collect();
+    counts.into_iter().take(TRIES)
 }
 
 /// Puts the way out into the denials that another count, or another leader, would lift.
@@ -110,4 +129,27 @@ fn move_first(facts: &Facts, candidate: &str) -> String {
         facts.to(),
         inside_asking(facts, &switchover)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::{healthy, led_by_the_last};
+
+    #[test]
+    fn a_count_or_an_ordinal_as_high_as_an_int32_goes_ends_the_search() {
+        // One pod with the highest ordinal there is leads, and nobody can take over from it.
+        let far = i64::from(i32::MAX) - 1;
+        let alone = healthy(1, 2).with_member(0, |member| {
+            member.ordinal = far;
+            member.name = format!("acid-a-{far}");
+        });
+        let grows = alone.clone().led_by(&format!("acid-a-{far}"));
+        assert!(grows.deletes_leader());
+        assert_eq!(way_out(&grows, &Policies::default()).map(|way| way.to), Some(far + 1));
+        // Paused, no count of the thousand millions between is admitted either.
+        let stuck = led_by_the_last(1).stalled([0, 1, 2, 3]).with_count(i64::from(i32::MAX), 1);
+        assert_eq!(way_out(&stuck, &Policies::default()).map(|way| way.to), Some(5));
+        assert!(candidates(&grows, far + 1).count() <= TRIES);
+    }
 }
