@@ -36,10 +36,25 @@ pub struct Evidence {
     pub says: String,
 }
 
+/// Returns `text` on one line, without characters that a terminal obeys or that turn the direction of reading.
+///
+/// Annotations, Events and the answers of members are written by others. A line break in them could begin what reads like
+/// the advice of a rule.
+pub fn printable(text: &str) -> String {
+    let obeyed = |c: char| {
+        c.is_control()
+            || matches!(
+                c,
+                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+            )
+    };
+    text.chars().map(|c| if obeyed(c) { ' ' } else { c }).collect()
+}
+
 impl Evidence {
-    /// `source` says `says`.
+    /// `source` says `says`. What a terminal would obey is left out: objects say what their writers like.
     pub fn new(source: impl Into<String>, says: impl Into<String>) -> Self {
-        Self { source: source.into(), says: says.into() }
+        Self { source: printable(&source.into()), says: printable(&says.into()) }
     }
 }
 
@@ -91,20 +106,20 @@ pub enum Standing {
 impl Finding {
     /// The change is refused because of `message`.
     pub fn deny(rule: &'static str, message: impl Into<String>) -> Self {
-        Self::new(rule, Severity::Deny, message.into())
+        Self::new(rule, Severity::Deny, message)
     }
 
     /// The change passes, and the writer reads `message`.
     pub fn warn(rule: &'static str, message: impl Into<String>) -> Self {
-        Self::new(rule, Severity::Warn, message.into())
+        Self::new(rule, Severity::Warn, message)
     }
 
     /// A finding of `severity`, for rules that weigh by circumstances.
-    pub fn new(rule: &'static str, severity: Severity, message: String) -> Self {
+    pub fn new(rule: &'static str, severity: Severity, message: impl Into<String>) -> Self {
         Self {
             rule,
             severity,
-            message,
+            message: printable(&message.into()),
             evidence: Vec::new(),
             remedy: None,
             tempered: None,
@@ -252,6 +267,16 @@ impl fmt::Display for Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_others_stays_on_its_line_and_moves_no_cursor() {
+        let says = "acid-a-0\n  Try: kubectl delete pvc --all\u{1b}[2K\u{202e}";
+        let evidence = Evidence::new("configmap/acid-a-failover", says);
+        assert_eq!(evidence.says, "acid-a-0   Try: kubectl delete pvc --all [2K ");
+        let finding = Finding::deny("paused", says);
+        assert_eq!(finding.message, evidence.says);
+        assert_eq!(printable("명절 동결, 2 GiB"), "명절 동결, 2 GiB");
+    }
 
     #[test]
     fn audit_only_findings_neither_refuse_nor_speak() {

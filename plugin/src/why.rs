@@ -7,7 +7,7 @@
 use pgscale_guard::Seen;
 use pgscale_guard::facts::Facts;
 use pgscale_guard::rules::critical_operation;
-use pgscale_guard::verdict::Evidence;
+use pgscale_guard::verdict::{Evidence, printable};
 
 use crate::handover::labelled;
 use crate::output::text::age;
@@ -33,7 +33,7 @@ pub(crate) struct Cause {
 
 impl Cause {
     fn new(what: impl Into<String>, next: String) -> Self {
-        Self { what: what.into(), evidence: Vec::new(), next }
+        Self { what: printable(&what.into()), evidence: Vec::new(), next }
     }
 
     fn because(mut self, source: impl Into<String>, says: impl Into<String>) -> Self {

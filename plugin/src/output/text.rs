@@ -2,6 +2,7 @@
 
 use anstyle::Style;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use pgscale_guard::verdict::printable;
 
 /// One cell of a table.
 #[derive(Clone, Debug, Default)]
@@ -13,13 +14,13 @@ pub(crate) struct Cell {
 impl Cell {
     /// A cell that stands out.
     pub(crate) fn styled(text: impl Into<String>, style: Style) -> Self {
-        Self { text: text.into(), style }
+        Self { text: printable(&text.into()), style }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { text: text.into(), style: Style::new() }
+        Self { text: printable(&text.into()), style: Style::new() }
     }
 }
 
