@@ -55,6 +55,7 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let mut stated: Vec<(Store, Evidence)> = Vec::new();
     let mut unknown = None;
+    let mut hidden = None;
     match &facts.operator {
         Seen::Known(operator) => match operator.store() {
             Some(store) => {
@@ -68,8 +69,9 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 ));
             }
         },
-        // Told by limits-unknown and operator-limits; template and pods are still compared.
-        Seen::Absent | Seen::Unreadable(_) => {}
+        // Without an operator nobody makes a member.
+        Seen::Absent => {}
+        Seen::Unreadable(why) => hidden = Some(why.as_str()),
     }
     let template = set.map(|store| {
         let says = format!("template: Patroni keeps its state in {store}");
@@ -98,6 +100,9 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         return Outcome::Found(finding.remedy(format!(
             "finish that at the present count first, until every pod has been replaced: {MIGRATION}"
         )));
+    }
+    if let Some(why) = hidden {
+        return unread("where the operator has Patroni keep its state", why);
     }
     match unknown {
         Some(why) => Outcome::Unsaid {
@@ -131,6 +136,11 @@ pub(super) mod tests {
         if let Seen::Known(operator) = &mut facts.operator {
             operator.major = major;
         }
+        facts
+    }
+
+    fn without_operator(mut facts: Facts) -> Facts {
+        facts.operator = Seen::Unreadable("2 deployments may be the operator".to_owned());
         facts
     }
 
@@ -170,6 +180,16 @@ pub(super) mod tests {
                 ("unset, version not known", unset(None), Want::Unknown),
                 ("the pods are of no operator", healthy(3, 5), Want::Pass),
                 ("pods unreadable", grows().without_sight_of_members(), Want::Unknown),
+                (
+                    "operator unreadable",
+                    without_operator(stores(grows(), None, Endpoints, Endpoints)),
+                    Want::Unknown,
+                ),
+                (
+                    "operator unreadable, and the pods differ",
+                    without_operator(stores(grows(), None, ConfigMaps, Endpoints)),
+                    Want::Deny,
+                ),
                 ("StatefulSet unreadable", grows().without_sight_of_the_set(), Want::Unknown),
                 (
                     "a shrink",
