@@ -22,8 +22,7 @@ pub(super) fn stricter(
                 return after;
             }
             let cluster = format!("postgresql/{}", facts.change.new.name);
-            let says = "its labels before this write count too: change labels and the count in two \
-                        writes";
+            let says = "the labels before this write count, too";
             (before.0, strongest.map(|finding| finding.because(cluster, says)))
         })
         .collect()
@@ -97,7 +96,7 @@ mod tests {
         insta::assert_snapshot!(verdict.finding("above-max").unwrap(), @"
         above-max: 9 instances asked for, 7 is the maximum
           scalepolicy/production: instances.max: 7
-          postgresql/acid-a: its labels before this write count too: change labels and the count in two writes
+          postgresql/acid-a: the labels before this write count, too
           Try: kubectl pgscale set acid-a 7 -n db
         ");
         // Nor does it hold less for the label that the write adds, or that stays.

@@ -63,7 +63,7 @@ fn statefulset_scaled(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             ),
         )
         .because(source, format!("spec.replicas: {}, written by {manager}", set.replicas))
-        .remedy(format!("{back}; should {manager} do so again, have it scale the postgresql instead")),
+        .remedy(back),
     )
 }
 
@@ -134,7 +134,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("statefulset-scaled", &scaled(5, Some("kubectl"))), @"
         statefulset-scaled: the StatefulSet asks for 5, the cluster for 3: kubectl scaled it past the operator
           statefulset/acid-a: spec.replicas: 5, written by kubectl
-          Try: the operator takes it back at its next sync; to keep the members: kubectl pgscale set acid-a 5 -n db; should kubectl do so again, have it scale the postgresql instead
+          Try: the operator takes it back at its next sync; to keep the members: kubectl pgscale set acid-a 5 -n db
         ");
     }
 

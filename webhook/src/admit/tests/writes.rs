@@ -161,7 +161,7 @@ async fn changing_labels_never_leaves_a_policy_in_the_same_write() {
     }
     let answer = ask(&admission, &update(&labelled(5, Some("gold")), &labelled(9, None))).await;
     let message = answer["status"]["message"].as_str().unwrap();
-    assert!(message.contains("change labels and the count in two writes"), "{message}");
+    assert!(message.contains("the labels before this write count, too"), "{message}");
     // A write of labels alone may leave it, and needs no read.
     let before = world.asked("").len();
     let answer = ask(&admission, &update(&labelled(5, Some("gold")), &labelled(5, None))).await;
