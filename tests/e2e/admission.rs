@@ -260,6 +260,7 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         ("zero", json!({"spec": {"numberOfInstances": 0}})),
         ("text", json!({"spec": {"numberOfInstances": "3"}})),
         ("fraction", json!({"spec": {"numberOfInstances": 2.5}})),
+        ("huge", json!({"spec": {"numberOfInstances": 1e300}})),
         (
             "null-annotations",
             json!({"metadata": {"annotations": null}, "spec": {"numberOfInstances": 3}}),

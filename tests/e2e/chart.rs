@@ -114,6 +114,7 @@ fn rights() -> Result<()> {
         "arn:aws:iam::123456789012:user/jane",
         "https://idp.example.com#jane",
         "auth0|5f7c",
+        "svc-NAMESPACE-dba",
     ];
     let values = json!({"breakGlass": {"users": names}});
     let users = names.map(|name| ["--break-glass-user", name]).concat();

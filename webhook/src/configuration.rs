@@ -263,13 +263,23 @@ fn spec(object: &str) -> String {
     format!("{object}.?spec.optMap(s, type(s) == map ? s : {{}})")
 }
 
-/// The count of `object`, and 0 where there is none to be compared, or no whole number.
+/// The count of `object`, and 0 where there is none to be compared, or no number.
+///
+/// A client may write `3.0`: the schema of the operator takes it for a whole number, it is stored as 3, and here it is a
+/// double (`isFloatInt`, kube-openapi). A larger one than an int64 would be an error, and no schema lets it in.
 fn count(object: &str) -> String {
     let spec = spec(object);
-    format!("{spec}.?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0)")
+    format!(
+        "{spec}.?numberOfInstances.optMap(n, type(n) == int ? n : type(n) == double && n < 1e10 && n > -1e10 ? int(n) : 0).orValue(0)"
+    )
 }
 
-/// True when something changes that decides which limits hold whatever the number says: the annotation by which a
+/// More annotations than this, or variables in `spec.env`, and a write is judged whatever it changes. The API server
+/// ends an expression that costs too much, and then a webhook that may be ignored is not called.
+const MANY: u32 = 2000;
+
+/// True when something changes that decides which limits hold whatever the number says, or when there is too much to find
+/// that out: the annotation by which a
 /// cluster chooses its operator; any annotation that is or was `"true"`, because the key by which a cluster lifts the
 /// limits is a setting of its operator; and that it is a standby, by `spec.standby` or by a variable in `spec.env`,
 /// whose one instance no limit raises.
@@ -277,16 +287,21 @@ fn relimited() -> String {
     let value =
         |object: &str, key: &str| format!("{object}.?metadata.?annotations[?{key}].orValue('')");
     let names = list(STANDBY_VARIABLES);
+    let variables = |object: &str| {
+        format!("{}.?env.optMap(e, type(e) == list ? e : []).orValue([])", spec(object))
+    };
     let standby = |object: &str| {
-        let spec = spec(object);
         format!(
-            "({spec}.?standby.hasValue() || {spec}.?env.optMap(e, type(e) == list ? e : []).orValue([])\
-             .exists(v, type(v) == map && v.?name.orValue('') in {names}))"
+            "({}.?standby.hasValue() || {}.exists(v, type(v) == map && v.?name.orValue('') in {names}))",
+            spec(object),
+            variables(object)
         )
     };
+    let annotations = |object: &str| format!("{object}.?metadata.?annotations.orValue({{}})");
     let only = |one: &str, other: &str| {
         format!(
-            "{one}.?metadata.?annotations.orValue({{}}).exists(k, {} == 'true' && {} != 'true')",
+            "{}.exists(k, {} == 'true' && {} != 'true')",
+            annotations(one),
             value(one, "k"),
             value(other, "k")
         )
@@ -294,7 +309,9 @@ fn relimited() -> String {
     let (old, new) = ("oldObject", "object");
     let controller = format!("'{CONTROLLER_ANNOTATION}'");
     format!(
-        "{} != {} || {} || {} || {} != {}",
+        "{}.size() > {MANY} || {}.size() > {MANY} || {} != {} || {} || {} || {} != {}",
+        annotations(new),
+        variables(new),
         value(new, &controller),
         value(old, &controller),
         only(old, new),
@@ -392,9 +409,9 @@ mod tests {
             .map(|condition| condition.expression.as_str())
             .collect();
         insta::assert_snapshot!(conditions.join("\n\n"), @"
-        object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) < oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) || object.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') != oldObject.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') || oldObject.?metadata.?annotations.orValue({}).exists(k, oldObject.?metadata.?annotations[?k].orValue('') == 'true' && object.?metadata.?annotations[?k].orValue('') != 'true') || object.?metadata.?annotations.orValue({}).exists(k, object.?metadata.?annotations[?k].orValue('') == 'true' && oldObject.?metadata.?annotations[?k].orValue('') != 'true') || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))
+        object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : type(n) == double && n < 1e10 && n > -1e10 ? int(n) : 0).orValue(0) < oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : type(n) == double && n < 1e10 && n > -1e10 ? int(n) : 0).orValue(0) || object.?metadata.?annotations.orValue({}).size() > 2000 || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).size() > 2000 || object.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') != oldObject.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') || oldObject.?metadata.?annotations.orValue({}).exists(k, oldObject.?metadata.?annotations[?k].orValue('') == 'true' && object.?metadata.?annotations[?k].orValue('') != 'true') || object.?metadata.?annotations.orValue({}).exists(k, object.?metadata.?annotations[?k].orValue('') == 'true' && oldObject.?metadata.?annotations[?k].orValue('') != 'true') || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))
 
-        request.operation == 'CREATE' || (object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) > oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : 0).orValue(0) && !(object.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') != oldObject.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') || oldObject.?metadata.?annotations.orValue({}).exists(k, oldObject.?metadata.?annotations[?k].orValue('') == 'true' && object.?metadata.?annotations[?k].orValue('') != 'true') || object.?metadata.?annotations.orValue({}).exists(k, object.?metadata.?annotations[?k].orValue('') == 'true' && oldObject.?metadata.?annotations[?k].orValue('') != 'true') || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))))
+        request.operation == 'CREATE' || (object.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : type(n) == double && n < 1e10 && n > -1e10 ? int(n) : 0).orValue(0) > oldObject.?spec.optMap(s, type(s) == map ? s : {}).?numberOfInstances.optMap(n, type(n) == int ? n : type(n) == double && n < 1e10 && n > -1e10 ? int(n) : 0).orValue(0) && !(object.?metadata.?annotations.orValue({}).size() > 2000 || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).size() > 2000 || object.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') != oldObject.?metadata.?annotations[?'acid.zalan.do/controller'].orValue('') || oldObject.?metadata.?annotations.orValue({}).exists(k, oldObject.?metadata.?annotations[?k].orValue('') == 'true' && object.?metadata.?annotations[?k].orValue('') != 'true') || object.?metadata.?annotations.orValue({}).exists(k, object.?metadata.?annotations[?k].orValue('') == 'true' && oldObject.?metadata.?annotations[?k].orValue('') != 'true') || (object.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || object.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX'])) != (oldObject.?spec.optMap(s, type(s) == map ? s : {}).?standby.hasValue() || oldObject.?spec.optMap(s, type(s) == map ? s : {}).?env.optMap(e, type(e) == list ? e : []).orValue([]).exists(v, type(v) == map && v.?name.orValue('') in ['STANDBY_WALE_S3_PREFIX', 'STANDBY_WALE_GS_PREFIX', 'STANDBY_WALE_GSC_PREFIX', 'STANDBY_WALE_SWIFT_PREFIX']))))
 
         object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)
 

@@ -14,6 +14,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("admission::what_violates_already_may_be_edited_and_get_better", violating),
         case("admission::the_operators_own_writes_are_never_hindered", operators_own),
         case("admission::what_switches_limits_is_judged", switches),
+        case("admission::a_count_with_a_point_and_a_thousand_annotations_are_judged", disguised),
         case("admission::the_side_door_is_told_of_and_stays_open", side_door),
     ]
 }
@@ -243,6 +244,39 @@ async fn switches(scene: Scene) -> Result<()> {
         ensure!(webhook.reviews().await? == before + 1, "{patch} was not judged");
     }
     Ok(())
+}
+
+/// The API server calls no webhook whose condition is false or, where it may be ignored, costs too much.
+async fn disguised(scene: Scene) -> Result<()> {
+    let webhook = scene.set().await?;
+    let zero = json!({"spec": {"instances": {"min": 2, "max": 5, "zero": "Allow"}}});
+    scene
+        .run(&["patch", "scalepolicy", "production", "--type=merge", "-p", &zero.to_string()])
+        .await?
+        .ok()?;
+    scene.create(&named("acid-asleep", 0)).await?.ok()?;
+    // kubectl would write the number without its point.
+    let path =
+        format!("/apis/acid.zalan.do/v1/namespaces/{}/postgresqls/acid-asleep", scene.namespace);
+    let request = http::Request::patch(path)
+        .header("Content-Type", "application/merge-patch+json")
+        .body(br#"{"spec":{"numberOfInstances":9.0}}"#.to_vec())
+        .context("a bad request")?;
+    let answer = scene.bed.client().request::<Value>(request).await;
+    let refused = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    ensure!(refused.contains("- above-max: "), "a count of 9.0: {answer:?}");
+
+    let many = |value: &Value| {
+        let all = (0..2500).map(|index| (format!("a{index}"), value.clone()));
+        all.collect::<serde_json::Map<String, Value>>()
+    };
+    let before = webhook.reviews().await?;
+    let kept = json!({"metadata": {"annotations": many(&json!(""))}});
+    scene.patch(&kept).await?.ok().context("many annotations, and the count is kept")?;
+    ensure!(webhook.reviews().await? == before + 1, "many annotations were not judged");
+    ensure_refused("growth under many annotations", &scene.patch(&to(9)).await?, "above-max")?;
+    let removed = json!({"metadata": {"annotations": many(&Value::Null)}});
+    scene.patch(&removed).await?.ok().context("the annotations are removed").map(drop)
 }
 
 async fn side_door(scene: Scene) -> Result<()> {
