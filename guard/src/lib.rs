@@ -18,6 +18,7 @@ pub mod postgresql;
 pub mod quantity;
 #[cfg(feature = "read")]
 pub mod read;
+pub mod remedy;
 pub mod rules;
 pub mod verdict;
 

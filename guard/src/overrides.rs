@@ -278,7 +278,8 @@ mod tests {
         above-max: 9 instances asked for, 7 is the maximum
           scalepolicy/a: instances.max: 7
           (not refused: scaleoverride/night allows it until 2026-11-24T11:00:00Z: sale)
-          Try: kubectl pgscale set acid-a 7 -n db
+          Try:
+              kubectl pgscale set acid-a 7 -n db
         ");
     }
 

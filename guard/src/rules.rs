@@ -4,12 +4,13 @@
 //! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
 
 use crate::assessment::Assessment;
-use crate::change::{Change, Direction};
+use crate::change::Direction;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::objects::spell;
 use crate::operator::Settings;
 use crate::patroni::{Answer, Report, Store};
 use crate::policy::{Mode, Policies};
+use crate::remedy::{Command, Remedy};
 use crate::verdict::{Evidence, Finding, Judgement, Outcome, Severity, Standing, Verdict};
 
 mod after_switchover;
@@ -179,16 +180,12 @@ fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
     let refuses = |it: &Finding| it.severity == Severity::Deny && unknown.contains(&it.rule);
     let rules: Vec<&str> =
         verdict.findings.iter().filter(|it| refuses(it)).map(|finding| finding.rule).collect();
-    let Change { new, .. } = &facts.change;
-    let remedy = format!(
-        "Patroni keeps its state in etcd, which is not read. Look yourself ({}), then let this one change pass: kubectl \
-         pgscale override {} --to {} --rules {} --reason 'patronictl list was looked at' -n {}",
-        inside(facts, "patronictl list"),
-        new.name,
-        facts.asked(),
-        rules.join(","),
-        new.namespace
-    );
+    let (count, rules) = (facts.asked().to_string(), rules.join(","));
+    let reason = "patronictl list was looked at";
+    let pass = ["--to", &count, "--rules", &rules, "--reason", reason];
+    let remedy = Remedy::note("Patroni keeps its state in etcd, which is not read")
+        .or_to("look yourself", inside(facts, &["patronictl", "list"]))
+        .or_to("then let this one change pass", pgscale(facts, "override", &pass));
     for finding in verdict.findings.iter_mut().filter(|it| refuses(it)) {
         finding.remedy = Some(remedy.clone());
     }
@@ -312,7 +309,7 @@ fn policies_unread(why: &str, facts: &Facts, policies: &Policies) -> Outcome {
         // Reading again does not help, and correcting the policy does.
         Some(one) => Outcome::Unsaid {
             why: why.to_owned(),
-            remedy: one.correction(&facts.change.new.namespace),
+            remedy: Remedy::run(one.correction(&facts.change.new.namespace)),
         },
         None => unread("the scale policies", why),
     }
@@ -346,53 +343,69 @@ pub fn critical_operation(facts: &Facts) -> Option<Evidence> {
 }
 
 /// The command that shows every member.
-fn status(facts: &Facts) -> String {
-    let cluster = &facts.change.new;
-    format!("kubectl pgscale status {} -n {}", cluster.name, cluster.namespace)
+fn status(facts: &Facts) -> Command {
+    pgscale(facts, "status", &[])
 }
 
-/// What asks for `count`: a command, or the manifest where there is no cluster yet.
-fn set(facts: &Facts, count: i64) -> String {
+/// Returns `kubectl pgscale VERB` for the cluster, with more words after its name.
+fn pgscale(facts: &Facts, verb: &str, more: &[&str]) -> Command {
     let cluster = &facts.change.new;
+    let words = ["pgscale", verb, &cluster.name].into_iter().chain(more.iter().copied());
+    Command::kubectl(words.chain(["-n", &cluster.namespace]))
+}
+
+/// Returns kubectl with these words in the namespace of the cluster.
+fn kubectl(facts: &Facts, words: &[&str]) -> Command {
+    Command::kubectl(words.iter().copied().chain(["-n", &facts.change.new.namespace]))
+}
+
+/// Returns what asks for `count` because of `why`: a command, or the manifest where there is no cluster yet.
+fn set_to(facts: &Facts, why: impl Into<String>, count: i64) -> Remedy {
     if facts.direction() == Direction::Create {
-        return format!("numberOfInstances: {count} in the manifest");
+        return Remedy::note(format!("{}: numberOfInstances: {count} in the manifest", why.into()));
     }
-    format!("kubectl pgscale set {} {count} -n {}", cluster.name, cluster.namespace)
+    Remedy::to(why, set_count(facts, count))
+}
+
+/// Returns what asks for `count`: a command, or the manifest where there is no cluster yet.
+fn set(facts: &Facts, count: i64) -> Remedy {
+    if facts.direction() == Direction::Create {
+        return Remedy::note(format!("numberOfInstances: {count} in the manifest"));
+    }
+    Remedy::run(set_count(facts, count))
+}
+
+/// The command that asks for `count`.
+fn set_count(facts: &Facts, count: i64) -> Command {
+    pgscale(facts, "set", &[&count.to_string()])
 }
 
 /// The command that shrinks to `count`, and moves the leader first.
-fn down(facts: &Facts, count: i64) -> String {
-    let cluster = &facts.change.new;
-    format!("kubectl pgscale down {} --to {count} -n {}", cluster.name, cluster.namespace)
+fn down(facts: &Facts, count: i64) -> Command {
+    pgscale(facts, "down", &["--to", &count.to_string()])
 }
 
 /// The same, where `count` is below the present one.
-fn still_down(facts: &Facts, count: i64) -> Option<String> {
+fn still_down(facts: &Facts, count: i64) -> Option<Command> {
     facts.from().is_some_and(|from| count < from).then(|| down(facts, count))
 }
 
 /// The command that waits for the cluster to settle; where waiting ends with the leader's deletion, the one that keeps
 /// the leader.
-fn wait(facts: &Facts) -> String {
-    let cluster = &facts.change.new;
+fn wait(facts: &Facts) -> Remedy {
     let Some(leader) = facts.doomed_leader() else {
-        return format!("kubectl pgscale wait {} -n {}", cluster.name, cluster.namespace);
+        return Remedy::run(pgscale(facts, "wait", &[]));
     };
-    let leader = &leader.name;
+    let doomed = format!("do not wait, the leader {} is about to be deleted", leader.name);
     match keep_leader(facts) {
-        Some(keep) => {
-            format!("do not wait, the leader {leader} is about to be deleted; keep it: {keep}")
-        }
-        None => format!(
-            "do not wait, the leader {leader} is about to be deleted; its state: {}",
-            status(facts)
-        ),
+        Some(keep) => Remedy::note(doomed).or_to("keep it", keep),
+        None => Remedy::note(doomed).or_to("its state", status(facts)),
     }
 }
 
 /// The command that keeps a leader whose pod is about to be deleted; `None` where the operator's limits allow no count
 /// that does.
-fn keep_leader(facts: &Facts) -> Option<String> {
+fn keep_leader(facts: &Facts) -> Option<Command> {
     let cluster = &facts.change.new;
     let leader = facts.leader_member()?;
     // Where the object asks for enough, only the StatefulSet has to be put right.
@@ -402,36 +415,43 @@ fn keep_leader(facts: &Facts) -> Option<String> {
     let count = leader.ordinal.checked_add(1)?;
     let kept = facts.change.new.with_instances(count);
     let runs = facts.operator.known().map_or(count, |operator| operator.settings.effective(&kept));
-    (runs > leader.ordinal).then(|| set(facts, count))
+    (runs > leader.ordinal).then(|| set_count(facts, count))
 }
 
 /// What to wait for while pods are marked, which `wait` does not look at.
-fn until_unmarked(facts: &Facts) -> String {
-    let get = get_pods(facts, "-L critical-operation -w");
-    format!("wait until no pod is marked: {get}")
+fn until_unmarked(facts: &Facts) -> Remedy {
+    let get = get_pods(facts, &["-L", "critical-operation", "-w"]);
+    Remedy::to("wait until no pod is marked", get)
 }
 
 /// The command that shows the cluster's pods, with `flags`.
-fn get_pods(facts: &Facts, flags: &str) -> String {
+fn get_pods(facts: &Facts, flags: &[&str]) -> Command {
     let cluster = &facts.change.new;
     let selector = match facts.operator.known() {
         Some(operator) => operator.settings.selector(&cluster.name),
         None => Settings::default().selector(&cluster.name),
     };
-    format!("kubectl get pods -l {} {flags} -n {}", spell(&selector), cluster.namespace)
+    let selector = spell(&selector);
+    let words = ["get", "pods", "-l", &selector].into_iter().chain(flags.iter().copied());
+    kubectl(facts, &words.collect::<Vec<_>>())
 }
 
 /// The same for `words` that ask before they do anything.
-fn inside_asking(facts: &Facts, words: &str) -> String {
-    inside(facts, words).replacen("exec", "exec -it", 1)
+fn inside_asking(facts: &Facts, words: &[&str]) -> Command {
+    exec(facts, &["exec", "-it"], words)
 }
 
 /// The command that runs `words` in a member: in one that answers, or else in one that runs.
-fn inside(facts: &Facts, words: &str) -> String {
+fn inside(facts: &Facts, words: &[&str]) -> Command {
+    exec(facts, &["exec"], words)
+}
+
+fn exec(facts: &Facts, exec: &[&str], words: &[&str]) -> Command {
     let members = facts.all_members();
     let answers = |member: &&Member| matches!(member.live, Live::Answered(_));
     let found = members.iter().find(answers);
     let found = found.or_else(|| members.iter().find(|member| member.pod.containers_running));
     let name = found.map_or_else(|| facts.pod_name(0), |member| member.name.clone());
-    format!("kubectl exec {name} -n {} -c postgres -- {words}", facts.change.new.namespace)
+    let pod = [name.as_str(), "-n", &facts.change.new.namespace, "-c", "postgres", "--"];
+    Command::kubectl([exec, &pod, words].concat())
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Mode;
+use crate::remedy::{Line, Remedy};
 
 /// How much a finding weighs.
 #[derive(
@@ -71,7 +72,7 @@ pub struct Finding {
     /// What it rests on.
     pub evidence: Vec<Evidence>,
     /// The command, or the edit, that would work.
-    pub remedy: Option<String>,
+    pub remedy: Option<Remedy>,
     /// Why it weighs less (or more) than the rule's default, if it does: a policy's mode, a repair.
     pub tempered: Option<String>,
     /// Only recorded, never shown to the writer: the policy behind it is in mode `Audit`.
@@ -163,7 +164,7 @@ impl Finding {
 
     /// Adds the way out.
     #[must_use]
-    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    pub fn remedy(mut self, remedy: impl Into<Remedy>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
@@ -186,7 +187,7 @@ pub enum Outcome {
         /// What is not known, and why.
         why: String,
         /// The command, or the edit, that makes it known or lets it not matter.
-        remedy: String,
+        remedy: Remedy,
     },
 }
 
@@ -258,7 +259,14 @@ impl fmt::Display for Finding {
             write!(out, "\n  ({tempered})")?;
         }
         if let Some(remedy) = &self.remedy {
-            write!(out, "\n  Try: {remedy}")?;
+            out.write_str("\n  Try:")?;
+            for (index, line) in remedy.lines().into_iter().enumerate() {
+                match line {
+                    Line::Text(text) if index == 0 => write!(out, " {text}")?,
+                    Line::Text(text) => write!(out, "\n    {text}")?,
+                    Line::Command(command) => write!(out, "\n      {command}")?,
+                }
+            }
         }
         Ok(())
     }
@@ -293,7 +301,7 @@ mod tests {
             ("above-max", Outcome::Unknown("forbidden".into())),
             (
                 "too-few-wal-senders",
-                Outcome::Unsaid { why: "unset".into(), remedy: "set it".into() },
+                Outcome::Unsaid { why: "unset".into(), remedy: Remedy::note("set it") },
             ),
             ("paused", Outcome::Found(Finding::warn("paused", "Patroni is paused"))),
             // A policy ignores it, so it has no finding.

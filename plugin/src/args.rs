@@ -20,7 +20,7 @@ use crate::output::expression::Expression;
 mod repeat;
 mod tips;
 
-pub(crate) use repeat::{quoted, with_flags};
+pub(crate) use repeat::spelled;
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
 ///

@@ -4,6 +4,7 @@
 //! `--context` and honours debugging variables that impersonate. Retries are off: kube would resend a PATCH
 //! that may have been applied, and keep a person waiting for minutes on an answer that says no.
 
+use pgscale_guard::remedy::Reach;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,7 +41,7 @@ pub(crate) struct Connection {
     /// The namespace of `-n`, of the context, or `default`.
     pub(crate) namespace: String,
     /// The flags that lead to the same API server, for commands shown to people.
-    pub(crate) flags: String,
+    pub(crate) reach: Reach,
     /// Where the operators are looked for.
     pub(crate) operators: Operators,
     /// What the API server warned of and nobody has seen yet.
@@ -126,7 +127,7 @@ impl Connection {
             Some(Deployment { namespace, name }) => Operators::Named { namespace, name },
             None => Operators::Listed,
         };
-        Ok(Self { client, namespace, flags: flags.to_repeat(), operators, warnings })
+        Ok(Self { client, namespace, reach: flags.to_repeat(), operators, warnings })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure and complete: what carries a plan out has no choice left, and plans again when the facts changed.
 
+use pgscale_guard::remedy::Reach;
 use std::collections::BTreeMap;
 
 use pgscale_guard::facts::{Health, Live, Member};
@@ -21,8 +22,6 @@ use handover::{SWITCHOVER_PENDING, another_switchover};
 pub(crate) use judged::{Judged, Says, every_rule};
 pub(crate) use nearest::Nearest;
 use outlook::Outlook;
-
-use crate::args::with_flags;
 
 /// Our name as a writer of fields (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "kubectl-pgscale";
@@ -235,11 +234,9 @@ impl Plan {
     }
 
     /// Adds the connection flags to the commands that findings suggest: the rules do not know how we got here.
-    pub(crate) fn reached_by(mut self, flags: &str) -> Self {
+    pub(crate) fn reached_by(mut self, reach: &Reach) -> Self {
         for finding in &mut self.verdict.findings {
-            if let Some(remedy) = &mut finding.remedy {
-                *remedy = with_flags(remedy, flags);
-            }
+            finding.remedy = finding.remedy.take().map(|remedy| remedy.reached_by(reach));
         }
         self
     }

@@ -180,7 +180,7 @@ pub(crate) async fn check(
             failure = failure.hint(format!(
                 "test it: {}{}",
                 way.can_i(verb, &cluster.namespace),
-                session.flags
+                session.kubectl_flags()
             ));
         }
     }

@@ -1,5 +1,7 @@
 //! What every command works with: the API server, the way to the members, the terminal, the clock.
 
+use crate::args::spelled;
+use pgscale_guard::remedy::Reach;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,8 +36,10 @@ pub(crate) struct Session {
     pub(crate) inside: Arc<dyn Inside>,
     /// The namespace of `-n` or of the context.
     pub(crate) namespace: String,
-    /// Connection flags, for commands shown to people: empty, or with a space in front.
+    /// Connection flags of our own commands, for those shown to people: empty, or with a space in front.
     pub(crate) flags: String,
+    /// The connection flags word by word.
+    pub(crate) reach: Reach,
     /// Stdout, stderr and the person at the terminal.
     pub(crate) out: Arc<Output>,
     /// How fast things are looked at.
@@ -115,7 +119,7 @@ impl Session {
         out: Arc<Output>,
         interruption: Interruption,
     ) -> Self {
-        let Connection { client, namespace, flags, operators, warnings } = connection;
+        let Connection { client, namespace, reach, operators, warnings } = connection;
         let forward = Arc::new(Forward::new(client.clone()));
         Self {
             reader: Reader {
@@ -130,13 +134,19 @@ impl Session {
             ask: forward.clone(),
             inside: forward,
             namespace,
-            flags,
+            flags: spelled(reach.kubectl.iter().chain(&reach.pgscale)),
+            reach,
             out,
             pace: Pace::default(),
             chance,
             interruption,
             warnings,
         }
+    }
+
+    /// Returns the connection flags that kubectl knows: empty, or with a space in front.
+    pub(crate) fn kubectl_flags(&self) -> String {
+        spelled(&self.reach.kubectl)
     }
 
     /// The same session for one cluster of several, in its own namespace; what it says begins with the cluster's name.
@@ -148,6 +158,7 @@ impl Session {
             inside: Arc::clone(&self.inside),
             namespace: namespace.to_owned(),
             flags: self.flags.clone(),
+            reach: self.reach.clone(),
             out: Arc::new(self.out.about(&format!("{namespace}/{name}"))),
             pace: self.pace,
             chance: self.chance,

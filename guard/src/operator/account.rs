@@ -4,6 +4,7 @@
 //! would then decide what every change of the count comes to. Who may run pods under the account of the operator, in the
 //! operator's namespace, is decided by the people who run the platform.
 
+use crate::remedy::Command;
 use std::fmt;
 use std::str::FromStr;
 
@@ -83,16 +84,15 @@ pub fn listed(text: &str) -> Result<Vec<Account>, String> {
 }
 
 /// Returns the command that lists the accounts of all operators where there is no list.
-pub fn create_list() -> String {
-    format!(
-        "kubectl create configmap {LIST_NAME} -n {LIST_NAMESPACE} \
-         --from-literal={LIST_KEY}=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT"
-    )
+pub fn create_list() -> Command {
+    let accounts =
+        format!("--from-literal={LIST_KEY}=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT");
+    Command::kubectl(["create", "configmap", LIST_NAME, "-n", LIST_NAMESPACE, &accounts])
 }
 
 /// Returns the command that adds accounts to the list.
-pub fn edit_list() -> String {
-    format!("kubectl edit configmap {LIST_NAME} -n {LIST_NAMESPACE}")
+pub fn edit_list() -> Command {
+    Command::kubectl(["edit", "configmap", LIST_NAME, "-n", LIST_NAMESPACE])
 }
 
 #[cfg(test)]

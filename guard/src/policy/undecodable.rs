@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::select::{matches, matches_all};
 use crate::facts::Seen;
+use crate::remedy::Command;
 
 /// A policy that this version cannot decode.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,8 +66,8 @@ impl Undecodable {
     }
 
     /// Returns the command that opens it for correction, for a cluster in `namespace`.
-    pub fn correction(&self, namespace: &str) -> String {
-        format!("kubectl edit {} -n {namespace}", self.source)
+    pub fn correction(&self, namespace: &str) -> Command {
+        Command::kubectl(["edit", &self.source, "-n", namespace])
     }
 }
 

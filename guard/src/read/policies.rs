@@ -216,7 +216,8 @@ mod tests {
         assert_eq!(policies.names(), ["clusterscalepolicy/known"]);
         insta::assert_snapshot!(evaluate(&facts, &policies).finding("below-min").unwrap(), @"
         below-min: cannot be judged: clusterscalepolicy/strange cannot be decoded by pgscale 0.1.0 (spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`): upgrade pgscale or correct the policy
-          Try: kubectl edit clusterscalepolicy/strange -n db
+          Try:
+              kubectl edit clusterscalepolicy/strange -n db
         ");
     }
 

@@ -5,7 +5,7 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::operator::Settings;
 use crate::policy::{Limit, Mode, Policies, Zero};
-use crate::rules::{Kind, Rule, by_policies, policies_unread, readings, set, unread};
+use crate::rules::{Kind, Rule, by_policies, policies_unread, readings, set, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// Fewest instances where no policy says more.
@@ -151,9 +151,10 @@ fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
             Outcome::Found(
                 Finding::deny(SCALE_TO_ZERO.id, message)
                     .because("policy", "no ScalePolicy of the namespace says instances.zero: Allow")
-                    .remedy(format!(
-                        "{}, or allow zero in a ScalePolicy",
-                        set(facts, fewest(policies))
+                    .remedy(set_to(
+                        facts,
+                        "allow zero in a ScalePolicy, or keep the fewest that are allowed",
+                        fewest(policies),
                     )),
             )
         }
@@ -392,18 +393,18 @@ pub(super) mod tests {
         let remedy = |policies: &Policies| {
             let verdict = crate::evaluate(&healthy(5, 0), policies);
             let finding = verdict.denials().find(|finding| finding.rule == "scale-to-zero");
-            finding.unwrap().remedy.clone().unwrap()
+            finding.unwrap().remedy.clone().unwrap().to_string()
         };
         let silent = policies(Some(3), None, None, Mode::Enforce);
         assert_eq!(
             remedy(&silent),
-            "kubectl pgscale set acid-a 3 -n db, or allow zero in a ScalePolicy"
+            "allow zero in a ScalePolicy, or keep the fewest that are allowed:\n  kubectl pgscale set acid-a 3 -n db"
         );
         let denying = policies(Some(3), None, Some(Zero::Deny), Mode::Enforce);
-        assert_eq!(remedy(&denying), "kubectl pgscale set acid-a 3 -n db");
+        assert_eq!(remedy(&denying), "  kubectl pgscale set acid-a 3 -n db");
         assert_eq!(
             remedy(&Policies::default()),
-            "kubectl pgscale set acid-a 1 -n db, or allow zero in a ScalePolicy"
+            "allow zero in a ScalePolicy, or keep the fewest that are allowed:\n  kubectl pgscale set acid-a 1 -n db"
         );
     }
 
@@ -451,10 +452,11 @@ pub(super) mod tests {
                 ("settings unreadable", hidden, Want::Unknown),
             ],
         );
-        insta::assert_snapshot!(text("operator-limits", &limited(3, 9)), @r"
+        insta::assert_snapshot!(text("operator-limits", &limited(3, 9)), @"
         operator-limits: 9 instances asked for, the operator would run 5
           ConfigMap default/postgres-operator: min_instances: 2, max_instances: 5
-          Try: kubectl pgscale set acid-a 5 -n db
+          Try:
+              kubectl pgscale set acid-a 5 -n db
         ");
     }
 }

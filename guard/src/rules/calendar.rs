@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
-use crate::rules::{Kind, Rule, by_policies, readings, set};
+use crate::remedy::Remedy;
+use crate::rules::{Kind, Rule, by_policies, pgscale, readings, set_to};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
@@ -48,7 +49,7 @@ fn step_too_large(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
             ),
         )
         .because(step.source.clone(), format!("{field}: {}", step.value))
-        .remedy(format!("first: {}", set(facts, nearest(from, step.value))))
+        .remedy(set_to(facts, "first", nearest(from, step.value)))
         .in_mode(step.mode),
     );
     by_policies(found, facts, policies)
@@ -159,7 +160,7 @@ fn known_windows(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outco
             lost.source
         );
         if lost.mode == Mode::Enforce {
-            return Outcome::Unsaid { why, remedy };
+            return Outcome::Unsaid { why, remedy: remedy.into() };
         }
         return Outcome::Found(
             Finding::deny(OUTSIDE_WINDOW.id, format!("cannot be judged: {why}"))
@@ -212,18 +213,14 @@ fn next(
 }
 
 /// What to do about a refusal by `rule`, and the way past it for what cannot wait. On trial nothing is refused.
-fn this_once(facts: &Assessment<'_>, rule: &str, mode: Mode, remedy: String) -> String {
+fn this_once(facts: &Assessment<'_>, rule: &str, mode: Mode, next: String) -> Remedy {
+    let remedy = Remedy::note(next);
     if mode != Mode::Enforce {
         return remedy;
     }
-    let cluster = &facts.change.new;
-    format!(
-        "{remedy}; for this one change, if it cannot wait: kubectl pgscale override {} --to {} --rules {rule} \
-         --reason WHY -n {}",
-        cluster.name,
-        facts.asked(),
-        cluster.namespace
-    )
+    let count = facts.asked().to_string();
+    let words = ["--to", &count, "--rules", rule, "--reason", "WHY"];
+    remedy.or_to("for this one change, if it cannot wait", pgscale(facts, "override", &words))
 }
 
 #[cfg(test)]
@@ -286,7 +283,8 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("step-too-large", &healthy(5, 2), &steps), @"
         step-too-large: from 5 to 2 instances is a step of 3, 1 at once is the most
           scalepolicy/p0: steps.down: 1
-          Try: first: kubectl pgscale set acid-a 4 -n db
+          Try: first:
+              kubectl pgscale set acid-a 4 -n db
         ");
     }
 
@@ -330,13 +328,17 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("change-freeze", &healthy(5, 4), &frozen(json!(null))), @"
         change-freeze: db/acid-a is frozen until 2026-11-27T00:00:00Z (peak season)
           scalepolicy/p0: freeze.until: 2026-11-27T00:00:00Z
-          Try: ask again at 2026-11-27T00:00:00Z, or change scalepolicy/p0; for this one change, if it cannot wait: kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
+          Try: ask again at 2026-11-27T00:00:00Z, or change scalepolicy/p0
+            for this one change, if it cannot wait:
+              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
         ");
         let for_ever = policies(&[json!({"freeze": {}})]);
         insta::assert_snapshot!(text("change-freeze", &healthy(5, 4), &for_ever), @"
         change-freeze: db/acid-a is frozen until further notice
           scalepolicy/p0: freeze: without an end
-          Try: change scalepolicy/p0; for this one change, if it cannot wait: kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
+          Try: change scalepolicy/p0
+            for this one change, if it cannot wait:
+              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
         ");
         let trial = policies(&[json!({"freeze": {}, "mode": "Warn"})]);
         let told = text("change-freeze", &healthy(5, 4), &trial);
@@ -397,7 +399,9 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("outside-window", &healthy(5, 4), &seoul), @"
         outside-window: it is Tue 2026-11-24 19:00 Asia/Seoul, outside the hours for changes of db/acid-a
           scalepolicy/p0: windows: Mon Tue Wed Thu 09:00-17:00 Asia/Seoul
-          Try: ask again at Wed 2026-11-25 09:00 Asia/Seoul, or change scalepolicy/p0; for this one change, if it cannot wait: kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
+          Try: ask again at Wed 2026-11-25 09:00 Asia/Seoul, or change scalepolicy/p0
+            for this one change, if it cannot wait:
+              kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
         ");
         let both = policies(&[
             window("Asia/Seoul", "09:00", "17:00", json!(null)),
@@ -406,7 +410,9 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("outside-window", &healthy(5, 4), &both), @"
         outside-window: it is Tue 2026-11-24 19:00 Asia/Seoul, outside the hours for changes of db/acid-a
           scalepolicy/p0: windows: Mon Tue Wed Thu 09:00-17:00 Asia/Seoul
-          Try: ask again at Thu 2026-11-26 09:00 Asia/Seoul, when every calendar allows it, or change scalepolicy/p0; for this one change, if it cannot wait: kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
+          Try: ask again at Thu 2026-11-26 09:00 Asia/Seoul, when every calendar allows it, or change scalepolicy/p0
+            for this one change, if it cannot wait:
+              kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
         ");
     }
 

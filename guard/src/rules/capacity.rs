@@ -6,7 +6,8 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, Rule, readings, set, unread};
+use crate::remedy::Remedy;
+use crate::rules::{Kind, Rule, kubectl, pgscale, readings, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// WAL senders that one base backup takes while it runs: the copy, and the log beside it.
@@ -88,18 +89,15 @@ fn quota_headroom(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         );
         finding = finding.because(format!("resourcequota/{}", room.quota), says);
     }
-    let namespace = &facts.change.new.namespace;
-    let raise = format!("have the quota raised (kubectl describe resourcequota -n {namespace})");
-    Outcome::Found(
-        finding.remedy(match most(facts) {
-            _ if !seen.unspecified.is_empty() => {
-                "set it in spec.resources and in every sidecar, or in a LimitRange's defaults"
-                    .to_owned()
-            }
-            Some(count) => format!("{}; or {raise}", ask_for(facts, count)),
-            None => raise,
-        }),
-    )
+    let raise = "have the quota raised";
+    let quota = kubectl(facts, &["describe", "resourcequota"]);
+    Outcome::Found(finding.remedy(match most(facts) {
+        _ if !seen.unspecified.is_empty() => {
+            "set it in spec.resources and in every sidecar, or in a LimitRange's defaults".into()
+        }
+        Some(count) => ask_for(facts, "ask for fewer", count).or_to(format!("or {raise}"), quota),
+        None => Remedy::to(raise, quota),
+    }))
 }
 
 fn limits(count: usize) -> String {
@@ -205,10 +203,9 @@ fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 finding =
                     finding.because(format!("limitrange/{}", violation.range), violation.says);
             }
-            Outcome::Found(finding.remedy(format!(
-                "bring spec.resources, sidecars or spec.volume within it, or have it changed (kubectl describe \
-                 limitrange -n {})",
-                facts.change.new.namespace
+            Outcome::Found(finding.remedy(Remedy::to(
+                "bring spec.resources, sidecars or spec.volume within it, or have it changed",
+                kubectl(facts, &["describe", "limitrange"]),
             )))
         }
     }
@@ -273,9 +270,9 @@ fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         .because(facts.stateful_set_source(), format!("required pod anti-affinity by {key}"))
         .because("nodes", format!("{} in all, fitting places: {places}", nodes.len()))
         .remedy(if places > facts.from().unwrap_or(0) {
-            format!("{}; or add nodes", ask_for(facts, places))
+            ask_for(facts, "add nodes, or ask for fewer", places)
         } else {
-            "add nodes, or change the anti-affinity in the operator's settings".to_owned()
+            "add nodes, or change the anti-affinity in the operator's settings".into()
         }),
     )
 }
@@ -338,9 +335,9 @@ fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if standbys > fits {
         let most = fits.saturating_add(1);
         let remedy = if most > from {
-            format!("{}; or {raise}", ask_for(facts, most))
+            ask_for(facts, &format!("{raise}; or ask for fewer"), most)
         } else {
-            raise.to_owned()
+            raise.into()
         };
         return Outcome::Found(
             Finding::deny(
@@ -375,12 +372,11 @@ fn grows(facts: &Assessment<'_>) -> bool {
 }
 
 /// What asks for `count`, and waits for the new members where there is a cluster already.
-fn ask_for(facts: &Assessment<'_>, count: i64) -> String {
-    let cluster = &facts.change.new;
+fn ask_for(facts: &Assessment<'_>, why: &str, count: i64) -> Remedy {
     if facts.direction() == Direction::Create {
-        return set(facts, count);
+        return set_to(facts, why, count);
     }
-    format!("kubectl pgscale up {} --to {count} -n {}", cluster.name, cluster.namespace)
+    Remedy::to(why, pgscale(facts, "up", &["--to", &count.to_string()]))
 }
 
 #[cfg(test)]

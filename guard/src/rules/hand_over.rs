@@ -6,9 +6,10 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{HandOver, Health, Seen};
+use crate::facts::{Facts, HandOver, Health, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, keep_leader, members_unseen, readings, status, unread};
+use crate::remedy::{Command, Remedy};
+use crate::rules::{Kind, Rule, keep_leader, members_unseen, pgscale, readings, status, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
@@ -104,10 +105,7 @@ fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         };
         finding.evidence.push(facts.quote(member, format_args!("cannot take over: {why}")));
     }
-    Outcome::Found(finding.remedy(format!(
-        "no member that stays can take over: mend one; their state: {}",
-        status(facts)
-    )))
+    Outcome::Found(finding.remedy(mend_one(facts)))
 }
 
 /// More pods live than the object asks for, the leader's among them, and the new count leaves it out as well.
@@ -123,7 +121,7 @@ fn left_out(facts: &Assessment<'_>, leader: &str, lock: &str) -> Finding {
         let says = format!("spec.replicas: {}", set.replicas);
         finding = finding.because(facts.stateful_set_source(), says);
     }
-    finding.remedy(keep_leader(facts).unwrap_or_else(|| status(facts)))
+    finding.remedy(Remedy::run(keep_leader(facts).unwrap_or_else(|| status(facts))))
 }
 
 pub(super) const LEADER_CANNOT_MOVE: Rule = Rule {
@@ -185,12 +183,9 @@ fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             }
             // Where another leader or another count would do, that is shown instead (`way_out`).
             let remedy = if facts.best_survivor().is_none() {
-                format!(
-                    "no member that stays can take over: mend one; their state: {}",
-                    status(facts)
-                )
+                mend_one(facts)
             } else {
-                format!("mend {heir}, or see what else is in the way: {}", plan(facts))
+                Remedy::to(format!("mend {heir}, or see what else is in the way"), plan(facts))
             };
             Outcome::Found(finding.remedy(remedy).if_leader_goes(true))
         }
@@ -198,9 +193,13 @@ fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 /// The command that shows which counts would do.
-fn plan(facts: &Assessment<'_>) -> String {
-    let cluster = &facts.change.new;
-    format!("kubectl pgscale plan {} --to {} -n {}", cluster.name, facts.to(), cluster.namespace)
+fn plan(facts: &Assessment<'_>) -> Command {
+    pgscale(facts, "plan", &["--to", &facts.to().to_string()])
+}
+
+/// Returns what to do where no member that stays can lead.
+fn mend_one(facts: &Facts) -> Remedy {
+    Remedy::to("no member that stays can take over: mend one; their state", status(facts))
 }
 
 #[cfg(test)]
@@ -254,20 +253,25 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(2)), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          Try: move the leader first, then repeat the change: kubectl pgscale switchover acid-a --for 2 -n db; without the plugin: kubectl exec -it acid-a-0 -n db -c postgres -- patronictl switchover acid-a --candidate acid-a-0
+          Try: move the leader first, then repeat the change:
+              kubectl pgscale switchover acid-a --for 2 -n db
+            without the plugin:
+              kubectl exec -it acid-a-0 -n db -c postgres -- patronictl switchover acid-a --candidate acid-a-0
         ");
         insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(2).stalled([0, 1])), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
           http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
-          Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+          Try: not 2, but 4; this moves the leader to acid-a-2 first:
+              kubectl pgscale down acid-a --to 4 -n db
         ");
         insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(1).stalled([0, 1, 2, 3])), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: only acid-a-0 is kept
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
-          Try: no member that stays can take over: mend one; their state: kubectl pgscale status acid-a -n db
+          Try: no member that stays can take over: mend one; their state:
+              kubectl pgscale status acid-a -n db
         ");
     }
 
@@ -366,38 +370,43 @@ pub(super) mod tests {
                 ("growing", healthy(3, 5).frozen(0), Want::NotApplicable),
             ],
         );
-        insta::assert_snapshot!(text("leader-cannot-move", &last(3).frozen(0)), @r"
+        insta::assert_snapshot!(text("leader-cannot-move", &last(3).frozen(0)), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1 s)
-          Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-1 first)
+          Try: this moves the leader to acid-a-1 first:
+              kubectl pgscale down acid-a --to 3 -n db
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1])), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
-          Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+          Try: not 2, but 4; this moves the leader to acid-a-2 first:
+              kubectl pgscale down acid-a --to 4 -n db
         ");
-        insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1, 2, 3])), @r"
+        insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1, 2, 3])), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
-          Try: no member that stays can take over: mend one; their state: kubectl pgscale status acid-a -n db
+          Try: no member that stays can take over: mend one; their state:
+              kubectl pgscale status acid-a -n db
         ");
-        insta::assert_snapshot!(text("leader-cannot-move", &last(3).synchronous(&["acid-a-1"])), @r"
+        insta::assert_snapshot!(text("leader-cannot-move", &last(3).synchronous(&["acid-a-1"])), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
           configmap/acid-a-sync: replication is synchronous; sync_standby: acid-a-1, without acid-a-0
-          Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-1 first)
+          Try: this moves the leader to acid-a-1 first:
+              kubectl pgscale down acid-a --to 3 -n db
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(3).synchronous(&[]).with_member(4, |member| {
             member.pod.role = None;
-        })), @r"
+        })), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
           pod/acid-a-4: holds the leader lock, but no pod has the role label master
           configmap/acid-a-sync: replication is synchronous; sync_standby: none, without acid-a-0
-          Try: no member that stays can take over: mend one; their state: kubectl pgscale status acid-a -n db
+          Try: no member that stays can take over: mend one; their state:
+              kubectl pgscale status acid-a -n db
         ");
     }
 
@@ -421,7 +430,8 @@ pub(super) mod tests {
           configmap/acid-a-config: pause: true (paused)
           statefulset/acid-a: annotation a/b, written by kubectl (replace-pending)
           statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5 (parallel-shrink)
-          Try: not 2, but 3: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-1 first)
+          Try: not 2, but 3; this moves the leader to acid-a-1 first:
+              kubectl pgscale down acid-a --to 3 -n db
         ");
         // An override lifts what it names, and hides nothing else.
         let lifted = crate::evaluate(&facts, &crate::rules::testing::lowered());

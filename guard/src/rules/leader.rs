@@ -8,8 +8,9 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::{Live, Member, Seen};
 use crate::policy::Policies;
+use crate::remedy::Remedy;
 use crate::rules::{
-    Kind, Rule, critical_operation, inside, members_unseen, readings, status, unread,
+    Kind, Rule, critical_operation, inside, kubectl, members_unseen, readings, status, unread,
     until_unmarked,
 };
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
@@ -50,7 +51,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         return Outcome::NotApplicable;
     }
     let cluster = facts.change.cluster();
-    let status = format!("{}, then ask again when one member leads", status(facts));
+    let status = Remedy::to("ask again when one member leads; their state", status(facts));
     let lock = match &facts.leader {
         Seen::Unreadable(why) => return unread("the leader lock", why),
         Seen::Absent => {
@@ -209,14 +210,14 @@ fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 
 /// How Patroni is resumed, and the marks that say that it must not be yet: in the middle of a major upgrade it would
 /// start what is being upgraded.
-fn resume(facts: &Assessment<'_>) -> (String, Option<Evidence>) {
-    let resume = inside(facts, "patronictl resume");
+fn resume(facts: &Assessment<'_>) -> (Remedy, Option<Evidence>) {
+    let resume = inside(facts, &["patronictl", "resume"]);
     match critical_operation(facts) {
         marked @ Some(_) => (until_unmarked(facts), marked),
         None if facts.leader_name().is_none() => {
-            (format!("{resume} (be sure that no major upgrade runs)"), None)
+            (Remedy::to("be sure that no major upgrade runs, then resume it", resume), None)
         }
-        None => (resume, None),
+        None => (Remedy::run(resume), None),
     }
 }
 
@@ -232,13 +233,11 @@ fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
         finding.evidence.extend(marked);
         return Outcome::Found(finding.remedy(remedy));
     }
-    let namespace = &facts.change.new.namespace;
-    let object = config.replacen('/', " ", 1);
-    // Without a pod there is no patronictl: the same object is edited.
-    let remedy = format!(
-        "resume it first: kubectl annotate {object} -n {namespace} --overwrite \"config=$(kubectl get {object} -n \
-         {namespace} -o jsonpath='{{.metadata.annotations.config}}' | sed 's/\"pause\": *true/\"pause\":false/')\""
-    );
+    // Without a pod there is no patronictl: the same object is edited, which is JSON within JSON.
+    let resume = kubectl(facts, &["get", &config, "-o", "json"])
+        .piped_into(["sed", r#"s/\\"pause\\": *true/\\"pause\\":false/"#])
+        .piped_into(["kubectl", "replace", "-f", "-"]);
+    let remedy = Remedy::to("resume it first", resume);
     let finding = Finding::deny(
         PAUSED.id,
         "Patroni is paused and no member runs: none of the new ones would ever take the lead",
@@ -252,7 +251,7 @@ fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
 fn end_the_dead<'a>(
     facts: &Assessment<'_>,
     claims: impl Iterator<Item = &'a Member>,
-) -> Option<String> {
+) -> Option<Remedy> {
     let leads = |member: &Member| match &member.live {
         Live::Answered(answer) => answer.role.leads(),
         Live::NotAsked | Live::Silent(_) => false,
@@ -260,22 +259,22 @@ fn end_the_dead<'a>(
     if !facts.leader_member().is_some_and(leads) {
         return None;
     }
-    let mut ways = Vec::new();
+    let mut ways = Remedy::default();
     for member in claims {
         let Member { name, pod, .. } = member;
-        let delete = format!("kubectl delete pod {name} -n {}", facts.change.new.namespace);
+        let delete = ["delete", "pod", name.as_str()];
         if pod.node_ready == Some(false) {
             let node = pod.node.as_deref().unwrap_or_default();
-            ways.push(format!(
-                "only once {node} is sure to be powered off: {delete} --force --grace-period=0"
-            ));
+            let force = [&delete[..], &["--force", "--grace-period=0"]].concat();
+            let why = format!("only once {node} is sure to be powered off");
+            ways = ways.or_to(why, kubectl(facts, &force));
         } else if pod.containers_running {
             return None;
         } else {
-            ways.push(delete);
+            ways = ways.or(kubectl(facts, &delete));
         }
     }
-    (!ways.is_empty()).then(|| ways.join("; "))
+    (!ways.commands.is_empty()).then_some(ways)
 }
 
 /// What a finding about the leader weighs; `None` where there is nothing to judge.

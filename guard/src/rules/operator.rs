@@ -6,6 +6,7 @@ use crate::facts::Seen;
 use crate::operator::account::{create_list, edit_list};
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
+use crate::remedy::{Command, Remedy};
 use crate::rules::{Kind, Rule, readings, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
@@ -133,10 +134,13 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let remedy = match &facts.operator {
         Seen::Known(operator) => {
             let (namespace, name) = operator.deployment.split_once('/').unwrap_or_default();
-            format!(
-                "see why it is down: kubectl get deployment,pods -n {namespace}; if it was scaled to 0: kubectl \
-                 scale deployment/{name} --replicas=1 -n {namespace}"
+            let deployment = format!("deployment/{name}");
+            let scale = ["scale", &deployment, "--replicas=1", "-n", namespace];
+            Remedy::to(
+                "see why it is down",
+                Command::kubectl(["get", "deployment,pods", "-n", namespace]),
             )
+            .or_to("if it was scaled to 0", Command::kubectl(scale))
         }
         Seen::Absent | Seen::Unreadable(_) => own(),
     };
@@ -233,13 +237,13 @@ fn standby_cluster(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 /// What makes an operator own the cluster.
-fn own() -> String {
-    format!(
-        "start an operator that owns the cluster and watches its namespace. If it runs, add its account to the list \
-         (operatorAccounts of the chart): {}; where there is no list yet: {}",
-        edit_list(),
-        create_list()
-    )
+fn own() -> Remedy {
+    Remedy::note("start an operator that owns the cluster and watches its namespace")
+        .or_to(
+            "if it runs, add its account to the list (operatorAccounts of the chart)",
+            edit_list(),
+        )
+        .or_to("where there is no list yet", create_list())
 }
 
 /// The cluster's side of why no operator was found.
@@ -309,7 +313,11 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("limits-unknown", &none(healthy(3, 5))), @"
         limits-unknown: no operator of db/acid-a was found: 5 instances are asked for, its limits may make it another number
           postgresql/acid-a: no annotation acid.zalan.do/controller: owned by an operator without CONTROLLER_ID that watches db, and none was found
-          Try: start an operator that owns the cluster and watches its namespace. If it runs, add its account to the list (operatorAccounts of the chart): kubectl edit configmap pgscale-operators -n kube-public; where there is no list yet: kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT
+          Try: start an operator that owns the cluster and watches its namespace
+            if it runs, add its account to the list (operatorAccounts of the chart):
+              kubectl edit configmap pgscale-operators -n kube-public
+            where there is no list yet:
+              kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT
         ");
     }
 
@@ -348,14 +356,21 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("operator-absent", &available(led_by_the_last(3), Some(false))), @"
         operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts nobody checked
           deployment/default/postgres-operator: no available replica
-          Try: see why it is down: kubectl get deployment,pods -n default; if it was scaled to 0: kubectl scale deployment/postgres-operator --replicas=1 -n default
+          Try: see why it is down:
+              kubectl get deployment,pods -n default
+            if it was scaled to 0:
+              kubectl scale deployment/postgres-operator --replicas=1 -n default
         ");
         let mut foreign = none(healthy(3, 5));
         foreign.change.new.annotations.insert(CONTROLLER_ANNOTATION.into(), "second".into());
         insta::assert_snapshot!(text("operator-absent", &foreign), @"
         operator-absent: no operator was found that owns and watches it: the new count of db/acid-a will wait for one
           postgresql/acid-a: acid.zalan.do/controller: second, and no operator of that id that watches db was found
-          Try: start an operator that owns the cluster and watches its namespace. If it runs, add its account to the list (operatorAccounts of the chart): kubectl edit configmap pgscale-operators -n kube-public; where there is no list yet: kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT
+          Try: start an operator that owns the cluster and watches its namespace
+            if it runs, add its account to the list (operatorAccounts of the chart):
+              kubectl edit configmap pgscale-operators -n kube-public
+            where there is no list yet:
+              kubectl create configmap pgscale-operators -n kube-public --from-literal=accounts=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT
         ");
     }
 

@@ -6,9 +6,10 @@ use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
+use crate::remedy::Remedy;
 use crate::rules::{
-    Kind, Rule, critical_operation, inside, inside_asking, last_word, members_unseen, readings,
-    status, unread, until_unmarked,
+    Kind, Rule, critical_operation, inside, inside_asking, kubectl, last_word, members_unseen,
+    readings, status, unread, until_unmarked,
 };
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -76,27 +77,30 @@ fn switchover_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 /// One that is scheduled waits for its time, and can be flushed. One that is not is done or dropped within a loop
 /// of the leader (`process_manual_failover_from_leader`, patroni/ha.py), and `patronictl flush` does nothing
 /// about it: "No pending scheduled switchover" (patroni/ctl.py).
-pub fn about_switchover(facts: &Facts) -> Option<String> {
+pub fn about_switchover(facts: &Facts) -> Option<Remedy> {
     let object = facts.patroni_source("failover");
     let cluster = &facts.change.new;
     let pending = match &facts.failover {
         Seen::Absent => return None,
         Seen::Known(pending) => pending,
-        Seen::Unreadable(_) => return Some(format!("have {object} made readable")),
+        Seen::Unreadable(_) => return Some(Remedy::note(format!("have {object} made readable"))),
     };
     if pending.scheduled.is_some() {
-        let flush = inside(facts, &format!("patronictl flush {} switchover --force", cluster.name));
-        return Some(format!("wait until it is done, or withdraw it: {flush}"));
+        let flush = ["patronictl", "flush", &cluster.name, "switchover", "--force"];
+        let why = "wait until it is done, or withdraw it";
+        return Some(Remedy::to(why, inside(facts, &flush)));
     }
     // It asks who shall lead.
-    let fail_over = inside_asking(facts, &format!("patronictl failover {}", cluster.name));
-    Some(format!(
-        "run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, \
-         nobody leads who could act on it: {}. Remove it: kubectl annotate {object} leader- member- -n {}. Last \
-         resort, rows the chosen member has not received are lost: {fail_over}",
-        status(facts),
-        cluster.namespace
-    ))
+    let fail_over = inside_asking(facts, &["patronictl", "failover", &cluster.name]);
+    let remove = kubectl(facts, &["annotate", &object, "leader-", "member-"]);
+    let note =
+        "run it again in some seconds: the leader does this switchover or drops it within a loop";
+    Some(
+        Remedy::note(note)
+            .or_to("if it stays, no leader is there to act on it", status(facts))
+            .or_to("then remove it", remove)
+            .or_to("last resort: rows that the chosen member has not received are lost", fail_over),
+    )
 }
 
 /// The annotations of a pending switchover.
@@ -162,9 +166,10 @@ fn restart_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         ),
     );
     finding.evidence = evidence;
-    Outcome::Found(finding.remedy(format!(
-        "at a time when connections may be cut (the leader restarts too): {}",
-        inside_asking(facts, &format!("patronictl restart {} --pending", facts.change.new.name))
+    let restart = ["patronictl", "restart", &facts.change.new.name, "--pending"];
+    Outcome::Found(finding.remedy(Remedy::to(
+        "at a time when connections may be cut (the leader restarts too)",
+        inside_asking(facts, &restart),
     )))
 }
 
@@ -251,9 +256,12 @@ fn major_upgrade(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             ),
         )
         .because(format!("postgresql/{}", cluster.name), format!("{UPGRADE_FAILED}: {failed}"))
-        .remedy(format!(
-            "mend its cause, then kubectl annotate postgresql {} -n {} {UPGRADE_FAILED}-",
-            cluster.name, cluster.namespace
+        .remedy(Remedy::to(
+            "mend its cause first",
+            kubectl(
+                facts,
+                &["annotate", "postgresql", &cluster.name, &format!("{UPGRADE_FAILED}-")],
+            ),
         )),
     )
 }

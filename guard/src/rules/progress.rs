@@ -4,7 +4,8 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::Seen;
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, get_pods, members_unseen, readings, set, unread, wait};
+use crate::remedy::Remedy;
+use crate::rules::{Kind, Rule, get_pods, members_unseen, readings, set_count, unread, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation of a pod that the operator is to renew.
@@ -95,9 +96,9 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let remedy = if renewed {
         // Once its pods run, `wait` is content, renewed or not.
         let marked = format!(
-            "-o jsonpath='{{.items[?(@.metadata.annotations.{ROLLING_UPDATE}==\"true\")].metadata.name}}'"
+            "jsonpath={{.items[?(@.metadata.annotations.{ROLLING_UPDATE}==\"true\")].metadata.name}}"
         );
-        format!("{}, and until this names no pod: {}", wait(facts), get_pods(facts, &marked))
+        wait(facts).or_to("and until this names no pod", get_pods(facts, &["-o", &marked]))
     } else {
         wait(facts)
     };
@@ -152,7 +153,7 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                     format!("{from} instances asked for so far, and the operator runs none"),
                 )
                 .because(facts.stateful_set_source(), "not there")
-                .remedy(format!("look into the operator's log, then {}", wait(facts))),
+                .remedy(Remedy::note("look into the operator's log, then wait").and(wait(facts))),
             );
         }
         Seen::Unreadable(why) => return unread("the StatefulSet", why),
@@ -178,7 +179,7 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         .because(facts.stateful_set_source(), format!("spec.replicas: {runs}"))
         // With none running, to cancel would be to ask for a full outage.
         .remedy(if runs >= 1 {
-            format!("{}, or cancel it: {}", wait(facts), set(facts, runs))
+            wait(facts).or_to("or cancel it", set_count(facts, runs))
         } else {
             wait(facts)
         }),
@@ -237,16 +238,20 @@ pub(super) mod tests {
         busy.change.new.status = Some("Updating".into());
         table("operation-in-progress", vec![("the status alone proves nothing", busy, Want::Pass)]);
         let id = "operation-in-progress";
-        insta::assert_snapshot!(text(id, &behind(5, 3).with_member(1, |it| it.pod.terminating = true)), @r"
+        insta::assert_snapshot!(text(id, &behind(5, 3).with_member(1, |it| it.pod.terminating = true)), @"
         operation-in-progress: an operation on db/acid-a is not finished
           statefulset/acid-a: generation: 4, status.observedGeneration: 3
           pod/acid-a-1: being deleted, and would stay
-          Try: kubectl pgscale wait acid-a -n db
+          Try:
+              kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &rolling(3, 5)), @r#"
         operation-in-progress: an operation on db/acid-a is not finished
           pod/acid-a-2: zalando-postgres-operator-rolling-update-required: true
-          Try: kubectl pgscale wait acid-a -n db, and until this names no pod: kubectl get pods -l application=spilo,cluster-name=acid-a -o jsonpath='{.items[?(@.metadata.annotations.zalando-postgres-operator-rolling-update-required=="true")].metadata.name}' -n db
+          Try:
+              kubectl pgscale wait acid-a -n db
+            and until this names no pod:
+              kubectl get pods -l application=spilo,cluster-name=acid-a -o 'jsonpath={.items[?(@.metadata.annotations.zalando-postgres-operator-rolling-update-required=="true")].metadata.name}' -n db
         "#);
     }
 
@@ -280,11 +285,14 @@ pub(super) mod tests {
                 ("the count stays", running(4, 4, 5), Want::NotApplicable),
             ],
         );
-        insta::assert_snapshot!(text("change-not-applied", &running(4, 2, 5)), @r"
+        insta::assert_snapshot!(text("change-not-applied", &running(4, 2, 5)), @"
         change-not-applied: the operator has not applied the last change: 4 instances asked for, 5 run
           postgresql/acid-a: numberOfInstances: 4 after the operator's limits
           statefulset/acid-a: spec.replicas: 5
-          Try: kubectl pgscale wait acid-a -n db, or cancel it: kubectl pgscale set acid-a 5 -n db
+          Try:
+              kubectl pgscale wait acid-a -n db
+            or cancel it:
+              kubectl pgscale set acid-a 5 -n db
         ");
     }
 
@@ -292,12 +300,12 @@ pub(super) mod tests {
     fn a_full_outage_is_no_way_to_cancel_a_change() {
         for to in [2, 4] {
             let found = text("change-not-applied", &running(3, to, 0));
-            let keep = "keep it: kubectl scale statefulset acid-a --replicas=3 -n db";
+            let keep = "keep it:\n      kubectl scale statefulset acid-a --replicas=3 -n db";
             assert!(found.ends_with(keep), "{found}");
             let mut leaderless = running(3, to, 0);
             leaderless.leader = Seen::Absent;
             let found = text("change-not-applied", &leaderless);
-            assert!(found.ends_with("Try: kubectl pgscale wait acid-a -n db"), "{found}");
+            assert!(found.ends_with("Try:\n      kubectl pgscale wait acid-a -n db"), "{found}");
         }
         assert!(text("change-not-applied", &running(3, 4, 1)).contains("cancel it"));
     }

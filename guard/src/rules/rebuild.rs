@@ -4,7 +4,8 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::{Health, Live, Member, Seen};
 use crate::policy::Policies;
-use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, set, wait};
+use crate::remedy::Remedy;
+use crate::rules::{Kind, NAMED, Rule, kubectl, members_unseen, readings, set_count, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
@@ -146,16 +147,16 @@ fn remedy(
     members: &[Member],
     staying: &[Unfinished],
     going: &[Unfinished],
-) -> String {
+) -> Remedy {
     let stopped = staying.iter().filter(|unfinished| unfinished.how == How::Stopped);
     let stopped: Vec<&str> = stopped.map(|unfinished| unfinished.name.as_str()).collect();
     let wait = if stopped.is_empty() {
         wait(facts)
     } else {
-        let anew =
-            format!("kubectl delete pod {} -n {}", stopped.join(" "), facts.change.new.namespace);
-        let stopped = stopped.join(", ");
-        format!("start {stopped}; to have it made anew: {anew}; or wait: {}", wait(facts))
+        let words = [&["delete", "pod"], &stopped[..]].concat();
+        let wait = wait(facts);
+        let why = format!("start {}, or have it made again", stopped.join(", "));
+        Remedy::to(why, kubectl(facts, &words)).and(wait)
     };
     let unfinished = || staying.iter().chain(going).map(|unfinished| unfinished.ordinal);
     let Some(lowest) = unfinished().min() else { return wait };
@@ -164,7 +165,7 @@ fn remedy(
         .filter(|member| member.ordinal >= lowest)
         .all(|member| unfinished().any(|ordinal| ordinal == member.ordinal));
     if lowest > 0 && only_they && facts.to() > lowest {
-        format!("{wait}, or give it up: {}", set(facts, lowest))
+        wait.or_to("or give it up", set_count(facts, lowest))
     } else {
         wait
     }
@@ -353,37 +354,49 @@ pub(super) mod tests {
             ],
         );
         let id = "rebuild-in-progress";
-        insta::assert_snapshot!(text(id, &healthy(5, 3).cloning(1)), @r"
+        insta::assert_snapshot!(text(id, &healthy(5, 3).cloning(1)), @"
         rebuild-in-progress: still being built: acid-a-1; a healthy member would go meanwhile
           http://10.244.0.11:8008/patroni: acid-a-1: creating replica
-          Try: kubectl pgscale wait acid-a -n db
+          Try:
+              kubectl pgscale wait acid-a -n db
         ");
-        insta::assert_snapshot!(text(id, &healthy(4, 3).cloning(3)), @r"
+        insta::assert_snapshot!(text(id, &healthy(4, 3).cloning(3)), @"
         rebuild-in-progress: still being built: acid-a-3; to remove it ends that
           http://10.244.0.13:8008/patroni: acid-a-3: creating replica
-          Try: kubectl pgscale wait acid-a -n db
+          Try:
+              kubectl pgscale wait acid-a -n db
         ");
-        insta::assert_snapshot!(text(id, &healthy(5, 6).pending(3).without(4)), @r"
+        insta::assert_snapshot!(text(id, &healthy(5, 6).pending(3).without(4)), @"
         rebuild-in-progress: still being built: acid-a-3, acid-a-4
           pod/acid-a-3: acid-a-3 is Pending (0/3 nodes are available)
           statefulset/acid-a: spec.replicas: 5, acid-a-4 has no pod yet
-          Try: kubectl pgscale wait acid-a -n db, or give it up: kubectl pgscale set acid-a 3 -n db
+          Try:
+              kubectl pgscale wait acid-a -n db
+            or give it up:
+              kubectl pgscale set acid-a 3 -n db
         ");
         insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0).cloning(1)), @"
         rebuild-in-progress: still being built: acid-a-1; stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
           pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
           http://10.244.0.11:8008/patroni: acid-a-1: creating replica
-          Try: start acid-a-0; to have it made anew: kubectl delete pod acid-a-0 -n db; or wait: kubectl pgscale wait acid-a -n db
+          Try: start acid-a-0, or have it made again:
+              kubectl delete pod acid-a-0 -n db
+              kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0)), @"
         rebuild-in-progress: stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
           pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
-          Try: start acid-a-0; to have it made anew: kubectl delete pod acid-a-0 -n db; or wait: kubectl pgscale wait acid-a -n db
+          Try: start acid-a-0, or have it made again:
+              kubectl delete pod acid-a-0 -n db
+              kubectl pgscale wait acid-a -n db
         ");
-        insta::assert_snapshot!(text(id, &healthy(2, 3).cloning(1)), @r"
+        insta::assert_snapshot!(text(id, &healthy(2, 3).cloning(1)), @"
         rebuild-in-progress: still being built: acid-a-1; no healthy standby exists yet
           http://10.244.0.11:8008/patroni: acid-a-1: creating replica
-          Try: kubectl pgscale wait acid-a -n db, or give it up: kubectl pgscale set acid-a 1 -n db
+          Try:
+              kubectl pgscale wait acid-a -n db
+            or give it up:
+              kubectl pgscale set acid-a 1 -n db
         ");
     }
 }

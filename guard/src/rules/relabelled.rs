@@ -97,7 +97,8 @@ mod tests {
         above-max: 9 instances asked for, 7 is the maximum
           scalepolicy/production: instances.max: 7
           postgresql/acid-a: the labels before this write count, too
-          Try: kubectl pgscale set acid-a 7 -n db
+          Try:
+              kubectl pgscale set acid-a 7 -n db
         ");
         // Nor does it hold less for the label that the write adds, or that stays.
         for old in [&without, &with] {

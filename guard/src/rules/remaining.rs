@@ -7,6 +7,7 @@ use crate::change::Direction;
 use crate::facts::{Live, Member, Seen};
 use crate::patroni::Tags;
 use crate::policy::Policies;
+use crate::remedy::Remedy;
 use crate::rules::{Kind, Rule, last_word, members_unseen, readings, still_down};
 use crate::verdict::{Evidence, Finding, Outcome};
 
@@ -51,8 +52,8 @@ fn no_standby_left(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             format!("numberOfInstances: {} -> {}", facts.from().unwrap_or(0), facts.to()),
         )
         .remedy(match still_down(facts, 2) {
-            Some(command) => format!("to keep one: {command}"),
-            None => format!("point readers at {name} first"),
+            Some(command) => Remedy::to("to keep one", command),
+            None => Remedy::note(format!("point readers at {name} first")),
         }),
     )
 }
@@ -114,7 +115,7 @@ fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let elsewhere = members.iter().find(|member| zone(member).is_some_and(|it| it != *only));
     let count = elsewhere.map(|member| member.ordinal.saturating_add(1));
     Outcome::Found(match count.and_then(|count| still_down(facts, count)) {
-        Some(command) => finding.remedy(format!("to keep a second zone: {command}")),
+        Some(command) => finding.remedy(Remedy::to("to keep a second zone", command)),
         None => finding.remedy("keep them, or move a member that stays to another zone first"),
     })
 }
@@ -237,7 +238,8 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("no-standby-left", &pooled), @"
         no-standby-left: 1 instance is left: nothing to fail over to, and acid-a-repl and acid-a-pooler-repl will have no endpoints
           postgresql/acid-a: numberOfInstances: 3 -> 1
-          Try: to keep one: kubectl pgscale down acid-a --to 2 -n db
+          Try: to keep one:
+              kubectl pgscale down acid-a --to 2 -n db
         ");
         insta::assert_snapshot!(text("no-standby-left", &healthy(2, 1)), @"
         no-standby-left: 1 instance is left: nothing to fail over to, and acid-a-repl will have no endpoints
@@ -280,7 +282,8 @@ pub(super) mod tests {
           node/node-2: acid-a-2: zone a
           node/node-3: acid-a-3: zone b
           node/node-4: acid-a-4: zone b
-          Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+          Try: to keep a second zone:
+              kubectl pgscale down acid-a --to 4 -n db
         ");
     }
 

@@ -172,7 +172,7 @@ fn what_is_only_dangerous_to_a_leader_that_goes_is_cured_by_moving_it() {
         assert_eq!(way_out(&facts, &Policies::default()), Some(way), "{rules:?}");
         let rule = rules.last().unwrap();
         // Who has no operator is told to bring it back: the count would only be stored.
-        let shown = text(rule, &facts).contains("(moves the leader to acid-a-0 first)");
+        let shown = text(rule, &facts).contains("this moves the leader to acid-a-0 first:");
         assert_eq!(shown, *rule != "operator-absent", "{rule}");
         assert_eq!(denials(&facts.led_by("acid-a-0")), Vec::<&str>::new(), "{rules:?}");
         assert!(warnings(&facts.led_by("acid-a-0")).contains(rule), "{rule} still tells");
@@ -341,16 +341,21 @@ fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
     leader-condemned: acid-a-4 is the leader, and a count of 3 leaves its pod out: the operator deletes it with this write
       configmap/acid-a-leader: leader: acid-a-4
       statefulset/acid-a: spec.replicas: 2
-      Try: move the leader first, then repeat the change: kubectl pgscale switchover acid-a --for 3 -n db; without the plugin: kubectl exec -it acid-a-1 -n db -c postgres -- patronictl switchover acid-a --candidate acid-a-1
+      Try: move the leader first, then repeat the change:
+          kubectl pgscale switchover acid-a --for 3 -n db
+        without the plugin:
+          kubectl exec -it acid-a-1 -n db -c postgres -- patronictl switchover acid-a --candidate acid-a-1
     ");
     insta::assert_snapshot!(text("rebuild-in-progress", &too_few.clone().without(2)), @"
     rebuild-in-progress: still being built: acid-a-0
       statefulset/acid-a: spec.replicas: 2, acid-a-0 has no pod yet
-      Try: do not wait, the leader acid-a-4 is about to be deleted; keep it: kubectl pgscale set acid-a 5 -n db
+      Try: do not wait, the leader acid-a-4 is about to be deleted
+        keep it:
+          kubectl pgscale set acid-a 5 -n db
     ");
     let remedies = verdict(&too_few.without(2)).findings.into_iter().filter_map(|it| it.remedy);
     for remedy in remedies.collect::<Vec<_>>() {
-        assert!(!remedy.contains("pgscale wait"), "{remedy}");
+        assert!(!remedy.to_string().contains("pgscale wait"), "{remedy}");
     }
 }
 
@@ -501,11 +506,12 @@ fn a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nob
         let denied = denials(&facts);
         assert!(denied.contains(&"too-few-healthy-survivors"), "{name}: {denied:?}");
     }
-    insta::assert_snapshot!(text("too-few-healthy-survivors", &facts().without(2)), @r"
+    insta::assert_snapshot!(text("too-few-healthy-survivors", &facts().without(2)), @"
     too-few-healthy-survivors: acid-a-2 would go, and of the members that stay only 1 can be counted on; at least 2 must
       http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
       persistentvolumeclaim/pgdata-acid-a-2: acid-a-2 has no pod now, and this may be its data
-      Try: mend the members named here; to see when they are fit: kubectl pgscale status acid-a -n db
+      Try: mend the members named here; to see when they are fit:
+          kubectl pgscale status acid-a -n db
     ");
     // Where only the StatefulSet asks for fewer, it comes back with the operator's next sync.
     let lower = |facts: Facts| facts.with_count(4, 2).with_stateful_set(|set| set.replicas = 1);
@@ -517,11 +523,12 @@ fn a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nob
 #[test]
 fn a_tempered_denial_says_why() {
     let facts = healthy(4, 3).stalled([3]).with_stateful_set(|set| set.observed_generation = 3);
-    insta::assert_snapshot!(text("operation-in-progress", &facts), @r"
+    insta::assert_snapshot!(text("operation-in-progress", &facts), @"
     operation-in-progress: an operation on db/acid-a is not finished
       statefulset/acid-a: generation: 4, status.observedGeneration: 3
       (not refused: only members that are not healthy, and not the leader, go)
-      Try: kubectl pgscale wait acid-a -n db
+      Try:
+          kubectl pgscale wait acid-a -n db
     ");
 }
 

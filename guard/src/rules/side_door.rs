@@ -3,7 +3,8 @@
 use crate::assessment::Assessment;
 use crate::facts::Seen;
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, keep_leader, readings, set as set_count};
+use crate::remedy::{Command, Remedy};
+use crate::rules::{Kind, Rule, keep_leader, readings, set_count};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STATEFULSET_SCALED: Rule = Rule {
@@ -44,14 +45,14 @@ fn statefulset_scaled(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     // A StatefulSet that is scaled down itself deletes the leader without any switchover.
     let doomed = facts.leader_member().is_some_and(|leader| leader.ordinal >= from);
     let back = match (doomed, keep_leader(facts)) {
-        (true, Some(keep)) => format!("keep the leader: {keep}"),
-        (true, None) => format!("move the leader below ordinal {from} first"),
-        (false, _) if set.replicas > from => format!(
-            "the operator takes it back at its next sync; to keep the members: {}",
-            set_count(facts, set.replicas)
+        (true, Some(keep)) => Remedy::to("keep the leader", keep),
+        (true, None) => Remedy::note(format!("move the leader below ordinal {from} first")),
+        (false, _) if set.replicas > from => Remedy::to(
+            "the operator takes it back at its next sync; to keep the members",
+            set_count(facts, set.replicas),
         ),
         (false, _) => {
-            format!("take it back: {}", take_back(&cluster.namespace, &cluster.name, from))
+            Remedy::to("take it back", take_back(&cluster.namespace, &cluster.name, from))
         }
     };
     Outcome::Found(
@@ -93,8 +94,9 @@ pub fn past_the_operator(namespace: &str, name: &str, from: i64, to: i64) -> Fin
 }
 
 /// The command that has the StatefulSet run what the cluster asks for.
-pub(super) fn take_back(namespace: &str, name: &str, count: i64) -> String {
-    format!("kubectl scale statefulset {name} --replicas={count} -n {namespace}")
+pub(super) fn take_back(namespace: &str, name: &str, count: i64) -> Command {
+    let replicas = format!("--replicas={count}");
+    Command::kubectl(["scale", "statefulset", name, &replicas, "-n", namespace])
 }
 
 #[cfg(test)]
@@ -134,7 +136,8 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("statefulset-scaled", &scaled(5, Some("kubectl"))), @"
         statefulset-scaled: the StatefulSet asks for 5, the cluster for 3: kubectl scaled it past the operator
           statefulset/acid-a: spec.replicas: 5, written by kubectl
-          Try: the operator takes it back at its next sync; to keep the members: kubectl pgscale set acid-a 5 -n db
+          Try: the operator takes it back at its next sync; to keep the members:
+              kubectl pgscale set acid-a 5 -n db
         ");
     }
 

@@ -4,6 +4,7 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::Seen;
 use crate::policy::Policies;
+use crate::remedy::Remedy;
 use crate::rules::{Kind, NAMED, Rule, down, members_unseen, readings, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
@@ -132,7 +133,7 @@ fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 facts.stateful_set_source(),
                 format!("podManagementPolicy: Parallel, spec.replicas: {}", set.replicas),
             )
-            .remedy(format!("one at a time: {}", down(facts, set.replicas.saturating_sub(1)))),
+            .remedy(Remedy::to("one at a time", down(facts, set.replicas.saturating_sub(1)))),
     )
 }
 
@@ -220,7 +221,7 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     );
     finding.evidence = evidence;
     finding = finding.if_leader_goes(direction == Direction::Down && facts.leader_condemned());
-    Outcome::Found(finding.remedy(format!("mend what is named first: {}", status(facts))))
+    Outcome::Found(finding.remedy(Remedy::to("mend what is named first", status(facts))))
 }
 
 #[cfg(test)]
@@ -263,7 +264,8 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("replace-pending", &annotated(led_by_the_last(3))), @"
         replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, and not move the leader, which would be deleted
           statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt, written by kubectl-rollout
-          Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-0 first)
+          Try: this moves the leader to acid-a-0 first:
+              kubectl pgscale down acid-a --to 3 -n db
         ");
         insta::assert_snapshot!(text("replace-pending", &annotated(healthy(3, 5))), @"
         replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, with whatever else has piled up
@@ -306,12 +308,14 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("parallel-shrink", &parallel(healthy(5, 2))), @"
         parallel-shrink: 3 members would be deleted at the same moment
           statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5
-          Try: one at a time: kubectl pgscale down acid-a --to 4 -n db
+          Try: one at a time:
+              kubectl pgscale down acid-a --to 4 -n db
         ");
         insta::assert_snapshot!(text("parallel-shrink", &parallel(led_by_the_last(2))), @"
         parallel-shrink: 3 members would be deleted at the same moment, the leader among them
           statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5
-          Try: kubectl pgscale down acid-a --to 2 -n db (moves the leader to acid-a-0 first)
+          Try: this moves the leader to acid-a-0 first:
+              kubectl pgscale down acid-a --to 2 -n db
         ");
     }
 
@@ -357,12 +361,14 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("will-not-progress", &led_by_the_last(3).pending(1)), @"
         will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, when nobody looks
           pod/acid-a-1: not Ready: 0/3 nodes are available
-          Try: mend what is named first: kubectl pgscale status acid-a -n db
+          Try: mend what is named first:
+              kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text("will-not-progress", &healthy(3, 5).without(2)), @"
         will-not-progress: the StatefulSet waits for acid-a-2 and would grow later, when nobody looks
           pod/acid-a-2: not there
-          Try: mend what is named first: kubectl pgscale status acid-a -n db
+          Try: mend what is named first:
+              kubectl pgscale status acid-a -n db
         ");
     }
 }

@@ -8,7 +8,8 @@ use crate::change::Direction;
 use crate::facts::{Claim, DisruptionBudget, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
-use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, status, unread};
+use crate::remedy::Remedy;
+use crate::rules::{Kind, NAMED, Rule, kubectl, members_unseen, readings, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
@@ -104,16 +105,16 @@ fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 /// How to have the operator keep volumes: it reads its settings when it starts, and then changes the StatefulSet.
-fn keep_volumes(facts: &Assessment<'_>) -> String {
+fn keep_volumes(facts: &Assessment<'_>) -> Remedy {
     let settings = facts.operator.known().map(|operator| operator.source.as_str());
-    let cluster = &facts.change.new;
-    format!(
-        "to keep them: persistent_volume_claim_retention_policy when_scaled: retain in {}, restart the operator, \
-         and shrink only once this says Retain: kubectl get statefulset {} -n {} -o \
-         jsonpath='{{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}}'",
-        settings.unwrap_or("the operator's configuration"),
-        cluster.name,
-        cluster.namespace
+    let path = "jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}";
+    Remedy::note(format!(
+        "to keep them: persistent_volume_claim_retention_policy when_scaled: retain in {}, restart the operator",
+        settings.unwrap_or("the operator's configuration")
+    ))
+    .or_to(
+        "shrink only once this says Retain",
+        kubectl(facts, &["get", "statefulset", &facts.change.new.name, "-o", path]),
     )
 }
 
@@ -186,7 +187,7 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         };
         finding = finding.because(format!("persistentvolumeclaim/{}", claim.name), says);
     }
-    let (cluster, listed) = (&facts.change.new, old.iter().take(NAMED));
+    let listed = old.iter().take(NAMED);
     let listed: Vec<&str> = listed.map(|claim| claim.name.as_str()).collect();
     // Without a leader to copy from, a kept volume may hold the newest rows, or the only ones.
     // Growth asks a leader only where its last report leaves doubts.
@@ -196,16 +197,11 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             && !facts.contradicts_lock(leader)
     });
     if !source {
-        return Outcome::Found(finding.remedy(format!(
-            "keep them, no leader is well enough to be copied from: {}",
-            status(facts)
-        )));
+        let why = "keep them, no leader is well enough to be copied from";
+        return Outcome::Found(finding.remedy(Remedy::to(why, status(facts))));
     }
-    Outcome::Found(finding.remedy(format!(
-        "for a fresh copy, delete first: kubectl delete pvc {} -n {}",
-        listed.join(" "),
-        cluster.namespace
-    )))
+    let delete = kubectl(facts, &[&["delete", "pvc"], &listed[..]].concat());
+    Outcome::Found(finding.remedy(Remedy::to("for a fresh copy, delete first", delete)))
 }
 
 pub(super) const VOLUME_RESIZING: Rule = Rule {
@@ -255,8 +251,7 @@ fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     for (claim, says) in open.into_iter().take(NAMED) {
         finding = finding.because(format!("persistentvolumeclaim/{}", claim.name), says);
     }
-    let namespace = &facts.change.new.namespace;
-    Outcome::Found(finding.remedy(format!("wait for it: kubectl get pvc -n {namespace}")))
+    Outcome::Found(finding.remedy(Remedy::to("wait for it", kubectl(facts, &["get", "pvc"]))))
 }
 
 /// In days, or in hours while it is not two days old.
@@ -325,10 +320,9 @@ fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     for (budget, says) in blocking {
         finding = finding.because(format!("poddisruptionbudget/{}", budget.name), says);
     }
-    Outcome::Found(finding.remedy(format!(
-        "keep 2 members, or delete the pod by hand when its node is drained: kubectl delete pod {} -n {}",
-        facts.pod_name(0),
-        facts.change.new.namespace
+    Outcome::Found(finding.remedy(Remedy::to(
+        "keep 2 members, or delete the pod by hand when its node is drained",
+        kubectl(facts, &["delete", "pod", &facts.pod_name(0)]),
     )))
 }
 
@@ -392,7 +386,6 @@ fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     if facts.direction() != Direction::Down || facts.to() < 1 {
         return Outcome::NotApplicable;
     }
-    let cluster = &facts.change.new;
     let found = |message: String| {
         Finding::deny(NO_RECENT_BACKUP.id, message)
             .because(limit.source.clone(), format!("backup.maxAge: {:#}", limit.value))
@@ -429,9 +422,9 @@ fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
             "the last logical backup is {old}; archives of the log are not visible here"
         ))
         .because(format!("cronjob/{name}"), format!("{says}{suspended}"))
-        .remedy(format!(
-            "kubectl create job {name}-now --from=cronjob/{name} -n {}",
-            cluster.namespace
+        .remedy(kubectl(
+            facts,
+            &["create", "job", &format!("{name}-now"), &format!("--from=cronjob/{name}")],
         )),
     )
 }

@@ -109,7 +109,7 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             why,
             remedy:
                 "set kubernetes_use_configmaps there to what the pods use, and restart the operator"
-                    .to_owned(),
+                    .into(),
         },
         None => Outcome::Pass,
     }

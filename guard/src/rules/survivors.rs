@@ -4,6 +4,7 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::{Health, Member};
 use crate::policy::Policies;
+use crate::remedy::Remedy;
 use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, status};
 use crate::verdict::{Evidence, Finding, Outcome};
 
@@ -100,10 +101,12 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
     }
     finding.evidence.extend(missing(facts));
     finding.evidence.extend(readings::missed_claims(facts, policies));
-    Outcome::Found(finding.remedy(format!(
-        "mend the members named here; to see when they are fit: {}",
-        status(facts)
-    )))
+    Outcome::Found(
+        finding.remedy(Remedy::to(
+            "mend the members named here; to see when they are fit",
+            status(facts),
+        )),
+    )
 }
 
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
@@ -157,7 +160,7 @@ fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         format!("of the members that stay, {} cannot be counted on", names.join(", ")),
     );
     finding.evidence = evidence;
-    Outcome::Found(finding.remedy(format!("{}, and mend what it names", status(facts))))
+    Outcome::Found(finding.remedy(Remedy::to("mend what this names", status(facts))))
 }
 
 /// What speaks against counting on `member`.
@@ -319,17 +322,20 @@ pub(super) mod tests {
         too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
           http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
           http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
-          Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+          Try: not 2, but 4; this moves the leader to acid-a-2 first:
+              kubectl pgscale down acid-a --to 4 -n db
         ");
-        insta::assert_snapshot!(text(id, &healthy(5, 3).nofailover(1).without(2)), @r"
+        insta::assert_snapshot!(text(id, &healthy(5, 3).nofailover(1).without(2)), @"
         too-few-healthy-survivors: acid-a-3, acid-a-4 would go, and of the members that stay only 1 can be counted on; at least 2 must
           http://10.244.0.11:8008/patroni: acid-a-1: tagged nofailover
           pod/acid-a-2: not there
-          Try: mend the members named here; to see when they are fit: kubectl pgscale status acid-a -n db
+          Try: mend the members named here; to see when they are fit:
+              kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &one_unknown(2)), @"
         too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not say its timeline)
-          Try: not 2, but 3: kubectl pgscale down acid-a --to 3 -n db
+          Try: not 2, but 3:
+              kubectl pgscale down acid-a --to 3 -n db
         ");
     }
 
@@ -360,13 +366,14 @@ pub(super) mod tests {
             ],
         );
         insta::assert_snapshot!(text("survivor-unhealthy", &healthy(9, 5).frozen(1).stalled([2]).without(3)
-            .with_member(4, |it| it.pod.node_ready = Some(false))), @r"
+            .with_member(4, |it| it.pod.node_ready = Some(false))), @"
         survivor-unhealthy: of the members that stay, acid-a-1, acid-a-2, acid-a-4, acid-a-3 cannot be counted on
           http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1 s)
           http://10.244.0.12:8008/patroni: acid-a-2: 600 bytes behind the leader after a second
           node/node-4: acid-a-4: its node node-4 is not Ready
           pod/acid-a-3: not there
-          Try: kubectl pgscale status acid-a -n db, and mend what it names
+          Try: mend what this names:
+              kubectl pgscale status acid-a -n db
         ");
     }
 
@@ -374,14 +381,15 @@ pub(super) mod tests {
     fn a_million_missing_members_are_counted_without_a_list() {
         let finding =
             text("survivor-unhealthy", &healthy(3, 2).with_count(2_000_000_000, 1_999_999_999));
-        insta::assert_snapshot!(finding, @r"
+        insta::assert_snapshot!(finding, @"
         survivor-unhealthy: of the members that stay, acid-a-3, acid-a-4, acid-a-5, acid-a-6, acid-a-7 cannot be counted on
           pod/acid-a-3: not there
           pod/acid-a-4: not there
           pod/acid-a-5: not there
           pod/acid-a-6: not there
           pod/acid-a-7: not there
-          Try: kubectl pgscale status acid-a -n db, and mend what it names
+          Try: mend what this names:
+              kubectl pgscale status acid-a -n db
         ");
     }
 }

@@ -5,7 +5,8 @@ use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, set, still_down, unread};
+use crate::remedy::Remedy;
+use crate::rules::{Kind, Rule, members_unseen, readings, set_to, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
@@ -133,7 +134,7 @@ fn never_synchronous(member: &Member) -> Option<String> {
 }
 
 /// The smallest count that keeps a synchronous standby; where there is none, how a member that stays becomes one.
-fn keep_one(facts: &Assessment<'_>, tagged: bool) -> String {
+fn keep_one(facts: &Assessment<'_>, tagged: bool) -> Remedy {
     let lowest = facts.sync.known().and_then(|sync| {
         facts
             .condemned()
@@ -144,11 +145,11 @@ fn keep_one(facts: &Assessment<'_>, tagged: bool) -> String {
             .min()
     });
     match lowest.and_then(|count| still_down(facts, count)) {
-        Some(command) => format!("keep one: {command}"),
-        None => format!(
+        Some(command) => Remedy::to("keep one", command),
+        None => Remedy::note(format!(
             "{}wait until a member that stays has become a synchronous standby",
             if tagged { "remove the tag, then " } else { "" }
-        ),
+        )),
     }
 }
 
@@ -222,7 +223,7 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     } else {
         "switch synchronous_mode_strict off first"
     };
-    Outcome::Found(finding.remedy(format!("{}, or {or}", set(facts, 2))))
+    Outcome::Found(finding.remedy(set_to(facts, format!("{or}, or keep 2"), 2)))
 }
 
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {
@@ -271,8 +272,8 @@ fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     );
     let lower = "lower synchronous_node_count first";
     Outcome::Found(finding.remedy(match still_down(facts, wanted.saturating_add(1)) {
-        Some(command) => format!("{command}, or {lower}"),
-        None => lower.to_owned(),
+        Some(command) => Remedy::to(format!("{lower}, or keep more"), command),
+        None => lower.into(),
     }))
 }
 

@@ -6,7 +6,8 @@ use crate::assessment::Assessment;
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::{down, inside_asking, judge, set};
+use crate::remedy::Remedy;
+use crate::rules::{down, inside_asking, judge, pgscale, set_count};
 use crate::verdict::{Severity, Verdict};
 
 /// How far above the count that was asked for every other count is tried.
@@ -94,16 +95,13 @@ pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
     }
     let Some(way) = way_out(facts, policies) else { return };
     let shrinks = facts.from().is_some_and(|from| way.to < from);
-    let command = if shrinks { down(facts, way.to) } else { set(facts, way.to) };
-    let text = match &way.leader {
-        Some(leader) => format!("{command} (moves the leader to {leader} first)"),
-        None => command,
-    };
-    let text = if way.to == facts.to() {
-        text
-    } else {
-        format!("not {}, but {}: {text}", facts.to(), way.to)
-    };
+    let command = if shrinks { down(facts, way.to) } else { set_count(facts, way.to) };
+    let other = (way.to != facts.to()).then(|| format!("not {}, but {}", facts.to(), way.to));
+    let moves =
+        way.leader.as_ref().map(|leader| format!("this moves the leader to {leader} first"));
+    let why: Vec<String> = other.into_iter().chain(moves).collect();
+    let remedy =
+        if why.is_empty() { Remedy::run(command) } else { Remedy::to(why.join("; "), command) };
     for finding in &mut verdict.findings {
         if !denied(finding.rule, finding.severity) {
             continue;
@@ -112,23 +110,22 @@ pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
             Some(leader) if finding.rule == LEADER_CONDEMNED && way.to == facts.to() => {
                 move_first(facts, leader)
             }
-            _ => text.clone(),
+            _ => remedy.clone(),
         });
     }
 }
 
 /// The command that moves the leader off the ordinals that are removed, for those with the plugin and for those
 /// without.
-fn move_first(facts: &Facts, candidate: &str) -> String {
-    let cluster = &facts.change.new;
-    let (name, namespace) = (&cluster.name, &cluster.namespace);
-    let switchover = format!("patronictl switchover {name} --candidate {candidate}");
-    format!(
-        "move the leader first, then repeat the change: kubectl pgscale switchover {name} --for {} -n {namespace}; \
-         without the plugin: {}",
-        facts.to(),
-        inside_asking(facts, &switchover)
+fn move_first(facts: &Facts, candidate: &str) -> Remedy {
+    let name = &facts.change.new.name;
+    let switchover = ["patronictl", "switchover", name, "--candidate", candidate];
+    let count = facts.to().to_string();
+    Remedy::to(
+        "move the leader first, then repeat the change",
+        pgscale(facts, "switchover", &["--for", &count]),
     )
+    .or_to("without the plugin", inside_asking(facts, &switchover))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::policy::{Limit, Mode, Policies, Weight};
+use crate::remedy::Remedy;
 use crate::rules::{Kind, Rule};
 use crate::verdict::{Finding, Outcome, Severity, Standing};
 
@@ -64,11 +65,13 @@ pub(super) fn weighed(
                 candidate.mode = candidate.mode.min(asked);
             }
             let remedy = match outcome {
-                Outcome::Unsaid { remedy, .. } => remedy.as_str(),
+                Outcome::Unsaid { remedy, .. } => remedy.clone(),
                 Outcome::NotApplicable
                 | Outcome::Pass
                 | Outcome::Found(_)
-                | Outcome::Unknown(_) => "make the fact readable (network, rights), then ask again",
+                | Outcome::Unknown(_) => {
+                    Remedy::note("make the fact readable (network, rights), then ask again")
+                }
             };
             let finding = Finding::new(rule.id, Severity::Warn, format!("cannot be judged: {why}"))
                 .remedy(remedy);

@@ -4,8 +4,9 @@ use crate::assessment::Assessment;
 use crate::facts::{Claim, Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
+use crate::remedy::Remedy;
 use crate::rules::recreation::{Volumes, volumes};
-use crate::rules::{Kind, Rule, members_unseen, readings, set, status, unread};
+use crate::rules::{Kind, Rule, kubectl, members_unseen, readings, set_to, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
@@ -66,7 +67,7 @@ fn return_from_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let finding = Finding::deny(RETURN_FROM_ZERO.id, format!("cannot be judged: {why}"));
     let asked = readings::count(facts, policies);
     let finding = asked.into_iter().fold(finding, |it, asked| it.because(asked.source, asked.says));
-    let remedy = format!("ask again once it can be read; what is seen: {}", status(facts));
+    let remedy = Remedy::to("ask again once it can be read; what is seen", status(facts));
     Outcome::Found(finding.unexcused().remedy(remedy))
 }
 
@@ -242,7 +243,7 @@ fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Out
         finding.because(format!("postgresql/{}", cluster.name), says)
     };
     let keep = if pods.is_empty() { "to mount it" } else { "to keep it" };
-    Outcome::Found(finding.remedy(format!("{keep}: {}", set(facts, led.saturating_add(1)))))
+    Outcome::Found(finding.remedy(set_to(facts, keep, led.saturating_add(1))))
 }
 
 /// The StatefulSet starts its pods one by one, and the first with data is alone. Without a lock that is held it takes the lead, unless its WAL is
@@ -270,7 +271,7 @@ fn first_to_start(
             ),
         )
         .because(last.source.clone(), last.says.clone())
-        .remedy(format!("see what each member has before clients write again: {}", status(facts))),
+        .remedy(Remedy::to("see what each member has before clients write again", status(facts))),
     )
 }
 
@@ -288,12 +289,12 @@ fn not_known(facts: &Assessment<'_>, why: String) -> Outcome {
     let Some(highest) = ordinals.iter().max() else { return Outcome::Unknown(why) };
     let (to, count) = (facts.to(), highest.saturating_add(1));
     if to >= count {
-        let remedy = format!(
+        let remedy = Remedy::note(format!(
             "every kept volume is mounted, but {} starts first and may take the lead with older data. Compare them before \
-             (pg_controldata, Latest checkpoint location), or see what each member has before clients write again: {}",
-            facts.pod_name(0),
-            status(facts)
-        );
+             (pg_controldata, Latest checkpoint location)",
+            facts.pod_name(0)
+        ))
+        .or_to("or see what each member has before clients write again", status(facts));
         return Outcome::Unsaid { why, remedy };
     }
     let mut finding = Finding::deny(
@@ -309,26 +310,22 @@ fn not_known(facts: &Assessment<'_>, why: String) -> Outcome {
     }
     let left_out = claims.iter().filter(|claim| claim.ordinal >= to);
     let left_out: Vec<&str> = left_out.map(|claim| claim.name.as_str()).collect();
-    let delete = if left_out.is_empty() {
-        String::new()
-    } else {
-        format!(
-            "; or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete \
-             them for good: kubectl delete pvc {} -n {}",
-            left_out.join(" "),
-            facts.change.new.namespace
-        )
-    };
-    Outcome::Found(
-        finding.remedy(format!("mount every kept volume: {}{delete}", set(facts, count))),
-    )
+    let mount = set_to(facts, "mount every kept volume", count);
+    if left_out.is_empty() {
+        return Outcome::Found(finding.remedy(mount));
+    }
+    let delete = kubectl(facts, &[&["delete", "pvc"], &left_out[..]].concat());
+    Outcome::Found(finding.remedy(mount.or_to(
+        "or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them \
+         for good",
+        delete,
+    )))
 }
 
 /// No volume is left for the members that would start. While Patroni knows the cluster by its system identifier they
 /// wait for a leader to copy from, which never comes.
 fn without_volumes(facts: &Assessment<'_>) -> Outcome {
     let config = facts.patroni_source("config");
-    let namespace = &facts.change.new.namespace;
     match &facts.initialize {
         Seen::Unreadable(why) => unread("whether Patroni knows a cluster of this name", why),
         Seen::Known(id) => Outcome::Found(
@@ -338,11 +335,12 @@ fn without_volumes(facts: &Assessment<'_>) -> Outcome {
             )
             .because(&config, format!("initialize: {id}"))
             .because("persistentvolumeclaims", format!("none of the ordinals below {}", facts.to()))
-            .remedy(format!(
-                "restore the volumes or the cluster from a backup. If an empty cluster is wanted, remove the key: \
-                 kubectl annotate {} initialize- -n {namespace}",
-                config.replacen('/', " ", 1)
-            )),
+            .remedy(
+                Remedy::note("restore the volumes or the cluster from a backup").or_to(
+                    "if an empty cluster is wanted, remove the key",
+                    kubectl(facts, &["annotate", &config, "initialize-"]),
+                ),
+            ),
         ),
         Seen::Absent if facts.from().is_none() => Outcome::Pass,
         Seen::Absent => Outcome::Found(
@@ -497,30 +495,33 @@ pub(super) mod tests {
         return-from-zero: acid-a-2 led last, and 2 instances leave its volume out: the cluster would start from older data
           endpoints/acid-a-config: history: acid-a-2 took the lead last
           persistentvolumeclaim/pgdata-acid-a-2: holds the newest data
-          Try: to mount it: kubectl pgscale set acid-a 3 -n db
+          Try: to mount it:
+              kubectl pgscale set acid-a 3 -n db
         ");
         insta::assert_snapshot!(text("return-from-zero", &created(asleep(1, three, None))), @"
         return-from-zero: what is left does not say who led last: neither the leader lock nor Patroni's history names a member, and a count of 1 leaves a volume out that may hold the newest data
           persistentvolumeclaim/pgdata-acid-a-1: kept, and left out
           persistentvolumeclaim/pgdata-acid-a-2: kept, and left out
-          Try: mount every kept volume: numberOfInstances: 3 in the manifest; or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them for good: kubectl delete pvc pgdata-acid-a-1 pgdata-acid-a-2 -n db
+          Try: mount every kept volume: numberOfInstances: 3 in the manifest
+            or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them for good:
+              kubectl delete pvc pgdata-acid-a-1 pgdata-acid-a-2 -n db
         ");
         let remedy = |facts: &Facts| {
             let verdict = crate::evaluate(facts, &Policies::default());
-            verdict.finding("return-from-zero").unwrap().remedy.clone().unwrap()
+            verdict.finding("return-from-zero").unwrap().remedy.clone().unwrap().to_string()
         };
         for last in [None, Some("acid-b-0")] {
             assert_eq!(
                 remedy(&asleep(2, three, last)),
-                "mount every kept volume: kubectl pgscale set acid-a 3 -n db; or, once you have seen that they hold nothing \
-                 newer (pg_controldata, Latest checkpoint location), delete them for good: kubectl delete pvc \
-                 pgdata-acid-a-2 -n db"
+                "mount every kept volume:\n  kubectl pgscale set acid-a 3 -n db\nor, once you have seen that they hold \
+                 nothing newer (pg_controldata, Latest checkpoint location), delete them for good:\n  kubectl delete \
+                 pvc pgdata-acid-a-2 -n db"
             );
             assert_eq!(
                 remedy(&asleep(3, three, last)),
                 "every kept volume is mounted, but acid-a-0 starts first and may take the lead with older data. Compare \
-                 them before (pg_controldata, Latest checkpoint location), or see what each member has before clients \
-                 write again: kubectl pgscale status acid-a -n db"
+                 them before (pg_controldata, Latest checkpoint location)\nor see what each member has before clients \
+                 write again:\n  kubectl pgscale status acid-a -n db"
             );
         }
     }
@@ -570,7 +571,7 @@ pub(super) mod tests {
             ],
         );
         let told = text("return-from-zero", &released(Seen::Absent));
-        let way = "Try: mount every kept volume: kubectl pgscale set acid-a 3 -n db";
+        let way = "Try: mount every kept volume:\n      kubectl pgscale set acid-a 3 -n db";
         assert!(told.ends_with(way), "{told}");
         for facts in [ending(1), running(2, 1)] {
             assert!(!crate::evaluate(&facts, &Policies::default()).allows());
@@ -579,7 +580,8 @@ pub(super) mod tests {
         return-from-zero: acid-a-2 led last, and a count of 1 leaves its pod and its volume out: the cluster would go on from older data
           configmap/acid-a-leader: leader: acid-a-2
           postgresql/acid-a: asks for 0; left: acid-a-0, acid-a-2
-          Try: to keep it: kubectl pgscale set acid-a 3 -n db
+          Try: to keep it:
+              kubectl pgscale set acid-a 3 -n db
         ");
     }
 

@@ -1,21 +1,18 @@
 //! The connection flags once more, for commands that people copy into their shell.
 
-use std::borrow::Cow;
 use std::time::Duration;
+
+use pgscale_guard::remedy::{Reach, quoted};
 
 use super::ConnectionFlags;
 
 /// Stands for the token: a secret is not shown, and without any token the command would act as somebody else.
 const TOKEN: &str = "TOKEN";
-/// What a command begins with.
-const KUBECTL: &str = "kubectl ";
-/// What its namespace follows.
-const NAMESPACE: &str = " -n ";
 
 impl ConnectionFlags {
-    /// The flags that lead to the same API server again, as the same user, each with a space in front: no secrets, and
-    /// no namespace, which is always shown.
-    pub(crate) fn to_repeat(&self) -> String {
+    /// Returns the flags that lead to the same API server again, as the same user: no secrets, and no namespace, which is
+    /// always shown.
+    pub(crate) fn to_repeat(&self) -> Reach {
         // Each by name, so that none that is added later is forgotten here.
         let Self {
             namespace: _,
@@ -48,7 +45,6 @@ impl ConnectionFlags {
         named.extend([
             ("--as-uid", as_uid.clone()),
             ("--server", server.clone()),
-            ("--operator", operator.as_ref().map(|it| format!("{}/{}", it.namespace, it.name))),
             ("--token", token.as_ref().map(|_| TOKEN.to_owned())),
             ("--certificate-authority", certificate_authority.as_ref().map(file)),
             ("--client-certificate", client_certificate.as_ref().map(file)),
@@ -56,39 +52,21 @@ impl ConnectionFlags {
             ("--tls-server-name", tls_server_name.clone()),
             ("--request-timeout", request_timeout.map(span)),
         ]);
-        let mut text: String = named
+        let mut kubectl: Vec<String> = named
             .into_iter()
-            .filter_map(|(flag, value)| Some(format!(" {flag}={}", quoted(&value?))))
+            .filter_map(|(flag, value)| Some(format!("{flag}={}", value?)))
             .collect();
         if *insecure_skip_tls_verify {
-            text.push_str(" --insecure-skip-tls-verify");
+            kubectl.push("--insecure-skip-tls-verify".to_owned());
         }
-        text
+        let operator = operator.iter().map(|it| format!("--operator={}/{}", it.namespace, it.name));
+        Reach { kubectl, pgscale: operator.collect() }
     }
 }
 
-/// A word as a shell takes it: in quotes where it holds anything that means something to the shell.
-pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
-    // What cannot be quoted holds a NUL, which no command line can.
-    shlex::try_quote(word).unwrap_or(Cow::Borrowed(word))
-}
-
-/// A text with the connection flags in each of its commands, after the namespace: the cluster's, or its operator's.
-pub(crate) fn with_flags(text: &str, flags: &str) -> String {
-    let mut parts = text.split(KUBECTL);
-    let mut told = parts.next().unwrap_or_default().to_owned();
-    for command in parts {
-        told.push_str(KUBECTL);
-        match command.split_once(NAMESPACE) {
-            None => told.push_str(command),
-            Some((before, after)) => {
-                let ends = after.find(|it: char| it != '-' && !it.is_ascii_alphanumeric());
-                let (namespace, rest) = after.split_at(ends.unwrap_or(after.len()));
-                told.extend([before, NAMESPACE, namespace, flags, rest]);
-            }
-        }
-    }
-    told
+/// Returns flags as they stand behind a command: each with a space in front.
+pub(crate) fn spelled<'a>(flags: impl IntoIterator<Item = &'a String>) -> String {
+    flags.into_iter().map(|flag| format!(" {}", quoted(flag))).collect()
 }
 
 /// A duration as kubectl reads it.
@@ -101,12 +79,13 @@ fn span(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::with_flags;
+    use super::{Reach, spelled};
     use crate::args::Cli;
 
     fn repeated(words: &[&str]) -> String {
         let words = ["kubectl-pgscale", "version"].iter().chain(words);
-        Cli::of(words.copied()).unwrap().connection.to_repeat()
+        let Reach { kubectl, pgscale } = Cli::of(words.copied()).unwrap().connection.to_repeat();
+        spelled(kubectl.iter().chain(&pgscale))
     }
 
     #[test]
@@ -126,27 +105,6 @@ mod tests {
     }
 
     #[test]
-    fn flags_were_put_into_the_middle_of_a_longer_namespace_or_left_out_for_another() {
-        let flags = " --context=c";
-        for (text, want) in [
-            (
-                "see: kubectl get pods -n postgres-operator, or kubectl pgscale set a 2 -n postgres; ask again",
-                "see: kubectl get pods -n postgres-operator --context=c, or kubectl pgscale set a 2 -n postgres \
-                 --context=c; ask again",
-            ),
-            (
-                "(kubectl exec -it a-0 -n postgres -c postgres -- patronictl list -n 1)",
-                "(kubectl exec -it a-0 -n postgres --context=c -c postgres -- patronictl list -n 1)",
-            ),
-            ("kubectl get pods -n db. Then wait", "kubectl get pods -n db --context=c. Then wait"),
-            ("wait, or use -n db", "wait, or use -n db"),
-            ("kubectl get nodes", "kubectl get nodes"),
-        ] {
-            assert_eq!(with_flags(text, flags), want);
-        }
-    }
-
-    #[test]
     fn suggested_commands_show_no_token_and_say_that_one_is_needed() {
         assert_eq!(repeated(&["--token", "s3cret"]), " --token=TOKEN");
     }
@@ -159,7 +117,7 @@ mod tests {
             ("my cluster", "'my cluster'"),
             ("a;reboot", "'a;reboot'"),
             ("$(id)", "'$(id)'"),
-            ("it's", "\"it's\""),
+            ("it's", r"'it'\''s'"),
             ("", "''"),
         ] {
             let flags = repeated(&["--context", word]);

@@ -39,7 +39,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let change = Change::of_count(cluster, args.to);
     let (facts, policies) = session.facts(change, AskWhom::All).await;
     session.show_warnings();
-    let mut plan = Plan::of(&facts, &policies).reached_by(&session.flags);
+    let mut plan = Plan::of(&facts, &policies).reached_by(&session.reach);
     if args.shape.output != Format::Name {
         outlook::add(session, &facts, &mut plan).await;
     }

@@ -125,7 +125,7 @@ impl EffectivePolicy {
         let undecoded = |policy: &Undecodable| Undecoded {
             name: policy.source.clone(),
             reason: policy.why.clone(),
-            correction: policy.correction(namespace),
+            correction: policy.correction(namespace).to_string(),
         };
         Self {
             api_version: API_VERSION,

@@ -231,7 +231,7 @@ async fn plan(
     // Relative to what runs, and that is known only now: the operator's limits are applied silently.
     let count = wanted(session, wish, name, declared, facts.from().unwrap_or(declared))?;
     facts.change = Change { undo, ..Change::of_count(cluster, count) };
-    Ok((Plan::of(&facts, &policies).reached_by(&session.flags), facts))
+    Ok((Plan::of(&facts, &policies).reached_by(&session.reach), facts))
 }
 
 /// The count a wish comes to, where `from` instances run and `declared` are asked for.

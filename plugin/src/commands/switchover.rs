@@ -10,7 +10,7 @@ use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessed, Change, Facts};
 use tokio::time::Instant;
 
-use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count, with_flags};
+use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count};
 use crate::error::{Failure, Kind};
 use crate::handover::{Lead, checkpoint, move_leader};
 use crate::output::document::{Admitted, Move, ScaleReport};
@@ -154,7 +154,7 @@ async fn read(
     let (facts, policies) = session.facts(Change::of_count(cluster, count), AskWhom::All).await;
     session.show_warnings();
     let shrinks = facts.direction() == Direction::Down || facts.deletes_leader();
-    let plan = shrinks.then(|| Plan::of(&facts, &policies).reached_by(&session.flags));
+    let plan = shrinks.then(|| Plan::of(&facts, &policies).reached_by(&session.reach));
     (Assessed::of(facts, &policies), plan)
 }
 
@@ -320,7 +320,7 @@ fn refusal(session: &Session, facts: &Facts, why: &str) -> Failure {
     let cluster = &facts.change.new;
     let failure = Failure::refused(format!("the leader of {} is not moved: {why}", cluster.name));
     match about_switchover(facts) {
-        Some(remedy) => failure.hint(with_flags(&remedy, &session.flags)),
+        Some(remedy) => failure.hint(remedy.reached_by(&session.reach).to_string()),
         None => failure,
     }
 }

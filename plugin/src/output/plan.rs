@@ -1,6 +1,7 @@
 //! A plan as a person reads it.
 
 use anstyle::Style;
+use pgscale_guard::remedy::{Line, Remedy};
 use pgscale_guard::verdict::{Evidence, Finding, Severity};
 
 use super::text::{Cell, fitted, instances, wrap};
@@ -159,7 +160,7 @@ fn rule(judged: &Judged<'_>, same: Option<&str>, width: Option<usize>) -> String
     }
     if let Some(finding) = judged.finding {
         finding.tempered.iter().for_each(|tempered| detail(format!("({tempered})")));
-        finding.remedy.iter().for_each(|remedy| detail(format!("To pass: {remedy}")));
+        lines.extend(finding.remedy.iter().map(|remedy| way("     To pass:", remedy, width)));
     }
     lines.join("\n")
 }
@@ -263,13 +264,29 @@ pub(crate) fn render_finding(finding: &Finding, width: Option<usize>) -> String 
         Severity::Deny => (BAD, "DENY"),
         Severity::Warn => (CARE, "WARN"),
     };
-    let text = finding.to_string();
-    let mut lines = text.lines();
-    let first = lines.next().unwrap_or_default();
-    let mut rendered = wrap(&format!("  {style}{word}{style:#} {first}"), width, 5);
-    for line in lines {
-        rendered.push('\n');
-        rendered.push_str(&wrap(&format!("     {line}"), width, 2));
+    let Finding { rule, message, .. } = finding;
+    let mut lines = vec![wrap(&format!("  {style}{word}{style:#} {rule}: {message}"), width, 5)];
+    let mut detail = |text: String| lines.push(wrap(&format!("       {text}"), width, 2));
+    for Evidence { source, says } in &finding.evidence {
+        detail(format!("{source}: {says}"));
     }
-    rendered
+    finding.tempered.iter().for_each(|tempered| detail(format!("({tempered})")));
+    lines.extend(finding.remedy.iter().map(|remedy| way("       Try:", remedy, width)));
+    lines.join("\n")
+}
+
+/// A remedy behind `title`: sentences are broken at the width, commands never are.
+fn way(title: &str, remedy: &Remedy, width: Option<usize>) -> String {
+    let indent = title.chars().take_while(|character| *character == ' ').count();
+    let mut lines = vec![title.to_owned()];
+    for (index, line) in remedy.lines().into_iter().enumerate() {
+        match line {
+            Line::Text(text) if index == 0 => {
+                lines = vec![wrap(&format!("{title} {text}"), width, 2)]
+            }
+            Line::Text(text) => lines.push(wrap(&format!("{:indent$}  {text}", ""), width, 2)),
+            Line::Command(command) => lines.push(format!("{:indent$}    {command}", "")),
+        }
+    }
+    lines.join("\n")
 }

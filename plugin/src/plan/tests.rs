@@ -163,18 +163,29 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
     ");
 }
 
+fn reach(context: &str) -> pgscale_guard::remedy::Reach {
+    pgscale_guard::remedy::Reach {
+        kubectl: vec![format!("--context={context}")],
+        pgscale: Vec::new(),
+    }
+}
+
 #[test]
 fn a_findings_command_forgot_the_flags_that_lead_to_the_api_server() {
-    let plan = plan(&stalled(stalled(facts(5, 2, 4), 0), 1)).reached_by(" --context='my cluster'");
-    let remedies = plan.verdict.findings.iter().filter_map(|finding| finding.remedy.as_deref());
+    let plan = plan(&stalled(stalled(facts(5, 2, 4), 0), 1)).reached_by(&reach("my cluster"));
+    let remedies = plan
+        .verdict
+        .findings
+        .iter()
+        .filter_map(|finding| finding.remedy.as_ref().map(ToString::to_string));
     assert_eq!(
         remedies.collect::<Vec<_>>(),
         [
-            "not 2, but 4: kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the \
-             leader to acid-a-2 first)",
-            "not 2, but 4: kubectl pgscale down acid-a --to 4 -n db --context='my cluster' (moves the \
-             leader to acid-a-2 first)",
-            "kubectl pgscale status acid-a -n db --context='my cluster', and mend what it names"
+            "not 2, but 4; this moves the leader to acid-a-2 first:\n  kubectl pgscale down acid-a --to 4 -n db \
+             --context='my cluster'",
+            "not 2, but 4; this moves the leader to acid-a-2 first:\n  kubectl pgscale down acid-a --to 4 -n db \
+             --context='my cluster'",
+            "mend what this names:\n  kubectl pgscale status acid-a -n db --context='my cluster'"
         ]
     );
 }
@@ -434,9 +445,9 @@ fn a_switchover_that_could_lose_data_is_refused() {
 fn a_switchover_that_is_under_way_cannot_be_flushed() {
     let remedy = |failover: Seen<PendingFailover>| {
         let facts = Facts { failover, ..facts(5, 3, 4) };
-        let plan = plan(&facts).reached_by(" --context=c");
+        let plan = plan(&facts).reached_by(&reach("c"));
         let finding = plan.verdict.denials().find(|finding| finding.rule == SWITCHOVER_PENDING);
-        finding.unwrap().remedy.clone().unwrap()
+        finding.unwrap().remedy.clone().unwrap().to_string()
     };
     let pending = |scheduled: Option<&str>| PendingFailover {
         leader: Some("acid-a-4".into()),
@@ -446,7 +457,7 @@ fn a_switchover_that_is_under_way_cannot_be_flushed() {
     insta::assert_snapshot!(remedy(Seen::Known(pending(None))), @"run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody leads who could act on it: kubectl pgscale status acid-a -n db --context=c. Remove it: kubectl annotate configmap/acid-a-failover leader- member- -n db --context=c. Last resort, rows the chosen member has not received are lost: kubectl exec -it acid-a-0 -n db --context=c -c postgres -- patronictl failover acid-a");
     assert_eq!(
         remedy(Seen::Known(pending(Some("2026-11-25T02:00:00+00:00")))),
-        "wait until it is done, or withdraw it: kubectl exec acid-a-0 -n db --context=c -c postgres -- patronictl \
+        "wait until it is done, or withdraw it:\n  kubectl exec acid-a-0 -n db -c postgres --context=c -- patronictl \
          flush acid-a switchover --force"
     );
     assert_eq!(

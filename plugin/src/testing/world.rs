@@ -1,6 +1,7 @@
 //! An API server, an operator and members in memory: enough of them to act on, and to go wrong in every way that
 //! cannot be produced for real.
 
+use pgscale_guard::remedy::Reach;
 use std::io::{self, BufRead, Cursor, Read};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -363,7 +364,7 @@ impl World {
             operators: Operators::Listed,
             client: client.clone(),
             namespace: "db".to_owned(),
-            flags: String::new(),
+            reach: Reach::default(),
             warnings: Warnings::default(),
         };
         let person = lines.map(|lines| {

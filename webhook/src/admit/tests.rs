@@ -209,11 +209,12 @@ async fn growth_past_the_maximum_is_refused_with_everything_a_writer_needs() {
     assert_eq!(answer["allowed"], false);
     let status = &answer["status"];
     assert_eq!((&status["code"], &status["reason"]), (&json!(403), &json!("Forbidden")));
-    insta::assert_snapshot!(status["message"].as_str().unwrap(), @r"
+    insta::assert_snapshot!(status["message"].as_str().unwrap(), @"
     pgscale refuses to scale db/acid-a from 3 to 9 instances:
     - above-max: 9 instances asked for, 7 is the maximum
         scalepolicy/production: instances.max: 7
-        Try: kubectl pgscale set acid-a 7 -n db
+        Try:
+            kubectl pgscale set acid-a 7 -n db
     Everything the guard sees: kubectl pgscale plan acid-a --to 9 -n db
     ");
     let causes = status["details"]["causes"].as_array().unwrap();

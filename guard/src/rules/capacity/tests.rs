@@ -228,7 +228,10 @@ pub(in crate::rules) fn quota_headroom() {
     quota-headroom: no room for 5 instances: 2 limits would be passed
       resourcequota/compute: requests.cpu: 3 of 4.5 used, 2 needed: 0.5 too many
       resourcequota/disk: requests.storage: 30Gi of 45Gi used, 20Gi needed: 5Gi too many
-      Try: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised (kubectl describe resourcequota -n db)
+      Try: ask for fewer:
+          kubectl pgscale up acid-a --to 4 -n db
+        or have the quota raised:
+          kubectl describe resourcequota -n db
     ");
     insta::assert_snapshot!(text("quota-headroom", &under(no_limits(sized(3, 5)), cpu())), @"
     quota-headroom: no new pod can be made: a quota wants every container to say what it needs
@@ -238,7 +241,9 @@ pub(in crate::rules) fn quota_headroom() {
     insta::assert_snapshot!(text("quota-headroom", &under(created(3), pods("1", "3"))), @"
     quota-headroom: no room for 3 instances: a limit would be passed
       resourcequota/team: pods: 1 of 3 used, 3 needed: 1 too many
-      Try: numberOfInstances: 2 in the manifest; or have the quota raised (kubectl describe resourcequota -n db)
+      Try: ask for fewer: numberOfInstances: 2 in the manifest
+        or have the quota raised:
+          kubectl describe resourcequota -n db
     ");
 }
 
@@ -248,7 +253,8 @@ fn huge_counts_are_judged_at_once() {
     let pods = vec![quota("team", &[("pods", "3", "7")])];
     let verdict = crate::evaluate(&under(sized(3, i64::MAX), pods), &Policies::default());
     let remedy = verdict.finding("quota-headroom").unwrap().remedy.clone().unwrap();
-    assert!(remedy.starts_with("kubectl pgscale up acid-a --to 7 -n db"), "{remedy}");
+    let first = remedy.commands.first().unwrap().command.to_string();
+    assert_eq!(first, "kubectl pgscale up acid-a --to 7 -n db");
 }
 
 #[test]
@@ -307,7 +313,8 @@ pub(in crate::rules) fn limit_range() {
     insta::assert_snapshot!(text("limit-range", &ranged(sized(3, 4), &max("1"))), @"
     limit-range: the new member would be forbidden: its pod or its volume claim is never made
       limitrange/small: max cpu of a Container: 1; container postgres is limited to 2
-      Try: bring spec.resources, sidecars or spec.volume within it, or have it changed (kubectl describe limitrange -n db)
+      Try: bring spec.resources, sidecars or spec.volume within it, or have it changed:
+          kubectl describe limitrange -n db
     ");
 }
 
@@ -357,7 +364,8 @@ pub(in crate::rules) fn too_few_nodes() {
     too-few-nodes: 6 members must be kept apart by kubernetes.io/hostname, and 4 fit: 2 would stay Pending
       statefulset/acid-a: required pod anti-affinity by kubernetes.io/hostname
       nodes: 4 in all, fitting places: 4
-      Try: kubectl pgscale up acid-a --to 4 -n db; or add nodes
+      Try: add nodes, or ask for fewer:
+          kubectl pgscale up acid-a --to 4 -n db
     ");
 }
 
@@ -396,7 +404,8 @@ pub(in crate::rules) fn too_few_wal_senders() {
     insta::assert_snapshot!(text("too-few-wal-senders", &limited(3, 6, 4, 4)), @"
     too-few-wal-senders: 5 standbys need as many WAL senders and slots, the leader has 4
       configmap/acid-a-config: max_wal_senders: 4, max_replication_slots: 4
-      Try: kubectl pgscale up acid-a --to 5 -n db; or raise both in spec.postgresql.parameters, which restarts PostgreSQL
+      Try: raise both in spec.postgresql.parameters, which restarts PostgreSQL; or ask for fewer:
+          kubectl pgscale up acid-a --to 5 -n db
     ");
     insta::assert_snapshot!(text("too-few-wal-senders", &limited(3, 5, 5, 5)), @"
     too-few-wal-senders: up to 6 WAL senders while 2 new members are copied, the leader has 5: base backups may fail and be tried again

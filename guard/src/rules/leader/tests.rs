@@ -133,22 +133,25 @@ pub(in crate::rules) fn no_leader() {
             ("the count stays", expired(3, 3), Want::NotApplicable),
         ],
     );
-    insta::assert_snapshot!(text("no-leader", &expired(5, 3)), @r"
+    insta::assert_snapshot!(text("no-leader", &expired(5, 3)), @"
     no-leader: nobody leads db/acid-a: the leader lock has expired
       configmap/acid-a-leader: leader: acid-a-0, renewTime: 2026-11-24T09:59:24Z, ttl: 30
-      Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
+      Try: ask again when one member leads; their state:
+          kubectl pgscale status acid-a -n db
     ");
-    insta::assert_snapshot!(text("no-leader", &two_masters()), @r"
+    insta::assert_snapshot!(text("no-leader", &two_masters()), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
       pod/acid-a-0: role label: master
       pod/acid-a-4: role label: master
-      Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
+      Try: ask again when one member leads; their state:
+          kubectl pgscale status acid-a -n db
     ");
     insta::assert_snapshot!(
-        text("no-leader", &locked(3, 5, |lock| lock.holder = Some("acid-b-0".into()))), @r"
+        text("no-leader", &locked(3, 5, |lock| lock.holder = Some("acid-b-0".into()))), @"
     no-leader: the leader lock is held by acid-b-0, which is not a pod of db/acid-a
       configmap/acid-a-leader: leader: acid-b-0
-      Try: kubectl pgscale status acid-a -n db, then ask again when one member leads
+      Try: ask again when one member leads; their state:
+          kubectl pgscale status acid-a -n db
     ");
 }
 
@@ -168,24 +171,27 @@ fn a_dead_leader_does_not_block_the_way_for_ever() {
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
       pod/acid-a-0: role label: master
       pod/acid-a-4: role label: master
-      Try: only once node-4 is sure to be powered off: kubectl delete pod acid-a-4 -n db --force --grace-period=0
+      Try: only once node-4 is sure to be powered off:
+          kubectl delete pod acid-a-4 --force --grace-period=0 -n db
     ");
     let mut stopped = dead_leader(|it| it.pod.containers_running = false);
     insta::assert_snapshot!(text("no-leader", &stopped), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
       pod/acid-a-0: role label: master
       pod/acid-a-4: role label: master
-      Try: kubectl delete pod acid-a-4 -n db
+      Try:
+          kubectl delete pod acid-a-4 -n db
     ");
     stopped = stopped.with_member(4, |it| it.pod.role = None);
     insta::assert_snapshot!(text("no-leader", &stopped), @"
     no-leader: acid-a-0 holds the leader lock, but not every member agrees
       configmap/acid-a-leader: leader: acid-a-0
       pod/acid-a-4: annotation status: leads (last report; it does not answer)
-      Try: kubectl delete pod acid-a-4 -n db
+      Try:
+          kubectl delete pod acid-a-4 -n db
     ");
     // Who may be alive is left alone, and so is everybody while nobody else is known to lead.
-    let status = "Try: kubectl pgscale status acid-a -n db";
+    let status = "      kubectl pgscale status acid-a -n db";
     let frozen = dead_leader(|_| {});
     let headless =
         dead_leader(|it| it.pod.node_ready = Some(false)).with_member(0, |it| it.live = silence());
@@ -204,7 +210,8 @@ fn patroni_is_resumed_where_it_runs() {
     insta::assert_snapshot!(text("paused", &gone), @"
     paused: nobody leads and Patroni is paused: nobody takes over
       configmap/acid-a-config: pause: true
-      Try: kubectl exec acid-a-1 -n db -c postgres -- patronictl resume (be sure that no major upgrade runs)
+      Try: be sure that no major upgrade runs, then resume it:
+          kubectl exec acid-a-1 -n db -c postgres -- patronictl resume
     ");
 }
 
@@ -218,13 +225,14 @@ fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
     paused: nobody leads and Patroni is paused: nobody takes over
       configmap/acid-a-config: pause: true
       pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: critical-operation: true
-      Try: wait until no pod is marked: kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
+      Try: wait until no pod is marked:
+          kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
     ");
     // One mark is enough not to be sure.
     let one = healthy(5, 3).pause().with_member(2, |it| it.pod.critical_operation = true);
     let told = text("paused", &one);
     assert!(
-        told.contains("Try: wait until no pod is marked: kubectl get pods -l ")
+        told.contains("Try: wait until no pod is marked:\n      kubectl get pods -l ")
             && !told.contains("resume"),
         "{told}"
     );
@@ -283,31 +291,36 @@ pub(in crate::rules) fn paused() {
     insta::assert_snapshot!(text("paused", &asleep(3)), @r#"
     paused: Patroni is paused and no member runs: none of the new ones would ever take the lead
       endpoints/acid-a-config: pause: true
-      Try: resume it first: kubectl annotate endpoints acid-a-config -n db --overwrite "config=$(kubectl get endpoints acid-a-config -n db -o jsonpath='{.metadata.annotations.config}' | sed 's/"pause": *true/"pause":false/')"
+      Try: resume it first:
+          kubectl get endpoints/acid-a-config -o json -n db | sed 's/\\"pause\\": *true/\\"pause\\":false/' | kubectl replace -f -
     "#);
     insta::assert_snapshot!(text("paused", &healthy(3, 5).pause()), @"
     paused: Patroni is paused: a new member does not start before it is resumed
       configmap/acid-a-config: pause: true
-      Try: kubectl exec acid-a-0 -n db -c postgres -- patronictl resume
+      Try:
+          kubectl exec acid-a-0 -n db -c postgres -- patronictl resume
     ");
     // There is no member to judge, and yet no repair excuses it.
     let mut mounted = asleep(3);
     mounted.last_leader = Seen::Known("acid-a-0".into());
     assert!(mounted.assess().repair().is_some());
     assert!(!crate::evaluate(&mounted, &Policies::default()).allows());
-    insta::assert_snapshot!(text("paused", &healthy(5, 3).pause()), @r"
+    insta::assert_snapshot!(text("paused", &healthy(5, 3).pause()), @"
     paused: Patroni is paused: should acid-a-0 fail, nobody takes over
       configmap/acid-a-config: pause: true
-      Try: kubectl exec acid-a-0 -n db -c postgres -- patronictl resume
+      Try:
+          kubectl exec acid-a-0 -n db -c postgres -- patronictl resume
     ");
-    insta::assert_snapshot!(text("paused", &led_by_the_last(3).pause()), @r"
+    insta::assert_snapshot!(text("paused", &led_by_the_last(3).pause()), @"
     paused: acid-a-4 leads and would be deleted while Patroni is paused: nobody takes over
       configmap/acid-a-config: pause: true
-      Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-0 first)
+      Try: this moves the leader to acid-a-0 first:
+          kubectl pgscale down acid-a --to 3 -n db
     ");
     insta::assert_snapshot!(text("paused", &led_by_the_last(2).pause().nofailover(0).nofailover(1)), @"
     paused: acid-a-4 leads and would be deleted while Patroni is paused: nobody takes over
       configmap/acid-a-config: pause: true
-      Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+      Try: not 2, but 4; this moves the leader to acid-a-2 first:
+          kubectl pgscale down acid-a --to 4 -n db
     ");
 }

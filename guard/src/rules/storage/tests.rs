@@ -71,7 +71,9 @@ pub(in crate::rules) fn volumes_deleted() {
     insta::assert_snapshot!(text("volumes-deleted", &deleting(claimed(5, 3, 5))), @"
     volumes-deleted: this shrink deletes the volumes of the members that are removed, with all data (pgdata-acid-a-3, pgdata-acid-a-4)
       statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
-      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator, and shrink only once this says Retain: kubectl get statefulset acid-a -n db -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}'
+      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator
+        shrink only once this says Retain:
+          kubectl get statefulset acid-a -o 'jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
     ");
     let told = text("volumes-deleted", &deleting(unseen(healthy(5, 3))));
     let first = "volumes-deleted: this shrink deletes the volumes of the members from ordinal 3 on, with all data";
@@ -97,7 +99,9 @@ fn a_shrink_to_zero_that_deletes_the_last_volumes_is_refused_whatever_policies_s
     insta::assert_snapshot!(text("volumes-deleted", &by_others), @"
     volumes-deleted: no member could ever start again: this shrink deletes the volumes of the members that are removed, with all data (pgdata-acid-a-0, pgdata-acid-a-1, pgdata-acid-a-2)
       statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
-      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator, and shrink only once this says Retain: kubectl get statefulset acid-a -n db -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}'
+      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator
+        shrink only once this says Retain:
+          kubectl get statefulset acid-a -o 'jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
     ");
 }
 
@@ -132,7 +136,8 @@ pub(in crate::rules) fn stale_volume() {
     insta::assert_snapshot!(text("stale-volume", &claimed(3, 5, 4)), @"
     stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
       persistentvolumeclaim/pgdata-acid-a-3: created 54 days ago
-      Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
+      Try: for a fresh copy, delete first:
+          kubectl delete pvc pgdata-acid-a-3 -n db
     ");
 }
 
@@ -158,7 +163,8 @@ fn the_only_copies_of_the_data_are_never_named_for_deletion() {
     insta::assert_snapshot!(text("stale-volume", &leaderless), @"
     stale-volume: nobody leads, and a new member may take the lead with older data: pgdata-acid-a-3 is kept from an earlier life
       persistentvolumeclaim/pgdata-acid-a-3: created 54 days ago
-      Try: keep them, no leader is well enough to be copied from: kubectl pgscale status acid-a -n db
+      Try: keep them, no leader is well enough to be copied from:
+          kubectl pgscale status acid-a -n db
     ");
 }
 
@@ -190,7 +196,8 @@ pub(in crate::rules) fn volume_resizing() {
     insta::assert_snapshot!(text("volume-resizing", &resized(5, 3, 1, small)), @"
     volume-resizing: not resized yet: pgdata-acid-a-1
       persistentvolumeclaim/pgdata-acid-a-1: capacity 1Gi of 2Gi
-      Try: wait for it: kubectl get pvc -n db
+      Try: wait for it:
+          kubectl get pvc -n db
     ");
 }
 
@@ -242,7 +249,8 @@ pub(in crate::rules) fn pdb_blocks_drain() {
     insta::assert_snapshot!(text("pdb-blocks-drain", &under(2, 1, budget(int(1), None))), @"
     pdb-blocks-drain: with one member no node it runs on can be drained: a disruption budget forbids to evict it
       poddisruptionbudget/postgres-acid-a-pdb: minAvailable: 1
-      Try: keep 2 members, or delete the pod by hand when its node is drained: kubectl delete pod acid-a-0 -n db
+      Try: keep 2 members, or delete the pod by hand when its node is drained:
+          kubectl delete pod acid-a-0 -n db
     ");
 }
 
@@ -289,7 +297,8 @@ pub(in crate::rules) fn no_recent_backup() {
     no-recent-backup: the last logical backup is 2 days old; archives of the log are not visible here
       scalepolicy/production: backup.maxAge: 26h
       cronjob/logical-backup-acid-a: lastSuccessfulTime: 2026-11-22T08:00:00Z
-      Try: kubectl create job logical-backup-acid-a-now --from=cronjob/logical-backup-acid-a -n db
+      Try:
+          kubectl create job logical-backup-acid-a-now --from=cronjob/logical-backup-acid-a -n db
     ");
     insta::assert_snapshot!(text(&job(Some(Seen::Absent))), @"
     no-recent-backup: there is no logical backup job; archives of the log are not visible here

@@ -74,13 +74,15 @@ pub(in crate::rules) fn sync_standbys_condemned() {
     sync-standbys-condemned: every synchronous standby (acid-a-3, acid-a-4) would be deleted: commits wait until Patroni has chosen another
       configmap/acid-a-sync: sync_standby: acid-a-3, acid-a-4
       configmap/acid-a-config: synchronous_mode: true
-      Try: keep one: kubectl pgscale down acid-a --to 4 -n db
+      Try: keep one:
+          kubectl pgscale down acid-a --to 4 -n db
     ");
     insta::assert_snapshot!(text(id, &led_by_the_last(3).synchronous(&["acid-a-3"])), @"
     sync-standbys-condemned: every synchronous standby (acid-a-3) would be deleted together with the leader
       configmap/acid-a-sync: sync_standby: acid-a-3
       configmap/acid-a-config: synchronous_mode: true
-      Try: not 3, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-3 first)
+      Try: not 3, but 4; this moves the leader to acid-a-3 first:
+          kubectl pgscale down acid-a --to 4 -n db
     ");
 }
 
@@ -172,13 +174,14 @@ pub(in crate::rules) fn strict_sync_floor() {
     insta::assert_snapshot!(text("strict-sync-floor", &strict(5, 1)), @"
     strict-sync-floor: db/acid-a replicates in strict synchronous mode: with 1 instance every commit would hang
       configmap/acid-a-config: synchronous_mode_strict: true
-      Try: kubectl pgscale set acid-a 2 -n db, or switch synchronous_mode_strict off first
+      Try: switch synchronous_mode_strict off first, or keep 2:
+          kubectl pgscale set acid-a 2 -n db
     ");
     insta::assert_snapshot!(
         text("strict-sync-floor", &created(declared(healthy(1, 1)))), @"
     strict-sync-floor: db/acid-a replicates in strict synchronous mode: with 1 instance every commit would hang
       postgresql/acid-a: spec.patroni.synchronous_mode_strict: true
-      Try: numberOfInstances: 2 in the manifest, or no synchronous_mode_strict
+      Try: no synchronous_mode_strict, or keep 2: numberOfInstances: 2 in the manifest
     ");
 }
 
@@ -205,6 +208,7 @@ pub(in crate::rules) fn sync_count_floor() {
     insta::assert_snapshot!(text("sync-count-floor", &wanting(2, 2)), @"
     sync-count-floor: 1 standbys would stay, and 2 are to be synchronous
       configmap/acid-a-config: synchronous_mode: true, synchronous_node_count: 2
-      Try: kubectl pgscale down acid-a --to 3 -n db, or lower synchronous_node_count first
+      Try: lower synchronous_node_count first, or keep more:
+          kubectl pgscale down acid-a --to 3 -n db
     ");
 }

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
 use super::{Agreed, Outcome, Prepared, Stands, Wish, act, agree, judge, prepare, resume};
-use crate::args::{Acting, DryRun, Format, ReportFormat, Targets, quoted};
+use crate::args::{Acting, DryRun, Format, ReportFormat, Targets};
 use crate::error::{Failure, Kind};
 use crate::output::document::ScaleReportList;
 use crate::output::fleet::{outcomes, plans};
@@ -15,6 +15,7 @@ use crate::output::report::markdown;
 use crate::output::text::instances;
 use crate::plan::Plan;
 use crate::session::Session;
+use pgscale_guard::remedy::quoted;
 
 /// How many clusters are read at a time before anything is done.
 const READ_AT_ONCE: usize = 8;

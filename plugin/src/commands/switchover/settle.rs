@@ -1,6 +1,7 @@
 //! Waits after a switchover until the standbys follow the new leader, and until a shrink is
 //! admitted that it was for.
 
+use pgscale_guard::remedy::Reach;
 use std::time::Duration;
 
 use pgscale_guard::change::Direction;
@@ -11,7 +12,6 @@ use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessed, Assessment, Change, evaluate};
 use tokio::time::{Instant, sleep};
 
-use crate::args::with_flags;
 use crate::error::{Failure, Kind};
 use crate::output::document::Admitted;
 use crate::output::text::instances;
@@ -75,10 +75,12 @@ impl Missing {
     }
 
     /// Returns it in full, with what to do about each rule.
-    fn text(&self, flags: &str) -> String {
+    fn text(&self, reach: &Reach) -> String {
         let late = self.late.iter().map(|why| format!("\n  {why}"));
-        let denials =
-            self.denials.iter().map(|it| format!("\n{}", with_flags(&it.to_string(), flags)));
+        let denials = self.denials.iter().map(|denial| {
+            let remedy = denial.remedy.clone().map(|remedy| remedy.reached_by(reach));
+            format!("\n{}", Finding { remedy, ..denial.clone() })
+        });
         late.chain(denials).collect()
     }
 }
@@ -199,7 +201,7 @@ impl Settling<'_> {
             Some(count) => format!("a change to {} is not admitted yet", instances(count)),
             None => "not every member follows it yet".to_owned(),
         };
-        let text = missing.text(&session.flags);
+        let text = missing.text(&session.reach);
         let failure = Failure::new(Kind::Timeout, format!("{moved}{what}:{text}"));
         let status = session.command(&format!("status {name} --why"));
         let status =

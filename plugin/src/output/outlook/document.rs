@@ -2,6 +2,7 @@
 //!
 //! Amounts are Kubernetes quantities in plain units. What could not be read is missing, and named under `unread`.
 
+use pgscale_guard::remedy::Remedy;
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
@@ -246,7 +247,7 @@ pub(crate) struct RuleDocument<'a> {
     message: Option<&'a str>,
     /// What would have to change for it to pass.
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<&'a str>,
+    remedy: Option<&'a Remedy>,
     /// The objects it looked at, and what they say now.
     looked_at: &'a [Evidence],
 }
@@ -268,7 +269,7 @@ impl<'a> RuleDocument<'a> {
             Says::Unknown(severity) => ("Unknown", Some(severity)),
             Says::Warn => ("Warn", Some(Severity::Warn)),
         };
-        let remedy = finding.and_then(|finding| finding.remedy.as_deref());
+        let remedy = finding.and_then(|finding| finding.remedy.as_ref());
         Self { rule, verdict, severity, message, remedy, looked_at }
     }
 }

@@ -308,7 +308,9 @@ async fn a_refused_create_after_a_delete_says_that_the_cluster_is_gone_and_what_
     - return-from-zero: what is left does not say who led last: neither the leader lock nor Patroni's history names a member, and a count of 1 leaves a volume out that may hold the newest data
         persistentvolumeclaim/pgdata-acid-a-1: kept, and left out
         persistentvolumeclaim/pgdata-acid-a-2: kept, and left out
-        Try: mount every kept volume: numberOfInstances: 3 in the manifest; or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them for good: kubectl delete pvc pgdata-acid-a-1 pgdata-acid-a-2 -n db
+        Try: mount every kept volume: numberOfInstances: 3 in the manifest
+          or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them for good:
+            kubectl delete pvc pgdata-acid-a-1 pgdata-acid-a-2 -n db
     postgresql db/acid-a was deleted, and it is gone while this is refused; what is left of it: persistentvolumeclaim/pgdata-acid-a-0, persistentvolumeclaim/pgdata-acid-a-1, persistentvolumeclaim/pgdata-acid-a-2.
     To bring it back with 3: kubectl patch --local -f MANIFEST --type=merge -o yaml -p '{"spec":{"numberOfInstances":3}}' | kubectl create -n db -f -
     "#);

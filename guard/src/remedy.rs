@@ -1,0 +1,269 @@
+//! What to do about a finding: commands as data, and a note for what no command says.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A command line: the words of one program, or of several that pipe into each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Command {
+    /// The words of the program, as the program gets them.
+    pub argv: Vec<String>,
+    /// The words of the programs that read its output, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub piped_into: Vec<Vec<String>>,
+}
+
+impl Command {
+    /// Returns `kubectl` with these words.
+    pub fn kubectl<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> Self {
+        let argv = std::iter::once("kubectl".to_owned())
+            .chain(words.into_iter().map(|word| word.as_ref().to_owned()))
+            .collect();
+        Self { argv, piped_into: Vec::new() }
+    }
+
+    /// Adds a program that reads the output of those before.
+    #[must_use]
+    pub fn piped_into<W: AsRef<str>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        self.piped_into.push(words.into_iter().map(|word| word.as_ref().to_owned()).collect());
+        self
+    }
+
+    /// Adds the flags by which a caller reached its API server to every kubectl of the line, before what is run inside a
+    /// pod.
+    #[must_use]
+    pub fn reached_by(mut self, reach: &Reach) -> Self {
+        for argv in std::iter::once(&mut self.argv).chain(&mut self.piped_into) {
+            let mut words = argv.iter().filter(|word| *word != "xargs");
+            if words.next().is_none_or(|program| program != "kubectl") {
+                continue;
+            }
+            let ours = words.next().is_some_and(|plugin| plugin == "pgscale");
+            let more: &[String] = if ours { &reach.pgscale } else { &[] };
+            let end = argv.iter().position(|word| word == "--").unwrap_or(argv.len());
+            argv.splice(end..end, reach.kubectl.iter().chain(more).cloned());
+        }
+        self
+    }
+}
+
+impl fmt::Display for Command {
+    /// Writes the line for a POSIX shell.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = std::iter::once(&self.argv)
+            .chain(&self.piped_into)
+            .map(|argv| argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+            .collect();
+        out.write_str(&lines.join(" | "))
+    }
+}
+
+/// Returns `word` as a POSIX shell reads it: as it is where nothing in it means anything to a shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
+    // At the beginning zsh reads `=word` as the path of a program.
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('=') {
+        return word.to_owned();
+    }
+    // `--context='my cluster'` reads better than quotes around all of it.
+    match word.split_once('=') {
+        Some((flag, value)) if !flag.is_empty() && flag.chars().all(plain) => {
+            format!("{flag}={}", quoted(value))
+        }
+        _ => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// The flags by which a caller reached its API server, as the same user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Flags that kubectl knows.
+    pub kubectl: Vec<String>,
+    /// Flags that only `kubectl pgscale` knows.
+    pub pgscale: Vec<String>,
+}
+
+/// A command that is suggested, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Suggested {
+    /// What it is for, where the finding does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The command.
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// What to do about a finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Remedy {
+    /// What no command says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Commands, in the order in which they are worth a try.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<Suggested>,
+}
+
+/// A line of a remedy for people. Only text may be broken at the width of a screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A command, alone on its line.
+    Command(String),
+    /// A sentence.
+    Text(String),
+}
+
+impl Remedy {
+    /// Suggests `command`; the finding says why.
+    pub fn run(command: Command) -> Self {
+        Self::default().or(command)
+    }
+
+    /// Suggests `command` because of `why`.
+    pub fn to(why: impl Into<String>, command: Command) -> Self {
+        Self::default().or_to(why, command)
+    }
+
+    /// Says `note` before the commands.
+    pub fn note(note: impl Into<String>) -> Self {
+        Self { note: Some(note.into()), commands: Vec::new() }
+    }
+
+    /// Suggests `command` besides.
+    #[must_use]
+    pub fn or(mut self, command: Command) -> Self {
+        self.commands.push(Suggested { why: None, command });
+        self
+    }
+
+    /// Suggests `command` besides, because of `why`.
+    #[must_use]
+    pub fn or_to(mut self, why: impl Into<String>, command: Command) -> Self {
+        self.commands.push(Suggested { why: Some(why.into()), command });
+        self
+    }
+
+    /// Suggests what `other` does besides.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        let Self { note, mut commands } = other;
+        match (note, commands.first_mut()) {
+            (Some(note), Some(first)) => {
+                let why = first.why.as_ref().map(|why| format!("{note}; {why}"));
+                first.why = Some(why.unwrap_or(note));
+            }
+            (Some(note), None) => {
+                self.note = Some(self.note.map_or(note.clone(), |own| format!("{own}; {note}")));
+            }
+            (None, _) => {}
+        }
+        self.commands.append(&mut commands);
+        self
+    }
+
+    /// Adds the flags by which a caller reached its API server to every command.
+    #[must_use]
+    pub fn reached_by(mut self, reach: &Reach) -> Self {
+        for suggested in &mut self.commands {
+            suggested.command = suggested.command.clone().reached_by(reach);
+        }
+        self
+    }
+
+    /// Returns the remedy line by line.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines: Vec<Line> = self.note.iter().cloned().map(Line::Text).collect();
+        for Suggested { why, command } in &self.commands {
+            lines.extend(why.iter().map(|why| Line::Text(format!("{why}:"))));
+            lines.push(Line::Command(command.to_string()));
+        }
+        lines
+    }
+}
+
+impl fmt::Display for Remedy {
+    /// Writes one line after the other, and commands a little further to the right.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.lines().into_iter().enumerate() {
+            let begins = if index == 0 { "" } else { "\n" };
+            match line {
+                Line::Text(text) => write!(out, "{begins}{text}")?,
+                Line::Command(command) => write!(out, "{begins}  {command}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<Command> for Remedy {
+    fn from(command: Command) -> Self {
+        Self::run(command)
+    }
+}
+
+impl From<&str> for Remedy {
+    fn from(note: &str) -> Self {
+        Self::note(note)
+    }
+}
+
+impl From<String> for Remedy {
+    fn from(note: String) -> Self {
+        Self::note(note)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_is_what_a_shell_reads_back() {
+        for words in [
+            vec!["pgscale", "set", "acid-a", "3", "-n", "db"],
+            vec!["patch", "pv", "-p", r#"{"spec":{"a":"b"}}"#],
+            vec!["exec", "acid-a-0", "--", "sh", "-c", "it's $HOME; `id`", ""],
+        ] {
+            let command = Command::kubectl(&words);
+            assert_eq!(shlex::split(&command.to_string()).unwrap(), command.argv, "{words:?}");
+        }
+        let piped = Command::kubectl(["get", "pv"]).piped_into(["sed", "s/a b/c/"]);
+        assert_eq!(piped.to_string(), "kubectl get pv | sed 's/a b/c/'");
+    }
+
+    #[test]
+    fn flags_of_the_caller_reach_every_kubectl_and_no_program_in_a_pod() {
+        let reach = Reach {
+            kubectl: vec!["--context=my cluster".to_owned()],
+            pgscale: vec!["--operator=a/b".to_owned()],
+        };
+        let exec = Command::kubectl(["exec", "acid-a-0", "--", "patronictl", "list"]);
+        assert_eq!(
+            exec.reached_by(&reach).to_string(),
+            "kubectl exec acid-a-0 --context='my cluster' -- patronictl list"
+        );
+        let ours = Command::kubectl(["pgscale", "status", "acid-a"]).reached_by(&reach);
+        assert_eq!(
+            ours.to_string(),
+            "kubectl pgscale status acid-a --context='my cluster' --operator=a/b"
+        );
+        let piped = Command::kubectl(["get", "pv"]).piped_into(["xargs", "kubectl", "patch"]);
+        let piped = piped.piped_into(["kubectl", "create", "-f", "-"]).reached_by(&reach);
+        assert_eq!(
+            piped.to_string(),
+            "kubectl get pv --context='my cluster' | xargs kubectl patch --context='my cluster' | kubectl create -f - --context='my cluster'"
+        );
+    }
+
+    #[test]
+    fn command_stands_alone_on_its_line() {
+        let command = || Command::kubectl(["get", "pods"]);
+        let remedy = Remedy::note("wait").or(command()).or_to("to see why", command());
+        let text = |text: &str| Line::Text(text.to_owned());
+        let line = || Line::Command("kubectl get pods".to_owned());
+        assert_eq!(remedy.lines(), [text("wait"), line(), text("to see why:"), line()]);
+    }
+}
