@@ -137,8 +137,8 @@ The leader is on an ordinal that the new count leaves out, and the operator's ha
 Patroni to switch over to ordinal 0 and to no other, whatever its state. When that is refused it logs one
 warning (\"could not scale down\") and lets the StatefulSet delete the leader all the same; no event, and the
 status stays Running. Measured on a real cluster, 5 to 2 under load: with the survivors' WAL receivers stalled
-every row acknowledged since then was lost; with Patroni paused and ordinal 0 unfit nobody took over until a
-person came.
+every row acknowledged since then was lost; with Patroni paused and ordinal 0 unfit no member took over until
+a person resumed Patroni.
 
 Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another
 timeline, or had not received within a second what the leader had when asked), is tagged nofailover, does

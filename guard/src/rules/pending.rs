@@ -17,7 +17,7 @@ pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 
 pub(super) const SWITCHOVER_PENDING: Rule = Rule {
     id: "switchover-pending",
-    title: "somebody has asked for a switchover that is not done yet",
+    title: "a switchover was requested and is not done yet",
     fires_on: "down, to 1 or more",
     default: "deny if immediate, or its candidate goes or is not named; else warn",
     kind: Kind::Live,

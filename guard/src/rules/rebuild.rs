@@ -11,7 +11,7 @@ pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
     id: "rebuild-in-progress",
     title: "a member is being created, cloned, reinitialised or rewound",
     fires_on: "up, down to 1 or more",
-    default: "deny; warn if only unfinished members go, or nobody else could take over",
+    default: "deny; warn if only unfinished members go, or no other member could take over",
     kind: Kind::Live,
     page: "\
 A member that is being created, cloned, reinitialised or rewound is no copy yet. To delete a finished one

@@ -133,7 +133,7 @@ Signals: the tag `replicatefrom` of the members that stay, as they answer or las
 the members that go answer to be feeding (`replication` in their answers).
 
 Blind spots: the fall-back needs the leader to have kept the rows: where its WAL was recycled meanwhile, the
-member has to be cloned anew.
+member has to be cloned again.
 
 Way out: remove the tag first, or shrink to a count that keeps the source.
 

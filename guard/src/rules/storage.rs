@@ -126,7 +126,7 @@ pub(super) const STALE_VOLUME: Rule = Rule {
     page: "\
 A claim that was kept when its member went is attached again when that ordinal comes back. Its data is as
 old as the day it left: of an older timeline, perhaps of an older major version. Patroni rewinds it or
-copies everything anew, where it can; where it cannot, the member never streams.
+copies everything again, where it can; where it cannot, the member never streams.
 
 Signals: volume claims of ordinals that come, and that have no pod now; their creation time; whether a healthy
 leader holds the lock.
@@ -288,7 +288,7 @@ pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {
     page: "\
 The operator's PodDisruptionBudget wants one leader to be available. With several members a drain is let
 through once the leader has moved; with one there is nowhere to move to, and every drain of its node hangs
-until somebody deletes the pod or the budget.
+until the pod or the budget is deleted by hand.
 
 Signals: PodDisruptionBudgets of the namespace that select the leader's pod, with minAvailable or
 maxUnavailable applied to what is left.
