@@ -3,7 +3,7 @@
 use pgscale_guard::capacity::{Look, Quotas};
 use pgscale_guard::quantity::Amount;
 
-use super::text::{Cell, age, bytes, wrap};
+use super::text::{Cell, age, bytes, padded, wrap};
 use super::{BAD, BOLD, CARE};
 use crate::plan::Plan;
 use crate::plan::outlook::{
@@ -22,7 +22,7 @@ pub(crate) fn render(plan: &Plan, outlook: &Outlook, wide: bool, width: Option<u
         let subject = if subject.is_empty() { subject.to_owned() } else { format!("{subject}:") };
         // What goes on under a subject is indented as far already.
         let hang = if subject.is_empty() { 2 } else { SUBJECTS };
-        lines.push(wrap(&format!("  {subject:<SUBJECTS$}{value}"), width, hang));
+        lines.push(wrap(&format!("  {}{value}", padded(&subject, SUBJECTS)), width, hang));
     }
     lines.join("\n")
 }

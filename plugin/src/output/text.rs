@@ -2,6 +2,7 @@
 
 use anstyle::Style;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use unicode_width::UnicodeWidthStr as _;
 
 /// One cell of a table.
 #[derive(Clone, Debug, Default)]
@@ -38,13 +39,13 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
 /// The same, in `width` columns where that can be done: columns stand closer together, and sentences in cells go on
 /// below, under themselves. A table of words that are too wide together stays as it is.
 pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> String {
-    let mut natural: Vec<usize> = header.iter().map(|title| title.chars().count()).collect();
+    let mut natural: Vec<usize> = header.iter().map(|title| columns(title)).collect();
     let mut least = natural.clone();
     for row in rows {
         for ((natural, least), cell) in natural.iter_mut().zip(&mut least).zip(row) {
-            let wide = cell.text.chars().count();
+            let wide = columns(&cell.text);
             let held = held(&cell.text);
-            let words = held.split(' ').map(|word| word.chars().count());
+            let words = held.split(' ').map(columns);
             *natural = (*natural).max(wide);
             *least = (*least).max(words.max().unwrap_or_default()).max(wide.min(NARROWEST));
         }
@@ -100,7 +101,7 @@ fn lines_of(row: &[Cell], widths: &[usize], between: usize) -> Vec<String> {
             let text = lines.get(index).map_or("", String::as_str);
             let style = if text.is_empty() { Style::new() } else { *style };
             line = format!("{line}{:gap$}{style}{text}{style:#}", "");
-            gap = width.saturating_sub(text.chars().count()) + between;
+            gap = width.saturating_sub(columns(text)) + between;
         }
         line.trim_end().to_owned()
     };
@@ -116,7 +117,7 @@ pub(crate) fn wrap(text: &str, width: Option<usize>, hang: usize) -> String {
 }
 
 fn wrap_line(line: &str, width: usize, hang: usize) -> String {
-    if visible(line) <= width {
+    if columns(line) <= width {
         return line.to_owned();
     }
     let line = held(line);
@@ -126,7 +127,7 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
     let mut empty = true;
     // Every single space separates: what is aligned by several stays aligned.
     for word in line.trim_start().split(' ') {
-        let wide = visible(&current) + usize::from(!empty) + visible(word);
+        let wide = columns(&current) + usize::from(!empty) + columns(word);
         if !empty && wide > width {
             lines.push(current.trim_end().to_owned());
             current = " ".repeat(indent + hang);
@@ -167,9 +168,35 @@ fn held(line: &str) -> String {
     held
 }
 
-/// Columns a text takes, styles not counted.
-fn visible(text: &str) -> usize {
-    anstream::adapter::strip_str(text).to_string().chars().count()
+/// Returns how many columns of a terminal a text takes.
+///
+/// Styles and combining marks take none, a Korean syllable takes two.
+pub(crate) fn columns(text: &str) -> usize {
+    anstream::adapter::strip_str(text).to_string().width()
+}
+
+/// Returns the text, filled up with spaces to `width` columns.
+///
+/// `{:<width$}` counts characters, and would move the next column for Korean text.
+pub(crate) fn padded(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
+}
+
+/// Returns the first `width` columns of a text without styles; three dots stand for what is missing.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let dots = ".".repeat(width.min(3));
+    let mut kept = String::new();
+    for character in text.chars() {
+        kept.push(character);
+        if columns(&kept) + dots.len() > width {
+            kept.pop();
+            break;
+        }
+    }
+    kept + &dots
 }
 
 /// `1 instance`, `3 instances`.
@@ -274,6 +301,59 @@ mod tests {
                              and stalled
         ");
         assert_eq!(at(Some(30)), at(None), "no column is left that could give way");
+    }
+
+    /// Where the second column begins in each line, in columns of the terminal.
+    fn starts(table: &str, second: &[&str]) -> Vec<usize> {
+        let lines = table.lines().zip(second);
+        lines.map(|(line, cell)| columns(line.split_once(cell).unwrap().0)).collect()
+    }
+
+    #[test]
+    fn korean_cell_aligns_the_next_column() {
+        let rows = vec![
+            vec!["명절 동결".into(), "eve".into()],
+            vec![Cell::styled("freeze", crate::output::CARE), "adam".into()],
+            // The accent is a character on its own that takes no column.
+            vec!["cafe\u{301}".into(), "mary".into()],
+        ];
+        let shown = table(&["REASON", "BY"], &rows);
+        insta::assert_snapshot!(anstream::adapter::strip_str(&shown).to_string(), @"
+        REASON      BY
+        명절 동결   eve
+        freeze      adam
+        cafe\u{301}        mary
+        ");
+        assert_eq!(starts(&shown, &["BY", "eve", "adam", "mary"]), [12; 4]);
+    }
+
+    #[test]
+    fn korean_sentence_is_wrapped_within_the_width() {
+        let said =
+            "  명절 동결: 설 연휴 동안에는 아무도 데이터베이스 클러스터의 크기를 바꾸지 않습니다";
+        // The longest word takes 20 columns, and four go before it.
+        for width in 24..90 {
+            let wrapped = wrap(said, Some(width), 2);
+            assert!(wrapped.lines().all(|line| columns(line) <= width), "{width}: {wrapped}");
+            let words = |text: &str| text.split_whitespace().collect::<String>();
+            assert_eq!(words(&wrapped), words(said));
+        }
+        insta::assert_snapshot!(wrap(said, Some(40), 2), @"
+          명절 동결: 설 연휴 동안에는 아무도
+            데이터베이스 클러스터의 크기를
+            바꾸지 않습니다
+        ");
+    }
+
+    #[test]
+    fn cut_never_splits_a_wide_character() {
+        for (width, want) in
+            [(0, ""), (2, ".."), (5, "한..."), (6, "한..."), (7, "한국..."), (8, "한국어임")]
+        {
+            assert_eq!(cut("한국어임", width), want, "{width}");
+        }
+        assert_eq!(cut("as it is", 8), "as it is");
+        assert_eq!(cut("as it is.", 8), "as it...");
     }
 
     #[test]

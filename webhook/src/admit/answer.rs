@@ -28,7 +28,8 @@ const MESSAGE_LIMIT: usize = 8 * 1024;
 const REASON_LIMIT: usize = 2 * 1024;
 /// One cause, for machines: there is one for every rule, however many, and the message says it in full.
 const CAUSE_LIMIT: usize = 512;
-/// What the API conventions ask of one warning, in characters.
+/// What the API conventions ask of one warning, in characters. Kept in columns as well, so that a
+/// Korean warning is no wider on a terminal than an English one.
 const WARNING_WIDTH: usize = 120;
 /// What the API server passes on of all warnings together, in characters
 /// (`truncateAtTotalRunes`, apiserver/pkg/endpoints/filters/warning.go).
