@@ -7,6 +7,7 @@
 
 pub mod capacity;
 pub mod change;
+pub mod duration;
 pub mod facts;
 pub mod objects;
 pub mod operator;

@@ -1,9 +1,10 @@
 //! What becomes of volumes, of the last backup, and of whoever wants to drain a node.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::change::Direction;
+use crate::duration::{age, exact};
 use crate::facts::{Claim, DisruptionBudget, Facts, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
@@ -180,7 +181,7 @@ fn stale_volume(facts: &Facts, _: &Policies) -> Outcome {
     };
     for claim in old.iter().take(NAMED) {
         let says = match claim.created {
-            Some(created) => format!("created {} ago", age(facts.now.duration_since(created))),
+            Some(created) => format!("created {} ago", age(created, facts.now)),
             None => "of unknown age".to_owned(),
         };
         finding = finding.because(format!("persistentvolumeclaim/{}", claim.name), says);
@@ -256,12 +257,6 @@ fn volume_resizing(facts: &Facts, _: &Policies) -> Outcome {
     }
     let namespace = &facts.change.new.namespace;
     Outcome::Found(finding.remedy(format!("wait for it: kubectl get pvc -n {namespace}")))
-}
-
-/// In days, or in hours while it is not two days old.
-fn age(age: SignedDuration) -> String {
-    let hours = age.as_hours();
-    if hours < 48 { format!("{hours} h") } else { format!("{} days", hours / 24) }
 }
 
 /// How a claim shows that it is being resized.
@@ -394,7 +389,10 @@ fn no_recent_backup(facts: &Facts, policies: &Policies) -> Outcome {
     let cluster = &facts.change.new;
     let found = |message: String| {
         Finding::deny(NO_RECENT_BACKUP.id, message)
-            .because(limit.source.clone(), format!("backup.maxAge: {:#}", limit.value))
+            .because(
+                limit.source.clone(),
+                format!("backup.maxAge: {}", exact(limit.value.unsigned_abs())),
+            )
             .in_mode(limit.mode)
     };
     let backup = match &facts.capacity.backup {
@@ -414,7 +412,7 @@ fn no_recent_backup(facts: &Facts, policies: &Policies) -> Outcome {
     let since = |time: Timestamp| facts.now.duration_since(time);
     let old = match backup.succeeded {
         Some(time) if since(time) <= limit.value => return Outcome::Pass,
-        Some(time) => format!("{} old", age(since(time))),
+        Some(time) => format!("{} old", age(time, facts.now)),
         None => "not there: the job never succeeded".to_owned(),
     };
     let says = match backup.succeeded {

@@ -17,7 +17,7 @@ pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
 Where replication is synchronous only its synchronous standbys are sure to have every acknowledged row, and
 only they may take over. When all of them are on ordinals that go, and the leader as well, nobody is left
 who may lead. When the leader stays, commits wait until Patroni has chosen another standby, which takes up
-to two loops (20 s); with none that is caught up it goes on without any, silently, or with
+to two loops (20s); with none that is caught up it goes on without any, silently, or with
 synchronous_mode_strict hangs.
 
 To shrink to one instance takes every standby away by request: that is warned of (no-standby-left), and

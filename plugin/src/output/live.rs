@@ -4,8 +4,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pgscale_guard::duration::human;
 
-use super::text::{columns, cut, padded, span};
+use super::text::{columns, cut, padded};
 use super::{CARE, GOOD, Output};
 
 /// The narrowest bar that shows anything, and the widest that is worth its room.
@@ -45,7 +46,7 @@ pub(crate) fn render(lines: &[Line], width: usize) -> Vec<String> {
 }
 
 fn render_one(line: &Line, names: usize, phases: usize, width: usize) -> String {
-    let elapsed = line.elapsed.map_or(String::new(), span);
+    let elapsed = line.elapsed.map_or(String::new(), human);
     // A line with nothing besides has room for the whole reason.
     let alone = line.percent.is_none() && line.more.is_none();
     let room = if alone { width.saturating_sub(names + elapsed.len().max(6) + 4) } else { phases };
@@ -55,7 +56,7 @@ fn render_one(line: &Line, names: usize, phases: usize, width: usize) -> String 
     let start = format!("{}  {phase}  {elapsed:>6}", padded(&line.member, names));
     let mut rest = String::new();
     if let Some(percent) = line.percent {
-        let left = line.left.map_or(String::new(), |left| format!("  {} left", span(left)));
+        let left = line.left.map_or(String::new(), |left| format!("  {} left", human(left)));
         let numbers = format!("{percent:>3} %{left}");
         let room = width.saturating_sub(columns(&start) + columns(&numbers) + 6);
         let bar = room.min(width / 4).min(*BAR.end());
@@ -273,8 +274,8 @@ mod tests {
     #[test]
     fn lines_fit_80_columns() {
         let rendered = render(&lines(), 80);
-        insta::assert_snapshot!(plain(&rendered), @r"
-        acid-a-3   base backup              1m20s  [=====         ]   42 %  3m05s left
+        insta::assert_snapshot!(plain(&rendered), @"
+        acid-a-3   base backup                80s  [======         ]   42 %  3m5s left
         acid-a-4   pod created, waitin...      7s  FailedAttachVolume: Multi-Attach e...
         acid-a     the StatefulSet still asks for 3: the operator has not act...      5s
         acid-a-5   no pod yet                  0s
@@ -286,8 +287,8 @@ mod tests {
 
     #[test]
     fn lines_use_160_columns() {
-        insta::assert_snapshot!(plain(&render(&lines(), 160)), @r"
-        acid-a-3   base backup                                1m20s  [===============                       ]   42 %  3m05s left  of 12.3 GiB
+        insta::assert_snapshot!(plain(&render(&lines(), 160)), @"
+        acid-a-3   base backup                                  80s  [===============                       ]   42 %  3m5s left  of 12.3 GiB
         acid-a-4   pod created, waiting: 0/3 nodes are a...      7s  FailedAttachVolume: Multi-Attach error for volume pvc-1
         acid-a     the StatefulSet still asks for 3: the operator has not acted yet      5s
         acid-a-5   no pod yet                                    0s
@@ -324,8 +325,8 @@ mod tests {
 
     #[test]
     fn korean_phase_aligns_what_follows() {
-        insta::assert_snapshot!(plain(&render(&korean(), 80)), @r"
-        acid-a-3  기본 백업                1m20s  [=======           ]   42 %
+        insta::assert_snapshot!(plain(&render(&korean(), 80)), @"
+        acid-a-3  기본 백업                  80s  [=======           ]   42 %
         acid-a-3  파드가 아직 예약되...       7s  볼륨을 아직 붙일 수 없음
         ");
     }
@@ -340,11 +341,11 @@ mod tests {
         output.note("the leader changed");
         drop(live);
         output.note("done");
-        insta::assert_snapshot!(anstream::adapter::strip_str(&screen.stderr()).to_string(), @r"
-        acid-a-3  base backup              1m20s   42 %  3m05s left
+        insta::assert_snapshot!(anstream::adapter::strip_str(&screen.stderr()).to_string(), @"
+        acid-a-3  base backup                80s   42 %  3m5s left
         acid-a-4  pod created, waitin...      7s  FailedAttachVo...
         <up 1><clear><down 1><clear><up 1>the leader changed
-        acid-a-3  base backup              1m20s   42 %  3m05s left
+        acid-a-3  base backup                80s   42 %  3m5s left
         acid-a-4  pod created, waitin...      7s  FailedAttachVo...
         <up 1><clear><down 1><clear><up 1>done
         ");

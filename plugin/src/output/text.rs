@@ -1,7 +1,10 @@
 //! Tables, wrapped lines, and numbers as people write them.
 
+use std::time::Duration;
+
 use anstyle::Style;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::duration;
 use unicode_width::UnicodeWidthStr as _;
 
 /// One cell of a table.
@@ -232,26 +235,15 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
-/// A span of time, to the second: `42s`, `7m05s`, `3h20m`.
-pub(crate) fn span(time: std::time::Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
-    }
+/// Returns the time since `then` as kubectl writes ages; nothing if it is not known.
+pub(crate) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
+    then.map_or(String::new(), |then| duration::age(then, now))
 }
 
-/// Time since `then`, as kubectl writes ages: `42s`, `7m`, `3h`, `12d`.
-pub(crate) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
-    let Some(then) = then else { return String::new() };
-    let seconds = SignedDuration::from_secs(now.as_second() - then.as_second()).as_secs().max(0);
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
+/// Returns measured seconds as a person reads them.
+pub(crate) fn took(seconds: f64) -> String {
+    // A record is a text that others can write: seconds below zero are no time.
+    Duration::try_from_secs_f64(seconds).map_or("unknown".to_owned(), duration::measured)
 }
 
 #[cfg(test)]
@@ -377,16 +369,8 @@ mod tests {
         ] {
             assert_eq!(bytes(count), want);
         }
-        for (seconds, want) in [(0, "0s"), (59, "59s"), (425, "7m05s"), (12_000, "3h20m")] {
-            assert_eq!(span(std::time::Duration::from_secs(seconds)), want);
-        }
-        let now: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
-        for (then, want) in [
-            ("2026-11-24T09:59:18Z", "42s"),
-            ("2026-11-24T09:30:00Z", "30m"),
-            ("2026-11-20T10:00:00Z", "4d"),
-        ] {
-            assert_eq!(age(Some(then.parse().unwrap()), now), want);
+        for (seconds, want) in [(1.62, "1.6s"), (45.2, "45s"), (-1.0, "unknown")] {
+            assert_eq!(took(seconds), want);
         }
     }
 }

@@ -423,12 +423,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_judged_stops_a_shrink_and_warns_growth() {
-        let unjudged = |fallback| Judged::Unjudged { why: "no answer in 4 s".to_owned(), fallback };
+        let unjudged = |fallback| Judged::Unjudged { why: "no answer in 4s".to_owned(), fallback };
         let shrink = unjudged(Fallback::Refuse);
         let response = shrink.respond(&review(&update(&object(5), &object(2))));
         assert!(!response.allowed);
         assert_eq!(response.result.code, 403);
-        assert_eq!(response.result.message, "pgscale cannot judge this change: no answer in 4 s");
+        assert_eq!(response.result.message, "pgscale cannot judge this change: no answer in 4s");
         assert_eq!(shrink.refusing(), [CANNOT_BE_JUDGED]);
 
         let growth = unjudged(Fallback::RefuseGrowth);
@@ -436,7 +436,7 @@ mod tests {
         assert!(!response.allowed);
         assert_eq!(
             response.result.message,
-            "pgscale cannot judge this change: no answer in 4 s; this installation refuses growth that \
+            "pgscale cannot judge this change: no answer in 4s; this installation refuses growth that \
              cannot be judged (growFailurePolicy: Fail)"
         );
         assert_eq!(growth.refusing(), [CANNOT_BE_JUDGED]);
@@ -447,7 +447,7 @@ mod tests {
         assert_eq!(
             response.warnings.unwrap(),
             [
-                "cannot-be-judged: the change was let through unjudged, as it only adds: no answer in 4 s"
+                "cannot-be-judged: the change was let through unjudged, as it only adds: no answer in 4s"
             ]
         );
         assert_eq!(growth.refusing(), [""; 0]);

@@ -1,6 +1,7 @@
 //! What the policies that hold for the cluster say.
 
 use super::{one, unread};
+use crate::duration::exact;
 use crate::facts::Facts;
 use crate::policy::{Freeze, Limit, Mode, Policies, Way, Windows};
 use crate::verdict::Evidence;
@@ -93,5 +94,5 @@ pub(in crate::rules) fn max_lag(_: &Facts, policies: &Policies) -> Vec<Evidence>
 
 /// How old the last backup may be.
 pub(in crate::rules) fn backup_age(_: &Facts, policies: &Policies) -> Vec<Evidence> {
-    limits(policies, "backup.maxAge", &policies.backup_max_age, |age| format!("{age:#}"))
+    limits(policies, "backup.maxAge", &policies.backup_max_age, |age| exact(age.unsigned_abs()))
 }
