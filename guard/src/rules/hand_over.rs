@@ -369,7 +369,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("leader-cannot-move", &last(3).frozen(0)), @r"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1 s)
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s)
           Try: kubectl pgscale down acid-a --to 3 -n db (moves the leader to acid-a-1 first)
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1])), @"
@@ -416,7 +416,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(verdict.finding("leader-condemned").unwrap(), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1 s) (leader-cannot-move)
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s) (leader-cannot-move)
           statefulset/acid-a: annotation a/b by kubectl: the operator replaces the StatefulSet and skips the hand-over (leader-cannot-move)
           configmap/acid-a-config: pause: true (paused)
           statefulset/acid-a: annotation a/b, written by kubectl (replace-pending)

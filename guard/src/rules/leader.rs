@@ -140,7 +140,7 @@ pub(super) const PAUSED: Rule = Rule {
     kind: Kind::Live,
     page: "\
 In Patroni's maintenance mode (`patronictl pause`) no member takes over: when a paused leader's pod is deleted
-the leader lock is kept and writes stop until a person resumes Patroni (200 s and counting when measured). A
+the leader lock is kept and writes stop until a person resumes Patroni (200s and counting when measured). A
 switchover to a named candidate still works, so the operator's hand-over to ordinal 0 may succeed; when it
 does not, nothing else helps. The mode is also set while a major upgrade runs.
 

@@ -126,7 +126,7 @@ the count then interrupts every connection to them.
 Signals: `pending_restart` in the members' live answers, or in their annotation `status` where they were not
 asked.
 
-Blind spots: a parameter that this very write changes. An annotation may be a loop (10 s) old.
+Blind spots: a parameter that this very write changes. An annotation may be a loop (10s) old.
 
 Way out: restart them first, at a time of your choosing: `patronictl restart CLUSTER --pending`.
 

@@ -299,13 +299,13 @@ pub(super) mod tests {
             healthy(5, 3).with_answer(ordinal, |answer| answer.replication = vec![sender()])
         };
         let reported = healthy(5, 3).with_member(2, |member| {
-            member.live = Live::Silent("no answer in 1 s".into());
+            member.live = Live::Silent("no answer in 1s".into());
             if let Seen::Known(report) = &mut member.report {
                 report.tags.replicate_from = Some("acid-a-4".into());
             }
         });
         let unreadable = healthy(5, 3).with_member(2, |member| {
-            member.live = Live::Silent("no answer in 1 s".into());
+            member.live = Live::Silent("no answer in 1s".into());
             member.report = Seen::Unreadable("not JSON".into());
         });
         table(

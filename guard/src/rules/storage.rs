@@ -1,10 +1,11 @@
 //! What becomes of volumes, of the last backup, and of whoever wants to drain a node.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::duration::{age, exact};
 use crate::facts::{Claim, DisruptionBudget, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
@@ -181,7 +182,7 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     for claim in old.iter().take(NAMED) {
         let says = match claim.created {
-            Some(created) => format!("created {} ago", age(facts.now.duration_since(created))),
+            Some(created) => format!("created {} ago", age(created, facts.now)),
             None => "of unknown age".to_owned(),
         };
         finding = finding.because(format!("persistentvolumeclaim/{}", claim.name), says);
@@ -257,12 +258,6 @@ fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }
     let namespace = &facts.change.new.namespace;
     Outcome::Found(finding.remedy(format!("wait for it: kubectl get pvc -n {namespace}")))
-}
-
-/// In days, or in hours while it is not two days old.
-fn age(age: SignedDuration) -> String {
-    let hours = age.as_hours();
-    if hours < 48 { format!("{hours} h") } else { format!("{} days", hours / 24) }
 }
 
 /// How a claim shows that it is being resized.
@@ -395,7 +390,10 @@ fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let cluster = &facts.change.new;
     let found = |message: String| {
         Finding::deny(NO_RECENT_BACKUP.id, message)
-            .because(limit.source.clone(), format!("backup.maxAge: {:#}", limit.value))
+            .because(
+                limit.source.clone(),
+                format!("backup.maxAge: {}", exact(limit.value.unsigned_abs())),
+            )
             .in_mode(limit.mode)
     };
     let backup = match &facts.capacity.backup {
@@ -415,7 +413,7 @@ fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let since = |time: Timestamp| facts.now.duration_since(time);
     let old = match backup.succeeded {
         Some(time) if since(time) <= limit.value => return Outcome::Pass,
-        Some(time) => format!("{} old", age(since(time))),
+        Some(time) => format!("{} old", age(time, facts.now)),
         None => "not there: the job never succeeded".to_owned(),
     };
     let says = match backup.succeeded {

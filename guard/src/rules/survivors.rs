@@ -363,7 +363,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("survivor-unhealthy", &healthy(9, 5).frozen(1).stalled([2]).without(3)
             .with_member(4, |it| it.pod.node_ready = Some(false))), @r"
         survivor-unhealthy: of the members that stay, acid-a-1, acid-a-2, acid-a-4, acid-a-3 cannot be counted on
-          http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1 s)
+          http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1s)
           http://10.244.0.12:8008/patroni: acid-a-2: 600 bytes behind the leader after a second
           node/node-4: acid-a-4: its node node-4 is not Ready
           pod/acid-a-3: not there

@@ -18,7 +18,7 @@ pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
 Where replication is synchronous only its synchronous standbys are sure to have every acknowledged row, and
 only they may take over. When all of them are on ordinals that go, and the leader as well, no member is left
 that may lead. When the leader stays, commits wait until Patroni has chosen another standby, which takes up
-to two loops (20 s). With none that is caught up, commits go on without any, silently, or hang where
+to two loops (20s). With none that is caught up, commits go on without any, silently, or hang where
 synchronous_mode_strict is set.
 
 To shrink to one instance takes every standby away by request: that is warned of (no-standby-left), and

@@ -1,7 +1,8 @@
 //! The connection flags once more, for commands that people copy into their shell.
 
 use std::borrow::Cow;
-use std::time::Duration;
+
+use pgscale_guard::duration::exact;
 
 use super::ConnectionFlags;
 
@@ -54,7 +55,7 @@ impl ConnectionFlags {
             ("--client-certificate", client_certificate.as_ref().map(file)),
             ("--client-key", client_key.as_ref().map(file)),
             ("--tls-server-name", tls_server_name.clone()),
-            ("--request-timeout", request_timeout.map(span)),
+            ("--request-timeout", request_timeout.map(exact)),
         ]);
         let mut text: String = named
             .into_iter()
@@ -91,14 +92,6 @@ pub(crate) fn with_flags(text: &str, flags: &str) -> String {
     told
 }
 
-/// A duration as kubectl reads it.
-fn span(duration: Duration) -> String {
-    match duration.subsec_millis() {
-        0 => format!("{}s", duration.as_secs()),
-        _ => format!("{}ms", duration.as_millis()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::with_flags;
@@ -116,8 +109,8 @@ mod tests {
             &["--insecure-skip-tls-verify"],
             &["--client-certificate=c.pem", "--client-key=k.pem"],
             &["--as=eve", "--as-group=a", "--as-group=b", "--server=https://10.0.0.1:6443"],
-            &["--as=eve", "--as-uid=7", "--request-timeout=90s"],
-            &["--request-timeout=1500ms"],
+            &["--as=eve", "--as-uid=7", "--request-timeout=1m30s"],
+            &["--request-timeout=1.5s"],
             &["--context=c", "--kubeconfig=k", "--cluster=c", "--user=u"],
         ] {
             assert_eq!(repeated(flags), format!(" {}", flags.join(" ")));
