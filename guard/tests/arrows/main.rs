@@ -118,21 +118,27 @@ const RULES: &[Rule] = &[
     },
     Rule {
         from: &["guard::facts"],
-        to: &["guard::policy", "guard::overrides", "guard::rules", "guard::verdict"],
+        to: &[
+            "guard::assessment",
+            "guard::policy",
+            "guard::overrides",
+            "guard::rules",
+            "guard::verdict",
+        ],
         except: &[],
         why: "facts are what was read: no policy changes them and no rule has judged them",
-        known: &[
-            known(
-                "guard::facts::health",
-                "guard::policy",
-                "`Facts::under` lowers the lag limit; goes when the limit is an argument",
-            ),
-            known(
-                "guard::facts::hand_over",
-                "guard::verdict",
-                "cites objects as `Evidence`; goes when judging leaves `Facts`",
-            ),
-        ],
+        known: &[known(
+            "guard::facts::hand_over",
+            "guard::verdict",
+            "cites objects as `Evidence`; goes when judging leaves `Facts`",
+        )],
+    },
+    Rule {
+        from: &["guard::assessment"],
+        to: &["guard::overrides", "guard::rules"],
+        except: &[],
+        why: "what facts mean is known before any rule weighs it",
+        known: &[],
     },
     Rule {
         from: &["guard::policy", "guard::overrides"],
