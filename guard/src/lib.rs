@@ -8,6 +8,7 @@
 pub mod assessment;
 pub mod capacity;
 pub mod change;
+pub mod duration;
 pub mod facts;
 pub mod objects;
 pub mod operator;

@@ -14,6 +14,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::duration::exact;
 use crate::facts::Facts;
 use crate::rules::rule;
 use crate::verdict::{Finding, Severity};
@@ -229,8 +230,8 @@ fn applies(one: &ScaleOverride, facts: &Facts) -> Result<(), String> {
     };
     if expires.duration_since(created.0) > LONGEST + CLOCK_GRACE {
         return Err(format!(
-            "it ends at {expires}, more than {} hours after its creation",
-            LONGEST.as_hours()
+            "it ends at {expires}, more than {} after its creation",
+            exact(LONGEST.unsigned_abs())
         ));
     }
     Ok(())
@@ -296,7 +297,7 @@ mod tests {
             (
                 "/spec/expiresAt",
                 json!("2026-11-24T13:01:01Z"),
-                "it ends at 2026-11-24T13:01:01Z, more than 4 hours after its creation",
+                "it ends at 2026-11-24T13:01:01Z, more than 4h after its creation",
             ),
             ("/metadata/creationTimestamp", Value::Null, "it has no time of creation"),
             (

@@ -351,7 +351,7 @@ mod tests {
             unreadable(&facts),
             BTreeMap::from([(
                 "claims",
-                "list persistentvolumeclaims in db: no answer within 2.7 s"
+                "list persistentvolumeclaims in db: no answer within 2.7s"
             )])
         );
         assert!(matches!(facts.all_members()[0].live, Live::Answered(_)), "there is time to ask");
@@ -423,7 +423,7 @@ mod tests {
                 Fault::Status(500),
                 "failed to get postgresqls acid-a in db: 500 the server says InternalError",
             ),
-            (Fault::Hang, "failed to get postgresqls acid-a in db: no answer within 4 s"),
+            (Fault::Hang, "failed to get postgresqls acid-a in db: no answer within 4s"),
         ] {
             let reader = there.clone().fault("postgresqls", fault).reader(&members);
             assert_eq!(reader.cluster("db", "acid-a").await.unwrap_err().to_string(), why);

@@ -25,7 +25,7 @@ use pgscale_guard::read::Operators;
 use crate::args::{ConnectionFlags, Deployment};
 use crate::error::{Failure, chain};
 
-mod no_proxy;
+mod proxy;
 
 /// How long one request may take unless `--request-timeout` says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -102,6 +102,7 @@ impl Connection {
 
     fn to(mut config: Config, flags: &ConnectionFlags) -> Result<Self, Failure> {
         override_by_flags(&mut config, flags)?;
+        choose_proxy(&mut config, |name| std::env::var(name).ok())?;
         let namespace = flags.namespace.clone().unwrap_or(config.default_namespace.clone());
         let limit = match flags.request_timeout {
             Some(limit) if limit.is_zero() => None,
@@ -167,16 +168,30 @@ async fn configuration(flags: &ConnectionFlags) -> Result<Config, Failure> {
     if kubeconfig.contexts.is_empty() && !named {
         return without_kubeconfig(flags);
     }
-    let proxy_by_environment = no_proxy_url(&kubeconfig, &options);
+    let proxy_url = proxy_url(&kubeconfig, &options)
+        .map(str::parse)
+        .transpose()
+        .map_err(|error| bad_kubeconfig(&KubeconfigError::ParseProxyUrl(error), None))?;
     let contexts: Vec<String> =
         kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| bad_kubeconfig(&error, Some(&contexts)))?;
-    if proxy_by_environment && no_proxy::matches(&no_proxy_list(), &config.cluster_url) {
-        config.proxy_url = None;
-    }
+    // kube's choice is replaced: it also takes `NO_PROXY` for a rule about the proxy's own address.
+    config.proxy_url = proxy_url;
     Ok(config)
+}
+
+/// Chooses the proxy of the environment unless the cluster entry names one, which applies to every
+/// server (client-go, `tools/clientcmd/client_config.go`). To be called once the server is known.
+fn choose_proxy(
+    config: &mut Config,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<(), Failure> {
+    if config.proxy_url.is_none() {
+        config.proxy_url = proxy::of_environment(&config.cluster_url, variable)?;
+    }
+    Ok(())
 }
 
 fn without_kubeconfig(flags: &ConnectionFlags) -> Result<Config, Failure> {
@@ -195,9 +210,8 @@ fn is_missing(error: &KubeconfigError) -> bool {
     matches!(error, KubeconfigError::FindPath)
 }
 
-/// The cluster entry names no proxy of its own: then one in use comes from the environment, to which `NO_PROXY`
-/// applies as it does for kubectl.
-fn no_proxy_url(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> bool {
+/// Returns the `proxy-url` of the cluster entry in use.
+fn proxy_url<'a>(kubeconfig: &'a Kubeconfig, options: &'a KubeConfigOptions) -> Option<&'a str> {
     let context = options.context.as_ref().or(kubeconfig.current_context.as_ref());
     let of_context = kubeconfig
         .contexts
@@ -211,16 +225,8 @@ fn no_proxy_url(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> bool {
         .iter()
         .find(|named| Some(&named.name) == cluster)
         .and_then(|named| named.cluster.as_ref())
-        .and_then(|cluster| cluster.proxy_url.as_ref())
-        .is_none_or(String::is_empty)
-}
-
-fn no_proxy_list() -> String {
-    ["NO_PROXY", "no_proxy"]
-        .into_iter()
-        .filter_map(|name| std::env::var(name).ok())
-        .find(|list| !list.is_empty())
-        .unwrap_or_default()
+        .and_then(|cluster| cluster.proxy_url.as_deref())
+        .filter(|url| !url.is_empty())
 }
 
 fn bad_kubeconfig(error: &KubeconfigError, contexts: Option<&[String]>) -> Failure {
@@ -255,6 +261,10 @@ fn bad_kubeconfig(error: &KubeconfigError, contexts: Option<&[String]>) -> Failu
             "$NO_PROXY must be host names, addresses or networks, separated by commas, without an \
              empty entry",
         );
+    }
+    if matches!(error, KubeconfigError::ParseProxyUrl(_)) {
+        return failure
+            .hint("check `proxy-url` of the cluster in the kubeconfig, and $HTTPS_PROXY");
     }
     failure.hint("check --kubeconfig or $KUBECONFIG")
 }
@@ -431,6 +441,35 @@ users:
         assert_eq!(config.auth_info.impersonate_groups, Some(vec!["dba".to_owned()]));
         assert!(config.auth_info.token.is_some(), "the user of the context stays");
         assert!(!config.default_retry);
+    }
+
+    #[tokio::test]
+    async fn no_proxy_is_matched_against_the_server_of_the_flag() {
+        let (_file, mut flags) = file(TWO_CONTEXTS);
+        let variable = |name: &str| match name {
+            "HTTPS_PROXY" => Some("http://proxy.corp.example:3128".to_owned()),
+            "NO_PROXY" => Some("10.0.0.9,.corp.example".to_owned()),
+            _ => None,
+        };
+        for (server, proxied) in [(None, true), (Some("https://10.0.0.9"), false)] {
+            flags.server = server.map(str::to_owned);
+            let mut config = configuration(&flags).await.unwrap();
+            override_by_flags(&mut config, &flags).unwrap();
+            choose_proxy(&mut config, variable).unwrap();
+            assert_eq!(config.proxy_url.is_some(), proxied, "{server:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_proxy_never_applies_to_the_proxy_of_the_cluster_entry() {
+        let entry =
+            "{server: 'https://10.0.0.5:6443', proxy-url: 'http://proxy.corp.example:3128'}";
+        let (_file, flags) =
+            file(&TWO_CONTEXTS.replace("{server: 'https://10.0.0.5:6443'}", entry));
+        let mut config = configuration(&flags).await.unwrap();
+        let variable = |name: &str| (name == "NO_PROXY").then(|| "*".to_owned());
+        choose_proxy(&mut config, variable).unwrap();
+        assert_eq!(config.proxy_url.unwrap(), "http://proxy.corp.example:3128");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::AttachParams;
 use kube::client::UpgradeConnectionError;
 use kube::{Api, Client};
+use pgscale_guard::duration::exact;
 use pgscale_guard::read::{Address, Ask, PORT, RestRequest, RestResponse, exchange_over};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
@@ -158,9 +159,9 @@ impl Ask for Forward {
                     Ok(answer) => Ok(answer),
                 }
             };
-            timeout(patience, work).await.unwrap_or_else(|_| {
-                Err(format!("timed out after {} s", patience.as_secs_f32().ceil()))
-            })
+            timeout(patience, work)
+                .await
+                .unwrap_or_else(|_| Err(format!("timed out after {}", exact(patience))))
         }
         .boxed()
     }
@@ -178,7 +179,7 @@ impl Inside for Forward {
                 Ok(Ok(printed)) => Ok(printed),
                 Ok(Err(Refused::Rights(what))) => Err(format!("{what} is not permitted")),
                 Ok(Err(Refused::Otherwise(why))) => Err(why),
-                Err(_) => Err(format!("not done within {} s", patience.as_secs())),
+                Err(_) => Err(format!("not done within {}", exact(patience))),
             }
         }
         .boxed()

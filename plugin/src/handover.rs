@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use pgscale_guard::duration::measured;
 use pgscale_guard::facts::{Facts, Live};
 use pgscale_guard::patroni::Role;
 use pgscale_guard::read::{AskWhom, RestRequest, RestResponse};
@@ -36,13 +37,13 @@ impl Moved {
     /// What happened, in one line.
     pub(crate) fn told(&self) -> String {
         let pause = match self.pause {
-            Some(pause) => format!("writes stopped for {:.1} s at most", pause.as_secs_f64()),
+            Some(pause) => format!("writes stopped for {} at most", measured(pause)),
             None => "how long writes stopped could not be measured".to_owned(),
         };
         format!(
-            "{} leads, by lock, label and its own word, {:.1} s after the request; {pause}",
+            "{} leads, by lock, label and its own word, {} after the request; {pause}",
             self.leader,
-            self.took.as_secs_f64()
+            measured(self.took)
         )
     }
 }

@@ -16,6 +16,9 @@ mod completion;
 mod connect;
 mod error;
 mod forward;
+#[cfg(test)]
+#[path = "../../guard/tests/generated/mod.rs"]
+mod generated;
 mod handover;
 mod inside;
 mod outlook;

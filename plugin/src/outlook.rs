@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
 use kube::api::ListParams;
 use pgscale_guard::capacity::Look;
+use pgscale_guard::duration::exact;
 use pgscale_guard::{Facts, Seen};
 use tokio::time::{Instant, timeout_at};
 
@@ -158,7 +159,7 @@ impl Reading<'_> {
 
     async fn in_time<T>(&self, read: impl Future<Output = Look<T>>) -> Look<T> {
         timeout_at(self.until, read).await.unwrap_or_else(|_| {
-            Err(format!("no answer within {} s", self.session.pace.outlook.as_secs_f32().ceil()))
+            Err(format!("no answer within {}", exact(self.session.pace.outlook)))
         })
     }
 }

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::Policies;
 use pgscale_guard::change::Direction;
+use pgscale_guard::duration::exact;
 use pgscale_guard::policy::{Freeze, Limit, Mode, Way, Weight, Windows, Zero};
 use pgscale_guard::verdict::Severity;
 use serde::Serialize;
@@ -106,7 +107,7 @@ pub(crate) fn entries(policies: &Policies, now: Timestamp) -> Vec<Entry> {
         Some("all but 6 rules"),
     ));
     let age = policies.backup_max_age.as_slice();
-    all.extend(field("backup.maxAge", age, |age| format!("{age:#}"), |_| (), None));
+    all.extend(field("backup.maxAge", age, |age| exact(age.unsigned_abs()), |_| (), None));
     all
 }
 

@@ -11,6 +11,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::Api;
 use kube::api::PostParams;
 use pgscale_guard::Facts;
+use pgscale_guard::duration::exact;
 use pgscale_guard::facts::Live;
 use tokio::time::timeout;
 
@@ -154,8 +155,8 @@ pub(crate) async fn check(
         (right, any_of(join_all(said).await))
     });
     let Ok(said) = timeout(PATIENCE, join_all(asked)).await else {
-        let seconds = PATIENCE.as_secs();
-        session.out.warning(&format!("rights not checked: no answer within {seconds} s"));
+        let limit = exact(PATIENCE);
+        session.out.warning(&format!("rights not checked: no answer within {limit}"));
         return Ok(());
     };
     let found = judge(&said, &cluster.namespace, leader_moves);

@@ -3,6 +3,8 @@
 
 use tokio::time::Instant;
 
+use pgscale_guard::duration::human;
+
 use crate::session::Session;
 
 /// A wait that says what it is for.
@@ -25,7 +27,7 @@ impl<'a> Waiting<'a> {
             return;
         }
         self.said = Instant::now();
-        let seconds = self.began.elapsed().as_secs();
-        self.session.out.note(&format!("still waiting after {seconds} s: {missing}"));
+        let waited = human(self.began.elapsed());
+        self.session.out.note(&format!("still waiting after {waited}: {missing}"));
     }
 }

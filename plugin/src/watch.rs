@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use pgscale_guard::duration::{exact, human};
 use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
@@ -12,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::error::{Failure, Kind};
 use crate::output::document::{Event, MemberTimeline};
 use crate::output::live::{Line, LiveLines};
-use crate::output::text::{span, tenths};
+use crate::output::text::tenths;
 use crate::plan::{Plan, nobody_answered};
 use crate::services::{self, Services};
 use crate::session::Session;
@@ -413,8 +414,8 @@ impl Watch<'_> {
         let mut lines = vec![if timeout.is_zero() {
             format!("{name} has not converged:")
         } else {
-            let seconds = timeout.as_secs();
-            format!("{name} has not converged within {seconds} s; the change goes on\nMissing:")
+            let limit = exact(timeout);
+            format!("{name} has not converged within {limit}; the change goes on\nMissing:")
         }];
         if self.done.missing.is_empty() {
             lines.push("  it has to stay as it is for some seconds".to_owned());
@@ -427,7 +428,7 @@ impl Watch<'_> {
         for (subject, stand) in stands {
             let mut words = stand.standing.words();
             if !timeout.is_zero() {
-                words = format!("{words}, for {}", span(stand.since.elapsed()));
+                words = format!("{words}, for {}", human(stand.since.elapsed()));
             }
             if let Some(progress) = self.backups.progress(subject, self.start.elapsed()) {
                 words = format!("{words}, {}", progress.words());

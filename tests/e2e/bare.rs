@@ -244,11 +244,11 @@ async fn patched(scene: &Scene, cluster: &Cluster, row: &Row, writer: Writer) ->
         End::Leaderless if row.paused => {
             // Only then does somebody take over.
             scene.bed.kubelet().resume(&scene.namespace, &cluster.name).await?;
-            "deletes the leader; nobody leads until a person resumes Patroni".to_owned()
+            "deletes the leader; no member leads until a person resumes Patroni".to_owned()
         }
         End::Leaderless => {
             lift(scene, cluster, row).await?;
-            "deletes the leader; nobody leads until a person mends the others".to_owned()
+            "deletes the leader; no member leads until a person mends the others".to_owned()
         }
         End::Still(5) => "has not acted yet: it waits for -0".to_owned(),
         End::Still(_) => {

@@ -22,6 +22,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::core::Status;
 use kube::core::admission::{AdmissionResponse, Operation};
+use pgscale_guard::duration::exact;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
 use pgscale_guard::read::{Ask, AskWhom, Breadth, Operators, Reader, machine_time};
 use pgscale_guard::rules::after_switchover;
@@ -92,7 +93,7 @@ async fn validate(
         Ok(Ok(body)) => body,
         Ok(Err((status, why))) => return malformed(status, why),
         Err(_) => {
-            let why = format!("the body did not arrive within {} s", BODY_TIME.as_secs());
+            let why = format!("the body did not arrive within {}", exact(BODY_TIME));
             return malformed(StatusCode::REQUEST_TIMEOUT, why);
         }
     };

@@ -324,6 +324,7 @@ fn relimited() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generated;
 
     fn registration() -> Registration {
         Registration {
@@ -447,17 +448,9 @@ mod tests {
     fn the_shipped_definitions_are_the_present_ones() {
         for definition in definitions() {
             let name = definition.metadata.name.clone().unwrap();
-            let path = format!("{}/../charts/pgscale/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+            let path = format!("charts/pgscale/crds/{name}.yaml");
             let present = crate::yaml(&definition).unwrap();
-            if std::env::var_os("UPDATE_CRDS").is_some() {
-                std::fs::write(&path, &present).unwrap();
-            }
-            let shipped = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(
-                shipped == present,
-                "charts/pgscale/crds/{name}.yaml is stale; write it anew:\n\
-                 UPDATE_CRDS=1 cargo test -p pgscale-webhook definitions"
-            );
+            generated::check(&path, &present, |stored, present| stored == present);
         }
     }
 }

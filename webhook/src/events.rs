@@ -95,7 +95,7 @@ impl Events {
                 }
                 Err(_) => {
                     metrics.event("failed");
-                    tracing::warn!(object = ?object.name, "gave up writing an Event after 5 s");
+                    tracing::warn!(object = ?object.name, "gave up writing an Event after 5s");
                 }
             }
             drop(slot);

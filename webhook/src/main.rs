@@ -35,6 +35,9 @@ mod admit;
 mod certs;
 mod configuration;
 mod events;
+#[cfg(test)]
+#[path = "../../guard/tests/generated/mod.rs"]
+mod generated;
 mod metrics;
 mod rbac;
 mod server;
@@ -392,6 +395,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::generated;
 
     #[test]
     fn the_arguments_are_consistent() {
@@ -437,16 +441,8 @@ mod tests {
             ("configuration", yaml(&configuration::configuration(&registration)).unwrap()),
             ("rbac", documents(&rights).unwrap()),
         ] {
-            let path =
-                format!("{}/../charts/pgscale/files/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
-            if std::env::var_os("UPDATE_CHART").is_some() {
-                std::fs::write(&path, &present).unwrap();
-            }
-            assert!(
-                std::fs::read_to_string(&path).unwrap_or_default() == present,
-                "charts/pgscale/files/{name}.yaml is stale; write it anew:\n\
-                 UPDATE_CHART=1 cargo test -p pgscale-webhook the_chart"
-            );
+            let path = format!("charts/pgscale/files/{name}.yaml");
+            generated::check(&path, &present, |stored, present| stored == present);
         }
     }
 

@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::duration::exact;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Answer, State};
 use crate::read::AskWhom;
-use crate::read::rest::{Address, Ask, RestRequest, RestResponse, seconds};
+use crate::read::rest::{Address, Ask, RestRequest, RestResponse};
 
 /// How long a standby has to reach the position the leader had.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -158,7 +159,7 @@ impl Conversation<'_> {
         match timeout(patience, self.asker.exchange(&address, request)).await {
             Ok(Ok(response)) => understand(&response),
             Ok(Err(why)) => Live::Silent(why),
-            Err(_) => Live::Silent(format!("timed out after {}", seconds(patience))),
+            Err(_) => Live::Silent(format!("timed out after {}", exact(patience))),
         }
     }
 }
@@ -257,7 +258,7 @@ mod tests {
         let members =
             Members::of([vec![leader(1000)], vec![Reply::Hang], vec![standby(990), standby(1000)]]);
         let (facts, took) = shrink(&world("endpoints"), &members).await;
-        assert_eq!(silence(&facts, "acid-a-1"), "timed out after 1 s");
+        assert_eq!(silence(&facts, "acid-a-1"), "timed out after 1s");
         assert_eq!(answer(&facts, "acid-a-2").received, Some(1000));
         assert!(took <= Duration::from_millis(1300), "{took:?}");
     }

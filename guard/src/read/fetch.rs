@@ -13,16 +13,16 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::duration::exact;
 use crate::facts::Seen;
 use crate::policy::decode;
 use crate::postgresql::Malformed;
-use crate::read::rest::seconds;
 
 /// Why a cluster, or the clusters, could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The API server did not answer in time.
-    #[error("failed to {asked}: no answer within {}", seconds(*.after))]
+    #[error("failed to {asked}: no answer within {}", exact(*.after))]
     Deadline {
         /// What was asked, as `verb resource name in namespace`.
         asked: String,
@@ -304,7 +304,7 @@ fn asked(verb: &str, kind: &Kind, name: Option<&str>) -> String {
 /// `get statefulsets in db: forbidden`.
 fn reason(verb: &str, kind: &Kind, error: &ReadError) -> String {
     let why = match error {
-        ReadError::Deadline { after, .. } => format!("no answer within {}", seconds(*after)),
+        ReadError::Deadline { after, .. } => format!("no answer within {}", exact(*after)),
         ReadError::Kube { source, .. } => words(source),
         ReadError::Malformed { source, .. } => source.to_string(),
     };

@@ -538,7 +538,7 @@ mod tests {
         );
         assert_eq!(
             why(&read(&world("endpoints").fault("deployments", Fault::Hang)).await),
-            "list deployments: no answer within 1 s"
+            "list deployments: no answer within 1s"
         );
     }
 

@@ -18,6 +18,8 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::duration::exact;
+
 /// The port of Patroni's REST API in every Spilo pod (`APIPORT` in `scripts/configure_spilo.py`).
 pub const PORT: u16 = 8008;
 
@@ -201,17 +203,7 @@ async fn within<T>(
 ) -> Result<T, String> {
     tokio::time::timeout(timeout, work)
         .await
-        .unwrap_or_else(|_| Err(format!("timed out after {}", seconds(timeout))))
-}
-
-/// A duration as people write it: `1 s`, `0.25 s`.
-pub(super) fn seconds(duration: Duration) -> String {
-    let hundredths = (duration.as_millis() + 5) / 10;
-    let number = match (hundredths / 100, hundredths % 100) {
-        (whole, 0) => whole.to_string(),
-        (whole, part) => format!("{whole}.{part:02}").trim_end_matches('0').to_owned(),
-    };
-    format!("{number} s")
+        .unwrap_or_else(|_| Err(format!("timed out after {}", exact(timeout))))
 }
 
 fn io_words(error: &io::Error) -> String {
@@ -342,7 +334,7 @@ mod tests {
             drop(stream);
         })
         .await;
-        assert_eq!(Direct.exchange(&hanging, soon()).await, Err("timed out after 0.25 s".into()));
+        assert_eq!(Direct.exchange(&hanging, soon()).await, Err("timed out after 0.25s".into()));
 
         let closing = serve("127.0.83.5", async |stream, _| drop(stream)).await;
         assert_eq!(
@@ -385,12 +377,5 @@ mod tests {
             Direct.exchange(&giant, request).await,
             Err("answered more than 1048576 bytes".into())
         );
-    }
-
-    #[test]
-    fn durations_are_written_as_people_do() {
-        for (millis, want) in [(1000, "1 s"), (250, "0.25 s"), (2700, "2.7 s"), (12_000, "12 s")] {
-            assert_eq!(seconds(Duration::from_millis(millis)), want);
-        }
     }
 }

@@ -63,8 +63,8 @@ pub(super) const CHANGE_FREEZE: Rule = Rule {
     kind: Kind::Calendar,
     page: "\
 A policy's `freeze` names a time, from `from` until `until`, in which the count of its clusters stays as it
-is: for shrinks, unless `directions` says otherwise. Policies are read anew for every change, so a freeze
-holds at once.
+is: for shrinks, unless `directions` says otherwise. Policies are read again for every change, so a freeze
+applies at once.
 
 Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo`; the webhook
 cannot tell an undo).

@@ -27,7 +27,7 @@ Counted is what will be made: every ordinal below the new count without a pod, t
 and every such ordinal without a claim, because a claim that was kept is charged already. Each is held against
 every quota that counts it, by its scopes, with the pod's requests and limits as Kubernetes counts them (the
 hungriest init container, sidecars, overhead, defaults of a LimitRange). Where a quota limits cpu or memory,
-every container must say what it needs of it, or no pod is made at all.
+every container must declare its share, or no pod is created at all.
 
 Signals: the namespace's ResourceQuotas (hard and used); a running pod of the newest template, else the
 StatefulSet's template; on CREATE, or where the same write changes resources, sidecars or the volume, the

@@ -123,7 +123,7 @@ fn odd_member() -> impl Strategy<Value = Member> {
     let live = prop_oneof![
         6 => answer().prop_map(Live::Answered),
         1 => Just(Live::NotAsked),
-        2 => Just(Live::Silent("no answer in 1 s".to_owned())),
+        2 => Just(Live::Silent("no answer in 1s".to_owned())),
     ];
     let phase = prop_oneof![6 => Just("Running"), 1 => Just("Pending"), 1 => Just("Failed")];
     let label = select(vec![Some("replica"), Some("replica"), None, Some("master"), Some("odd")]);

@@ -135,8 +135,8 @@ The leader is on an ordinal that the new count leaves out, and the operator's ha
 Patroni to switch over to ordinal 0 and to no other, whatever its state. When that is refused it logs one
 warning (\"could not scale down\") and lets the StatefulSet delete the leader all the same; no event, and the
 status stays Running. Measured on a real cluster, 5 to 2 under load: with the survivors' WAL receivers stalled
-every row acknowledged since then was lost; with Patroni paused and ordinal 0 unfit nobody took over until a
-person came.
+every row acknowledged since then was lost; with Patroni paused and ordinal 0 unfit no member took over until
+a person resumed Patroni.
 
 Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another
 timeline, or had not received within a second what the leader had when asked), is tagged nofailover, does
@@ -373,7 +373,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("leader-cannot-move", &last(3).frozen(0)), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1 s)
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s)
           Try: this moves the leader to acid-a-1 first:
               kubectl pgscale down acid-a --to 3 -n db
         ");
@@ -425,7 +425,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(verdict.finding("leader-condemned").unwrap(), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1 s) (leader-cannot-move)
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s) (leader-cannot-move)
           statefulset/acid-a: annotation a/b by kubectl: the operator replaces the StatefulSet and skips the hand-over (leader-cannot-move)
           configmap/acid-a-config: pause: true (paused)
           statefulset/acid-a: annotation a/b, written by kubectl (replace-pending)

@@ -17,7 +17,7 @@ use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
     id: "no-leader",
-    title: "nobody leads, or more than one claims to",
+    title: "no member leads, or more than one claims to",
     fires_on: "down, up",
     default: "deny down, warn up",
     kind: Kind::Live,
@@ -27,8 +27,8 @@ may delete the only one that has it. Two leaders are worse.
 
 Signals: the leader lock that Patroni renews every loop (annotations of `<cluster>-leader` or of the
 Endpoints `<cluster>`), valid until renewTime + ttl; whether its holder is a pod of the cluster; how many pods
-carry the role label of a leader, `master` or whatever else Patroni is told to write (with two masters the
-operator's own hand-over gives up: `getRolePods`, pkg/cluster/pod.go).
+carry the role label of a leader, `master` or the value that Patroni is configured to write (with two masters
+the operator's own hand-over gives up: `getRolePods`, pkg/cluster/pod.go).
 
 Blind spots: the lock says who led up to ttl seconds ago, and clocks may differ: five seconds are allowed for.
 A leader that dies between the reading and the shrink is not seen.
@@ -140,8 +140,8 @@ pub(super) const PAUSED: Rule = Rule {
     default: "down: deny if the leader goes, else warn; up: warn; from 0: deny",
     kind: Kind::Live,
     page: "\
-In Patroni's maintenance mode (`patronictl pause`) nobody takes over: when a paused leader's pod is deleted
-the leader lock is kept and writes stop until a person resumes Patroni (200 s and counting when measured). A
+In Patroni's maintenance mode (`patronictl pause`) no member takes over: when a paused leader's pod is deleted
+the leader lock is kept and writes stop until a person resumes Patroni (200s and counting when measured). A
 switchover to a named candidate still works, so the operator's hand-over to ordinal 0 may succeed; when it
 does not, nothing else helps. The mode is also set while a major upgrade runs.
 

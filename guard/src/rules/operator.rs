@@ -63,14 +63,14 @@ fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 
 pub(super) const OPERATOR_ABSENT: Rule = Rule {
     id: "operator-absent",
-    title: "nobody would carry the change out now",
+    title: "no operator would carry the change out now",
     fires_on: "up, down to 1 or more",
     default: "down: deny if the leader goes, else warn; up: warn",
     kind: Kind::Live,
     page: "\
-Nobody owns this cluster or watches its namespace, or the operator that does is down. The new count would be
-stored, and carried out when an operator comes back: hours later, on facts that nobody checked. Where the
-leader is on an ordinal that goes, all that was found out about who can take over is worth nothing by then.
+No operator owns this cluster or watches its namespace, or the operator that does is down. The new count would
+be stored, and carried out when an operator comes back: hours later, in a state that no rule has checked.
+Where the leader is on an ordinal that is removed, no check of the candidates is valid any more by then.
 
 Signals: Deployments under the operators' accounts (see limits-unknown), their CONTROLLER_ID against the
 cluster's annotation `acid.zalan.do/controller`, the namespaces they watch, their available replicas. Denied

@@ -18,7 +18,7 @@ pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 
 pub(super) const SWITCHOVER_PENDING: Rule = Rule {
     id: "switchover-pending",
-    title: "somebody has asked for a switchover that is not done yet",
+    title: "a switchover was requested and is not done yet",
     fires_on: "down, to 1 or more",
     default: "deny if immediate, or its candidate goes or is not named; else warn",
     kind: Kind::Live,
@@ -130,7 +130,7 @@ the count then interrupts every connection to them.
 Signals: `pending_restart` in the members' live answers, or in their annotation `status` where they were not
 asked.
 
-Blind spots: a parameter that this very write changes. An annotation may be a loop (10 s) old.
+Blind spots: a parameter that this very write changes. An annotation may be a loop (10s) old.
 
 Way out: restart them first, at a time of your choosing: `patronictl restart CLUSTER --pending`.
 

@@ -115,7 +115,7 @@ pub(super) const CHANGE_NOT_APPLIED: Rule = Rule {
 The StatefulSet does not run the count that the cluster asks for: the operator has not applied the last
 change, because it is down, busy, does not own the cluster, or dropped the update (version 2 does so when
 another write comes in between, until its next synchronisation). A further shrink would be carried out
-later, together with the last one, on facts that nobody checked.
+later, together with the last one, in a state that no rule has checked.
 
 Signals: numberOfInstances before this write, after the operator's own limits, against spec.replicas of the
 StatefulSet. To return to what the StatefulSet runs cancels the change that is stuck, and passes. A shrink

@@ -267,7 +267,7 @@ proptest! {
 fn a_silent_lock_holder_that_last_reported_a_replica_is_no_leader() {
     let unhealthy_go = || healthy(5, 3).cloning(3).cloning(4);
     let replica = unhealthy_go().member("acid-a-1").unwrap().report.clone();
-    let silent = || Live::Silent("no answer in 1 s".to_owned());
+    let silent = || Live::Silent("no answer in 1s".to_owned());
     let truth = unhealthy_go().with_member(0, |it| it.report = replica.clone());
     let truth = truth.with_answer(0, |it| it.role = Role::Replica);
     let unheard = truth.clone().with_member(0, |it| it.live = silent());

@@ -117,7 +117,7 @@ mod tests {
         pod/acid-a-1: role label: replica
         pod/acid-a-2: role label: none
         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
-        http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1 s); last reported running replica, timeline 1, at 0/3E8, streaming
+        http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1s); last reported running replica, timeline 1, at 0/3E8, streaming
         pod/acid-a-2: acid-a-2: does not answer (it has no address); never reported
         configmap/acid-a-config: maximum_lag_on_failover: 33554432 bytes
         scalepolicies: none sets survivors.maxLag

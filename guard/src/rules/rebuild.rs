@@ -12,7 +12,7 @@ pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
     id: "rebuild-in-progress",
     title: "a member is being created, cloned, reinitialised or rewound",
     fires_on: "up, down to 1 or more",
-    default: "deny; warn if only unfinished members go, or nobody else could take over",
+    default: "deny; warn if only unfinished members go, or no other member could take over",
     kind: Kind::Live,
     page: "\
 A member that is being created, cloned, reinitialised or rewound is no copy yet. To delete a finished one
@@ -33,7 +33,7 @@ directory) and the ones of pg_rewind, which has no state of its own; an annotati
 label critical-operation; the pod's phase; whether its container runs; ordinals below spec.replicas without a
 pod.
 
-Blind spots: Patroni reports at most every loop (10 s). A restart of PostgreSQL looks like a rebuild for a
+Blind spots: Patroni reports at most every loop (10s). A restart of PostgreSQL looks like a rebuild for a
 moment. A member that streams may be hours behind; too-few-healthy-survivors looks at that.
 
 Way out: wait (`kubectl pgscale wait NAME`). If it never ends, shrink so that only the unfinished member goes:

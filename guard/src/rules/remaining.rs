@@ -134,7 +134,7 @@ Signals: the tag `replicatefrom` of the members that stay, as they answer or las
 the members that go answer to be feeding (`replication` in their answers).
 
 Blind spots: the fall-back needs the leader to have kept the rows: where its WAL was recycled meanwhile, the
-member has to be cloned anew.
+member has to be cloned again.
 
 Way out: remove the tag first, or shrink to a count that keeps the source.
 
@@ -302,13 +302,13 @@ pub(super) mod tests {
             healthy(5, 3).with_answer(ordinal, |answer| answer.replication = vec![sender()])
         };
         let reported = healthy(5, 3).with_member(2, |member| {
-            member.live = Live::Silent("no answer in 1 s".into());
+            member.live = Live::Silent("no answer in 1s".into());
             if let Seen::Known(report) = &mut member.report {
                 report.tags.replicate_from = Some("acid-a-4".into());
             }
         });
         let unreadable = healthy(5, 3).with_member(2, |member| {
-            member.live = Live::Silent("no answer in 1 s".into());
+            member.live = Live::Silent("no answer in 1s".into());
             member.report = Seen::Unreadable("not JSON".into());
         });
         table(

@@ -22,10 +22,10 @@ Signals: a write of `statefulsets` or `statefulsets/scale` of Spilo by anyone bu
 seen by the webhook; for a change of the cluster, spec.replicas of the StatefulSet other than what the
 cluster runs, written by a manager other than the operator (managedFields).
 
-Blind spots: the webhook only warns, so that a cluster can still be repaired by hand, and where it does not
-answer within a second nobody is warned. Who writes through the operator's account looks like the operator.
+Blind spots: the webhook only warns, so that a cluster can still be repaired by hand. Where it does not answer
+within a second there is no warning. A write through the operator's account looks like the operator's.
 
-Way out: scale the postgresql (`kubectl pgscale set NAME N`) and point whoever scales at it.
+Way out: scale the postgresql (`kubectl pgscale set NAME N`), and have the autoscaler scale it too.
 
 Upstream: syncStatefulSet, pkg/cluster/sync.go, sets the replicas back.",
     reads: &[readings::count, readings::replicas],

@@ -15,8 +15,8 @@ pub(super) const REPLACE_PENDING: Rule = Rule {
     default: "down: deny if the leader goes, else warn; up: warn",
     kind: Kind::Live,
     page: "\
-The StatefulSet carries annotations that the operator did not write. It compares them and takes any it does
-not know for a reason to delete the StatefulSet and create it anew, with the next change or synchronisation.
+The StatefulSet carries annotations that the operator did not write. The operator compares them. Because of one
+that it does not know it deletes the StatefulSet and creates it again, with the next change or synchronisation.
 On that path it does not try to move the leader at all: a leader on an ordinal that goes is deleted.
 
 Signals: annotation keys of the StatefulSet and of its pod template (`kubectl rollout restart`) whose
@@ -146,8 +146,8 @@ pub(super) const WILL_NOT_PROGRESS: Rule = Rule {
     page: "\
 With the default `podManagementPolicy: OrderedReady` the StatefulSet creates and deletes nothing before every
 pod that stays is there, runs and is Ready. The new count is stored, nothing happens, and when that pod comes
-back at some later time the shrink goes ahead: on facts that nobody checked, and long after the operator asked
-the leader to move.
+back at some later time the shrink goes ahead: in a state that no rule has checked, and long after the operator
+asked the leader to move.
 
 Signals: `spec.podManagementPolicy`; the pods with ordinals below both counts: missing, not Ready, or being
 deleted. Denied where the leader is not known to stay.

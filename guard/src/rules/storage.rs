@@ -1,10 +1,11 @@
 //! What becomes of volumes, of the last backup, and of whoever wants to drain a node.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::duration::{age, exact};
 use crate::facts::{Claim, DisruptionBudget, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
@@ -127,7 +128,7 @@ pub(super) const STALE_VOLUME: Rule = Rule {
     page: "\
 A claim that was kept when its member went is attached again when that ordinal comes back. Its data is as
 old as the day it left: of an older timeline, perhaps of an older major version. Patroni rewinds it or
-copies everything anew, where it can; where it cannot, the member never streams.
+copies everything again, where it can; where it cannot, the member never streams.
 
 Signals: volume claims of ordinals that come, and that have no pod now; their creation time; whether a healthy
 leader holds the lock.
@@ -182,7 +183,7 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     for claim in old.iter().take(NAMED) {
         let says = match claim.created {
-            Some(created) => format!("created {} ago", age(facts.now.duration_since(created))),
+            Some(created) => format!("created {} ago", age(created, facts.now)),
             None => "of unknown age".to_owned(),
         };
         finding = finding.because(format!("persistentvolumeclaim/{}", claim.name), says);
@@ -254,12 +255,6 @@ fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(Remedy::to("wait for it", kubectl(facts, &["get", "pvc"]))))
 }
 
-/// In days, or in hours while it is not two days old.
-fn age(age: SignedDuration) -> String {
-    let hours = age.as_hours();
-    if hours < 48 { format!("{hours} h") } else { format!("{} days", hours / 24) }
-}
-
 /// How a claim shows that it is being resized.
 fn resizing(claim: &Claim) -> Option<String> {
     if let Some(condition) = &claim.resizing {
@@ -283,7 +278,7 @@ pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {
     page: "\
 The operator's PodDisruptionBudget wants one leader to be available. With several members a drain is let
 through once the leader has moved; with one there is nowhere to move to, and every drain of its node hangs
-until somebody deletes the pod or the budget.
+until the pod or the budget is deleted by hand.
 
 Signals: PodDisruptionBudgets of the namespace that select the leader's pod, with minAvailable or
 maxUnavailable applied to what is left.
@@ -388,7 +383,10 @@ fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     }
     let found = |message: String| {
         Finding::deny(NO_RECENT_BACKUP.id, message)
-            .because(limit.source.clone(), format!("backup.maxAge: {:#}", limit.value))
+            .because(
+                limit.source.clone(),
+                format!("backup.maxAge: {}", exact(limit.value.unsigned_abs())),
+            )
             .in_mode(limit.mode)
     };
     let backup = match &facts.capacity.backup {
@@ -408,7 +406,7 @@ fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let since = |time: Timestamp| facts.now.duration_since(time);
     let old = match backup.succeeded {
         Some(time) if since(time) <= limit.value => return Outcome::Pass,
-        Some(time) => format!("{} old", age(since(time))),
+        Some(time) => format!("{} old", age(time, facts.now)),
         None => "not there: the job never succeeded".to_owned(),
     };
     let says = match backup.succeeded {

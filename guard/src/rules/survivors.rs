@@ -16,20 +16,21 @@ pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
     kind: Kind::Live,
     page: "\
 The StatefulSet deletes the highest ordinals, healthy or not. If the members that stay are the broken ones,
-the good copies are deleted: the next failure finds nobody to take over, or somebody without the last rows.
+the good copies are deleted: after the next failure no member can take over, or one that lacks the last rows
+does.
 
 At least min(2, to) of the members that stay must be fit to take over: PostgreSQL runs, on the leader's
 timeline, within a second it had received what the leader had when asked, its replay is not behind by more
 than Patroni allows, it is not tagged nofailover, its pod and node are well. The leader counts if it is
-healthy itself; one whose pod goes counts no more, and one of the others has to take its place. A member that
-nobody can judge counts as healthy where it would go and as not healthy where it would stay. So does one
-whose pod is being made anew: ending or gone, while the StatefulSet asks for it and its claim is bound.
+healthy itself; one whose pod goes counts no more, and one of the others has to take its place. A member
+whose health is unknown counts as healthy where it would go and as not healthy where it would stay. So does
+one whose pod is being recreated: ending or gone, while the StatefulSet asks for it and its claim is bound.
 
 Signals: one `GET http://POD_IP:8008/patroni` to the leader and to each survivor, the pods and their nodes;
 for members that go and have no pod, the StatefulSet's count and the volume claims. The pods' annotations
 are not enough: they are written only on change, so a frozen member says \"running\" for ever.
 
-Blind spots: only the moment of asking is seen. Whether the data are intact cannot be told from outside.
+Blind spots: only the moment of asking is seen. Whether the data are intact cannot be seen from outside.
 
 Way out: mend the survivors that are named, or shrink to a count that keeps a fit member; `kubectl pgscale
 plan NAME --to N` shows each. To remove only unhealthy members is never refused.
@@ -368,7 +369,7 @@ pub(super) mod tests {
         insta::assert_snapshot!(text("survivor-unhealthy", &healthy(9, 5).frozen(1).stalled([2]).without(3)
             .with_member(4, |it| it.pod.node_ready = Some(false))), @"
         survivor-unhealthy: of the members that stay, acid-a-1, acid-a-2, acid-a-4, acid-a-3 cannot be counted on
-          http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1 s)
+          http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1s)
           http://10.244.0.12:8008/patroni: acid-a-2: 600 bytes behind the leader after a second
           node/node-4: acid-a-4: its node node-4 is not Ready
           pod/acid-a-3: not there

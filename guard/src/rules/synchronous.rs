@@ -17,10 +17,10 @@ pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
     kind: Kind::Live,
     page: "\
 Where replication is synchronous only its synchronous standbys are sure to have every acknowledged row, and
-only they may take over. When all of them are on ordinals that go, and the leader as well, nobody is left
-who may lead. When the leader stays, commits wait until Patroni has chosen another standby, which takes up
-to two loops (20 s); with none that is caught up it goes on without any, silently, or with
-synchronous_mode_strict hangs.
+only they may take over. When all of them are on ordinals that go, and the leader as well, no member is left
+that may lead. When the leader stays, commits wait until Patroni has chosen another standby, which takes up
+to two loops (20s). With none that is caught up, commits go on without any, silently, or hang where
+synchronous_mode_strict is set.
 
 To shrink to one instance takes every standby away by request: that is warned of (no-standby-left), and
 refused where the mode is strict (strict-sync-floor).
@@ -30,7 +30,7 @@ while the leader it names still leads; the survivors' live answers, of which one
 replicatefrom counts for nothing: Patroni never chooses it. Denied where the leader is not known to stay;
 leader-cannot-move then says the same of the leader.
 
-Blind spots: Patroni chooses standbys anew every loop; what was read is up to ten seconds old.
+Blind spots: Patroni chooses standbys again in every loop; the choice that was read is up to ten seconds old.
 
 Way out: a count that keeps a synchronous standby, or wait until one that stays has become one.
 
@@ -233,7 +233,7 @@ pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {
     default: "warn",
     kind: Kind::Live,
     page: "\
-synchronous_node_count is the number of standbys that shall have a row before its commit is acknowledged.
+synchronous_node_count is the number of standbys that must have a row before its commit is acknowledged.
 With fewer standbys than that Patroni takes those there are, and says so only in its log.
 
 Signals: `synchronous_mode` and `synchronous_node_count` (1 when unset) in the dynamic configuration, against

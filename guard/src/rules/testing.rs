@@ -172,7 +172,7 @@ impl Facts {
 
     /// Freezes a member's Patroni: its annotation stays as it was, nobody answers.
     pub(crate) fn frozen(self, ordinal: i64) -> Self {
-        self.with_member(ordinal, |member| member.live = Live::Silent("no answer in 1 s".into()))
+        self.with_member(ordinal, |member| member.live = Live::Silent("no answer in 1s".into()))
     }
 
     /// Lets a member answer, and report, that it is being cloned.

@@ -523,7 +523,7 @@ mod tests {
 
     #[test]
     fn a_new_cluster_on_an_unknown_fact_is_refused_where_the_installation_fails_closed() {
-        let unread = Policies::unreadable("no answer within 4 s");
+        let unread = Policies::unreadable("no answer within 4s");
         assert_eq!(effect(&created(3), "above-max", &unread), "warn");
         assert_eq!(effect(&created(3), "above-max", &unread.failing_growth_closed()), "deny");
     }

@@ -1,6 +1,6 @@
 //! The connection flags once more, for commands that people copy into their shell.
 
-use std::time::Duration;
+use pgscale_guard::duration::exact;
 
 use pgscale_guard::remedy::{Reach, quoted};
 
@@ -50,7 +50,7 @@ impl ConnectionFlags {
             ("--client-certificate", client_certificate.as_ref().map(file)),
             ("--client-key", client_key.as_ref().map(file)),
             ("--tls-server-name", tls_server_name.clone()),
-            ("--request-timeout", request_timeout.map(span)),
+            ("--request-timeout", request_timeout.map(exact)),
         ]);
         let mut kubectl: Vec<String> = named
             .into_iter()
@@ -67,14 +67,6 @@ impl ConnectionFlags {
 /// Returns flags as they stand behind a command: each with a space in front.
 pub(crate) fn spelled<'a>(flags: impl IntoIterator<Item = &'a String>) -> String {
     flags.into_iter().map(|flag| format!(" {}", quoted(flag))).collect()
-}
-
-/// A duration as kubectl reads it.
-fn span(duration: Duration) -> String {
-    match duration.subsec_millis() {
-        0 => format!("{}s", duration.as_secs()),
-        _ => format!("{}ms", duration.as_millis()),
-    }
 }
 
 #[cfg(test)]
@@ -95,8 +87,8 @@ mod tests {
             &["--insecure-skip-tls-verify"],
             &["--client-certificate=c.pem", "--client-key=k.pem"],
             &["--as=eve", "--as-group=a", "--as-group=b", "--server=https://10.0.0.1:6443"],
-            &["--as=eve", "--as-uid=7", "--request-timeout=90s"],
-            &["--request-timeout=1500ms"],
+            &["--as=eve", "--as-uid=7", "--request-timeout=1m30s"],
+            &["--request-timeout=1.5s"],
             &["--context=c", "--kubeconfig=k", "--cluster=c", "--user=u"],
         ] {
             assert_eq!(repeated(flags), format!(" {}", flags.join(" ")));

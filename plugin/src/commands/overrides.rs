@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::PostParams;
+use pgscale_guard::duration::exact;
 use pgscale_guard::overrides::{LONGEST, Overrides, ScaleOverride, ScaleOverrideSpec};
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::rules::rule;
@@ -57,7 +58,7 @@ pub(crate) struct Args {
 fn expires(word: &str) -> Result<Duration, String> {
     let duration = positive(word)?;
     if duration > LONGEST.unsigned_abs() {
-        return Err(format!("it is longer than {} hours", LONGEST.as_hours()));
+        return Err(format!("it is longer than {}", exact(LONGEST.unsigned_abs())));
     }
     Ok(duration)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use pgscale_guard::change::Direction;
+use pgscale_guard::duration::human;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts, Policies};
 use tokio::time::Instant;
@@ -168,7 +169,7 @@ pub(super) async fn act(
     outcome.done = done;
     let took = start.elapsed();
     outcome.said = if outcome.watched.is_some() {
-        format!("postgresql/{name} scaled {change} in {:.0} s", took.as_secs_f64())
+        format!("postgresql/{name} scaled {change} in {}", human(took))
     } else {
         format!("postgresql/{name} scaled {change}; not waited for")
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pgscale_guard::duration::exact;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Assessed, Change, Facts};
 use tokio::time::sleep;
@@ -148,9 +149,7 @@ async fn look_until_sure(
 
 async fn pause(session: &Session) {
     let pause = session.pace.stable;
-    session
-        .out
-        .note(&format!("something looks wrong; looking again in {} s ...", pause.as_secs_f64()));
+    session.out.note(&format!("something looks wrong; looking again in {} ...", exact(pause)));
     sleep(pause).await;
 }
 

@@ -1,7 +1,7 @@
 //! Several clusters, one line each: before a change, and after it.
 
 use super::plan::render_finding;
-use super::text::{Cell, fitted, table, wrap};
+use super::text::{Cell, fitted, table, took, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
 use crate::commands::{Outcome, Seat};
 use crate::plan::{Outcome as Comes, Plan};
@@ -82,7 +82,7 @@ pub(crate) fn outcomes(ended: &[Outcome]) -> String {
                 Cell::from(&outcome.name),
                 outcome.plan.as_ref().map_or(Cell::default(), |plan| Cell::from(change(plan))),
                 Cell::styled(outcome.word(), style),
-                seconds.map_or(Cell::default(), |seconds| Cell::from(format!("{seconds:.0} s"))),
+                seconds.map_or(Cell::default(), |seconds| Cell::from(took(seconds))),
                 moved.unwrap_or_default().into(),
             ]
         })

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::text::{Cell, age, bytes, fitted};
+use super::text::{Cell, age, bytes, fitted, took};
 use super::{BAD, CARE, GOOD};
 use crate::record::{BEGUN, Entry};
 
@@ -17,7 +17,7 @@ pub(crate) fn render(items: &[Entry], wide: bool, now: Timestamp, width: Option<
 }
 
 fn row(entry: &Entry, items: &[Entry], wide: bool, now: Timestamp) -> Vec<Cell> {
-    let seconds = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1} s"));
+    let seconds = |value: Option<f64>| value.map_or(String::new(), took);
     let style = match entry.result.as_str() {
         "Converged" | "Changed" => GOOD,
         BEGUN => CARE,

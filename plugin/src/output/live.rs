@@ -4,8 +4,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pgscale_guard::duration::human;
 
-use super::text::span;
+use super::text::{columns, cut, padded};
 use super::{CARE, GOOD, Output};
 
 /// The narrowest bar that shows anything, and the widest that is worth its room.
@@ -36,7 +37,7 @@ pub(crate) struct Line {
 /// The lines, none wider than `width`: name, phase, time, bar, per cent, time left, and what else is known.
 pub(crate) fn render(lines: &[Line], width: usize) -> Vec<String> {
     let widest = |of: fn(&Line) -> &str| {
-        lines.iter().map(|line| of(line).chars().count()).max().unwrap_or_default()
+        lines.iter().map(|line| columns(of(line))).max().unwrap_or_default()
     };
     // A long reason must not push the numbers off the line.
     let names = widest(|line| &line.member);
@@ -45,19 +46,19 @@ pub(crate) fn render(lines: &[Line], width: usize) -> Vec<String> {
 }
 
 fn render_one(line: &Line, names: usize, phases: usize, width: usize) -> String {
-    let elapsed = line.elapsed.map_or(String::new(), span);
+    let elapsed = line.elapsed.map_or(String::new(), human);
     // A line with nothing besides has room for the whole reason.
     let alone = line.percent.is_none() && line.more.is_none();
     let room = if alone { width.saturating_sub(names + elapsed.len().max(6) + 4) } else { phases };
     let phase = cut(&line.phase, room.max(phases));
     let style = if line.settled { GOOD } else { CARE };
-    let padded = format!("{phase:<phases$}");
-    let start = format!("{:<names$}  {padded}  {elapsed:>6}", line.member);
+    let phase = padded(&phase, phases);
+    let start = format!("{}  {phase}  {elapsed:>6}", padded(&line.member, names));
     let mut rest = String::new();
     if let Some(percent) = line.percent {
-        let left = line.left.map_or(String::new(), |left| format!("  {} left", span(left)));
+        let left = line.left.map_or(String::new(), |left| format!("  {} left", human(left)));
         let numbers = format!("{percent:>3} %{left}");
-        let room = width.saturating_sub(start.chars().count() + numbers.chars().count() + 6);
+        let room = width.saturating_sub(columns(&start) + columns(&numbers) + 6);
         let bar = room.min(width / 4).min(*BAR.end());
         rest = if BAR.contains(&bar) {
             format!("  {}  {numbers}", bar_of(percent, bar))
@@ -66,19 +67,19 @@ fn render_one(line: &Line, names: usize, phases: usize, width: usize) -> String 
         };
     }
     // Beside numbers it is a detail; alone, a part of it is better than nothing.
-    let room = width.saturating_sub(start.chars().count() + rest.chars().count() + 2);
+    let room = width.saturating_sub(columns(&start) + columns(&rest) + 2);
     if let Some(more) = &line.more
-        && (line.percent.is_none() || more.chars().count() <= room)
+        && (line.percent.is_none() || columns(more) <= room)
     {
         rest = format!("{rest}  {more}");
     }
     let plain = cut(&format!("{start}{rest}"), width);
     // Coloured after it was measured.
-    match plain.find(&padded) {
-        Some(at) if !padded.trim().is_empty() => {
+    match plain.find(&phase) {
+        Some(at) if !phase.trim().is_empty() => {
             let (before, after) = plain.split_at(at);
-            let after = after.strip_prefix(&padded).unwrap_or_default();
-            format!("{before}{style}{padded}{style:#}{after}")
+            let after = after.strip_prefix(&phase).unwrap_or_default();
+            format!("{before}{style}{phase}{style:#}{after}")
         }
         Some(_) | None => plain,
     }
@@ -88,15 +89,6 @@ fn bar_of(percent: u64, width: usize) -> String {
     let inner = width.saturating_sub(2);
     let done = usize::try_from(percent.min(100)).map_or(inner, |percent| inner * percent / 100);
     format!("[{:<inner$}]", "=".repeat(done))
-}
-
-/// The first `width` columns; that something is missing shows.
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(width.saturating_sub(3)).collect();
-    format!("{kept}...").chars().take(width).collect()
 }
 
 /// A terminal that can redraw lines.
@@ -282,21 +274,21 @@ mod tests {
     #[test]
     fn lines_fit_80_columns() {
         let rendered = render(&lines(), 80);
-        insta::assert_snapshot!(plain(&rendered), @r"
-        acid-a-3   base backup              1m20s  [=====         ]   42 %  3m05s left
+        insta::assert_snapshot!(plain(&rendered), @"
+        acid-a-3   base backup                80s  [======         ]   42 %  3m5s left
         acid-a-4   pod created, waitin...      7s  FailedAttachVolume: Multi-Attach e...
         acid-a     the StatefulSet still asks for 3: the operator has not act...      5s
         acid-a-5   no pod yet                  0s
         acid-a-10  in service as replica
         ");
-        assert!(plain(&rendered).lines().all(|line| line.chars().count() <= 80));
+        assert!(plain(&rendered).lines().all(|line| columns(line) <= 80));
         assert!(rendered[4].contains(&format!("{GOOD}in service as replica")), "{rendered:?}");
     }
 
     #[test]
     fn lines_use_160_columns() {
-        insta::assert_snapshot!(plain(&render(&lines(), 160)), @r"
-        acid-a-3   base backup                                1m20s  [===============                       ]   42 %  3m05s left  of 12.3 GiB
+        insta::assert_snapshot!(plain(&render(&lines(), 160)), @"
+        acid-a-3   base backup                                  80s  [===============                       ]   42 %  3m5s left  of 12.3 GiB
         acid-a-4   pod created, waiting: 0/3 nodes are a...      7s  FailedAttachVolume: Multi-Attach error for volume pvc-1
         acid-a     the StatefulSet still asks for 3: the operator has not acted yet      5s
         acid-a-5   no pod yet                                    0s
@@ -307,9 +299,36 @@ mod tests {
     #[test]
     fn no_width_is_too_small_to_draw() {
         for width in 0..60 {
-            let rendered = plain(&render(&lines(), width));
-            assert!(rendered.lines().all(|line| line.chars().count() <= width), "{width}");
+            for lines in [&lines()[..], &korean()] {
+                let rendered = plain(&render(lines, width));
+                assert!(rendered.lines().all(|line| columns(line) <= width), "{width}");
+            }
         }
+    }
+
+    /// Reasons may be written in any language.
+    fn korean() -> [Line; 2] {
+        let line = |phase: &str, elapsed| Line {
+            member: "acid-a-3".into(),
+            phase: phase.into(),
+            elapsed: Some(Duration::from_secs(elapsed)),
+            ..Line::default()
+        };
+        [
+            Line { percent: Some(42), ..line("기본 백업", 80) },
+            Line {
+                more: Some("볼륨을 아직 붙일 수 없음".into()),
+                ..line("파드가 아직 예약되지 않아 기다리는 중", 7)
+            },
+        ]
+    }
+
+    #[test]
+    fn korean_phase_aligns_what_follows() {
+        insta::assert_snapshot!(plain(&render(&korean(), 80)), @"
+        acid-a-3  기본 백업                  80s  [=======           ]   42 %
+        acid-a-3  파드가 아직 예약되...       7s  볼륨을 아직 붙일 수 없음
+        ");
     }
 
     #[test]
@@ -322,11 +341,11 @@ mod tests {
         output.note("the leader changed");
         drop(live);
         output.note("done");
-        insta::assert_snapshot!(anstream::adapter::strip_str(&screen.stderr()).to_string(), @r"
-        acid-a-3  base backup              1m20s   42 %  3m05s left
+        insta::assert_snapshot!(anstream::adapter::strip_str(&screen.stderr()).to_string(), @"
+        acid-a-3  base backup                80s   42 %  3m5s left
         acid-a-4  pod created, waitin...      7s  FailedAttachVo...
         <up 1><clear><down 1><clear><up 1>the leader changed
-        acid-a-3  base backup              1m20s   42 %  3m05s left
+        acid-a-3  base backup                80s   42 %  3m5s left
         acid-a-4  pod created, waitin...      7s  FailedAttachVo...
         <up 1><clear><down 1><clear><up 1>done
         ");

@@ -1,9 +1,12 @@
 //! The outlook of a plan as a person reads it: one line per subject, those that matter for the direction, or all.
 
+use std::time::Duration;
+
 use pgscale_guard::capacity::{Look, Quotas};
+use pgscale_guard::duration::human;
 use pgscale_guard::quantity::Amount;
 
-use super::text::{Cell, age, bytes, wrap};
+use super::text::{Cell, age, bytes, padded, wrap};
 use super::{BAD, BOLD, CARE};
 use crate::plan::Plan;
 use crate::plan::outlook::{
@@ -22,7 +25,7 @@ pub(crate) fn render(plan: &Plan, outlook: &Outlook, wide: bool, width: Option<u
         let subject = if subject.is_empty() { subject.to_owned() } else { format!("{subject}:") };
         // What goes on under a subject is indented as far already.
         let hang = if subject.is_empty() { 2 } else { SUBJECTS };
-        lines.push(wrap(&format!("  {subject:<SUBJECTS$}{value}"), width, hang));
+        lines.push(wrap(&format!("  {}{value}", padded(&subject, SUBJECTS)), width, hang));
     }
     lines.join("\n")
 }
@@ -244,7 +247,7 @@ fn base_backups(seeding: &Seeding) -> String {
         parts.push(match (seeding.seconds_each(), &seeding.pace) {
             (Some(seconds), Ok(Some(pace))) => format!(
                 "about {} each at the {}/s of the one that runs now",
-                duration(seconds),
+                human(Duration::from_secs(seconds)),
                 bytes(*pace)
             ),
             _ => "how long is unknown until one was seen".to_owned(),
@@ -276,15 +279,6 @@ fn leader_disk(seeding: &Seeding) -> String {
         None => "no slot holds WAL back".to_owned(),
     };
     format!("{leader}: {free}; {held}")
-}
-
-/// `42 s`, `12 min`, `3 h 20 min`.
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds.div_ceil(60)),
-        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-    }
 }
 
 /// One line per member; those of which the same is to be said share one.

@@ -1,6 +1,6 @@
 //! A change as a page for a ticket or a chat.
 
-use super::text::{bytes, instances};
+use super::text::{bytes, instances, took};
 use crate::apply::Count;
 use crate::commands::Outcome;
 use crate::handover::Lead;
@@ -29,7 +29,7 @@ pub(crate) fn markdown(outcome: &Outcome) -> String {
         section(
             &mut lines,
             "What happened",
-            events.map(|event| format!("{:.1} s: {}", event.seconds, event.what)).collect(),
+            events.map(|event| format!("{:.1}s: {}", event.seconds, event.what)).collect(),
         );
         section(&mut lines, "Missing", watched.missing.clone());
         section(&mut lines, "Notes", watched.notes.clone());
@@ -92,13 +92,13 @@ fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
 fn measured(entry: &Entry) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     if let Some(seconds) = entry.seconds {
-        facts.push(("Took", format!("{seconds:.1} s")));
+        facts.push(("Took", took(seconds)));
     }
     if let Some(changes) = entry.leader_changes {
         facts.push(("Leader changes while watched", changes.to_string()));
     }
     if let Some(seconds) = entry.leaderless_seconds {
-        facts.push(("Without a leader while watched", format!("{seconds:.1} s")));
+        facts.push(("Without a leader while watched", took(seconds)));
     }
     if let Some(lag) = entry.worst_lag_bytes {
         facts.push(("Worst lag while watched", bytes(lag)));

@@ -4,7 +4,7 @@ use pgscale_guard::facts::{Facts, Health, Live, Member};
 use pgscale_guard::patroni::Synchronous;
 use pgscale_guard::{Assessed, Assessment, Seen};
 
-use super::text::{Cell, age, bytes, fitted, lsn, wrap};
+use super::text::{Cell, age, bytes, fitted, lsn, padded, wrap};
 use super::{BAD, BOLD, CARE, GOOD};
 use crate::plan::{describe, is_sync};
 use crate::services::names;
@@ -16,6 +16,9 @@ mod why;
 
 pub(crate) use list::list;
 pub(crate) use why::reasons;
+
+/// Columns of the keys above the members.
+const KEYS: usize = 11;
 
 /// One cluster in detail.
 pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> String {
@@ -32,7 +35,8 @@ pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> Strin
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
     {
-        lines.push(wrap(&format!("  {:<11}{value}", format!("{key}:")), width, 11));
+        let key = padded(&format!("{key}:"), KEYS);
+        lines.push(wrap(&format!("  {key}{value}"), width, KEYS));
     }
     lines.push(String::new());
     match &facts.members {

@@ -1,8 +1,12 @@
 //! Tables, wrapped lines, and numbers as people write them.
 
+use std::time::Duration;
+
 use anstyle::Style;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::duration;
 use pgscale_guard::verdict::printable;
+use unicode_width::UnicodeWidthStr as _;
 
 /// One cell of a table.
 #[derive(Clone, Debug, Default)]
@@ -39,13 +43,13 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
 /// The same, in `width` columns where that can be done: columns stand closer together, and sentences in cells go on
 /// below, under themselves. A table of words that are too wide together stays as it is.
 pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> String {
-    let mut natural: Vec<usize> = header.iter().map(|title| title.chars().count()).collect();
+    let mut natural: Vec<usize> = header.iter().map(|title| columns(title)).collect();
     let mut least = natural.clone();
     for row in rows {
         for ((natural, least), cell) in natural.iter_mut().zip(&mut least).zip(row) {
-            let wide = cell.text.chars().count();
+            let wide = columns(&cell.text);
             let held = held(&cell.text);
-            let words = held.split(' ').map(|word| word.chars().count());
+            let words = held.split(' ').map(columns);
             *natural = (*natural).max(wide);
             *least = (*least).max(words.max().unwrap_or_default()).max(wide.min(NARROWEST));
         }
@@ -101,7 +105,7 @@ fn lines_of(row: &[Cell], widths: &[usize], between: usize) -> Vec<String> {
             let text = lines.get(index).map_or("", String::as_str);
             let style = if text.is_empty() { Style::new() } else { *style };
             line = format!("{line}{:gap$}{style}{text}{style:#}", "");
-            gap = width.saturating_sub(text.chars().count()) + between;
+            gap = width.saturating_sub(columns(text)) + between;
         }
         line.trim_end().to_owned()
     };
@@ -117,7 +121,7 @@ pub(crate) fn wrap(text: &str, width: Option<usize>, hang: usize) -> String {
 }
 
 fn wrap_line(line: &str, width: usize, hang: usize) -> String {
-    if visible(line) <= width {
+    if columns(line) <= width {
         return line.to_owned();
     }
     let line = held(line);
@@ -127,7 +131,7 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
     let mut empty = true;
     // Every single space separates: what is aligned by several stays aligned.
     for word in line.trim_start().split(' ') {
-        let wide = visible(&current) + usize::from(!empty) + visible(word);
+        let wide = columns(&current) + usize::from(!empty) + columns(word);
         if !empty && wide > width {
             lines.push(current.trim_end().to_owned());
             current = " ".repeat(indent + hang);
@@ -168,9 +172,35 @@ fn held(line: &str) -> String {
     held
 }
 
-/// Columns a text takes, styles not counted.
-fn visible(text: &str) -> usize {
-    anstream::adapter::strip_str(text).to_string().chars().count()
+/// Returns how many columns of a terminal a text takes.
+///
+/// Styles and combining marks take none, a Korean syllable takes two.
+pub(crate) fn columns(text: &str) -> usize {
+    anstream::adapter::strip_str(text).to_string().width()
+}
+
+/// Returns the text, filled up with spaces to `width` columns.
+///
+/// `{:<width$}` counts characters, and would move the next column for Korean text.
+pub(crate) fn padded(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
+}
+
+/// Returns the first `width` columns of a text without styles; three dots stand for what is missing.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let dots = ".".repeat(width.min(3));
+    let mut kept = String::new();
+    for character in text.chars() {
+        kept.push(character);
+        if columns(&kept) + dots.len() > width {
+            kept.pop();
+            break;
+        }
+    }
+    kept + &dots
 }
 
 /// `1 instance`, `3 instances`.
@@ -206,26 +236,15 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
-/// A span of time, to the second: `42s`, `7m05s`, `3h20m`.
-pub(crate) fn span(time: std::time::Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
-    }
+/// Returns the time since `then` as kubectl writes ages; nothing if it is not known.
+pub(crate) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
+    then.map_or(String::new(), |then| duration::age(then, now))
 }
 
-/// Time since `then`, as kubectl writes ages: `42s`, `7m`, `3h`, `12d`.
-pub(crate) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
-    let Some(then) = then else { return String::new() };
-    let seconds = SignedDuration::from_secs(now.as_second() - then.as_second()).as_secs().max(0);
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
+/// Returns measured seconds as a person reads them.
+pub(crate) fn took(seconds: f64) -> String {
+    // A record is a text that others can write: seconds below zero are no time.
+    Duration::try_from_secs_f64(seconds).map_or("unknown".to_owned(), duration::measured)
 }
 
 #[cfg(test)]
@@ -277,6 +296,59 @@ mod tests {
         assert_eq!(at(Some(30)), at(None), "no column is left that could give way");
     }
 
+    /// Where the second column begins in each line, in columns of the terminal.
+    fn starts(table: &str, second: &[&str]) -> Vec<usize> {
+        let lines = table.lines().zip(second);
+        lines.map(|(line, cell)| columns(line.split_once(cell).unwrap().0)).collect()
+    }
+
+    #[test]
+    fn korean_cell_aligns_the_next_column() {
+        let rows = vec![
+            vec!["명절 동결".into(), "eve".into()],
+            vec![Cell::styled("freeze", crate::output::CARE), "adam".into()],
+            // The accent is a character on its own that takes no column.
+            vec!["cafe\u{301}".into(), "mary".into()],
+        ];
+        let shown = table(&["REASON", "BY"], &rows);
+        insta::assert_snapshot!(anstream::adapter::strip_str(&shown).to_string(), @"
+        REASON      BY
+        명절 동결   eve
+        freeze      adam
+        cafe\u{301}        mary
+        ");
+        assert_eq!(starts(&shown, &["BY", "eve", "adam", "mary"]), [12; 4]);
+    }
+
+    #[test]
+    fn korean_sentence_is_wrapped_within_the_width() {
+        let said =
+            "  명절 동결: 설 연휴 동안에는 아무도 데이터베이스 클러스터의 크기를 바꾸지 않습니다";
+        // The longest word takes 20 columns, and four go before it.
+        for width in 24..90 {
+            let wrapped = wrap(said, Some(width), 2);
+            assert!(wrapped.lines().all(|line| columns(line) <= width), "{width}: {wrapped}");
+            let words = |text: &str| text.split_whitespace().collect::<String>();
+            assert_eq!(words(&wrapped), words(said));
+        }
+        insta::assert_snapshot!(wrap(said, Some(40), 2), @"
+          명절 동결: 설 연휴 동안에는 아무도
+            데이터베이스 클러스터의 크기를
+            바꾸지 않습니다
+        ");
+    }
+
+    #[test]
+    fn cut_never_splits_a_wide_character() {
+        for (width, want) in
+            [(0, ""), (2, ".."), (5, "한..."), (6, "한..."), (7, "한국..."), (8, "한국어임")]
+        {
+            assert_eq!(cut("한국어임", width), want, "{width}");
+        }
+        assert_eq!(cut("as it is", 8), "as it is");
+        assert_eq!(cut("as it is.", 8), "as it...");
+    }
+
     #[test]
     fn long_lines_are_broken_under_themselves() {
         insta::assert_snapshot!(wrap("  Try: kubectl pgscale down acid-a --to 4", Some(24), 2), @"
@@ -298,16 +370,8 @@ mod tests {
         ] {
             assert_eq!(bytes(count), want);
         }
-        for (seconds, want) in [(0, "0s"), (59, "59s"), (425, "7m05s"), (12_000, "3h20m")] {
-            assert_eq!(span(std::time::Duration::from_secs(seconds)), want);
-        }
-        let now: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
-        for (then, want) in [
-            ("2026-11-24T09:59:18Z", "42s"),
-            ("2026-11-24T09:30:00Z", "30m"),
-            ("2026-11-20T10:00:00Z", "4d"),
-        ] {
-            assert_eq!(age(Some(then.parse().unwrap()), now), want);
+        for (seconds, want) in [(1.62, "1.6s"), (45.2, "45s"), (-1.0, "unknown")] {
+            assert_eq!(took(seconds), want);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pgscale_guard::duration::exact;
 use pgscale_guard::facts::Facts;
 use serde::Serialize;
 
@@ -110,16 +111,16 @@ fn row(facts: &Facts, member: &str, words: &Words, sync: Option<&str>) -> Vec<Ce
 
 fn flights(canary: &Canary) -> String {
     let mut lines = vec![format!(
-        "{BOLD}Canary:{BOLD:#} committed on {} in {:.2} s",
+        "{BOLD}Canary:{BOLD:#} committed on {} in {}",
         canary.leader,
-        canary.committed.as_secs_f64()
+        exact(canary.committed)
     )];
     if canary.flights.is_empty() {
         lines.push(format!("  {CARE}no standby:{CARE:#} nobody could replay it"));
     }
     lines.extend(canary.flights.iter().map(|(member, flight)| match flight {
         Flight::Arrived(delay) => {
-            format!("  {member}: replayed within {:.2} s of the commit", delay.as_secs_f64())
+            format!("  {member}: replayed within {} of the commit", exact(*delay))
         }
         Flight::Late(bytes) => {
             format!(

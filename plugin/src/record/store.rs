@@ -10,11 +10,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use pgscale_guard::duration::exact;
 use pgscale_guard::postgresql::{GROUP, KIND, VERSION};
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::{BEGUN, Entry, History};
+use crate::output::text::took;
 use crate::plan::FIELD_MANAGER;
 use crate::session::Session;
 
@@ -104,7 +106,7 @@ impl Recording {
             Ok(Ok(())) => Ok(()),
             Ok(Err(kube::Error::Api(status))) => Err(status.message.clone()),
             Ok(Err(error)) => Err(crate::error::chain(&error)),
-            Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            Err(_) => Err(format!("no answer within {}", exact(PATIENCE))),
         }
     }
 
@@ -145,7 +147,7 @@ fn told(entry: &Entry) -> String {
         line = format!("{line} ({reason})");
     }
     if let Some(seconds) = entry.seconds {
-        line = format!("{line}, {seconds:.0} s");
+        line = format!("{line}, {}", took(seconds));
     }
     match &entry.message {
         Some(message) => format!("{line}: {message}"),
@@ -254,7 +256,7 @@ mod tests {
         };
         assert_eq!(
             told(&entry),
-            "numberOfInstances 5 -> 3, leader acid-a-4 -> acid-a-0 by dba (night), 12 s"
+            "numberOfInstances 5 -> 3, leader acid-a-4 -> acid-a-0 by dba (night), 12s"
         );
         assert_eq!(cut(&"ä".repeat(600)).len(), 1024);
     }

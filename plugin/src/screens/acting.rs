@@ -27,7 +27,7 @@ async fn up() {
     Allowed, with warnings
       WARN stale-volume: kept from an earlier life, and attached again:
            pgdata-acid-a-3
-           persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
+           persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
            Try: for a fresh copy, delete first:
              kubectl delete pvc pgdata-acid-a-3 -n db
     numberOfInstances is 4
@@ -39,14 +39,14 @@ async fn up() {
     [  45.0s] acid-a-3: replication configured
     [  47.0s] acid-a-3: base backup
     [  47.0s] acid-a-3: base backup, 25 % of 4.0 GiB
-    [  77.0s] acid-a-3: base backup, 50 % of 4.0 GiB, about 1m00s left
+    [  77.0s] acid-a-3: base backup, 50 % of 4.0 GiB, about 60s left
     [ 107.0s] acid-a-3: streaming
     [ 109.0s] acid-a-3: in service as replica
     Timeline, in seconds since the count was written:
     MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
     acid-a-3   0         0           0         45           47            107         109
     [stdout]
-    postgresql/acid-a scaled from 3 to 4 instances in 112 s
+    postgresql/acid-a scaled from 3 to 4 instances in 112s
     [exit 0]
     ");
     insta::assert_snapshot!(on("up", BROAD).await, @"
@@ -68,7 +68,7 @@ async fn up() {
       2. wait until 4 instances have converged
     Allowed, with warnings
       WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
-           persistentvolumeclaim/pgdata-acid-a-3: created 12 days ago
+           persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
            Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
     numberOfInstances is 4
     [   0.0s] acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu
@@ -78,14 +78,14 @@ async fn up() {
     [  45.0s] acid-a-3: replication configured
     [  47.0s] acid-a-3: base backup
     [  47.0s] acid-a-3: base backup, 25 % of 4.0 GiB
-    [  77.0s] acid-a-3: base backup, 50 % of 4.0 GiB, about 1m00s left
+    [  77.0s] acid-a-3: base backup, 50 % of 4.0 GiB, about 60s left
     [ 107.0s] acid-a-3: streaming
     [ 109.0s] acid-a-3: in service as replica
     Timeline, in seconds since the count was written:
     MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
     acid-a-3   0         0           0         45           47            107         109
     [stdout]
-    postgresql/acid-a scaled from 3 to 4 instances in 112 s
+    postgresql/acid-a scaled from 3 to 4 instances in 112s
     [exit 0]
     ");
 }
@@ -180,11 +180,11 @@ async fn down_the_leader_moves() {
            Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.0 s after the request; how
+    acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how
       long writes stopped could not be measured
     numberOfInstances is 3
     [stdout]
-    postgresql/acid-a scaled from 5 to 3 instances in 3 s
+    postgresql/acid-a scaled from 5 to 3 instances in 3s
     [exit 0]
     ");
     insta::assert_snapshot!(on("down, the leader moves", BROAD).await, @"
@@ -215,10 +215,10 @@ async fn down_the_leader_moves() {
            Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.0 s after the request; how long writes stopped could not be measured
+    acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how long writes stopped could not be measured
     numberOfInstances is 3
     [stdout]
-    postgresql/acid-a scaled from 5 to 3 instances in 3 s
+    postgresql/acid-a scaled from 5 to 3 instances in 3s
     [exit 0]
     ");
 }
@@ -382,7 +382,7 @@ async fn several() {
     db/acid-a: numberOfInstances is 4
     [stdout]
     NAMESPACE   NAME     CHANGE   RESULT      TOOK   LEADER MOVED
-    db          acid-a   3 -> 4   Converged   3 s    -
+    db          acid-a   3 -> 4   Converged   3.0s   -
     db          acid-b   -        Failed      -      -
     [stderr]
     error: 1 of 2 clusters are not what was asked for
@@ -441,7 +441,7 @@ async fn undo() {
     Allowed
     numberOfInstances is 3
     [stdout]
-    postgresql/acid-a scaled from 5 to 3 instances in 3 s
+    postgresql/acid-a scaled from 5 to 3 instances in 3s
     [exit 0]
     ");
     assert_eq!(on("undo", BROAD).await, narrow);

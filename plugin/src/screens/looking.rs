@@ -17,9 +17,9 @@ async fn status() {
                  (scalepolicy/production); 4 more may come, 1 may go
 
     MEMBER     ROLE      STATE       TL   LAG     NODE     AGE
-    acid-a-0   leader    running     1    -       node-0   2h
-    acid-a-1   replica   streaming   1    0 B     node-1   2h
-    acid-a-2   replica   streaming   1    990 B   node-2   2h
+    acid-a-0   leader    running     1    -       node-0   120m
+    acid-a-1   replica   streaming   1    0 B     node-1   120m
+    acid-a-2   replica   streaming   1    990 B   node-2   120m
 
     VOLUME            SIZE        MEMBER     STATE          AGE
     pgdata-acid-a-0   100.0 GiB   acid-a-0   in use         12d
@@ -49,9 +49,9 @@ async fn status() {
                  may come, 1 may go
 
     MEMBER     ROLE      STATE       TL   LAG     NODE     AGE
-    acid-a-0   leader    running     1    -       node-0   2h
-    acid-a-1   replica   streaming   1    0 B     node-1   2h
-    acid-a-2   replica   streaming   1    990 B   node-2   2h
+    acid-a-0   leader    running     1    -       node-0   120m
+    acid-a-1   replica   streaming   1    0 B     node-1   120m
+    acid-a-2   replica   streaming   1    990 B   node-2   120m
 
     VOLUME            SIZE        MEMBER     STATE          AGE
     pgdata-acid-a-0   100.0 GiB   acid-a-0   in use         12d
@@ -101,9 +101,9 @@ async fn status_why() {
       Policy:    none; any number may come, 3 may go
 
     MEMBER     ROLE      STATE       TL   LAG   NODE     AGE
-    acid-a-0   leader    running     1    -     node-0   2h
-    acid-a-1   replica   streaming   1    0 B   node-1   2h
-    acid-a-2   replica   streaming   1    0 B   node-2   2h
+    acid-a-0   leader    running     1    -     node-0   120m
+    acid-a-1   replica   streaming   1    0 B   node-1   120m
+    acid-a-2   replica   streaming   1    0 B   node-2   120m
 
     IF SET TO   VERDICT   RULES
     3           allowed   -
@@ -137,7 +137,7 @@ async fn wait_in_vain() {
     let narrow = on("wait, in vain", NARROW).await;
     insta::assert_snapshot!(narrow, @"
     [stderr]
-    error: postgresql db/acid-a has not converged within 20 s; the change goes on
+    error: postgresql db/acid-a has not converged within 20s; the change goes on
     Missing:
       acid-a-3: no pod yet
     Where it stands, and where to look:
@@ -158,9 +158,9 @@ async fn verify() {
     acid-a-0   primary   1    0/3E8   -          -          -          -
     acid-a-1   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
     acid-a-2   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
-    Canary: committed on acid-a-0 in 0.00 s
-      acid-a-1: replayed within 0.00 s of the commit
-      acid-a-2: replayed within 0.00 s of the commit
+    Canary: committed on acid-a-0 in 0s
+      acid-a-1: replayed within 0s of the commit
+      acid-a-2: replayed within 0s of the commit
     Converged on 3 instances
     Verified by all 3 members: one primary, one system identifier (7100), one
       timeline, every standby streams
@@ -173,9 +173,9 @@ async fn verify() {
     acid-a-0   primary   1    0/3E8   -          -          -          -
     acid-a-1   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_1   async
     acid-a-2   standby   1    0/3E8   0/3E8      acid-a-0   acid_a_2   async
-    Canary: committed on acid-a-0 in 0.00 s
-      acid-a-1: replayed within 0.00 s of the commit
-      acid-a-2: replayed within 0.00 s of the commit
+    Canary: committed on acid-a-0 in 0s
+      acid-a-1: replayed within 0s of the commit
+      acid-a-2: replayed within 0s of the commit
     Converged on 3 instances
     Verified by all 3 members: one primary, one system identifier (7100), one timeline, every standby streams
     [exit 0]
@@ -187,7 +187,7 @@ async fn verify_something_is_wrong() {
     let narrow = on("verify, something is wrong", NARROW).await;
     insta::assert_snapshot!(narrow, @"
     [stderr]
-    something looks wrong; looking again in 3 s ...
+    something looks wrong; looking again in 3s ...
     [stdout]
     postgresql db/acid-a
     MEMBER     ROLE     TL   WAL   REPLAYED   FROM   SLOT   SYNC
@@ -212,9 +212,9 @@ async fn history() {
     let narrow = on("history", NARROW).await;
     insta::assert_snapshot!(narrow, @"
     [stdout]
-    AGE   WHO   CHANGE   LEADER                 RESULT      TOOK    REASON
-    3s    dba   3 -> 5   -                      Converged   3.0 s   undo of 5 -> 3
-    6s    dba   5 -> 3   acid-a-4 -> acid-a-0   Converged   3.0 s   maintenance
+    AGE   WHO   CHANGE   LEADER                 RESULT      TOOK   REASON
+    3s    dba   3 -> 5   -                      Converged   3.0s   undo of 5 -> 3
+    6s    dba   5 -> 3   acid-a-4 -> acid-a-0   Converged   3.0s   maintenance
     [exit 0]
     ");
     assert_eq!(on("history", BROAD).await, narrow);

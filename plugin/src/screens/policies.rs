@@ -112,7 +112,7 @@ async fn rules() {
     step-too-large              more instances at once than the policy's step
     change-freeze               a time in which the count must not change
     outside-window              outside the hours in which the count may change
-    no-leader                   nobody leads, or more than one claims to
+    no-leader                   no member leads, or more than one claims to
     leader-condemned            the leader's pod would be deleted
     leader-cannot-move          the leader's pod would be deleted and ordinal 0
                                 cannot take over
@@ -127,8 +127,7 @@ async fn rules() {
     no-standby-left             one instance is left: nothing to fail over to
     paused                      Patroni is in maintenance mode: no member takes
                                 over, and none starts
-    switchover-pending          somebody has asked for a switchover that is not done
-                                yet
+    switchover-pending          a switchover was requested and is not done yet
     rebuild-in-progress         a member is being created, cloned, reinitialised or
                                 rewound
     operation-in-progress       Kubernetes or the operator is still busy with this
@@ -138,7 +137,7 @@ async fn rules() {
     major-upgrade               PostgreSQL is being upgraded to another major
                                 version, or that failed
     operator-failed             the operator's last work on this cluster failed
-    operator-absent             nobody would carry the change out now
+    operator-absent             no operator would carry the change out now
     mixed-change                the same write also changes something else
     replace-pending             the operator would replace the StatefulSet instead
                                 of updating it
@@ -183,7 +182,7 @@ async fn rules() {
     step-too-large              more instances at once than the policy's step
     change-freeze               a time in which the count must not change
     outside-window              outside the hours in which the count may change
-    no-leader                   nobody leads, or more than one claims to
+    no-leader                   no member leads, or more than one claims to
     leader-condemned            the leader's pod would be deleted
     leader-cannot-move          the leader's pod would be deleted and ordinal 0 cannot take over
     too-few-healthy-survivors   healthy members would go and too few healthy ones would stay
@@ -193,13 +192,13 @@ async fn rules() {
     sync-count-floor            fewer standbys would stay than synchronous_node_count asks for
     no-standby-left             one instance is left: nothing to fail over to
     paused                      Patroni is in maintenance mode: no member takes over, and none starts
-    switchover-pending          somebody has asked for a switchover that is not done yet
+    switchover-pending          a switchover was requested and is not done yet
     rebuild-in-progress         a member is being created, cloned, reinitialised or rewound
     operation-in-progress       Kubernetes or the operator is still busy with this cluster
     change-not-applied          the operator has not applied the last change of the count
     major-upgrade               PostgreSQL is being upgraded to another major version, or that failed
     operator-failed             the operator's last work on this cluster failed
-    operator-absent             nobody would carry the change out now
+    operator-absent             no operator would carry the change out now
     mixed-change                the same write also changes something else
     replace-pending             the operator would replace the StatefulSet instead of updating it
     restart-pending             the operator restarts PostgreSQL together with this change
@@ -236,8 +235,8 @@ async fn rules_id() {
     scale down") and lets the StatefulSet delete the leader all the same; no event,
     and the status stays Running. Measured on a real cluster, 5 to 2 under load:
     with the survivors' WAL receivers stalled every row acknowledged since then was
-    lost; with Patroni paused and ordinal 0 unfit nobody took over until a person
-    came.
+    lost; with Patroni paused and ordinal 0 unfit no member took over until a person
+    resumed Patroni.
 
     Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is
     not caught up (another timeline, or had not received within a second what the
@@ -272,7 +271,7 @@ async fn rules_id() {
     refused it logs one warning ("could not scale down") and lets the StatefulSet delete the leader all
     the same; no event, and the status stays Running. Measured on a real cluster, 5 to 2 under load:
     with the survivors' WAL receivers stalled every row acknowledged since then was lost; with Patroni
-    paused and ordinal 0 unfit nobody took over until a person came.
+    paused and ordinal 0 unfit no member took over until a person resumed Patroni.
 
     Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another
     timeline, or had not received within a second what the leader had when asked), is tagged nofailover,

@@ -10,7 +10,7 @@ async fn switchover() {
       caught-up member that stays
     CHECKPOINT on acid-a-0 ...
     switching over from acid-a-0 to acid-a-1 ...
-    acid-a-1 leads, by lock, label and its own word, 0.0 s after the request; how
+    acid-a-1 leads, by lock, label and its own word, 0.0s after the request; how
       long writes stopped could not be measured
     [stdout]
     postgresql/acid-a: leader moved from acid-a-0 to acid-a-1
@@ -21,7 +21,7 @@ async fn switchover() {
     leader acid-a-0 -> acid-a-1: moving it away from acid-a-0; acid-a-1 is the best caught-up member that stays
     CHECKPOINT on acid-a-0 ...
     switching over from acid-a-0 to acid-a-1 ...
-    acid-a-1 leads, by lock, label and its own word, 0.0 s after the request; how long writes stopped could not be measured
+    acid-a-1 leads, by lock, label and its own word, 0.0s after the request; how long writes stopped could not be measured
     [stdout]
     postgresql/acid-a: leader moved from acid-a-0 to acid-a-1
     [exit 0]
@@ -57,9 +57,9 @@ async fn switchover_for_a_count() {
       is the best caught-up member that stays
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.0 s after the request; how
+    acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how
       long writes stopped could not be measured
-    still waiting after 5 s: operation-in-progress: an operation on db/acid-a is not
+    still waiting after 5s: operation-in-progress: an operation on db/acid-a is not
       finished
     [stdout]
     postgresql/acid-a: leader moved from acid-a-4 to acid-a-0
@@ -72,8 +72,8 @@ async fn switchover_for_a_count() {
     leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0 is the best caught-up member that stays
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.0 s after the request; how long writes stopped could not be measured
-    still waiting after 5 s: operation-in-progress: an operation on db/acid-a is not finished
+    acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how long writes stopped could not be measured
+    still waiting after 5s: operation-in-progress: an operation on db/acid-a is not finished
     [stdout]
     postgresql/acid-a: leader moved from acid-a-4 to acid-a-0
     3 is admitted now: kubectl pgscale set acid-a 3 -n db
@@ -114,9 +114,9 @@ async fn switchover_in_vain() {
       is the best caught-up member that stays
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.9 s after the request; writes
-      stopped for 0.1 s at most
-    still waiting after 6 s: acid-a-1: 990 bytes behind the leader after a second;
+    acid-a-0 leads, by lock, label and its own word, 0.9s after the request; writes
+      stopped for 0.1s at most
+    still waiting after 6s: acid-a-1: 990 bytes behind the leader after a second;
       acid-a-2: 990 bytes behind the leader after a second
     error: the leader has moved, and a change to 3 instances is not admitted yet:
       acid-a-1: 990 bytes behind the leader after a second
@@ -131,8 +131,8 @@ async fn switchover_in_vain() {
     leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0 is the best caught-up member that stays
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.9 s after the request; writes stopped for 0.1 s at most
-    still waiting after 6 s: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: 990 bytes behind the leader after a second
+    acid-a-0 leads, by lock, label and its own word, 0.9s after the request; writes stopped for 0.1s at most
+    still waiting after 6s: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: 990 bytes behind the leader after a second
     error: the leader has moved, and a change to 3 instances is not admitted yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second

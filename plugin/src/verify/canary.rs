@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::duration::exact;
 use pgscale_guard::facts::Facts;
 use pgscale_guard::read::Address;
 use tokio::time::{Instant, sleep};
@@ -152,8 +153,8 @@ async fn emit(inside: &dyn Inside, pod: &Address, patience: Duration) -> Result<
             Ok(_) => "its wait was ended".to_owned(),
             Err(why) => format!("whether it still waits could not be seen: {why}"),
         };
-        let seconds = patience.as_secs_f64();
-        let why = format!("the message was not committed within {seconds} s; {released}");
+        let limit = exact(patience);
+        let why = format!("the message was not committed within {limit}; {released}");
         return Err(NoCanary::new(Kind::Timeout, why));
     };
     said.map(drop).map_err(NoCanary::said)

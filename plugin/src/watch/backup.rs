@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use pgscale_guard::duration::human;
 use pgscale_guard::facts::Facts;
 
 use super::phase::Phase;
 use crate::inside;
-use crate::output::text::{bytes, span};
+use crate::output::text::bytes;
 use crate::session::{Session, address};
 
 /// The leader is asked once in the time of five looks while somebody is cloned: an exec every second would be
@@ -74,7 +75,7 @@ impl Progress {
         u64::try_from(u128::from(self.streamed.min(total)) * 100 / u128::from(total)).ok()
     }
 
-    /// `42 % of 12.3 GiB, about 3m05s left`.
+    /// `42 % of 12.3 GiB, about 3m5s left`.
     pub(crate) fn words(&self) -> String {
         let mut words = match (self.percent(), self.total) {
             (Some(percent), Some(total)) => format!("{percent} % of {}", bytes(total)),
@@ -82,7 +83,7 @@ impl Progress {
             _ => self.step.clone(),
         };
         if let Some(left) = self.left {
-            words = format!("{words}, about {} left", span(left));
+            words = format!("{words}, about {} left", human(left));
         }
         words
     }
@@ -323,7 +324,7 @@ mod tests {
             assert_eq!((progress.percent(), progress.words().as_str()), (want, words));
         }
         let left = Progress { left: Some(at(185)), ..progress(Some(200), 84) };
-        assert_eq!(left.words(), "42 % of 200 B, about 3m05s left");
+        assert_eq!(left.words(), "42 % of 200 B, about 3m5s left");
     }
 
     #[test]
@@ -359,10 +360,10 @@ mod tests {
             );
             said.extend(found.progress.into_iter().map(|line| format!("{seconds}: {line}")));
         }
-        insta::assert_snapshot!(said.join("\n"), @r"
+        insta::assert_snapshot!(said.join("\n"), @"
         0: acid-a-3: base backup, 0 % of 100 B
-        10: acid-a-3: base backup, 12 % of 100 B, about 1m14s left
-        40: acid-a-3: base backup, 18 % of 100 B, about 3m03s left
+        10: acid-a-3: base backup, 12 % of 100 B, about 74s left
+        40: acid-a-3: base backup, 18 % of 100 B, about 3m3s left
         75: acid-a-3: base backup, 18 % of 100 B, about 5m42s left
         80: acid-a-3: base backup, 99 % of 100 B, about 1s left
         ");

@@ -70,7 +70,7 @@ async fn overridden(scene: Scene) -> Result<()> {
     scene.create(&granted("for-long", 5)).await?.ok()?;
     let said = scene.patch(&to(9)).await?;
     ensure_refused("one that holds for too long", &said, "above-max")?;
-    ensure!(said.stderr.contains("more than 4 hours after its creation"), "{}", said.stderr);
+    ensure!(said.stderr.contains("more than 4h after its creation"), "{}", said.stderr);
 
     for (wrong, value) in [
         ("rules", json!([])),

@@ -28,7 +28,8 @@ const MESSAGE_LIMIT: usize = 8 * 1024;
 const REASON_LIMIT: usize = 2 * 1024;
 /// One cause, for machines: there is one for every rule, however many, and the message says it in full.
 const CAUSE_LIMIT: usize = 512;
-/// What the API conventions ask of one warning, in characters.
+/// What the API conventions ask of one warning, in characters. Kept in columns as well, so that a
+/// Korean warning is no wider on a terminal than an English one.
 const WARNING_WIDTH: usize = 120;
 /// What the API server passes on of all warnings together, in characters
 /// (`truncateAtTotalRunes`, apiserver/pkg/endpoints/filters/warning.go).
@@ -422,12 +423,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_judged_stops_a_shrink_and_warns_growth() {
-        let unjudged = |fallback| Judged::Unjudged { why: "no answer in 4 s".to_owned(), fallback };
+        let unjudged = |fallback| Judged::Unjudged { why: "no answer in 4s".to_owned(), fallback };
         let shrink = unjudged(Fallback::Refuse);
         let response = shrink.respond(&review(&update(&object(5), &object(2))));
         assert!(!response.allowed);
         assert_eq!(response.result.code, 403);
-        assert_eq!(response.result.message, "pgscale cannot judge this change: no answer in 4 s");
+        assert_eq!(response.result.message, "pgscale cannot judge this change: no answer in 4s");
         assert_eq!(shrink.refusing(), [CANNOT_BE_JUDGED]);
 
         let growth = unjudged(Fallback::RefuseGrowth);
@@ -435,7 +436,7 @@ mod tests {
         assert!(!response.allowed);
         assert_eq!(
             response.result.message,
-            "pgscale cannot judge this change: no answer in 4 s; this installation refuses growth that \
+            "pgscale cannot judge this change: no answer in 4s; this installation refuses growth that \
              cannot be judged (growFailurePolicy: Fail)"
         );
         assert_eq!(growth.refusing(), [CANNOT_BE_JUDGED]);
@@ -446,7 +447,7 @@ mod tests {
         assert_eq!(
             response.warnings.unwrap(),
             [
-                "cannot-be-judged: the change was let through unjudged, as it only adds: no answer in 4 s"
+                "cannot-be-judged: the change was let through unjudged, as it only adds: no answer in 4s"
             ]
         );
         assert_eq!(growth.refusing(), [""; 0]);

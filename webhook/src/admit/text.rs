@@ -1,5 +1,7 @@
 //! Text that others wrote, made fit for headers, terminals and limits.
 
+use unicode_width::UnicodeWidthChar as _;
+
 /// Without what a terminal would obey: some of the text is written by others than us (annotations, answers
 /// of members), and kubectl prints it raw. The API server drops a warning with a control character.
 pub(super) fn printable(text: &str) -> String {
@@ -22,8 +24,10 @@ pub(super) fn cut(text: &str, limit: usize) -> String {
     format!("{}{SIGN}", text.get(..end).unwrap_or_default())
 }
 
-/// `text` in lines of at most `width` characters, broken between words where that is possible; the lines
-/// after the first are indented, so that they are read as one.
+/// Returns `text` in lines of at most `width` columns of a terminal and at most `width` characters.
+///
+/// They are broken between words where that is possible. The lines after the first are indented, so
+/// that they are read as one.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     const INDENT: &str = "  ";
     let mut lines: Vec<String> = Vec::new();
@@ -33,17 +37,25 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
         let mut word: Vec<char> = word.chars().collect();
         loop {
             let begun = usize::from(!line.trim().is_empty());
-            if length + begun + word.len() <= width {
+            let wide: usize = word.iter().copied().map(columns).sum();
+            if length + begun + wide <= width {
                 if begun == 1 {
                     line.push(' ');
                 }
-                length += begun + word.len();
+                length += begun + wide;
                 line.extend(word.drain(..));
                 break;
             }
             if begun == 0 {
                 // Longer than a line: break it anywhere.
-                let rest = word.split_off(width - length);
+                let mut room = width.saturating_sub(length);
+                let fits = word.iter().take_while(|character| {
+                    let left = room.checked_sub(columns(**character));
+                    room = left.unwrap_or_default();
+                    left.is_some()
+                });
+                let fits = fits.count().max(1);
+                let rest = word.split_off(fits);
                 line.extend(word);
                 word = rest;
             }
@@ -57,9 +69,16 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Returns how much of a line a character takes: its columns, and one at least, because the API
+/// server counts characters.
+fn columns(character: char) -> usize {
+    character.width().unwrap_or_default().max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use unicode_width::UnicodeWidthStr as _;
 
     use super::*;
 
@@ -70,9 +89,26 @@ mod tests {
         assert_eq!(cut("한국어 문장", 10), "한 [...]");
     }
 
+    #[test]
+    fn korean_warning_is_wrapped_within_the_width() {
+        let lines = wrap("명절 동결: 설 연휴 동안에는 아무도 크기를 바꾸지 않습니다", 24);
+        assert_eq!(lines, ["명절 동결: 설 연휴", "  동안에는 아무도 크기를", "  바꾸지 않습니다"]);
+        assert_eq!(wrap("데이터베이스클러스터", 11), ["데이터베이", "  스클러스", "  터"]);
+    }
+
     proptest! {
         #[test]
-        fn wrapping_loses_no_word(text in "[a-z ]{0,600}") {
+        fn no_line_has_more_columns_or_characters_than_the_width(
+            text in "[a-c한국語\\u{301}\\u{200d} ]{0,300}",
+        ) {
+            for line in wrap(&text, 40) {
+                prop_assert!(line.width() <= 40, "{line}");
+                prop_assert!(line.chars().count() <= 40, "{line}");
+            }
+        }
+
+        #[test]
+        fn wrapping_loses_no_word(text in "[a-z한국語 ]{0,600}") {
             let lines = wrap(&text, 40);
             let all = lines.join("").replace(' ', "");
             prop_assert_eq!(all, text.replace(' ', ""));

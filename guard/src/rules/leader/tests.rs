@@ -20,7 +20,7 @@ fn expired(from: i64, to: i64) -> Facts {
 }
 
 fn silence() -> Live {
-    Live::Silent("no answer in 1 s".into())
+    Live::Silent("no answer in 1s".into())
 }
 
 fn replica_report() -> Seen<crate::patroni::Report> {

@@ -70,7 +70,7 @@ pub(in crate::rules) fn restart_pending() {
     });
     let unreadable = |facts: Facts| {
         facts.with_member(1, |member| {
-            member.live = Live::Silent("no answer in 1 s".into());
+            member.live = Live::Silent("no answer in 1s".into());
             member.report = Seen::Unreadable("not JSON".into());
         })
     };

@@ -2,6 +2,7 @@
 
 use super::{one, unread};
 use crate::assessment::Assessment;
+use crate::duration::exact;
 use crate::policy::{Freeze, Limit, Mode, Policies, Way, Windows};
 use crate::verdict::Evidence;
 
@@ -93,5 +94,5 @@ pub(in crate::rules) fn max_lag(_: &Assessment<'_>, policies: &Policies) -> Vec<
 
 /// How old the last backup may be.
 pub(in crate::rules) fn backup_age(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
-    limits(policies, "backup.maxAge", &policies.backup_max_age, |age| format!("{age:#}"))
+    limits(policies, "backup.maxAge", &policies.backup_max_age, |age| exact(age.unsigned_abs()))
 }

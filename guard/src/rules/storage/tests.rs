@@ -1,5 +1,7 @@
 //! Volumes, backups, drains.
 
+use k8s_openapi::jiff::SignedDuration;
+
 use super::*;
 use crate::facts::Facts;
 use crate::facts::{Backup, StatefulSet};
@@ -135,7 +137,7 @@ pub(in crate::rules) fn stale_volume() {
     );
     insta::assert_snapshot!(text("stale-volume", &claimed(3, 5, 4)), @"
     stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
-      persistentvolumeclaim/pgdata-acid-a-3: created 54 days ago
+      persistentvolumeclaim/pgdata-acid-a-3: created 54d ago
       Try: for a fresh copy, delete first:
           kubectl delete pvc pgdata-acid-a-3 -n db
     ");
@@ -162,7 +164,7 @@ fn the_only_copies_of_the_data_are_never_named_for_deletion() {
     assert!(deletes(&claimed(3, 5, 4).with_member(0, |it| it.live = crate::facts::Live::NotAsked)));
     insta::assert_snapshot!(text("stale-volume", &leaderless), @"
     stale-volume: nobody leads, and a new member may take the lead with older data: pgdata-acid-a-3 is kept from an earlier life
-      persistentvolumeclaim/pgdata-acid-a-3: created 54 days ago
+      persistentvolumeclaim/pgdata-acid-a-3: created 54d ago
       Try: keep them, no leader is well enough to be copied from:
           kubectl pgscale status acid-a -n db
     ");
@@ -294,7 +296,7 @@ pub(in crate::rules) fn no_recent_backup() {
         crate::evaluate(facts, &policies).finding("no-recent-backup").unwrap().to_string()
     };
     insta::assert_snapshot!(text(&backed_up(3, 2, 50)), @"
-    no-recent-backup: the last logical backup is 2 days old; archives of the log are not visible here
+    no-recent-backup: the last logical backup is 2d2h old; archives of the log are not visible here
       scalepolicy/production: backup.maxAge: 26h
       cronjob/logical-backup-acid-a: lastSuccessfulTime: 2026-11-22T08:00:00Z
       Try:

@@ -9,8 +9,8 @@ use crate::testing::{Mishap, World, run};
 fn timeless(text: &str) -> String {
     let varies = |word: &str| {
         let number = word.trim_end_matches(',');
-        let age = word.strip_suffix('s').is_some_and(|age| age.parse::<u32>().is_ok());
-        age || word.ends_with('Z')
+        let time = word.strip_suffix('s').is_some_and(|time| time.parse::<f64>().is_ok());
+        time || word.ends_with('Z')
             || word.contains("Z-")
             || number.contains('.') && number.parse::<f64>().is_ok()
     };
@@ -113,9 +113,9 @@ async fn what_was_not_done_is_not_shown_as_done() {
     assert_eq!(run(&world, "down acid-a --to 3 --yes", None).await.1, 5);
     let (screen, ..) = run(&world, "history acid-a", None).await;
     insta::assert_snapshot!(timeless(&screen.stdout()), @"
-    AGE   WHO   CHANGE                       LEADER                 RESULT         TOOK    REASON
-    N    dba   not changed (5 -> 3 asked)   acid-a-4 -> acid-a-0   NotAsPlanned   N s   -
-    N    dba   not changed (5 -> 3 asked)   -                      Refused        N s   -
+    AGE   WHO   CHANGE                       LEADER                 RESULT         TOOK   REASON
+    N    dba   not changed (5 -> 3 asked)   acid-a-4 -> acid-a-0   NotAsPlanned   N   -
+    N    dba   not changed (5 -> 3 asked)   -                      Refused        N   -
     ");
     let told: Vec<String> = world
         .events()
@@ -229,10 +229,10 @@ async fn a_report_is_a_page_for_a_ticket() {
     | Reason | night |
     | numberOfInstances | 5 -> 3 |
     | Leader | acid-a-4 -> acid-a-0 |
-    | Switchover | acid-a-0 leads, by lock, label and its own word, N s after the request; ... |
-    | Took | N s |
+    | Switchover | acid-a-0 leads, by lock, label and its own word, N after the request; ... |
+    | Took | N |
     | Leader changes while watched | 0 |
-    | Without a leader while watched | N s |
+    | Without a leader while watched | N |
     | Worst lag while watched | 0 B |
 
     ## Plan

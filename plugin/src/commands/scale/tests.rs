@@ -199,7 +199,7 @@ async fn a_shrink_says_what_it_waits_for_after_the_switchover() {
     let mut session = world.session(&screen, None);
     session.pace.follow = Duration::from_secs(5);
     give(&session, "down acid-a --to 3 --yes").await.unwrap_err();
-    let waits = " s: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: ";
+    let waits = "s: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: ";
     assert!(screen.stderr().contains(waits), "{}", screen.stderr());
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgscale_guard::duration::exact;
 use tokio::time::sleep;
 
 use super::{Args, gather, show, text};
@@ -69,11 +70,11 @@ fn pause(poll: Duration, clusters: usize) -> Duration {
 }
 
 fn redraw(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
-    let every = pause(session.pace.poll, all.len()).as_secs_f64();
+    let every = exact(pause(session.pace.poll, all.len()));
     let now =
         all.first().map_or(String::new(), |status| format!("{:.0}, ", status.snapshot.facts.now));
     let text = text(args, all, session.out.width);
-    session.out.redraw(&format!("{text}\n\n{now}every {every} s; Ctrl-C ends"))
+    session.out.redraw(&format!("{text}\n\n{now}every {every}; Ctrl-C ends"))
 }
 
 /// Prints what changed: of a list the lines, of one cluster all of it.

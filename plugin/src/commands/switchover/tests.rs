@@ -73,7 +73,7 @@ async fn a_switchover_for_a_count_ends_well_only_when_that_count_is_admitted() {
          where Git sets the count: commit 3 there, or synchronise again\n"
     );
     let said = screen.stderr();
-    assert!(said.contains(" s: operation-in-progress: "), "{said}");
+    assert!(said.contains("s: operation-in-progress: "), "{said}");
     // The same for a machine, and the command that it names works.
     let world = World::new(5, 4);
     let (screen, ..) = run(&world, "switchover acid-a --for 3 -o json", None).await;
@@ -136,14 +136,14 @@ async fn at_the_deadline_a_switchover_for_a_count_names_what_is_still_in_the_way
     hint: when that is mended, wait again: kubectl pgscale switchover acid-a --for 3 -n db
     ");
     assert_eq!(screen.stdout(), "");
-    assert!(screen.stderr().contains(" s: change-freeze: "), "{}", screen.stderr());
+    assert!(screen.stderr().contains("s: change-freeze: "), "{}", screen.stderr());
     assert_eq!(world.recorded()[0]["result"], "TimedOut");
 
     let world = World::new(5, 4).with(Mishap::NobodyFollows);
     let (screen, code, why) = run(&world, line, None).await;
     assert_eq!((code, world.leader(), world.declared()), (4, 0, 5), "{why}");
     assert!(why.contains("\n  acid-a-1: 990 bytes behind the leader"), "{why}");
-    assert!(screen.stderr().contains(" s: acid-a-1: 990 bytes"), "{}", screen.stderr());
+    assert!(screen.stderr().contains("s: acid-a-1: 990 bytes"), "{}", screen.stderr());
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +159,7 @@ async fn a_plain_switchover_says_what_it_waits_for_and_what_to_do() {
     hint: what keeps the members: kubectl pgscale status acid-a --why -n db
     ");
     let said = screen.stderr();
-    assert!(said.contains(" s: acid-a-1: 990 bytes"), "{said}");
+    assert!(said.contains("s: acid-a-1: 990 bytes"), "{said}");
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn a_leader_that_stays_is_not_moved_and_the_count_is_waited_for() {
     let (screen, code, why) = run(&world, "switchover acid-a --for 3 -o json", None).await;
     assert_eq!((code, why.as_str()), (0, ""));
     let said = screen.stderr();
-    assert!(said.contains(" s: operation-in-progress: "), "{said}");
+    assert!(said.contains("s: operation-in-progress: "), "{said}");
     let report: Value = serde_json::from_str(&screen.stdout()).unwrap();
     assert_eq!(
         (&report["result"], &report["admitted"]["instances"]),
@@ -306,7 +306,7 @@ async fn a_lead_in_doubt_is_neither_recorded_as_moved_nor_as_kept() {
         }
         assert!(world.events()[0].contains("leader acid-a-2 -> ?"), "{:?}", world.events());
         let waits =
-            "still waiting after 0 s: lock, label and the new leader itself do not agree yet";
+            "still waiting after 0s: lock, label and the new leader itself do not agree yet";
         assert!(screen.stderr().contains(waits), "{}", screen.stderr());
         let report: Value = serde_json::from_str(&screen.stdout()).unwrap();
         assert_eq!((&report["leaderMoved"], &report["record"]), (&json!(null), entry));

@@ -106,12 +106,3 @@ fn many_copies_are_summed_up_and_a_disk_that_was_not_seen_is_said() {
                     back
     ");
 }
-
-#[test]
-fn times_are_written_as_people_say_them() {
-    for (seconds, want) in
-        [(0, "0 s"), (119, "119 s"), (120, "2 min"), (61 * 60, "61 min"), (12_000, "3 h 20 min")]
-    {
-        assert_eq!(duration(seconds), want);
-    }
-}

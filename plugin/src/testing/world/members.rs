@@ -102,7 +102,7 @@ impl State {
             self.stalled.clear();
         }
         if self.mishap == Some(Mishap::SwitchoverAnswerLost) {
-            return Err("timed out after 40 s".to_owned());
+            return Err("timed out after 40s".to_owned());
         }
         Ok(RestResponse { status: 200, body: "Successfully switched over".to_owned() })
     }

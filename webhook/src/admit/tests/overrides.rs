@@ -94,7 +94,7 @@ async fn what_does_not_fit_lifts_nothing_and_says_why() {
         ),
         ("no such rule", hour, &["above-max", "x"], 9, "it names \"x\", which is no rule"),
         ("over", -hour, &["above-max"], 9, "it ended at "),
-        ("for ever", beyond, &["above-max"], 9, "more than 4 hours after its creation"),
+        ("for ever", beyond, &["above-max"], 9, "more than 4h after its creation"),
     ] {
         let world = World { overrides: vec![granted(expires, rules)], ..three_to_seven() };
         let admission = world.admission();

@@ -1,0 +1,427 @@
+//! The arrows between our modules that must not exist: the table that `docs/architecture.md`
+//! explains.
+//!
+//! An arrow that exists today and is to go is listed as known, with its reason. A known arrow that
+//! is gone fails the test as well, so that it does not come back unnoticed.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "this crate is a test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+mod paths;
+
+/// Modules that must not name other modules or crates.
+struct Rule {
+    /// The modules meant, with all below them; `guard::read` is the module `read` of the guard.
+    from: &'static [&'static str],
+    /// What they must not name, with all below it.
+    to: &'static [&'static str],
+    /// Modules below `from` that may.
+    except: &'static [&'static str],
+    /// What the arrow would break.
+    why: &'static str,
+    /// The arrows that exist today and are to go.
+    known: &'static [Known],
+}
+
+/// One arrow that a rule forbids and that exists today.
+struct Known {
+    /// The module that names it.
+    from: &'static str,
+    /// What it names, with all below it.
+    to: &'static str,
+    /// Why it exists, and what it takes to remove it.
+    why: &'static str,
+}
+
+const fn known(from: &'static str, to: &'static str, why: &'static str) -> Known {
+    Known { from, to, why }
+}
+
+/// The plugin's modules that know the domain and neither the command line nor a text for people.
+const DOMAIN: &[&str] = &[
+    "plugin::apply",
+    "plugin::connect",
+    "plugin::forward",
+    "plugin::handover",
+    "plugin::inside",
+    "plugin::outlook",
+    "plugin::plan",
+    "plugin::policy",
+    "plugin::record",
+    "plugin::rights",
+    "plugin::services",
+    "plugin::session",
+    "plugin::status",
+    "plugin::verify",
+    "plugin::waiting",
+    "plugin::watch",
+    "plugin::why",
+];
+
+/// The plugin's texts and documents; the rest of `output` is the terminal and how values are
+/// spelled.
+const VIEWS: &[&str] = &[
+    "plugin::output::document",
+    "plugin::output::fleet",
+    "plugin::output::history",
+    "plugin::output::outlook",
+    "plugin::output::plan",
+    "plugin::output::policy",
+    "plugin::output::report",
+    "plugin::output::rules",
+    "plugin::output::status",
+    "plugin::output::verify",
+];
+
+/// What reads or writes outside the process.
+const IO: &[&str] =
+    &["guard::read", "kube::Api", "kube::Client", "tokio", "std::fs", "std::net", "std::process"];
+
+const RULES: &[Rule] = &[
+    Rule {
+        from: &["guard"],
+        to: &["tokio", "hyper", "hyper_util", "futures", "std::fs", "std::net", "kube::Client"],
+        except: &["guard::read"],
+        why: "the guard is pure: only its module `read` does I/O",
+        known: &[],
+    },
+    Rule {
+        from: &["guard"],
+        to: &["guard::read"],
+        except: &["guard::read"],
+        why: "the decision must compile without the feature `read`",
+        known: &[],
+    },
+    Rule {
+        from: &[
+            "guard::change",
+            "guard::operator",
+            "guard::patroni",
+            "guard::postgresql",
+            "guard::quantity",
+        ],
+        to: &[
+            "guard::capacity",
+            "guard::facts",
+            "guard::objects",
+            "guard::overrides",
+            "guard::policy",
+            "guard::rules",
+            "guard::verdict",
+        ],
+        except: &[],
+        why: "they describe one object each and stand below everything else",
+        known: &[],
+    },
+    Rule {
+        from: &["guard::facts"],
+        to: &[
+            "guard::assessment",
+            "guard::policy",
+            "guard::overrides",
+            "guard::rules",
+            "guard::verdict",
+        ],
+        except: &[],
+        why: "facts are what was read: no policy changes them and no rule has judged them",
+        known: &[known(
+            "guard::facts::hand_over",
+            "guard::verdict",
+            "cites objects as `Evidence`; goes when judging leaves `Facts`",
+        )],
+    },
+    Rule {
+        from: &["guard::assessment"],
+        to: &["guard::overrides", "guard::rules"],
+        except: &[],
+        why: "what facts mean is known before any rule weighs it",
+        known: &[],
+    },
+    Rule {
+        from: &["guard::policy", "guard::overrides"],
+        to: &["guard::rules"],
+        except: &[],
+        why: "what is stored and how it combines must not depend on what judges by it",
+        known: &[
+            known(
+                "guard::policy::spec",
+                "guard::rules",
+                "checks the ids of rules; goes when they are a type of their own",
+            ),
+            known(
+                "guard::overrides",
+                "guard::rules",
+                "checks the ids of rules; goes when they are a type of their own",
+            ),
+        ],
+    },
+    Rule {
+        from: &["guard::capacity", "guard::objects"],
+        to: &["guard::overrides", "guard::rules", "guard::verdict"],
+        except: &[],
+        why: "they turn objects into facts, and judge nothing",
+        known: &[],
+    },
+    Rule {
+        from: &[
+            "guard",
+            "webhook::admit",
+            "webhook::certs",
+            "webhook::configuration",
+            "webhook::events",
+            "webhook::metrics",
+            "webhook::rbac",
+            "webhook::server",
+            "webhook::witness",
+        ],
+        to: &["clap"],
+        except: &[],
+        why: "the command line is read in one place of each program",
+        known: &[known("webhook::configuration", "clap", "`FailurePolicy` is parsed as a flag")],
+    },
+    Rule {
+        from: DOMAIN,
+        to: &["plugin::args", "plugin::commands", "plugin::completion", "clap"],
+        except: &[],
+        why: "a domain module does the same whichever command asks for it",
+        known: &[
+            known("plugin::connect", "plugin::args", "takes kubectl's flags as they were parsed"),
+            known("plugin::plan", "plugin::args", "`with_flags` edits the text of a remedy"),
+        ],
+    },
+    Rule {
+        from: DOMAIN,
+        to: VIEWS,
+        except: &[],
+        why: "a domain module returns data, and its command shows that by a view",
+        known: &[
+            known("plugin::status", "plugin::output::status", "a member's role and lag"),
+            known("plugin::watch", "plugin::output::document", "the timeline of the JSON document"),
+            known("plugin::watch", "plugin::output::status", "a member's lag"),
+            known(
+                "plugin::watch::timeline",
+                "plugin::output::document",
+                "the timeline of the JSON document",
+            ),
+        ],
+    },
+    Rule {
+        from: &["plugin::output"],
+        to: &["plugin::commands", "plugin::completion", "clap"],
+        except: &[],
+        why: "commands call views, so a view can be shown by another command",
+        known: &[
+            known("plugin::output::document", "plugin::commands", "`Outcome` is a command's type"),
+            known("plugin::output::fleet", "plugin::commands", "`Outcome` is a command's type"),
+            known("plugin::output::policy", "plugin::commands", "the documents of `policy`"),
+            known("plugin::output::report", "plugin::commands", "`Outcome` is a command's type"),
+            known("plugin::output::verify", "plugin::commands", "the document of `verify`"),
+        ],
+    },
+    Rule {
+        from: &["plugin::plan"],
+        to: IO,
+        except: &[],
+        why: "a plan is computed from what was read before",
+        known: &[],
+    },
+    Rule {
+        from: VIEWS,
+        to: IO,
+        except: &[],
+        why: "a text is made from a document that is complete",
+        known: &[],
+    },
+    Rule {
+        from: &["webhook::admit", "webhook::events", "webhook::rbac", "webhook::witness"],
+        to: &["webhook::server", "webhook::certs"],
+        except: &[],
+        why: "a review is decided without knowing how it arrived",
+        known: &[],
+    },
+];
+
+/// One source file.
+struct Source {
+    module: String,
+    text: String,
+}
+
+#[test]
+fn no_forbidden_arrow_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut sources = Vec::new();
+    for name in ["guard", "plugin", "webhook"] {
+        collect(&root.join(name).join("src"), name, &mut sources);
+    }
+    let mut wrong = check(RULES, &sources);
+    wrong.extend(renamed(RULES, &sources));
+    assert!(wrong.is_empty(), "guard/tests/arrows/main.rs:\n{}", wrong.join("\n"));
+}
+
+/// Reads the production files of a directory; a file that only tests compile is left out.
+fn collect(directory: &Path, module: &str, sources: &mut Vec<Source>) {
+    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|it| it.unwrap().path()).collect();
+    files.sort();
+    for path in files.iter().filter(|path| path.extension().is_some_and(|it| it == "rs")) {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let top = matches!(stem, "lib" | "main");
+        let module = if top { module.to_owned() } else { format!("{module}::{stem}") };
+        sources.push(Source { module, text: fs::read_to_string(path).unwrap() });
+    }
+    for path in files.iter().filter(|path| path.is_dir()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        collect(path, &format!("{module}::{name}"), sources);
+    }
+}
+
+/// Returns a line for every forbidden arrow that is not known, and for every known one that is
+/// gone.
+fn check(rules: &[Rule], sources: &[Source]) -> Vec<String> {
+    let tests: Vec<String> = sources
+        .iter()
+        .flat_map(|source| {
+            let names = paths::test_modules(&source.text).into_iter();
+            names.map(|name| format!("{}::{name}", source.module))
+        })
+        .collect();
+    let within = |module: &str, any: &[&str]| any.iter().any(|it| below(module, it));
+    let mut wrong = Vec::new();
+    for rule in rules {
+        let mut seen = BTreeSet::new();
+        for source in sources {
+            let from = source.module.as_str();
+            let test = tests.iter().any(|test| below(from, test));
+            if test || !within(from, rule.from) || within(from, rule.except) {
+                continue;
+            }
+            for path in paths::paths(&source.text, from) {
+                let path = path.replacen("pgscale_guard", "guard", 1);
+                if !within(&path, rule.to) {
+                    continue;
+                }
+                let is = |it: &&Known| it.from == from && below(&path, it.to);
+                match rule.known.iter().position(|it| is(&it)) {
+                    Some(known) => drop(seen.insert(known)),
+                    None => wrong.push(format!("{from} must not name {path}: {}", rule.why)),
+                }
+            }
+        }
+        for (at, Known { from, to, why }) in rule.known.iter().enumerate() {
+            if !seen.contains(&at) {
+                wrong.push(format!("{from} names {to} no more ({why}): take it off the table"));
+            }
+        }
+    }
+    wrong
+}
+
+/// Returns a line for every module of ours on the table that does not exist: its rule would forbid
+/// nothing.
+fn renamed(rules: &[Rule], sources: &[Source]) -> BTreeSet<String> {
+    let ours = |name: &&&str| ["guard", "plugin", "webhook"].iter().any(|it| below(name, it));
+    let names = rules.iter().flat_map(|rule| rule.from.iter().chain(rule.to).chain(rule.except));
+    let exists = |name: &str| sources.iter().any(|source| below(&source.module, name));
+    names
+        .filter(ours)
+        .filter(|name| !exists(name))
+        .map(|name| format!("there is no module {name}: put its new name on the table"))
+        .collect()
+}
+
+/// Returns whether `path` is `module` or something in it.
+fn below(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Known, Rule, Source, check, known, paths, renamed};
+
+    const KNOWN: &[Known] = &[known("guard::facts::health", "guard::policy", "to go")];
+
+    fn rule(known: &'static [Known]) -> [Rule; 1] {
+        let (from, to) = (&["guard::facts"], &["guard::policy", "tokio"]);
+        [Rule { from, to, except: &["guard::facts::read"], why: "facts are data", known }]
+    }
+
+    fn wrong(module: &str, text: &str, known: &'static [Known]) -> Vec<String> {
+        check(&rule(known), &[Source { module: module.into(), text: text.into() }])
+    }
+
+    #[test]
+    fn an_added_import_is_found_however_it_is_spelled() {
+        for text in [
+            "use crate::policy::Policies;",
+            "use crate::policy;",
+            "use crate::{change::Change, policy::{self, Limit}};",
+            "pub use crate::policy::*;",
+            "use super::super::policy::Policies as P;",
+            "use crate as it; fn f(_: it::policy::Limit) {}",
+            "fn f() -> crate::policy::Limit { panic!() }",
+            "fn f() { match 1 { _ => crate::policy::limit::<u8>() } }",
+            "const A: char = '\"'; use crate::policy::Limit; const B: char = '\"';",
+            "fn f() { tokio::spawn(async {}); }",
+            "use tokio;",
+            "#[cfg(test)]\nmod tests;\nuse crate::policy::Policies;",
+            "#[cfg(test)]\nuse a::{\n    b,\n};\nuse crate::policy::Policies;",
+        ] {
+            assert!(!wrong("guard::facts::health", text, &[]).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_arrow_is_left_alone() {
+        for text in [
+            "use crate::change::Change;",
+            "use crate::policymaker::Policies;",
+            "/// See [`crate::policy::Policies`].\nstruct A;",
+            "/* use crate::policy::Policies; */",
+            "const A: &str = \"use crate::policy::Policies;\";",
+            "const A: &str = r#\"a \" use crate::policy::Policies;\"#;",
+            "fn f<'a>(facts: &'a Facts) { facts.policy::<u8>() }",
+            "#[cfg(test)]\nmod tests {\n    use crate::policy::Policies;\n}\n",
+            "#[cfg(test)]\nuse crate::policy::Policies;\n",
+        ] {
+            assert_eq!(wrong("guard::facts::health", text, &[]), Vec::<String>::new(), "{text}");
+        }
+        let text = "use crate::policy::Policies;";
+        for module in ["guard::factsheet", "guard::facts::read::rest", "guard::rules"] {
+            assert_eq!(wrong(module, text, &[]), Vec::<String>::new(), "{module}");
+        }
+    }
+
+    #[test]
+    fn a_module_for_tests_may_name_everything() {
+        let source = |module: &str, text: &str| Source { module: module.into(), text: text.into() };
+        let declared = "#[cfg(test)]\n#[path = \"x.rs\"]\npub(crate) mod testing;\nmod health;";
+        let sources = [
+            source("guard::facts", declared),
+            source("guard::facts::testing::deep", "use crate::policy::Policies;"),
+        ];
+        assert_eq!(check(&rule(&[]), &sources), Vec::<String>::new());
+        assert_eq!(paths::test_modules(declared), ["testing"]);
+    }
+
+    #[test]
+    fn a_known_arrow_passes_until_it_is_gone() {
+        let there = wrong("guard::facts::health", "use crate::policy::Policies;", KNOWN);
+        assert_eq!(there, Vec::<String>::new());
+        let elsewhere = wrong("guard::facts::count", "use crate::policy::Policies;", KNOWN);
+        assert_eq!(elsewhere.len(), 2, "one is new and one is gone: {elsewhere:?}");
+        let gone = wrong("guard::facts::health", "use crate::change::Change;", KNOWN);
+        let wanted =
+            "guard::facts::health names guard::policy no more (to go): take it off the table";
+        assert_eq!(gone, [wanted]);
+    }
+
+    #[test]
+    fn a_renamed_module_does_not_empty_its_rule() {
+        let sources = [Source { module: "guard::facts::read".into(), text: String::new() }];
+        let wanted = "there is no module guard::policy: put its new name on the table";
+        assert!(renamed(&rule(&[]), &sources).iter().eq([wanted]));
+    }
+}
