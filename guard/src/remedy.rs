@@ -85,6 +85,12 @@ pub struct Reach {
     pub pgscale: Vec<String>,
 }
 
+/// Returns flags as they stand behind a command: each with a space in front.
+pub fn spelled<'a>(flags: impl IntoIterator<Item = &'a String>) -> String {
+    let words: Vec<String> = flags.into_iter().map(|flag| quoted(flag)).collect();
+    if words.is_empty() { String::new() } else { format!(" {}", words.join(" ")) }
+}
+
 /// A command that is suggested, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Suggested {

@@ -20,8 +20,6 @@ use crate::output::expression::Expression;
 mod repeat;
 mod tips;
 
-pub(crate) use repeat::spelled;
-
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
 ///
 /// Every change is a planned, verified act: the plan says which members come and go and what every rule thinks

@@ -1,7 +1,7 @@
 //! What every command works with: the API server, the way to the members, the terminal, the clock.
 
-use crate::args::spelled;
 use pgscale_guard::remedy::Reach;
+use pgscale_guard::remedy::spelled;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

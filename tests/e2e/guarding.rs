@@ -13,9 +13,6 @@ use tokio::sync::OnceCell;
 
 use crate::trial::Scene;
 
-/// What may follow a printed command on its line.
-const PROSE: [&str; 5] = [", ", "; ", ". ", " (", " for "];
-
 static WEBHOOK: OnceCell<Arc<Webhook>> = OnceCell::const_new();
 
 /// The running webhook; the first test that asks for it starts it.
@@ -77,30 +74,8 @@ pub(crate) async fn take(
     Ok(command.clone())
 }
 
-/// Returns the commands in a text, without the word `kubectl` they begin with.
+/// Returns the commands in a text, each alone on its line, without the word `kubectl` they begin with.
 fn commands(text: &str) -> Vec<String> {
-    let begin = |line: &'_ str| -> Vec<usize> {
-        line.match_indices("kubectl ").map(|(at, word)| at + word.len()).collect()
-    };
-    let rests = text.lines().flat_map(|line| {
-        begin(line).into_iter().filter_map(|at| line.get(at..)).collect::<Vec<_>>()
-    });
-    rests.map(|rest| command(rest).trim().to_owned()).collect()
-}
-
-/// Returns `text` up to where prose goes on; what is quoted is none.
-fn command(text: &str) -> &str {
-    let mut quote = None;
-    for (at, letter) in text.char_indices() {
-        quote = match quote {
-            None if matches!(letter, '\'' | '"') => Some(letter),
-            Some(open) if open == letter => None,
-            other => other,
-        };
-        let rest = text.get(at..).unwrap_or_default();
-        if quote.is_none() && PROSE.iter().any(|prose| rest.starts_with(prose)) {
-            return text.get(..at).unwrap_or(text);
-        }
-    }
-    text
+    let commands = text.lines().filter_map(|line| line.trim().strip_prefix("kubectl "));
+    commands.map(str::to_owned).collect()
 }

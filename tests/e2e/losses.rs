@@ -199,7 +199,7 @@ async fn asleep_and_paused(ground: &Ground) -> Result<()> {
     let settings = format!("config={settings}");
     ground.kubectl(&["annotate", "endpoints", &config, "--overwrite", &settings]).await?;
     let said = ground.refused(2, "paused").await?;
-    ground.take(&said.stderr, &format!("annotate endpoints {config}"), &[]).await
+    ground.take(&said.stderr, &format!("get endpoints/{config}"), &[]).await
 }
 
 async fn sleep(ground: &Ground) -> Result<()> {
@@ -254,10 +254,10 @@ async fn replace_by_one(ground: &Ground) -> Result<(String, String)> {
     Ok((said.stderr, file))
 }
 
-/// The command line after `words`, run as it was printed.
+/// The line below `words`, run as it was printed.
 async fn paste(ground: &Ground, text: &str, words: &str, manifest: &str) -> Result<()> {
-    let line = text.lines().find_map(|line| line.strip_prefix(words));
-    let line = line.with_context(|| format!("no {words:?} in {text}"))?;
+    let line = text.lines().skip_while(|line| *line != words).nth(1);
+    let line = line.with_context(|| format!("nothing below {words:?} in {text}"))?.trim();
     let line = line.replace("MANIFEST", manifest);
     ground.scene.bed.paste(&line).await?.ok().with_context(|| line.clone())?;
     say(&format!("  {line}"));
@@ -266,7 +266,7 @@ async fn paste(ground: &Ground, text: &str, words: &str, manifest: &str) -> Resu
 
 async fn volumes_kept(ground: &Ground) -> Result<()> {
     let (said, manifest) = replace_by_one(ground).await?;
-    paste(ground, &said, "To bring it back with 3: ", &manifest).await?;
+    paste(ground, &said, "To bring it back with 3:", &manifest).await?;
     // The pods of the deleted cluster may still be there: the operator calls it running when its own are.
     ground.cluster.settled().await?;
     ground.cluster.converged(3).await?;
@@ -278,7 +278,7 @@ async fn volumes_deleted(ground: &Ground) -> Result<()> {
     let (said, manifest) = replace_by_one(ground).await?;
     ensure!(said.contains("enable_persistent_volume_claim_deletion: true"), "{said}");
     ensure!(!said.contains("To bring it back"), "the operator deletes the volumes: {said}");
-    paste(ground, &said, "To keep the disks that are still there: ", &manifest).await?;
+    paste(ground, &said, "To keep the disks that are still there:", &manifest).await?;
     let path = "--output=jsonpath={range .items[*]}{.spec.claimRef.namespace}/\
                 {.spec.claimRef.name}={.status.phase} {end}";
     until("the disks to be released, and kept", PATIENCE, async || {

@@ -182,8 +182,9 @@ impl Ground {
     /// The switchover that a refused patch to `to` prints ends with a leader that stays; then the same patch shrinks
     /// the cluster.
     async fn make_way(&self, said: &Said, to: u32) -> Result<()> {
-        let switchover = format!("pgscale switchover {NAME} --for {to} -n NS");
-        self.carry_out(&said.stderr, &switchover, &[]).await?;
+        let switchover =
+            format!("pgscale switchover {NAME} --for {to} -n {}", self.cluster.namespace);
+        guarding::take(&self.cluster, &said.stderr, &switchover, &[]).await?;
         let leader = self.cluster.leader().await?.ordinal;
         ensure!(leader < to, "-{leader} leads");
         self.cluster.patch(to.into()).await?.ok()?;
@@ -215,14 +216,15 @@ impl Ground {
         .await
     }
 
-    /// Runs `kubectl COMMAND`, which must be what `remedy` says, with `more` after it; it must succeed. `NS` in the
+    /// Runs `kubectl COMMAND`, which `remedy` must suggest word by word, with `more` after it; it must succeed. `NS` in the
     /// command stands for the namespace.
-    async fn carry_out(&self, remedy: &str, command: &str, more: &[&str]) -> Result<String> {
-        let command = command.replace("NS", &self.cluster.namespace);
-        ensure!(remedy.contains(&format!("kubectl {command}")), "no {command:?} in {remedy:?}");
-        let args: Vec<&str> = command.split(' ').chain(more.iter().copied()).collect();
-        let said = self.bed.kubectl(&args).await?;
-        said.ok().with_context(|| format!("the remedy does not work: kubectl {command}"))
+    async fn carry_out(&self, remedy: &Remedy, command: &str, more: &[&str]) -> Result<String> {
+        let command = format!("kubectl {command}").replace("NS", &self.cluster.namespace);
+        let suggested = remedy.commands.iter().find(|it| it.argv.join(" ") == command);
+        let suggested = suggested.with_context(|| format!("no {command:?} in {remedy:?}"))?;
+        let args = suggested.argv.iter().skip(1).map(String::as_str);
+        let said = self.bed.kubectl(&args.chain(more.iter().copied()).collect::<Vec<_>>()).await?;
+        said.ok().with_context(|| format!("the remedy does not work: {command}"))
     }
 }
 
@@ -251,7 +253,18 @@ struct Finding {
     severity: String,
     message: String,
     evidence: Vec<Evidence>,
-    remedy: Option<String>,
+    remedy: Option<Remedy>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Remedy {
+    #[serde(default)]
+    commands: Vec<Suggested>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Suggested {
+    argv: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -266,7 +279,7 @@ impl Finding {
         evidence.chain([&self.message]).any(|text| text.contains(words))
     }
 
-    fn remedy(&self) -> Result<&str> {
-        self.remedy.as_deref().with_context(|| format!("no way out: {self:?}"))
+    fn remedy(&self) -> Result<&Remedy> {
+        self.remedy.as_ref().with_context(|| format!("no way out: {self:?}"))
     }
 }

@@ -37,7 +37,7 @@ impl<'a> Assessment<'a> {
 
     /// Whether `member` is fit to take over: healthy and not tagged `nofailover` (`patroni/api.py`
     /// `is_failover_possible`). Where replication is synchronous it must be in the set of synchronous standbys
-    /// too, which Patroni chooses anew when members go: see [`Facts::in_sync_set`].
+    /// too, which Patroni chooses again when members go: see [`in_sync_set`](crate::facts::Facts::in_sync_set).
     pub fn takeover(&self, member: &Member) -> Health {
         let tags = match (&member.live, &member.report) {
             (Live::Answered(answer), _) => Some(&answer.tags),

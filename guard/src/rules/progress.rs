@@ -251,7 +251,7 @@ pub(super) mod tests {
           Try:
               kubectl pgscale wait acid-a -n db
             and until this names no pod:
-              kubectl get pods -l application=spilo,cluster-name=acid-a -o 'jsonpath={.items[?(@.metadata.annotations.zalando-postgres-operator-rolling-update-required=="true")].metadata.name}' -n db
+              kubectl get pods -l application=spilo,cluster-name=acid-a -o jsonpath='{.items[?(@.metadata.annotations.zalando-postgres-operator-rolling-update-required=="true")].metadata.name}' -n db
         "#);
     }
 

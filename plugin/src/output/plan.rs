@@ -282,7 +282,7 @@ fn way(title: &str, remedy: &Remedy, width: Option<usize>) -> String {
     for (index, line) in remedy.lines().into_iter().enumerate() {
         match line {
             Line::Text(text) if index == 0 => {
-                lines = vec![wrap(&format!("{title} {text}"), width, 2)]
+                lines = vec![wrap(&format!("{title} {text}"), width, 2)];
             }
             Line::Text(text) => lines.push(wrap(&format!("{:indent$}  {text}", ""), width, 2)),
             Line::Command(command) => lines.push(format!("{:indent$}    {command}", "")),

@@ -117,23 +117,24 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
              after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
              after a second
-           Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the
-             leader to acid-a-2 first)
+           Try: not 2, but 4; this moves the leader to acid-a-2 first:
+               kubectl pgscale down acid-a --to 4 -n db
       DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of
            the members that stay none can be counted on; at least 2 must
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
              after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
              after a second
-           Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the
-             leader to acid-a-2 first)
+           Try: not 2, but 4; this moves the leader to acid-a-2 first:
+               kubectl pgscale down acid-a --to 4 -n db
       WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot
            be counted on
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
              after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
              after a second
-           Try: kubectl pgscale status acid-a -n db, and mend what it names
+           Try: mend what this names:
+               kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4
       (kubectl pgscale down acid-a --to 4 -n db)
     ");
@@ -150,24 +151,24 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
            configmap/acid-a-leader: leader: acid-a-4
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
-           Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+           Try: not 2, but 4; this moves the leader to acid-a-2 first:
+               kubectl pgscale down acid-a --to 4 -n db
       DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
-           Try: not 2, but 4: kubectl pgscale down acid-a --to 4 -n db (moves the leader to acid-a-2 first)
+           Try: not 2, but 4; this moves the leader to acid-a-2 first:
+               kubectl pgscale down acid-a --to 4 -n db
       WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot be counted on
            http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
-           Try: kubectl pgscale status acid-a -n db, and mend what it names
+           Try: mend what this names:
+               kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4 (kubectl pgscale down acid-a --to 4 -n db)
     ");
 }
 
-fn reach(context: &str) -> pgscale_guard::remedy::Reach {
-    pgscale_guard::remedy::Reach {
-        kubectl: vec![format!("--context={context}")],
-        pgscale: Vec::new(),
-    }
+fn reach(context: &str) -> Reach {
+    Reach { kubectl: vec![format!("--context={context}")], pgscale: Vec::new() }
 }
 
 #[test]
@@ -454,7 +455,15 @@ fn a_switchover_that_is_under_way_cannot_be_flushed() {
         candidate: Some("acid-a-2".into()),
         scheduled: scheduled.map(str::to_owned),
     };
-    insta::assert_snapshot!(remedy(Seen::Known(pending(None))), @"run it again in some seconds: the leader does this switchover or drops it within a loop. If it stays, nobody leads who could act on it: kubectl pgscale status acid-a -n db --context=c. Remove it: kubectl annotate configmap/acid-a-failover leader- member- -n db --context=c. Last resort, rows the chosen member has not received are lost: kubectl exec -it acid-a-0 -n db --context=c -c postgres -- patronictl failover acid-a");
+    insta::assert_snapshot!(remedy(Seen::Known(pending(None))), @"
+    run it again in some seconds: the leader does this switchover or drops it within a loop
+    if it stays, no leader is there to act on it:
+      kubectl pgscale status acid-a -n db --context=c
+    then remove it:
+      kubectl annotate configmap/acid-a-failover leader- member- -n db --context=c
+    last resort: rows that the chosen member has not received are lost:
+      kubectl exec -it acid-a-0 -n db -c postgres --context=c -- patronictl failover acid-a
+    ");
     assert_eq!(
         remedy(Seen::Known(pending(Some("2026-11-25T02:00:00+00:00")))),
         "wait until it is done, or withdraw it:\n  kubectl exec acid-a-0 -n db -c postgres --context=c -- patronictl \

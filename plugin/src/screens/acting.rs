@@ -29,7 +29,7 @@ async fn up() {
            pgdata-acid-a-3
            persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
            Try: for a fresh copy, delete first:
-             kubectl delete pvc pgdata-acid-a-3 -n db
+               kubectl delete pvc pgdata-acid-a-3 -n db
     numberOfInstances is 4
     [   0.0s] acid-a-3: pod created, waiting: 0/3 nodes are available: 3
       Insufficient cpu
@@ -69,7 +69,8 @@ async fn up() {
     Allowed, with warnings
       WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
            persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
-           Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
+           Try: for a fresh copy, delete first:
+               kubectl delete pvc pgdata-acid-a-3 -n db
     numberOfInstances is 4
     [   0.0s] acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu
     [  10.0s] acid-a-3: FailedBinding: no volume fits the claim
@@ -177,7 +178,8 @@ async fn down_the_leader_moves() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+           Try: to keep a second zone:
+               kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how
@@ -212,7 +214,8 @@ async fn down_the_leader_moves() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+           Try: to keep a second zone:
+               kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how long writes stopped could not be measured

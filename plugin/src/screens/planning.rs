@@ -38,7 +38,8 @@ async fn plan_allowed() {
       WARN below-min: 3 instances asked for, 5 is the minimum
            scalepolicy/trial: instances.min: 5
            (not refused: the policy is in mode Warn)
-           Try: kubectl pgscale set acid-a 5 -n db
+           Try:
+               kubectl pgscale set acid-a 5 -n db
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in
            zone-b go
            node/node-0: acid-a-0: zone zone-a
@@ -46,7 +47,8 @@ async fn plan_allowed() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+           Try: to keep a second zone:
+               kubectl pgscale down acid-a --to 4 -n db
     A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until
       the leader has moved: kubectl pgscale switchover acid-a --for 3 -n db
     [exit 0]
@@ -81,14 +83,16 @@ async fn plan_allowed() {
       WARN below-min: 3 instances asked for, 5 is the minimum
            scalepolicy/trial: instances.min: 5
            (not refused: the policy is in mode Warn)
-           Try: kubectl pgscale set acid-a 5 -n db
+           Try:
+               kubectl pgscale set acid-a 5 -n db
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
            node/node-0: acid-a-0: zone zone-a
            node/node-1: acid-a-1: zone zone-a
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+           Try: to keep a second zone:
+               kubectl pgscale down acid-a --to 4 -n db
     A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until the leader has moved: kubectl pgscale switchover acid-a --for 3 -n db
     [exit 0]
     ");
@@ -116,15 +120,18 @@ async fn plan_refused() {
     Refused by below-min, step-too-large
       DENY below-min: 1 instance asked for, 2 is the minimum
            scalepolicy/production: instances.min: 2
-           Try: kubectl pgscale set acid-a 2 -n db
+           Try:
+               kubectl pgscale set acid-a 2 -n db
       DENY step-too-large: from 4 to 1 instances is a step of 3, 2 at once is the
            most
            scalepolicy/production: steps.down: 2
-           Try: first: kubectl pgscale set acid-a 2 -n db
+           Try: first:
+               kubectl pgscale set acid-a 2 -n db
       WARN no-standby-left: 1 instance is left: nothing to fail over to, and
            acid-a-repl will have no endpoints
            postgresql/acid-a: numberOfInstances: 4 -> 1
-           Try: to keep one: kubectl pgscale down acid-a --to 2 -n db
+           Try: to keep one:
+               kubectl pgscale down acid-a --to 2 -n db
     Nearest count that would be allowed now: none; what is wrong with the cluster:
       kubectl pgscale status acid-a --why -n db
     [stderr]
@@ -147,13 +154,16 @@ async fn plan_refused() {
     Refused by below-min, step-too-large
       DENY below-min: 1 instance asked for, 2 is the minimum
            scalepolicy/production: instances.min: 2
-           Try: kubectl pgscale set acid-a 2 -n db
+           Try:
+               kubectl pgscale set acid-a 2 -n db
       DENY step-too-large: from 4 to 1 instances is a step of 3, 2 at once is the most
            scalepolicy/production: steps.down: 2
-           Try: first: kubectl pgscale set acid-a 2 -n db
+           Try: first:
+               kubectl pgscale set acid-a 2 -n db
       WARN no-standby-left: 1 instance is left: nothing to fail over to, and acid-a-repl will have no endpoints
            postgresql/acid-a: numberOfInstances: 4 -> 1
-           Try: to keep one: kubectl pgscale down acid-a --to 2 -n db
+           Try: to keep one:
+               kubectl pgscale down acid-a --to 2 -n db
     Nearest count that would be allowed now: none; what is wrong with the cluster: kubectl pgscale status acid-a --why -n db
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused

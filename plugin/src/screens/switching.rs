@@ -90,7 +90,8 @@ async fn switchover_for_a_count_that_stays_refused() {
       all the same; nothing was changed
     below-min: 2 instances asked for, 3 is the minimum
       scalepolicy/production: instances.min: 3
-      Try: kubectl pgscale set acid-a 3 -n db
+      Try:
+          kubectl pgscale set acid-a 3 -n db
     hint: 3 instances would be admitted:
       kubectl pgscale switchover acid-a --for 3 -n db
     [exit 3]
@@ -100,7 +101,8 @@ async fn switchover_for_a_count_that_stays_refused() {
     error: the leader of acid-a is not moved, because 2 instances would be refused all the same; nothing was changed
     below-min: 2 instances asked for, 3 is the minimum
       scalepolicy/production: instances.min: 3
-      Try: kubectl pgscale set acid-a 3 -n db
+      Try:
+          kubectl pgscale set acid-a 3 -n db
     hint: 3 instances would be admitted: kubectl pgscale switchover acid-a --for 3 -n db
     [exit 3]
     ");

@@ -74,7 +74,8 @@ async fn scheduled(ground: Ground) -> Result<()> {
     let when = ["--scheduled", &tomorrow.to_string(), "--force"];
     ground.patronictl(&[&["switchover", NAME], &ends[..], &when[..]].concat()).await?;
     let finding = ground.refuses(2, "switchover-pending", &candidate).await?;
-    let flush = format!("exec {leader} -n NS -c postgres -- patronictl flush {NAME} switchover");
+    let flush =
+        format!("exec {leader} -n NS -c postgres -- patronictl flush {NAME} switchover --force");
     ground.carry_out(finding.remedy()?, &flush, &[]).await?;
     ground.admits(2).await
 }

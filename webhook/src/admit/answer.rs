@@ -11,6 +11,7 @@ use kube::core::Status;
 use kube::core::admission::AdmissionResponse;
 use kube::core::response::{StatusCause, StatusDetails};
 use pgscale_guard::postgresql::{GROUP, PLURAL};
+use pgscale_guard::remedy::Command;
 use pgscale_guard::rules::{Recreation, Volumes};
 use pgscale_guard::verdict::Finding;
 
@@ -245,7 +246,7 @@ fn refusal(judgement: &Judgement) -> String {
         append(
             &mut message,
             format_args!(
-                "\nEverything the guard sees: kubectl pgscale plan {name} --to {asked} -n {namespace}"
+                "\nEverything the guard sees:\n    kubectl pgscale plan {name} --to {asked} -n {namespace}"
             ),
         );
     }
@@ -264,10 +265,14 @@ fn gone(judgement: &Judgement, recreation: &Recreation) -> String {
     }
     let back = || {
         match count {
-        Some(count) => format!(
-            "To bring it back with {count}: kubectl patch --local -f MANIFEST --type=merge -o yaml \
-             -p '{{\"spec\":{{\"numberOfInstances\":{count}}}}}' | kubectl create -n {namespace} -f -"
-        ),
+        Some(count) => {
+            let patch = format!("{{\"spec\":{{\"numberOfInstances\":{count}}}}}");
+            let patch =
+                ["patch", "--local", "-f", "MANIFEST", "--type=merge", "-o", "yaml", "-p", &patch];
+            let create = ["kubectl", "create", "-n", namespace, "-f", "-"];
+            let command = Command::kubectl(patch).piped_into(create);
+            format!("To bring it back with {count}:\n    {command}")
+        }
         None => "No number of instances is admitted now: mend what is named above, then create it again.".to_owned(),
     }
     };
@@ -277,12 +282,13 @@ fn gone(judgement: &Judgement, recreation: &Recreation) -> String {
             let keep = if claims.is_empty() {
                 String::new()
             } else {
-                let claims = claims.join(" ");
-                format!(
-                    "\nTo keep the disks that are still there: \
-                     kubectl get pvc {claims} -n {namespace} -o custom-columns=:.spec.volumeName --no-headers \
-                     | xargs kubectl patch pv -p '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"Retain\"}}}}'"
-                )
+                let names = "custom-columns=:.spec.volumeName";
+                let get = ["get", "pvc"].into_iter().chain(claims.iter().map(String::as_str));
+                let get = get.chain(["-n", namespace, "-o", names, "--no-headers"]);
+                let retain = r#"{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}"#;
+                let patch = ["xargs", "kubectl", "patch", "pv", "-p", retain];
+                let command = Command::kubectl(get).piped_into(patch);
+                format!("\nTo keep the disks that are still there:\n    {command}")
             };
             format!("Its volumes go, too ({by}): what they held is in backups only.{keep}")
         }
@@ -358,14 +364,15 @@ mod tests {
     fn a_refusal_tells_every_reason_and_its_way_out() {
         let heeded = Finding::warn("survivor-unhealthy", "acid-a-1 does not answer");
         let judged = judged(vec![cannot_move(), heeded, paused()]);
-        insta::assert_snapshot!(judged.message(), @r"
+        insta::assert_snapshot!(judged.message(), @"
         pgscale refuses to scale db/acid-a from 5 to 2 instances, for 2 reasons:
         - leader-cannot-move: acid-a-4 leads and would be deleted
             configmap/acid-a-leader: held by acid-a-4
             Try: kubectl pgscale down acid-a --to 2 -n db
         - paused: Patroni is paused, nobody takes over
             Try: kubectl exec -n db acid-a-0 -- patronictl resume
-        Everything the guard sees: kubectl pgscale plan acid-a --to 2 -n db
+        Everything the guard sees:
+            kubectl pgscale plan acid-a --to 2 -n db
         ");
         let response = judged.respond(&review(&update(&object(5), &object(2))));
         assert!(!response.allowed);

@@ -215,7 +215,8 @@ async fn growth_past_the_maximum_is_refused_with_everything_a_writer_needs() {
         scalepolicy/production: instances.max: 7
         Try:
             kubectl pgscale set acid-a 7 -n db
-    Everything the guard sees: kubectl pgscale plan acid-a --to 9 -n db
+    Everything the guard sees:
+        kubectl pgscale plan acid-a --to 9 -n db
     ");
     let causes = status["details"]["causes"].as_array().unwrap();
     assert_eq!(causes.len(), 1, "{causes:?}");

@@ -75,7 +75,7 @@ pub(in crate::rules) fn volumes_deleted() {
       statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
       Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator
         shrink only once this says Retain:
-          kubectl get statefulset acid-a -o 'jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
+          kubectl get statefulset acid-a -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
     ");
     let told = text("volumes-deleted", &deleting(unseen(healthy(5, 3))));
     let first = "volumes-deleted: this shrink deletes the volumes of the members from ordinal 3 on, with all data";
@@ -103,7 +103,7 @@ fn a_shrink_to_zero_that_deletes_the_last_volumes_is_refused_whatever_policies_s
       statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
       Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator
         shrink only once this says Retain:
-          kubectl get statefulset acid-a -o 'jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
+          kubectl get statefulset acid-a -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
     ");
 }
 

@@ -61,13 +61,15 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
       DENY quota-headroom: no room for 5 instances: a limit would be passed
            resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too
              many
-           Try: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised
-             (kubectl describe resourcequota -n db)
+           Try: ask for fewer:
+               kubectl pgscale up acid-a --to 4 -n db
+             or have the quota raised:
+               kubectl describe resourcequota -n db
       WARN stale-volume: kept from an earlier life, and attached again:
            pgdata-acid-a-3
            persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
            Try: for a fresh copy, delete first:
-             kubectl delete pvc pgdata-acid-a-3 -n db
+               kubectl delete pvc pgdata-acid-a-3 -n db
     Nearest count that would be allowed now: 4
       (kubectl pgscale up acid-a --to 4 -n db)
     ");
@@ -88,10 +90,14 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
     Refused by quota-headroom
       DENY quota-headroom: no room for 5 instances: a limit would be passed
            resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too many
-           Try: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised (kubectl describe resourcequota -n db)
+           Try: ask for fewer:
+               kubectl pgscale up acid-a --to 4 -n db
+             or have the quota raised:
+               kubectl describe resourcequota -n db
       WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
            persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
-           Try: for a fresh copy, delete first: kubectl delete pvc pgdata-acid-a-3 -n db
+           Try: for a fresh copy, delete first:
+               kubectl delete pvc pgdata-acid-a-3 -n db
     Nearest count that would be allowed now: 4 (kubectl pgscale up acid-a --to 4 -n db)
     ");
 }
@@ -124,7 +130,8 @@ async fn a_shrink_shows_who_is_cut_off() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+           Try: to keep a second zone:
+               kubectl pgscale down acid-a --to 4 -n db
     ");
     insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(160)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
@@ -149,7 +156,8 @@ async fn a_shrink_shows_who_is_cut_off() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+           Try: to keep a second zone:
+               kubectl pgscale down acid-a --to 4 -n db
     ");
 }
 
@@ -303,7 +311,33 @@ async fn the_document_holds_the_outlook_and_every_rule() {
         }
       ],
       "message": "no room for 5 instances: a limit would be passed",
-      "remedy": "kubectl pgscale up acid-a --to 4 -n db; or have the quota raised (kubectl describe resourcequota -n db)",
+      "remedy": {
+        "commands": [
+          {
+            "argv": [
+              "kubectl",
+              "pgscale",
+              "up",
+              "acid-a",
+              "--to",
+              "4",
+              "-n",
+              "db"
+            ],
+            "why": "ask for fewer"
+          },
+          {
+            "argv": [
+              "kubectl",
+              "describe",
+              "resourcequota",
+              "-n",
+              "db"
+            ],
+            "why": "or have the quota raised"
+          }
+        ]
+      },
       "rule": "quota-headroom",
       "severity": "Deny",
       "verdict": "Deny"

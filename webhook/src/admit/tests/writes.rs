@@ -124,7 +124,7 @@ async fn a_policy_that_cannot_be_decoded_refuses_only_where_it_selects() {
     for part in [
         "scalepolicy/strange cannot be decoded",
         "spec.mode: unknown variant `Quarantine`",
-        "Try: kubectl edit scalepolicy/strange -n db",
+        "Try:\n        kubectl edit scalepolicy/strange -n db",
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
@@ -312,7 +312,8 @@ async fn a_refused_create_after_a_delete_says_that_the_cluster_is_gone_and_what_
           or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them for good:
             kubectl delete pvc pgdata-acid-a-1 pgdata-acid-a-2 -n db
     postgresql db/acid-a was deleted, and it is gone while this is refused; what is left of it: persistentvolumeclaim/pgdata-acid-a-0, persistentvolumeclaim/pgdata-acid-a-1, persistentvolumeclaim/pgdata-acid-a-2.
-    To bring it back with 3: kubectl patch --local -f MANIFEST --type=merge -o yaml -p '{"spec":{"numberOfInstances":3}}' | kubectl create -n db -f -
+    To bring it back with 3:
+        kubectl patch --local -f MANIFEST --type=merge -o yaml -p '{"spec":{"numberOfInstances":3}}' | kubectl create -n db -f -
     "#);
     let answer = ask(&World::default().admission(), &create(&object(1))).await;
     assert_eq!(answer["allowed"], true, "nothing is left of another one");

@@ -54,7 +54,8 @@ async fn wide_shows_all_of_it_and_every_rule() {
            node/node-2: acid-a-2: zone zone-a
            node/node-3: acid-a-3: zone zone-b
            node/node-4: acid-a-4: zone zone-b
-           Try: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+           Try: to keep a second zone:
+               kubectl pgscale down acid-a --to 4 -n db
     Every rule, and what it looked at:
       PASS below-min
          postgresql/acid-a: numberOfInstances: 5 -> 3
@@ -220,7 +221,8 @@ async fn wide_shows_all_of_it_and_every_rule() {
          node/node-2: acid-a-2: zone zone-a
          node/node-3: acid-a-3: zone zone-b
          node/node-4: acid-a-4: zone zone-b
-         To pass: to keep a second zone: kubectl pgscale down acid-a --to 4 -n db
+         To pass: to keep a second zone:
+             kubectl pgscale down acid-a --to 4 -n db
       PASS cascade-condemned
          http://10.244.0.10:8008/patroni: acid-a-0: replicatefrom: unset
          http://10.244.0.11:8008/patroni: acid-a-1: replicatefrom: unset
@@ -271,8 +273,10 @@ async fn what_would_have_to_change_is_told_with_what_was_looked_at() {
        a new member: requests cpu 1.1, memory 4224Mi; limits cpu 4, memory 4224Mi; volumes 100Gi
        resourcequota/compute: pods: 3 of 20 used, 5 afterwards; requests.cpu: 3.3 of 5 used, 5.5
          afterwards; requests.memory: 12672Mi of 64Gi used, 21120Mi afterwards
-       To pass: kubectl pgscale up acid-a --to 4 -n db; or have the quota raised
-         (kubectl describe resourcequota -n db)
+       To pass: ask for fewer:
+           kubectl pgscale up acid-a --to 4 -n db
+         or have the quota raised:
+           kubectl describe resourcequota -n db
     ");
     let hidden = growing().hiding(&["resourcequotas", "persistentvolumeclaims"]);
     let unknown = told(&hidden, "acid-a --to 5 -o wide", "quota-headroom").await;
