@@ -105,7 +105,7 @@ fn to(instances: i64) -> Value {
 /// A refusal as kubectl shows it.
 fn ensure_refused(way: &str, said: &Said, rule: &str) -> Result<()> {
     ensure!(said.code == Some(1), "{way} was not refused: {said:?}");
-    for part in ["denied the request: pgscale refuses", &format!("- {rule}: "), "Try: "] {
+    for part in ["denied the request: pgscale refuses", &format!("- {rule}: "), "Try:"] {
         ensure!(said.stderr.contains(part), "{way}: {part:?} is missing in {}", said.stderr);
     }
     Ok(())

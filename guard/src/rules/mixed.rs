@@ -127,7 +127,9 @@ Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`)
 
 fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
-    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
+    // Where only the limits are in doubt, the count is the same as far as anything shows.
+    let same = facts.from() == Some(facts.to());
+    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 || same {
         return Outcome::NotApplicable;
     }
     let edits = described(&facts.change);
@@ -281,6 +283,14 @@ pub(super) mod tests {
     use super::*;
     use crate::rules::testing::{Want, healthy, table, text};
 
+    /// Another controller is named, and no operator of that name is found: its limits may make the count smaller.
+    fn in_doubt(mut facts: crate::Facts) -> crate::Facts {
+        let key = crate::postgresql::CONTROLLER_ANNOTATION.to_owned();
+        facts.change.new.annotations.insert(key, "another".to_owned());
+        facts.operator = Seen::Absent;
+        facts
+    }
+
     #[test]
     pub(in crate::rules) fn mixed_change() {
         let volume =
@@ -297,6 +307,11 @@ pub(super) mod tests {
                 ("the count alone, growing", healthy(3, 5), Want::Pass),
                 ("a larger volume", volume(5, 3), Want::Deny),
                 ("a larger volume, growing", volume(3, 5), Want::Warn),
+                (
+                    "another controller and a larger volume, its limits not known",
+                    in_doubt(volume(3, 3)),
+                    Want::NotApplicable,
+                ),
                 ("a user", users(5, 3), Want::Warn),
                 ("a user, growing", users(3, 5), Want::Warn),
                 (
