@@ -462,10 +462,8 @@ async fn look_for(
         failure.message = format!("{}; {}", failure.message, so_far(moved));
     }
     // The count itself: one more, or one fewer, than what is there then may be another one.
-    Err(failure.hint(format!(
-        "the write may still arrive; safe to repeat: {}",
-        session.command(&format!("set {} {}", plan.name, plan.asked))
-    )))
+    let repeat = session.suggest(&["set", &plan.name, &plan.asked.to_string()]);
+    Err(failure.hint_to("the write may still arrive; safe to repeat", repeat))
 }
 
 /// A failure before the count was written.

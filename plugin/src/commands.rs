@@ -56,7 +56,7 @@ pub(crate) async fn run(
     let session = Session::new(connection, Arc::clone(out), interruption);
     let result = in_session(cli.verb, &session).await;
     session.show_warnings();
-    result.map_err(|failure| failure.reached_by(&session.kubectl_flags()))
+    result.map_err(|failure| failure.reached_by(&session.reach))
 }
 
 /// Runs a verb in a session that is there already.

@@ -4,6 +4,7 @@
 //! `--context` and honours debugging variables that impersonate. Retries are off: kube would resend a PATCH
 //! that may have been applied, and keep a person waiting for minutes on an answer that says no.
 
+use pgscale_guard::remedy::Command;
 use pgscale_guard::remedy::Reach;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -238,15 +239,17 @@ fn bad_kubeconfig(error: &KubeconfigError, contexts: Option<&[String]>) -> Failu
         return Failure::error(format!(
             "there is no context {name:?} in the kubeconfig (it has: {known})"
         ))
-        .hint("see `kubectl config get-contexts`");
+        .hint_to("see them", Command::kubectl(["config", "get-contexts"]));
     }
     if let KubeconfigError::LoadClusterOfContext(name) = error {
         return Failure::error(format!("the kubeconfig describes no cluster {name:?}"))
-            .hint("see `kubectl config get-clusters`");
+            .hint_to("see them", Command::kubectl(["config", "get-clusters"]));
     }
     if matches!(error, KubeconfigError::CurrentContextNotSet) {
-        return Failure::error("the kubeconfig has no current context")
-            .hint("choose one with --context, or `kubectl config use-context NAME`");
+        return Failure::error("the kubeconfig has no current context").hint_to(
+            "choose one with --context, or for good",
+            Command::kubectl(["config", "use-context", "NAME"]),
+        );
     }
     if let KubeconfigError::ReadConfig(source, path) = error {
         return Failure::error(format!(
@@ -419,12 +422,14 @@ users:
         flags.context = Some("nowhere".into());
         insta::assert_snapshot!(message(&flags).await, @r#"
         error: there is no context "nowhere" in the kubeconfig (it has: here, there, torn)
-        hint: see `kubectl config get-contexts`
+        hint: see them:
+            kubectl config get-contexts
         "#);
         flags.context = Some("torn".into());
         insta::assert_snapshot!(message(&flags).await, @r#"
         error: the kubeconfig describes no cluster "gone"
-        hint: see `kubectl config get-clusters`
+        hint: see them:
+            kubectl config get-clusters
         "#);
     }
 

@@ -1,5 +1,9 @@
 //! What can go wrong, as a person reads it, and the exit code it leads to.
 
+use pgscale_guard::remedy::Command;
+use pgscale_guard::remedy::Line;
+use pgscale_guard::remedy::Reach;
+use pgscale_guard::remedy::Remedy;
 use std::error::Error as _;
 use std::fmt;
 
@@ -76,7 +80,7 @@ pub(crate) struct Failure {
     /// What was asked and what is wrong.
     pub(crate) message: String,
     /// Commands or edits that mend it.
-    pub(crate) hints: Vec<String>,
+    pub(crate) hints: Vec<Remedy>,
 }
 
 impl Failure {
@@ -102,26 +106,42 @@ impl Failure {
 
     /// Adds what would mend it.
     #[must_use]
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<Remedy>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Adds the connection flags to the kubectl commands of the hints, which are between backticks: who wrote them did
-    /// not know how we got here.
+    /// Adds what would mend it: `command`, because of `why`.
     #[must_use]
-    pub(crate) fn reached_by(mut self, flags: &str) -> Self {
-        for hint in &mut self.hints {
-            let words: Vec<String> = hint
-                .split('`')
-                .map(|words| {
-                    let flags = if words.starts_with("kubectl ") { flags } else { "" };
-                    format!("{words}{flags}")
-                })
-                .collect();
-            *hint = words.join("`");
-        }
+    pub(crate) fn hint_to(self, why: impl Into<String>, command: Command) -> Self {
+        self.hint(Remedy::to(why, command))
+    }
+
+    /// Adds the connection flags to the commands of the hints: where a failure is made, they are not known.
+    #[must_use]
+    pub(crate) fn reached_by(mut self, reach: &Reach) -> Self {
+        self.hints = self.hints.into_iter().map(|hint| hint.reached_by(reach)).collect();
         self
+    }
+
+    /// Returns the hints line by line, each hint behind `title`; a command stands alone on its line.
+    pub(crate) fn hint_lines(&self, title: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        for hint in &self.hints {
+            for (index, line) in hint.lines().into_iter().enumerate() {
+                match line {
+                    Line::Text(text) if index == 0 => lines.push(format!("{title} {text}")),
+                    Line::Text(text) => lines.push(format!("  {text}")),
+                    Line::Command(command) => {
+                        if index == 0 {
+                            lines.push(title.to_owned());
+                        }
+                        lines.push(format!("    {command}"));
+                    }
+                }
+            }
+        }
+        lines
     }
 
     /// What the API server, or the way to it, said when we tried to `asked` ("read postgresql db/acid-a").
@@ -134,14 +154,17 @@ impl Failure {
                 "failed to {asked}: the credentials could not be obtained: {}",
                 causes(error)
             ))
-            .hint("log in again, or check the user of the context with `kubectl config view --minify`");
+            .hint_to(
+                "log in again, or check the user of the context",
+                Command::kubectl(["config", "view", "--minify"]),
+            );
         }
         if matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_)) {
             let why = causes(error);
             return Self::error(format!(
                 "failed to {asked}: the API server cannot be reached: {why}"
             ))
-            .hint("check the server of the context with `kubectl cluster-info`");
+            .hint_to("check the server of the context", Command::kubectl(["cluster-info"]));
         }
         Self::error(format!("failed to {asked}: {}", chain(error)))
     }
@@ -161,15 +184,17 @@ impl Failure {
             401 => Self::error(format!(
                 "failed to {asked}: the API server does not accept the credentials: {message}"
             ))
-            .hint("they may have expired: log in again, or check `kubectl auth whoami`"),
+            .hint_to(
+                "they may have expired: log in again, or check them",
+                Command::kubectl(["auth", "whoami"]),
+            ),
             403 => {
                 let failure = Self::error(format!("failed to {asked}: not permitted: {message}"));
                 match Permission::of(message) {
-                    Some(permission) => failure.hint(format!(
-                        "ask for the right to {}; test it with `{}`",
-                        permission.phrase(),
-                        permission.command()
-                    )),
+                    Some(permission) => failure.hint_to(
+                        format!("ask for the right to {}; test it", permission.phrase()),
+                        permission.command(),
+                    ),
                     None => failure,
                 }
             }
@@ -185,9 +210,15 @@ impl Failure {
             _ if message.contains("failed calling webhook \"")
                 && message.contains(".pgscale.dev\"") =>
             {
-                Self::error(format!("failed to {asked}: {message}")).hint(
-                    "the webhook does not answer: kubectl get pods -A -l app.kubernetes.io/name=pgscale-webhook; in an \
-                     emergency: README.md, Break glass",
+                Self::error(format!("failed to {asked}: {message}")).hint_to(
+                    "the webhook does not answer (in an emergency: README.md, Break glass)",
+                    Command::kubectl([
+                        "get",
+                        "pods",
+                        "-A",
+                        "-l",
+                        "app.kubernetes.io/name=pgscale-webhook",
+                    ]),
                 )
             }
             _ => Self::error(format!("failed to {asked}: {message}")),
@@ -205,7 +236,7 @@ impl Failure {
                 .map(|StatusCause { reason, message, .. }| format!("{reason}: {message}")),
         );
         let failure = Self::refused(lines.join("\n"));
-        failure.hint("every rule's page: kubectl pgscale rules RULE")
+        failure.hint_to("every rule has a page", Command::kubectl(["pgscale", "rules", "RULE"]))
     }
 }
 
@@ -273,14 +304,17 @@ impl Permission {
         }
     }
 
-    fn command(&self) -> String {
-        let scope = match &self.namespace {
-            Some(namespace) => format!("-n {namespace}"),
-            None => "-A".to_owned(),
-        };
+    fn command(&self) -> Command {
         // `pods/exec` would be the pod named exec.
-        let resource = self.resource.replacen('/', " --subresource=", 1);
-        format!("kubectl auth can-i {} {resource} {scope}", self.verb)
+        let (resource, below) = match self.resource.split_once('/') {
+            Some((resource, below)) => (resource, Some(format!("--subresource={below}"))),
+            None => (self.resource.as_str(), None),
+        };
+        let words = ["auth", "can-i", &self.verb, resource].into_iter().chain(below.as_deref());
+        match &self.namespace {
+            Some(namespace) => Command::kubectl(words.chain(["-n", namespace.as_str()])),
+            None => Command::kubectl(words.chain(["-A"])),
+        }
     }
 }
 
@@ -293,8 +327,8 @@ impl From<std::io::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "error: {}", self.message)?;
-        for hint in &self.hints {
-            write!(out, "\nhint: {hint}")?;
+        for line in self.hint_lines("hint:") {
+            write!(out, "\n{line}")?;
         }
         Ok(())
     }
@@ -345,14 +379,15 @@ mod tests {
         assert_eq!(failure.kind.code(), 1);
         insta::assert_snapshot!(failure, @r#"
         error: failed to change postgresql db/acid-a: not permitted: postgresqls.acid.zalan.do "acid-a" is forbidden: User "eve" cannot patch resource "postgresqls" in API group "acid.zalan.do" in the namespace "db"
-        hint: ask for the right to patch postgresqls.acid.zalan.do in namespace db; test it with `kubectl auth can-i patch postgresqls.acid.zalan.do -n db`
+        hint: ask for the right to patch postgresqls.acid.zalan.do in namespace db; test it:
+            kubectl auth can-i patch postgresqls.acid.zalan.do -n db
         "#);
         // `can-i` would take pods/exec for the pod named exec.
         let exec = "pods \"a-0\" is forbidden: User \"eve\" cannot get resource \"pods/exec\" in API group \"\" \
                     in the namespace \"db\"";
         let failure = Failure::of_kube(&status(403, exec), "look").to_string();
         assert!(
-            failure.contains("`kubectl auth can-i get pods --subresource=exec -n db`"),
+            failure.contains("\n    kubectl auth can-i get pods --subresource=exec -n db"),
             "{failure}"
         );
     }
@@ -363,15 +398,19 @@ mod tests {
             403,
             "pods is forbidden: User \"eve\" cannot list resource \"pods\" in API group \"\" in the namespace \"db\"",
         );
-        let failure =
-            Failure::of_kube(&forbidden, "look").hint("see them all: kubectl pgscale rules");
-        let failure = failure.reached_by(" --context='my cluster'");
+        let failure = Failure::of_kube(&forbidden, "look")
+            .hint_to("see them all", Command::kubectl(["pgscale", "rules"]));
+        let reach = Reach {
+            kubectl: vec!["--context=my cluster".to_owned()],
+            pgscale: vec!["--operator=a/b".to_owned()],
+        };
         assert_eq!(
-            failure.hints,
+            failure.reached_by(&reach).hint_lines("hint:"),
             [
-                "ask for the right to list pods in namespace db; test it with \
-                 `kubectl auth can-i list pods -n db --context='my cluster'`",
-                "see them all: kubectl pgscale rules"
+                "hint: ask for the right to list pods in namespace db; test it:",
+                "    kubectl auth can-i list pods -n db --context='my cluster'",
+                "hint: see them all:",
+                "    kubectl pgscale rules --context='my cluster' --operator=a/b"
             ]
         );
     }

@@ -247,10 +247,7 @@ fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> 
             facts.leader_name().unwrap_or("nobody leads")
         ),
     )
-    .hint(format!(
-        "look at the members: {}",
-        session.command(&format!("status {}", facts.change.new.name))
-    ))
+    .hint_to("look at the members", session.suggest(&["status", &facts.change.new.name]))
 }
 
 /// The leader after a move: it holds the lock, it alone carries the leader's label, it says itself that it leads,

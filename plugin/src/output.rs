@@ -234,7 +234,7 @@ impl Output {
         } else {
             format!("{BAD}error:{BAD:#} {}", failure.message)
         }];
-        lines.extend(failure.hints.iter().map(|hint| format!("{CARE}hint:{CARE:#} {hint}")));
+        lines.extend(failure.hint_lines(&format!("{CARE}hint:{CARE:#}")));
         self.note(&lines.join("\n"));
     }
 

@@ -1,6 +1,7 @@
 //! Which rights each command needs: one table, from which the help is written and by which a command that is about
 //! to act asks the API server (`SelfSubjectAccessReview`), so that it never stops half-way for a missing one.
 
+use pgscale_guard::remedy::Command;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -45,20 +46,19 @@ impl Access {
     }
 
     /// What `kubectl auth can-i` is asked to test one of its verbs.
-    fn can_i(&self, verb: &str, namespace: &str) -> String {
+    fn can_i(&self, verb: &str, namespace: &str) -> Command {
         let resource = Self { subresource: "", ..*self }.named();
+        let mut words = vec!["auth".to_owned(), "can-i".to_owned(), verb.to_owned(), resource];
         // `pods/exec` would be the pod named exec.
-        let sub = if self.subresource.is_empty() {
-            String::new()
-        } else {
-            format!(" --subresource={}", self.subresource)
-        };
-        let place = match self.place {
-            Place::Namespace => format!(" -n {namespace}"),
-            Place::Everywhere | Place::Operator => " -A".to_owned(),
-            Place::Public => format!(" -n {LIST_NAMESPACE}"),
-        };
-        format!("kubectl auth can-i {verb} {resource}{sub}{place}")
+        if !self.subresource.is_empty() {
+            words.push(format!("--subresource={}", self.subresource));
+        }
+        match self.place {
+            Place::Namespace => words.extend(["-n".to_owned(), namespace.to_owned()]),
+            Place::Everywhere | Place::Operator => words.push("-A".to_owned()),
+            Place::Public => words.extend(["-n".to_owned(), LIST_NAMESPACE.to_owned()]),
+        }
+        Command::kubectl(words)
     }
 
     /// The rule of a Role that grants it.
@@ -178,11 +178,7 @@ pub(crate) async fn check(
     let first: Vec<&Access> = found.missing.iter().filter_map(|ways| ways.first()).collect();
     for way in &first {
         for verb in way.verbs {
-            failure = failure.hint(format!(
-                "test it: {}{}",
-                way.can_i(verb, &cluster.namespace),
-                session.kubectl_flags()
-            ));
+            failure = failure.hint_to("test it", way.can_i(verb, &cluster.namespace));
         }
     }
     let rules: Vec<String> = first.iter().map(|way| way.rule()).collect();

@@ -1,5 +1,6 @@
 //! What every command works with: the API server, the way to the members, the terminal, the clock.
 
+use pgscale_guard::remedy::Command;
 use pgscale_guard::remedy::Reach;
 use pgscale_guard::remedy::spelled;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -144,6 +145,12 @@ impl Session {
         }
     }
 
+    /// Returns one of our own commands in our namespace, for a hint: the connection flags are added where it is shown.
+    pub(crate) fn suggest(&self, words: &[&str]) -> Command {
+        let words = ["pgscale"].into_iter().chain(words.iter().copied());
+        Command::kubectl(words.chain(["-n", self.namespace.as_str()]))
+    }
+
     /// Returns the connection flags that kubectl knows: empty, or with a space in front.
     pub(crate) fn kubectl_flags(&self) -> String {
         spelled(&self.reach.kubectl)
@@ -183,10 +190,7 @@ impl Session {
                     "postgresql {name} not found in namespace {}",
                     self.namespace
                 ))
-                .hint(format!(
-                    "see what is there: kubectl pgscale status -n {}{}",
-                    self.namespace, self.flags
-                ));
+                .hint_to("see what is there", self.suggest(&["status"]));
             }
             unreadable(&error, &format!("read postgresql {}/{name}", self.namespace))
         })
@@ -277,8 +281,10 @@ pub(crate) fn unreadable(error: &ReadError, asked: &str) -> Failure {
     match error {
         ReadError::Kube { source, .. } => Failure::of_kube(source, asked),
         ReadError::Malformed { .. } => Failure::error(error.to_string()),
-        ReadError::Deadline { .. } => Failure::error(error.to_string())
-            .hint("check that the API server can be reached: `kubectl cluster-info`"),
+        ReadError::Deadline { .. } => Failure::error(error.to_string()).hint_to(
+            "check that the API server can be reached",
+            Command::kubectl(["cluster-info"]),
+        ),
     }
 }
 

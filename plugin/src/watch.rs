@@ -438,7 +438,7 @@ impl Watch<'_> {
             lines.push(format!("    {command}{}", self.session.flags));
         }
         Failure::new(Kind::Timeout, lines.join("\n"))
-            .hint(format!("wait on: {}", self.session.command(&format!("wait {}", self.goal.name))))
+            .hint_to("wait on", self.session.suggest(&["wait", &self.goal.name]))
     }
 }
 

@@ -19,8 +19,8 @@ pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Fai
     match judged(session, plan).await {
         Ok(()) => Ok(()),
         Err(NotPassed { failure, by_kind: true }) => {
-            let plan = session.command(&format!("plan {} --to {}", plan.name, plan.asked));
-            Err(failure.hint(format!("to see what the rules say: {plan}")))
+            let plan = session.suggest(&["plan", &plan.name, "--to", &plan.asked.to_string()]);
+            Err(failure.hint_to("to see what the rules say", plan))
         }
         Err(NotPassed { failure, by_kind: false }) => Err(failure),
     }
@@ -41,13 +41,10 @@ pub(super) async fn must_pass(session: &Session, plan: &Plan) -> Result<(), Fail
     if !by_kind {
         return Err(failure);
     }
-    let Plan { name, asked, .. } = plan;
+    let (name, count) = (&plan.name, plan.asked.to_string());
     Err(failure
-        .hint(format!(
-            "move the leader first: {}",
-            session.command(&format!("switchover {name} --for {asked}"))
-        ))
-        .hint(format!("then lower the count: {}", session.command(&format!("set {name} {asked}")))))
+        .hint_to("move the leader first", session.suggest(&["switchover", name, "--for", &count]))
+        .hint_to("then lower the count", session.suggest(&["set", name, &count])))
 }
 
 /// Why a write is not known to pass.

@@ -1,5 +1,6 @@
 //! `override`: allow one change in spite of named rules, for some hours.
 
+use pgscale_guard::remedy::Command;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -67,7 +68,7 @@ fn expires(word: &str) -> Result<Duration, String> {
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     if let Some(id) = args.rules.iter().find(|id| rule(id).is_none()) {
         return Err(Failure::usage(format!("there is no rule {id:?}"))
-            .hint("see them all: kubectl pgscale rules"));
+            .hint_to("see them all", Command::kubectl(["pgscale", "rules"])));
     }
     let cluster = session.cluster(&args.target.name).await?;
     let change = Change::of_count(cluster, args.to);
@@ -215,7 +216,7 @@ async fn write(
         Failure::error(format!(
             "failed to {asked}: this Kubernetes cluster does not know the kind ScaleOverride (pgscale.dev/v1alpha1)"
         ))
-        .hint("have its definition installed: pgscale-webhook crd | kubectl apply --server-side -f -")
+        .hint("have its definition installed, which `pgscale-webhook crd` prints")
     })
 }
 

@@ -186,9 +186,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     // Without them nothing that is shown can be relied on.
     let failure = Failure::error(format!("not all policies could be read: {why}"));
     let corrections = policies.undecodable.iter().map(|policy| policy.correction(namespace));
-    Err(corrections.fold(failure, |failure, correction| {
-        failure.hint(format!("open it for correction: `{correction}`"))
-    }))
+    Err(corrections
+        .fold(failure, |failure, correction| failure.hint_to("open it for correction", correction)))
 }
 
 /// The policies that hold for every cluster of the namespace.

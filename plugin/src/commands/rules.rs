@@ -1,5 +1,6 @@
 //! `rules`: the table of rules, and each rule's page.
 
+use pgscale_guard::remedy::Command;
 use pgscale_guard::rules::{RULES, rule};
 use serde::Serialize;
 
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
         None => RULES.iter().collect(),
         Some(id) => vec![rule(id).ok_or_else(|| {
             Failure::usage(format!("there is no rule {id:?}"))
-                .hint("see them all: kubectl pgscale rules")
+                .hint_to("see them all", Command::kubectl(["pgscale", "rules"]))
         })?],
     };
     match args.shape.output {

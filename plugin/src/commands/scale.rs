@@ -245,7 +245,7 @@ fn wanted(
 ) -> Result<i64, Failure> {
     let wrong = |count: i64, than: &str| {
         Failure::usage(format!("{count} is not {than} than the {} of {name}", instances(from)))
-            .hint(format!("use {}", session.command(&format!("set {name} {count}"))))
+            .hint_to("use", session.suggest(&["set", name, &count.to_string()]))
     };
     match wish {
         // What is declared already is no wrong direction: the same command, cut off before, resumes.
@@ -305,10 +305,10 @@ fn held_by_limits(
             plan.to
         ))
         .hint("change min_instances or max_instances of the operator, and restart it")
-        .hint(format!(
-            "to declare what runs: {}",
-            session.command(&format!("set {} {}", plan.name, plan.from))
-        )),
+        .hint_to(
+            "to declare what runs",
+            session.suggest(&["set", &plan.name, &plan.from.to_string()]),
+        ),
     )
 }
 
@@ -359,10 +359,10 @@ fn refusal(session: &Session, plan: &Plan) -> Failure {
         rules.join(", ")
     ));
     match plan.nearest.counts().next() {
-        Some(count) => failure.hint(format!(
-            "this would be allowed now: {}",
-            session.command(&format!("set {} {count}", plan.name))
-        )),
+        Some(count) => failure.hint_to(
+            "this would be allowed now",
+            session.suggest(&["set", &plan.name, &count.to_string()]),
+        ),
         None => failure,
     }
 }

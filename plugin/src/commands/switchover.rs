@@ -79,7 +79,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let count = args.within.filter(|_| plan.is_some());
     match handover {
         Handover::Refused(why) => {
-            let failure = refusal(session, &facts, &why);
+            let failure = refusal(&facts, &why);
             let failure =
                 plan.iter().fold(failure, |failure, it| with_nearest(session, failure, it));
             fail(session, format, report, failure)
@@ -184,8 +184,8 @@ fn hopeless(session: &Session, plan: &Plan, handover: &Handover) -> Option<Failu
 /// Adds the nearest count that would be admitted after a switchover.
 fn with_nearest(session: &Session, failure: Failure, plan: &Plan) -> Failure {
     plan.nearest.counts().take(1).fold(failure, |failure, count| {
-        let command = session.command(&format!("switchover {} --for {count}", plan.name));
-        failure.hint(format!("{} would be admitted: {command}", instances(count)))
+        let words = ["switchover", &plan.name, "--for", &count.to_string()];
+        failure.hint_to(format!("{} would be admitted", instances(count)), session.suggest(&words))
     })
 }
 
@@ -283,7 +283,7 @@ async fn look_again(
         let facts = session.reader.facts(before.change.clone(), AskWhom::All).await;
         let facts = Assessed::from(facts);
         session.show_warnings();
-        return still_so(session, &facts, wanted).map(|()| facts);
+        return still_so(&facts, wanted).map(|()| facts);
     };
     let cluster = session.cluster(&before.change.new.name).await?;
     let declared = cluster.instances.map_or("unset".to_owned(), |count| count.to_string());
@@ -295,9 +295,9 @@ async fn look_again(
         } else {
             "the cluster was deleted and created again meanwhile".to_owned()
         };
-        return Err(refusal(session, &facts, &format!("{why}; nothing was changed")));
+        return Err(refusal(&facts, &format!("{why}; nothing was changed")));
     };
-    still_so(session, &facts, wanted)?;
+    still_so(&facts, wanted)?;
     let handover = Handover::Ready(wanted.clone());
     match hopeless(session, &plan, &handover) {
         Some(failure) => Err(failure),
@@ -306,21 +306,21 @@ async fn look_again(
 }
 
 /// The same move is still the one to make, on facts that are newer than the checkpoint.
-fn still_so(session: &Session, facts: &Assessed, wanted: &LeaderMove) -> Result<(), Failure> {
+fn still_so(facts: &Assessed, wanted: &LeaderMove) -> Result<(), Failure> {
     let why = match switchover(facts.assessment(), &Wanted::Member(wanted.to.clone())) {
         Handover::Ready(now) if now.from == wanted.from => return Ok(()),
         Handover::Ready(now) => format!("{} leads now, and not {}", now.from, wanted.from),
         Handover::Nothing(why) | Handover::Refused(why) => why,
     };
-    Err(refusal(session, facts, &format!("{why}; nothing was changed")))
+    Err(refusal(facts, &format!("{why}; nothing was changed")))
 }
 
 /// The leader is not moved, because `why`.
-fn refusal(session: &Session, facts: &Facts, why: &str) -> Failure {
+fn refusal(facts: &Facts, why: &str) -> Failure {
     let cluster = &facts.change.new;
     let failure = Failure::refused(format!("the leader of {} is not moved: {why}", cluster.name));
     match about_switchover(facts) {
-        Some(remedy) => failure.hint(remedy.reached_by(&session.reach).to_string()),
+        Some(remedy) => failure.hint(remedy),
         None => failure,
     }
 }

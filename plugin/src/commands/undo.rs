@@ -33,8 +33,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             "nothing of postgresql {}/{} is undone: {why}",
             cluster.namespace, cluster.name
         ))
-        .hint(session.command(&format!("history {}", cluster.name)))
-        .hint(session.command(&format!("set {} N", cluster.name)))
+        .hint_to("see what was done", session.suggest(&["history", &cluster.name]))
+        .hint_to("ask for a count yourself", session.suggest(&["set", &cluster.name, "N"]))
     })?;
     let reason = last.reason.as_ref().map_or(String::new(), |reason| format!(", {reason}"));
     session.out.note(&format!(

@@ -191,7 +191,7 @@ async fn send(
             "postgresql {} is a standby cluster: nobody in it can write a canary",
             facts.change.cluster()
         ))
-        .hint(session.command(&format!("verify {} --sql", args.target.name))));
+        .hint_to("without a canary", session.suggest(&["verify", &args.target.name, "--sql"])));
     }
     let none = |kind, why: String| Ok(Err(NoCanary::new(kind, why)));
     match (facts.leader_name(), facts.leader.unreadable()) {

@@ -128,7 +128,8 @@ async fn a_missing_right_ends_a_change_before_anything_is_touched() {
     assert!(!screen.stderr().contains("CHECKPOINT on acid-a-4 ..."), "{}", screen.stderr());
     insta::assert_snapshot!(why, @r#"
     error: postgresql db/acid-a is not touched, because a right is missing: patch postgresqls.acid.zalan.do in namespace db
-    hint: test it: kubectl auth can-i patch postgresqls.acid.zalan.do -n db
+    hint: test it:
+        kubectl auth can-i patch postgresqls.acid.zalan.do -n db
     hint: ask for a Role in namespace db with these rules:
       - {apiGroups: ["acid.zalan.do"], resources: ["postgresqls"], verbs: ["patch"]}
     "#);

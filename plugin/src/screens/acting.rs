@@ -287,7 +287,8 @@ async fn down_the_webhook_says_no() {
       "shrink.pgscale.dev" denied the request: below-min: 2 instances asked, 3 is
       the minimum
     nothing was changed
-    hint: every rule's page: kubectl pgscale rules RULE
+    hint: every rule has a page:
+        kubectl pgscale rules RULE
     [exit 3]
     "#);
     insta::assert_snapshot!(on("down, the webhook says no", BROAD).await, @r#"
@@ -306,7 +307,8 @@ async fn down_the_webhook_says_no() {
     Allowed
     error: refused to change postgresql db/acid-a: admission webhook "shrink.pgscale.dev" denied the request: below-min: 2 instances asked, 3 is the minimum
     nothing was changed
-    hint: every rule's page: kubectl pgscale rules RULE
+    hint: every rule has a page:
+        kubectl pgscale rules RULE
     [exit 3]
     "#);
 }
@@ -456,15 +458,19 @@ async fn undo_nothing_to_undo() {
     [stderr]
     error: nothing of postgresql db/acid-a is undone: no change of the count is
       recorded
-    hint: kubectl pgscale history acid-a -n db
-    hint: kubectl pgscale set acid-a N -n db
+    hint: see what was done:
+        kubectl pgscale history acid-a -n db
+    hint: ask for a count yourself:
+        kubectl pgscale set acid-a N -n db
     [exit 3]
     ");
     insta::assert_snapshot!(on("undo, nothing to undo", BROAD).await, @"
     [stderr]
     error: nothing of postgresql db/acid-a is undone: no change of the count is recorded
-    hint: kubectl pgscale history acid-a -n db
-    hint: kubectl pgscale set acid-a N -n db
+    hint: see what was done:
+        kubectl pgscale history acid-a -n db
+    hint: ask for a count yourself:
+        kubectl pgscale set acid-a N -n db
     [exit 3]
     ");
 }

@@ -143,7 +143,8 @@ async fn wait_in_vain() {
     Where it stands, and where to look:
       acid-a-3: no pod yet, for 20s
         kubectl describe statefulset acid-a -n db
-    hint: wait on: kubectl pgscale wait acid-a -n db
+    hint: wait on:
+        kubectl pgscale wait acid-a -n db
     [exit 4]
     ");
     assert_eq!(on("wait, in vain", BROAD).await, narrow);

@@ -93,7 +93,7 @@ async fn switchover_for_a_count_that_stays_refused() {
       Try:
           kubectl pgscale set acid-a 3 -n db
     hint: 3 instances would be admitted:
-      kubectl pgscale switchover acid-a --for 3 -n db
+        kubectl pgscale switchover acid-a --for 3 -n db
     [exit 3]
     ");
     insta::assert_snapshot!(on("switchover, for a count that stays refused", BROAD).await, @"
@@ -103,7 +103,8 @@ async fn switchover_for_a_count_that_stays_refused() {
       scalepolicy/production: instances.min: 3
       Try:
           kubectl pgscale set acid-a 3 -n db
-    hint: 3 instances would be admitted: kubectl pgscale switchover acid-a --for 3 -n db
+    hint: 3 instances would be admitted:
+        kubectl pgscale switchover acid-a --for 3 -n db
     [exit 3]
     ");
 }
@@ -123,9 +124,10 @@ async fn switchover_in_vain() {
     error: the leader has moved, and a change to 3 instances is not admitted yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second
-    hint: what keeps the members: kubectl pgscale status acid-a --why -n db
+    hint: what keeps the members:
+        kubectl pgscale status acid-a --why -n db
     hint: when that is mended, wait again:
-      kubectl pgscale switchover acid-a --for 3 -n db
+        kubectl pgscale switchover acid-a --for 3 -n db
     [exit 4]
     ");
     insta::assert_snapshot!(on("switchover, in vain", BROAD).await, @"
@@ -138,8 +140,10 @@ async fn switchover_in_vain() {
     error: the leader has moved, and a change to 3 instances is not admitted yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second
-    hint: what keeps the members: kubectl pgscale status acid-a --why -n db
-    hint: when that is mended, wait again: kubectl pgscale switchover acid-a --for 3 -n db
+    hint: what keeps the members:
+        kubectl pgscale status acid-a --why -n db
+    hint: when that is mended, wait again:
+        kubectl pgscale switchover acid-a --for 3 -n db
     [exit 4]
     ");
 }

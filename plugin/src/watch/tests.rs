@@ -260,7 +260,8 @@ async fn a_member_that_never_comes_is_explained_when_time_is_up() {
     Where it stands, and where to look:
       acid-a-3: pod created, waiting: 0/3 nodes are available: 3 Insufficient cpu, for ...
         kubectl describe pod acid-a-3 -n db
-    hint: wait on: kubectl pgscale wait acid-a -n db
+    hint: wait on:
+        kubectl pgscale wait acid-a -n db
     ");
 }
 
@@ -293,7 +294,8 @@ async fn a_base_backup_that_fails_is_explained_by_its_log() {
     Where it stands, and where to look:
       acid-a-3: pod created, waiting: container postgres: CrashLoopBackOff, for ...
         kubectl logs acid-a-3 -n db -c postgres --previous --tail=50
-    hint: wait on: kubectl pgscale wait acid-a -n db
+    hint: wait on:
+        kubectl pgscale wait acid-a -n db
     ");
 }
 

@@ -139,7 +139,8 @@ async fn a_policy_that_cannot_be_decoded_is_shown_with_the_reason() {
     ");
     insta::assert_snapshot!(failure, @"
     error: not all policies could be read: scalepolicy/strange cannot be decoded by pgscale 0.1.0 (spec.mode: unknown variant `Quarantine`, expected one of `Audit`, `Warn`, `Enforce`): upgrade pgscale or correct the policy
-    hint: open it for correction: `kubectl edit scalepolicy/strange -n db`
+    hint: open it for correction:
+        kubectl edit scalepolicy/strange -n db
     ");
     let (text, code, _) = screen(&with_strange_ones(), "policy").await;
     assert_eq!(code, 1);

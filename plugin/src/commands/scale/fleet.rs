@@ -106,7 +106,7 @@ async fn seats(
             {
                 *stands = Stands::Refused(
                     Failure::refused("a change to 0 is confirmed one cluster at a time")
-                        .hint(session.command(&format!("set {} 0", plan.name))),
+                        .hint_to("this one alone", session.suggest(&["set", &plan.name, "0"])),
                 );
             }
             Seat { session, namespace: cluster.namespace, name: cluster.name, wish, prepared }
@@ -231,7 +231,7 @@ async fn take(seat: Seat, acting: &Acting) -> Outcome {
         session.out.note(&format!("note: {note}"));
     }
     if let Some(failure) = outcome.failure() {
-        session.out.failure(failure);
+        session.out.failure(&failure.clone().reached_by(&session.reach));
     }
     outcome
 }

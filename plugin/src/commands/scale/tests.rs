@@ -277,9 +277,10 @@ async fn the_wrong_direction_is_a_usage_error_with_the_right_verb() {
         assert_eq!(code, 2, "{line}: {why}");
     }
     let (_, _, why) = run(&world, "up acid-a --to 2", None).await;
-    insta::assert_snapshot!(why, @r"
+    insta::assert_snapshot!(why, @"
     error: 2 is not more than the 3 instances of acid-a
-    hint: use kubectl pgscale set acid-a 2 -n db
+    hint: use:
+        kubectl pgscale set acid-a 2 -n db
     ");
 }
 
@@ -328,9 +329,10 @@ async fn zero_is_refused_unless_a_policy_allows_it() {
 async fn an_unknown_cluster_is_an_error_that_shows_where_to_look() {
     let (_, code, why) = run(&World::new(3, 0), "up acid-b", None).await;
     assert_eq!(code, 1);
-    insta::assert_snapshot!(why, @r"
+    insta::assert_snapshot!(why, @"
     error: postgresql acid-b not found in namespace db
-    hint: see what is there: kubectl pgscale status -n db
+    hint: see what is there:
+        kubectl pgscale status -n db
     ");
 }
 
@@ -374,5 +376,5 @@ async fn a_write_lost_after_the_leader_moved_is_told_with_a_count_that_is_safe_t
     let (_, code, why) = run(&world, "down acid-a --yes", None).await;
     assert_eq!(code, 5, "{why}");
     assert!(why.contains("the leader was moved"), "{why}");
-    assert!(why.contains("safe to repeat: kubectl pgscale set acid-a 2 -n db"), "{why}");
+    assert!(why.contains("safe to repeat:\n    kubectl pgscale set acid-a 2 -n db"), "{why}");
 }

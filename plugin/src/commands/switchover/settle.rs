@@ -2,6 +2,7 @@
 //! admitted that it was for.
 
 use pgscale_guard::remedy::Reach;
+use pgscale_guard::remedy::Remedy;
 use std::time::Duration;
 
 use pgscale_guard::change::Direction;
@@ -203,12 +204,12 @@ impl Settling<'_> {
         };
         let text = missing.text(&session.reach);
         let failure = Failure::new(Kind::Timeout, format!("{moved}{what}:{text}"));
-        let status = session.command(&format!("status {name} --why"));
-        let status =
-            (!missing.late.is_empty()).then(|| format!("what keeps the members: {status}"));
+        let status = (!missing.late.is_empty()).then(|| {
+            Remedy::to("what keeps the members", session.suggest(&["status", name, "--why"]))
+        });
         let again = self.count.map(|count| {
-            let again = session.command(&format!("switchover {name} --for {count}"));
-            format!("when that is mended, wait again: {again}")
+            let words = ["switchover", name, "--for", &count.to_string()];
+            Remedy::to("when that is mended, wait again", session.suggest(&words))
         });
         status.into_iter().chain(again).fold(failure, Failure::hint)
     }

@@ -135,7 +135,8 @@ async fn at_the_deadline_a_switchover_for_a_count_names_what_is_still_in_the_way
       Try: ask again at 2099-01-01T00:00:00Z, or change scalepolicy/audit
         for this one change, if it cannot wait:
           kubectl pgscale override acid-a --to 3 --rules change-freeze --reason WHY -n db
-    hint: when that is mended, wait again: kubectl pgscale switchover acid-a --for 3 -n db
+    hint: when that is mended, wait again:
+        kubectl pgscale switchover acid-a --for 3 -n db
     ");
     assert_eq!(screen.stdout(), "");
     assert!(screen.stderr().contains("s: change-freeze: "), "{}", screen.stderr());
@@ -158,7 +159,8 @@ async fn a_plain_switchover_says_what_it_waits_for_and_what_to_do() {
     error: the leader has moved, and not every member follows it yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second
-    hint: what keeps the members: kubectl pgscale status acid-a --why -n db
+    hint: what keeps the members:
+        kubectl pgscale status acid-a --why -n db
     ");
     let said = screen.stderr();
     assert!(said.contains("s: acid-a-1: 990 bytes"), "{said}");

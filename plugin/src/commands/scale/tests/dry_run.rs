@@ -50,8 +50,10 @@ async fn a_webhook_that_takes_no_dry_runs_leaves_the_leader_where_it_is() {
     insta::assert_snapshot!(why, @r#"
     error: failed to learn whether the API server would let you change postgresql db/acid-a: admission webhook "audit.example.com" does not support dry run; its registration says so (sideEffects)
     nothing was changed
-    hint: move the leader first: kubectl pgscale switchover acid-a --for 3 -n db
-    hint: then lower the count: kubectl pgscale set acid-a 3 -n db
+    hint: move the leader first:
+        kubectl pgscale switchover acid-a --for 3 -n db
+    hint: then lower the count:
+        kubectl pgscale set acid-a 3 -n db
     "#);
     // The way out that it names works.
     for line in ["switchover acid-a --for 3", "set acid-a 3 --yes"] {
@@ -68,7 +70,8 @@ async fn a_server_dry_run_says_that_a_webhook_takes_none() {
     assert_eq!(code, 1);
     insta::assert_snapshot!(why, @r#"
     error: failed to learn whether the API server would let you change postgresql db/acid-a: admission webhook "audit.example.com" does not support dry run; its registration says so (sideEffects)
-    hint: to see what the rules say: kubectl pgscale plan acid-a --to 4 -n db
+    hint: to see what the rules say:
+        kubectl pgscale plan acid-a --to 4 -n db
     "#);
 }
 
