@@ -13,6 +13,9 @@ pub struct Command {
     /// The words of the programs that read its output, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub piped_into: Vec<Vec<String>>,
+    /// The number of instances that it asks for, where it asks for one.
+    #[serde(skip)]
+    count: Option<i64>,
 }
 
 impl Command {
@@ -21,7 +24,18 @@ impl Command {
         let argv = std::iter::once("kubectl".to_owned())
             .chain(words.into_iter().map(|word| word.as_ref().to_owned()))
             .collect();
-        Self { argv, piped_into: Vec::new() }
+        Self { argv, piped_into: Vec::new(), count: None }
+    }
+
+    /// Says that the command asks for `count` instances.
+    #[must_use]
+    pub(crate) fn asking_for(self, count: i64) -> Self {
+        Self { count: Some(count), ..self }
+    }
+
+    /// Returns the number of instances that the command asks for; `None` where it asks for none.
+    pub fn count(&self) -> Option<i64> {
+        self.count
     }
 
     /// Adds a program that reads the output of those before.

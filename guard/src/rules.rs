@@ -21,6 +21,7 @@ mod hand_over;
 mod leader;
 mod mixed;
 mod operator;
+mod passing;
 mod pending;
 mod progress;
 mod readings;
@@ -160,6 +161,7 @@ pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
     let mut verdict = judge(facts, policies);
     way_out::show(&mut verdict, facts, policies);
     past_etcd(&mut verdict, facts);
+    passing::keep(&mut verdict, facts, policies);
     verdict
 }
 
@@ -377,12 +379,12 @@ fn set(facts: &Facts, count: i64) -> Remedy {
 
 /// The command that asks for `count`.
 fn set_count(facts: &Facts, count: i64) -> Command {
-    pgscale(facts, "set", &[&count.to_string()])
+    pgscale(facts, "set", &[&count.to_string()]).asking_for(count)
 }
 
 /// The command that shrinks to `count`, and moves the leader first.
 fn down(facts: &Facts, count: i64) -> Command {
-    pgscale(facts, "down", &["--to", &count.to_string()])
+    pgscale(facts, "down", &["--to", &count.to_string()]).asking_for(count)
 }
 
 /// The same, where `count` is below the present one.

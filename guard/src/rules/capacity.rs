@@ -270,7 +270,7 @@ fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         .because(facts.stateful_set_source(), format!("required pod anti-affinity by {key}"))
         .because("nodes", format!("{} in all, fitting places: {places}", nodes.len()))
         .remedy(if places > facts.from().unwrap_or(0) {
-            ask_for(facts, "add nodes, or ask for fewer", places)
+            Remedy::note("add nodes").and(ask_for(facts, "or ask for fewer", places))
         } else {
             "add nodes, or change the anti-affinity in the operator's settings".into()
         }),
@@ -335,7 +335,7 @@ fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if standbys > fits {
         let most = fits.saturating_add(1);
         let remedy = if most > from {
-            ask_for(facts, &format!("{raise}; or ask for fewer"), most)
+            Remedy::note(raise).and(ask_for(facts, "or ask for fewer", most))
         } else {
             raise.into()
         };
@@ -376,7 +376,8 @@ fn ask_for(facts: &Assessment<'_>, why: &str, count: i64) -> Remedy {
     if facts.direction() == Direction::Create {
         return set_to(facts, why, count);
     }
-    Remedy::to(why, pgscale(facts, "up", &["--to", &count.to_string()]))
+    let up = pgscale(facts, "up", &["--to", &count.to_string()]).asking_for(count);
+    Remedy::to(why, up)
 }
 
 #[cfg(test)]

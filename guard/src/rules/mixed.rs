@@ -9,7 +9,8 @@ use crate::assessment::Assessment;
 use crate::change::{Change, Direction};
 use crate::facts::Seen;
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, readings, set_to};
+use crate::remedy::Remedy;
+use crate::rules::{Kind, Rule, readings, set};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// How many edits are shown.
@@ -172,11 +173,12 @@ fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if more > 0 {
         finding = finding.because(source, format!("and {more} more edits"));
     }
-    Outcome::Found(finding.remedy(set_to(
-        facts,
-        "two commits, the count first and the rest when it is done",
-        facts.asked(),
-    )))
+    Outcome::Found(
+        finding.remedy(
+            Remedy::note("two commits, the count first and the rest when it is done")
+                .and(set(facts, facts.asked())),
+        ),
+    )
 }
 
 /// The parts that differ and shape the pods, as paths in the object.
@@ -359,13 +361,13 @@ pub(super) mod tests {
           postgresql/acid-a: add /spec/resources: {…}
           postgresql/acid-a: replace /spec/teamId: "acid" → "other"
           postgresql/acid-a: replace /spec/volume/size: "1Gi" → "2Gi"
-          Try: two commits, the count first and the rest when it is done:
+          Try: two commits, the count first and the rest when it is done
               kubectl pgscale set acid-a 3 -n db
         "#);
         insta::assert_snapshot!(text(id, &users(3, 5)), @"
         mixed-change: the write that changes 3 to 5 instances also changes other parts
           postgresql/acid-a: add /spec/users: {…}
-          Try: two commits, the count first and the rest when it is done:
+          Try: two commits, the count first and the rest when it is done
               kubectl pgscale set acid-a 5 -n db
         ");
     }

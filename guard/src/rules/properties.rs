@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
 
-use crate::change::Direction;
+use crate::assessment::Assessment;
+use crate::change::{Change, Direction};
 use crate::facts::{Facts, Live, Seen};
 use crate::patroni::Role;
 use crate::policy::{
@@ -143,6 +144,31 @@ proptest! {
         prop_assert!(judge(&policies) || !judge(&tighter), "{what}");
     }
 
+    /// As `kubectl pgscale` would ask for it: the count alone, with the leader moved first where it has to go.
+    #[test]
+    fn every_count_that_is_suggested_is_admitted(
+        facts in facts(), policies in vec(opinionated(), 0..4)
+    ) {
+        let policies = Policies::combine(&policies, &facts.change.new);
+        let verdict = evaluate(&facts, &policies);
+        let remedies = verdict.findings.iter().filter_map(|finding| finding.remedy.as_ref());
+        let commands = remedies.flat_map(|remedy| &remedy.commands);
+        for command in commands.map(|suggested| &suggested.command) {
+            let Some((count, old)) = command.count().zip(facts.change.old.clone()) else { continue };
+            let mut there = facts.clone();
+            there.change = Change { dry_run: true, ..Change::of_count(old, count) };
+            let leads = there.deletes_leader().then(|| {
+                Assessment::of(&there, &policies).best_survivor().map(|best| best.name.clone())
+            });
+            if let Some(best) = leads.flatten() {
+                there = there.led_by(&best);
+            }
+            let refused: Vec<&str> =
+                evaluate(&there, &policies).denials().map(|finding| finding.rule).collect();
+            prop_assert!(refused.is_empty(), "{command} is refused by {refused:?}");
+        }
+    }
+
     /// Of the namespace, of the platform, or by a selector that has grown.
     #[test]
     fn one_more_policy_that_only_restricts_never_admits_a_refused_change(
@@ -239,7 +265,7 @@ proptest! {
         let policies = Policies::combine(&policies, &facts.change.new);
         if let Some(way) = way_out(&facts, &policies) {
             let mut there = facts.clone();
-            there.change = crate::Change::of_count(facts.change.old.clone().unwrap(), way.to);
+            there.change = Change::of_count(facts.change.old.clone().unwrap(), way.to);
             there.change.undo = facts.change.undo && way.to == facts.to();
             if let Some(leader) = &way.leader {
                 there = there.led_by(leader);

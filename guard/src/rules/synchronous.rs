@@ -223,7 +223,7 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     } else {
         "switch synchronous_mode_strict off first"
     };
-    Outcome::Found(finding.remedy(set_to(facts, format!("{or}, or keep 2"), 2)))
+    Outcome::Found(finding.remedy(Remedy::note(or).and(set_to(facts, "or keep 2", 2))))
 }
 
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {
@@ -272,7 +272,7 @@ fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     );
     let lower = "lower synchronous_node_count first";
     Outcome::Found(finding.remedy(match still_down(facts, wanted.saturating_add(1)) {
-        Some(command) => Remedy::to(format!("{lower}, or keep more"), command),
+        Some(command) => Remedy::note(lower).or_to("or keep more", command),
         None => lower.into(),
     }))
 }

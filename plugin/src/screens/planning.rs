@@ -120,18 +120,18 @@ async fn plan_refused() {
     Refused by below-min, step-too-large
       DENY below-min: 1 instance asked for, 2 is the minimum
            scalepolicy/production: instances.min: 2
-           Try:
-               kubectl pgscale set acid-a 2 -n db
+           Try: no count that helps is admitted now; see why:
+               kubectl pgscale status acid-a -n db
       DENY step-too-large: from 4 to 1 instances is a step of 3, 2 at once is the
            most
            scalepolicy/production: steps.down: 2
-           Try: first:
-               kubectl pgscale set acid-a 2 -n db
+           Try: no count that helps is admitted now; see why:
+               kubectl pgscale status acid-a -n db
       WARN no-standby-left: 1 instance is left: nothing to fail over to, and
            acid-a-repl will have no endpoints
            postgresql/acid-a: numberOfInstances: 4 -> 1
-           Try: to keep one:
-               kubectl pgscale down acid-a --to 2 -n db
+           Try: no count that helps is admitted now; see why:
+               kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: none; what is wrong with the cluster:
       kubectl pgscale status acid-a --why -n db
     [stderr]
@@ -154,16 +154,16 @@ async fn plan_refused() {
     Refused by below-min, step-too-large
       DENY below-min: 1 instance asked for, 2 is the minimum
            scalepolicy/production: instances.min: 2
-           Try:
-               kubectl pgscale set acid-a 2 -n db
+           Try: no count that helps is admitted now; see why:
+               kubectl pgscale status acid-a -n db
       DENY step-too-large: from 4 to 1 instances is a step of 3, 2 at once is the most
            scalepolicy/production: steps.down: 2
-           Try: first:
-               kubectl pgscale set acid-a 2 -n db
+           Try: no count that helps is admitted now; see why:
+               kubectl pgscale status acid-a -n db
       WARN no-standby-left: 1 instance is left: nothing to fail over to, and acid-a-repl will have no endpoints
            postgresql/acid-a: numberOfInstances: 4 -> 1
-           Try: to keep one:
-               kubectl pgscale down acid-a --to 2 -n db
+           Try: no count that helps is admitted now; see why:
+               kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: none; what is wrong with the cluster: kubectl pgscale status acid-a --why -n db
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused

@@ -364,7 +364,8 @@ pub(in crate::rules) fn too_few_nodes() {
     too-few-nodes: 6 members must be kept apart by kubernetes.io/hostname, and 4 fit: 2 would stay Pending
       statefulset/acid-a: required pod anti-affinity by kubernetes.io/hostname
       nodes: 4 in all, fitting places: 4
-      Try: add nodes, or ask for fewer:
+      Try: add nodes
+        or ask for fewer:
           kubectl pgscale up acid-a --to 4 -n db
     ");
 }
@@ -404,7 +405,8 @@ pub(in crate::rules) fn too_few_wal_senders() {
     insta::assert_snapshot!(text("too-few-wal-senders", &limited(3, 6, 4, 4)), @"
     too-few-wal-senders: 5 standbys need as many WAL senders and slots, the leader has 4
       configmap/acid-a-config: max_wal_senders: 4, max_replication_slots: 4
-      Try: raise both in spec.postgresql.parameters, which restarts PostgreSQL; or ask for fewer:
+      Try: raise both in spec.postgresql.parameters, which restarts PostgreSQL
+        or ask for fewer:
           kubectl pgscale up acid-a --to 5 -n db
     ");
     insta::assert_snapshot!(text("too-few-wal-senders", &limited(3, 5, 5, 5)), @"

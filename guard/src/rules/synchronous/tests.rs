@@ -174,14 +174,15 @@ pub(in crate::rules) fn strict_sync_floor() {
     insta::assert_snapshot!(text("strict-sync-floor", &strict(5, 1)), @"
     strict-sync-floor: db/acid-a replicates in strict synchronous mode: with 1 instance every commit would hang
       configmap/acid-a-config: synchronous_mode_strict: true
-      Try: switch synchronous_mode_strict off first, or keep 2:
+      Try: switch synchronous_mode_strict off first
+        or keep 2:
           kubectl pgscale set acid-a 2 -n db
     ");
     insta::assert_snapshot!(
         text("strict-sync-floor", &created(declared(healthy(1, 1)))), @"
     strict-sync-floor: db/acid-a replicates in strict synchronous mode: with 1 instance every commit would hang
       postgresql/acid-a: spec.patroni.synchronous_mode_strict: true
-      Try: no synchronous_mode_strict, or keep 2: numberOfInstances: 2 in the manifest
+      Try: no synchronous_mode_strict; or keep 2: numberOfInstances: 2 in the manifest
     ");
 }
 
@@ -208,7 +209,8 @@ pub(in crate::rules) fn sync_count_floor() {
     insta::assert_snapshot!(text("sync-count-floor", &wanting(2, 2)), @"
     sync-count-floor: 1 standbys would stay, and 2 are to be synchronous
       configmap/acid-a-config: synchronous_mode: true, synchronous_node_count: 2
-      Try: lower synchronous_node_count first, or keep more:
+      Try: lower synchronous_node_count first
+        or keep more:
           kubectl pgscale down acid-a --to 3 -n db
     ");
 }
