@@ -113,6 +113,8 @@ fn report(
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
     use crate::output::testing::Screen;
     use crate::testing::{World, give, run};
@@ -125,15 +127,29 @@ mod tests {
         }
     }
 
-    /// What a watch prints while the lead goes to member 1 in between.
-    async fn watched(line: &str) -> String {
+    /// Waits until the screen shows `text`.
+    async fn shown(screen: &Screen, text: &str) {
+        let shown = async {
+            while !screen.stdout().contains(text) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let patience = Duration::from_secs(60);
+        let ended = timeout(patience, shown).await;
+        ended.unwrap_or_else(|_| panic!("no {text:?} in {}", screen.stdout()));
+    }
+
+    /// What a watch prints while the lead goes to member 1 in between; `leader` is what it prints before its name.
+    async fn watched(line: &str, leader: &str) -> String {
         let world = World::new(3, 0);
         let screen = Screen::default();
         let session = world.session(&screen, None);
         let driver = async {
-            sleep(Duration::from_millis(200)).await;
+            shown(&screen, &format!("{leader}acid-a-0")).await;
             world.lead(1);
-            sleep(Duration::from_millis(200)).await;
+            shown(&screen, &format!("{leader}acid-a-1")).await;
+            // More looks, at what stays the same.
+            sleep(Duration::from_millis(100)).await;
         };
         tokio::select! {
             ended = give(&session, line) => panic!("{ended:?}"),
@@ -151,17 +167,17 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_changed_is_printed() {
-        let one = watched("status acid-a -w").await;
+        let one = watched("status acid-a -w", "Leader:    ").await;
         let leaders = one.lines().filter_map(|line| line.strip_prefix("  Leader:    ")?.get(..8));
         assert_eq!(changes(leaders), ["acid-a-0", "acid-a-1"], "{one}");
 
-        let list = watched("status -w").await;
+        let list = watched("status -w", " ").await;
         let leaders = list.lines().skip(1).filter_map(|line| line.split_whitespace().nth(4));
         assert_eq!(changes(leaders), ["acid-a-0", "acid-a-1"], "{list}");
 
-        let paths = watched("status acid-a -w -o jsonpath={.leader}").await;
+        let paths = watched("status acid-a -w -o jsonpath={.leader}", "").await;
         assert_eq!(changes(paths.lines()), ["acid-a-0", "acid-a-1"]);
-        let yaml = watched("status acid-a -w -o yaml").await;
+        let yaml = watched("status acid-a -w -o yaml", "leader: ").await;
         assert!((1..=2).contains(&yaml.matches("\n---\n").count()), "{yaml}");
     }
 
