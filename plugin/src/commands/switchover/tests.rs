@@ -296,7 +296,7 @@ async fn a_lead_in_doubt_is_neither_recorded_as_moved_nor_as_kept() {
         let (world, screen) = (World::new(3, 2), Screen::default());
         let mut session = world.session(&screen, None);
         session.ask = Arc::new(Liar(world.clone()));
-        session.pace.confirm = Duration::from_millis(30);
+        session.pace.confirm = Duration::from_millis(500);
         let failure = give(&session, line).await.unwrap_err();
         assert_eq!(failure.kind, Kind::NotAsPlanned, "{failure}");
         let entry = &world.recorded()[0];
