@@ -151,11 +151,6 @@ impl Session {
         Command::kubectl(words.chain(["-n", self.namespace.as_str()]))
     }
 
-    /// Returns the connection flags that kubectl knows: empty, or with a space in front.
-    pub(crate) fn kubectl_flags(&self) -> String {
-        spelled(&self.reach.kubectl)
-    }
-
     /// The same session for one cluster of several, in its own namespace; what it says begins with the cluster's name.
     pub(crate) fn of(&self, namespace: &str, name: &str) -> Self {
         Self {

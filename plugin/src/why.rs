@@ -6,6 +6,7 @@
 
 use pgscale_guard::Seen;
 use pgscale_guard::facts::Facts;
+use pgscale_guard::remedy::{Reach, Suggested, spelled};
 use pgscale_guard::rules::critical_operation;
 use pgscale_guard::verdict::{Evidence, printable};
 
@@ -29,11 +30,13 @@ pub(crate) struct Cause {
     pub(crate) evidence: Vec<Evidence>,
     /// The command to run next.
     pub(crate) next: String,
+    /// What ends it where nothing else does, and on which condition.
+    pub(crate) last_resort: Option<Suggested>,
 }
 
 impl Cause {
     fn new(what: impl Into<String>, next: String) -> Self {
-        Self { what: printable(&what.into()), evidence: Vec::new(), next }
+        Self { what: printable(&what.into()), evidence: Vec::new(), next, last_resort: None }
     }
 
     fn because(mut self, source: impl Into<String>, says: impl Into<String>) -> Self {
@@ -50,8 +53,8 @@ pub(crate) struct Clues<'a> {
     pub(crate) missing: &'a [String],
     /// What Events say; `Absent` where they were not asked for.
     pub(crate) events: &'a Seen<Vec<Event>>,
-    /// Connection flags for the commands: empty, or with a space in front.
-    pub(crate) flags: &'a str,
+    /// Connection flags for the commands.
+    pub(crate) reach: &'a Reach,
 }
 
 /// What keeps the cluster from converging, the likeliest first; nothing where nothing does.
@@ -89,9 +92,14 @@ impl Clues<'_> {
         &self.snapshot.facts
     }
 
+    /// The connection flags that kubectl knows: empty, or with a space in front.
+    fn flags(&self) -> String {
+        spelled(&self.reach.kubectl)
+    }
+
     /// A kubectl command in the cluster's namespace.
     fn kubectl(&self, words: &str) -> String {
-        format!("kubectl {words} -n {}{}", self.facts().change.new.namespace, self.flags)
+        format!("kubectl {words} -n {}{}", self.facts().change.new.namespace, self.flags())
     }
 
     /// A command inside a member.
@@ -126,7 +134,7 @@ impl Clues<'_> {
 fn unseen(clues: &Clues<'_>) -> Option<Cause> {
     let why = clues.facts().members.unreadable()?;
     let namespace = &clues.facts().change.new.namespace;
-    let next = format!("kubectl auth can-i list pods -n {namespace}{}", clues.flags);
+    let next = format!("kubectl auth can-i list pods -n {namespace}{}", clues.flags());
     Some(
         Cause::new("the members cannot be seen, and little can be told without", next)
             .because("pods", why),

@@ -165,8 +165,8 @@ async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Eve
         Events::Read if !missing.is_empty() => why::read(&session.client, &snapshot.facts).await,
         Events::Left | Events::Read => Seen::Absent,
     };
-    let flags = session.kubectl_flags();
-    let clues = Clues { snapshot: &snapshot, missing: &missing, events: &events, flags: &flags };
+    let clues =
+        Clues { snapshot: &snapshot, missing: &missing, events: &events, reach: &session.reach };
     let why = why::causes(&clues);
     let events_unread = events.unreadable().map(str::to_owned);
     Status { snapshot, missing, detail, why, events_unread }

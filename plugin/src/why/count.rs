@@ -24,7 +24,7 @@ pub(super) fn limited(clues: &Clues<'_>) -> Option<Cause> {
     let next = format!("kubectl pgscale set {name} {effective} -n {}", facts.change.new.namespace);
     let what = format!("{declared} declared, and the operator runs {effective}");
     Some(
-        Cause::new(what, format!("{next}{}", clues.flags))
+        Cause::new(what, format!("{next}{}", clues.flags()))
             .because(&operator.source, format!("{setting}: {limit}")),
     )
 }
@@ -54,7 +54,7 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     let name = &facts.change.new.name;
     let operator = match &facts.operator {
         Seen::Absent => {
-            let next = format!("kubectl get deployments -A{} | grep operator", clues.flags);
+            let next = format!("kubectl get deployments -A{} | grep operator", clues.flags());
             return Cause::new("no operator watches this cluster: nobody will act", next);
         }
         Seen::Unreadable(why) => {
@@ -93,7 +93,7 @@ fn in_operators_namespace(operator: &Operator, clues: &Clues<'_>, words: &str) -
         operator.deployment.split_once('/').unwrap_or(("default", &operator.deployment));
     // `logs` wants kind and name in one word.
     let between = if words.starts_with("logs") { '/' } else { ' ' };
-    format!("kubectl {words}{between}{name} -n {namespace}{}", clues.flags)
+    format!("kubectl {words}{between}{name} -n {namespace}{}", clues.flags())
 }
 
 fn unobserved(clues: &Clues<'_>, set: &StatefulSet) -> Option<Cause> {

@@ -2,6 +2,7 @@
 //! replication.
 
 use pgscale_guard::facts::{Ailment, Health, Member};
+use pgscale_guard::remedy::{Command, Suggested};
 
 use super::{Cause, Clues};
 use crate::output::text::{age, bytes};
@@ -65,7 +66,8 @@ fn leaving(clues: &Clues<'_>, member: &Member) -> Cause {
     let cause = |next| Cause::new(what, next).because(source(member), says);
     match lost_node(member).filter(|_| member.pod.terminating) {
         Some(node) => {
-            cause(about_node(clues, node)).because(format!("node/{node}"), by_force(clues, member))
+            let cause = cause(about_node(clues, node)).because(format!("node/{node}"), NOT_READY);
+            Cause { last_resort: Some(by_force(clues, member)), ..cause }
         }
         None => cause(clues.kubectl(&format!("describe pod {}", member.name))),
     }
@@ -77,17 +79,22 @@ fn lost_node(member: &Member) -> Option<&str> {
 }
 
 fn about_node(clues: &Clues<'_>, node: &str) -> String {
-    format!("kubectl describe node {node}{}", clues.flags)
+    format!("kubectl describe node {node}{}", clues.flags())
 }
 
-/// What is said of a lost node, and how to be rid of a pod whose node does not come back. That is not the command to
-/// run next: on a node that is only cut off PostgreSQL goes on running.
-fn by_force(clues: &Clues<'_>, member: &Member) -> String {
-    format!(
-        "is not Ready: nobody there ends it. Only when {} is sure to be powered off: {} --force --grace-period=0",
-        lost_node(member).unwrap_or("?"),
-        clues.kubectl(&format!("delete pod {}", member.name))
-    )
+/// What is said of a lost node.
+const NOT_READY: &str = "is not Ready, and its kubelet ends no pod";
+
+/// How to be rid of a pod whose node does not come back. That is not the command to run next: on a node that is only cut
+/// off PostgreSQL goes on running.
+fn by_force(clues: &Clues<'_>, member: &Member) -> Suggested {
+    let namespace = &clues.facts().change.new.namespace;
+    let delete = ["delete", "pod", &member.name, "--force", "--grace-period=0", "-n", namespace];
+    let node = lost_node(member).unwrap_or("?");
+    Suggested {
+        why: Some(format!("only once {node} is sure to be powered off")),
+        command: Command::kubectl(delete).reached_by(clues.reach),
+    }
 }
 
 fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
@@ -98,8 +105,9 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
             let what = format!("{} is being deleted on a node that is not Ready", member.name);
             let cause = Cause::new(what, about_node(clues, node))
                 .because(source(member), "is being deleted")
-                .because(format!("node/{node}"), by_force(clues, member));
-            return Some((Rank::Node, cause));
+                .because(format!("node/{node}"), NOT_READY);
+            let last_resort = Some(by_force(clues, member));
+            return Some((Rank::Node, Cause { last_resort, ..cause }));
         }
         let what = format!("the node of {} is not Ready", member.name);
         let cause = Cause::new(what, about_node(clues, node));

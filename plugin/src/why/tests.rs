@@ -31,7 +31,8 @@ fn found(snapshot: &Snapshot, events: Vec<Event>) -> Vec<Cause> {
     let goal = Goal::of_cluster(&snapshot.facts.change.new);
     let missing = missing(&goal, snapshot);
     let events = Seen::Known(events);
-    causes(&Clues { snapshot, missing: &missing, events: &events, flags: " --context=c" })
+    let reach = Reach { kubectl: vec!["--context=c".to_owned()], pgscale: Vec::new() };
+    causes(&Clues { snapshot, missing: &missing, events: &events, reach: &reach })
 }
 
 /// The first cause: what, evidence and the next command.
@@ -40,7 +41,12 @@ fn first(facts: Facts, events: Vec<Event>) -> String {
     let cause = causes.first().expect("a cause");
     let evidence: Vec<String> =
         cause.evidence.iter().map(|it| format!("{}: {}", it.source, it.says)).collect();
-    format!("{} | {} | {}", cause.what, evidence.join("; "), cause.next)
+    let last_resort = cause
+        .last_resort
+        .iter()
+        .map(|it| format!(" | {}: {}", it.why.as_deref().unwrap_or_default(), it.command));
+    let last_resort: Vec<String> = last_resort.collect();
+    format!("{} | {} | {}{}", cause.what, evidence.join("; "), cause.next, last_resort.concat())
 }
 
 fn healthy() -> Facts {
@@ -401,11 +407,11 @@ fn nobody_is_sent_to_end_a_pod_by_force_on_a_node_that_may_still_run() {
         it.pod.terminating = true;
         it.pod.node_ready = Some(false);
     };
-    insta::assert_snapshot!(first(pod(ending), Vec::new()), @"acid-a-2 is being deleted on a node that is not Ready | pod/acid-a-2: is being deleted; node/node-2: is not Ready: nobody there ends it. Only when node-2 is sure to be powered off: kubectl delete pod acid-a-2 -n db --context=c --force --grace-period=0 | kubectl describe node node-2 --context=c");
+    insta::assert_snapshot!(first(pod(ending), Vec::new()), @"acid-a-2 is being deleted on a node that is not Ready | pod/acid-a-2: is being deleted; node/node-2: is not Ready, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
     let mut shrunk = pod(ending);
     shrunk.change.new.instances = Some(2);
     if let Seen::Known(set) = &mut shrunk.stateful_set {
         set.replicas = 2;
     }
-    insta::assert_snapshot!(first(shrunk, Vec::new()), @"acid-a-2 has not ended yet | pod/acid-a-2: is being deleted; node/node-2: is not Ready: nobody there ends it. Only when node-2 is sure to be powered off: kubectl delete pod acid-a-2 -n db --context=c --force --grace-period=0 | kubectl describe node node-2 --context=c");
+    insta::assert_snapshot!(first(shrunk, Vec::new()), @"acid-a-2 has not ended yet | pod/acid-a-2: is being deleted; node/node-2: is not Ready, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
 }

@@ -1,5 +1,6 @@
 //! The documents of `status`.
 
+use pgscale_guard::remedy::Suggested;
 use std::collections::BTreeMap;
 
 use pgscale_guard::facts::{Health, Live, Member};
@@ -59,6 +60,9 @@ struct CauseDocument<'a> {
     what: &'a str,
     evidence: &'a [Evidence],
     next: &'a str,
+    /// What ends it where nothing else does, and on which condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_resort: Option<&'a Suggested>,
 }
 
 /// A replication slot.
@@ -184,8 +188,8 @@ impl<'a> ScaleStatus<'a> {
 }
 
 fn cause(cause: &Cause) -> CauseDocument<'_> {
-    let Cause { what, evidence, next } = cause;
-    CauseDocument { what, evidence, next }
+    let Cause { what, evidence, next, last_resort } = cause;
+    CauseDocument { what, evidence, next, last_resort: last_resort.as_ref() }
 }
 
 fn slots(seen: &Seen<Vec<Slot>>) -> Option<Vec<SlotDocument>> {

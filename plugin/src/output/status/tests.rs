@@ -4,6 +4,7 @@ use pgscale_guard::Policies;
 use pgscale_guard::facts::Claim;
 use pgscale_guard::patroni::SyncState;
 use pgscale_guard::policy::{Limit, Mode};
+use pgscale_guard::remedy::Reach;
 use serde_json::Value;
 
 use super::*;
@@ -52,7 +53,8 @@ fn status(mut facts: Facts, missing: &[&str]) -> Status {
     let snapshot = Snapshot { facts: facts.into(), services };
     let missing: Vec<String> = missing.iter().map(|line| (*line).to_owned()).collect();
     let events = Seen::Absent;
-    let clues = Clues { snapshot: &snapshot, missing: &missing, events: &events, flags: "" };
+    let reach = Reach::default();
+    let clues = Clues { snapshot: &snapshot, missing: &missing, events: &events, reach: &reach };
     let why = causes(&clues);
     Status {
         why,

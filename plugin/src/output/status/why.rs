@@ -1,5 +1,7 @@
 //! What keeps a cluster from converging, as a person reads it.
 
+use pgscale_guard::remedy::Suggested;
+
 use super::super::text::wrap;
 use super::super::{BOLD, CARE, GOOD};
 use crate::status::Status;
@@ -20,6 +22,11 @@ pub(crate) fn reasons(status: &Status, width: Option<usize>) -> String {
         }
         // Not wrapped: it is there to be copied.
         lines.push(format!("     next: {}", cause.next));
+        if let Some(Suggested { why, command }) = &cause.last_resort {
+            let why = why.as_deref().unwrap_or("last resort");
+            lines.push(wrap(&format!("     {why}:"), width, 2));
+            lines.push(format!("       {command}"));
+        }
     }
     if let Some(why) = &status.events_unread {
         lines.push(wrap(&format!("  {CARE}Events cannot be read:{CARE:#} {why}"), width, 2));
