@@ -204,6 +204,30 @@ impl Remedy {
     }
 }
 
+impl Remedy {
+    /// Returns the remedy line by line behind `title`: sentences are indented by two more than the title, commands by four,
+    /// each alone on its line.
+    pub fn behind(&self, title: &str) -> Vec<Line> {
+        let indent = title.chars().take_while(|character| *character == ' ').count();
+        let mut lines = Vec::new();
+        for line in self.lines() {
+            match line {
+                Line::Text(text) if lines.is_empty() => {
+                    lines.push(Line::Text(format!("{title} {text}")));
+                }
+                Line::Text(text) => lines.push(Line::Text(format!("{:indent$}  {text}", ""))),
+                Line::Command(command) => {
+                    if lines.is_empty() {
+                        lines.push(Line::Text(title.to_owned()));
+                    }
+                    lines.push(Line::Command(format!("{:indent$}    {command}", "")));
+                }
+            }
+        }
+        lines
+    }
+}
+
 impl fmt::Display for Remedy {
     /// Writes one line after the other, and commands a little further to the right.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

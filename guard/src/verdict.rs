@@ -259,13 +259,8 @@ impl fmt::Display for Finding {
             write!(out, "\n  ({tempered})")?;
         }
         if let Some(remedy) = &self.remedy {
-            out.write_str("\n  Try:")?;
-            for (index, line) in remedy.lines().into_iter().enumerate() {
-                match line {
-                    Line::Text(text) if index == 0 => write!(out, " {text}")?,
-                    Line::Text(text) => write!(out, "\n    {text}")?,
-                    Line::Command(command) => write!(out, "\n      {command}")?,
-                }
+            for Line::Text(line) | Line::Command(line) in remedy.behind("  Try:") {
+                write!(out, "\n{line}")?;
             }
         }
         Ok(())

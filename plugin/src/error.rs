@@ -126,22 +126,8 @@ impl Failure {
 
     /// Returns the hints line by line, each hint behind `title`; a command stands alone on its line.
     pub(crate) fn hint_lines(&self, title: &str) -> Vec<String> {
-        let mut lines = Vec::new();
-        for hint in &self.hints {
-            for (index, line) in hint.lines().into_iter().enumerate() {
-                match line {
-                    Line::Text(text) if index == 0 => lines.push(format!("{title} {text}")),
-                    Line::Text(text) => lines.push(format!("  {text}")),
-                    Line::Command(command) => {
-                        if index == 0 {
-                            lines.push(title.to_owned());
-                        }
-                        lines.push(format!("    {command}"));
-                    }
-                }
-            }
-        }
-        lines
+        let lines = self.hints.iter().flat_map(|hint| hint.behind(title));
+        lines.map(|(Line::Text(line) | Line::Command(line))| line).collect()
     }
 
     /// What the API server, or the way to it, said when we tried to `asked` ("read postgresql db/acid-a").

@@ -5,7 +5,7 @@ use crate::facts::{Claim, Health, Member, Seen};
 
 impl<'a> Assessment<'a> {
     /// Claims of members that go, that have no pod now although their StatefulSet asks for one, and that would
-    /// be missed: too few of those that stay are fit. `Err` where nobody can tell.
+    /// be missed: too few of those that stay are fit. An error where that is not known.
     ///
     /// Such a member may be on its way back, or may never have been there: a claim that is not bound holds
     /// nothing, and where enough fit ones stay either may go, so that growth that is stuck can be taken back.

@@ -23,7 +23,7 @@ impl<'a> Assessment<'a> {
             }
             Live::NotAsked => {
                 self.judge_report(member, leads, &mut ailments, &mut unknown);
-                // An annotation says "running" for ever: nobody is counted on in a shrink without an answer.
+                // An annotation says "running" for ever: a shrink counts on no member without an answer.
                 if self.direction() == Direction::Down && (leads || member.ordinal < self.to()) {
                     unknown.get_or_insert(format!("{} was not asked", member.name));
                 }

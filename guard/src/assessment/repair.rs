@@ -1,4 +1,4 @@
-//! Changes that make a bad state better: who may go because nobody counts on it, and has nothing that others lack.
+//! Changes that make a bad state better: removing members that are not counted on and hold nothing that others lack.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -36,20 +36,20 @@ impl Assessment<'_> {
                 return Some(Repair::AddsNothingNew);
             }
         }
-        let nobody = self.members.known().is_some_and(Vec::is_empty);
+        let no_members = self.members.known().is_some_and(Vec::is_empty);
         // An empty list may be the wrong list: without the StatefulSet its labels are a guess.
         let certain = match &self.stateful_set {
             Seen::Known(_) => true,
             Seen::Absent => self.leader_name().is_none(),
             Seen::Unreadable(_) => false,
         };
-        if nobody && certain && self.claims.known().is_some_and(Vec::is_empty) {
+        if no_members && certain && self.claims.known().is_some_and(Vec::is_empty) {
             return Some(Repair::NothingRuns);
         }
-        if from == 0 && nobody {
+        if from == 0 && no_members {
             return Some(Repair::ReturnsFromZero);
         }
-        // Who leads must be certain, and nobody else may claim to, before a member is "not the leader".
+        // The leader must be certain, and no other member may claim to lead, before a member is "not the leader".
         let leader_stays = self.leader_member().is_some_and(|leader| {
             leader.ordinal < self.to()
                 && !self.contradicts_lock(leader)

@@ -277,16 +277,9 @@ pub(crate) fn render_finding(finding: &Finding, width: Option<usize>) -> String 
 
 /// A remedy behind `title`: sentences are broken at the width, commands never are.
 fn way(title: &str, remedy: &Remedy, width: Option<usize>) -> String {
-    let indent = title.chars().take_while(|character| *character == ' ').count();
-    let mut lines = vec![title.to_owned()];
-    for (index, line) in remedy.lines().into_iter().enumerate() {
-        match line {
-            Line::Text(text) if index == 0 => {
-                lines = vec![wrap(&format!("{title} {text}"), width, 2)];
-            }
-            Line::Text(text) => lines.push(wrap(&format!("{:indent$}  {text}", ""), width, 2)),
-            Line::Command(command) => lines.push(format!("{:indent$}    {command}", "")),
-        }
-    }
-    lines.join("\n")
+    let lines = remedy.behind(title).into_iter().map(|line| match line {
+        Line::Text(text) => wrap(&text, width, 2),
+        Line::Command(command) => command,
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
