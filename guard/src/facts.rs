@@ -298,8 +298,12 @@ impl Facts {
         let asks = self.direction() == Direction::Create || self.changes_count();
         let replicas = self.stateful_set.known().map_or(0, |set| set.replicas);
         // The search ends at the first ordinal without a pod: a count may be as high as an int32 goes.
-        let missing = |ordinal: i64| self.all_members().iter().all(|it| it.ordinal != ordinal);
-        asks && (replicas.max(0)..self.to()).any(missing)
+        asks && (replicas.max(0)..self.to()).any(|ordinal| !self.has_pod(ordinal))
+    }
+
+    /// Returns whether a pod with this ordinal was seen.
+    pub(crate) fn has_pod(&self, ordinal: i64) -> bool {
+        self.all_members().iter().any(|member| member.ordinal == ordinal)
     }
 
     /// Somebody leads and its pod stays. Where nobody can tell, the leader is taken to go.
@@ -309,11 +313,8 @@ impl Facts {
 
     /// Ordinals that the count asked for includes and that have no pod, lowest first.
     pub fn missing_survivors(&self) -> impl Iterator<Item = i64> {
-        (0..self.to()).filter(|ordinal| {
-            self.members
-                .known()
-                .is_some_and(|members| members.iter().all(|member| member.ordinal != *ordinal))
-        })
+        let seen = self.members.known().is_some();
+        (0..self.to()).filter(move |ordinal| seen && !self.has_pod(*ordinal))
     }
 
     /// The same facts with `leader` leading: what the cluster looks like after a switchover to it that went

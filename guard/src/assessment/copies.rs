@@ -20,15 +20,14 @@ impl<'a> Assessment<'a> {
             Seen::Unreadable(_) => i64::MAX,
         };
         let mut condemned = self.to()..asked_for;
-        let has_pod = |ordinal| self.all_members().iter().any(|member| member.ordinal == ordinal);
         match &self.facts.claims {
             Seen::Known(claims) => Ok(claims
                 .iter()
                 .filter(|claim| claim.capacity.is_some() && !claim.terminating)
-                .filter(|claim| condemned.contains(&claim.ordinal) && !has_pod(claim.ordinal))
+                .filter(|claim| condemned.contains(&claim.ordinal) && !self.has_pod(claim.ordinal))
                 .collect()),
             Seen::Absent => Ok(Vec::new()),
-            Seen::Unreadable(why) => match condemned.find(|ordinal| !has_pod(*ordinal)) {
+            Seen::Unreadable(why) => match condemned.find(|ordinal| !self.has_pod(*ordinal)) {
                 None => Ok(Vec::new()),
                 Some(ordinal) => Err(format!(
                     "{} has no pod, and the volume claims could not be listed ({why})",

@@ -29,10 +29,11 @@ impl Assessment<'_> {
             if known && self.doomed_leader().is_some_and(|leader| adds.contains(&leader.ordinal)) {
                 return Some(Repair::KeepsLeader);
             }
-            let has_pod = |ordinal: i64| self.all_members().iter().any(|it| it.ordinal == ordinal);
             // No more ordinals than pods: a count may be as high as an int32 goes.
             let pods = i64::try_from(self.all_members().len()).unwrap_or(i64::MAX);
-            if self.to().saturating_sub(from) <= pods && adds.into_iter().all(has_pod) {
+            if self.to().saturating_sub(from) <= pods
+                && adds.into_iter().all(|ordinal| self.has_pod(ordinal))
+            {
                 return Some(Repair::AddsNothingNew);
             }
         }

@@ -4,9 +4,10 @@
 //! would then decide what every change of the count comes to. Who may run pods under the account of the operator, in the
 //! operator's namespace, is decided by the people who run the platform.
 
-use crate::remedy::Command;
 use std::fmt;
 use std::str::FromStr;
+
+use crate::remedy::Command;
 
 /// The namespace of the ConfigMap that lists the accounts: one that every user can be allowed to read.
 pub const LIST_NAMESPACE: &str = "kube-public";
