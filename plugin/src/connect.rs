@@ -4,8 +4,6 @@
 //! `--context` and honours debugging variables that impersonate. Retries are off: kube would resend a PATCH
 //! that may have been applied, and keep a person waiting for minutes on an answer that says no.
 
-use pgscale_guard::remedy::Command;
-use pgscale_guard::remedy::Reach;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +11,8 @@ use std::time::Duration;
 use kube::client::{ClientBuilder, DynBody};
 use kube::config::{AuthInfo, ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use pgscale_guard::read::Operators;
+use pgscale_guard::remedy::{Command, Reach};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
@@ -20,8 +20,6 @@ use tower::BoxError;
 use tower::timeout::TimeoutLayer;
 use tower::timeout::error::Elapsed;
 use tower::util::{MapErrLayer, MapResponseLayer};
-
-use pgscale_guard::read::Operators;
 
 use crate::args::{ConnectionFlags, Deployment};
 use crate::error::{Failure, chain};

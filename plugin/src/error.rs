@@ -1,14 +1,11 @@
 //! What can go wrong, as a person reads it, and the exit code it leads to.
 
-use pgscale_guard::remedy::Command;
-use pgscale_guard::remedy::Line;
-use pgscale_guard::remedy::Reach;
-use pgscale_guard::remedy::Remedy;
 use std::error::Error as _;
 use std::fmt;
 
 use kube::core::Status;
 use kube::core::response::StatusCause;
+use pgscale_guard::remedy::{Command, Line, Reach, Remedy};
 
 /// The exit codes, which scripts rely on.
 pub(crate) const EXIT_CODES: &str = "\

@@ -2,10 +2,10 @@
 //!
 //! Pure and complete: what carries a plan out has no choice left, and plans again when the facts changed.
 
-use pgscale_guard::remedy::Reach;
 use std::collections::BTreeMap;
 
 use pgscale_guard::facts::{Health, Live, Member};
+use pgscale_guard::remedy::Reach;
 use pgscale_guard::rules::about_switchover;
 use pgscale_guard::verdict::{Evidence, Finding};
 use pgscale_guard::{Assessment, Facts, Policies, Verdict, evaluate};

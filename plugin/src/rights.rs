@@ -1,7 +1,6 @@
 //! Which rights each command needs: one table, from which the help is written and by which a command that is about
 //! to act asks the API server (`SelfSubjectAccessReview`), so that it never stops half-way for a missing one.
 
-use pgscale_guard::remedy::Command;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -14,6 +13,7 @@ use kube::api::PostParams;
 use pgscale_guard::Facts;
 use pgscale_guard::duration::exact;
 use pgscale_guard::facts::Live;
+use pgscale_guard::remedy::Command;
 use tokio::time::timeout;
 
 use crate::error::Failure;

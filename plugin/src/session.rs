@@ -1,8 +1,5 @@
 //! What every command works with: the API server, the way to the members, the terminal, the clock.
 
-use pgscale_guard::remedy::Command;
-use pgscale_guard::remedy::Reach;
-use pgscale_guard::remedy::spelled;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +10,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use pgscale_guard::facts::Facts;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 use pgscale_guard::read::{Address, Ask, AskWhom, Breadth, ReadError, Reader, machine_time};
+use pgscale_guard::remedy::{Command, Reach, spelled};
 use pgscale_guard::{Change, Policies};
 
 use crate::connect::{Connection, Warnings};
@@ -37,9 +35,7 @@ pub(crate) struct Session {
     pub(crate) inside: Arc<dyn Inside>,
     /// The namespace of `-n` or of the context.
     pub(crate) namespace: String,
-    /// Connection flags of our own commands, for those shown to people: empty, or with a space in front.
-    pub(crate) flags: String,
-    /// The connection flags word by word.
+    /// The connection flags, for commands shown to people.
     pub(crate) reach: Reach,
     /// Stdout, stderr and the person at the terminal.
     pub(crate) out: Arc<Output>,
@@ -135,7 +131,6 @@ impl Session {
             ask: forward.clone(),
             inside: forward,
             namespace,
-            flags: spelled(reach.kubectl.iter().chain(&reach.pgscale)),
             reach,
             out,
             pace: Pace::default(),
@@ -143,6 +138,11 @@ impl Session {
             interruption,
             warnings,
         }
+    }
+
+    /// Returns the connection flags of our own commands: empty, or with a space in front.
+    pub(crate) fn flags(&self) -> String {
+        spelled(self.reach.kubectl.iter().chain(&self.reach.pgscale))
     }
 
     /// Returns one of our own commands in our namespace, for a hint: the connection flags are added where it is shown.
@@ -159,7 +159,6 @@ impl Session {
             ask: Arc::clone(&self.ask),
             inside: Arc::clone(&self.inside),
             namespace: namespace.to_owned(),
-            flags: self.flags.clone(),
             reach: self.reach.clone(),
             out: Arc::new(self.out.about(&format!("{namespace}/{name}"))),
             pace: self.pace,
@@ -258,7 +257,7 @@ impl Session {
 
     /// A command for a person to copy: ours, in the same place.
     pub(crate) fn command(&self, words: &str) -> String {
-        format!("kubectl pgscale {words} -n {}{}", self.namespace, self.flags)
+        format!("kubectl pgscale {words} -n {}{}", self.namespace, self.flags())
     }
 }
 

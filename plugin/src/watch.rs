@@ -7,6 +7,7 @@ use pgscale_guard::duration::{exact, human};
 use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::remedy::spelled;
 use pgscale_guard::{Assessed, Change, Seen};
 use tokio::time::{Instant, sleep};
 
@@ -435,7 +436,8 @@ impl Watch<'_> {
             }
             let command = stand.standing.command(self.goal, subject, self.operator.as_deref());
             lines.push(format!("  {subject}: {words}"));
-            lines.push(format!("    {command}{}", self.session.flags));
+            // None of these commands is ours.
+            lines.push(format!("    {command}{}", spelled(&self.session.reach.kubectl)));
         }
         Failure::new(Kind::Timeout, lines.join("\n"))
             .hint_to("wait on", self.session.suggest(&["wait", &self.goal.name]))

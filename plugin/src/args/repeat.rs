@@ -1,7 +1,6 @@
 //! The connection flags once more, for commands that people copy into their shell.
 
 use pgscale_guard::duration::exact;
-
 use pgscale_guard::remedy::Reach;
 
 use super::ConnectionFlags;

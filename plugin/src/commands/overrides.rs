@@ -1,6 +1,5 @@
 //! `override`: allow one change in spite of named rules, for some hours.
 
-use pgscale_guard::remedy::Command;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -10,6 +9,7 @@ use kube::api::PostParams;
 use pgscale_guard::duration::exact;
 use pgscale_guard::overrides::{LONGEST, Overrides, ScaleOverride, ScaleOverrideSpec};
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::remedy::Command;
 use pgscale_guard::rules::rule;
 use pgscale_guard::{Change, Facts, Verdict, evaluate};
 

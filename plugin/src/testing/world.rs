@@ -1,7 +1,6 @@
 //! An API server, an operator and members in memory: enough of them to act on, and to go wrong in every way that
 //! cannot be produced for real.
 
-use pgscale_guard::remedy::Reach;
 use std::io::{self, BufRead, Cursor, Read};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use kube::client::Body;
 use pgscale_guard::read::{
     Address, Ask, Breadth, Clock, Operators, Reader, RestRequest, RestResponse, machine_time,
 };
+use pgscale_guard::remedy::Reach;
 use serde_json::{Value, json};
 use tower::service_fn;
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use futures::{StreamExt as _, stream};
+use pgscale_guard::remedy::quoted;
 use tokio::sync::Semaphore;
 
 use super::{Agreed, Outcome, Prepared, Stands, Wish, act, agree, judge, prepare, resume};
@@ -15,7 +16,6 @@ use crate::output::report::markdown;
 use crate::output::text::instances;
 use crate::plan::Plan;
 use crate::session::Session;
-use pgscale_guard::remedy::quoted;
 
 /// How many clusters are read at a time before anything is done.
 const READ_AT_ONCE: usize = 8;
@@ -177,7 +177,7 @@ async fn carry_out(
 ) -> Vec<Outcome> {
     let mut resume_all = session.command("status");
     if targets.all_namespaces {
-        resume_all = format!("kubectl pgscale status -A{}", session.flags);
+        resume_all = format!("kubectl pgscale status -A{}", session.flags());
     }
     if let Some(labels) = &targets.selector {
         resume_all = format!("{resume_all} -l {}", quoted(labels));

@@ -1,14 +1,13 @@
 //! Waits after a switchover until the standbys follow the new leader, and until a shrink is
 //! admitted that it was for.
 
-use pgscale_guard::remedy::Reach;
-use pgscale_guard::remedy::Remedy;
 use std::time::Duration;
 
 use pgscale_guard::change::Direction;
 use pgscale_guard::facts::Health;
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::remedy::{Reach, Remedy};
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessed, Assessment, Change, evaluate};
 use tokio::time::{Instant, sleep};

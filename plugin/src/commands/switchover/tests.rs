@@ -1,8 +1,8 @@
-use pgscale_guard::Assessment;
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use pgscale_guard::Assessment;
 use pgscale_guard::Seen;
 use pgscale_guard::read::{Address, Ask, RestRequest, RestResponse};
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! The documents of `status`.
 
-use pgscale_guard::remedy::Suggested;
 use std::collections::BTreeMap;
 
 use pgscale_guard::facts::{Health, Live, Member};
+use pgscale_guard::remedy::Suggested;
 use pgscale_guard::verdict::Evidence;
 use pgscale_guard::{Assessment, Seen};
 use serde::Serialize;

@@ -2,12 +2,12 @@
 //!
 //! Amounts are Kubernetes quantities in plain units. What could not be read is missing, and named under `unread`.
 
-use pgscale_guard::remedy::Remedy;
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::capacity::Look;
 use pgscale_guard::quantity::Amount;
+use pgscale_guard::remedy::Remedy;
 use pgscale_guard::verdict::{Evidence, Severity};
 use serde::Serialize;
 
