@@ -13,15 +13,15 @@ use crate::patroni::{
 
 mod capacity;
 mod count;
-mod hand_over;
 mod health;
-mod made_anew;
+mod operator_switchover;
+mod recreated;
 mod repair;
 
 pub use capacity::{Backup, Capacity, DisruptionBudget, Node, Taint};
-pub use hand_over::HandOver;
-pub(crate) use health::pod_ailments;
-pub use health::{Ailment, Health};
+pub(crate) use health::pod_problems;
+pub use health::{Health, Problem};
+pub use operator_switchover::OperatorSwitchover;
 pub use repair::Repair;
 
 /// How far the guard's clock and a member's may differ before a leader lock counts as expired.

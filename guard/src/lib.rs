@@ -16,6 +16,7 @@ pub mod overrides;
 pub mod patroni;
 pub mod policy;
 pub mod postgresql;
+pub mod printable;
 pub mod quantity;
 #[cfg(feature = "read")]
 pub mod read;

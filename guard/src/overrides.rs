@@ -140,7 +140,7 @@ impl Overrides {
             match applies(one, facts) {
                 Ok(()) if names(one, finding.rule) => {
                     finding.severity = Severity::Warn;
-                    finding.tempered = Some(format!(
+                    finding.severity_reason = Some(format!(
                         "not refused: {} allows it until {}: {}",
                         source(one),
                         one.spec.expires_at.0,
@@ -207,8 +207,8 @@ fn applies(one: &ScaleOverride, facts: &Facts) -> Result<(), String> {
         ));
     }
     let to = i64::from(spec.to);
-    if facts.asked() != to {
-        return Err(format!("it allows {to} instances, and {} are asked for", facts.asked()));
+    if facts.requested() != to {
+        return Err(format!("it allows {to} instances, and {} are asked for", facts.requested()));
     }
     if facts.to() != to && !names(one, OPERATOR_LIMITS) {
         return Err(format!("it allows {to} instances, and the operator would run {}", facts.to()));

@@ -315,7 +315,7 @@ impl Policies {
     }
 
     /// In which mode policies ask for what a rule judges, where only they do.
-    pub(crate) fn asked(&self, rule: &str) -> Option<Mode> {
+    pub(crate) fn requested(&self, rule: &str) -> Option<Mode> {
         let limit = self.backup_max_age.as_ref().filter(|_| rule == NO_RECENT_BACKUP);
         limit.map(|limit| limit.mode)
     }

@@ -38,7 +38,7 @@ mod workload;
 
 pub use fetch::ReadError;
 pub use operator::Operators;
-pub use rest::{Address, Ask, Direct, PORT, RestRequest, RestResponse, exchange_over};
+pub use rest::{Address, Direct, MemberClient, PORT, RestRequest, RestResponse, exchange_over};
 
 use capacity::Needed;
 use fetch::{Kind, Objects};
@@ -53,11 +53,11 @@ pub struct Reader {
     /// The API server.
     pub client: Client,
     /// The way to the members.
-    pub ask: Arc<dyn Ask>,
+    pub ask: Arc<dyn MemberClient>,
     /// How long one read may take as a whole.
     pub deadline: Duration,
     /// How far it looks around.
-    pub breadth: Breadth,
+    pub breadth: ReadScope,
     /// Where the operators are looked for.
     pub operators: Operators,
     /// What time it is.
@@ -79,7 +79,7 @@ pub fn machine_time() -> Timestamp {
 
 /// How far a reader looks around the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breadth {
+pub enum ReadScope {
     /// What a review needs and may wait for.
     Review,
     /// Also what only a person who plans is told of: all nodes, and the disruption budgets.
@@ -288,9 +288,9 @@ mod tests {
             assert_eq!((facts.from(), facts.to()), (Some(3), 2));
             assert!(facts.all_members().iter().all(|member| member.live != Live::NotAsked));
             assert!(
-                world.asked().iter().all(|asked| !asked.contains("resourceVersion")),
+                world.requested().iter().all(|asked| !asked.contains("resourceVersion")),
                 "a resource version would be answered from a cache: {:?}",
-                world.asked()
+                world.requested()
             );
         }
     }

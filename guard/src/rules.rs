@@ -11,32 +11,32 @@ use crate::operator::Settings;
 use crate::patroni::{Answer, Report, Store};
 use crate::policy::{Mode, Policies};
 use crate::remedy::{Command, Remedy};
-use crate::verdict::{Evidence, Finding, Judgement, Outcome, Severity, Standing, Verdict};
+use crate::verdict::{Evidence, Finding, Outcome, RuleResult, Severity, Standing, Verdict};
 
 mod after_switchover;
+mod alternative;
 mod bounds;
 mod calendar;
 mod capacity;
-mod hand_over;
+mod direct_scale;
+mod inputs;
 mod leader;
 mod mixed;
 mod operator;
+mod operator_switchover;
 mod passing;
 mod pending;
 mod progress;
-mod readings;
 mod rebuild;
 mod recreation;
 mod relabelled;
 mod remaining;
-mod side_door;
+mod severity;
 mod stateful_set;
 mod storage;
 mod store;
 mod survivors;
 mod synchronous;
-mod way_out;
-mod weigh;
 mod zero;
 
 #[cfg(test)]
@@ -53,13 +53,13 @@ mod scenarios;
 pub(crate) mod testing;
 
 pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
+use alternative::LEADER_CONDEMNED;
+pub use alternative::{Alternative, alternative};
+pub use direct_scale::past_the_operator;
+use direct_scale::take_back;
+pub use inputs::Input;
 pub use pending::about_switchover;
-pub use readings::Reading;
 pub use recreation::{Recreation, Volumes, recreation};
-pub use side_door::past_the_operator;
-use side_door::take_back;
-use way_out::LEADER_CONDEMNED;
-pub use way_out::{WayOut, way_out};
 
 /// One rule.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ pub struct Rule {
     /// What it judges.
     pub kind: Kind,
     /// What it looks at, for explanations.
-    pub reads: &'static [Reading],
+    pub reads: &'static [Input],
     /// The judgement itself.
     pub check: fn(&Assessment<'_>, &Policies) -> Outcome,
 }
@@ -93,7 +93,7 @@ pub enum Kind {
     /// The live state of the cluster; only warns for a repair.
     Live,
     /// What to take care of afterwards, and no reason to refuse: what it cannot see it only tells.
-    Caution,
+    Advisory,
 }
 
 /// Every rule, in the order in which findings are shown.
@@ -110,8 +110,8 @@ pub const RULES: &[Rule] = &[
     calendar::CHANGE_FREEZE,
     calendar::OUTSIDE_WINDOW,
     leader::NO_LEADER,
-    hand_over::LEADER_CONDEMNED,
-    hand_over::LEADER_CANNOT_MOVE,
+    operator_switchover::LEADER_CONDEMNED,
+    operator_switchover::LEADER_CANNOT_MOVE,
     survivors::TOO_FEW_HEALTHY_SURVIVORS,
     survivors::SURVIVOR_UNHEALTHY,
     synchronous::SYNC_STANDBYS_CONDEMNED,
@@ -142,7 +142,7 @@ pub const RULES: &[Rule] = &[
     storage::VOLUME_RESIZING,
     storage::PDB_BLOCKS_DRAIN,
     storage::NO_RECENT_BACKUP,
-    side_door::STATEFULSET_SCALED,
+    direct_scale::STATEFULSET_SCALED,
 ];
 
 /// The rule that judges the operator's own switchover.
@@ -159,7 +159,7 @@ pub fn rule(id: &str) -> Option<&'static Rule> {
 /// Judges one change by every rule.
 pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
     let mut verdict = judge(facts, policies);
-    way_out::show(&mut verdict, facts, policies);
+    alternative::show(&mut verdict, facts, policies);
     past_etcd(&mut verdict, facts);
     passing::keep(&mut verdict, facts, policies);
     verdict
@@ -174,15 +174,15 @@ fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
         return;
     }
     let unknown: Vec<&str> = verdict
-        .judgements
+        .results
         .iter()
-        .filter(|judgement| matches!(judgement.outcome, Outcome::Unknown(_)))
-        .map(|judgement| judgement.rule)
+        .filter(|result| matches!(result.outcome, Outcome::Unknown(_)))
+        .map(|result| result.rule)
         .collect();
     let refuses = |it: &Finding| it.severity == Severity::Deny && unknown.contains(&it.rule);
     let rules: Vec<&str> =
         verdict.findings.iter().filter(|it| refuses(it)).map(|finding| finding.rule).collect();
-    let (count, rules) = (facts.asked().to_string(), rules.join(","));
+    let (count, rules) = (facts.requested().to_string(), rules.join(","));
     let reason = "patronictl list was looked at";
     let pass = ["--to", &count, "--rules", &rules, "--reason", reason];
     let remedy = Remedy::note("Patroni keeps its state in etcd, which is not read")
@@ -200,16 +200,16 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
         results = relabelled::stricter(facts, results, self::results(facts, before));
     }
     let mut verdict = Verdict::default();
-    for (judgement, finding) in results {
+    for (result, finding) in results {
         verdict.findings.extend(finding.map(|finding| policies.overrides.weigh(finding, facts)));
-        verdict.judgements.push(judgement);
+        verdict.results.push(result);
     }
     fold(&mut verdict);
     verdict
 }
 
 /// Returns every rule's judgement, with the finding that policies leave if any.
-fn results(facts: &Facts, policies: &Policies) -> Vec<(Judgement, Option<Finding>)> {
+fn results(facts: &Facts, policies: &Policies) -> Vec<(RuleResult, Option<Finding>)> {
     let by_patroni = &Assessment::new(facts, None);
     let enforced = policies.enforced_lag().map(|limit| limit.value);
     let lower = |limit: u64| Some(enforced.map_or(limit, |enforced| enforced.min(limit)));
@@ -220,7 +220,7 @@ fn results(facts: &Facts, policies: &Policies) -> Vec<(Judgement, Option<Finding
     let mut results = Vec::with_capacity(RULES.len());
     for rule in RULES {
         if rule.kind == Kind::Calendar && facts.change.undo {
-            results.push((Judgement { rule: rule.id, outcome: Outcome::NotApplicable }, None));
+            results.push((RuleResult { rule: rule.id, outcome: Outcome::NotApplicable }, None));
             continue;
         }
         let mut outcome = (rule.check)(facts, policies);
@@ -228,15 +228,15 @@ fn results(facts: &Facts, policies: &Policies) -> Vec<(Judgement, Option<Finding
             && rule.kind == Kind::Live
             && (rule.check)(by_patroni, policies) != Outcome::Found(finding.clone())
         {
-            *finding = weigh::because_of_lag(finding.clone(), limit);
+            *finding = severity::because_of_lag(finding.clone(), limit);
         }
-        let mut finding = weigh::weighed(rule, &outcome, facts, policies);
+        let mut finding = severity::weighed(rule, &outcome, facts, policies);
         for (limit, facts) in stricter.iter().filter(|_| rule.kind == Kind::Live) {
             let outcome = (rule.check)(facts, policies);
-            let tried = weigh::on_trial(rule, &outcome, facts, policies, limit);
-            finding = weigh::stronger(finding, tried);
+            let tried = severity::on_trial(rule, &outcome, facts, policies, limit);
+            finding = severity::stronger(finding, tried);
         }
-        results.push((Judgement { rule: rule.id, outcome }, finding));
+        results.push((RuleResult { rule: rule.id, outcome }, finding));
     }
     results
 }
@@ -251,7 +251,7 @@ fn fold(verdict: &mut Verdict) {
     };
     // A finding that could not be judged at all has nothing to fold into.
     let found = verdict
-        .judgements
+        .results
         .iter()
         .any(|it| it.rule == LEADER_CONDEMNED && matches!(it.outcome, Outcome::Found(_)));
     if !found || !verdict.findings.iter().any(refuses) {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Mode;
+use crate::printable::printable;
 use crate::remedy::{Line, Remedy};
 
 /// How much a finding weighs.
@@ -37,21 +38,6 @@ pub struct Evidence {
     pub says: String,
 }
 
-/// Returns `text` on one line, without characters that a terminal obeys or that turn the direction of reading.
-///
-/// Annotations, Events and the answers of members are written by others. A line break in them could begin what reads like
-/// the advice of a rule.
-pub fn printable(text: &str) -> String {
-    let obeyed = |c: char| {
-        c.is_control()
-            || matches!(
-                c,
-                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
-            )
-    };
-    text.chars().map(|c| if obeyed(c) { ' ' } else { c }).collect()
-}
-
 impl Evidence {
     /// `source` says `says`. What a terminal would obey is left out: objects say what their writers like.
     pub fn new(source: impl Into<String>, says: impl Into<String>) -> Self {
@@ -74,7 +60,7 @@ pub struct Finding {
     /// The command, or the edit, that would work.
     pub remedy: Option<Remedy>,
     /// Why it weighs less (or more) than the rule's default, if it does: a policy's mode, a repair.
-    pub tempered: Option<String>,
+    pub severity_reason: Option<String>,
     /// Only recorded, never shown to the writer: the policy behind it is in mode `Audit`.
     pub audit_only: bool,
     /// The mode of the policy its limit came from; the strictest of all where it comes from none.
@@ -123,7 +109,7 @@ impl Finding {
             message: printable(&message.into()),
             evidence: Vec::new(),
             remedy: None,
-            tempered: None,
+            severity_reason: None,
             audit_only: false,
             mode: None,
             overridden: None,
@@ -193,7 +179,7 @@ pub enum Outcome {
 
 /// One rule's judgement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Judgement {
+pub struct RuleResult {
     /// The rule's id.
     pub rule: &'static str,
     /// What it said, before policy weighed it.
@@ -206,7 +192,7 @@ pub struct Verdict {
     /// Everything found, in the order of the rules.
     pub findings: Vec<Finding>,
     /// Every rule's own judgement, for explanations.
-    pub judgements: Vec<Judgement>,
+    pub results: Vec<RuleResult>,
     /// Findings that became evidence for `leader-condemned`, for explanations.
     #[serde(skip)]
     pub folded: Vec<Finding>,
@@ -236,9 +222,9 @@ impl Verdict {
     /// be wrong, and nothing is known to be well.
     pub fn unjudged(&self) -> impl Iterator<Item = &Finding> {
         self.warnings().filter(|finding| {
-            self.judgements.iter().any(|judgement| {
-                judgement.rule == finding.rule
-                    && matches!(judgement.outcome, Outcome::Unknown(_) | Outcome::Unsaid { .. })
+            self.results.iter().any(|result| {
+                result.rule == finding.rule
+                    && matches!(result.outcome, Outcome::Unknown(_) | Outcome::Unsaid { .. })
             })
         })
     }
@@ -255,8 +241,8 @@ impl fmt::Display for Finding {
         for evidence in &self.evidence {
             write!(out, "\n  {}: {}", evidence.source, evidence.says)?;
         }
-        if let Some(tempered) = &self.tempered {
-            write!(out, "\n  ({tempered})")?;
+        if let Some(severity_reason) = &self.severity_reason {
+            write!(out, "\n  ({severity_reason})")?;
         }
         if let Some(remedy) = &self.remedy {
             for Line::Text(line) | Line::Command(line) in remedy.behind("  Try:") {
@@ -311,8 +297,8 @@ mod tests {
         let mut recorded = Finding::warn("volume-resizing", "cannot be judged");
         recorded.audit_only = true;
         findings.push(recorded);
-        let judgements = outcomes.map(|(rule, outcome)| Judgement { rule, outcome }).into();
-        let verdict = Verdict { findings, judgements, ..Verdict::default() };
+        let results = outcomes.map(|(rule, outcome)| RuleResult { rule, outcome }).into();
+        let verdict = Verdict { findings, results, ..Verdict::default() };
         let rules: Vec<&str> = verdict.unjudged().map(|finding| finding.rule).collect();
         assert_eq!(rules, ["above-max", "too-few-wal-senders"]);
     }

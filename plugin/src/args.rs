@@ -15,7 +15,7 @@ use crate::commands::{
     verify, version, wait,
 };
 use crate::error::EXIT_CODES;
-use crate::output::expression::Expression;
+use crate::terminal::expression::Expression;
 
 mod repeat;
 mod tips;
@@ -98,7 +98,7 @@ impl Cli {
 
 /// The command, its long help completed by the rights it needs: before the examples, which end the short one too.
 fn with_rights(command: clap::Command) -> clap::Command {
-    let Some(rights) = crate::rights::help(command.get_name()) else { return command };
+    let Some(rights) = crate::permissions::help(command.get_name()) else { return command };
     let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     command.after_long_help(format!("{rights}\n\n{examples}"))
 }
@@ -311,7 +311,7 @@ pub(crate) struct Acting {
         num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) wait: bool,
     #[command(flatten)]
-    pub(crate) patience: Patience,
+    pub(crate) patience: WaitOptions,
     #[command(flatten)]
     pub(crate) why: Why,
     /// Print a full report of the change to stdout: a page of Markdown, or JSON.
@@ -340,7 +340,7 @@ pub(crate) enum ReportFormat {
 
 /// `--timeout`.
 #[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct WaitOptions {
     /// How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value waits a week.
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = timeout,
         allow_hyphen_values = true)]

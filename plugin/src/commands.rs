@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::args::{Cli, Verb};
 use crate::connect::Connection;
 use crate::error::Failure;
-use crate::output::Output;
 use crate::session::{Interruption, Session};
+use crate::terminal::Output;
 
 pub(crate) mod completion;
 pub(crate) mod down;
@@ -26,7 +26,7 @@ pub(crate) mod version;
 pub(crate) mod wait;
 
 pub(crate) use scale::Outcome;
-pub(crate) use scale::fleet::Seat;
+pub(crate) use scale::batch::Seat;
 
 /// Runs the verb of `cli`.
 pub(crate) async fn run(

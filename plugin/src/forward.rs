@@ -12,12 +12,12 @@ use kube::api::AttachParams;
 use kube::client::UpgradeConnectionError;
 use kube::{Api, Client};
 use pgscale_guard::duration::exact;
-use pgscale_guard::read::{Address, Ask, PORT, RestRequest, RestResponse, exchange_over};
+use pgscale_guard::read::{Address, MemberClient, PORT, RestRequest, RestResponse, exchange_over};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use crate::error::chain;
-use crate::inside::Inside;
+use crate::exec::Exec;
 
 /// The container that runs Patroni and PostgreSQL (`constants.PostgresContainerName` of the operator).
 const CONTAINER: &str = "postgres";
@@ -136,7 +136,7 @@ impl Forward {
     }
 }
 
-impl Ask for Forward {
+impl MemberClient for Forward {
     fn exchange<'a>(
         &'a self,
         pod: &'a Address,
@@ -167,7 +167,7 @@ impl Ask for Forward {
     }
 }
 
-impl Inside for Forward {
+impl Exec for Forward {
     fn run<'a>(
         &'a self,
         pod: &'a Address,

@@ -6,38 +6,38 @@ use std::sync::Arc;
 
 use crate::args::Cli;
 use crate::error::{Failure, Kind};
-use crate::output::Output;
 use crate::session::Interruption;
+use crate::terminal::Output;
 
-mod apply;
 mod args;
 mod commands;
 mod completion;
 mod connect;
+mod diagnosis;
+mod document;
 mod error;
+mod exec;
+mod execute;
 mod forward;
 #[cfg(test)]
 #[path = "../../guard/tests/generated/mod.rs"]
 mod generated;
-mod handover;
-mod inside;
-mod outlook;
-mod output;
+mod history;
+mod impact;
+mod permissions;
 mod plan;
 mod policy;
-mod record;
-mod rights;
 #[cfg(test)]
 mod screens;
 mod services;
 mod session;
 mod status;
+mod terminal;
 #[cfg(test)]
 mod testing;
 mod verify;
-mod waiting;
+mod view;
 mod watch;
-mod why;
 
 fn main() -> ExitCode {
     if let Some(answer) = completion::answer(std::env::args_os().collect()) {

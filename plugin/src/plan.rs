@@ -14,14 +14,13 @@ mod commit;
 mod handover;
 mod judged;
 mod nearest;
-pub(crate) mod outlook;
 
+use crate::impact::Impact;
 pub(crate) use commit::Commit;
 pub(crate) use handover::{Handover, Wanted, switchover};
 use handover::{SWITCHOVER_PENDING, another_switchover};
 pub(crate) use judged::{Judged, Says, every_rule};
 pub(crate) use nearest::Nearest;
-use outlook::Outlook;
 
 /// Our name as a writer of fields (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "kubectl-pgscale";
@@ -77,7 +76,7 @@ pub(crate) struct Plan {
     /// Others who write the count, and may undo the change.
     pub(crate) other_writers: Vec<String>,
     /// What it would mean beyond that, where somebody looked; nothing is decided by it.
-    pub(crate) outlook: Option<Box<Outlook>>,
+    pub(crate) impact: Option<Box<Impact>>,
 }
 
 /// A member that goes.
@@ -190,8 +189,8 @@ impl Plan {
             steps.push(Step::Checkpoint(leader_move.from.clone()));
             steps.push(Step::MoveLeader(leader_move.from.clone(), leader_move.to.clone()));
         }
-        if cluster.instances != Some(facts.asked()) {
-            steps.push(Step::SetCount(facts.asked()));
+        if cluster.instances != Some(facts.requested()) {
+            steps.push(Step::SetCount(facts.requested()));
         }
         steps.push(Step::Converge(to));
         Self {
@@ -200,7 +199,7 @@ impl Plan {
             uid: cluster.uid.clone(),
             resource_version: cluster.resource_version.clone(),
             declared: cluster.instances,
-            asked: facts.asked(),
+            asked: facts.requested(),
             undo: facts.change.undo,
             from,
             to,
@@ -218,7 +217,7 @@ impl Plan {
             nearest: Nearest::default(),
             plain_write_refused_by,
             other_writers: other_writers(cluster),
-            outlook: None,
+            impact: None,
         }
     }
 
@@ -417,8 +416,8 @@ pub(crate) fn unfit(facts: &Assessment<'_>) -> Vec<Unfit> {
 pub(crate) fn describe(health: &Health) -> String {
     match health {
         Health::Healthy => "healthy".to_owned(),
-        Health::Unhealthy(ailments) => {
-            ailments.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        Health::Unhealthy(problems) => {
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         }
         Health::Unknown(why) => format!("unknown: {why}"),
     }

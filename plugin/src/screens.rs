@@ -13,9 +13,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::args::Cli;
-use crate::output::testing::Screen;
-use crate::output::text::columns;
 use crate::session::Pace;
+use crate::terminal::testing::Screen;
+use crate::terminal::text::columns;
 use crate::testing::{World, give, now};
 
 mod acting;

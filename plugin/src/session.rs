@@ -9,16 +9,18 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use pgscale_guard::facts::Facts;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
-use pgscale_guard::read::{Address, Ask, AskWhom, Breadth, ReadError, Reader, machine_time};
+use pgscale_guard::read::{
+    Address, AskWhom, MemberClient, ReadError, ReadScope, Reader, machine_time,
+};
 use pgscale_guard::remedy::{Command, Reach, spelled};
 use pgscale_guard::{Change, Policies};
 
 use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
+use crate::exec::Exec;
 use crate::forward::Forward;
-use crate::inside::Inside;
-use crate::output::Output;
-use crate::record::chance;
+use crate::history::chance;
+use crate::terminal::Output;
 
 /// How long reading one cluster may take as a whole.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
@@ -30,9 +32,9 @@ pub(crate) struct Session {
     /// Reads clusters.
     pub(crate) reader: Reader,
     /// Asks members, and tells them to switch over.
-    pub(crate) ask: Arc<dyn Ask>,
+    pub(crate) ask: Arc<dyn MemberClient>,
     /// Runs commands and SQL inside members.
-    pub(crate) inside: Arc<dyn Inside>,
+    pub(crate) exec: Arc<dyn Exec>,
     /// The namespace of `-n` or of the context.
     pub(crate) namespace: String,
     /// The connection flags, for commands shown to people.
@@ -70,7 +72,7 @@ pub(crate) struct Pace {
     /// Between two samples of a leader during a switchover.
     pub(crate) sample: Duration,
     /// How long everything that is read only to be shown with a plan may take together.
-    pub(crate) outlook: Duration,
+    pub(crate) impact: Duration,
 }
 
 impl Default for Pace {
@@ -84,7 +86,7 @@ impl Default for Pace {
             follow: Duration::from_secs(60),
             lost_answer: Duration::from_secs(15),
             sample: Duration::from_millis(100),
-            outlook: Duration::from_secs(3),
+            impact: Duration::from_secs(3),
         }
     }
 }
@@ -123,13 +125,13 @@ impl Session {
                 client: client.clone(),
                 ask: forward.clone(),
                 deadline: READ_DEADLINE,
-                breadth: Breadth::Whole,
+                breadth: ReadScope::Whole,
                 operators,
                 clock: machine_time,
             },
             client,
             ask: forward.clone(),
-            inside: forward,
+            exec: forward,
             namespace,
             reach,
             out,
@@ -157,7 +159,7 @@ impl Session {
             client: self.client.clone(),
             reader: self.reader.clone(),
             ask: Arc::clone(&self.ask),
-            inside: Arc::clone(&self.inside),
+            exec: Arc::clone(&self.exec),
             namespace: namespace.to_owned(),
             reach: self.reach.clone(),
             out: Arc::new(self.out.about(&format!("{namespace}/{name}"))),
@@ -226,7 +228,7 @@ impl Session {
 
     /// A reader that also reads what one instance less and one more would meet.
     pub(crate) fn around(&self) -> Reader {
-        Reader { breadth: Breadth::Around, ..self.reader.clone() }
+        Reader { breadth: ReadScope::Around, ..self.reader.clone() }
     }
 
     async fn facts_by(&self, reader: &Reader, change: Change, whom: AskWhom) -> (Facts, Policies) {

@@ -8,11 +8,11 @@ use pgscale_guard::facts::Facts;
 use pgscale_guard::policy::{Freeze, Limit, Mode, Zero};
 use pgscale_guard::{Change, Policies, Seen, evaluate};
 
+use crate::diagnosis::Cause;
 use crate::plan::judge;
 use crate::policy::{freeze, windows};
 use crate::services::slot_of;
 use crate::watch::Snapshot;
-use crate::why::Cause;
 
 /// One cluster as it is.
 #[derive(Clone, Debug)]
@@ -357,7 +357,7 @@ impl Status {
             let (node, restarts, timeline) = (&pod.node, pod.restarts, member.timeline());
             let mut health = crate::plan::describe(&facts.assessment().health(member));
             health.retain(|character| !character.is_ascii_digit());
-            let role = crate::output::status::role(facts, member, leader == Some(&member.name));
+            let role = crate::view::status::role(facts, member, leader == Some(&member.name));
             format!("{} {role} {node:?} {restarts} {timeline:?} {health}", member.name)
         }));
         if let Some(detail) = &self.detail {
@@ -378,7 +378,7 @@ impl Status {
             Severity::Unknown
         } else if facts.to() > 0 && facts.leader_name().is_none() {
             Severity::NoLeader
-        } else if running != Some(facts.asked()) {
+        } else if running != Some(facts.requested()) {
             Severity::CountDiffers
         } else if facts.survivors().any(|member| facts.rebuilding(member).is_some()) {
             Severity::Rebuilding

@@ -10,8 +10,8 @@ use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::{Change, Policies, Seen};
 use serde_json::{Value, json};
 
-mod furnished;
 mod growth;
+mod with_resources;
 mod world;
 
 pub(crate) use growth::Stage;

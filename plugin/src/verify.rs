@@ -69,7 +69,7 @@ pub(crate) struct Follower {
 
 /// What follows from the answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Judgement {
+pub(crate) struct Checked {
     /// What does not hold.
     pub(crate) wrong: Vec<String>,
     /// What could not be learned.
@@ -77,32 +77,32 @@ pub(crate) struct Judgement {
 }
 
 /// Holds the answers against each other and against who leads by the lock.
-pub(crate) fn judge(facts: &Facts, testimonies: &[Testimony]) -> Judgement {
-    let mut judgement = Judgement::default();
+pub(crate) fn judge(facts: &Facts, testimonies: &[Testimony]) -> Checked {
+    let mut result = Checked::default();
     let mut heard: BTreeMap<&str, &Words> = BTreeMap::new();
     for Testimony { member, words } in testimonies {
         match words {
             Ok(words) => drop(heard.insert(member, words)),
-            Err(why) => judgement.unheard.push(format!("{member} could not be asked: {why}")),
+            Err(why) => result.unheard.push(format!("{member} could not be asked: {why}")),
         }
     }
     let Some(leader) = facts.leader_name() else {
         match facts.leader.unreadable() {
-            Some(why) => judgement.unheard.push(format!("who leads could not be read: {why}")),
+            Some(why) => result.unheard.push(format!("who leads could not be read: {why}")),
             None if facts.to() == 0 => {}
-            None => judgement.wrong.push("nobody holds a valid leader lock".to_owned()),
+            None => result.wrong.push("nobody holds a valid leader lock".to_owned()),
         }
-        return judgement;
+        return result;
     };
-    one_primary(leader, &heard, follows_elsewhere(facts), &mut judgement.wrong);
-    one_identity(&heard, &mut judgement.wrong);
+    one_primary(leader, &heard, follows_elsewhere(facts), &mut result.wrong);
+    one_identity(&heard, &mut result.wrong);
     for (member, words) in heard.iter().filter(|(member, _)| **member != leader) {
-        follows(facts, member, words, &heard, &mut judgement.wrong);
+        follows(facts, member, words, &heard, &mut result.wrong);
     }
     if let Some(words) = heard.get(leader) {
-        is_synchronous(facts, leader, words, &mut judgement);
+        is_synchronous(facts, leader, words, &mut result);
     }
-    judgement
+    result
 }
 
 /// It is a standby cluster: its leader follows a primary elsewhere.
@@ -198,9 +198,9 @@ fn follows(
 }
 
 /// Those that Patroni counts as synchronous are so for PostgreSQL.
-fn is_synchronous(facts: &Facts, leader: &str, words: &Words, judgement: &mut Judgement) {
+fn is_synchronous(facts: &Facts, leader: &str, words: &Words, result: &mut Checked) {
     if let Some(why) = facts.configuration.unreadable() {
-        judgement.unheard.push(format!("whether Patroni is synchronous could not be read: {why}"));
+        result.unheard.push(format!("whether Patroni is synchronous could not be read: {why}"));
     }
     let on = facts
         .configuration
@@ -210,7 +210,7 @@ fn is_synchronous(facts: &Facts, leader: &str, words: &Words, judgement: &mut Ju
         return;
     }
     if let Some(why) = facts.sync.unreadable() {
-        judgement.unheard.push(format!("who is synchronous for Patroni could not be read: {why}"));
+        result.unheard.push(format!("who is synchronous for Patroni could not be read: {why}"));
     }
     let Some(sync) = facts.sync.known() else { return };
     let synchronous: BTreeSet<&str> = words
@@ -221,7 +221,7 @@ fn is_synchronous(facts: &Facts, leader: &str, words: &Words, judgement: &mut Ju
         .collect();
     for standby in &sync.standbys {
         if standby != leader && !synchronous.contains(standby.as_str()) {
-            judgement.wrong.push(format!(
+            result.wrong.push(format!(
                 "{standby} is a synchronous standby by Patroni's word and not by {leader}'s"
             ));
         }

@@ -11,27 +11,27 @@ use pgscale_guard::remedy::spelled;
 use pgscale_guard::{Assessed, Change, Seen};
 use tokio::time::{Instant, sleep};
 
+use crate::document::{Event, MemberTimeline};
 use crate::error::{Failure, Kind};
-use crate::output::document::{Event, MemberTimeline};
-use crate::output::live::{Line, LiveLines};
-use crate::output::text::tenths;
 use crate::plan::{Plan, nobody_answered};
 use crate::services::{self, Services};
 use crate::session::Session;
+use crate::terminal::live::{Line, LiveLines};
+use crate::terminal::text::tenths;
 
 mod backup;
+mod blockers;
 mod converged;
-mod hindrance;
 mod phase;
-mod standing;
+mod progress;
 mod superseded;
 mod timeline;
 
 use backup::{Backups, Progress};
+use blockers::Blockers;
 pub(crate) use converged::{Lack, lacks, missing};
-use hindrance::Hindrances;
 use phase::{Phase, phases};
-use standing::{Stand, Stands, standings};
+use progress::{Stand, Stands, progress_of_all};
 use superseded::superseded;
 use timeline::Timeline;
 
@@ -126,7 +126,7 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
         timeline: Timeline::default(),
         backups: Backups::default(),
         stands: Stands::default(),
-        hindrances: Hindrances::default(),
+        blockers: Blockers::default(),
         operator: None,
         // Who asks to look once is answered, and shown nothing.
         live: if timeout.is_zero() { None } else { session.out.live() },
@@ -154,7 +154,7 @@ struct Watch<'a> {
     timeline: Timeline,
     backups: Backups,
     stands: Stands,
-    hindrances: Hindrances,
+    blockers: Blockers,
     /// The operator's Deployment, as `namespace/name`.
     operator: Option<String>,
     /// Lines redrawn in place, where the terminal can.
@@ -304,10 +304,10 @@ impl Watch<'_> {
             session.out.note(&format!("note: {why}"));
         }
         let moved: BTreeSet<String> = found.moved.into_iter().collect();
-        self.stands.observe(standings(goal, snapshot, phases), &moved);
-        let hindrances = &mut self.hindrances;
+        self.stands.observe(progress_of_all(goal, snapshot, phases), &moved);
+        let blockers = &mut self.blockers;
         let lines =
-            hindrances.look(session, goal, snapshot, phases, &self.stands, &found.again).await;
+            blockers.look(session, goal, snapshot, phases, &self.stands, &found.again).await;
         for line in lines {
             self.event(line, true);
         }
@@ -332,10 +332,10 @@ impl Watch<'_> {
 
     fn line(&self, name: &str, stand: &Stand) -> Line {
         let progress = self.backups.progress(name, self.start.elapsed());
-        let more = self.hindrances.of(name).map(str::to_owned);
+        let more = self.blockers.of(name).map(str::to_owned);
         Line {
             member: name.to_owned(),
-            phase: stand.standing.words(),
+            phase: stand.progress.words(),
             elapsed: Some(stand.since.elapsed()),
             percent: progress.as_ref().and_then(Progress::percent),
             left: progress.as_ref().and_then(|progress| progress.left),
@@ -351,7 +351,7 @@ impl Watch<'_> {
             .filter(|member| !self.goal.unfit.contains(&member.name))
             // One that is being cloned has nothing yet, which is no lag.
             .filter(|member| facts.rebuilding(member).is_none())
-            .filter_map(|member| crate::output::status::lag_bytes(facts, member))
+            .filter_map(|member| crate::view::status::lag_bytes(facts, member))
             .max();
         self.done.worst_lag = self.done.worst_lag.max(lag);
         // Between two looks without a leader there was none; nothing is claimed for the gaps around them.
@@ -397,7 +397,10 @@ impl Watch<'_> {
         for member in &self.goal.removed {
             if let Some(oldest) = slots.get(&services::slot_of(member)) {
                 let held = facts.leader_position().map_or(String::new(), |now| {
-                    format!(", holding {}", crate::output::text::bytes(now.saturating_sub(*oldest)))
+                    format!(
+                        ", holding {}",
+                        crate::terminal::text::bytes(now.saturating_sub(*oldest))
+                    )
                 });
                 self.done.notes.push(format!(
                     "the replication slot of {member} is still there{held}; Patroni drops it later \
@@ -408,7 +411,7 @@ impl Watch<'_> {
     }
 
     fn timed_out(&mut self, timeout: Duration) -> Failure {
-        for (subject, text) in self.hindrances.all() {
+        for (subject, text) in self.blockers.all() {
             self.done.missing.push(format!("{subject}: {text}"));
         }
         let name = format!("postgresql {}/{}", self.goal.namespace, self.goal.name);
@@ -427,14 +430,14 @@ impl Watch<'_> {
             lines.push("Where it stands, and where to look:".to_owned());
         }
         for (subject, stand) in stands {
-            let mut words = stand.standing.words();
+            let mut words = stand.progress.words();
             if !timeout.is_zero() {
                 words = format!("{words}, for {}", human(stand.since.elapsed()));
             }
             if let Some(progress) = self.backups.progress(subject, self.start.elapsed()) {
                 words = format!("{words}, {}", progress.words());
             }
-            let command = stand.standing.command(self.goal, subject, self.operator.as_deref());
+            let command = stand.progress.command(self.goal, subject, self.operator.as_deref());
             lines.push(format!("  {subject}: {words}"));
             // None of these commands is ours.
             lines.push(format!("    {command}{}", spelled(&self.session.reach.kubectl)));

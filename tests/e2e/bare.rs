@@ -240,7 +240,7 @@ async fn patched(scene: &Scene, cluster: &Cluster, row: &Row, writer: Writer) ->
     cluster.patch(2).await?.ok().context("the bare operator's API takes every number")?;
     let end = watched(cluster, row, &writer).await?;
     let what = match end {
-        End::Over(heir) => gone(row.leader, heir),
+        End::Over(candidate) => gone(row.leader, candidate),
         End::Leaderless if row.paused => {
             // Only then does somebody take over.
             scene.bed.kubelet().resume(&scene.namespace, &cluster.name).await?;
@@ -254,11 +254,13 @@ async fn patched(scene: &Scene, cluster: &Cluster, row: &Row, writer: Writer) ->
         End::Still(_) => {
             lift(scene, cluster, row).await?;
             match watched(cluster, row, &writer).await? {
-                End::Over(heir) if heir == row.leader => {
-                    format!("nothing at first; once -0 is mended, it shrinks; -{heir} leads on")
+                End::Over(candidate) if candidate == row.leader => {
+                    format!(
+                        "nothing at first; once -0 is mended, it shrinks; -{candidate} leads on"
+                    )
                 }
-                End::Over(heir) => format!(
-                    "nothing at first; once -0 is mended, the leader is deleted and -{heir} takes over"
+                End::Over(candidate) => format!(
+                    "nothing at first; once -0 is mended, the leader is deleted and -{candidate} takes over"
                 ),
                 End::Leaderless => "deletes the leader; nobody leads".to_owned(),
                 End::Still(count) => format!("sets {count}; the pods stay"),
@@ -269,8 +271,8 @@ async fn patched(scene: &Scene, cluster: &Cluster, row: &Row, writer: Writer) ->
     acknowledged(&writer, WARM).await?;
     let record = finish(writer).await?;
     let what = match end {
-        End::Over(heir) if record.missing > 0 => {
-            format!("deletes the leader; -{heir} is promoted without the rows")
+        End::Over(candidate) if record.missing > 0 => {
+            format!("deletes the leader; -{candidate} is promoted without the rows")
         }
         End::Over(_) | End::Leaderless | End::Still(_) => what,
     };

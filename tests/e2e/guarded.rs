@@ -81,11 +81,11 @@ async fn stalled(scene: Scene) -> Result<()> {
     ensure!(cluster.declared().await? == 5 && cluster.replicas().await? == 5, "something changed");
     ensure!(cluster.leader().await?.ordinal == 4, "the leader moved although the plan was refused");
 
-    let way_out = cluster.pgscale(&["down", &cluster.name, "--to", "4", "--yes"]).await?;
-    ensure!(way_out.code == Some(0), "{way_out:?}");
+    let alternative = cluster.pgscale(&["down", &cluster.name, "--to", "4", "--yes"]).await?;
+    ensure!(alternative.code == Some(0), "{alternative:?}");
     let leader = cluster.leader().await?.ordinal;
     ensure!(leader == 2 || leader == 3, "{leader} leads");
-    ensure!(cluster.declared().await? == 4 && cluster.replicas().await? == 4, "{way_out:?}");
+    ensure!(cluster.declared().await? == 4 && cluster.replicas().await? == 4, "{alternative:?}");
     hardly_paused(writer).await
 }
 

@@ -71,9 +71,9 @@ pub(crate) async fn down(
     let before = State::of(cluster).await?;
     let what = match deed {
         Deed::Shrinks => shrinks(cluster, &before, to).await?,
-        Deed::Refuses(way_out) => {
-            let rules = refuses(cluster, &before, to, way_out).await?;
-            match way_out {
+        Deed::Refuses(alternative) => {
+            let rules = refuses(cluster, &before, to, alternative).await?;
+            match alternative {
                 None => format!("refused by {rules}"),
                 Some(count) => {
                     let instead = shrinks(cluster, &before, count).await?;
@@ -131,11 +131,11 @@ async fn refuses(
     cluster: &Cluster,
     before: &State,
     to: u32,
-    way_out: Option<u32>,
+    alternative: Option<u32>,
 ) -> Result<String> {
     let names_it = |report: &Value| {
-        let named = report["plan"]["wayOut"].as_u64();
-        way_out.is_none_or(|count| named == Some(count.into()))
+        let named = report["plan"]["alternative"].as_u64();
+        alternative.is_none_or(|count| named == Some(count.into()))
     };
     let (report, code) = settled_report(cluster, before, to, names_it).await?;
     ensure!(code == 3, "expected a refusal: {report}");

@@ -80,18 +80,18 @@ struct State {
     count: u32,
     leader: u32,
     /// Who may take over.
-    heirs: BTreeSet<u32>,
+    candidates: BTreeSet<u32>,
 }
 
 impl State {
     /// Every legal change, by the way it is written.
     fn legal(&self) -> Vec<Vec<Step>> {
-        let Self { count, leader, ref heirs } = *self;
+        let Self { count, leader, ref candidates } = *self;
         let more = || count + 1..=MOST;
         let led = |to: u32| leader < to;
         // The plugin moves the leader to whoever may take over: itself, or before a plain patch.
-        let planned = |to: &u32| led(*to) || heirs.iter().any(|heir| heir < to);
-        let moves = || heirs.iter().copied().map(Step::Switchover).collect();
+        let planned = |to: &u32| led(*to) || candidates.iter().any(|candidate| candidate < to);
+        let moves = || candidates.iter().copied().map(Step::Switchover).collect();
         // Two of them move the leader: where it is -0 nothing is at stake.
         let ways: [Vec<Step>; 6] = [
             more().map(Step::Up).collect(),
@@ -154,12 +154,13 @@ impl Walk {
     /// What the cluster is like, by its members' own word and Patroni's.
     async fn state(&self, count: u32) -> Result<State> {
         let leader = self.cluster.leader().await?.ordinal;
-        let mut heirs: BTreeSet<u32> = (0..count).filter(|ordinal| *ordinal != leader).collect();
+        let mut candidates: BTreeSet<u32> =
+            (0..count).filter(|ordinal| *ordinal != leader).collect();
         if self.synchronous {
             let set = self.synchronous_standbys().await?;
-            heirs.retain(|ordinal| set.contains(&self.cluster.pod_name(*ordinal)));
+            candidates.retain(|ordinal| set.contains(&self.cluster.pod_name(*ordinal)));
         }
-        Ok(State { count, leader, heirs })
+        Ok(State { count, leader, candidates })
     }
 
     /// Some legal step: first how it is written, then what it leads to, so that every way is taken.
@@ -186,9 +187,9 @@ impl Walk {
                 return Ok(to);
             }
             Step::Switchover(ordinal) => {
-                let heir = self.cluster.pod_name(ordinal);
-                self.cluster.pgscale(&["switchover", name, "--to", &heir]).await?.ok()?;
-                ensure!(self.cluster.leader().await?.pod == heir, "{heir} does not lead");
+                let candidate = self.cluster.pod_name(ordinal);
+                self.cluster.pgscale(&["switchover", name, "--to", &candidate]).await?.ok()?;
+                ensure!(self.cluster.leader().await?.pod == candidate, "{candidate} does not lead");
                 self.settled(count).await?;
                 return Ok(count);
             }

@@ -24,12 +24,12 @@ use kube::core::Status;
 use kube::core::admission::{AdmissionResponse, Operation};
 use pgscale_guard::duration::exact;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, VERSION};
-use pgscale_guard::read::{Ask, AskWhom, Breadth, Operators, Reader, machine_time};
+use pgscale_guard::read::{AskWhom, MemberClient, Operators, ReadScope, Reader, machine_time};
 use pgscale_guard::rules::after_switchover;
 use pgscale_guard::{Change, evaluate};
 use tokio::time::Instant;
 
-use crate::admit::judged::{CANNOT_BE_JUDGED, Fallback, Judged, Judgement};
+use crate::admit::decision::{CANNOT_BE_JUDGED, Decided, Fallback, Judgement};
 use crate::admit::request::{Asked, STATEFUL_SETS, Scaled, asks_after_switchover, behind, settled};
 use crate::admit::review::{Received, Review, Undecodable};
 use crate::configuration::FailurePolicy;
@@ -37,11 +37,11 @@ use crate::events::Events;
 use crate::metrics::{Metrics, Outcome};
 
 mod advice;
-mod answer;
 mod budget;
-mod judged;
+mod decision;
 mod object;
 mod request;
+mod response;
 mod review;
 mod text;
 mod tree;
@@ -64,7 +64,7 @@ pub(crate) struct Admission {
     /// Reads the objects.
     pub(crate) client: Client,
     /// Asks the members.
-    pub(crate) ask: Arc<dyn Ask>,
+    pub(crate) ask: Arc<dyn MemberClient>,
     /// Writes Events.
     pub(crate) events: Events,
     /// Counts.
@@ -107,7 +107,7 @@ async fn validate(
                     let moved = asks_after_switchover(&review);
                     admission.judge(asked, moved, within).await
                 }
-                Err(why) => Judged::Unjudged { why, fallback: Fallback::Refuse },
+                Err(why) => Decided::Unjudged { why, fallback: Fallback::Refuse },
             };
             admission.conclude(&review, &judged, started.elapsed());
             respond(judged.respond(&review))
@@ -161,7 +161,7 @@ async fn whole(body: Body) -> Result<Vec<u8>, (StatusCode, String)> {
 }
 
 fn unreadable(uid: String, why: String) -> AdmissionResponse {
-    let why = Judged::Unjudged { why, fallback: Fallback::Refuse };
+    let why = Decided::Unjudged { why, fallback: Fallback::Refuse };
     let mut response = AdmissionResponse::invalid("");
     response.uid = uid;
     response.result = Status::failure(&why.message(), "Forbidden").with_code(403);
@@ -208,15 +208,15 @@ impl Deadlines {
 }
 
 impl Admission {
-    async fn judge(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Judged {
+    async fn judge(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Decided {
         let fallback = self.fallback(&asked);
         let verdict = AssertUnwindSafe(self.verdict(asked, moved, deadlines)).catch_unwind();
         match tokio::time::timeout_at(deadlines.verdict, verdict).await {
             Ok(Ok(judged)) => judged,
-            Ok(Err(panic)) => Judged::Unjudged { why: internal(panic.as_ref()), fallback },
+            Ok(Err(panic)) => Decided::Unjudged { why: internal(panic.as_ref()), fallback },
             Err(_) => {
                 let why = "the cluster's objects and members could not be read in time; ask again";
-                Judged::Unjudged { why: why.to_owned(), fallback }
+                Decided::Unjudged { why: why.to_owned(), fallback }
             }
         }
     }
@@ -240,19 +240,19 @@ impl Admission {
 
     /// Judges what is `asked`; with the leader `moved` out of the way where nothing will be stored
     /// and the writer asks for the verdict after a switchover.
-    async fn verdict(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Judged {
+    async fn verdict(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Decided {
         let change = match asked {
-            Asked::Nothing(why) => return Judged::Nothing(why),
+            Asked::Nothing(why) => return Decided::Nothing(why),
             Asked::PastTheOperator(scaled) => {
                 if self.is_operator(scaled.user.as_deref(), deadlines).await {
-                    return Judged::Nothing("an operator scales its own StatefulSet");
+                    return Decided::Nothing("an operator scales its own StatefulSet");
                 }
-                return Judged::Verdict(Box::new(Judgement::past_the_operator(&scaled)));
+                return Decided::Verdict(Box::new(Judgement::past_the_operator(&scaled)));
             }
             Asked::Write(change) => *change,
             Asked::Scale(scaled) => match self.behind(&scaled, deadlines).await {
                 Ok(change) => match settled(&change) {
-                    Some(why) => return Judged::Nothing(why),
+                    Some(why) => return Decided::Nothing(why),
                     None => change,
                 },
                 Err(judged) => return judged,
@@ -276,8 +276,8 @@ impl Admission {
             Cow::Owned(moved) => moved.leader_name().map(str::to_owned),
             Cow::Borrowed(_) => None,
         };
-        let judgement = Judgement::new(&facts, &policies, verdict);
-        Judged::Verdict(Box::new(Judgement { assumed_leader: leader, ..judgement }))
+        let result = Judgement::new(&facts, &policies, verdict);
+        Decided::Verdict(Box::new(Judgement { assumed_leader: leader, ..result }))
     }
 
     /// Returns whether `user` is an operator. Where that cannot be told it is not: such a write is warned of at most.
@@ -294,17 +294,17 @@ impl Admission {
 
     /// Reads the cluster behind a `Scale` and returns the change, or the outcome of the review
     /// without it.
-    async fn behind(&self, scaled: &Scaled, deadlines: Deadlines) -> Result<Change, Judged> {
+    async fn behind(&self, scaled: &Scaled, deadlines: Deadlines) -> Result<Change, Decided> {
         let Scaled { namespace, name, from, to, .. } = scaled;
         let grows = to > from;
         let text = self.reader(deadlines).cluster_text(namespace, name).await;
         let text = text.map_err(|error| {
             let why = format!("postgresql {namespace}/{name} could not be read: {error}");
-            Judged::Unjudged { why, fallback: self.fallback_of_change(grows) }
+            Decided::Unjudged { why, fallback: self.fallback_of_change(grows) }
         })?;
         behind(scaled, &text).map_err(|error| {
             let fallback = self.fallback_of_change(grows && !error.is_too_large());
-            Judged::Unjudged { why: error.to_string(), fallback }
+            Decided::Unjudged { why: error.to_string(), fallback }
         })
     }
 
@@ -313,14 +313,14 @@ impl Admission {
             client: self.client.clone(),
             ask: Arc::clone(&self.ask),
             deadline: deadlines.time_to_read(),
-            breadth: Breadth::Review,
+            breadth: ReadScope::Review,
             operators: Operators::Listed,
             clock: machine_time,
         }
     }
 
     /// Counts, logs and, for a change that was meant, writes the Event.
-    fn conclude(&self, review: &Review, judged: &Judged, took: Duration) {
+    fn conclude(&self, review: &Review, judged: &Decided, took: Duration) {
         let outcome = judged.outcome();
         self.metrics.answered(operation(review), outcome, review.dry_run, took);
         for (rule, effect) in judged.effects() {
@@ -328,9 +328,9 @@ impl Admission {
         }
         let refusing = judged.refusing();
         let instances = match judged {
-            Judged::Verdict(judgement) => judgement.span(),
-            Judged::Nothing(why) => (*why).to_owned(),
-            Judged::Unjudged { .. } => CANNOT_BE_JUDGED.to_owned(),
+            Decided::Verdict(result) => result.span(),
+            Decided::Nothing(why) => (*why).to_owned(),
+            Decided::Unjudged { .. } => CANNOT_BE_JUDGED.to_owned(),
         };
         tracing::info!(
             uid = review.uid,

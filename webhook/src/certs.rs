@@ -19,18 +19,18 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::certs::keeper::Keeper;
+use crate::certs::self_signed::SelfSigned;
 use crate::metrics::Metrics;
 
 mod authority;
-pub(crate) mod keeper;
+pub(crate) mod self_signed;
 
 /// Where pairs come from.
 pub(crate) enum Source {
     /// Somebody else lays them down.
     Files(Files),
     /// The webhook makes them itself.
-    Own(Box<Keeper>),
+    Own(Box<SelfSigned>),
 }
 
 /// Where a mounted pair is.
@@ -109,7 +109,7 @@ impl Source {
     pub(crate) async fn offer(&self) -> Result<Offer> {
         match self {
             Self::Files(files) => files.offer(),
-            Self::Own(keeper) => keeper.offer().await,
+            Self::Own(self_signed) => self_signed.offer().await,
         }
     }
 }

@@ -152,14 +152,14 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
             // The resource has no such subresource today; where somebody enables it, this is the way past
             // the two entries above.
             entry("scale", "/scale", &["UPDATE"], FailurePolicy::Fail, OTHER_COUNT),
-            side_door(registration),
+            direct_scale(registration),
         ]),
     }
 }
 
 /// Writes of the replicas of Spilo's StatefulSets by anyone but an operator. They are not ours to refuse, and
 /// a StatefulSet that cannot be written because we are away would be an outage of our making.
-fn side_door(registration: &Registration) -> ValidatingWebhook {
+fn direct_scale(registration: &Registration) -> ValidatingWebhook {
     let operators: Vec<String> = registration.operator_accounts.iter().map(Account::user).collect();
     let operators = list(operators.iter().map(String::as_str));
     let not_the_operator = format!("!(request.userInfo.?username.orValue('') in {operators})");

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::admit::Admission;
-use crate::certs::keeper::Keeper;
+use crate::certs::self_signed::SelfSigned;
 use crate::certs::{Certificates, Files, Source};
 use crate::configuration::{FailurePolicy, Registration, Target};
 use crate::events::Events;
@@ -354,8 +354,8 @@ impl CertificateArguments {
     fn source(&self, client: &Client) -> Result<Source> {
         if let Some(secret) = &self.certificate_secret {
             let names = self.server_name.clone();
-            let keeper = Keeper::new(client.clone(), secret.clone(), names);
-            return Ok(Source::Own(Box::new(keeper)));
+            let self_signed = SelfSigned::new(client.clone(), secret.clone(), names);
+            return Ok(Source::Own(Box::new(self_signed)));
         }
         let certificate = self.tls_cert.clone().context("no --tls-cert")?;
         let key = self.tls_key.clone().context("no --tls-key")?;

@@ -2,35 +2,35 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Ailment, Health, Live, Member, Seen, pod_ailments};
+use crate::facts::{Health, Live, Member, Problem, Seen, pod_problems};
 use crate::patroni::{Answer, State};
 
 impl<'a> Assessment<'a> {
     /// Whether `member` can be counted on. Tags are not looked at: see [`Assessment::takeover`].
     pub fn health(&self, member: &Member) -> Health {
-        let mut ailments = pod_ailments(member);
+        let mut problems = pod_problems(member);
         let mut unknown = None;
         let leads = self.leader_name() == Some(member.name.as_str());
         match &member.live {
             Live::Answered(answer) => {
-                self.judge_answer(member, answer, leads, &mut ailments, &mut unknown);
+                self.judge_answer(member, answer, leads, &mut problems, &mut unknown);
             }
             Live::Silent(why) if self.anybody_answered() => {
-                ailments.push(Ailment::Silent(why.clone()));
+                problems.push(Problem::Silent(why.clone()));
             }
             Live::Silent(why) => {
                 unknown = Some(format!("no member answered; {}: {why}", member.name));
             }
             Live::NotAsked => {
-                self.judge_report(member, leads, &mut ailments, &mut unknown);
+                self.judge_report(member, leads, &mut problems, &mut unknown);
                 // An annotation says "running" for ever: a shrink counts on no member without an answer.
                 if self.direction() == Direction::Down && (leads || member.ordinal < self.to()) {
                     unknown.get_or_insert(format!("{} was not asked", member.name));
                 }
             }
         }
-        if !ailments.is_empty() {
-            return Health::Unhealthy(ailments);
+        if !problems.is_empty() {
+            return Health::Unhealthy(problems);
         }
         unknown.map_or(Health::Healthy, Health::Unknown)
     }
@@ -47,11 +47,11 @@ impl<'a> Assessment<'a> {
         let nofailover = tags.is_some_and(|tags| tags.nofailover);
         match self.health(member) {
             Health::Healthy | Health::Unknown(_) if nofailover => {
-                Health::Unhealthy(vec![Ailment::NoFailover])
+                Health::Unhealthy(vec![Problem::NoFailover])
             }
-            Health::Unhealthy(mut ailments) if nofailover => {
-                ailments.push(Ailment::NoFailover);
-                Health::Unhealthy(ailments)
+            Health::Unhealthy(mut problems) if nofailover => {
+                problems.push(Problem::NoFailover);
+                Health::Unhealthy(problems)
             }
             health @ (Health::Healthy | Health::Unhealthy(_) | Health::Unknown(_)) => health,
         }
@@ -83,20 +83,20 @@ impl<'a> Assessment<'a> {
         member: &Member,
         answer: &Answer,
         leads: bool,
-        ailments: &mut Vec<Ailment>,
+        problems: &mut Vec<Problem>,
         unknown: &mut Option<String>,
     ) {
         if let Some(how) = self.rebuilding(member) {
-            ailments.push(Ailment::Rebuilding(how));
+            problems.push(Problem::Rebuilding(how));
             return;
         }
         if answer.state != State::Running {
-            ailments.push(Ailment::NotRunning(answer.state.word().to_owned()));
+            problems.push(Problem::NotRunning(answer.state.word().to_owned()));
             return;
         }
         if leads {
             if !answer.role.leads() {
-                ailments.push(Ailment::NotRunning(format!(
+                problems.push(Problem::NotRunning(format!(
                     "{:?}, although it holds the lock",
                     answer.role
                 )));
@@ -111,15 +111,15 @@ impl<'a> Assessment<'a> {
                         member.name
                     ));
                 }
-                None => ailments.push(Ailment::WrongRole),
+                None => problems.push(Problem::WrongRole),
             }
             return;
         }
         if !answer.streams() {
-            ailments.push(Ailment::NotReplicating);
+            problems.push(Problem::NotReplicating);
         }
         if answer.replay_paused {
-            ailments.push(Ailment::ReplayPaused);
+            problems.push(Problem::ReplayPaused);
         }
         let leader = self.leader_member();
         let leader_answer = leader.and_then(|leader| match &leader.live {
@@ -132,20 +132,20 @@ impl<'a> Assessment<'a> {
         };
         match (answer.timeline, leader_answer.timeline) {
             (Some(own), Some(leader)) if own != leader => {
-                ailments.push(Ailment::Timeline { own, leader });
+                problems.push(Problem::Timeline { own, leader });
             }
             (Some(_), Some(_)) => {}
             _ => *unknown = Some(format!("{} did not say its timeline", member.name)),
         }
         match (answer.position(), leader_answer.position()) {
             (Some(own), Some(leader)) if own < leader => {
-                ailments.push(Ailment::Behind(leader - own));
+                problems.push(Problem::Behind(leader - own));
             }
             (Some(_), Some(leader)) => {
                 let behind = leader.saturating_sub(answer.replayed.unwrap_or(leader));
                 let limit = self.allowed_lag();
                 if behind > limit.unwrap_or(u64::MAX) {
-                    ailments.push(Ailment::ReplayBehind(behind));
+                    problems.push(Problem::ReplayBehind(behind));
                 } else if behind > 0 && limit.is_none() {
                     *unknown = Some(format!(
                         "the replay of {} is {behind} bytes behind and the allowed lag could not be read",
@@ -162,21 +162,21 @@ impl<'a> Assessment<'a> {
         &self,
         member: &Member,
         leads: bool,
-        ailments: &mut Vec<Ailment>,
+        problems: &mut Vec<Problem>,
         unknown: &mut Option<String>,
     ) {
         if let Some(how) = self.rebuilding(member) {
-            ailments.push(Ailment::Rebuilding(how));
+            problems.push(Problem::Rebuilding(how));
             return;
         }
         match &member.report {
             Seen::Known(report) if report.state != State::Running => {
-                ailments.push(Ailment::NotRunning(report.state.word().to_owned()));
+                problems.push(Problem::NotRunning(report.state.word().to_owned()));
             }
             Seen::Known(report) => {
                 if !leads && report.tells_replication_state() && report.replication_state.is_none()
                 {
-                    ailments.push(Ailment::NotReplicating);
+                    problems.push(Problem::NotReplicating);
                 }
             }
             Seen::Absent => *unknown = Some(format!("{} has not reported yet", member.name)),

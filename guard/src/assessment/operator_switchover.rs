@@ -1,21 +1,25 @@
 //! Would the switchover that the operator tries succeed, if the leader's pod were deleted now?
 
 use crate::assessment::Assessment;
-use crate::facts::{HandOver, Health, Member, Seen};
+use crate::facts::{Health, Member, OperatorSwitchover, Seen};
 use crate::patroni::Synchronous;
 use crate::verdict::Evidence;
 
 impl Assessment<'_> {
     /// What becomes of the leader when the change is carried out by the operator alone.
-    pub fn hand_over(&self) -> HandOver {
+    pub fn operator_switchover(&self) -> OperatorSwitchover {
         if let Some(why) = self.leader.unreadable() {
-            return HandOver::Unknown(format!("the leader lock could not be read ({why})"));
+            return OperatorSwitchover::Unknown(format!(
+                "the leader lock could not be read ({why})"
+            ));
         }
         if let Some(why) = self.members.unreadable() {
-            return HandOver::Unknown(format!("the cluster's pods could not be listed ({why})"));
+            return OperatorSwitchover::Unknown(format!(
+                "the cluster's pods could not be listed ({why})"
+            ));
         }
         let Some(leader) = self.leader_member().filter(|leader| leader.ordinal >= self.to()) else {
-            return HandOver::NotNeeded;
+            return OperatorSwitchover::NotNeeded;
         };
         let mut obstacles = self.operator_obstacles(leader);
         let mut unknown = None;
@@ -39,9 +43,9 @@ impl Assessment<'_> {
             }
         }
         if !obstacles.is_empty() {
-            return HandOver::Fails(obstacles);
+            return OperatorSwitchover::Fails(obstacles);
         }
-        unknown.map_or(HandOver::Works, HandOver::Unknown)
+        unknown.map_or(OperatorSwitchover::Works, OperatorSwitchover::Unknown)
     }
 
     /// What Patroni would refuse the candidate for (`is_failover_possible`, `patroni/api.py`).
@@ -52,14 +56,15 @@ impl Assessment<'_> {
         unknown: &mut Option<String>,
     ) {
         let name = self.pod_name(0);
-        let Some(heir) = self.member(&name) else {
+        let Some(candidate) = self.member(&name) else {
             obstacles.push(Evidence::new(format!("pod/{name}"), "not there"));
             return;
         };
-        match self.takeover(heir) {
+        match self.takeover(candidate) {
             Health::Healthy => {}
-            Health::Unhealthy(ailments) => {
-                obstacles.extend(ailments.iter().map(|ailment| self.symptom(heir, ailment)));
+            Health::Unhealthy(problems) => {
+                obstacles
+                    .extend(problems.iter().map(|problem| self.evidence_for(candidate, problem)));
             }
             Health::Unknown(why) => {
                 unknown.get_or_insert(why);
@@ -80,7 +85,7 @@ impl Assessment<'_> {
             return;
         }
         match &self.sync {
-            Seen::Known(sync) if sync.contains(&leader.name, &heir.name) => {}
+            Seen::Known(sync) if sync.contains(&leader.name, &candidate.name) => {}
             Seen::Known(sync) => obstacles.push(Evidence::new(
                 self.patroni_source("sync"),
                 format!(

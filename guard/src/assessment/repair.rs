@@ -61,7 +61,7 @@ impl Assessment<'_> {
             // More than the StatefulSet runs is growth, whatever the object asked for before.
             && !self.adds_members()
             && self.labelled_leaders().count() <= 1
-            && self.condemned().all(|member| self.expendable(member))
+            && self.condemned().all(|member| self.safe_to_remove(member))
             && self.missed_claims().is_ok_and(|claims| claims.is_empty());
         removes_unhealthy_only.then_some(Repair::RemovesUnhealthyOnly)
     }
@@ -69,14 +69,14 @@ impl Assessment<'_> {
     /// A member that goes would be missed: it is healthy, or nobody can be sure that it is not. The rules
     /// count it as healthy.
     pub fn missed(&self, member: &Member) -> bool {
-        !self.expendable(member)
+        !self.safe_to_remove(member)
     }
 
     /// Something that was seen, not something that was not, shows that `member` cannot be counted on and has
     /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
-    fn expendable(&self, member: &Member) -> bool {
-        let Health::Unhealthy(ailments) = self.health(member) else { return false };
-        ailments.iter().any(|ailment| self.proven(member, ailment))
+    fn safe_to_remove(&self, member: &Member) -> bool {
+        let Health::Unhealthy(problems) = self.health(member) else { return false };
+        problems.iter().any(|problem| self.proven(member, problem))
             && !self.may_be_ahead(member)
             && !self.holds_what_others_lack(member)
     }

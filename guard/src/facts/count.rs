@@ -51,7 +51,7 @@ impl Facts {
     /// than the operator's pod: ... to the fewest that may be left.
     pub fn to(&self) -> i64 {
         let to = self.to_by_settings();
-        if self.shrinks_by_older_settings() { to.min(self.asked()) } else { to }
+        if self.shrinks_by_older_settings() { to.min(self.requested()) } else { to }
     }
 
     /// The effective number the change leads to by the settings in place, whichever the operator has read.
@@ -67,11 +67,11 @@ impl Facts {
 
     fn written_shrink(&self) -> bool {
         let old = self.change.old.as_ref();
-        old.is_some_and(|old| old.instances.unwrap_or(0) > self.asked())
+        old.is_some_and(|old| old.instances.unwrap_or(0) > self.requested())
     }
 
     /// The number the writer wrote; 0 when the field is missing, which is how the operator decodes it.
-    pub fn asked(&self) -> i64 {
+    pub fn requested(&self) -> i64 {
         self.change.new.instances.unwrap_or(0)
     }
 
@@ -88,7 +88,7 @@ impl Facts {
     /// The write changes the count of a cluster that exists, as it is written or as it is run.
     pub fn changes_count(&self) -> bool {
         self.change.old.as_ref().is_some_and(|old| {
-            old.instances.unwrap_or(0) != self.asked() || self.direction() != Direction::Same
+            old.instances.unwrap_or(0) != self.requested() || self.direction() != Direction::Same
         })
     }
 

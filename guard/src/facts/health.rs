@@ -12,14 +12,14 @@ pub enum Health {
     /// when asked. The leader itself: it runs and leads.
     Healthy,
     /// It cannot be counted on, and why.
-    Unhealthy(Vec<Ailment>),
+    Unhealthy(Vec<Problem>),
     /// It could not be told, and why. Never taken as healthy, nor as unhealthy.
     Unknown(String),
 }
 
 /// One reason why a member cannot be counted on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ailment {
+pub enum Problem {
     /// It had not received what the leader had a second before; bytes missing.
     Behind(u64),
     /// No pod has this ordinal.
@@ -55,7 +55,7 @@ pub enum Ailment {
     WrongRole,
 }
 
-impl fmt::Display for Ailment {
+impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Behind(bytes) => write!(out, "{bytes} bytes behind the leader after a second"),
@@ -79,29 +79,29 @@ impl fmt::Display for Ailment {
 }
 
 impl Member {
-    /// `ailment` is something that was seen of it, not something that was not.
-    pub(crate) fn proves(&self, ailment: &Ailment) -> bool {
+    /// `problem` is something that was seen of it, not something that was not.
+    pub(crate) fn proves(&self, problem: &Problem) -> bool {
         let only_unseen = match &self.live {
             Live::Answered(answer) => answer.state == State::Running && answer.position().is_none(),
             Live::NotAsked | Live::Silent(_) => false,
         };
-        match ailment {
-            Ailment::Silent(_) => false,
+        match problem {
+            Problem::Silent(_) => false,
             // A pod is Pending, too, while another container's image cannot be pulled.
-            Ailment::PodNotRunning(_) => !self.pod.containers_running,
+            Problem::PodNotRunning(_) => !self.pod.containers_running,
             // What runs and does not say how far it is may be as far as any other.
-            Ailment::Rebuilding(_) => !only_unseen,
-            Ailment::Behind(_)
-            | Ailment::Missing
-            | Ailment::NodeNotReady(_)
-            | Ailment::NoFailover
-            | Ailment::NotReplicating
-            | Ailment::NotRunning(_)
-            | Ailment::ReplayBehind(_)
-            | Ailment::ReplayPaused
-            | Ailment::Terminating
-            | Ailment::Timeline { .. }
-            | Ailment::WrongRole => true,
+            Problem::Rebuilding(_) => !only_unseen,
+            Problem::Behind(_)
+            | Problem::Missing
+            | Problem::NodeNotReady(_)
+            | Problem::NoFailover
+            | Problem::NotReplicating
+            | Problem::NotRunning(_)
+            | Problem::ReplayBehind(_)
+            | Problem::ReplayPaused
+            | Problem::Terminating
+            | Problem::Timeline { .. }
+            | Problem::WrongRole => true,
         }
     }
 }
@@ -172,20 +172,20 @@ impl Facts {
     }
 }
 
-pub(crate) fn pod_ailments(member: &Member) -> Vec<Ailment> {
-    let mut ailments = Vec::new();
+pub(crate) fn pod_problems(member: &Member) -> Vec<Problem> {
+    let mut problems = Vec::new();
     let pod = &member.pod;
     if pod.terminating {
-        ailments.push(Ailment::Terminating);
+        problems.push(Problem::Terminating);
     }
     if pod.phase != "Running" || !pod.containers_running {
         let why = pod.waiting.clone().unwrap_or_else(|| pod.phase.clone());
-        ailments.push(Ailment::PodNotRunning(why));
+        problems.push(Problem::PodNotRunning(why));
     }
     if pod.node_ready == Some(false) {
-        ailments.push(Ailment::NodeNotReady(pod.node.clone().unwrap_or_default()));
+        problems.push(Problem::NodeNotReady(pod.node.clone().unwrap_or_default()));
     }
-    ailments
+    problems
 }
 
 fn rebuild_words(state: &State, role: Role) -> Option<String> {
@@ -218,6 +218,6 @@ mod tests {
         assert_eq!(facts.assess().health(leader), Health::Unknown(why.to_owned()));
         facts.leader = Seen::Absent;
         let pretender = facts.member("acid-a-0").unwrap();
-        assert_eq!(facts.assess().health(pretender), Health::Unhealthy(vec![Ailment::WrongRole]));
+        assert_eq!(facts.assess().health(pretender), Health::Unhealthy(vec![Problem::WrongRole]));
     }
 }

@@ -17,7 +17,7 @@ use crate::duration::exact;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Answer, State};
 use crate::read::AskWhom;
-use crate::read::rest::{Address, Ask, RestRequest, RestResponse};
+use crate::read::rest::{Address, MemberClient, RestRequest, RestResponse};
 
 /// How long a standby has to reach the position the leader had.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -26,7 +26,12 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks those of the members that `whom` names, and notes in `facts` what they say.
-pub(super) async fn ask(asker: &dyn Ask, facts: &mut Facts, whom: AskWhom, until: Instant) {
+pub(super) async fn ask(
+    asker: &dyn MemberClient,
+    facts: &mut Facts,
+    whom: AskWhom,
+    until: Instant,
+) {
     let leader = facts.leader_name().map(str::to_owned);
     let names = choose(facts, whom, leader.as_deref());
     let namespace = facts.change.new.namespace.clone();
@@ -104,7 +109,7 @@ struct Mark {
 }
 
 struct Conversation<'a> {
-    asker: &'a dyn Ask,
+    asker: &'a dyn MemberClient,
     namespace: &'a str,
     until: Instant,
 }
@@ -155,7 +160,7 @@ impl Conversation<'_> {
         if patience.is_zero() {
             return Live::Silent("not asked: the time for the whole read was over".to_owned());
         }
-        // Whoever implements `Ask` may forget the timeout; the review must end all the same.
+        // Whoever implements `MemberClient` may forget the timeout; the review must end all the same.
         match timeout(patience, self.asker.exchange(&address, request)).await {
             Ok(Ok(response)) => understand(&response),
             Ok(Err(why)) => Live::Silent(why),

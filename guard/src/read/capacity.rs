@@ -9,7 +9,7 @@ use crate::change::Change;
 use crate::facts::{self, Backup, DisruptionBudget, Seen};
 use crate::objects::{Layout, capacity as objects_of};
 use crate::operator::Operator;
-use crate::read::Breadth;
+use crate::read::ReadScope;
 use crate::read::fetch::Objects;
 
 /// What of the surroundings a change needs. The count as it is written decides, because the operator's limits are
@@ -28,7 +28,7 @@ pub(super) struct Needed {
 }
 
 impl Needed {
-    pub(super) fn of(change: &Change, breadth: Breadth) -> Self {
+    pub(super) fn of(change: &Change, breadth: ReadScope) -> Self {
         let asked = change.new.instances.unwrap_or(0);
         let old = change.old.as_ref();
         let before = old.map(|old| old.instances.unwrap_or(0));
@@ -39,8 +39,8 @@ impl Needed {
         });
         let grows = before.is_none_or(|before| asked > before) || either;
         let shrinks = before.is_some_and(|before| asked < before) || either;
-        let around = breadth == Breadth::Around;
-        let whole = breadth != Breadth::Review;
+        let around = breadth == ReadScope::Around;
+        let whole = breadth != ReadScope::Review;
         Self {
             room: grows || around,
             backup: shrinks || around,

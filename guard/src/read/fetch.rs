@@ -198,7 +198,7 @@ impl Objects {
             };
             let request = Request::new(kind.path.clone()).list(&params);
             let list: ObjectList<K> = self
-                .send(|| asked("list", &kind, None), request)
+                .send(|| attempt("list", &kind, None), request)
                 .await
                 .map_err(|error| reason("list", &kind, &error))?;
             kept.extend(list.items.into_iter().filter(&keep));
@@ -207,7 +207,7 @@ impl Objects {
                 None => return Ok(kept),
             }
         }
-        Err(format!("{}: there are more than {}", asked("list", &kind, None), PAGE * PAGES))
+        Err(format!("{}: there are more than {}", attempt("list", &kind, None), PAGE * PAGES))
     }
 
     /// Reads all objects of a type of our own, each decoded on its own; none where its CRD is not installed.
@@ -242,14 +242,14 @@ impl Objects {
         } else {
             request.get(name, &GetParams::default())
         };
-        self.send(|| asked("get", kind, Some(name)), request).await
+        self.send(|| attempt("get", kind, Some(name)), request).await
     }
 
     /// Reads one object and does not decode it, or says in full why not.
     pub(super) async fn try_get_text(&self, kind: &Kind, name: &str) -> Result<String, ReadError> {
         let request = Request::new(kind.path.clone()).get(name, &GetParams::default());
         let answer = async |request| self.client.request_text(request).await;
-        self.exchange(|| asked("get", kind, Some(name)), request, answer).await
+        self.exchange(|| attempt("get", kind, Some(name)), request, answer).await
     }
 
     /// Reads all objects that match `selector`, or says in full why not.
@@ -261,7 +261,7 @@ impl Objects {
         let params =
             ListParams { label_selector: selector.map(str::to_owned), ..Default::default() };
         let request = Request::new(kind.path.clone()).list(&params);
-        let list: ObjectList<K> = self.send(|| asked("list", kind, None), request).await?;
+        let list: ObjectList<K> = self.send(|| attempt("list", kind, None), request).await?;
         Ok(list.items)
     }
 
@@ -288,7 +288,7 @@ impl Objects {
     }
 }
 
-fn asked(verb: &str, kind: &Kind, name: Option<&str>) -> String {
+fn attempt(verb: &str, kind: &Kind, name: Option<&str>) -> String {
     let mut asked = format!("{verb} {}", kind.resource);
     if let Some(name) = name {
         asked.push(' ');
@@ -308,7 +308,7 @@ fn reason(verb: &str, kind: &Kind, error: &ReadError) -> String {
         ReadError::Kube { source, .. } => words(source),
         ReadError::Malformed { source, .. } => source.to_string(),
     };
-    format!("{}: {why}", asked(verb, kind, None))
+    format!("{}: {why}", attempt(verb, kind, None))
 }
 
 /// The few words that say what the API server, or the way to it, had against a read.

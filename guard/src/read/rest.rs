@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST_ANSWER: usize = 1 << 20;
 
 /// How a member is asked over REST: directly by who can reach pods, through a port-forward by who cannot.
-pub trait Ask: Send + Sync {
+pub trait MemberClient: Send + Sync {
     /// One HTTP exchange with the Patroni of `pod`.
     ///
     /// The error is one line for people: "connection refused", "timed out after 1 s".
@@ -98,7 +98,7 @@ pub struct Direct;
 /// How long a body without a declared length may pause before it counts as complete.
 const QUIET: Duration = Duration::from_millis(300);
 
-impl Ask for Direct {
+impl MemberClient for Direct {
     fn exchange<'a>(
         &'a self,
         pod: &'a Address,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::change::Change;
 use crate::postgresql::Postgresql;
-use crate::read::{Address, Ask, Breadth, Operators, Reader, RestRequest, RestResponse};
+use crate::read::{Address, MemberClient, Operators, ReadScope, Reader, RestRequest, RestResponse};
 
 /// What an API server does with every request for one resource.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub(super) enum Fault {
 /// An API server: objects by path, faults by resource, and a list of what was asked.
 #[derive(Clone)]
 pub(super) struct World {
-    breadth: Breadth,
+    breadth: ReadScope,
     objects: BTreeMap<String, Value>,
     faults: BTreeMap<&'static str, Fault>,
     asked: Arc<Mutex<Vec<String>>>,
@@ -36,7 +36,7 @@ pub(super) struct World {
 impl Default for World {
     fn default() -> Self {
         Self {
-            breadth: Breadth::Review,
+            breadth: ReadScope::Review,
             objects: BTreeMap::new(),
             faults: BTreeMap::new(),
             asked: Arc::default(),
@@ -47,13 +47,13 @@ impl Default for World {
 impl World {
     /// Its reader is one of a person who plans.
     pub(super) fn seen_whole(mut self) -> Self {
-        self.breadth = Breadth::Whole;
+        self.breadth = ReadScope::Whole;
         self
     }
 
     /// Its reader is one of a person who is shown what one instance less and one more would meet.
     pub(super) fn seen_around(mut self) -> Self {
-        self.breadth = Breadth::Around;
+        self.breadth = ReadScope::Around;
         self
     }
 
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// What was asked, as path and query.
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(super) fn requested(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
@@ -234,7 +234,7 @@ impl Members {
     }
 }
 
-impl Ask for Members {
+impl MemberClient for Members {
     fn exchange<'a>(
         &'a self,
         pod: &'a Address,

@@ -5,7 +5,7 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::operator::Settings;
 use crate::policy::{Limit, Mode, Policies, Zero};
-use crate::rules::{Kind, Rule, by_policies, policies_unread, readings, set, set_to, unread};
+use crate::rules::{Kind, Rule, by_policies, inputs, policies_unread, set, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// Fewest instances where no policy says more.
@@ -24,7 +24,7 @@ compared, after the operator's own limits; zero is judged by scale-to-zero. With
 A cluster that is already below may always move up: a change towards the bound is not refused by it.
 
 Way out: ask for the minimum, or change the ScalePolicy the denial names.",
-    reads: &[readings::count, readings::min, readings::operator_limits],
+    reads: &[inputs::count, inputs::min, inputs::operator_limits],
     check: below_min,
 };
 
@@ -70,7 +70,7 @@ operator's own limits.
 A cluster that is already above may always move down: a change towards the bound is not refused by it.
 
 Way out: ask for the maximum, or change the ScalePolicy the denial names.",
-    reads: &[readings::count, readings::max, readings::operator_limits],
+    reads: &[inputs::count, inputs::max, inputs::operator_limits],
     check: above_max,
 };
 
@@ -109,7 +109,7 @@ way back is delicate too, because the volume of the last leader must be among th
 Allowed only where a policy that matches the cluster says `instances.zero: Allow` and none says `Deny`.
 
 Way out: keep one instance, or have the namespace's policy allow zero.",
-    reads: &[readings::count, readings::zero],
+    reads: &[inputs::count, inputs::zero],
     check: scale_to_zero,
 };
 
@@ -142,8 +142,8 @@ fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
             if let Some(zero) = strictest(denied, |_| 0)
                 && (allowed || zero.mode >= policies.mode)
             {
-                let way_out = (zero, fewest(policies));
-                return found(SCALE_TO_ZERO.id, facts, way_out, "instances.zero", message);
+                let alternative = (zero, fewest(policies));
+                return found(SCALE_TO_ZERO.id, facts, alternative, "instances.zero", message);
             }
             if allowed {
                 return Outcome::Pass;
@@ -178,12 +178,12 @@ ones are in force, and the rule only warns. Every rule then judges a shrink from
 fewest that may be left, with the limits and without.
 
 Way out: ask for the number the operator would run, or change its limits and restart it.",
-    reads: &[readings::count, readings::operator_limits, readings::owner_before],
+    reads: &[inputs::count, inputs::operator_limits, inputs::owner_before],
     check: operator_limits,
 };
 
 fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    let asked = facts.asked();
+    let asked = facts.requested();
     let unchanged = facts.change.old.as_ref().is_some_and(|old| old.instances == Some(asked));
     if unchanged && facts.direction() == Direction::Same {
         return Outcome::NotApplicable;

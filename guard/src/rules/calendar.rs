@@ -6,7 +6,7 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
 use crate::remedy::Remedy;
-use crate::rules::{Kind, Rule, by_policies, pgscale, readings, set_to};
+use crate::rules::{Kind, Rule, by_policies, inputs, pgscale, set_to};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
@@ -24,7 +24,7 @@ The undo of the last change (`kubectl pgscale undo`) may take any step; the webh
 repair is only warned of.
 
 Way out: go there in several changes, or change the ScalePolicy the denial names.",
-    reads: &[readings::count, readings::steps],
+    reads: &[inputs::count, inputs::steps],
     check: step_too_large,
 };
 
@@ -70,7 +70,7 @@ Never refused: a new cluster, a repair, and the undo of the last change (`kubect
 cannot tell an undo).
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
-    reads: &[readings::freezes],
+    reads: &[inputs::freezes],
     check: change_freeze,
 };
 
@@ -128,7 +128,7 @@ Never refused: a new cluster, a repair, and the undo of the last change (`kubect
 cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
-    reads: &[readings::windows],
+    reads: &[inputs::windows],
     check: outside_window,
 };
 
@@ -218,7 +218,7 @@ fn this_once(facts: &Assessment<'_>, rule: &str, mode: Mode, next: String) -> Re
     if mode != Mode::Enforce {
         return remedy;
     }
-    let count = facts.asked().to_string();
+    let count = facts.requested().to_string();
     let words = ["--to", &count, "--rules", rule, "--reason", "WHY"];
     remedy.or_to("for this one change, if it cannot wait", pgscale(facts, "override", &words))
 }

@@ -7,7 +7,7 @@ use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
-use crate::rules::{Kind, Rule, kubectl, pgscale, readings, set_to, unread};
+use crate::rules::{Kind, Rule, inputs, kubectl, pgscale, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
 /// WAL senders that one base backup takes while it runs: the copy, and the log beside it.
@@ -41,7 +41,7 @@ instances.
 Way out: ask for the number that fits, which the denial names, or have the quota raised.
 
 Upstream: pkg/quota/v1/evaluator/core/pods.go and persistent_volume_claims.go in kubernetes/kubernetes.",
-    reads: &[readings::count, readings::need, readings::quotas],
+    reads: &[inputs::count, inputs::need, inputs::quotas],
     check: quota_headroom,
 };
 
@@ -168,7 +168,7 @@ Blind spots: a webhook that changes pods when they are made shows only in a pod 
 Way out: bring the cluster's resources or volume within the LimitRange, or have the LimitRange changed.
 
 Upstream: plugin/pkg/admission/limitranger/admission.go in kubernetes/kubernetes.",
-    reads: &[readings::need, readings::limit_ranges],
+    reads: &[inputs::need, inputs::limit_ranges],
     check: limit_range,
 };
 
@@ -216,7 +216,7 @@ pub(super) const TOO_FEW_NODES: Rule = Rule {
     title: "members must be kept apart, and there are fewer fitting nodes than members",
     fires_on: "up; kubectl pgscale only",
     default: "warn",
-    kind: Kind::Caution,
+    kind: Kind::Advisory,
     page: "\
 With `enable_pod_antiaffinity` the operator requires every member to run on another node (or in another
 zone, by `pod_antiaffinity_topology_key`). A member for which there is none stays Pending for ever, and the
@@ -234,7 +234,7 @@ constraints and the free room of nodes are not looked at.
 Way out: add nodes, or ask for as many members as there are places.
 
 Upstream: podAffinity, pkg/cluster/k8sres.go.",
-    reads: &[readings::count, readings::anti_affinity, readings::nodes],
+    reads: &[inputs::count, inputs::anti_affinity, inputs::nodes],
     check: too_few_nodes,
 };
 
@@ -302,7 +302,7 @@ Way out: ask for as many members as fit, or raise the two parameters (`spec.post
 restarts PostgreSQL.
 
 Upstream: patroni/postgresql/config.py; scripts/configure_spilo.py; zalando/postgres-operator#807.",
-    reads: &[readings::count, readings::senders],
+    reads: &[inputs::count, inputs::senders],
     check: too_few_wal_senders,
 };
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use crate::policy::Policies;
 use crate::rules::testing::{Want, created, healthy, shown};
 use crate::rules::{
-    Kind, RULES, bounds, calendar, capacity, evaluate, hand_over, leader, mixed, operator, pending,
-    progress, rebuild, remaining, side_door, stateful_set, storage, store, survivors, synchronous,
-    zero,
+    Kind, RULES, bounds, calendar, capacity, direct_scale, evaluate, leader, mixed, operator,
+    operator_switchover, pending, progress, rebuild, remaining, stateful_set, storage, store,
+    survivors, synchronous, zero,
 };
 use crate::verdict::Outcome;
 
@@ -25,8 +25,8 @@ const TABLES: &[fn()] = &[
     calendar::tests::change_freeze,
     calendar::tests::outside_window,
     leader::tests::no_leader,
-    hand_over::tests::leader_condemned,
-    hand_over::tests::leader_cannot_move,
+    operator_switchover::tests::leader_condemned,
+    operator_switchover::tests::leader_cannot_move,
     leader::tests::paused,
     pending::tests::switchover_pending,
     survivors::tests::too_few_healthy_survivors,
@@ -57,7 +57,7 @@ const TABLES: &[fn()] = &[
     storage::tests::volume_resizing,
     storage::tests::pdb_blocks_drain,
     storage::tests::no_recent_backup,
-    side_door::tests::statefulset_scaled,
+    direct_scale::tests::statefulset_scaled,
 ];
 
 /// Rules that need no fact beside the written object: it says it all. A StatefulSet that cannot be seen is taken
@@ -148,10 +148,11 @@ fn a_healthy_cluster_passes_every_rule() {
     for (from, to) in [(5, 2), (5, 4), (3, 5), (1, 3), (3, 3), (3, 2)] {
         let verdict = evaluate(&healthy(from, to), &Policies::default());
         assert!(verdict.findings.is_empty(), "{from} to {to}: {:?}", verdict.findings);
-        assert_eq!(verdict.judgements.len(), RULES.len());
-        let unsure = verdict.judgements.iter().any(|judgement| {
-            matches!(judgement.outcome, Outcome::Unknown(_) | Outcome::Unsaid { .. })
-        });
+        assert_eq!(verdict.results.len(), RULES.len());
+        let unsure = verdict
+            .results
+            .iter()
+            .any(|result| matches!(result.outcome, Outcome::Unknown(_) | Outcome::Unsaid { .. }));
         assert!(!unsure);
     }
     // One that is left alone is told of, however well it is.
@@ -177,7 +178,7 @@ fn rules_are_named_and_documented() {
         );
         assert!(!rule.title.is_empty() && !rule.fires_on.is_empty() && !rule.default.is_empty());
         assert!(rule.page.contains("Way out:"), "the page of {} shows no way out", rule.id);
-        if matches!(rule.kind, Kind::Caution | Kind::Live) {
+        if matches!(rule.kind, Kind::Advisory | Kind::Live) {
             for part in ["Signals:", "Blind spots:", "Upstream:"] {
                 assert!(rule.page.contains(part), "the page of {} lacks {part}", rule.id);
             }

@@ -10,7 +10,7 @@ use crate::facts::{Live, Member, Seen};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rules::{
-    Kind, Rule, critical_operation, inside, kubectl, members_unseen, readings, status, unread,
+    Kind, Rule, critical_operation, inputs, inside, kubectl, members_unseen, status, unread,
     until_unmarked,
 };
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
@@ -40,7 +40,7 @@ unhealthy members needs a leader to be sure that none of them led. To bring back
 yet is never refused.
 
 Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
-    reads: &[readings::leader, readings::role_labels, readings::answers],
+    reads: &[inputs::leader, inputs::role_labels, inputs::answers],
     check: no_leader,
 };
 
@@ -160,7 +160,7 @@ leader by a switchover to a named member first. While a pod is labelled critical
 upgrade may run, and Patroni, resumed, would start the data directories that are being upgraded.
 
 Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/api.py.",
-    reads: &[readings::pause, readings::leader, readings::marks, readings::pods],
+    reads: &[inputs::pause, inputs::leader, inputs::marks, inputs::pods],
     check: paused,
 };
 

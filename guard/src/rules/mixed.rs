@@ -10,7 +10,7 @@ use crate::change::{Change, Direction};
 use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
-use crate::rules::{Kind, Rule, readings, set};
+use crate::rules::{Kind, Rule, inputs, set};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// How many edits are shown.
@@ -122,7 +122,7 @@ Blind spots: edits of labels and annotations that the operator is configured to 
 as changed, as it does for the operator.
 
 Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`), then the rest.",
-    reads: &[readings::other_edits, readings::replicas],
+    reads: &[inputs::other_edits, inputs::replicas],
     check: mixed_change,
 };
 
@@ -176,7 +176,7 @@ fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(
         finding.remedy(
             Remedy::note("two commits, the count first and the rest when it is done")
-                .and(set(facts, facts.asked())),
+                .and(set(facts, facts.requested())),
         ),
     )
 }

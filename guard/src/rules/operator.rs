@@ -7,7 +7,7 @@ use crate::operator::account::{create_list, edit_list};
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
 use crate::remedy::{Command, Remedy};
-use crate::rules::{Kind, Rule, readings, unread};
+use crate::rules::{Kind, Rule, inputs, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Status words by which the operator says that its last work on a cluster failed (`pkg/apis/acid.zalan.do/v1/const.go`).
@@ -33,7 +33,7 @@ Where several Deployments may be the operator and none is listed, operator-limit
 is refused, growth is warned of.
 
 Way out: list the accounts of all operators, or correct the annotation.",
-    reads: &[readings::operator_limits],
+    reads: &[inputs::operator_limits],
     check: limits_unknown,
 };
 
@@ -52,7 +52,7 @@ fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                     "no operator of {} was found: {} instances are asked for, its limits may make it another \
                      number",
                     facts.change.cluster(),
-                    facts.asked()
+                    facts.requested()
                 ),
             );
             finding.evidence.push(nobody_owns(facts));
@@ -83,7 +83,7 @@ Way out: bring the operator back. `kubectl pgscale down NAME --to N` moves the l
 operator; then only a warning is left.
 
 Upstream: hasOwnership and getEffectiveNamespace, pkg/controller/controller.go.",
-    reads: &[readings::operator_runs, readings::leader],
+    reads: &[inputs::operator_runs, inputs::leader],
     check: operator_absent,
 };
 
@@ -166,7 +166,7 @@ nothing.
 Way out: the operator's log says what failed. Mend that first, or go on: the change itself may be the cure.
 
 Upstream: Update and Sync, pkg/cluster/cluster.go and sync.go; #2101 and #2102 of zalando/postgres-operator.",
-    reads: &[readings::status],
+    reads: &[inputs::status],
     check: operator_failed,
 };
 
@@ -204,7 +204,7 @@ runs them (`getNumberOfInstances`, pkg/cluster/k8sres.go). The members beyond th
 standby leader in cascade.
 
 Way out: one instance, or promote the cluster (remove `spec.standby`) before it grows.",
-    reads: &[readings::count, readings::standby],
+    reads: &[inputs::count, inputs::standby],
     check: standby_cluster,
 };
 

@@ -8,8 +8,8 @@ use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
 use crate::rules::{
-    Kind, Rule, critical_operation, inside, inside_asking, kubectl, last_word, members_unseen,
-    readings, status, unread, until_unmarked,
+    Kind, Rule, critical_operation, inputs, inside, inside_asking, kubectl, last_word,
+    members_unseen, status, unread, until_unmarked,
 };
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -40,7 +40,7 @@ Way out: wait until it is done; a scheduled one can be withdrawn: `patronictl fl
 the leader has to move first, `kubectl pgscale down` waits for none: it refuses, too.
 
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
-    reads: &[readings::failover],
+    reads: &[inputs::failover],
     check: switchover_pending,
 };
 
@@ -135,7 +135,7 @@ Blind spots: a parameter that this very write changes. An annotation may be a lo
 Way out: restart them first, at a time of your choosing: `patronictl restart CLUSTER --pending`.
 
 Upstream: restartInstances, pkg/cluster/sync.go; #510 of zalando/postgres-operator.",
-    reads: &[readings::restarts],
+    reads: &[inputs::restarts],
     check: restart_pending,
 };
 
@@ -210,11 +210,11 @@ annotation.
 
 Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgrade.py of Spilo.",
     reads: &[
-        readings::marks,
-        readings::pause,
-        readings::upgrade_failure,
-        readings::leader,
-        readings::answers,
+        inputs::marks,
+        inputs::pause,
+        inputs::upgrade_failure,
+        inputs::leader,
+        inputs::answers,
     ],
     check: major_upgrade,
 };
@@ -305,7 +305,7 @@ fn begins(facts: &Assessment<'_>, members: &[Member]) -> Result<Option<Finding>,
             format!("postgresql/{}", stored.name),
             format!("spec.postgresql.version: {declared}"),
         )
-        .because(facts.witness(leader), format!("{}: server_version: {runs}", leader.name));
+        .because(facts.source_of(leader), format!("{}: server_version: {runs}", leader.name));
     Ok(Some(finding.remedy(until_unmarked(facts))))
 }
 

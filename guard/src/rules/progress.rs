@@ -5,7 +5,7 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
-use crate::rules::{Kind, Rule, get_pods, members_unseen, readings, set_count, unread, wait};
+use crate::rules::{Kind, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 /// Annotation of a pod that the operator is to renew.
@@ -35,7 +35,7 @@ Way out: `kubectl pgscale wait NAME`. A flag that never goes away means that the
 log says why.
 
 Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
-    reads: &[readings::generation, readings::marks],
+    reads: &[inputs::generation, inputs::marks],
     check: operation_in_progress,
 };
 
@@ -127,7 +127,7 @@ after every admitted change the difference is normal.
 Way out: wait (`kubectl pgscale wait NAME`), look after the operator, or cancel the change.
 
 Upstream: Update, pkg/cluster/cluster.go; getNumberOfInstances, pkg/cluster/k8sres.go.",
-    reads: &[readings::count, readings::operator_limits, readings::replicas],
+    reads: &[inputs::count, inputs::operator_limits, inputs::replicas],
     check: change_not_applied,
 };
 

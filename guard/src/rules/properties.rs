@@ -20,7 +20,7 @@ use crate::rules::generated::{
 };
 use crate::rules::rebuild::has_spare;
 use crate::rules::testing::{healthy, lock, lowered};
-use crate::rules::{RULES, evaluate, way_out};
+use crate::rules::{RULES, alternative, evaluate};
 use crate::verdict::{Severity, Verdict};
 
 /// The same clusters in every run, so that a red run is about the change it ran on. `PROPTEST_RNG_SEED` and
@@ -254,8 +254,8 @@ proptest! {
                 Live::Answered(answer) => (answer.timeline, answer.position()),
                 Live::NotAsked | Live::Silent(_) => (None, None),
             };
-            let (heir, leader) = (position("acid-a-0"), position(facts.leader_name().unwrap()));
-            prop_assert!(leader.1.is_some() && heir.1 >= leader.1 && heir.0 == leader.0);
+            let (candidate, leader) = (position("acid-a-0"), position(facts.leader_name().unwrap()));
+            prop_assert!(leader.1.is_some() && candidate.1 >= leader.1 && candidate.0 == leader.0);
             prop_assert!(!facts.configuration.known().unwrap().paused);
         }
     }
@@ -263,7 +263,7 @@ proptest! {
     #[test]
     fn a_way_out_is_admitted(facts in shrinks(), policies in vec(policy(), 0..3)) {
         let policies = Policies::combine(&policies, &facts.change.new);
-        if let Some(way) = way_out(&facts, &policies) {
+        if let Some(way) = alternative(&facts, &policies) {
             let mut there = facts.clone();
             there.change = Change::of_count(facts.change.old.clone().unwrap(), way.to);
             there.change.undo = facts.change.undo && way.to == facts.to();
@@ -279,7 +279,7 @@ proptest! {
     fn nothing_makes_a_judgement_fail(facts in facts(), leader in "acid-a-[0-9]|") {
         for facts in [facts.led_by(&leader), facts] {
             let verdict = evaluate(&facts, &Policies::default());
-            prop_assert_eq!(verdict.judgements.len(), RULES.len());
+            prop_assert_eq!(verdict.results.len(), RULES.len());
             for finding in &verdict.findings {
                 prop_assert!(finding.to_string().len() > finding.rule.len() + 2);
             }

@@ -5,7 +5,7 @@ use crate::change::Direction;
 use crate::facts::{Health, Live, Member, Seen};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
-use crate::rules::{Kind, NAMED, Rule, kubectl, members_unseen, readings, set_count, wait};
+use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, set_count, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
@@ -40,7 +40,7 @@ Way out: wait (`kubectl pgscale wait NAME`). If it never ends, shrink so that on
 that is never refused.
 
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
-    reads: &[readings::replicas, readings::pods, readings::answers, readings::marks],
+    reads: &[inputs::replicas, inputs::pods, inputs::answers, inputs::marks],
     check: rebuild_in_progress,
 };
 
@@ -135,7 +135,7 @@ pub(super) fn has_spare(facts: &Assessment<'_>) -> bool {
     let leader = facts.leader_name();
     facts.all_members().iter().filter(|it| leader != Some(it.name.as_str())).any(|member| {
         match facts.health(member) {
-            Health::Unhealthy(ailments) => ailments.iter().all(|ailment| !member.proves(ailment)),
+            Health::Unhealthy(problems) => problems.iter().all(|problem| !member.proves(problem)),
             Health::Healthy | Health::Unknown(_) => true,
         }
     })
@@ -184,7 +184,7 @@ fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinish
         return Ok(None);
     }
     if let Some(how) = facts.rebuilding(member) {
-        return found(How::Built, facts.witness(member), format!("{}: {how}", member.name));
+        return found(How::Built, facts.source_of(member), format!("{}: {how}", member.name));
     }
     let started = member.pod.phase == "Running" || !matches!(member.report, Seen::Absent);
     if member.pod.phase == "Pending" || !started {

@@ -78,7 +78,7 @@ pub fn recreation(facts: &Facts, policies: &Policies) -> Option<Recreation> {
     if left.is_empty() {
         return None;
     }
-    let written = facts.asked();
+    let written = facts.requested();
     let ordinals = facts.all_members().iter().map(|member| member.ordinal);
     let claims = facts.claims.known().into_iter().flatten().map(|claim| claim.ordinal);
     let bounds = policies.min.iter().chain(&policies.max).map(|limit| limit.value);

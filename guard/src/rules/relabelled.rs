@@ -5,19 +5,19 @@
 //! stricter finding stands. So a policy that loosens counts only where both are as loose.
 
 use crate::facts::Facts;
-use crate::rules::weigh;
-use crate::verdict::{Finding, Judgement};
+use crate::rules::severity;
+use crate::verdict::{Finding, RuleResult};
 
 /// Returns the stricter result of each rule: by the policies after the write, or by those before it.
 pub(super) fn stricter(
     facts: &Facts,
-    after: Vec<(Judgement, Option<Finding>)>,
-    before: Vec<(Judgement, Option<Finding>)>,
-) -> Vec<(Judgement, Option<Finding>)> {
+    after: Vec<(RuleResult, Option<Finding>)>,
+    before: Vec<(RuleResult, Option<Finding>)>,
+) -> Vec<(RuleResult, Option<Finding>)> {
     let pairs = after.into_iter().zip(before);
     pairs
         .map(|(after, before)| {
-            let strongest = weigh::stronger(after.1.clone(), before.1.clone());
+            let strongest = severity::stronger(after.1.clone(), before.1.clone());
             if strongest == after.1 {
                 return after;
             }

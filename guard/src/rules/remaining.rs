@@ -8,7 +8,7 @@ use crate::facts::{Live, Member, Seen};
 use crate::patroni::Tags;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
-use crate::rules::{Kind, Rule, last_word, members_unseen, readings, still_down};
+use crate::rules::{Kind, Rule, inputs, last_word, members_unseen, still_down};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 pub(super) const NO_STANDBY_LEFT: Rule = Rule {
@@ -24,7 +24,7 @@ for replicas have no endpoints: readers that use them fail at once.
 
 Way out: keep two, and point readers at `<cluster>` before the last standby goes. A policy may refuse it:
 `rules: {no-standby-left: Deny}`.",
-    reads: &[readings::count],
+    reads: &[inputs::count],
     check: no_standby_left,
 };
 
@@ -79,7 +79,7 @@ Way out: a count that keeps a member in another zone, or let a pod that stays be
 
 Upstream: the StatefulSet deletes the highest ordinals, whatever their place (`processCondemned`,
 pkg/controller/statefulset/stateful_set_control.go of Kubernetes).",
-    reads: &[readings::zones],
+    reads: &[inputs::zones],
     check: survivors_one_zone,
 };
 
@@ -139,7 +139,7 @@ member has to be cloned again.
 Way out: remove the tag first, or shrink to a count that keeps the source.
 
 Upstream: replicatefrom, patroni/tags.py; _get_node_to_follow, patroni/ha.py.",
-    reads: &[readings::sources],
+    reads: &[inputs::sources],
     check: cascade_condemned,
 };
 
@@ -167,7 +167,10 @@ fn cascade_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         });
         let Some(source) = source else { continue };
         let evidence = if feeds(source, survivor) {
-            Evidence::new(facts.witness(source), format!("{} feeds {}", source.name, survivor.name))
+            Evidence::new(
+                facts.source_of(source),
+                format!("{} feeds {}", source.name, survivor.name),
+            )
         } else {
             facts.quote(survivor, format_args!("replicatefrom: {}", source.name))
         };

@@ -5,7 +5,7 @@ use crate::facts::{Claim, Facts, Live, Repair, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::rules::testing::{healthy, led_by_the_last, lowered, text};
-use crate::rules::{LEADER_CONDEMNED, WayOut, evaluate, rule, way_out};
+use crate::rules::{Alternative, LEADER_CONDEMNED, alternative, evaluate, rule};
 use crate::verdict::Verdict;
 
 fn verdict(facts: &Facts) -> Verdict {
@@ -42,7 +42,7 @@ struct Seen5To2 {
     stopped_seconds: f64,
     denials: &'static [&'static str],
     warnings: &'static [&'static str],
-    way_out: Option<(i64, &'static str)>,
+    alternative: Option<(i64, &'static str)>,
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             stopped_seconds: 0.0,
             denials: &[],
             warnings: &[],
-            way_out: None,
+            alternative: None,
         },
         Seen5To2 {
             stage: "leader on 4, all healthy",
@@ -65,7 +65,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             stopped_seconds: 2.3,
             denials: &[],
             warnings: &[],
-            way_out: Some((2, "acid-a-0")),
+            alternative: Some((2, "acid-a-0")),
         },
         // The switchover to a named candidate is done in pause; should it fail, nobody takes over.
         Seen5To2 {
@@ -75,7 +75,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             stopped_seconds: 2.3,
             denials: &["paused"],
             warnings: &[],
-            way_out: Some((2, "acid-a-0")),
+            alternative: Some((2, "acid-a-0")),
         },
         // The leader's clean shutdown let -1 take over, by luck.
         Seen5To2 {
@@ -85,7 +85,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             stopped_seconds: 2.5,
             denials: &["leader-cannot-move", "too-few-healthy-survivors"],
             warnings: &[],
-            way_out: Some((3, "acid-a-1")),
+            alternative: Some((3, "acid-a-1")),
         },
         Seen5To2 {
             stage: "leader on 4, -0 tagged nofailover, Patroni paused",
@@ -94,7 +94,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             stopped_seconds: 199.8,
             denials: &["leader-cannot-move", "too-few-healthy-survivors", "paused"],
             warnings: &[],
-            way_out: Some((3, "acid-a-1")),
+            alternative: Some((3, "acid-a-1")),
         },
         Seen5To2 {
             stage: "leader on 4, WAL receivers of 0 and 1 stalled",
@@ -103,7 +103,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             stopped_seconds: 199.7,
             denials: &["leader-cannot-move", "too-few-healthy-survivors"],
             warnings: &["survivor-unhealthy"],
-            way_out: Some((4, "acid-a-2")),
+            alternative: Some((4, "acid-a-2")),
         },
         // Nothing in 100 s: the operator still waited; in another run it deleted the leader after 50 s.
         Seen5To2 {
@@ -113,7 +113,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             stopped_seconds: 50.0,
             denials: &["leader-cannot-move", "too-few-healthy-survivors"],
             warnings: &["survivor-unhealthy"],
-            way_out: Some((3, "acid-a-1")),
+            alternative: Some((3, "acid-a-1")),
         },
     ];
     for row in rows {
@@ -124,9 +124,9 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
         assert_eq!(denials_lowered(facts), row.denials, "{stage}");
         assert_eq!(warnings_lowered(facts), row.warnings, "{stage}");
         assert_eq!(denials(facts).contains(&LEADER_CONDEMNED), facts.leader_condemned(), "{stage}");
-        let Some((to, leader)) = row.way_out else { continue };
-        let way = WayOut { to, leader: Some(leader.to_owned()) };
-        assert_eq!(way_out(facts, &Policies::default()), Some(way), "{stage}");
+        let Some((to, leader)) = row.alternative else { continue };
+        let way = Alternative { to, leader: Some(leader.to_owned()) };
+        assert_eq!(alternative(facts, &Policies::default()), Some(way), "{stage}");
     }
 }
 
@@ -134,13 +134,13 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
 #[test]
 fn no_way_out_moves_a_leader_that_somebody_else_moves() {
     let mut facts = led_by_the_last(3).frozen(0);
-    assert!(way_out(&facts, &Policies::default()).is_some());
+    assert!(alternative(&facts, &Policies::default()).is_some());
     facts.failover = Seen::Known(PendingFailover {
         leader: Some("acid-a-4".into()),
         candidate: Some("acid-a-1".into()),
         scheduled: Some("2026-11-25T03:00:00Z".into()),
     });
-    assert_eq!(way_out(&facts, &Policies::default()), None);
+    assert_eq!(alternative(&facts, &Policies::default()), None);
     assert_eq!(denials(&facts), ["leader-condemned"]);
     assert_eq!(denials_lowered(&facts), ["leader-cannot-move"]);
     assert!(warnings(&facts).contains(&"switchover-pending"));
@@ -168,8 +168,8 @@ fn what_is_only_dangerous_to_a_leader_that_goes_is_cured_by_moving_it() {
     ] {
         assert_eq!(denials(&facts), [LEADER_CONDEMNED], "{rules:?}");
         assert_eq!(denials_lowered(&facts), rules);
-        let way = WayOut { to: 3, leader: Some("acid-a-0".into()) };
-        assert_eq!(way_out(&facts, &Policies::default()), Some(way), "{rules:?}");
+        let way = Alternative { to: 3, leader: Some("acid-a-0".into()) };
+        assert_eq!(alternative(&facts, &Policies::default()), Some(way), "{rules:?}");
         let rule = rules.last().unwrap();
         // Who has no operator is told to bring it back: the count would only be stored.
         let shown = text(rule, &facts).contains("this moves the leader to acid-a-0 first:");
@@ -198,7 +198,7 @@ fn repairs_pass_whatever_the_operator_and_others_are_doing() {
     assert!(verdict(&facts).allows(), "{:?}", denials(&facts));
     for rule in ["switchover-pending", "major-upgrade"] {
         let found = verdict(&facts).finding(rule).cloned().unwrap();
-        assert!(found.tempered.is_some(), "{rule} would refuse it otherwise");
+        assert!(found.severity_reason.is_some(), "{rule} would refuse it otherwise");
     }
 }
 
@@ -208,8 +208,8 @@ fn with_the_receivers_of_0_and_1_stalled_the_way_out_is_four() {
     assert_eq!(denials(&stalled(2)), ["leader-condemned", "too-few-healthy-survivors"]);
     assert_eq!(denials_lowered(&stalled(2)), ["leader-cannot-move", "too-few-healthy-survivors"]);
     assert_eq!(stalled(2).assess().best_survivor(), None);
-    let way = way_out(&stalled(2), &Policies::default());
-    assert_eq!(way, Some(WayOut { to: 4, leader: Some("acid-a-2".into()) }));
+    let way = alternative(&stalled(2), &Policies::default());
+    assert_eq!(way, Some(Alternative { to: 4, leader: Some("acid-a-2".into()) }));
     assert_eq!(denials(&stalled(4).led_by("acid-a-2")), Vec::<&str>::new());
     assert_eq!(denials(&stalled(4)), ["leader-condemned"]);
     assert_eq!(denials_lowered(&stalled(4)), ["leader-cannot-move"]);
@@ -225,8 +225,8 @@ fn with_0_frozen_another_survivor_takes_the_lead() {
     assert_eq!(denials(&moved), Vec::<&str>::new());
     assert_eq!(warnings(&moved), ["survivor-unhealthy"]);
     assert_eq!(
-        way_out(&frozen, &Policies::default()),
-        Some(WayOut { to: 3, leader: Some("acid-a-1".into()) })
+        alternative(&frozen, &Policies::default()),
+        Some(Alternative { to: 3, leader: Some("acid-a-1".into()) })
     );
 }
 

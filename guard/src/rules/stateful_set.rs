@@ -5,7 +5,7 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
-use crate::rules::{Kind, NAMED, Rule, down, members_unseen, readings, status, unread};
+use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const REPLACE_PENDING: Rule = Rule {
@@ -31,7 +31,7 @@ Way out: remove the annotation, or let the operator's next synchronisation repla
 present count (within 30 minutes), then ask again. `kubectl pgscale down NAME --to N` moves the leader first.
 
 Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pkg/cluster/resources.go.",
-    reads: &[readings::foreign_annotations, readings::leader],
+    reads: &[inputs::foreign_annotations, inputs::leader],
     check: replace_pending,
 };
 
@@ -95,7 +95,7 @@ replaced first.
 Way out: shrink by one at a time, or `kubectl pgscale down NAME --to N`, which moves the leader first.
 
 Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
-    reads: &[readings::pod_management, readings::replicas, readings::leader],
+    reads: &[inputs::pod_management, inputs::replicas, inputs::leader],
     check: parallel_shrink,
 };
 
@@ -160,7 +160,7 @@ for it. `kubectl pgscale down NAME --to N` moves the leader first.
 
 Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go of Kubernetes; #2190 of
 zalando/postgres-operator.",
-    reads: &[readings::pod_management, readings::replicas, readings::pods, readings::leader],
+    reads: &[inputs::pod_management, inputs::replicas, inputs::pods, inputs::leader],
     check: will_not_progress,
 };
 

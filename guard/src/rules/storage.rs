@@ -10,7 +10,7 @@ use crate::facts::{Claim, DisruptionBudget, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
-use crate::rules::{Kind, NAMED, Rule, kubectl, members_unseen, readings, status, unread};
+use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
@@ -36,7 +36,7 @@ Blind spots: whether the storage behind a claim is deleted with it is up to its 
 Way out: set when_scaled to retain, restart the operator, and shrink once the StatefulSet says Retain.
 
 Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py.",
-    reads: &[readings::retention, readings::claims, readings::leader, readings::answers],
+    reads: &[inputs::retention, inputs::claims, inputs::leader, inputs::answers],
     check: volumes_deleted,
 };
 
@@ -124,7 +124,7 @@ pub(super) const STALE_VOLUME: Rule = Rule {
     title: "a volume of an earlier life will be attached to a new member",
     fires_on: "up from 1 or more",
     default: "warn",
-    kind: Kind::Caution,
+    kind: Kind::Advisory,
     page: "\
 A claim that was kept when its member went is attached again when that ordinal comes back. Its data is as
 old as the day it left: of an older timeline, perhaps of an older major version. Patroni rewinds it or
@@ -142,7 +142,7 @@ one, they may hold the only copy there is; on the way back from zero they do (re
 
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
 zalando/postgres-operator#1451, #2957.",
-    reads: &[readings::claims, readings::pods, readings::leader],
+    reads: &[inputs::claims, inputs::pods, inputs::leader],
     check: stale_volume,
 };
 
@@ -210,7 +210,7 @@ pub(super) const VOLUME_RESIZING: Rule = Rule {
     title: "a volume is being resized",
     fires_on: "down, up",
     default: "warn",
-    kind: Kind::Caution,
+    kind: Kind::Advisory,
     page: "\
 A resize that is not finished, or that the storage cannot do, leaves volumes of different sizes. A member that
 comes gets the new size, one that stays may run out of room with the old one.
@@ -224,7 +224,7 @@ resized is up to the storage driver.
 Way out: wait until the claim shows the size it asks for (`kubectl get pvc -n NAMESPACE`).
 
 Upstream: syncVolumes, pkg/cluster/volumes.go.",
-    reads: &[readings::claims],
+    reads: &[inputs::claims],
     check: volume_resizing,
 };
 
@@ -274,7 +274,7 @@ pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {
     title: "a PodDisruptionBudget would keep the last member's node from being drained",
     fires_on: "down to 1; kubectl pgscale only",
     default: "warn",
-    kind: Kind::Caution,
+    kind: Kind::Advisory,
     page: "\
 The operator's PodDisruptionBudget wants one leader to be available. With several members a drain is let
 through once the leader has moved; with one there is nowhere to move to, and every drain of its node hangs
@@ -289,7 +289,7 @@ Way out: keep two members, or set `enable_pod_disruption_budget: false`, or be r
 when the node is drained.
 
 Upstream: generatePrimaryPodDisruptionBudget, pkg/cluster/k8sres.go; zalando/postgres-operator#2987, #2988.",
-    reads: &[readings::count, readings::disruption_budgets],
+    reads: &[inputs::count, inputs::disruption_budgets],
     check: pdb_blocks_drain,
 };
 
@@ -372,7 +372,7 @@ are not visible here; a job that ended well may have written nothing worth resto
 Way out: run the job now (`kubectl create job --from=cronjob/NAME`), or enable it; or have the policy changed.
 
 Upstream: generateLogicalBackupJob, pkg/cluster/k8sres.go.",
-    reads: &[readings::backup_age, readings::backup],
+    reads: &[inputs::backup_age, inputs::backup],
     check: no_recent_backup,
 };
 

@@ -5,7 +5,7 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::patroni::Store;
 use crate::policy::Policies;
-use crate::rules::{Kind, Rule, members_unseen, readings, unread};
+use crate::rules::{Kind, Rule, inputs, members_unseen, unread};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 /// The operator's own page on the change.
@@ -39,7 +39,7 @@ kubernetes_use_configmaps or etcd_host back to what the template says, restart t
 then migrate.
 
 Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; bootstrap, patroni/ha.py.",
-    reads: &[readings::stores],
+    reads: &[inputs::stores],
     check: dcs_store_changing,
 };
 

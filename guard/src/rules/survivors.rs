@@ -5,7 +5,7 @@ use crate::change::Direction;
 use crate::facts::{Health, Member};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
-use crate::rules::{Kind, NAMED, Rule, members_unseen, readings, status};
+use crate::rules::{Kind, NAMED, Rule, inputs, members_unseen, status};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
@@ -37,12 +37,12 @@ plan NAME --to N` shows each. To remove only unhealthy members is never refused.
 
 Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha.py.",
     reads: &[
-        readings::leader,
-        readings::pods,
-        readings::answers,
-        readings::lag,
-        readings::max_lag,
-        readings::missed_claims,
+        inputs::leader,
+        inputs::pods,
+        inputs::answers,
+        inputs::lag,
+        inputs::max_lag,
+        inputs::missed_claims,
     ],
     check: too_few_healthy_survivors,
 };
@@ -101,7 +101,7 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
         finding.evidence.extend(complaints(facts, member, health));
     }
     finding.evidence.extend(missing(facts));
-    finding.evidence.extend(readings::missed_claims(facts, policies));
+    finding.evidence.extend(inputs::missed_claims(facts, policies));
     Outcome::Found(
         finding.remedy(Remedy::to(
             "mend the members named here; to see when they are fit",
@@ -130,7 +130,7 @@ tagged nofailover is healthy here; it is not counted on for a takeover.
 Way out: mend it first: `kubectl pgscale status NAME`, then `patronictl reinit` or delete its pod.
 
 Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
-    reads: &[readings::leader, readings::pods, readings::answers, readings::lag, readings::max_lag],
+    reads: &[inputs::leader, inputs::pods, inputs::answers, inputs::lag, inputs::max_lag],
     check: survivor_unhealthy,
 };
 
@@ -168,10 +168,10 @@ fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 fn complaints(facts: &Assessment<'_>, member: &Member, health: &Health) -> Vec<Evidence> {
     match health {
         Health::Healthy => Vec::new(),
-        Health::Unhealthy(ailments) => {
-            ailments.iter().map(|ailment| facts.symptom(member, ailment)).collect()
+        Health::Unhealthy(problems) => {
+            problems.iter().map(|problem| facts.evidence_for(member, problem)).collect()
         }
-        Health::Unknown(why) => vec![Evidence::new(facts.witness(member), why.clone())],
+        Health::Unknown(why) => vec![Evidence::new(facts.source_of(member), why.clone())],
     }
 }
 

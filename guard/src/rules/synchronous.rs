@@ -6,7 +6,7 @@ use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
-use crate::rules::{Kind, Rule, members_unseen, readings, set_to, still_down, unread};
+use crate::rules::{Kind, Rule, inputs, members_unseen, set_to, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
@@ -35,7 +35,7 @@ Blind spots: Patroni chooses standbys again in every loop; the choice that was r
 Way out: a count that keeps a synchronous standby, or wait until one that stays has become one.
 
 Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py.",
-    reads: &[readings::synchrony, readings::sync_standbys, readings::leader, readings::answers],
+    reads: &[inputs::synchrony, inputs::sync_standbys, inputs::leader, inputs::answers],
     check: sync_standbys_condemned,
 };
 
@@ -172,7 +172,7 @@ Blind spots: a configuration that is changed after the reading.
 Way out: keep two instances, or switch synchronous_mode_strict off first.
 
 Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, patroni/global_config.py.",
-    reads: &[readings::count, readings::synchrony, readings::declared_synchrony],
+    reads: &[inputs::count, inputs::synchrony, inputs::declared_synchrony],
     check: strict_sync_floor,
 };
 
@@ -244,7 +244,7 @@ Blind spots: standbys tagged nosync never become synchronous and are counted her
 Way out: keep one more instance than synchronous_node_count, or lower that first.
 
 Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_config.py.",
-    reads: &[readings::count, readings::synchrony],
+    reads: &[inputs::count, inputs::synchrony],
     check: sync_count_floor,
 };
 

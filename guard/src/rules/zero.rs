@@ -6,7 +6,7 @@ use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
 use crate::rules::recreation::{Volumes, volumes};
-use crate::rules::{Kind, Rule, kubectl, members_unseen, readings, set_to, status, unread};
+use crate::rules::{Kind, Rule, inputs, kubectl, members_unseen, set_to, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
@@ -43,13 +43,13 @@ volume: restore from a backup, or, where an empty cluster is wanted, remove the 
 Upstream: history in patroni/dcs/kubernetes.py and patroni/ha.py; bootstrap, patroni/ha.py; #1816 of
 zalando/postgres-operator.",
     reads: &[
-        readings::count,
-        readings::pods,
-        readings::leader,
-        readings::last_leader,
-        readings::claims,
-        readings::initialize,
-        readings::volumes_of_deleted,
+        inputs::count,
+        inputs::pods,
+        inputs::leader,
+        inputs::last_leader,
+        inputs::claims,
+        inputs::initialize,
+        inputs::volumes_of_deleted,
     ],
     check: return_from_zero,
 };
@@ -65,7 +65,7 @@ fn return_from_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     }
     // Growth on an unknown fact passes elsewhere. Here it may found the cluster on older data.
     let finding = Finding::deny(RETURN_FROM_ZERO.id, format!("cannot be judged: {why}"));
-    let asked = readings::count(facts, policies);
+    let asked = inputs::count(facts, policies);
     let finding = asked.into_iter().fold(finding, |it, asked| it.because(asked.source, asked.says));
     let remedy = Remedy::to("ask again once it can be read; what is seen", status(facts));
     Outcome::Found(finding.unexcused().remedy(remedy))

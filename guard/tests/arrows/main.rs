@@ -42,39 +42,25 @@ const fn known(from: &'static str, to: &'static str, why: &'static str) -> Known
 
 /// The plugin's modules that know the domain and neither the command line nor a text for people.
 const DOMAIN: &[&str] = &[
-    "plugin::apply",
     "plugin::connect",
+    "plugin::diagnosis",
+    "plugin::exec",
+    "plugin::execute",
     "plugin::forward",
-    "plugin::handover",
-    "plugin::inside",
-    "plugin::outlook",
+    "plugin::history",
+    "plugin::impact",
+    "plugin::permissions",
     "plugin::plan",
     "plugin::policy",
-    "plugin::record",
-    "plugin::rights",
     "plugin::services",
     "plugin::session",
     "plugin::status",
     "plugin::verify",
-    "plugin::waiting",
     "plugin::watch",
-    "plugin::why",
 ];
 
-/// The plugin's texts and documents; the rest of `output` is the terminal and how values are
-/// spelled.
-const VIEWS: &[&str] = &[
-    "plugin::output::document",
-    "plugin::output::fleet",
-    "plugin::output::history",
-    "plugin::output::outlook",
-    "plugin::output::plan",
-    "plugin::output::policy",
-    "plugin::output::report",
-    "plugin::output::rules",
-    "plugin::output::status",
-    "plugin::output::verify",
-];
+/// The plugin's texts and documents.
+const VIEWS: &[&str] = &["plugin::document", "plugin::view"];
 
 /// What reads or writes outside the process.
 const IO: &[&str] =
@@ -128,7 +114,7 @@ const RULES: &[Rule] = &[
         except: &[],
         why: "facts are what was read: no policy changes them and no rule has judged them",
         known: &[known(
-            "guard::facts::hand_over",
+            "guard::facts::operator_switchover",
             "guard::verdict",
             "cites objects as `Evidence`; goes when judging leaves `Facts`",
         )],
@@ -199,28 +185,45 @@ const RULES: &[Rule] = &[
         except: &[],
         why: "a domain module returns data, and its command shows that by a view",
         known: &[
-            known("plugin::status", "plugin::output::status", "a member's role and lag"),
-            known("plugin::watch", "plugin::output::document", "the timeline of the JSON document"),
-            known("plugin::watch", "plugin::output::status", "a member's lag"),
+            known("plugin::status", "plugin::view::status", "a member's role and lag"),
+            known("plugin::watch", "plugin::document", "the timeline of the JSON document"),
+            known("plugin::watch", "plugin::view::status", "a member's lag"),
             known(
                 "plugin::watch::timeline",
-                "plugin::output::document",
+                "plugin::document",
                 "the timeline of the JSON document",
             ),
         ],
     },
     Rule {
-        from: &["plugin::output"],
+        from: &["plugin::document", "plugin::view"],
         to: &["plugin::commands", "plugin::completion", "clap"],
         except: &[],
         why: "commands call views, so a view can be shown by another command",
         known: &[
-            known("plugin::output::document", "plugin::commands", "`Outcome` is a command's type"),
-            known("plugin::output::fleet", "plugin::commands", "`Outcome` is a command's type"),
-            known("plugin::output::policy", "plugin::commands", "the documents of `policy`"),
-            known("plugin::output::report", "plugin::commands", "`Outcome` is a command's type"),
-            known("plugin::output::verify", "plugin::commands", "the document of `verify`"),
+            known("plugin::document", "plugin::commands", "`Outcome` is a command's type"),
+            known("plugin::view::batch", "plugin::commands", "`Outcome` is a command's type"),
+            known("plugin::view::policy", "plugin::commands", "the documents of `policy`"),
+            known("plugin::view::report", "plugin::commands", "`Outcome` is a command's type"),
+            known("plugin::view::verify", "plugin::commands", "the document of `verify`"),
         ],
+    },
+    Rule {
+        from: &["plugin::terminal"],
+        to: &[
+            "guard::facts",
+            "guard::policy",
+            "guard::rules",
+            "guard::verdict",
+            "plugin::commands",
+            "plugin::document",
+            "plugin::view",
+            "kube",
+            "clap",
+        ],
+        except: &[],
+        why: "the terminal prints, and knows no cluster",
+        known: &[],
     },
     Rule {
         from: &["plugin::plan"],

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use crate::completion::script;
 use crate::error::Failure;
-use crate::output::Output;
+use crate::terminal::Output;
 
 /// Print the script that makes a shell complete `kubectl-pgscale`.
 ///

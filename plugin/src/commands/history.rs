@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use crate::args::{Format, Shape, Target};
+use crate::document::API_VERSION;
 use crate::error::Failure;
-use crate::output::document::API_VERSION;
-use crate::output::history::render;
-use crate::record::{Entry, read};
+use crate::history::{Entry, read};
 use crate::session::Session;
+use crate::view::history::render;
 
 /// Show the changes that were made with this command: who, when, why, and what came of them.
 ///

@@ -15,10 +15,10 @@ use pgscale_guard::{Change, Facts, Verdict, evaluate};
 
 use crate::args::{DryRun, Format, Shape, Target, count, positive, reason};
 use crate::error::{Failure, Kind};
-use crate::output::text::instances;
+use crate::permissions;
 use crate::plan::FIELD_MANAGER;
-use crate::rights;
 use crate::session::Session;
+use crate::terminal::text::instances;
 
 /// Allow one change of the count in spite of named rules.
 ///
@@ -97,7 +97,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let remain = show(session, &facts, &verdict, &with_it, &args.rules);
     if args.dry_run == DryRun::None {
         confirm(session, &args, &format!("Allow it until {ends}?")).await?;
-        rights::check(session, rights::OVERRIDE, &facts, false).await?;
+        permissions::check(session, permissions::OVERRIDE, &facts, false).await?;
     }
     let stored = match args.dry_run {
         DryRun::Client => wanted,

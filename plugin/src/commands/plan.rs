@@ -4,12 +4,12 @@ use pgscale_guard::Change;
 use pgscale_guard::read::AskWhom;
 
 use crate::args::{Format, Shape, Target, count};
+use crate::document::ScalePlan;
 use crate::error::{Failure, Kind};
-use crate::outlook;
-use crate::output::document::ScalePlan;
-use crate::output::plan::{plain_write, render};
+use crate::impact;
 use crate::plan::{Outcome, Plan};
 use crate::session::Session;
+use crate::view::plan::{plain_write, render};
 
 /// Show what a change would do and what every rule says of it.
 ///
@@ -41,7 +41,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     session.show_warnings();
     let mut plan = Plan::of(&facts, &policies).reached_by(&session.reach);
     if args.shape.output != Format::Name {
-        outlook::add(session, &facts, &mut plan).await;
+        impact::read::add(session, &facts, &mut plan).await;
     }
     match args.shape.output {
         Format::Name => session.out.data(&super::scale::resource(&plan.name))?,

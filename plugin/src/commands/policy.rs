@@ -6,11 +6,11 @@ use pgscale_guard::policy::{Mode, Undecodable, Written, named};
 use serde::Serialize;
 
 use crate::args::{Format, Shape, cluster_name};
+use crate::document::API_VERSION;
 use crate::error::Failure;
-use crate::output::document::API_VERSION;
-use crate::output::policy::render;
 use crate::policy::{Allowed, Entry, allowed, entries};
 use crate::session::Session;
+use crate::view::policy::render;
 
 pub(crate) mod trial;
 

@@ -5,9 +5,10 @@ use pgscale_guard::rules::{RULES, rule};
 use serde::Serialize;
 
 use crate::args::{Format, Shape};
+use crate::document::API_VERSION;
 use crate::error::Failure;
-use crate::output::document::API_VERSION;
-use crate::output::{Output, rules as text};
+use crate::terminal::Output;
+use crate::view::rules as text;
 
 /// Print the table of rules, or one rule's page.
 ///

@@ -8,26 +8,26 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts, Policies};
 use tokio::time::Instant;
 
-use crate::apply::{Agreed, Done, apply, ask_server};
 use crate::args::{Acting, DryRun, Format};
 use crate::error::{Failure, Kind};
-use crate::outlook;
-use crate::output::plan::render;
-use crate::output::text::instances;
+use crate::execute::{Agreed, Done, apply, ask_server};
+use crate::history::{Entry, Recording};
+use crate::impact;
+use crate::permissions;
 use crate::plan::{Outcome as PlanOutcome, Plan};
-use crate::record::{Entry, Recording};
-use crate::rights;
 use crate::session::Session;
+use crate::terminal::text::instances;
+use crate::view::plan::render;
 use crate::watch::{Goal, watch};
 
-pub(super) mod fleet;
+pub(super) mod batch;
 mod outcome;
 
 pub(crate) use outcome::Outcome;
 
 /// What somebody wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum CountRequest {
     /// So many more, or fewer where negative, than run.
     By(i64),
     /// So many.
@@ -65,7 +65,7 @@ pub(super) fn resource(name: &str) -> String {
 pub(super) async fn run(
     session: &Session,
     name: &str,
-    wish: Wish,
+    wish: CountRequest,
     acting: &Acting,
 ) -> Result<(), Failure> {
     Box::pin(again(session, name, wish, acting, None)).await
@@ -75,7 +75,7 @@ pub(super) async fn run(
 pub(super) async fn again(
     session: &Session,
     name: &str,
-    wish: Wish,
+    wish: CountRequest,
     acting: &Acting,
     undoes: Option<String>,
 ) -> Result<(), Failure> {
@@ -105,12 +105,12 @@ pub(super) async fn again(
 pub(super) async fn prepare(
     session: &Session,
     name: &str,
-    wish: Wish,
+    wish: CountRequest,
     dry_run: DryRun,
     undo: bool,
 ) -> Result<Prepared, Failure> {
     let mut prepared = judge(session, name, wish, dry_run, undo).await?;
-    outlook::add(session, &prepared.facts, &mut prepared.plan).await;
+    impact::read::add(session, &prepared.facts, &mut prepared.plan).await;
     Ok(prepared)
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn prepare(
 async fn judge(
     session: &Session,
     name: &str,
-    wish: Wish,
+    wish: CountRequest,
     dry_run: DryRun,
     undo: bool,
 ) -> Result<Prepared, Failure> {
@@ -131,7 +131,7 @@ async fn judge(
             PlanOutcome::Nothing => Stands::Nothing,
             PlanOutcome::Ready if dry_run != DryRun::None => Stands::Ready,
             PlanOutcome::Ready => {
-                match rights::check(session, rights::SCALE, &facts, moves).await {
+                match permissions::check(session, permissions::SCALE, &facts, moves).await {
                     Ok(()) => Stands::Ready,
                     Err(failure) => Stands::Refused(failure),
                 }
@@ -209,7 +209,7 @@ async fn rehearse(session: &Session, plan: Plan, mode: DryRun, change: &str) -> 
 async fn plan(
     session: &Session,
     name: &str,
-    wish: Wish,
+    wish: CountRequest,
     undo: bool,
 ) -> Result<(Plan, Facts), Failure> {
     let cluster = session.cluster(name).await?;
@@ -221,10 +221,12 @@ async fn plan(
     }
     let declared = cluster.instances.unwrap_or(0);
     let (guess, whom) = match wish {
-        Wish::By(by) if by < 0 => (declared.saturating_add(by).max(0), AskWhom::All),
-        Wish::By(by) => (declared.saturating_add(by), AskWhom::AsNeeded),
-        Wish::Towards(Direction::Down, count) => (count, AskWhom::All),
-        Wish::Exactly(count) | Wish::Towards(_, count) => (count, AskWhom::AsNeeded),
+        CountRequest::By(by) if by < 0 => (declared.saturating_add(by).max(0), AskWhom::All),
+        CountRequest::By(by) => (declared.saturating_add(by), AskWhom::AsNeeded),
+        CountRequest::Towards(Direction::Down, count) => (count, AskWhom::All),
+        CountRequest::Exactly(count) | CountRequest::Towards(_, count) => {
+            (count, AskWhom::AsNeeded)
+        }
     };
     let change = Change::of_count(cluster.clone(), guess);
     let (mut facts, policies): (Facts, Policies) = session.facts(change, whom).await;
@@ -238,7 +240,7 @@ async fn plan(
 /// The count a wish comes to, where `from` instances run and `declared` are asked for.
 fn wanted(
     session: &Session,
-    wish: Wish,
+    wish: CountRequest,
     name: &str,
     declared: i64,
     from: i64,
@@ -249,14 +251,14 @@ fn wanted(
     };
     match wish {
         // What is declared already is no wrong direction: the same command, cut off before, resumes.
-        Wish::Towards(Direction::Up, count) if count <= from && count != declared => {
+        CountRequest::Towards(Direction::Up, count) if count <= from && count != declared => {
             Err(wrong(count, "more"))
         }
-        Wish::Towards(Direction::Down, count) if count >= from && count != declared => {
+        CountRequest::Towards(Direction::Down, count) if count >= from && count != declared => {
             Err(wrong(count, "fewer"))
         }
-        Wish::Exactly(count) | Wish::Towards(_, count) => Ok(count),
-        Wish::By(by) => {
+        CountRequest::Exactly(count) | CountRequest::Towards(_, count) => Ok(count),
+        CountRequest::By(by) => {
             let count = from.saturating_add(by);
             if count < 0 {
                 return Err(Failure::usage(format!(
@@ -280,16 +282,16 @@ fn wanted(
 /// silently, and runs what it runs. Where a rule refuses the plan anyway, its words are the better ones.
 fn held_by_limits(
     session: &Session,
-    wish: Wish,
+    wish: CountRequest,
     plan: &Plan,
     direction: Direction,
 ) -> Option<Failure> {
     let wanted = match wish {
-        Wish::By(by) if by < 0 => Direction::Down,
-        Wish::By(_) => Direction::Up,
-        Wish::Towards(_, count) if plan.declared == Some(count) => return None,
-        Wish::Towards(wanted, _) => wanted,
-        Wish::Exactly(_) => return None,
+        CountRequest::By(by) if by < 0 => Direction::Down,
+        CountRequest::By(_) => Direction::Up,
+        CountRequest::Towards(_, count) if plan.declared == Some(count) => return None,
+        CountRequest::Towards(wanted, _) => wanted,
+        CountRequest::Exactly(_) => return None,
     };
     if direction == wanted || plan.outcome() == PlanOutcome::Refused {
         return None;

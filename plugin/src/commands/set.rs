@@ -1,6 +1,6 @@
 //! `set`: run exactly N instances.
 
-use super::scale::{Wish, fleet};
+use super::scale::{CountRequest, batch};
 use crate::args::{Acting, Targets, count};
 use crate::error::Failure;
 use crate::session::Session;
@@ -32,6 +32,6 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     // Clap sees to it that exactly one is there.
-    let wish = args.count.or(args.to).map_or(Wish::By(0), Wish::Exactly);
-    fleet::run(session, &args.targets, wish, &args.acting).await
+    let wish = args.count.or(args.to).map_or(CountRequest::By(0), CountRequest::Exactly);
+    batch::run(session, &args.targets, wish, &args.acting).await
 }

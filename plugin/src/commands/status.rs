@@ -6,14 +6,14 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Assessed, Change, Seen};
 
 use crate::args::{Format, Shape, cluster_name};
+use crate::diagnosis::{self, Clues};
+use crate::document::{ScaleStatus, ScaleStatusList};
 use crate::error::Failure;
-use crate::output::document::{ScaleStatus, ScaleStatusList};
-use crate::output::status::{detail, list, reasons};
 use crate::services::{self, Services};
 use crate::session::Session;
 use crate::status::{Detail, Status, worst_first};
+use crate::view::status::{detail, list, reasons};
 use crate::watch::{Goal, Snapshot, missing};
-use crate::why::{self, Clues};
 
 mod watch;
 
@@ -162,12 +162,14 @@ async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Eve
     };
     let missing = missing(&goal, &snapshot);
     let events = match events {
-        Events::Read if !missing.is_empty() => why::read(&session.client, &snapshot.facts).await,
+        Events::Read if !missing.is_empty() => {
+            diagnosis::read(&session.client, &snapshot.facts).await
+        }
         Events::Left | Events::Read => Seen::Absent,
     };
     let clues =
         Clues { snapshot: &snapshot, missing: &missing, events: &events, reach: &session.reach };
-    let why = why::causes(&clues);
+    let why = diagnosis::causes(&clues);
     let events_unread = events.unreadable().map(str::to_owned);
     Status { snapshot, missing, detail, why, events_unread }
 }

@@ -10,15 +10,15 @@ use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessed, Change, Facts};
 use tokio::time::Instant;
 
-use crate::args::{DryRun, Format, Patience, Shape, Target, Why, count};
+use crate::args::{DryRun, Format, Shape, Target, WaitOptions, Why, count};
+use crate::document::{Admitted, Move, ScaleReport};
 use crate::error::{Failure, Kind};
-use crate::handover::{Lead, checkpoint, move_leader};
-use crate::output::document::{Admitted, Move, ScaleReport};
-use crate::output::text::instances;
+use crate::execute::switchover::{Lead, checkpoint, move_leader};
+use crate::history::{Entry, Recording, seconds};
+use crate::permissions;
 use crate::plan::{Handover, LeaderMove, Plan, Wanted, switchover};
-use crate::record::{Entry, Recording, seconds};
-use crate::rights;
 use crate::session::Session;
+use crate::terminal::text::instances;
 
 mod settle;
 
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     why: Why,
     #[command(flatten)]
-    patience: Patience,
+    patience: WaitOptions,
     #[command(flatten)]
     shape: Shape,
 }
@@ -112,7 +112,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
                 report.leader_moved = Some(Move::of(&leader_move));
                 return say(session, format, &report, &format!("{text} (dry run)"));
             }
-            if let Err(failure) = rights::check(session, rights::SWITCHOVER, &facts, true).await {
+            if let Err(failure) =
+                permissions::check(session, permissions::SWITCHOVER, &facts, true).await
+            {
                 return fail(session, format, report, failure);
             }
             let errand = Errand { wanted: leader_move, count, timeout: args.patience.timeout };

@@ -1,10 +1,10 @@
 //! `undo`: the last recorded change taken back, by the same rules as any other.
 
 use super::history::entries;
-use super::scale::{self, Wish};
+use super::scale::{self, CountRequest};
 use crate::args::{Acting, Target};
 use crate::error::Failure;
-use crate::record::undo;
+use crate::history::undo;
 use crate::session::Session;
 
 /// Take the last recorded change of the count back.
@@ -43,5 +43,12 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         if last.who.is_empty() { "somebody" } else { &last.who }
     ));
     let undoes = Some(last.id.clone());
-    Box::pin(scale::again(session, &cluster.name, Wish::Exactly(count), &args.acting, undoes)).await
+    Box::pin(scale::again(
+        session,
+        &cluster.name,
+        CountRequest::Exactly(count),
+        &args.acting,
+        undoes,
+    ))
+    .await
 }

@@ -2,7 +2,7 @@
 
 use pgscale_guard::change::Direction;
 
-use super::scale::{Wish, fleet};
+use super::scale::{CountRequest, batch};
 use crate::args::{Acting, Targets, count, step};
 use crate::error::Failure;
 use crate::session::Session;
@@ -40,8 +40,8 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let wish = match args.to {
-        Some(count) => Wish::Towards(Direction::Up, count),
-        None => Wish::By(args.by),
+        Some(count) => CountRequest::Towards(Direction::Up, count),
+        None => CountRequest::By(args.by),
     };
-    fleet::run(session, &args.targets, wish, &args.acting).await
+    batch::run(session, &args.targets, wish, &args.acting).await
 }

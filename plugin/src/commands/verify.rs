@@ -9,12 +9,12 @@ use tokio::time::sleep;
 
 use crate::args::{Format, Shape, Target, timeout};
 use crate::error::{Failure, Kind};
-use crate::output::verify::{ScaleVerification, render};
 use crate::services;
 use crate::session::Session;
 use crate::verify::{
-    Canary, Flight, Judgement, NoCanary, Testimony, ask, fly, follows_elsewhere, judge,
+    Canary, Checked, Flight, NoCanary, Testimony, ask, fly, follows_elsewhere, judge,
 };
+use crate::view::verify::{ScaleVerification, render};
 use crate::watch::{Goal, Lack, Snapshot, lacks};
 
 /// Check that a cluster is what it should be, by its members' own word.
@@ -59,7 +59,7 @@ pub(crate) struct Verification {
     /// What the members said, where they were asked.
     pub(crate) testimonies: Vec<Testimony>,
     /// What follows from that.
-    pub(crate) judgement: Judgement,
+    pub(crate) result: Checked,
     /// What became of the message, where one was written; or why none could be.
     pub(crate) canary: Option<Result<Canary, NoCanary>>,
 }
@@ -67,12 +67,12 @@ pub(crate) struct Verification {
 impl Verification {
     /// Everything that is wrong.
     pub(crate) fn wrong(&self) -> impl Iterator<Item = &String> {
-        self.missing.iter().chain(&self.judgement.wrong)
+        self.missing.iter().chain(&self.result.wrong)
     }
 
     /// Everything that could not be learned.
     pub(crate) fn unheard(&self) -> impl Iterator<Item = &String> {
-        self.unread.iter().chain(&self.judgement.unheard)
+        self.unread.iter().chain(&self.result.unheard)
     }
 
     /// Leaves out what was not wrong `before`. Nothing is left out, and `false` returned, where nothing would be left.
@@ -82,7 +82,7 @@ impl Verification {
             return false;
         }
         self.missing.retain(was_so);
-        self.judgement.wrong.retain(was_so);
+        self.result.wrong.retain(was_so);
         true
     }
 }
@@ -175,7 +175,7 @@ async fn look_once(session: &Session, args: &Args) -> Result<(Assessed, Verifica
     found.unread.extend(services.unchecked(&goal.name));
     if args.sql {
         found.testimonies = ask(session, &facts).await;
-        found.judgement = judge(&facts, &found.testimonies);
+        found.result = judge(&facts, &found.testimonies);
     }
     Ok((facts, found))
 }
@@ -220,7 +220,7 @@ fn outcome(cluster: &str, found: &Verification) -> Result<(), Failure> {
         return told(Kind::Timeout, "has standbys that did not replay the canary in time");
     }
     let unseen = flights.iter().any(|(_, flight)| matches!(flight, Flight::Unseen(_)));
-    if unseen || !found.judgement.unheard.is_empty() {
+    if unseen || !found.result.unheard.is_empty() {
         return told(Kind::Error, "could not be verified in full: some members could not be asked");
     }
     if !found.unread.is_empty() {

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::args::{Format, Shape};
+use crate::document::API_VERSION;
 use crate::error::Failure;
-use crate::output::Output;
-use crate::output::document::API_VERSION;
+use crate::terminal::Output;
 
 /// Print the version.
 #[derive(clap::Args, Clone, Debug)]

@@ -1,6 +1,6 @@
 //! `wait`: until a cluster has converged.
 
-use crate::args::{Patience, Shape, Target};
+use crate::args::{Shape, Target, WaitOptions};
 use crate::commands::Outcome;
 use crate::error::Failure;
 use crate::session::Session;
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
-    patience: Patience,
+    patience: WaitOptions,
     #[command(flatten)]
     shape: Shape,
 }
@@ -35,7 +35,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let said = format!(
         "postgresql/{} has converged on {}",
         goal.name,
-        crate::output::text::instances(goal.asked)
+        crate::terminal::text::instances(goal.asked)
     );
     let outcome = Outcome {
         namespace: cluster.namespace,

@@ -8,14 +8,14 @@ use kube::Api;
 use kube::api::ListParams;
 use kube::config::{Kubeconfig, NamedContext};
 use pgscale_guard::Change;
-use pgscale_guard::read::{AskWhom, Breadth, Reader, machine_time};
+use pgscale_guard::read::{AskWhom, ReadScope, Reader, machine_time};
 use pgscale_guard::rules::RULES;
 
 use crate::args::ConnectionFlags;
 use crate::completion::PATIENCE;
 use crate::connect::Connection;
 use crate::forward::Forward;
-use crate::output::text::instances;
+use crate::terminal::text::instances;
 
 /// How far from the count there is now counts are proposed; [`counts`] has words up to here.
 const NEAR: i64 = 3;
@@ -88,7 +88,7 @@ impl Cluster {
                 client,
                 ask,
                 deadline: PATIENCE,
-                breadth: Breadth::Review,
+                breadth: ReadScope::Review,
                 operators,
                 clock: machine_time,
             },

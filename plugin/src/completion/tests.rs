@@ -1,5 +1,5 @@
 use super::*;
-use crate::output::testing::Screen;
+use crate::terminal::testing::Screen;
 use crate::testing::World;
 
 /// What kubectl would be told behind `kubectl pgscale` and these words, of which the last is being typed.

@@ -57,7 +57,7 @@ pub(crate) fn every_rule(plan: &Plan) -> Vec<Judged<'_>> {
 }
 
 fn judged<'a>(plan: &'a Plan, rule: &'static str) -> Judged<'a> {
-    let outcome = plan.verdict.judgements.iter().find(|it| it.rule == rule).map(|it| &it.outcome);
+    let outcome = plan.verdict.results.iter().find(|it| it.rule == rule).map(|it| &it.outcome);
     let finding = weightiest(plan, rule);
     let (says, message) = match (finding, outcome) {
         (Some(finding), _) if finding.audit_only => (Says::Audit, Some(finding.message.as_str())),

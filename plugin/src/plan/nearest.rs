@@ -31,7 +31,7 @@ impl Nearest {
         let (Some(old), Some(from)) = (&facts.change.old, facts.from()) else {
             return Self::default();
         };
-        let asked = facts.asked();
+        let asked = facts.requested();
         let allowed = |count: &&i64| {
             let mut other = facts.clone();
             other.change =

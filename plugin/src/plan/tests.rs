@@ -9,9 +9,9 @@ use pgscale_guard::{Facts, Seen};
 use serde_json::json;
 
 use super::*;
-use crate::output::document::ScalePlan;
-use crate::output::plan::render;
+use crate::document::ScalePlan;
 use crate::testing::{facts, stalled, with};
+use crate::view::plan::render;
 
 fn plan(facts: &Facts) -> Plan {
     Plan::of(facts, &Policies::default())
@@ -276,6 +276,7 @@ fn the_document_is_versioned_and_whole() {
     rules.truncate(2);
     insta::assert_snapshot!(serde_json::to_string_pretty(&document).unwrap(), @r#"
     {
+      "alternative": null,
       "apiVersion": "pgscale.dev/v1alpha1",
       "asked": 3,
       "coming": [],
@@ -378,8 +379,7 @@ fn the_document_is_versioned_and_whole() {
         }
       ],
       "to": 3,
-      "unfit": {},
-      "wayOut": null
+      "unfit": {}
     }
     "#);
     assert_eq!(document["apiVersion"], json!("pgscale.dev/v1alpha1"));

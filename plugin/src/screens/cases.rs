@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Case;
-use crate::output::{BAD, BOLD, CARE, GOOD};
+use crate::terminal::{BAD, BOLD, CARE, GOOD};
 use crate::testing::{Mishap, Stage, World};
 use crate::verify::talkative;
 
@@ -21,7 +21,7 @@ const PLAIN: Case = Case {
 /// A cluster with volumes and quotas, in a namespace with policies.
 fn governed(members: i64, leader: i64) -> World {
     World::new(members, leader)
-        .furnished()
+        .with_resources()
         .policy("production", &json!({"instances": {"min": 2, "max": 7}, "steps": {"down": 2}}))
         .policy("trial", &json!({"mode": "Warn", "instances": {"min": 5}}))
 }
@@ -76,7 +76,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "up",
         world: || {
-            World::new(3, 0).furnished().growing(&[
+            World::new(3, 0).with_resources().growing(&[
                 (Stage::Unscheduled, 40),
                 (Stage::Waiting("ContainerCreating"), 3),
                 (Stage::Started(0), 2),
@@ -103,7 +103,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "down, the leader moves",
-        world: || World::new(5, 4).furnished(),
+        world: || World::new(5, 4).with_resources(),
         line: "down acid-a --to 3 --yes --reason night",
         styled: &[(BOLD, "Leader:"), (CARE, "goes")],
         ..PLAIN

@@ -10,7 +10,8 @@ use futures::future::BoxFuture;
 use http::Request;
 use kube::client::Body;
 use pgscale_guard::read::{
-    Address, Ask, Breadth, Clock, Operators, Reader, RestRequest, RestResponse, machine_time,
+    Address, Clock, MemberClient, Operators, ReadScope, Reader, RestRequest, RestResponse,
+    machine_time,
 };
 use pgscale_guard::remedy::Reach;
 use serde_json::{Value, json};
@@ -20,9 +21,9 @@ use super::growth::{Growth, Stage};
 use crate::args::Cli;
 use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
-use crate::inside::Inside;
-use crate::output::testing::Screen;
+use crate::exec::Exec;
 use crate::session::{Interruption, Pace, Session};
+use crate::terminal::testing::Screen;
 
 mod members;
 mod mishap;
@@ -61,7 +62,7 @@ struct State {
     replaying_slowly: Vec<i64>,
     followers_stuck: bool,
     silent: bool,
-    furnished: bool,
+    with_resources: bool,
     hidden: Vec<&'static str>,
     policies: Vec<Value>,
     quota_spent: bool,
@@ -103,7 +104,7 @@ impl World {
             replaying_slowly: Vec::new(),
             followers_stuck: false,
             silent: false,
-            furnished: false,
+            with_resources: false,
             hidden: Vec::new(),
             policies: Vec::new(),
             quota_spent: false,
@@ -151,8 +152,8 @@ impl World {
     }
 
     /// Gives its pods sizes, its members volumes (and one more of an earlier life), its namespace quotas.
-    pub(crate) fn furnished(self) -> Self {
-        self.0.lock().unwrap().furnished = true;
+    pub(crate) fn with_resources(self) -> Self {
+        self.0.lock().unwrap().with_resources = true;
         self
     }
 
@@ -311,7 +312,7 @@ impl World {
     }
 
     /// Requests for Events and for logs.
-    pub(crate) fn asked(&self) -> (u32, u32) {
+    pub(crate) fn requested(&self) -> (u32, u32) {
         self.0.lock().unwrap().growth.as_ref().unwrap().asked
     }
 
@@ -374,12 +375,12 @@ impl World {
         let out = Arc::new(screen.output_for(person));
         let mut session = Session::new(connection, out, Interruption::default());
         session.ask = Arc::new(self.clone());
-        session.inside = Arc::new(self.clone());
+        session.exec = Arc::new(self.clone());
         session.reader = Reader {
             client,
             ask: Arc::new(self.clone()),
             deadline: Duration::from_secs(3),
-            breadth: Breadth::Whole,
+            breadth: ReadScope::Whole,
             operators: Operators::default(),
             clock: self.0.lock().unwrap().clock,
         };
@@ -392,7 +393,7 @@ impl World {
             follow: Duration::from_millis(300),
             lost_answer: Duration::from_millis(50),
             sample: Duration::from_millis(1),
-            outlook: Duration::from_millis(200),
+            impact: Duration::from_millis(200),
         };
         session
     }
@@ -461,7 +462,7 @@ impl BufRead for Person {
     }
 }
 
-impl Ask for World {
+impl MemberClient for World {
     fn exchange<'a>(
         &'a self,
         pod: &'a Address,
@@ -471,7 +472,7 @@ impl Ask for World {
     }
 }
 
-impl Inside for World {
+impl Exec for World {
     fn run<'a>(
         &'a self,
         pod: &'a Address,

@@ -7,7 +7,7 @@ use pgscale_guard::facts::Facts;
 use pgscale_guard::read::Address;
 
 use super::{Follower, Receiver, Testimony, Words};
-use crate::inside::{Inside, sql};
+use crate::exec::{Exec, sql};
 use crate::session::{Session, address};
 
 /// Who are you? A new leader's control file may lag behind its promotion, so its timeline is read off the name of
@@ -33,16 +33,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn ask(session: &Session, facts: &Facts) -> Vec<Testimony> {
     let members = facts.all_members().iter().map(async |member| {
         let pod = address(facts, &member.name);
-        Testimony { member: member.name.clone(), words: words(session.inside.as_ref(), &pod).await }
+        Testimony { member: member.name.clone(), words: words(session.exec.as_ref(), &pod).await }
     });
     join_all(members).await
 }
 
-async fn words(inside: &dyn Inside, pod: &Address) -> Result<Words, String> {
+async fn words(exec: &dyn Exec, pod: &Address) -> Result<Words, String> {
     let (who, receiver, followers) = futures::join!(
-        sql(inside, pod, WHO, PATIENCE),
-        sql(inside, pod, RECEIVER, PATIENCE),
-        sql(inside, pod, FOLLOWERS, PATIENCE),
+        sql(exec, pod, WHO, PATIENCE),
+        sql(exec, pod, RECEIVER, PATIENCE),
+        sql(exec, pod, FOLLOWERS, PATIENCE),
     );
     read(&who?, &receiver?, &followers?)
 }

@@ -10,7 +10,7 @@ use pgscale_guard::read::Address;
 use tokio::time::{Instant, sleep};
 
 use crate::error::Kind;
-use crate::inside::{Inside, sql};
+use crate::exec::{Exec, sql};
 use crate::session::{Session, address};
 
 /// Who must have a commit before it is done, and how many of them are there. One that is not there is waited for
@@ -85,17 +85,16 @@ pub(crate) async fn fly(
         let why = format!("the members cannot be listed: {why}");
         return Err(NoCanary::new(Kind::Error, why));
     }
-    let inside = session.inside.as_ref();
+    let exec = session.exec.as_ref();
     let pod = address(facts, leader);
-    let waits = sql(inside, &pod, WAITS, PATIENCE).await.map_err(NoCanary::said)?;
+    let waits = sql(exec, &pod, WAITS, PATIENCE).await.map_err(NoCanary::said)?;
     can_commit(leader, &waits)?;
     let start = Instant::now();
-    emit(inside, &pod, if timeout.is_zero() { PATIENCE } else { timeout }).await?;
+    emit(exec, &pod, if timeout.is_zero() { PATIENCE } else { timeout }).await?;
     let (committed, since) = (start.elapsed(), Instant::now());
-    let end = position(&sql(inside, &pod, END, PATIENCE).await.map_err(NoCanary::said)?)
-        .ok_or_else(|| {
-            NoCanary::new(Kind::Error, format!("{leader} did not say where its log ends"))
-        })?;
+    let end = position(&sql(exec, &pod, END, PATIENCE).await.map_err(NoCanary::said)?).ok_or_else(
+        || NoCanary::new(Kind::Error, format!("{leader} did not say where its log ends")),
+    )?;
     let standbys = facts.all_members().iter().filter(|member| member.name != leader);
     let left = timeout.saturating_sub(start.elapsed());
     let flights = join_all(standbys.map(async |member| {
@@ -138,17 +137,17 @@ fn needed(names: &str) -> usize {
 
 /// Commits a message that no table, and no reader but a logical decoder of its prefix, ever sees. Transactional, so
 /// that it is flushed and, in synchronous mode, waited for like any commit.
-async fn emit(inside: &dyn Inside, pod: &Address, patience: Duration) -> Result<(), NoCanary> {
+async fn emit(exec: &dyn Exec, pod: &Address, patience: Duration) -> Result<(), NoCanary> {
     // Its own text, by which its backend is found.
     let text = format!("canary {}", Timestamp::now().as_nanosecond());
     let statement = format!("SELECT pg_logical_emit_message(true, 'pgscale', '{text}')");
-    let said = sql(inside, pod, &statement, patience + PATIENCE);
+    let said = sql(exec, pod, &statement, patience + PATIENCE);
     let Ok(said) = tokio::time::timeout(patience, said).await else {
         // A backend that waits for a standby does not see that its client has gone.
         let release = format!(
             "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = $${statement}$$ AND state = 'active'"
         );
-        let released = match sql(inside, pod, &release, PATIENCE).await {
+        let released = match sql(exec, pod, &release, PATIENCE).await {
             Ok(rows) if rows.is_empty() => "it is not waited for any more".to_owned(),
             Ok(_) => "its wait was ended".to_owned(),
             Err(why) => format!("whether it still waits could not be seen: {why}"),
@@ -168,7 +167,7 @@ async fn land(
     timeout: Duration,
 ) -> Flight {
     loop {
-        let flight = match sql(session.inside.as_ref(), pod, REPLAYED, PATIENCE).await {
+        let flight = match sql(session.exec.as_ref(), pod, REPLAYED, PATIENCE).await {
             Err(why) => Flight::Unseen(why),
             Ok(rows) => match position(&rows) {
                 Some(replayed) if replayed >= end => return Flight::Arrived(since.elapsed()),

@@ -50,13 +50,13 @@ fn but(member: usize, change: impl FnOnce(&mut Words)) -> Vec<Testimony> {
     all
 }
 
-fn judged(testimonies: &[Testimony]) -> Judgement {
+fn judged(testimonies: &[Testimony]) -> Checked {
     judge(&facts(3, 3, 0), testimonies)
 }
 
 #[test]
 fn nothing_is_wrong_with_a_healthy_cluster() {
-    assert_eq!(judged(&healthy()), Judgement::default());
+    assert_eq!(judged(&healthy()), Checked::default());
 }
 
 #[test]
@@ -110,9 +110,9 @@ fn each_lie_is_found() {
 fn silence_is_told_and_proves_nothing() {
     let mut testimonies = healthy();
     testimonies[2].words = Err("no right to exec".to_owned());
-    let judgement = judged(&testimonies);
-    assert_eq!(judgement.wrong, [""; 0]);
-    assert_eq!(judgement.unheard, ["acid-a-2 could not be asked: no right to exec"]);
+    let result = judged(&testimonies);
+    assert_eq!(result.wrong, [""; 0]);
+    assert_eq!(result.unheard, ["acid-a-2 could not be asked: no right to exec"]);
 }
 
 #[test]

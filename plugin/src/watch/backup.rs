@@ -7,9 +7,9 @@ use pgscale_guard::duration::human;
 use pgscale_guard::facts::Facts;
 
 use super::phase::Phase;
-use crate::inside;
-use crate::output::text::bytes;
+use crate::exec;
 use crate::session::{Session, address};
+use crate::terminal::text::bytes;
 
 /// The leader is asked once in the time of five looks while somebody is cloned: an exec every second would be
 /// felt, and a percentage and a rate need no more.
@@ -154,7 +154,7 @@ impl Backups {
         };
         self.asked = Some(now);
         let leader = address(facts, leader);
-        match inside::sql(session.inside.as_ref(), &leader, QUESTION, PATIENCE).await {
+        match exec::sql(session.exec.as_ref(), &leader, QUESTION, PATIENCE).await {
             Ok(rows) => {
                 let rows = rows.iter().filter_map(|columns| Row::of(columns)).collect();
                 self.take(&cloned, rows, now)

@@ -7,7 +7,7 @@ use pgscale_guard::facts::{Facts, Health, Member};
 use pgscale_guard::{Assessment, Seen};
 
 use super::{Goal, Snapshot, replicates};
-use crate::handover::labelled;
+use crate::execute::switchover::labelled;
 use crate::plan::describe;
 use crate::services::names;
 

@@ -207,7 +207,7 @@ async fn the_way_of_a_new_member_is_told_line_by_line_where_nobody_can_draw() {
     MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
     acid-a-3 # # # # # # #
     ");
-    assert_eq!(world.asked(), (0, 1), "Events of a growth that gets on were read");
+    assert_eq!(world.requested(), (0, 1), "Events of a growth that gets on were read");
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn on_a_terminal_the_way_is_drawn_and_the_table_stays() {
         (Stage::Cloning(71, 55 * MIB, Some(100 * MIB)), 5),
         (Stage::Serving, 1),
     ]);
-    let screen = crate::output::testing::Screen::default();
+    let screen = crate::terminal::testing::Screen::default();
     let mut session = world.session(&screen, None);
     session.out = std::sync::Arc::new(screen.terminal(120));
     give(&session, "up acid-a -o json").await.unwrap();
@@ -323,7 +323,7 @@ async fn who_may_read_less_is_told_less_and_told_so_once() {
     MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
     acid-a-3 # # # # # # #
     ");
-    assert_eq!(world.asked(), (1, 1), "asked again after a no");
+    assert_eq!(world.requested(), (1, 1), "asked again after a no");
 }
 
 #[tokio::test]

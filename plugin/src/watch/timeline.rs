@@ -10,8 +10,8 @@ use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::{Seen, postgresql::Postgresql};
 
 use super::phase::Phase;
-use crate::output::document::{MemberTimeline, Reached};
-use crate::output::text::{Cell, table, tenths};
+use crate::document::{MemberTimeline, Reached};
+use crate::terminal::text::{Cell, table, tenths};
 
 /// How old a write may be to count as what brought the members that come now.
 const SAME_CHANGE: i64 = 24 * 3600;

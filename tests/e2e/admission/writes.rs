@@ -15,7 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("admission::the_operators_own_writes_are_never_hindered", operators_own),
         case("admission::what_switches_limits_is_judged", switches),
         case("admission::a_count_with_a_point_and_very_many_annotations_are_judged", disguised),
-        case("admission::the_side_door_is_told_of_and_stays_open", side_door),
+        case("admission::the_side_door_is_told_of_and_stays_open", direct_scale),
     ]
 }
 
@@ -283,7 +283,7 @@ async fn disguised(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-async fn side_door(scene: Scene) -> Result<()> {
+async fn direct_scale(scene: Scene) -> Result<()> {
     let webhook = guarded(&scene).await?;
     let labels = json!({"application": "spilo", "cluster-name": NAME});
     let set = |name: &str, labels: &Value| {

@@ -146,14 +146,14 @@ async fn paused(patient: &Patient) -> Result<()> {
 async fn dead(patient: &Patient) -> Result<()> {
     patient.cluster.move_leader_to(2).await?;
     patient.cluster.stage(2, Fault::NodeLost).await?;
-    let heir = until("an heir", PATIENCE, async || {
+    let candidate = until("an heir", PATIENCE, async || {
         Ok(match patient.cluster.leader().await {
             Ok(leader) if leader.ordinal != 2 => Attempt::Done(leader.ordinal),
             other => Attempt::NotYet(format!("{other:?}")),
         })
     })
     .await?;
-    ensure!(heir < 2, "-{heir} leads");
+    ensure!(candidate < 2, "-{candidate} leads");
     let printed = patient.refused("a dead leader", 2, "no-leader").await?;
     patient.take(&printed, "delete pod acid-fix-2", &[]).await?;
     patient.settled(3).await?;

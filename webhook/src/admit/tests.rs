@@ -99,7 +99,7 @@ impl World {
     }
 
     /// What was asked of one kind, as its bodies.
-    fn asked(&self, suffix: &str) -> Vec<Value> {
+    fn requested(&self, suffix: &str) -> Vec<Value> {
         let asked = self.asked.lock().unwrap();
         let asked = asked.iter().filter(|(_, path, _)| path.ends_with(suffix));
         asked.map(|(.., body)| body.clone()).collect()
@@ -120,7 +120,7 @@ fn deployment() -> Value {
 /// Members that do not answer.
 struct Silence;
 
-impl Ask for Silence {
+impl MemberClient for Silence {
     fn exchange<'a>(
         &'a self,
         _: &'a Address,
@@ -133,7 +133,7 @@ impl Ask for Silence {
 /// Members whose mere question brings us down.
 struct Panic;
 
-impl Ask for Panic {
+impl MemberClient for Panic {
     fn exchange<'a>(
         &'a self,
         _: &'a Address,
@@ -227,7 +227,7 @@ async fn growth_past_the_maximum_is_refused_with_everything_a_writer_needs() {
     assert_eq!(count(&admission, "UPDATE", "denied", false), "1");
 
     admission.events.flush(Duration::from_secs(5)).await;
-    let events = world.asked("/namespaces/db/events");
+    let events = world.requested("/namespaces/db/events");
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["reason"], "ScaleDenied");
     assert_eq!(events[0]["action"], "above-max");
@@ -242,13 +242,13 @@ async fn a_dry_run_is_judged_alike_and_writes_nothing() {
     let admission = world.admission();
     let real = ask(&admission, &update(&object(3), &object(9))).await;
     admission.events.flush(Duration::from_secs(5)).await;
-    assert_eq!(world.asked("/events").len(), 1);
+    assert_eq!(world.requested("/events").len(), 1);
 
     let mut review = update(&object(3), &object(9));
     review["request"]["dryRun"] = json!(true);
     assert_eq!(ask(&admission, &review).await, real);
     admission.events.flush(Duration::from_secs(5)).await;
-    assert_eq!(world.asked("/events").len(), 1, "no Event for a dry run");
+    assert_eq!(world.requested("/events").len(), 1, "no Event for a dry run");
     assert_eq!(count(&admission, "UPDATE", "denied", true), "1");
     let asked = world.asked.lock().unwrap();
     assert!(
@@ -286,7 +286,7 @@ async fn what_changes_no_count_is_allowed_without_a_read() {
     let mut deleted = update(&object(3), &Value::Null);
     deleted["request"]["operation"] = json!("DELETE");
     assert_eq!(ask(&admission, &deleted).await["allowed"], true);
-    assert_eq!(world.asked("").len(), 0, "nothing was read");
+    assert_eq!(world.requested("").len(), 0, "nothing was read");
 }
 
 #[tokio::test]
@@ -329,7 +329,7 @@ async fn what_is_not_known_to_us_is_refused() {
     assert_eq!(answer["status"]["details"]["causes"][0]["reason"], CANNOT_BE_JUDGED);
     insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: deployments.apps/v1 as kind Deployment is nothing pgscale judges: it knows postgresqls.acid.zalan.do v1, statefulsets.apps v1 and the scale subresource of both; correct the rules of the ValidatingWebhookConfiguration");
     admission.events.flush(Duration::from_secs(5)).await;
-    assert_eq!(world.asked("/events").len(), 0, "there is no cluster to put an Event on");
+    assert_eq!(world.requested("/events").len(), 0, "there is no cluster to put an Event on");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The certificates the webhook makes for itself: an authority of its own, and a serving certificate under it.
 //!
 //! What the replicas share is [`Contents`]. What they should be next follows from what they are, what the
-//! API server trusts, and the time; reading and writing is [`super::keeper`]'s.
+//! API server trusts, and the time; reading and writing is [`super::self_signed`]'s.
 //!
 //! A new authority is trusted before anything is signed by it: it goes in front of the old ones, all of them
 //! are published, and only when every API server has had the time to see it, the next serving certificate

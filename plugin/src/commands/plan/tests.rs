@@ -1,11 +1,11 @@
-//! `plan` on a cluster in memory: what its outlook says, and what it says where nobody answers.
+//! `plan` on a cluster in memory: what its impact says, and what it says where nobody answers.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::output::testing::Screen;
+use crate::terminal::testing::Screen;
 use crate::testing::{HANGS, World, give, run};
 
 mod rules;
@@ -20,7 +20,7 @@ async fn shown(world: &World, line: &str, width: Option<usize>) -> String {
 /// A cluster of three whose leader says how much there is to copy.
 fn growing() -> World {
     World::new(3, 0)
-        .furnished()
+        .with_resources()
         .printing(0, "pg_database_size", Ok("44040192000\n"))
         .printing(0, "data_directory", Ok("/data\u{1f}acid_a_2\u{1f}1610612736\n"))
         .printing(0, "pg_stat_progress_basebackup", Ok("\n"))
@@ -29,7 +29,7 @@ fn growing() -> World {
 
 /// A cluster of five with clients on the last two.
 fn shrinking() -> World {
-    World::new(5, 0).furnished().printing(3, "pg_stat_activity", Ok("\n")).printing(
+    World::new(5, 0).with_resources().printing(3, "pg_stat_activity", Ok("\n")).printing(
         4,
         "pg_stat_activity",
         Ok("app\u{1f}web\u{1f}10\u{1e}app\u{1f}\u{1f}2\n"),
@@ -165,7 +165,7 @@ async fn a_shrink_shows_who_is_cut_off() {
 async fn what_cannot_be_read_is_said_and_refuses_nothing() {
     let refused = Err("pods/exec is not permitted");
     let growing =
-        World::new(3, 0).furnished().hiding(&["resourcequotas", "persistentvolumeclaims"]);
+        World::new(3, 0).with_resources().hiding(&["resourcequotas", "persistentvolumeclaims"]);
     let growing = ["pg_database_size", "data_directory", "pg_stat_progress_basebackup"]
         .into_iter()
         .fold(growing, |world, statement| world.printing(0, statement, refused));
@@ -220,7 +220,7 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
       WARN volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
     ");
-    let shrinking = World::new(3, 0).furnished().printing(2, "pg_stat_activity", refused);
+    let shrinking = World::new(3, 0).with_resources().printing(2, "pg_stat_activity", refused);
     insta::assert_snapshot!(shown(&shrinking, "acid-a --to 2", Some(80)).await, @r"
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
@@ -243,7 +243,7 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
 async fn a_member_that_hangs_holds_nobody_up_for_long() {
     for line in ["plan acid-a --to 2", "down acid-a --to 2 --yes", "up acid-a --to 4"] {
         // No command in any member ends, the one that comes included: that ours does is the point.
-        let world = (0..4).fold(World::new(3, 0).furnished(), |world, ordinal| {
+        let world = (0..4).fold(World::new(3, 0).with_resources(), |world, ordinal| {
             world.printing(ordinal, "", Err(HANGS))
         });
         let line = format!("{line} -o json");
@@ -252,23 +252,23 @@ async fn a_member_that_hangs_holds_nobody_up_for_long() {
         assert_eq!((code, &*why), (0, ""), "{line}");
         let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
         let plan = if document["kind"] == "ScalePlan" { &document } else { &document["plan"] };
-        let unread = plan["outlook"]["unread"].as_object().unwrap();
+        let unread = plan["impact"]["unread"].as_object().unwrap();
         assert!(!unread.is_empty() && unread.values().all(|why| why == "no answer within 0.2s"));
-        assert_eq!(plan["outlook"]["readers"]["before"], 2, "{line}: what was read is there");
+        assert_eq!(plan["impact"]["readers"]["before"], 2, "{line}: what was read is there");
     }
 }
 
 #[tokio::test]
 async fn who_acts_is_shown_the_same_and_the_report_keeps_it() {
     let world =
-        World::new(5, 4).furnished().printing(4, "pg_stat_activity", Ok("app\u{1f}\u{1f}2\n"));
+        World::new(5, 4).with_resources().printing(4, "pg_stat_activity", Ok("app\u{1f}\u{1f}2\n"));
     let (screen, code, why) = run(&world, "down acid-a --to 3 --dry-run=client", None).await;
     assert_eq!(code, 0, "{why}");
     assert!(screen.stderr().contains("acid-a-4: 2 clients (app x 2)"), "{}", screen.stderr());
     let (screen, code, why) = run(&world, "down acid-a --to 3 --yes -o json", None).await;
     assert_eq!((code, world.leader()), (0, 0), "{why}");
     let report: Value = serde_json::from_str(&screen.stdout()).unwrap();
-    assert_eq!(report["plan"]["outlook"]["clients"]["acid-a-4"][0]["count"], 2);
+    assert_eq!(report["plan"]["impact"]["clients"]["acid-a-4"][0]["count"], 2);
 }
 
 #[tokio::test]
@@ -343,10 +343,10 @@ async fn the_document_holds_the_outlook_and_every_rule() {
       "verdict": "Deny"
     }
     "#);
-    assert_eq!((&document["wayOut"], &document["nearestAllowed"]), (&json!(4), &json!([4])));
-    let outlook = document["outlook"].take();
-    assert!(outlook["volumes"]["pgdata-acid-a-3"]["created"].is_string());
-    insta::assert_snapshot!(serde_json::to_string_pretty(&outlook["baseBackups"]).unwrap(), @r#"
+    assert_eq!((&document["alternative"], &document["nearestAllowed"]), (&json!(4), &json!([4])));
+    let impact = document["impact"].take();
+    assert!(impact["volumes"]["pgdata-acid-a-3"]["created"].is_string());
+    insta::assert_snapshot!(serde_json::to_string_pretty(&impact["baseBackups"]).unwrap(), @r#"
     {
       "bytesEach": 44040192000,
       "count": 1,
@@ -359,12 +359,12 @@ async fn the_document_holds_the_outlook_and_every_rule() {
       "secondsEach": null
     }
     "#);
-    insta::assert_snapshot!(serde_json::to_string(&outlook["quotas"][1]).unwrap(), @r#"{"exceededBy":"500m","hard":"5","quota":"compute","resource":"requests.cpu","used":{"after":"5500m","before":"3300m"}}"#);
-    insta::assert_snapshot!(serde_json::to_string(&outlook["requests"]).unwrap(), @r#"{"cpu":{"after":"5500m","before":"3300m"},"memory":{"after":"22145925120","before":"13287555072"}}"#);
+    insta::assert_snapshot!(serde_json::to_string(&impact["quotas"][1]).unwrap(), @r#"{"exceededBy":"500m","hard":"5","quota":"compute","resource":"requests.cpu","used":{"after":"5500m","before":"3300m"}}"#);
+    insta::assert_snapshot!(serde_json::to_string(&impact["requests"]).unwrap(), @r#"{"cpu":{"after":"5500m","before":"3300m"},"memory":{"after":"22145925120","before":"13287555072"}}"#);
 
     let (screen, ..) = run(&shrinking(), "plan acid-a --to 3 -o json", None).await;
     let document: Value = serde_json::from_str(&screen.stdout()).unwrap();
-    insta::assert_snapshot!(serde_json::to_string_pretty(&document["outlook"]["clients"]).unwrap(), @r#"
+    insta::assert_snapshot!(serde_json::to_string_pretty(&document["impact"]["clients"]).unwrap(), @r#"
     {
       "acid-a-3": [],
       "acid-a-4": [
@@ -381,7 +381,7 @@ async fn the_document_holds_the_outlook_and_every_rule() {
       ]
     }
     "#);
-    assert_eq!(document["outlook"]["claimsOfLeaving"], "Kept");
+    assert_eq!(document["impact"]["claimsOfLeaving"], "Kept");
 }
 
 #[tokio::test]

@@ -16,11 +16,11 @@ use serde_json::Value;
 
 use crate::args::{Format, Shape};
 use crate::commands::scale::resource;
+use crate::document::API_VERSION;
 use crate::error::{Failure, Kind};
-use crate::output::document::API_VERSION;
-use crate::output::policy::trial as render;
 use crate::session::Session;
 use crate::status::{By, Told, would_say};
+use crate::view::policy::trial as render;
 
 /// How many clusters are read at a time.
 const AT_ONCE: usize = 8;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::apply::Done;
 use crate::args::{Format, ReportFormat};
+use crate::document::{Move, ScalePlan, ScaleReport};
 use crate::error::Failure;
-use crate::output::document::{Move, ScalePlan, ScaleReport};
-use crate::output::report::markdown;
+use crate::execute::Done;
+use crate::history::{Entry, Recording, seconds};
 use crate::plan::Plan;
-use crate::record::{Entry, Recording, seconds};
 use crate::session::Session;
+use crate::view::report::markdown;
 use crate::watch::Watched;
 
 /// What came of a change.

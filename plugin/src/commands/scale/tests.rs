@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::output::testing::Screen;
+use crate::terminal::testing::Screen;
 use crate::testing::{Mishap, World, give, run};
 
 mod asking;

@@ -8,9 +8,9 @@ use tokio::time::sleep;
 use super::{Args, gather, show, text};
 use crate::args::Format;
 use crate::error::Failure;
-use crate::output::status::list;
 use crate::session::Session;
 use crate::status::Status;
+use crate::view::status::list;
 
 /// Looks again and again. The first look has to work; later ones may fail for a while: an API server restarts.
 pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
@@ -116,7 +116,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::output::testing::Screen;
+    use crate::terminal::testing::Screen;
     use crate::testing::{World, give, run};
 
     #[test]

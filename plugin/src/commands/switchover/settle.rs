@@ -12,12 +12,12 @@ use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessed, Assessment, Change, evaluate};
 use tokio::time::{Instant, sleep};
 
+use crate::document::Admitted;
 use crate::error::{Failure, Kind};
-use crate::output::document::Admitted;
-use crate::output::text::instances;
+use crate::execute::waiting::Waiting;
 use crate::plan::{Unfit, describe, unfit};
 use crate::session::Session;
-use crate::waiting::Waiting;
+use crate::terminal::text::instances;
 
 /// What is waited for.
 pub(super) struct Settling<'a> {

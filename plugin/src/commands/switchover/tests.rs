@@ -4,14 +4,14 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use pgscale_guard::Assessment;
 use pgscale_guard::Seen;
-use pgscale_guard::read::{Address, Ask, RestRequest, RestResponse};
+use pgscale_guard::read::{Address, MemberClient, RestRequest, RestResponse};
 use serde_json::{Value, json};
 
 use super::settle::late;
 use super::*;
-use crate::inside::Inside;
-use crate::output::testing::Screen;
+use crate::exec::Exec;
 use crate::plan::unfit;
+use crate::terminal::testing::Screen;
 use crate::testing::{Mishap, World, facts, give, run, stalled};
 
 #[test]
@@ -252,7 +252,7 @@ async fn a_switchover_for_a_count_takes_any_leader_that_stays() {
 /// What was on record whenever something was done inside a member.
 struct Witness(World, Arc<Mutex<Vec<Value>>>);
 
-impl Inside for Witness {
+impl Exec for Witness {
     fn run<'a>(
         &'a self,
         _: &'a Address,
@@ -269,7 +269,7 @@ impl Inside for Witness {
 async fn a_switchover_is_on_record_before_its_checkpoint() {
     let (world, seen) = (World::new(3, 2), Arc::default());
     let mut session = world.session(&Screen::default(), None);
-    session.inside = Arc::new(Witness(world.clone(), Arc::clone(&seen)));
+    session.exec = Arc::new(Witness(world.clone(), Arc::clone(&seen)));
     give(&session, "switchover acid-a").await.unwrap();
     assert_eq!(*seen.lock().unwrap(), ["Begun"]);
 }
@@ -277,7 +277,7 @@ async fn a_switchover_is_on_record_before_its_checkpoint() {
 /// Says that a switchover is done, and does not do it.
 struct Liar(World);
 
-impl Ask for Liar {
+impl MemberClient for Liar {
     fn exchange<'a>(
         &'a self,
         pod: &'a Address,

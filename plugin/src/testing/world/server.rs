@@ -7,7 +7,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::super::growth::Stage;
-use super::super::{furnished, object, report};
+use super::super::{object, report, with_resources};
 use super::{Mishap, State, address};
 
 /// One request to the API server.
@@ -260,9 +260,9 @@ impl State {
         }
         match last {
             "postgresqls" if self.second => list(&[self.object(), self.another()]),
-            "resourcequotas" if self.furnished => list(&furnished::quotas(self.members)),
-            "persistentvolumeclaims" if self.furnished => {
-                list(&furnished::claims(self.members + 1, (self.clock)()))
+            "resourcequotas" if self.with_resources => list(&with_resources::quotas(self.members)),
+            "persistentvolumeclaims" if self.with_resources => {
+                list(&with_resources::claims(self.members + 1, (self.clock)()))
             }
             "namespaces" => list(&["db", "default"].map(|name| {
                 json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
@@ -337,9 +337,9 @@ impl State {
                 let mut node = json!({"apiVersion": "v1", "kind": "Node",
                     "metadata": {"name": last, "labels": {}},
                     "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-                if self.furnished {
+                if self.with_resources {
                     node["metadata"]["labels"]["topology.kubernetes.io/zone"] =
-                        json!(furnished::zone(last));
+                        json!(with_resources::zone(last));
                 }
                 respond(200, &node)
             }
@@ -395,9 +395,9 @@ impl State {
                     "env": [{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]}]}}},
             "status": {"replicas": self.replicas,
                 "observedGeneration": i32::from(!self.is_busy())}});
-        if self.furnished {
-            set["spec"]["template"]["spec"] = furnished::pod_spec();
-            set["spec"]["volumeClaimTemplates"] = furnished::claim_templates();
+        if self.with_resources {
+            set["spec"]["template"]["spec"] = with_resources::pod_spec();
+            set["spec"]["volumeClaimTemplates"] = with_resources::claim_templates();
         }
         set
     }

@@ -59,7 +59,7 @@ fn led_by_the_last() -> World {
 /// Its members; those in it receive nothing any more.
 struct Stalled(&'static [i64]);
 
-impl Ask for Stalled {
+impl MemberClient for Stalled {
     fn exchange<'a>(
         &'a self,
         pod: &'a Address,

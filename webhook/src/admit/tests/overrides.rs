@@ -48,7 +48,7 @@ async fn what_somebody_allowed_passes_and_everybody_is_told() {
     assert!(metrics.contains(found), "{metrics}");
 
     admission.events.flush(Duration::from_secs(5)).await;
-    let events = world.asked("/namespaces/db/events");
+    let events = world.requested("/namespaces/db/events");
     assert_eq!(events.len(), 1);
     assert_eq!(
         (&events[0]["reason"], &events[0]["action"]),
@@ -68,7 +68,7 @@ async fn a_dry_run_uses_it_up_nowhere() {
     review["request"]["dryRun"] = json!(true);
     assert_eq!(ask(&admission, &review).await["allowed"], true);
     admission.events.flush(Duration::from_secs(5)).await;
-    assert_eq!(world.asked("/events").len(), 0);
+    assert_eq!(world.requested("/events").len(), 0);
     assert!(!used(&admission));
 }
 
@@ -132,7 +132,7 @@ async fn overrides_are_read_only_where_something_would_be_refused() {
     for (to, reads) in [(5, 0), (9, 1)] {
         let world = allowing(&["above-max"]);
         ask(&world.admission(), &update(&object(3), &object(to))).await;
-        assert_eq!(world.asked("/scaleoverrides").len(), reads, "to {to}");
+        assert_eq!(world.requested("/scaleoverrides").len(), reads, "to {to}");
     }
 }
 

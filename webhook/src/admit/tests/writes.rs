@@ -31,10 +31,10 @@ async fn the_annotations_that_switch_limits_are_changes_of_the_count() {
         (&json!(true), &json!("2 -> 6"))
     );
     // Another operator, whose limits nobody knows, takes over.
-    let before = world.asked("").len();
+    let before = world.requested("").len();
     let other = annotated(6, "acid.zalan.do/controller", "second");
     ask(&admission, &update(&object(6), &other)).await;
-    assert!(world.asked("").len() > before, "it was judged");
+    assert!(world.requested("").len() > before, "it was judged");
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn a_cluster_is_created_over_the_volumes_of_an_earlier_life() {
     let answer = ask(&admission, &create(&object(8))).await;
     assert_eq!(answer["allowed"], false);
     assert!(rules(&answer).contains("above-max=deny"), "{answer}");
-    assert_eq!(world.asked("/persistentvolumeclaims").len(), 1, "kept volumes are looked for");
+    assert_eq!(world.requested("/persistentvolumeclaims").len(), 1, "kept volumes are looked for");
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn of_two_appliers_the_result_is_judged() {
     };
     let world = three_to_seven();
     let answer = ask(&world.admission(), &update(&managed(3, "flux"), &managed(3, "argocd"))).await;
-    assert_eq!((&answer["allowed"], world.asked("").len()), (&json!(true), 0));
+    assert_eq!((&answer["allowed"], world.requested("").len()), (&json!(true), 0));
     let answer = ask(&admission, &update(&managed(3, "flux"), &managed(9, "argocd"))).await;
     assert!(rules(&answer).contains("above-max=deny"), "{answer}");
 }
@@ -163,9 +163,9 @@ async fn changing_labels_never_leaves_a_policy_in_the_same_write() {
     let message = answer["status"]["message"].as_str().unwrap();
     assert!(message.contains("the labels before this write count, too"), "{message}");
     // A write of labels alone may leave it, and needs no read.
-    let before = world.asked("").len();
+    let before = world.requested("").len();
     let answer = ask(&admission, &update(&labelled(5, Some("gold")), &labelled(5, None))).await;
-    assert_eq!((&answer["allowed"], world.asked("").len()), (&json!(true), before));
+    assert_eq!((&answer["allowed"], world.requested("").len()), (&json!(true), before));
     // A new cluster has no labels but its own.
     let answer = ask(&admission, &create(&labelled(9, Some("gold")))).await;
     assert!(rules(&answer).contains("above-max=deny"), "{answer}");
@@ -225,7 +225,7 @@ async fn the_operators_own_writes_are_never_hindered() {
             );
         }
     }
-    assert_eq!(world.asked("").len(), 0, "nothing was read");
+    assert_eq!(world.requested("").len(), 0, "nothing was read");
     // Annotations may be those that switch limits, so they are judged, and pass.
     let answer = ask(
         &admission,
@@ -266,18 +266,18 @@ async fn the_side_door_is_told_of_and_stays_open() {
         assert_eq!(rules(&answer), "statefulset-scaled=warn");
         assert_eq!(count(&admission, "STATEFULSET", "warned", false), "1");
         admission.events.flush(Duration::from_secs(5)).await;
-        let events = world.asked("/namespaces/db/events");
+        let events = world.requested("/namespaces/db/events");
         assert_eq!((events.len(), &events[0]["reason"]), (1, &json!("StatefulSetScaled")));
         assert_eq!(events[0]["regarding"]["kind"], "StatefulSet");
         let note = events[0]["note"].as_str().unwrap();
         assert!(note.starts_with("dba scaled db/acid-a, 5 -> 1: statefulset-scaled: "), "{note}");
-        let asked = world.asked("");
+        let asked = world.requested("");
         assert_eq!(asked.len(), 3, "the operator was looked for, and one Event written: {asked:?}");
 
         review["request"]["dryRun"] = json!(true);
         assert_eq!(ask(&admission, &review).await["warnings"], answer["warnings"]);
         admission.events.flush(Duration::from_secs(5)).await;
-        assert_eq!(world.asked("/events").len(), 1, "no Event for a dry run");
+        assert_eq!(world.requested("/events").len(), 1, "no Event for a dry run");
     }
 }
 

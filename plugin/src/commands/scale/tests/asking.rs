@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::output::testing::Screen;
+use crate::terminal::testing::Screen;
 use crate::testing::{Mishap, World, give, run};
 
 #[tokio::test]

@@ -1,0 +1,458 @@
+//! Whether the leader can get out of the way of a shrink that deletes its pod.
+//!
+//! The StatefulSet always deletes the highest ordinals. When the leader is one of them the operator asks
+//! Patroni to hand over to ordinal 0, and only to it; when that is refused it logs a warning and lets the
+//! leader be deleted all the same (`preScaleDown`, pkg/cluster/resources.go).
+
+use crate::assessment::Assessment;
+use crate::change::Direction;
+use crate::facts::{Facts, Health, OperatorSwitchover, Seen};
+use crate::policy::Policies;
+use crate::remedy::{Command, Remedy};
+use crate::rules::{Kind, Rule, inputs, keep_leader, members_unseen, pgscale, status, unread};
+use crate::verdict::{Finding, Outcome};
+
+pub(super) const LEADER_CONDEMNED: Rule = Rule {
+    id: "leader-condemned",
+    title: "the leader's pod would be deleted",
+    fires_on: "down to 1 or more; any other change that leaves the leader's pod out",
+    default: "deny",
+    kind: Kind::Live,
+    page: "\
+The leader is on an ordinal that the new count leaves out. Between the admission of a write and the moment
+the operator acts on it, the guard sees nothing: the operator may be busy with another cluster for minutes,
+Patroni may refuse its switchover to ordinal 0, or the StatefulSet may be replaced, which skips the
+switchover. Each of these roads ends with a deleted leader, and measured on a real cluster some of them lost
+every row that was acknowledged in between. So a plain write never deletes the leader: move it first, then
+write the count.
+
+When this rule refuses a change, what other rules find only because the leader would be deleted is listed as
+its evidence. It refuses growth, too, and a number that the operator's limits make the count it is, where the
+leader's pod is left out: more pods live than the object asks for, and the operator, woken by any write, deletes
+them. A count that keeps the leader is always admitted.
+
+Signals: the holder of the leader lock and the ordinal of its pod.
+
+Blind spots: a failover between admission and the operator's act can put the leader back on an ordinal that is
+removed. `kubectl pgscale wait` and the operator's log show it.
+
+Way out: `kubectl pgscale switchover NAME --for N` moves the leader to the best member that stays and ends
+when the change to N is admitted; then repeat the change. `kubectl pgscale down NAME --to N` does both in
+one act. Without the plugin: `patronictl switchover NAME --candidate MEMBER` in a pod of the cluster, with a
+MEMBER below N; repeat the change once `patronictl list` shows every member streaming. A platform's policy may
+say `rules: {leader-condemned: Warn}`: then leader-cannot-move judges the operator's own switchover.
+
+Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
+    reads: &[inputs::leader, inputs::pods],
+    check: leader_condemned,
+};
+
+fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
+    let grows = match facts.direction() {
+        Direction::Down if facts.to() >= 1 => false,
+        // Before zero is left there is no leader to lose: return-from-zero looks at what is left.
+        Direction::Up if facts.from() != Some(0) => true,
+        // As many as the operator's limits let run, and another number as it is written.
+        Direction::Same if facts.changes_count() && facts.to() >= 1 => true,
+        Direction::Create | Direction::Down | Direction::Same | Direction::Up => {
+            return Outcome::NotApplicable;
+        }
+    };
+    let lock = match &facts.leader {
+        Seen::Known(lock) => lock,
+        // No lock is a matter of no-leader.
+        Seen::Absent => return Outcome::Pass,
+        // Growth deletes nothing: no-leader tells that the lock is hidden.
+        Seen::Unreadable(_) if grows => return Outcome::NotApplicable,
+        Seen::Unreadable(why) => return unread("the leader lock", why),
+    };
+    if facts.members.known().is_none() {
+        return if grows { Outcome::NotApplicable } else { members_unseen(facts) };
+    }
+    if !facts.leader_condemned() {
+        return Outcome::Pass;
+    }
+    let leader = facts.leader_name().unwrap_or_default();
+    if grows {
+        return Outcome::Found(left_out(facts, leader, &lock.source));
+    }
+    let to = facts.to();
+    let kept = if to == 1 {
+        format!("only {} is kept", facts.pod_name(0))
+    } else {
+        format!("{} to {} are kept", facts.pod_name(0), facts.pod_name(to - 1))
+    };
+    let mut finding = Finding::deny(
+        LEADER_CONDEMNED.id,
+        format!("{leader} is the leader, and its pod would be deleted: {kept}"),
+    )
+    .because(lock.source.clone(), format!("leader: {leader}"));
+    if facts.best_survivor().is_some() {
+        return Outcome::Found(finding.remedy(plan(facts)));
+    }
+    for member in facts.survivors() {
+        let why = match facts.takeover(member) {
+            Health::Unhealthy(problems) => {
+                let evidence = problems.iter().map(|problem| facts.evidence_for(member, problem));
+                finding.evidence.extend(evidence);
+                continue;
+            }
+            Health::Unknown(why) => why,
+            Health::Healthy => match facts.in_sync_set(member) {
+                Ok(()) => continue,
+                Err(why) => why,
+            },
+        };
+        finding.evidence.push(facts.quote(member, format_args!("cannot take over: {why}")));
+    }
+    Outcome::Found(finding.remedy(mend_one(facts)))
+}
+
+/// More pods live than the object asks for, the leader's among them, and the new count leaves it out as well.
+fn left_out(facts: &Assessment<'_>, leader: &str, lock: &str) -> Finding {
+    let to = facts.to();
+    let message = format!(
+        "{leader} is the leader, and a count of {to} leaves its pod out: the operator deletes it with this write"
+    );
+    let mut finding = Finding::deny(LEADER_CONDEMNED.id, message)
+        .because(lock, format!("leader: {leader}"))
+        .unexcused();
+    if let Seen::Known(set) = &facts.stateful_set {
+        let says = format!("spec.replicas: {}", set.replicas);
+        finding = finding.because(facts.stateful_set_source(), says);
+    }
+    finding.remedy(Remedy::run(keep_leader(facts).unwrap_or_else(|| status(facts))))
+}
+
+pub(super) const LEADER_CANNOT_MOVE: Rule = Rule {
+    id: "leader-cannot-move",
+    title: "the leader's pod would be deleted and ordinal 0 cannot take over",
+    fires_on: "down to 1 or more, up",
+    default: "deny; up: warn",
+    kind: Kind::Live,
+    page: "\
+The leader is on an ordinal that the new count leaves out, and the operator's hand-over would fail. It asks
+Patroni to switch over to ordinal 0 and to no other, whatever its state. When that is refused it logs one
+warning (\"could not scale down\") and lets the StatefulSet delete the leader all the same; no event, and the
+status stays Running. Measured on a real cluster, 5 to 2 under load: with the survivors' WAL receivers stalled
+every row acknowledged since then was lost; with Patroni paused and ordinal 0 unfit no member took over until
+a person resumed Patroni.
+
+Signals: those of leader-condemned. It is found when ordinal 0 has no pod, is not caught up (another
+timeline, or had not received within a second what the leader had when asked), is tagged nofailover, does
+not run or does not answer; when replication is synchronous (not quorum) and it is not among the synchronous
+standbys; when the role label master is not on the leader alone (the operator knows no other name for it,
+whatever KUBERNETES_LEADER_LABEL_VALUE makes Patroni write), the leader has no address or does not answer,
+so that the operator cannot ask; and when the StatefulSet is gone or carries annotations that make the
+operator replace it, which skips the hand-over.
+
+Blind spots: Patroni behind TLS or a password on its REST interface cannot be asked by the operator either,
+and is unknown to us.
+
+Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor first. Where no survivor is
+fit, ask for a count that keeps a fit member, or mend one.
+
+Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go; is_failover_possible,
+patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
+    reads: &[inputs::leader, inputs::role_labels, inputs::answers, inputs::lag, inputs::max_lag, inputs::synchrony, inputs::sync_standbys, inputs::foreign_annotations],
+    check: leader_cannot_move,
+};
+
+fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
+    if facts.direction() != Direction::Down || facts.to() < 1 {
+        return Outcome::NotApplicable;
+    }
+    match facts.operator_switchover() {
+        OperatorSwitchover::NotNeeded | OperatorSwitchover::Works => Outcome::Pass,
+        OperatorSwitchover::Unknown(why) => Outcome::Unknown(why),
+        OperatorSwitchover::Fails(obstacles) => {
+            let leader = facts.leader_name().unwrap_or_default();
+            let candidate = facts.pod_name(0);
+            let mut finding = Finding::deny(
+                LEADER_CANNOT_MOVE.id,
+                format!(
+                    "{leader} leads and would be deleted, but the operator hands over to {candidate} only, \
+                     and that would fail"
+                ),
+            );
+            if let Seen::Known(lock) = &facts.leader {
+                finding = finding.because(lock.source.clone(), format!("leader: {leader}"));
+            }
+            for obstacle in obstacles {
+                finding = finding.because(obstacle.source, obstacle.says);
+            }
+            // Where another leader or another count would do, that is shown instead (`alternative`).
+            let remedy = if facts.best_survivor().is_none() {
+                mend_one(facts)
+            } else {
+                Remedy::to(format!("mend {candidate}, or see what else is in the way"), plan(facts))
+            };
+            Outcome::Found(finding.remedy(remedy).if_leader_goes(true))
+        }
+    }
+}
+
+/// The command that shows which counts would do.
+fn plan(facts: &Assessment<'_>) -> Command {
+    pgscale(facts, "plan", &["--to", &facts.to().to_string()])
+}
+
+/// Returns what to do where no member that stays can lead.
+fn mend_one(facts: &Facts) -> Remedy {
+    Remedy::to("no member that stays can take over: mend one; their state", status(facts))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::facts::Facts;
+    use crate::facts::Live;
+    use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
+
+    /// 5 run, led by the last; the operator's limit is `max` and is not carried out yet; 6 are written as `max`.
+    fn limited(max: i64) -> Facts {
+        led_by_the_last(3).with_settings(|settings| settings.max_instances = max).with_count(6, max)
+    }
+
+    #[test]
+    pub(in crate::rules) fn leader_condemned() {
+        let mut leaderless = led_by_the_last(2);
+        leaderless.leader = Seen::Absent;
+        table(
+            "leader-condemned",
+            vec![
+                ("the leader stays", healthy(5, 2), Want::Pass),
+                ("the leader goes", led_by_the_last(2), Want::Deny),
+                ("the leader goes, one stays", led_by_the_last(1), Want::Deny),
+                ("-0 cannot take over", led_by_the_last(2).frozen(0), Want::Deny),
+                ("no member can take over", led_by_the_last(2).stalled([0, 1]), Want::Deny),
+                ("no member leads", leaderless, Want::Pass),
+                ("lock unreadable", led_by_the_last(2).without_sight_of_the_lock(), Want::Unknown),
+                ("pods unreadable", led_by_the_last(2).without_sight_of_members(), Want::Unknown),
+                ("zero has its own rule", led_by_the_last(0), Want::NotApplicable),
+                ("growing", healthy(3, 5), Want::Pass),
+                (
+                    "growing, and the leader is left out",
+                    led_by_the_last(0).with_count(2, 3),
+                    Want::Deny,
+                ),
+                (
+                    "growing, and the leader is kept",
+                    led_by_the_last(0).with_count(2, 5),
+                    Want::Pass,
+                ),
+                (
+                    "as many as the operator's limit, and the leader is left out",
+                    limited(3),
+                    Want::Deny,
+                ),
+                ("as many as the operator's limit, which keeps the leader", limited(5), Want::Pass),
+                ("growing from zero", led_by_the_last(0).with_count(0, 3), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(2)), @"
+        leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
+          configmap/acid-a-leader: leader: acid-a-4
+          Try: move the leader first, then repeat the change:
+              kubectl pgscale switchover acid-a --for 2 -n db
+            without the plugin:
+              kubectl exec -it acid-a-0 -n db -c postgres -- patronictl switchover acid-a --candidate acid-a-0
+        ");
+        insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(2).stalled([0, 1])), @"
+        leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
+          configmap/acid-a-leader: leader: acid-a-4
+          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
+          Try: not 2, but 4; this moves the leader to acid-a-2 first:
+              kubectl pgscale down acid-a --to 4 -n db
+        ");
+        insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(1).stalled([0, 1, 2, 3])), @"
+        leader-condemned: acid-a-4 is the leader, and its pod would be deleted: only acid-a-0 is kept
+          configmap/acid-a-leader: leader: acid-a-4
+          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          Try: no member that stays can take over: mend one; their state:
+              kubectl pgscale status acid-a -n db
+        ");
+    }
+
+    #[test]
+    pub(in crate::rules) fn leader_cannot_move() {
+        let last = led_by_the_last;
+        let mut unconfigured = last(3);
+        unconfigured.configuration = Seen::Unreadable("timed out".into());
+        let mut asynchronous = last(3).synchronous(&[]);
+        asynchronous.sync = Seen::Absent;
+        let mut hidden_standbys = last(3).synchronous(&[]);
+        hidden_standbys.sync = Seen::Unreadable("timed out".into());
+        let mut no_set = last(3);
+        no_set.stateful_set = Seen::Absent;
+        let silent = (0..5).fold(last(3), Facts::frozen);
+        table(
+            "leader-cannot-move",
+            vec![
+                ("the leader stays", healthy(5, 2).frozen(1), Want::Pass),
+                ("-0 can take over", last(3), Want::Pass),
+                ("-0 has no pod", last(3).without(0), Want::Deny),
+                ("-0 is behind", last(3).stalled([0]), Want::Deny),
+                ("-0 does not answer", last(3).frozen(0), Want::Deny),
+                ("-0 is tagged", last(3).nofailover(0), Want::Deny),
+                ("-0 is being cloned", last(3).cloning(0), Want::Deny),
+                ("-0 is Pending", last(3).pending(0), Want::Deny),
+                (
+                    "-0 is on an old timeline",
+                    last(3).with_answer(0, |a| a.timeline = Some(0)),
+                    Want::Deny,
+                ),
+                (
+                    "-0 has no timeline",
+                    last(3).with_answer(0, |a| a.timeline = None),
+                    Want::Unknown,
+                ),
+                (
+                    "the node of -0 is lost",
+                    last(3).with_member(0, |member| {
+                        member.pod.node_ready = Some(false);
+                    }),
+                    Want::Deny,
+                ),
+                (
+                    "-0 was not asked",
+                    last(3).with_member(0, |member| {
+                        member.live = Live::NotAsked;
+                    }),
+                    Want::Unknown,
+                ),
+                ("nobody answers", silent, Want::Unknown),
+                ("-0 is a synchronous standby", last(3).synchronous(&["ACID-A-0"]), Want::Pass),
+                ("-0 is none", last(3).synchronous(&["acid-a-1"]), Want::Deny),
+                ("there is none", asynchronous, Want::Deny),
+                (
+                    "quorum asks for none",
+                    last(3).synchronous(&["acid-a-1"]).with_configuration(|c| {
+                        c.synchronous = crate::patroni::Synchronous::Quorum;
+                    }),
+                    Want::Pass,
+                ),
+                ("standbys unreadable", hidden_standbys, Want::Unknown),
+                ("configuration unreadable", unconfigured, Want::Unknown),
+                (
+                    "the leader is not labelled",
+                    last(3).with_member(4, |member| {
+                        member.pod.role = None;
+                    }),
+                    Want::Deny,
+                ),
+                (
+                    "the leader is labelled by a name that the operator does not know",
+                    last(3).with_member(4, |member| member.pod.role = Some("primary".into())),
+                    Want::Deny,
+                ),
+                (
+                    "the leader has no address",
+                    last(3).with_member(4, |member| {
+                        member.pod.ip = None;
+                    }),
+                    Want::Deny,
+                ),
+                ("the leader does not answer", last(3).frozen(4), Want::Deny),
+                (
+                    "the StatefulSet will be replaced",
+                    last(3).with_stateful_set(|set| {
+                        set.foreign_annotations
+                            .push(("kubectl.kubernetes.io/restartedAt".into(), "kubectl".into()));
+                    }),
+                    Want::Deny,
+                ),
+                ("the StatefulSet is gone", no_set, Want::Deny),
+                ("StatefulSet unreadable", last(3).without_sight_of_the_set(), Want::Unknown),
+                ("pods unreadable", last(3).without_sight_of_members(), Want::Unknown),
+                ("zero has its own rule", last(0).frozen(0), Want::NotApplicable),
+                ("growing", healthy(3, 5).frozen(0), Want::NotApplicable),
+            ],
+        );
+        insta::assert_snapshot!(text("leader-cannot-move", &last(3).frozen(0)), @"
+        leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
+          configmap/acid-a-leader: leader: acid-a-4
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s)
+          Try: this moves the leader to acid-a-1 first:
+              kubectl pgscale down acid-a --to 3 -n db
+        ");
+        insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1])), @"
+        leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
+          configmap/acid-a-leader: leader: acid-a-4
+          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          Try: not 2, but 4; this moves the leader to acid-a-2 first:
+              kubectl pgscale down acid-a --to 4 -n db
+        ");
+        insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1, 2, 3])), @"
+        leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
+          configmap/acid-a-leader: leader: acid-a-4
+          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          Try: no member that stays can take over: mend one; their state:
+              kubectl pgscale status acid-a -n db
+        ");
+        insta::assert_snapshot!(text("leader-cannot-move", &last(3).synchronous(&["acid-a-1"])), @"
+        leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
+          configmap/acid-a-leader: leader: acid-a-4
+          configmap/acid-a-sync: replication is synchronous; sync_standby: acid-a-1, without acid-a-0
+          Try: this moves the leader to acid-a-1 first:
+              kubectl pgscale down acid-a --to 3 -n db
+        ");
+        insta::assert_snapshot!(text("leader-cannot-move", &last(3).synchronous(&[]).with_member(4, |member| {
+            member.pod.role = None;
+        })), @"
+        leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
+          configmap/acid-a-leader: leader: acid-a-4
+          pod/acid-a-4: holds the leader lock, but no pod has the role label master
+          configmap/acid-a-sync: replication is synchronous; sync_standby: none, without acid-a-0
+          Try: no member that stays can take over: mend one; their state:
+              kubectl pgscale status acid-a -n db
+        ");
+    }
+
+    /// One cause has one finding, and one way out.
+    #[test]
+    fn what_only_endangers_a_leader_that_goes_is_evidence_of_one_denial() {
+        let facts = led_by_the_last(2).frozen(0).pause().with_stateful_set(|set| {
+            set.parallel = true;
+            set.foreign_annotations.push(("a/b".into(), "kubectl".into()));
+        });
+        let verdict = crate::evaluate(&facts, &Policies::default());
+        let denials: Vec<_> = verdict.denials().map(|it| it.rule).collect();
+        assert_eq!(denials, ["leader-condemned", "too-few-healthy-survivors"]);
+        let folded: Vec<_> = verdict.folded.iter().map(|it| it.rule).collect();
+        assert_eq!(folded, ["leader-cannot-move", "paused", "replace-pending", "parallel-shrink"]);
+        insta::assert_snapshot!(verdict.finding("leader-condemned").unwrap(), @"
+        leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
+          configmap/acid-a-leader: leader: acid-a-4
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s) (leader-cannot-move)
+          statefulset/acid-a: annotation a/b by kubectl: the operator replaces the StatefulSet and skips the hand-over (leader-cannot-move)
+          configmap/acid-a-config: pause: true (paused)
+          statefulset/acid-a: annotation a/b, written by kubectl (replace-pending)
+          statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5 (parallel-shrink)
+          Try: not 2, but 3; this moves the leader to acid-a-1 first:
+              kubectl pgscale down acid-a --to 3 -n db
+        ");
+        // An override lifts what it names, and hides nothing else.
+        let lifted = crate::evaluate(&facts, &crate::rules::testing::lowered());
+        let denials: Vec<_> = lifted.denials().map(|it| it.rule).collect();
+        assert_eq!(denials.len(), 5, "{denials:?}");
+    }
+
+    #[test]
+    fn the_operators_own_switchover_is_judged_where_a_leader_goes() {
+        let found = |facts: &Facts| {
+            ["leader-condemned", "leader-cannot-move"].map(|id| {
+                matches!(
+                    (crate::rules::rule(id).unwrap().check)(&facts.assess(), &Policies::default()),
+                    Outcome::Found(_)
+                )
+            })
+        };
+        for to in 1..5 {
+            assert_eq!(found(&led_by_the_last(to)), [true, false], "{to}");
+            assert_eq!(found(&led_by_the_last(to).stalled([0])), [true, true], "{to}");
+            assert_eq!(found(&healthy(5, to)), [false, false], "{to}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What keeps a cluster from converging: causes, the likeliest first, each with what it rests on and the next command
+//! to run. Pure: from what was read and what Events said.
+//!
+//! The order is that of what stops everything else: who cannot be seen, who leads, who acts on the count, whether pods
+//! can be made, whether they run, whether they replicate, and last the Services, which only follow.
+
+use pgscale_guard::Seen;
+use pgscale_guard::facts::Facts;
+use pgscale_guard::printable::printable;
+use pgscale_guard::remedy::{Reach, Suggested, spelled};
+use pgscale_guard::rules::critical_operation;
+use pgscale_guard::verdict::Evidence;
+
+use crate::execute::switchover::labelled;
+use crate::terminal::text::age;
+use crate::watch::Snapshot;
+
+mod count;
+mod events;
+mod members;
+mod services;
+
+pub(crate) use events::{Event, last_seen, read};
+
+/// One thing that keeps a cluster from converging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cause {
+    /// What it is.
+    pub(crate) what: String,
+    /// What it rests on.
+    pub(crate) evidence: Vec<Evidence>,
+    /// The command to run next.
+    pub(crate) next: String,
+    /// What ends it where nothing else does, and on which condition.
+    pub(crate) last_resort: Option<Suggested>,
+}
+
+impl Cause {
+    fn new(what: impl Into<String>, next: String) -> Self {
+        Self { what: printable(&what.into()), evidence: Vec::new(), next, last_resort: None }
+    }
+
+    fn because(mut self, source: impl Into<String>, says: impl Into<String>) -> Self {
+        self.evidence.push(Evidence::new(source, says));
+        self
+    }
+}
+
+/// What causes are found in.
+pub(crate) struct Clues<'a> {
+    /// What was read of the cluster.
+    pub(crate) snapshot: &'a Snapshot,
+    /// What is missing for it to have converged.
+    pub(crate) missing: &'a [String],
+    /// What Events say; `Absent` where they were not asked for.
+    pub(crate) events: &'a Seen<Vec<Event>>,
+    /// Connection flags for the commands.
+    pub(crate) reach: &'a Reach,
+}
+
+/// What keeps the cluster from converging, the likeliest first; nothing where nothing does.
+pub(crate) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
+    let mut causes: Vec<Cause> = count::limited(clues).into_iter().collect();
+    if clues.missing.is_empty() {
+        return causes;
+    }
+    let facts = clues.facts();
+    let mut before = Vec::new();
+    before.extend(unseen(clues));
+    before.extend(ends(clues));
+    if facts.to() > 0 {
+        before.extend(leadership(clues));
+    }
+    causes.splice(0..0, before);
+    causes.extend(count::not_applied(clues));
+    causes.extend(count::not_created(clues));
+    causes.extend(members::causes(clues));
+    if facts.to() > 0 {
+        causes.extend(services::causes(clues));
+        causes.extend(paused(clues));
+    }
+    if causes.is_empty() {
+        // Never silent about a cluster that has not converged.
+        let what = clues.missing.join("; ");
+        let next = clues.kubectl(&format!("describe statefulset {}", facts.change.new.name));
+        causes.push(Cause::new(what, next));
+    }
+    causes
+}
+
+impl Clues<'_> {
+    fn facts(&self) -> &Facts {
+        &self.snapshot.facts
+    }
+
+    /// The connection flags that kubectl knows: empty, or with a space in front.
+    fn flags(&self) -> String {
+        spelled(&self.reach.kubectl)
+    }
+
+    /// A kubectl command in the cluster's namespace.
+    fn kubectl(&self, words: &str) -> String {
+        format!("kubectl {words} -n {}{}", self.facts().change.new.namespace, self.flags())
+    }
+
+    /// A command inside a member.
+    fn exec(&self, pod: &str, words: &str) -> String {
+        let exec = self.kubectl(&format!("exec {pod} -c postgres"));
+        format!("{exec} -- {words}")
+    }
+
+    /// `patronictl` in the member that leads, or else in the first that runs.
+    fn patronictl(&self, words: &str) -> String {
+        let facts = self.facts();
+        let leader = facts.leader_member();
+        let first = || facts.all_members().iter().find(|member| member.pod.containers_running);
+        match leader.or_else(first) {
+            Some(member) => self.exec(&member.name, &format!("patronictl {words}")),
+            None => self.kubectl("get pods"),
+        }
+    }
+
+    /// The latest Event of one of these reasons about an object, as evidence.
+    fn event(&self, kind: &str, name: &str, reasons: &[&str]) -> Option<&Event> {
+        let events = self.events.known()?;
+        events
+            .iter()
+            .filter(|event| event.kind == kind && event.name == name)
+            .filter(|event| reasons.contains(&event.reason.as_str()))
+            .max_by_key(|event| event.last)
+    }
+}
+
+/// Without its pods nothing else is certain.
+fn unseen(clues: &Clues<'_>) -> Option<Cause> {
+    let why = clues.facts().members.unreadable()?;
+    let namespace = &clues.facts().change.new.namespace;
+    let next = format!("kubectl auth can-i list pods -n {namespace}{}", clues.flags());
+    Some(
+        Cause::new("the members cannot be seen, and little can be told without", next)
+            .because("pods", why),
+    )
+}
+
+fn ends(clues: &Clues<'_>) -> Option<Cause> {
+    let facts = clues.facts();
+    let name = &facts.change.new.name;
+    if facts.change.new.terminating {
+        let next = clues.kubectl(&format!("get postgresql {name} -o yaml"));
+        let cause = Cause::new("the cluster is being deleted", next);
+        return Some(cause.because(format!("postgresql/{name}"), "has a deletionTimestamp"));
+    }
+    let set = facts.stateful_set.known().filter(|set| set.terminating)?;
+    let next = clues.kubectl(&format!("get statefulset {name} -o yaml"));
+    Some(
+        Cause::new("the StatefulSet is being deleted: the operator replaces it", next)
+            .because(format!("statefulset/{}", set.name), "has a deletionTimestamp"),
+    )
+}
+
+/// Nobody leads, or it is not clear who does.
+fn leadership(clues: &Clues<'_>) -> Option<Cause> {
+    let facts = clues.facts();
+    if let Some(why) = facts.leader.unreadable() {
+        let cause = Cause::new("who leads cannot be told", clues.patronictl("list"));
+        return Some(cause.because("leader lock", why));
+    }
+    let labelled = labelled(facts);
+    let Some(leader) = facts.leader_name() else { return Some(leaderless(clues)) };
+    if facts.members.unreadable().is_some() || labelled == [leader] {
+        return None;
+    }
+    let lock = facts.leader.known().map_or("leader lock", |lock| lock.source.as_str());
+    let what = match labelled.as_slice() {
+        [] => format!("{leader} leads, and no pod carries the leader's label"),
+        [one] => format!("{leader} leads, and the leader's label is on {one}"),
+        several => format!("{} pods carry the leader's label", several.len()),
+    };
+    let mut cause =
+        Cause::new(what, clues.patronictl("list")).because(lock, format!("is held by {leader}"));
+    for name in labelled {
+        cause = cause.because(format!("pod/{name}"), "is labelled as the leader");
+    }
+    Some(cause)
+}
+
+fn leaderless(clues: &Clues<'_>) -> Cause {
+    let facts = clues.facts();
+    let held = facts.leader.known().map(|lock| {
+        let says = match &lock.holder {
+            Some(holder) => {
+                let ago = age(lock.renewed, facts.now);
+                format!("was last renewed by {holder} {ago} ago")
+            }
+            None => "is free".to_owned(),
+        };
+        (lock.source.clone(), says)
+    });
+    let (source, says) =
+        held.unwrap_or_else(|| ("leader lock".to_owned(), "does not exist".to_owned()));
+    if is_paused(facts) {
+        let what = "nobody leads, and Patroni is paused: nobody takes over";
+        return ending_the_pause(clues, what, vec![Evidence::new(source, says)]);
+    }
+    let mut cause = Cause::new("nobody leads: nothing can be written", clues.patronictl("list"))
+        .because(source, says);
+    for member in facts.all_members() {
+        let health = crate::plan::describe(&clues.snapshot.facts.assessment().health(member));
+        cause = cause.because(format!("pod/{}", member.name), health);
+    }
+    cause
+}
+
+fn is_paused(facts: &Facts) -> bool {
+    facts.configuration.known().is_some_and(|configuration| configuration.paused)
+}
+
+/// Patroni starts and rebuilds nobody while it is paused.
+fn paused(clues: &Clues<'_>) -> Option<Cause> {
+    let facts = clues.facts();
+    // Without a leader it is part of that cause.
+    if !is_paused(facts) || facts.leader_name().is_none() {
+        return None;
+    }
+    let what = "Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over";
+    Some(ending_the_pause(clues, what, Vec::new()))
+}
+
+/// A pause, which `resume` ends; not while a pod is marked, as all are during a major upgrade: Patroni would start the
+/// data directories that are being upgraded.
+fn ending_the_pause(clues: &Clues<'_>, what: &str, evidence: Vec<Evidence>) -> Cause {
+    let facts = clues.facts();
+    let marked = critical_operation(facts);
+    let next = if marked.is_none() {
+        clues.patronictl(&format!("resume --wait {}", facts.change.new.name))
+    } else {
+        clues.kubectl("get pods -L critical-operation -w")
+    };
+    let mut cause = Cause { evidence, ..Cause::new(what, next) }
+        .because("Patroni's configuration", "pause: true");
+    cause.evidence.extend(marked);
+    cause
+}
+
+#[cfg(test)]
+mod tests;

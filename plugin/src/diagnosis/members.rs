@@ -1,0 +1,272 @@
+//! What is wrong with single members, one cause each: its pod before its PostgreSQL, its PostgreSQL before its
+//! replication.
+
+use pgscale_guard::facts::{Health, Member, Problem};
+use pgscale_guard::remedy::{Command, Suggested};
+
+use super::{Cause, Clues};
+use crate::plan::{claim, nobody_answered};
+use crate::terminal::text::{age, bytes};
+
+/// How much of everything else a member's trouble explains; the lowest comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Claims,
+    Node,
+    Pod,
+    Rebuild,
+    Database,
+    Timeline,
+    Replication,
+    Silent,
+    Unknown,
+    Leaving,
+}
+
+/// One cause for each member that is not as it should be, the likeliest first.
+pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
+    let facts = clues.facts();
+    let mut ranked: Vec<(Rank, i64, Cause)> = Vec::new();
+    for member in facts.all_members() {
+        let found = if member.ordinal >= facts.to() {
+            Some((Rank::Leaving, leaving(clues, member)))
+        } else {
+            member_cause(clues, member)
+        };
+        ranked.extend(found.map(|(rank, cause)| (rank, member.ordinal, cause)));
+    }
+    if let Some(why) = nobody_answered(facts).map(str::to_owned) {
+        // One cause, and not one for each member that nobody could ask.
+        let before = ranked.len();
+        ranked.retain(|(rank, ..)| *rank != Rank::Unknown);
+        if ranked.len() < before {
+            ranked.push((Rank::Unknown, 0, unasked(clues, why)));
+        }
+    } else if let Some(leader) = facts.leader_member()
+        && ranked.iter().any(|(_, ordinal, _)| *ordinal == leader.ordinal)
+    {
+        // Nobody can be compared with a leader that is in trouble itself.
+        ranked.retain(|(rank, ..)| *rank != Rank::Unknown);
+    }
+    ranked.sort_by_key(|(rank, ordinal, _)| (*rank, *ordinal));
+    ranked.into_iter().map(|(.., cause)| cause).collect()
+}
+
+fn unasked(clues: &Clues<'_>, why: String) -> Cause {
+    let next = clues.kubectl("auth can-i create pods --subresource=portforward");
+    Cause::new("no member could be asked how far it is", next).because("pods", why)
+}
+
+fn leaving(clues: &Clues<'_>, member: &Member) -> Cause {
+    let (what, says) = if member.pod.terminating {
+        (format!("{} has not ended yet", member.name), "is being deleted")
+    } else {
+        (format!("{} is still there", member.name), "is not being deleted")
+    };
+    let cause = |next| Cause::new(what, next).because(source(member), says);
+    match lost_node(member).filter(|_| member.pod.terminating) {
+        Some(node) => {
+            let cause = cause(about_node(clues, node)).because(format!("node/{node}"), NOT_READY);
+            Cause { last_resort: Some(by_force(clues, member)), ..cause }
+        }
+        None => cause(clues.kubectl(&format!("describe pod {}", member.name))),
+    }
+}
+
+/// The node of `member`, which is not Ready.
+fn lost_node(member: &Member) -> Option<&str> {
+    (member.pod.node_ready == Some(false)).then(|| member.pod.node.as_deref().unwrap_or("?"))
+}
+
+fn about_node(clues: &Clues<'_>, node: &str) -> String {
+    format!("kubectl describe node {node}{}", clues.flags())
+}
+
+/// What is said of a lost node.
+const NOT_READY: &str = "is not Ready, and its kubelet ends no pod";
+
+/// How to be rid of a pod whose node does not come back. That is not the command to run next: on a node that is only cut
+/// off PostgreSQL goes on running.
+fn by_force(clues: &Clues<'_>, member: &Member) -> Suggested {
+    let namespace = &clues.facts().change.new.namespace;
+    let delete = ["delete", "pod", &member.name, "--force", "--grace-period=0", "-n", namespace];
+    let node = lost_node(member).unwrap_or("?");
+    Suggested {
+        why: Some(format!("only once {node} is sure to be powered off")),
+        command: Command::kubectl(delete).reached_by(clues.reach),
+    }
+}
+
+fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
+    let facts = clues.facts();
+    let pod = &member.pod;
+    if let Some(node) = lost_node(member) {
+        if pod.terminating {
+            let what = format!("{} is being deleted on a node that is not Ready", member.name);
+            let cause = Cause::new(what, about_node(clues, node))
+                .because(source(member), "is being deleted")
+                .because(format!("node/{node}"), NOT_READY);
+            let last_resort = Some(by_force(clues, member));
+            return Some((Rank::Node, Cause { last_resort, ..cause }));
+        }
+        let what = format!("the node of {} is not Ready", member.name);
+        let cause = Cause::new(what, about_node(clues, node));
+        return Some((Rank::Node, cause.because(format!("node/{node}"), "is not Ready")));
+    }
+    if pod.terminating {
+        let next = clues.kubectl(&format!("describe pod {}", member.name));
+        let cause = Cause::new(format!("{} is being deleted and comes back", member.name), next);
+        return Some((Rank::Pod, cause.because(source(member), "is being deleted")));
+    }
+    if pod.phase != "Running" || !pod.containers_running {
+        return Some((Rank::Pod, idle_pod(clues, member)));
+    }
+    if let Some(how) = facts.rebuilding(member) {
+        let since = age(pod.created, facts.now);
+        let cause = Cause::new(format!("{} is being built", member.name), logs(clues, member))
+            .because(source(member), format!("{how}; its pod is {since} old"));
+        return Some((Rank::Rebuild, cause));
+    }
+    match clues.snapshot.facts.assessment().health(member) {
+        Health::Healthy => (crate::watch::replicates(member) == Some(false)
+            && facts.leader_name() != Some(member.name.as_str()))
+        .then(|| replication(clues, member, &Problem::NotReplicating)),
+        // Without a leader nobody can be compared with it: that is a cause of its own.
+        Health::Unknown(_) if facts.leader_name().is_none() => None,
+        Health::Unknown(why) => {
+            let cause = Cause::new(
+                format!("the state of {} is not known", member.name),
+                clues.patronictl("list"),
+            );
+            Some((Rank::Unknown, cause.because(source(member), why)))
+        }
+        Health::Unhealthy(problems) => {
+            let worst = problems.iter().min_by_key(|problem| weight(problem))?;
+            Some(replication(clues, member, worst))
+        }
+    }
+}
+
+fn source(member: &Member) -> String {
+    format!("pod/{}", member.name)
+}
+
+fn logs(clues: &Clues<'_>, member: &Member) -> String {
+    clues.kubectl(&format!("logs {} -c postgres --tail=30", member.name))
+}
+
+/// A pod that does not run, in the words of whoever holds it up.
+fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
+    let name = &member.name;
+    let words = member.pod.waiting.as_deref().unwrap_or("");
+    let describe = clues.kubectl(&format!("describe pod {name}"));
+    let has = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
+    let about_claim = claim(clues.facts(), member.ordinal).and_then(|claim| {
+        let reasons = ["ProvisioningFailed", "FailedBinding"];
+        clues.event("PersistentVolumeClaim", &claim, &reasons).map(|event| (claim, event))
+    });
+    let scheduling = ["FailedScheduling"];
+    let mounting = ["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"];
+    let (what, next) = if let Some((claim, _)) = &about_claim {
+        let next = clues.kubectl(&format!("describe pvc {claim}"));
+        (format!("the volume of {name} cannot be made"), next)
+    } else if member.pod.node.is_none() && member.pod.phase == "Pending" {
+        (format!("{name} cannot be scheduled"), describe)
+    } else if has(&["ImagePull", "ErrImage", "InvalidImageName"]) {
+        (format!("the image of {name} cannot be pulled"), describe)
+    } else if has(&["CrashLoopBackOff", "exit code"]) {
+        let next = clues.kubectl(&format!("logs {name} -c postgres --previous --tail=30"));
+        let restarts = member.pod.restarts;
+        (format!("{name} crashes over and over ({restarts} restarts)"), next)
+    } else if clues.event("Pod", name, &mounting).is_some() {
+        (format!("{name} cannot be started on its node"), describe)
+    } else {
+        (format!("{name} does not run yet"), describe)
+    };
+    let phase = format!("is {}", member.pod.phase);
+    let mut cause = Cause::new(what, next)
+        .because(source(member), if words.is_empty() { phase.as_str() } else { words });
+    let event = about_claim.map(|(_, event)| event).or_else(|| {
+        clues.event("Pod", name, &mounting).or_else(|| clues.event("Pod", name, &scheduling))
+    });
+    if let Some(event) = event.filter(|event| event.message != words) {
+        cause = cause.because(event.source(clues.facts().now), &event.message);
+    }
+    cause
+}
+
+/// Of several ailments, the one that explains the others.
+fn weight(problem: &Problem) -> u8 {
+    match problem {
+        Problem::Missing
+        | Problem::NodeNotReady(_)
+        | Problem::PodNotRunning(_)
+        | Problem::Terminating => 0,
+        Problem::WrongRole => 1,
+        Problem::Rebuilding(_) => 2,
+        Problem::NotRunning(_) => 3,
+        Problem::Timeline { .. } => 4,
+        Problem::NotReplicating => 5,
+        Problem::Behind(_) => 6,
+        Problem::ReplayPaused => 7,
+        Problem::ReplayBehind(_) => 8,
+        Problem::Silent(_) => 9,
+        Problem::NoFailover => 10,
+    }
+}
+
+/// A member whose pod runs, and whose PostgreSQL or replication does not.
+fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, Cause) {
+    let name = &member.name;
+    let sql = |words: &str| clues.exec(name, &format!("psql -U postgres -xc '{words}'"));
+    let receiver = || sql("select * from pg_stat_wal_receiver");
+    let (rank, what, next) = match problem {
+        Problem::WrongRole => (
+            Rank::Claims,
+            format!("{name} claims to lead without holding the leader lock"),
+            clues.patronictl("list"),
+        ),
+        Problem::NotRunning(state) => (
+            Rank::Database,
+            format!("PostgreSQL of {name} does not run: {state}"),
+            logs(clues, member),
+        ),
+        Problem::Timeline { own, leader } => (
+            Rank::Timeline,
+            format!("{name} is on timeline {own} and the leader on {leader}: it has diverged"),
+            logs(clues, member),
+        ),
+        Problem::NotReplicating => {
+            (Rank::Replication, format!("{name} replicates from nobody"), receiver())
+        }
+        Problem::Behind(missing) => (
+            Rank::Replication,
+            format!("{name} does not receive: it lacks {}", bytes(*missing)),
+            receiver(),
+        ),
+        Problem::ReplayPaused => (
+            Rank::Replication,
+            format!("the replay of {name} is paused"),
+            sql("select pg_wal_replay_resume()"),
+        ),
+        Problem::ReplayBehind(missing) => (
+            Rank::Replication,
+            format!("the replay of {name} is {} behind", bytes(*missing)),
+            sql("select * from pg_stat_activity where backend_type = $$startup$$"),
+        ),
+        Problem::Silent(_) => (
+            Rank::Silent,
+            format!("{name} does not answer"),
+            clues.exec(name, "curl -s localhost:8008/patroni"),
+        ),
+        Problem::Missing
+        | Problem::NodeNotReady(_)
+        | Problem::NoFailover
+        | Problem::PodNotRunning(_)
+        | Problem::Rebuilding(_)
+        | Problem::Terminating => {
+            (Rank::Unknown, format!("{name} is not healthy"), logs(clues, member))
+        }
+    };
+    (rank, Cause::new(what, next).because(source(member), problem.to_string()))
+}

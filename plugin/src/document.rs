@@ -1,0 +1,356 @@
+//! The objects of `-o json` and `-o yaml`: versioned, and apart from our own types, so that those may change.
+
+use std::collections::BTreeMap;
+
+use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::verdict::Finding;
+use serde::Serialize;
+
+use crate::execute::switchover::Moved;
+use crate::history::Entry;
+use crate::plan::{LeaderMove, Outcome, Plan, Step};
+use impact::{CommitDocument, ImpactDocument, RuleDocument};
+
+pub(crate) mod impact;
+#[cfg(test)]
+mod schemas;
+mod status;
+
+pub(crate) use status::{ScaleStatus, ScaleStatusList};
+
+/// `apiVersion` of every object we print.
+pub(crate) const API_VERSION: &str = "pgscale.dev/v1alpha1";
+
+/// Which cluster an object is about.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Metadata {
+    /// Namespace.
+    pub(crate) namespace: String,
+    /// Name.
+    pub(crate) name: String,
+    /// Identity.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) uid: String,
+    /// The version that was read.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) resource_version: String,
+}
+
+impl Metadata {
+    /// Of a cluster as it was read.
+    pub(crate) fn of(cluster: &Postgresql) -> Self {
+        Self {
+            namespace: cluster.namespace.clone(),
+            name: cluster.name.clone(),
+            uid: cluster.uid.clone(),
+            resource_version: cluster.resource_version.clone(),
+        }
+    }
+}
+
+/// `kind: ScalePlan`.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScalePlan<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
+    api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScalePlan")))]
+    kind: &'static str,
+    metadata: Metadata,
+    /// `Ready`, `Refused` or `Nothing`.
+    outcome: &'static str,
+    declared: Option<i64>,
+    asked: i64,
+    from: i64,
+    to: i64,
+    running: Option<i64>,
+    leader: Option<&'a str>,
+    leader_move: Option<Move<'a>>,
+    leaving: Vec<Passing<'a>>,
+    coming: Vec<Passing<'a>>,
+    /// How many more come than `coming` holds.
+    #[serde(skip_serializing_if = "is_zero")]
+    coming_besides: i64,
+    unfit: BTreeMap<&'a str, &'a str>,
+    steps: Vec<StepDocument<'a>>,
+    findings: Vec<&'a Finding>,
+    /// Every rule, those included that found nothing.
+    rules: Vec<RuleDocument<'a>>,
+    /// The first of `nearestAllowed`.
+    alternative: Option<i64>,
+    /// Of a plan that is refused: the nearest counts in the direction asked for that would be allowed now, the one
+    /// that changes less first.
+    nearest_allowed: Vec<i64>,
+    other_writers: &'a [String],
+    /// The rules that refuse a plain write of the same count as long as the leader has not moved.
+    plain_write_refused_by: &'a [&'static str],
+    /// What to commit where others write the count too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<CommitDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    impact: Option<ImpactDocument<'a>>,
+}
+
+/// A switchover.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Move<'a> {
+    from: &'a str,
+    to: &'a str,
+    why: &'a str,
+    /// How long writes stopped at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_seconds: Option<f64>,
+}
+
+impl<'a> Move<'a> {
+    /// The document of a switchover.
+    pub(crate) fn of(leader_move: &'a LeaderMove) -> Self {
+        Self {
+            from: &leader_move.from,
+            to: &leader_move.to,
+            why: &leader_move.why,
+            pause_seconds: None,
+        }
+    }
+
+    /// The document of a switchover that took place.
+    pub(crate) fn made(leader_move: &'a LeaderMove, moved: &Moved) -> Self {
+        let pause_seconds = moved.pause.map(|pause| pause.as_secs_f64());
+        Self { pause_seconds, ..Self::of(leader_move) }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Passing<'a> {
+    pod: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
+    claim: Option<&'a str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "action")]
+enum StepDocument<'a> {
+    Checkpoint { member: &'a str },
+    Converge { instances: i64 },
+    MoveLeader { from: &'a str, to: &'a str },
+    SetCount { instances: i64 },
+}
+
+impl<'a> ScalePlan<'a> {
+    /// The document of a plan.
+    pub(crate) fn of(plan: &'a Plan) -> Self {
+        Self {
+            api_version: API_VERSION,
+            kind: "ScalePlan",
+            metadata: Metadata {
+                namespace: plan.namespace.clone(),
+                name: plan.name.clone(),
+                uid: plan.uid.clone(),
+                resource_version: plan.resource_version.clone(),
+            },
+            outcome: match plan.outcome() {
+                Outcome::Nothing => "Nothing",
+                Outcome::Ready => "Ready",
+                Outcome::Refused => "Refused",
+            },
+            declared: plan.declared,
+            asked: plan.asked,
+            from: plan.from,
+            to: plan.to,
+            running: plan.running,
+            leader: plan.leader.as_deref(),
+            leader_move: plan.leader_move.as_ref().map(Move::of),
+            leaving: plan
+                .leaving
+                .iter()
+                .map(|member| Passing {
+                    pod: &member.pod,
+                    role: Some(member.role()),
+                    state: Some(&member.state),
+                    claim: member.claim.as_deref(),
+                })
+                .collect(),
+            coming: plan
+                .coming
+                .iter()
+                .map(|member| Passing {
+                    pod: &member.pod,
+                    role: None,
+                    state: None,
+                    claim: member.claim.as_deref(),
+                })
+                .collect(),
+            coming_besides: plan.coming_besides,
+            unfit: plan
+                .unfit
+                .iter()
+                .map(|unfit| (unfit.pod.as_str(), unfit.why.as_str()))
+                .collect(),
+            steps: plan.steps.iter().map(step).collect(),
+            findings: plan.verdict.findings.iter().filter(|found| !found.audit_only).collect(),
+            rules: RuleDocument::all(plan),
+            alternative: plan.nearest.counts().next(),
+            nearest_allowed: plan.nearest.counts().collect(),
+            other_writers: &plan.other_writers,
+            plain_write_refused_by: &plan.plain_write_refused_by,
+            commit: CommitDocument::of(plan),
+            impact: plan.impact.as_deref().map(ImpactDocument::of),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &i64) -> bool {
+    *count == 0
+}
+
+fn step(step: &Step) -> StepDocument<'_> {
+    match step {
+        Step::Checkpoint(member) => StepDocument::Checkpoint { member },
+        Step::MoveLeader(from, to) => StepDocument::MoveLeader { from, to },
+        Step::SetCount(count) => StepDocument::SetCount { instances: *count },
+        Step::Converge(count) => StepDocument::Converge { instances: *count },
+    }
+}
+
+/// `kind: ScaleReport`: what became of a plan.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleReport<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
+    api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScaleReport")))]
+    kind: &'static str,
+    metadata: Metadata,
+    /// `Converged`, `Changed` (not waited for), `Nothing`, `Refused`, `DryRun`, `Failed`, `TimedOut`,
+    /// `NotAsPlanned`, `Reverted`, `Declined`.
+    pub(crate) result: &'static str,
+    /// The exit code of the program.
+    pub(crate) exit_code: u8,
+    /// What is wrong, where something is.
+    pub(crate) message: Option<&'a str>,
+    /// What the program set out to do.
+    pub(crate) plan: Option<ScalePlan<'a>>,
+    /// The switchover that took place.
+    pub(crate) leader_moved: Option<Move<'a>>,
+    /// The count that a switchover was for, once it is admitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) admitted: Option<&'a Admitted>,
+    /// What is still missing for convergence.
+    pub(crate) missing: &'a [String],
+    /// What happened, and when, in seconds from the start.
+    pub(crate) events: &'a [Event],
+    /// When each new member reached each phase.
+    pub(crate) timeline: &'a [MemberTimeline],
+    /// What is worth knowing and no failure.
+    pub(crate) notes: &'a [String],
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// What is kept of it in the cluster's history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) record: Option<&'a Entry>,
+}
+
+/// A count that every rule admits now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Admitted {
+    /// The number of instances.
+    pub(crate) instances: i64,
+    /// The same in words, for people.
+    #[serde(skip)]
+    pub(crate) said: String,
+    /// The command that comes next.
+    pub(crate) next: String,
+    /// What it means to writers that are no people.
+    #[serde(skip)]
+    pub(crate) note: Option<String>,
+}
+
+/// `kind: ScaleReportList`.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleReportList<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    items: Vec<ScaleReport<'a>>,
+}
+
+impl<'a> ScaleReportList<'a> {
+    /// The document of what came of several changes.
+    pub(crate) fn of(ended: &'a [crate::commands::Outcome]) -> Self {
+        let items = ended.iter().map(crate::commands::Outcome::report).collect();
+        Self { api_version: API_VERSION, kind: "ScaleReportList", items }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Event {
+    /// Seconds from the start.
+    pub(crate) seconds: f64,
+    /// What.
+    pub(crate) what: String,
+}
+
+/// The way of one new member.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct MemberTimeline {
+    /// Which.
+    pub(crate) member: String,
+    /// What it reached, in that order; what nobody saw is left out.
+    pub(crate) phases: Vec<Reached>,
+}
+
+/// A phase that was reached.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Reached {
+    /// `PodCreated`, `Scheduled`, `ContainerStarted`, `ReplicationConfigured`, `BaseBackup`, `Streaming` or
+    /// `InService`.
+    pub(crate) phase: &'static str,
+    /// Seconds from the write of the count.
+    pub(crate) seconds: f64,
+}
+
+impl ScaleReport<'_> {
+    /// An empty report on one cluster.
+    pub(crate) fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            api_version: API_VERSION,
+            kind: "ScaleReport",
+            metadata: Metadata {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                uid: String::new(),
+                resource_version: String::new(),
+            },
+            result: "Nothing",
+            exit_code: 0,
+            message: None,
+            plan: None,
+            leader_moved: None,
+            admitted: None,
+            missing: &[],
+            events: &[],
+            timeline: &[],
+            notes: &[],
+            seconds: 0.0,
+            record: None,
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The documents of `status`.
+
+use std::collections::BTreeMap;
+
+use pgscale_guard::facts::{Health, Live, Member};
+use pgscale_guard::remedy::Suggested;
+use pgscale_guard::verdict::Evidence;
+use pgscale_guard::{Assessment, Seen};
+use serde::Serialize;
+
+use super::{API_VERSION, Metadata};
+use crate::diagnosis::Cause;
+use crate::plan::describe;
+use crate::services::names;
+use crate::status::{Bound, By, Headroom, Slot, Status, Told, Volume, running, volumes};
+
+/// `kind: ScaleStatus`.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleStatus<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
+    api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScaleStatus")))]
+    kind: &'static str,
+    metadata: Metadata,
+    declared: Option<i64>,
+    effective: i64,
+    stateful_set: Option<i64>,
+    /// `null` where the pods could not be listed.
+    running: Option<i64>,
+    converged: bool,
+    /// `NoLeader`, `Unknown`, `CountDiffers`, `Rebuilding`, `NotConverged` or `Converged`: the first that holds.
+    state: &'static str,
+    missing: &'a [String],
+    leader: Option<&'a str>,
+    paused: Option<bool>,
+    members: Vec<MemberDocument<'a>>,
+    services: BTreeMap<String, Option<Vec<String>>>,
+    operator: Option<&'a str>,
+    operator_available: Option<bool>,
+    operator_status: Option<&'a str>,
+    /// `null` where they could not be read, or were not looked up for a list.
+    slots: Option<Vec<SlotDocument>>,
+    /// `null` where they could not be read.
+    volumes: Option<Vec<VolumeDocument>>,
+    /// `null` where it was not looked up for a list.
+    policy: Option<PolicyDocument<'a>>,
+    /// What a change now would be told; `null` where it was not looked up for a list.
+    would_say: Option<Vec<ToldDocument<'a>>>,
+    /// What keeps it from converging, the likeliest first; with what Events say only for `--why`.
+    why: Vec<CauseDocument<'a>>,
+}
+
+/// What keeps a cluster from converging.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct CauseDocument<'a> {
+    what: &'a str,
+    evidence: &'a [Evidence],
+    next: &'a str,
+    /// What ends it where nothing else does, and on which condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_resort: Option<&'a Suggested>,
+}
+
+/// A replication slot.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct SlotDocument {
+    name: String,
+    member: Option<String>,
+    member_has_pod: Option<bool>,
+    held_bytes: Option<u64>,
+    oldest_needed: u64,
+}
+
+/// A volume claim.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct VolumeDocument {
+    claim: String,
+    member: String,
+    in_use: Option<bool>,
+    capacity_bytes: Option<u64>,
+    created: Option<String>,
+}
+
+/// What policies and the operator leave room for.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct PolicyDocument<'a> {
+    bounds: Vec<BoundDocument<'a>>,
+    more: Option<i64>,
+    fewer: i64,
+    zero_allowed: bool,
+    unreadable: Option<&'a str>,
+    operator_limits_unreadable: Option<&'a str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct BoundDocument<'a> {
+    what: &'a str,
+    value: &'a str,
+    source: &'a str,
+    mode: pgscale_guard::policy::Mode,
+}
+
+/// What one change would be told.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct ToldDocument<'a> {
+    to: i64,
+    /// `Command`, or `Edit` for one that moves no leader first.
+    by: &'static str,
+    allowed: bool,
+    rules: &'a [&'static str],
+    leader_moves_to: Option<&'a str>,
+    message: Option<&'a str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct MemberDocument<'a> {
+    name: &'a str,
+    role: &'static str,
+    state: String,
+    health: String,
+    healthy: Option<bool>,
+    timeline: Option<u64>,
+    lag_bytes: Option<u64>,
+    received: Option<u64>,
+    replayed: Option<u64>,
+    address: Option<&'a str>,
+    node: Option<&'a str>,
+    zone: Option<&'a str>,
+}
+
+impl<'a> ScaleStatus<'a> {
+    /// The document of a cluster's state.
+    pub(crate) fn of(status: &'a Status) -> Self {
+        let facts = &status.snapshot.facts;
+        let cluster = &facts.change.new;
+        let services = &status.snapshot.services;
+        let named = |seen: &Seen<_>| match seen {
+            Seen::Known(addresses) => Some(names(facts, addresses)),
+            Seen::Absent => Some(Vec::new()),
+            Seen::Unreadable(_) => None,
+        };
+        Self {
+            api_version: API_VERSION,
+            kind: "ScaleStatus",
+            metadata: Metadata::of(cluster),
+            declared: cluster.instances,
+            effective: facts.to(),
+            stateful_set: facts.stateful_set.known().map(|set| set.replicas),
+            running: running(facts),
+            converged: status.missing.is_empty(),
+            state: status.severity().word(),
+            missing: &status.missing,
+            leader: facts.leader_name(),
+            paused: facts.configuration.known().map(|configuration| configuration.paused),
+            members: facts.all_members().iter().map(|it| member(&facts.assessment(), it)).collect(),
+            services: BTreeMap::from([
+                (cluster.name.clone(), named(&services.leader)),
+                (format!("{}-repl", cluster.name), named(&services.replicas)),
+            ]),
+            operator: facts.operator.known().map(|operator| operator.deployment.as_str()),
+            operator_available: facts.operator.known().and_then(|operator| operator.available),
+            operator_status: cluster.status.as_deref(),
+            slots: status.detail.as_ref().and_then(|detail| slots(&detail.slots)),
+            volumes: volumes(facts).known().map(|all| all.iter().map(volume).collect()),
+            policy: status.detail.as_ref().map(|detail| policy(&detail.headroom)),
+            would_say: status
+                .detail
+                .as_ref()
+                .map(|detail| detail.would_say.iter().map(would_say).collect()),
+            why: status.why.iter().map(cause).collect(),
+        }
+    }
+}
+
+fn cause(cause: &Cause) -> CauseDocument<'_> {
+    let Cause { what, evidence, next, last_resort } = cause;
+    CauseDocument { what, evidence, next, last_resort: last_resort.as_ref() }
+}
+
+fn slots(seen: &Seen<Vec<Slot>>) -> Option<Vec<SlotDocument>> {
+    let all = match seen {
+        Seen::Known(all) => all.as_slice(),
+        Seen::Absent => &[],
+        Seen::Unreadable(_) => return None,
+    };
+    let document = |slot: &Slot| SlotDocument {
+        name: slot.name.clone(),
+        member: slot.member.clone(),
+        member_has_pod: slot.there,
+        held_bytes: slot.held,
+        oldest_needed: slot.position,
+    };
+    Some(all.iter().map(document).collect())
+}
+
+fn volume(volume: &Volume) -> VolumeDocument {
+    VolumeDocument {
+        claim: volume.claim.clone(),
+        member: volume.member.clone(),
+        in_use: volume.in_use,
+        capacity_bytes: volume.capacity,
+        created: volume.created.map(|time| time.to_string()),
+    }
+}
+
+fn policy(headroom: &Headroom) -> PolicyDocument<'_> {
+    PolicyDocument {
+        bounds: headroom.bounds.iter().map(bound).collect(),
+        more: headroom.more,
+        fewer: headroom.fewer,
+        zero_allowed: headroom.zero,
+        unreadable: headroom.unreadable.as_deref(),
+        operator_limits_unreadable: headroom.operator_unreadable.as_deref(),
+    }
+}
+
+fn bound(bound: &Bound) -> BoundDocument<'_> {
+    let Bound { what, value, source, mode } = bound;
+    BoundDocument { what, value, source, mode: *mode }
+}
+
+fn would_say(told: &Told) -> ToldDocument<'_> {
+    ToldDocument {
+        to: told.to,
+        by: match told.by {
+            By::Command => "Command",
+            By::Edit => "Edit",
+        },
+        allowed: told.allowed,
+        rules: &told.rules,
+        leader_moves_to: told.leader_moves_to.as_deref(),
+        message: told.message.as_deref(),
+    }
+}
+
+fn member<'a>(facts: &Assessment<'_>, member: &'a Member) -> MemberDocument<'a> {
+    let leads = facts.leader_name() == Some(member.name.as_str());
+    let health = facts.health(member);
+    let answer = match &member.live {
+        Live::Answered(answer) => Some(answer),
+        Live::NotAsked | Live::Silent(_) => None,
+    };
+    MemberDocument {
+        name: &member.name,
+        role: crate::view::status::role(facts, member, leads),
+        state: crate::view::status::state(facts, member),
+        healthy: match health {
+            Health::Healthy => Some(true),
+            Health::Unhealthy(_) => Some(false),
+            Health::Unknown(_) => None,
+        },
+        health: describe(&health),
+        timeline: answer.and_then(|answer| answer.timeline),
+        lag_bytes: if leads { None } else { crate::view::status::lag_bytes(facts, member) },
+        received: answer.and_then(|answer| answer.location.or(answer.received)),
+        replayed: answer.and_then(|answer| answer.replayed),
+        address: member.pod.ip.as_deref(),
+        node: member.pod.node.as_deref(),
+        zone: member.pod.zone.as_deref(),
+    }
+}
+
+/// `kind: ScaleStatusList`.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleStatusList<'a> {
+    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
+    api_version: &'static str,
+    #[cfg_attr(test, schemars(extend("const" = "ScaleStatusList")))]
+    kind: &'static str,
+    items: Vec<ScaleStatus<'a>>,
+}
+
+impl<'a> ScaleStatusList<'a> {
+    /// The document of several clusters.
+    pub(crate) fn of(all: &'a [Status]) -> Self {
+        let items = all.iter().map(ScaleStatus::of).collect();
+        Self { api_version: API_VERSION, kind: "ScaleStatusList", items }
+    }
+}

@@ -1,0 +1,95 @@
+//! Commands inside a member's PostgreSQL container, and SQL through its `psql`.
+//!
+//! What Patroni and Kubernetes cannot tell is asked of PostgreSQL itself, as the local superuser every Spilo image
+//! lets in: no password is read, and none is needed. Every answer is optional: whoever may not exec is told less.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use pgscale_guard::read::Address;
+
+/// How long a checkpoint may take before the switchover goes ahead without it.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Separates columns in what `psql` prints: ASCII's unit separator, which no value of ours holds.
+const COLUMN: char = '\u{1f}';
+
+/// Separates rows: ASCII's record separator.
+const ROW: char = '\u{1e}';
+
+/// The way into members.
+pub(crate) trait Exec: Send + Sync {
+    /// Runs a command in the PostgreSQL container of `pod`; what it printed to stdout, if it ended well within
+    /// `patience`. The error is one line for people.
+    fn run<'a>(
+        &'a self,
+        pod: &'a Address,
+        command: Vec<String>,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<String, String>>;
+}
+
+/// The rows of one SQL statement, each column as text; NULL is the empty text.
+///
+/// # Errors
+/// One line for people: no right to exec, PostgreSQL's own message, no answer in time.
+pub(crate) async fn sql(
+    exec: &dyn Exec,
+    pod: &Address,
+    statement: &str,
+    patience: Duration,
+) -> Result<Vec<Vec<String>>, String> {
+    let printed = exec.run(pod, psql(statement), patience).await?;
+    Ok(rows(&printed))
+}
+
+/// Writes a checkpoint on `pod`, so that its shutdown is short.
+///
+/// # Errors
+/// As for [`sql`].
+pub(crate) async fn checkpoint(exec: &dyn Exec, pod: &Address) -> Result<(), String> {
+    sql(exec, pod, "CHECKPOINT", CHECKPOINT_PATIENCE).await.map(drop)
+}
+
+fn psql(statement: &str) -> Vec<String> {
+    ["psql", "-X", "-q", "-A", "-t", "-F"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain([COLUMN.to_string(), "-R".to_owned(), ROW.to_string()])
+        .chain(
+            ["-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-c"].map(str::to_owned),
+        )
+        .chain([statement.to_owned()])
+        .collect()
+}
+
+fn rows(printed: &str) -> Vec<Vec<String>> {
+    let printed = printed.strip_suffix('\n').unwrap_or(printed);
+    if printed.is_empty() {
+        return Vec::new();
+    }
+    printed.split(ROW).map(|row| row.split(COLUMN).map(str::to_owned).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_psql_prints_is_rows_of_columns() {
+        assert_eq!(rows(""), Vec::<Vec<String>>::new());
+        assert_eq!(rows("\n"), Vec::<Vec<String>>::new());
+        assert_eq!(rows("t\n"), [["t"]]);
+        assert_eq!(rows("a\u{1f}b|c\u{1e}\u{1f}\n"), [["a", "b|c"], ["", ""]]);
+    }
+
+    #[test]
+    fn psql_reads_no_start_file_and_stops_at_errors() {
+        let command = psql("SELECT 1");
+        assert_eq!(command.first().map(String::as_str), Some("psql"));
+        assert!(
+            command.contains(&"-X".to_owned()) && command.contains(&"ON_ERROR_STOP=1".to_owned())
+        );
+        assert_eq!(command.last().map(String::as_str), Some("SELECT 1"));
+    }
+}

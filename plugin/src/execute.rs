@@ -1,0 +1,475 @@
+//! Carries a plan out: looks again, moves the leader, looks again, and only then writes the count.
+//!
+//! Before the leader moves the API server has judged the write, as a dry run: a leader that moved
+//! for a write that is then refused has moved for nothing.
+//!
+//! The write is conditional on the version and the identity of what the plan was made from. A conflict means
+//! that somebody else wrote: the plan is made again. A lost answer is looked for, never sent again.
+
+use kube::api::{Patch, PatchParams};
+use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::read::AskWhom;
+use pgscale_guard::{Change, Facts, Policies};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::error::{Failure, Kind};
+use crate::execute::switchover::{Lead, checkpoint, move_leader};
+use crate::execute::waiting::Waiting;
+use crate::plan::{FIELD_MANAGER, Outcome, Plan, Unfit};
+use crate::session::Session;
+
+mod dry_run;
+pub(crate) mod switchover;
+pub(crate) mod waiting;
+
+pub(crate) use dry_run::ask_server;
+use dry_run::must_pass;
+
+/// How often a plan is made again because somebody else wrote to the object meanwhile. Operators write the
+/// status several times in a row; more than this is a fight.
+const CONFLICTS: u32 = 5;
+
+/// What was done of a change, however it ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Done {
+    /// What became of the lead.
+    pub(crate) lead: Lead,
+    /// What became of the count.
+    pub(crate) count: Count,
+}
+
+impl Done {
+    fn moved(&self) -> bool {
+        self.lead.switchover().is_some()
+    }
+}
+
+/// What became of the count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// Nothing was written, and nothing that was sent can still arrive.
+    #[default]
+    Unwritten,
+    /// It is stored.
+    Written,
+    /// A write was sent, and nobody knows whether it arrived, or will.
+    InDoubt,
+}
+
+impl Count {
+    /// It was written, or was not; nothing where nobody knows.
+    pub(crate) fn written(self) -> Option<bool> {
+        match self {
+            Self::Unwritten => Some(false),
+            Self::Written => Some(true),
+            Self::InDoubt => None,
+        }
+    }
+}
+
+/// What was agreed to beside the plan that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    /// Rules that judged the plan that was shown may lack a fact when the plan is made again
+    /// (--yes).
+    pub(crate) unjudged: bool,
+}
+
+impl Agreed {
+    /// Returns an error where rules that judged the plan that was `shown` cannot judge it `now`: a
+    /// change that is not judged in full needs a person's yes.
+    pub(crate) fn covers(self, shown: &Plan, now: &Plan) -> Result<(), Failure> {
+        let rules = now.unjudged_since(shown);
+        if self.unjudged || rules.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::refused(format!(
+            "the change of postgresql {} is not the one that was shown: {} could be judged then, and not now; \
+             nothing was changed",
+            now.cluster(),
+            rules.join(", ")
+        ))
+        .hint("run the same command again, and look at the plan"))
+    }
+}
+
+/// Carries `plan`, made from `facts`, out: the plan that was carried out in the end. Whatever becomes of it, `done`
+/// tells what was done.
+pub(crate) async fn apply(
+    session: &Session,
+    plan: Plan,
+    facts: &Facts,
+    agreed: Agreed,
+    done: &mut Done,
+) -> Result<Plan, Failure> {
+    let mut plan = plan;
+    // What was asked about is judged again: a shrink, and growth that lacked a fact.
+    if plan.shrinks() || !plan.unjudged().is_empty() {
+        if let Some(wanted) = &plan.leader_move {
+            must_pass(session, &plan).await?;
+            checkpoint(session, facts, wanted).await;
+        }
+        // The question may have been open for hours, and a failover leaves no trace in the object.
+        let (now, facts) = read_plan(session, &plan).await?;
+        plan = as_agreed(&plan, now, agreed)?;
+        if let Some(wanted) = plan.leader_move.clone() {
+            let moved = move_leader(session, &facts, &wanted).await.map_err(|not_moved| {
+                done.lead = not_moved.lead();
+                not_moved.failure
+            })?;
+            session.out.note(&moved.told());
+            done.lead = Lead::moved(wanted, moved);
+            plan = plan_after_move(session, &plan).await?;
+        }
+    }
+    for _ in 0..CONFLICTS {
+        write_count(session, &plan, done).await?;
+        if done.count == Count::Written {
+            return Ok(plan);
+        }
+        plan = plan_again(session, &plan, agreed, done.moved()).await?;
+    }
+    Err(contended(&plan, done.moved()))
+}
+
+/// Every attempt met somebody else's write.
+fn contended(plan: &Plan, moved: bool) -> Failure {
+    not_done(
+        moved,
+        format!(
+            "somebody keeps writing to postgresql {}: {CONFLICTS} attempts conflicted; \
+             numberOfInstances is unchanged",
+            plan.cluster()
+        ),
+    )
+}
+
+/// After the leader moved: the same wish planned on fresh facts, as soon as the standbys follow the new leader.
+///
+/// The rules alone would not do: just after a move every standby is behind, those that go included, and a shrink
+/// that removes only unhealthy members is never refused. Whoever was fit before must be fit again.
+async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failure> {
+    let deadline = Instant::now() + session.pace.follow;
+    let mut waiting = Waiting::begin(session);
+    loop {
+        let (plan, facts) = match read_plan(session, before).await {
+            Ok(read) => read,
+            Err(failure) if Instant::now() >= deadline || is_gone(session, before).await => {
+                let message = format!(
+                    "the leader was moved, and numberOfInstances was not changed: {}",
+                    failure.message
+                );
+                return Err(Failure { kind: Kind::NotAsPlanned, message, ..failure });
+            }
+            // An API server may restart at any time, now included.
+            Err(failure) => {
+                waiting.tell(&failure.message);
+                sleep(session.pace.poll).await;
+                continue;
+            }
+        };
+        same_cluster_and_count(before, &plan, true)?;
+        let late: Vec<&Unfit> = plan
+            .unfit
+            .iter()
+            .filter(|unfit| !before.unfit.iter().any(|known| known.pod == unfit.pod))
+            .collect();
+        let leads = facts.leader_name().is_some() && plan.leader_move.is_none();
+        if plan.outcome() == Outcome::Nothing {
+            return Ok(there_already(before, plan));
+        }
+        if plan.outcome() == Outcome::Ready && leads && late.is_empty() {
+            return Ok(excusing(before, plan));
+        }
+        let leader = facts.leader_name().unwrap_or("no member");
+        if Instant::now() >= deadline {
+            let denials = plan.verdict.denials().map(ToString::to_string);
+            let late = late.iter().map(|unfit| format!("{}: {}", unfit.pod, unfit.why));
+            let mut reasons: Vec<String> = denials.chain(late).collect();
+            if reasons.is_empty() {
+                reasons.push(format!("{leader} leads now"));
+            }
+            return Err(not_done(
+                true,
+                format!(
+                    "the leader was moved, and numberOfInstances was not changed, because the shrink \
+                     would not be safe now:\n{}",
+                    reasons.join("\n")
+                ),
+            )
+            .hint("run the same command again when that is mended"));
+        }
+        let denials = plan.verdict.denials().map(|it| format!("{}: {}", it.rule, it.message));
+        let late = late.iter().map(|unfit| format!("{}: {}", unfit.pod, unfit.why));
+        let leads = (!leads).then(|| format!("{leader} leads"));
+        let missing: Vec<String> = late.chain(denials).chain(leads).collect();
+        waiting.tell(&missing.join("; "));
+        sleep(session.pace.poll).await;
+    }
+}
+
+/// The cluster's object is not there, or not ours to read: another look will not help.
+async fn is_gone(session: &Session, plan: &Plan) -> bool {
+    let read = session.reader.cluster(&plan.namespace, &plan.name).await;
+    read.is_err_and(|error| error.is_not_found() || error.is_forbidden())
+}
+
+/// Who could not be counted on when the plan was shown is not waited for, even where it was well for a moment: a
+/// member that is pointed to its new leader often is.
+fn excusing(before: &Plan, now: Plan) -> Plan {
+    let news = |unfit: &&Unfit| !before.unfit.iter().any(|known| known.pod == unfit.pod);
+    let unfit = before.unfit.iter().chain(now.unfit.iter().filter(news)).cloned().collect();
+    Plan { unfit, ..now }
+}
+
+/// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
+async fn plan_again(
+    session: &Session,
+    before: &Plan,
+    agreed: Agreed,
+    moved: bool,
+) -> Result<Plan, Failure> {
+    session.out.note("somebody else wrote to the cluster; planning again ...");
+    let (now, _) = read_plan(session, before).await?;
+    if !moved {
+        return as_agreed(before, now, agreed);
+    }
+    same_cluster_and_count(before, &now, moved)?;
+    if now.outcome() == Outcome::Nothing {
+        return Ok(there_already(before, now));
+    }
+    still_allowed(&now, moved)?;
+    if now.leader_move.is_some() {
+        return Err(not_done(
+            moved,
+            format!(
+                "the leader of postgresql {} is now {}, which would be removed; {}",
+                now.cluster(),
+                now.leader.as_deref().unwrap_or("unknown"),
+                so_far(moved)
+            ),
+        )
+        .hint("run the same command again"));
+    }
+    Ok(excusing(before, now))
+}
+
+/// `now`, made of the same wish as `before`, before anything was done; an error where it is not what was agreed to.
+fn as_agreed(before: &Plan, now: Plan, agreed: Agreed) -> Result<Plan, Failure> {
+    same_cluster_and_count(before, &now, false)?;
+    if now.outcome() == Outcome::Nothing {
+        return Ok(there_already(before, now));
+    }
+    still_allowed(&now, false)?;
+    agreed.covers(before, &now)?;
+    let ends = |plan: &Plan| plan.leader_move.clone().map(|wanted| (wanted.from, wanted.to));
+    if ends(before) == ends(&now) {
+        return Ok(excusing(before, now));
+    }
+    let leader = now.leader.as_deref().unwrap_or("nobody");
+    let would = match &now.leader_move {
+        Some(wanted) => format!("would have to move from {} to {} first", wanted.from, wanted.to),
+        None => "would not have to move".to_owned(),
+    };
+    Err(Failure::refused(format!(
+        "the change of postgresql {} is not the one that was shown: {leader} leads now, and the leader {would}; {}",
+        now.cluster(),
+        so_far(false)
+    ))
+    .hint("run the same command again, and look at the plan"))
+}
+
+/// Somebody else wrote the very count: who goes and who was unfit is what it was before, because the members that
+/// come are now among those that stay, and not fit yet.
+fn there_already(before: &Plan, now: Plan) -> Plan {
+    Plan { leaving: before.leaving.clone(), unfit: before.unfit.clone(), ..now }
+}
+
+/// It is the same object, nobody else set its count, and the operator would make the same of it.
+fn same_cluster_and_count(before: &Plan, now: &Plan, moved: bool) -> Result<(), Failure> {
+    let (cluster, so_far) = (now.cluster(), so_far(moved));
+    if now.uid != before.uid {
+        return Err(not_done(
+            moved,
+            format!("postgresql {cluster} was deleted and created again meanwhile; {so_far}"),
+        ));
+    }
+    if now.outcome() == Outcome::Nothing {
+        return Ok(());
+    }
+    let look = "look at the plan again, then decide";
+    if now.declared != before.declared {
+        let count = now.declared.map_or("nothing".to_owned(), |count| count.to_string());
+        return Err(not_done(
+            moved,
+            format!(
+                "somebody else set numberOfInstances of postgresql {cluster} to {count} meanwhile; {so_far}"
+            ),
+        )
+        .hint(look));
+    }
+    if (now.from, now.to) != (before.from, before.to) {
+        return Err(not_done(
+            moved,
+            format!(
+                "the operator's limits make the change of postgresql {cluster} one from {} to {} now, and it \
+                 was one from {} to {}; {so_far}",
+                now.from, now.to, before.from, before.to
+            ),
+        )
+        .hint(look));
+    }
+    Ok(())
+}
+
+fn still_allowed(now: &Plan, moved: bool) -> Result<(), Failure> {
+    if now.outcome() != Outcome::Refused {
+        return Ok(());
+    }
+    let reasons: Vec<String> = now.verdict.denials().map(ToString::to_string).collect();
+    let kind = if moved { Kind::NotAsPlanned } else { Kind::Refused };
+    Err(Failure::new(
+        kind,
+        format!("the change is not safe any more; {}:\n{}", so_far(moved), reasons.join("\n")),
+    ))
+}
+
+/// What was done before the count is written.
+fn so_far(moved: bool) -> &'static str {
+    if moved { "the leader was moved" } else { "nothing was changed" }
+}
+
+async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Failure> {
+    let cluster = session.cluster(&before.name).await?;
+    let change = Change { undo: before.undo, ..Change::of_count(cluster, before.asked) };
+    let (facts, policies): (Facts, Policies) = session.facts(change, whom(before)).await;
+    session.show_warnings();
+    let candidate = before.leader_move.as_ref().map(|wanted| wanted.to.as_str());
+    Ok((Plan::keeping(&facts, &policies, candidate), facts))
+}
+
+fn whom(plan: &Plan) -> AskWhom {
+    if plan.shrinks() { AskWhom::All } else { AskWhom::AsNeeded }
+}
+
+/// Sends the count, once. Where somebody else wrote first it stays unwritten, which is no failure.
+async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<(), Failure> {
+    if plan.outcome() == Outcome::Nothing {
+        done.count = Count::Written;
+        return Ok(());
+    }
+    let moved = done.moved();
+    session.interruption.means(format!(
+        "interrupted while numberOfInstances was being written; it may have been\n\
+         see: {}",
+        session.command(&format!("status {}", plan.name))
+    ));
+    done.count = Count::InDoubt;
+    let sent = send(session, plan, FIELD_MANAGER, false).await;
+    session.show_warnings();
+    let asked = format!("change postgresql {}", plan.cluster());
+    match sent {
+        Ok(()) => {
+            done.count = Count::Written;
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_conflict() => {
+            done.count = Count::Unwritten;
+            Ok(())
+        }
+        // The API server speaks, and says no; other 5xx say nothing about what etcd holds.
+        Err(error @ kube::Error::Api(_)) if is_refusal(&error) => {
+            done.count = Count::Unwritten;
+            let mut failure = Failure::of_kube(&error, &asked);
+            let count = if moved { "; numberOfInstances is unchanged" } else { "" };
+            failure.message = format!("{}\n{}{count}", failure.message, so_far(moved));
+            if moved {
+                failure.kind = Kind::NotAsPlanned;
+            }
+            Err(failure)
+        }
+        Err(error) => {
+            look_for(session, plan, moved, &error).await?;
+            done.count = Count::Written;
+            Ok(())
+        }
+    }
+}
+
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status)
+        if ((400..500).contains(&status.code) && status.code != 408)
+            || status.message.contains("failed calling webhook"))
+}
+
+async fn send(
+    session: &Session,
+    plan: &Plan,
+    field_manager: &str,
+    dry_run: bool,
+) -> Result<(), kube::Error> {
+    let patch = json!({
+        "metadata": {"resourceVersion": plan.resource_version, "uid": plan.uid},
+        "spec": {"numberOfInstances": plan.asked},
+    });
+    let params = PatchParams {
+        dry_run,
+        field_manager: Some(field_manager.to_owned()),
+        ..PatchParams::default()
+    };
+    let clusters = session.clusters(&plan.namespace);
+    clusters.patch(&plan.name, &params, &Patch::Merge(&patch)).await.map(drop)
+}
+
+/// The answer to the write was lost: the object tells whether it arrived.
+async fn look_for(
+    session: &Session,
+    plan: &Plan,
+    moved: bool,
+    lost: &kube::Error,
+) -> Result<(), Failure> {
+    session.out.note(&format!(
+        "the answer to the write was lost ({}); looking whether it arrived ...",
+        crate::error::chain(lost)
+    ));
+    let deadline = Instant::now() + session.pace.lost_answer;
+    let mut seen: Option<Postgresql> = None;
+    loop {
+        if let Ok(cluster) = session.reader.cluster(&plan.namespace, &plan.name).await {
+            if cluster.uid == plan.uid && cluster.instances == Some(plan.asked) {
+                session.out.note("it arrived");
+                return Ok(());
+            }
+            seen = Some(cluster);
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        sleep(session.pace.poll).await;
+    }
+    let mut failure = match seen {
+        Some(cluster) => Failure::error(format!(
+            "the answer to the write was lost, and postgresql {} still says numberOfInstances {}",
+            plan.cluster(),
+            cluster.instances.map_or("unset".to_owned(), |count| count.to_string())
+        )),
+        None => Failure::of_kube(
+            lost,
+            &format!("learn whether postgresql {} was changed", plan.cluster()),
+        ),
+    };
+    if moved {
+        failure.kind = Kind::NotAsPlanned;
+        failure.message = format!("{}; {}", failure.message, so_far(moved));
+    }
+    // The count itself: one more, or one fewer, than what is there then may be another one.
+    let repeat = session.suggest(&["set", &plan.name, &plan.asked.to_string()]);
+    Err(failure.hint_to("the write may still arrive; safe to repeat", repeat))
+}
+
+/// A failure before the count was written.
+fn not_done(leader_moved: bool, message: String) -> Failure {
+    let kind = if leader_moved { Kind::NotAsPlanned } else { Kind::Error };
+    Failure::new(kind, message)
+}

@@ -1,0 +1,294 @@
+//! Moves the leader through Patroni and believes it only when lock, label and the new leader itself agree.
+//!
+//! Patroni's answer alone is not trusted in either direction: after a refusal or a lost answer the cluster is
+//! read, and nothing is ever sent twice.
+
+use std::time::Duration;
+
+use pgscale_guard::duration::measured;
+use pgscale_guard::facts::{Facts, Live};
+use pgscale_guard::patroni::Role;
+use pgscale_guard::read::{AskWhom, RestRequest, RestResponse};
+use pgscale_guard::{Change, Seen};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::error::{Failure, Kind};
+use crate::execute::waiting::Waiting;
+use crate::plan::LeaderMove;
+use crate::session::{Session, address};
+
+mod pause;
+
+use pause::Samples;
+
+/// A switchover that took place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Moved {
+    /// Who leads now: the candidate, unless Patroni chose otherwise meanwhile.
+    pub(crate) leader: String,
+    /// From the request to the confirmation.
+    pub(crate) took: Duration,
+    /// How long writes stopped at most, as measured from here; `None` where that could not be seen.
+    pub(crate) pause: Option<Duration>,
+}
+
+impl Moved {
+    /// What happened, in one line.
+    pub(crate) fn told(&self) -> String {
+        let pause = match self.pause {
+            Some(pause) => format!("writes stopped for {} at most", measured(pause)),
+            None => "how long writes stopped could not be measured".to_owned(),
+        };
+        format!(
+            "{} leads, by lock, label and its own word, {} after the request; {pause}",
+            self.leader,
+            measured(self.took)
+        )
+    }
+}
+
+/// What became of the lead during a change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Lead {
+    /// We did not move it.
+    #[default]
+    Kept,
+    /// It moved, as told here.
+    Moved(LeaderMove, Moved),
+    /// It was asked to move, and who leads since cannot be told.
+    InDoubt,
+}
+
+impl Lead {
+    /// The switchover as it took place, where `wanted` came to `moved`: Patroni may have chosen another than the one
+    /// that was asked for.
+    pub(crate) fn moved(wanted: LeaderMove, moved: Moved) -> Self {
+        let leader = &moved.leader;
+        if wanted.to == *leader {
+            return Self::Moved(wanted, moved);
+        }
+        let why = format!("{}; Patroni chose {leader} instead", wanted.why);
+        Self::Moved(LeaderMove { to: leader.clone(), why, ..wanted }, moved)
+    }
+
+    /// The switchover that took place.
+    pub(crate) fn switchover(&self) -> Option<(&LeaderMove, &Moved)> {
+        match self {
+            Self::Moved(leader_move, moved) => Some((leader_move, moved)),
+            Self::Kept | Self::InDoubt => None,
+        }
+    }
+}
+
+/// Why no switchover was seen to take place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NotMoved {
+    /// What a person is told.
+    pub(crate) failure: Failure,
+    /// Who leads now cannot be told; otherwise it is who led before.
+    in_doubt: bool,
+}
+
+impl NotMoved {
+    /// What that means for the lead.
+    pub(crate) fn lead(&self) -> Lead {
+        if self.in_doubt { Lead::InDoubt } else { Lead::Kept }
+    }
+}
+
+/// What Patroni said to the request.
+enum Said {
+    /// It is done.
+    Done,
+    /// It will not do it, and why.
+    No(String),
+    /// Nothing one could rely on.
+    Unclear(String),
+}
+
+/// Moves the leader as `wanted`, where `before` was read just now.
+pub(crate) async fn move_leader(
+    session: &Session,
+    before: &Facts,
+    wanted: &LeaderMove,
+) -> Result<Moved, NotMoved> {
+    let start = Instant::now();
+    session.interruption.means(format!(
+        "interrupted while the leader was being moved from {} to {}; numberOfInstances is unchanged\n\
+         see where it leads: {}",
+        wanted.from,
+        wanted.to,
+        session.command(&format!("status {}", before.change.new.name))
+    ));
+    session.out.note(&format!("switching over from {} to {} ...", wanted.from, wanted.to));
+    let request = RestRequest::post(
+        "/switchover",
+        json!({"leader": wanted.from, "candidate": wanted.to}),
+        session.pace.switchover,
+    );
+    let (pod, candidate) = (address(before, &wanted.from), address(before, &wanted.to));
+    let samples = Samples::default();
+    let act = async {
+        let said = understand(session.ask.exchange(&pod, request).await);
+        confirm(session, before, wanted, said).await
+    };
+    let leader = tokio::select! {
+        biased;
+        never = samples.take(session, &pod, &candidate) => match never {},
+        leader = act => leader?,
+    };
+    Ok(Moved {
+        took: start.elapsed(),
+        // Patroni may have chosen another, who was not looked at.
+        pause: samples.pause(&wanted.from, &leader),
+        leader,
+    })
+}
+
+/// Writes a checkpoint on the leader, so that its shutdown is short. It may take a minute, in which everything may
+/// change: whoever moves the leader afterwards looks again first.
+pub(crate) async fn checkpoint(session: &Session, facts: &Facts, wanted: &LeaderMove) {
+    session.out.note(&format!("CHECKPOINT on {} ...", wanted.from));
+    let pod = address(facts, &wanted.from);
+    if let Err(why) = crate::exec::checkpoint(session.exec.as_ref(), &pod).await {
+        session.out.warning(&format!(
+            "no CHECKPOINT on {}: {why}; the switchover may take longer",
+            wanted.from
+        ));
+    }
+}
+
+/// Reads Patroni's answer (`do_POST_switchover`, patroni/api.py): 200 done; 503 also for "failed" and "status
+/// unknown", after which it may still happen; other refusals came before anything was tried.
+fn understand(answer: Result<RestResponse, String>) -> Said {
+    match answer {
+        Ok(RestResponse { status: 200, .. }) => Said::Done,
+        Ok(RestResponse { status: 503, body }) => Said::Unclear(format!("503 {}", body.trim())),
+        Ok(RestResponse { status, body }) if (400..500).contains(&status) => {
+            Said::No(format!("{status} {}", body.trim()))
+        }
+        Ok(RestResponse { status, body }) => Said::Unclear(format!("{status} {}", body.trim())),
+        Err(why) => Said::Unclear(why),
+    }
+}
+
+/// Looks at the cluster until it is certain who leads: the name of the new leader.
+async fn confirm(
+    session: &Session,
+    before: &Facts,
+    wanted: &LeaderMove,
+    said: Said,
+) -> Result<String, NotMoved> {
+    let deadline = Instant::now() + session.pace.confirm;
+    let mut unmoved = 0;
+    let mut waiting = Waiting::begin(session);
+    loop {
+        let facts = look(session, before).await;
+        if let Some(leader) = leads_by_all_signs(before, &facts, &wanted.from) {
+            return Ok(leader);
+        }
+        // The old leader still holds a fresh lock and nothing is pending: it did not move. After a clear
+        // answer one look is enough; else it must stay so, because Patroni acts a loop later.
+        let still = facts.leader_name() == Some(wanted.from.as_str())
+            && facts.failover == Seen::Absent
+            && facts.member(&wanted.from).is_some_and(
+                |member| matches!(&member.live, Live::Answered(answer) if answer.role.leads()),
+            );
+        unmoved = if still { unmoved + 1 } else { 0 };
+        match &said {
+            Said::No(words) if unmoved > 0 => {
+                return Err(NotMoved {
+                    failure: Failure::refused(format!(
+                        "Patroni refused to switch over from {} to {}: {words}; nothing was changed",
+                        wanted.from, wanted.to
+                    )),
+                    in_doubt: false,
+                });
+            }
+            Said::Unclear(words) if unmoved >= LOOKS_TO_BE_SURE => {
+                return Err(NotMoved {
+                    failure: Failure::error(format!(
+                        "the switchover from {} to {} did not take place ({words}); nothing was changed",
+                        wanted.from, wanted.to
+                    )),
+                    in_doubt: false,
+                });
+            }
+            Said::Done | Said::No(_) | Said::Unclear(_) => {}
+        }
+        if Instant::now() >= deadline {
+            let failure = doubt(session, &facts, wanted, &said);
+            return Err(NotMoved { failure, in_doubt: true });
+        }
+        waiting.tell(&format!(
+            "lock, label and the new leader itself do not agree yet; the lock says {}",
+            facts.leader_name().unwrap_or("that no member leads")
+        ));
+        sleep(session.pace.poll).await;
+    }
+}
+
+/// How often the old leader must be seen leading before a switchover with an unclear answer counts as failed.
+const LOOKS_TO_BE_SURE: u32 = 15;
+
+fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> Failure {
+    let words = match said {
+        Said::Done => "Patroni said it was done".to_owned(),
+        Said::No(words) | Said::Unclear(words) => format!("Patroni said: {words}"),
+    };
+    Failure::new(
+        Kind::NotAsPlanned,
+        format!(
+            "cannot confirm the switchover from {} to {}: {words}; the leader lock says {}; \
+             numberOfInstances is unchanged",
+            wanted.from,
+            wanted.to,
+            facts.leader_name().unwrap_or("nobody leads")
+        ),
+    )
+    .hint_to("look at the members", session.suggest(&["status", &facts.change.new.name]))
+}
+
+/// The leader after a move: it holds the lock, it alone carries the leader's label, it says itself that it leads,
+/// and it is on a later timeline than the old one was; in a standby cluster, on no earlier one.
+fn leads_by_all_signs(before: &Facts, facts: &Facts, old: &str) -> Option<String> {
+    let leader = facts.leader_member().filter(|member| member.name != old)?;
+    let Live::Answered(answer) = &leader.live else { return None };
+    let then = before.member(old).and_then(|member| match &member.live {
+        Live::Answered(answer) => answer.timeline,
+        Live::NotAsked | Live::Silent(_) => None,
+    });
+    let later = match (then, answer.timeline) {
+        // Nobody is promoted in a standby cluster: the timeline stays the remote primary's.
+        (Some(then), Some(now)) if answer.role == Role::StandbyLeader => now >= then,
+        (Some(then), Some(now)) => now > then,
+        (None, Some(_)) => true,
+        (_, None) => false,
+    };
+    let alone = labelled(facts) == [leader.name.as_str()];
+    (alone && answer.role.leads() && later).then(|| leader.name.clone())
+}
+
+/// Names of the members whose pod carries the leader's label.
+pub(crate) fn labelled(facts: &Facts) -> Vec<&str> {
+    facts
+        .all_members()
+        .iter()
+        .filter(|member| is_leader_label(member.pod.role.as_deref()))
+        .map(|member| member.name.as_str())
+        .collect()
+}
+
+/// The words Patroni puts into the role label of a leader: `master`, or `primary` where it is configured so.
+fn is_leader_label(label: Option<&str>) -> bool {
+    matches!(label, Some("master" | "primary" | "standby_leader"))
+}
+
+/// The cluster as it is now, every member asked.
+async fn look(session: &Session, before: &Facts) -> Facts {
+    let change: Change = before.change.clone();
+    let facts = session.reader.facts(change, AskWhom::All).await;
+    session.show_warnings();
+    facts
+}

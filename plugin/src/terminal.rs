@@ -1,0 +1,454 @@
+//! The only place that prints: data on stdout, everything else on stderr.
+//!
+//! Text is rendered with styles in it; they are taken out here where nobody wants them. A reader of stdout that
+//! goes away is no error, and nothing that happens to stderr may end a change half-way.
+
+use std::ffi::OsStr;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::args::{Color, Format};
+use crate::error::{Failure, Kind};
+
+pub(crate) mod expression;
+pub(crate) mod live;
+pub(crate) mod text;
+
+use expression::Expression;
+use text::wrap;
+
+/// Headings.
+pub(crate) const BOLD: Style = Style::new().bold();
+/// What is well.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// What deserves a look.
+pub(crate) const CARE: Style = AnsiColor::Yellow.on_default();
+/// What is broken or refused.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+
+/// How far a line that goes on is indented.
+const HANG: usize = 2;
+
+/// Stdout, stderr and the person in front of them.
+pub(crate) struct Output {
+    stdout: Arc<Mutex<Channel>>,
+    stderr: Arc<Mutex<Channel>>,
+    /// What stands before every line to stderr: whom it is about, where several clusters are worked on.
+    prefix: String,
+    /// Columns of the terminal; `None` where the reader is not one, and lines are not wrapped.
+    pub(crate) width: Option<usize>,
+    /// The same of stderr.
+    pub(crate) width_of_notes: Option<usize>,
+    /// Where live lines may be drawn; `None` where stderr is no terminal, or a dumb one.
+    terminal: Option<live::Terminal>,
+    /// The live lines that stand at the foot of the terminal now: whatever is printed goes above them.
+    foot: Mutex<Option<indicatif::ProgressBar>>,
+    /// Stdout is a terminal on which a picture can be drawn over.
+    pub(crate) redraws: bool,
+    /// Answers questions; `None` where there is no terminal to ask on.
+    person: Option<Arc<Mutex<Box<dyn BufRead + Send>>>>,
+    /// What to print of documents, where not all of them is wanted.
+    expression: OnceLock<Expression>,
+    /// Nobody reads stdout any more.
+    reader_left: AtomicBool,
+}
+
+struct Channel {
+    to: Box<dyn Write + Send>,
+    coloured: bool,
+}
+
+impl Output {
+    /// The process's own channels.
+    pub(crate) fn of_process(color: Color) -> Self {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let by_terminal = |terminal: bool| match color {
+            _ if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) => false,
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
+        };
+        let asks = io::stdin().is_terminal() && stderr.is_terminal();
+        let width = stdout
+            .is_terminal()
+            .then(terminal_size::terminal_size)
+            .flatten()
+            .map(|(terminal_size::Width(columns), _)| usize::from(columns));
+        let width_of_notes = stderr
+            .is_terminal()
+            .then(|| terminal_size::terminal_size_of(&stderr))
+            .flatten()
+            .map(|(terminal_size::Width(columns), _)| usize::from(columns));
+        let coloured = by_terminal(stderr.is_terminal());
+        let draws = can_draw(stderr.is_terminal(), coloured, std::env::var_os("TERM").as_deref());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            width,
+            width_of_notes,
+            terminal: draws.then(live::Terminal::of_stderr).flatten(),
+            foot: Mutex::new(None),
+            redraws: stdout.is_terminal() && !dumb,
+            person: asks.then(|| {
+                let stdin: Box<dyn BufRead + Send> = Box::new(io::BufReader::new(io::stdin()));
+                Arc::new(Mutex::new(stdin))
+            }),
+            stdout: Arc::new(Mutex::new(Channel {
+                coloured: by_terminal(stdout.is_terminal()),
+                to: Box::new(stdout),
+            })),
+            stderr: Arc::new(Mutex::new(Channel { coloured, to: Box::new(stderr) })),
+            prefix: String::new(),
+            expression: OnceLock::new(),
+            reader_left: AtomicBool::new(false),
+        }
+    }
+
+    /// The same channels, with a word before every line to stderr; live lines are for one cluster, and not drawn.
+    pub(crate) fn about(&self, whom: &str) -> Self {
+        Self {
+            stdout: Arc::clone(&self.stdout),
+            stderr: Arc::clone(&self.stderr),
+            prefix: format!("{whom}: "),
+            width: self.width,
+            width_of_notes: self.width_of_notes,
+            terminal: None,
+            foot: Mutex::new(None),
+            redraws: false,
+            person: self.person.clone(),
+            expression: OnceLock::new(),
+            reader_left: AtomicBool::new(false),
+        }
+    }
+
+    /// Writes a result to stdout. That nobody reads it any more is not an error.
+    pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
+        match self.above(|| write(&self.stdout, text)) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_left.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(Failure::error(format!("failed to write to stdout: {error}"))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Nobody reads what is written to stdout: what goes on for ever may end.
+    pub(crate) fn reader_left(&self) -> bool {
+        self.reader_left.load(Ordering::Relaxed)
+    }
+
+    /// Writes to a terminal that was cleared first.
+    pub(crate) fn redraw(&self, text: &str) -> Result<(), Failure> {
+        // Not a style, so it goes there whether colours are wanted or not: cursor home, erase what is below.
+        let cleared = {
+            let mut channel = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+            write!(channel.to, "\x1b[H\x1b[J")
+        };
+        cleared.map_err(|error| Failure::error(format!("failed to write to stdout: {error}")))?;
+        self.data(text)
+    }
+
+    /// From now on only what `expression` says is printed of documents.
+    pub(crate) fn print_by(&self, expression: Option<Expression>) {
+        if let Some(expression) = expression {
+            self.expression.get_or_init(|| expression);
+        }
+    }
+
+    /// Writes an object to stdout in a format for machines, or what was asked for of it.
+    pub(crate) fn document(&self, format: Format, object: &impl Serialize) -> Result<(), Failure> {
+        if let Some(expression) = self.expression.get() {
+            let text = serde_json::to_value(object)
+                .map_err(|error| error.to_string())
+                .and_then(|value| expression.render(&value))
+                .map_err(|why| {
+                    Failure::error(format!("failed to print by the expression: {why}"))
+                })?;
+            return self.data(&text);
+        }
+        let text = match format {
+            Format::Yaml => serde_saphyr::to_string(object)
+                .map_err(|error| Failure::error(format!("failed to write YAML: {error}")))?,
+            Format::Json | Format::Name | Format::Text | Format::Wide => {
+                serde_json::to_string_pretty(object)
+                    .map_err(|error| Failure::error(format!("failed to write JSON: {error}")))?
+            }
+        };
+        self.data(&text)
+    }
+
+    /// Writes a result in words to stdout.
+    pub(crate) fn said(&self, text: &str) -> Result<(), Failure> {
+        self.data(&wrap(text, self.width, HANG))
+    }
+
+    /// Tells the person something.
+    pub(crate) fn note(&self, text: &str) {
+        let text = if self.prefix.is_empty() {
+            text.to_owned()
+        } else {
+            let lines: Vec<String> =
+                text.lines().map(|line| format!("{}{line}", self.prefix)).collect();
+            lines.join("\n")
+        };
+        self.page(&wrap(&text, self.width_of_notes, HANG));
+    }
+
+    /// Shows the person what is laid out already.
+    pub(crate) fn page(&self, text: &str) {
+        // Nobody there to be told: the work goes on.
+        self.above(|| write(&self.stderr, text)).ok();
+    }
+
+    /// Prints above the live lines, where there are any.
+    fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &*self.foot.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(foot) => foot.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// Tells the person of something that deserves a look.
+    pub(crate) fn warning(&self, text: &str) {
+        self.note(&format!("{CARE}Warning:{CARE:#} {text}"));
+    }
+
+    /// Tells the person why the program ends.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let mut lines = vec![if failure.kind == Kind::Interrupted {
+            failure.message.clone()
+        } else {
+            format!("{BAD}error:{BAD:#} {}", failure.message)
+        }];
+        lines.extend(failure.hint_lines(&format!("{CARE}hint:{CARE:#}")));
+        self.note(&lines.join("\n"));
+    }
+
+    /// Somebody could be asked.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.person.is_some()
+    }
+
+    /// Asks the person; `None` where nobody can be asked or nobody answered. The program stays awake meanwhile: an
+    /// interruption must end it.
+    pub(crate) async fn ask(self: &Arc<Self>, question: &str) -> Option<String> {
+        let (output, question) = (Arc::clone(self), question.to_owned());
+        tokio::task::spawn_blocking(move || output.read_answer(&question)).await.ok().flatten()
+    }
+
+    /// Whether the person says yes to `question`; `None` where nobody can be asked.
+    pub(crate) async fn agrees(self: &Arc<Self>, question: &str) -> Option<bool> {
+        if !self.is_interactive() {
+            return None;
+        }
+        let answer = self.ask(&format!("{question} [y/N]")).await;
+        let answer = answer.map(|answer| answer.to_ascii_lowercase());
+        Some(matches!(answer.as_deref(), Some("y" | "yes")))
+    }
+
+    fn read_answer(&self, question: &str) -> Option<String> {
+        let mut person = self.person.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            // Not held while somebody thinks: others have things to say.
+            let mut channel = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+            write!(channel.to, "{question} ").and_then(|()| channel.to.flush()).ok()?;
+        }
+        let mut line = String::new();
+        match person.read_line(&mut line) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(line.trim().to_owned()),
+        }
+    }
+}
+
+/// Lines may be redrawn on stderr: `--color=always` is for pipes too, and a dumb terminal cannot move its cursor.
+fn can_draw(is_terminal: bool, coloured: bool, term: Option<&OsStr>) -> bool {
+    is_terminal && coloured && term.is_none_or(|term| term != "dumb")
+}
+
+fn write(channel: &Mutex<Channel>, text: &str) -> io::Result<()> {
+    let mut channel = channel.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = if channel.coloured {
+        text.to_owned()
+    } else {
+        anstream::adapter::strip_str(text).to_string()
+    };
+    writeln!(channel.to, "{}", text.trim_end_matches('\n'))?;
+    channel.to.flush()
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! An output that is read by a test.
+
+    use super::*;
+
+    /// What came to both channels, in the order of its writes: each stretch with the name of its channel.
+    type Stretches = Vec<(&'static str, Vec<u8>)>;
+
+    /// What was written, and who answers.
+    #[derive(Clone, Default)]
+    pub(crate) struct Screen {
+        written: Arc<Mutex<Stretches>>,
+        width: Option<usize>,
+        coloured: bool,
+    }
+
+    #[derive(Clone)]
+    struct Part {
+        name: &'static str,
+        written: Arc<Mutex<Stretches>>,
+    }
+
+    impl Part {
+        fn add(&self, bytes: &[u8]) {
+            let mut written = self.written.lock().unwrap();
+            match written.last_mut() {
+                Some((name, stretch)) if *name == self.name => stretch.extend(bytes),
+                Some(_) | None => written.push((self.name, bytes.to_vec())),
+            }
+        }
+    }
+
+    impl Write for Part {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.add(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Screen {
+        /// A screen of so many columns, or none that has any, with colours or without.
+        pub(crate) fn of(width: Option<usize>, coloured: bool) -> Self {
+            Self { width, coloured, ..Self::default() }
+        }
+
+        /// What came to both channels, as a person at a terminal sees it, and which was which.
+        pub(crate) fn transcript(&self) -> String {
+            let written = self.written.lock().unwrap();
+            let stretch = |(name, text): &(&str, Vec<u8>)| {
+                format!("[{name}]\n{}", String::from_utf8_lossy(text))
+            };
+            written.iter().map(stretch).collect()
+        }
+
+        /// An output that ends here; `person` types these lines, or nobody is there.
+        pub(crate) fn output(&self, person: Option<&str>) -> Output {
+            self.output_for(person.map(|lines| {
+                Box::new(io::Cursor::new(lines.to_owned().into_bytes())) as Box<dyn BufRead + Send>
+            }))
+        }
+
+        /// An output that ends here, with this person at the terminal.
+        pub(crate) fn output_for(&self, person: Option<Box<dyn BufRead + Send>>) -> Output {
+            let channel = |name| {
+                let to = Box::new(self.part(name));
+                Arc::new(Mutex::new(Channel { to, coloured: self.coloured }))
+            };
+            Output {
+                stdout: channel("stdout"),
+                stderr: channel("stderr"),
+                width: self.width,
+                width_of_notes: self.width,
+                prefix: String::new(),
+                terminal: None,
+                foot: Mutex::new(None),
+                redraws: false,
+                person: person.map(|person| Arc::new(Mutex::new(person))),
+                expression: OnceLock::new(),
+                reader_left: AtomicBool::new(false),
+            }
+        }
+
+        /// An output that ends here, on a terminal of so many columns that can draw.
+        pub(crate) fn terminal(&self, columns: u16) -> Output {
+            let stderr = self.part("stderr");
+            let terminal =
+                live::Terminal::recorded(columns, move |text| stderr.add(text.as_bytes()));
+            Output { terminal: Some(terminal), ..self.output(None) }
+        }
+
+        fn part(&self, name: &'static str) -> Part {
+            Part { name, written: Arc::clone(&self.written) }
+        }
+
+        /// What came to stdout.
+        pub(crate) fn stdout(&self) -> String {
+            self.came_to("stdout")
+        }
+
+        /// What came to stderr.
+        pub(crate) fn stderr(&self) -> String {
+            self.came_to("stderr")
+        }
+
+        fn came_to(&self, channel: &str) -> String {
+            let written = self.written.lock().unwrap();
+            let stretches = written.iter().filter(|(name, _)| *name == channel);
+            let bytes = stretches.flat_map(|(_, text)| text).copied().collect();
+            String::from_utf8(bytes).unwrap()
+        }
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_redrawn_only_on_a_terminal_that_can_and_may() {
+        for (is_terminal, coloured, term, want) in [
+            (true, true, Some("xterm"), true),
+            (true, true, None, true),
+            (true, true, Some("dumb"), false),
+            // NO_COLOR, or --color=never.
+            (true, false, Some("xterm"), false),
+            // --color=always, piped.
+            (false, true, Some("xterm"), false),
+        ] {
+            assert_eq!(can_draw(is_terminal, coloured, term.map(OsStr::new)), want, "{term:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_error() {
+        let mut output = Screen::default().output(None);
+        output.stdout = Arc::new(Mutex::new(Channel { to: Box::new(Closed), coloured: false }));
+        assert_eq!((output.data("rows"), output.reader_left()), (Ok(()), true));
+    }
+
+    #[test]
+    fn a_picture_is_drawn_over_the_one_before() {
+        let screen = Screen::default();
+        screen.output(None).redraw("rows").unwrap();
+        assert_eq!(screen.stdout(), "\u{1b}[H\u{1b}[Jrows\n");
+    }
+
+    #[test]
+    fn styles_are_taken_out_where_nobody_wants_them() {
+        let screen = Screen::default();
+        screen.output(None).warning("mind the gap");
+        assert_eq!(screen.stderr(), "Warning: mind the gap\n");
+    }
+
+    #[tokio::test]
+    async fn nobody_at_the_terminal_and_a_closed_one_answer_nothing() {
+        for (person, want) in [(None, None), (Some(""), None), (Some("y\n"), Some("y"))] {
+            let output = Arc::new(Screen::default().output(person));
+            assert_eq!(output.ask("Continue? [y/N]").await.as_deref(), want, "{person:?}");
+        }
+    }
+}

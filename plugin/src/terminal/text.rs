@@ -1,0 +1,377 @@
+//! Tables, wrapped lines, and numbers as people write them.
+
+use std::time::Duration;
+
+use anstyle::Style;
+use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::duration;
+use pgscale_guard::printable::printable;
+use unicode_width::UnicodeWidthStr as _;
+
+/// One cell of a table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    /// A cell that stands out.
+    pub(crate) fn styled(text: impl Into<String>, style: Style) -> Self {
+        Self { text: printable(&text.into()), style }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: printable(&text.into()), style: Style::new() }
+    }
+}
+
+/// Columns between two of a table, as kubectl has them; and where they would not fit otherwise.
+const GAP: usize = 3;
+const CLOSE: usize = 2;
+
+/// No column with sentences in it is made narrower than this.
+const NARROWEST: usize = 20;
+
+/// Aligns columns as kubectl does: three spaces between them, no lines. Empty cells become `-`.
+pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
+    fitted(header, rows, None)
+}
+
+/// The same, in `width` columns where that can be done: columns stand closer together, and sentences in cells go on
+/// below, under themselves. A table of words that are too wide together stays as it is.
+pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> String {
+    let mut natural: Vec<usize> = header.iter().map(|title| columns(title)).collect();
+    let mut least = natural.clone();
+    for row in rows {
+        for ((natural, least), cell) in natural.iter_mut().zip(&mut least).zip(row) {
+            let wide = columns(&cell.text);
+            let held = held(&cell.text);
+            let words = held.split(' ').map(columns);
+            *natural = (*natural).max(wide);
+            *least = (*least).max(words.max().unwrap_or_default()).max(wide.min(NARROWEST));
+        }
+    }
+    let (widths, gap) = width
+        .and_then(|width| narrowed(&natural, &least, width))
+        .unwrap_or_else(|| (natural.clone(), GAP));
+    let titles: Vec<Cell> = header.iter().map(|title| Cell::from(*title)).collect();
+    let lines = std::iter::once(&titles).chain(rows).flat_map(|row| lines_of(row, &widths, gap));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Widths, and a gap between them, that come to `width` together.
+fn narrowed(natural: &[usize], least: &[usize], width: usize) -> Option<(Vec<usize>, usize)> {
+    let fits = |widths: &[usize], gap: usize| {
+        widths.iter().sum::<usize>() + gap * widths.len().saturating_sub(1) <= width
+    };
+    for gap in [GAP, CLOSE] {
+        if fits(natural, gap) {
+            return Some((natural.to_vec(), gap));
+        }
+    }
+    for gap in [GAP, CLOSE] {
+        let mut widths = natural.to_vec();
+        // The widest gives way first, down to what it needs at least.
+        while !fits(&widths, gap) {
+            let broad = widths.iter_mut().zip(least).filter(|(width, least)| **width > **least);
+            let Some((widest, _)) = broad.max_by_key(|(width, _)| **width) else { break };
+            *widest -= 1;
+        }
+        if fits(&widths, gap) {
+            return Some((widths, gap));
+        }
+    }
+    None
+}
+
+/// One row, on as many lines as its cells need.
+fn lines_of(row: &[Cell], widths: &[usize], between: usize) -> Vec<String> {
+    let cells: Vec<(Vec<String>, Style)> = row
+        .iter()
+        .zip(widths)
+        .map(|(cell, width)| {
+            let text = if cell.text.is_empty() { "-" } else { cell.text.as_str() };
+            (wrap(text, Some(*width), 0).lines().map(str::to_owned).collect(), cell.style)
+        })
+        .collect();
+    let height = cells.iter().map(|(lines, _)| lines.len()).max().unwrap_or_default();
+    let line = |index: usize| {
+        let mut line = String::new();
+        let mut gap = 0;
+        for ((lines, style), width) in cells.iter().zip(widths) {
+            let text = lines.get(index).map_or("", String::as_str);
+            let style = if text.is_empty() { Style::new() } else { *style };
+            line = format!("{line}{:gap$}{style}{text}{style:#}", "");
+            gap = width.saturating_sub(columns(text)) + between;
+        }
+        line.trim_end().to_owned()
+    };
+    (0..height).map(line).collect()
+}
+
+/// Breaks lines at spaces so that none is wider than `width`; continued lines are indented like the line they
+/// continue, and by `hang` more. A number stays with its unit, and a command of kubectl's in one piece: it is there to
+/// be copied.
+pub(crate) fn wrap(text: &str, width: Option<usize>, hang: usize) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    text.lines().map(|line| wrap_line(line, width, hang)).collect::<Vec<_>>().join("\n")
+}
+
+fn wrap_line(line: &str, width: usize, hang: usize) -> String {
+    if columns(line) <= width {
+        return line.to_owned();
+    }
+    let line = held(line);
+    let indent = line.chars().take_while(|character| *character == ' ').count();
+    let mut lines = Vec::new();
+    let mut current = " ".repeat(indent);
+    let mut empty = true;
+    // Every single space separates: what is aligned by several stays aligned.
+    for word in line.trim_start().split(' ') {
+        let wide = columns(&current) + usize::from(!empty) + columns(word);
+        if !empty && wide > width {
+            lines.push(current.trim_end().to_owned());
+            current = " ".repeat(indent + hang);
+            empty = true;
+        }
+        if !empty {
+            current.push(' ');
+        }
+        current.push_str(word);
+        empty = false;
+    }
+    lines.push(current);
+    lines.join("\n").replace(GLUE, " ")
+}
+
+/// Holds together what belongs together while lines are broken.
+const GLUE: char = '\u{a0}';
+
+/// The line, glued where it must not be broken.
+fn held(line: &str) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "s"];
+    let mut held = String::with_capacity(line.len());
+    let mut command = false;
+    for (place, word) in line.split(' ').enumerate() {
+        // Before the end of a style, and of the sentence.
+        let bare = word.split('\u{1b}').next().unwrap_or_default();
+        let bare = bare.trim_end_matches([',', ';', ')']).trim_end_matches("/s");
+        command = command && !word.starts_with('(');
+        match place {
+            0 => {}
+            _ if command || UNITS.contains(&bare) => held.push(GLUE),
+            _ => held.push(' '),
+        }
+        held.push_str(word);
+        command = command || word.trim_start_matches(['(', '`']) == "kubectl";
+        command = command && !word.ends_with([',', ';', ')', '`', ':']) && !word.ends_with("`.");
+    }
+    held
+}
+
+/// Returns how many columns of a terminal a text takes.
+///
+/// Styles and combining marks take none, a Korean syllable takes two.
+pub(crate) fn columns(text: &str) -> usize {
+    anstream::adapter::strip_str(text).to_string().width()
+}
+
+/// Returns the text, filled up with spaces to `width` columns.
+///
+/// `{:<width$}` counts characters, and would move the next column for Korean text.
+pub(crate) fn padded(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
+}
+
+/// Returns the first `width` columns of a text without styles; three dots stand for what is missing.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let dots = ".".repeat(width.min(3));
+    let mut kept = String::new();
+    for character in text.chars() {
+        kept.push(character);
+        if columns(&kept) + dots.len() > width {
+            kept.pop();
+            break;
+        }
+    }
+    kept + &dots
+}
+
+/// `1 instance`, `3 instances`.
+pub(crate) fn instances(count: i64) -> String {
+    if count == 1 { "1 instance".to_owned() } else { format!("{count} instances") }
+}
+
+/// Seconds to the tenth: more would claim more than looks can tell.
+pub(crate) fn tenths(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
+}
+
+/// A write-ahead log position as PostgreSQL writes it (`pg_lsn`).
+pub(crate) fn lsn(position: u64) -> String {
+    format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)
+}
+
+/// A size in bytes, in binary units.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut tenths = u128::from(count) * 10 / 1024;
+    let mut unit = UNITS[0];
+    for larger in &UNITS[1..] {
+        if tenths < 10_240 {
+            break;
+        }
+        tenths /= 1024;
+        unit = larger;
+    }
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// Returns the time since `then` as kubectl writes ages; nothing if it is not known.
+pub(crate) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
+    then.map_or(String::new(), |then| duration::age(then, now))
+}
+
+/// Returns measured seconds as a person reads them.
+pub(crate) fn took(seconds: f64) -> String {
+    // A record is a text that others can write: seconds below zero are no time.
+    Duration::try_from_secs_f64(seconds).map_or("unknown".to_owned(), duration::measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_align_and_say_when_a_cell_is_empty() {
+        let rows = vec![
+            vec!["acid-a-0".into(), Cell::styled("leader", crate::terminal::GOOD), "1".into()],
+            vec!["acid-a-10".into(), "".into(), "2".into()],
+        ];
+        let table =
+            anstream::adapter::strip_str(&table(&["NAME", "ROLE", "TL"], &rows)).to_string();
+        insta::assert_snapshot!(table, @r"
+        NAME        ROLE     TL
+        acid-a-0    leader   1
+        acid-a-10   -        2
+        ");
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_closes_up_and_then_breaks_its_sentences() {
+        let rows = vec![
+            vec!["acid-a-0".into(), "leader".into(), "".into()],
+            vec![
+                "acid-a-1".into(),
+                "replica".into(),
+                "990 B behind the leader, and stalled".into(),
+            ],
+        ];
+        let at = |width| fitted(&["MEMBER", "ROLE", "STATE"], &rows, width);
+        insta::assert_snapshot!(at(Some(57)), @"
+        MEMBER     ROLE      STATE
+        acid-a-0   leader    -
+        acid-a-1   replica   990 B behind the leader, and stalled
+        ");
+        insta::assert_snapshot!(at(Some(55)), @"
+        MEMBER    ROLE     STATE
+        acid-a-0  leader   -
+        acid-a-1  replica  990 B behind the leader, and stalled
+        ");
+        insta::assert_snapshot!(at(Some(45)), @"
+        MEMBER     ROLE      STATE
+        acid-a-0   leader    -
+        acid-a-1   replica   990 B behind the leader,
+                             and stalled
+        ");
+        assert_eq!(at(Some(30)), at(None), "no column is left that could give way");
+    }
+
+    /// Where the second column begins in each line, in columns of the terminal.
+    fn starts(table: &str, second: &[&str]) -> Vec<usize> {
+        let lines = table.lines().zip(second);
+        lines.map(|(line, cell)| columns(line.split_once(cell).unwrap().0)).collect()
+    }
+
+    #[test]
+    fn korean_cell_aligns_the_next_column() {
+        let rows = vec![
+            vec!["명절 동결".into(), "eve".into()],
+            vec![Cell::styled("freeze", crate::terminal::CARE), "adam".into()],
+            // The accent is a character on its own that takes no column.
+            vec!["cafe\u{301}".into(), "mary".into()],
+        ];
+        let shown = table(&["REASON", "BY"], &rows);
+        insta::assert_snapshot!(anstream::adapter::strip_str(&shown).to_string(), @"
+        REASON      BY
+        명절 동결   eve
+        freeze      adam
+        cafe\u{301}        mary
+        ");
+        assert_eq!(starts(&shown, &["BY", "eve", "adam", "mary"]), [12; 4]);
+    }
+
+    #[test]
+    fn korean_sentence_is_wrapped_within_the_width() {
+        let said =
+            "  명절 동결: 설 연휴 동안에는 아무도 데이터베이스 클러스터의 크기를 바꾸지 않습니다";
+        // The longest word takes 20 columns, and four go before it.
+        for width in 24..90 {
+            let wrapped = wrap(said, Some(width), 2);
+            assert!(wrapped.lines().all(|line| columns(line) <= width), "{width}: {wrapped}");
+            let words = |text: &str| text.split_whitespace().collect::<String>();
+            assert_eq!(words(&wrapped), words(said));
+        }
+        insta::assert_snapshot!(wrap(said, Some(40), 2), @"
+          명절 동결: 설 연휴 동안에는 아무도
+            데이터베이스 클러스터의 크기를
+            바꾸지 않습니다
+        ");
+    }
+
+    #[test]
+    fn cut_never_splits_a_wide_character() {
+        for (width, want) in
+            [(0, ""), (2, ".."), (5, "한..."), (6, "한..."), (7, "한국..."), (8, "한국어임")]
+        {
+            assert_eq!(cut("한국어임", width), want, "{width}");
+        }
+        assert_eq!(cut("as it is", 8), "as it is");
+        assert_eq!(cut("as it is.", 8), "as it...");
+    }
+
+    #[test]
+    fn long_lines_are_broken_under_themselves() {
+        insta::assert_snapshot!(wrap("  Try: kubectl pgscale down acid-a --to 4", Some(24), 2), @"
+        Try:
+          kubectl pgscale down acid-a --to 4
+        ");
+        assert_eq!(wrap("a b", None, 0), "a b");
+    }
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!(lsn(0x1_0300_0060), "1/3000060");
+        for (count, want) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (16 << 20, "16.0 MiB"),
+            (5 << 40, "5.0 TiB"),
+        ] {
+            assert_eq!(bytes(count), want);
+        }
+        for (seconds, want) in [(1.62, "1.6s"), (45.2, "45s"), (-1.0, "unknown")] {
+            assert_eq!(took(seconds), want);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Lines that a cluster in memory does not bring about.
+
+use pgscale_guard::facts::{Claim, Facts, Live};
+use pgscale_guard::{Policies, Seen};
+use serde_json::json;
+
+use super::*;
+use crate::impact::tests::inputs;
+use crate::impact::{LeaderReadings, Readings, Wal};
+use crate::testing::{facts, made_by, with};
+
+/// The plan as it is shown, and its impact.
+fn text(mut facts: Facts, inputs: Readings, wide: bool) -> String {
+    let claim = |ordinal| Claim {
+        name: format!("pgdata-acid-a-{ordinal}"),
+        ordinal,
+        created: Some("2026-11-20T10:00:00Z".parse().unwrap()),
+        capacity: Some(1 << 30),
+        ..Claim::default()
+    };
+    let from = facts.from().unwrap();
+    facts.claims = Seen::Known((0..from).map(claim).collect());
+    let mut plan = Plan::of(&facts, &Policies::default());
+    plan.impact = Some(Box::new(Impact::of(&plan, &facts, inputs)));
+    let text = crate::view::plan::render(&plan, wide, Some(80), str::to_owned);
+    let text = anstream::adapter::strip_str(&text).to_string();
+    text.split("\nSteps:").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn volumes_that_are_deleted_and_standbys_that_hang_on_stand_out() {
+    let hanging_on = with(facts(4, 3, 0), 1, |member| {
+        if let Live::Answered(answer) = &mut member.live {
+            answer.tags.replicate_from = Some("acid-a-3".into());
+            answer.pending_restart = true;
+        }
+    });
+    let delete = json!({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}});
+    insta::assert_snapshot!(text(made_by(hanging_on, &delete), inputs(), false), @r"
+    postgresql db/acid-a: 4 -> 3 instances
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 is deleted (1.0 GiB, 4d)
+    Outlook:
+      Requests:     storage 4.0 GiB -> 3.0 GiB
+      Readers:      3 -> 2 behind acid-a-repl
+      May be lost:  3 -> 2 members, with one left to lead
+      Cascading:    acid-a-1 replicates from acid-a-3, which goes
+      Restarts:     acid-a-1 waits for a restart of PostgreSQL, which the operator
+                    makes with any change
+    ");
+}
+
+#[test]
+fn members_of_which_the_same_is_to_be_said_share_a_line() {
+    let app = Clients { user: "app".into(), application: String::new(), count: 1 };
+    let clients = vec![
+        ("acid-a-1".to_owned(), Ok(vec![app])),
+        ("acid-a-2".to_owned(), Ok(Vec::new())),
+        ("acid-a-3".to_owned(), Err("pods/exec is not permitted".to_owned())),
+        ("acid-a-4".to_owned(), Err("pods/exec is not permitted".to_owned())),
+    ];
+    let told = Readings { clients, ..inputs() };
+    insta::assert_snapshot!(text(facts(5, 1, 0), told, true), @r"
+    postgresql db/acid-a: 5 -> 1 instance
+    MEMBER     CHANGE   ROLE      STATE     VOLUME
+    acid-a-1   goes     replica   healthy   pgdata-acid-a-1 stays (1.0 GiB, 4d)
+    acid-a-2   goes     replica   healthy   pgdata-acid-a-2 stays (1.0 GiB, 4d)
+    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (1.0 GiB, 4d)
+    acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (1.0 GiB, 4d)
+    Outlook:
+      Requests:     storage 5.0 GiB as before
+      Limits:       cpu unlimited, memory unlimited
+      Quota:        none that this change touches
+      Readers:      4 -> 0 behind acid-a-repl
+      May be lost:  4 -> 0 members, with one left to lead
+      Zones:        without a zone x 5 -> without a zone x 1
+      Clients:      acid-a-1: 1 client (app x 1)
+                    acid-a-2: none
+                    acid-a-3, acid-a-4: unknown: pods/exec is not permitted
+                    connections end when their member goes
+    ");
+}
+
+#[test]
+fn many_copies_are_summed_up_and_a_disk_that_was_not_seen_is_said() {
+    let leader = LeaderReadings {
+        data: Ok(3 << 30),
+        wal: Ok(Wal { held: None, free: Err("df is not installed".to_owned()) }),
+        pace: Ok(None),
+    };
+    let told = Readings { leader: Some(leader), ..inputs() };
+    insta::assert_snapshot!(text(facts(1, 4, 0), told, false), @r"
+    postgresql db/acid-a: 1 -> 4 instances
+    MEMBER     CHANGE   ROLE      STATE   VOLUME
+    acid-a-1   comes    replica   -       new, 1.0 GiB
+    acid-a-2   comes    replica   -       new, 1.0 GiB
+    acid-a-3   comes    replica   -       new, 1.0 GiB
+    Outlook:
+      Requests:     storage 1.0 GiB -> 4.0 GiB
+      Readers:      0 -> 3 behind acid-a-repl
+      May be lost:  0 -> 3 members, with one left to lead
+      Base backups: 3 x 3.0 GiB = 9.0 GiB; at nearly the same time (no readiness
+                    probe holds the next pod back); how long is unknown until one
+                    was seen
+      Leader disk:  acid-a-0: free unknown: df is not installed; no slot holds WAL
+                    back
+    ");
+}

@@ -1,0 +1,292 @@
+//! A plan as a person reads it.
+
+use anstyle::Style;
+use pgscale_guard::remedy::{Line, Remedy};
+use pgscale_guard::verdict::{Evidence, Finding, Severity};
+
+use super::impact;
+use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
+use crate::terminal::text::{Cell, fitted, instances, wrap};
+use crate::terminal::{BAD, BOLD, CARE, GOOD};
+
+/// Renders a plan; where it shall be wide, with all of its impact and every rule. `command` makes a command for
+/// people out of our words.
+pub(crate) fn render(
+    plan: &Plan,
+    wide: bool,
+    width: Option<usize>,
+    command: impl Fn(&str) -> String,
+) -> String {
+    let mut sections = vec![heading(plan)];
+    sections.extend(members(plan, width));
+    if let Some(leader_move) = &plan.leader_move {
+        sections.push(wrap(
+            &format!(
+                "{BOLD}Leader:{BOLD:#} {} -> {} ({})",
+                leader_move.from, leader_move.to, leader_move.why
+            ),
+            width,
+            2,
+        ));
+    }
+    for unfit in &plan.unfit {
+        sections.push(wrap(
+            &format!("{CARE}Not counted on:{CARE:#} {}: {}", unfit.pod, unfit.why),
+            width,
+            2,
+        ));
+    }
+    sections.extend(Commit::of(plan).map(|it| commit(plan, &it, width)));
+    if let Some(impact) = &plan.impact {
+        sections.push(impact::render(plan, impact, wide, width));
+    }
+    if plan.outcome() == Outcome::Ready {
+        sections.push(steps(plan));
+    }
+    sections.push(verdict(plan, width, command));
+    if wide {
+        sections.push(rules(plan, width));
+    }
+    sections.join("\n")
+}
+
+fn heading(plan: &Plan) -> String {
+    let declared = plan.declared.map_or("unset".to_owned(), |count| count.to_string());
+    let mut odd = Vec::new();
+    if plan.declared != Some(plan.from) || plan.asked != plan.to {
+        odd.push(format!("declared {declared} -> {}", plan.asked));
+    }
+    if let Some(running) = plan.running.filter(|running| *running != plan.from) {
+        odd.push(format!("the StatefulSet asks for {running}"));
+    }
+    let odd = if odd.is_empty() { String::new() } else { format!(" ({})", odd.join("; ")) };
+    format!(
+        "{BOLD}postgresql {}:{BOLD:#} {} -> {}{odd}",
+        plan.cluster(),
+        plan.from,
+        instances(plan.to)
+    )
+}
+
+fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
+    let leaving = plan.leaving.iter().map(|member| {
+        let volume = match &member.claim {
+            Some(claim) => impact::volume(plan.impact.as_deref(), claim, true),
+            None => Cell::default(),
+        };
+        vec![
+            Cell::from(&member.pod),
+            Cell::styled("goes", CARE),
+            member.role().into(),
+            (&member.state).into(),
+            volume,
+        ]
+    });
+    let coming = plan.coming.iter().map(|member| {
+        let volume = match &member.claim {
+            Some(claim) => impact::volume(plan.impact.as_deref(), claim, false),
+            None => impact::new_volume(plan.impact.as_deref()).into(),
+        };
+        vec![
+            Cell::from(&member.pod),
+            Cell::styled("comes", GOOD),
+            "replica".into(),
+            "".into(),
+            volume,
+        ]
+    });
+    let rows: Vec<Vec<Cell>> = leaving.chain(coming).collect();
+    (!rows.is_empty()).then(|| {
+        let shown = fitted(&["MEMBER", "CHANGE", "ROLE", "STATE", "VOLUME"], &rows, width);
+        match plan.coming_besides {
+            0 => shown,
+            besides => format!("{shown}\n... and {besides} more"),
+        }
+    })
+}
+
+/// What others must be told so that they do not undo the change.
+fn commit(plan: &Plan, commit: &Commit, width: Option<usize>) -> String {
+    let writers: Vec<&str> = commit.places.iter().map(|(writer, _)| writer.as_str()).collect();
+    let places: Vec<&str> = commit.places.iter().map(|(_, place)| *place).collect();
+    let when =
+        if plan.plain_write_refused_by.is_empty() { "" } else { ", once the leader has moved" };
+    let said = format!(
+        "{CARE}Also written by:{CARE:#} {} (may undo the change: commit this to {}{when})",
+        writers.join(", "),
+        places.join(", and to ")
+    );
+    let manifest = commit.yaml();
+    let manifest = manifest.lines().map(|line| format!("    {line}"));
+    std::iter::once(wrap(&said, width, 2)).chain(manifest).collect::<Vec<_>>().join("\n")
+}
+
+/// Every rule: what it says, what it looked at, and what would have to change.
+fn rules(plan: &Plan, width: Option<usize>) -> String {
+    let led = plan.leader_move.as_ref().map(|it| format!(", as if {} led already", it.to));
+    let heading =
+        format!("{BOLD}Every rule{}, and what it looked at:{BOLD:#}", led.unwrap_or_default());
+    let judged = every_rule(plan);
+    let mut before: Option<&Judged<'_>> = None;
+    let mut blocks = vec![heading];
+    for this in &judged {
+        let same = before.filter(|it| this.says == Says::Pass && it.looked_at == this.looked_at);
+        blocks.push(rule(this, same.map(|it| it.rule), width));
+        if this.says != Says::NotApplicable {
+            before = Some(this);
+        }
+    }
+    blocks.join("\n")
+}
+
+/// One rule; `same` is one above that looked at the same.
+fn rule(judged: &Judged<'_>, same: Option<&str>, width: Option<usize>) -> String {
+    let (word, style) = match judged.says {
+        Says::Audit => ("AUDIT", CARE),
+        Says::Deny => ("DENY", BAD),
+        Says::Ignored => ("IGNORED", CARE),
+        Says::NotApplicable => ("n/a ", Style::new()),
+        Says::Pass => ("PASS", GOOD),
+        Says::Unknown(Severity::Deny) => ("UNKNOWN, DENY", BAD),
+        Says::Unknown(Severity::Warn) => ("UNKNOWN, WARN", CARE),
+        Says::Warn => ("WARN", CARE),
+    };
+    let message = judged.message.map(|message| format!(": {message}")).unwrap_or_default();
+    let head = format!("  {style}{word}{style:#} {}{message}", judged.rule);
+    let mut lines = vec![wrap(&head, width, 5)];
+    let mut detail = |text: String| lines.push(wrap(&format!("     {text}"), width, 2));
+    match same {
+        Some(rule) => detail(format!("the same as {rule}")),
+        None => looked_at(judged.looked_at).into_iter().for_each(&mut detail),
+    }
+    if let Some(finding) = judged.finding {
+        finding
+            .severity_reason
+            .iter()
+            .for_each(|severity_reason| detail(format!("({severity_reason})")));
+        lines.extend(finding.remedy.iter().map(|remedy| way("     To pass:", remedy, width)));
+    }
+    lines.join("\n")
+}
+
+/// `source: what it says`; neighbours that say the same, and what one source says in a row, are told together.
+fn looked_at(all: &[Evidence]) -> Vec<String> {
+    let mut told: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
+    for Evidence { source, says } in all {
+        match told.last_mut() {
+            Some((sources, words)) if *words == [says.as_str()] => sources.push(source),
+            Some((sources, words)) if *sources == [source.as_str()] => words.push(says),
+            Some(_) | None => told.push((vec![source], vec![says])),
+        }
+    }
+    let spell = |(sources, words): (Vec<&str>, Vec<&str>)| {
+        format!("{}: {}", sources.join(", "), words.join("; "))
+    };
+    told.into_iter().map(spell).collect()
+}
+
+fn steps(plan: &Plan) -> String {
+    let numbered =
+        plan.steps.iter().zip(1..).map(|(step, number)| format!("  {number}. {}", step_text(step)));
+    let lines: Vec<String> =
+        std::iter::once(format!("{BOLD}Steps:{BOLD:#}")).chain(numbered).collect();
+    lines.join("\n")
+}
+
+/// One step in one sentence.
+pub(crate) fn step_text(step: &Step) -> String {
+    match step {
+        Step::Checkpoint(member) => format!("CHECKPOINT on {member}"),
+        Step::MoveLeader(from, to) => {
+            format!("switch over from {from} to {to}, and see it done")
+        }
+        Step::SetCount(count) => format!("set numberOfInstances to {count}"),
+        Step::Converge(1) => "wait until 1 instance has converged".to_owned(),
+        Step::Converge(count) => format!("wait until {} have converged", instances(*count)),
+    }
+}
+
+fn verdict(plan: &Plan, width: Option<usize>, command: impl Fn(&str) -> String) -> String {
+    let denials: Vec<&Finding> = plan.verdict.denials().collect();
+    let warnings: Vec<&Finding> = plan.verdict.warnings().collect();
+    let mut lines = Vec::new();
+    lines.push(match (plan.outcome(), denials.as_slice()) {
+        (Outcome::Nothing, _) => {
+            format!("{GOOD}Nothing to do:{GOOD:#} {} asked for already", instances(plan.asked))
+        }
+        (_, []) if warnings.is_empty() => format!("{GOOD}Allowed{GOOD:#}"),
+        (_, []) => format!("{GOOD}Allowed{GOOD:#}, with warnings"),
+        (_, denials) => {
+            let rules: Vec<&str> = denials.iter().map(|finding| finding.rule).collect();
+            format!("{BAD}Refused{BAD:#} by {}", rules.join(", "))
+        }
+    });
+    if plan.outcome() != Outcome::Nothing {
+        lines.extend(denials.iter().chain(&warnings).map(|finding| render_finding(finding, width)));
+    }
+    if plan.outcome() == Outcome::Refused {
+        lines.push(wrap(&nearest(plan, command), width, 2));
+    }
+    lines.join("\n")
+}
+
+/// Says what a plan that moves the leader means to writers that do not: `None` where they may write the count now.
+pub(crate) fn plain_write(
+    plan: &Plan,
+    width: Option<usize>,
+    command: impl Fn(&str) -> String,
+) -> Option<String> {
+    let rules = plan.plain_write_refused_by.join(", ");
+    let switchover = command(&format!("switchover {} --for {}", plan.name, plan.asked));
+    let text = format!(
+        "{CARE}A plain write{CARE:#} (kubectl edit, Argo CD, Helm) is refused by {rules} until the leader has moved: \
+         {switchover}"
+    );
+    (!rules.is_empty()).then(|| wrap(&text, width, 2))
+}
+
+/// The nearest counts that would be allowed, with the commands that ask for them.
+fn nearest(plan: &Plan, command: impl Fn(&str) -> String) -> String {
+    let present = plan.declared.unwrap_or(plan.from);
+    let counts = plan.nearest.counts().map(|count| {
+        let verb = if count < present { "down" } else { "up" };
+        format!("{count} ({})", command(&format!("{verb} {} --to {count}", plan.name)))
+    });
+    let counts: Vec<String> = counts.collect();
+    let counts = if counts.is_empty() {
+        let why = command(&format!("status {} --why", plan.name));
+        format!("none; what is wrong with the cluster: {why}")
+    } else {
+        counts.join(", or ")
+    };
+    format!("{BOLD}Nearest count that would be allowed now:{BOLD:#} {counts}")
+}
+
+/// One finding, with its evidence and its way out.
+pub(crate) fn render_finding(finding: &Finding, width: Option<usize>) -> String {
+    let (style, word) = match finding.severity {
+        Severity::Deny => (BAD, "DENY"),
+        Severity::Warn => (CARE, "WARN"),
+    };
+    let Finding { rule, message, .. } = finding;
+    let mut lines = vec![wrap(&format!("  {style}{word}{style:#} {rule}: {message}"), width, 5)];
+    let mut detail = |text: String| lines.push(wrap(&format!("       {text}"), width, 2));
+    for Evidence { source, says } in &finding.evidence {
+        detail(format!("{source}: {says}"));
+    }
+    finding
+        .severity_reason
+        .iter()
+        .for_each(|severity_reason| detail(format!("({severity_reason})")));
+    lines.extend(finding.remedy.iter().map(|remedy| way("       Try:", remedy, width)));
+    lines.join("\n")
+}
+
+/// A remedy behind `title`: sentences are broken at the width, commands never are.
+fn way(title: &str, remedy: &Remedy, width: Option<usize>) -> String {
+    let lines = remedy.behind(title).into_iter().map(|line| match line {
+        Line::Text(text) => wrap(&text, width, 2),
+        Line::Command(command) => command,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

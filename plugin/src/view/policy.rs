@@ -1,0 +1,119 @@
+//! What policies come to, and what new ones would do.
+
+use pgscale_guard::policy::Mode;
+
+use crate::commands::policy::EffectivePolicy;
+use crate::commands::policy::trial::{PolicyTest, Tried, Verdicts};
+use crate::policy::Effect;
+use crate::terminal::text::{Cell, fitted, wrap};
+use crate::terminal::{BAD, BOLD, CARE, GOOD};
+
+/// The effective policy: the values that decide or are on trial; `wide` shows the weaker ones too.
+pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usize>) -> String {
+    let heard: Vec<String> =
+        effective.policies.iter().map(|it| format!("{} ({:?})", it.name, it.mode)).collect();
+    let heard = if heard.is_empty() { "none".to_owned() } else { heard.join(", ") };
+    let mut title = vec![
+        format!("{BOLD}Effective policy of {}{BOLD:#}", effective.place()),
+        format!("Policies:  {heard}"),
+    ];
+    if !effective.selective.is_empty() {
+        title.push(format!("For some clusters only:  {}", effective.selective.join(", ")));
+    }
+    for policy in &effective.undecodable {
+        title.push(format!("Cannot be decoded:  {}: {}", policy.name, policy.reason));
+    }
+    for allowed in &effective.allowed {
+        let when = match allowed.next {
+            _ if allowed.now => "now".to_owned(),
+            Some(next) => format!("from {next}"),
+            None => "nobody can say when".to_owned(),
+        };
+        title.push(format!("The calendar allows {}:  {when}", allowed.direction));
+    }
+    let shown = effective.fields.iter().filter(|it| wide || it.effect != Effect::Weaker);
+    let rows: Vec<Vec<Cell>> = shown
+        .map(|entry| {
+            let effect = match entry.effect {
+                Effect::InForce => Cell::styled("in force", GOOD),
+                Effect::Weaker => Cell::from("a stricter one decides"),
+                Effect::Warns => Cell::styled("warns", CARE),
+                Effect::Recorded => Cell::styled("recorded", CARE),
+                Effect::Powerless => Cell::styled("none: not in builtIn.loosenable", CARE),
+            };
+            vec![
+                Cell::from(&entry.field),
+                Cell::from(&entry.value),
+                Cell::from(&entry.source),
+                effect,
+            ]
+        })
+        .collect();
+    let title = wrap(&title.join("\n"), width, 2);
+    format!("{title}\n\n{}", fitted(&["FIELD", "VALUE", "FROM", "EFFECT"], &rows, width))
+}
+
+/// What new policies would do, one line per cluster.
+pub(crate) fn trial(test: &PolicyTest, everywhere: bool, width: Option<usize>) -> String {
+    let mut header = vec!["NAME", "INSTANCES", "AS IT IS", "ONE LESS", "ONE MORE"];
+    if everywhere {
+        header.insert(0, "NAMESPACE");
+    }
+    let rows: Vec<Vec<Cell>> = test.items.iter().map(|item| row(item, everywhere)).collect();
+    fitted(&header, &rows, width)
+}
+
+fn row(item: &Tried, everywhere: bool) -> Vec<Cell> {
+    let broken: Vec<String> = item
+        .violations
+        .iter()
+        .map(|it| format!("breaks {}: {} ({})", it.field, it.value, source(&it.source, it.mode)))
+        .collect();
+    let enforced = item.violations.iter().any(|it| it.mode == Mode::Enforce);
+    let as_it_is = match (broken.is_empty(), enforced) {
+        (true, _) => Cell::styled("within bounds", GOOD),
+        (false, true) => Cell::styled(broken.join(", "), BAD),
+        (false, false) => Cell::styled(broken.join(", "), CARE),
+    };
+    let change = |to: i64| {
+        let verdicts = item.changes.iter().find(|change| change.to == to);
+        verdicts.map_or(Cell::default(), verdict)
+    };
+    let mut row = vec![
+        Cell::from(&item.name),
+        Cell::from(item.instances.to_string()),
+        as_it_is,
+        change(item.instances.saturating_sub(1)),
+        change(item.instances.saturating_add(1)),
+    ];
+    if everywhere {
+        row.insert(0, Cell::from(&item.namespace));
+    }
+    row
+}
+
+/// Where a bound comes from, with what that policy does less than refuse.
+pub(super) fn source(source: &str, mode: Mode) -> String {
+    let mode = match mode {
+        Mode::Enforce => "",
+        Mode::Warn => ", only warns",
+        Mode::Audit => ", only recorded",
+    };
+    format!("{source}{mode}")
+}
+
+fn verdict(verdicts: &Verdicts) -> Cell {
+    let (says, today, style) = match (verdicts.allowed, verdicts.allowed_today) {
+        (true, true) => ("allowed", "", GOOD),
+        (true, false) => ("allowed", " (refused today)", CARE),
+        (false, true) => ("refused", " (allowed today)", BAD),
+        (false, false) => ("refused", "", BAD),
+    };
+    let rules = verdicts.rules.join(", ");
+    let by = match (rules.is_empty(), verdicts.allowed) {
+        (true, _) => String::new(),
+        (false, true) => format!("; warned of {rules}"),
+        (false, false) => format!(" by {rules}"),
+    };
+    Cell::styled(format!("{says}{by}{today}"), style)
+}

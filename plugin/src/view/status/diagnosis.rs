@@ -1,0 +1,35 @@
+//! What keeps a cluster from converging, as a person reads it.
+
+use pgscale_guard::remedy::Suggested;
+
+use crate::status::Status;
+use crate::terminal::text::wrap;
+use crate::terminal::{BOLD, CARE, GOOD};
+
+/// The causes, the likeliest first.
+pub(crate) fn reasons(status: &Status, width: Option<usize>) -> String {
+    let mut lines = Vec::new();
+    if status.why.is_empty() {
+        lines.push(format!("{GOOD}Nothing keeps it from converging{GOOD:#}"));
+    } else {
+        lines.push(format!("{BOLD}Why, the likeliest first:{BOLD:#}"));
+    }
+    for (index, cause) in status.why.iter().enumerate() {
+        lines.push(wrap(&format!("  {}. {CARE}{}{CARE:#}", index + 1, cause.what), width, 3));
+        for evidence in &cause.evidence {
+            let line = format!("     {}: {}", evidence.source, evidence.says);
+            lines.push(wrap(&line, width, 2));
+        }
+        // Not wrapped: it is there to be copied.
+        lines.push(format!("     next: {}", cause.next));
+        if let Some(Suggested { why, command }) = &cause.last_resort {
+            let why = why.as_deref().unwrap_or("last resort");
+            lines.push(wrap(&format!("     {why}:"), width, 2));
+            lines.push(format!("       {command}"));
+        }
+    }
+    if let Some(why) = &status.events_unread {
+        lines.push(wrap(&format!("  {CARE}Events cannot be read:{CARE:#} {why}"), width, 2));
+    }
+    lines.join("\n")
+}
