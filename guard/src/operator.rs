@@ -17,6 +17,9 @@ mod pods;
 pub use account::Account;
 pub use pods::{PodSettings, Written};
 
+/// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
+pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
+
 /// What we know about the operator that owns a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {

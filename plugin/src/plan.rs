@@ -8,7 +8,7 @@ use pgscale_guard::facts::{Health, Live, Member};
 use pgscale_guard::remedy::Reach;
 use pgscale_guard::rules::about_switchover;
 use pgscale_guard::verdict::{Evidence, Finding};
-use pgscale_guard::{Assessment, Facts, Policies, Verdict, evaluate};
+use pgscale_guard::{Assessment, Facts, Policies, RuleId, Verdict, evaluate};
 
 mod commit;
 mod handover;
@@ -17,8 +17,8 @@ mod nearest;
 
 use crate::impact::Impact;
 pub(crate) use commit::Commit;
+use handover::another_switchover;
 pub(crate) use handover::{Handover, Wanted, switchover};
-use handover::{SWITCHOVER_PENDING, another_switchover};
 pub(crate) use judged::{Judged, Says, every_rule};
 pub(crate) use nearest::Nearest;
 
@@ -174,7 +174,7 @@ impl Plan {
     pub(crate) fn keeping(facts: &Facts, policies: &Policies, candidate: Option<&str>) -> Self {
         let (leader_move, verdict) = judge(facts, policies, candidate);
         let plain_write_refused_by = if leader_move.is_some() && verdict.allows() {
-            evaluate(facts, policies).denials().map(|finding| finding.rule).collect()
+            evaluate(facts, policies).denials().map(|finding| finding.rule.as_str()).collect()
         } else {
             Vec::new()
         };
@@ -242,7 +242,7 @@ impl Plan {
 
     /// Returns the ids of the rules that lack a fact, and warn because of that.
     pub(crate) fn unjudged(&self) -> Vec<&'static str> {
-        self.verdict.unjudged().map(|finding| finding.rule).collect()
+        self.verdict.unjudged().map(|finding| finding.rule.as_str()).collect()
     }
 
     /// Returns the ids of those rules among them that judged `shown`, the plan that a person agreed
@@ -280,18 +280,20 @@ pub(crate) fn judge(
         if assessment.repair().is_some() {
             return (None, verdict);
         }
-        if verdict.denials().any(|finding| finding.rule == SWITCHOVER_PENDING) {
+        if verdict.denials().any(|finding| finding.rule == RuleId::SWITCHOVER_PENDING) {
             // The rule says why; what to do about it is said as where a switchover is asked for.
-            for known in verdict.findings.iter_mut().filter(|it| it.rule == SWITCHOVER_PENDING) {
+            for known in
+                verdict.findings.iter_mut().filter(|it| it.rule == RuleId::SWITCHOVER_PENDING)
+            {
                 known.remedy.clone_from(&remedy);
             }
         } else {
             let finding = Finding::deny(
-                SWITCHOVER_PENDING,
+                RuleId::SWITCHOVER_PENDING,
                 format!("{leader} leads and would have to move first, and {why}"),
             );
             // The rule may have warned of the same switchover for what it means to the others.
-            verdict.findings.retain(|known| known.rule != SWITCHOVER_PENDING);
+            verdict.findings.retain(|known| known.rule != RuleId::SWITCHOVER_PENDING);
             let finding = Finding { remedy, ..finding };
             verdict.findings.push(policies.overrides.weigh(finding, facts));
         }
@@ -338,7 +340,7 @@ pub(crate) fn is_sync(facts: &Facts, member: &Member) -> bool {
 
 fn nobody_to_lead(facts: Assessment<'_>, leader: &str) -> Finding {
     let mut finding = Finding::deny(
-        "leader-cannot-move",
+        RuleId::LEADER_CANNOT_MOVE,
         format!("{leader} leads and would be removed, and no member that stays can take over"),
     );
     for (name, why) in why_nobody(facts, leader) {

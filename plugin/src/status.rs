@@ -284,7 +284,8 @@ fn told(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> Told {
     let allowed = verdict.allows();
     let findings: Vec<_> =
         if allowed { verdict.warnings().collect() } else { verdict.denials().collect() };
-    let mut rules: Vec<&'static str> = findings.iter().map(|finding| finding.rule).collect();
+    let mut rules: Vec<&'static str> =
+        findings.iter().map(|finding| finding.rule.as_str()).collect();
     rules.dedup();
     let message = findings.first().map(|finding| finding.message.clone());
     Told { to, by, allowed, rules, leader_moves_to: None, message }

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::capacity::{Look, Template};
-use crate::policy::meets;
 use crate::quantity::Amount;
+use crate::selector::meets;
 
 /// Between a storage class and what of it a quota limits.
 const OF_CLASS: &str = ".storageclass.storage.k8s.io/";

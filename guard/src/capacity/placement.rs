@@ -1,12 +1,35 @@
 //! Where pods that must be kept apart may run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Toleration};
 
 use crate::capacity::Template;
-use crate::facts::{Node, Taint};
-use crate::policy::{meets, selects};
+use crate::selector::{meets, selects};
+
+/// A node, as far as the scheduler looks at it before it counts what is free.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it keeps pods away with.
+    pub taints: Vec<Taint>,
+    /// It is cordoned.
+    pub unschedulable: bool,
+}
+
+/// A taint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
 
 /// Places of which each takes one member.
 #[derive(Clone, Debug, PartialEq, Eq)]

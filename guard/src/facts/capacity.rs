@@ -1,12 +1,10 @@
 //! What there is room for: facts about a cluster's surroundings.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::capacity::{self, Footprint, Look, Template};
+use crate::capacity::{self, Footprint, Look, Node, Template};
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 
@@ -51,30 +49,6 @@ impl Default for Capacity {
             backup: None,
         }
     }
-}
-
-/// A node, as far as the scheduler looks at it before it counts what is free.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// What it keeps pods away with.
-    pub taints: Vec<Taint>,
-    /// It is cordoned.
-    pub unschedulable: bool,
-}
-
-/// A taint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taint {
-    /// Its key.
-    pub key: String,
-    /// Its value.
-    pub value: Option<String>,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
-    pub effect: String,
 }
 
 /// A `PodDisruptionBudget` that counts the leader's pod.

@@ -8,7 +8,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::facts::{self, Backup, DisruptionBudget, Taint};
 use crate::objects::Layout;
-use crate::policy::selects;
+use crate::selector::selects;
 
 /// Longest name of a `CronJob`; the operator cuts the rest off (`trimCronjobName`, pkg/cluster/util.go).
 const CRON_JOB_NAME: usize = 52;

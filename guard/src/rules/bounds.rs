@@ -5,6 +5,7 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::operator::Settings;
 use crate::policy::{Limit, Mode, Policies, Zero};
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, by_policies, inputs, policies_unread, set, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -12,7 +13,7 @@ use crate::verdict::{Finding, Outcome};
 const FLOOR: i64 = 1;
 
 pub(super) const BELOW_MIN: Rule = Rule {
-    id: "below-min",
+    id: RuleId::BELOW_MIN,
     title: "fewer instances than the policy's minimum",
     fires_on: "down, up, create; not 0",
     default: "deny",
@@ -58,7 +59,7 @@ fn noun(count: i64) -> &'static str {
 }
 
 pub(super) const ABOVE_MAX: Rule = Rule {
-    id: "above-max",
+    id: RuleId::ABOVE_MAX,
     title: "more instances than the policy's maximum",
     fires_on: "up, down, create",
     default: "deny",
@@ -97,7 +98,7 @@ fn above_known_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 }
 
 pub(super) const SCALE_TO_ZERO: Rule = Rule {
-    id: "scale-to-zero",
+    id: RuleId::SCALE_TO_ZERO,
     title: "no instance left: a full outage",
     fires_on: "down to 0, create with 0",
     default: "deny; warn on create",
@@ -162,7 +163,7 @@ fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 }
 
 pub(super) const OPERATOR_LIMITS: Rule = Rule {
-    id: "operator-limits",
+    id: RuleId::OPERATOR_LIMITS,
     title: "the operator would run another number than the one asked for",
     fires_on: "any change of the count, create",
     default: "deny; warn if the operator's settings are newer than its pod",
@@ -249,7 +250,7 @@ fn fewest(policies: &Policies) -> i64 {
 
 /// A limit that is broken, and the count that keeps it.
 fn found<T: Shown>(
-    rule: &'static str,
+    rule: RuleId,
     facts: &Assessment<'_>,
     (limit, kept): (&Limit<T>, i64),
     field: &str,

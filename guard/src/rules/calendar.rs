@@ -6,11 +6,12 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, by_policies, inputs, pgscale, set_to};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
-    id: "step-too-large",
+    id: RuleId::STEP_TOO_LARGE,
     title: "more instances at once than the policy's step",
     fires_on: "down to 1 or more, up",
     default: "deny",
@@ -56,7 +57,7 @@ fn step_too_large(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 }
 
 pub(super) const CHANGE_FREEZE: Rule = Rule {
-    id: "change-freeze",
+    id: RuleId::CHANGE_FREEZE,
     title: "a time in which the count must not change",
     fires_on: "down, or as the policy says",
     default: "deny",
@@ -113,7 +114,7 @@ fn end(freeze: &Limit<crate::policy::Freeze>) -> Option<Timestamp> {
 }
 
 pub(super) const OUTSIDE_WINDOW: Rule = Rule {
-    id: "outside-window",
+    id: RuleId::OUTSIDE_WINDOW,
     title: "outside the hours in which the count may change",
     fires_on: "down to 1 or more, or as the policy says",
     default: "deny",
@@ -213,13 +214,13 @@ fn next(
 }
 
 /// What to do about a refusal by `rule`, and the way past it for what cannot wait. On trial nothing is refused.
-fn this_once(facts: &Assessment<'_>, rule: &str, mode: Mode, next: String) -> Remedy {
+fn this_once(facts: &Assessment<'_>, rule: RuleId, mode: Mode, next: String) -> Remedy {
     let remedy = Remedy::note(next);
     if mode != Mode::Enforce {
         return remedy;
     }
     let count = facts.requested().to_string();
-    let words = ["--to", &count, "--rules", rule, "--reason", "WHY"];
+    let words = ["--to", &count, "--rules", rule.as_str(), "--reason", "WHY"];
     remedy.or_to("for this one change, if it cannot wait", pgscale(facts, "override", &words))
 }
 

@@ -7,6 +7,7 @@ use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, kubectl, pgscale, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -14,7 +15,7 @@ use crate::verdict::{Finding, Outcome};
 const OF_A_BASE_BACKUP: i64 = 2;
 
 pub(super) const QUOTA_HEADROOM: Rule = Rule {
-    id: "quota-headroom",
+    id: RuleId::QUOTA_HEADROOM,
     title: "a ResourceQuota leaves no room for the new members",
     fires_on: "up, create with 1 or more",
     default: "deny",
@@ -148,7 +149,7 @@ fn most(facts: &Assessment<'_>) -> Option<i64> {
 }
 
 pub(super) const LIMIT_RANGE: Rule = Rule {
-    id: "limit-range",
+    id: RuleId::LIMIT_RANGE,
     title: "a LimitRange forbids the new pod or its volume claim",
     fires_on: "up, create with 1 or more",
     default: "deny",
@@ -212,7 +213,7 @@ fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const TOO_FEW_NODES: Rule = Rule {
-    id: "too-few-nodes",
+    id: RuleId::TOO_FEW_NODES,
     title: "members must be kept apart, and there are fewer fitting nodes than members",
     fires_on: "up; kubectl pgscale only",
     default: "warn",
@@ -278,7 +279,7 @@ fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const TOO_FEW_WAL_SENDERS: Rule = Rule {
-    id: "too-few-wal-senders",
+    id: RuleId::TOO_FEW_WAL_SENDERS,
     title: "the leader has too few WAL senders or replication slots for the new members",
     fires_on: "up",
     default: "deny; warn without spare for their base backups",

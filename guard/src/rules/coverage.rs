@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::policy::Policies;
+use crate::rule_id::RuleId;
 use crate::rules::testing::{Want, created, healthy, shown};
 use crate::rules::{
     Kind, RULES, bounds, calendar, capacity, direct_scale, evaluate, leader, mixed, operator,
@@ -82,7 +83,7 @@ fn run<'a>(tables: impl Iterator<Item = &'a fn()>) {
 }
 
 /// What the tables do not show of some rule.
-fn gaps(shown: &BTreeSet<(&'static str, Want)>) -> Vec<String> {
+fn gaps(shown: &BTreeSet<(RuleId, Want)>) -> Vec<String> {
     let has = |id, want| shown.contains(&(id, want));
     let mut gaps = Vec::new();
     for rule in RULES {
@@ -92,7 +93,7 @@ fn gaps(shown: &BTreeSet<(&'static str, Want)>) -> Vec<String> {
         if !has(rule.id, Want::Deny) && !has(rule.id, Want::Warn) {
             gaps.push(format!("{} is never shown to find anything", rule.id));
         }
-        if !NEVER_UNSURE.contains(&rule.id) && !has(rule.id, Want::Unknown) {
+        if !NEVER_UNSURE.iter().any(|id| rule.id == *id) && !has(rule.id, Want::Unknown) {
             gaps.push(format!("{} is never shown to be unsure", rule.id));
         }
     }
@@ -103,7 +104,10 @@ fn gaps(shown: &BTreeSet<(&'static str, Want)>) -> Vec<String> {
 fn every_rule_is_shown_to_pass_to_find_and_to_be_unsure() {
     let all = shown(|| run(TABLES.iter()));
     assert_eq!(gaps(&all), Vec::<String>::new());
-    let dealt_out_both_ways = |id| [Want::Deny, Want::Warn].map(|want| all.contains(&(id, want)));
+    let dealt_out_both_ways = |id: &str| {
+        [Want::Deny, Want::Warn]
+            .map(|want| all.iter().any(|(rule, shown)| *rule == *id && *shown == want))
+    };
     // Rules that weigh by circumstances are shown to do both.
     for id in [
         "no-leader",
@@ -170,7 +174,7 @@ fn rules_are_named_and_documented() {
     for rule in RULES {
         assert!(ids.insert(rule.id), "{} is there twice", rule.id);
         assert!(
-            rule.id.split('-').all(|word| {
+            rule.id.as_str().split('-').all(|word| {
                 !word.is_empty() && word.bytes().all(|letter| letter.is_ascii_lowercase())
             }),
             "{} is not kebab-case",

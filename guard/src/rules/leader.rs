@@ -9,6 +9,7 @@ use crate::change::Direction;
 use crate::facts::{Live, Member, Seen};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, kubectl, members_unseen, status, unread,
     until_unmarked,
@@ -16,7 +17,7 @@ use crate::rules::{
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
-    id: "no-leader",
+    id: RuleId::NO_LEADER,
     title: "no member leads, or more than one claims to",
     fires_on: "down, up",
     default: "deny down, warn up",
@@ -134,7 +135,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const PAUSED: Rule = Rule {
-    id: "paused",
+    id: RuleId::PAUSED,
     title: "Patroni is in maintenance mode: no member takes over, and none starts",
     fires_on: "down, up, create",
     default: "down: deny if the leader goes, else warn; up: warn; from 0: deny",

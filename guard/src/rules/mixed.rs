@@ -10,6 +10,7 @@ use crate::change::{Change, Direction};
 use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, set};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
@@ -95,7 +96,7 @@ const SECRET_WORDS: &[&str] =
     &["command", "conninfo", "credential", "key", "pass", "pwd", "secret", "token", "url"];
 
 pub(super) const MIXED_CHANGE: Rule = Rule {
-    id: "mixed-change",
+    id: RuleId::MIXED_CHANGE,
     title: "the same write also changes something else",
     fires_on: "down to 1 or more, up",
     default: "down: deny if it shapes the pods, else warn; up: warn",

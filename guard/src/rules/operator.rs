@@ -7,6 +7,7 @@ use crate::operator::account::{create_list, edit_list};
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
 use crate::remedy::{Command, Remedy};
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
@@ -14,7 +15,7 @@ use crate::verdict::{Evidence, Finding, Outcome, Severity};
 const FAILED: &[&str] = &["CreateFailed", "Invalid", "SyncFailed", "UpdateFailed"];
 
 pub(super) const LIMITS_UNKNOWN: Rule = Rule {
-    id: "limits-unknown",
+    id: RuleId::LIMITS_UNKNOWN,
     title: "no operator was found whose limits could be looked at",
     fires_on: "any change of the count, create",
     default: "warn",
@@ -62,7 +63,7 @@ fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const OPERATOR_ABSENT: Rule = Rule {
-    id: "operator-absent",
+    id: RuleId::OPERATOR_ABSENT,
     title: "no operator would carry the change out now",
     fires_on: "up, down to 1 or more",
     default: "down: deny if the leader goes, else warn; up: warn",
@@ -148,7 +149,7 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const OPERATOR_FAILED: Rule = Rule {
-    id: "operator-failed",
+    id: RuleId::OPERATOR_FAILED,
     title: "the operator's last work on this cluster failed",
     fires_on: "any change of the count",
     default: "warn",
@@ -192,7 +193,7 @@ fn operator_failed(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const STANDBY_CLUSTER: Rule = Rule {
-    id: "standby-cluster",
+    id: RuleId::STANDBY_CLUSTER,
     title: "a standby cluster is supported with one instance only",
     fires_on: "any change of the count to 2 or more, create",
     default: "warn",

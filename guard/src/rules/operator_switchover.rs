@@ -9,11 +9,12 @@ use crate::change::Direction;
 use crate::facts::{Facts, Health, OperatorSwitchover, Seen};
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, keep_leader, members_unseen, pgscale, status, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
-    id: "leader-condemned",
+    id: RuleId::LEADER_CONDEMNED,
     title: "the leader's pod would be deleted",
     fires_on: "down to 1 or more; any other change that leaves the leader's pod out",
     default: "deny",
@@ -125,7 +126,7 @@ fn left_out(facts: &Assessment<'_>, leader: &str, lock: &str) -> Finding {
 }
 
 pub(super) const LEADER_CANNOT_MOVE: Rule = Rule {
-    id: "leader-cannot-move",
+    id: RuleId::LEADER_CANNOT_MOVE,
     title: "the leader's pod would be deleted and ordinal 0 cannot take over",
     fires_on: "down to 1 or more, up",
     default: "deny; up: warn",

@@ -7,6 +7,7 @@ use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, inside_asking, kubectl, last_word,
     members_unseen, status, unread, until_unmarked,
@@ -17,7 +18,7 @@ use crate::verdict::{Finding, Outcome, Severity};
 pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 
 pub(super) const SWITCHOVER_PENDING: Rule = Rule {
-    id: "switchover-pending",
+    id: RuleId::SWITCHOVER_PENDING,
     title: "a switchover was requested and is not done yet",
     fires_on: "down, to 1 or more",
     default: "deny if immediate, or its candidate goes or is not named; else warn",
@@ -117,7 +118,7 @@ pub(super) fn told(pending: &PendingFailover) -> String {
 }
 
 pub(super) const RESTART_PENDING: Rule = Rule {
-    id: "restart-pending",
+    id: RuleId::RESTART_PENDING,
     title: "the operator restarts PostgreSQL together with this change",
     fires_on: "any change of the count, to 1 or more",
     default: "warn",
@@ -186,7 +187,7 @@ fn waits_for_restart(member: &Member) -> Result<bool, String> {
 }
 
 pub(super) const MAJOR_UPGRADE: Rule = Rule {
-    id: "major-upgrade",
+    id: RuleId::MAJOR_UPGRADE,
     title: "PostgreSQL is being upgraded to another major version, or that failed",
     fires_on: "any change of the count",
     default: "deny while it runs; warn after a failure",

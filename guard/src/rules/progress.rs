@@ -5,6 +5,7 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
@@ -12,7 +13,7 @@ use crate::verdict::{Evidence, Finding, Outcome, Severity};
 const ROLLING_UPDATE: &str = "zalando-postgres-operator-rolling-update-required";
 
 pub(super) const OPERATION_IN_PROGRESS: Rule = Rule {
-    id: "operation-in-progress",
+    id: RuleId::OPERATION_IN_PROGRESS,
     title: "Kubernetes or the operator is still busy with this cluster",
     fires_on: "down to 1 or more, up",
     default: "deny down, warn up",
@@ -106,7 +107,7 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const CHANGE_NOT_APPLIED: Rule = Rule {
-    id: "change-not-applied",
+    id: RuleId::CHANGE_NOT_APPLIED,
     title: "the operator has not applied the last change of the count",
     fires_on: "down to 1 or more, up",
     default: "deny a further shrink, else warn",

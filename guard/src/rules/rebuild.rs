@@ -5,11 +5,12 @@ use crate::change::Direction;
 use crate::facts::{Health, Live, Member, Seen};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, set_count, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
-    id: "rebuild-in-progress",
+    id: RuleId::REBUILD_IN_PROGRESS,
     title: "a member is being created, cloned, reinitialised or rewound",
     fires_on: "up, down to 1 or more",
     default: "deny; warn if only unfinished members go, or no other member could take over",

@@ -8,11 +8,12 @@ use crate::facts::{Live, Member, Seen};
 use crate::patroni::Tags;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, last_word, members_unseen, still_down};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 pub(super) const NO_STANDBY_LEFT: Rule = Rule {
-    id: "no-standby-left",
+    id: RuleId::NO_STANDBY_LEFT,
     title: "one instance is left: nothing to fail over to",
     fires_on: "down to 1",
     default: "warn",
@@ -59,7 +60,7 @@ fn no_standby_left(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const SURVIVORS_ONE_ZONE: Rule = Rule {
-    id: "survivors-one-zone",
+    id: RuleId::SURVIVORS_ONE_ZONE,
     title: "the members that stay would all be in one zone",
     fires_on: "down, to 2 or more",
     default: "warn",
@@ -121,7 +122,7 @@ fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const CASCADE_CONDEMNED: Rule = Rule {
-    id: "cascade-condemned",
+    id: RuleId::CASCADE_CONDEMNED,
     title: "a member that stays replicates from one that would be deleted",
     fires_on: "down, to 1 or more",
     default: "warn",

@@ -4,31 +4,34 @@ use crate::change::Direction;
 use crate::facts::{Claim, Facts, Live, Repair, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
+use crate::rule_id::RuleId;
 use crate::rules::testing::{healthy, led_by_the_last, lowered, text};
-use crate::rules::{Alternative, LEADER_CONDEMNED, alternative, evaluate, rule};
+use crate::rules::{Alternative, alternative, evaluate, rule};
 use crate::verdict::Verdict;
 
 fn verdict(facts: &Facts) -> Verdict {
     evaluate(facts, &Policies::default())
 }
 
+const LEADER_CONDEMNED: &str = RuleId::LEADER_CONDEMNED.as_str();
+
 fn denials(facts: &Facts) -> Vec<&'static str> {
-    verdict(facts).denials().map(|finding| finding.rule).collect()
+    verdict(facts).denials().map(|finding| finding.rule.as_str()).collect()
 }
 
 fn warnings(facts: &Facts) -> Vec<&'static str> {
-    verdict(facts).warnings().map(|finding| finding.rule).collect()
+    verdict(facts).warnings().map(|finding| finding.rule.as_str()).collect()
 }
 
 /// What is refused where the platform leaves the leader to the operator's own switchover.
 fn denials_lowered(facts: &Facts) -> Vec<&'static str> {
-    evaluate(facts, &lowered()).denials().map(|finding| finding.rule).collect()
+    evaluate(facts, &lowered()).denials().map(|finding| finding.rule.as_str()).collect()
 }
 
 /// What is warned of there, beside that the leader goes.
 fn warnings_lowered(facts: &Facts) -> Vec<&'static str> {
     let verdict = evaluate(facts, &lowered());
-    let rules = verdict.warnings().map(|finding| finding.rule);
+    let rules = verdict.warnings().map(|finding| finding.rule.as_str());
     rules.filter(|rule| *rule != LEADER_CONDEMNED).collect()
 }
 

@@ -5,11 +5,12 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const REPLACE_PENDING: Rule = Rule {
-    id: "replace-pending",
+    id: RuleId::REPLACE_PENDING,
     title: "the operator would replace the StatefulSet instead of updating it",
     fires_on: "up, down to 1 or more",
     default: "down: deny if the leader goes, else warn; up: warn",
@@ -76,7 +77,7 @@ fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const PARALLEL_SHRINK: Rule = Rule {
-    id: "parallel-shrink",
+    id: RuleId::PARALLEL_SHRINK,
     title: "several members would be deleted at the same moment",
     fires_on: "down by 2 or more, to 1 or more",
     default: "deny if the leader goes, else warn",
@@ -138,7 +139,7 @@ fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const WILL_NOT_PROGRESS: Rule = Rule {
-    id: "will-not-progress",
+    id: RuleId::WILL_NOT_PROGRESS,
     title: "the StatefulSet waits for a pod that is not Ready, and would act later",
     fires_on: "up, down to 1 or more",
     default: "down: deny if the leader goes, else warn; up: warn",

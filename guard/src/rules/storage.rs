@@ -10,11 +10,12 @@ use crate::facts::{Claim, DisruptionBudget, Health, Seen};
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
-    id: "volumes-deleted",
+    id: RuleId::VOLUMES_DELETED,
     title: "the volumes of the members that are removed are deleted, and their data with them",
     fires_on: "down",
     default: "deny if the last good copy is deleted (to 0, no healthy member stays, the leader goes), else warn",
@@ -120,7 +121,7 @@ fn keep_volumes(facts: &Assessment<'_>) -> Remedy {
 }
 
 pub(super) const STALE_VOLUME: Rule = Rule {
-    id: "stale-volume",
+    id: RuleId::STALE_VOLUME,
     title: "a volume of an earlier life will be attached to a new member",
     fires_on: "up from 1 or more",
     default: "warn",
@@ -206,7 +207,7 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const VOLUME_RESIZING: Rule = Rule {
-    id: "volume-resizing",
+    id: RuleId::VOLUME_RESIZING,
     title: "a volume is being resized",
     fires_on: "down, up",
     default: "warn",
@@ -270,7 +271,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {
-    id: "pdb-blocks-drain",
+    id: RuleId::PDB_BLOCKS_DRAIN,
     title: "a PodDisruptionBudget would keep the last member's node from being drained",
     fires_on: "down to 1; kubectl pgscale only",
     default: "warn",
@@ -355,7 +356,7 @@ pub(super) fn shown(value: &IntOrString) -> String {
 }
 
 pub(super) const NO_RECENT_BACKUP: Rule = Rule {
-    id: "no-recent-backup",
+    id: RuleId::NO_RECENT_BACKUP,
     title: "the last logical backup is older than the policy allows",
     fires_on: "down to 1 or more",
     default: "off; deny where a policy says backup.maxAge",

@@ -5,11 +5,12 @@ use crate::change::Direction;
 use crate::facts::{Health, Member};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, NAMED, Rule, inputs, members_unseen, status};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
-    id: "too-few-healthy-survivors",
+    id: RuleId::TOO_FEW_HEALTHY_SURVIVORS,
     title: "healthy members would go and too few healthy ones would stay",
     fires_on: "down, to 1 or more",
     default: "deny",
@@ -111,7 +112,7 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
 }
 
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
-    id: "survivor-unhealthy",
+    id: RuleId::SURVIVOR_UNHEALTHY,
     title: "a member that stays is not healthy",
     fires_on: "down, to 1 or more",
     default: "warn",

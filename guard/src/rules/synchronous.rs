@@ -6,11 +6,12 @@ use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, members_unseen, set_to, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
-    id: "sync-standbys-condemned",
+    id: RuleId::SYNC_STANDBYS_CONDEMNED,
     title: "every synchronous standby would be deleted",
     fires_on: "down, to 1 or more",
     default: "deny if the leader goes too or no other survivor is caught up, else warn",
@@ -154,7 +155,7 @@ fn keep_one(facts: &Assessment<'_>, tagged: bool) -> Remedy {
 }
 
 pub(super) const STRICT_SYNC_FLOOR: Rule = Rule {
-    id: "strict-sync-floor",
+    id: RuleId::STRICT_SYNC_FLOOR,
     title: "one instance cannot commit in strict synchronous mode",
     fires_on: "any change to 1, create with 1",
     default: "deny",
@@ -227,7 +228,7 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {
-    id: "sync-count-floor",
+    id: RuleId::SYNC_COUNT_FLOOR,
     title: "fewer standbys would stay than synchronous_node_count asks for",
     fires_on: "down, to 1 or more",
     default: "warn",

@@ -14,7 +14,8 @@ use crate::operator::{Operator, Settings};
 use crate::patroni::{Answer, Configuration, LeaderLock, Report, SyncState, Synchronous};
 use crate::policy::{Limit, Mode, Policies, Weight};
 use crate::postgresql::Postgresql;
-use crate::rules::{LEADER_CONDEMNED, Rule, evaluate, rule};
+use crate::rule_id::RuleId;
+use crate::rules::{Rule, evaluate, rule};
 use crate::verdict::{Evidence, Outcome, Severity};
 
 /// When the test facts were read.
@@ -302,11 +303,11 @@ pub(crate) enum Want {
 
 thread_local! {
     /// What the tables of this thread have shown so far, as (rule, expectation).
-    static SHOWN: RefCell<BTreeSet<(&'static str, Want)>> = const { RefCell::new(BTreeSet::new()) };
+    static SHOWN: RefCell<BTreeSet<(RuleId, Want)>> = const { RefCell::new(BTreeSet::new()) };
 }
 
 /// What the tables that `run` goes through show of each rule.
-pub(crate) fn shown(run: impl FnOnce()) -> BTreeSet<(&'static str, Want)> {
+pub(crate) fn shown(run: impl FnOnce()) -> BTreeSet<(RuleId, Want)> {
     SHOWN.take();
     run();
     SHOWN.take()
@@ -361,7 +362,10 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
 pub(crate) fn lowered() -> Policies {
     let warn =
         Limit { value: Weight::Warn, source: "clusterscalepolicy/p".into(), mode: Mode::Enforce };
-    Policies { rules: [(LEADER_CONDEMNED.to_owned(), vec![warn])].into(), ..Policies::default() }
+    Policies {
+        rules: [(RuleId::LEADER_CONDEMNED.to_string(), vec![warn])].into(),
+        ..Policies::default()
+    }
 }
 
 /// The text of what a rule finds, for snapshots: under the default policy, or where that makes it evidence for

@@ -142,9 +142,10 @@ fn show(
         facts.change.cluster(),
         instances(facts.to())
     ));
-    let remain: Vec<&'static str> = with_it.denials().map(|denial| denial.rule).collect();
-    let refusing: Vec<&'static str> = verdict.denials().map(|denial| denial.rule).collect();
-    for denial in verdict.denials().filter(|denial| !remain.contains(&denial.rule)) {
+    let remain: Vec<&'static str> = with_it.denials().map(|denial| denial.rule.as_str()).collect();
+    let refusing: Vec<&'static str> =
+        verdict.denials().map(|denial| denial.rule.as_str()).collect();
+    for denial in verdict.denials().filter(|denial| !remain.contains(&denial.rule.as_str())) {
         session.out.note(&format!("would warn: {}: {}", denial.rule, denial.message));
     }
     for denial in with_it.denials() {

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     };
     match args.shape.output {
         Format::Name => {
-            let ids: Vec<&str> = chosen.iter().map(|rule| rule.id).collect();
+            let ids: Vec<&str> = chosen.iter().map(|rule| rule.id.as_str()).collect();
             out.data(&ids.join("\n"))
         }
         Format::Text | Format::Wide => match (&args.id, chosen.as_slice()) {
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
             let items = chosen
                 .into_iter()
                 .map(|rule| RulePage {
-                    id: rule.id,
+                    id: rule.id.as_str(),
                     title: rule.title,
                     fires_on: rule.fires_on,
                     default: rule.default,

@@ -352,7 +352,7 @@ fn is_shown(format: Format) -> bool {
 }
 
 fn refusal(session: &Session, plan: &Plan) -> Failure {
-    let rules: Vec<&str> = plan.verdict.denials().map(|finding| finding.rule).collect();
+    let rules: Vec<&str> = plan.verdict.denials().map(|finding| finding.rule.as_str()).collect();
     let failure = Failure::refused(format!(
         "postgresql {} stays at {}: {} refused by {}",
         plan.cluster(),

@@ -166,7 +166,9 @@ async fn read(
 fn hopeless(session: &Session, plan: &Plan, handover: &Handover) -> Option<Failure> {
     let in_the_way = |finding: &&Finding| match handover {
         Handover::Ready(_) => true,
-        Handover::Nothing(_) => rule(finding.rule).is_none_or(|rule| rule.kind != RuleKind::Live),
+        Handover::Nothing(_) => {
+            rule(finding.rule.as_str()).is_none_or(|rule| rule.kind != RuleKind::Live)
+        }
         Handover::Refused(_) => false,
     };
     let denials: Vec<&Finding> = plan.verdict.denials().filter(in_the_way).collect();

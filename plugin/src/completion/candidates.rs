@@ -111,7 +111,7 @@ pub(super) fn look_up(
 ) -> Vec<Candidate> {
     match word {
         Word::Rule => {
-            RULES.iter().map(|rule| (rule.id.to_owned(), rule.title.to_owned())).collect()
+            RULES.iter().map(|rule| (rule.id.to_string(), rule.title.to_owned())).collect()
         }
         Word::Context | Word::ClusterEntry | Word::User => {
             of_kubeconfig(word, flags).unwrap_or_default()

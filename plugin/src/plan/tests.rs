@@ -23,7 +23,7 @@ fn text(plan: &Plan, width: Option<usize>) -> String {
 }
 
 fn denials(plan: &Plan) -> Vec<&str> {
-    plan.verdict.denials().map(|finding| finding.rule).collect()
+    plan.verdict.denials().map(|finding| finding.rule.as_str()).collect()
 }
 
 #[test]
@@ -447,7 +447,8 @@ fn a_switchover_that_is_under_way_cannot_be_flushed() {
     let remedy = |failover: Seen<PendingFailover>| {
         let facts = Facts { failover, ..facts(5, 3, 4) };
         let plan = plan(&facts).reached_by(&reach("c"));
-        let finding = plan.verdict.denials().find(|finding| finding.rule == SWITCHOVER_PENDING);
+        let finding =
+            plan.verdict.denials().find(|finding| finding.rule == RuleId::SWITCHOVER_PENDING);
         finding.unwrap().remedy.clone().unwrap().to_string()
     };
     let pending = |scheduled: Option<&str>| PendingFailover {

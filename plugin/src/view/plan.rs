@@ -217,7 +217,7 @@ fn verdict(plan: &Plan, width: Option<usize>, command: impl Fn(&str) -> String) 
         (_, []) if warnings.is_empty() => format!("{GOOD}Allowed{GOOD:#}"),
         (_, []) => format!("{GOOD}Allowed{GOOD:#}, with warnings"),
         (_, denials) => {
-            let rules: Vec<&str> = denials.iter().map(|finding| finding.rule).collect();
+            let rules: Vec<&str> = denials.iter().map(|finding| finding.rule.as_str()).collect();
             format!("{BAD}Refused{BAD:#} by {}", rules.join(", "))
         }
     });

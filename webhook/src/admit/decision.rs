@@ -138,7 +138,7 @@ impl Decided {
                 .verdict
                 .findings
                 .iter()
-                .map(|finding| (finding.rule, effect(finding)))
+                .map(|finding| (finding.rule.as_str(), effect(finding)))
                 .collect(),
         }
     }
@@ -148,7 +148,9 @@ impl Decided {
         let Self::Verdict(result) = self else { return Vec::new() };
         let findings = result.verdict.findings.iter().filter(|finding| finding.on_trial);
         findings
-            .map(|finding| (finding.rule, if finding.audit_only { "Audit" } else { "Warn" }))
+            .map(|finding| {
+                (finding.rule.as_str(), if finding.audit_only { "Audit" } else { "Warn" })
+            })
             .collect()
     }
 

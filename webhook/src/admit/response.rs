@@ -81,7 +81,7 @@ impl Decided {
         let Judgement { namespace, name, .. } = &**result;
         let (span, texts) = (result.span(), texts.join("; "));
         let note = printable(&format!("{user} scaled {namespace}/{name}, {span}: {texts}"));
-        Some((happened, told.iter().map(|finding| finding.rule).collect(), note))
+        Some((happened, told.iter().map(|finding| finding.rule.as_str()).collect(), note))
     }
 
     /// What a refused writer reads; empty for one that is not refused.
@@ -133,7 +133,8 @@ impl Decided {
             Self::Unjudged { why, .. } => (String::new(), vec![cause(CANNOT_BE_JUDGED, why)]),
             Self::Verdict(result) => {
                 let causes = result.verdict.denials();
-                let causes = causes.map(|denial| cause(denial.rule, &denial.message)).collect();
+                let causes =
+                    causes.map(|denial| cause(denial.rule.as_str(), &denial.message)).collect();
                 (result.uid.clone(), causes)
             }
         };
@@ -230,7 +231,7 @@ fn refusal(result: &Judgement) -> String {
     for reason in reasons {
         let text = cut(&printable(&reason.to_string()), REASON_LIMIT);
         if message.len() + text.len() > MESSAGE_LIMIT {
-            untold.push(reason.rule);
+            untold.push(reason.rule.as_str());
         } else {
             append(&mut message, format_args!("\n- {}", text.replace('\n', "\n  ")));
         }
@@ -320,6 +321,7 @@ fn warning(finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pgscale_guard::RuleId;
     use pgscale_guard::Verdict;
     use pgscale_guard::rules::RULES;
     use pgscale_guard::verdict::Severity;
@@ -351,19 +353,19 @@ mod tests {
     }
 
     fn cannot_move() -> Finding {
-        Finding::deny("leader-cannot-move", "acid-a-4 leads and would be deleted")
+        Finding::deny(RuleId::LEADER_CANNOT_MOVE, "acid-a-4 leads and would be deleted")
             .because("configmap/acid-a-leader", "held by acid-a-4")
             .remedy("kubectl pgscale down acid-a --to 2 -n db")
     }
 
     fn paused() -> Finding {
-        Finding::deny("paused", "Patroni is paused, nobody takes over")
+        Finding::deny(RuleId::PAUSED, "Patroni is paused, nobody takes over")
             .remedy("kubectl exec -n db acid-a-0 -- patronictl resume")
     }
 
     #[test]
     fn a_refusal_tells_every_reason_and_its_way_out() {
-        let heeded = Finding::warn("survivor-unhealthy", "acid-a-1 does not answer");
+        let heeded = Finding::warn(RuleId::SURVIVOR_UNHEALTHY, "acid-a-1 does not answer");
         let judged = judged(vec![cannot_move(), heeded, paused()]);
         insta::assert_snapshot!(judged.message(), @"
         pgscale refuses to scale db/acid-a from 5 to 2 instances, for 2 reasons:
@@ -412,11 +414,11 @@ mod tests {
     #[test]
     fn warnings_are_wrapped_not_lost() {
         let finding = Finding::warn(
-            "leader-condemned",
+            RuleId::LEADER_CONDEMNED,
             "the leader acid-a-4 will be deleted; acid-a-0 is caught up, so the operator's hand-over \
              will work: writes stop for some seconds",
         );
-        let mut recorded = Finding::warn("no-leader", "not for the writer");
+        let mut recorded = Finding::warn(RuleId::NO_LEADER, "not for the writer");
         recorded.audit_only = true;
         let judged = judged(vec![finding, recorded]);
         let response = judged.respond(&review(&update(&object(5), &object(2))));
@@ -463,7 +465,7 @@ mod tests {
 
     #[test]
     fn what_others_wrote_cannot_steer_a_terminal() {
-        let finding = Finding::deny("paused", "says \u{1b}[2J\u{202e}\r\0hi");
+        let finding = Finding::deny(RuleId::PAUSED, "says \u{1b}[2J\u{202e}\r\0hi");
         assert_eq!(
             judged(vec![finding]).message().lines().nth(1),
             Some("- paused: says  [2J   hi")
@@ -497,14 +499,17 @@ mod tests {
             if severity == Severity::Deny {
                 assert_eq!(causes.len(), RULES.len(), "{name}: every rule for machines");
                 for rule in rules.clone() {
-                    assert!(response.result.message.contains(rule), "{name}: {rule}");
+                    assert!(response.result.message.contains(rule.as_str()), "{name}: {rule}");
                 }
             }
             let warnings = response.warnings.unwrap_or_default();
             assert!(warnings.iter().all(|line| line.chars().count() <= WARNING_WIDTH), "{name}");
             if severity == Severity::Warn {
                 for rule in rules.clone() {
-                    assert!(warnings.iter().any(|line| line.starts_with(rule)), "{name}: {rule}");
+                    assert!(
+                        warnings.iter().any(|line| line.starts_with(rule.as_str())),
+                        "{name}: {rule}"
+                    );
                 }
             }
             let total: usize = warnings.iter().map(|line| line.chars().count()).sum();
@@ -523,7 +528,7 @@ mod tests {
         ) {
             let findings = messages.iter().map(|(message, deny)| {
                 let severity = if *deny { Severity::Deny } else { Severity::Warn };
-                Finding::new("some-rule", severity, message.clone()).because("somewhere", &*evidence)
+                Finding::new(RuleId::PAUSED, severity, message.clone()).because("somewhere", &*evidence)
             });
             let judged = judged(findings.collect());
             let response = judged.respond(&review(&update(&object(5), &object(2))));
