@@ -22,6 +22,8 @@ pub mod quantity;
 pub mod read;
 pub mod remedy;
 pub mod rules;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod verdict;
 
 pub use assessment::{Assessed, Assessment};
