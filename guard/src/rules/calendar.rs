@@ -225,7 +225,7 @@ fn this_once(facts: &Assessment<'_>, rule: &str, mode: Mode, next: String) -> Re
         return remedy;
     }
     let count = facts.requested().to_string();
-    let words = ["--to", &count, "--rules", rule, "--reason", "WHY"];
+    let words = ["--to", &count, "--rules", rule, "--reason", "TEXT"];
     remedy.or_to("for this one change, if it cannot wait", pgscale(facts, "override", &words))
 }
 
@@ -336,7 +336,7 @@ mod tests {
           scalepolicy/p0: freeze.until: 2026-11-27T00:00:00Z
           Try: ask again at 2026-11-27T00:00:00Z, or change scalepolicy/p0
             for this one change, if it cannot wait:
-              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
+              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason TEXT -n db
         ");
         let for_ever = policies(&[json!({"freeze": {}})]);
         insta::assert_snapshot!(text("change-freeze", &healthy(5, 4), &for_ever), @"
@@ -344,7 +344,7 @@ mod tests {
           scalepolicy/p0: freeze: without an end
           Try: change scalepolicy/p0
             for this one change, if it cannot wait:
-              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
+              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason TEXT -n db
         ");
         let trial = policies(&[json!({"freeze": {}, "mode": "Warn"})]);
         let told = text("change-freeze", &healthy(5, 4), &trial);
@@ -406,7 +406,7 @@ mod tests {
           scalepolicy/p0: windows: Mon Tue Wed Thu 09:00-17:00 Asia/Seoul
           Try: ask again at Wed 2026-11-25 09:00 Asia/Seoul, or change scalepolicy/p0
             for this one change, if it cannot wait:
-              kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
+              kubectl pgscale override acid-a --to 4 --rules outside-window --reason TEXT -n db
         ");
         let both = policies(&[
             window("Asia/Seoul", "09:00", "17:00", json!(null)),
@@ -417,7 +417,7 @@ mod tests {
           scalepolicy/p0: windows: Mon Tue Wed Thu 09:00-17:00 Asia/Seoul
           Try: ask again at Thu 2026-11-26 09:00 Asia/Seoul, when every calendar allows it, or change scalepolicy/p0
             for this one change, if it cannot wait:
-              kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
+              kubectl pgscale override acid-a --to 4 --rules outside-window --reason TEXT -n db
         ");
     }
 
