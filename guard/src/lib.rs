@@ -23,9 +23,8 @@ pub mod read;
 pub mod remedy;
 pub mod rule_id;
 pub mod rules;
-pub mod seen;
-mod selector;
-pub mod severity;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod verdict;
 
 pub use assessment::{Assessed, Assessment};

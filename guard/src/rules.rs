@@ -42,15 +42,20 @@ mod zero;
 
 #[cfg(test)]
 mod coverage;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "most of it is for this crate"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
 mod generated;
 #[cfg(test)]
 mod judged_parts;
 #[cfg(test)]
 mod properties;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
 mod scenarios;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "most of it is for this crate"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
 pub(crate) mod testing;
 
 pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
@@ -80,6 +85,9 @@ pub struct Rule {
     pub reads: &'static [Input],
     /// The judgement itself.
     pub check: fn(&Assessment<'_>, &Policies) -> Outcome,
+    /// Its table test: situations, each with the expected outcome.
+    #[cfg(any(test, feature = "testing"))]
+    pub table: fn(),
 }
 
 /// What a rule judges, which decides what a repair excuses.

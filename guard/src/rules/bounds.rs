@@ -27,6 +27,8 @@ A cluster that is already below may always move up: a change towards the bound i
 Way out: ask for the minimum, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::min, inputs::operator_limits],
     check: below_min,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::below_min,
 };
 
 fn below_min(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -73,6 +75,8 @@ A cluster that is already above may always move down: a change towards the bound
 Way out: ask for the maximum, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::max, inputs::operator_limits],
     check: above_max,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::above_max,
 };
 
 fn above_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -112,6 +116,8 @@ Allowed only where a policy that matches the cluster says `instances.zero: Allow
 Way out: keep one instance, or have the namespace's policy allow zero.",
     reads: &[inputs::count, inputs::zero],
     check: scale_to_zero,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::scale_to_zero,
 };
 
 fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -181,6 +187,8 @@ fewest that may be left, with the limits and without.
 Way out: ask for the number the operator would run, or change its limits and restart it.",
     reads: &[inputs::count, inputs::operator_limits, inputs::owner_before],
     check: operator_limits,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::operator_limits,
 };
 
 fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -281,8 +289,10 @@ impl Shown for Zero {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::rules::testing::{Want, created, healthy, table, table_with, text};
 
@@ -297,8 +307,7 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    pub(in crate::rules) fn below_min() {
+    pub(super) fn below_min() {
         let three = policies(Some(3), None, None, Mode::Enforce);
         table_with(
             "below-min",
@@ -339,8 +348,7 @@ pub(super) mod tests {
         assert_eq!(verdict(4).warnings().count(), 1);
     }
 
-    #[test]
-    pub(in crate::rules) fn above_max() {
+    pub(super) fn above_max() {
         table_with(
             "above-max",
             &policies(None, Some(5), None, Mode::Enforce),
@@ -359,8 +367,7 @@ pub(super) mod tests {
         );
     }
 
-    #[test]
-    pub(in crate::rules) fn scale_to_zero() {
+    pub(super) fn scale_to_zero() {
         table(
             "scale-to-zero",
             vec![
@@ -409,8 +416,7 @@ pub(super) mod tests {
         );
     }
 
-    #[test]
-    pub(in crate::rules) fn operator_limits() {
+    pub(super) fn operator_limits() {
         let limited = |from, to| {
             healthy(from, to).with_settings(|settings| {
                 settings.min_instances = 2;

@@ -44,6 +44,8 @@ Way out: ask for the number that fits, which the denial names, or have the quota
 Upstream: pkg/quota/v1/evaluator/core/pods.go and persistent_volume_claims.go in kubernetes/kubernetes.",
     reads: &[inputs::count, inputs::need, inputs::quotas],
     check: quota_headroom,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::quota_headroom,
 };
 
 fn quota_headroom(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -171,6 +173,8 @@ Way out: bring the cluster's resources or volume within the LimitRange, or have 
 Upstream: plugin/pkg/admission/limitranger/admission.go in kubernetes/kubernetes.",
     reads: &[inputs::need, inputs::limit_ranges],
     check: limit_range,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::limit_range,
 };
 
 fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -237,6 +241,8 @@ Way out: add nodes, or ask for as many members as there are places.
 Upstream: podAffinity, pkg/cluster/k8sres.go.",
     reads: &[inputs::count, inputs::anti_affinity, inputs::nodes],
     check: too_few_nodes,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::too_few_nodes,
 };
 
 fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -305,6 +311,8 @@ restarts PostgreSQL.
 Upstream: patroni/postgresql/config.py; scripts/configure_spilo.py; zalando/postgres-operator#807.",
     reads: &[inputs::count, inputs::senders],
     check: too_few_wal_senders,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::too_few_wal_senders,
 };
 
 fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -381,5 +389,7 @@ fn ask_for(facts: &Assessment<'_>, why: &str, count: i64) -> Remedy {
     Remedy::to(why, up)
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

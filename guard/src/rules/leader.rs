@@ -43,6 +43,8 @@ yet is never refused.
 Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
     reads: &[inputs::leader, inputs::role_labels, inputs::answers],
     check: no_leader,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::no_leader,
 };
 
 fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -163,6 +165,8 @@ upgrade may run, and Patroni, resumed, would start the data directories that are
 Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/api.py.",
     reads: &[inputs::pause, inputs::leader, inputs::marks, inputs::pods],
     check: paused,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::paused,
 };
 
 fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -287,5 +291,7 @@ fn weight(facts: &Assessment<'_>) -> Option<Severity> {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

@@ -36,6 +36,8 @@ is refused, growth is warned of.
 Way out: list the accounts of all operators, or correct the annotation.",
     reads: &[inputs::operator_limits],
     check: limits_unknown,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::limits_unknown,
 };
 
 fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -86,6 +88,8 @@ operator; then only a warning is left.
 Upstream: hasOwnership and getEffectiveNamespace, pkg/controller/controller.go.",
     reads: &[inputs::operator_runs, inputs::leader],
     check: operator_absent,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::operator_absent,
 };
 
 fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -169,6 +173,8 @@ Way out: the operator's log says what failed. Mend that first, or go on: the cha
 Upstream: Update and Sync, pkg/cluster/cluster.go and sync.go; #2101 and #2102 of zalando/postgres-operator.",
     reads: &[inputs::status],
     check: operator_failed,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::operator_failed,
 };
 
 fn operator_failed(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -207,6 +213,8 @@ standby leader in cascade.
 Way out: one instance, or promote the cluster (remove `spec.standby`) before it grows.",
     reads: &[inputs::count, inputs::standby],
     check: standby_cluster,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::standby_cluster,
 };
 
 fn standby_cluster(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -264,8 +272,10 @@ fn nobody_owns(facts: &Assessment<'_>) -> Evidence {
     Evidence::new(format!("postgresql/{}", cluster.name), says)
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use serde_json::json;
 
     use super::*;
@@ -297,8 +307,7 @@ pub(super) mod tests {
         facts
     }
 
-    #[test]
-    pub(in crate::rules) fn limits_unknown() {
+    pub(super) fn limits_unknown() {
         table(
             "limits-unknown",
             vec![
@@ -322,8 +331,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn operator_absent() {
+    pub(super) fn operator_absent() {
         let lockless = available(healthy(5, 3), Some(false)).without_sight_of_the_lock();
         table(
             "operator-absent",
@@ -375,8 +383,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn operator_failed() {
+    pub(super) fn operator_failed() {
         let saying = |word: &str, from, to| {
             let mut facts = healthy(from, to);
             for cluster in [facts.change.old.as_mut(), Some(&mut facts.change.new)] {
@@ -404,8 +411,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn standby_cluster() {
+    pub(super) fn standby_cluster() {
         let standby = |from, to| {
             healthy(from, to).editing(|spec| spec["standby"] = json!({"standby_host": "h"}))
         };

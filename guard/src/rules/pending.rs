@@ -43,6 +43,8 @@ the leader has to move first, `kubectl pgscale down` waits for none: it refuses,
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
     reads: &[inputs::failover],
     check: switchover_pending,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::switchover_pending,
 };
 
 fn switchover_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -138,6 +140,8 @@ Way out: restart them first, at a time of your choosing: `patronictl restart CLU
 Upstream: restartInstances, pkg/cluster/sync.go; #510 of zalando/postgres-operator.",
     reads: &[inputs::restarts],
     check: restart_pending,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::restart_pending,
 };
 
 fn restart_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -218,6 +222,8 @@ Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgra
         inputs::answers,
     ],
     check: major_upgrade,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::major_upgrade,
 };
 
 fn major_upgrade(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -328,5 +334,7 @@ fn about(facts: &Assessment<'_>, upgraded: &str) -> Finding {
     finding
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

@@ -38,6 +38,8 @@ log says why.
 Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
     reads: &[inputs::generation, inputs::marks],
     check: operation_in_progress,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::operation_in_progress,
 };
 
 fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -130,6 +132,8 @@ Way out: wait (`kubectl pgscale wait NAME`), look after the operator, or cancel 
 Upstream: Update, pkg/cluster/cluster.go; getNumberOfInstances, pkg/cluster/k8sres.go.",
     reads: &[inputs::count, inputs::operator_limits, inputs::replicas],
     check: change_not_applied,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::change_not_applied,
 };
 
 fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -187,8 +191,10 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
@@ -198,8 +204,7 @@ pub(super) mod tests {
         healthy(from, to).with_stateful_set(|set| set.replicas = runs)
     }
 
-    #[test]
-    pub(in crate::rules) fn operation_in_progress() {
+    pub(super) fn operation_in_progress() {
         let behind =
             |from, to| healthy(from, to).with_stateful_set(|set| set.observed_generation = 3);
         let terminating =
@@ -256,8 +261,7 @@ pub(super) mod tests {
         "#);
     }
 
-    #[test]
-    pub(in crate::rules) fn change_not_applied() {
+    pub(super) fn change_not_applied() {
         let mut gone = healthy(5, 3);
         gone.stateful_set = Seen::Absent;
         let nothing = (0..5).fold(gone.clone(), Facts::without);

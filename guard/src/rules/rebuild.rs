@@ -43,6 +43,8 @@ that is never refused.
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
     reads: &[inputs::replicas, inputs::pods, inputs::answers, inputs::marks],
     check: rebuild_in_progress,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::rebuild_in_progress,
 };
 
 fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -224,14 +226,15 @@ fn told(members: &[Unfinished]) -> String {
     parts.collect::<Vec<_>>().join("; ")
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    #[test]
-    pub(in crate::rules) fn rebuild_in_progress() {
+    pub(super) fn rebuild_in_progress() {
         let unread = |facts: Facts, ordinal| {
             facts
                 .frozen(ordinal)

@@ -34,6 +34,8 @@ present count (within 30 minutes), then ask again. `kubectl pgscale down NAME --
 Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pkg/cluster/resources.go.",
     reads: &[inputs::foreign_annotations, inputs::leader],
     check: replace_pending,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::replace_pending,
 };
 
 fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -98,6 +100,8 @@ Way out: shrink by one at a time, or `kubectl pgscale down NAME --to N`, which m
 Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::pod_management, inputs::replicas, inputs::leader],
     check: parallel_shrink,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::parallel_shrink,
 };
 
 fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -163,6 +167,8 @@ Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go 
 zalando/postgres-operator.",
     reads: &[inputs::pod_management, inputs::replicas, inputs::pods, inputs::leader],
     check: will_not_progress,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::will_not_progress,
 };
 
 fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -225,8 +231,10 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(Remedy::to("mend what is named first", status(facts))))
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
@@ -236,8 +244,7 @@ pub(super) mod tests {
         facts
     }
 
-    #[test]
-    pub(in crate::rules) fn replace_pending() {
+    pub(super) fn replace_pending() {
         let annotated = |facts: Facts| {
             facts.with_stateful_set(|set| {
                 let key = "kubectl.kubernetes.io/restartedAt";
@@ -275,8 +282,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn parallel_shrink() {
+    pub(super) fn parallel_shrink() {
         let parallel = |facts: Facts| facts.with_stateful_set(|set| set.parallel = true);
         table(
             "parallel-shrink",
@@ -320,8 +326,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn will_not_progress() {
+    pub(super) fn will_not_progress() {
         let unready =
             |facts: Facts, ordinal| facts.with_member(ordinal, |member| member.pod.ready = false);
         let ending = healthy(5, 3).with_member(1, |member| member.pod.terminating = true);

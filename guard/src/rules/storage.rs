@@ -39,6 +39,8 @@ Way out: set when_scaled to retain, restart the operator, and shrink once the St
 Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py.",
     reads: &[inputs::retention, inputs::claims, inputs::leader, inputs::answers],
     check: volumes_deleted,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::volumes_deleted,
 };
 
 fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -145,6 +147,8 @@ Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_para
 zalando/postgres-operator#1451, #2957.",
     reads: &[inputs::claims, inputs::pods, inputs::leader],
     check: stale_volume,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::stale_volume,
 };
 
 fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -227,6 +231,8 @@ Way out: wait until the claim shows the size it asks for (`kubectl get pvc -n NA
 Upstream: syncVolumes, pkg/cluster/volumes.go.",
     reads: &[inputs::claims],
     check: volume_resizing,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::volume_resizing,
 };
 
 fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -292,6 +298,8 @@ when the node is drained.
 Upstream: generatePrimaryPodDisruptionBudget, pkg/cluster/k8sres.go; zalando/postgres-operator#2987, #2988.",
     reads: &[inputs::count, inputs::disruption_budgets],
     check: pdb_blocks_drain,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::pdb_blocks_drain,
 };
 
 fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -375,6 +383,8 @@ Way out: run the job now (`kubectl create job --from=cronjob/NAME`), or enable i
 Upstream: generateLogicalBackupJob, pkg/cluster/k8sres.go.",
     reads: &[inputs::backup_age, inputs::backup],
     check: no_recent_backup,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::no_recent_backup,
 };
 
 fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -441,5 +451,7 @@ fn names(claims: &[&Claim]) -> String {
     names.join(", ")
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

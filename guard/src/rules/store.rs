@@ -42,6 +42,8 @@ then migrate.
 Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; bootstrap, patroni/ha.py.",
     reads: &[inputs::stores],
     check: dcs_store_changing,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::dcs_store_changing,
 };
 
 fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -116,8 +118,10 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
@@ -145,8 +149,7 @@ pub(super) mod tests {
         facts
     }
 
-    #[test]
-    pub(in crate::rules) fn dcs_store_changing() {
+    pub(super) fn dcs_store_changing() {
         use Store::{ConfigMaps, Endpoints, Etcd};
         let grows = || healthy(1, 2);
         let asleep = || healthy(0, 3);

@@ -38,6 +38,8 @@ Way out: a count that keeps a synchronous standby, or wait until one that stays 
 Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py.",
     reads: &[inputs::synchrony, inputs::sync_standbys, inputs::leader, inputs::answers],
     check: sync_standbys_condemned,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::sync_standbys_condemned,
 };
 
 fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -175,6 +177,8 @@ Way out: keep two instances, or switch synchronous_mode_strict off first.
 Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, patroni/global_config.py.",
     reads: &[inputs::count, inputs::synchrony, inputs::declared_synchrony],
     check: strict_sync_floor,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::strict_sync_floor,
 };
 
 fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -247,6 +251,8 @@ Way out: keep one more instance than synchronous_node_count, or lower that first
 Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_config.py.",
     reads: &[inputs::count, inputs::synchrony],
     check: sync_count_floor,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::sync_count_floor,
 };
 
 fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -299,5 +305,7 @@ pub(super) fn mode(configuration: &Configuration) -> &'static str {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;
