@@ -23,6 +23,9 @@ pub mod read;
 pub mod remedy;
 pub mod rule_id;
 pub mod rules;
+pub mod seen;
+mod selector;
+pub mod severity;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod verdict;

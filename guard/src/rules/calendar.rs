@@ -226,7 +226,7 @@ fn this_once(facts: &Assessment<'_>, rule: RuleId, mode: Mode, next: String) -> 
         return remedy;
     }
     let count = facts.requested().to_string();
-    let words = ["--to", &count, "--rules", rule, "--reason", "TEXT"];
+    let words = ["--to", &count, "--rules", rule.as_str(), "--reason", "TEXT"];
     remedy.or_to("for this one change, if it cannot wait", pgscale(facts, "override", &words))
 }
 

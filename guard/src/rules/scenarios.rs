@@ -2,7 +2,7 @@
 
 use crate::facts::{Claim, Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::LEADER_CONDEMNED;
+use crate::rule_id::RuleId;
 use crate::rules::testing::{judged, lowered};
 use crate::verdict::Verdict;
 
@@ -53,13 +53,13 @@ fn warnings(facts: &Facts) -> Vec<&'static str> {
 
 /// What is refused where the platform leaves the leader to the operator's own switchover.
 fn denials_lowered(facts: &Facts) -> Vec<&'static str> {
-    judged(facts, &lowered()).denials().map(|finding| finding.rule).collect()
+    judged(facts, &lowered()).denials().map(|finding| finding.rule.as_str()).collect()
 }
 
 /// What is warned of there, beside that the leader goes.
 fn warnings_lowered(facts: &Facts) -> Vec<&'static str> {
     let verdict = judged(facts, &lowered());
-    let rules = verdict.warnings().map(|finding| finding.rule);
+    let rules = verdict.warnings().map(|finding| finding.rule.as_str());
     rules.filter(|rule| *rule != LEADER_CONDEMNED).collect()
 }
 

@@ -14,7 +14,8 @@ use crate::operator::{Operator, Settings};
 use crate::patroni::{Answer, Configuration, LeaderLock, Report, SyncState, Synchronous};
 use crate::policy::{Limit, Mode, Policies, Weight};
 use crate::postgresql::Postgresql;
-use crate::rules::{LEADER_CONDEMNED, RULES, Rule, evaluate, generated, rule, scenarios};
+use crate::rule_id::RuleId;
+use crate::rules::{RULES, Rule, evaluate, generated, rule, scenarios};
 use crate::verdict::{Evidence, Outcome, Severity, Verdict};
 
 /// When the test facts were read.
@@ -307,7 +308,7 @@ pub type Situation = (Facts, Policies);
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     /// What the tables show of each rule, as (rule, expectation).
-    pub(crate) outcomes: BTreeSet<(&'static str, Want)>,
+    pub(crate) outcomes: BTreeSet<(RuleId, Want)>,
     /// The situations that were judged.
     pub(crate) situations: Vec<Situation>,
 }
