@@ -1,4 +1,4 @@
-//! What facts mean for a change, derived with the lag that the policies allow.
+//! The meaning of facts for a change, derived with the lag that the policies allow.
 
 mod copies;
 mod health;

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_of_the_same_template_shows_what_admission_adds() {
+    fn pod_of_the_same_template_shows_the_additions_of_admission() {
         let set: StatefulSet =
             serde_json::from_value(json!({"metadata": {}, "spec": {"selector": {},
             "template": {"metadata": {"labels": {"a": "b"}},

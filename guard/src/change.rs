@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_count_is_not_another_edit() {
+    fn count_is_not_another_edit() {
         let old = Postgresql::of(&json!({
             "metadata": {"namespace": "db", "name": "acid-a"},
             "spec": {"numberOfInstances": 3, "volume": {"size": "1Gi"}},

@@ -252,6 +252,30 @@ pub enum Live {
 }
 
 impl Facts {
+    /// Returns the facts of `change` before anything was read: every fact but the change is
+    /// unreadable.
+    pub fn unread(change: Change, now: Timestamp) -> Self {
+        fn unread<T>() -> Seen<T> {
+            Seen::Unreadable("it was not read".to_owned())
+        }
+        Self {
+            now,
+            change,
+            operator: unread(),
+            operator_before: None,
+            stateful_set: unread(),
+            members: unread(),
+            leader: unread(),
+            configuration: unread(),
+            failover: unread(),
+            sync: unread(),
+            claims: unread(),
+            last_leader: unread(),
+            initialize: unread(),
+            capacity: Box::new(Capacity { template: unread(), ..Capacity::default() }),
+        }
+    }
+
     /// Returns the name of the pod with `ordinal`.
     pub fn pod_name(&self, ordinal: i64) -> String {
         format!("{}-{ordinal}", self.change.new.name)

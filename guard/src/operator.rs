@@ -331,7 +331,7 @@ mod tests {
             (2, 5, 1, &Value::Null, 2),
             (2, 5, 0, &Value::Null, 2),
             (-1, 0, 3, &Value::Null, 0), // zero is an active maximum
-                        (4, 2, 3, &Value::Null, 4),  // the minimum wins over the maximum
+            (4, 2, 3, &Value::Null, 4),  // the minimum wins over the maximum
             (2, 5, 1, &standby, 1),      // limits are off for a standby cluster of one
             (2, 5, 9, &standby, 5),      // and on again for more
             (2, 5, 9, &ignoring, 9),

@@ -184,7 +184,7 @@ impl LeaderLock {
     }
 
     /// Returns its content in words.
-    pub fn told(&self) -> String {
+    pub fn described(&self) -> String {
         match (&self.holder, self.renewed) {
             (None, _) => "leader: released".to_owned(),
             (Some(holder), None) => format!("leader: {holder}, never renewed"),

@@ -81,12 +81,12 @@ pub fn machine_time() -> Timestamp {
 /// The scope of what a reader reads around the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadScope {
-    /// Also facts for a person who plans: all nodes, and the disruption budgets.
+    /// The facts that a review needs and may wait for.
     Review,
+    /// Also facts for a person who plans: all nodes, and the disruption budgets.
+    Whole,
     /// The same for one instance less and one more, whatever the change, for a view of both
     /// directions.
-    Whole,
-    /// The same for one instance less and one more, whatever the change: for who is shown what either would meet.
     Around,
 }
 

@@ -10,7 +10,7 @@ impl<'a> Assessment<'a> {
     /// pod and too few kept members are healthy. An error means that this is not known.
     ///
     /// Such a member may be on its way back, or may never have run. An unbound claim holds no data.
-    /// Where enough healthy members are kept, both kinds of claims may go, so that growth that is
+    /// Both kinds of claims may go where enough healthy members are kept, so that growth that is
     /// stuck can be taken back.
     pub(crate) fn missed_claims(&self) -> Result<Vec<&'a Claim>, String> {
         if self.enough_fit_kept() {

@@ -52,7 +52,8 @@ impl Assessment<'_> {
         if from == 0 && no_members {
             return Some(Repair::ReturnsFromZero);
         }
-        // The leader must be certain, and no other member may claim to lead, before a member is "not the leader".
+        // A member is "not the leader" only where the leader is certain and no other member claims
+        // to lead.
         let leader_stays = self.leader_member().is_some_and(|leader| {
             leader.ordinal < self.to()
                 && !self.contradicts_lock(leader)

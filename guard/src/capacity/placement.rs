@@ -42,7 +42,7 @@ fn keys(template: &Template) -> impl Iterator<Item = &str> {
         .flat_map(|it| it.required_during_scheduling_ignored_during_execution.iter().flatten())
         .filter(|term| {
             let selector = term.label_selector.as_ref();
-            // No selector selects nothing; one that cannot be read is left to the scheduler.
+            // No selector selects nothing. An unreadable one is left to the scheduler.
             selector.is_some_and(|it| selects(it, &template.labels).unwrap_or(false))
         })
         .map(|term| term.topology_key.as_str())

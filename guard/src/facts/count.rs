@@ -125,7 +125,7 @@ impl Facts {
             return false;
         };
         let new = &self.change.new;
-        // The annotation's key is a setting of the operator's; its value is always "true".
+        // The annotation's key is a setting of the operator. Its value is always "true".
         let switches = |cluster: &Postgresql| {
             let mut keys: Vec<_> = cluster
                 .annotations

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use crate::facts::{Facts, Live, Member, Problem};
 use crate::verdict::Evidence;
 
-/// Port of Patroni's REST interface; Spilo never changes it.
+/// Port of Patroni's REST interface. Spilo never changes it.
 const REST_PORT: u16 = 8008;
 
 /// The outcome for the leader when the StatefulSet is shrunk.

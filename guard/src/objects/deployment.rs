@@ -1,7 +1,8 @@
 //! Deployments of operators, and the one that owns a cluster.
 //!
-//! Semantics: `hasOwnership`, `getEffectiveNamespace` and `initController` in pkg/controller/controller.go,
-//! `NamespacedName.Decode` and `GetOperatorNamespace` in pkg/spec/types.go.
+//! Semantics: `hasOwnership`, `getEffectiveNamespace` and `initController` in
+//! pkg/controller/controller.go, `NamespacedName.Decode` and `GetOperatorNamespace` in
+//! pkg/spec/types.go.
 
 use std::collections::BTreeMap;
 

@@ -72,7 +72,7 @@ fn findings_under(facts: &Facts, policies: &Policies) -> Vec<String> {
 /// One situation: its name, the changes to a healthy recording, the requested count, and the
 /// findings.
 ///
-/// Where the leader is removed, these are the findings after the platform has left that to the
+/// For a removed leader, these are the findings after the platform has left that to the
 /// operator.
 type Situation = (&'static str, fn(Recording) -> Recording, i64, &'static [&'static str]);
 
@@ -212,7 +212,8 @@ async fn every_recording_of_a_situation_gives_the_same_facts_and_verdict() {
         for recording in Recording::all() {
             let recording = come_about(recording);
             let facts = recording.read(*to).await;
-            let combination = (recording.patroni, recording.kept, recording.set_by, recording.operator);
+            let combination =
+                (recording.patroni, recording.kept, recording.set_by, recording.operator);
             let found = findings(&facts);
             let refused = found.first().is_some_and(|it| it == "deny leader-condemned");
             let alone: Vec<_> =

@@ -186,7 +186,7 @@ async fn cluster_handed_to_an_operator_with_lower_limits_shrinks() {
     }
 }
 
-/// Where the count of the old owner is not known, the write may be a shrink.
+/// The write may be a shrink where the count of the old owner is not known.
 #[tokio::test(start_paused = true)]
 async fn cluster_of_an_operator_with_hidden_limits_may_shrink() {
     let first = Recording { operated_by: "first", controller: "first", ..Recording::usual() };

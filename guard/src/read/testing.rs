@@ -216,7 +216,11 @@ impl Members {
             .enumerate()
             .map(|(ordinal, replies)| (format!("{cluster}-{ordinal}"), replies.into()))
             .collect();
-        Self { script: Arc::new(Mutex::new(script)), requested: Arc::default(), start: Instant::now() }
+        Self {
+            script: Arc::new(Mutex::new(script)),
+            requested: Arc::default(),
+            start: Instant::now(),
+        }
     }
 
     /// Returns three members that have all WAL of the leader, which is the first.
@@ -281,6 +285,9 @@ pub(super) fn standby(received: u64) -> Reply {
 pub(super) const SET: &str = "/apis/apps/v1/namespaces/db/statefulsets/acid-a";
 pub(super) const OPERATOR: &str = "/apis/apps/v1/namespaces/default/deployments/postgres-operator";
 pub(super) const SETTINGS: &str = "/api/v1/namespaces/default/configmaps/postgres-operator";
+
+/// The operator's Deployment, which is also the name of its account.
+pub(super) const REAL: &str = "default/postgres-operator";
 
 /// The path of the list of operators' accounts.
 pub(super) const LIST: &str = "/api/v1/namespaces/kube-public/configmaps/pgscale-operators";
