@@ -1,18 +1,18 @@
-//! A fact, and whether it could be read.
+//! A fact, with the certainty of its reading.
 
-/// A fact and how we came by it.
+/// A fact, with the certainty of its reading.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen<T> {
-    /// The object is not there, and that is certain.
+    /// The object certainly does not exist.
     Absent,
     /// It was read.
     Known(T),
-    /// It could not be read; the text says why. Never taken as fine.
+    /// It could not be read, for the reason in the text. Never taken as fine.
     Unreadable(String),
 }
 
 impl<T> Seen<T> {
-    /// The value, if it was read.
+    /// Returns the value, if it was read.
     pub fn known(&self) -> Option<&T> {
         match self {
             Self::Known(value) => Some(value),
@@ -20,7 +20,7 @@ impl<T> Seen<T> {
         }
     }
 
-    /// Why it could not be read.
+    /// Returns the reason for which the fact could not be read.
     pub fn unreadable(&self) -> Option<&str> {
         match self {
             Self::Unreadable(why) => Some(why),
@@ -28,7 +28,7 @@ impl<T> Seen<T> {
         }
     }
 
-    /// The same fact, whose value is borrowed.
+    /// Returns the same fact with a borrowed value.
     pub fn as_ref(&self) -> Seen<&T> {
         match self {
             Self::Absent => Seen::Absent,
@@ -37,12 +37,12 @@ impl<T> Seen<T> {
         }
     }
 
-    /// The same fact, with what `change` makes of its value.
+    /// Applies `change` to a known value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Seen<U> {
         self.and_then(|value| Seen::Known(change(value)))
     }
 
-    /// What `next` sees in the value; it sees no more than this where there is none.
+    /// Applies `next` to a known value, and passes on the reason where there is none.
     pub fn and_then<U>(self, next: impl FnOnce(T) -> Seen<U>) -> Seen<U> {
         match self {
             Self::Known(value) => next(value),

@@ -78,7 +78,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 severity,
                 format!("nobody leads {cluster}: the leader lock {why}"),
             )
-            .because(lock.source.clone(), lock.told())
+            .because(lock.source.clone(), lock.described())
             .remedy(status),
         );
     };

@@ -431,7 +431,7 @@ mod tests {
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s) (leader-cannot-move)
-          statefulset/acid-a: annotation a/b by kubectl: the operator replaces the StatefulSet and skips the hand-over (leader-cannot-move)
+          statefulset/acid-a: annotation a/b by kubectl: the operator replaces the StatefulSet and skips its switchover (leader-cannot-move)
           configmap/acid-a-config: pause: true (paused)
           statefulset/acid-a: annotation a/b, written by kubectl (replace-pending)
           statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5 (parallel-shrink)

@@ -340,7 +340,7 @@ mod tests {
               kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &one_unknown(2)), @"
-        too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not say its timeline)
+        too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not report its timeline)
           Try: not 2, but 3:
               kubectl pgscale down acid-a --to 3 -n db
         ");
