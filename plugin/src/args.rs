@@ -379,6 +379,19 @@ pub(crate) struct Targets {
     pub(crate) stop_on_error: bool,
 }
 
+impl Targets {
+    /// Returns the cluster `name` alone.
+    pub(crate) fn one(name: String) -> Self {
+        Self {
+            name: Some(name),
+            selector: None,
+            all_namespaces: false,
+            max_parallel: 1,
+            stop_on_error: false,
+        }
+    }
+}
+
 /// Reads the labels of clusters to change. None at all would choose every cluster, as an unset
 /// variable of a script does.
 fn labels(word: &str) -> Result<String, String> {

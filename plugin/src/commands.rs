@@ -26,7 +26,6 @@ pub(crate) mod version;
 pub(crate) mod wait;
 
 pub(crate) use scale::Outcome;
-pub(crate) use scale::batch::Seat;
 
 /// Runs the verb of `cli`.
 pub(crate) async fn run(

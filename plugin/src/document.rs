@@ -164,7 +164,7 @@ impl<'a> ScalePlan<'a> {
                 Outcome::Refused => "Refused",
             },
             declared: plan.declared,
-            asked: plan.asked,
+            asked: plan.count,
             from: plan.from,
             to: plan.to,
             running: plan.running,

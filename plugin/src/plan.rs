@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     /// `spec.numberOfInstances` now; `None` where the field is missing.
     pub(crate) declared: Option<i64>,
     /// `spec.numberOfInstances` as it would be written.
-    pub(crate) asked: i64,
+    pub(crate) count: i64,
     /// It takes the last recorded change back.
     pub(crate) undo: bool,
     /// Effective count now, after the operator's limits.
@@ -199,7 +199,7 @@ impl Plan {
             uid: cluster.uid.clone(),
             resource_version: cluster.resource_version.clone(),
             declared: cluster.instances,
-            asked: facts.requested(),
+            count: facts.requested(),
             undo: facts.change.undo,
             from,
             to,
@@ -223,7 +223,7 @@ impl Plan {
 
     /// What it comes to.
     pub(crate) fn outcome(&self) -> Outcome {
-        if self.declared == Some(self.asked) {
+        if self.declared == Some(self.count) {
             Outcome::Nothing
         } else if self.verdict.allows() {
             Outcome::Ready

@@ -45,7 +45,7 @@ pub(crate) struct Goal {
     /// Its identity.
     pub(crate) uid: String,
     /// What `numberOfInstances` must stay.
-    pub(crate) asked: i64,
+    pub(crate) count: i64,
     /// What it was before; a return to it is called a revert.
     pub(crate) before: Option<i64>,
     /// Members that cannot be counted on and were so before: reported, not waited for.
@@ -61,7 +61,7 @@ impl Goal {
             namespace: plan.namespace.clone(),
             name: plan.name.clone(),
             uid: plan.uid.clone(),
-            asked: plan.asked,
+            count: plan.count,
             before: plan.declared,
             unfit: plan.unfit.iter().map(|unfit| unfit.pod.clone()).collect(),
             removed: plan.leaving.iter().map(|member| member.pod.clone()).collect(),
@@ -74,7 +74,7 @@ impl Goal {
             namespace: cluster.namespace.clone(),
             name: cluster.name.clone(),
             uid: cluster.uid.clone(),
-            asked: cluster.instances.unwrap_or(0),
+            count: cluster.instances.unwrap_or(0),
             ..Self::default()
         }
     }
@@ -225,7 +225,7 @@ impl Watch<'_> {
         if let Some(failure) = superseded(goal, &cluster) {
             return Look::Ended(failure);
         }
-        let change = Change::of_count(cluster, goal.asked);
+        let change = Change::of_count(cluster, goal.count);
         let (mut facts, services) = futures::join!(
             session.reader.facts(change, AskWhom::All),
             services::read(&session.client, &goal.namespace, &goal.name)

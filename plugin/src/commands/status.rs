@@ -140,7 +140,7 @@ enum Events {
 /// Looks at one cluster once.
 async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Events) -> Status {
     let goal = Goal::of_cluster(&cluster);
-    let change = Change::of_count(cluster, goal.asked);
+    let change = Change::of_count(cluster, goal.count);
     let unread = || Seen::Unreadable("not read for a list".to_owned());
     let (snapshot, detail) = match whom {
         AskWhom::All => {

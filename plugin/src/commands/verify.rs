@@ -156,7 +156,7 @@ async fn pause(session: &Session) {
 async fn look_once(session: &Session, args: &Args) -> Result<(Assessed, Verification), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let goal = Goal::of_cluster(&cluster);
-    let change = Change::of_count(cluster, goal.asked);
+    let change = Change::of_count(cluster, goal.count);
     let ((facts, policies), services) = futures::join!(
         session.facts(change, AskWhom::All),
         services::read(&session.client, &goal.namespace, &goal.name)

@@ -35,7 +35,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let said = format!(
         "postgresql/{} has converged on {}",
         goal.name,
-        crate::terminal::text::instances(goal.asked)
+        crate::terminal::text::instances(goal.count)
     );
     let outcome = Outcome {
         namespace: cluster.namespace,
@@ -45,5 +45,6 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         watched: Some(watched),
         ..Outcome::default()
     };
+    outcome.show_notes(session);
     outcome.conclude(session, args.shape.output, None)
 }

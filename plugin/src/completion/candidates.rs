@@ -59,9 +59,9 @@ impl Word {
             ("", "user") => Some(Self::User),
             ("rules", "id") | ("override", "rules") => Some(Self::Rule),
             ("switchover", "to") => Some(Self::Member),
-            ("set", "count") | ("plan" | "override", "to") => Some(Self::Count),
-            ("up", "to") => Some(Self::More),
-            ("down", "to") | ("switchover", "within") => Some(Self::Fewer),
+            ("set" | "plan" | "override", "count") => Some(Self::Count),
+            ("up", "count") => Some(Self::More),
+            ("down" | "switchover", "count") => Some(Self::Fewer),
             _ => None,
         }
     }

@@ -55,7 +55,7 @@ fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
     }
     if let Some(plan) = &outcome.plan {
         let declared = plan.declared.map_or("unset".to_owned(), |count| count.to_string());
-        let change = format!("{declared} -> {}", plan.asked);
+        let change = format!("{declared} -> {}", plan.count);
         facts.push((
             "numberOfInstances",
             match outcome.done.count {

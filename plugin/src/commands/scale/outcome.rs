@@ -1,14 +1,16 @@
-//! What came of a change, and how it is told.
+//! What came of changes, and how it is printed.
 
 use std::time::Duration;
 
+use super::ScaleRequest;
 use crate::args::{Format, ReportFormat};
-use crate::document::{Move, ScalePlan, ScaleReport};
-use crate::error::Failure;
+use crate::document::{Move, ScalePlan, ScaleReport, ScaleReportList};
+use crate::error::{Failure, Kind};
 use crate::execute::Done;
 use crate::history::{Entry, Recording, seconds};
 use crate::plan::Plan;
 use crate::session::Session;
+use crate::view::batch::outcomes;
 use crate::view::report::markdown;
 use crate::watch::Watched;
 
@@ -108,18 +110,22 @@ impl Outcome {
         report
     }
 
-    /// Tells it, in the format that was asked for, and ends as it ended.
+    /// Says what is worth knowing and no failure.
+    pub(crate) fn show_notes(&self, session: &Session) {
+        for note in self.watched.iter().flat_map(|watched| &watched.notes) {
+            session.out.note(&format!("note: {note}"));
+        }
+    }
+
+    /// Prints it, in the format that was asked for, and ends as it ended.
     pub(crate) fn conclude(
-        self,
+        &self,
         session: &Session,
         format: Format,
         report: Option<ReportFormat>,
     ) -> Result<(), Failure> {
-        for note in self.watched.iter().flat_map(|watched| &watched.notes) {
-            session.out.note(&format!("note: {note}"));
-        }
         match (report, format) {
-            (Some(ReportFormat::Md), _) => session.out.data(&markdown(&self))?,
+            (Some(ReportFormat::Md), _) => session.out.data(&markdown(self))?,
             (Some(ReportFormat::Json), _) => session.out.document(Format::Json, &self.report())?,
             (None, Format::Json | Format::Yaml) => session.out.document(format, &self.report())?,
             (None, Format::Name | Format::Text | Format::Wide) if self.failure().is_some() => {}
@@ -131,4 +137,75 @@ impl Outcome {
             None => Ok(()),
         }
     }
+}
+
+/// Prints what came of all jobs, in the format that was asked for, and ends as they ended: as the
+/// only one did, or else as the one that needs a person most. Where a person `declined`, nothing
+/// was begun.
+pub(super) fn conclude(
+    session: &Session,
+    request: &ScaleRequest,
+    ended: &[Outcome],
+    declined: Option<Failure>,
+) -> Result<(), Failure> {
+    let (out, acting) = (&session.out, &request.acting);
+    let (format, report) = (acting.shape.output, acting.report);
+    if let [outcome] = ended
+        && request.by_name()
+    {
+        return outcome.conclude(session, format, report);
+    }
+    let document = || ScaleReportList::of(ended);
+    match (report, format) {
+        (Some(ReportFormat::Md), _) => {
+            let pages: Vec<String> = ended.iter().map(markdown).collect();
+            out.data(&pages.join("\n\n"))?;
+        }
+        (Some(ReportFormat::Json), _) => out.document(Format::Json, &document())?,
+        (None, Format::Json | Format::Yaml) => out.document(format, &document())?,
+        (None, Format::Name | Format::Text | Format::Wide) if declined.is_some() => {}
+        (None, Format::Name) => {
+            let done = ended.iter().filter(|outcome| outcome.failure().is_none());
+            let names: Vec<String> = done.map(|outcome| super::resource(&outcome.name)).collect();
+            if !names.is_empty() {
+                out.data(&names.join("\n"))?;
+            }
+        }
+        (None, Format::Text | Format::Wide) => out.data(&outcomes(ended))?,
+    }
+    match declined {
+        Some(declined) => Err(declined),
+        None => together(ended),
+    }
+}
+
+/// Ends as all jobs ended together.
+fn together(ended: &[Outcome]) -> Result<(), Failure> {
+    let failures: Vec<&Failure> = ended.iter().filter_map(Outcome::failure).collect();
+    let Some(kind) = worst(&failures) else { return Ok(()) };
+    let mut lines =
+        vec![format!("{} of {} clusters are not what was asked for", failures.len(), ended.len())];
+    lines.extend(ended.iter().filter_map(|outcome| {
+        let line = outcome.failure()?.message.lines().next().unwrap_or_default();
+        let cluster = format!("{}/{}", outcome.namespace, outcome.name);
+        // Most say it themselves.
+        let whom = if line.contains(&cluster) { String::new() } else { format!("{cluster}: ") };
+        Some(format!("  {whom}{line}"))
+    }));
+    Err(Failure::new(kind, lines.join("\n")))
+}
+
+/// Returns the kind that decides the exit code: what needs a person most comes first.
+pub(super) fn worst(failures: &[&Failure]) -> Option<Kind> {
+    const BY_WEIGHT: [Kind; 8] = [
+        Kind::NotAsPlanned,
+        Kind::Reverted,
+        Kind::Error,
+        Kind::Timeout,
+        Kind::Refused,
+        Kind::Usage,
+        Kind::Interrupted,
+        Kind::Declined,
+    ];
+    BY_WEIGHT.into_iter().find(|kind| failures.iter().any(|failure| failure.kind == *kind))
 }
