@@ -16,6 +16,7 @@ mod judged;
 mod nearest;
 
 use crate::impact::Impact;
+use crate::members::{Role, is_sync};
 pub(crate) use commit::Commit;
 use handover::another_switchover;
 pub(crate) use handover::{Handover, Wanted, switchover};
@@ -39,7 +40,7 @@ pub(crate) struct Plan {
     /// `spec.numberOfInstances` now; `None` where the field is missing.
     pub(crate) declared: Option<i64>,
     /// `spec.numberOfInstances` as it would be written.
-    pub(crate) asked: i64,
+    pub(crate) count: i64,
     /// It takes the last recorded change back.
     pub(crate) undo: bool,
     /// Effective count now, after the operator's limits.
@@ -84,25 +85,12 @@ pub(crate) struct Plan {
 pub(crate) struct Leaving {
     /// Its pod.
     pub(crate) pod: String,
-    /// It leads now.
-    pub(crate) leads: bool,
-    /// It is a synchronous standby.
-    pub(crate) sync: bool,
+    /// What it is in the cluster.
+    pub(crate) role: Role,
     /// Its state in one word or sentence.
     pub(crate) state: String,
     /// The volume claim it leaves behind.
     pub(crate) claim: Option<String>,
-}
-
-impl Leaving {
-    /// What it is in the cluster.
-    pub(crate) fn role(&self) -> &'static str {
-        match (self.leads, self.sync) {
-            (true, _) => "leader",
-            (false, true) => "sync standby",
-            (false, false) => "replica",
-        }
-    }
 }
 
 /// A member that comes.
@@ -199,7 +187,7 @@ impl Plan {
             uid: cluster.uid.clone(),
             resource_version: cluster.resource_version.clone(),
             declared: cluster.instances,
-            asked: facts.requested(),
+            count: facts.requested(),
             undo: facts.change.undo,
             from,
             to,
@@ -223,7 +211,7 @@ impl Plan {
 
     /// What it comes to.
     pub(crate) fn outcome(&self) -> Outcome {
-        if self.declared == Some(self.asked) {
+        if self.declared == Some(self.count) {
             Outcome::Nothing
         } else if self.verdict.allows() {
             Outcome::Ready
@@ -330,14 +318,6 @@ fn praise(facts: &Facts, member: &Member) -> String {
     }
 }
 
-/// `member` is a synchronous standby of the leader.
-pub(crate) fn is_sync(facts: &Facts, member: &Member) -> bool {
-    facts
-        .leader_name()
-        .zip(facts.sync.known())
-        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name))
-}
-
 fn nobody_to_lead(facts: Assessment<'_>, leader: &str) -> Finding {
     let mut finding = Finding::deny(
         RuleId::LEADER_CANNOT_MOVE,
@@ -369,8 +349,7 @@ fn why_nobody<'a>(
 fn leaving(facts: &Assessment<'_>, member: &Member) -> Leaving {
     Leaving {
         pod: member.name.clone(),
-        leads: facts.leader_name() == Some(member.name.as_str()),
-        sync: is_sync(facts, member),
+        role: Role::of(facts, member),
         state: describe(&facts.health(member)),
         claim: claim(facts, member.ordinal),
     }

@@ -25,7 +25,8 @@ use crate::terminal::Output;
 /// How long reading one cluster may take as a whole.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
 
-/// What every command works with.
+/// What every command works with. A clone is the same session.
+#[derive(Clone)]
 pub(crate) struct Session {
     /// The API server; it never retries.
     pub(crate) client: Client,

@@ -91,7 +91,7 @@ fn the_best_survivor_is_caught_up_and_synchronous_if_anybody_is() {
         leader: Some("acid-a-4".into()),
         standbys: vec!["acid-a-3".into()],
     });
-    let roles: Vec<&str> = plan(&synchronous).leaving.iter().map(Leaving::role).collect();
+    let roles: Vec<&str> = plan(&synchronous).leaving.iter().map(|it| it.role.word()).collect();
     assert_eq!(roles, ["sync standby", "leader"]);
 }
 
@@ -218,7 +218,7 @@ fn the_operators_limits_show_in_the_heading() {
         operator.settings = Settings { max_instances: 5, ..Settings::default() };
     }
     let plan = plan(&facts);
-    assert_eq!((plan.to, plan.asked, denials(&plan)), (5, 9, vec!["operator-limits"]));
+    assert_eq!((plan.to, plan.count, denials(&plan)), (5, 9, vec!["operator-limits"]));
     assert_eq!(plan.nearest.short, Some(5));
     assert!(text(&plan, None).contains("declared 3 -> 9"));
 }
