@@ -111,7 +111,7 @@ async fn chapters(bed: &Arc<Bed>, webhook: &Webhook, narrator: &Narrator) -> Res
     cluster.stage(0, Fault::FrozenPatroni).await?;
     narrator.refused(&count_patch(3), "leader-condemned").await?;
     line(
-        "\nThe bare operator would have asked -0 to take over, and deleted the leader when it did not.",
+        "\nWithout the webhook, the operator would have asked -0 to take over, and deleted the leader when -0 did not.",
     )?;
     cluster.unstage(0, Fault::FrozenPatroni).await?;
     cluster.converged(5).await?;

@@ -15,7 +15,7 @@ use pgscale_tests::webhook::Webhook;
 use serde_json::{Value, json};
 
 use crate::guarding::guarded;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 mod break_glass;
 mod installation;
@@ -41,7 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-impl Scene {
+impl TestCtx {
     async fn run(&self, args: &[&str]) -> Result<Said> {
         self.bed.kubectl(&[&["--namespace", self.namespace.as_str()], args].concat()).await
     }
@@ -111,9 +111,9 @@ fn ensure_refused(way: &str, said: &Said, rule: &str) -> Result<()> {
     Ok(())
 }
 
-async fn every_way(scene: Scene) -> Result<()> {
-    scene.set().await?;
-    let unsafe_edit = scene.file("nine.json", &cluster(9))?;
+async fn every_way(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
+    let unsafe_edit = ctx.file("nine.json", &cluster(9))?;
     let pointer = json!([{"op": "replace", "path": "/spec/numberOfInstances", "value": 9}]);
     for (way, args) in [
         (
@@ -132,13 +132,13 @@ async fn every_way(scene: Scene) -> Result<()> {
         ),
         ("dry run", vec!["apply", "--dry-run=server", "--filename", &unsafe_edit]),
     ] {
-        let said = scene.run(&args).await?;
+        let said = ctx.run(&args).await?;
         ensure_refused(way, &said, "above-max")?;
         ensure!(said.stderr.contains("(Forbidden)"), "{way}: {}", said.stderr);
     }
-    let mut edit = scene.bed.command(&scene.bed.tools().kubectl, scene.bed.kubeconfig())?;
+    let mut edit = ctx.bed.command(&ctx.bed.tools().kubectl, ctx.bed.kubeconfig())?;
     let edited = edit
-        .args(["--namespace", &scene.namespace, "edit", "postgresql", NAME])
+        .args(["--namespace", &ctx.namespace, "edit", "postgresql", NAME])
         .env("KUBE_EDITOR", "sed -i 's/numberOfInstances: 3/numberOfInstances: 9/'")
         .output()
         .await
@@ -146,19 +146,19 @@ async fn every_way(scene: Scene) -> Result<()> {
     let stderr = String::from_utf8_lossy(&edited.stderr);
     ensure!(edited.status.code() == Some(1), "edit was not refused: {stderr}");
     ensure!(stderr.contains("- above-max: "), "edit: {stderr}");
-    ensure!(scene.count().await? == "3", "something got through");
+    ensure!(ctx.count().await? == "3", "something got through");
 
     let mut another = cluster(9);
     another["metadata"]["name"] = json!("acid-another");
-    ensure_refused("create", &scene.apply(&another).await?, "above-max")?;
-    ensure_refused("shrink", &scene.patch(&to(1)).await?, "below-min")?;
-    ensure_refused("zero", &scene.patch(&to(0)).await?, "scale-to-zero")?;
-    scene.patch(&to(5)).await?.ok().context("what the policy allows")?;
+    ensure_refused("create", &ctx.apply(&another).await?, "above-max")?;
+    ensure_refused("shrink", &ctx.patch(&to(1)).await?, "below-min")?;
+    ensure_refused("zero", &ctx.patch(&to(0)).await?, "scale-to-zero")?;
+    ctx.patch(&to(5)).await?.ok().context("what the policy allows")?;
     Ok(())
 }
 
-async fn unrelated(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+async fn unrelated(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     let before = webhook.reviews().await?;
     for patch in [
         json!({"metadata": {"labels": {"team": "a"}}}),
@@ -167,27 +167,27 @@ async fn unrelated(scene: Scene) -> Result<()> {
         json!({"spec": {"users": {"someone": []}}}),
         json!({"metadata": {"finalizers": []}}),
     ] {
-        scene.patch(&patch).await?.ok()?;
+        ctx.patch(&patch).await?.ok()?;
     }
     let status = json!({"status": {"PostgresClusterStatus": "Running"}}).to_string();
     let status =
         ["patch", "postgresql", NAME, "--subresource=status", "--type=merge", "-p", &status];
-    scene.run(&status).await?.ok()?;
-    scene.apply(&policy()).await?.ok()?;
+    ctx.run(&status).await?.ok()?;
+    ctx.apply(&policy()).await?.ok()?;
     ensure!(webhook.reviews().await? == before, "an edit of something else was sent");
-    scene.patch(&to(4)).await?.ok()?;
+    ctx.patch(&to(4)).await?.ok()?;
     ensure!(webhook.reviews().await? == before + 1, "a change of the count is sent exactly once");
     Ok(())
 }
 
-async fn written_down(scene: Scene) -> Result<()> {
-    scene.set().await?;
+async fn written_down(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
     let dry = to(9).to_string();
     let dry = ["patch", "postgresql", NAME, "--dry-run=server", "--type=merge", "-p", &dry];
-    ensure_refused("dry run", &scene.run(&dry).await?, "above-max")?;
-    ensure_refused("shrink", &scene.patch(&to(1)).await?, "below-min")?;
+    ensure_refused("dry run", &ctx.run(&dry).await?, "above-max")?;
+    ensure_refused("shrink", &ctx.patch(&to(1)).await?, "below-min")?;
 
-    let events: Api<Event> = Api::namespaced(scene.bed.client(), &scene.namespace);
+    let events: Api<Event> = Api::namespaced(ctx.bed.client(), &ctx.namespace);
     let event = until("an Event about the refusal", SOON, async || {
         let found = events.list(&ListParams::default()).await.context("failed to list Events")?;
         let mut denials: Vec<_> = found
@@ -202,13 +202,13 @@ async fn written_down(scene: Scene) -> Result<()> {
     let regarding = event.regarding.context("the Event is about nothing")?;
     ensure!(regarding.name.as_deref() == Some(NAME) && regarding.uid.is_some(), "{regarding:?}");
 
-    let log = scene.bed.control_plane().lock().await.audit_log();
+    let log = ctx.bed.control_plane().lock().await.audit_log();
     let audited = until("the refusal in the audit log", SOON, async || {
         let text = fs::read_to_string(&log).context("failed to read the audit log")?;
         let denials = text.lines().filter(|line| line.contains("below-min=deny"));
         let found = denials
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find(|event| event["objectRef"]["namespace"] == scene.namespace.as_str());
+            .find(|event| event["objectRef"]["namespace"] == ctx.namespace.as_str());
         Ok(found.map_or_else(|| Attempt::NotYet("nothing".into()), Attempt::Done))
     })
     .await?;
@@ -221,8 +221,8 @@ async fn written_down(scene: Scene) -> Result<()> {
 
 /// The conditions of the registration, on a resource that allows everything. The real one has a schema,
 /// but objects may be older than it; and a condition in error would refuse every edit of them.
-async fn odd_objects(scene: Scene) -> Result<()> {
-    guarded(&scene).await?;
+async fn odd_objects(ctx: TestCtx) -> Result<()> {
+    guarded(&ctx).await?;
     let kind = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "oddities.example.com"},
@@ -234,10 +234,10 @@ async fn odd_objects(scene: Scene) -> Result<()> {
             }}],
         },
     });
-    scene.apply(&kind).await?.ok()?;
+    ctx.apply(&kind).await?.ok()?;
     let established =
         ["wait", "--for=condition=Established", "crd/oddities.example.com", "--timeout=120s"];
-    scene.run(&established).await?.ok()?;
+    ctx.run(&established).await?.ok()?;
     let odd = |name: &str, rest: &Value| {
         let mut object = json!({
             "apiVersion": "example.com/v1", "kind": "Oddity", "metadata": {"name": name},
@@ -271,19 +271,19 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         ),
     ];
     for (name, rest) in &oddities {
-        let file = scene.file("odd.json", &odd(name, rest))?;
+        let file = ctx.file("odd.json", &odd(name, rest))?;
         // Established is said a moment before the kind is served, and before it is found by kubectl.
         until(&format!("{name} to be created"), SOON, async || {
-            let said = scene.run(&["create", "--filename", &file]).await?;
+            let said = ctx.run(&["create", "--filename", &file]).await?;
             let created = said.code == Some(0);
             Ok(if created { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
         })
         .await?;
     }
-    scene.run(&["delete", "oddity", "terminating", "--wait=false"]).await?.ok()?;
+    ctx.run(&["delete", "oddity", "terminating", "--wait=false"]).await?.ok()?;
 
     let get = ["get", "validatingwebhookconfiguration", "pgscale.dev", "--output=json"];
-    let mut registration: Value = serde_json::from_str(&scene.run(&get).await?.ok()?)?;
+    let mut registration: Value = serde_json::from_str(&ctx.run(&get).await?.ok()?)?;
     registration["metadata"] = json!({"name": "oddities.example.com"});
     for entry in registration["webhooks"].as_array_mut().into_iter().flatten() {
         entry["rules"][0]["apiGroups"] = json!(["example.com"]);
@@ -296,12 +296,12 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         let odd = ["shrink.pgscale.dev", "grow.pgscale.dev"];
         entries.retain(|entry| odd.iter().any(|name| entry["name"] == *name));
     }
-    let file = scene.file("registration.json", &registration)?;
-    scene.run(&["create", "--filename", &file]).await?.ok()?;
+    let file = ctx.file("registration.json", &registration)?;
+    ctx.run(&["create", "--filename", &file]).await?.ok()?;
     let judged = async {
         let patch = async |name: &str, patch: Value| {
             let patch = patch.to_string();
-            scene.run(&["patch", "oddity", name, "--type=merge", "--patch", &patch]).await
+            ctx.run(&["patch", "oddity", name, "--type=merge", "--patch", &patch]).await
         };
         until("the registration to be in force", SOON, async || {
             let said = patch("zero", to(1)).await?;
@@ -328,30 +328,30 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         anyhow::Ok(())
     };
     let judged = judged.await;
-    scene.run(&["delete", "--filename", &file]).await?.ok()?;
-    scene.run(&["delete", "crd", "oddities.example.com", "--wait=false"]).await?.ok()?;
+    ctx.run(&["delete", "--filename", &file]).await?.ok()?;
+    ctx.run(&["delete", "crd", "oddities.example.com", "--wait=false"]).await?.ok()?;
     judged
 }
 
-async fn terminating(scene: Scene) -> Result<()> {
-    scene.set().await?;
-    scene.patch(&json!({"metadata": {"finalizers": ["example.com/hold"]}})).await?.ok()?;
-    scene.run(&["delete", "postgresql", NAME, "--wait=false"]).await?.ok()?;
-    ensure_refused("growth of what is being deleted", &scene.patch(&to(9)).await?, "above-max")?;
-    scene.patch(&to(0)).await?.ok().context("less of what is being deleted")?;
-    scene.patch(&json!({"metadata": {"finalizers": null}})).await?.ok()?;
+async fn terminating(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
+    ctx.patch(&json!({"metadata": {"finalizers": ["example.com/hold"]}})).await?.ok()?;
+    ctx.run(&["delete", "postgresql", NAME, "--wait=false"]).await?.ok()?;
+    ensure_refused("growth of what is being deleted", &ctx.patch(&to(9)).await?, "above-max")?;
+    ctx.patch(&to(0)).await?.ok().context("less of what is being deleted")?;
+    ctx.patch(&json!({"metadata": {"finalizers": null}})).await?.ok()?;
     let gone = ["wait", "--for=delete", "postgresql", NAME, "--timeout=120s"];
-    scene.run(&gone).await?.ok()?;
+    ctx.run(&gone).await?.ok()?;
     Ok(())
 }
 
 /// The operator's resource has no `scale` today; whoever enables it must not open a door.
-async fn scale(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+async fn scale(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     let subresources = async |value: Value| {
         let patch = json!([{"op": "add", "path": "/spec/versions/0/subresources", "value": value}]);
         let crd = ["patch", "crd", "postgresqls.acid.zalan.do", "--type=json", "--patch"];
-        scene.run(&[&crd[..], &[&patch.to_string()]].concat()).await?.ok()
+        ctx.run(&[&crd[..], &[&patch.to_string()]].concat()).await?.ok()
     };
     let paths = json!({
         "specReplicasPath": ".spec.numberOfInstances", "statusReplicasPath": ".status.instances",
@@ -360,27 +360,27 @@ async fn scale(scene: Scene) -> Result<()> {
     let judged = async {
         let get = ["get", "postgresql", NAME, "--subresource=scale"];
         until("the subresource to be served", SOON, async || {
-            let said = scene.run(&get).await?;
+            let said = ctx.run(&get).await?;
             let served = said.code == Some(0);
             Ok(if served { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
         })
         .await?;
         let resource = format!("postgresql/{NAME}");
-        let scale = async |to: &str| scene.run(&["scale", &resource, "--replicas", to]).await;
+        let scale = async |to: &str| ctx.run(&["scale", &resource, "--replicas", to]).await;
         ensure_refused("scale up", &scale("9").await?, "above-max")?;
         ensure_refused("scale down", &scale("1").await?, "below-min")?;
         let none = json!({"spec": {"replicas": null}}).to_string();
         let none =
             ["patch", "postgresql", NAME, "--subresource=scale", "--type=merge", "-p", &none];
-        ensure_refused("no replicas", &scene.run(&none).await?, "scale-to-zero")?;
-        ensure!(scene.count().await? == "3", "something got through");
+        ensure_refused("no replicas", &ctx.run(&none).await?, "scale-to-zero")?;
+        ensure!(ctx.count().await? == "3", "something got through");
         let before = webhook.reviews().await?;
         scale("4").await?.ok()?;
         ensure!(webhook.reviews().await? == before + 1, "a scale is reviewed once, as a scale");
         // The group passes here, too, and its write is reported.
         let glass = [&["--as=jane"][..], &break_glass::GROUP].concat();
         let scaled = ["scale", &resource, "--replicas", "9"];
-        let said = scene.run(&[&glass[..], &scaled].concat()).await?;
+        let said = ctx.run(&[&glass[..], &scaled].concat()).await?;
         let seen = said.stderr.contains("(UPDATE), replicas 4 -> 9; pgscale did not judge it");
         ensure!(said.code == Some(0) && seen, "break glass: {said:?}");
         ensure!(webhook.reviews().await? == before + 1, "the group is judged");
@@ -391,20 +391,20 @@ async fn scale(scene: Scene) -> Result<()> {
     judged
 }
 
-async fn away(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+async fn away(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     webhook.stop().await?;
     let judged = async {
-        let shrink = scene.patch(&to(2)).await?;
+        let shrink = ctx.patch(&to(2)).await?;
         let failed = shrink.stderr.contains("failed calling webhook \"shrink.pgscale.dev\"");
         ensure!(shrink.code == Some(1) && failed, "nobody could check this: {shrink:?}");
-        scene.patch(&json!({"metadata": {"labels": {"a": "b"}}})).await?.ok()?;
-        scene.patch(&to(4)).await?.ok().context("growth goes on")?;
+        ctx.patch(&json!({"metadata": {"labels": {"a": "b"}}})).await?.ok()?;
+        ctx.patch(&to(4)).await?.ok().context("growth goes on")?;
         anyhow::Ok(())
     };
     let judged = judged.await;
     webhook.run().await?;
     judged?;
-    scene.patch(&to(3)).await?.ok().context("it is back")?;
+    ctx.patch(&to(3)).await?.ok().context("it is back")?;
     Ok(())
 }

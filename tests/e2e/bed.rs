@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 use pgscale_tests::wait::{Attempt, until};
 
 /// How long a cluster of two may take to come up.
@@ -37,15 +37,15 @@ pub(crate) fn cases() -> Vec<Case> {
     .into()
 }
 
-async fn kubectl_reaches_the_control_plane(scene: Scene) -> Result<()> {
-    let version = scene.bed.kubectl(&["version", "--output=json"]).await?.ok()?;
+async fn kubectl_reaches_the_control_plane(ctx: TestCtx) -> Result<()> {
+    let version = ctx.bed.kubectl(&["version", "--output=json"]).await?.ok()?;
     let version: Value = serde_json::from_str(&version)?;
     let server = version.pointer("/serverVersion/gitVersion").and_then(Value::as_str);
     ensure!(server == Some("v1.36.3"), "{version:#}");
     // Controllers run: they make the root certificate's ConfigMap in every namespace.
     let args = ["wait", "--for=create", "configmap/kube-root-ca.crt", "--timeout=120s"];
-    scene.bed.kubectl(&[&args[..], &["--namespace", &scene.namespace]].concat()).await?.ok()?;
-    let endpoints: Api<Endpoints> = Api::namespaced(scene.bed.client(), "default");
+    ctx.bed.kubectl(&[&args[..], &["--namespace", &ctx.namespace]].concat()).await?.ok()?;
+    let endpoints: Api<Endpoints> = Api::namespaced(ctx.bed.client(), "default");
     let subsets = endpoints.get("kubernetes").await?.subsets.unwrap_or_default();
     let addresses = subsets.into_iter().flat_map(|subset| subset.addresses.unwrap_or_default());
     let addresses: Vec<_> = addresses.map(|address| address.ip).collect();
@@ -53,36 +53,36 @@ async fn kubectl_reaches_the_control_plane(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-async fn restart(scene: Scene) -> Result<()> {
-    let in_namespace = ["--namespace", scene.namespace.as_str()];
+async fn restart(ctx: TestCtx) -> Result<()> {
+    let in_namespace = ["--namespace", ctx.namespace.as_str()];
     let create = ["create", "configmap", "kept", "--from-literal=row=1"];
-    scene.bed.kubectl(&[&create[..], &in_namespace].concat()).await?.ok()?;
+    ctx.bed.kubectl(&[&create[..], &in_namespace].concat()).await?.ok()?;
     let get = [&["get", "configmap", "kept", "--output=jsonpath={.data.row}"][..], &in_namespace]
         .concat();
     {
-        let mut control_plane = scene.bed.control_plane().lock().await;
+        let mut control_plane = ctx.bed.control_plane().lock().await;
         control_plane.stop_api_server().await?;
-        let away = scene.bed.kubectl(&get).await?;
+        let away = ctx.bed.kubectl(&get).await?;
         ensure!(away.code == Some(1) && away.stderr.contains("connection"), "{away:?}");
         control_plane.start_api_server().await?;
     }
-    let row = scene.bed.kubectl(&get).await?.ok()?;
+    let row = ctx.bed.kubectl(&get).await?.ok()?;
     ensure!(row == "1", "{row}");
     Ok(())
 }
 
-async fn users(scene: Scene) -> Result<()> {
-    let nobody = scene.bed.user_kubeconfig("someone", &["visitors"]).await?;
-    let get = ["get", "pods", "--namespace", &scene.namespace];
-    let refused = scene.bed.kubectl_as(&nobody, &get).await?;
+async fn users(ctx: TestCtx) -> Result<()> {
+    let nobody = ctx.bed.user_kubeconfig("someone", &["visitors"]).await?;
+    let get = ["get", "pods", "--namespace", &ctx.namespace];
+    let refused = ctx.bed.kubectl_as(&nobody, &get).await?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("User \"someone\""), "{refused:?}");
     let binding = ["create", "rolebinding", "visitors", "--clusterrole=view", "--group=visitors"];
-    let binding = [&binding[..], &["--namespace", &scene.namespace]].concat();
-    scene.bed.kubectl(&binding).await?.ok()?;
+    let binding = [&binding[..], &["--namespace", &ctx.namespace]].concat();
+    ctx.bed.kubectl(&binding).await?.ok()?;
     let client = control_plane::client(&nobody).await?;
     let review: SelfSubjectAccessReview = serde_json::from_value(json!({
         "spec": { "resourceAttributes":
-            { "verb": "list", "resource": "pods", "namespace": scene.namespace } },
+            { "verb": "list", "resource": "pods", "namespace": ctx.namespace } },
     }))?;
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client);
     // The API server hears of a binding from itself, a moment later.
@@ -94,24 +94,23 @@ async fn users(scene: Scene) -> Result<()> {
     .await
 }
 
-async fn operator_is_found(scene: Scene) -> Result<()> {
+async fn operator_is_found(ctx: TestCtx) -> Result<()> {
     let path = "--output=jsonpath={.items[0].spec.template.spec.containers[0].env}";
     let select = ["get", "deployment", "--selector=application=postgres-operator", path];
-    let environment =
-        scene.bed.kubectl(&[&select[..], &["--namespace", NAMESPACE]].concat()).await?;
+    let environment = ctx.bed.kubectl(&[&select[..], &["--namespace", NAMESPACE]].concat()).await?;
     let environment: Value = serde_json::from_str(&environment.ok()?)?;
     ensure!(environment == json!([{ "name": "CONFIG_MAP_NAME", "value": NAME }]), "{environment}");
     let available = ["wait", "--for=condition=Available", "deployment", NAME, "--timeout=120s"];
-    scene.bed.kubectl(&[&available[..], &["--namespace", NAMESPACE]].concat()).await?.ok()?;
+    ctx.bed.kubectl(&[&available[..], &["--namespace", NAMESPACE]].concat()).await?.ok()?;
     let settings = ["get", "configmap", NAME, "--output=jsonpath={.data.max_instances}"];
     let max =
-        scene.bed.kubectl(&[&settings[..], &["--namespace", NAMESPACE]].concat()).await?.ok()?;
+        ctx.bed.kubectl(&[&settings[..], &["--namespace", NAMESPACE]].concat()).await?.ok()?;
     ensure!(max == "-1", "{max}");
     Ok(())
 }
 
-async fn cluster_is_real(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn cluster_is_real(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = json!({
         "apiVersion": "acid.zalan.do/v1",
         "kind": "postgresql",

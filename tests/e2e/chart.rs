@@ -12,7 +12,7 @@ use pgscale_tests::programs::Programs;
 use pgscale_tests::tools::Tools;
 use serde_json::{Value, json};
 
-use crate::outside::trial;
+use crate::sandbox::trial;
 
 const NAMESPACE: &str = "somewhere";
 const SECRET: &str = "pgscale-webhook-certificates";

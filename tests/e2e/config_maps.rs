@@ -9,24 +9,24 @@ use pgscale_tests::stage::Fault;
 use serde_json::json;
 
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![case("config_maps::the_guard_and_the_plugin_see_the_same", walk)]
 }
 
-async fn walk(scene: Scene) -> Result<()> {
+async fn walk(ctx: TestCtx) -> Result<()> {
     let settings = Settings { use_configmaps: true, ..Settings::default() };
-    scene.bed.operator().lock().await.start(&settings).await?;
-    let walked = there_and_back(&scene).await;
+    ctx.bed.operator().lock().await.start(&settings).await?;
+    let walked = there_and_back(&ctx).await;
     // Other tests need it as it was, whatever became of this one.
-    scene.bed.operator().lock().await.start(&Settings::default()).await?;
+    ctx.bed.operator().lock().await.start(&Settings::default()).await?;
     walked
 }
 
-async fn there_and_back(scene: &Scene) -> Result<()> {
-    let Scene { bed, namespace } = scene;
-    guarding::guarded(scene).await?;
+async fn there_and_back(ctx: &TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = ctx;
+    guarding::guarded(ctx).await?;
     let cluster = Cluster::create(bed, namespace, "acid-maps", 3, json!({})).await?;
     let maps: Api<ConfigMap> = Api::namespaced(bed.client(), namespace);
     maps.get("acid-maps-leader").await.context("Patroni does not keep its state in ConfigMaps")?;

@@ -5,33 +5,33 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::Webhook;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::trial::Scene;
+use crate::trial::TestCtx;
 
 static WEBHOOK: OnceCell<Arc<Webhook>> = OnceCell::const_new();
 
 /// The running webhook; the first test that asks for it starts it.
-pub(crate) async fn webhook(scene: &Scene) -> Result<Arc<Webhook>> {
-    let start = async || Webhook::start(&scene.bed).await.map(Arc::new);
+pub(crate) async fn webhook(ctx: &TestCtx) -> Result<Arc<Webhook>> {
+    let start = async || Webhook::start(&ctx.bed).await.map(Arc::new);
     WEBHOOK.get_or_try_init(start).await.cloned()
 }
 
 /// Lets it guard the namespace of this test.
-pub(crate) async fn guarded(scene: &Scene) -> Result<Arc<Webhook>> {
-    let webhook = webhook(scene).await?;
-    webhook.guard(&scene.namespace).await?;
+pub(crate) async fn guarded(ctx: &TestCtx) -> Result<Arc<Webhook>> {
+    let webhook = webhook(ctx).await?;
+    webhook.guard(&ctx.namespace).await?;
     Ok(webhook)
 }
 
 /// Patches the count until that is admitted; what kubectl says then. A refusal changes nothing, and may come of a member
 /// that answered too late on a busy machine.
 pub(crate) async fn admitted(cluster: &Cluster, instances: i64) -> Result<Said> {
-    until(&format!("{instances} to be admitted"), PATIENCE, async || {
+    until(&format!("{instances} to be admitted"), TIMEOUT, async || {
         let said = cluster.patch(instances).await?;
         Ok(match said.code {
             Some(0) => Attempt::Done(said),

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::chart;
-use crate::outside::trial;
+use crate::sandbox::trial;
 use api_server::ApiServer;
 use corpus::{Answer, Row};
 

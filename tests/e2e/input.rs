@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::Webhook;
 use rustls::pki_types::CertificateDer;
@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -24,8 +24,8 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-async fn plugin(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn plugin(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-input", 1, json!({})).await?;
     let before = cluster.written().await?;
 
@@ -72,27 +72,27 @@ async fn plugin(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-async fn policy(scene: Scene) -> Result<()> {
-    guarding::guarded(&scene).await?;
+async fn policy(ctx: TestCtx) -> Result<()> {
+    guarding::guarded(&ctx).await?;
     let wrong = json!({
         "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
-        "metadata": {"name": "upside-down", "namespace": scene.namespace},
+        "metadata": {"name": "upside-down", "namespace": ctx.namespace},
         "spec": {"instances": {"min": 5, "max": 3}},
     });
-    let said = apply(&scene, &wrong).await?;
+    let said = apply(&ctx, &wrong).await?;
     ensure!(said.code == Some(1), "{said:?}");
     ensure!(
         said.stderr.contains("instances.min must not be greater than instances.max"),
         "{said:?}"
     );
-    let list = ["get", "scalepolicies", "-n", &scene.namespace, "-o", "name"];
-    let listed = scene.bed.kubectl(&list).await?.ok()?;
+    let list = ["get", "scalepolicies", "-n", &ctx.namespace, "-o", "name"];
+    let listed = ctx.bed.kubectl(&list).await?.ok()?;
     ensure!(listed.is_empty(), "it was stored: {listed}");
     Ok(())
 }
 
-async fn reviews(scene: Scene) -> Result<()> {
-    let running = guarding::guarded(&scene).await?;
+async fn reviews(ctx: TestCtx) -> Result<()> {
+    let running = guarding::guarded(&ctx).await?;
     let before = running.id().await;
     let unknown = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
@@ -112,7 +112,7 @@ async fn reviews(scene: Scene) -> Result<()> {
         "{status}: {body}"
     );
     let large = "x".repeat(20 << 20);
-    until("an answer to what is too large", PATIENCE, async || {
+    until("an answer to what is too large", TIMEOUT, async || {
         Ok(match post(&running, &large).await {
             Ok((status, _)) => {
                 ensure!(status == 413, "{status}");
@@ -142,11 +142,11 @@ async fn post(webhook: &Webhook, body: &str) -> Result<(u16, String)> {
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-async fn apply(scene: &Scene, object: &serde_json::Value) -> Result<Said> {
-    let kubectl = scene.bed.tools().kubectl.clone();
-    let mut child = scene
+async fn apply(ctx: &TestCtx, object: &serde_json::Value) -> Result<Said> {
+    let kubectl = ctx.bed.tools().kubectl.clone();
+    let mut child = ctx
         .bed
-        .command(&kubectl, scene.bed.kubeconfig())?
+        .command(&kubectl, ctx.bed.kubeconfig())?
         .args(["apply", "-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -12,8 +12,8 @@ use pgscale_tests::writer::Writer;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::ours::State;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
+use crate::with_plugin::State;
 use crate::writing::{Record, acknowledged, finish};
 
 /// How long the API server is away: shorter than Patroni's patience with it (`retry_timeout`).
@@ -95,8 +95,8 @@ const CHANGES: [&[Point]; 3] = [
     ],
 ];
 
-async fn killed(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn killed(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-cut", 3, json!({})).await?;
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     acknowledged(&writer, WARM).await?;
@@ -180,8 +180,8 @@ async fn nothing_lost(writer: Writer) -> Result<()> {
     Ok(())
 }
 
-async fn api_server(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn api_server(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-away", 2, json!({})).await?;
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     acknowledged(&writer, WARM).await?;

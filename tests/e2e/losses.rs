@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::progress::say;
 use pgscale_tests::stage::Fault;
@@ -13,7 +13,7 @@ use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 const NAME: &str = "acid-hold";
 
@@ -28,20 +28,20 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A cluster, and how its operator is set.
-struct Ground {
-    scene: Scene,
+struct TestCluster {
+    ctx: TestCtx,
     cluster: Cluster,
 }
 
-impl Ground {
-    async fn of(scene: Scene, instances: u32) -> Result<Self> {
+impl TestCluster {
+    async fn of(ctx: TestCtx, instances: u32) -> Result<Self> {
         let quick = json!({"patroni": {"ttl": 25, "loop_wait": 5}});
-        let cluster = Cluster::create(&scene.bed, &scene.namespace, NAME, instances, quick).await?;
-        Ok(Self { scene, cluster })
+        let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, instances, quick).await?;
+        Ok(Self { ctx, cluster })
     }
 
     async fn operator(&self, settings: &Settings) -> Result<()> {
-        self.scene.bed.operator().lock().await.start(settings).await
+        self.ctx.bed.operator().lock().await.start(settings).await
     }
 
     async fn kubectl(&self, args: &[&str]) -> Result<String> {
@@ -55,8 +55,8 @@ impl Ground {
     }
 
     fn file(&self, object: &Value) -> Result<String> {
-        let name = format!("{}.json", self.scene.namespace);
-        let directory = self.scene.bed.directory();
+        let name = format!("{}.json", self.ctx.namespace);
+        let directory = self.ctx.bed.directory();
         let file = pgscale_tests::pki::write(directory, &name, &object.to_string())?;
         Ok(file.to_string_lossy().into_owned())
     }
@@ -64,7 +64,7 @@ impl Ground {
     /// Waits until a plain patch to `to` is refused by `rule`, which changes nothing; what is said.
     async fn refused(&self, to: i64, rule: &str) -> Result<Said> {
         let declared = self.cluster.declared().await?;
-        until(&format!("{to} to be refused by {rule}"), PATIENCE, async || {
+        until(&format!("{to} to be refused by {rule}"), TIMEOUT, async || {
             let said = self.cluster.patch(to).await?;
             ensure!(said.code == Some(1), "{to} was admitted: {said:?}");
             ensure!(self.cluster.declared().await? == declared, "refused, and changed: {said:?}");
@@ -102,188 +102,186 @@ impl Ground {
 }
 
 /// -0 is away, so that a StatefulSet with a lower count deletes nothing yet.
-async fn stuck(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 4).await?;
-    let cluster = &ground.cluster;
+async fn stuck(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 4).await?;
+    let cluster = &test.cluster;
     cluster.move_leader_to(3).await?;
-    ground.keep("before").await?;
+    test.keep("before").await?;
     // Until it has seen all members ready, the operator takes no change.
     cluster.settled().await?;
     cluster.stage(0, Fault::ImageUnavailable).await?;
-    ground.kubectl(&["delete", "pod", "acid-hold-0"]).await?;
+    test.kubectl(&["delete", "pod", "acid-hold-0"]).await?;
     let ended = async {
         // Unguarded: the operator asks -0, which is not there, and sets the count all the same.
         cluster.patch(2).await?.ok()?;
         replicas(cluster, 2).await?;
-        guarding::guarded(&ground.scene).await?;
-        let led = ground.led().await?;
+        guarding::guarded(&test.ctx).await?;
+        let led = test.led().await?;
         let back = guarding::admitted(cluster, 4).await?;
         ensure!(back.stderr.contains("Warning"), "nothing is told: {back:?}");
         replicas(cluster, 4).await?;
-        ensure!(ground.led().await? == led && led.0 == 3, "the leader was not kept: {led:?}");
+        ensure!(test.led().await? == led && led.0 == 3, "the leader was not kept: {led:?}");
 
         // The same by another hand: the StatefulSet alone, which its operator does not see.
-        ground.scene.bed.operator().lock().await.stop().await?;
+        test.ctx.bed.operator().lock().await.stop().await?;
         let scale = ["scale", "statefulset", NAME, "--replicas=1"];
-        ground.kubectl(&scale).await?;
-        let said = ground.refused(1, "leader-condemned").await?;
+        test.kubectl(&scale).await?;
+        let said = test.refused(1, "leader-condemned").await?;
         let keep = format!("scale statefulset {NAME} --replicas=4");
-        ground.take(&said.stderr, &keep, &[]).await?;
-        ensure!(ground.led().await? == led, "the leader was not kept");
+        test.take(&said.stderr, &keep, &[]).await?;
+        ensure!(test.led().await? == led, "the leader was not kept");
         Ok(())
     };
     let ended = ended.await;
-    ground.operator(&Settings::default()).await?;
+    test.operator(&Settings::default()).await?;
     ended?;
     cluster.unstage(0, Fault::ImageUnavailable).await?;
     cluster.converged(4).await?;
-    ground.remembers("before").await
+    test.remembers("before").await
 }
 
 async fn replicas(cluster: &Cluster, want: i32) -> Result<()> {
-    until(&format!("the StatefulSet to ask for {want}"), PATIENCE, async || {
+    until(&format!("the StatefulSet to ask for {want}"), TIMEOUT, async || {
         let replicas = cluster.replicas().await?;
         Ok(if replicas == want { Attempt::Done(()) } else { Attempt::NotYet(replicas.to_string()) })
     })
     .await
 }
 
-async fn asleep(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 2).await?;
-    guarding::guarded(&ground.scene).await?;
-    ground
-        .write(&json!({
-            "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
-            "metadata": {"name": "sleeps"}, "spec": {"instances": {"zero": "Allow"}},
-        }))
-        .await?;
+async fn asleep(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 2).await?;
+    guarding::guarded(&test.ctx).await?;
+    test.write(&json!({
+        "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+        "metadata": {"name": "sleeps"}, "spec": {"instances": {"zero": "Allow"}},
+    }))
+    .await?;
     let deletes = "persistent_volume_claim_retention_policy";
     let more =
         BTreeMap::from([(deletes.to_owned(), "when_deleted:retain,when_scaled:delete".to_owned())]);
-    ground.operator(&Settings { more, ..Settings::default() }).await?;
-    let volumes = volumes(&ground).await;
-    ground.operator(&Settings::default()).await?;
+    test.operator(&Settings { more, ..Settings::default() }).await?;
+    let volumes = volumes(&test).await;
+    test.operator(&Settings::default()).await?;
     volumes.context("volumes")?;
     let retains = "--output=jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}";
-    until("volumes to be kept", PATIENCE, async || {
+    until("volumes to be kept", TIMEOUT, async || {
         // The operator replaces the StatefulSet: for a moment there is none.
-        let kept = ground.cluster.kubectl(&["get", "statefulset", NAME, retains]).await?;
+        let kept = test.cluster.kubectl(&["get", "statefulset", NAME, retains]).await?;
         let retained = kept.stdout == "Retain";
         Ok(if retained { Attempt::Done(()) } else { Attempt::NotYet(format!("{kept:?}")) })
     })
     .await?;
-    asleep_and_paused(&ground).await.context("paused")?;
-    unlabelled(&ground).await.context("unlabelled")
+    asleep_and_paused(&test).await.context("paused")?;
+    unlabelled(&test).await.context("unlabelled")
 }
 
-async fn volumes(ground: &Ground) -> Result<()> {
-    let said = ground.refused(0, "volumes-deleted").await?;
+async fn volumes(test: &TestCluster) -> Result<()> {
+    let said = test.refused(0, "volumes-deleted").await?;
     let way = "when_scaled: retain in ConfigMap default/postgres-operator, restart the operator";
     ensure!(said.stderr.contains(way), "{said:?}");
     Ok(())
 }
 
-async fn asleep_and_paused(ground: &Ground) -> Result<()> {
-    let cluster = &ground.cluster;
+async fn asleep_and_paused(test: &TestCluster) -> Result<()> {
+    let cluster = &test.cluster;
     cluster.move_leader_to(1).await?;
     // Otherwise it leads last: pods end one by one, the highest ordinal first.
     cluster.stage(0, Fault::NoFailover).await?;
-    ground.keep("newest").await?;
-    sleep(ground).await?;
+    test.keep("newest").await?;
+    sleep(test).await?;
     cluster.unstage(0, Fault::NoFailover).await?;
     // Nobody is there whom `patronictl pause` could ask.
     let config = format!("{NAME}-config");
     let kept = ["get", "endpoints", &config, "--output=jsonpath={.metadata.annotations.config}"];
-    let mut settings: Value = serde_json::from_str(&ground.kubectl(&kept).await?)?;
+    let mut settings: Value = serde_json::from_str(&test.kubectl(&kept).await?)?;
     settings["pause"] = json!(true);
     let settings = format!("config={settings}");
-    ground.kubectl(&["annotate", "endpoints", &config, "--overwrite", &settings]).await?;
-    let said = ground.refused(2, "paused").await?;
-    ground.take(&said.stderr, &format!("get endpoints/{config}"), &[]).await
+    test.kubectl(&["annotate", "endpoints", &config, "--overwrite", &settings]).await?;
+    let said = test.refused(2, "paused").await?;
+    test.take(&said.stderr, &format!("get endpoints/{config}"), &[]).await
 }
 
-async fn sleep(ground: &Ground) -> Result<()> {
-    let whole = format!("--confirm={}/{NAME}", ground.cluster.namespace);
+async fn sleep(test: &TestCluster) -> Result<()> {
+    let whole = format!("--confirm={}/{NAME}", test.cluster.namespace);
     let set = ["set", NAME, "0", &whole, "--timeout", "4m"];
-    ground.cluster.pgscale(&set).await?.ok().map(drop)
+    test.cluster.pgscale(&set).await?.ok().map(drop)
 }
 
 /// Nothing tells who led last, and the claims are members' by their names alone.
-async fn unlabelled(ground: &Ground) -> Result<()> {
-    let claims = [0, 1].map(|ordinal| format!("pgdata-{}", ground.cluster.pod_name(ordinal)));
-    ground
-        .kubectl(&["label", "pvc", &claims[0], &claims[1], "cluster-name-", "application-"])
+async fn unlabelled(test: &TestCluster) -> Result<()> {
+    let claims = [0, 1].map(|ordinal| format!("pgdata-{}", test.cluster.pod_name(ordinal)));
+    test.kubectl(&["label", "pvc", &claims[0], &claims[1], "cluster-name-", "application-"])
         .await?;
     for (object, key) in [("-config", "history-"), ("", "leader-")] {
-        ground.kubectl(&["annotate", "endpoints", &format!("{NAME}{object}"), key]).await?;
+        test.kubectl(&["annotate", "endpoints", &format!("{NAME}{object}"), key]).await?;
     }
-    let said = ground.refused(1, "return-from-zero").await?;
+    let said = test.refused(1, "return-from-zero").await?;
     ensure!(said.stderr.contains(&claims[1]), "not what is left out: {said:?}");
     let set = format!("pgscale set {NAME} 2");
-    ground.take(&said.stderr, &set, &["--yes", "--timeout", "4m"]).await?;
-    ground.cluster.converged(2).await?;
-    ground.remembers("newest").await
+    test.take(&said.stderr, &set, &["--yes", "--timeout", "4m"]).await?;
+    test.cluster.converged(2).await?;
+    test.remembers("newest").await
 }
 
 /// `kubectl replace --force` deletes the cluster before the guard is asked about the next one.
-async fn replaced(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 3).await?;
-    guarding::guarded(&ground.scene).await?;
-    ground.cluster.move_leader_to(2).await?;
-    ground.keep("newest").await?;
+async fn replaced(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 3).await?;
+    guarding::guarded(&test.ctx).await?;
+    test.cluster.move_leader_to(2).await?;
+    test.keep("newest").await?;
     let kept = ("enable_persistent_volume_claim_deletion".to_owned(), "false".to_owned());
     let keeping = Settings { more: BTreeMap::from([kept]), ..Settings::default() };
-    ground.operator(&keeping).await?;
-    let ended = volumes_kept(&ground).await;
-    ground.operator(&Settings::default()).await?;
+    test.operator(&keeping).await?;
+    let ended = volumes_kept(&test).await;
+    test.operator(&Settings::default()).await?;
     ended.context("volumes kept")?;
-    volumes_deleted(&ground).await.context("volumes deleted")
+    volumes_deleted(&test).await.context("volumes deleted")
 }
 
 /// The same manifest with one instance, by force; what is said, and the manifest.
-async fn replace_by_one(ground: &Ground) -> Result<(String, String)> {
-    ground.cluster.move_leader_to(2).await?;
-    let object = ground.kubectl(&["get", "postgresql", NAME, "--output=json"]).await?;
+async fn replace_by_one(test: &TestCluster) -> Result<(String, String)> {
+    test.cluster.move_leader_to(2).await?;
+    let object = test.kubectl(&["get", "postgresql", NAME, "--output=json"]).await?;
     let mut object: Value = serde_json::from_str(&object)?;
     object["spec"]["numberOfInstances"] = json!(1);
-    object["metadata"] = json!({"name": NAME, "namespace": ground.cluster.namespace});
-    let file = ground.file(&object)?;
-    let said = ground.cluster.kubectl(&["replace", "--force", "-f", &file]).await?;
+    object["metadata"] = json!({"name": NAME, "namespace": test.cluster.namespace});
+    let file = test.file(&object)?;
+    let said = test.cluster.kubectl(&["replace", "--force", "-f", &file]).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("return-from-zero"), "{said:?}");
     ensure!(said.stderr.contains("was deleted, and it is gone"), "{said:?}");
     Ok((said.stderr, file))
 }
 
 /// The line below `words`, run as it was printed.
-async fn paste(ground: &Ground, text: &str, words: &str, manifest: &str) -> Result<()> {
+async fn paste(test: &TestCluster, text: &str, words: &str, manifest: &str) -> Result<()> {
     let line = text.lines().skip_while(|line| *line != words).nth(1);
     let line = line.with_context(|| format!("nothing below {words:?} in {text}"))?.trim();
     let line = line.replace("MANIFEST", manifest);
-    ground.scene.bed.paste(&line).await?.ok().with_context(|| line.clone())?;
+    test.ctx.bed.paste(&line).await?.ok().with_context(|| line.clone())?;
     say(&format!("  {line}"));
     Ok(())
 }
 
-async fn volumes_kept(ground: &Ground) -> Result<()> {
-    let (said, manifest) = replace_by_one(ground).await?;
-    paste(ground, &said, "To bring it back with 3:", &manifest).await?;
+async fn volumes_kept(test: &TestCluster) -> Result<()> {
+    let (said, manifest) = replace_by_one(test).await?;
+    paste(test, &said, "To bring it back with 3:", &manifest).await?;
     // The pods of the deleted cluster may still be there: the operator calls it running when its own are.
-    ground.cluster.settled().await?;
-    ground.cluster.converged(3).await?;
-    ground.remembers("newest").await
+    test.cluster.settled().await?;
+    test.cluster.converged(3).await?;
+    test.remembers("newest").await
 }
 
 /// By default the operator deletes the volumes, too: nothing brings them back, but the disks can be kept.
-async fn volumes_deleted(ground: &Ground) -> Result<()> {
-    let (said, manifest) = replace_by_one(ground).await?;
+async fn volumes_deleted(test: &TestCluster) -> Result<()> {
+    let (said, manifest) = replace_by_one(test).await?;
     ensure!(said.contains("enable_persistent_volume_claim_deletion: true"), "{said}");
     ensure!(!said.contains("To bring it back"), "the operator deletes the volumes: {said}");
-    paste(ground, &said, "To keep the disks that are still there:", &manifest).await?;
+    paste(test, &said, "To keep the disks that are still there:", &manifest).await?;
     let path = "--output=jsonpath={range .items[*]}{.spec.claimRef.namespace}/\
                 {.spec.claimRef.name}={.status.phase} {end}";
-    until("the disks to be released, and kept", PATIENCE, async || {
-        let volumes = ground.kubectl(&["get", "pv", path]).await?;
-        let ours = format!("{}/pgdata-{NAME}-", ground.cluster.namespace);
+    until("the disks to be released, and kept", TIMEOUT, async || {
+        let volumes = test.kubectl(&["get", "pv", path]).await?;
+        let ours = format!("{}/pgdata-{NAME}-", test.cluster.namespace);
         let ours = volumes.split_whitespace().filter(|volume| volume.starts_with(&ours));
         let released = ours.filter(|volume| volume.ends_with("=Released")).count();
         Ok(if released == 3 { Attempt::Done(()) } else { Attempt::NotYet(volumes) })
@@ -292,9 +290,9 @@ async fn volumes_deleted(ground: &Ground) -> Result<()> {
 }
 
 /// A tenant's Deployment looks like an operator, down to its labels and the name of its account.
-async fn look_alike(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 1).await?;
-    guarding::guarded(&ground.scene).await?;
+async fn look_alike(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 1).await?;
+    guarding::guarded(&test.ctx).await?;
     let labels =
         json!({"application": "postgres-operator", "app.kubernetes.io/name": "postgres-operator"});
     let container = json!({
@@ -317,48 +315,48 @@ async fn look_alike(scene: Scene) -> Result<()> {
             },
         },
     });
-    ground.write(&settings).await?;
-    ground.write(&deployment).await?;
+    test.write(&settings).await?;
+    test.write(&deployment).await?;
 
     let dry = json!({"spec": {"numberOfInstances": 2}}).to_string();
     let dry = ["patch", "postgresql", NAME, "--type=merge", "--dry-run=server", "-p", &dry];
     // Growth passes with a warning where limits are not known, and the plugin asks nobody here.
-    let told = ground.cluster.kubectl(&dry).await?;
+    let told = test.cluster.kubectl(&dry).await?;
     ensure!(told.code == Some(0) && told.stderr.contains("operator-limits"), "{told:?}");
-    let planned = ground.cluster.pgscale(&["plan", NAME, "--to", "2"]).await?;
+    let planned = test.cluster.pgscale(&["plan", NAME, "--to", "2"]).await?;
     let create = "create configmap pgscale-operators -n kube-public --from-literal=accounts=";
     ensure!(planned.stdout.contains(create), "{planned:?}");
     let by_flag = ["plan", NAME, "--to", "2", "--operator", "default/postgres-operator"];
-    let named = ground.cluster.pgscale(&by_flag).await?;
+    let named = test.cluster.pgscale(&by_flag).await?;
     ensure!(named.code == Some(0) && !named.stdout.contains("operator-limits"), "{named:?}");
 
     let listed = format!("{create}default/postgres-operator");
-    ground.scene.bed.paste(&format!("kubectl {listed}")).await?.ok()?;
-    let judged = until("its limits to be nobody's", PATIENCE, async || {
-        let said = ground.cluster.kubectl(&dry).await?;
+    test.ctx.bed.paste(&format!("kubectl {listed}")).await?.ok()?;
+    let judged = until("its limits to be nobody's", TIMEOUT, async || {
+        let said = test.cluster.kubectl(&dry).await?;
         let silent = said.code == Some(0) && !said.stderr.contains("operator-limits");
         Ok(if silent { Attempt::Done(()) } else { Attempt::NotYet(format!("{said:?}")) })
     })
     .await;
     let remove = ["delete", "configmap", "pgscale-operators", "-n", "kube-public"];
-    ground.scene.bed.kubectl(&remove).await?.ok()?;
-    ground.kubectl(&["delete", "deployment", "postgres-operator"]).await?;
+    test.ctx.bed.kubectl(&remove).await?.ok()?;
+    test.kubectl(&["delete", "deployment", "postgres-operator"]).await?;
     judged
 }
 
-async fn store(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 1).await?;
-    let cluster = &ground.cluster;
-    guarding::guarded(&ground.scene).await?;
-    ground.keep("newest").await?;
+async fn store(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 1).await?;
+    let cluster = &test.cluster;
+    guarding::guarded(&test.ctx).await?;
+    test.keep("newest").await?;
     // Whoever upgrades to operator 2 and does not pin the setting gets this.
     let moved = Settings { use_configmaps: true, ..Settings::default() };
-    ground.scene.bed.operator().lock().await.configure(&moved).await?;
-    let said = ground.refused(2, "dcs-store-changing").await;
-    ground.operator(&Settings::default()).await?;
+    test.ctx.bed.operator().lock().await.configure(&moved).await?;
+    let said = test.refused(2, "dcs-store-changing").await;
+    test.operator(&Settings::default()).await?;
     ensure!(said?.stderr.contains("docs/migrate.md"), "the page on the migration is not named");
     // The operator as the pods are: nothing is left to finish.
     guarding::admitted(cluster, 2).await?;
     cluster.converged(2).await?;
-    ground.remembers("newest").await
+    test.remembers("newest").await
 }

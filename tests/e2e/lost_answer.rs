@@ -10,8 +10,8 @@ use pgscale_tests::relay::Relay;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
 
-use crate::ours::generation;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
+use crate::with_plugin::generation;
 
 /// How late answers are from the start: the time this test has to hold the next one back, once the plan was shown.
 /// On a busy machine it may come too late; then it tries again with more.
@@ -28,8 +28,8 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![case("lost_answer::a_stored_write_is_looked_for_and_not_sent_again", looked_for)]
 }
 
-async fn looked_for(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn looked_for(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-lost", 1, json!({})).await?;
     for delay in DELAYS {
         // Else the operator may write first, and what is held back tells of a conflict.

@@ -9,30 +9,30 @@
 )]
 
 mod admission;
-mod bare;
 mod bed;
 mod chart;
 mod cloning;
 mod config_maps;
-mod guarded;
 mod guarding;
+mod history;
 mod hostile;
 mod input;
 mod interruptions;
 mod losses;
 mod lost_answer;
 mod members;
-mod ours;
-mod outside;
-mod record;
+mod operator_only;
+mod random_walk;
 mod repairs;
+mod sandbox;
 mod scale;
 mod situations;
 mod table;
 mod trial;
 mod verify;
-mod walks;
 mod ways_out;
+mod with_plugin;
+mod with_webhook;
 mod writing;
 
 use std::env;
@@ -42,7 +42,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Trial};
 use pgscale_tests::progress::say;
-use pgscale_tests::sandbox::{self, Ended, Role};
+use pgscale_tests::sandbox::{Ended, Role, init, own, prepare, role};
 use pgscale_tests::supplies::Supplies;
 use tokio::runtime::Runtime;
 
@@ -54,18 +54,18 @@ fn cases() -> Vec<Case> {
         bed::cases(),
         members::cases(),
         admission::cases(),
-        bare::cases(),
-        guarded::cases(),
+        operator_only::cases(),
+        with_webhook::cases(),
         config_maps::cases(),
         repairs::cases(),
         scale::cases(),
         verify::cases(),
-        record::cases(),
+        history::cases(),
         interruptions::cases(),
         losses::cases(),
         lost_answer::cases(),
         input::cases(),
-        walks::cases(),
+        random_walk::cases(),
         ways_out::cases(),
         // Last: the cluster that they share runs on.
         situations::cases(),
@@ -75,12 +75,12 @@ fn cases() -> Vec<Case> {
 
 /// All tests that need no bed, or beds of their own.
 fn outsiders() -> Vec<Trial> {
-    [chart::trials(), hostile::trials(), outside::trials()].into_iter().flatten().collect()
+    [chart::trials(), hostile::trials(), sandbox::trials()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {
-    let ended = match sandbox::role() {
-        Role::Init => sandbox::init(),
+    let ended = match role() {
+        Role::Init => init(),
         Role::Inside => inside(),
         Role::Outside => outside(),
     };
@@ -122,11 +122,11 @@ fn outside() -> Result<ExitCode> {
         code = libtest_mimic::run(&args, trials).exit_code();
     }
     if let Some(supplies) = supplies.filter(|_| !selection.is_empty()) {
-        let directory = sandbox::prepare()?;
+        let directory = prepare()?;
         supplies.leave(&directory)?;
         let runtime = Runtime::new().context("failed to start a runtime")?;
         let inner: Vec<_> = env::args_os().skip(1).collect();
-        match runtime.block_on(sandbox::own(&directory, &inner))? {
+        match runtime.block_on(own(&directory, &inner))? {
             Ended::Exited(failed @ 1..) => code = ExitCode::from(failed),
             Ended::Exited(0) | Ended::Kept(_) => {}
         }

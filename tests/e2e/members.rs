@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use kube::api::Api;
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::patroni::rest;
 use pgscale_tests::stage::Fault;
@@ -15,7 +15,7 @@ use pgscale_tests::writer::Writer;
 use serde_json::json;
 
 use crate::cloning;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
     [
@@ -28,18 +28,17 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A cluster of three whose leader is 0, so that 1 and 2 can be made to suffer.
-async fn three(scene: &Scene) -> Result<Cluster> {
-    let cluster =
-        Cluster::create(&scene.bed, &scene.namespace, "acid-members", 3, json!({})).await?;
+async fn three(ctx: &TestCtx) -> Result<Cluster> {
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-members", 3, json!({})).await?;
     cluster.move_leader_to(0).await?;
     cluster.converged(3).await?;
     cluster.sql(0, "CREATE TABLE seen (row int)").await?;
     Ok(cluster)
 }
 
-async fn every_fault(scene: Scene) -> Result<()> {
-    let cluster = three(&scene).await?;
-    let victim = Victim { scene: &scene, cluster: &cluster, pod: cluster.pod_name(2) };
+async fn every_fault(ctx: TestCtx) -> Result<()> {
+    let cluster = three(&ctx).await?;
+    let victim = Victim { ctx: &ctx, cluster: &cluster, pod: cluster.pod_name(2) };
 
     victim.suffer(Fault::FrozenPatroni).await?;
     ensure!(rest::member(victim.address()?).await.is_err(), "a frozen Patroni answered");
@@ -67,9 +66,9 @@ async fn every_fault(scene: Scene) -> Result<()> {
     }
     cluster.converged(3).await?;
 
-    scene.bed.kubelet().stage(&scene.namespace, &victim.pod, Fault::FailingBaseBackup).await?;
-    scene.bed.kubelet().reinitialize(&scene.namespace, &victim.pod).await?;
-    cloning::fails(scene.bed.kubelet(), &scene.namespace, &victim.pod).await?;
+    ctx.bed.kubelet().stage(&ctx.namespace, &victim.pod, Fault::FailingBaseBackup).await?;
+    ctx.bed.kubelet().reinitialize(&ctx.namespace, &victim.pod).await?;
+    cloning::fails(ctx.bed.kubelet(), &ctx.namespace, &victim.pod).await?;
     victim.recover(Fault::FailingBaseBackup).await?;
     cluster.converged(3).await?;
 
@@ -87,38 +86,38 @@ async fn every_fault(scene: Scene) -> Result<()> {
     victim.node_is_ready("True").await?;
     cluster.converged(3).await?;
 
-    scene.bed.kubelet().pause(&scene.namespace, &cluster.name).await?;
+    ctx.bed.kubelet().pause(&ctx.namespace, &cluster.name).await?;
     ensure!(victim.answer().await?.pause, "the member has not heard of the pause");
-    scene.bed.kubelet().resume(&scene.namespace, &cluster.name).await?;
+    ctx.bed.kubelet().resume(&ctx.namespace, &cluster.name).await?;
     ensure!(!victim.answer().await?.pause, "the member still pauses");
     Ok(())
 }
 
 /// The member that everything happens to.
 struct Victim<'a> {
-    scene: &'a Scene,
+    ctx: &'a TestCtx,
     cluster: &'a Cluster,
     pod: String,
 }
 
 impl Victim<'_> {
     async fn suffer(&self, fault: Fault) -> Result<()> {
-        self.scene.bed.kubelet().stage(&self.scene.namespace, &self.pod, fault).await
+        self.ctx.bed.kubelet().stage(&self.ctx.namespace, &self.pod, fault).await
     }
 
     async fn recover(&self, fault: Fault) -> Result<()> {
-        self.scene.bed.kubelet().unstage(&self.scene.namespace, &self.pod, fault).await
+        self.ctx.bed.kubelet().unstage(&self.ctx.namespace, &self.pod, fault).await
     }
 
     fn address(&self) -> Result<Ipv4Addr> {
-        let address = self.scene.bed.kubelet().address(&self.scene.namespace, &self.pod);
+        let address = self.ctx.bed.kubelet().address(&self.ctx.namespace, &self.pod);
         address.context("it does not run")
     }
 
     /// Its own word, as soon as it gives one: on a busy machine a healthy member may be too late once.
     async fn answer(&self) -> Result<rest::Member> {
         let address = self.address()?;
-        until(&format!("{} to answer", self.pod), PATIENCE, async || {
+        until(&format!("{} to answer", self.pod), TIMEOUT, async || {
             Ok(match rest::member(address).await {
                 Ok(answer) => Attempt::Done(answer),
                 Err(error) => Attempt::NotYet(format!("{error:#}")),
@@ -146,7 +145,7 @@ impl Victim<'_> {
 
     async fn has(&self, ordinal: u32, row: u32) -> Result<()> {
         let count = format!("SELECT count(*) FROM seen WHERE row = {row}");
-        until(&format!("row {row} on member {ordinal}"), PATIENCE, async || {
+        until(&format!("row {row} on member {ordinal}"), TIMEOUT, async || {
             let count = self.cluster.sql(ordinal, &count).await?;
             Ok(if count == "1" { Attempt::Done(()) } else { Attempt::NotYet(count) })
         })
@@ -154,7 +153,7 @@ impl Victim<'_> {
     }
 
     async fn object(&self) -> Result<Pod> {
-        let pods = Api::<Pod>::namespaced(self.scene.bed.client(), &self.scene.namespace);
+        let pods = Api::<Pod>::namespaced(self.ctx.bed.client(), &self.ctx.namespace);
         Ok(pods.get(&self.pod).await?)
     }
 
@@ -175,7 +174,7 @@ impl Victim<'_> {
 
     /// Waits until the kubelet has reported so many restarts, and whether it is ready.
     async fn is_reported(&self, restarts: i32, ready: bool) -> Result<()> {
-        until(&format!("{restarts} restarts and ready: {ready}"), PATIENCE, async || {
+        until(&format!("{restarts} restarts and ready: {ready}"), TIMEOUT, async || {
             let seen = self.container().await?;
             Ok(if seen == (restarts, ready) {
                 Attempt::Done(())
@@ -189,8 +188,8 @@ impl Victim<'_> {
     /// Waits until this is the status of its node's Ready condition.
     async fn node_is_ready(&self, wanted: &str) -> Result<()> {
         let node = self.object().await?.spec.and_then(|spec| spec.node_name).context("no node")?;
-        until(&format!("{node} to be ready: {wanted}"), PATIENCE, async || {
-            let node = Api::<Node>::all(self.scene.bed.client()).get(&node).await?;
+        until(&format!("{node} to be ready: {wanted}"), TIMEOUT, async || {
+            let node = Api::<Node>::all(self.ctx.bed.client()).get(&node).await?;
             let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
             let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
             let seen = ready.context("it has no Ready condition")?.status;
@@ -200,14 +199,13 @@ impl Victim<'_> {
     }
 }
 
-async fn claims(scene: Scene) -> Result<()> {
-    let cluster = three(&scene).await?;
-    let claims = Api::<PersistentVolumeClaim>::namespaced(scene.bed.client(), &scene.namespace);
-    let volumes = Api::<PersistentVolume>::all(scene.bed.client());
+async fn claims(ctx: TestCtx) -> Result<()> {
+    let cluster = three(&ctx).await?;
+    let claims = Api::<PersistentVolumeClaim>::namespaced(ctx.bed.client(), &ctx.namespace);
+    let volumes = Api::<PersistentVolume>::all(ctx.bed.client());
     let name = format!("pgdata-{}", cluster.pod_name(2));
     let kept = claims.get(&name).await?.uid().context("a claim without uid")?;
-    let directory =
-        scene.bed.directory().join(format!("kubelet/volumes/{}/{kept}", scene.namespace));
+    let directory = ctx.bed.directory().join(format!("kubelet/volumes/{}/{kept}", ctx.namespace));
     let start = directory.join("pgroot/data/PG_VERSION");
     let made = std::fs::metadata(&start).and_then(|file| file.modified())?;
 
@@ -222,7 +220,7 @@ async fn claims(scene: Scene) -> Result<()> {
     cluster.patch(2).await?.ok()?;
     cluster.converged(2).await?;
     claims.delete(&name, &kube::api::DeleteParams::default()).await?;
-    until("the volume to go with its claim", PATIENCE, async || {
+    until("the volume to go with its claim", TIMEOUT, async || {
         let volume = volumes.get_opt(&format!("pvc-{kept}")).await?;
         Ok(if volume.is_none() && !directory.exists() {
             Attempt::Done(())
@@ -238,36 +236,36 @@ async fn claims(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-async fn config_maps(scene: Scene) -> Result<()> {
+async fn config_maps(ctx: TestCtx) -> Result<()> {
     let settings = Settings { use_configmaps: true, readiness_probe: true, ..Settings::default() };
-    restart_operator(&scene, &settings).await?;
-    let tried = in_config_maps(&scene).await;
+    restart_operator(&ctx, &settings).await?;
+    let tried = in_config_maps(&ctx).await;
     // Other tests expect the other way, whatever became of this one.
-    restart_operator(&scene, &Settings::default()).await?;
+    restart_operator(&ctx, &Settings::default()).await?;
     tried
 }
 
-async fn restart_operator(scene: &Scene, settings: &Settings) -> Result<()> {
-    let mut operator = scene.bed.operator().lock().await;
+async fn restart_operator(ctx: &TestCtx, settings: &Settings) -> Result<()> {
+    let mut operator = ctx.bed.operator().lock().await;
     operator.stop().await?;
     operator.start(settings).await
 }
 
-async fn in_config_maps(scene: &Scene) -> Result<()> {
-    let cluster = Cluster::create(&scene.bed, &scene.namespace, "acid-maps", 3, json!({})).await?;
+async fn in_config_maps(ctx: &TestCtx) -> Result<()> {
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-maps", 3, json!({})).await?;
     let leader = cluster.leader().await?;
     let lock = ["get", "configmap", "acid-maps-leader"];
     let path = "--output=jsonpath={.metadata.annotations.leader}";
     let holder = cluster.kubectl(&[&lock[..], &[path]].concat()).await?.ok()?;
     ensure!(holder == leader.pod, "the lock is held by {holder:?}");
 
-    let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
+    let writer = Writer::start(ctx.bed.client(), &cluster.namespace, &cluster.name).await?;
     cluster.kubectl(&["delete", "pod", &leader.pod]).await?.ok()?;
     cluster.converged(3).await?;
     ensure!(cluster.leader().await?.pod != leader.pod, "nobody took over");
     let kept = writer.stop().await;
     ensure!(kept.missing().await? == 0, "an orderly hand-over lost rows: {kept:?}");
-    until("the service to lead to the new leader", PATIENCE, async || {
+    until("the service to lead to the new leader", TIMEOUT, async || {
         let leader = cluster.leader().await?.address.context("the leader has no address")?;
         let endpoints = cluster.endpoints(&cluster.name).await?;
         Ok(if endpoints == [leader.to_string()] {

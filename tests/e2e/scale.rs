@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cloning::SLOW;
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 /// How long what needs no base backup may take.
 const SOON: Duration = Duration::from_secs(180);
@@ -24,9 +24,9 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-async fn walk(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
-    guarding::guarded(&scene).await?;
+async fn walk(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
+    guarding::guarded(&ctx).await?;
     let cluster = Cluster::create(bed, namespace, "acid-walk", 3, json!({})).await?;
     let name = cluster.name.as_str();
     let leader = cluster.leader().await?.ordinal;
@@ -96,9 +96,9 @@ async fn services(cluster: &Cluster, members: usize) -> Result<()> {
     Ok(())
 }
 
-async fn leader_goes(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
-    guarding::guarded(&scene).await?;
+async fn leader_goes(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
+    guarding::guarded(&ctx).await?;
     let cluster = Cluster::create(bed, namespace, "acid-top", 3, json!({})).await?;
     cluster.move_leader_to(2).await?;
     let name = cluster.name.as_str();
@@ -115,8 +115,8 @@ async fn leader_goes(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-async fn declined(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn declined(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-ask", 2, json!({})).await?;
     let name = cluster.name.as_str();
     let before = cluster.written().await?;
@@ -135,9 +135,9 @@ async fn declined(scene: Scene) -> Result<()> {
 }
 
 /// Somebody who keeps a manifest in force, as Argo CD does: server-side apply, again and again.
-async fn reverted(scene: Scene) -> Result<()> {
+async fn reverted(ctx: TestCtx) -> Result<()> {
     const MANAGER: &str = "argocd-controller";
-    let Scene { bed, namespace } = &scene;
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-git", 1, json!({})).await?;
     let name = cluster.name.as_str();
     let manifest = json!({

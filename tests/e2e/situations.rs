@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::{Bed, Said};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::wait::{Attempt, until};
 use serde::Deserialize;
@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::guarding;
-use crate::ours::State;
-use crate::trial::{Case, Scene, case, create_namespace};
+use crate::trial::{Case, TestCtx, case, create_namespace};
+use crate::with_plugin::State;
 
 const NAME: &str = "acid-live";
 /// How many members it has at rest.
@@ -36,26 +36,26 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A test of one situation.
-fn situation<F>(name: &'static str, run: impl FnOnce(Ground) -> F + Send + 'static) -> Case
+fn situation<F>(name: &'static str, run: impl FnOnce(SharedCluster) -> F + Send + 'static) -> Case
 where
     F: Future<Output = Result<()>> + 'static,
 {
-    case(name, |scene| async move {
-        let ground = Ground::take(&scene).await?;
-        run(ground.clone()).await?;
-        ground.hand_on().await
+    case(name, |ctx| async move {
+        let shared = SharedCluster::take(&ctx).await?;
+        run(shared.clone()).await?;
+        shared.hand_on().await
     })
 }
 
 /// The cluster that situations share.
-struct Shared {
+struct Pool {
     /// How many there were: whoever fails takes its one along.
     made: u32,
     /// The one at rest, if nobody has it.
-    ground: Option<Ground>,
+    cluster: Option<SharedCluster>,
 }
 
-static SHARED: Mutex<Shared> = Mutex::const_new(Shared { made: 0, ground: None });
+static POOL: Mutex<Pool> = Mutex::const_new(Pool { made: 0, cluster: None });
 
 fn namespace(number: u32) -> String {
     format!("situations-{number}")
@@ -63,39 +63,39 @@ fn namespace(number: u32) -> String {
 
 /// What a situation is played on.
 #[derive(Clone)]
-struct Ground {
+struct SharedCluster {
     bed: Arc<Bed>,
     cluster: Cluster,
 }
 
-impl Ground {
+impl SharedCluster {
     /// The shared cluster, or a new one.
-    async fn take(scene: &Scene) -> Result<Self> {
-        let webhook = guarding::webhook(scene).await?;
-        let mut shared = SHARED.lock().await;
-        if let Some(ground) = shared.ground.take() {
-            return Ok(ground);
+    async fn take(ctx: &TestCtx) -> Result<Self> {
+        let webhook = guarding::webhook(ctx).await?;
+        let mut pool = POOL.lock().await;
+        if let Some(shared) = pool.cluster.take() {
+            return Ok(shared);
         }
-        let bed = Arc::clone(&scene.bed);
-        if shared.made > 0 {
+        let bed = Arc::clone(&ctx.bed);
+        if pool.made > 0 {
             // Whoever failed may have left a member frozen, which the operator waits for, or other settings.
-            bed.kubelet().unstage_all(&namespace(shared.made));
+            bed.kubelet().unstage_all(&namespace(pool.made));
             bed.operator().lock().await.start(&Settings::default()).await?;
         }
-        shared.made += 1;
-        let namespace = namespace(shared.made);
+        pool.made += 1;
+        let namespace = namespace(pool.made);
         create_namespace(&bed, &namespace).await?;
         webhook.guard(&namespace).await?;
         let cluster = Cluster::create(&bed, &namespace, NAME, MEMBERS, json!({})).await?;
-        let ground = Self { bed, cluster };
-        ground.rest().await?;
-        Ok(ground)
+        let shared = Self { bed, cluster };
+        shared.rest().await?;
+        Ok(shared)
     }
 
     /// Waits until it is at rest, and leaves it to the next situation.
     async fn hand_on(self) -> Result<()> {
         self.rest().await.context("the situation has not ended")?;
-        SHARED.lock().await.ground = Some(self);
+        POOL.lock().await.cluster = Some(self);
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl Ground {
     async fn patch_refused(&self, to: u32, rule: &str, mention: &str) -> Result<Said> {
         let before = State::of(&self.cluster).await?;
         let what = format!("a patch to {to} to be refused by {rule} with {mention:?}");
-        let said = until(&what, PATIENCE, async || {
+        let said = until(&what, TIMEOUT, async || {
             let said = self.cluster.patch(to.into()).await?;
             ensure!(said.code == Some(1), "{rule} should have refused a patch to {to}: {said:?}");
             let named = said.stderr.contains(&format!("- {rule}: "));
@@ -194,7 +194,7 @@ impl Ground {
 
     /// Waits until the guard lets a change to `to` in.
     async fn admits(&self, to: u32) -> Result<()> {
-        guarding::admissible(&self.cluster, to, PATIENCE).await
+        guarding::admissible(&self.cluster, to, TIMEOUT).await
     }
 
     /// Patches the count of a healthy cluster and waits until so many members stream.
@@ -206,7 +206,7 @@ impl Ground {
 
     /// Waits until a plan to `to` has a finding of `rule` that fits.
     async fn found(&self, to: u32, rule: &str, fits: impl Fn(&Finding) -> bool) -> Result<Finding> {
-        until(&format!("{rule} in a plan to {to}"), PATIENCE, async || {
+        until(&format!("{rule} in a plan to {to}"), TIMEOUT, async || {
             let plan = self.plan(to).await?;
             Ok(match plan.finding(rule) {
                 Ok(finding) if fits(&finding) => Attempt::Done(finding),

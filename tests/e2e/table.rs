@@ -15,9 +15,9 @@ pub(crate) struct Row {
     /// What is wrong before the change, in words.
     pub(crate) stage: &'static str,
     /// What the bare operator makes of it.
-    pub(crate) bare: Outcome,
+    pub(crate) operator_only: Outcome,
     /// What `kubectl pgscale down` makes of it.
-    pub(crate) ours: Outcome,
+    pub(crate) with_plugin: Outcome,
 }
 
 /// What came of a change.
@@ -54,11 +54,11 @@ pub(crate) fn print() {
         return;
     }
     say(
-        "\n| stage | bare operator | rows lost | writes stopped | kubectl pgscale | rows lost | writes stopped |",
+        "\n| stage | operator only | rows lost | writes stopped | with kubectl pgscale | rows lost | writes stopped |",
     );
     say("|---|---|---|---|---|---|---|");
-    for Row { stage, bare, ours } in rows.iter() {
-        say(&format!("| {stage} | {bare} | {ours} |"));
+    for Row { stage, operator_only, with_plugin } in rows.iter() {
+        say(&format!("| {stage} | {operator_only} | {with_plugin} |"));
     }
     say("");
 }

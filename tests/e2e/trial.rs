@@ -26,14 +26,14 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// What a test finds when it begins.
 #[derive(Clone)]
-pub(crate) struct Scene {
+pub(crate) struct TestCtx {
     /// The bed all tests share.
     pub(crate) bed: Arc<Bed>,
     /// A fresh namespace, removed after the test has passed.
     pub(crate) namespace: String,
 }
 
-type Run = dyn FnOnce(Scene) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send;
+type Run = dyn FnOnce(TestCtx) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send;
 
 /// A test that shares the bed.
 pub(crate) struct Case {
@@ -47,11 +47,11 @@ pub(crate) struct Case {
 }
 
 /// A test called `name`.
-pub(crate) fn case<F>(name: &'static str, run: impl FnOnce(Scene) -> F + Send + 'static) -> Case
+pub(crate) fn case<F>(name: &'static str, run: impl FnOnce(TestCtx) -> F + Send + 'static) -> Case
 where
     F: Future<Output = Result<()>> + 'static,
 {
-    Case { name, programs: true, limit: LIMIT, run: Box::new(move |scene| Box::pin(run(scene))) }
+    Case { name, programs: true, limit: LIMIT, run: Box::new(move |ctx| Box::pin(run(ctx))) }
 }
 
 impl Case {
@@ -97,8 +97,8 @@ impl Stage {
         let namespace = namespace(name);
         create_namespace(&bed, &namespace).await?;
         let start = Instant::now();
-        let scene = Scene { bed: Arc::clone(&bed), namespace: namespace.clone() };
-        let performed = timeout(limit, AssertUnwindSafe(run(scene)).catch_unwind()).await;
+        let ctx = TestCtx { bed: Arc::clone(&bed), namespace: namespace.clone() };
+        let performed = timeout(limit, AssertUnwindSafe(run(ctx)).catch_unwind()).await;
         say(&format!("{name} took {}", brief(start.elapsed())));
         if bed.kubelet().unstage_all(&namespace) {
             // It may be waiting for a member that was frozen, and other clusters wait in its queue.

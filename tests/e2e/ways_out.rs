@@ -8,37 +8,37 @@ use pgscale_tests::progress::say;
 use serde_json::{Value, json};
 
 use crate::guarding;
-use crate::trial::{Case, Scene};
+use crate::trial::{Case, TestCtx};
 
 mod growth;
 mod members;
-mod nobody_runs;
+mod not_applied;
 
 pub(crate) fn cases() -> Vec<Case> {
-    [growth::cases(), nobody_runs::cases(), members::cases()].into_iter().flatten().collect()
+    [growth::cases(), not_applied::cases(), members::cases()].into_iter().flatten().collect()
 }
 
 /// A guarded cluster, and what is done to it.
-struct Patient {
-    scene: Scene,
+struct BrokenCluster {
+    ctx: TestCtx,
     cluster: Cluster,
 }
 
-impl Patient {
+impl BrokenCluster {
     /// A guarded cluster whose leader is -0, and whose Patroni notices soon.
-    async fn of(scene: Scene, instances: u32) -> Result<Self> {
-        guarding::guarded(&scene).await?;
+    async fn of(ctx: TestCtx, instances: u32) -> Result<Self> {
+        guarding::guarded(&ctx).await?;
         let quick = json!({"patroni": {"ttl": 25, "loop_wait": 5}});
         let cluster =
-            Cluster::create(&scene.bed, &scene.namespace, "acid-fix", instances, quick).await?;
+            Cluster::create(&ctx.bed, &ctx.namespace, "acid-fix", instances, quick).await?;
         cluster.move_leader_to(0).await?;
-        Ok(Self { scene, cluster })
+        Ok(Self { ctx, cluster })
     }
 
     /// Writes an object of the namespace.
     async fn write(&self, object: &Value) -> Result<()> {
-        let directory = self.scene.bed.directory();
-        let name = format!("{}.json", self.scene.namespace);
+        let directory = self.ctx.bed.directory();
+        let name = format!("{}.json", self.ctx.namespace);
         let file = pgscale_tests::pki::write(directory, &name, &object.to_string())?;
         let file = file.to_string_lossy();
         self.cluster.kubectl(&["apply", "--server-side", "-f", &file]).await?.ok()?;

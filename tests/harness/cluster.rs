@@ -21,7 +21,7 @@ use crate::stage::Fault;
 use crate::wait::{Attempt, until};
 
 /// How long a change of the members may take on a busy machine with two cores.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+pub const TIMEOUT: Duration = Duration::from_secs(240);
 /// The newest version that the CRD of operator 1.15 takes. The operator is told not to upgrade anything.
 const NEWEST_DECLARED: u32 = 17;
 /// How long a switchover may take, from the first time it is asked for.
@@ -210,10 +210,10 @@ impl Cluster {
     /// Waits until exactly `instances` members run, one leads and the others stream from it.
     ///
     /// # Errors
-    /// When that takes longer than [`PATIENCE`].
+    /// When that takes longer than [`TIMEOUT`].
     pub async fn converged(&self, instances: u32) -> Result<Vec<Member>> {
         let what = format!("{instances} streaming members of {}", self.name);
-        until(&what, PATIENCE, async || {
+        until(&what, TIMEOUT, async || {
             let members = self.members().await?;
             let leaders = members.iter().filter(|member| member.leads()).count();
             let streaming = members.iter().filter(|member| member.streams()).count();
@@ -230,9 +230,9 @@ impl Cluster {
     /// Its members, as soon as every one of them answers: on a busy machine a healthy one may be too late once.
     ///
     /// # Errors
-    /// When one of them gives no answer for longer than [`PATIENCE`].
+    /// When one of them gives no answer for longer than [`TIMEOUT`].
     pub async fn answering(&self) -> Result<Vec<Member>> {
-        until(&format!("every member of {} to answer", self.name), PATIENCE, async || {
+        until(&format!("every member of {} to answer", self.name), TIMEOUT, async || {
             let members = self.members().await?;
             Ok(if members.iter().all(|member| member.answer.is_some()) {
                 Attempt::Done(members)
@@ -246,9 +246,9 @@ impl Cluster {
     /// The member that leads, by its own word, as soon as exactly one does.
     ///
     /// # Errors
-    /// When none or several do for longer than [`PATIENCE`].
+    /// When none or several do for longer than [`TIMEOUT`].
     pub async fn leader(&self) -> Result<Member> {
-        until(&format!("one leader of {}", self.name), PATIENCE, async || {
+        until(&format!("one leader of {}", self.name), TIMEOUT, async || {
             let members = self.members().await?;
             let leaders: Vec<_> = members.iter().filter(|member| member.leads()).collect();
             Ok(match leaders[..] {
@@ -263,11 +263,11 @@ impl Cluster {
     /// believes from the moment when it does not answer any more. Patroni writes it once per loop.
     ///
     /// # Errors
-    /// When that takes longer than [`PATIENCE`].
+    /// When that takes longer than [`TIMEOUT`].
     pub async fn reported(&self) -> Result<()> {
         until(
             &format!("every member of {} to be reported as well", self.name),
-            PATIENCE,
+            TIMEOUT,
             async || {
                 let pods = self.pods().await?;
                 let told = |pod: &Pod| pod.annotations().get("status").cloned().unwrap_or_default();
@@ -286,9 +286,9 @@ impl Cluster {
     /// object, whenever it likes.
     ///
     /// # Errors
-    /// When that takes longer than [`PATIENCE`].
+    /// When that takes longer than [`TIMEOUT`].
     pub async fn settled(&self) -> Result<()> {
-        until(&format!("the operator to call {} running", self.name), PATIENCE, async || {
+        until(&format!("the operator to call {} running", self.name), TIMEOUT, async || {
             let object = self.object().await?;
             let status = object.data.pointer("/status/PostgresClusterStatus");
             Ok(match status.and_then(Value::as_str) {

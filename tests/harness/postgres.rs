@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use crate::patroni::POSTGRES_PORT;
 
 /// How long a connection or a statement may take, in seconds.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection, closed when dropped. It can do whatever a [`Client`] can.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Session {
     pub async fn open_as(address: Ipv4Addr, user: &str) -> Result<Self> {
         let mut config = Config::new();
         config.host(address.to_string()).port(POSTGRES_PORT).dbname("postgres").user(user);
-        let opened = timeout(PATIENCE, config.connect(NoTls))
+        let opened = timeout(TIMEOUT, config.connect(NoTls))
             .await
             .with_context(|| format!("no answer from PostgreSQL at {address} within 3 s"))?;
         let (client, connection) =
@@ -52,7 +52,7 @@ impl Session {
     /// # Errors
     /// When the statement fails or takes longer than three seconds.
     pub async fn word(&self, statement: &str) -> Result<Option<String>> {
-        let rows = timeout(PATIENCE, self.client.simple_query(statement))
+        let rows = timeout(TIMEOUT, self.client.simple_query(statement))
             .await
             .with_context(|| format!("no answer to {statement:?} within 3 s"))?
             .with_context(|| format!("failed to run {statement:?}"))?;

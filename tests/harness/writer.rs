@@ -23,7 +23,7 @@ use crate::wait::{Attempt, until};
 const PACE: Duration = Duration::from_millis(10);
 
 /// How long an acknowledgement may take before the client gives up the connection.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause after a failure: short, so that an outage is measured to a few hundredths of a second.
 const RETRY: Duration = Duration::from_millis(20);
@@ -190,7 +190,7 @@ async fn write_through(
         let last = last.context("the table of rows has no end")?;
         *next = Some(last.parse::<i64>()? + 1);
     }
-    let insert = timeout(PATIENCE, session.prepare("INSERT INTO pgscale_writer VALUES ($1)"));
+    let insert = timeout(TIMEOUT, session.prepare("INSERT INTO pgscale_writer VALUES ($1)"));
     let insert = insert.await.context("no answer to PREPARE")??;
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -198,7 +198,7 @@ async fn write_through(
         pace.tick().await;
         let id = next.context("no row was numbered")?;
         *next = Some(id + 1);
-        timeout(PATIENCE, session.execute(&insert, &[&id]))
+        timeout(TIMEOUT, session.execute(&insert, &[&id]))
             .await
             .context("no answer to COMMIT")??;
         diary.send_modify(|diary| diary.note(id, Instant::now()));

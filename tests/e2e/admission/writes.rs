@@ -25,7 +25,7 @@ fn named(name: &str, instances: i64) -> Value {
     object
 }
 
-impl Scene {
+impl TestCtx {
     async fn create(&self, object: &Value) -> Result<Said> {
         let file = self.file("created.json", object)?;
         self.run(&["create", "--filename", &file]).await
@@ -55,11 +55,11 @@ fn warned(said: &Said) -> String {
     lines.map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-async fn overridden(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+async fn overridden(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     let now = k8s_openapi::jiff::Timestamp::now();
     let hours = |hours| now + k8s_openapi::jiff::SignedDuration::from_hours(hours);
-    let uid = scene.uid().await?;
+    let uid = ctx.uid().await?;
     let granted = |name: &str, hours_left: i64| {
         json!({
             "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScaleOverride", "metadata": {"name": name},
@@ -67,8 +67,8 @@ async fn overridden(scene: Scene) -> Result<()> {
                 "reason": "the sale begins", "expiresAt": hours(hours_left)},
         })
     };
-    scene.create(&granted("for-long", 5)).await?.ok()?;
-    let said = scene.patch(&to(9)).await?;
+    ctx.create(&granted("for-long", 5)).await?.ok()?;
+    let said = ctx.patch(&to(9)).await?;
     ensure_refused("one that holds for too long", &said, "above-max")?;
     ensure!(said.stderr.contains("more than 4h after its creation"), "{}", said.stderr);
 
@@ -80,36 +80,35 @@ async fn overridden(scene: Scene) -> Result<()> {
     ] {
         let mut object = granted("wrong", 1);
         object["spec"][wrong] = value;
-        let said = scene.create(&object).await?;
+        let said = ctx.create(&object).await?;
         ensure!(said.code == Some(1) && said.stderr.contains("is invalid"), "{wrong}: {said:?}");
     }
-    scene.create(&granted("sale", 1)).await?.ok()?;
+    ctx.create(&granted("sale", 1)).await?.ok()?;
     let longer = json!({"spec": {"expiresAt": hours(3)}}).to_string();
-    let said =
-        scene.run(&["patch", "scaleoverride", "sale", "--type=merge", "-p", &longer]).await?;
+    let said = ctx.run(&["patch", "scaleoverride", "sale", "--type=merge", "-p", &longer]).await?;
     ensure!(said.stderr.contains("an override cannot be changed"), "{said:?}");
 
-    let said = scene.patch(&to(8)).await?;
+    let said = ctx.patch(&to(8)).await?;
     ensure_refused("another count", &said, "above-max")?;
     ensure!(said.stderr.contains("it allows 9 instances, and 8 are asked for"), "{}", said.stderr);
     let nine = to(9).to_string();
     let dry = ["patch", "postgresql", NAME, "--dry-run=server", "--type=merge", "-p", &nine];
-    scene.run(&dry).await?.ok().context("a dry run of what was allowed")?;
+    ctx.run(&dry).await?.ok().context("a dry run of what was allowed")?;
     let used =
         async || -> Result<bool> { Ok(webhook.metrics().await?.contains("effect=\"overridden\"")) };
     ensure!(used().await?, "a dry run is judged alike");
-    let said = scene.patch(&to(9)).await?;
+    let said = ctx.patch(&to(9)).await?;
     ensure!(said.code == Some(0) && warned(&said).contains("scaleoverride/sale"), "{said:?}");
-    let event = scene.event("ScaleOverridden").await?;
+    let event = ctx.event("ScaleOverridden").await?;
     ensure!(
         event.note.as_deref().is_some_and(|note| note.contains("the sale begins")),
         "{event:?}"
     );
 
     // A cluster of the same name is another cluster.
-    scene.run(&["delete", "postgresql", NAME]).await?.ok()?;
-    scene.create(&cluster(3)).await?.ok()?;
-    let said = scene.patch(&to(9)).await?;
+    ctx.run(&["delete", "postgresql", NAME]).await?.ok()?;
+    ctx.create(&cluster(3)).await?.ok()?;
+    let said = ctx.patch(&to(9)).await?;
     ensure_refused("the next life of the cluster", &said, "above-max")?;
     ensure!(
         said.stderr.contains(&format!("it is for the cluster with uid {uid}")),
@@ -119,17 +118,17 @@ async fn overridden(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-async fn two_managers(scene: Scene) -> Result<()> {
-    scene.set().await?;
+async fn two_managers(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
     let flux = async |spec: Value, force: bool| {
         let object = json!({
             "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
             "metadata": {"name": NAME}, "spec": spec,
         });
-        let file = scene.file("flux.json", &object)?;
+        let file = ctx.file("flux.json", &object)?;
         let mut args = vec!["apply", "--server-side", "--field-manager=flux", "--filename", &file];
         args.extend(force.then_some("--force-conflicts"));
-        scene.run(&args).await
+        ctx.run(&args).await
     };
     let conflict = flux(json!({"numberOfInstances": 4}), false).await?;
     ensure!(conflict.stderr.contains("conflict"), "two owners of one field: {conflict:?}");
@@ -139,35 +138,35 @@ async fn two_managers(scene: Scene) -> Result<()> {
     // The other keeps what it has of the rest; the count stays.
     let mut without = cluster(0);
     without["spec"].as_object_mut().context("a spec")?.remove("numberOfInstances");
-    let file = scene.file("without.json", &without)?;
-    scene.run(&["apply", "--server-side", "--filename", &file]).await?.ok()?;
-    ensure!(scene.count().await? == "4", "the count belongs to flux");
+    let file = ctx.file("without.json", &without)?;
+    ctx.run(&["apply", "--server-side", "--filename", &file]).await?.ok()?;
+    ensure!(ctx.count().await? == "4", "the count belongs to flux");
     // Nobody would own it any more: the operator would read 0.
     let given_up = flux(json!({}), true).await?;
     ensure!(given_up.code == Some(1), "a cluster without a count: {given_up:?}");
-    ensure!(scene.count().await? == "4", "something got through");
+    ensure!(ctx.count().await? == "4", "something got through");
     Ok(())
 }
 
-async fn generated(scene: Scene) -> Result<()> {
-    scene.set().await?;
+async fn generated(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
     let generated = |instances| {
         let mut object = cluster(instances);
         object["metadata"] = json!({"generateName": "acid-made-",
             "annotations": {"acid.zalan.do/controller": "nobody"}});
         object
     };
-    let said = scene.create(&generated(9)).await?;
+    let said = ctx.create(&generated(9)).await?;
     ensure_refused("create with a generated name", &said, "above-max")?;
-    let whole = format!("{}/acid-made-", scene.namespace);
+    let whole = format!("{}/acid-made-", ctx.namespace);
     ensure!(said.stderr.contains(&whole), "the name is missing in {}", said.stderr);
-    scene.create(&generated(3)).await?.ok()?;
+    ctx.create(&generated(3)).await?.ok()?;
     Ok(())
 }
 
-async fn again(scene: Scene) -> Result<()> {
-    scene.set().await?;
-    let before = scene.uid().await?;
+async fn again(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
+    let before = ctx.uid().await?;
     // Its volumes stay, as they do when the operator deletes it.
     for ordinal in [0, 4] {
         let claim = json!({
@@ -177,35 +176,35 @@ async fn again(scene: Scene) -> Result<()> {
             "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "none",
                 "resources": {"requests": {"storage": "1Gi"}}},
         });
-        scene.create(&claim).await?.ok()?;
+        ctx.create(&claim).await?.ok()?;
     }
-    scene.run(&["delete", "postgresql", NAME]).await?.ok()?;
-    ensure_refused("more than allowed", &scene.create(&cluster(9)).await?, "above-max")?;
-    ensure_refused("fewer than allowed", &scene.create(&cluster(1)).await?, "below-min")?;
-    scene.create(&cluster(5)).await?.ok()?;
-    ensure!(scene.uid().await? != before, "it is another cluster");
+    ctx.run(&["delete", "postgresql", NAME]).await?.ok()?;
+    ensure_refused("more than allowed", &ctx.create(&cluster(9)).await?, "above-max")?;
+    ensure_refused("fewer than allowed", &ctx.create(&cluster(1)).await?, "below-min")?;
+    ctx.create(&cluster(5)).await?.ok()?;
+    ensure!(ctx.uid().await? != before, "it is another cluster");
     Ok(())
 }
 
-async fn violating(scene: Scene) -> Result<()> {
-    guarded(&scene).await?;
+async fn violating(ctx: TestCtx) -> Result<()> {
+    guarded(&ctx).await?;
     for (name, instances) in [(NAME, 9), ("acid-small", 1)] {
-        scene.apply(&named(name, instances)).await?.ok()?;
+        ctx.apply(&named(name, instances)).await?.ok()?;
     }
-    scene.apply(&policy()).await?.ok()?;
-    scene.patch(&json!({"metadata": {"labels": {"team": "a"}}})).await?.ok()?;
-    scene.patch(&json!({"spec": {"volume": {"size": "2Gi"}}})).await?.ok()?;
-    scene.patch(&to(8)).await?.ok().context("towards the maximum")?;
-    ensure_refused("away from it", &scene.patch(&to(9)).await?, "above-max")?;
+    ctx.apply(&policy()).await?.ok()?;
+    ctx.patch(&json!({"metadata": {"labels": {"team": "a"}}})).await?.ok()?;
+    ctx.patch(&json!({"spec": {"volume": {"size": "2Gi"}}})).await?.ok()?;
+    ctx.patch(&to(8)).await?.ok().context("towards the maximum")?;
+    ensure_refused("away from it", &ctx.patch(&to(9)).await?, "above-max")?;
     let two = to(2).to_string();
-    scene.run(&["patch", "postgresql", "acid-small", "--type=merge", "-p", &two]).await?.ok()?;
+    ctx.run(&["patch", "postgresql", "acid-small", "--type=merge", "-p", &two]).await?.ok()?;
     Ok(())
 }
 
-async fn operators_own(scene: Scene) -> Result<()> {
-    let webhook = guarded(&scene).await?;
-    scene.apply(&cluster(9)).await?.ok()?;
-    scene.apply(&policy()).await?.ok()?;
+async fn operators_own(ctx: TestCtx) -> Result<()> {
+    let webhook = guarded(&ctx).await?;
+    ctx.apply(&cluster(9)).await?.ok()?;
+    ctx.apply(&policy()).await?.ok()?;
     let before = webhook.reviews().await?;
     for patch in [
         json!({"metadata": {"finalizers": ["postgres-operator.acid.zalan.do"]}}),
@@ -214,7 +213,7 @@ async fn operators_own(scene: Scene) -> Result<()> {
     ] {
         let patch = patch.to_string();
         let args = ["patch", "postgresql", NAME, "--type=merge", "-p", &patch, OPERATOR];
-        scene.run(&args).await?.ok()?;
+        ctx.run(&args).await?.ok()?;
     }
     let status = json!({"status": {"PostgresClusterStatus": "Running"}}).to_string();
     let status = [
@@ -227,13 +226,13 @@ async fn operators_own(scene: Scene) -> Result<()> {
         &status,
         OPERATOR,
     ];
-    scene.run(&status).await?.ok()?;
+    ctx.run(&status).await?.ok()?;
     ensure!(webhook.reviews().await? == before, "a write of the operator was sent");
     Ok(())
 }
 
-async fn switches(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+async fn switches(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     for patch in [
         json!({"metadata": {"annotations": {"acid.zalan.do/controller": "somebody"}}}),
         json!({"spec": {"standby": {"standby_host": "elsewhere"}}}),
@@ -242,29 +241,28 @@ async fn switches(scene: Scene) -> Result<()> {
         json!({"spec": {"env": null}}),
     ] {
         let before = webhook.reviews().await?;
-        scene.patch(&patch).await?.ok()?;
+        ctx.patch(&patch).await?.ok()?;
         ensure!(webhook.reviews().await? == before + 1, "{patch} was not judged");
     }
     Ok(())
 }
 
 /// The API server calls no webhook whose condition is false or, where it may be ignored, costs too much.
-async fn disguised(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+async fn disguised(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     let zero = json!({"spec": {"instances": {"min": 2, "max": 5, "zero": "Allow"}}});
-    scene
-        .run(&["patch", "scalepolicy", "production", "--type=merge", "-p", &zero.to_string()])
+    ctx.run(&["patch", "scalepolicy", "production", "--type=merge", "-p", &zero.to_string()])
         .await?
         .ok()?;
-    scene.create(&named("acid-asleep", 0)).await?.ok()?;
+    ctx.create(&named("acid-asleep", 0)).await?.ok()?;
     // kubectl would write the number without its point.
     let path =
-        format!("/apis/acid.zalan.do/v1/namespaces/{}/postgresqls/acid-asleep", scene.namespace);
+        format!("/apis/acid.zalan.do/v1/namespaces/{}/postgresqls/acid-asleep", ctx.namespace);
     let request = http::Request::patch(path)
         .header("Content-Type", "application/merge-patch+json")
         .body(br#"{"spec":{"numberOfInstances":9.0}}"#.to_vec())
         .context("a bad request")?;
-    let answer = scene.bed.client().request::<Value>(request).await;
+    let answer = ctx.bed.client().request::<Value>(request).await;
     let refused = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
     ensure!(refused.contains("- above-max: "), "a count of 9.0: {answer:?}");
 
@@ -274,17 +272,17 @@ async fn disguised(scene: Scene) -> Result<()> {
         let before = webhook.reviews().await?;
         let mut edit = edit;
         edit["metadata"] = json!({"annotations": many});
-        let said = scene.patch(&edit).await?;
+        let said = ctx.patch(&edit).await?;
         ensure!(webhook.reviews().await? == before + 1, "{edit} was not judged");
         let refused = said.stderr.contains("metadata.annotations of the new object is too large");
         ensure!(said.code == Some(1) && refused, "very many annotations: {}", said.stderr);
     }
-    ensure!(scene.count().await? == "3", "something got through");
+    ensure!(ctx.count().await? == "3", "something got through");
     Ok(())
 }
 
-async fn direct_scale(scene: Scene) -> Result<()> {
-    let webhook = guarded(&scene).await?;
+async fn direct_scale(ctx: TestCtx) -> Result<()> {
+    let webhook = guarded(&ctx).await?;
     let labels = json!({"application": "spilo", "cluster-name": NAME});
     let set = |name: &str, labels: &Value| {
         json!({
@@ -295,8 +293,8 @@ async fn direct_scale(scene: Scene) -> Result<()> {
                     "containers": [{"name": "postgres", "image": "spilo"}]}}},
         })
     };
-    scene.apply(&set(NAME, &labels)).await?.ok()?;
-    scene.apply(&set("web", &json!({"application": "web"}))).await?.ok()?;
+    ctx.apply(&set(NAME, &labels)).await?.ok()?;
+    ctx.apply(&set("web", &json!({"application": "web"}))).await?.ok()?;
     let before = webhook.reviews().await?;
     let patched = |replicas: i64| json!({"spec": {"replicas": replicas}}).to_string();
     let (two, four) = (patched(2), patched(4));
@@ -306,26 +304,26 @@ async fn direct_scale(scene: Scene) -> Result<()> {
         ("patch", vec!["patch", &set, "--type=merge", "--patch", &two]),
         ("dry run", vec!["scale", &set, "--replicas=1", "--dry-run=server"]),
     ] {
-        let said = scene.run(&args).await?;
+        let said = ctx.run(&args).await?;
         let warned = warned(&said);
         ensure!(said.code == Some(0), "{way} is not refused: {said:?}");
         ensure!(warned.starts_with("statefulset-scaled: "), "{way}: {said:?}");
     }
     ensure!(webhook.reviews().await? == before + 3, "each is sent once");
-    let event = scene.event("StatefulSetScaled").await?;
+    let event = ctx.event("StatefulSetScaled").await?;
     let regarding = event.regarding.context("the Event is about nothing")?;
     ensure!(regarding.kind.as_deref() == Some("StatefulSet"), "{regarding:?}");
 
     // No accounts are listed here: the webhook finds out itself who the operator is.
-    let own = scene.run(&["patch", &set, "--type=merge", "--patch", &four, OPERATOR]).await?;
+    let own = ctx.run(&["patch", &set, "--type=merge", "--patch", &four, OPERATOR]).await?;
     ensure!(own.code == Some(0) && warned(&own).is_empty(), "the operator's own: {own:?}");
     let before = webhook.reviews().await?;
-    scene.run(&["label", &set, "a=b"]).await?.ok()?;
-    scene.run(&["scale", "statefulset/web", "--replicas=5"]).await?.ok()?;
+    ctx.run(&["label", &set, "a=b"]).await?.ok()?;
+    ctx.run(&["scale", "statefulset/web", "--replicas=5"]).await?.ok()?;
     ensure!(webhook.reviews().await? == before, "these are nobody's business");
 
     webhook.stop().await?;
-    let away = scene.run(&["scale", &set, "--replicas=0"]).await;
+    let away = ctx.run(&["scale", &set, "--replicas=0"]).await;
     webhook.run().await?;
     away?.ok().context("while the webhook is away")?;
     Ok(())

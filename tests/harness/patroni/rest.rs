@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::REST_PORT;
 
 /// How long a call may take; a healthy member answers within milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a member says about itself.
 #[derive(Clone, Debug, Deserialize)]
@@ -94,9 +94,9 @@ pub async fn probe(address: SocketAddr, path: &str, patience: Duration) -> Resul
 /// When there is no answer within two seconds, or it is not a 2xx.
 pub async fn text(address: SocketAddr, path: &str) -> Result<String> {
     let call = exchange(address, Method::GET, path, None);
-    let (status, body) = timeout(PATIENCE, call)
+    let (status, body) = timeout(TIMEOUT, call)
         .await
-        .with_context(|| format!("no answer from {address} within {PATIENCE:?}"))??;
+        .with_context(|| format!("no answer from {address} within {TIMEOUT:?}"))??;
     let text = String::from_utf8_lossy(&body).into_owned();
     if !status.is_success() {
         bail!("{address} answered GET {path} with {status}: {text}");
@@ -111,9 +111,9 @@ async fn call(
     body: Option<&Value>,
 ) -> Result<(StatusCode, Bytes)> {
     let what = format!("{method} http://{address}:{REST_PORT}{path}");
-    timeout(PATIENCE, exchange((address, REST_PORT).into(), method, path, body))
+    timeout(TIMEOUT, exchange((address, REST_PORT).into(), method, path, body))
         .await
-        .with_context(|| format!("no answer to {what} within {} s", PATIENCE.as_secs()))?
+        .with_context(|| format!("no answer to {what} within {} s", TIMEOUT.as_secs()))?
         .with_context(|| format!("failed to {what}"))
 }
 

@@ -1,21 +1,21 @@
 //! The history, its undo, and several clusters in one command.
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("record::a_change_is_recorded_and_taken_back", undone),
-        case("record::several_clusters_are_one_question_and_one_table", fleet),
+        case("history::a_change_is_recorded_and_taken_back", undone),
+        case("history::several_clusters_are_one_question_and_one_table", batch),
     ]
 }
 
-async fn undone(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn undone(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-past", 2, json!({})).await?;
     let name = cluster.name.as_str();
     cluster.move_leader_to(1).await?;
@@ -47,7 +47,7 @@ async fn undone(scene: Scene) -> Result<()> {
     ensure!(history["items"][0]["undoes"] == entry["id"], "{history}");
     // Nothing that belongs to Patroni or the operator was disturbed: all is well, as soon as everybody was asked in
     // time.
-    until("the cluster to be verified", PATIENCE, async || {
+    until("the cluster to be verified", TIMEOUT, async || {
         let said = cluster.pgscale(&["verify", name, "--sql"]).await?;
         Ok(if said.code == Some(0) {
             Attempt::Done(())
@@ -58,8 +58,8 @@ async fn undone(scene: Scene) -> Result<()> {
     .await
 }
 
-async fn fleet(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn batch(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let one = Cluster::create(bed, namespace, "acid-one", 1, json!({})).await?;
     let two = Cluster::create(bed, namespace, "acid-two", 1, json!({})).await?;
     let up = ["up", "-l", "team=acid", "--max-parallel", "2", "--yes", "--timeout", "4m"];

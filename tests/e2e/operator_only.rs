@@ -16,9 +16,9 @@ use pgscale_tests::writer::Writer;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::ours::{self, Deed};
 use crate::table::{self, Outcome};
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
+use crate::with_plugin::{self, Expected};
 use crate::writing::{PAUSE, acknowledged, finish};
 
 /// How long writes must have been stopped while Patroni is paused to count as an outage that does not end by itself.
@@ -28,79 +28,83 @@ const LEADERLESS: Duration = Duration::from_secs(240);
 /// How long the operator and Patroni may take until they have done what they do.
 const DEADLINE: Duration = Duration::from_secs(300);
 /// How long nothing may change, while writes go on, until nothing more is expected.
-const PATIENCE: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(60);
 /// The same where the operator waits for a member that cannot answer.
-const SHORT_PATIENCE: Duration = Duration::from_secs(15);
+const SHORT_QUIET: Duration = Duration::from_secs(15);
 /// Rows the writer must have written before the edit.
 const WARM: usize = 100;
 const CLUSTER: &str = "acid-bare";
 
 pub(crate) fn cases() -> Vec<Case> {
-    ROWS.iter().map(|row| case(row.name, |scene| beside(scene, row))).collect()
+    ROWS.iter().map(|row| case(row.name, |ctx| beside(ctx, row))).collect()
 }
 
 /// The table: each row a stage that was seen, or is said, to end badly, or to be harmless.
 const ROWS: [Row; 10] = [
     Row {
-        name: "bare::leader_on_0_all_healthy",
+        name: "operator_only::leader_on_0_all_healthy",
         stage: "leader on 0, all healthy",
         leader: 0,
         ..ROW
     },
-    Row { name: "bare::leader_on_4_all_healthy", stage: "leader on 4, all healthy", ..ROW },
     Row {
-        name: "bare::leader_on_4_patroni_paused_0_healthy",
+        name: "operator_only::leader_on_4_all_healthy",
+        stage: "leader on 4, all healthy",
+        ..ROW
+    },
+    Row {
+        name: "operator_only::leader_on_4_patroni_paused_0_healthy",
         stage: "leader on 4, Patroni paused, -0 healthy",
         paused: true,
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_0_nofailover",
+        name: "operator_only::leader_on_4_0_nofailover",
         stage: "leader on 4, -0 tagged nofailover",
         faults: &[(0, Fault::NoFailover)],
-        ours: Deed::Refuses(Some(3)),
+        expected: Expected::Refuses(Some(3)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_0_nofailover_patroni_paused",
+        name: "operator_only::leader_on_4_0_nofailover_patroni_paused",
         stage: "leader on 4, -0 tagged nofailover, Patroni paused",
         faults: &[(0, Fault::NoFailover)],
         paused: true,
-        ours: Deed::Refuses(Some(3)),
+        expected: Expected::Refuses(Some(3)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_receivers_of_0_and_1_stalled",
+        name: "operator_only::leader_on_4_receivers_of_0_and_1_stalled",
         stage: "leader on 4, WAL receivers of 0 and 1 stalled",
         faults: &[(0, Fault::StalledReceiver), (1, Fault::StalledReceiver)],
-        ours: Deed::Refuses(Some(4)),
+        expected: Expected::Refuses(Some(4)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_patroni_of_0_frozen",
+        name: "operator_only::leader_on_4_patroni_of_0_frozen",
         stage: "leader on 4, Patroni of -0 frozen",
         faults: &[(0, Fault::FrozenPatroni)],
-        patience: SHORT_PATIENCE,
-        ours: Deed::Refuses(Some(3)),
+        quiet: SHORT_QUIET,
+        expected: Expected::Refuses(Some(3)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_0_stopped",
+        name: "operator_only::leader_on_4_0_stopped",
         stage: "leader on 4, Patroni and PostgreSQL of -0 stopped",
         faults: &[(0, Fault::StoppedPatroni)],
-        patience: SHORT_PATIENCE,
-        ours: Deed::Refuses(None),
+        quiet: SHORT_QUIET,
+        expected: Expected::Refuses(None),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_0_delayed",
+        name: "operator_only::leader_on_4_0_delayed",
         stage: "leader on 4, -0 receives and does not replay",
         faults: &[(0, Fault::PausedReplay)],
-        ours: Deed::Refuses(Some(3)),
+        expected: Expected::Refuses(Some(3)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_synchronous_0_not_in_the_set",
+        name: "operator_only::leader_on_4_synchronous_0_not_in_the_set",
         stage: "leader on 4, synchronous_mode, -1 and not -0 in the set",
         synchronous: true,
         ..ROW
@@ -115,8 +119,8 @@ struct Row {
     faults: &'static [(u32, Fault)],
     paused: bool,
     synchronous: bool,
-    patience: Duration,
-    ours: Deed,
+    quiet: Duration,
+    expected: Expected,
 }
 
 const ROW: Row = Row {
@@ -126,8 +130,8 @@ const ROW: Row = Row {
     faults: &[],
     paused: false,
     synchronous: false,
-    patience: PATIENCE,
-    ours: Deed::Shrinks,
+    quiet: QUIET,
+    expected: Expected::Shrinks,
 };
 
 /// How the bare operator's work ends.
@@ -144,37 +148,38 @@ enum End {
 /// What may change while it works: the StatefulSet's count, the number of pods, and who leads.
 type Look = (i32, usize, Option<u32>);
 
-async fn beside(scene: Scene, row: &Row) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn beside(ctx: TestCtx, row: &Row) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, CLUSTER, 5, json!({})).await?;
 
-    let writer = set(&scene, &cluster, row).await?;
-    let ours = ours::down(&cluster, writer, 2, row.ours).await.context("kubectl pgscale")?;
-    say(&format!("  kubectl pgscale {ours}"));
+    let writer = set(&ctx, &cluster, row).await?;
+    let with_plugin =
+        with_plugin::down(&cluster, writer, 2, row.expected).await.context("kubectl pgscale")?;
+    say(&format!("  kubectl pgscale {with_plugin}"));
 
-    let writer = if row.ours == Deed::Refuses(None) {
+    let writer = if row.expected == Expected::Refuses(None) {
         // It changed nothing: the same stage, to the last byte.
         let writer = Writer::start(bed.client(), namespace, CLUSTER).await?;
         acknowledged(&writer, WARM).await?;
         writer
     } else {
-        lift(&scene, &cluster, row).await?;
+        lift(&ctx, &cluster, row).await?;
         cluster.patch(5).await?.ok()?;
         cluster.converged(5).await?;
-        set(&scene, &cluster, row).await?
+        set(&ctx, &cluster, row).await?
     };
-    let bare = patched(&scene, &cluster, row, writer).await.context("the bare operator")?;
-    say(&format!("  the bare operator {bare}"));
-    table::add(table::Row { stage: row.stage, bare, ours });
+    let operator_only = patched(&ctx, &cluster, row, writer).await.context("the bare operator")?;
+    say(&format!("  the bare operator {operator_only}"));
+    table::add(table::Row { stage: row.stage, operator_only, with_plugin });
     Ok(())
 }
 
 /// Sets the stage: the leader, a writer who has begun, and what is wrong.
-async fn set(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<Writer> {
-    let Scene { bed, namespace } = scene;
+async fn set(ctx: &TestCtx, cluster: &Cluster, row: &Row) -> Result<Writer> {
+    let TestCtx { bed, namespace } = ctx;
     cluster.move_leader_to(row.leader).await?;
     if row.synchronous {
-        only_1_is_synchronous(scene, cluster).await?;
+        only_1_is_synchronous(ctx, cluster).await?;
     }
     if row.faults.iter().any(|(_, fault)| *fault == Fault::FrozenPatroni) {
         // It could not report any more that it follows the new leader.
@@ -193,8 +198,8 @@ async fn set(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<Writer> {
 }
 
 /// Takes away what is wrong.
-async fn lift(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<()> {
-    let Scene { bed, namespace } = scene;
+async fn lift(ctx: &TestCtx, cluster: &Cluster, row: &Row) -> Result<()> {
+    let TestCtx { bed, namespace } = ctx;
     for &(ordinal, fault) in row.faults {
         cluster.unstage(ordinal, fault).await?;
     }
@@ -208,8 +213,8 @@ async fn lift(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<()> {
 }
 
 /// Has replication made synchronous while Patroni prefers 1 to all others: it keeps whom it has.
-async fn only_1_is_synchronous(scene: &Scene, cluster: &Cluster) -> Result<()> {
-    let Scene { bed, namespace } = scene;
+async fn only_1_is_synchronous(ctx: &TestCtx, cluster: &Cluster) -> Result<()> {
+    let TestCtx { bed, namespace } = ctx;
     let others = [0, 2, 3].map(|ordinal| cluster.pod_name(ordinal));
     let stage = |pod| bed.kubelet().stage(namespace, pod, Fault::NoFailover);
     try_join_all(others.iter().map(|pod| stage(pod))).await?;
@@ -236,23 +241,23 @@ async fn synchronous(cluster: &Cluster, on: bool, standby: &str) -> Result<()> {
 }
 
 /// The plain edit, watched until it is over, with a person's help where it is not by itself.
-async fn patched(scene: &Scene, cluster: &Cluster, row: &Row, writer: Writer) -> Result<Outcome> {
+async fn patched(ctx: &TestCtx, cluster: &Cluster, row: &Row, writer: Writer) -> Result<Outcome> {
     cluster.patch(2).await?.ok().context("the bare operator's API takes every number")?;
     let end = watched(cluster, row, &writer).await?;
     let what = match end {
         End::Over(candidate) => gone(row.leader, candidate),
         End::Leaderless if row.paused => {
             // Only then does somebody take over.
-            scene.bed.kubelet().resume(&scene.namespace, &cluster.name).await?;
+            ctx.bed.kubelet().resume(&ctx.namespace, &cluster.name).await?;
             "deletes the leader; no member leads until a person resumes Patroni".to_owned()
         }
         End::Leaderless => {
-            lift(scene, cluster, row).await?;
+            lift(ctx, cluster, row).await?;
             "deletes the leader; no member leads until a person mends the others".to_owned()
         }
         End::Still(5) => "has not acted yet: it waits for -0".to_owned(),
         End::Still(_) => {
-            lift(scene, cluster, row).await?;
+            lift(ctx, cluster, row).await?;
             match watched(cluster, row, &writer).await? {
                 End::Over(candidate) if candidate == row.leader => {
                     format!(
@@ -293,7 +298,7 @@ async fn watched(cluster: &Cluster, row: &Row, writer: &Writer) -> Result<End> {
         Ok(match look {
             (_, 2, Some(leader @ (0 | 1))) => Attempt::Done(End::Over(leader)),
             (_, _, None) if writer.silence() >= leaderless => Attempt::Done(End::Leaderless),
-            (replicas, ..) if since.elapsed() >= row.patience && writer.silence() < PAUSE => {
+            (replicas, ..) if since.elapsed() >= row.quiet && writer.silence() < PAUSE => {
                 Attempt::Done(End::Still(replicas))
             }
             _ => Attempt::NotYet(format!("{look:?}")),

@@ -1,7 +1,7 @@
 //! `kubectl pgscale down` on a stage: it shrinks and nothing is lost, or it refuses and nothing has changed.
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ const AFTER: usize = 100;
 
 /// What it does with a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum Expected {
     /// The plan is refused, exit code 3. The count that it says would be allowed, if one is given here, is.
     Refuses(Option<u32>),
     /// The count is lowered, after the leader has moved where it must.
@@ -66,12 +66,12 @@ pub(crate) async fn down(
     cluster: &Cluster,
     writer: Writer,
     to: u32,
-    deed: Deed,
+    expected: Expected,
 ) -> Result<Outcome> {
     let before = State::of(cluster).await?;
-    let what = match deed {
-        Deed::Shrinks => shrinks(cluster, &before, to).await?,
-        Deed::Refuses(alternative) => {
+    let what = match expected {
+        Expected::Shrinks => shrinks(cluster, &before, to).await?,
+        Expected::Refuses(alternative) => {
             let rules = refuses(cluster, &before, to, alternative).await?;
             match alternative {
                 None => format!("refused by {rules}"),
@@ -109,7 +109,7 @@ async fn settled_report(
     to: u32,
     expected: impl Fn(&Value) -> bool,
 ) -> Result<(Value, i32)> {
-    until("the expected report", PATIENCE, async || {
+    until("the expected report", TIMEOUT, async || {
         let (report, code) = report(cluster, to).await?;
         if code != 3 {
             return Ok(Attempt::Done((report, code)));

@@ -8,31 +8,31 @@ use pgscale_tests::writer::Writer;
 use serde_json::json;
 
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 use crate::writing::{PAUSE, Record, acknowledged, finish};
 
 const WARM: usize = 100;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("guarded::healthy_plain_patch_waits_for_the_printed_switchover", healthy),
-        case("guarded::stalled_survivors_are_refused_and_4_is_the_way_out", stalled),
-        case("guarded::paused_with_0_nofailover_is_refused", paused),
-        case("guarded::frozen_0_is_refused_and_the_plugin_moves_the_leader", frozen),
+        case("with_webhook::healthy_plain_patch_waits_for_the_printed_switchover", healthy),
+        case("with_webhook::stalled_survivors_are_refused_and_4_is_the_way_out", stalled),
+        case("with_webhook::paused_with_0_nofailover_is_refused", paused),
+        case("with_webhook::frozen_0_is_refused_and_the_plugin_moves_the_leader", frozen),
     ]
 }
 
 /// A guarded cluster of five, led by ordinal 4, and a writer at work.
-async fn five(scene: &Scene) -> Result<Cluster> {
-    let Scene { bed, namespace } = scene;
-    guarding::guarded(scene).await?;
+async fn five(ctx: &TestCtx) -> Result<Cluster> {
+    let TestCtx { bed, namespace } = ctx;
+    guarding::guarded(ctx).await?;
     let cluster = Cluster::create(bed, namespace, "acid-safe", 5, json!({})).await?;
     cluster.move_leader_to(4).await?;
     Ok(cluster)
 }
 
-async fn writing(scene: &Scene, cluster: &Cluster) -> Result<Writer> {
-    let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
+async fn writing(ctx: &TestCtx, cluster: &Cluster) -> Result<Writer> {
+    let writer = Writer::start(ctx.bed.client(), &cluster.namespace, &cluster.name).await?;
     acknowledged(&writer, WARM).await?;
     Ok(writer)
 }
@@ -52,9 +52,9 @@ async fn hardly_paused(writer: Writer) -> Result<()> {
     Ok(())
 }
 
-async fn healthy(scene: Scene) -> Result<()> {
-    let cluster = five(&scene).await?;
-    let writer = writing(&scene, &cluster).await?;
+async fn healthy(ctx: TestCtx) -> Result<()> {
+    let cluster = five(&ctx).await?;
+    let writer = writing(&ctx, &cluster).await?;
     let said = cluster.patch(2).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("leader-condemned"), "{said:?}");
     guarding::take(&cluster, &said.stderr, "pgscale switchover acid-safe --for 2", &[]).await?;
@@ -66,12 +66,12 @@ async fn healthy(scene: Scene) -> Result<()> {
     hardly_paused(writer).await
 }
 
-async fn stalled(scene: Scene) -> Result<()> {
-    let cluster = five(&scene).await?;
+async fn stalled(ctx: TestCtx) -> Result<()> {
+    let cluster = five(&ctx).await?;
     for ordinal in [0, 1] {
         cluster.stage(ordinal, Fault::StalledReceiver).await?;
     }
-    let writer = writing(&scene, &cluster).await?;
+    let writer = writing(&ctx, &cluster).await?;
 
     let plain = cluster.patch(2).await?;
     ensure!(plain.code == Some(1) && plain.stderr.contains("leader-condemned"), "{plain:?}");
@@ -89,11 +89,11 @@ async fn stalled(scene: Scene) -> Result<()> {
     hardly_paused(writer).await
 }
 
-async fn paused(scene: Scene) -> Result<()> {
-    let cluster = five(&scene).await?;
+async fn paused(ctx: TestCtx) -> Result<()> {
+    let cluster = five(&ctx).await?;
     cluster.stage(0, Fault::NoFailover).await?;
-    scene.bed.kubelet().pause(&scene.namespace, &cluster.name).await?;
-    let writer = writing(&scene, &cluster).await?;
+    ctx.bed.kubelet().pause(&ctx.namespace, &cluster.name).await?;
+    let writer = writing(&ctx, &cluster).await?;
     let said = cluster.patch(2).await?;
     ensure!(said.code == Some(1), "{said:?}");
     for rule in ["leader-condemned", "paused", "leader-cannot-move"] {
@@ -103,12 +103,12 @@ async fn paused(scene: Scene) -> Result<()> {
     hardly_paused(writer).await
 }
 
-async fn frozen(scene: Scene) -> Result<()> {
-    let cluster = five(&scene).await?;
+async fn frozen(ctx: TestCtx) -> Result<()> {
+    let cluster = five(&ctx).await?;
     // Once it is frozen, it cannot report that it follows the new leader, and counts as not yet built.
     cluster.reported().await?;
     cluster.stage(0, Fault::FrozenPatroni).await?;
-    let writer = writing(&scene, &cluster).await?;
+    let writer = writing(&ctx, &cluster).await?;
     let said = cluster.patch(3).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("leader-condemned"), "{said:?}");
     // The field manager by which the plugin has its write judged means nothing for a write that is

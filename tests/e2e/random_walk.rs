@@ -11,14 +11,14 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::progress::{brief, say};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
 use serde_json::{Value, json};
 
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 use crate::writing::{Record, acknowledged, finish};
 
 /// Where a walk leads unless [`SEED_VARIABLE`] says otherwise; fixed, so that a run can be repeated. With this one the
@@ -38,10 +38,12 @@ const AFTER: usize = 50;
 pub(crate) fn cases() -> Vec<Case> {
     let limit = STEP.saturating_mul(variable(STEPS_VARIABLE, STEPS).unwrap_or(STEPS).max(STEPS));
     [
-        case("walks::legal_changes_are_never_refused_and_lose_nothing", async |scene| {
-            walk(scene, false).await
+        case("random_walk::legal_changes_are_never_refused_and_lose_nothing", async |ctx| {
+            walk(ctx, false).await
         }),
-        case("walks::nor_where_replication_is_synchronous", async |scene| walk(scene, true).await),
+        case("random_walk::nor_where_replication_is_synchronous", async |ctx| {
+            walk(ctx, true).await
+        }),
     ]
     .map(|walk| walk.within(limit))
     .into()
@@ -114,14 +116,14 @@ struct Walk {
     refused: Vec<Duration>,
 }
 
-async fn walk(scene: Scene, synchronous: bool) -> Result<()> {
+async fn walk(ctx: TestCtx, synchronous: bool) -> Result<()> {
     let seed = variable(SEED_VARIABLE, SEED)?;
     let steps = variable(STEPS_VARIABLE, STEPS)?;
     say(&format!("  {steps} steps; the same again with {SEED_VARIABLE}={seed}"));
-    guarding::guarded(&scene).await?;
+    guarding::guarded(&ctx).await?;
     let spec = json!({"patroni": {"synchronous_mode": synchronous}});
-    let cluster = Cluster::create(&scene.bed, &scene.namespace, "acid-walk", START, spec).await?;
-    let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-walk", START, spec).await?;
+    let writer = Writer::start(ctx.bed.client(), &cluster.namespace, &cluster.name).await?;
     let mut walk = Walk { cluster, synchronous, chance: Chance(seed), refused: Vec::new() };
     walk.settled(START).await?;
     let mut count = START;
@@ -226,7 +228,7 @@ impl Walk {
         self.cluster.converged(count).await?;
         if self.synchronous && count > 1 {
             // Patroni chooses synchronous standbys when it comes round to it.
-            until("a synchronous standby", PATIENCE, async || {
+            until("a synchronous standby", TIMEOUT, async || {
                 let set = self.synchronous_standbys().await?;
                 let leader = self.cluster.leader().await?.pod;
                 let chosen = !set.is_empty() && !set.contains(&leader);
