@@ -1,33 +1,29 @@
 //! One PostgreSQL cluster on the bed, made, watched and changed as a person would.
 
-use std::net::Ipv4Addr;
+mod member;
+mod waiting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hyper::Method;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::bed::{Bed, Said};
 use crate::followed::Followed;
-use crate::patroni::rest;
 use crate::stage::Fault;
-use crate::wait::{Attempt, until};
+
+pub use self::member::Member;
 
 /// How long a change of the members may take on a busy machine with two cores.
 pub const TIMEOUT: Duration = Duration::from_secs(240);
 /// The newest version that the CRD of operator 1.15 takes. The operator is told not to upgrade anything.
 const NEWEST_DECLARED: u32 = 17;
-/// How long a switchover may take, from the first time it is asked for.
-const SWITCHOVER: Duration = Duration::from_secs(180);
-/// When a switchover that was refused, or led to nothing, is asked for again: longer than Patroni's loop.
-const AGAIN: Duration = Duration::from_secs(15);
 
 /// A `postgresql` object and its pods.
 #[derive(Clone)]
@@ -37,39 +33,6 @@ pub struct Cluster {
     pub namespace: String,
     /// Its name.
     pub name: String,
-}
-
-/// What one member says about itself.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Its pod.
-    pub pod: String,
-    /// Its ordinal.
-    pub ordinal: u32,
-    /// Its address.
-    pub address: Option<Ipv4Addr>,
-    /// Its answer to `GET /patroni`; nothing if it gave none.
-    pub answer: Option<rest::Member>,
-}
-
-impl Member {
-    /// It leads, and answers queries.
-    pub fn leads(&self) -> bool {
-        let answer = self.answer.as_ref();
-        answer.is_some_and(|answer| answer.state == "running" && answer.role == "primary")
-    }
-
-    /// It streams from the leader.
-    pub fn streams(&self) -> bool {
-        self.answer.as_ref().is_some_and(|answer| {
-            answer.state == "running" && answer.replication_state.as_deref() == Some("streaming")
-        })
-    }
-
-    /// The state of its PostgreSQL, by its own word.
-    pub fn state(&self) -> &str {
-        self.answer.as_ref().map_or("silent", |answer| answer.state.as_str())
-    }
 }
 
 /// The `postgresql` resource.
@@ -186,119 +149,6 @@ impl Cluster {
         Ok(pods)
     }
 
-    /// Its members, each asked for its live state.
-    ///
-    /// # Errors
-    /// When the pods cannot be listed.
-    pub async fn members(&self) -> Result<Vec<Member>> {
-        let pods = self.pods().await?;
-        let asked = pods.into_iter().map(async |pod| {
-            let name = pod.name_any();
-            let address = pod
-                .status
-                .and_then(|status| status.pod_ip)
-                .and_then(|ip| ip.parse::<Ipv4Addr>().ok());
-            let answer = match address {
-                Some(address) => rest::member(address).await.ok(),
-                None => None,
-            };
-            Member { ordinal: self.ordinal(&name), pod: name, address, answer }
-        });
-        Ok(futures::future::join_all(asked).await)
-    }
-
-    /// Waits until exactly `instances` members run, one leads and the others stream from it.
-    ///
-    /// # Errors
-    /// When that takes longer than [`TIMEOUT`].
-    pub async fn converged(&self, instances: u32) -> Result<Vec<Member>> {
-        let what = format!("{instances} streaming members of {}", self.name);
-        until(&what, TIMEOUT, async || {
-            let members = self.members().await?;
-            let leaders = members.iter().filter(|member| member.leads()).count();
-            let streaming = members.iter().filter(|member| member.streams()).count();
-            let wanted = usize::try_from(instances)?;
-            Ok(if leaders == 1 && members.len() == wanted && streaming + 1 == wanted {
-                Attempt::Done(members)
-            } else {
-                Attempt::NotYet(format!("{members:?}"))
-            })
-        })
-        .await
-    }
-
-    /// Its members, as soon as every one of them answers: on a busy machine a healthy one may be too late once.
-    ///
-    /// # Errors
-    /// When one of them gives no answer for longer than [`TIMEOUT`].
-    pub async fn answering(&self) -> Result<Vec<Member>> {
-        until(&format!("every member of {} to answer", self.name), TIMEOUT, async || {
-            let members = self.members().await?;
-            Ok(if members.iter().all(|member| member.answer.is_some()) {
-                Attempt::Done(members)
-            } else {
-                Attempt::NotYet(format!("{members:?}"))
-            })
-        })
-        .await
-    }
-
-    /// The member that leads, by its own word, as soon as exactly one does.
-    ///
-    /// # Errors
-    /// When none or several do for longer than [`TIMEOUT`].
-    pub async fn leader(&self) -> Result<Member> {
-        until(&format!("one leader of {}", self.name), TIMEOUT, async || {
-            let members = self.members().await?;
-            let leaders: Vec<_> = members.iter().filter(|member| member.leads()).collect();
-            Ok(match leaders[..] {
-                [leader] => Attempt::Done(leader.clone()),
-                _ => Attempt::NotYet(format!("{members:?}")),
-            })
-        })
-        .await
-    }
-
-    /// Waits until every pod's annotation tells of a member that runs, and streams unless it leads: what everybody
-    /// believes from the moment when it does not answer any more. Patroni writes it once per loop.
-    ///
-    /// # Errors
-    /// When that takes longer than [`TIMEOUT`].
-    pub async fn reported(&self) -> Result<()> {
-        until(
-            &format!("every member of {} to be reported as well", self.name),
-            TIMEOUT,
-            async || {
-                let pods = self.pods().await?;
-                let told = |pod: &Pod| pod.annotations().get("status").cloned().unwrap_or_default();
-                let told: Vec<_> = pods.iter().map(told).collect();
-                Ok(if told.iter().all(|status| is_well(status)) {
-                    Attempt::Done(())
-                } else {
-                    Attempt::NotYet(format!("{told:?}"))
-                })
-            },
-        )
-        .await
-    }
-
-    /// Waits until the operator calls it running. Until then it writes the status, and with it the version of the
-    /// object, whenever it likes.
-    ///
-    /// # Errors
-    /// When that takes longer than [`TIMEOUT`].
-    pub async fn settled(&self) -> Result<()> {
-        until(&format!("the operator to call {} running", self.name), TIMEOUT, async || {
-            let object = self.object().await?;
-            let status = object.data.pointer("/status/PostgresClusterStatus");
-            Ok(match status.and_then(Value::as_str) {
-                Some("Running") => Attempt::Done(()),
-                _ => Attempt::NotYet(format!("{status:?}")),
-            })
-        })
-        .await
-    }
-
     /// All of the object that a write of ours could change. Its version would not do: the operator writes the
     /// status when it likes.
     ///
@@ -308,46 +158,6 @@ impl Cluster {
         let DynamicObject { metadata, data, .. } = self.object().await?;
         let spec = data.get("spec").cloned();
         Ok((metadata.generation, metadata.annotations, metadata.labels, spec))
-    }
-
-    /// Moves the leader to the member with `ordinal` and waits until it leads and is labelled so, and all others
-    /// stream from it.
-    ///
-    /// # Errors
-    /// When it takes too long, with Patroni's last refusal if there was one.
-    pub async fn move_leader_to(&self, ordinal: u32) -> Result<()> {
-        let candidate = self.pod_name(ordinal);
-        let mut asked: Option<(Instant, String)> = None;
-        until(&format!("{candidate} to lead"), SWITCHOVER, async || {
-            let members = self.members().await?;
-            let leader = members.iter().find(|member| member.leads());
-            if leader.is_some_and(|leader| leader.pod == candidate) {
-                let labelled = self.labelled_master().await?;
-                return Ok(if labelled == [candidate.clone()] {
-                    Attempt::Done(())
-                } else {
-                    Attempt::NotYet(format!("labelled master: {labelled:?}"))
-                });
-            }
-            let due = asked.as_ref().is_none_or(|(at, _)| at.elapsed() >= AGAIN);
-            if let (true, Some(leader)) = (due, leader) {
-                asked = Some((Instant::now(), switch_over(leader, &candidate).await));
-            }
-            Ok(Attempt::NotYet(format!("asked: {asked:?}, members: {members:?}")))
-        })
-        .await?;
-        let members = u32::try_from(self.pods().await?.len())?;
-        self.converged(members).await?;
-        Ok(())
-    }
-
-    /// The pods that are labelled as the leader's.
-    async fn labelled_master(&self) -> Result<Vec<String>> {
-        let pods = self.pods().await?;
-        let labelled = pods
-            .iter()
-            .filter(|pod| pod.labels().get("spilo-role").is_some_and(|role| role == "master"));
-        Ok(labelled.map(kube::ResourceExt::name_any).collect())
     }
 
     /// Makes the member with `ordinal` misbehave.
@@ -463,42 +273,5 @@ impl Cluster {
         pod.strip_prefix(&self.name)
             .and_then(|rest| rest.strip_prefix('-')?.parse().ok())
             .unwrap_or(u32::MAX)
-    }
-}
-
-/// Asks `leader` to hand over to `candidate`; what came of it, in words. The answer comes after the hand-over, which
-/// may outlast a call, and on a busy machine Patroni may find a healthy candidate too slow: who leads then tells.
-async fn switch_over(leader: &Member, candidate: &str) -> String {
-    let Some(address) = leader.address else { return "the leader has no address".to_owned() };
-    let wish = json!({"leader": leader.pod, "candidate": candidate});
-    match rest::send(address, Method::POST, "/switchover", &wish).await {
-        Ok(()) => "accepted".to_owned(),
-        Err(error) => format!("{error:#}"),
-    }
-}
-
-/// Whether Patroni's annotation `status` tells of a member that leads or streams.
-fn is_well(status: &str) -> bool {
-    let status: Value = serde_json::from_str(status).unwrap_or_default();
-    let says = |key: &str| status.get(key).and_then(Value::as_str).unwrap_or_default();
-    let leads = matches!(says("role"), "primary" | "master");
-    says("state") == "running" && (leads || says("replication_state") == "streaming")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_is_well_that_leads_or_streams() {
-        for (status, well) in [
-            (r#"{"state": "running", "role": "primary"}"#, true),
-            (r#"{"state": "running", "role": "replica", "replication_state": "streaming"}"#, true),
-            (r#"{"state": "running", "role": "replica"}"#, false),
-            (r#"{"state": "stopped", "role": "primary"}"#, false),
-            ("", false),
-        ] {
-            assert_eq!(is_well(status), well, "{status}");
-        }
     }
 }
