@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use pgscale_tests::bed::Said;
 use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::wait::{Attempt, until};
@@ -55,27 +55,4 @@ pub(crate) async fn admissible(
         Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
     })
     .await
-}
-
-/// Runs the command in `text` that begins with `words`, after `kubectl`, as it was printed, with `more` for where no
-/// person is there to answer; the command.
-pub(crate) async fn take(
-    cluster: &Cluster,
-    text: &str,
-    words: &str,
-    more: &[&str],
-) -> Result<String> {
-    let commands = commands(text);
-    let Some(command) = commands.iter().find(|command| command.starts_with(words)) else {
-        bail!("no command begins with {words:?} among {commands:?} in {text}");
-    };
-    let line = format!("kubectl {command} {}", more.join(" "));
-    cluster.bed().paste(&line).await?.ok().with_context(|| line.clone())?;
-    Ok(command.clone())
-}
-
-/// Returns the commands in a text, each alone on its line, without the word `kubectl` they begin with.
-fn commands(text: &str) -> Vec<String> {
-    let commands = text.lines().filter_map(|line| line.trim().strip_prefix("kubectl "));
-    commands.map(str::to_owned).collect()
 }

@@ -13,6 +13,7 @@ use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
 use crate::guarding;
+use crate::suggested;
 use crate::trial::{Case, TestCtx, case};
 
 const NAME: &str = "acid-hold";
@@ -75,9 +76,9 @@ impl TestCluster {
     }
 
     /// Runs what `text` prints and begins with `words`, after `kubectl`.
-    async fn take(&self, text: &str, words: &str, more: &[&str]) -> Result<()> {
-        let command = guarding::take(&self.cluster, text, words, more).await?;
-        say(&format!("  kubectl {command}"));
+    async fn run_printed(&self, text: &str, words: &str, more: &[&str]) -> Result<()> {
+        let command = suggested::run(&self.cluster, text, words, more).await?;
+        say(&format!("  {command}"));
         Ok(())
     }
 
@@ -128,7 +129,7 @@ async fn stuck(ctx: TestCtx) -> Result<()> {
         test.kubectl(&scale).await?;
         let said = test.refused(1, "leader-condemned").await?;
         let keep = format!("scale statefulset {NAME} --replicas=4");
-        test.take(&said.stderr, &keep, &[]).await?;
+        test.run_printed(&said.stderr, &keep, &[]).await?;
         ensure!(test.led().await? == led, "the leader was not kept");
         Ok(())
     };
@@ -198,7 +199,7 @@ async fn asleep_and_paused(test: &TestCluster) -> Result<()> {
     let settings = format!("config={settings}");
     test.kubectl(&["annotate", "endpoints", &config, "--overwrite", &settings]).await?;
     let said = test.refused(2, "paused").await?;
-    test.take(&said.stderr, &format!("get endpoints/{config}"), &[]).await
+    test.run_printed(&said.stderr, &format!("get endpoints/{config}"), &[]).await
 }
 
 async fn sleep(test: &TestCluster) -> Result<()> {
@@ -218,7 +219,7 @@ async fn unlabelled(test: &TestCluster) -> Result<()> {
     let said = test.refused(1, "return-from-zero").await?;
     ensure!(said.stderr.contains(&claims[1]), "not what is left out: {said:?}");
     let set = format!("pgscale set {NAME} 2");
-    test.take(&said.stderr, &set, &["--yes", "--timeout", "4m"]).await?;
+    test.run_printed(&said.stderr, &set, &["--yes", "--timeout", "4m"]).await?;
     test.cluster.converged(2).await?;
     test.remembers("newest").await
 }
@@ -252,19 +253,16 @@ async fn replace_by_one(test: &TestCluster) -> Result<(String, String)> {
     Ok((said.stderr, file))
 }
 
-/// The line below `words`, run as it was printed.
-async fn paste(test: &TestCluster, text: &str, words: &str, manifest: &str) -> Result<()> {
-    let line = text.lines().skip_while(|line| *line != words).nth(1);
-    let line = line.with_context(|| format!("nothing below {words:?} in {text}"))?.trim();
-    let line = line.replace("MANIFEST", manifest);
-    test.ctx.bed.paste(&line).await?.ok().with_context(|| line.clone())?;
+/// Runs the line below `words` as it was printed.
+async fn run_below(test: &TestCluster, text: &str, words: &str, manifest: &str) -> Result<()> {
+    let line = suggested::run_below(&test.cluster, text, words, manifest).await?;
     say(&format!("  {line}"));
     Ok(())
 }
 
 async fn volumes_kept(test: &TestCluster) -> Result<()> {
     let (said, manifest) = replace_by_one(test).await?;
-    paste(test, &said, "To bring it back with 3:", &manifest).await?;
+    run_below(test, &said, "To bring it back with 3:", &manifest).await?;
     // The pods of the deleted cluster may still be there: the operator calls it running when its own are.
     test.cluster.settled().await?;
     test.cluster.converged(3).await?;
@@ -276,7 +274,7 @@ async fn volumes_deleted(test: &TestCluster) -> Result<()> {
     let (said, manifest) = replace_by_one(test).await?;
     ensure!(said.contains("enable_persistent_volume_claim_deletion: true"), "{said}");
     ensure!(!said.contains("To bring it back"), "the operator deletes the volumes: {said}");
-    paste(test, &said, "To keep the disks that are still there:", &manifest).await?;
+    run_below(test, &said, "To keep the disks that are still there:", &manifest).await?;
     let path = "--output=jsonpath={range .items[*]}{.spec.claimRef.namespace}/\
                 {.spec.claimRef.name}={.status.phase} {end}";
     until("the disks to be released, and kept", TIMEOUT, async || {

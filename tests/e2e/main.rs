@@ -27,6 +27,7 @@ mod repairs;
 mod sandbox;
 mod scale;
 mod situations;
+mod suggested;
 mod table;
 mod trial;
 mod verify;
@@ -140,6 +141,7 @@ fn inside() -> Result<ExitCode> {
     let trials = cases().into_iter().map(|case| case.on(&stage)).collect();
     let conclusion = libtest_mimic::run(&args, trials);
     table::print();
+    suggested::print();
     if conclusion.has_failed() {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-logs");
         save_logs(&kept)?;

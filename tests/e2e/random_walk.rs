@@ -18,6 +18,7 @@ use pgscale_tests::writer::Writer;
 use serde_json::{Value, json};
 
 use crate::guarding;
+use crate::suggested;
 use crate::trial::{Case, TestCtx, case};
 use crate::writing::{Record, acknowledged, finish};
 
@@ -210,7 +211,7 @@ impl Walk {
         let start = Instant::now();
         ensure!(said.code == Some(1) && said.stderr.contains("leader-condemned"), "{said:?}");
         let words = format!("pgscale switchover {} --for {to}", self.cluster.name);
-        guarding::take(&self.cluster, &said.stderr, &words, &[]).await?;
+        suggested::run(&self.cluster, &said.stderr, &words, &[]).await?;
         self.refused.push(start.elapsed());
         Ok(())
     }

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::guarding;
+use crate::suggested;
 use crate::trial::{Case, TestCtx, case, create_namespace};
 use crate::with_plugin::State;
 
@@ -184,7 +185,7 @@ impl SharedCluster {
     async fn make_way(&self, said: &Said, to: u32) -> Result<()> {
         let switchover =
             format!("pgscale switchover {NAME} --for {to} -n {}", self.cluster.namespace);
-        guarding::take(&self.cluster, &said.stderr, &switchover, &[]).await?;
+        suggested::run(&self.cluster, &said.stderr, &switchover, &[]).await?;
         let leader = self.cluster.leader().await?.ordinal;
         ensure!(leader < to, "-{leader} leads");
         self.cluster.patch(to.into()).await?.ok()?;
@@ -218,13 +219,11 @@ impl SharedCluster {
 
     /// Runs `kubectl COMMAND`, which `remedy` must suggest word by word, with `more` after it; it must succeed. `NS` in the
     /// command stands for the namespace.
-    async fn carry_out(&self, remedy: &Remedy, command: &str, more: &[&str]) -> Result<String> {
+    async fn run_remedy(&self, remedy: &Remedy, command: &str, more: &[&str]) -> Result<String> {
         let command = format!("kubectl {command}").replace("NS", &self.cluster.namespace);
         let suggested = remedy.commands.iter().find(|it| it.argv.join(" ") == command);
         let suggested = suggested.with_context(|| format!("no {command:?} in {remedy:?}"))?;
-        let args = suggested.argv.iter().skip(1).map(String::as_str);
-        let said = self.bed.kubectl(&args.chain(more.iter().copied()).collect::<Vec<_>>()).await?;
-        said.ok().with_context(|| format!("the remedy does not work: {command}"))
+        suggested::run_argv(&self.cluster, &suggested.argv, more).await
     }
 }
 

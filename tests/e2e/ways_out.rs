@@ -8,6 +8,7 @@ use pgscale_tests::progress::say;
 use serde_json::{Value, json};
 
 use crate::guarding;
+use crate::suggested;
 use crate::trial::{Case, TestCtx};
 
 mod growth;
@@ -94,11 +95,11 @@ impl BrokenCluster {
 
     /// Runs the command that was printed and begins with `words`, after `kubectl`, as it was printed, with `more`
     /// for where no person is there to answer.
-    async fn take(&self, printed: &Printed, words: &str, more: &[&str]) -> Result<()> {
+    async fn run_printed(&self, printed: &Printed, words: &str, more: &[&str]) -> Result<()> {
         let Printed { state, text } = printed;
-        let taken = guarding::take(&self.cluster, text, words, more).await;
-        let command = taken.with_context(|| state.clone())?;
-        say(&format!("  {state}: kubectl {command}"));
+        let ran = suggested::run(&self.cluster, text, words, more).await;
+        let command = ran.with_context(|| state.clone())?;
+        say(&format!("  {state}: {command}"));
         Ok(())
     }
 
@@ -115,7 +116,7 @@ impl BrokenCluster {
     /// The printed way back to `instances`, which the cluster then has.
     async fn back_to(&self, printed: &Printed, instances: u32) -> Result<()> {
         let words = format!("pgscale set {} {instances}", self.cluster.name);
-        self.take(printed, &words, &["--yes", "--timeout", "4m"]).await?;
+        self.run_printed(printed, &words, &["--yes", "--timeout", "4m"]).await?;
         self.settled(instances).await.with_context(|| printed.state.clone())
     }
 }

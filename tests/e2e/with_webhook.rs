@@ -8,6 +8,7 @@ use pgscale_tests::writer::Writer;
 use serde_json::json;
 
 use crate::guarding;
+use crate::suggested;
 use crate::trial::{Case, TestCtx, case};
 use crate::writing::{PAUSE, Record, acknowledged, finish};
 
@@ -57,7 +58,7 @@ async fn healthy(ctx: TestCtx) -> Result<()> {
     let writer = writing(&ctx, &cluster).await?;
     let said = cluster.patch(2).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("leader-condemned"), "{said:?}");
-    guarding::take(&cluster, &said.stderr, "pgscale switchover acid-safe --for 2", &[]).await?;
+    suggested::run(&cluster, &said.stderr, "pgscale switchover acid-safe --for 2", &[]).await?;
     let leader = cluster.leader().await?.ordinal;
     ensure!(leader < 2 && cluster.declared().await? == 5, "{leader} leads");
     // It ended because this is admitted, so nobody waits here.

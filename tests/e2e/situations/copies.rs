@@ -38,7 +38,7 @@ async fn base_backup(shared: SharedCluster) -> Result<()> {
     }
     let finding = shared.refuses(5, REBUILD, &newest).await?;
     let give_up = format!("pgscale set {NAME} 3 -n NS");
-    shared.carry_out(finding.remedy()?, &give_up, &["--yes"]).await?;
+    shared.run_remedy(finding.remedy()?, &give_up, &["--yes"]).await?;
     shared.cluster.unstage(3, Fault::FailingBaseBackup).await
 }
 
@@ -59,7 +59,7 @@ async fn stale_volume(shared: SharedCluster) -> Result<()> {
     let claim = format!("pgdata-{}", shared.pod(3));
     let finding = shared.plan(4).await?.finding("stale-volume")?;
     ensure!(finding.severity == "Warn" && finding.mentions(&claim), "{finding:?}");
-    shared.carry_out(finding.remedy()?, &format!("delete pvc {claim} -n NS"), &[]).await?;
+    shared.run_remedy(finding.remedy()?, &format!("delete pvc {claim} -n NS"), &[]).await?;
     let plan = shared.plan(4).await?;
     ensure!(plan.silent("stale-volume") && plan.outcome == "Ready", "{plan:?}");
     Ok(())

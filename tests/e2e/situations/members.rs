@@ -76,7 +76,7 @@ async fn scheduled(shared: SharedCluster) -> Result<()> {
     let finding = shared.refuses(2, "switchover-pending", &candidate).await?;
     let flush =
         format!("exec {leader} -n NS -c postgres -- patronictl flush {NAME} switchover --force");
-    shared.carry_out(finding.remedy()?, &flush, &[]).await?;
+    shared.run_remedy(finding.remedy()?, &flush, &[]).await?;
     shared.admits(2).await
 }
 
@@ -90,6 +90,6 @@ async fn paused(shared: SharedCluster) -> Result<()> {
 
     let finding = shared.found(1, "paused", |_| true).await?;
     let resume = format!("exec {} -n NS -c postgres -- patronictl resume", shared.pod(0));
-    shared.carry_out(finding.remedy()?, &resume, &[]).await?;
+    shared.run_remedy(finding.remedy()?, &resume, &[]).await?;
     shared.resize(MEMBERS).await
 }

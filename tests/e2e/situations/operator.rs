@@ -60,7 +60,7 @@ async fn rolling_update(shared: SharedCluster) -> Result<()> {
     ensure!(said.code == Some(1) && said.stderr.contains(rule), "{said:?}");
     ensure!(shared.cluster.declared().await? == 3, "refused, and changed all the same");
     let wait = format!("pgscale wait {NAME} -n NS");
-    shared.carry_out(finding.remedy()?, &wait, &["--timeout=5m"]).await?;
+    shared.run_remedy(finding.remedy()?, &wait, &["--timeout=5m"]).await?;
     shared.admits(2).await?;
     let plan = shared.plan(2).await?;
     ensure!(plan.silent(rule), "{plan:?}");
@@ -73,7 +73,7 @@ async fn stopped(shared: SharedCluster) -> Result<()> {
     guarding::admitted(cluster, 2).await?;
     let finding = shared.refuses(1, "change-not-applied", "2 instances asked for, 3 run").await?;
     let cancel = format!("pgscale set {NAME} 3 -n NS");
-    shared.carry_out(finding.remedy()?, &cancel, &["--yes"]).await?;
+    shared.run_remedy(finding.remedy()?, &cancel, &["--yes"]).await?;
     ensure!(cluster.declared().await? == 3 && cluster.replicas().await? == 3, "not cancelled");
     shared.start_operator(&Settings::default()).await
 }
@@ -87,7 +87,7 @@ async fn limits(shared: SharedCluster) -> Result<()> {
         let finding = shared.refuses(asked, rule, &would).await?;
         let set = format!("pgscale set {NAME} {runs} -n NS");
         let dry = ["--yes", "--dry-run=server"];
-        shared.carry_out(finding.remedy()?, &set, &dry).await?;
+        shared.run_remedy(finding.remedy()?, &set, &dry).await?;
     }
     shared.start_operator(&Settings::default()).await?;
     shared.admits(5).await?;

@@ -25,7 +25,7 @@ async fn quota(shared: SharedCluster) -> Result<()> {
     .await?;
     let finding = shared.refuses(5, "quota-headroom", "resourcequota/room").await?;
     let one = format!("pgscale up {NAME} --to 4 -n NS");
-    shared.carry_out(finding.remedy()?, &one, &["--yes"]).await?;
+    shared.run_remedy(finding.remedy()?, &one, &["--yes"]).await?;
     ensure!(shared.cluster.replicas().await? == 4, "it did not grow by one");
     shared.refuses(5, "quota-headroom", "resourcequota/room").await?;
     shared.kubectl(&["delete", "quota", "room"]).await?;

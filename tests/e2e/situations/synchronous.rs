@@ -44,7 +44,7 @@ async fn synchronous(shared: SharedCluster) -> Result<()> {
     shared.found(1, FLOOR, |finding| finding.mentions(&runs)).await?;
     let finding = shared.refuses(1, FLOOR, "strict synchronous mode").await?;
     let set = format!("pgscale set {NAME} 2 -n NS");
-    shared.carry_out(finding.remedy()?, &set, &["--yes", "--dry-run=server"]).await?;
+    shared.run_remedy(finding.remedy()?, &set, &["--yes", "--dry-run=server"]).await?;
 
     let off = json!({"patroni": {"synchronous_mode": false, "synchronous_mode_strict": false}});
     shared.edit(off).await?;

@@ -88,7 +88,7 @@ async fn quota(broken: &BrokenCluster) -> Result<()> {
     used(broken).await?;
     let state = "a quota with room for one of two";
     let printed = broken.refused(state, 5, "quota-headroom").await?;
-    broken.take(&printed, "pgscale up acid-fix --to 4", &["--timeout", "4m"]).await?;
+    broken.run_printed(&printed, "pgscale up acid-fix --to 4", &["--timeout", "4m"]).await?;
     broken.settled(4).await?;
 
     let operator = broken.ctx.bed.operator();

@@ -38,7 +38,7 @@ async fn stopped(broken: &BrokenCluster) -> Result<()> {
     let printed = broken.refused(state, 2, "leader-condemned").await?;
     // Whatever keeps a container from being started has gone with its pod.
     broken.ctx.bed.kubelet().unstage_all(&broken.ctx.namespace);
-    broken.take(&printed, "delete pod acid-fix-0", &[]).await?;
+    broken.run_printed(&printed, "delete pod acid-fix-0", &[]).await?;
     broken.settled(4).await?;
     let down = ["down", "acid-fix", "--to", "3", "--yes", "--timeout", "4m"];
     broken.cluster.pgscale(&down).await?.ok()?;
@@ -57,7 +57,7 @@ async fn scheduled(broken: &BrokenCluster) -> Result<()> {
     });
     rest::send(address, Method::POST, "/switchover", &wish).await?;
     let printed = broken.refused("a switchover for tomorrow", 2, "switchover-pending").await?;
-    broken.take(&printed, "exec", &[]).await?;
+    broken.run_printed(&printed, "exec", &[]).await?;
     broken.warned("no switchover any more", 2, "Allowed").await?;
     broken.settled(3).await
 }
@@ -103,7 +103,7 @@ async fn lost(broken: &BrokenCluster) -> Result<()> {
     let said = broken.cluster.pgscale(&set).await?;
     ensure!(said.code == Some(4), "a pod on a lost node has ended: {said:?}");
     let printed = broken.why("a pod that nobody ends").await?;
-    broken.take(&printed, "delete pod acid-fix-2", &[]).await?;
+    broken.run_printed(&printed, "delete pod acid-fix-2", &[]).await?;
     broken.settled(2).await?;
     broken.cluster.unstage(2, Fault::NodeLost).await
 }
@@ -129,7 +129,7 @@ async fn paused(broken: &BrokenCluster) -> Result<()> {
     })
     .await?;
     let printed = broken.refused(state, 2, "paused").await?;
-    broken.take(&printed, "exec", &[]).await?;
+    broken.run_printed(&printed, "exec", &[]).await?;
     until("another leader", TIMEOUT, async || {
         let leader = cluster.leader().await;
         Ok(match leader {
@@ -155,7 +155,7 @@ async fn dead(broken: &BrokenCluster) -> Result<()> {
     .await?;
     ensure!(candidate < 2, "-{candidate} leads");
     let printed = broken.refused("a dead leader", 2, "no-leader").await?;
-    broken.take(&printed, "delete pod acid-fix-2", &[]).await?;
+    broken.run_printed(&printed, "delete pod acid-fix-2", &[]).await?;
     broken.settled(3).await?;
     broken.cluster.unstage(2, Fault::NodeLost).await
 }
@@ -168,7 +168,7 @@ async fn frozen(broken: &BrokenCluster) -> Result<()> {
     broken.cluster.stage(0, Fault::FrozenPatroni).await?;
     let printed = broken.refused("a frozen -0", 2, "leader-condemned").await?;
     let how = ["--yes", "--timeout", "4m"];
-    broken.take(&printed, "pgscale down acid-fix --to 3", &how).await?;
+    broken.run_printed(&printed, "pgscale down acid-fix --to 3", &how).await?;
     broken.cluster.unstage(0, Fault::FrozenPatroni).await?;
     broken.settled(3).await
 }
