@@ -1,5 +1,5 @@
-//! The webhook behind a real API server: what is sent to it, what a refusal is, and what happens when it
-//! is away. Nothing runs in these clusters: no operator owns them, so that bounds alone decide.
+//! The webhook behind a real API server: the writes it gets, its refusals, and the time without it.
+//! Nothing runs in these clusters: no operator owns them, so that only bounds decide.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,19 +21,19 @@ mod break_glass;
 mod installation;
 mod writes;
 
-/// For what the API server and the webhook do by themselves, within seconds where nothing else is to be done.
+/// The limit for actions of the API server and the webhook, which take seconds on an idle machine.
 const SOON: Duration = Duration::from_secs(180);
 const NAME: &str = "acid-idle";
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![
-        case("admission::one_unsafe_edit_is_refused_however_it_is_written", every_way),
+        case("admission::an_unsafe_edit_is_refused_in_every_form", every_way),
         case("admission::an_unrelated_edit_never_reaches_the_webhook", unrelated),
-        case("admission::a_refusal_is_written_down_where_people_look", written_down),
-        case("admission::odd_objects_never_turn_a_condition_into_an_error", odd_objects),
-        case("admission::a_terminating_cluster_can_be_let_go", terminating),
-        case("admission::the_scale_subresource_is_no_way_past", scale),
-        case("admission::away_it_stops_shrinks_and_nothing_else", away),
+        case("admission::a_refusal_leaves_an_event_and_an_audit_annotation", written_down),
+        case("admission::odd_objects_never_make_a_match_condition_fail", odd_objects),
+        case("admission::a_terminating_cluster_can_be_deleted", terminating),
+        case("admission::the_scale_subresource_is_judged", scale),
+        case("admission::without_the_webhook_only_shrinks_fail", away),
     ];
     cases.extend(break_glass::cases());
     cases.extend(installation::cases());
@@ -51,7 +51,7 @@ impl TestCtx {
             .await
     }
 
-    /// Writes `object` to a file named `file`, for kubectl to read.
+    /// Writes `object` to a file named `file`, for kubectl to read, and returns its path.
     fn file(&self, file: &str, object: &Value) -> Result<String> {
         let directory = self.bed.directory().join(&self.namespace);
         fs::create_dir_all(&directory).context("failed to make a directory for manifests")?;
@@ -64,13 +64,13 @@ impl TestCtx {
         self.run(&["apply", "--server-side", "--force-conflicts", "--filename", &file]).await
     }
 
-    /// The count as it is stored.
+    /// Returns the stored count.
     async fn count(&self) -> Result<String> {
         let path = "--output=jsonpath={.spec.numberOfInstances}";
         self.run(&["get", "postgresql", NAME, path]).await?.ok()
     }
 
-    /// A policy of 2 to 5 instances, a cluster of 3, and the webhook guarding them.
+    /// Creates a policy of 2 to 5 instances and a cluster of 3, with the webhook guarding them.
     async fn set(&self) -> Result<std::sync::Arc<Webhook>> {
         let webhook = guarded(self).await?;
         self.apply(&policy()).await?.ok()?;
@@ -86,11 +86,11 @@ fn policy() -> Value {
     })
 }
 
-/// A cluster no operator looks at.
+/// Returns a cluster that no operator owns.
 fn cluster(instances: i64) -> Value {
     json!({
         "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
-        "metadata": {"name": NAME, "annotations": {"acid.zalan.do/controller": "nobody"}},
+        "metadata": {"name": NAME, "annotations": {"acid.zalan.do/controller": "no-operator"}},
         "spec": {
             "teamId": "acid", "numberOfInstances": instances,
             "postgresql": {"version": "17"}, "volume": {"size": "1Gi"},
@@ -102,7 +102,7 @@ fn to(instances: i64) -> Value {
     json!({"spec": {"numberOfInstances": instances}})
 }
 
-/// A refusal as kubectl shows it.
+/// Checks that kubectl shows a refusal by `rule`.
 fn ensure_refused(way: &str, said: &Said, rule: &str) -> Result<()> {
     ensure!(said.code == Some(1), "{way} was not refused: {said:?}");
     for part in ["denied the request: pgscale refuses", &format!("- {rule}: "), "Try:"] {
@@ -199,7 +199,7 @@ async fn written_down(ctx: TestCtx) -> Result<()> {
     })
     .await?;
     ensure!(event.action.as_deref() == Some("below-min"), "{event:?}");
-    let regarding = event.regarding.context("the Event is about nothing")?;
+    let regarding = event.regarding.context("the Event names no object")?;
     ensure!(regarding.name.as_deref() == Some(NAME) && regarding.uid.is_some(), "{regarding:?}");
 
     let log = ctx.bed.control_plane().lock().await.audit_log();
@@ -219,8 +219,9 @@ async fn written_down(ctx: TestCtx) -> Result<()> {
     Ok(())
 }
 
-/// The conditions of the registration, on a resource that allows everything. The real one has a schema,
-/// but objects may be older than it; and a condition in error would refuse every edit of them.
+/// Checks the match conditions of the registration on a resource without a schema. The real
+/// resource has a schema, but objects may be older than it, and a condition that fails would refuse
+/// every edit of them.
 async fn odd_objects(ctx: TestCtx) -> Result<()> {
     guarded(&ctx).await?;
     let kind = json!({
@@ -272,7 +273,7 @@ async fn odd_objects(ctx: TestCtx) -> Result<()> {
     ];
     for (name, rest) in &oddities {
         let file = ctx.file("odd.json", &odd(name, rest))?;
-        // Established is said a moment before the kind is served, and before it is found by kubectl.
+        // The CRD is Established a moment before the API server serves it and kubectl finds it.
         until(&format!("{name} to be created"), SOON, async || {
             let said = ctx.run(&["create", "--filename", &file]).await?;
             let created = said.code == Some(0);
@@ -288,10 +289,10 @@ async fn odd_objects(ctx: TestCtx) -> Result<()> {
     for entry in registration["webhooks"].as_array_mut().into_iter().flatten() {
         entry["rules"][0]["apiGroups"] = json!(["example.com"]);
         entry["rules"][0]["resources"] = json!(["oddities"]);
-        // Otherwise an error would pass unseen.
+        // Otherwise an error would not be visible.
         entry["failurePolicy"] = json!("Fail");
     }
-    // The others look at fields of built-in kinds, which these objects do not have.
+    // The other entries look at fields of built-in kinds, which these objects do not have.
     if let Some(entries) = registration["webhooks"].as_array_mut() {
         let odd = ["shrink.pgscale.dev", "grow.pgscale.dev"];
         entries.retain(|entry| odd.iter().any(|name| entry["name"] == *name));
@@ -316,7 +317,7 @@ async fn odd_objects(ctx: TestCtx) -> Result<()> {
         for (name, _) in &oddities {
             let labelled = patch(name, json!({"metadata": {"labels": {"a": "b"}}})).await?;
             labelled.ok().with_context(|| format!("a label on {name}"))?;
-            // What does reach the webhook is refused there, as nothing it knows, and in no condition.
+            // The webhook refuses an edit of an unknown kind, and no condition fails.
             let annotated = json!({"metadata": {"annotations": {"acid.zalan.do/controller": "x"}}});
             for (what, edit) in [("the owner", annotated), ("the count", to(7))] {
                 let said = patch(name, edit).await?;
@@ -345,7 +346,8 @@ async fn terminating(ctx: TestCtx) -> Result<()> {
     Ok(())
 }
 
-/// The operator's resource has no `scale` today; whoever enables it must not open a door.
+/// Checks the `scale` subresource, which the operator's CRD does not enable today: enabling it must
+/// not bypass the webhook.
 async fn scale(ctx: TestCtx) -> Result<()> {
     let webhook = ctx.set().await?;
     let subresources = async |value: Value| {
@@ -377,7 +379,7 @@ async fn scale(ctx: TestCtx) -> Result<()> {
         let before = webhook.reviews().await?;
         scale("4").await?.ok()?;
         ensure!(webhook.reviews().await? == before + 1, "a scale is reviewed once, as a scale");
-        // The group passes here, too, and its write is reported.
+        // The break-glass group passes here too, and its write is reported.
         let glass = [&["--as=jane"][..], &break_glass::GROUP].concat();
         let scaled = ["scale", &resource, "--replicas", "9"];
         let said = ctx.run(&[&glass[..], &scaled].concat()).await?;
@@ -397,7 +399,7 @@ async fn away(ctx: TestCtx) -> Result<()> {
     let judged = async {
         let shrink = ctx.patch(&to(2)).await?;
         let failed = shrink.stderr.contains("failed calling webhook \"shrink.pgscale.dev\"");
-        ensure!(shrink.code == Some(1) && failed, "nobody could check this: {shrink:?}");
+        ensure!(shrink.code == Some(1) && failed, "no webhook could check this: {shrink:?}");
         ctx.patch(&json!({"metadata": {"labels": {"a": "b"}}})).await?.ok()?;
         ctx.patch(&to(4)).await?.ok().context("growth goes on")?;
         anyhow::Ok(())

@@ -1,5 +1,6 @@
-//! What a plain edit, a tenant or a slip did to a database before the guard knew of it: each is staged for real, refused,
-//! and ended by what the refusal prints. docs/rules names the rules; guard and webhook hold the same by unit tests.
+//! Losses that a plain edit, a tenant or a slip caused before the guard had a rule for them. Each
+//! is staged for real, refused, and ended by the command that the refusal prints. docs/rules names
+//! the rules. The unit tests of guard and webhook cover the same cases.
 
 use std::collections::BTreeMap;
 
@@ -20,15 +21,15 @@ const NAME: &str = "acid-hold";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("losses::a_stuck_shrink_and_a_stateful_set_that_others_scaled", stuck),
-        case("losses::of_volumes_on_the_way_to_zero_and_back", asleep),
-        case("losses::a_cluster_that_was_replaced", replaced),
-        case("losses::whose_limits_hold_where_others_look_like_the_operator", look_alike),
-        case("losses::growth_while_the_store_of_patroni_changes", store),
+        case("losses::the_leader_survives_a_stuck_shrink_and_a_scaled_stateful_set", stuck),
+        case("losses::volumes_survive_a_scale_to_zero", asleep),
+        case("losses::a_replaced_cluster_is_not_created_from_older_data", replaced),
+        case("losses::limits_of_a_look_alike_operator_do_not_count", look_alike),
+        case("losses::growth_is_refused_while_the_dcs_store_changes", store),
     ]
 }
 
-/// A cluster, and how its operator is set.
+/// The cluster of one test, and its operator.
 struct TestCluster {
     ctx: TestCtx,
     cluster: Cluster,
@@ -62,28 +63,29 @@ impl TestCluster {
         Ok(file.to_string_lossy().into_owned())
     }
 
-    /// Waits until a plain patch to `to` is refused by `rule`, which changes nothing; what is said.
+    /// Waits until `rule` refuses a plain patch to `to`, which changes nothing, and returns the
+    /// answer.
     async fn refused(&self, to: i64, rule: &str) -> Result<Said> {
         let declared = self.cluster.declared().await?;
         until(&format!("{to} to be refused by {rule}"), TIMEOUT, async || {
             let said = self.cluster.patch(to).await?;
             ensure!(said.code == Some(1), "{to} was admitted: {said:?}");
-            ensure!(self.cluster.declared().await? == declared, "refused, and changed: {said:?}");
+            ensure!(self.cluster.declared().await? == declared, "refused, but changed: {said:?}");
             let named = said.stderr.contains(&format!("- {rule}: "));
             Ok(if named { Attempt::Done(said) } else { Attempt::NotYet(format!("{said:?}")) })
         })
         .await
     }
 
-    /// Runs what `text` prints and begins with `words`, after `kubectl`.
+    /// Runs the command in `text` that begins with `words`, after `kubectl`.
     async fn run_printed(&self, text: &str, words: &str, more: &[&str]) -> Result<()> {
         let command = suggested::run(&self.cluster, text, words, more).await?;
         say(&format!("  {command}"));
         Ok(())
     }
 
-    /// Who leads, and on which timeline: rises whenever somebody is promoted.
-    async fn led(&self) -> Result<(u32, Option<u32>)> {
+    /// Returns the ordinal of the leader and its timeline, which rises with every promotion.
+    async fn leadership(&self) -> Result<(u32, Option<u32>)> {
         let leader = self.cluster.leader().await?;
         Ok((leader.ordinal, leader.answer.and_then(|answer| answer.timeline)))
     }
@@ -102,35 +104,36 @@ impl TestCluster {
     }
 }
 
-/// -0 is away, so that a StatefulSet with a lower count deletes nothing yet.
+/// -0 is stopped, so that a StatefulSet with a lower count deletes nothing yet.
 async fn stuck(ctx: TestCtx) -> Result<()> {
     let test = TestCluster::of(ctx, 4).await?;
     let cluster = &test.cluster;
     cluster.move_leader_to(3).await?;
     test.keep("before").await?;
-    // Until it has seen all members ready, the operator takes no change.
+    // Until the operator has seen all members ready, it takes no change.
     cluster.settled().await?;
     cluster.stage(0, Fault::ImageUnavailable).await?;
     test.kubectl(&["delete", "pod", "acid-hold-0"]).await?;
     let ended = async {
-        // Unguarded: the operator asks -0, which is not there, and sets the count all the same.
+        // Without the webhook: the operator asks -0, which is not there, and sets the count all the
+        // same.
         cluster.patch(2).await?.ok()?;
         replicas(cluster, 2).await?;
         guarding::guarded(&test.ctx).await?;
-        let led = test.led().await?;
+        let led = test.leadership().await?;
         let back = guarding::admitted(cluster, 4).await?;
-        ensure!(back.stderr.contains("Warning"), "nothing is told: {back:?}");
+        ensure!(back.stderr.contains("Warning"), "there is no warning: {back:?}");
         replicas(cluster, 4).await?;
-        ensure!(test.led().await? == led && led.0 == 3, "the leader was not kept: {led:?}");
+        ensure!(test.leadership().await? == led && led.0 == 3, "the leader was not kept: {led:?}");
 
-        // The same by another hand: the StatefulSet alone, which its operator does not see.
+        // The same by another writer: the StatefulSet alone, while its operator is stopped.
         test.ctx.bed.operator().lock().await.stop().await?;
         let scale = ["scale", "statefulset", NAME, "--replicas=1"];
         test.kubectl(&scale).await?;
         let said = test.refused(1, "leader-condemned").await?;
         let keep = format!("scale statefulset {NAME} --replicas=4");
         test.run_printed(&said.stderr, &keep, &[]).await?;
-        ensure!(test.led().await? == led, "the leader was not kept");
+        ensure!(test.leadership().await? == led, "the leader was not kept");
         Ok(())
     };
     let ended = ended.await;
@@ -186,12 +189,12 @@ async fn volumes(test: &TestCluster) -> Result<()> {
 async fn asleep_and_paused(test: &TestCluster) -> Result<()> {
     let cluster = &test.cluster;
     cluster.move_leader_to(1).await?;
-    // Otherwise it leads last: pods end one by one, the highest ordinal first.
+    // Otherwise -0 leads last: pods end one by one, the highest ordinal first.
     cluster.stage(0, Fault::NoFailover).await?;
     test.keep("newest").await?;
     sleep(test).await?;
     cluster.unstage(0, Fault::NoFailover).await?;
-    // Nobody is there whom `patronictl pause` could ask.
+    // No member runs that `patronictl pause` could ask.
     let config = format!("{NAME}-config");
     let kept = ["get", "endpoints", &config, "--output=jsonpath={.metadata.annotations.config}"];
     let mut settings: Value = serde_json::from_str(&test.kubectl(&kept).await?)?;
@@ -208,7 +211,7 @@ async fn sleep(test: &TestCluster) -> Result<()> {
     test.cluster.pgscale(&set).await?.ok().map(drop)
 }
 
-/// Nothing tells who led last, and the claims are members' by their names alone.
+/// Nothing records the last leader, and only their names assign the claims to members.
 async fn unlabelled(test: &TestCluster) -> Result<()> {
     let claims = [0, 1].map(|ordinal| format!("pgdata-{}", test.cluster.pod_name(ordinal)));
     test.kubectl(&["label", "pvc", &claims[0], &claims[1], "cluster-name-", "application-"])
@@ -217,14 +220,14 @@ async fn unlabelled(test: &TestCluster) -> Result<()> {
         test.kubectl(&["annotate", "endpoints", &format!("{NAME}{object}"), key]).await?;
     }
     let said = test.refused(1, "return-from-zero").await?;
-    ensure!(said.stderr.contains(&claims[1]), "not what is left out: {said:?}");
+    ensure!(said.stderr.contains(&claims[1]), "the claim that is left out is not named: {said:?}");
     let set = format!("pgscale set {NAME} 2");
     test.run_printed(&said.stderr, &set, &["--yes", "--timeout", "4m"]).await?;
     test.cluster.converged(2).await?;
     test.remembers("newest").await
 }
 
-/// `kubectl replace --force` deletes the cluster before the guard is asked about the next one.
+/// `kubectl replace --force` deletes the cluster before the webhook judges the next one.
 async fn replaced(ctx: TestCtx) -> Result<()> {
     let test = TestCluster::of(ctx, 3).await?;
     guarding::guarded(&test.ctx).await?;
@@ -239,7 +242,8 @@ async fn replaced(ctx: TestCtx) -> Result<()> {
     volumes_deleted(&test).await.context("volumes deleted")
 }
 
-/// The same manifest with one instance, by force; what is said, and the manifest.
+/// Replaces the cluster by force with the same manifest and one instance. Returns the answer and
+/// the manifest.
 async fn replace_by_one(test: &TestCluster) -> Result<(String, String)> {
     test.cluster.move_leader_to(2).await?;
     let object = test.kubectl(&["get", "postgresql", NAME, "--output=json"]).await?;
@@ -253,7 +257,7 @@ async fn replace_by_one(test: &TestCluster) -> Result<(String, String)> {
     Ok((said.stderr, file))
 }
 
-/// Runs the line below `words` as it was printed.
+/// Runs the line below the line `words` as it was printed.
 async fn run_below(test: &TestCluster, text: &str, words: &str, manifest: &str) -> Result<()> {
     let line = suggested::run_below(&test.cluster, text, words, manifest).await?;
     say(&format!("  {line}"));
@@ -263,13 +267,15 @@ async fn run_below(test: &TestCluster, text: &str, words: &str, manifest: &str) 
 async fn volumes_kept(test: &TestCluster) -> Result<()> {
     let (said, manifest) = replace_by_one(test).await?;
     run_below(test, &said, "To bring it back with 3:", &manifest).await?;
-    // The pods of the deleted cluster may still be there: the operator calls it running when its own are.
+    // The pods of the deleted cluster may still exist: the operator reports Running once its own
+    // pods run.
     test.cluster.settled().await?;
     test.cluster.converged(3).await?;
     test.remembers("newest").await
 }
 
-/// By default the operator deletes the volumes, too: nothing brings them back, but the disks can be kept.
+/// By default the operator deletes the volumes too. Nothing brings them back, but the disks can be
+/// kept.
 async fn volumes_deleted(test: &TestCluster) -> Result<()> {
     let (said, manifest) = replace_by_one(test).await?;
     ensure!(said.contains("enable_persistent_volume_claim_deletion: true"), "{said}");
@@ -287,7 +293,7 @@ async fn volumes_deleted(test: &TestCluster) -> Result<()> {
     .await
 }
 
-/// A tenant's Deployment looks like an operator, down to its labels and the name of its account.
+/// A tenant's Deployment looks like an operator, including its labels and the name of its account.
 async fn look_alike(ctx: TestCtx) -> Result<()> {
     let test = TestCluster::of(ctx, 1).await?;
     guarding::guarded(&test.ctx).await?;
@@ -318,9 +324,10 @@ async fn look_alike(ctx: TestCtx) -> Result<()> {
 
     let dry = json!({"spec": {"numberOfInstances": 2}}).to_string();
     let dry = ["patch", "postgresql", NAME, "--type=merge", "--dry-run=server", "-p", &dry];
-    // Growth passes with a warning where limits are not known, and the plugin asks nobody here.
-    let told = test.cluster.kubectl(&dry).await?;
-    ensure!(told.code == Some(0) && told.stderr.contains("operator-limits"), "{told:?}");
+    // Growth passes with a warning where limits are unknown, and the plugin does not ask for
+    // confirmation.
+    let warned = test.cluster.kubectl(&dry).await?;
+    ensure!(warned.code == Some(0) && warned.stderr.contains("operator-limits"), "{warned:?}");
     let planned = test.cluster.pgscale(&["plan", NAME, "--to", "2"]).await?;
     let create = "create configmap pgscale-operators -n kube-public --from-literal=accounts=";
     ensure!(planned.stdout.contains(create), "{planned:?}");
@@ -330,7 +337,7 @@ async fn look_alike(ctx: TestCtx) -> Result<()> {
 
     let listed = format!("{create}default/postgres-operator");
     test.ctx.bed.paste(&format!("kubectl {listed}")).await?.ok()?;
-    let judged = until("its limits to be nobody's", TIMEOUT, async || {
+    let judged = until("the limits of the look-alike to be ignored", TIMEOUT, async || {
         let said = test.cluster.kubectl(&dry).await?;
         let silent = said.code == Some(0) && !said.stderr.contains("operator-limits");
         Ok(if silent { Attempt::Done(()) } else { Attempt::NotYet(format!("{said:?}")) })
@@ -347,13 +354,13 @@ async fn store(ctx: TestCtx) -> Result<()> {
     let cluster = &test.cluster;
     guarding::guarded(&test.ctx).await?;
     test.keep("newest").await?;
-    // Whoever upgrades to operator 2 and does not pin the setting gets this.
+    // An upgrade to operator 2 that does not pin the setting has this effect.
     let moved = Settings { use_configmaps: true, ..Settings::default() };
     test.ctx.bed.operator().lock().await.configure(&moved).await?;
     let said = test.refused(2, "dcs-store-changing").await;
     test.operator(&Settings::default()).await?;
     ensure!(said?.stderr.contains("docs/migrate.md"), "the page on the migration is not named");
-    // The operator as the pods are: nothing is left to finish.
+    // The operator now has the setting of the pods: nothing is left to finish.
     guarding::admitted(cluster, 2).await?;
     cluster.converged(2).await?;
     test.remembers("newest").await

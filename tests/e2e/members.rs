@@ -1,4 +1,4 @@
-//! Members behave like members, and misbehave when they are told to.
+//! Members of the bed behave like real members, and misbehave as staged.
 
 use std::net::Ipv4Addr;
 
@@ -19,15 +19,18 @@ use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
     [
-        case("members::every_fault_shows_and_ends", every_fault),
+        case("members::every_fault_can_be_seen_and_lifted", every_fault),
         case("members::a_claim_keeps_its_data_until_it_is_deleted", claims),
-        case("members::state_may_be_kept_in_config_maps_behind_a_readiness_probe", config_maps),
+        case(
+            "members::patroni_can_keep_its_state_in_config_maps_behind_a_readiness_probe",
+            config_maps,
+        ),
     ]
     .map(Case::without_programs)
     .into()
 }
 
-/// A cluster of three whose leader is 0, so that 1 and 2 can be made to suffer.
+/// Creates a cluster of three members that 0 leads, so that 1 and 2 can have faults.
 async fn three(ctx: &TestCtx) -> Result<Cluster> {
     let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-members", 3, json!({})).await?;
     cluster.move_leader_to(0).await?;
@@ -38,74 +41,80 @@ async fn three(ctx: &TestCtx) -> Result<Cluster> {
 
 async fn every_fault(ctx: TestCtx) -> Result<()> {
     let cluster = three(&ctx).await?;
-    let victim = Victim { ctx: &ctx, cluster: &cluster, pod: cluster.pod_name(2) };
+    let faulty = FaultyMember { ctx: &ctx, cluster: &cluster, pod: cluster.pod_name(2) };
 
-    victim.suffer(Fault::FrozenPatroni).await?;
-    ensure!(rest::member(victim.address()?).await.is_err(), "a frozen Patroni answered");
-    victim.sees(1, true).await.context("PostgreSQL goes on without Patroni")?;
-    victim.recover(Fault::FrozenPatroni).await?;
-    victim.answer().await?;
+    faulty.stage(Fault::FrozenPatroni).await?;
+    ensure!(rest::member(faulty.address()?).await.is_err(), "a frozen Patroni answered");
+    faulty.sees(1, true).await.context("PostgreSQL goes on without Patroni")?;
+    faulty.unstage(Fault::FrozenPatroni).await?;
+    faulty.answer().await?;
 
-    victim.suffer(Fault::RestRefused).await?;
-    let refused = rest::member(victim.address()?).await.err().context("somebody answered")?;
+    faulty.stage(Fault::RestRefused).await?;
+    let refused = rest::member(faulty.address()?).await.err().context("Patroni answered")?;
     ensure!(format!("{refused:#}").contains("refused"), "{refused:#}");
-    victim.recover(Fault::RestRefused).await?;
-    victim.answer().await?;
+    faulty.unstage(Fault::RestRefused).await?;
+    faulty.answer().await?;
 
-    victim.suffer(Fault::NoFailover).await?;
-    ensure!(victim.answer().await?.nofailover(), "the tag is not there");
-    victim.recover(Fault::NoFailover).await?;
-    ensure!(!victim.answer().await?.nofailover(), "the tag is still there");
+    faulty.stage(Fault::NoFailover).await?;
+    ensure!(faulty.answer().await?.nofailover(), "the tag is not there");
+    faulty.unstage(Fault::NoFailover).await?;
+    ensure!(!faulty.answer().await?.nofailover(), "the tag is still there");
 
     for (row, fault) in [(2, Fault::StalledReceiver), (3, Fault::PausedReplay)] {
-        victim.suffer(fault).await?;
-        victim.sees(row, false).await.with_context(|| format!("{fault:?}"))?;
-        ensure!(victim.answer().await?.state == "running", "{fault:?} is loud");
-        victim.recover(fault).await?;
-        victim.catches_up(row).await.with_context(|| format!("{fault:?}"))?;
+        faulty.stage(fault).await?;
+        faulty.sees(row, false).await.with_context(|| format!("{fault:?}"))?;
+        ensure!(
+            faulty.answer().await?.state == "running",
+            "{fault:?} shows in the state of the member"
+        );
+        faulty.unstage(fault).await?;
+        faulty.catches_up(row).await.with_context(|| format!("{fault:?}"))?;
     }
     cluster.converged(3).await?;
 
-    ctx.bed.kubelet().stage(&ctx.namespace, &victim.pod, Fault::FailingBaseBackup).await?;
-    ctx.bed.kubelet().reinitialize(&ctx.namespace, &victim.pod).await?;
-    cloning::fails(ctx.bed.kubelet(), &ctx.namespace, &victim.pod).await?;
-    victim.recover(Fault::FailingBaseBackup).await?;
+    ctx.bed.kubelet().stage(&ctx.namespace, &faulty.pod, Fault::FailingBaseBackup).await?;
+    ctx.bed.kubelet().reinitialize(&ctx.namespace, &faulty.pod).await?;
+    cloning::fails(ctx.bed.kubelet(), &ctx.namespace, &faulty.pod).await?;
+    faulty.unstage(Fault::FailingBaseBackup).await?;
     cluster.converged(3).await?;
 
-    victim.suffer(Fault::StoppedPatroni).await?;
-    victim.is_reported(0, false).await?;
-    victim.recover(Fault::StoppedPatroni).await?;
-    victim.is_reported(1, true).await?;
+    faulty.stage(Fault::StoppedPatroni).await?;
+    faulty.is_reported(0, false).await?;
+    faulty.unstage(Fault::StoppedPatroni).await?;
+    faulty.is_reported(1, true).await?;
     cluster.converged(3).await?;
 
-    victim.suffer(Fault::NodeLost).await?;
-    ensure!(victim.container().await?.1, "somebody reported for a lost node");
-    victim.node_is_ready("Unknown").await?;
-    ensure!(rest::member(victim.last_address().await?).await.is_err(), "it answers");
-    victim.recover(Fault::NodeLost).await?;
-    victim.node_is_ready("True").await?;
+    faulty.stage(Fault::NodeLost).await?;
+    ensure!(faulty.container().await?.1, "the kubelet reported for a lost node");
+    faulty.node_is_ready("Unknown").await?;
+    ensure!(
+        rest::member(faulty.last_address().await?).await.is_err(),
+        "the member on the lost node answers"
+    );
+    faulty.unstage(Fault::NodeLost).await?;
+    faulty.node_is_ready("True").await?;
     cluster.converged(3).await?;
 
     ctx.bed.kubelet().pause(&ctx.namespace, &cluster.name).await?;
-    ensure!(victim.answer().await?.pause, "the member has not heard of the pause");
+    ensure!(faulty.answer().await?.pause, "the member does not report the pause");
     ctx.bed.kubelet().resume(&ctx.namespace, &cluster.name).await?;
-    ensure!(!victim.answer().await?.pause, "the member still pauses");
+    ensure!(!faulty.answer().await?.pause, "the member still pauses");
     Ok(())
 }
 
-/// The member that everything happens to.
-struct Victim<'a> {
+/// The member that gets the faults.
+struct FaultyMember<'a> {
     ctx: &'a TestCtx,
     cluster: &'a Cluster,
     pod: String,
 }
 
-impl Victim<'_> {
-    async fn suffer(&self, fault: Fault) -> Result<()> {
+impl FaultyMember<'_> {
+    async fn stage(&self, fault: Fault) -> Result<()> {
         self.ctx.bed.kubelet().stage(&self.ctx.namespace, &self.pod, fault).await
     }
 
-    async fn recover(&self, fault: Fault) -> Result<()> {
+    async fn unstage(&self, fault: Fault) -> Result<()> {
         self.ctx.bed.kubelet().unstage(&self.ctx.namespace, &self.pod, fault).await
     }
 
@@ -114,7 +123,8 @@ impl Victim<'_> {
         address.context("it does not run")
     }
 
-    /// Its own word, as soon as it gives one: on a busy machine a healthy member may be too late once.
+    /// Returns the member's own answer as soon as it gives one: on a busy machine a healthy member
+    /// may be too late once.
     async fn answer(&self) -> Result<rest::Member> {
         let address = self.address()?;
         until(&format!("{} to answer", self.pod), TIMEOUT, async || {
@@ -126,10 +136,10 @@ impl Victim<'_> {
         .await
     }
 
-    /// Writes a row on the leader and looks whether the victim gets it.
+    /// Writes a row on the leader and checks whether the member gets it.
     async fn sees(&self, row: u32, wanted: bool) -> Result<()> {
         self.cluster.sql(0, &format!("INSERT INTO seen VALUES ({row})")).await?;
-        // Once a healthy standby has the row, a sick one would have it too.
+        // Once a healthy replica has the row, this one would have it too.
         self.has(1, row).await?;
         if wanted {
             return self.has(2, row).await;
@@ -157,14 +167,14 @@ impl Victim<'_> {
         Ok(pods.get(&self.pod).await?)
     }
 
-    /// The address the API server knows, whether anybody is there or not.
+    /// Returns the address in the API server, whether the member runs or not.
     async fn last_address(&self) -> Result<Ipv4Addr> {
         let status = self.object().await?.status;
         let address = status.and_then(|status| status.pod_ip).context("it never had an address")?;
         Ok(address.parse()?)
     }
 
-    /// How often the container was restarted, and whether it is ready.
+    /// Returns the number of restarts of the container, and whether it is ready.
     async fn container(&self) -> Result<(i32, bool)> {
         let status = self.object().await?.status.context("it has no status")?;
         let container = status.container_statuses.into_iter().flatten().next();
@@ -172,7 +182,7 @@ impl Victim<'_> {
         Ok((container.restart_count, container.ready))
     }
 
-    /// Waits until the kubelet has reported so many restarts, and whether it is ready.
+    /// Waits until the kubelet has reported this number of restarts and this readiness.
     async fn is_reported(&self, restarts: i32, ready: bool) -> Result<()> {
         until(&format!("{restarts} restarts and ready: {ready}"), TIMEOUT, async || {
             let seen = self.container().await?;
@@ -185,7 +195,7 @@ impl Victim<'_> {
         .await
     }
 
-    /// Waits until this is the status of its node's Ready condition.
+    /// Waits until the Ready condition of the member's node has this status.
     async fn node_is_ready(&self, wanted: &str) -> Result<()> {
         let node = self.object().await?.spec.and_then(|spec| spec.node_name).context("no node")?;
         until(&format!("{node} to be ready: {wanted}"), TIMEOUT, async || {
@@ -211,11 +221,11 @@ async fn claims(ctx: TestCtx) -> Result<()> {
 
     cluster.patch(2).await?.ok()?;
     cluster.converged(2).await?;
-    ensure!(start.is_file(), "the data went with the pod");
+    ensure!(start.is_file(), "the data disappeared with the pod");
     cluster.patch(3).await?.ok()?;
     cluster.converged(3).await?;
     let found = std::fs::metadata(&start).and_then(|file| file.modified())?;
-    ensure!(found == made, "the member was cloned again instead of coming back");
+    ensure!(found == made, "the member was cloned again although its claim was kept");
 
     cluster.patch(2).await?.ok()?;
     cluster.converged(2).await?;
@@ -232,7 +242,7 @@ async fn claims(ctx: TestCtx) -> Result<()> {
     cluster.patch(3).await?.ok()?;
     cluster.converged(3).await?;
     let fresh = claims.get(&name).await?.uid();
-    ensure!(fresh.is_some_and(|fresh| fresh != kept), "the claim was not made anew");
+    ensure!(fresh.is_some_and(|fresh| fresh != kept), "the claim was not created again");
     Ok(())
 }
 
@@ -240,7 +250,7 @@ async fn config_maps(ctx: TestCtx) -> Result<()> {
     let settings = Settings { use_configmaps: true, readiness_probe: true, ..Settings::default() };
     restart_operator(&ctx, &settings).await?;
     let tried = in_config_maps(&ctx).await;
-    // Other tests expect the other way, whatever became of this one.
+    // Other tests expect the default, also after a failure of this one.
     restart_operator(&ctx, &Settings::default()).await?;
     tried
 }
@@ -262,9 +272,9 @@ async fn in_config_maps(ctx: &TestCtx) -> Result<()> {
     let writer = Writer::start(ctx.bed.client(), &cluster.namespace, &cluster.name).await?;
     cluster.kubectl(&["delete", "pod", &leader.pod]).await?.ok()?;
     cluster.converged(3).await?;
-    ensure!(cluster.leader().await?.pod != leader.pod, "nobody took over");
+    ensure!(cluster.leader().await?.pod != leader.pod, "no other member took over");
     let kept = writer.stop().await;
-    ensure!(kept.missing().await? == 0, "an orderly hand-over lost rows: {kept:?}");
+    ensure!(kept.missing().await? == 0, "an orderly switchover lost rows: {kept:?}");
     until("the service to lead to the new leader", TIMEOUT, async || {
         let leader = cluster.leader().await?.address.context("the leader has no address")?;
         let endpoints = cluster.endpoints(&cluster.name).await?;

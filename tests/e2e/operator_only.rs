@@ -1,8 +1,9 @@
-//! What the bare operator does when a plain `kubectl patch` takes a cluster from 5 to 2, and beside it what
-//! `kubectl pgscale down` makes of the very same stage.
+//! A plain `kubectl patch` from 5 to 2 by the operator alone, and `kubectl pgscale down` on the
+//! same stage.
 //!
-//! What is promised is asserted: of `kubectl pgscale`. What the bare operator does is watched to its end, written
-//! down and not judged: on the same stage it deletes the leader or waits, loses rows or none, by chance.
+//! Assertions cover `kubectl pgscale` only. The operator's work is watched to its end, recorded and
+//! not judged: on the same stage the operator may delete the leader or wait, and may lose rows or
+//! none.
 
 use std::time::Duration;
 
@@ -21,25 +22,26 @@ use crate::trial::{Case, TestCtx, case};
 use crate::with_plugin::{self, Expected};
 use crate::writing::{PAUSE, acknowledged, finish};
 
-/// How long writes must have been stopped while Patroni is paused to count as an outage that does not end by itself.
+/// The length of a stop of writes, while Patroni is paused, that counts as an outage without an
+/// end.
 const STUCK: Duration = Duration::from_secs(45);
-/// How long nobody may lead although Patroni is not paused until a person comes.
+/// The time without a leader, while Patroni is not paused, until a person intervenes.
 const LEADERLESS: Duration = Duration::from_secs(240);
-/// How long the operator and Patroni may take until they have done what they do.
+/// The limit for the work of the operator and Patroni.
 const DEADLINE: Duration = Duration::from_secs(300);
-/// How long nothing may change, while writes go on, until nothing more is expected.
+/// The time without a change, while writes continue, after which the work counts as done.
 const QUIET: Duration = Duration::from_secs(60);
 /// The same where the operator waits for a member that cannot answer.
 const SHORT_QUIET: Duration = Duration::from_secs(15);
-/// Rows the writer must have written before the edit.
+/// The number of rows that the writer writes before the edit.
 const WARM: usize = 100;
-const CLUSTER: &str = "acid-bare";
+const CLUSTER: &str = "acid-plain";
 
 pub(crate) fn cases() -> Vec<Case> {
-    ROWS.iter().map(|row| case(row.name, |ctx| beside(ctx, row))).collect()
+    ROWS.iter().map(|row| case(row.name, |ctx| compared(ctx, row))).collect()
 }
 
-/// The table: each row a stage that was seen, or is said, to end badly, or to be harmless.
+/// The rows of the table: stages that were seen or are said to end badly, and harmless ones.
 const ROWS: [Row; 10] = [
     Row {
         name: "operator_only::leader_on_0_all_healthy",
@@ -134,21 +136,21 @@ const ROW: Row = Row {
     expected: Expected::Shrinks,
 };
 
-/// How the bare operator's work ends.
+/// The end of the operator's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Two pods are left, and this one leads.
+    /// Two pods are left, and the member with this ordinal leads.
     Over(u32),
-    /// Nobody leads, and nobody will until a person comes.
+    /// No member leads until a person intervenes.
     Leaderless,
-    /// Writes go on and nothing happens; what the StatefulSet says meanwhile.
+    /// Writes continue and nothing changes. The value is `spec.replicas` of the StatefulSet.
     Still(i32),
 }
 
-/// What may change while it works: the StatefulSet's count, the number of pods, and who leads.
+/// The count of the StatefulSet, the number of pods, and the ordinal of the leader.
 type Look = (i32, usize, Option<u32>);
 
-async fn beside(ctx: TestCtx, row: &Row) -> Result<()> {
+async fn compared(ctx: TestCtx, row: &Row) -> Result<()> {
     let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, CLUSTER, 5, json!({})).await?;
 
@@ -158,7 +160,7 @@ async fn beside(ctx: TestCtx, row: &Row) -> Result<()> {
     say(&format!("  kubectl pgscale {with_plugin}"));
 
     let writer = if row.expected == Expected::Refuses(None) {
-        // It changed nothing: the same stage, to the last byte.
+        // The refusal changed nothing, so the stage is still the same.
         let writer = Writer::start(bed.client(), namespace, CLUSTER).await?;
         acknowledged(&writer, WARM).await?;
         writer
@@ -168,13 +170,13 @@ async fn beside(ctx: TestCtx, row: &Row) -> Result<()> {
         cluster.converged(5).await?;
         set(&ctx, &cluster, row).await?
     };
-    let operator_only = patched(&ctx, &cluster, row, writer).await.context("the bare operator")?;
-    say(&format!("  the bare operator {operator_only}"));
+    let operator_only = patched(&ctx, &cluster, row, writer).await.context("the operator alone")?;
+    say(&format!("  the operator alone {operator_only}"));
     table::add(table::Row { stage: row.stage, operator_only, with_plugin });
     Ok(())
 }
 
-/// Sets the stage: the leader, a writer who has begun, and what is wrong.
+/// Sets the stage: the leader, a writer at work, and the faults.
 async fn set(ctx: &TestCtx, cluster: &Cluster, row: &Row) -> Result<Writer> {
     let TestCtx { bed, namespace } = ctx;
     cluster.move_leader_to(row.leader).await?;
@@ -182,10 +184,10 @@ async fn set(ctx: &TestCtx, cluster: &Cluster, row: &Row) -> Result<Writer> {
         only_1_is_synchronous(ctx, cluster).await?;
     }
     if row.faults.iter().any(|(_, fault)| *fault == Fault::FrozenPatroni) {
-        // It could not report any more that it follows the new leader.
+        // A frozen Patroni could no longer report that the member follows the new leader.
         cluster.reported().await?;
     }
-    // Before the faults: a stalled receiver would not even hear of the writer's table.
+    // Before the faults, because a stalled receiver would not even receive the writer's table.
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     for &(ordinal, fault) in row.faults {
         cluster.stage(ordinal, fault).await?;
@@ -197,7 +199,7 @@ async fn set(ctx: &TestCtx, cluster: &Cluster, row: &Row) -> Result<Writer> {
     Ok(writer)
 }
 
-/// Takes away what is wrong.
+/// Lifts the faults of the stage.
 async fn lift(ctx: &TestCtx, cluster: &Cluster, row: &Row) -> Result<()> {
     let TestCtx { bed, namespace } = ctx;
     for &(ordinal, fault) in row.faults {
@@ -212,7 +214,8 @@ async fn lift(ctx: &TestCtx, cluster: &Cluster, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// Has replication made synchronous while Patroni prefers 1 to all others: it keeps whom it has.
+/// Makes replication synchronous while Patroni prefers member 1 to all others. Patroni then keeps
+/// the standby that it has.
 async fn only_1_is_synchronous(ctx: &TestCtx, cluster: &Cluster) -> Result<()> {
     let TestCtx { bed, namespace } = ctx;
     let others = [0, 2, 3].map(|ordinal| cluster.pod_name(ordinal));
@@ -225,7 +228,7 @@ async fn only_1_is_synchronous(ctx: &TestCtx, cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Switches synchronous replication as a person does, and waits until `standby` is all there is of the set.
+/// Switches synchronous replication as a person does, and waits until `standby` is the whole set.
 async fn synchronous(cluster: &Cluster, on: bool, standby: &str) -> Result<()> {
     let patch = json!({"spec": {"patroni": {"synchronous_mode": on}}}).to_string();
     cluster.kubectl(&["patch", "postgresql", CLUSTER, "--type=merge", "-p", &patch]).await?.ok()?;
@@ -240,20 +243,25 @@ async fn synchronous(cluster: &Cluster, on: bool, standby: &str) -> Result<()> {
     .await
 }
 
-/// The plain edit, watched until it is over, with a person's help where it is not by itself.
+/// Patches the count and watches until the operator is done, with a person's help where the outage
+/// has no other end.
 async fn patched(ctx: &TestCtx, cluster: &Cluster, row: &Row, writer: Writer) -> Result<Outcome> {
-    cluster.patch(2).await?.ok().context("the bare operator's API takes every number")?;
+    cluster
+        .patch(2)
+        .await?
+        .ok()
+        .context("without the webhook, the API server takes every number")?;
     let end = watched(cluster, row, &writer).await?;
     let what = match end {
-        End::Over(candidate) => gone(row.leader, candidate),
+        End::Over(candidate) => change_of_leader(row.leader, candidate),
         End::Leaderless if row.paused => {
-            // Only then does somebody take over.
+            // Only then a replica takes over.
             ctx.bed.kubelet().resume(&ctx.namespace, &cluster.name).await?;
             "deletes the leader; no member leads until a person resumes Patroni".to_owned()
         }
         End::Leaderless => {
             lift(ctx, cluster, row).await?;
-            "deletes the leader; no member leads until a person mends the others".to_owned()
+            "deletes the leader; no member leads until a person repairs the others".to_owned()
         }
         End::Still(5) => "has not acted yet: it waits for -0".to_owned(),
         End::Still(_) => {
@@ -261,18 +269,18 @@ async fn patched(ctx: &TestCtx, cluster: &Cluster, row: &Row, writer: Writer) ->
             match watched(cluster, row, &writer).await? {
                 End::Over(candidate) if candidate == row.leader => {
                     format!(
-                        "nothing at first; once -0 is mended, it shrinks; -{candidate} leads on"
+                        "nothing at first; once -0 is repaired, it shrinks; -{candidate} stays the leader"
                     )
                 }
                 End::Over(candidate) => format!(
-                    "nothing at first; once -0 is mended, the leader is deleted and -{candidate} takes over"
+                    "nothing at first; once -0 is repaired, deletes the leader; -{candidate} takes over"
                 ),
-                End::Leaderless => "deletes the leader; nobody leads".to_owned(),
+                End::Leaderless => "deletes the leader; no member leads".to_owned(),
                 End::Still(count) => format!("sets {count}; the pods stay"),
             }
         }
     };
-    // Writes go on after the change, with whoever leads now.
+    // Writes continue after the change, on the present leader.
     acknowledged(&writer, WARM).await?;
     let record = finish(writer).await?;
     let what = match end {
@@ -284,11 +292,11 @@ async fn patched(ctx: &TestCtx, cluster: &Cluster, row: &Row, writer: Writer) ->
     Ok(Outcome { what, record })
 }
 
-/// Watches until the operator, the StatefulSet and Patroni have done what they do.
+/// Watches until the operator, the StatefulSet and Patroni are done.
 async fn watched(cluster: &Cluster, row: &Row, writer: &Writer) -> Result<End> {
     let mut last: Option<(Look, Instant)> = None;
     let leaderless = if row.paused { STUCK } else { LEADERLESS };
-    until("the bare operator's work to end", DEADLINE, async || {
+    until("the operator's work to end", DEADLINE, async || {
         let look = look(cluster).await?;
         let since = match last {
             Some((before, since)) if before == look => since,
@@ -313,11 +321,11 @@ async fn look(cluster: &Cluster) -> Result<Look> {
     Ok((cluster.replicas().await?, members.len(), leader))
 }
 
-/// How the leader came to be another.
-fn gone(old: u32, new: u32) -> String {
+/// Describes the change of the leader.
+fn change_of_leader(old: u32, new: u32) -> String {
     match new {
-        new if new == old => format!("shrinks; -{new} leads on"),
-        // The only member it ever asks.
+        new if new == old => format!("shrinks; -{new} stays the leader"),
+        // The operator asks no other member.
         0 => "moves the leader to -0, then shrinks".to_owned(),
         new => format!("deletes the leader; -{new} takes over"),
     }

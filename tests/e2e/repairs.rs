@@ -1,4 +1,4 @@
-//! Work that must not be disturbed, and can be given up: see `ways_out` for the rest.
+//! Work that must not be disturbed and can be given up. `ways_out` has the other cases.
 
 use std::time::Duration;
 
@@ -10,11 +10,15 @@ use crate::cloning::{self, SLOW};
 use crate::guarding;
 use crate::trial::{Case, TestCtx, case};
 
-/// How long after a member streams the answer may still be no: Patroni and the webhook have to see it, too.
+/// The time after a member streams in which a refusal is still right: Patroni and the webhook have
+/// to see it too.
 const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("repairs::during_a_base_backup_only_the_unfinished_member_may_go", base_backup)]
+    vec![case(
+        "repairs::during_a_base_backup_only_the_unfinished_member_can_be_removed",
+        base_backup,
+    )]
 }
 
 async fn guarded(ctx: &TestCtx, instances: u32) -> Result<Cluster> {
@@ -38,7 +42,7 @@ async fn base_backup(ctx: TestCtx) -> Result<()> {
     ensure!(back.stderr.contains("rebuild-in-progress"), "{back:?}");
     cluster.converged(3).await?;
 
-    // The other way round: a survivor is being rebuilt and a healthy member would go.
+    // The opposite case: a survivor is being rebuilt and a healthy member would be removed.
     kubelet.unstage(&ctx.namespace, &newest, SLOW).await?;
     guarding::admitted(&cluster, 4).await.context("a healthy cluster may grow")?;
     cluster.converged(4).await?;
@@ -54,9 +58,9 @@ async fn base_backup(ctx: TestCtx) -> Result<()> {
 
     kubelet.unstage(&ctx.namespace, &rebuilt, SLOW).await?;
     cluster.converged(4).await?;
-    // Either way, soon after the first word of streaming.
-    for wish in [5, 3] {
-        guarding::admissible(&cluster, wish, SOON).await.context("once the member streams")?;
+    // Both directions are allowed soon after the member first reports that it streams.
+    for count in [5, 3] {
+        guarding::admissible(&cluster, count, SOON).await.context("once the member streams")?;
     }
     guarding::admitted(&cluster, 3).await?;
     cluster.converged(3).await?;

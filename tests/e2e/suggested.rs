@@ -1,7 +1,8 @@
 //! Commands that the plugin or the webhook suggests, run as they were printed.
 //!
-//! A suggested command stands alone on its line of a text, or is an argument vector of the JSON. A test may add flags
-//! at the end, such as `--yes`, because it has no terminal at which a person could answer.
+//! A suggested command stands alone on its line of a text, or is an argument vector of the JSON. A
+//! test may add flags at the end, such as `--yes`, because it has no terminal at which a person
+//! could answer.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +11,12 @@ use anyhow::{Context as _, Result, bail};
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::progress::say;
 
-/// The commands that ran and succeeded, each as it was printed, with `NAMESPACE` for the namespace of its test.
+/// The commands that ran and succeeded, each as it was printed, with `NAMESPACE` for the namespace
+/// of its test.
 static RUN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Runs the command in `text` that begins with `kubectl` and `words`, with `more` at its end, and returns it.
+/// Runs the command in `text` that begins with `kubectl` and `words`, with `more` at its end, and
+/// returns it.
 ///
 /// # Errors
 /// Fails when no line of `text` is such a command, or when the command does not succeed.
@@ -51,7 +54,8 @@ pub(crate) async fn run_argv(cluster: &Cluster, argv: &[String], more: &[&str]) 
     Ok(stdout)
 }
 
-/// Runs the line below the line `words` of `text`, with `manifest` in the place of `MANIFEST`, and returns it.
+/// Runs the line below the line `words` of `text`, with `manifest` in the place of `MANIFEST`, and
+/// returns it.
 ///
 /// # Errors
 /// Fails when `text` has no such line, or when the command does not succeed.

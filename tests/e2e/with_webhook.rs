@@ -1,5 +1,5 @@
-//! The same stages with the guard on: it refuses, or nothing is lost. Beside each, `bare` shows what the
-//! operator alone does.
+//! The same stages with the webhook: it refuses, or nothing is lost. `operator_only` shows each
+//! stage without it.
 
 use anyhow::{Result, ensure};
 use pgscale_tests::cluster::Cluster;
@@ -16,14 +16,17 @@ const WARM: usize = 100;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("with_webhook::healthy_plain_patch_waits_for_the_printed_switchover", healthy),
-        case("with_webhook::stalled_survivors_are_refused_and_4_is_the_way_out", stalled),
-        case("with_webhook::paused_with_0_nofailover_is_refused", paused),
-        case("with_webhook::frozen_0_is_refused_and_the_plugin_moves_the_leader", frozen),
+        case("with_webhook::a_plain_patch_passes_after_the_printed_switchover", healthy),
+        case("with_webhook::a_shrink_to_stalled_survivors_is_refused_and_4_is_allowed", stalled),
+        case("with_webhook::a_shrink_while_paused_with_0_nofailover_is_refused", paused),
+        case(
+            "with_webhook::a_shrink_with_0_frozen_is_refused_and_the_plugin_moves_the_leader",
+            frozen,
+        ),
     ]
 }
 
-/// A guarded cluster of five, led by ordinal 4, and a writer at work.
+/// Returns a guarded cluster of five members that ordinal 4 leads.
 async fn five(ctx: &TestCtx) -> Result<Cluster> {
     let TestCtx { bed, namespace } = ctx;
     guarding::guarded(ctx).await?;
@@ -38,7 +41,7 @@ async fn writing(ctx: &TestCtx, cluster: &Cluster) -> Result<Writer> {
     Ok(writer)
 }
 
-/// Ends the writer and checks that nothing it was promised is missing.
+/// Ends the writer and checks that no acknowledged row is missing.
 async fn nothing_lost(writer: Writer) -> Result<Record> {
     acknowledged(&writer, WARM).await?;
     let record = finish(writer).await?;
@@ -46,7 +49,7 @@ async fn nothing_lost(writer: Writer) -> Result<Record> {
     Ok(record)
 }
 
-/// Checks besides that its pause was one of a planned move at most.
+/// Checks also that writes stopped no longer than for a planned move of the leader.
 async fn hardly_paused(writer: Writer) -> Result<()> {
     let record = nothing_lost(writer).await?;
     ensure!(record.longest_gap < PAUSE, "{record:?}");
@@ -61,7 +64,7 @@ async fn healthy(ctx: TestCtx) -> Result<()> {
     suggested::run(&cluster, &said.stderr, "pgscale switchover acid-safe --for 2", &[]).await?;
     let leader = cluster.leader().await?.ordinal;
     ensure!(leader < 2 && cluster.declared().await? == 5, "{leader} leads");
-    // It ended because this is admitted, so nobody waits here.
+    // The switchover ended because this patch is admitted, so the test does not wait.
     cluster.patch(2).await?.ok()?;
     cluster.converged(2).await?;
     hardly_paused(writer).await
@@ -106,14 +109,15 @@ async fn paused(ctx: TestCtx) -> Result<()> {
 
 async fn frozen(ctx: TestCtx) -> Result<()> {
     let cluster = five(&ctx).await?;
-    // Once it is frozen, it cannot report that it follows the new leader, and counts as not yet built.
+    // A frozen Patroni cannot report that the member follows the new leader. The member would count
+    // as not yet built.
     cluster.reported().await?;
     cluster.stage(0, Fault::FrozenPatroni).await?;
     let writer = writing(&ctx, &cluster).await?;
     let said = cluster.patch(3).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("leader-condemned"), "{said:?}");
-    // The field manager by which the plugin has its write judged means nothing for a write that is
-    // stored.
+    // The field manager that the plugin uses when it has its write judged means nothing for a write
+    // that is stored.
     let patch = json!({"spec": {"numberOfInstances": 3}}).to_string();
     let manager = "--field-manager=pgscale-after-switchover";
     let named = ["patch", "postgresql", &cluster.name, "--type=merge", manager, "-p", &patch];

@@ -1,4 +1,4 @@
-//! One PostgreSQL cluster on the bed, made, watched and changed as a person would.
+//! One PostgreSQL cluster on the bed, created, observed and changed as a person does it.
 
 mod member;
 mod waiting;
@@ -20,9 +20,10 @@ use crate::stage::Fault;
 
 pub use self::member::Member;
 
-/// How long a change of the members may take on a busy machine with two cores.
+/// The limit for a change of the members on a busy machine with two cores.
 pub const TIMEOUT: Duration = Duration::from_secs(240);
-/// The newest version that the CRD of operator 1.15 takes. The operator is told not to upgrade anything.
+/// The newest version that the CRD of operator 1.15 accepts. The settings of the bed forbid the
+/// operator to upgrade anything.
 const NEWEST_DECLARED: u32 = 17;
 
 /// A `postgresql` object and its pods.
@@ -35,22 +36,23 @@ pub struct Cluster {
     pub name: String,
 }
 
-/// The `postgresql` resource.
+/// Returns the `postgresql` resource.
 pub fn resource() -> ApiResource {
     let kind = GroupVersionKind::gvk("acid.zalan.do", "v1", "postgresql");
     ApiResource::from_gvk_with_plural(&kind, "postgresqls")
 }
 
 impl Cluster {
-    /// The cluster `name`, which may exist or not.
+    /// Returns the cluster `name`, which may exist or not.
     pub fn new(bed: &Arc<Bed>, namespace: &str, name: &str) -> Self {
         Self { bed: Arc::clone(bed), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    /// Creates it with `instances` members and whatever else `spec` says, and waits until all stream.
+    /// Creates the cluster with `instances` members and further fields of `spec`, and waits until
+    /// all members stream.
     ///
     /// # Errors
-    /// When it is refused, or not there in time.
+    /// Fails when the API server refuses the object, or the cluster takes too long.
     pub async fn create(
         bed: &Arc<Bed>,
         namespace: &str,
@@ -64,10 +66,10 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Creates the object and waits for nothing.
+    /// Creates the object without waiting for the cluster.
     ///
     /// # Errors
-    /// When it is refused.
+    /// Fails when the API server refuses the object.
     pub async fn submit(&self, instances: u32, spec: Value) -> Result<()> {
         let mut declared = json!({
             "teamId": "acid", "numberOfInstances": instances,
@@ -90,56 +92,56 @@ impl Cluster {
         Ok(())
     }
 
-    /// What to declare as its PostgreSQL version: the one that pods run, or the newest the CRD knows.
+    /// Returns the PostgreSQL version to declare: the one that pods run, or the newest in the CRD.
     async fn version(&self) -> Result<String> {
         let major = self.bed.postgres_major().await?;
         let known = major.parse::<u32>().is_ok_and(|major| major <= NEWEST_DECLARED);
         Ok(if known { major } else { NEWEST_DECLARED.to_string() })
     }
 
-    /// The bed that it runs on.
+    /// Returns the bed of the cluster.
     #[must_use]
     pub fn bed(&self) -> &Bed {
         &self.bed
     }
 
-    /// The `postgresql` objects of its namespace.
+    /// Returns the API of `postgresql` objects in its namespace.
     pub fn objects(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.bed.client(), &self.namespace, &resource())
     }
 
-    /// The object as it stands.
+    /// Reads the object.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub async fn object(&self) -> Result<DynamicObject> {
         self.objects().get(&self.name).await.context("failed to read the cluster")
     }
 
-    /// `spec.numberOfInstances`.
+    /// Reads `spec.numberOfInstances`.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub async fn declared(&self) -> Result<i64> {
         let object = self.object().await?;
         let count = object.data.pointer("/spec/numberOfInstances").and_then(Value::as_i64);
         count.context("the cluster declares no count")
     }
 
-    /// `spec.replicas` of its StatefulSet.
+    /// Reads `spec.replicas` of its StatefulSet.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub async fn replicas(&self) -> Result<i32> {
         let sets: Api<StatefulSet> = Api::namespaced(self.bed.client(), &self.namespace);
         let set = sets.get(&self.name).await.context("failed to read the StatefulSet")?;
         Ok(set.spec.and_then(|spec| spec.replicas).unwrap_or(1))
     }
 
-    /// Its pods, lowest ordinal first.
+    /// Lists its pods, lowest ordinal first.
     ///
     /// # Errors
-    /// When they cannot be listed.
+    /// Fails when they cannot be listed.
     pub async fn pods(&self) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(self.bed.client(), &self.namespace);
         let selector = format!("application=spilo,cluster-name={}", self.name);
@@ -149,64 +151,65 @@ impl Cluster {
         Ok(pods)
     }
 
-    /// All of the object that a write of ours could change. Its version would not do: the operator writes the
-    /// status when it likes.
+    /// Returns everything in the object that the plugin could write.
+    ///
+    /// The resource version is left out, because the operator writes the status at any time.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub async fn written(&self) -> Result<impl PartialEq + std::fmt::Debug + use<>> {
         let DynamicObject { metadata, data, .. } = self.object().await?;
         let spec = data.get("spec").cloned();
         Ok((metadata.generation, metadata.annotations, metadata.labels, spec))
     }
 
-    /// Makes the member with `ordinal` misbehave.
+    /// Stages a fault of the member with `ordinal`.
     ///
     /// # Errors
-    /// As those of `Kubelet::stage`.
+    /// Fails like `Kubelet::stage`.
     pub async fn stage(&self, ordinal: u32, fault: Fault) -> Result<()> {
         self.bed.kubelet().stage(&self.namespace, &self.pod_name(ordinal), fault).await
     }
 
-    /// Lets it behave again.
+    /// Lifts a fault of the member with `ordinal`.
     ///
     /// # Errors
-    /// As those of `Kubelet::unstage`.
+    /// Fails like `Kubelet::unstage`.
     pub async fn unstage(&self, ordinal: u32, fault: Fault) -> Result<()> {
         self.bed.kubelet().unstage(&self.namespace, &self.pod_name(ordinal), fault).await
     }
 
-    /// `kubectl patch` of the count, as the guide does it.
+    /// Patches the count by `kubectl patch`, as the guide does it.
     ///
     /// # Errors
-    /// When kubectl cannot be run; a refusal is not an error.
+    /// Fails when kubectl cannot be run. A refusal is not an error.
     pub async fn patch(&self, instances: i64) -> Result<Said> {
         let patch = json!({"spec": {"numberOfInstances": instances}}).to_string();
         self.kubectl(&["patch", "postgresql", &self.name, "--type=merge", "-p", &patch]).await
     }
 
-    /// The real `kubectl` in the cluster's namespace.
+    /// Runs the real `kubectl` in the namespace of the cluster.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// Fails when it cannot be run.
     pub async fn kubectl(&self, args: &[&str]) -> Result<Said> {
         let args = ["--namespace", &self.namespace].into_iter().chain(args.iter().copied());
         let args: Vec<_> = args.collect();
         self.bed.kubectl(&args).await
     }
 
-    /// The built `kubectl-pgscale` in the cluster's namespace, called as `kubectl pgscale` is.
+    /// Runs the built `kubectl-pgscale` in the namespace of the cluster, as `kubectl pgscale`.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// Fails when it cannot be run.
     pub async fn pgscale(&self, args: &[&str]) -> Result<Said> {
         self.bed.kubectl(&self.pgscale_args(args)).await
     }
 
-    /// The same, started and followed while it runs.
+    /// Starts the same, and follows it while it runs.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails when it cannot be started.
     pub fn follow_pgscale(&self, args: &[&str]) -> Result<Followed> {
         let mut command = self.bed.command(&self.bed.tools().kubectl, self.bed.kubeconfig())?;
         command.args(self.pgscale_args(args));
@@ -214,7 +217,7 @@ impl Cluster {
     }
 
     fn pgscale_args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
-        // Flags come after the plugin's name: kubectl refuses them before it.
+        // kubectl refuses flags before the plugin's name.
         ["pgscale"]
             .into_iter()
             .chain(args.iter().copied())
@@ -222,10 +225,11 @@ impl Cluster {
             .collect()
     }
 
-    /// What `psql` answers in the pod with `ordinal`, through `kubectl exec`; unaligned, rows only.
+    /// Runs a statement by `psql` in the pod with `ordinal`, through `kubectl exec`. Returns the
+    /// rows, unaligned.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// Fails when the statement fails.
     pub async fn sql(&self, ordinal: u32, statement: &str) -> Result<String> {
         let pod = self.pod_name(ordinal);
         let args = [
@@ -244,17 +248,17 @@ impl Cluster {
         Ok(self.kubectl(&args).await?.ok()?.trim().to_owned())
     }
 
-    /// The addresses that clients of one of its services are led to, sorted.
+    /// Returns the addresses to which one of its Services leads, sorted.
     ///
     /// # Errors
-    /// When the slices cannot be listed.
+    /// Fails when the slices cannot be listed.
     pub async fn endpoints(&self, service: &str) -> Result<Vec<String>> {
         let all: Api<EndpointSlice> = Api::namespaced(self.bed.client(), &self.namespace);
         let selector = format!("kubernetes.io/service-name={service}");
         let slices = all.list(&ListParams::default().labels(&selector)).await;
         let slices = slices.with_context(|| format!("failed to list the slices of {service}"))?;
         let endpoints = slices.items.into_iter().filter_map(|slice| slice.endpoints).flatten();
-        // Unset means ready, for whoever reads slices.
+        // An unset condition means ready.
         let ready = endpoints.filter(|endpoint| {
             let conditions = endpoint.conditions.as_ref();
             conditions.and_then(|conditions| conditions.ready) != Some(false)
@@ -264,7 +268,7 @@ impl Cluster {
         Ok(addresses)
     }
 
-    /// Name of the pod with `ordinal`.
+    /// Returns the name of the pod with `ordinal`.
     pub fn pod_name(&self, ordinal: u32) -> String {
         format!("{}-{ordinal}", self.name)
     }

@@ -1,5 +1,5 @@
-//! The break glass: a group that passes a webhook that is down or wrong, has the permissions for that, and is always
-//! reported.
+//! The break glass: a group that bypasses a webhook that is down or wrong. The group has the
+//! permissions for that, and every use is reported.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,21 +16,22 @@ use crate::trial::{Case, TestCtx, case};
 
 /// The group that gives every user here the permission to edit clusters.
 const DBAS: &str = "dbas";
-/// The flags by which a user who acts as themselves breaks the glass.
+/// The flags by which a user who keeps their own name breaks the glass.
 pub(super) const GROUP: [&str; 2] =
     ["--as-group=pgscale:break-glass", "--as-group=system:authenticated"];
 const WITNESS: &str = "validatingadmissionpolicy/break-glass.pgscale.dev";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("admission::breaking_the_glass_needs_the_right_to", needed),
-        case("admission::breaking_the_glass_is_seen_while_the_webhook_is_away", seen),
+        case("admission::break_glass_needs_the_permission_to_impersonate", needed),
+        case("admission::break_glass_writes_are_reported_without_the_webhook", seen),
     ]
 }
 
 impl TestCtx {
-    /// Lets jane break the glass, as `pgscale-webhook rbac` has it, and lets the group of DBAs edit clusters here.
-    async fn furnish(&self) -> Result<()> {
+    /// Lets jane break the glass with the output of `pgscale-webhook rbac`, and lets the group of
+    /// DBAs edit clusters here.
+    async fn grant_permissions(&self) -> Result<()> {
         let rbac = tokio::process::Command::new(&self.bed.programs()?.webhook)
             .args(["rbac", "--namespace", NAMESPACE, "--break-glass-user", "jane"])
             .output()
@@ -42,9 +43,9 @@ impl TestCtx {
         let resource = "--resource=postgresqls.acid.zalan.do";
         self.run(&["create", "role", "edit", "--verb=get,patch", resource]).await?.ok()?;
         self.run(&["create", "rolebinding", DBAS, "--role=edit", "--group", DBAS]).await?.ok()?;
-        // The API server hears of a binding from itself, a moment later.
+        // The API server learns of a binding through its own watch, a moment later.
         for user in ["jane", "joe"] {
-            until(&format!("the rights of {user} to be in force"), SOON, async || {
+            until(&format!("the permissions of {user} to be in force"), SOON, async || {
                 let may = self.run_as(user, &["auth", "can-i", "patch", "postgresqls"]).await?;
                 Ok(settled(may.stdout.trim() == "yes", &may))
             })
@@ -75,7 +76,7 @@ fn settled(done: bool, said: &Said) -> Attempt<()> {
 
 async fn needed(ctx: TestCtx) -> Result<()> {
     ctx.set().await?;
-    ctx.furnish().await?;
+    ctx.grant_permissions().await?;
     let shrink = to(1).to_string();
     let shrink = ["patch", "postgresql", NAME, "--type=merge", "--patch", &shrink];
     let glass = |user: &'static str| [&[user][..], &GROUP, &shrink].concat();
@@ -91,7 +92,7 @@ async fn needed(ctx: TestCtx) -> Result<()> {
     ensure!(said.code == Some(1) && said.stderr.contains("cannot get resource"), "{said:?}");
 
     ctx.run_as("jane", &glass("--as=jane")).await?.ok()?;
-    ensure!(ctx.count().await? == "1", "the glass is broken and nothing happened");
+    ensure!(ctx.count().await? == "1", "the break-glass write had no effect");
     // The group may change clusters, and nothing else.
     for question in [
         &["delete", "postgresqls"][..],
@@ -111,7 +112,7 @@ async fn needed(ctx: TestCtx) -> Result<()> {
 
 async fn seen(ctx: TestCtx) -> Result<()> {
     let webhook = ctx.set().await?;
-    ctx.furnish().await?;
+    ctx.grant_permissions().await?;
     webhook.stop().await?;
     let passed = unjudged(&ctx).await;
     webhook.run().await?;
@@ -153,7 +154,8 @@ async fn seen(ctx: TestCtx) -> Result<()> {
     Ok(())
 }
 
-/// Changes the count by every verb of kubectl, with the webhook away, as a user whose permissions come from a group.
+/// Changes the count by every verb of kubectl while the webhook is down, as a user whose
+/// permissions come from a group.
 async fn unjudged(ctx: &TestCtx) -> Result<()> {
     let glass = [&["--as=jane"][..], &GROUP].concat();
     let shrink = to(1).to_string();

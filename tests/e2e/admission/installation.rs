@@ -1,4 +1,5 @@
-//! The webhook as its chart installs it: its certificates, its rights, and what outlives an upgrade.
+//! The webhook as its chart installs it: its certificates, its permissions, and the data that
+//! outlives an upgrade.
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::wait::{Attempt, until};
@@ -11,9 +12,9 @@ use crate::trial::{Case, TestCtx, case};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("admission::a_certificate_is_replaced_while_it_serves", certificate),
-        case("admission::an_upgrade_of_the_chart_takes_nothing_away", upgrade),
-        case("admission::its_own_rights_suffice_and_no_more", rights),
+        case("admission::certificates_are_replaced_while_the_webhook_serves", certificate),
+        case("admission::a_chart_upgrade_keeps_the_secret_and_the_authority", upgrade),
+        case("admission::the_webhook_has_exactly_the_permissions_it_needs", permissions),
     ]
 }
 
@@ -46,12 +47,15 @@ async fn certificate(ctx: TestCtx) -> Result<()> {
     let authorities = webhook.kept("ca.crt").await?;
     forget(&["tls.crt"]).await?;
     reaches(ok, before_ok + 1).await?;
-    ensure!(webhook.kept("ca.crt").await? == authorities, "one certificate, not the authority");
+    ensure!(
+        webhook.kept("ca.crt").await? == authorities,
+        "the authority was replaced with the certificate"
+    );
     for _ in 0..3 {
         ensure_refused("after a renewal", &ctx.patch(&to(9)).await?, "above-max")?;
     }
 
-    // Somebody applies the registration as it was rendered, by force.
+    // A person applies the registration as Helm rendered it, by force.
     let wipe = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]).to_string();
     let kind = "validatingwebhookconfiguration";
     ctx.run(&["patch", kind, REGISTRATION, "--type=json", "-p", &wipe]).await?.ok()?;
@@ -66,7 +70,7 @@ async fn certificate(ctx: TestCtx) -> Result<()> {
     reaches(ok, before_ok + 2).await?;
     ensure!(
         webhook.kept("ca.crt").await? != authorities,
-        "the authority is lost, and a new one made"
+        "no new authority was made after the loss of the old one"
     );
     until("the new authority to be in force", SOON, async || {
         let said = ctx.patch(&to(1)).await?;
@@ -80,7 +84,8 @@ async fn certificate(ctx: TestCtx) -> Result<()> {
     Ok(())
 }
 
-/// Neither the Secret's contents nor the published authority is in the chart, and both outlive it.
+/// Checks that an upgrade keeps the Secret's contents and the published authority: neither is in
+/// the chart.
 async fn upgrade(ctx: TestCtx) -> Result<()> {
     let webhook = ctx.set().await?;
     let kept = webhook.kept("tls.key").await?;
@@ -96,7 +101,7 @@ async fn upgrade(ctx: TestCtx) -> Result<()> {
     ensure_refused("after an upgrade", &ctx.patch(&to(9)).await?, "above-max")
 }
 
-async fn rights(ctx: TestCtx) -> Result<()> {
+async fn permissions(ctx: TestCtx) -> Result<()> {
     guarded(&ctx).await?;
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
     let own = format!("validatingwebhookconfigurations/{REGISTRATION}");

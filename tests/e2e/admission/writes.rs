@@ -1,21 +1,22 @@
-//! Every door a count comes in by, on a real API server, and the writes that must never be hindered.
+//! Every way to write a count on a real API server, and the writes that the webhook must never
+//! hinder.
 
 use super::*;
 
-/// Who the operator is to the API server.
+/// The flag that makes a write one of the operator's account.
 const OPERATOR: &str = "--as=system:serviceaccount:default:postgres-operator";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("admission::an_override_lets_one_change_pass_and_tells_everybody", overridden),
-        case("admission::of_two_managers_the_result_is_judged", two_managers),
-        case("admission::a_generated_name_is_no_way_past", generated),
-        case("admission::deleting_and_creating_again_is_no_way_past", again),
-        case("admission::what_violates_already_may_be_edited_and_get_better", violating),
-        case("admission::the_operators_own_writes_are_never_hindered", operators_own),
-        case("admission::what_switches_limits_is_judged", switches),
-        case("admission::a_count_with_a_point_and_very_many_annotations_are_judged", disguised),
-        case("admission::the_side_door_is_told_of_and_stays_open", direct_scale),
+        case("admission::an_override_admits_one_change_and_is_reported", overridden),
+        case("admission::the_merged_result_of_two_field_managers_is_judged", two_managers),
+        case("admission::an_object_with_a_generated_name_is_judged", generated),
+        case("admission::a_cluster_created_again_is_judged", again),
+        case("admission::a_violating_cluster_can_be_edited_and_improved", violating),
+        case("admission::the_operators_own_writes_never_reach_the_webhook", operators_own),
+        case("admission::edits_that_switch_limits_are_judged", switches),
+        case("admission::counts_with_a_decimal_point_and_many_annotations_are_judged", disguised),
+        case("admission::scaling_a_stateful_set_warns_and_is_not_refused", direct_scale),
     ]
 }
 
@@ -49,7 +50,7 @@ impl TestCtx {
     }
 }
 
-/// The text of all warnings, unwrapped.
+/// Returns the text of all warnings, unwrapped.
 fn warned(said: &Said) -> String {
     let lines = said.stderr.lines().filter_map(|line| line.strip_prefix("Warning: "));
     lines.map(str::trim).collect::<Vec<_>>().join(" ")
@@ -69,7 +70,7 @@ async fn overridden(ctx: TestCtx) -> Result<()> {
     };
     ctx.create(&granted("for-long", 5)).await?.ok()?;
     let said = ctx.patch(&to(9)).await?;
-    ensure_refused("one that holds for too long", &said, "above-max")?;
+    ensure_refused("an override that is valid for too long", &said, "above-max")?;
     ensure!(said.stderr.contains("more than 4h after its creation"), "{}", said.stderr);
 
     for (wrong, value) in [
@@ -109,7 +110,7 @@ async fn overridden(ctx: TestCtx) -> Result<()> {
     ctx.run(&["delete", "postgresql", NAME]).await?.ok()?;
     ctx.create(&cluster(3)).await?.ok()?;
     let said = ctx.patch(&to(9)).await?;
-    ensure_refused("the next life of the cluster", &said, "above-max")?;
+    ensure_refused("a new cluster of the same name", &said, "above-max")?;
     ensure!(
         said.stderr.contains(&format!("it is for the cluster with uid {uid}")),
         "{}",
@@ -135,13 +136,13 @@ async fn two_managers(ctx: TestCtx) -> Result<()> {
     let nine = flux(json!({"numberOfInstances": 9}), true).await?;
     ensure_refused("a taken field", &nine, "above-max")?;
     flux(json!({"numberOfInstances": 4}), true).await?.ok()?;
-    // The other keeps what it has of the rest; the count stays.
+    // The other manager keeps its fields, and the count stays.
     let mut without = cluster(0);
     without["spec"].as_object_mut().context("a spec")?.remove("numberOfInstances");
     let file = ctx.file("without.json", &without)?;
     ctx.run(&["apply", "--server-side", "--filename", &file]).await?.ok()?;
     ensure!(ctx.count().await? == "4", "the count belongs to flux");
-    // Nobody would own it any more: the operator would read 0.
+    // Otherwise the count would have no owner, and the operator would read 0.
     let given_up = flux(json!({}), true).await?;
     ensure!(given_up.code == Some(1), "a cluster without a count: {given_up:?}");
     ensure!(ctx.count().await? == "4", "something got through");
@@ -153,7 +154,7 @@ async fn generated(ctx: TestCtx) -> Result<()> {
     let generated = |instances| {
         let mut object = cluster(instances);
         object["metadata"] = json!({"generateName": "acid-made-",
-            "annotations": {"acid.zalan.do/controller": "nobody"}});
+            "annotations": {"acid.zalan.do/controller": "no-operator"}});
         object
     };
     let said = ctx.create(&generated(9)).await?;
@@ -167,7 +168,7 @@ async fn generated(ctx: TestCtx) -> Result<()> {
 async fn again(ctx: TestCtx) -> Result<()> {
     ctx.set().await?;
     let before = ctx.uid().await?;
-    // Its volumes stay, as they do when the operator deletes it.
+    // Its volumes stay, as after a deletion by the operator.
     for ordinal in [0, 4] {
         let claim = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",
@@ -234,7 +235,7 @@ async fn operators_own(ctx: TestCtx) -> Result<()> {
 async fn switches(ctx: TestCtx) -> Result<()> {
     let webhook = ctx.set().await?;
     for patch in [
-        json!({"metadata": {"annotations": {"acid.zalan.do/controller": "somebody"}}}),
+        json!({"metadata": {"annotations": {"acid.zalan.do/controller": "other"}}}),
         json!({"spec": {"standby": {"standby_host": "elsewhere"}}}),
         json!({"spec": {"standby": null}}),
         json!({"spec": {"env": [{"name": "STANDBY_WALE_S3_PREFIX", "value": "s3://elsewhere"}]}}),
@@ -247,7 +248,8 @@ async fn switches(ctx: TestCtx) -> Result<()> {
     Ok(())
 }
 
-/// The API server calls no webhook whose condition is false or, where it may be ignored, costs too much.
+/// Checks two edits for which the API server might not call the webhook: it skips an entry whose
+/// condition is false or, where errors are ignored, costs too much.
 async fn disguised(ctx: TestCtx) -> Result<()> {
     let webhook = ctx.set().await?;
     let zero = json!({"spec": {"instances": {"min": 2, "max": 5, "zero": "Allow"}}});
@@ -255,7 +257,7 @@ async fn disguised(ctx: TestCtx) -> Result<()> {
         .await?
         .ok()?;
     ctx.create(&named("acid-asleep", 0)).await?.ok()?;
-    // kubectl would write the number without its point.
+    // kubectl would write the number without its decimal point.
     let path =
         format!("/apis/acid.zalan.do/v1/namespaces/{}/postgresqls/acid-asleep", ctx.namespace);
     let request = http::Request::patch(path)
@@ -288,8 +290,8 @@ async fn direct_scale(ctx: TestCtx) -> Result<()> {
         json!({
             "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name, "labels": labels},
             "spec": {"replicas": 3, "serviceName": name, "selector": {"matchLabels": labels},
-                // No such account: no pod is ever made.
-                "template": {"metadata": {"labels": labels}, "spec": {"serviceAccountName": "nobody",
+                // The account does not exist, so no pod is ever made.
+                "template": {"metadata": {"labels": labels}, "spec": {"serviceAccountName": "missing",
                     "containers": [{"name": "postgres", "image": "spilo"}]}}},
         })
     };
@@ -314,13 +316,13 @@ async fn direct_scale(ctx: TestCtx) -> Result<()> {
     let regarding = event.regarding.context("the Event is about nothing")?;
     ensure!(regarding.kind.as_deref() == Some("StatefulSet"), "{regarding:?}");
 
-    // No accounts are listed here: the webhook finds out itself who the operator is.
+    // No accounts are listed here: the webhook itself finds the operator's account.
     let own = ctx.run(&["patch", &set, "--type=merge", "--patch", &four, OPERATOR]).await?;
     ensure!(own.code == Some(0) && warned(&own).is_empty(), "the operator's own: {own:?}");
     let before = webhook.reviews().await?;
     ctx.run(&["label", &set, "a=b"]).await?.ok()?;
     ctx.run(&["scale", "statefulset/web", "--replicas=5"]).await?.ok()?;
-    ensure!(webhook.reviews().await? == before, "these are nobody's business");
+    ensure!(webhook.reviews().await? == before, "unrelated writes were sent to the webhook");
 
     webhook.stop().await?;
     let away = ctx.run(&["scale", &set, "--replicas=0"]).await;

@@ -1,4 +1,4 @@
-//! Members that are no copies yet, and volumes that are old ones.
+//! Members without a complete copy, and old volumes.
 
 use anyhow::{Result, ensure};
 use pgscale_tests::stage::Fault;
@@ -9,14 +9,14 @@ use crate::guarding;
 use crate::trial::Case;
 
 const REBUILD: &str = "rebuild-in-progress";
-/// How often a base backup that fails is looked at, over more than one try of Patroni.
+/// The number of looks at a failing base backup, over more than one attempt of Patroni.
 const LOOKS: usize = 12;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        situation("situations::a_base_backup_is_slow_and_then_fails", base_backup),
-        situation("situations::a_survivor_is_reinitialised", reinitialised),
-        situation("situations::a_volume_was_kept_from_an_earlier_life", stale_volume),
+        situation("situations::a_slow_or_failing_base_backup_blocks_growth", base_backup),
+        situation("situations::a_survivor_that_is_rebuilt_blocks_a_shrink", reinitialised),
+        situation("situations::an_old_volume_is_reported", stale_volume),
     ]
 }
 
@@ -30,7 +30,7 @@ async fn base_backup(shared: SharedCluster) -> Result<()> {
     shared.cluster.stage(3, Fault::FailingBaseBackup).await?;
     shared.cluster.unstage(3, SLOW).await?;
     cloning::fails(shared.bed.kubelet(), &shared.cluster.namespace, &newest).await?;
-    // Between two tries Patroni has other words for it.
+    // Between two attempts Patroni reports another state.
     for _ in 0..LOOKS {
         let finding = shared.plan(5).await?.finding(REBUILD)?;
         let late = finding.message.starts_with("cannot be judged");

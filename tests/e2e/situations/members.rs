@@ -1,4 +1,4 @@
-//! Members that cannot be counted on, and leaders that are about to move or cannot.
+//! Members that are not healthy, and leaders that are about to move or cannot move.
 
 use anyhow::Result;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -11,19 +11,19 @@ const FEW: &str = "too-few-healthy-survivors";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        situation("situations::a_frozen_member_is_not_counted_on", frozen),
-        situation("situations::a_stalled_receiver_is_seen_as_soon_as_rows_are_written", stalled),
-        situation("situations::a_standby_that_replays_late_or_not_at_all", delayed),
-        situation("situations::two_pods_are_labelled_master", two_masters),
-        situation("situations::a_switchover_is_scheduled", scheduled),
-        situation("situations::patroni_is_paused_and_the_leader_would_go", paused),
+        situation("situations::a_frozen_member_is_not_counted_as_healthy", frozen),
+        situation("situations::a_stalled_receiver_is_detected_once_rows_are_written", stalled),
+        situation("situations::a_replica_that_replays_late_is_not_counted_as_healthy", delayed),
+        situation("situations::two_pods_labelled_master_block_a_shrink", two_masters),
+        situation("situations::a_scheduled_switchover_blocks_a_shrink", scheduled),
+        situation("situations::a_paused_cluster_shrinks_after_the_printed_switchover", paused),
     ]
 }
 
 async fn frozen(shared: SharedCluster) -> Result<()> {
     shared.cluster.stage(1, Fault::FrozenPatroni).await?;
     shared.refuses(2, FEW, &shared.pod(1)).await?;
-    // Both standbys may go: the leader that stays is well.
+    // Both replicas may be removed: the leader is kept and healthy.
     shared.admits(1).await?;
     shared.cluster.unstage(1, Fault::FrozenPatroni).await?;
     shared.admits(2).await
@@ -45,7 +45,8 @@ async fn delayed(shared: SharedCluster) -> Result<()> {
 
     shared.cluster.sql(1, "ALTER SYSTEM SET recovery_min_apply_delay = '1h'").await?;
     shared.cluster.sql(1, "SELECT pg_reload_conf()").await?;
-    // The commit waits for an hour; the segments after it are more than Patroni lets a candidate be behind.
+    // The replay of the commit waits for an hour. The segments after it exceed the lag that Patroni
+    // allows a candidate.
     for _ in 0..3 {
         shared.cluster.sql(0, "SELECT pg_logical_emit_message(true, 'late', 'row')").await?;
         shared.cluster.sql(0, "SELECT pg_switch_wal()").await?;
@@ -58,7 +59,7 @@ async fn delayed(shared: SharedCluster) -> Result<()> {
     shared.admits(2).await
 }
 
-/// Staged by writing the label: Patroni of a frozen member does not put it right.
+/// Staged by writing the label: the Patroni of a frozen member does not correct it.
 async fn two_masters(shared: SharedCluster) -> Result<()> {
     shared.cluster.stage(2, Fault::FrozenPatroni).await?;
     shared.kubectl(&["label", "pod", &shared.pod(2), "spilo-role=master", "--overwrite"]).await?;
@@ -85,7 +86,7 @@ async fn paused(shared: SharedCluster) -> Result<()> {
     cluster.move_leader_to(2).await?;
     shared.bed.kubelet().pause(&cluster.namespace, NAME).await?;
     let said = shared.patch_refused(2, "leader-condemned", "paused").await?;
-    // A pause does not forbid to move the leader.
+    // A pause does not forbid a move of the leader.
     shared.make_way(&said, 2).await?;
 
     let finding = shared.found(1, "paused", |_| true).await?;

@@ -1,4 +1,4 @@
-//! The operator: stopped, busy, with limits of its own, and about to replace the StatefulSet.
+//! The operator: stopped, busy, with its own limits, and about to replace the StatefulSet.
 
 use std::time::Duration;
 
@@ -12,10 +12,13 @@ use crate::trial::Case;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        situation("situations::the_stateful_set_has_a_foreign_annotation", foreign_annotation),
-        situation("situations::a_rolling_update_is_in_progress", rolling_update),
-        situation("situations::the_operator_is_stopped_and_a_count_not_applied", stopped),
-        situation("situations::the_operator_has_limits_of_its_own", limits),
+        situation(
+            "situations::a_foreign_annotation_blocks_removing_the_leader",
+            foreign_annotation,
+        ),
+        situation("situations::a_rolling_update_blocks_a_shrink", rolling_update),
+        situation("situations::a_count_that_is_not_applied_blocks_the_next_shrink", stopped),
+        situation("situations::the_operators_limits_are_enforced", limits),
     ]
 }
 
@@ -27,7 +30,7 @@ impl SharedCluster {
 
 async fn foreign_annotation(shared: SharedCluster) -> Result<()> {
     let cluster = &shared.cluster;
-    // Its next synchronisation would end the situation before anybody has looked.
+    // The operator's next synchronisation would end the situation before the test has looked.
     let seldom = Settings { resync: Duration::from_secs(3600), ..Settings::default() };
     shared.start_operator(&seldom).await?;
     cluster.move_leader_to(2).await?;
@@ -36,11 +39,11 @@ async fn foreign_annotation(shared: SharedCluster) -> Result<()> {
     let said = shared.patch_refused(2, "leader-condemned", "example.com/seen").await?;
     shared.make_way(&said, 2).await?;
 
-    // Replaced by now, without the annotation.
+    // The operator has replaced the StatefulSet, without the annotation.
     let plan = shared.plan(MEMBERS).await?;
     ensure!(plan.silent(rule), "{plan:?}");
     shared.resize(MEMBERS).await?;
-    // Where the leader stays it is only told, and to remove the annotation ends it.
+    // Where the leader is kept, the rule only warns, and removing the annotation ends it.
     shared.kubectl(&["annotate", "statefulset", NAME, "example.com/seen=yes"]).await?;
     let finding = shared.plan(2).await?.finding(rule)?;
     ensure!(finding.severity == "Warn" && finding.mentions("example.com/seen"), "{finding:?}");
@@ -58,7 +61,7 @@ async fn rolling_update(shared: SharedCluster) -> Result<()> {
     ensure!(finding.severity == "Deny", "{finding:?}");
     let said = shared.cluster.patch(2).await?;
     ensure!(said.code == Some(1) && said.stderr.contains(rule), "{said:?}");
-    ensure!(shared.cluster.declared().await? == 3, "refused, and changed all the same");
+    ensure!(shared.cluster.declared().await? == 3, "refused, but changed");
     let wait = format!("pgscale wait {NAME} -n NS");
     shared.run_remedy(finding.remedy()?, &wait, &["--timeout=5m"]).await?;
     shared.admits(2).await?;

@@ -1,4 +1,4 @@
-//! Namespaces without room.
+//! Namespaces without room for another member.
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::cluster::TIMEOUT;
@@ -10,8 +10,8 @@ use crate::trial::Case;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        situation("situations::a_quota_has_room_for_one_of_two", quota),
-        situation("situations::a_limit_range_is_too_small", limit_range),
+        situation("situations::a_quota_limits_growth_to_the_room_that_is_left", quota),
+        situation("situations::a_limit_range_that_is_too_small_blocks_growth", limit_range),
     ]
 }
 
@@ -26,7 +26,7 @@ async fn quota(shared: SharedCluster) -> Result<()> {
     let finding = shared.refuses(5, "quota-headroom", "resourcequota/room").await?;
     let one = format!("pgscale up {NAME} --to 4 -n NS");
     shared.run_remedy(finding.remedy()?, &one, &["--yes"]).await?;
-    ensure!(shared.cluster.replicas().await? == 4, "it did not grow by one");
+    ensure!(shared.cluster.replicas().await? == 4, "the cluster did not grow by one");
     shared.refuses(5, "quota-headroom", "resourcequota/room").await?;
     shared.kubectl(&["delete", "quota", "room"]).await?;
     shared.admits(5).await?;
@@ -34,7 +34,7 @@ async fn quota(shared: SharedCluster) -> Result<()> {
 }
 
 async fn limit_range(shared: SharedCluster) -> Result<()> {
-    // A claim that was kept stays as it is: only a new one can be too large.
+    // A kept claim stays as it is: only a new one can be too large.
     let kept = format!("pgdata-{}", shared.pod(MEMBERS));
     shared.kubectl(&["delete", "pvc", &kept, "--ignore-not-found"]).await?;
     let limits = [

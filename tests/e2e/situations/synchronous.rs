@@ -1,4 +1,4 @@
-//! Commits that wait for a standby.
+//! Commits that wait for a synchronous standby.
 
 use anyhow::{Result, ensure};
 use pgscale_tests::cluster::TIMEOUT;
@@ -13,15 +13,12 @@ const CONDEMNED: &str = "sync-standbys-condemned";
 const FLOOR: &str = "strict-sync-floor";
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![situation(
-        "situations::the_only_synchronous_standby_would_go_then_all_of_them",
-        synchronous,
-    )]
+    vec![situation("situations::removing_the_synchronous_standbys_is_refused", synchronous)]
 }
 
 async fn synchronous(shared: SharedCluster) -> Result<()> {
     let cluster = &shared.cluster;
-    // Nobody but -2 is there to be chosen.
+    // Only -2 can be chosen.
     shared.cluster.stage(1, Fault::StalledReceiver).await?;
     let of_1 = format!("application_name = '{}'", shared.pod(1));
     let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE {of_1}");
@@ -31,7 +28,7 @@ async fn synchronous(shared: SharedCluster) -> Result<()> {
     cluster.sql(0, "CREATE TABLE unreceived AS SELECT 1").await?;
     shared.refuses(2, CONDEMNED, &shared.pod(2)).await?;
 
-    // With another that is caught up commits wait for a moment only.
+    // With another replica that has caught up, commits wait for a moment only.
     shared.cluster.unstage(1, Fault::StalledReceiver).await?;
     let softer =
         |finding: &Finding| finding.severity == "Warn" && finding.mentions("chosen another");
@@ -58,7 +55,7 @@ async fn synchronous(shared: SharedCluster) -> Result<()> {
     Ok(())
 }
 
-/// Waits until `standby` is the one that commits wait for.
+/// Waits until `standby` is the only synchronous standby.
 async fn chosen(shared: &SharedCluster, standby: &str) -> Result<()> {
     let object = format!("{NAME}-sync");
     let path = "--output=jsonpath={.metadata.annotations.sync_standby}";

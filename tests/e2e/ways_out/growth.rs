@@ -1,4 +1,4 @@
-//! New members that do not come, and the way back.
+//! New members that do not start, and the return to the old count.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
@@ -15,7 +15,7 @@ use crate::trial::{Case, TestCtx, case};
 const GIVEN_UP: &str = "rebuild-in-progress";
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case("ways_out::of_growth_that_fails", growth)]
+    vec![case("ways_out::failed_growth_can_be_reverted", growth)]
 }
 
 async fn growth(ctx: TestCtx) -> Result<()> {
@@ -32,7 +32,7 @@ async fn growth(ctx: TestCtx) -> Result<()> {
     two_at_once(&broken).await.context("two at once")
 }
 
-/// The fourth member never comes: who wants a fifth is told how to give it up.
+/// The fourth member never starts: a refusal of a fifth member prints how to give up the fourth.
 async fn given_up(broken: &BrokenCluster, state: &str, fault: Fault) -> Result<()> {
     broken.cluster.stage(3, fault).await?;
     broken.cluster.patch(4).await?.ok()?;
@@ -52,7 +52,7 @@ async fn given_up(broken: &BrokenCluster, state: &str, fault: Fault) -> Result<(
     broken.cluster.unstage(3, fault).await
 }
 
-/// What a pod with this fault looks like.
+/// Returns whether `pod` shows this fault.
 fn in_trouble(pod: &Pod, fault: Fault) -> bool {
     let status = pod.status.as_ref();
     let waits = |reason: &str| {
@@ -76,7 +76,7 @@ fn in_trouble(pod: &Pod, fault: Fault) -> bool {
     }
 }
 
-/// A quota that is in the way before the change, and one that comes in between.
+/// A quota that blocks the change, and one that is lowered during the change.
 async fn quota(broken: &BrokenCluster) -> Result<()> {
     let quota = |pods: &str| {
         json!({
@@ -112,7 +112,7 @@ async fn quota(broken: &BrokenCluster) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the quota's use is counted.
+/// Waits until the quota counts the pods.
 async fn used(broken: &BrokenCluster) -> Result<()> {
     until("the quota to count", TIMEOUT, async || {
         let output = "--output=jsonpath={.status.used.pods}";
@@ -122,7 +122,7 @@ async fn used(broken: &BrokenCluster) -> Result<()> {
     .await
 }
 
-/// Two members at once do not start any more.
+/// Two members cannot start again.
 async fn two_at_once(broken: &BrokenCluster) -> Result<()> {
     const FAULT: Fault = Fault::ImageUnavailable;
     for ordinal in [2, 3] {
@@ -132,7 +132,7 @@ async fn two_at_once(broken: &BrokenCluster) -> Result<()> {
     until("neither of them to start", TIMEOUT, async || {
         let pods = broken.cluster.pods().await?;
         let down = |pod: &Pod| in_trouble(pod, FAULT);
-        // The StatefulSet may wait for the first before it makes the second anew.
+        // The StatefulSet may wait for the first pod before it recreates the second.
         let done = pods.get(2).is_some_and(down) && pods.get(3).is_none_or(down);
         Ok(if done { Attempt::Done(()) } else { Attempt::NotYet(pods.len().to_string()) })
     })

@@ -1,4 +1,4 @@
-//! Members that fail while nobody changes anything.
+//! Members that fail while the count does not change.
 
 use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
@@ -12,13 +12,13 @@ use serde_json::json;
 use super::BrokenCluster;
 use crate::trial::{Case, TestCtx, case};
 
-/// Longer than any lock lives; soon enough for a wait that nobody ends.
+/// The timeout of a wait that cannot succeed: longer than the lock lives.
 const STUCK: &str = "20s";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("ways_out::of_members_that_are_down", down),
-        case("ways_out::of_a_leader_that_is_gone", leader),
+        case("ways_out::printed_commands_repair_failed_members", down),
+        case("ways_out::printed_commands_repair_a_lost_leader", leader),
     ]
 }
 
@@ -30,13 +30,14 @@ async fn down(ctx: TestCtx) -> Result<()> {
     lost(&broken).await.context("lost")
 }
 
-/// The leader is on the highest ordinal, and -0, to which the operator would hand over, is stopped.
+/// The leader is on the highest ordinal, and -0 is stopped, to which the operator would move the
+/// leader.
 async fn stopped(broken: &BrokenCluster) -> Result<()> {
     let state = "the leader on the highest ordinal, and -0 stopped";
     broken.cluster.move_leader_to(3).await?;
     broken.cluster.stage(0, Fault::StoppedPatroni).await?;
     let printed = broken.refused(state, 2, "leader-condemned").await?;
-    // Whatever keeps a container from being started has gone with its pod.
+    // The fault ends with the pod that has it.
     broken.ctx.bed.kubelet().unstage_all(&broken.ctx.namespace);
     broken.run_printed(&printed, "delete pod acid-fix-0", &[]).await?;
     broken.settled(4).await?;
@@ -45,24 +46,24 @@ async fn stopped(broken: &BrokenCluster) -> Result<()> {
     broken.settled(3).await
 }
 
-/// Somebody scheduled a switchover to a member that shall go.
+/// A person scheduled a switchover to a member that is to be removed.
 async fn scheduled(broken: &BrokenCluster) -> Result<()> {
     let cluster = &broken.cluster;
     cluster.move_leader_to(0).await?;
     let leader = cluster.leader().await?;
     let address = leader.address.context("the leader has no address")?;
     let tomorrow = Timestamp::now().checked_add(SignedDuration::from_hours(24))?;
-    let wish = json!({
+    let request = json!({
         "leader": leader.pod, "candidate": "acid-fix-2", "scheduled_at": tomorrow.to_string(),
     });
-    rest::send(address, Method::POST, "/switchover", &wish).await?;
+    rest::send(address, Method::POST, "/switchover", &request).await?;
     let printed = broken.refused("a switchover for tomorrow", 2, "switchover-pending").await?;
     broken.run_printed(&printed, "exec", &[]).await?;
     broken.warned("no switchover any more", 2, "Allowed").await?;
     broken.settled(3).await
 }
 
-/// Replication is synchronous, and no standby is.
+/// Replication is synchronous, and there is no synchronous standby.
 async fn asynchronous(broken: &BrokenCluster) -> Result<()> {
     let state = "no synchronous standby where replication is synchronous";
     for ordinal in [1, 2] {
@@ -92,7 +93,7 @@ async fn synchronous(broken: &BrokenCluster, on: bool) -> Result<()> {
     broken.cluster.kubectl(&patch).await?.ok().map(drop)
 }
 
-/// A node is lost, and with it a pod that nobody can end any more.
+/// A node is lost, and with it a pod whose end its kubelet cannot report.
 async fn lost(broken: &BrokenCluster) -> Result<()> {
     broken.cluster.patch(3).await?.ok()?;
     broken.settled(3).await?;
@@ -102,7 +103,7 @@ async fn lost(broken: &BrokenCluster) -> Result<()> {
     let set = ["set", "acid-fix", "2", "--yes", "--timeout", STUCK];
     let said = broken.cluster.pgscale(&set).await?;
     ensure!(said.code == Some(4), "a pod on a lost node has ended: {said:?}");
-    let printed = broken.why("a pod that nobody ends").await?;
+    let printed = broken.why("a pod on a lost node").await?;
     broken.run_printed(&printed, "delete pod acid-fix-2", &[]).await?;
     broken.settled(2).await?;
     broken.cluster.unstage(2, Fault::NodeLost).await
@@ -116,7 +117,7 @@ async fn leader(ctx: TestCtx) -> Result<()> {
     claim(&broken).await.context("claim")
 }
 
-/// Patroni is paused, and the leader has gone: nobody takes over.
+/// Patroni is paused and the leader is gone, so no replica takes over.
 async fn paused(broken: &BrokenCluster) -> Result<()> {
     let state = "Patroni paused, and the leader gone";
     let cluster = &broken.cluster;
@@ -142,11 +143,12 @@ async fn paused(broken: &BrokenCluster) -> Result<()> {
     broken.settled(3).await
 }
 
-/// The node of the leader is lost: another takes over, and the pod of the old one still says that it leads.
+/// The node of the leader is lost. Another member takes over, and the pod of the old leader still
+/// carries the leader's label.
 async fn dead(broken: &BrokenCluster) -> Result<()> {
     broken.cluster.move_leader_to(2).await?;
     broken.cluster.stage(2, Fault::NodeLost).await?;
-    let candidate = until("an heir", TIMEOUT, async || {
+    let candidate = until("a new leader", TIMEOUT, async || {
         Ok(match broken.cluster.leader().await {
             Ok(leader) if leader.ordinal != 2 => Attempt::Done(leader.ordinal),
             other => Attempt::NotYet(format!("{other:?}")),
@@ -160,7 +162,7 @@ async fn dead(broken: &BrokenCluster) -> Result<()> {
     broken.cluster.unstage(2, Fault::NodeLost).await
 }
 
-/// The leader is on the highest ordinal, and -0 looks alive and is not.
+/// The leader is on the highest ordinal, and -0 only looks alive.
 async fn frozen(broken: &BrokenCluster) -> Result<()> {
     broken.cluster.patch(4).await?.ok()?;
     broken.settled(4).await?;
@@ -173,7 +175,7 @@ async fn frozen(broken: &BrokenCluster) -> Result<()> {
     broken.settled(3).await
 }
 
-/// The volume claim of a member is being deleted while it runs on it.
+/// The claim of a running member is being deleted.
 async fn claim(broken: &BrokenCluster) -> Result<()> {
     let cluster = &broken.cluster;
     cluster.move_leader_to(0).await?;

@@ -1,5 +1,5 @@
-//! Counts that are declared and not run: the operator is down or has limits of its own, a policy was tightened, all
-//! is asleep.
+//! Counts that are declared and not applied: the operator is down or has its own limits, a policy
+//! was tightened, or the cluster is scaled to zero.
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::cluster::TIMEOUT;
@@ -12,7 +12,7 @@ use super::BrokenCluster;
 use crate::trial::{Case, TestCtx, case};
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case("ways_out::of_a_count_that_nobody_runs", counts)]
+    vec![case("ways_out::printed_commands_repair_a_count_that_is_not_applied", counts)]
 }
 
 async fn counts(ctx: TestCtx) -> Result<()> {
@@ -20,7 +20,7 @@ async fn counts(ctx: TestCtx) -> Result<()> {
     let operator = broken.ctx.bed.operator();
     operator.lock().await.stop().await?;
     let cancelled = unapplied(&broken).await;
-    // Other tests need it, whatever became of this one.
+    // Other tests need the operator, also after a failure of this one.
     let few = Settings { max_instances: 2, ..Settings::default() };
     operator.lock().await.start(&few).await?;
     let limited = match cancelled {
@@ -33,7 +33,7 @@ async fn counts(ctx: TestCtx) -> Result<()> {
     asleep(&broken).await.context("asleep")
 }
 
-/// The operator is away; what it has not done can be taken back.
+/// The operator is stopped. A change that it has not applied can be taken back.
 async fn unapplied(broken: &BrokenCluster) -> Result<()> {
     const RULE: &str = "change-not-applied";
     broken.cluster.patch(2).await?.ok().context("the leader is on 0 and all are healthy")?;
@@ -48,11 +48,14 @@ async fn unapplied(broken: &BrokenCluster) -> Result<()> {
     let state = "growth that was not applied, and the status Updating for ever";
     let printed = broken.warned(state, 6, RULE).await?;
     broken.back_to(&printed, 3).await?;
-    ensure!(broken.cluster.replicas().await? == 3, "nobody was there to apply anything");
+    ensure!(
+        broken.cluster.replicas().await? == 3,
+        "the operator was stopped, and the count was applied"
+    );
     Ok(())
 }
 
-/// The operator came back with a limit below what is declared.
+/// The operator starts again with a limit below the declared count.
 async fn over_the_limit(broken: &BrokenCluster) -> Result<()> {
     until("the operator to apply its limit", TIMEOUT, async || {
         let replicas = broken.cluster.replicas().await?;
@@ -64,7 +67,7 @@ async fn over_the_limit(broken: &BrokenCluster) -> Result<()> {
     broken.back_to(&printed, 2).await
 }
 
-/// Clusters that were there before the policy's bounds.
+/// The cluster existed before the bounds of the policy.
 async fn bounds(broken: &BrokenCluster) -> Result<()> {
     broken.policy(Some(json!({"min": 3}))).await?;
     let printed = broken.refused("a count below the policy's minimum", 1, "below-min").await?;
@@ -79,7 +82,7 @@ async fn bounds(broken: &BrokenCluster) -> Result<()> {
 async fn asleep(broken: &BrokenCluster) -> Result<()> {
     let cluster = &broken.cluster;
     cluster.move_leader_to(1).await?;
-    // Otherwise it leads last: pods end one by one, the highest ordinal first.
+    // Otherwise -0 leads last: pods end one by one, the highest ordinal first.
     broken.cluster.stage(0, Fault::NoFailover).await?;
     cluster.sql(1, "CREATE TABLE seen AS SELECT 'the newest' AS row").await?;
     broken.policy(Some(json!({"zero": "Allow"}))).await?;

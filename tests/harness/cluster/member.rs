@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use super::Cluster;
 use crate::patroni::rest;
 
-/// What one member says about itself.
+/// The answer of one member about itself.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// Its pod.
@@ -17,35 +17,35 @@ pub struct Member {
     pub ordinal: u32,
     /// Its address.
     pub address: Option<Ipv4Addr>,
-    /// Its answer to `GET /patroni`; nothing if it gave none.
+    /// Its answer to `GET /patroni`. `None` if it gave none.
     pub answer: Option<rest::Member>,
 }
 
 impl Member {
-    /// It leads, and answers queries.
+    /// Returns whether the member leads and answers queries.
     pub fn leads(&self) -> bool {
         let answer = self.answer.as_ref();
         answer.is_some_and(|answer| answer.state == "running" && answer.role == "primary")
     }
 
-    /// It streams from the leader.
+    /// Returns whether the member streams from the leader.
     pub fn streams(&self) -> bool {
         self.answer.as_ref().is_some_and(|answer| {
             answer.state == "running" && answer.replication_state.as_deref() == Some("streaming")
         })
     }
 
-    /// The state of its PostgreSQL, by its own word.
+    /// Returns the state of its PostgreSQL as its Patroni reports it.
     pub fn state(&self) -> &str {
         self.answer.as_ref().map_or("silent", |answer| answer.state.as_str())
     }
 }
 
 impl Cluster {
-    /// Its members, each asked for its live state.
+    /// Returns its members, each with its live answer.
     ///
     /// # Errors
-    /// When the pods cannot be listed.
+    /// Fails when the pods cannot be listed.
     pub async fn members(&self) -> Result<Vec<Member>> {
         let pods = self.pods().await?;
         let asked = pods.into_iter().map(async |pod| {

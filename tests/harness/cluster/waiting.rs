@@ -13,16 +13,17 @@ use super::{Cluster, Member, TIMEOUT};
 use crate::patroni::rest;
 use crate::wait::{Attempt, until};
 
-/// How long a switchover may take, from the first time it is asked for.
+/// The limit for a switchover, from its first request.
 const SWITCHOVER: Duration = Duration::from_secs(180);
-/// When a switchover that was refused, or led to nothing, is asked for again: longer than Patroni's loop.
+/// The pause before a switchover that was refused or had no effect is requested again: longer than
+/// Patroni's loop.
 const AGAIN: Duration = Duration::from_secs(15);
 
 impl Cluster {
     /// Waits until exactly `instances` members run, one leads and the others stream from it.
     ///
     /// # Errors
-    /// When that takes longer than [`TIMEOUT`].
+    /// Fails when that takes longer than [`TIMEOUT`].
     pub async fn converged(&self, instances: u32) -> Result<Vec<Member>> {
         let what = format!("{instances} streaming members of {}", self.name);
         until(&what, TIMEOUT, async || {
@@ -39,10 +40,11 @@ impl Cluster {
         .await
     }
 
-    /// Its members, as soon as every one of them answers: on a busy machine a healthy one may be too late once.
+    /// Returns its members as soon as every one of them answers: on a busy machine a healthy member
+    /// may be too late once.
     ///
     /// # Errors
-    /// When one of them gives no answer for longer than [`TIMEOUT`].
+    /// Fails when one of them gives no answer for longer than [`TIMEOUT`].
     pub async fn answering(&self) -> Result<Vec<Member>> {
         until(&format!("every member of {} to answer", self.name), TIMEOUT, async || {
             let members = self.members().await?;
@@ -55,10 +57,10 @@ impl Cluster {
         .await
     }
 
-    /// The member that leads, by its own word, as soon as exactly one does.
+    /// Returns the leader as soon as exactly one member reports that it leads.
     ///
     /// # Errors
-    /// When none or several do for longer than [`TIMEOUT`].
+    /// Fails when none or several do for longer than [`TIMEOUT`].
     pub async fn leader(&self) -> Result<Member> {
         until(&format!("one leader of {}", self.name), TIMEOUT, async || {
             let members = self.members().await?;
@@ -71,36 +73,42 @@ impl Cluster {
         .await
     }
 
-    /// Waits until every pod's annotation tells of a member that runs, and streams unless it leads: what everybody
-    /// believes from the moment when it does not answer any more. Patroni writes it once per loop.
+    /// Waits until every pod's annotation describes a member that runs, and streams unless it
+    /// leads.
+    ///
+    /// Other programs use the annotation once the member no longer answers. Patroni writes it once
+    /// per loop.
     ///
     /// # Errors
-    /// When that takes longer than [`TIMEOUT`].
+    /// Fails when that takes longer than [`TIMEOUT`].
     pub async fn reported(&self) -> Result<()> {
         until(
             &format!("every member of {} to be reported as well", self.name),
             TIMEOUT,
             async || {
                 let pods = self.pods().await?;
-                let told = |pod: &Pod| pod.annotations().get("status").cloned().unwrap_or_default();
-                let told: Vec<_> = pods.iter().map(told).collect();
-                Ok(if told.iter().all(|status| is_well(status)) {
+                let status =
+                    |pod: &Pod| pod.annotations().get("status").cloned().unwrap_or_default();
+                let reported: Vec<_> = pods.iter().map(status).collect();
+                Ok(if reported.iter().all(|status| is_well(status)) {
                     Attempt::Done(())
                 } else {
-                    Attempt::NotYet(format!("{told:?}"))
+                    Attempt::NotYet(format!("{reported:?}"))
                 })
             },
         )
         .await
     }
 
-    /// Waits until the operator calls it running. Until then it writes the status, and with it the version of the
-    /// object, whenever it likes.
+    /// Waits until the operator reports the status Running.
+    ///
+    /// Until then the operator may write the status at any time, and with it the resource version
+    /// of the object.
     ///
     /// # Errors
-    /// When that takes longer than [`TIMEOUT`].
+    /// Fails when that takes longer than [`TIMEOUT`].
     pub async fn settled(&self) -> Result<()> {
-        until(&format!("the operator to call {} running", self.name), TIMEOUT, async || {
+        until(&format!("the operator to report {} as running", self.name), TIMEOUT, async || {
             let object = self.object().await?;
             let status = object.data.pointer("/status/PostgresClusterStatus");
             Ok(match status.and_then(Value::as_str) {
@@ -111,11 +119,11 @@ impl Cluster {
         .await
     }
 
-    /// Moves the leader to the member with `ordinal` and waits until it leads and is labelled so, and all others
-    /// stream from it.
+    /// Moves the leader to the member with `ordinal`, and waits until it leads and is labelled so,
+    /// and all others stream from it.
     ///
     /// # Errors
-    /// When it takes too long, with Patroni's last refusal if there was one.
+    /// Fails when it takes too long, with Patroni's last refusal if there was one.
     pub async fn move_leader_to(&self, ordinal: u32) -> Result<()> {
         let candidate = self.pod_name(ordinal);
         let mut asked: Option<(Instant, String)> = None;
@@ -142,7 +150,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The pods that are labelled as the leader's.
+    /// Lists the pods with the label of the leader.
     async fn labelled_master(&self) -> Result<Vec<String>> {
         let pods = self.pods().await?;
         let labelled = pods
@@ -152,18 +160,20 @@ impl Cluster {
     }
 }
 
-/// Asks `leader` to hand over to `candidate`; what came of it, in words. The answer comes after the hand-over, which
-/// may outlast a call, and on a busy machine Patroni may find a healthy candidate too slow: who leads then tells.
+/// Asks `leader` to switch over to `candidate`, and describes the outcome.
+///
+/// The answer comes after the switchover, which may outlast a call. On a busy machine Patroni may
+/// find a healthy candidate too slow. So the caller checks which member leads.
 async fn switch_over(leader: &Member, candidate: &str) -> String {
     let Some(address) = leader.address else { return "the leader has no address".to_owned() };
-    let wish = json!({"leader": leader.pod, "candidate": candidate});
-    match rest::send(address, Method::POST, "/switchover", &wish).await {
+    let request = json!({"leader": leader.pod, "candidate": candidate});
+    match rest::send(address, Method::POST, "/switchover", &request).await {
         Ok(()) => "accepted".to_owned(),
         Err(error) => format!("{error:#}"),
     }
 }
 
-/// Whether Patroni's annotation `status` tells of a member that leads or streams.
+/// Returns whether Patroni's annotation `status` describes a member that leads or streams.
 fn is_well(status: &str) -> bool {
     let status: Value = serde_json::from_str(status).unwrap_or_default();
     let says = |key: &str| status.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -176,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_is_well_that_leads_or_streams() {
+    fn a_member_that_leads_or_streams_is_well() {
         for (status, well) in [
             (r#"{"state": "running", "role": "primary"}"#, true),
             (r#"{"state": "running", "role": "replica", "replication_state": "streaming"}"#, true),
