@@ -93,7 +93,7 @@ fn answered() -> Result<()> {
 
 /// A running webhook that can have as much memory as the chart gives it.
 struct Webhook {
-    // Dropped first: a cgroup goes only when it is empty.
+    // Dropped first, because only an empty cgroup can be removed.
     process: Process,
     limit: Limit,
     bytes: u64,

@@ -258,8 +258,8 @@ async fn replace_by_one(test: &TestCluster) -> Result<(String, String)> {
 }
 
 /// Runs the line below the line `words` as it was printed.
-async fn run_below(test: &TestCluster, text: &str, words: &str, manifest: &str) -> Result<()> {
-    let line = suggested::run_below(&test.cluster, text, words, manifest).await?;
+async fn run_below(test: &TestCluster, said: &str, words: &str, manifest: &str) -> Result<()> {
+    let line = suggested::run_below(&test.cluster, said, words, manifest).await?;
     say(&format!("  {line}"));
     Ok(())
 }

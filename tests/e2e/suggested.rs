@@ -43,12 +43,11 @@ pub(crate) async fn run(
 /// Fails when the vector does not begin with `kubectl`, or when the command does not succeed.
 pub(crate) async fn run_argv(cluster: &Cluster, argv: &[String], more: &[&str]) -> Result<String> {
     let command = argv.join(" ");
-    let Some((program, args)) = argv.split_first() else { bail!("the command is empty") };
-    if program != "kubectl" {
+    let Some(rest) = argv.strip_prefix(&["kubectl".to_owned()]) else {
         bail!("{command:?} does not begin with kubectl");
-    }
-    let args = args.iter().map(String::as_str).chain(more.iter().copied());
-    let said = cluster.bed().kubectl(&args.collect::<Vec<_>>()).await?;
+    };
+    let rest = rest.iter().map(String::as_str).chain(more.iter().copied());
+    let said = cluster.bed().kubectl(&rest.collect::<Vec<_>>()).await?;
     let stdout = said.ok().with_context(|| format!("the remedy does not work: {command}"))?;
     note(cluster, &command);
     Ok(stdout)

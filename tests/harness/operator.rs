@@ -55,9 +55,9 @@ pub const RBAC: &str = "operator-service-account-rbac.yaml";
 pub struct Settings {
     /// True if Patroni keeps its state in ConfigMaps. False for Endpoints, the default of v1.
     pub use_configmaps: bool,
-    /// The fewest instances of any cluster; negative for no limit.
+    /// The fewest instances of any cluster. Negative for no limit.
     pub min_instances: i32,
-    /// The most instances of any cluster; negative for no limit.
+    /// The most instances of any cluster. Negative for no limit.
     pub max_instances: i32,
     /// True if pods carry Patroni's readiness probe.
     pub readiness_probe: bool,

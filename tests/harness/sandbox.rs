@@ -43,7 +43,7 @@ const CONTROL: &str = "control.sock";
 /// The file in [`DIRECTORY`] that the processes of the sandbox hold locked.
 const LOCK: &str = "lock";
 
-/// The roles of a process; see the module's documentation.
+/// The roles of a process, which the module's documentation explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Outside of the sandbox: the process may use the network and knows no pod address.
