@@ -250,7 +250,7 @@ async fn replace_by_one(ground: &Ground) -> Result<(String, String)> {
     let file = ground.file(&object)?;
     let said = ground.cluster.kubectl(&["replace", "--force", "-f", &file]).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("return-from-zero"), "{said:?}");
-    ensure!(said.stderr.contains("was deleted, and it is gone"), "{said:?}");
+    ensure!(said.stderr.contains("was deleted, and it stays deleted"), "{said:?}");
     Ok((said.stderr, file))
 }
 
