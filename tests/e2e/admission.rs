@@ -321,7 +321,7 @@ async fn odd_objects(ctx: TestCtx) -> Result<()> {
             let annotated = json!({"metadata": {"annotations": {"acid.zalan.do/controller": "x"}}});
             for (what, edit) in [("the owner", annotated), ("the count", to(7))] {
                 let said = patch(name, edit).await?;
-                let refused = said.stderr.contains("is nothing pgscale judges");
+                let refused = said.stderr.contains("pgscale does not judge ");
                 ensure!(said.code == Some(1) && refused, "{what} of {name}: {said:?}");
             }
         }

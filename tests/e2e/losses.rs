@@ -253,7 +253,7 @@ async fn replace_by_one(test: &TestCluster) -> Result<(String, String)> {
     let file = test.file(&object)?;
     let said = test.cluster.kubectl(&["replace", "--force", "-f", &file]).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("return-from-zero"), "{said:?}");
-    ensure!(said.stderr.contains("was deleted, and it is gone"), "{said:?}");
+    ensure!(said.stderr.contains("was deleted, and it stays deleted"), "{said:?}");
     Ok((said.stderr, file))
 }
 
