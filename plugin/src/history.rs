@@ -52,7 +52,7 @@ pub(crate) struct Entry {
     /// The entry that it took back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) undoes: Option<String>,
-    /// `numberOfInstances` before. Absent where the field was missing.
+    /// `numberOfInstances` before. Null where the field was missing.
     pub(crate) from: Option<i64>,
     /// The requested `numberOfInstances`.
     pub(crate) to: Option<i64>,
@@ -63,12 +63,12 @@ pub(crate) struct Entry {
     /// The leader since. Absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) leader_to: Option<String>,
-    /// The longest time for which that stopped writes.
+    /// The longest time for which the move of the leader may have stopped writes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pause_seconds: Option<f64>,
     /// `Begun` until it is completed, then the word of the report.
     pub(crate) result: String,
-    /// The count was written, or was not. Absent where this is not known.
+    /// The count was written, or was not. Null where this is not known.
     pub(crate) written: Option<bool>,
     /// The message of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -28,34 +28,34 @@ fn help_of_every_command_lists_its_permissions() {
 #[test]
 fn help_of_a_change_names_each_permission_and_the_loss_without_it() {
     insta::assert_snapshot!(help("down").unwrap(), @"
-    Rights, in the namespace of the cluster unless said otherwise:
+    Permissions, in the namespace of the cluster unless said otherwise:
       - get postgresqls.acid.zalan.do (needed)
       - patch postgresqls.acid.zalan.do (needed)
-      - get statefulsets.apps (without: what the operator has applied is unknown, and a shrink is refused)
+      - get statefulsets.apps (without: the count that the operator has applied is unknown, and a shrink is refused)
       - list pods (without: the members are unknown, and a shrink is refused)
       - get configmaps or endpoints (without: the leader is unknown, and a shrink is refused)
-      - get and create pods/portforward or pods/exec (needed to move the leader; without: members cannot be asked how far they are, and a shrink is refused)
+      - get and create pods/portforward or pods/exec (needed to move the leader; without: the WAL positions of the members are unknown, and a shrink is refused)
       - get and create pods/exec (without: no CHECKPOINT before the leader moves, which may take longer)
       - list scalepolicies.pgscale.dev (without: the policies are unknown, and a shrink is refused)
       - list clusterscalepolicies.pgscale.dev in the whole cluster (without: the policies of the platform are unknown, and a shrink is refused)
-      - get namespaces (without: whether a policy that selects namespaces holds is unknown, and a shrink is refused)
-      - list scaleoverrides.pgscale.dev (without: what somebody allowed in spite of the rules is unknown)
-      - list persistentvolumeclaims (without: volumes are not seen)
-      - list endpointslices.discovery.k8s.io or get endpoints (without: whether the Services lead to the members is not seen)
-      - list resourcequotas (without: whether the quotas have room is unknown, and the plan does not show it)
-      - list limitranges (without: whether a LimitRange forbids a new member is unknown)
-      - list nodes in the whole cluster (without: whether there are nodes for members that are kept apart is unknown)
-      - list poddisruptionbudgets.policy (without: whether the last member's node could be drained is unknown)
+      - get namespaces (without: policies that select namespaces cannot be matched, and a shrink is refused)
+      - list scaleoverrides.pgscale.dev (without: the overrides are unknown)
+      - list persistentvolumeclaims (without: the volumes are unknown)
+      - list endpointslices.discovery.k8s.io or get endpoints (without: the members behind the Services are unknown)
+      - list resourcequotas (without: the room in quotas is unknown, and the plan does not show it)
+      - list limitranges (without: the limits for a new member are unknown)
+      - list nodes in the whole cluster (without: the nodes for members that are kept apart are unknown)
+      - list poddisruptionbudgets.policy (without: the effect of one member on a drain of its node is unknown)
       - get cronjobs.batch (without: the age of the last backup is unknown where a policy limits it)
-      - get and create pods/exec (without: what only PostgreSQL itself knows is not shown)
-      - list events (without: what hinders a new member is not read from Events)
-      - get pods/log (without: what hinders a base backup is not read from its log)
+      - get and create pods/exec (without: details from PostgreSQL itself are not shown)
+      - list events (without: obstacles of a new member are not read from Events)
+      - get pods/log (without: obstacles of a base backup are not read from its log)
       - get and create and patch configmaps (without: the change is not in the history)
       - create and patch events.events.k8s.io (without: there is no Event on the cluster)
-      - get configmaps in namespace kube-public (without: which Deployment is the operator is unknown (or name it: --operator))
+      - get configmaps in namespace kube-public (without: the operator's Deployment is unknown (or name it: --operator))
       - list deployments.apps in the whole cluster (without: the operator and its limits are unknown)
       - get configmaps or operatorconfigurations.acid.zalan.do in the operator's namespace (without: the operator's limits are unknown)
-      - get nodes in the whole cluster (without: members on a lost node look well)
+      - get nodes in the whole cluster (without: members on a lost node look healthy)
     ");
     assert_eq!(help("up"), help("down"));
     assert_eq!(help("nothing"), None);
@@ -102,7 +102,7 @@ fn way_to_the_members_is_needed_only_to_move_the_leader() {
     let answers = [(&MEMBERS, Answer::Denied)];
     let still = judge(&answers, "db", false);
     assert_eq!(still.missing, Vec::<&[Access]>::new());
-    insta::assert_snapshot!(still.warnings.join("\n"), @"no permission to get and create pods/portforward or pods/exec in namespace db: members cannot be asked how far they are, and a shrink is refused");
+    insta::assert_snapshot!(still.warnings.join("\n"), @"no permission to get and create pods/portforward or pods/exec in namespace db: the WAL positions of the members are unknown, and a shrink is refused");
     let moves = judge(&answers, "db", true);
     assert_eq!((moves.missing, moves.warnings), (vec![MEMBERS.ways], vec![]));
 }
@@ -130,7 +130,7 @@ async fn missing_permission_ends_a_change_before_any_write() {
     let (screen, _, why) = run(&world, "down acid-a --to 2 --yes", None).await;
     assert!(!screen.stderr().contains("CHECKPOINT on acid-a-4 ..."), "{}", screen.stderr());
     insta::assert_snapshot!(why, @r#"
-    error: postgresql db/acid-a is not touched, because a permission is missing: patch postgresqls.acid.zalan.do in namespace db
+    error: postgresql db/acid-a was not changed, because you need permission to patch postgresqls.acid.zalan.do in namespace db
     hint: test it:
         kubectl auth can-i patch postgresqls.acid.zalan.do -n db
     hint: ask for a Role in namespace db with these rules:
@@ -156,9 +156,9 @@ async fn optional_permission_is_only_warned_about() {
     let answers = screen.stderr();
     let warnings: Vec<&str> =
         answers.lines().filter(|line| line.contains("no permission")).collect();
-    insta::assert_snapshot!(warnings.join("\n"), @r"
+    insta::assert_snapshot!(warnings.join("\n"), @"
     Warning: no permission to get and create pods/exec in namespace db: no CHECKPOINT before the leader moves, which may take longer
-    Warning: no permission to get nodes in the whole cluster: members on a lost node look well
+    Warning: no permission to get nodes in the whole cluster: members on a lost node look healthy
     ");
     // The checkpoint is for a leader that moves.
     let (screen, _, _) = run(&World::new(3, 0).denied(&["get pods/exec"]), "up acid-a", None).await;
