@@ -30,7 +30,6 @@ pub struct Template {
     pub labels: BTreeMap<String, String>,
     /// Its volume claims.
     pub claims: Vec<PersistentVolumeClaimSpec>,
-    /// Returns whether the pod is one that runs, so that it holds everything that admission fills
     /// The pod is a running one, so it holds everything that admission fills in and injects.
     pub admitted: bool,
 }

@@ -111,7 +111,8 @@ pub struct Tags {
 impl Tags {
     /// Reads the `tags` object of an annotation or a REST answer.
     pub fn of(tags: &Value) -> Self {
-        // `failover_priority` counts only where `nofailover` is unset (patroni/tags.py `nofailover`).
+        // `failover_priority` counts only where `nofailover` is unset (patroni/tags.py
+        // `nofailover`).
         let nofailover = if tags["nofailover"].is_null() {
             tags["failover_priority"].as_i64().is_some_and(|priority| priority <= 0)
         } else {

@@ -11,8 +11,8 @@ use crate::read::Reader;
 impl Reader {
     /// Reads the policies that hold for a change.
     ///
-    /// A missing CRD means that there are none of that kind. [`Policies::unreadable`] names those that
-    /// cannot be read.
+    /// A missing CRD means that there are none of that kind. [`Policies::unreadable`] names those
+    /// that cannot be read.
     pub async fn policies(&self, change: &Change) -> Policies {
         self.written_policies(&change.new.namespace).await.of(change)
     }

@@ -445,7 +445,9 @@ fn the_long_help_explains_and_names_the_rights() {
     command.build();
     let down = command.find_subcommand_mut("down").unwrap().render_long_help().to_string();
     let down = down.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["the count is lowered only after", "Rights,", "--as-group", "--request-timeout"] {
+    for part in
+        ["the count is lowered only after", "Permissions,", "--as-group", "--request-timeout"]
+    {
         assert!(down.contains(part), "{part} is missing:\n{down}");
     }
     let all = command.render_long_help().to_string();

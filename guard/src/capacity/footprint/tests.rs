@@ -103,8 +103,8 @@ fn pod_counts_with_the_same_amounts_as_in_kubernetes() {
     assert_eq!(Footprint::of(&broken), Err("cpu is \"lots\", which is no quantity".to_owned()));
 }
 
-/// Describes the amount that is left or exceeded, by quota and resource, and the limits that were not
-/// judged.
+/// Describes the amount that is left or exceeded, by quota and resource, and the limits that were
+/// not judged.
 fn room(quota: &Value, added: &Added) -> String {
     let pod = json!({"priorityClassName": "db",
         "containers": [container(&json!({"cpu": "1", "memory": "1Gi"}), &json!({"cpu": "2"}))]});
