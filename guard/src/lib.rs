@@ -74,12 +74,20 @@ pub mod quantity;
 #[cfg(feature = "read")]
 pub mod read;
 pub mod remedy;
+pub mod rule_id;
 pub mod rules;
+pub mod seen;
+mod selector;
+pub mod severity;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod verdict;
 
 pub use assessment::{Assessed, Assessment};
 pub use change::Change;
-pub use facts::{Facts, Seen};
+pub use facts::Facts;
 pub use policy::Policies;
+pub use rule_id::RuleId;
 pub use rules::evaluate;
+pub use seen::Seen;
 pub use verdict::Verdict;

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::facts::{self, Claim, Seen};
-use crate::operator::Settings;
+use crate::operator::{POSTGRES_CONTAINER, Settings};
 use crate::patroni::{self, Configuration, PendingFailover, Store, SyncState};
 use crate::postgresql::ordinal;
 use crate::quantity::Amount;
@@ -21,9 +21,6 @@ pub mod pods;
 mod writers;
 
 use writers::Writers;
-
-/// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
-pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
 
 /// Conditions of a claim whose resize is not finished.
 const RESIZES: [&str; 2] = ["Resizing", "FileSystemResizePending"];

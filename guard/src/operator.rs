@@ -18,6 +18,9 @@ mod pods;
 pub use account::Account;
 pub use pods::{PodSettings, Written};
 
+/// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
+pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
+
 /// The operator that owns a cluster, as far as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {

@@ -94,7 +94,7 @@ impl Entry {
         Self {
             action: "Scale".to_owned(),
             from: plan.declared,
-            to: Some(plan.asked),
+            to: Some(plan.count),
             leader_from: plan.leader_move.as_ref().map(|wanted| wanted.from.clone()),
             leader_to: plan.leader_move.as_ref().map(|wanted| wanted.to.clone()),
             ..Self::begun(&plan.uid, now, chance, reason)

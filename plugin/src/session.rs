@@ -25,7 +25,8 @@ use crate::terminal::Output;
 /// The time limit of one read of a whole cluster.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
 
-/// The tools of every command.
+/// The tools of every command. A clone is the same session.
+#[derive(Clone)]
 pub(crate) struct Session {
     /// The API server. The client never retries.
     pub(crate) client: Client,

@@ -11,6 +11,7 @@ use pgscale_guard::policy::{Freeze, Limit, Mode, Zero};
 use pgscale_guard::{Change, Policies, Seen, evaluate};
 
 use crate::diagnosis::Cause;
+use crate::members::Role;
 use crate::plan::judge;
 use crate::policy::{freeze, windows};
 use crate::services::slot_of;
@@ -286,7 +287,8 @@ fn judged(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> Told {
     let allowed = verdict.allows();
     let findings: Vec<_> =
         if allowed { verdict.warnings().collect() } else { verdict.denials().collect() };
-    let mut rules: Vec<&'static str> = findings.iter().map(|finding| finding.rule).collect();
+    let mut rules: Vec<&'static str> =
+        findings.iter().map(|finding| finding.rule.as_str()).collect();
     rules.dedup();
     let message = findings.first().map(|finding| finding.message.clone());
     Told { to, by, allowed, rules, leader_moves_to: None, message }
@@ -360,7 +362,7 @@ impl Status {
             let (node, restarts, timeline) = (&pod.node, pod.restarts, member.timeline());
             let mut health = crate::plan::describe(&facts.assessment().health(member));
             health.retain(|character| !character.is_ascii_digit());
-            let role = crate::view::status::role(facts, member, leader == Some(&member.name));
+            let role = Role::of(facts, member).word();
             format!("{} {role} {node:?} {restarts} {timeline:?} {health}", member.name)
         }));
         if let Some(detail) = &self.detail {

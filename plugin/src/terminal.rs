@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::args::{Color, Format};
 use crate::error::{Failure, Kind};
 
 pub(crate) mod expression;
@@ -30,6 +29,34 @@ pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const CARE: Style = AnsiColor::Yellow.on_default();
 /// Text about a broken or refused thing.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+
+/// The use of colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Color {
+    /// Colour on a terminal.
+    #[default]
+    Auto,
+    /// Colour, whatever the output is.
+    Always,
+    /// No colour.
+    Never,
+}
+
+/// The format of the output on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For people, with more columns.
+    Wide,
+    /// A versioned JSON object.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// Only the name, such as `postgresql.acid.zalan.do/NAME`.
+    Name,
+}
 
 /// The indentation of a continued line.
 const HANG: usize = 2;

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::capacity::{Look, Template};
-use crate::policy::meets;
 use crate::quantity::Amount;
+use crate::selector::meets;
 
 /// Separator between a storage class and the resource that a quota limits in that class.
 const OF_CLASS: &str = ".storageclass.storage.k8s.io/";

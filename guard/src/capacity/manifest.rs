@@ -15,8 +15,7 @@ use serde_json::Value;
 
 use crate::capacity::footprint::amount;
 use crate::capacity::{Look, Template, reduced};
-use crate::objects::POSTGRES_CONTAINER;
-use crate::operator::{PodSettings, Written};
+use crate::operator::{POSTGRES_CONTAINER, PodSettings, Written};
 use crate::postgresql::Postgresql;
 use crate::quantity::Amount;
 

@@ -1,12 +1,10 @@
 //! Facts about a cluster's surroundings and the room in them.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::capacity::{self, Footprint, Look, Template};
+use crate::capacity::{self, Footprint, Look, Node, Template};
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 
@@ -53,30 +51,6 @@ impl Default for Capacity {
             backup: None,
         }
     }
-}
-
-/// A node, reduced to what the scheduler checks before it counts free room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its taints.
-    pub taints: Vec<Taint>,
-    /// It is cordoned.
-    pub unschedulable: bool,
-}
-
-/// A taint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taint {
-    /// Its key.
-    pub key: String,
-    /// Its value.
-    pub value: Option<String>,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
-    pub effect: String,
 }
 
 /// A `PodDisruptionBudget` that counts the leader's pod.

@@ -8,7 +8,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::facts::{self, Backup, DisruptionBudget, Taint};
 use crate::objects::Layout;
-use crate::policy::selects;
+use crate::selector::selects;
 
 /// The longest name of a `CronJob`. The operator cuts off the rest (`trimCronjobName`,
 /// pkg/cluster/util.go).

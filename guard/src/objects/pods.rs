@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::facts::{self, Live, Member, Seen};
-use crate::objects::{Layout, POSTGRES_CONTAINER, stated_store};
+use crate::objects::{Layout, stated_store};
+use crate::operator::POSTGRES_CONTAINER;
 use crate::patroni::{Report, Store};
 use crate::postgresql::ordinal;
 

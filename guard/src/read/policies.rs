@@ -67,6 +67,7 @@ mod tests {
     use crate::facts::Facts;
     use crate::policy::{Mode, Policies};
     use crate::read::testing::{Fault, Members, World, change};
+    use crate::rule_id::RuleId;
     use crate::rules::evaluate;
     use crate::rules::testing::healthy;
 
@@ -116,7 +117,7 @@ mod tests {
                 assert_ne!(read.min[0].mode, Mode::Enforce, "{mode}: its own limit stays on trial");
                 let verdict = evaluate(&denied, &read);
                 let refused: Vec<_> = verdict.denials().map(|denial| denial.rule).collect();
-                assert!(refused.contains(&"leader-condemned"), "{mode}: {refused:?}");
+                assert!(refused.contains(&RuleId::LEADER_CONDEMNED), "{mode}: {refused:?}");
             }
             let platform = tenant.with(
                 "/apis/pgscale.dev/v1alpha1/clusterscalepolicies/trial",
@@ -185,7 +186,7 @@ mod tests {
 
     async fn refusing(world: &World, facts: &Facts) -> Vec<&'static str> {
         let policies = world.reader(&Members::healthy()).policies(&facts.change).await;
-        evaluate(facts, &policies).denials().map(|denial| denial.rule).collect()
+        evaluate(facts, &policies).denials().map(|denial| denial.rule.as_str()).collect()
     }
 
     #[tokio::test(start_paused = true)]

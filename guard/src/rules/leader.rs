@@ -9,6 +9,7 @@ use crate::change::Direction;
 use crate::facts::{Live, Member, Seen};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, kubectl, members_unseen, status, unread,
     until_unmarked,
@@ -16,7 +17,7 @@ use crate::rules::{
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
-    id: "no-leader",
+    id: RuleId::NO_LEADER,
     title: "no member leads, or more than one claims to",
     fires_on: "down, up",
     default: "deny down, warn up",
@@ -42,6 +43,8 @@ yet is never refused.
 Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
     reads: &[inputs::leader, inputs::role_labels, inputs::answers],
     check: no_leader,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::no_leader,
 };
 
 fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -134,7 +137,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const PAUSED: Rule = Rule {
-    id: "paused",
+    id: RuleId::PAUSED,
     title: "Patroni is in maintenance mode: no member takes over, and none starts",
     fires_on: "down, up, create",
     default: "down: deny if the leader goes, else warn; up: warn; from 0: deny",
@@ -162,6 +165,8 @@ upgrade may run, and Patroni, resumed, would start the data directories that are
 Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/api.py.",
     reads: &[inputs::pause, inputs::leader, inputs::marks, inputs::pods],
     check: paused,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::paused,
 };
 
 fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -286,5 +291,7 @@ fn weight(facts: &Assessment<'_>) -> Option<Severity> {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

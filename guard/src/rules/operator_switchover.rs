@@ -9,11 +9,12 @@ use crate::change::Direction;
 use crate::facts::{Facts, Health, OperatorSwitchover, Seen};
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, keep_leader, members_unseen, pgscale, status, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
-    id: "leader-condemned",
+    id: RuleId::LEADER_CONDEMNED,
     title: "the leader's pod would be deleted",
     fires_on: "down to 1 or more; any other change that leaves the leader's pod out",
     default: "deny",
@@ -45,6 +46,8 @@ say `rules: {leader-condemned: Warn}`: then leader-cannot-move judges the operat
 Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
     reads: &[inputs::leader, inputs::pods],
     check: leader_condemned,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::leader_condemned,
 };
 
 fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -125,7 +128,7 @@ fn left_out(facts: &Assessment<'_>, leader: &str, lock: &str) -> Finding {
 }
 
 pub(super) const LEADER_CANNOT_MOVE: Rule = Rule {
-    id: "leader-cannot-move",
+    id: RuleId::LEADER_CANNOT_MOVE,
     title: "the leader's pod would be deleted and ordinal 0 cannot take over",
     fires_on: "down to 1 or more, up",
     default: "deny; up: warn",
@@ -156,6 +159,8 @@ Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go
 patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
     reads: &[inputs::leader, inputs::role_labels, inputs::answers, inputs::lag, inputs::max_lag, inputs::synchrony, inputs::sync_standbys, inputs::foreign_annotations],
     check: leader_cannot_move,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::leader_cannot_move,
 };
 
 fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -202,8 +207,10 @@ fn mend_one(facts: &Facts) -> Remedy {
     Remedy::to("no member that stays can take over: mend one; their state", status(facts))
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::facts::Live;
@@ -214,8 +221,7 @@ pub(super) mod tests {
         led_by_the_last(3).with_settings(|settings| settings.max_instances = max).with_count(6, max)
     }
 
-    #[test]
-    pub(in crate::rules) fn leader_condemned() {
+    pub(super) fn leader_condemned() {
         let mut leaderless = led_by_the_last(2);
         leaderless.leader = Seen::Absent;
         table(
@@ -275,8 +281,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn leader_cannot_move() {
+    pub(super) fn leader_cannot_move() {
         let last = led_by_the_last;
         let mut unconfigured = last(3);
         unconfigured.configuration = Seen::Unreadable("timed out".into());

@@ -5,11 +5,12 @@ use crate::change::Direction;
 use crate::facts::{Health, Member};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, NAMED, Rule, inputs, members_unseen, status};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
-    id: "too-few-healthy-survivors",
+    id: RuleId::TOO_FEW_HEALTHY_SURVIVORS,
     title: "healthy members would go and too few healthy ones would stay",
     fires_on: "down, to 1 or more",
     default: "deny",
@@ -45,6 +46,8 @@ Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha
         inputs::missed_claims,
     ],
     check: too_few_healthy_survivors,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::too_few_healthy_survivors,
 };
 
 fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -111,7 +114,7 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
 }
 
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
-    id: "survivor-unhealthy",
+    id: RuleId::SURVIVOR_UNHEALTHY,
     title: "a member that stays is not healthy",
     fires_on: "down, to 1 or more",
     default: "warn",
@@ -132,6 +135,8 @@ Way out: mend it first: `kubectl pgscale status NAME`, then `patronictl reinit` 
 Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::leader, inputs::pods, inputs::answers, inputs::lag, inputs::max_lag],
     check: survivor_unhealthy,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::survivor_unhealthy,
 };
 
 fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -183,15 +188,16 @@ fn missing(facts: &Assessment<'_>) -> impl Iterator<Item = Evidence> {
         .map(|ordinal| Evidence::new(format!("pod/{}", facts.pod_name(ordinal)), "not there"))
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use crate::facts::Facts;
     use crate::facts::{Live, Seen};
     use crate::patroni::Role;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    #[test]
-    pub(in crate::rules) fn too_few_healthy_survivors() {
+    pub(super) fn too_few_healthy_survivors() {
         let late = |allowed| {
             healthy(5, 2)
                 .with_answer(1, |answer| answer.replayed = Some(400))
@@ -340,8 +346,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn survivor_unhealthy() {
+    pub(super) fn survivor_unhealthy() {
         table(
             "survivor-unhealthy",
             vec![

@@ -11,9 +11,8 @@ use pgscale_guard::Change;
 use pgscale_guard::read::{AskWhom, ReadScope, Reader, machine_time};
 use pgscale_guard::rules::RULES;
 
-use crate::args::ConnectionFlags;
 use crate::completion::PATIENCE;
-use crate::connect::Connection;
+use crate::connect::{Connection, Flags};
 use crate::forward::Forward;
 use crate::terminal::text::instances;
 
@@ -59,9 +58,9 @@ impl Word {
             ("", "user") => Some(Self::User),
             ("rules", "id") | ("override", "rules") => Some(Self::Rule),
             ("switchover", "to") => Some(Self::Member),
-            ("set", "count") | ("plan" | "override", "to") => Some(Self::Count),
-            ("up", "to") => Some(Self::More),
-            ("down", "to") | ("switchover", "within") => Some(Self::Fewer),
+            ("set" | "plan" | "override", "count") => Some(Self::Count),
+            ("up", "count") => Some(Self::More),
+            ("down" | "switchover", "count") => Some(Self::Fewer),
             _ => None,
         }
     }
@@ -77,7 +76,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Connects by the flags.
-    pub(super) async fn connect(flags: ConnectionFlags) -> Option<Self> {
+    pub(super) async fn connect(flags: Flags) -> Option<Self> {
         // An error means that it is installed already.
         rustls::crypto::ring::default_provider().install_default().ok();
         let Connection { client, namespace, operators, .. } =
@@ -98,20 +97,19 @@ impl Cluster {
 }
 
 /// A function that connects with the flags typed so far.
-pub(super) type Connect =
-    dyn Fn(ConnectionFlags) -> BoxFuture<'static, Option<Cluster>> + Send + Sync;
+pub(super) type Connect = dyn Fn(Flags) -> BoxFuture<'static, Option<Cluster>> + Send + Sync;
 
 /// Returns every candidate for a word, with the connection flags and the NAME typed so far.
 /// Unreadable names are not proposed.
 pub(super) fn look_up(
     word: Word,
-    flags: &ConnectionFlags,
+    flags: &Flags,
     name: Option<&str>,
     connect: &Connect,
 ) -> Vec<Candidate> {
     match word {
         Word::Rule => {
-            RULES.iter().map(|rule| (rule.id.to_owned(), rule.title.to_owned())).collect()
+            RULES.iter().map(|rule| (rule.id.to_string(), rule.title.to_owned())).collect()
         }
         Word::Context | Word::ClusterEntry | Word::User => {
             of_kubeconfig(word, flags).unwrap_or_default()
@@ -124,7 +122,7 @@ pub(super) fn look_up(
     }
 }
 
-fn of_kubeconfig(word: Word, flags: &ConnectionFlags) -> Option<Vec<Candidate>> {
+fn of_kubeconfig(word: Word, flags: &Flags) -> Option<Vec<Candidate>> {
     let kubeconfig = match &flags.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
         None => Kubeconfig::read(),

@@ -22,8 +22,8 @@ fn snapshot(facts: Facts, count: i64) -> Snapshot {
     }
 }
 
-fn goal(asked: i64) -> Goal {
-    Goal { asked, ..Goal::of_cluster(&Postgresql::of(&object(asked)).unwrap()) }
+fn goal(count: i64) -> Goal {
+    Goal { count, ..Goal::of_cluster(&Postgresql::of(&object(count)).unwrap()) }
 }
 
 #[test]

@@ -31,8 +31,7 @@ fn two_masters() -> Facts {
     healthy(5, 3).with_member(4, |member| member.pod.role = Some("master".into()))
 }
 
-#[test]
-pub(in crate::rules) fn no_leader() {
+pub(super) fn no_leader() {
     let mut lockless = healthy(5, 3);
     lockless.leader = Seen::Absent;
     let mut empty = healthy(0, 3);
@@ -258,8 +257,7 @@ fn no_configuration(mut facts: Facts) -> Facts {
     facts
 }
 
-#[test]
-pub(in crate::rules) fn paused() {
+pub(super) fn paused() {
     let mut unreadable = healthy(5, 3);
     unreadable.configuration = Seen::Unreadable("configmaps is forbidden".into());
     let mut absent = healthy(5, 3);
