@@ -30,7 +30,7 @@ pub(crate) const CARE: Style = AnsiColor::Yellow.on_default();
 /// Text about a broken or refused thing.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 
-/// When to colour.
+/// The use of colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Color {
     /// Colour on a terminal.
@@ -42,7 +42,7 @@ pub(crate) enum Color {
     Never,
 }
 
-/// The shape of what goes to stdout.
+/// The format of the output on stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
     /// For people.

@@ -1,4 +1,4 @@
-//! How the API server is reached, as the command line says it.
+//! The connection flags of the command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,11 +6,13 @@ use std::time::Duration;
 use pgscale_guard::duration::exact;
 use pgscale_guard::remedy::Reach;
 
-/// Stands for the token: a secret is not shown, and without any token the command would act as somebody else.
+/// Stands for the token: a secret is not shown, and without any token the command would act as another
+/// user.
 const TOKEN: &str = "TOKEN";
 
-/// How the API server is reached, and as whom; each field with kubectl's meaning, `None` where the
-/// kubeconfig decides.
+/// The way to the API server and the user on it.
+///
+/// Each field has kubectl's meaning. `None` where the kubeconfig decides.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flags {
     /// Namespace of the cluster.
@@ -45,7 +47,7 @@ pub(crate) struct Flags {
     pub(crate) tls_server_name: Option<String>,
     /// The API server's certificate is not checked.
     pub(crate) insecure_skip_tls_verify: bool,
-    /// How long one request may take; zero for no limit.
+    /// The time limit of one request. Zero for no limit.
     pub(crate) request_timeout: Option<Duration>,
 }
 
@@ -59,10 +61,11 @@ pub(crate) struct Deployment {
 }
 
 impl Flags {
-    /// Returns the flags that lead to the same API server again, as the same user: no secrets, and no namespace, which is
-    /// always shown.
+    /// Returns the flags that lead to the same API server again, as the same user.
+    ///
+    /// Secrets are left out, and so is the namespace, which is always shown.
     pub(crate) fn to_repeat(&self) -> Reach {
-        // Each by name, so that none that is added later is forgotten here.
+        // Each by name, so that a new field is not forgotten here.
         let Self {
             namespace: _,
             context,
