@@ -13,7 +13,7 @@ Exit codes:
   0    done, or nothing to do
   1    error, missing rights included
   2    wrong usage
-  3    refused by a rule, whoever says it: the plan, the admission webhook or Patroni
+  3    refused by a rule: by the plan, by the admission webhook or by Patroni
   4    not finished within --timeout; what was written goes on
   5    changed, but not as planned; verify: something is wrong
   6    reverted or superseded by another writer

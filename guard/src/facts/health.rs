@@ -62,7 +62,7 @@ impl fmt::Display for Problem {
             Self::Missing => write!(out, "has no pod"),
             Self::NodeNotReady(node) => write!(out, "its node {node} is not Ready"),
             Self::NoFailover => write!(out, "tagged nofailover"),
-            Self::NotReplicating => write!(out, "runs, but replicates from nobody"),
+            Self::NotReplicating => write!(out, "runs, but replicates from no member"),
             Self::NotRunning(state) => write!(out, "PostgreSQL is {state}"),
             Self::PodNotRunning(why) => write!(out, "pod is {why}"),
             Self::Rebuilding(how) => write!(out, "being rebuilt ({how})"),

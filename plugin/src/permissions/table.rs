@@ -110,7 +110,7 @@ const LABELS: Right = Right {
 };
 const OVERRIDES: Right = Right {
     ways: &[access(&["list"], "pgscale.dev", "scaleoverrides")],
-    need: Need::ToJudge("what somebody allowed in spite of the rules is unknown"),
+    need: Need::ToJudge("which changes an override allows in spite of the rules is unknown"),
 };
 const GRANT: Right =
     Right { ways: &[access(&["create"], "pgscale.dev", "scaleoverrides")], need: Need::Always };

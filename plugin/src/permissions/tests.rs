@@ -39,7 +39,7 @@ fn the_help_of_a_change_names_what_is_needed_and_what_each_of_the_others_is_for(
       - list scalepolicies.pgscale.dev (without: the policies are unknown, and a shrink is refused)
       - list clusterscalepolicies.pgscale.dev in the whole cluster (without: the policies of the platform are unknown, and a shrink is refused)
       - get namespaces (without: whether a policy that selects namespaces holds is unknown, and a shrink is refused)
-      - list scaleoverrides.pgscale.dev (without: what somebody allowed in spite of the rules is unknown)
+      - list scaleoverrides.pgscale.dev (without: which changes an override allows in spite of the rules is unknown)
       - list persistentvolumeclaims (without: volumes are not seen)
       - list endpointslices.discovery.k8s.io or get endpoints (without: whether the Services lead to the members is not seen)
       - list resourcequotas (without: whether the quotas have room is unknown, and the plan does not show it)
