@@ -2,6 +2,8 @@
 //!
 //! It is there with the feature `testing`.
 
+pub mod prose;
+
 pub use crate::rules::testing::{
     Situation, by_chance, created, healthy, led_by_the_last, lock, lowered, member, now,
     of_scenarios, of_tables,

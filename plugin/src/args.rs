@@ -23,8 +23,8 @@ pub(crate) use output::{Shape, expression};
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
 ///
-/// Every change is a planned, verified act: the plan says which members come and go and what every rule thinks
-/// of it; a shrink moves the leader off the members that go before the count is lowered; the command ends when
+/// Every change is a planned, verified act: the plan says which members come and go and what every rule says
+/// about it; a shrink moves the leader off the members that go before the count is lowered; the command ends when
 /// every member streams, and not when the operator says Running.
 #[derive(Clone, Debug, Parser)]
 #[command(

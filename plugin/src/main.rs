@@ -39,6 +39,8 @@ mod terminal;
 mod testing;
 mod verify;
 mod view;
+#[cfg(test)]
+mod walk;
 mod watch;
 
 fn main() -> ExitCode {

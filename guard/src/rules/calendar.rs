@@ -21,8 +21,8 @@ A policy's `steps.up` and `steps.down` say how many instances one change may add
 load the leader, and a mistake of one costs less than a mistake of five. The effective counts are compared,
 after the operator's own limits. Zero is judged by scale-to-zero, and creation by the bounds.
 
-The undo of the last change (`kubectl pgscale undo`) may take any step; the webhook cannot tell an undo. A
-repair is only warned of.
+The undo of the last change (`kubectl pgscale undo NAME`) may take any step; the webhook cannot tell an undo.
+A repair is only warned of.
 
 Way out: go there in several changes, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::steps],
@@ -69,8 +69,8 @@ A policy's `freeze` names a time, from `from` until `until`, in which the count 
 is: for shrinks, unless `directions` says otherwise. Policies are read again for every change, so a freeze
 applies at once.
 
-Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo`; the webhook
-cannot tell an undo).
+Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo NAME`; the
+webhook cannot tell an undo).
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
     reads: &[inputs::freezes],
@@ -129,8 +129,8 @@ change: for shrinks, unless `directions` says otherwise. They go by the clock on
 comes twice when clocks are put back counts twice, one that is skipped is skipped. A window that ends no
 later than it begins goes on after midnight. Where several policies have windows, one of each must be open.
 
-Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo`; the webhook
-cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.
+Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo NAME`; the
+webhook cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
     reads: &[inputs::windows],

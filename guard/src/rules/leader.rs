@@ -62,7 +62,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 Finding::new(
                     NO_LEADER.id,
                     severity,
-                    format!("nobody leads {cluster}: Patroni has no leader lock"),
+                    format!("no member leads {cluster}: Patroni has no leader lock"),
                 )
                 .because(facts.lock_source(), "not there")
                 .remedy(status),
@@ -76,7 +76,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             Finding::new(
                 NO_LEADER.id,
                 severity,
-                format!("nobody leads {cluster}: the leader lock {why}"),
+                format!("no member leads {cluster}: the leader lock {why}"),
             )
             .because(lock.source.clone(), lock.described())
             .remedy(status),
@@ -192,17 +192,18 @@ fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }
     // Only a leader that is known to stay makes it harmless.
     let (severity, message) = match (facts.leader_stays(), facts.leader_name()) {
-        (true, Some(leader)) => {
-            (Severity::Warn, format!("Patroni is paused: should {leader} fail, nobody takes over"))
-        }
+        (true, Some(leader)) => (
+            Severity::Warn,
+            format!("Patroni is paused: should {leader} fail, no member takes over"),
+        ),
         (_, Some(leader)) => (
             Severity::Deny,
             format!(
-                "{leader} leads and would be deleted while Patroni is paused: nobody takes over"
+                "{leader} leads and would be deleted while Patroni is paused: no member takes over"
             ),
         ),
         (_, None) => {
-            (Severity::Deny, "nobody leads and Patroni is paused: nobody takes over".to_owned())
+            (Severity::Deny, "no member leads, and Patroni is paused: none takes over".to_owned())
         }
     };
     let mut finding = Finding::new(PAUSED.id, severity, message)

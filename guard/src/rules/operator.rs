@@ -104,7 +104,7 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             None if harmless => return Outcome::Pass,
             None => {
                 return Outcome::Unknown(format!(
-                    "whether deployment {} runs could not be told",
+                    "whether deployment {} runs is not known",
                     operator.deployment
                 ));
             }
@@ -129,7 +129,7 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             Severity::Deny,
             format!(
                 "{nobody}: the new count of {cluster} would wait for one, and the leader be deleted then, on \
-                 facts nobody checked"
+                 facts that no rule checked"
             ),
         )
     };
@@ -363,7 +363,7 @@ mod tests {
             ],
         );
         insta::assert_snapshot!(text("operator-absent", &available(led_by_the_last(3), Some(false))), @"
-        operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts nobody checked
+        operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts that no rule checked
           deployment/default/postgres-operator: no available replica
           Try: see why it is down:
               kubectl get deployment,pods -n default

@@ -38,7 +38,7 @@ Blind spots: an immediate switchover shows for seconds only. One that is asked f
 seen.
 
 Way out: wait until it is done; a scheduled one can be withdrawn: `patronictl flush CLUSTER switchover`. Where
-the leader has to move first, `kubectl pgscale down` waits for none: it refuses, too.
+the leader has to move first, `kubectl pgscale down NAME` waits for none: it refuses, too.
 
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
     reads: &[inputs::failover],
@@ -286,7 +286,7 @@ fn begins(facts: &Assessment<'_>, members: &[Member]) -> Result<Option<Finding>,
     if members.len() < 2 {
         return Ok(None);
     }
-    let told = "all pods are labelled critical-operation, and which version runs cannot be told";
+    let told = "all pods are labelled critical-operation, and which version runs is not known";
     if let Seen::Unreadable(why) = &facts.leader {
         return Err(format!("{told}: the leader lock could not be read ({why})"));
     }

@@ -160,8 +160,8 @@ deleted. Denied where the leader is not known to stay.
 Blind spots: without a readiness probe (the operator's default) Ready only means that the containers run. An
 unfit pod among those that go can hold up the ones above it, too.
 
-Way out: mend the pod that is named (`kubectl describe pod`); a cluster that shrinks to below it does not wait
-for it. `kubectl pgscale down NAME --to N` moves the leader first.
+Way out: mend the pod that is named (`kubectl describe pod MEMBER -n NAMESPACE`); a cluster that shrinks to
+below it does not wait for it. `kubectl pgscale down NAME --to N` moves the leader first.
 
 Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go of Kubernetes; #2190 of
 zalando/postgres-operator.",
@@ -217,7 +217,7 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         WILL_NOT_PROGRESS.id,
         severity,
         format!(
-            "the StatefulSet waits for {} and would {} later, when nobody looks",
+            "the StatefulSet waits for {} and would {} later, unchecked",
             names.join(", "),
             match (direction, severity) {
                 (Direction::Down, Severity::Deny) => "delete the leader",
@@ -365,13 +365,13 @@ mod tests {
             ],
         );
         insta::assert_snapshot!(text("will-not-progress", &led_by_the_last(3).pending(1)), @"
-        will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, when nobody looks
+        will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, unchecked
           pod/acid-a-1: not Ready: 0/3 nodes are available
           Try: mend what is named first:
               kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text("will-not-progress", &healthy(3, 5).without(2)), @"
-        will-not-progress: the StatefulSet waits for acid-a-2 and would grow later, when nobody looks
+        will-not-progress: the StatefulSet waits for acid-a-2 and would grow later, unchecked
           pod/acid-a-2: not there
           Try: mend what is named first:
               kubectl pgscale status acid-a -n db

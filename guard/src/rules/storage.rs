@@ -139,9 +139,9 @@ leader holds the lock.
 Blind spots: when the member left is not recorded anywhere; the claim's creation time says only how old it may
 be.
 
-Way out: nothing, if the member is seen to stream (`kubectl pgscale up` waits for that). Or, while a leader
-is well, delete the claims that the finding names before, and the member starts from a fresh copy. Without
-one, they may hold the only copy there is; on the way back from zero they do (return-from-zero).
+Way out: nothing, if the member is seen to stream (`kubectl pgscale up NAME` waits for that). Or, while a
+leader is well, delete the claims that the finding names before, and the member starts from a fresh copy.
+Without one, they may hold the only copy there is; on the way back from zero they do (return-from-zero).
 
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
 zalando/postgres-operator#1451, #2957.",
@@ -178,7 +178,7 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let mut finding = if leaderless {
         // Patroni lets the first member that starts take the lead while its lag is small enough or not known.
         let message = format!(
-            "nobody leads, and a new member may take the lead with older data: {} is kept from an earlier life",
+            "no member leads, and a new member may take the lead with older data: {} is kept from an earlier life",
             names(&old)
         );
         Finding::deny(STALE_VOLUME.id, message).unexcused()
@@ -378,7 +378,8 @@ Signals: `status.lastSuccessfulTime` of the CronJob that the operator makes for 
 Blind spots: archives of the write-ahead log and base backups outside of Kubernetes (WAL-G, WAL-E, pgBackRest)
 are not visible here; a job that ended well may have written nothing worth restoring.
 
-Way out: run the job now (`kubectl create job --from=cronjob/NAME`), or enable it; or have the policy changed.
+Way out: run the job now (`kubectl create job NAME --from=cronjob/NAME -n NAMESPACE`), or enable it; or have
+the policy changed.
 
 Upstream: generateLogicalBackupJob, pkg/cluster/k8sres.go.",
     reads: &[inputs::backup_age, inputs::backup],

@@ -103,8 +103,8 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         });
         if let Some(why) = unknown {
             return Outcome::Unknown(format!(
-                "every synchronous standby ({all}) would go, and whether another could become one cannot be \
-                 told ({why})"
+                "every synchronous standby ({all}) would go, and whether another could become one is not \
+                 known ({why})"
             ));
         }
         (

@@ -304,7 +304,7 @@ fn help_of_the_verbs_that_change_something() {
     Options:
           --color <WHEN>        When to colour the output; `NO_COLOR` wins [default:
                                 auto] [possible values: auto, always, never]
-          --to <MEMBER>         The member that shall lead
+          --to <MEMBER>         The member that is to lead
           --for <N>             Move the leader so that a shrink to N passes, and
                                 wait until it does
           --dry-run <MODE>      Change nothing: show what would be done; `server`
@@ -360,7 +360,7 @@ fn help_of_the_verbs_that_look() {
       kubectl pgscale status acid-a -o json | jq .members
     ");
     insta::assert_snapshot!(help("plan"), @r"
-    Show what a change would do and what every rule says of it
+    Show what a change would do and what every rule says about it
 
     Usage: kubectl pgscale plan [OPTIONS] --to <N> <NAME>
 

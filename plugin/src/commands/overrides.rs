@@ -24,7 +24,7 @@ use crate::terminal::text::instances;
 /// Allow one change of the count in spite of named rules.
 ///
 /// Writes an object of kind `ScaleOverride`: for this very cluster, this count, these rules, and at most 4 hours.
-/// Whoever makes the change meanwhile is told what was overridden and why, in a warning and in an Event; any other
+/// The writer that makes the change meanwhile reads what was overridden and why, in a warning and in an Event; any other
 /// change is refused as before. First it shows which rules refuse the change now.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// The number of instances to allow, and no other.
     #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true)]
     count: i64,
-    /// Ids of the rules that shall warn instead of refuse.
+    /// Ids of the rules that warn instead of refuse.
     #[arg(long, value_name = "RULE[,RULE]", required = true, value_delimiter = ',')]
     rules: Vec<String>,
     /// Why; shown wherever the override is used.

@@ -12,11 +12,11 @@ use crate::session::Session;
 use crate::terminal::Format;
 use crate::view::plan::{plain_write, render};
 
-/// Show what a change would do and what every rule says of it.
+/// Show what a change would do and what every rule says about it.
 ///
 /// Reads the cluster, asks every member for its state, and changes nothing. Beside the verdict it shows what becomes
-/// of volumes, resources, quotas, readers and connected clients, and what new members have to copy; -o wide shows all
-/// of it and every rule. Ends with 3 where kubectl pgscale would be refused. Where it would move the leader first, a
+/// of volumes, resources, quotas, readers and connected clients, and what new members have to copy; -o wide shows
+/// everything, and every rule. Ends with 3 where kubectl pgscale would be refused. Where it would move the leader first, a
 /// plain write is refused although the plan is allowed, and the plan says so.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\

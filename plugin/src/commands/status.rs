@@ -24,7 +24,7 @@ const AT_ONCE: usize = 8;
 /// Show members, roles, lag, services and counts.
 ///
 /// One cluster in detail: every member asked for its state, replication slots, volumes, the room policies leave, and
-/// what one instance more or less would be told now. Or one line per cluster of the namespace, the worst first.
+/// the verdict on one instance more or less now. Or one line per cluster of the namespace, the worst first.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

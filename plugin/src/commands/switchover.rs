@@ -42,7 +42,7 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
-    /// The member that shall lead.
+    /// The member that is to lead.
     #[arg(long, value_name = "MEMBER", conflicts_with = "count")]
     to: Option<String>,
     /// Move the leader so that a shrink to N passes, and wait until it does.

@@ -9,8 +9,8 @@ use crate::session::Session;
 
 /// Take the last recorded change of the count back.
 ///
-/// The cluster is judged anew: what was safe in one direction need not be so in the other. Only a change that is still
-/// what the cluster asks for is taken back; where somebody else changed the count since, use `set`. An undo is
+/// The cluster is judged again: what was safe in one direction need not be so in the other. Only a change that is still
+/// what the cluster asks for is taken back; where another writer changed the count since, use `set`. An undo is
 /// recorded too, and can be undone.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\

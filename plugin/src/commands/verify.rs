@@ -23,10 +23,10 @@ use crate::watch::{Goal, Lack, Snapshot, lacks};
 ///
 /// Looks at everything that `wait` waits for. With --sql every member is asked in SQL who it is, whom it follows
 /// and who follows it, and the answers are held against each other. What looks wrong is looked at again some seconds
-/// later, and told only if it is still so: a failover in between is not wrong. With --canary one message is committed
+/// later, and reported only if it is still so: a failover in between is not wrong. With --canary one message is committed
 /// to the write-ahead log of the leader (no table is touched), and every standby must replay it.
 ///
-/// Ends with 5 where something is wrong, with 1 where something could not be read or somebody not be asked, and with 4
+/// Ends with 5 where something is wrong, with 1 where something could not be read or a member not be asked, and with 4
 /// where the canary was not committed or did not arrive in time.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\

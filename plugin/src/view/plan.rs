@@ -255,7 +255,9 @@ fn nearest(plan: &Plan, command: impl Fn(&str) -> String) -> String {
     let counts: Vec<String> = counts.collect();
     let counts = if counts.is_empty() {
         let why = command(&format!("status {} --why", plan.name));
-        format!("none; what is wrong with the cluster: {why}")
+        // A finding may suggest one in the other direction, such as the way back.
+        let beyond = if plan.to < plan.from { "below" } else { "above" };
+        format!("none {beyond} {}; what is wrong with the cluster: {why}", plan.from)
     } else {
         counts.join(", or ")
     };

@@ -87,7 +87,7 @@ pub(in crate::rules) fn initialize(facts: &Assessment<'_>, _: &Policies) -> Vec<
 /// Who took the lead last.
 pub(in crate::rules) fn last_leader(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.last_leader {
-        Seen::Absent => one(facts.patroni_source("config"), "history: names nobody"),
+        Seen::Absent => one(facts.patroni_source("config"), "history: names no leader"),
         Seen::Known(last) => one(facts.patroni_source("config"), zero::took_the_lead(last)),
         Seen::Unreadable(why) => unread(facts.patroni_source("config"), why),
     }

@@ -161,7 +161,7 @@ fn the_only_copies_of_the_data_are_never_named_for_deletion() {
     assert!(deletes(&claimed(3, 5, 4)));
     assert!(deletes(&claimed(3, 5, 4).with_member(0, |it| it.live = crate::facts::Live::NotAsked)));
     insta::assert_snapshot!(text("stale-volume", &leaderless), @"
-    stale-volume: nobody leads, and a new member may take the lead with older data: pgdata-acid-a-3 is kept from an earlier life
+    stale-volume: no member leads, and a new member may take the lead with older data: pgdata-acid-a-3 is kept from an earlier life
       persistentvolumeclaim/pgdata-acid-a-3: created 54d ago
       Try: keep them, no leader is well enough to be copied from:
           kubectl pgscale status acid-a -n db
@@ -272,13 +272,18 @@ pub(super) fn no_recent_backup() {
     };
     let job =
         |seen: Option<Seen<Backup>>| with(healthy(3, 2), |facts| facts.capacity.backup = seen);
+    let never = with(backed_up(3, 2, 0), |facts| {
+        if let Some(Seen::Known(backup)) = &mut facts.capacity.backup {
+            backup.succeeded = None;
+        }
+    });
     table_with(
         "no-recent-backup",
         &policies,
         vec![
             ("young enough", backed_up(3, 2, 26), Want::Pass),
             ("too old", backed_up(3, 2, 27), Want::Deny),
-            ("never", job(Some(Seen::Known(Backup::default()))), Want::Deny),
+            ("never", never, Want::Deny),
             ("no job", job(Some(Seen::Absent)), Want::Deny),
             ("growth", backed_up(2, 3, 99), Want::NotApplicable),
             ("to zero, which has a rule of its own", backed_up(3, 0, 99), Want::NotApplicable),

@@ -25,8 +25,8 @@ use crate::view::policy::trial as render;
 /// How many clusters are read at a time.
 const AT_ONCE: usize = 8;
 
-/// Say what new policies would do to the clusters that exist now: which break their bounds, and what one instance less
-/// or more would be told.
+/// Say what new policies would do to the clusters that exist now: which break their bounds, and the verdict on one
+/// instance less or more.
 ///
 /// A policy of the file takes the place of the one with its kind and name, or stands beside all others; nothing is
 /// written. Ends with exit code 3 where a cluster breaks a bound that would be enforced, and with 0 otherwise.
