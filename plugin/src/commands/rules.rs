@@ -43,7 +43,7 @@ pub(crate) struct RuleList<'a> {
 pub(crate) struct RulePage<'a> {
     id: &'a str,
     title: &'a str,
-    fires_on: &'a str,
+    fires_on: String,
     default: &'a str,
     page: &'a str,
 }
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
                 .map(|rule| RulePage {
                     id: rule.id.as_str(),
                     title: rule.title,
-                    fires_on: rule.fires_on,
+                    fires_on: rule.applies.to_string(),
                     default: rule.default,
                     page: rule.page,
                 })
