@@ -3,6 +3,7 @@
 //! What Patroni and Kubernetes cannot tell is asked of PostgreSQL itself, as the local superuser every Spilo image
 //! lets in: no password is read, and none is needed. Every answer is optional: whoever may not exec is told less.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -20,25 +21,43 @@ const ROW: char = '\u{1e}';
 /// The way into members.
 pub(crate) trait Exec: Send + Sync {
     /// Runs a command in the PostgreSQL container of `pod`; what it printed to stdout, if it ended well within
-    /// `patience`. The error is one line for people.
+    /// `patience`.
     fn run<'a>(
         &'a self,
         pod: &'a Address,
         command: Vec<String>,
         patience: Duration,
-    ) -> BoxFuture<'a, Result<String, String>>;
+    ) -> BoxFuture<'a, Result<String, ExecError>>;
+}
+
+/// The reason why a command in a member did not end well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ExecError {
+    /// The caller may not do this, such as `pods/exec`.
+    Forbidden(String),
+    /// Anything else, in one line for people.
+    Failed(String),
+}
+
+impl fmt::Display for ExecError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forbidden(what) => write!(out, "{what} is not permitted"),
+            Self::Failed(why) => write!(out, "{why}"),
+        }
+    }
 }
 
 /// The rows of one SQL statement, each column as text; NULL is the empty text.
 ///
 /// # Errors
-/// One line for people: no right to exec, PostgreSQL's own message, no answer in time.
+/// No right to exec, PostgreSQL's own message, no answer in time.
 pub(crate) async fn sql(
     exec: &dyn Exec,
     pod: &Address,
     statement: &str,
     patience: Duration,
-) -> Result<Vec<Vec<String>>, String> {
+) -> Result<Vec<Vec<String>>, ExecError> {
     let printed = exec.run(pod, psql(statement), patience).await?;
     Ok(rows(&printed))
 }
@@ -47,7 +66,7 @@ pub(crate) async fn sql(
 ///
 /// # Errors
 /// As for [`sql`].
-pub(crate) async fn checkpoint(exec: &dyn Exec, pod: &Address) -> Result<(), String> {
+pub(crate) async fn checkpoint(exec: &dyn Exec, pod: &Address) -> Result<(), ExecError> {
     sql(exec, pod, "CHECKPOINT", CHECKPOINT_PATIENCE).await.map(drop)
 }
 

@@ -21,7 +21,7 @@ use super::growth::{Growth, Stage};
 use crate::args::Cli;
 use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
-use crate::exec::Exec;
+use crate::exec::{Exec, ExecError};
 use crate::session::{Interruption, Pace, Session};
 use crate::terminal::testing::Screen;
 
@@ -478,10 +478,10 @@ impl Exec for World {
         pod: &'a Address,
         command: Vec<String>,
         _: Duration,
-    ) -> BoxFuture<'a, Result<String, String>> {
+    ) -> BoxFuture<'a, Result<String, ExecError>> {
         async move {
             let said = self.0.lock().unwrap().run(&pod.pod, &command);
-            if said.as_ref().is_err_and(|why| why == HANGS) {
+            if said == Err(ExecError::Failed(HANGS.to_owned())) {
                 return std::future::pending().await;
             }
             said

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::settle::late;
 use super::*;
-use crate::exec::Exec;
+use crate::exec::{Exec, ExecError};
 use crate::plan::unfit;
 use crate::terminal::testing::Screen;
 use crate::testing::{Mishap, World, facts, give, run, stalled};
@@ -258,7 +258,7 @@ impl Exec for Witness {
         _: &'a Address,
         _: Vec<String>,
         _: Duration,
-    ) -> BoxFuture<'a, Result<String, String>> {
+    ) -> BoxFuture<'a, Result<String, ExecError>> {
         let results = self.0.recorded().into_iter().map(|entry| entry["result"].clone());
         self.1.lock().unwrap().extend(results);
         async { Ok(String::new()) }.boxed()
