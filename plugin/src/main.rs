@@ -34,6 +34,7 @@ mod screens;
 mod services;
 mod session;
 mod status;
+mod steady;
 mod terminal;
 #[cfg(test)]
 mod testing;

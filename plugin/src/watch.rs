@@ -342,7 +342,7 @@ impl Watch<'_> {
 
     fn line(&self, name: &str, stand: &Stand) -> Line {
         let progress = self.backups.progress(name, self.start.elapsed());
-        let more = self.blockers.of(name).map(str::to_owned);
+        let more = self.blockers.of(name).map(ToString::to_string);
         Line {
             member: name.to_owned(),
             phase: stand.progress.words(),

@@ -1,7 +1,7 @@
 //! What is wrong with single members, one cause each: its pod before its PostgreSQL, its PostgreSQL before its
 //! replication.
 
-use pgscale_guard::facts::{Health, Member, Problem};
+use pgscale_guard::facts::{Health, Member, Problem, Waiting};
 use pgscale_guard::remedy::{Command, Suggested};
 
 use super::{Cause, Clues};
@@ -158,9 +158,9 @@ fn logs(clues: &Clues<'_>, member: &Member) -> String {
 /// A pod that does not run, in the words of whoever holds it up.
 fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     let name = &member.name;
-    let words = member.pod.waiting.as_deref().unwrap_or("");
+    let waiting = member.pod.waiting.as_ref();
+    let words = waiting.map(ToString::to_string).unwrap_or_default();
     let describe = clues.kubectl(&format!("describe pod {name}"));
-    let has = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
     let about_claim = claim(clues.facts(), member.ordinal).and_then(|claim| {
         let reasons = ["ProvisioningFailed", "FailedBinding"];
         clues.event("PersistentVolumeClaim", &claim, &reasons).map(|event| (claim, event))
@@ -172,9 +172,9 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
         (format!("the volume of {name} cannot be made"), next)
     } else if member.pod.node.is_none() && member.pod.phase == "Pending" {
         (format!("{name} cannot be scheduled"), describe)
-    } else if has(&["ImagePull", "ErrImage", "InvalidImageName"]) {
+    } else if waiting.is_some_and(lacks_image) {
         (format!("the image of {name} cannot be pulled"), describe)
-    } else if has(&["CrashLoopBackOff", "exit code"]) {
+    } else if waiting.is_some_and(Waiting::crashes) {
         let next = clues.kubectl(&format!("logs {name} -c postgres --previous --tail=30"));
         let restarts = member.pod.restarts;
         (format!("{name} crashes over and over ({restarts} restarts)"), next)
@@ -185,14 +185,23 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     };
     let phase = format!("is {}", member.pod.phase);
     let mut cause = Cause::new(what, next)
-        .because(source(member), if words.is_empty() { phase.as_str() } else { words });
+        .because(source(member), if words.is_empty() { &phase } else { &words });
     let event = about_claim.map(|(_, event)| event).or_else(|| {
         clues.event("Pod", name, &mounting).or_else(|| clues.event("Pod", name, &scheduling))
     });
-    if let Some(event) = event.filter(|event| event.message != words) {
+    let said = waiting.and_then(|waiting| waiting.message.as_ref());
+    if let Some(event) = event.filter(|event| Some(&event.message) != said) {
         cause = cause.because(event.source(clues.facts().now), &event.message);
     }
     cause
+}
+
+/// Returns whether the image of a container cannot be pulled, by the kubelet's reason (`pkg/kubelet/images/types.go`).
+fn lacks_image(waiting: &Waiting) -> bool {
+    matches!(
+        waiting.reason.as_deref(),
+        Some("ErrImageNeverPull" | "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName")
+    )
 }
 
 /// Of several ailments, the one that explains the others.

@@ -9,7 +9,7 @@ use super::{Args, gather, show, text};
 
 use crate::error::Failure;
 use crate::session::Session;
-use crate::status::Status;
+use crate::status::{Digest, Status};
 use crate::terminal::Format;
 use crate::view::status::list;
 
@@ -19,7 +19,7 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     let redraws = people && session.out.redraws;
     let mut known: Vec<Seen> = Vec::new();
     let mut first = true;
-    let mut blind: Option<String> = None;
+    let mut blind: Option<Failure> = None;
     let mut clusters = 1;
     loop {
         match gather(session, args).await {
@@ -40,10 +40,10 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
             }
             Err(failure) if first => return Err(failure),
             Err(failure) => {
-                if blind.as_ref() != Some(&failure.message) {
+                if blind.as_ref() != Some(&failure) {
                     session.out.warning(&failure.message);
                 }
-                blind = Some(failure.message);
+                blind = Some(failure);
             }
         }
         sleep(pause(session.pace.poll, clusters)).await;
@@ -51,10 +51,10 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
 }
 
 /// One cluster as it was shown, without what changes at every look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Seen {
     cluster: String,
-    digest: Vec<String>,
+    digest: Digest,
 }
 
 impl Seen {
