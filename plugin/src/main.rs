@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::args::Cli;
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 use crate::session::Interruption;
 use crate::terminal::Output;
 
@@ -91,7 +91,7 @@ async fn unless(
 ) -> Result<(), Failure> {
     tokio::select! {
         result = work => result,
-        () = interrupted => Err(Failure::new(Kind::Interrupted, interruption.meaning())),
+        () = interrupted => Err(interruption.failure()),
     }
 }
 

@@ -46,7 +46,9 @@ fn first(facts: Facts, events: Vec<Event>) -> String {
         .iter()
         .map(|it| format!(" | {}: {}", it.why.as_deref().unwrap_or_default(), it.command));
     let last_resort: Vec<String> = last_resort.collect();
-    format!("{} | {} | {}{}", cause.what, evidence.join("; "), cause.next, last_resort.concat())
+    let Remedy { note: None, commands } = &cause.next else { panic!("{:?}", cause.next) };
+    let [Suggested { why: None, command }] = commands.as_slice() else { panic!("{commands:?}") };
+    format!("{} | {} | {command}{}", cause.what, evidence.join("; "), last_resort.concat())
 }
 
 fn healthy() -> Facts {

@@ -6,6 +6,7 @@ use anstyle::Style;
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::duration;
 use pgscale_guard::printable::printable;
+use pgscale_guard::remedy::Line;
 use unicode_width::UnicodeWidthStr as _;
 
 /// One cell of a table.
@@ -48,8 +49,8 @@ pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) 
     for row in rows {
         for ((natural, least), cell) in natural.iter_mut().zip(&mut least).zip(row) {
             let wide = columns(&cell.text);
-            let held = held(&cell.text);
-            let words = held.split(' ').map(columns);
+            let glued = glued(&cell.text);
+            let words = glued.split(' ').map(columns);
             *natural = (*natural).max(wide);
             *least = (*least).max(words.max().unwrap_or_default()).max(wide.min(NARROWEST));
         }
@@ -113,8 +114,7 @@ fn lines_of(row: &[Cell], widths: &[usize], between: usize) -> Vec<String> {
 }
 
 /// Breaks lines at spaces so that none is wider than `width`; continued lines are indented like the line they
-/// continue, and by `hang` more. A number stays with its unit, and a command of kubectl's in one piece: it is there to
-/// be copied.
+/// continue, and by `hang` more. A number stays with its unit.
 pub(crate) fn wrap(text: &str, width: Option<usize>, hang: usize) -> String {
     let Some(width) = width else { return text.to_owned() };
     text.lines().map(|line| wrap_line(line, width, hang)).collect::<Vec<_>>().join("\n")
@@ -124,7 +124,7 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
     if columns(line) <= width {
         return line.to_owned();
     }
-    let line = held(line);
+    let line = glued(line);
     let indent = line.chars().take_while(|character| *character == ' ').count();
     let mut lines = Vec::new();
     let mut current = " ".repeat(indent);
@@ -150,26 +150,31 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
 /// Holds together what belongs together while lines are broken.
 const GLUE: char = '\u{a0}';
 
-/// The line, glued where it must not be broken.
-fn held(line: &str) -> String {
+/// Returns the line with every number glued to its unit.
+fn glued(line: &str) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "s"];
-    let mut held = String::with_capacity(line.len());
-    let mut command = false;
+    let mut glued = String::with_capacity(line.len());
     for (place, word) in line.split(' ').enumerate() {
         // Before the end of a style, and of the sentence.
         let bare = word.split('\u{1b}').next().unwrap_or_default();
         let bare = bare.trim_end_matches([',', ';', ')']).trim_end_matches("/s");
-        command = command && !word.starts_with('(');
         match place {
             0 => {}
-            _ if command || UNITS.contains(&bare) => held.push(GLUE),
-            _ => held.push(' '),
+            _ if UNITS.contains(&bare) => glued.push(GLUE),
+            _ => glued.push(' '),
         }
-        held.push_str(word);
-        command = command || word.trim_start_matches(['(', '`']) == "kubectl";
-        command = command && !word.ends_with([',', ';', ')', '`', ':']) && !word.ends_with("`.");
+        glued.push_str(word);
     }
-    held
+    glued
+}
+
+/// Returns lines as one text: sentences are broken as [`wrap`] does, commands never are.
+pub(crate) fn laid_out(lines: &[Line], width: Option<usize>, hang: usize) -> String {
+    let lines = lines.iter().map(|line| match line {
+        Line::Text(text) => wrap(text, width, hang),
+        Line::Command(command) => command.clone(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Returns how many columns of a terminal a text takes.
@@ -351,11 +356,23 @@ mod tests {
 
     #[test]
     fn long_lines_are_broken_under_themselves() {
-        insta::assert_snapshot!(wrap("  Try: kubectl pgscale down acid-a --to 4", Some(24), 2), @"
-        Try:
-          kubectl pgscale down acid-a --to 4
+        insta::assert_snapshot!(wrap("  to keep two that are 2.0 KiB behind", Some(24), 2), @"
+          to keep two that are
+            2.0 KiB behind
         ");
         assert_eq!(wrap("a b", None, 0), "a b");
+    }
+
+    #[test]
+    fn command_is_never_broken() {
+        let command = "    kubectl pgscale down acid-a --to 4";
+        let lines = [Line::Text("Try: to keep two of them:".into()), Line::Command(command.into())];
+        insta::assert_snapshot!(laid_out(&lines, Some(16), 2), @"
+        Try: to keep two
+          of them:
+            kubectl pgscale down acid-a --to 4
+        ");
+        assert_eq!(laid_out(&lines, None, 2).lines().last(), Some(command));
     }
 
     #[test]
