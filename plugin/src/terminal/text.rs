@@ -44,6 +44,11 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
 /// The same, in `width` columns where that can be done: columns stand closer together, and sentences in cells go on
 /// below, under themselves. A table of words that are too wide together stays as it is.
 pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> String {
+    rows_of(header, rows, width).join("\n")
+}
+
+/// Returns the header and each row as [`fitted`] lays them out.
+pub(crate) fn rows_of(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> Vec<String> {
     let mut natural: Vec<usize> = header.iter().map(|title| columns(title)).collect();
     let mut least = natural.clone();
     for row in rows {
@@ -59,8 +64,8 @@ pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) 
         .and_then(|width| narrowed(&natural, &least, width))
         .unwrap_or_else(|| (natural.clone(), GAP));
     let titles: Vec<Cell> = header.iter().map(|title| Cell::from(*title)).collect();
-    let lines = std::iter::once(&titles).chain(rows).flat_map(|row| lines_of(row, &widths, gap));
-    lines.collect::<Vec<_>>().join("\n")
+    let rows = std::iter::once(&titles).chain(rows);
+    rows.map(|row| lines_of(row, &widths, gap).join("\n")).collect()
 }
 
 /// Widths, and a gap between them, that come to `width` together.
