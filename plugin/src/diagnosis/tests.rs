@@ -303,7 +303,7 @@ fn what_is_broken_comes_first() {
         .map(|(name, facts, events)| format!("{name}: {}", first(facts, events)))
         .collect();
     insta::assert_snapshot!(text.join("\n"), @r#"
-    no leader: nobody leads: nothing can be written | configmap/acid-a-leader: is free; pod/acid-a-0: claims to lead without holding the leader lock; pod/acid-a-1: unknown: the leader did not say how far it is; pod/acid-a-2: unknown: the leader did not say how far it is | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    no leader: nobody leads: nothing can be written | configmap/acid-a-leader: is free; pod/acid-a-0: claims to lead without holding the leader lock; pod/acid-a-1: unknown: the leader did not report its WAL position; pod/acid-a-2: unknown: the leader did not report its WAL position | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
     no leader, paused: nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: is free; Patroni's configuration: pause: true | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl resume --wait acid-a
     lock unreadable: who leads cannot be told | leader lock: may not get configmaps | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
     two leaders labelled: 2 pods carry the leader's label | configmap/acid-a-leader: is held by acid-a-0; pod/acid-a-0: is labelled as the leader; pod/acid-a-2: is labelled as the leader | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
