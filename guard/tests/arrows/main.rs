@@ -56,6 +56,7 @@ const DOMAIN: &[&str] = &[
     "plugin::services",
     "plugin::session",
     "plugin::status",
+    "plugin::steady",
     "plugin::verify",
     "plugin::watch",
 ];
