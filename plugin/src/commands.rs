@@ -25,8 +25,6 @@ pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod wait;
 
-pub(crate) use scale::Outcome;
-
 /// Runs the verb of `cli`.
 pub(crate) async fn run(
     cli: Cli,

@@ -11,7 +11,6 @@ use pgscale_guard::remedy::spelled;
 use pgscale_guard::{Assessed, Change, Seen};
 use tokio::time::{Instant, sleep};
 
-use crate::document::{Event, MemberTimeline};
 use crate::error::{Failure, Kind};
 use crate::plan::{Plan, nobody_answered};
 use crate::services::{self, Services};
@@ -34,6 +33,7 @@ use phase::{Phase, phases};
 use progress::{Stand, Stands, progress_of_all};
 use superseded::superseded;
 use timeline::Timeline;
+pub(crate) use timeline::{MemberTimeline, Milestone};
 
 /// What a cluster shall become.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,6 +92,15 @@ pub(crate) struct Snapshot {
 /// Of so many members that do not get on the timeout tells where they stand.
 const NAMED: usize = 10;
 
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    /// Seconds from the start.
+    pub(crate) seconds: f64,
+    /// What.
+    pub(crate) what: String,
+}
+
 /// How the watch ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watched {
@@ -134,7 +143,7 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
     };
     watch.run(timeout).await;
     watch.live = None;
-    watch.done.timeline = watch.timeline.document();
+    watch.done.timeline = watch.timeline.members();
     if !timeout.is_zero()
         && let Some(table) = watch.timeline.table()
     {

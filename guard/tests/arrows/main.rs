@@ -49,6 +49,7 @@ const DOMAIN: &[&str] = &[
     "plugin::forward",
     "plugin::history",
     "plugin::impact",
+    "plugin::outcome",
     "plugin::permissions",
     "plugin::plan",
     "plugin::policy",
@@ -186,13 +187,7 @@ const RULES: &[Rule] = &[
         why: "a domain module returns data, and its command shows that by a view",
         known: &[
             known("plugin::status", "plugin::view::status", "a member's role and lag"),
-            known("plugin::watch", "plugin::document", "the timeline of the JSON document"),
             known("plugin::watch", "plugin::view::status", "a member's lag"),
-            known(
-                "plugin::watch::timeline",
-                "plugin::document",
-                "the timeline of the JSON document",
-            ),
         ],
     },
     Rule {
@@ -200,13 +195,7 @@ const RULES: &[Rule] = &[
         to: &["plugin::commands", "plugin::completion", "clap"],
         except: &[],
         why: "commands call views, so a view can be shown by another command",
-        known: &[
-            known("plugin::document", "plugin::commands", "`Outcome` is a command's type"),
-            known("plugin::view::batch", "plugin::commands", "`Outcome` is a command's type"),
-            known("plugin::view::policy", "plugin::commands", "the documents of `policy`"),
-            known("plugin::view::report", "plugin::commands", "`Outcome` is a command's type"),
-            known("plugin::view::verify", "plugin::commands", "the document of `verify`"),
-        ],
+        known: &[],
     },
     Rule {
         from: &["plugin::terminal"],

@@ -2,10 +2,9 @@
 
 use pgscale_guard::remedy::Command;
 use pgscale_guard::rules::{RULES, rule};
-use serde::Serialize;
 
 use crate::args::{Format, Shape};
-use crate::document::API_VERSION;
+use crate::document::RuleList;
 use crate::error::Failure;
 use crate::terminal::Output;
 use crate::view::rules as text;
@@ -24,28 +23,6 @@ pub(crate) struct Args {
     id: Option<String>,
     #[command(flatten)]
     shape: Shape,
-}
-
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RuleList<'a> {
-    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
-    api_version: &'static str,
-    #[cfg_attr(test, schemars(extend("const" = "RuleList")))]
-    kind: &'static str,
-    items: Vec<RulePage<'a>>,
-}
-
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RulePage<'a> {
-    id: &'a str,
-    title: &'a str,
-    fires_on: &'a str,
-    default: &'a str,
-    page: &'a str,
 }
 
 /// Runs the verb.
@@ -68,18 +45,6 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
                 out.data(&text::list(rules, args.shape.output == Format::Wide, out.width))
             }
         },
-        format @ (Format::Json | Format::Yaml) => {
-            let items = chosen
-                .into_iter()
-                .map(|rule| RulePage {
-                    id: rule.id,
-                    title: rule.title,
-                    fires_on: rule.fires_on,
-                    default: rule.default,
-                    page: rule.page,
-                })
-                .collect();
-            out.document(format, &RuleList { api_version: API_VERSION, kind: "RuleList", items })
-        }
+        format @ (Format::Json | Format::Yaml) => out.document(format, &RuleList::of(&chosen)),
     }
 }

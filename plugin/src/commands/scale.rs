@@ -13,19 +13,20 @@ use tokio::sync::Semaphore;
 use crate::args::{Acting, Format, Targets};
 use crate::error::{Failure, Kind};
 use crate::execute::Agreed;
+use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::view::batch::{Planned, plans};
 use crate::view::plan::render;
 
 mod agreement;
+mod conclude;
 mod count;
 mod job;
-mod outcome;
 
+use conclude::conclude_all;
+pub(super) use conclude::{conclude, show_notes};
 pub(super) use count::CountRequest;
 use job::Job;
-pub(crate) use outcome::Outcome;
-use outcome::conclude;
 
 /// How many clusters are read at a time before anything is done.
 const READ_AT_ONCE: usize = 8;
@@ -69,16 +70,16 @@ pub(super) async fn run(session: &Session, request: &ScaleRequest) -> Result<(),
         let why = format!("not begun: {refused} of {} clusters cannot be changed", jobs.len());
         let end = |job: Job| job.end(|| Failure::new(Kind::Declined, why.as_str()));
         let ended: Vec<Outcome> = jobs.into_iter().map(end).collect();
-        return conclude(session, request, &ended, None);
+        return conclude_all(session, request, &ended, None);
     }
     match agreement::seek(session, request, &jobs).await {
         Ok(agreed) => {
             let ended = carry_out(session, request, jobs, agreed).await;
-            conclude(session, request, &ended, None)
+            conclude_all(session, request, &ended, None)
         }
         Err(declined) => {
             let ended = jobs.into_iter().map(|job| job.end(|| declined.clone()));
-            conclude(session, request, &ended.collect::<Vec<_>>(), Some(declined))
+            conclude_all(session, request, &ended.collect::<Vec<_>>(), Some(declined))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Several clusters, one line each: before a change, and after it.
 
 use super::plan::render_finding;
-use crate::commands::Outcome;
 use crate::error::Failure;
+use crate::outcome::Outcome;
 use crate::plan::{Outcome as Comes, Plan};
 use crate::terminal::text::{Cell, fitted, table, took, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};

@@ -1,9 +1,9 @@
 //! A change as a page for a ticket or a chat.
 
-use crate::commands::Outcome;
 use crate::execute::Count;
 use crate::execute::switchover::Lead;
 use crate::history::Entry;
+use crate::outcome::Outcome;
 use crate::plan::{Plan, Step};
 use crate::terminal::text::{bytes, instances, took};
 

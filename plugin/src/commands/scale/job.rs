@@ -9,12 +9,13 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts};
 use tokio::time::Instant;
 
-use super::{Outcome, ScaleRequest};
+use super::{ScaleRequest, show_notes};
 use crate::args::DryRun;
 use crate::error::{Failure, Kind};
 use crate::execute::{Agreed, Done, apply, ask_server};
 use crate::history::{Entry, Recording};
 use crate::impact;
+use crate::outcome::Outcome;
 use crate::permissions;
 use crate::plan::{Outcome as PlanOutcome, Plan};
 use crate::session::Session;
@@ -155,7 +156,7 @@ impl Job {
                 self.end(|| Failure::new(Kind::Declined, "not begun"))
             }
         };
-        outcome.show_notes(&session);
+        show_notes(&session, &outcome);
         // In full and at once, under the cluster's name: the table at the end has room for a word.
         if let Some(failure) = outcome.failure().filter(|_| !request.by_name()) {
             session.out.failure(&failure.clone().reached_by(&session.reach));

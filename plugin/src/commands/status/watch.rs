@@ -6,6 +6,7 @@ use pgscale_guard::duration::exact;
 use tokio::time::sleep;
 
 use super::{Args, gather, show, text};
+
 use crate::args::Format;
 use crate::error::Failure;
 use crate::session::Session;

@@ -3,7 +3,7 @@
 use pgscale_guard::{Policies, Seen};
 
 use super::super::agreement::question;
-use super::super::outcome::worst;
+use super::super::conclude::worst;
 use crate::error::{Failure, Kind};
 use crate::plan::Plan;
 use crate::testing::{Mishap, World, facts, run};
