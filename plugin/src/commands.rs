@@ -49,7 +49,7 @@ pub(crate) async fn run(
         | Verb::Verify(_)
         | Verb::Wait(_) => {}
     }
-    let connection = Connection::open(&cli.connection).await?;
+    let connection = Connection::open(&cli.connection.into()).await?;
     let session = Session::new(connection, Arc::clone(out), interruption);
     let result = in_session(cli.verb, &session).await;
     session.show_warnings();

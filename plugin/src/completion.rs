@@ -17,6 +17,7 @@ use clap_complete::env::Shells;
 use futures::FutureExt as _;
 
 use crate::args::{Cli, ConnectionFlags, cluster_name};
+use crate::connect::Flags;
 use crate::error::Failure;
 
 mod candidates;
@@ -154,7 +155,7 @@ fn candidates(line: Vec<OsString>, cursor: usize, connect: &Arc<Connect>) -> Vec
 /// What was typed before the word under the cursor.
 #[derive(Clone, Debug, Default)]
 struct Typed {
-    flags: ConnectionFlags,
+    flags: Flags,
     /// NAME.
     name: Option<String>,
 }
@@ -168,7 +169,7 @@ impl Typed {
         let verb = matches.subcommand().map(|(_, verb)| verb);
         let flags = ConnectionFlags::from_arg_matches(verb.unwrap_or(&matches));
         let name = verb.and_then(|verb| verb.try_get_one::<String>("name").ok().flatten());
-        Self { flags: flags.unwrap_or_default(), name: name.cloned() }
+        Self { flags: flags.map(Flags::from).unwrap_or_default(), name: name.cloned() }
     }
 
     /// What a word of this kind that begins so could become.

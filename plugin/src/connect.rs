@@ -21,10 +21,12 @@ use tower::timeout::TimeoutLayer;
 use tower::timeout::error::Elapsed;
 use tower::util::{MapErrLayer, MapResponseLayer};
 
-use crate::args::{ConnectionFlags, Deployment};
 use crate::error::{Failure, chain};
 
+mod flags;
 mod proxy;
+
+pub(crate) use flags::{Deployment, Flags};
 
 /// How long one request may take unless `--request-timeout` says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -86,12 +88,12 @@ impl Warnings {
 
 impl Connection {
     /// Connects as the flags, the environment and the kubeconfig say.
-    pub(crate) async fn open(flags: &ConnectionFlags) -> Result<Self, Failure> {
+    pub(crate) async fn open(flags: &Flags) -> Result<Self, Failure> {
         Self::to(configuration(flags).await?, flags)
     }
 
     /// The same, where nobody may be asked for credentials, and no program may say a word.
-    pub(crate) async fn unattended(flags: &ConnectionFlags) -> Result<Self, Failure> {
+    pub(crate) async fn unattended(flags: &Flags) -> Result<Self, Failure> {
         let mut config = configuration(flags).await?;
         if let Some(program) = &mut config.auth_info.exec {
             program.interactive_mode = Some(ExecInteractiveMode::Never);
@@ -99,7 +101,7 @@ impl Connection {
         Self::to(config, flags)
     }
 
-    fn to(mut config: Config, flags: &ConnectionFlags) -> Result<Self, Failure> {
+    fn to(mut config: Config, flags: &Flags) -> Result<Self, Failure> {
         override_by_flags(&mut config, flags)?;
         choose_proxy(&mut config, |name| std::env::var(name).ok())?;
         let namespace = flags.namespace.clone().unwrap_or(config.default_namespace.clone());
@@ -146,7 +148,7 @@ fn unusable(error: &kube::Error, server: &http::Uri) -> Failure {
 }
 
 /// The kubeconfig's word, or the service account's inside a pod where there is no kubeconfig at all.
-async fn configuration(flags: &ConnectionFlags) -> Result<Config, Failure> {
+async fn configuration(flags: &Flags) -> Result<Config, Failure> {
     let options = KubeConfigOptions {
         context: flags.context.clone(),
         cluster: flags.cluster.clone(),
@@ -193,7 +195,7 @@ fn choose_proxy(
     Ok(())
 }
 
-fn without_kubeconfig(flags: &ConnectionFlags) -> Result<Config, Failure> {
+fn without_kubeconfig(flags: &Flags) -> Result<Config, Failure> {
     match (Config::incluster(), &flags.server) {
         (Ok(config), _) => Ok(config),
         (Err(_), Some(server)) => Ok(Config::new(parse_server(server)?)),
@@ -280,7 +282,7 @@ fn parse_server(server: &str) -> Result<http::Uri, Failure> {
     }
 }
 
-fn override_by_flags(config: &mut Config, flags: &ConnectionFlags) -> Result<(), Failure> {
+fn override_by_flags(config: &mut Config, flags: &Flags) -> Result<(), Failure> {
     if let Some(server) = &flags.server {
         config.cluster_url = parse_server(server)?;
     }
@@ -353,12 +355,12 @@ mod tests {
     #[test]
     fn flags_of_the_command_line_win_over_the_kubeconfig() {
         let mut config = Config::new("https://a.example:6443".parse().unwrap());
-        let flags = ConnectionFlags {
+        let flags = Flags {
             server: Some("https://b.example:6443".into()),
             client_certificate: Some("me.crt".into()),
             client_key: Some("me.key".into()),
             tls_server_name: Some("inner".into()),
-            ..ConnectionFlags::default()
+            ..Flags::default()
         };
         override_by_flags(&mut config, &flags).unwrap();
         assert_eq!(config.cluster_url.host(), Some("b.example"));
@@ -375,13 +377,10 @@ mod tests {
         assert!(no_pem.unwrap_err().to_string().contains("holds no certificate"));
     }
 
-    fn file(text: &str) -> (tempfile::NamedTempFile, ConnectionFlags) {
+    fn file(text: &str) -> (tempfile::NamedTempFile, Flags) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        let flags = ConnectionFlags {
-            kubeconfig: Some(file.path().to_owned()),
-            ..ConnectionFlags::default()
-        };
+        let flags = Flags { kubeconfig: Some(file.path().to_owned()), ..Flags::default() };
         (file, flags)
     }
 
@@ -399,7 +398,7 @@ users:
 - {name: u, user: {token: t}}
 ";
 
-    async fn message(flags: &ConnectionFlags) -> String {
+    async fn message(flags: &Flags) -> String {
         match configuration(flags).await {
             Ok(_) => "no error".to_owned(),
             Err(failure) => failure.to_string(),

@@ -183,7 +183,7 @@ impl<'a> ScalePlan<'a> {
                 .iter()
                 .map(|member| Passing {
                     pod: &member.pod,
-                    role: Some(member.role()),
+                    role: Some(member.role.word()),
                     state: Some(&member.state),
                     claim: member.claim.as_deref(),
                 })

@@ -24,6 +24,7 @@ mod forward;
 mod generated;
 mod history;
 mod impact;
+mod members;
 mod outcome;
 mod permissions;
 mod plan;

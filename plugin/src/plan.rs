@@ -16,6 +16,7 @@ mod judged;
 mod nearest;
 
 use crate::impact::Impact;
+use crate::members::{Role, is_sync};
 pub(crate) use commit::Commit;
 pub(crate) use handover::{Handover, Wanted, switchover};
 use handover::{SWITCHOVER_PENDING, another_switchover};
@@ -84,25 +85,12 @@ pub(crate) struct Plan {
 pub(crate) struct Leaving {
     /// Its pod.
     pub(crate) pod: String,
-    /// It leads now.
-    pub(crate) leads: bool,
-    /// It is a synchronous standby.
-    pub(crate) sync: bool,
+    /// What it is in the cluster.
+    pub(crate) role: Role,
     /// Its state in one word or sentence.
     pub(crate) state: String,
     /// The volume claim it leaves behind.
     pub(crate) claim: Option<String>,
-}
-
-impl Leaving {
-    /// What it is in the cluster.
-    pub(crate) fn role(&self) -> &'static str {
-        match (self.leads, self.sync) {
-            (true, _) => "leader",
-            (false, true) => "sync standby",
-            (false, false) => "replica",
-        }
-    }
 }
 
 /// A member that comes.
@@ -328,14 +316,6 @@ fn praise(facts: &Facts, member: &Member) -> String {
     }
 }
 
-/// `member` is a synchronous standby of the leader.
-pub(crate) fn is_sync(facts: &Facts, member: &Member) -> bool {
-    facts
-        .leader_name()
-        .zip(facts.sync.known())
-        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name))
-}
-
 fn nobody_to_lead(facts: Assessment<'_>, leader: &str) -> Finding {
     let mut finding = Finding::deny(
         "leader-cannot-move",
@@ -367,8 +347,7 @@ fn why_nobody<'a>(
 fn leaving(facts: &Assessment<'_>, member: &Member) -> Leaving {
     Leaving {
         pod: member.name.clone(),
-        leads: facts.leader_name() == Some(member.name.as_str()),
-        sync: is_sync(facts, member),
+        role: Role::of(facts, member),
         state: describe(&facts.health(member)),
         claim: claim(facts, member.ordinal),
     }

@@ -9,6 +9,7 @@ use pgscale_guard::policy::{Freeze, Limit, Mode, Zero};
 use pgscale_guard::{Change, Policies, Seen, evaluate};
 
 use crate::diagnosis::Cause;
+use crate::members::Role;
 use crate::plan::judge;
 use crate::policy::{freeze, windows};
 use crate::services::slot_of;
@@ -357,7 +358,7 @@ impl Status {
             let (node, restarts, timeline) = (&pod.node, pod.restarts, member.timeline());
             let mut health = crate::plan::describe(&facts.assessment().health(member));
             health.retain(|character| !character.is_ascii_digit());
-            let role = crate::view::status::role(facts, member, leader == Some(&member.name));
+            let role = Role::of(facts, member).word();
             format!("{} {role} {node:?} {restarts} {timeline:?} {health}", member.name)
         }));
         if let Some(detail) = &self.detail {

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::args::{Color, Format};
 use crate::error::{Failure, Kind};
 
 pub(crate) mod expression;
@@ -29,6 +28,34 @@ pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const CARE: Style = AnsiColor::Yellow.on_default();
 /// What is broken or refused.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Color {
+    /// Colour on a terminal.
+    #[default]
+    Auto,
+    /// Colour, whatever the output is.
+    Always,
+    /// No colour.
+    Never,
+}
+
+/// The shape of what goes to stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For people, with more columns.
+    Wide,
+    /// A versioned JSON object.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// Only the name, such as `postgresql.acid.zalan.do/NAME`.
+    Name,
+}
 
 /// How far a line that goes on is indented.
 const HANG: usize = 2;

@@ -12,6 +12,7 @@ use pgscale_guard::{Assessed, Change, Seen};
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Failure, Kind};
+use crate::members::lag_bytes;
 use crate::plan::{Plan, nobody_answered};
 use crate::services::{self, Services};
 use crate::session::Session;
@@ -360,7 +361,7 @@ impl Watch<'_> {
             .filter(|member| !self.goal.unfit.contains(&member.name))
             // One that is being cloned has nothing yet, which is no lag.
             .filter(|member| facts.rebuilding(member).is_none())
-            .filter_map(|member| crate::view::status::lag_bytes(facts, member))
+            .filter_map(|member| lag_bytes(facts, member))
             .max();
         self.done.worst_lag = self.done.worst_lag.max(lag);
         // Between two looks without a leader there was none; nothing is claimed for the gaps around them.

@@ -1,5 +1,6 @@
 //! What the command line takes, and what it says of what it does not take.
 
+use super::connection::request_timeout;
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {

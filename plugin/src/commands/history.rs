@@ -1,10 +1,11 @@
 //! `history`: what was changed, by whom and why.
 
-use crate::args::{Format, Shape, Target};
+use crate::args::{Shape, Target};
 use crate::document::ScaleHistory;
 use crate::error::Failure;
 use crate::history::{Entry, read};
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::view::history::render;
 
 /// Show the changes that were made with this command: who, when, why, and what came of them.

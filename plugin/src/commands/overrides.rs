@@ -13,11 +13,12 @@ use pgscale_guard::remedy::Command;
 use pgscale_guard::rules::rule;
 use pgscale_guard::{Change, Facts, Verdict, evaluate};
 
-use crate::args::{DryRun, Format, Shape, Target, count, positive, reason};
+use crate::args::{DryRun, Shape, Target, count, positive, reason};
 use crate::error::{Failure, Kind};
 use crate::permissions;
 use crate::plan::FIELD_MANAGER;
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::terminal::text::instances;
 
 /// Allow one change of the count in spite of named rules.

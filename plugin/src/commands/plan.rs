@@ -3,12 +3,13 @@
 use pgscale_guard::Change;
 use pgscale_guard::read::AskWhom;
 
-use crate::args::{Format, Shape, Target, count};
+use crate::args::{Shape, Target, count};
 use crate::document::ScalePlan;
 use crate::error::{Failure, Kind};
 use crate::impact;
 use crate::plan::{Outcome, Plan};
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::view::plan::{plain_write, render};
 
 /// Show what a change would do and what every rule says of it.

@@ -3,10 +3,11 @@
 use pgscale_guard::Policies;
 use pgscale_guard::policy::{Undecodable, Written};
 
-use crate::args::{Format, Shape, cluster_name};
+use crate::args::{Shape, cluster_name};
 use crate::document::EffectivePolicy;
 use crate::error::Failure;
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::view::policy::render;
 
 mod trial;

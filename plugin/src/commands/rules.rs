@@ -3,10 +3,10 @@
 use pgscale_guard::remedy::Command;
 use pgscale_guard::rules::{RULES, rule};
 
-use crate::args::{Format, Shape};
+use crate::args::Shape;
 use crate::document::RuleList;
 use crate::error::Failure;
-use crate::terminal::Output;
+use crate::terminal::{Format, Output};
 use crate::view::rules as text;
 
 /// Print the table of rules, or one rule's page.

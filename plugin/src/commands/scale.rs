@@ -10,11 +10,12 @@ use futures::{StreamExt as _, stream};
 use pgscale_guard::remedy::quoted;
 use tokio::sync::Semaphore;
 
-use crate::args::{Acting, Format, Targets};
+use crate::args::{Acting, Targets};
 use crate::error::{Failure, Kind};
 use crate::execute::Agreed;
 use crate::outcome::Outcome;
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::view::batch::{Planned, plans};
 use crate::view::plan::render;
 

@@ -5,13 +5,14 @@ use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Assessed, Change, Seen};
 
-use crate::args::{Format, Shape, cluster_name};
+use crate::args::{Shape, cluster_name};
 use crate::diagnosis::{self, Clues};
 use crate::document::{ScaleStatus, ScaleStatusList};
 use crate::error::Failure;
 use crate::services::{self, Services};
 use crate::session::Session;
 use crate::status::{Detail, Status, worst_first};
+use crate::terminal::Format;
 use crate::view::status::{detail, list, reasons};
 use crate::watch::{Goal, Snapshot, missing};
 

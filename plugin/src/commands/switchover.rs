@@ -10,7 +10,7 @@ use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessed, Change, Facts};
 use tokio::time::Instant;
 
-use crate::args::{DryRun, Format, Shape, Target, WaitOptions, Why, count};
+use crate::args::{DryRun, Shape, Target, WaitOptions, Why, count};
 use crate::document::{Admitted, Move, ScaleReport};
 use crate::error::{Failure, Kind};
 use crate::execute::switchover::{Lead, checkpoint, move_leader};
@@ -18,6 +18,7 @@ use crate::history::{Entry, Recording, seconds};
 use crate::permissions;
 use crate::plan::{Handover, LeaderMove, Plan, Wanted, switchover};
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::terminal::text::instances;
 
 mod settle;

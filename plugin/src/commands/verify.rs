@@ -7,11 +7,12 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Assessed, Change, Facts};
 use tokio::time::sleep;
 
-use crate::args::{Format, Shape, Target, timeout};
+use crate::args::{Shape, Target, timeout};
 use crate::document::ScaleVerification;
 use crate::error::{Failure, Kind};
 use crate::services;
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::verify::{
     Canary, Flight, NoCanary, Verification, ask, fly, follows_elsewhere, gist, judge,
 };

@@ -1,9 +1,9 @@
 //! `version`: which program this is.
 
-use crate::args::{Format, Shape};
+use crate::args::Shape;
 use crate::document::Program;
 use crate::error::Failure;
-use crate::terminal::Output;
+use crate::terminal::{Format, Output};
 
 /// Print the version.
 #[derive(clap::Args, Clone, Debug)]

@@ -11,9 +11,8 @@ use pgscale_guard::Change;
 use pgscale_guard::read::{AskWhom, ReadScope, Reader, machine_time};
 use pgscale_guard::rules::RULES;
 
-use crate::args::ConnectionFlags;
 use crate::completion::PATIENCE;
-use crate::connect::Connection;
+use crate::connect::{Connection, Flags};
 use crate::forward::Forward;
 use crate::terminal::text::instances;
 
@@ -77,7 +76,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Connects as the flags say.
-    pub(super) async fn connect(flags: ConnectionFlags) -> Option<Self> {
+    pub(super) async fn connect(flags: Flags) -> Option<Self> {
         // Installed already is as good.
         rustls::crypto::ring::default_provider().install_default().ok();
         let Connection { client, namespace, operators, .. } =
@@ -98,14 +97,13 @@ impl Cluster {
 }
 
 /// How a cluster is reached with the flags typed so far.
-pub(super) type Connect =
-    dyn Fn(ConnectionFlags) -> BoxFuture<'static, Option<Cluster>> + Send + Sync;
+pub(super) type Connect = dyn Fn(Flags) -> BoxFuture<'static, Option<Cluster>> + Send + Sync;
 
 /// Every candidate there is for a word, with the connection flags and the NAME typed so far. What cannot be seen is
 /// not proposed.
 pub(super) fn look_up(
     word: Word,
-    flags: &ConnectionFlags,
+    flags: &Flags,
     name: Option<&str>,
     connect: &Connect,
 ) -> Vec<Candidate> {
@@ -124,7 +122,7 @@ pub(super) fn look_up(
     }
 }
 
-fn of_kubeconfig(word: Word, flags: &ConnectionFlags) -> Option<Vec<Candidate>> {
+fn of_kubeconfig(word: Word, flags: &Flags) -> Option<Vec<Candidate>> {
     let kubeconfig = match &flags.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
         None => Kubeconfig::read(),

@@ -91,7 +91,7 @@ fn the_best_survivor_is_caught_up_and_synchronous_if_anybody_is() {
         leader: Some("acid-a-4".into()),
         standbys: vec!["acid-a-3".into()],
     });
-    let roles: Vec<&str> = plan(&synchronous).leaving.iter().map(Leaving::role).collect();
+    let roles: Vec<&str> = plan(&synchronous).leaving.iter().map(|it| it.role.word()).collect();
     assert_eq!(roles, ["sync standby", "leader"]);
 }
 

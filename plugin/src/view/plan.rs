@@ -77,7 +77,7 @@ fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
         vec![
             Cell::from(&member.pod),
             Cell::styled("goes", CARE),
-            member.role().into(),
+            member.role.word().into(),
             (&member.state).into(),
             volume,
         ]

@@ -3,6 +3,7 @@
 use crate::execute::Count;
 use crate::execute::switchover::Lead;
 use crate::history::Entry;
+use crate::members::Role;
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Step};
 use crate::terminal::text::{bytes, instances, took};
@@ -114,7 +115,7 @@ fn leaving(plan: &Plan) -> Vec<String> {
     plan.leaving
         .iter()
         .map(|member| {
-            let role = if member.leads { "leader" } else { "replica" };
+            let role = if member.role == Role::Leader { "leader" } else { "replica" };
             format!("{} ({role}, {})", member.pod, member.state)
         })
         .collect()

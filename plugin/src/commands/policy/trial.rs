@@ -13,12 +13,13 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts};
 use serde_json::Value;
 
-use crate::args::{Format, Shape};
+use crate::args::Shape;
 use crate::commands::scale::resource;
 use crate::document::{API_VERSION, PolicyTest, Tried, Verdicts, Violation};
 use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::status::{By, Told, would_say};
+use crate::terminal::Format;
 use crate::view::policy::trial as render;
 
 /// How many clusters are read at a time.

@@ -1,11 +1,12 @@
 //! How it is printed what came of changes.
 
 use super::ScaleRequest;
-use crate::args::{Format, ReportFormat};
+use crate::args::ReportFormat;
 use crate::document::{ScaleReport, ScaleReportList};
 use crate::error::{Failure, Kind};
 use crate::outcome::Outcome;
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::view::batch::outcomes;
 use crate::view::report::markdown;
 

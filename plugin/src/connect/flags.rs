@@ -1,14 +1,64 @@
-//! The connection flags once more, for commands that people copy into their shell.
+//! How the API server is reached, as the command line says it.
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use pgscale_guard::duration::exact;
 use pgscale_guard::remedy::Reach;
 
-use super::ConnectionFlags;
-
 /// Stands for the token: a secret is not shown, and without any token the command would act as somebody else.
 const TOKEN: &str = "TOKEN";
 
-impl ConnectionFlags {
+/// How the API server is reached, and as whom; each field with kubectl's meaning, `None` where the
+/// kubeconfig decides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    /// Namespace of the cluster.
+    pub(crate) namespace: Option<String>,
+    /// Context of the kubeconfig.
+    pub(crate) context: Option<String>,
+    /// The kubeconfig file.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Cluster entry of the kubeconfig.
+    pub(crate) cluster: Option<String>,
+    /// User entry of the kubeconfig.
+    pub(crate) user: Option<String>,
+    /// User to act as.
+    pub(crate) as_user: Option<String>,
+    /// Groups to act as.
+    pub(crate) as_group: Vec<String>,
+    /// UID to act as.
+    pub(crate) as_uid: Option<String>,
+    /// Address of the API server.
+    pub(crate) server: Option<String>,
+    /// The operator that owns the cluster.
+    pub(crate) operator: Option<Deployment>,
+    /// Bearer token.
+    pub(crate) token: Option<String>,
+    /// File with the authorities of the API server's certificate, PEM.
+    pub(crate) certificate_authority: Option<PathBuf>,
+    /// File with the certificate to show the API server, PEM.
+    pub(crate) client_certificate: Option<PathBuf>,
+    /// File with the key of that certificate, PEM.
+    pub(crate) client_key: Option<PathBuf>,
+    /// Name that the API server's certificate is checked against.
+    pub(crate) tls_server_name: Option<String>,
+    /// The API server's certificate is not checked.
+    pub(crate) insecure_skip_tls_verify: bool,
+    /// How long one request may take; zero for no limit.
+    pub(crate) request_timeout: Option<Duration>,
+}
+
+/// A Deployment that a person names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Deployment {
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+impl Flags {
     /// Returns the flags that lead to the same API server again, as the same user: no secrets, and no namespace, which is
     /// always shown.
     pub(crate) fn to_repeat(&self) -> Reach {
@@ -32,7 +82,7 @@ impl ConnectionFlags {
             insecure_skip_tls_verify,
             request_timeout,
         } = self;
-        let file = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
+        let file = |path: &PathBuf| path.to_string_lossy().into_owned();
         let mut named = vec![
             ("--context", context.clone()),
             ("--kubeconfig", kubeconfig.as_ref().map(file)),
@@ -60,57 +110,5 @@ impl ConnectionFlags {
         }
         let operator = operator.iter().map(|it| format!("--operator={}/{}", it.namespace, it.name));
         Reach { kubectl, pgscale: operator.collect() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use pgscale_guard::remedy::{Reach, spelled};
-
-    use crate::args::Cli;
-
-    fn repeated(words: &[&str]) -> String {
-        let words = ["kubectl-pgscale", "version"].iter().chain(words);
-        let Reach { kubectl, pgscale } = Cli::of(words.copied()).unwrap().connection.to_repeat();
-        spelled(kubectl.iter().chain(&pgscale))
-    }
-
-    #[test]
-    fn suggested_commands_forgot_the_flags_that_say_how_to_trust_the_server() {
-        for flags in [
-            &["--certificate-authority=/etc/ca.pem", "--tls-server-name=api.example"][..],
-            &["--insecure-skip-tls-verify"],
-            &["--client-certificate=c.pem", "--client-key=k.pem"],
-            &["--as=eve", "--as-group=a", "--as-group=b", "--server=https://10.0.0.1:6443"],
-            &["--as=eve", "--as-uid=7", "--request-timeout=1m30s"],
-            &["--request-timeout=1.5s"],
-            &["--context=c", "--kubeconfig=k", "--cluster=c", "--user=u"],
-        ] {
-            assert_eq!(repeated(flags), format!(" {}", flags.join(" ")));
-        }
-        assert_eq!(repeated(&["-n", "db"]), "");
-    }
-
-    #[test]
-    fn suggested_commands_show_no_token_and_say_that_one_is_needed() {
-        assert_eq!(repeated(&["--token", "s3cret"]), " --token=TOKEN");
-    }
-
-    #[test]
-    fn suggested_commands_were_not_quoted_for_the_shell() {
-        for (word, want) in [
-            ("gke_p_eu-west1_c", "gke_p_eu-west1_c"),
-            ("system:serviceaccount:db:dba", "system:serviceaccount:db:dba"),
-            ("my cluster", "'my cluster'"),
-            ("a;reboot", "'a;reboot'"),
-            ("$(id)", "'$(id)'"),
-            ("it's", r"'it'\''s'"),
-            ("", ""),
-        ] {
-            let flags = repeated(&["--context", word]);
-            assert_eq!(flags, format!(" --context={want}"));
-            // The shell gives back what was given.
-            assert_eq!(shlex::split(&flags).unwrap(), [format!("--context={word}")]);
-        }
     }
 }
