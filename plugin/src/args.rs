@@ -1,108 +1,18 @@
-//! Every flag and its help; raw words become ready-to-use values here, once.
+//! The flags that verbs share, and the words of a command line: raw words become ready-to-use values
+//! here, once.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
-
-use crate::commands::{
-    completion, down, history, overrides, plan, policy, rules, set, status, switchover, undo, up,
-    verify, version, wait,
-};
-use crate::error::EXIT_CODES;
-use crate::terminal::Color;
-use crate::terminal::expression::Expression;
 
 mod connection;
 mod output;
-mod tips;
 
 pub(crate) use connection::ConnectionFlags;
+#[cfg(test)]
+pub(crate) use connection::request_timeout;
 pub(crate) use output::{Shape, expression};
-
-/// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
-///
-/// Every change is a planned, verified act: the plan says which members come and go and what every rule thinks
-/// of it; a shrink moves the leader off the members that go before the count is lowered; the command ends when
-/// every member streams, and not when the operator says Running.
-#[derive(Clone, Debug, Parser)]
-#[command(
-    name = "kubectl-pgscale",
-    version,
-    disable_help_subcommand = true,
-    max_term_width = 100,
-    after_help = EXIT_CODES
-)]
-pub(crate) struct Cli {
-    /// When to colour the output; `NO_COLOR` wins.
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
-    pub(crate) color: Color,
-    /// How to reach the API server, and as whom.
-    #[command(flatten)]
-    pub(crate) connection: ConnectionFlags,
-    /// What to do.
-    #[command(subcommand)]
-    pub(crate) verb: Verb,
-    /// The expression of `-o`, beside the format: see [`Shape`].
-    #[arg(skip)]
-    pub(crate) expression: Option<Expression>,
-}
-
-/// What to do. The help of each verb is the doc comment of its arguments.
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum Verb {
-    Status(status::Args),
-    Plan(plan::Args),
-    Up(up::Args),
-    Down(down::Args),
-    Set(set::Args),
-    Switchover(switchover::Args),
-    Wait(wait::Args),
-    Verify(verify::Args),
-    History(history::Args),
-    Undo(undo::Args),
-    Override(overrides::Args),
-    Policy(policy::Args),
-    Rules(rules::Args),
-    Completion(completion::Args),
-    Version(version::Args),
-}
-
-impl Cli {
-    /// Reads the command line. The error is clap's: help and `--version` arrive as one too.
-    pub(crate) fn of<I, T>(arguments: I) -> Result<Self, clap::Error>
-    where
-        I: IntoIterator<Item = T>,
-        T: Into<std::ffi::OsString> + Clone,
-    {
-        let arguments: Vec<std::ffi::OsString> = arguments.into_iter().map(Into::into).collect();
-        let matches = Self::command_as(arguments.first())
-            .try_get_matches_from(&arguments)
-            .map_err(|error| tips::advised(error, &arguments))?;
-        let expression = expression(&matches);
-        Ok(Self { expression, ..Self::from_arg_matches(&matches)? })
-    }
-
-    /// The command, named the way it was called: kubectl runs `kubectl-pgscale` for `kubectl pgscale`.
-    pub(crate) fn command_as(program: Option<&std::ffi::OsString>) -> clap::Command {
-        let file = program
-            .map(PathBuf::from)
-            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let command = Self::command().mut_subcommands(with_rights);
-        match file {
-            Some(file) if !file.starts_with("kubectl-") => command.bin_name(file),
-            _ => command.bin_name("kubectl pgscale"),
-        }
-    }
-}
-
-/// The command, its long help completed by the rights it needs: before the examples, which end the short one too.
-fn with_rights(command: clap::Command) -> clap::Command {
-    let Some(rights) = crate::permissions::help(command.get_name()) else { return command };
-    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    command.after_long_help(format!("{rights}\n\n{examples}"))
-}
 
 /// Whether anything is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -295,7 +205,7 @@ pub(crate) fn step(word: &str) -> Result<i64, String> {
 }
 
 /// A week: what kubectl takes a negative `--timeout` to mean.
-const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(crate) const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Reads `--timeout`: a duration, kubectl's way.
 pub(crate) fn timeout(word: &str) -> Result<Duration, String> {
@@ -319,6 +229,3 @@ fn duration(word: &str) -> Result<SignedDuration, String> {
     }
     word.parse().map_err(|_| "it is not a duration such as 5s, 2m, 1h30m".to_owned())
 }
-
-#[cfg(test)]
-mod tests;

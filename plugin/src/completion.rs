@@ -16,9 +16,10 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, complete};
 use clap_complete::env::Shells;
 use futures::FutureExt as _;
 
-use crate::args::{Cli, ConnectionFlags, cluster_name};
+use crate::args::{ConnectionFlags, cluster_name};
+use crate::cli::Cli;
+use crate::commands::completion::{PROGRAM, VARIABLE};
 use crate::connect::Flags;
-use crate::error::Failure;
 
 mod candidates;
 
@@ -30,12 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What kubectl calls us when it wants to complete.
 const FOR_KUBECTL: &str = "kubectl_complete-pgscale";
 
-/// Our own name, by which shells know what to complete.
-const PROGRAM: &str = "kubectl-pgscale";
-
-/// Set by the scripts to the name of the shell.
-const VARIABLE: &str = "KUBECTL_PGSCALE_COMPLETE";
-
 /// Set by the scripts of some shells to which word the cursor is on; in the others it is the last.
 const CURSOR: &str = "_CLAP_COMPLETE_INDEX";
 
@@ -44,17 +39,6 @@ const DIRECTIVE: u8 = 4 | 32;
 
 /// No space behind the word (`ShellCompDirectiveNoSpace`).
 const NO_SPACE: u8 = 2;
-
-/// The script that makes `shell` complete us.
-pub(crate) fn script(shell: &str) -> Result<String, Failure> {
-    let shells = Shells::builtins();
-    let shell = shells
-        .completer(shell)
-        .ok_or_else(|| Failure::usage(format!("no script is known for the shell {shell}")))?;
-    let mut script = Vec::new();
-    shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
-    Ok(String::from_utf8_lossy(&script).trim().to_owned())
-}
 
 /// The answer, where a shell asks; `None` where somebody runs a command.
 pub(crate) fn answer(arguments: Vec<OsString>) -> Option<Vec<u8>> {

@@ -15,7 +15,7 @@ use crate::terminal::text::tenths;
 
 mod store;
 
-pub(crate) use store::{Recording, chance, read};
+pub(crate) use store::{Recording, read};
 
 /// How many changes are kept of one cluster.
 const KEPT: usize = 50;

@@ -15,7 +15,6 @@ mod handover;
 mod judged;
 mod nearest;
 
-use crate::impact::Impact;
 use crate::members::{Role, is_sync};
 pub(crate) use commit::Commit;
 pub(crate) use handover::{Handover, Wanted, switchover};
@@ -76,8 +75,6 @@ pub(crate) struct Plan {
     pub(crate) plain_write_refused_by: Vec<&'static str>,
     /// Others who write the count, and may undo the change.
     pub(crate) other_writers: Vec<String>,
-    /// What it would mean beyond that, where somebody looked; nothing is decided by it.
-    pub(crate) impact: Option<Box<Impact>>,
 }
 
 /// A member that goes.
@@ -205,7 +202,6 @@ impl Plan {
             nearest: Nearest::default(),
             plain_write_refused_by,
             other_writers: other_writers(cluster),
-            impact: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What every command works with: the API server, the way to the members, the terminal, the clock.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
 use crate::exec::Exec;
 use crate::forward::Forward;
-use crate::history::chance;
 use crate::terminal::Output;
 
 /// How long reading one cluster may take as a whole.
@@ -262,6 +262,12 @@ impl Session {
     pub(crate) fn command(&self, words: &str) -> String {
         format!("kubectl pgscale {words} -n {}{}", self.namespace, self.flags())
     }
+}
+
+/// Returns a number that no other record has, most likely.
+fn chance() -> u32 {
+    let [one, two, three, four, ..] = RandomState::new().hash_one(()).to_be_bytes();
+    u32::from_be_bytes([one, two, three, four])
 }
 
 /// Where a member is.

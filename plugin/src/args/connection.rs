@@ -139,7 +139,7 @@ fn operator(text: &str) -> Result<Deployment, String> {
     }
 }
 
-pub(super) fn request_timeout(word: &str) -> Result<Duration, String> {
+pub(crate) fn request_timeout(word: &str) -> Result<Duration, String> {
     // kubectl reads a bare number as seconds here.
     if let Ok(seconds) = word.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
@@ -156,7 +156,7 @@ pub(super) fn request_timeout(word: &str) -> Result<Duration, String> {
 mod tests {
     use pgscale_guard::remedy::{Reach, spelled};
 
-    use crate::args::Cli;
+    use crate::cli::Cli;
     use crate::connect::Flags;
 
     fn repeated(words: &[&str]) -> String {

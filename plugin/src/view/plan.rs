@@ -4,7 +4,8 @@ use anstyle::Style;
 use pgscale_guard::remedy::{Line, Remedy};
 use pgscale_guard::verdict::{Evidence, Finding, Severity};
 
-use super::impact;
+use super::impact as impact_view;
+use crate::impact::Impact;
 use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
 use crate::terminal::text::{Cell, fitted, instances, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
@@ -13,12 +14,13 @@ use crate::terminal::{BAD, BOLD, CARE, GOOD};
 /// people out of our words.
 pub(crate) fn render(
     plan: &Plan,
+    impact: Option<&Impact>,
     wide: bool,
     width: Option<usize>,
     command: impl Fn(&str) -> String,
 ) -> String {
     let mut sections = vec![heading(plan)];
-    sections.extend(members(plan, width));
+    sections.extend(members(plan, impact, width));
     if let Some(leader_move) = &plan.leader_move {
         sections.push(wrap(
             &format!(
@@ -37,8 +39,8 @@ pub(crate) fn render(
         ));
     }
     sections.extend(Commit::of(plan).map(|it| commit(plan, &it, width)));
-    if let Some(impact) = &plan.impact {
-        sections.push(impact::render(plan, impact, wide, width));
+    if let Some(impact) = impact {
+        sections.push(impact_view::render(plan, impact, wide, width));
     }
     if plan.outcome() == Outcome::Ready {
         sections.push(steps(plan));
@@ -68,10 +70,10 @@ fn heading(plan: &Plan) -> String {
     )
 }
 
-fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
+fn members(plan: &Plan, impact: Option<&Impact>, width: Option<usize>) -> Option<String> {
     let leaving = plan.leaving.iter().map(|member| {
         let volume = match &member.claim {
-            Some(claim) => impact::volume(plan.impact.as_deref(), claim, true),
+            Some(claim) => impact_view::volume(impact, claim, true),
             None => Cell::default(),
         };
         vec![
@@ -84,8 +86,8 @@ fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
     });
     let coming = plan.coming.iter().map(|member| {
         let volume = match &member.claim {
-            Some(claim) => impact::volume(plan.impact.as_deref(), claim, false),
-            None => impact::new_volume(plan.impact.as_deref()).into(),
+            Some(claim) => impact_view::volume(impact, claim, false),
+            None => impact_view::new_volume(impact).into(),
         };
         vec![
             Cell::from(&member.pod),

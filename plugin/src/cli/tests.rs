@@ -1,7 +1,9 @@
 //! What the command line takes, and what it says of what it does not take.
 
-use super::connection::request_timeout;
+use std::time::Duration;
+
 use super::*;
+use crate::args::{WEEK, cluster_name, request_timeout, timeout};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::of(line.split_whitespace())
