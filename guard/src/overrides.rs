@@ -16,15 +16,13 @@ use serde_json::Value;
 
 use crate::duration::exact;
 use crate::facts::Facts;
-use crate::rules::rule;
+use crate::rule_id::RuleId;
 use crate::verdict::{Finding, Severity};
 
 /// How long after its creation an override may still be used.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(4);
 /// How far the clock of whoever wrote it may be ahead of the API server's.
 const CLOCK_GRACE: SignedDuration = SignedDuration::from_mins(1);
-/// The rule whose override allows a count that the operator would not run.
-const OPERATOR_LIMITS: &str = "operator-limits";
 
 /// One change of one cluster that named rules shall not refuse.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -156,7 +154,11 @@ impl Overrides {
             }
         }
         for one in &self.undecodable {
-            if one.rules.as_ref().is_none_or(|rules| rules.iter().any(|id| id == finding.rule)) {
+            if one
+                .rules
+                .as_ref()
+                .is_none_or(|rules| rules.iter().any(|id| finding.rule == id.as_str()))
+            {
                 let version = env!("CARGO_PKG_VERSION");
                 let says = format!(
                     "does not apply: pgscale {version} cannot decode it ({}): upgrade pgscale or write \
@@ -182,13 +184,13 @@ fn named_override(name: Option<&str>) -> String {
     format!("scaleoverride/{}", name.unwrap_or(""))
 }
 
-fn names(one: &ScaleOverride, id: &str) -> bool {
-    one.spec.rules.iter().any(|named| named == id)
+fn names(one: &ScaleOverride, id: RuleId) -> bool {
+    one.spec.rules.iter().any(|named| id == named.as_str())
 }
 
 /// A rule it names that does not exist. Whoever wrote it meant something else than it says.
 fn unknown(one: &ScaleOverride) -> Option<&str> {
-    one.spec.rules.iter().map(String::as_str).find(|id| rule(id).is_none())
+    one.spec.rules.iter().map(String::as_str).find(|id| RuleId::parse(id).is_none())
 }
 
 /// Whether it allows the change in `facts`, or why not.
@@ -210,7 +212,7 @@ fn applies(one: &ScaleOverride, facts: &Facts) -> Result<(), String> {
     if facts.requested() != to {
         return Err(format!("it allows {to} instances, and {} are asked for", facts.requested()));
     }
-    if facts.to() != to && !names(one, OPERATOR_LIMITS) {
+    if facts.to() != to && !names(one, RuleId::OPERATOR_LIMITS) {
         return Err(format!("it allows {to} instances, and the operator would run {}", facts.to()));
     }
     if let Some(id) = unknown(one) {

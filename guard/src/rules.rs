@@ -11,10 +11,12 @@ use crate::operator::Settings;
 use crate::patroni::{Answer, Report, Store};
 use crate::policy::{Mode, Policies};
 use crate::remedy::{Command, Remedy};
+use crate::rule_id::RuleId;
 use crate::verdict::{Evidence, Finding, Outcome, RuleResult, Severity, Standing, Verdict};
 
 mod after_switchover;
 mod alternative;
+mod applies;
 mod bounds;
 mod calendar;
 mod capacity;
@@ -63,8 +65,8 @@ mod scenarios;
 pub(crate) mod testing;
 
 pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
-use alternative::LEADER_CONDEMNED;
 pub use alternative::{Alternative, alternative};
+pub use applies::Applies;
 pub use direct_scale::past_the_operator;
 use direct_scale::take_back;
 pub use inputs::Input;
@@ -75,11 +77,11 @@ pub use recreation::{Recreation, Volumes, recreation};
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Its id: stable, part of the API.
-    pub id: &'static str,
+    pub id: RuleId,
     /// One line for tables.
     pub title: &'static str,
-    /// On which changes it looks, for tables.
-    pub fires_on: &'static str,
+    /// The kinds of change that it looks at.
+    pub applies: Applies,
     /// What it does unless a policy says otherwise, for tables.
     pub default: &'static str,
     /// Its page: what it protects from, its signals, their blind spots, the way out.
@@ -88,11 +90,21 @@ pub struct Rule {
     pub kind: Kind,
     /// What it looks at, for explanations.
     pub reads: &'static [Input],
-    /// The judgement itself.
-    pub check: fn(&Assessment<'_>, &Policies) -> Outcome,
+    /// Judges a change of one of those kinds.
+    check: fn(&Assessment<'_>, &Policies) -> Outcome,
     /// Its table test: situations, each with the expected outcome.
     #[cfg(any(test, feature = "testing"))]
     pub table: fn(),
+}
+
+impl Rule {
+    /// Returns what the rule says of the change, before policies weigh it.
+    fn judge(&self, facts: &Assessment<'_>, policies: &Policies) -> Outcome {
+        if !self.applies.includes(facts) {
+            return Outcome::NotApplicable;
+        }
+        (self.check)(facts, policies)
+    }
 }
 
 /// What a rule judges, which decides what a repair excuses.
@@ -158,9 +170,6 @@ pub const RULES: &[Rule] = &[
     direct_scale::STATEFULSET_SCALED,
 ];
 
-/// The rule that judges the operator's own switchover.
-const LEADER_CANNOT_MOVE: &str = "leader-cannot-move";
-
 /// How many members without a pod, or volume claims, a finding names.
 const NAMED: usize = 5;
 
@@ -186,15 +195,15 @@ fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
     if store != Some(Store::Etcd) || facts.change.old.is_none() {
         return;
     }
-    let unknown: Vec<&str> = verdict
+    let unknown: Vec<RuleId> = verdict
         .results
         .iter()
         .filter(|result| matches!(result.outcome, Outcome::Unknown(_)))
         .map(|result| result.rule)
         .collect();
     let refuses = |it: &Finding| it.severity == Severity::Deny && unknown.contains(&it.rule);
-    let rules: Vec<&str> =
-        verdict.findings.iter().filter(|it| refuses(it)).map(|finding| finding.rule).collect();
+    let refusing = verdict.findings.iter().filter(|it| refuses(it));
+    let rules: Vec<&str> = refusing.map(|finding| finding.rule.as_str()).collect();
     let (count, rules) = (facts.requested().to_string(), rules.join(","));
     let reason = "patronictl list was looked at";
     let pass = ["--to", &count, "--rules", &rules, "--reason", reason];
@@ -236,16 +245,16 @@ fn results(facts: &Facts, policies: &Policies) -> Vec<(RuleResult, Option<Findin
             results.push((RuleResult { rule: rule.id, outcome: Outcome::NotApplicable }, None));
             continue;
         }
-        let mut outcome = (rule.check)(facts, policies);
+        let mut outcome = rule.judge(facts, policies);
         if let (Outcome::Found(finding), Some(limit)) = (&mut outcome, policies.enforced_lag())
             && rule.kind == Kind::Live
-            && (rule.check)(by_patroni, policies) != Outcome::Found(finding.clone())
+            && rule.judge(by_patroni, policies) != Outcome::Found(finding.clone())
         {
             *finding = severity::because_of_lag(finding.clone(), limit);
         }
         let mut finding = severity::weighed(rule, &outcome, facts, policies);
         for (limit, facts) in stricter.iter().filter(|_| rule.kind == Kind::Live) {
-            let outcome = (rule.check)(facts, policies);
+            let outcome = rule.judge(facts, policies);
             let tried = severity::on_trial(rule, &outcome, facts, policies, limit);
             finding = severity::stronger(finding, tried);
         }
@@ -260,27 +269,27 @@ fn results(facts: &Facts, policies: &Policies) -> Vec<(RuleResult, Option<Findin
 /// Where a policy lowers that rule or an override lifts it, those findings stand for themselves.
 fn fold(verdict: &mut Verdict) {
     let refuses = |it: &Finding| {
-        it.rule == LEADER_CONDEMNED && it.severity == Severity::Deny && !it.audit_only
+        it.rule == RuleId::LEADER_CONDEMNED && it.severity == Severity::Deny && !it.audit_only
     };
     // A finding that could not be judged at all has nothing to fold into.
     let found = verdict
         .results
         .iter()
-        .any(|it| it.rule == LEADER_CONDEMNED && matches!(it.outcome, Outcome::Found(_)));
+        .any(|it| it.rule == RuleId::LEADER_CONDEMNED && matches!(it.outcome, Outcome::Found(_)));
     if !found || !verdict.findings.iter().any(refuses) {
         return;
     }
     let (folded, mut findings): (Vec<_>, Vec<_>) =
         std::mem::take(&mut verdict.findings).into_iter().partition(|it| {
-            let unjudged = it.rule == LEADER_CANNOT_MOVE;
+            let unjudged = it.rule == RuleId::LEADER_CANNOT_MOVE;
             (it.standing == Standing::LeaderGoes || unjudged)
-                && it.rule != LEADER_CONDEMNED
+                && it.rule != RuleId::LEADER_CONDEMNED
                 && !it.audit_only
         });
     if let Some(condemned) = findings.iter_mut().find(|it| refuses(it)) {
         for Finding { rule, message, evidence, .. } in &folded {
             if evidence.is_empty() {
-                condemned.evidence.push(Evidence::new(*rule, message.clone()));
+                condemned.evidence.push(Evidence::new(rule.as_str(), message.clone()));
             }
             for Evidence { source, says } in evidence {
                 let known = |it: &Evidence| it.source == *source && it.says == *says;

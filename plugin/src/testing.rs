@@ -1,4 +1,5 @@
-//! Facts for pure tests, and a cluster to act on for the rest: an API server and members that exist only here.
+//! Facts for pure tests, and a cluster in memory for the rest: an API server and members that exist
+//! only here.
 
 use pgscale_guard::capacity::Template;
 use pgscale_guard::facts::{Facts, Live, Member};
@@ -16,7 +17,7 @@ mod world;
 pub(crate) use growth::Stage;
 pub(crate) use world::{HANGS, Mishap, World, give, run};
 
-/// A healthy cluster of `from` members, led by `leader`, that shall become `to`.
+/// Returns a healthy cluster of `from` members, led by `leader`, that is to become `to`.
 pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
     let mut facts = healthy(from, to).with_leader(leader);
     facts.change = Change::of_count(Postgresql::of(&object(from)).unwrap(), to);
@@ -28,7 +29,7 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
     made_by(facts, &json!({}))
 }
 
-/// The `postgresql` object of the test cluster.
+/// Returns the `postgresql` object of the test cluster.
 pub(crate) fn object(instances: i64) -> Value {
     json!({
         "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
@@ -40,14 +41,14 @@ pub(crate) fn object(instances: i64) -> Value {
     })
 }
 
-/// A healthy member, whose pod is some hours old.
+/// Returns a healthy member, whose pod is some hours old.
 pub(crate) fn member(ordinal: i64, leads: bool) -> Member {
     let mut member = pgscale_guard::testing::member(ordinal, leads);
     member.pod.created = Some("2026-11-24T08:30:00Z".parse().unwrap());
     member
 }
 
-/// The policies of these names and specs, together, for the test cluster.
+/// Returns the policies of these names and specs, combined for the test cluster.
 pub(crate) fn policies(specs: &[(&str, Value)]) -> Policies {
     let spec = |spec: &Value| serde_json::from_value(spec.clone()).unwrap();
     let all: Vec<ScalePolicy> =
@@ -55,7 +56,7 @@ pub(crate) fn policies(specs: &[(&str, Value)]) -> Policies {
     Policies::combine(&all, &Postgresql::of(&object(3)).unwrap())
 }
 
-/// The facts of a cluster whose StatefulSet has these parts, and one-GiB volumes.
+/// Returns the facts of a cluster whose StatefulSet has these parts, and one-GiB volumes.
 pub(crate) fn made_by(mut facts: Facts, parts: &Value) -> Facts {
     let mut whole = json!({"metadata": {"name": "acid-a"}, "spec": {"serviceName": "acid-a",
         "selector": {}, "template": {"spec": {"containers": [{"name": "postgres"}]}},
@@ -77,7 +78,7 @@ pub(crate) fn with(facts: Facts, ordinal: i64, change: impl FnOnce(&mut Member))
     facts.with_member(ordinal, change)
 }
 
-/// The facts with one member's receiver stalled.
+/// Returns the facts with one member's receiver stalled.
 pub(crate) fn stalled(facts: Facts, ordinal: i64) -> Facts {
     with(facts, ordinal, |member| {
         if let Live::Answered(answer) = &mut member.live {

@@ -7,6 +7,8 @@ use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CREATE, UP};
 use crate::rules::{Kind, Rule, inputs, kubectl, pgscale, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -14,9 +16,9 @@ use crate::verdict::{Finding, Outcome};
 const OF_A_BASE_BACKUP: i64 = 2;
 
 pub(super) const QUOTA_HEADROOM: Rule = Rule {
-    id: "quota-headroom",
+    id: RuleId::QUOTA_HEADROOM,
     title: "a ResourceQuota leaves no room for the new members",
-    fires_on: "up, create with 1 or more",
+    applies: Applies::on(&[UP.to_at_least(1), CREATE.to_at_least(1)]),
     default: "deny",
     kind: Kind::Live,
     page: "\
@@ -48,9 +50,6 @@ Upstream: pkg/quota/v1/evaluator/core/pods.go and persistent_volume_claims.go in
 };
 
 fn quota_headroom(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if !grows(facts) {
-        return Outcome::NotApplicable;
-    }
     let seen = match quotas(facts, facts.to()) {
         Ok(seen) => seen,
         Err(why) => return Outcome::Unknown(why),
@@ -150,9 +149,9 @@ fn most(facts: &Assessment<'_>) -> Option<i64> {
 }
 
 pub(super) const LIMIT_RANGE: Rule = Rule {
-    id: "limit-range",
+    id: RuleId::LIMIT_RANGE,
     title: "a LimitRange forbids the new pod or its volume claim",
-    fires_on: "up, create with 1 or more",
+    applies: Applies::on(&[UP.to_at_least(1), CREATE.to_at_least(1)]),
     default: "deny",
     kind: Kind::Live,
     page: "\
@@ -177,9 +176,6 @@ Upstream: plugin/pkg/admission/limitranger/admission.go in kubernetes/kubernetes
 };
 
 fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if !grows(facts) {
-        return Outcome::NotApplicable;
-    }
     let ranges = match &facts.capacity.limit_ranges {
         None => return Outcome::Unknown("the limit ranges were not read".to_owned()),
         Some(Seen::Unreadable(why)) => return unread("the limit ranges", why),
@@ -216,9 +212,9 @@ fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const TOO_FEW_NODES: Rule = Rule {
-    id: "too-few-nodes",
+    id: RuleId::TOO_FEW_NODES,
     title: "members must be kept apart, and there are fewer fitting nodes than members",
-    fires_on: "up; kubectl pgscale only",
+    applies: Applies::on(&[UP]).noted("kubectl pgscale only"),
     default: "warn",
     kind: Kind::Advisory,
     page: "\
@@ -246,9 +242,6 @@ Upstream: podAffinity, pkg/cluster/k8sres.go.",
 
 fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let Some(nodes) = &facts.capacity.nodes else { return Outcome::NotApplicable };
-    if facts.direction() != Direction::Up {
-        return Outcome::NotApplicable;
-    }
     let nodes = match nodes {
         Seen::Known(nodes) => nodes.as_slice(),
         Seen::Absent => &[],
@@ -284,9 +277,9 @@ fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const TOO_FEW_WAL_SENDERS: Rule = Rule {
-    id: "too-few-wal-senders",
+    id: RuleId::TOO_FEW_WAL_SENDERS,
     title: "the leader has too few WAL senders or replication slots for the new members",
-    fires_on: "up",
+    applies: Applies::on(&[UP]),
     default: "deny; warn without spare for their base backups",
     kind: Kind::Live,
     page: "\
@@ -315,9 +308,6 @@ Upstream: patroni/postgresql/config.py; scripts/configure_spilo.py; zalando/post
 };
 
 fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Up {
-        return Outcome::NotApplicable;
-    }
     let (senders, slots) = match &facts.configuration {
         Seen::Known(configuration) => {
             (configuration.max_wal_senders, configuration.max_replication_slots)
@@ -372,11 +362,6 @@ fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         );
     }
     Outcome::Pass
-}
-
-/// New members will be made.
-fn grows(facts: &Assessment<'_>) -> bool {
-    matches!(facts.direction(), Direction::Create | Direction::Up) && facts.to() > 0
 }
 
 /// What asks for `count`, and waits for the new members where there is a cluster already.

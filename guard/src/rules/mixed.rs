@@ -10,6 +10,8 @@ use crate::change::{Change, Direction};
 use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::{Kind, Rule, inputs, set};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
@@ -95,9 +97,9 @@ const SECRET_WORDS: &[&str] =
     &["command", "conninfo", "credential", "key", "pass", "pwd", "secret", "token", "url"];
 
 pub(super) const MIXED_CHANGE: Rule = Rule {
-    id: "mixed-change",
+    id: RuleId::MIXED_CHANGE,
     title: "the same write also changes something else",
-    fires_on: "down to 1 or more, up",
+    applies: Applies::on(&[DOWN.to_at_least(1), UP.to_at_least(1)]),
     default: "down: deny if it shapes the pods, else warn; up: warn",
     kind: Kind::Bound,
     page: "\
@@ -132,7 +134,7 @@ fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
     // Where only the limits are in doubt, the count is the same as far as anything shows.
     let same = facts.from() == Some(facts.to());
-    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 || same {
+    if same {
         return Outcome::NotApplicable;
     }
     let edits = described(&facts.change);

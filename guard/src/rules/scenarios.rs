@@ -2,7 +2,7 @@
 
 use crate::facts::{Claim, Facts, Seen};
 use crate::policy::Policies;
-use crate::rules::LEADER_CONDEMNED;
+use crate::rule_id::RuleId;
 use crate::rules::testing::{judged, lowered};
 use crate::verdict::Verdict;
 
@@ -41,23 +41,25 @@ fn verdict(facts: &Facts) -> Verdict {
     judged(facts, &Policies::default())
 }
 
+const LEADER_CONDEMNED: &str = RuleId::LEADER_CONDEMNED.as_str();
+
 fn denials(facts: &Facts) -> Vec<&'static str> {
-    verdict(facts).denials().map(|finding| finding.rule).collect()
+    verdict(facts).denials().map(|finding| finding.rule.as_str()).collect()
 }
 
 fn warnings(facts: &Facts) -> Vec<&'static str> {
-    verdict(facts).warnings().map(|finding| finding.rule).collect()
+    verdict(facts).warnings().map(|finding| finding.rule.as_str()).collect()
 }
 
 /// What is refused where the platform leaves the leader to the operator's own switchover.
 fn denials_lowered(facts: &Facts) -> Vec<&'static str> {
-    judged(facts, &lowered()).denials().map(|finding| finding.rule).collect()
+    judged(facts, &lowered()).denials().map(|finding| finding.rule.as_str()).collect()
 }
 
 /// What is warned of there, beside that the leader goes.
 fn warnings_lowered(facts: &Facts) -> Vec<&'static str> {
     let verdict = judged(facts, &lowered());
-    let rules = verdict.warnings().map(|finding| finding.rule);
+    let rules = verdict.warnings().map(|finding| finding.rule.as_str());
     rules.filter(|rule| *rule != LEADER_CONDEMNED).collect()
 }
 

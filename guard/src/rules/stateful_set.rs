@@ -5,13 +5,15 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
 pub(super) const REPLACE_PENDING: Rule = Rule {
-    id: "replace-pending",
+    id: RuleId::REPLACE_PENDING,
     title: "the operator would replace the StatefulSet instead of updating it",
-    fires_on: "up, down to 1 or more",
+    applies: Applies::on(&[UP, DOWN.to_at_least(1)]),
     default: "down: deny if the leader goes, else warn; up: warn",
     kind: Kind::Live,
     page: "\
@@ -39,10 +41,8 @@ Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pk
 
 fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let severity = match facts.direction() {
-        Direction::Down if facts.to() >= 1 && !facts.leader_stays() => Severity::Deny,
-        Direction::Down if facts.to() >= 1 => Severity::Warn,
-        Direction::Up => Severity::Warn,
-        Direction::Down | Direction::Create | Direction::Same => return Outcome::NotApplicable,
+        Direction::Down if !facts.leader_stays() => Severity::Deny,
+        Direction::Create | Direction::Down | Direction::Same | Direction::Up => Severity::Warn,
     };
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
@@ -78,9 +78,9 @@ fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const PARALLEL_SHRINK: Rule = Rule {
-    id: "parallel-shrink",
+    id: RuleId::PARALLEL_SHRINK,
     title: "several members would be deleted at the same moment",
-    fires_on: "down by 2 or more, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]).noted("by 2 or more"),
     default: "deny if the leader goes, else warn",
     kind: Kind::Live,
     page: "\
@@ -104,9 +104,6 @@ Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go o
 };
 
 fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
         Seen::Absent => return Outcome::NotApplicable,
@@ -142,9 +139,9 @@ fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const WILL_NOT_PROGRESS: Rule = Rule {
-    id: "will-not-progress",
+    id: RuleId::WILL_NOT_PROGRESS,
     title: "the StatefulSet waits for a pod that is not Ready, and would act later",
-    fires_on: "up, down to 1 or more",
+    applies: Applies::on(&[UP.to_at_least(1), DOWN.to_at_least(1)]),
     default: "down: deny if the leader goes, else warn; up: warn",
     kind: Kind::Live,
     page: "\
@@ -172,9 +169,6 @@ zalando/postgres-operator.",
 
 fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
-    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
         Seen::Absent => return Outcome::NotApplicable,

@@ -5,6 +5,8 @@ use crate::change::Direction;
 use crate::facts::Seen;
 use crate::patroni::Store;
 use crate::policy::Policies;
+use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CHANGE, CREATE};
 use crate::rules::{Kind, Rule, inputs, members_unseen, unread};
 use crate::verdict::{Evidence, Finding, Outcome};
 
@@ -12,9 +14,9 @@ use crate::verdict::{Evidence, Finding, Outcome};
 const MIGRATION: &str = "https://github.com/zalando/postgres-operator/blob/master/docs/migrate.md";
 
 pub(super) const DCS_STORE_CHANGING: Rule = Rule {
-    id: "dcs-store-changing",
+    id: RuleId::DCS_STORE_CHANGING,
     title: "a new member would look for the cluster in another place and found an empty one",
-    fires_on: "any change that adds members",
+    applies: Applies::on(&[CHANGE, CREATE]).noted("if it adds members"),
     default: "deny",
     kind: Kind::Bound,
     page: "\

@@ -1,17 +1,18 @@
 //! The members that stay: are there enough of them, and are they well?
 
 use crate::assessment::Assessment;
-use crate::change::Direction;
 use crate::facts::{Health, Member};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN};
 use crate::rules::{Kind, NAMED, Rule, inputs, members_unseen, status};
 use crate::verdict::{Evidence, Finding, Outcome};
 
 pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
-    id: "too-few-healthy-survivors",
+    id: RuleId::TOO_FEW_HEALTHY_SURVIVORS,
     title: "healthy members would go and too few healthy ones would stay",
-    fires_on: "down, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "deny",
     kind: Kind::Live,
     page: "\
@@ -50,9 +51,6 @@ Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha
 };
 
 fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     if facts.members.known().is_none() {
         return members_unseen(facts);
     }
@@ -113,9 +111,9 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
 }
 
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
-    id: "survivor-unhealthy",
+    id: RuleId::SURVIVOR_UNHEALTHY,
     title: "a member that stays is not healthy",
-    fires_on: "down, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "warn",
     kind: Kind::Live,
     page: "\
@@ -139,9 +137,6 @@ Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of 
 };
 
 fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     if facts.members.known().is_none() {
         return members_unseen(facts);
     }
@@ -344,7 +339,7 @@ mod tests {
               kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &one_unknown(2)), @"
-        too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not say its timeline)
+        too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not report its timeline)
           Try: not 2, but 3:
               kubectl pgscale down acid-a --to 3 -n db
         ");

@@ -14,7 +14,8 @@ use crate::operator::{Operator, Settings};
 use crate::patroni::{Answer, Configuration, LeaderLock, Report, SyncState, Synchronous};
 use crate::policy::{Limit, Mode, Policies, Weight};
 use crate::postgresql::Postgresql;
-use crate::rules::{LEADER_CONDEMNED, RULES, Rule, evaluate, generated, rule, scenarios};
+use crate::rule_id::RuleId;
+use crate::rules::{RULES, Rule, evaluate, generated, rule, scenarios};
 use crate::verdict::{Evidence, Outcome, Severity, Verdict};
 
 /// When the test facts were read.
@@ -318,7 +319,7 @@ pub type Situation = (Facts, Policies);
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     /// What the tables show of each rule, as (rule, expectation).
-    pub(crate) outcomes: BTreeSet<(&'static str, Want)>,
+    pub(crate) outcomes: BTreeSet<(RuleId, Want)>,
     /// The situations that were judged.
     pub(crate) situations: Vec<Situation>,
 }
@@ -366,7 +367,7 @@ pub(crate) fn table(id: &str, rows: Vec<(&str, Facts, Want)>) {
 pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, Want)>) {
     let rule = rule(id).unwrap();
     for (name, facts, want) in rows {
-        let outcome = (rule.check)(&Assessment::of(&facts, policies), policies);
+        let outcome = rule.judge(&Assessment::of(&facts, policies), policies);
         let got = match &outcome {
             Outcome::NotApplicable => Want::NotApplicable,
             Outcome::Pass => Want::Pass,
@@ -409,7 +410,10 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
 pub fn lowered() -> Policies {
     let warn =
         Limit { value: Weight::Warn, source: "clusterscalepolicy/p".into(), mode: Mode::Enforce };
-    Policies { rules: [(LEADER_CONDEMNED.to_owned(), vec![warn])].into(), ..Policies::default() }
+    Policies {
+        rules: [(RuleId::LEADER_CONDEMNED.to_string(), vec![warn])].into(),
+        ..Policies::default()
+    }
 }
 
 /// The text of what a rule finds, for snapshots: under the default policy, or where that makes it evidence for

@@ -5,14 +5,16 @@ use crate::facts::{Claim, Facts, Seen};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CREATE, EXISTING};
 use crate::rules::recreation::{Volumes, volumes};
 use crate::rules::{Kind, Rule, inputs, kubectl, members_unseen, set_to, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
-    id: "return-from-zero",
+    id: RuleId::RETURN_FROM_ZERO,
     title: "the volume with the newest data would not be mounted, or no volume is left to start from",
-    fires_on: "0 to 1 or more, create over what is left of a cluster",
+    applies: Applies::on(&[EXISTING.after_zero().to_at_least(1), CREATE.to_at_least(1)]).noted("create only over what is left of a cluster"),
     default: "deny; warn where every kept volume is mounted, or where the last leader's is gone or all are deleted",
     kind: Kind::Bound,
     page: "\
@@ -57,9 +59,6 @@ zalando/postgres-operator.",
 };
 
 fn return_from_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    if facts.from().is_some_and(|from| from != 0) || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let outcome = judged(facts);
     let Outcome::Unknown(why) = &outcome else { return outcome };
     if !ran_before(facts) {

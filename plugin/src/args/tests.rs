@@ -1,5 +1,6 @@
 //! What the command line takes, and what it says of what it does not take.
 
+use super::connection::request_timeout;
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -444,7 +445,9 @@ fn the_long_help_explains_and_names_the_rights() {
     command.build();
     let down = command.find_subcommand_mut("down").unwrap().render_long_help().to_string();
     let down = down.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["the count is lowered only after", "Rights,", "--as-group", "--request-timeout"] {
+    for part in
+        ["the count is lowered only after", "Permissions,", "--as-group", "--request-timeout"]
+    {
         assert!(down.contains(part), "{part} is missing:\n{down}");
     }
     let all = command.render_long_help().to_string();

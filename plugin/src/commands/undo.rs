@@ -1,8 +1,8 @@
 //! `undo`: the last recorded change taken back, by the same rules as any other.
 
 use super::history::entries;
-use super::scale::{self, CountRequest};
-use crate::args::{Acting, Target};
+use super::scale::{self, CountRequest, ScaleRequest};
+use crate::args::{Acting, Target, Targets};
 use crate::error::Failure;
 use crate::history::undo;
 use crate::session::Session;
@@ -42,13 +42,11 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         last.started,
         if last.who.is_empty() { "somebody" } else { &last.who }
     ));
-    let undoes = Some(last.id.clone());
-    Box::pin(scale::again(
-        session,
-        &cluster.name,
-        CountRequest::Exactly(count),
-        &args.acting,
-        undoes,
-    ))
-    .await
+    let request = ScaleRequest {
+        count: CountRequest::Exactly(count),
+        targets: Targets::one(cluster.name),
+        acting: args.acting,
+        undoes: Some(last.id.clone()),
+    };
+    Box::pin(scale::run(session, &request)).await
 }

@@ -291,7 +291,7 @@ fn what_is_broken_comes_first() {
         .map(|(name, facts, events)| format!("{name}: {}", first(facts, events)))
         .collect();
     insta::assert_snapshot!(text.join("\n"), @r#"
-    no leader: nobody leads: nothing can be written | configmap/acid-a-leader: is free; pod/acid-a-0: claims to lead without holding the leader lock; pod/acid-a-1: unknown: the leader did not say how far it is; pod/acid-a-2: unknown: the leader did not say how far it is | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    no leader: nobody leads: nothing can be written | configmap/acid-a-leader: is free; pod/acid-a-0: claims to lead without holding the leader lock; pod/acid-a-1: unknown: the leader did not report its WAL position; pod/acid-a-2: unknown: the leader did not report its WAL position | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
     no leader, paused: nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: is free; Patroni's configuration: pause: true | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl resume --wait acid-a
     lock unreadable: who leads cannot be told | leader lock: may not get configmaps | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
     two leaders labelled: 2 pods carry the leader's label | configmap/acid-a-leader: is held by acid-a-0; pod/acid-a-0: is labelled as the leader; pod/acid-a-2: is labelled as the leader | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
@@ -319,7 +319,7 @@ fn what_is_broken_comes_first() {
     base backup: acid-a-2 is being built | pod/acid-a-2: creating replica; its pod is 90m old | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
     database down: PostgreSQL of acid-a-2 does not run: failed | pod/acid-a-2: PostgreSQL is failed | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
     timeline: acid-a-2 is on timeline 2 and the leader on 1: it has diverged | pod/acid-a-2: on timeline 2, the leader is on 1 | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
-    no receiver: acid-a-2 replicates from nobody | pod/acid-a-2: runs, but replicates from no member | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+    no receiver: acid-a-2 replicates from nobody | pod/acid-a-2: runs, but receives no WAL | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
     stalled receiver: acid-a-2 does not receive: it lacks 990 B | pod/acid-a-2: 990 bytes behind the leader after a second | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
     replay paused: the replay of acid-a-2 is paused | pod/acid-a-2: replay is paused | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select pg_wal_replay_resume()'
     wrong role: acid-a-2 claims to lead without holding the leader lock | pod/acid-a-2: claims to lead without holding the leader lock | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list

@@ -226,7 +226,7 @@ async fn rules_id() {
     [stdout]
     leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take
       over
-      fires on: down to 1 or more, up
+      fires on: down to 1 or more; up in kubectl pgscale only
       default:  deny; up: warn
 
     The leader is on an ordinal that the new count leaves out, and the operator's
@@ -263,7 +263,7 @@ async fn rules_id() {
     insta::assert_snapshot!(on("rules ID", BROAD).await, @r#"
     [stdout]
     leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take over
-      fires on: down to 1 or more, up
+      fires on: down to 1 or more; up in kubectl pgscale only
       default:  deny; up: warn
 
     The leader is on an ordinal that the new count leaves out, and the operator's hand-over would fail.

@@ -10,7 +10,7 @@ use crate::verdict::Evidence;
 
 /// Who holds the leader lock, and until when.
 pub(in crate::rules) fn leader(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    seen(&facts.leader, facts.lock_source(), LeaderLock::told)
+    seen(&facts.leader, facts.lock_source(), LeaderLock::described)
 }
 
 fn configuration(

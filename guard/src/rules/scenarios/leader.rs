@@ -1,11 +1,11 @@
 //! Leaders that go: with whom in their place, and with which count.
 
-use super::{denials, denials_lowered, verdict, warnings, warnings_lowered};
+use super::{LEADER_CONDEMNED, denials, denials_lowered, verdict, warnings, warnings_lowered};
 use crate::facts::{Facts, Live, Seen};
 use crate::patroni::PendingFailover;
 use crate::policy::Policies;
 use crate::rules::testing::{healthy, judged, led_by_the_last, lowered, text};
-use crate::rules::{Alternative, LEADER_CONDEMNED, alternative};
+use crate::rules::{Alternative, alternative};
 
 scenarios![
     the_guard_refuses_or_the_bare_operator_did_no_harm,

@@ -231,7 +231,7 @@ fn a_tempered_denial_says_why() {
     insta::assert_snapshot!(text("operation-in-progress", &facts), @"
     operation-in-progress: an operation on db/acid-a is not finished
       statefulset/acid-a: generation: 4, status.observedGeneration: 3
-      (not refused: only members that are not healthy, and not the leader, go)
+      (not refused: it removes only members that are not healthy, and not the leader)
       Try:
           kubectl pgscale wait acid-a -n db
     ");
