@@ -7,20 +7,18 @@
 use pgscale_guard::Seen;
 use pgscale_guard::facts::Facts;
 use pgscale_guard::printable::printable;
-use pgscale_guard::remedy::{Reach, Suggested, spelled};
+use pgscale_guard::remedy::{Command, Reach, Remedy, Suggested};
 use pgscale_guard::rules::critical_operation;
 use pgscale_guard::verdict::Evidence;
 
+use crate::events::Event;
 use crate::execute::switchover::labelled;
 use crate::terminal::text::age;
 use crate::watch::Snapshot;
 
 mod count;
-mod events;
 mod members;
 mod services;
-
-pub(crate) use events::{Event, last_seen, read};
 
 /// One thing that keeps a cluster from converging.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +27,16 @@ pub(crate) struct Cause {
     pub(crate) what: String,
     /// What it rests on.
     pub(crate) evidence: Vec<Evidence>,
-    /// The command to run next.
-    pub(crate) next: String,
+    /// What to do next.
+    pub(crate) next: Remedy,
     /// What ends it where nothing else does, and on which condition.
     pub(crate) last_resort: Option<Suggested>,
 }
 
 impl Cause {
-    fn new(what: impl Into<String>, next: String) -> Self {
-        Self { what: printable(&what.into()), evidence: Vec::new(), next, last_resort: None }
+    fn new(what: impl Into<String>, next: impl Into<Remedy>) -> Self {
+        let (what, next) = (printable(&what.into()), next.into());
+        Self { what, evidence: Vec::new(), next, last_resort: None }
     }
 
     fn because(mut self, source: impl Into<String>, says: impl Into<String>) -> Self {
@@ -82,7 +81,7 @@ pub(crate) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
     if causes.is_empty() {
         // Never silent about a cluster that has not converged.
         let what = clues.missing.join("; ");
-        let next = clues.kubectl(&format!("describe statefulset {}", facts.change.new.name));
+        let next = clues.kubectl(&["describe", "statefulset", &facts.change.new.name]);
         causes.push(Cause::new(what, next));
     }
     causes
@@ -93,30 +92,31 @@ impl Clues<'_> {
         &self.snapshot.facts
     }
 
-    /// The connection flags that kubectl knows: empty, or with a space in front.
-    fn flags(&self) -> String {
-        spelled(&self.reach.kubectl)
+    /// Returns kubectl with these words, as the caller reaches the API server.
+    fn anywhere(&self, words: &[&str]) -> Command {
+        Command::kubectl(words).reached_by(self.reach)
     }
 
-    /// A kubectl command in the cluster's namespace.
-    fn kubectl(&self, words: &str) -> String {
-        format!("kubectl {words} -n {}{}", self.facts().change.new.namespace, self.flags())
+    /// Returns kubectl with these words in the cluster's namespace.
+    fn kubectl(&self, words: &[&str]) -> Command {
+        self.anywhere(&[words, &["-n", &self.facts().change.new.namespace]].concat())
     }
 
-    /// A command inside a member.
-    fn exec(&self, pod: &str, words: &str) -> String {
-        let exec = self.kubectl(&format!("exec {pod} -c postgres"));
-        format!("{exec} -- {words}")
+    /// Returns a command inside a member.
+    fn exec(&self, pod: &str, words: &[&str]) -> Command {
+        let namespace = self.facts().change.new.namespace.as_str();
+        let exec = ["exec", pod, "-c", "postgres", "-n", namespace, "--"];
+        self.anywhere(&[&exec[..], words].concat())
     }
 
-    /// `patronictl` in the member that leads, or else in the first that runs.
-    fn patronictl(&self, words: &str) -> String {
+    /// Returns `patronictl` in the member that leads, or else in the first that runs.
+    fn patronictl(&self, words: &[&str]) -> Command {
         let facts = self.facts();
         let leader = facts.leader_member();
         let first = || facts.all_members().iter().find(|member| member.pod.containers_running);
         match leader.or_else(first) {
-            Some(member) => self.exec(&member.name, &format!("patronictl {words}")),
-            None => self.kubectl("get pods"),
+            Some(member) => self.exec(&member.name, &[&["patronictl"][..], words].concat()),
+            None => self.kubectl(&["get", "pods"]),
         }
     }
 
@@ -134,8 +134,7 @@ impl Clues<'_> {
 /// Without its pods nothing else is certain.
 fn unseen(clues: &Clues<'_>) -> Option<Cause> {
     let why = clues.facts().members.unreadable()?;
-    let namespace = &clues.facts().change.new.namespace;
-    let next = format!("kubectl auth can-i list pods -n {namespace}{}", clues.flags());
+    let next = clues.kubectl(&["auth", "can-i", "list", "pods"]);
     Some(
         Cause::new("the members cannot be seen, and little can be told without", next)
             .because("pods", why),
@@ -146,12 +145,12 @@ fn ends(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     let name = &facts.change.new.name;
     if facts.change.new.terminating {
-        let next = clues.kubectl(&format!("get postgresql {name} -o yaml"));
+        let next = clues.kubectl(&["get", "postgresql", name, "-o", "yaml"]);
         let cause = Cause::new("the cluster is being deleted", next);
         return Some(cause.because(format!("postgresql/{name}"), "has a deletionTimestamp"));
     }
     let set = facts.stateful_set.known().filter(|set| set.terminating)?;
-    let next = clues.kubectl(&format!("get statefulset {name} -o yaml"));
+    let next = clues.kubectl(&["get", "statefulset", name, "-o", "yaml"]);
     Some(
         Cause::new("the StatefulSet is being deleted: the operator replaces it", next)
             .because(format!("statefulset/{}", set.name), "has a deletionTimestamp"),
@@ -162,7 +161,7 @@ fn ends(clues: &Clues<'_>) -> Option<Cause> {
 fn leadership(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     if let Some(why) = facts.leader.unreadable() {
-        let cause = Cause::new("who leads cannot be told", clues.patronictl("list"));
+        let cause = Cause::new("who leads cannot be told", clues.patronictl(&["list"]));
         return Some(cause.because("leader lock", why));
     }
     let labelled = labelled(facts);
@@ -177,7 +176,7 @@ fn leadership(clues: &Clues<'_>) -> Option<Cause> {
         several => format!("{} pods carry the leader's label", several.len()),
     };
     let mut cause =
-        Cause::new(what, clues.patronictl("list")).because(lock, format!("is held by {leader}"));
+        Cause::new(what, clues.patronictl(&["list"])).because(lock, format!("is held by {leader}"));
     for name in labelled {
         cause = cause.because(format!("pod/{name}"), "is labelled as the leader");
     }
@@ -202,7 +201,7 @@ fn leaderless(clues: &Clues<'_>) -> Cause {
         let what = "nobody leads, and Patroni is paused: nobody takes over";
         return ending_the_pause(clues, what, vec![Evidence::new(source, says)]);
     }
-    let mut cause = Cause::new("nobody leads: nothing can be written", clues.patronictl("list"))
+    let mut cause = Cause::new("nobody leads: nothing can be written", clues.patronictl(&["list"]))
         .because(source, says);
     for member in facts.all_members() {
         let health = crate::plan::describe(&clues.snapshot.facts.assessment().health(member));
@@ -232,9 +231,9 @@ fn ending_the_pause(clues: &Clues<'_>, what: &str, evidence: Vec<Evidence>) -> C
     let facts = clues.facts();
     let marked = critical_operation(facts);
     let next = if marked.is_none() {
-        clues.patronictl(&format!("resume --wait {}", facts.change.new.name))
+        clues.patronictl(&["resume", "--wait", &facts.change.new.name])
     } else {
-        clues.kubectl("get pods -L critical-operation -w")
+        clues.kubectl(&["get", "pods", "-L", "critical-operation", "-w"])
     };
     let mut cause = Cause { evidence, ..Cause::new(what, next) }
         .because("Patroni's configuration", "pause: true");

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::remedy::Remedy;
 use pgscale_guard::verdict::Finding;
 use serde::Serialize;
 
 use crate::execute::switchover::Moved;
 use crate::history::Entry;
+use crate::impact::Impact;
 use crate::outcome::Outcome;
 use crate::plan::{LeaderMove, Outcome as PlanOutcome, Plan, Step};
 use crate::watch::{self, Milestone};
@@ -95,6 +97,10 @@ pub(crate) struct ScalePlan<'a> {
     other_writers: &'a [String],
     /// The rules that refuse a plain write of the same count as long as the leader has not moved.
     plain_write_refused_by: &'a [&'static str],
+    /// What to do next: of a plan that is refused, how to ask for the nearest counts; where a plain write would be
+    /// refused, how to move the leader first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Remedy>,
     /// What to commit where others write the count too.
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<CommitDocument>,
@@ -155,8 +161,8 @@ enum StepDocument<'a> {
 }
 
 impl<'a> ScalePlan<'a> {
-    /// The document of a plan.
-    pub(crate) fn of(plan: &'a Plan) -> Self {
+    /// The document of a plan, and of its impact where that was read.
+    pub(crate) fn of(plan: &'a Plan, impact: Option<&'a Impact>) -> Self {
         Self {
             api_version: API_VERSION,
             kind: "ScalePlan",
@@ -211,8 +217,9 @@ impl<'a> ScalePlan<'a> {
             nearest_allowed: plan.nearest.counts().collect(),
             other_writers: &plan.other_writers,
             plain_write_refused_by: &plan.plain_write_refused_by,
+            next: plan.next(),
             commit: CommitDocument::of(plan),
-            impact: plan.impact.as_deref().map(ImpactDocument::of),
+            impact: impact.map(ImpactDocument::of),
         }
     }
 }
@@ -247,7 +254,7 @@ pub(crate) struct ScaleReport<'a> {
     /// The exit code of the program.
     pub(crate) exit_code: u8,
     /// What is wrong, where something is.
-    pub(crate) message: Option<&'a str>,
+    pub(crate) message: Option<String>,
     /// What the program set out to do.
     pub(crate) plan: Option<ScalePlan<'a>>,
     /// The switchover that took place.
@@ -279,8 +286,8 @@ pub(crate) struct Admitted {
     /// The same in words, for people.
     #[serde(skip)]
     pub(crate) said: String,
-    /// The command that comes next.
-    pub(crate) next: String,
+    /// What comes next.
+    pub(crate) next: Remedy,
     /// What it means to writers that are no people.
     #[serde(skip)]
     pub(crate) note: Option<String>,
@@ -384,10 +391,11 @@ impl<'a> ScaleReport<'a> {
         let mut report = Self::new(&outcome.namespace, &outcome.name);
         report.result = outcome.word();
         if let Some(failure) = outcome.failure() {
-            report.message = Some(&failure.message);
+            report.message = Some(failure.text());
             report.exit_code = failure.kind.code();
         }
-        report.plan = outcome.plan.as_ref().map(ScalePlan::of);
+        let impact = outcome.impact.as_deref();
+        report.plan = outcome.plan.as_ref().map(|plan| ScalePlan::of(plan, impact));
         let switchover = outcome.done.lead.switchover();
         report.leader_moved = switchover.map(|(leader_move, moved)| Move::made(leader_move, moved));
         if let Some(watched) = &outcome.watched {

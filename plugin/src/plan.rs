@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use pgscale_guard::facts::{Health, Live, Member};
-use pgscale_guard::remedy::Reach;
+use pgscale_guard::remedy::{Command, Reach, Remedy};
 use pgscale_guard::rules::about_switchover;
 use pgscale_guard::verdict::{Evidence, Finding};
 use pgscale_guard::{Assessment, Facts, Policies, RuleId, Verdict, evaluate};
@@ -15,7 +15,6 @@ mod handover;
 mod judged;
 mod nearest;
 
-use crate::impact::Impact;
 use crate::members::{Role, is_sync};
 pub(crate) use commit::Commit;
 use handover::another_switchover;
@@ -71,13 +70,13 @@ pub(crate) struct Plan {
     pub(crate) looked_at: BTreeMap<&'static str, Vec<Evidence>>,
     /// The nearest counts that would be allowed, for a plan that is shown and refused.
     pub(crate) nearest: Nearest,
+    /// The connection flags of the caller.
+    pub(crate) reach: Reach,
     /// The rules that refuse a plain write of the same count as long as the leader has not moved; empty where the plan
     /// is refused as well.
     pub(crate) plain_write_refused_by: Vec<&'static str>,
     /// Others who write the count, and may undo the change.
     pub(crate) other_writers: Vec<String>,
-    /// What it would mean beyond that, where somebody looked; nothing is decided by it.
-    pub(crate) impact: Option<Box<Impact>>,
 }
 
 /// A member that goes.
@@ -203,9 +202,9 @@ impl Plan {
             steps,
             looked_at: judged::looked_at(facts, policies),
             nearest: Nearest::default(),
+            reach: Reach::default(),
             plain_write_refused_by,
             other_writers: other_writers(cluster),
-            impact: None,
         }
     }
 
@@ -225,7 +224,24 @@ impl Plan {
         for finding in &mut self.verdict.findings {
             finding.remedy = finding.remedy.take().map(|remedy| remedy.reached_by(reach));
         }
+        self.reach = reach.clone();
         self
+    }
+
+    /// Returns what to do next about a plan that is refused, or that a plain write would not pass.
+    pub(crate) fn next(&self) -> Option<Remedy> {
+        if self.outcome() == Outcome::Refused {
+            return Some(self.nearest.remedy(self));
+        }
+        let count = self.count.to_string();
+        let first = || self.command("switchover", &["--for", &count]);
+        (!self.plain_write_refused_by.is_empty()).then(|| Remedy::run(first()))
+    }
+
+    /// Returns one of our own commands about the cluster.
+    fn command(&self, verb: &str, more: &[&str]) -> Command {
+        let words = ["pgscale", verb, &self.name].into_iter().chain(more.iter().copied());
+        Command::kubectl(words.chain(["-n", self.namespace.as_str()])).reached_by(&self.reach)
     }
 
     /// Returns the ids of the rules that lack a fact, and warn because of that.

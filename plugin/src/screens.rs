@@ -12,7 +12,7 @@ use clap::CommandFactory as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::args::Cli;
+use crate::cli::Cli;
 use crate::session::Pace;
 use crate::terminal::testing::Screen;
 use crate::terminal::text::columns;
@@ -131,6 +131,22 @@ async fn a_pipe_gets_the_same_words_in_unbroken_lines() {
         assert!(!piped.contains(['\u{1b}', '\r']), "{}: {piped:?}", case.name);
         assert_eq!(words(&piped), words(&terminal), "{}", case.name);
         assert!(piped.lines().count() <= terminal.lines().count(), "{}", case.name);
+    }
+}
+
+/// Pages in which a command is named within a sentence, and a script.
+const PROSE: [&str; 3] = ["rules", "rules ID", "completion"];
+
+#[tokio::test(start_paused = true)]
+async fn command_stands_alone_on_its_line() {
+    for case in CASES.iter().filter(|case| !PROSE.contains(&case.name)) {
+        for width in [NARROW, BROAD] {
+            let shown = shown(case, Some(width), false).await;
+            for line in shown.lines().filter(|line| line.contains("kubectl pgscale ")) {
+                let alone = line.trim_start().starts_with("kubectl pgscale ");
+                assert!(alone, "{} at {width}: {line}", case.name);
+            }
+        }
     }
 }
 

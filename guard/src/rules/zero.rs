@@ -139,9 +139,10 @@ fn founds_anew(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Option<Outco
         Seen::Unreadable(why) => Some(unread("whether Patroni knows a cluster of this name", why)),
         Seen::Absent => {
             let kept: Vec<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
+            let are = if kept.len() == 1 { "is" } else { "are" };
             let message = format!(
                 "{first} has no volume and Patroni knows no cluster of this name: it would found an empty one while {} \
-                 are kept",
+                 {are} kept",
                 kept.join(", ")
             );
             let config = facts.patroni_source("config");
@@ -590,6 +591,18 @@ mod tests {
           Try: to keep it:
               kubectl pgscale set acid-a 3 -n db
         ");
+    }
+
+    #[test]
+    fn one_kept_volume_is_kept_and_several_are() {
+        let says = |claims: &[i64]| {
+            let mut facts = asleep(3, claims, None);
+            facts.initialize = Seen::Absent;
+            text("return-from-zero", &facts)
+        };
+        assert!(says(&[1]).contains("while pgdata-acid-a-1 is kept"), "{}", says(&[1]));
+        let several = says(&[1, 2]);
+        assert!(several.contains("while pgdata-acid-a-1, pgdata-acid-a-2 are kept"), "{several}");
     }
 
     #[test]

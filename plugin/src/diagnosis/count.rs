@@ -21,12 +21,9 @@ pub(super) fn limited(clues: &Clues<'_>) -> Option<Cause> {
         ("min_instances", operator.settings.min_instances)
     };
     let name = &facts.change.new.name;
-    let next = format!("kubectl pgscale set {name} {effective} -n {}", facts.change.new.namespace);
+    let next = clues.kubectl(&["pgscale", "set", name, &effective.to_string()]);
     let what = format!("{declared} declared, and the operator runs {effective}");
-    Some(
-        Cause::new(what, format!("{next}{}", clues.flags()))
-            .because(&operator.source, format!("{setting}: {limit}")),
-    )
+    Some(Cause::new(what, next).because(&operator.source, format!("{setting}: {limit}")))
 }
 
 /// The StatefulSet does not ask for the count yet.
@@ -35,7 +32,7 @@ pub(super) fn not_applied(clues: &Clues<'_>) -> Option<Cause> {
     let name = &facts.change.new.name;
     let (source, says) = match &facts.stateful_set {
         Seen::Unreadable(why) => {
-            let next = clues.kubectl("auth can-i get statefulsets");
+            let next = clues.kubectl(&["auth", "can-i", "get", "statefulsets"]);
             let cause = Cause::new("the StatefulSet cannot be read", next);
             return Some(cause.because(format!("statefulset/{name}"), why));
         }
@@ -54,11 +51,12 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     let name = &facts.change.new.name;
     let operator = match &facts.operator {
         Seen::Absent => {
-            let next = format!("kubectl get deployments -A{} | grep operator", clues.flags());
+            let next = clues.anywhere(&["get", "deployments", "-A"]);
+            let next = next.piped_into(["grep", "operator"]);
             return Cause::new("no operator watches this cluster: nobody will act", next);
         }
         Seen::Unreadable(why) => {
-            let next = clues.kubectl(&format!("describe postgresql {name}"));
+            let next = clues.kubectl(&["describe", "postgresql", name]);
             let what = "the operator has not acted yet, and cannot be seen";
             return Cause::new(what, next).because("operator", why);
         }
@@ -66,12 +64,15 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     };
     let source = format!("deployment/{}", operator.deployment);
     if operator.available == Some(false) {
-        let next = in_operators_namespace(operator, clues, "describe deployment");
+        let (namespace, name) = operators_place(operator);
+        let next = clues.anywhere(&["describe", "deployment", name, "-n", namespace]);
         let cause = Cause::new("the operator is down: nobody will act", next);
         return cause.because(source, "has no available replica");
     }
     let status = facts.change.new.status.as_deref().unwrap_or("");
-    let next = in_operators_namespace(operator, clues, "logs --since=10m deployment");
+    let (namespace, deployment) = operators_place(operator);
+    let deployment = format!("deployment/{deployment}");
+    let next = clues.anywhere(&["logs", "--since=10m", &deployment, "-n", namespace]);
     if status.ends_with("Failed") || status == "Invalid" {
         let mut cause = Cause::new(format!("the operator gave up: {status}"), next)
             .because(format!("postgresql/{name}"), format!("status {status}"));
@@ -88,18 +89,15 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     Cause::new("the operator has not acted yet", next).because(source, "is available")
 }
 
-fn in_operators_namespace(operator: &Operator, clues: &Clues<'_>, words: &str) -> String {
-    let (namespace, name) =
-        operator.deployment.split_once('/').unwrap_or(("default", &operator.deployment));
-    // `logs` wants kind and name in one word.
-    let between = if words.starts_with("logs") { '/' } else { ' ' };
-    format!("kubectl {words}{between}{name} -n {namespace}{}", clues.flags())
+/// Returns the namespace and the name of the operator's Deployment.
+fn operators_place(operator: &Operator) -> (&str, &str) {
+    operator.deployment.split_once('/').unwrap_or(("default", &operator.deployment))
 }
 
 fn unobserved(clues: &Clues<'_>, set: &StatefulSet) -> Option<Cause> {
     let name = &clues.facts().change.new.name;
     (set.observed_generation < set.generation).then(|| {
-        let next = clues.kubectl(&format!("describe statefulset {name}"));
+        let next = clues.kubectl(&["describe", "statefulset", name]);
         Cause::new("the StatefulSet controller has not seen the change yet", next).because(
             format!("statefulset/{}", set.name),
             format!("generation {}, observed {}", set.generation, set.observed_generation),
@@ -116,17 +114,18 @@ pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
     let pod = facts.pod_name(ordinal);
     if let Some(event) = clues.event("StatefulSet", name, &["FailedCreate"]) {
         let message = event.message.as_str();
-        let (what, next) = if message.contains("exceeded quota") {
-            (format!("no quota is left for {pod}"), "describe resourcequota".to_owned())
+        // The API server has no other sign of these than its words.
+        let (what, next): (_, &[&str]) = if message.contains("exceeded quota") {
+            (format!("no quota is left for {pod}"), &["describe", "resourcequota"])
         } else if message.contains("usage per ") {
-            (format!("a LimitRange forbids {pod}"), "describe limitrange".to_owned())
+            (format!("a LimitRange forbids {pod}"), &["describe", "limitrange"])
         } else if message.contains("denied the request") {
-            (format!("an admission webhook refuses {pod}"), format!("describe statefulset {name}"))
+            (format!("an admission webhook refuses {pod}"), &["describe", "statefulset", name])
         } else {
-            (format!("{pod} cannot be created"), format!("describe statefulset {name}"))
+            (format!("{pod} cannot be created"), &["describe", "statefulset", name])
         };
         return Some(
-            Cause::new(what, clues.kubectl(&next)).because(event.source(facts.now), message),
+            Cause::new(what, clues.kubectl(next)).because(event.source(facts.now), message),
         );
     }
     // OrderedReady: nobody is started before everybody below is Ready.
@@ -135,11 +134,11 @@ pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
         .find(|member| member.ordinal < ordinal && (!member.pod.ready || member.pod.terminating))
         .filter(|_| !set.parallel);
     Some(if let Some(member) = below {
-        let next = clues.kubectl(&format!("describe pod {}", member.name));
+        let next = clues.kubectl(&["describe", "pod", &member.name]);
         Cause::new(format!("{pod} is started only once {} is Ready", member.name), next)
             .because(format!("pod/{}", member.name), "is not Ready")
     } else {
-        let next = clues.kubectl(&format!("describe statefulset {name}"));
+        let next = clues.kubectl(&["describe", "statefulset", name]);
         Cause::new(format!("{pod} has no pod yet"), next)
             .because(format!("statefulset/{}", set.name), format!("asks for {}", set.replicas))
     })

@@ -46,8 +46,8 @@ fn compare(
         let names = names(clues.facts(), addresses);
         if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
     };
-    let selector = format!("-l kubernetes.io/service-name={service}");
-    let next = clues.kubectl(&format!("get endpointslices {selector} -o yaml"));
+    let selector = format!("kubernetes.io/service-name={service}");
+    let next = clues.kubectl(&["get", "endpointslices", "-l", &selector, "-o", "yaml"]);
     let what = format!("service {service} does not lead where it should");
     let says = format!("leads to {}, and should to {}", list(have), list(want));
     Some(Cause::new(what, next).because(format!("endpointslices of {service}"), says))

@@ -1,7 +1,7 @@
 //! A healthy cluster gives no cause; with one thing broken, that one comes first.
 
 use pgscale_guard::Seen;
-use pgscale_guard::facts::{Live, Member};
+use pgscale_guard::facts::{Live, Member, Waiting};
 use pgscale_guard::patroni::{Report, Role, State};
 
 use super::*;
@@ -46,7 +46,9 @@ fn first(facts: Facts, events: Vec<Event>) -> String {
         .iter()
         .map(|it| format!(" | {}: {}", it.why.as_deref().unwrap_or_default(), it.command));
     let last_resort: Vec<String> = last_resort.collect();
-    format!("{} | {} | {}{}", cause.what, evidence.join("; "), cause.next, last_resort.concat())
+    let Remedy { note: None, commands } = &cause.next else { panic!("{:?}", cause.next) };
+    let [Suggested { why: None, command }] = commands.as_slice() else { panic!("{commands:?}") };
+    format!("{} | {} | {command}{}", cause.what, evidence.join("; "), last_resort.concat())
 }
 
 fn healthy() -> Facts {
@@ -61,8 +63,18 @@ fn pod(change: impl FnOnce(&mut Member)) -> Facts {
     with(healthy(), 2, change)
 }
 
+/// Container `postgres` waits, and this is why.
+fn postgres(reason: &str, message: Option<&str>) -> Waiting {
+    Waiting {
+        container: Some("postgres".into()),
+        reason: Some(reason.into()),
+        message: message.map(str::to_owned),
+        exit_code: None,
+    }
+}
+
 /// Member 2 does not run, and this is why.
-fn idle(phase: &str, node: Option<&str>, waiting: &str) -> Facts {
+fn idle(phase: &str, node: Option<&str>, waiting: impl Into<Waiting>) -> Facts {
     pod(|member| {
         member.pod.phase = phase.into();
         member.pod.containers_running = false;
@@ -252,17 +264,17 @@ fn what_is_broken_comes_first() {
         ),
         (
             "image",
-            idle("Pending", Some("node-2"), "container postgres: ImagePullBackOff: no such tag"),
+            idle("Pending", Some("node-2"), postgres("ImagePullBackOff", Some("no such tag"))),
             vec![],
         ),
         (
             "crash",
-            idle("Running", Some("node-2"), "container postgres: CrashLoopBackOff: back-off 5m"),
+            idle("Running", Some("node-2"), postgres("CrashLoopBackOff", Some("back-off 5m"))),
             vec![],
         ),
         (
             "mount",
-            idle("Pending", Some("node-2"), "container postgres: ContainerCreating"),
+            idle("Pending", Some("node-2"), postgres("ContainerCreating", None)),
             vec![event("Pod", "acid-a-2", "FailedAttachVolume", "Multi-Attach error")],
         ),
         ("ending", pod(|it| it.pod.terminating = true), vec![]),

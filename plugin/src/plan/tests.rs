@@ -18,7 +18,7 @@ fn plan(facts: &Facts) -> Plan {
 }
 
 fn text(plan: &Plan, width: Option<usize>) -> String {
-    let text = render(plan, false, width, |words| format!("kubectl pgscale {words} -n db"));
+    let text = render(plan, None, false, width);
     anstream::adapter::strip_str(&text).to_string()
 }
 
@@ -136,7 +136,7 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4
-      (kubectl pgscale down acid-a --to 4 -n db)
+        kubectl pgscale down acid-a --to 4 -n db
     ");
     insta::assert_snapshot!(text(&plan, Some(160)), @"
     postgresql db/acid-a: 5 -> 2 instances
@@ -163,7 +163,8 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
            http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
-    Nearest count that would be allowed now: 4 (kubectl pgscale down acid-a --to 4 -n db)
+    Nearest count that would be allowed now: 4
+        kubectl pgscale down acid-a --to 4 -n db
     ");
 }
 
@@ -230,7 +231,7 @@ fn a_plan_for_more_than_anybody_runs_stays_readable() {
     assert_eq!((plan.coming.len(), plan.coming_besides), (100, most - 103));
     assert_eq!(plan.coming[0].pod, "acid-a-3");
     assert!(text(&plan, None).contains("\n... and 2147483544 more\n"), "{}", text(&plan, None));
-    let document = serde_json::to_value(ScalePlan::of(&plan)).unwrap();
+    let document = serde_json::to_value(ScalePlan::of(&plan, None)).unwrap();
     assert_eq!(document["comingBesides"], json!(most - 103));
 }
 
@@ -269,7 +270,7 @@ fn other_writers_are_foreseen() {
 #[test]
 fn the_document_is_versioned_and_whole() {
     let plan = plan(&facts(5, 3, 4));
-    let mut document = serde_json::to_value(ScalePlan::of(&plan)).unwrap();
+    let mut document = serde_json::to_value(ScalePlan::of(&plan, None)).unwrap();
     // The rules' own words have a test of their own (`plan -o json`).
     let rules = document["rules"].as_array_mut().unwrap();
     assert_eq!(rules.len(), pgscale_guard::rules::RULES.len());
@@ -311,6 +312,22 @@ fn the_document_is_versioned_and_whole() {
         "uid": "u1"
       },
       "nearestAllowed": [],
+      "next": {
+        "commands": [
+          {
+            "argv": [
+              "kubectl",
+              "pgscale",
+              "switchover",
+              "acid-a",
+              "--for",
+              "3",
+              "-n",
+              "db"
+            ]
+          }
+        ]
+      },
       "otherWriters": [],
       "outcome": "Ready",
       "plainWriteRefusedBy": [

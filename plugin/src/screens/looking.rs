@@ -34,7 +34,8 @@ async fn status() {
     Not converged:
       acid-a-2: 990 bytes behind the leader after a second
     [stderr]
-    why: kubectl pgscale status acid-a --why -n db
+    why:
+        kubectl pgscale status acid-a --why -n db
     [exit 0]
     ");
     insta::assert_snapshot!(on("status", BROAD).await, @"
@@ -66,7 +67,8 @@ async fn status() {
     Not converged:
       acid-a-2: 990 bytes behind the leader after a second
     [stderr]
-    why: kubectl pgscale status acid-a --why -n db
+    why:
+        kubectl pgscale status acid-a --why -n db
     [exit 0]
     ");
 }
@@ -115,7 +117,8 @@ async fn status_why() {
     Why, the likeliest first:
       1. no quota is left for acid-a-3
          Event 0s ago: pods "acid-a-3" is forbidden: exceeded quota: team
-         next: kubectl describe resourcequota -n db
+         next:
+             kubectl describe resourcequota -n db
     [exit 0]
     "#);
     assert_eq!(on("status --why", BROAD).await, narrow);

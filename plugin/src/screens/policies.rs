@@ -76,7 +76,8 @@ async fn an_override() {
     [stdout]
     scaleoverride.pgscale.dev/acid-a-x7k2p created, until 2026-11-24T11:00:00Z
     [stderr]
-    now whoever may change the cluster can: kubectl pgscale set acid-a 2 -n db
+    the change is admitted now:
+        kubectl pgscale set acid-a 2 -n db
     [exit 0]
     ");
     insta::assert_snapshot!(on("override", BROAD).await, @"
@@ -86,7 +87,8 @@ async fn an_override() {
     [stdout]
     scaleoverride.pgscale.dev/acid-a-x7k2p created, until 2026-11-24T11:00:00Z
     [stderr]
-    now whoever may change the cluster can: kubectl pgscale set acid-a 2 -n db
+    the change is admitted now:
+        kubectl pgscale set acid-a 2 -n db
     [exit 0]
     ");
 }

@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use tower::service_fn;
 
 use super::growth::{Growth, Stage};
-use crate::args::Cli;
+use crate::cli::{Cli, in_session};
 use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
-use crate::exec::Exec;
+use crate::exec::{Exec, ExecError};
 use crate::session::{Interruption, Pace, Session};
 use crate::terminal::testing::Screen;
 
@@ -414,7 +414,7 @@ pub(crate) async fn run(world: &World, line: &str, person: Option<&str>) -> (Scr
 pub(crate) async fn give(session: &Session, line: &str) -> Result<(), Failure> {
     let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
     session.out.print_by(cli.expression);
-    Box::pin(crate::commands::in_session(cli.verb, session)).await
+    Box::pin(in_session(cli.verb, session)).await
 }
 
 pub(super) fn address(ordinal: i64) -> String {
@@ -480,10 +480,10 @@ impl Exec for World {
         pod: &'a Address,
         command: Vec<String>,
         _: Duration,
-    ) -> BoxFuture<'a, Result<String, String>> {
+    ) -> BoxFuture<'a, Result<String, ExecError>> {
         async move {
             let output = self.0.lock().unwrap().run(&pod.pod, &command);
-            if output.as_ref().is_err_and(|why| why == HANGS) {
+            if output == Err(ExecError::Failed(HANGS.to_owned())) {
                 return std::future::pending().await;
             }
             output

@@ -27,7 +27,7 @@ pub(in crate::rules) fn pods(facts: &Assessment<'_>, _: &Policies) -> Vec<Eviden
         let it = &member.pod;
         let mut words = vec![if it.phase.is_empty() { "no phase" } else { &it.phase }.to_owned()];
         words.push(if it.ready { "Ready" } else { "not Ready" }.to_owned());
-        words.extend(it.waiting.clone());
+        words.extend(it.waiting.as_ref().map(ToString::to_string));
         if it.terminating {
             words.push("being deleted".to_owned());
         }

@@ -33,7 +33,7 @@ pub(crate) struct Event {
 
 impl Event {
     /// What it is called as evidence.
-    pub(super) fn source(&self, now: Timestamp) -> String {
+    pub(crate) fn source(&self, now: Timestamp) -> String {
         format!("Event {} ago", age(self.last, now))
     }
 }
