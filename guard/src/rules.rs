@@ -45,7 +45,12 @@ mod zero;
 mod coverage;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "most of it is for this crate"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
+#[allow(
+    clippy::assigning_clones,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "it is for tests"
+)]
 mod generated;
 #[cfg(test)]
 mod judged_parts;
@@ -56,7 +61,7 @@ mod properties;
 mod scenarios;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "most of it is for this crate"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
+#[allow(clippy::return_self_not_must_use, clippy::unwrap_used, reason = "it is for tests")]
 pub(crate) mod testing;
 
 pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
