@@ -13,7 +13,7 @@ use crate::rules::{
 use crate::verdict::Outcome;
 
 /// Every table test.
-const TABLES: &[fn()] = &[
+pub(super) const TABLES: &[fn()] = &[
     bounds::tests::below_min,
     bounds::tests::above_max,
     bounds::tests::scale_to_zero,

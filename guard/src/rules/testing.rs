@@ -301,9 +301,21 @@ pub(crate) enum Want {
     Unknown,
 }
 
+/// A row of a table: the rule, the facts and the policies.
+pub(crate) type Case = (RuleId, Facts, Policies);
+
 thread_local! {
+    /// The rows that the tables of this thread have gone through so far.
+    static CASES: RefCell<Vec<Case>> = const { RefCell::new(Vec::new()) };
     /// What the tables of this thread have shown so far, as (rule, expectation).
     static SHOWN: RefCell<BTreeSet<(RuleId, Want)>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// Returns the rows of the tables that `run` goes through.
+pub(crate) fn cases(run: impl FnOnce()) -> Vec<Case> {
+    CASES.take();
+    run();
+    CASES.take()
 }
 
 /// What the tables that `run` goes through show of each rule.
@@ -333,6 +345,7 @@ pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, 
         assert_eq!(got, want, "{id}, {name}: {outcome:?}");
         explained(rule, &outcome, &facts, policies, name);
         SHOWN.with_borrow_mut(|shown| shown.insert((rule.id, got)));
+        CASES.with_borrow_mut(|cases| cases.push((rule.id, facts, policies.clone())));
     }
 }
 
