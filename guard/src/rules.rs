@@ -29,6 +29,7 @@ mod operator_switchover;
 mod passing;
 mod pending;
 mod progress;
+mod reads;
 mod rebuild;
 mod recreation;
 mod relabelled;
@@ -71,6 +72,7 @@ pub use direct_scale::past_the_operator;
 use direct_scale::take_back;
 pub use inputs::Input;
 pub use pending::about_switchover;
+pub use reads::{Read, Reads};
 pub use recreation::{Recreation, Volumes, recreation};
 
 /// One rule.
@@ -90,6 +92,8 @@ pub struct Rule {
     pub kind: Kind,
     /// What it looks at, for explanations.
     pub reads: &'static [Input],
+    /// The parts of the facts that its outcome rests on.
+    needs: Reads,
     /// Judges a change of one of those kinds.
     check: fn(&Assessment<'_>, &Policies) -> Outcome,
     /// Its table test: situations, each with the expected outcome.
@@ -215,11 +219,41 @@ fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
     }
 }
 
+/// A verdict on a change of which not everything has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// What the rules say that could be judged. It suggests no counts, because nothing says yet that all rules admit one.
+    pub verdict: Verdict,
+    /// The rules that need something more.
+    pub not_judged: Vec<RuleId>,
+}
+
+/// Judges one change by the rules whose needs are `available`, and by no other part of `facts` and `policies`.
+///
+/// An outcome is the one that [`evaluate`] comes to. Its severity may be higher than there: a policy that is not
+/// available loosens nothing, and a repair that cannot be seen excuses nothing.
+pub fn judge_with(facts: &Facts, policies: &Policies, available: Reads) -> Partial {
+    const WHY: &str = "it is not read yet";
+    let not_judged = RULES.iter().filter(|rule| !available.covers(rule.needs(facts)));
+    let not_judged = not_judged.map(|rule| rule.id).collect();
+    let facts = facts.only(available, WHY);
+    let unread = Policies { overrides: policies.overrides.clone(), ..Policies::unreadable(WHY) };
+    let known = if available.contains(Read::Policies) { policies } else { &unread };
+    let mut verdict = judge_by(&facts, known, available);
+    passing::suggest_no_count(&mut verdict);
+    Partial { verdict, not_judged }
+}
+
 /// The judgement without the search for another count, which judges every candidate itself.
 fn judge(facts: &Facts, policies: &Policies) -> Verdict {
-    let mut results = results(facts, policies);
+    judge_by(facts, policies, Reads::ALL)
+}
+
+/// The same by the rules whose needs are `available`.
+fn judge_by(facts: &Facts, policies: &Policies, available: Reads) -> Verdict {
+    let mut results = results(facts, policies, available);
     if let Some(before) = &policies.by_old_labels {
-        results = relabelled::stricter(facts, results, self::results(facts, before));
+        results = relabelled::stricter(facts, results, self::results(facts, before, available));
     }
     let mut verdict = Verdict::default();
     for (result, finding) in results {
@@ -230,8 +264,12 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
     verdict
 }
 
-/// Returns every rule's judgement, with the finding that policies leave if any.
-fn results(facts: &Facts, policies: &Policies) -> Vec<(RuleResult, Option<Finding>)> {
+/// Returns the judgement of every rule whose needs are `available`, with the finding that policies leave if any.
+fn results(
+    facts: &Facts,
+    policies: &Policies,
+    available: Reads,
+) -> Vec<(RuleResult, Option<Finding>)> {
     let by_patroni = &Assessment::new(facts, None);
     let enforced = policies.enforced_lag().map(|limit| limit.value);
     let lower = |limit: u64| Some(enforced.map_or(limit, |enforced| enforced.min(limit)));
@@ -240,7 +278,7 @@ fn results(facts: &Facts, policies: &Policies) -> Vec<(RuleResult, Option<Findin
         on_trial.map(|limit| (limit, Assessment::new(facts, lower(limit.value)))).collect();
     let facts = &Assessment::of(facts, policies);
     let mut results = Vec::with_capacity(RULES.len());
-    for rule in RULES {
+    for rule in RULES.iter().filter(|rule| available.covers(rule.needs(facts))) {
         if rule.kind == Kind::Calendar && facts.change.undo {
             results.push((RuleResult { rule: rule.id, outcome: Outcome::NotApplicable }, None));
             continue;

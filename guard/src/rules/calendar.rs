@@ -8,6 +8,7 @@ use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, by_policies, inputs, pgscale, set_to};
 use crate::verdict::{Finding, Outcome};
 
@@ -27,6 +28,7 @@ A repair is only warned of.
 
 Way out: go there in several changes, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::steps],
+    needs: reads::COUNT.and(&[Read::Policies]),
     check: step_too_large,
     #[cfg(any(test, feature = "testing"))]
     table: tests::step_too_large,
@@ -76,6 +78,7 @@ webhook cannot tell an undo).
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
     reads: &[inputs::freezes],
+    needs: reads::COUNT.and(&[Read::Policies]),
     check: change_freeze,
     #[cfg(any(test, feature = "testing"))]
     table: tests::change_freeze,
@@ -136,6 +139,7 @@ webhook cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
     reads: &[inputs::windows],
+    needs: reads::COUNT.and(&[Read::Policies]),
     check: outside_window,
     #[cfg(any(test, feature = "testing"))]
     table: tests::outside_window,

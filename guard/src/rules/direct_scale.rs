@@ -6,6 +6,7 @@ use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, EXISTING};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, keep_leader, set_count};
 use crate::verdict::{Finding, Outcome};
 
@@ -31,6 +32,7 @@ Way out: scale the postgresql (`kubectl pgscale set NAME N`), and have the autos
 
 Upstream: syncStatefulSet, pkg/cluster/sync.go, sets the replicas back.",
     reads: &[inputs::count, inputs::replicas],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: statefulset_scaled,
     #[cfg(any(test, feature = "testing"))]
     table: tests::statefulset_scaled,

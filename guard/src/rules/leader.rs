@@ -11,6 +11,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CREATE, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, kubectl, members_unseen, status, unread,
     until_unmarked,
@@ -43,6 +44,7 @@ yet is never refused.
 
 Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
     reads: &[inputs::leader, inputs::role_labels, inputs::answers],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Answers, Read::Leader]),
     check: no_leader,
     #[cfg(any(test, feature = "testing"))]
     table: tests::no_leader,
@@ -166,6 +168,7 @@ upgrade may run, and Patroni, resumed, would start the data directories that are
 
 Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/api.py.",
     reads: &[inputs::pause, inputs::leader, inputs::marks, inputs::pods],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Answers, Read::Leader, Read::Configuration]),
     check: paused,
     #[cfg(any(test, feature = "testing"))]
     table: tests::paused,

@@ -12,6 +12,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, set};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
@@ -125,6 +126,7 @@ as changed, as it does for the operator.
 
 Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`), then the rest.",
     reads: &[inputs::other_edits, inputs::replicas],
+    needs: reads::COUNT.and(&[Read::StatefulSet]),
     check: mixed_change,
     #[cfg(any(test, feature = "testing"))]
     table: tests::mixed_change,

@@ -7,6 +7,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, set_count, wait};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
@@ -43,6 +44,7 @@ that is never refused.
 
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
     reads: &[inputs::replicas, inputs::pods, inputs::answers, inputs::marks],
+    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Claims]),
     check: rebuild_in_progress,
     #[cfg(any(test, feature = "testing"))]
     table: tests::rebuild_in_progress,

@@ -9,6 +9,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, last_word, members_unseen, still_down};
 use crate::verdict::{Evidence, Finding, Outcome};
 
@@ -26,6 +27,7 @@ for replicas have no endpoints: readers that use them fail at once.
 Way out: keep two, and point readers at `<cluster>` before the last standby goes. A policy may refuse it:
 `rules: {no-standby-left: Deny}`.",
     reads: &[inputs::count],
+    needs: reads::COUNT,
     check: no_standby_left,
     #[cfg(any(test, feature = "testing"))]
     table: tests::no_standby_left,
@@ -80,6 +82,7 @@ Way out: a count that keeps a member in another zone, or let a pod that stays be
 Upstream: the StatefulSet deletes the highest ordinals, whatever their place (`processCondemned`,
 pkg/controller/statefulset/stateful_set_control.go of Kubernetes).",
     reads: &[inputs::zones],
+    needs: reads::COUNT.and(&[Read::Pods]),
     check: survivors_one_zone,
     #[cfg(any(test, feature = "testing"))]
     table: tests::survivors_one_zone,
@@ -139,6 +142,7 @@ Way out: remove the tag first, or shrink to a count that keeps the source.
 
 Upstream: replicatefrom, patroni/tags.py; _get_node_to_follow, patroni/ha.py.",
     reads: &[inputs::sources],
+    needs: reads::COUNT.and(&[Read::Pods, Read::Answers, Read::Leader]),
     check: cascade_condemned,
     #[cfg(any(test, feature = "testing"))]
     table: tests::cascade_condemned,

@@ -7,6 +7,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
 use crate::verdict::{Evidence, Finding, Outcome, Severity};
 
@@ -34,6 +35,7 @@ present count (within 30 minutes), then ask again. `kubectl pgscale down NAME --
 
 Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pkg/cluster/resources.go.",
     reads: &[inputs::foreign_annotations, inputs::leader],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: replace_pending,
     #[cfg(any(test, feature = "testing"))]
     table: tests::replace_pending,
@@ -98,6 +100,7 @@ Way out: shrink by one at a time, or `kubectl pgscale down NAME --to N`, which m
 
 Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::pod_management, inputs::replicas, inputs::leader],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: parallel_shrink,
     #[cfg(any(test, feature = "testing"))]
     table: tests::parallel_shrink,
@@ -162,6 +165,7 @@ below it does not wait for it. `kubectl pgscale down NAME --to N` moves the lead
 Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go of Kubernetes; #2190 of
 zalando/postgres-operator.",
     reads: &[inputs::pod_management, inputs::replicas, inputs::pods, inputs::leader],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: will_not_progress,
     #[cfg(any(test, feature = "testing"))]
     table: tests::will_not_progress,

@@ -7,6 +7,7 @@ use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, CREATE};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, members_unseen, unread};
 use crate::verdict::{Evidence, Finding, Outcome};
 
@@ -42,6 +43,7 @@ then migrate.
 
 Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; bootstrap, patroni/ha.py.",
     reads: &[inputs::stores],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods]),
     check: dcs_store_changing,
     #[cfg(any(test, feature = "testing"))]
     table: tests::dcs_store_changing,

@@ -6,6 +6,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, inputs, members_unseen, status};
 use crate::verdict::{Evidence, Finding, Outcome};
 
@@ -45,6 +46,7 @@ Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha
         inputs::max_lag,
         inputs::missed_claims,
     ],
+    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Claims]),
     check: too_few_healthy_survivors,
     #[cfg(any(test, feature = "testing"))]
     table: tests::too_few_healthy_survivors,
@@ -131,6 +133,7 @@ Way out: mend it first: `kubectl pgscale status NAME`, then `patronictl reinit` 
 
 Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::leader, inputs::pods, inputs::answers, inputs::lag, inputs::max_lag],
+    needs: reads::HEALTH,
     check: survivor_unhealthy,
     #[cfg(any(test, feature = "testing"))]
     table: tests::survivor_unhealthy,

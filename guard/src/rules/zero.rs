@@ -7,6 +7,7 @@ use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CREATE, EXISTING};
+use crate::rules::reads::{self, Read};
 use crate::rules::recreation::{Volumes, volumes};
 use crate::rules::{Kind, Rule, inputs, kubectl, members_unseen, set_to, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
@@ -53,6 +54,7 @@ zalando/postgres-operator.",
         inputs::initialize,
         inputs::volumes_of_deleted,
     ],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader, Read::Claims, Read::LastLeader, Read::Initialize]),
     check: return_from_zero,
     #[cfg(any(test, feature = "testing"))]
     table: tests::return_from_zero,
