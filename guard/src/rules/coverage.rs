@@ -9,55 +9,6 @@ use crate::rules::testing::{Want, created, healthy, shown};
 use crate::rules::{Kind, RULES, evaluate};
 use crate::verdict::Outcome;
 
-/// Every table test.
-pub(super) const TABLES: &[fn()] = &[
-    bounds::tests::below_min,
-    bounds::tests::above_max,
-    bounds::tests::scale_to_zero,
-    zero::tests::return_from_zero,
-    bounds::tests::operator_limits,
-    operator::tests::limits_unknown,
-    operator::tests::standby_cluster,
-    store::tests::dcs_store_changing,
-    calendar::tests::step_too_large,
-    calendar::tests::change_freeze,
-    calendar::tests::outside_window,
-    leader::tests::no_leader,
-    operator_switchover::tests::leader_condemned,
-    operator_switchover::tests::leader_cannot_move,
-    leader::tests::paused,
-    pending::tests::switchover_pending,
-    survivors::tests::too_few_healthy_survivors,
-    survivors::tests::survivor_unhealthy,
-    synchronous::tests::sync_standbys_condemned,
-    synchronous::tests::strict_sync_floor,
-    synchronous::tests::sync_count_floor,
-    remaining::tests::no_standby_left,
-    rebuild::tests::rebuild_in_progress,
-    progress::tests::operation_in_progress,
-    progress::tests::change_not_applied,
-    pending::tests::major_upgrade,
-    operator::tests::operator_failed,
-    operator::tests::operator_absent,
-    mixed::tests::mixed_change,
-    stateful_set::tests::replace_pending,
-    pending::tests::restart_pending,
-    stateful_set::tests::parallel_shrink,
-    stateful_set::tests::will_not_progress,
-    remaining::tests::survivors_one_zone,
-    remaining::tests::cascade_condemned,
-    capacity::tests::quota_headroom,
-    capacity::tests::limit_range,
-    capacity::tests::too_few_nodes,
-    capacity::tests::too_few_wal_senders,
-    storage::tests::volumes_deleted,
-    storage::tests::stale_volume,
-    storage::tests::volume_resizing,
-    storage::tests::pdb_blocks_drain,
-    storage::tests::no_recent_backup,
-    direct_scale::tests::statefulset_scaled,
-];
-
 /// Rules that need no fact beside the written object: it says it all. A StatefulSet that cannot be seen is taken
 /// by mixed-change for one that would be replaced, and told by change-not-applied; an operator that cannot be read
 /// is told by operator-limits.

@@ -312,25 +312,25 @@ pub(crate) enum Want {
     Unknown,
 }
 
-/// A row of a table: the rule, the facts and the policies.
-pub(crate) type Case = (RuleId, Facts, Policies);
+/// Facts, and the policies by which they are judged.
+pub type Situation = (Facts, Policies);
+
+/// What tables and scenarios have gone through.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// What the tables show of each rule, as (rule, expectation).
+    pub(crate) outcomes: BTreeSet<(RuleId, Want)>,
+    /// The situations that were judged.
+    pub(crate) situations: Vec<Situation>,
+}
 
 thread_local! {
-    /// The rows that the tables of this thread have gone through so far.
-    static CASES: RefCell<Vec<Case>> = const { RefCell::new(Vec::new()) };
-    /// What the tables of this thread have shown so far, as (rule, expectation).
-    static SHOWN: RefCell<BTreeSet<(RuleId, Want)>> = const { RefCell::new(BTreeSet::new()) };
+    /// What the tables and scenarios of this thread have shown so far.
+    static SHOWN: RefCell<Shown> = RefCell::default();
 }
 
-/// Returns the rows of the tables that `run` goes through.
-pub(crate) fn cases(run: impl FnOnce()) -> Vec<Case> {
-    CASES.take();
-    run();
-    CASES.take()
-}
-
-/// What the tables that `run` goes through show of each rule.
-pub(crate) fn shown(run: impl FnOnce()) -> BTreeSet<(RuleId, Want)> {
+/// Returns what the tables and scenarios show that `run` goes through.
+pub(crate) fn shown(run: impl FnOnce()) -> Shown {
     SHOWN.take();
     run();
     SHOWN.take()
@@ -377,8 +377,10 @@ pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, 
         };
         assert_eq!(got, want, "{id}, {name}: {outcome:?}");
         explained(rule, &outcome, &facts, policies, name);
-        SHOWN.with_borrow_mut(|shown| shown.insert((rule.id, got)));
-        CASES.with_borrow_mut(|cases| cases.push((rule.id, facts, policies.clone())));
+        SHOWN.with_borrow_mut(|shown| {
+            shown.outcomes.insert((rule.id, got));
+            shown.situations.push((facts, policies.clone()));
+        });
     }
 }
 

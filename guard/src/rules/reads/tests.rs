@@ -15,10 +15,9 @@ use crate::facts::Claim;
 use crate::patroni::{Store, SyncState, Synchronous};
 use crate::policy::{Limit, Mode, Policies};
 use crate::rule_id::RuleId;
-use crate::rules::coverage::TABLES;
 use crate::rules::generated::{facts, growths, hidden, hide, policy, shrinks};
 use crate::rules::properties::seeded;
-use crate::rules::testing::{Case, cases, healthy};
+use crate::rules::testing::{healthy, shown};
 use crate::rules::{RULES, judge, judge_with, rule};
 use crate::verdict::Outcome;
 
@@ -143,14 +142,13 @@ fn changed(rule: &Rule, facts: &Facts, policies: &Policies, other: &Facts) -> Op
         .map(|now| format!("{}: {was:?} -> {now:?}", rule.id))
 }
 
-fn rows() -> Vec<Case> {
-    cases(|| {
-        insta::allow_duplicates! {
-            for table in TABLES {
-                table();
-            }
-        }
-    })
+/// Returns the rows of every rule's table.
+fn rows() -> Vec<(RuleId, Facts, Policies)> {
+    let of = |rule: &Rule| {
+        let situations = shown(rule.table).situations.into_iter();
+        situations.map(|(facts, policies)| (rule.id, facts, policies)).collect::<Vec<_>>()
+    };
+    RULES.iter().flat_map(of).collect()
 }
 
 proptest! {
