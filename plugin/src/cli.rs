@@ -21,9 +21,9 @@ mod tips;
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
 ///
-/// Every change is a planned, verified act: the plan says which members come and go and what every rule thinks
-/// of it; a shrink moves the leader off the members that go before the count is lowered; the command ends when
-/// every member streams, and not when the operator says Running.
+/// Every change is a planned, verified act. The plan says which members are added or removed and what every
+/// rule says about it. A shrink moves the leader off the removed members before the count is lowered. The
+/// command ends when every member streams, and not when the operator says Running.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "kubectl-pgscale",
