@@ -1,7 +1,8 @@
-//! What each rule looks at: the objects it reads, and what they say now.
+//! The objects that each rule reads, and their present state.
 //!
-//! Told beside every verdict, also beside one that finds nothing, so that a person can check it. Nothing is judged
-//! here, and no rule judges by these texts. A fact that could not be read is told as that.
+//! They are printed beside every verdict, also beside one without findings, so that a person can
+//! check it. Nothing is judged here, and no rule judges by these texts. A fact that could not be
+//! read is printed as unreadable.
 
 use crate::assessment::Assessment;
 use crate::facts::Seen;
@@ -30,14 +31,14 @@ pub(super) use room::{
     quotas,
 };
 
-/// One thing a rule reads: where from, and what it says now.
+/// One object that a rule reads: its source and its present state.
 pub type Input = fn(&Assessment<'_>, &Policies) -> Vec<Evidence>;
 
-/// How many objects of one kind are shown.
+/// The number of objects of one kind that are shown.
 const SHOWN: usize = 20;
 
 impl Rule {
-    /// Everything the rule looks at, each once.
+    /// Returns everything that the rule looks at, each object once.
     pub fn looks_at(&self, facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
         let mut seen: Vec<Evidence> = Vec::new();
         for reading in self.reads {
@@ -51,12 +52,12 @@ impl Rule {
     }
 }
 
-/// One object, and what it says.
+/// Returns one object and its state.
 fn one(source: impl Into<String>, says: impl Into<String>) -> Vec<Evidence> {
     vec![Evidence::new(source, says)]
 }
 
-/// What `value` says; that it is not there, or why it could not be read.
+/// Returns the text of `value`, that it does not exist, or the reason why it could not be read.
 fn seen<T>(value: &Seen<T>, source: String, says: impl FnOnce(&T) -> String) -> Vec<Evidence> {
     match value {
         Seen::Known(value) => one(source, says(value)),
@@ -69,7 +70,7 @@ fn unread(source: impl Into<String>, why: &str) -> Vec<Evidence> {
     one(source, format!("could not be read: {why}"))
 }
 
-/// The first of `all`, which were listed as `source`.
+/// Returns the first of `all`, which were listed as `source`.
 fn listed(source: &str, mut all: Vec<Evidence>) -> Vec<Evidence> {
     let more = all.len().saturating_sub(SHOWN);
     all.truncate(SHOWN);
@@ -83,7 +84,7 @@ fn listed(source: &str, mut all: Vec<Evidence>) -> Vec<Evidence> {
     }
 }
 
-/// A yes or no as manifests spell it.
+/// Returns a yes or no as manifests spell it.
 fn flag(name: &str, value: bool) -> String {
     format!("{name}: {value}")
 }
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rule_looks_at_can_be_checked_by_hand() {
+    fn inputs_of_a_rule_can_be_checked_by_hand() {
         let facts = healthy(3, 2).frozen(1).pending(2);
         let policies = Policies::default();
         insta::assert_snapshot!(told("below-min", &facts, &policies), @"
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_told_with_the_reason() {
+    fn unreadable_inputs_are_shown_with_the_reason() {
         let blind = healthy(5, 2)
             .without_sight_of_members()
             .without_sight_of_the_lock()
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_members_the_first_are_told() {
+    fn only_the_first_of_many_members_are_shown() {
         let all = told("restart-pending", &healthy(25, 24), &Policies::default());
         assert_eq!((all.lines().count(), all.lines().last()), (21, Some("pods: and 5 more")));
     }

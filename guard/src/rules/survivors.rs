@@ -1,4 +1,4 @@
-//! The members that stay: are there enough of them, and are they well?
+//! The members that stay: their number and their health.
 
 use crate::assessment::Assessment;
 use crate::facts::{Health, Member};
@@ -166,7 +166,7 @@ fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(Remedy::to("mend what this names", status(facts))))
 }
 
-/// What speaks against counting on `member`.
+/// Returns the evidence against counting on `member`.
 fn complaints(facts: &Assessment<'_>, member: &Member, health: &Health) -> Vec<Evidence> {
     match health {
         Health::Healthy => Vec::new(),
@@ -177,7 +177,7 @@ fn complaints(facts: &Assessment<'_>, member: &Member, health: &Health) -> Vec<E
     }
 }
 
-/// The first of the survivors that have no pod.
+/// Returns the first survivors that have no pod.
 fn missing(facts: &Assessment<'_>) -> impl Iterator<Item = Evidence> {
     facts
         .missing_survivors()

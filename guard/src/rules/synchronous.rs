@@ -1,4 +1,4 @@
-//! Synchronous replication: are there standbys left that a commit can wait for?
+//! Synchronous replication: the standbys that remain for a commit to wait for.
 
 use crate::assessment::Assessment;
 use crate::facts::{Facts, Health, Live, Member, Seen};
@@ -53,7 +53,8 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let leader = facts.leader_name();
     let sync = match &facts.sync {
         Seen::Known(sync) => sync,
-        // Nobody is one: leader-cannot-move and too-few-healthy-survivors look at what that means.
+        // No member is synchronous: leader-cannot-move and too-few-healthy-survivors look at the
+        // consequences.
         Seen::Absent => return Outcome::Pass,
         Seen::Unreadable(why) => return unread("the synchronous standbys", why),
     };
@@ -69,7 +70,7 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let all = sync.standbys.join(", ");
     let others: Vec<&Member> =
         facts.survivors().filter(|member| Some(member.name.as_str()) != leader).collect();
-    // However far along it is, Patroni never chooses a member that is tagged so.
+    // However far along such a member is, Patroni never chooses it.
     let (barred, others): (Vec<(&Member, Option<String>)>, Vec<_>) = (others.into_iter())
         .map(|member| (member, never_synchronous(member)))
         .partition(|(_, tag)| tag.is_some());
@@ -125,8 +126,10 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(keep_one(facts, tagged)))
 }
 
-/// The tag by which a member never becomes a synchronous standby: `nosync`, or the member it replicates from instead
-/// of the leader, which then does not see it. Only an answer counts: who gives none is not counted on either.
+/// Returns the tag by which a member never becomes a synchronous standby: `nosync`, or the member
+/// it replicates from instead of the leader, which then does not see it.
+///
+/// Only an answer counts: a member without an answer is not counted on either.
 fn never_synchronous(member: &Member) -> Option<String> {
     let Live::Answered(answer) = &member.live else { return None };
     if answer.tags.nosync {
@@ -135,7 +138,8 @@ fn never_synchronous(member: &Member) -> Option<String> {
     answer.tags.replicate_from.as_ref().map(|source| format!("replicatefrom: {source}"))
 }
 
-/// The smallest count that keeps a synchronous standby; where there is none, how a member that stays becomes one.
+/// Returns the smallest count that keeps a synchronous standby. Where there is none, returns the
+/// way in which a kept member becomes one.
 fn keep_one(facts: &Assessment<'_>, tagged: bool) -> Remedy {
     let lowest = facts.sync.known().and_then(|sync| {
         facts
@@ -279,8 +283,8 @@ fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }))
 }
 
-/// The configuration of a cluster that replicates synchronously; `None` of one that does not, an error where nobody
-/// can tell.
+/// Returns the configuration of a cluster that replicates synchronously. `None` for an asynchronous
+/// one, an error where the mode is unknown.
 fn synchronous(facts: &Facts) -> Result<Option<&Configuration>, String> {
     match &facts.configuration {
         Seen::Known(configuration) => {
@@ -291,7 +295,7 @@ fn synchronous(facts: &Facts) -> Result<Option<&Configuration>, String> {
     }
 }
 
-/// The mode as the configuration spells it.
+/// Returns the mode as the configuration spells it.
 pub(super) fn mode(configuration: &Configuration) -> &'static str {
     match configuration.synchronous {
         Synchronous::Off => "synchronous_mode: false",

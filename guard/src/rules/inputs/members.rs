@@ -1,4 +1,4 @@
-//! The members: their pods, and what they say of themselves.
+//! The members: their pods, and their own answers.
 
 use super::{listed, one, unread};
 use crate::assessment::Assessment;
@@ -8,7 +8,7 @@ use crate::policy::Policies;
 use crate::rules::last_word;
 use crate::verdict::Evidence;
 
-/// One text for each member.
+/// Returns one text for each member.
 fn each(facts: &Assessment<'_>, of: impl Fn(&Member) -> Evidence) -> Vec<Evidence> {
     match &facts.members {
         Seen::Known(members) => listed("pods", members.iter().map(of).collect()),
@@ -21,7 +21,7 @@ fn pod(member: &Member, says: String) -> Evidence {
     Evidence::new(format!("pod/{}", member.name), says)
 }
 
-/// What the kubelet and the node say of each pod.
+/// Returns the state of each pod by the kubelet and by the node.
 pub(in crate::rules) fn pods(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let it = &member.pod;
@@ -41,7 +41,7 @@ pub(in crate::rules) fn pods(facts: &Assessment<'_>, _: &Policies) -> Vec<Eviden
     })
 }
 
-/// Which pods are busy, or wait to be renewed.
+/// Returns the pods that are busy, and those that wait to be renewed.
 pub(in crate::rules) fn marks(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let it = &member.pod;
@@ -57,14 +57,14 @@ pub(in crate::rules) fn marks(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     })
 }
 
-/// Who is labelled as what.
+/// Returns the role label of each member.
 pub(in crate::rules) fn role_labels(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         pod(member, format!("role label: {}", member.pod.role.as_deref().unwrap_or("none")))
     })
 }
 
-/// Where each member runs.
+/// Returns the node and the zone of each member.
 pub(in crate::rules) fn zones(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let zone = member.pod.zone.as_deref().unwrap_or("unknown");
@@ -76,7 +76,7 @@ pub(in crate::rules) fn zones(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     })
 }
 
-/// What each member says of its PostgreSQL.
+/// Returns the answer of each member about its PostgreSQL.
 pub(in crate::rules) fn answers(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let says = match &member.live {
@@ -90,7 +90,7 @@ pub(in crate::rules) fn answers(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
     })
 }
 
-/// Whether a restart of PostgreSQL is pending.
+/// Returns whether a restart of PostgreSQL is pending.
 pub(in crate::rules) fn restarts(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     word(
         facts,
@@ -100,7 +100,7 @@ pub(in crate::rules) fn restarts(facts: &Assessment<'_>, _: &Policies) -> Vec<Ev
     )
 }
 
-/// Whom each member replicates from, and whom it feeds.
+/// Returns the replication source of each member, and the members that it feeds.
 pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let tag = |tags: &Tags| {
         format!("replicatefrom: {}", tags.replicate_from.as_deref().unwrap_or("unset"))
@@ -114,7 +114,7 @@ pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
     word(facts, feeds, |report| tag(&report.tags), |says| says)
 }
 
-/// One word of each member's answer, or of its report where it gave none.
+/// Returns one value of each member's answer, or of its report where it gave no answer.
 fn word<T>(
     facts: &Assessment<'_>,
     answered: impl Fn(&Answer) -> T,
@@ -176,7 +176,7 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-/// A write-ahead log position as PostgreSQL writes it (`pg_lsn`).
+/// Returns a write-ahead log position as PostgreSQL writes it (`pg_lsn`).
 fn lsn(position: u64) -> String {
     format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)
 }

@@ -1,4 +1,4 @@
-//! Volumes, and what the namespace and the nodes have room for.
+//! Volumes, and the room in the namespace and on the nodes.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use crate::policy::Policies;
 use crate::rules::{capacity, storage};
 use crate::verdict::Evidence;
 
-/// What was listed as `source`; that nobody listed it, or why it could not be read.
+/// Returns the objects that were listed as `source`, that they were not listed, or the reason why
+/// they could not be read.
 fn each<T>(
     list: Option<&Seen<Vec<T>>>,
     source: &str,
@@ -27,7 +28,7 @@ fn each<T>(
     }
 }
 
-/// The volume claims.
+/// Returns the volume claims.
 pub(in crate::rules) fn claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let says = |claim: &Claim| {
         let mut words = vec![format!("ordinal {}", claim.ordinal)];
@@ -43,7 +44,7 @@ pub(in crate::rules) fn claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
     each(Some(&facts.claims), "persistentvolumeclaims", says)
 }
 
-/// The claims without a pod that would be missed: nothing to show where there are none.
+/// Returns the claims without a pod that would be missed. It is empty where there are none.
 pub(in crate::rules) fn missed_claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let says = |claim: &Claim| {
         let name = facts.pod_name(claim.ordinal);
@@ -56,7 +57,7 @@ pub(in crate::rules) fn missed_claims(facts: &Assessment<'_>, _: &Policies) -> V
     }
 }
 
-/// What each quota has left when the change is done.
+/// Returns the room that each quota has left once the change is done.
 pub(in crate::rules) fn quotas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let seen = match capacity::quotas(facts, facts.to()) {
         Ok(seen) => seen,
@@ -85,7 +86,7 @@ pub(in crate::rules) fn quotas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
     if told.is_empty() { one("resourcequotas", "none counts a new member") } else { told }
 }
 
-/// What one member needs.
+/// Returns the need of one member.
 pub(in crate::rules) fn need(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let source = "a new member";
     let footprint = match facts.footprint() {
@@ -104,7 +105,7 @@ pub(in crate::rules) fn need(facts: &Assessment<'_>, _: &Policies) -> Vec<Eviden
     one(source, format!("requests {requests}; limits {limits}; volumes {volumes}"))
 }
 
-/// The bounds of containers, pods and claims.
+/// Returns the bounds of containers, pods and claims.
 pub(in crate::rules) fn limit_ranges(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts.capacity.limit_ranges.as_ref(), "limitranges", |range: &LimitRange| {
         let name = range.metadata.name.as_deref().unwrap_or_default();
@@ -126,7 +127,7 @@ fn bounds(item: &LimitRangeItem) -> String {
     format!("{}: {all}", item.type_)
 }
 
-/// How far apart members must be kept.
+/// Returns the anti-affinity that keeps members apart.
 pub(in crate::rules) fn anti_affinity(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     seen(&facts.capacity.template, facts.stateful_set_source(), |template| {
         let nodes = facts.capacity.nodes.as_ref().and_then(Seen::known);
@@ -145,7 +146,7 @@ pub(in crate::rules) fn anti_affinity(facts: &Assessment<'_>, _: &Policies) -> V
     })
 }
 
-/// How many nodes there are.
+/// Returns the number of nodes.
 pub(in crate::rules) fn nodes(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.capacity.nodes {
         None => one("nodes", "not read"),
@@ -156,7 +157,7 @@ pub(in crate::rules) fn nodes(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     }
 }
 
-/// What forbids to evict the leader.
+/// Returns the disruption budgets that forbid an eviction of the leader.
 pub(in crate::rules) fn disruption_budgets(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let budgets = facts.capacity.disruption_budgets.as_ref();
     each(budgets, "poddisruptionbudgets", |budget: &DisruptionBudget| {
@@ -170,7 +171,7 @@ pub(in crate::rules) fn disruption_budgets(facts: &Assessment<'_>, _: &Policies)
     })
 }
 
-/// The logical backup job.
+/// Returns the logical backup job.
 pub(in crate::rules) fn backup(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let backup = match &facts.capacity.backup {
         None => return one("cronjobs", "not read"),
