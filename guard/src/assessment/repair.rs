@@ -72,6 +72,15 @@ impl Assessment<'_> {
         !self.safe_to_remove(member)
     }
 
+    /// Returns whether nothing but a policy's limit on the lag lets a member go that would otherwise be missed.
+    pub(crate) fn spared_by_policy(&self, member: &Member) -> bool {
+        let Health::Unhealthy(problems) = self.health(member) else { return false };
+        let mut others = problems.iter().filter(|problem| !problem.by_policy());
+        others.clone().count() < problems.len()
+            && !others.any(|problem| self.proven(member, problem))
+            && !self.missed(member)
+    }
+
     /// Something that was seen, not something that was not, shows that `member` cannot be counted on and has
     /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
     fn safe_to_remove(&self, member: &Member) -> bool {
