@@ -276,7 +276,6 @@ fn results(
     policies: &Policies,
     available: Reads,
 ) -> Vec<(RuleResult, Option<Finding>)> {
-    let by_patroni = &Assessment::new(facts, None);
     let enforced = policies.enforced_lag().map(|limit| limit.value);
     let lower = |limit: u64| Some(enforced.map_or(limit, |enforced| enforced.min(limit)));
     let on_trial = policies.lags_on_trial();
@@ -291,8 +290,7 @@ fn results(
         }
         let mut outcome = rule.judge(facts, policies);
         if let (Outcome::Found(finding), Some(limit)) = (&mut outcome, policies.enforced_lag())
-            && rule.kind == Kind::Live
-            && rule.judge(by_patroni, policies) != Outcome::Found(finding.clone())
+            && finding.by_policy_lag
         {
             *finding = severity::because_of_lag(finding.clone(), limit);
         }

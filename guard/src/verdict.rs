@@ -55,6 +55,9 @@ pub struct Finding {
     /// It would refuse the change if the policy behind it were enforced.
     #[serde(skip)]
     pub on_trial: bool,
+    /// It rests on the lag that a policy allows, where Patroni would allow more.
+    #[serde(skip)]
+    pub by_policy_lag: bool,
     /// How it stands beside other findings and repairs.
     #[serde(skip)]
     pub standing: Standing,
@@ -97,6 +100,7 @@ impl Finding {
             mode: None,
             overridden: None,
             on_trial: false,
+            by_policy_lag: false,
             standing: Standing::Alone,
         }
     }
@@ -107,6 +111,13 @@ impl Finding {
         if applies {
             self.standing = Standing::LeaderGoes;
         }
+        self
+    }
+
+    /// Marks it as one that rests on the lag that a policy allows, where `applies`.
+    #[must_use]
+    pub fn if_by_policy_lag(mut self, applies: bool) -> Self {
+        self.by_policy_lag = applies;
         self
     }
 

@@ -113,7 +113,7 @@ impl Facts {
             | Problem::NotReplicating
             | Problem::NotRunning(_)
             | Problem::Rebuilding(_)
-            | Problem::ReplayBehind(_)
+            | Problem::ReplayBehind { .. }
             | Problem::ReplayPaused
             | Problem::Silent(_)
             | Problem::Timeline { .. }

@@ -7,7 +7,7 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Health, OperatorSwitchover, Seen};
+use crate::facts::{Facts, Health, Member, OperatorSwitchover, Seen};
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
@@ -104,7 +104,8 @@ fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         };
         finding.evidence.push(facts.quote(member, format_args!("cannot take over: {why}")));
     }
-    Outcome::Found(finding.remedy(mend_one(facts)))
+    let by_policy = facts.survivors().any(|member| facts.takeover(member).lags_by_policy());
+    Outcome::Found(finding.remedy(mend_one(facts)).if_by_policy_lag(by_policy))
 }
 
 /// Returns the finding where more pods live than the object asks for, the leader's among them, and
@@ -181,14 +182,21 @@ fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             for obstacle in obstacles {
                 finding = finding.because(obstacle.source, obstacle.says);
             }
-            // Where another leader or another count would be admitted, that is shown instead
-            // (`alternative`).
-            let remedy = if facts.best_survivor().is_none() {
+            // Where another leader or another count would do, that is shown instead (`alternative`).
+            let nobody = facts.best_survivor().is_none();
+            let would_do = |member: &Member| {
+                facts.takeover(member).lags_by_policy_alone() && facts.in_sync_set(member).is_ok()
+            };
+            let first = facts.member(&candidate);
+            let by_policy = first.is_some_and(|first| facts.takeover(first).lags_by_policy())
+                || nobody && facts.survivors().any(would_do);
+            let remedy = if nobody {
                 mend_one(facts)
             } else {
                 Remedy::to(format!("mend {candidate}, or see what else is in the way"), plan(facts))
             };
-            Outcome::Found(finding.remedy(remedy).if_leader_goes(true))
+            let finding = finding.remedy(remedy).if_by_policy_lag(by_policy);
+            Outcome::Found(finding.if_leader_goes(true))
         }
     }
 }

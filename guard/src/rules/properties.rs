@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::SignedDuration;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
 
 use crate::assessment::Assessment;
@@ -20,8 +20,8 @@ use crate::rules::generated::{
 };
 use crate::rules::rebuild::has_spare;
 use crate::rules::testing::{healthy, lock, lowered};
-use crate::rules::{RULES, alternative, evaluate};
-use crate::verdict::{Severity, Verdict};
+use crate::rules::{Kind, RULES, alternative, evaluate};
+use crate::verdict::{Outcome, Severity, Verdict};
 
 /// Returns a configuration with the same clusters in every run, so that a red run is about the
 /// change it ran on.
@@ -360,4 +360,33 @@ fn a_lock_beyond_all_bounds_is_no_lock() {
     strange.ttl = i64::MAX;
     strange.renewed = Some(facts.now);
     assert_eq!(strange.valid_holder(facts.now, SignedDuration::from_secs(5)), None);
+}
+
+proptest! {
+    #![proptest_config(seeded())]
+
+    /// A finding is compared with the one by Patroni's limit alone.
+    #[test]
+    fn a_policy_s_lag_is_named_exactly_where_it_decides(
+        facts in prop_oneof![shrinks().boxed(), growths().boxed()],
+        replayed in vec(select(vec![1000_u64, 850, 850, 0]), 8),
+    ) {
+        let mut facts = facts;
+        if let Seen::Known(members) = &mut facts.members {
+            for (member, replayed) in members.iter_mut().zip(replayed) {
+                if let Live::Answered(answer) = &mut member.live {
+                    answer.replayed = Some(replayed);
+                }
+            }
+        }
+        let by_patroni = Assessment::new(&facts, None);
+        let by_policy = Assessment::new(&facts, Some(50));
+        let policies = Policies::default();
+        for rule in RULES.iter().filter(|rule| rule.kind == Kind::Live) {
+            let Outcome::Found(mut finding) = rule.judge(&by_policy, &policies) else { continue };
+            let named = std::mem::take(&mut finding.by_policy_lag);
+            let decided = rule.judge(&by_patroni, &policies) != Outcome::Found(finding.clone());
+            prop_assert_eq!(named, decided, "{}", finding);
+        }
+    }
 }

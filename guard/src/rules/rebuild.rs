@@ -110,13 +110,36 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     } else {
         (Severity::Warn, format!("{}; no healthy standby exists yet", told(&staying)))
     };
+    let counts_copies = !staying.is_empty() && (direction == Direction::Down || !only_stopped);
     let remedy = remedy(facts, members, &staying, &going);
-    let mut finding = Finding::new(REBUILD_IN_PROGRESS.id, severity, message).remedy(remedy);
+    let mut finding = Finding::new(REBUILD_IN_PROGRESS.id, severity, message)
+        .remedy(remedy)
+        .if_by_policy_lag(counts_copies && decided_by_lag(facts));
     finding.evidence.extend(staying.into_iter().chain(going).map(|unfinished| unfinished.evidence));
     Outcome::Found(finding)
 }
 
-/// A member that is not a copy yet, or perhaps is none.
+/// Returns whether a policy's limit on the lag decides which copies count beside the unfinished ones.
+fn decided_by_lag(facts: &Assessment<'_>) -> bool {
+    if facts.direction() != Direction::Down {
+        let would_do = |member: &Member| match facts.health(member) {
+            Health::Unhealthy(problems) => {
+                problems.iter().all(|problem| problem.by_policy() || !member.proves(problem))
+            }
+            Health::Healthy | Health::Unknown(_) => false,
+        };
+        return !has_spare(facts) && facts.all_members().iter().any(would_do);
+    }
+    let missed = facts.condemned().any(|member| facts.missed(member));
+    match facts.missed_claims() {
+        Ok(claims) if claims.is_empty() => {
+            !missed && facts.condemned().any(|member| facts.spared_by_policy(member))
+        }
+        Ok(_) | Err(_) => !missed && facts.enough_fit_by_patroni(),
+    }
+}
+
+/// A member that is no copy yet, or perhaps none.
 struct Unfinished {
     ordinal: i64,
     name: String,

@@ -104,12 +104,10 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
     }
     finding.evidence.extend(missing(facts));
     finding.evidence.extend(inputs::missed_claims(facts, policies));
-    Outcome::Found(
-        finding.remedy(Remedy::to(
-            "mend the members named here; to see when they are fit",
-            status(facts),
-        )),
-    )
+    let by_policy = states.iter().any(|(_, health)| health.lags_by_policy())
+        || facts.condemned().any(|member| facts.spared_by_policy(member));
+    let remedy = "mend the members named here; to see when they are fit";
+    Outcome::Found(finding.remedy(Remedy::to(remedy, status(facts))).if_by_policy_lag(by_policy))
 }
 
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
@@ -163,7 +161,9 @@ fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         format!("of the members that stay, {} cannot be counted on", names.join(", ")),
     );
     finding.evidence = evidence;
-    Outcome::Found(finding.remedy(Remedy::to("mend what this names", status(facts))))
+    let by_policy = facts.survivors().any(|member| facts.health(member).lags_by_policy());
+    let remedy = Remedy::to("mend what this names", status(facts));
+    Outcome::Found(finding.remedy(remedy).if_by_policy_lag(by_policy))
 }
 
 /// Returns the evidence against counting on `member`.

@@ -119,11 +119,13 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         .if_leader_goes(facts.leader_condemned())
         .because(facts.patroni_source("sync"), format!("sync_standby: {all}"))
         .because(facts.patroni_source("config"), mode(configuration));
+    let by_policy =
+        !caught_up && facts.leader_stays() && states.iter().any(Health::lags_by_policy_alone);
     let tagged = !barred.is_empty();
     for (member, tag) in barred {
         finding.evidence.push(facts.quote(member, tag.unwrap_or_default()));
     }
-    Outcome::Found(finding.remedy(keep_one(facts, tagged)))
+    Outcome::Found(finding.remedy(keep_one(facts, tagged)).if_by_policy_lag(by_policy))
 }
 
 /// Returns the tag by which a member never becomes a synchronous standby: `nosync`, or the member

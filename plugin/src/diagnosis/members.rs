@@ -218,7 +218,7 @@ fn weight(problem: &Problem) -> u8 {
         Problem::NotReplicating => 5,
         Problem::Behind(_) => 6,
         Problem::ReplayPaused => 7,
-        Problem::ReplayBehind(_) => 8,
+        Problem::ReplayBehind { .. } => 8,
         Problem::Silent(_) => 9,
         Problem::NoFailover => 10,
     }
@@ -258,7 +258,7 @@ fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, 
             format!("the replay of {name} is paused"),
             sql("select pg_wal_replay_resume()"),
         ),
-        Problem::ReplayBehind(missing) => (
+        Problem::ReplayBehind { bytes: missing, .. } => (
             Rank::Replication,
             format!("the replay of {name} is {} behind", bytes(*missing)),
             sql("select * from pg_stat_activity where backend_type = $$startup$$"),

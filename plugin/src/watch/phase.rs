@@ -76,8 +76,9 @@ pub(crate) enum Behind {
 impl Behind {
     /// What a member of this health is not yet.
     fn of(health: Health) -> Self {
-        let lags =
-            |problem: &Problem| matches!(problem, Problem::Behind(_) | Problem::ReplayBehind(_));
+        let lags = |problem: &Problem| {
+            matches!(problem, Problem::Behind(_) | Problem::ReplayBehind { .. })
+        };
         match &health {
             Health::Unhealthy(problems) if problems.iter().any(lags) => Self::CatchingUp,
             Health::Healthy | Health::Unhealthy(_) | Health::Unknown(_) => Self::Unfit(health),
