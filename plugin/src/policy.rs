@@ -38,9 +38,9 @@ pub(crate) struct Entry {
     pub(crate) field: String,
     /// Its value.
     pub(crate) value: String,
-    /// The object it comes from, as `kind/name`; `built-in` where no policy says anything.
+    /// The object it comes from, as `kind/name`. `built-in` where no policy sets it.
     pub(crate) source: String,
-    /// The mode of that policy; for a rule that its policy tempers, what is left of it.
+    /// The mode of that policy. For a rule that its policy tempers, the lowered mode.
     pub(crate) mode: Mode,
     /// Its effect.
     pub(crate) effect: Effect,
