@@ -162,7 +162,7 @@ impl Plan {
     /// Plans the change in `facts` again, for comparison with the plan that was shown. No other
     /// count is searched.
     ///
-    /// Where the leader must move, `candidate` leads if it still can. On a busy cluster the best
+    /// If the leader must move, `candidate` leads if it still can. On a busy cluster the best
     /// replica is another one at every look, and the plan must stay the agreed one.
     pub(crate) fn keeping(facts: &Facts, policies: &Policies, candidate: Option<&str>) -> Self {
         let (leader_move, verdict) = judge(facts, policies, candidate);

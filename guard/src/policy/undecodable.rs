@@ -89,8 +89,8 @@ impl fmt::Display for Undecodable {
 /// Decodes an object of our own.
 ///
 /// # Errors
-/// The decoder's message, where the object is malformed, or holds a value that this version does not
-/// know. It names the fields at fault where all fields of the spec are optional, as in policies.
+/// The decoder's message, where the object is malformed, or holds a value that this version does
+/// not know. It names the fields at fault where all fields of the spec are optional, as in policies.
 pub fn decode<K: DeserializeOwned>(object: &Value) -> Result<K, String> {
     serde_json::from_value(object.clone()).map_err(|error| {
         let with_spec = |spec: Value| {

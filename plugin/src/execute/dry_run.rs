@@ -9,7 +9,7 @@ use crate::session::Session;
 
 /// Sends the write of `plan` to every admission webhook and policy, and stores nothing.
 ///
-/// Where the plan moves the leader first, our webhook judges the write as it will be after that
+/// If the plan moves the leader first, our webhook judges the write as it will be after that
 /// move. Every other webhook judges the present state.
 ///
 /// # Errors
