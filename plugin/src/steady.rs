@@ -1,10 +1,12 @@
-//! What stays equal from one look at a cluster to the next: states without positions, ages and counts of bytes.
+//! The values that stay equal from one look at a cluster to the next: states without positions,
+//! ages and counts of bytes.
 //!
 //! Two looks are compared by these values, and never by the texts that people read.
 
 use pgscale_guard::facts::{Health, Problem, Waiting};
 
-/// Returns why a pod does not run, without the sentence: the scheduler counts nodes in it, and the kubelet seconds.
+/// Returns the reason why a pod does not run, without the sentence: the scheduler counts nodes in
+/// it, and the kubelet seconds.
 pub(crate) fn waiting(waiting: &Waiting) -> Waiting {
     Waiting { message: None, ..waiting.clone() }
 }
@@ -46,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_differs_from_look_to_look_is_left_out() {
+    fn only_values_that_differ_from_look_to_look_are_left_out() {
         let unhealthy = |problems: &[Problem]| health(&Health::Unhealthy(problems.to_vec()));
         let limit = LagLimit::Patroni;
         let behind =
