@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::facts::{self, Claim, Seen};
+use crate::object_ref::ObjectRef;
 use crate::operator::Settings;
 use crate::patroni::{self, Configuration, PendingFailover, Store, SyncState};
 use crate::postgresql::ordinal;
@@ -182,8 +183,11 @@ pub(crate) fn stated_store(pod: Option<&PodSpec>) -> Option<Store> {
     environment(container, "SCOPE").map(|_| store(container))
 }
 
-/// Patroni's configuration, from the annotations of `<cluster>-config`. `source` names the object.
-pub fn configuration(source: &str, annotations: &BTreeMap<String, String>) -> Seen<Configuration> {
+/// Patroni's configuration, from the annotations of `<cluster>-config`. `source` is the object.
+pub fn configuration(
+    source: &ObjectRef,
+    annotations: &BTreeMap<String, String>,
+) -> Seen<Configuration> {
     match annotations.get("config").filter(|text| !text.is_empty()) {
         None => Seen::Absent,
         Some(text) => match Configuration::of(text) {
@@ -195,8 +199,8 @@ pub fn configuration(source: &str, annotations: &BTreeMap<String, String>) -> Se
     }
 }
 
-/// Who led last, from the annotations of `<cluster>-config`. `source` names the object.
-pub fn last_leader(source: &str, annotations: &BTreeMap<String, String>) -> Seen<String> {
+/// Who led last, from the annotations of `<cluster>-config`. `source` is the object.
+pub fn last_leader(source: &ObjectRef, annotations: &BTreeMap<String, String>) -> Seen<String> {
     match annotations.get("history").filter(|text| !text.is_empty()) {
         None => Seen::Absent,
         Some(text) => match patroni::last_leader(text) {
@@ -395,12 +399,13 @@ mod tests {
     #[test]
     fn an_annotation_that_is_missing_is_absent_and_a_broken_one_unreadable() {
         let annotations = |text: &str| BTreeMap::from([("config".to_owned(), text.to_owned())]);
-        assert_eq!(configuration("endpoints/a-config", &BTreeMap::new()), Seen::Absent);
-        assert_eq!(configuration("endpoints/a-config", &annotations("")), Seen::Absent);
-        let paused = configuration("endpoints/a-config", &annotations(r#"{"pause": true}"#));
+        let endpoints = || ObjectRef::new(crate::object_ref::Kind::Endpoints, "a-config");
+        assert_eq!(configuration(&endpoints(), &BTreeMap::new()), Seen::Absent);
+        assert_eq!(configuration(&endpoints(), &annotations("")), Seen::Absent);
+        let paused = configuration(&endpoints(), &annotations(r#"{"pause": true}"#));
         assert!(paused.known().unwrap().paused);
         assert_eq!(
-            configuration("endpoints/a-config", &annotations("nonsense")).unreadable(),
+            configuration(&endpoints(), &annotations("nonsense")).unreadable(),
             Some(
                 "annotation config of endpoints/a-config is not JSON: expected ident at line 1 column 2"
             )

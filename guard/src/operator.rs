@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::object_ref::ObjectRef;
 use crate::patroni::Store;
 use crate::postgresql::Postgresql;
 
@@ -20,14 +21,14 @@ pub use pods::{PodSettings, Written};
 /// What we know about the operator that owns a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
-    /// `namespace/name` of its Deployment.
-    pub deployment: String,
+    /// Its Deployment, with the namespace.
+    pub deployment: ObjectRef,
     /// The service account that it runs under.
     pub account: Account,
     /// The first number of its version, by the tag of its image; `None` where that is no version.
     pub major: Option<u32>,
-    /// The object its settings come from, as `Kind namespace/name`.
-    pub source: String,
+    /// The object its settings come from.
+    pub source: ObjectRef,
     /// The settings in that object.
     pub settings: Settings,
     /// Its Deployment has an available replica; `None` when that could not be told.
@@ -76,8 +77,9 @@ pub struct Settings {
     /// The operator has claims of members that are removed deleted
     /// (`persistent_volume_claim_retention_policy.when_scaled: delete`).
     pub deletes_volumes: bool,
-    /// The setting by which the claims of a cluster that is deleted are deleted, too; `None` where they are kept.
-    pub deletes_with_cluster: Option<&'static str>,
+    /// The setting by which the claims of a cluster that is deleted are deleted, too, and its value; `None` where they are
+    /// kept.
+    pub deletes_with_cluster: Option<(&'static str, &'static str)>,
     /// Annotation keys the operator does not compare, whoever writes them.
     pub ignored_annotations: Vec<String>,
     /// What shapes the pods it makes.
@@ -114,11 +116,14 @@ const WHEN_DELETED_DELETE: (&str, &str) = ("when_deleted", "delete");
 /// (`deleteStatefulSet`, pkg/cluster/resources.go).
 const CLAIM_DELETION: &str = "enable_persistent_volume_claim_deletion";
 
-/// Returns which setting deletes the claims of a cluster that is deleted.
-fn deletes_with_cluster(by_operator: bool, by_retention: bool) -> Option<&'static str> {
-    let retention =
-        by_retention.then_some("persistent_volume_claim_retention_policy.when_deleted: delete");
-    by_operator.then_some("enable_persistent_volume_claim_deletion: true").or(retention)
+/// Returns the setting, and its value, that deletes the claims of a cluster that is deleted.
+fn deletes_with_cluster(
+    by_operator: bool,
+    by_retention: bool,
+) -> Option<(&'static str, &'static str)> {
+    let retention = ("persistent_volume_claim_retention_policy.when_deleted", "delete");
+    let retention = by_retention.then_some(retention);
+    by_operator.then_some(("enable_persistent_volume_claim_deletion", "true")).or(retention)
 }
 
 /// A setting has a value the operator itself would not accept.

@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::object_ref::ObjectRef;
+
 pub use member::{Answer, Report, Role, Sender, State, Tags};
 
 /// Where Patroni keeps what all members share.
@@ -153,10 +155,10 @@ fn truthy(value: &Value) -> bool {
 }
 
 /// The leader lock: annotations of the Endpoints `<cluster>` or the ConfigMap `<cluster>-leader`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LeaderLock {
-    /// The object it was read from, as `kind/name`.
-    pub source: String,
+    /// The object it was read from.
+    pub source: ObjectRef,
     /// The pod that holds it; `None` after it was released.
     pub holder: Option<String>,
     /// When the holder last renewed it.
@@ -171,26 +173,15 @@ pub struct LeaderLock {
 
 impl LeaderLock {
     /// Reads the annotations of the leader object.
-    pub fn of(source: impl Into<String>, annotations: &BTreeMap<String, String>) -> Self {
+    pub fn of(source: ObjectRef, annotations: &BTreeMap<String, String>) -> Self {
         let text = |key: &str| annotations.get(key).filter(|text| !text.is_empty());
         Self {
-            source: source.into(),
+            source,
             holder: text("leader").cloned(),
             renewed: text("renewTime").and_then(|time| time.parse().ok()),
             ttl: text("ttl").and_then(|ttl| ttl.parse().ok()).unwrap_or(30),
             transitions: text("transitions").and_then(|count| count.parse().ok()),
             optime: text("optime").and_then(|position| position.parse().ok()),
-        }
-    }
-
-    /// What it says, in words.
-    pub fn told(&self) -> String {
-        match (&self.holder, self.renewed) {
-            (None, _) => "leader: released".to_owned(),
-            (Some(holder), None) => format!("leader: {holder}, never renewed"),
-            (Some(holder), Some(renewed)) => {
-                format!("leader: {holder}, renewTime: {renewed}, ttl: {}", self.ttl)
-            }
         }
     }
 
@@ -294,7 +285,7 @@ mod tests {
     #[test]
     fn a_lock_expires() {
         let lock = LeaderLock::of(
-            "configmap/acid-a-leader",
+            ObjectRef::new(crate::object_ref::Kind::ConfigMap, "acid-a-leader"),
             &[
                 ("leader", "acid-a-0"),
                 ("renewTime", "2026-11-24T10:00:00.123456+00:00"),

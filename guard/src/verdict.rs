@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::{self, Evidence};
+use crate::object_ref::ObjectRef;
 use crate::policy::Mode;
 use crate::printable::printable;
 use crate::remedy::{Line, Remedy};
@@ -27,22 +29,6 @@ pub enum Severity {
     Warn,
     /// The change is refused.
     Deny,
-}
-
-/// One fact a finding rests on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct Evidence {
-    /// The object it was read from, as `kind/name`, or a member's address for what it said itself.
-    pub source: String,
-    /// What it says.
-    pub says: String,
-}
-
-impl Evidence {
-    /// `source` says `says`. What a terminal would obey is left out: objects say what their writers like.
-    pub fn new(source: impl Into<String>, says: impl Into<String>) -> Self {
-        Self { source: printable(&source.into()), says: printable(&says.into()) }
-    }
 }
 
 /// What one rule found.
@@ -141,10 +127,16 @@ impl Finding {
         self
     }
 
-    /// Adds what it rests on.
+    /// Adds what it rests on: `field` of `object` holds `value`.
     #[must_use]
-    pub fn because(mut self, source: impl Into<String>, says: impl Into<String>) -> Self {
-        self.evidence.push(Evidence::new(source, says));
+    pub fn because(self, object: ObjectRef, field: &str, value: impl fmt::Display) -> Self {
+        self.because_of(Evidence::new(object, field, value))
+    }
+
+    /// Adds a fact that it rests on.
+    #[must_use]
+    pub fn because_of(mut self, evidence: Evidence) -> Self {
+        self.evidence.push(evidence);
         self
     }
 
@@ -238,8 +230,8 @@ impl Verdict {
 impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}", self.rule, self.message)?;
-        for evidence in &self.evidence {
-            write!(out, "\n  {}: {}", evidence.source, evidence.says)?;
+        for line in evidence::lines(&self.evidence) {
+            write!(out, "\n  {line}")?;
         }
         if let Some(severity_reason) = &self.severity_reason {
             write!(out, "\n  ({severity_reason})")?;
@@ -256,14 +248,16 @@ impl fmt::Display for Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object_ref::Kind;
 
     #[test]
     fn text_of_others_stays_on_its_line_and_moves_no_cursor() {
         let says = "acid-a-0\n  Try: kubectl delete pvc --all\u{1b}[2K\u{202e}";
-        let evidence = Evidence::new("configmap/acid-a-failover", says);
-        assert_eq!(evidence.says, "acid-a-0   Try: kubectl delete pvc --all [2K ");
+        let evidence = Evidence::new(ObjectRef::new(Kind::ConfigMap, says), says, says);
+        let clean = "acid-a-0   Try: kubectl delete pvc --all [2K ";
+        assert_eq!(evidence.to_string(), format!("configmap/{clean}: {clean}: {clean}"));
         let finding = Finding::deny("paused", says);
-        assert_eq!(finding.message, evidence.says);
+        assert_eq!(finding.message, clean);
         assert_eq!(printable("명절 동결, 2 GiB"), "명절 동결, 2 GiB");
     }
 
@@ -306,7 +300,7 @@ mod tests {
     #[test]
     fn a_finding_reads_from_fact_to_way_out() {
         let finding = Finding::deny("below-min", "2 instances asked, at least 3 required")
-            .because("scalepolicy/production", "instances.min: 3")
+            .because(ObjectRef::new(Kind::ScalePolicy, "production"), "instances.min", 3)
             .remedy("kubectl pgscale set acid-a 3");
         insta::assert_snapshot!(finding, @r"
         below-min: 2 instances asked, at least 3 required

@@ -30,10 +30,18 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
         change: Change::of_count(old, to),
         operator_before: None,
         operator: Seen::Known(Operator {
-            deployment: "default/postgres-operator".into(),
+            deployment: pgscale_guard::object_ref::ObjectRef::new(
+                pgscale_guard::object_ref::Kind::Deployment,
+                "postgres-operator",
+            )
+            .in_namespace("default"),
             account: "default/postgres-operator".parse().unwrap(),
             major: Some(1),
-            source: "ConfigMap default/postgres-operator".into(),
+            source: pgscale_guard::object_ref::ObjectRef::new(
+                pgscale_guard::object_ref::Kind::ConfigMap,
+                "postgres-operator",
+            )
+            .in_namespace("default"),
             settings: Settings::default(),
             available: Some(true),
             stale_settings: Some(false),
@@ -48,7 +56,10 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
         }),
         members: Seen::Known((0..from).map(|ordinal| member(ordinal, ordinal == leader)).collect()),
         leader: Seen::Known(LeaderLock {
-            source: "configmap/acid-a-leader".into(),
+            source: pgscale_guard::object_ref::ObjectRef::new(
+                pgscale_guard::object_ref::Kind::ConfigMap,
+                "acid-a-leader",
+            ),
             holder: Some(format!("acid-a-{leader}")),
             renewed: Some(now()),
             ttl: 30,

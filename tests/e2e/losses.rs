@@ -178,7 +178,7 @@ async fn asleep(scene: Scene) -> Result<()> {
 
 async fn volumes(ground: &Ground) -> Result<()> {
     let said = ground.refused(0, "volumes-deleted").await?;
-    let way = "when_scaled: retain in ConfigMap default/postgres-operator, restart the operator";
+    let way = "when_scaled: retain in configmap default/postgres-operator, restart the operator";
     ensure!(said.stderr.contains(way), "{said:?}");
     Ok(())
 }

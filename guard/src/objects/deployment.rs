@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::objects::{Variable, environment, qualified};
+use crate::object_ref::{Kind, ObjectRef};
+use crate::objects::{Variable, environment};
 use crate::operator::Account;
 
 /// The account of the operator in its own manifests, in its chart and in the one of OLM.
@@ -25,8 +26,8 @@ const WATCHED_NAMESPACE: &str = "WATCHED_NAMESPACE";
 /// One operator, as its Deployment describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// `namespace/name` of the Deployment.
-    pub deployment: String,
+    /// The Deployment, with its namespace.
+    pub deployment: ObjectRef,
     /// Namespace of its pods.
     pub namespace: String,
     /// The service account that they run under.
@@ -68,13 +69,16 @@ pub enum SettingsSource {
     },
 }
 
-impl std::fmt::Display for SettingsSource {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl SettingsSource {
+    /// Returns the object that holds them.
+    pub fn object(&self) -> ObjectRef {
         match self {
-            Self::BuiltIn => write!(out, "the operator's built-in defaults"),
-            Self::ConfigMap { namespace, name } => write!(out, "ConfigMap {namespace}/{name}"),
+            Self::BuiltIn => ObjectRef::all(Kind::BuiltIn),
+            Self::ConfigMap { namespace, name } => {
+                ObjectRef::new(Kind::ConfigMap, name).in_namespace(namespace)
+            }
             Self::OperatorConfiguration { namespace, name } => {
-                write!(out, "OperatorConfiguration {namespace}/{name}")
+                ObjectRef::new(Kind::OperatorConfiguration, name).in_namespace(namespace)
             }
         }
     }
@@ -83,8 +87,9 @@ impl std::fmt::Display for SettingsSource {
 impl Candidate {
     /// Reads a Deployment; the error names a variable whose value is kept where the guard does not look.
     pub fn of(object: &Deployment) -> Result<Self, String> {
-        let deployment = qualified(&object.metadata);
         let namespace = object.metadata.namespace.clone().unwrap_or_default();
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let deployment = ObjectRef::new(Kind::Deployment, name).in_namespace(&namespace);
         let spec = object.spec.as_ref();
         let containers = spec
             .and_then(|spec| spec.template.spec.as_ref())
@@ -100,13 +105,13 @@ impl Candidate {
                 }
                 Some(Variable::Field(field)) => {
                     return Err(format!(
-                        "{name} of deployment {deployment} comes from the pod's {field}, which the guard \
+                        "{name} of {deployment} comes from the pod's {field}, which the guard \
                          does not know"
                     ));
                 }
                 Some(Variable::Elsewhere(place)) => {
                     return Err(format!(
-                        "{name} of deployment {deployment} comes from {place}, which the guard does not read"
+                        "{name} of {deployment} comes from {place}, which the guard does not read"
                     ));
                 }
             };

@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 
 use super::select::{matches, matches_all};
 use crate::facts::Seen;
+use crate::object_ref::{Kind, ObjectRef};
 use crate::remedy::Command;
 
 /// A policy that this version cannot decode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Undecodable {
-    /// The object, as `kind/name`.
-    pub source: String,
+    /// The object.
+    pub source: ObjectRef,
     /// The reason: the fields at fault, and the decoder's messages.
     pub why: String,
     /// The namespaces it selects; all where it names none, or in a way that cannot be decoded.
@@ -28,8 +29,8 @@ pub struct Undecodable {
 }
 
 impl Undecodable {
-    /// Reads the name and the selectors of `object`, a policy of this `kind` (in lower case).
-    pub fn of(kind: &str, object: &Value, why: String) -> Self {
+    /// Reads the name and the selectors of `object`, a policy of this `kind`.
+    pub fn of(kind: Kind, object: &Value, why: String) -> Self {
         let selector = |field: &str| {
             let selector = object.pointer(&format!("/spec/{field}"));
             selector.and_then(|selector| serde_json::from_value(selector.clone()).ok())
@@ -67,7 +68,7 @@ impl Undecodable {
 
     /// Returns the command that opens it for correction, for a cluster in `namespace`.
     pub fn correction(&self, namespace: &str) -> Command {
-        Command::kubectl(["edit", &self.source, "-n", namespace])
+        Command::kubectl(["edit", &self.source.argument(), "-n", namespace])
     }
 }
 
@@ -120,7 +121,7 @@ mod tests {
 
     fn platform(spec: &Value) -> Undecodable {
         let object = json!({"metadata": {"name": "strange"}, "spec": spec});
-        Undecodable::of("clusterscalepolicy", &object, "?".to_owned())
+        Undecodable::of(Kind::ClusterScalePolicy, &object, "?".to_owned())
     }
 
     #[test]
@@ -155,7 +156,8 @@ mod tests {
         }
         assert!(!platform(&json!({"clusterSelector": select("dev")})).holds_for_all());
         assert!(platform(&json!({"clusterSelector": "all"})).holds_for_all());
-        assert_eq!(Undecodable::of("scalepolicy", &Value::Null, "?".into()).source, "scalepolicy/");
+        let nameless = Undecodable::of(Kind::ScalePolicy, &Value::Null, "?".into());
+        assert_eq!(nameless.source.to_string(), "scalepolicy/");
     }
 
     #[test]

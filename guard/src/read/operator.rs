@@ -79,7 +79,7 @@ pub(super) async fn operator(
         if let Some(other) = rest.iter().find(|other| !same(first, other)) {
             let cluster = format!("{}/{}", cluster.namespace, cluster.name);
             doubts.push(format!(
-                "deployment {} and deployment {} both own postgresql {cluster}: give one of them a CONTROLLER_ID",
+                "{} and {} both own postgresql {cluster}: give one of them a CONTROLLER_ID",
                 first.deployment, other.deployment
             ));
         } else {
@@ -223,7 +223,7 @@ async fn complete(objects: &Objects, candidate: &Candidate) -> Result<Operator, 
         deployment: candidate.deployment.clone(),
         account: candidate.account.clone(),
         major: candidate.major,
-        source: candidate.settings.to_string(),
+        source: candidate.settings.object(),
         settings,
         available: candidate.available,
         stale_settings,
@@ -241,7 +241,8 @@ async fn settings(objects: &Objects, candidate: &Candidate) -> Result<SettingsOb
     let source = &candidate.settings;
     let missing = || {
         format!(
-            "{source}, which deployment {} names for its settings, does not exist",
+            "{}, which {} names for its settings, does not exist",
+            source.object(),
             candidate.deployment
         )
     };
@@ -260,7 +261,7 @@ async fn settings(objects: &Objects, candidate: &Candidate) -> Result<SettingsOb
             let data = map.data.unwrap_or_default();
             Ok(SettingsObject {
                 settings: Settings::of_config_map(&data)
-                    .map_err(|error| format!("{source}: {error}"))?,
+                    .map_err(|error| format!("{}: {error}", source.object()))?,
                 watched_namespace: data.get("watched_namespace").cloned(),
                 edited: last_edit(&map.metadata, "data"),
             })
@@ -283,7 +284,7 @@ async fn settings(objects: &Objects, candidate: &Candidate) -> Result<SettingsOb
             let watched = object.pointer("/configuration/kubernetes/watched_namespace");
             Ok(SettingsObject {
                 settings: Settings::of_operator_configuration(&object)
-                    .map_err(|error| format!("{source}: {error}"))?,
+                    .map_err(|error| format!("{}: {error}", source.object()))?,
                 watched_namespace: watched.and_then(Value::as_str).map(str::to_owned),
                 edited: last_edit(&metadata, "configuration"),
             })
@@ -324,8 +325,8 @@ mod tests {
     async fn the_owner_is_found_with_its_settings() {
         let found = read(&world("endpoints")).await;
         let operator = found.known().unwrap();
-        assert_eq!(operator.deployment, "default/postgres-operator");
-        assert_eq!(operator.source, "ConfigMap default/postgres-operator");
+        assert_eq!(operator.deployment.to_string(), "deployment default/postgres-operator");
+        assert_eq!(operator.source.to_string(), "configmap default/postgres-operator");
         assert_eq!((operator.settings.min_instances, operator.settings.max_instances), (1, 9));
         assert_eq!((operator.available, operator.stale_settings), (Some(true), Some(false)));
         assert_eq!(operator.watched_namespace, None);
@@ -361,7 +362,7 @@ mod tests {
         }
         let listed = both.clone().with(LIST, testing::accounts(REAL));
         let found = read(&listed).await;
-        assert_eq!(found.known().unwrap().deployment, REAL);
+        assert_eq!(found.known().unwrap().deployment.to_string(), format!("deployment {REAL}"));
         assert_eq!(found.known().unwrap().settings.max_instances, 9);
         // The look-alike alone, beside a list: there is no operator.
         let alone = listed.clone().without(OPERATOR);
@@ -374,7 +375,7 @@ mod tests {
         };
         let cluster = change(3, 3).new;
         let found = operator(&objects, &named("default", "postgres-operator"), &cluster).await;
-        assert_eq!(found.known().unwrap().deployment, REAL);
+        assert_eq!(found.known().unwrap().deployment.to_string(), format!("deployment {REAL}"));
         let missing = operator(&objects, &named("default", "other"), &cluster).await;
         assert_eq!(
             why(&missing),
@@ -401,8 +402,8 @@ mod tests {
             let found = read(&world).await;
             let found = found.known().unwrap_or_else(|| panic!("{name}: {found:?}"));
             assert_eq!(
-                (found.deployment.as_str(), found.account.to_string()),
-                (REAL, account.to_owned())
+                (found.deployment.to_string(), found.account.to_string()),
+                (format!("deployment {REAL}"), account.to_owned())
             );
         }
         // Under any name, where it is listed.
@@ -461,7 +462,10 @@ mod tests {
             },
         );
         let stopped = twice.edit(OPERATOR, |it| it["spec"]["replicas"] = json!(0));
-        assert_eq!(read(&stopped).await.known().unwrap().deployment, "default/second");
+        assert_eq!(
+            read(&stopped).await.known().unwrap().deployment.to_string(),
+            "deployment default/second"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -490,7 +494,7 @@ mod tests {
         cluster.annotations.insert("acid.zalan.do/controller".into(), "second".into());
         let second = operator(&objects, &Operators::Listed, &cluster).await;
         let second = second.known().unwrap();
-        assert_eq!(second.source, "OperatorConfiguration default/second");
+        assert_eq!(second.source.to_string(), "operatorconfiguration default/second");
         assert_eq!(second.settings.max_instances, 5);
         assert_eq!(second.watched_namespace.as_deref(), Some("db"));
 
@@ -519,12 +523,12 @@ mod tests {
             .edit(SETTINGS, |settings| settings["data"]["max_instances"] = json!("five"));
         assert_eq!(
             why(&read(&bad).await),
-            "ConfigMap default/postgres-operator: operator setting max_instances is \"five\", which is \
+            "configmap default/postgres-operator: operator setting max_instances is \"five\", which is \
              not a whole number"
         );
         assert_eq!(
             why(&read(&world("endpoints").without(SETTINGS)).await),
-            "ConfigMap default/postgres-operator, which deployment default/postgres-operator names for \
+            "configmap default/postgres-operator, which deployment default/postgres-operator names for \
              its settings, does not exist"
         );
         let secret = world("endpoints").edit(OPERATOR, |deployment| {

@@ -6,14 +6,16 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::{Live, Member, Seen};
+use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, kubectl, members_unseen, status, unread,
     until_unmarked,
 };
-use crate::verdict::{Evidence, Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
     id: "no-leader",
@@ -61,7 +63,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                     severity,
                     format!("nobody leads {cluster}: Patroni has no leader lock"),
                 )
-                .because(facts.lock_source(), "not there")
+                .because_of(Evidence::absent(facts.lock_source()))
                 .remedy(status),
             );
         }
@@ -69,15 +71,10 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let Some(holder) = facts.leader_name() else {
         let why = if lock.holder.is_none() { "was released" } else { "has expired" };
-        return Outcome::Found(
-            Finding::new(
-                NO_LEADER.id,
-                severity,
-                format!("nobody leads {cluster}: the leader lock {why}"),
-            )
-            .because(lock.source.clone(), lock.told())
-            .remedy(status),
-        );
+        let message = format!("nobody leads {cluster}: the leader lock {why}");
+        let mut finding = Finding::new(NO_LEADER.id, severity, message);
+        finding.evidence = inputs::lock(lock);
+        return Outcome::Found(finding.remedy(status));
     };
     if facts.leader_member().is_none() {
         return Outcome::Found(
@@ -86,7 +83,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 severity,
                 format!("the leader lock is held by {holder}, which is not a pod of {cluster}"),
             )
-            .because(lock.source.clone(), format!("leader: {holder}"))
+            .because(lock.source.clone(), "leader", holder)
             .remedy(status),
         );
     }
@@ -102,8 +99,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         );
         for master in &masters {
             let label = master.pod.role.as_deref().unwrap_or_default();
-            finding =
-                finding.because(format!("pod/{}", master.name), format!("role label: {label}"));
+            finding = finding.because(ObjectRef::pod(&master.name), "role label", label);
         }
         let claims = masters.into_iter().filter(|master| master.name != holder);
         return Outcome::Found(finding.remedy(end_the_dead(facts, claims).unwrap_or(status)));
@@ -116,10 +112,10 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             severity,
             format!("{holder} holds the leader lock, but not every member agrees"),
         )
-        .because(lock.source.clone(), format!("leader: {holder}"));
+        .because(lock.source.clone(), "leader", holder);
         for member in &contradicting {
-            let claim = if member.name == holder { "does not lead" } else { "leads" };
-            finding.evidence.push(facts.quote(member, claim));
+            let claim = if member.name == holder { "not leader" } else { "leader" };
+            finding.evidence.push(facts.quote(member, "role", claim));
         }
         let remedy = end_the_dead(facts, contradicting.into_iter());
         return Outcome::Found(finding.remedy(remedy.unwrap_or(status)));
@@ -201,7 +197,7 @@ fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         }
     };
     let mut finding = Finding::new(PAUSED.id, severity, message)
-        .because(facts.patroni_source("config"), "pause: true")
+        .because(facts.patroni_source("config"), "pause", true)
         .if_leader_goes(facts.leader_condemned());
     let (remedy, marked) = resume(facts);
     finding.evidence.extend(marked);
@@ -210,15 +206,17 @@ fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 
 /// How Patroni is resumed, and the marks that say that it must not be yet: in the middle of a major upgrade it would
 /// start what is being upgraded.
-fn resume(facts: &Assessment<'_>) -> (Remedy, Option<Evidence>) {
+fn resume(facts: &Assessment<'_>) -> (Remedy, Vec<Evidence>) {
     let resume = inside(facts, &["patronictl", "resume"]);
-    match critical_operation(facts) {
-        marked @ Some(_) => (until_unmarked(facts), marked),
-        None if facts.leader_name().is_none() => {
-            (Remedy::to("be sure that no major upgrade runs, then resume it", resume), None)
-        }
-        None => (Remedy::run(resume), None),
-    }
+    let marked = critical_operation(facts);
+    let remedy = if !marked.is_empty() {
+        until_unmarked(facts)
+    } else if facts.leader_name().is_none() {
+        Remedy::to("be sure that no major upgrade runs, then resume it", resume)
+    } else {
+        Remedy::run(resume)
+    };
+    (remedy, marked)
 }
 
 /// Members that start while Patroni is paused: they neither take the lead nor copy from a leader
@@ -228,13 +226,13 @@ fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
     let config = facts.patroni_source("config");
     if !starts || !members.is_empty() {
         let message = "Patroni is paused: a new member does not start before it is resumed";
-        let mut finding = Finding::warn(PAUSED.id, message).because(config, "pause: true");
+        let mut finding = Finding::warn(PAUSED.id, message).because(config, "pause", true);
         let (remedy, marked) = resume(facts);
         finding.evidence.extend(marked);
         return Outcome::Found(finding.remedy(remedy));
     }
     // Without a pod there is no patronictl: the same object is edited, which is JSON within JSON.
-    let resume = kubectl(facts, &["get", &config, "-o", "json"])
+    let resume = kubectl(facts, &["get", &config.argument(), "-o", "json"])
         .piped_into(["sed", r#"s/\\"pause\\": *true/\\"pause\\":false/"#])
         .piped_into(["kubectl", "replace", "-f", "-"]);
     let remedy = Remedy::to("resume it first", resume);
@@ -242,7 +240,7 @@ fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
         PAUSED.id,
         "Patroni is paused and no member runs: none of the new ones would ever take the lead",
     )
-    .because(config, "pause: true");
+    .because(config, "pause", true);
     Outcome::Found(finding.remedy(remedy).unexcused())
 }
 

@@ -348,7 +348,7 @@ fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
     ");
     insta::assert_snapshot!(text("rebuild-in-progress", &too_few.clone().without(2)), @"
     rebuild-in-progress: still being built: acid-a-0
-      statefulset/acid-a: spec.replicas: 2, acid-a-0 has no pod yet
+      pod/acid-a-0: not there
       Try: do not wait, the leader acid-a-4 is about to be deleted
         keep it:
           kubectl pgscale set acid-a 5 -n db
@@ -508,8 +508,8 @@ fn a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nob
     }
     insta::assert_snapshot!(text("too-few-healthy-survivors", &facts().without(2)), @"
     too-few-healthy-survivors: acid-a-2 would go, and of the members that stay only 1 can be counted on; at least 2 must
-      http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
-      persistentvolumeclaim/pgdata-acid-a-2: acid-a-2 has no pod now, and this may be its data
+      http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 600
+      persistentvolumeclaim/pgdata-acid-a-2: may hold the data of: acid-a-2, which has no pod now
       Try: mend the members named here; to see when they are fit:
           kubectl pgscale status acid-a -n db
     ");
@@ -525,7 +525,7 @@ fn a_tempered_denial_says_why() {
     let facts = healthy(4, 3).stalled([3]).with_stateful_set(|set| set.observed_generation = 3);
     insta::assert_snapshot!(text("operation-in-progress", &facts), @"
     operation-in-progress: an operation on db/acid-a is not finished
-      statefulset/acid-a: generation: 4, status.observedGeneration: 3
+      statefulset/acid-a: metadata.generation: 4; status.observedGeneration: 3
       (not refused: only members that are not healthy, and not the leader, go)
       Try:
           kubectl pgscale wait acid-a -n db
@@ -601,13 +601,16 @@ fn settings_the_operator_has_not_read_do_not_hide_a_shrink() {
     let unknown = not_restarted(healthy(9, 7), -1, 3, None);
     assert!(denials(&unknown).contains(&"operator-limits"));
     let told = rule("operator-limits").unwrap().looks_at(&unknown.assess(), &Policies::default());
-    let told: Vec<&str> = told.iter().map(|evidence| evidence.says.as_str()).collect();
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [
-            "numberOfInstances: 9 -> 7 (judged as 9 -> 3: the operator's settings may be newer than its pod)",
-            "min_instances: -1, max_instances: 3",
-            "may have started before these settings were last edited: its pods could not be listed",
+            "postgresql/acid-a: numberOfInstances: 9 -> 7",
+            "postgresql/acid-a: effective count by older or newer settings of the operator: 9 -> 3",
+            "configmap default/postgres-operator: min_instances: -1",
+            "configmap default/postgres-operator: max_instances: 3",
+            "deployment default/postgres-operator: settings: perhaps edited after its pod started: its pods could \
+             not be listed",
         ]
     );
 }

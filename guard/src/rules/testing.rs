@@ -9,13 +9,14 @@ use serde_json::json;
 use crate::assessment::Assessment;
 use crate::capacity::Template;
 use crate::change::Change;
+use crate::evidence::Evidence;
 use crate::facts::{Capacity, Facts, Live, Member, Pod, Seen, StatefulSet};
 use crate::operator::{Operator, Settings};
 use crate::patroni::{Answer, Configuration, LeaderLock, Report, SyncState, Synchronous};
 use crate::policy::{Limit, Mode, Policies, Weight};
 use crate::postgresql::Postgresql;
 use crate::rules::{LEADER_CONDEMNED, Rule, evaluate, rule};
-use crate::verdict::{Evidence, Outcome, Severity};
+use crate::verdict::{Outcome, Severity};
 
 /// When the test facts were read.
 pub(crate) fn now() -> Timestamp {
@@ -35,10 +36,18 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
         now: now(),
         change: Change::of_count(old, to),
         operator: Seen::Known(Operator {
-            deployment: "default/postgres-operator".into(),
+            deployment: crate::object_ref::ObjectRef::new(
+                crate::object_ref::Kind::Deployment,
+                "postgres-operator",
+            )
+            .in_namespace("default"),
             account: "default/postgres-operator".parse().unwrap(),
             major: Some(1),
-            source: "ConfigMap default/postgres-operator".into(),
+            source: crate::object_ref::ObjectRef::new(
+                crate::object_ref::Kind::ConfigMap,
+                "postgres-operator",
+            )
+            .in_namespace("default"),
             settings: Settings::default(),
             available: Some(true),
             stale_settings: Some(false),
@@ -89,7 +98,10 @@ pub(crate) fn created(count: i64) -> Facts {
 /// The lock, held by `leader` and just renewed.
 pub(crate) fn lock(leader: &str) -> LeaderLock {
     LeaderLock {
-        source: "configmap/acid-a-leader".into(),
+        source: crate::object_ref::ObjectRef::new(
+            crate::object_ref::Kind::ConfigMap,
+            "acid-a-leader",
+        ),
         holder: Some(leader.into()),
         renewed: Some(now()),
         ttl: 30,
@@ -340,7 +352,7 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
     let all = rule.looks_at(&Assessment::of(facts, policies), policies);
     let id = rule.id;
     assert!(!all.is_empty(), "{id}, {name}: looks at nothing");
-    let told = |it: &Evidence| !it.source.is_empty() && !it.says.is_empty();
+    let told = |it: &Evidence| !it.object.to_string().is_empty() && !it.value.is_empty();
     assert!(all.iter().all(told), "{id}, {name}: {all:?}");
     // What could not be read is said so there, too.
     if let Outcome::Unknown(why) = outcome
@@ -348,7 +360,7 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
         && let reason = reason.trim_end_matches(')')
         && reason.contains("forbidden")
     {
-        assert!(all.iter().any(|it| it.says.contains(reason)), "{id}, {name}: {why}: {all:?}");
+        assert!(all.iter().any(|it| it.value.contains(reason)), "{id}, {name}: {why}: {all:?}");
     }
     let Outcome::Found(finding) = outcome else { return };
     assert!(!finding.evidence.is_empty(), "{id}, {name}: no evidence for {finding}");
@@ -359,8 +371,11 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
 /// Policies of a platform that leaves the leader to the operator's own switchover: every other rule about a leader that
 /// goes then stands for itself.
 pub(crate) fn lowered() -> Policies {
-    let warn =
-        Limit { value: Weight::Warn, source: "clusterscalepolicy/p".into(), mode: Mode::Enforce };
+    let warn = Limit {
+        value: Weight::Warn,
+        source: crate::object_ref::ObjectRef::new(crate::object_ref::Kind::ClusterScalePolicy, "p"),
+        mode: Mode::Enforce,
+    };
     Policies { rules: [(LEADER_CONDEMNED.to_owned(), vec![warn])].into(), ..Policies::default() }
 }
 

@@ -84,6 +84,8 @@ const RULES: &[Rule] = &[
     Rule {
         from: &[
             "guard::change",
+            "guard::evidence",
+            "guard::object_ref",
             "guard::operator",
             "guard::patroni",
             "guard::postgresql",
@@ -113,11 +115,7 @@ const RULES: &[Rule] = &[
         ],
         except: &[],
         why: "facts are what was read: no policy changes them and no rule has judged them",
-        known: &[known(
-            "guard::facts::operator_switchover",
-            "guard::verdict",
-            "cites objects as `Evidence`; goes when judging leaves `Facts`",
-        )],
+        known: &[],
     },
     Rule {
         from: &["guard::assessment"],

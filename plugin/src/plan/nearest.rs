@@ -93,7 +93,11 @@ mod tests {
     #[test]
     fn it_is_the_nearest_in_the_direction_asked_for() {
         let none = Policies::default();
-        let limit = |value| Limit { value, source: "scalepolicy/p".into(), mode: Mode::Enforce };
+        let limit = |value| Limit {
+            value,
+            source: pgscale_guard::object_ref::ObjectRef::policy("p"),
+            mode: Mode::Enforce,
+        };
         // 0 and 1 are stalled: 4 keeps two that are not.
         assert_eq!(nearest(&stalled(stalled(facts(5, 2, 4), 0), 1), &none), (Some(4), None));
         // Far from both counts, as policies have it.

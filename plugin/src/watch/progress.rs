@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pgscale_guard::object_ref::ObjectRef;
 use tokio::time::Instant;
 
 use super::phase::Phase;
@@ -29,14 +30,20 @@ impl Progress {
     }
 
     /// The command that tells more: `subject` is the member, or the cluster.
-    pub(crate) fn command(&self, goal: &Goal, subject: &str, operator: Option<&str>) -> String {
+    pub(crate) fn command(
+        &self,
+        goal: &Goal,
+        subject: &str,
+        operator: Option<&ObjectRef>,
+    ) -> String {
         let Goal { namespace, name, .. } = goal;
         let logs = |more: &str| format!("kubectl logs {subject} -n {namespace} -c postgres {more}");
         match self {
             Self::NoPod => format!("kubectl describe statefulset {name} -n {namespace}"),
-            Self::Cluster(_) => match operator.and_then(|operator| operator.split_once('/')) {
-                Some((place, deployment)) => {
-                    format!("kubectl logs deployment/{deployment} -n {place} --tail=50")
+            Self::Cluster(_) => match operator {
+                Some(operator) => {
+                    let place = operator.namespace.as_deref().unwrap_or(namespace);
+                    format!("kubectl logs {} -n {place} --tail=50", operator.argument())
                 }
                 None => format!("kubectl describe postgresql {name} -n {namespace}"),
             },
@@ -122,6 +129,8 @@ impl Stands {
 
 #[cfg(test)]
 mod tests {
+    use pgscale_guard::object_ref::Kind;
+
     use super::*;
 
     #[test]
@@ -148,6 +157,8 @@ mod tests {
     fn every_standing_has_a_command_that_tells_more() {
         let goal = Goal { namespace: "db".into(), name: "acid-a".into(), ..Goal::default() };
         let created = |why: &str| Progress::At(Phase::Created(Some(why.into())));
+        let operator =
+            ObjectRef::new(Kind::Deployment, "postgres-operator").in_namespace("zalando");
         let lack = Progress::Cluster("the operator has not acted yet".into());
         for (progress, want) in [
             (Progress::NoPod, "kubectl describe statefulset acid-a -n db"),
@@ -163,10 +174,7 @@ mod tests {
             ),
             (lack.clone(), "kubectl logs deployment/postgres-operator -n zalando --tail=50"),
         ] {
-            assert_eq!(
-                progress.command(&goal, "acid-a-3", Some("zalando/postgres-operator")),
-                want
-            );
+            assert_eq!(progress.command(&goal, "acid-a-3", Some(&operator)), want);
         }
         assert_eq!(lack.command(&goal, "acid-a", None), "kubectl describe postgresql acid-a -n db");
     }

@@ -258,10 +258,9 @@ fn gone(result: &Judgement, recreation: &Recreation) -> String {
     let Judgement { namespace, name, .. } = result;
     let Recreation { left, count, volumes } = recreation;
     let more = left.len().saturating_sub(NAMED);
-    let mut shown: Vec<&str> = left.iter().take(NAMED).map(String::as_str).collect();
-    let rest = format!("{more} more");
+    let mut shown: Vec<String> = left.iter().take(NAMED).map(ToString::to_string).collect();
     if more > 0 {
-        shown.push(&rest);
+        shown.push(format!("{more} more"));
     }
     let back = || {
         match count {
@@ -321,6 +320,7 @@ fn warning(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use pgscale_guard::Verdict;
+    use pgscale_guard::object_ref::{Kind, ObjectRef};
     use pgscale_guard::rules::RULES;
     use pgscale_guard::verdict::Severity;
     use proptest::prelude::*;
@@ -329,6 +329,10 @@ mod tests {
     use super::super::request::tests::{object, scale, update};
     use super::super::review::Received;
     use super::*;
+
+    fn config() -> ObjectRef {
+        ObjectRef::new(Kind::ConfigMap, "acid-a-config")
+    }
 
     fn review(json: &Value) -> Review {
         Received::of(json.to_string().as_bytes()).unwrap().review
@@ -352,7 +356,7 @@ mod tests {
 
     fn cannot_move() -> Finding {
         Finding::deny("leader-cannot-move", "acid-a-4 leads and would be deleted")
-            .because("configmap/acid-a-leader", "held by acid-a-4")
+            .because(ObjectRef::new(Kind::ConfigMap, "acid-a-leader"), "leader", "acid-a-4")
             .remedy("kubectl pgscale down acid-a --to 2 -n db")
     }
 
@@ -368,7 +372,7 @@ mod tests {
         insta::assert_snapshot!(judged.message(), @"
         pgscale refuses to scale db/acid-a from 5 to 2 instances, for 2 reasons:
         - leader-cannot-move: acid-a-4 leads and would be deleted
-            configmap/acid-a-leader: held by acid-a-4
+            configmap/acid-a-leader: leader: acid-a-4
             Try: kubectl pgscale down acid-a --to 2 -n db
         - paused: Patroni is paused, nobody takes over
             Try: kubectl exec -n db acid-a-0 -- patronictl resume
@@ -483,7 +487,7 @@ mod tests {
                 .clone()
                 .map(|rule| {
                     Finding::new(rule, severity, "한 ".repeat(length))
-                        .because("configmap/acid-a-config", "x".repeat(length))
+                        .because(config(), "config", "x".repeat(length))
                         .remedy("wait")
                 })
                 .collect();
@@ -523,7 +527,7 @@ mod tests {
         ) {
             let findings = messages.iter().map(|(message, deny)| {
                 let severity = if *deny { Severity::Deny } else { Severity::Warn };
-                Finding::new("some-rule", severity, message.clone()).because("somewhere", &*evidence)
+                Finding::new("some-rule", severity, message.clone()).because(config(), "config", &evidence)
             });
             let judged = judged(findings.collect());
             let response = judged.respond(&review(&update(&object(5), &object(2))));

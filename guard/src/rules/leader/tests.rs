@@ -135,14 +135,13 @@ pub(in crate::rules) fn no_leader() {
     );
     insta::assert_snapshot!(text("no-leader", &expired(5, 3)), @"
     no-leader: nobody leads db/acid-a: the leader lock has expired
-      configmap/acid-a-leader: leader: acid-a-0, renewTime: 2026-11-24T09:59:24Z, ttl: 30
+      configmap/acid-a-leader: leader: acid-a-0; renewTime: 2026-11-24T09:59:24Z; ttl: 30
       Try: ask again when one member leads; their state:
           kubectl pgscale status acid-a -n db
     ");
     insta::assert_snapshot!(text("no-leader", &two_masters()), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
-      pod/acid-a-0: role label: master
-      pod/acid-a-4: role label: master
+      pod/acid-a-0, pod/acid-a-4: role label: master
       Try: ask again when one member leads; their state:
           kubectl pgscale status acid-a -n db
     ");
@@ -169,16 +168,14 @@ fn a_dead_leader_does_not_block_the_way_for_ever() {
     let lost = dead_leader(|it| it.pod.node_ready = Some(false));
     insta::assert_snapshot!(text("no-leader", &lost), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
-      pod/acid-a-0: role label: master
-      pod/acid-a-4: role label: master
+      pod/acid-a-0, pod/acid-a-4: role label: master
       Try: only once node-4 is sure to be powered off:
           kubectl delete pod acid-a-4 --force --grace-period=0 -n db
     ");
     let mut stopped = dead_leader(|it| it.pod.containers_running = false);
     insta::assert_snapshot!(text("no-leader", &stopped), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
-      pod/acid-a-0: role label: master
-      pod/acid-a-4: role label: master
+      pod/acid-a-0, pod/acid-a-4: role label: master
       Try:
           kubectl delete pod acid-a-4 -n db
     ");
@@ -186,7 +183,7 @@ fn a_dead_leader_does_not_block_the_way_for_ever() {
     insta::assert_snapshot!(text("no-leader", &stopped), @"
     no-leader: acid-a-0 holds the leader lock, but not every member agrees
       configmap/acid-a-leader: leader: acid-a-0
-      pod/acid-a-4: annotation status: leads (last report; it does not answer)
+      pod/acid-a-4: annotation status.role (last report, no answer now): leader
       Try:
           kubectl delete pod acid-a-4 -n db
     ");
@@ -224,7 +221,7 @@ fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
     insta::assert_snapshot!(text("paused", &upgrade), @"
     paused: nobody leads and Patroni is paused: nobody takes over
       configmap/acid-a-config: pause: true
-      pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: critical-operation: true
+      pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: label critical-operation: true
       Try: wait until no pod is marked:
           kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
     ");
