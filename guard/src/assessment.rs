@@ -1,4 +1,4 @@
-//! What facts mean for a change, derived with the lag that the policies allow.
+//! The meaning of facts for a change, derived with the lag that the policies allow.
 
 mod copies;
 mod health;
@@ -10,10 +10,10 @@ use std::ops::Deref;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 
-/// The facts of a change with everything that is derived from them and from the lag that is allowed.
+/// The facts of a change, with everything that is derived from them and from the allowed lag.
 ///
-/// Facts hold what was read and nothing else: the limit of a policy stays beside them, so that evidence quotes the
-/// objects as they are.
+/// Facts hold only the values that were read. The limit of a policy stays beside them, so that
+/// evidence quotes the objects as they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Assessment<'a> {
     facts: &'a Facts,
@@ -21,29 +21,34 @@ pub struct Assessment<'a> {
 }
 
 impl<'a> Assessment<'a> {
-    /// Assesses `facts`. A replica whose replay is more than `max_lag` bytes behind the leader is not counted on; without
-    /// it, or where Patroni allows less, Patroni's `maximum_lag_on_failover` decides alone.
+    /// Assesses `facts` with a limit on the lag.
+    ///
+    /// A replica whose replay is more than `max_lag` bytes behind the leader does not count.
+    /// Patroni's `maximum_lag_on_failover` decides alone where it is smaller, or where `max_lag` is
+    /// `None`.
     pub fn new(facts: &'a Facts, max_lag: Option<u64>) -> Self {
         Self { facts, max_lag }
     }
 
     /// Assesses `facts` with the smallest lag that the enforced policies allow.
     pub fn of(facts: &'a Facts, policies: &Policies) -> Self {
-        Self::new(facts, policies.enforced_lag().map(|limit| limit.value))
+        Self::new(facts, max_lag(policies))
     }
 
-    /// Assesses other facts by the same lag.
+    /// Assesses other facts with the same limit on the lag.
     #[must_use]
     pub fn of_others<'b>(&self, facts: &'b Facts) -> Assessment<'b> {
         Assessment::new(facts, self.max_lag)
     }
 
-    /// Returns the facts, which live longer than this view of them.
+    /// Returns the facts. They live longer than this view.
     pub fn facts(&self) -> &'a Facts {
         self.facts
     }
 
-    /// Returns the bytes that a replica's replay may be behind; `None` where Patroni's own limit could not be read.
+    /// Returns the bytes that a replica's replay may be behind the leader.
+    ///
+    /// `None` where Patroni's own limit could not be read.
     fn allowed_lag(&self) -> Option<u64> {
         let by_patroni = match &self.facts.configuration {
             Seen::Known(configuration) => configuration.maximum_lag_on_failover,
@@ -61,7 +66,7 @@ impl Deref for Assessment<'_> {
     }
 }
 
-/// Facts that are kept together with the lag that the policies allowed when they were read.
+/// Facts, kept together with the lag that the policies allowed at the time of reading.
 #[derive(Clone, Debug)]
 pub struct Assessed {
     facts: Facts,
@@ -71,17 +76,17 @@ pub struct Assessed {
 impl Assessed {
     /// Keeps `facts` with the smallest lag that the enforced policies allow.
     pub fn of(facts: Facts, policies: &Policies) -> Self {
-        let max_lag = policies.enforced_lag().map(|limit| limit.value);
+        let max_lag = max_lag(policies);
         Self { facts, max_lag }
     }
 
-    /// Returns what these facts mean.
+    /// Returns the assessment of these facts.
     pub fn assessment(&self) -> Assessment<'_> {
         Assessment::new(&self.facts, self.max_lag)
     }
 }
 
-/// By Patroni's own limit on the lag alone.
+/// Keeps facts without a policy: Patroni's own limit on the lag decides alone.
 impl From<Facts> for Assessed {
     fn from(facts: Facts) -> Self {
         Self { facts, max_lag: None }
@@ -94,4 +99,9 @@ impl Deref for Assessed {
     fn deref(&self) -> &Facts {
         &self.facts
     }
+}
+
+/// Returns the smallest lag, in bytes, that the enforced policies allow.
+fn max_lag(policies: &Policies) -> Option<u64> {
+    policies.enforced_lag().map(|limit| limit.value)
 }

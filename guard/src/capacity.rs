@@ -1,4 +1,4 @@
-//! What one more member costs, and whether there is room for it. No I/O, no opinion: the rules judge.
+//! The cost of one more member, and the room for it. No I/O and no opinion: the rules judge.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ mod placement;
 pub use footprint::{Added, Amounts, Footprint, Needs, Quotas, Room, Unspecified};
 pub use limit_range::{Violation, defaulted, violations};
 pub use manifest::template;
-pub use placement::{Domain, domains, spreads};
+pub use placement::{Domain, Node, Taint, domains, spreads};
 
-/// Something that was looked at: what was seen, or why it was not.
+/// A value that was read, or the reason why it was not.
 pub type Look<T> = Result<T, String>;
 
-/// Label of a pod and field of its StatefulSet: which template it was made from.
+/// Label of a pod, and field of its StatefulSet, that names the revision of its template.
 const REVISION: &str = "controller-revision-hash";
 
-/// What every member is made from, reduced to what it costs and where it may run.
+/// The template of every member, reduced to its cost and its place.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Template {
     /// Its pod.
@@ -30,13 +30,15 @@ pub struct Template {
     pub labels: BTreeMap<String, String>,
     /// Its volume claims.
     pub claims: Vec<PersistentVolumeClaimSpec>,
-    /// The pod is one that runs: what admission fills in and injects is in it.
+    /// The pod is a running one, so it holds everything that admission fills in and injects.
     pub admitted: bool,
 }
 
 impl Template {
-    /// Reads it off the StatefulSet, and off one of its `pods` where one was made from the same template: that
-    /// one shows what admission adds (defaults of a `LimitRange`, overhead, sidecars, a priority class).
+    /// Reads it off the StatefulSet, or off one of its `pods` that was made from the same template.
+    ///
+    /// Such a pod shows the additions of admission (defaults of a `LimitRange`, overhead, sidecars,
+    /// a priority class).
     pub fn of(set: &StatefulSet, pods: &[Pod]) -> Self {
         let Some(spec) = &set.spec else { return Self::default() };
         let revision = set.status.as_ref().and_then(|status| status.update_revision.as_ref());
@@ -56,7 +58,7 @@ impl Template {
     }
 }
 
-/// A pod without what bears neither on its cost nor on its place.
+/// Returns a pod with only the fields that bear on its cost or its place.
 fn reduced(pod: &PodSpec) -> PodSpec {
     let containers = |containers: &[Container]| -> Vec<Container> {
         containers
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_of_the_same_template_shows_what_admission_adds() {
+    fn pod_of_the_same_template_shows_the_additions_of_admission() {
         let set: StatefulSet =
             serde_json::from_value(json!({"metadata": {}, "spec": {"selector": {},
             "template": {"metadata": {"labels": {"a": "b"}},
@@ -107,7 +109,7 @@ mod tests {
         };
         let old = Template::of(&set, &[pod("r1")]);
         assert_eq!((names(&old), old.admitted), (vec!["postgres".to_owned()], false));
-        assert!(old.pod.containers[0].image.is_none(), "kept: what it costs");
+        assert!(old.pod.containers[0].image.is_none(), "an image costs nothing");
         let same = Template::of(&set, &[pod("r1"), pod("r2")]);
         assert_eq!(names(&same), ["postgres", "injected"]);
         assert_eq!((same.admitted, same.labels["a"].as_str()), (true, "b"));

@@ -1,54 +1,55 @@
-//! What is being asked: which cluster, from how many instances to how many, and what else the same write
-//! touches.
+//! The change to judge: the cluster, its count before and after, and the other edits of the same
+//! write.
 
 use serde_json::Value;
 
 use crate::postgresql::Postgresql;
 
-/// One write of a `postgresql` object, as it stands before the guard.
+/// One write of a `postgresql` object, before it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// The object before the write; `None` when it is being created.
+    /// The object before the write. `None` on CREATE.
     pub old: Option<Postgresql>,
     /// The object as it would be stored.
     pub new: Postgresql,
-    /// Nothing will be stored: the writer only asks.
+    /// A dry run: nothing will be stored.
     pub dry_run: bool,
-    /// It takes the last change back; known only to who keeps a history.
+    /// It takes the last change back. Only a caller that keeps a history knows this.
     pub undo: bool,
-    /// Who writes, as the API server or the kubeconfig names them; only for messages and records.
+    /// The writer, by the name in the API server's review or in the kubeconfig. Only for messages
+    /// and records.
     pub user: Option<String>,
 }
 
-/// Which way the effective number of instances goes.
+/// The direction of the effective number of instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub enum Direction {
     /// A new object.
     Create,
     /// Fewer instances than before.
     Down,
-    /// As many as before: whatever else the write does, the count stays.
+    /// As many as before: only other parts of the spec change.
     Same,
     /// More instances than before.
     Up,
 }
 
 impl Change {
-    /// A change of nothing but the count of an existing cluster, as the plugin makes it.
+    /// Returns a change of only the count of an existing cluster, as the plugin makes it.
     pub fn of_count(old: Postgresql, to: i64) -> Self {
         let new = old.with_instances(to);
         Self { old: Some(old), new, dry_run: false, undo: false, user: None }
     }
 
-    /// `namespace/name` of the cluster.
+    /// Returns `namespace/name` of the cluster.
     pub fn cluster(&self) -> String {
         format!("{}/{}", self.new.namespace, self.new.name)
     }
 
-    /// The operations that turn the old spec into the new one, the count itself left out.
+    /// Returns the operations that turn the old spec into the new one, without the count itself.
     ///
-    /// Computed as a JSON Patch (RFC 6902), because that is what people can read and the API server
-    /// understands. Empty on CREATE: there everything is new and nothing is mixed.
+    /// Computed as a JSON Patch (RFC 6902): people can read it, and the API server understands it.
+    /// Empty on CREATE, where everything is new and nothing is mixed.
     pub fn other_edits(&self) -> Vec<json_patch::PatchOperation> {
         let Some(old) = &self.old else { return Vec::new() };
         json_patch::diff(&without_count(&old.spec), &without_count(&self.new.spec)).0
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_count_is_not_another_edit() {
+    fn count_is_not_another_edit() {
         let old = Postgresql::of(&json!({
             "metadata": {"namespace": "db", "name": "acid-a"},
             "spec": {"numberOfInstances": 3, "volume": {"size": "1Gi"}},

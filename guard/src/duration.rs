@@ -1,7 +1,7 @@
-//! Lengths of time as a person reads them, in one notation: `45s`, `3m5s`, `2h`, `12d`.
+//! Durations in one notation for people: `45s`, `3m5s`, `2h`, `12d`.
 //!
-//! What took long is rounded ([`human`], [`age`], [`measured`]), and what was asked for is not
-//! ([`exact`]). Machines get seconds instead.
+//! A duration that was measured is rounded ([`human`], [`age`], [`measured`]). A duration that a
+//! person sets is not ([`exact`]). Machines get seconds instead.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
 
-/// Returns a length of time in at most two units, as `kubectl get` prints AGE: `45s`, `3m5s`, `2h`.
+/// Returns a duration in at most two units, as `kubectl get` prints AGE: `45s`, `3m5s`, `2h`.
 ///
 /// The steps are those of `HumanDuration` (apimachinery, `pkg/util/duration/duration.go`).
 pub fn human(length: Duration) -> String {
@@ -39,16 +39,17 @@ pub fn human(length: Duration) -> String {
     }
 }
 
-/// Returns how long `then` is over, in the notation of [`human`].
+/// Returns the time since `then`, in the notation of [`human`].
 ///
-/// A time in the future is `0s`: clocks differ.
+/// A time in the future is `0s`, because clocks differ.
 pub fn age(then: Timestamp, now: Timestamp) -> String {
     human(Duration::try_from(now.duration_since(then)).unwrap_or_default())
 }
 
-/// Returns a length of time that was measured: `1.6s`, and from 10 seconds on as [`human`] has it.
+/// Returns a measured duration: in tenths below 10 seconds (`1.6s`), and above as [`human`] prints
+/// it.
 ///
-/// An interruption of 0.4 seconds must not read like one of 1.4.
+/// An interruption of 0.4 seconds must not read like one of 1.4 seconds.
 pub fn measured(length: Duration) -> String {
     let tenths = length.saturating_add(Duration::from_millis(50)).as_millis() / 100;
     if tenths < 100 {
@@ -57,10 +58,10 @@ pub fn measured(length: Duration) -> String {
     human(length.max(Duration::from_secs(10)))
 }
 
-/// Returns a length of time to the millisecond: `0.25s`, `12s`, `1h30m`.
+/// Returns a duration to the millisecond: `0.25s`, `12s`, `1h30m`.
 ///
-/// For what is asked for, such as a time limit, and for delays that are a fraction of a second. It
-/// is the syntax in which commands and policies take a length of time.
+/// For time limits that a person sets, and for delays of a fraction of a second. Commands and
+/// policies accept durations in this syntax.
 pub fn exact(length: Duration) -> String {
     let millis = length.saturating_add(Duration::from_micros(500)).as_millis();
     let length = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_is_written_as_it_was_asked_for() {
+    fn exact_keeps_every_millisecond() {
         for (millis, want) in [
             (0, "0s"),
             (5, "0.005s"),
@@ -169,7 +170,7 @@ mod tests {
     }
 
     proptest! {
-        /// Commands, policies and the webhook's flags are read by jiff.
+        /// Uses jiff's parser, as commands, policies and the webhook's flags do.
         #[test]
         fn exact_is_read_back(millis in 0..u64::from(u32::MAX)) {
             let length = Duration::from_millis(millis);

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::object_ref::{Kind, ObjectRef};
 use crate::printable::printable;
+use crate::rule_id::RuleId;
 
 /// One fact that a finding rests on: an object, the part that was looked at, and what that part held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -20,7 +21,8 @@ pub struct Evidence {
     pub value: String,
     /// The id of the rule that found it, where another rule shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<&'static str>,
+    #[schemars(with = "Option<String>")]
+    pub rule: Option<RuleId>,
 }
 
 impl Evidence {
@@ -45,14 +47,14 @@ impl Evidence {
     }
 
     /// Returns what the rule with this id says that could not be judged.
-    pub fn unjudged(rule: &str, message: &str) -> Self {
+    pub fn unjudged(rule: RuleId, message: &str) -> Self {
         let value = printable(message);
-        Self { object: ObjectRef::new(Kind::Rule, rule), field: None, value, rule: None }
+        Self { object: ObjectRef::new(Kind::Rule, rule.as_str()), field: None, value, rule: None }
     }
 
     /// Returns the same as found by the rule with this id.
     #[must_use]
-    pub fn found_by(self, rule: &'static str) -> Self {
+    pub fn found_by(self, rule: RuleId) -> Self {
         Self { rule: Some(rule), ..self }
     }
 
@@ -76,7 +78,7 @@ const WIDTH: usize = 100;
 struct Line<'a> {
     objects: Vec<&'a ObjectRef>,
     says: Vec<String>,
-    rule: Option<&'static str>,
+    rule: Option<RuleId>,
 }
 
 impl Line<'_> {
@@ -142,7 +144,7 @@ mod tests {
         let floor = Evidence::new(floor, "instances.min", 3);
         assert_eq!(floor.to_string(), "scalepolicy/production: instances.min: 3");
         assert_eq!(
-            floor.clone().found_by("below-min").to_string(),
+            floor.clone().found_by(RuleId::BELOW_MIN).to_string(),
             "scalepolicy/production: instances.min: 3 (below-min)"
         );
         assert_eq!(
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn fact_is_the_same_whichever_rule_found_it() {
         let fact = Evidence::new(ObjectRef::pod("acid-a-1"), "status.phase", "Pending");
-        assert!(fact.is_same_fact(&fact.clone().found_by("no-leader")));
+        assert!(fact.is_same_fact(&fact.clone().found_by(RuleId::NO_LEADER)));
         assert!(!fact.is_same_fact(&Evidence::absent(ObjectRef::pod("acid-a-1"))));
     }
 }

@@ -1,7 +1,7 @@
-//! Everything a rule may look at, as plain data.
+//! Everything that a rule may look at, as plain data.
 //!
-//! A fact is [`Seen`]: known, known to be absent, or unreadable with the reason. A rule that needs a fact it
-//! cannot see says so; it never takes silence for "fine".
+//! A fact is [`Seen`]: known, certainly absent, or unreadable with the reason. A rule that needs an
+//! unreadable fact returns "unknown". It never takes silence for "fine".
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -19,77 +19,29 @@ mod operator_switchover;
 mod recreated;
 mod repair;
 
-pub use capacity::{Backup, Capacity, DisruptionBudget, Node, Taint};
+pub use crate::capacity::{Node, Taint};
+pub use crate::seen::Seen;
+pub use capacity::{Backup, Capacity, DisruptionBudget};
 pub(crate) use health::pod_problems;
 pub use health::{Health, Problem};
 pub use operator_switchover::OperatorSwitchover;
 pub use repair::Repair;
 
-/// How far the guard's clock and a member's may differ before a leader lock counts as expired.
+/// The difference between the guard's clock and a member's at which a leader lock still counts as
+/// valid.
 const CLOCK_GRACE: SignedDuration = SignedDuration::from_secs(5);
-
-/// A fact and how we came by it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Seen<T> {
-    /// The object is not there, and that is certain.
-    Absent,
-    /// It was read.
-    Known(T),
-    /// It could not be read; the text says why. Never taken as fine.
-    Unreadable(String),
-}
-
-impl<T> Seen<T> {
-    /// The value, if it was read.
-    pub fn known(&self) -> Option<&T> {
-        match self {
-            Self::Known(value) => Some(value),
-            Self::Absent | Self::Unreadable(_) => None,
-        }
-    }
-
-    /// Why it could not be read.
-    pub fn unreadable(&self) -> Option<&str> {
-        match self {
-            Self::Unreadable(why) => Some(why),
-            Self::Absent | Self::Known(_) => None,
-        }
-    }
-
-    /// The same fact, whose value is borrowed.
-    pub fn as_ref(&self) -> Seen<&T> {
-        match self {
-            Self::Absent => Seen::Absent,
-            Self::Known(value) => Seen::Known(value),
-            Self::Unreadable(why) => Seen::Unreadable(why.clone()),
-        }
-    }
-
-    /// The same fact, with what `change` makes of its value.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Seen<U> {
-        self.and_then(|value| Seen::Known(change(value)))
-    }
-
-    /// What `next` sees in the value; it sees no more than this where there is none.
-    pub fn and_then<U>(self, next: impl FnOnce(T) -> Seen<U>) -> Seen<U> {
-        match self {
-            Self::Known(value) => next(value),
-            Self::Absent => Seen::Absent,
-            Self::Unreadable(why) => Seen::Unreadable(why),
-        }
-    }
-}
 
 /// The facts about one change of one cluster at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
-    /// When they were read.
+    /// The time of reading.
     pub now: Timestamp,
-    /// What is being asked.
+    /// The change to judge.
     pub change: Change,
-    /// The operator that owns the cluster; `Absent` when none was found.
+    /// The operator that owns the cluster. `Absent` when none was found.
     pub operator: Seen<Operator>,
-    /// The operator that owned it, where this very write hands it to another. Boxed: that is rare.
+    /// The owner before the write, where this very write hands the cluster to another operator.
+    /// Boxed, because that is rare.
     pub operator_before: Option<Box<Seen<Operator>>>,
     /// The cluster's StatefulSet.
     pub stateful_set: Seen<StatefulSet>,
@@ -99,25 +51,28 @@ pub struct Facts {
     pub leader: Seen<LeaderLock>,
     /// Patroni's dynamic configuration.
     pub configuration: Seen<Configuration>,
-    /// A switchover asked for and not done; `Absent` when none is pending.
+    /// A switchover that was requested and not carried out yet. `Absent` when none is pending.
     pub failover: Seen<PendingFailover>,
     /// The synchronous standbys.
     pub sync: Seen<SyncState>,
     /// The cluster's volume claims.
     pub claims: Seen<Vec<Claim>>,
-    /// Name of the member that took the lead last, by Patroni's history; `Absent` where that names nobody.
+    /// Name of the member that took the lead last, by Patroni's history. `Absent` where the history
+    /// names no member.
     pub last_leader: Seen<String>,
-    /// The system identifier of the cluster that Patroni knows (annotation `initialize` of `<cluster>-config`). While it
-    /// is set, a member without data waits for a leader to copy from and never founds a cluster (`bootstrap`,
-    /// patroni/ha.py). `Absent` before the first bootstrap has ended.
+    /// The cluster's system identifier that Patroni knows (annotation `initialize` of
+    /// `<cluster>-config`).
+    ///
+    /// While it is set, a member without data waits for a leader to copy from and never founds a
+    /// cluster (`bootstrap`, patroni/ha.py). `Absent` before the end of the first bootstrap.
     pub initialize: Seen<String>,
-    /// What its surroundings have room for. Boxed: a pod's template is large, and facts are handed on a lot.
+    /// The room in its surroundings. Boxed: a pod's template is large, and facts are moved often.
     pub capacity: Box<Capacity>,
 }
 
 /// The StatefulSet, reduced.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts as Kubernetes tells them")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts as Kubernetes reports them")]
 pub struct StatefulSet {
     /// `namespace/name`.
     pub name: String,
@@ -127,21 +82,25 @@ pub struct StatefulSet {
     pub generation: i64,
     /// `status.observedGeneration`.
     pub observed_generation: i64,
-    /// All condemned pods end at once (`podManagementPolicy: Parallel`).
+    /// All removed pods end at once (`podManagementPolicy: Parallel`).
     pub parallel: bool,
     /// It is being deleted.
     pub terminating: bool,
-    /// Annotations written by someone other than the operator, as (key, manager): the operator replaces the
-    /// StatefulSet because of them and skips its hand-over (`compareAnnotations`, pkg/cluster/cluster.go).
+    /// Annotations of a writer other than the operator, as (key, manager).
+    ///
+    /// They make the operator replace the StatefulSet and skip its switchover
+    /// (`compareAnnotations`, pkg/cluster/cluster.go).
     pub foreign_annotations: Vec<(String, String)>,
-    /// Where the Patroni of new pods keeps its state, by the variables in the template; `None` where those are not an
-    /// operator's.
+    /// The DCS store of new pods' Patroni, by the variables in the template. `None` where those are
+    /// not an operator's.
     pub store: Option<Store>,
-    /// The claims of members that go are deleted (`persistentVolumeClaimRetentionPolicy.whenScaled`).
+    /// Kubernetes deletes the claims of removed members
+    /// (`persistentVolumeClaimRetentionPolicy.whenScaled`).
     pub deletes_volumes: bool,
-    /// A pod counts as ready only when a probe says so; else as soon as its containers have started.
+    /// A pod counts as ready only when a probe succeeds. Without this, as soon as its containers
+    /// have started.
     pub probed: bool,
-    /// Who else wrote `spec.replicas` last; `None` while it is the operator's.
+    /// The writer of the last `spec.replicas`. `None` where that is the operator.
     pub scaled_by: Option<String>,
 }
 
@@ -152,19 +111,19 @@ pub struct Claim {
     pub name: String,
     /// The ordinal it belongs to.
     pub ordinal: i64,
-    /// When it was created.
+    /// Its time of creation.
     pub created: Option<Timestamp>,
-    /// Bytes it holds room for.
+    /// Bytes of its present size.
     pub capacity: Option<u64>,
-    /// Bytes it asks for.
+    /// Bytes of its requested size.
     pub requested: Option<u64>,
-    /// The condition that says that it is being resized.
+    /// The condition of a resize in progress.
     pub resizing: Option<String>,
     /// It is being deleted.
     pub terminating: bool,
 }
 
-/// One member: a pod, what it wrote and what it said.
+/// One member: a pod, its report and its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     /// Name of the pod and of the Patroni member.
@@ -173,14 +132,14 @@ pub struct Member {
     pub ordinal: i64,
     /// The pod.
     pub pod: Pod,
-    /// The `status` annotation; `Absent` until Patroni's first loop.
+    /// The `status` annotation. `Absent` until Patroni's first loop.
     pub report: Seen<Report>,
-    /// What it said when asked.
+    /// Its answer to the guard's question.
     pub live: Live,
 }
 
 impl Member {
-    /// Its timeline: what it said when asked, or else what it last reported.
+    /// Returns its timeline: from its answer, or else from its last report.
     pub fn timeline(&self) -> Option<u64> {
         let answered = match &self.live {
             Live::Answered(answer) => answer.timeline,
@@ -192,30 +151,31 @@ impl Member {
 
 /// The pod of a member.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts as Kubernetes tells them")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts as Kubernetes reports them")]
 pub struct Pod {
     /// `status.phase`.
     pub phase: String,
-    /// Its `Ready` condition is true. Means little: the operator sets no readiness probe by default.
+    /// Its `Ready` condition is true. That means little: the operator sets no readiness probe by
+    /// default.
     pub ready: bool,
     /// All its containers run.
     pub containers_running: bool,
     /// It is being deleted.
     pub terminating: bool,
-    /// When it was created.
+    /// Its time of creation.
     pub created: Option<Timestamp>,
-    /// When it got its node.
+    /// The time at which it got its node.
     pub scheduled: Option<Timestamp>,
-    /// When its PostgreSQL container last started; `None` while it does not run.
+    /// The last start of its PostgreSQL container. `None` while the container does not run.
     pub started: Option<Timestamp>,
     /// Its address.
     pub ip: Option<String>,
-    /// The role label: `replica` and others as Patroni wrote it, `master` for a leader as the operator knows it,
-    /// `primary` for one under any other name.
+    /// The role label: `replica` and others as Patroni wrote it, `master` for a leader by the label
+    /// value that the operator knows, `primary` for a leader by any other value.
     pub role: Option<String>,
-    /// The node it runs on; `None` until it is scheduled.
+    /// Its node. `None` until it is scheduled.
     pub node: Option<String>,
-    /// The node's `Ready` condition; `None` when it could not be read.
+    /// The node's `Ready` condition. `None` when it could not be read.
     pub node_ready: Option<bool>,
     /// The zone of the node.
     pub zone: Option<String>,
@@ -223,69 +183,95 @@ pub struct Pod {
     pub critical_operation: bool,
     /// The operator wants to recreate it (`zalando-postgres-operator-rolling-update-required`).
     pub rolling_update_required: bool,
-    /// Why it does not run, in the kubelet's or the scheduler's words.
+    /// The reason why it does not run, in the kubelet's or the scheduler's words.
     pub waiting: Option<String>,
-    /// Where its Patroni keeps its state, by its variables; `None` where those are not an operator's.
+    /// The DCS store of its Patroni, by its variables. `None` where those are not an operator's.
     pub store: Option<Store>,
     /// Restarts of its PostgreSQL container.
     pub restarts: i64,
 }
 
-/// What a member said when asked for its live state.
+/// A member's answer about its live state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Live {
     /// It answered.
     Answered(Answer),
-    /// Nobody asked: this kind of change does not need it.
+    /// It was not asked: this kind of change does not need the answer.
     NotAsked,
-    /// It was asked and gave no (usable) answer; the text says why.
+    /// It gave no usable answer, for the reason in the text.
     Silent(String),
 }
 
 impl Facts {
-    /// Name of the pod with `ordinal`.
+    /// Returns the facts of `change` before anything was read: every fact but the change is
+    /// unreadable.
+    pub fn unread(change: Change, now: Timestamp) -> Self {
+        fn unread<T>() -> Seen<T> {
+            Seen::Unreadable("it was not read".to_owned())
+        }
+        Self {
+            now,
+            change,
+            operator: unread(),
+            operator_before: None,
+            stateful_set: unread(),
+            members: unread(),
+            leader: unread(),
+            configuration: unread(),
+            failover: unread(),
+            sync: unread(),
+            claims: unread(),
+            last_leader: unread(),
+            initialize: unread(),
+            capacity: Box::new(Capacity { template: unread(), ..Capacity::default() }),
+        }
+    }
+
+    /// Returns the name of the pod with `ordinal`.
     pub fn pod_name(&self, ordinal: i64) -> String {
         format!("{}-{ordinal}", self.change.new.name)
     }
 
-    /// All members, or none where they could not be listed: ask [`Facts::members`] whether that is so.
+    /// Returns all members, and none where [`Facts::members`] could not be listed.
     pub fn all_members(&self) -> &[Member] {
         self.members.known().map_or(&[], Vec::as_slice)
     }
 
-    /// Members that stay: ordinals below `to`.
+    /// Returns the kept members: ordinals below `to`.
     pub fn survivors(&self) -> impl Iterator<Item = &Member> {
         self.all_members().iter().filter(|member| member.ordinal < self.to())
     }
 
-    /// Members that go: ordinals from `to` upwards.
+    /// Returns the removed members: ordinals from `to` upwards.
     pub fn condemned(&self) -> impl Iterator<Item = &Member> {
         self.all_members().iter().filter(|member| member.ordinal >= self.to())
     }
 
-    /// One member by name.
+    /// Returns one member by name.
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.all_members().iter().find(|member| member.name == name)
     }
 
-    /// The holder of a valid leader lock.
+    /// Returns the holder of a valid leader lock.
     pub fn leader_name(&self) -> Option<&str> {
         self.leader.known()?.valid_holder(self.now, CLOCK_GRACE)
     }
 
-    /// The member that holds a valid leader lock.
+    /// Returns the member that holds a valid leader lock.
     pub fn leader_member(&self) -> Option<&Member> {
         self.member(self.leader_name()?)
     }
 
-    /// The leader's pod would be deleted.
+    /// Returns whether the change removes the leader's pod.
     pub fn leader_condemned(&self) -> bool {
         self.leader_member().is_some_and(|leader| leader.ordinal >= self.to())
     }
 
-    /// Returns whether the leader's pod is deleted once this write is carried out. That is not only so for a shrink: by
-    /// the operator's limits or by an earlier write that is not carried out yet, more pods may live than the object
-    /// asks for, and the operator compares the new count with those (`updateStatefulSet`, pkg/cluster/resources.go).
+    /// Returns whether carrying out this write deletes the leader's pod.
+    ///
+    /// Not only a shrink does that. By the operator's limits, or by an earlier write that is not
+    /// carried out yet, more pods may live than the object asks for. The operator compares the new
+    /// count with those (`updateStatefulSet`, pkg/cluster/resources.go).
     pub fn deletes_leader(&self) -> bool {
         self.changes_count()
             && self.from().is_some_and(|from| from != 0)
@@ -293,12 +279,14 @@ impl Facts {
             && self.leader_condemned()
     }
 
-    /// Returns whether this write starts a member that has no pod now, whatever the object asked for before: by the
-    /// operator's limits, or by another writer, the StatefulSet may ask for fewer.
+    /// Returns whether this write starts a member that has no pod now.
+    ///
+    /// The count in the object before does not tell: by the operator's limits, or by another
+    /// writer, the StatefulSet may ask for fewer.
     pub fn adds_members(&self) -> bool {
         let asks = self.direction() == Direction::Create || self.changes_count();
         let replicas = self.stateful_set.known().map_or(0, |set| set.replicas);
-        // The search ends at the first ordinal without a pod: a count may be as high as an int32 goes.
+        // The search ends at the first ordinal without a pod: a count may be as high as an int32.
         asks && (replicas.max(0)..self.to()).any(|ordinal| !self.has_pod(ordinal))
     }
 
@@ -307,19 +295,20 @@ impl Facts {
         self.all_members().iter().any(|member| member.ordinal == ordinal)
     }
 
-    /// Somebody leads and its pod stays. Where nobody can tell, the leader is taken to go.
+    /// Returns whether a leader is known and its pod is kept. An unknown leader counts as removed.
     pub fn leader_stays(&self) -> bool {
         self.leader_member().is_some_and(|leader| leader.ordinal < self.to())
     }
 
-    /// Ordinals that the count asked for includes and that have no pod, lowest first.
+    /// Returns the ordinals that the requested count includes and that have no pod, lowest first.
     pub fn missing_survivors(&self) -> impl Iterator<Item = i64> {
         let seen = self.members.known().is_some();
         (0..self.to()).filter(move |ordinal| seen && !self.has_pod(*ordinal))
     }
 
-    /// The same facts with `leader` leading: what the cluster looks like after a switchover to it that went
-    /// well. The plugin plans with it; the switchover itself is verified before anything rests on it.
+    /// Returns the same facts after a successful switchover to `leader`.
+    ///
+    /// The plugin plans with them. It verifies the switchover itself before it relies on them.
     #[must_use]
     pub fn led_by(&self, leader: &str) -> Self {
         let mut moved = self.clone();
@@ -356,7 +345,7 @@ impl Facts {
                     answer.replayed = answer.received;
                     answer.replication_state = (!leads).then(|| "streaming".to_owned());
                     if !leads {
-                        // Those that it fed follow the new leader.
+                        // Replicas that it fed now follow the new leader.
                         answer.replication.clear();
                     }
                 }
@@ -381,7 +370,7 @@ impl Facts {
         moved
     }
 
-    /// Returns the object in which Patroni keeps the leader lock.
+    /// Returns the object that holds the leader lock.
     pub fn lock_source(&self) -> ObjectRef {
         if let Seen::Known(lock) = &self.leader {
             return lock.source.clone();
@@ -403,7 +392,7 @@ impl Facts {
     fn kept_in_endpoints(&self) -> bool {
         match &self.leader {
             Seen::Known(lock) => lock.source.kind == Kind::Endpoints,
-            // Without a lock the template says it, and without that the operator.
+            // Without a lock the template decides, and without a template the operator.
             Seen::Absent | Seen::Unreadable(_) => {
                 let set = self.stateful_set.known().and_then(|set| set.store);
                 let store = set.or_else(|| self.operator.known()?.store());

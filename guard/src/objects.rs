@@ -1,4 +1,4 @@
-//! Kubernetes objects as the API server stores them → facts. No I/O.
+//! Kubernetes objects to facts. No I/O.
 //!
 //! Names and labels are the operator's (pkg/cluster/k8sres.go) unless another source is cited.
 
@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::facts::{self, Claim, Seen};
 use crate::object_ref::ObjectRef;
-use crate::operator::Settings;
+use crate::operator::{POSTGRES_CONTAINER, Settings};
 use crate::patroni::{self, Configuration, PendingFailover, Store, SyncState};
 use crate::postgresql::ordinal;
 use crate::quantity::Amount;
@@ -22,9 +22,6 @@ pub mod pods;
 mod writers;
 
 use writers::Writers;
-
-/// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
-pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
 
 /// Conditions of a claim whose resize is not finished.
 const RESIZES: [&str; 2] = ["Resizing", "FileSystemResizePending"];
@@ -58,7 +55,7 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
     }
 }
 
-/// The volume claims of the cluster's members (`pgdata-<cluster>-<ordinal>`), by ordinal.
+/// Returns the volume claims of the cluster's members (`pgdata-<cluster>-<ordinal>`), by ordinal.
 pub fn claims(objects: &[PersistentVolumeClaim], cluster: &str) -> Vec<Claim> {
     let mut claims: Vec<Claim> = objects
         .iter()
@@ -94,21 +91,21 @@ fn bytes(resources: &BTreeMap<String, Quantity>) -> Option<u64> {
     Some(Amount::of(resources.get("storage")?)?.units())
 }
 
-/// How a cluster's pods are labelled and where their Patroni keeps its state.
+/// The labels of a cluster's pods, and the store of their Patroni.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Labels all its pods and claims have.
+    /// Labels of all its pods and claims.
     pub selector: BTreeMap<String, String>,
-    /// Label that holds a pod's role.
+    /// The label that holds a pod's role.
     pub role_label: String,
     /// Values of that label that mean "leader".
     pub leader_values: BTreeSet<String>,
-    /// Where Patroni keeps its objects.
+    /// The store of Patroni's objects.
     pub store: Store,
 }
 
 impl Layout {
-    /// Reads it off the cluster's StatefulSet; the operator's defaults fill what that does not say.
+    /// Reads it off the cluster's StatefulSet, and fills in the operator's defaults.
     pub fn of(object: &StatefulSet, cluster: &str) -> Self {
         let mut layout = Self::by_settings(cluster, &Settings::default());
         let Some(spec) = &object.spec else { return layout };
@@ -149,7 +146,8 @@ impl Layout {
     }
 }
 
-/// The container of a pod that runs Patroni and PostgreSQL, or the first where none has its name.
+/// Returns the container of a pod that runs Patroni and PostgreSQL, or the first where none has its
+/// name.
 pub(crate) fn postgres_container(pod: Option<&PodSpec>) -> Option<&Container> {
     let containers = pod.map_or(&[][..], |pod| &pod.containers);
     containers
@@ -158,15 +156,16 @@ pub(crate) fn postgres_container(pod: Option<&PodSpec>) -> Option<&Container> {
         .or_else(|| containers.first())
 }
 
-/// Where the Patroni in `container` keeps its state.
+/// Returns the DCS store of the Patroni in `container`.
 fn store(container: &Container) -> Store {
-    // Whatever Spilo finds there counts, "false" as well (`get_dcs_config`, scripts/configure_spilo.py).
+    // For Spilo any value means yes, even "false" (`get_dcs_config`, scripts/configure_spilo.py).
     let set = |name: &str| match environment(container, name) {
         Some(Variable::Text(text)) => !text.is_empty(),
         Some(Variable::Field(_) | Variable::Elsewhere(_)) => true,
         None => false,
     };
-    // With the Kubernetes API on, Spilo passes over any etcd; the operator turns it on unless it wants etcd.
+    // With the Kubernetes API on, Spilo ignores any etcd. The operator turns it on unless it wants
+    // etcd.
     if set("ETCD_HOST") && !set("DCS_ENABLE_KUBERNETES_API") {
         Store::Etcd
     } else if set("KUBERNETES_USE_CONFIGMAPS") {
@@ -176,14 +175,16 @@ fn store(container: &Container) -> Store {
     }
 }
 
-/// The same, where an operator made the container: it names its scope (`generateSpiloPodEnvVars`,
-/// pkg/cluster/k8sres.go). Of any other, the variables that are missing say nothing.
+/// Returns the DCS store of a pod that an operator made: its container names its scope
+/// (`generateSpiloPodEnvVars`, pkg/cluster/k8sres.go).
+///
+/// In any other container a missing variable proves nothing.
 pub(crate) fn stated_store(pod: Option<&PodSpec>) -> Option<Store> {
     let container = postgres_container(pod)?;
     environment(container, "SCOPE").map(|_| store(container))
 }
 
-/// Patroni's configuration, from the annotations of `<cluster>-config`. `source` is the object.
+/// Reads Patroni's configuration from the annotations of `<cluster>-config`, which is `source`.
 pub fn configuration(
     source: &ObjectRef,
     annotations: &BTreeMap<String, String>,
@@ -199,7 +200,7 @@ pub fn configuration(
     }
 }
 
-/// Who led last, from the annotations of `<cluster>-config`. `source` is the object.
+/// Reads the last leader from the annotations of `<cluster>-config`, which is `source`.
 pub fn last_leader(source: &ObjectRef, annotations: &BTreeMap<String, String>) -> Seen<String> {
     match annotations.get("history").filter(|text| !text.is_empty()) {
         None => Seen::Absent,
@@ -212,23 +213,25 @@ pub fn last_leader(source: &ObjectRef, annotations: &BTreeMap<String, String>) -
     }
 }
 
-/// The cluster's system identifier, from the annotations of `<cluster>-config`. Empty while a bootstrap runs.
+/// Reads the cluster's system identifier from the annotations of `<cluster>-config`. It is empty
+/// while a bootstrap runs.
 pub fn initialize(annotations: &BTreeMap<String, String>) -> Seen<String> {
     let text = annotations.get("initialize").filter(|text| !text.is_empty());
     text.map_or(Seen::Absent, |text| Seen::Known(text.clone()))
 }
 
-/// What is pending, from the annotations of `<cluster>-failover`, which stays when nothing is.
+/// Reads the pending switchover from the annotations of `<cluster>-failover`, which remains when
+/// nothing is pending.
 pub fn failover(annotations: &BTreeMap<String, String>) -> Seen<PendingFailover> {
     PendingFailover::of(annotations).map_or(Seen::Absent, Seen::Known)
 }
 
-/// The synchronous standbys, from the annotations of `<cluster>-sync`.
+/// Reads the synchronous standbys from the annotations of `<cluster>-sync`.
 pub fn sync(annotations: &BTreeMap<String, String>) -> Seen<SyncState> {
     Seen::Known(SyncState::of(annotations))
 }
 
-/// A label selector in the API server's spelling: `a=1,b=2`.
+/// Returns a label selector in the API server's spelling: `a=1,b=2`.
 pub fn spell(selector: &BTreeMap<String, String>) -> String {
     selector.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
@@ -240,7 +243,7 @@ enum Variable<'a> {
     Text(&'a str),
     /// Set from the pod's own field of this path.
     Field(&'a str),
-    /// Set from an object we do not read, as `kind name`.
+    /// Set from an object that the guard does not read, as `kind name`.
     Elsewhere(&'static str),
 }
 
@@ -253,7 +256,7 @@ impl<'a> Variable<'a> {
     }
 }
 
-/// The variable `name`; the last entry wins, as for the kubelet.
+/// Returns the variable `name`. The last entry wins, as for the kubelet.
 fn environment<'a>(container: &'a Container, name: &str) -> Option<Variable<'a>> {
     let variable = container.env.iter().flatten().rfind(|variable| variable.name == name)?;
     let Some(source) = &variable.value_from else {
@@ -267,7 +270,7 @@ fn environment<'a>(container: &'a Container, name: &str) -> Option<Variable<'a>>
     })
 }
 
-/// `namespace/name`.
+/// Returns `namespace/name`.
 fn qualified(metadata: &ObjectMeta) -> String {
     format!(
         "{}/{}",
@@ -287,7 +290,7 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    /// A StatefulSet whose Postgres container has this environment.
+    /// Returns a StatefulSet whose Postgres container has this environment.
     fn with_environment(env: &Value) -> StatefulSet {
         set(json!({"metadata": {"namespace": "db", "name": "acid-a"}, "spec": {
         "selector": {"matchLabels": {"application": "pg", "cluster": "acid-a"}},
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stateful_set_is_reduced() {
+    fn stateful_set_without_a_spec_has_kubernetes_defaults() {
         let full = stateful_set(&set(json!({
             "metadata": {"namespace": "db", "name": "acid-a", "generation": 7,
                 "deletionTimestamp": "2026-11-24T10:00:00Z"},
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_tells_where_patroni_keeps_its_objects() {
+    fn environment_determines_the_dcs_store() {
         let settings = Settings { use_config_maps: Some(true), ..Settings::default() };
         for (env, want) in [
             (json!(null), Store::Endpoints),
@@ -323,7 +326,7 @@ mod tests {
                     {"name": "KUBERNETES_USE_CONFIGMAPS", "value": ""}]),
                 Store::Endpoints, // the last one wins
             ),
-            // To Spilo any text is a yes.
+            // For Spilo any text means yes.
             (json!([{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "false"}]), Store::ConfigMaps),
             (
                 json!([{"name": "DCS_ENABLE_KUBERNETES_API", "value": "true"},
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_come_from_the_stateful_set_else_from_the_settings() {
+    fn labels_of_the_stateful_set_win_over_the_settings() {
         let own = Layout::of(
             &with_environment(&json!([
                 {"name": "KUBERNETES_ROLE_LABEL", "value": "role"},
@@ -397,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_that_is_missing_is_absent_and_a_broken_one_unreadable() {
+    fn missing_annotation_is_absent_and_broken_one_unreadable() {
         let annotations = |text: &str| BTreeMap::from([("config".to_owned(), text.to_owned())]);
         let endpoints = || ObjectRef::new(crate::object_ref::Kind::Endpoints, "a-config");
         assert_eq!(configuration(&endpoints(), &BTreeMap::new()), Seen::Absent);

@@ -1,8 +1,9 @@
-//! The operator's settings that bear on scaling, and the count it would really run.
+//! The operator's settings that bear on scaling, and the count that it really runs.
 //!
-//! The operator reads them once, at its start, from an `OperatorConfiguration` object or a ConfigMap
-//! (pkg/controller/controller.go `initOperatorConfig`). Several operators may share one Kubernetes
-//! cluster; each `postgresql` belongs to the one whose `CONTROLLER_ID` its annotation names.
+//! The operator reads them once, at its start, from an `OperatorConfiguration` object or a
+//! ConfigMap (pkg/controller/controller.go `initOperatorConfig`). Several operators may share one
+//! Kubernetes cluster. Each `postgresql` belongs to the operator whose `CONTROLLER_ID` its
+//! annotation names.
 
 use std::collections::BTreeMap;
 
@@ -18,31 +19,37 @@ mod pods;
 pub use account::Account;
 pub use pods::{PodSettings, Written};
 
-/// What we know about the operator that owns a cluster.
+/// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
+pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
+
+/// The operator that owns a cluster, as far as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
     /// Its Deployment, with the namespace.
     pub deployment: ObjectRef,
-    /// The service account that it runs under.
+    /// The service account of its pods.
     pub account: Account,
-    /// The first number of its version, by the tag of its image; `None` where that is no version.
+    /// The first number of its version, by the tag of its image. `None` where the tag is no
+    /// version.
     pub major: Option<u32>,
-    /// The object its settings come from.
+    /// The object that holds its settings.
     pub source: ObjectRef,
     /// The settings in that object.
     pub settings: Settings,
-    /// Its Deployment has an available replica; `None` when that could not be told.
+    /// Its Deployment has an available replica. `None` where this is not known.
     pub available: Option<bool>,
-    /// The settings were edited after the operator's pod started: it still runs with older ones. `None` when
-    /// that could not be told.
+    /// The settings were edited after the operator's pod started, so it still runs with older ones.
+    /// `None` where this is not known.
     pub stale_settings: Option<bool>,
-    /// The namespaces it watches; `None` for all.
+    /// The namespace that it watches. `None` for all.
     pub watched_namespace: Option<String>,
 }
 
 impl Operator {
-    /// Returns where the operator has Patroni keep its state. An unset setting means Endpoints in 1.x and ConfigMaps in
-    /// 2.x (pkg/util/config/config.go); `None` where the version is not known either.
+    /// Returns the DCS store that the operator gives Patroni. `None` where neither the setting nor
+    /// the version is known.
+    ///
+    /// An unset setting means Endpoints in 1.x and ConfigMaps in 2.x (pkg/util/config/config.go).
     pub fn store(&self) -> Option<Store> {
         let settings = &self.settings;
         match (&settings.etcd_host, settings.use_config_maps, self.major) {
@@ -54,35 +61,35 @@ impl Operator {
     }
 }
 
-/// The settings themselves. Defaults are the operator's own (pkg/util/config/config.go).
+/// The settings of an operator. Defaults are the operator's own (pkg/util/config/config.go).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Fewest instances it will run; negative for no floor. Zero is an active value.
+    /// The fewest instances that it runs. Negative for no minimum. Zero is an active value.
     pub min_instances: i64,
-    /// Most instances it will run; negative for no limit. Zero is an active value.
+    /// The most instances that it runs. Negative for no maximum. Zero is an active value.
     pub max_instances: i64,
-    /// The annotation that, set to exactly `"true"`, switches both limits off for one cluster.
+    /// The annotation that switches both limits off for one cluster, set to exactly `"true"`.
     pub ignore_limits_annotation: Option<String>,
-    /// Labels on everything that belongs to any cluster.
+    /// Labels of everything that belongs to any cluster.
     pub cluster_labels: BTreeMap<String, String>,
-    /// Label that holds the cluster's name.
+    /// The label that holds the cluster's name.
     pub cluster_name_label: String,
-    /// Label that holds a pod's role.
+    /// The label that holds a pod's role.
     pub role_label: String,
-    /// Patroni keeps its objects in ConfigMaps rather than Endpoints. `None` when unset: the default
-    /// differs between 1.x (Endpoints) and 2.x (ConfigMaps).
+    /// Patroni keeps its objects in ConfigMaps rather than Endpoints. `None` when unset: the
+    /// default differs between 1.x (Endpoints) and 2.x (ConfigMaps).
     pub use_config_maps: Option<bool>,
-    /// An etcd address: then Patroni keeps nothing in Kubernetes and the guard is blind.
+    /// An etcd address. With it, Patroni keeps nothing in Kubernetes and the guard sees nothing.
     pub etcd_host: Option<String>,
-    /// The operator has claims of members that are removed deleted
+    /// The operator lets Kubernetes delete the claims of removed members
     /// (`persistent_volume_claim_retention_policy.when_scaled: delete`).
     pub deletes_volumes: bool,
-    /// The setting by which the claims of a cluster that is deleted are deleted, too, and its value; `None` where they are
+    /// The setting that deletes the claims of a deleted cluster, and its value. `None` where they are
     /// kept.
     pub deletes_with_cluster: Option<(&'static str, &'static str)>,
-    /// Annotation keys the operator does not compare, whoever writes them.
+    /// Annotation keys that the operator ignores when it compares objects.
     pub ignored_annotations: Vec<String>,
-    /// What shapes the pods it makes.
+    /// The settings that shape the pods that it makes.
     pub pods: Box<PodSettings>,
 }
 
@@ -105,18 +112,18 @@ impl Default for Settings {
     }
 }
 
-/// The setting that says what becomes of claims.
+/// The setting about the fate of claims.
 const RETENTION: &str = "persistent_volume_claim_retention_policy";
-/// Its entry by which claims of removed members are deleted; any other value keeps them (`generateStatefulSet`,
-/// pkg/cluster/k8sres.go).
+/// Its entry that deletes the claims of removed members. Any other value keeps them
+/// (`generateStatefulSet`, pkg/cluster/k8sres.go).
 const WHEN_SCALED_DELETE: (&str, &str) = ("when_scaled", "delete");
-/// Its entry by which claims go with the StatefulSet.
+/// Its entry that deletes claims together with the StatefulSet.
 const WHEN_DELETED_DELETE: (&str, &str) = ("when_deleted", "delete");
-/// The setting by which the operator deletes the claims of a cluster that is deleted, unless it says otherwise
+/// The setting by which the operator deletes the claims of a deleted cluster, unless it is false
 /// (`deleteStatefulSet`, pkg/cluster/resources.go).
 const CLAIM_DELETION: &str = "enable_persistent_volume_claim_deletion";
 
-/// Returns the setting, and its value, that deletes the claims of a cluster that is deleted.
+/// Returns the setting that deletes the claims of a deleted cluster, and its value.
 fn deletes_with_cluster(
     by_operator: bool,
     by_retention: bool,
@@ -126,27 +133,27 @@ fn deletes_with_cluster(
     by_operator.then_some(("enable_persistent_volume_claim_deletion", "true")).or(retention)
 }
 
-/// A setting has a value the operator itself would not accept.
+/// A setting with a value that the operator itself would not accept.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error("operator setting {name} is {value:?}, which is not {expected}")]
 pub struct BadSetting {
     /// The setting's name.
     pub name: &'static str,
-    /// What it holds.
+    /// Its value.
     pub value: String,
-    /// What it should hold.
+    /// The expected kind of value.
     pub expected: &'static str,
 }
 
 impl Settings {
-    /// Labels that the operator puts on everything that belongs to `cluster`.
+    /// Returns the labels that the operator puts on everything that belongs to `cluster`.
     pub fn selector(&self, cluster: &str) -> BTreeMap<String, String> {
         let mut labels = self.cluster_labels.clone();
         labels.insert(self.cluster_name_label.clone(), cluster.to_owned());
         labels
     }
 
-    /// Reads the flat keys of an operator ConfigMap; maps are written `key:value,key:value`.
+    /// Reads the flat keys of an operator ConfigMap. Maps are written `key:value,key:value`.
     pub fn of_config_map(data: &BTreeMap<String, String>) -> Result<Self, BadSetting> {
         let text =
             |name: &str| data.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
@@ -203,7 +210,7 @@ impl Settings {
             etcd_host: text("etcd_host").map(str::to_owned),
             deletes_volumes: retention(WHEN_SCALED_DELETE),
             deletes_with_cluster: deletes_with_cluster(
-                // What cannot be read is taken for the default: the operator deletes.
+                // An unreadable value counts as the default: the operator deletes.
                 text(CLAIM_DELETION).and_then(parse_bool).unwrap_or(true),
                 retention(WHEN_DELETED_DELETE),
             ),
@@ -269,8 +276,10 @@ impl Settings {
         })
     }
 
-    /// The number of pods the operator would really run for `cluster`
-    /// (`getNumberOfInstances`, pkg/cluster/k8sres.go): the limits are applied silently, the floor last.
+    /// Returns the number of pods that the operator really runs for `cluster`
+    /// (`getNumberOfInstances`, pkg/cluster/k8sres.go).
+    ///
+    /// It applies the limits silently, the minimum last.
     pub fn effective(&self, cluster: &Postgresql) -> i64 {
         let asked = cluster.instances.unwrap_or(0);
         if self.limits_ignored(cluster) || (cluster.is_standby() && asked == 1) {
@@ -286,13 +295,13 @@ impl Settings {
         effective
     }
 
-    /// `cluster` carries the annotation that switches the limits off.
+    /// Returns whether `cluster` carries the annotation that switches the limits off.
     pub fn limits_ignored(&self, cluster: &Postgresql) -> bool {
         cluster.switches(self.ignore_limits_annotation.as_ref())
     }
 }
 
-/// The spellings Go's `strconv.ParseBool` takes.
+/// Reads the spellings of Go's `strconv.ParseBool`.
 fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -320,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_effective_count_follows_the_operator() {
+    fn effective_count_is_computed_as_by_the_operator() {
         let standby = json!({"standby": {"standby_host": "h"}});
         let ignoring = json!({"annotations": {"ignore": "true"}});
         let almost = json!({"annotations": {"ignore": "True"}});
@@ -330,7 +339,7 @@ mod tests {
             (2, 5, 1, &Value::Null, 2),
             (2, 5, 0, &Value::Null, 2),
             (-1, 0, 3, &Value::Null, 0), // zero is an active maximum
-            (4, 2, 3, &Value::Null, 4),  // the floor wins over the limit
+            (4, 2, 3, &Value::Null, 4),  // the minimum wins over the maximum
             (2, 5, 1, &standby, 1),      // limits are off for a standby cluster of one
             (2, 5, 9, &standby, 5),      // and on again for more
             (2, 5, 9, &ignoring, 9),
@@ -351,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sources_of_settings_say_the_same() {
+    fn both_sources_of_settings_are_read_alike() {
         let flat: BTreeMap<String, String> = [
             ("min_instances", "2"),
             ("max_instances", "5"),
@@ -393,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_setting_is_named() {
+    fn error_names_the_bad_setting() {
         let data = BTreeMap::from([("max_instances".to_owned(), "five".to_owned())]);
         let error = Settings::of_config_map(&data).unwrap_err().to_string();
         assert_eq!(

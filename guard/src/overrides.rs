@@ -18,15 +18,13 @@ use crate::duration::exact;
 use crate::evidence::Evidence;
 use crate::facts::Facts;
 use crate::object_ref::{Kind, ObjectRef};
-use crate::rules::rule;
+use crate::rule_id::RuleId;
 use crate::verdict::{Finding, Severity};
 
 /// How long after its creation an override may still be used.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(4);
 /// How far the clock of whoever wrote it may be ahead of the API server's.
 const CLOCK_GRACE: SignedDuration = SignedDuration::from_mins(1);
-/// The rule whose override allows a count that the operator would not run.
-const OPERATOR_LIMITS: &str = "operator-limits";
 
 /// One change of one cluster that named rules shall not refuse.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,7 +156,11 @@ impl Overrides {
             }
         }
         for one in &self.undecodable {
-            if one.rules.as_ref().is_none_or(|rules| rules.iter().any(|id| id == finding.rule)) {
+            if one
+                .rules
+                .as_ref()
+                .is_none_or(|rules| rules.iter().any(|id| finding.rule == id.as_str()))
+            {
                 let version = env!("CARGO_PKG_VERSION");
                 let why = format!(
                     "pgscale {version} cannot decode it ({}): upgrade pgscale or write another override",
@@ -187,13 +189,13 @@ fn named_override(name: Option<&str>) -> ObjectRef {
     ObjectRef::new(Kind::ScaleOverride, name.unwrap_or_default())
 }
 
-fn names(one: &ScaleOverride, id: &str) -> bool {
-    one.spec.rules.iter().any(|named| named == id)
+fn names(one: &ScaleOverride, id: RuleId) -> bool {
+    one.spec.rules.iter().any(|named| id == named.as_str())
 }
 
 /// A rule it names that does not exist. Whoever wrote it meant something else than it says.
 fn unknown(one: &ScaleOverride) -> Option<&str> {
-    one.spec.rules.iter().map(String::as_str).find(|id| rule(id).is_none())
+    one.spec.rules.iter().map(String::as_str).find(|id| RuleId::parse(id).is_none())
 }
 
 /// Whether it allows the change in `facts`, or why not.
@@ -215,7 +217,7 @@ fn applies(one: &ScaleOverride, facts: &Facts) -> Result<(), String> {
     if facts.requested() != to {
         return Err(format!("it allows {to} instances, and {} are asked for", facts.requested()));
     }
-    if facts.to() != to && !names(one, OPERATOR_LIMITS) {
+    if facts.to() != to && !names(one, RuleId::OPERATOR_LIMITS) {
         return Err(format!("it allows {to} instances, and the operator would run {}", facts.to()));
     }
     if let Some(id) = unknown(one) {

@@ -1,12 +1,12 @@
-//! What Patroni says: in the annotations of its Kubernetes objects, and when asked over REST.
+//! Decoders for Patroni: the annotations of its Kubernetes objects, and its answers over REST.
 //!
-//! Words differ between Patroni 2, 3 and 4; everything is brought to one vocabulary here. Sources:
+//! Patroni 2, 3 and 4 use different words. This module brings them to one vocabulary. Sources:
 //! `patroni/dcs/kubernetes.py`, `patroni/ha.py` (`touch_member`), `patroni/api.py`
 //! (`get_postgresql_status`), `patroni/postgresql/misc.py`.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "only JSON values are indexed: what is missing reads as null"
+    reason = "only JSON values are indexed: a missing value reads as null"
 )]
 
 mod member;
@@ -20,7 +20,7 @@ use crate::object_ref::ObjectRef;
 
 pub use member::{Answer, Report, Role, Sender, State, Tags};
 
-/// Where Patroni keeps what all members share.
+/// The DCS store, which holds what all members share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// ConfigMaps: `<cluster>-leader`, `-config`, `-failover`, `-sync`.
@@ -29,7 +29,7 @@ pub enum Store {
     Endpoints,
     /// An etcd of its own, which the guard cannot see.
     Etcd,
-    /// Nothing says: Endpoints with operators 1.x, ConfigMaps with 2.x.
+    /// Not known: Endpoints with operators 1.x, ConfigMaps with 2.x.
     Unknown,
 }
 
@@ -44,28 +44,28 @@ impl std::fmt::Display for Store {
     }
 }
 
-/// Patroni's dynamic configuration as far as it bears on scaling (`config` in `<cluster>-config`).
+/// Patroni's dynamic configuration, as far as it bears on scaling (`config` in `<cluster>-config`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {
-    /// Maintenance mode: nobody takes over.
+    /// Maintenance mode: no member takes over.
     pub paused: bool,
-    /// Seconds a leader lock is valid without renewal.
+    /// The seconds for which a leader lock is valid without renewal.
     pub ttl: i64,
-    /// Seconds between two loops of a member; annotations may be that old.
+    /// Seconds between two loops of a member. Annotations may be that old.
     pub loop_wait: i64,
-    /// Bytes a member may lag behind and still take over.
+    /// The bytes by which a member may lag behind and still take over.
     pub maximum_lag_on_failover: u64,
     /// Synchronous replication.
     pub synchronous: Synchronous,
     /// `synchronous_mode_strict`: without a standby, commits wait for ever.
     pub synchronous_strict: bool,
-    /// `synchronous_node_count`; 1 when unset.
+    /// `synchronous_node_count`, 1 when unset.
     pub synchronous_node_count: u64,
-    /// It is a standby cluster.
+    /// The cluster is a standby cluster.
     pub standby_cluster: bool,
-    /// `max_wal_senders`; 10 when unset.
+    /// `max_wal_senders`, 10 when unset.
     pub max_wal_senders: u64,
-    /// `max_replication_slots`; 10 when unset.
+    /// `max_replication_slots`, 10 when unset.
     pub max_replication_slots: u64,
 }
 
@@ -98,7 +98,7 @@ impl Default for Configuration {
 }
 
 impl Configuration {
-    /// Reads the JSON of the `config` annotation; unset keys take Patroni's defaults
+    /// Reads the JSON of the `config` annotation. Unset keys take Patroni's defaults
     /// (`patroni/global_config.py`).
     pub fn of(text: &str) -> Result<Self, serde_json::Error> {
         let config: Value = serde_json::from_str(text)?;
@@ -157,15 +157,15 @@ fn truthy(value: &Value) -> bool {
 /// The leader lock: annotations of the Endpoints `<cluster>` or the ConfigMap `<cluster>-leader`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeaderLock {
-    /// The object it was read from.
+    /// The object that it was read from.
     pub source: ObjectRef,
-    /// The pod that holds it; `None` after it was released.
+    /// The pod that holds it. `None` after a release.
     pub holder: Option<String>,
-    /// When the holder last renewed it.
+    /// The time of the last renewal.
     pub renewed: Option<Timestamp>,
-    /// Seconds it stays valid after a renewal.
+    /// The seconds for which it stays valid after a renewal.
     pub ttl: i64,
-    /// How often the lock changed hands.
+    /// The number of times that the lock changed hands.
     pub transitions: Option<i64>,
     /// Write-ahead log position of the leader at its last loop, in bytes.
     pub optime: Option<u64>,
@@ -185,28 +185,29 @@ impl LeaderLock {
         }
     }
 
-    /// The holder, if the lock is still valid at `now`. `grace` allows for clocks that differ.
+    /// Returns the holder, if the lock is still valid at `now`. `grace` allows for clocks that
+    /// differ.
     pub fn valid_holder(&self, now: Timestamp, grace: SignedDuration) -> Option<&str> {
         let valid = SignedDuration::from_secs(self.ttl).saturating_add(grace);
-        // Anyone may write an annotation: a time or a ttl beyond all bounds is no valid lock.
+        // Any writer may set an annotation: a time or a ttl beyond all bounds is no valid lock.
         let until = self.renewed?.checked_add(valid).ok()?;
         self.holder.as_deref().filter(|_| now <= until)
     }
 }
 
-/// A switchover or failover that was asked for and not carried out yet (`<cluster>-failover`).
+/// A switchover or failover that was requested and not carried out yet (`<cluster>-failover`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingFailover {
-    /// The leader it is meant for.
+    /// The leader that gives up the lead.
     pub leader: Option<String>,
-    /// The member that shall take over.
+    /// The member that is to take over.
     pub candidate: Option<String>,
-    /// When, if it is scheduled.
+    /// The scheduled time, if any.
     pub scheduled: Option<String>,
 }
 
 impl PendingFailover {
-    /// Reads the annotations of `<cluster>-failover`; the object stays when nothing is pending.
+    /// Reads the annotations of `<cluster>-failover`. The object remains when nothing is pending.
     pub fn of(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let text = |key: &str| annotations.get(key).filter(|text| !text.is_empty()).cloned();
         let pending = Self {
@@ -218,9 +219,11 @@ impl PendingFailover {
     }
 }
 
-/// The member that took the lead last, by the JSON of the annotation `history` of `<cluster>-config`: rows of
-/// timeline, position, reason, time and new leader. `None` where nobody ever took over, or the last row was
-/// written by a Patroni that did not name the leader yet (before 2.0).
+/// Returns the member that took the lead last, from the JSON of the annotation `history` of
+/// `<cluster>-config`.
+///
+/// Its rows hold timeline, position, reason, time and new leader. `None` where no member ever took
+/// over, or where the Patroni of the last row did not name the leader yet (before 2.0).
 pub fn last_leader(text: &str) -> Result<Option<String>, serde_json::Error> {
     let rows: Vec<Value> = serde_json::from_str(text)?;
     let name = rows.last().and_then(|row| row[4].as_str());
@@ -230,7 +233,7 @@ pub fn last_leader(text: &str) -> Result<Option<String>, serde_json::Error> {
 /// The synchronous standbys (`<cluster>-sync`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SyncState {
-    /// The leader that wrote it; only trusted while it is still the leader.
+    /// The leader that wrote it. Only trusted while it is still the leader.
     pub leader: Option<String>,
     /// Names of the standbys, as written.
     pub standbys: Vec<String>,
@@ -252,8 +255,10 @@ impl SyncState {
         }
     }
 
-    /// `member` may take over from `leader`. Names compare without case, as PostgreSQL does
-    /// (`SyncState.matches`, patroni/dcs/__init__.py).
+    /// Returns whether `member` may take over from `leader`.
+    ///
+    /// Names compare without case, as PostgreSQL does (`SyncState.matches`,
+    /// patroni/dcs/__init__.py).
     pub fn contains(&self, leader: &str, member: &str) -> bool {
         self.leader.as_deref() == Some(leader)
             && self.standbys.iter().any(|standby| standby.eq_ignore_ascii_case(member))
@@ -267,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_patroni_speaks_one_vocabulary() {
+    fn words_of_every_patroni_version_are_read() {
         for (word, want) in [
             ("running", State::Running),
             ("initalizing new cluster", State::Bootstrapping),
@@ -283,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_expires() {
+    fn lock_expires_after_its_ttl() {
         let lock = LeaderLock::of(
             ObjectRef::new(crate::object_ref::Kind::ConfigMap, "acid-a-leader"),
             &[
@@ -307,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_takes_patronis_defaults() {
+    fn unset_configuration_takes_patronis_defaults() {
         assert_eq!(Configuration::of("{}").unwrap(), Configuration::default());
         let set = Configuration::of(
             &json!({"pause": true, "synchronous_mode": "quorum", "maximum_lag_on_failover": 33_554_432,
@@ -322,14 +327,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_pending_in_an_emptied_failover_object() {
+    fn emptied_failover_object_has_nothing_pending() {
         assert_eq!(PendingFailover::of(&BTreeMap::new()), None);
         let pending = BTreeMap::from([("member".to_owned(), "acid-a-1".to_owned())]);
         assert_eq!(PendingFailover::of(&pending).unwrap().candidate.as_deref(), Some("acid-a-1"));
     }
 
     #[test]
-    fn the_history_names_who_led_last() {
+    fn history_names_the_last_leader() {
         let row = |leader: &str| json!([1, 25_165_920, "no recovery target specified", "", leader]);
         for (history, want) in [
             (json!([]), None),
@@ -345,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_follow_patroni() {
+    fn nofailover_tag_is_computed_as_by_patroni() {
         for (tags, want) in [
             (json!({"nofailover": true}), true),
             (json!({"nofailover": "on"}), true),
@@ -358,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_holds_the_live_position() {
+    fn answer_holds_the_live_position() {
         let standby = json!({"state": "running", "role": "replica", "timeline": 3,
             "xlog": {"received_location": 100, "replayed_location": 90, "paused": false},
             "replication_state": "streaming", "patroni": {"version": "4.1.4"}});
@@ -368,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn replication_state_is_missed_only_where_it_would_be_told() {
+    fn replication_state_is_expected_from_patroni_3_0_4_on() {
         for (version, want) in
             [("2.1.4", false), ("3.0.3", false), ("3.0.4", true), ("4.1.4", true)]
         {

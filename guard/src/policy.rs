@@ -15,43 +15,39 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::change::Direction;
-use crate::facts::Seen;
 use crate::object_ref::{Kind, ObjectRef};
 use crate::overrides::Overrides;
 use crate::postgresql::Postgresql;
 use crate::quantity::Amount;
-use crate::verdict::Severity;
+use crate::rule_id::RuleId;
+use crate::seen::Seen;
+use crate::selector::{matches, matches_all};
+use crate::severity::Severity;
 
 mod calendar;
-mod select;
 mod spec;
 mod undecodable;
 mod written;
 
+pub use crate::severity::{Mode, Weight};
 pub use calendar::{Freeze, Windows, way};
 pub use spec::{
     Backup, BuiltIn, ClusterScalePolicy, ClusterScalePolicySpec, Day, FreezeSpec, InstanceBounds,
-    Mode, ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, Weight, WhenUnknown, WindowSpec,
-    WindowsSpec, Zero,
+    ScalePolicy, ScalePolicySpec, Steps, Survivors, Way, WhenUnknown, WindowSpec, WindowsSpec,
+    Zero,
 };
 pub use undecodable::{Undecodable, decode};
 pub use written::Written;
 
-use select::{matches, matches_all};
-pub(crate) use select::{meets, selects};
-
-/// The rule that looks at backups, and only where a policy asks for it.
-const NO_RECENT_BACKUP: &str = "no-recent-backup";
-
 /// The rules that a policy of a namespace never lowers unless the platform lists them as loosenable: those that protect
 /// the leader and the last copies.
-const FIXED: &[&str] = &[
-    "dcs-store-changing",
-    "leader-cannot-move",
-    "leader-condemned",
-    "return-from-zero",
-    "too-few-healthy-survivors",
-    "volumes-deleted",
+const FIXED: &[RuleId] = &[
+    RuleId::DCS_STORE_CHANGING,
+    RuleId::LEADER_CANNOT_MOVE,
+    RuleId::LEADER_CONDEMNED,
+    RuleId::RETURN_FROM_ZERO,
+    RuleId::TOO_FEW_HEALTHY_SURVIVORS,
+    RuleId::VOLUMES_DELETED,
 ];
 
 /// Whose policy it is.
@@ -233,7 +229,7 @@ impl Policies {
     /// Returns whether a policy of the namespace may lower the rule with this id.
     pub fn may_loosen(&self, rule: &str) -> bool {
         if self.loosenable.is_empty() {
-            return !FIXED.contains(&rule);
+            return !FIXED.iter().any(|fixed| fixed == rule);
         }
         self.loosenable.iter().all(|limit| limit.value.iter().any(|listed| listed == rule))
     }
@@ -250,13 +246,13 @@ impl Policies {
         let own = Own { source, mode, weights: &weights };
 
         let bounds = spec.instances.clone().unwrap_or_default();
-        self.min.extend(own.limit("below-min", bounds.min.map(i64::from)));
-        self.max.extend(own.limit("above-max", bounds.max.map(i64::from)));
-        self.zero.extend(own.limit("scale-to-zero", bounds.zero));
+        self.min.extend(own.limit(RuleId::BELOW_MIN, bounds.min.map(i64::from)));
+        self.max.extend(own.limit(RuleId::ABOVE_MAX, bounds.max.map(i64::from)));
+        self.zero.extend(own.limit(RuleId::SCALE_TO_ZERO, bounds.zero));
         let steps = spec.steps.clone().unwrap_or_default();
-        self.step_up.extend(own.limit("step-too-large", steps.up.map(i64::from)));
-        self.step_down.extend(own.limit("step-too-large", steps.down.map(i64::from)));
-        self.freezes.extend(own.limit("change-freeze", spec.freeze.as_ref().map(Freeze::of)));
+        self.step_up.extend(own.limit(RuleId::STEP_TOO_LARGE, steps.up.map(i64::from)));
+        self.step_down.extend(own.limit(RuleId::STEP_TOO_LARGE, steps.down.map(i64::from)));
+        self.freezes.extend(own.limit(RuleId::CHANGE_FREEZE, spec.freeze.as_ref().map(Freeze::of)));
         let unknown = spec.when_unknown.clone().unwrap_or_default();
         match (scope, unknown.down) {
             (Scope::Namespace, Some(Severity::Warn)) => {
@@ -276,11 +272,11 @@ impl Policies {
         }
 
         let windows = spec.windows.as_ref().map(Windows::of).transpose()?;
-        self.windows.extend(own.limit("outside-window", windows));
+        self.windows.extend(own.limit(RuleId::OUTSIDE_WINDOW, windows));
         let max_lag = spec.survivors.as_ref().and_then(|survivors| survivors.max_lag.as_deref());
         self.max_lag.extend(own.opinion(max_lag.map(bytes).transpose()?));
         let max_age = spec.backup.as_ref().and_then(|backup| backup.max_age.as_deref());
-        let max_age = own.limit(NO_RECENT_BACKUP, max_age.map(age).transpose()?);
+        let max_age = own.limit(RuleId::NO_RECENT_BACKUP, max_age.map(age).transpose()?);
         let both = self.backup_max_age.take().into_iter().chain(max_age);
         self.backup_max_age = both.max_by_key(|limit| (limit.mode, std::cmp::Reverse(limit.value)));
         Ok(())
@@ -321,8 +317,8 @@ impl Policies {
     }
 
     /// In which mode policies ask for what a rule judges, where only they do.
-    pub(crate) fn requested(&self, rule: &str) -> Option<Mode> {
-        let limit = self.backup_max_age.as_ref().filter(|_| rule == NO_RECENT_BACKUP);
+    pub(crate) fn requested(&self, rule: RuleId) -> Option<Mode> {
+        let limit = self.backup_max_age.as_ref().filter(|_| rule == RuleId::NO_RECENT_BACKUP);
         limit.map(|limit| limit.mode)
     }
 
@@ -380,8 +376,8 @@ impl Own<'_> {
     }
 
     /// A limit that `rule` judges by.
-    fn limit<T>(&self, rule: &str, value: Option<T>) -> Option<Limit<T>> {
-        let mode = match self.weights.get(rule) {
+    fn limit<T>(&self, rule: RuleId, value: Option<T>) -> Option<Limit<T>> {
+        let mode = match self.weights.get(rule.as_str()) {
             Some(Weight::Ignore) => return None,
             Some(Weight::Warn) => self.mode.min(Mode::Warn),
             Some(Weight::Deny) | None => self.mode,

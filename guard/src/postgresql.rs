@@ -1,12 +1,12 @@
-//! The slice of the `postgresql` resource (`acid.zalan.do/v1`) that the guard reads.
+//! The part of the `postgresql` resource (`acid.zalan.do/v1`) that the guard reads.
 //!
-//! The resource is foreign and large, so it is read from plain JSON: fields we do not know stay in
-//! [`Postgresql::spec`] and are never written back by us. Shape: the operator's
+//! The resource is foreign and large, so it is read from plain JSON. Unknown fields stay in
+//! [`Postgresql::spec`], and this workspace never writes them back. Shape: the operator's
 //! `manifests/postgresql.crd.yaml`.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "only JSON values are indexed: what is missing reads as null"
+    reason = "only JSON values are indexed: a missing value reads as null"
 )]
 
 use std::collections::BTreeMap;
@@ -21,12 +21,12 @@ pub const GROUP: &str = "acid.zalan.do";
 pub const VERSION: &str = "v1";
 /// Its plural, which cannot be derived from the kind.
 pub const PLURAL: &str = "postgresqls";
-/// Its kind; lower case upstream.
+/// Its kind, in lower case upstream.
 pub const KIND: &str = "postgresql";
 /// The annotation by which a cluster chooses one of several operators.
 pub const CONTROLLER_ANNOTATION: &str = "acid.zalan.do/controller";
-/// Variables of `spec.env` by which operator 2.0 takes a cluster for a standby of another (`isStandbyCluster`,
-/// pkg/cluster/util.go).
+/// Variables of `spec.env` that make operator 2.0 treat a cluster as a standby of another
+/// (`isStandbyCluster`, pkg/cluster/util.go).
 pub const STANDBY_VARIABLES: [&str; 4] = [
     "STANDBY_WALE_S3_PREFIX",
     "STANDBY_WALE_GS_PREFIX",
@@ -34,12 +34,12 @@ pub const STANDBY_VARIABLES: [&str; 4] = [
     "STANDBY_WALE_SWIFT_PREFIX",
 ];
 
-/// Keys of `spec` that a judgement reads whatever else a write changes.
+/// Keys of `spec` that a rule reads, whatever else a write changes.
 ///
 /// Everything else in the spec is only compared between the old and the new object
-/// ([`Change::other_edits`](crate::Change::other_edits)), so a caller that bounds what it decodes
-/// may leave out a part that is not listed here and is the same in both. A property of the rules
-/// keeps the list complete.
+/// ([`Change::other_edits`](crate::Change::other_edits)). So a caller that limits its decoding may
+/// leave out a part that is not listed here and is the same in both. A property of the rules keeps
+/// the list complete.
 pub const JUDGED_PARTS: [&str; 13] = [
     "enableReplicaConnectionPooler",
     "env",
@@ -56,29 +56,29 @@ pub const JUDGED_PARTS: [&str; 13] = [
     "volume",
 ];
 
-/// One `postgresql` object, reduced to what a scale decision may look at.
+/// One `postgresql` object, reduced to the parts that a scale decision may look at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Postgresql {
     /// Namespace.
     pub namespace: String,
-    /// Name; also the name of its StatefulSet and the prefix of its pods.
+    /// Name, which is also the name of its StatefulSet and the prefix of its pods.
     pub name: String,
-    /// Identity across delete and create; empty while a CREATE has none yet.
+    /// Identity across delete and create. Empty on a CREATE that has none yet.
     pub uid: String,
-    /// Version to make a write conditional on; empty on CREATE.
+    /// Version for a conditional write. Empty on CREATE.
     pub resource_version: String,
-    /// Labels, which policies select by.
+    /// Labels, by which policies select.
     pub labels: BTreeMap<String, String>,
-    /// Annotations; two of them change the effective count.
+    /// Annotations. Two of them change the effective count.
     pub annotations: BTreeMap<String, String>,
-    /// When it was created.
+    /// Its time of creation.
     pub created: Option<Timestamp>,
     /// It is being deleted and waits for its finalizers.
     pub terminating: bool,
-    /// `spec.numberOfInstances`; `None` when the field is missing (the CRD forbids that, old objects may
-    /// lack it).
+    /// `spec.numberOfInstances`. `None` when the field is missing: the CRD forbids that, but old
+    /// objects may lack it.
     pub instances: Option<i64>,
-    /// `status.PostgresClusterStatus`; a word of the operator that proves little.
+    /// `status.PostgresClusterStatus`, a word of the operator that proves little.
     pub status: Option<String>,
     /// `managedFields` entries that own `spec.numberOfInstances`: (manager, operation, time).
     pub count_managers: Vec<(String, String, Option<Timestamp>)>,
@@ -87,7 +87,7 @@ pub struct Postgresql {
     pub spec: Value,
 }
 
-/// Why an object is not a `postgresql` we can judge.
+/// The reason for which an object is no `postgresql` that can be judged.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Malformed {
     /// The metadata could not be decoded.
@@ -99,7 +99,7 @@ pub enum Malformed {
 }
 
 impl Postgresql {
-    /// Reads an object as the API server stores it; absent parts are not an error, wrong types are.
+    /// Reads an object as the API server stores it. Absent parts are no error, wrong types are.
     pub fn of(object: &Value) -> Result<Self, Malformed> {
         let metadata = if object["metadata"].is_null() {
             ObjectMeta::default()
@@ -150,7 +150,7 @@ impl Postgresql {
         })
     }
 
-    /// The same object asking for `instances`.
+    /// Returns the same object with a count of `instances`.
     #[must_use]
     pub fn with_instances(&self, instances: i64) -> Self {
         let mut changed = self.clone();
@@ -162,14 +162,16 @@ impl Postgresql {
         changed
     }
 
-    /// It carries the annotation by which the operator lets a cluster switch something off: set to exactly `"true"`.
-    /// No such annotation where the operator's settings name none.
+    /// Returns whether the cluster carries an annotation of the operator that switches something
+    /// off: set to exactly `"true"`.
+    ///
+    /// False where the operator's settings name no annotation.
     pub fn switches(&self, annotation: Option<&String>) -> bool {
         annotation.and_then(|key| self.annotations.get(key)).is_some_and(|value| value == "true")
     }
 
-    /// It is declared as a standby of another cluster, by `spec.standby` or by the environment variables
-    /// that operator 2.0 treats the same.
+    /// Returns whether it is declared as a standby of another cluster, by `spec.standby` or by the
+    /// environment variables that operator 2.0 treats the same.
     pub fn is_standby(&self) -> bool {
         let by_environment = self.spec["env"].as_array().into_iter().flatten().any(|variable| {
             variable["name"].as_str().is_some_and(|name| STANDBY_VARIABLES.contains(&name))
@@ -177,17 +179,18 @@ impl Postgresql {
         self.spec["standby"].is_object() || by_environment
     }
 
-    /// Value of `acid.zalan.do/controller`: which operator owns the cluster; empty for the default one.
+    /// Returns the value of `acid.zalan.do/controller`, which names the operator of the cluster.
+    /// Empty for the default operator.
     pub fn controller(&self) -> &str {
         self.annotations.get(CONTROLLER_ANNOTATION).map_or("", String::as_str)
     }
 }
 
-/// The ordinal of a pod of `cluster`: `acid-a-2` → 2.
+/// Returns the ordinal of a pod of `cluster`: 2 for `acid-a-2`.
 ///
-/// `None` for anything that is not `<cluster>-<number>`: `acid-a-pooler-0` belongs to nobody here, and the
-/// pods of `acid-a-1` (`acid-a-1-0`) are not pods of `acid-a`. Nor is a pod whose number a StatefulSet cannot have: its
-/// replicas are an int32.
+/// `None` for everything but `<cluster>-<number>`: `acid-a-pooler-0` is no member, and the pods of
+/// `acid-a-1` (`acid-a-1-0`) are not pods of `acid-a`. Also `None` for a number that a StatefulSet
+/// cannot have: its replicas are an int32.
 pub fn ordinal(cluster: &str, pod: &str) -> Option<i64> {
     let digits = pod.strip_prefix(cluster)?.strip_prefix('-')?;
     let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
@@ -200,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinals_belong_to_their_own_cluster_only() {
+    fn ordinal_belongs_to_its_own_cluster_only() {
         for (cluster, pod, want) in [
             ("acid-a", "acid-a-0", Some(0)),
             ("acid-a", "acid-a-2147483647", Some(2_147_483_647)),
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_objects_are_read_without_complaint() {
+    fn object_with_missing_parts_is_read() {
         let empty = Postgresql::of(&json!({})).unwrap();
         assert_eq!((empty.instances, empty.terminating), (None, false));
         let null =
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owners_of_the_count_are_named() {
+    fn owners_of_the_count_are_named() {
         let object = Postgresql::of(&json!({"metadata": {"managedFields": [
             {"manager": "argocd-controller", "operation": "Apply", "fieldsType": "FieldsV1",
              "fieldsV1": {"f:spec": {"f:numberOfInstances": {}}}},

@@ -1,19 +1,22 @@
 //! Kubernetes quantities as exact numbers.
 //!
-//! Our own because sums must be exact: `kube_quantity` cuts a fraction off before it applies the suffix
-//! (`to_bytes_u64` of `1.5Gi` is that of `1Gi`) and gives no whole number for `m`.
+//! This crate has its own decoder because sums must be exact. `kube_quantity` cuts a fraction off
+//! before it applies the suffix (`to_bytes_u64` of `1.5Gi` is that of `1Gi`) and gives no whole
+//! number for `m`.
 
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// An amount in thousandths of its unit (cores, bytes, pieces): the finest step in which a quota counts.
+/// An amount in thousandths of its unit (cores, bytes, pieces): the smallest step in which a quota
+/// counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount(i128);
 
 impl Amount {
-    /// Reads a quantity; what is finer than a thousandth is rounded up, as Kubernetes does. `None` where it is no
-    /// quantity.
+    /// Reads a quantity. `None` where the text is no quantity.
+    ///
+    /// A part smaller than a thousandth is rounded up, as in Kubernetes.
     pub fn of(quantity: &Quantity) -> Option<Self> {
         let text = quantity.0.trim();
         let (negative, text) = match text.strip_prefix('-') {
@@ -37,35 +40,35 @@ impl Amount {
         Some(Self(if negative { -amount } else { amount }))
     }
 
-    /// So many pieces.
+    /// Returns the amount of `count` pieces.
     pub fn whole(count: i64) -> Self {
         Self(i128::from(count) * 1000)
     }
 
-    /// So many times as much.
+    /// Returns `count` times the amount.
     #[must_use]
     pub fn times(self, count: i64) -> Self {
         Self(self.0.saturating_mul(i128::from(count)))
     }
 
-    /// Both together.
+    /// Returns the sum.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// What is left of it without `other`.
+    /// Returns the difference.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// It is more than `ratio` times `other`.
+    /// Returns whether it is more than `ratio` times `other`.
     pub fn exceeds(self, ratio: Self, other: Self) -> bool {
         self.0.saturating_mul(1000) > ratio.0.saturating_mul(other.0)
     }
 
-    /// In units, with as many decimals as it has: `3`, `0.25`.
+    /// Returns the amount in units, with the decimals that it needs: `3`, `0.25`.
     pub fn decimal(self) -> String {
         let sign = if self.0 < 0 { "-" } else { "" };
         let (whole, rest) = (self.0.unsigned_abs() / 1000, self.0.unsigned_abs() % 1000);
@@ -73,7 +76,8 @@ impl Amount {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 
-    /// For people: in the largest binary unit that divides it, else in units with decimals.
+    /// Returns the amount for people: in the largest binary unit that divides it, else in units
+    /// with decimals.
     pub fn readable(self) -> String {
         const UNITS: [(&str, u32); 4] = [("Ti", 4), ("Gi", 3), ("Mi", 2), ("Ki", 1)];
         let whole = UNITS.iter().find_map(|(unit, power)| {
@@ -83,13 +87,13 @@ impl Amount {
         whole.unwrap_or_else(|| self.decimal())
     }
 
-    /// Whole units, rounded up; 0 where it is negative.
+    /// Returns whole units, rounded up. A negative amount is 0.
     pub fn units(self) -> u64 {
         u64::try_from(-(-self.0).div_euclid(1000)).unwrap_or(if self.0 < 0 { 0 } else { u64::MAX })
     }
 }
 
-/// A quantity in plain units, or in thousandths where it is no whole number of them.
+/// Writes plain units, or thousandths where the amount is no whole number of units.
 impl fmt::Display for Amount {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 % 1000 == 0 {
@@ -100,7 +104,7 @@ impl fmt::Display for Amount {
     }
 }
 
-/// What a suffix multiplies with, as (power of 1024, power of 10).
+/// Returns the factor of a suffix, as (power of 1024, power of 10).
 fn scale(suffix: &str) -> Option<(u32, i32)> {
     Some(match suffix {
         "" => (0, 0),
@@ -131,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_are_read_exactly() {
+    fn quantity_is_read_exactly() {
         for (text, want) in [
             ("0", Some("0")),
             ("3", Some("3")),
@@ -147,7 +151,7 @@ mod tests {
             ("1e3", Some("1000")),
             ("12E2", Some("1200")),
             ("5e-1", Some("500m")),
-            // Finer than a thousandth: up, never to nothing.
+            // Smaller than a thousandth: rounded up, never to nothing.
             ("100u", Some("1m")),
             ("1n", Some("1m")),
             ("0.0001", Some("1m")),

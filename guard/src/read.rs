@@ -1,7 +1,8 @@
 //! Reads one cluster: its objects from the API server, its members' positions from the members.
 //!
-//! The only I/O of the crate. Nothing here judges, and nothing here fails because one thing could not be
-//! seen: that becomes [`Seen::Unreadable`] with its reason, and the rules decide what it means.
+//! The only I/O of the crate. Nothing here judges, and no single failure fails the whole read. A
+//! fact that cannot be read becomes [`Seen::Unreadable`] with its reason, and the rules decide its
+//! meaning.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,84 +45,87 @@ use capacity::Needed;
 use fetch::{Kind, Objects};
 use workload::workload;
 
-/// Time kept back for the members while the objects are read: a second to answer, and some to spare.
+/// The time that the objects leave for the members: a second to answer, and a reserve.
 const FOR_MEMBERS: Duration = Duration::from_millis(1300);
 
-/// Reads clusters.
+/// A reader of clusters.
 #[derive(Clone)]
 pub struct Reader {
     /// The API server.
     pub client: Client,
     /// The way to the members.
     pub ask: Arc<dyn MemberClient>,
-    /// How long one read may take as a whole.
+    /// The time limit of one whole read.
     pub deadline: Duration,
-    /// How far it looks around.
+    /// The scope of what it reads around the cluster.
     pub breadth: ReadScope,
-    /// Where the operators are looked for.
+    /// The source of the operators.
     pub operators: Operators,
-    /// What time it is.
+    /// The source of the present time.
     pub clock: Clock,
 }
 
-/// Tells the time.
+/// A function that returns the present time.
 pub type Clock = fn() -> Timestamp;
 
-/// The time of the machine.
+/// Returns the time of the machine.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place that looks at the clock; everybody else is given the time"
+    reason = "the one place that reads the clock: every other function takes the time as an argument"
 )]
 pub fn machine_time() -> Timestamp {
     Timestamp::now()
 }
 
-/// How far a reader looks around the cluster.
+/// The scope of what a reader reads around the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadScope {
-    /// What a review needs and may wait for.
+    /// The facts that a review needs and may wait for.
     Review,
-    /// Also what only a person who plans is told of: all nodes, and the disruption budgets.
+    /// Also facts for a person who plans: all nodes, and the disruption budgets.
     Whole,
-    /// The same for one instance less and one more, whatever the change: for who is shown what either would meet.
+    /// The same for one instance less and one more, whatever the change, for a view of both
+    /// directions.
     Around,
 }
 
-/// Which members are asked for their live state.
+/// The members to ask for their live state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskWhom {
-    /// All of them, whatever the change.
+    /// All members, whatever the change.
     All,
-    /// Those the change needs: all for a shrink; for growth those that look unfinished, and the leader.
+    /// The members that the change needs: all for a shrink, and for growth the leader and those
+    /// that look unfinished.
     AsNeeded,
 }
 
 impl Reader {
-    /// The cluster itself.
+    /// Reads the cluster itself.
     ///
     /// # Errors
-    /// It is not there, we may not read it, the API server does not answer, or the object is malformed.
+    /// It does not exist, the permission is missing, the API server does not answer, or the object
+    /// is malformed.
     pub async fn cluster(&self, namespace: &str, name: &str) -> Result<Postgresql, ReadError> {
         let kind = Kind::foreign(GROUP, VERSION, KIND, PLURAL, Some(namespace));
         let object: Value = self.objects(self.deadline).try_get(&kind, name).await?;
         cluster_of(&object)
     }
 
-    /// Returns the JSON of a cluster as the API server sends it, for callers that bound what they
-    /// decode.
+    /// Returns the JSON of a cluster as the API server sends it, for callers that limit their
+    /// decoding.
     ///
     /// # Errors
-    /// It is not there, we may not read it, or the API server does not answer.
+    /// It does not exist, the permission is missing, or the API server does not answer.
     pub async fn cluster_text(&self, namespace: &str, name: &str) -> Result<String, ReadError> {
         let kind = Kind::foreign(GROUP, VERSION, KIND, PLURAL, Some(namespace));
         self.objects(self.deadline).try_get_text(&kind, name).await
     }
 
-    /// The clusters of a namespace, or of all for `None`, that match a label selector.
+    /// Reads the clusters of a namespace, or of all for `None`, that match a label selector.
     ///
     /// # Errors
-    /// We may not list them, the API server does not answer, or one of them is malformed.
+    /// The permission is missing, the API server does not answer, or one of them is malformed.
     pub async fn clusters(
         &self,
         namespace: Option<&str>,
@@ -132,8 +136,9 @@ impl Reader {
         objects.iter().map(cluster_of).collect()
     }
 
-    /// The overrides that name a cluster. Without the CRD there are none; what cannot be read is said in
-    /// [`Overrides::unreadable`].
+    /// Reads the overrides that name a cluster.
+    ///
+    /// Without the CRD there are none. A failure is recorded in [`Overrides::unreadable`].
     pub async fn overrides(&self, cluster: &Postgresql) -> Overrides {
         let objects = self.objects(self.deadline);
         match objects.ours::<ScaleOverride>(Some(&cluster.namespace)).await {
@@ -143,7 +148,8 @@ impl Reader {
         }
     }
 
-    /// Reads the accounts that operators run under: those that the platform lists, or the one of the only candidate.
+    /// Reads the service accounts of operators: those that the platform lists, or the account of
+    /// the only candidate.
     ///
     /// # Errors
     /// They could not be read, or there are several candidates and no list.
@@ -151,7 +157,8 @@ impl Reader {
         operator::accounts(&self.objects(self.deadline)).await
     }
 
-    /// Everything the rules look at: the objects, in parallel, then the members that `ask` names.
+    /// Reads everything that the rules look at: the objects, in parallel, then the members that
+    /// `ask` names.
     pub async fn facts(&self, change: Change, ask: AskWhom) -> Facts {
         let now = (self.clock)();
         let until = Instant::now() + self.deadline;
@@ -160,7 +167,7 @@ impl Reader {
         let objects = self.objects(self.deadline.saturating_sub(kept_back));
         let cluster = &change.new;
 
-        // Boxed: what is kept between all these answers would make every caller's future large.
+        // Boxed: the state between all these answers would make every caller's future large.
         let operators = &self.operators;
         let operator = operator::operator(&objects, operators, cluster).boxed().shared();
         let moved = change.old.as_ref().filter(|old| old.controller() != cluster.controller());
@@ -242,7 +249,7 @@ mod tests {
         world.reader(&Members::healthy()).facts(change(3, 2), AskWhom::AsNeeded).await
     }
 
-    /// Every fact that says it could not be read, by name.
+    /// Returns every unreadable fact with its reason, by name.
     fn unreadable(facts: &Facts) -> BTreeMap<&'static str, &str> {
         [
             ("operator", facts.operator.unreadable()),
@@ -262,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_healthy_cluster_is_read_in_full() {
+    async fn healthy_cluster_is_read_in_full() {
         for plural in ["endpoints", "configmaps"] {
             let world = world(plural);
             let facts = read(&world).await;
@@ -296,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_forbidden_is_named_and_hides_nothing_else() {
+    async fn forbidden_resource_is_named_and_hides_no_other_fact() {
         let patroni = ["configuration", "failover", "initialize", "last_leader", "leader", "sync"];
         for (resource, blind, why) in [
             ("statefulsets", &["stateful_set"][..], "get statefulsets in db: forbidden"),
@@ -314,7 +321,7 @@ mod tests {
             let facts = read(&world("endpoints").fault(resource, Fault::Status(403))).await;
             let mut found = unreadable(&facts);
             if resource == "statefulsets" {
-                // Without it nothing says where Patroni keeps its state, and both places are read.
+                // Without it the DCS store is not known, and both kinds are read.
                 assert_eq!(facts.leader_name(), Some("acid-a-0"));
                 found.retain(|name, _| !patroni.contains(name));
             }
@@ -329,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_there_is_absent_not_unreadable() {
+    async fn missing_objects_are_absent_and_not_unreadable() {
         let facts = World::default()
             .reader(&Members::healthy())
             .facts(Change { old: None, ..change(3, 3) }, AskWhom::All)
@@ -344,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_hangs_costs_no_more_than_the_deadline() {
+    async fn hanging_api_server_costs_no_more_than_the_deadline() {
         let start = Instant::now();
         let facts = read(&world("endpoints").fault("persistentvolumeclaims", Fault::Hang)).await;
         assert_eq!(
@@ -375,13 +382,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_that_is_gone_is_not_ready() {
+    async fn deleted_node_is_not_ready() {
         let facts = read(&world("endpoints").without("/api/v1/nodes/node-2")).await;
         assert_eq!(facts.member("acid-a-2").unwrap().pod.node_ready, Some(false));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn annotations_the_operator_ignores_are_not_foreign() {
+    async fn annotation_that_the_operator_ignores_is_not_foreign() {
         let foreign = |set: &mut Value| {
             set["metadata"]["managedFields"] = json!([{"manager": "vela", "operation": "Update",
                 "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, "f:a/b": {}, "f:c": {}}}}}]);
@@ -400,7 +407,7 @@ mod tests {
     const CLUSTER: &str = "/apis/acid.zalan.do/v1/namespaces/db/postgresqls/acid-a";
 
     #[tokio::test(start_paused = true)]
-    async fn a_cluster_is_read_or_the_reason_is_told() {
+    async fn cluster_is_read_or_the_error_names_the_reason() {
         let there = World::default().with(
             CLUSTER,
             json!({"metadata": {"namespace": "db", "name": "acid-a", "labels": {"team": "acid"}},
@@ -437,7 +444,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn overrides_are_read_or_the_reason_is_told() {
+    async fn overrides_are_read_or_the_error_names_the_reason() {
         let members = Members::healthy();
         let cluster = change(3, 3).new;
         let named = |name: &str| {
@@ -465,7 +472,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn reading_can_be_spawned() {
+    async fn future_of_a_read_can_be_spawned() {
         let reader = world("endpoints").reader(&Members::healthy());
         let facts = tokio::spawn(async move { reader.facts(change(3, 2), AskWhom::All).await })
             .await

@@ -1,4 +1,4 @@
-//! What to do about a finding: commands as data, and a note for what no command says.
+//! The remedy of a finding: commands as data, and a note for everything else.
 
 use std::fmt;
 
@@ -27,13 +27,13 @@ impl Command {
         Self { argv, piped_into: Vec::new(), count: None }
     }
 
-    /// Says that the command asks for `count` instances.
+    /// Records that the command asks for `count` instances.
     #[must_use]
     pub(crate) fn asking_for(self, count: i64) -> Self {
         Self { count: Some(count), ..self }
     }
 
-    /// Returns the number of instances that the command asks for; `None` where it asks for none.
+    /// Returns the number of instances that the command asks for. `None` where it asks for none.
     pub fn count(&self) -> Option<i64> {
         self.count
     }
@@ -45,8 +45,9 @@ impl Command {
         self
     }
 
-    /// Adds the flags by which a caller reached its API server to every kubectl of the line, before what is run inside a
-    /// pod.
+    /// Adds the flags by which a caller reached its API server to every kubectl of the line.
+    ///
+    /// They stand before the words that run inside a pod.
     #[must_use]
     pub fn reached_by(mut self, reach: &Reach) -> Self {
         for argv in std::iter::once(&mut self.argv).chain(&mut self.piped_into) {
@@ -74,7 +75,7 @@ impl fmt::Display for Command {
     }
 }
 
-/// Returns `word` as a POSIX shell reads it: as it is where nothing in it means anything to a shell.
+/// Returns `word` quoted for a POSIX shell, and as it is where it holds no special character.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
     // At the beginning zsh reads `=word` as the path of a program.
@@ -99,16 +100,16 @@ pub struct Reach {
     pub pgscale: Vec<String>,
 }
 
-/// Returns flags as they stand behind a command: each with a space in front.
+/// Returns flags as they stand behind a command: each after a space.
 pub fn spelled<'a>(flags: impl IntoIterator<Item = &'a String>) -> String {
     let words: Vec<String> = flags.into_iter().map(|flag| quoted(flag)).collect();
     if words.is_empty() { String::new() } else { format!(" {}", words.join(" ")) }
 }
 
-/// A command that is suggested, and why.
+/// A suggested command, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Suggested {
-    /// What it is for, where the finding does not say it.
+    /// Its purpose, where the finding does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The command.
@@ -116,13 +117,13 @@ pub struct Suggested {
     pub command: Command,
 }
 
-/// What to do about a finding.
+/// The remedy of a finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Remedy {
-    /// What no command says.
+    /// Advice that no command expresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Commands, in the order in which they are worth a try.
+    /// Commands, the most useful one first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<Suggested>,
 }
@@ -137,36 +138,36 @@ pub enum Line {
 }
 
 impl Remedy {
-    /// Suggests `command`; the finding says why.
+    /// Suggests `command`. The finding itself is the reason.
     pub fn run(command: Command) -> Self {
         Self::default().or(command)
     }
 
-    /// Suggests `command` because of `why`.
+    /// Suggests `command` for the reason `why`.
     pub fn to(why: impl Into<String>, command: Command) -> Self {
         Self::default().or_to(why, command)
     }
 
-    /// Says `note` before the commands.
+    /// Puts `note` before the commands.
     pub fn note(note: impl Into<String>) -> Self {
         Self { note: Some(note.into()), commands: Vec::new() }
     }
 
-    /// Suggests `command` besides.
+    /// Suggests `command` as well.
     #[must_use]
     pub fn or(mut self, command: Command) -> Self {
         self.commands.push(Suggested { why: None, command });
         self
     }
 
-    /// Suggests `command` besides, because of `why`.
+    /// Suggests `command` as well, for the reason `why`.
     #[must_use]
     pub fn or_to(mut self, why: impl Into<String>, command: Command) -> Self {
         self.commands.push(Suggested { why: Some(why.into()), command });
         self
     }
 
-    /// Suggests what `other` does besides.
+    /// Suggests everything that `other` suggests as well.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         let Self { note, mut commands } = other;
@@ -205,8 +206,9 @@ impl Remedy {
 }
 
 impl Remedy {
-    /// Returns the remedy line by line behind `title`: sentences are indented by two more than the title, commands by four,
-    /// each alone on its line.
+    /// Returns the remedy line by line behind `title`.
+    ///
+    /// Sentences are indented by two more than the title, commands by four, each alone on its line.
     pub fn behind(&self, title: &str) -> Vec<Line> {
         let indent = title.chars().take_while(|character| *character == ' ').count();
         let mut lines = Vec::new();
@@ -229,7 +231,7 @@ impl Remedy {
 }
 
 impl fmt::Display for Remedy {
-    /// Writes one line after the other, and commands a little further to the right.
+    /// Writes one line after the other, with commands indented by two.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, line) in self.lines().into_iter().enumerate() {
             let begins = if index == 0 { "" } else { "\n" };
@@ -265,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn command_is_what_a_shell_reads_back() {
+    fn shell_reads_back_the_same_words() {
         for words in [
             vec!["pgscale", "set", "acid-a", "3", "-n", "db"],
             vec!["patch", "pv", "-p", r#"{"spec":{"a":"b"}}"#],

@@ -13,6 +13,7 @@ use crate::operator::Settings;
 use crate::patroni::{Answer, Report, Store};
 use crate::policy::{Mode, Policies};
 use crate::remedy::{Command, Remedy};
+use crate::rule_id::RuleId;
 use crate::verdict::{Finding, Outcome, RuleResult, Severity, Standing, Verdict};
 
 mod after_switchover;
@@ -43,19 +44,23 @@ mod zero;
 
 #[cfg(test)]
 mod coverage;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "most of it is for this crate"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
 mod generated;
 #[cfg(test)]
 mod judged_parts;
 #[cfg(test)]
 mod properties;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
 mod scenarios;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "most of it is for this crate"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
 pub(crate) mod testing;
 
 pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
-use alternative::LEADER_CONDEMNED;
 pub use alternative::{Alternative, alternative};
 pub use direct_scale::past_the_operator;
 use direct_scale::take_back;
@@ -67,7 +72,7 @@ pub use recreation::{Recreation, Volumes, recreation};
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Its id: stable, part of the API.
-    pub id: &'static str,
+    pub id: RuleId,
     /// One line for tables.
     pub title: &'static str,
     /// On which changes it looks, for tables.
@@ -82,6 +87,9 @@ pub struct Rule {
     pub reads: &'static [Input],
     /// The judgement itself.
     pub check: fn(&Assessment<'_>, &Policies) -> Outcome,
+    /// Its table test: situations, each with the expected outcome.
+    #[cfg(any(test, feature = "testing"))]
+    pub table: fn(),
 }
 
 /// What a rule judges, which decides what a repair excuses.
@@ -147,9 +155,6 @@ pub const RULES: &[Rule] = &[
     direct_scale::STATEFULSET_SCALED,
 ];
 
-/// The rule that judges the operator's own switchover.
-const LEADER_CANNOT_MOVE: &str = "leader-cannot-move";
-
 /// How many members without a pod, or volume claims, a finding names.
 const NAMED: usize = 5;
 
@@ -175,15 +180,15 @@ fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
     if store != Some(Store::Etcd) || facts.change.old.is_none() {
         return;
     }
-    let unknown: Vec<&str> = verdict
+    let unknown: Vec<RuleId> = verdict
         .results
         .iter()
         .filter(|result| matches!(result.outcome, Outcome::Unknown(_)))
         .map(|result| result.rule)
         .collect();
     let refuses = |it: &Finding| it.severity == Severity::Deny && unknown.contains(&it.rule);
-    let rules: Vec<&str> =
-        verdict.findings.iter().filter(|it| refuses(it)).map(|finding| finding.rule).collect();
+    let refusing = verdict.findings.iter().filter(|it| refuses(it));
+    let rules: Vec<&str> = refusing.map(|finding| finding.rule.as_str()).collect();
     let (count, rules) = (facts.requested().to_string(), rules.join(","));
     let reason = "patronictl list was looked at";
     let pass = ["--to", &count, "--rules", &rules, "--reason", reason];
@@ -249,31 +254,31 @@ fn results(facts: &Facts, policies: &Policies) -> Vec<(RuleResult, Option<Findin
 /// Where a policy lowers that rule or an override lifts it, those findings stand for themselves.
 fn fold(verdict: &mut Verdict) {
     let refuses = |it: &Finding| {
-        it.rule == LEADER_CONDEMNED && it.severity == Severity::Deny && !it.audit_only
+        it.rule == RuleId::LEADER_CONDEMNED && it.severity == Severity::Deny && !it.audit_only
     };
     // A finding that could not be judged at all has nothing to fold into.
     let found = verdict
         .results
         .iter()
-        .any(|it| it.rule == LEADER_CONDEMNED && matches!(it.outcome, Outcome::Found(_)));
+        .any(|it| it.rule == RuleId::LEADER_CONDEMNED && matches!(it.outcome, Outcome::Found(_)));
     if !found || !verdict.findings.iter().any(refuses) {
         return;
     }
     let (folded, mut findings): (Vec<_>, Vec<_>) =
         std::mem::take(&mut verdict.findings).into_iter().partition(|it| {
-            let unjudged = it.rule == LEADER_CANNOT_MOVE;
+            let unjudged = it.rule == RuleId::LEADER_CANNOT_MOVE;
             (it.standing == Standing::LeaderGoes || unjudged)
-                && it.rule != LEADER_CONDEMNED
+                && it.rule != RuleId::LEADER_CONDEMNED
                 && !it.audit_only
         });
     if let Some(condemned) = findings.iter_mut().find(|it| refuses(it)) {
         for Finding { rule, message, evidence, .. } in &folded {
             if evidence.is_empty() {
-                condemned.evidence.push(Evidence::unjudged(rule, message));
+                condemned.evidence.push(Evidence::unjudged(*rule, message));
             }
             for fact in evidence {
                 if !condemned.evidence.iter().any(|known| known.is_same_fact(fact)) {
-                    condemned.evidence.push(fact.clone().found_by(rule));
+                    condemned.evidence.push(fact.clone().found_by(*rule));
                 }
             }
         }

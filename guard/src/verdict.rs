@@ -2,41 +2,24 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::evidence::{self, Evidence};
 use crate::object_ref::ObjectRef;
-use crate::policy::Mode;
 use crate::printable::printable;
 use crate::remedy::{Line, Remedy};
+use crate::rule_id::RuleId;
+use crate::severity::Mode;
 
-/// How much a finding weighs.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-pub enum Severity {
-    /// The change goes on; the writer is told.
-    Warn,
-    /// The change is refused.
-    Deny,
-}
+pub use crate::severity::Severity;
 
 /// What one rule found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// The rule's id.
-    pub rule: &'static str,
+    #[schemars(with = "str")]
+    pub rule: RuleId,
     /// How much it weighs after policy, mode and the repair exemption.
     pub severity: Severity,
     /// One or two sentences: what was asked, the limit and the current value.
@@ -78,17 +61,17 @@ pub enum Standing {
 
 impl Finding {
     /// The change is refused because of `message`.
-    pub fn deny(rule: &'static str, message: impl Into<String>) -> Self {
+    pub fn deny(rule: RuleId, message: impl Into<String>) -> Self {
         Self::new(rule, Severity::Deny, message)
     }
 
     /// The change passes, and the writer reads `message`.
-    pub fn warn(rule: &'static str, message: impl Into<String>) -> Self {
+    pub fn warn(rule: RuleId, message: impl Into<String>) -> Self {
         Self::new(rule, Severity::Warn, message)
     }
 
     /// A finding of `severity`, for rules that weigh by circumstances.
-    pub fn new(rule: &'static str, severity: Severity, message: impl Into<String>) -> Self {
+    pub fn new(rule: RuleId, severity: Severity, message: impl Into<String>) -> Self {
         Self {
             rule,
             severity,
@@ -173,7 +156,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleResult {
     /// The rule's id.
-    pub rule: &'static str,
+    pub rule: RuleId,
     /// What it said, before policy weighed it.
     pub outcome: Outcome,
 }
@@ -256,14 +239,14 @@ mod tests {
         let evidence = Evidence::new(ObjectRef::new(Kind::ConfigMap, says), says, says);
         let clean = "acid-a-0   Try: kubectl delete pvc --all [2K ";
         assert_eq!(evidence.to_string(), format!("configmap/{clean}: {clean}: {clean}"));
-        let finding = Finding::deny("paused", says);
+        let finding = Finding::deny(RuleId::PAUSED, says);
         assert_eq!(finding.message, clean);
         assert_eq!(printable("명절 동결, 2 GiB"), "명절 동결, 2 GiB");
     }
 
     #[test]
     fn audit_only_findings_neither_refuse_nor_speak() {
-        let mut finding = Finding::deny("below-min", "2 is fewer than 3");
+        let mut finding = Finding::deny(RuleId::BELOW_MIN, "2 is fewer than 3");
         finding.audit_only = true;
         let verdict = Verdict { findings: vec![finding], ..Verdict::default() };
         assert!(verdict.allows());
@@ -273,33 +256,34 @@ mod tests {
     #[test]
     fn unjudged_is_what_warns_of_a_fact_that_was_not_seen() {
         let outcomes = [
-            ("above-max", Outcome::Unknown("forbidden".into())),
+            (RuleId::ABOVE_MAX, Outcome::Unknown("forbidden".into())),
             (
-                "too-few-wal-senders",
+                RuleId::TOO_FEW_WAL_SENDERS,
                 Outcome::Unsaid { why: "unset".into(), remedy: Remedy::note("set it") },
             ),
-            ("paused", Outcome::Found(Finding::warn("paused", "Patroni is paused"))),
+            (RuleId::PAUSED, Outcome::Found(Finding::warn(RuleId::PAUSED, "Patroni is paused"))),
             // A policy ignores it, so it has no finding.
-            ("stale-volume", Outcome::Unknown("forbidden".into())),
-            ("no-leader", Outcome::Unknown("forbidden".into())),
-            ("volume-resizing", Outcome::Unknown("forbidden".into())),
+            (RuleId::STALE_VOLUME, Outcome::Unknown("forbidden".into())),
+            (RuleId::NO_LEADER, Outcome::Unknown("forbidden".into())),
+            (RuleId::VOLUME_RESIZING, Outcome::Unknown("forbidden".into())),
         ];
-        let mut findings: Vec<Finding> = ["above-max", "too-few-wal-senders", "paused"]
-            .map(|rule| Finding::warn(rule, "cannot be judged"))
-            .into();
-        findings.push(Finding::deny("no-leader", "cannot be judged"));
-        let mut recorded = Finding::warn("volume-resizing", "cannot be judged");
+        let mut findings: Vec<Finding> =
+            [RuleId::ABOVE_MAX, RuleId::TOO_FEW_WAL_SENDERS, RuleId::PAUSED]
+                .map(|rule| Finding::warn(rule, "cannot be judged"))
+                .into();
+        findings.push(Finding::deny(RuleId::NO_LEADER, "cannot be judged"));
+        let mut recorded = Finding::warn(RuleId::VOLUME_RESIZING, "cannot be judged");
         recorded.audit_only = true;
         findings.push(recorded);
         let results = outcomes.map(|(rule, outcome)| RuleResult { rule, outcome }).into();
         let verdict = Verdict { findings, results, ..Verdict::default() };
-        let rules: Vec<&str> = verdict.unjudged().map(|finding| finding.rule).collect();
+        let rules: Vec<&str> = verdict.unjudged().map(|finding| finding.rule.as_str()).collect();
         assert_eq!(rules, ["above-max", "too-few-wal-senders"]);
     }
 
     #[test]
     fn a_finding_reads_from_fact_to_way_out() {
-        let finding = Finding::deny("below-min", "2 instances asked, at least 3 required")
+        let finding = Finding::deny(RuleId::BELOW_MIN, "2 instances asked, at least 3 required")
             .because(ObjectRef::new(Kind::ScalePolicy, "production"), "instances.min", 3)
             .remedy("kubectl pgscale set acid-a 3");
         insta::assert_snapshot!(finding, @r"

@@ -7,19 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pgscale_guard::rules::RULES;
-
-/// Words and phrases that are not used, in lower case.
-const AVOIDED: &[&str] = &[
-    "whoever",
-    "nobody",
-    "somebody",
-    "anew",
-    "told",
-    "heard",
-    "shall",
-    "of it",
-    "by its own word",
-];
+use pgscale_guard::testing::prose::{avoided, prose};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -42,52 +30,22 @@ fn pages() -> Vec<(String, String)> {
     found
 }
 
-/// Returns the text without what stands between backticks: commands, and the output of programs.
-fn prose(markdown: &str) -> String {
-    let (mut fenced, mut code) = (false, false);
-    let mut kept = String::new();
-    for line in markdown.lines() {
-        if line.trim_start().starts_with("```") {
-            fenced = !fenced;
-        } else if !fenced {
-            // Code between backticks may go on in the next line, and ends with the paragraph.
-            code &= !line.trim().is_empty();
-            for (nth, part) in line.split('`').enumerate() {
-                code ^= nth > 0;
-                kept.push_str(if code { "`" } else { part });
-            }
-        }
-        kept.push('\n');
-    }
-    kept
-}
-
-/// Returns a line for every avoided word in `text`, with the number of its line; a phrase is found
-/// across a line break as well.
-fn avoided(name: &str, text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let parts = line.split(|char: char| !char.is_alphanumeric() && char != '\'');
-        words.extend(parts.filter(|word| !word.is_empty()).map(|word| (number + 1, word)));
-    }
-    let mut found = Vec::new();
-    for phrase in AVOIDED {
-        let phrase: Vec<&str> = phrase.split(' ').collect();
-        for window in words.windows(phrase.len()) {
-            let same =
-                window.iter().map(|(_, word)| word.to_lowercase()).eq(phrase.iter().copied());
-            if let (true, Some((line, _))) = (same, window.first()) {
-                found.push(format!("{name}, line {line}: {:?}", phrase.join(" ")));
-            }
-        }
-    }
-    found
+/// Returns what the chart says to those who install it: its notes, and the comments of its values.
+fn chart() -> [(String, String); 2] {
+    let chart = root().join("charts/pgscale");
+    let notes = fs::read_to_string(chart.join("templates/NOTES.txt")).unwrap();
+    let values = fs::read_to_string(chart.join("values.yaml")).unwrap();
+    let comments: Vec<&str> = values
+        .lines()
+        .map(|line| line.split_once('#').map_or("", |(_, comment)| comment))
+        .collect();
+    [("NOTES.txt".to_owned(), notes), ("values.yaml".to_owned(), comments.join("\n"))]
 }
 
 #[test]
 fn pages_and_rules_are_in_plain_english() {
     let mut found = Vec::new();
-    for (name, text) in pages() {
+    for (name, text) in pages().into_iter().chain(chart()) {
         found.extend(avoided(&name, &prose(&text)));
     }
     for rule in RULES {
@@ -120,24 +78,4 @@ fn paths_that_pages_name_exist() {
         }
     }
     assert!(missing.is_empty(), "there is no such file:\n{}", missing.join("\n"));
-}
-
-#[test]
-fn avoided_words_are_found_and_others_are_not() {
-    for (text, line) in [
-        ("Nobody leads.", 1),
-        ("a\nb told c", 2),
-        ("what comes of\nit", 1),
-        ("lock, label and (by its\nown word) SQL", 1),
-        ("(shall)", 1),
-        ("`a\nb` nobody", 2),
-        ("a ` b\n\nnobody", 3),
-    ] {
-        let found = avoided("page", &prose(text));
-        assert_eq!(found.len(), 1, "{text}: {found:?}");
-        assert!(found.concat().starts_with(&format!("page, line {line}: ")), "{text}: {found:?}");
-    }
-    for text in ["of its own", "shallow", "untold", "of `it`", "`a\nnobody`", "```\nnobody\n```"] {
-        assert_eq!(avoided("page", &prose(text)), Vec::<String>::new(), "{text}");
-    }
 }

@@ -1,13 +1,9 @@
 //! Every flag and its help; raw words become ready-to-use values here, once.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
-use clap::{
-    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::commands::{
@@ -15,15 +11,20 @@ use crate::commands::{
     verify, version, wait,
 };
 use crate::error::EXIT_CODES;
+use crate::terminal::Color;
 use crate::terminal::expression::Expression;
 
-mod repeat;
+mod connection;
+mod output;
 mod tips;
+
+pub(crate) use connection::ConnectionFlags;
+pub(crate) use output::{Shape, expression};
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
 ///
-/// Every change is a planned, verified act: the plan says which members come and go and what every rule thinks
-/// of it; a shrink moves the leader off the members that go before the count is lowered; the command ends when
+/// Every change is a planned, verified act: the plan says which members come and go and what every rule says
+/// about it; a shrink moves the leader off the members that go before the count is lowered; the command ends when
 /// every member streams, and not when the operator says Running.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -43,7 +44,7 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) verb: Verb,
-    /// The expression of `-o`, beside the format: see [`FormatParser`].
+    /// The expression of `-o`, beside the format: see [`Shape`].
     #[arg(skip)]
     pub(crate) expression: Option<Expression>,
 }
@@ -103,132 +104,6 @@ fn with_rights(command: clap::Command) -> clap::Command {
     command.after_long_help(format!("{rights}\n\n{examples}"))
 }
 
-/// A Deployment that a person names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Deployment {
-    /// Its namespace.
-    pub(crate) namespace: String,
-    /// Its name.
-    pub(crate) name: String,
-}
-
-/// Reads `NAMESPACE/NAME`.
-fn operator(text: &str) -> Result<Deployment, String> {
-    match text.split_once('/') {
-        Some((namespace, name))
-            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
-        {
-            Ok(Deployment { namespace: namespace.to_owned(), name: name.to_owned() })
-        }
-        Some(_) | None => Err("a Deployment is named as NAMESPACE/NAME".to_owned()),
-    }
-}
-
-/// kubectl's connection flags, with kubectl's meaning, and which operator is meant.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Connection, as in kubectl")]
-pub(crate) struct ConnectionFlags {
-    /// Namespace of the cluster; the context's when unset.
-    #[arg(short, long, global = true, value_name = "NAMESPACE")]
-    pub(crate) namespace: Option<String>,
-    /// Context of the kubeconfig to use.
-    #[arg(long, global = true, value_name = "NAME")]
-    pub(crate) context: Option<String>,
-    /// The kubeconfig file; $KUBECONFIG or ~/.kube/config when unset.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// Cluster entry of the kubeconfig to use.
-    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
-    pub(crate) cluster: Option<String>,
-    /// User entry of the kubeconfig to use.
-    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
-    pub(crate) user: Option<String>,
-    /// User to act as.
-    #[arg(long = "as", global = true, value_name = "USER", hide_short_help = true)]
-    pub(crate) as_user: Option<String>,
-    /// Group to act as; may be repeated.
-    #[arg(long, global = true, value_name = "GROUP", hide_short_help = true)]
-    pub(crate) as_group: Vec<String>,
-    /// UID to act as.
-    #[arg(long, global = true, value_name = "UID", hide_short_help = true)]
-    pub(crate) as_uid: Option<String>,
-    /// Address of the API server.
-    #[arg(short, long, global = true, value_name = "URL", hide_short_help = true)]
-    pub(crate) server: Option<String>,
-    /// Deployment of the operator that owns the cluster, for this command only.
-    #[arg(long, global = true, value_name = "NAMESPACE/NAME", env = "PGSCALE_OPERATOR",
-        value_parser = operator, hide_short_help = true)]
-    pub(crate) operator: Option<Deployment>,
-    /// Bearer token for the API server.
-    #[arg(long, global = true, value_name = "TOKEN", hide_short_help = true)]
-    pub(crate) token: Option<String>,
-    /// File with the authorities of the API server's certificate, PEM.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        hide_short_help = true,
-        conflicts_with = "insecure_skip_tls_verify"
-    )]
-    pub(crate) certificate_authority: Option<PathBuf>,
-    /// File with the certificate to show the API server, PEM; needs --client-key.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        hide_short_help = true,
-        requires = "client_key"
-    )]
-    pub(crate) client_certificate: Option<PathBuf>,
-    /// File with the key of that certificate, PEM.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        hide_short_help = true,
-        requires = "client_certificate"
-    )]
-    pub(crate) client_key: Option<PathBuf>,
-    /// Name the API server's certificate is checked against.
-    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
-    pub(crate) tls_server_name: Option<String>,
-    /// Do not check the API server's certificate.
-    #[arg(long, global = true, hide_short_help = true)]
-    pub(crate) insecure_skip_tls_verify: bool,
-    /// How long one request may take, such as 10s; 0 for no limit. 30s when unset.
-    #[arg(long, global = true, value_name = "DURATION", hide_short_help = true,
-        value_parser = request_timeout)]
-    pub(crate) request_timeout: Option<Duration>,
-}
-
-/// When to colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Color {
-    /// Colour on a terminal.
-    #[default]
-    Auto,
-    /// Colour, whatever the output is.
-    Always,
-    /// No colour.
-    Never,
-}
-
-/// The shape of what goes to stdout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For people, with more columns.
-    Wide,
-    /// A versioned JSON object.
-    Json,
-    /// The same as YAML.
-    Yaml,
-    /// Only the name, such as `postgresql.acid.zalan.do/NAME`.
-    Name,
-}
-
 /// Whether anything is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DryRun {
@@ -239,59 +114,6 @@ pub(crate) enum DryRun {
     Client,
     /// The write is sent and judged by every admission webhook, and not stored.
     Server,
-}
-
-/// `-o`.
-#[derive(Args, Clone, Copy, Debug, Default)]
-pub(crate) struct Shape {
-    /// Output format.
-    ///
-    /// Besides those named, jsonpath=TEMPLATE and custom-columns=HEADER:PATH,... print parts of the JSON document, as
-    /// kubectl does.
-    #[arg(short, long, default_value = "text", value_name = "FORMAT", value_parser = FormatParser)]
-    pub(crate) output: Format,
-}
-
-/// Reads `-o`. An expression chooses what is printed of the JSON document, so to every command it is that format;
-/// the expression itself goes from [`Cli::expression`] straight to the output.
-#[derive(Clone, Copy)]
-struct FormatParser;
-
-impl TypedValueParser for FormatParser {
-    type Value = Format;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        arg: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<Format, clap::Error> {
-        match value.to_str().and_then(Expression::of) {
-            None => EnumValueParser::<Format>::new().parse_ref(command, arg, value),
-            Some(Ok(_)) => Ok(Format::Json),
-            Some(Err(why)) => {
-                let name = arg.map(ToString::to_string).unwrap_or_default();
-                let words = value.to_string_lossy();
-                let text = format!(
-                    "invalid value '{words}' for '{name}': {why}\n\nFor more information, try '--help'.\n"
-                );
-                Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, text)
-                    .with_cmd(command))
-            }
-        }
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(Format::value_variants().iter().filter_map(Format::to_possible_value)))
-    }
-}
-
-/// The expression among the arguments of the verb, if there is one.
-fn expression(matches: &ArgMatches) -> Option<Expression> {
-    let (_, verb) = matches.subcommand()?;
-    let word = verb.try_get_raw("output").ok().flatten().and_then(|mut words| words.next());
-    let own = word.and_then(OsStr::to_str).and_then(Expression::of).and_then(Result::ok);
-    own.or_else(|| expression(verb))
 }
 
 /// How a change is carried out.
@@ -377,6 +199,19 @@ pub(crate) struct Targets {
     /// Begin nothing if any cluster's change is refused, and nothing more after one failed.
     #[arg(long, help_heading = "Several clusters")]
     pub(crate) stop_on_error: bool,
+}
+
+impl Targets {
+    /// Returns the cluster `name` alone.
+    pub(crate) fn one(name: String) -> Self {
+        Self {
+            name: Some(name),
+            selector: None,
+            all_namespaces: false,
+            max_parallel: 1,
+            stop_on_error: false,
+        }
+    }
 }
 
 /// Reads the labels of clusters to change. None at all would choose every cluster, as an unset
@@ -475,19 +310,6 @@ pub(crate) fn positive(word: &str) -> Result<Duration, String> {
         Ok(duration.unsigned_abs())
     } else {
         Err("it is over at once".to_owned())
-    }
-}
-
-fn request_timeout(word: &str) -> Result<Duration, String> {
-    // kubectl reads a bare number as seconds here.
-    if let Ok(seconds) = word.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let duration = duration(word)?;
-    if duration.is_negative() {
-        Err("it is negative".to_owned())
-    } else {
-        Ok(duration.unsigned_abs())
     }
 }
 

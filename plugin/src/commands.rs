@@ -25,9 +25,6 @@ pub(crate) mod verify;
 pub(crate) mod version;
 pub(crate) mod wait;
 
-pub(crate) use scale::Outcome;
-pub(crate) use scale::batch::Seat;
-
 /// Runs the verb of `cli`.
 pub(crate) async fn run(
     cli: Cli,
@@ -52,7 +49,7 @@ pub(crate) async fn run(
         | Verb::Verify(_)
         | Verb::Wait(_) => {}
     }
-    let connection = Connection::open(&cli.connection).await?;
+    let connection = Connection::open(&cli.connection.into()).await?;
     let session = Session::new(connection, Arc::clone(out), interruption);
     let result = in_session(cli.verb, &session).await;
     session.show_warnings();

@@ -1,10 +1,10 @@
-//! Answers a shell that asks what the word under the cursor could become.
+//! Answers a shell that asks for completions of the word under the cursor.
 //!
-//! Two ask: kubectl, which runs an executable `kubectl_complete-pgscale` with the words behind `kubectl pgscale` and
-//! expects cobra's answer (`kubectl/pkg/cmd/plugin/plugin_completion.go`), and the scripts of `completion`, which
-//! set [`VARIABLE`]. The command line is walked by `clap_complete`; what only a cluster knows is looked up here.
-//! Somebody waits with a finger on a key: no word is ever printed to stderr, and nothing takes longer than
-//! [`PATIENCE`].
+//! Two callers ask. kubectl runs an executable `kubectl_complete-pgscale` with the words behind
+//! `kubectl pgscale` and expects cobra's answer (`kubectl/pkg/cmd/plugin/plugin_completion.go`).
+//! The scripts of `completion` set [`VARIABLE`]. `clap_complete` parses the command line, and this
+//! module looks up the words that only a cluster knows. A person waits with a finger on a key:
+//! nothing is ever printed to stderr, and nothing takes longer than [`PATIENCE`].
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -17,34 +17,37 @@ use clap_complete::env::Shells;
 use futures::FutureExt as _;
 
 use crate::args::{Cli, ConnectionFlags, cluster_name};
+use crate::connect::Flags;
 use crate::error::Failure;
 
 mod candidates;
 
 use candidates::{Candidate, Cluster, Connect, Word, look_up};
 
-/// How long an answer may take.
+/// The time limit of an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What kubectl calls us when it wants to complete.
+/// The name of the executable that kubectl runs for completions.
 const FOR_KUBECTL: &str = "kubectl_complete-pgscale";
 
-/// Our own name, by which shells know what to complete.
+/// The program's name, by which shells complete it.
 const PROGRAM: &str = "kubectl-pgscale";
 
-/// Set by the scripts to the name of the shell.
+/// The variable that the scripts set to the name of the shell.
 const VARIABLE: &str = "KUBECTL_PGSCALE_COMPLETE";
 
-/// Set by the scripts of some shells to which word the cursor is on; in the others it is the last.
+/// The variable that the scripts of some shells set to the index of the word under the cursor. In
+/// the others it is the last word.
 const CURSOR: &str = "_CLAP_COMPLETE_INDEX";
 
-/// No file names, and the order is ours (`ShellCompDirectiveNoFileComp`, `ShellCompDirectiveKeepOrder`).
+/// No file names, and this program's order (`ShellCompDirectiveNoFileComp`,
+/// `ShellCompDirectiveKeepOrder`).
 const DIRECTIVE: u8 = 4 | 32;
 
 /// No space behind the word (`ShellCompDirectiveNoSpace`).
 const NO_SPACE: u8 = 2;
 
-/// The script that makes `shell` complete us.
+/// Returns the script that makes `shell` complete this program.
 pub(crate) fn script(shell: &str) -> Result<String, Failure> {
     let shells = Shells::builtins();
     let shell = shells
@@ -55,7 +58,7 @@ pub(crate) fn script(shell: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&script).trim().to_owned())
 }
 
-/// The answer, where a shell asks; `None` where somebody runs a command.
+/// Returns the answer where a shell asks. `None` where a person runs a command.
 pub(crate) fn answer(arguments: Vec<OsString>) -> Option<Vec<u8>> {
     let program = arguments.first().map(Path::new).and_then(Path::file_stem);
     if program == Some(OsStr::new(FOR_KUBECTL)) {
@@ -68,12 +71,13 @@ pub(crate) fn answer(arguments: Vec<OsString>) -> Option<Vec<u8>> {
     Some(for_shell(&shell, words, &connect()).unwrap_or_default())
 }
 
-/// The way of one run of the program.
+/// Returns the way to a cluster for one run of the program.
 fn connect() -> Arc<Connect> {
     Arc::new(|flags| Cluster::connect(flags).boxed())
 }
 
-/// The answer in cobra's words: one candidate a line, what it means behind a tab, and at last how to use them.
+/// Returns the answer in cobra's words: one candidate a line, its meaning behind a tab, and a
+/// directive as the last line.
 fn for_kubectl(words: Vec<OsString>, connect: &Arc<Connect>) -> String {
     let mut line = vec![OsString::from(PROGRAM)];
     line.extend(words);
@@ -93,7 +97,7 @@ fn for_kubectl(words: Vec<OsString>, connect: &Arc<Connect>) -> String {
     lines.join("\n")
 }
 
-/// The answer in the words of one of the scripts.
+/// Returns the answer in the words of one of the scripts.
 fn for_shell(shell: &str, words: Vec<OsString>, connect: &Arc<Connect>) -> Option<Vec<u8>> {
     let shells = Shells::builtins();
     let shell = shells.completer(shell)?;
@@ -101,8 +105,8 @@ fn for_shell(shell: &str, words: Vec<OsString>, connect: &Arc<Connect>) -> Optio
         .ok()
         .and_then(|index| index.parse().ok())
         .unwrap_or(words.len().saturating_sub(1));
-    // What to say is decided already: it is handed over as the only thing that a command line of the same length
-    // could go on with, and the shell's writer finds the words.
+    // The candidates are decided already. They are passed as the only possible continuation of a
+    // command line of the same length, and the shell's writer spells them.
     let line = vec![OsString::new(); words.len().max(cursor + 1)];
     let candidates = candidates(words, cursor, connect);
     let anything =
@@ -121,7 +125,7 @@ fn candidate((value, meaning): &Candidate) -> CompletionCandidate {
     CompletionCandidate::new(value).help(meaning)
 }
 
-/// What the word of `line` under the cursor could become.
+/// Returns the candidates for the word of `line` under the cursor.
 fn candidates(line: Vec<OsString>, cursor: usize, connect: &Arc<Connect>) -> Vec<Candidate> {
     let typed = Arc::new(Typed::of(line.iter().take(cursor)));
     let wants_flags =
@@ -146,21 +150,21 @@ fn candidates(line: Vec<OsString>, cursor: usize, connect: &Arc<Connect>) -> Vec
             let meaning = help.lines().next().unwrap_or_default().to_owned();
             (candidate.get_value().to_string_lossy().into_owned(), meaning)
         })
-        // As with kubectl, flags come when a dash is typed.
+        // As in kubectl, flags are proposed after a dash.
         .filter(|(value, _)| wants_flags || !value.starts_with('-'))
         .collect()
 }
 
-/// What was typed before the word under the cursor.
+/// The words before the word under the cursor.
 #[derive(Clone, Debug, Default)]
 struct Typed {
-    flags: ConnectionFlags,
+    flags: Flags,
     /// NAME.
     name: Option<String>,
 }
 
 impl Typed {
-    /// Reads a command line that is not finished: what makes no sense yet is left out.
+    /// Reads an unfinished command line, without the parts that cannot be parsed yet.
     fn of<'a>(words: impl Iterator<Item = &'a OsString>) -> Self {
         let Ok(matches) = Cli::command().ignore_errors(true).try_get_matches_from(words) else {
             return Self::default();
@@ -168,10 +172,10 @@ impl Typed {
         let verb = matches.subcommand().map(|(_, verb)| verb);
         let flags = ConnectionFlags::from_arg_matches(verb.unwrap_or(&matches));
         let name = verb.and_then(|verb| verb.try_get_one::<String>("name").ok().flatten());
-        Self { flags: flags.unwrap_or_default(), name: name.cloned() }
+        Self { flags: flags.map(Flags::from).unwrap_or_default(), name: name.cloned() }
     }
 
-    /// What a word of this kind that begins so could become.
+    /// Returns the candidates for a word of this kind that begins with `begun`.
     fn candidates(&self, word: Word, begun: &OsStr, connect: &Arc<Connect>) -> Vec<Candidate> {
         let Some(begun) = begun.to_str() else { return Vec::new() };
         let (typed, connect) = (self.clone(), Arc::clone(connect));
@@ -191,8 +195,10 @@ impl Typed {
     }
 }
 
-/// What `work` comes to, if it does so in time. It may block: some credentials come from a program that is run, and
-/// whoever does not answer is left behind when this process ends.
+/// Returns the result of `work`, if it is ready in time.
+///
+/// `work` may block: some credentials come from a program that is run. A program that does not
+/// answer is abandoned when this process ends.
 fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,

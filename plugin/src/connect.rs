@@ -1,8 +1,8 @@
-//! From kubectl's connection flags to a client.
+//! A client from kubectl's connection flags.
 //!
-//! The kubeconfig is loaded as kubectl does it; kube's own inference is not used, because it knows no
-//! `--context` and honours debugging variables that impersonate. Retries are off: kube would resend a PATCH
-//! that may have been applied, and keep a person waiting for minutes on an answer that says no.
+//! The kubeconfig is loaded as in kubectl. kube's own inference is not used, because it knows no
+//! `--context` and honours debugging variables that impersonate. Retries are off: kube would resend
+//! a PATCH that may have been applied, and keep a person waiting for minutes on a final refusal.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,16 +21,18 @@ use tower::timeout::TimeoutLayer;
 use tower::timeout::error::Elapsed;
 use tower::util::{MapErrLayer, MapResponseLayer};
 
-use crate::args::{ConnectionFlags, Deployment};
 use crate::error::{Failure, chain};
 
+mod flags;
 mod proxy;
 
-/// How long one request may take unless `--request-timeout` says otherwise.
+pub(crate) use flags::{Deployment, Flags};
+
+/// The time limit of one request without `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a warning begins that is about Patroni's choice and nobody's mistake: where Patroni keeps its state in
-/// Endpoints, there is no other way to read it.
+/// The beginning of a warning that no user can act on: a Patroni that keeps its state in Endpoints
+/// can be read in no other way.
 const PATRONIS: &str = "v1 Endpoints is deprecated";
 
 /// A connection to one API server in the name of one user.
@@ -41,9 +43,9 @@ pub(crate) struct Connection {
     pub(crate) namespace: String,
     /// The flags that lead to the same API server, for commands shown to people.
     pub(crate) reach: Reach,
-    /// Where the operators are looked for.
+    /// The source of the operators.
     pub(crate) operators: Operators,
-    /// What the API server warned of and nobody has seen yet.
+    /// Warnings of the API server that were not shown yet.
     pub(crate) warnings: Warnings,
 }
 
@@ -52,7 +54,7 @@ pub(crate) struct Connection {
 pub(crate) struct Warnings(Arc<Mutex<Vec<(String, bool)>>>);
 
 impl Warnings {
-    /// Takes in the `Warning` headers of one answer: `299 - "text"` (RFC 7234, section 5.5).
+    /// Records the `Warning` headers of one answer: `299 - "text"` (RFC 7234, section 5.5).
     fn note(&self, headers: &http::HeaderMap) {
         for header in headers.get_all(http::header::WARNING) {
             let Ok(header) = header.to_str() else { continue };
@@ -71,7 +73,7 @@ impl Warnings {
         }
     }
 
-    /// Those nobody has seen yet; each comes once.
+    /// Returns the warnings that were not shown yet, and marks them as shown.
     pub(crate) fn take(&self) -> Vec<String> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.iter_mut()
@@ -85,13 +87,13 @@ impl Warnings {
 }
 
 impl Connection {
-    /// Connects as the flags, the environment and the kubeconfig say.
-    pub(crate) async fn open(flags: &ConnectionFlags) -> Result<Self, Failure> {
+    /// Connects by the flags, the environment and the kubeconfig.
+    pub(crate) async fn open(flags: &Flags) -> Result<Self, Failure> {
         Self::to(configuration(flags).await?, flags)
     }
 
-    /// The same, where nobody may be asked for credentials, and no program may say a word.
-    pub(crate) async fn unattended(flags: &ConnectionFlags) -> Result<Self, Failure> {
+    /// Connects without any question for credentials and without output of a credential program.
+    pub(crate) async fn unattended(flags: &Flags) -> Result<Self, Failure> {
         let mut config = configuration(flags).await?;
         if let Some(program) = &mut config.auth_info.exec {
             program.interactive_mode = Some(ExecInteractiveMode::Never);
@@ -99,7 +101,7 @@ impl Connection {
         Self::to(config, flags)
     }
 
-    fn to(mut config: Config, flags: &ConnectionFlags) -> Result<Self, Failure> {
+    fn to(mut config: Config, flags: &Flags) -> Result<Self, Failure> {
         override_by_flags(&mut config, flags)?;
         choose_proxy(&mut config, |name| std::env::var(name).ok())?;
         let namespace = flags.namespace.clone().unwrap_or(config.default_namespace.clone());
@@ -116,7 +118,7 @@ impl Connection {
         });
         let server = config.cluster_url.clone();
         let builder = ClientBuilder::try_from(config).map_err(|error| unusable(&error, &server))?;
-        // The limit is on the answer, not on the socket: a port-forward must be allowed to idle.
+        // The limit is on the answer, not on the socket: a port-forward may be idle.
         let builder = builder.with_layer(&listen);
         let name = MapErrLayer::new(move |error| named(error, &server));
         let client = match limit {
@@ -131,7 +133,7 @@ impl Connection {
     }
 }
 
-/// Names the server in an error of the way to it. What kube itself has to say stays recognisable.
+/// Names the server in an error on the way to it. kube's own errors stay recognisable.
 fn named(error: BoxError, server: &http::Uri) -> BoxError {
     if error.is::<kube::Error>() {
         return error;
@@ -145,8 +147,8 @@ fn unusable(error: &kube::Error, server: &http::Uri) -> Failure {
     Failure::of_kube(error, &format!("connect to {server}"))
 }
 
-/// The kubeconfig's word, or the service account's inside a pod where there is no kubeconfig at all.
-async fn configuration(flags: &ConnectionFlags) -> Result<Config, Failure> {
+/// Reads the kubeconfig, or the service account inside a pod where there is no kubeconfig at all.
+async fn configuration(flags: &Flags) -> Result<Config, Failure> {
     let options = KubeConfigOptions {
         context: flags.context.clone(),
         cluster: flags.cluster.clone(),
@@ -176,13 +178,15 @@ async fn configuration(flags: &ConnectionFlags) -> Result<Config, Failure> {
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| bad_kubeconfig(&error, Some(&contexts)))?;
-    // kube's choice is replaced: it also takes `NO_PROXY` for a rule about the proxy's own address.
+    // kube's choice is replaced: it also applies `NO_PROXY` to the proxy's own address.
     config.proxy_url = proxy_url;
     Ok(config)
 }
 
-/// Chooses the proxy of the environment unless the cluster entry names one, which applies to every
-/// server (client-go, `tools/clientcmd/client_config.go`). To be called once the server is known.
+/// Chooses the proxy of the environment, unless the cluster entry names one.
+///
+/// An entry's proxy applies to every server (client-go, `tools/clientcmd/client_config.go`). To be
+/// called once the server is known.
 fn choose_proxy(
     config: &mut Config,
     variable: impl Fn(&str) -> Option<String>,
@@ -193,7 +197,7 @@ fn choose_proxy(
     Ok(())
 }
 
-fn without_kubeconfig(flags: &ConnectionFlags) -> Result<Config, Failure> {
+fn without_kubeconfig(flags: &Flags) -> Result<Config, Failure> {
     match (Config::incluster(), &flags.server) {
         (Ok(config), _) => Ok(config),
         (Err(_), Some(server)) => Ok(Config::new(parse_server(server)?)),
@@ -271,7 +275,7 @@ fn bad_kubeconfig(error: &KubeconfigError, contexts: Option<&[String]>) -> Failu
 }
 
 fn parse_server(server: &str) -> Result<http::Uri, Failure> {
-    // kubectl takes `host:port` too and means http by it.
+    // kubectl also accepts `host:port`, which means http.
     let full = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
     match full.parse::<http::Uri>() {
         Ok(uri) if uri.host().is_some() => Ok(uri),
@@ -280,12 +284,13 @@ fn parse_server(server: &str) -> Result<http::Uri, Failure> {
     }
 }
 
-fn override_by_flags(config: &mut Config, flags: &ConnectionFlags) -> Result<(), Failure> {
+fn override_by_flags(config: &mut Config, flags: &Flags) -> Result<(), Failure> {
     if let Some(server) = &flags.server {
         config.cluster_url = parse_server(server)?;
     }
     if let Some(token) = &flags.token {
-        // The secret's type belongs to a crate we do not name; its own deserializer makes one.
+        // The secret's type belongs to a crate that is no dependency: its own deserializer makes
+        // one.
         let given: AuthInfo = serde_json::from_value(json!({"token": token}))
             .map_err(|_| Failure::usage("--token is not a token"))?;
         config.auth_info = AuthInfo {
@@ -318,7 +323,7 @@ fn override_by_flags(config: &mut Config, flags: &ConnectionFlags) -> Result<(),
         && (config.auth_info.impersonate_groups.is_some()
             || config.auth_info.impersonate_uid.is_some())
     {
-        return Err(Failure::usage("--as-group and --as-uid need --as: whom to act as")
+        return Err(Failure::usage("--as-group and --as-uid need --as, the user to act as")
             .hint("add --as=USER"));
     }
     if let Some(name) = &flags.tls_server_name {
@@ -332,7 +337,7 @@ fn override_by_flags(config: &mut Config, flags: &ConnectionFlags) -> Result<(),
     Ok(())
 }
 
-/// The certificates in a PEM file.
+/// Reads the certificates in a PEM file.
 fn authorities(file: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     let unusable = |why: String| {
         Failure::error(format!("--certificate-authority={}: {why}", file.display()))
@@ -351,14 +356,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_of_the_command_line_win_over_the_kubeconfig() {
+    fn certificate_flags_win_over_the_kubeconfig() {
         let mut config = Config::new("https://a.example:6443".parse().unwrap());
-        let flags = ConnectionFlags {
+        let flags = Flags {
             server: Some("https://b.example:6443".into()),
             client_certificate: Some("me.crt".into()),
             client_key: Some("me.key".into()),
             tls_server_name: Some("inner".into()),
-            ..ConnectionFlags::default()
+            ..Flags::default()
         };
         override_by_flags(&mut config, &flags).unwrap();
         assert_eq!(config.cluster_url.host(), Some("b.example"));
@@ -368,20 +373,17 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_none_is_named() {
+    fn unusable_authority_file_is_named() {
         let nowhere = authorities(Path::new("nowhere.crt")).unwrap_err();
         assert!(nowhere.to_string().contains("--certificate-authority=nowhere.crt"), "{nowhere}");
         let no_pem = authorities(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")));
         assert!(no_pem.unwrap_err().to_string().contains("holds no certificate"));
     }
 
-    fn file(text: &str) -> (tempfile::NamedTempFile, ConnectionFlags) {
+    fn file(text: &str) -> (tempfile::NamedTempFile, Flags) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        let flags = ConnectionFlags {
-            kubeconfig: Some(file.path().to_owned()),
-            ..ConnectionFlags::default()
-        };
+        let flags = Flags { kubeconfig: Some(file.path().to_owned()), ..Flags::default() };
         (file, flags)
     }
 
@@ -399,7 +401,7 @@ users:
 - {name: u, user: {token: t}}
 ";
 
-    async fn message(flags: &ConnectionFlags) -> String {
+    async fn message(flags: &Flags) -> String {
         match configuration(flags).await {
             Ok(_) => "no error".to_owned(),
             Err(failure) => failure.to_string(),
@@ -407,7 +409,7 @@ users:
     }
 
     #[tokio::test]
-    async fn the_context_decides_the_namespace() {
+    async fn context_decides_the_namespace() {
         let (_file, mut flags) = file(TWO_CONTEXTS);
         assert_eq!(configuration(&flags).await.unwrap().default_namespace, "db");
         flags.context = Some("there".into());
@@ -415,7 +417,7 @@ users:
     }
 
     #[tokio::test]
-    async fn wrong_names_are_answered_with_the_right_ones() {
+    async fn unknown_context_lists_the_known_ones() {
         let (_file, mut flags) = file(TWO_CONTEXTS);
         flags.context = Some("nowhere".into());
         insta::assert_snapshot!(message(&flags).await, @r#"
@@ -442,7 +444,7 @@ users:
         assert_eq!(config.cluster_url, "https://10.0.0.9");
         assert_eq!(config.auth_info.impersonate.as_deref(), Some("eve"));
         assert_eq!(config.auth_info.impersonate_groups, Some(vec!["dba".to_owned()]));
-        assert!(config.auth_info.token.is_some(), "the user of the context stays");
+        assert!(config.auth_info.token.is_some(), "the user of the context is kept");
         assert!(!config.default_retry);
     }
 
@@ -476,7 +478,7 @@ users:
     }
 
     #[tokio::test]
-    async fn a_group_alone_is_nobody() {
+    async fn group_without_a_user_is_a_usage_error() {
         let (_file, mut flags) = file(TWO_CONTEXTS);
         flags.as_group = vec!["pgscale:break-glass".into()];
         let mut config = configuration(&flags).await.unwrap();
@@ -485,7 +487,7 @@ users:
     }
 
     #[test]
-    fn a_warning_is_shown_once() {
+    fn warning_is_shown_once() {
         let warnings = Warnings::default();
         let mut headers = http::HeaderMap::new();
         headers.append("warning", r#"299 - "leader-condemned: say \"hm\"""#.parse().unwrap());

@@ -8,15 +8,23 @@ use serde::Serialize;
 
 use crate::execute::switchover::Moved;
 use crate::history::Entry;
-use crate::plan::{LeaderMove, Outcome, Plan, Step};
+use crate::outcome::Outcome;
+use crate::plan::{LeaderMove, Outcome as PlanOutcome, Plan, Step};
+use crate::watch::{self, Milestone};
 use impact::{CommitDocument, ImpactDocument, RuleDocument};
 
-pub(crate) mod impact;
+mod impact;
+mod policy;
+mod program;
 #[cfg(test)]
 mod schemas;
 mod status;
+mod verify;
 
+pub(crate) use policy::{EffectivePolicy, PolicyTest, Tried, Verdicts, Violation};
+pub(crate) use program::{Program, RuleList};
 pub(crate) use status::{ScaleStatus, ScaleStatusList};
+pub(crate) use verify::ScaleVerification;
 
 /// `apiVersion` of every object we print.
 pub(crate) const API_VERSION: &str = "pgscale.dev/v1alpha1";
@@ -159,12 +167,12 @@ impl<'a> ScalePlan<'a> {
                 resource_version: plan.resource_version.clone(),
             },
             outcome: match plan.outcome() {
-                Outcome::Nothing => "Nothing",
-                Outcome::Ready => "Ready",
-                Outcome::Refused => "Refused",
+                PlanOutcome::Nothing => "Nothing",
+                PlanOutcome::Ready => "Ready",
+                PlanOutcome::Refused => "Refused",
             },
             declared: plan.declared,
-            asked: plan.asked,
+            asked: plan.count,
             from: plan.from,
             to: plan.to,
             running: plan.running,
@@ -175,7 +183,7 @@ impl<'a> ScalePlan<'a> {
                 .iter()
                 .map(|member| Passing {
                     pod: &member.pod,
-                    role: Some(member.role()),
+                    role: Some(member.role.word()),
                     state: Some(&member.state),
                     claim: member.claim.as_deref(),
                 })
@@ -250,9 +258,9 @@ pub(crate) struct ScaleReport<'a> {
     /// What is still missing for convergence.
     pub(crate) missing: &'a [String],
     /// What happened, and when, in seconds from the start.
-    pub(crate) events: &'a [Event],
+    events: Vec<Event<'a>>,
     /// When each new member reached each phase.
-    pub(crate) timeline: &'a [MemberTimeline],
+    timeline: Vec<MemberTimeline<'a>>,
     /// What is worth knowing and no failure.
     pub(crate) notes: &'a [String],
     /// How long it took.
@@ -290,8 +298,8 @@ pub(crate) struct ScaleReportList<'a> {
 
 impl<'a> ScaleReportList<'a> {
     /// The document of what came of several changes.
-    pub(crate) fn of(ended: &'a [crate::commands::Outcome]) -> Self {
-        let items = ended.iter().map(crate::commands::Outcome::report).collect();
+    pub(crate) fn of(ended: &'a [Outcome]) -> Self {
+        let items = ended.iter().map(ScaleReport::of).collect();
         Self { api_version: API_VERSION, kind: "ScaleReportList", items }
     }
 }
@@ -299,35 +307,52 @@ impl<'a> ScaleReportList<'a> {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Event {
+pub(crate) struct Event<'a> {
     /// Seconds from the start.
-    pub(crate) seconds: f64,
+    seconds: f64,
     /// What.
-    pub(crate) what: String,
+    what: &'a str,
 }
 
 /// The way of one new member.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct MemberTimeline {
+pub(crate) struct MemberTimeline<'a> {
     /// Which.
-    pub(crate) member: String,
+    member: &'a str,
     /// What it reached, in that order; what nobody saw is left out.
-    pub(crate) phases: Vec<Reached>,
+    phases: Vec<Reached>,
 }
 
 /// A phase that was reached.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Reached {
+struct Reached {
     /// `PodCreated`, `Scheduled`, `ContainerStarted`, `ReplicationConfigured`, `BaseBackup`, `Streaming` or
     /// `InService`.
-    pub(crate) phase: &'static str,
+    phase: &'static str,
     /// Seconds from the write of the count.
-    pub(crate) seconds: f64,
+    seconds: f64,
 }
 
-impl ScaleReport<'_> {
+fn timeline(timeline: &watch::MemberTimeline) -> MemberTimeline<'_> {
+    let reached = |(milestone, seconds): &(Milestone, f64)| Reached {
+        phase: match milestone {
+            Milestone::Created => "PodCreated",
+            Milestone::Scheduled => "Scheduled",
+            Milestone::Started => "ContainerStarted",
+            Milestone::Configured => "ReplicationConfigured",
+            Milestone::BaseBackup => "BaseBackup",
+            Milestone::Streaming => "Streaming",
+            Milestone::InService => "InService",
+        },
+        seconds: *seconds,
+    };
+    let phases = timeline.reached.iter().map(reached).collect();
+    MemberTimeline { member: &timeline.member, phases }
+}
+
+impl<'a> ScaleReport<'a> {
     /// An empty report on one cluster.
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
         Self {
@@ -346,11 +371,53 @@ impl ScaleReport<'_> {
             leader_moved: None,
             admitted: None,
             missing: &[],
-            events: &[],
-            timeline: &[],
+            events: Vec::new(),
+            timeline: Vec::new(),
             notes: &[],
             seconds: 0.0,
             record: None,
         }
+    }
+
+    /// Returns the document of what came of a change.
+    pub(crate) fn of(outcome: &'a Outcome) -> Self {
+        let mut report = Self::new(&outcome.namespace, &outcome.name);
+        report.result = outcome.word();
+        if let Some(failure) = outcome.failure() {
+            report.message = Some(&failure.message);
+            report.exit_code = failure.kind.code();
+        }
+        report.plan = outcome.plan.as_ref().map(ScalePlan::of);
+        let switchover = outcome.done.lead.switchover();
+        report.leader_moved = switchover.map(|(leader_move, moved)| Move::made(leader_move, moved));
+        if let Some(watched) = &outcome.watched {
+            let events = watched.events.iter();
+            report.missing = &watched.missing;
+            report.events =
+                events.map(|it| Event { seconds: it.seconds, what: &it.what }).collect();
+            report.timeline = watched.timeline.iter().map(timeline).collect();
+            report.notes = &watched.notes;
+            report.seconds = watched.events.last().map_or(0.0, |event| event.seconds);
+        }
+        report.record = outcome.entry.as_ref();
+        report
+    }
+}
+
+/// `kind: ScaleHistory`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaleHistory<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    /// Newest first.
+    items: &'a [Entry],
+}
+
+impl<'a> ScaleHistory<'a> {
+    /// Returns the document of recorded changes.
+    pub(crate) fn of(items: &'a [Entry]) -> Self {
+        Self { api_version: API_VERSION, kind: "ScaleHistory", items }
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong, as a person reads it, and the exit code it leads to.
+//! Failures in words for a person, and their exit codes.
 
 use std::error::Error as _;
 use std::fmt;
@@ -11,38 +11,38 @@ use pgscale_guard::remedy::{Command, Line, Reach, Remedy};
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done, or nothing to do
-  1    error, missing rights included
+  1    error, missing permissions included
   2    wrong usage
-  3    refused by a rule, whoever says it: the plan, the admission webhook or Patroni
-  4    not finished within --timeout; what was written goes on
-  5    changed, but not as planned; verify: something is wrong
+  3    refused by a rule: of the plan, the admission webhook or Patroni
+  4    not finished within --timeout. A change that was written continues
+  5    changed, but not as planned. For verify: something is wrong
   6    reverted or superseded by another writer
   7    declined, or no terminal to ask on and no --yes
-  130  interrupted; the change goes on";
+  130  interrupted. A change that was written continues";
 
-/// What kind of failure it is; decides the exit code.
+/// The kind of a failure, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Someone said no at the question, or nobody could be asked.
+    /// The person declined, or there was no person to ask.
     Declined,
-    /// Anything that broke: network, rights, objects that are not there.
+    /// Another failure: network, permissions, missing objects.
     Error,
     /// Ctrl-C.
     Interrupted,
     /// Something was changed, and the outcome is not the planned one.
     NotAsPlanned,
-    /// A rule said no: ours, the webhook's or Patroni's.
+    /// A rule refused: of this program, of the webhook or of Patroni.
     Refused,
-    /// Another writer changed the count after us.
+    /// Another writer changed the count afterwards.
     Reverted,
     /// The deadline passed.
     Timeout,
-    /// The command line makes no sense.
+    /// The command line is malformed.
     Usage,
 }
 
 impl Kind {
-    /// The word for it in reports and in the history.
+    /// Returns the word for it in reports and in the history.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Declined => "Declined",
@@ -54,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// Its exit code.
+    /// Returns its exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Error => 1,
@@ -69,65 +69,68 @@ impl Kind {
     }
 }
 
-/// A failure: what was asked, what is wrong, and what mends it.
+/// A failure: the request, the cause, and the remedies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// Decides the exit code.
+    /// The kind, which decides the exit code.
     pub(crate) kind: Kind,
-    /// What was asked and what is wrong.
+    /// The request and the cause.
     pub(crate) message: String,
-    /// Commands or edits that mend it.
+    /// Commands or edits that help.
     pub(crate) hints: Vec<Remedy>,
 }
 
 impl Failure {
-    /// A failure of `kind`.
+    /// Returns a failure of `kind`.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hints: Vec::new() }
     }
 
-    /// Something broke.
+    /// Returns a failure of the kind `Error`.
     pub(crate) fn error(message: impl Into<String>) -> Self {
         Self::new(Kind::Error, message)
     }
 
-    /// The command line makes no sense.
+    /// Returns a failure of the command line.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
     }
 
-    /// A rule said no.
+    /// Returns a refusal by a rule.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(Kind::Refused, message)
     }
 
-    /// Adds what would mend it.
+    /// Adds a remedy.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<Remedy>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Adds what would mend it: `command`, because of `why`.
+    /// Adds `command` as a remedy, for the reason `why`.
     #[must_use]
     pub(crate) fn hint_to(self, why: impl Into<String>, command: Command) -> Self {
         self.hint(Remedy::to(why, command))
     }
 
-    /// Adds the connection flags to the commands of the hints: where a failure is made, they are not known.
+    /// Adds the connection flags to the commands of the hints. They are not known where a failure
+    /// is created.
     #[must_use]
     pub(crate) fn reached_by(mut self, reach: &Reach) -> Self {
         self.hints = self.hints.into_iter().map(|hint| hint.reached_by(reach)).collect();
         self
     }
 
-    /// Returns the hints line by line, each hint behind `title`; a command stands alone on its line.
+    /// Returns the hints line by line, each hint behind `title`. A command stands alone on its
+    /// line.
     pub(crate) fn hint_lines(&self, title: &str) -> Vec<String> {
         let lines = self.hints.iter().flat_map(|hint| hint.behind(title));
         lines.map(|(Line::Text(line) | Line::Command(line))| line).collect()
     }
 
-    /// What the API server, or the way to it, said when we tried to `asked` ("read postgresql db/acid-a").
+    /// Returns the error of the API server, or of the way to it, for the attempt to `asked` ("read
+    /// postgresql db/acid-a").
     pub(crate) fn of_kube(error: &kube::Error, asked: &str) -> Self {
         if let kube::Error::Api(status) = error {
             return Self::of_status(status, asked);
@@ -159,8 +162,8 @@ impl Failure {
         }
         if takes_no_dry_runs(status) {
             return Self::error(format!(
-                "failed to learn whether the API server would let you {asked}: {message}; its registration says so \
-                 (sideEffects)"
+                "failed to test whether the API server would let you {asked}: {message} (see sideEffects \
+                 of its registration)"
             ));
         }
         match status.code {
@@ -175,7 +178,7 @@ impl Failure {
                 let failure = Self::error(format!("failed to {asked}: not permitted: {message}"));
                 match Permission::of(message) {
                     Some(permission) => failure.hint_to(
-                        format!("ask for the right to {}; test it", permission.phrase()),
+                        format!("ask for permission to {}, then test it", permission.phrase()),
                         permission.command(),
                     ),
                     None => failure,
@@ -208,11 +211,11 @@ impl Failure {
         }
     }
 
-    /// The API server passes on what an admission webhook or policy said.
+    /// Returns a refusal of an admission webhook or policy, which the API server passes on.
     fn of_denial(status: &Status, asked: &str) -> Self {
         let mut lines = vec![format!("refused to {asked}: {}", status.message)];
         let causes = status.details.iter().flat_map(|details| &details.causes);
-        // The guard's own causes repeat in parts what the message says in full.
+        // The guard's own causes repeat parts of the message.
         lines.extend(
             causes
                 .filter(|cause| !status.message.contains(cause.message.as_str()))
@@ -223,8 +226,8 @@ impl Failure {
     }
 }
 
-/// Returns whether a dry run was not even tried, because a webhook has side effects that it does
-/// not leave out then.
+/// Returns whether a dry run was not even tried, because a webhook has side effects in dry runs
+/// too.
 ///
 /// The API server has no other sign of it than these words (`NewDryRunUnsupportedErr`,
 /// apiserver/pkg/admission/plugin/webhook/errors/statuserror.go).
@@ -236,7 +239,8 @@ fn takes_no_dry_runs(status: &Status) -> bool {
     status.code == 400 && status.message.ends_with("does not support dry run")
 }
 
-/// The refusal comes from an admission webhook or policy, and not from missing rights.
+/// Returns whether the refusal comes from an admission webhook or policy, and not from missing
+/// permissions.
 fn denied_by_admission(status: &Status) -> bool {
     let message = status.message.as_str();
     (400..500).contains(&status.code)
@@ -247,8 +251,10 @@ fn denied_by_admission(status: &Status) -> bool {
         && !message.contains("failed calling webhook")
 }
 
-/// A right somebody lacks, read out of the API server's sentence: `postgresqls.acid.zalan.do "a" is
-/// forbidden: User "u" cannot patch resource "postgresqls" in API group "acid.zalan.do" in the namespace "db"`
+/// A missing permission, read from the API server's sentence.
+///
+/// `postgresqls.acid.zalan.do "a" is forbidden: User "u" cannot patch resource "postgresqls" in API
+/// group "acid.zalan.do" in the namespace "db"`
 /// (`k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`).
 struct Permission {
     verb: String,
@@ -317,7 +323,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error and everything below it, in one line.
+/// Returns an error and all its causes, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -333,7 +339,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Everything below an error, without its own words.
+/// Returns all causes of an error, without its own words.
 fn causes(error: &kube::Error) -> String {
     error.source().map_or_else(|| error.to_string(), chain)
 }
@@ -352,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_right_is_named_with_the_command_that_tests_it() {
+    fn missing_permission_is_named_with_the_command_that_tests_it() {
         let error = status(
             403,
             "postgresqls.acid.zalan.do \"acid-a\" is forbidden: User \"eve\" cannot patch resource \
@@ -362,7 +368,7 @@ mod tests {
         assert_eq!(failure.kind.code(), 1);
         insta::assert_snapshot!(failure, @r#"
         error: failed to change postgresql db/acid-a: not permitted: postgresqls.acid.zalan.do "acid-a" is forbidden: User "eve" cannot patch resource "postgresqls" in API group "acid.zalan.do" in the namespace "db"
-        hint: ask for the right to patch postgresqls.acid.zalan.do in namespace db; test it:
+        hint: ask for permission to patch postgresqls.acid.zalan.do in namespace db, then test it:
             kubectl auth can-i patch postgresqls.acid.zalan.do -n db
         "#);
         // `can-i` would take pods/exec for the pod named exec.
@@ -376,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_forgot_the_flags_that_lead_to_the_api_server() {
+    fn hints_carry_the_connection_flags() {
         let forbidden = status(
             403,
             "pods is forbidden: User \"eve\" cannot list resource \"pods\" in API group \"\" in the namespace \"db\"",
@@ -390,7 +396,7 @@ mod tests {
         assert_eq!(
             failure.reached_by(&reach).hint_lines("hint:"),
             [
-                "hint: ask for the right to list pods in namespace db; test it:",
+                "hint: ask for permission to list pods in namespace db, then test it:",
                 "    kubectl auth can-i list pods -n db --context='my cluster'",
                 "hint: see them all:",
                 "    kubectl pgscale rules --context='my cluster' --operator=a/b"
@@ -399,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhooks_no_is_a_refusal_and_a_broken_webhook_is_not() {
+    fn denial_of_a_webhook_is_a_refusal_and_a_broken_webhook_is_not() {
         let denial = status(
             403,
             "admission webhook \"shrink.pgscale.dev\" denied the request: below-min: 2 instances",
@@ -413,21 +419,21 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_that_takes_no_dry_runs_has_refused_nothing() {
+    fn webhook_without_dry_runs_has_refused_nothing() {
         let message = "admission webhook \"audit.example.com\" does not support dry run";
         let error = status(400, message);
         assert!(is_dry_run_unsupported(&error));
         let failure = Failure::of_kube(&error, "change postgresql db/acid-a");
         assert_eq!(failure.kind, Kind::Error);
-        insta::assert_snapshot!(failure, @r#"error: failed to learn whether the API server would let you change postgresql db/acid-a: admission webhook "audit.example.com" does not support dry run; its registration says so (sideEffects)"#);
-        // A webhook's own words are no such sign.
+        insta::assert_snapshot!(failure, @r#"error: failed to test whether the API server would let you change postgresql db/acid-a: admission webhook "audit.example.com" does not support dry run (see sideEffects of its registration)"#);
+        // The same words in a webhook's own message are no such sign.
         let denial =
             status(403, &format!("{message} denied the request: it does not support dry run"));
         assert!(!is_dry_run_unsupported(&denial));
     }
 
     #[test]
-    fn an_unknown_kind_points_at_the_operator() {
+    fn unknown_kind_points_at_the_operator() {
         let error = status(404, "the server could not find the requested resource");
         let failure = Failure::of_kube(&error, "read postgresql db/acid-a");
         assert_eq!(failure.kind.code(), 1);

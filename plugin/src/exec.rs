@@ -1,26 +1,29 @@
 //! Commands inside a member's PostgreSQL container, and SQL through its `psql`.
 //!
-//! What Patroni and Kubernetes cannot tell is asked of PostgreSQL itself, as the local superuser every Spilo image
-//! lets in: no password is read, and none is needed. Every answer is optional: whoever may not exec is told less.
+//! PostgreSQL itself answers the questions that Patroni and Kubernetes cannot answer. The user is
+//! the local superuser of every Spilo image: no password is read, and none is needed. Every answer
+//! is optional: a user who may not exec gets less.
 
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use pgscale_guard::read::Address;
 
-/// How long a checkpoint may take before the switchover goes ahead without it.
+/// The time limit of a checkpoint. After it, the switchover continues without.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Separates columns in what `psql` prints: ASCII's unit separator, which no value of ours holds.
+/// Separates columns in `psql`'s output: ASCII's unit separator, which none of the values holds.
 const COLUMN: char = '\u{1f}';
 
 /// Separates rows: ASCII's record separator.
 const ROW: char = '\u{1e}';
 
-/// The way into members.
+/// The way to run commands in members.
 pub(crate) trait Exec: Send + Sync {
-    /// Runs a command in the PostgreSQL container of `pod`; what it printed to stdout, if it ended well within
-    /// `patience`. The error is one line for people.
+    /// Runs a command in the PostgreSQL container of `pod`, and returns its stdout where it
+    /// succeeds within `patience`.
+    ///
+    /// The error is one line for people.
     fn run<'a>(
         &'a self,
         pod: &'a Address,
@@ -29,10 +32,10 @@ pub(crate) trait Exec: Send + Sync {
     ) -> BoxFuture<'a, Result<String, String>>;
 }
 
-/// The rows of one SQL statement, each column as text; NULL is the empty text.
+/// Returns the rows of one SQL statement, each column as text. NULL is the empty text.
 ///
 /// # Errors
-/// One line for people: no right to exec, PostgreSQL's own message, no answer in time.
+/// One line for people: no permission to exec, PostgreSQL's own message, no answer in time.
 pub(crate) async fn sql(
     exec: &dyn Exec,
     pod: &Address,
@@ -76,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_psql_prints_is_rows_of_columns() {
+    fn output_of_psql_is_rows_of_columns() {
         assert_eq!(rows(""), Vec::<Vec<String>>::new());
         assert_eq!(rows("\n"), Vec::<Vec<String>>::new());
         assert_eq!(rows("t\n"), [["t"]]);

@@ -342,7 +342,7 @@ fn so_far(moved: bool) -> &'static str {
 
 async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Failure> {
     let cluster = session.cluster(&before.name).await?;
-    let change = Change { undo: before.undo, ..Change::of_count(cluster, before.asked) };
+    let change = Change { undo: before.undo, ..Change::of_count(cluster, before.count) };
     let (facts, policies): (Facts, Policies) = session.facts(change, whom(before)).await;
     session.show_warnings();
     let candidate = before.leader_move.as_ref().map(|wanted| wanted.to.as_str());
@@ -411,7 +411,7 @@ async fn send(
 ) -> Result<(), kube::Error> {
     let patch = json!({
         "metadata": {"resourceVersion": plan.resource_version, "uid": plan.uid},
-        "spec": {"numberOfInstances": plan.asked},
+        "spec": {"numberOfInstances": plan.count},
     });
     let params = PatchParams {
         dry_run,
@@ -437,7 +437,7 @@ async fn look_for(
     let mut seen: Option<Postgresql> = None;
     loop {
         if let Ok(cluster) = session.reader.cluster(&plan.namespace, &plan.name).await {
-            if cluster.uid == plan.uid && cluster.instances == Some(plan.asked) {
+            if cluster.uid == plan.uid && cluster.instances == Some(plan.count) {
                 session.out.note("it arrived");
                 return Ok(());
             }
@@ -464,7 +464,7 @@ async fn look_for(
         failure.message = format!("{}; {}", failure.message, so_far(moved));
     }
     // The count itself: one more, or one fewer, than what is there then may be another one.
-    let repeat = session.suggest(&["set", &plan.name, &plan.asked.to_string()]);
+    let repeat = session.suggest(&["set", &plan.name, &plan.count.to_string()]);
     Err(failure.hint_to("the write may still arrive; safe to repeat", repeat))
 }
 

@@ -1,7 +1,7 @@
 //! The way to the members: through the API server, because a person's machine seldom reaches pods.
 //!
-//! Port-forward first. Who may not port-forward but may exec is served through exec, with the `curl` that Spilo
-//! images carry.
+//! Port-forward comes first. A user who may not port-forward but may exec gets the answer through
+//! exec, with the `curl` of the Spilo images.
 
 use std::time::Duration;
 
@@ -19,17 +19,18 @@ use tokio::time::timeout;
 use crate::error::chain;
 use crate::exec::Exec;
 
-/// The container that runs Patroni and PostgreSQL (`constants.PostgresContainerName` of the operator).
+/// The container that runs Patroni and PostgreSQL (`constants.PostgresContainerName` of the
+/// operator).
 const CONTAINER: &str = "postgres";
 
-/// Asks members through the API server.
+/// A client that asks members through the API server.
 #[derive(Clone)]
 pub(crate) struct Forward {
     client: Client,
 }
 
 impl Forward {
-    /// Through `client`'s API server, as its user.
+    /// Goes through `client`'s API server, as its user.
     pub(crate) fn new(client: Client) -> Self {
         Self { client }
     }
@@ -55,7 +56,7 @@ impl Forward {
         let host = format!("{}:{PORT}", pod.ip.as_deref().unwrap_or("localhost"));
         let answer = exchange_over(stream, &host, request).await;
         let answer = match (answer, trouble) {
-            // The pod's end of the forward knows more than "connection closed".
+            // The pod's end of the forward reports more than "connection closed".
             (Err(why), Some(trouble)) => match trouble.now_or_never().flatten() {
                 Some(trouble) => Err(Refused::Otherwise(last_words(&trouble))),
                 None => Err(Refused::Otherwise(why)),
@@ -97,7 +98,7 @@ impl Forward {
         Ok(RestResponse { status, body: body.to_owned() })
     }
 
-    /// Runs a command in the PostgreSQL container; what it printed, if it ended well.
+    /// Runs a command in the PostgreSQL container, and returns its output where it succeeds.
     async fn execute(&self, pod: &Address, command: &[String]) -> Result<String, Refused> {
         let how = AttachParams::default().container(CONTAINER).stdin(false);
         let mut process = self
@@ -105,7 +106,7 @@ impl Forward {
             .exec(&pod.pod, command, &how)
             .await
             .map_err(|error| Refused::of(&error, "pods/exec"))?;
-        let (mut printed, mut complained) = (String::new(), String::new());
+        let (mut printed, mut errors) = (String::new(), String::new());
         let (stdout, stderr) = (process.stdout(), process.stderr());
         let read_out = async {
             match stdout {
@@ -115,7 +116,7 @@ impl Forward {
         };
         let read_err = async {
             match stderr {
-                Some(mut stderr) => stderr.read_to_string(&mut complained).await.map(drop),
+                Some(mut stderr) => stderr.read_to_string(&mut errors).await.map(drop),
                 None => Ok(()),
             }
         };
@@ -128,9 +129,9 @@ impl Forward {
         match status {
             Some(status) if status.status.as_deref() == Some("Success") => Ok(printed),
             status => {
-                let word = complained.trim().lines().last().unwrap_or_default().to_owned();
-                let said = status.and_then(|status| status.message).unwrap_or_default();
-                Err(Refused::Otherwise(if word.is_empty() { said } else { word }))
+                let last = errors.trim().lines().last().unwrap_or_default().to_owned();
+                let message = status.and_then(|status| status.message).unwrap_or_default();
+                Err(Refused::Otherwise(if last.is_empty() { message } else { last }))
             }
         }
     }
@@ -146,8 +147,8 @@ impl MemberClient for Forward {
             let patience = request.timeout;
             let work = async {
                 match self.forwarded(pod, &request).await {
-                    Err(Refused::Rights(first)) => match self.executed(pod, &request).await {
-                        Err(Refused::Rights(second)) => {
+                    Err(Refused::Permission(first)) => match self.executed(pod, &request).await {
+                        Err(Refused::Permission(second)) => {
                             Err(format!("neither {first} nor {second} is permitted"))
                         }
                         Err(Refused::Otherwise(why)) => {
@@ -177,7 +178,7 @@ impl Exec for Forward {
         async move {
             match timeout(patience, self.execute(pod, &command)).await {
                 Ok(Ok(printed)) => Ok(printed),
-                Ok(Err(Refused::Rights(what))) => Err(format!("{what} is not permitted")),
+                Ok(Err(Refused::Permission(what))) => Err(format!("{what} is not permitted")),
                 Ok(Err(Refused::Otherwise(why))) => Err(why),
                 Err(_) => Err(format!("not done within {}", exact(patience))),
             }
@@ -186,11 +187,11 @@ impl Exec for Forward {
     }
 }
 
-/// Why there was no answer.
+/// The reason for which there was no answer.
 enum Refused {
-    /// We lack the right to this subresource.
-    Rights(String),
-    /// Anything else.
+    /// The permission for this subresource is missing.
+    Permission(String),
+    /// Any other reason.
     Otherwise(String),
 }
 
@@ -204,14 +205,14 @@ impl Refused {
             ))
         );
         if by_status || by_upgrade {
-            Self::Rights(subresource.to_owned())
+            Self::Permission(subresource.to_owned())
         } else {
             Self::Otherwise(chain(error))
         }
     }
 }
 
-/// The end of "error forwarding port 8008 to pod …: … : connect: connection refused".
+/// Returns the end of "error forwarding port 8008 to pod …: … : connect: connection refused".
 fn last_words(trouble: &str) -> String {
     let trouble = trouble.trim();
     if trouble.contains("connection refused") {

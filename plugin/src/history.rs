@@ -1,8 +1,10 @@
-//! Who changed what, when and why, and what came of it: a bounded history beside the cluster.
+//! The history of changes beside their cluster: the writer, the change, the time, the reason and
+//! the result. It is bounded.
 //!
-//! It lives in a `ConfigMap` of our own, never on the `postgresql` object, where even an annotation is an update to the
-//! operator. An entry is written before anything is done and completed afterwards, so that a change whose client
-//! died is there as well. A history that cannot be written never stops a change.
+//! It lives in a `ConfigMap` of its own, never on the `postgresql` object: there even an annotation
+//! is an update for the operator. An entry is written before anything is done and completed
+//! afterwards, so that a change of a client that died is there as well. A failure to write the
+//! history never stops a change.
 
 use std::time::Duration;
 
@@ -17,10 +19,10 @@ mod store;
 
 pub(crate) use store::{Recording, chance, read};
 
-/// How many changes are kept of one cluster.
+/// The number of changes that are kept of one cluster.
 const KEPT: usize = 50;
 
-/// How many characters of a message are kept.
+/// The number of characters that are kept of a message.
 const MESSAGE: usize = 500;
 
 /// The result of an entry that was never completed.
@@ -36,68 +38,71 @@ const SWITCHOVER: &str = "Switchover";
 pub(crate) struct Entry {
     /// Identifies it within the history of its cluster.
     pub(crate) id: String,
-    /// Identity of the cluster; a cluster that was created again has another.
+    /// Identity of the cluster. A cluster that was created again has another one.
     pub(crate) uid: String,
     /// `Scale` or `Switchover`.
     pub(crate) action: String,
-    /// Who, as the API server knows them; empty where it did not say.
+    /// The user, as the API server reports it. Empty where the API server does not report it.
     pub(crate) who: String,
-    /// When it began, RFC 3339.
+    /// The time of its beginning, RFC 3339.
     pub(crate) started: String,
-    /// Why, in the words of `--reason`.
+    /// The reason, in the words of `--reason`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     /// The entry that it took back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) undoes: Option<String>,
-    /// `numberOfInstances` before; nothing where the field was missing.
+    /// `numberOfInstances` before. Null where the field was missing.
     pub(crate) from: Option<i64>,
-    /// `numberOfInstances` that was asked for.
+    /// The requested `numberOfInstances`.
     pub(crate) to: Option<i64>,
-    /// Who led before, where the leader moved, or may have; in an entry that was never completed, was to move.
+    /// The leader before, where the leader moved or may have moved. In an entry that was never
+    /// completed, where it was to move.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) leader_from: Option<String>,
-    /// Who leads since; nothing where nobody knows.
+    /// The leader since. Absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) leader_to: Option<String>,
-    /// How long writes stopped for that at most.
+    /// The longest time for which the move of the leader may have stopped writes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pause_seconds: Option<f64>,
-    /// `Begun` until it is completed; then the word of the report.
+    /// `Begun` until it is completed, then the word of the report.
     pub(crate) result: String,
-    /// The count was written, or was not; nothing where nobody knows.
+    /// The count was written, or was not. Null where this is not known.
     pub(crate) written: Option<bool>,
-    /// What went wrong.
+    /// The message of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) message: Option<String>,
-    /// How long it took.
+    /// The duration of the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds: Option<f64>,
-    /// How often the lead went to another member while it was watched.
+    /// The number of times that the lead went to another member while it was watched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) leader_changes: Option<u32>,
-    /// Bytes the standby that was furthest behind lacked at the worst look.
+    /// The greatest lag, in bytes, of the replica that was furthest behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) worst_lag_bytes: Option<u64>,
-    /// Seconds without a valid leader lock, as far as the looks can tell.
+    /// Seconds without a valid leader lock, as far as polling can measure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) leaderless_seconds: Option<f64>,
 }
 
 impl Entry {
-    /// The intent to carry `plan` out; `chance` tells it from others of the same second.
+    /// Returns the intent to carry `plan` out. `chance` distinguishes it from others of the same
+    /// second.
     pub(crate) fn of_plan(plan: &Plan, now: Timestamp, chance: u32, reason: Option<&str>) -> Self {
         Self {
             action: "Scale".to_owned(),
             from: plan.declared,
-            to: Some(plan.asked),
+            to: Some(plan.count),
             leader_from: plan.leader_move.as_ref().map(|wanted| wanted.from.clone()),
             leader_to: plan.leader_move.as_ref().map(|wanted| wanted.to.clone()),
             ..Self::begun(&plan.uid, now, chance, reason)
         }
     }
 
-    /// The intent to move the leader of a cluster and nothing else; `chance` as above.
+    /// Returns the intent to move only the leader of a cluster. `chance` distinguishes it from
+    /// others of the same second.
     pub(crate) fn of_switchover(
         cluster: &pgscale_guard::postgresql::Postgresql,
         wanted: &LeaderMove,
@@ -128,12 +133,12 @@ impl Entry {
         }
     }
 
-    /// When it began.
+    /// Returns the time of its beginning.
     pub(crate) fn time(&self) -> Option<Timestamp> {
         self.started.parse().ok()
     }
 
-    /// What was intended with the lead gives way to what is.
+    /// Replaces the intended move of the leader by the actual one.
     pub(crate) fn led(&mut self, lead: &Lead) {
         match lead {
             Lead::Kept => (self.leader_from, self.leader_to) = (None, None),
@@ -146,7 +151,7 @@ impl Entry {
         }
     }
 
-    /// What became of the count, in words; nothing where it was not to change.
+    /// Describes the result for the count. `None` where it was not to change.
     pub(crate) fn count(&self) -> Option<String> {
         let count =
             |count: Option<i64>| count.map_or("unset".to_owned(), |count| count.to_string());
@@ -154,13 +159,14 @@ impl Entry {
         (self.from != self.to).then(|| match self.written {
             Some(true) => change,
             Some(false) => format!("not changed ({change} asked)"),
-            // The result says that nobody knows how it ended.
+            // The result already says that the end is not known.
             None if self.result == BEGUN => change,
             None => format!("{change} (not certain)"),
         })
     }
 
-    /// What became of the lead, in words; nothing where it was not to move alone, and did not.
+    /// Describes the result for the lead. `None` where the lead was not the purpose, and did not
+    /// move.
     pub(crate) fn lead(&self) -> Option<String> {
         match (&self.leader_from, &self.leader_to) {
             (Some(from), Some(to)) => Some(format!("{from} -> {to}")),
@@ -169,12 +175,12 @@ impl Entry {
         }
     }
 
-    /// It asked for another count than there was, and may have been written.
+    /// Returns whether it requested another count, and may have written it.
     pub(crate) fn changed_the_count(&self) -> bool {
         self.from != self.to && self.written != Some(false)
     }
 
-    /// A message is kept in one line of bearable length.
+    /// Records a message in one line of limited length.
     pub(crate) fn failed(&mut self, message: &str) {
         let line: String = message.lines().map(str::trim).collect::<Vec<_>>().join("; ");
         self.message = Some(match line.char_indices().nth(MESSAGE) {
@@ -184,7 +190,7 @@ impl Entry {
     }
 }
 
-/// Seconds, as exactly as they are kept.
+/// Returns seconds in the precision of the history.
 pub(crate) fn seconds(took: Duration) -> f64 {
     tenths(took.as_secs_f64())
 }
@@ -192,23 +198,23 @@ pub(crate) fn seconds(took: Duration) -> f64 {
 /// The history of one cluster, oldest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct History {
-    /// One JSON object per line. A line that this version cannot read stays as it is.
+    /// One JSON object per line. A line that this version cannot read is kept.
     lines: Vec<String>,
 }
 
 impl History {
-    /// Reads what is kept.
+    /// Reads the stored text.
     pub(crate) fn of(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.trim().is_empty());
         Self { lines: lines.map(str::to_owned).collect() }
     }
 
-    /// The entries of the cluster with this identity, oldest first.
+    /// Returns the entries of the cluster with this identity, oldest first.
     pub(crate) fn entries(&self, uid: &str) -> Vec<Entry> {
         self.lines.iter().filter_map(|line| entry(line)).filter(|it| it.uid == uid).collect()
     }
 
-    /// Adds an entry, or completes the one with its id; the oldest give way.
+    /// Adds an entry, or completes the one with its id, and drops the oldest.
     pub(crate) fn put(&mut self, new: &Entry) {
         let Ok(line) = serde_json::to_string(new) else { return };
         let same = |known: &&mut String| entry(known).is_some_and(|known| known.id == new.id);
@@ -220,7 +226,7 @@ impl History {
         self.lines.drain(..surplus);
     }
 
-    /// What is kept of it.
+    /// Returns the text to store.
     pub(crate) fn text(&self) -> String {
         self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
@@ -230,24 +236,26 @@ fn entry(line: &str) -> Option<Entry> {
     serde_json::from_str(line).ok()
 }
 
-/// What an undo of the last change would set, where `declared` is asked for now.
+/// Returns the last change, and the count that its undo would set, where the object now requests
+/// `declared`.
 ///
 /// # Errors
-/// Why there is nothing to undo: nothing is recorded, or somebody changed the count since.
+/// The reason for which there is nothing to undo: no change is recorded, or another writer changed
+/// the count since.
 pub(crate) fn undo(entries: &[Entry], declared: Option<i64>) -> Result<(&Entry, i64), String> {
     let last = entries
         .iter()
         .rev()
         .find(|entry| entry.changed_the_count())
         .ok_or("no change of the count is recorded")?;
-    let told = |count: Option<i64>| count.map_or("nothing".to_owned(), |count| count.to_string());
+    let shown = |count: Option<i64>| count.map_or("nothing".to_owned(), |count| count.to_string());
     if declared != last.to {
         return Err(format!(
-            "the last recorded change ({} -> {}, {}) is not what is there now: numberOfInstances is {}",
-            told(last.from),
-            told(last.to),
+            "the last recorded change ({} -> {}, {}) does not match the present count: numberOfInstances is {}",
+            shown(last.from),
+            shown(last.to),
             last.started,
-            told(declared)
+            shown(declared)
         ));
     }
     let from = last.from.ok_or("before the last change the field was not set at all")?;

@@ -1,7 +1,8 @@
-//! What a change would mean beyond its verdict: volumes, resources, quotas, readers, base backups, clients.
+//! The impact of a change beyond its verdict: volumes, resources, quotas, readers, base backups,
+//! clients.
 //!
-//! Pure, and only told: nothing in here refuses or allows anything. What could not be read is an error with its
-//! reason, never a number.
+//! Pure and only informative: nothing in here refuses or allows anything. A value that could not be
+//! read is an error with its reason, never a number.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,45 +24,46 @@ use resources::storage;
 /// Before and after the change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Turn<T> {
-    /// As it is.
+    /// The present value.
     pub(crate) before: T,
-    /// As it would be.
+    /// The value after the change.
     pub(crate) after: T,
 }
 
 impl<T> Turn<T> {
-    /// The same of both.
+    /// Applies `of` to both values.
     pub(crate) fn map<U>(self, of: impl Fn(T) -> U) -> Turn<U> {
         Turn { before: of(self.before), after: of(self.after) }
     }
 }
 
-/// What was read for the impact, beyond the facts.
+/// The facts that only the impact needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Readings {
     /// The quotas of the namespace.
     pub(crate) quotas: Look<Vec<ResourceQuota>>,
-    /// What the leader says of itself; `None` where nobody asked.
+    /// The leader's answers from PostgreSQL. `None` where it was not asked.
     pub(crate) leader: Option<LeaderReadings>,
-    /// Who is connected to each member that goes.
+    /// The clients of each removed member.
     pub(crate) clients: Vec<(String, Look<Vec<Clients>>)>,
 }
 
-/// What the leader says of itself, inside PostgreSQL.
+/// The leader's answers from PostgreSQL.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaderReadings {
     /// Bytes of all its databases.
     pub(crate) data: Look<u64>,
-    /// Its write-ahead log.
+    /// Its WAL.
     pub(crate) wal: Look<Wal>,
-    /// Bytes per second of a base backup that runs now; `None` where none does.
+    /// Bytes per second of a base backup that runs now. `None` where none does.
     pub(crate) pace: Look<Option<u64>>,
 }
 
-/// What is known of a leader's write-ahead log.
+/// The state of a leader's WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wal {
-    /// Bytes that replication slots hold back, and the slot that holds back most; `None` without slots.
+    /// Bytes that replication slots hold back, and the slot that holds back most. `None` without
+    /// slots.
     pub(crate) held: Option<(u64, String)>,
     /// Bytes free on its file system.
     pub(crate) free: Look<u64>,
@@ -72,40 +74,40 @@ pub(crate) struct Wal {
 pub(crate) struct Clients {
     /// The role that is logged in.
     pub(crate) user: String,
-    /// What the client calls itself; often nothing.
+    /// The client's name for itself, often empty.
     pub(crate) application: String,
-    /// How many.
+    /// The number of connections.
     pub(crate) count: u64,
 }
 
-/// What a change would mean.
+/// The impact of a change.
 #[derive(Clone, Debug)]
 pub(crate) struct Impact {
-    /// When the facts were read; ages count from here.
+    /// The time at which the facts were read. Ages count from here.
     pub(crate) now: Timestamp,
-    /// Claims of members that come and go, by name.
+    /// Claims of added and removed members, by name.
     pub(crate) volumes: Look<BTreeMap<String, Volume>>,
-    /// Bytes of a volume claim that is made new; `None` where the StatefulSet has none.
+    /// Bytes of a new volume claim. `None` where the StatefulSet has none.
     pub(crate) new_volume: Look<Option<u64>>,
-    /// What becomes of the claims of members that go.
+    /// The fate of the claims of removed members.
     pub(crate) retention: Look<Retention>,
-    /// What the cluster's pods ask for.
+    /// The requests and limits of the cluster's pods.
     pub(crate) resources: Look<Resources>,
-    /// What the cluster's claims ask for.
+    /// The storage of the cluster's claims.
     pub(crate) storage: Look<Turn<Amount>>,
-    /// What the namespace's quotas leave.
+    /// The room in the namespace's quotas.
     pub(crate) quotas: Look<Quotas>,
-    /// Standbys that serve reads.
+    /// Replicas that serve reads.
     pub(crate) readers: Turn<i64>,
-    /// Members that may be lost with one left to lead.
+    /// Failures tolerated: the members that may be lost with one left to lead.
     pub(crate) spare: Turn<i64>,
-    /// Where the members are.
+    /// The zones of the members.
     pub(crate) zones: Turn<Zones>,
-    /// How new members get their data; `None` where none comes.
+    /// The initial copies of added members. `None` where no member is added.
     pub(crate) seeding: Option<Seeding>,
-    /// Who is connected to each member that goes.
+    /// The clients of each removed member.
     pub(crate) clients: Vec<(String, Look<Vec<Clients>>)>,
-    /// Standbys that stay and replicate from a member that goes, as (standby, member).
+    /// Kept replicas that replicate from a removed member, as (replica, removed member).
     pub(crate) cascading: Vec<(String, String)>,
     /// Members whose PostgreSQL waits for a restart.
     pub(crate) restarts: Vec<String>,
@@ -116,20 +118,20 @@ pub(crate) struct Impact {
 pub(crate) struct Volume {
     /// Bytes.
     pub(crate) capacity: Option<u64>,
-    /// When it was made.
+    /// Its time of creation.
     pub(crate) created: Option<Timestamp>,
 }
 
-/// What becomes of the claim of a member that goes (`persistentVolumeClaimRetentionPolicy.whenScaled`).
+/// The fate of the claim of a removed member (`persistentVolumeClaimRetentionPolicy.whenScaled`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retention {
-    /// It is deleted, and with it the data.
+    /// Kubernetes deletes it, and with it the data.
     Deleted,
-    /// It stays.
+    /// It is kept.
     Kept,
 }
 
-/// Where members are.
+/// The zones of members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Zones {
     /// Members by zone.
@@ -153,7 +155,7 @@ impl Zones {
         zones
     }
 
-    /// The one zone of all of several members.
+    /// Returns the common zone of all of several members.
     pub(crate) fn only(&self) -> Option<&str> {
         let mut zones = self.members.iter();
         match (zones.next(), zones.next()) {
@@ -165,51 +167,53 @@ impl Zones {
     }
 }
 
-/// How new members get their data.
+/// The initial copies of added members.
 #[derive(Clone, Debug)]
 pub(crate) struct Seeding {
     /// The leader, where there is one.
     pub(crate) leader: Option<String>,
-    /// Members that come.
+    /// The number of added members.
     pub(crate) coming: i64,
-    /// Those of them that come back to the volume of an earlier life; the others copy everything.
+    /// The number of added members that get a kept claim. The others copy everything.
     pub(crate) returning: Look<i64>,
-    /// Bytes each copies.
+    /// Bytes of each copy.
     pub(crate) data: Look<u64>,
-    /// When the copies are made.
+    /// The order of the copies.
     pub(crate) order: Look<Order>,
     /// Bytes per second of a base backup that runs now.
     pub(crate) pace: Look<Option<u64>>,
-    /// The leader's write-ahead log, which grows while they copy.
+    /// The leader's WAL, which grows during the copies.
     pub(crate) wal: Look<Wal>,
 }
 
 impl Seeding {
-    /// Members that copy everything; all that come, where nobody can tell.
+    /// Returns the number of members that copy everything: all added ones, where the kept claims
+    /// are not known.
     pub(crate) fn copies(&self) -> i64 {
         self.coming - self.returning.as_ref().copied().unwrap_or(0)
     }
 
-    /// Seconds that one copy would take at the pace of the one that runs now.
+    /// Returns the seconds of one copy, at the pace of the one that runs now.
     pub(crate) fn seconds_each(&self) -> Option<u64> {
         let pace = self.pace.as_ref().ok().copied().flatten().filter(|pace| *pace > 0)?;
         Some(self.data.as_ref().ok()?.div_ceil(pace))
     }
 }
 
-/// When several new members copy their data.
+/// The order in which several added members copy their data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// One after the other: each waits until the one before is ready.
     OneByOne,
     /// At the same time, because all pods start at once.
     Parallel,
-    /// At the same time: pods start in order, but without a readiness probe a started container counts as ready.
+    /// At the same time: pods start in order, but without a readiness probe a started container
+    /// counts as ready.
     Unprobed,
 }
 
 impl Impact {
-    /// What `plan` would mean.
+    /// Computes the impact of `plan`.
     pub(crate) fn of(plan: &Plan, facts: &Facts, inputs: Readings) -> Self {
         let Readings { quotas, leader, clients } = inputs;
         let set = match &facts.stateful_set {
@@ -235,7 +239,7 @@ impl Impact {
             let claims = moves.claims.clone();
             let claims = claims.map(|claims| claims.after.saturating_sub(claims.before));
             let added = Added { pods: moves.pods, claims };
-            // Without any quota there is nothing to know of the pods.
+            // Without any quota, the pods need not be known.
             if quotas.is_empty() {
                 return Ok(Quotas::default());
             }
@@ -269,13 +273,13 @@ impl Impact {
     }
 }
 
-/// Pods and claims that come and go.
+/// Added and removed pods and claims.
 struct Moves {
-    /// Pods that come, or go where negative.
+    /// Added pods, or removed ones where negative.
     pods: i64,
-    /// Members that come.
+    /// Added members.
     coming: i64,
-    /// Those of them that come back to a claim of an earlier life.
+    /// Added members that get a kept claim.
     returning: Look<i64>,
     /// Members that have claims.
     claims: Look<Turn<i64>>,
@@ -342,7 +346,7 @@ fn retention(set: &StatefulSet) -> Retention {
     if set.deletes_volumes { Retention::Deleted } else { Retention::Kept }
 }
 
-/// Members that may be lost: all but one of those that can be counted on.
+/// Returns the failures tolerated: all members but one, without the unhealthy ones.
 fn spare(plan: &Plan, facts: &Assessment<'_>) -> Turn<i64> {
     let unfit = |stays: bool| {
         let unfit = facts
@@ -362,11 +366,11 @@ fn seeding(
     set: Option<&StatefulSet>,
     leader: Option<LeaderReadings>,
 ) -> Seeding {
-    let nobody = || "there is no leader to ask".to_owned();
+    let no_leader = || "there is no leader to ask".to_owned();
     let leader = leader.unwrap_or_else(|| LeaderReadings {
-        data: Err(nobody()),
-        wal: Err(nobody()),
-        pace: Err(nobody()),
+        data: Err(no_leader()),
+        wal: Err(no_leader()),
+        pace: Err(no_leader()),
     });
     Seeding {
         leader: plan.leader.clone(),
@@ -379,7 +383,8 @@ fn seeding(
     }
 }
 
-/// When the copies are made. The operator sets no readiness probe unless told to (`enable_readiness_probe`).
+/// Returns the order of the copies. The operator sets no readiness probe by default
+/// (`enable_readiness_probe`).
 fn order(set: &StatefulSet) -> Order {
     match (set.parallel, set.probed) {
         (true, _) => Order::Parallel,
@@ -388,8 +393,10 @@ fn order(set: &StatefulSet) -> Order {
     }
 }
 
-/// Standbys that stay and get their log from a member that goes: by their tag, or by that member's own list. All
-/// follow the leader, and follow the next one.
+/// Returns the kept replicas that get their WAL from a removed member, by their tag or by that
+/// member's own list.
+///
+/// Replicas of the leader are left out, because they follow the next leader.
 fn cascading(plan: &Plan, facts: &Facts) -> Vec<(String, String)> {
     let mut found = BTreeSet::new();
     for gone in facts.condemned().filter(|it| plan.leader.as_deref() != Some(it.name.as_str())) {

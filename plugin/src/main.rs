@@ -24,6 +24,8 @@ mod forward;
 mod generated;
 mod history;
 mod impact;
+mod members;
+mod outcome;
 mod permissions;
 mod plan;
 mod policy;
@@ -37,18 +39,20 @@ mod terminal;
 mod testing;
 mod verify;
 mod view;
+#[cfg(test)]
+mod walk;
 mod watch;
 
 fn main() -> ExitCode {
     if let Some(answer) = completion::answer(std::env::args_os().collect()) {
-        // A shell that does not listen is told nothing else either.
+        // A failure to write the answer is not reported: the shell has closed its end.
         std::io::stdout().write_all(&answer).ok();
         return ExitCode::SUCCESS;
     }
     let cli = match Cli::of(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help goes to stdout and wrong usage to stderr; clap knows which is which.
+            // Help goes to stdout and wrong usage to stderr. clap chooses.
             error.print().ok();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -70,7 +74,7 @@ fn main() -> ExitCode {
             Err(failure) => fail(&out, &failure),
         }
     });
-    // A read of the terminal that is still waiting must not hold the end up.
+    // A pending read of the terminal must not delay the end.
     runtime.shutdown_background();
     code
 }
@@ -80,7 +84,7 @@ fn fail(out: &Output, failure: &Failure) -> ExitCode {
     ExitCode::from(failure.kind.code())
 }
 
-/// What comes of `work`, unless it is `interrupted` before.
+/// Returns the result of `work`, or an interruption that comes first.
 async fn unless(
     interrupted: impl Future<Output = ()>,
     work: impl Future<Output = Result<(), Failure>>,
@@ -92,7 +96,7 @@ async fn unless(
     }
 }
 
-/// Resolves when a person, or the system, asks us to end.
+/// Resolves when a person or the system asks the program to end.
 async fn interrupted() {
     #[cfg(unix)]
     {

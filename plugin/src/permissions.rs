@@ -1,5 +1,8 @@
-//! Which rights each command needs: one table, from which the help is written and by which a command that is about
-//! to act asks the API server (`SelfSubjectAccessReview`), so that it never stops half-way for a missing one.
+//! The permissions of each command: one table, for the help and for a check before the command
+//! acts.
+//!
+//! The check asks the API server (`SelfSubjectAccessReview`), so that a command never stops
+//! half-way for a missing permission.
 
 use std::time::Duration;
 
@@ -22,14 +25,14 @@ use crate::session::Session;
 mod table;
 
 use pgscale_guard::operator::account::{LIST_NAME, LIST_NAMESPACE};
-pub(crate) use table::{Access, COMMANDS, OVERRIDE, Parts, Right, SCALE, SWITCHOVER};
+pub(crate) use table::{Access, COMMANDS, OVERRIDE, Parts, Permission, SCALE, SWITCHOVER};
 use table::{Need, Place};
 
-/// How long the API server may take to tell what we may do.
+/// The time limit for the API server's answers about permissions.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Access {
-    /// `pods/exec`, `postgresqls.acid.zalan.do`: as in messages of the API server.
+    /// Returns `pods/exec` or `postgresqls.acid.zalan.do`, as in messages of the API server.
     fn named(&self) -> String {
         let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
         let sub = if self.subresource.is_empty() {
@@ -40,12 +43,12 @@ impl Access {
         format!("{}{group}{sub}", self.resource)
     }
 
-    /// `get and create pods/exec`.
+    /// Returns a phrase such as `get and create pods/exec`.
     fn phrase(&self) -> String {
         format!("{} {}", self.verbs.join(" and "), self.named())
     }
 
-    /// What `kubectl auth can-i` is asked to test one of its verbs.
+    /// Returns the `kubectl auth can-i` command that tests one of its verbs.
     fn can_i(&self, verb: &str, namespace: &str) -> Command {
         let resource = Self { subresource: "", ..*self }.named();
         let mut words = vec!["auth".to_owned(), "can-i".to_owned(), verb.to_owned(), resource];
@@ -61,7 +64,7 @@ impl Access {
         Command::kubectl(words)
     }
 
-    /// The rule of a Role that grants it.
+    /// Returns the rule of a Role that grants it.
     fn rule(&self) -> String {
         let sub = if self.subresource.is_empty() {
             String::new()
@@ -76,12 +79,12 @@ impl Access {
         )
     }
 
-    /// What the API server is asked for one of its verbs.
+    /// Returns the question to the API server for one of its verbs.
     fn attributes(&self, verb: &str, namespace: &str, cluster: &str) -> ResourceAttributes {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         ResourceAttributes {
             group: some(self.group),
-            // A Role may name the clusters it is for.
+            // A Role may name the clusters that it covers.
             name: match self.place {
                 Place::Public => some(LIST_NAME),
                 Place::Everywhere | Place::Namespace | Place::Operator => {
@@ -101,22 +104,22 @@ impl Access {
     }
 }
 
-/// The paragraph of a command's help; `None` for a command that is not in the table.
+/// Returns the paragraph of a command's help. `None` for a command that is not in the table.
 pub(crate) fn help(command: &str) -> Option<String> {
-    let (_, rights) = COMMANDS.iter().find(|(name, _)| *name == command)?;
-    if rights.is_empty() {
-        return Some("Rights: none.".to_owned());
+    let (_, permissions) = COMMANDS.iter().find(|(name, _)| *name == command)?;
+    if permissions.is_empty() {
+        return Some("Permissions: none.".to_owned());
     }
     let mut lines =
-        vec!["Rights, in the namespace of the cluster unless said otherwise:".to_owned()];
-    for Right { ways, need } in rights.iter().copied().flatten() {
+        vec!["Permissions, in the namespace of the cluster unless said otherwise:".to_owned()];
+    for Permission { ways, need } in permissions.iter().copied().flatten() {
         let need = match need {
             Need::Always => "needed".to_owned(),
             Need::ToMoveTheLeader(loss) => format!("needed to move the leader; without: {loss}"),
             Need::WhenTheLeaderMoves(loss)
             | Need::ToJudge(loss)
             | Need::Never(loss)
-            | Need::Told(loss) => {
+            | Need::Reported(loss) => {
                 format!("without: {loss}")
             }
         };
@@ -125,41 +128,43 @@ pub(crate) fn help(command: &str) -> Option<String> {
     Some(lines.join("\n  "))
 }
 
-/// What the API server says of one right.
+/// The API server's answer about one permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
+enum Answer {
     Allowed,
     Denied,
-    /// It could not tell.
+    /// The API server could not decide.
     Unknown(String),
 }
 
-/// Ends with the rights that are missing for what is about to be done to the cluster of `facts`; says what will be
-/// lost for want of others. Where it cannot be learned, the API server decides when it is asked to act.
+/// Ends with the permissions that are missing for the change of the cluster of `facts`, and warns
+/// of the loss without the others.
+///
+/// The API server decides at the time of the write where they cannot be checked.
 pub(crate) async fn check(
     session: &Session,
-    rights: Parts,
+    permissions: Parts,
     facts: &Facts,
     leader_moves: bool,
 ) -> Result<(), Failure> {
     let cluster = &facts.change.new;
-    let asked = rights.iter().copied().flatten().filter(|right| match right.need {
+    let asked = permissions.iter().copied().flatten().filter(|permission| match permission.need {
         Need::Always | Need::Never(_) => true,
         Need::ToMoveTheLeader(_) => !members_answer(facts),
         Need::WhenTheLeaderMoves(_) => leader_moves,
-        Need::ToJudge(_) | Need::Told(_) => false,
+        Need::ToJudge(_) | Need::Reported(_) => false,
     });
-    let asked = asked.map(async |right| {
-        let ways = right.ways.iter();
-        let said = ways.map(|way| may(session, way, &cluster.namespace, &cluster.name));
-        (right, any_of(join_all(said).await))
+    let asked = asked.map(async |permission| {
+        let ways = permission.ways.iter();
+        let answers = ways.map(|way| may(session, way, &cluster.namespace, &cluster.name));
+        (permission, any_of(join_all(answers).await))
     });
-    let Ok(said) = timeout(PATIENCE, join_all(asked)).await else {
+    let Ok(answers) = timeout(PATIENCE, join_all(asked)).await else {
         let limit = exact(PATIENCE);
-        session.out.warning(&format!("rights not checked: no answer within {limit}"));
+        session.out.warning(&format!("permissions not checked: no answer within {limit}"));
         return Ok(());
     };
-    let found = judge(&said, &cluster.namespace, leader_moves);
+    let found = judge(&answers, &cluster.namespace, leader_moves);
     for warning in &found.warnings {
         session.out.warning(warning);
     }
@@ -169,11 +174,10 @@ pub(crate) async fn check(
     let missing: Vec<String> =
         found.missing.iter().map(|ways| spell(ways, Some(&cluster.namespace))).collect();
     let mut failure = Failure::error(format!(
-        "postgresql {}/{} is not touched, because {} missing: {}",
+        "postgresql {}/{} was not changed, because you need permission to {}",
         cluster.namespace,
         cluster.name,
-        if missing.len() == 1 { "a right is" } else { "rights are" },
-        missing.join("; ")
+        missing.join(", and to ")
     ));
     let first: Vec<&Access> = found.missing.iter().filter_map(|ways| ways.first()).collect();
     for way in &first {
@@ -189,13 +193,14 @@ pub(crate) async fn check(
     )))
 }
 
-/// Having done it is a better proof than any review: older API servers ask for fewer verbs than newer ones.
+/// Returns whether a member answered, which proves the permission better than any review: older API
+/// servers require fewer verbs than newer ones.
 fn members_answer(facts: &Facts) -> bool {
     facts.all_members().iter().any(|member| matches!(member.live, Live::Answered(_)))
 }
 
 /// Asks about every verb of one way.
-async fn may(session: &Session, way: &Access, namespace: &str, cluster: &str) -> Said {
+async fn may(session: &Session, way: &Access, namespace: &str, cluster: &str) -> Answer {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(session.client.clone());
     let asked = way.verbs.iter().map(|verb| {
         let attributes = way.attributes(verb, namespace, cluster);
@@ -212,77 +217,84 @@ async fn may(session: &Session, way: &Access, namespace: &str, cluster: &str) ->
     all_of(join_all(asked).await)
 }
 
-fn understand(answer: Result<SelfSubjectAccessReview, kube::Error>) -> Said {
+fn understand(answer: Result<SelfSubjectAccessReview, kube::Error>) -> Answer {
     match answer {
-        Err(kube::Error::Api(status)) => Said::Unknown(status.message.clone()),
-        Err(error) => Said::Unknown(crate::error::chain(&error)),
+        Err(kube::Error::Api(status)) => Answer::Unknown(status.message.clone()),
+        Err(error) => Answer::Unknown(crate::error::chain(&error)),
         Ok(review) => match review.status {
-            Some(SubjectAccessReviewStatus { allowed: true, .. }) => Said::Allowed,
-            // An authorizer that broke has denied nothing.
+            Some(SubjectAccessReviewStatus { allowed: true, .. }) => Answer::Allowed,
+            // A broken authorizer has denied nothing.
             Some(SubjectAccessReviewStatus {
                 evaluation_error: Some(why),
                 denied: None | Some(false),
                 ..
-            }) if !why.is_empty() => Said::Unknown(why),
-            Some(_) => Said::Denied,
-            None => Said::Unknown("the answer says nothing".to_owned()),
+            }) if !why.is_empty() => Answer::Unknown(why),
+            Some(_) => Answer::Denied,
+            None => Answer::Unknown("the answer has no status".to_owned()),
         },
     }
 }
 
-/// Every verb of a way is needed.
-fn all_of(said: Vec<Said>) -> Said {
-    if said.contains(&Said::Denied) {
-        return Said::Denied;
+/// Returns the answer for a way: it needs every verb.
+fn all_of(answers: Vec<Answer>) -> Answer {
+    if answers.contains(&Answer::Denied) {
+        return Answer::Denied;
     }
-    said.into_iter().find(|said| matches!(said, Said::Unknown(_))).unwrap_or(Said::Allowed)
+    answers
+        .into_iter()
+        .find(|answer| matches!(answer, Answer::Unknown(_)))
+        .unwrap_or(Answer::Allowed)
 }
 
-/// One way is enough; denied is only what is denied every way.
-fn any_of(said: Vec<Said>) -> Said {
-    if said.contains(&Said::Allowed) {
-        return Said::Allowed;
+/// Returns the answer for a permission: one way is enough, and it is denied only where every way
+/// is.
+fn any_of(answers: Vec<Answer>) -> Answer {
+    if answers.contains(&Answer::Allowed) {
+        return Answer::Allowed;
     }
-    said.into_iter().find(|said| matches!(said, Said::Unknown(_))).unwrap_or(Said::Denied)
+    answers
+        .into_iter()
+        .find(|answer| matches!(answer, Answer::Unknown(_)))
+        .unwrap_or(Answer::Denied)
 }
 
-/// What a review comes to.
+/// The result of a review.
 #[derive(Debug, Default, PartialEq)]
 struct Found {
-    /// The ways of every right without which nothing may begin.
+    /// The ways of every missing permission without which the command must not begin.
     missing: Vec<&'static [Access]>,
-    /// What is lost for want of the others, and once why some could not be checked.
+    /// The losses without the others, and once the reason for which some could not be checked.
     warnings: Vec<String>,
 }
 
-fn judge(said: &[(&Right, Said)], namespace: &str, leader_moves: bool) -> Found {
+fn judge(answers: &[(&Permission, Answer)], namespace: &str, leader_moves: bool) -> Found {
     let mut found = Found::default();
     let mut unchecked = None;
-    for (right, said) in said {
-        match said {
-            Said::Allowed => {}
-            Said::Unknown(why) => unchecked = unchecked.or(Some(why)),
-            Said::Denied => match right.need {
-                Need::Always => found.missing.push(right.ways),
-                Need::ToMoveTheLeader(_) if leader_moves => found.missing.push(right.ways),
+    for (permission, answer) in answers {
+        match answer {
+            Answer::Allowed => {}
+            Answer::Unknown(why) => unchecked = unchecked.or(Some(why)),
+            Answer::Denied => match permission.need {
+                Need::Always => found.missing.push(permission.ways),
+                Need::ToMoveTheLeader(_) if leader_moves => found.missing.push(permission.ways),
                 Need::ToMoveTheLeader(loss)
                 | Need::WhenTheLeaderMoves(loss)
                 | Need::ToJudge(loss)
                 | Need::Never(loss)
-                | Need::Told(loss) => {
-                    let what = spell(right.ways, Some(namespace));
-                    found.warnings.push(format!("no right to {what}: {loss}"));
+                | Need::Reported(loss) => {
+                    let what = spell(permission.ways, Some(namespace));
+                    found.warnings.push(format!("no permission to {what}: {loss}"));
                 }
             },
         }
     }
     if let Some(why) = unchecked {
-        found.warnings.push(format!("rights not checked: {why}"));
+        found.warnings.push(format!("permissions not checked: {why}"));
     }
     found
 }
 
-/// The ways, and where; in `namespace`, unless that goes without saying.
+/// Returns the ways with their place. The place is left out where `namespace` is `None`.
 fn spell(ways: &[Access], namespace: Option<&str>) -> String {
     let first = ways.first();
     let words: Vec<String> = ways

@@ -10,7 +10,7 @@ use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::remedy::Reach;
 use pgscale_guard::rules::about_switchover;
 use pgscale_guard::verdict::Finding;
-use pgscale_guard::{Assessment, Facts, Policies, Verdict, evaluate};
+use pgscale_guard::{Assessment, Facts, Policies, RuleId, Verdict, evaluate};
 
 mod commit;
 mod handover;
@@ -18,9 +18,10 @@ mod judged;
 mod nearest;
 
 use crate::impact::Impact;
+use crate::members::{Role, is_sync};
 pub(crate) use commit::Commit;
+use handover::another_switchover;
 pub(crate) use handover::{Handover, Wanted, switchover};
-use handover::{SWITCHOVER_PENDING, another_switchover};
 pub(crate) use judged::{Judged, Says, every_rule};
 pub(crate) use nearest::Nearest;
 
@@ -41,7 +42,7 @@ pub(crate) struct Plan {
     /// `spec.numberOfInstances` now; `None` where the field is missing.
     pub(crate) declared: Option<i64>,
     /// `spec.numberOfInstances` as it would be written.
-    pub(crate) asked: i64,
+    pub(crate) count: i64,
     /// It takes the last recorded change back.
     pub(crate) undo: bool,
     /// Effective count now, after the operator's limits.
@@ -86,25 +87,12 @@ pub(crate) struct Plan {
 pub(crate) struct Leaving {
     /// Its pod.
     pub(crate) pod: String,
-    /// It leads now.
-    pub(crate) leads: bool,
-    /// It is a synchronous standby.
-    pub(crate) sync: bool,
+    /// What it is in the cluster.
+    pub(crate) role: Role,
     /// Its state in one word or sentence.
     pub(crate) state: String,
     /// The volume claim it leaves behind.
     pub(crate) claim: Option<String>,
-}
-
-impl Leaving {
-    /// What it is in the cluster.
-    pub(crate) fn role(&self) -> &'static str {
-        match (self.leads, self.sync) {
-            (true, _) => "leader",
-            (false, true) => "sync standby",
-            (false, false) => "replica",
-        }
-    }
 }
 
 /// A member that comes.
@@ -176,7 +164,7 @@ impl Plan {
     pub(crate) fn keeping(facts: &Facts, policies: &Policies, candidate: Option<&str>) -> Self {
         let (leader_move, verdict) = judge(facts, policies, candidate);
         let plain_write_refused_by = if leader_move.is_some() && verdict.allows() {
-            evaluate(facts, policies).denials().map(|finding| finding.rule).collect()
+            evaluate(facts, policies).denials().map(|finding| finding.rule.as_str()).collect()
         } else {
             Vec::new()
         };
@@ -201,7 +189,7 @@ impl Plan {
             uid: cluster.uid.clone(),
             resource_version: cluster.resource_version.clone(),
             declared: cluster.instances,
-            asked: facts.requested(),
+            count: facts.requested(),
             undo: facts.change.undo,
             from,
             to,
@@ -225,7 +213,7 @@ impl Plan {
 
     /// What it comes to.
     pub(crate) fn outcome(&self) -> Outcome {
-        if self.declared == Some(self.asked) {
+        if self.declared == Some(self.count) {
             Outcome::Nothing
         } else if self.verdict.allows() {
             Outcome::Ready
@@ -244,7 +232,7 @@ impl Plan {
 
     /// Returns the ids of the rules that lack a fact, and warn because of that.
     pub(crate) fn unjudged(&self) -> Vec<&'static str> {
-        self.verdict.unjudged().map(|finding| finding.rule).collect()
+        self.verdict.unjudged().map(|finding| finding.rule.as_str()).collect()
     }
 
     /// Returns the ids of those rules among them that judged `shown`, the plan that a person agreed
@@ -282,18 +270,20 @@ pub(crate) fn judge(
         if assessment.repair().is_some() {
             return (None, verdict);
         }
-        if verdict.denials().any(|finding| finding.rule == SWITCHOVER_PENDING) {
+        if verdict.denials().any(|finding| finding.rule == RuleId::SWITCHOVER_PENDING) {
             // The rule says why; what to do about it is said as where a switchover is asked for.
-            for known in verdict.findings.iter_mut().filter(|it| it.rule == SWITCHOVER_PENDING) {
+            for known in
+                verdict.findings.iter_mut().filter(|it| it.rule == RuleId::SWITCHOVER_PENDING)
+            {
                 known.remedy.clone_from(&remedy);
             }
         } else {
             let finding = Finding::deny(
-                SWITCHOVER_PENDING,
+                RuleId::SWITCHOVER_PENDING,
                 format!("{leader} leads and would have to move first, and {why}"),
             );
             // The rule may have warned of the same switchover for what it means to the others.
-            verdict.findings.retain(|known| known.rule != SWITCHOVER_PENDING);
+            verdict.findings.retain(|known| known.rule != RuleId::SWITCHOVER_PENDING);
             let finding = Finding { remedy, ..finding };
             verdict.findings.push(policies.overrides.weigh(finding, facts));
         }
@@ -330,17 +320,9 @@ fn praise(facts: &Facts, member: &Member) -> String {
     }
 }
 
-/// `member` is a synchronous standby of the leader.
-pub(crate) fn is_sync(facts: &Facts, member: &Member) -> bool {
-    facts
-        .leader_name()
-        .zip(facts.sync.known())
-        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name))
-}
-
 fn nobody_to_lead(facts: Assessment<'_>, leader: &str) -> Finding {
     let mut finding = Finding::deny(
-        "leader-cannot-move",
+        RuleId::LEADER_CANNOT_MOVE,
         format!("{leader} leads and would be removed, and no member that stays can take over"),
     );
     for (name, why) in why_nobody(facts, leader) {
@@ -369,8 +351,7 @@ fn why_nobody<'a>(
 fn leaving(facts: &Assessment<'_>, member: &Member) -> Leaving {
     Leaving {
         pod: member.name.clone(),
-        leads: facts.leader_name() == Some(member.name.as_str()),
-        sync: is_sync(facts, member),
+        role: Role::of(facts, member),
         state: describe(&facts.health(member)),
         claim: claim(facts, member.ordinal),
     }

@@ -1,4 +1,5 @@
-//! Who stands behind the cluster's two Services: `<cluster>` for the leader, `<cluster>-repl` for the standbys.
+//! The addresses behind the cluster's two Services: `<cluster>` for the leader, `<cluster>-repl`
+//! for the replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,7 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Those that could not be read, one line each.
+    /// Returns one line for each Service that could not be read.
     pub(crate) fn unchecked(&self, cluster: &str) -> impl Iterator<Item = String> {
         [("", &self.leader), ("-repl", &self.replicas)].into_iter().filter_map(
             move |(what, seen)| {
@@ -34,7 +35,7 @@ impl Services {
     }
 }
 
-/// Reads both.
+/// Reads both Services.
 pub(crate) async fn read(client: &Client, namespace: &str, cluster: &str) -> Services {
     let replicas = format!("{cluster}-repl");
     let (leader, replicas) = futures::join!(
@@ -44,7 +45,8 @@ pub(crate) async fn read(client: &Client, namespace: &str, cluster: &str) -> Ser
     Services { leader, replicas }
 }
 
-/// What a proxy would balance over: the slices, or the Endpoints where nobody makes slices.
+/// Returns the addresses that a proxy would balance over: from the slices, or from the Endpoints
+/// where there are no slices.
 async fn addresses(client: &Client, namespace: &str, service: &str) -> Seen<BTreeSet<String>> {
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     let selector = ListParams::default().labels(&format!("{SERVICE_NAME}={service}"));
@@ -75,7 +77,7 @@ async fn of_endpoints(client: &Client, namespace: &str, service: &str) -> Seen<B
     }
 }
 
-/// Ready addresses; unset means ready (discovery/v1 `EndpointConditions`).
+/// Returns the ready addresses. An unset condition means ready (discovery/v1 `EndpointConditions`).
 fn of_slices(slices: &[EndpointSlice]) -> BTreeSet<String> {
     slices
         .iter()
@@ -87,7 +89,7 @@ fn of_slices(slices: &[EndpointSlice]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Why the API server did not answer, in a few words.
+/// Returns the reason of a failed request, in a few words.
 pub(crate) fn short(error: &kube::Error, resource: &str) -> String {
     if let kube::Error::Api(status) = error {
         if status.is_forbidden() {
@@ -98,7 +100,7 @@ pub(crate) fn short(error: &kube::Error, resource: &str) -> String {
     format!("{resource}: {}", crate::error::chain(error))
 }
 
-/// Name of the member with this address; an address nobody has stays an address.
+/// Returns the name of the member with this address, or the address where no member has it.
 pub(crate) fn name<'a>(facts: &'a Facts, address: &'a str) -> &'a str {
     facts
         .all_members()
@@ -107,7 +109,7 @@ pub(crate) fn name<'a>(facts: &'a Facts, address: &'a str) -> &'a str {
         .map_or(address, |member| member.name.as_str())
 }
 
-/// Names of the members with these addresses, likewise.
+/// Returns the names of the members with these addresses, or the addresses.
 pub(crate) fn names(facts: &Facts, addresses: &BTreeSet<String>) -> Vec<String> {
     let mut names: Vec<String> =
         addresses.iter().map(|address| name(facts, address).to_owned()).collect();
@@ -115,8 +117,11 @@ pub(crate) fn names(facts: &Facts, addresses: &BTreeSet<String>) -> Vec<String> 
     names
 }
 
-/// Replication slots Patroni tracks on the leader, with the oldest position each needs: annotation `slots` of the
-/// leader object (`_write_leader_optime`, patroni/dcs/kubernetes.py). `Absent` where Patroni writes none.
+/// Reads the replication slots that Patroni tracks on the leader, with the oldest position that
+/// each needs.
+///
+/// They are in the annotation `slots` of the leader object (`_write_leader_optime`,
+/// patroni/dcs/kubernetes.py). `Absent` where Patroni writes none.
 pub(crate) async fn read_slots(client: &Client, facts: &Facts) -> Seen<BTreeMap<String, u64>> {
     let lock = match &facts.leader {
         Seen::Known(lock) => lock,
@@ -147,8 +152,8 @@ pub(crate) async fn read_slots(client: &Client, facts: &Facts) -> Seen<BTreeMap<
     })
 }
 
-/// The slot of a member (`slot_name_from_member_name`, patroni/dcs/__init__.py): lower case, and an underscore
-/// for what a slot's name may not hold.
+/// Returns the slot of a member (`slot_name_from_member_name`, patroni/dcs/__init__.py): in lower
+/// case, with an underscore for each character that a slot's name may not hold.
 pub(crate) fn slot_of(member: &str) -> String {
     member
         .to_ascii_lowercase()

@@ -1,4 +1,4 @@
-//! What every command works with: the API server, the way to the members, the terminal, the clock.
+//! The tools of every command: the API server, the way to the members, the terminal, the clock.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,18 +22,19 @@ use crate::forward::Forward;
 use crate::history::chance;
 use crate::terminal::Output;
 
-/// How long reading one cluster may take as a whole.
+/// The time limit of one read of a whole cluster.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
 
-/// What every command works with.
+/// The tools of every command. A clone is the same session.
+#[derive(Clone)]
 pub(crate) struct Session {
-    /// The API server; it never retries.
+    /// The API server. The client never retries.
     pub(crate) client: Client,
-    /// Reads clusters.
+    /// The reader of clusters.
     pub(crate) reader: Reader,
-    /// Asks members, and tells them to switch over.
+    /// The way to ask members, and to request a switchover.
     pub(crate) ask: Arc<dyn MemberClient>,
-    /// Runs commands and SQL inside members.
+    /// The way to run commands and SQL inside members.
     pub(crate) exec: Arc<dyn Exec>,
     /// The namespace of `-n` or of the context.
     pub(crate) namespace: String,
@@ -41,37 +42,37 @@ pub(crate) struct Session {
     pub(crate) reach: Reach,
     /// Stdout, stderr and the person at the terminal.
     pub(crate) out: Arc<Output>,
-    /// How fast things are looked at.
+    /// The intervals and time limits.
     pub(crate) pace: Pace,
-    /// A number that tells one record from another of the same second.
+    /// A source of numbers that distinguish records of the same second.
     pub(crate) chance: fn() -> u32,
-    /// What an interruption now would mean.
+    /// The meaning of an interruption now.
     pub(crate) interruption: Interruption,
-    /// What the API server warned of.
+    /// Warnings of the API server that were not shown yet.
     pub(crate) warnings: Warnings,
 }
 
-/// How fast things are looked at again, and how long each may take.
+/// Intervals between repeated reads, and time limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// Between two looks.
+    /// The interval between two reads.
     pub(crate) poll: Duration,
-    /// Between two lines that say what is waited for.
+    /// The interval between two progress lines.
     pub(crate) tell: Duration,
-    /// How long a cluster must look converged before it counts as such.
+    /// The time for which a cluster must look converged before it counts as such.
     pub(crate) stable: Duration,
-    /// How long Patroni's answer to a switchover may take: it waits for twice its loop itself
+    /// The time limit of Patroni's answer to a switchover. Patroni itself waits for two loops
     /// (`poll_failover_result`, patroni/api.py).
     pub(crate) switchover: Duration,
-    /// How long a switchover may take to show in lock, label and the new leader's own word.
+    /// The time limit until lock, label and the new leader's own answer show a switchover.
     pub(crate) confirm: Duration,
-    /// How long the standbys may take to follow a new leader.
+    /// The time limit until the replicas follow a new leader.
     pub(crate) follow: Duration,
-    /// How long a write whose answer was lost is looked for.
+    /// The time for which a write with a lost answer is looked for.
     pub(crate) lost_answer: Duration,
-    /// Between two samples of a leader during a switchover.
+    /// The interval between two samples of a leader during a switchover.
     pub(crate) sample: Duration,
-    /// How long everything that is read only to be shown with a plan may take together.
+    /// The common time limit of all reads that only serve a plan's view.
     pub(crate) impact: Duration,
 }
 
@@ -91,17 +92,18 @@ impl Default for Pace {
     }
 }
 
-/// What an interruption now would leave behind, kept up to date by whoever acts.
+/// The state that an interruption now would leave behind. The code that acts keeps it up to date.
 #[derive(Clone, Default)]
 pub(crate) struct Interruption(Arc<Mutex<Option<String>>>);
 
 impl Interruption {
-    /// From now on an interruption leaves this behind.
+    /// Sets the state that an interruption leaves behind from now on.
     pub(crate) fn means(&self, what: impl Into<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.into());
     }
 
-    /// What it would leave behind now; nothing unless somebody said otherwise.
+    /// Returns the state that an interruption would leave behind now. Nothing is changed unless it
+    /// was set.
     pub(crate) fn meaning(&self) -> String {
         self.0
             .lock()
@@ -112,7 +114,7 @@ impl Interruption {
 }
 
 impl Session {
-    /// The session of one run of the program.
+    /// Returns the session of one run of the program.
     pub(crate) fn new(
         connection: Connection,
         out: Arc<Output>,
@@ -142,18 +144,20 @@ impl Session {
         }
     }
 
-    /// Returns the connection flags of our own commands: empty, or with a space in front.
+    /// Returns the connection flags of this program's commands: empty, or with a space in front.
     pub(crate) fn flags(&self) -> String {
         spelled(self.reach.kubectl.iter().chain(&self.reach.pgscale))
     }
 
-    /// Returns one of our own commands in our namespace, for a hint: the connection flags are added where it is shown.
+    /// Returns one of this program's commands in the present namespace, for a hint. The connection
+    /// flags are added where it is shown.
     pub(crate) fn suggest(&self, words: &[&str]) -> Command {
         let words = ["pgscale"].into_iter().chain(words.iter().copied());
         Command::kubectl(words.chain(["-n", self.namespace.as_str()]))
     }
 
-    /// The same session for one cluster of several, in its own namespace; what it says begins with the cluster's name.
+    /// Returns the same session for one cluster of several, in its own namespace. Its notes begin
+    /// with the cluster's name.
     pub(crate) fn of(&self, namespace: &str, name: &str) -> Self {
         Self {
             client: self.client.clone(),
@@ -165,18 +169,18 @@ impl Session {
             out: Arc::new(self.out.about(&format!("{namespace}/{name}"))),
             pace: self.pace,
             chance: self.chance,
-            // What an interruption of all means is told by whoever works on all.
+            // The command that works on all clusters sets the meaning of an interruption.
             interruption: Interruption::default(),
             warnings: self.warnings.clone(),
         }
     }
 
-    /// What time it is.
+    /// Returns the present time.
     pub(crate) fn now(&self) -> Timestamp {
         (self.reader.clock)()
     }
 
-    /// Reads one cluster of our namespace.
+    /// Reads one cluster of the present namespace.
     pub(crate) async fn cluster(&self, name: &str) -> Result<Postgresql, Failure> {
         let cluster = self.reader.cluster(&self.namespace, name).await;
         self.show_warnings();
@@ -192,7 +196,7 @@ impl Session {
         })
     }
 
-    /// Reads the clusters of our namespace, or of all, with these labels.
+    /// Reads the clusters of the present namespace, or of all, with these labels.
     pub(crate) async fn clusters_of(
         &self,
         everywhere: bool,
@@ -207,7 +211,7 @@ impl Session {
         })
     }
 
-    /// Our namespace, or all, in words.
+    /// Returns the present namespace, or all, in words.
     pub(crate) fn place(&self, everywhere: bool) -> String {
         if everywhere {
             "all namespaces".to_owned()
@@ -216,17 +220,17 @@ impl Session {
         }
     }
 
-    /// Reads what the rules look at, the policies, and what somebody allowed in spite of them.
+    /// Reads the facts of the rules, the policies and the overrides.
     pub(crate) async fn facts(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
         self.facts_by(&self.reader, change, whom).await
     }
 
-    /// The same, and what one instance less and one more would meet.
+    /// Reads the same, and the facts for one instance less and one more.
     pub(crate) async fn facts_around(&self, change: Change, whom: AskWhom) -> (Facts, Policies) {
         self.facts_by(&self.around(), change, whom).await
     }
 
-    /// A reader that also reads what one instance less and one more would meet.
+    /// Returns a reader that also reads the facts for one instance less and one more.
     pub(crate) fn around(&self) -> Reader {
         Reader { breadth: ReadScope::Around, ..self.reader.clone() }
     }
@@ -235,7 +239,7 @@ impl Session {
         let asked = change.clone();
         let (facts, mut policies, overrides) = futures::join!(
             reader.facts(change, whom),
-            // Boxed: what is kept between all these answers would make every caller's future large.
+            // Boxed: the state between all these answers would make every caller's future large.
             self.reader.policies(&asked).boxed(),
             self.reader.overrides(&asked.new).boxed()
         );
@@ -243,27 +247,29 @@ impl Session {
         (facts, policies)
     }
 
-    /// The `postgresql` objects of a namespace, untyped: what we do not know stays as it is.
+    /// Returns the API for the `postgresql` objects of a namespace, untyped: unknown fields are
+    /// kept.
     pub(crate) fn clusters(&self, namespace: &str) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk(GROUP, VERSION, KIND);
         let resource = ApiResource::from_gvk_with_plural(&kind, PLURAL);
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
-    /// Passes the API server's warnings on.
+    /// Shows the API server's warnings.
     pub(crate) fn show_warnings(&self) {
         for warning in self.warnings.take() {
             self.out.warning(&warning);
         }
     }
 
-    /// A command for a person to copy: ours, in the same place.
+    /// Returns one of this program's commands for a person to copy, with the same namespace and
+    /// connection.
     pub(crate) fn command(&self, words: &str) -> String {
         format!("kubectl pgscale {words} -n {}{}", self.namespace, self.flags())
     }
 }
 
-/// Where a member is.
+/// Returns the address of a member.
 pub(crate) fn address(facts: &Facts, member: &str) -> Address {
     Address {
         namespace: facts.change.new.namespace.clone(),
@@ -272,7 +278,7 @@ pub(crate) fn address(facts: &Facts, member: &str) -> Address {
     }
 }
 
-/// Why something could not be read, as a failure.
+/// Returns a failed read as a failure.
 pub(crate) fn unreadable(error: &ReadError, asked: &str) -> Failure {
     match error {
         ReadError::Kube { source, .. } => Failure::of_kube(source, asked),
@@ -284,7 +290,7 @@ pub(crate) fn unreadable(error: &ReadError, asked: &str) -> Failure {
     }
 }
 
-/// Not the object is missing, but its kind.
+/// Returns whether the kind is missing, and not the object.
 fn is_unknown_kind(error: &ReadError) -> bool {
     matches!(error.kube(), Some(kube::Error::Api(status))
         if status.details.as_ref().is_none_or(|details| details.name.is_empty()))

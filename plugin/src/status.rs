@@ -1,5 +1,7 @@
-//! How one cluster is, beyond its members: slots, volumes, what policies leave room for, and what a change of the
-//! count would be told now. Pure: everything here rests on what was read once.
+//! The status of one cluster beyond its members: slots, volumes, the room in policies, and the
+//! verdicts on a change of the count now.
+//!
+//! Pure: everything here rests on one read.
 
 use std::collections::BTreeMap;
 
@@ -9,39 +11,40 @@ use pgscale_guard::policy::{Freeze, Limit, Mode, Zero};
 use pgscale_guard::{Change, Policies, Seen, evaluate};
 
 use crate::diagnosis::Cause;
+use crate::members::Role;
 use crate::plan::judge;
 use crate::policy::{freeze, windows};
 use crate::services::slot_of;
 use crate::watch::Snapshot;
 
-/// One cluster as it is.
+/// The status of one cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
-    /// What was read.
+    /// The facts that were read.
     pub(crate) snapshot: Snapshot,
-    /// What is missing for it to have converged.
+    /// The conditions of convergence that are not met.
     pub(crate) missing: Vec<String>,
-    /// What is looked up for one cluster only; `None` in a list.
+    /// Details for a single cluster. `None` in a list.
     pub(crate) detail: Option<Detail>,
-    /// What keeps it from converging, the likeliest first.
+    /// The reasons for which it does not converge, the likeliest first.
     pub(crate) why: Vec<Cause>,
-    /// Why Events could not be read, if they were asked for.
+    /// The reason for which Events could not be read, if they were requested.
     pub(crate) events_unread: Option<String>,
 }
 
-/// What is looked up for one cluster only.
+/// Details for a single cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Detail {
-    /// Replication slots; `Absent` where Patroni publishes none.
+    /// Replication slots. `Absent` where Patroni publishes none.
     pub(crate) slots: Seen<Vec<Slot>>,
-    /// What policies and the operator leave room for.
+    /// The room that policies and the operator leave.
     pub(crate) headroom: Headroom,
-    /// What a change now would be told.
+    /// The verdicts on a change now.
     pub(crate) would_say: Vec<Told>,
 }
 
 impl Detail {
-    /// Puts together what was read.
+    /// Collects the details from the facts that were read.
     pub(crate) fn of(
         facts: &Facts,
         policies: &Policies,
@@ -60,20 +63,20 @@ impl Detail {
 pub(crate) struct Slot {
     /// Its name.
     pub(crate) name: String,
-    /// The member it is for; `None` for a slot that is no member's.
+    /// Its member. `None` for a slot of no member.
     pub(crate) member: Option<String>,
-    /// That member has a pod; `None` where the pods could not be listed.
+    /// That member has a pod. `None` where the pods could not be listed.
     pub(crate) there: Option<bool>,
-    /// The oldest position it needs.
+    /// The oldest position that it needs.
     pub(crate) position: u64,
-    /// Bytes of write-ahead log it holds; `None` where the leader's position is not known.
+    /// Bytes of WAL that it holds. `None` where the leader's position is not known.
     pub(crate) held: Option<u64>,
 }
 
 fn slots_of(facts: &Facts, positions: &BTreeMap<String, u64>) -> Vec<Slot> {
     let now = facts.leader_position().or_else(|| facts.leader.known()?.optime);
-    // Patroni adds the leader's own position under its own name, where there is no slot (`Postgresql.slots`,
-    // patroni/postgresql/__init__.py).
+    // Patroni adds the leader's own position under the leader's name, although there is no such
+    // slot (`Postgresql.slots`, patroni/postgresql/__init__.py).
     let own = facts.leader_name().map(slot_of);
     positions
         .iter()
@@ -91,12 +94,12 @@ fn slots_of(facts: &Facts, positions: &BTreeMap<String, u64>) -> Vec<Slot> {
         .collect()
 }
 
-/// `member` has a pod; where the pods could not be listed, nobody is said to be there or gone.
+/// Returns whether `member` has a pod. `None` where the pods could not be listed.
 fn has_pod(facts: &Facts, member: &str) -> Option<bool> {
     facts.members.unreadable().is_none().then(|| facts.member(member).is_some())
 }
 
-/// The member a slot is for, whether it still has a pod or not.
+/// Returns the member of a slot, with or without a pod.
 fn owner(facts: &Facts, slot: &str) -> Option<String> {
     let prefix = format!("{}_", slot_of(&facts.change.new.name));
     let ordinal = slot.strip_prefix(&prefix)?;
@@ -109,18 +112,18 @@ fn owner(facts: &Facts, slot: &str) -> Option<String> {
 pub(crate) struct Volume {
     /// Its claim.
     pub(crate) claim: String,
-    /// The member it is for.
+    /// Its member.
     pub(crate) member: String,
-    /// That member has a pod, otherwise the volume is kept from an earlier life; `None` where the pods could not be
-    /// listed.
+    /// That member has a pod. Without a pod the claim is kept from a removed member. `None` where
+    /// the pods could not be listed.
     pub(crate) in_use: Option<bool>,
-    /// Bytes it holds room for.
+    /// Bytes of its size.
     pub(crate) capacity: Option<u64>,
-    /// When it was created.
+    /// Its time of creation.
     pub(crate) created: Option<Timestamp>,
 }
 
-/// The volumes of a cluster, by ordinal.
+/// Returns the volumes of a cluster, by ordinal.
 pub(crate) fn volumes(facts: &Facts) -> Seen<Vec<Volume>> {
     let claims = match &facts.claims {
         Seen::Known(claims) => claims,
@@ -140,20 +143,20 @@ pub(crate) fn volumes(facts: &Facts) -> Seen<Vec<Volume>> {
     Seen::Known(claims.iter().map(volume).collect())
 }
 
-/// What policies and the operator leave room for.
+/// The room that policies and the operator leave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Headroom {
-    /// Every bound, with where it comes from.
+    /// Every bound, with its source.
     pub(crate) bounds: Vec<Bound>,
-    /// How many more may come; `None` where nothing says so.
+    /// The number of instances that may be added. `None` where nothing limits it.
     pub(crate) more: Option<i64>,
-    /// How many may go, with at least one left.
+    /// The number of instances that may be removed, with at least one left.
     pub(crate) fewer: i64,
-    /// Zero is allowed.
+    /// Zero instances are allowed.
     pub(crate) zero: bool,
-    /// Why the policies could not be read.
+    /// The reason for which the policies could not be read.
     pub(crate) unreadable: Option<String>,
-    /// Why the operator's limits could not be read.
+    /// The reason for which the operator's limits could not be read.
     pub(crate) operator_unreadable: Option<String>,
 }
 
@@ -164,9 +167,9 @@ pub(crate) struct Bound {
     pub(crate) what: &'static str,
     /// Its value.
     pub(crate) value: String,
-    /// The object it comes from.
+    /// The object that sets it.
     pub(crate) source: String,
-    /// What becomes of a violation.
+    /// The effect of a violation.
     pub(crate) mode: Mode,
 }
 
@@ -195,7 +198,7 @@ impl Headroom {
         let number = |value: &i64| value.to_string();
         bounds.extend(policies.step_up.iter().map(|limit| bound("step up", limit, number)));
         bounds.extend(policies.step_down.iter().map(|limit| bound("step down", limit, number)));
-        // One that is over bounds nothing any more.
+        // A freeze that is over no longer bounds anything.
         let over = |freeze: &Freeze| freeze.until.is_some_and(|until| until <= facts.now);
         let freezes = policies.freezes.iter().filter(|limit| !over(&limit.value));
         bounds.extend(freezes.map(|limit| bound("freeze", limit, |it| freeze(it, facts.now))));
@@ -221,7 +224,7 @@ fn bound<T>(what: &'static str, limit: &Limit<T>, value: impl Fn(&T) -> String) 
     Bound { what, value: value(&limit.value), source: limit.source.to_string(), mode: limit.mode }
 }
 
-/// The operator's own limits, which it applies without a word.
+/// Returns the operator's own limits, which it applies silently.
 fn operator_limits(facts: &Facts) -> (Vec<Limit<i64>>, Vec<Limit<i64>>) {
     let Some(operator) = facts.operator.known() else { return (Vec::new(), Vec::new()) };
     if operator.settings.limits_ignored(&facts.change.new) {
@@ -235,33 +238,33 @@ fn operator_limits(facts: &Facts) -> (Vec<Limit<i64>>, Vec<Limit<i64>>) {
     (limit(operator.settings.min_instances), limit(operator.settings.max_instances))
 }
 
-/// What one change would be told now.
+/// The verdict on one change now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// The count it would be.
+    /// The count of the change.
     pub(crate) to: i64,
-    /// Through us, or by an edit that moves no leader.
+    /// The writer: this program, or an edit that moves no leader.
     pub(crate) by: By,
-    /// Nothing refuses it.
+    /// No rule refuses it.
     pub(crate) allowed: bool,
     /// The rules that refuse it, or else those that warn.
     pub(crate) rules: Vec<&'static str>,
-    /// Who would have to lead first.
+    /// The member that would have to lead first.
     pub(crate) leader_moves_to: Option<String>,
-    /// What the first of them says.
+    /// The message of the first of them.
     pub(crate) message: Option<String>,
 }
 
-/// Who would make the change.
+/// The writer of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     /// `kubectl pgscale`.
     Command,
-    /// `kubectl edit`, Argo CD and everybody else who writes the count and nothing more.
+    /// `kubectl edit`, Argo CD and every other writer of only the count.
     Edit,
 }
 
-/// What one instance less and one more would be told, on the facts as they are.
+/// Judges one instance less and one more, on the present facts.
 pub(crate) fn would_say(facts: &Facts, policies: &Policies) -> Vec<Told> {
     let now = facts.to();
     let mut all = Vec::new();
@@ -271,26 +274,27 @@ pub(crate) fn would_say(facts: &Facts, policies: &Policies) -> Vec<Told> {
         let (leader_move, verdict) = judge(&there, policies, None);
         all.push(Told {
             leader_moves_to: leader_move.map(|moved| moved.to),
-            ..told(to, By::Command, &verdict)
+            ..judged(to, By::Command, &verdict)
         });
         if to > 0 && there.leader_condemned() {
-            all.push(told(to, By::Edit, &evaluate(&there, policies)));
+            all.push(judged(to, By::Edit, &evaluate(&there, policies)));
         }
     }
     all
 }
 
-fn told(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> Told {
+fn judged(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> Told {
     let allowed = verdict.allows();
     let findings: Vec<_> =
         if allowed { verdict.warnings().collect() } else { verdict.denials().collect() };
-    let mut rules: Vec<&'static str> = findings.iter().map(|finding| finding.rule).collect();
+    let mut rules: Vec<&'static str> =
+        findings.iter().map(|finding| finding.rule.as_str()).collect();
     rules.dedup();
     let message = findings.first().map(|finding| finding.message.clone());
     Told { to, by, allowed, rules, leader_moves_to: None, message }
 }
 
-/// Pods whose containers run; `None` where the pods could not be listed.
+/// Returns the number of pods with running containers. `None` where the pods could not be listed.
 pub(crate) fn running(facts: &Facts) -> Option<i64> {
     let members = match &facts.members {
         Seen::Unreadable(_) => return None,
@@ -301,25 +305,25 @@ pub(crate) fn running(facts: &Facts) -> Option<i64> {
     Some(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// How bad it is: the worst comes first in a list.
+/// The severity of a cluster's state. The worst comes first in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Severity {
-    /// Nobody leads: nothing can be written.
+    /// There is no leader: nothing can be written.
     NoLeader,
     /// Members or the leader lock could not be read.
     Unknown,
-    /// As many run as nobody asked for.
+    /// The number of running members is not the requested one.
     CountDiffers,
     /// A member is being built.
     Rebuilding,
-    /// Anything else is missing.
+    /// Another condition of convergence is not met.
     NotConverged,
-    /// All is as it should be.
+    /// It has converged.
     Converged,
 }
 
 impl Severity {
-    /// The word for it.
+    /// Returns the word for it.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::NoLeader => "NoLeader",
@@ -332,13 +336,14 @@ impl Severity {
     }
 }
 
-/// Sorts clusters, the worst first; within that by name, so that the order is stable.
+/// Sorts clusters, the worst first, and within that by name, so that the order is stable.
 pub(crate) fn worst_first(all: &mut [Status]) {
     all.sort_by_cached_key(|status| (status.severity(), status.snapshot.facts.change.cluster()));
 }
 
 impl Status {
-    /// Everything that is news when it changes: not ages, positions and bytes, which change at every look.
+    /// Returns everything that is news when it changes: no ages, positions and bytes, which change
+    /// at every read.
     pub(crate) fn digest(&self) -> Vec<String> {
         let facts = &self.snapshot.facts;
         let cluster = &facts.change.new;
@@ -357,20 +362,20 @@ impl Status {
             let (node, restarts, timeline) = (&pod.node, pod.restarts, member.timeline());
             let mut health = crate::plan::describe(&facts.assessment().health(member));
             health.retain(|character| !character.is_ascii_digit());
-            let role = crate::view::status::role(facts, member, leader == Some(&member.name));
+            let role = Role::of(facts, member).word();
             format!("{} {role} {node:?} {restarts} {timeline:?} {health}", member.name)
         }));
         if let Some(detail) = &self.detail {
             let slots = detail.slots.known().into_iter().flatten().map(|slot| slot.name.clone());
             digest.extend(slots);
-            digest.extend(detail.would_say.iter().map(|told| {
-                format!("{} {:?} {} {:?}", told.to, told.by, told.allowed, told.rules)
+            digest.extend(detail.would_say.iter().map(|verdict| {
+                format!("{} {:?} {} {:?}", verdict.to, verdict.by, verdict.allowed, verdict.rules)
             }));
         }
         digest
     }
 
-    /// How bad it is.
+    /// Returns the severity of the cluster's state.
     pub(crate) fn severity(&self) -> Severity {
         let facts = &self.snapshot.facts;
         let running = running(facts);

@@ -1,7 +1,8 @@
 //! The only place that prints: data on stdout, everything else on stderr.
 //!
-//! Text is rendered with styles in it; they are taken out here where nobody wants them. A reader of stdout that
-//! goes away is no error, and nothing that happens to stderr may end a change half-way.
+//! Text is rendered with styles in it, and they are removed here where the channel has no colours.
+//! A reader of stdout that closes it is no error, and no failure of stderr may end a change
+//! half-way.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -11,7 +12,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::args::{Color, Format};
 use crate::error::{Failure, Kind};
 
 pub(crate) mod expression;
@@ -23,37 +23,66 @@ use text::wrap;
 
 /// Headings.
 pub(crate) const BOLD: Style = Style::new().bold();
-/// What is well.
+/// Text about a good state.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
-/// What deserves a look.
+/// Text that deserves a look.
 pub(crate) const CARE: Style = AnsiColor::Yellow.on_default();
-/// What is broken or refused.
+/// Text about a broken or refused thing.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 
-/// How far a line that goes on is indented.
+/// The use of colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Color {
+    /// Colour on a terminal.
+    #[default]
+    Auto,
+    /// Colour, whatever the output is.
+    Always,
+    /// No colour.
+    Never,
+}
+
+/// The format of the output on stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For people, with more columns.
+    Wide,
+    /// A versioned JSON object.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// Only the name, such as `postgresql.acid.zalan.do/NAME`.
+    Name,
+}
+
+/// The indentation of a continued line.
 const HANG: usize = 2;
 
 /// Stdout, stderr and the person in front of them.
 pub(crate) struct Output {
     stdout: Arc<Mutex<Channel>>,
     stderr: Arc<Mutex<Channel>>,
-    /// What stands before every line to stderr: whom it is about, where several clusters are worked on.
+    /// The beginning of every line to stderr: the name of its cluster, where a command works on
+    /// several.
     prefix: String,
-    /// Columns of the terminal; `None` where the reader is not one, and lines are not wrapped.
+    /// Columns of the terminal. `None` where stdout is no terminal, and lines are not wrapped.
     pub(crate) width: Option<usize>,
-    /// The same of stderr.
+    /// Columns of stderr's terminal.
     pub(crate) width_of_notes: Option<usize>,
-    /// Where live lines may be drawn; `None` where stderr is no terminal, or a dumb one.
+    /// The terminal for live lines. `None` where stderr is no terminal, or a dumb one.
     terminal: Option<live::Terminal>,
-    /// The live lines that stand at the foot of the terminal now: whatever is printed goes above them.
+    /// The live lines at the foot of the terminal now. All other output goes above them.
     foot: Mutex<Option<indicatif::ProgressBar>>,
-    /// Stdout is a terminal on which a picture can be drawn over.
+    /// Stdout is a terminal whose content can be redrawn.
     pub(crate) redraws: bool,
-    /// Answers questions; `None` where there is no terminal to ask on.
+    /// The source of answers. `None` without a terminal to ask on.
     person: Option<Arc<Mutex<Box<dyn BufRead + Send>>>>,
-    /// What to print of documents, where not all of them is wanted.
+    /// The parts of documents to print, where not all is wanted.
     expression: OnceLock<Expression>,
-    /// Nobody reads stdout any more.
+    /// The reader of stdout has closed it.
     reader_left: AtomicBool,
 }
 
@@ -63,7 +92,7 @@ struct Channel {
 }
 
 impl Output {
-    /// The process's own channels.
+    /// Returns the process's own channels.
     pub(crate) fn of_process(color: Color) -> Self {
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let by_terminal = |terminal: bool| match color {
@@ -107,7 +136,8 @@ impl Output {
         }
     }
 
-    /// The same channels, with a word before every line to stderr; live lines are for one cluster, and not drawn.
+    /// Returns the same channels, with a word before every line to stderr. Live lines are for one
+    /// cluster, and not drawn.
     pub(crate) fn about(&self, whom: &str) -> Self {
         Self {
             stdout: Arc::clone(&self.stdout),
@@ -124,7 +154,7 @@ impl Output {
         }
     }
 
-    /// Writes a result to stdout. That nobody reads it any more is not an error.
+    /// Writes a result to stdout. A closed stdout is no error.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
         match self.above(|| write(&self.stdout, text)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -136,14 +166,14 @@ impl Output {
         }
     }
 
-    /// Nobody reads what is written to stdout: what goes on for ever may end.
+    /// Returns whether the reader of stdout has closed it: an endless output may end.
     pub(crate) fn reader_left(&self) -> bool {
         self.reader_left.load(Ordering::Relaxed)
     }
 
-    /// Writes to a terminal that was cleared first.
+    /// Clears the terminal, and writes to it.
     pub(crate) fn redraw(&self, text: &str) -> Result<(), Failure> {
-        // Not a style, so it goes there whether colours are wanted or not: cursor home, erase what is below.
+        // No style, so it is written with and without colours: cursor home, erase everything below.
         let cleared = {
             let mut channel = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
             write!(channel.to, "\x1b[H\x1b[J")
@@ -152,14 +182,15 @@ impl Output {
         self.data(text)
     }
 
-    /// From now on only what `expression` says is printed of documents.
+    /// Restricts all further documents to the parts that `expression` selects.
     pub(crate) fn print_by(&self, expression: Option<Expression>) {
         if let Some(expression) = expression {
             self.expression.get_or_init(|| expression);
         }
     }
 
-    /// Writes an object to stdout in a format for machines, or what was asked for of it.
+    /// Writes an object to stdout in a format for machines, or its parts that the expression
+    /// selects.
     pub(crate) fn document(&self, format: Format, object: &impl Serialize) -> Result<(), Failure> {
         if let Some(expression) = self.expression.get() {
             let text = serde_json::to_value(object)
@@ -186,7 +217,7 @@ impl Output {
         self.data(&wrap(text, self.width, HANG))
     }
 
-    /// Tells the person something.
+    /// Writes a line for the person to stderr.
     pub(crate) fn note(&self, text: &str) {
         let text = if self.prefix.is_empty() {
             text.to_owned()
@@ -198,9 +229,9 @@ impl Output {
         self.page(&wrap(&text, self.width_of_notes, HANG));
     }
 
-    /// Shows the person what is laid out already.
+    /// Writes text with a finished layout to stderr.
     pub(crate) fn page(&self, text: &str) {
-        // Nobody there to be told: the work goes on.
+        // A failure to write ends nothing: the work continues.
         self.above(|| write(&self.stderr, text)).ok();
     }
 
@@ -212,12 +243,12 @@ impl Output {
         }
     }
 
-    /// Tells the person of something that deserves a look.
+    /// Warns the person.
     pub(crate) fn warning(&self, text: &str) {
         self.note(&format!("{CARE}Warning:{CARE:#} {text}"));
     }
 
-    /// Tells the person why the program ends.
+    /// Reports the reason for which the program ends.
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut lines = vec![if failure.kind == Kind::Interrupted {
             failure.message.clone()
@@ -228,19 +259,20 @@ impl Output {
         self.note(&lines.join("\n"));
     }
 
-    /// Somebody could be asked.
+    /// Returns whether there is a person to ask.
     pub(crate) fn is_interactive(&self) -> bool {
         self.person.is_some()
     }
 
-    /// Asks the person; `None` where nobody can be asked or nobody answered. The program stays awake meanwhile: an
-    /// interruption must end it.
+    /// Asks the person. `None` where there is no person or no answer.
+    ///
+    /// The program keeps running meanwhile, because an interruption must end it.
     pub(crate) async fn ask(self: &Arc<Self>, question: &str) -> Option<String> {
         let (output, question) = (Arc::clone(self), question.to_owned());
         tokio::task::spawn_blocking(move || output.read_answer(&question)).await.ok().flatten()
     }
 
-    /// Whether the person says yes to `question`; `None` where nobody can be asked.
+    /// Returns whether the person agrees to `question`. `None` where there is no person to ask.
     pub(crate) async fn agrees(self: &Arc<Self>, question: &str) -> Option<bool> {
         if !self.is_interactive() {
             return None;
@@ -253,7 +285,7 @@ impl Output {
     fn read_answer(&self, question: &str) -> Option<String> {
         let mut person = self.person.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         {
-            // Not held while somebody thinks: others have things to say.
+            // Not held during the wait for an answer: other tasks write too.
             let mut channel = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
             write!(channel.to, "{question} ").and_then(|()| channel.to.flush()).ok()?;
         }
@@ -265,7 +297,8 @@ impl Output {
     }
 }
 
-/// Lines may be redrawn on stderr: `--color=always` is for pipes too, and a dumb terminal cannot move its cursor.
+/// Returns whether lines may be redrawn on stderr: `--color=always` is for pipes too, and a dumb
+/// terminal cannot move its cursor.
 fn can_draw(is_terminal: bool, coloured: bool, term: Option<&OsStr>) -> bool {
     is_terminal && coloured && term.is_none_or(|term| term != "dumb")
 }
@@ -283,14 +316,15 @@ fn write(channel: &Mutex<Channel>, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! An output that is read by a test.
+    //! An output that a test reads.
 
     use super::*;
 
-    /// What came to both channels, in the order of its writes: each stretch with the name of its channel.
+    /// The text on both channels, in the order of its writes: each part with the name of its
+    /// channel.
     type Stretches = Vec<(&'static str, Vec<u8>)>;
 
-    /// What was written, and who answers.
+    /// A screen that records the output, with a scripted person.
     #[derive(Clone, Default)]
     pub(crate) struct Screen {
         written: Arc<Mutex<Stretches>>,
@@ -325,12 +359,12 @@ pub(crate) mod testing {
     }
 
     impl Screen {
-        /// A screen of so many columns, or none that has any, with colours or without.
+        /// Returns a screen of `width` columns, or without a width, with colours or without.
         pub(crate) fn of(width: Option<usize>, coloured: bool) -> Self {
             Self { width, coloured, ..Self::default() }
         }
 
-        /// What came to both channels, as a person at a terminal sees it, and which was which.
+        /// Returns the text on both channels in order, each part with its channel.
         pub(crate) fn transcript(&self) -> String {
             let written = self.written.lock().unwrap();
             let stretch = |(name, text): &(&str, Vec<u8>)| {
@@ -339,14 +373,15 @@ pub(crate) mod testing {
             written.iter().map(stretch).collect()
         }
 
-        /// An output that ends here; `person` types these lines, or nobody is there.
+        /// Returns an output to this screen. `person` types these lines. `None` means that there is
+        /// no person.
         pub(crate) fn output(&self, person: Option<&str>) -> Output {
             self.output_for(person.map(|lines| {
                 Box::new(io::Cursor::new(lines.to_owned().into_bytes())) as Box<dyn BufRead + Send>
             }))
         }
 
-        /// An output that ends here, with this person at the terminal.
+        /// Returns an output to this screen, with this person at the terminal.
         pub(crate) fn output_for(&self, person: Option<Box<dyn BufRead + Send>>) -> Output {
             let channel = |name| {
                 let to = Box::new(self.part(name));
@@ -367,7 +402,7 @@ pub(crate) mod testing {
             }
         }
 
-        /// An output that ends here, on a terminal of so many columns that can draw.
+        /// Returns an output to this screen, on a terminal of `columns` columns that can draw.
         pub(crate) fn terminal(&self, columns: u16) -> Output {
             let stderr = self.part("stderr");
             let terminal =
@@ -379,12 +414,12 @@ pub(crate) mod testing {
             Part { name, written: Arc::clone(&self.written) }
         }
 
-        /// What came to stdout.
+        /// Returns the text on stdout.
         pub(crate) fn stdout(&self) -> String {
             self.came_to("stdout")
         }
 
-        /// What came to stderr.
+        /// Returns the text on stderr.
         pub(crate) fn stderr(&self) -> String {
             self.came_to("stderr")
         }
@@ -409,7 +444,7 @@ pub(crate) mod testing {
     }
 
     #[test]
-    fn lines_are_redrawn_only_on_a_terminal_that_can_and_may() {
+    fn lines_are_redrawn_only_on_a_capable_terminal_with_colours() {
         for (is_terminal, coloured, term, want) in [
             (true, true, Some("xterm"), true),
             (true, true, None, true),
@@ -424,28 +459,28 @@ pub(crate) mod testing {
     }
 
     #[test]
-    fn a_reader_that_left_is_no_error() {
+    fn closed_stdout_is_no_error() {
         let mut output = Screen::default().output(None);
         output.stdout = Arc::new(Mutex::new(Channel { to: Box::new(Closed), coloured: false }));
         assert_eq!((output.data("rows"), output.reader_left()), (Ok(()), true));
     }
 
     #[test]
-    fn a_picture_is_drawn_over_the_one_before() {
+    fn redraw_clears_the_terminal_first() {
         let screen = Screen::default();
         screen.output(None).redraw("rows").unwrap();
         assert_eq!(screen.stdout(), "\u{1b}[H\u{1b}[Jrows\n");
     }
 
     #[test]
-    fn styles_are_taken_out_where_nobody_wants_them() {
+    fn styles_are_removed_without_colours() {
         let screen = Screen::default();
         screen.output(None).warning("mind the gap");
         assert_eq!(screen.stderr(), "Warning: mind the gap\n");
     }
 
     #[tokio::test]
-    async fn nobody_at_the_terminal_and_a_closed_one_answer_nothing() {
+    async fn missing_person_and_closed_terminal_give_no_answer() {
         for (person, want) in [(None, None), (Some(""), None), (Some("y\n"), Some("y"))] {
             let output = Arc::new(Screen::default().output(person));
             assert_eq!(output.ask("Continue? [y/N]").await.as_deref(), want, "{person:?}");

@@ -1,4 +1,5 @@
-//! Facts for pure tests, and a cluster to act on for the rest: an API server and members that exist only here.
+//! Facts for pure tests, and a cluster in memory for the rest: an API server and members that exist
+//! only here.
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::capacity::Template;
@@ -17,12 +18,12 @@ mod world;
 pub(crate) use growth::Stage;
 pub(crate) use world::{HANGS, Mishap, World, give, run};
 
-/// When the facts of pure tests were read.
+/// Returns the time at which the facts of pure tests were read.
 pub(crate) fn now() -> Timestamp {
     "2026-11-24T10:00:00Z".parse().unwrap()
 }
 
-/// A healthy cluster of `from` members, led by `leader`, that shall become `to`.
+/// Returns a healthy cluster of `from` members, led by `leader`, that is to become `to`.
 pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
     let old = Postgresql::of(&object(from)).unwrap();
     let facts = Facts {
@@ -84,7 +85,7 @@ pub(crate) fn facts(from: i64, to: i64, leader: i64) -> Facts {
     made_by(facts, &json!({}))
 }
 
-/// The `postgresql` object of the test cluster.
+/// Returns the `postgresql` object of the test cluster.
 pub(crate) fn object(instances: i64) -> Value {
     json!({
         "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
@@ -96,7 +97,7 @@ pub(crate) fn object(instances: i64) -> Value {
     })
 }
 
-/// A healthy member.
+/// Returns a healthy member.
 pub(crate) fn member(ordinal: i64, leads: bool) -> Member {
     Member {
         name: format!("acid-a-{ordinal}"),
@@ -117,14 +118,14 @@ pub(crate) fn member(ordinal: i64, leads: bool) -> Member {
     }
 }
 
-/// What a healthy member writes into its annotation.
+/// Returns the annotation of a healthy member.
 pub(crate) fn report(leads: bool, timeline: u64) -> Value {
     json!({"state": "running", "role": if leads { "primary" } else { "replica" }, "version": "4.1.4",
         "timeline": timeline, "xlog_location": 1000,
         "replication_state": if leads { None } else { Some("streaming") }})
 }
 
-/// What a healthy member answers.
+/// Returns the answer of a healthy member.
 pub(crate) fn answer(leads: bool, timeline: u64) -> Value {
     json!({"state": "running", "role": if leads { "primary" } else { "replica" },
         "timeline": timeline, "server_version": 150_004,
@@ -134,7 +135,7 @@ pub(crate) fn answer(leads: bool, timeline: u64) -> Value {
         "patroni": {"version": "4.1.4"}})
 }
 
-/// The policies of these names and specs, together, for the test cluster.
+/// Returns the policies of these names and specs, combined for the test cluster.
 pub(crate) fn policies(specs: &[(&str, Value)]) -> Policies {
     let spec = |spec: &Value| serde_json::from_value(spec.clone()).unwrap();
     let all: Vec<ScalePolicy> =
@@ -142,7 +143,7 @@ pub(crate) fn policies(specs: &[(&str, Value)]) -> Policies {
     Policies::combine(&all, &Postgresql::of(&object(3)).unwrap())
 }
 
-/// The facts of a cluster whose StatefulSet has these parts, and one-GiB volumes.
+/// Returns the facts of a cluster whose StatefulSet has these parts, and one-GiB volumes.
 pub(crate) fn made_by(mut facts: Facts, parts: &Value) -> Facts {
     let mut whole = json!({"metadata": {"name": "acid-a"}, "spec": {"serviceName": "acid-a",
         "selector": {}, "template": {"spec": {"containers": [{"name": "postgres"}]}},
@@ -159,7 +160,7 @@ pub(crate) fn made_by(mut facts: Facts, parts: &Value) -> Facts {
     facts
 }
 
-/// The facts with one member changed.
+/// Returns the facts with one member changed.
 pub(crate) fn with(mut facts: Facts, ordinal: i64, change: impl FnOnce(&mut Member)) -> Facts {
     if let Seen::Known(members) = &mut facts.members {
         change(members.iter_mut().find(|member| member.ordinal == ordinal).unwrap());
@@ -167,7 +168,7 @@ pub(crate) fn with(mut facts: Facts, ordinal: i64, change: impl FnOnce(&mut Memb
     facts
 }
 
-/// The facts with one member's receiver stalled.
+/// Returns the facts with one member's receiver stalled.
 pub(crate) fn stalled(facts: Facts, ordinal: i64) -> Facts {
     with(facts, ordinal, |member| {
         if let Live::Answered(answer) = &mut member.live {

@@ -13,9 +13,11 @@ use crate::services::name;
 
 mod ask;
 mod canary;
+mod verification;
 
 pub(crate) use ask::ask;
 pub(crate) use canary::{Canary, Flight, NoCanary, fly};
+pub(crate) use verification::{Verification, gist};
 
 /// What one member said, or why it said nothing.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,8 +12,8 @@ use pgscale_guard::remedy::spelled;
 use pgscale_guard::{Assessed, Change, Seen};
 use tokio::time::{Instant, sleep};
 
-use crate::document::{Event, MemberTimeline};
 use crate::error::{Failure, Kind};
+use crate::members::lag_bytes;
 use crate::plan::{Plan, nobody_answered};
 use crate::services::{self, Services};
 use crate::session::Session;
@@ -35,6 +35,7 @@ use phase::{Phase, phases};
 use progress::{Stand, Stands, progress_of_all};
 use superseded::superseded;
 use timeline::Timeline;
+pub(crate) use timeline::{MemberTimeline, Milestone};
 
 /// What a cluster shall become.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,7 +47,7 @@ pub(crate) struct Goal {
     /// Its identity.
     pub(crate) uid: String,
     /// What `numberOfInstances` must stay.
-    pub(crate) asked: i64,
+    pub(crate) count: i64,
     /// What it was before; a return to it is called a revert.
     pub(crate) before: Option<i64>,
     /// Members that cannot be counted on and were so before: reported, not waited for.
@@ -62,7 +63,7 @@ impl Goal {
             namespace: plan.namespace.clone(),
             name: plan.name.clone(),
             uid: plan.uid.clone(),
-            asked: plan.asked,
+            count: plan.count,
             before: plan.declared,
             unfit: plan.unfit.iter().map(|unfit| unfit.pod.clone()).collect(),
             removed: plan.leaving.iter().map(|member| member.pod.clone()).collect(),
@@ -75,7 +76,7 @@ impl Goal {
             namespace: cluster.namespace.clone(),
             name: cluster.name.clone(),
             uid: cluster.uid.clone(),
-            asked: cluster.instances.unwrap_or(0),
+            count: cluster.instances.unwrap_or(0),
             ..Self::default()
         }
     }
@@ -92,6 +93,15 @@ pub(crate) struct Snapshot {
 
 /// Of so many members that do not get on the timeout tells where they stand.
 const NAMED: usize = 10;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    /// Seconds from the start.
+    pub(crate) seconds: f64,
+    /// What.
+    pub(crate) what: String,
+}
 
 /// How the watch ended.
 #[derive(Clone, Debug, Default)]
@@ -135,7 +145,7 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
     };
     watch.run(timeout).await;
     watch.live = None;
-    watch.done.timeline = watch.timeline.document();
+    watch.done.timeline = watch.timeline.members();
     if !timeout.is_zero()
         && let Some(table) = watch.timeline.table()
     {
@@ -226,7 +236,7 @@ impl Watch<'_> {
         if let Some(failure) = superseded(goal, &cluster) {
             return Look::Ended(failure);
         }
-        let change = Change::of_count(cluster, goal.asked);
+        let change = Change::of_count(cluster, goal.count);
         let (mut facts, services) = futures::join!(
             session.reader.facts(change, AskWhom::All),
             services::read(&session.client, &goal.namespace, &goal.name)
@@ -352,7 +362,7 @@ impl Watch<'_> {
             .filter(|member| !self.goal.unfit.contains(&member.name))
             // One that is being cloned has nothing yet, which is no lag.
             .filter(|member| facts.rebuilding(member).is_none())
-            .filter_map(|member| crate::view::status::lag_bytes(facts, member))
+            .filter_map(|member| lag_bytes(facts, member))
             .max();
         self.done.worst_lag = self.done.worst_lag.max(lag);
         // Between two looks without a leader there was none; nothing is claimed for the gaps around them.

@@ -1,4 +1,4 @@
-//! An empty bed for whoever starts this program: tests that need a second one, or one to kill.
+//! An empty bed for another program: a test that needs a second bed, or a bed to kill.
 
 use std::fs;
 use std::io::{Read as _, Write as _, stdin, stdout};
@@ -13,11 +13,13 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Brings it up, tells about it, and waits for the end of stdin or a termination; with `keep`, only for
-/// the latter.
+/// Brings up the bed, prints one line of JSON about it, and waits.
+///
+/// The bed ends when stdin is closed or when this process gets SIGTERM. With `keep`, only SIGTERM
+/// ends it.
 pub(crate) async fn run(keep: bool) -> Result<()> {
     let mut terminations = signal(SignalKind::terminate()).context("failed to watch signals")?;
-    let supplies = Supplies::take()?;
+    let supplies = Supplies::read()?;
     let directory = sandbox::directory()?;
     let options =
         BedOptions { directory: directory.clone(), supplies, operator: Settings::default() };
@@ -33,14 +35,14 @@ pub(crate) async fn run(keep: bool) -> Result<()> {
         "postgres": bed.postgres_major().await?,
         "namespaces": { "pid": namespace("pid")?, "mnt": namespace("mnt")? },
     });
-    writeln!(stdout(), "{line}").context("failed to tell about the bed")?;
+    writeln!(stdout(), "{line}").context("failed to print the line about the bed")?;
     if keep {
         sandbox::keep(bed.kubeconfig().to_owned(), bed.path())?;
         terminations.recv().await;
         return bed.stop().await;
     }
     let (close, closed) = oneshot::channel();
-    // A thread and not a task: it may block for ever, and the runtime would wait for it.
+    // A thread and not a task: the read may block for ever, and the runtime would wait for it.
     thread::spawn(move || {
         let read = stdin().read_to_end(&mut Vec::new());
         close.send(read)
@@ -48,7 +50,7 @@ pub(crate) async fn run(keep: bool) -> Result<()> {
     tokio::select! {
         _ = terminations.recv() => {}
         read = closed => {
-            read.context("nobody reads stdin")?.context("failed to read stdin")?;
+            read.context("the thread that reads stdin has ended")?.context("failed to read stdin")?;
         }
     }
     bed.stop().await

@@ -36,7 +36,7 @@ enum Command {
     },
     /// End all kept demos and remove what they used
     Stop,
-    /// Bring up an empty bed, tell about it in one line of JSON, and run until stdin is closed
+    /// Bring up an empty bed, describe it in one line of JSON, and run until stdin is closed
     #[command(hide = true)]
     Bed,
 }
@@ -62,8 +62,8 @@ fn run() -> Result<ExitCode> {
             say(&format!("{} kept demos ended", sandbox::stop()?));
             Ok(ExitCode::SUCCESS)
         }
-        (Role::Outside, Some(Command::Bed)) => own(&Supplies::without_programs()?),
-        (Role::Outside, None) => own(&Supplies::provision()?),
+        (Role::Outside, Some(Command::Bed)) => launch(&Supplies::without_programs()?),
+        (Role::Outside, None) => launch(&Supplies::provision()?),
         (Role::Inside, command) => {
             let runtime = Runtime::new().context("failed to start a runtime")?;
             runtime.block_on(async {
@@ -78,15 +78,17 @@ fn run() -> Result<ExitCode> {
 }
 
 /// Runs this program again inside a sandbox, and waits for it.
-fn own(supplies: &Supplies) -> Result<ExitCode> {
+fn launch(supplies: &Supplies) -> Result<ExitCode> {
     let directory = sandbox::prepare()?;
-    supplies.leave(&directory)?;
+    supplies.write(&directory)?;
     let args: Vec<_> = env::args_os().skip(1).collect();
     let runtime = Runtime::new().context("failed to start a runtime")?;
-    match runtime.block_on(sandbox::own(&directory, &args))? {
+    match runtime.block_on(sandbox::launch(&directory, &args))? {
         Ended::Exited(code) => Ok(ExitCode::from(code)),
         Ended::Kept(_) => {
-            say("everything runs on; look around with `cargo demo enter -- kubectl get pods -A`");
+            say(
+                "everything keeps running; look around with `cargo demo enter -- kubectl get pods -A`",
+            );
             say("end it with `cargo demo stop`");
             Ok(ExitCode::SUCCESS)
         }

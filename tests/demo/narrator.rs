@@ -1,4 +1,4 @@
-//! Runs what a user would type, and shows what they would see.
+//! Commands of the demo, shown as a user types them, with their output.
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use pgscale_tests::bed::Bed;
 use tokio::io::AsyncWriteExt as _;
 
-/// Tells a story on stdout, command by command.
+/// The teller of the story on stdout, command by command.
 pub(crate) struct Narrator {
     bed: Arc<Bed>,
     namespace: &'static str,
@@ -17,13 +17,13 @@ pub(crate) struct Narrator {
 }
 
 impl Narrator {
-    /// One whose commands run against `bed`, in `namespace`.
+    /// Returns a narrator whose commands run against `bed`, in `namespace`.
     pub(crate) fn new(bed: &Arc<Bed>, namespace: &'static str) -> Self {
         let bold = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self { bed: Arc::clone(bed), namespace, bold, notes: Mutex::default() }
     }
 
-    /// A heading.
+    /// Prints a heading.
     pub(crate) fn title(&self, text: &str) -> Result<()> {
         let (on, off) = if self.bold { ("\u{1b}[1m", "\u{1b}[0m") } else { ("", "") };
         line(&format!("\n{on}== {text}{off}"))
@@ -34,13 +34,13 @@ impl Narrator {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
-    /// Everything noted.
+    /// Prints every note.
     pub(crate) fn summary(&self) -> Result<()> {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         notes.iter().try_for_each(|note| line(&format!("  {note}")))
     }
 
-    /// Shows a command and lets it write straight to where the user looks.
+    /// Shows a command and passes its output through to the terminal.
     pub(crate) async fn shows(&self, command: &str) -> Result<()> {
         self.prompt(command)?;
         let status = self.command(command)?.status().await.context("failed to run kubectl")?;
@@ -48,14 +48,14 @@ impl Narrator {
         Ok(())
     }
 
-    /// Shows a command that must be refused by `rule`.
+    /// Shows a command that `rule` must refuse.
     pub(crate) async fn refused(&self, command: &str, rule: &str) -> Result<()> {
         self.prompt(command)?;
         let output = self.command(command)?.output().await.context("failed to run kubectl")?;
         let answer = String::from_utf8_lossy(&output.stderr).into_owned();
         line(answer.trim_end())?;
         if output.status.success() || !answer.contains(rule) {
-            bail!("`{command}` was to be refused by {rule}, and was not");
+            bail!("{rule} should have refused `{command}`, and did not");
         }
         self.note(format!("refused by {rule}: {command}"));
         Ok(())
@@ -83,7 +83,9 @@ impl Narrator {
         line(&format!("\n{on}$ {command} -n {}{off}", self.namespace))
     }
 
-    /// The command as the user's shell would run it: quotes are for the reader, no argument has spaces.
+    /// Returns the command as the user's shell would run it.
+    ///
+    /// Quotes are for the reader only: no argument contains spaces.
     fn command(&self, command: &str) -> Result<tokio::process::Command> {
         let mut words = command.split_whitespace().map(|word| word.trim_matches('\''));
         ensure!(words.next() == Some("kubectl"), "the story only uses kubectl: {command}");
@@ -94,9 +96,9 @@ impl Narrator {
     }
 }
 
-/// One line as it is.
+/// Prints one line without any change.
 pub(crate) fn line(text: &str) -> Result<()> {
-    // What the commands wrote to stderr comes first, in a terminal as in a file.
+    // The stderr of the commands comes first, on a terminal as in a file.
     stderr().flush().context("failed to write")?;
     writeln!(stdout(), "{text}").context("failed to write")
 }

@@ -1,4 +1,4 @@
-//! What the demo tells: 3 → 5 → 3 on a real stack, proof that replication holds, and what is refused.
+//! The story of the demo: 3 → 5 → 3 on a real stack, proof that replication holds, and refusals.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,22 +34,22 @@ spec:
 const TABLE: &str = "CREATE TABLE orders (id serial PRIMARY KEY, item text, placed timestamp DEFAULT now()); \
     INSERT INTO orders (item) VALUES ('test1'), ('test2'), ('test3')";
 
-/// What the row a client reads on every member boils down to.
+/// A digest of all rows, to compare members.
 const FINGERPRINT: &str =
     "SELECT count(*) || ' rows, md5 ' || md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o";
 
-/// Tells it; with `keep`, everything is left running at the end.
+/// Runs the story. With `keep`, everything is left running at the end.
 pub(crate) async fn run(keep: bool) -> Result<()> {
     let mut terminations = signal(SignalKind::terminate()).context("failed to watch signals")?;
     tokio::select! {
-        told = tell(keep) => told,
-        _ = terminations.recv() => anyhow::bail!("interrupted; everything it started is gone"),
+        outcome = tell(keep) => outcome,
+        _ = terminations.recv() => anyhow::bail!("interrupted; everything was removed"),
     }
 }
 
 async fn tell(keep: bool) -> Result<()> {
     let start = Instant::now();
-    let supplies = Supplies::take()?;
+    let supplies = Supplies::read()?;
     let directory = sandbox::directory()?;
     let step = Step::begin("bringing up etcd, the API server, the controllers and the operator");
     let options = BedOptions { directory, supplies, operator: Settings::default() };
@@ -60,26 +60,26 @@ async fn tell(keep: bool) -> Result<()> {
     step.done();
 
     let narrator = Narrator::new(&bed, NAMESPACE);
-    let told = chapters(&bed, &webhook, &narrator).await;
-    if told.is_ok() {
+    let outcome = chapters(&bed, &webhook, &narrator).await;
+    if outcome.is_ok() {
         narrator.title(&format!("Done in {}", brief(start.elapsed())))?;
         narrator.summary()?;
     }
     if keep {
-        // A story that went wrong is worth a look too.
-        if let Err(error) = &told {
+        // A failed story is worth a look too.
+        if let Err(error) = &outcome {
             line(&format!("\nerror: {error:#}"))?;
         }
         sandbox::keep(bed.kubeconfig().to_owned(), bed.path())?;
-        // Whoever stops a kept demo ends this process.
+        // The command that stops a kept demo ends this process.
         std::future::pending::<()>().await;
     }
     drop(webhook);
-    told
+    outcome
 }
 
 async fn chapters(bed: &Arc<Bed>, webhook: &Webhook, narrator: &Narrator) -> Result<()> {
-    narrator.title("A cluster of three")?;
+    narrator.title("A cluster of three members")?;
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.to_owned());
     Api::<Namespace>::all(bed.client())
@@ -91,32 +91,32 @@ async fn chapters(bed: &Arc<Bed>, webhook: &Webhook, narrator: &Narrator) -> Res
     let step = Step::begin("a PostgreSQL cluster of 3, made by the operator");
     let cluster = Cluster::create(bed, NAMESPACE, NAME, 3, serde_json::json!({})).await?;
     step.done();
-    // Which member the first to lead is, is decided by who is there first.
+    // Patroni decides the first leader by a race of the members.
     let leader = cluster.leader().await?.ordinal;
     cluster.sql(leader, TABLE).await.context("failed to write the first rows")?;
     narrator.shows("kubectl get postgresql").await?;
     narrator.shows(&format!("kubectl pgscale status {NAME}")).await?;
 
-    narrator.title("3 to 5, proven")?;
+    narrator.title("3 to 5, with proof")?;
     let writer = Writer::start(bed.client(), NAMESPACE, NAME).await?;
     narrator.shows(&format!("kubectl pgscale up {NAME} --to 5")).await?;
     prove(&cluster, narrator).await?;
 
-    narrator.title("What plain kubectl may not do")?;
+    narrator.title("Changes that the webhook refuses")?;
     narrator.refused(&count_patch(2), "below-min").await?;
     narrator.refused(&count_patch(0), "scale-to-zero").await?;
     narrator.refused(&count_patch(9), "above-max").await?;
-    line("\nNow the leader moves to the highest ordinal, and Patroni of -0 freezes:")?;
+    line("\nNow the leader moves to the highest ordinal, and Patroni of -0 is frozen:")?;
     cluster.move_leader_to(4).await?;
     cluster.stage(0, Fault::FrozenPatroni).await?;
     narrator.refused(&count_patch(3), "leader-condemned").await?;
     line(
-        "\nThe bare operator would have asked -0 to take over, and deleted the leader when it did not.",
+        "\nWithout the webhook, the operator would have asked -0 to take over, and deleted the leader when -0 did not.",
     )?;
     cluster.unstage(0, Fault::FrozenPatroni).await?;
     cluster.converged(5).await?;
 
-    narrator.title("5 to 3, the leader first moved out of the way")?;
+    narrator.title("5 to 3, after the leader was moved")?;
     narrator.shows(&format!("kubectl pgscale down {NAME} --to 3 --yes --reason off-peak")).await?;
     narrator.shows(&format!("kubectl pgscale status {NAME}")).await?;
     narrator.shows(&format!("kubectl pgscale history {NAME}")).await?;
@@ -124,16 +124,16 @@ async fn chapters(bed: &Arc<Bed>, webhook: &Webhook, narrator: &Narrator) -> Res
     let missing = record.missing().await?;
     ensure!(missing == 0, "{missing} acknowledged rows are missing");
     narrator.note(format!(
-        "a client that wrote all the while: {} rows acknowledged, none missing, longest pause {:.1} s",
+        "a client that wrote all the time: {} rows acknowledged, none missing, longest pause {:.1} s",
         record.acknowledged,
         record.longest_gap.as_secs_f64()
     ));
     Ok(())
 }
 
-/// Shows that the new standbys hold what the old members hold, and follow what is written now.
+/// Shows that the new replicas hold what the old members hold, and that they follow new writes.
 async fn prove(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
-    line("\nEvery member, asked itself (is it in recovery? what does it hold?):")?;
+    line("\nThe answers of every member: is it in recovery, and which rows does it hold?")?;
     let leader = cluster.leader().await?.ordinal;
     cluster.sql(leader, "INSERT INTO orders (item) VALUES ('new_data_after_scale')").await?;
     let wanted = cluster.sql(leader, FINGERPRINT).await?;
@@ -155,8 +155,8 @@ async fn prove(cluster: &Cluster, narrator: &Narrator) -> Result<()> {
         .await?;
         line(&format!("  {}  {recovering}  {holds}", cluster.pod_name(ordinal)))?;
     }
-    narrator.note(format!("after 3 to 5, all five members hold the same: {wanted}"));
-    line("\nAnd once more, by their own word, with one message that every standby must replay:")?;
+    narrator.note(format!("after 3 to 5, all five members hold the same rows: {wanted}"));
+    line("\nThe same from PostgreSQL, with one message that every replica must replay:")?;
     narrator.shows(&format!("kubectl pgscale verify {NAME} --sql --canary")).await?;
     narrator.shows("kubectl get endpoints").await
 }

@@ -1,5 +1,5 @@
-//! The webhook behind a real API server: what is sent to it, what a refusal is, and what happens when it
-//! is away. Nothing runs in these clusters: no operator owns them, so that bounds alone decide.
+//! The webhook behind a real API server: the writes it gets, its refusals, and the time without it.
+//! Nothing runs in these clusters: no operator owns them, so that only bounds decide.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,25 +15,25 @@ use pgscale_tests::webhook::Webhook;
 use serde_json::{Value, json};
 
 use crate::guarding::guarded;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 mod break_glass;
 mod installation;
 mod writes;
 
-/// For what the API server and the webhook do by themselves, within seconds where nothing else is to be done.
+/// The limit for actions of the API server and the webhook, which take seconds on an idle machine.
 const SOON: Duration = Duration::from_secs(180);
 const NAME: &str = "acid-idle";
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![
-        case("admission::one_unsafe_edit_is_refused_however_it_is_written", every_way),
+        case("admission::an_unsafe_edit_is_refused_in_every_form", every_way),
         case("admission::an_unrelated_edit_never_reaches_the_webhook", unrelated),
-        case("admission::a_refusal_is_written_down_where_people_look", written_down),
-        case("admission::odd_objects_never_turn_a_condition_into_an_error", odd_objects),
-        case("admission::a_terminating_cluster_can_be_let_go", terminating),
-        case("admission::the_scale_subresource_is_no_way_past", scale),
-        case("admission::away_it_stops_shrinks_and_nothing_else", away),
+        case("admission::a_refusal_leaves_an_event_and_an_audit_annotation", written_down),
+        case("admission::odd_objects_never_make_a_match_condition_fail", odd_objects),
+        case("admission::a_terminating_cluster_can_be_deleted", terminating),
+        case("admission::the_scale_subresource_is_judged", scale),
+        case("admission::without_the_webhook_only_shrinks_fail", away),
     ];
     cases.extend(break_glass::cases());
     cases.extend(installation::cases());
@@ -41,7 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-impl Scene {
+impl TestCtx {
     async fn run(&self, args: &[&str]) -> Result<Said> {
         self.bed.kubectl(&[&["--namespace", self.namespace.as_str()], args].concat()).await
     }
@@ -51,7 +51,7 @@ impl Scene {
             .await
     }
 
-    /// Writes `object` to a file named `file`, for kubectl to read.
+    /// Writes `object` to a file named `file`, for kubectl to read, and returns its path.
     fn file(&self, file: &str, object: &Value) -> Result<String> {
         let directory = self.bed.directory().join(&self.namespace);
         fs::create_dir_all(&directory).context("failed to make a directory for manifests")?;
@@ -64,13 +64,13 @@ impl Scene {
         self.run(&["apply", "--server-side", "--force-conflicts", "--filename", &file]).await
     }
 
-    /// The count as it is stored.
+    /// Returns the stored count.
     async fn count(&self) -> Result<String> {
         let path = "--output=jsonpath={.spec.numberOfInstances}";
         self.run(&["get", "postgresql", NAME, path]).await?.ok()
     }
 
-    /// A policy of 2 to 5 instances, a cluster of 3, and the webhook guarding them.
+    /// Creates a policy of 2 to 5 instances and a cluster of 3, with the webhook guarding them.
     async fn set(&self) -> Result<std::sync::Arc<Webhook>> {
         let webhook = guarded(self).await?;
         self.apply(&policy()).await?.ok()?;
@@ -86,11 +86,11 @@ fn policy() -> Value {
     })
 }
 
-/// A cluster no operator looks at.
+/// Returns a cluster that no operator owns.
 fn cluster(instances: i64) -> Value {
     json!({
         "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
-        "metadata": {"name": NAME, "annotations": {"acid.zalan.do/controller": "nobody"}},
+        "metadata": {"name": NAME, "annotations": {"acid.zalan.do/controller": "no-operator"}},
         "spec": {
             "teamId": "acid", "numberOfInstances": instances,
             "postgresql": {"version": "17"}, "volume": {"size": "1Gi"},
@@ -102,7 +102,7 @@ fn to(instances: i64) -> Value {
     json!({"spec": {"numberOfInstances": instances}})
 }
 
-/// A refusal as kubectl shows it.
+/// Checks that kubectl shows a refusal by `rule`.
 fn ensure_refused(way: &str, said: &Said, rule: &str) -> Result<()> {
     ensure!(said.code == Some(1), "{way} was not refused: {said:?}");
     for part in ["denied the request: pgscale refuses", &format!("- {rule}: "), "Try:"] {
@@ -111,9 +111,9 @@ fn ensure_refused(way: &str, said: &Said, rule: &str) -> Result<()> {
     Ok(())
 }
 
-async fn every_way(scene: Scene) -> Result<()> {
-    scene.set().await?;
-    let unsafe_edit = scene.file("nine.json", &cluster(9))?;
+async fn every_way(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
+    let unsafe_edit = ctx.file("nine.json", &cluster(9))?;
     let pointer = json!([{"op": "replace", "path": "/spec/numberOfInstances", "value": 9}]);
     for (way, args) in [
         (
@@ -132,13 +132,13 @@ async fn every_way(scene: Scene) -> Result<()> {
         ),
         ("dry run", vec!["apply", "--dry-run=server", "--filename", &unsafe_edit]),
     ] {
-        let said = scene.run(&args).await?;
+        let said = ctx.run(&args).await?;
         ensure_refused(way, &said, "above-max")?;
         ensure!(said.stderr.contains("(Forbidden)"), "{way}: {}", said.stderr);
     }
-    let mut edit = scene.bed.command(&scene.bed.tools().kubectl, scene.bed.kubeconfig())?;
+    let mut edit = ctx.bed.command(&ctx.bed.tools().kubectl, ctx.bed.kubeconfig())?;
     let edited = edit
-        .args(["--namespace", &scene.namespace, "edit", "postgresql", NAME])
+        .args(["--namespace", &ctx.namespace, "edit", "postgresql", NAME])
         .env("KUBE_EDITOR", "sed -i 's/numberOfInstances: 3/numberOfInstances: 9/'")
         .output()
         .await
@@ -146,19 +146,19 @@ async fn every_way(scene: Scene) -> Result<()> {
     let stderr = String::from_utf8_lossy(&edited.stderr);
     ensure!(edited.status.code() == Some(1), "edit was not refused: {stderr}");
     ensure!(stderr.contains("- above-max: "), "edit: {stderr}");
-    ensure!(scene.count().await? == "3", "something got through");
+    ensure!(ctx.count().await? == "3", "something got through");
 
     let mut another = cluster(9);
     another["metadata"]["name"] = json!("acid-another");
-    ensure_refused("create", &scene.apply(&another).await?, "above-max")?;
-    ensure_refused("shrink", &scene.patch(&to(1)).await?, "below-min")?;
-    ensure_refused("zero", &scene.patch(&to(0)).await?, "scale-to-zero")?;
-    scene.patch(&to(5)).await?.ok().context("what the policy allows")?;
+    ensure_refused("create", &ctx.apply(&another).await?, "above-max")?;
+    ensure_refused("shrink", &ctx.patch(&to(1)).await?, "below-min")?;
+    ensure_refused("zero", &ctx.patch(&to(0)).await?, "scale-to-zero")?;
+    ctx.patch(&to(5)).await?.ok().context("what the policy allows")?;
     Ok(())
 }
 
-async fn unrelated(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+async fn unrelated(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     let before = webhook.reviews().await?;
     for patch in [
         json!({"metadata": {"labels": {"team": "a"}}}),
@@ -167,27 +167,27 @@ async fn unrelated(scene: Scene) -> Result<()> {
         json!({"spec": {"users": {"someone": []}}}),
         json!({"metadata": {"finalizers": []}}),
     ] {
-        scene.patch(&patch).await?.ok()?;
+        ctx.patch(&patch).await?.ok()?;
     }
     let status = json!({"status": {"PostgresClusterStatus": "Running"}}).to_string();
     let status =
         ["patch", "postgresql", NAME, "--subresource=status", "--type=merge", "-p", &status];
-    scene.run(&status).await?.ok()?;
-    scene.apply(&policy()).await?.ok()?;
+    ctx.run(&status).await?.ok()?;
+    ctx.apply(&policy()).await?.ok()?;
     ensure!(webhook.reviews().await? == before, "an edit of something else was sent");
-    scene.patch(&to(4)).await?.ok()?;
+    ctx.patch(&to(4)).await?.ok()?;
     ensure!(webhook.reviews().await? == before + 1, "a change of the count is sent exactly once");
     Ok(())
 }
 
-async fn written_down(scene: Scene) -> Result<()> {
-    scene.set().await?;
+async fn written_down(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
     let dry = to(9).to_string();
     let dry = ["patch", "postgresql", NAME, "--dry-run=server", "--type=merge", "-p", &dry];
-    ensure_refused("dry run", &scene.run(&dry).await?, "above-max")?;
-    ensure_refused("shrink", &scene.patch(&to(1)).await?, "below-min")?;
+    ensure_refused("dry run", &ctx.run(&dry).await?, "above-max")?;
+    ensure_refused("shrink", &ctx.patch(&to(1)).await?, "below-min")?;
 
-    let events: Api<Event> = Api::namespaced(scene.bed.client(), &scene.namespace);
+    let events: Api<Event> = Api::namespaced(ctx.bed.client(), &ctx.namespace);
     let event = until("an Event about the refusal", SOON, async || {
         let found = events.list(&ListParams::default()).await.context("failed to list Events")?;
         let mut denials: Vec<_> = found
@@ -199,16 +199,16 @@ async fn written_down(scene: Scene) -> Result<()> {
     })
     .await?;
     ensure!(event.action.as_deref() == Some("below-min"), "{event:?}");
-    let regarding = event.regarding.context("the Event is about nothing")?;
+    let regarding = event.regarding.context("the Event names no object")?;
     ensure!(regarding.name.as_deref() == Some(NAME) && regarding.uid.is_some(), "{regarding:?}");
 
-    let log = scene.bed.control_plane().lock().await.audit_log();
+    let log = ctx.bed.control_plane().lock().await.audit_log();
     let audited = until("the refusal in the audit log", SOON, async || {
         let text = fs::read_to_string(&log).context("failed to read the audit log")?;
         let denials = text.lines().filter(|line| line.contains("below-min=deny"));
         let found = denials
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find(|event| event["objectRef"]["namespace"] == scene.namespace.as_str());
+            .find(|event| event["objectRef"]["namespace"] == ctx.namespace.as_str());
         Ok(found.map_or_else(|| Attempt::NotYet("nothing".into()), Attempt::Done))
     })
     .await?;
@@ -219,10 +219,11 @@ async fn written_down(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-/// The conditions of the registration, on a resource that allows everything. The real one has a schema,
-/// but objects may be older than it; and a condition in error would refuse every edit of them.
-async fn odd_objects(scene: Scene) -> Result<()> {
-    guarded(&scene).await?;
+/// Checks the match conditions of the registration on a resource without a schema. The real
+/// resource has a schema, but objects may be older than it, and a condition that fails would refuse
+/// every edit of them.
+async fn odd_objects(ctx: TestCtx) -> Result<()> {
+    guarded(&ctx).await?;
     let kind = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "oddities.example.com"},
@@ -234,10 +235,10 @@ async fn odd_objects(scene: Scene) -> Result<()> {
             }}],
         },
     });
-    scene.apply(&kind).await?.ok()?;
+    ctx.apply(&kind).await?.ok()?;
     let established =
         ["wait", "--for=condition=Established", "crd/oddities.example.com", "--timeout=120s"];
-    scene.run(&established).await?.ok()?;
+    ctx.run(&established).await?.ok()?;
     let odd = |name: &str, rest: &Value| {
         let mut object = json!({
             "apiVersion": "example.com/v1", "kind": "Oddity", "metadata": {"name": name},
@@ -271,37 +272,37 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         ),
     ];
     for (name, rest) in &oddities {
-        let file = scene.file("odd.json", &odd(name, rest))?;
-        // Established is said a moment before the kind is served, and before it is found by kubectl.
+        let file = ctx.file("odd.json", &odd(name, rest))?;
+        // The CRD is Established a moment before the API server serves it and kubectl finds it.
         until(&format!("{name} to be created"), SOON, async || {
-            let said = scene.run(&["create", "--filename", &file]).await?;
+            let said = ctx.run(&["create", "--filename", &file]).await?;
             let created = said.code == Some(0);
             Ok(if created { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
         })
         .await?;
     }
-    scene.run(&["delete", "oddity", "terminating", "--wait=false"]).await?.ok()?;
+    ctx.run(&["delete", "oddity", "terminating", "--wait=false"]).await?.ok()?;
 
     let get = ["get", "validatingwebhookconfiguration", "pgscale.dev", "--output=json"];
-    let mut registration: Value = serde_json::from_str(&scene.run(&get).await?.ok()?)?;
+    let mut registration: Value = serde_json::from_str(&ctx.run(&get).await?.ok()?)?;
     registration["metadata"] = json!({"name": "oddities.example.com"});
     for entry in registration["webhooks"].as_array_mut().into_iter().flatten() {
         entry["rules"][0]["apiGroups"] = json!(["example.com"]);
         entry["rules"][0]["resources"] = json!(["oddities"]);
-        // Otherwise an error would pass unseen.
+        // Otherwise an error would not be visible.
         entry["failurePolicy"] = json!("Fail");
     }
-    // The others look at fields of built-in kinds, which these objects do not have.
+    // The other entries look at fields of built-in kinds, which these objects do not have.
     if let Some(entries) = registration["webhooks"].as_array_mut() {
         let odd = ["shrink.pgscale.dev", "grow.pgscale.dev"];
         entries.retain(|entry| odd.iter().any(|name| entry["name"] == *name));
     }
-    let file = scene.file("registration.json", &registration)?;
-    scene.run(&["create", "--filename", &file]).await?.ok()?;
+    let file = ctx.file("registration.json", &registration)?;
+    ctx.run(&["create", "--filename", &file]).await?.ok()?;
     let judged = async {
         let patch = async |name: &str, patch: Value| {
             let patch = patch.to_string();
-            scene.run(&["patch", "oddity", name, "--type=merge", "--patch", &patch]).await
+            ctx.run(&["patch", "oddity", name, "--type=merge", "--patch", &patch]).await
         };
         until("the registration to be in force", SOON, async || {
             let said = patch("zero", to(1)).await?;
@@ -316,11 +317,11 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         for (name, _) in &oddities {
             let labelled = patch(name, json!({"metadata": {"labels": {"a": "b"}}})).await?;
             labelled.ok().with_context(|| format!("a label on {name}"))?;
-            // What does reach the webhook is refused there, as nothing it knows, and in no condition.
+            // The webhook refuses an edit of an unknown kind, and no condition fails.
             let annotated = json!({"metadata": {"annotations": {"acid.zalan.do/controller": "x"}}});
             for (what, edit) in [("the owner", annotated), ("the count", to(7))] {
                 let said = patch(name, edit).await?;
-                let refused = said.stderr.contains("is nothing pgscale judges");
+                let refused = said.stderr.contains("pgscale does not judge ");
                 ensure!(said.code == Some(1) && refused, "{what} of {name}: {said:?}");
             }
         }
@@ -328,30 +329,31 @@ async fn odd_objects(scene: Scene) -> Result<()> {
         anyhow::Ok(())
     };
     let judged = judged.await;
-    scene.run(&["delete", "--filename", &file]).await?.ok()?;
-    scene.run(&["delete", "crd", "oddities.example.com", "--wait=false"]).await?.ok()?;
+    ctx.run(&["delete", "--filename", &file]).await?.ok()?;
+    ctx.run(&["delete", "crd", "oddities.example.com", "--wait=false"]).await?.ok()?;
     judged
 }
 
-async fn terminating(scene: Scene) -> Result<()> {
-    scene.set().await?;
-    scene.patch(&json!({"metadata": {"finalizers": ["example.com/hold"]}})).await?.ok()?;
-    scene.run(&["delete", "postgresql", NAME, "--wait=false"]).await?.ok()?;
-    ensure_refused("growth of what is being deleted", &scene.patch(&to(9)).await?, "above-max")?;
-    scene.patch(&to(0)).await?.ok().context("less of what is being deleted")?;
-    scene.patch(&json!({"metadata": {"finalizers": null}})).await?.ok()?;
+async fn terminating(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
+    ctx.patch(&json!({"metadata": {"finalizers": ["example.com/hold"]}})).await?.ok()?;
+    ctx.run(&["delete", "postgresql", NAME, "--wait=false"]).await?.ok()?;
+    ensure_refused("growth of what is being deleted", &ctx.patch(&to(9)).await?, "above-max")?;
+    ctx.patch(&to(0)).await?.ok().context("less of what is being deleted")?;
+    ctx.patch(&json!({"metadata": {"finalizers": null}})).await?.ok()?;
     let gone = ["wait", "--for=delete", "postgresql", NAME, "--timeout=120s"];
-    scene.run(&gone).await?.ok()?;
+    ctx.run(&gone).await?.ok()?;
     Ok(())
 }
 
-/// The operator's resource has no `scale` today; whoever enables it must not open a door.
-async fn scale(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+/// Checks the `scale` subresource, which the operator's CRD does not enable today: enabling it must
+/// not bypass the webhook.
+async fn scale(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     let subresources = async |value: Value| {
         let patch = json!([{"op": "add", "path": "/spec/versions/0/subresources", "value": value}]);
         let crd = ["patch", "crd", "postgresqls.acid.zalan.do", "--type=json", "--patch"];
-        scene.run(&[&crd[..], &[&patch.to_string()]].concat()).await?.ok()
+        ctx.run(&[&crd[..], &[&patch.to_string()]].concat()).await?.ok()
     };
     let paths = json!({
         "specReplicasPath": ".spec.numberOfInstances", "statusReplicasPath": ".status.instances",
@@ -360,27 +362,27 @@ async fn scale(scene: Scene) -> Result<()> {
     let judged = async {
         let get = ["get", "postgresql", NAME, "--subresource=scale"];
         until("the subresource to be served", SOON, async || {
-            let said = scene.run(&get).await?;
+            let said = ctx.run(&get).await?;
             let served = said.code == Some(0);
             Ok(if served { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
         })
         .await?;
         let resource = format!("postgresql/{NAME}");
-        let scale = async |to: &str| scene.run(&["scale", &resource, "--replicas", to]).await;
+        let scale = async |to: &str| ctx.run(&["scale", &resource, "--replicas", to]).await;
         ensure_refused("scale up", &scale("9").await?, "above-max")?;
         ensure_refused("scale down", &scale("1").await?, "below-min")?;
         let none = json!({"spec": {"replicas": null}}).to_string();
         let none =
             ["patch", "postgresql", NAME, "--subresource=scale", "--type=merge", "-p", &none];
-        ensure_refused("no replicas", &scene.run(&none).await?, "scale-to-zero")?;
-        ensure!(scene.count().await? == "3", "something got through");
+        ensure_refused("no replicas", &ctx.run(&none).await?, "scale-to-zero")?;
+        ensure!(ctx.count().await? == "3", "something got through");
         let before = webhook.reviews().await?;
         scale("4").await?.ok()?;
         ensure!(webhook.reviews().await? == before + 1, "a scale is reviewed once, as a scale");
-        // The group passes here, too, and its write is reported.
+        // The break-glass group passes here too, and its write is reported.
         let glass = [&["--as=jane"][..], &break_glass::GROUP].concat();
         let scaled = ["scale", &resource, "--replicas", "9"];
-        let said = scene.run(&[&glass[..], &scaled].concat()).await?;
+        let said = ctx.run(&[&glass[..], &scaled].concat()).await?;
         let seen = said.stderr.contains("(UPDATE), replicas 4 -> 9; pgscale did not judge it");
         ensure!(said.code == Some(0) && seen, "break glass: {said:?}");
         ensure!(webhook.reviews().await? == before + 1, "the group is judged");
@@ -391,20 +393,20 @@ async fn scale(scene: Scene) -> Result<()> {
     judged
 }
 
-async fn away(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+async fn away(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     webhook.stop().await?;
     let judged = async {
-        let shrink = scene.patch(&to(2)).await?;
+        let shrink = ctx.patch(&to(2)).await?;
         let failed = shrink.stderr.contains("failed calling webhook \"shrink.pgscale.dev\"");
-        ensure!(shrink.code == Some(1) && failed, "nobody could check this: {shrink:?}");
-        scene.patch(&json!({"metadata": {"labels": {"a": "b"}}})).await?.ok()?;
-        scene.patch(&to(4)).await?.ok().context("growth goes on")?;
+        ensure!(shrink.code == Some(1) && failed, "no webhook could check this: {shrink:?}");
+        ctx.patch(&json!({"metadata": {"labels": {"a": "b"}}})).await?.ok()?;
+        ctx.patch(&to(4)).await?.ok().context("growth goes on")?;
         anyhow::Ok(())
     };
     let judged = judged.await;
     webhook.run().await?;
     judged?;
-    scene.patch(&to(3)).await?.ok().context("it is back")?;
+    ctx.patch(&to(3)).await?.ok().context("it is back")?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The bed holds what it promises: what runs on it is real.
+//! The bed keeps its promise: everything that runs on it is real.
 
 use std::fs;
 use std::process::Stdio;
@@ -16,36 +16,36 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 use pgscale_tests::wait::{Attempt, until};
 
-/// How long a cluster of two may take to come up.
+/// The limit for a cluster of two members to come up.
 const MEMBERS: Duration = Duration::from_secs(240);
 
-/// How long a forwarded answer may take.
+/// The limit for a forwarded answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
 pub(crate) fn cases() -> Vec<Case> {
     [
         case("bed::kubectl_reaches_the_control_plane", kubectl_reaches_the_control_plane),
         case("bed::the_api_server_keeps_its_data_over_a_restart", restart),
-        case("bed::users_have_only_the_rights_they_are_given", users),
+        case("bed::users_have_only_the_permissions_of_their_roles", users),
         case("bed::the_operator_is_found_with_its_configuration", operator_is_found),
-        case("bed::a_cluster_is_real_and_kubectl_exec_reaches_it", cluster_is_real),
+        case("bed::kubectl_exec_reaches_a_real_cluster", cluster_is_real),
     ]
     .map(Case::without_programs)
     .into()
 }
 
-async fn kubectl_reaches_the_control_plane(scene: Scene) -> Result<()> {
-    let version = scene.bed.kubectl(&["version", "--output=json"]).await?.ok()?;
+async fn kubectl_reaches_the_control_plane(ctx: TestCtx) -> Result<()> {
+    let version = ctx.bed.kubectl(&["version", "--output=json"]).await?.ok()?;
     let version: Value = serde_json::from_str(&version)?;
     let server = version.pointer("/serverVersion/gitVersion").and_then(Value::as_str);
     ensure!(server == Some("v1.36.3"), "{version:#}");
-    // Controllers run: they make the root certificate's ConfigMap in every namespace.
+    // The controllers run: they make the root certificate's ConfigMap in every namespace.
     let args = ["wait", "--for=create", "configmap/kube-root-ca.crt", "--timeout=120s"];
-    scene.bed.kubectl(&[&args[..], &["--namespace", &scene.namespace]].concat()).await?.ok()?;
-    let endpoints: Api<Endpoints> = Api::namespaced(scene.bed.client(), "default");
+    ctx.bed.kubectl(&[&args[..], &["--namespace", &ctx.namespace]].concat()).await?.ok()?;
+    let endpoints: Api<Endpoints> = Api::namespaced(ctx.bed.client(), "default");
     let subsets = endpoints.get("kubernetes").await?.subsets.unwrap_or_default();
     let addresses = subsets.into_iter().flat_map(|subset| subset.addresses.unwrap_or_default());
     let addresses: Vec<_> = addresses.map(|address| address.ip).collect();
@@ -53,39 +53,39 @@ async fn kubectl_reaches_the_control_plane(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-async fn restart(scene: Scene) -> Result<()> {
-    let in_namespace = ["--namespace", scene.namespace.as_str()];
+async fn restart(ctx: TestCtx) -> Result<()> {
+    let in_namespace = ["--namespace", ctx.namespace.as_str()];
     let create = ["create", "configmap", "kept", "--from-literal=row=1"];
-    scene.bed.kubectl(&[&create[..], &in_namespace].concat()).await?.ok()?;
+    ctx.bed.kubectl(&[&create[..], &in_namespace].concat()).await?.ok()?;
     let get = [&["get", "configmap", "kept", "--output=jsonpath={.data.row}"][..], &in_namespace]
         .concat();
     {
-        let mut control_plane = scene.bed.control_plane().lock().await;
+        let mut control_plane = ctx.bed.control_plane().lock().await;
         control_plane.stop_api_server().await?;
-        let away = scene.bed.kubectl(&get).await?;
+        let away = ctx.bed.kubectl(&get).await?;
         ensure!(away.code == Some(1) && away.stderr.contains("connection"), "{away:?}");
         control_plane.start_api_server().await?;
     }
-    let row = scene.bed.kubectl(&get).await?.ok()?;
+    let row = ctx.bed.kubectl(&get).await?.ok()?;
     ensure!(row == "1", "{row}");
     Ok(())
 }
 
-async fn users(scene: Scene) -> Result<()> {
-    let nobody = scene.bed.user_kubeconfig("someone", &["visitors"]).await?;
-    let get = ["get", "pods", "--namespace", &scene.namespace];
-    let refused = scene.bed.kubectl_as(&nobody, &get).await?;
+async fn users(ctx: TestCtx) -> Result<()> {
+    let visitor = ctx.bed.user_kubeconfig("someone", &["visitors"]).await?;
+    let get = ["get", "pods", "--namespace", &ctx.namespace];
+    let refused = ctx.bed.kubectl_as(&visitor, &get).await?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("User \"someone\""), "{refused:?}");
     let binding = ["create", "rolebinding", "visitors", "--clusterrole=view", "--group=visitors"];
-    let binding = [&binding[..], &["--namespace", &scene.namespace]].concat();
-    scene.bed.kubectl(&binding).await?.ok()?;
-    let client = control_plane::client(&nobody).await?;
+    let binding = [&binding[..], &["--namespace", &ctx.namespace]].concat();
+    ctx.bed.kubectl(&binding).await?.ok()?;
+    let client = control_plane::client(&visitor).await?;
     let review: SelfSubjectAccessReview = serde_json::from_value(json!({
         "spec": { "resourceAttributes":
-            { "verb": "list", "resource": "pods", "namespace": scene.namespace } },
+            { "verb": "list", "resource": "pods", "namespace": ctx.namespace } },
     }))?;
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client);
-    // The API server hears of a binding from itself, a moment later.
+    // The API server learns of a binding through its own watch, a moment later.
     until("the binding to be in force", MEMBERS, async || {
         let answer = reviews.create(&PostParams::default(), &review).await?;
         let allowed = answer.status.as_ref().is_some_and(|status| status.allowed);
@@ -94,24 +94,23 @@ async fn users(scene: Scene) -> Result<()> {
     .await
 }
 
-async fn operator_is_found(scene: Scene) -> Result<()> {
+async fn operator_is_found(ctx: TestCtx) -> Result<()> {
     let path = "--output=jsonpath={.items[0].spec.template.spec.containers[0].env}";
     let select = ["get", "deployment", "--selector=application=postgres-operator", path];
-    let environment =
-        scene.bed.kubectl(&[&select[..], &["--namespace", NAMESPACE]].concat()).await?;
+    let environment = ctx.bed.kubectl(&[&select[..], &["--namespace", NAMESPACE]].concat()).await?;
     let environment: Value = serde_json::from_str(&environment.ok()?)?;
     ensure!(environment == json!([{ "name": "CONFIG_MAP_NAME", "value": NAME }]), "{environment}");
     let available = ["wait", "--for=condition=Available", "deployment", NAME, "--timeout=120s"];
-    scene.bed.kubectl(&[&available[..], &["--namespace", NAMESPACE]].concat()).await?.ok()?;
+    ctx.bed.kubectl(&[&available[..], &["--namespace", NAMESPACE]].concat()).await?.ok()?;
     let settings = ["get", "configmap", NAME, "--output=jsonpath={.data.max_instances}"];
     let max =
-        scene.bed.kubectl(&[&settings[..], &["--namespace", NAMESPACE]].concat()).await?.ok()?;
+        ctx.bed.kubectl(&[&settings[..], &["--namespace", NAMESPACE]].concat()).await?.ok()?;
     ensure!(max == "-1", "{max}");
     Ok(())
 }
 
-async fn cluster_is_real(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn cluster_is_real(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = json!({
         "apiVersion": "acid.zalan.do/v1",
         "kind": "postgresql",
@@ -128,11 +127,11 @@ async fn cluster_is_real(scene: Scene) -> Result<()> {
         said.ok().with_context(|| format!("kubectl {}", args.join(" ")))
     };
     kubectl(&["create", "--filename", &file.display().to_string()]).await?;
-    // Either of the two may win the race for the first leader lock. A base backup in progress
-    // streams too: only the standby itself tells when it is one.
+    // Either member may win the race for the first leader lock. A running base backup streams too,
+    // so only the replica's own answer shows that it has become one.
     let query = "select pg_is_in_recovery(), count(*) from pg_stat_wal_receiver";
     let in_namespace = ["--namespace", namespace.as_str()];
-    let standby = until("a streaming standby", MEMBERS, async || {
+    let replica = until("a streaming replica", MEMBERS, async || {
         let mut seen = Vec::new();
         for pod in ["acid-a-0", "acid-a-1"] {
             let psql = ["exec", pod, "--", "psql", "-XAtc", query];
@@ -152,10 +151,10 @@ async fn cluster_is_real(scene: Scene) -> Result<()> {
         Ok(if status == "Running" { Attempt::Done(()) } else { Attempt::NotYet(status) })
     })
     .await?;
-    forwarded(bed, namespace, standby).await
+    forwarded(bed, namespace, replica).await
 }
 
-/// Asks a member's Patroni through `kubectl port-forward`.
+/// Asks the Patroni of a member through `kubectl port-forward`.
 async fn forwarded(bed: &Bed, namespace: &str, pod: &str) -> Result<()> {
     let mut kubectl = bed.command(&bed.tools().kubectl, bed.kubeconfig())?;
     let mut kubectl = kubectl
@@ -168,7 +167,7 @@ async fn forwarded(bed: &Bed, namespace: &str, pod: &str) -> Result<()> {
         let ended = kubectl.try_wait().context("failed to look at kubectl")?;
         ensure!(ended.is_none(), "kubectl port-forward ended: {ended:?}");
         let mut answer = Vec::new();
-        // The forwarded connection may stay open after the answer: no end of it to wait for.
+        // The forwarded connection may stay open after the answer, so its end is not awaited.
         let asked = timeout(ANSWER, ask_patroni(&mut answer)).await;
         let answer = String::from_utf8_lossy(&answer);
         Ok(if answer.contains(&expected) {

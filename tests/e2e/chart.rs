@@ -1,4 +1,4 @@
-//! The chart says what the program says: rendered by the real Helm, compared as objects.
+//! The chart agrees with the program: rendered by the real Helm, compared as objects.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use pgscale_tests::programs::Programs;
 use pgscale_tests::tools::Tools;
 use serde_json::{Value, json};
 
-use crate::outside::trial;
+use crate::sandbox::trial;
 
 const NAMESPACE: &str = "somewhere";
 const SECRET: &str = "pgscale-webhook-certificates";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("chart::rights_are_what_the_program_prints", rights),
-        trial("chart::the_registration_is_what_the_program_prints", registration),
-        trial("chart::definitions_are_what_the_program_prints", definitions),
-        trial("chart::its_defaults_are_for_production", production),
-        trial("chart::a_mounted_certificate_needs_no_rights", mounted),
-        trial("chart::values_that_make_no_sense_are_refused", nonsense),
+        trial("chart::permissions_are_those_the_program_prints", permissions),
+        trial("chart::the_registration_is_the_one_the_program_prints", registration),
+        trial("chart::definitions_are_those_the_program_prints", definitions),
+        trial("chart::the_defaults_suit_production", production),
+        trial("chart::a_mounted_certificate_needs_no_permission_on_secrets", mounted),
+        trial("chart::invalid_values_are_refused", invalid_values),
     ]
 }
 
@@ -35,10 +35,10 @@ fn render(values: &Value) -> Result<Rendered> {
 /// Returns the webhook as it is built now.
 ///
 /// # Errors
-/// When it does not compile.
+/// Fails when it does not compile.
 pub(crate) fn webhook() -> Result<PathBuf> {
     static WEBHOOK: Mutex<Option<PathBuf>> = Mutex::new(None);
-    // A test that failed while it built says nothing about the program.
+    // A panic during a build says nothing about the program.
     let mut built = WEBHOOK.lock().unwrap_or_else(PoisonError::into_inner);
     if built.is_none() {
         *built = Some(Programs::build()?.webhook);
@@ -49,7 +49,7 @@ pub(crate) fn webhook() -> Result<PathBuf> {
 /// Returns the memory that the chart gives one pod of the webhook by default, in bytes.
 ///
 /// # Errors
-/// When the chart has no limit, or not in MiB.
+/// Fails when the chart has no limit, or not in MiB.
 pub(crate) fn memory_limit() -> Result<u64> {
     let values = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/pgscale/values.yaml");
     let text = fs::read_to_string(&values).context("failed to read the chart's values")?;
@@ -60,7 +60,7 @@ pub(crate) fn memory_limit() -> Result<u64> {
     Ok(mebibytes.parse::<u64>().with_context(|| format!("{limit} is no amount"))? << 20)
 }
 
-/// The objects that a printing subcommand of the webhook prints.
+/// Returns the objects that a subcommand of the webhook prints.
 fn printed(args: &[&str]) -> Result<Vec<Value>> {
     let output =
         Command::new(webhook()?).args(args).output().context("failed to run the webhook")?;
@@ -69,7 +69,7 @@ fn printed(args: &[&str]) -> Result<Vec<Value>> {
     chart::objects(&text)
 }
 
-/// Fails unless `objects` of the chart and those the program prints are the same, labels aside.
+/// Fails unless the objects of the chart and those of the program are the same, except for labels.
 fn ensure_same(rendered: &[Value], printed: &[Value]) -> Result<()> {
     let sorted = |objects: &[Value]| {
         let mut objects = objects.to_vec();
@@ -83,8 +83,8 @@ fn ensure_same(rendered: &[Value], printed: &[Value]) -> Result<()> {
     };
     let (rendered, printed) = (sorted(rendered), sorted(printed));
     ensure!(!printed.is_empty(), "the program prints nothing");
-    for (ours, theirs) in rendered.iter().zip(&printed) {
-        ensure!(ours == theirs, "the chart has\n{ours:#}\nand the program prints\n{theirs:#}");
+    for (chart, program) in rendered.iter().zip(&printed) {
+        ensure!(chart == program, "the chart has\n{chart:#}\nand the program prints\n{program:#}");
     }
     ensure!(rendered.len() == printed.len(), "one has more objects than the other");
     Ok(())
@@ -95,19 +95,19 @@ fn of_kind(rendered: &Rendered, fits: impl Fn(&str) -> bool) -> Vec<Value> {
     objects.filter(|object| object["kind"].as_str().is_some_and(&fits)).cloned().collect()
 }
 
-/// Whether `pgscale-webhook rbac` prints objects of this kind.
-fn is_right(kind: &str) -> bool {
+/// Returns whether `pgscale-webhook rbac` prints objects of this kind.
+fn is_permission(kind: &str) -> bool {
     kind == "ServiceAccount"
         || kind.contains("Role")
         || kind.starts_with("ValidatingAdmissionPolicy")
 }
 
-fn rights() -> Result<()> {
+fn permissions() -> Result<()> {
     let program = |more: &[&str]| {
         let namespace = ["rbac", "--namespace", NAMESPACE, "--certificate-secret", SECRET];
         printed(&[&namespace[..], more].concat())
     };
-    ensure_same(&of_kind(&render(&json!({}))?, is_right), &program(&[])?)?;
+    ensure_same(&of_kind(&render(&json!({}))?, is_permission), &program(&[])?)?;
     let names = [
         "jane",
         "oidc:joe@example.com",
@@ -118,7 +118,7 @@ fn rights() -> Result<()> {
     ];
     let values = json!({"breakGlass": {"users": names}});
     let users = names.map(|name| ["--break-glass-user", name]).concat();
-    ensure_same(&of_kind(&render(&values)?, is_right), &program(&users)?)?;
+    ensure_same(&of_kind(&render(&values)?, is_permission), &program(&users)?)?;
     // Impersonation may be granted elsewhere, so the witness does not depend on breakGlass.users.
     let witness = "ValidatingAdmissionPolicyBinding";
     let binding = render(&json!({}))?.object(witness, "break-glass.pgscale.dev")?.clone();
@@ -156,7 +156,7 @@ fn registration() -> Result<()> {
         enforced.object("ClusterScalePolicy", "pgscale-trial").is_err(),
         "nothing is tried out"
     );
-    // The program that serves knows what the registration says of growth.
+    // The Deployment passes the growth policy of the registration to the program.
     for (rendered, choice) in [(&rendered, "Fail"), (&render(&json!({}))?, "Ignore")] {
         let deployment = rendered.object("Deployment", "pgscale-webhook")?;
         let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
@@ -208,7 +208,7 @@ fn production() -> Result<()> {
     let wishes = affinity.as_object().context("no affinity")?;
     ensure!(wishes.keys().eq(["preferredDuringSchedulingIgnoredDuringExecution"]), "{affinity:#}");
 
-    // All that selects pods selects these.
+    // Every selector selects the pods of the Deployment.
     let labels = &pod["metadata"]["labels"];
     let budget = rendered.object("PodDisruptionBudget", "pgscale-webhook")?;
     let service = rendered.object("Service", "pgscale-webhook")?;
@@ -237,7 +237,7 @@ fn mounted() -> Result<()> {
     let rendered = render(&json!({
         "certificates": {"existingSecret": "from-cert-manager"}, "registrationAnnotations": annotation,
     }))?;
-    ensure!(!rendered.text.contains(SECRET), "it may touch a Secret nobody needs");
+    ensure!(!rendered.text.contains(SECRET), "it has permissions on a Secret that is not used");
     let registration = rendered.object("ValidatingWebhookConfiguration", "pgscale.dev")?;
     ensure!(registration["metadata"]["annotations"] == annotation, "{registration:#}");
     let pod = &rendered.object("Deployment", "pgscale-webhook")?["spec"]["template"]["spec"];
@@ -245,10 +245,10 @@ fn mounted() -> Result<()> {
     let args = pod["containers"][0]["args"].as_array().context("no arguments")?;
     ensure!(args.contains(&json!("--tls-cert=/certificates/tls.crt")), "{args:?}");
     let program = printed(&["rbac", "--namespace", NAMESPACE])?;
-    ensure_same(&of_kind(&rendered, is_right), &program)
+    ensure_same(&of_kind(&rendered, is_permission), &program)
 }
 
-fn nonsense() -> Result<()> {
+fn invalid_values() -> Result<()> {
     for (values, says) in [
         (json!({"replica": 3}), "replica"),
         (json!({"replicas": "3"}), "replicas"),

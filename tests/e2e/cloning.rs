@@ -1,18 +1,18 @@
-//! Base backups that take their time, or fail: as tests stage them and see them.
+//! Slow and failing base backups, staged and observed by tests.
 
 use anyhow::Result;
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::kubelet::Kubelet;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 
-/// Kilobytes a second: slow enough to look at, minutes for the smallest cluster, and quick enough to end when the
-/// throttle is lifted.
+/// A throttle in kilobytes per second: slow enough to look at, minutes for the smallest cluster,
+/// and soon over when the throttle is lifted.
 pub(crate) const SLOW: Fault = Fault::SlowBaseBackup { kilobytes_per_second: 64 };
 
-/// Waits until the member is being cloned, by its own word.
+/// Waits until Patroni of the member reports that it clones.
 pub(crate) async fn runs(cluster: &Cluster, ordinal: u32) -> Result<()> {
-    until("a base backup to run", PATIENCE, async || {
+    until("a base backup to run", TIMEOUT, async || {
         let members = cluster.members().await?;
         let member = members.into_iter().find(|member| member.ordinal == ordinal);
         let cloning = member.as_ref().is_some_and(|member| member.state() == "creating replica");
@@ -21,12 +21,12 @@ pub(crate) async fn runs(cluster: &Cluster, ordinal: u32) -> Result<()> {
     .await
 }
 
-/// Waits until one has failed that [`Fault::FailingBaseBackup`] makes fail.
+/// Waits until a base backup has failed because of [`Fault::FailingBaseBackup`].
 pub(crate) async fn fails(kubelet: &Kubelet, namespace: &str, pod: &str) -> Result<()> {
     let log = kubelet.log(namespace, pod);
-    until("a base backup to fail", PATIENCE, async || {
+    until("a base backup to fail", TIMEOUT, async || {
         let failed = std::fs::read_to_string(&log)?.contains("error: staged to fail");
-        Ok(if failed { Attempt::Done(()) } else { Attempt::NotYet("none has".into()) })
+        Ok(if failed { Attempt::Done(()) } else { Attempt::NotYet("none has failed".into()) })
     })
     .await
 }

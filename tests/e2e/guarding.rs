@@ -1,37 +1,38 @@
-//! The one webhook that guards the namespaces of tests that ask for it.
+//! The webhook that guards the namespaces of tests.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::Webhook;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::trial::Scene;
+use crate::trial::TestCtx;
 
 static WEBHOOK: OnceCell<Arc<Webhook>> = OnceCell::const_new();
 
-/// The running webhook; the first test that asks for it starts it.
-pub(crate) async fn webhook(scene: &Scene) -> Result<Arc<Webhook>> {
-    let start = async || Webhook::start(&scene.bed).await.map(Arc::new);
+/// Returns the running webhook. The first test that needs it starts it.
+pub(crate) async fn webhook(ctx: &TestCtx) -> Result<Arc<Webhook>> {
+    let start = async || Webhook::start(&ctx.bed).await.map(Arc::new);
     WEBHOOK.get_or_try_init(start).await.cloned()
 }
 
-/// Lets it guard the namespace of this test.
-pub(crate) async fn guarded(scene: &Scene) -> Result<Arc<Webhook>> {
-    let webhook = webhook(scene).await?;
-    webhook.guard(&scene.namespace).await?;
+/// Lets the webhook guard the namespace of this test.
+pub(crate) async fn guarded(ctx: &TestCtx) -> Result<Arc<Webhook>> {
+    let webhook = webhook(ctx).await?;
+    webhook.guard(&ctx.namespace).await?;
     Ok(webhook)
 }
 
-/// Patches the count until that is admitted; what kubectl says then. A refusal changes nothing, and may come of a member
-/// that answered too late on a busy machine.
+/// Patches the count until the patch is admitted, and returns what kubectl says then.
+///
+/// A refusal changes nothing, and may come from a member that answered too late on a busy machine.
 pub(crate) async fn admitted(cluster: &Cluster, instances: i64) -> Result<Said> {
-    until(&format!("{instances} to be admitted"), PATIENCE, async || {
+    until(&format!("{instances} to be admitted"), TIMEOUT, async || {
         let said = cluster.patch(instances).await?;
         Ok(match said.code {
             Some(0) => Attempt::Done(said),
@@ -41,41 +42,14 @@ pub(crate) async fn admitted(cluster: &Cluster, instances: i64) -> Result<Said> 
     .await
 }
 
-/// Waits, for `patience` at most, until a change of the count would be admitted, and does not make it.
-pub(crate) async fn admissible(
-    cluster: &Cluster,
-    instances: u32,
-    patience: Duration,
-) -> Result<()> {
+/// Waits until a change of the count would be admitted, for `limit` at most, without making it.
+pub(crate) async fn admissible(cluster: &Cluster, instances: u32, limit: Duration) -> Result<()> {
     let patch = json!({"spec": {"numberOfInstances": instances}}).to_string();
     let dry =
         ["patch", "postgresql", &cluster.name, "--type=merge", "--dry-run=server", "-p", &patch];
-    until(&format!("a change to {instances} to be admitted"), patience, async || {
+    until(&format!("a change to {instances} to be admitted"), limit, async || {
         let said = cluster.kubectl(&dry).await?;
         Ok(if said.code == Some(0) { Attempt::Done(()) } else { Attempt::NotYet(said.stderr) })
     })
     .await
-}
-
-/// Runs the command in `text` that begins with `words`, after `kubectl`, as it was printed, with `more` for where no
-/// person is there to answer; the command.
-pub(crate) async fn take(
-    cluster: &Cluster,
-    text: &str,
-    words: &str,
-    more: &[&str],
-) -> Result<String> {
-    let commands = commands(text);
-    let Some(command) = commands.iter().find(|command| command.starts_with(words)) else {
-        bail!("no command begins with {words:?} among {commands:?} in {text}");
-    };
-    let line = format!("kubectl {command} {}", more.join(" "));
-    cluster.bed().paste(&line).await?.ok().with_context(|| line.clone())?;
-    Ok(command.clone())
-}
-
-/// Returns the commands in a text, each alone on its line, without the word `kubectl` they begin with.
-fn commands(text: &str) -> Vec<String> {
-    let commands = text.lines().filter_map(|line| line.trim().strip_prefix("kubectl "));
-    commands.map(str::to_owned).collect()
 }

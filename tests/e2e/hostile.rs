@@ -1,7 +1,7 @@
-//! The real webhook under the chart's memory limit, with reviews that were built to end it.
+//! The real webhook under the chart's memory limit, with reviews that were built to crash it.
 //!
 //! A tenant who may edit one `postgresql`, or any process that reaches the port, can send a row of
-//! [`corpus`]. The program answers each as the row says, lives, and judges an ordinary edit
+//! [`corpus`]. The webhook answers each as the row says, survives, and judges an ordinary edit
 //! afterwards.
 
 mod api_server;
@@ -27,25 +27,25 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::chart;
-use crate::outside::trial;
+use crate::sandbox::trial;
 use api_server::ApiServer;
 use corpus::{Answer, Row};
 
-/// How long the program may take to start.
+/// The limit for the program to start.
 const START: Duration = Duration::from_secs(60);
-/// How long one answer may take on a busy machine, built without optimisation.
+/// The limit for one answer on a busy machine, in a build without optimisation.
 const ANSWER: Duration = Duration::from_secs(60);
 /// The number of equal edits that are sent at once. One edit alone can be several reviews: the API
 /// server calls the webhook again for each of its own attempts.
 const AT_ONCE: usize = 8;
-/// How long the program may take to end.
+/// The limit for the program to end.
 const GRACE: Duration = Duration::from_secs(15);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("hostile::reviews_are_answered_in_the_memory_of_the_chart", answered)]
+    vec![trial("hostile::reviews_are_answered_within_the_memory_limit_of_the_chart", answered)]
 }
 
-/// Returns whether the test `name` is one of these.
+/// Returns whether `name` is a test of this module.
 pub(crate) fn has(name: &str) -> bool {
     name.starts_with("hostile::")
 }
@@ -80,10 +80,10 @@ fn answered() -> Result<()> {
         say(&format!("{AT_ONCE} edits at once: peak {} -> {} kB", peak >> 10, at_once >> 10));
         peak = at_once;
         say(&format!(
-            "peak RSS {} kB of {} kB, held by {}",
+            "peak RSS {} kB of {} kB, enforced by {}",
             peak >> 10,
             webhook.bytes >> 10,
-            webhook.limit.held_by()
+            webhook.limit.enforced_by()
         ));
         ensure!(peak < webhook.bytes, "{peak} bytes at the peak, {} are allowed", webhook.bytes);
         webhook.process.ensure_alive()?;
@@ -93,7 +93,7 @@ fn answered() -> Result<()> {
 
 /// A running webhook that can have as much memory as the chart gives it.
 struct Webhook {
-    // Dropped first: a cgroup goes only when it is empty.
+    // Dropped first, because only an empty cgroup can be removed.
     process: Process,
     limit: Limit,
     bytes: u64,
@@ -189,7 +189,7 @@ impl Webhook {
         Ok(())
     }
 
-    /// Every one of several equal reviews is refused.
+    /// Checks that every one of several equal reviews is refused.
     async fn answers_at_once(&mut self, body: &[u8]) -> Result<()> {
         let answers = futures::future::join_all((0..AT_ONCE).map(|_| self.post(body))).await;
         self.process.ensure_alive()?;
@@ -201,14 +201,15 @@ impl Webhook {
         Ok(())
     }
 
-    /// Growth past the maximum of the one policy is refused for that, and for nothing else.
+    /// Checks that growth past the maximum of the only policy is refused for that reason alone.
     async fn judges_an_ordinary_edit(&mut self) -> Result<()> {
         let answer = Answer::Judged { allowed: false, rule: "above-max=deny" };
         let row = Row { name: "an ordinary edit", body: corpus::ordinary(), answer };
         self.answers(&row).await
     }
 
-    /// The most memory it ever had resident, in bytes: `VmHWM`, which the kernel gives in kB.
+    /// Returns the largest resident memory of the webhook so far, in bytes: `VmHWM`, which the
+    /// kernel gives in kB.
     fn peak(&self) -> Result<u64> {
         let id = self.process.id().context("the webhook has ended")?;
         let status = fs::read_to_string(Path::new("/proc").join(id.to_string()).join("status"))
@@ -220,13 +221,13 @@ impl Webhook {
     }
 }
 
-/// An address of this machine with a port that is free now.
+/// Returns an address of this machine with a port that is free now.
 fn free_address() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
     Ok(listener.local_addr().context("no address")?.to_string())
 }
 
-/// The policy that the API server holds.
+/// Returns the policy that the API server holds.
 fn policy() -> Value {
     json!({
         "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",

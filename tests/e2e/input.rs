@@ -1,11 +1,11 @@
-//! Bad input: a clear error, the documented exit code or HTTP answer, and nothing changed.
+//! Invalid input: a clear error, the documented exit code or HTTP answer, and no change.
 
 use std::fs;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::Webhook;
 use rustls::pki_types::CertificateDer;
@@ -14,25 +14,25 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("input::the_plugin_refuses_what_makes_no_sense", plugin),
-        case("input::the_api_refuses_a_policy_that_makes_no_sense", policy),
-        case("input::the_webhook_answers_what_is_not_a_review", reviews),
+        case("input::the_plugin_refuses_invalid_arguments", plugin),
+        case("input::the_api_refuses_an_invalid_policy", policy),
+        case("input::the_webhook_answers_malformed_reviews", reviews),
     ]
 }
 
-async fn plugin(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn plugin(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-input", 1, json!({})).await?;
     let before = cluster.written().await?;
 
-    // (arguments, exit code, what the error must say)
+    // Arguments, exit code, and a part of the error.
     let name = cluster.name.as_str();
     for (args, code, says) in [
-        (vec!["up", "acid-nobody"], 1, "acid-nobody"),
+        (vec!["up", "acid-missing"], 1, "acid-missing"),
         (vec!["set", name, "-1"], 2, "-1"),
         (vec!["set", name, "2.5"], 2, "2.5"),
         (vec!["set", name, "2147483648"], 2, "2147483648"),
@@ -51,14 +51,14 @@ async fn plugin(scene: Scene) -> Result<()> {
         ensure!(said.stdout.is_empty(), "an error belongs on stderr: {wrong}");
     }
 
-    // Somebody without any rights.
+    // A user without any permissions.
     let stranger = bed.user_kubeconfig("stranger", &[]).await?;
     let args = ["pgscale", "up", name, "-n", namespace];
     let said = bed.kubectl_as(&stranger, &args).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("forbidden"), "{said:?}");
-    ensure!(said.stderr.contains("postgresqls"), "the missing right is not named: {said:?}");
+    ensure!(said.stderr.contains("postgresqls"), "the missing permission is not named: {said:?}");
 
-    // A context whose certificate is not accepted any more.
+    // A context with a token that the API server no longer accepts.
     let text = fs::read_to_string(bed.kubeconfig()).context("failed to read the kubeconfig")?;
     let mut config: serde_json::Value = serde_json::from_str(&text)?;
     config["users"][0]["user"] = json!({"token": "expired"});
@@ -72,27 +72,27 @@ async fn plugin(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-async fn policy(scene: Scene) -> Result<()> {
-    guarding::guarded(&scene).await?;
+async fn policy(ctx: TestCtx) -> Result<()> {
+    guarding::guarded(&ctx).await?;
     let wrong = json!({
         "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
-        "metadata": {"name": "upside-down", "namespace": scene.namespace},
+        "metadata": {"name": "upside-down", "namespace": ctx.namespace},
         "spec": {"instances": {"min": 5, "max": 3}},
     });
-    let said = apply(&scene, &wrong).await?;
+    let said = apply(&ctx, &wrong).await?;
     ensure!(said.code == Some(1), "{said:?}");
     ensure!(
         said.stderr.contains("instances.min must not be greater than instances.max"),
         "{said:?}"
     );
-    let list = ["get", "scalepolicies", "-n", &scene.namespace, "-o", "name"];
-    let listed = scene.bed.kubectl(&list).await?.ok()?;
+    let list = ["get", "scalepolicies", "-n", &ctx.namespace, "-o", "name"];
+    let listed = ctx.bed.kubectl(&list).await?.ok()?;
     ensure!(listed.is_empty(), "it was stored: {listed}");
     Ok(())
 }
 
-async fn reviews(scene: Scene) -> Result<()> {
-    let running = guarding::guarded(&scene).await?;
+async fn reviews(ctx: TestCtx) -> Result<()> {
+    let running = guarding::guarded(&ctx).await?;
     let before = running.id().await;
     let unknown = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
@@ -112,22 +112,24 @@ async fn reviews(scene: Scene) -> Result<()> {
         "{status}: {body}"
     );
     let large = "x".repeat(20 << 20);
-    until("an answer to what is too large", PATIENCE, async || {
+    until("an answer to a body that is too large", TIMEOUT, async || {
         Ok(match post(&running, &large).await {
             Ok((status, _)) => {
                 ensure!(status == 413, "{status}");
                 Attempt::Done(())
             }
-            // It need not read all of it, and whoever still sends may hear of the end before the answer.
+            // The webhook need not read the whole body, and the client may see the end of the
+            // connection before the answer.
             Err(error) => Attempt::NotYet(format!("{error:#}")),
         })
     })
     .await?;
-    ensure!(before.is_some() && running.id().await == before, "it did not survive");
+    ensure!(before.is_some() && running.id().await == before, "the webhook did not survive");
     Ok(())
 }
 
-/// POSTs to the webhook as anybody on the network could; the status and the body of its answer.
+/// POSTs to the webhook as any client of the network could, and returns the status and the body of
+/// the answer.
 async fn post(webhook: &Webhook, body: &str) -> Result<(u16, String)> {
     let authority = CertificateDer::from_pem_slice(webhook.kept("ca.crt").await?.as_bytes())?;
     let mut config = kube::Config::new(format!("https://{}", webhook.address()).parse()?);
@@ -142,11 +144,11 @@ async fn post(webhook: &Webhook, body: &str) -> Result<(u16, String)> {
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-async fn apply(scene: &Scene, object: &serde_json::Value) -> Result<Said> {
-    let kubectl = scene.bed.tools().kubectl.clone();
-    let mut child = scene
+async fn apply(ctx: &TestCtx, object: &serde_json::Value) -> Result<Said> {
+    let kubectl = ctx.bed.tools().kubectl.clone();
+    let mut child = ctx
         .bed
-        .command(&kubectl, scene.bed.kubeconfig())?
+        .command(&kubectl, ctx.bed.kubeconfig())?
         .args(["apply", "-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,5 +1,5 @@
-//! The program, or the API server, goes away in the middle of a change. What was begun is ended by the same command
-//! given again, without a second move of the leader, a second write or a lost row.
+//! The plugin or the API server ends in the middle of a change. The same command, run again,
+//! completes the change: without a second move of the leader, a second write or a lost row.
 
 use std::time::Duration;
 
@@ -12,37 +12,38 @@ use pgscale_tests::writer::Writer;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::ours::State;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
+use crate::with_plugin::State;
 use crate::writing::{Record, acknowledged, finish};
 
-/// How long the API server is away: shorter than Patroni's patience with it (`retry_timeout`).
+/// The time without the API server: shorter than Patroni tolerates (`retry_timeout`).
 const AWAY: Duration = Duration::from_secs(2);
-/// How long the same command may go on being refused after a kill: Patroni ends what was begun.
+/// The time in which the same command may still be refused after a kill: Patroni ends the
+/// switchover that was begun.
 const SETTLING: Duration = Duration::from_secs(240);
 const WARM: usize = 100;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("interruptions::killed_at_any_point_the_same_command_ends_the_change", killed),
-        case("interruptions::an_api_server_that_restarts_is_waited_out", api_server),
+        case("interruptions::a_killed_command_run_again_completes_the_change", killed),
+        case("interruptions::a_restart_of_the_api_server_is_waited_for", api_server),
     ]
 }
 
-/// Where the program is killed.
+/// A point at which the plugin is killed.
 struct Point {
-    /// What it is doing then.
+    /// The action at that point.
     doing: &'static str,
-    /// The line it has just said.
+    /// The line that was just printed.
     line: fn(&str) -> bool,
-    /// How much later it is killed.
+    /// The delay between the line and the kill.
     later: Duration,
-    /// The counts that may be declared then, as long as it has said nothing more.
+    /// The counts that may be declared then, as long as no further line was printed.
     counts: &'static [i64],
 }
 
-/// The changes, all from 3 to 2 with the leader on 2, and where each is killed: whoever runs the same command again
-/// is killed further on.
+/// The changes, all from 3 to 2 with the leader on 2, and the points of each. The command that is
+/// run again is killed at a later point.
 const CHANGES: [&[Point]; 3] = [
     &[
         Point {
@@ -58,7 +59,7 @@ const CHANGES: [&[Point]; 3] = [
             counts: &[3],
         },
         Point {
-            doing: "the switchover is about to be asked for",
+            doing: "the plugin is about to request the switchover",
             line: |line| line.starts_with("switching over from"),
             later: Duration::ZERO,
             counts: &[3],
@@ -83,7 +84,7 @@ const CHANGES: [&[Point]; 3] = [
             doing: "the leader has moved",
             line: |line| line.contains(" leads, by lock, label and its own word"),
             later: Duration::ZERO,
-            // Nobody can be sure to be quicker than the write that comes next.
+            // The next write may come before the kill.
             counts: &[3, 2],
         },
         Point {
@@ -95,8 +96,8 @@ const CHANGES: [&[Point]; 3] = [
     ],
 ];
 
-async fn killed(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn killed(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-cut", 3, json!({})).await?;
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     acknowledged(&writer, WARM).await?;
@@ -111,22 +112,23 @@ async fn killed(scene: Scene) -> Result<()> {
             };
             let declared = cluster.declared().await?;
             say(&format!("  killed when {}: {declared} declared", point.doing));
-            // On a busy machine it may have gone further by the time it was killed.
+            // On a busy machine the plugin may be further when it is killed.
             let there = said.stderr.lines().last().is_some_and(point.line);
             let counts = if there { point.counts } else { &[3, 2] };
             ensure!(counts.contains(&declared), "{declared} declared: {said:?}");
         }
         let said = ended(&cluster).await?;
         let after = State::of(&cluster).await?;
-        let told = format!("{before:?}, then {after:?}: {said:?}");
-        ensure!(after.declared == 2 && after.replicas == 2 && after.leader < 2, "{told}");
-        ensure!(after.timeline == before.timeline + 1, "the leader moved more than once: {told}");
-        ensure!(after.generation == before.generation + 1, "written more than once: {told}");
+        let states = format!("{before:?}, then {after:?}: {said:?}");
+        ensure!(after.declared == 2 && after.replicas == 2 && after.leader < 2, "{states}");
+        ensure!(after.timeline == before.timeline + 1, "the leader moved more than once: {states}");
+        ensure!(after.generation == before.generation + 1, "written more than once: {states}");
     }
     nothing_lost(writer).await
 }
 
-/// Runs the command until it is at `point`, and kills it there; nothing if another run was beyond that already.
+/// Runs the command until it is at `point`, and kills it there. Returns nothing if a run has passed
+/// that point already.
 async fn kill_at(cluster: &Cluster, point: &Point) -> Result<Option<Said>> {
     until(&format!("the moment when {}", point.doing), SETTLING, async || {
         let mut down = cluster.follow_pgscale(&down(cluster))?;
@@ -144,7 +146,7 @@ async fn kill_at(cluster: &Cluster, point: &Point) -> Result<Option<Said>> {
     .await
 }
 
-/// Runs the command until it has done what was asked for.
+/// Runs the command until it has completed the change.
 async fn ended(cluster: &Cluster) -> Result<Said> {
     until("the change to be completed", SETTLING, async || {
         let said = cluster.pgscale(&down(cluster)).await?;
@@ -161,7 +163,8 @@ fn down(cluster: &Cluster) -> [&str; 7] {
     ["down", &cluster.name, "--to", "2", "--yes", "--timeout", "4m"]
 }
 
-/// While Patroni ends what was begun, the command may say that it cannot tell, or refuse; then nothing is written.
+/// Checks that a command that fails while Patroni completes a switchover has written nothing: it
+/// may refuse, or report that a fact is unknown.
 async fn not_yet(cluster: &Cluster, said: &Said) -> Result<()> {
     let declared = cluster.declared().await?;
     say(&format!("  exit code {:?}: {:?}", said.code, said.stderr.lines().last()));
@@ -180,13 +183,13 @@ async fn nothing_lost(writer: Writer) -> Result<()> {
     Ok(())
 }
 
-async fn api_server(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn api_server(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-away", 2, json!({})).await?;
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     acknowledged(&writer, WARM).await?;
     let mut up = cluster.follow_pgscale(&["up", &cluster.name, "--to", "3", "--timeout", "4m"])?;
-    // The operator has acted by then: what it would make of an outage of its own is not the question here.
+    // The operator has acted by then, so its own reaction to an outage does not matter here.
     if !up.says(|line| line.starts_with('[')).await? {
         bail!("there was nothing to wait for: {:?}", up.end().await?);
     }
@@ -199,7 +202,7 @@ async fn api_server(scene: Scene) -> Result<()> {
     let said = up.end().await?;
     ensure!(said.code == Some(0), "{said:?}");
     ensure!(said.stdout.contains("scaled from 2 to 3 instances"), "{said:?}");
-    // Nothing was left to happen when it said so.
+    // The change was complete when the plugin reported it.
     let members = cluster.answering().await?;
     ensure!(members.iter().filter(|member| member.streams()).count() == 2, "{members:?}");
     nothing_lost(writer).await.context("a client meanwhile")

@@ -1,11 +1,12 @@
-//! What a plain edit, a tenant or a slip did to a database before the guard knew of it: each is staged for real, refused,
-//! and ended by what the refusal prints. docs/rules names the rules; guard and webhook hold the same by unit tests.
+//! Losses that a plain edit, a tenant or a slip caused before the guard had a rule for them. Each
+//! is staged for real, refused, and ended by the command that the refusal prints. docs/rules names
+//! the rules. The unit tests of guard and webhook cover the same cases.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::progress::say;
 use pgscale_tests::stage::Fault;
@@ -13,35 +14,36 @@ use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::suggested;
+use crate::trial::{Case, TestCtx, case};
 
 const NAME: &str = "acid-hold";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("losses::a_stuck_shrink_and_a_stateful_set_that_others_scaled", stuck),
-        case("losses::of_volumes_on_the_way_to_zero_and_back", asleep),
-        case("losses::a_cluster_that_was_replaced", replaced),
-        case("losses::whose_limits_hold_where_others_look_like_the_operator", look_alike),
-        case("losses::growth_while_the_store_of_patroni_changes", store),
+        case("losses::the_leader_survives_a_stuck_shrink_and_a_scaled_stateful_set", stuck),
+        case("losses::volumes_survive_a_scale_to_zero", asleep),
+        case("losses::a_replaced_cluster_is_not_created_from_older_data", replaced),
+        case("losses::limits_of_a_look_alike_operator_do_not_count", look_alike),
+        case("losses::growth_is_refused_while_the_dcs_store_changes", store),
     ]
 }
 
-/// A cluster, and how its operator is set.
-struct Ground {
-    scene: Scene,
+/// The cluster of one test, and its operator.
+struct TestCluster {
+    ctx: TestCtx,
     cluster: Cluster,
 }
 
-impl Ground {
-    async fn of(scene: Scene, instances: u32) -> Result<Self> {
+impl TestCluster {
+    async fn of(ctx: TestCtx, instances: u32) -> Result<Self> {
         let quick = json!({"patroni": {"ttl": 25, "loop_wait": 5}});
-        let cluster = Cluster::create(&scene.bed, &scene.namespace, NAME, instances, quick).await?;
-        Ok(Self { scene, cluster })
+        let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, instances, quick).await?;
+        Ok(Self { ctx, cluster })
     }
 
     async fn operator(&self, settings: &Settings) -> Result<()> {
-        self.scene.bed.operator().lock().await.start(settings).await
+        self.ctx.bed.operator().lock().await.start(settings).await
     }
 
     async fn kubectl(&self, args: &[&str]) -> Result<String> {
@@ -55,34 +57,35 @@ impl Ground {
     }
 
     fn file(&self, object: &Value) -> Result<String> {
-        let name = format!("{}.json", self.scene.namespace);
-        let directory = self.scene.bed.directory();
+        let name = format!("{}.json", self.ctx.namespace);
+        let directory = self.ctx.bed.directory();
         let file = pgscale_tests::pki::write(directory, &name, &object.to_string())?;
         Ok(file.to_string_lossy().into_owned())
     }
 
-    /// Waits until a plain patch to `to` is refused by `rule`, which changes nothing; what is said.
+    /// Waits until `rule` refuses a plain patch to `to`, which changes nothing, and returns the
+    /// answer.
     async fn refused(&self, to: i64, rule: &str) -> Result<Said> {
         let declared = self.cluster.declared().await?;
-        until(&format!("{to} to be refused by {rule}"), PATIENCE, async || {
+        until(&format!("{to} to be refused by {rule}"), TIMEOUT, async || {
             let said = self.cluster.patch(to).await?;
             ensure!(said.code == Some(1), "{to} was admitted: {said:?}");
-            ensure!(self.cluster.declared().await? == declared, "refused, and changed: {said:?}");
+            ensure!(self.cluster.declared().await? == declared, "refused, but changed: {said:?}");
             let named = said.stderr.contains(&format!("- {rule}: "));
             Ok(if named { Attempt::Done(said) } else { Attempt::NotYet(format!("{said:?}")) })
         })
         .await
     }
 
-    /// Runs what `text` prints and begins with `words`, after `kubectl`.
-    async fn take(&self, text: &str, words: &str, more: &[&str]) -> Result<()> {
-        let command = guarding::take(&self.cluster, text, words, more).await?;
-        say(&format!("  kubectl {command}"));
+    /// Runs the command in `text` that begins with `words`, after `kubectl`.
+    async fn run_printed(&self, text: &str, words: &str, more: &[&str]) -> Result<()> {
+        let command = suggested::run(&self.cluster, text, words, more).await?;
+        say(&format!("  {command}"));
         Ok(())
     }
 
-    /// Who leads, and on which timeline: rises whenever somebody is promoted.
-    async fn led(&self) -> Result<(u32, Option<u32>)> {
+    /// Returns the ordinal of the leader and its timeline, which rises with every promotion.
+    async fn leadership(&self) -> Result<(u32, Option<u32>)> {
         let leader = self.cluster.leader().await?;
         Ok((leader.ordinal, leader.answer.and_then(|answer| answer.timeline)))
     }
@@ -101,189 +104,188 @@ impl Ground {
     }
 }
 
-/// -0 is away, so that a StatefulSet with a lower count deletes nothing yet.
-async fn stuck(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 4).await?;
-    let cluster = &ground.cluster;
+/// -0 is stopped, so that a StatefulSet with a lower count deletes nothing yet.
+async fn stuck(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 4).await?;
+    let cluster = &test.cluster;
     cluster.move_leader_to(3).await?;
-    ground.keep("before").await?;
-    // Until it has seen all members ready, the operator takes no change.
+    test.keep("before").await?;
+    // Until the operator has seen all members ready, it takes no change.
     cluster.settled().await?;
     cluster.stage(0, Fault::ImageUnavailable).await?;
-    ground.kubectl(&["delete", "pod", "acid-hold-0"]).await?;
+    test.kubectl(&["delete", "pod", "acid-hold-0"]).await?;
     let ended = async {
-        // Unguarded: the operator asks -0, which is not there, and sets the count all the same.
+        // Without the webhook: the operator asks -0, which is not there, and sets the count all the
+        // same.
         cluster.patch(2).await?.ok()?;
         replicas(cluster, 2).await?;
-        guarding::guarded(&ground.scene).await?;
-        let led = ground.led().await?;
+        guarding::guarded(&test.ctx).await?;
+        let led = test.leadership().await?;
         let back = guarding::admitted(cluster, 4).await?;
-        ensure!(back.stderr.contains("Warning"), "nothing is told: {back:?}");
+        ensure!(back.stderr.contains("Warning"), "there is no warning: {back:?}");
         replicas(cluster, 4).await?;
-        ensure!(ground.led().await? == led && led.0 == 3, "the leader was not kept: {led:?}");
+        ensure!(test.leadership().await? == led && led.0 == 3, "the leader was not kept: {led:?}");
 
-        // The same by another hand: the StatefulSet alone, which its operator does not see.
-        ground.scene.bed.operator().lock().await.stop().await?;
+        // The same by another writer: the StatefulSet alone, while its operator is stopped.
+        test.ctx.bed.operator().lock().await.stop().await?;
         let scale = ["scale", "statefulset", NAME, "--replicas=1"];
-        ground.kubectl(&scale).await?;
-        let said = ground.refused(1, "leader-condemned").await?;
+        test.kubectl(&scale).await?;
+        let said = test.refused(1, "leader-condemned").await?;
         let keep = format!("scale statefulset {NAME} --replicas=4");
-        ground.take(&said.stderr, &keep, &[]).await?;
-        ensure!(ground.led().await? == led, "the leader was not kept");
+        test.run_printed(&said.stderr, &keep, &[]).await?;
+        ensure!(test.leadership().await? == led, "the leader was not kept");
         Ok(())
     };
     let ended = ended.await;
-    ground.operator(&Settings::default()).await?;
+    test.operator(&Settings::default()).await?;
     ended?;
     cluster.unstage(0, Fault::ImageUnavailable).await?;
     cluster.converged(4).await?;
-    ground.remembers("before").await
+    test.remembers("before").await
 }
 
 async fn replicas(cluster: &Cluster, want: i32) -> Result<()> {
-    until(&format!("the StatefulSet to ask for {want}"), PATIENCE, async || {
+    until(&format!("the StatefulSet to ask for {want}"), TIMEOUT, async || {
         let replicas = cluster.replicas().await?;
         Ok(if replicas == want { Attempt::Done(()) } else { Attempt::NotYet(replicas.to_string()) })
     })
     .await
 }
 
-async fn asleep(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 2).await?;
-    guarding::guarded(&ground.scene).await?;
-    ground
-        .write(&json!({
-            "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
-            "metadata": {"name": "sleeps"}, "spec": {"instances": {"zero": "Allow"}},
-        }))
-        .await?;
+async fn asleep(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 2).await?;
+    guarding::guarded(&test.ctx).await?;
+    test.write(&json!({
+        "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
+        "metadata": {"name": "sleeps"}, "spec": {"instances": {"zero": "Allow"}},
+    }))
+    .await?;
     let deletes = "persistent_volume_claim_retention_policy";
     let more =
         BTreeMap::from([(deletes.to_owned(), "when_deleted:retain,when_scaled:delete".to_owned())]);
-    ground.operator(&Settings { more, ..Settings::default() }).await?;
-    let volumes = volumes(&ground).await;
-    ground.operator(&Settings::default()).await?;
+    test.operator(&Settings { more, ..Settings::default() }).await?;
+    let volumes = volumes(&test).await;
+    test.operator(&Settings::default()).await?;
     volumes.context("volumes")?;
     let retains = "--output=jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}";
-    until("volumes to be kept", PATIENCE, async || {
+    until("volumes to be kept", TIMEOUT, async || {
         // The operator replaces the StatefulSet: for a moment there is none.
-        let kept = ground.cluster.kubectl(&["get", "statefulset", NAME, retains]).await?;
+        let kept = test.cluster.kubectl(&["get", "statefulset", NAME, retains]).await?;
         let retained = kept.stdout == "Retain";
         Ok(if retained { Attempt::Done(()) } else { Attempt::NotYet(format!("{kept:?}")) })
     })
     .await?;
-    asleep_and_paused(&ground).await.context("paused")?;
-    unlabelled(&ground).await.context("unlabelled")
+    asleep_and_paused(&test).await.context("paused")?;
+    unlabelled(&test).await.context("unlabelled")
 }
 
-async fn volumes(ground: &Ground) -> Result<()> {
-    let said = ground.refused(0, "volumes-deleted").await?;
+async fn volumes(test: &TestCluster) -> Result<()> {
+    let said = test.refused(0, "volumes-deleted").await?;
     let way = "when_scaled: retain in configmap default/postgres-operator, restart the operator";
     ensure!(said.stderr.contains(way), "{said:?}");
     Ok(())
 }
 
-async fn asleep_and_paused(ground: &Ground) -> Result<()> {
-    let cluster = &ground.cluster;
+async fn asleep_and_paused(test: &TestCluster) -> Result<()> {
+    let cluster = &test.cluster;
     cluster.move_leader_to(1).await?;
-    // Otherwise it leads last: pods end one by one, the highest ordinal first.
+    // Otherwise -0 leads last: pods end one by one, the highest ordinal first.
     cluster.stage(0, Fault::NoFailover).await?;
-    ground.keep("newest").await?;
-    sleep(ground).await?;
+    test.keep("newest").await?;
+    sleep(test).await?;
     cluster.unstage(0, Fault::NoFailover).await?;
-    // Nobody is there whom `patronictl pause` could ask.
+    // No member runs that `patronictl pause` could ask.
     let config = format!("{NAME}-config");
     let kept = ["get", "endpoints", &config, "--output=jsonpath={.metadata.annotations.config}"];
-    let mut settings: Value = serde_json::from_str(&ground.kubectl(&kept).await?)?;
+    let mut settings: Value = serde_json::from_str(&test.kubectl(&kept).await?)?;
     settings["pause"] = json!(true);
     let settings = format!("config={settings}");
-    ground.kubectl(&["annotate", "endpoints", &config, "--overwrite", &settings]).await?;
-    let said = ground.refused(2, "paused").await?;
-    ground.take(&said.stderr, &format!("get endpoints/{config}"), &[]).await
+    test.kubectl(&["annotate", "endpoints", &config, "--overwrite", &settings]).await?;
+    let said = test.refused(2, "paused").await?;
+    test.run_printed(&said.stderr, &format!("get endpoints/{config}"), &[]).await
 }
 
-async fn sleep(ground: &Ground) -> Result<()> {
-    let whole = format!("--confirm={}/{NAME}", ground.cluster.namespace);
+async fn sleep(test: &TestCluster) -> Result<()> {
+    let whole = format!("--confirm={}/{NAME}", test.cluster.namespace);
     let set = ["set", NAME, "0", &whole, "--timeout", "4m"];
-    ground.cluster.pgscale(&set).await?.ok().map(drop)
+    test.cluster.pgscale(&set).await?.ok().map(drop)
 }
 
-/// Nothing tells who led last, and the claims are members' by their names alone.
-async fn unlabelled(ground: &Ground) -> Result<()> {
-    let claims = [0, 1].map(|ordinal| format!("pgdata-{}", ground.cluster.pod_name(ordinal)));
-    ground
-        .kubectl(&["label", "pvc", &claims[0], &claims[1], "cluster-name-", "application-"])
+/// Nothing records the last leader, and only their names assign the claims to members.
+async fn unlabelled(test: &TestCluster) -> Result<()> {
+    let claims = [0, 1].map(|ordinal| format!("pgdata-{}", test.cluster.pod_name(ordinal)));
+    test.kubectl(&["label", "pvc", &claims[0], &claims[1], "cluster-name-", "application-"])
         .await?;
     for (object, key) in [("-config", "history-"), ("", "leader-")] {
-        ground.kubectl(&["annotate", "endpoints", &format!("{NAME}{object}"), key]).await?;
+        test.kubectl(&["annotate", "endpoints", &format!("{NAME}{object}"), key]).await?;
     }
-    let said = ground.refused(1, "return-from-zero").await?;
-    ensure!(said.stderr.contains(&claims[1]), "not what is left out: {said:?}");
+    let said = test.refused(1, "return-from-zero").await?;
+    ensure!(said.stderr.contains(&claims[1]), "the claim that is left out is not named: {said:?}");
     let set = format!("pgscale set {NAME} 2");
-    ground.take(&said.stderr, &set, &["--yes", "--timeout", "4m"]).await?;
-    ground.cluster.converged(2).await?;
-    ground.remembers("newest").await
+    test.run_printed(&said.stderr, &set, &["--yes", "--timeout", "4m"]).await?;
+    test.cluster.converged(2).await?;
+    test.remembers("newest").await
 }
 
-/// `kubectl replace --force` deletes the cluster before the guard is asked about the next one.
-async fn replaced(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 3).await?;
-    guarding::guarded(&ground.scene).await?;
-    ground.cluster.move_leader_to(2).await?;
-    ground.keep("newest").await?;
+/// `kubectl replace --force` deletes the cluster before the webhook judges the next one.
+async fn replaced(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 3).await?;
+    guarding::guarded(&test.ctx).await?;
+    test.cluster.move_leader_to(2).await?;
+    test.keep("newest").await?;
     let kept = ("enable_persistent_volume_claim_deletion".to_owned(), "false".to_owned());
     let keeping = Settings { more: BTreeMap::from([kept]), ..Settings::default() };
-    ground.operator(&keeping).await?;
-    let ended = volumes_kept(&ground).await;
-    ground.operator(&Settings::default()).await?;
+    test.operator(&keeping).await?;
+    let ended = volumes_kept(&test).await;
+    test.operator(&Settings::default()).await?;
     ended.context("volumes kept")?;
-    volumes_deleted(&ground).await.context("volumes deleted")
+    volumes_deleted(&test).await.context("volumes deleted")
 }
 
-/// The same manifest with one instance, by force; what is said, and the manifest.
-async fn replace_by_one(ground: &Ground) -> Result<(String, String)> {
-    ground.cluster.move_leader_to(2).await?;
-    let object = ground.kubectl(&["get", "postgresql", NAME, "--output=json"]).await?;
+/// Replaces the cluster by force with the same manifest and one instance. Returns the answer and
+/// the manifest.
+async fn replace_by_one(test: &TestCluster) -> Result<(String, String)> {
+    test.cluster.move_leader_to(2).await?;
+    let object = test.kubectl(&["get", "postgresql", NAME, "--output=json"]).await?;
     let mut object: Value = serde_json::from_str(&object)?;
     object["spec"]["numberOfInstances"] = json!(1);
-    object["metadata"] = json!({"name": NAME, "namespace": ground.cluster.namespace});
-    let file = ground.file(&object)?;
-    let said = ground.cluster.kubectl(&["replace", "--force", "-f", &file]).await?;
+    object["metadata"] = json!({"name": NAME, "namespace": test.cluster.namespace});
+    let file = test.file(&object)?;
+    let said = test.cluster.kubectl(&["replace", "--force", "-f", &file]).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("return-from-zero"), "{said:?}");
-    ensure!(said.stderr.contains("was deleted, and it is gone"), "{said:?}");
+    ensure!(said.stderr.contains("was deleted, and it stays deleted"), "{said:?}");
     Ok((said.stderr, file))
 }
 
-/// The line below `words`, run as it was printed.
-async fn paste(ground: &Ground, text: &str, words: &str, manifest: &str) -> Result<()> {
-    let line = text.lines().skip_while(|line| *line != words).nth(1);
-    let line = line.with_context(|| format!("nothing below {words:?} in {text}"))?.trim();
-    let line = line.replace("MANIFEST", manifest);
-    ground.scene.bed.paste(&line).await?.ok().with_context(|| line.clone())?;
+/// Runs the line below the line `words` as it was printed.
+async fn run_below(test: &TestCluster, said: &str, words: &str, manifest: &str) -> Result<()> {
+    let line = suggested::run_below(&test.cluster, said, words, manifest).await?;
     say(&format!("  {line}"));
     Ok(())
 }
 
-async fn volumes_kept(ground: &Ground) -> Result<()> {
-    let (said, manifest) = replace_by_one(ground).await?;
-    paste(ground, &said, "To bring it back with 3:", &manifest).await?;
-    // The pods of the deleted cluster may still be there: the operator calls it running when its own are.
-    ground.cluster.settled().await?;
-    ground.cluster.converged(3).await?;
-    ground.remembers("newest").await
+async fn volumes_kept(test: &TestCluster) -> Result<()> {
+    let (said, manifest) = replace_by_one(test).await?;
+    run_below(test, &said, "To bring it back with 3:", &manifest).await?;
+    // The pods of the deleted cluster may still exist: the operator reports Running once its own
+    // pods run.
+    test.cluster.settled().await?;
+    test.cluster.converged(3).await?;
+    test.remembers("newest").await
 }
 
-/// By default the operator deletes the volumes, too: nothing brings them back, but the disks can be kept.
-async fn volumes_deleted(ground: &Ground) -> Result<()> {
-    let (said, manifest) = replace_by_one(ground).await?;
+/// By default the operator deletes the volumes too. Nothing brings them back, but the disks can be
+/// kept.
+async fn volumes_deleted(test: &TestCluster) -> Result<()> {
+    let (said, manifest) = replace_by_one(test).await?;
     ensure!(said.contains("enable_persistent_volume_claim_deletion: true"), "{said}");
     ensure!(!said.contains("To bring it back"), "the operator deletes the volumes: {said}");
-    paste(ground, &said, "To keep the disks that are still there:", &manifest).await?;
+    run_below(test, &said, "To keep the disks that are still there:", &manifest).await?;
     let path = "--output=jsonpath={range .items[*]}{.spec.claimRef.namespace}/\
                 {.spec.claimRef.name}={.status.phase} {end}";
-    until("the disks to be released, and kept", PATIENCE, async || {
-        let volumes = ground.kubectl(&["get", "pv", path]).await?;
-        let ours = format!("{}/pgdata-{NAME}-", ground.cluster.namespace);
+    until("the disks to be released, and kept", TIMEOUT, async || {
+        let volumes = test.kubectl(&["get", "pv", path]).await?;
+        let ours = format!("{}/pgdata-{NAME}-", test.cluster.namespace);
         let ours = volumes.split_whitespace().filter(|volume| volume.starts_with(&ours));
         let released = ours.filter(|volume| volume.ends_with("=Released")).count();
         Ok(if released == 3 { Attempt::Done(()) } else { Attempt::NotYet(volumes) })
@@ -291,10 +293,10 @@ async fn volumes_deleted(ground: &Ground) -> Result<()> {
     .await
 }
 
-/// A tenant's Deployment looks like an operator, down to its labels and the name of its account.
-async fn look_alike(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 1).await?;
-    guarding::guarded(&ground.scene).await?;
+/// A tenant's Deployment looks like an operator, including its labels and the name of its account.
+async fn look_alike(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 1).await?;
+    guarding::guarded(&test.ctx).await?;
     let labels =
         json!({"application": "postgres-operator", "app.kubernetes.io/name": "postgres-operator"});
     let container = json!({
@@ -317,48 +319,49 @@ async fn look_alike(scene: Scene) -> Result<()> {
             },
         },
     });
-    ground.write(&settings).await?;
-    ground.write(&deployment).await?;
+    test.write(&settings).await?;
+    test.write(&deployment).await?;
 
     let dry = json!({"spec": {"numberOfInstances": 2}}).to_string();
     let dry = ["patch", "postgresql", NAME, "--type=merge", "--dry-run=server", "-p", &dry];
-    // Growth passes with a warning where limits are not known, and the plugin asks nobody here.
-    let told = ground.cluster.kubectl(&dry).await?;
-    ensure!(told.code == Some(0) && told.stderr.contains("operator-limits"), "{told:?}");
-    let planned = ground.cluster.pgscale(&["plan", NAME, "--to", "2"]).await?;
+    // Growth passes with a warning where limits are unknown, and the plugin does not ask for
+    // confirmation.
+    let warned = test.cluster.kubectl(&dry).await?;
+    ensure!(warned.code == Some(0) && warned.stderr.contains("operator-limits"), "{warned:?}");
+    let planned = test.cluster.pgscale(&["plan", NAME, "--to", "2"]).await?;
     let create = "create configmap pgscale-operators -n kube-public --from-literal=accounts=";
     ensure!(planned.stdout.contains(create), "{planned:?}");
     let by_flag = ["plan", NAME, "--to", "2", "--operator", "default/postgres-operator"];
-    let named = ground.cluster.pgscale(&by_flag).await?;
+    let named = test.cluster.pgscale(&by_flag).await?;
     ensure!(named.code == Some(0) && !named.stdout.contains("operator-limits"), "{named:?}");
 
     let listed = format!("{create}default/postgres-operator");
-    ground.scene.bed.paste(&format!("kubectl {listed}")).await?.ok()?;
-    let judged = until("its limits to be nobody's", PATIENCE, async || {
-        let said = ground.cluster.kubectl(&dry).await?;
+    test.ctx.bed.paste(&format!("kubectl {listed}")).await?.ok()?;
+    let judged = until("the limits of the look-alike to be ignored", TIMEOUT, async || {
+        let said = test.cluster.kubectl(&dry).await?;
         let silent = said.code == Some(0) && !said.stderr.contains("operator-limits");
         Ok(if silent { Attempt::Done(()) } else { Attempt::NotYet(format!("{said:?}")) })
     })
     .await;
     let remove = ["delete", "configmap", "pgscale-operators", "-n", "kube-public"];
-    ground.scene.bed.kubectl(&remove).await?.ok()?;
-    ground.kubectl(&["delete", "deployment", "postgres-operator"]).await?;
+    test.ctx.bed.kubectl(&remove).await?.ok()?;
+    test.kubectl(&["delete", "deployment", "postgres-operator"]).await?;
     judged
 }
 
-async fn store(scene: Scene) -> Result<()> {
-    let ground = Ground::of(scene, 1).await?;
-    let cluster = &ground.cluster;
-    guarding::guarded(&ground.scene).await?;
-    ground.keep("newest").await?;
-    // Whoever upgrades to operator 2 and does not pin the setting gets this.
+async fn store(ctx: TestCtx) -> Result<()> {
+    let test = TestCluster::of(ctx, 1).await?;
+    let cluster = &test.cluster;
+    guarding::guarded(&test.ctx).await?;
+    test.keep("newest").await?;
+    // An upgrade to operator 2 that does not pin the setting has this effect.
     let moved = Settings { use_configmaps: true, ..Settings::default() };
-    ground.scene.bed.operator().lock().await.configure(&moved).await?;
-    let said = ground.refused(2, "dcs-store-changing").await;
-    ground.operator(&Settings::default()).await?;
+    test.ctx.bed.operator().lock().await.configure(&moved).await?;
+    let said = test.refused(2, "dcs-store-changing").await;
+    test.operator(&Settings::default()).await?;
     ensure!(said?.stderr.contains("docs/migrate.md"), "the page on the migration is not named");
-    // The operator as the pods are: nothing is left to finish.
+    // The operator now has the setting of the pods: nothing is left to finish.
     guarding::admitted(cluster, 2).await?;
     cluster.converged(2).await?;
-    ground.remembers("newest").await
+    test.remembers("newest").await
 }

@@ -1,4 +1,5 @@
-//! The connection is cut after the API server has stored the count and before it could say so.
+//! A connection that is cut after the API server has stored the count and before its answer
+//! arrives.
 
 use std::time::Duration;
 
@@ -10,31 +11,33 @@ use pgscale_tests::relay::Relay;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
 
-use crate::ours::generation;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
+use crate::with_plugin::generation;
 
-/// How late answers are from the start: the time this test has to hold the next one back, once the plan was shown.
-/// On a busy machine it may come too late; then it tries again with more.
+/// The delays of the answers: the time that this test has to hold the next answer back, once the
+/// plan was shown. On a busy machine the test may be too late. Then it tries again with a longer
+/// delay.
 const DELAYS: [Duration; 4] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
 ];
-/// How long the API server may take to store a write.
+/// The limit for the API server to store a write.
 const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("lost_answer::a_stored_write_is_looked_for_and_not_sent_again", looked_for)]
+    vec![case("lost_answer::a_stored_write_is_read_back_and_not_sent_again", read_back)]
 }
 
-async fn looked_for(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn read_back(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-lost", 1, json!({})).await?;
     for delay in DELAYS {
-        // Else the operator may write first, and what is held back tells of a conflict.
+        // Otherwise the operator may write first, and the answer that is held back reports a
+        // conflict.
         cluster.settled().await?;
-        if looked_for_after(&cluster, delay).await? {
+        if read_back_after(&cluster, delay).await? {
             cluster.converged(2).await?;
             return Ok(());
         }
@@ -45,8 +48,9 @@ async fn looked_for(scene: Scene) -> Result<()> {
     bail!("the answer to the write could not be held back")
 }
 
-/// Loses the answer to the write, and checks what is made of that; false if it was another that was lost, or none.
-async fn looked_for_after(cluster: &Cluster, delay: Duration) -> Result<bool> {
+/// Loses the answer to the write, and checks the reaction. Returns false if another answer was
+/// lost, or none.
+async fn read_back_after(cluster: &Cluster, delay: Duration) -> Result<bool> {
     let before = generation(cluster).await?;
     let server = format!("{ADDRESS}:{PORT}").parse().context("the API server has no address")?;
     let relay = Relay::start(server, delay).await?;
@@ -54,7 +58,8 @@ async fn looked_for_after(cluster: &Cluster, delay: Duration) -> Result<bool> {
     let through = format!("--server=https://{}", relay.address());
     let args = ["up", &cluster.name, "--to", "2", "--timeout", "4m", &through];
     let mut up = cluster.follow_pgscale(&args)?;
-    // Growth asks nothing and reads nothing between its plan and its write: what is held is the write's answer.
+    // Growth asks nothing and reads nothing between its plan and its write, so the held answer is
+    // that of the write.
     if !up.says(|line| line.starts_with("Allowed")).await? {
         bail!("there was no plan: {:?}", up.end().await?);
     }
@@ -69,7 +74,7 @@ async fn looked_for_after(cluster: &Cluster, delay: Duration) -> Result<bool> {
     let said = up.end().await?;
     let lost = said.stderr.contains("the answer to the write was lost");
     if !(stored && lost) {
-        // What it says is true all the same.
+        // The plugin's report is true all the same.
         let declared = cluster.declared().await?;
         ensure!((declared == 2) == (said.code == Some(0)), "{declared} declared: {said:?}");
         return Ok(false);

@@ -1,38 +1,39 @@
 //! End-to-end tests on a real stack: one program, run by `cargo test`.
 //!
-//! Outside of the sandbox it provisions what the tests need and runs the tests of the sandbox itself;
-//! then it runs itself again inside, where all other tests share one bed. It takes the arguments of
-//! any Rust test program.
+//! Outside of the sandbox, the program provisions what the tests need and runs the tests of the
+//! sandbox itself. Then it runs itself again inside, where all other tests share one bed. It takes
+//! the arguments of any Rust test program.
 #![expect(
     clippy::indexing_slicing,
-    reason = "all of it is test code, which clippy cannot tell without the usual harness"
+    reason = "all of this is test code, which clippy cannot recognise without the usual harness"
 )]
 
 mod admission;
-mod bare;
 mod bed;
 mod chart;
 mod cloning;
 mod config_maps;
-mod guarded;
 mod guarding;
+mod history;
 mod hostile;
 mod input;
 mod interruptions;
 mod losses;
 mod lost_answer;
 mod members;
-mod ours;
-mod outside;
-mod record;
+mod operator_only;
+mod random_walk;
 mod repairs;
+mod sandbox;
 mod scale;
 mod situations;
+mod suggested;
 mod table;
 mod trial;
 mod verify;
-mod walks;
 mod ways_out;
+mod with_plugin;
+mod with_webhook;
 mod writing;
 
 use std::env;
@@ -42,45 +43,45 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Trial};
 use pgscale_tests::progress::say;
-use pgscale_tests::sandbox::{self, Ended, Role};
+use pgscale_tests::sandbox::{Ended, Role, init, launch, prepare, role};
 use pgscale_tests::supplies::Supplies;
 use tokio::runtime::Runtime;
 
-use trial::{Case, Stage, save_logs};
+use trial::{Case, SharedBed, save_logs};
 
-/// All tests that share the bed.
+/// Returns all tests that share the bed.
 fn cases() -> Vec<Case> {
     let modules = [
         bed::cases(),
         members::cases(),
         admission::cases(),
-        bare::cases(),
-        guarded::cases(),
+        operator_only::cases(),
+        with_webhook::cases(),
         config_maps::cases(),
         repairs::cases(),
         scale::cases(),
         verify::cases(),
-        record::cases(),
+        history::cases(),
         interruptions::cases(),
         losses::cases(),
         lost_answer::cases(),
         input::cases(),
-        walks::cases(),
+        random_walk::cases(),
         ways_out::cases(),
-        // Last: the cluster that they share runs on.
+        // Last, because the cluster that they share keeps running.
         situations::cases(),
     ];
     modules.into_iter().flatten().collect()
 }
 
-/// All tests that need no bed, or beds of their own.
-fn outsiders() -> Vec<Trial> {
-    [chart::trials(), hostile::trials(), outside::trials()].into_iter().flatten().collect()
+/// Returns all tests that need no bed, or have beds of their own.
+fn own_trials() -> Vec<Trial> {
+    [chart::trials(), hostile::trials(), sandbox::trials()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {
-    let ended = match sandbox::role() {
-        Role::Init => sandbox::init(),
+    let ended = match role() {
+        Role::Init => init(),
         Role::Inside => inside(),
         Role::Outside => outside(),
     };
@@ -90,9 +91,10 @@ fn main() -> ExitCode {
     })
 }
 
-/// How many tests of the sandbox run at a time: each has a bed of its own, and mostly waits for it.
+/// The number of concurrent tests of the sandbox. Each has a bed of its own, and mostly waits for
+/// it.
 const OUTSIDE: usize = 2;
-/// How many of the others: the bed is shared, and so are the cores.
+/// The number of concurrent tests inside: they share the bed and the cores.
 const INSIDE: usize = 1;
 
 fn outside() -> Result<ExitCode> {
@@ -100,17 +102,19 @@ fn outside() -> Result<ExitCode> {
     if args.list {
         let names = cases().into_iter().map(|case| case.name);
         let inner = names.map(|name| Trial::test(name, || Ok(())));
-        let all = inner.chain(outsiders()).collect();
+        let all = inner.chain(own_trials()).collect();
         return Ok(libtest_mimic::run(&args, all).exit_code());
     }
     let selection: Vec<_> = cases().into_iter().filter(|case| selected(&args, case.name)).collect();
-    let trials = outsiders();
-    let mut asked_for = trials.iter().filter(|trial| selected(&args, trial.name())).peekable();
-    let any = asked_for.peek().is_some();
-    // These need nothing but our own programs. A run of nothing else does not wait for the supplies
-    // of a bed.
-    let own_only = selection.is_empty() && asked_for.all(|trial| hostile::has(trial.name()));
-    let supplies = if own_only {
+    let trials = own_trials();
+    let mut selected_trials =
+        trials.iter().filter(|trial| selected(&args, trial.name())).peekable();
+    let any = selected_trials.peek().is_some();
+    // These tests need nothing but our own programs. A run of nothing else does not wait for the
+    // supplies of a bed.
+    let programs_only =
+        selection.is_empty() && selected_trials.all(|trial| hostile::has(trial.name()));
+    let supplies = if programs_only {
         None
     } else if selection.iter().any(|case| case.programs) {
         Some(Supplies::provision()?)
@@ -122,11 +126,11 @@ fn outside() -> Result<ExitCode> {
         code = libtest_mimic::run(&args, trials).exit_code();
     }
     if let Some(supplies) = supplies.filter(|_| !selection.is_empty()) {
-        let directory = sandbox::prepare()?;
-        supplies.leave(&directory)?;
+        let directory = prepare()?;
+        supplies.write(&directory)?;
         let runtime = Runtime::new().context("failed to start a runtime")?;
         let inner: Vec<_> = env::args_os().skip(1).collect();
-        match runtime.block_on(sandbox::own(&directory, &inner))? {
+        match runtime.block_on(launch(&directory, &inner))? {
             Ended::Exited(failed @ 1..) => code = ExitCode::from(failed),
             Ended::Exited(0) | Ended::Kept(_) => {}
         }
@@ -136,10 +140,11 @@ fn outside() -> Result<ExitCode> {
 
 fn inside() -> Result<ExitCode> {
     let args = arguments(INSIDE);
-    let stage = Stage::new()?;
-    let trials = cases().into_iter().map(|case| case.on(&stage)).collect();
+    let bed = SharedBed::new()?;
+    let trials = cases().into_iter().map(|case| case.on(&bed)).collect();
     let conclusion = libtest_mimic::run(&args, trials);
     table::print();
+    suggested::print();
     if conclusion.has_failed() {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-logs");
         save_logs(&kept)?;
@@ -148,14 +153,15 @@ fn inside() -> Result<ExitCode> {
     Ok(conclusion.exit_code())
 }
 
-/// What this program was told, with so many tests at a time unless that was told, too.
+/// Returns the arguments of this program, with `threads` concurrent tests unless they say
+/// otherwise.
 fn arguments(threads: usize) -> Arguments {
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(threads);
     args
 }
 
-/// Whether the arguments ask for the test `name`; libtest-mimic decides likewise.
+/// Returns whether the arguments select the test `name`, as libtest-mimic decides it.
 fn selected(args: &Arguments, name: &str) -> bool {
     let matches =
         |pattern: &String| if args.exact { name == pattern } else { name.contains(pattern) };

@@ -1,4 +1,4 @@
-//! Members behave like members, and misbehave when they are told to.
+//! Members of the bed behave like real members, and misbehave as staged.
 
 use std::net::Ipv4Addr;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt as _;
 use kube::api::Api;
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::patroni::rest;
 use pgscale_tests::stage::Fault;
@@ -15,110 +15,119 @@ use pgscale_tests::writer::Writer;
 use serde_json::json;
 
 use crate::cloning;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
     [
-        case("members::every_fault_shows_and_ends", every_fault),
+        case("members::every_fault_can_be_seen_and_lifted", every_fault),
         case("members::a_claim_keeps_its_data_until_it_is_deleted", claims),
-        case("members::state_may_be_kept_in_config_maps_behind_a_readiness_probe", config_maps),
+        case(
+            "members::patroni_can_keep_its_state_in_config_maps_behind_a_readiness_probe",
+            config_maps,
+        ),
     ]
     .map(Case::without_programs)
     .into()
 }
 
-/// A cluster of three whose leader is 0, so that 1 and 2 can be made to suffer.
-async fn three(scene: &Scene) -> Result<Cluster> {
-    let cluster =
-        Cluster::create(&scene.bed, &scene.namespace, "acid-members", 3, json!({})).await?;
+/// Creates a cluster of three members that 0 leads, so that 1 and 2 can have faults.
+async fn three(ctx: &TestCtx) -> Result<Cluster> {
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-members", 3, json!({})).await?;
     cluster.move_leader_to(0).await?;
     cluster.converged(3).await?;
     cluster.sql(0, "CREATE TABLE seen (row int)").await?;
     Ok(cluster)
 }
 
-async fn every_fault(scene: Scene) -> Result<()> {
-    let cluster = three(&scene).await?;
-    let victim = Victim { scene: &scene, cluster: &cluster, pod: cluster.pod_name(2) };
+async fn every_fault(ctx: TestCtx) -> Result<()> {
+    let cluster = three(&ctx).await?;
+    let faulty = FaultyMember { ctx: &ctx, cluster: &cluster, pod: cluster.pod_name(2) };
 
-    victim.suffer(Fault::FrozenPatroni).await?;
-    ensure!(rest::member(victim.address()?).await.is_err(), "a frozen Patroni answered");
-    victim.sees(1, true).await.context("PostgreSQL goes on without Patroni")?;
-    victim.recover(Fault::FrozenPatroni).await?;
-    victim.answer().await?;
+    faulty.stage(Fault::FrozenPatroni).await?;
+    ensure!(rest::member(faulty.address()?).await.is_err(), "a frozen Patroni answered");
+    faulty.sees(1, true).await.context("PostgreSQL goes on without Patroni")?;
+    faulty.unstage(Fault::FrozenPatroni).await?;
+    faulty.answer().await?;
 
-    victim.suffer(Fault::RestRefused).await?;
-    let refused = rest::member(victim.address()?).await.err().context("somebody answered")?;
+    faulty.stage(Fault::RestRefused).await?;
+    let refused = rest::member(faulty.address()?).await.err().context("Patroni answered")?;
     ensure!(format!("{refused:#}").contains("refused"), "{refused:#}");
-    victim.recover(Fault::RestRefused).await?;
-    victim.answer().await?;
+    faulty.unstage(Fault::RestRefused).await?;
+    faulty.answer().await?;
 
-    victim.suffer(Fault::NoFailover).await?;
-    ensure!(victim.answer().await?.nofailover(), "the tag is not there");
-    victim.recover(Fault::NoFailover).await?;
-    ensure!(!victim.answer().await?.nofailover(), "the tag is still there");
+    faulty.stage(Fault::NoFailover).await?;
+    ensure!(faulty.answer().await?.nofailover(), "the tag is not there");
+    faulty.unstage(Fault::NoFailover).await?;
+    ensure!(!faulty.answer().await?.nofailover(), "the tag is still there");
 
     for (row, fault) in [(2, Fault::StalledReceiver), (3, Fault::PausedReplay)] {
-        victim.suffer(fault).await?;
-        victim.sees(row, false).await.with_context(|| format!("{fault:?}"))?;
-        ensure!(victim.answer().await?.state == "running", "{fault:?} is loud");
-        victim.recover(fault).await?;
-        victim.catches_up(row).await.with_context(|| format!("{fault:?}"))?;
+        faulty.stage(fault).await?;
+        faulty.sees(row, false).await.with_context(|| format!("{fault:?}"))?;
+        ensure!(
+            faulty.answer().await?.state == "running",
+            "{fault:?} shows in the state of the member"
+        );
+        faulty.unstage(fault).await?;
+        faulty.catches_up(row).await.with_context(|| format!("{fault:?}"))?;
     }
     cluster.converged(3).await?;
 
-    scene.bed.kubelet().stage(&scene.namespace, &victim.pod, Fault::FailingBaseBackup).await?;
-    scene.bed.kubelet().reinitialize(&scene.namespace, &victim.pod).await?;
-    cloning::fails(scene.bed.kubelet(), &scene.namespace, &victim.pod).await?;
-    victim.recover(Fault::FailingBaseBackup).await?;
+    ctx.bed.kubelet().stage(&ctx.namespace, &faulty.pod, Fault::FailingBaseBackup).await?;
+    ctx.bed.kubelet().reinitialize(&ctx.namespace, &faulty.pod).await?;
+    cloning::fails(ctx.bed.kubelet(), &ctx.namespace, &faulty.pod).await?;
+    faulty.unstage(Fault::FailingBaseBackup).await?;
     cluster.converged(3).await?;
 
-    victim.suffer(Fault::StoppedPatroni).await?;
-    victim.is_reported(0, false).await?;
-    victim.recover(Fault::StoppedPatroni).await?;
-    victim.is_reported(1, true).await?;
+    faulty.stage(Fault::StoppedPatroni).await?;
+    faulty.is_reported(0, false).await?;
+    faulty.unstage(Fault::StoppedPatroni).await?;
+    faulty.is_reported(1, true).await?;
     cluster.converged(3).await?;
 
-    victim.suffer(Fault::NodeLost).await?;
-    ensure!(victim.container().await?.1, "somebody reported for a lost node");
-    victim.node_is_ready("Unknown").await?;
-    ensure!(rest::member(victim.last_address().await?).await.is_err(), "it answers");
-    victim.recover(Fault::NodeLost).await?;
-    victim.node_is_ready("True").await?;
+    faulty.stage(Fault::NodeLost).await?;
+    ensure!(faulty.container().await?.1, "the kubelet reported for a lost node");
+    faulty.node_is_ready("Unknown").await?;
+    ensure!(
+        rest::member(faulty.last_address().await?).await.is_err(),
+        "the member on the lost node answers"
+    );
+    faulty.unstage(Fault::NodeLost).await?;
+    faulty.node_is_ready("True").await?;
     cluster.converged(3).await?;
 
-    scene.bed.kubelet().pause(&scene.namespace, &cluster.name).await?;
-    ensure!(victim.answer().await?.pause, "the member has not heard of the pause");
-    scene.bed.kubelet().resume(&scene.namespace, &cluster.name).await?;
-    ensure!(!victim.answer().await?.pause, "the member still pauses");
+    ctx.bed.kubelet().pause(&ctx.namespace, &cluster.name).await?;
+    ensure!(faulty.answer().await?.pause, "the member does not report the pause");
+    ctx.bed.kubelet().resume(&ctx.namespace, &cluster.name).await?;
+    ensure!(!faulty.answer().await?.pause, "the member still pauses");
     Ok(())
 }
 
-/// The member that everything happens to.
-struct Victim<'a> {
-    scene: &'a Scene,
+/// The member that gets the faults.
+struct FaultyMember<'a> {
+    ctx: &'a TestCtx,
     cluster: &'a Cluster,
     pod: String,
 }
 
-impl Victim<'_> {
-    async fn suffer(&self, fault: Fault) -> Result<()> {
-        self.scene.bed.kubelet().stage(&self.scene.namespace, &self.pod, fault).await
+impl FaultyMember<'_> {
+    async fn stage(&self, fault: Fault) -> Result<()> {
+        self.ctx.bed.kubelet().stage(&self.ctx.namespace, &self.pod, fault).await
     }
 
-    async fn recover(&self, fault: Fault) -> Result<()> {
-        self.scene.bed.kubelet().unstage(&self.scene.namespace, &self.pod, fault).await
+    async fn unstage(&self, fault: Fault) -> Result<()> {
+        self.ctx.bed.kubelet().unstage(&self.ctx.namespace, &self.pod, fault).await
     }
 
     fn address(&self) -> Result<Ipv4Addr> {
-        let address = self.scene.bed.kubelet().address(&self.scene.namespace, &self.pod);
+        let address = self.ctx.bed.kubelet().address(&self.ctx.namespace, &self.pod);
         address.context("it does not run")
     }
 
-    /// Its own word, as soon as it gives one: on a busy machine a healthy member may be too late once.
+    /// Returns the member's own answer as soon as it gives one: on a busy machine a healthy member
+    /// may be too late once.
     async fn answer(&self) -> Result<rest::Member> {
         let address = self.address()?;
-        until(&format!("{} to answer", self.pod), PATIENCE, async || {
+        until(&format!("{} to answer", self.pod), TIMEOUT, async || {
             Ok(match rest::member(address).await {
                 Ok(answer) => Attempt::Done(answer),
                 Err(error) => Attempt::NotYet(format!("{error:#}")),
@@ -127,10 +136,10 @@ impl Victim<'_> {
         .await
     }
 
-    /// Writes a row on the leader and looks whether the victim gets it.
+    /// Writes a row on the leader and checks whether the member gets it.
     async fn sees(&self, row: u32, wanted: bool) -> Result<()> {
         self.cluster.sql(0, &format!("INSERT INTO seen VALUES ({row})")).await?;
-        // Once a healthy standby has the row, a sick one would have it too.
+        // Once a healthy replica has the row, this one would have it too.
         self.has(1, row).await?;
         if wanted {
             return self.has(2, row).await;
@@ -146,7 +155,7 @@ impl Victim<'_> {
 
     async fn has(&self, ordinal: u32, row: u32) -> Result<()> {
         let count = format!("SELECT count(*) FROM seen WHERE row = {row}");
-        until(&format!("row {row} on member {ordinal}"), PATIENCE, async || {
+        until(&format!("row {row} on member {ordinal}"), TIMEOUT, async || {
             let count = self.cluster.sql(ordinal, &count).await?;
             Ok(if count == "1" { Attempt::Done(()) } else { Attempt::NotYet(count) })
         })
@@ -154,18 +163,18 @@ impl Victim<'_> {
     }
 
     async fn object(&self) -> Result<Pod> {
-        let pods = Api::<Pod>::namespaced(self.scene.bed.client(), &self.scene.namespace);
+        let pods = Api::<Pod>::namespaced(self.ctx.bed.client(), &self.ctx.namespace);
         Ok(pods.get(&self.pod).await?)
     }
 
-    /// The address the API server knows, whether anybody is there or not.
+    /// Returns the address in the API server, whether the member runs or not.
     async fn last_address(&self) -> Result<Ipv4Addr> {
         let status = self.object().await?.status;
         let address = status.and_then(|status| status.pod_ip).context("it never had an address")?;
         Ok(address.parse()?)
     }
 
-    /// How often the container was restarted, and whether it is ready.
+    /// Returns the number of restarts of the container, and whether it is ready.
     async fn container(&self) -> Result<(i32, bool)> {
         let status = self.object().await?.status.context("it has no status")?;
         let container = status.container_statuses.into_iter().flatten().next();
@@ -173,9 +182,9 @@ impl Victim<'_> {
         Ok((container.restart_count, container.ready))
     }
 
-    /// Waits until the kubelet has reported so many restarts, and whether it is ready.
+    /// Waits until the kubelet has reported this number of restarts and this readiness.
     async fn is_reported(&self, restarts: i32, ready: bool) -> Result<()> {
-        until(&format!("{restarts} restarts and ready: {ready}"), PATIENCE, async || {
+        until(&format!("{restarts} restarts and ready: {ready}"), TIMEOUT, async || {
             let seen = self.container().await?;
             Ok(if seen == (restarts, ready) {
                 Attempt::Done(())
@@ -186,11 +195,11 @@ impl Victim<'_> {
         .await
     }
 
-    /// Waits until this is the status of its node's Ready condition.
+    /// Waits until the Ready condition of the member's node has this status.
     async fn node_is_ready(&self, wanted: &str) -> Result<()> {
         let node = self.object().await?.spec.and_then(|spec| spec.node_name).context("no node")?;
-        until(&format!("{node} to be ready: {wanted}"), PATIENCE, async || {
-            let node = Api::<Node>::all(self.scene.bed.client()).get(&node).await?;
+        until(&format!("{node} to be ready: {wanted}"), TIMEOUT, async || {
+            let node = Api::<Node>::all(self.ctx.bed.client()).get(&node).await?;
             let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
             let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
             let seen = ready.context("it has no Ready condition")?.status;
@@ -200,29 +209,28 @@ impl Victim<'_> {
     }
 }
 
-async fn claims(scene: Scene) -> Result<()> {
-    let cluster = three(&scene).await?;
-    let claims = Api::<PersistentVolumeClaim>::namespaced(scene.bed.client(), &scene.namespace);
-    let volumes = Api::<PersistentVolume>::all(scene.bed.client());
+async fn claims(ctx: TestCtx) -> Result<()> {
+    let cluster = three(&ctx).await?;
+    let claims = Api::<PersistentVolumeClaim>::namespaced(ctx.bed.client(), &ctx.namespace);
+    let volumes = Api::<PersistentVolume>::all(ctx.bed.client());
     let name = format!("pgdata-{}", cluster.pod_name(2));
     let kept = claims.get(&name).await?.uid().context("a claim without uid")?;
-    let directory =
-        scene.bed.directory().join(format!("kubelet/volumes/{}/{kept}", scene.namespace));
+    let directory = ctx.bed.directory().join(format!("kubelet/volumes/{}/{kept}", ctx.namespace));
     let start = directory.join("pgroot/data/PG_VERSION");
     let made = std::fs::metadata(&start).and_then(|file| file.modified())?;
 
     cluster.patch(2).await?.ok()?;
     cluster.converged(2).await?;
-    ensure!(start.is_file(), "the data went with the pod");
+    ensure!(start.is_file(), "the data disappeared with the pod");
     cluster.patch(3).await?.ok()?;
     cluster.converged(3).await?;
     let found = std::fs::metadata(&start).and_then(|file| file.modified())?;
-    ensure!(found == made, "the member was cloned again instead of coming back");
+    ensure!(found == made, "the member was cloned again although its claim was kept");
 
     cluster.patch(2).await?.ok()?;
     cluster.converged(2).await?;
     claims.delete(&name, &kube::api::DeleteParams::default()).await?;
-    until("the volume to go with its claim", PATIENCE, async || {
+    until("the volume to go with its claim", TIMEOUT, async || {
         let volume = volumes.get_opt(&format!("pvc-{kept}")).await?;
         Ok(if volume.is_none() && !directory.exists() {
             Attempt::Done(())
@@ -234,40 +242,40 @@ async fn claims(scene: Scene) -> Result<()> {
     cluster.patch(3).await?.ok()?;
     cluster.converged(3).await?;
     let fresh = claims.get(&name).await?.uid();
-    ensure!(fresh.is_some_and(|fresh| fresh != kept), "the claim was not made anew");
+    ensure!(fresh.is_some_and(|fresh| fresh != kept), "the claim was not created again");
     Ok(())
 }
 
-async fn config_maps(scene: Scene) -> Result<()> {
+async fn config_maps(ctx: TestCtx) -> Result<()> {
     let settings = Settings { use_configmaps: true, readiness_probe: true, ..Settings::default() };
-    restart_operator(&scene, &settings).await?;
-    let tried = in_config_maps(&scene).await;
-    // Other tests expect the other way, whatever became of this one.
-    restart_operator(&scene, &Settings::default()).await?;
+    restart_operator(&ctx, &settings).await?;
+    let tried = in_config_maps(&ctx).await;
+    // Other tests expect the default, also after a failure of this one.
+    restart_operator(&ctx, &Settings::default()).await?;
     tried
 }
 
-async fn restart_operator(scene: &Scene, settings: &Settings) -> Result<()> {
-    let mut operator = scene.bed.operator().lock().await;
+async fn restart_operator(ctx: &TestCtx, settings: &Settings) -> Result<()> {
+    let mut operator = ctx.bed.operator().lock().await;
     operator.stop().await?;
     operator.start(settings).await
 }
 
-async fn in_config_maps(scene: &Scene) -> Result<()> {
-    let cluster = Cluster::create(&scene.bed, &scene.namespace, "acid-maps", 3, json!({})).await?;
+async fn in_config_maps(ctx: &TestCtx) -> Result<()> {
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-maps", 3, json!({})).await?;
     let leader = cluster.leader().await?;
     let lock = ["get", "configmap", "acid-maps-leader"];
     let path = "--output=jsonpath={.metadata.annotations.leader}";
     let holder = cluster.kubectl(&[&lock[..], &[path]].concat()).await?.ok()?;
     ensure!(holder == leader.pod, "the lock is held by {holder:?}");
 
-    let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
+    let writer = Writer::start(ctx.bed.client(), &cluster.namespace, &cluster.name).await?;
     cluster.kubectl(&["delete", "pod", &leader.pod]).await?.ok()?;
     cluster.converged(3).await?;
-    ensure!(cluster.leader().await?.pod != leader.pod, "nobody took over");
+    ensure!(cluster.leader().await?.pod != leader.pod, "no other member took over");
     let kept = writer.stop().await;
-    ensure!(kept.missing().await? == 0, "an orderly hand-over lost rows: {kept:?}");
-    until("the service to lead to the new leader", PATIENCE, async || {
+    ensure!(kept.missing().await? == 0, "an orderly switchover lost rows: {kept:?}");
+    until("the service to lead to the new leader", TIMEOUT, async || {
         let leader = cluster.leader().await?.address.context("the leader has no address")?;
         let endpoints = cluster.endpoints(&cluster.name).await?;
         Ok(if endpoints == [leader.to_string()] {

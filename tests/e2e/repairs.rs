@@ -1,4 +1,4 @@
-//! Work that must not be disturbed, and can be given up: see `ways_out` for the rest.
+//! Work that must not be disturbed and can be given up. `ways_out` has the other cases.
 
 use std::time::Duration;
 
@@ -8,25 +8,29 @@ use serde_json::json;
 
 use crate::cloning::{self, SLOW};
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
-/// How long after a member streams the answer may still be no: Patroni and the webhook have to see it, too.
+/// The time after a member streams in which a refusal is still right: Patroni and the webhook have
+/// to see it too.
 const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("repairs::during_a_base_backup_only_the_unfinished_member_may_go", base_backup)]
+    vec![case(
+        "repairs::during_a_base_backup_only_the_unfinished_member_can_be_removed",
+        base_backup,
+    )]
 }
 
-async fn guarded(scene: &Scene, instances: u32) -> Result<Cluster> {
-    guarding::guarded(scene).await?;
-    Cluster::create(&scene.bed, &scene.namespace, "acid-fix", instances, json!({})).await
+async fn guarded(ctx: &TestCtx, instances: u32) -> Result<Cluster> {
+    guarding::guarded(ctx).await?;
+    Cluster::create(&ctx.bed, &ctx.namespace, "acid-fix", instances, json!({})).await
 }
 
-async fn base_backup(scene: Scene) -> Result<()> {
-    let cluster = guarded(&scene, 3).await?;
-    let kubelet = scene.bed.kubelet();
+async fn base_backup(ctx: TestCtx) -> Result<()> {
+    let cluster = guarded(&ctx, 3).await?;
+    let kubelet = ctx.bed.kubelet();
     let newest = cluster.pod_name(3);
-    kubelet.stage(&scene.namespace, &newest, SLOW).await?;
+    kubelet.stage(&ctx.namespace, &newest, SLOW).await?;
     guarding::admitted(&cluster, 4).await?;
     cloning::runs(&cluster, 3).await?;
 
@@ -38,13 +42,13 @@ async fn base_backup(scene: Scene) -> Result<()> {
     ensure!(back.stderr.contains("rebuild-in-progress"), "{back:?}");
     cluster.converged(3).await?;
 
-    // The other way round: a survivor is being rebuilt and a healthy member would go.
-    kubelet.unstage(&scene.namespace, &newest, SLOW).await?;
+    // The opposite case: a survivor is being rebuilt and a healthy member would be removed.
+    kubelet.unstage(&ctx.namespace, &newest, SLOW).await?;
     guarding::admitted(&cluster, 4).await.context("a healthy cluster may grow")?;
     cluster.converged(4).await?;
     let rebuilt = cluster.pod_name(2);
-    kubelet.stage(&scene.namespace, &rebuilt, SLOW).await?;
-    kubelet.reinitialize(&scene.namespace, &rebuilt).await?;
+    kubelet.stage(&ctx.namespace, &rebuilt, SLOW).await?;
+    kubelet.reinitialize(&ctx.namespace, &rebuilt).await?;
     cloning::runs(&cluster, 2).await?;
     let down = cluster.patch(3).await?;
     ensure!(down.code == Some(1) && down.stderr.contains("rebuild-in-progress"), "{down:?}");
@@ -52,11 +56,11 @@ async fn base_backup(scene: Scene) -> Result<()> {
     let planned = cluster.pgscale(&["down", &cluster.name, "--to", "3", "--yes"]).await?;
     ensure!(planned.code == Some(3), "{planned:?}");
 
-    kubelet.unstage(&scene.namespace, &rebuilt, SLOW).await?;
+    kubelet.unstage(&ctx.namespace, &rebuilt, SLOW).await?;
     cluster.converged(4).await?;
-    // Either way, soon after the first word of streaming.
-    for wish in [5, 3] {
-        guarding::admissible(&cluster, wish, SOON).await.context("once the member streams")?;
+    // Both directions are allowed soon after the member first reports that it streams.
+    for count in [5, 3] {
+        guarding::admissible(&cluster, count, SOON).await.context("once the member streams")?;
     }
     guarding::admitted(&cluster, 3).await?;
     cluster.converged(3).await?;

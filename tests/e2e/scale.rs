@@ -1,4 +1,5 @@
-//! The guide's walk with `kubectl pgscale`: three members, five, three again, and proof of each step.
+//! The walk of the guide with `kubectl pgscale`: three members, five, three again, and proof of
+//! each step.
 
 use std::time::Duration;
 
@@ -10,23 +11,23 @@ use serde_json::{Value, json};
 
 use crate::cloning::SLOW;
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
-/// How long what needs no base backup may take.
+/// The limit for steps that need no base backup.
 const SOON: Duration = Duration::from_secs(180);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("scale::the_walk_from_3_to_5_and_back", walk),
-        case("scale::a_leader_on_the_highest_ordinal_is_moved_before_it_goes", leader_goes),
-        case("scale::nothing_is_written_without_a_yes", declined),
+        case("scale::every_step_from_3_to_5_and_back_is_verified", walk),
+        case("scale::a_leader_on_the_highest_ordinal_is_moved_before_the_shrink", leader_goes),
+        case("scale::nothing_is_written_without_confirmation", declined),
         case("scale::another_writer_is_named", reverted),
     ]
 }
 
-async fn walk(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
-    guarding::guarded(&scene).await?;
+async fn walk(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
+    guarding::guarded(&ctx).await?;
     let cluster = Cluster::create(bed, namespace, "acid-walk", 3, json!({})).await?;
     let name = cluster.name.as_str();
     let leader = cluster.leader().await?.ordinal;
@@ -42,7 +43,7 @@ async fn walk(scene: Scene) -> Result<()> {
     ensure!(said.stderr.contains("acid-walk-4: in service as replica"), "{said:?}");
     let said = said.ok()?;
     ensure!(said.starts_with("postgresql/acid-walk scaled from 3 to 5 instances"), "{said}");
-    // Converged means converged: nothing is left to wait for.
+    // The change has converged: nothing is left to wait for.
     let members = cluster.answering().await?;
     ensure!(members.iter().filter(|member| member.streams()).count() == 4, "{members:?}");
 
@@ -83,11 +84,14 @@ async fn walk(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-/// `<cluster>` leads to the leader, `<cluster>-repl` to everybody else.
+/// Checks that `<cluster>` leads to the leader and `<cluster>-repl` to all other members.
 async fn services(cluster: &Cluster, members: usize) -> Result<()> {
     let leader = cluster.leader().await?.address.map(|address| address.to_string());
-    let primary = cluster.endpoints(&cluster.name).await?;
-    ensure!(primary == Vec::from_iter(leader.clone()), "the service leads to {primary:?}");
+    let leader_service = cluster.endpoints(&cluster.name).await?;
+    ensure!(
+        leader_service == Vec::from_iter(leader.clone()),
+        "the service leads to {leader_service:?}"
+    );
     let replicas = cluster.endpoints(&format!("{}-repl", cluster.name)).await?;
     ensure!(
         replicas.len() == members - 1 && !replicas.iter().any(|ip| Some(ip) == leader.as_ref()),
@@ -96,9 +100,9 @@ async fn services(cluster: &Cluster, members: usize) -> Result<()> {
     Ok(())
 }
 
-async fn leader_goes(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
-    guarding::guarded(&scene).await?;
+async fn leader_goes(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
+    guarding::guarded(&ctx).await?;
     let cluster = Cluster::create(bed, namespace, "acid-top", 3, json!({})).await?;
     cluster.move_leader_to(2).await?;
     let name = cluster.name.as_str();
@@ -115,12 +119,12 @@ async fn leader_goes(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-async fn declined(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn declined(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-ask", 2, json!({})).await?;
     let name = cluster.name.as_str();
     let before = cluster.written().await?;
-    // A test has no terminal: nobody can be asked.
+    // A test has no terminal at which a person could answer.
     for (args, hint) in [(vec!["down", name], "--yes"), (vec!["set", name, "1"], "--yes")] {
         let said = cluster.pgscale(&args).await?;
         ensure!(said.code == Some(7) && said.stderr.contains(hint), "{args:?}: {said:?}");
@@ -134,10 +138,10 @@ async fn declined(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-/// Somebody who keeps a manifest in force, as Argo CD does: server-side apply, again and again.
-async fn reverted(scene: Scene) -> Result<()> {
+/// Another writer keeps a manifest in force, as Argo CD does: server-side apply, again and again.
+async fn reverted(ctx: TestCtx) -> Result<()> {
     const MANAGER: &str = "argocd-controller";
-    let Scene { bed, namespace } = &scene;
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-git", 1, json!({})).await?;
     let name = cluster.name.as_str();
     let manifest = json!({
@@ -150,12 +154,12 @@ async fn reverted(scene: Scene) -> Result<()> {
     };
     apply().await?;
 
-    // Foreseen: by the plan, for people and for programs.
+    // The plan names the writer, for people and for programs.
     let plan = cluster.pgscale(&["plan", name, "--to", "2", "-o", "json"]).await?.ok()?;
     let plan: Value = serde_json::from_str(&plan)?;
     ensure!(plan["otherWriters"] == json!([MANAGER]), "{plan}");
 
-    // However quick the machine is, the change is not over when the manifest is applied again.
+    // A slow base backup keeps the change open until the manifest is applied again, on any machine.
     cluster.stage(1, SLOW).await?;
     let mut up = cluster.follow_pgscale(&["up", name, "--timeout", "4m"])?;
     let foreseen = format!("Also written by: {MANAGER}");
@@ -166,10 +170,10 @@ async fn reverted(scene: Scene) -> Result<()> {
     }
     apply().await?;
 
-    // Detected: by the wait, and not called success.
+    // The wait detects the writer, and does not report success.
     let said = up.end().await?;
     ensure!(said.code == Some(6) && said.stdout.is_empty(), "{said:?}");
     ensure!(said.stderr.contains(&format!("was set back to 1 by {MANAGER}")), "{said:?}");
-    ensure!(cluster.declared().await? == 1, "it fought back: {said:?}");
+    ensure!(cluster.declared().await? == 1, "the plugin wrote the count again: {said:?}");
     Ok(())
 }

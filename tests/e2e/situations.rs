@@ -1,7 +1,8 @@
-//! Situations in which a change of the count is not safe, or not possible: each is produced for real, each is met by
-//! the rule that is named for it, and each can be ended, by the printed remedy where there is a command.
+//! Situations in which a change of the count is not safe or not possible. Each is produced for
+//! real, met by the rule of its name, and ended: by the printed remedy where that is a command.
 //!
-//! They share one guarded cluster of three, led by -0. Whoever ends well hands it on at rest.
+//! They share one guarded cluster of three members, led by -0. A test that passes leaves the
+//! cluster at rest for the next one.
 
 mod copies;
 mod members;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::{Bed, Said};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::wait::{Attempt, until};
 use serde::Deserialize;
@@ -21,11 +22,12 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::guarding;
-use crate::ours::State;
-use crate::trial::{Case, Scene, case, create_namespace};
+use crate::suggested;
+use crate::trial::{Case, TestCtx, case, create_namespace};
+use crate::with_plugin::State;
 
 const NAME: &str = "acid-live";
-/// How many members it has at rest.
+/// The number of members at rest.
 const MEMBERS: u32 = 3;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -35,67 +37,68 @@ pub(crate) fn cases() -> Vec<Case> {
         .collect()
 }
 
-/// A test of one situation.
-fn situation<F>(name: &'static str, run: impl FnOnce(Ground) -> F + Send + 'static) -> Case
+/// Returns a test of one situation.
+fn situation<F>(name: &'static str, run: impl FnOnce(SharedCluster) -> F + Send + 'static) -> Case
 where
     F: Future<Output = Result<()>> + 'static,
 {
-    case(name, |scene| async move {
-        let ground = Ground::take(&scene).await?;
-        run(ground.clone()).await?;
-        ground.hand_on().await
+    case(name, |ctx| async move {
+        let shared = SharedCluster::take(&ctx).await?;
+        run(shared.clone()).await?;
+        shared.hand_on().await
     })
 }
 
-/// The cluster that situations share.
-struct Shared {
-    /// How many there were: whoever fails takes its one along.
+/// The clusters of the situations.
+struct Pool {
+    /// The number of clusters made so far: a test that fails does not return its cluster.
     made: u32,
-    /// The one at rest, if nobody has it.
-    ground: Option<Ground>,
+    /// The cluster at rest, unless a test uses it.
+    cluster: Option<SharedCluster>,
 }
 
-static SHARED: Mutex<Shared> = Mutex::const_new(Shared { made: 0, ground: None });
+static POOL: Mutex<Pool> = Mutex::const_new(Pool { made: 0, cluster: None });
 
 fn namespace(number: u32) -> String {
     format!("situations-{number}")
 }
 
-/// What a situation is played on.
+/// The cluster that situations share.
 #[derive(Clone)]
-struct Ground {
+struct SharedCluster {
     bed: Arc<Bed>,
     cluster: Cluster,
 }
 
-impl Ground {
-    /// The shared cluster, or a new one.
-    async fn take(scene: &Scene) -> Result<Self> {
-        let webhook = guarding::webhook(scene).await?;
-        let mut shared = SHARED.lock().await;
-        if let Some(ground) = shared.ground.take() {
-            return Ok(ground);
+impl SharedCluster {
+    /// Takes the shared cluster, or creates a new one.
+    async fn take(ctx: &TestCtx) -> Result<Self> {
+        let webhook = guarding::webhook(ctx).await?;
+        let mut pool = POOL.lock().await;
+        if let Some(shared) = pool.cluster.take() {
+            return Ok(shared);
         }
-        let bed = Arc::clone(&scene.bed);
-        if shared.made > 0 {
-            // Whoever failed may have left a member frozen, which the operator waits for, or other settings.
-            bed.kubelet().unstage_all(&namespace(shared.made));
+        let bed = Arc::clone(&ctx.bed);
+        if pool.made > 0 {
+            // A failed test may have left a member frozen, for which the operator waits, or other
+            // settings.
+            bed.kubelet().unstage_all(&namespace(pool.made));
             bed.operator().lock().await.start(&Settings::default()).await?;
         }
-        shared.made += 1;
-        let namespace = namespace(shared.made);
+        pool.made += 1;
+        let namespace = namespace(pool.made);
         create_namespace(&bed, &namespace).await?;
         webhook.guard(&namespace).await?;
         let cluster = Cluster::create(&bed, &namespace, NAME, MEMBERS, json!({})).await?;
-        let ground = Self { bed, cluster };
-        ground.rest().await?;
-        Ok(ground)
+        let shared = Self { bed, cluster };
+        shared.rest().await?;
+        Ok(shared)
     }
 
-    /// Waits until it is at rest, and leaves it to the next situation.
+    /// Waits until the cluster is at rest, and leaves it to the next situation.
     async fn hand_on(self) -> Result<()> {
         self.rest().await.context("the situation has not ended")?;
-        SHARED.lock().await.ground = Some(self);
+        POOL.lock().await.cluster = Some(self);
         Ok(())
     }
 
@@ -109,7 +112,7 @@ impl Ground {
         self.cluster.pod_name(ordinal)
     }
 
-    /// `kubectl` in its namespace, which must succeed.
+    /// Runs `kubectl` in the namespace of the cluster, which must succeed.
     async fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.cluster
             .kubectl(args)
@@ -118,7 +121,7 @@ impl Ground {
             .with_context(|| format!("kubectl {}", args.join(" ")))
     }
 
-    /// `patronictl` in the pod of -0, as an administrator calls it.
+    /// Runs `patronictl` in the pod of -0, as an administrator does.
     async fn patronictl(&self, args: &[&str]) -> Result<String> {
         let pod = self.pod(0);
         let exec = ["exec", &pod, "-c", "postgres", "--", "patronictl"];
@@ -132,7 +135,7 @@ impl Ground {
         Ok(())
     }
 
-    /// What `kubectl pgscale plan` finds in a change to `to`.
+    /// Returns what `kubectl pgscale plan` finds in a change to `to`.
     async fn plan(&self, to: u32) -> Result<Plan> {
         let count = to.to_string();
         let said = self.cluster.pgscale(&["plan", NAME, "--to", &count, "-o", "json"]).await?;
@@ -149,8 +152,8 @@ impl Ground {
         Ok(plan)
     }
 
-    /// A plan and a plain patch to `to` are refused by `rule`, both with `mention` in the reason, and nothing has
-    /// changed.
+    /// Checks that `rule` refuses a plan and a plain patch to `to`, both with `mention` in the
+    /// reason, and that nothing has changed.
     async fn refuses(&self, to: u32, rule: &str, mention: &str) -> Result<Finding> {
         let fits = |it: &Finding| it.severity == "Deny" && it.mentions(mention);
         let finding = self.found(to, rule, fits).await?;
@@ -158,12 +161,14 @@ impl Ground {
         Ok(finding)
     }
 
-    /// Every plain patch is refused, at last by `rule` with `mention` in the answer, and nothing has changed: on a busy
-    /// machine a member may answer too late for its state to be told.
+    /// Checks that every plain patch is refused and changes nothing, and waits until `rule` refuses
+    /// it with `mention` in the answer.
+    ///
+    /// On a busy machine a member may answer too late for its state to be known.
     async fn patch_refused(&self, to: u32, rule: &str, mention: &str) -> Result<Said> {
         let before = State::of(&self.cluster).await?;
         let what = format!("a patch to {to} to be refused by {rule} with {mention:?}");
-        let said = until(&what, PATIENCE, async || {
+        let said = until(&what, TIMEOUT, async || {
             let said = self.cluster.patch(to.into()).await?;
             ensure!(said.code == Some(1), "{rule} should have refused a patch to {to}: {said:?}");
             let named = said.stderr.contains(&format!("- {rule}: "));
@@ -175,16 +180,16 @@ impl Ground {
         })
         .await?;
         let after = State::of(&self.cluster).await?;
-        ensure!(after == before, "refused, and changed: {before:?}, then {after:?}");
+        ensure!(after == before, "refused, but changed: {before:?}, then {after:?}");
         Ok(said)
     }
 
-    /// The switchover that a refused patch to `to` prints ends with a leader that stays; then the same patch shrinks
-    /// the cluster.
+    /// Checks that the switchover in a refusal of `to` ends with a leader that is kept, and that
+    /// the same patch then shrinks the cluster.
     async fn make_way(&self, said: &Said, to: u32) -> Result<()> {
         let switchover =
             format!("pgscale switchover {NAME} --for {to} -n {}", self.cluster.namespace);
-        guarding::take(&self.cluster, &said.stderr, &switchover, &[]).await?;
+        suggested::run(&self.cluster, &said.stderr, &switchover, &[]).await?;
         let leader = self.cluster.leader().await?.ordinal;
         ensure!(leader < to, "-{leader} leads");
         self.cluster.patch(to.into()).await?.ok()?;
@@ -192,12 +197,12 @@ impl Ground {
         Ok(())
     }
 
-    /// Waits until the guard lets a change to `to` in.
+    /// Waits until the webhook would admit a change to `to`.
     async fn admits(&self, to: u32) -> Result<()> {
-        guarding::admissible(&self.cluster, to, PATIENCE).await
+        guarding::admissible(&self.cluster, to, TIMEOUT).await
     }
 
-    /// Patches the count of a healthy cluster and waits until so many members stream.
+    /// Patches the count of a healthy cluster and waits until that many members stream.
     async fn resize(&self, to: u32) -> Result<()> {
         guarding::admitted(&self.cluster, to.into()).await?;
         self.cluster.converged(to).await?;
@@ -206,7 +211,7 @@ impl Ground {
 
     /// Waits until a plan to `to` has a finding of `rule` that fits.
     async fn found(&self, to: u32, rule: &str, fits: impl Fn(&Finding) -> bool) -> Result<Finding> {
-        until(&format!("{rule} in a plan to {to}"), PATIENCE, async || {
+        until(&format!("{rule} in a plan to {to}"), TIMEOUT, async || {
             let plan = self.plan(to).await?;
             Ok(match plan.finding(rule) {
                 Ok(finding) if fits(&finding) => Attempt::Done(finding),
@@ -216,19 +221,17 @@ impl Ground {
         .await
     }
 
-    /// Runs `kubectl COMMAND`, which `remedy` must suggest word by word, with `more` after it; it must succeed. `NS` in the
-    /// command stands for the namespace.
-    async fn carry_out(&self, remedy: &Remedy, command: &str, more: &[&str]) -> Result<String> {
+    /// Runs `kubectl COMMAND`, which `remedy` must suggest word by word, with `more` at its end. It
+    /// must succeed. `NS` in the command stands for the namespace.
+    async fn run_remedy(&self, remedy: &Remedy, command: &str, more: &[&str]) -> Result<String> {
         let command = format!("kubectl {command}").replace("NS", &self.cluster.namespace);
         let suggested = remedy.commands.iter().find(|it| it.argv.join(" ") == command);
         let suggested = suggested.with_context(|| format!("no {command:?} in {remedy:?}"))?;
-        let args = suggested.argv.iter().skip(1).map(String::as_str);
-        let said = self.bed.kubectl(&args.chain(more.iter().copied()).collect::<Vec<_>>()).await?;
-        said.ok().with_context(|| format!("the remedy does not work: {command}"))
+        suggested::run_argv(&self.cluster, &suggested.argv, more).await
     }
 }
 
-/// What a plan says, as far as it matters here.
+/// The parts of a plan that matter here.
 #[derive(Debug, Deserialize)]
 struct Plan {
     outcome: String,
@@ -236,7 +239,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// The finding of `rule`.
+    /// Returns the finding of `rule`.
     fn finding(&self, rule: &str) -> Result<Finding> {
         let finding = self.findings.iter().find(|finding| finding.rule == rule);
         finding.cloned().with_context(|| format!("{rule} found nothing: {self:?}"))
@@ -290,6 +293,6 @@ impl Finding {
     }
 
     fn remedy(&self) -> Result<&Remedy> {
-        self.remedy.as_ref().with_context(|| format!("no way out: {self:?}"))
+        self.remedy.as_ref().with_context(|| format!("no remedy: {self:?}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What the bare operator and `kubectl pgscale` make of the same stages, side by side, as the run saw it.
+//! The table of this run: the same stages with the operator alone and with `kubectl pgscale`.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -9,23 +9,23 @@ use crate::writing::Record;
 
 static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
 
-/// One stage.
+/// One stage and its two outcomes.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    /// What is wrong before the change, in words.
+    /// The fault before the change, in words.
     pub(crate) stage: &'static str,
-    /// What the bare operator makes of it.
-    pub(crate) bare: Outcome,
-    /// What `kubectl pgscale down` makes of it.
-    pub(crate) ours: Outcome,
+    /// The outcome of a plain patch, by the operator alone.
+    pub(crate) operator_only: Outcome,
+    /// The outcome of `kubectl pgscale down`.
+    pub(crate) with_plugin: Outcome,
 }
 
-/// What came of a change.
+/// The outcome of a change.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    /// In words.
+    /// A description in words.
     pub(crate) what: String,
-    /// What became of a writer's rows.
+    /// The writer's rows.
     pub(crate) record: Record,
 }
 
@@ -47,18 +47,18 @@ pub(crate) fn add(row: Row) {
     ROWS.lock().unwrap_or_else(PoisonError::into_inner).push(row);
 }
 
-/// Prints what was collected, in Markdown; nothing where nothing was.
+/// Prints the rows in Markdown. Prints nothing if there are none.
 pub(crate) fn print() {
     let rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
     if rows.is_empty() {
         return;
     }
     say(
-        "\n| stage | bare operator | rows lost | writes stopped | kubectl pgscale | rows lost | writes stopped |",
+        "\n| stage | operator only | rows lost | writes stopped | with kubectl pgscale | rows lost | writes stopped |",
     );
     say("|---|---|---|---|---|---|---|");
-    for Row { stage, bare, ours } in rows.iter() {
-        say(&format!("| {stage} | {bare} | {ours} |"));
+    for Row { stage, operator_only, with_plugin } in rows.iter() {
+        say(&format!("| {stage} | {operator_only} | {with_plugin} |"));
     }
     say("");
 }

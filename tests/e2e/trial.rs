@@ -21,57 +21,57 @@ use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-/// How long a test may take, unless it says otherwise.
+/// The time limit of a test, unless the test sets another one.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// What a test finds when it begins.
+/// The bed and the namespace of one test.
 #[derive(Clone)]
-pub(crate) struct Scene {
-    /// The bed all tests share.
+pub(crate) struct TestCtx {
+    /// The bed that all tests share.
     pub(crate) bed: Arc<Bed>,
-    /// A fresh namespace, removed after the test has passed.
+    /// A new namespace, removed after the test has passed.
     pub(crate) namespace: String,
 }
 
-type Run = dyn FnOnce(Scene) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send;
+type Run = dyn FnOnce(TestCtx) -> Pin<Box<dyn Future<Output = Result<()>>>> + Send;
 
 /// A test that shares the bed.
 pub(crate) struct Case {
-    /// Its name, `module::promise`.
+    /// The name, `module::property`.
     pub(crate) name: &'static str,
-    /// Whether it uses the project's own programs.
+    /// True if the test uses the project's own programs.
     pub(crate) programs: bool,
-    /// How long it may take.
+    /// The time limit.
     limit: Duration,
     run: Box<Run>,
 }
 
-/// A test called `name`.
-pub(crate) fn case<F>(name: &'static str, run: impl FnOnce(Scene) -> F + Send + 'static) -> Case
+/// Returns a test called `name`.
+pub(crate) fn case<F>(name: &'static str, run: impl FnOnce(TestCtx) -> F + Send + 'static) -> Case
 where
     F: Future<Output = Result<()>> + 'static,
 {
-    Case { name, programs: true, limit: LIMIT, run: Box::new(move |scene| Box::pin(run(scene))) }
+    Case { name, programs: true, limit: LIMIT, run: Box::new(move |ctx| Box::pin(run(ctx))) }
 }
 
 impl Case {
-    /// Says that it does without the project's own programs: it then runs even while they do not
-    /// compile.
+    /// Declares that the test does not use the project's own programs: it then runs even while they
+    /// do not compile.
     pub(crate) fn without_programs(self) -> Self {
         Self { programs: false, ..self }
     }
 
-    /// Says how long it may take.
+    /// Sets the time limit.
     pub(crate) fn within(self, limit: Duration) -> Self {
         Self { limit, ..self }
     }
 
-    /// The case as the test runner knows it.
-    pub(crate) fn on(self, stage: &Arc<Stage>) -> Trial {
-        let stage = Arc::clone(stage);
+    /// Returns the case as the test runner knows it.
+    pub(crate) fn on(self, shared: &Arc<SharedBed>) -> Trial {
+        let shared = Arc::clone(shared);
         let Self { name, limit, run, .. } = self;
         Trial::test(name, move || {
-            stage.runtime.block_on(stage.perform(name, limit, run)).map_err(|error| {
+            shared.runtime.block_on(shared.perform(name, limit, run)).map_err(|error| {
                 // The runner indents nothing and shows only this text.
                 Failed::from(format!("{error:#}"))
             })
@@ -79,14 +79,14 @@ impl Case {
     }
 }
 
-/// Where the cases are performed.
-pub(crate) struct Stage {
+/// The bed that the cases run on.
+pub(crate) struct SharedBed {
     runtime: Runtime,
     bed: OnceCell<Arc<Bed>>,
 }
 
-impl Stage {
-    /// An empty stage; the first case brings the bed up.
+impl SharedBed {
+    /// Returns a bed that is not up yet. The first case brings it up.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let runtime = Runtime::new().context("failed to start a runtime")?;
         Ok(Arc::new(Self { runtime, bed: OnceCell::new() }))
@@ -97,11 +97,12 @@ impl Stage {
         let namespace = namespace(name);
         create_namespace(&bed, &namespace).await?;
         let start = Instant::now();
-        let scene = Scene { bed: Arc::clone(&bed), namespace: namespace.clone() };
-        let performed = timeout(limit, AssertUnwindSafe(run(scene)).catch_unwind()).await;
+        let ctx = TestCtx { bed: Arc::clone(&bed), namespace: namespace.clone() };
+        let performed = timeout(limit, AssertUnwindSafe(run(ctx)).catch_unwind()).await;
         say(&format!("{name} took {}", brief(start.elapsed())));
         if bed.kubelet().unstage_all(&namespace) {
-            // It may be waiting for a member that was frozen, and other clusters wait in its queue.
+            // The operator may wait for a member that was frozen, and other clusters wait in its
+            // queue.
             bed.operator().lock().await.start(&Settings::default()).await?;
         }
         match performed {
@@ -110,7 +111,7 @@ impl Stage {
             Err(_) => anyhow::bail!("took longer than {}", brief(limit)),
         }
         bed.ensure_alive().await.context("the bed did not survive this test")?;
-        // The next test needs no answer, only this one's objects on their way out.
+        // The next test does not need the end of this deletion.
         Api::<Namespace>::all(bed.client())
             .delete(&namespace, &DeleteParams::default())
             .await
@@ -121,7 +122,7 @@ impl Stage {
 
 async fn start() -> Result<Arc<Bed>> {
     let step = Step::begin("bringing up the bed");
-    let supplies = Supplies::take()?;
+    let supplies = Supplies::read()?;
     let directory = sandbox::directory()?;
     let options = BedOptions { directory, supplies, operator: Settings::default() };
     let bed = Bed::start(options).await?;
@@ -129,7 +130,7 @@ async fn start() -> Result<Arc<Bed>> {
     Ok(Arc::new(bed))
 }
 
-/// Creates a namespace; removing it is the caller's.
+/// Creates a namespace. The caller removes it.
 pub(crate) async fn create_namespace(bed: &Bed, name: &str) -> Result<()> {
     let mut fresh = Namespace::default();
     fresh.metadata.name = Some(name.to_owned());
@@ -140,7 +141,7 @@ pub(crate) async fn create_namespace(bed: &Bed, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Copies the logs of the bed's programs to `kept`, replacing those of an earlier run.
+/// Copies the logs of the bed's programs to `kept`, in the place of those of an earlier run.
 pub(crate) fn save_logs(kept: &Path) -> Result<()> {
     _ = fs::remove_dir_all(kept);
     fs::create_dir_all(kept).with_context(|| format!("failed to make {}", kept.display()))?;
@@ -154,7 +155,8 @@ pub(crate) fn save_logs(kept: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A namespace's name made of a test's: lower case, digits and dashes, at most 63.
+/// Returns a name for a namespace: lower case, digits and dashes, at most 63 characters of a test's
+/// name.
 fn namespace(name: &str) -> String {
     let spelled: String = name
         .chars()

@@ -1,26 +1,28 @@
-//! `kubectl pgscale verify`: members asked themselves, and a message that every standby must replay.
+//! `kubectl pgscale verify`: the answers of all members, and a message that every replica must
+//! replay.
 
 use anyhow::{Result, ensure};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("verify::members_are_asked_themselves_and_a_canary_is_replayed", verify)]
+    vec![case("verify::every_member_answers_and_replays_the_canary", verify)]
 }
 
-async fn verify(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn verify(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-proof", 3, json!({})).await?;
     let name = cluster.name.as_str();
-    // It looks once, and what members of a new cluster say of themselves comes before the labels and services.
+    // `verify` looks once, and the members of a new cluster answer before the labels and Services
+    // are right.
     cluster.pgscale(&["wait", name, "--timeout", "4m"]).await?.ok()?;
     let leader = cluster.leader().await?;
     let all = ["verify", name, "--sql", "--canary", "-o", "json"];
-    let said = until("everybody to be asked in time", PATIENCE, async || {
+    let said = until("every member to answer in time", TIMEOUT, async || {
         let said = cluster.pgscale(&all).await?;
         Ok(if said.code == Some(0) {
             Attempt::Done(said)
@@ -58,7 +60,7 @@ async fn verify(scene: Scene) -> Result<()> {
     bed.kubelet().stage(namespace, &stalled, Fault::StalledReceiver).await?;
     let late = ["verify", name, "--canary", "--timeout", "3s"];
     let said = cluster.pgscale(&late).await?;
-    // The canary is what makes the stall visible, and Patroni's answer may show it already.
+    // The canary makes the stall visible, and Patroni's answer may show it already.
     ensure!(matches!(said.code, Some(4 | 5)), "{said:?}");
     ensure!(said.stdout.contains(&format!("{stalled}: not replayed in time")), "{said:?}");
     bed.kubelet().unstage(namespace, &stalled, Fault::StalledReceiver).await

@@ -1,5 +1,5 @@
-//! Broken states, each with a way out that the product prints: by `plan`, by the refusal, or by `status --why`. What
-//! is printed is run as it stands, through the webhook, and the cluster converges.
+//! Broken states, each with a remedy that `plan`, the refusal or `status --why` prints. The printed
+//! command runs as it stands, through the webhook, and the cluster converges.
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::Said;
@@ -8,44 +8,45 @@ use pgscale_tests::progress::say;
 use serde_json::{Value, json};
 
 use crate::guarding;
-use crate::trial::{Case, Scene};
+use crate::suggested;
+use crate::trial::{Case, TestCtx};
 
 mod growth;
 mod members;
-mod nobody_runs;
+mod not_applied;
 
 pub(crate) fn cases() -> Vec<Case> {
-    [growth::cases(), nobody_runs::cases(), members::cases()].into_iter().flatten().collect()
+    [growth::cases(), not_applied::cases(), members::cases()].into_iter().flatten().collect()
 }
 
-/// A guarded cluster, and what is done to it.
-struct Patient {
-    scene: Scene,
+/// A guarded cluster to break and to repair.
+struct BrokenCluster {
+    ctx: TestCtx,
     cluster: Cluster,
 }
 
-impl Patient {
-    /// A guarded cluster whose leader is -0, and whose Patroni notices soon.
-    async fn of(scene: Scene, instances: u32) -> Result<Self> {
-        guarding::guarded(&scene).await?;
+impl BrokenCluster {
+    /// Creates a guarded cluster that -0 leads, with a Patroni that reacts fast.
+    async fn of(ctx: TestCtx, instances: u32) -> Result<Self> {
+        guarding::guarded(&ctx).await?;
         let quick = json!({"patroni": {"ttl": 25, "loop_wait": 5}});
         let cluster =
-            Cluster::create(&scene.bed, &scene.namespace, "acid-fix", instances, quick).await?;
+            Cluster::create(&ctx.bed, &ctx.namespace, "acid-fix", instances, quick).await?;
         cluster.move_leader_to(0).await?;
-        Ok(Self { scene, cluster })
+        Ok(Self { ctx, cluster })
     }
 
-    /// Writes an object of the namespace.
+    /// Writes an object into the namespace.
     async fn write(&self, object: &Value) -> Result<()> {
-        let directory = self.scene.bed.directory();
-        let name = format!("{}.json", self.scene.namespace);
+        let directory = self.ctx.bed.directory();
+        let name = format!("{}.json", self.ctx.namespace);
         let file = pgscale_tests::pki::write(directory, &name, &object.to_string())?;
         let file = file.to_string_lossy();
         self.cluster.kubectl(&["apply", "--server-side", "-f", &file]).await?.ok()?;
         Ok(())
     }
 
-    /// `instances` of a policy for the namespace; nothing removes it again.
+    /// Sets `instances` of a policy for the namespace. `None` deletes the policy.
     async fn policy(&self, instances: Option<Value>) -> Result<()> {
         match instances {
             Some(instances) => {
@@ -61,48 +62,47 @@ impl Patient {
         }
     }
 
-    /// What is printed where `wish` is refused, by the plan and by the webhook alike, and by `rule` where it is
-    /// written plainly: the plan moves the leader first.
-    async fn refused(&self, state: &str, wish: u32, rule: &str) -> Result<Printed> {
+    /// Returns the texts of the plan and the webhook that refuse `count`. The webhook refuses a
+    /// plain patch by `rule`, while the plan may move the leader first.
+    async fn refused(&self, state: &str, count: u32, rule: &str) -> Result<Printed> {
         let declared = self.cluster.declared().await?;
-        let planned = self.plan(wish).await?;
-        let written = self.cluster.patch(wish.into()).await?;
-        let told = format!("{state}: {wish} asked for: {planned:?}\n{written:?}");
-        ensure!(planned.code == Some(3), "{told}");
-        ensure!(written.code == Some(1) && written.stderr.contains(rule), "{told}");
-        ensure!(self.cluster.declared().await? == declared, "refused, and changed: {told}");
+        let planned = self.plan(count).await?;
+        let written = self.cluster.patch(count.into()).await?;
+        let shown = format!("{state}: {count} asked for: {planned:?}\n{written:?}");
+        ensure!(planned.code == Some(3), "{shown}");
+        ensure!(written.code == Some(1) && written.stderr.contains(rule), "{shown}");
+        ensure!(self.cluster.declared().await? == declared, "refused, but changed: {shown}");
         Ok(Printed::of(state, &[planned.stdout, written.stderr]))
     }
 
-    /// What a plan for `wish` prints, which is not refused and about which `rule` warns.
-    async fn warned(&self, state: &str, wish: u32, rule: &str) -> Result<Printed> {
-        let planned = self.plan(wish).await?;
-        let told = format!("{state}: {wish} asked for: {planned:?}");
-        ensure!(planned.code == Some(0) && planned.stdout.contains(rule), "{told}");
+    /// Returns the text of a plan for `count` that is not refused and that has a warning of `rule`.
+    async fn warned(&self, state: &str, count: u32, rule: &str) -> Result<Printed> {
+        let planned = self.plan(count).await?;
+        let shown = format!("{state}: {count} asked for: {planned:?}");
+        ensure!(planned.code == Some(0) && planned.stdout.contains(rule), "{shown}");
         Ok(Printed::of(state, &[planned.stdout]))
     }
 
-    /// What `status --why` prints.
+    /// Returns the text of `status --why`.
     async fn why(&self, state: &str) -> Result<Printed> {
         let said = self.cluster.pgscale(&["status", &self.cluster.name, "--why"]).await?;
         Ok(Printed::of(state, &[said.stdout]))
     }
 
-    async fn plan(&self, wish: u32) -> Result<Said> {
-        self.cluster.pgscale(&["plan", &self.cluster.name, "--to", &wish.to_string()]).await
+    async fn plan(&self, count: u32) -> Result<Said> {
+        self.cluster.pgscale(&["plan", &self.cluster.name, "--to", &count.to_string()]).await
     }
 
-    /// Runs the command that was printed and begins with `words`, after `kubectl`, as it was printed, with `more`
-    /// for where no person is there to answer.
-    async fn take(&self, printed: &Printed, words: &str, more: &[&str]) -> Result<()> {
+    /// Runs the printed command that begins with `words`, after `kubectl`, with `more` at its end.
+    async fn run_printed(&self, printed: &Printed, words: &str, more: &[&str]) -> Result<()> {
         let Printed { state, text } = printed;
-        let taken = guarding::take(&self.cluster, text, words, more).await;
-        let command = taken.with_context(|| state.clone())?;
-        say(&format!("  {state}: kubectl {command}"));
+        let ran = suggested::run(&self.cluster, text, words, more).await;
+        let command = ran.with_context(|| state.clone())?;
+        say(&format!("  {state}: {command}"));
         Ok(())
     }
 
-    /// The cluster has converged, by our word and by its members'.
+    /// Waits until the cluster has converged, as the plugin and its members say.
     async fn settled(&self, instances: u32) -> Result<()> {
         let wait = ["wait", self.cluster.name.as_str(), "--timeout", "4m"];
         self.cluster.pgscale(&wait).await?.ok()?;
@@ -112,15 +112,16 @@ impl Patient {
         Ok(())
     }
 
-    /// The printed way back to `instances`, which the cluster then has.
+    /// Runs the printed command that returns to `instances`, and waits until the cluster has
+    /// converged.
     async fn back_to(&self, printed: &Printed, instances: u32) -> Result<()> {
         let words = format!("pgscale set {} {instances}", self.cluster.name);
-        self.take(printed, &words, &["--yes", "--timeout", "4m"]).await?;
+        self.run_printed(printed, &words, &["--yes", "--timeout", "4m"]).await?;
         self.settled(instances).await.with_context(|| printed.state.clone())
     }
 }
 
-/// What was printed about a broken state.
+/// The text that was printed about a broken state.
 struct Printed {
     state: String,
     text: String,

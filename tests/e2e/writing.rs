@@ -1,4 +1,4 @@
-//! What tests ask of a writer.
+//! The results of a writer, as tests need them.
 
 use std::time::Duration;
 
@@ -6,18 +6,19 @@ use anyhow::Result;
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
 
-/// Longer than any hand-over, and than the outage of any test that waits for writes to go on.
+/// The limit for further rows: longer than any switchover, and than the outage of any test that
+/// waits for writes to continue.
 const DEADLINE: Duration = Duration::from_secs(240);
 
-/// The longest pause in writes that a planned move of the leader may cost, whatever the machine is busy with.
+/// The longest pause in writes that a planned move of the leader may cost, on any machine.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
-/// What became of the rows.
+/// The outcome of the writes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
-    /// Commits that were acknowledged.
+    /// The number of acknowledged commits.
     pub(crate) acknowledged: usize,
-    /// Those of them the leader does not have at the end.
+    /// The number of acknowledged rows that the leader lacks at the end.
     pub(crate) missing: usize,
     /// The longest time without an acknowledgement.
     pub(crate) longest_gap: Duration,
@@ -33,7 +34,7 @@ pub(crate) async fn acknowledged(writer: &Writer, more: usize) -> Result<()> {
     .await
 }
 
-/// Stops the writer and counts.
+/// Stops the writer and counts the rows.
 pub(crate) async fn finish(writer: Writer) -> Result<Record> {
     let record = writer.stop().await;
     let missing = record.missing().await?;

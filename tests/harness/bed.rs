@@ -1,4 +1,4 @@
-//! A whole bed: everything brought up in the right order, and taken down again.
+//! A whole bed: it starts every part in the right order, and stops them again.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -26,7 +26,7 @@ use crate::supplies::Supplies;
 use crate::tools::Tools;
 use crate::wait::{Attempt, until};
 
-/// The CRDs that must be served before anything that uses them starts.
+/// The CRDs that must be served before programs that use them start.
 const CRDS: [&str; 5] = [
     "postgresqls.acid.zalan.do",
     "operatorconfigurations.acid.zalan.do",
@@ -36,14 +36,14 @@ const CRDS: [&str; 5] = [
 ];
 const ESTABLISHED: Duration = Duration::from_secs(120);
 
-/// What a bed is made of and how it behaves.
+/// The parts and the settings of a bed.
 #[derive(Clone, Debug)]
 pub struct BedOptions {
-    /// Where everything of the bed is kept; made if it is not there.
+    /// The directory of the bed. It is made if it does not exist.
     pub directory: PathBuf,
-    /// What it is made of.
+    /// Its programs and environments.
     pub supplies: Supplies,
-    /// How the operator starts.
+    /// The settings with which the operator starts.
     pub operator: Settings,
 }
 
@@ -58,22 +58,22 @@ pub struct Bed {
     kubeconfig: PathBuf,
 }
 
-/// What a program said and how it ended.
+/// The output of a program and its exit code.
 #[derive(Clone, Debug)]
 pub struct Said {
     /// Its standard output.
     pub stdout: String,
     /// Its standard error.
     pub stderr: String,
-    /// Its exit code; nothing if a signal ended it.
+    /// Its exit code. `None` if a signal ended it.
     pub code: Option<i32>,
 }
 
 impl Bed {
-    /// Brings everything up: control plane, CRDs, kubelet, streams, operator.
+    /// Starts everything: control plane, CRDs, kubelet, streams, operator.
     ///
     /// # Errors
-    /// When any part does not come up; its log is quoted.
+    /// Fails when a part does not start. The error quotes its log.
     pub async fn start(options: BedOptions) -> Result<Self> {
         let directory = options.directory.clone();
         let logs = directory.join("logs");
@@ -125,35 +125,35 @@ impl Bed {
         })
     }
 
-    /// A client with all rights.
+    /// Returns a client with all permissions.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// Where everything of the bed is kept.
+    /// Returns the directory of the bed.
     pub fn directory(&self) -> &Path {
         &self.options.directory
     }
 
-    /// Where the programs of the bed log, one file each.
+    /// Returns the directory with one log per program.
     pub fn logs(&self) -> PathBuf {
         self.options.directory.join("logs")
     }
 
-    /// The programs of others the bed was made of.
+    /// Returns the programs of other projects that the bed uses.
     pub fn tools(&self) -> &Tools {
         &self.options.supplies.tools
     }
 
-    /// The project's own programs.
+    /// Returns the project's own programs.
     ///
     /// # Errors
-    /// When the bed was started without.
+    /// Fails when the bed was started without them.
     pub fn programs(&self) -> Result<&Programs> {
         self.options
             .supplies
@@ -162,26 +162,26 @@ impl Bed {
             .context("this bed was started without the project's programs")
     }
 
-    /// The control plane, to restart the API server.
+    /// Returns the control plane, to restart the API server.
     pub fn control_plane(&self) -> &Mutex<ControlPlane> {
         &self.control_plane
     }
 
-    /// The operator, to stop it or to start it with other settings.
+    /// Returns the operator, to stop it or to start it with other settings.
     pub fn operator(&self) -> &Mutex<Operator> {
         &self.operator
     }
 
-    /// The kubelet, to stage faults and to find members.
+    /// Returns the kubelet, to stage faults and to find members.
     pub fn kubelet(&self) -> &Kubelet {
         &self.kubelet
     }
 
-    /// The major version of the PostgreSQL that pods run, as `spec.postgresql.version` wants it. Any
-    /// other makes the operator try an upgrade.
+    /// Returns the major version of the PostgreSQL that pods run, in the form of
+    /// `spec.postgresql.version`. With any other version the operator tries an upgrade.
     ///
     /// # Errors
-    /// When the server does not tell.
+    /// Fails when the server does not report its version.
     pub async fn postgres_major(&self) -> Result<String> {
         let server = self.options.supplies.python.pg_bindir.join("postgres");
         let version = Command::new(&server).arg("--version").output().await;
@@ -189,7 +189,8 @@ impl Bed {
         major(&version).with_context(|| format!("no version in {version:?}"))
     }
 
-    /// The directories to put before `PATH`, so that `kubectl` and `kubectl pgscale` are the bed's.
+    /// Returns the directories to put before `PATH`, so that `kubectl` and `kubectl pgscale` are
+    /// those of the bed.
     pub fn path(&self) -> Vec<PathBuf> {
         let programs = self.options.supplies.programs.iter().filter_map(Programs::directory);
         let tools = self.options.supplies.tools.kubectl.parent();
@@ -199,49 +200,50 @@ impl Bed {
     /// Runs the real `kubectl` as administrator.
     ///
     /// # Errors
-    /// When it cannot be run; an exit code other than 0 is not an error.
+    /// Fails when it cannot be run. An exit code other than 0 is not an error.
     pub async fn kubectl<A: AsRef<OsStr>>(&self, args: &[A]) -> Result<Said> {
         self.kubectl_as(&self.kubeconfig, args).await
     }
 
-    /// Runs the real `kubectl` with the rights of whoever `kubeconfig` names.
+    /// Runs the real `kubectl` with the permissions of the user in `kubeconfig`.
     ///
     /// # Errors
-    /// When it cannot be run; an exit code other than 0 is not an error.
+    /// Fails when it cannot be run. An exit code other than 0 is not an error.
     pub async fn kubectl_as<A: AsRef<OsStr>>(&self, kubeconfig: &Path, args: &[A]) -> Result<Said> {
         let mut command = self.command(&self.options.supplies.tools.kubectl, kubeconfig)?;
         said(command.args(args).output().await.context("failed to run kubectl")?)
     }
 
-    /// Runs a command line in a shell, as a user who pastes it.
+    /// Runs a command line in a shell, as a user does who pastes it.
     ///
     /// # Errors
-    /// When the shell cannot be run; an exit code other than 0 is not an error.
+    /// Fails when the shell cannot be run. An exit code other than 0 is not an error.
     pub async fn paste(&self, line: &str) -> Result<Said> {
         let mut shell = self.command(Path::new("sh"), &self.kubeconfig)?;
         said(shell.args(["-c", line]).output().await.context("failed to run sh")?)
     }
 
-    /// A command set up as a user's would be: kubeconfig, `PATH` and a home of its own.
+    /// Returns a command with the environment of a user: kubeconfig, `PATH` and a home of its own.
     ///
     /// # Errors
-    /// When a directory of the bed cannot be part of `PATH`.
+    /// Fails when a directory of the bed cannot be part of `PATH`.
     pub fn command(&self, program: &Path, kubeconfig: &Path) -> Result<Command> {
         let mut command = Command::new(program);
         command
             .env("PATH", self.search_path()?)
             .env("KUBECONFIG", kubeconfig)
-            // kubectl caches discovery below it, and a cache of another bed would mislead.
+            // kubectl caches discovery below its home, and the cache of another bed would mislead
+            // it.
             .env("HOME", self.directory())
             .kill_on_drop(true);
         Ok(command)
     }
 
-    /// Makes a kubeconfig for the user `name`, member of up to two `groups`, who has no rights but
-    /// those that roles give.
+    /// Makes a kubeconfig for the user `name`, member of up to two `groups`, with no permissions
+    /// but those of roles.
     ///
     /// # Errors
-    /// When it cannot be made or written.
+    /// Fails when it cannot be made or written.
     pub async fn user_kubeconfig(&self, name: &str, groups: &[&str]) -> Result<PathBuf> {
         let control_plane = self.control_plane.lock().await;
         let text = control_plane.authority().kubeconfig(&control_plane::url(), name, groups)?;
@@ -254,17 +256,17 @@ impl Bed {
     /// Fails when a program of the bed has ended by itself.
     ///
     /// # Errors
-    /// With the end of that program's log.
+    /// Fails with the end of that program's log.
     pub async fn ensure_alive(&self) -> Result<()> {
         self.control_plane.lock().await.ensure_alive()?;
         self.streaming.lock().await.ensure_alive()?;
         self.operator.lock().await.ensure_alive()
     }
 
-    /// Takes everything down, in the reverse order.
+    /// Stops everything, in the reverse order.
     ///
     /// # Errors
-    /// When an end cannot be observed.
+    /// Fails when an end cannot be observed.
     pub async fn stop(self) -> Result<()> {
         self.operator.into_inner().stop().await?;
         self.kubelet.stop().await;
@@ -280,10 +282,10 @@ impl Bed {
 }
 
 impl Said {
-    /// The standard output of a program that succeeded.
+    /// Returns the standard output of a program that succeeded.
     ///
     /// # Errors
-    /// With everything it said, when it did not.
+    /// Fails with the whole output when the program did not succeed.
     pub fn ok(self) -> Result<String> {
         let Self { stdout, stderr, code } = self;
         ensure!(code == Some(0), "exit code {code:?}\nstdout: {stdout}\nstderr: {stderr}");
@@ -297,14 +299,14 @@ fn said(output: Output) -> Result<Said> {
     Ok(Said { stdout: text(stdout)?, stderr: text(stderr)?, code: status.code() })
 }
 
-/// The `15` of `postgres (PostgreSQL) 15.9 (Debian 15.9-1)`.
+/// Returns the `15` of `postgres (PostgreSQL) 15.9 (Debian 15.9-1)`.
 fn major(version: &str) -> Option<String> {
     let number = version.split_once("(PostgreSQL) ")?.1;
     let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
     (!digits.is_empty()).then_some(digits)
 }
 
-/// Applies the operator's and kwok's manifests as a person would.
+/// Applies the operator's and kwok's manifests as a person does.
 async fn apply_manifests(tools: &Tools, kubeconfig: &Path) -> Result<()> {
     let operator = operator::CRDS.iter().chain([&operator::RBAC]);
     let operator = operator.map(|file| tools.operator_manifests.join(file));
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_with_everything_that_was_said() {
+    fn a_failure_shows_the_whole_output() {
         let said = Said { stdout: "out".into(), stderr: "no such cluster".into(), code: Some(1) };
         let error = said.ok().unwrap_err().to_string();
         assert_eq!(error, "exit code Some(1)\nstdout: out\nstderr: no such cluster");

@@ -1,4 +1,4 @@
-//! The Helm chart, rendered and installed by the real Helm as a user would.
+//! The Helm chart, rendered and installed by the real Helm as a user does.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,42 +10,43 @@ use crate::pki::write;
 
 /// The chart of this workspace.
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pgscale");
-/// The name of every release here; none of the objects bears it.
+/// The name of every release here. No object carries it.
 const RELEASE: &str = "pgscale";
 
-/// What the chart becomes.
+/// The rendered chart.
 #[derive(Clone, Debug)]
 pub struct Rendered {
-    /// As Helm prints it.
+    /// The text that Helm prints.
     pub text: String,
-    /// The objects in it, definitions included.
+    /// The objects in the text, definitions included.
     pub objects: Vec<Value>,
 }
 
 /// Renders the chart for `namespace` with these `values`.
 ///
 /// # Errors
-/// When Helm refuses, with its reasons.
+/// Fails when Helm refuses, with its reasons.
 pub fn render(helm: &Path, namespace: &str, values: &Value) -> Result<Rendered> {
     let args = ["template", RELEASE, DIRECTORY, "--include-crds", "--namespace", namespace];
     let text = helm_says(helm, &args, values)?;
-    let objects = objects(&text).context("failed to decode what Helm rendered")?;
+    let objects = objects(&text).context("failed to decode the output of Helm")?;
     Ok(Rendered { text, objects })
 }
 
-/// Installs the chart into `namespace`, which exists, or upgrades it there; returns what Helm tells its user.
+/// Installs the chart into `namespace`, which exists, or upgrades it there. Returns Helm's notes
+/// for the user.
 ///
 /// # Errors
-/// When Helm or the API server refuses, with their reasons.
+/// Fails when Helm or the API server refuses, with their reasons.
 pub fn install(helm: &Path, kubeconfig: &Path, namespace: &str, values: &Value) -> Result<String> {
     let kubeconfig = kubeconfig.to_string_lossy();
     let args = ["upgrade", "--install", RELEASE, DIRECTORY, "--namespace", namespace];
     helm_says(helm, &[&args[..], &["--kubeconfig", &kubeconfig]].concat(), values)
 }
 
-/// What Helm prints when run with `args` and `values`.
+/// Returns the output of Helm with `args` and `values`.
 fn helm_says(helm: &Path, args: &[&str], values: &Value) -> Result<String> {
-    // Helm keeps caches and settings; the user's own have no say here.
+    // Helm keeps caches and settings. The user's own must not matter here.
     let home = tempfile::tempdir().context("failed to make a home for Helm")?;
     let values = write(home.path(), "values.json", &values.to_string())?;
     let mut command = Command::new(helm);
@@ -63,20 +64,20 @@ fn helm_says(helm: &Path, args: &[&str], values: &Value) -> Result<String> {
     String::from_utf8(output.stdout).context("the output is not UTF-8")
 }
 
-/// The objects of a manifest.
+/// Returns the objects of a manifest.
 ///
 /// # Errors
-/// When it is not YAML.
+/// Fails when it is not YAML.
 pub fn objects(manifest: &str) -> Result<Vec<Value>> {
     let documents: Vec<Option<Value>> = serde_saphyr::from_multiple(manifest)?;
     Ok(documents.into_iter().flatten().filter(|object| !object.is_null()).collect())
 }
 
 impl Rendered {
-    /// The only object of this kind and name.
+    /// Returns the object of this kind and name.
     ///
     /// # Errors
-    /// When there is none.
+    /// Fails when there is none.
     pub fn object(&self, kind: &str, name: &str) -> Result<&Value> {
         let mut found = self.objects.iter();
         found

@@ -1,33 +1,30 @@
-//! One PostgreSQL cluster on the bed, made, watched and changed as a person would.
+//! One PostgreSQL cluster on the bed, created, observed and changed as a person does it.
 
-use std::net::Ipv4Addr;
+mod member;
+mod waiting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use hyper::Method;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::bed::{Bed, Said};
 use crate::followed::Followed;
-use crate::patroni::rest;
 use crate::stage::Fault;
-use crate::wait::{Attempt, until};
 
-/// How long a change of the members may take on a busy machine with two cores.
-pub const PATIENCE: Duration = Duration::from_secs(240);
-/// The newest version that the CRD of operator 1.15 takes. The operator is told not to upgrade anything.
+pub use self::member::Member;
+
+/// The limit for a change of the members on a busy machine with two cores.
+pub const TIMEOUT: Duration = Duration::from_secs(240);
+/// The newest version that the CRD of operator 1.15 accepts. The settings of the bed forbid the
+/// operator to upgrade anything.
 const NEWEST_DECLARED: u32 = 17;
-/// How long a switchover may take, from the first time it is asked for.
-const SWITCHOVER: Duration = Duration::from_secs(180);
-/// When a switchover that was refused, or led to nothing, is asked for again: longer than Patroni's loop.
-const AGAIN: Duration = Duration::from_secs(15);
 
 /// A `postgresql` object and its pods.
 #[derive(Clone)]
@@ -39,55 +36,23 @@ pub struct Cluster {
     pub name: String,
 }
 
-/// What one member says about itself.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Its pod.
-    pub pod: String,
-    /// Its ordinal.
-    pub ordinal: u32,
-    /// Its address.
-    pub address: Option<Ipv4Addr>,
-    /// Its answer to `GET /patroni`; nothing if it gave none.
-    pub answer: Option<rest::Member>,
-}
-
-impl Member {
-    /// It leads, and answers queries.
-    pub fn leads(&self) -> bool {
-        let answer = self.answer.as_ref();
-        answer.is_some_and(|answer| answer.state == "running" && answer.role == "primary")
-    }
-
-    /// It streams from the leader.
-    pub fn streams(&self) -> bool {
-        self.answer.as_ref().is_some_and(|answer| {
-            answer.state == "running" && answer.replication_state.as_deref() == Some("streaming")
-        })
-    }
-
-    /// The state of its PostgreSQL, by its own word.
-    pub fn state(&self) -> &str {
-        self.answer.as_ref().map_or("silent", |answer| answer.state.as_str())
-    }
-}
-
-/// The `postgresql` resource.
+/// Returns the `postgresql` resource.
 pub fn resource() -> ApiResource {
     let kind = GroupVersionKind::gvk("acid.zalan.do", "v1", "postgresql");
     ApiResource::from_gvk_with_plural(&kind, "postgresqls")
 }
 
 impl Cluster {
-    /// The cluster `name`, which may exist or not.
+    /// Returns the cluster `name`, which may exist or not.
     pub fn new(bed: &Arc<Bed>, namespace: &str, name: &str) -> Self {
         Self { bed: Arc::clone(bed), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
-    /// Creates it with `instances` members and whatever else `spec` says, and waits until all stream.
+    /// Creates the cluster with `instances` members and further fields of `spec`, and waits until
+    /// all members stream.
     ///
     /// # Errors
-    /// When it is refused, or not there in time.
+    /// Fails when the API server refuses the object, or the cluster takes too long.
     pub async fn create(
         bed: &Arc<Bed>,
         namespace: &str,
@@ -101,10 +66,10 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Creates the object and waits for nothing.
+    /// Creates the object without waiting for the cluster.
     ///
     /// # Errors
-    /// When it is refused.
+    /// Fails when the API server refuses the object.
     pub async fn submit(&self, instances: u32, spec: Value) -> Result<()> {
         let mut declared = json!({
             "teamId": "acid", "numberOfInstances": instances,
@@ -127,56 +92,56 @@ impl Cluster {
         Ok(())
     }
 
-    /// What to declare as its PostgreSQL version: the one that pods run, or the newest the CRD knows.
+    /// Returns the PostgreSQL version to declare: the one that pods run, or the newest in the CRD.
     async fn version(&self) -> Result<String> {
         let major = self.bed.postgres_major().await?;
         let known = major.parse::<u32>().is_ok_and(|major| major <= NEWEST_DECLARED);
         Ok(if known { major } else { NEWEST_DECLARED.to_string() })
     }
 
-    /// The bed that it runs on.
+    /// Returns the bed of the cluster.
     #[must_use]
     pub fn bed(&self) -> &Bed {
         &self.bed
     }
 
-    /// The `postgresql` objects of its namespace.
+    /// Returns the API of `postgresql` objects in its namespace.
     pub fn objects(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.bed.client(), &self.namespace, &resource())
     }
 
-    /// The object as it stands.
+    /// Reads the object.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub async fn object(&self) -> Result<DynamicObject> {
         self.objects().get(&self.name).await.context("failed to read the cluster")
     }
 
-    /// `spec.numberOfInstances`.
+    /// Reads `spec.numberOfInstances`.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub async fn declared(&self) -> Result<i64> {
         let object = self.object().await?;
         let count = object.data.pointer("/spec/numberOfInstances").and_then(Value::as_i64);
         count.context("the cluster declares no count")
     }
 
-    /// `spec.replicas` of its StatefulSet.
+    /// Reads `spec.replicas` of its StatefulSet.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub async fn replicas(&self) -> Result<i32> {
         let sets: Api<StatefulSet> = Api::namespaced(self.bed.client(), &self.namespace);
         let set = sets.get(&self.name).await.context("failed to read the StatefulSet")?;
         Ok(set.spec.and_then(|spec| spec.replicas).unwrap_or(1))
     }
 
-    /// Its pods, lowest ordinal first.
+    /// Lists its pods, lowest ordinal first.
     ///
     /// # Errors
-    /// When they cannot be listed.
+    /// Fails when they cannot be listed.
     pub async fn pods(&self) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(self.bed.client(), &self.namespace);
         let selector = format!("application=spilo,cluster-name={}", self.name);
@@ -186,217 +151,65 @@ impl Cluster {
         Ok(pods)
     }
 
-    /// Its members, each asked for its live state.
+    /// Returns everything in the object that the plugin could write.
+    ///
+    /// The resource version is left out, because the operator writes the status at any time.
     ///
     /// # Errors
-    /// When the pods cannot be listed.
-    pub async fn members(&self) -> Result<Vec<Member>> {
-        let pods = self.pods().await?;
-        let asked = pods.into_iter().map(async |pod| {
-            let name = pod.name_any();
-            let address = pod
-                .status
-                .and_then(|status| status.pod_ip)
-                .and_then(|ip| ip.parse::<Ipv4Addr>().ok());
-            let answer = match address {
-                Some(address) => rest::member(address).await.ok(),
-                None => None,
-            };
-            Member { ordinal: self.ordinal(&name), pod: name, address, answer }
-        });
-        Ok(futures::future::join_all(asked).await)
-    }
-
-    /// Waits until exactly `instances` members run, one leads and the others stream from it.
-    ///
-    /// # Errors
-    /// When that takes longer than [`PATIENCE`].
-    pub async fn converged(&self, instances: u32) -> Result<Vec<Member>> {
-        let what = format!("{instances} streaming members of {}", self.name);
-        until(&what, PATIENCE, async || {
-            let members = self.members().await?;
-            let leaders = members.iter().filter(|member| member.leads()).count();
-            let streaming = members.iter().filter(|member| member.streams()).count();
-            let wanted = usize::try_from(instances)?;
-            Ok(if leaders == 1 && members.len() == wanted && streaming + 1 == wanted {
-                Attempt::Done(members)
-            } else {
-                Attempt::NotYet(format!("{members:?}"))
-            })
-        })
-        .await
-    }
-
-    /// Its members, as soon as every one of them answers: on a busy machine a healthy one may be too late once.
-    ///
-    /// # Errors
-    /// When one of them gives no answer for longer than [`PATIENCE`].
-    pub async fn answering(&self) -> Result<Vec<Member>> {
-        until(&format!("every member of {} to answer", self.name), PATIENCE, async || {
-            let members = self.members().await?;
-            Ok(if members.iter().all(|member| member.answer.is_some()) {
-                Attempt::Done(members)
-            } else {
-                Attempt::NotYet(format!("{members:?}"))
-            })
-        })
-        .await
-    }
-
-    /// The member that leads, by its own word, as soon as exactly one does.
-    ///
-    /// # Errors
-    /// When none or several do for longer than [`PATIENCE`].
-    pub async fn leader(&self) -> Result<Member> {
-        until(&format!("one leader of {}", self.name), PATIENCE, async || {
-            let members = self.members().await?;
-            let leaders: Vec<_> = members.iter().filter(|member| member.leads()).collect();
-            Ok(match leaders[..] {
-                [leader] => Attempt::Done(leader.clone()),
-                _ => Attempt::NotYet(format!("{members:?}")),
-            })
-        })
-        .await
-    }
-
-    /// Waits until every pod's annotation tells of a member that runs, and streams unless it leads: what everybody
-    /// believes from the moment when it does not answer any more. Patroni writes it once per loop.
-    ///
-    /// # Errors
-    /// When that takes longer than [`PATIENCE`].
-    pub async fn reported(&self) -> Result<()> {
-        until(
-            &format!("every member of {} to be reported as well", self.name),
-            PATIENCE,
-            async || {
-                let pods = self.pods().await?;
-                let told = |pod: &Pod| pod.annotations().get("status").cloned().unwrap_or_default();
-                let told: Vec<_> = pods.iter().map(told).collect();
-                Ok(if told.iter().all(|status| is_well(status)) {
-                    Attempt::Done(())
-                } else {
-                    Attempt::NotYet(format!("{told:?}"))
-                })
-            },
-        )
-        .await
-    }
-
-    /// Waits until the operator calls it running. Until then it writes the status, and with it the version of the
-    /// object, whenever it likes.
-    ///
-    /// # Errors
-    /// When that takes longer than [`PATIENCE`].
-    pub async fn settled(&self) -> Result<()> {
-        until(&format!("the operator to call {} running", self.name), PATIENCE, async || {
-            let object = self.object().await?;
-            let status = object.data.pointer("/status/PostgresClusterStatus");
-            Ok(match status.and_then(Value::as_str) {
-                Some("Running") => Attempt::Done(()),
-                _ => Attempt::NotYet(format!("{status:?}")),
-            })
-        })
-        .await
-    }
-
-    /// All of the object that a write of ours could change. Its version would not do: the operator writes the
-    /// status when it likes.
-    ///
-    /// # Errors
-    /// When it cannot be read.
+    /// Fails when it cannot be read.
     pub async fn written(&self) -> Result<impl PartialEq + std::fmt::Debug + use<>> {
         let DynamicObject { metadata, data, .. } = self.object().await?;
         let spec = data.get("spec").cloned();
         Ok((metadata.generation, metadata.annotations, metadata.labels, spec))
     }
 
-    /// Moves the leader to the member with `ordinal` and waits until it leads and is labelled so, and all others
-    /// stream from it.
+    /// Stages a fault of the member with `ordinal`.
     ///
     /// # Errors
-    /// When it takes too long, with Patroni's last refusal if there was one.
-    pub async fn move_leader_to(&self, ordinal: u32) -> Result<()> {
-        let candidate = self.pod_name(ordinal);
-        let mut asked: Option<(Instant, String)> = None;
-        until(&format!("{candidate} to lead"), SWITCHOVER, async || {
-            let members = self.members().await?;
-            let leader = members.iter().find(|member| member.leads());
-            if leader.is_some_and(|leader| leader.pod == candidate) {
-                let labelled = self.labelled_master().await?;
-                return Ok(if labelled == [candidate.clone()] {
-                    Attempt::Done(())
-                } else {
-                    Attempt::NotYet(format!("labelled master: {labelled:?}"))
-                });
-            }
-            let due = asked.as_ref().is_none_or(|(at, _)| at.elapsed() >= AGAIN);
-            if let (true, Some(leader)) = (due, leader) {
-                asked = Some((Instant::now(), switch_over(leader, &candidate).await));
-            }
-            Ok(Attempt::NotYet(format!("asked: {asked:?}, members: {members:?}")))
-        })
-        .await?;
-        let members = u32::try_from(self.pods().await?.len())?;
-        self.converged(members).await?;
-        Ok(())
-    }
-
-    /// The pods that are labelled as the leader's.
-    async fn labelled_master(&self) -> Result<Vec<String>> {
-        let pods = self.pods().await?;
-        let labelled = pods
-            .iter()
-            .filter(|pod| pod.labels().get("spilo-role").is_some_and(|role| role == "master"));
-        Ok(labelled.map(kube::ResourceExt::name_any).collect())
-    }
-
-    /// Makes the member with `ordinal` misbehave.
-    ///
-    /// # Errors
-    /// As those of `Kubelet::stage`.
+    /// Fails like `Kubelet::stage`.
     pub async fn stage(&self, ordinal: u32, fault: Fault) -> Result<()> {
         self.bed.kubelet().stage(&self.namespace, &self.pod_name(ordinal), fault).await
     }
 
-    /// Lets it behave again.
+    /// Lifts a fault of the member with `ordinal`.
     ///
     /// # Errors
-    /// As those of `Kubelet::unstage`.
+    /// Fails like `Kubelet::unstage`.
     pub async fn unstage(&self, ordinal: u32, fault: Fault) -> Result<()> {
         self.bed.kubelet().unstage(&self.namespace, &self.pod_name(ordinal), fault).await
     }
 
-    /// `kubectl patch` of the count, as the guide does it.
+    /// Patches the count by `kubectl patch`, as the guide does it.
     ///
     /// # Errors
-    /// When kubectl cannot be run; a refusal is not an error.
+    /// Fails when kubectl cannot be run. A refusal is not an error.
     pub async fn patch(&self, instances: i64) -> Result<Said> {
         let patch = json!({"spec": {"numberOfInstances": instances}}).to_string();
         self.kubectl(&["patch", "postgresql", &self.name, "--type=merge", "-p", &patch]).await
     }
 
-    /// The real `kubectl` in the cluster's namespace.
+    /// Runs the real `kubectl` in the namespace of the cluster.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// Fails when it cannot be run.
     pub async fn kubectl(&self, args: &[&str]) -> Result<Said> {
         let args = ["--namespace", &self.namespace].into_iter().chain(args.iter().copied());
         let args: Vec<_> = args.collect();
         self.bed.kubectl(&args).await
     }
 
-    /// The built `kubectl-pgscale` in the cluster's namespace, called as `kubectl pgscale` is.
+    /// Runs the built `kubectl-pgscale` in the namespace of the cluster, as `kubectl pgscale`.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// Fails when it cannot be run.
     pub async fn pgscale(&self, args: &[&str]) -> Result<Said> {
         self.bed.kubectl(&self.pgscale_args(args)).await
     }
 
-    /// The same, started and followed while it runs.
+    /// Starts the same, and follows it while it runs.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails when it cannot be started.
     pub fn follow_pgscale(&self, args: &[&str]) -> Result<Followed> {
         let mut command = self.bed.command(&self.bed.tools().kubectl, self.bed.kubeconfig())?;
         command.args(self.pgscale_args(args));
@@ -404,7 +217,7 @@ impl Cluster {
     }
 
     fn pgscale_args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
-        // Flags come after the plugin's name: kubectl refuses them before it.
+        // kubectl refuses flags before the plugin's name.
         ["pgscale"]
             .into_iter()
             .chain(args.iter().copied())
@@ -412,10 +225,11 @@ impl Cluster {
             .collect()
     }
 
-    /// What `psql` answers in the pod with `ordinal`, through `kubectl exec`; unaligned, rows only.
+    /// Runs a statement by `psql` in the pod with `ordinal`, through `kubectl exec`. Returns the
+    /// rows, unaligned.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// Fails when the statement fails.
     pub async fn sql(&self, ordinal: u32, statement: &str) -> Result<String> {
         let pod = self.pod_name(ordinal);
         let args = [
@@ -434,17 +248,17 @@ impl Cluster {
         Ok(self.kubectl(&args).await?.ok()?.trim().to_owned())
     }
 
-    /// The addresses that clients of one of its services are led to, sorted.
+    /// Returns the addresses to which one of its Services leads, sorted.
     ///
     /// # Errors
-    /// When the slices cannot be listed.
+    /// Fails when the slices cannot be listed.
     pub async fn endpoints(&self, service: &str) -> Result<Vec<String>> {
         let all: Api<EndpointSlice> = Api::namespaced(self.bed.client(), &self.namespace);
         let selector = format!("kubernetes.io/service-name={service}");
         let slices = all.list(&ListParams::default().labels(&selector)).await;
         let slices = slices.with_context(|| format!("failed to list the slices of {service}"))?;
         let endpoints = slices.items.into_iter().filter_map(|slice| slice.endpoints).flatten();
-        // Unset means ready, for whoever reads slices.
+        // An unset condition means ready.
         let ready = endpoints.filter(|endpoint| {
             let conditions = endpoint.conditions.as_ref();
             conditions.and_then(|conditions| conditions.ready) != Some(false)
@@ -454,7 +268,7 @@ impl Cluster {
         Ok(addresses)
     }
 
-    /// Name of the pod with `ordinal`.
+    /// Returns the name of the pod with `ordinal`.
     pub fn pod_name(&self, ordinal: u32) -> String {
         format!("{}-{ordinal}", self.name)
     }
@@ -463,42 +277,5 @@ impl Cluster {
         pod.strip_prefix(&self.name)
             .and_then(|rest| rest.strip_prefix('-')?.parse().ok())
             .unwrap_or(u32::MAX)
-    }
-}
-
-/// Asks `leader` to hand over to `candidate`; what came of it, in words. The answer comes after the hand-over, which
-/// may outlast a call, and on a busy machine Patroni may find a healthy candidate too slow: who leads then tells.
-async fn switch_over(leader: &Member, candidate: &str) -> String {
-    let Some(address) = leader.address else { return "the leader has no address".to_owned() };
-    let wish = json!({"leader": leader.pod, "candidate": candidate});
-    match rest::send(address, Method::POST, "/switchover", &wish).await {
-        Ok(()) => "accepted".to_owned(),
-        Err(error) => format!("{error:#}"),
-    }
-}
-
-/// Whether Patroni's annotation `status` tells of a member that leads or streams.
-fn is_well(status: &str) -> bool {
-    let status: Value = serde_json::from_str(status).unwrap_or_default();
-    let says = |key: &str| status.get(key).and_then(Value::as_str).unwrap_or_default();
-    let leads = matches!(says("role"), "primary" | "master");
-    says("state") == "running" && (leads || says("replication_state") == "streaming")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_is_well_that_leads_or_streams() {
-        for (status, well) in [
-            (r#"{"state": "running", "role": "primary"}"#, true),
-            (r#"{"state": "running", "role": "replica", "replication_state": "streaming"}"#, true),
-            (r#"{"state": "running", "role": "replica"}"#, false),
-            (r#"{"state": "stopped", "role": "primary"}"#, false),
-            ("", false),
-        ] {
-            assert_eq!(is_well(status), well, "{status}");
-        }
     }
 }

@@ -1,10 +1,12 @@
-//! A program under a hard limit of memory, as a container has one.
+//! A program under a hard limit of memory, like that of a container.
 //!
 //! The limit is a memory cgroup where one can be made, as for a container: the kernel kills a
-//! program that goes beyond it. The cgroup is made below that of this process (version 2: beside
-//! it), so the limits above hold as well. Without a cgroup, `prlimit` (util-linux) bounds the
-//! private memory that the program may ask for (`RLIMIT_DATA`), and its allocator ends it at the
-//! limit. That is stricter, because memory counts that is asked for and never touched.
+//! program that exceeds it. The cgroup is made below that of this process (version 2: beside it),
+//! so the limits above hold as well.
+//!
+//! Without a cgroup, `prlimit` (util-linux) bounds the private memory that the program may request
+//! (`RLIMIT_DATA`), and its allocator ends it at the limit. That is stricter, because requested
+//! memory counts even if it is never touched.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,11 +20,12 @@ use tokio::process::Command;
 
 use crate::process::Process;
 
-/// How long a cgroup may stay busy after its last process was killed.
+/// The time that a cgroup may stay busy after its last process was killed.
 const EMPTIED: Duration = Duration::from_secs(5);
-/// Enters the cgroup behind its first argument and becomes the program in the others.
+/// A shell command that enters the cgroup of its first argument and becomes the program in the
+/// others.
 const ENTER: &str = "echo $$ > \"$0\" && exec \"$@\"";
-/// How long to pause between two attempts to remove it.
+/// The pause between two attempts to remove the cgroup.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A limit of memory.
@@ -30,11 +33,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub enum Limit {
     /// A memory cgroup of its own.
     Cgroup(Cgroup),
-    /// `RLIMIT_DATA`, in bytes, and why there is no cgroup.
+    /// `RLIMIT_DATA`, and the reason why there is no cgroup.
     Rlimit {
-        /// The limit.
+        /// The limit in bytes.
         bytes: u64,
-        /// Why no cgroup could be made.
+        /// The reason why no cgroup could be made.
         instead: String,
     },
 }
@@ -52,7 +55,7 @@ impl Limit {
     /// Starts `program` under the limit, with its output in `logs`/`name`.log.
     ///
     /// # Errors
-    /// When the program cannot be started.
+    /// Fails when the program cannot be started.
     pub fn spawn(
         &self,
         name: &str,
@@ -63,7 +66,7 @@ impl Limit {
         let mut command = match self {
             Self::Cgroup(cgroup) => {
                 // The shell enters the cgroup and then becomes the program, which never runs
-                // outside.
+                // outside of the cgroup.
                 let mut command = Command::new("sh");
                 command.args(["-c", ENTER]).arg(cgroup.entrance());
                 command
@@ -78,8 +81,8 @@ impl Limit {
         Process::spawn(name, command, logs)
     }
 
-    /// Returns how this limit is held, for a report.
-    pub fn held_by(&self) -> String {
+    /// Returns how the limit is enforced, for a report.
+    pub fn enforced_by(&self) -> String {
         match self {
             Self::Cgroup(cgroup) => format!("the memory cgroup {}", cgroup.directory.display()),
             Self::Rlimit { instead, .. } => format!("RLIMIT_DATA ({instead})"),
@@ -97,7 +100,7 @@ impl Cgroup {
     /// Makes a cgroup that allows `bytes` of memory and no swap.
     ///
     /// # Errors
-    /// When none can be made here: no memory controller, or no permission.
+    /// Fails when no cgroup can be made here: no memory controller, or no permission.
     fn new(name: &str, bytes: u64) -> Result<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").context("failed to read our cgroups")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("failed to read mounts")?;
@@ -125,7 +128,8 @@ impl Cgroup {
             let none = if files.swap_included { bytes.to_string() } else { "0".to_owned() };
             fs::write(&swap, none).with_context(|| format!("no limit in {}", swap.display()))?;
         }
-        // Permission to make a cgroup is not yet permission to move a process into it.
+        // The permission to make a cgroup does not include the permission to move a process into
+        // it.
         let enter = process::Command::new("sh")
             .args(["-c", ENTER])
             .args([cgroup.entrance().as_os_str(), "true".as_ref()])
@@ -144,7 +148,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let start = Instant::now();
-        // It is busy until the kernel has buried the last process in it.
+        // The cgroup is busy until the kernel has removed its last process.
         while self.directory.exists() && start.elapsed() < EMPTIED {
             if fs::remove_dir(&self.directory).is_err() {
                 thread::sleep(PAUSE);
@@ -158,7 +162,7 @@ impl Drop for Cgroup {
 struct Files {
     limit: &'static str,
     swap: &'static str,
-    /// The limit of swap is one of memory and swap together.
+    /// True if the limit of swap covers memory and swap together.
     swap_included: bool,
 }
 
@@ -170,10 +174,10 @@ const VERSION_1: Files = Files {
 const VERSION_2: Files =
     Files { limit: "memory.max", swap: "memory.swap.max", swap_included: false };
 
-/// Returns where a memory cgroup may be made, by `/proc/self/cgroup` and `/proc/self/mountinfo`.
+/// Returns the places for a memory cgroup, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
 ///
-/// Version 2 allows no controller below a cgroup that has processes of its own, so there the parent
-/// of ours comes first.
+/// Version 2 allows no controller below a cgroup that has processes, so the parent of our cgroup
+/// comes first.
 fn places(own: &str, mounts: &str) -> Vec<(PathBuf, Files)> {
     let mut found = Vec::new();
     for line in own.lines() {
@@ -194,7 +198,7 @@ fn places(own: &str, mounts: &str) -> Vec<(PathBuf, Files)> {
     found
 }
 
-/// Returns where a file system of this kind, with this option, is mounted.
+/// Returns the mount point of a file system of this kind with this option.
 fn mount(mounts: &str, kind: &str, option: Option<&str>) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (mount, about) = line.split_once(" - ")?;
@@ -254,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn program_beyond_its_limit_does_not_get_the_memory() {
         let bytes = 64 << 20;
-        let rlimit = Limit::Rlimit { bytes, instead: "it is asked for".into() };
+        let rlimit = Limit::Rlimit { bytes, instead: "the test requests it".into() };
         let by_allocator = greedy(&rlimit).await;
         assert!(by_allocator.contains("memory exhausted"), "{by_allocator}");
         let name = format!("pgscale-greedy-{}", process::id());

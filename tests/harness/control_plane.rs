@@ -14,21 +14,22 @@ use crate::process::Process;
 use crate::tools::Tools;
 use crate::wait::{Attempt, until};
 
-/// Where the API server is: an address of the pod network that no pod gets, so that clients inside
-/// and outside of pods use the same one. Beds do not meet, so every bed has the same.
+/// The address of the API server: an address of the pod network that no pod gets, so that clients
+/// inside and outside of pods use the same one. Beds are isolated, so every bed uses the same
+/// address.
 pub const ADDRESS: &str = "10.244.255.1";
 /// The API server's port.
 pub const PORT: u16 = 6443;
-/// The addresses of Services; nothing answers there, as there is no kube-proxy.
+/// The addresses of Services. Nothing answers there, because there is no kube-proxy.
 pub const SERVICE_NETWORK: &str = "10.96.0.0/16";
 
 const ETCD: &str = "http://127.0.0.1:2379";
 const ETCD_PEER: &str = "http://127.0.0.1:2380";
 const READY: Duration = Duration::from_secs(180);
-/// The API server would wait a minute for its watches to end by themselves.
+/// The API server would wait a minute for its watches to end.
 const GRACE: Duration = Duration::from_secs(2);
-/// What the API server writes to its audit log: every write to a `postgresql`, with the annotations
-/// admission webhooks add to it.
+/// The audit policy: the API server logs every write to a `postgresql`, with the annotations that
+/// admission webhooks add.
 const AUDIT_POLICY: &str = r#"{
   "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
   "rules": [
@@ -55,7 +56,7 @@ impl ControlPlane {
     /// Starts a new, empty control plane with its data in `directory` and its logs in `logs`.
     ///
     /// # Errors
-    /// When a program ends early (with the end of its log) or is not ready within a minute.
+    /// Fails when a program ends early (with the end of its log) or is not ready in time.
     pub async fn start(tools: &Tools, directory: &Path, logs: &Path) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("failed to make {}", directory.display()))?;
@@ -85,30 +86,31 @@ impl ControlPlane {
         })
     }
 
-    /// The certificate authority everybody here trusts.
+    /// Returns the certificate authority that every program of the bed trusts.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The API server's audit log: one JSON event per line, writes to `postgresql` objects only.
+    /// Returns the API server's audit log: one JSON event per line, for writes to `postgresql`
+    /// objects only.
     pub fn audit_log(&self) -> PathBuf {
         self.logs.join("audit.log")
     }
 
-    /// The API server's certificate and key: of use to any other server of the bed.
+    /// Returns the API server's certificate and key, for other servers of the bed.
     pub fn serving_files(&self) -> (PathBuf, PathBuf) {
         (self.directory.join("server.crt"), self.directory.join("server.key"))
     }
 
-    /// Ends the API server; what is stored stays.
+    /// Ends the API server. Stored objects stay.
     ///
     /// # Errors
-    /// When the end cannot be observed.
+    /// Fails when the end cannot be observed.
     pub async fn stop_api_server(&mut self) -> Result<()> {
         match self.api_server.take() {
             Some(mut process) => process.stop(GRACE).await,
@@ -119,7 +121,7 @@ impl ControlPlane {
     /// Starts the API server again on the same port and data, and waits until it is ready.
     ///
     /// # Errors
-    /// As [`ControlPlane::start`].
+    /// Fails like [`ControlPlane::start`].
     pub async fn start_api_server(&mut self) -> Result<()> {
         let mut process = start_api_server(&self.tools, &self.directory, &self.logs)?;
         let client = client(&self.kubeconfig).await?;
@@ -128,10 +130,10 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Fails when one of the programs has ended by itself.
+    /// Fails when one of the programs has ended.
     ///
     /// # Errors
-    /// With the end of its log.
+    /// Fails with the end of its log.
     pub fn ensure_alive(&mut self) -> Result<()> {
         self.etcd.ensure_alive()?;
         self.controller_manager.ensure_alive()?;
@@ -141,9 +143,9 @@ impl ControlPlane {
     /// Ends everything.
     ///
     /// # Errors
-    /// When an end cannot be observed.
+    /// Fails when an end cannot be observed.
     pub async fn stop(mut self) -> Result<()> {
-        // Nothing of it is needed again: no point in waiting for leases and snapshots.
+        // The bed is discarded, so leases and snapshots need no clean end.
         self.controller_manager.kill().await?;
         if let Some(mut api_server) = self.api_server.take() {
             api_server.kill().await?;
@@ -152,15 +154,15 @@ impl ControlPlane {
     }
 }
 
-/// The URL of the API server.
+/// Returns the URL of the API server.
 pub fn url() -> String {
     format!("https://{ADDRESS}:{PORT}")
 }
 
-/// A client with the rights of whoever the kubeconfig names.
+/// Returns a client with the permissions of the user in the kubeconfig.
 ///
 /// # Errors
-/// When the kubeconfig cannot be read.
+/// Fails when the kubeconfig cannot be read.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig).context("failed to read the kubeconfig")?;
     let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
@@ -224,9 +226,10 @@ fn start_api_server(tools: &Tools, directory: &Path, logs: &Path) -> Result<Proc
         .arg(format!("--service-cluster-ip-range={SERVICE_NETWORK}"))
         .args(["--kubelet-client-certificate=kubelet-client.crt"])
         .args(["--kubelet-client-key=kubelet-client.key"])
-        // There is no name service to look a node's name up in.
+        // There is no name service to resolve a node's name.
         .arg("--kubelet-preferred-address-types=InternalIP")
-        // Webhooks behind a Service are called at their endpoints: there is no kube-proxy.
+        // The API server calls webhooks behind a Service at their endpoints: there is no
+        // kube-proxy.
         .args(["--enable-aggregator-routing=true", "--allow-privileged=true"])
         .args(["--enable-priority-and-fairness=false"])
         .args(["--audit-policy-file=audit-policy.json"])
@@ -245,9 +248,9 @@ fn start_controller_manager(
         .current_dir(directory)
         .arg(format!("--kubeconfig={}", kubeconfig.display()))
         .args(["--service-account-private-key-file=tokens.key", "--root-ca-file=ca.crt"])
-        // Each controller as itself, so that admission sees who really writes.
+        // Each controller uses its own account, so that admission sees the real writer.
         .args(["--use-service-account-credentials=true", "--leader-elect=false"])
-        // Nodes of the bed send no heartbeats; what happens to their pods is staged, not judged.
+        // Nodes of the bed send no heartbeats. Tests stage what happens to their pods.
         .arg(
             "--controllers=*,-nodelifecycle,-nodeipam,-cloud-node-lifecycle,\
              -service-lb-controller,-node-route-controller",
@@ -256,7 +259,7 @@ fn start_controller_manager(
     Process::spawn("kube-controller-manager", manager, logs)
 }
 
-/// Waits for `/readyz`, and for a first namespace, which the API server makes a moment later.
+/// Waits until `/readyz` answers.
 async fn ready(client: &Client, processes: &mut [&mut Process]) -> Result<()> {
     until("the API server to be ready", READY, async || {
         for process in processes.iter_mut() {

@@ -1,4 +1,4 @@
-//! A program whose words on stderr are read as they come, so that something can be done at a certain one of them.
+//! A program whose stderr is read line by line, so that a test can act at a certain line.
 
 use std::process::Stdio;
 
@@ -13,14 +13,14 @@ use crate::bed::Said;
 pub struct Followed {
     child: Child,
     lines: Lines<BufReader<ChildStderr>>,
-    told: String,
+    seen: String,
 }
 
 impl Followed {
-    /// Starts `command`. What it writes to stdout is kept for the end, and must fit into a pipe until then.
+    /// Starts `command`. Its stdout is kept for the end, and must fit into a pipe until then.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails when it cannot be started.
     pub fn start(mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
@@ -30,13 +30,14 @@ impl Followed {
             .spawn()
             .with_context(|| format!("failed to start {:?}", command.as_std()))?;
         let stderr = child.stderr.take().context("the program has no stderr")?;
-        Ok(Self { child, lines: BufReader::new(stderr).lines(), told: String::new() })
+        Ok(Self { child, lines: BufReader::new(stderr).lines(), seen: String::new() })
     }
 
-    /// Reads until it says a line that is what was waited for; whether one came before the end.
+    /// Reads until a line of stderr is the awaited one. Returns whether such a line came before the
+    /// end.
     ///
     /// # Errors
-    /// When its stderr cannot be read.
+    /// Fails when its stderr cannot be read.
     pub async fn says(&mut self, awaited: impl Fn(&str) -> bool) -> Result<bool> {
         while let Some(line) = self.line().await? {
             if awaited(&line) {
@@ -46,19 +47,19 @@ impl Followed {
         Ok(false)
     }
 
-    /// Ends it as nothing can be caught or cleaned up after (SIGKILL).
+    /// Kills the program without a chance to clean up (SIGKILL).
     ///
     /// # Errors
-    /// When its end cannot be observed.
+    /// Fails when its end cannot be observed.
     pub async fn kill(mut self) -> Result<Said> {
         self.child.kill().await.context("failed to kill the program")?;
         self.end().await
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the program.
     ///
     /// # Errors
-    /// When its end cannot be observed, or what it said is not text.
+    /// Fails when its end cannot be observed, or its output is not text.
     pub async fn end(mut self) -> Result<Said> {
         while self.line().await?.is_some() {}
         let mut stdout = String::new();
@@ -66,14 +67,14 @@ impl Followed {
             pipe.read_to_string(&mut stdout).await.context("failed to read stdout")?;
         }
         let status = self.child.wait().await.context("failed to wait for the program")?;
-        Ok(Said { stdout, stderr: self.told, code: status.code() })
+        Ok(Said { stdout, stderr: self.seen, code: status.code() })
     }
 
     async fn line(&mut self) -> Result<Option<String>> {
         let line = self.lines.next_line().await.context("failed to read stderr")?;
         if let Some(line) = &line {
-            self.told.push_str(line);
-            self.told.push('\n');
+            self.seen.push_str(line);
+            self.seen.push('\n');
         }
         Ok(line)
     }
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn words_are_heard_when_they_are_said() {
+    async fn lines_are_read_as_they_are_written() {
         let mut program = shell("echo one >&2; echo 'and two' >&2; echo out; exit 3");
         assert!(program.says(|line| line.contains("two")).await.unwrap());
         assert!(!program.says(|line| line.contains("three")).await.unwrap());

@@ -1,11 +1,11 @@
 //! The kubelet of the test bed: runs Spilo pods as real Patroni and PostgreSQL processes.
 //!
 //! It registers nodes, binds pods to them (it is the scheduler too), gives every incarnation of a
-//! pod an address of its own, starts its program in namespaces of its own under its own service
-//! account's token, mounts a directory per claim, probes, reports, restarts and ends it with its
-//! grace period, as a kubelet does. [`crate::stage`] makes its members misbehave.
+//! pod an address of its own, and starts its program in namespaces of its own under the token of
+//! its own service account. It mounts a directory per claim, probes, reports, restarts and ends the
+//! pod with its grace period, as a kubelet does. [`crate::stage`] stages faults of its members.
 //!
-//! It runs inside the sandbox, in the process that owns the bed; nothing it starts outlives it.
+//! It runs inside the sandbox, in the process that owns the bed. None of its processes outlives it.
 
 mod addresses;
 mod container;
@@ -49,35 +49,37 @@ use self::nodes::Nodes;
 use self::pod::{Seen, Worker};
 use self::volumes::Volumes;
 use crate::python::Environment;
-use crate::stage::Stages;
+use crate::stage::StagedFaults;
 
 pub use self::workload::RUN_LABEL;
 
 /// The field manager of what the kubelet applies.
 const MANAGER: &str = "bed-kubelet";
 
-/// Where the programs are that can be executed in pods, below the kubelet's directory.
+/// The directory of programs for `kubectl exec`, below the kubelet's directory.
 const PROGRAMS: &str = "bin";
 
-/// What a kubelet needs to know.
+/// The options of a kubelet.
 #[derive(Clone)]
 pub struct KubeletOptions {
-    /// Cluster-admin access: a kubelet, a scheduler and a provisioner in one need most of it.
+    /// A client with cluster-admin permissions: a kubelet, a scheduler and a provisioner in one
+    /// need most of them.
     pub client: Client,
-    /// The API server as pods reach it, such as `https://127.0.0.1:16443`; its certificate must
-    /// be valid for this host.
+    /// The address of the API server for pods, such as `https://127.0.0.1:16443`. Its certificate
+    /// must be valid for this host.
     pub api_server: String,
     /// The certificate authority of the API server, PEM, as pods find it in their `ca.crt`.
     pub ca_pem: String,
-    /// Where volumes, container files and logs go. Not below `/run`, which pods have their own of.
+    /// The directory of volumes, container files and logs. It must not be below `/run`, because
+    /// each pod has a `/run` of its own.
     pub dir: PathBuf,
     /// Patroni and PostgreSQL.
     pub python: Environment,
-    /// Where exec and port-forward are served for every node.
+    /// The port at which exec and port-forward are served for every node.
     pub streaming_port: u16,
 }
 
-/// A running kubelet; dropping it kills every pod's processes at once.
+/// A running kubelet. Dropping it kills every pod's processes at once.
 pub struct Kubelet {
     pub(crate) host: Arc<Host>,
     pods: JoinHandle<()>,
@@ -89,8 +91,8 @@ impl Kubelet {
     /// Registers the nodes and starts to serve pods and claims.
     ///
     /// # Errors
-    /// When the API server refuses the nodes or the storage class, or when the directory cannot
-    /// be used.
+    /// Fails when the API server refuses the nodes or the storage class, or when the directory
+    /// cannot be used.
     pub async fn start(options: KubeletOptions) -> Result<Self> {
         let host = Arc::new(Host::new(options).await?);
         let (stop, stopped) = oneshot::channel();
@@ -102,29 +104,30 @@ impl Kubelet {
         Ok(Self { host, pods, volumes, stop: Some(stop) })
     }
 
-    /// Kills every pod's processes and waits until they are gone. Pods and nodes stay as they are
-    /// in the API server: this is a kubelet that stops, not pods that are deleted.
+    /// Kills every pod's processes and waits until they are gone.
+    ///
+    /// Pods and nodes stay as they are in the API server: the kubelet stops, and no pod is deleted.
     pub async fn stop(mut self) {
         self.volumes.abort();
         if let Some(stop) = self.stop.take() {
             _ = stop.send(());
         }
-        // A task that panicked has dropped, and so killed, what it owned.
+        // A task that panicked has dropped its containers, which kills them.
         _ = (&mut self.pods).await;
     }
 
-    /// A directory with the programs that can be executed in pods: each finds the one of the pod
-    /// it is executed in by the pod's own `PATH`.
+    /// Returns the directory of programs for `kubectl exec`. Each starts the program of the same
+    /// name in the pod's own `PATH`.
     pub fn programs(&self) -> PathBuf {
         self.host.directory.join(PROGRAMS)
     }
 
-    /// The address of a member that runs now.
+    /// Returns the address of a running member.
     pub fn address(&self, namespace: &str, pod: &str) -> Option<Ipv4Addr> {
         self.host.member(&PodName::new(namespace, pod)).map(|member| member.address)
     }
 
-    /// The log of a pod's Patroni and PostgreSQL, over all its incarnations.
+    /// Returns the log of a pod's Patroni and PostgreSQL, over all its incarnations.
     pub fn log(&self, namespace: &str, pod: &str) -> PathBuf {
         self.host.log(&PodName::new(namespace, pod))
     }
@@ -137,7 +140,7 @@ impl Drop for Kubelet {
     }
 }
 
-/// A pod, by name: what a stage is set for, whoever bears the name.
+/// The name of a pod: a fault is set for every pod of that name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PodName {
     pub(crate) namespace: String,
@@ -156,7 +159,7 @@ impl fmt::Display for PodName {
     }
 }
 
-/// Where the API server is.
+/// The address of the API server.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiServer {
     host: String,
@@ -175,7 +178,7 @@ impl ApiServer {
     }
 }
 
-/// A member that runs now.
+/// A running member.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) address: Ipv4Addr,
@@ -184,7 +187,7 @@ pub(crate) struct Member {
     processes: Processes,
 }
 
-/// What all pods of a kubelet share.
+/// The state that all pods of a kubelet share.
 pub(crate) struct Host {
     client: Client,
     api_server: ApiServer,
@@ -192,13 +195,13 @@ pub(crate) struct Host {
     directory: PathBuf,
     python: Environment,
     addresses: Mutex<Addresses>,
-    /// One pod is placed at a time, so that two of them see each other.
+    /// A lock: one pod is placed at a time, so that the placement of one sees the other.
     placing: tokio::sync::Mutex<()>,
-    pub(crate) stages: Stages,
+    pub(crate) stages: StagedFaults,
     nodes: Nodes,
     volumes: Volumes,
     members: Mutex<HashMap<PodName, Member>>,
-    /// Which node was lost for which pod's sake.
+    /// The nodes that were lost, by the pod for which they were lost.
     lost_for: Mutex<HashMap<PodName, String>>,
     journal: Journal,
 }
@@ -214,7 +217,7 @@ impl Host {
         let directory = dir.canonicalize()?;
         if directory.starts_with(Path::new("/run").canonicalize().unwrap_or_default()) {
             bail!(
-                "the bed's directory {} is below /run, which every pod has its own of; \
+                "the bed's directory {} is below /run, and every pod has a /run of its own; \
                  set TMPDIR to a directory elsewhere, such as /tmp",
                 directory.display()
             );
@@ -228,7 +231,7 @@ impl Host {
             volumes: Volumes::new(client.clone(), directory.join("volumes")).await?,
             addresses: Mutex::new(Addresses::new()),
             placing: tokio::sync::Mutex::default(),
-            stages: Stages::default(),
+            stages: StagedFaults::default(),
             members: Mutex::default(),
             lost_for: Mutex::default(),
             client,
@@ -238,9 +241,9 @@ impl Host {
         })
     }
 
-    /// Watches pods and keeps one [`Worker`] per incarnation, until told to stop.
+    /// Watches pods and keeps one [`Worker`] per incarnation, until it is stopped.
     async fn serve_pods(self: Arc<Self>, mut stopped: oneshot::Receiver<()>) {
-        let mut crew = Crew::default();
+        let mut workers = Workers::default();
         let api = Api::<Pod>::all(self.client.clone());
         let mut events = watch_objects(api, watcher::Config::default()).default_backoff().boxed();
         loop {
@@ -249,18 +252,18 @@ impl Host {
                 _ = &mut stopped => break,
             };
             match event {
-                Some(Ok(Event::Apply(pod) | Event::InitApply(pod))) => crew.see(&self, pod),
-                Some(Ok(Event::Delete(pod))) => crew.miss(&pod),
-                Some(Ok(Event::Init)) => crew.recount(),
-                Some(Ok(Event::InitDone)) => crew.miss_uncounted(),
+                Some(Ok(Event::Apply(pod) | Event::InitApply(pod))) => workers.update(&self, pod),
+                Some(Ok(Event::Delete(pod))) => workers.remove(&pod),
+                Some(Ok(Event::Init)) => workers.begin_listing(),
+                Some(Ok(Event::InitDone)) => workers.end_listing(),
                 Some(Err(error)) => self.journal.write(format_args!("watching pods: {error}")),
                 None => break,
             }
         }
-        crew.dismiss().await;
+        workers.stop().await;
     }
 
-    /// The member that bears this name now.
+    /// Returns the running member of this name.
     pub(crate) fn member(&self, name: &PodName) -> Option<Member> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
@@ -278,7 +281,7 @@ impl Host {
         self.directory.join(format!("logs/{}_{}.log", name.namespace, name.name))
     }
 
-    /// Lets the node of a pod vanish, remembering for whose sake.
+    /// Marks the node of a pod as lost, and remembers the pod.
     pub(crate) async fn lose_node(&self, name: &PodName, node: &str) -> Result<()> {
         {
             let mut lost_for = self.lost_for.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,14 +290,14 @@ impl Host {
         self.nodes.lose(node).await
     }
 
-    /// Brings back the node that was lost for a pod's sake; whether there was one.
-    pub(crate) async fn find_node(&self, name: &PodName) -> Result<bool> {
+    /// Brings back the node that was lost for a pod. Returns whether there was one.
+    pub(crate) async fn recover_node(&self, name: &PodName) -> Result<bool> {
         let node = {
             let mut lost_for = self.lost_for.lock().unwrap_or_else(PoisonError::into_inner);
             lost_for.remove(name)
         };
         match node {
-            Some(node) => self.nodes.find(&node).await.map(|()| true),
+            Some(node) => self.nodes.recover(&node).await.map(|()| true),
             None => Ok(false),
         }
     }
@@ -302,69 +305,69 @@ impl Host {
 
 /// The workers, by the uid of their pod.
 #[derive(Debug, Default)]
-struct Crew {
-    pods: HashMap<String, Charge>,
+struct Workers {
+    pods: HashMap<String, WatchedPod>,
     tasks: JoinSet<()>,
 }
 
-/// A pod that a worker looks after.
+/// A pod with its worker.
 #[derive(Debug)]
-struct Charge {
+struct WatchedPod {
     seen: watch::Sender<Seen>,
-    /// Whether the listing in progress has shown it.
-    counted: bool,
+    /// True if the present listing has shown the pod.
+    listed: bool,
 }
 
-impl Crew {
-    /// A pod is there, new or changed.
-    fn see(&mut self, host: &Arc<Host>, pod: Pod) {
-        // What has ended is collected in passing: workers outlive their pods by moments only.
+impl Workers {
+    /// Handles a pod that is new or changed.
+    fn update(&mut self, host: &Arc<Host>, pod: Pod) {
+        // Ended workers are collected here: they outlive their pods by moments only.
         while self.tasks.try_join_next().is_some() {}
         let Some(uid) = pod.uid() else { return };
         let seen = Seen { pod: Arc::new(pod), gone: false };
-        if let Some(charge) = self.pods.get_mut(&uid) {
-            charge.counted = true;
-            charge.seen.send_replace(seen);
+        if let Some(watched) = self.pods.get_mut(&uid) {
+            watched.listed = true;
+            watched.seen.send_replace(seen);
         } else {
             let (sender, receiver) = watch::channel(seen);
             self.tasks.spawn(Worker::new(Arc::clone(host), receiver).run());
-            self.pods.insert(uid, Charge { seen: sender, counted: true });
+            self.pods.insert(uid, WatchedPod { seen: sender, listed: true });
         }
     }
 
-    /// A pod is gone. Dropping its sender would say the same, but not whether it is the kubelet
-    /// that stops.
-    fn miss(&mut self, pod: &Pod) {
-        if let Some(charge) = pod.uid().and_then(|uid| self.pods.remove(&uid)) {
-            charge.seen.send_modify(|seen| seen.gone = true);
+    /// Handles the deletion of a pod. Dropping the sender would signal the end too, but it could
+    /// also mean that the kubelet stops.
+    fn remove(&mut self, pod: &Pod) {
+        if let Some(watched) = pod.uid().and_then(|uid| self.pods.remove(&uid)) {
+            watched.seen.send_modify(|seen| seen.gone = true);
         }
     }
 
-    /// A listing begins.
-    fn recount(&mut self) {
-        for charge in self.pods.values_mut() {
-            charge.counted = false;
+    /// Begins a listing.
+    fn begin_listing(&mut self) {
+        for watched in self.pods.values_mut() {
+            watched.listed = false;
         }
     }
 
-    /// A listing has ended: what it has not shown is gone.
-    fn miss_uncounted(&mut self) {
-        self.pods.retain(|_, charge| {
-            if !charge.counted {
-                charge.seen.send_modify(|seen| seen.gone = true);
+    /// Ends a listing: pods that it has not shown are gone.
+    fn end_listing(&mut self) {
+        self.pods.retain(|_, watched| {
+            if !watched.listed {
+                watched.seen.send_modify(|seen| seen.gone = true);
             }
-            charge.counted
+            watched.listed
         });
     }
 
     /// Ends every worker and waits for them.
-    async fn dismiss(mut self) {
+    async fn stop(mut self) {
         self.pods.clear();
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-/// Parameters of a list that leaves nothing out.
+/// Returns list parameters without any filter.
 fn everything() -> ListParams {
     ListParams::default()
 }

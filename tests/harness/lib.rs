@@ -1,9 +1,9 @@
 //! The test bed: a real control plane, the real operator, real Patroni and PostgreSQL, on one
 //! machine, without containers and without root.
 //!
-//! Everything runs inside a [`sandbox`], a handful of Linux namespaces in which pod addresses are
-//! local addresses. A [`bed`] is what runs there; [`tools`] and [`programs`] are what it is made of
-//! and are provisioned outside, where the network still is.
+//! Everything runs inside a [`sandbox`]: Linux namespaces in which pod addresses are local
+//! addresses. A [`bed`] runs there. [`tools`] and [`programs`] provision its parts outside, where
+//! the network is available.
 
 pub mod bed;
 pub mod chart;

@@ -1,9 +1,9 @@
-//! The real postgres-operator, run out of cluster and found like any other.
+//! The real postgres-operator, run outside of the cluster and found like any other.
 //!
-//! It runs as a process with the rights of its own service account, so that admission sees the
-//! account it sees in production. Its Deployment exists too, because that is where its
-//! configuration is looked for; the Deployment's pod is reported as running but nothing is run
-//! for it ([`RUN_NOTHING`]).
+//! It runs as a process with the permissions of its own service account, so that admission sees the
+//! same account as in production. Its Deployment exists too, because readers look for its
+//! configuration there. The Deployment's pod is reported as running, but no process runs for it
+//! ([`RUN_NOTHING`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,15 +26,14 @@ use crate::pki::{Authority, write};
 use crate::process::Process;
 use crate::wait::{Attempt, until};
 
-/// The operator's namespace, and the name of its Deployment, ConfigMap and service account: those of
-/// its own manifests.
+/// The operator's namespace.
 pub const NAMESPACE: &str = "default";
-/// See [`NAMESPACE`].
+/// The name of its Deployment, ConfigMap and service account, as in its own manifests.
 pub const NAME: &str = "postgres-operator";
-/// The service account of the pods the operator makes.
+/// The service account of the pods that the operator makes.
 pub const POD_SERVICE_ACCOUNT: &str = "postgres-pod";
-/// A pod whose label `pgscale.dev/bed-run` has the value `none` is reported as running and ready,
-/// but nothing is run for it.
+/// The label of a pod without a process: a pod whose label `pgscale.dev/bed-run` has the value
+/// `none` is reported as running and ready, but no process runs for it.
 pub const RUN_NOTHING: (&str, &str) = (RUN_LABEL, "none");
 
 /// The operator's HTTP API.
@@ -42,7 +41,7 @@ const API: &str = "127.0.0.1:8080";
 const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(5);
 const FIELD_MANAGER: &str = "bed";
-/// Far beyond the life of any bed.
+/// Longer than any bed runs.
 const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
 
 /// The operator's CRDs: without them its first start ends with a fatal error.
@@ -51,22 +50,23 @@ pub const CRDS: [&str; 3] =
 /// The rest of its manifests that are applied as they are.
 pub const RBAC: &str = "operator-service-account-rbac.yaml";
 
-/// What tests choose of the operator's configuration.
+/// The settings of the operator that tests choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether Patroni keeps its state in ConfigMaps (true) or Endpoints (false, the default of v1).
+    /// True if Patroni keeps its state in ConfigMaps. False for Endpoints, the default of v1.
     pub use_configmaps: bool,
-    /// The fewest instances of any cluster; negative for no limit.
+    /// The fewest instances of any cluster. Negative for no limit.
     pub min_instances: i32,
-    /// The most instances of any cluster; negative for no limit.
+    /// The most instances of any cluster. Negative for no limit.
     pub max_instances: i32,
-    /// Whether pods carry Patroni's readiness probe.
+    /// True if pods carry Patroni's readiness probe.
     pub readiness_probe: bool,
-    /// Whether StatefulSets start and end their pods all at once.
+    /// True if StatefulSets start and end their pods all at once.
     pub parallel_pods: bool,
-    /// How often every cluster is compared with its manifest.
+    /// The interval at which the operator compares every cluster with its manifest.
     pub resync: Duration,
-    /// Further keys of the ConfigMap, spelled as the operator spells them; they win.
+    /// Further keys of the ConfigMap, spelled as the operator spells them. They override the
+    /// others.
     pub more: BTreeMap<String, String>,
 }
 
@@ -85,7 +85,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The keys to lay over the operator's own example configuration.
+    /// Returns the keys that override the operator's own example configuration.
     fn keys(&self) -> BTreeMap<String, String> {
         let seconds = format!("{}s", self.resync.as_secs());
         let policy = if self.parallel_pods { "parallel" } else { "ordered_ready" };
@@ -102,13 +102,14 @@ impl Settings {
             // Out of cluster the operator cannot reach PostgreSQL or a teams API.
             ("enable_database_access", "false"),
             ("enable_teams_api", "false"),
-            // The example's five minutes would let a deaf pod hold every test up.
+            // The example's five minutes would let a pod that ignores SIGTERM delay every test.
             ("pod_terminate_grace_period", "10s"),
-            // Nor shall its ten minutes, should it miss the end of a pod; its next synchronisation goes on.
+            // The example's ten minutes are too long as well, if the operator misses the end of a
+            // pod. Its next synchronisation continues.
             ("pod_deletion_wait_timeout", "30s"),
             ("pod_service_account_name", POD_SERVICE_ACCOUNT),
             ("watched_namespace", "*"),
-            // The server of this machine may be newer than any version the CRD can name.
+            // The server of this machine may be newer than any version in the CRD.
             ("major_version_upgrade_mode", "off"),
         ];
         let mut keys: BTreeMap<_, _> =
@@ -131,11 +132,11 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Prepares everything but the process: ConfigMap, Deployment, kubeconfig. [`CRDS`] and [`RBAC`]
-    /// must have been applied.
+    /// Prepares everything except for the process: ConfigMap, Deployment, kubeconfig. [`CRDS`] and
+    /// [`RBAC`] must have been applied.
     ///
     /// # Errors
-    /// When the API server refuses one of them.
+    /// Fails when the API server refuses one of them.
     pub async fn install(
         client: Client,
         authority: &Authority,
@@ -166,7 +167,7 @@ impl Operator {
     /// Starts the operator with these settings, and waits until it serves its API.
     ///
     /// # Errors
-    /// When it ends early (with the end of its log) or is not ready in time.
+    /// Fails when it ends early (with the end of its log) or is not ready in time.
     pub async fn start(&mut self, settings: &Settings) -> Result<()> {
         self.stop().await?;
         self.configure(settings).await?;
@@ -191,11 +192,11 @@ impl Operator {
         self.scale(1).await
     }
 
-    /// Ends the operator as an administrator would, its Deployment scaled to zero. Does nothing if it
-    /// is stopped.
+    /// Ends the operator as an administrator does, with its Deployment scaled to zero. Does nothing
+    /// if it is stopped.
     ///
     /// # Errors
-    /// When the end cannot be observed.
+    /// Fails when the end cannot be observed.
     pub async fn stop(&mut self) -> Result<()> {
         match self.process.take() {
             Some(mut process) => {
@@ -206,23 +207,24 @@ impl Operator {
         }
     }
 
-    /// Whether its process was started and not stopped.
+    /// Returns whether its process was started and not stopped.
     pub fn runs(&self) -> bool {
         self.process.is_some()
     }
 
-    /// Fails when its process has ended by itself.
+    /// Fails when its process has ended.
     ///
     /// # Errors
-    /// With the end of its log.
+    /// Fails with the end of its log.
     pub fn ensure_alive(&mut self) -> Result<()> {
         self.process.as_mut().map_or(Ok(()), Process::ensure_alive)
     }
 
-    /// Writes the ConfigMap that it reads at its next start, as an upgrade of its chart does.
+    /// Writes the ConfigMap that the operator reads at its next start, as an upgrade of its chart
+    /// does.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// Fails when the API server refuses it.
     pub async fn configure(&self, settings: &Settings) -> Result<()> {
         let mut data = self.example.clone();
         data.extend(settings.keys());
@@ -243,7 +245,8 @@ impl Operator {
     }
 }
 
-/// The operator's Deployment, not yet scaled up, naming its ConfigMap, and run by nobody.
+/// Returns the operator's Deployment, scaled to zero, with the name of its ConfigMap, and without a
+/// process for its pod.
 fn discoverable(mut deployment: Deployment) -> Deployment {
     deployment.metadata.namespace = Some(NAMESPACE.to_owned());
     if let Some(spec) = &mut deployment.spec {
@@ -255,7 +258,7 @@ fn discoverable(mut deployment: Deployment) -> Deployment {
     deployment
 }
 
-/// A token of the operator's own service account.
+/// Requests a token of the operator's own service account.
 async fn token(client: &Client) -> Result<String> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
     let spec =
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deployment_is_found_by_name_but_run_by_nobody() {
+    fn the_deployment_keeps_its_labels_and_runs_no_process() {
         let text = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: postgres-operator}, \
                     spec: {replicas: 1, selector: {}, template: {metadata: {labels: {name: o}}}}}";
         let deployment = discoverable(serde_saphyr::from_str(text).unwrap());

@@ -1,8 +1,9 @@
-//! What Spilo does before it starts Patroni: turns a pod's environment into Patroni's configuration.
+//! Patroni's configuration, made from a pod's environment as Spilo makes it before it starts
+//! Patroni.
 //!
 //! The counterpart of Spilo's `configure_spilo.py`: the same defaults and the same precedence
-//! (`SPILO_CONFIGURATION` wins over the image's template). What only makes sense inside the image
-//! is replaced: paths, addresses, TLS, `pg_hba` and the extensions it preloads.
+//! (`SPILO_CONFIGURATION` overrides the image's template). Settings that only fit the image are
+//! replaced: paths, addresses, TLS, `pg_hba` and preloaded extensions.
 
 pub mod rest;
 
@@ -19,58 +20,58 @@ pub const POSTGRES_PORT: u16 = 5432;
 /// The port of Patroni's REST API in every pod.
 pub const REST_PORT: u16 = 8008;
 
-/// Where a member runs: what a pod's environment does not say.
+/// The place of a member: facts that the pod's environment does not contain.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement<'a> {
     /// The pod, which is also the member's name.
     pub pod: &'a str,
     /// The pod's namespace.
     pub namespace: &'a str,
-    /// The pod's own address; nothing listens anywhere else.
+    /// The pod's own address. Its programs listen at no other address.
     pub address: Ipv4Addr,
-    /// The addresses pods have, in CIDR notation: who may connect without a password.
+    /// The addresses of pods, in CIDR notation: clients there may connect without a password.
     pub network: &'a str,
     /// The mounted volume.
     pub volume: &'a Path,
     /// PostgreSQL's programs.
     pub bin_dir: &'a Path,
-    /// What is run in place of `pg_basebackup`.
+    /// The program that runs in the place of `pg_basebackup`.
     pub base_backup: &'a Path,
-    /// A directory that lives as long as the container.
+    /// A directory that exists as long as the container.
     pub run_dir: &'a Path,
 }
 
-/// What may change while the member runs: written again, then reloaded.
+/// The settings that may change while the member runs. They are written again and reloaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Conduct {
-    /// Carry the `nofailover` tag: never a candidate.
+pub struct RuntimeSettings {
+    /// True if the member has the `nofailover` tag, so that it is never a candidate.
     pub nofailover: bool,
-    /// Do not listen on the pod's address for REST calls.
+    /// True if REST calls to the pod's address are refused.
     pub rest_refused: bool,
 }
 
-/// Patroni's configuration for a Spilo container with this environment.
+/// Returns Patroni's configuration for a Spilo container with this environment.
 ///
 /// # Errors
-/// When the environment is not one of a Spilo pod whose Patroni keeps its state in Kubernetes, or
-/// when a variable that holds JSON does not.
+/// Fails when the environment is not that of a Spilo pod whose Patroni keeps its state in
+/// Kubernetes, or when a variable should hold JSON and does not.
 pub fn configuration(
     env: &BTreeMap<String, String>,
     place: &Placement<'_>,
-    conduct: Conduct,
+    settings: RuntimeSettings,
 ) -> Result<Value> {
     let scope = env.get("SCOPE").context("the container has no SCOPE variable: not a Spilo pod")?;
     if let Some(host) = env.get("ETCD_HOST") {
-        bail!("Patroni is to keep its state in etcd at {host}; the test bed has only Kubernetes");
+        bail!("Patroni should keep its state in etcd at {host}; the test bed has only Kubernetes");
     }
     let mut config = merge(json_of(env, "SPILO_CONFIGURATION")?, template(env, place));
     let wanted = config.pointer_mut("/bootstrap/initdb").map_or(Value::Null, Value::take);
-    overlay(&mut config, &bed(env, scope, place, conduct)?);
+    overlay(&mut config, &bed(env, scope, place, settings)?);
     overlay(&mut config, &json!({"bootstrap": {"initdb": initdb(&wanted)}}));
     Ok(config)
 }
 
-/// What the image's template says: every value here yields to `SPILO_CONFIGURATION`.
+/// Returns the image's template. `SPILO_CONFIGURATION` overrides every value here.
 fn template(env: &BTreeMap<String, String>, place: &Placement<'_>) -> Value {
     let word = |name: &str, or: &str| env.get(name).cloned().unwrap_or_else(|| or.to_owned());
     json!({
@@ -94,7 +95,7 @@ fn template(env: &BTreeMap<String, String>, place: &Placement<'_>) -> Value {
             },
         }},
         "postgresql": {
-            // Durability against power loss is not what the bed shows, and it would cost seconds.
+            // The bed does not show durability after a power loss, which would cost seconds.
             "parameters": {
                 "shared_buffers": "16MB",
                 "fsync": "off",
@@ -120,12 +121,12 @@ fn template(env: &BTreeMap<String, String>, place: &Placement<'_>) -> Value {
     })
 }
 
-/// What the bed insists on, whatever anybody wrote.
+/// Returns the settings of the bed, which override all others.
 fn bed(
     env: &BTreeMap<String, String>,
     scope: &str,
     place: &Placement<'_>,
-    conduct: Conduct,
+    settings: RuntimeSettings,
 ) -> Result<Value> {
     let word = |name: &str, or: &str| env.get(name).cloned().unwrap_or_else(|| or.to_owned());
     let labels = json_of(env, "KUBERNETES_LABELS")?;
@@ -133,8 +134,8 @@ fn bed(
     let leader = word("KUBERNETES_LEADER_LABEL_VALUE", "master");
     let rest = format!("{}:{REST_PORT}", place.address);
     let postgres = format!("{}:{POSTGRES_PORT}", place.address);
-    // Port 0: some free port of the loopback interface, which nobody is told.
-    let listen = if conduct.rest_refused { "127.0.0.1:0".to_owned() } else { rest.clone() };
+    // Port 0 is a free port of the loopback interface that no client knows.
+    let listen = if settings.rest_refused { "127.0.0.1:0".to_owned() } else { rest.clone() };
     let mut config = json!({
         "scope": scope,
         "name": place.pod,
@@ -165,7 +166,7 @@ fn bed(
             "parameters": {"unix_socket_directories": place.run_dir},
         },
     });
-    if conduct.nofailover {
+    if settings.nofailover {
         overlay(&mut config, &json!({"tags": {"nofailover": true}}));
     }
     let bootstrap = json_of(env, "KUBERNETES_BOOTSTRAP_LABELS")?;
@@ -175,7 +176,7 @@ fn bed(
     Ok(config)
 }
 
-/// `initdb`'s options: the ones asked for, then the image's unless asked for too.
+/// Returns `initdb`'s options: the requested ones, then those of the image that were not requested.
 fn initdb(wanted: &Value) -> Vec<Value> {
     let mut options = wanted.as_array().cloned().unwrap_or_default();
     for option in [json!({"encoding": "UTF8"}), json!({"locale": "C"}), json!("data-checksums")] {
@@ -186,7 +187,7 @@ fn initdb(wanted: &Value) -> Vec<Value> {
     options
 }
 
-/// The name of an `initdb` option, which is written as `name` or as `{name: value}`.
+/// Returns the name of an `initdb` option, which is written as `name` or as `{name: value}`.
 fn option_name(option: &Value) -> Option<&str> {
     match option {
         Value::Object(pair) => pair.keys().next().map(String::as_str),
@@ -195,14 +196,14 @@ fn option_name(option: &Value) -> Option<&str> {
     }
 }
 
-/// Whether a variable says yes in one of the ways Spilo understands.
+/// Returns whether a variable is true in one of the spellings that Spilo accepts.
 fn flag(env: &BTreeMap<String, String>, name: &str) -> bool {
     env.get(name).is_some_and(|value| {
         ["true", "on", "1", "yes"].contains(&value.to_ascii_lowercase().as_str())
     })
 }
 
-/// The JSON a variable holds; null when it is unset or empty.
+/// Returns the JSON of a variable. Null when it is unset or empty.
 fn json_of(env: &BTreeMap<String, String>, name: &str) -> Result<Value> {
     match env.get(name).map(|text| text.trim()) {
         None | Some("") => Ok(Value::Null),
@@ -212,8 +213,8 @@ fn json_of(env: &BTreeMap<String, String>, name: &str) -> Result<Value> {
     }
 }
 
-/// Fills in from `defaults` whatever `given` leaves open (Spilo's `deep_update`): objects are
-/// merged, everything else is taken from `given` if it is there.
+/// Fills the gaps of `given` from `defaults` (Spilo's `deep_update`): objects are merged, every
+/// other value of `given` stays.
 fn merge(given: Value, defaults: Value) -> Value {
     match (given, defaults) {
         (Value::Object(given), Value::Object(defaults)) => Value::Object(fill(given, defaults)),
@@ -230,7 +231,7 @@ fn fill(mut given: Map<String, Value>, defaults: Map<String, Value>) -> Map<Stri
     given
 }
 
-/// Writes `top` over `config`: objects are merged, everything else is replaced.
+/// Writes `top` over `config`: objects are merged, every other value is replaced.
 fn overlay(config: &mut Value, top: &Value) {
     if let (Value::Object(config), Value::Object(top)) = (&mut *config, top) {
         for (key, value) in top {
@@ -245,8 +246,8 @@ fn overlay(config: &mut Value, top: &Value) {
 mod tests {
     use super::*;
 
-    /// The environment the operator gives a pod of a cluster with `max_connections` and
-    /// `work_mem` set and `synchronous_mode` on, in Endpoints mode.
+    /// Returns the environment that the operator gives a pod of a cluster with `max_connections`
+    /// and `work_mem` set and `synchronous_mode` on, in Endpoints mode.
     fn env() -> BTreeMap<String, String> {
         [
             ("SCOPE", "acid-a"),
@@ -287,7 +288,7 @@ mod tests {
     }
 
     fn of(env: &BTreeMap<String, String>) -> Value {
-        configuration(env, &place(), Conduct::default()).unwrap()
+        configuration(env, &place(), RuntimeSettings::default()).unwrap()
     }
 
     fn at(config: &Value, pointer: &str) -> Value {
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cluster_asks_for_wins_over_the_image() {
+    fn settings_of_the_cluster_override_the_image() {
         let config = of(&env());
         for (pointer, want) in [
             ("/bootstrap/dcs/ttl", json!(45)),
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bed_wins_over_what_the_cluster_asks_for() {
+    fn settings_of_the_bed_override_the_cluster() {
         let config = of(&env());
         assert_eq!(at(&config, "/postgresql/bin_dir"), json!("/pg/bin"));
         assert_eq!(at(&config, "/postgresql/listen"), json!("10.244.0.7:5432"));
@@ -353,9 +354,9 @@ mod tests {
     }
 
     #[test]
-    fn conduct_shows_in_tags_and_in_the_rest_address() {
-        let conduct = Conduct { nofailover: true, rest_refused: true };
-        let config = configuration(&env(), &place(), conduct).unwrap();
+    fn runtime_settings_show_in_tags_and_in_the_rest_address() {
+        let settings = RuntimeSettings { nofailover: true, rest_refused: true };
+        let config = configuration(&env(), &place(), settings).unwrap();
         assert_eq!(at(&config, "/tags/nofailover"), json!(true));
         assert_eq!(at(&config, "/restapi/listen"), json!("127.0.0.1:0"));
         assert_eq!(at(&config, "/restapi/connect_address"), json!("10.244.0.7:8008"));
@@ -365,16 +366,17 @@ mod tests {
     #[test]
     fn an_environment_that_cannot_work_is_refused_with_the_reason() {
         for (name, value, reason) in [
-            ("ETCD_HOST", "etcd:2379", "Patroni is to keep its state in etcd at etcd:2379"),
+            ("ETCD_HOST", "etcd:2379", "Patroni should keep its state in etcd at etcd:2379"),
             ("SPILO_CONFIGURATION", "{", "SPILO_CONFIGURATION is not JSON: {"),
             ("KUBERNETES_LABELS", "a=b", "KUBERNETES_LABELS is not JSON: a=b"),
         ] {
             let mut env = env();
             env.insert(name.into(), value.into());
-            let error = configuration(&env, &place(), Conduct::default()).unwrap_err();
+            let error = configuration(&env, &place(), RuntimeSettings::default()).unwrap_err();
             assert!(error.to_string().starts_with(reason), "{name}: {error}");
         }
-        let error = configuration(&BTreeMap::new(), &place(), Conduct::default()).unwrap_err();
+        let error =
+            configuration(&BTreeMap::new(), &place(), RuntimeSettings::default()).unwrap_err();
         assert!(error.to_string().contains("no SCOPE variable"), "{error}");
     }
 }

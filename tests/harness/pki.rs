@@ -1,4 +1,4 @@
-//! Certificates of the bed: one authority, and who it vouches for.
+//! Certificates of the bed: one authority, and the certificates that it signs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use rcgen::{
 };
 use serde_json::json;
 
-/// The group the API server lets do anything.
+/// The group with all permissions.
 pub const ADMINISTRATORS: &str = "system:masters";
 /// The name of cluster and context in every kubeconfig of the bed.
 pub const CONTEXT: &str = "bed";
 
-/// The object identifier of an organisation name. rcgen keeps one value per kind of name; the same
-/// identifier spelled as a number is another kind to it, so a second group fits.
+/// The object identifier of an organisation name. rcgen keeps one value per kind of name. The same
+/// identifier spelled as a number is another kind for rcgen, so a second group fits.
 const ORGANIZATION: [u64; 4] = [2, 5, 4, 10];
 
 /// A certificate with its private key, both PEM.
@@ -41,7 +41,7 @@ impl Authority {
     /// Makes a new authority.
     ///
     /// # Errors
-    /// When no key can be generated.
+    /// Fails when no key can be generated.
     pub fn new() -> Result<Self> {
         let key = KeyPair::generate().context("failed to generate a key")?;
         let mut params = CertificateParams::default();
@@ -52,15 +52,15 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
-    /// The authority's own certificate, PEM.
+    /// Returns the authority's own certificate, PEM.
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// A certificate for a server reachable by these DNS names and addresses.
+    /// Makes a certificate for a server with these DNS names and addresses.
     ///
     /// # Errors
-    /// When a name is not one.
+    /// Fails when a name is invalid.
     pub fn server(&self, name: &str, reachable: &[&str]) -> Result<Pair> {
         let names: Vec<_> = reachable.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).context("failed to name a server")?;
@@ -69,14 +69,14 @@ impl Authority {
         self.sign(&params)
     }
 
-    /// A certificate that makes its holder the Kubernetes user `name`, member of `groups`.
+    /// Makes a certificate that makes its holder the Kubernetes user `name`, member of `groups`.
     ///
     /// # Errors
-    /// With more than two groups: use a service account or impersonation for such a user.
+    /// Fails with more than two groups: use a service account or impersonation for such a user.
     pub fn client(&self, name: &str, groups: &[&str]) -> Result<Pair> {
         ensure!(groups.len() <= 2, "a client certificate of the bed holds at most two groups");
         let mut params = CertificateParams::default();
-        // The default would name it "rcgen self signed cert".
+        // The default name is "rcgen self signed cert".
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         let kinds = [DnType::OrganizationName, DnType::CustomDnType(ORGANIZATION.to_vec())];
@@ -87,10 +87,10 @@ impl Authority {
         self.sign(&params)
     }
 
-    /// A kubeconfig, certificates embedded, for the user `name` at the API server `url`.
+    /// Makes a kubeconfig, certificates embedded, for the user `name` at the API server `url`.
     ///
     /// # Errors
-    /// As [`Authority::client`].
+    /// Fails like [`Authority::client`].
     pub fn kubeconfig(&self, url: &str, name: &str, groups: &[&str]) -> Result<String> {
         let Pair { certificate, key } = self.client(name, groups)?;
         let user = json!({
@@ -100,10 +100,10 @@ impl Authority {
         self.kubeconfig_for(url, name, &user)
     }
 
-    /// A kubeconfig for `name`, who proves to be who they are by a bearer `token`.
+    /// Makes a kubeconfig for `name`, authenticated by a bearer `token`.
     ///
     /// # Errors
-    /// When it cannot be encoded.
+    /// Fails when it cannot be encoded.
     pub fn kubeconfig_with_token(&self, url: &str, name: &str, token: &str) -> Result<String> {
         self.kubeconfig_for(url, name, &json!({ "token": token }))
     }
@@ -113,7 +113,7 @@ impl Authority {
             "server": url,
             "certificate-authority-data": base64(&self.certificate),
         });
-        // JSON is YAML: every client reads it.
+        // JSON is YAML, so every client can read it.
         serde_json::to_string_pretty(&json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -132,10 +132,10 @@ impl Authority {
     }
 }
 
-/// The key that signs service-account tokens: its private and its public half, PEM.
+/// Makes the key that signs service-account tokens. Returns its private and its public half, PEM.
 ///
 /// # Errors
-/// When no key can be generated.
+/// Fails when no key can be generated.
 pub fn token_keys() -> Result<(String, String)> {
     let key = KeyPair::generate().context("failed to generate a key")?;
     Ok((key.serialize_pem(), key.public_key_pem()))
@@ -144,7 +144,7 @@ pub fn token_keys() -> Result<(String, String)> {
 /// Writes `text` to `directory`/`name` and returns that path.
 ///
 /// # Errors
-/// When it cannot be written.
+/// Fails when it cannot be written.
 pub fn write(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let path = directory.join(name);
     fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;

@@ -11,10 +11,10 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::patroni::POSTGRES_PORT;
 
-/// How long a connection or a statement may take, in seconds.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The limit for a connection or a statement.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A connection, closed when dropped. It can do whatever a [`Client`] can.
+/// A connection, closed when dropped. It has all methods of a [`Client`].
 #[derive(Debug)]
 pub struct Session {
     client: Client,
@@ -22,37 +22,37 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects to database `postgres` of the pod with this address as its superuser.
+    /// Connects to the database `postgres` of the pod with this address as its superuser.
     ///
     /// # Errors
-    /// When there is no connection within three seconds.
+    /// Fails when there is no connection within three seconds.
     pub async fn open(address: Ipv4Addr) -> Result<Self> {
         Self::open_as(address, "postgres").await
     }
 
-    /// The same, as somebody else.
+    /// Connects as another user.
     ///
     /// # Errors
-    /// When there is no connection within three seconds.
+    /// Fails when there is no connection within three seconds.
     pub async fn open_as(address: Ipv4Addr, user: &str) -> Result<Self> {
         let mut config = Config::new();
         config.host(address.to_string()).port(POSTGRES_PORT).dbname("postgres").user(user);
-        let opened = timeout(PATIENCE, config.connect(NoTls))
+        let opened = timeout(TIMEOUT, config.connect(NoTls))
             .await
             .with_context(|| format!("no answer from PostgreSQL at {address} within 3 s"))?;
         let (client, connection) =
             opened.with_context(|| format!("failed to connect to PostgreSQL at {address}"))?;
-        // How the connection ended is told to whoever waits for a statement.
+        // A waiting statement gets the error of the connection.
         let connection = tokio::spawn(async move { _ = connection.await });
         Ok(Self { client, connection })
     }
 
-    /// The first column of the first row, as text; `None` for no row or SQL NULL.
+    /// Returns the first column of the first row as text. `None` for no row or SQL NULL.
     ///
     /// # Errors
-    /// When the statement fails or takes longer than three seconds.
+    /// Fails when the statement fails or takes longer than three seconds.
     pub async fn word(&self, statement: &str) -> Result<Option<String>> {
-        let rows = timeout(PATIENCE, self.client.simple_query(statement))
+        let rows = timeout(TIMEOUT, self.client.simple_query(statement))
             .await
             .with_context(|| format!("no answer to {statement:?} within 3 s"))?
             .with_context(|| format!("failed to run {statement:?}"))?;

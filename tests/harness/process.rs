@@ -1,4 +1,4 @@
-//! A program of the bed: its log file, its death noticed, its end with grace.
+//! A program of the bed: its log file, its unexpected end, and its end with a grace period.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// How many of the log's last lines an error shows.
+/// The number of last lines of the log in an error.
 const TAIL: usize = 25;
 
 /// A running program whose output goes to a log file.
@@ -23,11 +23,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` in a process group of its own (so that a Ctrl-C in the terminal does not
-    /// reach it before the bed does), its output appended to `logs`/`name`.log.
+    /// Starts `command` with its output appended to `logs`/`name`.log.
+    ///
+    /// The process group is its own, so that a Ctrl-C in the terminal does not reach the program
+    /// before the bed.
     ///
     /// # Errors
-    /// When the log cannot be opened or the program cannot be started.
+    /// Fails when the log cannot be opened or the program cannot be started.
     pub fn spawn(name: &str, mut command: Command, logs: &Path) -> Result<Self> {
         let path = logs.join(format!("{name}.log"));
         let log = File::options()
@@ -46,34 +48,35 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, log: path })
     }
 
-    /// Its process id, as long as it runs.
+    /// Returns its process id, while it runs.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Where its output goes.
+    /// Returns its log file.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Fails when the program has ended: nothing in the bed ends by itself.
+    /// Fails when the program has ended: no program of the bed ends by itself.
     ///
     /// # Errors
-    /// With the exit status and the last lines of the log.
+    /// Fails with the exit status and the last lines of the log.
     pub fn ensure_alive(&mut self) -> Result<()> {
         match self.child.try_wait().with_context(|| format!("failed to look at {}", self.name))? {
             None => Ok(()),
-            Some(status) => bail!("{}", self.obituary(status)),
+            Some(status) => bail!("{}", self.early_end(status)),
         }
     }
 
-    /// Asks the program to end, and kills its whole process group after `grace`.
+    /// Sends SIGTERM, and kills the whole process group after `grace`.
     ///
     /// # Errors
-    /// When the end cannot be observed.
+    /// Fails when the end cannot be observed.
     pub async fn stop(&mut self, grace: Duration) -> Result<()> {
         let Some(pid) = self.pid() else { return Ok(()) };
-        // It may be gone between the look and the signal: not an error, `wait` tells.
+        // The program may end between the look and the signal. That is no error, because `wait`
+        // reports it.
         _ = kill_process(pid, Signal::TERM);
         if let Ok(ended) = timeout(grace, self.child.wait()).await {
             ended.with_context(|| format!("failed to wait for {}", self.name))?;
@@ -81,10 +84,10 @@ impl Process {
         self.kill_group(pid).await
     }
 
-    /// Kills the program and all it started without asking, as a crash would.
+    /// Kills the program and its children without SIGTERM, like a crash.
     ///
     /// # Errors
-    /// When the end cannot be observed.
+    /// Fails when the end cannot be observed.
     pub async fn kill(&mut self) -> Result<()> {
         match self.pid() {
             Some(pid) => self.kill_group(pid).await,
@@ -93,7 +96,7 @@ impl Process {
     }
 
     async fn kill_group(&mut self, pid: Pid) -> Result<()> {
-        // A group without a member left is what we want, not an error.
+        // A group without a process is the goal, not an error.
         _ = kill_process_group(pid, Signal::KILL);
         self.child.wait().await.with_context(|| format!("failed to wait for {}", self.name))?;
         Ok(())
@@ -103,7 +106,7 @@ impl Process {
         self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
     }
 
-    fn obituary(&self, status: ExitStatus) -> String {
+    fn early_end(&self, status: ExitStatus) -> String {
         let mut text = format!("{} ended early ({status}); the end of its log:", self.name);
         for line in tail(&fs::read_to_string(&self.log).unwrap_or_default()) {
             _ = write!(text, "\n  {line}");
@@ -112,7 +115,7 @@ impl Process {
     }
 }
 
-/// The last lines of a log, oldest first.
+/// Returns the last lines of a log, oldest first.
 fn tail(log: &str) -> Vec<&str> {
     let mut lines: Vec<_> = log.lines().rev().take(TAIL).collect();
     lines.reverse();
@@ -125,7 +128,7 @@ mod tests {
     use crate::wait::{Attempt, until};
 
     #[tokio::test]
-    async fn an_early_end_is_told_with_the_log() {
+    async fn an_early_end_is_reported_with_the_log() {
         let logs = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such flag; exit 3"]);
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deaf_program_is_killed_after_its_grace() {
+    async fn a_program_that_ignores_sigterm_is_killed_after_its_grace() {
         let logs = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"]);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::progress::Step;
 
-/// Where the project's own programs are.
+/// The paths of the project's own programs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Programs {
     /// `kubectl pgscale`.
@@ -20,10 +20,11 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds them as they are now. Must run outside of the sandbox: a first build downloads crates.
+    /// Builds the programs from the present sources. Must run outside of the sandbox: a first build
+    /// downloads crates.
     ///
     /// # Errors
-    /// When they do not compile.
+    /// Fails when they do not compile.
     pub fn build() -> Result<Self> {
         let step = Step::begin("building kubectl-pgscale and pgscale-webhook");
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -49,13 +50,13 @@ impl Programs {
         Ok(Self { plugin: executable("kubectl-pgscale")?, webhook: executable("pgscale-webhook")? })
     }
 
-    /// The directory to put into `PATH` so that `kubectl pgscale` finds the plugin.
+    /// Returns the directory to put into `PATH` so that `kubectl pgscale` finds the plugin.
     pub fn directory(&self) -> Option<&Path> {
         self.plugin.parent()
     }
 }
 
-/// The executable that a line of cargo's JSON reports for the program `name`.
+/// Returns the executable that a line of cargo's JSON reports for the program `name`.
 fn artifact(message: &str, name: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Message {
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn executables_are_read_from_what_cargo_reports() {
+    fn executables_are_read_from_the_messages_of_cargo() {
         let built = r#"{"reason":"compiler-artifact","executable":"/t/debug/pgscale-webhook"}"#;
         let library = r#"{"reason":"compiler-artifact","executable":null}"#;
         let finished = r#"{"reason":"build-finished","success":true}"#;

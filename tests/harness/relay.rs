@@ -1,7 +1,7 @@
-//! A way to a server that loses answers when it is told to.
+//! A relay to a server that can lose answers.
 //!
-//! What the server sends arrives late, so that a test has time to act on what it has seen happen at the server
-//! before the client hears of it. What the client sends passes at once.
+//! Answers of the server arrive late, so that a test can react to an event at the server before the
+//! client sees the answer. Requests of the client pass at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,17 +14,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-/// How much of an answer is read at a time.
+/// The number of bytes that are read at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// What becomes of answers.
+/// The treatment of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
-    /// They arrive late.
+    /// Answers arrive late.
     Late,
-    /// They wait.
+    /// Answers wait.
     Held,
-    /// Connections of before are gone, with whatever waited; new ones pass at once.
+    /// Earlier connections are closed, and their waiting answers lost. Answers of new connections
+    /// pass at once.
     Cut,
 }
 
@@ -37,10 +38,10 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Listens on a port of the loopback address and passes everything on to `server`; answers take `delay`.
+    /// Listens on a port of the loopback address and relays to `server`. Answers take `delay`.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// Fails when it cannot listen.
     pub async fn start(server: SocketAddr, delay: Duration) -> Result<Self> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("failed to listen")?;
@@ -54,17 +55,18 @@ impl Relay {
         Ok(Self { address, flow, task })
     }
 
-    /// Where it listens.
+    /// Returns the address of the relay.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on no answer arrives.
+    /// Holds all answers from now on.
     pub fn hold(&self) {
         self.flow.send_replace(Flow::Held);
     }
 
-    /// Ends every connection and loses what was on its way to the client; new connections pass at once.
+    /// Ends every connection and loses the answers that have not reached the client. New
+    /// connections pass at once.
     pub fn cut(&self) {
         self.flow.send_replace(Flow::Cut);
     }
@@ -83,7 +85,7 @@ async fn serve(
     delay: Duration,
     flow: watch::Receiver<Flow>,
 ) {
-    // A side that goes away is what this is made for; the other side sees it.
+    // A side that closes is expected here. The other side sees it.
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     if *flow.borrow() == Flow::Cut {
         _ = copy_bidirectional(&mut client, &mut server).await;
@@ -103,7 +105,7 @@ async fn serve(
     }
 }
 
-/// Passes on what the server sends, each piece `delay` after it came.
+/// Relays the answers of the server, each piece `delay` after it arrived.
 async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -139,7 +141,7 @@ async fn answers(
 mod tests {
     use super::*;
 
-    /// A server that sends back what it gets, and its address.
+    /// Starts a server that returns its input, and returns its address.
     async fn echo() -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -170,9 +172,9 @@ mod tests {
         relay.hold();
         let lost = tokio::spawn(async move { ask(&mut old).await });
         tokio::time::sleep(2 * delay).await;
-        assert!(!lost.is_finished(), "an answer passed that was to be held");
+        assert!(!lost.is_finished(), "an answer passed that should have been held");
         relay.cut();
-        assert!(lost.await.unwrap().is_err(), "an answer passed that was to be lost");
+        assert!(lost.await.unwrap().is_err(), "an answer passed that should have been lost");
 
         let mut new = TcpStream::connect(relay.address()).await.unwrap();
         assert_eq!(ask(&mut new).await.unwrap(), *b"ping");

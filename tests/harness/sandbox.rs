@@ -1,19 +1,21 @@
-//! The Linux namespaces the bed lives in, entered without root and left without a trace.
+//! The Linux namespaces of the bed, entered without root and removed without a trace.
 //!
-//! A program that wants a bed starts *itself* three times, told apart by [`role`]:
+//! A program that needs a bed runs as three processes of the same file, distinguished by [`role`]:
 //!
-//! 1. the **owner** ([`Role::Outside`]) provisions what needs the network, then has `unshare` start
-//! 2. the **init** ([`Role::Init`]), process 1 of fresh user, network, PID, IPC and mount namespaces.
-//!    It makes the pod network local, starts
-//! 3. the **program** proper ([`Role::Inside`]), reaps orphans, and ends when the program does.
+//! 1. The **owner** ([`Role::Outside`]) provisions parts that need the network. Then it has `unshare`
+//!    start the init.
+//! 2. The **init** ([`Role::Init`]) is process 1 of new user, network, PID, IPC and mount namespaces.
+//!    It makes the pod network local and starts the program. It reaps orphans, and ends when the
+//!    program does.
+//! 3. The **program** proper ([`Role::Inside`]) runs the bed.
 //!
-//! Inside, every address of [`POD_NETWORK`] is local: Endpoints refuse loopback addresses, and this
-//! way each pod has a routable address of its own and two beds never meet. When the init ends, the
-//! kernel ends every process and every mount with it; it ends by itself when the owner is gone,
-//! however the owner died.
+//! Inside, every address of [`POD_NETWORK`] is local: Endpoints refuse loopback addresses, and so
+//! each pod has a routable address of its own and two beds are isolated. When the init ends, the
+//! kernel ends every process and every mount of the sandbox. The init ends by itself when the owner
+//! is gone, however the owner died.
 //!
-//! Root takes the same path as anybody else: inside, it is shown as an unprivileged account, because
-//! PostgreSQL refuses to run as root, and still reads what only root may read.
+//! Root takes the same path as other users: inside, it appears as an unprivileged account, because
+//! PostgreSQL refuses to run as root. It can still read files of root.
 
 mod diagnosis;
 mod init;
@@ -27,24 +29,24 @@ use anyhow::{Context as _, Result};
 
 pub use init::{init, path_with_sbin};
 pub use kept::{Kept, enter, keep, kept, stop};
-pub use owner::{Ended, own, prepare};
+pub use owner::{Ended, launch, prepare};
 
-/// The addresses pods get; all of them are local inside the sandbox.
+/// The addresses of pods. All of them are local inside the sandbox.
 pub const POD_NETWORK: &str = "10.244.0.0/16";
 
-/// Which of the three processes this is.
+/// The variable with the role of this process.
 const ROLE: &str = "PGSCALE_SANDBOX_ROLE";
-/// The directory owner, init and program share.
+/// The variable with the directory that owner, init and program share.
 const DIRECTORY: &str = "PGSCALE_SANDBOX_DIRECTORY";
 /// The socket in [`DIRECTORY`] on which the owner listens.
 const CONTROL: &str = "control.sock";
-/// The file in [`DIRECTORY`] that whoever lives in it holds locked.
+/// The file in [`DIRECTORY`] that the processes of the sandbox hold locked.
 const LOCK: &str = "lock";
 
-/// The parts a process plays; see the module's documentation.
+/// The roles of a process, which the module's documentation explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// In the world as it is: may use the network, knows no pod address.
+    /// Outside of the sandbox: the process may use the network and knows no pod address.
     Outside,
     /// Process 1 of the sandbox.
     Init,
@@ -52,7 +54,7 @@ pub enum Role {
     Inside,
 }
 
-/// The part this process plays.
+/// Returns the role of this process.
 pub fn role() -> Role {
     match env::var(ROLE).as_deref() {
         Ok("init") => Role::Init,
@@ -61,10 +63,10 @@ pub fn role() -> Role {
     }
 }
 
-/// The directory of this sandbox: readable to everybody, removed when the sandbox ends.
+/// Returns the directory of this sandbox: readable to every user, removed when the sandbox ends.
 ///
 /// # Errors
-/// Outside of a sandbox.
+/// Fails outside of a sandbox.
 pub fn directory() -> Result<PathBuf> {
     env::var_os(DIRECTORY).map(PathBuf::from).context("this program runs outside of the sandbox")
 }

@@ -1,7 +1,7 @@
-//! Faults a member can be made to have, and what a person can do to a cluster's Patroni.
+//! Faults of one member, and actions of a person on a cluster's Patroni.
 //!
-//! A fault is set for a pod's name. It holds for whoever bears that name, now or later, until it
-//! is lifted: setting it before the pod exists makes the pod have it from its first moment.
+//! A fault is set for a pod's name. It holds for every pod of that name, now or later, until it is
+//! lifted: a fault that is set before the pod exists affects the pod from its first moment.
 //! [`Kubelet::stage`] and [`Kubelet::unstage`] return when the effect can be seen from outside.
 
 use std::collections::HashMap;
@@ -18,52 +18,54 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::kubelet::{Kubelet, PodName};
-use crate::patroni::{Conduct, rest};
+use crate::patroni::{RuntimeSettings, rest};
 use crate::wait::{Attempt, until};
 
-/// How long an effect may take: Patroni acts once per loop, of ten seconds by default, and a
-/// shutdown takes a checkpoint, on a machine that may be busy with other things.
+/// The limit for an effect to show: Patroni acts once per loop, of ten seconds by default, and a
+/// shutdown takes a checkpoint, on a machine that may be busy.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// Something wrong with one member.
+/// A fault of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The next base backup is throttled, so that a rebuild can be watched. A running one is not
-    /// slowed down; lifting the fault ends a throttled one, and Patroni starts over at full speed
+    /// slowed down. Lifting the fault ends a throttled one, and Patroni starts again at full speed
     /// within some seconds.
     SlowBaseBackup {
-        /// At least 32, as `pg_basebackup` wants it. A new cluster has about 25,000 kilobytes.
+        /// The rate: at least 32, as `pg_basebackup` requires. A new cluster has about 25,000
+        /// kilobytes.
         kilobytes_per_second: u32,
     },
-    /// Every base backup ends with an error; Patroni tries again for ever.
+    /// Every base backup ends with an error. Patroni tries again for ever.
     FailingBaseBackup,
-    /// Patroni is stopped in its tracks (SIGSTOP), PostgreSQL goes on: REST calls are accepted by
-    /// the kernel and never answered, the leader lock is not renewed.
+    /// Patroni is stopped (SIGSTOP) while PostgreSQL continues. The kernel accepts REST calls and
+    /// Patroni never answers them. The leader lock is not renewed.
     FrozenPatroni,
-    /// Patroni was asked to end (SIGTERM), has shut PostgreSQL down, and is not started again: the
-    /// container is terminated. A leader hands over first.
+    /// Patroni got SIGTERM, has shut PostgreSQL down, and is not started again: the container is
+    /// terminated. A leader switches over first.
     StoppedPatroni,
-    /// The WAL receiver is stopped and no other can start: the standby falls behind by whatever is
-    /// written from now on, while it says it is running. If it is promoted, what it has not
-    /// received is lost.
+    /// The WAL receiver is stopped and no other can start. The replica lags by everything that is
+    /// written from now on, while it reports that it is running. If it is promoted, the WAL that it
+    /// has not received is lost.
     StalledReceiver,
-    /// The standby receives WAL and does not replay it.
+    /// The replica receives WAL and does not replay it.
     PausedReplay,
     /// The member has Patroni's `nofailover` tag: it never takes over.
     NoFailover,
-    /// Connections to Patroni's REST API are refused, while Patroni goes on.
+    /// Patroni refuses connections to its REST API, and works otherwise.
     RestRefused,
-    /// The pod's node is gone, with everything on it: the processes vanish, nobody reports for the
-    /// pod any more, the Node's Ready condition turns Unknown. Deleting the pod changes nothing
-    /// until it is deleted by force or the fault is lifted. It does not follow the pod's name to
-    /// another node.
+    /// The pod's node is gone, with everything on it: the processes disappear, the kubelet no
+    /// longer reports for the pod, and the Node's Ready condition turns Unknown. Deleting the pod
+    /// changes nothing until it is deleted by force or the fault is lifted. The fault does not
+    /// follow the pod's name to another node.
     NodeLost,
-    /// The pod finds no node: it is Pending for ever. Only for a pod that has none yet.
+    /// The pod finds no node and is Pending for ever. Only for a pod that has no node yet.
     Unschedulable,
-    /// The image cannot be pulled: no container of the pod starts any more. One that runs goes on.
+    /// The image cannot be pulled: no container of the pod starts any more. A running container
+    /// continues.
     ImageUnavailable,
-    /// The container dies as soon as it runs, and is started again after a pause that grows. Once the fault is
-    /// lifted, it stays up after the pause it is in.
+    /// The container dies as soon as it runs, and is started again after a pause that grows. Once
+    /// the fault is lifted, it stays up after the present pause.
     Crashing,
 }
 
@@ -72,20 +74,20 @@ pub enum Fault {
 pub(crate) struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Whether this fault is set, whatever its parameters.
+    /// Returns whether this fault is set, with any parameters.
     pub(crate) fn has(&self, fault: Fault) -> bool {
         self.0.iter().any(|set| discriminant(set) == discriminant(&fault))
     }
 
-    /// What Patroni's configuration has to say.
-    pub(crate) fn conduct(&self) -> Conduct {
-        Conduct {
+    /// Returns the part of Patroni's configuration that the faults change.
+    pub(crate) fn runtime_settings(&self) -> RuntimeSettings {
+        RuntimeSettings {
             nofailover: self.has(Fault::NoFailover),
             rest_refused: self.has(Fault::RestRefused),
         }
     }
 
-    /// What becomes of base backups: `fail`, a rate for `--max-rate`, or nothing special.
+    /// Returns the instruction for base backups: `fail`, a rate for `--max-rate`, or an empty text.
     pub(crate) fn base_backup(&self) -> String {
         if self.has(Fault::FailingBaseBackup) {
             return "fail".to_owned();
@@ -109,21 +111,21 @@ impl Faults {
 
 /// The faults of all pods, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Stages(Mutex<HashMap<PodName, watch::Sender<Faults>>>);
+pub(crate) struct StagedFaults(Mutex<HashMap<PodName, watch::Sender<Faults>>>);
 
-impl Stages {
-    /// The faults of a pod, now and whenever they change.
+impl StagedFaults {
+    /// Returns the faults of a pod and their later changes.
     pub(crate) fn of(&self, pod: &PodName) -> watch::Receiver<Faults> {
         let mut stages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         stages.entry(pod.clone()).or_default().subscribe()
     }
 
-    /// Lifts a fault without waiting for anything.
+    /// Lifts a fault without waiting for its end.
     pub(crate) fn forget(&self, pod: &PodName, fault: Fault) {
         self.change(pod, |faults| faults.lift(fault));
     }
 
-    /// Lifts every fault of the namespace's pods; whether there was one.
+    /// Lifts every fault of the namespace's pods. Returns whether there was one.
     fn clear(&self, namespace: &str) -> bool {
         let stages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut any = false;
@@ -144,7 +146,7 @@ impl Kubelet {
     /// Sets a fault for a pod. Returns when it is in effect, or at once if the pod does not run.
     ///
     /// # Errors
-    /// When the effect does not show within three minutes (the fault stays set), for
+    /// Fails when the effect does not show within three minutes (the fault stays set), for
     /// [`Fault::Unschedulable`] when the pod has a node already, and for [`Fault::PausedReplay`]
     /// when it leads.
     pub async fn stage(&self, namespace: &str, pod: &str, fault: Fault) -> Result<()> {
@@ -177,13 +179,14 @@ impl Kubelet {
     /// it did not have the fault.
     ///
     /// # Errors
-    /// When the effect does not show within three minutes.
+    /// Fails when the effect does not show within three minutes.
     pub async fn unstage(&self, namespace: &str, pod: &str, fault: Fault) -> Result<()> {
         let name = PodName::new(namespace, pod);
         let had = self.host.stages.of(&name).borrow().has(fault);
         self.host.stages.forget(&name, fault);
-        let lost = fault == Fault::NodeLost && self.host.find_node(&name).await?;
-        // These keep the pod from running; without the others it runs, or waits for something else.
+        let lost = fault == Fault::NodeLost && self.host.recover_node(&name).await?;
+        // These faults keep the pod from running. Without them it runs, or waits for something
+        // else.
         let keeps_down = [
             Fault::Crashing,
             Fault::ImageUnavailable,
@@ -198,17 +201,18 @@ impl Kubelet {
         Ok(())
     }
 
-    /// Lifts whatever [`Self::stage`] still has set for a namespace's pods, lost nodes aside, and waits for
-    /// nothing; whether there was anything.
+    /// Lifts everything that [`Self::stage`] has set for a namespace's pods, except for lost nodes,
+    /// without waiting. Returns whether there was a fault.
     pub fn unstage_all(&self, namespace: &str) -> bool {
         self.host.stages.clear(namespace)
     }
 
-    /// Puts a cluster's Patroni into maintenance mode (`PATCH /config {"pause": true}`): nobody
-    /// takes over any more. Returns when every member that answers says so.
+    /// Puts a cluster's Patroni into maintenance mode (`PATCH /config {"pause": true}`), in which
+    /// no member takes over. Returns when every member that answers reports it.
     ///
     /// # Errors
-    /// When no member accepts it, or a member that answers does not follow within three minutes.
+    /// Fails when no member accepts it, or a member that answers does not follow within three
+    /// minutes.
     pub async fn pause(&self, namespace: &str, cluster: &str) -> Result<()> {
         self.set_pause(namespace, cluster, true).await
     }
@@ -216,14 +220,15 @@ impl Kubelet {
     /// Ends what [`Self::pause`] began.
     ///
     /// # Errors
-    /// As [`Self::pause`].
+    /// Fails like [`Self::pause`].
     pub async fn resume(&self, namespace: &str, cluster: &str) -> Result<()> {
         self.set_pause(namespace, cluster, false).await
     }
 
     async fn set_pause(&self, namespace: &str, cluster: &str, pause: bool) -> Result<()> {
         let members = self.host.members_of(namespace, cluster);
-        // Patroni removes a setting that is null; false would stay in the configuration for ever.
+        // Patroni removes a setting that is null. A value of false would stay in the configuration
+        // for ever.
         let body = json!({"pause": if pause { json!(true) } else { Value::Null }});
         let mut refusals = String::new();
         let mut answering = Vec::new();
@@ -254,12 +259,12 @@ impl Kubelet {
         Ok(())
     }
 
-    /// Has a standby throw away its data and build it again (`POST /reinitialize`). Returns when
-    /// it no longer runs on the old data.
+    /// Makes a replica delete its data and build it again (`POST /reinitialize`). Returns when it
+    /// no longer runs on the old data.
     ///
     /// # Errors
-    /// When the pod does not run, Patroni refuses (a leader cannot be rebuilt), or the rebuild does
-    /// not begin within three minutes.
+    /// Fails when the pod does not run, Patroni refuses (a leader cannot be rebuilt), or the
+    /// rebuild does not begin within three minutes.
     pub async fn reinitialize(&self, namespace: &str, pod: &str) -> Result<()> {
         let address = self
             .address(namespace, pod)
@@ -274,8 +279,8 @@ impl Kubelet {
         let mut refusal = Some("not asked yet".to_owned());
         until(&format!("{pod} to be rebuilt"), DEADLINE, async || {
             if refusal.is_some() {
-                let wish = json!({"force": true});
-                let asked = rest::send(address, Method::POST, "/reinitialize", &wish).await;
+                let request = json!({"force": true});
+                let asked = rest::send(address, Method::POST, "/reinitialize", &request).await;
                 refusal = asked.err().map(|error| format!("{error:#}"));
             }
             let member = match rest::member(address).await {
@@ -292,7 +297,7 @@ impl Kubelet {
         .await
     }
 
-    /// Waits until `fault` can be seen from outside, or no more.
+    /// Waits until `fault` can be seen from outside, or can no longer be seen.
     async fn observed(&self, pod: &PodName, fault: Fault, wanted: bool) -> Result<()> {
         let what = format!("{fault:?} of pod {pod} to {}", if wanted { "show" } else { "end" });
         until(&what, DEADLINE, async || {
@@ -337,18 +342,24 @@ mod tests {
     }
 
     #[test]
-    fn conduct_follows_the_faults() {
+    fn runtime_settings_follow_the_faults() {
         let mut faults = Faults::default();
-        assert_eq!(faults.conduct(), Conduct::default());
+        assert_eq!(faults.runtime_settings(), RuntimeSettings::default());
         faults.set(Fault::NoFailover);
-        assert_eq!(faults.conduct(), Conduct { nofailover: true, rest_refused: false });
+        assert_eq!(
+            faults.runtime_settings(),
+            RuntimeSettings { nofailover: true, rest_refused: false }
+        );
         faults.set(Fault::RestRefused);
-        assert_eq!(faults.conduct(), Conduct { nofailover: true, rest_refused: true });
+        assert_eq!(
+            faults.runtime_settings(),
+            RuntimeSettings { nofailover: true, rest_refused: true }
+        );
     }
 
     #[test]
-    fn a_stage_reaches_who_looks_at_it_now_or_later() {
-        let stages = Stages::default();
+    fn a_fault_reaches_present_and_later_subscribers() {
+        let stages = StagedFaults::default();
         let pod = PodName::new("db", "acid-a-0");
         let early = stages.of(&pod);
         stages.change(&pod, |faults| faults.set(Fault::NoFailover));

@@ -1,7 +1,7 @@
-//! `kubectl exec` and `kubectl port-forward`: kwok plays the kubelet's streaming server.
+//! `kubectl exec` and `kubectl port-forward`: kwok serves as the kubelet's streaming server.
 //!
-//! kwok manages no node and no pod here. For each pod that runs, an `Exec` and a `PortForward` object
-//! tell it to run commands as local processes and to forward ports to the pod's address.
+//! kwok manages no node and no pod here. For each running pod, an `Exec` and a `PortForward` object
+//! make it run commands as local processes and forward ports to the pod's address.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -22,7 +22,7 @@ use crate::pki::write;
 use crate::process::Process;
 use crate::wait::{Attempt, until};
 
-/// The port every Node of the bed must name as its kubelet's
+/// The port that every Node of the bed must name as its kubelet's
 /// (`status.daemonEndpoints.kubeletEndpoint.Port`, with `InternalIP` 127.0.0.1).
 pub const PORT: u16 = 10247;
 /// The CRDs to apply before the server starts.
@@ -33,7 +33,7 @@ pub const FORWARDED: [u16; 2] = [5432, 8008];
 const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(3);
 const FIELD_MANAGER: &str = "bed";
-/// kwok insists on a way to manage nodes and pods; these select none.
+/// kwok requires a way to manage nodes and pods. These stages select none.
 const STAGES: &str = r#"---
 apiVersion: kwok.x-k8s.io/v1alpha1
 kind: Stage
@@ -46,7 +46,7 @@ metadata: {name: no-pod}
 spec: {resourceRef: {apiGroup: v1, kind: Pod}, selector: {matchLabels: {pgscale.dev/never: never}}, next: {statusTemplate: "{}"}}
 "#;
 
-/// What a pod's streams lead to.
+/// The target of a pod's streams.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The pod's namespace.
@@ -68,12 +68,14 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    /// Starts the server; [`CRDS`] must have been applied. `kubeconfig` is an administrator's,
-    /// `serving` a certificate and its key, and `programs` a directory with what pods have to run:
-    /// kwok looks for a command in its own `PATH`, not in the one of the pod.
+    /// Starts the server. [`CRDS`] must have been applied.
+    ///
+    /// `kubeconfig` is an administrator's, `serving` a certificate and its key, and `programs` a
+    /// directory with the programs of pods: kwok searches a command in its own `PATH`, not in that
+    /// of the pod.
     ///
     /// # Errors
-    /// When it ends early (with the end of its log) or does not listen in time.
+    /// Fails when it ends early (with the end of its log) or does not listen in time.
     pub async fn start(
         kwok: &Path,
         kubeconfig: &Path,
@@ -94,7 +96,7 @@ impl Streaming {
         let mut command = Command::new(kwok);
         command
             .current_dir(directory)
-            // It keeps files below its home, and must not find any there.
+            // kwok keeps files below its home, and must not find any there.
             .env("HOME", directory)
             .env("PATH", path)
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
@@ -116,10 +118,10 @@ impl Streaming {
         Ok(Self { process })
     }
 
-    /// Fails when the server has ended by itself.
+    /// Fails when the server has ended.
     ///
     /// # Errors
-    /// With the end of its log.
+    /// Fails with the end of its log.
     pub fn ensure_alive(&mut self) -> Result<()> {
         self.process.ensure_alive()
     }
@@ -127,16 +129,16 @@ impl Streaming {
     /// Ends the server.
     ///
     /// # Errors
-    /// When the end cannot be observed.
+    /// Fails when the end cannot be observed.
     pub async fn stop(mut self) -> Result<()> {
         self.process.stop(GRACE).await
     }
 }
 
-/// Opens the streams of a pod, or leads them somewhere else.
+/// Opens the streams of a pod, or leads them to another target.
 ///
 /// # Errors
-/// When the API server refuses the objects.
+/// Fails when the API server refuses the objects.
 pub async fn open(client: &Client, target: &Target) -> Result<()> {
     for (kind, spec) in [("Exec", exec(target)), ("PortForward", forward(target))] {
         let object = json!({
@@ -153,10 +155,10 @@ pub async fn open(client: &Client, target: &Target) -> Result<()> {
     Ok(())
 }
 
-/// Closes the streams of a pod; it is fine if there were none.
+/// Closes the streams of a pod, if there are any.
 ///
 /// # Errors
-/// When the API server refuses.
+/// Fails when the API server refuses.
 pub async fn close(client: &Client, namespace: &str, pod: &str) -> Result<()> {
     for kind in ["Exec", "PortForward"] {
         match streams(client, namespace, kind).delete(pod, &DeleteParams::default()).await {

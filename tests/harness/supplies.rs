@@ -1,4 +1,4 @@
-//! Everything a bed is made of, provisioned by the owner outside and handed to the program inside.
+//! All parts of a bed: the owner provisions them outside and hands them to the program inside.
 
 use std::fs;
 use std::path::Path;
@@ -11,25 +11,25 @@ use crate::python::Environment;
 use crate::sandbox;
 use crate::tools::Tools;
 
-/// The file in the sandbox's directory that carries them inside.
+/// The file in the sandbox's directory with the supplies.
 const FILE: &str = "supplies.json";
 
-/// What the owner of a sandbox provisions.
+/// The parts that the owner of a sandbox provisions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Supplies {
-    /// The programs of others.
+    /// The programs of other projects.
     pub tools: Tools,
     /// Patroni and PostgreSQL.
     pub python: Environment,
-    /// The project's own programs; nothing for a bed that does without.
+    /// The project's own programs. `None` for a bed without them.
     pub programs: Option<Programs>,
 }
 
 impl Supplies {
-    /// Provisions everything, telling on stderr what takes long.
+    /// Provisions everything, with progress on stderr.
     ///
     /// # Errors
-    /// When something cannot be had; the error names the command that mends it.
+    /// Fails when a part cannot be provisioned. The error names the command that helps.
     pub fn provision() -> Result<Self> {
         Ok(Self { programs: Some(Programs::build()?), ..Self::without_programs()? })
     }
@@ -37,26 +37,27 @@ impl Supplies {
     /// Provisions all but the project's own programs.
     ///
     /// # Errors
-    /// As [`Supplies::provision`].
+    /// Fails like [`Supplies::provision`].
     pub fn without_programs() -> Result<Self> {
         Ok(Self { tools: Tools::provision()?, python: Environment::provision()?, programs: None })
     }
 
-    /// Leaves them in the directory of a sandbox that is about to start.
+    /// Writes the supplies into the directory of a sandbox that is about to start.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn leave(&self, directory: &Path) -> Result<()> {
+    /// Fails when it cannot be written.
+    pub fn write(&self, directory: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).context("failed to encode the supplies")?;
-        fs::write(directory.join(FILE), text).context("failed to leave the supplies")
+        fs::write(directory.join(FILE), text).context("failed to write the supplies")
     }
 
-    /// Takes them up inside the sandbox.
+    /// Reads the supplies inside the sandbox.
     ///
     /// # Errors
-    /// When the owner left none.
-    pub fn take() -> Result<Self> {
-        let text = fs::read(sandbox::directory()?.join(FILE)).context("the owner left nothing")?;
+    /// Fails when the owner wrote none.
+    pub fn read() -> Result<Self> {
+        let text =
+            fs::read(sandbox::directory()?.join(FILE)).context("the owner wrote no supplies")?;
         serde_json::from_slice(&text).context("failed to decode the supplies")
     }
 }

@@ -1,5 +1,5 @@
-//! The programs a bed is made of, provisioned once: built from Go modules pinned by this crate and
-//! kept in a cache, or taken from `$KUBEBUILDER_ASSETS` where that is set.
+//! The programs of a bed, provisioned once: built from Go modules that this crate pins and kept in
+//! a cache, or taken from `$KUBEBUILDER_ASSETS` where that is set.
 
 pub mod cache;
 mod go;
@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use modules::Build;
 
-/// Names the directory with prebuilt `etcd`, `kube-apiserver` and `kube-controller-manager`.
+/// The variable that names the directory with prebuilt `etcd`, `kube-apiserver` and
+/// `kube-controller-manager`.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// Where the programs of the bed are.
+/// The paths of the programs of the bed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tools {
     /// The store behind the API server.
@@ -25,7 +26,7 @@ pub struct Tools {
     pub kube_apiserver: PathBuf,
     /// The controllers of StatefulSets, Deployments, Endpoints, service accounts and so on.
     pub kube_controller_manager: PathBuf,
-    /// The user's tool.
+    /// kubectl.
     pub kubectl: PathBuf,
     /// The Zalando postgres-operator.
     pub operator: PathBuf,
@@ -40,14 +41,14 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds all programs, building what no cache holds yet; tells on stderr about every build.
+    /// Finds all programs, and builds those that no cache has yet, with progress on stderr.
     ///
-    /// The first time takes about ten minutes on two cores and needs Go and the network; later
+    /// The first time takes about ten minutes on two cores and needs Go and the network. Later
     /// calls need neither.
     ///
     /// # Errors
-    /// When `$KUBEBUILDER_ASSETS` is incomplete, Go is missing, or a build fails; the error names
-    /// what to do.
+    /// Fails when `$KUBEBUILDER_ASSETS` is incomplete, Go is missing, or a build fails. The error
+    /// names a remedy.
     pub fn provision() -> Result<Self> {
         let assets = env::var_os(ASSETS).filter(|value| !value.is_empty()).map(PathBuf::from);
         let [etcd, kube_apiserver, kube_controller_manager] = match &assets {
@@ -78,23 +79,23 @@ impl Tools {
         })
     }
 
-    /// Helm alone, for what needs no bed.
+    /// Provisions only Helm, for tests without a bed.
     ///
     /// # Errors
-    /// As [`Tools::provision`].
+    /// Fails like [`Tools::provision`].
     pub fn helm() -> Result<PathBuf> {
         Ok(modules::HELM.provision()?.program)
     }
 }
 
-/// The control plane of `$KUBEBUILDER_ASSETS`.
+/// Returns the control plane of `$KUBEBUILDER_ASSETS`.
 fn prebuilt(assets: &Path) -> Result<[PathBuf; 3]> {
     let programs = ["etcd", "kube-apiserver", "kube-controller-manager"];
     let missing: Vec<_> =
         programs.into_iter().filter(|program| !assets.join(program).is_file()).collect();
     ensure!(
         missing.is_empty(),
-        "{ASSETS}={} lacks {}; add what is missing there, or `unset {ASSETS}` to have it built",
+        "{ASSETS}={} lacks {}; add the missing programs there, or `unset {ASSETS}` to build them",
         assets.display(),
         missing.join(", "),
     );
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn incomplete_assets_are_told_by_name() {
+    fn missing_assets_are_named() {
         let assets = tempfile::tempdir().unwrap();
         for program in ["etcd", "kube-apiserver"] {
             fs::write(assets.path().join(program), "").unwrap();

@@ -1,27 +1,27 @@
-//! Waiting for a condition, never for a time.
+//! Waits for a condition, never for a time.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep};
 
-/// How long to pause between two looks at the same condition.
+/// The pause between two looks at the same condition.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What one look at a condition found.
+/// The result of one look at a condition.
 #[derive(Debug)]
 pub enum Attempt<T> {
-    /// The condition holds, and this is what was waited for.
+    /// The condition holds. The value is the awaited one.
     Done(T),
-    /// It does not hold yet; the text says what was seen instead.
+    /// The condition does not hold yet. The text describes what was seen instead.
     NotYet(String),
 }
 
-/// Looks again and again until `look` is [`Attempt::Done`].
+/// Calls `look` until it returns [`Attempt::Done`].
 ///
 /// # Errors
-/// When `look` itself fails (a reason never to look again), or when `deadline` has passed: the
-/// error then names `what` was waited for and what was seen last.
+/// Fails when `look` itself fails, which ends the wait, or when `deadline` has passed: the error
+/// then names the awaited condition `what` and what was seen last.
 pub async fn until<T>(
     what: &str,
     deadline: Duration,

@@ -1,6 +1,8 @@
-//! The project's own admission webhook, as its chart installs it: the chart's objects, the arguments of its
-//! Deployment, the rights of its service account and nothing more. Its pods are there, and admitted under the
-//! restricted pod security standard; one process answers at the addresses of all of them.
+//! The project's own admission webhook, as its chart installs it.
+//!
+//! It has the chart's objects, the arguments of its Deployment, and the permissions of its service
+//! account and no others. Its pods exist, and are admitted under the restricted pod security
+//! standard. One process answers at the addresses of all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,15 +28,15 @@ use crate::pki::write;
 use crate::process::Process;
 use crate::wait::{Attempt, until};
 
-/// Namespace of the webhook.
+/// The namespace of the webhook.
 pub const NAMESPACE: &str = "pgscale-system";
-/// Its service account, as the chart names it, its Deployment and its Service.
+/// The name of its service account, its Deployment and its Service in the chart.
 pub const ACCOUNT: &str = "pgscale-webhook";
-/// The Secret it keeps its certificates in.
+/// The Secret with its certificates.
 pub const SECRET: &str = "pgscale-webhook-certificates";
 /// The name of its registration.
 pub const REGISTRATION: &str = "pgscale.dev";
-/// Namespaces with this label are guarded: the bed also shows what the bare operator does.
+/// The label of guarded namespaces: the bed also shows the operator without the webhook.
 pub const GUARDED: (&str, &str) = ("pgscale.dev/guarded", "true");
 
 const LISTEN: &str = "127.0.0.1:9443";
@@ -47,16 +49,17 @@ const TOKEN_SECONDS: i64 = 24 * 3600;
 pub struct Webhook {
     bed: Arc<Bed>,
     kubeconfig: PathBuf,
-    /// What the chart's Deployment passes to it.
+    /// The arguments of the chart's Deployment.
     args: Vec<String>,
     process: Mutex<Option<Process>>,
 }
 
 impl Webhook {
-    /// Installs the chart for namespaces labelled [`GUARDED`] and starts what its Deployment would.
+    /// Installs the chart for namespaces labelled [`GUARDED`] and starts the program of its
+    /// Deployment.
     ///
     /// # Errors
-    /// When any of it is refused, or it is not ready in time.
+    /// Fails when the API server refuses an object, or the webhook is not ready in time.
     pub async fn start(bed: &Arc<Bed>) -> Result<Self> {
         let directory = bed.directory().join("webhook");
         fs::create_dir_all(&directory)
@@ -82,7 +85,7 @@ impl Webhook {
     /// Starts the process, if it is stopped, and waits until it is ready.
     ///
     /// # Errors
-    /// When it ends early (with the end of its log) or is not ready in time.
+    /// Fails when it ends early (with the end of its log) or is not ready in time.
     pub async fn run(&self) -> Result<()> {
         let mut running = self.process.lock().await;
         if running.is_some() {
@@ -90,7 +93,7 @@ impl Webhook {
         }
         let mut command =
             self.bed.command(&self.bed.programs()?.webhook.clone(), &self.kubeconfig)?;
-        // In a pod it would find the account's token by itself.
+        // In a pod the webhook would find the account's token by itself.
         command.args(&self.args).arg("--kubeconfig").arg(&self.kubeconfig);
         let metrics = std::net::SocketAddr::from(METRICS);
         let mut process = Process::spawn("pgscale-webhook", command, &self.bed.logs())?;
@@ -107,10 +110,10 @@ impl Webhook {
         Ok(())
     }
 
-    /// Ends the process and leaves the registration: as if it were down.
+    /// Ends the process and leaves the registration, like a webhook that is down.
     ///
     /// # Errors
-    /// When its end cannot be observed.
+    /// Fails when its end cannot be observed.
     pub async fn stop(&self) -> Result<()> {
         match self.process.lock().await.take() {
             Some(mut process) => process.stop(GRACE).await,
@@ -118,20 +121,20 @@ impl Webhook {
         }
     }
 
-    /// The address it serves reviews at.
+    /// Returns the address at which it serves reviews.
     pub fn address(&self) -> &'static str {
         LISTEN
     }
 
-    /// The name in its certificate.
+    /// Returns the name in its certificate.
     pub fn server_name(&self) -> String {
         format!("{ACCOUNT}.{NAMESPACE}.svc")
     }
 
-    /// What it keeps in its Secret under `key`.
+    /// Returns the value of `key` in its Secret.
     ///
     /// # Errors
-    /// When there is nothing.
+    /// Fails when there is no such value.
     pub async fn kept(&self, key: &str) -> Result<String> {
         let secrets: Api<Secret> = Api::namespaced(self.bed.client(), NAMESPACE);
         let secret = secrets.get(SECRET).await.context("failed to read the webhook's Secret")?;
@@ -140,23 +143,23 @@ impl Webhook {
         String::from_utf8(bytes.0).with_context(|| format!("{key} is not UTF-8"))
     }
 
-    /// Its process id, while it runs.
+    /// Returns its process id, while it runs.
     pub async fn id(&self) -> Option<u32> {
         self.process.lock().await.as_ref().and_then(Process::id)
     }
 
-    /// Its metrics, as Prometheus reads them.
+    /// Returns its metrics, as Prometheus reads them.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// Fails when it does not answer.
     pub async fn metrics(&self) -> Result<String> {
         rest::text(METRICS.into(), "/metrics").await
     }
 
-    /// How many reviews it has answered since it started.
+    /// Returns the number of reviews that it has answered since its start.
     ///
     /// # Errors
-    /// When it does not answer, or does not count.
+    /// Fails when it does not answer, or does not count.
     pub async fn reviews(&self) -> Result<u64> {
         let text = self.metrics().await?;
         let counted =
@@ -169,10 +172,10 @@ impl Webhook {
             .sum()
     }
 
-    /// Guards `namespace`, and returns when the API server acts on that.
+    /// Guards `namespace`, and returns when the API server sends writes there to the webhook.
     ///
     /// # Errors
-    /// When the namespace cannot be labelled, or the API server takes too long to see it.
+    /// Fails when the namespace cannot be labelled, or the API server takes too long to see it.
     pub async fn guard(&self, namespace: &str) -> Result<()> {
         let (label, value) = GUARDED;
         let patch = Patch::Merge(json!({"metadata": {"labels": {label: value}}}));
@@ -193,7 +196,7 @@ impl Webhook {
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         until(&format!("writes in {namespace} to be sent to the webhook"), READY, async || {
             let before = self.reviews().await?;
-            // Whatever it says: every cluster that is created is sent to it.
+            // The answer does not matter: every cluster that is created is sent to the webhook.
             let said = clusters.create(&dry, &probe).await.map(drop);
             let sent = self.reviews().await? > before;
             Ok(if sent { Attempt::Done(()) } else { Attempt::NotYet(format!("{said:?}")) })
@@ -202,22 +205,22 @@ impl Webhook {
     }
 }
 
-/// Installs the chart, or upgrades it, as Helm does; returns what it tells its user.
+/// Installs the chart, or upgrades it, by Helm. Returns Helm's notes for the user.
 ///
 /// # Errors
-/// When Helm or the API server refuses.
+/// Fails when Helm or the API server refuses.
 pub fn install(bed: &Bed) -> Result<String> {
     chart::install(&bed.tools().helm, bed.kubeconfig(), NAMESPACE, &values())
 }
 
-/// What an installation here differs in from the chart's defaults.
+/// Returns the values in which an installation here differs from the chart's defaults.
 fn values() -> Value {
     let (guarded, value) = GUARDED;
     let (run, nothing) = RUN_NOTHING;
     json!({
         "namespaceSelector": {"matchLabels": {guarded: value}},
         "podLabels": {run: nothing},
-        // Nobody has to be told that the address moved: it does not.
+        // The address never moves, so no client needs time to learn of a move.
         "drain": {"delay": "1s"},
         "log": {"format": "text"},
     })
@@ -228,7 +231,7 @@ fn arguments(deployment: &Deployment) -> Option<Vec<String>> {
     pod.containers.first()?.args.clone()
 }
 
-/// A kubeconfig for the webhook's service account.
+/// Makes a kubeconfig for the webhook's service account.
 async fn own_kubeconfig(bed: &Bed, directory: &Path) -> Result<PathBuf> {
     let accounts: Api<ServiceAccount> = Api::namespaced(bed.client(), NAMESPACE);
     let spec =

@@ -1,8 +1,8 @@
-//! A client that never stops writing: what it was promised and how long it had to wait.
+//! A client that writes all the time, and measures acknowledged rows and its longest wait.
 //!
 //! It behaves like an ordinary application behind the cluster's Service: it looks up the Service's
-//! endpoints, writes one row per transaction, believes a commit only when it is acknowledged, and
-//! connects again at once when anything goes wrong.
+//! endpoints, writes one row per transaction, trusts a commit only when it is acknowledged, and
+//! connects again at once after any error.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -22,31 +22,31 @@ use crate::wait::{Attempt, until};
 /// The pause between two rows: about a hundred per second.
 const PACE: Duration = Duration::from_millis(10);
 
-/// How long an acknowledgement may take before the client gives up the connection.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time after which the client gives up a connection without an acknowledgement.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause after a failure: short, so that an outage is measured to a few hundredths of a second.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// How long the first row, and the leader who is to be asked at the end, may take to appear.
+/// The limit for the first row, and for the leader that is asked at the end.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A running writer; it stops when dropped.
+/// A running writer. It stops when dropped.
 #[derive(Debug)]
 pub struct Writer {
-    diary: watch::Receiver<Diary>,
+    progress: watch::Receiver<Progress>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     service: Service,
 }
 
-/// What became of the rows.
+/// The outcome of the writes.
 #[derive(Debug)]
 pub struct Writes {
-    /// How many commits were acknowledged.
+    /// The number of acknowledged commits.
     pub acknowledged: usize,
-    /// The longest time without an acknowledgement, the end included: a writer that is stopped in
-    /// the middle of an outage has waited until then.
+    /// The longest time without an acknowledgement, the end included: a writer that is stopped
+    /// during an outage has waited until then.
     pub longest_gap: Duration,
     ids: Vec<i64>,
     service: Service,
@@ -56,46 +56,46 @@ impl Writer {
     /// Starts to write through the Service `cluster`. Returns when the first row is acknowledged.
     ///
     /// # Errors
-    /// When that takes longer than two minutes.
+    /// Fails when that takes longer than two minutes.
     pub async fn start(client: Client, namespace: &str, cluster: &str) -> Result<Self> {
         let service =
             Service { slices: Api::namespaced(client, namespace), name: cluster.to_owned() };
-        let (sender, diary) = watch::channel(Diary::default());
+        let (sender, progress) = watch::channel(Progress::default());
         let (stop, stopping) = watch::channel(false);
         let task = tokio::spawn(write(service.clone(), sender, stopping));
-        let mut writer = Self { diary, stop, task, service };
-        let first = writer.diary.wait_for(|diary| !diary.ids.is_empty());
+        let mut writer = Self { progress, stop, task, service };
+        let first = writer.progress.wait_for(|progress| !progress.ids.is_empty());
         let started = timeout(DEADLINE, first).await.is_ok_and(|first| first.is_ok());
         if !started {
-            let trouble = writer.diary.borrow().trouble.clone();
+            let last_error = writer.progress.borrow().last_error.clone();
             bail!(
-                "no row could be written through service {namespace}/{cluster} within {} s: {trouble}",
+                "no row could be written through service {namespace}/{cluster} within {} s: {last_error}",
                 DEADLINE.as_secs()
             );
         }
         Ok(writer)
     }
 
-    /// How many commits were acknowledged so far.
+    /// Returns the number of commits acknowledged so far.
     pub fn acknowledged(&self) -> usize {
-        self.diary.borrow().ids.len()
+        self.progress.borrow().ids.len()
     }
 
-    /// How long the last acknowledgement is ago.
+    /// Returns the time since the last acknowledgement.
     pub fn silence(&self) -> Duration {
-        self.diary.borrow().last.map_or(Duration::ZERO, |last| last.elapsed())
+        self.progress.borrow().last.map_or(Duration::ZERO, |last| last.elapsed())
     }
 
-    /// Stops and says what became of the rows.
+    /// Stops the writer and returns the outcome.
     pub async fn stop(mut self) -> Writes {
         self.stop.send_replace(true);
-        // A writer that panicked has written its diary up to then.
+        // A writer that panicked has recorded its rows up to then.
         _ = (&mut self.task).await;
-        let diary = self.diary.borrow();
+        let progress = self.progress.borrow();
         Writes {
-            acknowledged: diary.ids.len(),
-            longest_gap: diary.longest_gap.max(self.silence()),
-            ids: diary.ids.clone(),
+            acknowledged: progress.ids.len(),
+            longest_gap: progress.longest_gap.max(self.silence()),
+            ids: progress.ids.clone(),
             service: self.service.clone(),
         }
     }
@@ -108,10 +108,10 @@ impl Drop for Writer {
 }
 
 impl Writes {
-    /// How many acknowledged rows the leader does not have.
+    /// Returns the number of acknowledged rows that the leader lacks.
     ///
     /// # Errors
-    /// When no leader answers within two minutes.
+    /// Fails when no leader answers within two minutes.
     pub async fn missing(&self) -> Result<usize> {
         until("a leader to count rows on", DEADLINE, async || {
             let counted = match self.service.leader().await {
@@ -126,10 +126,10 @@ impl Writes {
         .await
     }
 
-    /// How many acknowledged rows the member at `address` does not have.
+    /// Returns the number of acknowledged rows that the member at `address` lacks.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// Fails when the member does not answer.
     pub async fn missing_on(&self, address: Ipv4Addr) -> Result<usize> {
         let session = Session::open(address).await?;
         let rows = timeout(DEADLINE, session.query("SELECT id FROM pgscale_writer", &[]))
@@ -140,17 +140,17 @@ impl Writes {
     }
 }
 
-/// What the writer knows so far.
+/// The writer's record so far.
 #[derive(Debug, Default)]
-struct Diary {
+struct Progress {
     ids: Vec<i64>,
     last: Option<Instant>,
     longest_gap: Duration,
-    /// What went wrong last.
-    trouble: String,
+    /// The last error.
+    last_error: String,
 }
 
-impl Diary {
+impl Progress {
     fn note(&mut self, id: i64, now: Instant) {
         let gap = self.last.map_or(Duration::ZERO, |last| now.duration_since(last));
         self.longest_gap = self.longest_gap.max(gap);
@@ -159,12 +159,16 @@ impl Diary {
     }
 }
 
-async fn write(service: Service, diary: watch::Sender<Diary>, mut stopping: watch::Receiver<bool>) {
+async fn write(
+    service: Service,
+    progress: watch::Sender<Progress>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut next = None;
     let writing = async {
         loop {
-            if let Err(error) = write_through(&service, &diary, &mut next).await {
-                diary.send_modify(|diary| diary.trouble = format!("{error:#}"));
+            if let Err(error) = write_through(&service, &progress, &mut next).await {
+                progress.send_modify(|progress| progress.last_error = format!("{error:#}"));
             }
             sleep(RETRY).await;
         }
@@ -175,11 +179,13 @@ async fn write(service: Service, diary: watch::Sender<Diary>, mut stopping: watc
     }
 }
 
-/// Writes rows over one connection until something goes wrong. `next` is the id to use next: an id
-/// whose commit was not acknowledged is never used again, for nobody knows whether it was written.
+/// Writes rows over one connection until an error.
+///
+/// `next` is the next id. An id whose commit was not acknowledged is never used again, because the
+/// row may have been written.
 async fn write_through(
     service: &Service,
-    diary: &watch::Sender<Diary>,
+    progress: &watch::Sender<Progress>,
     next: &mut Option<i64>,
 ) -> Result<()> {
     let session = Session::open(service.leader().await?).await?;
@@ -187,10 +193,10 @@ async fn write_through(
         let table = "CREATE TABLE IF NOT EXISTS pgscale_writer (id bigint PRIMARY KEY)";
         session.word(table).await?;
         let last = session.word("SELECT coalesce(max(id), 0) FROM pgscale_writer").await?;
-        let last = last.context("the table of rows has no end")?;
+        let last = last.context("the table of rows has no highest id")?;
         *next = Some(last.parse::<i64>()? + 1);
     }
-    let insert = timeout(PATIENCE, session.prepare("INSERT INTO pgscale_writer VALUES ($1)"));
+    let insert = timeout(TIMEOUT, session.prepare("INSERT INTO pgscale_writer VALUES ($1)"));
     let insert = insert.await.context("no answer to PREPARE")??;
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -198,10 +204,10 @@ async fn write_through(
         pace.tick().await;
         let id = next.context("no row was numbered")?;
         *next = Some(id + 1);
-        timeout(PATIENCE, session.execute(&insert, &[&id]))
+        timeout(TIMEOUT, session.execute(&insert, &[&id]))
             .await
             .context("no answer to COMMIT")??;
-        diary.send_modify(|diary| diary.note(id, Instant::now()));
+        progress.send_modify(|progress| progress.note(id, Instant::now()));
     }
 }
 
@@ -213,7 +219,7 @@ struct Service {
 }
 
 impl Service {
-    /// The address behind it.
+    /// Returns the address behind the Service.
     async fn leader(&self) -> Result<Ipv4Addr> {
         let selector = format!("kubernetes.io/service-name={}", self.name);
         let slices = self.slices.list(&ListParams::default().labels(&selector)).await?;
@@ -222,12 +228,12 @@ impl Service {
     }
 }
 
-/// The first ready address of a Service.
+/// Returns the first ready address of a Service.
 fn address(slices: &[EndpointSlice]) -> Option<Ipv4Addr> {
     let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
     let mut ready = endpoints.filter(|endpoint| {
         let conditions = endpoint.conditions.as_ref();
-        // Unset means ready, for whoever reads slices.
+        // An unset condition means ready.
         conditions.and_then(|conditions| conditions.ready) != Some(false)
     });
     ready.find_map(|endpoint| endpoint.addresses.first()?.parse().ok())
@@ -260,11 +266,11 @@ mod tests {
     #[test]
     fn the_longest_gap_is_between_acknowledgements() {
         let start = Instant::now();
-        let mut diary = Diary::default();
+        let mut progress = Progress::default();
         for (id, milliseconds) in [(1, 500), (2, 510), (4, 2_510), (5, 2_520)] {
-            diary.note(id, start + Duration::from_millis(milliseconds));
+            progress.note(id, start + Duration::from_millis(milliseconds));
         }
-        assert_eq!(diary.longest_gap, Duration::from_secs(2), "the start is no outage");
-        assert_eq!(diary.ids, [1, 2, 4, 5]);
+        assert_eq!(progress.longest_gap, Duration::from_secs(2), "the start is no outage");
+        assert_eq!(progress.ids, [1, 2, 4, 5]);
     }
 }

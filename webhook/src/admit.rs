@@ -1,9 +1,10 @@
 //! The review path: `AdmissionReview` in, live reads, the guard's verdict, `AdmissionReview` out.
 //!
-//! Whatever arrives, the answer is a valid review or an HTTP 4xx, never silence: the API server would take
-//! silence for a failed call, and `failurePolicy` would decide instead of the guard. A verdict that cannot be
-//! reached (an error of ours, a time limit, an object nobody can read) refuses what could take something
-//! away and lets pass, with a warning, what only adds, unless the installation refuses that, too.
+//! The webhook answers everything that arrives, with a valid review or an HTTP 4xx. To the API
+//! server silence is a failed call, and then `failurePolicy` decides instead of the guard.
+//! Sometimes no verdict can be reached: an error in pgscale, a time limit, an object that cannot be
+//! read. Then the webhook refuses a write that may remove something. It lets pass, with a warning,
+//! a write that only adds, unless the installation refuses that, too.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -29,51 +30,57 @@ use pgscale_guard::rules::after_switchover;
 use pgscale_guard::{Change, evaluate};
 use tokio::time::Instant;
 
-use crate::admit::decision::{CANNOT_BE_JUDGED, Decided, Fallback, Judgement};
-use crate::admit::request::{Asked, STATEFUL_SETS, Scaled, asks_after_switchover, behind, settled};
+use crate::admit::deadlines::Deadlines;
+use crate::admit::decision::{CANNOT_BE_JUDGED, Decision, Fallback, JudgedChange};
+use crate::admit::request::{
+    CountWrite, Exemption, Question, STATEFUL_SETS, asks_after_switchover, change_of_scale,
+    exemption,
+};
 use crate::admit::review::{Received, Review, Undecodable};
-use crate::configuration::FailurePolicy;
 use crate::events::Events;
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{MALFORMED, Metrics, UNKNOWN};
+use crate::registration::{FailurePolicy, PATH};
 
 mod advice;
 mod budget;
+mod deadlines;
 mod decision;
 mod object;
+mod refusal;
 mod request;
 mod response;
 mod review;
+#[cfg(test)]
+mod testing;
 mod text;
 mod tree;
 
-/// Where reviews are sent.
-pub(crate) const PATH: &str = "/validate";
-/// Two objects of 3 MB, etcd's limit with the API server's own allowance, and what is around them: the
-/// arithmetic of controller-runtime (pkg/webhook/admission/http.go).
+/// The most bytes of a body: two objects of 3 MB, which is etcd's limit with the API server's own
+/// allowance, and the fields around them. It is the arithmetic of controller-runtime
+/// (pkg/webhook/admission/http.go).
 const BODY_LIMIT: usize = 7 << 20;
-/// A body that is too large is read and thrown away up to here: who is still sending cannot hear an answer.
+/// The most bytes of a body that is too large, which the webhook reads and throws away. A sender
+/// that is still sending does not read an answer.
 const DISCARD_LIMIT: usize = 32 << 20;
-/// For the whole body.
+/// The time for the whole body.
 const BODY_TIME: Duration = Duration::from_secs(5);
-/// The API server's own default, where it does not say how long it waits.
-const DEFAULT_TIME: Duration = Duration::from_secs(10);
 
-/// Answers reviews.
+/// The dependencies of the review path.
 #[derive(Clone)]
 pub(crate) struct Admission {
-    /// Reads the objects.
+    /// The client that reads the objects.
     pub(crate) client: Client,
-    /// Asks the members.
+    /// The client that asks the members.
     pub(crate) ask: Arc<dyn MemberClient>,
-    /// Writes Events.
+    /// The writer of Events.
     pub(crate) events: Events,
-    /// Counts.
+    /// The counters.
     pub(crate) metrics: Arc<Metrics>,
     /// The installation's `growFailurePolicy`, for growth and new clusters that cannot be judged.
     pub(crate) growth: FailurePolicy,
 }
 
-/// The route of the TLS port.
+/// Returns the route of the TLS port.
 pub(crate) fn router(admission: Admission) -> Router {
     Router::new().route(PATH, post(validate)).with_state(admission)
 }
@@ -85,7 +92,7 @@ async fn validate(
 ) -> Response {
     let started = Instant::now();
     let malformed = |status: StatusCode, why: String| {
-        admission.metrics.answered("unknown", Outcome::malformed, false, started.elapsed());
+        admission.metrics.answered(UNKNOWN, MALFORMED, false, started.elapsed());
         tracing::warn!(%status, why, "refused a request that is no review");
         (status, why + "\n").into_response()
     };
@@ -98,24 +105,26 @@ async fn validate(
         }
     };
     match read(&body) {
-        Ok((review, asked)) => {
+        Ok((review, question)) => {
             // Everything that is judged is decoded by now, and the live reads may take seconds.
             drop(body);
-            let within = Deadlines::of(query.as_deref(), started);
-            let judged = match asked {
-                Ok(asked) => {
+            let deadlines = Deadlines::of(query.as_deref(), started);
+            let decision = match question {
+                Ok(question) => {
                     let moved = asks_after_switchover(&review);
-                    admission.judge(asked, moved, within).await
+                    admission.decide(question, moved, deadlines).await
                 }
-                Err(why) => Decided::Unjudged { why, fallback: Fallback::Refuse },
+                Err(why) => Decision::Unjudged { why, fallback: Fallback::Refuse },
             };
-            admission.conclude(&review, &judged, started.elapsed());
-            respond(judged.respond(&review))
+            admission.record(&review, &decision, started.elapsed());
+            respond(decision.respond(&review))
         }
         Err(Undecodable::Review { uid, why }) => {
-            admission.metrics.answered("unknown", Outcome::denied, false, started.elapsed());
             tracing::warn!(uid, why, "refused a review that cannot be read");
-            respond(unreadable(uid, why))
+            let decision = Decision::Unjudged { why, fallback: Fallback::Refuse };
+            let outcome = decision.outcome().as_str();
+            admission.metrics.answered(UNKNOWN, outcome, false, started.elapsed());
+            respond(unreadable(uid, &decision.message()))
         }
         Err(Undecodable::Request(why)) => malformed(StatusCode::BAD_REQUEST, why),
     }
@@ -123,18 +132,20 @@ async fn validate(
 
 /// Reads the review in `body`: its fields, and the question in it or the reason why it cannot be
 /// judged.
-fn read(body: &[u8]) -> Result<(Review, Result<Asked, String>), Undecodable> {
+fn read(body: &[u8]) -> Result<(Review, Result<Question, String>), Undecodable> {
     let received = Received::of(body)?;
-    // Nothing in here is known to panic, and a refusal is better than a broken connection if it
-    // does.
-    let asked = match catch_unwind(AssertUnwindSafe(|| Asked::of(&received))) {
-        Ok(asked) => asked.map_err(|error| error.to_string()),
+    // Nothing in here is known to panic. If it does, a refusal is better than a broken connection.
+    let question = match catch_unwind(AssertUnwindSafe(|| Question::of(&received))) {
+        Ok(question) => question.map_err(|error| error.to_string()),
         Err(panic) => Err(internal(panic.as_ref())),
     };
-    Ok((received.review, asked))
+    Ok((received.review, question))
 }
 
-/// The whole body, if it is not larger than a review may be.
+/// Returns the whole body.
+///
+/// # Errors
+/// Fails when it is larger than a review may be, or cannot be read.
 async fn whole(body: Body) -> Result<Vec<u8>, (StatusCode, String)> {
     let mut stream = body.into_data_stream();
     let mut whole = Vec::new();
@@ -160,11 +171,10 @@ async fn whole(body: Body) -> Result<Vec<u8>, (StatusCode, String)> {
     Ok(whole)
 }
 
-fn unreadable(uid: String, why: String) -> AdmissionResponse {
-    let why = Decided::Unjudged { why, fallback: Fallback::Refuse };
+fn unreadable(uid: String, message: &str) -> AdmissionResponse {
     let mut response = AdmissionResponse::invalid("");
     response.uid = uid;
-    response.result = Status::failure(&why.message(), "Forbidden").with_code(403);
+    response.result = Status::failure(message, "Forbidden").with_code(403);
     response
 }
 
@@ -178,55 +188,29 @@ fn respond(response: AdmissionResponse) -> Response {
     }
 }
 
-/// How long the parts of a review may take, so that we answer before the API server gives up.
-#[derive(Clone, Copy, Debug)]
-struct Deadlines {
-    /// The live reads end.
-    reads: Instant,
-    /// The verdict is there, or there is none.
-    verdict: Instant,
-}
-
-impl Deadlines {
-    /// The API server says how long it waits in the query: `?timeout=5s`.
-    fn of(query: Option<&str>, started: Instant) -> Self {
-        let time = query
-            .into_iter()
-            .flat_map(|query| query.split('&'))
-            .find_map(|pair| pair.strip_prefix("timeout="))
-            .and_then(|text| crate::duration(text).ok())
-            .unwrap_or(DEFAULT_TIME);
-        // A fifth of it, for the way there and back and for a machine that has other things to do.
-        let margin = (time / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
-        let reads = started + time.saturating_sub(margin);
-        Self { reads, verdict: reads + margin / 2 }
-    }
-
-    fn time_to_read(self) -> Duration {
-        self.reads.saturating_duration_since(Instant::now())
-    }
-}
-
 impl Admission {
-    async fn judge(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Decided {
-        let fallback = self.fallback(&asked);
-        let verdict = AssertUnwindSafe(self.verdict(asked, moved, deadlines)).catch_unwind();
-        match tokio::time::timeout_at(deadlines.verdict, verdict).await {
-            Ok(Ok(judged)) => judged,
-            Ok(Err(panic)) => Decided::Unjudged { why: internal(panic.as_ref()), fallback },
+    /// Decides about a question, within its deadlines and whatever happens.
+    async fn decide(&self, question: Question, moved: bool, deadlines: Deadlines) -> Decision {
+        let fallback = self.fallback(&question);
+        let judged = AssertUnwindSafe(self.judge(question, moved, deadlines)).catch_unwind();
+        match tokio::time::timeout_at(deadlines.verdict, judged).await {
+            Ok(Ok(decision)) => decision,
+            Ok(Err(panic)) => Decision::Unjudged { why: internal(panic.as_ref()), fallback },
             Err(_) => {
-                let why = "the cluster's objects and members could not be read in time; ask again";
-                Decided::Unjudged { why: why.to_owned(), fallback }
+                let why = "the cluster's objects and members could not be read in time. Try again";
+                Decision::Unjudged { why: why.to_owned(), fallback }
             }
         }
     }
 
-    /// Returns the answer to a write where no verdict is reached, the same as the registration has for a webhook that
-    /// does not answer: a StatefulSet is never ours to refuse.
-    fn fallback(&self, asked: &Asked) -> Fallback {
-        match asked {
-            Asked::Nothing(_) | Asked::PastTheOperator(_) => Fallback::Pass,
-            Asked::Scale(_) | Asked::Write(_) => self.fallback_of_change(asked.grows()),
+    /// Returns the answer to a write where no verdict is reached.
+    ///
+    /// It is the one that the registration has for a webhook that does not answer. A write of a
+    /// StatefulSet always passes.
+    fn fallback(&self, question: &Question) -> Fallback {
+        match question {
+            Question::Nothing(_) | Question::PastTheOperator(_) => Fallback::Pass,
+            Question::Scale(_) | Question::Write(_) => self.fallback_of_change(question.grows()),
         }
     }
 
@@ -238,73 +222,77 @@ impl Admission {
         }
     }
 
-    /// Judges what is `asked`; with the leader `moved` out of the way where nothing will be stored
-    /// and the writer asks for the verdict after a switchover.
-    async fn verdict(&self, asked: Asked, moved: bool, deadlines: Deadlines) -> Decided {
-        let change = match asked {
-            Asked::Nothing(why) => return Decided::Nothing(why),
-            Asked::PastTheOperator(scaled) => {
-                if self.is_operator(scaled.user.as_deref(), deadlines).await {
-                    return Decided::Nothing("an operator scales its own StatefulSet");
+    /// Judges a question; with the leader `moved` to a kept member where the API server will store
+    /// nothing and the writer asks for the verdict after a switchover.
+    async fn judge(&self, question: Question, moved: bool, deadlines: Deadlines) -> Decision {
+        let change = match question {
+            Question::Nothing(why) => return Decision::NothingToJudge(why),
+            Question::PastTheOperator(write) => {
+                if self.is_operator(write.user.as_deref(), deadlines).await {
+                    return Decision::NothingToJudge(Exemption::OperatorWrite);
                 }
-                return Decided::Verdict(Box::new(Judgement::past_the_operator(&scaled)));
+                return Decision::Judged(Box::new(JudgedChange::past_the_operator(&write)));
             }
-            Asked::Write(change) => *change,
-            Asked::Scale(scaled) => match self.behind(&scaled, deadlines).await {
-                Ok(change) => match settled(&change) {
-                    Some(why) => return Decided::Nothing(why),
+            Question::Write(change) => *change,
+            Question::Scale(write) => match self.change_of_scale(&write, deadlines).await {
+                Ok(change) => match exemption(&change) {
+                    Some(why) => return Decision::NothingToJudge(why),
                     None => change,
                 },
-                Err(judged) => return judged,
+                Err(decision) => return decision,
             },
         };
         let reader = self.reader(deadlines);
-        let asked = change.clone();
+        let written = change.clone();
         let (facts, mut policies) =
-            tokio::join!(reader.facts(change, AskWhom::AsNeeded), reader.policies(&asked));
+            tokio::join!(reader.facts(change, AskWhom::AsNeeded), reader.policies(&written));
         if self.growth == FailurePolicy::Fail {
             policies = policies.failing_growth_closed();
         }
         let facts = if moved { after_switchover(&facts, &policies) } else { Cow::Borrowed(&facts) };
         let mut verdict = evaluate(&facts, &policies);
         if !verdict.allows() {
-            // Read only now: nearly every change needs none.
-            policies.overrides = self.reader(deadlines).overrides(&asked.new).await;
+            // Overrides are read only now, because nearly every change needs none.
+            policies.overrides = self.reader(deadlines).overrides(&written.new).await;
             verdict = evaluate(&facts, &policies);
         }
         let leader = match &facts {
             Cow::Owned(moved) => moved.leader_name().map(str::to_owned),
             Cow::Borrowed(_) => None,
         };
-        let result = Judgement::new(&facts, &policies, verdict);
-        Decided::Verdict(Box::new(Judgement { assumed_leader: leader, ..result }))
+        let judged = JudgedChange::new(&facts, &policies, verdict);
+        Decision::Judged(Box::new(JudgedChange { assumed_leader: leader, ..judged }))
     }
 
-    /// Returns whether `user` is an operator. Where that cannot be told it is not: such a write is warned of at most.
+    /// Returns whether `user` is an operator; `false` where that cannot be found out, because the
+    /// webhook only warns about such a write.
     async fn is_operator(&self, user: Option<&str>, deadlines: Deadlines) -> bool {
         let Some(user) = user else { return false };
         match self.reader(deadlines).operator_accounts().await {
             Ok(accounts) => accounts.iter().any(|account| account.user() == user),
             Err(why) => {
-                tracing::warn!(user, why, "cannot tell whether a writer is the operator");
+                tracing::warn!(user, why, "could not find out whether the writer is the operator");
                 false
             }
         }
     }
 
-    /// Reads the cluster behind a `Scale` and returns the change, or the outcome of the review
-    /// without it.
-    async fn behind(&self, scaled: &Scaled, deadlines: Deadlines) -> Result<Change, Decided> {
-        let Scaled { namespace, name, from, to, .. } = scaled;
+    /// Reads the cluster of a `Scale` and returns the change, or the decision without it.
+    async fn change_of_scale(
+        &self,
+        write: &CountWrite,
+        deadlines: Deadlines,
+    ) -> Result<Change, Decision> {
+        let CountWrite { namespace, name, from, to, .. } = write;
         let grows = to > from;
         let text = self.reader(deadlines).cluster_text(namespace, name).await;
         let text = text.map_err(|error| {
             let why = format!("postgresql {namespace}/{name} could not be read: {error}");
-            Decided::Unjudged { why, fallback: self.fallback_of_change(grows) }
+            Decision::Unjudged { why, fallback: self.fallback_of_change(grows) }
         })?;
-        behind(scaled, &text).map_err(|error| {
+        change_of_scale(write, &text).map_err(|error| {
             let fallback = self.fallback_of_change(grows && !error.is_too_large());
-            Decided::Unjudged { why: error.to_string(), fallback }
+            Decision::Unjudged { why: error.to_string(), fallback }
         })
     }
 
@@ -319,18 +307,18 @@ impl Admission {
         }
     }
 
-    /// Counts, logs and, for a change that was meant, writes the Event.
-    fn conclude(&self, review: &Review, judged: &Decided, took: Duration) {
-        let outcome = judged.outcome();
+    /// Counts and logs a decision. Writes the Event about it, unless the review is a dry run.
+    fn record(&self, review: &Review, decision: &Decision, took: Duration) {
+        let outcome = decision.outcome().as_str();
         self.metrics.answered(operation(review), outcome, review.dry_run, took);
-        for (rule, effect) in judged.effects() {
-            self.metrics.found(rule, effect);
+        for (rule, effect) in decision.effects() {
+            self.metrics.found(rule, effect.as_str());
         }
-        let refusing = judged.refusing();
-        let instances = match judged {
-            Decided::Verdict(result) => result.span(),
-            Decided::Nothing(why) => (*why).to_owned(),
-            Decided::Unjudged { .. } => CANNOT_BE_JUDGED.to_owned(),
+        let refusing = decision.refusing();
+        let instances = match decision {
+            Decision::Judged(judged) => judged.span(),
+            Decision::NothingToJudge(why) => why.as_str().to_owned(),
+            Decision::Unjudged { .. } => CANNOT_BE_JUDGED.to_owned(),
         };
         tracing::info!(
             uid = review.uid,
@@ -340,34 +328,35 @@ impl Admission {
             manager = review.field_manager,
             dry_run = review.dry_run,
             instances,
-            verdict = ?outcome,
+            verdict = outcome,
             rules = refusing.join(","),
             milliseconds = took.as_millis(),
             "reviewed"
         );
-        // A dry run asks what would be; only what was meant tells when a trial may end, and is worth an Event.
+        // A dry run changes nothing. Only a change that was meant says whether a trial may end, and
+        // is worth an Event.
         if review.dry_run {
             return;
         }
-        for (rule, mode) in judged.on_trial() {
+        for (rule, mode) in decision.on_trial() {
             let namespace = review.namespace.as_deref().unwrap_or_default();
             self.metrics.would_deny(namespace, rule, mode);
         }
-        if judged.is_overridden() {
+        if decision.is_overridden() {
             self.metrics.overridden();
         }
-        let user = review.user.as_deref().unwrap_or("somebody");
-        if let (Some(object), Some((happened, rules, note))) =
-            (regarding(review), judged.story(user))
-        {
-            self.events.tell(object, happened, &rules, &note);
+        if let (Some(object), Some(reason)) = (event_object(review), decision.event()) {
+            let user = review.user.as_deref().unwrap_or("an unknown user");
+            self.events.write(object, reason, &decision.rules_of_event(), &decision.note(user));
         }
     }
 }
 
-/// What an Event is about: the cluster, or the StatefulSet that was written past it. One that is being created
-/// has no identity yet, and what was sent here by mistake is nothing to put an Event on.
-fn regarding(review: &Review) -> Option<ObjectReference> {
+/// Returns the object that an Event is about: the cluster, or the StatefulSet that was scaled past
+/// the operator; `None` for an object that was sent here by mistake.
+///
+/// An object that is being created has no uid yet.
+fn event_object(review: &Review) -> Option<ObjectReference> {
     let resource = &review.resource;
     let (api_version, kind) = match (&*resource.group, &*resource.resource) {
         (GROUP, PLURAL) => (format!("{GROUP}/{VERSION}"), KIND),
@@ -403,7 +392,7 @@ fn operation(review: &Review) -> &'static str {
 fn internal(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("an error of pgscale itself ({}); please report it", text.unwrap_or("no message"))
+    format!("pgscale itself failed ({}). Please report it", text.unwrap_or("no message"))
 }
 
 #[cfg(test)]

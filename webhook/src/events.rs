@@ -1,8 +1,8 @@
-//! An Event for every change that was refused, that passed by an override, or that goes past the operator, so
-//! that `kubectl describe` shows what Argo CD was told and nobody read.
+//! An Event for every change that was refused, that passed by an override, or that goes past the
+//! operator: `kubectl describe` then shows it also where Argo CD alone saw the answer.
 //!
-//! Written off the answer's path and bounded: an answer never waits for its Event, and a storm of refusals
-//! costs Events, not memory.
+//! The webhook writes Events beside the answer and within bounds. An answer never waits for its
+//! Event, and a storm of refusals costs Events and not memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,31 +14,31 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 
-/// Events being written at one moment; more are dropped and counted.
+/// The most Events that are written at the same time. Further ones are dropped and counted.
 const AT_ONCE: u32 = 32;
-/// How long one may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// What the API server accepts, in bytes (`validateV1EventSeries` and `legacyValidateEvent`,
-/// pkg/apis/core/validation/events.go).
+/// The time for one Event.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The most bytes of a note that the API server accepts (`validateV1EventSeries` and
+/// `legacyValidateEvent`, pkg/apis/core/validation/events.go).
 const NOTE_LIMIT: usize = 1024;
-/// The same of an action.
+/// The most bytes of an action that it accepts.
 const ACTION_LIMIT: usize = 128;
-/// Who reports.
+/// The name of the controller that reports.
 const REPORTER: &str = "pgscale.dev/webhook";
 
-/// What an Event is about.
+/// The reason of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Happened {
+pub(crate) enum Reason {
     /// A change was refused.
     Denied,
-    /// A change passed that would have been refused but for an override.
+    /// A change passed that would have been refused without an override.
     Overridden,
-    /// Somebody scaled a StatefulSet itself.
+    /// A writer other than the operator scaled a StatefulSet.
     PastTheOperator,
 }
 
-impl Happened {
-    fn reason(self) -> &'static str {
+impl Reason {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Denied => "ScaleDenied",
             Self::Overridden => "ScaleOverridden",
@@ -47,7 +47,7 @@ impl Happened {
     }
 }
 
-/// Writes Events.
+/// The writer of Events.
 #[derive(Clone)]
 pub(crate) struct Events {
     recorder: Recorder,
@@ -56,20 +56,22 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Writes with `client`, which needs `create` and `patch` of `events` in `events.k8s.io`.
+    /// Returns a writer through `client`, which needs the permissions `create` and `patch` for
+    /// `events` in `events.k8s.io`.
     pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         let recorder = Recorder::new(client, Reporter::from(REPORTER));
         Self { recorder, slots: Arc::new(Semaphore::new(AT_ONCE as usize)), metrics }
     }
 
-    /// Says on `object` what `happened` because of `rules`, as `note` tells in full; returns at once.
+    /// Writes an Event on `object` about a change, because of `rules`, with the whole story in
+    /// `note`. Returns at once.
     ///
-    /// The rules are part of the action, because Events are counted together by everything but their note:
-    /// a refusal for another reason is another Event.
-    pub(crate) fn tell(
+    /// The rules are part of the action, because Kubernetes counts Events together when everything
+    /// but their note is the same: a refusal by another rule is another Event.
+    pub(crate) fn write(
         &self,
         object: ObjectReference,
-        happened: Happened,
+        reason: Reason,
         rules: &[&str],
         note: &str,
     ) {
@@ -79,14 +81,14 @@ impl Events {
         };
         let event = Event {
             type_: EventType::Warning,
-            reason: happened.reason().to_owned(),
+            reason: reason.as_str().to_owned(),
             note: Some(cut(&one_line(note), NOTE_LIMIT).to_owned()),
             action: cut(&rules.join(","), ACTION_LIMIT).to_owned(),
             secondary: None,
         };
         let Self { recorder, metrics, .. } = self.clone();
         tokio::spawn(async move {
-            let written = tokio::time::timeout(PATIENCE, recorder.publish(&event, &object)).await;
+            let written = tokio::time::timeout(TIMEOUT, recorder.publish(&event, &object)).await;
             match written {
                 Ok(Ok(())) => metrics.event("written"),
                 Ok(Err(error)) => {
@@ -102,20 +104,20 @@ impl Events {
         });
     }
 
-    /// Waits for those under way, at most for `patience`.
-    pub(crate) async fn flush(&self, patience: Duration) {
-        if tokio::time::timeout(patience, self.slots.acquire_many(AT_ONCE)).await.is_err() {
-            tracing::warn!("left with Events unwritten");
+    /// Waits at most `timeout` for the Events that are being written.
+    pub(crate) async fn flush(&self, timeout: Duration) {
+        if tokio::time::timeout(timeout, self.slots.acquire_many(AT_ONCE)).await.is_err() {
+            tracing::warn!("stopped before all Events were written");
         }
     }
 }
 
-/// `kubectl get events` shows nothing after the first line.
+/// Returns the text in one line: `kubectl get events` shows nothing after the first.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The longest beginning of `text` that has at most `limit` bytes.
+/// Returns the longest beginning of `text` that has at most `limit` bytes.
 fn cut(text: &str, limit: usize) -> &str {
     if text.len() <= limit {
         return text;
@@ -129,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_cut_between_characters() {
+    fn note_is_cut_between_characters() {
         assert_eq!(cut("abc", 3), "abc");
         assert_eq!(cut("ab한", 4), "ab");
         assert_eq!(cut("ab한", 5), "ab한");

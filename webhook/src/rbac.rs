@@ -1,6 +1,8 @@
-//! The rights the webhook needs and nobody else gets from it: reading what the rules look at, writing
-//! Events, and, if it keeps its own certificates, one Secret and its own registration, each by name. No other
-//! secrets, no exec, no proxy, no write to anything it judges.
+//! The permissions that the webhook needs, and those of the users who may pass it.
+//!
+//! The webhook may read the objects that rules look at, and write Events. A webhook that keeps its
+//! own certificates may also write one Secret and its own registration, each by name. It has no
+//! permission for other Secrets, for exec or proxy, or for a write of an object that it judges.
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -14,18 +16,18 @@ use pgscale_guard::operator::account::{LIST_NAME, LIST_NAMESPACE};
 use pgscale_guard::postgresql::{GROUP, PLURAL};
 use serde::Serialize;
 
-use crate::configuration::{self, BREAK_GLASS};
-use crate::witness;
+use crate::break_glass::{self, BREAK_GLASS};
+use crate::registration;
 
 /// Name of the service account and of its role.
 pub(crate) const ACCOUNT: &str = "pgscale-webhook";
-/// Name of the roles by which it keeps its certificates.
+/// Name of the roles with which the webhook keeps its certificates.
 const CERTIFICATES: &str = "pgscale-webhook-certificates";
-/// The role that lets a user act in the group that passes the webhook.
+/// The role with which a user may act in the group that passes the webhook.
 const BREAK_GLASS_ROLE: &str = "pgscale-break-glass";
 /// The role of that group.
 const BREAK_GLASS_EDIT: &str = "pgscale-break-glass-edit";
-/// The role of those who may allow a change in spite of the rules; bound to nobody here.
+/// The role of users who may allow a change in spite of the rules. Nothing here binds it to a user.
 const OVERRIDE_ROLE: &str = "pgscale-override";
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -33,29 +35,30 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Object {
-    /// Who the webhook is.
+    /// The account of the webhook.
     Account(Box<ServiceAccount>),
-    /// Who may do it.
+    /// A binding in all namespaces.
     Binding(Box<ClusterRoleBinding>),
-    /// Who may do it in one namespace.
+    /// A binding in one namespace.
     LocalBinding(Box<RoleBinding>),
-    /// What may be done in one namespace.
+    /// Permissions in one namespace.
     LocalRole(Box<Role>),
-    /// What may be done.
+    /// Permissions in all namespaces.
     Role(Box<ClusterRole>),
-    /// The policy that reports each use of the break glass.
-    Witness(Box<ValidatingAdmissionPolicy>),
+    /// The policy that reports each write by the break-glass group.
+    Report(Box<ValidatingAdmissionPolicy>),
     /// Its binding.
-    WitnessBinding(Box<ValidatingAdmissionPolicyBinding>),
+    ReportBinding(Box<ValidatingAdmissionPolicyBinding>),
 }
 
-/// Account, role and binding of a webhook in `namespace`, its way to keep certificates in
+/// Returns account, roles and bindings of a webhook in `namespace`, which keeps its certificates in
 /// `certificate_secret`, and the way past it for each of `break_glass_users`.
 ///
-/// A user who breaks the glass acts as themselves in that one group. RBAC knows no "themselves": each
-/// gets a role that names them, as the right to impersonate any user would be the right to be anyone. An impersonated
-/// user has none of their groups, and so none of the permissions that come from groups: the group itself has what it takes
-/// to change a count, and each use is reported by a policy of the API server.
+/// A user who breaks the glass acts as themselves in that one group. RBAC has no word for
+/// "themselves", so each user gets a role that names them: the permission to impersonate any user
+/// would be the permission to be anyone. An impersonated user has none of their groups, and so none
+/// of the permissions that come from groups. Therefore the group itself has the permissions to
+/// change a count, and a policy of the API server reports each use.
 pub(crate) fn manifest(
     namespace: &str,
     certificate_secret: Option<&str>,
@@ -65,7 +68,7 @@ pub(crate) fn manifest(
         ServiceAccount { metadata: local(namespace, ACCOUNT), ..ServiceAccount::default() };
     let mut objects = vec![
         Object::Account(Box::new(account)),
-        Object::Role(Box::new(role(ACCOUNT, rights()))),
+        Object::Role(Box::new(role(ACCOUNT, permissions()))),
         Object::Binding(Box::new(binding(ACCOUNT, ACCOUNT, itself(namespace)))),
     ];
     if let Some(secret) = certificate_secret {
@@ -76,7 +79,7 @@ pub(crate) fn manifest(
         BREAK_GLASS_ROLE,
         vec![impersonate(
             "groups",
-            // Who impersonates is no longer a member of anything, not even of the authenticated.
+            // An impersonated user is in no group that is not named, not even in the authenticated.
             &[BREAK_GLASS, "system:authenticated"],
         )],
     ))));
@@ -89,8 +92,8 @@ pub(crate) fn manifest(
     };
     let edit = binding(BREAK_GLASS_EDIT, BREAK_GLASS_EDIT, group);
     objects.push(Object::Binding(Box::new(edit)));
-    objects.push(Object::Witness(Box::new(witness::policy())));
-    objects.push(Object::WitnessBinding(Box::new(witness::binding())));
+    objects.push(Object::Report(Box::new(break_glass::policy())));
+    objects.push(Object::ReportBinding(Box::new(break_glass::binding())));
     objects.push(Object::Role(Box::new(role(
         OVERRIDE_ROLE,
         vec![rule(
@@ -100,7 +103,7 @@ pub(crate) fn manifest(
         )],
     ))));
     for user in break_glass_users {
-        // The name of an object in RBAC has no slash.
+        // The name of an RBAC object must not have a slash.
         let own = format!("{BREAK_GLASS_ROLE}:{}", user.replace('/', ":"));
         let subject = || Subject {
             kind: "User".to_owned(),
@@ -116,7 +119,8 @@ pub(crate) fn manifest(
     objects
 }
 
-/// Who may read the list of the operators' accounts: every user, as the plugin judges by it as well.
+/// Returns the permission of every user to read the list of the operators' accounts. The plugin
+/// judges by that list as well, with the permissions of its user.
 fn operators() -> [Object; 2] {
     let list = only(LIST_NAME, rule("", &["configmaps"], &["get"]));
     let role = Role { metadata: local(LIST_NAMESPACE, LIST_NAME), rules: Some(vec![list]) };
@@ -133,15 +137,18 @@ fn operators() -> [Object; 2] {
     [Object::LocalRole(Box::new(role)), Object::LocalBinding(Box::new(binding))]
 }
 
-/// How it keeps its certificates: in one Secret that others make, and in the bundles of its registration. RBAC
-/// cannot name a part of an object; that it changes nothing else of the registration is the keeper's word.
+/// Returns the permissions with which the webhook keeps its certificates: in one Secret that the
+/// chart makes, and in the bundles of its registration.
+///
+/// RBAC cannot name a part of an object. Only the code of `certs::self_signed` makes sure that the
+/// webhook changes nothing else of the registration.
 fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
     let registration = rule(
         "admissionregistration.k8s.io",
         &["validatingwebhookconfigurations"],
         &["get", "patch"],
     );
-    let registration = only(configuration::NAME, registration);
+    let registration = only(registration::NAME, registration);
     let local_role = Role {
         metadata: local(namespace, CERTIFICATES),
         rules: Some(vec![only(secret, rule("", &["secrets"], &["get", "patch"]))]),
@@ -159,8 +166,8 @@ fn certificates(namespace: &str, secret: &str) -> [Object; 4] {
     ]
 }
 
-/// Exactly what `pgscale_guard::read` asks for, and the Events.
-fn rights() -> Vec<PolicyRule> {
+/// Returns the permissions for exactly the requests of `pgscale_guard::read`, and for Events.
+fn permissions() -> Vec<PolicyRule> {
     vec![
         rule(GROUP, &[PLURAL, "operatorconfigurations"], &["get"]),
         rule(
@@ -177,8 +184,10 @@ fn rights() -> Vec<PolicyRule> {
     ]
 }
 
-/// Returns the permissions that `kubectl edit`, `patch`, `replace` and `scale` need, and no more. The operator's resource has no `scale`
-/// today: where it is enabled, the webhook judges it, and the group passes.
+/// Returns the permissions that `kubectl edit`, `patch`, `replace` and `scale` need, and no more.
+///
+/// The operator's resource has no `scale` today. Where it is enabled, the webhook judges a write of
+/// it, and the group passes.
 fn break_glass_edit() -> Vec<PolicyRule> {
     let scale = format!("{PLURAL}/scale");
     vec![rule(GROUP, &[PLURAL, &scale], &["get", "patch", "update"])]
@@ -203,7 +212,7 @@ fn only(name: &str, rule: PolicyRule) -> PolicyRule {
     PolicyRule { resource_names: Some(vec![name.to_owned()]), ..rule }
 }
 
-/// The webhook's service account.
+/// Returns the webhook's service account as a subject.
 fn itself(namespace: &str) -> Subject {
     Subject {
         kind: "ServiceAccount".to_owned(),
@@ -244,6 +253,7 @@ fn named(name: &str) -> ObjectMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifests::documents;
 
     fn roles(objects: &[Object]) -> impl Iterator<Item = &ClusterRole> {
         objects.iter().filter_map(|object| match object {
@@ -252,13 +262,13 @@ mod tests {
             | Object::Binding(_)
             | Object::LocalBinding(_)
             | Object::LocalRole(_)
-            | Object::Witness(_)
-            | Object::WitnessBinding(_) => None,
+            | Object::Report(_)
+            | Object::ReportBinding(_) => None,
         })
     }
 
     #[test]
-    fn the_webhook_reads_and_writes_events_only() {
+    fn webhook_reads_and_writes_nothing_but_events() {
         let objects = manifest("pgscale", None, &[]);
         let own = roles(&objects).find(|role| role.metadata.name.as_deref() == Some(ACCOUNT));
         for rule in own.unwrap().rules.as_ref().unwrap() {
@@ -271,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_kept_by_name() {
+    fn certificates_are_written_to_named_objects_only() {
         let objects = manifest("pgscale", Some("kept"), &[]);
         let mut rules: Vec<_> = roles(&objects)
             .filter(|role| role.metadata.name.as_deref() == Some(CERTIFICATES))
@@ -288,12 +298,12 @@ mod tests {
         let names = rules.iter().map(|rule| rule.resource_names.clone().unwrap().join("+"));
         assert_eq!(names.collect::<Vec<_>>(), ["pgscale.dev", "kept"]);
         assert!(rules.iter().all(|rule| rule.verbs == ["get", "patch"]));
-        let without = crate::documents(&manifest("pgscale", None, &[])).unwrap();
+        let without = documents(&manifest("pgscale", None, &[])).unwrap();
         assert!(!without.contains("secrets") && !without.contains(CERTIFICATES), "{without}");
     }
 
     #[test]
-    fn overrides_are_granted_by_a_role_that_nobody_has_by_default() {
+    fn overrides_are_granted_by_a_role_that_no_user_has_by_default() {
         let objects = manifest("pgscale", None, &["jane".into()]);
         let grants: Vec<_> = roles(&objects)
             .filter(|role| {
@@ -312,21 +322,21 @@ mod tests {
             | Object::LocalBinding(_)
             | Object::LocalRole(_)
             | Object::Role(_)
-            | Object::Witness(_)
-            | Object::WitnessBinding(_) => false,
+            | Object::Report(_)
+            | Object::ReportBinding(_) => false,
         });
         assert!(!bound);
     }
 
     #[test]
-    fn breaking_the_glass_makes_nobody_someone_else() {
+    fn breaking_the_glass_lets_a_user_act_as_themselves_only() {
         let objects = manifest("pgscale", None, &["jane".into(), "joe".into()]);
         for role in roles(&objects) {
             for rule in role.rules.as_ref().unwrap() {
                 if rule.verbs != ["impersonate"] {
                     continue;
                 }
-                let names = rule.resource_names.as_ref().expect("names whom");
+                let names = rule.resource_names.as_ref().expect("names the user");
                 match rule.resources.as_ref().unwrap()[0].as_str() {
                     "groups" => assert_eq!(names, &[BREAK_GLASS, "system:authenticated"]),
                     "users" => assert_eq!(names.len(), 1),
@@ -334,11 +344,11 @@ mod tests {
                 }
             }
         }
-        let text = crate::documents(&objects).unwrap();
+        let text = documents(&objects).unwrap();
         assert!(text.contains("name: pgscale-break-glass:jane:group\n"), "{text}");
         assert_eq!(text.matches("kind: ClusterRoleBinding").count(), 6);
         let arn = "arn:aws:iam::123456789012:user/jane";
-        let text = crate::documents(&manifest("pgscale", None, &[arn.to_owned()])).unwrap();
+        let text = documents(&manifest("pgscale", None, &[arn.to_owned()])).unwrap();
         assert!(text.contains("name: pgscale-break-glass:arn:aws:iam::123456789012:user:jane\n"));
         assert!(text.contains(&format!("  name: {arn}\n")), "{text}");
     }
@@ -366,9 +376,9 @@ mod tests {
         assert_eq!(rules[0].resources.as_ref().unwrap(), &["postgresqls", "postgresqls/scale"]);
         assert_eq!(rules[0].verbs, ["get", "patch", "update"]);
         assert!(
-            objects.iter().any(|object| matches!(object, Object::Witness(_))),
-            "its use is seen"
+            objects.iter().any(|object| matches!(object, Object::Report(_))),
+            "its use is reported"
         );
-        assert!(objects.iter().any(|object| matches!(object, Object::WitnessBinding(_))));
+        assert!(objects.iter().any(|object| matches!(object, Object::ReportBinding(_))));
     }
 }

@@ -1,18 +1,21 @@
-//! The TLS server: accepts, limits, and leaves in an order that loses no review.
+//! The TLS server: accepts connections, limits them, and stops in an order that loses no review.
 //!
-//! It has an accept loop of its own. `axum-server` was weighed first: it has the handshake timeout, the
-//! header timers and the graceful shutdown, but no cap on connections, no bound on how long a connection may
-//! stay silent before its first request, and no way to tell the connections made under an old certificate
-//! from those made under the present one; each would be an acceptor around its acceptor.
+//! It has an accept loop of its own. `axum-server` was considered first. It has the handshake
+//! timeout, the header timers and the graceful shutdown. It has no cap on connections, no bound on
+//! the time that a connection may stay silent before its first request, and no way to tell
+//! connections made under an old certificate from those made under the present one. Each of these
+//! would be an acceptor around its acceptor.
 //!
-//! What bounds a peer, in order: the number of connections, the TLS handshake, the time to the first
-//! request, the time between requests (longer than the 90 s after which the API server closes idle ones, so
-//! that it is the API server who does), and in `admit` the body's size and time.
+//! These bound a peer, in order: the number of connections, the TLS handshake, the time to the
+//! first request, the time between requests, and in `admit` the size and the time of the body. The
+//! time between requests is longer than the 90 s after which the API server closes an idle
+//! connection, so that the API server closes it and not the webhook.
 //!
-//! The API server cannot resend a review on a connection that we close under it: it fails, and under
-//! `failurePolicy: Fail` somebody's change is refused for nothing. So nothing here closes an idle HTTP/1.1
-//! connection while it can be avoided: from the first sign of leaving, and after a new certificate, answers
-//! carry `Connection: close` instead, and the peer moves on by itself.
+//! The API server cannot send a review again on a connection that the webhook closes under it. The
+//! review fails, and under `failurePolicy: Fail` the API server refuses a change for no reason. So
+//! nothing here closes an idle HTTP/1.1 connection while it can be avoided. From the first sign of
+//! stopping, and after a new certificate, answers carry `Connection: close` instead, and the peer
+//! opens another connection.
 
 use std::convert::Infallible;
 use std::io;
@@ -39,28 +42,28 @@ use tower::ServiceExt as _;
 use crate::certs::Certificates;
 use crate::metrics::Metrics;
 
-/// Where the server is in its life; only ever moves forward.
+/// The phase of the server's life. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Everything is normal.
     Serving,
-    /// About to stop: not ready any more, still accepting, because the API server may learn of it seconds
-    /// later.
-    Leaving,
-    /// No new connection; those that are open finish what they are at.
+    /// It is about to stop. It is not ready, and still accepts connections, because the API server
+    /// may find out seconds later.
+    Draining,
+    /// It accepts no connection. Open ones finish their present request.
     Stopping,
 }
 
-/// What a peer may take.
+/// The bounds of a peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    /// Open connections; the next one waits in the kernel's queue.
+    /// The most open connections. The next one waits in the kernel's queue.
     pub(crate) connections: u32,
-    /// For the TLS handshake.
+    /// The time for the TLS handshake.
     pub(crate) handshake: Duration,
-    /// From the handshake to the end of the first request's headers.
+    /// The time from the handshake to the end of the first request's headers.
     pub(crate) first_request: Duration,
-    /// From an answer to the end of the next request's headers.
+    /// The time from an answer to the end of the next request's headers.
     pub(crate) next_request: Duration,
 }
 
@@ -75,28 +78,29 @@ impl Default for Limits {
     }
 }
 
-/// After a failed `accept` (out of file descriptors, mostly): trying again at once would only burn a core.
+/// The pause after a failed `accept`, mostly for lack of file descriptors. Another try at once
+/// would only use up a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const STREAMS_PER_CONNECTION: u32 = 100;
 const HTTP2_PING: Duration = Duration::from_secs(30);
 
 /// A server that is ready to run.
 pub(crate) struct Server {
-    /// Where connections come in.
+    /// The socket that accepts connections.
     pub(crate) listener: TcpListener,
-    /// What answers requests.
+    /// The routes that answer requests.
     pub(crate) router: Router,
     /// The serving certificate.
     pub(crate) certificates: Arc<Certificates>,
-    /// What a peer may take.
+    /// The bounds of a peer.
     pub(crate) limits: Limits,
-    /// Whether it is time to leave.
+    /// The phase of the server's life.
     pub(crate) phase: watch::Receiver<Phase>,
-    /// Counts connections.
+    /// The counters of connections.
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// What every connection needs.
+/// The values that all connections share.
 struct Shared {
     router: Router,
     certificates: Arc<Certificates>,
@@ -108,8 +112,8 @@ struct Shared {
 }
 
 impl Server {
-    /// Accepts until [`Phase::Stopping`], then returns when the last connection has ended: bound it by a
-    /// timeout.
+    /// Accepts connections until [`Phase::Stopping`], and returns when the last one has ended. The
+    /// caller bounds that by a timeout.
     pub(crate) async fn run(self) {
         let Self { listener, router, certificates, limits, mut phase, metrics } = self;
         let tls = TlsAcceptor::from(tls_config(&certificates));
@@ -144,7 +148,7 @@ impl Server {
         drop(listener);
         // Every connection holds a slot until it has ended.
         let ended = slots.acquire_many(all_slots).await;
-        debug_assert!(ended.is_ok(), "nobody closes the slots");
+        debug_assert!(ended.is_ok(), "the slots are never closed");
     }
 }
 
@@ -154,7 +158,7 @@ async fn accept(
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    // Answers are small and somebody waits for them.
+    // Answers are small, and the API server waits for them.
     stream.set_nodelay(true)?;
     Ok((stream, slot))
 }
@@ -192,22 +196,23 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, slot: OwnedSemaphore
     drop((open, slot));
 }
 
-/// Serves one connection until it ends; it was made under the certificate of `generation`.
+/// Serves one connection until it ends. It was made under the certificate of `generation`.
 async fn serve(shared: &Arc<Shared>, stream: TlsStream<TcpStream>, generation: u64) {
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let asked = Arc::new(AtomicBool::new(false));
+    let requested = Arc::new(AtomicBool::new(false));
     let service = service_fn({
-        let (shared, asked) = (Arc::clone(shared), Arc::clone(&asked));
+        let (shared, requested) = (Arc::clone(shared), Arc::clone(&requested));
         move |request: Request<Incoming>| {
-            asked.store(true, Ordering::Relaxed);
+            requested.store(true, Ordering::Relaxed);
             answer(Arc::clone(&shared), request, generation)
         }
     });
     let mut connection = pin!(shared.http.serve_connection(TokioIo::new(stream), service));
     let mut phase = shared.phase.clone();
-    // HTTP/2 tells the peer that no new stream is taken and loses none, so it can be done at once.
-    let leave_at = if http2 { Phase::Leaving } else { Phase::Stopping };
-    let mut leaving = false;
+    // HTTP/2 says to the peer that no new stream is accepted, and loses none. So it can begin at
+    // once.
+    let drain_at = if http2 { Phase::Draining } else { Phase::Stopping };
+    let mut draining = false;
     let mut silent = pin!(tokio::time::sleep(shared.limits.first_request));
     let mut waited = false;
     loop {
@@ -218,13 +223,13 @@ async fn serve(shared: &Arc<Shared>, stream: TlsStream<TcpStream>, generation: u
                 }
                 return;
             }
-            _ = phase.wait_for(|phase| *phase >= leave_at), if !leaving => {
-                leaving = true;
+            _ = phase.wait_for(|phase| *phase >= drain_at), if !draining => {
+                draining = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = silent.as_mut(), if !waited => {
                 waited = true;
-                if !asked.load(Ordering::Relaxed) {
+                if !requested.load(Ordering::Relaxed) {
                     shared.metrics.connection_dropped("no request");
                     return;
                 }
@@ -240,8 +245,8 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let http1 = request.version() < Version::HTTP_2;
     let mut response = shared.router.clone().oneshot(request).await?;
-    let leaving = *shared.phase.borrow() >= Phase::Leaving;
-    if http1 && (leaving || shared.certificates.generation() != generation) {
+    let draining = *shared.phase.borrow() >= Phase::Draining;
+    if http1 && (draining || shared.certificates.generation() != generation) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
@@ -263,7 +268,7 @@ mod tests {
 
     use super::*;
     use crate::certs::Files;
-    use crate::certs::tests::{issue, lay_down, load};
+    use crate::certs::tests::{issue, load, write};
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -282,7 +287,7 @@ mod tests {
         rustls::crypto::ring::default_provider().install_default().ok();
         let directory = TempDir::new().unwrap();
         let issued = issue();
-        let files = lay_down(directory.path(), &issued);
+        let files = write(directory.path(), &issued);
         let certificates = load(&files);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -311,7 +316,7 @@ mod tests {
         }
     }
 
-    /// Sends one request and reads one answer of a known end.
+    /// Sends one request and reads one answer, whose end is known.
     async fn ask(stream: &mut ClientStream<TcpStream>) -> String {
         stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         let mut text = String::new();
@@ -326,12 +331,12 @@ mod tests {
 
     async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> bool {
         let mut rest = Vec::new();
-        // With or without a TLS goodbye.
+        // With or without a TLS close.
         tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.is_ok() && rest.is_empty()
     }
 
     #[tokio::test]
-    async fn leaving_answers_everybody_before_it_stops() {
+    async fn every_peer_is_answered_until_the_server_stops() {
         let mut server = running(Limits::default()).await;
         let mut early = server.connect().await.unwrap();
         let text = ask(&mut early).await;
@@ -340,8 +345,8 @@ mod tests {
         let mut idle = server.connect().await.unwrap();
         ask(&mut idle).await;
 
-        server.phase.send_replace(Phase::Leaving);
-        // Who comes late is still served, and told to go elsewhere next time.
+        server.phase.send_replace(Phase::Draining);
+        // A late peer is still served, and is asked to open another connection next time.
         let mut late = server.connect().await.unwrap();
         for stream in [&mut early, &mut late] {
             let text = ask(stream).await;
@@ -351,18 +356,18 @@ mod tests {
         assert!(!server.task.is_finished(), "still accepting");
 
         server.phase.send_replace(Phase::Stopping);
-        assert!(closed(&mut idle).await, "an idle connection holds nobody up");
+        assert!(closed(&mut idle).await, "an idle connection delays nothing");
         tokio::time::timeout(SOON, &mut server.task).await.unwrap().unwrap();
-        assert!(server.connect().await.is_err(), "nobody listens any more");
+        assert!(server.connect().await.is_err(), "the socket is closed");
     }
 
     #[tokio::test]
-    async fn a_new_certificate_is_served_to_new_connections_and_ends_old_ones_politely() {
+    async fn new_certificate_serves_new_connections_and_closes_old_ones_after_an_answer() {
         let mut server = running(Limits::default()).await;
         let mut old = server.connect().await.unwrap();
         ask(&mut old).await;
         server.issued = issue();
-        lay_down(server.directory.path(), &server.issued);
+        write(server.directory.path(), &server.issued);
         assert!(server.certificates.replace(server.files.offer().unwrap()).unwrap());
 
         let mut new = server.connect().await.expect("trusts the new certificate only");
@@ -371,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_says_nothing_is_dropped() {
+    async fn silent_peer_is_dropped() {
         let limits = Limits {
             handshake: Duration::from_millis(50),
             first_request: Duration::from_millis(50),
@@ -386,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_over_the_cap_wait_for_their_turn() {
+    async fn connections_over_the_cap_wait_for_a_slot() {
         let server = running(Limits { connections: 1, ..Limits::default() }).await;
         let mut first = server.connect().await.unwrap();
         ask(&mut first).await;

@@ -1,4 +1,4 @@
-{{/* What selects the webhook's pods; can never change. */}}
+{{/* The labels that select the webhook's pods. They can never change. */}}
 {{- define "pgscale.selector" -}}
 app.kubernetes.io/name: pgscale-webhook
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -1,20 +1,24 @@
-//! Members that stay and can be counted on, and volumes of members that may come back.
+//! Healthy copies of the data on kept members, and volumes of members that may come back.
 
 use crate::assessment::Assessment;
 use crate::facts::{Claim, Health, Member, Seen};
 
 impl<'a> Assessment<'a> {
-    /// Claims of members that go, that have no pod now although their StatefulSet asks for one, and that would
-    /// be missed: too few of those that stay are fit. An error where that is not known.
+    /// Returns the claims that this change must not lose.
     ///
-    /// Such a member may be on its way back, or may never have been there: a claim that is not bound holds
-    /// nothing, and where enough fit ones stay either may go, so that growth that is stuck can be taken back.
+    /// These are bound claims of removed ordinals without a pod, where the StatefulSet asks for the
+    /// pod and too few kept members are healthy. An error means that this is not known.
+    ///
+    /// Such a member may be on its way back, or may never have run. An unbound claim holds no data.
+    /// Both kinds of claims may go where enough healthy members are kept, so that growth that is
+    /// stuck can be taken back.
     pub(crate) fn missed_claims(&self) -> Result<Vec<&'a Claim>, String> {
-        if self.enough_fit_stay() {
+        if self.enough_fit_kept() {
             return Ok(Vec::new());
         }
         let asked_for = match &self.stateful_set {
-            // Somebody else may have scaled it: what the object asks for comes back with the operator's next sync.
+            // Another writer may have scaled it: the operator's next sync restores the object's
+            // count.
             Seen::Known(set) => set.replicas.max(self.from().unwrap_or(0)),
             Seen::Absent => self.from().unwrap_or(0),
             Seen::Unreadable(_) => i64::MAX,
@@ -37,7 +41,7 @@ impl<'a> Assessment<'a> {
         }
     }
 
-    /// Whether `member` counts: the leader leads already, so its tags do not matter.
+    /// Returns the health of `member` for its present role: a leader's tags do not matter.
     pub(crate) fn fitness(&self, member: &Member) -> Health {
         if self.leader_name() == Some(member.name.as_str()) {
             self.health(member)
@@ -46,7 +50,7 @@ impl<'a> Assessment<'a> {
         }
     }
 
-    fn enough_fit_stay(&self) -> bool {
+    fn enough_fit_kept(&self) -> bool {
         let fit = self.survivors().filter(|member| self.fitness(member) == Health::Healthy);
         fit.count() >= self.fit_needed()
     }

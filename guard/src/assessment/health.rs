@@ -1,4 +1,4 @@
-//! Which members can be counted on, and which of them may lead.
+//! The health of members, and the candidates for the leader's role.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -6,7 +6,7 @@ use crate::facts::{Health, Live, Member, Problem, Seen, pod_problems};
 use crate::patroni::{Answer, State};
 
 impl<'a> Assessment<'a> {
-    /// Whether `member` can be counted on. Tags are not looked at: see [`Assessment::takeover`].
+    /// Returns the health of `member`, tags aside. [`Assessment::takeover`] judges the tags too.
     pub fn health(&self, member: &Member) -> Health {
         let mut problems = pod_problems(member);
         let mut unknown = None;
@@ -15,7 +15,7 @@ impl<'a> Assessment<'a> {
             Live::Answered(answer) => {
                 self.judge_answer(member, answer, leads, &mut problems, &mut unknown);
             }
-            Live::Silent(why) if self.anybody_answered() => {
+            Live::Silent(why) if self.any_member_answered() => {
                 problems.push(Problem::Silent(why.clone()));
             }
             Live::Silent(why) => {
@@ -23,7 +23,8 @@ impl<'a> Assessment<'a> {
             }
             Live::NotAsked => {
                 self.judge_report(member, leads, &mut problems, &mut unknown);
-                // An annotation says "running" for ever: a shrink counts on no member without an answer.
+                // An annotation says "running" for ever: a shrink needs the answer of each member
+                // it counts on.
                 if self.direction() == Direction::Down && (leads || member.ordinal < self.to()) {
                     unknown.get_or_insert(format!("{} was not asked", member.name));
                 }
@@ -35,9 +36,12 @@ impl<'a> Assessment<'a> {
         unknown.map_or(Health::Healthy, Health::Unknown)
     }
 
-    /// Whether `member` is fit to take over: healthy and not tagged `nofailover` (`patroni/api.py`
-    /// `is_failover_possible`). Where replication is synchronous it must be in the set of synchronous standbys
-    /// too, which Patroni chooses again when members go: see [`in_sync_set`](crate::facts::Facts::in_sync_set).
+    /// Returns the health of `member` as a candidate: healthy, and not tagged `nofailover`
+    /// (`patroni/api.py` `is_failover_possible`).
+    ///
+    /// Under synchronous replication the candidate must be in the set of synchronous standbys too.
+    /// Patroni chooses that set again when members are removed: see
+    /// [`in_sync_set`](crate::facts::Facts::in_sync_set).
     pub fn takeover(&self, member: &Member) -> Health {
         let tags = match (&member.live, &member.report) {
             (Live::Answered(answer), _) => Some(&answer.tags),
@@ -57,8 +61,10 @@ impl<'a> Assessment<'a> {
         }
     }
 
-    /// The best member to lead when the ordinals from `to` upwards go: can take over, stays, a synchronous
-    /// standby before others, then the one that has received most, then the lowest ordinal.
+    /// Returns the best kept member to lead when the ordinals from `to` upwards are removed.
+    ///
+    /// It must be fit to take over. A synchronous standby comes before others, then the member that
+    /// has received most WAL, then the lowest ordinal.
     pub fn best_survivor(&self) -> Option<&'a Member> {
         self.facts
             .survivors()
@@ -127,7 +133,7 @@ impl<'a> Assessment<'a> {
             Live::NotAsked | Live::Silent(_) => None,
         });
         let Some(leader_answer) = leader_answer else {
-            *unknown = Some("the leader did not say how far it is".to_owned());
+            *unknown = Some("the leader did not report its WAL position".to_owned());
             return;
         };
         match (answer.timeline, leader_answer.timeline) {
@@ -135,7 +141,7 @@ impl<'a> Assessment<'a> {
                 problems.push(Problem::Timeline { own, leader });
             }
             (Some(_), Some(_)) => {}
-            _ => *unknown = Some(format!("{} did not say its timeline", member.name)),
+            _ => *unknown = Some(format!("{} did not report its timeline", member.name)),
         }
         match (answer.position(), leader_answer.position()) {
             (Some(own), Some(leader)) if own < leader => {
@@ -153,11 +159,13 @@ impl<'a> Assessment<'a> {
                     ));
                 }
             }
-            _ => *unknown = Some(format!("{} did not say how far it is", member.name)),
+            _ => *unknown = Some(format!("{} did not report its WAL position", member.name)),
         }
     }
 
-    /// Without a live answer: the annotation, which may be old. Enough for growth, never for a shrink.
+    /// Judges a member without a live answer by its annotation.
+    ///
+    /// The annotation may be old: it is enough for growth, and never for a shrink.
     fn judge_report(
         &self,
         member: &Member,

@@ -1,4 +1,4 @@
-//! Would the switchover that the operator tries succeed, if the leader's pod were deleted now?
+//! The outcome of the operator's own switchover, if the leader's pod were deleted now.
 
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
@@ -7,7 +7,7 @@ use crate::object_ref::ObjectRef;
 use crate::patroni::Synchronous;
 
 impl Assessment<'_> {
-    /// What becomes of the leader when the change is carried out by the operator alone.
+    /// Returns the outcome for the leader when the operator alone carries out the change.
     pub fn operator_switchover(&self) -> OperatorSwitchover {
         if let Some(why) = self.leader.unreadable() {
             return OperatorSwitchover::Unknown(format!(
@@ -24,7 +24,7 @@ impl Assessment<'_> {
         };
         let mut obstacles = self.operator_obstacles(leader);
         let mut unknown = None;
-        self.heir_obstacles(leader, &mut obstacles, &mut unknown);
+        self.candidate_obstacles(leader, &mut obstacles, &mut unknown);
         match &self.stateful_set {
             Seen::Known(set) => obstacles.extend(
                 set.foreign_annotations
@@ -42,8 +42,9 @@ impl Assessment<'_> {
         unknown.map_or(OperatorSwitchover::Works, OperatorSwitchover::Unknown)
     }
 
-    /// What Patroni would refuse the candidate for (`is_failover_possible`, `patroni/api.py`).
-    fn heir_obstacles(
+    /// Collects the reasons for which Patroni would refuse the candidate (`is_failover_possible`,
+    /// `patroni/api.py`).
+    fn candidate_obstacles(
         &self,
         leader: &Member,
         obstacles: &mut Vec<Evidence>,

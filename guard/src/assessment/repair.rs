@@ -1,11 +1,12 @@
-//! Changes that make a bad state better: removing members that are not counted on and hold nothing that others lack.
+//! Changes that improve a bad state: they remove unhealthy members that hold nothing that others
+//! lack.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::{Health, Member, Repair, Seen};
 
 impl Assessment<'_> {
-    /// The change is one that is never refused for the live state.
+    /// Returns the kind of repair that this change is. Live state never refuses a repair.
     pub fn repair(&self) -> Option<Repair> {
         let from = self.from()?;
         // A return to a count of zero is an outage, whatever the StatefulSet says.
@@ -16,9 +17,10 @@ impl Assessment<'_> {
         if self.direction() != Direction::Same
             && stateful_set.is_some_and(|set| set.replicas == self.to())
             && self.members.known().is_some()
-            // Whoever scaled the StatefulSet: a pod that still lives is not gone, and may be the leader's.
+            // Another writer scaled the StatefulSet: a terminating pod still lives, and may be the
+            // leader's.
             && self.condemned().all(|member| member.pod.terminating)
-            && (self.direction() != Direction::Down || self.nothing_newer_goes(from))
+            && (self.direction() != Direction::Down || self.removes_nothing_newer(from))
         {
             return Some(Repair::Cancels);
         }
@@ -29,7 +31,7 @@ impl Assessment<'_> {
             if known && self.doomed_leader().is_some_and(|leader| adds.contains(&leader.ordinal)) {
                 return Some(Repair::KeepsLeader);
             }
-            // No more ordinals than pods: a count may be as high as an int32 goes.
+            // No more ordinals than pods: a count may be as high as an int32.
             let pods = i64::try_from(self.all_members().len()).unwrap_or(i64::MAX);
             if self.to().saturating_sub(from) <= pods
                 && adds.into_iter().all(|ordinal| self.has_pod(ordinal))
@@ -50,7 +52,8 @@ impl Assessment<'_> {
         if from == 0 && no_members {
             return Some(Repair::ReturnsFromZero);
         }
-        // The leader must be certain, and no other member may claim to lead, before a member is "not the leader".
+        // A member is "not the leader" only where the leader is certain and no other member claims
+        // to lead.
         let leader_stays = self.leader_member().is_some_and(|leader| {
             leader.ordinal < self.to()
                 && !self.contradicts_lock(leader)
@@ -58,7 +61,7 @@ impl Assessment<'_> {
         });
         let removes_unhealthy_only = self.direction() == Direction::Down
             && leader_stays
-            // More than the StatefulSet runs is growth, whatever the object asked for before.
+            // A count above the StatefulSet's is growth, whatever the object asked for before.
             && !self.adds_members()
             && self.labelled_leaders().count() <= 1
             && self.condemned().all(|member| self.safe_to_remove(member))
@@ -66,14 +69,18 @@ impl Assessment<'_> {
         removes_unhealthy_only.then_some(Repair::RemovesUnhealthyOnly)
     }
 
-    /// A member that goes would be missed: it is healthy, or nobody can be sure that it is not. The rules
-    /// count it as healthy.
+    /// Returns whether the cluster would miss `member`: it is healthy, or its health is not
+    /// certain.
+    ///
+    /// The rules count such a member as healthy.
     pub fn missed(&self, member: &Member) -> bool {
         !self.safe_to_remove(member)
     }
 
-    /// Something that was seen, not something that was not, shows that `member` cannot be counted on and has
-    /// nothing that the leader lacks. Silence is no proof: a frozen Patroni's PostgreSQL may hold every row.
+    /// Returns whether positive evidence (not missing data) shows that `member` is unhealthy and
+    /// holds no WAL that the leader lacks.
+    ///
+    /// Silence is no proof: the PostgreSQL of a frozen Patroni may hold every row.
     fn safe_to_remove(&self, member: &Member) -> bool {
         let Health::Unhealthy(problems) = self.health(member) else { return false };
         problems.iter().any(|problem| self.proven(member, problem))

@@ -1,7 +1,7 @@
-//! What one member asks of its namespace, and what quotas leave beside it.
+//! The needs of one member in its namespace, and the room that quotas leave.
 //!
-//! The arithmetic is that of Kubernetes (pkg/quota/v1/evaluator/core), kept here for the rules and for whoever
-//! shows a plan.
+//! The arithmetic is that of Kubernetes (pkg/quota/v1/evaluator/core), for the rules and for views
+//! of a plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,52 +9,52 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::capacity::{Look, Template};
-use crate::policy::meets;
 use crate::quantity::Amount;
+use crate::selector::meets;
 
-/// Between a storage class and what of it a quota limits.
+/// Separator between a storage class and the resource that a quota limits in that class.
 const OF_CLASS: &str = ".storageclass.storage.k8s.io/";
 
-/// What every container must set where a quota limits it (`validationSet`, pods.go).
+/// Resources that every container must set where a quota limits them (`validationSet`, pods.go).
 const MUST_BE_SET: [&str; 6] =
     ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
 
 /// Amounts by the name of the resource.
 pub type Amounts = BTreeMap<String, Amount>;
 
-/// What one member asks for.
+/// The needs of one member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Requests of its pod.
     pub requests: Amounts,
     /// Limits of its pod.
     pub limits: Amounts,
-    /// Resources of which some container of its pod may take as much as there is.
+    /// Resources without a limit in some container of its pod.
     pub unlimited: BTreeSet<&'static str>,
-    /// Size and storage class of its volume claims; without a class it is the default one.
+    /// Size and storage class of its volume claims. A claim without a class gets the default one.
     pub volumes: Vec<(Amount, Option<String>)>,
-    /// Each container of its pod, init containers too.
+    /// Each container of its pod, init containers included.
     pub containers: Vec<Needs>,
     /// Its pod's priority class.
     priority_class: Option<String>,
-    /// What admission fills in is in it: without a priority class it has none.
+    /// The additions of admission are in it: a pod without a priority class then has none.
     admitted: bool,
-    /// What is set for the pod as a whole, in a quota's words.
+    /// Resources that are set for the pod as a whole, in a quota's words.
     whole: BTreeSet<String>,
 }
 
-/// What one container asks for.
+/// The needs of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Its name.
     pub name: String,
-    /// Its requests; where it has only a limit, that is its request.
+    /// Its requests. A limit without a request counts as the request.
     pub requests: Amounts,
     /// Its limits.
     pub limits: Amounts,
 }
 
-/// Pods and claims that a change adds, or takes away where negative.
+/// Pods and claims that a change adds, or removes where negative.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Added {
     /// Pods.
@@ -68,48 +68,50 @@ pub struct Added {
 pub struct Room {
     /// The quota.
     pub quota: String,
-    /// What it limits.
+    /// The resource that it limits.
     pub resource: String,
     /// The limit.
     pub hard: Amount,
-    /// What is used now.
+    /// The amount that is used now.
     pub used: Amount,
-    /// What would be used after the change.
+    /// The amount that would be used after the change.
     pub after: Amount,
 }
 
 impl Room {
-    /// By how much the change would pass the limit; `None` where it does not, or frees something.
+    /// Returns the amount by which the change would pass the limit.
+    ///
+    /// `None` where it stays within the limit or frees something.
     pub fn exceeded(&self) -> Option<Amount> {
         let grows = self.after > self.used;
         (grows && self.after > self.hard).then(|| self.after.minus(self.hard))
     }
 }
 
-/// Containers that a quota forbids because they do not say what they need.
+/// Containers that a quota forbids because they do not set a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unspecified {
     /// The quota.
     pub quota: String,
-    /// What it limits, and they do not set.
+    /// The resource that it limits and that they do not set.
     pub resource: String,
     /// The containers.
     pub containers: Vec<String>,
 }
 
-/// What the namespace's quotas say.
+/// The answers of the namespace's quotas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quotas {
     /// Every limit that the change touches.
     pub rooms: Vec<Room>,
-    /// What keeps every new pod from being made, however much room there is.
+    /// Quotas that forbid every new pod, however much room there is.
     pub unspecified: Vec<Unspecified>,
-    /// What could not be judged, in words.
+    /// Limits that could not be judged, in words.
     pub unjudged: Vec<String>,
 }
 
 impl Footprint {
-    /// Reads it off what members are made from; the error says which quantity is none.
+    /// Reads it off the template of the members. The error names a value that is no quantity.
     pub fn of(template: &Template) -> Look<Self> {
         let mut footprint = Self { admitted: template.admitted, ..Self::default() };
         for claim in &template.claims {
@@ -148,7 +150,7 @@ impl Footprint {
         Ok(footprint)
     }
 
-    /// A member's claims of a storage class, or of all: how many, and their size.
+    /// Returns the number and the total size of a member's claims, of one storage class or of all.
     pub fn claims(&self, class: Option<&str>) -> (i64, Amount) {
         self.volumes
             .iter()
@@ -156,8 +158,9 @@ impl Footprint {
             .fold((0, Amount::default()), |(count, sum), (size, _)| (count + 1, sum.plus(*size)))
     }
 
-    /// What the change adds to what a quota counts under `name`: `None` where it does not touch it, an error where
-    /// nobody can tell.
+    /// Returns the amount that the change adds to the resource that a quota counts under `name`.
+    ///
+    /// `None` where the change does not touch it. An error where this is not known.
     fn adds(&self, name: &str, added: &Added) -> Look<Option<Amount>> {
         let (class, name) = match name.split_once(OF_CLASS) {
             Some((class, name)) => (Some(class), name),
@@ -182,7 +185,7 @@ impl Footprint {
         Ok(amount.filter(|amount| *amount != Amount::default()))
     }
 
-    /// The pod is one that a quota of this scope counts; `None` where nobody can tell.
+    /// Returns whether a quota of this scope counts the pod. `None` where this is not known.
     fn in_scope(&self, scope: &str, operator: &str, values: &[String]) -> Option<bool> {
         match scope {
             "Terminating" => Some(false),
@@ -200,13 +203,13 @@ impl Footprint {
                 }
                 meets(self.priority_class.as_ref(), operator, values)
             }
-            // No claim that the operator makes has such a class, and no pod.
+            // Neither a pod nor a claim that the operator makes has such a class.
             "VolumeAttributesClass" if matches!(operator, "In" | "Exists") => Some(false),
             _ => None,
         }
     }
 
-    /// What the quotas leave after `added`.
+    /// Returns the room that the quotas leave after `added`.
     pub fn quotas(&self, quotas: &[ResourceQuota], added: &Added) -> Quotas {
         let mut seen = Quotas::default();
         for quota in quotas {
@@ -252,7 +255,8 @@ impl Footprint {
         seen
     }
 
-    /// Containers that do not set what a quota limits under `resource`, where they must (`Constraints`, pods.go).
+    /// Returns the containers that must set `resource` because a quota limits it, and do not
+    /// (`Constraints`, pods.go).
     fn without(&self, resource: &str) -> Vec<String> {
         if !MUST_BE_SET.contains(&resource) || self.whole.contains(resource) {
             return Vec::new();
@@ -266,7 +270,7 @@ impl Footprint {
         self.containers.iter().filter(|it| !sets(it)).map(|it| it.name.clone()).collect()
     }
 
-    /// The quota counts the cluster's pods.
+    /// Returns whether the quota counts the cluster's pods.
     fn counted(&self, quota: &ResourceQuota) -> Look<bool> {
         let Some(spec) = &quota.spec else { return Ok(false) };
         let plain = spec.scopes.iter().flatten().map(|scope| (scope, "Exists", &[][..]));
@@ -296,8 +300,9 @@ impl Needs {
     }
 }
 
-/// What a pod counts with: all containers at once, or the hungriest init container beside those that keep running
-/// (`PodRequests`, k8s.io/component-helpers/resource).
+/// Returns the amounts that a pod counts with (`PodRequests`, k8s.io/component-helpers/resource).
+///
+/// These are all containers at once, or the largest init container beside those that keep running.
 fn of_pod(pod: &PodSpec, of: fn(&Container) -> Look<Amounts>) -> Look<Amounts> {
     let (mut beside, mut peak) = (Amounts::new(), Amounts::new());
     for container in pod.init_containers.iter().flatten() {
@@ -324,7 +329,8 @@ fn of_pod(pod: &PodSpec, of: fn(&Container) -> Look<Amounts>) -> Look<Amounts> {
     Ok(all)
 }
 
-/// A container's requests; where it has only a limit, that is its request (`SetDefaults_Pod`, pkg/apis/core/v1).
+/// Returns a container's requests. A limit without a request counts as the request
+/// (`SetDefaults_Pod`, pkg/apis/core/v1).
 fn requests(container: &Container) -> Look<Amounts> {
     let mut requests = limits(container)?;
     let own = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());

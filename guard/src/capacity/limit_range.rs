@@ -1,4 +1,4 @@
-//! Limit ranges: what they fill in, and what they forbid (plugin/pkg/admission/limitranger).
+//! Limit ranges: their defaults and their bounds (plugin/pkg/admission/limitranger).
 
 use std::collections::BTreeMap;
 
@@ -9,24 +9,25 @@ use crate::capacity::footprint::amount;
 use crate::capacity::{Amounts, Footprint, Look, Template};
 use crate::quantity::Amount;
 
-/// What a `LimitRange` has against a new pod or claim.
+/// A bound of a `LimitRange` that a new pod or claim breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The `LimitRange`.
     pub range: String,
     /// The bound that is broken.
     pub field: String,
-    /// The bound's value, and what the pod or claim says.
+    /// The bound, and the value of the pod or claim.
     pub value: String,
 }
 
-/// The template with what the namespace's limit ranges fill in where a container says nothing. The first one wins.
+/// Returns the template with the defaults of the namespace's limit ranges, where a container sets
+/// nothing. The first limit range wins.
 #[must_use]
 pub fn defaulted(mut template: Template, ranges: &[LimitRange]) -> Template {
     let pod = &mut template.pod;
     let all = pod.init_containers.iter_mut().flatten().chain(&mut pod.containers);
     for container in all {
-        // Where only a limit is written it is the request, before any LimitRange is asked.
+        // A limit without a request becomes the request before any LimitRange applies.
         let own = container.resources.get_or_insert_with(ResourceRequirements::default);
         let limits = own.limits.clone().unwrap_or_default();
         fill(&mut own.requests, &limits);
@@ -44,11 +45,11 @@ fn fill(own: &mut Option<BTreeMap<String, Quantity>>, with: &BTreeMap<String, Qu
     }
 }
 
-/// What the limit ranges forbid about a member that was filled in: about its pod, where one will be made, and
-/// about its claims, where some will.
+/// Returns the bounds that a member breaks: with its pod where one will be made, and with its
+/// claims where some will be made.
 ///
 /// # Errors
-/// A quantity that is none.
+/// A value that is no quantity.
 pub fn violations(
     ranges: &[LimitRange],
     footprint: &Footprint,
@@ -91,7 +92,7 @@ pub fn violations(
     Ok(found)
 }
 
-/// The items of one type, with the name of their `LimitRange`.
+/// Returns the items of one type, each with the name of its `LimitRange`.
 fn items<'a>(
     ranges: &'a [LimitRange],
     of: &'a str,
@@ -103,11 +104,11 @@ fn items<'a>(
     })
 }
 
-/// What is held against an item.
+/// Requests and limits to compare with an item.
 struct Checked<'a> {
     name: String,
     requests: &'a Amounts,
-    /// `None` for a claim, which has none and needs none.
+    /// `None` for a claim, which needs none.
     limits: Option<&'a Amounts>,
 }
 
@@ -124,7 +125,7 @@ impl Checked<'_> {
                     limit.filter(|limit| *limit < min).map(|limit| format!("is limited to {limit}"))
                 }
             };
-            found.extend(self.told(item, "min", resource, quantity, why));
+            found.extend(self.broken(item, "min", resource, quantity, why));
         }
         for (resource, quantity) in item.max.iter().flatten() {
             let max = amount(resource, quantity)?;
@@ -134,7 +135,7 @@ impl Checked<'_> {
                 (true, Some(limit)) if limit > max => Some(format!("is limited to {limit}")),
                 (_, _) => request.map(|request| format!("requests {request}")),
             };
-            found.extend(self.told(item, "max", resource, quantity, why));
+            found.extend(self.broken(item, "max", resource, quantity, why));
         }
         for (resource, quantity) in item.max_limit_request_ratio.iter().flatten() {
             let ratio = amount(resource, quantity)?;
@@ -147,7 +148,7 @@ impl Checked<'_> {
                     .exceeds(ratio, request)
                     .then(|| format!("requests {request} and is limited to {limit}"))
             };
-            found.extend(self.told(item, "maxLimitRequestRatio", resource, quantity, why));
+            found.extend(self.broken(item, "maxLimitRequestRatio", resource, quantity, why));
         }
         Ok(found)
     }
@@ -156,7 +157,7 @@ impl Checked<'_> {
         self.limits?.get(resource).copied()
     }
 
-    fn told(
+    fn broken(
         &self,
         item: &LimitRangeItem,
         bound: &str,
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_ranges_forbid_what_kubernetes_would() {
+    fn limit_ranges_forbid_the_same_as_kubernetes() {
         let sized = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}});
         for (item, resources, want) in [
             (json!({"type": "Container", "min": {"cpu": "1"}, "max": {"cpu": "2"}}), &sized, ""),
@@ -244,7 +245,7 @@ mod tests {
                 &sized,
                 "maxLimitRequestRatio memory of a Pod: 2; the pod lacks a request or a limit",
             ),
-            // What is not set is filled in first.
+            // A missing value is filled in first.
             (
                 json!({"type": "Container", "max": {"cpu": "2"}, "default": {"cpu": "1"},
                     "defaultRequest": {"cpu": "500m"}, "min": {"cpu": "500m"}}),
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_made_is_not_forbidden() {
+    fn only_things_to_be_made_are_forbidden() {
         let ranges = [range(&json!({"type": "Pod", "min": {"cpu": "1"}}))];
         let nothing = Footprint::default();
         assert_eq!(violations(&ranges, &nothing, false, true), Ok(Vec::new()));

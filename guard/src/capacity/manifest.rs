@@ -1,7 +1,9 @@
-//! What the operator would make of a manifest, where there is no StatefulSet yet or the same write reshapes it.
+//! The template that the operator would make from a manifest, where there is no StatefulSet yet or
+//! the same write changes the template.
 //!
-//! `generateResourceRequirements`, `generateSidecarContainers` and `generateStatefulSet`, pkg/cluster/k8sres.go.
-//! What those do not tell is an error with its reason, never a guess.
+//! `generateResourceRequirements`, `generateSidecarContainers` and `generateStatefulSet`,
+//! pkg/cluster/k8sres.go. A value that these do not determine is an error with its reason, never a
+//! guess.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +15,19 @@ use serde_json::Value;
 
 use crate::capacity::footprint::amount;
 use crate::capacity::{Look, Template, reduced};
-use crate::objects::POSTGRES_CONTAINER;
-use crate::operator::{PodSettings, Written};
+use crate::operator::{POSTGRES_CONTAINER, PodSettings, Written};
 use crate::postgresql::Postgresql;
 use crate::quantity::Amount;
 
-/// How the operator spells "none" (`fillResourceList`).
+/// The operator's spellings of "none" (`fillResourceList`).
 const NONE: [&str; 3] = ["", "0", "null"];
 
 type Quantities = BTreeMap<String, Quantity>;
 
-/// What every member of `cluster` would be made from.
+/// Returns the template of every member of `cluster`.
 ///
 /// # Errors
-/// What cannot be told from the manifest and the settings, and why.
+/// A value that the manifest and the settings do not determine, with the reason.
 pub fn template(cluster: &Postgresql, settings: &PodSettings) -> Look<Template> {
     if settings.scalyr {
         return Err(
@@ -70,7 +71,7 @@ pub fn template(cluster: &Postgresql, settings: &PodSettings) -> Look<Template> 
     })
 }
 
-/// One with the same name is there already: the operator leaves the later one out.
+/// Adds a container, unless one of that name exists: the operator leaves the later one out.
 fn add(containers: &mut Vec<Container>, container: Container) {
     if containers.iter().all(|it| it.name != container.name) {
         containers.push(container);
@@ -93,7 +94,8 @@ fn claim(volume: &Value) -> Look<PersistentVolumeClaimSpec> {
     })
 }
 
-/// A container with the resources that the operator gives it, in the operator's order.
+/// Returns a container with the resources that the operator gives it, computed in the operator's
+/// order.
 fn container(
     name: &str,
     resources: &Value,
@@ -141,7 +143,7 @@ fn container(
     })
 }
 
-/// Settings that mean something.
+/// Returns the settings other than "none".
 fn meant(written: &Written) -> impl Iterator<Item = (&'static str, &str)> {
     written
         .iter()
@@ -149,7 +151,7 @@ fn meant(written: &Written) -> impl Iterator<Item = (&'static str, &str)> {
         .filter(|(_, text)| !NONE.contains(text))
 }
 
-/// What a manifest says, or else the default.
+/// Returns the values of a manifest, and the defaults for the rest.
 fn filled(own: &Value, defaults: &Written) -> Quantities {
     let text = |name: &str| own[name].as_str().filter(|text| !NONE.contains(text));
     let usual = ["cpu", "memory"].into_iter().filter_map(|name| {
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_are_those_that_the_operator_would_give() {
+    fn resources_are_those_of_the_operator() {
         let mib = "104857600";
         let usual = format!("postgres: cpu=100m memory={mib} / cpu=1 memory=524288000");
         let with = |change: fn(&mut PodSettings)| {

@@ -1,28 +1,52 @@
-//! Where pods that must be kept apart may run.
+//! Places for pods that must be kept apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Toleration};
 
 use crate::capacity::Template;
-use crate::facts::{Node, Taint};
-use crate::policy::{meets, selects};
+use crate::selector::{meets, selects};
 
-/// Places of which each takes one member.
+/// A node, reduced to what the scheduler checks before it counts free room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints.
+    pub taints: Vec<Taint>,
+    /// It is cordoned.
+    pub unschedulable: bool,
+}
+
+/// A taint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// Places that take one member each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
-    /// The node label by whose values the places differ.
+    /// The node label whose values tell the places apart.
     pub key: String,
-    /// Its values on nodes that fit; `None` where some node that fits has no such label, and takes any number.
+    /// Its values on nodes that fit. `None` where a fitting node lacks the label, and so takes any
+    /// number.
     pub places: Option<BTreeSet<String>>,
 }
 
-/// Members must be kept apart.
+/// Returns whether members must be kept apart.
 pub fn spreads(template: &Template) -> bool {
     keys(template).next().is_some()
 }
 
-/// What the required anti-affinity of the members to each other leaves, by topology key.
+/// Returns the places that the required anti-affinity between members leaves, by topology key.
 pub fn domains(template: &Template, nodes: &[Node]) -> Vec<Domain> {
     keys(template)
         .map(|key| {
@@ -33,7 +57,7 @@ pub fn domains(template: &Template, nodes: &[Node]) -> Vec<Domain> {
         .collect()
 }
 
-/// Topology keys of the terms that select the members themselves.
+/// Returns the topology keys of the terms that select the members themselves.
 fn keys(template: &Template) -> impl Iterator<Item = &str> {
     let apart = template.pod.affinity.as_ref().and_then(|it| it.pod_anti_affinity.as_ref());
     apart
@@ -41,13 +65,13 @@ fn keys(template: &Template) -> impl Iterator<Item = &str> {
         .flat_map(|it| it.required_during_scheduling_ignored_during_execution.iter().flatten())
         .filter(|term| {
             let selector = term.label_selector.as_ref();
-            // No selector selects nothing; one that cannot be read is left to the scheduler.
+            // No selector selects nothing. An unreadable one is left to the scheduler.
             selector.is_some_and(|it| selects(it, &template.labels).unwrap_or(false))
         })
         .map(|term| term.topology_key.as_str())
 }
 
-/// The scheduler would consider the node, its free room aside.
+/// Returns whether the scheduler would consider the node, apart from its free room.
 fn fits(node: &Node, pod: &PodSpec) -> bool {
     let chosen =
         pod.node_selector.iter().flatten().all(|(key, value)| node.labels.get(key) == Some(value));
@@ -72,7 +96,7 @@ fn matches(term: &NodeSelectorTerm, node: &Node) -> bool {
         return false;
     }
     let by_label = |it: &NodeSelectorRequirement| fulfils(node.labels.get(&it.key), it);
-    // The only field there is: metadata.name.
+    // metadata.name is the only field.
     let by_field = |it: &NodeSelectorRequirement| fulfils(Some(&node.name), it);
     expressions.iter().flatten().all(by_label) && fields.iter().flatten().all(by_field)
 }
@@ -119,7 +143,7 @@ mod tests {
         node
     }
 
-    /// How many places there are: all of them for a pod of this kind.
+    /// Returns the number of places for a pod.
     fn places(pod: Value) -> String {
         let mut pod = pod;
         pod["containers"] = json!([]);

@@ -1,16 +1,15 @@
-//! What there is room for: facts about a cluster's surroundings.
-
-use std::collections::BTreeMap;
+//! Facts about a cluster's surroundings and the room in them.
 
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::capacity::{self, Footprint, Look, Template};
+use crate::capacity::{self, Footprint, Look, Node, Template};
 use crate::change::Direction;
 use crate::facts::{Facts, Seen};
 
-/// Parts of a spec that shape every pod or claim: where the same write changes one, the StatefulSet no longer tells.
+/// Parts of a spec that shape every pod or claim. A write that changes one makes the StatefulSet
+/// out of date.
 const RESHAPES: &[&str] = &[
     "/resources",
     "/sidecars",
@@ -22,17 +21,18 @@ const RESHAPES: &[&str] = &[
     "/pod_priority_class_name",
 ];
 
-/// What the cluster's surroundings have room for. `None`: nobody asked, because the change does not need it or
-/// whoever asks may not see it.
+/// The room in the cluster's surroundings.
+///
+/// `None` means that it was not read: the change does not need it, or the reader has no permission.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capacity {
-    /// What every member is made from now; `Absent` without a StatefulSet.
+    /// The template of every member now. `Absent` without a StatefulSet.
     pub template: Seen<Template>,
-    /// The namespace's quotas, as they are stored: their arithmetic is that of [`capacity`].
+    /// The namespace's quotas, as they are stored. Their arithmetic is in [`capacity`].
     pub quotas: Option<Seen<Vec<ResourceQuota>>>,
     /// The namespace's limit ranges, as they are stored.
     pub limit_ranges: Option<Seen<Vec<LimitRange>>>,
-    /// The nodes, where members must be kept apart.
+    /// The nodes, read where members must be kept apart.
     pub nodes: Option<Seen<Vec<Node>>>,
     /// The disruption budgets that count the cluster's leader.
     pub disruption_budgets: Option<Seen<Vec<DisruptionBudget>>>,
@@ -53,40 +53,16 @@ impl Default for Capacity {
     }
 }
 
-/// A node, as far as the scheduler looks at it before it counts what is free.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// What it keeps pods away with.
-    pub taints: Vec<Taint>,
-    /// It is cordoned.
-    pub unschedulable: bool,
-}
-
-/// A taint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taint {
-    /// Its key.
-    pub key: String,
-    /// Its value.
-    pub value: Option<String>,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
-    pub effect: String,
-}
-
 /// A `PodDisruptionBudget` that counts the leader's pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DisruptionBudget {
     /// Its name.
     pub name: String,
-    /// Pods that must stay.
+    /// Pods that must be available.
     pub min_available: Option<IntOrString>,
-    /// Pods that may go.
+    /// Pods that may be unavailable.
     pub max_unavailable: Option<IntOrString>,
-    /// Pods it counted when it was last looked at.
+    /// The number of pods that it last counted.
     pub expected: Option<i64>,
     /// It counts the leader's pod and none of the others.
     pub leader_only: bool,
@@ -97,18 +73,21 @@ pub struct DisruptionBudget {
 pub struct Backup {
     /// Name of its `CronJob`.
     pub name: String,
-    /// When it last succeeded.
+    /// The time of its last success.
     pub succeeded: Option<Timestamp>,
     /// It is suspended.
     pub suspended: bool,
 }
 
 impl Facts {
-    /// What one more member costs: from the StatefulSet, or from the manifest where there is none or the same write
-    /// reshapes it; with the defaults of the namespace's limit ranges, where those were read.
+    /// Returns the needs of one more member, with the defaults of the namespace's limit ranges
+    /// where those were read.
+    ///
+    /// They come from the StatefulSet, or from the manifest where there is no StatefulSet or the
+    /// same write changes the template.
     ///
     /// # Errors
-    /// Why nobody can tell.
+    /// The reason for which they are not known.
     pub fn footprint(&self) -> Look<Footprint> {
         let template = if self.by_manifest() {
             let operator = match &self.operator {
@@ -134,7 +113,7 @@ impl Facts {
         Footprint::of(&capacity::defaulted(template, ranges.map_or(&[], Vec::as_slice)))
     }
 
-    /// The manifest, and not the StatefulSet, says what a new member will be.
+    /// Returns whether the manifest, and not the StatefulSet, determines a new member.
     fn by_manifest(&self) -> bool {
         let reshaped = || {
             self.change.other_edits().iter().any(|edit| {
@@ -147,14 +126,15 @@ impl Facts {
             || reshaped()
     }
 
-    /// Pods that will be made to reach `count`: also those that an earlier change still waits for.
+    /// Returns the number of pods that will be made to reach `count`, including those that an
+    /// earlier change still waits for.
     ///
     /// # Errors
-    /// Why nobody can tell.
+    /// The reason for which it is not known.
     pub fn pods_to_come(&self, count: i64) -> Look<i64> {
         match &self.members {
             Seen::Known(members) => {
-                // What has ended is made again, and is not counted as used.
+                // A pod that has ended is made again, and does not count as used.
                 let there = members.iter().filter(|member| {
                     member.ordinal < count
                         && !matches!(member.pod.phase.as_str(), "Failed" | "Succeeded")
@@ -166,10 +146,11 @@ impl Facts {
         }
     }
 
-    /// Members that will get a new claim to reach `count`: a claim that was kept costs nothing.
+    /// Returns the number of members that will get a new claim to reach `count`. A kept claim costs
+    /// nothing.
     ///
     /// # Errors
-    /// Why nobody can tell.
+    /// The reason for which it is not known.
     pub fn claims_to_come(&self, count: i64) -> Look<i64> {
         match &self.claims {
             Seen::Known(claims) => {

@@ -1,34 +1,34 @@
-//! Is a member one that can be counted on?
+//! The health of a member, and the problems that speak against it.
 
 use std::fmt;
 
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{Role, State, Synchronous};
 
-/// Whether a member can be counted on.
+/// The health of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It runs, follows the leader's timeline and had received, within a second, everything the leader had
-    /// when asked. The leader itself: it runs and leads.
+    /// It runs, follows the leader's timeline, and within a second had received all WAL that the
+    /// leader had when asked. The leader itself runs and leads.
     Healthy,
-    /// It cannot be counted on, and why.
+    /// It is not healthy, for these reasons.
     Unhealthy(Vec<Problem>),
-    /// It could not be told, and why. Never taken as healthy, nor as unhealthy.
+    /// Its health is not known, for this reason. Never taken as healthy, nor as unhealthy.
     Unknown(String),
 }
 
-/// One reason why a member cannot be counted on.
+/// One reason for which a member is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It had not received what the leader had a second before; bytes missing.
+    /// A second later it had still not received the leader's WAL: the bytes that it lacks.
     Behind(u64),
     /// No pod has this ordinal.
     Missing,
     /// Its node is not ready.
     NodeNotReady(String),
-    /// Tagged `nofailover`: it will not take over.
+    /// Tagged `nofailover`: Patroni will not let it take over.
     NoFailover,
-    /// Its PostgreSQL runs but replicates from nobody.
+    /// Its PostgreSQL runs, but receives WAL from no server.
     NotReplicating,
     /// Its PostgreSQL does not run.
     NotRunning(String),
@@ -36,11 +36,11 @@ pub enum Problem {
     PodNotRunning(String),
     /// It is being created, cloned, reinitialised or rewound.
     Rebuilding(String),
-    /// Its replay is further behind than Patroni allows, in bytes.
+    /// Its replay is further behind than the allowed lag: the bytes.
     ReplayBehind(u64),
     /// Its replay is paused.
     ReplayPaused,
-    /// Others answered, it did not.
+    /// It did not answer, although others did.
     Silent(String),
     /// Its pod is being deleted.
     Terminating,
@@ -62,7 +62,7 @@ impl fmt::Display for Problem {
             Self::Missing => write!(out, "has no pod"),
             Self::NodeNotReady(node) => write!(out, "its node {node} is not Ready"),
             Self::NoFailover => write!(out, "tagged nofailover"),
-            Self::NotReplicating => write!(out, "runs, but replicates from nobody"),
+            Self::NotReplicating => write!(out, "runs, but receives no WAL"),
             Self::NotRunning(state) => write!(out, "PostgreSQL is {state}"),
             Self::PodNotRunning(why) => write!(out, "pod is {why}"),
             Self::Rebuilding(how) => write!(out, "being rebuilt ({how})"),
@@ -79,7 +79,8 @@ impl fmt::Display for Problem {
 }
 
 impl Member {
-    /// `problem` is something that was seen of it, not something that was not.
+    /// Returns whether `problem` rests on something that was seen of the member, and not on missing
+    /// data.
     pub(crate) fn proves(&self, problem: &Problem) -> bool {
         let only_unseen = match &self.live {
             Live::Answered(answer) => answer.state == State::Running && answer.position().is_none(),
@@ -87,9 +88,9 @@ impl Member {
         };
         match problem {
             Problem::Silent(_) => false,
-            // A pod is Pending, too, while another container's image cannot be pulled.
+            // A pod is also Pending while the image of another container cannot be pulled.
             Problem::PodNotRunning(_) => !self.pod.containers_running,
-            // What runs and does not say how far it is may be as far as any other.
+            // A running member that reports no position may have as much WAL as any other.
             Problem::Rebuilding(_) => !only_unseen,
             Problem::Behind(_)
             | Problem::Missing
@@ -107,7 +108,10 @@ impl Member {
 }
 
 impl Facts {
-    /// `member` is in the set of synchronous standbys, or no such set binds: `Err` says why not.
+    /// Checks that `member` is in the set of synchronous standbys, or that no such set binds.
+    ///
+    /// # Errors
+    /// The reason for which neither is known to hold.
     pub fn in_sync_set(&self, member: &Member) -> Result<(), String> {
         let Some(configuration) = self.configuration.known() else {
             return Err(format!(
@@ -136,10 +140,12 @@ impl Facts {
         }
     }
 
-    /// How `member` is being rebuilt, if it is. Several independent signals, because each has a blind spot:
-    /// the annotation's words, the live answer, the label Patroni sets, and the pod's own age.
+    /// Returns the kind of rebuild that `member` is in, if any.
+    ///
+    /// It reads several independent signals, because each has a blind spot: the annotation's words,
+    /// the live answer, the label that Patroni sets, and the pod's own age.
     pub fn rebuilding(&self, member: &Member) -> Option<String> {
-        // Who answers now is believed before an annotation that may be ten seconds old.
+        // A live answer counts more than an annotation, which may be ten seconds old.
         if let Live::Answered(answer) = &member.live {
             return rebuild_words(&answer.state, answer.role).or_else(|| {
                 let standby = !answer.role.leads() && answer.state == State::Running;
@@ -158,7 +164,7 @@ impl Facts {
         }
     }
 
-    /// The position the leader had when it was asked, in bytes.
+    /// Returns the leader's position when it was asked, in bytes.
     pub fn leader_position(&self) -> Option<u64> {
         match &self.leader_member()?.live {
             Live::Answered(answer) => answer.position(),
@@ -166,8 +172,9 @@ impl Facts {
         }
     }
 
-    /// At least one member gave a usable answer, so that silence is the silent member's own.
-    pub fn anybody_answered(&self) -> bool {
+    /// Returns whether at least one member gave a usable answer. Silence is then the silent
+    /// member's own.
+    pub fn any_member_answered(&self) -> bool {
         self.all_members().iter().any(|member| matches!(member.live, Live::Answered(_)))
     }
 }
@@ -190,15 +197,16 @@ pub(crate) fn pod_problems(member: &Member) -> Vec<Problem> {
 
 fn rebuild_words(state: &State, role: Role) -> Option<String> {
     match (state, role) {
-        // A rejoining member starts after its base backup or pg_rewind; a plain restart looks the same.
+        // A rejoining member starts after its base backup or pg_rewind. A plain restart looks the
+        // same.
         (State::CreatingReplica | State::Bootstrapping, _)
         | (State::Starting, Role::Demoted | Role::Replica) => Some(state.word().to_owned()),
-        // A failing rebuild alternates "creating replica" and "stopped"; a reinitialised member has no data
-        // directory in between (patroni/postgresql/bootstrap.py).
+        // A failing rebuild alternates "creating replica" and "stopped". In between, a
+        // reinitialised member has no data directory (patroni/postgresql/bootstrap.py).
         (State::Stopped | State::Starting, Role::Uninitialized) => {
             Some(format!("{}, without data", state.word()))
         }
-        // pg_rewind has no state of its own: stopped, and no longer leader.
+        // pg_rewind has no state of its own: the member is stopped, and no longer leader.
         (State::Stopped, Role::Demoted) => Some("stopped after losing the lead".to_owned()),
         _ => None,
     }
@@ -210,7 +218,7 @@ mod tests {
     use crate::rules::testing::healthy;
 
     #[test]
-    fn a_leader_whose_lock_cannot_be_read_was_called_a_pretender() {
+    fn unreadable_lock_makes_no_leader_unhealthy() {
         let mut facts = healthy(3, 3);
         facts.leader = Seen::Unreadable("forbidden".to_owned());
         let leader = facts.member("acid-a-0").unwrap();

@@ -1,4 +1,4 @@
-//! Would the operator's own hand-over work, if the leader's pod were deleted now?
+//! The operator's own switchover: its outcome, and the obstacles in its way.
 
 use std::fmt::Display;
 
@@ -6,29 +6,31 @@ use crate::evidence::Evidence;
 use crate::facts::{Facts, Live, Member, Problem};
 use crate::object_ref::{Kind, ObjectRef};
 
-/// Port of Patroni's REST interface; Spilo never changes it.
+/// Port of Patroni's REST interface. Spilo never changes it.
 const REST_PORT: u16 = 8008;
 
-/// What becomes of the leader when the StatefulSet is shrunk.
+/// The outcome for the leader when the StatefulSet is shrunk.
 ///
-/// The operator asks Patroni to switch over to ordinal 0, whatever its state, logs a refusal as a warning and
-/// shrinks the StatefulSet all the same (`preScaleDown`, pkg/cluster/resources.go).
+/// The operator asks Patroni to switch over to ordinal 0, whatever its state. It logs a refusal as
+/// a warning and shrinks the StatefulSet all the same (`preScaleDown`, pkg/cluster/resources.go).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperatorSwitchover {
-    /// The leader's pod goes and the switchover to ordinal 0 would be refused or never asked for: every
-    /// reason.
+    /// The leader's pod is removed, and the switchover to ordinal 0 would be refused or never
+    /// requested: every reason.
     Fails(Vec<Evidence>),
-    /// Nobody leads, or the leader stays.
+    /// There is no leader, or the leader is kept.
     NotNeeded,
-    /// It cannot be told, and why.
+    /// The outcome is not known, for this reason.
     Unknown(String),
-    /// The leader's pod goes; ordinal 0 can take over now.
+    /// The leader's pod is removed, and ordinal 0 can take over now.
     Works,
 }
 
 impl Facts {
-    /// What the operator itself stumbles over before it asks Patroni: it takes the leader from the role label
-    /// (`getPods`, pkg/cluster/pod.go) and calls that pod's REST interface (pkg/util/patroni/patroni.go).
+    /// Returns the operator's own obstacles, before it asks Patroni.
+    ///
+    /// It finds the leader by the role label (`getPods`, pkg/cluster/pod.go) and calls that pod's
+    /// REST interface (pkg/util/patroni/patroni.go).
     pub(crate) fn operator_obstacles(&self, leader: &Member) -> Vec<Evidence> {
         let mut obstacles = Vec::new();
         let mut masters =
@@ -42,26 +44,28 @@ impl Facts {
         if leader.pod.ip.is_none() {
             obstacles.push(Evidence::new(ObjectRef::pod(&leader.name), "status.podIP", "unset"));
         }
-        if let (Live::Silent(why), true) = (&leader.live, self.anybody_answered()) {
+        if let (Live::Silent(why), true) = (&leader.live, self.any_member_answered()) {
             let problem = Problem::Silent(why.clone());
             obstacles.push(self.evidence_for(leader, &problem));
         }
         obstacles
     }
 
-    /// Pods whose role label says that they lead, by whatever name.
+    /// Returns the pods with a role label that means leader, in either spelling.
     pub fn labelled_leaders(&self) -> impl Iterator<Item = &Member> {
         let leads =
             |member: &&Member| matches!(member.pod.role.as_deref(), Some("master" | "primary"));
         self.all_members().iter().filter(leads)
     }
 
-    /// Pods whose role label says `master`: what the operator and the service `<cluster>` go by.
+    /// Returns the pods with the role label `master`, which the operator and the service
+    /// `<cluster>` select.
     pub fn labelled_masters(&self) -> impl Iterator<Item = &Member> {
         self.all_members().iter().filter(|member| member.pod.role.as_deref() == Some("master"))
     }
 
-    /// Returns what was asked about `member`'s PostgreSQL: the member itself where it was asked, or else its pod.
+    /// Returns the source of facts about `member`'s PostgreSQL: the member itself where it was asked,
+    /// or else its pod.
     pub fn source_of(&self, member: &Member) -> ObjectRef {
         match (&member.live, &member.pod.ip) {
             (Live::Answered(_) | Live::Silent(_), Some(ip)) => {
@@ -73,7 +77,7 @@ impl Facts {
         }
     }
 
-    /// Returns what `member` said last of `field`: its answer, or else the report on its pod.
+    /// Returns `field` by the last word of `member`: its answer, or else the report on its pod.
     pub fn quote(&self, member: &Member, field: &str, value: impl Display) -> Evidence {
         let report = |note: &str| {
             let field = format!("annotation status.{field}{note}");

@@ -1,28 +1,30 @@
-//! Changes that make a bad state better: who may go because nobody counts on it, and has nothing that others lack.
+//! Changes that improve a bad state: the members that may be removed, because they hold nothing
+//! that others lack.
 
 use crate::facts::{Claim, Facts, Live, Member, Seen};
 use crate::patroni::State;
 
-/// A change that makes a bad state better and is never refused for the live state or the calendar.
+/// A change that improves a bad state. Neither live state nor the calendar refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// Growth that adds no ordinal without a pod: a shrink that is not finished is taken back.
+    /// Growth that adds no ordinal without a pod: it takes back an unfinished shrink.
     AddsNothingNew,
-    /// `to` is what the StatefulSet already runs, and no pod beyond it lives: a change that was not applied is
-    /// cancelled.
+    /// `to` is the count that the StatefulSet already runs, and no pod beyond it lives: a change
+    /// that was not applied is cancelled.
     Cancels,
-    /// Growth, to no more than there were, that keeps a leader whose pod the StatefulSet is about to delete.
+    /// Growth, to no more than the present pods, that keeps a leader whose pod the StatefulSet is
+    /// about to delete.
     KeepsLeader,
     /// The cluster has no pod and no kept volume.
     NothingRuns,
     /// The cluster comes back from zero: there are no members to judge.
     ReturnsFromZero,
-    /// Only members that are not healthy and not the leader go.
+    /// The change removes only members that are not healthy, and keeps the leader.
     RemovesUnhealthyOnly,
 }
 
 impl Repair {
-    /// Why live-state rules only warn.
+    /// Returns the reason for which live-state rules only warn.
     pub fn reason(self) -> &'static str {
         match self {
             Self::AddsNothingNew => {
@@ -35,16 +37,18 @@ impl Repair {
             Self::NothingRuns => "not refused: the cluster has no pod and no kept volume",
             Self::ReturnsFromZero => "not refused: at 0 instances there are no members to judge",
             Self::RemovesUnhealthyOnly => {
-                "not refused: only members that are not healthy, and not the leader, go"
+                "not refused: it removes only members that are not healthy, and not the leader"
             }
         }
     }
 }
 
 impl Facts {
-    /// Returns whether a leader stays that nobody contradicts, or else no member that goes left a pod or a volume: it
-    /// might hold what those that stay lack.
-    pub(crate) fn nothing_newer_goes(&self, from: i64) -> bool {
+    /// Returns whether the change certainly removes nothing that the kept members lack.
+    ///
+    /// That holds where an uncontradicted leader is kept, or else where no removed member left a
+    /// pod or a volume.
+    pub(crate) fn removes_nothing_newer(&self, from: i64) -> bool {
         let leads = self.leader_stays()
             && self.leader_member().is_some_and(|leader| !self.contradicts_lock(leader));
         let gone = self.to()..from;
@@ -54,9 +58,11 @@ impl Facts {
         leads || nothing
     }
 
-    /// Returns the leader whose pod is about to be deleted whatever this write says: by the StatefulSet, because its
-    /// ordinal is not below `spec.replicas` (`processCondemned`, `stateful_set_control.go` of Kubernetes), or by the
-    /// operator, because it is not below the count that the object asks for already.
+    /// Returns the leader whose pod is about to be deleted, independent of this write.
+    ///
+    /// The StatefulSet deletes it where its ordinal is not below `spec.replicas`
+    /// (`processCondemned`, `stateful_set_control.go` of Kubernetes). The operator deletes it where
+    /// its ordinal is not below the count that the object already asks for.
     pub fn doomed_leader(&self) -> Option<&Member> {
         let replicas = self.stateful_set.known().map(|set| set.replicas);
         let declared = self.from().filter(|from| *from != 0);
@@ -65,11 +71,14 @@ impl Facts {
         })
     }
 
-    /// `member` looks unwell, yet by its own word it has all the leader has, or more than any standby that
-    /// stays: a paused replay or a few bytes of lag make it no worse a copy.
+    /// Returns whether `member` has a problem, yet reports as much WAL as the leader, or more than
+    /// any kept replica.
+    ///
+    /// A paused replay or a few bytes of lag make it no worse a copy.
     pub(crate) fn holds_what_others_lack(&self, member: &Member) -> bool {
         let Live::Answered(answer) = &member.live else { return false };
-        // What its pod and its node say stands, heard or not: a lost node must not stop the way out.
+        // The state of its pod and node counts with or without an answer: a lost node must not
+        // block a repair.
         let pod = &member.pod;
         let ends = pod.terminating && !self.comes_back(member);
         if ends || !pod.containers_running || pod.node_ready == Some(false) {
@@ -84,8 +93,8 @@ impl Facts {
             return false;
         }
         let Some(own) = answer.position() else { return false };
-        // The numbers of a member that has left the leader's timeline, or is being built, count rows it has to
-        // give up or does not have.
+        // A member that has left the leader's timeline, or is being built, counts WAL that it has
+        // to give up or does not have.
         let timeline = leader.and_then(Member::timeline);
         let as_far = |other: &Member| match &other.live {
             Live::Answered(answer) => {
@@ -102,8 +111,10 @@ impl Facts {
         self.leader_position().is_none_or(|leader| own >= leader) || !standbys.any(as_far)
     }
 
-    /// What `member` says of its own role is not what the leader lock says. One that is silent stands by its
-    /// last report: a lock holder that last reported to be a replica is no leader until it says so.
+    /// Returns whether the role that `member` reports contradicts the leader lock.
+    ///
+    /// A silent member is judged by its last report: a lock holder that last reported to be a
+    /// replica is no leader until it says so.
     pub fn contradicts_lock(&self, member: &Member) -> bool {
         let holds = self.leader_name() == Some(member.name.as_str());
         let claims = match (&member.live, &member.report) {
@@ -114,34 +125,37 @@ impl Facts {
         claims != holds
     }
 
-    /// `member` was asked, is silent, and left no word that could be read: nobody can tell whether it leads.
+    /// Returns whether `member` was asked, is silent, and left no readable report: it may lead or
+    /// not.
     pub fn may_contradict_lock(&self, member: &Member) -> bool {
         let holds = self.leader_name() == Some(member.name.as_str());
         match (&member.live, &member.report) {
             (Live::Silent(_), Seen::Unreadable(_)) => true,
-            // A Patroni that never reported anything cannot hold the lock; without it, it never led.
+            // A Patroni that never reported anything cannot hold the lock. Without the lock, it
+            // never led.
             (Live::Silent(_), Seen::Absent) => holds,
             (Live::Silent(_), Seen::Known(_)) | (Live::Answered(_) | Live::NotAsked, _) => false,
         }
     }
 
-    /// `member` leads or claims to, or is on a newer timeline than the leader, or nobody can tell.
+    /// Returns whether `member` leads or claims to, or is on a newer timeline than the leader, or
+    /// may be.
     pub(crate) fn may_be_ahead(&self, member: &Member) -> bool {
         let leads = match (&member.live, &member.report) {
             (Live::Answered(answer), _) => answer.role.leads(),
             (_, Seen::Known(report)) => report.role.leads(),
             (_, Seen::Unreadable(_)) => return true,
-            // Its Patroni never came so far as to report anything.
+            // Its Patroni has never reported anything.
             (_, Seen::Absent) => false,
         };
         let state = match &member.live {
             Live::Answered(answer) => Some(&answer.state),
             Live::NotAsked | Live::Silent(_) => member.report.known().map(|report| &report.state),
         };
-        let untold = state == Some(&State::Running) && member.timeline().is_none();
+        let unclear = state == Some(&State::Running) && member.timeline().is_none();
         let leader = self.leader_member().and_then(Member::timeline);
         leads
-            || untold
+            || unclear
             || member.timeline().is_some_and(|own| leader.is_none_or(|leader| own > leader))
     }
 }

@@ -1,4 +1,4 @@
-//! What surrounds a cluster: nodes, disruption budgets, the backup job.
+//! The surroundings of a cluster: nodes, disruption budgets, the backup job.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,10 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::facts::{self, Backup, DisruptionBudget, Taint};
 use crate::objects::Layout;
-use crate::policy::selects;
+use crate::selector::selects;
 
-/// Longest name of a `CronJob`; the operator cuts the rest off (`trimCronjobName`, pkg/cluster/util.go).
+/// The longest name of a `CronJob`. The operator cuts off the rest (`trimCronjobName`,
+/// pkg/cluster/util.go).
 const CRON_JOB_NAME: usize = 52;
 
 /// Reduces a node.
@@ -32,7 +33,8 @@ pub fn node(object: &Node) -> facts::Node {
     }
 }
 
-/// Those of the namespace's budgets that count the leader's pod, which has the template's `labels` and its role.
+/// Returns the namespace's budgets that count the leader's pod, which has the template's `labels`
+/// and its role.
 pub fn disruption_budgets(
     objects: &[PodDisruptionBudget],
     labels: &BTreeMap<String, String>,
@@ -44,7 +46,7 @@ pub fn disruption_budgets(
         labels.insert(layout.role_label.clone(), role.to_owned());
         labels
     };
-    // The operator's own selector says master, whatever else the label may be.
+    // The operator's own selector says master, for every value of the role label.
     let (leader, replica) = (of("master"), of("replica"));
     let budgets = objects.iter().filter_map(|object| {
         let spec = object.spec.as_ref()?;
@@ -70,7 +72,7 @@ pub fn backup(object: &CronJob) -> Backup {
     }
 }
 
-/// The name of a cluster's backup job.
+/// Returns the name of a cluster's backup job.
 pub fn backup_job(prefix: &str, cluster: &str) -> String {
     let name: String = format!("{prefix}{cluster}").chars().take(CRON_JOB_NAME).collect();
     name.trim_end_matches('-').to_owned()
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_and_backup_jobs_are_reduced() {
+    fn backup_job_name_is_cut_as_by_the_operator() {
         let node = node(
             &serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"zone": "a"}},
                 "spec": {"unschedulable": true,

@@ -1,7 +1,8 @@
-//! Deployments of the operator → which of them owns a cluster.
+//! Deployments of operators, and the one that owns a cluster.
 //!
-//! Semantics: `hasOwnership`, `getEffectiveNamespace` and `initController` in pkg/controller/controller.go,
-//! `NamespacedName.Decode` and `GetOperatorNamespace` in pkg/spec/types.go.
+//! Semantics: `hasOwnership`, `getEffectiveNamespace` and `initController` in
+//! pkg/controller/controller.go, `NamespacedName.Decode` and `GetOperatorNamespace` in
+//! pkg/spec/types.go.
 
 use std::collections::BTreeMap;
 
@@ -32,26 +33,26 @@ pub struct Candidate {
     pub namespace: String,
     /// The service account that they run under.
     pub account: Account,
-    /// The first number of the version in the tag of its image; `None` where that is no version.
+    /// The first number of the version in its image's tag. `None` where the tag is no version.
     pub major: Option<u32>,
-    /// The id clusters name it by; empty for the default operator.
+    /// The id by which clusters name it. Empty for the default operator.
     pub controller_id: String,
-    /// The namespace it takes for its own.
+    /// The namespace that it takes for its own.
     pub own_namespace: String,
     /// `WATCHED_NAMESPACE`, which wins over its settings.
     pub watched_by_environment: Option<String>,
-    /// Where its settings are.
+    /// The place of its settings.
     pub settings: SettingsSource,
-    /// It has an available replica; `None` where the Deployment does not say.
+    /// It has an available replica. `None` where the Deployment does not say.
     pub available: Option<bool>,
     /// Labels of its pods.
     pub pod_selector: BTreeMap<String, String>,
 }
 
-/// Where an operator's settings are.
+/// The place of an operator's settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SettingsSource {
-    /// Nowhere: it runs with its built-in defaults.
+    /// No place: it runs with its built-in defaults.
     BuiltIn,
     /// In a ConfigMap.
     ConfigMap {
@@ -85,7 +86,8 @@ impl SettingsSource {
 }
 
 impl Candidate {
-    /// Reads a Deployment; the error names a variable whose value is kept where the guard does not look.
+    /// Reads a Deployment. The error names a variable with a value in a place that the guard does
+    /// not read.
     pub fn of(object: &Deployment) -> Result<Self, String> {
         let namespace = object.metadata.namespace.clone().unwrap_or_default();
         let name = object.metadata.name.as_deref().unwrap_or_default();
@@ -151,8 +153,9 @@ impl Candidate {
         })
     }
 
-    /// The namespace it watches, `None` for all, when its settings say `by_settings`: the environment wins,
-    /// then the settings, then its own namespace.
+    /// Returns the namespace that it watches, `None` for all, where its settings say `by_settings`.
+    ///
+    /// The environment wins, then the settings, then its own namespace.
     pub fn watched_namespace(&self, by_settings: Option<&str>) -> Option<String> {
         let watched = self
             .watched_by_environment
@@ -162,8 +165,8 @@ impl Candidate {
         (watched != "*").then(|| watched.to_owned())
     }
 
-    /// It may watch `namespace` for all its Deployment says: its settings decide where the environment is
-    /// silent.
+    /// Returns whether it may watch `namespace`, by its Deployment alone: without the environment
+    /// variable, its settings decide.
     pub fn may_watch(&self, namespace: &str) -> bool {
         self.watched_by_environment
             .as_deref()
@@ -171,8 +174,10 @@ impl Candidate {
     }
 }
 
-/// The value of a pod's label or annotation as the template sets it, for the path of a field such as
-/// `metadata.annotations['olm.targetNamespaces']`; `None` where the template does not set it.
+/// Returns the value of a pod's label or annotation as the template sets it, for the path of a
+/// field such as `metadata.annotations['olm.targetNamespaces']`.
+///
+/// `None` where the template does not set it.
 fn of_the_template(object: &Deployment, field: &str) -> Option<String> {
     let (map, rest) = field.strip_prefix("metadata.")?.split_once("['")?;
     let key = rest.strip_suffix("']")?;
@@ -185,11 +190,11 @@ fn of_the_template(object: &Deployment, field: &str) -> Option<String> {
     values.get(key).cloned()
 }
 
-/// Returns the service account that the pods of a Deployment run under (`default` where it names none).
+/// Returns the service account of the pods of a Deployment: `default` where it names none.
 pub fn account(object: &Deployment) -> Account {
     let pod = object.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let name = pod.and_then(|pod| {
-        // The older of the two names still works where the newer one is unset.
+        // The older of the two fields still works where the newer one is unset.
         pod.service_account_name.as_deref().or(pod.service_account.as_deref())
     });
     Account {
@@ -198,8 +203,10 @@ pub fn account(object: &Deployment) -> Account {
     }
 }
 
-/// Returns whether a Deployment may be an operator by its account or by its configuration: it runs under the usual
-/// account, or one of its containers says where an operator's settings are. Labels decide nothing.
+/// Returns whether a Deployment may be an operator, by its account or by its configuration.
+///
+/// It runs under the usual account, or one of its containers names the place of an operator's
+/// settings. Labels decide nothing.
 pub fn may_operate(object: &Deployment) -> bool {
     let containers = object
         .spec
@@ -212,17 +219,19 @@ pub fn may_operate(object: &Deployment) -> bool {
     configured || account(object).name == USUAL_ACCOUNT
 }
 
-/// The first number of the version in an image's tag: 2 of `registry/postgres-operator:v2.0.1@sha256:…`.
+/// Returns the first number of the version in an image's tag: 2 of
+/// `registry/postgres-operator:v2.0.1@sha256:…`.
 fn major(image: &str) -> Option<u32> {
     let (name, _) = image.split_once('@').unwrap_or((image, ""));
     // A colon before the last slash is a registry's port.
     let (_, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
     let (number, _) = tag.trim_start_matches('v').split_once('.')?;
-    // A larger one is no version of the operator but, say, a date.
+    // A larger number is no version of the operator but, say, a date.
     number.parse().ok().filter(|major| *major <= 9)
 }
 
-/// The container that carries the operator: one with its variables, else one with its name, else the first.
+/// Returns the operator's container: one with its variables, else one with its name, else the
+/// first.
 fn operator_container(containers: &[Container]) -> Option<&Container> {
     let configured = |container: &&Container| {
         [CONFIGURATION_OBJECT, CONFIG_MAP, CONTROLLER_ID, WATCHED_NAMESPACE]
@@ -236,7 +245,8 @@ fn operator_container(containers: &[Container]) -> Option<&Container> {
         .or_else(|| containers.first())
 }
 
-/// When `part` (`data`, `configuration`) of an object was last written, as far as it tells.
+/// Returns the time of the last write to `part` (`data`, `configuration`) of an object, as far as
+/// it is recorded.
 pub fn last_edit(metadata: &ObjectMeta, part: &str) -> Option<Timestamp> {
     let field = format!("f:{part}");
     metadata
@@ -252,7 +262,7 @@ pub fn last_edit(metadata: &ObjectMeta, part: &str) -> Option<Timestamp> {
         .max()
 }
 
-/// When the newest of an operator's `pods` started to run, which is when it read its settings.
+/// Returns the time at which the newest of an operator's `pods` started and read its settings.
 pub fn started(pods: &[Pod]) -> Option<Timestamp> {
     pods.iter()
         .filter_map(|pod| pod.status.as_ref())
@@ -272,7 +282,7 @@ mod tests {
 
     use super::*;
 
-    /// A Deployment whose operator container has this environment.
+    /// Returns a Deployment whose operator container has this environment.
     fn deployment(env: &Value) -> Deployment {
         serde_json::from_value(json!({
             "metadata": {"namespace": "ops", "name": "pg"},
@@ -288,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_the_settings() {
+    fn environment_names_the_settings() {
         let object =
             SettingsSource::OperatorConfiguration { namespace: "ops".into(), name: "o".into() };
         let own = json!({"name": "OPERATOR_NAMESPACE", "value": "home"});
@@ -310,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watched_namespace_follows_the_operator() {
+    fn watched_namespace_is_computed_as_by_the_operator() {
         for (env, by_settings, want) in [
             (json!([]), None, Some("ops")),
             (json!([]), Some(""), Some("ops")),
@@ -336,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_read_off_the_tag() {
+    fn version_is_read_off_the_tag() {
         for (image, want) in [
             ("ghcr.io/zalando/postgres-operator:v2.0.1", Some(2)),
             ("registry.example.com:5000/postgres-operator:v1.15.1@sha256:0ff", Some(1)),
@@ -351,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_and_settings_make_a_candidate_and_labels_do_not() {
+    fn accounts_and_settings_make_a_candidate_but_labels_do_not() {
         let with = |env: &Value, name: Value| {
             let mut object = deployment(env);
             object.spec.as_mut().unwrap().template.spec.as_mut().unwrap().service_account_name =
@@ -377,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_the_template_sets_on_its_pods_is_known() {
+    fn value_set_by_the_template_is_known() {
         let env = json!([{"name": "WATCHED_NAMESPACE",
             "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['olm.targetNamespaces']"}}}]);
         let mut object = deployment(&env);
@@ -391,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_is_available_when_a_replica_is() {
+    fn operator_is_available_when_a_replica_is() {
         let available = |edit: fn(&mut Deployment)| {
             let mut object = deployment(&json!([]));
             edit(&mut object);
@@ -410,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn values_kept_elsewhere_are_not_guessed() {
+    fn value_from_another_object_is_not_guessed() {
         for (source, want) in [
             (
                 json!({"fieldRef": {"fieldPath": "metadata.name"}}),
@@ -428,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_container_read_the_settings_anew() {
+    fn restarted_container_has_read_the_settings_again() {
         let pod = |start: &str, restart: Option<&str>| -> Pod {
             let running = restart.map(|time| {
                 json!([{"name": "o", "image": "i", "imageID": "i",

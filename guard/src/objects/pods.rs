@@ -1,4 +1,4 @@
-//! Pods and nodes → members.
+//! Pods and nodes to members.
 
 use std::collections::BTreeMap;
 
@@ -6,33 +6,34 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::facts::{self, Live, Member, Seen};
-use crate::objects::{Layout, POSTGRES_CONTAINER, stated_store};
+use crate::objects::{Layout, stated_store};
+use crate::operator::POSTGRES_CONTAINER;
 use crate::patroni::{Report, Store};
 use crate::postgresql::ordinal;
 
-/// Annotation by which the operator remembers that a pod is to be recreated (pkg/cluster/pod.go).
+/// The operator's annotation on a pod that it is to recreate (pkg/cluster/pod.go).
 const ROLLING_UPDATE: &str = "zalando-postgres-operator-rolling-update-required";
 
-/// Label on a pod that is bootstrapping, or in a major upgrade.
+/// Label of a pod that is bootstrapping, or in a major upgrade.
 const CRITICAL_OPERATION: &str = "critical-operation";
 
-/// The role label's value by which the operator finds the leader, and no other (pkg/cluster/types.go).
+/// The only value of the role label by which the operator finds the leader (pkg/cluster/types.go).
 const OPERATORS_MASTER: &str = "master";
 
-/// What every other value that means "leader" is called here.
+/// This crate's word for every other value that means "leader".
 const OTHER_LEADER: &str = "primary";
 
-/// What we know about a node.
+/// The state of a node, as far as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeState {
-    /// Its `Ready` condition is true; `None` where it has none.
+    /// Its `Ready` condition is true. `None` where it has none.
     pub ready: Option<bool>,
     /// Its zone.
     pub zone: Option<String>,
 }
 
 impl NodeState {
-    /// Reads a node.
+    /// Reads the condition and the zone of a node.
     pub fn of(node: &Node) -> Self {
         let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
         Self {
@@ -49,13 +50,14 @@ impl NodeState {
         }
     }
 
-    /// A node whose object is gone: nothing runs there that anybody looks after.
+    /// Returns the state of a node whose object does not exist any more: Kubernetes controls
+    /// nothing on it.
     pub fn gone() -> Self {
         Self { ready: Some(false), zone: None }
     }
 }
 
-/// The members among `pods`, by ordinal. `nodes` are those that could be read.
+/// Returns the members among `pods`, by ordinal. `nodes` are those that could be read.
 pub fn members(
     pods: &[Pod],
     nodes: &BTreeMap<String, NodeState>,
@@ -79,8 +81,10 @@ pub fn members(
     members
 }
 
-/// The container that runs PostgreSQL runs; all of the `wanted` must where none has its name. An exporter that
-/// crashes over and over says nothing about the data.
+/// Returns whether the container of PostgreSQL runs, and where no container has its name, whether
+/// all `wanted` containers run.
+///
+/// An exporter in a crash loop proves nothing about the data.
 fn postgres_runs(containers: &[&ContainerStatus], wanted: usize) -> bool {
     let runs = |container: &ContainerStatus| {
         container.state.as_ref().is_some_and(|state| state.running.is_some())
@@ -129,7 +133,7 @@ fn reduce(pod: &Pod, nodes: &BTreeMap<String, NodeState>, layout: &Layout) -> fa
     }
 }
 
-/// The container that runs PostgreSQL, or the first where none has its name.
+/// Returns the container of PostgreSQL, or the first where none has its name.
 fn postgres<'a>(containers: &[&'a ContainerStatus]) -> Option<&'a ContainerStatus> {
     containers
         .iter()
@@ -153,7 +157,7 @@ fn scheduled(status: &PodStatus) -> Option<Timestamp> {
 fn report(pod: &Pod, name: &str, store: Store) -> Seen<Report> {
     let text = pod.metadata.annotations.as_ref().and_then(|all| all.get("status"));
     match text.map(|text| Report::of(text)) {
-        // It says how it is, and nowhere that can be seen: that proves nothing about it.
+        // It reports to a place that the guard cannot read. That proves nothing about its state.
         None if store == Store::Etcd => Seen::Unreadable(format!("{name} reports to etcd only")),
         None => Seen::Absent,
         Some(Ok(report)) => Seen::Known(report),
@@ -163,7 +167,9 @@ fn report(pod: &Pod, name: &str, store: Store) -> Seen<Report> {
     }
 }
 
-/// Why the pod does not run: the scheduler's reason, else the first container's that waits or ended, else
+/// Returns the reason for which the pod does not run.
+///
+/// This is the scheduler's reason, else the reason of the first container that waits or ended, else
 /// the pod's own (evicted, node lost).
 fn waiting(status: &PodStatus) -> Option<String> {
     let unscheduled = condition(status, "PodScheduled")
@@ -171,7 +177,7 @@ fn waiting(status: &PodStatus) -> Option<String> {
         .and_then(|(_, message)| message)
         .map(str::to_owned);
     let container = || {
-        // An init container that did its work is no reason.
+        // A finished init container is no reason.
         let init = status.init_container_statuses.iter().flatten().filter(|container| {
             let end = container.state.as_ref().and_then(|state| state.terminated.as_ref());
             end.is_none_or(|end| end.exit_code != 0)
@@ -221,7 +227,7 @@ mod tests {
     use crate::operator::Settings;
     use crate::patroni::{Role, State};
 
-    /// The one member among these pods, on a node that is known.
+    /// Returns the only member among these pods, on a node that is known.
     fn member(pod: Value) -> Member {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let ready = NodeState { ready: Some(true), zone: Some("a".into()) };
@@ -231,7 +237,7 @@ mod tests {
         member
     }
 
-    /// A running pod of ordinal 1, with one thing after another overlaid.
+    /// Returns a running pod of ordinal 1 with `overlay` merged into it.
     fn running(overlay: &Value) -> Value {
         let mut pod = json!({
         "metadata": {"name": "acid-a-1", "labels": {"spilo-role": "replica"}, "annotations": {}},
@@ -250,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_pod_is_reduced() {
+    fn running_pod_keeps_its_labels_and_annotations() {
         let member = member(running(&json!({"metadata": {
             "labels": {"critical-operation": "true"},
             "annotations": {"zalando-postgres-operator-rolling-update-required": "true"}}})));
@@ -271,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_times_of_a_start_are_read() {
+    fn times_of_a_start_are_read() {
         let at = "2026-11-24T10:00:05Z";
         let started = json!({"status": {
         "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": at}],
@@ -297,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn why_a_pod_does_not_run_is_told() {
+    fn reason_of_a_pod_that_does_not_run_is_read() {
         let full = "0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules.";
         let states = |states: &Value| json!({"status": {"containerStatuses": states}});
         for (name, overlay, containers_running, want) in [
@@ -368,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaders_label_is_the_one_the_operator_knows_or_another() {
+    fn leader_label_that_the_operator_ignores_is_primary() {
         for (label, want) in [
             (json!("master"), Some("master")),
             (json!("primary"), Some("primary")),
@@ -383,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_every_patroni_are_read() {
+    fn report_of_every_patroni_version_is_read() {
         let report = |status: &str| {
             member(running(&json!({"metadata": {"annotations": {"status": status}}}))).report
         };
@@ -417,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_ready_only_when_it_says_so() {
+    fn node_is_ready_only_by_its_condition() {
         let node = |conditions: Value| {
             NodeState::of(
                 &serde_json::from_value(
@@ -438,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_sorted_by_ordinal_and_strangers_left_out() {
+    fn members_are_sorted_and_other_pods_left_out() {
         let pods: Vec<Pod> = ["acid-a-10", "acid-a-2", "acid-a-1-0", "acid-a-pooler-x", "acid-b-0"]
             .iter()
             .map(|name| serde_json::from_value(json!({"metadata": {"name": name}})).unwrap())

@@ -1,23 +1,26 @@
-//! Who wrote what of an object, by its managed fields.
+//! The writers of an object's fields, by its managed fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
-/// Name under which a client-go program without a field manager of its own writes: that of its binary
-/// (client-go `rest.DefaultKubernetesUserAgent`).
+/// The field manager of a client-go program that sets none: the name of its binary (client-go
+/// `rest.DefaultKubernetesUserAgent`).
 const OPERATOR_MANAGER: &str = "postgres-operator";
 
-/// Who wrote what of a StatefulSet (managedFields), and who of them is the operator.
+/// The writers of a StatefulSet's fields (managedFields), and those among them that are the
+/// operator.
 pub(super) struct Writers<'a> {
     entries: Vec<(&'a str, &'a ManagedFieldsEntry)>,
     operators: BTreeSet<&'a str>,
 }
 
 impl<'a> Writers<'a> {
-    /// The operator goes by the name of its binary, which packagers may change; it also created the object,
-    /// which shows in the owner of `spec.selector`, a field nobody can change afterwards.
+    /// Reads the managed fields of an object.
+    ///
+    /// The operator writes under the name of its binary, which packagers may change. It is also the
+    /// creator of the object, and so the owner of `spec.selector`, which is immutable.
     pub(super) fn of(metadata: &'a ObjectMeta) -> Self {
         let entries: Vec<_> = metadata
             .managed_fields
@@ -36,8 +39,8 @@ impl<'a> Writers<'a> {
         Self { entries, operators }
     }
 
-    /// Annotations of it, or of its pod template (`kubectl rollout restart`), that somebody other than the operator
-    /// wrote, as (key, manager).
+    /// Returns the annotations of the object, or of its pod template (`kubectl rollout restart`),
+    /// that another writer than the operator set, as (key, manager).
     pub(super) fn foreign_annotations(&self) -> Vec<(String, String)> {
         let owned = |entry: &ManagedFieldsEntry| -> Vec<String> {
             ["/f:metadata/f:annotations", "/f:spec/f:template/f:metadata/f:annotations"]
@@ -65,7 +68,7 @@ impl<'a> Writers<'a> {
         foreign.into_iter().collect()
     }
 
-    /// Who wrote `spec.replicas`, where the operator is none of them.
+    /// Returns the writer of `spec.replicas`, where the operator is not among its writers.
     pub(super) fn scaled_by(&self) -> Option<String> {
         let mut writers = self
             .entries
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn who_scaled_it_is_told_from_the_operator() {
+    fn writer_of_the_replicas_is_named_unless_it_is_the_operator() {
         let entry = |manager: &str, subresource: Option<&str>, spec: Value| {
             json!({"manager": manager, "operation": "Update", "subresource": subresource,
                 "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": spec}})
@@ -103,7 +106,7 @@ mod tests {
         let replicas = || json!({"f:replicas": {}});
         let created = || json!({"f:replicas": {}, "f:selector": {}});
         for (name, entries, want) in [
-            ("nobody tells", json!(null), None),
+            ("no managed fields", json!(null), None),
             ("the operator", json!([entry("postgres-operator", None, replicas())]), None),
             ("a renamed operator", json!([entry("manager", None, created())]), None),
             (
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_of_others_than_the_operator_are_foreign() {
+    fn annotations_of_other_writers_than_the_operator_are_foreign() {
         let annotations = |keys: &[&str]| -> Value {
             let mut fields = serde_json::Map::from_iter([(".".to_owned(), json!({}))]);
             fields.extend(keys.iter().map(|key| (format!("f:{key}"), json!({}))));
@@ -144,7 +147,7 @@ mod tests {
             "fieldsV1": {"f:metadata": {"f:annotations": {"f:not-counted": {}}}}});
         let restarted = "kubectl.kubernetes.io/restartedAt";
         for (name, entries, want) in [
-            ("nobody tells", json!(null), vec![]),
+            ("no managed fields", json!(null), vec![]),
             (
                 "the operator alone",
                 json!([entry("postgres-operator", &["own"], json!({})), status]),
@@ -171,7 +174,7 @@ mod tests {
                 vec![(restarted, "kubectl-rollout")],
             ),
             (
-                "an operator by another name, known by what only the creator owns",
+                "an operator by another name, known by the creator's own field",
                 json!([entry("zalando-pg", &["own"], json!({"f:selector": {}, "f:replicas": {}}))]),
                 vec![],
             ),

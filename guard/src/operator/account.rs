@@ -1,21 +1,22 @@
-//! The service accounts that operators run under.
+//! The service accounts of operators.
 //!
-//! A label says nothing: whoever may create a Deployment in any namespace may label it as an operator, and its limits
-//! would then decide what every change of the count comes to. Who may run pods under the account of the operator, in the
-//! operator's namespace, is decided by the people who run the platform.
+//! A label proves nothing. A user who may create a Deployment in any namespace may label it as an
+//! operator, and its limits would then decide the result of every change of the count. The
+//! platform's administrators decide who may run pods under the operator's account, in the
+//! operator's namespace.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::remedy::Command;
 
-/// The namespace of the ConfigMap that lists the accounts: one that every user can be allowed to read.
+/// The namespace of the ConfigMap that lists the accounts. Every user can be allowed to read it.
 pub const LIST_NAMESPACE: &str = "kube-public";
 /// The name of that ConfigMap.
 pub const LIST_NAME: &str = "pgscale-operators";
 /// The key in it: one account per line, as `NAMESPACE/SERVICEACCOUNT`.
 pub const LIST_KEY: &str = "accounts";
-/// What the API server calls a service account, before its namespace.
+/// The API server's prefix for the user of a service account, before its namespace.
 const PREFIX: &str = "system:serviceaccount:";
 
 /// A service account.
@@ -28,7 +29,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Returns the user that the API server takes it for.
+    /// Returns the account's user, as the API server names it.
     pub fn user(&self) -> String {
         format!("{PREFIX}{}:{}", self.namespace, self.name)
     }
@@ -67,10 +68,11 @@ impl FromStr for Account {
     }
 }
 
-/// Reads the list of accounts: one per line or between commas, empty lines and `#` comments left out.
+/// Reads the list of accounts: one per line or between commas, without empty lines and `#`
+/// comments.
 ///
 /// # Errors
-/// A line is no account, or there is none: an empty list would mean that no operator exists.
+/// A line is no account, or there is no account: an empty list would mean that no operator exists.
 pub fn listed(text: &str) -> Result<Vec<Account>, String> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
     let lines = lines.flat_map(|line| line.split(',')).map(str::trim);
@@ -84,7 +86,7 @@ pub fn listed(text: &str) -> Result<Vec<Account>, String> {
     Ok(accounts)
 }
 
-/// Returns the command that lists the accounts of all operators where there is no list.
+/// Returns the command that creates the list of all operators' accounts.
 pub fn create_list() -> Command {
     let accounts =
         format!("--from-literal={LIST_KEY}=NAMESPACE/SERVICEACCOUNT,NAMESPACE/SERVICEACCOUNT");
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounts_are_read_in_both_spellings() {
+    fn account_is_read_in_both_spellings() {
         for text in ["ops/pg", "system:serviceaccount:ops:pg"] {
             let account: Account = text.parse().unwrap();
             assert_eq!(account.to_string(), "ops/pg");
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_accounts_is_no_list() {
+    fn list_without_accounts_is_an_error() {
         let read = |text: &str| {
             listed(text).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
         };

@@ -1,50 +1,52 @@
-//! The operator's settings that shape the pods it makes, in both of the places it reads them from.
+//! The operator's settings that shape its pods, in both of their places.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "only JSON values are indexed: what is missing reads as null"
+    reason = "only JSON values are indexed: a missing value reads as null"
 )]
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// What the operator calls the backup jobs of its clusters, before their name.
+/// The beginning of the names of the operator's backup jobs, before the cluster's name.
 const BACKUP_JOB_PREFIX: &str = "logical-backup-";
 
-/// Amounts of `cpu` and `memory`, as they are written; what is unset is missing.
+/// Amounts of `cpu` and `memory`, as they are written. Unset ones are missing.
 pub type Written = BTreeMap<&'static str, String>;
 
-/// What the operator gives a pod whose manifest does not say, and what it makes of one that does
-/// (`generateResourceRequirements`, pkg/cluster/k8sres.go). It has no built-in amounts.
+/// The operator's defaults for a pod whose manifest is silent, and its changes to one whose
+/// manifest is not (`generateResourceRequirements`, pkg/cluster/k8sres.go).
+///
+/// The operator has no built-in amounts.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of the operator's")]
 pub struct PodSettings {
-    /// Requests of a container without.
+    /// Requests of a container that has none.
     pub default_requests: Written,
-    /// Limits of a container without.
+    /// Limits of a container that has none.
     pub default_limits: Written,
-    /// To this the limits of the `postgres` container are raised.
+    /// The least limits of the `postgres` container. Lower ones are raised.
     pub min_limits: Written,
-    /// To this its requests are capped.
+    /// The greatest requests of that container. Higher ones are capped.
     pub max_requests: Written,
     /// Memory requests are raised to the limit.
     pub memory_request_to_limit: bool,
-    /// The annotation that, set to exactly `"true"`, switches the two bounds off for one cluster.
+    /// The annotation that switches the two bounds off for one cluster, set to exactly `"true"`.
     pub ignore_bounds_annotation: Option<String>,
-    /// Sidecars of manifests are made.
+    /// The operator makes the sidecars of manifests.
     pub sidecars: bool,
-    /// Init containers of manifests are made.
+    /// The operator makes the init containers of manifests.
     pub init_containers: bool,
     /// Containers that every pod gets as they are.
     pub global_sidecars: Vec<Value>,
     /// Names of containers that every pod gets with the default amounts.
     pub sidecar_images: Vec<String>,
-    /// Every pod gets a log shipper with amounts of its own, which are not read here.
+    /// Every pod gets a log shipper with its own amounts, which the guard does not read.
     pub scalyr: bool,
     /// Priority class of a pod whose manifest names none.
     pub priority_class: Option<String>,
-    /// What the name of a cluster's backup job begins with.
+    /// The beginning of the name of a cluster's backup job.
     pub backup_job_prefix: String,
 }
 
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_places_say_the_same() {
+    fn both_sources_of_pod_settings_are_read_alike() {
         let flat: BTreeMap<String, String> = [
             ("default_cpu_request", "100m"),
             ("default_memory_limit", "500Mi"),

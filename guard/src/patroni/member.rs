@@ -1,4 +1,4 @@
-//! What one member says: in its pod's annotation, and when asked over REST.
+//! The reports of one member: its pod's annotation, and its answer over REST.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,24 +8,25 @@ use super::truthy;
 /// The state of a member's PostgreSQL, in one vocabulary for all Patroni versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum State {
-    /// It accepts connections; says nothing about replication.
+    /// It accepts connections. This proves nothing about replication.
     Running,
     /// It is being built from another member: base backup or restore.
     CreatingReplica,
     /// A first leader is being made: initdb or a custom bootstrap.
     Bootstrapping,
-    /// On its way up.
+    /// It is starting.
     Starting,
-    /// Down, or going down.
+    /// It is down, or going down.
     Stopped,
     /// It failed: crashed, start failed, initdb failed …
     Failed,
-    /// A word we do not know; never taken as fine.
+    /// A word that the guard does not know. Never taken as fine.
     Unknown(String),
 }
 
 impl State {
-    /// Reads Patroni's word (`PostgresqlState`, patroni/postgresql/misc.py; 3.0 and older misspell one).
+    /// Reads Patroni's word (`PostgresqlState`, patroni/postgresql/misc.py). Versions up to 3.0
+    /// misspell one.
     pub fn of(word: &str) -> Self {
         match word {
             "running" | "streaming" | "in archive recovery" => Self::Running,
@@ -46,7 +47,7 @@ impl State {
         }
     }
 
-    /// The word a person reads.
+    /// Returns the word for people.
     pub fn word(&self) -> &str {
         match self {
             Self::Running => "running",
@@ -67,18 +68,18 @@ pub enum Role {
     Primary,
     /// The leader of a standby cluster.
     StandbyLeader,
-    /// A standby.
+    /// A replica.
     Replica,
-    /// Was leader and gave up.
+    /// A former leader that gave up the lead.
     Demoted,
-    /// Has no data directory (yet, or any more).
+    /// A member without a data directory (yet, or any more).
     Uninitialized,
-    /// Anything else.
+    /// Any other word.
     Other,
 }
 
 impl Role {
-    /// Reads Patroni's word.
+    /// Reads Patroni's word, in the spelling of any version.
     pub fn of(word: &str) -> Self {
         match word {
             "primary" | "master" | "promoted" => Self::Primary,
@@ -90,27 +91,28 @@ impl Role {
         }
     }
 
-    /// It leads, or claims to.
+    /// Returns whether it leads, or claims to.
     pub fn leads(self) -> bool {
         matches!(self, Self::Primary | Self::StandbyLeader)
     }
 }
 
-/// Tags of a member that matter here (`patroni/tags.py`).
+/// The tags of a member that bear on scaling (`patroni/tags.py`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
     /// It must not take over: `nofailover: true`, or `failover_priority` of 0 or less.
     pub nofailover: bool,
     /// It is never a synchronous standby.
     pub nosync: bool,
-    /// The member it replicates from instead of the leader.
+    /// The member from which it replicates instead of the leader.
     pub replicate_from: Option<String>,
 }
 
 impl Tags {
     /// Reads the `tags` object of an annotation or a REST answer.
     pub fn of(tags: &Value) -> Self {
-        // `failover_priority` counts only where `nofailover` is unset (patroni/tags.py `nofailover`).
+        // `failover_priority` counts only where `nofailover` is unset (patroni/tags.py
+        // `nofailover`).
         let nofailover = if tags["nofailover"].is_null() {
             tags["failover_priority"].as_i64().is_some_and(|priority| priority <= 0)
         } else {
@@ -124,8 +126,9 @@ impl Tags {
     }
 }
 
-/// The pod annotation `status`, which a member writes when it changes. It can be any age: a frozen member
-/// says "running" for ever.
+/// The pod annotation `status`, which a member writes when its state changes.
+///
+/// It can be any age: a frozen member says "running" for ever.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// State of its PostgreSQL.
@@ -134,9 +137,10 @@ pub struct Report {
     pub role: Role,
     /// Its timeline.
     pub timeline: Option<u64>,
-    /// Write-ahead log position in bytes; replayed or received, whichever is further.
+    /// WAL position in bytes: replayed or received, whichever is further.
     pub position: Option<u64>,
-    /// It streams, or replays the archive; `None` where it says neither (or Patroni is older than 3.0.4).
+    /// It streams, or replays the archive. `None` where it says neither (or Patroni is older than
+    /// 3.0.4).
     pub replication_state: Option<String>,
     /// Patroni's version.
     pub version: Option<String>,
@@ -162,35 +166,36 @@ impl Report {
         })
     }
 
-    /// This Patroni writes `replication_state` (3.0.4 and later), so its absence means "not replicating".
+    /// Returns whether this Patroni writes `replication_state` (3.0.4 and later), so that its
+    /// absence means "not replicating".
     pub fn tells_replication_state(&self) -> bool {
         tells_replication_state(self.version.as_deref())
     }
 }
 
-/// What a member answered to `GET /patroni`; it ran a query in PostgreSQL to do so.
+/// A member's answer to `GET /patroni`. For it, Patroni ran a query in PostgreSQL.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts as Patroni tells them")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts as Patroni reports them")]
 pub struct Answer {
     /// State of its PostgreSQL.
     pub state: State,
     /// The role it claims.
     pub role: Role,
-    /// Its timeline, when PostgreSQL runs.
+    /// Its timeline, where PostgreSQL runs.
     pub timeline: Option<u64>,
     /// `server_version`, such as 150004.
     pub server_version: Option<u64>,
-    /// Leader: flushed write-ahead log position, in bytes.
+    /// Leader: flushed WAL position, in bytes.
     pub location: Option<u64>,
-    /// Standby: received position, in bytes.
+    /// Replica: received position, in bytes.
     pub received: Option<u64>,
-    /// Standby: replayed position, in bytes.
+    /// Replica: replayed position, in bytes.
     pub replayed: Option<u64>,
-    /// Standby: replay is paused.
+    /// Replica: replay is paused.
     pub replay_paused: bool,
     /// `streaming`, `in archive recovery`, or nothing.
     pub replication_state: Option<String>,
-    /// Leader: who streams from it.
+    /// Leader: the replicas that stream from it.
     pub replication: Vec<Sender>,
     /// Patroni is in maintenance mode.
     pub paused: bool,
@@ -207,7 +212,7 @@ pub struct Answer {
 /// One row of the leader's `replication[]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// The standby's name.
+    /// The replica's name.
     pub name: String,
     /// `streaming`, `catchup`, `backup` …
     pub state: String,
@@ -216,7 +221,7 @@ pub struct Sender {
 }
 
 impl Answer {
-    /// Reads the body. A standby that restarts answers 503 with a body of the same shape.
+    /// Reads the body. A replica that restarts answers 503 with a body of the same shape.
     pub fn of(body: &Value) -> Option<Self> {
         let state = body["state"].as_str()?;
         let xlog = &body["xlog"];
@@ -249,14 +254,16 @@ impl Answer {
         })
     }
 
-    /// It streams, or its Patroni is too old (before 3.0.4) to say whether it does. A standby that lost its WAL
-    /// receiver looks caught up for as long as nobody writes.
+    /// Returns whether it streams, or its Patroni is too old (before 3.0.4) to report it.
+    ///
+    /// A replica that lost its WAL receiver looks caught up until the next write.
     pub fn streams(&self) -> bool {
         !tells_replication_state(self.version.as_deref())
             || self.replication_state.as_deref() == Some("streaming")
     }
 
-    /// The furthest position it holds safely: flushed on a leader, received on a standby.
+    /// Returns the furthest position that it holds safely: flushed on a leader, received on a
+    /// replica.
     pub fn position(&self) -> Option<u64> {
         self.location.or_else(|| self.received.max(self.replayed))
     }

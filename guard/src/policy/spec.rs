@@ -13,8 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::rules::RULES;
-use crate::verdict::Severity;
+use crate::rule_id::RuleId;
+use crate::severity::{Mode, Severity, Weight};
 
 /// What a namespace demands of every scale change of its `postgresql` clusters.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -129,7 +129,7 @@ pub struct BuiltIn {
 
 /// Holds where every key of the map, or every item of the list `self` is the id of a rule.
 fn known_rules() -> String {
-    let ids: Vec<String> = RULES.iter().map(|rule| format!("'{}'", rule.id)).collect();
+    let ids: Vec<String> = RuleId::ALL.iter().map(|id| format!("'{id}'")).collect();
     format!("self.all(id, id in [{}])", ids.join(", "))
 }
 
@@ -265,31 +265,6 @@ pub struct Backup {
     pub max_age: Option<String>,
 }
 
-/// What becomes of a violation.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-pub enum Mode {
-    /// It is only recorded.
-    Audit,
-    /// The writer is told, the change passes.
-    Warn,
-    /// The change is refused.
-    #[default]
-    Enforce,
-}
-
 /// Whether zero instances are acceptable.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
@@ -299,29 +274,6 @@ pub enum Zero {
     Allow,
     /// It may not.
     #[default]
-    Deny,
-}
-
-/// What a rule weighs.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-pub enum Weight {
-    /// Nothing: what it finds is not told.
-    Ignore,
-    /// The writer is told.
-    Warn,
-    /// The change is refused.
     Deny,
 }
 

@@ -10,10 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::select::{matches, matches_all};
-use crate::facts::Seen;
 use crate::object_ref::{Kind, ObjectRef};
 use crate::remedy::Command;
+use crate::seen::Seen;
+use crate::selector::{matches, matches_all};
 
 /// A policy that this version cannot decode.
 #[derive(Clone, Debug, PartialEq)]

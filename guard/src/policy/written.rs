@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{ClusterScalePolicy, Policies, ScalePolicy, Undecodable};
 use crate::change::Change;
-use crate::facts::Seen;
+use crate::seen::Seen;
 
 /// The policies that may hold for the clusters of one namespace.
 #[derive(Clone, Debug)]

@@ -1,8 +1,9 @@
-//! Asking the members for their live state.
+//! Requests to the members for their live state.
 //!
-//! A standby has caught up when, within a second, it has received what the leader had when it was asked
-//! (see [`crate::facts::Health`]). So the leader's first answer is the mark, and a standby that is below it
-//! is asked again until it reaches the mark or the second is over; its last answer is the one that counts.
+//! A replica has caught up when, within a second, it has received the WAL that the leader had when
+//! it was asked (see [`crate::facts::Health`]). So the leader's first answer is the mark. A replica
+//! below the mark is asked again until it reaches the mark or the second is over. Its last answer
+//! counts.
 
 use std::time::Duration;
 
@@ -19,13 +20,13 @@ use crate::patroni::{Answer, State};
 use crate::read::AskWhom;
 use crate::read::rest::{Address, MemberClient, RestRequest, RestResponse};
 
-/// How long a standby has to reach the position the leader had.
+/// The time that a replica has to reach the leader's position.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
-/// How long to wait before a standby that is behind is asked again.
+/// The pause before a replica that is behind is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks those of the members that `whom` names, and notes in `facts` what they say.
+/// Asks the members that `whom` names, and records their answers in `facts`.
 pub(super) async fn ask(
     asker: &dyn MemberClient,
     facts: &mut Facts,
@@ -50,7 +51,7 @@ pub(super) async fn ask(
                 position = answer.position();
             }
         }
-        // Nobody listens when the leader is the only member.
+        // There is no receiver when the leader is the only member.
         announce.send(Some(Mark { position, read: Instant::now() })).ok();
     };
     let following = following.into_iter().map(|member| {
@@ -61,8 +62,10 @@ pub(super) async fn ask(
     futures::join!(leading, join_all(following));
 }
 
-/// Whom to ask: for a shrink everybody, for growth those that look unfinished and the leader they are
-/// measured by, else nobody.
+/// Returns the members to ask.
+///
+/// For a shrink all, for growth those that look unfinished and the leader as their measure, else
+/// none.
 fn choose(facts: &Facts, whom: AskWhom, leader: Option<&str>) -> Vec<String> {
     let all = || facts.all_members().iter().map(|member| member.name.clone()).collect();
     if facts.deletes_leader() {
@@ -89,19 +92,22 @@ fn choose(facts: &Facts, whom: AskWhom, leader: Option<&str>) -> Vec<String> {
     }
 }
 
-/// Its annotation may be ten seconds old, so whatever it says against the member is asked again.
+/// Returns whether a member looks unfinished by its annotation, which may be ten seconds old and is
+/// checked by asking.
 fn unfinished(facts: &Facts, member: &Member) -> bool {
     Assessment::new(facts, None).health(member) != Health::Healthy
 }
 
-/// Nothing is gained by asking again: it streams and is as far as the leader was. A standby whose receiver
-/// has just reconnected gets the same second as one that is behind.
+/// Returns whether asking again would bring nothing: the replica streams and has reached the
+/// leader's position.
+///
+/// A replica whose receiver has just reconnected gets the same second as one that is behind.
 fn caught_up(answer: &Answer, position: u64) -> bool {
     let still = answer.state != State::Running || answer.role.leads();
     still || (answer.streams() && answer.position().is_none_or(|own| own >= position))
 }
 
-/// The position the leader had, and when it said so.
+/// The leader's position, and the time of its answer.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     position: Option<u64>,
@@ -115,7 +121,7 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// Asks a member once, if it can be asked at all.
+    /// Asks a member once, if its pod can be reached at all.
     async fn first(&self, member: &Member) -> Live {
         if member.pod.ip.is_none() {
             return Live::Silent("has no address".to_owned());
@@ -126,7 +132,7 @@ impl Conversation<'_> {
         self.once(member, self.until).await
     }
 
-    /// Asks a standby until it has what the leader had.
+    /// Asks a replica until it has the WAL that the leader had.
     async fn follow(&self, member: &Member, mut mark: watch::Receiver<Option<Mark>>) -> Live {
         let mut live = self.first(member).await;
         let mark = mark.wait_for(Option::is_some).await.map(|mark| *mark);
@@ -140,7 +146,7 @@ impl Conversation<'_> {
                 break;
             }
             sleep_until(next).await;
-            // A member that falls silent meanwhile is judged by what it said last: behind.
+            // A member that falls silent meanwhile is judged by its last answer: behind.
             if let Live::Answered(answer) = self.once(member, until).await {
                 live = Live::Answered(answer);
             }
@@ -160,7 +166,7 @@ impl Conversation<'_> {
         if patience.is_zero() {
             return Live::Silent("not asked: the time for the whole read was over".to_owned());
         }
-        // Whoever implements `MemberClient` may forget the timeout; the review must end all the same.
+        // An implementation of `MemberClient` may ignore the timeout, but the review must end.
         match timeout(patience, self.asker.exchange(&address, request)).await {
             Ok(Ok(response)) => understand(&response),
             Ok(Err(why)) => Live::Silent(why),
@@ -169,7 +175,7 @@ impl Conversation<'_> {
     }
 }
 
-/// Patroni answers 503 in the same shape where PostgreSQL does not run.
+/// Decodes a response. Patroni answers 503 in the same shape where PostgreSQL does not run.
 fn understand(response: &RestResponse) -> Live {
     let words = match response.status {
         401 => "asks for credentials (401)".to_owned(),
@@ -194,7 +200,7 @@ mod tests {
     use crate::facts::Health;
     use crate::read::testing::{Members, Reply, World, change, core, leader, standby, world};
 
-    /// Shrinks three members to two, and says how long the reading took.
+    /// Shrinks three members to two, and returns the duration of the read.
     async fn shrink(world: &World, members: &Members) -> (Facts, Duration) {
         let start = Instant::now();
         let facts = world.reader(members).facts(change(3, 2), AskWhom::AsNeeded).await;
@@ -216,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn members_that_have_everything_are_asked_once() {
+    async fn member_that_has_all_wal_is_asked_once() {
         let members = Members::healthy();
         let (facts, took) = shrink(&world("endpoints"), &members).await;
         assert!(members.counts().values().all(|count| *count == 1), "{:?}", members.counts());
@@ -232,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_laggard_may_catch_up_with_the_position_the_leader_had() {
+    async fn laggard_may_catch_up_with_the_leaders_first_position() {
         let members = Members::of([
             vec![leader(1000), leader(5000)],
             vec![standby(900), standby(950), standby(1000)],
@@ -248,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_laggard_has_one_second_and_its_last_answer_counts() {
+    async fn laggard_has_one_second_and_its_last_answer_counts() {
         let mut replies: Vec<Reply> = (0..5).map(|step| standby(900 + step)).collect();
         replies.push(standby(999));
         let members = Members::of([vec![leader(1000)], replies, vec![standby(1000)]]);
@@ -259,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_silent_member_costs_a_second_and_silences_nobody_else() {
+    async fn silent_member_costs_a_second_and_silences_no_other() {
         let members =
             Members::of([vec![leader(1000)], vec![Reply::Hang], vec![standby(990), standby(1000)]]);
         let (facts, took) = shrink(&world("endpoints"), &members).await;
@@ -269,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_laggard_that_falls_silent_is_judged_by_its_last_answer() {
+    async fn laggard_that_falls_silent_is_judged_by_its_last_answer() {
         let members =
             Members::of([vec![leader(1000)], vec![standby(990), Reply::Hang], vec![standby(1000)]]);
         let (facts, took) = shrink(&world("endpoints"), &members).await;
@@ -278,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn when_nobody_answers_everybody_has_a_reason() {
+    async fn every_silent_member_has_a_reason() {
         let refused = || vec![Reply::Error("connection refused")];
         let members = Members::of([
             refused(),
@@ -293,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_member_whose_postgresql_is_down_answers_all_the_same() {
+    async fn member_with_stopped_postgresql_still_answers() {
         let down = Reply::Body(503, json!({"state": "stopped", "role": "uninitialized"}));
         let members = Members::of([vec![leader(1000)], vec![down], vec![standby(1000)]]);
         let (facts, _) = shrink(&world("endpoints"), &members).await;
@@ -301,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_cannot_be_asked_is_not() {
+    async fn unreachable_member_is_not_asked() {
         let members = Members::healthy();
         let world = world("endpoints")
             .edit(&core("pods", "acid-a-1"), |pod| pod["status"]["podIP"] = json!(null))
@@ -313,13 +319,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn growth_asks_the_unfinished_and_the_leader_only() {
+    async fn growth_asks_only_unfinished_members_and_the_leader() {
         let members = Members::healthy();
         let healthy = world("endpoints");
         let reader = healthy.reader(&members);
         reader.facts(change(3, 5), AskWhom::AsNeeded).await;
         reader.facts(change(3, 3), AskWhom::AsNeeded).await;
-        assert_eq!(members.counts().len(), 0, "nobody looks unfinished");
+        assert_eq!(members.counts().len(), 0, "no member looks unfinished");
 
         let cloning = json!({"state": "creating replica", "role": "replica", "version": "4.1.4"});
         let world = healthy.edit(&core("pods", "acid-a-2"), |pod| {

@@ -1,4 +1,4 @@
-//! What surrounds a cluster, as far as the change bears on it.
+//! Reads the surroundings of a cluster, as far as the change bears on them.
 
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{LimitRange, Node, ResourceQuota};
@@ -12,8 +12,9 @@ use crate::operator::Operator;
 use crate::read::ReadScope;
 use crate::read::fetch::Objects;
 
-/// What of the surroundings a change needs. The count as it is written decides, because the operator's limits are
-/// read at the same time.
+/// The parts of the surroundings that a change needs.
+///
+/// The written count decides, because the operator's limits are read at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent reads")]
 pub(super) struct Needed {
@@ -32,8 +33,8 @@ impl Needed {
         let asked = change.new.instances.unwrap_or(0);
         let old = change.old.as_ref();
         let before = old.map(|old| old.instances.unwrap_or(0));
-        // Two annotations change the effective count without the written one, and so does it that a cluster is, or
-        // is no longer, a standby of another.
+        // Two annotations change the effective count without the written one. So does becoming a
+        // standby of another cluster, or ceasing to be one.
         let either = old.is_some_and(|old| {
             old.annotations != change.new.annotations || old.is_standby() != change.new.is_standby()
         });
@@ -50,7 +51,7 @@ impl Needed {
     }
 }
 
-/// The namespace's quotas and limit ranges.
+/// Reads the namespace's quotas and limit ranges.
 pub(super) async fn room(
     objects: &Objects,
     namespace: &str,
@@ -62,7 +63,7 @@ pub(super) async fn room(
     (seen(quotas), seen(ranges))
 }
 
-/// The nodes; none where nothing keeps the members apart, because then nobody has to look.
+/// Reads the nodes, or none where nothing keeps the members apart.
 pub(super) async fn nodes(objects: &Objects, template: &Template) -> Seen<Vec<facts::Node>> {
     if !spreads(template) {
         return Seen::Known(Vec::new());
@@ -71,7 +72,7 @@ pub(super) async fn nodes(objects: &Objects, template: &Template) -> Seen<Vec<fa
     seen(nodes.map(|nodes| nodes.iter().map(objects_of::node).collect()))
 }
 
-/// Those of the namespace's disruption budgets that count the leader.
+/// Reads the namespace's disruption budgets that count the leader.
 pub(super) async fn disruption_budgets(
     objects: &Objects,
     namespace: &str,
@@ -82,7 +83,7 @@ pub(super) async fn disruption_budgets(
     seen(budgets.map(|it| objects_of::disruption_budgets(&it, &template.labels, layout)))
 }
 
-/// The cluster's backup job, which the operator's settings name.
+/// Reads the cluster's backup job, which the operator's settings name.
 pub(super) async fn backup(
     objects: &Objects,
     namespace: &str,
@@ -109,7 +110,8 @@ mod tests {
     use crate::read::AskWhom;
     use crate::read::testing::{Fault, Members, SET, change, core, world};
 
-    /// What was read of the surroundings: `-` not asked, `?` unreadable, else how many there are.
+    /// Describes the surroundings that were read: `-` for not asked, `?` for unreadable, else their
+    /// number.
     fn surroundings(facts: &Facts) -> String {
         fn of<T>(name: &str, seen: Option<&Seen<Vec<T>>>) -> String {
             match seen {
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_surroundings_are_read_where_the_change_bears_on_them() {
+    async fn surroundings_are_read_where_the_change_bears_on_them() {
         let named = |name: &str| json!({"metadata": {"namespace": "db", "name": name}});
         let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
             {"topologyKey": "kubernetes.io/hostname",

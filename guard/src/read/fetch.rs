@@ -1,7 +1,7 @@
 //! Quorum reads of objects under one deadline.
 //!
-//! No resource version is sent: then the API server answers from etcd's quorum, never from a cache that may
-//! be behind.
+//! The requests carry no resource version. So the API server answers from etcd's quorum, and never
+//! from a cache that may be behind.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -18,37 +18,37 @@ use crate::facts::Seen;
 use crate::policy::decode;
 use crate::postgresql::Malformed;
 
-/// Why a cluster, or the clusters, could not be read.
+/// The reason for which one or several clusters could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The API server did not answer in time.
     #[error("failed to {asked}: no answer within {}", exact(*.after))]
     Deadline {
-        /// What was asked, as `verb resource name in namespace`.
+        /// The request, as `verb resource name in namespace`.
         asked: String,
-        /// How long was waited.
+        /// The time that was waited.
         after: Duration,
     },
     /// The API server refused, or could not be reached.
     #[error("failed to {asked}: {}", words(.source))]
     Kube {
-        /// What was asked, as `verb resource name in namespace`.
+        /// The request, as `verb resource name in namespace`.
         asked: String,
-        /// What the client says.
+        /// The client's error.
         source: Box<kube::Error>,
     },
-    /// The object is not one we can judge.
+    /// The object cannot be judged.
     #[error("failed to understand {object}: {source}")]
     Malformed {
         /// The object, as `resource namespace/name`.
         object: String,
-        /// What is wrong with it.
+        /// The malformed part.
         source: Malformed,
     },
 }
 
 impl ReadError {
-    /// The client's own error, where the API server or the way to it is the trouble.
+    /// Returns the client's own error, where the API server or the way to it is the cause.
     pub fn kube(&self) -> Option<&kube::Error> {
         match self {
             Self::Kube { source, .. } => Some(source),
@@ -56,12 +56,12 @@ impl ReadError {
         }
     }
 
-    /// The object is not there, or its kind is not.
+    /// Returns whether the object or its kind does not exist.
     pub fn is_not_found(&self) -> bool {
         self.status().is_some_and(|status| status.code == NOT_FOUND)
     }
 
-    /// We may not read it.
+    /// Returns whether the permission to read it is missing.
     pub fn is_forbidden(&self) -> bool {
         self.status().is_some_and(|status| status.code == FORBIDDEN)
     }
@@ -71,17 +71,17 @@ impl ReadError {
     }
 }
 
-/// The codes are compared, and not the reasons: where no CRD of a group is installed the API server answers with
-/// plain text, to which kube gives a reason of its own (`handle_api_errors`, kube-client).
+/// The code is compared, and not the reason: where no CRD of a group is installed, the API server
+/// answers with plain text, and kube sets its own reason (`handle_api_errors`, kube-client).
 const NOT_FOUND: u16 = 404;
 const FORBIDDEN: u16 = 403;
 
-/// How many objects are asked for at a time.
+/// The number of objects in one page.
 const PAGE: u32 = 250;
-/// How many pages are read at most.
+/// The greatest number of pages that are read.
 const PAGES: u32 = 100;
 
-/// One kind of object, and how it is named in messages.
+/// One kind of object, with its name in messages.
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
     resource: String,
@@ -91,7 +91,7 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    /// A type we know.
+    /// Names a kind with a known type.
     pub(super) fn of<K: Resource<DynamicType = ()>>(namespace: Option<&str>) -> Self {
         Self {
             resource: K::plural(&()).into_owned(),
@@ -101,7 +101,7 @@ impl Kind {
         }
     }
 
-    /// A foreign type, by its names.
+    /// Names a kind without a type, by its names.
     pub(super) fn foreign(
         group: &str,
         version: &str,
@@ -122,29 +122,30 @@ impl Kind {
     }
 }
 
-/// Objects of a type of our own. A newer version may have written some that this one cannot decode.
+/// Objects of this project's own type. A newer version may have written some that this one cannot
+/// decode.
 #[derive(Clone, Debug)]
 pub(super) struct Ours<K> {
-    /// Those that could be decoded.
+    /// The objects that could be decoded.
     pub(super) decoded: Vec<K>,
     /// The others, as they are stored, each with the decoder's message.
     pub(super) undecodable: Vec<(Value, String)>,
 }
 
-/// A request, or why it could not be built.
+/// A request, or the reason for which it could not be built.
 type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
-/// The API server, until a deadline.
+/// Reads from the API server, until a deadline.
 #[derive(Clone)]
 pub(super) struct Objects {
     pub(super) client: Client,
     pub(super) until: Instant,
-    /// How long the deadline was when it was set, for messages.
+    /// The time limit from its start, for messages.
     pub(super) patience: Duration,
 }
 
 impl Objects {
-    /// Reads one object of a type we know, in `namespace`; `None` for types without one.
+    /// Reads one object of a known type, in `namespace`. `None` for types without a namespace.
     pub(super) async fn get<K>(&self, namespace: Option<&str>, name: &str) -> Seen<K>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
@@ -161,8 +162,8 @@ impl Objects {
         }
     }
 
-    /// Reads all objects of a type we know that have all the labels of `selector`, if there is one; the error is a
-    /// reason.
+    /// Reads all objects of a known type, with the labels of `selector` if there is one. The error
+    /// is a reason.
     pub(super) async fn list<K>(
         &self,
         namespace: Option<&str>,
@@ -175,7 +176,8 @@ impl Objects {
         self.try_list(&kind, selector).await.map_err(|error| reason("list", &kind, &error))
     }
 
-    /// Reads the objects of a type we know that `keep` wants, page by page: there may be thousands of others.
+    /// Reads the objects of a known type that `keep` selects, page by page, because there may be
+    /// thousands of others.
     ///
     /// # Errors
     /// A reason: a page could not be read, or there are more objects than [`PAGES`] pages hold.
@@ -210,7 +212,8 @@ impl Objects {
         Err(format!("{}: there are more than {}", attempt("list", &kind, None), PAGE * PAGES))
     }
 
-    /// Reads all objects of a type of our own, each decoded on its own; none where its CRD is not installed.
+    /// Reads all objects of this project's own type, each decoded on its own. None where its CRD is
+    /// not installed.
     pub(super) async fn ours<K>(&self, namespace: Option<&str>) -> Result<Ours<K>, ReadError>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
@@ -230,7 +233,7 @@ impl Objects {
         Ok(ours)
     }
 
-    /// Reads one object, or says in full why not.
+    /// Reads one object. The error holds the whole cause.
     pub(super) async fn try_get<T: DeserializeOwned>(
         &self,
         kind: &Kind,
@@ -245,14 +248,14 @@ impl Objects {
         self.send(|| attempt("get", kind, Some(name)), request).await
     }
 
-    /// Reads one object and does not decode it, or says in full why not.
+    /// Reads one object without decoding it. The error holds the whole cause.
     pub(super) async fn try_get_text(&self, kind: &Kind, name: &str) -> Result<String, ReadError> {
         let request = Request::new(kind.path.clone()).get(name, &GetParams::default());
         let answer = async |request| self.client.request_text(request).await;
         self.exchange(|| attempt("get", kind, Some(name)), request, answer).await
     }
 
-    /// Reads all objects that match `selector`, or says in full why not.
+    /// Reads all objects that match `selector`. The error holds the whole cause.
     pub(super) async fn try_list<K: DeserializeOwned + Clone>(
         &self,
         kind: &Kind,
@@ -301,7 +304,7 @@ fn attempt(verb: &str, kind: &Kind, name: Option<&str>) -> String {
     asked
 }
 
-/// `get statefulsets in db: forbidden`.
+/// Returns a reason such as `get statefulsets in db: forbidden`.
 fn reason(verb: &str, kind: &Kind, error: &ReadError) -> String {
     let why = match error {
         ReadError::Deadline { after, .. } => format!("no answer within {}", exact(*after)),
@@ -311,7 +314,7 @@ fn reason(verb: &str, kind: &Kind, error: &ReadError) -> String {
     format!("{}: {why}", attempt(verb, kind, None))
 }
 
-/// The few words that say what the API server, or the way to it, had against a read.
+/// Returns the cause of a failed read in few words: of the API server, or of the way to it.
 fn words(error: &kube::Error) -> String {
     let kube::Error::Api(status) = error else { return innermost(error).to_string() };
     match status.code {
@@ -322,7 +325,8 @@ fn words(error: &kube::Error) -> String {
     }
 }
 
-/// Transport errors come wrapped several times, each layer saying no more than "error".
+/// Returns the cause at the bottom: transport errors are wrapped several times, and each layer says
+/// only "error".
 fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
     let mut error = error;
     while let Some(source) = error.source() {

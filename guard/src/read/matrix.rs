@@ -1,4 +1,4 @@
-//! The same situation, whoever recorded it: the same facts, and the same verdict.
+//! One situation in all recordings: the same facts, and the same verdict.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,10 @@ use crate::rules::evaluate;
 use crate::rules::testing::lowered;
 use crate::verdict::Severity;
 
-/// What the facts say once everything is left out in which recordings of one situation lawfully differ: when and
-/// from where they were read, versions, and what only newer Patronis tell.
+/// Returns facts without everything in which recordings of one situation may differ.
+///
+/// These are the time and the source of the reads, versions, and values that only newer Patronis
+/// report.
 fn essence(mut facts: Facts) -> Facts {
     facts.now = Timestamp::UNIX_EPOCH;
     if let Seen::Known(operator) = &mut facts.operator {
@@ -44,12 +46,12 @@ fn essence(mut facts: Facts) -> Facts {
     facts
 }
 
-/// Every finding, in order, as `deny rule` or `warn rule`.
+/// Returns every finding, in order, as `deny rule` or `warn rule`.
 pub(super) fn findings(facts: &Facts) -> Vec<String> {
     findings_under(facts, &Policies::default())
 }
 
-/// The same where the platform leaves the leader to the operator's own switchover.
+/// Returns the findings where the platform leaves the leader to the operator's own switchover.
 pub(super) fn findings_lowered(facts: &Facts) -> Vec<String> {
     let condemned = "warn leader-condemned";
     findings_under(facts, &lowered()).into_iter().filter(|it| it != condemned).collect()
@@ -68,14 +70,17 @@ fn findings_under(facts: &Facts, policies: &Policies) -> Vec<String> {
         .collect()
 }
 
-/// One situation: how it comes about, the count asked for, and what is found; where the leader goes, what is found once
-/// the platform leaves that to the operator.
+/// One situation: its name, the changes to a healthy recording, the requested count, and the
+/// findings.
+///
+/// For a removed leader, these are the findings after the platform has left that to the
+/// operator.
 type Situation = (&'static str, fn(Recording) -> Recording, i64, &'static [&'static str]);
 
 const SITUATIONS: &[Situation] = &[
     ("healthy, shrinks", |it| it, 2, &[]),
     ("healthy, to one", |it| it, 1, &["warn no-standby-left"]),
-    ("healthy, stays", |it| it, 3, &[]),
+    ("healthy, same count", |it| it, 3, &[]),
     ("healthy, grows", |it| it, 5, &[]),
     ("below the operator's limit", |it| it, 0, &["deny operator-limits", "warn no-standby-left"]),
     (
@@ -122,7 +127,7 @@ const SITUATIONS: &[Situation] = &[
         &["warn paused"],
     ),
     (
-        "one that stays is being rebuilt",
+        "a kept one is being rebuilt",
         |it| it.with(1, Condition::Rebuilding),
         2,
         &["deny too-few-healthy-survivors", "warn survivor-unhealthy", "deny rebuild-in-progress"],
@@ -134,25 +139,25 @@ const SITUATIONS: &[Situation] = &[
         &["deny rebuild-in-progress"],
     ),
     (
-        "the one that goes is being rebuilt",
+        "the removed one is being rebuilt",
         |it| it.with(2, Condition::Rebuilding),
         2,
         &["warn rebuild-in-progress"],
     ),
     (
-        "one that stays has only the archive",
+        "a kept one has only the archive",
         |it| it.with(1, Condition::ArchiveOnly),
         2,
         &["deny too-few-healthy-survivors", "warn survivor-unhealthy"],
     ),
     (
-        "one that stays is stopped",
+        "a kept one is stopped",
         |it| it.with(1, Condition::Stopped),
         2,
         &["deny too-few-healthy-survivors", "warn survivor-unhealthy"],
     ),
     (
-        "a switchover onto one that goes is scheduled",
+        "a switchover onto a removed one is scheduled",
         |mut it| {
             it.failover = json!({"leader": "acid-a-0", "member": "acid-a-2",
                 "scheduled_at": "2026-12-01T03:00:00+00:00"});
@@ -162,7 +167,7 @@ const SITUATIONS: &[Situation] = &[
         &["deny switchover-pending"],
     ),
     (
-        "synchronous, the standby stays",
+        "synchronous, the standby is kept",
         |mut it| {
             it.synchronous = Some((json!(true), vec![1]));
             it
@@ -200,35 +205,37 @@ const SITUATIONS: &[Situation] = &[
 ];
 
 #[tokio::test(start_paused = true)]
-async fn one_situation_is_one_set_of_facts_and_one_verdict() {
-    // All of them at once: what is found otherwise, and where.
+async fn every_recording_of_a_situation_gives_the_same_facts_and_verdict() {
+    // All of them at once: the different findings, and their recordings.
     let mut wrong = BTreeMap::<_, Vec<_>>::new();
     for (name, come_about, to, want) in SITUATIONS {
         let mut first = None;
         for recording in Recording::all() {
             let recording = come_about(recording);
             let facts = recording.read(*to).await;
-            let told = (recording.patroni, recording.kept, recording.set_by, recording.operator);
+            let combination =
+                (recording.patroni, recording.kept, recording.set_by, recording.operator);
             let found = findings(&facts);
             let refused = found.first().is_some_and(|it| it == "deny leader-condemned");
             let alone: Vec<_> =
                 found.into_iter().filter(|it| it != "deny leader-condemned").collect();
             let found = if refused { findings_lowered(&facts) } else { alone };
             if found != *want || refused != (facts.leader_condemned() && *to > 0) {
-                wrong.entry((*name, found)).or_default().push(told);
+                wrong.entry((*name, found)).or_default().push(combination);
             }
             let facts = essence(facts);
             let first = first.get_or_insert_with(|| facts.clone());
-            assert_eq!(*first, facts, "{name}: {told:?}");
+            assert_eq!(*first, facts, "{name}: {combination:?}");
         }
     }
     let wrong: Vec<_> = wrong.iter().map(|it| format!("{it:?}")).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Before 4.0 `quorum` is no value of `synchronous_mode`; neither then nor since does it bind who may take over.
+/// Before 4.0, `quorum` is no value of `synchronous_mode`. In no version does it bind the choice of
+/// the candidate.
 #[tokio::test(start_paused = true)]
-async fn a_quorum_binds_nobody() {
+async fn quorum_binds_no_candidate() {
     for mut recording in Recording::all() {
         recording.synchronous = Some((json!("quorum"), vec![1]));
         let facts = recording.led_by(2).read(2).await;
@@ -237,15 +244,15 @@ async fn a_quorum_binds_nobody() {
     }
 }
 
-/// What each Patroni tells, so that the essence leaves out no more than it must.
+/// Checks the reports of each Patroni, so that `essence` leaves out no more than it must.
 #[tokio::test(start_paused = true)]
-async fn only_newer_patronis_tell_whether_a_member_streams() {
+async fn only_newer_patronis_report_the_replication_state() {
     for recording in Recording::all() {
         let facts = recording.read(2).await;
         let standby = facts.member("acid-a-1").unwrap();
         let report = standby.report.known().unwrap();
-        let told = recording.patroni != Patroni::V2_1;
-        assert_eq!(report.replication_state.as_deref(), told.then_some("streaming"));
-        assert_eq!(report.tells_replication_state(), told);
+        let reported = recording.patroni != Patroni::V2_1;
+        assert_eq!(report.replication_state.as_deref(), reported.then_some("streaming"));
+        assert_eq!(report.tells_replication_state(), reported);
     }
 }

@@ -1,4 +1,4 @@
-//! Clusters that are not alone, not named and labelled as usual, or kept where nobody sees.
+//! Clusters that are not alone, have unusual names and labels, or keep their state out of sight.
 
 use serde_json::json;
 
@@ -14,10 +14,10 @@ fn names(facts: &Facts) -> Vec<&str> {
     facts.all_members().iter().map(|member| member.name.as_str()).collect()
 }
 
-/// The operator finds a leader by the label `master` and by no other: with a leader that is called `primary` it
-/// hands over nothing, and lets the leader be deleted.
+/// The operator finds a leader only by the label `master`. With a leader called `primary` it
+/// requests no switchover, and lets the leader be deleted.
 #[tokio::test(start_paused = true)]
-async fn a_leader_under_a_name_that_the_operator_does_not_know_is_not_handed_over() {
+async fn leader_with_a_label_that_the_operator_ignores_cannot_move() {
     for (label, goes) in [
         (None, &[][..]),
         (Some("master"), &[]),
@@ -26,23 +26,24 @@ async fn a_leader_under_a_name_that_the_operator_does_not_know_is_not_handed_ove
     ] {
         for mut recording in Recording::all() {
             recording.leader_label = label;
-            assert_eq!(findings(&recording.read(2).await), Vec::<&str>::new(), "{label:?}, stays");
+            assert_eq!(findings(&recording.read(2).await), Vec::<&str>::new(), "{label:?}, kept");
             let facts = recording.led_by(2).read(2).await;
-            assert_eq!(findings(&facts), ["deny leader-condemned"], "{label:?}, goes");
-            assert_eq!(findings_lowered(&facts), goes, "{label:?}, goes");
+            assert_eq!(findings(&facts), ["deny leader-condemned"], "{label:?}, removed");
+            assert_eq!(findings_lowered(&facts), goes, "{label:?}, removed");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn labels_by_any_name_are_followed() {
+async fn label_of_any_name_is_followed() {
     for mut recording in Recording::all() {
         recording.name_label = "pg.example.com/cluster";
         recording.role_label = "pg.example.com/role";
         let facts = recording.clone().led_by(2).read(2).await;
         assert_eq!(findings(&facts), ["deny leader-condemned"]);
 
-        // Without the StatefulSet the operator's settings tell the labels, and where the lock is.
+        // Without the StatefulSet, the operator's settings determine the labels and the place of
+        // the lock.
         let world = recording.world().without(&recording.set_path());
         let facts = recording.read_in(&world, 2).await;
         assert_eq!(names(&facts), ["acid-a-0", "acid-a-1", "acid-a-2"]);
@@ -53,7 +54,7 @@ async fn labels_by_any_name_are_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn standby_clusters_are_led_like_others() {
+async fn standby_cluster_is_judged_like_others() {
     let standby = |mut recording: Recording, limits| {
         recording.standby = true;
         recording.limits = limits;
@@ -75,7 +76,7 @@ async fn standby_clusters_are_led_like_others() {
                     "warn survivor-unhealthy",
                 ],
             ),
-            // One alone is what the operator's limits do not touch.
+            // The operator's limits do not touch a single instance.
             (recording.clone(), 1, 1, &["warn no-standby-left"]),
             (recording.clone(), 5, 4, &["deny operator-limits", "warn standby-cluster"]),
         ];
@@ -87,9 +88,9 @@ async fn standby_clusters_are_led_like_others() {
     }
 }
 
-/// Patroni's state is out of sight: a shrink is refused, growth is told of it.
+/// Patroni's state is out of sight: a shrink is refused, growth is warned about.
 #[tokio::test(start_paused = true)]
-async fn with_etcd_a_shrink_is_refused_and_growth_is_warned() {
+async fn etcd_store_refuses_a_shrink_and_warns_about_growth() {
     for mut recording in Recording::all().filter(|it| it.kept == Kept::Endpoints) {
         recording.kept = Kept::Etcd;
         let facts = recording.read(2).await;
@@ -101,9 +102,10 @@ async fn with_etcd_a_shrink_is_refused_and_growth_is_warned() {
     }
 }
 
-/// In etcd's company no pod carries an annotation of Patroni's; that is no sign of a member that is being built.
+/// With etcd no pod carries an annotation of Patroni. That is no sign of a member that is being
+/// built.
 #[tokio::test(start_paused = true)]
-async fn with_etcd_a_silent_member_is_not_taken_for_one_that_never_reported() {
+async fn silent_member_with_etcd_is_not_one_that_never_reported() {
     let mut recording = Recording::usual().with(1, Condition::Silent);
     recording.kept = Kept::Etcd;
     let facts = recording.read(5).await;
@@ -112,7 +114,7 @@ async fn with_etcd_a_silent_member_is_not_taken_for_one_that_never_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clusters_whose_names_begin_alike_are_told_apart() {
+async fn clusters_with_similar_names_are_kept_apart() {
     let clusters = ["acid-a", "acid-a-0", "acid-a-1", "acid-a-b", "acid-a-10", "acid-ab"];
     for kept in [Kept::Endpoints, Kept::ConfigMaps] {
         let recording = |name, ill: bool| {
@@ -126,7 +128,7 @@ async fn clusters_whose_names_begin_alike_are_told_apart() {
         for chosen in clusters {
             for ill in [false, true] {
                 let world = clusters.iter().fold(World::default(), |world, name| {
-                    // The neighbours are what the chosen one is not.
+                    // The neighbours are in the opposite state of the chosen one.
                     world.and(recording(name, ill == (*name == chosen)).world())
                 });
                 let recording = recording(chosen, ill);
@@ -141,16 +143,16 @@ async fn clusters_whose_names_begin_alike_are_told_apart() {
     }
 }
 
-/// The cluster as `recording` has it, and a change of who owns it in the same write.
+/// Reads the cluster of `recording`, for a write that hands it to the operator of `to`.
 async fn hand(recording: &Recording, to: &Recording, world: &World) -> Facts {
     let of = |recording: &Recording| Postgresql::of(&recording.postgresql()).unwrap();
     let change = Change { old: Some(of(recording)), ..Change::of_count(of(to), 3) };
     world.reader(&recording.voices()).facts(change, AskWhom::AsNeeded).await
 }
 
-/// By the new operator's limits alone both counts were the same, and no rule looked.
+/// By the new operator's limits alone both counts were the same, and no rule applied.
 #[tokio::test(start_paused = true)]
-async fn a_cluster_handed_to_an_operator_with_lower_limits_shrinks() {
+async fn cluster_handed_to_an_operator_with_lower_limits_shrinks() {
     for set_by in [SetBy::ConfigMap, SetBy::OperatorConfiguration] {
         let first = Recording { set_by, ..Recording::usual() };
         let second = |limits| Recording {
@@ -171,7 +173,8 @@ async fn a_cluster_handed_to_an_operator_with_lower_limits_shrinks() {
         let facts = hand(&first, &same, &world(&same)).await;
         assert_eq!((facts.direction(), findings(&facts)), (Direction::Same, vec![]));
 
-        // Nobody is "third", so nobody ran what was written for it: the StatefulSet tells what runs.
+        // No operator is "third", so the written count was never run: the StatefulSet has the
+        // running count.
         let third = Recording { controller: "third", ..first.clone() };
         let fewer = world(&low).edit(&first.set_path(), |set| set["spec"]["replicas"] = json!(2));
         let facts = hand(&third, &low, &fewer).await;
@@ -183,9 +186,9 @@ async fn a_cluster_handed_to_an_operator_with_lower_limits_shrinks() {
     }
 }
 
-/// Where it cannot be told what the old owner ran, the write may be a shrink.
+/// The write may be a shrink where the count of the old owner is not known.
 #[tokio::test(start_paused = true)]
-async fn a_cluster_handed_over_by_an_operator_with_hidden_limits_may_shrink() {
+async fn cluster_of_an_operator_with_hidden_limits_may_shrink() {
     let first = Recording { operated_by: "first", controller: "first", ..Recording::usual() };
     let second = Recording { operated_by: "second", controller: "second", ..first.clone() };
     let hidden = first
@@ -198,10 +201,10 @@ async fn a_cluster_handed_over_by_an_operator_with_hidden_limits_may_shrink() {
     assert_eq!(findings(&facts), ["deny operator-limits"]);
 }
 
-/// An operator that watches another namespace, or that the cluster does not name, is none of its own: its limits do
-/// not hold, and nobody would carry the change out.
+/// An operator that watches another namespace, or that the cluster does not name, does not own the
+/// cluster: its limits do not hold, and it would not carry the change out.
 #[tokio::test(start_paused = true)]
-async fn an_operator_that_does_not_own_the_cluster_has_no_say() {
+async fn limits_of_an_operator_that_does_not_own_the_cluster_do_not_hold() {
     let elsewhere = |mut recording: Recording| {
         recording.watches = "other";
         recording
@@ -219,7 +222,7 @@ async fn an_operator_that_does_not_own_the_cluster_has_no_say() {
             ("its own", &recording, both.clone(), 3, vec!["deny operator-limits"]),
             ("the one it names", &second, both.clone(), 4, vec!["deny operator-limits"]),
             (
-                "it names nobody who is there",
+                "it names an operator that does not exist",
                 &second,
                 recording.world(),
                 5,

@@ -12,7 +12,7 @@ use crate::objects;
 use crate::patroni::{Configuration, LeaderLock, PendingFailover, Store, SyncState};
 use crate::read::fetch::Objects;
 
-/// What Patroni keeps for all members.
+/// Patroni's state that all members share.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Shared {
     pub(super) leader: Seen<LeaderLock>,
@@ -36,7 +36,7 @@ impl Shared {
     }
 }
 
-/// Reads Patroni's objects of `cluster` from where `store` says they are.
+/// Reads Patroni's objects of `cluster` from its `store`.
 pub(super) async fn shared(
     objects: &Objects,
     namespace: &str,
@@ -68,8 +68,10 @@ async fn in_endpoints(objects: &Objects, namespace: &str, cluster: &str) -> Shar
     read::<Endpoints>(objects, Kind::Endpoints, namespace, cluster, cluster).await
 }
 
-/// The set whose leader renewed its lock last: a migration from one kind to the other leaves the old
-/// objects behind (operator docs/migrate.md). Without seeing both, no choice.
+/// Returns the set whose leader renewed its lock last.
+///
+/// A migration from one kind to the other leaves the old objects behind (operator docs/migrate.md).
+/// Unless both could be read, there is no choice.
 fn fresher(maps: Shared, endpoints: Shared) -> Shared {
     match (&maps.leader, &endpoints.leader) {
         (Seen::Unreadable(why), _) | (_, Seen::Unreadable(why)) => Shared::unreadable(why),
@@ -136,7 +138,8 @@ mod tests {
         Box::pin(shared(&objects, "db", "acid-a", &store)).await
     }
 
-    /// Both kinds at once, as a migration leaves them; the ConfigMap renewed at `renewed`.
+    /// Returns a world with both kinds, as after a migration. The ConfigMap was renewed at
+    /// `renewed`.
     fn both(renewed: &str) -> World {
         world("endpoints")
             .with(
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_word_on_the_store_the_fresher_lock_decides() {
+    async fn fresher_lock_decides_where_the_store_is_not_known() {
         let orphaned = read(&both("2020-01-01T00:00:00+00:00"), Store::Unknown).await;
         assert_eq!(orphaned.leader.known().unwrap().source.to_string(), "endpoints/acid-a");
         assert_eq!(orphaned.configuration.known().unwrap().ttl, 30);
@@ -162,17 +165,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_choice_is_made_without_seeing_both() {
+    async fn no_store_is_chosen_unless_both_were_read() {
         let half = both("2020-01-01T00:00:00+00:00").fault("configmaps", Fault::Status(403));
         let unseen = read(&half, Store::Unknown).await;
         assert_eq!(unseen.leader.unreadable(), Some("get configmaps in db: forbidden"));
         assert_eq!(unseen.sync.unreadable(), Some("get configmaps in db: forbidden"));
-        let told = read(&half, Store::Endpoints).await;
-        assert_eq!(told.leader.known().unwrap().holder.as_deref(), Some("acid-a-0"));
+        let chosen = read(&half, Store::Endpoints).await;
+        assert_eq!(chosen.leader.known().unwrap().holder.as_deref(), Some("acid-a-0"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn etcd_is_out_of_sight() {
+    async fn etcd_store_is_unreadable() {
         let blind = read(&world("endpoints"), Store::Etcd).await;
         assert_eq!(
             blind,
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pending_switchover_and_a_broken_configuration_are_told() {
+    async fn pending_switchover_is_read_and_broken_configuration_unreadable() {
         let odd = world("configmaps")
             .edit(&core("configmaps", "acid-a-failover"), |map| {
                 map["metadata"]["annotations"] =

@@ -10,16 +10,18 @@ use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy, Undecodable, Writ
 use crate::read::Reader;
 
 impl Reader {
-    /// Reads the policies that hold for a change. Where a CRD is missing there are none of that kind;
-    /// [`Policies::unreadable`] names those that cannot be read.
+    /// Reads the policies that hold for a change.
+    ///
+    /// A missing CRD means that there are none of that kind. [`Policies::unreadable`] names those
+    /// that cannot be read.
     pub async fn policies(&self, change: &Change) -> Policies {
         self.written_policies(&change.new.namespace).await.of(change)
     }
 
-    /// The policies of a namespace and of all namespaces, as they are written.
+    /// Reads the policies of a namespace and of all namespaces, as they are written.
     pub async fn written_policies(&self, namespace: &str) -> Written {
         let objects = self.objects(self.deadline);
-        // Boxed: what is kept between these answers would make every caller's future large.
+        // Boxed: the state between these answers would make every caller's future large.
         let (own, everywhere, labels) = futures::join!(
             objects.ours::<ScalePolicy>(Some(namespace)).boxed(),
             objects.ours::<ClusterScalePolicy>(None).boxed(),
@@ -66,11 +68,12 @@ mod tests {
     use crate::facts::Facts;
     use crate::policy::{Mode, Policies};
     use crate::read::testing::{Fault, Members, World, change};
+    use crate::rule_id::RuleId;
     use crate::rules::evaluate;
     use crate::rules::testing::healthy;
 
     #[tokio::test(start_paused = true)]
-    async fn policies_are_read_or_the_reason_is_told() {
+    async fn policies_are_read_or_the_reason_is_named() {
         let members = Members::healthy();
         let cluster = change(3, 3);
         let policy = World::default().with(
@@ -115,7 +118,7 @@ mod tests {
                 assert_ne!(read.min[0].mode, Mode::Enforce, "{mode}: its own limit stays on trial");
                 let verdict = evaluate(&denied, &read);
                 let refused: Vec<_> = verdict.denials().map(|denial| denial.rule).collect();
-                assert!(refused.contains(&"leader-condemned"), "{mode}: {refused:?}");
+                assert!(refused.contains(&RuleId::LEADER_CONDEMNED), "{mode}: {refused:?}");
             }
             let platform = tenant.with(
                 "/apis/pgscale.dev/v1alpha1/clusterscalepolicies/trial",
@@ -123,7 +126,7 @@ mod tests {
                     "metadata": {"name": "trial"}, "spec": {"builtIn": {"mode": mode}}}),
             );
             let read = platform.reader(&members).policies(&denied.change).await;
-            assert!(evaluate(&denied, &read).allows(), "{mode}: the platform tries them out");
+            assert!(evaluate(&denied, &read).allows(), "{mode}: the platform has them on trial");
             let hidden = platform.fault("scalepolicies", Fault::Status(403));
             let read = hidden.reader(&members).policies(&denied.change).await;
             assert!(!evaluate(&denied, &read).allows(), "{mode}: one that is hidden may enforce");
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn policies_of_the_platform_are_read_with_the_labels_of_the_namespace() {
+    async fn cluster_policies_are_selected_by_labels_of_the_namespace() {
         let members = Members::healthy();
         let cluster = change(3, 3);
         let namespace = |env: &str| {
@@ -159,7 +162,8 @@ mod tests {
         );
     }
 
-    /// A policy of the platform as a newer version would write it, and one that this version can decode.
+    /// Returns a world with a cluster policy as a newer version would write it, and one that this
+    /// version can decode.
     fn with_a_strange_one(selectors: &Value) -> World {
         let platform = |name: &str, spec: Value| {
             let path = format!("/apis/pgscale.dev/v1alpha1/clusterscalepolicies/{name}");
@@ -183,11 +187,11 @@ mod tests {
 
     async fn refusing(world: &World, facts: &Facts) -> Vec<&'static str> {
         let policies = world.reader(&Members::healthy()).policies(&facts.change).await;
-        evaluate(facts, &policies).denials().map(|denial| denial.rule).collect()
+        evaluate(facts, &policies).denials().map(|denial| denial.rule.as_str()).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_policy_that_cannot_be_decoded_binds_only_where_it_selects() {
+    async fn undecodable_policy_binds_only_where_it_selects() {
         let select = |env: &str| json!({"matchLabels": {"env": env}});
         for (selectors, binds) in [
             (json!({"namespaceSelector": select("test")}), false),
@@ -207,7 +211,7 @@ mod tests {
                 &[]
             };
             assert_eq!(refusing(&world, &healthy(5, 3)).await, bound, "{selectors}");
-            // It hides none of the others, whose limits refuse as before.
+            // It hides none of the others: their limits refuse as before.
             assert_eq!(refusing(&world, &healthy(3, 9)).await, ["above-max"], "{selectors}");
             assert_eq!(refusing(&world, &healthy(3, 5)).await, [""; 0], "{selectors}");
         }
@@ -223,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_policy_of_the_namespace_that_cannot_be_decoded_hides_no_other() {
+    async fn undecodable_policy_of_the_namespace_hides_no_other() {
         let own = |name: &str, spec: Value| {
             let path = format!("/apis/pgscale.dev/v1alpha1/namespaces/db/scalepolicies/{name}");
             (
@@ -242,7 +246,7 @@ mod tests {
         assert_eq!(refusing(&world, &labelled).await, [""; 0]);
         let label = ("env".to_owned(), "test".to_owned());
         labelled.change.new.labels.extend([label]);
-        // It selects the labels after this write.
+        // Its selector applies to the labels after this write.
         let bound = ["below-min", "step-too-large", "change-freeze", "outside-window"];
         assert_eq!(refusing(&world, &labelled).await, bound);
     }

@@ -1,8 +1,9 @@
-//! Clusters as different operators and Patronis leave them behind: one situation in the words of each of them.
+//! Clusters as different operators and Patronis leave them: one situation in the words of each.
 //!
-//! Shapes: `touch_member` (patroni/ha.py), `get_postgresql_status` (patroni/api.py) and patroni/dcs/kubernetes.py
-//! of 2.1.7, 3.3.0 and 4.1.4; `generateSpiloPodEnvVars` and `generateStatefulSet` (pkg/cluster/k8sres.go), the
-//! manifests and the chart of operator 1.15.1 and 2.0.1.
+//! Shapes: `touch_member` (patroni/ha.py), `get_postgresql_status` (patroni/api.py) and
+//! patroni/dcs/kubernetes.py of 2.1.7, 3.3.0 and 4.1.4. `generateSpiloPodEnvVars` and
+//! `generateStatefulSet` (pkg/cluster/k8sres.go), the manifests and the chart of operator 1.15.1
+//! and 2.0.1.
 
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::read::testing::{Members, Reply, World, core};
 
 mod objects;
 
-/// Who keeps the members together.
+/// The version of Patroni.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patroni {
     V2_1,
@@ -22,7 +23,7 @@ pub(super) enum Patroni {
     V4_1,
 }
 
-/// Where Patroni keeps what all members share.
+/// The DCS store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
     Endpoints,
@@ -30,21 +31,21 @@ pub(super) enum Kept {
     Etcd,
 }
 
-/// Where the operator's settings are.
+/// The kind of the object with the operator's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SetBy {
     ConfigMap,
     OperatorConfiguration,
 }
 
-/// Who runs the StatefulSet.
+/// The version of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OperatorOf {
     V1_15,
     V2_0,
 }
 
-/// How a member is.
+/// The condition of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     Well,
@@ -52,7 +53,7 @@ pub(super) enum Condition {
     ArchiveOnly,
     NoFailover,
     Rebuilding,
-    /// It streams, and has received nothing for a while.
+    /// It streams, but has received nothing for a while.
     Stalled,
     Stopped,
     /// Its Patroni is frozen.
@@ -69,29 +70,29 @@ pub(super) struct Recording {
     pub(super) name: &'static str,
     pub(super) name_label: &'static str,
     pub(super) role_label: &'static str,
-    /// What Patroni calls a leader in the role label, where that is configured.
+    /// Patroni's value for a leader in the role label, where that is configured.
     pub(super) leader_label: Option<&'static str>,
     pub(super) members: Vec<Condition>,
     pub(super) leader: usize,
     pub(super) paused: bool,
-    /// `synchronous_mode`, and who is in the `-sync` object.
+    /// `synchronous_mode`, and the members in the `-sync` object.
     pub(super) synchronous: Option<(Value, Vec<usize>)>,
     /// Annotations of `-failover`.
     pub(super) failover: Value,
-    /// It follows a cluster elsewhere.
+    /// It follows a cluster in another place.
     pub(super) standby: bool,
     /// Name of the operator's Deployment and of the object with its settings.
     pub(super) operated_by: &'static str,
     /// `CONTROLLER_ID` of the operator and the annotation of the cluster that names it.
     pub(super) controller: &'static str,
-    /// The namespace the operator watches.
+    /// The namespace that the operator watches.
     pub(super) watches: &'static str,
     /// The operator's `min_instances` and `max_instances`.
     pub(super) limits: (i64, i64),
 }
 
 impl Recording {
-    /// Three members that are well, led by the first.
+    /// Returns three healthy members, led by the first.
     pub(super) fn healthy(
         patroni: Patroni,
         kept: Kept,
@@ -120,7 +121,7 @@ impl Recording {
         }
     }
 
-    /// Every combination of who wrote the objects and where.
+    /// Returns every combination of versions and places.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         let patronis = [Patroni::V2_1, Patroni::V3_3, Patroni::V4_1].into_iter();
         patronis
@@ -134,7 +135,7 @@ impl Recording {
             })
     }
 
-    /// Patroni 4.1 under operator 2.0 as the chart installs it.
+    /// Returns Patroni 4.1 under operator 2.0 as the chart installs it.
     pub(super) fn usual() -> Self {
         Self::healthy(
             Patroni::V4_1,
@@ -144,31 +145,31 @@ impl Recording {
         )
     }
 
-    /// Makes one member's condition another.
+    /// Sets the condition of one member.
     pub(super) fn with(mut self, member: usize, condition: Condition) -> Self {
         self.members[member] = condition;
         self
     }
 
-    /// Lets another member lead.
+    /// Sets the leader.
     pub(super) fn led_by(mut self, leader: usize) -> Self {
         self.leader = leader;
         self
     }
 
-    /// What a reader finds when the count goes to `to`.
+    /// Reads the facts for a change of the count to `to`.
     pub(super) async fn read(&self, to: i64) -> Facts {
         self.read_in(&self.world(), to).await
     }
 
-    /// The same where the world is not quite as recorded.
+    /// Reads the same from a world that differs from the recording.
     pub(super) async fn read_in(&self, world: &World, to: i64) -> Facts {
         let cluster = Postgresql::of(&self.postgresql()).unwrap();
         let reader = world.reader(&self.voices());
         reader.facts(Change::of_count(cluster, to), AskWhom::AsNeeded).await
     }
 
-    /// The cluster's own object.
+    /// Returns the cluster's own object.
     pub(super) fn postgresql(&self) -> Value {
         let owner = (!self.controller.is_empty())
             .then(|| json!({"acid.zalan.do/controller": self.controller}));
@@ -181,13 +182,13 @@ impl Recording {
             "spec": spec, "status": {"PostgresClusterStatus": "Running"}})
     }
 
-    /// What the members answer.
+    /// Returns the members with their answers.
     pub(super) fn voices(&self) -> Members {
         let scripts = (0..self.members.len()).map(|member| vec![self.answer(member)]);
         Members::named(self.name, scripts)
     }
 
-    /// Everything the API server holds.
+    /// Returns everything that the API server holds.
     pub(super) fn world(&self) -> World {
         let mut world = self.operator_in(World::default());
         world = world.with(&self.set_path(), self.stateful_set());
@@ -213,7 +214,7 @@ impl Recording {
         self.shared_in(world)
     }
 
-    /// Path of the StatefulSet.
+    /// Returns the path of the StatefulSet.
     pub(super) fn set_path(&self) -> String {
         format!("/apis/apps/v1/namespaces/db/statefulsets/{}", self.name)
     }
@@ -245,7 +246,7 @@ impl Recording {
         }
     }
 
-    /// State, position and replication state of a member.
+    /// Returns the state, position and replication state of a member.
     fn words(&self, member: usize) -> (&'static str, Option<u64>, Option<&'static str>) {
         let upstream = (member != self.leader || self.standby).then_some("streaming");
         let upstream = upstream.filter(|_| self.patroni != Patroni::V2_1);
@@ -266,7 +267,7 @@ impl Recording {
         (self.members[member] == Condition::NoFailover).then(|| json!({"nofailover": true}))
     }
 
-    /// The pod annotation `status`.
+    /// Returns the pod annotation `status`.
     fn report(&self, member: usize) -> Value {
         let (state, position, replication) = self.words(member);
         let host = format!("10.244.0.{}", 10 + member);
@@ -293,7 +294,7 @@ impl Recording {
         report
     }
 
-    /// The answer to `GET /patroni`.
+    /// Returns the answer to `GET /patroni`.
     fn answer(&self, member: usize) -> Reply {
         if self.members[member] == Condition::Silent {
             return Reply::Hang;
@@ -346,7 +347,7 @@ impl Recording {
         self.synchronous.as_ref().is_some_and(|(_, standbys)| standbys.contains(&member))
     }
 
-    /// Who streams from the leader.
+    /// Returns the replicas that stream from the leader.
     fn senders(&self) -> Value {
         let streams = |member: &usize| {
             let condition = self.members[*member];

@@ -23,17 +23,18 @@ use crate::duration::exact;
 /// The port of Patroni's REST API in every Spilo pod (`APIPORT` in `scripts/configure_spilo.py`).
 pub const PORT: u16 = 8008;
 
-/// How long a member may take to say where it is.
+/// The time that a member has to report its position.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Most bytes of an answer that are read; Patroni's own are a few hundred.
+/// The most bytes of an answer that are read. Patroni's own answers have a few hundred.
 const LONGEST_ANSWER: usize = 1 << 20;
 
-/// How a member is asked over REST: directly by who can reach pods, through a port-forward by who cannot.
+/// The way to ask members over REST: directly where pods can be reached, else through a
+/// port-forward.
 pub trait MemberClient: Send + Sync {
-    /// One HTTP exchange with the Patroni of `pod`.
+    /// Makes one HTTP exchange with the Patroni of `pod`.
     ///
-    /// The error is one line for people: "connection refused", "timed out after 1 s".
+    /// The error is one line for people: "connection refused", "timed out after 1s".
     fn exchange<'a>(
         &'a self,
         pod: &'a Address,
@@ -41,48 +42,48 @@ pub trait MemberClient: Send + Sync {
     ) -> BoxFuture<'a, Result<RestResponse, String>>;
 }
 
-/// Where a member is.
+/// The address of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Namespace of its pod.
     pub namespace: String,
     /// Name of its pod.
     pub pod: String,
-    /// Address of its pod; `None` until it has one.
+    /// Address of its pod. `None` until it has one.
     pub ip: Option<String>,
 }
 
-/// What a member is asked.
+/// A request to a member.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestRequest {
     /// HTTP method.
     pub method: Method,
     /// Path, from the slash on.
     pub path: String,
-    /// JSON to send; `None` sends no body.
+    /// JSON to send. `None` sends no body.
     pub body: Option<Value>,
-    /// How long the whole exchange may take, connecting included.
+    /// The time limit of the whole exchange, connecting included.
     pub timeout: Duration,
 }
 
 impl RestRequest {
-    /// `GET path`, to be answered within a second.
+    /// Returns `GET path` with a time limit of a second.
     pub fn get(path: impl Into<String>) -> Self {
         Self { method: Method::GET, path: path.into(), body: None, timeout: PATIENCE }
     }
 
-    /// `POST path` with `body`.
+    /// Returns `POST path` with `body`.
     pub fn post(path: impl Into<String>, body: Value, timeout: Duration) -> Self {
         Self { method: Method::POST, path: path.into(), body: Some(body), timeout }
     }
 
-    /// `PATCH path` with `body`.
+    /// Returns `PATCH path` with `body`.
     pub fn patch(path: impl Into<String>, body: Value, timeout: Duration) -> Self {
         Self { method: Method::PATCH, path: path.into(), body: Some(body), timeout }
     }
 }
 
-/// What a member answered, whatever the status.
+/// A member's answer, whatever its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestResponse {
     /// HTTP status.
@@ -91,11 +92,11 @@ pub struct RestResponse {
     pub body: String,
 }
 
-/// `http://POD_IP:8008`, straight from where we run.
+/// `http://POD_IP:8008`, straight from this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Direct;
 
-/// How long a body without a declared length may pause before it counts as complete.
+/// The pause after which a body without a declared length counts as complete.
 const QUIET: Duration = Duration::from_millis(300);
 
 impl MemberClient for Direct {
@@ -118,8 +119,8 @@ impl MemberClient for Direct {
     }
 }
 
-/// One HTTP/1.1 exchange over a connected stream, within the request's timeout. `host` is what the `Host`
-/// header says.
+/// Makes one HTTP/1.1 exchange over a connected stream, within the request's timeout. `host` is the
+/// value of the `Host` header.
 ///
 /// The error is one line for people.
 pub async fn exchange_over<S>(
@@ -156,8 +157,8 @@ where
         let body = whole(response.into_body()).await?;
         Ok(RestResponse { status, body: String::from_utf8_lossy(&body).into_owned() })
     };
-    // The connection makes progress only while it is polled. Its end is no answer: what it still holds is
-    // read by `answer`, and its error reaches `answer` as well.
+    // The connection makes progress only while it is polled. Its end is no answer: `answer` reads
+    // the rest of its data, and its error reaches `answer` as well.
     let connection = connection.then(|_| future::pending::<std::convert::Infallible>());
     match future::select(Box::pin(answer), Box::pin(connection)).await {
         Either::Left((answer, _)) => answer,
@@ -165,11 +166,11 @@ where
     }
 }
 
-/// The whole body.
+/// Reads the whole body.
 ///
-/// Patroni declares no length and closes the connection instead, and not every kubelet's port-forward passes
-/// that close on. So without a length a body also ends where its JSON does, and for the plain words with
-/// which Patroni answers a switchover, where nothing more comes.
+/// Patroni declares no length and closes the connection instead, and not every kubelet's
+/// port-forward passes that close on. So a body without a length also ends at the end of its JSON.
+/// The plain words of Patroni's answer to a switchover end at the first pause.
 async fn whole(body: hyper::body::Incoming) -> Result<Vec<u8>, String> {
     let declared = body.size_hint().exact().is_some();
     let mut body = Limited::new(body, LONGEST_ANSWER);
@@ -214,8 +215,10 @@ fn io_words(error: &io::Error) -> String {
     }
 }
 
-/// What went wrong on the wire. A Patroni with TLS closes a plain connection, or answers it with an alert
-/// that is no HTTP: nothing else tells the two apart from here.
+/// Returns the cause of a failure on the wire.
+///
+/// A Patroni with TLS closes a plain connection, or answers it with an alert that is no HTTP. From
+/// here nothing else tells the two apart.
 fn hyper_words(error: &hyper::Error) -> String {
     if error.is_incomplete_message() {
         return "closed the connection without an answer (does its Patroni demand TLS?)".to_owned();
@@ -235,7 +238,8 @@ mod tests {
 
     use super::*;
 
-    /// A server on a loopback address of its own, on Patroni's port; hands what it was sent to `serve`.
+    /// Starts a server on its own loopback address, on Patroni's port, and passes its request to
+    /// `serve`.
     async fn serve<F>(
         ip: &str,
         serve: impl FnOnce(TcpStream, String) -> F + Send + 'static,
@@ -263,12 +267,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_taken_whatever_its_status() {
+    async fn answer_of_any_status_is_returned() {
         for (ip, status, line) in [
             ("127.0.83.1", 200, "HTTP/1.0 200 OK"),
             ("127.0.83.2", 503, "HTTP/1.0 503 Unavailable"),
         ] {
-            // As Patroni's server does: HTTP/1.0, no length, the end of the connection ends the body.
+            // As Patroni's server does: HTTP/1.0, no length, the end of the connection ends the
+            // body.
             let pod = serve(ip, async move |mut stream, request| {
                 assert!(request.starts_with("GET /patroni HTTP/1.1\r\n"), "{request}");
                 assert!(request.contains(&format!("host: {ip}:8008\r\n")), "{request}");
@@ -283,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_forward_that_never_passes_the_end_on_delays_no_answer() {
+    async fn port_forward_that_never_passes_the_end_on_delays_no_answer() {
         for body in ["{\"state\": \"running\"}", "Successfully switched over to \"acid-a-1\""] {
             let (mine, mut theirs) = tokio::io::duplex(1 << 16);
             let server = tokio::spawn(async move {
@@ -294,13 +299,13 @@ mod tests {
             });
             let response = exchange_over(mine, "acid-a-0", &RestRequest::get("/patroni")).await;
             assert_eq!(response, Ok(RestResponse { status: 200, body: body.to_owned() }));
-            // Only now may its end of the stream go.
+            // Only now may the server's end of the stream close.
             drop(server.await.unwrap());
         }
     }
 
     #[tokio::test]
-    async fn a_body_is_sent_as_json() {
+    async fn body_is_sent_as_json() {
         let (mine, mut theirs) = tokio::io::duplex(1 << 16);
         let server = tokio::spawn(async move {
             let mut request = String::new();
@@ -325,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trouble_is_told_in_one_line() {
+    async fn error_is_one_line() {
         let refused = Direct.exchange(&address("127.0.83.3"), soon()).await;
         assert_eq!(refused, Err("connection refused".into()));
 
@@ -342,7 +347,7 @@ mod tests {
             Err("closed the connection without an answer (does its Patroni demand TLS?)".into())
         );
 
-        // The alert with which a TLS server greets a request that is none.
+        // The alert of a TLS server to a request without TLS.
         let tls = serve("127.0.83.6", async |mut stream, _| {
             stream.write_all(&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]).await.unwrap();
         })
@@ -360,13 +365,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_giant_answer_is_not_swallowed() {
+    async fn reader_stops_at_the_longest_answer() {
         let giant = serve("127.0.83.8", async |mut stream, _| {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
                 .await
                 .unwrap();
-            // Until the reader has had enough and hangs up.
+            // Until the reader has had enough and closes the connection.
             let block = vec![b'x'; 1 << 16];
             while stream.write_all(&block).await.is_ok() {}
         })

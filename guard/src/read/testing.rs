@@ -1,4 +1,4 @@
-//! A small API server and members that speak from a script, both in process.
+//! A small API server and scripted members, both in process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -17,20 +17,20 @@ use crate::change::Change;
 use crate::postgresql::Postgresql;
 use crate::read::{Address, MemberClient, Operators, ReadScope, Reader, RestRequest, RestResponse};
 
-/// What an API server does with every request for one resource.
+/// A fault of the API server in every request for one resource.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     Hang,
     Status(u16),
 }
 
-/// An API server: objects by path, faults by resource, and a list of what was asked.
+/// An API server: objects by path, faults by resource, and a list of the requests.
 #[derive(Clone)]
 pub(super) struct World {
     breadth: ReadScope,
     objects: BTreeMap<String, Value>,
     faults: BTreeMap<&'static str, Fault>,
-    asked: Arc<Mutex<Vec<String>>>,
+    requested: Arc<Mutex<Vec<String>>>,
 }
 
 impl Default for World {
@@ -39,19 +39,19 @@ impl Default for World {
             breadth: ReadScope::Review,
             objects: BTreeMap::new(),
             faults: BTreeMap::new(),
-            asked: Arc::default(),
+            requested: Arc::default(),
         }
     }
 }
 
 impl World {
-    /// Its reader is one of a person who plans.
+    /// Gives it the reader of a person who plans.
     pub(super) fn seen_whole(mut self) -> Self {
         self.breadth = ReadScope::Whole;
         self
     }
 
-    /// Its reader is one of a person who is shown what one instance less and one more would meet.
+    /// Gives it the reader of a person who is shown one instance less and one more.
     pub(super) fn seen_around(mut self) -> Self {
         self.breadth = ReadScope::Around;
         self
@@ -63,7 +63,7 @@ impl World {
         self
     }
 
-    /// Everything of another world, too.
+    /// Adds everything of another world.
     pub(super) fn and(mut self, other: Self) -> Self {
         self.objects.extend(other.objects);
         self
@@ -71,7 +71,7 @@ impl World {
 
     /// Removes an object.
     pub(super) fn without(mut self, path: &str) -> Self {
-        assert!(self.objects.remove(path).is_some(), "{path} is not there to be removed");
+        assert!(self.objects.remove(path).is_some(), "{path} does not exist");
         self
     }
 
@@ -81,18 +81,18 @@ impl World {
         self
     }
 
-    /// Every request for `resource` goes wrong.
+    /// Lets every request for `resource` fail.
     pub(super) fn fault(mut self, resource: &'static str, fault: Fault) -> Self {
         self.faults.insert(resource, fault);
         self
     }
 
-    /// What was asked, as path and query.
+    /// Returns the requests, as path and query.
     pub(super) fn requested(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.requested.lock().unwrap().clone()
     }
 
-    /// A reader of this world.
+    /// Returns a reader of this world.
     pub(super) fn reader(&self, members: &Members) -> Reader {
         let world = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -110,7 +110,7 @@ impl World {
     }
 
     async fn answer(&self, uri: Uri) -> Response<Body> {
-        self.asked.lock().unwrap().push(uri.to_string());
+        self.requested.lock().unwrap().push(uri.to_string());
         let path = uri.path();
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let (group, rest) = parts.split_at(if parts[0] == "api" { 2 } else { 3 });
@@ -158,7 +158,7 @@ impl World {
     }
 }
 
-/// `labelSelector=a%3D1%2Cb%3D2` → pairs.
+/// Decodes `labelSelector=a%3D1%2Cb%3D2` into pairs.
 fn labels(query: &str) -> Vec<(String, String)> {
     query
         .split('&')
@@ -195,39 +195,43 @@ pub(super) enum Reply {
     Hang,
 }
 
-/// Members that speak from a script; the last reply of each is repeated.
+/// Members that answer from a script. The last reply of each is repeated.
 #[derive(Clone)]
 pub(super) struct Members {
     script: Arc<Mutex<BTreeMap<String, VecDeque<Reply>>>>,
-    asked: Arc<Mutex<Vec<(String, Duration)>>>,
+    requested: Arc<Mutex<Vec<(String, Duration)>>>,
     start: Instant,
 }
 
 impl Members {
-    /// Members `acid-a-0`, `acid-a-1` … with their replies in order.
+    /// Returns members `acid-a-0`, `acid-a-1` … with their replies in order.
     pub(super) fn of(scripts: impl IntoIterator<Item = Vec<Reply>>) -> Self {
         Self::named("acid-a", scripts)
     }
 
-    /// The same of another cluster.
+    /// Returns members of another cluster.
     pub(super) fn named(cluster: &str, scripts: impl IntoIterator<Item = Vec<Reply>>) -> Self {
         let script = scripts
             .into_iter()
             .enumerate()
             .map(|(ordinal, replies)| (format!("{cluster}-{ordinal}"), replies.into()))
             .collect();
-        Self { script: Arc::new(Mutex::new(script)), asked: Arc::default(), start: Instant::now() }
+        Self {
+            script: Arc::new(Mutex::new(script)),
+            requested: Arc::default(),
+            start: Instant::now(),
+        }
     }
 
-    /// Three members that have all the leader, the first, has.
+    /// Returns three members that have all WAL of the leader, which is the first.
     pub(super) fn healthy() -> Self {
         Self::of([vec![leader(1000)], vec![standby(1000)], vec![standby(1000)]])
     }
 
-    /// How often each was asked.
+    /// Returns the number of requests to each member.
     pub(super) fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
-        for (pod, _) in self.asked.lock().unwrap().iter() {
+        for (pod, _) in self.requested.lock().unwrap().iter() {
             *counts.entry(pod.clone()).or_default() += 1;
         }
         counts
@@ -242,7 +246,7 @@ impl MemberClient for Members {
     ) -> BoxFuture<'a, Result<RestResponse, String>> {
         assert_eq!((request.path.as_str(), pod.namespace.as_str()), ("/patroni", "db"));
         assert!(pod.ip.is_some() && request.timeout <= Duration::from_secs(1));
-        self.asked.lock().unwrap().push((pod.pod.clone(), self.start.elapsed()));
+        self.requested.lock().unwrap().push((pod.pod.clone(), self.start.elapsed()));
         let mut script = self.script.lock().unwrap();
         let replies = script.get_mut(&pod.pod).unwrap();
         let reply =
@@ -258,7 +262,7 @@ impl MemberClient for Members {
     }
 }
 
-/// A leader's answer.
+/// Returns a leader's answer.
 pub(super) fn leader(location: u64) -> Reply {
     Reply::Body(
         200,
@@ -267,7 +271,7 @@ pub(super) fn leader(location: u64) -> Reply {
     )
 }
 
-/// A standby's answer.
+/// Returns a replica's answer.
 pub(super) fn standby(received: u64) -> Reply {
     Reply::Body(
         200,
@@ -282,29 +286,32 @@ pub(super) const SET: &str = "/apis/apps/v1/namespaces/db/statefulsets/acid-a";
 pub(super) const OPERATOR: &str = "/apis/apps/v1/namespaces/default/deployments/postgres-operator";
 pub(super) const SETTINGS: &str = "/api/v1/namespaces/default/configmaps/postgres-operator";
 
+/// The operator's Deployment, which is also the name of its account.
+pub(super) const REAL: &str = "default/postgres-operator";
+
 /// The path of the list of operators' accounts.
 pub(super) const LIST: &str = "/api/v1/namespaces/kube-public/configmaps/pgscale-operators";
 
-/// A list of operators' accounts.
+/// Returns a list of operators' accounts.
 pub(super) fn accounts(text: &str) -> Value {
     json!({"metadata": {"namespace": "kube-public", "name": "pgscale-operators"},
         "data": {"accounts": text}})
 }
 
-/// The path of an object of the core group in the cluster's namespace.
+/// Returns the path of an object of the core group in the cluster's namespace.
 pub(super) fn core(plural: &str, name: &str) -> String {
     format!("/api/v1/namespaces/db/{plural}/{name}")
 }
 
-/// A change of the count of `acid-a` in namespace `db`.
+/// Returns a change of the count of `acid-a` in namespace `db`.
 pub(super) fn change(from: i64, to: i64) -> Change {
     let old = json!({"metadata": {"namespace": "db", "name": "acid-a"},
         "spec": {"numberOfInstances": from}});
     Change::of_count(Postgresql::of(&old).unwrap(), to)
 }
 
-/// A healthy cluster of three, led by `acid-a-0`, that keeps Patroni's objects in `plural`, beside things
-/// that are none of its own.
+/// Returns a healthy cluster of three, led by `acid-a-0`, that keeps Patroni's objects in `plural`,
+/// beside foreign objects.
 pub(super) fn world(plural: &str) -> World {
     let labels = json!({"application": "spilo", "cluster-name": "acid-a"});
     let mut world = World::default()
@@ -382,7 +389,7 @@ pub(super) fn world(plural: &str) -> World {
         )
 }
 
-/// A StatefulSet as the operator makes it.
+/// Returns a StatefulSet as the operator makes it.
 fn stateful_set(config_maps: bool) -> Value {
     let mut env = vec![
         json!({"name": "SCOPE", "value": "acid-a"}),
@@ -401,7 +408,7 @@ fn stateful_set(config_maps: bool) -> Value {
         "status": {"replicas": 3, "observedGeneration": 4}})
 }
 
-/// A running member's pod; the first leads.
+/// Returns a running member's pod. The first leads.
 fn pod(ordinal: i64) -> Value {
     let leads = ordinal == 0;
     let mut status = json!({"state": "running", "role": if leads { "primary" } else { "replica" },
@@ -422,7 +429,7 @@ fn pod(ordinal: i64) -> Value {
                 "restartCount": 0, "state": {"running": {"startedAt": "2026-11-20T10:00:05Z"}}}]}})
 }
 
-/// A Deployment as the operator's plain manifests make it.
+/// Returns a Deployment as the operator's plain manifests make it.
 pub(super) fn operator(name: &str) -> Value {
     json!({"metadata": {"namespace": "default", "name": name,
             "labels": {"application": "postgres-operator"}},

@@ -1,4 +1,4 @@
-//! What runs of a cluster: its StatefulSet, pods, claims, and what Patroni keeps of it.
+//! Reads the running parts of a cluster: its StatefulSet, pods, claims, and Patroni's state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::read::capacity::{self, Needed, seen};
 use crate::read::fetch::Objects;
 use crate::read::patroni;
 
-/// What runs of a cluster.
+/// The running parts of a cluster.
 pub(super) struct Workload {
     pub(super) stateful_set: Seen<facts::StatefulSet>,
     pub(super) members: Seen<Vec<Member>>,
@@ -28,8 +28,10 @@ pub(super) struct Workload {
     pub(super) disruption_budgets: Option<Seen<Vec<DisruptionBudget>>>,
 }
 
-/// Reads what runs. The StatefulSet says how everything else is labelled and where Patroni keeps its state;
-/// only where it cannot say so, the operator's settings are waited for.
+/// Reads the running parts.
+///
+/// The StatefulSet determines the labels of everything else and Patroni's store. Only where it is
+/// not known does this wait for the operator's settings.
 pub(super) async fn workload(
     objects: &Objects,
     cluster: &Postgresql,
@@ -56,7 +58,7 @@ pub(super) async fn workload(
         .then(|| capacity::disruption_budgets(objects, namespace, &bare, &layout));
     let (pods, claims, patroni, nodes, budgets) = futures::join!(
         read_pods(objects, cluster, &layout, &selector).boxed(),
-        // By name: a claim belongs to the member it is named after, whatever its labels are.
+        // By name: a claim belongs to the member that its name says, whatever its labels are.
         objects.list::<PersistentVolumeClaim>(Some(namespace), None).boxed(),
         patroni::shared(objects, namespace, name, &layout.store).boxed(),
         OptionFuture::from(nodes).boxed(),
@@ -77,7 +79,7 @@ pub(super) async fn workload(
     }
 }
 
-/// The members, and their pods as they are stored.
+/// Reads the members, and their pods as they are stored.
 async fn read_pods(
     objects: &Objects,
     cluster: &Postgresql,
@@ -91,7 +93,7 @@ async fn read_pods(
         let state = match objects.get::<Node>(None, name).await {
             Seen::Known(node) => NodeState::of(&node),
             Seen::Absent => NodeState::gone(),
-            // Who may not read nodes is told less, not refused.
+            // A reader without the permission for nodes gets less, and no refusal.
             Seen::Unreadable(_) => return None,
         };
         Some((name.to_owned(), state))

@@ -82,7 +82,7 @@ mod tests {
         let judged = |facts: &Facts| evaluate(&after_switchover(facts, &none), &none);
         assert!(judged(&led_by_the_last(3).nofailover(0)).allows());
         let verdict = judged(&led_by_the_last(3).stalled([0, 1]));
-        let rules: Vec<&str> = verdict.denials().map(|denial| denial.rule).collect();
+        let rules: Vec<&str> = verdict.denials().map(|denial| denial.rule.as_str()).collect();
         assert_eq!(rules, ["too-few-healthy-survivors"]);
     }
 }

@@ -7,6 +7,7 @@ use crate::change::{Change, Direction};
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{down, inside_asking, judge, pgscale, set_count};
 use crate::verdict::{Severity, Verdict};
 
@@ -16,19 +17,16 @@ const NEAR: i64 = 20;
 /// How many counts are tried.
 const TRIES: usize = 64;
 
-/// The rule that refuses every plain write that would delete the leader.
-pub(super) const LEADER_CONDEMNED: &str = "leader-condemned";
-
 /// The rules whose way out may be another count, or another leader first.
-const SEARCHED: &[&str] = &[
-    "leader-cannot-move",
-    LEADER_CONDEMNED,
-    "parallel-shrink",
-    "paused",
-    "replace-pending",
-    "sync-standbys-condemned",
-    "too-few-healthy-survivors",
-    "will-not-progress",
+const SEARCHED: &[RuleId] = &[
+    RuleId::LEADER_CANNOT_MOVE,
+    RuleId::LEADER_CONDEMNED,
+    RuleId::PARALLEL_SHRINK,
+    RuleId::PAUSED,
+    RuleId::REPLACE_PENDING,
+    RuleId::SYNC_STANDBYS_CONDEMNED,
+    RuleId::TOO_FEW_HEALTHY_SURVIVORS,
+    RuleId::WILL_NOT_PROGRESS,
 ];
 
 /// A shrink that would be admitted now.
@@ -89,7 +87,7 @@ fn candidates(facts: &Facts, highest: i64) -> impl Iterator<Item = i64> {
 
 /// Puts the way out into the denials that another count, or another leader, would lift.
 pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
-    let denied = |rule: &str, severity| severity == Severity::Deny && SEARCHED.contains(&rule);
+    let denied = |rule: RuleId, severity| severity == Severity::Deny && SEARCHED.contains(&rule);
     if !verdict.findings.iter().any(|finding| denied(finding.rule, finding.severity)) {
         return;
     }
@@ -107,7 +105,7 @@ pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
             continue;
         }
         finding.remedy = Some(match &way.leader {
-            Some(leader) if finding.rule == LEADER_CONDEMNED && way.to == facts.to() => {
+            Some(leader) if finding.rule == RuleId::LEADER_CONDEMNED && way.to == facts.to() => {
                 move_first(facts, leader)
             }
             _ => remedy.clone(),

@@ -7,6 +7,7 @@ use crate::facts::Seen;
 use crate::object_ref::{self, ObjectRef};
 use crate::operator::{Operator, Settings};
 use crate::policy::{Limit, Mode, Policies, Zero};
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, by_policies, inputs, policies_unread, set, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -14,7 +15,7 @@ use crate::verdict::{Finding, Outcome};
 const FLOOR: i64 = 1;
 
 pub(super) const BELOW_MIN: Rule = Rule {
-    id: "below-min",
+    id: RuleId::BELOW_MIN,
     title: "fewer instances than the policy's minimum",
     fires_on: "down, up, create; not 0",
     default: "deny",
@@ -28,6 +29,8 @@ A cluster that is already below may always move up: a change towards the bound i
 Way out: ask for the minimum, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::min, inputs::operator_limits],
     check: below_min,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::below_min,
 };
 
 fn below_min(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -64,7 +67,7 @@ fn noun(count: i64) -> &'static str {
 }
 
 pub(super) const ABOVE_MAX: Rule = Rule {
-    id: "above-max",
+    id: RuleId::ABOVE_MAX,
     title: "more instances than the policy's maximum",
     fires_on: "up, down, create",
     default: "deny",
@@ -78,6 +81,8 @@ A cluster that is already above may always move down: a change towards the bound
 Way out: ask for the maximum, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::max, inputs::operator_limits],
     check: above_max,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::above_max,
 };
 
 fn above_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -103,7 +108,7 @@ fn above_known_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 }
 
 pub(super) const SCALE_TO_ZERO: Rule = Rule {
-    id: "scale-to-zero",
+    id: RuleId::SCALE_TO_ZERO,
     title: "no instance left: a full outage",
     fires_on: "down to 0, create with 0",
     default: "deny; warn on create",
@@ -117,6 +122,8 @@ Allowed only where a policy that matches the cluster says `instances.zero: Allow
 Way out: keep one instance, or have the namespace's policy allow zero.",
     reads: &[inputs::count, inputs::zero],
     check: scale_to_zero,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::scale_to_zero,
 };
 
 fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -172,7 +179,7 @@ fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 }
 
 pub(super) const OPERATOR_LIMITS: Rule = Rule {
-    id: "operator-limits",
+    id: RuleId::OPERATOR_LIMITS,
     title: "the operator would run another number than the one asked for",
     fires_on: "any change of the count, create",
     default: "deny; warn if the operator's settings are newer than its pod",
@@ -190,6 +197,8 @@ fewest that may be left, with the limits and without.
 Way out: ask for the number the operator would run, or change its limits and restart it.",
     reads: &[inputs::count, inputs::operator_limits, inputs::owner_before],
     check: operator_limits,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::operator_limits,
 };
 
 fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -263,7 +272,7 @@ fn fewest(policies: &Policies) -> i64 {
 
 /// A limit that is broken, and the count that keeps it.
 fn found<T: Shown>(
-    rule: &'static str,
+    rule: RuleId,
     facts: &Assessment<'_>,
     (limit, kept): (&Limit<T>, i64),
     field: &str,
@@ -294,8 +303,10 @@ impl Shown for Zero {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::rules::testing::{Want, created, healthy, table, table_with, text};
 
@@ -310,8 +321,7 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    pub(in crate::rules) fn below_min() {
+    pub(super) fn below_min() {
         let three = policies(Some(3), None, None, Mode::Enforce);
         table_with(
             "below-min",
@@ -352,8 +362,7 @@ pub(super) mod tests {
         assert_eq!(verdict(4).warnings().count(), 1);
     }
 
-    #[test]
-    pub(in crate::rules) fn above_max() {
+    pub(super) fn above_max() {
         table_with(
             "above-max",
             &policies(None, Some(5), None, Mode::Enforce),
@@ -372,8 +381,7 @@ pub(super) mod tests {
         );
     }
 
-    #[test]
-    pub(in crate::rules) fn scale_to_zero() {
+    pub(super) fn scale_to_zero() {
         table(
             "scale-to-zero",
             vec![
@@ -422,8 +430,7 @@ pub(super) mod tests {
         );
     }
 
-    #[test]
-    pub(in crate::rules) fn operator_limits() {
+    pub(super) fn operator_limits() {
         let limited = |from, to| {
             healthy(from, to).with_settings(|settings| {
                 settings.min_instances = 2;

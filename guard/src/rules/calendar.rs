@@ -7,11 +7,12 @@ use crate::change::Direction;
 use crate::object_ref::ObjectRef;
 use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, by_policies, inputs, pgscale, set_to};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
-    id: "step-too-large",
+    id: RuleId::STEP_TOO_LARGE,
     title: "more instances at once than the policy's step",
     fires_on: "down to 1 or more, up",
     default: "deny",
@@ -21,12 +22,14 @@ A policy's `steps.up` and `steps.down` say how many instances one change may add
 load the leader, and a mistake of one costs less than a mistake of five. The effective counts are compared,
 after the operator's own limits. Zero is judged by scale-to-zero, and creation by the bounds.
 
-The undo of the last change (`kubectl pgscale undo`) may take any step; the webhook cannot tell an undo. A
-repair is only warned of.
+The undo of the last change (`kubectl pgscale undo NAME`) may take any step; the webhook cannot tell an undo.
+A repair is only warned of.
 
 Way out: go there in several changes, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::steps],
     check: step_too_large,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::step_too_large,
 };
 
 fn step_too_large(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -57,7 +60,7 @@ fn step_too_large(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 }
 
 pub(super) const CHANGE_FREEZE: Rule = Rule {
-    id: "change-freeze",
+    id: RuleId::CHANGE_FREEZE,
     title: "a time in which the count must not change",
     fires_on: "down, or as the policy says",
     default: "deny",
@@ -67,12 +70,14 @@ A policy's `freeze` names a time, from `from` until `until`, in which the count 
 is: for shrinks, unless `directions` says otherwise. Policies are read again for every change, so a freeze
 applies at once.
 
-Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo`; the webhook
-cannot tell an undo).
+Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo NAME`; the
+webhook cannot tell an undo).
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
     reads: &[inputs::freezes],
     check: change_freeze,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::change_freeze,
 };
 
 fn change_freeze(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -116,7 +121,7 @@ fn end(freeze: &Limit<crate::policy::Freeze>) -> Option<Timestamp> {
 }
 
 pub(super) const OUTSIDE_WINDOW: Rule = Rule {
-    id: "outside-window",
+    id: RuleId::OUTSIDE_WINDOW,
     title: "outside the hours in which the count may change",
     fires_on: "down to 1 or more, or as the policy says",
     default: "deny",
@@ -127,12 +132,14 @@ change: for shrinks, unless `directions` says otherwise. They go by the clock on
 comes twice when clocks are put back counts twice, one that is skipped is skipped. A window that ends no
 later than it begins goes on after midnight. Where several policies have windows, one of each must be open.
 
-Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo`; the webhook
-cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.
+Never refused: a new cluster, a repair, and the undo of the last change (`kubectl pgscale undo NAME`; the
+webhook cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
     reads: &[inputs::windows],
     check: outside_window,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::outside_window,
 };
 
 fn outside_window(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -216,24 +223,26 @@ fn next(
 }
 
 /// What to do about a refusal by `rule`, and the way past it for what cannot wait. On trial nothing is refused.
-fn this_once(facts: &Assessment<'_>, rule: &str, mode: Mode, next: String) -> Remedy {
+fn this_once(facts: &Assessment<'_>, rule: RuleId, mode: Mode, next: String) -> Remedy {
     let remedy = Remedy::note(next);
     if mode != Mode::Enforce {
         return remedy;
     }
     let count = facts.requested().to_string();
-    let words = ["--to", &count, "--rules", rule, "--reason", "WHY"];
+    let words = ["--to", &count, "--rules", rule.as_str(), "--reason", "TEXT"];
     remedy.or_to("for this one change, if it cannot wait", pgscale(facts, "override", &words))
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use serde_json::{Value, json};
 
     use super::*;
     use crate::facts::Facts;
     use crate::policy::ScalePolicy;
-    use crate::rules::testing::{Want, created, healthy, table_with};
+    use crate::rules::testing::{Want, created, healthy, judged, table_with};
     use crate::verdict::Severity;
 
     fn policies(specs: &[Value]) -> Policies {
@@ -251,11 +260,10 @@ pub(super) mod tests {
     }
 
     fn text(id: &str, facts: &Facts, policies: &Policies) -> String {
-        crate::evaluate(facts, policies).finding(id).unwrap().to_string()
+        judged(facts, policies).finding(id).unwrap().to_string()
     }
 
-    #[test]
-    pub(in crate::rules) fn step_too_large() {
+    pub(super) fn step_too_large() {
         let steps = policies(&[
             json!({"steps": {"up": 2, "down": 1}}),
             json!({"steps": {"up": 3}, "mode": "Warn"}),
@@ -291,8 +299,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn change_freeze() {
+    pub(super) fn change_freeze() {
         let frozen = |directions: Value| {
             policies(&[
                 json!({"freeze": {"from": "2026-11-24T00:00:00Z", "until": "2026-11-27T00:00:00Z",
@@ -333,7 +340,7 @@ pub(super) mod tests {
           scalepolicy/p0: freeze.until: 2026-11-27T00:00:00Z
           Try: ask again at 2026-11-27T00:00:00Z, or change scalepolicy/p0
             for this one change, if it cannot wait:
-              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
+              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason TEXT -n db
         ");
         let for_ever = policies(&[json!({"freeze": {}})]);
         insta::assert_snapshot!(text("change-freeze", &healthy(5, 4), &for_ever), @"
@@ -341,15 +348,14 @@ pub(super) mod tests {
           scalepolicy/p0: freeze.until: unset
           Try: change scalepolicy/p0
             for this one change, if it cannot wait:
-              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason WHY -n db
+              kubectl pgscale override acid-a --to 4 --rules change-freeze --reason TEXT -n db
         ");
         let trial = policies(&[json!({"freeze": {}, "mode": "Warn"})]);
         let told = text("change-freeze", &healthy(5, 4), &trial);
         assert!(told.ends_with("Try: change scalepolicy/p0"), "nothing to override: {told}");
     }
 
-    #[test]
-    pub(in crate::rules) fn outside_window() {
+    pub(super) fn outside_window() {
         // The facts were read on a Tuesday at 10:00 UTC, 19:00 in Seoul.
         let window = |zone: &str, from: &str, to: &str, directions: Value| {
             json!({"windows": {"timeZone": zone, "directions": directions,
@@ -404,7 +410,7 @@ pub(super) mod tests {
           scalepolicy/p0: windows: Mon Tue Wed Thu 09:00-17:00 Asia/Seoul
           Try: ask again at Wed 2026-11-25 09:00 Asia/Seoul, or change scalepolicy/p0
             for this one change, if it cannot wait:
-              kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
+              kubectl pgscale override acid-a --to 4 --rules outside-window --reason TEXT -n db
         ");
         let both = policies(&[
             window("Asia/Seoul", "09:00", "17:00", json!(null)),
@@ -415,7 +421,7 @@ pub(super) mod tests {
           scalepolicy/p0: windows: Mon Tue Wed Thu 09:00-17:00 Asia/Seoul
           Try: ask again at Thu 2026-11-26 09:00 Asia/Seoul, when every calendar allows it, or change scalepolicy/p0
             for this one change, if it cannot wait:
-              kubectl pgscale override acid-a --to 4 --rules outside-window --reason WHY -n db
+              kubectl pgscale override acid-a --to 4 --rules outside-window --reason TEXT -n db
         ");
     }
 

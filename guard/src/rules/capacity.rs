@@ -9,6 +9,7 @@ use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, kubectl, pgscale, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -16,7 +17,7 @@ use crate::verdict::{Finding, Outcome};
 const OF_A_BASE_BACKUP: i64 = 2;
 
 pub(super) const QUOTA_HEADROOM: Rule = Rule {
-    id: "quota-headroom",
+    id: RuleId::QUOTA_HEADROOM,
     title: "a ResourceQuota leaves no room for the new members",
     fires_on: "up, create with 1 or more",
     default: "deny",
@@ -45,6 +46,8 @@ Way out: ask for the number that fits, which the denial names, or have the quota
 Upstream: pkg/quota/v1/evaluator/core/pods.go and persistent_volume_claims.go in kubernetes/kubernetes.",
     reads: &[inputs::count, inputs::need, inputs::quotas],
     check: quota_headroom,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::quota_headroom,
 };
 
 fn quota_headroom(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -156,7 +159,7 @@ fn most(facts: &Assessment<'_>) -> Option<i64> {
 }
 
 pub(super) const LIMIT_RANGE: Rule = Rule {
-    id: "limit-range",
+    id: RuleId::LIMIT_RANGE,
     title: "a LimitRange forbids the new pod or its volume claim",
     fires_on: "up, create with 1 or more",
     default: "deny",
@@ -178,6 +181,8 @@ Way out: bring the cluster's resources or volume within the LimitRange, or have 
 Upstream: plugin/pkg/admission/limitranger/admission.go in kubernetes/kubernetes.",
     reads: &[inputs::need, inputs::limit_ranges],
     check: limit_range,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::limit_range,
 };
 
 fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -220,7 +225,7 @@ fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const TOO_FEW_NODES: Rule = Rule {
-    id: "too-few-nodes",
+    id: RuleId::TOO_FEW_NODES,
     title: "members must be kept apart, and there are fewer fitting nodes than members",
     fires_on: "up; kubectl pgscale only",
     default: "warn",
@@ -244,6 +249,8 @@ Way out: add nodes, or ask for as many members as there are places.
 Upstream: podAffinity, pkg/cluster/k8sres.go.",
     reads: &[inputs::count, inputs::anti_affinity, inputs::nodes],
     check: too_few_nodes,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::too_few_nodes,
 };
 
 fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -287,7 +294,7 @@ fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const TOO_FEW_WAL_SENDERS: Rule = Rule {
-    id: "too-few-wal-senders",
+    id: RuleId::TOO_FEW_WAL_SENDERS,
     title: "the leader has too few WAL senders or replication slots for the new members",
     fires_on: "up",
     default: "deny; warn without spare for their base backups",
@@ -313,6 +320,8 @@ restarts PostgreSQL.
 Upstream: patroni/postgresql/config.py; scripts/configure_spilo.py; zalando/postgres-operator#807.",
     reads: &[inputs::count, inputs::senders],
     check: too_few_wal_senders,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::too_few_wal_senders,
 };
 
 fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -387,5 +396,7 @@ fn ask_for(facts: &Assessment<'_>, why: &str, count: i64) -> Remedy {
     Remedy::to(why, up)
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

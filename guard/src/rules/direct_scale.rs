@@ -5,11 +5,12 @@ use crate::facts::Seen;
 use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, keep_leader, set_count};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STATEFULSET_SCALED: Rule = Rule {
-    id: "statefulset-scaled",
+    id: RuleId::STATEFULSET_SCALED,
     title: "someone other than the operator scales the StatefulSet itself",
     fires_on: "any change of an existing cluster, and the write of the StatefulSet",
     default: "warn",
@@ -31,6 +32,8 @@ Way out: scale the postgresql (`kubectl pgscale set NAME N`), and have the autos
 Upstream: syncStatefulSet, pkg/cluster/sync.go, sets the replicas back.",
     reads: &[inputs::count, inputs::replicas],
     check: statefulset_scaled,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::statefulset_scaled,
 };
 
 fn statefulset_scaled(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -105,8 +108,10 @@ pub(super) fn take_back(namespace: &str, name: &str, count: i64) -> Command {
     Command::kubectl(["scale", "statefulset", name, &replicas, "-n", namespace])
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
@@ -118,8 +123,7 @@ pub(super) mod tests {
         })
     }
 
-    #[test]
-    pub(in crate::rules) fn statefulset_scaled() {
+    pub(super) fn statefulset_scaled() {
         let mut gone = healthy(3, 2);
         gone.stateful_set = Seen::Absent;
         let mut created = scaled(5, Some("kubectl"));

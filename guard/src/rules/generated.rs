@@ -5,6 +5,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use crate::change::Direction;
@@ -13,7 +15,8 @@ use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, Role, State, SyncState,
     Synchronous, Tags,
 };
-use crate::rules::testing::{healthy, member, now};
+use crate::policy::Policies;
+use crate::rules::testing::{Situation, healthy, member, now};
 
 mod mishaps;
 mod policies;
@@ -153,6 +156,18 @@ fn odd_member() -> impl Strategy<Value = Member> {
             odd
         },
     )
+}
+
+/// Returns the first `count` situations, the same in every run.
+pub(super) fn situations(count: usize) -> Vec<Situation> {
+    let mut runner = TestRunner::deterministic();
+    let any = (facts(), vec(opinionated(), 0..4));
+    let one = |_| {
+        let (facts, policies) = any.new_tree(&mut runner).unwrap().current();
+        let policies = Policies::combine(&policies, &facts.change.new);
+        (facts, policies)
+    };
+    (0..count).map(one).collect()
 }
 
 /// Any change of any cluster.

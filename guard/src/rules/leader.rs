@@ -11,6 +11,7 @@ use crate::facts::{Live, Member, Seen};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, kubectl, members_unseen, status, unread,
     until_unmarked,
@@ -18,7 +19,7 @@ use crate::rules::{
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
-    id: "no-leader",
+    id: RuleId::NO_LEADER,
     title: "no member leads, or more than one claims to",
     fires_on: "down, up",
     default: "deny down, warn up",
@@ -44,6 +45,8 @@ yet is never refused.
 Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
     reads: &[inputs::leader, inputs::role_labels, inputs::answers],
     check: no_leader,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::no_leader,
 };
 
 fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -61,7 +64,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 Finding::new(
                     NO_LEADER.id,
                     severity,
-                    format!("nobody leads {cluster}: Patroni has no leader lock"),
+                    format!("no member leads {cluster}: Patroni has no leader lock"),
                 )
                 .because_of(Evidence::absent(facts.lock_source()))
                 .remedy(status),
@@ -71,7 +74,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let Some(holder) = facts.leader_name() else {
         let why = if lock.holder.is_none() { "was released" } else { "has expired" };
-        let message = format!("nobody leads {cluster}: the leader lock {why}");
+        let message = format!("no member leads {cluster}: the leader lock {why}");
         let mut finding = Finding::new(NO_LEADER.id, severity, message);
         finding.evidence = inputs::lock(lock);
         return Outcome::Found(finding.remedy(status));
@@ -130,7 +133,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const PAUSED: Rule = Rule {
-    id: "paused",
+    id: RuleId::PAUSED,
     title: "Patroni is in maintenance mode: no member takes over, and none starts",
     fires_on: "down, up, create",
     default: "down: deny if the leader goes, else warn; up: warn; from 0: deny",
@@ -158,6 +161,8 @@ upgrade may run, and Patroni, resumed, would start the data directories that are
 Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/api.py.",
     reads: &[inputs::pause, inputs::leader, inputs::marks, inputs::pods],
     check: paused,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::paused,
 };
 
 fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -183,17 +188,18 @@ fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }
     // Only a leader that is known to stay makes it harmless.
     let (severity, message) = match (facts.leader_stays(), facts.leader_name()) {
-        (true, Some(leader)) => {
-            (Severity::Warn, format!("Patroni is paused: should {leader} fail, nobody takes over"))
-        }
+        (true, Some(leader)) => (
+            Severity::Warn,
+            format!("Patroni is paused: should {leader} fail, no member takes over"),
+        ),
         (_, Some(leader)) => (
             Severity::Deny,
             format!(
-                "{leader} leads and would be deleted while Patroni is paused: nobody takes over"
+                "{leader} leads and would be deleted while Patroni is paused: no member takes over"
             ),
         ),
         (_, None) => {
-            (Severity::Deny, "nobody leads and Patroni is paused: nobody takes over".to_owned())
+            (Severity::Deny, "no member leads, and Patroni is paused: none takes over".to_owned())
         }
     };
     let mut finding = Finding::new(PAUSED.id, severity, message)
@@ -284,5 +290,7 @@ fn weight(facts: &Assessment<'_>) -> Option<Severity> {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

@@ -11,6 +11,7 @@ use crate::evidence::Evidence;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, set};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -96,7 +97,7 @@ const SECRET_WORDS: &[&str] =
     &["command", "conninfo", "credential", "key", "pass", "pwd", "secret", "token", "url"];
 
 pub(super) const MIXED_CHANGE: Rule = Rule {
-    id: "mixed-change",
+    id: RuleId::MIXED_CHANGE,
     title: "the same write also changes something else",
     fires_on: "down to 1 or more, up",
     default: "down: deny if it shapes the pods, else warn; up: warn",
@@ -125,6 +126,8 @@ as changed, as it does for the operator.
 Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`), then the rest.",
     reads: &[inputs::other_edits, inputs::replicas],
     check: mixed_change,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::mixed_change,
 };
 
 fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -295,8 +298,10 @@ fn shown(value: &Value) -> String {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use serde_json::json;
 
     use super::*;
@@ -310,8 +315,7 @@ pub(super) mod tests {
         facts
     }
 
-    #[test]
-    pub(in crate::rules) fn mixed_change() {
+    pub(super) fn mixed_change() {
         let volume =
             |from, to| healthy(from, to).editing(|spec| spec["volume"]["size"] = json!("2Gi"));
         let users = |from, to| healthy(from, to).editing(|spec| spec["users"] = json!({"app": []}));

@@ -8,6 +8,7 @@ use crate::operator::account::{create_list, edit_list};
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
 use crate::remedy::{Command, Remedy};
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -15,7 +16,7 @@ use crate::verdict::{Finding, Outcome, Severity};
 const FAILED: &[&str] = &["CreateFailed", "Invalid", "SyncFailed", "UpdateFailed"];
 
 pub(super) const LIMITS_UNKNOWN: Rule = Rule {
-    id: "limits-unknown",
+    id: RuleId::LIMITS_UNKNOWN,
     title: "no operator was found whose limits could be looked at",
     fires_on: "any change of the count, create",
     default: "warn",
@@ -36,6 +37,8 @@ is refused, growth is warned of.
 Way out: list the accounts of all operators, or correct the annotation.",
     reads: &[inputs::operator_limits],
     check: limits_unknown,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::limits_unknown,
 };
 
 fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -63,7 +66,7 @@ fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const OPERATOR_ABSENT: Rule = Rule {
-    id: "operator-absent",
+    id: RuleId::OPERATOR_ABSENT,
     title: "no operator would carry the change out now",
     fires_on: "up, down to 1 or more",
     default: "down: deny if the leader goes, else warn; up: warn",
@@ -86,6 +89,8 @@ operator; then only a warning is left.
 Upstream: hasOwnership and getEffectiveNamespace, pkg/controller/controller.go.",
     reads: &[inputs::operator_runs, inputs::leader],
     check: operator_absent,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::operator_absent,
 };
 
 fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -100,7 +105,7 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             None if harmless => return Outcome::Pass,
             None => {
                 return Outcome::Unknown(format!(
-                    "whether {} runs could not be told",
+                    "whether {} runs is not known",
                     operator.deployment
                 ));
             }
@@ -122,7 +127,7 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             Severity::Deny,
             format!(
                 "{nobody}: the new count of {cluster} would wait for one, and the leader be deleted then, on \
-                 facts nobody checked"
+                 facts that no rule checked"
             ),
         )
     };
@@ -146,7 +151,7 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const OPERATOR_FAILED: Rule = Rule {
-    id: "operator-failed",
+    id: RuleId::OPERATOR_FAILED,
     title: "the operator's last work on this cluster failed",
     fires_on: "any change of the count",
     default: "warn",
@@ -166,6 +171,8 @@ Way out: the operator's log says what failed. Mend that first, or go on: the cha
 Upstream: Update and Sync, pkg/cluster/cluster.go and sync.go; #2101 and #2102 of zalando/postgres-operator.",
     reads: &[inputs::status],
     check: operator_failed,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::operator_failed,
 };
 
 fn operator_failed(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -187,7 +194,7 @@ fn operator_failed(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const STANDBY_CLUSTER: Rule = Rule {
-    id: "standby-cluster",
+    id: RuleId::STANDBY_CLUSTER,
     title: "a standby cluster is supported with one instance only",
     fires_on: "any change of the count to 2 or more, create",
     default: "warn",
@@ -201,6 +208,8 @@ standby leader in cascade.
 Way out: one instance, or promote the cluster (remove `spec.standby`) before it grows.",
     reads: &[inputs::count, inputs::standby],
     check: standby_cluster,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::standby_cluster,
 };
 
 fn standby_cluster(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -251,8 +260,10 @@ fn nobody_owns(facts: &Assessment<'_>) -> Evidence {
     Evidence::new(facts.postgresql_source(), &field, value)
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use serde_json::json;
 
     use super::*;
@@ -284,8 +295,7 @@ pub(super) mod tests {
         facts
     }
 
-    #[test]
-    pub(in crate::rules) fn limits_unknown() {
+    pub(super) fn limits_unknown() {
         table(
             "limits-unknown",
             vec![
@@ -309,8 +319,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn operator_absent() {
+    pub(super) fn operator_absent() {
         let lockless = available(healthy(5, 3), Some(false)).without_sight_of_the_lock();
         table(
             "operator-absent",
@@ -342,8 +351,8 @@ pub(super) mod tests {
             ],
         );
         insta::assert_snapshot!(text("operator-absent", &available(led_by_the_last(3), Some(false))), @"
-        operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts nobody checked
-          deployment default/postgres-operator: status.availableReplicas: 0
+        operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts that no rule checked
+          deployment/default/postgres-operator: no available replica
           Try: see why it is down:
               kubectl get deployment,pods -n default
             if it was scaled to 0:
@@ -362,8 +371,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn operator_failed() {
+    pub(super) fn operator_failed() {
         let saying = |word: &str, from, to| {
             let mut facts = healthy(from, to);
             for cluster in [facts.change.old.as_mut(), Some(&mut facts.change.new)] {
@@ -391,8 +399,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn standby_cluster() {
+    pub(super) fn standby_cluster() {
         let standby = |from, to| {
             healthy(from, to).editing(|spec| spec["standby"] = json!({"standby_host": "h"}))
         };

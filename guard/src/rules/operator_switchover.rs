@@ -10,11 +10,12 @@ use crate::facts::{Facts, Health, OperatorSwitchover, Seen};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, keep_leader, members_unseen, pgscale, status, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
-    id: "leader-condemned",
+    id: RuleId::LEADER_CONDEMNED,
     title: "the leader's pod would be deleted",
     fires_on: "down to 1 or more; any other change that leaves the leader's pod out",
     default: "deny",
@@ -35,7 +36,7 @@ them. A count that keeps the leader is always admitted.
 Signals: the holder of the leader lock and the ordinal of its pod.
 
 Blind spots: a failover between admission and the operator's act can put the leader back on an ordinal that is
-removed. `kubectl pgscale wait` and the operator's log show it.
+removed. `kubectl pgscale wait NAME` and the operator's log show it.
 
 Way out: `kubectl pgscale switchover NAME --for N` moves the leader to the best member that stays and ends
 when the change to N is admitted; then repeat the change. `kubectl pgscale down NAME --to N` does both in
@@ -46,6 +47,8 @@ say `rules: {leader-condemned: Warn}`: then leader-cannot-move judges the operat
 Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
     reads: &[inputs::leader, inputs::pods],
     check: leader_condemned,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::leader_condemned,
 };
 
 fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -125,7 +128,7 @@ fn left_out(facts: &Assessment<'_>, leader: &str, lock: &ObjectRef) -> Finding {
 }
 
 pub(super) const LEADER_CANNOT_MOVE: Rule = Rule {
-    id: "leader-cannot-move",
+    id: RuleId::LEADER_CANNOT_MOVE,
     title: "the leader's pod would be deleted and ordinal 0 cannot take over",
     fires_on: "down to 1 or more, up",
     default: "deny; up: warn",
@@ -156,6 +159,8 @@ Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go
 patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
     reads: &[inputs::leader, inputs::role_labels, inputs::answers, inputs::lag, inputs::max_lag, inputs::synchrony, inputs::sync_standbys, inputs::foreign_annotations],
     check: leader_cannot_move,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::leader_cannot_move,
 };
 
 fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -200,8 +205,10 @@ fn mend_one(facts: &Facts) -> Remedy {
     Remedy::to("no member that stays can take over: mend one; their state", status(facts))
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::facts::Live;
@@ -212,8 +219,7 @@ pub(super) mod tests {
         led_by_the_last(3).with_settings(|settings| settings.max_instances = max).with_count(6, max)
     }
 
-    #[test]
-    pub(in crate::rules) fn leader_condemned() {
+    pub(super) fn leader_condemned() {
         let mut leaderless = led_by_the_last(2);
         leaderless.leader = Seen::Absent;
         table(
@@ -273,8 +279,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn leader_cannot_move() {
+    pub(super) fn leader_cannot_move() {
         let last = led_by_the_last;
         let mut unconfigured = last(3);
         unconfigured.configuration = Seen::Unreadable("timed out".into());
@@ -425,8 +430,8 @@ pub(super) mod tests {
         insta::assert_snapshot!(verdict.finding("leader-condemned").unwrap(), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: answer: none (no answer in 1s) (leader-cannot-move)
-          statefulset/acid-a: annotation a/b: written by kubectl (leader-cannot-move)
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s) (leader-cannot-move)
+          statefulset/acid-a: annotation a/b by kubectl: the operator replaces the StatefulSet and skips its switchover (leader-cannot-move)
           configmap/acid-a-config: pause: true (paused)
           statefulset/acid-a: spec.podManagementPolicy: Parallel; spec.replicas: 5 (parallel-shrink)
           Try: not 2, but 3; this moves the leader to acid-a-1 first:

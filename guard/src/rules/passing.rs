@@ -33,6 +33,10 @@ pub(super) fn keep(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
 fn admitted(count: i64, facts: &Facts, policies: &Policies) -> bool {
     // Where there is no cluster yet, no command of ours creates it.
     let Some(old) = facts.change.old.clone() else { return true };
+    // The field is an int32: no command of ours can ask for more.
+    if i32::try_from(count).is_err() {
+        return false;
+    }
     let mut there = facts.clone();
     there.change = Change { dry_run: true, ..Change::of_count(old, count) };
     judge(&after_switchover(&there, policies), policies).allows()

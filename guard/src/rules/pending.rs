@@ -8,6 +8,7 @@ use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, inside_asking, kubectl, last_word,
     members_unseen, status, unread, until_unmarked,
@@ -18,7 +19,7 @@ use crate::verdict::{Finding, Outcome, Severity};
 pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 
 pub(super) const SWITCHOVER_PENDING: Rule = Rule {
-    id: "switchover-pending",
+    id: RuleId::SWITCHOVER_PENDING,
     title: "a switchover was requested and is not done yet",
     fires_on: "down, to 1 or more",
     default: "deny if immediate, or its candidate goes or is not named; else warn",
@@ -38,11 +39,13 @@ Blind spots: an immediate switchover shows for seconds only. One that is asked f
 seen.
 
 Way out: wait until it is done; a scheduled one can be withdrawn: `patronictl flush CLUSTER switchover`. Where
-the leader has to move first, `kubectl pgscale down` waits for none: it refuses, too.
+the leader has to move first, `kubectl pgscale down NAME` waits for none: it refuses, too.
 
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
     reads: &[inputs::failover],
     check: switchover_pending,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::switchover_pending,
 };
 
 fn switchover_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -118,7 +121,7 @@ pub(super) fn annotations(facts: &Facts, pending: &PendingFailover) -> Vec<Evide
 }
 
 pub(super) const RESTART_PENDING: Rule = Rule {
-    id: "restart-pending",
+    id: RuleId::RESTART_PENDING,
     title: "the operator restarts PostgreSQL together with this change",
     fires_on: "any change of the count, to 1 or more",
     default: "warn",
@@ -138,6 +141,8 @@ Way out: restart them first, at a time of your choosing: `patronictl restart CLU
 Upstream: restartInstances, pkg/cluster/sync.go; #510 of zalando/postgres-operator.",
     reads: &[inputs::restarts],
     check: restart_pending,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::restart_pending,
 };
 
 fn restart_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -187,7 +192,7 @@ fn waits_for_restart(member: &Member) -> Result<bool, String> {
 }
 
 pub(super) const MAJOR_UPGRADE: Rule = Rule {
-    id: "major-upgrade",
+    id: RuleId::MAJOR_UPGRADE,
     title: "PostgreSQL is being upgraded to another major version, or that failed",
     fires_on: "any change of the count",
     default: "deny while it runs; warn after a failure",
@@ -218,6 +223,8 @@ Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgra
         inputs::answers,
     ],
     check: major_upgrade,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::major_upgrade,
 };
 
 fn major_upgrade(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -280,7 +287,7 @@ fn begins(facts: &Assessment<'_>, members: &[Member]) -> Result<Option<Finding>,
     if members.len() < 2 {
         return Ok(None);
     }
-    let told = "all pods are labelled critical-operation, and which version runs cannot be told";
+    let told = "all pods are labelled critical-operation, and which version runs is not known";
     if let Seen::Unreadable(why) = &facts.leader {
         return Err(format!("{told}: the leader lock could not be read ({why})"));
     }
@@ -325,5 +332,7 @@ fn about(facts: &Assessment<'_>, upgraded: &str) -> Finding {
     finding
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

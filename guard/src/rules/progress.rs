@@ -7,6 +7,7 @@ use crate::facts::Seen;
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -14,7 +15,7 @@ use crate::verdict::{Finding, Outcome, Severity};
 const ROLLING_UPDATE: &str = "zalando-postgres-operator-rolling-update-required";
 
 pub(super) const OPERATION_IN_PROGRESS: Rule = Rule {
-    id: "operation-in-progress",
+    id: RuleId::OPERATION_IN_PROGRESS,
     title: "Kubernetes or the operator is still busy with this cluster",
     fires_on: "down to 1 or more, up",
     default: "deny down, warn up",
@@ -39,6 +40,8 @@ log says why.
 Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
     reads: &[inputs::generation, inputs::marks],
     check: operation_in_progress,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::operation_in_progress,
 };
 
 fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -100,7 +103,7 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const CHANGE_NOT_APPLIED: Rule = Rule {
-    id: "change-not-applied",
+    id: RuleId::CHANGE_NOT_APPLIED,
     title: "the operator has not applied the last change of the count",
     fires_on: "down to 1 or more, up",
     default: "deny a further shrink, else warn",
@@ -123,6 +126,8 @@ Way out: wait (`kubectl pgscale wait NAME`), look after the operator, or cancel 
 Upstream: Update, pkg/cluster/cluster.go; getNumberOfInstances, pkg/cluster/k8sres.go.",
     reads: &[inputs::count, inputs::operator_limits, inputs::replicas],
     check: change_not_applied,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::change_not_applied,
 };
 
 fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -177,8 +182,10 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
@@ -188,8 +195,7 @@ pub(super) mod tests {
         healthy(from, to).with_stateful_set(|set| set.replicas = runs)
     }
 
-    #[test]
-    pub(in crate::rules) fn operation_in_progress() {
+    pub(super) fn operation_in_progress() {
         let behind =
             |from, to| healthy(from, to).with_stateful_set(|set| set.observed_generation = 3);
         let terminating =
@@ -246,8 +252,7 @@ pub(super) mod tests {
         "#);
     }
 
-    #[test]
-    pub(in crate::rules) fn change_not_applied() {
+    pub(super) fn change_not_applied() {
         let mut gone = healthy(5, 3);
         gone.stateful_set = Seen::Absent;
         let nothing = (0..5).fold(gone.clone(), Facts::without);

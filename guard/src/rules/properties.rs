@@ -47,7 +47,7 @@ fn careful(mut policies: Vec<ScalePolicy>, facts: &Facts) -> Policies {
 }
 
 fn denials(verdict: &Verdict) -> Vec<&'static str> {
-    verdict.denials().map(|finding| finding.rule).collect()
+    verdict.denials().map(|finding| finding.rule.as_str()).collect()
 }
 
 /// What is refused stays refused when `what` cannot be seen.
@@ -164,7 +164,7 @@ proptest! {
                 there = there.led_by(&best);
             }
             let refused: Vec<&str> =
-                evaluate(&there, &policies).denials().map(|finding| finding.rule).collect();
+                evaluate(&there, &policies).denials().map(|finding| finding.rule.as_str()).collect();
             prop_assert!(refused.is_empty(), "{command} is refused by {refused:?}");
         }
     }
@@ -242,7 +242,7 @@ proptest! {
     ) {
         let alone = evaluate(&facts, &Policies::default());
         let policies = Policies::combine(&policies, &facts.change.new);
-        let fixed = alone.denials().any(|it| !policies.may_loosen(it.rule));
+        let fixed = alone.denials().any(|it| !policies.may_loosen(it.rule.as_str()));
         prop_assert!(!fixed || !evaluate(&facts, &policies).allows(), "{:?}", denials(&alone));
     }
 
@@ -281,7 +281,7 @@ proptest! {
             let verdict = evaluate(&facts, &Policies::default());
             prop_assert_eq!(verdict.results.len(), RULES.len());
             for finding in &verdict.findings {
-                prop_assert!(finding.to_string().len() > finding.rule.len() + 2);
+                prop_assert!(finding.to_string().len() > finding.rule.as_str().len() + 2);
             }
         }
     }

@@ -7,11 +7,12 @@ use crate::facts::{Health, Live, Member, Problem, Seen};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, set_count, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
-    id: "rebuild-in-progress",
+    id: RuleId::REBUILD_IN_PROGRESS,
     title: "a member is being created, cloned, reinitialised or rewound",
     fires_on: "up, down to 1 or more",
     default: "deny; warn if only unfinished members go, or no other member could take over",
@@ -44,6 +45,8 @@ that is never refused.
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
     reads: &[inputs::replicas, inputs::pods, inputs::answers, inputs::marks],
     check: rebuild_in_progress,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::rebuild_in_progress,
 };
 
 fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -223,14 +226,15 @@ fn told(members: &[Unfinished]) -> String {
     parts.collect::<Vec<_>>().join("; ")
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    #[test]
-    pub(in crate::rules) fn rebuild_in_progress() {
+    pub(super) fn rebuild_in_progress() {
         let unread = |facts: Facts, ordinal| {
             facts
                 .frozen(ordinal)

@@ -78,7 +78,7 @@ mod tests {
 
     fn refusing(facts: &Facts, policies: &Written) -> Vec<&'static str> {
         let verdict = evaluate(facts, &policies.of(&facts.change));
-        verdict.denials().map(|denial| denial.rule).collect()
+        verdict.denials().map(|denial| denial.rule.as_str()).collect()
     }
 
     #[test]

@@ -10,11 +10,12 @@ use crate::object_ref::{self, ObjectRef};
 use crate::patroni::Tags;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, last_word, members_unseen, still_down};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const NO_STANDBY_LEFT: Rule = Rule {
-    id: "no-standby-left",
+    id: RuleId::NO_STANDBY_LEFT,
     title: "one instance is left: nothing to fail over to",
     fires_on: "down to 1",
     default: "warn",
@@ -28,6 +29,8 @@ Way out: keep two, and point readers at `<cluster>` before the last standby goes
 `rules: {no-standby-left: Deny}`.",
     reads: &[inputs::count],
     check: no_standby_left,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::no_standby_left,
 };
 
 fn no_standby_left(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -62,7 +65,7 @@ fn no_standby_left(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const SURVIVORS_ONE_ZONE: Rule = Rule {
-    id: "survivors-one-zone",
+    id: RuleId::SURVIVORS_ONE_ZONE,
     title: "the members that stay would all be in one zone",
     fires_on: "down, to 2 or more",
     default: "warn",
@@ -84,6 +87,8 @@ Upstream: the StatefulSet deletes the highest ordinals, whatever their place (`p
 pkg/controller/statefulset/stateful_set_control.go of Kubernetes).",
     reads: &[inputs::zones],
     check: survivors_one_zone,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::survivors_one_zone,
 };
 
 fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -124,7 +129,7 @@ fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const CASCADE_CONDEMNED: Rule = Rule {
-    id: "cascade-condemned",
+    id: RuleId::CASCADE_CONDEMNED,
     title: "a member that stays replicates from one that would be deleted",
     fires_on: "down, to 1 or more",
     default: "warn",
@@ -144,6 +149,8 @@ Way out: remove the tag first, or shrink to a count that keeps the source.
 Upstream: replicatefrom, patroni/tags.py; _get_node_to_follow, patroni/ha.py.",
     reads: &[inputs::sources],
     check: cascade_condemned,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::cascade_condemned,
 };
 
 fn cascade_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -214,8 +221,10 @@ fn feeds(source: &Member, standby: &Member) -> bool {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use serde_json::json;
 
     use super::*;
@@ -223,8 +232,7 @@ pub(super) mod tests {
     use crate::patroni::Sender;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    #[test]
-    pub(in crate::rules) fn no_standby_left() {
+    pub(super) fn no_standby_left() {
         let pooled =
             healthy(3, 1).editing(|spec| spec["enableReplicaConnectionPooler"] = json!(true));
         table(
@@ -251,8 +259,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn survivors_one_zone() {
+    pub(super) fn survivors_one_zone() {
         let zoned = |to, zones: [Option<&str>; 5]| {
             (0..5).zip(zones).fold(healthy(5, to), |facts, (ordinal, zone)| {
                 facts.with_member(ordinal, |it| it.pod.zone = zone.map(str::to_owned))
@@ -290,8 +297,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn cascade_condemned() {
+    pub(super) fn cascade_condemned() {
         let tagged = |to, from: &str| {
             healthy(5, to)
                 .with_answer(1, |answer| answer.tags.replicate_from = Some(from.to_owned()))

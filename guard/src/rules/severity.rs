@@ -127,7 +127,7 @@ fn base(severity: Severity, policies: &Policies) -> Candidate {
 
 /// What policies say of a rule. Of policies that could not all be read none may loosen anything.
 fn opinions<'a>(rule: &Rule, policies: &'a Policies) -> impl Iterator<Item = &'a Limit<Weight>> {
-    policies.rules.get(rule.id).into_iter().flatten()
+    policies.rules.get(rule.id.as_str()).into_iter().flatten()
 }
 
 fn weight(limit: &Limit<Weight>) -> Option<Severity> {
@@ -165,7 +165,7 @@ fn lowered(rule: &Rule, own: Candidate, policies: &Policies) -> Option<Candidate
 /// policies of the namespace say to loosen that counts only for rules that they may lower.
 fn unseen(rule: &Rule, direction: Direction, policies: &Policies) -> Vec<Candidate> {
     let own = &policies.own_unknown_down;
-    let own = if policies.may_loosen(rule.id) { own.as_slice() } else { &[] };
+    let own = if policies.may_loosen(rule.id.as_str()) { own.as_slice() } else { &[] };
     let (default, opinions, field): (_, Vec<_>, _) = match direction {
         Direction::Down => {
             (Severity::Deny, policies.when_unknown_down.iter().chain(own).collect(), "down")

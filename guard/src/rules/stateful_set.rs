@@ -7,11 +7,12 @@ use crate::facts::Seen;
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const REPLACE_PENDING: Rule = Rule {
-    id: "replace-pending",
+    id: RuleId::REPLACE_PENDING,
     title: "the operator would replace the StatefulSet instead of updating it",
     fires_on: "up, down to 1 or more",
     default: "down: deny if the leader goes, else warn; up: warn",
@@ -35,6 +36,8 @@ present count (within 30 minutes), then ask again. `kubectl pgscale down NAME --
 Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pkg/cluster/resources.go.",
     reads: &[inputs::foreign_annotations, inputs::leader],
     check: replace_pending,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::replace_pending,
 };
 
 fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -75,7 +78,7 @@ fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const PARALLEL_SHRINK: Rule = Rule {
-    id: "parallel-shrink",
+    id: RuleId::PARALLEL_SHRINK,
     title: "several members would be deleted at the same moment",
     fires_on: "down by 2 or more, to 1 or more",
     default: "deny if the leader goes, else warn",
@@ -96,6 +99,8 @@ Way out: shrink by one at a time, or `kubectl pgscale down NAME --to N`, which m
 Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::pod_management, inputs::replicas, inputs::leader],
     check: parallel_shrink,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::parallel_shrink,
 };
 
 fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -135,7 +140,7 @@ fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const WILL_NOT_PROGRESS: Rule = Rule {
-    id: "will-not-progress",
+    id: RuleId::WILL_NOT_PROGRESS,
     title: "the StatefulSet waits for a pod that is not Ready, and would act later",
     fires_on: "up, down to 1 or more",
     default: "down: deny if the leader goes, else warn; up: warn",
@@ -152,13 +157,15 @@ deleted. Denied where the leader is not known to stay.
 Blind spots: without a readiness probe (the operator's default) Ready only means that the containers run. An
 unfit pod among those that go can hold up the ones above it, too.
 
-Way out: mend the pod that is named (`kubectl describe pod`); a cluster that shrinks to below it does not wait
-for it. `kubectl pgscale down NAME --to N` moves the leader first.
+Way out: mend the pod that is named (`kubectl describe pod MEMBER -n NAMESPACE`); a cluster that shrinks to
+below it does not wait for it. `kubectl pgscale down NAME --to N` moves the leader first.
 
 Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go of Kubernetes; #2190 of
 zalando/postgres-operator.",
     reads: &[inputs::pod_management, inputs::replicas, inputs::pods, inputs::leader],
     check: will_not_progress,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::will_not_progress,
 };
 
 fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -209,7 +216,7 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         WILL_NOT_PROGRESS.id,
         severity,
         format!(
-            "the StatefulSet waits for {} and would {} later, when nobody looks",
+            "the StatefulSet waits for {} and would {} later, unchecked",
             names.join(", "),
             match (direction, severity) {
                 (Direction::Down, Severity::Deny) => "delete the leader",
@@ -223,8 +230,10 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(Remedy::to("mend what is named first", status(facts))))
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
@@ -234,8 +243,7 @@ pub(super) mod tests {
         facts
     }
 
-    #[test]
-    pub(in crate::rules) fn replace_pending() {
+    pub(super) fn replace_pending() {
         let annotated = |facts: Facts| {
             facts.with_stateful_set(|set| {
                 let key = "kubectl.kubernetes.io/restartedAt";
@@ -273,8 +281,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn parallel_shrink() {
+    pub(super) fn parallel_shrink() {
         let parallel = |facts: Facts| facts.with_stateful_set(|set| set.parallel = true);
         table(
             "parallel-shrink",
@@ -318,8 +325,7 @@ pub(super) mod tests {
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn will_not_progress() {
+    pub(super) fn will_not_progress() {
         let unready =
             |facts: Facts, ordinal| facts.with_member(ordinal, |member| member.pod.ready = false);
         let ending = healthy(5, 3).with_member(1, |member| member.pod.terminating = true);
@@ -358,13 +364,13 @@ pub(super) mod tests {
             ],
         );
         insta::assert_snapshot!(text("will-not-progress", &led_by_the_last(3).pending(1)), @"
-        will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, when nobody looks
-          pod/acid-a-1: condition Ready: no; status: 0/3 nodes are available
+        will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, unchecked
+          pod/acid-a-1: not Ready: 0/3 nodes are available
           Try: mend what is named first:
               kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text("will-not-progress", &healthy(3, 5).without(2)), @"
-        will-not-progress: the StatefulSet waits for acid-a-2 and would grow later, when nobody looks
+        will-not-progress: the StatefulSet waits for acid-a-2 and would grow later, unchecked
           pod/acid-a-2: not there
           Try: mend what is named first:
               kubectl pgscale status acid-a -n db

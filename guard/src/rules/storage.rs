@@ -12,11 +12,12 @@ use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
-    id: "volumes-deleted",
+    id: RuleId::VOLUMES_DELETED,
     title: "the volumes of the members that are removed are deleted, and their data with them",
     fires_on: "down",
     default: "deny if the last good copy is deleted (to 0, no healthy member stays, the leader goes), else warn",
@@ -40,6 +41,8 @@ Way out: set when_scaled to retain, restart the operator, and shrink once the St
 Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py.",
     reads: &[inputs::retention, inputs::claims, inputs::leader, inputs::answers],
     check: volumes_deleted,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::volumes_deleted,
 };
 
 fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -122,7 +125,7 @@ fn keep_volumes(facts: &Assessment<'_>) -> Remedy {
 }
 
 pub(super) const STALE_VOLUME: Rule = Rule {
-    id: "stale-volume",
+    id: RuleId::STALE_VOLUME,
     title: "a volume of an earlier life will be attached to a new member",
     fires_on: "up from 1 or more",
     default: "warn",
@@ -138,14 +141,16 @@ leader holds the lock.
 Blind spots: when the member left is not recorded anywhere; the claim's creation time says only how old it may
 be.
 
-Way out: nothing, if the member is seen to stream (`kubectl pgscale up` waits for that). Or, while a leader
-is well, delete the claims that the finding names before, and the member starts from a fresh copy. Without
-one, they may hold the only copy there is; on the way back from zero they do (return-from-zero).
+Way out: nothing, if the member is seen to stream (`kubectl pgscale up NAME` waits for that). Or, while a
+leader is well, delete the claims that the finding names before, and the member starts from a fresh copy.
+Without one, they may hold the only copy there is; on the way back from zero they do (return-from-zero).
 
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
 zalando/postgres-operator#1451, #2957.",
     reads: &[inputs::claims, inputs::pods, inputs::leader],
     check: stale_volume,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::stale_volume,
 };
 
 fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -175,7 +180,7 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let mut finding = if leaderless {
         // Patroni lets the first member that starts take the lead while its lag is small enough or not known.
         let message = format!(
-            "nobody leads, and a new member may take the lead with older data: {} is kept from an earlier life",
+            "no member leads, and a new member may take the lead with older data: {} is kept from an earlier life",
             names(&old)
         );
         Finding::deny(STALE_VOLUME.id, message).unexcused()
@@ -208,7 +213,7 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const VOLUME_RESIZING: Rule = Rule {
-    id: "volume-resizing",
+    id: RuleId::VOLUME_RESIZING,
     title: "a volume is being resized",
     fires_on: "down, up",
     default: "warn",
@@ -228,6 +233,8 @@ Way out: wait until the claim shows the size it asks for (`kubectl get pvc -n NA
 Upstream: syncVolumes, pkg/cluster/volumes.go.",
     reads: &[inputs::claims],
     check: volume_resizing,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::volume_resizing,
 };
 
 fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -272,7 +279,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {
-    id: "pdb-blocks-drain",
+    id: RuleId::PDB_BLOCKS_DRAIN,
     title: "a PodDisruptionBudget would keep the last member's node from being drained",
     fires_on: "down to 1; kubectl pgscale only",
     default: "warn",
@@ -293,6 +300,8 @@ when the node is drained.
 Upstream: generatePrimaryPodDisruptionBudget, pkg/cluster/k8sres.go; zalando/postgres-operator#2987, #2988.",
     reads: &[inputs::count, inputs::disruption_budgets],
     check: pdb_blocks_drain,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::pdb_blocks_drain,
 };
 
 fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -358,7 +367,7 @@ pub(super) fn shown(value: &IntOrString) -> String {
 }
 
 pub(super) const NO_RECENT_BACKUP: Rule = Rule {
-    id: "no-recent-backup",
+    id: RuleId::NO_RECENT_BACKUP,
     title: "the last logical backup is older than the policy allows",
     fires_on: "down to 1 or more",
     default: "off; deny where a policy says backup.maxAge",
@@ -372,11 +381,14 @@ Signals: `status.lastSuccessfulTime` of the CronJob that the operator makes for 
 Blind spots: archives of the write-ahead log and base backups outside of Kubernetes (WAL-G, WAL-E, pgBackRest)
 are not visible here; a job that ended well may have written nothing worth restoring.
 
-Way out: run the job now (`kubectl create job --from=cronjob/NAME`), or enable it; or have the policy changed.
+Way out: run the job now (`kubectl create job NAME --from=cronjob/NAME -n NAMESPACE`), or enable it; or have
+the policy changed.
 
 Upstream: generateLogicalBackupJob, pkg/cluster/k8sres.go.",
     reads: &[inputs::backup_age, inputs::backup],
     check: no_recent_backup,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::no_recent_backup,
 };
 
 fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -438,5 +450,7 @@ fn names(claims: &[&Claim]) -> String {
     names.join(", ")
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

@@ -7,6 +7,7 @@ use crate::facts::Seen;
 use crate::object_ref::ObjectRef;
 use crate::patroni::Store;
 use crate::policy::Policies;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, members_unseen, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -14,7 +15,7 @@ use crate::verdict::{Finding, Outcome};
 const MIGRATION: &str = "https://github.com/zalando/postgres-operator/blob/master/docs/migrate.md";
 
 pub(super) const DCS_STORE_CHANGING: Rule = Rule {
-    id: "dcs-store-changing",
+    id: RuleId::DCS_STORE_CHANGING,
     title: "a new member would look for the cluster in another place and found an empty one",
     fires_on: "any change that adds members",
     default: "deny",
@@ -43,6 +44,8 @@ then migrate.
 Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; bootstrap, patroni/ha.py.",
     reads: &[inputs::stores],
     check: dcs_store_changing,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::dcs_store_changing,
 };
 
 fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -115,8 +118,10 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
@@ -144,8 +149,7 @@ pub(super) mod tests {
         facts
     }
 
-    #[test]
-    pub(in crate::rules) fn dcs_store_changing() {
+    pub(super) fn dcs_store_changing() {
         use Store::{ConfigMaps, Endpoints, Etcd};
         let grows = || healthy(1, 2);
         let asleep = || healthy(0, 3);

@@ -7,11 +7,12 @@ use crate::facts::{Health, Member};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, NAMED, Rule, inputs, members_unseen, status};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
-    id: "too-few-healthy-survivors",
+    id: RuleId::TOO_FEW_HEALTHY_SURVIVORS,
     title: "healthy members would go and too few healthy ones would stay",
     fires_on: "down, to 1 or more",
     default: "deny",
@@ -47,6 +48,8 @@ Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha
         inputs::missed_claims,
     ],
     check: too_few_healthy_survivors,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::too_few_healthy_survivors,
 };
 
 fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -113,7 +116,7 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
 }
 
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
-    id: "survivor-unhealthy",
+    id: RuleId::SURVIVOR_UNHEALTHY,
     title: "a member that stays is not healthy",
     fires_on: "down, to 1 or more",
     default: "warn",
@@ -134,6 +137,8 @@ Way out: mend it first: `kubectl pgscale status NAME`, then `patronictl reinit` 
 Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::leader, inputs::pods, inputs::answers, inputs::lag, inputs::max_lag],
     check: survivor_unhealthy,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::survivor_unhealthy,
 };
 
 fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -187,15 +192,16 @@ fn missing(facts: &Assessment<'_>) -> impl Iterator<Item = Evidence> {
         .map(|ordinal| Evidence::absent(ObjectRef::pod(&facts.pod_name(ordinal))))
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use crate::facts::Facts;
     use crate::facts::{Live, Seen};
     use crate::patroni::Role;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    #[test]
-    pub(in crate::rules) fn too_few_healthy_survivors() {
+    pub(super) fn too_few_healthy_survivors() {
         let late = |allowed| {
             healthy(5, 2)
                 .with_answer(1, |answer| answer.replayed = Some(400))
@@ -338,14 +344,13 @@ pub(super) mod tests {
               kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &one_unknown(2)), @"
-        too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not say its timeline)
+        too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not report its timeline)
           Try: not 2, but 3:
               kubectl pgscale down acid-a --to 3 -n db
         ");
     }
 
-    #[test]
-    pub(in crate::rules) fn survivor_unhealthy() {
+    pub(super) fn survivor_unhealthy() {
         table(
             "survivor-unhealthy",
             vec![

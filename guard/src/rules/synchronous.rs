@@ -6,11 +6,12 @@ use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule, inputs, members_unseen, set_to, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
-    id: "sync-standbys-condemned",
+    id: RuleId::SYNC_STANDBYS_CONDEMNED,
     title: "every synchronous standby would be deleted",
     fires_on: "down, to 1 or more",
     default: "deny if the leader goes too or no other survivor is caught up, else warn",
@@ -37,6 +38,8 @@ Way out: a count that keeps a synchronous standby, or wait until one that stays 
 Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py.",
     reads: &[inputs::synchrony, inputs::sync_standbys, inputs::leader, inputs::answers],
     check: sync_standbys_condemned,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::sync_standbys_condemned,
 };
 
 fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -100,8 +103,8 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         });
         if let Some(why) = unknown {
             return Outcome::Unknown(format!(
-                "every synchronous standby ({all}) would go, and whether another could become one cannot be \
-                 told ({why})"
+                "every synchronous standby ({all}) would go, and whether another could become one is not \
+                 known ({why})"
             ));
         }
         (
@@ -157,7 +160,7 @@ fn keep_one(facts: &Assessment<'_>, tagged: bool) -> Remedy {
 }
 
 pub(super) const STRICT_SYNC_FLOOR: Rule = Rule {
-    id: "strict-sync-floor",
+    id: RuleId::STRICT_SYNC_FLOOR,
     title: "one instance cannot commit in strict synchronous mode",
     fires_on: "any change to 1, create with 1",
     default: "deny",
@@ -177,6 +180,8 @@ Way out: keep two instances, or switch synchronous_mode_strict off first.
 Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, patroni/global_config.py.",
     reads: &[inputs::count, inputs::synchrony, inputs::declared_synchrony],
     check: strict_sync_floor,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::strict_sync_floor,
 };
 
 fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -228,7 +233,7 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {
-    id: "sync-count-floor",
+    id: RuleId::SYNC_COUNT_FLOOR,
     title: "fewer standbys would stay than synchronous_node_count asks for",
     fires_on: "down, to 1 or more",
     default: "warn",
@@ -247,6 +252,8 @@ Way out: keep one more instance than synchronous_node_count, or lower that first
 Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_config.py.",
     reads: &[inputs::count, inputs::synchrony],
     check: sync_count_floor,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::sync_count_floor,
 };
 
 fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
@@ -297,5 +304,7 @@ pub(super) fn mode(configuration: &Configuration) -> &'static str {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests;
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests;

@@ -11,20 +11,22 @@ use crate::capacity::Template;
 use crate::change::Change;
 use crate::evidence::Evidence;
 use crate::facts::{Capacity, Facts, Live, Member, Pod, Seen, StatefulSet};
+use crate::object_ref::{Kind, ObjectRef};
 use crate::operator::{Operator, Settings};
 use crate::patroni::{Answer, Configuration, LeaderLock, Report, SyncState, Synchronous};
 use crate::policy::{Limit, Mode, Policies, Weight};
 use crate::postgresql::Postgresql;
-use crate::rules::{LEADER_CONDEMNED, Rule, evaluate, rule};
-use crate::verdict::{Outcome, Severity};
+use crate::rule_id::RuleId;
+use crate::rules::{RULES, Rule, evaluate, generated, rule, scenarios};
+use crate::verdict::{Outcome, Severity, Verdict};
 
 /// When the test facts were read.
-pub(crate) fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     "2026-11-24T10:00:00Z".parse().unwrap()
 }
 
 /// A healthy cluster of `from` members, led by ordinal 0, that shall become `to`.
-pub(crate) fn healthy(from: i64, to: i64) -> Facts {
+pub fn healthy(from: i64, to: i64) -> Facts {
     let old = Postgresql::of(&json!({
         "metadata": {"namespace": "db", "name": "acid-a", "uid": "u1", "resourceVersion": "7"},
         "spec": {"numberOfInstances": from, "teamId": "acid", "volume": {"size": "1Gi"},
@@ -36,18 +38,11 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
         now: now(),
         change: Change::of_count(old, to),
         operator: Seen::Known(Operator {
-            deployment: crate::object_ref::ObjectRef::new(
-                crate::object_ref::Kind::Deployment,
-                "postgres-operator",
-            )
-            .in_namespace("default"),
+            deployment: ObjectRef::new(Kind::Deployment, "postgres-operator")
+                .in_namespace("default"),
             account: "default/postgres-operator".parse().unwrap(),
             major: Some(1),
-            source: crate::object_ref::ObjectRef::new(
-                crate::object_ref::Kind::ConfigMap,
-                "postgres-operator",
-            )
-            .in_namespace("default"),
+            source: ObjectRef::new(Kind::ConfigMap, "postgres-operator").in_namespace("default"),
             settings: Settings::default(),
             available: Some(true),
             stale_settings: Some(false),
@@ -82,12 +77,12 @@ pub(crate) fn healthy(from: i64, to: i64) -> Facts {
 }
 
 /// Five members, the last of them leads, that shall become `to`.
-pub(crate) fn led_by_the_last(to: i64) -> Facts {
+pub fn led_by_the_last(to: i64) -> Facts {
     healthy(5, to).with_leader(4)
 }
 
 /// A cluster that is only now created, with this count.
-pub(crate) fn created(count: i64) -> Facts {
+pub fn created(count: i64) -> Facts {
     let mut facts = healthy(0, count);
     facts.change.old = None;
     facts.stateful_set = Seen::Absent;
@@ -96,12 +91,9 @@ pub(crate) fn created(count: i64) -> Facts {
 }
 
 /// The lock, held by `leader` and just renewed.
-pub(crate) fn lock(leader: &str) -> LeaderLock {
+pub fn lock(leader: &str) -> LeaderLock {
     LeaderLock {
-        source: crate::object_ref::ObjectRef::new(
-            crate::object_ref::Kind::ConfigMap,
-            "acid-a-leader",
-        ),
+        source: ObjectRef::new(Kind::ConfigMap, "acid-a-leader"),
         holder: Some(leader.into()),
         renewed: Some(now()),
         ttl: 30,
@@ -111,7 +103,7 @@ pub(crate) fn lock(leader: &str) -> LeaderLock {
 }
 
 /// A healthy member.
-pub(crate) fn member(ordinal: i64, leads: bool) -> Member {
+pub fn member(ordinal: i64, leads: bool) -> Member {
     let role = if leads { "primary" } else { "replica" };
     let report = json!({"state": "running", "role": role, "version": "4.1.4", "timeline": 1,
         "xlog_location": 1000, "replication_state": if leads { None } else { Some("streaming") }});
@@ -140,12 +132,12 @@ pub(crate) fn member(ordinal: i64, leads: bool) -> Member {
 
 impl Facts {
     /// Assesses these facts by Patroni's own limit on the lag.
-    pub(crate) fn assess(&self) -> Assessment<'_> {
+    pub fn assess(&self) -> Assessment<'_> {
         Assessment::new(self, None)
     }
 
     /// Changes one member in place.
-    pub(crate) fn with_member(mut self, ordinal: i64, change: impl FnOnce(&mut Member)) -> Self {
+    pub fn with_member(mut self, ordinal: i64, change: impl FnOnce(&mut Member)) -> Self {
         if let Seen::Known(members) = &mut self.members {
             change(members.iter_mut().find(|member| member.ordinal == ordinal).unwrap());
         }
@@ -153,7 +145,7 @@ impl Facts {
     }
 
     /// Changes one member's live answer in place.
-    pub(crate) fn with_answer(self, ordinal: i64, change: impl FnOnce(&mut Answer)) -> Self {
+    pub fn with_answer(self, ordinal: i64, change: impl FnOnce(&mut Answer)) -> Self {
         self.with_member(ordinal, |member| match &mut member.live {
             Live::Answered(answer) => change(answer),
             Live::NotAsked | Live::Silent(_) => panic!("member {ordinal} has no answer to change"),
@@ -161,7 +153,7 @@ impl Facts {
     }
 
     /// Lets another member lead, and nothing else change.
-    pub(crate) fn with_leader(mut self, ordinal: i64) -> Self {
+    pub fn with_leader(mut self, ordinal: i64) -> Self {
         let name = format!("acid-a-{ordinal}");
         if let Seen::Known(members) = &mut self.members {
             for member in members {
@@ -173,7 +165,7 @@ impl Facts {
     }
 
     /// Stalls members' WAL receivers: they answer, and lack what the leader has written since.
-    pub(crate) fn stalled(self, ordinals: impl IntoIterator<Item = i64>) -> Self {
+    pub fn stalled(self, ordinals: impl IntoIterator<Item = i64>) -> Self {
         ordinals.into_iter().fold(self, |facts, ordinal| {
             facts.with_answer(ordinal, |answer| {
                 answer.received = Some(400);
@@ -183,12 +175,12 @@ impl Facts {
     }
 
     /// Freezes a member's Patroni: its annotation stays as it was, nobody answers.
-    pub(crate) fn frozen(self, ordinal: i64) -> Self {
+    pub fn frozen(self, ordinal: i64) -> Self {
         self.with_member(ordinal, |member| member.live = Live::Silent("no answer in 1s".into()))
     }
 
     /// Lets a member answer, and report, that it is being cloned.
-    pub(crate) fn cloning(self, ordinal: i64) -> Self {
+    pub fn cloning(self, ordinal: i64) -> Self {
         self.with_member(ordinal, |member| {
             let words = json!({"state": "creating replica", "role": "replica", "version": "4.1.4"});
             member.report = Seen::Known(Report::of(&words.to_string()).unwrap());
@@ -197,7 +189,7 @@ impl Facts {
     }
 
     /// Tags a member `nofailover`.
-    pub(crate) fn nofailover(self, ordinal: i64) -> Self {
+    pub fn nofailover(self, ordinal: i64) -> Self {
         self.with_member(ordinal, |member| {
             if let Seen::Known(report) = &mut member.report {
                 report.tags.nofailover = true;
@@ -209,12 +201,12 @@ impl Facts {
     }
 
     /// Puts Patroni into maintenance mode.
-    pub(crate) fn pause(self) -> Self {
+    pub fn pause(self) -> Self {
         self.with_configuration(|configuration| configuration.paused = true)
     }
 
     /// Makes replication synchronous with these standbys of the present leader.
-    pub(crate) fn synchronous(self, standbys: &[&str]) -> Self {
+    pub fn synchronous(self, standbys: &[&str]) -> Self {
         let leader = self.leader_name().map(str::to_owned);
         let mut facts =
             self.with_configuration(|configuration| configuration.synchronous = Synchronous::On);
@@ -226,7 +218,7 @@ impl Facts {
     }
 
     /// Removes a member's pod.
-    pub(crate) fn without(mut self, ordinal: i64) -> Self {
+    pub fn without(mut self, ordinal: i64) -> Self {
         if let Seen::Known(members) = &mut self.members {
             members.retain(|member| member.ordinal != ordinal);
         }
@@ -234,7 +226,7 @@ impl Facts {
     }
 
     /// Leaves a member's pod Pending for ever, for want of a node.
-    pub(crate) fn pending(self, ordinal: i64) -> Self {
+    pub fn pending(self, ordinal: i64) -> Self {
         self.with_member(ordinal, |member| {
             member.pod = Pod {
                 phase: "Pending".into(),
@@ -247,38 +239,38 @@ impl Facts {
     }
 
     /// Hides the cluster's pods.
-    pub(crate) fn without_sight_of_members(mut self) -> Self {
+    pub fn without_sight_of_members(mut self) -> Self {
         self.members = Seen::Unreadable("pods is forbidden".into());
         self
     }
 
     /// Hides the leader lock.
-    pub(crate) fn without_sight_of_the_lock(mut self) -> Self {
+    pub fn without_sight_of_the_lock(mut self) -> Self {
         self.leader = Seen::Unreadable("configmaps is forbidden".into());
         self
     }
 
     /// Hides the StatefulSet.
-    pub(crate) fn without_sight_of_the_set(mut self) -> Self {
+    pub fn without_sight_of_the_set(mut self) -> Self {
         self.stateful_set = Seen::Unreadable("statefulsets is forbidden".into());
         self
     }
 
     /// Asks for other counts, of the same members.
-    pub(crate) fn with_count(mut self, from: i64, to: i64) -> Self {
+    pub fn with_count(mut self, from: i64, to: i64) -> Self {
         let old = self.change.new.with_instances(from);
         self.change = Change::of_count(old, to);
         self
     }
 
     /// Lets the same write change something else, too.
-    pub(crate) fn editing(mut self, edit: impl FnOnce(&mut serde_json::Value)) -> Self {
+    pub fn editing(mut self, edit: impl FnOnce(&mut serde_json::Value)) -> Self {
         edit(&mut self.change.new.spec);
         self
     }
 
     /// Changes Patroni's configuration in place.
-    pub(crate) fn with_configuration(mut self, change: impl FnOnce(&mut Configuration)) -> Self {
+    pub fn with_configuration(mut self, change: impl FnOnce(&mut Configuration)) -> Self {
         if let Seen::Known(configuration) = &mut self.configuration {
             change(configuration);
         }
@@ -286,7 +278,7 @@ impl Facts {
     }
 
     /// Changes the StatefulSet in place.
-    pub(crate) fn with_stateful_set(mut self, change: impl FnOnce(&mut StatefulSet)) -> Self {
+    pub fn with_stateful_set(mut self, change: impl FnOnce(&mut StatefulSet)) -> Self {
         if let Seen::Known(set) = &mut self.stateful_set {
             change(set);
         }
@@ -294,7 +286,7 @@ impl Facts {
     }
 
     /// Changes the operator's settings in place.
-    pub(crate) fn with_settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn with_settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         if let Seen::Known(operator) = &mut self.operator {
             change(&mut operator.settings);
         }
@@ -312,16 +304,50 @@ pub(crate) enum Want {
     Unknown,
 }
 
-thread_local! {
-    /// What the tables of this thread have shown so far, as (rule, expectation).
-    static SHOWN: RefCell<BTreeSet<(&'static str, Want)>> = const { RefCell::new(BTreeSet::new()) };
+/// Facts, and the policies by which they are judged.
+pub type Situation = (Facts, Policies);
+
+/// What tables and scenarios have gone through.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// What the tables show of each rule, as (rule, expectation).
+    pub(crate) outcomes: BTreeSet<(RuleId, Want)>,
+    /// The situations that were judged.
+    pub(crate) situations: Vec<Situation>,
 }
 
-/// What the tables that `run` goes through show of each rule.
-pub(crate) fn shown(run: impl FnOnce()) -> BTreeSet<(&'static str, Want)> {
+thread_local! {
+    /// What the tables and scenarios of this thread have shown so far.
+    static SHOWN: RefCell<Shown> = RefCell::default();
+}
+
+/// Returns what the tables and scenarios show that `run` goes through.
+pub(crate) fn shown(run: impl FnOnce()) -> Shown {
     SHOWN.take();
     run();
     SHOWN.take()
+}
+
+/// Returns the situations of every rule's table.
+pub fn of_tables() -> Vec<Situation> {
+    shown(|| RULES.iter().for_each(|rule| (rule.table)())).situations
+}
+
+/// Returns the situations that real clusters were in.
+pub fn of_scenarios() -> Vec<Situation> {
+    shown(scenarios::run).situations
+}
+
+/// Returns the first `count` situations that chance makes, the same in every run.
+pub fn by_chance(count: usize) -> Vec<Situation> {
+    generated::situations(count)
+}
+
+/// Judges the facts, and keeps them for [`shown`].
+pub(crate) fn judged(facts: &Facts, policies: &Policies) -> Verdict {
+    let situation = (facts.clone(), policies.clone());
+    SHOWN.with_borrow_mut(|shown| shown.situations.push(situation));
+    evaluate(facts, policies)
 }
 
 /// Checks one rule, untempered by repairs and policy, against a table of (name, facts, expectation).
@@ -343,7 +369,10 @@ pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, 
         };
         assert_eq!(got, want, "{id}, {name}: {outcome:?}");
         explained(rule, &outcome, &facts, policies, name);
-        SHOWN.with_borrow_mut(|shown| shown.insert((rule.id, got)));
+        SHOWN.with_borrow_mut(|shown| {
+            shown.outcomes.insert((rule.id, got));
+            shown.situations.push((facts, policies.clone()));
+        });
     }
 }
 
@@ -370,20 +399,20 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
 
 /// Policies of a platform that leaves the leader to the operator's own switchover: every other rule about a leader that
 /// goes then stands for itself.
-pub(crate) fn lowered() -> Policies {
-    let warn = Limit {
-        value: Weight::Warn,
-        source: crate::object_ref::ObjectRef::new(crate::object_ref::Kind::ClusterScalePolicy, "p"),
-        mode: Mode::Enforce,
-    };
-    Policies { rules: [(LEADER_CONDEMNED.to_owned(), vec![warn])].into(), ..Policies::default() }
+pub fn lowered() -> Policies {
+    let source = ObjectRef::new(Kind::ClusterScalePolicy, "p");
+    let warn = Limit { value: Weight::Warn, source, mode: Mode::Enforce };
+    Policies {
+        rules: [(RuleId::LEADER_CONDEMNED.to_string(), vec![warn])].into(),
+        ..Policies::default()
+    }
 }
 
 /// The text of what a rule finds, for snapshots: under the default policy, or where that makes it evidence for
 /// `leader-condemned`, under a policy that lowers that rule.
 pub(crate) fn text(id: &str, facts: &Facts) -> String {
-    let default = evaluate(facts, &Policies::default());
+    let default = judged(facts, &Policies::default());
     let folded = default.folded.iter().any(|finding| finding.rule == id);
-    let verdict = if folded { evaluate(facts, &lowered()) } else { default };
+    let verdict = if folded { judged(facts, &lowered()) } else { default };
     verdict.finding(id).map_or_else(|| "nothing found".to_owned(), ToString::to_string)
 }

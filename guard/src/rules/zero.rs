@@ -7,12 +7,13 @@ use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::recreation::{Volumes, volumes};
 use crate::rules::{Kind, Rule, inputs, kubectl, members_unseen, set_to, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
-    id: "return-from-zero",
+    id: RuleId::RETURN_FROM_ZERO,
     title: "the volume with the newest data would not be mounted, or no volume is left to start from",
     fires_on: "0 to 1 or more, create over what is left of a cluster",
     default: "deny; warn where every kept volume is mounted, or where the last leader's is gone or all are deleted",
@@ -54,6 +55,8 @@ zalando/postgres-operator.",
         inputs::volumes_of_deleted,
     ],
     check: return_from_zero,
+    #[cfg(any(test, feature = "testing"))]
+    table: tests::return_from_zero,
 };
 
 fn return_from_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
@@ -363,8 +366,10 @@ fn without_volumes(facts: &Assessment<'_>) -> Outcome {
     }
 }
 
-#[cfg(test)]
-pub(super) mod tests {
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+mod tests {
     use super::*;
     use crate::facts::Claim;
     use crate::rules::testing::{Want, healthy, table, text};
@@ -424,8 +429,7 @@ pub(super) mod tests {
         facts
     }
 
-    #[test]
-    pub(in crate::rules) fn return_from_zero() {
+    pub(super) fn return_from_zero() {
         let three = &[0, 1, 2][..];
         let last = Some("acid-a-2");
         let mut hidden = asleep(2, three, last);

@@ -1,5 +1,6 @@
 //! What the command line takes, and what it says of what it does not take.
 
+use super::connection::request_timeout;
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -303,7 +304,7 @@ fn help_of_the_verbs_that_change_something() {
     Options:
           --color <WHEN>        When to colour the output; `NO_COLOR` wins [default:
                                 auto] [possible values: auto, always, never]
-          --to <MEMBER>         The member that shall lead
+          --to <MEMBER>         The member that is to lead
           --for <N>             Move the leader so that a shrink to N passes, and
                                 wait until it does
           --dry-run <MODE>      Change nothing: show what would be done; `server`
@@ -359,7 +360,7 @@ fn help_of_the_verbs_that_look() {
       kubectl pgscale status acid-a -o json | jq .members
     ");
     insta::assert_snapshot!(help("plan"), @r"
-    Show what a change would do and what every rule says of it
+    Show what a change would do and what every rule says about it
 
     Usage: kubectl pgscale plan [OPTIONS] --to <N> <NAME>
 
@@ -444,7 +445,9 @@ fn the_long_help_explains_and_names_the_rights() {
     command.build();
     let down = command.find_subcommand_mut("down").unwrap().render_long_help().to_string();
     let down = down.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["the count is lowered only after", "Rights,", "--as-group", "--request-timeout"] {
+    for part in
+        ["the count is lowered only after", "Permissions,", "--as-group", "--request-timeout"]
+    {
         assert!(down.contains(part), "{part} is missing:\n{down}");
     }
     let all = command.render_long_help().to_string();

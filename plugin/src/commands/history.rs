@@ -1,12 +1,11 @@
 //! `history`: what was changed, by whom and why.
 
-use serde::Serialize;
-
-use crate::args::{Format, Shape, Target};
-use crate::document::API_VERSION;
+use crate::args::{Shape, Target};
+use crate::document::ScaleHistory;
 use crate::error::Failure;
 use crate::history::{Entry, read};
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::view::history::render;
 
 /// Show the changes that were made with this command: who, when, why, and what came of them.
@@ -25,17 +24,6 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// `kind: ScaleHistory`.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ScaleHistory<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    /// Newest first.
-    items: &'a [Entry],
-}
-
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
@@ -44,10 +32,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     match args.shape.output {
         Format::Name => session.out.data(&super::scale::resource(&cluster.name)),
         format @ (Format::Json | Format::Yaml) => {
-            let kind = "ScaleHistory";
-            session
-                .out
-                .document(format, &ScaleHistory { api_version: API_VERSION, kind, items: &items })
+            session.out.document(format, &ScaleHistory::of(&items))
         }
         Format::Text | Format::Wide if items.is_empty() => {
             session.out.note(&format!(

@@ -13,17 +13,18 @@ use pgscale_guard::remedy::Command;
 use pgscale_guard::rules::rule;
 use pgscale_guard::{Change, Facts, Verdict, evaluate};
 
-use crate::args::{DryRun, Format, Shape, Target, count, positive, reason};
+use crate::args::{DryRun, Shape, Target, count, positive, reason};
 use crate::error::{Failure, Kind};
 use crate::permissions;
 use crate::plan::FIELD_MANAGER;
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::terminal::text::instances;
 
 /// Allow one change of the count in spite of named rules.
 ///
 /// Writes an object of kind `ScaleOverride`: for this very cluster, this count, these rules, and at most 4 hours.
-/// Whoever makes the change meanwhile is told what was overridden and why, in a warning and in an Event; any other
+/// The writer that makes the change meanwhile reads what was overridden and why, in a warning and in an Event; any other
 /// change is refused as before. First it shows which rules refuse the change now.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
@@ -35,9 +36,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
     /// The number of instances to allow, and no other.
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
-    to: i64,
-    /// Ids of the rules that shall warn instead of refuse.
+    #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    count: i64,
+    /// Ids of the rules that warn instead of refuse.
     #[arg(long, value_name = "RULE[,RULE]", required = true, value_delimiter = ',')]
     rules: Vec<String>,
     /// Why; shown wherever the override is used.
@@ -71,17 +72,17 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             .hint_to("see them all", Command::kubectl(["pgscale", "rules"])));
     }
     let cluster = session.cluster(&args.target.name).await?;
-    let change = Change::of_count(cluster, args.to);
+    let change = Change::of_count(cluster, args.count);
     let (facts, mut policies) = session.facts(change, AskWhom::All).await;
     session.show_warnings();
     // What it takes is asked for, not what somebody allowed before.
     policies.overrides = Overrides::default();
     let name = &facts.change.new.name;
-    if facts.change.old.as_ref().is_some_and(|old| old.instances == Some(args.to)) {
+    if facts.change.old.as_ref().is_some_and(|old| old.instances == Some(args.count)) {
         return Err(Failure::usage(format!(
             "postgresql {} asks for {} already: there is nothing to allow",
             facts.change.cluster(),
-            instances(args.to)
+            instances(args.count)
         )));
     }
     let ends = facts.now + SignedDuration::try_from(args.expires).unwrap_or(LONGEST);
@@ -114,10 +115,10 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             session.out.said(&format!("{resource} created, until {ends}{rehearsed}"))?;
             if args.dry_run == DryRun::None {
                 session.out.note(&if remain.is_empty() {
-                    let set = session.command(&format!("set {name} {}", args.to));
+                    let set = session.command(&format!("set {name} {}", args.count));
                     format!("now whoever may change the cluster can: {set}")
                 } else {
-                    let plan = session.command(&format!("plan {name} --to {}", args.to));
+                    let plan = session.command(&format!("plan {name} --to {}", args.count));
                     let remain = remain.join(", ");
                     format!("it lifts only what it names; still refused by {remain}: {plan}")
                 });
@@ -142,9 +143,10 @@ fn show(
         facts.change.cluster(),
         instances(facts.to())
     ));
-    let remain: Vec<&'static str> = with_it.denials().map(|denial| denial.rule).collect();
-    let refusing: Vec<&'static str> = verdict.denials().map(|denial| denial.rule).collect();
-    for denial in verdict.denials().filter(|denial| !remain.contains(&denial.rule)) {
+    let remain: Vec<&'static str> = with_it.denials().map(|denial| denial.rule.as_str()).collect();
+    let refusing: Vec<&'static str> =
+        verdict.denials().map(|denial| denial.rule.as_str()).collect();
+    for denial in verdict.denials().filter(|denial| !remain.contains(&denial.rule.as_str())) {
         session.out.note(&format!("would warn: {}: {}", denial.rule, denial.message));
     }
     for denial in with_it.denials() {
@@ -183,8 +185,8 @@ fn wanted(facts: &Facts, args: &Args, ends: Timestamp) -> Result<ScaleOverride, 
     let spec = ScaleOverrideSpec {
         cluster: cluster.name.clone(),
         cluster_uid: cluster.uid.clone(),
-        to: i32::try_from(args.to)
-            .map_err(|_| Failure::usage(format!("{} is no number of instances", args.to)))?,
+        to: i32::try_from(args.count)
+            .map_err(|_| Failure::usage(format!("{} is no number of instances", args.count)))?,
         rules,
         reason: args.reason.clone(),
         expires_at: Time(ends),

@@ -3,19 +3,20 @@
 use pgscale_guard::Change;
 use pgscale_guard::read::AskWhom;
 
-use crate::args::{Format, Shape, Target, count};
+use crate::args::{Shape, Target, count};
 use crate::document::ScalePlan;
 use crate::error::{Failure, Kind};
 use crate::impact;
 use crate::plan::{Outcome, Plan};
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::view::plan::{plain_write, render};
 
-/// Show what a change would do and what every rule says of it.
+/// Show what a change would do and what every rule says about it.
 ///
 /// Reads the cluster, asks every member for its state, and changes nothing. Beside the verdict it shows what becomes
-/// of volumes, resources, quotas, readers and connected clients, and what new members have to copy; -o wide shows all
-/// of it and every rule. Ends with 3 where kubectl pgscale would be refused. Where it would move the leader first, a
+/// of volumes, resources, quotas, readers and connected clients, and what new members have to copy; -o wide shows
+/// everything, and every rule. Ends with 3 where kubectl pgscale would be refused. Where it would move the leader first, a
 /// plain write is refused although the plan is allowed, and the plan says so.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
@@ -27,8 +28,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
     /// How many instances to plan for.
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
-    to: i64,
+    #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    count: i64,
     #[command(flatten)]
     shape: Shape,
 }
@@ -36,7 +37,7 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
-    let change = Change::of_count(cluster, args.to);
+    let change = Change::of_count(cluster, args.count);
     let (facts, policies) = session.facts(change, AskWhom::All).await;
     session.show_warnings();
     let mut plan = Plan::of(&facts, &policies).reached_by(&session.reach);
@@ -65,7 +66,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             format!(
                 "the change of postgresql {} to {} would be refused",
                 plan.cluster(),
-                plan.asked
+                plan.count
             ),
         )),
         Outcome::Nothing | Outcome::Ready => Ok(()),

@@ -1,19 +1,16 @@
 //! `policy`: what the policies come to, and what a new one would do.
 
-use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::Policies;
-use pgscale_guard::object_ref::Kind;
-use pgscale_guard::policy::{Mode, Undecodable, Written, named};
-use serde::Serialize;
+use pgscale_guard::policy::{Undecodable, Written};
 
-use crate::args::{Format, Shape, cluster_name};
-use crate::document::API_VERSION;
+use crate::args::{Shape, cluster_name};
+use crate::document::EffectivePolicy;
 use crate::error::Failure;
-use crate::policy::{Allowed, Entry, allowed, entries};
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::view::policy::render;
 
-pub(crate) mod trial;
+mod trial;
 
 /// Show the effective policy of a namespace or of one cluster, and where each value comes from.
 ///
@@ -45,111 +42,6 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
     Test(trial::Args),
-}
-
-/// `kind: EffectivePolicy`.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct EffectivePolicy {
-    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
-    api_version: &'static str,
-    #[cfg_attr(test, schemars(extend("const" = "EffectivePolicy")))]
-    kind: &'static str,
-    metadata: Place,
-    /// What becomes of findings that rest on no policy's own limit: what the platform asks for.
-    pub(crate) mode: Mode,
-    /// The policies that match.
-    pub(crate) policies: Vec<Heard>,
-    /// Policies that hold for some clusters of the namespace only; empty for one cluster.
-    pub(crate) selective: Vec<String>,
-    /// Every value that is set, and the built-in ones.
-    pub(crate) fields: Vec<Entry>,
-    /// When freezes and windows allow a change; empty where there are none.
-    pub(crate) allowed: Vec<Allowed>,
-    /// Policies that may hold here and cannot be decoded, each with the reason.
-    pub(crate) undecodable: Vec<Undecoded>,
-    /// Why policies could not be read; then a shrink is refused.
-    pub(crate) unreadable: Option<String>,
-}
-
-/// What an effective policy is about.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-struct Place {
-    namespace: String,
-    /// The cluster; none for the whole namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-}
-
-/// A policy that matches.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Heard {
-    /// `kind/name`.
-    pub(crate) name: String,
-    /// Its mode.
-    pub(crate) mode: Mode,
-}
-
-/// A policy that this version cannot decode.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Undecoded {
-    /// `kind/name`.
-    pub(crate) name: String,
-    /// The fields at fault, and what is wrong with them.
-    pub(crate) reason: String,
-    /// The command that opens it for correction.
-    pub(crate) correction: String,
-}
-
-impl EffectivePolicy {
-    fn of(
-        namespace: &str,
-        name: Option<String>,
-        written: &Written,
-        policies: &Policies,
-        now: Timestamp,
-    ) -> Self {
-        let heard = |(name, mode): &(String, Mode)| Heard { name: name.clone(), mode: *mode };
-        let selective = if name.is_some() { Vec::new() } else { selective(written) };
-        let undecodable: Vec<&Undecodable> = match name {
-            Some(_) => policies.undecodable.iter().collect(),
-            // Those for some of its clusters are shown as well.
-            None => written.undecodable_here().collect(),
-        };
-        let undecoded = |policy: &Undecodable| Undecoded {
-            name: policy.source.to_string(),
-            reason: policy.why.clone(),
-            correction: policy.correction(namespace).to_string(),
-        };
-        Self {
-            api_version: API_VERSION,
-            kind: "EffectivePolicy",
-            metadata: Place { namespace: namespace.to_owned(), name },
-            mode: policies.mode,
-            policies: policies.matched.iter().map(heard).collect(),
-            selective,
-            fields: entries(policies, now),
-            allowed: allowed(policies, now),
-            undecodable: undecodable.into_iter().map(undecoded).collect(),
-            unreadable: policies.unreadable.clone(),
-        }
-    }
-
-    /// `namespace db`, `postgresql db/acid-a`.
-    pub(crate) fn place(&self) -> String {
-        let Place { namespace, name } = &self.metadata;
-        match name {
-            Some(name) => format!("postgresql {namespace}/{name}"),
-            None => format!("namespace {namespace}"),
-        }
-    }
 }
 
 /// Runs the verb.
@@ -198,19 +90,6 @@ fn for_all(written: &Written) -> Policies {
     common.everywhere.retain(|policy| policy.spec.policy.holds_for_all());
     common.undecodable.retain(Undecodable::holds_for_all);
     common.matching(&std::collections::BTreeMap::new())
-}
-
-/// The others, by name.
-fn selective(written: &Written) -> Vec<String> {
-    let own = written.own.iter().filter(|policy| !policy.spec.holds_for_all());
-    let own = own.map(|policy| named(Kind::ScalePolicy, policy.metadata.name.as_deref()));
-    let everywhere = written.everywhere.iter();
-    let everywhere = everywhere.filter(|policy| !policy.spec.policy.holds_for_all());
-    let everywhere =
-        everywhere.map(|policy| named(Kind::ClusterScalePolicy, policy.metadata.name.as_deref()));
-    let undecodable = written.undecodable_here().filter(|policy| !policy.holds_for_all());
-    let undecodable = undecodable.map(|policy| policy.source.clone());
-    own.chain(everywhere).chain(undecodable).map(|policy| policy.to_string()).collect()
 }
 
 #[cfg(test)]

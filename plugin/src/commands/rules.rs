@@ -2,12 +2,11 @@
 
 use pgscale_guard::remedy::Command;
 use pgscale_guard::rules::{RULES, rule};
-use serde::Serialize;
 
-use crate::args::{Format, Shape};
-use crate::document::API_VERSION;
+use crate::args::Shape;
+use crate::document::RuleList;
 use crate::error::Failure;
-use crate::terminal::Output;
+use crate::terminal::{Format, Output};
 use crate::view::rules as text;
 
 /// Print the table of rules, or one rule's page.
@@ -26,28 +25,6 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RuleList<'a> {
-    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
-    api_version: &'static str,
-    #[cfg_attr(test, schemars(extend("const" = "RuleList")))]
-    kind: &'static str,
-    items: Vec<RulePage<'a>>,
-}
-
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RulePage<'a> {
-    id: &'a str,
-    title: &'a str,
-    fires_on: &'a str,
-    default: &'a str,
-    page: &'a str,
-}
-
 /// Runs the verb.
 pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     let chosen = match &args.id {
@@ -59,7 +36,7 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     };
     match args.shape.output {
         Format::Name => {
-            let ids: Vec<&str> = chosen.iter().map(|rule| rule.id).collect();
+            let ids: Vec<&str> = chosen.iter().map(|rule| rule.id.as_str()).collect();
             out.data(&ids.join("\n"))
         }
         Format::Text | Format::Wide => match (&args.id, chosen.as_slice()) {
@@ -68,18 +45,6 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
                 out.data(&text::list(rules, args.shape.output == Format::Wide, out.width))
             }
         },
-        format @ (Format::Json | Format::Yaml) => {
-            let items = chosen
-                .into_iter()
-                .map(|rule| RulePage {
-                    id: rule.id,
-                    title: rule.title,
-                    fires_on: rule.fires_on,
-                    default: rule.default,
-                    page: rule.page,
-                })
-                .collect();
-            out.document(format, &RuleList { api_version: API_VERSION, kind: "RuleList", items })
-        }
+        format @ (Format::Json | Format::Yaml) => out.document(format, &RuleList::of(&chosen)),
     }
 }

@@ -1,6 +1,6 @@
 //! `set`: run exactly N instances.
 
-use super::scale::{CountRequest, batch};
+use super::scale::{self, CountRequest, ScaleRequest};
 use crate::args::{Acting, Targets, count};
 use crate::error::Failure;
 use crate::session::Session;
@@ -20,18 +20,20 @@ pub(crate) struct Args {
     targets: Targets,
     /// How many instances to run.
     #[arg(value_name = "N", value_parser = count, allow_negative_numbers = true,
-        required_unless_present = "to", conflicts_with = "to")]
+        required_unless_present = "count_of_each", conflicts_with = "count_of_each")]
     count: Option<i64>,
     /// The same, where several clusters are named by labels.
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
-    to: Option<i64>,
+    #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    count_of_each: Option<i64>,
     #[command(flatten)]
     acting: Acting,
 }
 
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    // Clap sees to it that exactly one is there.
-    let wish = args.count.or(args.to).map_or(CountRequest::By(0), CountRequest::Exactly);
-    batch::run(session, &args.targets, wish, &args.acting).await
+    let Args { targets, count, count_of_each, acting } = args;
+    // Clap makes sure that exactly one is there.
+    let count = count.or(count_of_each).map_or(CountRequest::By(0), CountRequest::Exactly);
+    let request = ScaleRequest { count, targets, acting, undoes: None };
+    Box::pin(scale::run(session, &request)).await
 }

@@ -5,13 +5,14 @@ use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Assessed, Change, Seen};
 
-use crate::args::{Format, Shape, cluster_name};
+use crate::args::{Shape, cluster_name};
 use crate::diagnosis::{self, Clues};
 use crate::document::{ScaleStatus, ScaleStatusList};
 use crate::error::Failure;
 use crate::services::{self, Services};
 use crate::session::Session;
 use crate::status::{Detail, Status, worst_first};
+use crate::terminal::Format;
 use crate::view::status::{detail, list, reasons};
 use crate::watch::{Goal, Snapshot, missing};
 
@@ -23,7 +24,7 @@ const AT_ONCE: usize = 8;
 /// Show members, roles, lag, services and counts.
 ///
 /// One cluster in detail: every member asked for its state, replication slots, volumes, the room policies leave, and
-/// what one instance more or less would be told now. Or one line per cluster of the namespace, the worst first.
+/// the verdict on one instance more or less now. Or one line per cluster of the namespace, the worst first.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -140,7 +141,7 @@ enum Events {
 /// Looks at one cluster once.
 async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Events) -> Status {
     let goal = Goal::of_cluster(&cluster);
-    let change = Change::of_count(cluster, goal.asked);
+    let change = Change::of_count(cluster, goal.count);
     let unread = || Seen::Unreadable("not read for a list".to_owned());
     let (snapshot, detail) = match whom {
         AskWhom::All => {

@@ -10,7 +10,7 @@ use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessed, Change, Facts};
 use tokio::time::Instant;
 
-use crate::args::{DryRun, Format, Shape, Target, WaitOptions, Why, count};
+use crate::args::{DryRun, Shape, Target, WaitOptions, Why, count};
 use crate::document::{Admitted, Move, ScaleReport};
 use crate::error::{Failure, Kind};
 use crate::execute::switchover::{Lead, checkpoint, move_leader};
@@ -18,6 +18,7 @@ use crate::history::{Entry, Recording, seconds};
 use crate::permissions;
 use crate::plan::{Handover, LeaderMove, Plan, Wanted, switchover};
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::terminal::text::instances;
 
 mod settle;
@@ -41,13 +42,13 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
-    /// The member that shall lead.
-    #[arg(long, value_name = "MEMBER", conflicts_with = "within")]
+    /// The member that is to lead.
+    #[arg(long, value_name = "MEMBER", conflicts_with = "count")]
     to: Option<String>,
     /// Move the leader so that a shrink to N passes, and wait until it does.
-    #[arg(long = "for", value_name = "N", id = "within", value_parser = count,
+    #[arg(long = "for", value_name = "N", value_parser = count,
         allow_negative_numbers = true)]
-    within: Option<i64>,
+    count: Option<i64>,
     /// Change nothing: show what would be done; `server` does the same as `client` here.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     dry_run: DryRun,
@@ -63,8 +64,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
-    let (facts, plan) = read(session, cluster, args.within).await;
-    let wanted = match (args.to, args.within) {
+    let (facts, plan) = read(session, cluster, args.count).await;
+    let wanted = match (args.to, args.count) {
         (Some(member), _) => Wanted::Member(member),
         (None, Some(count)) => Wanted::Within(count),
         (None, None) => Wanted::Best,
@@ -76,7 +77,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         return fail(session, format, report, failure);
     }
     // A shrink that is to pass afterwards; a count that is no shrink needs no leader to move.
-    let count = args.within.filter(|_| plan.is_some());
+    let count = args.count.filter(|_| plan.is_some());
     match handover {
         Handover::Refused(why) => {
             let failure = refusal(&facts, &why);
@@ -139,14 +140,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Reads the cluster; where `within` is a shrink of it, with the policies and overrides, and plans
+/// Reads the cluster; where `count` is a shrink of it, with the policies and overrides, and plans
 /// that shrink.
 async fn read(
     session: &Session,
     cluster: Postgresql,
-    within: Option<i64>,
+    count: Option<i64>,
 ) -> (Assessed, Option<Plan>) {
-    let Some(count) = within else {
+    let Some(count) = count else {
         let declared = cluster.instances.unwrap_or(0);
         let change = Change::of_count(cluster, declared);
         let facts = session.reader.facts(change, AskWhom::All).await;
@@ -166,7 +167,9 @@ async fn read(
 fn hopeless(session: &Session, plan: &Plan, handover: &Handover) -> Option<Failure> {
     let in_the_way = |finding: &&Finding| match handover {
         Handover::Ready(_) => true,
-        Handover::Nothing(_) => rule(finding.rule).is_none_or(|rule| rule.kind != RuleKind::Live),
+        Handover::Nothing(_) => {
+            rule(finding.rule.as_str()).is_none_or(|rule| rule.kind != RuleKind::Live)
+        }
         Handover::Refused(_) => false,
     };
     let denials: Vec<&Finding> = plan.verdict.denials().filter(in_the_way).collect();
@@ -174,10 +177,10 @@ fn hopeless(session: &Session, plan: &Plan, handover: &Handover) -> Option<Failu
         return None;
     }
     let reasons: Vec<String> = denials.into_iter().map(ToString::to_string).collect();
-    let Plan { name, asked, .. } = plan;
+    let Plan { name, count, .. } = plan;
     let failure = Failure::refused(format!(
         "the leader of {name} is not moved, because {} would be refused all the same; nothing was changed\n{}",
-        instances(*asked),
+        instances(*count),
         reasons.join("\n")
     ));
     Some(with_nearest(session, failure, plan))

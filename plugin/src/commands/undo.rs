@@ -1,16 +1,16 @@
 //! `undo`: the last recorded change taken back, by the same rules as any other.
 
 use super::history::entries;
-use super::scale::{self, CountRequest};
-use crate::args::{Acting, Target};
+use super::scale::{self, CountRequest, ScaleRequest};
+use crate::args::{Acting, Target, Targets};
 use crate::error::Failure;
 use crate::history::undo;
 use crate::session::Session;
 
 /// Take the last recorded change of the count back.
 ///
-/// The cluster is judged anew: what was safe in one direction need not be so in the other. Only a change that is still
-/// what the cluster asks for is taken back; where somebody else changed the count since, use `set`. An undo is
+/// The cluster is judged again: what was safe in one direction need not be so in the other. Only a change that is still
+/// what the cluster asks for is taken back; where another writer changed the count since, use `set`. An undo is
 /// recorded too, and can be undone.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
@@ -42,13 +42,11 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         last.started,
         if last.who.is_empty() { "somebody" } else { &last.who }
     ));
-    let undoes = Some(last.id.clone());
-    Box::pin(scale::again(
-        session,
-        &cluster.name,
-        CountRequest::Exactly(count),
-        &args.acting,
-        undoes,
-    ))
-    .await
+    let request = ScaleRequest {
+        count: CountRequest::Exactly(count),
+        targets: Targets::one(cluster.name),
+        acting: args.acting,
+        undoes: Some(last.id.clone()),
+    };
+    Box::pin(scale::run(session, &request)).await
 }

@@ -2,7 +2,7 @@
 
 use pgscale_guard::change::Direction;
 
-use super::scale::{CountRequest, batch};
+use super::scale::{self, CountRequest, ScaleRequest};
 use crate::args::{Acting, Targets, count, step};
 use crate::error::Failure;
 use crate::session::Session;
@@ -26,9 +26,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     targets: Targets,
     /// How many instances to run.
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true,
+    #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true,
         conflicts_with = "by")]
-    to: Option<i64>,
+    count: Option<i64>,
     /// How many instances to add.
     #[arg(long, value_name = "N", value_parser = step, allow_negative_numbers = true,
         default_value = "1")]
@@ -39,9 +39,11 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
-    let wish = match args.to {
+    let Args { targets, count, by, acting } = args;
+    let count = match count {
         Some(count) => CountRequest::Towards(Direction::Up, count),
-        None => CountRequest::By(args.by),
+        None => CountRequest::By(by),
     };
-    batch::run(session, &args.targets, wish, &args.acting).await
+    let request = ScaleRequest { count, targets, acting, undoes: None };
+    Box::pin(scale::run(session, &request)).await
 }

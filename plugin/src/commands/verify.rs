@@ -7,24 +7,26 @@ use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Assessed, Change, Facts};
 use tokio::time::sleep;
 
-use crate::args::{Format, Shape, Target, timeout};
+use crate::args::{Shape, Target, timeout};
+use crate::document::ScaleVerification;
 use crate::error::{Failure, Kind};
 use crate::services;
 use crate::session::Session;
+use crate::terminal::Format;
 use crate::verify::{
-    Canary, Checked, Flight, NoCanary, Testimony, ask, fly, follows_elsewhere, judge,
+    Canary, Flight, NoCanary, Verification, ask, fly, follows_elsewhere, gist, judge,
 };
-use crate::view::verify::{ScaleVerification, render};
+use crate::view::verify::render;
 use crate::watch::{Goal, Lack, Snapshot, lacks};
 
 /// Check that a cluster is what it should be, by its members' own word.
 ///
 /// Looks at everything that `wait` waits for. With --sql every member is asked in SQL who it is, whom it follows
 /// and who follows it, and the answers are held against each other. What looks wrong is looked at again some seconds
-/// later, and told only if it is still so: a failover in between is not wrong. With --canary one message is committed
+/// later, and reported only if it is still so: a failover in between is not wrong. With --canary one message is committed
 /// to the write-ahead log of the leader (no table is touched), and every standby must replay it.
 ///
-/// Ends with 5 where something is wrong, with 1 where something could not be read or somebody not be asked, and with 4
+/// Ends with 5 where something is wrong, with 1 where something could not be read or a member not be asked, and with 4
 /// where the canary was not committed or did not arrive in time.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
@@ -47,50 +49,6 @@ pub(crate) struct Args {
     timeout: std::time::Duration,
     #[command(flatten)]
     shape: Shape,
-}
-
-/// What was found.
-#[derive(Debug, Default)]
-pub(crate) struct Verification {
-    /// What is missing for convergence.
-    pub(crate) missing: Vec<String>,
-    /// What could not be read, so that nobody knows whether it is missing.
-    pub(crate) unread: Vec<String>,
-    /// What the members said, where they were asked.
-    pub(crate) testimonies: Vec<Testimony>,
-    /// What follows from that.
-    pub(crate) result: Checked,
-    /// What became of the message, where one was written; or why none could be.
-    pub(crate) canary: Option<Result<Canary, NoCanary>>,
-}
-
-impl Verification {
-    /// Everything that is wrong.
-    pub(crate) fn wrong(&self) -> impl Iterator<Item = &String> {
-        self.missing.iter().chain(&self.result.wrong)
-    }
-
-    /// Everything that could not be learned.
-    pub(crate) fn unheard(&self) -> impl Iterator<Item = &String> {
-        self.unread.iter().chain(&self.result.unheard)
-    }
-
-    /// Leaves out what was not wrong `before`. Nothing is left out, and `false` returned, where nothing would be left.
-    fn keep_what_was_so(&mut self, before: &BTreeSet<String>) -> bool {
-        let was_so = |line: &String| before.contains(&gist(line));
-        if !self.wrong().any(was_so) {
-            return false;
-        }
-        self.missing.retain(was_so);
-        self.result.wrong.retain(was_so);
-        true
-    }
-}
-
-/// What a line says without its numbers, which differ from look to look.
-fn gist(line: &str) -> String {
-    let number = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
-    line.split(' ').filter(|word| !number(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// How often a cluster is looked at where every look finds something else.
@@ -156,7 +114,7 @@ async fn pause(session: &Session) {
 async fn look_once(session: &Session, args: &Args) -> Result<(Assessed, Verification), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let goal = Goal::of_cluster(&cluster);
-    let change = Change::of_count(cluster, goal.asked);
+    let change = Change::of_count(cluster, goal.count);
     let ((facts, policies), services) = futures::join!(
         session.facts(change, AskWhom::All),
         services::read(&session.client, &goal.namespace, &goal.name)
@@ -227,36 +185,4 @@ fn outcome(cluster: &str, found: &Verification) -> Result<(), Failure> {
         return told(Kind::Error, "could not be verified in full: something could not be read");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(wrong: &[&str]) -> Verification {
-        let missing = wrong.iter().map(|&line| line.to_owned()).collect();
-        Verification { missing, ..Verification::default() }
-    }
-
-    fn before(wrong: &[&str]) -> BTreeSet<String> {
-        wrong.iter().map(|line| gist(line)).collect()
-    }
-
-    #[test]
-    fn numbers_that_change_do_not_make_another_finding() {
-        let before = before(&["acid-a-1: 990 bytes behind the leader after a second"]);
-        let mut now = found(&[
-            "acid-a-1: 1200 bytes behind the leader after a second",
-            "acid-a-2: 7 bytes behind the leader after a second",
-        ]);
-        assert!(now.keep_what_was_so(&before));
-        assert_eq!(now.missing, ["acid-a-1: 1200 bytes behind the leader after a second"]);
-    }
-
-    #[test]
-    fn where_nothing_was_wrong_before_nothing_is_left_out() {
-        let mut now = found(&["acid-a-1: no pod yet"]);
-        assert!(!now.keep_what_was_so(&before(&["nobody holds a valid leader lock"])));
-        assert_eq!(now.missing, ["acid-a-1: no pod yet"]);
-    }
 }

@@ -1,8 +1,9 @@
 //! `wait`: until a cluster has converged.
 
+use super::scale::{conclude, show_notes};
 use crate::args::{Shape, Target, WaitOptions};
-use crate::commands::Outcome;
 use crate::error::Failure;
+use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::watch::{Goal, watch};
 
@@ -35,7 +36,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let said = format!(
         "postgresql/{} has converged on {}",
         goal.name,
-        crate::terminal::text::instances(goal.asked)
+        crate::terminal::text::instances(goal.count)
     );
     let outcome = Outcome {
         namespace: cluster.namespace,
@@ -45,5 +46,6 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         watched: Some(watched),
         ..Outcome::default()
     };
-    outcome.conclude(session, args.shape.output, None)
+    show_notes(session, &outcome);
+    conclude(session, &outcome, args.shape.output, None)
 }

@@ -1,4 +1,4 @@
-//! What only a kubeconfig or a cluster knows: names, and counts that make sense.
+//! Candidates from a kubeconfig or a cluster: names, and sensible counts.
 
 use std::sync::Arc;
 
@@ -11,19 +11,18 @@ use pgscale_guard::Change;
 use pgscale_guard::read::{AskWhom, ReadScope, Reader, machine_time};
 use pgscale_guard::rules::RULES;
 
-use crate::args::ConnectionFlags;
 use crate::completion::PATIENCE;
-use crate::connect::Connection;
+use crate::connect::{Connection, Flags};
 use crate::forward::Forward;
 use crate::terminal::text::instances;
 
-/// How far from the count there is now counts are proposed; [`counts`] has words up to here.
+/// The greatest distance of a proposed count from the present one. [`counts`] has words up to here.
 const NEAR: i64 = 3;
 
-/// A candidate, and what it means.
+/// A candidate, and its meaning.
 pub(super) type Candidate = (String, String);
 
-/// A kind of word of which more is known than its flag says.
+/// A kind of word with candidates of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// The name of a cluster.
@@ -40,16 +39,16 @@ pub(super) enum Word {
     Rule,
     /// A member that could lead.
     Member,
-    /// A count, of whatever direction.
+    /// A count in either direction.
     Count,
-    /// A count above the one there is.
+    /// A count above the present one.
     More,
-    /// A count below it, and never 0: nobody is led to an outage by a key.
+    /// A count below the present one, and never 0: no key may lead to an outage.
     Fewer,
 }
 
 impl Word {
-    /// What the argument with this id of this verb is; verbs share most.
+    /// Returns the kind of the argument with this id of this verb. Verbs share most.
     pub(super) fn of(verb: &str, id: &str) -> Option<Self> {
         match (verb, id) {
             (_, "name") => Some(Self::Cluster),
@@ -59,15 +58,15 @@ impl Word {
             ("", "user") => Some(Self::User),
             ("rules", "id") | ("override", "rules") => Some(Self::Rule),
             ("switchover", "to") => Some(Self::Member),
-            ("set", "count") | ("plan" | "override", "to") => Some(Self::Count),
-            ("up", "to") => Some(Self::More),
-            ("down", "to") | ("switchover", "within") => Some(Self::Fewer),
+            ("set" | "plan" | "override", "count") => Some(Self::Count),
+            ("up", "count") => Some(Self::More),
+            ("down" | "switchover", "count") => Some(Self::Fewer),
             _ => None,
         }
     }
 }
 
-/// A way to an API server that never asks a person anything.
+/// A connection to an API server that never asks a person a question.
 pub(super) struct Cluster {
     /// Reads clusters.
     pub(super) reader: Reader,
@@ -76,9 +75,9 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Connects as the flags say.
-    pub(super) async fn connect(flags: ConnectionFlags) -> Option<Self> {
-        // Installed already is as good.
+    /// Connects by the flags.
+    pub(super) async fn connect(flags: Flags) -> Option<Self> {
+        // An error means that it is installed already.
         rustls::crypto::ring::default_provider().install_default().ok();
         let Connection { client, namespace, operators, .. } =
             Connection::unattended(&flags).await.ok()?;
@@ -97,21 +96,20 @@ impl Cluster {
     }
 }
 
-/// How a cluster is reached with the flags typed so far.
-pub(super) type Connect =
-    dyn Fn(ConnectionFlags) -> BoxFuture<'static, Option<Cluster>> + Send + Sync;
+/// A function that connects with the flags typed so far.
+pub(super) type Connect = dyn Fn(Flags) -> BoxFuture<'static, Option<Cluster>> + Send + Sync;
 
-/// Every candidate there is for a word, with the connection flags and the NAME typed so far. What cannot be seen is
-/// not proposed.
+/// Returns every candidate for a word, with the connection flags and the NAME typed so far.
+/// Unreadable names are not proposed.
 pub(super) fn look_up(
     word: Word,
-    flags: &ConnectionFlags,
+    flags: &Flags,
     name: Option<&str>,
     connect: &Connect,
 ) -> Vec<Candidate> {
     match word {
         Word::Rule => {
-            RULES.iter().map(|rule| (rule.id.to_owned(), rule.title.to_owned())).collect()
+            RULES.iter().map(|rule| (rule.id.to_string(), rule.title.to_owned())).collect()
         }
         Word::Context | Word::ClusterEntry | Word::User => {
             of_kubeconfig(word, flags).unwrap_or_default()
@@ -124,7 +122,7 @@ pub(super) fn look_up(
     }
 }
 
-fn of_kubeconfig(word: Word, flags: &ConnectionFlags) -> Option<Vec<Candidate>> {
+fn of_kubeconfig(word: Word, flags: &Flags) -> Option<Vec<Candidate>> {
     let kubeconfig = match &flags.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
         None => Kubeconfig::read(),
@@ -179,7 +177,7 @@ impl Cluster {
         }
     }
 
-    /// The members that do not lead.
+    /// Returns the members that do not lead.
     async fn members(&self, name: &str) -> Option<Vec<Candidate>> {
         let cluster = self.reader.cluster(&self.namespace, name).await.ok()?;
         let count = cluster.instances.unwrap_or(0);
@@ -192,7 +190,7 @@ impl Cluster {
     }
 }
 
-/// The counts near `now`, the nearest first where there is one direction to go.
+/// Returns the counts near `now`, the nearest first where there is only one direction.
 fn counts(word: Word, now: i64) -> Vec<Candidate> {
     let meaning = |count: i64| {
         let away = match (count - now).abs() {

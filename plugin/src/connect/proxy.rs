@@ -14,7 +14,8 @@ use crate::error::Failure;
 /// `*` as hyper-util's matcher reads it: there it covers names only.
 const EVERY_SERVER: &str = "*,0.0.0.0/0,::/0";
 
-/// Returns the proxy that the environment names for `server`; `None` if it is reached directly.
+/// Returns the proxy that the environment names for `server`. `None` where the server is reached
+/// directly.
 ///
 /// `variable` returns the value of a variable of the environment.
 ///
@@ -35,7 +36,7 @@ pub(crate) fn of_environment(
     };
     let Some((name, value)) = first(names) else { return Ok(None) };
     let list = first(["NO_PROXY", "no_proxy"]).map_or(String::new(), |(_, list)| list);
-    // The matcher only says whether: the URL that it returns has lost its user and password.
+    // The matcher only decides: the URL that it returns has lost its user and password.
     let matcher = Matcher::builder().all("http://proxy").no(relevant(&list, server)).build();
     if is_local(server) || matcher.intercept(server).is_none() {
         return Ok(None);
@@ -95,7 +96,7 @@ fn bare(host: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// The proxy of `server` where the environment holds these variables.
+    /// Returns the proxy of `server` where the environment holds these variables.
     fn proxy(environment: &[(&str, &str)], server: &str) -> Result<Option<String>, String> {
         let variable = |name: &str| {
             let found = environment.iter().find(|(key, _)| *key == name);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_api_server_is_matched_as_kubectl_does() {
+    fn no_proxy_is_matched_as_by_kubectl() {
         for (list, server, want) in [
             ("10.0.0.5", "https://10.0.0.5:6443", true),
             ("10.0.0.5,", "https://10.0.0.5:6443", true),
@@ -125,12 +126,12 @@ mod tests {
             ("*", "https://11.0.0.1", true),
             ("", "https://127.0.0.1:6443", true),
             ("", "https://11.0.0.1", false),
-            // Only what lies below.
+            // Only names below the domain.
             (".example.com", "https://api.example.com", true),
             ("*.example.com", "https://example.com", false),
             ("EXAMPLE.com", "https://API.Example.COM", true),
             ("corp.example, 10.0.0.5", "https://10.0.0.5", true),
-            // A port must be the server's; without one, every port is meant.
+            // A port must be the server's. Without one, every port matches.
             ("10.0.0.5:6443", "https://10.0.0.5:6443", true),
             ("10.0.0.5:443", "https://10.0.0.5:6443", false),
             ("fd00::1", "https://[fd00::1]:6443", true),

@@ -8,17 +8,14 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
-use super::{ScalePlan, ScaleReport, ScaleReportList, ScaleStatus, ScaleStatusList};
+use super::{
+    EffectivePolicy, PolicyTest, Program, RuleList, ScaleHistory, ScalePlan, ScaleReport,
+    ScaleReportList, ScaleStatus, ScaleStatusList, ScaleVerification,
+};
 use crate::args::Cli;
-use crate::commands::history::ScaleHistory;
-use crate::commands::policy::EffectivePolicy;
-use crate::commands::policy::trial::PolicyTest;
-use crate::commands::rules::RuleList;
-use crate::commands::version::Program;
 use crate::generated;
 use crate::testing::{Mishap, World, run};
 use crate::verify::talkative;
-use crate::view::verify::ScaleVerification;
 
 fn schema<T: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{API_VERSION, Metadata};
 use crate::diagnosis::Cause;
+use crate::members::{Activity, Role, lag_bytes};
 use crate::plan::describe;
 use crate::services::names;
 use crate::status::{Bound, By, Headroom, Slot, Status, Told, Volume, running, volumes};
@@ -257,8 +258,8 @@ fn member<'a>(facts: &Assessment<'_>, member: &'a Member) -> MemberDocument<'a> 
     };
     MemberDocument {
         name: &member.name,
-        role: crate::view::status::role(facts, member, leads),
-        state: crate::view::status::state(facts, member),
+        role: Role::of(facts, member).word(),
+        state: Activity::of(facts, member).to_string(),
         healthy: match health {
             Health::Healthy => Some(true),
             Health::Unhealthy(_) => Some(false),
@@ -266,7 +267,7 @@ fn member<'a>(facts: &Assessment<'_>, member: &'a Member) -> MemberDocument<'a> 
         },
         health: describe(&health),
         timeline: answer.and_then(|answer| answer.timeline),
-        lag_bytes: if leads { None } else { crate::view::status::lag_bytes(facts, member) },
+        lag_bytes: if leads { None } else { lag_bytes(facts, member) },
         received: answer.and_then(|answer| answer.location.or(answer.received)),
         replayed: answer.and_then(|answer| answer.replayed),
         address: member.pod.ip.as_deref(),

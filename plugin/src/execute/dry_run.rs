@@ -19,7 +19,7 @@ pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Fai
     match judged(session, plan).await {
         Ok(()) => Ok(()),
         Err(NotPassed { failure, by_kind: true }) => {
-            let plan = session.suggest(&["plan", &plan.name, "--to", &plan.asked.to_string()]);
+            let plan = session.suggest(&["plan", &plan.name, "--to", &plan.count.to_string()]);
             Err(failure.hint_to("to see what the rules say", plan))
         }
         Err(NotPassed { failure, by_kind: false }) => Err(failure),
@@ -41,7 +41,7 @@ pub(super) async fn must_pass(session: &Session, plan: &Plan) -> Result<(), Fail
     if !by_kind {
         return Err(failure);
     }
-    let (name, count) = (&plan.name, plan.asked.to_string());
+    let (name, count) = (&plan.name, plan.count.to_string());
     Err(failure
         .hint_to("move the leader first", session.suggest(&["switchover", name, "--for", &count]))
         .hint_to("then lower the count", session.suggest(&["set", name, &count])))

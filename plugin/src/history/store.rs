@@ -1,4 +1,4 @@
-//! Where the history is kept, and who asks: thin, bounded in time, and never in the way of a change.
+//! The store of the history. All calls are limited in time, and none stands in the way of a change.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -20,28 +20,28 @@ use crate::plan::FIELD_MANAGER;
 use crate::session::Session;
 use crate::terminal::text::took;
 
-/// How long one write of the history, or one Event, may take.
+/// The time limit of one write of the history, or of one Event.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a write is tried again because somebody else wrote first.
+/// The number of times that a write is repeated after another writer's.
 const CONFLICTS: u32 = 5;
 
-/// The key of the `ConfigMap` under which the history is.
+/// The key of the history in the `ConfigMap`.
 const KEY: &str = "changes";
 
-/// What the API server accepts of an Event's note, in bytes (pkg/apis/core/validation/events.go).
+/// The greatest length of an Event's note, in bytes (pkg/apis/core/validation/events.go).
 const NOTE: usize = 1024;
 
-/// The history of the cluster `name`; an empty one where none is kept.
+/// Reads the history of the cluster `name`. Empty where none is stored.
 ///
 /// # Errors
-/// What the API server said.
+/// The API server's error.
 pub(crate) async fn read(session: &Session, name: &str) -> Result<History, kube::Error> {
     let found = maps(session, &session.namespace).get_opt(&map_name(name)).await?;
     Ok(found.map_or_else(History::default, |map| history(&map)))
 }
 
-/// A number that nobody else has, most likely.
+/// Returns a number that is most likely unique.
 pub(crate) fn chance() -> u32 {
     let [one, two, three, four, ..] = RandomState::new().hash_one(()).to_be_bytes();
     u32::from_be_bytes([one, two, three, four])
@@ -52,12 +52,12 @@ fn history(map: &ConfigMap) -> History {
     text.map_or_else(History::default, |text| History::of(text))
 }
 
-/// A change being recorded.
+/// A change that is being recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct Recording {
     namespace: String,
     name: String,
-    /// What is known of it so far.
+    /// The present state of its entry.
     pub(crate) entry: Entry,
     /// The intent is in the history.
     begun: bool,
@@ -84,18 +84,18 @@ impl Recording {
         recording
     }
 
-    /// Completes it, and says so on the cluster.
+    /// Completes the entry, and reports the result as an Event of the cluster.
     pub(crate) async fn end(self, session: &Session) -> Entry {
-        // Whoever could not write it at the beginning was told so then.
+        // A failure at the beginning was reported then.
         if let Err(why) = self.write(session).await
             && self.begun
         {
             session.out.warning(&format!(
-                "how the change ended is not in the history of postgresql {}/{}, which says {BEGUN} of it: {why}",
+                "the result of the change is not in the history of postgresql {}/{}, which still shows {BEGUN}: {why}",
                 self.namespace, self.name
             ));
         }
-        self.tell(session).await;
+        self.report(session).await;
         self.entry
     }
 
@@ -110,8 +110,8 @@ impl Recording {
         }
     }
 
-    /// An Event, for those who look at the cluster with kubectl. Nothing depends on it.
-    async fn tell(&self, session: &Session) {
+    /// Creates an Event for people who look at the cluster with kubectl. Nothing depends on it.
+    async fn report(&self, session: &Session) {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         let cluster = ObjectReference {
             api_version: Some(format!("{GROUP}/{VERSION}")),
@@ -125,7 +125,7 @@ impl Recording {
         let event = Event {
             type_: if well { EventType::Normal } else { EventType::Warning },
             reason: format!("{}{}", self.entry.action, self.entry.result),
-            note: Some(cut(&told(&self.entry)).to_owned()),
+            note: Some(cut(&described(&self.entry)).to_owned()),
             action: self.entry.action.clone(),
             secondary: None,
         };
@@ -135,8 +135,8 @@ impl Recording {
     }
 }
 
-/// A change in one line.
-fn told(entry: &Entry) -> String {
+/// Describes a change in one line.
+fn described(entry: &Entry) -> String {
     let count = entry.count().map(|count| format!("numberOfInstances {count}"));
     let lead = entry.lead().map(|lead| format!("leader {lead}"));
     let mut line = count.into_iter().chain(lead).collect::<Vec<_>>().join(", ");
@@ -163,19 +163,19 @@ fn cut(note: &str) -> &str {
     note.get(..end).unwrap_or_default()
 }
 
-/// Who we are to the API server; empty where it does not say.
+/// Returns this program's user, as the API server reports it. Empty where it does not.
 async fn who(session: &Session) -> String {
     let reviews: Api<SelfSubjectReview> = Api::all(session.client.clone());
     let (params, review) = (PostParams::default(), SelfSubjectReview::default());
-    let asked = timeout(PATIENCE, reviews.create(&params, &review)).await;
-    asked
+    let answer = timeout(PATIENCE, reviews.create(&params, &review)).await;
+    answer
         .ok()
         .and_then(Result::ok)
         .and_then(|review| review.status?.user_info?.username)
         .unwrap_or_default()
 }
 
-/// Writes the entry where it belongs. A write whose answer is lost may be repeated: an entry replaces itself.
+/// Stores the entry. A write with a lost answer may be repeated, because an entry replaces itself.
 async fn keep(session: &Session, recording: &Recording) -> Result<(), kube::Error> {
     let maps = maps(session, &recording.namespace);
     let name = map_name(&recording.name);
@@ -184,7 +184,7 @@ async fn keep(session: &Session, recording: &Recording) -> Result<(), kube::Erro
         let written = if let Some(map) = maps.get_opt(&name).await? {
             let mut history = history(&map);
             history.put(&recording.entry);
-            // The version that was read goes along: nobody else's entry is lost.
+            // The write names the version that was read, so no entry of another writer is lost.
             let patch = json!({
                 "metadata": {"resourceVersion": map.metadata.resource_version},
                 "data": {KEY: history.text()},
@@ -206,8 +206,10 @@ async fn keep(session: &Session, recording: &Recording) -> Result<(), kube::Erro
     }
 }
 
-/// The `ConfigMap` with its first entry. It goes when its cluster goes, and carries none of the labels by which the
-/// operator and Patroni find what is theirs.
+/// Returns the `ConfigMap` with its first entry.
+///
+/// Kubernetes deletes it with its cluster. It carries none of the labels by which the operator and
+/// Patroni find their objects.
 fn first(recording: &Recording) -> ConfigMap {
     let mut history = History::default();
     history.put(&recording.entry);
@@ -232,7 +234,8 @@ fn maps(session: &Session, namespace: &str) -> Api<ConfigMap> {
     Api::namespaced(session.client.clone(), namespace)
 }
 
-/// Not `<cluster>-...`: names that begin so belong to Patroni.
+/// Returns the map's name. It does not begin with the cluster's name, because such names belong to
+/// Patroni.
 fn map_name(cluster: &str) -> String {
     format!("pgscale-history-{cluster}")
 }
@@ -242,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_tells_the_change_in_one_line() {
+    fn event_describes_the_change_in_one_line() {
         let entry = Entry {
             who: "dba".to_owned(),
             from: Some(5),
@@ -255,7 +258,7 @@ mod tests {
             ..Entry::default()
         };
         assert_eq!(
-            told(&entry),
+            described(&entry),
             "numberOfInstances 5 -> 3, leader acid-a-4 -> acid-a-0 by dba (night), 12s"
         );
         assert_eq!(cut(&"ä".repeat(600)).len(), 1024);

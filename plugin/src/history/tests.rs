@@ -18,13 +18,13 @@ fn change(id: &str, from: i64, to: i64, written: Option<bool>) -> Entry {
 }
 
 #[test]
-fn an_entry_is_completed_in_its_place_and_the_oldest_give_way() {
+fn entry_is_completed_in_its_place_and_the_oldest_is_dropped() {
     let mut history = History::of("what another version wrote\n");
     for number in 0..KEPT {
         history.put(&change(&number.to_string(), 3, 5, None));
     }
     assert_eq!(history.lines.len(), KEPT);
-    assert!(!history.text().contains("another version"), "the oldest line has given way");
+    assert!(!history.text().contains("another version"), "the oldest line is dropped");
     history.put(&Entry { result: "Converged".to_owned(), ..change("7", 3, 5, Some(true)) });
     let again = History::of(&history.text());
     assert_eq!(again, history);
@@ -35,7 +35,7 @@ fn an_entry_is_completed_in_its_place_and_the_oldest_give_way() {
 }
 
 #[test]
-fn two_changes_of_one_second_on_one_version_are_two_entries() {
+fn changes_of_the_same_second_are_two_entries() {
     let cluster = Postgresql::of(&object(5)).unwrap();
     let wanted = LeaderMove {
         from: "acid-a-4".to_owned(),
@@ -51,7 +51,7 @@ fn two_changes_of_one_second_on_one_version_are_two_entries() {
 }
 
 #[test]
-fn what_cannot_be_read_is_kept() {
+fn line_of_another_version_is_kept() {
     let mut history = History::of("what another version wrote\n\n");
     history.put(&change("1", 3, 5, None));
     assert!(history.text().starts_with("what another version wrote\n{"));
@@ -59,7 +59,7 @@ fn what_cannot_be_read_is_kept() {
 }
 
 #[test]
-fn the_last_change_that_took_place_is_undone() {
+fn undo_reverts_the_last_change_that_was_written() {
     let five = change("1", 3, 5, Some(true));
     let refused = change("2", 5, 2, Some(false));
     let moved = change("3", 5, 5, None);
@@ -73,7 +73,7 @@ fn the_last_change_that_took_place_is_undone() {
             vec![&five],
             7,
             Err(
-                "the last recorded change (3 -> 5, 2026-11-24T10:00:00Z) is not what is there now: \
+                "the last recorded change (3 -> 5, 2026-11-24T10:00:00Z) does not match the present count: \
                  numberOfInstances is 7",
             ),
         ),
@@ -85,11 +85,11 @@ fn the_last_change_that_took_place_is_undone() {
 }
 
 #[test]
-fn what_was_intended_gives_way_to_what_is() {
+fn actual_move_of_the_leader_replaces_the_intended_one() {
     let wanted = || LeaderMove {
         from: "acid-a-4".to_owned(),
         to: "acid-a-0".to_owned(),
-        why: "it goes".to_owned(),
+        why: "it is removed".to_owned(),
     };
     let moved = |leader: &str| {
         let leader = leader.to_owned();
@@ -122,7 +122,7 @@ fn what_was_intended_gives_way_to_what_is() {
 }
 
 #[test]
-fn a_message_is_one_line_of_bearable_length() {
+fn message_is_one_line_of_limited_length() {
     let mut entry = Entry::default();
     entry.failed("refused:\n  below-min");
     assert_eq!(entry.message.as_deref(), Some("refused:; below-min"));

@@ -1,8 +1,8 @@
-//! Reads what a plan's outlook needs beyond the facts: the namespace's quotas where the rules did not need them, and
-//! what PostgreSQL itself says on the leader and on the members that go.
+//! Reads the inputs of a plan's impact beyond the facts.
 //!
-//! Everything at once and for a few seconds at most. Nothing here is needed for a change to be safe: what does not
-//! answer is told as such, and the verdict never hears of it.
+//! These are the namespace's quotas where the rules did not need them, and PostgreSQL's answers on
+//! the leader and on removed members. All reads run at once and for a few seconds at most. No
+//! change needs them to be safe: a missing answer is shown as such, and never reaches the verdict.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ use crate::plan::{Outcome, Plan};
 use crate::services::short;
 use crate::session::{Session, address};
 
-/// How many members that go are asked at a time.
+/// The number of removed members that are asked at a time.
 const AT_ONCE: usize = 16;
 
-/// Bytes of all databases: what a base backup copies, but for the write-ahead log.
+/// Bytes of all databases: the size of a base backup without WAL.
 const DATA: &str = "SELECT sum(pg_database_size(oid))::bigint FROM pg_database";
 
-/// The data directory, and the slot that holds back most of the write-ahead log.
+/// The data directory, and the slot that holds back most WAL.
 const WAL: &str = "SELECT current_setting('data_directory'), slot_name, pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() \
      THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, restart_lsn)::bigint FROM (SELECT 1) AS leader \
      LEFT JOIN LATERAL (SELECT slot_name, restart_lsn FROM pg_replication_slots WHERE restart_lsn IS NOT NULL \
@@ -38,12 +38,12 @@ const PACE: &str = "SELECT (backup_streamed / greatest(extract(epoch FROM clock_
      FROM pg_stat_progress_basebackup JOIN pg_stat_activity USING (pid) WHERE backup_streamed > 0 \
      ORDER BY backup_streamed DESC LIMIT 1";
 
-/// Who is connected, Patroni's own connections and ours left out.
+/// The clients, without Patroni's own connections and this one.
 const CLIENTS: &str = "SELECT usename, application_name, count(*) FROM pg_stat_activity \
      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name NOT LIKE 'Patroni%' \
      GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2";
 
-/// Gives `plan`, made from `facts`, its impact, unless there is nothing to look out for.
+/// Gives `plan`, made from `facts`, its impact, unless it changes nothing.
 pub(crate) async fn add(session: &Session, facts: &Facts, plan: &mut Plan) {
     if plan.outcome() == Outcome::Nothing {
         return;
@@ -61,7 +61,7 @@ pub(crate) async fn add(session: &Session, facts: &Facts, plan: &mut Plan) {
             None => None,
         }
     }
-    // Boxed: what is kept between all these answers would make every caller's future large.
+    // Boxed: the state between all these answers would make every caller's future large.
     .boxed();
     let (quotas, leader, clients) = futures::join!(reader.quotas().boxed(), leader, clients);
     let inputs = Readings { quotas, leader, clients };
@@ -80,7 +80,7 @@ impl Input<'_> {
         &self.facts.change.new.namespace
     }
 
-    /// The quotas: those that the rules judged by, where they needed them.
+    /// Returns the quotas: those of the rules, where they needed them.
     async fn quotas(&self) -> Look<Vec<ResourceQuota>> {
         match &self.facts.capacity.quotas {
             Some(Seen::Known(quotas)) => return Ok(quotas.clone()),
@@ -121,7 +121,7 @@ impl Input<'_> {
         Ok(Wal { held, free: self.free(leader, directory).await })
     }
 
-    /// Bytes free where the write-ahead log is written, which may be a file system of its own.
+    /// Returns the free bytes of the file system of the WAL, which may be a separate one.
     async fn free(&self, member: &str, directory: &str) -> Look<u64> {
         let command =
             ["df", "-B1", "--output=avail", &format!("{directory}/pg_wal")].map(str::to_owned);
@@ -145,7 +145,7 @@ impl Input<'_> {
             .collect()
     }
 
-    /// One statement on one member, which PostgreSQL itself gives up when we have.
+    /// Runs one statement on one member. PostgreSQL itself cancels it at the time limit.
     async fn ask(&self, member: &str, statement: &str) -> Look<Vec<Vec<String>>> {
         let left = self.left();
         let statement = format!("SET statement_timeout = {}; {statement}", left.as_millis().max(1));

@@ -1,4 +1,4 @@
-//! What the cluster asks of its namespace, before and after a change.
+//! The requests of the cluster in its namespace, before and after a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +7,19 @@ use pgscale_guard::quantity::Amount;
 
 use super::Turn;
 
-/// What the cluster asks for, before and after.
+/// The requests of the cluster, before and after.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resources {
     /// Requests of all pods.
     pub(crate) requests: BTreeMap<String, Turn<Amount>>,
     /// Limits of all pods.
     pub(crate) limits: BTreeMap<String, Turn<Amount>>,
-    /// Resources of which some container may take as much as there is.
+    /// Resources without a limit in some container.
     pub(crate) unlimited: BTreeSet<&'static str>,
 }
 
 impl Resources {
-    /// What so many pods come to.
+    /// Returns the sum for the pods.
     pub(super) fn of(footprint: &Footprint, pods: Turn<i64>) -> Self {
         let turn = |amounts: &Amounts| -> BTreeMap<String, Turn<Amount>> {
             amounts
@@ -35,7 +35,7 @@ impl Resources {
     }
 }
 
-/// What the claims of so many members come to.
+/// Returns the storage of the members' claims.
 pub(super) fn storage(footprint: &Footprint, members: Turn<i64>) -> Turn<Amount> {
     let (_, each) = footprint.claims(None);
     members.map(|members| each.times(members))

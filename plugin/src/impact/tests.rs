@@ -1,4 +1,4 @@
-//! What is made of facts and readings, case by case.
+//! The impact computed from facts and readings, case by case.
 
 use pgscale_guard::Policies;
 use pgscale_guard::patroni::Sender;
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::testing::{facts, made_by, stalled, with};
 
-/// What is read of a cluster without quotas and clients.
+/// Returns the readings of a cluster without quotas and clients.
 pub(crate) fn inputs() -> Readings {
     Readings { quotas: Ok(Vec::new()), leader: None, clients: Vec::new() }
 }
@@ -16,7 +16,7 @@ fn impact(facts: &Facts, inputs: Readings) -> Impact {
     Impact::of(&Plan::of(facts, &Policies::default()), facts, inputs)
 }
 
-/// The facts with a claim for each of these ordinals.
+/// Returns the facts with a claim for each of these ordinals.
 fn claimed(mut facts: Facts, ordinals: std::ops::Range<i64>) -> Facts {
     let claim = |ordinal| Claim {
         name: format!("pgdata-acid-a-{ordinal}"),
@@ -34,10 +34,10 @@ fn storage_follows_the_claims_and_not_the_pods() {
     let delete = json!({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}});
     for (name, facts, spec, want) in [
         ("new volumes", claimed(facts(3, 5, 0), 0..3), json!({}), (3, 5)),
-        ("one of an earlier life", claimed(facts(3, 5, 0), 0..4), json!({}), (4, 5)),
+        ("one kept claim", claimed(facts(3, 5, 0), 0..4), json!({}), (4, 5)),
         ("kept", claimed(facts(5, 3, 0), 0..5), json!({}), (5, 5)),
         ("deleted", claimed(facts(5, 3, 0), 0..5), delete.clone(), (5, 3)),
-        ("of an earlier life and nobody's", claimed(facts(5, 3, 0), 0..7), delete, (7, 5)),
+        ("kept claims beyond the members", claimed(facts(5, 3, 0), 0..7), delete, (7, 5)),
     ] {
         let impact = impact(&made_by(facts, &spec), inputs());
         let gib = impact.storage.unwrap().map(|amount| amount.units() >> 30);
@@ -46,36 +46,36 @@ fn storage_follows_the_claims_and_not_the_pods() {
 }
 
 #[test]
-fn without_its_facts_a_number_is_not_made_up() {
+fn unread_fact_never_becomes_a_number() {
     let mut blind = facts(5, 3, 0);
     blind.claims = Seen::Unreadable("list persistentvolumeclaims in db: forbidden".into());
-    let told = impact(&blind, inputs());
-    assert_eq!(told.storage, Err("list persistentvolumeclaims in db: forbidden".to_owned()));
-    assert_eq!(told.volumes, Err("list persistentvolumeclaims in db: forbidden".to_owned()));
-    assert!(told.resources.is_ok(), "pods are counted without claims");
+    let found = impact(&blind, inputs());
+    assert_eq!(found.storage, Err("list persistentvolumeclaims in db: forbidden".to_owned()));
+    assert_eq!(found.volumes, Err("list persistentvolumeclaims in db: forbidden".to_owned()));
+    assert!(found.resources.is_ok(), "pods are counted without claims");
 
     let mut unseen = claimed(facts(5, 3, 0), 0..5);
     let why = "get statefulsets in db: forbidden";
     unseen.stateful_set = Seen::Unreadable(why.to_owned());
     unseen.capacity.template = Seen::Unreadable(why.to_owned());
-    let told = impact(&unseen, inputs());
+    let found = impact(&unseen, inputs());
     let unread = format!("the StatefulSet could not be read ({why})");
-    assert_eq!(told.retention, Err(why.to_owned()));
-    assert_eq!(told.resources, Err(unread.clone()));
-    assert_eq!(told.storage, Err(unread));
-    assert_eq!(told.quotas, Ok(Quotas::default()), "without a quota nothing is limited");
+    assert_eq!(found.retention, Err(why.to_owned()));
+    assert_eq!(found.resources, Err(unread.clone()));
+    assert_eq!(found.storage, Err(unread));
+    assert_eq!(found.quotas, Ok(Quotas::default()), "without a quota nothing is limited");
 }
 
 #[test]
-fn readers_and_spares_are_counted_without_the_leader_and_the_unfit() {
+fn readers_exclude_the_leader_and_failures_tolerated_the_unhealthy() {
     for (name, facts, readers, spare) in [
         ("growth", facts(3, 5, 0), (2, 4), (2, 4)),
         ("a shrink", facts(5, 2, 0), (4, 1), (4, 1)),
         ("to the last", facts(2, 1, 0), (1, 0), (1, 0)),
-        ("to nobody", facts(2, 0, 0), (1, 0), (1, 0)),
-        ("from nobody", facts(0, 2, 0), (0, 1), (0, 1)),
-        ("one that stays is unfit", stalled(facts(5, 3, 0), 1), (4, 2), (3, 1)),
-        ("one that goes is unfit", stalled(facts(5, 3, 0), 4), (4, 2), (3, 2)),
+        ("to zero", facts(2, 0, 0), (1, 0), (1, 0)),
+        ("from zero", facts(0, 2, 0), (0, 1), (0, 1)),
+        ("a kept one is unhealthy", stalled(facts(5, 3, 0), 1), (4, 2), (3, 1)),
+        ("a removed one is unhealthy", stalled(facts(5, 3, 0), 4), (4, 2), (3, 2)),
     ] {
         let impact = impact(&facts, inputs());
         assert_eq!((impact.readers.before, impact.readers.after), readers, "{name}: readers");
@@ -84,7 +84,7 @@ fn readers_and_spares_are_counted_without_the_leader_and_the_unfit() {
 }
 
 #[test]
-fn one_zone_for_all_that_stay_stands_out() {
+fn common_zone_of_all_kept_members_is_named() {
     let placed = |zones: &[Option<&str>]| {
         let to = if zones.len() > 2 { 2 } else { 1 };
         let start = facts(i64::try_from(zones.len()).unwrap(), to, 0);
@@ -96,7 +96,7 @@ fn one_zone_for_all_that_stay_stands_out() {
         ("they differ", placed(&[Some("a"), Some("b"), Some("a")]), None),
         ("they do not", placed(&[Some("a"), Some("a"), Some("b")]), Some("a")),
         ("one has none", placed(&[Some("a"), None, Some("b")]), None),
-        ("only one stays", placed(&[Some("a"), Some("b")]), None),
+        ("only one is kept", placed(&[Some("a"), Some("b")]), None),
         (
             "one is not known",
             with(placed(&[Some("a"), None, Some("b")]), 1, |it| it.pod.node_ready = None),
@@ -109,7 +109,7 @@ fn one_zone_for_all_that_stay_stands_out() {
 }
 
 #[test]
-fn copies_are_counted_ordered_and_timed() {
+fn copies_have_a_number_an_order_and_a_duration() {
     let probed = json!({"template": {"spec": {"containers": [
         {"name": "postgres", "readinessProbe": {"tcpSocket": {"port": 5432}}}]}}});
     for (spec, want) in [
@@ -122,9 +122,9 @@ fn copies_are_counted_ordered_and_timed() {
             wal: Err("not asked".to_owned()),
             pace: Ok(Some(300)),
         };
-        let told = Readings { leader: Some(leader), ..inputs() };
+        let readings = Readings { leader: Some(leader), ..inputs() };
         let growing = made_by(claimed(facts(3, 6, 0), 0..4), &spec);
-        let seeding = impact(&growing, told).seeding.unwrap();
+        let seeding = impact(&growing, readings).seeding.unwrap();
         assert_eq!((seeding.copies(), seeding.returning.clone()), (2, Ok(1)));
         assert_eq!(seeding.order, Ok(want), "{spec}");
         assert_eq!(
@@ -143,7 +143,7 @@ fn copies_are_counted_ordered_and_timed() {
 }
 
 #[test]
-fn standbys_of_a_member_that_goes_are_named() {
+fn replica_of_a_removed_member_is_named() {
     let tagged = with(facts(4, 3, 0), 1, |member| {
         if let Live::Answered(answer) = &mut member.live {
             answer.tags.replicate_from = Some("acid-a-3".into());
@@ -162,7 +162,7 @@ fn standbys_of_a_member_that_goes_are_named() {
     let pairs = |facts: &Facts| impact(facts, inputs()).cascading;
     let from = |standby: &str| (standby.to_owned(), "acid-a-3".to_owned());
     assert_eq!(pairs(&both), [from("acid-a-1"), from("acid-a-2")]);
-    // All follow the leader, and will follow the next.
+    // Replicas of the leader follow the next leader.
     let leads = with(facts(4, 3, 3), 1, |member| {
         if let Live::Answered(answer) = &mut member.live {
             answer.tags.replicate_from = Some("acid-a-3".into());
@@ -172,7 +172,7 @@ fn standbys_of_a_member_that_goes_are_named() {
 }
 
 #[test]
-fn members_that_wait_for_a_restart_are_named() {
+fn member_that_waits_for_a_restart_is_named() {
     let waits = with(facts(3, 4, 0), 1, |member| {
         if let Live::Answered(answer) = &mut member.live {
             answer.pending_restart = true;
@@ -188,14 +188,17 @@ fn members_that_wait_for_a_restart_are_named() {
 }
 
 #[test]
-fn the_cluster_asks_for_all_its_pods_and_all_its_claims() {
+fn resources_cover_all_pods_and_storage_all_claims() {
     let spec = json!({"template": {"spec": {"containers": [{"name": "postgres", "resources": {
         "requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}}}]}}});
-    // Two pods go, and their claims stay.
-    let told = impact(&made_by(claimed(facts(5, 3, 0), 0..5), &spec), inputs());
-    let resources = told.resources.unwrap();
+    // Two pods are removed, and their claims are kept.
+    let impact = impact(&made_by(claimed(facts(5, 3, 0), 0..5), &spec), inputs());
+    let resources = impact.resources.unwrap();
     let cpu = resources.requests["cpu"].map(|amount| amount.to_string());
     assert_eq!(cpu, Turn { before: "2500m".into(), after: "1500m".into() });
     assert_eq!(resources.limits["memory"].after.to_string(), "3221225472");
-    assert_eq!(told.storage.unwrap().map(Amount::units), Turn { before: 5 << 30, after: 5 << 30 });
+    assert_eq!(
+        impact.storage.unwrap().map(Amount::units),
+        Turn { before: 5 << 30, after: 5 << 30 }
+    );
 }

@@ -1,4 +1,4 @@
-//! Who needs what: the one table.
+//! The permissions of every command: the one table.
 
 /// Requests of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub(crate) struct Access {
     pub(super) place: Place,
 }
 
-/// Where a right must hold.
+/// The place of a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// In the namespace of the cluster.
@@ -23,27 +23,27 @@ pub(super) enum Place {
     Public,
 }
 
-/// What a command can do without a right.
+/// The part of a command that works without a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// Nothing.
     Always,
-    /// Everything but moving the leader, at this loss.
+    /// Everything but moving the leader, with this loss.
     ToMoveTheLeader(&'static str),
-    /// Everything, at this loss, where the leader moves.
+    /// Everything, with this loss where the leader moves.
     WhenTheLeaderMoves(&'static str),
-    /// Everything, at this loss, which the verdict tells of itself: what is to be judged has been read already when
-    /// rights are asked about.
+    /// Everything, with this loss, which the verdict reports itself: the facts were read before the
+    /// permissions are checked.
     ToJudge(&'static str),
-    /// Everything, at this loss.
+    /// Everything, with this loss.
     Never(&'static str),
-    /// Everything, at this loss, which the command tells of itself when it comes to it.
-    Told(&'static str),
+    /// Everything, with this loss, which the command reports itself at its time.
+    Reported(&'static str),
 }
 
-/// One thing a command does, and the ways to be allowed to: any one of them is enough.
+/// One part of a command's work, with the ways to be allowed to do it. One way is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Right {
+pub(crate) struct Permission {
     pub(super) ways: &'static [Access],
     pub(super) need: Need,
 }
@@ -60,163 +60,177 @@ const fn at(place: Place, access: Access) -> Access {
     Access { place, ..access }
 }
 
-/// A WebSocket begins as a GET, so `get` is needed everywhere; Kubernetes 1.35 and later ask for `create` as well
-/// (`AuthorizePodWebsocketUpgradeCreatePermission`).
+/// Returns the access to a stream of a pod.
+///
+/// A WebSocket begins as a GET, so `get` is needed everywhere. Kubernetes 1.35 and later require
+/// `create` as well (`AuthorizePodWebsocketUpgradeCreatePermission`).
 const fn stream(subresource: &'static str) -> Access {
     Access { subresource, ..access(&["get", "create"], "", "pods") }
 }
 
-const GET_CLUSTER: Right =
-    Right { ways: &[access(&["get"], "acid.zalan.do", "postgresqls")], need: Need::Always };
-const GET_OR_LIST_CLUSTERS: Right =
-    Right { ways: &[access(&["get", "list"], "acid.zalan.do", "postgresqls")], need: Need::Always };
-const WRITE_COUNT: Right =
-    Right { ways: &[access(&["patch"], "acid.zalan.do", "postgresqls")], need: Need::Always };
-const WORKLOAD: Right = Right {
-    ways: &[access(&["get"], "apps", "statefulsets")],
-    need: Need::ToJudge("what the operator has applied is unknown, and a shrink is refused"),
+const GET_CLUSTER: Permission =
+    Permission { ways: &[access(&["get"], "acid.zalan.do", "postgresqls")], need: Need::Always };
+const GET_OR_LIST_CLUSTERS: Permission = Permission {
+    ways: &[access(&["get", "list"], "acid.zalan.do", "postgresqls")],
+    need: Need::Always,
 };
-const PODS: Right = Right {
+const WRITE_COUNT: Permission =
+    Permission { ways: &[access(&["patch"], "acid.zalan.do", "postgresqls")], need: Need::Always };
+const WORKLOAD: Permission = Permission {
+    ways: &[access(&["get"], "apps", "statefulsets")],
+    need: Need::ToJudge(
+        "the count that the operator has applied is unknown, and a shrink is refused",
+    ),
+};
+const PODS: Permission = Permission {
     ways: &[access(&["list"], "", "pods")],
     need: Need::ToJudge("the members are unknown, and a shrink is refused"),
 };
-const PATRONI: Right = Right {
+const PATRONI: Permission = Permission {
     ways: &[access(&["get"], "", "configmaps"), access(&["get"], "", "endpoints")],
     need: Need::ToJudge("the leader is unknown, and a shrink is refused"),
 };
-pub(super) const MEMBERS: Right = Right {
+pub(super) const MEMBERS: Permission = Permission {
     ways: &[stream("portforward"), stream("exec")],
     need: Need::ToMoveTheLeader(
-        "members cannot be asked how far they are, and a shrink is refused",
+        "the WAL positions of the members are unknown, and a shrink is refused",
     ),
 };
-const CHECKPOINT: Right = Right {
+const CHECKPOINT: Permission = Permission {
     ways: &[stream("exec")],
     need: Need::WhenTheLeaderMoves("no CHECKPOINT before the leader moves, which may take longer"),
 };
-const POLICIES: Right = Right {
+const POLICIES: Permission = Permission {
     ways: &[access(&["list"], "pgscale.dev", "scalepolicies")],
     need: Need::ToJudge("the policies are unknown, and a shrink is refused"),
 };
-const PLATFORM: Right = Right {
+const PLATFORM: Permission = Permission {
     ways: &[at(Place::Everywhere, access(&["list"], "pgscale.dev", "clusterscalepolicies"))],
     need: Need::ToJudge("the policies of the platform are unknown, and a shrink is refused"),
 };
-const LABELS: Right = Right {
+const LABELS: Permission = Permission {
     ways: &[access(&["get"], "", "namespaces")],
     need: Need::ToJudge(
-        "whether a policy that selects namespaces holds is unknown, and a shrink is refused",
+        "policies that select namespaces cannot be matched, and a shrink is refused",
     ),
 };
-const OVERRIDES: Right = Right {
+const OVERRIDES: Permission = Permission {
     ways: &[access(&["list"], "pgscale.dev", "scaleoverrides")],
-    need: Need::ToJudge("what somebody allowed in spite of the rules is unknown"),
+    need: Need::ToJudge("the overrides are unknown"),
 };
-const GRANT: Right =
-    Right { ways: &[access(&["create"], "pgscale.dev", "scaleoverrides")], need: Need::Always };
-const VOLUMES: Right = Right {
+const GRANT: Permission = Permission {
+    ways: &[access(&["create"], "pgscale.dev", "scaleoverrides")],
+    need: Need::Always,
+};
+const VOLUMES: Permission = Permission {
     ways: &[access(&["list"], "", "persistentvolumeclaims")],
-    need: Need::Never("volumes are not seen"),
+    need: Need::Never("the volumes are unknown"),
 };
-const SERVICES: Right = Right {
+const SERVICES: Permission = Permission {
     ways: &[
         access(&["list"], "discovery.k8s.io", "endpointslices"),
         access(&["get"], "", "endpoints"),
     ],
-    need: Need::Never("whether the Services lead to the members is not seen"),
+    need: Need::Never("the members behind the Services are unknown"),
 };
-const OPERATOR: Right = Right {
+const OPERATOR: Permission = Permission {
     ways: &[at(Place::Everywhere, access(&["list"], "apps", "deployments"))],
     need: Need::ToJudge("the operator and its limits are unknown"),
 };
-const ACCOUNTS: Right = Right {
+const ACCOUNTS: Permission = Permission {
     ways: &[at(Place::Public, access(&["get"], "", "configmaps"))],
-    need: Need::ToJudge("which Deployment is the operator is unknown (or name it: --operator)"),
+    need: Need::ToJudge("the operator's Deployment is unknown (or name it: --operator)"),
 };
-const SETTINGS: Right = Right {
+const SETTINGS: Permission = Permission {
     ways: &[
         at(Place::Operator, access(&["get"], "", "configmaps")),
         at(Place::Operator, access(&["get"], "acid.zalan.do", "operatorconfigurations")),
     ],
     need: Need::ToJudge("the operator's limits are unknown"),
 };
-const NODES: Right = Right {
+const NODES: Permission = Permission {
     ways: &[at(Place::Everywhere, access(&["get"], "", "nodes"))],
-    need: Need::Never("members on a lost node look well"),
+    need: Need::Never("members on a lost node look healthy"),
 };
 
-const QUOTAS: Right = Right {
+const QUOTAS: Permission = Permission {
     ways: &[access(&["list"], "", "resourcequotas")],
-    need: Need::ToJudge("whether the quotas have room is unknown, and the plan does not show it"),
+    need: Need::ToJudge("the room in quotas is unknown, and the plan does not show it"),
 };
-const LIMIT_RANGES: Right = Right {
+const LIMIT_RANGES: Permission = Permission {
     ways: &[access(&["list"], "", "limitranges")],
-    need: Need::ToJudge("whether a LimitRange forbids a new member is unknown"),
+    need: Need::ToJudge("the limits for a new member are unknown"),
 };
-const ALL_NODES: Right = Right {
+const ALL_NODES: Permission = Permission {
     ways: &[at(Place::Everywhere, access(&["list"], "", "nodes"))],
-    need: Need::ToJudge("whether there are nodes for members that are kept apart is unknown"),
+    need: Need::ToJudge("the nodes for members that are kept apart are unknown"),
 };
-const DRAINS: Right = Right {
+const DRAINS: Permission = Permission {
     ways: &[access(&["list"], "policy", "poddisruptionbudgets")],
-    need: Need::ToJudge("whether the last member's node could be drained is unknown"),
+    need: Need::ToJudge("the effect of one member on a drain of its node is unknown"),
 };
-const BACKUPS: Right = Right {
+const BACKUPS: Permission = Permission {
     ways: &[access(&["get"], "batch", "cronjobs")],
     need: Need::ToJudge("the age of the last backup is unknown where a policy limits it"),
 };
-const SQL: Right = Right {
+const SQL: Permission = Permission {
     ways: &[stream("exec")],
-    need: Need::Told("what only PostgreSQL itself knows is not shown"),
+    need: Need::Reported("details from PostgreSQL itself are not shown"),
 };
-const HISTORY: Right = Right {
+const HISTORY: Permission = Permission {
     ways: &[access(&["get", "create", "patch"], "", "configmaps")],
-    need: Need::Told("the change is not in the history"),
+    need: Need::Reported("the change is not in the history"),
 };
-const TELL: Right = Right {
+const TELL: Permission = Permission {
     ways: &[access(&["create", "patch"], "events.k8s.io", "events")],
-    need: Need::Told("there is no Event on the cluster"),
+    need: Need::Reported("there is no Event on the cluster"),
 };
-const EVENTS: Right = Right {
+const EVENTS: Permission = Permission {
     ways: &[access(&["list"], "", "events")],
-    need: Need::Told("what hinders a new member is not read from Events"),
+    need: Need::Reported("obstacles of a new member are not read from Events"),
 };
-const LOGS: Right = Right {
+const LOGS: Permission = Permission {
     ways: &[Access { subresource: "log", ..access(&["get"], "", "pods") }],
-    need: Need::Told("what hinders a base backup is not read from its log"),
+    need: Need::Reported("obstacles of a base backup are not read from its log"),
 };
-const READ_HISTORY: Right =
-    Right { ways: &[access(&["get"], "", "configmaps")], need: Need::Always };
+const READ_HISTORY: Permission =
+    Permission { ways: &[access(&["get"], "", "configmaps")], need: Need::Always };
 
-/// What is read of the cluster itself.
-const CLUSTER: &[Right] = &[WORKLOAD, PODS, PATRONI, MEMBERS];
-/// What is read of the platform under it.
-const GROUND: &[Right] = &[ACCOUNTS, OPERATOR, SETTINGS, NODES];
-/// What is read of the policies.
-const LAW: &[Right] = &[POLICIES, PLATFORM, LABELS];
-/// What is read of the surroundings that a change of the count is judged by.
-const ROOM: &[Right] = &[QUOTAS, LIMIT_RANGES, ALL_NODES, DRAINS, BACKUPS];
+/// Reads of the cluster itself.
+const CLUSTER: &[Permission] = &[WORKLOAD, PODS, PATRONI, MEMBERS];
+/// Reads of the platform under it.
+const GROUND: &[Permission] = &[ACCOUNTS, OPERATOR, SETTINGS, NODES];
+/// Reads of the policies.
+const LAW: &[Permission] = &[POLICIES, PLATFORM, LABELS];
+/// Reads of the surroundings, by which a change of the count is judged.
+const ROOM: &[Permission] = &[QUOTAS, LIMIT_RANGES, ALL_NODES, DRAINS, BACKUPS];
 
-/// The rights of a command, part by part, in the order of its help.
-pub(crate) type Parts = &'static [&'static [Right]];
+/// The permissions of a command, part by part, in the order of its help.
+pub(crate) type Parts = &'static [&'static [Permission]];
 
-/// What `plan` needs.
+/// The permissions of `plan`.
 const PLAN: Parts = &[&[GET_CLUSTER], CLUSTER, LAW, &[OVERRIDES, VOLUMES], ROOM, &[SQL], GROUND];
-/// What `override` needs.
+/// The permissions of `override`.
 pub(crate) const OVERRIDE: Parts = &[&[GET_CLUSTER, GRANT], CLUSTER, LAW, &[VOLUMES], ROOM, GROUND];
-/// What `verify` needs.
+/// The permissions of `verify`.
 const VERIFY: Parts = &[&[GET_CLUSTER], CLUSTER, &[SQL, SERVICES], GROUND];
-/// What `history` needs.
+/// The permissions of `history`.
 const PAST: Parts = &[&[GET_CLUSTER, READ_HISTORY]];
-/// What `status` needs.
+/// The permissions of `status`.
 const STATUS: Parts =
     &[LAW, &[OVERRIDES, EVENTS, GET_OR_LIST_CLUSTERS], CLUSTER, &[VOLUMES, SERVICES], GROUND, ROOM];
-/// What `policy` needs; most of it only where a new policy is tried on clusters.
+/// The permissions of `policy`, most of them only for the trial of a new policy on clusters.
 const POLICY: Parts = &[
     &[
-        Right { need: Need::Told("there is nothing to show"), ..POLICIES },
-        Right { need: Need::Told("the policies of the platform are not shown"), ..PLATFORM },
-        Right { need: Need::Told("policies that select namespaces are not shown"), ..LABELS },
+        Permission { need: Need::Reported("there is nothing to show"), ..POLICIES },
+        Permission {
+            need: Need::Reported("the policies of the platform are not shown"),
+            ..PLATFORM
+        },
+        Permission {
+            need: Need::Reported("policies that select namespaces are not shown"),
+            ..LABELS
+        },
         GET_OR_LIST_CLUSTERS,
     ],
     CLUSTER,
@@ -224,9 +238,9 @@ const POLICY: Parts = &[
     GROUND,
     ROOM,
 ];
-/// What `wait` needs.
+/// The permissions of `wait`.
 const WAIT: Parts = &[&[GET_CLUSTER], CLUSTER, &[VOLUMES, SERVICES], GROUND];
-/// What every change of the count needs.
+/// The permissions of every change of the count.
 pub(crate) const SCALE: Parts = &[
     &[GET_CLUSTER, WRITE_COUNT],
     CLUSTER,
@@ -237,25 +251,29 @@ pub(crate) const SCALE: Parts = &[
     &[SQL, EVENTS, LOGS, HISTORY, TELL],
     GROUND,
 ];
-/// What `switchover` needs; the policies, overrides and surroundings only where it is for a count.
+/// The permissions of `switchover`. Those for policies, overrides and surroundings serve only
+/// `--for`.
 pub(crate) const SWITCHOVER: Parts = &[
     &[GET_CLUSTER],
     CLUSTER,
     &[
         CHECKPOINT,
-        Right { need: Need::ToJudge("the policies are unknown, and --for is refused"), ..POLICIES },
-        Right {
+        Permission {
+            need: Need::ToJudge("the policies are unknown, and --for is refused"),
+            ..POLICIES
+        },
+        Permission {
             need: Need::ToJudge("the policies of the platform are unknown, and --for is refused"),
             ..PLATFORM
         },
-        Right {
+        Permission {
             need: Need::ToJudge(
-                "whether a policy that selects namespaces holds is unknown, and --for is refused",
+                "policies that select namespaces cannot be matched, and --for is refused",
             ),
             ..LABELS
         },
         OVERRIDES,
-        Right { need: Need::ToJudge("--for does not see volumes"), ..VOLUMES },
+        Permission { need: Need::ToJudge("--for does not see volumes"), ..VOLUMES },
         DRAINS,
         BACKUPS,
         HISTORY,
@@ -264,7 +282,7 @@ pub(crate) const SWITCHOVER: Parts = &[
     GROUND,
 ];
 
-/// The rights of every command, by its name.
+/// The permissions of every command, by its name.
 pub(crate) const COMMANDS: &[(&str, Parts)] = &[
     ("status", STATUS),
     ("plan", PLAN),

@@ -22,7 +22,7 @@ impl Commit {
                 "apiVersion": "acid.zalan.do/v1",
                 "kind": "postgresql",
                 "metadata": {"name": plan.name, "namespace": plan.namespace},
-                "spec": {"numberOfInstances": plan.asked},
+                "spec": {"numberOfInstances": plan.count},
             }),
         })
     }

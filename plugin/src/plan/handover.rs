@@ -1,7 +1,7 @@
 //! A switchover on its own: who shall lead, and may they?
 
 use pgscale_guard::facts::Health;
-use pgscale_guard::{Assessment, Change, Facts, Seen};
+use pgscale_guard::{Assessment, Change, Facts, RuleId, Seen};
 
 use super::{LeaderMove, describe, praise, why_nobody};
 
@@ -37,7 +37,7 @@ pub(crate) fn switchover(facts: Assessment<'_>, wanted: &Wanted) -> Handover {
         return Handover::Refused(format!("no-leader: {why}"));
     };
     if let Some(why) = another_switchover(&facts) {
-        return Handover::Refused(format!("{SWITCHOVER_PENDING}: {why}"));
+        return Handover::Refused(format!("{}: {why}", RuleId::SWITCHOVER_PENDING));
     }
     match wanted {
         Wanted::Best => best(facts, leader, &format!("moving it away from {leader}")),
@@ -45,9 +45,6 @@ pub(crate) fn switchover(facts: Assessment<'_>, wanted: &Wanted) -> Handover {
         Wanted::Within(count) => within(facts, leader, *count),
     }
 }
-
-/// The rule under which a switchover that somebody else asked for refuses ours.
-pub(super) const SWITCHOVER_PENDING: &str = "switchover-pending";
 
 /// Why another switchover may be under way: a second one would then be decided by which comes first.
 pub(super) fn another_switchover(facts: &Facts) -> Option<String> {

@@ -49,12 +49,12 @@ pub(super) fn looked_at(
     policies: &Policies,
 ) -> BTreeMap<&'static str, Vec<Evidence>> {
     let assessment = Assessment::of(facts, policies);
-    RULES.iter().map(|rule| (rule.id, rule.looks_at(&assessment, policies))).collect()
+    RULES.iter().map(|rule| (rule.id.as_str(), rule.looks_at(&assessment, policies))).collect()
 }
 
 /// Every rule, in the order of the rules.
 pub(crate) fn every_rule(plan: &Plan) -> Vec<Judged<'_>> {
-    RULES.iter().map(|rule| judged(plan, rule.id)).collect()
+    RULES.iter().map(|rule| judged(plan, rule.id.as_str())).collect()
 }
 
 fn judged<'a>(plan: &'a Plan, rule: &'static str) -> Judged<'a> {
@@ -116,7 +116,7 @@ mod tests {
         facts.failover = Seen::Unreadable("forbidden".into());
         let plan = Plan::of(&facts, &Policies::default());
         let ids: Vec<&str> = every_rule(&plan).into_iter().map(|it| it.rule).collect();
-        assert_eq!(ids, RULES.iter().map(|rule| rule.id).collect::<Vec<_>>());
+        assert_eq!(ids, RULES.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>());
         for (rule, want) in [
             ("too-few-healthy-survivors", Says::Deny),
             ("survivor-unhealthy", Says::Warn),

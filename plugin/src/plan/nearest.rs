@@ -31,19 +31,19 @@ impl Nearest {
         let (Some(old), Some(from)) = (&facts.change.old, facts.from()) else {
             return Self::default();
         };
-        let asked = facts.requested();
-        let allowed = |count: &&i64| {
+        let count = facts.requested();
+        let allowed = |candidate: &&i64| {
             let mut other = facts.clone();
             other.change =
-                Change { undo: facts.change.undo, ..Change::of_count(old.clone(), **count) };
+                Change { undo: facts.change.undo, ..Change::of_count(old.clone(), **candidate) };
             other.direction() == facts.direction() && judge(&other, policies, None).1.allows()
         };
-        let counts = candidates(facts, policies, from, asked);
+        let counts = candidates(facts, policies, from, count);
         let counts: BTreeSet<i64> =
-            counts.into_iter().filter(|count| Some(*count) != old.instances).collect();
-        let below = counts.range(..asked).rev().find(allowed).copied();
-        let above = counts.range(asked.saturating_add(1)..).find(allowed).copied();
-        if asked < from {
+            counts.into_iter().filter(|other| Some(*other) != old.instances).collect();
+        let below = counts.range(..count).rev().find(allowed).copied();
+        let above = counts.range(count.saturating_add(1)..).find(allowed).copied();
+        if count < from {
             Self { short: above, beyond: below }
         } else {
             Self { short: below, beyond: above }
@@ -53,9 +53,9 @@ impl Nearest {
 
 /// What is tried: all counts around the two, and where the bounds of policies and of the operator lie, and the
 /// members and the volumes end.
-fn candidates(facts: &Facts, policies: &Policies, from: i64, asked: i64) -> BTreeSet<i64> {
-    let around = |count: i64| -> RangeInclusive<i64> {
-        count.saturating_sub(NEAR)..=count.saturating_add(NEAR)
+fn candidates(facts: &Facts, policies: &Policies, from: i64, count: i64) -> BTreeSet<i64> {
+    let around = |centre: i64| -> RangeInclusive<i64> {
+        centre.saturating_sub(NEAR)..=centre.saturating_add(NEAR)
     };
     let bounds = policies.min.iter().chain(&policies.max).map(|limit| limit.value);
     let down = policies.step_down.iter().map(|step| from.saturating_sub(step.value));
@@ -65,7 +65,7 @@ fn candidates(facts: &Facts, policies: &Policies, from: i64, asked: i64) -> BTre
     let members = facts.all_members().iter().map(|member| member.ordinal);
     let claims = facts.claims.known().into_iter().flatten().map(|claim| claim.ordinal);
     let ends = members.chain(claims).map(|ordinal| ordinal.saturating_add(1));
-    around(asked)
+    around(count)
         .chain(around(from))
         .chain(bounds)
         .chain(down)

@@ -23,7 +23,7 @@ fn text(plan: &Plan, width: Option<usize>) -> String {
 }
 
 fn denials(plan: &Plan) -> Vec<&str> {
-    plan.verdict.denials().map(|finding| finding.rule).collect()
+    plan.verdict.denials().map(|finding| finding.rule.as_str()).collect()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_best_survivor_is_caught_up_and_synchronous_if_anybody_is() {
         leader: Some("acid-a-4".into()),
         standbys: vec!["acid-a-3".into()],
     });
-    let roles: Vec<&str> = plan(&synchronous).leaving.iter().map(Leaving::role).collect();
+    let roles: Vec<&str> = plan(&synchronous).leaving.iter().map(|it| it.role.word()).collect();
     assert_eq!(roles, ["sync standby", "leader"]);
 }
 
@@ -218,7 +218,7 @@ fn the_operators_limits_show_in_the_heading() {
         operator.settings = Settings { max_instances: 5, ..Settings::default() };
     }
     let plan = plan(&facts);
-    assert_eq!((plan.to, plan.asked, denials(&plan)), (5, 9, vec!["operator-limits"]));
+    assert_eq!((plan.to, plan.count, denials(&plan)), (5, 9, vec!["operator-limits"]));
     assert_eq!(plan.nearest.short, Some(5));
     assert!(text(&plan, None).contains("declared 3 -> 9"));
 }
@@ -492,7 +492,8 @@ fn a_switchover_that_is_under_way_cannot_be_flushed() {
     let remedy = |failover: Seen<PendingFailover>| {
         let facts = Facts { failover, ..facts(5, 3, 4) };
         let plan = plan(&facts).reached_by(&reach("c"));
-        let finding = plan.verdict.denials().find(|finding| finding.rule == SWITCHOVER_PENDING);
+        let finding =
+            plan.verdict.denials().find(|finding| finding.rule == RuleId::SWITCHOVER_PENDING);
         finding.unwrap().remedy.clone().unwrap().to_string()
     };
     let pending = |scheduled: Option<&str>| PendingFailover {

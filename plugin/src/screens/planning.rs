@@ -132,8 +132,8 @@ async fn plan_refused() {
            postgresql/acid-a: numberOfInstances: 4 -> 1
            Try: no count that helps is admitted now; see why:
                kubectl pgscale status acid-a -n db
-    Nearest count that would be allowed now: none; what is wrong with the cluster:
-      kubectl pgscale status acid-a --why -n db
+    Nearest count that would be allowed now: none below 4; what is wrong with the
+      cluster: kubectl pgscale status acid-a --why -n db
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]
@@ -164,7 +164,7 @@ async fn plan_refused() {
            postgresql/acid-a: numberOfInstances: 4 -> 1
            Try: no count that helps is admitted now; see why:
                kubectl pgscale status acid-a -n db
-    Nearest count that would be allowed now: none; what is wrong with the cluster: kubectl pgscale status acid-a --why -n db
+    Nearest count that would be allowed now: none below 4; what is wrong with the cluster: kubectl pgscale status acid-a --why -n db
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]

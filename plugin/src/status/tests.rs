@@ -14,7 +14,7 @@ fn limit<T>(value: T, source: &str, mode: Mode) -> Limit<T> {
 }
 
 #[test]
-fn a_slot_is_a_members_or_nobodys_and_the_leader_has_none() {
+fn slot_has_its_member_or_none_and_the_leader_has_no_slot() {
     let facts = facts(3, 3, 0);
     let positions = [("acid_a_0", 1000), ("acid_a_2", 400), ("acid_a_7", 10), ("acid_ab_1", 1)]
         .map(|(name, position)| (name.to_owned(), position))
@@ -35,7 +35,7 @@ fn a_slot_is_a_members_or_nobodys_and_the_leader_has_none() {
 }
 
 #[test]
-fn a_volume_is_kept_where_its_member_has_no_pod_and_only_where_pods_were_seen() {
+fn volume_is_kept_only_where_its_member_certainly_has_no_pod() {
     let mut facts = facts(2, 2, 0);
     let claim =
         |ordinal| Claim { name: format!("pgdata-acid-a-{ordinal}"), ordinal, ..Claim::default() };
@@ -51,7 +51,7 @@ fn a_volume_is_kept_where_its_member_has_no_pod_and_only_where_pods_were_seen() 
 }
 
 #[test]
-fn room_is_what_every_enforced_bound_leaves() {
+fn room_is_limited_by_every_enforced_bound() {
     let mut facts = facts(4, 4, 0);
     let none = Headroom::of(&facts, &Policies::default());
     assert_eq!((none.more, none.fewer, none.zero), (None, 3, false));
@@ -86,34 +86,40 @@ fn room_is_what_every_enforced_bound_leaves() {
 }
 
 #[test]
-fn a_change_now_is_judged_without_another_read() {
-    let told = |facts: &Facts| -> Vec<String> {
+fn change_now_is_judged_without_another_read() {
+    let verdicts = |facts: &Facts| -> Vec<String> {
         would_say(facts, &Policies::default())
             .into_iter()
-            .map(|told| {
-                let verdict = if told.allowed { "allowed" } else { "refused" };
-                let leader = told.leader_moves_to.map_or(String::new(), |it| format!(" -> {it}"));
-                format!("{} {:?} {verdict} {}{leader}", told.to, told.by, told.rules.join(","))
+            .map(|verdict| {
+                let outcome = if verdict.allowed { "allowed" } else { "refused" };
+                let leader =
+                    verdict.leader_moves_to.map_or(String::new(), |it| format!(" -> {it}"));
+                format!(
+                    "{} {:?} {outcome} {}{leader}",
+                    verdict.to,
+                    verdict.by,
+                    verdict.rules.join(",")
+                )
             })
             .collect()
     };
-    assert_eq!(told(&facts(3, 3, 0)), ["2 Command allowed ", "4 Command allowed "]);
+    assert_eq!(verdicts(&facts(3, 3, 0)), ["2 Command allowed ", "4 Command allowed "]);
     assert_eq!(
-        told(&facts(3, 3, 2)),
+        verdicts(&facts(3, 3, 2)),
         ["2 Command allowed  -> acid-a-0", "2 Edit refused leader-condemned", "4 Command allowed "]
     );
     let silent = with(facts(3, 3, 2), 0, |member| member.live = Live::Silent("no route".into()));
     assert_eq!(
-        told(&silent)[1],
+        verdicts(&silent)[1],
         "2 Edit refused leader-condemned,too-few-healthy-survivors",
         "{:?}",
-        told(&silent)
+        verdicts(&silent)
     );
-    assert_eq!(told(&facts(1, 1, 0))[0], "0 Command refused scale-to-zero");
+    assert_eq!(verdicts(&facts(1, 1, 0))[0], "0 Command refused scale-to-zero");
 }
 
 #[test]
-fn the_worst_comes_first() {
+fn worst_cluster_comes_first() {
     let status = |facts: Facts, missing: &[&str]| Status {
         snapshot: Snapshot {
             facts: facts.into(),
@@ -138,7 +144,7 @@ fn the_worst_comes_first() {
         member.report = Seen::Absent;
     });
     let all = [
-        (status(leaderless, &["nobody"]), Severity::NoLeader),
+        (status(leaderless, &["leader"]), Severity::NoLeader),
         (status(unseen, &["unseen"]), Severity::Unknown),
         (status(clamped, &[]), Severity::CountDiffers),
         (status(cloning, &["cloning"]), Severity::Rebuilding),
@@ -154,7 +160,7 @@ fn the_worst_comes_first() {
 }
 
 #[test]
-fn only_news_is_in_a_digest() {
+fn digest_holds_only_news() {
     let status = |facts: Facts| Status {
         snapshot: Snapshot {
             facts: facts.into(),
@@ -181,7 +187,7 @@ fn only_news_is_in_a_digest() {
 }
 
 #[test]
-fn pace_and_calendar_are_among_the_bounds() {
+fn steps_and_calendar_are_among_the_bounds() {
     let specs = json!({"steps": {"up": 2, "down": 1}, "freeze": {"until": "2026-11-24T11:00:00Z"},
         "windows": {"allow": [{"from": "18:00", "to": "20:00"}]}});
     let past = json!({"freeze": {"until": "2026-11-24T09:00:00Z"}});

@@ -1,7 +1,7 @@
-//! `-o jsonpath=` and `-o custom-columns=`: kubectl's templates over the documents we print.
+//! `-o jsonpath=` and `-o custom-columns=`: kubectl's templates over the printed documents.
 //!
-//! kubectl's dialect is older than RFC 9535 and nearly a part of it: `{.a.b}` becomes `$['a']['b']`, and what stands in
-//! brackets is the same in both. The paths themselves are the library's.
+//! kubectl's dialect is older than RFC 9535 and nearly a part of it: `{.a.b}` becomes
+//! `$['a']['b']`, and the text in brackets is the same in both. The library evaluates the paths.
 
 use jsonpath_rust::parser::model::JpQuery;
 use jsonpath_rust::parser::parse_json_path;
@@ -16,7 +16,7 @@ const JSON_PATH: &str = "jsonpath=";
 /// The word before the list of columns.
 const CUSTOM_COLUMNS: &str = "custom-columns=";
 
-/// How to print a document.
+/// The parts of a document to print.
 #[derive(Clone, Debug)]
 pub(crate) enum Expression {
     /// A table with one row per item.
@@ -35,15 +35,15 @@ pub(crate) struct Column {
 /// A part of a template.
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
-    /// What a path leads to.
+    /// The value at a path.
     Path(Path),
-    /// The same for every value a path leads to.
+    /// A repetition for every value at a path.
     Range(Path, Vec<Self>),
     /// Plain text.
     Text(String),
 }
 
-/// A path, from the document (`$`) or from the value at hand.
+/// A path, from the document (`$`) or from the present value.
 #[derive(Clone, Debug)]
 pub(crate) struct Path {
     from_root: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Path {
 }
 
 impl Expression {
-    /// Reads the argument of `-o`; `None` where it is not one of ours.
+    /// Reads the argument of `-o`. `None` where it is neither of the two.
     pub(crate) fn of(word: &str) -> Option<Result<Self, String>> {
         if let Some(text) = word.strip_prefix(JSON_PATH) {
             return Some(template(text).map(Self::Template));
@@ -59,7 +59,7 @@ impl Expression {
         word.strip_prefix(CUSTOM_COLUMNS).map(|text| columns(text).map(Self::Columns))
     }
 
-    /// Prints `document` by it.
+    /// Returns the selected parts of `document`.
     pub(crate) fn render(&self, document: &Value) -> Result<String, String> {
         match self {
             Self::Columns(columns) => render_columns(columns, document),
@@ -77,7 +77,7 @@ fn template(text: &str) -> Result<Vec<Node>, String> {
     if text.is_empty() {
         return Err("jsonpath= needs a template such as {.members[*].name}".to_owned());
     }
-    // Like kubectl where it takes a path alone: the braces may be left out.
+    // As in kubectl, the braces of a single path may be left out.
     if !text.contains('{') {
         return Ok(vec![Node::Path(path(text)?)]);
     }
@@ -112,7 +112,7 @@ fn template(text: &str) -> Result<Vec<Node>, String> {
     if open.is_empty() { Ok(nodes) } else { Err("{range} without {end}".to_owned()) }
 }
 
-/// Where the brace that is open closes; braces in quotes are text.
+/// Returns the position of the closing brace. Braces in quotes are text.
 fn closing(text: &str) -> Option<usize> {
     let mut quote = None;
     let mut escaped = false;
@@ -129,7 +129,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// The text of `"\n"`, and of the same in single quotes.
+/// Returns the text of `"\n"`, and of the same in single quotes.
 fn quoted(text: &str) -> Option<String> {
     let quote = text.chars().next().filter(|first| matches!(first, '"' | '\''))?;
     let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
@@ -164,7 +164,8 @@ fn path(text: &str) -> Result<Path, String> {
     Ok(Path { from_root, query })
 }
 
-/// kubectl's path as RFC 9535 writes it: names are quoted, because kubectl's may hold dashes and escaped dots.
+/// Returns kubectl's path in the spelling of RFC 9535. Names are quoted, because kubectl's may hold
+/// dashes and escaped dots.
 fn translate(path: &str) -> Result<String, String> {
     let mut translated = "$".to_owned();
     let mut rest = path;
@@ -195,7 +196,7 @@ fn translate(path: &str) -> Result<String, String> {
     Ok(translated)
 }
 
-/// A name up to the next dot or bracket, escapes resolved, and what follows it.
+/// Returns a name up to the next dot or bracket, with escapes resolved, and the rest.
 fn name(text: &str) -> (String, &str) {
     let mut name = String::new();
     let mut characters = text.char_indices();
@@ -209,7 +210,7 @@ fn name(text: &str) -> (String, &str) {
     (name, "")
 }
 
-/// Where the bracket at the beginning ends; brackets in quotes are text.
+/// Returns the end of the bracket at the beginning. Brackets in quotes are text.
 fn bracket(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut quote = None;
@@ -296,7 +297,7 @@ fn render_columns(columns: &[Column], document: &Value) -> Result<String, String
     Ok(table(&header, &rows))
 }
 
-/// Text as it is, everything else as JSON.
+/// Returns text as it is, and everything else as JSON.
 fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -325,12 +326,12 @@ mod tests {
         match Expression::of(word) {
             Some(Ok(expression)) => expression.render(&document()).unwrap(),
             Some(Err(why)) => format!("error: {why}"),
-            None => "not ours".to_owned(),
+            None => "no expression".to_owned(),
         }
     }
 
     #[test]
-    fn templates_print_as_kubectls_do() {
+    fn template_prints_as_by_kubectl() {
         for (word, want) in [
             ("jsonpath={.items[*].metadata.name}", "acid-a acid-b"),
             ("jsonpath={$.items[0].declared}", "3"),
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_why() {
+    fn error_names_the_malformed_part() {
         let words = [
             "jsonpath=",
             "jsonpath={.items[*}",
@@ -389,9 +390,9 @@ mod tests {
             "custom-columns=NAME:",
             "custom-columns=NAME:.items[",
         ];
-        let said: Vec<String> =
+        let printed: Vec<String> =
             words.iter().map(|word| format!("{word} -> {}", print(word))).collect();
-        insta::assert_snapshot!(said.join("\n"), @r#"
+        insta::assert_snapshot!(printed.join("\n"), @r#"
         jsonpath= -> error: jsonpath= needs a template such as {.members[*].name}
         jsonpath={.items[*} -> error: the bracket in ".items[*" is not closed
         jsonpath={.items -> error: the brace before ".items" is not closed
@@ -404,6 +405,6 @@ mod tests {
         custom-columns=NAME: -> error: "NAME:" is not a column such as NAME:.metadata.name
         custom-columns=NAME:.items[ -> error: the bracket in ".items[" is not closed
         "#);
-        assert_eq!(print("json"), "not ours");
+        assert_eq!(print("json"), "no expression");
     }
 }

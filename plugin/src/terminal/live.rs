@@ -1,4 +1,4 @@
-//! Lines at the foot of the terminal that are redrawn in place while something is waited for.
+//! Lines at the foot of the terminal that are redrawn in place during a wait.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -9,32 +9,33 @@ use pgscale_guard::duration::human;
 use super::text::{columns, cut, padded};
 use super::{CARE, GOOD, Output};
 
-/// The narrowest bar that shows anything, and the widest that is worth its room.
+/// The narrowest bar that shows anything, and the widest useful one.
 const BAR: std::ops::RangeInclusive<usize> = 10..=40;
 
-/// The room that every phase gets: `replication configured` fits.
+/// The width of the column of phases: `replication configured` fits.
 const PHASE: usize = 22;
 
-/// One member, as it stands.
+/// The progress of one member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
     /// Its name.
     pub(crate) member: String,
-    /// Where it stands.
+    /// Its phase.
     pub(crate) phase: String,
-    /// For how long; nobody counts once it is in its place.
+    /// The time in this phase. `None` for a member that has arrived.
     pub(crate) elapsed: Option<Duration>,
-    /// How much of that is done, where somebody can tell.
+    /// The completed part of the phase, where it is known.
     pub(crate) percent: Option<u64>,
-    /// How long the rest takes, where somebody can tell.
+    /// The remaining time, where it is known.
     pub(crate) left: Option<Duration>,
-    /// It is where it should be.
+    /// It has arrived.
     pub(crate) settled: bool,
-    /// What hinders it, or more on what it does.
+    /// The obstacle in its way, or a detail of its phase.
     pub(crate) more: Option<String>,
 }
 
-/// The lines, none wider than `width`: name, phase, time, bar, per cent, time left, and what else is known.
+/// Returns the lines, none wider than `width`: name, phase, time, bar, per cent, time left, and
+/// details.
 pub(crate) fn render(lines: &[Line], width: usize) -> Vec<String> {
     let widest = |of: fn(&Line) -> &str| {
         lines.iter().map(|line| columns(of(line))).max().unwrap_or_default()
@@ -47,7 +48,7 @@ pub(crate) fn render(lines: &[Line], width: usize) -> Vec<String> {
 
 fn render_one(line: &Line, names: usize, phases: usize, width: usize) -> String {
     let elapsed = line.elapsed.map_or(String::new(), human);
-    // A line with nothing besides has room for the whole reason.
+    // A line without numbers has room for the whole reason.
     let alone = line.percent.is_none() && line.more.is_none();
     let room = if alone { width.saturating_sub(names + elapsed.len().max(6) + 4) } else { phases };
     let phase = cut(&line.phase, room.max(phases));
@@ -66,7 +67,7 @@ fn render_one(line: &Line, names: usize, phases: usize, width: usize) -> String 
             format!("  {numbers}")
         };
     }
-    // Beside numbers it is a detail; alone, a part of it is better than nothing.
+    // Beside numbers it is a detail. Alone, a part is better than nothing.
     let room = width.saturating_sub(columns(&start) + columns(&rest) + 2);
     if let Some(more) = &line.more
         && (line.percent.is_none() || columns(more) <= room)
@@ -74,7 +75,7 @@ fn render_one(line: &Line, names: usize, phases: usize, width: usize) -> String 
         rest = format!("{rest}  {more}");
     }
     let plain = cut(&format!("{start}{rest}"), width);
-    // Coloured after it was measured.
+    // Coloured after the width was measured.
     match plain.find(&phase) {
         Some(at) if !phase.trim().is_empty() => {
             let (before, after) = plain.split_at(at);
@@ -98,7 +99,7 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// The process's own; `None` where nobody knows how wide it is.
+    /// Returns the terminal of stderr. `None` where its width is not known.
     pub(super) fn of_stderr() -> Option<Self> {
         let columns = || {
             let size = terminal_size::terminal_size_of(std::io::stderr());
@@ -109,14 +110,14 @@ impl Terminal {
     }
 }
 
-/// Live lines while it lives; they are gone from the terminal with it.
+/// Live lines, until this value is dropped. Then they disappear from the terminal.
 pub(crate) struct LiveLines {
     output: Arc<Output>,
     bar: ProgressBar,
 }
 
 impl Output {
-    /// Starts live lines; `None` where they cannot be drawn, or are drawn already.
+    /// Starts live lines. `None` where they cannot be drawn, or are drawn already.
     pub(crate) fn live(self: &Arc<Self>) -> Option<LiveLines> {
         let terminal = self.terminal.as_ref()?;
         let style = ProgressStyle::with_template("{msg}").ok()?;
@@ -132,9 +133,9 @@ impl Output {
 }
 
 impl LiveLines {
-    /// Draws these lines in place of those before.
+    /// Draws these lines in place of the previous ones.
     pub(crate) fn show(&self, lines: &[Line]) {
-        // Asked each time: windows are resized.
+        // Read each time, because windows are resized.
         let columns = self.output.terminal.as_ref().and_then(|terminal| (terminal.columns)());
         // The last column stays free: a terminal may break the line after it.
         let width = columns.unwrap_or(80).saturating_sub(1);
@@ -161,7 +162,7 @@ mod tests {
     use crate::terminal::testing::Screen;
 
     impl Terminal {
-        /// A terminal for tests that writes what is done to it: text, `<up N>`, `<clear>`.
+        /// Returns a terminal for tests that records its output: text, `<up N>`, `<clear>`.
         pub(in crate::terminal) fn recorded(
             columns: u16,
             record: impl Fn(&str) + Clone + Send + Sync + 'static,
@@ -222,7 +223,7 @@ mod tests {
             Ok(())
         }
         fn write_str(&self, text: &str) -> io::Result<()> {
-            // A line is ended by filling it up.
+            // indicatif ends a line by filling it up.
             let line = text.trim_end();
             self.note(line);
             if line.len() < text.len() {
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn korean_phase_aligns_what_follows() {
+    fn korean_phase_aligns_the_next_columns() {
         insta::assert_snapshot!(plain(&render(&korean(), 80)), @"
         acid-a-3  기본 백업                  80s  [=======           ]   42 %
         acid-a-3  파드가 아직 예약되...       7s  볼륨을 아직 붙일 수 없음
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_go_above_the_lines_and_the_lines_go_in_the_end() {
+    fn notes_stand_above_the_lines_and_the_lines_disappear() {
         let screen = Screen::default();
         let output = Arc::new(screen.terminal(60));
         let live = output.live().unwrap();
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_drawn_where_nobody_can() {
+    fn no_live_lines_without_a_terminal() {
         assert!(Arc::new(Screen::default().output(None)).live().is_none());
     }
 }

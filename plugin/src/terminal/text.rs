@@ -1,4 +1,4 @@
-//! Tables, wrapped lines, and numbers as people write them.
+//! Tables, wrapped lines, and numbers in a notation for people.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// A cell that stands out.
+    /// Returns a cell that stands out.
     pub(crate) fn styled(text: impl Into<String>, style: Style) -> Self {
         Self { text: printable(&text.into()), style }
     }
@@ -28,11 +28,11 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// Columns between two of a table, as kubectl has them; and where they would not fit otherwise.
+/// Columns between two columns of a table, as in kubectl, and where they would not fit otherwise.
 const GAP: usize = 3;
 const CLOSE: usize = 2;
 
-/// No column with sentences in it is made narrower than this.
+/// The least width of a column with sentences.
 const NARROWEST: usize = 20;
 
 /// Aligns columns as kubectl does: three spaces between them, no lines. Empty cells become `-`.
@@ -40,8 +40,10 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
     fitted(header, rows, None)
 }
 
-/// The same, in `width` columns where that can be done: columns stand closer together, and sentences in cells go on
-/// below, under themselves. A table of words that are too wide together stays as it is.
+/// Aligns columns within `width` columns where that is possible.
+///
+/// Columns stand closer together, and sentences in cells continue below, under themselves. A table
+/// of words that are too wide together keeps its width.
 pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> String {
     let mut natural: Vec<usize> = header.iter().map(|title| columns(title)).collect();
     let mut least = natural.clone();
@@ -62,7 +64,7 @@ pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) 
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Widths, and a gap between them, that come to `width` together.
+/// Returns widths, and a gap between them, with a sum of at most `width`.
 fn narrowed(natural: &[usize], least: &[usize], width: usize) -> Option<(Vec<usize>, usize)> {
     let fits = |widths: &[usize], gap: usize| {
         widths.iter().sum::<usize>() + gap * widths.len().saturating_sub(1) <= width
@@ -74,7 +76,7 @@ fn narrowed(natural: &[usize], least: &[usize], width: usize) -> Option<(Vec<usi
     }
     for gap in [GAP, CLOSE] {
         let mut widths = natural.to_vec();
-        // The widest gives way first, down to what it needs at least.
+        // The widest column is narrowed first, down to its least width.
         while !fits(&widths, gap) {
             let broad = widths.iter_mut().zip(least).filter(|(width, least)| **width > **least);
             let Some((widest, _)) = broad.max_by_key(|(width, _)| **width) else { break };
@@ -87,7 +89,7 @@ fn narrowed(natural: &[usize], least: &[usize], width: usize) -> Option<(Vec<usi
     None
 }
 
-/// One row, on as many lines as its cells need.
+/// Returns one row, on as many lines as its cells need.
 fn lines_of(row: &[Cell], widths: &[usize], between: usize) -> Vec<String> {
     let cells: Vec<(Vec<String>, Style)> = row
         .iter()
@@ -112,9 +114,10 @@ fn lines_of(row: &[Cell], widths: &[usize], between: usize) -> Vec<String> {
     (0..height).map(line).collect()
 }
 
-/// Breaks lines at spaces so that none is wider than `width`; continued lines are indented like the line they
-/// continue, and by `hang` more. A number stays with its unit, and a command of kubectl's in one piece: it is there to
-/// be copied.
+/// Breaks lines at spaces so that none is wider than `width`.
+///
+/// Continued lines are indented like the line that they continue, and by `hang` more. A number
+/// stays with its unit, and a kubectl command in one piece, because people copy it.
 pub(crate) fn wrap(text: &str, width: Option<usize>, hang: usize) -> String {
     let Some(width) = width else { return text.to_owned() };
     text.lines().map(|line| wrap_line(line, width, hang)).collect::<Vec<_>>().join("\n")
@@ -129,7 +132,7 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
     let mut lines = Vec::new();
     let mut current = " ".repeat(indent);
     let mut empty = true;
-    // Every single space separates: what is aligned by several stays aligned.
+    // Every single space separates, so columns that are aligned by several spaces stay aligned.
     for word in line.trim_start().split(' ') {
         let wide = columns(&current) + usize::from(!empty) + columns(word);
         if !empty && wide > width {
@@ -147,16 +150,16 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
     lines.join("\n").replace(GLUE, " ")
 }
 
-/// Holds together what belongs together while lines are broken.
+/// A space at which lines are not broken.
 const GLUE: char = '\u{a0}';
 
-/// The line, glued where it must not be broken.
+/// Returns the line with such spaces where it must not be broken.
 fn held(line: &str) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "s"];
     let mut held = String::with_capacity(line.len());
     let mut command = false;
     for (place, word) in line.split(' ').enumerate() {
-        // Before the end of a style, and of the sentence.
+        // Without the end of a style, and of the sentence.
         let bare = word.split('\u{1b}').next().unwrap_or_default();
         let bare = bare.trim_end_matches([',', ';', ')']).trim_end_matches("/s");
         command = command && !word.starts_with('(');
@@ -172,7 +175,7 @@ fn held(line: &str) -> String {
     held
 }
 
-/// Returns how many columns of a terminal a text takes.
+/// Returns the number of columns that a text takes on a terminal.
 ///
 /// Styles and combining marks take none, a Korean syllable takes two.
 pub(crate) fn columns(text: &str) -> usize {
@@ -186,7 +189,7 @@ pub(crate) fn padded(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
-/// Returns the first `width` columns of a text without styles; three dots stand for what is missing.
+/// Returns the first `width` columns of a text without styles. Three dots stand for the rest.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
@@ -203,22 +206,22 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     kept + &dots
 }
 
-/// `1 instance`, `3 instances`.
+/// Returns `1 instance` or `3 instances`.
 pub(crate) fn instances(count: i64) -> String {
     if count == 1 { "1 instance".to_owned() } else { format!("{count} instances") }
 }
 
-/// Seconds to the tenth: more would claim more than looks can tell.
+/// Returns seconds to the tenth: polling cannot measure more precisely.
 pub(crate) fn tenths(seconds: f64) -> f64 {
     (seconds * 10.0).round() / 10.0
 }
 
-/// A write-ahead log position as PostgreSQL writes it (`pg_lsn`).
+/// Returns a WAL position as PostgreSQL writes it (`pg_lsn`).
 pub(crate) fn lsn(position: u64) -> String {
     format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)
 }
 
-/// A size in bytes, in binary units.
+/// Returns a size in bytes, in binary units.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if count < 1024 {
@@ -236,14 +239,14 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
-/// Returns the time since `then` as kubectl writes ages; nothing if it is not known.
+/// Returns the time since `then` as kubectl writes ages. Empty where it is not known.
 pub(crate) fn age(then: Option<Timestamp>, now: Timestamp) -> String {
     then.map_or(String::new(), |then| duration::age(then, now))
 }
 
-/// Returns measured seconds as a person reads them.
+/// Returns measured seconds in the notation for people.
 pub(crate) fn took(seconds: f64) -> String {
-    // A record is a text that others can write: seconds below zero are no time.
+    // A record is a text that others can write: negative seconds are no duration.
     Duration::try_from_secs_f64(seconds).map_or("unknown".to_owned(), duration::measured)
 }
 
@@ -252,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_align_and_say_when_a_cell_is_empty() {
+    fn table_aligns_and_marks_empty_cells() {
         let rows = vec![
             vec!["acid-a-0".into(), Cell::styled("leader", crate::terminal::GOOD), "1".into()],
             vec!["acid-a-10".into(), "".into(), "2".into()],
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_too_wide_closes_up_and_then_breaks_its_sentences() {
+    fn too_wide_table_closes_up_before_it_breaks_sentences() {
         let rows = vec![
             vec!["acid-a-0".into(), "leader".into(), "".into()],
             vec![
@@ -293,10 +296,10 @@ mod tests {
         acid-a-1   replica   990 B behind the leader,
                              and stalled
         ");
-        assert_eq!(at(Some(30)), at(None), "no column is left that could give way");
+        assert_eq!(at(Some(30)), at(None), "no column can become narrower");
     }
 
-    /// Where the second column begins in each line, in columns of the terminal.
+    /// Returns the beginning of the second column in each line, in columns of the terminal.
     fn starts(table: &str, second: &[&str]) -> Vec<usize> {
         let lines = table.lines().zip(second);
         lines.map(|(line, cell)| columns(line.split_once(cell).unwrap().0)).collect()
@@ -322,16 +325,16 @@ mod tests {
 
     #[test]
     fn korean_sentence_is_wrapped_within_the_width() {
-        let said =
+        let sentence =
             "  명절 동결: 설 연휴 동안에는 아무도 데이터베이스 클러스터의 크기를 바꾸지 않습니다";
         // The longest word takes 20 columns, and four go before it.
         for width in 24..90 {
-            let wrapped = wrap(said, Some(width), 2);
+            let wrapped = wrap(sentence, Some(width), 2);
             assert!(wrapped.lines().all(|line| columns(line) <= width), "{width}: {wrapped}");
             let words = |text: &str| text.split_whitespace().collect::<String>();
-            assert_eq!(words(&wrapped), words(said));
+            assert_eq!(words(&wrapped), words(sentence));
         }
-        insta::assert_snapshot!(wrap(said, Some(40), 2), @"
+        insta::assert_snapshot!(wrap(sentence, Some(40), 2), @"
           명절 동결: 설 연휴 동안에는 아무도
             데이터베이스 클러스터의 크기를
             바꾸지 않습니다
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_broken_under_themselves() {
+    fn long_line_is_broken_under_itself() {
         insta::assert_snapshot!(wrap("  Try: kubectl pgscale down acid-a --to 4", Some(24), 2), @"
         Try:
           kubectl pgscale down acid-a --to 4
@@ -359,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_read_as_people_write_them() {
+    fn numbers_are_in_a_notation_for_people() {
         assert_eq!(lsn(0x1_0300_0060), "1/3000060");
         for (count, want) in [
             (0, "0 B"),

@@ -1,27 +1,27 @@
-//! How the members that come to a cluster in memory get on: look by look, as a test wants it.
+//! The progress of members that are added to a cluster in memory, read by read, from a script.
 
 use serde_json::{Value, json};
 
 use super::world::address;
 
-/// What one look at a new member finds.
+/// The state of a new member in one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// No pod; a quota says no.
+    /// No pod, because a quota forbids it.
     Absent,
-    /// A pod that no node has room for.
+    /// A pod that fits no node.
     Unscheduled,
-    /// Its container starts, or starts over.
+    /// Its container starts, or starts again.
     Waiting(&'static str),
-    /// The container runs, for the n-th time, and Patroni has said nothing.
+    /// The container runs, for the n-th time, and Patroni has reported nothing.
     Started(i64),
     /// It has no data.
     Empty,
     /// It is being cloned: the process on the leader, bytes sent, bytes to send.
     Cloning(u64, u64, Option<u64>),
-    /// It streams, and no Service leads to it.
+    /// It streams, and no Service routes to it.
     Streaming,
-    /// It is in its place.
+    /// It has arrived.
     Serving,
 }
 
@@ -30,7 +30,7 @@ impl Stage {
         !matches!(self, Self::Absent | Self::Unscheduled | Self::Waiting(_))
     }
 
-    /// What Patroni says, where it does and is not well.
+    /// Returns Patroni's word, where Patroni runs and the member is not ready.
     pub(super) fn says(self) -> Option<&'static str> {
         match self {
             Self::Empty => Some("stopped"),
@@ -44,7 +44,7 @@ impl Stage {
         }
     }
 
-    /// The status of its pod.
+    /// Returns the status of its pod.
     pub(super) fn status(self, ordinal: i64, since: &str) -> Value {
         let container = |state: &Value, restarts: i64| {
             json!({"phase": if self.runs() { "Running" } else { "Pending" },
@@ -72,22 +72,22 @@ impl Stage {
 /// The script of a growth.
 #[derive(Clone, Debug)]
 pub(super) struct Growth {
-    /// Members from here on are new.
+    /// The first new ordinal.
     pub(super) from: i64,
-    /// Each stage, and how many looks it lasts; the last one stays.
+    /// Each stage, with the number of reads for which it lasts. The last one remains.
     pub(super) script: Vec<(Stage, u32)>,
-    /// When the count was written, and everything else that objects tell of.
+    /// The time of the write of the count, and of everything else in the objects.
     pub(super) since: String,
-    /// Looks so far.
+    /// The reads so far.
     pub(super) looks: u32,
     /// Requests for Events and for logs.
     pub(super) asked: (u32, u32),
-    /// Nobody may read Events and logs, or exec.
+    /// Events, logs and exec are forbidden.
     pub(super) forbidden: bool,
 }
 
 impl Growth {
-    /// Where all new members stand now.
+    /// Returns the present stage of all new members.
     pub(super) fn stage(&self) -> Stage {
         let mut left = self.looks.saturating_sub(1);
         for (stage, looks) in &self.script {
@@ -99,7 +99,7 @@ impl Growth {
         self.script.last().unwrap().0
     }
 
-    /// What the leader says of base backups.
+    /// Returns the leader's report on base backups.
     pub(super) fn backups(&self) -> String {
         let Stage::Cloning(pid, streamed, total) = self.stage() else { return String::new() };
         let total = total.map_or(String::new(), |total| total.to_string());
@@ -115,7 +115,7 @@ impl Growth {
         .join("\u{1f}")
     }
 
-    /// The Events about `name`.
+    /// Returns the Events about `name`.
     pub(super) fn events(&self, name: &str) -> Vec<Value> {
         let event = |kind: &str, type_: &str, reason: &str, message: &str| {
             json!({"apiVersion": "v1", "kind": "Event", "metadata": {"namespace": "db", "name": "e"},

@@ -1,9 +1,9 @@
-//! What a namespace holds beside the cluster itself: sized pods, volumes, quotas.
+//! The surroundings of the cluster in its namespace: sized pods, volumes, quotas.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-/// The pod template of a StatefulSet with a sidecar.
+/// Returns the pod template of a StatefulSet with a sidecar.
 pub(super) fn pod_spec() -> Value {
     json!({"containers": [
         {"name": "postgres",
@@ -14,15 +14,15 @@ pub(super) fn pod_spec() -> Value {
             "limits": {"memory": "128Mi"}}}]})
 }
 
-/// The claims a StatefulSet makes.
+/// Returns the claims of a StatefulSet.
 pub(super) fn claim_templates() -> Value {
     json!([{"metadata": {"name": "pgdata"}, "spec": {"accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "100Gi"}}}}])
 }
 
-/// A claim for each ordinal below `count`.
+/// Returns a claim for each ordinal below `count`.
 pub(super) fn claims(count: i64, now: Timestamp) -> Vec<Value> {
-    // Not to the second: a test may straddle it.
+    // Not to the second: a test may run across its end.
     let made = now - SignedDuration::from_hours(12 * 24 + 1);
     let claim = |ordinal: i64| {
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
@@ -33,12 +33,13 @@ pub(super) fn claims(count: i64, now: Timestamp) -> Vec<Value> {
     (0..count).map(claim).collect()
 }
 
-/// The zone of a node: the first three are in one.
+/// Returns the zone of a node. The first three are in one zone.
 pub(super) fn zone(node: &str) -> &'static str {
     if matches!(node, "node-0" | "node-1" | "node-2") { "zone-a" } else { "zone-b" }
 }
 
-/// A quota in which `members` run, with room for one more; and one for pods that end.
+/// Returns a quota in which `members` run, with room for one more, and a quota for terminating
+/// pods.
 pub(super) fn quotas(members: i64) -> Vec<Value> {
     let quota = |name: &str, spec: Value, used: Value| {
         json!({"apiVersion": "v1", "kind": "ResourceQuota",

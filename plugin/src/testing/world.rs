@@ -1,5 +1,5 @@
-//! An API server, an operator and members in memory: enough of them to act on, and to go wrong in every way that
-//! cannot be produced for real.
+//! An API server, an operator and members in memory. They can fail in every way that a real stack
+//! cannot be made to.
 
 use std::io::{self, BufRead, Cursor, Read};
 use std::sync::{Arc, Mutex};
@@ -32,14 +32,14 @@ mod server;
 pub(crate) use mishap::Mishap;
 use server::serve;
 
-/// What a member says, as an error, to a command that never ends.
+/// The scripted error of a command that never ends.
 pub(crate) const HANGS: &str = "hangs";
 
-/// What commands print that hold `part`.
+/// The output of commands that contain `part`.
 struct Printed {
     ordinal: i64,
     part: &'static str,
-    said: Result<String, String>,
+    output: Result<String, String>,
     once: bool,
 }
 
@@ -67,29 +67,29 @@ struct State {
     policies: Vec<Value>,
     quota_spent: bool,
     standby_cluster: bool,
-    /// The operator's; -1 is what it takes for none.
+    /// The operator's limits. -1 means none.
     limits: (i64, i64),
     denied: Vec<&'static str>,
     mishap: Option<Mishap>,
     printed: Vec<Printed>,
     writes: Vec<Value>,
-    /// Dry runs of writes, with their field managers.
+    /// Dry runs of writes, each with its field manager.
     dry_runs: Vec<(String, Value)>,
     switchovers: Vec<Value>,
-    /// The ConfigMap with the history, its version counted in it.
+    /// The ConfigMap with the history and its version.
     history: Option<Value>,
     history_conflicts: u32,
     events: Vec<Value>,
     overrides: Vec<Value>,
     second: bool,
     growth: Option<Growth>,
-    /// How many looks fail while the API server is away.
+    /// The number of reads that fail while the API server is away.
     away: u32,
     clock: Clock,
 }
 
 impl World {
-    /// A healthy cluster of `members`, led by `leader`.
+    /// Returns a healthy cluster of `members`, led by `leader`.
     pub(crate) fn new(members: i64, leader: i64) -> Self {
         Self(Arc::new(Mutex::new(State {
             declared: members,
@@ -127,13 +127,13 @@ impl World {
         })))
     }
 
-    /// Lets everybody in it go by this clock.
+    /// Sets the clock of everything in it.
     pub(crate) fn timed_by(self, clock: Clock) -> Self {
         self.0.lock().unwrap().clock = clock;
         self
     }
 
-    /// Lets something go wrong, once.
+    /// Lets one thing fail, once.
     pub(crate) fn with(self, mishap: Mishap) -> Self {
         self.0.lock().unwrap().mishap = Some(mishap);
         self
@@ -151,63 +151,65 @@ impl World {
         self
     }
 
-    /// Gives its pods sizes, its members volumes (and one more of an earlier life), its namespace quotas.
+    /// Gives its pods sizes, its members volumes (and one more kept claim), its namespace quotas.
     pub(crate) fn with_resources(self) -> Self {
         self.0.lock().unwrap().with_resources = true;
         self
     }
 
-    /// Nobody may read these resources.
+    /// Forbids reads of these resources.
     pub(crate) fn hiding(self, resources: &[&'static str]) -> Self {
         self.0.lock().unwrap().hidden = resources.to_vec();
         self
     }
 
-    /// Another program writes the count too.
+    /// Adds another program that writes the count.
     pub(crate) fn managed_by(self, manager: &'static str) -> Self {
         self.0.lock().unwrap().managers = vec![manager];
         self
     }
 
-    /// Lets nobody answer over REST.
+    /// Lets no member answer over REST.
     pub(crate) fn silent(self) -> Self {
         self.0.lock().unwrap().silent = true;
         self
     }
 
-    /// Lets a command that holds `part` print this in the member with `ordinal`, or fail.
+    /// Scripts a command that contains `part` in the member with `ordinal`: its output, or its
+    /// failure.
     pub(crate) fn printing(
         self,
         ordinal: i64,
         part: &'static str,
-        said: Result<&str, &str>,
+        output: Result<&str, &str>,
     ) -> Self {
-        self.prints(ordinal, part, said, false)
+        self.prints(ordinal, part, output, false)
     }
 
-    /// The same, for the first such command only.
+    /// Scripts only the first such command.
     pub(crate) fn printing_once(
         self,
         ordinal: i64,
         part: &'static str,
-        said: Result<&str, &str>,
+        output: Result<&str, &str>,
     ) -> Self {
-        self.prints(ordinal, part, said, true)
+        self.prints(ordinal, part, output, true)
     }
 
     fn prints(
         self,
         ordinal: i64,
         part: &'static str,
-        said: Result<&str, &str>,
+        output: Result<&str, &str>,
         once: bool,
     ) -> Self {
-        let said = said.map(str::to_owned).map_err(str::to_owned);
-        self.0.lock().unwrap().printed.insert(0, Printed { ordinal, part, said, once });
+        let output = output.map(str::to_owned).map_err(str::to_owned);
+        self.0.lock().unwrap().printed.insert(0, Printed { ordinal, part, output, once });
         self
     }
 
-    /// Makes it a standby cluster: its leader follows a remote primary, and nobody is ever promoted.
+    /// Makes it a standby cluster: its leader follows a remote primary, and no member is ever
+    /// promoted.
     pub(crate) fn standby_cluster(self) -> Self {
         self.0.lock().unwrap().standby_cluster = true;
         self
@@ -219,25 +221,25 @@ impl World {
         self
     }
 
-    /// Lets so many writes of the history conflict with somebody else's.
+    /// Lets this number of writes of the history conflict with another writer's.
     pub(crate) fn history_conflicts(self, times: u32) -> Self {
         self.0.lock().unwrap().history_conflicts = times;
         self
     }
 
-    /// The changes that are recorded, oldest first.
+    /// Returns the recorded changes, oldest first.
     pub(crate) fn recorded(&self) -> Vec<Value> {
         let state = self.0.lock().unwrap();
         let text = state.history.as_ref().and_then(|map| map["data"]["changes"].as_str());
         text.unwrap_or_default().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The ConfigMap they are in.
+    /// Returns the ConfigMap with the recorded changes.
     pub(crate) fn history(&self) -> Option<Value> {
         self.0.lock().unwrap().history.clone()
     }
 
-    /// The notes of the Events that were written.
+    /// Returns the notes of the Events that were written.
     pub(crate) fn events(&self) -> Vec<String> {
         let state = self.0.lock().unwrap();
         state.events.iter().map(|event| event["note"].as_str().unwrap().to_owned()).collect()
@@ -261,7 +263,7 @@ impl World {
         self
     }
 
-    /// Asks for one member more than the namespace's quota leaves room for.
+    /// Requests one member more than the namespace's quota has room for.
     pub(crate) fn quota_spent(self) -> Self {
         {
             let mut state = self.0.lock().unwrap();
@@ -282,13 +284,13 @@ impl World {
         self
     }
 
-    /// Takes rights away, as in "patch postgresqls"; "review" lets nobody learn what they may do.
-    pub(crate) fn denied(self, rights: &[&'static str]) -> Self {
-        self.0.lock().unwrap().denied = rights.to_vec();
+    /// Denies permissions, as in "patch postgresqls". "review" denies the check of permissions.
+    pub(crate) fn denied(self, permissions: &[&'static str]) -> Self {
+        self.0.lock().unwrap().denied = permissions.to_vec();
         self
     }
 
-    /// Lets members that come get on like this, each stage for so many looks.
+    /// Scripts the progress of added members, each stage with its number of reads.
     pub(crate) fn growing(self, script: &[(Stage, u32)]) -> Self {
         {
             let mut state = self.0.lock().unwrap();
@@ -306,54 +308,54 @@ impl World {
     }
 
     /// Forbids Events, logs and exec.
-    pub(crate) fn without_rights(self) -> Self {
+    pub(crate) fn without_permissions(self) -> Self {
         self.0.lock().unwrap().growth.as_mut().unwrap().forbidden = true;
         self
     }
 
-    /// Requests for Events and for logs.
+    /// Returns the number of requests for Events and for logs.
     pub(crate) fn requested(&self) -> (u32, u32) {
         self.0.lock().unwrap().growth.as_ref().unwrap().asked
     }
 
-    /// The declared count.
+    /// Returns the declared count.
     pub(crate) fn declared(&self) -> i64 {
         self.0.lock().unwrap().declared
     }
 
-    /// The ordinal that leads.
+    /// Returns the ordinal of the leader.
     pub(crate) fn leader(&self) -> i64 {
         self.0.lock().unwrap().leader
     }
 
-    /// Lets this ordinal lead from now on.
+    /// Makes this ordinal the leader from now on.
     pub(crate) fn lead(&self, ordinal: i64) {
         let mut state = self.0.lock().unwrap();
         state.leader = ordinal;
         state.timeline += 1;
     }
 
-    /// The writes that reached the API server and were to be stored.
+    /// Returns the writes that reached the API server and were to be stored.
     pub(crate) fn writes(&self) -> Vec<Value> {
         self.0.lock().unwrap().writes.clone()
     }
 
-    /// The dry runs of writes that reached it, each with its field manager.
+    /// Returns the dry runs that reached the API server, each with its field manager.
     pub(crate) fn dry_runs(&self) -> Vec<(String, Value)> {
         self.0.lock().unwrap().dry_runs.clone()
     }
 
-    /// The switchovers that reached Patroni.
+    /// Returns the switchovers that reached Patroni.
     pub(crate) fn switchovers(&self) -> Vec<Value> {
         self.0.lock().unwrap().switchovers.clone()
     }
 
-    /// The overrides that were written.
+    /// Returns the overrides that were written.
     pub(crate) fn overrides(&self) -> Vec<Value> {
         self.0.lock().unwrap().overrides.clone()
     }
 
-    /// A session on this cluster, whose person types `lines`.
+    /// Returns a session on this cluster. Its person types `lines`.
     pub(crate) fn session(&self, screen: &Screen, lines: Option<&str>) -> Session {
         let state = Arc::clone(&self.0);
         let service = service_fn(move |request: Request<Body>| {
@@ -399,7 +401,7 @@ impl World {
     }
 }
 
-/// Runs a command line on `world`; what it says, and how it ends.
+/// Runs a command line on `world`, and returns the screen, the exit code and the error.
 pub(crate) async fn run(world: &World, line: &str, person: Option<&str>) -> (Screen, u8, String) {
     let screen = Screen::default();
     match give(&world.session(&screen, person), line).await {
@@ -408,7 +410,7 @@ pub(crate) async fn run(world: &World, line: &str, person: Option<&str>) -> (Scr
     }
 }
 
-/// Runs a command line in a session that a test has furnished.
+/// Runs a command line in a session of the test.
 pub(crate) async fn give(session: &Session, line: &str) -> Result<(), Failure> {
     let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
     session.out.print_by(cli.expression);
@@ -419,13 +421,13 @@ pub(super) fn address(ordinal: i64) -> String {
     format!("10.244.0.{}", 10 + ordinal)
 }
 
-/// A policy of the namespace.
+/// Returns a policy of the namespace.
 fn policy(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
         "metadata": {"name": name, "namespace": "db"}, "spec": spec})
 }
 
-/// Somebody at the terminal, who takes their time.
+/// A person at the terminal who answers slowly.
 struct Person {
     world: World,
     lines: Cursor<String>,
@@ -480,11 +482,11 @@ impl Exec for World {
         _: Duration,
     ) -> BoxFuture<'a, Result<String, String>> {
         async move {
-            let said = self.0.lock().unwrap().run(&pod.pod, &command);
-            if said.as_ref().is_err_and(|why| why == HANGS) {
+            let output = self.0.lock().unwrap().run(&pod.pod, &command);
+            if output.as_ref().is_err_and(|why| why == HANGS) {
                 return std::future::pending().await;
             }
-            said
+            output
         }
         .boxed()
     }

@@ -1,66 +1,73 @@
 //! Several clusters, one line each: before a change, and after it.
 
 use super::plan::render_finding;
-use crate::commands::{Outcome, Seat};
+use crate::error::Failure;
+use crate::outcome::Outcome;
 use crate::plan::{Outcome as Comes, Plan};
 use crate::terminal::text::{Cell, fitted, table, took, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
+/// One cluster of several, before anything is done.
+pub(crate) struct Planned<'a> {
+    /// Namespace of the cluster.
+    pub(crate) namespace: &'a str,
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Its plan, where there is one.
+    pub(crate) plan: Option<&'a Plan>,
+    /// Why nothing will be done, where that is so.
+    pub(crate) refusal: Option<&'a Failure>,
+}
+
 /// The plans, and below them why some are refused and what deserves a look.
-pub(crate) fn plans(seats: &[Seat], width: Option<usize>) -> String {
-    let rows: Vec<Vec<Cell>> = seats.iter().map(plan).collect();
+pub(crate) fn plans(clusters: &[Planned<'_>], width: Option<usize>) -> String {
+    let rows: Vec<Vec<Cell>> = clusters.iter().map(plan).collect();
     let header = ["NAMESPACE", "NAME", "CHANGE", "LEADER", "MOVES TO", "VERDICT"];
     let mut lines = vec![fitted(&header, &rows, width)];
-    for seat in seats {
+    for cluster in clusters {
         let mut said = Vec::new();
-        if let Ok(prepared) = &seat.prepared
-            && prepared.plan.outcome() != Comes::Nothing
-        {
-            let verdict = &prepared.plan.verdict;
-            let findings = verdict.denials().chain(verdict.warnings());
+        if let Some(plan) = cluster.plan.filter(|plan| plan.outcome() != Comes::Nothing) {
+            let findings = plan.verdict.denials().chain(plan.verdict.warnings());
             said.extend(findings.map(|finding| render_finding(finding, width)));
         }
-        let by_rules =
-            matches!(&seat.prepared, Ok(prepared) if prepared.plan.outcome() == Comes::Refused);
-        if let Some(failure) = seat.refusal().filter(|_| !by_rules) {
+        let by_rules = cluster.plan.is_some_and(|plan| plan.outcome() == Comes::Refused);
+        if let Some(failure) = cluster.refusal.filter(|_| !by_rules) {
             said.push(wrap(&format!("  {}", failure.message), width, 2));
         }
         if !said.is_empty() {
-            lines.push(format!("{BOLD}{}/{}:{BOLD:#}", seat.namespace, seat.name));
+            lines.push(format!("{BOLD}{}/{}:{BOLD:#}", cluster.namespace, cluster.name));
             lines.append(&mut said);
         }
     }
     lines.join("\n")
 }
 
-fn plan(seat: &Seat) -> Vec<Cell> {
-    let mut row = vec![Cell::from(&seat.namespace), Cell::from(&seat.name)];
-    match &seat.prepared {
-        Err(_) => row.extend([
+fn plan(cluster: &Planned<'_>) -> Vec<Cell> {
+    let mut row = vec![Cell::from(cluster.namespace), Cell::from(cluster.name)];
+    let Some(plan) = cluster.plan else {
+        row.extend([
             Cell::default(),
             Cell::default(),
             Cell::default(),
             Cell::styled("failed", BAD),
-        ]),
-        Ok(prepared) => {
-            let plan = &prepared.plan;
-            row.extend([
-                change(plan).into(),
-                plan.leader.as_deref().unwrap_or_default().into(),
-                plan.leader_move.as_ref().map_or(Cell::default(), |wanted| Cell::from(&wanted.to)),
-            ]);
-            let warned = plan.verdict.warnings().count() > 0;
-            row.push(if seat.refusal().is_some() {
-                Cell::styled("refused", BAD)
-            } else if plan.outcome() == Comes::Nothing {
-                "nothing to do".into()
-            } else if warned {
-                Cell::styled("allowed, with warnings", CARE)
-            } else {
-                Cell::styled("allowed", GOOD)
-            });
-        }
-    }
+        ]);
+        return row;
+    };
+    row.extend([
+        change(plan).into(),
+        plan.leader.as_deref().unwrap_or_default().into(),
+        plan.leader_move.as_ref().map_or(Cell::default(), |wanted| Cell::from(&wanted.to)),
+    ]);
+    let warned = plan.verdict.warnings().count() > 0;
+    row.push(if cluster.refusal.is_some() {
+        Cell::styled("refused", BAD)
+    } else if plan.outcome() == Comes::Nothing {
+        "nothing to do".into()
+    } else if warned {
+        Cell::styled("allowed, with warnings", CARE)
+    } else {
+        Cell::styled("allowed", GOOD)
+    });
     row
 }
 

@@ -54,8 +54,8 @@ pub(crate) fn render(
 fn heading(plan: &Plan) -> String {
     let declared = plan.declared.map_or("unset".to_owned(), |count| count.to_string());
     let mut odd = Vec::new();
-    if plan.declared != Some(plan.from) || plan.asked != plan.to {
-        odd.push(format!("declared {declared} -> {}", plan.asked));
+    if plan.declared != Some(plan.from) || plan.count != plan.to {
+        odd.push(format!("declared {declared} -> {}", plan.count));
     }
     if let Some(running) = plan.running.filter(|running| *running != plan.from) {
         odd.push(format!("the StatefulSet asks for {running}"));
@@ -78,7 +78,7 @@ fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
         vec![
             Cell::from(&member.pod),
             Cell::styled("goes", CARE),
-            member.role().into(),
+            member.role.word().into(),
             (&member.state).into(),
             volume,
         ]
@@ -197,12 +197,12 @@ fn verdict(plan: &Plan, width: Option<usize>, command: impl Fn(&str) -> String) 
     let mut lines = Vec::new();
     lines.push(match (plan.outcome(), denials.as_slice()) {
         (Outcome::Nothing, _) => {
-            format!("{GOOD}Nothing to do:{GOOD:#} {} asked for already", instances(plan.asked))
+            format!("{GOOD}Nothing to do:{GOOD:#} {} asked for already", instances(plan.count))
         }
         (_, []) if warnings.is_empty() => format!("{GOOD}Allowed{GOOD:#}"),
         (_, []) => format!("{GOOD}Allowed{GOOD:#}, with warnings"),
         (_, denials) => {
-            let rules: Vec<&str> = denials.iter().map(|finding| finding.rule).collect();
+            let rules: Vec<&str> = denials.iter().map(|finding| finding.rule.as_str()).collect();
             format!("{BAD}Refused{BAD:#} by {}", rules.join(", "))
         }
     });
@@ -222,7 +222,7 @@ pub(crate) fn plain_write(
     command: impl Fn(&str) -> String,
 ) -> Option<String> {
     let rules = plan.plain_write_refused_by.join(", ");
-    let switchover = command(&format!("switchover {} --for {}", plan.name, plan.asked));
+    let switchover = command(&format!("switchover {} --for {}", plan.name, plan.count));
     let text = format!(
         "{CARE}A plain write{CARE:#} (kubectl edit, Argo CD, Helm) is refused by {rules} until the leader has moved: \
          {switchover}"
@@ -240,7 +240,9 @@ fn nearest(plan: &Plan, command: impl Fn(&str) -> String) -> String {
     let counts: Vec<String> = counts.collect();
     let counts = if counts.is_empty() {
         let why = command(&format!("status {} --why", plan.name));
-        format!("none; what is wrong with the cluster: {why}")
+        // A finding may suggest one in the other direction, such as the way back.
+        let beyond = if plan.to < plan.from { "below" } else { "above" };
+        format!("none {beyond} {}; what is wrong with the cluster: {why}", plan.from)
     } else {
         counts.join(", or ")
     };

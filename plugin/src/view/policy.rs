@@ -2,8 +2,7 @@
 
 use pgscale_guard::policy::Mode;
 
-use crate::commands::policy::EffectivePolicy;
-use crate::commands::policy::trial::{PolicyTest, Tried, Verdicts};
+use crate::document::{EffectivePolicy, PolicyTest, Tried, Verdicts};
 use crate::policy::Effect;
 use crate::terminal::text::{Cell, fitted, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};

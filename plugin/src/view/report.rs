@@ -1,9 +1,10 @@
 //! A change as a page for a ticket or a chat.
 
-use crate::commands::Outcome;
 use crate::execute::Count;
 use crate::execute::switchover::Lead;
 use crate::history::Entry;
+use crate::members::Role;
+use crate::outcome::Outcome;
 use crate::plan::{Plan, Step};
 use crate::terminal::text::{bytes, instances, took};
 
@@ -55,7 +56,7 @@ fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
     }
     if let Some(plan) = &outcome.plan {
         let declared = plan.declared.map_or("unset".to_owned(), |count| count.to_string());
-        let change = format!("{declared} -> {}", plan.asked);
+        let change = format!("{declared} -> {}", plan.count);
         facts.push((
             "numberOfInstances",
             match outcome.done.count {
@@ -114,7 +115,7 @@ fn leaving(plan: &Plan) -> Vec<String> {
     plan.leaving
         .iter()
         .map(|member| {
-            let role = if member.leads { "leader" } else { "replica" };
+            let role = if member.role == Role::Leader { "leader" } else { "replica" };
             format!("{} ({role}, {})", member.pod, member.state)
         })
         .collect()

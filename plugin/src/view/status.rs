@@ -4,7 +4,8 @@ use pgscale_guard::facts::{Facts, Health, Live, Member};
 use pgscale_guard::patroni::Synchronous;
 use pgscale_guard::{Assessed, Assessment, Seen};
 
-use crate::plan::{describe, is_sync};
+use crate::members::{Activity, Role, lag_bytes};
+use crate::plan::describe;
 use crate::services::names;
 use crate::status::{Status, running};
 use crate::terminal::text::{Cell, age, bytes, fitted, lsn, padded, wrap};
@@ -192,8 +193,8 @@ fn row(facts: &Assessment<'_>, member: &Member, wide: bool) -> Vec<Cell> {
     let timeline = answer.and_then(|answer| answer.timeline);
     let mut row = vec![
         Cell::from(&member.name),
-        role(facts, member, leads).into(),
-        Cell::styled(state(facts, member), style),
+        Role::of(facts, member).word().into(),
+        Cell::styled(Activity::of(facts, member).to_string(), style),
         timeline.map_or(Cell::default(), |timeline| Cell::from(timeline.to_string())),
         lag(facts, member, leads).into(),
     ];
@@ -213,50 +214,11 @@ fn row(facts: &Assessment<'_>, member: &Member, wide: bool) -> Vec<Cell> {
     row
 }
 
-/// What a member is in the cluster.
-pub(crate) fn role(facts: &Facts, member: &Member, leads: bool) -> &'static str {
-    if leads {
-        "leader"
-    } else if is_sync(facts, member) {
-        "sync standby"
-    } else {
-        "replica"
-    }
-}
-
-/// What a member does, in a few words.
-pub(crate) fn state(facts: &Facts, member: &Member) -> String {
-    if member.pod.terminating {
-        return "terminating".to_owned();
-    }
-    if !member.pod.containers_running {
-        return member.pod.waiting.clone().unwrap_or_else(|| member.pod.phase.clone());
-    }
-    if facts.rebuilding(member).is_some() {
-        return "creating replica".to_owned();
-    }
-    match (&member.live, &member.report) {
-        (Live::Answered(answer), _) => match &answer.replication_state {
-            Some(words) if answer.state == pgscale_guard::patroni::State::Running => words.clone(),
-            _ => answer.state.word().to_owned(),
-        },
-        (Live::Silent(_), _) => "does not answer".to_owned(),
-        (Live::NotAsked, Seen::Known(report)) => report.state.word().to_owned(),
-        (Live::NotAsked, Seen::Absent | Seen::Unreadable(_)) => String::new(),
-    }
-}
-
 fn lag(facts: &Facts, member: &Member, leads: bool) -> String {
     if leads {
         return String::new();
     }
     lag_bytes(facts, member).map_or(String::new(), bytes)
-}
-
-/// Bytes a standby had not received when the leader was asked.
-pub(crate) fn lag_bytes(facts: &Facts, member: &Member) -> Option<u64> {
-    let Live::Answered(answer) = &member.live else { return None };
-    Some(facts.leader_position()?.saturating_sub(answer.position()?))
 }
 
 #[cfg(test)]

@@ -1,17 +1,14 @@
-//! What was verified, for people and for machines.
+//! What was verified, as a person reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use pgscale_guard::duration::exact;
 use pgscale_guard::facts::Facts;
-use serde::Serialize;
 
-use crate::commands::verify::Verification;
-use crate::document::{API_VERSION, Metadata};
 use crate::services::name;
 use crate::terminal::text::{Cell, fitted, instances, lsn, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
-use crate::verify::{Canary, Flight, NoCanary, Testimony, Words};
+use crate::verify::{Canary, Flight, Testimony, Verification, Words};
 
 /// What was found, as a person reads it.
 pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) -> String {
@@ -131,141 +128,4 @@ fn flights(canary: &Canary) -> String {
         Flight::Unseen(why) => format!("  {member}: {CARE}could not be seen{CARE:#}: {why}"),
     }));
     lines.join("\n")
-}
-
-/// `kind: ScaleVerification`.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ScaleVerification<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    metadata: Metadata,
-    /// Nothing is missing, nothing is wrong, nothing was unreadable and nobody was silent.
-    verified: bool,
-    missing: &'a [String],
-    wrong: &'a [String],
-    unheard: Vec<&'a String>,
-    /// What the members said; empty unless they were asked.
-    members: Vec<MemberWords<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    canary: Option<CanaryDocument<'a>>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-struct MemberWords<'a> {
-    name: &'a str,
-    in_recovery: bool,
-    system_identifier: &'a str,
-    timeline: Option<u64>,
-    written: Option<u64>,
-    replayed: Option<u64>,
-    receiver_status: Option<&'a str>,
-    sender: Option<&'a str>,
-    slot: Option<&'a str>,
-    followers: Vec<FollowerDocument<'a>>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-struct FollowerDocument<'a> {
-    name: &'a str,
-    state: &'a str,
-    sync_state: &'a str,
-}
-
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-struct CanaryDocument<'a> {
-    leader: Option<&'a str>,
-    /// Why none could be written.
-    error: Option<&'a str>,
-    commit_seconds: Option<f64>,
-    /// Seconds after the commit at the latest, by standby; null where it was not seen to arrive.
-    replayed_seconds: BTreeMap<&'a str, Option<f64>>,
-}
-
-impl<'a> ScaleVerification<'a> {
-    /// The document of what was found.
-    pub(crate) fn of(facts: &Facts, found: &'a Verification) -> Self {
-        let cluster = &facts.change.new;
-        let seen = found.canary.iter().all(|canary| {
-            canary.as_ref().is_ok_and(|canary| {
-                let arrived = |(_, flight): &_| matches!(flight, Flight::Arrived(_));
-                !canary.flights.is_empty() && canary.flights.iter().all(arrived)
-            })
-        });
-        Self {
-            api_version: API_VERSION,
-            kind: "ScaleVerification",
-            metadata: Metadata::of(cluster),
-            verified: seen && found.wrong().chain(found.unheard()).next().is_none(),
-            missing: &found.missing,
-            wrong: &found.result.wrong,
-            unheard: found.unheard().collect(),
-            members: found
-                .testimonies
-                .iter()
-                .filter_map(|testimony| {
-                    Some(member(&testimony.member, testimony.words.as_ref().ok()?))
-                })
-                .collect(),
-            canary: found.canary.as_ref().map(canary),
-        }
-    }
-}
-
-fn member<'a>(name: &'a str, words: &'a Words) -> MemberWords<'a> {
-    let receiver = words.receiver.as_ref();
-    MemberWords {
-        name,
-        in_recovery: words.in_recovery,
-        system_identifier: &words.system_identifier,
-        timeline: words.timeline,
-        written: words.written,
-        replayed: words.replayed,
-        receiver_status: receiver.map(|receiver| receiver.status.as_str()),
-        sender: receiver.map(|receiver| receiver.sender.as_str()),
-        slot: receiver.map(|receiver| receiver.slot.as_str()).filter(|slot| !slot.is_empty()),
-        followers: words
-            .followers
-            .iter()
-            .map(|follower| FollowerDocument {
-                name: &follower.name,
-                state: &follower.state,
-                sync_state: &follower.sync,
-            })
-            .collect(),
-    }
-}
-
-fn canary(canary: &Result<Canary, NoCanary>) -> CanaryDocument<'_> {
-    match canary {
-        Ok(canary) => CanaryDocument {
-            leader: Some(&canary.leader),
-            error: None,
-            commit_seconds: Some(canary.committed.as_secs_f64()),
-            replayed_seconds: canary
-                .flights
-                .iter()
-                .map(|(member, flight)| {
-                    let seconds = match flight {
-                        Flight::Arrived(delay) => Some(delay.as_secs_f64()),
-                        Flight::Late(_) | Flight::Unseen(_) => None,
-                    };
-                    (member.as_str(), seconds)
-                })
-                .collect(),
-        },
-        Err(none) => CanaryDocument {
-            leader: None,
-            error: Some(&none.why),
-            commit_seconds: None,
-            replayed_seconds: BTreeMap::new(),
-        },
-    }
 }

@@ -16,7 +16,7 @@ pub(super) fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
     if cluster.terminating {
         return Some(Failure::new(Kind::NotAsPlanned, format!("{name} is being deleted")));
     }
-    if cluster.instances == Some(goal.asked) {
+    if cluster.instances == Some(goal.count) {
         return None;
     }
     let latest = cluster
@@ -32,12 +32,12 @@ pub(super) fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
             Kind::Reverted,
             format!(
                 "numberOfInstances of {name} was {verb} to {count} by {by}; {} was asked for",
-                goal.asked
+                goal.count
             ),
         )
         .hint(format!(
             "change it where {by} takes it from: spec.numberOfInstances: {}",
-            goal.asked
+            goal.count
         )),
     )
 }

@@ -22,8 +22,8 @@ fn snapshot(facts: Facts, count: i64) -> Snapshot {
     }
 }
 
-fn goal(asked: i64) -> Goal {
-    Goal { asked, ..Goal::of_cluster(&Postgresql::of(&object(asked)).unwrap()) }
+fn goal(count: i64) -> Goal {
+    Goal { count, ..Goal::of_cluster(&Postgresql::of(&object(count)).unwrap()) }
 }
 
 #[test]
@@ -308,7 +308,7 @@ async fn who_may_read_less_is_told_less_and_told_so_once() {
             (Stage::Started(1), 1),
             (Stage::Serving, 1),
         ])
-        .without_rights();
+        .without_permissions();
     let (screen, code, why) = run(&world, "up acid-a", None).await;
     assert_eq!((code, why.as_str()), (0, ""));
     insta::assert_snapshot!(said(&screen.stderr()), @r"

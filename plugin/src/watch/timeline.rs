@@ -10,7 +10,6 @@ use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::{Seen, postgresql::Postgresql};
 
 use super::phase::Phase;
-use crate::document::{MemberTimeline, Reached};
 use crate::terminal::text::{Cell, table, tenths};
 
 /// How old a write may be to count as what brought the members that come now.
@@ -39,18 +38,28 @@ impl Milestone {
         Self::InService,
     ];
 
-    /// Its column, and its word in a document.
-    fn words(self) -> (&'static str, &'static str) {
+    /// Returns its column.
+    fn column(self) -> &'static str {
         match self {
-            Self::Created => ("CREATED", "PodCreated"),
-            Self::Scheduled => ("SCHEDULED", "Scheduled"),
-            Self::Started => ("STARTED", "ContainerStarted"),
-            Self::Configured => ("CONFIGURED", "ReplicationConfigured"),
-            Self::BaseBackup => ("BASE BACKUP", "BaseBackup"),
-            Self::Streaming => ("STREAMING", "Streaming"),
-            Self::InService => ("IN SERVICE", "InService"),
+            Self::Created => "CREATED",
+            Self::Scheduled => "SCHEDULED",
+            Self::Started => "STARTED",
+            Self::Configured => "CONFIGURED",
+            Self::BaseBackup => "BASE BACKUP",
+            Self::Streaming => "STREAMING",
+            Self::InService => "IN SERVICE",
         }
     }
+}
+
+/// The way of one new member.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MemberTimeline {
+    /// Which.
+    pub(crate) member: String,
+    /// What it reached, in that order, in seconds from the write of the count; what was not seen is
+    /// left out.
+    pub(crate) reached: Vec<(Milestone, f64)>,
 }
 
 /// What the seconds of a timeline count from.
@@ -120,7 +129,7 @@ impl Timeline {
     pub(crate) fn table(&self) -> Option<String> {
         self.new_members().next()?;
         let mut header = vec!["MEMBER"];
-        header.extend(Milestone::ALL.map(|milestone| milestone.words().0));
+        header.extend(Milestone::ALL.map(Milestone::column));
         let rows: Vec<Vec<Cell>> = self
             .new_members()
             .map(|(name, track)| {
@@ -138,19 +147,13 @@ impl Timeline {
         Some(format!("Timeline, in seconds since {since}:\n{}", table(&header, &rows)))
     }
 
-    /// For machines.
-    pub(crate) fn document(&self) -> Vec<MemberTimeline> {
+    /// Returns the timelines of all new members.
+    pub(crate) fn members(&self) -> Vec<MemberTimeline> {
         self.new_members()
-            .map(|(name, track)| MemberTimeline {
-                member: name.clone(),
-                phases: track
-                    .marks
-                    .iter()
-                    .filter_map(|(milestone, seconds)| {
-                        let seconds = tenths((*seconds)?);
-                        Some(Reached { phase: milestone.words().1, seconds })
-                    })
-                    .collect(),
+            .map(|(name, track)| {
+                let marks = track.marks.iter();
+                let seen = marks.filter_map(|(milestone, at)| Some((*milestone, tenths((*at)?))));
+                MemberTimeline { member: name.clone(), reached: seen.collect() }
             })
             .collect()
     }
@@ -267,11 +270,7 @@ mod tests {
         MEMBER     CREATED   SCHEDULED   STARTED   CONFIGURED   BASE BACKUP   STREAMING   IN SERVICE
         acid-a-2   1         4           9         15           16            95          97
         ");
-        let document = serde_json::to_value(timeline.document()).unwrap();
-        assert_eq!(
-            document[0]["phases"][2],
-            serde_json::json!({"phase": "ContainerStarted", "seconds": 9.0})
-        );
+        assert_eq!(timeline.members()[0].reached[2], (Milestone::Started, 9.0));
     }
 
     #[test]
@@ -295,7 +294,7 @@ mod tests {
         let mut timeline = Timeline::default();
         let (facts, phases) = look(60, Phase::InService("replica"), reported);
         timeline.observe(&facts, &phases);
-        assert_eq!((timeline.table(), timeline.document().len()), (None, 0));
+        assert_eq!((timeline.table(), timeline.members().len()), (None, 0));
         let cluster = &facts.change.new;
         assert_eq!(origin(cluster, after(60)), Origin::Write(now()));
         assert_eq!(origin(cluster, after(SAME_CHANGE)), Origin::FirstLook(after(SAME_CHANGE)));
@@ -315,10 +314,6 @@ mod tests {
         ] {
             timeline.observe(&facts, &phases);
         }
-        let document = serde_json::to_value(timeline.document()).unwrap();
-        assert_eq!(
-            document[0]["phases"],
-            serde_json::json!([{"phase": "PodCreated", "seconds": 40.0}])
-        );
+        assert_eq!(timeline.members()[0].reached, [(Milestone::Created, 40.0)]);
     }
 }

@@ -1,5 +1,5 @@
-//! The break glass: a group that passes a webhook that is down or wrong, has the permissions for that, and is always
-//! reported.
+//! The break glass: a group that bypasses a webhook that is down or wrong. The group has the
+//! permissions for that, and every use is reported.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,25 +12,26 @@ use pgscale_tests::webhook::NAMESPACE;
 use serde_json::{Value, json};
 
 use super::{NAME, SOON, cluster, ensure_refused, to};
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 /// The group that gives every user here the permission to edit clusters.
 const DBAS: &str = "dbas";
-/// The flags by which a user who acts as themselves breaks the glass.
+/// The flags by which a user who keeps their own name breaks the glass.
 pub(super) const GROUP: [&str; 2] =
     ["--as-group=pgscale:break-glass", "--as-group=system:authenticated"];
 const WITNESS: &str = "validatingadmissionpolicy/break-glass.pgscale.dev";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("admission::breaking_the_glass_needs_the_right_to", needed),
-        case("admission::breaking_the_glass_is_seen_while_the_webhook_is_away", seen),
+        case("admission::break_glass_needs_the_permission_to_impersonate", needed),
+        case("admission::break_glass_writes_are_reported_without_the_webhook", seen),
     ]
 }
 
-impl Scene {
-    /// Lets jane break the glass, as `pgscale-webhook rbac` has it, and lets the group of DBAs edit clusters here.
-    async fn furnish(&self) -> Result<()> {
+impl TestCtx {
+    /// Lets jane break the glass with the output of `pgscale-webhook rbac`, and lets the group of
+    /// DBAs edit clusters here.
+    async fn grant_permissions(&self) -> Result<()> {
         let rbac = tokio::process::Command::new(&self.bed.programs()?.webhook)
             .args(["rbac", "--namespace", NAMESPACE, "--break-glass-user", "jane"])
             .output()
@@ -42,9 +43,9 @@ impl Scene {
         let resource = "--resource=postgresqls.acid.zalan.do";
         self.run(&["create", "role", "edit", "--verb=get,patch", resource]).await?.ok()?;
         self.run(&["create", "rolebinding", DBAS, "--role=edit", "--group", DBAS]).await?.ok()?;
-        // The API server hears of a binding from itself, a moment later.
+        // The API server learns of a binding through its own watch, a moment later.
         for user in ["jane", "joe"] {
-            until(&format!("the rights of {user} to be in force"), SOON, async || {
+            until(&format!("the permissions of {user} to be in force"), SOON, async || {
                 let may = self.run_as(user, &["auth", "can-i", "patch", "postgresqls"]).await?;
                 Ok(settled(may.stdout.trim() == "yes", &may))
             })
@@ -73,25 +74,25 @@ fn settled(done: bool, said: &Said) -> Attempt<()> {
     if done { Attempt::Done(()) } else { Attempt::NotYet(format!("{said:?}")) }
 }
 
-async fn needed(scene: Scene) -> Result<()> {
-    scene.set().await?;
-    scene.furnish().await?;
+async fn needed(ctx: TestCtx) -> Result<()> {
+    ctx.set().await?;
+    ctx.grant_permissions().await?;
     let shrink = to(1).to_string();
     let shrink = ["patch", "postgresql", NAME, "--type=merge", "--patch", &shrink];
     let glass = |user: &'static str| [&[user][..], &GROUP, &shrink].concat();
-    ensure_refused("jane as herself", &scene.run_as("jane", &shrink).await?, "below-min")?;
+    ensure_refused("jane as herself", &ctx.run_as("jane", &shrink).await?, "below-min")?;
     for (user, as_user) in [("joe", "--as=joe"), ("joe", "--as=jane"), ("jane", "--as=admin")] {
-        let said = scene.run_as(user, &glass(as_user)).await?;
+        let said = ctx.run_as(user, &glass(as_user)).await?;
         let barred = said.code == Some(1) && said.stderr.contains("cannot impersonate");
         ensure!(barred, "{user} {as_user}: {said:?}");
     }
     // An impersonated user has none of the groups that her permissions come from.
     let alone = [&["--as=jane", "--as-group=system:authenticated"][..], &shrink].concat();
-    let said = scene.run_as("jane", &alone).await?;
+    let said = ctx.run_as("jane", &alone).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("cannot get resource"), "{said:?}");
 
-    scene.run_as("jane", &glass("--as=jane")).await?.ok()?;
-    ensure!(scene.count().await? == "1", "the glass is broken and nothing happened");
+    ctx.run_as("jane", &glass("--as=jane")).await?.ok()?;
+    ensure!(ctx.count().await? == "1", "the break-glass write had no effect");
     // The group may change clusters, and nothing else.
     for question in [
         &["delete", "postgresqls"][..],
@@ -103,25 +104,25 @@ async fn needed(scene: Scene) -> Result<()> {
         &["create", "scaleoverrides"],
     ] {
         let asked = [&["--as=jane"][..], &GROUP, &["auth", "can-i"], question].concat();
-        let said = scene.run_as("jane", &asked).await?;
+        let said = ctx.run_as("jane", &asked).await?;
         ensure!(said.stdout.trim() == "no", "{question:?}: {said:?}");
     }
     Ok(())
 }
 
-async fn seen(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
-    scene.furnish().await?;
+async fn seen(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
+    ctx.grant_permissions().await?;
     webhook.stop().await?;
-    let passed = unjudged(&scene).await;
+    let passed = unjudged(&ctx).await;
     webhook.run().await?;
     passed?;
 
     // A write from outside of the group is not reported.
-    let said = scene.patch(&to(4)).await?;
+    let said = ctx.patch(&to(4)).await?;
     ensure!(said.code == Some(0) && !said.stderr.contains("break glass"), "{said:?}");
     let checked = until("the API server to check the witness's expressions", SOON, async || {
-        let said = scene.run(&["get", WITNESS, "--output=json"]).await?.ok()?;
+        let said = ctx.run(&["get", WITNESS, "--output=json"]).await?.ok()?;
         let witness: Value = serde_json::from_str(&said).context("failed to decode the witness")?;
         let current = witness["status"]["observedGeneration"] == witness["metadata"]["generation"];
         let status = witness["status"].clone();
@@ -131,13 +132,13 @@ async fn seen(scene: Scene) -> Result<()> {
     let doubts = checked.pointer("/typeChecking/expressionWarnings");
     ensure!(doubts.is_none(), "the API server doubts an expression: {checked:#}");
 
-    let log = scene.bed.control_plane().lock().await.audit_log();
+    let log = ctx.bed.control_plane().lock().await.audit_log();
     let text = fs::read_to_string(&log).context("failed to read the audit log")?;
     let failure = "validation.policy.admission.k8s.io/validation_failure";
     let mut witnessed = Vec::new();
     for line in text.lines().filter(|line| line.contains(failure)) {
         let event: Value = serde_json::from_str(line).context("failed to decode an audit event")?;
-        if event["objectRef"]["namespace"] == scene.namespace.as_str() {
+        if event["objectRef"]["namespace"] == ctx.namespace.as_str() {
             witnessed.push(event);
         }
     }
@@ -153,15 +154,16 @@ async fn seen(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-/// Changes the count by every verb of kubectl, with the webhook away, as a user whose permissions come from a group.
-async fn unjudged(scene: &Scene) -> Result<()> {
+/// Changes the count by every verb of kubectl while the webhook is down, as a user whose
+/// permissions come from a group.
+async fn unjudged(ctx: &TestCtx) -> Result<()> {
     let glass = [&["--as=jane"][..], &GROUP].concat();
     let shrink = to(1).to_string();
     let patch = ["patch", "postgresql", NAME, "--type=merge", "--patch", &shrink];
-    let barred = scene.run_as("jane", &patch).await?;
+    let barred = ctx.run_as("jane", &patch).await?;
     ensure!(barred.stderr.contains("failed calling webhook"), "it passed unjudged: {barred:?}");
 
-    let place = format!("{}/{NAME}", scene.namespace);
+    let place = format!("{}/{NAME}", ctx.namespace);
     let ensure_seen = |way: &str, said: &Said, span: &str| {
         let warned = said.stderr.lines().find(|line| line.starts_with("Warning: "));
         let warned = warned.unwrap_or_default();
@@ -170,13 +172,13 @@ async fn unjudged(scene: &Scene) -> Result<()> {
         }
         Ok(())
     };
-    let said = scene.run_as("jane", &[&glass[..], &patch].concat()).await?;
+    let said = ctx.run_as("jane", &[&glass[..], &patch].concat()).await?;
     ensure_seen("patch", &said, "numberOfInstances 3 -> 1")?;
 
-    let kubeconfig = scene.kubeconfig_of("jane").await?;
-    let mut edit = scene.bed.command(&scene.bed.tools().kubectl, &kubeconfig)?;
+    let kubeconfig = ctx.kubeconfig_of("jane").await?;
+    let mut edit = ctx.bed.command(&ctx.bed.tools().kubectl, &kubeconfig)?;
     let edited = edit
-        .args(["--namespace", &scene.namespace, "edit", "postgresql", NAME])
+        .args(["--namespace", &ctx.namespace, "edit", "postgresql", NAME])
         .args(&glass)
         .env("KUBE_EDITOR", "sed -i 's/numberOfInstances: 1/numberOfInstances: 2/'")
         .output()
@@ -189,20 +191,20 @@ async fn unjudged(scene: &Scene) -> Result<()> {
     };
     ensure_seen("edit", &said, "numberOfInstances 1 -> 2")?;
 
-    let three = scene.file("three.json", &cluster(3))?;
+    let three = ctx.file("three.json", &cluster(3))?;
     let replace = [&glass[..], &["replace", "--filename", &three]].concat();
-    ensure_seen("replace", &scene.run_as("jane", &replace).await?, "numberOfInstances 2 -> 3")?;
+    ensure_seen("replace", &ctx.run_as("jane", &replace).await?, "numberOfInstances 2 -> 3")?;
 
     // A member with more permissions is reported for any write.
     let all = ["--as=jane", GROUP[0], "--as-group=system:masters", "--dry-run=server"];
     let mut another = cluster(4);
     another["metadata"]["name"] = json!("acid-another");
-    let another = scene.file("another.json", &another)?;
+    let another = ctx.file("another.json", &another)?;
     for (way, args, span) in [
         ("create", ["create", "--filename", &another], "(CREATE), numberOfInstances none -> 4"),
         ("delete", ["delete", "postgresql", NAME], "(DELETE), numberOfInstances 3 -> none"),
     ] {
-        let said = scene.run(&[&all[..], &args].concat()).await?;
+        let said = ctx.run(&[&all[..], &args].concat()).await?;
         ensure!(said.code == Some(0) && said.stderr.contains(span), "{way}: {said:?}");
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! The webhook as its chart installs it: its certificates, its rights, and what outlives an upgrade.
+//! The webhook as its chart installs it: its certificates, its permissions, and the data that
+//! outlives an upgrade.
 
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::wait::{Attempt, until};
@@ -7,18 +8,18 @@ use serde_json::{Value, json};
 
 use super::{SOON, ensure_refused, to};
 use crate::guarding::guarded;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("admission::a_certificate_is_replaced_while_it_serves", certificate),
-        case("admission::an_upgrade_of_the_chart_takes_nothing_away", upgrade),
-        case("admission::its_own_rights_suffice_and_no_more", rights),
+        case("admission::certificates_are_replaced_while_the_webhook_serves", certificate),
+        case("admission::a_chart_upgrade_keeps_the_secret_and_the_authority", upgrade),
+        case("admission::the_webhook_has_exactly_the_permissions_it_needs", permissions),
     ]
 }
 
-async fn certificate(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+async fn certificate(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     let counted = async |line: &str| {
         let text = webhook.metrics().await?;
         let found =
@@ -41,23 +42,26 @@ async fn certificate(scene: Scene) -> Result<()> {
         let forgotten = keys.iter().map(|key| ((*key).to_owned(), Value::Null));
         let patch = json!({"data": Value::Object(forgotten.collect())}).to_string();
         let secret = ["patch", "secret", SECRET, "--namespace", NAMESPACE, "--type=merge", "-p"];
-        scene.bed.kubectl(&[&secret[..], &[&patch]].concat()).await?.ok()
+        ctx.bed.kubectl(&[&secret[..], &[&patch]].concat()).await?.ok()
     };
     let authorities = webhook.kept("ca.crt").await?;
     forget(&["tls.crt"]).await?;
     reaches(ok, before_ok + 1).await?;
-    ensure!(webhook.kept("ca.crt").await? == authorities, "one certificate, not the authority");
+    ensure!(
+        webhook.kept("ca.crt").await? == authorities,
+        "the authority was replaced with the certificate"
+    );
     for _ in 0..3 {
-        ensure_refused("after a renewal", &scene.patch(&to(9)).await?, "above-max")?;
+        ensure_refused("after a renewal", &ctx.patch(&to(9)).await?, "above-max")?;
     }
 
-    // Somebody applies the registration as it was rendered, by force.
+    // A person applies the registration as Helm rendered it, by force.
     let wipe = json!([{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]).to_string();
     let kind = "validatingwebhookconfiguration";
-    scene.run(&["patch", kind, REGISTRATION, "--type=json", "-p", &wipe]).await?.ok()?;
+    ctx.run(&["patch", kind, REGISTRATION, "--type=json", "-p", &wipe]).await?.ok()?;
     let bundle = "--output=jsonpath={.webhooks[0].clientConfig.caBundle}";
     until("the authority to be published again", SOON, async || {
-        let found = scene.run(&["get", kind, REGISTRATION, bundle]).await?.ok()?;
+        let found = ctx.run(&["get", kind, REGISTRATION, bundle]).await?.ok()?;
         Ok(if found.is_empty() { Attempt::NotYet("empty".into()) } else { Attempt::Done(()) })
     })
     .await?;
@@ -66,10 +70,10 @@ async fn certificate(scene: Scene) -> Result<()> {
     reaches(ok, before_ok + 2).await?;
     ensure!(
         webhook.kept("ca.crt").await? != authorities,
-        "the authority is lost, and a new one made"
+        "no new authority was made after the loss of the old one"
     );
     until("the new authority to be in force", SOON, async || {
-        let said = scene.patch(&to(1)).await?;
+        let said = ctx.patch(&to(1)).await?;
         Ok(match ensure_refused("under a new authority", &said, "below-min") {
             Ok(()) => Attempt::Done(()),
             Err(error) => Attempt::NotYet(format!("{error:#}")),
@@ -80,24 +84,25 @@ async fn certificate(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-/// Neither the Secret's contents nor the published authority is in the chart, and both outlive it.
-async fn upgrade(scene: Scene) -> Result<()> {
-    let webhook = scene.set().await?;
+/// Checks that an upgrade keeps the Secret's contents and the published authority: neither is in
+/// the chart.
+async fn upgrade(ctx: TestCtx) -> Result<()> {
+    let webhook = ctx.set().await?;
     let kept = webhook.kept("tls.key").await?;
-    let notes = install(&scene.bed)?;
+    let notes = install(&ctx.bed)?;
     for part in ["STATUS: deployed", "pgscale guards", "in the namespaces you selected"] {
         ensure!(notes.contains(part), "{part:?} is not in {notes}");
     }
     ensure!(webhook.kept("tls.key").await? == kept, "the Secret was changed");
     let bundle = "--output=jsonpath={.webhooks[*].clientConfig.caBundle}";
     let bundles =
-        scene.run(&["get", "validatingwebhookconfiguration", REGISTRATION, bundle]).await?.ok()?;
+        ctx.run(&["get", "validatingwebhookconfiguration", REGISTRATION, bundle]).await?.ok()?;
     ensure!(bundles.split_whitespace().count() == 4, "an entry lost its authority: {bundles}");
-    ensure_refused("after an upgrade", &scene.patch(&to(9)).await?, "above-max")
+    ensure_refused("after an upgrade", &ctx.patch(&to(9)).await?, "above-max")
 }
 
-async fn rights(scene: Scene) -> Result<()> {
-    guarded(&scene).await?;
+async fn permissions(ctx: TestCtx) -> Result<()> {
+    guarded(&ctx).await?;
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
     let own = format!("validatingwebhookconfigurations/{REGISTRATION}");
     let secret = format!("secrets/{SECRET}");
@@ -126,8 +131,7 @@ async fn rights(scene: Scene) -> Result<()> {
         (&["patch", "validatingwebhookconfigurations/other"], false),
     ] {
         until(&format!("{question:?} to be allowed: {allowed}"), SOON, async || {
-            let said =
-                scene.run(&[&["auth", "can-i", account.as_str()], question].concat()).await?;
+            let said = ctx.run(&[&["auth", "can-i", account.as_str()], question].concat()).await?;
             let answer = said.stdout.trim() == "yes";
             Ok(if answer == allowed {
                 Attempt::Done(())

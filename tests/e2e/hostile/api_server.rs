@@ -1,4 +1,4 @@
-//! The least of an API server that lets the webhook judge: one policy, and nothing else is there.
+//! A minimal API server for the webhook: it has one policy and no other object.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub(super) struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts it on a port of this machine.
+    /// Starts the server on a port of this machine.
     pub(super) async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
         let address = listener.local_addr().context("no address")?;
@@ -45,14 +45,14 @@ impl ApiServer {
                 });
                 let connection =
                     http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                // A client that breaks off is no matter of ours.
+                // A connection that a client breaks off does not matter.
                 tokio::spawn(async move { drop(connection.await) });
             }
         });
         Ok(Self { address, reads, task })
     }
 
-    /// Returns where it is.
+    /// Returns its URL.
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

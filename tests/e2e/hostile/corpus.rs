@@ -1,10 +1,10 @@
-//! Reviews built to cost more than they weigh, and ordinary ones beside them.
+//! Reviews that cost more to judge than their size suggests, and ordinary ones beside them.
 
 use std::fmt::Write as _;
 
 /// The uid of every review.
 pub(super) const UID: &str = "r1";
-/// The most a body may have, as the webhook limits it.
+/// The maximum size of a body, as the webhook limits it.
 const MOST: usize = 7 << 20;
 /// The bytes of a part that still pass etcd's limit of 1.5 MB for an object.
 const STORABLE: usize = 1_400_000;
@@ -21,32 +21,32 @@ pub(super) struct Row {
 
 /// The answer that a body must get.
 pub(super) enum Answer {
-    /// A review refuses with 403 before anything is read, and its message holds these.
+    /// A refusal with 403 before anything is read, with these texts in its message.
     Refused(&'static [&'static str]),
-    /// A review that rests on a verdict, in which this rule is found.
+    /// An answer that rests on a verdict with this rule.
     Judged {
-        /// Whether the write passes.
+        /// True if the write passes.
         allowed: bool,
-        /// `rule=effect`, empty for none.
+        /// `rule=effect`, or empty for none.
         rule: &'static str,
     },
     /// An HTTP status.
     Status(u16),
 }
 
-/// An UPDATE of a cluster from 3 to 9 instances, with text put in at the places that a writer
-/// reaches.
+/// An UPDATE of a cluster from 3 to 9 instances, with additional text at the places that a writer
+/// controls.
 struct Edit {
     counts: (u32, u32),
-    /// More of the old and the new metadata.
+    /// Additional text of the old and the new metadata.
     metadata: (String, String),
-    /// More of the old and the new spec.
+    /// Additional text of the old and the new spec.
     spec: (String, String),
-    /// More of the old and the new object.
+    /// Additional text of the old and the new object.
     object: (String, String),
-    /// More of `request.userInfo`.
+    /// Additional text of `request.userInfo`.
     user: String,
-    /// More of the request.
+    /// Additional text of the request.
     request: String,
 }
 
@@ -94,7 +94,8 @@ fn review(kind: &str, resource: &str, rest: &str) -> String {
     )
 }
 
-/// The review of a write of a StatefulSet from 5 to 1 replicas, with more in its spec.
+/// Returns the review of a write of a StatefulSet from 5 to 1 replicas, with additional text in its
+/// spec.
 fn stateful_set(spec: &str) -> Vec<u8> {
     let set = |count: u32| {
         format!(
@@ -111,7 +112,7 @@ fn stateful_set(spec: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The review of a write of the `scale` of a cluster, with more in its metadata.
+/// Returns the review of a write of the `scale` of a cluster, with additional text in its metadata.
 fn scale(metadata: &str) -> Vec<u8> {
     let scale = |count: u32| {
         format!(
@@ -131,18 +132,18 @@ fn scale(metadata: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Growth past the maximum, and nothing else.
+/// Returns a review of growth past the maximum, without anything unusual.
 pub(super) fn ordinary() -> Vec<u8> {
     Edit::default().body()
 }
 
-/// `,"key":[item,item,…]` of about `bytes` bytes.
+/// Returns `,"key":[item,item,…]` of about `bytes` bytes.
 fn list(key: &str, item: &str, bytes: usize) -> String {
     let count = bytes / (item.len() + 1);
     format!(r#","{key}":[{}]"#, vec![item; count].join(","))
 }
 
-/// `,"0":0,"1":0,…`: `count` different fields.
+/// Returns `,"0":0,"1":0,…`: `count` different fields.
 fn fields(count: usize, value: &str) -> String {
     let mut text = String::new();
     for number in 0..count {
@@ -151,23 +152,23 @@ fn fields(count: usize, value: &str) -> String {
     text
 }
 
-/// `,"key":{"x":0,"0":0,…}`: an object with `count` different fields and one more.
+/// Returns `,"key":{"x":0,"0":0,…}`: an object with `count` different fields and one more.
 fn keys(key: &str, count: usize, value: &str) -> String {
     format!(r#","{key}":{{"x":{value}{}}}"#, fields(count, value))
 }
 
-/// `,"key":[[[…]]]`, so many levels deep.
+/// Returns `,"key":[[[…]]]` with this many levels.
 fn deep(key: &str, levels: usize) -> String {
     format!(r#","{key}":{}{}"#, "[".repeat(levels), "]".repeat(levels))
 }
 
-/// As large an edit as a tenant gets into etcd, and refused.
+/// Returns the largest edit that a tenant can store in etcd, which the webhook refuses.
 pub(super) fn storable() -> Vec<u8> {
     let odd = list("initContainers", r#"{"a":0}"#, STORABLE);
     Edit { spec: (String::new(), odd), ..Edit::default() }.body()
 }
 
-/// Returns everything that is sent, one after the other.
+/// Returns all rows in the order in which they are sent.
 pub(super) fn rows() -> Vec<Row> {
     let empty = String::new;
     let odd = || list("initContainers", r#"{"a":0}"#, STORABLE);
@@ -402,7 +403,7 @@ pub(super) fn rows() -> Vec<Row> {
         row(
             "a Scale with three megabytes of labels",
             scale(&keys("labels", 250_000, "0")),
-            // The cluster behind it is not there, so growth passes with a warning.
+            // The cluster of the Scale does not exist, so growth passes with a warning.
             Answer::Judged { allowed: true, rule: "cannot-be-judged=warn" },
         ),
         row("a review without a uid", ordinary_without_uid(), Answer::Status(400)),

@@ -1,95 +1,96 @@
-//! Members that cannot be counted on, and leaders that are about to move or cannot.
+//! Members that are not healthy, and leaders that are about to move or cannot move.
 
 use anyhow::Result;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use pgscale_tests::stage::Fault;
 
-use super::{Ground, MEMBERS, NAME, situation};
+use super::{MEMBERS, NAME, SharedCluster, situation};
 use crate::trial::Case;
 
 const FEW: &str = "too-few-healthy-survivors";
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        situation("situations::a_frozen_member_is_not_counted_on", frozen),
-        situation("situations::a_stalled_receiver_is_seen_as_soon_as_rows_are_written", stalled),
-        situation("situations::a_standby_that_replays_late_or_not_at_all", delayed),
-        situation("situations::two_pods_are_labelled_master", two_masters),
-        situation("situations::a_switchover_is_scheduled", scheduled),
-        situation("situations::patroni_is_paused_and_the_leader_would_go", paused),
+        situation("situations::a_frozen_member_is_not_counted_as_healthy", frozen),
+        situation("situations::a_stalled_receiver_is_detected_once_rows_are_written", stalled),
+        situation("situations::a_replica_that_replays_late_is_not_counted_as_healthy", delayed),
+        situation("situations::two_pods_labelled_master_block_a_shrink", two_masters),
+        situation("situations::a_scheduled_switchover_blocks_a_shrink", scheduled),
+        situation("situations::a_paused_cluster_shrinks_after_the_printed_switchover", paused),
     ]
 }
 
-async fn frozen(ground: Ground) -> Result<()> {
-    ground.cluster.stage(1, Fault::FrozenPatroni).await?;
-    ground.refuses(2, FEW, &ground.pod(1)).await?;
-    // Both standbys may go: the leader that stays is well.
-    ground.admits(1).await?;
-    ground.cluster.unstage(1, Fault::FrozenPatroni).await?;
-    ground.admits(2).await
+async fn frozen(shared: SharedCluster) -> Result<()> {
+    shared.cluster.stage(1, Fault::FrozenPatroni).await?;
+    shared.refuses(2, FEW, &shared.pod(1)).await?;
+    // Both replicas may be removed: the leader is kept and healthy.
+    shared.admits(1).await?;
+    shared.cluster.unstage(1, Fault::FrozenPatroni).await?;
+    shared.admits(2).await
 }
 
-async fn stalled(ground: Ground) -> Result<()> {
-    ground.cluster.stage(1, Fault::StalledReceiver).await?;
-    ground.cluster.sql(0, "CREATE TABLE unreceived AS SELECT 1").await?;
-    ground.refuses(2, FEW, "bytes behind the leader").await?;
-    ground.cluster.unstage(1, Fault::StalledReceiver).await?;
-    ground.cluster.sql(0, "DROP TABLE unreceived").await?;
-    ground.admits(2).await
+async fn stalled(shared: SharedCluster) -> Result<()> {
+    shared.cluster.stage(1, Fault::StalledReceiver).await?;
+    shared.cluster.sql(0, "CREATE TABLE unreceived AS SELECT 1").await?;
+    shared.refuses(2, FEW, "bytes behind the leader").await?;
+    shared.cluster.unstage(1, Fault::StalledReceiver).await?;
+    shared.cluster.sql(0, "DROP TABLE unreceived").await?;
+    shared.admits(2).await
 }
 
-async fn delayed(ground: Ground) -> Result<()> {
-    ground.cluster.stage(1, Fault::PausedReplay).await?;
-    ground.refuses(2, FEW, "replay is paused").await?;
-    ground.cluster.unstage(1, Fault::PausedReplay).await?;
+async fn delayed(shared: SharedCluster) -> Result<()> {
+    shared.cluster.stage(1, Fault::PausedReplay).await?;
+    shared.refuses(2, FEW, "replay is paused").await?;
+    shared.cluster.unstage(1, Fault::PausedReplay).await?;
 
-    ground.cluster.sql(1, "ALTER SYSTEM SET recovery_min_apply_delay = '1h'").await?;
-    ground.cluster.sql(1, "SELECT pg_reload_conf()").await?;
-    // The commit waits for an hour; the segments after it are more than Patroni lets a candidate be behind.
+    shared.cluster.sql(1, "ALTER SYSTEM SET recovery_min_apply_delay = '1h'").await?;
+    shared.cluster.sql(1, "SELECT pg_reload_conf()").await?;
+    // The replay of the commit waits for an hour. The segments after it exceed the lag that Patroni
+    // allows a candidate.
     for _ in 0..3 {
-        ground.cluster.sql(0, "SELECT pg_logical_emit_message(true, 'late', 'row')").await?;
-        ground.cluster.sql(0, "SELECT pg_switch_wal()").await?;
+        shared.cluster.sql(0, "SELECT pg_logical_emit_message(true, 'late', 'row')").await?;
+        shared.cluster.sql(0, "SELECT pg_switch_wal()").await?;
     }
     let late = |finding: &super::Finding| finding.mentions("replay is ");
-    ground.found(2, FEW, late).await?;
-    ground.patch_refused(2, FEW, "bytes behind").await?;
-    ground.cluster.sql(1, "ALTER SYSTEM RESET recovery_min_apply_delay").await?;
-    ground.cluster.sql(1, "SELECT pg_reload_conf()").await?;
-    ground.admits(2).await
+    shared.found(2, FEW, late).await?;
+    shared.patch_refused(2, FEW, "bytes behind").await?;
+    shared.cluster.sql(1, "ALTER SYSTEM RESET recovery_min_apply_delay").await?;
+    shared.cluster.sql(1, "SELECT pg_reload_conf()").await?;
+    shared.admits(2).await
 }
 
-/// Staged by writing the label: Patroni of a frozen member does not put it right.
-async fn two_masters(ground: Ground) -> Result<()> {
-    ground.cluster.stage(2, Fault::FrozenPatroni).await?;
-    ground.kubectl(&["label", "pod", &ground.pod(2), "spilo-role=master", "--overwrite"]).await?;
-    ground.refuses(2, "no-leader", &ground.pod(2)).await?;
-    ground.cluster.unstage(2, Fault::FrozenPatroni).await?;
-    ground.admits(2).await
+/// Staged by writing the label: the Patroni of a frozen member does not correct it.
+async fn two_masters(shared: SharedCluster) -> Result<()> {
+    shared.cluster.stage(2, Fault::FrozenPatroni).await?;
+    shared.kubectl(&["label", "pod", &shared.pod(2), "spilo-role=master", "--overwrite"]).await?;
+    shared.refuses(2, "no-leader", &shared.pod(2)).await?;
+    shared.cluster.unstage(2, Fault::FrozenPatroni).await?;
+    shared.admits(2).await
 }
 
-async fn scheduled(ground: Ground) -> Result<()> {
+async fn scheduled(shared: SharedCluster) -> Result<()> {
     let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
-    let (leader, candidate) = (ground.pod(0), ground.pod(2));
+    let (leader, candidate) = (shared.pod(0), shared.pod(2));
     let ends = ["--leader", leader.as_str(), "--candidate", candidate.as_str()];
     let when = ["--scheduled", &tomorrow.to_string(), "--force"];
-    ground.patronictl(&[&["switchover", NAME], &ends[..], &when[..]].concat()).await?;
-    let finding = ground.refuses(2, "switchover-pending", &candidate).await?;
+    shared.patronictl(&[&["switchover", NAME], &ends[..], &when[..]].concat()).await?;
+    let finding = shared.refuses(2, "switchover-pending", &candidate).await?;
     let flush =
         format!("exec {leader} -n NS -c postgres -- patronictl flush {NAME} switchover --force");
-    ground.carry_out(finding.remedy()?, &flush, &[]).await?;
-    ground.admits(2).await
+    shared.run_remedy(finding.remedy()?, &flush, &[]).await?;
+    shared.admits(2).await
 }
 
-async fn paused(ground: Ground) -> Result<()> {
-    let cluster = &ground.cluster;
+async fn paused(shared: SharedCluster) -> Result<()> {
+    let cluster = &shared.cluster;
     cluster.move_leader_to(2).await?;
-    ground.bed.kubelet().pause(&cluster.namespace, NAME).await?;
-    let said = ground.patch_refused(2, "leader-condemned", "paused").await?;
-    // A pause does not forbid to move the leader.
-    ground.make_way(&said, 2).await?;
+    shared.bed.kubelet().pause(&cluster.namespace, NAME).await?;
+    let said = shared.patch_refused(2, "leader-condemned", "paused").await?;
+    // A pause does not forbid a move of the leader.
+    shared.make_way(&said, 2).await?;
 
-    let finding = ground.found(1, "paused", |_| true).await?;
-    let resume = format!("exec {} -n NS -c postgres -- patronictl resume", ground.pod(0));
-    ground.carry_out(finding.remedy()?, &resume, &[]).await?;
-    ground.resize(MEMBERS).await
+    let finding = shared.found(1, "paused", |_| true).await?;
+    let resume = format!("exec {} -n NS -c postgres -- patronictl resume", shared.pod(0));
+    shared.run_remedy(finding.remedy()?, &resume, &[]).await?;
+    shared.resize(MEMBERS).await
 }

@@ -1,69 +1,66 @@
-//! Commits that wait for a standby.
+//! Commits that wait for a synchronous standby.
 
 use anyhow::{Result, ensure};
-use pgscale_tests::cluster::PATIENCE;
+use pgscale_tests::cluster::TIMEOUT;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
 
-use super::{Finding, Ground, NAME, situation};
+use super::{Finding, NAME, SharedCluster, situation};
 use crate::trial::Case;
 
 const CONDEMNED: &str = "sync-standbys-condemned";
 const FLOOR: &str = "strict-sync-floor";
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![situation(
-        "situations::the_only_synchronous_standby_would_go_then_all_of_them",
-        synchronous,
-    )]
+    vec![situation("situations::removing_the_synchronous_standbys_is_refused", synchronous)]
 }
 
-async fn synchronous(ground: Ground) -> Result<()> {
-    let cluster = &ground.cluster;
-    // Nobody but -2 is there to be chosen.
-    ground.cluster.stage(1, Fault::StalledReceiver).await?;
-    let of_1 = format!("application_name = '{}'", ground.pod(1));
+async fn synchronous(shared: SharedCluster) -> Result<()> {
+    let cluster = &shared.cluster;
+    // Only -2 can be chosen.
+    shared.cluster.stage(1, Fault::StalledReceiver).await?;
+    let of_1 = format!("application_name = '{}'", shared.pod(1));
     let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE {of_1}");
     cluster.sql(0, &cut).await?;
-    ground.edit(json!({"patroni": {"synchronous_mode": true}})).await?;
-    chosen(&ground, &ground.pod(2)).await?;
+    shared.edit(json!({"patroni": {"synchronous_mode": true}})).await?;
+    chosen(&shared, &shared.pod(2)).await?;
     cluster.sql(0, "CREATE TABLE unreceived AS SELECT 1").await?;
-    ground.refuses(2, CONDEMNED, &ground.pod(2)).await?;
+    shared.refuses(2, CONDEMNED, &shared.pod(2)).await?;
 
-    // With another that is caught up commits wait for a moment only.
-    ground.cluster.unstage(1, Fault::StalledReceiver).await?;
+    // With another replica that has caught up, commits wait for a moment only.
+    shared.cluster.unstage(1, Fault::StalledReceiver).await?;
     let softer =
         |finding: &Finding| finding.severity == "Warn" && finding.mentions("chosen another");
-    ground.found(2, CONDEMNED, softer).await?;
-    ground.admits(2).await?;
+    shared.found(2, CONDEMNED, softer).await?;
+    shared.admits(2).await?;
     cluster.sql(0, "DROP TABLE unreceived").await?;
 
-    ground.edit(json!({"patroni": {"synchronous_mode_strict": true}})).await?;
+    shared.edit(json!({"patroni": {"synchronous_mode_strict": true}})).await?;
     let runs = format!("{NAME}-config");
-    ground.found(1, FLOOR, |finding| finding.mentions(&runs)).await?;
-    let finding = ground.refuses(1, FLOOR, "strict synchronous mode").await?;
+    shared.found(1, FLOOR, |finding| finding.mentions(&runs)).await?;
+    let finding = shared.refuses(1, FLOOR, "strict synchronous mode").await?;
     let set = format!("pgscale set {NAME} 2 -n NS");
-    ground.carry_out(finding.remedy()?, &set, &["--yes", "--dry-run=server"]).await?;
+    shared.run_remedy(finding.remedy()?, &set, &["--yes", "--dry-run=server"]).await?;
 
     let off = json!({"patroni": {"synchronous_mode": false, "synchronous_mode_strict": false}});
-    ground.edit(off).await?;
-    until("the cluster to be asynchronous", PATIENCE, async || {
-        let plan = ground.plan(1).await?;
+    shared.edit(off).await?;
+    until("the cluster to be asynchronous", TIMEOUT, async || {
+        let plan = shared.plan(1).await?;
         let off = plan.silent(FLOOR) && plan.silent(CONDEMNED);
         Ok(if off { Attempt::Done(()) } else { Attempt::NotYet(format!("{plan:?}")) })
     })
     .await?;
-    ensure!(ground.plan(1).await?.outcome == "Ready", "{:?}", ground.plan(1).await?);
+    ensure!(shared.plan(1).await?.outcome == "Ready", "{:?}", shared.plan(1).await?);
     Ok(())
 }
 
-/// Waits until `standby` is the one that commits wait for.
-async fn chosen(ground: &Ground, standby: &str) -> Result<()> {
+/// Waits until `standby` is the only synchronous standby.
+async fn chosen(shared: &SharedCluster, standby: &str) -> Result<()> {
     let object = format!("{NAME}-sync");
     let path = "--output=jsonpath={.metadata.annotations.sync_standby}";
-    until(&format!("{standby} to be synchronous"), PATIENCE, async || {
-        let said = ground.cluster.kubectl(&["get", "endpoints", &object, path]).await?;
+    until(&format!("{standby} to be synchronous"), TIMEOUT, async || {
+        let said = shared.cluster.kubectl(&["get", "endpoints", &object, path]).await?;
         Ok(if said.stdout == standby {
             Attempt::Done(())
         } else {

@@ -1,43 +1,43 @@
-//! New members that do not come, and the way back.
+//! New members that do not start, and the return to the old count.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use pgscale_tests::cluster::PATIENCE;
+use pgscale_tests::cluster::TIMEOUT;
 use pgscale_tests::operator::Settings;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::json;
 
-use super::Patient;
+use super::BrokenCluster;
 use crate::cloning;
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 const GIVEN_UP: &str = "rebuild-in-progress";
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case("ways_out::of_growth_that_fails", growth)]
+    vec![case("ways_out::failed_growth_can_be_reverted", growth)]
 }
 
-async fn growth(scene: Scene) -> Result<()> {
-    let patient = Patient::of(scene, 3).await?;
+async fn growth(ctx: TestCtx) -> Result<()> {
+    let broken = BrokenCluster::of(ctx, 3).await?;
     for (state, fault) in [
         ("a pod that finds no node", Fault::Unschedulable),
         ("a base backup that fails for ever", Fault::FailingBaseBackup),
         ("an image that cannot be pulled", Fault::ImageUnavailable),
         ("a container that crashes over and over", Fault::Crashing),
     ] {
-        given_up(&patient, state, fault).await.context(state)?;
+        given_up(&broken, state, fault).await.context(state)?;
     }
-    quota(&patient).await.context("quotas")?;
-    two_at_once(&patient).await.context("two at once")
+    quota(&broken).await.context("quotas")?;
+    two_at_once(&broken).await.context("two at once")
 }
 
-/// The fourth member never comes: who wants a fifth is told how to give it up.
-async fn given_up(patient: &Patient, state: &str, fault: Fault) -> Result<()> {
-    patient.cluster.stage(3, fault).await?;
-    patient.cluster.patch(4).await?.ok()?;
-    until("the new member to be in trouble", PATIENCE, async || {
-        let pods = patient.cluster.pods().await?;
+/// The fourth member never starts: a refusal of a fifth member prints how to give up the fourth.
+async fn given_up(broken: &BrokenCluster, state: &str, fault: Fault) -> Result<()> {
+    broken.cluster.stage(3, fault).await?;
+    broken.cluster.patch(4).await?.ok()?;
+    until("the new member to be in trouble", TIMEOUT, async || {
+        let pods = broken.cluster.pods().await?;
         Ok(match pods.get(3) {
             Some(pod) if in_trouble(pod, fault) => Attempt::Done(()),
             other => Attempt::NotYet(format!("{:?}", other.map(|pod| &pod.status))),
@@ -45,14 +45,14 @@ async fn given_up(patient: &Patient, state: &str, fault: Fault) -> Result<()> {
     })
     .await?;
     if fault == Fault::FailingBaseBackup {
-        cloning::fails(patient.scene.bed.kubelet(), &patient.scene.namespace, "acid-fix-3").await?;
+        cloning::fails(broken.ctx.bed.kubelet(), &broken.ctx.namespace, "acid-fix-3").await?;
     }
-    let printed = patient.refused(state, 5, GIVEN_UP).await?;
-    patient.back_to(&printed, 3).await?;
-    patient.cluster.unstage(3, fault).await
+    let printed = broken.refused(state, 5, GIVEN_UP).await?;
+    broken.back_to(&printed, 3).await?;
+    broken.cluster.unstage(3, fault).await
 }
 
-/// What a pod with this fault looks like.
+/// Returns whether `pod` shows this fault.
 fn in_trouble(pod: &Pod, fault: Fault) -> bool {
     let status = pod.status.as_ref();
     let waits = |reason: &str| {
@@ -76,73 +76,72 @@ fn in_trouble(pod: &Pod, fault: Fault) -> bool {
     }
 }
 
-/// A quota that is in the way before the change, and one that comes in between.
-async fn quota(patient: &Patient) -> Result<()> {
+/// A quota that blocks the change, and one that is lowered during the change.
+async fn quota(broken: &BrokenCluster) -> Result<()> {
     let quota = |pods: &str| {
         json!({
             "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "pods"},
             "spec": {"hard": {"pods": pods}},
         })
     };
-    patient.write(&quota("4")).await?;
-    used(patient).await?;
+    broken.write(&quota("4")).await?;
+    used(broken).await?;
     let state = "a quota with room for one of two";
-    let printed = patient.refused(state, 5, "quota-headroom").await?;
-    patient.take(&printed, "pgscale up acid-fix --to 4", &["--timeout", "4m"]).await?;
-    patient.settled(4).await?;
+    let printed = broken.refused(state, 5, "quota-headroom").await?;
+    broken.run_printed(&printed, "pgscale up acid-fix --to 4", &["--timeout", "4m"]).await?;
+    broken.settled(4).await?;
 
-    let operator = patient.scene.bed.operator();
+    let operator = broken.ctx.bed.operator();
     operator.lock().await.stop().await?;
     let changed = async {
-        patient.write(&quota("5")).await?;
-        patient.cluster.patch(5).await?.ok()?;
-        patient.write(&quota("4")).await
+        broken.write(&quota("5")).await?;
+        broken.cluster.patch(5).await?.ok()?;
+        broken.write(&quota("4")).await
     };
     let changed = changed.await;
     operator.lock().await.start(&Settings::default()).await?;
     changed?;
-    until("the StatefulSet to ask for five", PATIENCE, async || {
-        let replicas = patient.cluster.replicas().await?;
+    until("the StatefulSet to ask for five", TIMEOUT, async || {
+        let replicas = broken.cluster.replicas().await?;
         Ok(if replicas == 5 { Attempt::Done(()) } else { Attempt::NotYet(replicas.to_string()) })
     })
     .await?;
-    let printed = patient.refused("a quota that was lowered meanwhile", 6, GIVEN_UP).await?;
-    patient.back_to(&printed, 4).await?;
-    patient.cluster.kubectl(&["delete", "resourcequota", "pods"]).await?.ok()?;
+    let printed = broken.refused("a quota that was lowered meanwhile", 6, GIVEN_UP).await?;
+    broken.back_to(&printed, 4).await?;
+    broken.cluster.kubectl(&["delete", "resourcequota", "pods"]).await?.ok()?;
     Ok(())
 }
 
-/// Waits until the quota's use is counted.
-async fn used(patient: &Patient) -> Result<()> {
-    until("the quota to count", PATIENCE, async || {
+/// Waits until the quota counts the pods.
+async fn used(broken: &BrokenCluster) -> Result<()> {
+    until("the quota to count", TIMEOUT, async || {
         let output = "--output=jsonpath={.status.used.pods}";
-        let used =
-            patient.cluster.kubectl(&["get", "resourcequota", "pods", output]).await?.ok()?;
+        let used = broken.cluster.kubectl(&["get", "resourcequota", "pods", output]).await?.ok()?;
         Ok(if used.is_empty() { Attempt::NotYet("nothing".into()) } else { Attempt::Done(()) })
     })
     .await
 }
 
-/// Two members at once do not start any more.
-async fn two_at_once(patient: &Patient) -> Result<()> {
+/// Two members cannot start again.
+async fn two_at_once(broken: &BrokenCluster) -> Result<()> {
     const FAULT: Fault = Fault::ImageUnavailable;
     for ordinal in [2, 3] {
-        patient.cluster.stage(ordinal, FAULT).await?;
+        broken.cluster.stage(ordinal, FAULT).await?;
     }
-    patient.cluster.kubectl(&["delete", "pod", "acid-fix-3", "acid-fix-2"]).await?.ok()?;
-    until("neither of them to start", PATIENCE, async || {
-        let pods = patient.cluster.pods().await?;
+    broken.cluster.kubectl(&["delete", "pod", "acid-fix-3", "acid-fix-2"]).await?.ok()?;
+    until("neither of them to start", TIMEOUT, async || {
+        let pods = broken.cluster.pods().await?;
         let down = |pod: &Pod| in_trouble(pod, FAULT);
-        // The StatefulSet may wait for the first before it makes the second anew.
+        // The StatefulSet may wait for the first pod before it recreates the second.
         let done = pods.get(2).is_some_and(down) && pods.get(3).is_none_or(down);
         Ok(if done { Attempt::Done(()) } else { Attempt::NotYet(pods.len().to_string()) })
     })
     .await?;
-    let printed = patient.refused("two members that do not start", 5, GIVEN_UP).await?;
-    patient.back_to(&printed, 2).await?;
+    let printed = broken.refused("two members that do not start", 5, GIVEN_UP).await?;
+    broken.back_to(&printed, 2).await?;
     for ordinal in [2, 3] {
-        patient.cluster.unstage(ordinal, FAULT).await?;
+        broken.cluster.unstage(ordinal, FAULT).await?;
     }
-    ensure!(patient.cluster.leader().await?.ordinal == 0, "the leader moved");
+    ensure!(broken.cluster.leader().await?.ordinal == 0, "the leader moved");
     Ok(())
 }

@@ -1,15 +1,15 @@
-//! Addresses for pods: every incarnation of a pod gets a new one, as it would in a cluster.
+//! Addresses for pods: every incarnation of a pod gets a new one, as in a real cluster.
 
 use std::net::Ipv4Addr;
 
-/// The network pods live in. The sandbox makes all of it local.
+/// The network of pods. All its addresses are local in the sandbox.
 pub(crate) const NETWORK: &str = "10.244.0.0/16";
 
-/// The first and last host numbers given out; what is above belongs to the control plane.
+/// The first and last host numbers for pods. Higher ones belong to the control plane.
 const FIRST: u16 = 10;
 const LAST: u16 = 0xfefe;
 
-/// Hands out the addresses of [`NETWORK`] one after the other.
+/// The addresses of [`NETWORK`], given to pods one after the other.
 #[derive(Debug)]
 pub(super) struct Addresses {
     next: u16,
@@ -20,12 +20,12 @@ impl Addresses {
         Self { next: FIRST }
     }
 
-    /// The next address; after some 65,000 pods the first ones are given out again.
+    /// Returns the next address. After some 65,000 pods the first ones are used again.
     pub(super) fn take(&mut self) -> Ipv4Addr {
         let [third, fourth] = self.next.to_be_bytes();
         self.next = match self.next {
             LAST.. => FIRST,
-            // Addresses that end in 0 or 255 are lawful here but look like mistakes in a log.
+            // Addresses that end in 0 or 255 are valid here but look like mistakes in a log.
             current if current & 0xff == 0xfe => current + 3,
             current => current + 1,
         };

@@ -1,7 +1,7 @@
 //! A running container: a program as process 1 of its own PID, mount, IPC and UTS namespaces.
 //!
-//! Whatever it leaves behind ends with it: the kernel kills a PID namespace with its process 1,
-//! and private mounts and shared memory go with the last process.
+//! Its children end with it: the kernel kills a PID namespace with its process 1, and private
+//! mounts and shared memory disappear with the last process.
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
@@ -15,23 +15,23 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-/// How long a container may take to get its namespaces.
+/// The limit for a container to get its namespaces.
 const START: Duration = Duration::from_secs(60);
 
-/// How often to look whether it has.
+/// The pause between two looks at them.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A container, killed when dropped.
 #[derive(Debug)]
 pub(super) struct Container {
-    /// `unshare`, the parent of the container's first process; it ends when that one does.
+    /// `unshare`, the parent of the container's first process. It ends together with that process.
     unshare: Child,
     processes: Processes,
     started: Timestamp,
 }
 
 impl Container {
-    /// Starts `program` in namespaces of its own, its output appended to `log`.
+    /// Starts `program` in namespaces of its own, with its output appended to `log`.
     pub(super) async fn start(program: &Command, log: &Path) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log);
         let output = output.with_context(|| format!("failed to open {}", log.display()))?;
@@ -69,27 +69,27 @@ impl Container {
                 }
             }
         });
-        let first = first.await.context("unshare has started nothing for 10 s")??;
+        let first = first.await.context("unshare started no process in time")??;
         let processes = Processes::of(first)?;
         Ok(Self { unshare, processes, started: Timestamp::now() })
     }
 
-    /// When it was started.
+    /// Returns the time of its start.
     pub(super) fn started(&self) -> Timestamp {
         self.started
     }
 
-    /// Its processes.
+    /// Returns its processes.
     pub(super) fn processes(&self) -> &Processes {
         &self.processes
     }
 
-    /// Waits until its first process, and so all of them, are gone.
+    /// Waits until its first process, and so every process, has ended.
     pub(super) async fn ended(&mut self) -> Result<ExitStatus> {
         self.unshare.wait().await.context("failed to wait for a container")
     }
 
-    /// Kills all of it and waits until it is gone.
+    /// Kills the container and waits until it is gone.
     pub(super) async fn kill(&mut self) -> Result<ExitStatus> {
         if self.unshare.id().is_some() {
             self.processes.signal_first(Signal::KILL);
@@ -98,13 +98,13 @@ impl Container {
     }
 }
 
-/// The first child of a process.
+/// Returns the first child of a process.
 fn first_child(parent: u32) -> Option<Pid> {
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
     Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
 }
 
-/// The exit code a kubelet reports for `status`.
+/// Returns the exit code that a kubelet reports for `status`.
 pub(super) fn exit_code(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
@@ -113,7 +113,8 @@ pub(super) fn exit_code(status: ExitStatus) -> i32 {
 #[derive(Clone, Debug)]
 pub(super) struct Processes {
     first: Pid,
-    /// The link target of `/proc/PID/ns/pid`, the same for all of them and for nobody else.
+    /// The link target of `/proc/PID/ns/pid`: the same for all processes of the container and for
+    /// no other.
     namespace: PathBuf,
 }
 
@@ -124,18 +125,18 @@ impl Processes {
         Ok(Self { first, namespace })
     }
 
-    /// The id of the first process, seen from outside.
+    /// Returns the id of the first process, seen from outside.
     pub(super) fn first(&self) -> i32 {
         self.first.as_raw_nonzero().get()
     }
 
-    /// Signals the first process, which passes it on (Patroni's does).
+    /// Signals the first process, which forwards the signal (Patroni's does).
     pub(super) fn signal_first(&self, signal: Signal) {
-        // Gone already is as good as signalled.
+        // A process that is gone needs no signal.
         _ = kill_process(self.first, signal);
     }
 
-    /// All that are alive, in no particular order.
+    /// Lists all live processes, in no particular order.
     pub(super) fn list(&self) -> Vec<Process> {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -155,9 +156,9 @@ pub(super) struct Process {
     pid: Pid,
     /// The command line, its words separated by spaces.
     pub(super) command: String,
-    /// Whether it is stopped, as by SIGSTOP.
+    /// True if it is stopped, as by SIGSTOP.
     pub(super) stopped: bool,
-    /// Whether it has been asked to end and has not heard it yet.
+    /// True if a SIGTERM is pending.
     pub(super) asked_to_end: bool,
 }
 
@@ -180,12 +181,12 @@ impl Process {
     }
 }
 
-/// The value of a line of `/proc/PID/status`.
+/// Returns the value of a line of `/proc/PID/status`.
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// Whether SIGTERM (15) is in a set of signals written as hexadecimal digits.
+/// Returns whether SIGTERM (15) is in a set of signals written as hexadecimal digits.
 fn term_pending(signals: &str) -> bool {
     u64::from_str_radix(signals, 16).is_ok_and(|signals| signals & (1 << 14) != 0)
 }
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_file_is_understood() {
+    fn fields_of_a_status_file_are_read() {
         let status = "Name:\tpostgres\nState:\tT (stopped)\nShdPnd:\t0000000000004000\n";
         assert_eq!(field(status, "State:"), Some("T (stopped)"));
         assert!(field(status, "ShdPnd:").is_some_and(term_pending));

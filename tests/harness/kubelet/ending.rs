@@ -1,4 +1,4 @@
-//! How a pod's life ends: with grace, by force, or unheard of because its node is lost.
+//! The end of a pod: with grace, by force, or unreported because its node is lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,29 +12,33 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::container::Container;
 use super::pod::{RETRY, Running, Worker};
 
-/// How long volumes take to be unmounted. Without it the pod's deletion follows its last change at once, and the
-/// operator drops an event that comes while it looks at the one before (`processPodEvent`, pkg/cluster/cluster.go): it
+/// The time to unmount volumes.
+///
+/// Without it the pod's deletion follows its last change at once, and the operator drops an event
+/// that arrives while it handles the one before (`processPodEvent`, pkg/cluster/cluster.go): it
 /// then waits for the end of a pod that has ended.
 const UNMOUNT: Duration = Duration::from_millis(200);
 
 impl Worker {
-    /// Ends what runs, with the grace the deletion gives, and lets the API server forget the pod.
-    pub(super) async fn conclude(&self, running: Option<Running>) -> Result<()> {
+    /// Ends the container with the grace period of the deletion, and lets the API server remove the
+    /// pod.
+    pub(super) async fn end(&self, running: Option<Running>) -> Result<()> {
         if let Some(mut running) = running {
             if !self.gone() {
                 self.end_with_grace(&mut running.container).await;
             }
             running.container.kill().await?;
             self.host.leave(&self.name);
-            // A pod that is gone may have a successor of the same name, whose streams these are.
+            // A pod that is gone may have a successor of the same name, to which these streams
+            // belong.
             if !self.gone() {
                 self.close_streams().await;
                 sleep(UNMOUNT).await;
             }
         }
-        self.node_back().await;
+        self.await_node().await;
         while let Err(error) = self.forget().await {
-            self.complain(&error).await;
+            self.log_error(&error).await;
             sleep(RETRY).await;
         }
         match tokio::fs::remove_dir_all(self.directory()).await {
@@ -45,7 +49,7 @@ impl Worker {
         }
     }
 
-    /// Whether there is nobody to be polite to: the object is gone, or the kubelet stops.
+    /// Returns whether no grace is needed: the object is gone, or the kubelet stops.
     fn gone(&self) -> bool {
         self.seen.borrow().gone || self.seen.has_changed().is_err()
     }
@@ -61,24 +65,24 @@ impl Worker {
         tokio::select! {
             _ = container.ended() => {}
             _ = seen.wait_for(|seen| seen.gone) => {}
-            () = gone_missing(&mut lost, &node) => {}
+            () = node_lost(&mut lost, &node) => {}
             () = sleep_until(deadline) => {}
         }
     }
 
-    /// Waits while the pod's node is lost: nobody there could say that the pod has ended.
-    async fn node_back(&self) {
+    /// Waits while the pod's node is lost: no kubelet there could report that the pod has ended.
+    async fn await_node(&self) {
         let pod = self.pod();
         let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) else { return };
         let mut lost = self.host.nodes.lost();
         let mut seen = self.seen.clone();
         tokio::select! {
-            () = back(&mut lost, node) => {}
+            () = node_recovered(&mut lost, node) => {}
             _ = seen.wait_for(|seen| seen.gone) => {}
         }
     }
 
-    /// Tells the API server that the pod's containers are gone, if there is anybody to tell.
+    /// Reports to the API server that the pod's containers are gone, if the object still exists.
     async fn forget(&self) -> Result<()> {
         if self.gone() {
             return Ok(());
@@ -101,11 +105,11 @@ impl Worker {
 }
 
 /// Waits until a node is lost.
-pub(super) async fn gone_missing(lost: &mut watch::Receiver<BTreeSet<String>>, node: &str) {
+pub(super) async fn node_lost(lost: &mut watch::Receiver<BTreeSet<String>>, node: &str) {
     _ = lost.wait_for(|lost| lost.contains(node)).await;
 }
 
 /// Waits while a node is lost.
-pub(super) async fn back(lost: &mut watch::Receiver<BTreeSet<String>>, node: &str) {
+pub(super) async fn node_recovered(lost: &mut watch::Receiver<BTreeSet<String>>, node: &str) {
     _ = lost.wait_for(|lost| !lost.contains(node)).await;
 }

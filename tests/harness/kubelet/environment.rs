@@ -1,4 +1,4 @@
-//! A container's environment, with every reference followed.
+//! A container's environment, with every reference resolved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Reads what `container` refers to; an object that is not there is left out.
+    /// Reads the objects to which `container` refers. An object that does not exist is left out.
     pub(super) async fn read(
         client: &Client,
         namespace: &str,
@@ -50,11 +50,11 @@ fn names(
     variables.filter_map(|variable| reference(variable.value_from.as_ref()?)).collect()
 }
 
-/// The environment `container` of `pod` starts with.
+/// Returns the environment with which `container` of `pod` starts.
 ///
 /// # Errors
-/// When a variable refers to something that is not there, in the words of a kubelet; the caller
-/// tries again, as a kubelet does.
+/// Fails when a variable refers to something that does not exist, with the message of a kubelet.
+/// The caller tries again, as a kubelet does.
 pub(super) fn environment(
     pod: &Pod,
     container: &Container,
@@ -68,7 +68,7 @@ pub(super) fn environment(
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
             (Some(text), _) => Some(expand(text, &env)),
-            (None, Some(source)) => follow(pod, source, address, sources)
+            (None, Some(source)) => resolve_reference(pod, source, address, sources)
                 .with_context(|| format!("failed to set variable {}", variable.name))?,
             (None, None) => Some(String::new()),
         };
@@ -79,8 +79,8 @@ pub(super) fn environment(
     Ok(env)
 }
 
-/// What a reference leads to; `None` for an optional one that leads nowhere.
-fn follow(
+/// Returns the value of a reference. `None` for an optional one without a target.
+fn resolve_reference(
     pod: &Pod,
     source: &EnvVarSource,
     address: Ipv4Addr,
@@ -103,7 +103,7 @@ fn follow(
     }
 }
 
-/// A field of the downward API.
+/// Returns a field of the downward API.
 fn field(pod: &Pod, path: &str, address: Ipv4Addr) -> Result<String> {
     let metadata = &pod.metadata;
     let of_map = |map: &Option<BTreeMap<String, String>>, rest: &str| {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_followed() {
+    fn references_are_resolved() {
         let env = resolve(
             &json!([
                 {"name": "PLAIN", "value": "a"},
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_that_leads_nowhere_says_where_it_led() {
+    fn a_reference_without_a_target_names_the_target() {
         for (source, reason) in [
             (json!({"secretKeyRef": {"name": "gone", "key": "k"}}), "secret \"gone\" not found"),
             (

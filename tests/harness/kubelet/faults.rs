@@ -1,4 +1,4 @@
-//! Makes the staged faults of one running member true, and undoes them.
+//! Enforces the staged faults of one running member, and undoes them.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -11,42 +11,43 @@ use tokio::time::Instant;
 use super::container::{Process, Processes};
 use super::identity::replace;
 use super::launch::Launch;
-use crate::patroni::Conduct;
+use crate::patroni::RuntimeSettings;
 use crate::postgres::Session;
 use crate::stage::{Fault, Faults};
 
-/// How long Patroni needs until a SIGHUP finds its handler and does not kill it.
+/// The time until Patroni has a handler for SIGHUP. Before, the signal kills it.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// How often PostgreSQL is asked whether a fault that lives in it still holds: a restart or a
-/// rebuild ends it.
+/// The interval at which PostgreSQL is asked whether a fault inside it still holds: a restart or a
+/// rebuild ends such a fault.
 const REVIEW: Duration = Duration::from_secs(1);
 
-/// A library path that leads nowhere. A WAL receiver loads `libpqwalreceiver` through this path
-/// when it starts; nothing else does (`$libdir/...` names pass it by).
+/// A library path without libraries. A WAL receiver loads `libpqwalreceiver` through this path when
+/// it starts. Nothing else uses it (`$libdir/...` names bypass it).
 const NOWHERE: &str = "/staged/stalled-receiver";
 
-/// Keeps one container the way its stage says.
+/// The enforcer of the faults of one container.
 #[derive(Debug)]
 pub(super) struct Enforcer {
     launch: Launch,
     processes: Processes,
     started: Instant,
-    conduct: Conduct,
+    settings: RuntimeSettings,
     base_backup: String,
     frozen: bool,
     stopping: Option<Instant>,
-    /// Whether the WAL receiver is stalled; unknown in a new life on an old volume.
+    /// True if the WAL receiver is stalled. `None` after a start on an old volume, when that is
+    /// unknown.
     stalled: Option<bool>,
     paused: bool,
     reviewed: Option<Instant>,
 }
 
 impl Enforcer {
-    /// For a container that was started with `launch`.
+    /// Returns the enforcer for a container that was started with `launch`.
     pub(super) fn new(launch: Launch, processes: Processes, faults: &Faults) -> Self {
         Self {
-            conduct: faults.conduct(),
+            settings: faults.runtime_settings(),
             base_backup: faults.base_backup(),
             launch,
             processes,
@@ -59,29 +60,29 @@ impl Enforcer {
         }
     }
 
-    /// Takes one step towards `faults`; called again and again.
+    /// Takes one step towards `faults`. It is called again and again.
     ///
     /// # Errors
-    /// When a step failed: it is taken again next time.
+    /// Fails when a step failed. The next call repeats it.
     pub(super) async fn enforce(&mut self, faults: &Faults) -> Result<()> {
         if faults.has(Fault::Crashing) {
             self.processes.signal_first(Signal::KILL);
         }
         self.shape_base_backup(faults).await?;
-        // Again after a while: a process 1 that has no handler yet does not hear the first one.
+        // The signal is repeated: a process 1 without a handler ignores the first one.
         let asked = self.stopping.is_some_and(|asked| asked.elapsed() < REVIEW);
         if faults.has(Fault::StoppedPatroni) && !asked {
             self.stopping = Some(Instant::now());
             self.processes.signal_first(Signal::TERM);
         }
         self.freeze(faults.has(Fault::FrozenPatroni));
-        self.change_conduct(faults.conduct()).await?;
+        self.change_settings(faults.runtime_settings()).await?;
         self.hold_receivers(faults.has(Fault::StalledReceiver));
         self.review_postgres(faults).await
     }
 
-    /// Tells the program that stands in for `pg_basebackup` what to do from now on. A running base
-    /// backup is ended when its throttle is gone: Patroni starts over in five seconds.
+    /// Writes the instruction for the program that stands in for `pg_basebackup`. A running base
+    /// backup is ended when its throttle is lifted: Patroni starts again in five seconds.
     async fn shape_base_backup(&mut self, faults: &Faults) -> Result<()> {
         let wanted = faults.base_backup();
         if wanted == self.base_backup {
@@ -97,7 +98,7 @@ impl Enforcer {
         Ok(())
     }
 
-    /// Stops every process of Patroni in its tracks, or lets them go on.
+    /// Stops every process of Patroni, or continues it.
     fn freeze(&mut self, wanted: bool) {
         if !wanted && !self.frozen {
             return;
@@ -110,18 +111,18 @@ impl Enforcer {
         self.frozen = wanted;
     }
 
-    /// Rewrites Patroni's configuration and has it read again.
-    async fn change_conduct(&mut self, wanted: Conduct) -> Result<()> {
-        if wanted != self.conduct && self.started.elapsed() >= SETTLED {
+    /// Rewrites Patroni's configuration and makes Patroni reload it.
+    async fn change_settings(&mut self, wanted: RuntimeSettings) -> Result<()> {
+        if wanted != self.settings && self.started.elapsed() >= SETTLED {
             self.launch.write_configuration(wanted).await?;
             self.processes.signal_first(Signal::HUP);
-            self.conduct = wanted;
+            self.settings = wanted;
         }
         Ok(())
     }
 
-    /// Stops WAL receivers, or lets them go on. One that PostgreSQL asks to end is let go: a
-    /// receiver whose network is gone would end too, and a promotion waits for that end.
+    /// Stops WAL receivers, or continues them. A receiver to which PostgreSQL has sent SIGTERM is
+    /// continued: a receiver without a network would end too, and a promotion waits for that end.
     fn hold_receivers(&self, wanted: bool) {
         if !wanted && self.stalled != Some(true) {
             return;
@@ -134,7 +135,7 @@ impl Enforcer {
         }
     }
 
-    /// Looks after the faults that live inside PostgreSQL.
+    /// Enforces the faults inside PostgreSQL.
     async fn review_postgres(&mut self, faults: &Faults) -> Result<()> {
         let stall = faults.has(Fault::StalledReceiver);
         let pause = faults.has(Fault::PausedReplay);
@@ -143,16 +144,17 @@ impl Enforcer {
             return Ok(());
         }
         self.reviewed = Some(Instant::now());
-        // PostgreSQL that does not answer yet has nothing to hold back; it is asked again.
+        // A PostgreSQL that does not answer yet is asked again later.
         let Ok(session) = Session::open_as(self.launch.address, self.launch.superuser()).await
         else {
             return Ok(());
         };
-        let stalled = receivers_barred(&session).await?;
+        let stalled = receivers_blocked(&session).await?;
         if stalled != stall {
-            bar_receivers(&session, stall).await?;
+            block_receivers(&session, stall).await?;
         }
-        // Believed only once a new connection sees it: from then on new receivers see it too.
+        // The setting counts only once a new connection sees it: from then on new receivers see it
+        // too.
         self.stalled = Some(stalled);
         if pause || self.paused {
             self.paused = pause_replay(&session, pause).await?;
@@ -161,23 +163,23 @@ impl Enforcer {
     }
 }
 
-/// Whether a base backup runs with a throttle.
+/// Returns whether `process` is a throttled base backup.
 pub(super) fn is_throttled(process: &Process) -> bool {
     process.command.contains("pg_basebackup") && process.command.contains("--max-rate=")
 }
 
-/// Whether this is PostgreSQL's WAL receiver.
+/// Returns whether `process` is PostgreSQL's WAL receiver.
 pub(super) fn is_receiver(process: &Process) -> bool {
     process.command.starts_with("postgres:") && process.command.contains("walreceiver")
 }
 
-/// Whether new WAL receivers fail to start.
-pub(super) async fn receivers_barred(session: &Session) -> Result<bool> {
+/// Returns whether new WAL receivers fail to start.
+pub(super) async fn receivers_blocked(session: &Session) -> Result<bool> {
     Ok(session.word("SHOW dynamic_library_path").await?.as_deref() == Some(NOWHERE))
 }
 
-async fn bar_receivers(session: &Session, bar: bool) -> Result<()> {
-    let statement = if bar {
+async fn block_receivers(session: &Session, block: bool) -> Result<()> {
+    let statement = if block {
         format!("ALTER SYSTEM SET dynamic_library_path = '{NOWHERE}'")
     } else {
         "ALTER SYSTEM RESET dynamic_library_path".to_owned()
@@ -187,7 +189,7 @@ async fn bar_receivers(session: &Session, bar: bool) -> Result<()> {
     Ok(())
 }
 
-/// Pauses or resumes the replay of a standby; whether it is paused now.
+/// Pauses or resumes the replay of a replica. Returns whether it is paused now.
 async fn pause_replay(session: &Session, pause: bool) -> Result<bool> {
     let state = replay_state(session).await?;
     let leads = state.is_none();
@@ -201,7 +203,7 @@ async fn pause_replay(session: &Session, pause: bool) -> Result<bool> {
     }
 }
 
-/// `paused`, `pause requested` or `not paused`; `None` on a leader.
+/// Returns `paused`, `pause requested` or `not paused`, or `None` on a leader.
 pub(super) async fn replay_state(session: &Session) -> Result<Option<String>> {
     session
         .word("SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END")
@@ -209,7 +211,8 @@ pub(super) async fn replay_state(session: &Session) -> Result<Option<String>> {
         .context("failed to ask whether replay is paused")
 }
 
-/// The script that stands in for `pg_basebackup`: it asks the stage before it does its work.
+/// Returns the script that stands in for `pg_basebackup`. It reads the instruction before it
+/// starts.
 pub(super) fn base_backup_script(stage: &Path, bin_dir: &Path) -> String {
     format!(
         "#!/bin/sh\n\
@@ -224,7 +227,7 @@ pub(super) fn base_backup_script(stage: &Path, bin_dir: &Path) -> String {
     )
 }
 
-/// Whether anything refuses connections at `address`: the port is closed.
+/// Returns whether connections to `address` are refused, because the port is closed.
 pub(super) async fn refuses(address: Ipv4Addr, port: u16) -> bool {
     tokio::net::TcpStream::connect((address, port))
         .await

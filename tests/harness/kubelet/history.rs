@@ -1,4 +1,4 @@
-//! What happened to a pod's container so far, and what that means for its next start (pure).
+//! The history of a pod's container, and the delay of its next start (pure).
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::status::Termination;
 
-/// A kubelet's back-off between restarts: this, doubled each time, up to the limit.
+/// A kubelet's back-off between restarts: the first one, doubled each time, up to the longest one.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 
-/// How long a container must have run for its earlier failures to be forgotten.
+/// The time that a container must run until its earlier failures are forgotten.
 const FORGET: Duration = Duration::from_secs(600);
 
-/// What happened to the pod's container so far.
+/// The history of the pod's container.
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub(super) restarts: i32,
-    /// How often it failed in a row.
+    /// The number of consecutive failures.
     pub(super) failures: u32,
     pub(super) last: Option<Termination>,
 }
 
 impl History {
-    /// Adds an end that happened just now.
+    /// Records an end that happened now.
     pub(super) fn record(&mut self, exit_code: i32, started: Timestamp) {
         let finished = Timestamp::now();
         let life = finished.duration_since(started);
@@ -33,8 +33,8 @@ impl History {
     }
 }
 
-/// How long to wait before the next start, after so many failures in a row: the first restart is
-/// immediate.
+/// Returns the delay before the next start, after this number of consecutive failures. The first
+/// restart is immediate.
 pub(super) fn back_off(failures: u32) -> Duration {
     match failures {
         0 | 1 => Duration::ZERO,
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_life_makes_up_for_earlier_failures() {
+    fn earlier_failures_are_forgotten_after_a_long_run() {
         let mut history = History { failures: 5, ..History::default() };
         history.record(1, Timestamp::now());
         assert_eq!(history.failures, 6);

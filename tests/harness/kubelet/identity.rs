@@ -1,4 +1,4 @@
-//! The service account a pod runs as: a token of its own, bound to the pod and renewed in time.
+//! The service account of a pod: a token of its own, bound to the pod and renewed in time.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,16 +10,17 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
-/// How long a token lives, as kubelets ask for it.
+/// The lifetime of a token, as kubelets request it.
 const LIFETIME: Duration = Duration::from_secs(3607);
 
-/// How long a token is used before the next one is fetched.
+/// The time until the next token is fetched.
 pub(super) const RENEWAL: Duration = Duration::from_secs(3000);
 
 /// Writes `token`, `ca.crt` and `namespace` to `directory`, as a projected volume holds them.
 ///
 /// # Errors
-/// When the API server issues no token, usually because the service account does not exist (yet).
+/// Fails when the API server issues no token, usually because the service account does not exist
+/// (yet).
 pub(super) async fn project(
     client: &Client,
     ca_pem: &str,
@@ -52,7 +53,7 @@ pub(super) async fn project(
     Ok(())
 }
 
-/// Replaces a file as a whole: whoever reads it finds the old text or the new one.
+/// Replaces a file as a whole: a reader finds the old text or the new one.
 pub(super) async fn replace(path: &Path, text: &str) -> Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

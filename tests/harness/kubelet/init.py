@@ -1,8 +1,8 @@
-"""The first process of a pod: gives it what a container has of its own, then becomes Patroni.
+"""The first process of a pod: makes the private parts of a container, then becomes Patroni.
 
 usage: init.py HOSTNAME SERVICE_ACCOUNT_DIR PROGRAM [ARGUMENT...]
 
-mount(8) refuses to work for anybody but uid 0, whatever capabilities they hold; mount(2) does not.
+mount(8) refuses every user except for uid 0, with any capabilities. mount(2) does not.
 """
 import ctypes
 import os

@@ -1,4 +1,4 @@
-//! What the kubelet did and what went wrong, one line each, for people who look into a bed.
+//! The log of the kubelet's actions and errors, one line each.
 
 use std::fmt;
 use std::fs::File;
@@ -14,13 +14,13 @@ use k8s_openapi::jiff::Timestamp;
 pub(super) struct Journal(Mutex<File>);
 
 impl Journal {
-    /// Appends to `path`, creating it if needed.
+    /// Opens `path` to append, and creates it if needed.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(path);
         Ok(Self(Mutex::new(file.with_context(|| format!("failed to open {}", path.display()))?)))
     }
 
-    /// Adds a line. A full disk is not the kubelet's to report.
+    /// Adds a line. An error is ignored, because a full disk has other causes.
     pub(super) fn write(&self, line: fmt::Arguments<'_>) {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         _ = writeln!(file, "{} {line}", Timestamp::now());

@@ -1,4 +1,4 @@
-//! What a Spilo container is started from: its files, its command line and its environment.
+//! The files, the command line and the environment of a Spilo container.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -13,26 +13,27 @@ use super::addresses::NETWORK;
 use super::faults::base_backup_script;
 use super::identity::replace;
 use super::{ApiServer, PodName};
-use crate::patroni::{self, Conduct, POSTGRES_PORT, Placement};
+use crate::patroni::{self, POSTGRES_PORT, Placement, RuntimeSettings};
 use crate::python::Environment;
 use crate::stage::Faults;
 use crate::streaming::Target;
 
-/// Where a container finds its private run directory.
+/// The private run directory of a container.
 const RUN_DIR: &str = "/var/run/postgresql";
 
-/// What people execute in a Spilo container that the machine's own `PATH` may not have.
+/// The programs that people execute in a Spilo container and that the machine's own `PATH` may not
+/// have.
 const EXECUTABLE: [&str; 7] =
     ["patronictl", "pg_controldata", "pg_dump", "pg_isready", "pg_waldump", "pgbench", "psql"];
 
-/// A container ready to start.
+/// A container that is ready to start.
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
     pub(super) pod: PodName,
     pub(super) address: Ipv4Addr,
-    /// The container's environment, every reference followed.
+    /// The container's environment, with every reference resolved.
     pub(super) env: BTreeMap<String, String>,
-    /// Where the container's files are kept, outside the volume.
+    /// The directory of the container's files, outside the volume.
     pub(super) directory: PathBuf,
     /// The mounted volume.
     pub(super) volume: PathBuf,
@@ -47,9 +48,9 @@ impl Launch {
     /// Writes the container's files.
     ///
     /// # Errors
-    /// When the environment makes no configuration, or a file cannot be written.
+    /// Fails when the environment makes no configuration, or a file cannot be written.
     pub(super) async fn lay_out(&self, faults: &Faults) -> Result<()> {
-        self.write_configuration(faults.conduct()).await?;
+        self.write_configuration(faults.runtime_settings()).await?;
         replace(&self.base_backup_stage(), &faults.base_backup()).await?;
         let script = base_backup_script(&self.base_backup_stage(), &self.python.pg_bindir);
         replace(&self.base_backup(), &script).await?;
@@ -60,10 +61,10 @@ impl Launch {
         make_executable(&patronictl)
     }
 
-    /// Remembers the container's first process, for programs that have to be run in its namespaces.
+    /// Stores the container's first process, for programs that must run in its namespaces.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Fails when the file cannot be written.
     pub(super) async fn remember(&self, first: i32) -> Result<()> {
         replace(&self.first_process(), &first.to_string()).await
     }
@@ -71,8 +72,8 @@ impl Launch {
     /// Writes Patroni's configuration.
     ///
     /// # Errors
-    /// As [`Self::lay_out`].
-    pub(super) async fn write_configuration(&self, conduct: Conduct) -> Result<()> {
+    /// Fails like [`Self::lay_out`].
+    pub(super) async fn write_configuration(&self, settings: RuntimeSettings) -> Result<()> {
         let base_backup = self.base_backup();
         let place = Placement {
             pod: &self.pod.name,
@@ -84,11 +85,11 @@ impl Launch {
             base_backup: &base_backup,
             run_dir: Path::new(RUN_DIR),
         };
-        let config = patroni::configuration(&self.env, &place, conduct)?;
+        let config = patroni::configuration(&self.env, &place, settings)?;
         replace(&self.configuration(), &format!("{config:#}")).await
     }
 
-    /// The container's command, environment and working directory.
+    /// Returns the container's command, environment and working directory.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.python.python);
         command
@@ -109,8 +110,8 @@ impl Launch {
         command
     }
 
-    /// What `kubectl exec` and `kubectl port-forward` lead to. Commands run beside the container,
-    /// not in its namespaces; they find PostgreSQL by its address.
+    /// Returns the target of `kubectl exec` and `kubectl port-forward`. Commands run beside the
+    /// container, not in its namespaces. They find PostgreSQL by its address.
     pub(super) fn streams(&self) -> Target {
         let mut environment = self.env.clone();
         environment.extend(
@@ -132,33 +133,33 @@ impl Launch {
         }
     }
 
-    /// Where the token of the pod's service account is kept.
+    /// Returns the directory of the service account's token.
     pub(super) fn service_account(&self) -> PathBuf {
         self.directory.join("serviceaccount")
     }
 
-    /// The file that says what becomes of the next base backup.
+    /// Returns the file with the instruction for the next base backup.
     pub(super) fn base_backup_stage(&self) -> PathBuf {
         self.directory.join("base-backup-stage")
     }
 
-    /// Whether a command line is one of Patroni's processes.
+    /// Returns whether a command line is one of Patroni's processes.
     pub(super) fn is_patroni(&self, command: &str) -> bool {
         self.configuration().to_str().is_some_and(|path| command.ends_with(path))
     }
 
-    /// The name of the member's cluster.
+    /// Returns the name of the member's cluster.
     pub(super) fn scope(&self) -> Option<&str> {
         self.env.get("SCOPE").map(String::as_str)
     }
 
-    /// The name of PostgreSQL's superuser.
+    /// Returns the name of PostgreSQL's superuser.
     pub(super) fn superuser(&self) -> &str {
         self.env.get("PGUSER_SUPERUSER").map_or("postgres", String::as_str)
     }
 
-    /// The script that runs `patronictl` where Patroni runs: it needs the pod's token, which only
-    /// the container's own mounts show.
+    /// Returns the script that runs `patronictl` in the mount namespace of Patroni: it needs the
+    /// pod's token, which only the container's own mounts show.
     fn patronictl_script(&self) -> String {
         format!(
             "#!/bin/sh\n\
@@ -174,7 +175,7 @@ impl Launch {
         )
     }
 
-    /// Programs that stand in for what the image has.
+    /// Returns the directory of programs that stand in for those of the image.
     fn programs(&self) -> PathBuf {
         self.directory.join("bin")
     }
@@ -192,10 +193,10 @@ impl Launch {
     }
 }
 
-/// Lays out what [`super::Kubelet::programs`] is about.
+/// Writes the programs of [`super::Kubelet::programs`].
 ///
 /// # Errors
-/// When the directory cannot be written.
+/// Fails when the directory cannot be written.
 pub(super) fn lay_out_programs(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory)?;
     let pick = directory.join("pick-by-path");

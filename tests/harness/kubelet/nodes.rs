@@ -1,4 +1,4 @@
-//! The nodes the kubelet stands in for.
+//! The nodes of the kubelet.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::watch;
 
-/// The address of every node: all of them are this machine.
+/// The address of every node: each is this machine.
 pub(super) const ADDRESS: &str = "127.0.0.1";
 
-/// How many nodes there are: enough for every member of a large cluster to have its own.
+/// The number of nodes: enough for every member of a large cluster to have its own.
 pub(super) const COUNT: usize = 6;
 
-/// The zones the nodes are spread over, round robin.
+/// The zones of the nodes, assigned in turn.
 const ZONES: [&str; 3] = ["bed-a", "bed-b", "bed-c"];
 
 /// The kubelet's nodes: `bed-node-0`, `bed-node-1`, …
@@ -78,18 +78,18 @@ impl Nodes {
         .await
     }
 
-    /// Every node, as the API server has it.
+    /// Lists every node in the API server.
     pub(super) async fn list(&self) -> Result<Vec<Node>> {
         Ok(self.api.list(&super::everything()).await?.items)
     }
 
-    /// Whether the kubelet stands in for this node.
+    /// Returns whether the node belongs to the kubelet.
     pub(super) fn has(name: &str) -> bool {
         (0..COUNT).any(|index| self::name(index) == name)
     }
 
-    /// Lets a node vanish: what runs there dies and nobody reports for it any more; its Ready
-    /// condition turns Unknown, as the node lifecycle controller would write it.
+    /// Marks a node as lost: its processes end and the kubelet no longer reports for it. Its Ready
+    /// condition turns Unknown, as the node lifecycle controller writes it.
     pub(super) async fn lose(&self, name: &str) -> Result<()> {
         if self.lost.send_if_modified(|lost| lost.insert(name.to_owned())) {
             let message = "Kubelet stopped posting node status.";
@@ -100,14 +100,14 @@ impl Nodes {
     }
 
     /// Brings a lost node back.
-    pub(super) async fn find(&self, name: &str) -> Result<()> {
+    pub(super) async fn recover(&self, name: &str) -> Result<()> {
         let condition = ready("True", "KubeletReady", "the kubelet is posting ready status");
         self.set_status(name, &json!({"conditions": [condition]})).await?;
         self.lost.send_if_modified(|lost| lost.remove(name));
         Ok(())
     }
 
-    /// The names of the lost nodes, now and whenever they change.
+    /// Returns the names of the lost nodes and their later changes.
     pub(super) fn lost(&self) -> watch::Receiver<BTreeSet<String>> {
         self.lost.subscribe()
     }

@@ -1,4 +1,4 @@
-//! Whether a staged fault can be seen, looked at from outside the member.
+//! Observation of staged faults from outside the member.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 
-use super::faults::{is_receiver, is_throttled, receivers_barred, refuses, replay_state};
+use super::faults::{is_receiver, is_throttled, receivers_blocked, refuses, replay_state};
 use super::pod::{CRASHING, NO_IMAGE};
 use super::{Host, Member, PodName};
 use crate::patroni::{REST_PORT, rest};
@@ -19,7 +19,7 @@ impl Host {
         self.client.clone()
     }
 
-    /// The running members of a cluster, and their addresses.
+    /// Returns the running members of a cluster, and their addresses.
     pub(crate) fn members_of(&self, namespace: &str, cluster: &str) -> Vec<(String, Ipv4Addr)> {
         let members = self.members.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let of_cluster = members.iter().filter(|(name, member)| {
@@ -28,10 +28,10 @@ impl Host {
         of_cluster.map(|(name, member)| (name.name.clone(), member.address)).collect()
     }
 
-    /// Whether `fault` shows in the pod with this name.
+    /// Returns whether `fault` shows in the pod with this name.
     ///
     /// # Errors
-    /// When that cannot be told at the moment: it is to be asked again.
+    /// Fails when that cannot be determined at the moment. The caller tries again.
     pub(crate) async fn shows(&self, name: &PodName, fault: Fault) -> Result<bool> {
         let running = || self.member(name).context("its container does not run");
         match fault {
@@ -64,7 +64,7 @@ impl Host {
         }
     }
 
-    /// Whether the pod runs and its PostgreSQL is not in recovery.
+    /// Returns whether the pod runs and its PostgreSQL is not in recovery.
     pub(crate) async fn leads(&self, name: &PodName) -> bool {
         let Some(member) = self.member(name) else { return false };
         let Ok(session) = Session::open_as(member.address, &member.superuser).await else {
@@ -73,7 +73,7 @@ impl Host {
         replay_state(&session).await.is_ok_and(|state| state.is_none())
     }
 
-    /// Whether a container of the pod waits, and for this reason.
+    /// Returns whether a container of the pod waits for this reason.
     async fn waits(&self, name: &PodName, reason: &str) -> Result<bool> {
         let status = self.pod(name).await?.and_then(|pod| pod.status);
         let containers = status.and_then(|status| status.container_statuses);
@@ -88,7 +88,8 @@ impl Host {
         Ok(Api::namespaced(self.client(), &name.namespace).get_opt(&name.name).await?)
     }
 
-    /// Patroni itself and the annotation everybody else reads have to agree.
+    /// Returns whether the member has the tag. Patroni and the annotation that other programs read
+    /// must agree.
     async fn has_nofailover(&self, name: &PodName, member: &Member) -> Result<bool> {
         let said = rest::member(member.address).await?.nofailover();
         let pod = self.pod(name).await?.context("the pod is gone")?;
@@ -101,8 +102,8 @@ impl Host {
     }
 }
 
-/// A fault of base backups shows as what the next one will do; a throttle ends with the last base
-/// backup that has it.
+/// Returns whether a fault of base backups shows: in the instruction for the next one, or in a
+/// throttled one that still runs.
 fn base_backup_shows(member: &Member, fault: Fault) -> Result<bool> {
     let stage = member.launch.base_backup_stage();
     let next = std::fs::read_to_string(&stage)
@@ -121,20 +122,20 @@ async fn is_frozen(member: &Member) -> Result<bool> {
     if !patroni.all(|process| process.stopped == first) {
         bail!("half of Patroni is stopped");
     }
-    // It has caught up with itself once it answers again.
+    // The member is responsive again once it answers.
     if first { Ok(true) } else { rest::member(member.address).await.map(|_| false) }
 }
 
 async fn is_stalled(member: &Member) -> Result<bool> {
     let session = Session::open_as(member.address, &member.superuser).await?;
-    let barred = receivers_barred(&session).await?;
+    let blocked = receivers_blocked(&session).await?;
     let held = member
         .processes
         .list()
         .iter()
         .filter(|process| is_receiver(process))
-        .all(|receiver| receiver.stopped == barred);
-    held.then_some(barred).context("its WAL receiver is not the way it will be")
+        .all(|receiver| receiver.stopped == blocked);
+    held.then_some(blocked).context("its WAL receiver has not changed its state yet")
 }
 
 fn is_terminated(pod: &Pod) -> bool {

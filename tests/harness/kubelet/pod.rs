@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use super::container::{Container, exit_code};
-use super::ending::{back, gone_missing};
+use super::ending::{node_lost, node_recovered};
 use super::environment::{Sources, environment};
 use super::faults::Enforcer;
 use super::history::{History, back_off};
@@ -33,23 +33,23 @@ use super::{Host, Member, PodName, everything};
 use crate::stage::{Fault, Faults};
 use crate::streaming;
 
-/// How often something that is not there yet is looked for again.
+/// The pause before another look for something that does not exist yet.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 
-/// Why a container waits that has died too often.
+/// The reason of a container that has died too often.
 pub(super) const CRASHING: &str = "CrashLoopBackOff";
 
-/// Why a container waits whose image cannot be had.
+/// The reason of a container without an image.
 pub(super) const NO_IMAGE: &str = "ImagePullBackOff";
 
-/// How often a running member is compared with its stage.
+/// The interval at which a running member is compared with its staged faults.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The latest news of a pod.
+/// The latest state of a pod.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) pod: Arc<Pod>,
-    /// Whether the object is gone from the API server.
+    /// True if the object is gone from the API server.
     pub(super) gone: bool,
 }
 
@@ -59,7 +59,7 @@ impl Seen {
     }
 }
 
-/// Looks after one incarnation of a pod.
+/// The worker of one incarnation of a pod.
 pub(super) struct Worker {
     pub(super) host: Arc<Host>,
     pub(super) name: PodName,
@@ -68,8 +68,8 @@ pub(super) struct Worker {
     faults: watch::Receiver<Faults>,
     /// The status last reported.
     status: Mutex<PodStatus>,
-    /// What went wrong last: the journal gets it once, however often it is tried again.
-    complaint: Mutex<String>,
+    /// The last error. The journal gets it once, however often it repeats.
+    last_error: Mutex<String>,
 }
 
 /// A container and the volume it has mounted.
@@ -80,13 +80,13 @@ pub(super) struct Running {
     _mount: Option<Mount>,
 }
 
-/// How a container's life was left.
-enum Left {
+/// The reason why a container is no longer attended.
+enum Exit {
     Ended(ExitStatus),
     NodeLost,
 }
 
-/// Why a container cannot start yet.
+/// The reason why a container cannot start yet.
 struct Obstacle {
     reason: &'static str,
     message: String,
@@ -100,34 +100,34 @@ impl Worker {
             faults: host.stages.of(&name),
             uid: pod.uid().unwrap_or_default(),
             status: Mutex::new(pod.status.clone().unwrap_or_default()),
-            complaint: Mutex::default(),
+            last_error: Mutex::default(),
             host,
             name,
             seen,
         }
     }
 
-    /// Lives the pod's life; returns when it is over.
+    /// Runs the pod until it is over.
     pub(super) async fn run(self) {
         let mut running = None;
         let mut seen = self.seen.clone();
         tokio::select! {
             () = self.live(&mut running) => {}
-            // An error is the kubelet stopping: an end like the others.
+            // An error means that the kubelet stops, which ends the pod like the others.
             _ = seen.wait_for(Seen::ending) => {}
         }
-        if let Err(error) = self.conclude(running).await {
-            self.complain(&error).await;
+        if let Err(error) = self.end(running).await {
+            self.log_error(&error).await;
         }
     }
 
-    /// Writes into the journal what went wrong, unless it is what went wrong before.
-    pub(super) async fn complain(&self, error: &anyhow::Error) {
+    /// Writes an error into the journal, unless it is the same as the last one.
+    pub(super) async fn log_error(&self, error: &anyhow::Error) {
         let text = format!("{error:#}");
-        let mut complaint = self.complaint.lock().await;
-        if *complaint != text {
+        let mut last_error = self.last_error.lock().await;
+        if *last_error != text {
             self.host.journal.write(format_args!("{}: {text}", self.name));
-            *complaint = text;
+            *last_error = text;
         }
     }
 
@@ -139,7 +139,7 @@ impl Worker {
         Api::namespaced(self.host.client.clone(), &self.name.namespace)
     }
 
-    /// Never returns: the caller drops it when the pod is to end.
+    /// Binds and runs the pod. Never returns: the caller drops it when the pod ends.
     async fn live(&self, running: &mut Option<Running>) {
         let node = self.bound().await;
         if !Nodes::has(&node) {
@@ -162,7 +162,7 @@ impl Worker {
         let mut history = History::default();
         let mut lost = self.host.nodes.lost();
         loop {
-            back(&mut lost, &node).await;
+            node_recovered(&mut lost, &node).await;
             let (launch, mount) = self.prepared(&spec, address, &history).await;
             let started =
                 match Container::start(&launch.command(), &self.host.log(&self.name)).await {
@@ -174,27 +174,27 @@ impl Worker {
                         continue;
                     }
                 };
-            let left = self.attend(started, &spec, &node, &history).await;
+            let exit = self.attend(started, &spec, &node, &history).await;
             let began = started.container.started();
             *running = None;
-            match left {
-                // Nobody is there to report; a node that comes back starts its containers again.
-                Left::NodeLost => history.record(137, began),
-                Left::Ended(status) => {
+            match exit {
+                // No kubelet is there to report. A recovered node starts its containers again.
+                Exit::NodeLost => history.record(137, began),
+                Exit::Ended(status) => {
                     history.record(exit_code(status), began);
-                    self.rest(address, &history).await;
+                    self.pause_before_restart(address, &history).await;
                 }
             }
             history.restarts += 1;
         }
     }
 
-    /// A new address for this incarnation.
+    /// Returns a new address for this incarnation.
     fn take_address(&self) -> Ipv4Addr {
         self.host.addresses.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Binds the pod, if nobody else has, and returns its node.
+    /// Binds the pod, unless another scheduler has, and returns its node.
     async fn bound(&self) -> String {
         let mut faults = self.faults.clone();
         let mut seen = self.seen.clone();
@@ -230,7 +230,7 @@ impl Worker {
         }
     }
 
-    /// Binds the pod to a node; the inner error is the scheduler's message.
+    /// Binds the pod to a node. The inner error is the scheduler's message.
     async fn place(&self, pod: &Pod) -> Result<Result<(), String>> {
         let _one_at_a_time = self.host.placing.lock().await;
         let nodes = self.host.nodes.list().await?;
@@ -255,7 +255,7 @@ impl Worker {
         Ok(Ok(()))
     }
 
-    /// Gets everything together that a container needs, waiting for what is missing.
+    /// Prepares everything that a container needs, and waits for missing objects.
     async fn prepared(
         &self,
         spec: &ContainerSpec,
@@ -327,14 +327,14 @@ impl Worker {
         Ok((launch, mount))
     }
 
-    /// Looks after a running container until it ends or its node is lost.
+    /// Attends a running container until it ends or its node is lost.
     async fn attend(
         &self,
         running: &mut Running,
         spec: &ContainerSpec,
         node: &str,
         history: &History,
-    ) -> Left {
+    ) -> Exit {
         let launch = &running.launch;
         self.host.enter(
             &self.name,
@@ -346,12 +346,12 @@ impl Worker {
             },
         );
         if let Err(error) = self.open_streams(running).await {
-            self.complain(&error).await;
+            self.log_error(&error).await;
         }
-        let left = self.watch_over(running, spec, node, history).await;
+        let exit = self.watch_over(running, spec, node, history).await;
         self.host.leave(&self.name);
         self.close_streams().await;
-        left
+        exit
     }
 
     async fn watch_over(
@@ -360,7 +360,7 @@ impl Worker {
         spec: &ContainerSpec,
         node: &str,
         history: &History,
-    ) -> Left {
+    ) -> Exit {
         let Running { container, launch, .. } = running;
         let faults = self.faults.clone();
         let mut enforcer =
@@ -375,12 +375,12 @@ impl Worker {
             self.report(Some(launch.address), state, history).await;
             let done = tokio::select! {
                 status = container.ended() => match status {
-                    Ok(status) => return Left::Ended(status),
+                    Ok(status) => return Exit::Ended(status),
                     Err(error) => Err(error),
                 },
-                () = gone_missing(&mut lost, node) => {
+                () = node_lost(&mut lost, node) => {
                     if container.kill().await.is_ok() {
-                        return Left::NodeLost;
+                        return Exit::NodeLost;
                     }
                     Ok(())
                 }
@@ -401,7 +401,7 @@ impl Worker {
                 }
             };
             if let Err(error) = done {
-                self.complain(&error).await;
+                self.log_error(&error).await;
             }
         }
     }
@@ -412,16 +412,16 @@ impl Worker {
         streaming::open(&self.host.client, &launch.streams()).await
     }
 
-    /// There is nothing to execute commands in any more.
+    /// Closes the streams of a pod that no longer runs.
     pub(super) async fn close_streams(&self) {
         let PodName { namespace, name } = &self.name;
         if let Err(error) = streaming::close(&self.host.client, namespace, name).await {
-            self.complain(&error).await;
+            self.log_error(&error).await;
         }
     }
 
-    /// What comes between two lives of a container: a pause that grows with each failure.
-    async fn rest(&self, address: Ipv4Addr, history: &History) {
+    /// Pauses between two starts of a container. The pause grows with each failure.
+    async fn pause_before_restart(&self, address: Ipv4Addr, history: &History) {
         let Some(last) = &history.last else { return };
         let mut faults = self.faults.clone();
         if faults.borrow().has(Fault::StoppedPatroni) {
@@ -453,7 +453,7 @@ impl Worker {
         self.report(address, State::Waiting { reason, message }, history).await;
     }
 
-    /// Reports the pod's status, if it differs from what was reported last.
+    /// Reports the pod's status, if it differs from the last report.
     async fn report(&self, address: Option<Ipv4Addr>, state: State, history: &History) {
         let seen =
             Observation { address, state, restarts: history.restarts, last: history.last.clone() };
@@ -466,14 +466,14 @@ impl Worker {
         if *before == status {
             return;
         }
-        // With the uid, a status meant for this incarnation never reaches the next one.
+        // The uid keeps a status of this incarnation from the next one.
         let patch = Patch::Merge(json!({"metadata": {"uid": self.uid}, "status": status}));
         match self.api().patch_status(&self.name.name, &PatchParams::default(), &patch).await {
             Ok(_) => *before = status,
             Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => {}
             Err(error) => {
                 let error = anyhow::Error::new(error).context("failed to report the pod's status");
-                self.complain(&error).await;
+                self.log_error(&error).await;
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::patroni::rest;
 
-/// A container's readiness: probed until dropped.
+/// A container's readiness, probed until it is dropped.
 #[derive(Debug)]
 pub(super) struct Readiness {
     verdict: watch::Receiver<bool>,
@@ -19,8 +19,8 @@ pub(super) struct Readiness {
 }
 
 impl Readiness {
-    /// Starts to probe `container` at `address`. Without an `httpGet` probe a container is ready
-    /// as soon as it has started, which is what a kubelet makes of it.
+    /// Starts to probe `container` at `address`. Without an `httpGet` probe a container is ready as
+    /// soon as it has started, as for a kubelet.
     pub(super) fn of(container: &Container, address: Ipv4Addr) -> Self {
         let Some((schedule, target, path)) = plan(container, address) else {
             return Self { verdict: watch::Sender::new(true).subscribe(), prober: None };
@@ -33,8 +33,8 @@ impl Readiness {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                let answer = rest::probe(target, &path, schedule.patience).await;
-                // 200 to 399 is success, for a kubelet.
+                let answer = rest::probe(target, &path, schedule.limit).await;
+                // A kubelet takes 200 to 399 as success.
                 let fine = answer.is_ok_and(|status| status.as_u16() / 100 <= 3);
                 if let Some(ready) = streak.count(fine, &schedule) {
                     sender.send_if_modified(|before| std::mem::replace(before, ready) != ready);
@@ -44,7 +44,7 @@ impl Readiness {
         Self { verdict, prober: Some(prober) }
     }
 
-    /// Whether the container is ready now.
+    /// Returns whether the container is ready now.
     pub(super) fn now(&self) -> bool {
         *self.verdict.borrow()
     }
@@ -52,7 +52,7 @@ impl Readiness {
     /// Waits until that changes.
     pub(super) async fn changed(&mut self) {
         if self.verdict.changed().await.is_err() {
-            // Nobody probes: it never does.
+            // Without a probe it never changes.
             std::future::pending::<()>().await;
         }
     }
@@ -66,17 +66,17 @@ impl Drop for Readiness {
     }
 }
 
-/// When to probe and how many answers make a verdict.
+/// The timing of a probe, and the number of answers for a verdict.
 #[derive(Clone, Copy, Debug)]
 struct Schedule {
     delay: Duration,
     period: Duration,
-    patience: Duration,
+    limit: Duration,
     successes: u32,
     failures: u32,
 }
 
-/// How a container wants to be probed, if it does.
+/// Returns the probe of a container, if it has one.
 fn plan(container: &Container, address: Ipv4Addr) -> Option<(Schedule, SocketAddr, String)> {
     let probe = container.readiness_probe.as_ref()?;
     let get = probe.http_get.as_ref()?;
@@ -92,7 +92,7 @@ fn schedule(probe: &Probe) -> Schedule {
     Schedule {
         delay: seconds(probe.initial_delay_seconds, 0),
         period: seconds(probe.period_seconds, 10),
-        patience: seconds(probe.timeout_seconds, 1),
+        limit: seconds(probe.timeout_seconds, 1),
         successes: number(probe.success_threshold, 1),
         failures: number(probe.failure_threshold, 3),
     }
@@ -109,7 +109,7 @@ fn port(container: &Container, get: &HTTPGetAction) -> Option<u16> {
     u16::try_from(number).ok()
 }
 
-/// How many answers in a row were the same.
+/// The number of equal answers in a row.
 #[derive(Debug, Default)]
 struct Streak {
     fine: bool,
@@ -117,7 +117,7 @@ struct Streak {
 }
 
 impl Streak {
-    /// Counts an answer; the verdict once enough of them agree.
+    /// Counts an answer. Returns the verdict once enough answers agree.
     fn count(&mut self, fine: bool, schedule: &Schedule) -> Option<bool> {
         self.length = if self.fine == fine { self.length.saturating_add(1) } else { 1 };
         self.fine = fine;
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// The probe the operator gives a Spilo container.
+    /// Returns a container with the probe that the operator gives to Spilo.
     fn container() -> Container {
         serde_json::from_value(json!({
             "name": "postgres",
@@ -156,11 +156,11 @@ mod tests {
         );
         assert_eq!(schedule.delay, Duration::from_secs(6));
         assert_eq!((schedule.successes, schedule.failures), (1, 3));
-        let mut bare = container();
-        bare.readiness_probe.as_mut().unwrap().period_seconds = None;
-        assert_eq!(plan(&bare, address).unwrap().0.period, Duration::from_secs(10));
-        bare.readiness_probe = None;
-        assert!(plan(&bare, address).is_none());
+        let mut changed = container();
+        changed.readiness_probe.as_mut().unwrap().period_seconds = None;
+        assert_eq!(plan(&changed, address).unwrap().0.period, Duration::from_secs(10));
+        changed.readiness_probe = None;
+        assert!(plan(&changed, address).is_none());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where a pod goes: the part of a scheduler that scaling a database meets (pure).
+//! The placement of pods: the part of a scheduler that matters when a database is scaled (pure).
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodAffinityTerm};
 use kube::ResourceExt as _;
@@ -6,13 +6,13 @@ use kube::core::{Selector, SelectorExt as _};
 
 /// Chooses a node for `pod` among `nodes`, given all `pods` of the cluster.
 ///
-/// A member of a StatefulSet goes to the node of its ordinal's number if it can, so that losing one
-/// node loses one member; everything else goes where the fewest pods are. Node selectors, cordons,
-/// lost nodes and required anti-affinity are respected; resources, taints and node affinity are
-/// not looked at.
+/// A member of a StatefulSet gets the node of its ordinal's number if possible, so that the loss of
+/// one node loses one member. Every other pod gets the node with the fewest pods. Node selectors,
+/// cordons, lost nodes and required anti-affinity are respected. Resources, taints and node
+/// affinity are ignored.
 ///
 /// # Errors
-/// When no node fits: the message a scheduler would write.
+/// Fails when no node fits, with the message of a scheduler.
 pub(super) fn place(pod: &Pod, nodes: &[Node], pods: &[Pod]) -> Result<String, String> {
     let mut refusals: Vec<(&str, usize)> = Vec::new();
     let mut fitting = Vec::new();
@@ -38,7 +38,7 @@ pub(super) fn place(pod: &Pod, nodes: &[Node], pods: &[Pod]) -> Result<String, S
         })
 }
 
-/// Why `node` cannot take `pod`, in the scheduler's words.
+/// Returns the reason why `node` cannot take `pod`, in the scheduler's words.
 fn refusal(pod: &Pod, node: &Node, nodes: &[Node], pods: &[Pod]) -> Option<&'static str> {
     let spec = pod.spec.as_ref()?;
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
@@ -62,7 +62,7 @@ fn refusal(pod: &Pod, node: &Node, nodes: &[Node], pods: &[Pod]) -> Option<&'sta
     (!apart).then_some("node(s) didn't match pod anti-affinity rules")
 }
 
-/// Whether an anti-affinity term of `pod` is about `other`.
+/// Returns whether an anti-affinity term of `pod` selects `other`.
 fn repels(term: &PodAffinityTerm, pod: &Pod, other: &Pod) -> bool {
     let selector = term.label_selector.clone().and_then(|labels| Selector::try_from(labels).ok());
     let namespaces = term.namespaces.as_deref().unwrap_or_default();
@@ -75,7 +75,7 @@ fn repels(term: &PodAffinityTerm, pod: &Pod, other: &Pod) -> bool {
     about && other.uid() != pod.uid() && selector.is_some_and(|wants| wants.matches(other.labels()))
 }
 
-/// Whether `other` runs in the same topology domain as `node`.
+/// Returns whether `other` runs in the same topology domain as `node`.
 fn close(term: &PodAffinityTerm, node: &Node, other: &Pod, nodes: &[Node]) -> bool {
     let domain = |node: &Node| node.labels().get(&term.topology_key).cloned();
     let there = nodes.iter().find(|node| runs_on(other, node)).and_then(domain);
@@ -87,7 +87,7 @@ fn runs_on(pod: &Pod, node: &Node) -> bool {
     at.is_some() && at == node.metadata.name.as_deref()
 }
 
-/// The ordinal in the name of a StatefulSet's pod.
+/// Returns the ordinal in the name of a StatefulSet's pod.
 fn ordinal(name: &str) -> Option<usize> {
     name.rsplit_once('-')?.1.parse().ok()
 }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn members_go_to_the_node_of_their_ordinal() {
+    fn members_get_the_node_of_their_ordinal() {
         for (name, node) in [("acid-a-0", "node-0"), ("acid-a-2", "node-2"), ("acid-a-4", "node-1")]
         {
             assert_eq!(place(&pod(name, json!({})), &nodes(), &[]).unwrap(), node, "{name}");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn other_pods_go_where_the_fewest_are() {
+    fn other_pods_get_the_node_with_the_fewest_pods() {
         let pods =
             [pod("a-x", json!({"nodeName": "node-0"})), pod("b-x", json!({"nodeName": "node-1"}))];
         assert_eq!(place(&pod("c-x", json!({})), &nodes(), &pods).unwrap(), "node-2");

@@ -1,4 +1,4 @@
-//! A pod's status as a kubelet would report it (pure).
+//! A pod's status as a kubelet reports it (pure).
 
 use std::net::Ipv4Addr;
 
@@ -11,16 +11,16 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::nodes;
 
-/// What the kubelet sees of a pod that has a node.
+/// The kubelet's observation of a pod that has a node.
 #[derive(Clone, Debug)]
 pub(super) struct Observation {
     /// The pod's address, once it has one.
     pub(super) address: Option<Ipv4Addr>,
-    /// Its containers: all of them share one fate here.
+    /// The state of its containers: all of them share one here.
     pub(super) state: State,
-    /// How often they were started again.
+    /// The number of their restarts.
     pub(super) restarts: i32,
-    /// How their previous life ended.
+    /// The end of their previous run.
     pub(super) last: Option<Termination>,
 }
 
@@ -29,20 +29,20 @@ pub(super) struct Observation {
 pub(super) enum State {
     /// Not started (again) yet, for this reason.
     Waiting { reason: &'static str, message: String },
-    /// Started; ready if the readiness probe says so or there is none.
+    /// Started. Ready if the readiness probe succeeds or there is none.
     Running { started: Timestamp, ready: bool },
-    /// Ended, and not to be started again for now.
+    /// Ended, and not restarted for now.
     Terminated(Termination),
 }
 
-/// How a container's life ended.
+/// The end of a container's run.
 #[derive(Clone, Debug)]
 pub(super) struct Termination {
-    /// The exit code, 128 + n when signal n did it.
+    /// The exit code, or 128 + n after signal n.
     pub(super) exit_code: i32,
-    /// When that life began.
+    /// The start of that run.
     pub(super) started: Timestamp,
-    /// When it ended.
+    /// The end of that run.
     pub(super) finished: Timestamp,
 }
 
@@ -59,7 +59,7 @@ impl Termination {
     }
 }
 
-/// The status to report for `pod`, whose last reported status is `before`.
+/// Returns the status to report for `pod`, whose last reported status is `before`.
 pub(super) fn status(
     pod: &Pod,
     before: &PodStatus,
@@ -95,7 +95,7 @@ pub(super) fn status(
     }
 }
 
-/// The status of a pod that no node can take, and why.
+/// Returns the status of a pod that no node can take, with the reason.
 pub(super) fn unschedulable(before: &PodStatus, message: &str, now: Timestamp) -> PodStatus {
     let mut conditions = Conditions { before, now, list: others(before) };
     conditions.set("PodScheduled", false, Some("Unschedulable"));
@@ -119,7 +119,7 @@ struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
-    /// Adds a condition; its transition time stays as it was unless its status changes.
+    /// Adds a condition. Its transition time stays the same unless its status changes.
     fn set(&mut self, kind: &str, holds: bool, reason: Option<&str>) {
         let status = if holds { "True" } else { "False" };
         let before = self.before.conditions.iter().flatten();
@@ -136,7 +136,7 @@ impl Conditions<'_> {
     }
 }
 
-/// The conditions that are not a kubelet's, such as `DisruptionTarget`: kept as they are.
+/// Returns the conditions that are not a kubelet's, such as `DisruptionTarget`, unchanged.
 fn others(before: &PodStatus) -> Vec<PodCondition> {
     const OURS: [&str; 5] =
         ["PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready"];
@@ -179,7 +179,7 @@ fn container_status(pod: &Pod, container: &Container, seen: &Observation) -> Con
     }
 }
 
-/// Init containers have nothing to do here: they are reported as done.
+/// Returns the statuses of init containers, reported as completed: no program runs for them here.
 fn init_containers(pod: &Pod, before: &PodStatus, now: Timestamp) -> Option<Vec<ContainerStatus>> {
     let containers = pod.spec.as_ref()?.init_containers.as_ref()?;
     let known = before.init_container_statuses.clone();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_from_waiting_to_ready() {
+    fn conditions_follow_a_container_from_waiting_to_ready() {
         let waiting = State::Waiting { reason: "ContainerCreating", message: String::new() };
         let first = status(&pod(), &PodStatus::default(), &seen(waiting), at(1));
         assert_eq!(first.phase.as_deref(), Some("Pending"));
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unschedulable_pod_says_why_and_keeps_foreign_conditions() {
+    fn an_unschedulable_pod_shows_the_reason_and_keeps_foreign_conditions() {
         let before: PodStatus = serde_json::from_value(json!({
             "conditions": [{"type": "DisruptionTarget", "status": "True"}],
         }))

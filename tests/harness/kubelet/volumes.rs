@@ -1,7 +1,7 @@
-//! Volumes: a directory per claim, provisioned as an external provisioner would.
+//! Volumes: a directory per claim, provisioned like those of an external provisioner.
 //!
-//! The controller manager binds what [`Volumes`] creates. A claim that outlives its pod keeps its
-//! data; a claim that is deleted takes its directory along.
+//! The controller manager binds the volumes of [`Volumes`]. A claim that outlives its pod keeps its
+//! data. The directory is deleted with its claim.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::OwnedMutexGuard;
 
-/// The name of the storage class and default of the bed.
+/// The name of the storage class, the default of the bed.
 const CLASS: &str = "standard";
 
-/// The name of the provisioner, and the annotation that says which volumes are its own.
+/// The name of the provisioner, and the annotation that marks its volumes.
 const PROVISIONER: &str = "bed.pgscale.dev";
 const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 
@@ -28,12 +28,12 @@ const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 pub(super) struct Volumes {
     client: Client,
     directory: PathBuf,
-    /// Who uses a claim: a volume is mounted by one pod at a time, even if a pod was deleted by
-    /// force and its successor is already there.
+    /// The locks of the claims: one pod at a time mounts a volume, even if a pod was deleted by
+    /// force and its successor exists already.
     users: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// A mounted volume, until it is dropped.
+/// A mounted volume. Dropping it unmounts the volume.
 #[derive(Debug)]
 pub(super) struct Mount {
     path: PathBuf,
@@ -41,7 +41,7 @@ pub(super) struct Mount {
 }
 
 impl Mount {
-    /// The directory that holds the data.
+    /// Returns the directory with the data.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -69,7 +69,7 @@ impl Volumes {
         Ok(Self { client, directory, users: Mutex::default() })
     }
 
-    /// Mounts the volume of a claim for one pod, waiting for whoever has it.
+    /// Mounts the volume of a claim for one pod, after the present user has unmounted it.
     ///
     /// Returns `None` while the claim is missing or not bound.
     pub(super) async fn mount(&self, namespace: &str, claim: &str) -> Result<Option<Mount>> {
@@ -88,7 +88,7 @@ impl Volumes {
         Ok(Some(Mount { path, _user: user.lock_owned().await }))
     }
 
-    /// Provisions and removes volumes for as long as it is polled.
+    /// Provisions and removes volumes while it is polled.
     pub(super) async fn serve(&self, journal: &super::Journal) {
         let claims = watcher(Api::all(self.client.clone()), watcher::Config::default())
             .default_backoff()
@@ -111,7 +111,7 @@ impl Volumes {
         }
     }
 
-    /// Creates the volume a pending claim waits for.
+    /// Creates the volume for which a pending claim waits.
     async fn provision(&self, claim: &PersistentVolumeClaim) -> Result<()> {
         let (Some(spec), Some(uid)) = (&claim.spec, claim.uid()) else { return Ok(()) };
         let class = spec.storage_class_name.as_deref();
@@ -141,7 +141,7 @@ impl Volumes {
         }
     }
 
-    /// Removes the volume of a claim that is gone, with its data, unless it shall be retained.
+    /// Removes the volume of a deleted claim, with its data, unless its policy is Retain.
     async fn reclaim(&self, volume: &PersistentVolume) -> Result<()> {
         let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
         let ours = volume.annotations().get(PROVISIONED_BY).is_some_and(|by| by == PROVISIONER);
@@ -172,7 +172,7 @@ impl Volumes {
     }
 }
 
-/// Something the provisioner may have to act on.
+/// A change that the provisioner may have to handle.
 enum Change {
     Claim(Box<PersistentVolumeClaim>),
     Volume(Box<PersistentVolume>),

@@ -1,26 +1,26 @@
-//! What the kubelet makes of a pod (pure).
+//! The kubelet's choice of a program for a pod (pure).
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt as _;
 
-/// The label that says a pod is to be reported as running without anything being run, such as
-/// the pod of an operator that runs outside the cluster; its value is `none`.
+/// The label of a pod that is reported as running without a process, such as the pod of an operator
+/// that runs outside the cluster. Its value is `none`.
 pub const RUN_LABEL: &str = "pgscale.dev/bed-run";
 
-/// What is run for a pod.
+/// The program of a pod.
 #[derive(Debug, PartialEq)]
 pub(super) enum Workload {
-    /// Patroni and PostgreSQL, for this container; sidecars are reported to run beside it.
+    /// Patroni and PostgreSQL, for this container. Sidecars are reported as running beside it.
     Spilo(Box<Container>),
-    /// Nothing; it is reported as running.
+    /// No program. The pod is reported as running.
     Nothing,
-    /// Nothing, and it waits for ever: there is no program for this image.
+    /// No program, and the pod waits for ever: the bed has none for this image.
     Unknown { image: String },
 }
 
 impl Workload {
-    /// What to run for `pod`. A container is Spilo's when it has the variable `SCOPE`, which the
-    /// operator gives to no other.
+    /// Returns the program for `pod`. A container is Spilo's when it has the variable `SCOPE`,
+    /// which the operator gives to no other container.
     pub(super) fn of(pod: &Pod) -> Self {
         if pod.labels().get(RUN_LABEL).is_some_and(|value| value == "none") {
             return Self::Nothing;
@@ -38,7 +38,7 @@ impl Workload {
     }
 }
 
-/// The claim behind the volume that holds the database.
+/// Returns the claim behind the volume of the database.
 pub(super) fn data_claim(pod: &Pod) -> Option<&str> {
     let volumes = pod.spec.as_ref()?.volumes.as_ref()?;
     let data = volumes.iter().find(|volume| volume.name == "pgdata")?;

@@ -1,5 +1,5 @@
-//! Calls to Patroni's REST API, one connection each: nothing is kept open to a member that may
-//! freeze or vanish.
+//! Calls to Patroni's REST API with one connection each: no connection stays open to a member that
+//! may freeze or disappear.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -17,45 +17,45 @@ use tokio::time::timeout;
 
 use super::REST_PORT;
 
-/// How long a call may take; a healthy member answers within milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The limit for a call. A healthy member answers within milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a member says about itself.
+/// The answer of a member about itself.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Member {
     /// The state of its PostgreSQL, such as `running` or `creating replica`.
     pub state: String,
     /// Its role, such as `primary` or `replica`.
     pub role: String,
-    /// `streaming` or `in archive recovery`, if it is a standby that replicates.
+    /// `streaming` or `in archive recovery`, if it is a replica that replicates.
     #[serde(default)]
     pub replication_state: Option<String>,
     /// The timeline it is on, if PostgreSQL runs.
     #[serde(default)]
     pub timeline: Option<u32>,
-    /// When its PostgreSQL was started, as text, if it runs.
+    /// The start time of its PostgreSQL, as text, if it runs.
     #[serde(default)]
     pub postmaster_start_time: Option<String>,
-    /// Whether the cluster is in maintenance mode, as far as this member has heard.
+    /// True if the cluster is in maintenance mode, as far as this member knows.
     #[serde(default)]
     pub pause: bool,
-    /// Its tags; boolean ones are there only when true.
+    /// Its tags. Boolean tags are present only when true.
     #[serde(default)]
     pub tags: Map<String, Value>,
 }
 
 impl Member {
-    /// Whether it must not take over.
+    /// Returns whether the member must not take over.
     pub fn nofailover(&self) -> bool {
         self.tags.get("nofailover") == Some(&Value::Bool(true))
     }
 }
 
-/// `GET /patroni`: what the member says about itself, whatever the status code (a member that is
-/// not running answers 503 with the same body).
+/// Returns the answer to `GET /patroni` for any status code: a member that is not running answers
+/// 503 with the same body.
 ///
 /// # Errors
-/// When the member does not answer with JSON within two seconds.
+/// Fails when the member does not answer with JSON within two seconds.
 pub async fn member(address: Ipv4Addr) -> Result<Member> {
     let (_, body) = call(address, Method::GET, "/patroni", None).await?;
     serde_json::from_slice(&body).with_context(|| {
@@ -66,7 +66,8 @@ pub async fn member(address: Ipv4Addr) -> Result<Member> {
 /// Sends `body` and expects a 2xx answer.
 ///
 /// # Errors
-/// When the member does not answer within two seconds, or refuses: with its own words.
+/// Fails when the member does not answer within two seconds, or refuses. The error quotes the
+/// refusal.
 pub async fn send(address: Ipv4Addr, method: Method, path: &str, body: &Value) -> Result<()> {
     let what = format!("{method} {path}");
     let (status, answer) = call(address, method, path, Some(body)).await?;
@@ -76,27 +77,27 @@ pub async fn send(address: Ipv4Addr, method: Method, path: &str, body: &Value) -
     Ok(())
 }
 
-/// The status code of a GET.
+/// Returns the status code of a GET.
 ///
 /// # Errors
-/// When there is no answer within `patience`.
-pub async fn probe(address: SocketAddr, path: &str, patience: Duration) -> Result<StatusCode> {
+/// Fails when there is no answer within `limit`.
+pub async fn probe(address: SocketAddr, path: &str, limit: Duration) -> Result<StatusCode> {
     let call = exchange(address, Method::GET, path, None);
-    let (status, _) = timeout(patience, call)
+    let (status, _) = timeout(limit, call)
         .await
-        .with_context(|| format!("no answer from {address} within {patience:?}"))??;
+        .with_context(|| format!("no answer from {address} within {limit:?}"))??;
     Ok(status)
 }
 
-/// The body of a GET, as text.
+/// Returns the body of a GET, as text.
 ///
 /// # Errors
-/// When there is no answer within two seconds, or it is not a 2xx.
+/// Fails when there is no answer within two seconds, or it is not a 2xx.
 pub async fn text(address: SocketAddr, path: &str) -> Result<String> {
     let call = exchange(address, Method::GET, path, None);
-    let (status, body) = timeout(PATIENCE, call)
+    let (status, body) = timeout(TIMEOUT, call)
         .await
-        .with_context(|| format!("no answer from {address} within {PATIENCE:?}"))??;
+        .with_context(|| format!("no answer from {address} within {TIMEOUT:?}"))??;
     let text = String::from_utf8_lossy(&body).into_owned();
     if !status.is_success() {
         bail!("{address} answered GET {path} with {status}: {text}");
@@ -111,9 +112,9 @@ async fn call(
     body: Option<&Value>,
 ) -> Result<(StatusCode, Bytes)> {
     let what = format!("{method} http://{address}:{REST_PORT}{path}");
-    timeout(PATIENCE, exchange((address, REST_PORT).into(), method, path, body))
+    timeout(TIMEOUT, exchange((address, REST_PORT).into(), method, path, body))
         .await
-        .with_context(|| format!("no answer to {what} within {} s", PATIENCE.as_secs()))?
+        .with_context(|| format!("no answer to {what} within {} s", TIMEOUT.as_secs()))?
         .with_context(|| format!("failed to {what}"))
 }
 
@@ -138,7 +139,7 @@ async fn exchange(
         let status = response.status();
         anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
     };
-    // The connection has to be driven while the answer is awaited; both end together.
+    // The connection must be driven while the answer is awaited. Both end together.
     let (answer, _) = futures::join!(answer, connection);
     answer
 }

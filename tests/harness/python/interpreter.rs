@@ -1,4 +1,4 @@
-//! Which Python to build the environment on.
+//! The choice of the Python for the environment.
 
 use std::env;
 use std::fmt::Write as _;
@@ -10,14 +10,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-/// Names the interpreter to use.
+/// The variable that names the interpreter.
 const CHOICE: &str = "PGSCALE_PYTHON";
 
-/// The oldest version the pinned packages have wheels for.
+/// The oldest version for which the pinned packages have wheels.
 const OLDEST: (u32, u32) = (3, 9);
 
-/// Asks an interpreter about itself. `_base_executable` leads out of virtual environments and
-/// version managers' shims, to the file that will be there tomorrow.
+/// The script that an interpreter runs to describe itself. `_base_executable` leads out of virtual
+/// environments and version managers' shims, to the file that will still exist tomorrow.
 const QUESTION: &str = "
 import importlib.util, json, os, platform, sys
 has = lambda name: getattr(importlib.util.find_spec(name), 'origin', None) is not None
@@ -29,7 +29,7 @@ print(json.dumps({
 }))
 ";
 
-/// What an interpreter says about itself.
+/// The description of an interpreter.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Interpreter {
     pub(super) executable: PathBuf,
@@ -37,17 +37,18 @@ pub(super) struct Interpreter {
     major: u32,
     minor: u32,
     venv: bool,
-    /// Whether it can put pip into a new environment.
+    /// True if it can put pip into a new environment.
     pub(super) ensurepip: bool,
-    /// Whether it has a pip of its own, which can install into another environment.
+    /// True if it has a pip of its own that can install into another environment.
     pip: bool,
 }
 
 impl Interpreter {
-    /// The interpreter named by the environment, or the best of this machine.
+    /// Returns the interpreter of the environment variable, or the best one of this machine.
     ///
     /// # Errors
-    /// When none can make an environment: with the reason for each, and the command that helps.
+    /// Fails when no interpreter can make an environment, with the reason for each and the command
+    /// that helps.
     pub(super) fn find() -> Result<Self> {
         let chosen = env::var_os(CHOICE).filter(|choice| !choice.is_empty()).map(PathBuf::from);
         let candidates = chosen.map_or_else(installed, |choice| vec![choice]);
@@ -55,7 +56,7 @@ impl Interpreter {
         choose(asked, rustix::process::geteuid().is_root(), is_public)
     }
 
-    /// Why it cannot be used.
+    /// Returns the reason why the interpreter cannot be used.
     fn objection(&self) -> Option<String> {
         let Self { version, .. } = self;
         if (self.major, self.minor) < OLDEST {
@@ -68,7 +69,7 @@ impl Interpreter {
     }
 }
 
-/// The usual places, in the order a shell would look.
+/// Returns the usual paths, in the order of a shell.
 fn installed() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut found: Vec<_> =
@@ -89,11 +90,11 @@ fn ask(path: &Path) -> Result<Interpreter> {
     if !output.status.success() {
         bail!("it ended with {}", output.status);
     }
-    serde_json::from_slice(&output.stdout).context("it does not say what it is")
+    serde_json::from_slice(&output.stdout).context("it does not describe itself")
 }
 
-/// The first that works; for root the first that others can read, so that a bed of an ordinary
-/// user can share what root has built.
+/// Returns the first interpreter that works. For root it is the first that other users can read, so
+/// that the bed of an ordinary user can share what root has built.
 fn choose(
     asked: Vec<(&Path, Result<Interpreter>)>,
     root: bool,
@@ -127,7 +128,7 @@ fn choose(
     Ok(usable.swap_remove(readable.unwrap_or(0)))
 }
 
-/// Whether everybody may enter every directory on the way to `path`.
+/// Returns whether every user may enter every directory on the way to `path`.
 fn is_public(path: &Path) -> bool {
     path.ancestors().skip(1).all(|directory| {
         fs::metadata(directory).is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_wins_unless_root_would_hide_it_from_others() {
+    fn root_prefers_an_interpreter_that_others_can_read() {
         let both = || vec![python("/hidden/python"), python("/usr/bin/python3")];
         assert_eq!(chosen(both(), false).unwrap(), Path::new("/hidden/python"));
         assert_eq!(chosen(both(), true).unwrap(), Path::new("/usr/bin/python3"));
@@ -167,17 +168,18 @@ mod tests {
 
     #[test]
     fn pip_may_come_from_outside_the_environment() {
-        let mut bare = python("/usr/bin/python3");
-        bare.ensurepip = false;
-        assert!(chosen(vec![bare.clone()], false).is_ok());
-        bare.pip = false;
+        let mut limited = python("/usr/bin/python3");
+        limited.ensurepip = false;
+        assert!(chosen(vec![limited.clone()], false).is_ok());
+        limited.pip = false;
         assert!(
-            chosen(vec![bare, python("/other")], false).is_ok_and(|path| path.ends_with("other"))
+            chosen(vec![limited, python("/other")], false)
+                .is_ok_and(|path| path.ends_with("other"))
         );
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_the_command_that_mends_it() {
+    fn an_error_names_the_reason_and_the_command_that_helps() {
         let mut old = python("/usr/bin/python3");
         (old.minor, old.version) = (7, "3.7.3".into());
         let error = chosen(vec![old], false).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Which PostgreSQL to run.
+//! The choice of the PostgreSQL server.
 
 use std::env;
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-/// What Patroni and the bed run.
+/// The programs that Patroni and the bed run.
 const PROGRAMS: [&str; 8] = [
     "initdb",
     "pg_basebackup",
@@ -19,7 +19,7 @@ const PROGRAMS: [&str; 8] = [
     "psql",
 ];
 
-/// The oldest major version with everything the bed asks (`pg_get_wal_replay_pause_state`).
+/// The oldest major version with all functions that the bed uses (`pg_get_wal_replay_pause_state`).
 const OLDEST: u32 = 14;
 
 /// A PostgreSQL server.
@@ -29,15 +29,15 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The newest complete server of this machine.
+    /// Returns the newest complete server of this machine.
     pub(super) fn find() -> Option<Self> {
         newest(places().into_iter().filter_map(|bindir| Some((version(&bindir)?, bindir))))
     }
 
-    /// The server a Python package has brought into the environment at `root`.
+    /// Returns the server that a Python package has installed into the environment at `root`.
     ///
     /// # Errors
-    /// When the package does not hold what it used to.
+    /// Fails when the package does not contain a server.
     pub(super) fn packaged(root: &Path) -> Result<Self> {
         let below = |path: PathBuf| -> Vec<PathBuf> {
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -51,10 +51,10 @@ impl Server {
     }
 }
 
-/// The directories that may hold a server's programs.
+/// Returns the directories that may hold a server's programs.
 fn places() -> Vec<PathBuf> {
     let mut places = Vec::new();
-    // Debian and its kin, then the PostgreSQL project's own packages for Red Hat's.
+    // Debian and its derivatives, then the PostgreSQL project's own packages for Red Hat.
     for (parent, child) in [("/usr/lib/postgresql", "bin"), ("/usr", "bin")] {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let is_server = parent != "/usr"
@@ -70,14 +70,14 @@ fn places() -> Vec<PathBuf> {
     places
 }
 
-/// The newest of several servers; the first among equals.
+/// Returns the newest of several servers, or the first of equal ones.
 fn newest(servers: impl Iterator<Item = (u32, PathBuf)>) -> Option<Server> {
     let usable = servers.filter(|(major, _)| *major >= OLDEST);
     let best = usable.reduce(|best, other| if other.0 > best.0 { other } else { best });
     best.map(|(_, bindir)| Server { bindir })
 }
 
-/// The major version of the server in `bindir`, if it is complete.
+/// Returns the major version of the server in `bindir`, if it is complete.
 fn version(bindir: &Path) -> Option<u32> {
     if !PROGRAMS.iter().all(|program| bindir.join(program).is_file()) {
         return None;
@@ -86,7 +86,8 @@ fn version(bindir: &Path) -> Option<u32> {
     major(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// The major version in a line such as `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.
+/// Returns the major version in a line such as `postgres (PostgreSQL) 15.8 (Debian
+/// 15.8-0+deb12u1)`.
 fn major(line: &str) -> Option<u32> {
     let number = line.split(')').nth(1)?.trim();
     let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_servers_say() {
+    fn versions_are_read_from_the_output_of_servers() {
         for (line, version) in [
             ("postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)", Some(15)),
             ("postgres (PostgreSQL) 18beta1", Some(18)),

@@ -1,4 +1,4 @@
-//! Why a sandbox cannot be had on this machine, and the command that mends it.
+//! The reason why this machine does not allow a sandbox, and the command that helps.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +25,8 @@ const SETTINGS: [Setting; 3] = [
     Setting { name: "user.max_user_namespaces", forbids: "0", allows: "15000" },
 ];
 
-/// Where `program` is, looked for in `PATH` and where distributions hide `ip` from ordinary users.
+/// Finds `program` in `PATH` and in the directories that distributions leave out of an ordinary
+/// user's `PATH`.
 pub(super) fn find(program: &str) -> Result<PathBuf> {
     std::env::split_paths(&path_with_sbin())
         .map(|directory| directory.join(program))
@@ -39,7 +40,7 @@ pub(super) fn find(program: &str) -> Result<PathBuf> {
         })
 }
 
-/// Says why `unshare` failed with `stderr`, and what mends it.
+/// Explains why `unshare` failed with `stderr`, with the command that helps.
 pub(super) fn explain(stderr: &str) -> anyhow::Error {
     let forbidding = SETTINGS.iter().find(|setting| {
         let path = format!("/proc/sys/{}", setting.name.replace('.', "/"));
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forbidding_setting_is_named_with_the_command_that_mends_it() {
+    fn a_forbidding_setting_is_named_with_the_command_that_helps() {
         for setting in &SETTINGS {
             let text = explanation("unshare: Operation not permitted\n", Some(setting));
             assert!(text.contains("unshare: Operation not permitted"), "{text}");
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_reason_still_names_what_is_needed() {
+    fn an_unknown_reason_still_names_the_requirements() {
         let text = explanation("unshare: Invalid argument", None);
         assert!(text.contains("user, network, PID, IPC and mount namespaces"), "{text}");
     }

@@ -1,4 +1,4 @@
-//! Process 1 of the sandbox: makes the network, starts the program, reaps what it leaves behind.
+//! Process 1 of the sandbox: it makes the network, starts the program, and reaps orphans.
 
 use std::env;
 use std::ffi::{CString, OsString};
@@ -20,28 +20,28 @@ use tokio::time::{Instant, sleep_until};
 use super::diagnosis::find;
 use super::{CONTROL, DIRECTORY, LOCK, POD_NETWORK, ROLE, directory};
 
-/// How long the program may take to end after it was asked to.
+/// The time that the program may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(30);
-/// How long the kernel may take to end killed processes.
+/// The time that the kernel may take to end killed processes.
 const REAPING: Duration = Duration::from_secs(10);
-/// Variables that would send the bed's own traffic to a proxy that cannot be reached from here.
+/// Variables that would send the bed's own traffic to a proxy that is not reachable here.
 const PROXIES: [&str; 6] =
     ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
 /// Runs as the init of the sandbox until the program has ended or the owner is gone.
 ///
-/// Uses no child handling but its own `wait`: an init reaps everybody's children, and a library
-/// waiting for its own would lose the race.
+/// It waits for children only by its own `wait`: an init reaps all orphans, and a library that
+/// waits for its own child would lose the race.
 ///
 /// # Errors
-/// When the sandbox cannot be set up.
+/// Fails when the sandbox cannot be set up.
 pub fn init() -> Result<ExitCode> {
     let directory = directory()?;
     let lock = File::open(directory.join(LOCK)).context("failed to open the lock file")?;
     lock.lock_shared().context("failed to lock the sandbox's directory")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(live(&directory));
-    kill_everybody();
+    kill_others();
     _ = fs::remove_dir_all(&directory);
     drop(lock);
     ended.map(ExitCode::from)
@@ -50,7 +50,8 @@ pub fn init() -> Result<ExitCode> {
 async fn live(directory: &Path) -> Result<u8> {
     let mut children = signal(SignalKind::child()).context("failed to watch signals")?;
     let mut terminations = signal(SignalKind::terminate()).context("failed to watch signals")?;
-    // From a terminal it reaches the program by itself; here it must only not kill the init.
+    // An interrupt of a terminal reaches the program by itself. Here it must only not kill the
+    // init.
     let _interrupts = signal(SignalKind::interrupt()).context("failed to watch signals")?;
     let _hangups = signal(SignalKind::hangup()).context("failed to watch signals")?;
     let mut owner = UnixStream::connect(directory.join(CONTROL))
@@ -91,8 +92,8 @@ async fn live(directory: &Path) -> Result<u8> {
     }
 }
 
-/// Loopback up, pod addresses local, and shared memory that vanishes with the sandbox (PostgreSQL
-/// leaves its segments in /dev/shm when it is killed).
+/// Sets up the loopback interface, local pod addresses, and shared memory that disappears with the
+/// sandbox (PostgreSQL leaves its segments in /dev/shm when it is killed).
 fn set_up() -> Result<()> {
     let ip = find("ip")?;
     for args in
@@ -107,7 +108,7 @@ fn set_up() -> Result<()> {
         .context("failed to mount private shared memory on /dev/shm")
 }
 
-/// Starts the program proper: this very file, with the same arguments.
+/// Starts the program proper: this file, with the same arguments.
 fn start() -> Result<Pid> {
     let mut program =
         Command::new(env::current_exe().context("failed to find this program's file")?);
@@ -119,7 +120,7 @@ fn start() -> Result<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the program has no process id")
 }
 
-/// Takes every ended child off the kernel's hands; the program's exit code if it was among them.
+/// Reaps every ended child. Returns the program's exit code if it was among them.
 fn reap(program: Pid) -> Option<u8> {
     let mut code = None;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
@@ -130,15 +131,15 @@ fn reap(program: Pid) -> Option<u8> {
     code
 }
 
-/// A wait status as a shell would say it.
+/// Returns a wait status as a shell reports it.
 fn exit_code(status: WaitStatus) -> u8 {
     let code = status.exit_status().or_else(|| Some(128 + status.terminating_signal()?));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// Kills all processes of this PID namespace but the init, and waits until they are gone, so that
-/// the directory they write to can be removed.
-fn kill_everybody() {
+/// Kills all processes of this PID namespace except for the init, and waits until they are gone, so
+/// that the directory to which they write can be removed.
+fn kill_others() {
     let start = Instant::now();
     loop {
         let others: Vec<_> = processes().into_iter().filter(|pid| !pid.is_init()).collect();
@@ -153,21 +154,23 @@ fn kill_everybody() {
     }
 }
 
-/// The processes of this PID namespace, as its own /proc lists them.
+/// Lists the processes of this PID namespace, from its own /proc.
 fn processes() -> Vec<Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
-/// `PATH`, and the directories Debian keeps from ordinary users (`ip` is there).
+/// Returns `PATH` with the directories that Debian leaves out for ordinary users (`ip` is there).
 pub fn path_with_sbin() -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     env::join_paths(env::split_paths(&path).chain(sbin)).unwrap_or(path)
 }
 
-/// Asks the owner, from inside, to leave this sandbox running without it. `entry` is what
-/// [`super::kept`] tells about it later. Returns once the owner has agreed.
+/// Asks the owner, from inside, to leave this sandbox running without it. Returns once the owner
+/// has agreed.
+///
+/// `entry` is the description that [`super::kept`] returns later.
 pub(super) fn ask_to_keep(entry: &str) -> Result<()> {
     use std::io::{Read as _, Write as _};
     let directory = env::var_os(DIRECTORY).map(PathBuf::from);
@@ -176,21 +179,23 @@ pub(super) fn ask_to_keep(entry: &str) -> Result<()> {
         .context("failed to reach the sandbox's owner")?;
     writeln!(owner, "keep {entry}").context("failed to ask the sandbox's owner")?;
     let mut answer = String::new();
-    owner.read_to_string(&mut answer).context("failed to hear from the sandbox's owner")?;
+    owner
+        .read_to_string(&mut answer)
+        .context("failed to read the answer of the sandbox's owner")?;
     ensure!(answer == "kept\n", "the sandbox's owner did not agree to keep it: {answer:?}");
     leave_terminal()
 }
 
-/// Becomes what no terminal can end, and holds none of the owner's streams open.
+/// Detaches from the terminal, so that it cannot end this process, and from the owner's streams.
 fn leave_terminal() -> Result<()> {
-    // Fails only if it is done already.
+    // It fails only if it is done already.
     _ = setsid();
     let nothing = File::options().read(true).write(true).open("/dev/null");
     let nothing = nothing.context("failed to open /dev/null")?;
     dup2_stdin(&nothing)
         .and_then(|()| dup2_stdout(&nothing))
         .and_then(|()| dup2_stderr(&nothing))
-        .context("failed to let go of the owner's streams")
+        .context("failed to detach from the owner's streams")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Sandboxes that outlive their owner: found again, entered, stopped.
+//! Sandboxes that outlive their owner: how to find, enter and stop them.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,22 +15,23 @@ use serde::{Deserialize, Serialize};
 use super::diagnosis::find;
 use super::init::{ask_to_keep, path_with_sbin};
 
-/// How long a kept sandbox may take to end.
+/// The limit for a kept sandbox to end.
 const ENDING: Duration = Duration::from_secs(60);
 
-/// What a program tells about itself when it asks to be kept.
+/// The description that a program sends with its request to be kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
     kubeconfig: PathBuf,
     path: Vec<PathBuf>,
 }
 
-/// A sandbox that runs on without an owner.
+/// A sandbox that runs without an owner.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Kept {
-    /// Its init, in the PID namespace of whoever kept it.
+    /// The process id of its init, in the PID namespace of its former owner.
     pub pid: i32,
-    /// When the init started, in the kernel's ticks: tells it from a later process of the same id.
+    /// The start of the init, in the kernel's ticks: it distinguishes the init from a later process
+    /// of the same id.
     started: u64,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
@@ -38,10 +39,10 @@ pub struct Kept {
     pub path: Vec<PathBuf>,
 }
 
-/// Asks, from inside, to outlive the owner: `kubeconfig` and `path` are what [`enter`] will offer.
+/// Asks, from inside, to outlive the owner. [`enter`] offers `kubeconfig` and `path` later.
 ///
 /// # Errors
-/// When the owner is gone or refuses.
+/// Fails when the owner is gone or refuses.
 pub fn keep(kubeconfig: PathBuf, path: Vec<PathBuf>) -> Result<()> {
     let entry = serde_json::to_string(&Entry { kubeconfig, path }).context("failed to encode")?;
     ask_to_keep(&entry)
@@ -63,7 +64,7 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Whether its init still runs.
+    /// Returns whether its init still runs.
     fn runs(&self) -> bool {
         started(self.pid) == Some(self.started)
     }
@@ -73,10 +74,10 @@ impl Kept {
     }
 }
 
-/// The kept sandboxes that still run; records of others are removed.
+/// Returns the kept sandboxes that still run, and removes the records of others.
 ///
 /// # Errors
-/// When the records cannot be found.
+/// Fails when the records cannot be found.
 pub fn kept() -> Result<Vec<Kept>> {
     let mut running = Vec::new();
     for entry in fs::read_dir(records()?).into_iter().flatten().flatten() {
@@ -90,10 +91,10 @@ pub fn kept() -> Result<Vec<Kept>> {
     Ok(running)
 }
 
-/// Becomes `command` (or a shell) inside the newest kept sandbox; returns only if that fails.
+/// Becomes `command` (or a shell) inside the newest kept sandbox. Returns only if that fails.
 ///
 /// # Errors
-/// When nothing is kept, or it cannot be entered.
+/// Fails when nothing is kept, or it cannot be entered.
 pub fn enter(command: &[OsString]) -> Result<()> {
     let Some(kept) = kept()?.pop() else {
         bail!("no bed is kept; start one with `cargo demo --keep`")
@@ -103,7 +104,7 @@ pub fn enter(command: &[OsString]) -> Result<()> {
     let path =
         env::join_paths(kept.path.iter().cloned().chain(env::split_paths(&path_with_sbin())))
             .context("a directory of the bed has a colon in its name")?;
-    // Entering a mount namespace goes to its root directory.
+    // A process that enters a mount namespace gets its root directory as working directory.
     let mut stay = OsString::from("--wd=");
     stay.push(env::current_dir().context("failed to find the working directory")?);
     let failed = Command::new(find("nsenter")?)
@@ -114,16 +115,16 @@ pub fn enter(command: &[OsString]) -> Result<()> {
         .args(command)
         .env("PATH", path)
         .env("KUBECONFIG", &kept.kubeconfig)
-        // The user's own cache may remember another bed at the same address.
+        // The user's own cache may describe another bed at the same address.
         .env("KUBECACHEDIR", kept.kubeconfig.with_file_name("kubectl-cache"))
         .exec();
     Err(failed).context("failed to run nsenter")
 }
 
-/// Ends all kept sandboxes, and says how many there were.
+/// Ends all kept sandboxes and returns their number.
 ///
 /// # Errors
-/// When one does not end.
+/// Fails when one does not end.
 pub fn stop() -> Result<usize> {
     let running = kept()?;
     for kept in &running {
@@ -144,20 +145,20 @@ pub fn stop() -> Result<usize> {
     Ok(running.len())
 }
 
-/// Where the records are: `$XDG_STATE_HOME` or `~/.local/state`.
+/// Returns the directory of the records: in `$XDG_STATE_HOME` or `~/.local/state`.
 fn records() -> Result<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
     Ok(state.context("no place for a record: set HOME")?.join("pgscale/kept"))
 }
 
-/// When process `pid` started, in ticks since boot; nothing if there is none.
+/// Returns the start of process `pid` in ticks since boot. `None` if it does not exist.
 fn started(pid: i32) -> Option<u64> {
     start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22 of /proc/PID/stat. The second field is the program's name in parentheses and may hold
-/// spaces and parentheses itself.
+/// Returns field 22 of /proc/PID/stat. The second field is the program's name in parentheses and
+/// may itself contain spaces and parentheses.
 fn start_time(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(19)?.parse().ok()
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_process_has_a_start_time_and_a_dead_one_has_none() {
+    fn only_a_live_process_has_a_start_time() {
         assert!(started(rustix::process::getpid().as_raw_nonzero().get()).is_some());
         assert_eq!(started(i32::MAX), None);
     }

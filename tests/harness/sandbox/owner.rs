@@ -18,25 +18,26 @@ use tokio::sync::mpsc;
 use super::diagnosis::{explain, find};
 use super::{CONTROL, DIRECTORY, Kept, LOCK, ROLE};
 
-/// What the names of all sandbox directories begin with.
+/// The prefix of all sandbox directories.
 const PREFIX: &str = "pgscale-";
-/// The accounts root may appear as inside, best first: PostgreSQL names its superuser after it.
+/// The accounts as which root may appear inside, best first: PostgreSQL names its superuser after
+/// it.
 const ACCOUNTS: [&str; 3] = ["postgres", "daemon", "nobody"];
 
-/// How a sandbox ended for its owner.
+/// The end of a sandbox for its owner.
 #[derive(Debug)]
 pub enum Ended {
-    /// The program ended with this code (128 + n when signal n killed it); nothing is left.
+    /// The program ended with this code (128 + n when signal n killed it). Nothing is left.
     Exited(u8),
-    /// The program asked to be kept: it runs on without an owner.
+    /// The program asked to be kept: it runs without an owner.
     Kept(Kept),
 }
 
-/// Makes the directory of a new sandbox below the temporary directory, and removes those whose
-/// sandbox died without a chance to do so.
+/// Makes the directory of a new sandbox below the temporary directory, and removes directories of
+/// sandboxes that were killed before they could do so.
 ///
 /// # Errors
-/// When the directory cannot be made.
+/// Fails when the directory cannot be made.
 pub fn prepare() -> Result<PathBuf> {
     let parent = std::env::temp_dir();
     sweep(&parent);
@@ -49,18 +50,18 @@ pub fn prepare() -> Result<PathBuf> {
     Ok(directory.keep())
 }
 
-/// Runs this very program again, with `args`, inside a new sandbox whose directory is `directory`
-/// (from [`prepare`]), and waits until it has ended or wants to be kept.
+/// Runs this program again, with `args`, inside a new sandbox whose directory is `directory` (from
+/// [`prepare`]), and waits until it has ended or asks to be kept.
 ///
-/// An interrupt or a termination of the owner is passed on; a second one ends everything at once.
+/// An interrupt or a termination of the owner is forwarded. A second one ends everything at once.
 ///
 /// # Errors
-/// When this machine does not allow the sandbox (the error names the command that mends it), or it
-/// cannot be watched.
-pub async fn own(directory: &Path, args: &[OsString]) -> Result<Ended> {
+/// Fails when this machine does not allow the sandbox, or it cannot be watched. The error names the
+/// command that helps.
+pub async fn launch(directory: &Path, args: &[OsString]) -> Result<Ended> {
     let ended = run(directory, args).await;
     if !matches!(ended, Ok(Ended::Kept(_))) {
-        // The init removes it; this is for one that never started or was killed.
+        // The init removes the directory. This is for an init that never started or was killed.
         _ = fs::remove_dir_all(directory);
     }
     ended
@@ -92,13 +93,13 @@ async fn run(directory: &Path, args: &[OsString]) -> Result<Ended> {
     watch(unshare, &listener).await
 }
 
-/// Starts the sandbox and answers its two connections until one way of [`Ended`] is reached.
+/// Starts the sandbox and answers its two connections until it has [`Ended`].
 async fn watch(unshare: Command, listener: &UnixListener) -> Result<Ended> {
     let mut interrupts = signal(SignalKind::interrupt()).context("failed to watch signals")?;
     let mut terminations = signal(SignalKind::terminate()).context("failed to watch signals")?;
     let mut sandbox =
         tokio::process::Command::from(unshare).spawn().context("failed to start unshare")?;
-    let (tell, mut told) = mpsc::channel(8);
+    let (sender, mut messages) = mpsc::channel(8);
     let mut init: Option<(i32, OwnedWriteHalf)> = None;
     let mut signals = 0;
     loop {
@@ -108,16 +109,16 @@ async fn watch(unshare: Command, listener: &UnixListener) -> Result<Ended> {
             }
             connection = listener.accept() => {
                 let (stream, _) = connection.context("failed to accept from the sandbox")?;
-                listen(stream, tell.clone());
+                listen(stream, sender.clone());
             }
-            Some(message) = told.recv() => match message {
+            Some(message) = messages.recv() => match message {
                 Message::Hello { pid, answers } => init = Some((pid, answers)),
                 Message::Keep { entry, mut answers } => {
-                    let (pid, init) = init.as_mut().context("the program spoke before its init")?;
+                    let (pid, init) = init.as_mut().context("the program came before its init")?;
                     init.write_all(b"keep\n").await.context("failed to reach the init")?;
                     let kept = Kept::new(*pid, &entry)?;
                     answers.write_all(b"kept\n").await.context("failed to reach the program")?;
-                    // It only waits, and holds the output of this program open meanwhile.
+                    // `unshare` only waits, and meanwhile holds the output of this program open.
                     sandbox.start_kill().context("failed to end unshare")?;
                     return Ok(Ended::Kept(kept));
                 }
@@ -128,7 +129,7 @@ async fn watch(unshare: Command, listener: &UnixListener) -> Result<Ended> {
                     Some((_, init)) if signals == 1 => {
                         init.write_all(b"stop\n").await.context("failed to reach the init")?;
                     }
-                    // Leaving closes the init's connection, and that ends everything.
+                    // The return closes the init's connection, and that ends everything.
                     Some(_) | None => return Ok(Ended::Exited(130)),
                 }
             }
@@ -136,16 +137,16 @@ async fn watch(unshare: Command, listener: &UnixListener) -> Result<Ended> {
     }
 }
 
-/// What comes out of the sandbox.
+/// A message from the sandbox.
 enum Message {
-    /// The init is up; `answers` keeps its connection open.
+    /// The init is up. `answers` keeps its connection open.
     Hello { pid: i32, answers: OwnedWriteHalf },
-    /// The program wants to outlive its owner.
+    /// The program asks to outlive its owner.
     Keep { entry: String, answers: OwnedWriteHalf },
 }
 
 /// Reads one connection until its end.
-fn listen(stream: UnixStream, tell: mpsc::Sender<Message>) {
+fn listen(stream: UnixStream, sender: mpsc::Sender<Message>) {
     // The kernel translates the peer's id into this process's PID namespace.
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let (reads, answers) = stream.into_split();
@@ -158,7 +159,7 @@ fn listen(stream: UnixStream, tell: mpsc::Sender<Message>) {
             (Some(_) | None, _) => return,
         };
         // A send fails only when the owner has stopped listening.
-        _ = tell.send(message).await;
+        _ = sender.send(message).await;
     });
 }
 
@@ -169,7 +170,7 @@ async fn either(first: &mut Signal, second: &mut Signal) {
     }
 }
 
-/// The user and group this process is shown as inside.
+/// Returns the user and group as which this process appears inside.
 fn identity() -> Result<(u32, u32)> {
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     if !user.is_root() {
@@ -185,7 +186,7 @@ fn identity() -> Result<(u32, u32)> {
     })
 }
 
-/// User and group id of the first of [`ACCOUNTS`] that exists.
+/// Returns user and group id of the first of [`ACCOUNTS`] that exists.
 fn unprivileged(passwd: &str) -> Option<(u32, u32)> {
     ACCOUNTS.iter().find_map(|account| {
         passwd.lines().find_map(|line| {
@@ -195,7 +196,7 @@ fn unprivileged(passwd: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Removes the directories of sandboxes whose every process was killed at one blow.
+/// Removes the directories of sandboxes whose processes were all killed at once.
 fn sweep(parent: &Path) {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in
@@ -207,8 +208,8 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Whether nobody holds the directory's lock any more. One that is younger than a minute may be
-/// about to be locked.
+/// Returns whether no process holds the directory's lock. A directory that is younger than a minute
+/// may be about to be locked.
 fn abandoned(directory: &Path) -> Result<bool> {
     let path = directory.join(LOCK);
     let age = SystemTime::now().duration_since(path.metadata()?.modified()?).unwrap_or_default();
@@ -222,14 +223,14 @@ fn abandoned(directory: &Path) -> Result<bool> {
     }
 }
 
-/// A copy of a command's program and arguments.
+/// Returns a copy of a command's program and arguments.
 fn clone(command: &Command) -> Command {
     let mut copy = Command::new(command.get_program());
     copy.args(command.get_args());
     copy
 }
 
-/// An exit status as a shell would say it.
+/// Returns an exit status as a shell reports it.
 fn code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1);
     u8::try_from(code).unwrap_or(1)
@@ -244,7 +245,7 @@ mod tests {
                           postgresql:x:7:7::/:/bin/false\n";
 
     #[test]
-    fn root_appears_as_the_best_account_there_is() {
+    fn root_appears_as_the_first_account_that_exists() {
         assert_eq!(unprivileged(PASSWD), Some((1, 1)));
         assert_eq!(
             unprivileged(&format!("{PASSWD}postgres:x:101:104::/:/bin/sh\n")),
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_old_directory_nobody_holds_is_abandoned() {
+    fn only_an_old_directory_without_a_lock_is_abandoned() {
         let directory = tempfile::tempdir().unwrap();
         let lock = File::create(directory.path().join(LOCK)).unwrap();
         assert!(!abandoned(directory.path()).unwrap(), "young");

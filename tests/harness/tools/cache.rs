@@ -1,4 +1,4 @@
-//! Where built programs are kept: by content, readable to everybody, one builder at a time.
+//! The cache of built programs: by content, readable to every user, one builder at a time.
 
 use std::env;
 use std::fmt::Write as _;
@@ -11,16 +11,16 @@ use ring::digest::{Context, SHA256};
 
 use crate::progress::say;
 
-/// Root's cache, which everybody may read.
+/// Root's cache, which every user may read.
 const SHARED: &str = "/var/cache/pgscale";
-/// How much of a digest tells entries apart.
+/// The bytes of a digest that distinguish entries.
 const KEY_BYTES: usize = 6;
 
-/// The cache this user writes to: `$PGSCALE_CACHE`, else root's shared one, else below
-/// `$XDG_CACHE_HOME` or `~/.cache`.
+/// Returns the cache to which this user writes: `$PGSCALE_CACHE`, else root's shared one, else
+/// below `$XDG_CACHE_HOME` or `~/.cache`.
 ///
 /// # Errors
-/// When none of these variables is set.
+/// Fails when none of these variables is set.
 pub fn directory() -> Result<PathBuf> {
     chosen(|name| env::var_os(name).map(PathBuf::from), rustix::process::geteuid().is_root())
         .ok_or_else(|| anyhow!("no place for the cache: set PGSCALE_CACHE or HOME"))
@@ -34,14 +34,14 @@ fn chosen(variable: impl Fn(&str) -> Option<PathBuf>, root: bool) -> Option<Path
         .or_else(|| Some(set("HOME")?.join(".cache/pgscale")))
 }
 
-/// The finished entry called `name`, from this user's cache or the shared one; made by `make` in a
-/// directory it is given if there is none yet.
+/// Returns the finished entry called `name`, from this user's cache or the shared one. If there is
+/// none yet, `make` makes it in a new directory.
 ///
-/// Processes that want to make entries at the same time do so one after the other. An entry is
-/// complete or not there: it is renamed into place at the end.
+/// Processes make entries one after the other. An entry is complete or does not exist: it is
+/// renamed into place at the end.
 ///
 /// # Errors
-/// When the cache cannot be written, or `make` fails.
+/// Fails when the cache cannot be written, or `make` fails.
 pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let own = directory()?;
     if let Some(found) = find(name, &own) {
@@ -49,7 +49,7 @@ pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathB
     }
     fs::create_dir_all(&own).with_context(|| unwritable(&own))?;
     let _one_at_a_time = lock(&own)?;
-    // Somebody may have made it while this process waited for the lock.
+    // Another process may have made the entry while this one waited for the lock.
     if let Some(found) = find(name, &own) {
         return Ok(found);
     }
@@ -62,12 +62,12 @@ pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathB
     let finished = own.join(name);
     fs::rename(making.path(), &finished)
         .with_context(|| format!("failed to move {name} into the cache"))?;
-    // Renamed away: there is nothing left to remove.
+    // The directory was renamed, so nothing is left to remove.
     _ = making.keep();
     Ok(finished)
 }
 
-/// A short name for what went into an entry: equal inputs, equal name.
+/// Returns a short name for the inputs of an entry: equal inputs, equal name.
 pub fn key<'a>(inputs: impl IntoIterator<Item = &'a str>) -> String {
     let mut context = Context::new(&SHA256);
     for input in inputs {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_tell_inputs_and_their_borders_apart() {
+    fn keys_distinguish_inputs_and_their_borders() {
         assert_eq!(key(["ab", "c"]), key(["ab", "c"]));
         assert_ne!(key(["ab", "c"]), key(["a", "bc"]));
         assert_eq!(key(["ab"]).len(), 12);

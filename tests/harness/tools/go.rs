@@ -1,4 +1,4 @@
-//! Building with the Go toolchain, outside of the checkout so that nothing in it is touched.
+//! Builds with the Go toolchain, outside of the checkout so that nothing in it changes.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind};
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use super::modules::Module;
 use crate::progress::Step;
 
-/// How many of the compiler's last lines an error shows.
+/// The number of the compiler's last lines in an error.
 const TAIL: usize = 15;
 
-/// A module laid down in a directory of its own.
+/// A module in a directory of its own.
 pub(super) struct Workspace {
     directory: TempDir,
 }
@@ -29,7 +29,7 @@ impl Workspace {
         Ok(Self { directory })
     }
 
-    /// Builds `package` into the file `program`, static and the same wherever it is built.
+    /// Builds `package` into the file `program`: static, and the same on every machine.
     pub(super) fn build(
         &self,
         package: &str,
@@ -51,9 +51,9 @@ impl Workspace {
         let mut said = Vec::new();
         let mut packages = 0;
         for line in BufReader::new(stderr).lines() {
-            let line = line.context("failed to read what go says")?;
+            let line = line.context("failed to read the output of go")?;
             if !line.contains(' ') {
-                // With -v, go names each package it compiles.
+                // With -v, go names each package that it compiles.
                 packages += 1;
                 step.detail(&format!("{packages} packages compiled"));
             }
@@ -65,7 +65,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Where the Go module cache holds the module at `path`.
+    /// Returns the directory of the module at `path` in the Go module cache.
     pub(super) fn directory_of(&self, path: &str) -> Result<PathBuf> {
         let found = self
             .go()
@@ -82,7 +82,7 @@ impl Workspace {
 
     fn go(&self) -> Command {
         let mut go = Command::new("go");
-        // A go.work of the caller must not change what is built.
+        // A go.work of the caller must not change the build.
         go.current_dir(self.directory.path()).env("GOWORK", "off").stdin(Stdio::null());
         go
     }

@@ -1,4 +1,5 @@
-//! What is built from which Go module; the modules themselves pin every version (`tests/go`).
+//! The programs and the Go modules from which they are built. The modules pin every version
+//! (`tests/go`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::{cache, go};
 use crate::progress::Step;
 
-/// A Go module of this crate: nothing but requirements.
+/// A Go module of this crate: only requirements.
 pub(super) struct Module {
     /// Its go.mod.
     pub(super) requirements: &'static str,
@@ -16,9 +17,9 @@ pub(super) struct Module {
     pub(super) checksums: &'static str,
 }
 
-/// Manifests that belong to a program, out of the module it comes from.
+/// The manifests of a program, from its module.
 struct Manifests {
-    /// The module that carries them.
+    /// The module with the manifests.
     module: &'static str,
     /// Their directory in it.
     directory: &'static str,
@@ -28,7 +29,7 @@ struct Manifests {
 /// A program to be built.
 pub(super) struct Program {
     name: &'static str,
-    /// What its entry in the cache is called after, for people.
+    /// The version in the name of its cache entry, for people.
     version: &'static str,
     package: &'static str,
     module: Module,
@@ -39,11 +40,11 @@ pub(super) struct Program {
 /// A built program.
 pub(super) struct Build {
     pub(super) program: PathBuf,
-    /// The directory of the manifests beside it.
+    /// The directory of its manifests.
     pub(super) manifests: PathBuf,
 }
 
-/// `-s -w` halves the size; the rest is what the official builds set, and without it the API server
+/// `-s -w` halves the size. The rest is set by the official builds: without it the API server
 /// reports version 0.0 and refuses to start.
 const KUBERNETES_FLAGS: &str = "-s -w \
     -X k8s.io/component-base/version.gitVersion=v1.36.3 \
@@ -138,7 +139,7 @@ const fn kubernetes(name: &'static str, package: &'static str) -> Program {
 }
 
 impl Program {
-    /// The program, from the cache or built into it.
+    /// Returns the program from the cache, or builds it into the cache.
     pub(super) fn provision(&self) -> Result<Build> {
         let entry = cache::entry(&self.entry(), |directory| {
             let step = Step::begin(format!("building {} {}", self.name, self.version));
@@ -157,7 +158,8 @@ impl Program {
         let to = into.join("manifests");
         fs::create_dir(&to).with_context(|| format!("failed to make {}", to.display()))?;
         for file in manifests.files {
-            // Read and written, not copied: the module cache is read-only, and a copy would be too.
+            // Read and written instead of copied: the module cache is read-only, and so would be a
+            // copy.
             let text = fs::read(from.join(file))
                 .with_context(|| format!("failed to read {file} of {}", manifests.module))?;
             fs::write(to.join(file), text).with_context(|| format!("failed to write {file}"))?;
@@ -165,8 +167,8 @@ impl Program {
         Ok(())
     }
 
-    /// Its name in the cache: a change of any version or flag is another entry. The Go release is
-    /// not part of it: a finished build must be found by those who have no Go at all.
+    /// Returns its name in the cache: a change of any version or flag is another entry. The Go
+    /// release is no part of the name, because users without Go must find a finished build.
     fn entry(&self) -> String {
         let files = self.manifests.iter().flat_map(|manifests| manifests.files.iter().copied());
         let inputs = [

@@ -4,10 +4,10 @@ use super::budget::{Refusal, Side};
 
 /// Advice about a part that no writer of the object can change.
 pub(super) const ELSEWHERE: &str = "An ordinary review has fewer than a hundred values there. Look \
-                                    in the API server's audit log for what this one holds, and at \
-                                    the authenticator if it is userInfo";
+                                    for this review in the API server's audit log. If the part is \
+                                    userInfo, the authenticator of the API server made it";
 
-/// The count that a writer wants, and of which cluster.
+/// The count that a writer wants for a cluster.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     /// Namespace of the cluster.
@@ -18,11 +18,11 @@ pub(super) struct Wanted<'a> {
     pub(super) count: i64,
 }
 
-/// Returns the advice about `refusal`, empty where it is malformed, because the API server sends
-/// nothing malformed.
+/// Returns the advice about `refusal`. It is empty where the part is malformed, because the API
+/// server sends nothing malformed.
 ///
-/// A part of the new object is left out of the write. A part of the stored object has to go first,
-/// which works because the registration sends no write here that leaves the count as it is.
+/// The writer leaves a part of the new object out. The writer first removes a part of the stored
+/// object, which works because the registration sends no write here that leaves the count as it is.
 /// `created` says that there is no stored object. `wanted` makes a command of the last step.
 pub(super) fn advice(refusal: &Refusal, created: bool, wanted: Option<Wanted<'_>>) -> String {
     let Refusal::TooLarge { part, .. } = refusal else { return String::new() };

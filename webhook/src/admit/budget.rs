@@ -1,4 +1,4 @@
-//! The budget of one review: how much it may make this process decode.
+//! The budget of one review: the most that it may make this process decode.
 //!
 //! A JSON value costs far more memory than its text: `{"":0}` has 6 bytes in a body and about 700
 //! in memory, and a verdict needs several copies. Everything is therefore counted before it is
@@ -6,22 +6,16 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::DeserializeSeed as _;
-use serde_json::Value;
-use serde_json::value::RawValue;
-
 use super::text::cut;
-use super::tree::{Fields, Skipped, Tree};
 
 /// The most JSON values that are decoded of one review, both objects together. An array or object
 /// counts as one value, and each value in it as another.
 ///
 /// The operator's complete manifest (manifests/complete-postgres-manifest.yaml, 1.15.1) has 84, and
-/// about 240 with all that it shows in comments. A verdict on 5,000 values of the costliest shape
-/// took 11 to 14 MiB in a debug build, of the chart's 128. The end-to-end test
+/// about 240 with everything that it has in comments. A verdict on 5,000 values of the costliest
+/// shape took 11 to 14 MiB in a debug build, of the chart's 128. The end-to-end test
 /// `hostile::reviews_are_answered_in_the_memory_of_the_chart` prints the figure.
 pub(crate) const VALUES: usize = 5_000;
 /// The most bytes that the strings and keys of those values have together. Annotations can take
@@ -62,7 +56,7 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Which half of a review a part belongs to.
+/// The half of a review that a part belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// `request.object`.
@@ -73,10 +67,10 @@ pub(crate) enum Side {
     Stored,
 }
 
-/// A part of a review, named as people find it.
+/// A part of a review, named as people find it in their manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Where it belongs.
+    /// The half that it belongs to.
     pub(crate) side: Side,
     /// Its path: `spec.env`, `request.userInfo`; empty for the whole object.
     pub(crate) path: Cow<'static, str>,
@@ -104,7 +98,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// Why a part of a review is not decoded.
+/// The reason why a part of a review is not decoded.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// The part has a wrong type, or it is ambiguous.
@@ -140,7 +134,7 @@ impl Refusal {
         Self::malformed(part, &format!("the key {:?} is there twice", cut(key, 64)))
     }
 
-    /// Returns the refusal in words, with `advice` where less of the part would do.
+    /// Returns the refusal in words, with `advice` where the part is too large.
     pub(crate) fn advised(&self, advice: &str) -> String {
         match self {
             Self::Malformed { .. } => self.to_string(),
@@ -158,12 +152,12 @@ pub(super) enum Stop {
     Twice(String),
 }
 
-/// The budget of one review, and how much is used.
+/// The budget of one review, less the part that is used up.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     values: Cell<usize>,
     text: Cell<usize>,
-    /// The part that was decoded last, and how many values it has. Several calls in a row for one
+    /// The part that was decoded last, with its number of values. Several calls in a row for one
     /// part add up.
     last: RefCell<Option<(Part, usize)>>,
     /// The part that took the most values.
@@ -174,33 +168,8 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Decodes `json`, which is the part called `part`.
-    pub(crate) fn decode(&self, part: &Part, json: &RawValue) -> Result<Value, Refusal> {
-        let tree = Tree(Place::top(self, part));
-        self.within(part, || tree.deserialize(&mut serde_json::Deserializer::from_str(json.get())))
-    }
-
-    /// Counts the values in `json`, in constant memory.
-    pub(crate) fn count(&self, part: &Part, json: &RawValue) -> Result<(), Refusal> {
-        let skipped = Skipped(Place::top(self, part));
-        self.within(part, || {
-            skipped.deserialize(&mut serde_json::Deserializer::from_str(json.get()))
-        })
-    }
-
-    /// Splits an object into its fields, which count as one value each and stay encoded.
-    pub(crate) fn fields<'a>(
-        &self,
-        part: &Part,
-        json: &'a RawValue,
-    ) -> Result<BTreeMap<Cow<'a, str>, &'a RawValue>, Refusal> {
-        let fields = Fields(Place::top(self, part));
-        self.within(part, || {
-            fields.deserialize(&mut serde_json::Deserializer::from_str(json.get()))
-        })
-    }
-
-    fn within<T>(
+    /// Runs `decode` on the part called `part`, and turns an early stop into its refusal.
+    pub(super) fn within<T>(
         &self,
         part: &Part,
         decode: impl FnOnce() -> Result<T, serde_json::Error>,
@@ -241,14 +210,15 @@ impl Budget {
 #[derive(Clone, Copy)]
 pub(super) struct Place<'b> {
     budget: &'b Budget,
-    /// Arrays and objects around it.
+    /// The number of arrays and objects around it.
     depth: usize,
-    /// Bytes of the keys on the way to it.
+    /// The number of bytes of the keys on the way to it.
     path: usize,
 }
 
 impl<'b> Place<'b> {
-    fn top(budget: &'b Budget, part: &Part) -> Self {
+    /// Returns the place of a whole part.
+    pub(super) fn top(budget: &'b Budget, part: &Part) -> Self {
         Self { budget, depth: 0, path: part.path.len() }
     }
 
@@ -299,6 +269,8 @@ impl<'b> Place<'b> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     fn raw(json: &str) -> &RawValue {
@@ -330,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_is_reached_and_not_passed() {
+    fn each_limit_holds_to_the_last_value_or_byte() {
         let list = |items: usize| format!("[{}]", vec!["0"; items].join(","));
         let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         let key = |length: usize| format!(r#"{{"{}":{{"ab":0}}}}"#, "k".repeat(length));
@@ -352,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn budget_is_one_for_all_parts_and_the_largest_is_named() {
+    fn all_parts_share_one_budget_and_the_largest_is_named() {
         let budget = Budget::default();
         let list = |items: usize| format!("[{}]", vec!["0"; items].join(","));
         let part = |name: &'static str| Part::new(Side::Stored, name);

@@ -1,47 +1,107 @@
-//! What became of a review: there was nothing to judge, it could not be judged, or the guard has spoken. What of
-//! that is counted is said here; how it is told to people, machines and the audit log is [`super::answer`]'s.
+//! The decision about a review: nothing had to be judged, no verdict was reached, or the guard
+//! reached one.
+//!
+//! The decision owns its outcome: what it means for the write ([`Outcome`]), for each rule
+//! ([`Effect`]), and whether an Event records it ([`Reason`]). [`super::response`] renders it for
+//! people, for machines and for the audit log.
 
 use pgscale_guard::policy::Policies;
 use pgscale_guard::rules::{Recreation, past_the_operator, recreation};
 use pgscale_guard::verdict::{Finding, Severity};
 use pgscale_guard::{Change, Facts, Verdict};
 
-use super::request::Scaled;
-use crate::metrics::{Effect, Outcome};
+use super::request::{CountWrite, Exemption};
+use crate::events::Reason;
 
-/// Stands in for a rule's id where no rule could be asked.
+/// The id in place of a rule's, where no rule could judge.
 pub(crate) const CANNOT_BE_JUDGED: &str = "cannot-be-judged";
 
-/// A review and what became of it.
+/// The decision about one review.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Decided {
-    /// There was nothing to judge; the text says why.
-    Nothing(&'static str),
+pub(crate) enum Decision {
+    /// There was nothing to judge.
+    NothingToJudge(Exemption),
     /// No verdict could be reached.
     Unjudged {
-        /// Why, for people.
+        /// The reason, for people.
         why: String,
         /// The answer in place of a verdict.
         fallback: Fallback,
     },
-    /// The guard's verdict.
-    Verdict(Box<Judgement>),
+    /// The guard reached a verdict.
+    Judged(Box<JudgedChange>),
 }
 
 /// The answer to a write that could not be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fallback {
-    /// It passes with a warning: it certainly takes nothing away.
+    /// It passes with a warning: it certainly removes nothing.
     Pass,
-    /// It is refused: it may take something away.
+    /// It is refused: it may remove something.
     Refuse,
     /// It is refused although it only adds: this installation says `growFailurePolicy: Fail`.
     RefuseGrowth,
 }
 
-/// A verdict with what it was reached on.
+/// The outcome of a review for the write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The write passes.
+    Allowed,
+    /// The write is refused.
+    Denied,
+    /// The write passes, and the writer reads warnings.
+    Warned,
+}
+
+impl Outcome {
+    /// Returns the word for it in metrics, logs and the audit log.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Warned => "warned",
+        }
+    }
+}
+
+/// The effect of one finding on the write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It is only recorded.
+    Audit,
+    /// It refuses the write.
+    Deny,
+    /// It would refuse the write, and a `ScaleOverride` allows it.
+    Overridden,
+    /// It warns the writer.
+    Warn,
+}
+
+impl Effect {
+    /// Returns the word for it in metrics and the audit log.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Deny => "deny",
+            Self::Overridden => "overridden",
+            Self::Warn => "warn",
+        }
+    }
+
+    fn of(finding: &Finding) -> Self {
+        match (finding.audit_only, finding.severity, &finding.overridden) {
+            (true, ..) => Self::Audit,
+            (false, _, Some(_)) => Self::Overridden,
+            (false, Severity::Deny, None) => Self::Deny,
+            (false, Severity::Warn, None) => Self::Warn,
+        }
+    }
+}
+
+/// A change with its verdict.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Judgement {
+pub(crate) struct JudgedChange {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) uid: String,
@@ -49,29 +109,30 @@ pub(crate) struct Judgement {
     pub(super) from: Option<i64>,
     pub(super) to: i64,
     /// The count as written.
-    pub(super) asked: i64,
-    /// The policies that were heard.
+    pub(super) requested: i64,
+    /// The names of the policies that apply.
     pub(super) policies: Vec<String>,
-    /// What a refused CREATE leaves behind, where a cluster of this name was deleted.
+    /// The rest of a deleted cluster of this name, where a CREATE of the next one is refused.
     pub(super) recreation: Option<Recreation>,
-    /// The member that was taken to lead, where a dry run asked for the verdict after a switchover.
+    /// The member that the verdict takes for the leader, where a dry run asked for the verdict
+    /// after a switchover.
     pub(super) assumed_leader: Option<String>,
-    /// It is the StatefulSet that is scaled, and not the cluster.
+    /// The write scales the StatefulSet, and not the cluster.
     pub(super) past_the_operator: bool,
     pub(super) verdict: Verdict,
 }
 
-impl Judgement {
-    /// Puts together what the guard was given and what it said.
+impl JudgedChange {
+    /// Puts together what the guard read and its verdict.
     pub(crate) fn new(facts: &Facts, policies: &Policies, verdict: Verdict) -> Self {
         let cluster = &facts.change.new;
         Self {
             namespace: cluster.namespace.clone(),
             name: cluster.name.clone(),
-            uid: identity(&facts.change),
+            uid: uid(&facts.change),
             from: facts.from(),
             to: facts.to(),
-            asked: facts.requested(),
+            requested: facts.requested(),
             policies: policies.names(),
             recreation: if verdict.allows() { None } else { recreation(facts, policies) },
             assumed_leader: None,
@@ -80,9 +141,9 @@ impl Judgement {
         }
     }
 
-    /// What is found of a write that goes past the operator.
-    pub(crate) fn past_the_operator(scaled: &Scaled) -> Self {
-        let Scaled { namespace, name, from, to, .. } = scaled;
+    /// Returns the verdict on a write of a StatefulSet's replicas, which goes past the operator.
+    pub(crate) fn past_the_operator(write: &CountWrite) -> Self {
+        let CountWrite { namespace, name, from, to, .. } = write;
         let finding = past_the_operator(namespace, name, *from, *to);
         Self {
             namespace: namespace.clone(),
@@ -90,7 +151,7 @@ impl Judgement {
             uid: String::new(),
             from: Some(*from),
             to: *to,
-            asked: *to,
+            requested: *to,
             policies: Vec::new(),
             recreation: None,
             assumed_leader: None,
@@ -99,86 +160,150 @@ impl Judgement {
         }
     }
 
-    /// `3 -> 5`, or `new -> 5`.
+    /// Returns both counts: `3 -> 5`, or `new -> 5`.
     pub(crate) fn span(&self) -> String {
         let from = self.from.map_or_else(|| "new".to_owned(), |from| from.to_string());
         format!("{from} -> {}", self.to)
     }
 }
 
-/// Identity of a cluster that exists; one that is being created has none to attach anything to yet.
-fn identity(change: &Change) -> String {
+/// Returns the uid of a cluster that exists. A cluster that is being created has none yet.
+fn uid(change: &Change) -> String {
     change.old.as_ref().map(|old| old.uid.clone()).unwrap_or_default()
 }
 
-impl Decided {
-    /// How it ends, for counting.
+impl Decision {
+    /// Returns the outcome for the write.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Unjudged { fallback: Fallback::Pass, .. } => Outcome::warned,
-            Self::Unjudged { .. } => Outcome::denied,
-            Self::Verdict(result) if !result.verdict.allows() => Outcome::denied,
-            Self::Verdict(result) if result.verdict.warnings().next().is_some() => Outcome::warned,
-            Self::Nothing(_) | Self::Verdict(_) => Outcome::allowed,
+            Self::Unjudged { fallback: Fallback::Pass, .. } => Outcome::Warned,
+            Self::Unjudged { .. } => Outcome::Denied,
+            Self::Judged(judged) if !judged.verdict.allows() => Outcome::Denied,
+            Self::Judged(_) if !self.warnings().is_empty() => Outcome::Warned,
+            Self::NothingToJudge(_) | Self::Judged(_) => Outcome::Allowed,
         }
     }
 
-    /// What was found, rule by rule.
+    /// Returns the findings that warn the writer of a change that passes.
+    ///
+    /// Beside a refusal there are none. They would hide its reasons, and `plan` shows them.
+    pub(super) fn warnings(&self) -> Vec<&Finding> {
+        match self {
+            Self::Judged(judged) if judged.verdict.allows() => judged.verdict.warnings().collect(),
+            Self::NothingToJudge(_) | Self::Unjudged { .. } | Self::Judged(_) => Vec::new(),
+        }
+    }
+
+    /// Returns the effect of each finding, with its rule.
     pub(crate) fn effects(&self) -> Vec<(&'static str, Effect)> {
         match self {
-            Self::Nothing(_) => Vec::new(),
+            Self::NothingToJudge(_) => Vec::new(),
             Self::Unjudged { fallback, .. } => {
                 let effect = match fallback {
-                    Fallback::Pass => Effect::warn,
-                    Fallback::Refuse | Fallback::RefuseGrowth => Effect::deny,
+                    Fallback::Pass => Effect::Warn,
+                    Fallback::Refuse | Fallback::RefuseGrowth => Effect::Deny,
                 };
                 vec![(CANNOT_BE_JUDGED, effect)]
             }
-            Self::Verdict(result) => result
-                .verdict
-                .findings
-                .iter()
-                .map(|finding| (finding.rule, effect(finding)))
-                .collect(),
+            Self::Judged(judged) => {
+                let findings = judged.verdict.findings.iter();
+                findings.map(|finding| (finding.rule.as_str(), Effect::of(finding))).collect()
+            }
         }
     }
 
-    /// What would have refused it, were the policy behind it not on trial: rule by rule, with the policy's mode.
+    /// Returns the rules that would refuse the change if the policy behind them were not on trial,
+    /// each with that policy's mode.
     pub(crate) fn on_trial(&self) -> Vec<(&'static str, &'static str)> {
-        let Self::Verdict(result) = self else { return Vec::new() };
-        let findings = result.verdict.findings.iter().filter(|finding| finding.on_trial);
+        let Self::Judged(judged) = self else { return Vec::new() };
+        let findings = judged.verdict.findings.iter().filter(|finding| finding.on_trial);
         findings
-            .map(|finding| (finding.rule, if finding.audit_only { "Audit" } else { "Warn" }))
+            .map(|finding| {
+                (finding.rule.as_str(), if finding.audit_only { "Audit" } else { "Warn" })
+            })
             .collect()
     }
 
-    /// The rules that refuse it.
+    /// Returns the rules that refuse the change.
     pub(crate) fn refusing(&self) -> Vec<&'static str> {
-        let denying = |(rule, effect)| (effect == Effect::deny).then_some(rule);
+        let denying = |(rule, effect)| (effect == Effect::Deny).then_some(rule);
         self.effects().into_iter().filter_map(denying).collect()
     }
 
-    /// The findings that would refuse it but for an override; none where it is refused anyway.
+    /// Returns the findings that would refuse the change without an override; none where it is
+    /// refused anyway.
     pub(super) fn overridden(&self) -> Vec<&Finding> {
-        let Self::Verdict(result) = self else { return Vec::new() };
-        if !result.verdict.allows() {
+        let Self::Judged(judged) = self else { return Vec::new() };
+        if !judged.verdict.allows() {
             return Vec::new();
         }
-        let findings = result.verdict.findings.iter();
+        let findings = judged.verdict.findings.iter();
         findings.filter(|finding| finding.overridden.is_some()).collect()
     }
 
-    /// It passes only because of an override.
+    /// Returns whether the change passes only because of an override.
     pub(crate) fn is_overridden(&self) -> bool {
         !self.overridden().is_empty()
     }
+
+    /// Returns the reason of the Event that records the decision, `None` where none does.
+    pub(crate) fn event(&self) -> Option<Reason> {
+        if self.outcome() == Outcome::Denied {
+            return Some(Reason::Denied);
+        }
+        if let Self::Judged(judged) = self
+            && judged.past_the_operator
+        {
+            return Some(Reason::PastTheOperator);
+        }
+        self.is_overridden().then_some(Reason::Overridden)
+    }
+
+    /// Returns the rules that the Event about the decision names.
+    pub(crate) fn rules_of_event(&self) -> Vec<&'static str> {
+        match self.event() {
+            Some(Reason::Denied) => self.refusing(),
+            Some(Reason::Overridden | Reason::PastTheOperator) => {
+                self.findings_of_event().iter().map(|finding| finding.rule.as_str()).collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Returns the findings that the Event about a change that passes is about.
+    pub(super) fn findings_of_event(&self) -> Vec<&Finding> {
+        match (self, self.event()) {
+            (Self::Judged(judged), Some(Reason::PastTheOperator)) => {
+                judged.verdict.findings.iter().collect()
+            }
+            (_, Some(Reason::Overridden)) => self.overridden(),
+            (_, Some(Reason::Denied | Reason::PastTheOperator) | None) => Vec::new(),
+        }
+    }
 }
 
-fn effect(finding: &Finding) -> Effect {
-    match (finding.audit_only, finding.severity, &finding.overridden) {
-        (true, ..) => Effect::audit,
-        (false, _, Some(_)) => Effect::overridden,
-        (false, Severity::Deny, None) => Effect::deny,
-        (false, Severity::Warn, None) => Effect::warn,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::VERDICTS;
+
+    #[test]
+    fn every_outcome_has_a_counter_before_the_first_review() {
+        for outcome in [Outcome::Allowed, Outcome::Denied, Outcome::Warned] {
+            assert!(VERDICTS.contains(&outcome.as_str()), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn event_records_a_refusal_and_nothing_that_simply_passes() {
+        let unjudged = |fallback| Decision::Unjudged { why: "no answer".to_owned(), fallback };
+        for (decision, event, rules) in [
+            (unjudged(Fallback::Refuse), Some(Reason::Denied), vec![CANNOT_BE_JUDGED]),
+            (unjudged(Fallback::RefuseGrowth), Some(Reason::Denied), vec![CANNOT_BE_JUDGED]),
+            (unjudged(Fallback::Pass), None, vec![]),
+            (Decision::NothingToJudge(Exemption::SameCount), None, vec![]),
+        ] {
+            assert_eq!((decision.event(), decision.rules_of_event()), (event, rules));
+        }
     }
 }

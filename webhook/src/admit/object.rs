@@ -24,7 +24,7 @@ const METADATA: [&str; 8] = [
 ];
 const ANNOTATIONS: &str = "annotations";
 const COUNT: &str = "numberOfInstances";
-/// The word of the operator in the status.
+/// The field of the status with the operator's word for the state.
 const STATUS: &str = "PostgresClusterStatus";
 
 /// An object of any kind, its parts still encoded.
@@ -52,8 +52,8 @@ impl<'a> Object<'a> {
     /// Splits `json` into its parts.
     ///
     /// # Errors
-    /// When it is not an object, has a key twice that is read, or has more fields in its spec than
-    /// the budget allows.
+    /// Fails when it is not an object, has a key twice that is read, or has more fields in its spec
+    /// than the budget allows.
     pub(crate) fn of(side: Side, json: &'a RawValue, budget: &Budget) -> Result<Self, Refusal> {
         let [metadata, spec, status] = known(side, json, "", ["metadata", "spec", "status"])?;
         let metadata = match metadata.filter(|json| !is_null(json)) {
@@ -100,7 +100,7 @@ impl<'a> Object<'a> {
     /// Decodes the identity and the count of a cluster, without annotations, labels and the rest of
     /// the spec.
     ///
-    /// With [`Object::switches_alike`] that is enough to find that a write needs no judgement.
+    /// With [`Object::switches_alike`] that is enough to find that a write needs no verdict.
     pub(crate) fn head(&self, budget: &Budget) -> Result<Postgresql, Refusal> {
         let metadata = |key: &str| !matches!(key, ANNOTATIONS | "labels");
         self.cluster(metadata, |part| part == COUNT, budget)
@@ -170,14 +170,15 @@ impl<'a> Object<'a> {
             Spec::Other(json) => budget.decode(&Part::new(self.side, "spec"), json)?,
             Spec::Missing => Value::Null,
         };
-        let object = json!({"metadata": metadata, "spec": spec, "status": self.word(budget)?});
+        let object =
+            json!({"metadata": metadata, "spec": spec, "status": self.operator_status(budget)?});
         Postgresql::of(&object)
             .map_err(|error| Refusal::malformed(Part::new(self.side, ""), &error.to_string()))
     }
 
-    /// Decodes the operator's word in the status, which operators before 1.0 wrote as a bare
-    /// string.
-    fn word(&self, budget: &Budget) -> Result<Value, Refusal> {
+    /// Decodes the operator's word for the state, which operators before 1.0 wrote as a bare string
+    /// in place of the status.
+    fn operator_status(&self, budget: &Budget) -> Result<Value, Refusal> {
         let Some(json) = self.status else { return Ok(Value::Null) };
         match json.get().as_bytes().first() {
             Some(b'"') => budget.decode(&Part::new(self.side, "status"), json),

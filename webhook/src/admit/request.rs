@@ -1,8 +1,8 @@
-//! What a review asks of the guard: a pure reading of the `AdmissionReview`.
+//! The question that a review asks the guard: a pure reading of the `AdmissionReview`.
 //!
-//! Reviewed are `postgresqls`, `statefulsets` and the `scale` subresource of both. Everything else that is sent
-//! here is a mistake of the registration, and refused: to wave through what one cannot read is how guards are
-//! walked past.
+//! The webhook reviews `postgresqls`, `statefulsets` and the `scale` subresource of both.
+//! Everything else arrives here by a mistake in the registration, and is refused: a guard that lets
+//! pass what it cannot read is easy to bypass.
 
 use kube::core::admission::Operation;
 use pgscale_guard::Change;
@@ -15,25 +15,66 @@ use super::object::{Object, stored};
 use super::review::{Received, Review};
 use super::text::cut;
 
-/// The resource behind the side door, as (group, version, plural).
+/// StatefulSets, as (group, version, plural). A write of their replicas goes past the operator.
 pub(crate) const STATEFUL_SETS: (&str, &str, &str) = ("apps", "v1", "statefulsets");
 
-/// What it asks.
+/// The question of a review.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Asked {
-    /// Nothing the guard has an opinion on; the text says why.
-    Nothing(&'static str),
-    /// A change of the count through the `scale` subresource: of a cluster that is still to be read.
-    Scale(Scaled),
-    /// A change of the replicas of a StatefulSet, past its operator: of what is not ours to refuse.
-    PastTheOperator(Scaled),
+pub(crate) enum Question {
+    /// Nothing has to be judged.
+    Nothing(Exemption),
+    /// A change of the count through the `scale` subresource, of a cluster that is still to be
+    /// read.
+    Scale(CountWrite),
+    /// A change of the replicas of a StatefulSet, past its operator. The webhook never refuses it.
+    PastTheOperator(CountWrite),
     /// A write of the object itself.
     Write(Box<Change>),
 }
 
-/// A change of the count alone: through the `scale` subresource, or of a StatefulSet.
+/// The reason why a write needs no verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exemption {
+    /// It deletes the cluster.
+    Deletion,
+    /// It is a connection, which changes nothing.
+    Connection,
+    /// The API server takes nothing but the status from it.
+    Status,
+    /// The cluster is being deleted, and the write adds no member.
+    Terminating,
+    /// The effective count is the same before and after.
+    SameCount,
+    /// It is not about the replicas of a StatefulSet.
+    OtherStatefulSetWrite,
+    /// The StatefulSet has the same replicas before and after.
+    SameReplicas,
+    /// The StatefulSet cannot be read, and the webhook never refuses a write of one.
+    UnreadableStatefulSet,
+    /// An operator scales its own StatefulSet.
+    OperatorWrite,
+}
+
+impl Exemption {
+    /// Returns the reason in words, for the log.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Deletion => "the cluster is deleted, not scaled",
+            Self::Connection => "a connection changes nothing",
+            Self::Status => "a status holds no count",
+            Self::Terminating => "the cluster is being deleted",
+            Self::SameCount => "the count does not change",
+            Self::OtherStatefulSetWrite => "the write is not about a StatefulSet's replicas",
+            Self::SameReplicas => "the replicas do not change",
+            Self::UnreadableStatefulSet => "the StatefulSet cannot be read",
+            Self::OperatorWrite => "an operator scales its own StatefulSet",
+        }
+    }
+}
+
+/// A write of the count alone: through the `scale` subresource, or of a StatefulSet.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Scaled {
+pub(crate) struct CountWrite {
     /// Namespace of the cluster and of its StatefulSet.
     pub(crate) namespace: String,
     /// The name of both.
@@ -42,23 +83,23 @@ pub(crate) struct Scaled {
     pub(crate) from: i64,
     /// `spec.replicas` after.
     pub(crate) to: i64,
-    /// Nothing will be stored.
+    /// The API server will store nothing.
     pub(crate) dry_run: bool,
-    /// Who writes.
+    /// The user who writes.
     pub(crate) user: Option<String>,
 }
 
-/// Why a review cannot be judged.
+/// The reason why a review cannot be judged.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub(crate) enum Unjudgeable {
     /// It is about something else.
     #[error(
-        "{0} is nothing pgscale judges: it knows {PLURAL}.{GROUP} {VERSION}, statefulsets.apps v1 and the \
-         scale subresource of both; correct the rules of the ValidatingWebhookConfiguration"
+        "pgscale does not judge {0}. It judges {PLURAL}.{GROUP} {VERSION}, statefulsets.apps v1 \
+         and the scale subresource of both. Correct the rules of the ValidatingWebhookConfiguration"
     )]
     Foreign(String),
     /// The API server did not send what this operation needs.
-    #[error("the review carries no {0}")]
+    #[error("the review has no {0}")]
     Missing(&'static str),
     /// An object is malformed or too large.
     #[error("{}", refusal.advised(advice))]
@@ -78,13 +119,13 @@ impl Unjudgeable {
     }
 }
 
-impl Asked {
+impl Question {
     /// Reads a review.
     pub(crate) fn of(received: &Received<'_>) -> Result<Self, Unjudgeable> {
         let review = &received.review;
         match review.operation {
-            Operation::Delete => return Ok(Self::Nothing("deleting a cluster is not scaling it")),
-            Operation::Connect => return Ok(Self::Nothing("connecting changes nothing")),
+            Operation::Delete => return Ok(Self::Nothing(Exemption::Deletion)),
+            Operation::Connect => return Ok(Self::Nothing(Exemption::Connection)),
             Operation::Create | Operation::Update => {}
         }
         let resource = &review.resource;
@@ -98,20 +139,20 @@ impl Asked {
             ("", (GROUP, VERSION, KIND)) => write(received),
             ("scale", ("autoscaling", "v1", "Scale")) => scale(received).map(Self::Scale),
             // The API server takes nothing but the status from such a write.
-            ("status", _) => Ok(Self::Nothing("a status holds no count")),
+            ("status", _) => Ok(Self::Nothing(Exemption::Status)),
             _ => Err(foreign(review)),
         }
     }
 
-    /// The change certainly leads to more instances, or to a new cluster: what is not known about it is told
-    /// to the writer, and does not stop them.
+    /// Returns whether the change certainly leads to more instances, or to a new cluster. A fact
+    /// that is not known about it then becomes a warning, and does not refuse the write.
     ///
-    /// Only where annotations stay, because some of them lift the operator's limits: then even a higher
-    /// number may mean fewer instances.
+    /// That is certain only where the annotations are the same, because some of them lift the
+    /// operator's limits: with other annotations even a higher number may mean fewer instances.
     pub(crate) fn grows(&self) -> bool {
         match self {
             Self::Nothing(_) | Self::PastTheOperator(_) => true,
-            Self::Scale(scaled) => scaled.to > scaled.from,
+            Self::Scale(write) => write.to > write.from,
             Self::Write(change) => change.old.as_ref().is_none_or(|old| {
                 change.new.instances.unwrap_or(0) > old.instances.unwrap_or(0)
                     && change.new.annotations == old.annotations
@@ -129,23 +170,24 @@ pub(crate) fn asks_after_switchover(review: &Review) -> bool {
     review.dry_run && review.field_manager.as_deref() == Some(AFTER_SWITCHOVER)
 }
 
-/// Why `change` needs no judgement, if it needs none: no live state is read for it.
-pub(crate) fn settled(change: &Change) -> Option<&'static str> {
+/// Returns the reason why `change` needs no verdict, `None` where it needs one. No live state is
+/// read for it.
+pub(crate) fn exemption(change: &Change) -> Option<Exemption> {
     let old = change.old.as_ref()?;
     let new = &change.new;
     let (from, to) = (old.instances.unwrap_or(0), new.instances.unwrap_or(0));
-    // Refusing anything but growth would only keep its finalizers from being removed.
+    // A refusal of anything but growth would only prevent the removal of finalizers.
     if new.terminating && to <= from {
-        return Some("the cluster is being deleted");
+        return Some(Exemption::Terminating);
     }
     // The effective count depends on the count, on two annotations whose names the operator's
     // configuration knows, and on whether the cluster is a standby.
     let same =
         from == to && old.annotations == new.annotations && old.is_standby() == new.is_standby();
-    same.then_some("the count stays")
+    same.then_some(Exemption::SameCount)
 }
 
-fn write(received: &Received<'_>) -> Result<Asked, Unjudgeable> {
+fn write(received: &Received<'_>) -> Result<Question, Unjudgeable> {
     let Received { review, budget, .. } = received;
     let new = object("object", &received.object, received)?;
     let old = match review.operation {
@@ -161,8 +203,8 @@ fn write(received: &Received<'_>) -> Result<Asked, Unjudgeable> {
         undo: false,
         user: review.user.clone(),
     };
-    // The head settles most writes that leave the count. A write that takes out a part which is too
-    // large to judge must pass, so no more than the head is decoded for it.
+    // The head is enough for most writes that leave the count as it is. A write that removes a part
+    // which is too large to judge must pass, so no more than the head is decoded for it.
     let plain = |refusal| undecoded(refusal, received, None);
     let head = change(
         old.map(|old| old.head(budget)).transpose().map_err(plain)?,
@@ -170,20 +212,20 @@ fn write(received: &Received<'_>) -> Result<Asked, Unjudgeable> {
     );
     let alike = old.is_some_and(|old| old.switches_alike(new));
     if (alike || head.new.terminating)
-        && let Some(why) = settled(&head)
+        && let Some(why) = exemption(&head)
     {
-        return Ok(Asked::Nothing(why));
+        return Ok(Question::Nothing(why));
     }
-    let asked = |refusal| undecoded(refusal, received, head.new.instances);
-    let stored = old.map(|old| old.judged(Some(new), budget)).transpose().map_err(asked)?;
-    let change = change(stored, new.judged(old, budget).map_err(asked)?);
-    Ok(match settled(&change) {
-        Some(why) => Asked::Nothing(why),
-        None => Asked::Write(Box::new(change)),
+    let too_large = |refusal| undecoded(refusal, received, head.new.instances);
+    let stored = old.map(|old| old.judged(Some(new), budget)).transpose().map_err(too_large)?;
+    let change = change(stored, new.judged(old, budget).map_err(too_large)?);
+    Ok(match exemption(&change) {
+        Some(why) => Question::Nothing(why),
+        None => Question::Write(Box::new(change)),
     })
 }
 
-/// Returns `cluster` with the names in the request, which is the authority on them.
+/// Returns `cluster` with the names in the request, which count where the object says otherwise.
 fn named(mut cluster: Postgresql, review: &Review) -> Postgresql {
     if let Some(namespace) = &review.namespace {
         cluster.namespace.clone_from(namespace);
@@ -214,15 +256,15 @@ fn undecoded(refusal: Refusal, received: &Received<'_>, count: Option<i64>) -> U
     Unjudgeable::Undecoded { advice: advice(&refusal, created, wanted), refusal }
 }
 
-fn scale(received: &Received<'_>) -> Result<Scaled, Unjudgeable> {
+fn scale(received: &Received<'_>) -> Result<CountWrite, Unjudgeable> {
     // Omitted means 0: the field is an `int32` with `omitempty`.
-    scaled(received, 0)
+    count_write(received, 0)
 }
 
-/// The change behind a `Scale`: everything but the count is as `text`, the cluster as the API
-/// server has it now.
-pub(crate) fn behind(scaled: &Scaled, text: &str) -> Result<Change, Unjudgeable> {
-    let Scaled { namespace, name, from, to, dry_run, user } = scaled;
+/// Returns the change that a `Scale` stands for. Everything but the count is as in `text`, the
+/// cluster as the API server has it now.
+pub(crate) fn change_of_scale(write: &CountWrite, text: &str) -> Result<Change, Unjudgeable> {
+    let CountWrite { namespace, name, from, to, dry_run, user } = write;
     let stored = stored(text).map_err(|refusal| {
         let wanted = Some(Wanted { namespace, name, count: *to });
         Unjudgeable::Undecoded { advice: advice(&refusal, false, wanted), refusal }
@@ -231,31 +273,32 @@ pub(crate) fn behind(scaled: &Scaled, text: &str) -> Result<Change, Unjudgeable>
     Ok(Change { dry_run: *dry_run, user: user.clone(), ..Change::of_count(old, *to) })
 }
 
-/// Such a write passes whatever it is, so one that cannot be read is no reason to refuse it.
-fn past_the_operator(received: &Received<'_>) -> Asked {
+/// Reads a write of a StatefulSet. It passes whatever it is, so one that cannot be read is no
+/// reason to refuse it.
+fn past_the_operator(received: &Received<'_>) -> Question {
     let review = &received.review;
     let read = match (review.sub_resource.as_deref().unwrap_or(""), &*review.kind.kind) {
         ("scale", "Scale") => scale(received),
         // Omitted means 1 (`SetDefaults_StatefulSet`, pkg/apis/apps/v1/defaults.go).
-        ("", "StatefulSet") => scaled(received, 1),
-        _ => return Asked::Nothing("no write of a StatefulSet's replicas"),
+        ("", "StatefulSet") => count_write(received, 1),
+        _ => return Question::Nothing(Exemption::OtherStatefulSetWrite),
     };
     match read {
-        Ok(scaled) if scaled.from != scaled.to => Asked::PastTheOperator(scaled),
-        Ok(_) => Asked::Nothing("the replicas stay"),
-        Err(_) => Asked::Nothing("a StatefulSet that cannot be read"),
+        Ok(write) if write.from != write.to => Question::PastTheOperator(write),
+        Ok(_) => Question::Nothing(Exemption::SameReplicas),
+        Err(_) => Question::Nothing(Exemption::UnreadableStatefulSet),
     }
 }
 
-/// Reads the counts before and after, `omitted` where one is missing.
-fn scaled(received: &Received<'_>, omitted: i32) -> Result<Scaled, Unjudgeable> {
+/// Reads the counts before and after; a missing one is `omitted`.
+fn count_write(received: &Received<'_>, omitted: i32) -> Result<CountWrite, Unjudgeable> {
     let review = &received.review;
     let replicas = |which, side| {
         let replicas = object(which, side, received)?.replicas(&received.budget);
         let replicas = replicas.map_err(|refusal| undecoded(refusal, received, None))?;
         Ok(i64::from(replicas.unwrap_or(omitted)))
     };
-    Ok(Scaled {
+    Ok(CountWrite {
         namespace: review.namespace.clone().ok_or(Unjudgeable::Missing("namespace"))?,
         name: review.name.clone(),
         from: replicas("oldObject", &received.old_object)?,
@@ -275,243 +318,4 @@ fn foreign(review: &Review) -> Unjudgeable {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// A `postgresql` object of `count` instances.
-    pub(crate) fn object(count: i64) -> Value {
-        json!({
-            "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
-            "metadata": {"namespace": "db", "name": "acid-a", "uid": "c1", "resourceVersion": "7"},
-            "spec": {"numberOfInstances": count, "teamId": "acid", "volume": {"size": "1Gi"},
-                     "postgresql": {"version": "17"}},
-        })
-    }
-
-    /// The review of an UPDATE.
-    pub(crate) fn update(old: &Value, new: &Value) -> Value {
-        json!({
-            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-            "request": {
-                "uid": "r1",
-                "kind": {"group": "acid.zalan.do", "version": "v1", "kind": "postgresql"},
-                "resource": {"group": "acid.zalan.do", "version": "v1", "resource": "postgresqls"},
-                "name": "acid-a", "namespace": "db", "operation": "UPDATE",
-                "userInfo": {"username": "dba", "groups": ["system:authenticated"]},
-                "object": new, "oldObject": old, "dryRun": false,
-                "options": {"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"},
-            },
-        })
-    }
-
-    /// The review of a CREATE.
-    pub(crate) fn create(new: &Value) -> Value {
-        let mut review = update(&Value::Null, new);
-        review["request"]["operation"] = json!("CREATE");
-        review
-    }
-
-    /// The review of a write of `postgresqls/scale`; `None` leaves `spec.replicas` out.
-    pub(crate) fn scale(from: Option<i64>, to: Option<i64>) -> Value {
-        let scale = |replicas: Option<i64>| {
-            let mut scale = json!({
-                "apiVersion": "autoscaling/v1", "kind": "Scale",
-                "metadata": {"namespace": "db", "name": "acid-a", "uid": "c1"},
-                "spec": {}, "status": {"replicas": 3},
-            });
-            if let Some(replicas) = replicas {
-                scale["spec"]["replicas"] = json!(replicas);
-            }
-            scale
-        };
-        let mut review = update(&scale(from), &scale(to));
-        review["request"]["kind"] =
-            json!({"group": "autoscaling", "version": "v1", "kind": "Scale"});
-        review["request"]["subResource"] = json!("scale");
-        review
-    }
-
-    /// The same of a StatefulSet, itself or through its `scale`.
-    pub(crate) fn stateful_set(from: i64, to: i64, by_scale: bool) -> Value {
-        let mut review = if by_scale {
-            scale(Some(from), Some(to))
-        } else {
-            let set = |replicas: i64| {
-                json!({
-                    "apiVersion": "apps/v1", "kind": "StatefulSet",
-                    "metadata": {"namespace": "db", "name": "acid-a", "uid": "s1"},
-                    "spec": {"replicas": replicas, "selector": {}, "template": {}},
-                })
-            };
-            let mut review = update(&set(from), &set(to));
-            review["request"]["kind"] =
-                json!({"group": "apps", "version": "v1", "kind": "StatefulSet"});
-            review
-        };
-        review["request"]["resource"] =
-            json!({"group": "apps", "version": "v1", "resource": "statefulsets"});
-        review
-    }
-
-    fn read(review: &Value) -> Result<Asked, Unjudgeable> {
-        let body = review.to_string();
-        Asked::of(&Received::of(body.as_bytes()).unwrap())
-    }
-
-    fn change(review: &Value) -> Change {
-        let Asked::Write(change) = read(review).unwrap() else { panic!("no write: {review}") };
-        *change
-    }
-
-    #[test]
-    fn an_update_is_read_with_both_sides() {
-        let read = change(&update(&object(3), &object(5)));
-        assert_eq!((read.old.unwrap().instances, read.new.instances), (Some(3), Some(5)));
-        assert_eq!((read.new.namespace.as_str(), read.new.name.as_str()), ("db", "acid-a"));
-        assert_eq!((read.dry_run, read.user.as_deref()), (false, Some("dba")));
-        assert_eq!(change(&create(&object(3))).old, None);
-    }
-
-    #[test]
-    fn a_scale_is_read_and_its_omitted_count_is_zero() {
-        let counts = |review: &Value| {
-            let Asked::Scale(scaled) = read(review).unwrap() else { panic!("no scale: {review}") };
-            (scaled.from, scaled.to)
-        };
-        assert_eq!(counts(&scale(Some(3), Some(5))), (3, 5));
-        assert_eq!(counts(&scale(Some(3), None)), (3, 0));
-        let mut no_spec = scale(Some(3), None);
-        no_spec["request"]["object"]["spec"] = Value::Null;
-        assert_eq!(counts(&no_spec), (3, 0));
-    }
-
-    #[test]
-    fn a_stateful_set_is_read_by_its_replicas_and_never_a_reason_to_refuse() {
-        for by_scale in [false, true] {
-            let Ok(Asked::PastTheOperator(scaled)) = read(&stateful_set(3, 5, by_scale)) else {
-                panic!("no write of a StatefulSet")
-            };
-            assert_eq!((scaled.from, scaled.to, scaled.name.as_str()), (3, 5, "acid-a"));
-            assert!(matches!(read(&stateful_set(3, 3, by_scale)), Ok(Asked::Nothing(_))));
-            let mut odd = stateful_set(3, 5, by_scale);
-            odd["request"]["object"]["spec"]["replicas"] = json!("five");
-            assert!(matches!(read(&odd), Ok(Asked::Nothing(_))));
-            odd["request"]["object"] = Value::Null;
-            assert!(matches!(read(&odd), Ok(Asked::Nothing(_))));
-        }
-        let mut status = stateful_set(3, 5, false);
-        status["request"]["subResource"] = json!("status");
-        assert!(matches!(read(&status), Ok(Asked::Nothing(_))));
-    }
-
-    #[test]
-    fn what_is_no_write_of_the_count_is_nothing() {
-        for operation in ["DELETE", "CONNECT"] {
-            let mut review = update(&object(3), &Value::Null);
-            review["request"]["operation"] = json!(operation);
-            assert!(matches!(read(&review), Ok(Asked::Nothing(_))), "{operation}");
-        }
-        let mut status = update(&object(3), &object(5));
-        status["request"]["subResource"] = json!("status");
-        assert!(matches!(read(&status), Ok(Asked::Nothing(_))));
-    }
-
-    #[test]
-    fn unknown_shapes_are_refused() {
-        let change = |path: &str, value: Value| {
-            let mut review = update(&object(3), &object(5));
-            *review.pointer_mut(path).unwrap() = value;
-            review
-        };
-        let mut exec = update(&object(3), &object(5));
-        exec["request"]["subResource"] = json!("exec");
-        let mut text = scale(Some(3), Some(5));
-        text["request"]["object"]["spec"]["replicas"] = json!("five");
-        for (review, want) in [
-            (change("/request/kind/kind", json!("Postgresql")), "nothing pgscale judges"),
-            (change("/request/resource/version", json!("v2")), "postgresqls.acid.zalan.do/v2"),
-            (change("/request/resource/group", json!("apps")), "nothing pgscale judges"),
-            (exec, "subresource exec"),
-            (change("/request/object", Value::Null), "carries no object"),
-            (change("/request/oldObject", Value::Null), "carries no oldObject"),
-            (change("/request/object/spec/numberOfInstances", json!(2.5)), "not a whole number"),
-            (change("/request/object/spec/numberOfInstances", json!("5")), "object is malformed"),
-            (text, "object is malformed"),
-        ] {
-            let error = read(&review).unwrap_err().to_string();
-            assert!(error.contains(want), "{error}");
-        }
-    }
-
-    #[test]
-    fn what_needs_no_judgement_is_told_from_what_does() {
-        let terminating = |count| {
-            let mut object = object(count);
-            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-            object
-        };
-        let annotated = |count| {
-            let mut object = object(count);
-            object["metadata"]["annotations"] = json!({"acid.zalan.do/controller": "other"});
-            object
-        };
-        let promoted = {
-            let mut object = object(1);
-            object["spec"]["standby"] = json!({"standby_host": "elsewhere"});
-            object
-        };
-        for (name, old, new, want) in [
-            ("the count stays", object(3), object(3), true),
-            ("it falls", object(3), object(2), false),
-            ("it rises", object(3), object(4), false),
-            ("another operator takes over", object(3), annotated(3), false),
-            ("a standby is promoted", promoted, object(1), false),
-            ("being deleted", object(3), terminating(3), true),
-            ("being deleted and shrinking", object(3), terminating(0), true),
-            ("being deleted and growing", object(3), terminating(4), false),
-        ] {
-            let asked = read(&update(&old, &new)).unwrap();
-            assert_eq!(matches!(asked, Asked::Nothing(_)), want, "{name}: {asked:?}");
-        }
-        assert!(matches!(read(&create(&object(3))), Ok(Asked::Write(_))));
-    }
-
-    #[test]
-    fn only_a_dry_run_by_its_field_manager_asks_after_a_switchover() {
-        for (dry_run, options, want) in [
-            (true, json!({"fieldManager": "pgscale-after-switchover"}), true),
-            (false, json!({"fieldManager": "pgscale-after-switchover"}), false),
-            // The request says whether it is a dry run, and not the options.
-            (false, json!({"fieldManager": "pgscale-after-switchover", "dryRun": ["All"]}), false),
-            (true, json!({"fieldManager": "kubectl-pgscale"}), false),
-            (true, json!({"fieldManager": "pgscale-after-switchover "}), false),
-            (true, json!({}), false),
-            (true, Value::Null, false),
-        ] {
-            let mut review = update(&object(5), &object(3));
-            review["request"]["dryRun"] = json!(dry_run);
-            review["request"]["options"] = options.clone();
-            let body = review.to_string();
-            let asks = asks_after_switchover(&Received::of(body.as_bytes()).unwrap().review);
-            assert_eq!(asks, want, "{dry_run} {options}");
-        }
-    }
-
-    #[test]
-    fn growth_is_only_what_certainly_is() {
-        let mut annotated = object(5);
-        annotated["metadata"]["annotations"] = json!({"x": "y"});
-        for (review, want) in [
-            (update(&object(3), &object(5)), true),
-            (update(&object(3), &annotated), false),
-            (update(&object(5), &object(3)), false),
-            (create(&object(3)), true),
-            (scale(Some(3), Some(5)), true),
-            (scale(Some(3), None), false),
-        ] {
-            assert_eq!(read(&review).unwrap().grows(), want, "{review}");
-        }
-    }
-}
+mod tests;

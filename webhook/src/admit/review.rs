@@ -1,8 +1,8 @@
 //! The review as it arrives: one pass over the bytes finds its fields, of which only the judged
 //! ones are decoded.
 //!
-//! A type of our own and not kube's `AdmissionReview`, which decodes everything: both objects with
-//! all their `managedFields`, and whatever the API server's authenticator put into `userInfo`.
+//! kube's `AdmissionReview` would decode everything: both objects with all their `managedFields`,
+//! and all values that the API server's authenticator put into `userInfo`.
 
 use std::fmt;
 
@@ -37,9 +37,9 @@ pub(crate) struct Review {
     pub(crate) namespace: Option<String>,
     /// The name of the user who writes.
     pub(crate) user: Option<String>,
-    /// Nothing will be stored.
+    /// The API server will store nothing.
     pub(crate) dry_run: bool,
-    /// The field manager that the writer names.
+    /// The field manager in the options of the write.
     pub(crate) field_manager: Option<String>,
     /// The name in the object, if it can be read. A generated name is only there.
     pub(crate) object_name: Option<String>,
@@ -58,7 +58,7 @@ impl Review {
     }
 }
 
-/// A review with its objects, which still lie in the body.
+/// A review with its objects, which are still encoded in the body.
 #[derive(Debug)]
 pub(crate) struct Received<'a> {
     /// Its other fields.
@@ -74,7 +74,7 @@ pub(crate) struct Received<'a> {
 /// The reason why a body is not a review that can be judged.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Undecodable {
-    /// It is no review, or has no uid: it can only be answered with an HTTP status.
+    /// It is no review, or has no uid. The only possible answer is an HTTP status.
     Request(String),
     /// It is a review that cannot be read or is too large.
     Review {
@@ -89,13 +89,14 @@ impl<'a> Received<'a> {
     /// Reads the body of a request.
     ///
     /// # Errors
-    /// When it is no review, or one whose fields beside the objects cannot be read. Objects that
-    /// cannot be read are no error here, because not every write is judged by them.
+    /// Fails when it is no review, or one whose fields beside the objects cannot be read. Objects
+    /// that cannot be read are no error here, because not every write is judged by them.
     pub(crate) fn of(body: &'a [u8]) -> Result<Self, Undecodable> {
         let budget = Budget::default();
         let envelope = Envelope::of(body, &budget).map_err(Undecodable::Request)?;
         let Envelope { kind, version, request, refusal } = envelope;
-        // Not from the budget of the rest, which may be used up by now: the answer needs the uid.
+        // A budget of its own, because the other one may be used up by now, and the answer needs
+        // the uid.
         let identity = Budget::default();
         let text = |path, json| text(&identity, path, json).ok().flatten();
         let uid = request.and_then(|request| text("request.uid", request.get(Field::Uid)));
@@ -121,7 +122,7 @@ impl<'a> Received<'a> {
         };
         if uid.is_empty() {
             return Err(undecodable(
-                "request.uid is missing, and the answer has to repeat it".into(),
+                "request.uid is missing, and the answer must repeat it".into(),
             ));
         }
         let review = match refusal {
@@ -152,8 +153,8 @@ impl<'a> Received<'a> {
 }
 
 const NULL: &str = "null";
-/// The most bytes of a name, a user or a uid: all of them are logged. Kubernetes allows 253 for the
-/// longest name.
+/// The most bytes of a name, a user or a uid, all of which are logged. Kubernetes allows 253 for
+/// the longest name.
 const WORD: usize = 1024;
 const EXPECTED: &str = "send an AdmissionReview of admission.k8s.io/v1";
 
@@ -163,8 +164,8 @@ struct Envelope<'a> {
     kind: Option<&'a RawValue>,
     version: Option<&'a RawValue>,
     request: Option<Request<'a>>,
-    /// The first reason to refuse it. The pass still goes on to the end of the body, because the
-    /// uid may come later.
+    /// The first reason to refuse it. The pass still reads to the end of the body, because the uid
+    /// may come later.
     refusal: Option<Refusal>,
 }
 

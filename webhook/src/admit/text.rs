@@ -1,19 +1,24 @@
-//! Text that others wrote, made fit for headers, terminals and limits.
+//! Text that others wrote, made to fit headers, terminals and limits.
 
 use unicode_width::UnicodeWidthChar as _;
 
-/// Without what a terminal would obey: some of the text is written by others than us (annotations, answers
-/// of members), and kubectl prints it raw. The API server drops a warning with a control character.
+/// Returns `text` without characters that a terminal obeys, line breaks aside.
+///
+/// Others wrote some of the text (annotations, answers of members), and kubectl prints it as it is.
+/// The API server drops a warning with a control character.
 pub(super) fn printable(text: &str) -> String {
-    let tame = |c: char| {
+    let harmless = |c: char| {
         c == '\n'
             || !(c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+                || matches!(
+                    c,
+                    '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+                ))
     };
-    text.chars().map(|c| if tame(c) { c } else { ' ' }).collect()
+    text.chars().map(|c| if harmless(c) { c } else { ' ' }).collect()
 }
 
-/// At most `limit` bytes of `text`, with a sign where something is missing.
+/// Returns at most `limit` bytes of `text`, with a sign at the end where something is missing.
 pub(super) fn cut(text: &str, limit: usize) -> String {
     const SIGN: &str = " [...]";
     if text.len() <= limit {
@@ -26,8 +31,8 @@ pub(super) fn cut(text: &str, limit: usize) -> String {
 
 /// Returns `text` in lines of at most `width` columns of a terminal and at most `width` characters.
 ///
-/// They are broken between words where that is possible. The lines after the first are indented, so
-/// that they are read as one.
+/// It breaks them between words where that is possible. The lines after the first are indented, so
+/// that people read all of them as one text.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     const INDENT: &str = "  ";
     let mut lines: Vec<String> = Vec::new();
@@ -47,7 +52,7 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
                 break;
             }
             if begun == 0 {
-                // Longer than a line: break it anywhere.
+                // The word is longer than a line, so it is broken anywhere.
                 let mut room = width.saturating_sub(length);
                 let fits = word.iter().take_while(|character| {
                     let left = room.checked_sub(columns(**character));
@@ -69,8 +74,8 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Returns how much of a line a character takes: its columns, and one at least, because the API
-/// server counts characters.
+/// Returns the share of a line that a character takes: its columns, and one at least, because the
+/// API server counts characters.
 fn columns(character: char) -> usize {
     character.width().unwrap_or_default().max(1)
 }
@@ -83,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_is_seen_and_falls_between_characters() {
+    fn cut_is_marked_and_falls_between_characters() {
         assert_eq!(cut("as it is", 8), "as it is");
         assert_eq!(cut("longer than that", 12), "longer [...]");
         assert_eq!(cut("한국어 문장", 10), "한 [...]");

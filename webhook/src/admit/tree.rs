@@ -9,12 +9,40 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
-use super::budget::Place;
+use super::budget::{Budget, Part, Place, Refusal};
+
+impl Budget {
+    /// Decodes `json`, which is the part called `part`.
+    pub(crate) fn decode(&self, part: &Part, json: &RawValue) -> Result<Value, Refusal> {
+        let tree = Tree(Place::top(self, part));
+        self.within(part, || tree.deserialize(&mut serde_json::Deserializer::from_str(json.get())))
+    }
+
+    /// Counts the values in `json`, in constant memory.
+    pub(crate) fn count(&self, part: &Part, json: &RawValue) -> Result<(), Refusal> {
+        let skipped = Skipped(Place::top(self, part));
+        self.within(part, || {
+            skipped.deserialize(&mut serde_json::Deserializer::from_str(json.get()))
+        })
+    }
+
+    /// Splits an object into its fields, which count as one value each and stay encoded.
+    pub(crate) fn fields<'a>(
+        &self,
+        part: &Part,
+        json: &'a RawValue,
+    ) -> Result<BTreeMap<Cow<'a, str>, &'a RawValue>, Refusal> {
+        let fields = Fields(Place::top(self, part));
+        self.within(part, || {
+            fields.deserialize(&mut serde_json::Deserializer::from_str(json.get()))
+        })
+    }
+}
 
 /// Calls `each` for the fields of the object `json` in their order, and keeps none.
 ///
 /// # Errors
-/// When `json` is no object.
+/// Fails when `json` is no object.
 pub(super) fn entries<'a>(
     json: &'a RawValue,
     each: impl FnMut(Cow<'a, str>, &'a RawValue),
@@ -22,7 +50,7 @@ pub(super) fn entries<'a>(
     Entries(each).deserialize(&mut serde_json::Deserializer::from_str(json.get()))
 }
 
-/// A key, borrowed unless it is written with escapes.
+/// A decoder of a key, which is borrowed unless it is written with escapes.
 pub(super) struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -49,7 +77,7 @@ impl<'de> Visitor<'de> for Key {
     }
 }
 
-/// The fields of one object, for a function.
+/// A decoder that calls a function for each field of one object.
 struct Entries<F>(F);
 
 impl<'de, F: FnMut(Cow<'de, str>, &'de RawValue)> DeserializeSeed<'de> for Entries<F> {
@@ -76,8 +104,8 @@ impl<'de, F: FnMut(Cow<'de, str>, &'de RawValue)> Visitor<'de> for Entries<F> {
     }
 }
 
-/// The fields of one object, by name, their values still encoded.
-pub(super) struct Fields<'b>(pub(super) Place<'b>);
+/// A decoder of the fields of one object, by name, their values still encoded.
+struct Fields<'b>(Place<'b>);
 
 impl<'de> DeserializeSeed<'de> for Fields<'_> {
     type Value = BTreeMap<Cow<'de, str>, &'de RawValue>;
@@ -108,8 +136,8 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 }
 
-/// A value and everything in it.
-pub(super) struct Tree<'b>(pub(super) Place<'b>);
+/// A decoder of a value and everything in it.
+struct Tree<'b>(Place<'b>);
 
 impl<'de> DeserializeSeed<'de> for Tree<'_> {
     type Value = Value;
@@ -176,8 +204,8 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 }
 
-/// A value and everything in it, counted and not kept.
-pub(super) struct Skipped<'b>(pub(super) Place<'b>);
+/// A decoder that counts a value and everything in it, and keeps nothing.
+struct Skipped<'b>(Place<'b>);
 
 impl<'de> DeserializeSeed<'de> for Skipped<'_> {
     type Value = ();

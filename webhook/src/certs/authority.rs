@@ -1,11 +1,14 @@
-//! The certificates the webhook makes for itself: an authority of its own, and a serving certificate under it.
+//! The certificates that the webhook makes for itself: an authority of its own, and a serving
+//! certificate signed by it.
 //!
-//! What the replicas share is [`Contents`]. What they should be next follows from what they are, what the
-//! API server trusts, and the time; reading and writing is [`super::self_signed`]'s.
+//! All replicas share [`Contents`]. The next contents follow from the present ones, from the
+//! bundles that the API server trusts, and from the time. [`super::self_signed`] reads and writes
+//! them.
 //!
-//! A new authority is trusted before anything is signed by it: it goes in front of the old ones, all of them
-//! are published, and only when every API server has had the time to see it, the next serving certificate
-//! comes from it. The old one needs no key any more: what it signed stays good until it ends.
+//! A new authority is trusted before it signs anything. It goes in front of the old ones, and all
+//! of them are published. When every API server has had the time to see it, it signs the next
+//! serving certificate. The old authority needs no key any more: the certificate that it signed
+//! stays valid until it ends.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use rcgen::{
@@ -18,23 +21,25 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(730 * 24);
-/// An authority is replaced while it still outlives any serving certificate.
+/// The remaining life at which an authority is replaced: longer than that of any serving
+/// certificate.
 const AUTHORITY_RENEWED: SignedDuration = SignedDuration::from_hours(240 * 24);
 const SERVING_LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
 const SERVING_RENEWED: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// The clocks of API servers and nodes differ: what is new began a little while ago.
+/// The time by which a new certificate begins in the past, because the clocks of API servers and
+/// nodes differ.
 const BACKDATED: SignedDuration = SignedDuration::from_mins(5);
-/// From the making of an authority to the first certificate by it: every API server follows its
-/// configurations within seconds.
+/// The time from making an authority to the first certificate that it signs. Every API server sees
+/// a changed registration within seconds.
 const SEEN: SignedDuration = SignedDuration::from_mins(10);
 const END: &str = "-----END CERTIFICATE-----\n";
 
-/// What the replicas share, PEM; empty where there is nothing yet.
+/// The texts that the replicas share, PEM; empty where there is nothing yet.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
-    /// The authorities to be trusted, the newest first.
+    /// The authorities to trust, the newest first.
     pub(crate) authorities: String,
-    /// The private key of the newest.
+    /// The private key of the newest authority.
     pub(crate) authority_key: String,
     /// The serving certificate.
     pub(crate) certificate: String,
@@ -48,26 +53,26 @@ struct Certificate {
     der: CertificateDer<'static>,
 }
 
-/// How good the serving certificate is.
+/// The state of the serving certificate.
 enum Serving {
-    /// It is to be served.
+    /// It can be served.
     Good {
-        /// When it ends.
+        /// The end of its validity.
         ends: Timestamp,
-        /// Whether the newest authority signed it.
+        /// The newest authority signed it.
         by_newest: bool,
     },
-    /// It is no certificate for `names`, has ended, or nobody trusts it.
+    /// It is no certificate for `names`, has ended, or no trusted authority signed it.
     Useless,
 }
 
-/// What should be shared instead of `held`; nothing if that is fine.
+/// Returns the contents to share instead of `held`, `None` where those are fine.
 ///
-/// `published` are the bundles by which the API server knows us, one per entry of the configuration, and
-/// `names` are what it calls us.
+/// `published` holds the bundles by which the API server trusts the webhook, one for each entry of
+/// the registration. `names` are the names by which the API server calls the webhook.
 ///
 /// # Errors
-/// When no key can be made, or a name is none.
+/// Fails when no key can be made, or one of the names is no DNS name.
 pub(crate) fn next(
     held: &Contents,
     published: &[Vec<u8>],
@@ -99,7 +104,8 @@ pub(crate) fn next(
     Ok((next != *held).then_some(next))
 }
 
-/// The authorities of a bundle that have not ended; what is none is left out.
+/// Returns the authorities of a bundle that have not ended, without any text that is no
+/// certificate.
 fn trusted(bundle: &str, now: Timestamp) -> Vec<Certificate> {
     bundle
         .split_inclusive(END)
@@ -125,7 +131,7 @@ fn serving(
     judge().unwrap_or(Serving::Useless)
 }
 
-/// A serving certificate for `names` by the newest authority, and its key.
+/// Returns a serving certificate for `names`, signed by the newest authority, and its key.
 fn issue(
     contents: &Contents,
     names: &[String],
@@ -140,12 +146,12 @@ fn issue(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
-    lasting(&mut params, now, SERVING_LIFE)?;
+    set_validity(&mut params, now, SERVING_LIFE)?;
     let key = KeyPair::generate()?;
     Ok((lines(&params.signed_by(&key, &issuer)?.pem()), key.serialize_pem()))
 }
 
-fn lasting(
+fn set_validity(
     params: &mut CertificateParams,
     now: Timestamp,
     life: SignedDuration,
@@ -158,22 +164,23 @@ fn lasting(
     Ok(())
 }
 
-/// rcgen ends lines as RFC 7468 allows and as the platform may have it.
+/// Returns `pem` with line feeds alone. rcgen ends lines as the platform does, which RFC 7468
+/// allows.
 fn lines(pem: &str) -> String {
     pem.replace("\r\n", "\n")
 }
 
 impl Certificate {
-    /// A new authority and its key.
+    /// Returns a new authority and its key.
     fn authority(now: Timestamp) -> Result<(Self, String), rcgen::Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        // Names tell authorities apart for people; a chain is built by key identifiers.
+        // People tell authorities apart by name. A chain is built by key identifiers.
         let name = format!("pgscale-webhook authority {}", now.as_second());
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        lasting(&mut params, now, AUTHORITY_LIFE)?;
+        set_validity(&mut params, now, AUTHORITY_LIFE)?;
         let key = KeyPair::generate()?;
         let made = params.self_signed(&key)?;
         let made = Self { pem: lines(&made.pem()), der: made.der().clone() };
@@ -190,10 +197,10 @@ impl Certificate {
     }
 
     fn ends(&self) -> Option<Timestamp> {
-        super::not_after(&self.der).ok()
+        super::pair::not_after(&self.der).ok()
     }
 
-    /// Whether `key` is its private key.
+    /// Returns whether `key` is its private key.
     fn signs_with(&self, key: &str) -> bool {
         let (Some(parsed), Ok(key)) = (self.parsed(), KeyPair::from_pem(key)) else {
             return false;
@@ -208,7 +215,7 @@ impl Certificate {
         own.verify_signature(Some(authority.public_key())).is_ok()
     }
 
-    /// Whether it is for all of `names` and nothing else.
+    /// Returns whether it is for all of `names` and for no other name.
     fn is_for(&self, names: &[String]) -> bool {
         let Some(parsed) = self.parsed() else { return false };
         let Ok(Some(found)) = parsed.subject_alternative_name() else { return false };
@@ -217,7 +224,7 @@ impl Certificate {
             && names.iter().all(|name| found.contains(&GeneralName::DNSName(name)))
     }
 
-    /// Whether every API server trusts it by now.
+    /// Returns whether every API server trusts it by now.
     fn known(&self, published: &[Vec<u8>], now: Timestamp) -> bool {
         let pem = self.pem.as_bytes();
         let everywhere =
@@ -250,13 +257,14 @@ mod tests {
         vec![contents.authorities.clone().into_bytes()]
     }
 
-    /// Whether an API server that trusts `bundle` accepts what `held` serves at `now`.
+    /// Returns whether an API server that trusts `bundle` accepts the certificate in `held` at
+    /// `now`.
     fn accepted(held: &Contents, bundle: &str, now: Timestamp) -> bool {
         matches!(serving(held, &trusted(bundle, now), &names(), now), Serving::Good { .. })
     }
 
     #[test]
-    fn what_is_made_first_is_kept() {
+    fn first_certificates_are_kept() {
         let made = first();
         assert!(accepted(&made, &made.authorities, start()));
         assert!(next(&made, &bundle(&made), &names(), start()).unwrap().is_none());
@@ -265,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serving_certificate_is_renewed_under_the_same_authority() {
+    fn serving_certificate_is_renewed_under_the_same_authority() {
         let made = first();
         let later = start() + DAY * 61;
         let renewed = next(&made, &bundle(&made), &names(), later).unwrap().unwrap();
@@ -274,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_authority_signs_nothing_before_it_is_trusted() {
+    fn new_authority_signs_nothing_before_it_is_trusted() {
         let mut held = first();
         let mut now = start() + DAY * 460;
         held = next(&held, &bundle(&held), &names(), now).unwrap().unwrap();
@@ -290,12 +298,12 @@ mod tests {
         let soon = now + SignedDuration::from_mins(1);
         assert!(next(&held, &bundle(&held), &names(), soon).unwrap().is_none(), "not seen yet");
         let moved = next(&held, &bundle(&held), &names(), later).unwrap().unwrap();
-        assert!(!accepted(&moved, &old, later), "it comes from the new authority");
+        assert!(!accepted(&moved, &old, later), "the new authority signed it");
         assert!(accepted(&moved, &held.authorities, later));
     }
 
     #[test]
-    fn in_ten_years_of_rotations_no_api_server_ever_refuses_us() {
+    fn api_servers_accept_the_certificate_through_ten_years_of_rotations() {
         let mut held = first();
         let (mut now, mut seen, mut authorities) = (start(), held.authorities.clone(), 1);
         while now < start() + DAY * 3650 {
@@ -307,12 +315,12 @@ mod tests {
                     {
                         authorities += 1;
                     }
-                    // An API server that has not heard of it yet, and a replica that has not either.
+                    // An API server that has not seen the new contents, and a replica that has not.
                     assert!(accepted(&changed, &seen, now), "{now}: the old bundle");
                     assert!(accepted(&held, &changed.authorities, now), "{now}: the old pair");
                     held = changed;
                 }
-                assert!(held.authorities.matches(END).count() <= 2, "ended ones go");
+                assert!(held.authorities.matches(END).count() <= 2, "ended ones are removed");
                 seen.clone_from(&held.authorities);
             }
         }
@@ -320,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_mended_at_once() {
+    fn damaged_contents_are_replaced_at_once() {
         let made = first();
         let other = first();
         for (what, damaged, same_authority) in [
@@ -348,18 +356,18 @@ mod tests {
                 false,
             ),
         ] {
-            let mended = next(&damaged, &bundle(&made), &names(), start()).unwrap().expect(what);
-            assert!(accepted(&mended, &mended.authorities, start()), "{what}");
-            assert_eq!(mended.authorities == made.authorities, same_authority, "{what}");
+            let repaired = next(&damaged, &bundle(&made), &names(), start()).unwrap().expect(what);
+            assert!(accepted(&repaired, &repaired.authorities, start()), "{what}");
+            assert_eq!(repaired.authorities == made.authorities, same_authority, "{what}");
         }
         let ended = start() + DAY * 800;
-        let mended = next(&made, &bundle(&made), &names(), ended).unwrap().unwrap();
-        assert!(accepted(&mended, &mended.authorities, ended), "all of it ended");
-        assert_eq!(mended.authorities.matches(END).count(), 1);
+        let repaired = next(&made, &bundle(&made), &names(), ended).unwrap().unwrap();
+        assert!(accepted(&repaired, &repaired.authorities, ended), "all certificates have ended");
+        assert_eq!(repaired.authorities.matches(END).count(), 1);
     }
 
     #[test]
-    fn another_name_is_another_certificate() {
+    fn other_server_name_gets_a_new_certificate_under_the_same_authority() {
         let made = first();
         let moved = vec!["pgscale-webhook.elsewhere.svc".to_owned()];
         let renamed = next(&made, &bundle(&made), &moved, start()).unwrap().unwrap();

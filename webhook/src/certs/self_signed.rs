@@ -1,9 +1,10 @@
-//! Keeps the webhook's own certificates: in the Secret all replicas share, and in the configuration by which
-//! the API server trusts them.
+//! The webhook's own certificates: in the Secret that all replicas share, and in the registration
+//! by which the API server trusts them.
 //!
-//! No replica leads. Each does the same from time to time, and writes only what it has read: every patch
-//! carries the resource version, and who comes second reads again. It cannot make the Secret, which the chart
-//! brings empty, and it touches nothing of the configuration but the bundles.
+//! No replica leads. Each does the same from time to time, and writes only what follows from what
+//! it has read: every patch carries the resource version, and the replica that comes second reads
+//! again. The chart makes the Secret, empty. The webhook may not make one, and it changes nothing
+//! of the registration but the bundles.
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::ByteString;
@@ -15,17 +16,17 @@ use kube::{Client, Error};
 use serde_json::{Value, json};
 
 use super::authority::{self, Contents};
-use super::{Offer, Part};
-use crate::configuration;
+use super::pair::{Offer, Part};
+use crate::registration;
 
-/// How often somebody else may be faster before this round is given up.
+/// The most conflicts with other writers before the round fails.
 const ATTEMPTS: usize = 5;
 const AUTHORITIES: &str = "ca.crt";
 const AUTHORITY_KEY: &str = "ca.key";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// The Secret, the configuration, and what the API server calls us.
+/// The Secret and the registration, with the names by which the API server calls the webhook.
 pub(crate) struct SelfSigned {
     secrets: Api<Secret>,
     namespace: String,
@@ -35,7 +36,8 @@ pub(crate) struct SelfSigned {
 }
 
 impl SelfSigned {
-    /// A keeper of the Secret `name` in `namespace`; the certificate is for `server_names`.
+    /// Returns the source that keeps its pair in the Secret `name` in `namespace`, with a
+    /// certificate for `server_names`.
     pub(crate) fn new(
         client: Client,
         (namespace, name): (String, String),
@@ -50,10 +52,11 @@ impl SelfSigned {
         }
     }
 
-    /// Makes what is missing or due, publishes the authorities, and returns the pair to serve.
+    /// Makes certificates that are missing or due, publishes the authorities, and returns the pair
+    /// to serve.
     ///
     /// # Errors
-    /// When any of it cannot be read or written.
+    /// Fails when the Secret or the registration cannot be read or written.
     pub(super) async fn offer(&self) -> Result<Offer> {
         for _ in 0..ATTEMPTS {
             if let Some(contents) = self.attempt().await? {
@@ -67,16 +70,16 @@ impl SelfSigned {
                 });
             }
         }
-        anyhow::bail!("others went on changing {} or the configuration", self.place())
+        anyhow::bail!("other writers kept changing {} or the registration", self.place())
     }
 
-    /// Nothing if somebody else was faster.
+    /// Tries once; `None` where another writer was faster.
     async fn attempt(&self) -> Result<Option<Contents>> {
         let place = self.place();
         let secret = self.secrets.get(&self.name).await;
         let secret = secret.with_context(|| format!("failed to read {place}"))?;
-        let published = self.configurations.get_opt(configuration::NAME).await;
-        let published = published.context("failed to read the webhook's configuration")?;
+        let published = self.configurations.get_opt(registration::NAME).await;
+        let published = published.context("failed to read the webhook's registration")?;
         let bundles = published.as_ref().map(bundles).unwrap_or_default();
 
         let held = Contents::of(&secret);
@@ -101,13 +104,13 @@ impl SelfSigned {
             Some(published) if bundles.iter().any(|it| it != contents.authorities.as_bytes()) => {
                 let patch = Patch::Strategic(bundle_patch(&published, &contents.authorities));
                 let params = PatchParams::default();
-                let stored = self.configurations.patch(configuration::NAME, &params, &patch).await;
-                if !first(stored).context("failed to write the webhook's configuration")? {
+                let stored = self.configurations.patch(registration::NAME, &params, &patch).await;
+                if !first(stored).context("failed to write the webhook's registration")? {
                     return Ok(None);
                 }
                 tracing::info!("published the authorities");
             }
-            // A webhook that is taken out of use on purpose must be able to run.
+            // A webhook whose registration was deleted on purpose must still run.
             Some(_) | None => {}
         }
         Ok(Some(contents))
@@ -143,14 +146,15 @@ impl Contents {
     }
 }
 
-/// The bundle of each entry.
+/// Returns the bundle of each entry.
 fn bundles(configuration: &ValidatingWebhookConfiguration) -> Vec<Vec<u8>> {
     let entries = configuration.webhooks.iter().flatten();
     let bundle = entries.map(|entry| entry.client_config.ca_bundle.clone());
     bundle.map(|bundle| bundle.map(|ByteString(bytes)| bytes).unwrap_or_default()).collect()
 }
 
-/// Entries are merged by their names: the rest of them stays as it is.
+/// Returns the patch that puts `bundle` into every entry. The API server merges entries by their
+/// names, and keeps their other fields.
 fn bundle_patch(configuration: &ValidatingWebhookConfiguration, bundle: &str) -> Value {
     let bundle = ByteString(bundle.as_bytes().to_vec());
     let entries = configuration.webhooks.iter().flatten();
@@ -162,7 +166,7 @@ fn bundle_patch(configuration: &ValidatingWebhookConfiguration, bundle: &str) ->
     })
 }
 
-/// Whether the write was the first after what it was made from.
+/// Returns whether no other writer came between the read and this write.
 fn first<T>(stored: Result<T, Error>) -> Result<bool, Error> {
     match stored {
         Ok(_) => Ok(true),
@@ -182,44 +186,44 @@ mod tests {
     use super::*;
     use crate::certs::Certificates;
 
-    /// A Secret and a configuration as an API server keeps them: a patch made from another version than the
-    /// present one is a conflict.
+    /// A Secret and a registration as an API server keeps them: a patch made from another version
+    /// than the present one is a conflict.
     #[derive(Default)]
-    struct World {
+    struct FakeApiServer {
         secret: Value,
         configuration: Option<Value>,
-        /// So many patches find that somebody else has just written.
+        /// The number of patches that will be in conflict with another writer.
         overtaken: usize,
-        /// How many patches were stored.
+        /// The number of patches that were stored.
         written: usize,
     }
 
-    type Shared = Arc<Mutex<World>>;
+    type Shared = Arc<Mutex<FakeApiServer>>;
 
-    fn world() -> Shared {
+    fn api_server() -> Shared {
         let entry = |name: &str| {
             json!({"name": name, "admissionReviewVersions": ["v1"], "sideEffects": "None",
                 "clientConfig": {"service": {"namespace": "ns", "name": "pgscale-webhook"}}})
         };
-        Arc::new(Mutex::new(World {
+        Arc::new(Mutex::new(FakeApiServer {
             secret: json!({"metadata": {"name": "kept", "resourceVersion": "1"}}),
             configuration: Some(json!({
                 "metadata": {"name": "pgscale.dev", "resourceVersion": "1"},
                 "webhooks": [entry("shrink.pgscale.dev"), entry("grow.pgscale.dev")],
             })),
-            ..World::default()
+            ..FakeApiServer::default()
         }))
     }
 
-    fn self_signed(world: &Shared) -> SelfSigned {
-        let world = Arc::clone(world);
+    fn self_signed(api_server: &Shared) -> SelfSigned {
+        let api_server = Arc::clone(api_server);
         let service = tower::service_fn(move |request: Request<Body>| {
-            let world = Arc::clone(&world);
+            let api_server = Arc::clone(&api_server);
             async move {
                 let (head, body) = request.into_parts();
                 let patch = body.collect_bytes().await.unwrap();
                 let (status, answer) =
-                    world.lock().unwrap().answer(&head.method, head.uri.path(), &patch);
+                    api_server.lock().unwrap().answer(&head.method, head.uri.path(), &patch);
                 let answer = Body::from(answer.to_string().into_bytes());
                 Ok::<_, Infallible>(Response::builder().status(status).body(answer).unwrap())
             }
@@ -229,7 +233,7 @@ mod tests {
         SelfSigned::new(client, ("ns".to_owned(), "kept".to_owned()), names)
     }
 
-    impl World {
+    impl FakeApiServer {
         fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> (u16, Value) {
             let status = |code: u16, reason: &str| {
                 (
@@ -270,7 +274,7 @@ mod tests {
             (200, object.clone())
         }
 
-        /// What both entries trust.
+        /// Returns the bundle that both entries have.
         fn trusted(&self) -> String {
             let bundle = |at: usize| {
                 let entry = &self.configuration.as_ref().unwrap()["webhooks"][at];
@@ -292,55 +296,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_secret_is_filled_and_trusted_and_then_left_alone() {
-        let world = world();
-        let self_signed = self_signed(&world);
+    async fn empty_secret_is_filled_and_published_once() {
+        let api_server = api_server();
+        let self_signed = self_signed(&api_server);
         let certificates = Certificates::new(self_signed.offer().await.unwrap()).unwrap();
-        assert_eq!(world.lock().unwrap().written, 2);
-        let trusted = world.lock().unwrap().trusted();
-        assert_eq!(trusted, world.lock().unwrap().stored(AUTHORITIES));
+        assert_eq!(api_server.lock().unwrap().written, 2);
+        let trusted = api_server.lock().unwrap().trusted();
+        assert_eq!(trusted, api_server.lock().unwrap().stored(AUTHORITIES));
         assert!(!certificates.replace(self_signed.offer().await.unwrap()).unwrap());
-        assert_eq!(world.lock().unwrap().written, 2, "nothing was due");
+        assert_eq!(api_server.lock().unwrap().written, 2, "nothing was due");
     }
 
     #[tokio::test]
-    async fn replicas_that_start_at_once_serve_the_same() {
-        let world = world();
+    async fn replicas_that_start_together_serve_the_same_certificate() {
+        let api_server = api_server();
         let offers = futures::future::join_all((0..4).map(|_| {
-            let self_signed = self_signed(&world);
+            let self_signed = self_signed(&api_server);
             async move { self_signed.offer().await.unwrap().certificate.text }
         }));
         for text in offers.await {
-            assert_eq!(text, world.lock().unwrap().stored(CERTIFICATE).as_bytes());
+            assert_eq!(text, api_server.lock().unwrap().stored(CERTIFICATE).as_bytes());
         }
     }
 
     #[tokio::test]
-    async fn who_is_overtaken_reads_again_and_gives_up_at_last() {
-        let world = world();
-        world.lock().unwrap().overtaken = 3;
-        self_signed(&world).offer().await.unwrap();
-        world.lock().unwrap().secret["data"] = Value::Null;
-        world.lock().unwrap().overtaken = ATTEMPTS;
-        let error = self_signed(&world).offer().await.err().unwrap();
-        assert!(error.to_string().starts_with("others went on changing the Secret ns/kept"));
+    async fn conflict_is_read_again_until_the_attempts_are_used_up() {
+        let api_server = api_server();
+        api_server.lock().unwrap().overtaken = 3;
+        self_signed(&api_server).offer().await.unwrap();
+        api_server.lock().unwrap().secret["data"] = Value::Null;
+        api_server.lock().unwrap().overtaken = ATTEMPTS;
+        let error = self_signed(&api_server).offer().await.err().unwrap();
+        assert!(error.to_string().starts_with("other writers kept changing the Secret ns/kept"));
     }
 
     #[tokio::test]
-    async fn a_wiped_bundle_is_published_again_and_a_missing_registration_is_no_fault() {
-        let world = world();
-        let self_signed = self_signed(&world);
+    async fn wiped_bundle_is_published_again_and_a_missing_registration_is_no_error() {
+        let api_server = api_server();
+        let self_signed = self_signed(&api_server);
         self_signed.offer().await.unwrap();
-        let trusted = world.lock().unwrap().trusted();
+        let trusted = api_server.lock().unwrap().trusted();
         let wiped = Value::Null;
-        world.lock().unwrap().configuration.as_mut().unwrap()["webhooks"][1]["clientConfig"]["caBundle"] =
-            wiped;
+        api_server.lock().unwrap().configuration.as_mut().unwrap()["webhooks"][1]["clientConfig"]
+            ["caBundle"] = wiped;
         self_signed.offer().await.unwrap();
-        assert_eq!(world.lock().unwrap().trusted(), trusted);
+        assert_eq!(api_server.lock().unwrap().trusted(), trusted);
 
-        world.lock().unwrap().configuration = None;
-        let written = world.lock().unwrap().written;
+        api_server.lock().unwrap().configuration = None;
+        let written = api_server.lock().unwrap().written;
         self_signed.offer().await.unwrap();
-        assert_eq!(world.lock().unwrap().written, written);
+        assert_eq!(api_server.lock().unwrap().written, written);
     }
 }

@@ -1,4 +1,4 @@
-//! What pods count with, and what quotas leave, case by case.
+//! The amounts that pods count with and that quotas leave, case by case.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn container(requests: &Value, limits: &Value) -> Value {
 }
 
 #[test]
-fn a_pod_counts_as_kubernetes_counts_it() {
+fn pod_counts_with_the_same_amounts_as_in_kubernetes() {
     let cpu = |requests: &str| container(&json!({"cpu": requests}), &json!({}));
     let sidecar = |requests: &str| {
         let mut sidecar = cpu(requests);
@@ -28,7 +28,7 @@ fn a_pod_counts_as_kubernetes_counts_it() {
         sidecar
     };
     for (name, pod, requests, limits, unlimited) in [
-        ("nothing is asked for", json!({"containers": [{"name": "c"}]}), "", "", "cpu memory"),
+        ("no requests", json!({"containers": [{"name": "c"}]}), "", "", "cpu memory"),
         (
             "all containers together",
             json!({"containers": [cpu("1"), cpu("500m")]}),
@@ -44,7 +44,7 @@ fn a_pod_counts_as_kubernetes_counts_it() {
             "",
         ),
         (
-            "one without a limit may take all",
+            "a container without a limit may take everything",
             json!({"containers": [container(&json!({}), &json!({"cpu": "2"})), cpu("1")]}),
             "cpu=3",
             "cpu=2",
@@ -58,14 +58,14 @@ fn a_pod_counts_as_kubernetes_counts_it() {
             "cpu memory",
         ),
         (
-            "the hungriest init container",
+            "the largest init container",
             json!({"initContainers": [cpu("1"), cpu("3")], "containers": [cpu("2")]}),
             "cpu=3",
             "",
             "cpu memory",
         ),
         (
-            "an init container that keeps running counts beside all",
+            "an init container that keeps running counts beside the others",
             json!({"initContainers": [sidecar("1"), cpu("3")], "containers": [cpu("2")]}),
             "cpu=4",
             "",
@@ -103,7 +103,8 @@ fn a_pod_counts_as_kubernetes_counts_it() {
     assert_eq!(Footprint::of(&broken), Err("cpu is \"lots\", which is no quantity".to_owned()));
 }
 
-/// What is left, or missing where negative, by quota and resource; what was not judged.
+/// Describes the amount that is left or exceeded, by quota and resource, and the limits that were
+/// not judged.
 fn room(quota: &Value, added: &Added) -> String {
     let pod = json!({"priorityClassName": "db",
         "containers": [container(&json!({"cpu": "1", "memory": "1Gi"}), &json!({"cpu": "2"}))]});
@@ -123,7 +124,7 @@ fn room(quota: &Value, added: &Added) -> String {
 }
 
 #[test]
-fn a_quota_is_judged_limit_by_limit() {
+fn quota_is_judged_limit_by_limit() {
     let two = &Added { pods: 2, claims: Ok(2) };
     let unseen = &Added { pods: 2, claims: Err("the claims could not be read".into()) };
     let of = |hard: &str, used: &str, name: &str| json!({"metadata": {"name": "q"}, "spec": {"hard": {name: hard}}, "status": {"used": {name: used}}});
@@ -142,9 +143,9 @@ fn a_quota_is_judged_limit_by_limit() {
             "fast.storageclass.storage.k8s.io/persistentvolumeclaims: exceeded by 1",
         ),
         (of("1Gi", "0", "slow.storageclass.storage.k8s.io/requests.storage"), two, ""),
-        // What the change does not touch is not shown; what it frees is.
+        // A limit that the change does not touch is left out. One that it frees is shown.
         (of("1", "9", "services"), two, ""),
-        // What a quota limits must be said, or no pod is made.
+        // A container must set what a quota limits, or no pod is made.
         (of("1", "1", "limits.memory"), two, "limits.memory: not set for c"),
         (of("1", "1", "limits.memory"), &Added { pods: 0, claims: Ok(2) }, ""),
         (of("4", "3", "persistentvolumeclaims"), &Added { pods: 2, claims: Ok(0) }, ""),
@@ -167,7 +168,7 @@ fn a_quota_is_judged_limit_by_limit() {
 }
 
 #[test]
-fn a_quota_counts_the_pods_in_its_scope() {
+fn quota_counts_the_pods_in_its_scope() {
     let scoped = |scope: Value| {
         let mut quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "9"}},
             "status": {"used": {"pods": "0"}}});
@@ -200,7 +201,7 @@ fn a_quota_counts_the_pods_in_its_scope() {
 }
 
 #[test]
-fn a_priority_class_that_admission_may_give_is_not_guessed() {
+fn priority_class_that_admission_may_give_is_not_guessed() {
     let template = made_from(&json!({"containers": []}), &json!([]));
     let in_scope = |admitted: bool, operator: &str| {
         let template = Template { admitted, ..template.clone() };
@@ -216,7 +217,7 @@ fn a_priority_class_that_admission_may_give_is_not_guessed() {
 }
 
 #[test]
-fn the_default_storage_class_is_not_guessed() {
+fn default_storage_class_is_not_guessed() {
     let claims = json!([{"metadata": {"name": "pgdata"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}]);
     let footprint = Footprint::of(&made_from(&json!({"containers": []}), &claims)).unwrap();
     let added = &Added { pods: 1, claims: Ok(1) };

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use super::{Condition, Kept, OperatorOf, Patroni, Recording, SetBy};
 use crate::read::testing::{LIST, World, accounts, core};
 
-/// The operator's container, and the name under which it writes.
+/// The operator's container, and its field manager.
 const OPERATOR: &str = "postgres-operator";
 
 impl Recording {
-    /// The variables the operator gives Patroni.
+    /// Returns the variables that the operator gives Patroni.
     fn environment(&self) -> Vec<Value> {
         let set = |name: &str, value: &str| json!({"name": name, "value": value});
         let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
@@ -42,7 +42,7 @@ impl Recording {
         env
     }
 
-    /// The StatefulSet.
+    /// Returns the StatefulSet.
     pub(super) fn stateful_set(&self) -> Value {
         let mut selector = json!({"application": "spilo"});
         selector[self.name_label] = json!(self.name);
@@ -67,11 +67,11 @@ impl Recording {
                 "observedGeneration": 4}})
     }
 
-    /// A member's pod.
+    /// Returns a member's pod.
     pub(super) fn pod(&self, member: usize) -> Value {
         let mut labels = self.labels();
         let (state, ..) = self.words(member);
-        // Patroni takes the label from a member that neither leads nor runs.
+        // Patroni removes the label from a member that neither leads nor runs.
         if member == self.leader {
             labels[self.role_label] = json!(self.leader_label.unwrap_or("master"));
         } else if state == "running" {
@@ -81,7 +81,7 @@ impl Recording {
         if building && self.patroni == Patroni::V4_1 {
             labels["critical-operation"] = json!("true");
         }
-        // Without the Kubernetes API there is nothing that Patroni writes on its pod, a callback sets the label.
+        // Without the Kubernetes API, Patroni writes nothing on its pod. A callback sets the label.
         let annotations = match self.kept {
             Kept::Etcd => json!({}),
             Kept::Endpoints | Kept::ConfigMaps => {
@@ -97,7 +97,7 @@ impl Recording {
                     "restartCount": 0, "state": {"running": {"startedAt": "2026-11-20T10:00:05Z"}}}]}})
     }
 
-    /// What Patroni keeps for all members.
+    /// Adds the state that Patroni keeps for all members.
     pub(super) fn shared_in(&self, world: World) -> World {
         let (plural, lock) = match self.kept {
             Kept::Etcd => return world,
@@ -141,7 +141,7 @@ impl Recording {
         let world = world
             .with(&core(plural, &lock), object(&lock, lease))
             .with(&core(plural, config_name), object(config_name, config));
-        // The object is made with the first switchover, and emptied after it.
+        // The first switchover creates the object, and its end empties it.
         let pending = self.patroni != Patroni::V2_1 || !self.failover.is_null();
         let world = if pending {
             world.with(&core(plural, failover_name), object(failover_name, self.failover.clone()))
@@ -161,10 +161,10 @@ impl Recording {
         }
     }
 
-    /// The operator, its settings and its pod.
+    /// Adds the operator, its settings and its pod.
     pub(in crate::read) fn operator_in(&self, world: World) -> World {
         let ((min, max), name) = (self.limits, self.operated_by);
-        // Of several operators none is believed without a list.
+        // Among several operators, none is accepted without a list.
         let world = if name == OPERATOR {
             world
         } else {
@@ -174,7 +174,7 @@ impl Recording {
             OperatorOf::V1_15 => "ghcr.io/zalando/postgres-operator:v1.15.1",
             OperatorOf::V2_0 => "ghcr.io/zalando/postgres-operator:v2.0.1",
         };
-        // What the operator's own default is need not be written.
+        // A value that is the operator's own default need not be written.
         let by_default = match self.operator {
             OperatorOf::V1_15 => Kept::Endpoints,
             OperatorOf::V2_0 => Kept::ConfigMaps,

@@ -75,8 +75,7 @@ fn created(count: i64) -> Facts {
     })
 }
 
-#[test]
-pub(in crate::rules) fn quota_headroom() {
+pub(super) fn quota_headroom() {
     let pods = |used: &str, hard: &str| vec![quota("team", &[("pods", used, hard)])];
     let claims = |used: &str, hard: &str| {
         vec![quota(
@@ -257,8 +256,7 @@ fn huge_counts_are_judged_at_once() {
     assert_eq!(first, "kubectl pgscale up acid-a --to 7 -n db");
 }
 
-#[test]
-pub(in crate::rules) fn limit_range() {
+pub(super) fn limit_range() {
     let max = |cpu: &str| json!({"type": "Container", "max": {"cpu": cpu}});
     let disk = json!({"type": "PersistentVolumeClaim", "max": {"storage": "5Gi"}});
     table(
@@ -318,8 +316,7 @@ pub(in crate::rules) fn limit_range() {
     ");
 }
 
-#[test]
-pub(in crate::rules) fn too_few_nodes() {
+pub(super) fn too_few_nodes() {
     let on = |facts: Facts, count: usize| {
         with(facts, |facts| {
             let node = |index: usize| {
@@ -370,8 +367,7 @@ pub(in crate::rules) fn too_few_nodes() {
     ");
 }
 
-#[test]
-pub(in crate::rules) fn too_few_wal_senders() {
+pub(super) fn too_few_wal_senders() {
     let limited = |from, to, senders, slots| {
         healthy(from, to).with_configuration(|configuration| {
             configuration.max_wal_senders = senders;

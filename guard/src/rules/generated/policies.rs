@@ -58,7 +58,7 @@ fn calendar() -> impl Strategy<Value = (Option<Value>, Option<Value>)> {
 
 /// A policy that also says what some rules, and unknown facts, weigh.
 pub(in crate::rules) fn opinionated() -> impl Strategy<Value = ScalePolicy> {
-    let id = (0..RULES.len()).prop_map(|index| RULES[index].id.to_owned());
+    let id = (0..RULES.len()).prop_map(|index| RULES[index].id.to_string());
     let weight = select(vec![Weight::Ignore, Weight::Warn, Weight::Deny]);
     let severity = || option::weighted(0.2, select(vec![Severity::Warn, Severity::Deny]));
     (policy(), btree_map(id, weight, 0..8), severity(), severity()).prop_map(
@@ -185,7 +185,7 @@ pub(in crate::rules) const TIGHTENINGS: &[(&str, Tightening)] = &[
     // What is said of a rule gets stricter; of one that nothing is said of, the strictest is.
     ("rules", |spec, index| {
         let rules = spec.rules.get_or_insert_default();
-        let id = RULES[index.index(RULES.len())].id.to_owned();
+        let id = RULES[index.index(RULES.len())].id.to_string();
         let stricter = match rules.get(&id) {
             Some(Weight::Ignore) => Weight::Warn,
             Some(Weight::Warn | Weight::Deny) | None => Weight::Deny,

@@ -146,7 +146,7 @@ pub(in crate::rules) fn anti_affinity(facts: &Assessment<'_>, _: &Policies) -> V
         let told: Vec<_> = (domains.into_iter())
             .map(|domain| match domain.places {
                 Some(places) => format!("{}, fitting places: {}", domain.key, places.len()),
-                None => format!("{}, fitting places cannot be told", domain.key),
+                None => format!("{}, fitting places are not known", domain.key),
             })
             .collect();
         let told = if told.is_empty() { "none".to_owned() } else { told.join("; ") };

@@ -31,8 +31,7 @@ fn two_masters() -> Facts {
     healthy(5, 3).with_member(4, |member| member.pod.role = Some("master".into()))
 }
 
-#[test]
-pub(in crate::rules) fn no_leader() {
+pub(super) fn no_leader() {
     let mut lockless = healthy(5, 3);
     lockless.leader = Seen::Absent;
     let mut empty = healthy(0, 3);
@@ -134,8 +133,8 @@ pub(in crate::rules) fn no_leader() {
         ],
     );
     insta::assert_snapshot!(text("no-leader", &expired(5, 3)), @"
-    no-leader: nobody leads db/acid-a: the leader lock has expired
-      configmap/acid-a-leader: leader: acid-a-0; renewTime: 2026-11-24T09:59:24Z; ttl: 30
+    no-leader: no member leads db/acid-a: the leader lock has expired
+      configmap/acid-a-leader: leader: acid-a-0, renewTime: 2026-11-24T09:59:24Z, ttl: 30
       Try: ask again when one member leads; their state:
           kubectl pgscale status acid-a -n db
     ");
@@ -205,7 +204,7 @@ fn patroni_is_resumed_where_it_runs() {
         it.pod.containers_running = false;
     });
     insta::assert_snapshot!(text("paused", &gone), @"
-    paused: nobody leads and Patroni is paused: nobody takes over
+    paused: no member leads, and Patroni is paused: none takes over
       configmap/acid-a-config: pause: true
       Try: be sure that no major upgrade runs, then resume it:
           kubectl exec acid-a-1 -n db -c postgres -- patronictl resume
@@ -219,7 +218,7 @@ fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
         facts.with_member(ordinal, |it| it.pod.critical_operation = true)
     });
     insta::assert_snapshot!(text("paused", &upgrade), @"
-    paused: nobody leads and Patroni is paused: nobody takes over
+    paused: no member leads, and Patroni is paused: none takes over
       configmap/acid-a-config: pause: true
       pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: label critical-operation: true
       Try: wait until no pod is marked:
@@ -255,8 +254,7 @@ fn no_configuration(mut facts: Facts) -> Facts {
     facts
 }
 
-#[test]
-pub(in crate::rules) fn paused() {
+pub(super) fn paused() {
     let mut unreadable = healthy(5, 3);
     unreadable.configuration = Seen::Unreadable("configmaps is forbidden".into());
     let mut absent = healthy(5, 3);
@@ -303,19 +301,19 @@ pub(in crate::rules) fn paused() {
     assert!(mounted.assess().repair().is_some());
     assert!(!crate::evaluate(&mounted, &Policies::default()).allows());
     insta::assert_snapshot!(text("paused", &healthy(5, 3).pause()), @"
-    paused: Patroni is paused: should acid-a-0 fail, nobody takes over
+    paused: Patroni is paused: should acid-a-0 fail, no member takes over
       configmap/acid-a-config: pause: true
       Try:
           kubectl exec acid-a-0 -n db -c postgres -- patronictl resume
     ");
     insta::assert_snapshot!(text("paused", &led_by_the_last(3).pause()), @"
-    paused: acid-a-4 leads and would be deleted while Patroni is paused: nobody takes over
+    paused: acid-a-4 leads and would be deleted while Patroni is paused: no member takes over
       configmap/acid-a-config: pause: true
       Try: this moves the leader to acid-a-0 first:
           kubectl pgscale down acid-a --to 3 -n db
     ");
     insta::assert_snapshot!(text("paused", &led_by_the_last(2).pause().nofailover(0).nofailover(1)), @"
-    paused: acid-a-4 leads and would be deleted while Patroni is paused: nobody takes over
+    paused: acid-a-4 leads and would be deleted while Patroni is paused: no member takes over
       configmap/acid-a-config: pause: true
       Try: not 2, but 4; this moves the leader to acid-a-2 first:
           kubectl pgscale down acid-a --to 4 -n db

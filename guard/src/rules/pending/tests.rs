@@ -4,8 +4,7 @@ use super::*;
 use crate::facts::Facts;
 use crate::rules::testing::{Want, healthy, table, text};
 
-#[test]
-pub(in crate::rules) fn switchover_pending() {
+pub(super) fn switchover_pending() {
     let pending = |to, candidate: Option<&str>, scheduled: Option<&str>| {
         let mut facts = healthy(5, to);
         facts.failover = Seen::Known(PendingFailover {
@@ -56,8 +55,7 @@ pub(in crate::rules) fn switchover_pending() {
     ");
 }
 
-#[test]
-pub(in crate::rules) fn restart_pending() {
+pub(super) fn restart_pending() {
     let waiting = |from, to| {
         healthy(from, to)
             .with_answer(0, |answer| answer.pending_restart = true)
@@ -156,8 +154,7 @@ fn the_first_phase_of_a_major_upgrade_is_not_taken_for_none() {
     ");
 }
 
-#[test]
-pub(in crate::rules) fn major_upgrade() {
+pub(super) fn major_upgrade() {
     let marked = |from: i64, to| {
         (0..from).fold(healthy(from, to), |facts, ordinal| {
             facts.with_member(ordinal, |member| member.pod.critical_operation = true)

@@ -6,7 +6,7 @@ use super::*;
 use crate::facts::Facts;
 use crate::facts::{Backup, StatefulSet};
 use crate::policy::{Limit, Mode, Zero};
-use crate::rules::testing::{Want, healthy, now, table, table_with, text};
+use crate::rules::testing::{Want, healthy, judged, now, table, table_with, text};
 
 fn claim(ordinal: i64) -> Claim {
     Claim {
@@ -35,8 +35,7 @@ fn unseen(facts: Facts) -> Facts {
     with(facts, |facts| facts.claims = Seen::Unreadable("forbidden".to_owned()))
 }
 
-#[test]
-pub(in crate::rules) fn volumes_deleted() {
+pub(super) fn volumes_deleted() {
     let deleting =
         |facts: Facts| facts.with_stateful_set(|set: &mut StatefulSet| set.deletes_volumes = true);
     let by_setting = |facts: Facts| facts.with_settings(|settings| settings.deletes_volumes = true);
@@ -107,8 +106,7 @@ fn a_shrink_to_zero_that_deletes_the_last_volumes_is_refused_whatever_policies_s
     ");
 }
 
-#[test]
-pub(in crate::rules) fn stale_volume() {
+pub(super) fn stale_volume() {
     table(
         "stale-volume",
         vec![
@@ -163,15 +161,14 @@ fn the_only_copies_of_the_data_are_never_named_for_deletion() {
     assert!(deletes(&claimed(3, 5, 4)));
     assert!(deletes(&claimed(3, 5, 4).with_member(0, |it| it.live = crate::facts::Live::NotAsked)));
     insta::assert_snapshot!(text("stale-volume", &leaderless), @"
-    stale-volume: nobody leads, and a new member may take the lead with older data: pgdata-acid-a-3 is kept from an earlier life
-      persistentvolumeclaim/pgdata-acid-a-3: created: 54d ago
+    stale-volume: no member leads, and a new member may take the lead with older data: pgdata-acid-a-3 is kept from an earlier life
+      persistentvolumeclaim/pgdata-acid-a-3: created 54d ago
       Try: keep them, no leader is well enough to be copied from:
           kubectl pgscale status acid-a -n db
     ");
 }
 
-#[test]
-pub(in crate::rules) fn volume_resizing() {
+pub(super) fn volume_resizing() {
     let resized = |from, to, ordinal: usize, change: fn(&mut Claim)| {
         with(claimed(from, to, 5), |facts| {
             if let Seen::Known(claims) = &mut facts.claims {
@@ -203,8 +200,7 @@ pub(in crate::rules) fn volume_resizing() {
     ");
 }
 
-#[test]
-pub(in crate::rules) fn pdb_blocks_drain() {
+pub(super) fn pdb_blocks_drain() {
     let budget = |least: Option<IntOrString>, most: Option<IntOrString>| DisruptionBudget {
         name: "postgres-acid-a-pdb".to_owned(),
         min_available: least,
@@ -256,8 +252,7 @@ pub(in crate::rules) fn pdb_blocks_drain() {
     ");
 }
 
-#[test]
-pub(in crate::rules) fn no_recent_backup() {
+pub(super) fn no_recent_backup() {
     let policies = Policies {
         backup_max_age: Some(Limit {
             value: SignedDuration::from_hours(26),
@@ -277,13 +272,18 @@ pub(in crate::rules) fn no_recent_backup() {
     };
     let job =
         |seen: Option<Seen<Backup>>| with(healthy(3, 2), |facts| facts.capacity.backup = seen);
+    let never = with(backed_up(3, 2, 0), |facts| {
+        if let Some(Seen::Known(backup)) = &mut facts.capacity.backup {
+            backup.succeeded = None;
+        }
+    });
     table_with(
         "no-recent-backup",
         &policies,
         vec![
             ("young enough", backed_up(3, 2, 26), Want::Pass),
             ("too old", backed_up(3, 2, 27), Want::Deny),
-            ("never", job(Some(Seen::Known(Backup::default()))), Want::Deny),
+            ("never", never, Want::Deny),
             ("no job", job(Some(Seen::Absent)), Want::Deny),
             ("growth", backed_up(2, 3, 99), Want::NotApplicable),
             ("to zero, which has a rule of its own", backed_up(3, 0, 99), Want::NotApplicable),
@@ -292,9 +292,8 @@ pub(in crate::rules) fn no_recent_backup() {
         ],
     );
     table("no-recent-backup", vec![("no policy asks", backed_up(3, 2, 99), Want::NotApplicable)]);
-    let text = |facts: &Facts| {
-        crate::evaluate(facts, &policies).finding("no-recent-backup").unwrap().to_string()
-    };
+    let text =
+        |facts: &Facts| judged(facts, &policies).finding("no-recent-backup").unwrap().to_string();
     insta::assert_snapshot!(text(&backed_up(3, 2, 50)), @"
     no-recent-backup: the last logical backup is 2d2h old; archives of the log are not visible here
       scalepolicy/production: backup.maxAge: 26h

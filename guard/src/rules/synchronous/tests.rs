@@ -10,8 +10,7 @@ fn unconfigured(mut facts: Facts) -> Facts {
     facts
 }
 
-#[test]
-pub(in crate::rules) fn sync_standbys_condemned() {
+pub(super) fn sync_standbys_condemned() {
     let last = &["acid-a-3", "acid-a-4"][..];
     let quorum = |facts: Facts| {
         facts.with_configuration(|configuration| {
@@ -119,8 +118,7 @@ fn a_survivor_tagged_nosync_or_cascading_is_not_taken_for_the_next_synchronous_s
     ");
 }
 
-#[test]
-pub(in crate::rules) fn strict_sync_floor() {
+pub(super) fn strict_sync_floor() {
     let strict = |from, to| {
         healthy(from, to).synchronous(&["acid-a-1"]).with_configuration(|configuration| {
             configuration.synchronous_strict = true;
@@ -186,8 +184,7 @@ pub(in crate::rules) fn strict_sync_floor() {
     ");
 }
 
-#[test]
-pub(in crate::rules) fn sync_count_floor() {
+pub(super) fn sync_count_floor() {
     let wanting = |count, to| {
         healthy(5, to).synchronous(&["acid-a-1"]).with_configuration(|configuration| {
             configuration.synchronous_node_count = count;

@@ -177,7 +177,7 @@ async fn nobody_elses_entry_is_lost_and_no_change_waits_for_its_record() {
         said.contains("Warning: the change will not be in the history of postgresql db/acid-a: "),
         "{said}"
     );
-    assert!(!said.contains("how the change ended"), "said twice: {said}");
+    assert!(!said.contains("the result of the change"), "said twice: {said}");
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn an_end_that_could_not_be_recorded_is_said() {
     let ((screen, code, _), ()) = futures::join!(run(&world, "up acid-a", None), spoil);
     assert_eq!((code, world.declared(), &world.recorded()[0]["result"]), (0, 4, &json!("Begun")));
     let said = screen.stderr();
-    assert!(said.contains("Warning: how the change ended is not in the history of"), "{said}");
+    assert!(said.contains("Warning: the result of the change is not in the history of"), "{said}");
     assert!(!said.contains("will not be in the history"), "{said}");
 }
 

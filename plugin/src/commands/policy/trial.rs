@@ -12,22 +12,22 @@ use pgscale_guard::policy::{
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Change, Facts};
-use serde::Serialize;
 use serde_json::Value;
 
-use crate::args::{Format, Shape};
+use crate::args::Shape;
 use crate::commands::scale::resource;
-use crate::document::API_VERSION;
+use crate::document::{API_VERSION, PolicyTest, Tried, Verdicts, Violation};
 use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::status::{By, Told, would_say};
+use crate::terminal::Format;
 use crate::view::policy::trial as render;
 
 /// How many clusters are read at a time.
 const AT_ONCE: usize = 8;
 
-/// Say what new policies would do to the clusters that exist now: which break their bounds, and what one instance less
-/// or more would be told.
+/// Say what new policies would do to the clusters that exist now: which break their bounds, and the verdict on one
+/// instance less or more.
 ///
 /// A policy of the file takes the place of the one with its kind and name, or stands beside all others; nothing is
 /// written. Ends with exit code 3 where a cluster breaks a bound that would be enforced, and with 0 otherwise.
@@ -48,68 +48,6 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// `kind: PolicyTest`.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PolicyTest {
-    #[cfg_attr(test, schemars(extend("const" = API_VERSION)))]
-    api_version: &'static str,
-    #[cfg_attr(test, schemars(extend("const" = "PolicyTest")))]
-    kind: &'static str,
-    /// The clusters, by name.
-    pub(crate) items: Vec<Tried>,
-}
-
-/// What the policies would do to one cluster.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Tried {
-    /// Its namespace.
-    pub(crate) namespace: String,
-    /// Its name.
-    pub(crate) name: String,
-    /// The effective number of instances.
-    pub(crate) instances: i64,
-    /// The bounds it breaks now.
-    pub(crate) violations: Vec<Violation>,
-    /// What one instance less and one more would be told.
-    pub(crate) changes: Vec<Verdicts>,
-    /// Why not all policies could be read.
-    pub(crate) unreadable: Option<String>,
-}
-
-/// A bound that a cluster breaks as it is.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Violation {
-    /// The field.
-    pub(crate) field: &'static str,
-    /// Its value.
-    pub(crate) value: String,
-    /// The policy, as `kind/name`.
-    pub(crate) source: String,
-    /// Its mode.
-    pub(crate) mode: Mode,
-}
-
-/// What a change would be told, today and then.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Verdicts {
-    /// The count it would be.
-    pub(crate) to: i64,
-    /// It is allowed by the policies there are.
-    pub(crate) allowed_today: bool,
-    /// It would be allowed.
-    pub(crate) allowed: bool,
-    /// The rules that would refuse it, or else those that would warn.
-    pub(crate) rules: Vec<&'static str>,
-}
-
 /// Runs the verb.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let new = read(&args.filename, &session.namespace)?;
@@ -123,7 +61,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         .await;
     session.show_warnings();
     items.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
-    let test = PolicyTest { api_version: API_VERSION, kind: "PolicyTest", items };
+    let test = PolicyTest::of(items);
     match args.shape.output {
         format @ (Format::Json | Format::Yaml) => session.out.document(format, &test)?,
         Format::Name | Format::Text | Format::Wide if test.items.is_empty() => {

@@ -9,6 +9,7 @@ use crate::testing::{Mishap, World, give, run};
 
 mod asking;
 mod dry_run;
+mod several;
 
 #[tokio::test]
 async fn growth_is_written_once_with_its_preconditions_and_waited_for() {

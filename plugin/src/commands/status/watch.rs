@@ -6,10 +6,11 @@ use pgscale_guard::duration::exact;
 use tokio::time::sleep;
 
 use super::{Args, gather, show, text};
-use crate::args::Format;
+
 use crate::error::Failure;
 use crate::session::Session;
 use crate::status::Status;
+use crate::terminal::Format;
 use crate::view::status::list;
 
 /// Looks again and again. The first look has to work; later ones may fail for a while: an API server restarts.

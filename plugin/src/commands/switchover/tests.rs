@@ -134,7 +134,7 @@ async fn at_the_deadline_a_switchover_for_a_count_names_what_is_still_in_the_way
       scalepolicy/audit: freeze.until: 2099-01-01T00:00:00Z
       Try: ask again at 2099-01-01T00:00:00Z, or change scalepolicy/audit
         for this one change, if it cannot wait:
-          kubectl pgscale override acid-a --to 3 --rules change-freeze --reason WHY -n db
+          kubectl pgscale override acid-a --to 3 --rules change-freeze --reason TEXT -n db
     hint: when that is mended, wait again:
         kubectl pgscale switchover acid-a --for 3 -n db
     ");

@@ -1,4 +1,4 @@
-//! What members answer, over REST and to commands.
+//! The answers of members, over REST and to commands.
 
 use http::Method;
 use pgscale_guard::read::{RestRequest, RestResponse};
@@ -18,42 +18,42 @@ impl State {
             return Err("neither pods/portforward nor pods/exec is permitted".to_owned());
         }
         let leads = ordinal == self.leader;
-        let mut said = answer(leads, self.timeline);
+        let mut body = answer(leads, self.timeline);
         if let Some(stage) = self.stage(ordinal) {
             if !stage.runs() || matches!(stage, Stage::Started(_)) {
                 return Err("connection refused".to_owned());
             }
             if let Some(state) = stage.says() {
-                said["state"] = json!(state);
-                said["role"] = json!("uninitialized");
+                body["state"] = json!(state);
+                body["role"] = json!("uninitialized");
             }
         }
         if leads && self.standby_cluster {
-            said["role"] = json!("standby_leader");
-            said["replication_state"] = json!("streaming");
-            said["xlog"] = json!({"received_location": 1000, "replayed_location": 1000});
+            body["role"] = json!("standby_leader");
+            body["replication_state"] = json!("streaming");
+            body["xlog"] = json!({"received_location": 1000, "replayed_location": 1000});
         }
         if self.replaying_slowly.contains(&ordinal) {
-            said["xlog"] = json!({"received_location": 1000, "replayed_location": 400});
+            body["xlog"] = json!({"received_location": 1000, "replayed_location": 400});
         }
         let stuck = self.followers_stuck && !leads;
         if self.stalled.contains(&ordinal) || stuck {
-            said["xlog"] = json!({"received_location": 10, "replayed_location": 10});
+            body["xlog"] = json!({"received_location": 10, "replayed_location": 10});
         }
-        Ok(RestResponse { status: 200, body: said.to_string() })
+        Ok(RestResponse { status: 200, body: body.to_string() })
     }
 
-    /// Runs a command inside a member: a checkpoint, a question about base backups, and what a test lets it print.
+    /// Runs a command inside a member: a checkpoint, a query about base backups, or a scripted one.
     pub(super) fn run(&mut self, pod: &str, command: &[String]) -> Result<String, String> {
         let words = command.join(" ");
         let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));
         let told = self.printed.iter().position(|it| here(it.ordinal) && words.contains(it.part));
         if let Some(place) = told {
-            let said = self.printed[place].said.clone();
+            let output = self.printed[place].output.clone();
             if self.printed[place].once {
                 self.printed.remove(place);
             }
-            return said;
+            return output;
         }
         if words.ends_with("CHECKPOINT") {
             if self.mishap == Some(Mishap::FailoverAtCheckpoint) {

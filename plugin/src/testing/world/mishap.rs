@@ -1,9 +1,9 @@
-//! What can go wrong in the world of a test.
+//! The failures in a test's cluster.
 
-/// What goes wrong, once.
+/// A failure that happens once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mishap {
-    /// Somebody else writes the object just before our write.
+    /// Another writer changes the object just before the plugin's write.
     Conflict,
     /// The webhook refuses the write, and its dry run.
     Denial,
@@ -19,13 +19,14 @@ pub(crate) enum Mishap {
     SwitchoverRefused,
     /// Patroni's answer to a switchover that works is lost.
     SwitchoverAnswerLost,
-    /// The switchover works, and the standbys do not follow the new leader.
+    /// The switchover works, and the replicas do not follow the new leader.
     NobodyFollows,
     /// Another writer sets the count back as soon as it is written.
     Reverted,
     /// The new member never starts.
     Pending,
-    /// Somebody else writes the same count just before our write, and the new member never starts.
+    /// Another writer writes the same count just before the plugin, and the new member never
+    /// starts.
     PendingAndCounted,
     /// The last member takes the lead while the question is open.
     FailoverAtPrompt,
@@ -33,30 +34,31 @@ pub(crate) enum Mishap {
     FailoverAndStallAtPrompt,
     /// The last member but one takes the lead while the checkpoint is written.
     FailoverAtCheckpoint,
-    /// The switchover works, and member 1 leads, whoever was asked for.
+    /// The switchover works, and member 1 leads, whichever candidate was requested.
     AnotherTakesOver,
     /// The switchover works, and another writer sets the count to this meanwhile.
     CountedDuringSwitchover(i64),
-    /// The StatefulSet's controller is busy for so many looks.
+    /// The StatefulSet's controller is busy for this number of reads.
     Busy(u32),
-    /// The switchover works, and the StatefulSet's controller is busy for so many looks after it.
+    /// The switchover works, and the StatefulSet's controller is busy for this number of reads
+    /// after it.
     BusyAfterSwitchover(u32),
     /// The switchover works, and a policy freezes the count meanwhile.
     FrozenDuringSwitchover,
-    /// Somebody else has asked for a switchover.
+    /// Another user has requested a switchover.
     SwitchoverPending,
-    /// The object that tells of switchovers cannot be read.
+    /// The object with the pending switchover cannot be read.
     SwitchoversHidden,
-    /// Everything is deleted and created again just before our write, or its dry run.
+    /// Everything is deleted and created again just before the plugin's write, or its dry run.
     Recreated,
-    /// The same, just before our write and after its dry run.
+    /// The same, just before the plugin's write and after its dry run.
     RecreatedAfterDryRun,
-    /// The switchover works, and the API server cannot be reached for the first looks after it.
+    /// The switchover works, and the API server cannot be reached for the first reads after it.
     AwayAfterSwitchover,
     /// Stalled receivers work for a moment after the switchover, and stall again.
     StallsAgain,
-    /// Another writer comes just before our write, and the volume claims cannot be read from then
-    /// on.
+    /// Another writer comes just before the plugin's write, and the volume claims cannot be read
+    /// from then on.
     ConflictAndHiddenClaims,
     /// The volume claims cannot be read any more once the question is open.
     HiddenClaimsAtPrompt,

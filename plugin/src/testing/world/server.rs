@@ -1,4 +1,4 @@
-//! What the API server answers.
+//! The answers of the API server.
 
 use std::sync::Mutex;
 
@@ -10,7 +10,7 @@ use super::super::growth::Stage;
 use super::super::{object, report, with_resources};
 use super::{Mishap, State, address};
 
-/// One request to the API server.
+/// Answers one request to the API server.
 pub(super) async fn serve(
     state: &Mutex<State>,
     request: Request<Body>,
@@ -69,7 +69,8 @@ fn list(items: &[Value]) -> Response<Body> {
 }
 
 impl State {
-    /// A look at the cluster's object that fails, as the first ones after a switchover may.
+    /// Returns whether a read of the cluster's object fails, as the first ones after a switchover
+    /// may.
     fn is_away(&mut self, path: &str) -> bool {
         let looks = path.ends_with("/postgresqls/acid-a") && !self.switchovers.is_empty();
         let away = looks && self.away > 0 && self.mishap == Some(Mishap::AwayAfterSwitchover);
@@ -77,7 +78,7 @@ impl State {
         away
     }
 
-    /// The StatefulSet's controller has not observed its newest generation.
+    /// Returns whether the StatefulSet's controller has not observed its newest generation.
     fn is_busy(&self) -> bool {
         match self.mishap {
             Some(Mishap::Busy(looks)) => looks > 0,
@@ -86,7 +87,7 @@ impl State {
         }
     }
 
-    /// One look at a busy controller is over.
+    /// Counts one read of a busy controller.
     fn be_less_busy(&mut self) {
         if self.is_busy()
             && let Some(Mishap::Busy(looks) | Mishap::BusyAfterSwitchover(looks)) = &mut self.mishap
@@ -162,7 +163,7 @@ impl State {
                 return Ok(failure(400, "BadRequest", text));
             }
             (Some(Mishap::LostBefore), None) => return Err("connection reset by peer".into()),
-            // They go wrong elsewhere.
+            // They fail elsewhere.
             (Some(_) | None, _) => {}
         }
         if matches!(
@@ -198,7 +199,7 @@ impl State {
         Ok(respond(200, &self.object()))
     }
 
-    /// Stores what is not the cluster: the history, Events, and who asks.
+    /// Stores objects other than the cluster: the history, Events, and reviews of the user.
     fn store(&mut self, path: &str, object: Value) -> Response<Body> {
         match path.rsplit('/').next().unwrap_or_default() {
             "selfsubjectreviews" => respond(
@@ -241,7 +242,7 @@ impl State {
 
     fn review(&self, mut review: Value) -> Response<Body> {
         if self.denied.contains(&"review") {
-            return failure(403, "Forbidden", "nobody may ask");
+            return failure(403, "Forbidden", "reviews are denied");
         }
         let of = &review["spec"]["resourceAttributes"];
         let word = |name: &str| of[name].as_str().unwrap_or_default();
@@ -283,7 +284,7 @@ impl State {
             }
             "events" | "log" if self.growth.is_some() => self.tell(last, query),
             "acid-a" if path.contains("/postgresqls/") => {
-                // Every look begins here.
+                // Every read of the cluster begins here.
                 if let Some(growth) = self.growth.as_mut().filter(|it| self.members > it.from) {
                     growth.looks += 1;
                 }
@@ -354,13 +355,13 @@ impl State {
         }
     }
 
-    /// How a member that came gets on.
+    /// Returns the stage of an added member.
     pub(super) fn stage(&self, ordinal: i64) -> Option<Stage> {
         let growth = self.growth.as_ref().filter(|growth| ordinal >= growth.from)?;
         Some(growth.stage())
     }
 
-    /// Events and logs.
+    /// Returns Events and logs.
     fn tell(&mut self, what: &str, query: &str) -> Response<Body> {
         let Some(growth) = &mut self.growth else { return list(&[]) };
         let asked = if what == "log" { &mut growth.asked.1 } else { &mut growth.asked.0 };
@@ -454,7 +455,7 @@ impl State {
     }
 }
 
-/// The Deployment of an operator that keeps its settings in a ConfigMap.
+/// Returns the Deployment of an operator that keeps its settings in a ConfigMap.
 fn operator() -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"namespace": "default", "name": "postgres-operator"},

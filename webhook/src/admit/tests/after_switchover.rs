@@ -1,13 +1,13 @@
-//! A dry run that asks for the verdict as it will be after a switchover, and a write that only says
-//! so.
+//! A dry run that asks for the verdict after a switchover, and a write that only uses its field
+//! manager.
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::rules::AFTER_SWITCHOVER;
 
 use super::*;
 
-/// Five members, the last of them leads.
-fn led_by_the_last() -> World {
+/// Returns a cluster of five members, of which the last leads.
+fn led_by_the_last() -> FakeApiServer {
     let role = |leads: bool| if leads { "primary" } else { "replica" };
     let pod = |ordinal: i64| {
         let leads = ordinal == 4;
@@ -43,7 +43,7 @@ fn led_by_the_last() -> World {
             "template": {"spec": {"containers": [{"name": "postgres",
                 "env": [{"name": "KUBERNETES_USE_CONFIGMAPS", "value": "true"}]}]}}},
         "status": {"replicas": 5, "observedGeneration": 1}});
-    World {
+    FakeApiServer {
         operator: Some(json!({"watched_namespace": "*", "kubernetes_use_configmaps": "true"})),
         stored: Some(object(5)),
         pods: (0..5).map(pod).collect(),
@@ -52,11 +52,11 @@ fn led_by_the_last() -> World {
             ("/configmaps/acid-a-config", annotated(config)),
             ("/statefulsets/acid-a", set),
         ],
-        ..World::default()
+        ..FakeApiServer::default()
     }
 }
 
-/// Its members; those in it receive nothing any more.
+/// The members of that cluster. Those with these ordinals receive nothing any more.
 struct Stalled(&'static [i64]);
 
 impl MemberClient for Stalled {
@@ -84,7 +84,7 @@ fn admission(stalled: &'static [i64]) -> Admission {
     Admission { ask: Arc::new(Stalled(stalled)), ..led_by_the_last().admission() }
 }
 
-/// `review` as a dry run, or not, under this field manager.
+/// Returns `review` under this field manager, as a dry run or not.
 fn under(manager: &str, dry_run: bool, mut review: Value) -> Value {
     review["request"]["dryRun"] = json!(dry_run);
     review["request"]["options"]["fieldManager"] = json!(manager);
@@ -96,8 +96,8 @@ fn rules(answer: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn a_dry_run_after_a_switchover_is_judged_with_the_best_survivor_as_the_leader() {
-    // The operator would hand over to -0, which is behind; -1 can lead.
+async fn dry_run_after_a_switchover_takes_the_best_survivor_for_the_leader() {
+    // The operator would switch over to -0, which lags. -1 can lead.
     let admission = admission(&[0]);
     for review in [update(&object(5), &object(3)), scale(Some(5), Some(3))] {
         let answer = ask(&admission, &under(AFTER_SWITCHOVER, true, review)).await;
@@ -108,7 +108,7 @@ async fn a_dry_run_after_a_switchover_is_judged_with_the_best_survivor_as_the_le
 }
 
 #[tokio::test]
-async fn a_write_that_is_stored_is_never_judged_with_another_leader() {
+async fn stored_write_is_never_judged_with_another_leader() {
     let admission = admission(&[0]);
     for (manager, dry_run) in
         [(AFTER_SWITCHOVER, false), ("kubectl-pgscale", true), ("kubectl-edit", false)]
@@ -123,7 +123,7 @@ async fn a_write_that_is_stored_is_never_judged_with_another_leader() {
 }
 
 #[tokio::test]
-async fn what_a_switchover_does_not_mend_refuses_the_dry_run_too() {
+async fn problem_that_a_switchover_leaves_refuses_the_dry_run_too() {
     let review = || under(AFTER_SWITCHOVER, true, update(&object(5), &object(3)));
     let answer = ask(&admission(&[0, 1]), &review()).await;
     assert_eq!(answer["allowed"], false, "{answer}");
@@ -134,7 +134,7 @@ async fn what_a_switchover_does_not_mend_refuses_the_dry_run_too() {
         ),
         "{message}"
     );
-    // No survivor can lead: the change is judged with the leader that it would delete.
+    // No survivor can lead, so the change is judged with the leader that it would delete.
     let answer = ask(&admission(&[0, 1, 2]), &review()).await;
     assert_eq!(answer["allowed"], false, "{answer}");
     assert!(rules(&answer).contains("leader-condemned=deny"), "{answer}");

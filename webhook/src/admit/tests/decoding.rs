@@ -2,34 +2,34 @@
 
 use super::super::budget::{Refusal, VALUES};
 use super::super::request::Unjudgeable;
-use super::super::request::tests::stateful_set;
+use super::super::testing::stateful_set;
 use super::*;
 
 fn received(body: &str) -> Received<'_> {
     Received::of(body.as_bytes()).unwrap()
 }
 
-fn asked(review: &Value) -> Result<Asked, Unjudgeable> {
+fn asks(review: &Value) -> Result<Question, Unjudgeable> {
     let body = review.to_string();
-    Asked::of(&received(&body))
+    Question::of(&received(&body))
 }
 
 fn change(review: &Value) -> Change {
-    let Asked::Write(change) = asked(review).unwrap() else { panic!("no write: {review}") };
+    let Question::Write(change) = asks(review).unwrap() else { panic!("no write: {review}") };
     *change
 }
 
-/// A list beyond the budget.
+/// Returns a list beyond the budget.
 fn endless() -> Value {
     json!(vec![0; VALUES])
 }
 
-fn too_large(asked: &Result<Asked, Unjudgeable>) -> bool {
-    asked.as_ref().is_err_and(Unjudgeable::is_too_large)
+fn too_large(question: &Result<Question, Unjudgeable>) -> bool {
+    question.as_ref().is_err_and(Unjudgeable::is_too_large)
 }
 
 #[test]
-fn part_that_stays_and_that_no_rule_reads_is_never_decoded() {
+fn unchanged_part_that_no_rule_reads_is_never_decoded() {
     let with_users = |count, users: Value| {
         let mut object = object(count);
         object["spec"]["users"] = users;
@@ -44,14 +44,14 @@ fn part_that_stays_and_that_no_rule_reads_is_never_decoded() {
     // The same part is decoded where it differs.
     let read = change(&update(&with_users(3, json!({})), &with_users(5, json!({"a": []}))));
     assert_eq!(read.other_edits().len(), 1);
-    let asked = asked(&update(&with_users(3, json!({})), &with_users(5, endless())));
-    assert!(too_large(&asked), "{asked:?}");
+    let question = asks(&update(&with_users(3, json!({})), &with_users(5, endless())));
+    assert!(too_large(&question), "{question:?}");
     let created = change(&create(&with_users(3, endless())));
-    assert_eq!(created.new.spec.get("users"), None, "nothing to compare it with");
+    assert_eq!(created.new.spec.get("users"), None, "there is no other object to compare it with");
 }
 
 #[test]
-fn write_that_settles_itself_passes_however_large_the_object_is() {
+fn write_that_needs_no_verdict_passes_however_large_the_object_is() {
     let large = |count: i64| {
         let mut object = object(count);
         object["spec"]["env"] = endless();
@@ -66,34 +66,34 @@ fn write_that_settles_itself_passes_however_large_the_object_is() {
     let mut terminating = large(0);
     terminating["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     for (name, new) in [("labels", labelled), ("repaired", smaller), ("deleted", terminating)] {
-        let asked = asked(&update(&large(3), &new));
-        assert!(matches!(asked, Ok(Asked::Nothing(_))), "{name}: {asked:?}");
+        let question = asks(&update(&large(3), &new));
+        assert!(matches!(question, Ok(Question::Nothing(_))), "{name}: {question:?}");
     }
     for count in [2, 4] {
-        assert!(too_large(&asked(&update(&large(3), &large(count)))), "to {count}");
+        assert!(too_large(&asks(&update(&large(3), &large(count)))), "to {count}");
     }
 }
 
 #[test]
-fn side_door_is_read_by_its_replicas_alone() {
+fn direct_scale_is_read_by_its_replicas_alone() {
     for by_scale in [false, true] {
         let mut review = stateful_set(5, 1, by_scale);
         for side in ["object", "oldObject"] {
             review["request"][side]["metadata"]["labels"] = endless();
             review["request"][side]["spec"]["template"] = endless();
         }
-        let Ok(Asked::PastTheOperator(scaled)) = asked(&review) else { panic!("not read") };
-        assert_eq!((scaled.from, scaled.to), (5, 1));
+        let Ok(Question::PastTheOperator(write)) = asks(&review) else { panic!("not read") };
+        assert_eq!((write.from, write.to), (5, 1));
     }
     let mut review = scale(Some(5), Some(1));
     review["request"]["object"]["metadata"]["labels"] = endless();
-    assert!(matches!(asked(&review), Ok(Asked::Scale(_))));
+    assert!(matches!(asks(&review), Ok(Question::Scale(_))));
     review["request"]["object"]["spec"]["replicas"] = endless();
-    assert!(too_large(&asked(&review)));
+    assert!(too_large(&asks(&review)));
 }
 
 #[test]
-fn count_is_the_one_that_every_reader_finds() {
+fn count_that_readers_could_take_differently_is_refused() {
     let body = update(&object(3), &object(5)).to_string();
     let five = r#""numberOfInstances":5"#;
     for (name, text) in [
@@ -103,7 +103,7 @@ fn count_is_the_one_that_every_reader_finds() {
         ("with other values between", format!("{five},\"a\":{{}},\"numberOfInstances\":5")),
     ] {
         let body = body.replacen(five, &text, 1);
-        let error = Asked::of(&received(&body)).unwrap_err().to_string();
+        let error = Question::of(&received(&body)).unwrap_err().to_string();
         assert_eq!(
             error,
             "spec of the new object is malformed: the key \"numberOfInstances\" is there twice",
@@ -112,7 +112,7 @@ fn count_is_the_one_that_every_reader_finds() {
     }
     let escaped = body.replacen("spec", "\\u0073pec", 2).replacen("object", "\\u006fbject", 1);
     assert_ne!(escaped, body);
-    let Ok(Asked::Write(change)) = Asked::of(&received(&escaped)) else { panic!("not read") };
+    let Ok(Question::Write(change)) = Question::of(&received(&escaped)) else { panic!("not read") };
     assert_eq!(change.new.instances, Some(5));
 }
 
@@ -219,7 +219,7 @@ fn fields_beside_the_objects_are_read_and_checked() {
 }
 
 #[test]
-fn words_of_a_refusal_name_part_limit_and_way_out() {
+fn refusal_names_part_limit_and_remedy() {
     let with = |count, part: &str, value: Value| {
         let mut object = object(count);
         *object
@@ -244,7 +244,7 @@ fn words_of_a_refusal_name_part_limit_and_way_out() {
         update(&object(3), &with(9, "users", json!({"k".repeat(2000): []}))),
     ]
     .iter()
-    .map(|review| asked(review).unwrap_err().to_string())
+    .map(|review| asks(review).unwrap_err().to_string())
     .collect();
     insta::assert_snapshot!(texts.join("\n---\n"), @"
     spec.initContainers of the new object is too large to judge (limit: 5000 JSON values in one write). Leave spec.initContainers as it is and change only the count:
@@ -261,8 +261,8 @@ fn words_of_a_refusal_name_part_limit_and_way_out() {
     spec.users of the new object is too large to judge (limit: 1024 bytes of keys on the way to one value). Leave spec.users as it is and change only the count:
         kubectl pgscale set acid-a 9 -n db
     ");
-    let error = behind(
-        &Scaled {
+    let error = change_of_scale(
+        &CountWrite {
             namespace: "db".to_owned(),
             name: "acid-a".to_owned(),
             from: 3,

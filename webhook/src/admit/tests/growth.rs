@@ -1,6 +1,6 @@
 //! Growth that cannot be judged, under either `growFailurePolicy` of the installation.
 
-use super::super::request::tests::stateful_set;
+use super::super::testing::stateful_set;
 use super::*;
 
 #[tokio::test]
@@ -9,10 +9,10 @@ async fn growth_that_cannot_be_judged_in_time_is_refused_where_the_installation_
     let by_scale = || scale(Some(3), Some(9));
     tokio::time::pause();
     for growth in [FailurePolicy::Ignore, FailurePolicy::Fail] {
-        // Longer than the API server waits for us, and for ever.
+        // One answer comes after the API server stopped waiting, the other never.
         for (slow, silent) in [(Duration::from_secs(6), false), (Duration::ZERO, true)] {
-            let world = World { silent, slow, growth, ..three_to_seven() };
-            let admission = world.admission();
+            let api_server = FakeApiServer { silent, slow, growth, ..three_to_seven() };
+            let admission = api_server.admission();
             for (way, review) in [
                 ("growth", nine(3)),
                 ("a scale", by_scale()),
@@ -29,7 +29,7 @@ async fn growth_that_cannot_be_judged_in_time_is_refused_where_the_installation_
             }
             let shrink = ask(&admission, &update(&object(5), &object(2))).await;
             assert_eq!(shrink["allowed"], false);
-            // A write that is not ours to refuse passes by either choice, and needs no read.
+            // A write of a StatefulSet passes under either choice.
             for by_scale in [false, true] {
                 let answer = ask(&admission, &stateful_set(3, 5, by_scale)).await;
                 assert_eq!(answer["allowed"], true, "{answer}");
@@ -40,7 +40,7 @@ async fn growth_that_cannot_be_judged_in_time_is_refused_where_the_installation_
 
 #[tokio::test]
 async fn growth_on_an_unknown_fact_is_refused_where_the_installation_fails_closed() {
-    // The members of this world do not answer, and no operator is found.
+    // The members do not answer, and there is no operator.
     let member = json!({
         "metadata": {"namespace": "db", "name": "acid-a-0",
             "labels": {"cluster-name": "acid-a", "application": "spilo", "spilo-role": "master"}},
@@ -48,16 +48,16 @@ async fn growth_on_an_unknown_fact_is_refused_where_the_installation_fails_close
         "status": {"phase": "Running", "podIP": "10.0.0.1"},
     });
     let growth = update(&object(3), &object(5));
-    let world = World { pods: vec![member], ..three_to_seven() };
-    let lenient = ask(&world.admission(), &growth).await;
+    let api_server = FakeApiServer { pods: vec![member], ..three_to_seven() };
+    let lenient = ask(&api_server.admission(), &growth).await;
     assert_eq!(lenient["allowed"], true, "{lenient}");
-    let strict = World { growth: FailurePolicy::Fail, ..world };
+    let strict = FakeApiServer { growth: FailurePolicy::Fail, ..api_server };
     let refused = ask(&strict.admission(), &growth).await;
     assert_eq!(refused["allowed"], false, "{refused}");
     let message = refused["status"]["message"].as_str().unwrap();
     assert!(message.contains("(this installation says growFailurePolicy: Fail)"), "{message}");
-    // By either choice, growth with every fact known is judged as it is.
-    let known = World { growth: FailurePolicy::Fail, ..three_to_seven() }.admission();
+    // Growth with every fact known is judged alike under either choice.
+    let known = FakeApiServer { growth: FailurePolicy::Fail, ..three_to_seven() }.admission();
     let over = ask(&known, &update(&object(3), &object(9))).await;
     assert!(over["auditAnnotations"]["rules"].as_str().unwrap().contains("above-max=deny"));
 }

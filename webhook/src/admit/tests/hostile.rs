@@ -1,4 +1,4 @@
-//! Bodies that are built to cost or to mislead, through the router.
+//! Bodies that are made to cost memory or to mislead, through the router.
 
 use super::super::budget::VALUES;
 use super::*;
@@ -7,19 +7,19 @@ fn endless() -> Value {
     json!(vec![json!({"a": 0}); VALUES])
 }
 
-fn reads(world: &World) -> usize {
-    let asked = world.asked.lock().unwrap();
-    asked.iter().filter(|(method, ..)| method == Method::GET).count()
+fn reads(api_server: &FakeApiServer) -> usize {
+    let requests = api_server.requests.lock().unwrap();
+    requests.iter().filter(|(method, ..)| method == Method::GET).count()
 }
 
 #[tokio::test]
 async fn write_that_is_too_large_is_refused_before_anything_is_read() {
     let mut large = object(9);
     large["spec"]["initContainers"] = endless();
-    let world = three_to_seven();
-    let admission = world.admission();
+    let api_server = three_to_seven();
+    let admission = api_server.admission();
     let answer = ask(&admission, &update(&object(3), &large)).await;
-    assert_eq!(answer["allowed"], false, "growth, too");
+    assert_eq!(answer["allowed"], false, "growth is refused, too");
     let status = &answer["status"];
     assert_eq!((&status["code"], &status["reason"]), (&json!(403), &json!("Forbidden")));
     insta::assert_snapshot!(status["message"].as_str().unwrap(), @"
@@ -27,7 +27,7 @@ async fn write_that_is_too_large_is_refused_before_anything_is_read() {
         kubectl pgscale set acid-a 9 -n db
     ");
     assert_eq!(status["details"]["causes"][0]["reason"], CANNOT_BE_JUDGED);
-    assert_eq!(reads(&world), 0);
+    assert_eq!(reads(&api_server), 0);
     assert_eq!(count(&admission, "UPDATE", "denied", false), "1");
     // The advice works, also where a part that no rule reads is as large.
     let mut stored = object(3);
@@ -38,19 +38,19 @@ async fn write_that_is_too_large_is_refused_before_anything_is_read() {
 }
 
 #[tokio::test]
-async fn cluster_behind_a_scale_is_held_to_the_same_budget() {
+async fn cluster_of_a_scale_is_held_to_the_same_budget() {
     let mut stored = object(5);
     stored["spec"]["users"] = endless();
     stored["metadata"]["managedFields"] = endless();
-    let world = World { stored: Some(stored.clone()), ..three_to_seven() };
-    let answer = ask(&world.admission(), &scale(Some(5), Some(9))).await;
+    let api_server = FakeApiServer { stored: Some(stored.clone()), ..three_to_seven() };
+    let answer = ask(&api_server.admission(), &scale(Some(5), Some(9))).await;
     let causes = answer["status"]["details"]["causes"].as_array().unwrap();
     assert_eq!(causes[0]["reason"], "above-max", "a part that no rule reads is not decoded");
 
     stored["spec"]["initContainers"] = endless();
-    let world = World { stored: Some(stored), ..three_to_seven() };
+    let api_server = FakeApiServer { stored: Some(stored), ..three_to_seven() };
     for to in [4, 6] {
-        let answer = ask(&world.admission(), &scale(Some(5), Some(to))).await;
+        let answer = ask(&api_server.admission(), &scale(Some(5), Some(to))).await;
         assert_eq!(answer["allowed"], false, "5 -> {to}");
         let message = answer["status"]["message"].as_str().unwrap();
         let part = "spec.initContainers of the stored object is too large to judge";
@@ -63,14 +63,14 @@ async fn cluster_behind_a_scale_is_held_to_the_same_budget() {
 async fn oversized_user_info_is_refused_under_the_uid() {
     let mut review = update(&object(3), &object(5));
     review["request"]["userInfo"]["extra"] = endless();
-    let world = three_to_seven();
-    let answer = ask(&world.admission(), &review).await;
+    let api_server = three_to_seven();
+    let answer = ask(&api_server.admission(), &review).await;
     assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
-    insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: request.userInfo is too large to judge (limit: 5000 JSON values in one write). An ordinary review has fewer than a hundred values there. Look in the API server's audit log for what this one holds, and at the authenticator if it is userInfo");
-    assert_eq!(reads(&world), 0);
+    insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: request.userInfo is too large to judge (limit: 5000 JSON values in one write). An ordinary review has fewer than a hundred values there. Look for this review in the API server's audit log. If the part is userInfo, the authenticator of the API server made it");
+    assert_eq!(reads(&api_server), 0);
 }
 
-/// One change of a body's bytes.
+/// One change of the bytes of a body.
 #[derive(Clone, Debug)]
 enum Damage {
     Cut(prop::sample::Index),

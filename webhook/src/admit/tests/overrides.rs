@@ -1,11 +1,11 @@
-//! What somebody allowed in spite of the rules, and what is told of its use.
+//! Changes that a `ScaleOverride` allows in spite of the rules, and the record of its use.
 
 use pgscale_guard::overrides::LONGEST;
 
 use super::*;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-/// An override of the cluster's change to 9, as it is stored.
+/// Returns a stored override that allows the cluster's change to 9.
 fn granted(expires: SignedDuration, rules: &[&str]) -> Value {
     let now = Timestamp::now();
     json!({
@@ -16,9 +16,9 @@ fn granted(expires: SignedDuration, rules: &[&str]) -> Value {
     })
 }
 
-fn allowing(rules: &[&str]) -> World {
+fn allowing(rules: &[&str]) -> FakeApiServer {
     let overrides = vec![granted(SignedDuration::from_hours(1), rules)];
-    World { overrides, ..three_to_seven() }
+    FakeApiServer { overrides, ..three_to_seven() }
 }
 
 fn used(admission: &Admission) -> bool {
@@ -26,9 +26,9 @@ fn used(admission: &Admission) -> bool {
 }
 
 #[tokio::test]
-async fn what_somebody_allowed_passes_and_everybody_is_told() {
-    let world = allowing(&["above-max"]);
-    let admission = world.admission();
+async fn override_lets_one_change_pass_and_every_record_says_so() {
+    let api_server = allowing(&["above-max"]);
+    let admission = api_server.admission();
     let answer = ask(&admission, &update(&object(3), &object(9))).await;
     assert_eq!(answer["allowed"], true);
     let warnings = answer["warnings"].as_array().unwrap();
@@ -48,7 +48,7 @@ async fn what_somebody_allowed_passes_and_everybody_is_told() {
     assert!(metrics.contains(found), "{metrics}");
 
     admission.events.flush(Duration::from_secs(5)).await;
-    let events = world.requested("/namespaces/db/events");
+    let events = api_server.requested("/namespaces/db/events");
     assert_eq!(events.len(), 1);
     assert_eq!(
         (&events[0]["reason"], &events[0]["action"]),
@@ -61,27 +61,27 @@ async fn what_somebody_allowed_passes_and_everybody_is_told() {
 }
 
 #[tokio::test]
-async fn a_dry_run_uses_it_up_nowhere() {
-    let world = allowing(&["above-max"]);
-    let admission = world.admission();
+async fn dry_run_does_not_count_as_a_use_of_an_override() {
+    let api_server = allowing(&["above-max"]);
+    let admission = api_server.admission();
     let mut review = update(&object(3), &object(9));
     review["request"]["dryRun"] = json!(true);
     assert_eq!(ask(&admission, &review).await["allowed"], true);
     admission.events.flush(Duration::from_secs(5)).await;
-    assert_eq!(world.requested("/events").len(), 0);
+    assert_eq!(api_server.requested("/events").len(), 0);
     assert!(!used(&admission));
 }
 
 #[tokio::test]
-async fn it_holds_for_the_scale_subresource_too() {
-    let mut world = allowing(&["above-max"]);
-    world.stored = Some(object(3));
-    let answer = ask(&world.admission(), &scale(Some(3), Some(9))).await;
+async fn override_holds_for_the_scale_subresource_too() {
+    let mut api_server = allowing(&["above-max"]);
+    api_server.stored = Some(object(3));
+    let answer = ask(&api_server.admission(), &scale(Some(3), Some(9))).await;
     assert_eq!(answer["allowed"], true);
 }
 
 #[tokio::test]
-async fn what_does_not_fit_lifts_nothing_and_says_why() {
+async fn override_that_does_not_fit_lifts_nothing_and_the_refusal_says_why() {
     let beyond = LONGEST + SignedDuration::from_mins(5);
     let hour = SignedDuration::from_hours(1);
     for (name, expires, rules, to, want) in [
@@ -96,8 +96,9 @@ async fn what_does_not_fit_lifts_nothing_and_says_why() {
         ("over", -hour, &["above-max"], 9, "it ended at "),
         ("for ever", beyond, &["above-max"], 9, "more than 4h after its creation"),
     ] {
-        let world = World { overrides: vec![granted(expires, rules)], ..three_to_seven() };
-        let admission = world.admission();
+        let api_server =
+            FakeApiServer { overrides: vec![granted(expires, rules)], ..three_to_seven() };
+        let admission = api_server.admission();
         let answer = ask(&admission, &update(&object(3), &object(to))).await;
         assert_eq!(answer["allowed"], false, "{name}");
         let message = answer["status"]["message"].as_str().unwrap();
@@ -105,41 +106,41 @@ async fn what_does_not_fit_lifts_nothing_and_says_why() {
         assert!(message.contains(line) && message.contains(want), "{name}: {message}");
         assert!(!used(&admission), "{name}");
     }
-    // It does not even mention an override of other rules.
+    // The refusal does not mention an override of other rules.
     let answer = ask(&allowing(&["paused"]).admission(), &update(&object(3), &object(9))).await;
     let message = answer["status"]["message"].as_str().unwrap();
     assert!(answer["allowed"] == false && !message.contains("scaleoverride"), "{message}");
 }
 
 #[tokio::test]
-async fn an_override_that_cannot_be_decoded_grants_nothing_and_hides_no_other() {
+async fn undecodable_override_lifts_nothing_and_hides_no_other() {
     let mut strange = granted(SignedDuration::from_hours(1), &["above-max"]);
     strange["metadata"]["name"] = json!("strange");
     strange["spec"]["to"] = json!("as many as it takes");
-    let mut world = allowing(&["above-max"]);
-    world.overrides.insert(0, strange.clone());
-    let answer = ask(&world.admission(), &update(&object(3), &object(9))).await;
+    let mut api_server = allowing(&["above-max"]);
+    api_server.overrides.insert(0, strange.clone());
+    let answer = ask(&api_server.admission(), &update(&object(3), &object(9))).await;
     assert_eq!(answer["allowed"], true, "{answer}");
-    world.overrides = vec![strange];
-    let answer = ask(&world.admission(), &update(&object(3), &object(9))).await;
+    api_server.overrides = vec![strange];
+    let answer = ask(&api_server.admission(), &update(&object(3), &object(9))).await;
     assert_eq!(answer["allowed"], false);
     let message = answer["status"]["message"].as_str().unwrap();
     assert!(message.contains("scaleoverride/strange: does not apply: pgscale "), "{message}");
 }
 
 #[tokio::test]
-async fn overrides_are_read_only_where_something_would_be_refused() {
+async fn overrides_are_read_only_for_a_change_that_would_be_refused() {
     for (to, reads) in [(5, 0), (9, 1)] {
-        let world = allowing(&["above-max"]);
-        ask(&world.admission(), &update(&object(3), &object(to))).await;
-        assert_eq!(world.requested("/scaleoverrides").len(), reads, "to {to}");
+        let api_server = allowing(&["above-max"]);
+        ask(&api_server.admission(), &update(&object(3), &object(to))).await;
+        assert_eq!(api_server.requested("/scaleoverrides").len(), reads, "to {to}");
     }
 }
 
 #[tokio::test]
-async fn a_cluster_created_again_is_another_one() {
-    let world = allowing(&["above-max"]);
-    let refused = ask(&world.admission(), &create(&object(9))).await;
+async fn override_never_applies_to_a_cluster_that_was_created_again() {
+    let api_server = allowing(&["above-max"]);
+    let refused = ask(&api_server.admission(), &create(&object(9))).await;
     assert_eq!(refused["allowed"], false);
     let message = refused["status"]["message"].as_str().unwrap();
     assert!(message.contains("this one is being created"), "{message}");
@@ -148,7 +149,7 @@ async fn a_cluster_created_again_is_another_one() {
         again["metadata"]["uid"] = json!("c2");
         again
     };
-    let refused = ask(&world.admission(), &update(&again(3), &again(9))).await;
+    let refused = ask(&api_server.admission(), &update(&again(3), &again(9))).await;
     assert_eq!(refused["allowed"], false);
     let message = refused["status"]["message"].as_str().unwrap();
     assert!(message.contains("uid c1, and this one has c2"), "{message}");

@@ -1,4 +1,4 @@
-//! The change that is read out of a review is the same as if all of the review were decoded.
+//! The change in a review is the same as if the whole review were decoded.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use pgscale_guard::postgresql::{JUDGED_PARTS, Postgresql};
 
 use super::*;
 
-/// The change that `body` asks for, decoded as a whole: by kube's types and [`Postgresql::of`].
+/// Returns the change in `body`, decoded as a whole: by kube's types and [`Postgresql::of`].
 fn as_a_whole(body: &str) -> Option<Change> {
     let review: Value = serde_json::from_str(body).ok()?;
     let review: AdmissionReview<DynamicObject> = serde_json::from_value(review).ok()?;
@@ -32,8 +32,8 @@ fn as_a_whole(body: &str) -> Option<Change> {
     Some(Change { old, new, dry_run: request.dry_run, undo: false, user })
 }
 
-/// `change` without the owners of the count, which no rule reads, and without the parts of the spec
-/// that no rule reads and that are the same in both objects.
+/// Returns `change` without the owners of the count, which no rule reads, and without the parts of
+/// the spec that no rule reads and that are the same in both objects.
 fn without_the_unjudged(mut change: Change) -> Change {
     let specs = (change.old.as_ref().map(|old| old.spec.clone()), change.new.spec.clone());
     for cluster in change.old.iter_mut().chain([&mut change.new]) {
@@ -49,7 +49,7 @@ fn without_the_unjudged(mut change: Change) -> Change {
     change
 }
 
-/// Spells JSON with white space, escapes and an order of its own choice.
+/// A writer of JSON with white space, escapes and an order of its own choice.
 struct Speller<I> {
     choices: I,
     text: String,
@@ -126,7 +126,7 @@ impl<I: Iterator<Item = u8>> Speller<I> {
     }
 }
 
-/// An object of a cluster: of the right shape where it has to be, of any elsewhere.
+/// Returns an object of a cluster: with the right shape where it must have it, with any elsewhere.
 fn any_object() -> impl Strategy<Value = Value> {
     let count = prop_oneof![
         8 => (0_i64..5).prop_map(Value::from),
@@ -175,13 +175,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
 
     #[test]
-    fn change_is_the_same_as_if_all_were_decoded(
+    fn change_is_the_same_as_if_everything_were_decoded(
         old in any_object(), new in any_object(), shared in prop::collection::vec(any::<bool>(), 5),
         created in any::<bool>(), dry_run in any::<bool>(), named in any::<bool>(),
         choices in prop::collection::vec(any::<u8>(), 1..64),
     ) {
         let mut new = new;
-        // Most writes leave most of an object as it is.
+        // Most writes leave most parts of an object as they are.
         let places = [
             "/spec", "/metadata/annotations", "/metadata/labels", "/status",
             "/metadata/deletionTimestamp",
@@ -199,10 +199,10 @@ proptest! {
         let body = Speller::spell(&review, choices.into_iter().cycle());
         let Some(whole) = as_a_whole(&body) else { return Ok(()) };
         let received = Received::of(body.as_bytes()).unwrap();
-        match Asked::of(&received) {
-            Ok(Asked::Nothing(why)) => prop_assert_eq!(settled(&whole), Some(why)),
-            Ok(Asked::Write(change)) => {
-                prop_assert_eq!(settled(&whole), None);
+        match Question::of(&received) {
+            Ok(Question::Nothing(why)) => prop_assert_eq!(exemption(&whole), Some(why)),
+            Ok(Question::Write(change)) => {
+                prop_assert_eq!(exemption(&whole), None);
                 prop_assert_eq!(whole.other_edits(), change.other_edits());
                 prop_assert_eq!(without_the_unjudged(whole), without_the_unjudged(*change));
             }

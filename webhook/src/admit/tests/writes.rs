@@ -1,6 +1,6 @@
-//! Every way a count gets into a cluster, and the writes that must never be hindered.
+//! Every write that can change a count, and the writes that must never be refused.
 
-use super::super::request::tests::stateful_set;
+use super::super::testing::stateful_set;
 use super::*;
 
 fn rules(answer: &Value) -> &str {
@@ -14,46 +14,50 @@ fn annotated(count: i64, key: &str, value: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_annotations_that_switch_limits_are_changes_of_the_count() {
+async fn annotation_that_switches_limits_is_a_change_of_the_count() {
     const IGNORE: &str = "acid.zalan.do/ignore-limits";
     let operator = json!({"watched_namespace": "*", "max_instances": "2", "ignore_instance_limits_annotation_key": IGNORE});
-    let world = World { operator: Some(operator), ..three_to_seven() };
-    let admission = world.admission();
-    // 6 instances run by leave of the annotation: without it the operator runs 2.
+    let api_server = FakeApiServer { operator: Some(operator), ..three_to_seven() };
+    let admission = api_server.admission();
+    // The annotation lifts the limit: 6 instances run with it, and the operator runs 2 without.
     let lifted = annotated(6, IGNORE, "true");
     let answer = ask(&admission, &update(&lifted, &object(6))).await;
     assert_eq!(answer["allowed"], false);
     assert_eq!(answer["auditAnnotations"]["instances"], "6 -> 2");
-    // The same the other way round is growth.
+    // The opposite write is growth.
     let answer = ask(&admission, &update(&object(6), &lifted)).await;
     assert_eq!(
         (&answer["allowed"], &answer["auditAnnotations"]["instances"]),
         (&json!(true), &json!("2 -> 6"))
     );
-    // Another operator, whose limits nobody knows, takes over.
-    let before = world.requested("").len();
+    // Another operator, whose limits are unknown, takes over.
+    let before = api_server.requested("").len();
     let other = annotated(6, "acid.zalan.do/controller", "second");
     ask(&admission, &update(&object(6), &other)).await;
-    assert!(world.requested("").len() > before, "it was judged");
+    assert!(api_server.requested("").len() > before, "it was judged");
 }
 
 #[tokio::test]
-async fn a_cluster_is_created_over_the_volumes_of_an_earlier_life() {
+async fn creation_looks_for_the_volumes_of_an_earlier_cluster() {
     let claim = |ordinal| {
         let labels = json!({"application": "spilo", "cluster-name": "acid-a"});
         json!({"metadata": {"namespace": "db", "name": format!("pgdata-acid-a-{ordinal}"),
             "labels": labels, "creationTimestamp": "2026-01-01T00:00:00Z"}})
     };
-    let world = World { claims: (0..5).map(claim).collect(), ..three_to_seven() };
-    let admission = world.admission();
+    let api_server = FakeApiServer { claims: (0..5).map(claim).collect(), ..three_to_seven() };
+    let admission = api_server.admission();
     let answer = ask(&admission, &create(&object(8))).await;
     assert_eq!(answer["allowed"], false);
     assert!(rules(&answer).contains("above-max=deny"), "{answer}");
-    assert_eq!(world.requested("/persistentvolumeclaims").len(), 1, "kept volumes are looked for");
+    assert_eq!(
+        api_server.requested("/persistentvolumeclaims").len(),
+        1,
+        "the webhook looks for kept volumes"
+    );
 }
 
 #[tokio::test]
-async fn a_generated_name_is_taken_from_the_object() {
+async fn generated_name_is_taken_from_the_object() {
     let mut review = create(&object(8));
     review["request"]["name"] = json!("");
     review["request"]["object"]["metadata"]["generateName"] = json!("acid-");
@@ -61,15 +65,15 @@ async fn a_generated_name_is_taken_from_the_object() {
     let answer = ask(&three_to_seven().admission(), &review).await;
     let message = answer["status"]["message"].as_str().unwrap();
     assert!(message.starts_with("pgscale refuses to create db/acid-x7k2p with 8"), "{message}");
-    // An API server that generates it later.
+    // Some API servers generate the name later.
     review["request"]["object"]["metadata"].as_object_mut().unwrap().remove("name");
     assert_eq!(ask(&three_to_seven().admission(), &review).await["allowed"], false);
 }
 
 #[tokio::test]
-async fn deleting_and_creating_again_is_no_way_past() {
-    let world = three_to_seven();
-    let admission = world.admission();
+async fn cluster_that_is_created_again_is_held_to_the_bounds() {
+    let api_server = three_to_seven();
+    let admission = api_server.admission();
     let mut deleted = update(&object(3), &Value::Null);
     deleted["request"]["operation"] = json!("DELETE");
     assert_eq!(ask(&admission, &deleted).await["allowed"], true);
@@ -81,35 +85,36 @@ async fn deleting_and_creating_again_is_no_way_past() {
 }
 
 #[tokio::test]
-async fn of_two_appliers_the_result_is_judged() {
-    // One gave the count up, or takes the whole spec along: to the operator a missing count is 0.
+async fn result_of_two_appliers_is_judged() {
+    // One applier no longer sets the count. To the operator a missing count is 0.
     let mut without = object(3);
     without["spec"].as_object_mut().unwrap().remove("numberOfInstances");
     let admission = three_to_seven().admission();
     let answer = ask(&admission, &update(&object(3), &without)).await;
     assert!(rules(&answer).contains("scale-to-zero=deny"), "{answer}");
-    // The other's fields are no matter of ours.
+    // The owners of fields do not matter.
     let managed = |count, manager: &str| {
         let mut object = object(count);
         object["metadata"]["managedFields"] = json!([{"manager": manager, "operation": "Apply",
             "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:numberOfInstances": {}}}}]);
         object
     };
-    let world = three_to_seven();
-    let answer = ask(&world.admission(), &update(&managed(3, "flux"), &managed(3, "argocd"))).await;
-    assert_eq!((&answer["allowed"], world.requested("").len()), (&json!(true), 0));
+    let api_server = three_to_seven();
+    let answer =
+        ask(&api_server.admission(), &update(&managed(3, "flux"), &managed(3, "argocd"))).await;
+    assert_eq!((&answer["allowed"], api_server.requested("").len()), (&json!(true), 0));
     let answer = ask(&admission, &update(&managed(3, "flux"), &managed(9, "argocd"))).await;
     assert!(rules(&answer).contains("above-max=deny"), "{answer}");
 }
 
 #[tokio::test]
-async fn a_policy_that_cannot_be_decoded_refuses_only_where_it_selects() {
+async fn undecodable_policy_refuses_only_where_it_selects() {
     let mut strange = policy(&json!({"min": 1}));
     strange["metadata"]["name"] = json!("strange");
     strange["spec"]["mode"] = json!("Quarantine");
     strange["spec"]["clusterSelector"] = json!({"matchLabels": {"tier": "gold"}});
     let policies = vec![strange, policy(&json!({"min": 3, "max": 7}))];
-    let admission = World { policies, ..World::default() }.admission();
+    let admission = FakeApiServer { policies, ..FakeApiServer::default() }.admission();
     let labelled = |count: i64, tier: &str| {
         let mut object = object(count);
         object["metadata"]["labels"] = json!({"tier": tier});
@@ -128,7 +133,7 @@ async fn a_policy_that_cannot_be_decoded_refuses_only_where_it_selects() {
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    // The limits of the other one refuse growth in both.
+    // The limits of the other policy refuse growth of both.
     for tier in ["iron", "gold"] {
         let growth = ask(&admission, &update(&labelled(5, tier), &labelled(9, tier))).await;
         assert!(rules(&growth).contains("above-max=deny"), "{growth}");
@@ -136,7 +141,7 @@ async fn a_policy_that_cannot_be_decoded_refuses_only_where_it_selects() {
 }
 
 #[tokio::test]
-async fn changing_labels_never_leaves_a_policy_in_the_same_write() {
+async fn write_that_changes_labels_is_judged_by_old_and_new_labels() {
     let labelled = |count: i64, tier: Option<&str>| {
         let mut object = object(count);
         object["metadata"]["labels"] = json!({"tier": tier});
@@ -145,8 +150,8 @@ async fn changing_labels_never_leaves_a_policy_in_the_same_write() {
     };
     let mut gold = policy(&json!({"min": 3, "max": 7}));
     gold["spec"]["clusterSelector"] = json!({"matchLabels": {"tier": "gold"}});
-    let world = World { policies: vec![gold], ..World::default() };
-    let admission = world.admission();
+    let api_server = FakeApiServer { policies: vec![gold], ..FakeApiServer::default() };
+    let admission = api_server.admission();
     for (from, to, want) in [(5, 9, "above-max=deny"), (5, 2, "below-min=deny")] {
         for (before, after) in
             [(Some("gold"), None), (Some("gold"), Some("x")), (None, Some("gold"))]
@@ -157,23 +162,26 @@ async fn changing_labels_never_leaves_a_policy_in_the_same_write() {
             assert_eq!(answer["auditAnnotations"]["policy"], "scalepolicy/production");
         }
         let review = update(&labelled(from, None), &labelled(to, Some("x")));
-        assert!(!rules(&ask(&admission, &review).await).contains(want), "it never selected it");
+        assert!(
+            !rules(&ask(&admission, &review).await).contains(want),
+            "the policy selected neither"
+        );
     }
     let answer = ask(&admission, &update(&labelled(5, Some("gold")), &labelled(9, None))).await;
     let message = answer["status"]["message"].as_str().unwrap();
     assert!(message.contains("the labels before this write count, too"), "{message}");
-    // A write of labels alone may leave it, and needs no read.
-    let before = world.requested("").len();
+    // A write of labels alone may leave the policy, and needs no read.
+    let before = api_server.requested("").len();
     let answer = ask(&admission, &update(&labelled(5, Some("gold")), &labelled(5, None))).await;
-    assert_eq!((&answer["allowed"], world.requested("").len()), (&json!(true), before));
-    // A new cluster has no labels but its own.
+    assert_eq!((&answer["allowed"], api_server.requested("").len()), (&json!(true), before));
+    // A new cluster has only its own labels.
     let answer = ask(&admission, &create(&labelled(9, Some("gold")))).await;
     assert!(rules(&answer).contains("above-max=deny"), "{answer}");
     assert_eq!(ask(&admission, &create(&labelled(9, Some("x")))).await["allowed"], true);
 }
 
 #[tokio::test]
-async fn what_violates_already_may_be_edited_and_may_get_better() {
+async fn cluster_outside_its_bounds_may_be_edited_and_may_improve() {
     let labelled = |count: i64| {
         let mut object = object(count);
         object["metadata"]["labels"] = json!({"team": "a"});
@@ -184,25 +192,25 @@ async fn what_violates_already_may_be_edited_and_may_get_better() {
         let answer = ask(&admission, &update(&object(count), &labelled(count))).await;
         assert_eq!(answer["allowed"], true, "an unrelated edit at {count}");
     }
-    // Towards the bound, and not yet there.
+    // A step towards the bound, which does not reach it.
     let up = ask(&admission, &update(&object(1), &object(2))).await;
     assert_eq!(up["allowed"], true, "{up}");
     let down = ask(&admission, &update(&object(9), &object(8))).await;
     assert!(!rules(&down).contains("above-max=deny"), "{down}");
-    // Away from it.
+    // A step away from it.
     let away = ask(&admission, &update(&object(9), &object(10))).await;
     assert!(rules(&away).contains("above-max=deny"), "{away}");
 }
 
 #[tokio::test]
-async fn the_operators_own_writes_are_never_hindered() {
+async fn writes_of_the_operator_always_pass() {
     let edited = |edit: fn(&mut Value)| {
         let mut object = object(9);
         edit(&mut object);
         object
     };
-    let world = three_to_seven();
-    let admission = world.admission();
+    let api_server = three_to_seven();
+    let admission = api_server.admission();
     for (name, new) in [
         (
             "a finalizer",
@@ -225,8 +233,8 @@ async fn the_operators_own_writes_are_never_hindered() {
             );
         }
     }
-    assert_eq!(world.requested("").len(), 0, "nothing was read");
-    // Annotations may be those that switch limits, so they are judged, and pass.
+    assert_eq!(api_server.requested("").len(), 0, "nothing was read");
+    // An annotation may switch limits, so the write is judged, and passes.
     let answer = ask(
         &admission,
         &update(&object(9), &annotated(9, "last-major-upgrade-success", "2026-01-01")),
@@ -236,24 +244,24 @@ async fn the_operators_own_writes_are_never_hindered() {
 }
 
 #[tokio::test]
-async fn declaring_a_standby_is_a_change_of_the_count() {
+async fn declaration_of_a_standby_is_a_change_of_the_count() {
     let mut standby = object(1);
     standby["spec"]["standby"] = json!({"standby_host": "elsewhere"});
-    let world = World {
+    let api_server = FakeApiServer {
         operator: Some(json!({"watched_namespace": "*", "min_instances": "3"})),
         ..three_to_seven()
     };
-    // The operator makes 3 of 1, except of a standby cluster's.
-    let answer = ask(&world.admission(), &update(&object(1), &standby)).await;
+    // The operator raises 1 to 3, but not for a standby cluster.
+    let answer = ask(&api_server.admission(), &update(&object(1), &standby)).await;
     assert_eq!(answer["auditAnnotations"]["instances"], "3 -> 1");
     assert!(rules(&answer).contains("below-min=deny"), "{answer}");
 }
 
 #[tokio::test]
-async fn the_side_door_is_told_of_and_stays_open() {
+async fn direct_scale_of_a_stateful_set_warns_and_passes() {
     for by_scale in [false, true] {
-        let world = three_to_seven();
-        let admission = world.admission();
+        let api_server = three_to_seven();
+        let admission = api_server.admission();
         let mut review = stateful_set(5, 1, by_scale);
         let answer = ask(&admission, &review).await;
         assert_eq!(answer["allowed"], true);
@@ -266,25 +274,25 @@ async fn the_side_door_is_told_of_and_stays_open() {
         assert_eq!(rules(&answer), "statefulset-scaled=warn");
         assert_eq!(count(&admission, "STATEFULSET", "warned", false), "1");
         admission.events.flush(Duration::from_secs(5)).await;
-        let events = world.requested("/namespaces/db/events");
+        let events = api_server.requested("/namespaces/db/events");
         assert_eq!((events.len(), &events[0]["reason"]), (1, &json!("StatefulSetScaled")));
         assert_eq!(events[0]["regarding"]["kind"], "StatefulSet");
         let note = events[0]["note"].as_str().unwrap();
         assert!(note.starts_with("dba scaled db/acid-a, 5 -> 1: statefulset-scaled: "), "{note}");
-        let asked = world.requested("");
-        assert_eq!(asked.len(), 3, "the operator was looked for, and one Event written: {asked:?}");
+        let requests = api_server.requested("");
+        assert_eq!(requests.len(), 3, "two reads for the operator and one Event: {requests:?}");
 
         review["request"]["dryRun"] = json!(true);
         assert_eq!(ask(&admission, &review).await["warnings"], answer["warnings"]);
         admission.events.flush(Duration::from_secs(5)).await;
-        assert_eq!(world.requested("/events").len(), 1, "no Event for a dry run");
+        assert_eq!(api_server.requested("/events").len(), 1, "no Event for a dry run");
     }
 }
 
-/// The registration leaves listed operators out. Of one that is not listed the webhook finds out by itself.
+/// The registration leaves listed operators out. The webhook finds the others by itself.
 #[tokio::test]
-async fn the_operators_own_write_of_a_stateful_set_is_not_warned_of() {
-    let admission = World { operator: Some(json!({})), ..three_to_seven() }.admission();
+async fn operator_that_scales_its_stateful_set_gets_no_warning() {
+    let admission = FakeApiServer { operator: Some(json!({})), ..three_to_seven() }.admission();
     let mut review = stateful_set(5, 3, false);
     for (user, warned) in [
         ("system:serviceaccount:default:postgres-operator", false),
@@ -296,12 +304,14 @@ async fn the_operators_own_write_of_a_stateful_set_is_not_warned_of() {
     }
 }
 
-/// cases.md P04: a denied CREATE after a DELETE, as of `kubectl replace --force`, leaves no cluster behind.
+/// Case P04: after a DELETE, as `kubectl replace --force` does it, a refused CREATE leaves no
+/// cluster.
 #[tokio::test]
-async fn a_refused_create_after_a_delete_says_that_the_cluster_is_gone_and_what_brings_it_back() {
+async fn refused_create_after_a_delete_says_how_to_bring_the_cluster_back() {
     let claim = |ordinal: i64| json!({"metadata": {"name": format!("pgdata-acid-a-{ordinal}")}});
-    let world = World { claims: (0..3).map(claim).collect(), ..World::default() };
-    let answer = ask(&world.admission(), &create(&object(1))).await;
+    let api_server =
+        FakeApiServer { claims: (0..3).map(claim).collect(), ..FakeApiServer::default() };
+    let answer = ask(&api_server.admission(), &create(&object(1))).await;
     assert_eq!(answer["allowed"], false);
     insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @r#"
     pgscale refuses to create db/acid-a with 1 instance:
@@ -311,10 +321,10 @@ async fn a_refused_create_after_a_delete_says_that_the_cluster_is_gone_and_what_
         Try: mount every kept volume: numberOfInstances: 3 in the manifest
           or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them for good:
             kubectl delete pvc pgdata-acid-a-1 pgdata-acid-a-2 -n db
-    postgresql db/acid-a was deleted, and it is gone while this is refused; what is left of it: persistentvolumeclaim/pgdata-acid-a-0, persistentvolumeclaim/pgdata-acid-a-1, persistentvolumeclaim/pgdata-acid-a-2.
+    postgresql db/acid-a was deleted, and it stays deleted while this write is refused. These objects are left: persistentvolumeclaim/pgdata-acid-a-0, persistentvolumeclaim/pgdata-acid-a-1, persistentvolumeclaim/pgdata-acid-a-2.
     To bring it back with 3:
         kubectl patch --local -f MANIFEST --type=merge -o yaml -p '{"spec":{"numberOfInstances":3}}' | kubectl create -n db -f -
     "#);
-    let answer = ask(&World::default().admission(), &create(&object(1))).await;
-    assert_eq!(answer["allowed"], true, "nothing is left of another one");
+    let answer = ask(&FakeApiServer::default().admission(), &create(&object(1))).await;
+    assert_eq!(answer["allowed"], true, "no earlier cluster left anything");
 }

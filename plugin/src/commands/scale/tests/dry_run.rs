@@ -48,7 +48,7 @@ async fn a_webhook_that_takes_no_dry_runs_leaves_the_leader_where_it_is() {
     assert_eq!((world.switchovers().len(), world.writes().len()), (0, 0));
     assert!(!screen.stderr().contains("CHECKPOINT on acid-a-4 ..."), "{}", screen.stderr());
     insta::assert_snapshot!(why, @r#"
-    error: failed to learn whether the API server would let you change postgresql db/acid-a: admission webhook "audit.example.com" does not support dry run; its registration says so (sideEffects)
+    error: failed to test whether the API server would let you change postgresql db/acid-a: admission webhook "audit.example.com" does not support dry run (see sideEffects of its registration)
     nothing was changed
     hint: move the leader first:
         kubectl pgscale switchover acid-a --for 3 -n db
@@ -69,7 +69,7 @@ async fn a_server_dry_run_says_that_a_webhook_takes_none() {
     let (_, code, why) = run(&world, "up acid-a --dry-run=server", None).await;
     assert_eq!(code, 1);
     insta::assert_snapshot!(why, @r#"
-    error: failed to learn whether the API server would let you change postgresql db/acid-a: admission webhook "audit.example.com" does not support dry run; its registration says so (sideEffects)
+    error: failed to test whether the API server would let you change postgresql db/acid-a: admission webhook "audit.example.com" does not support dry run (see sideEffects of its registration)
     hint: to see what the rules say:
         kubectl pgscale plan acid-a --to 4 -n db
     "#);

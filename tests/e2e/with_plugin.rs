@@ -1,7 +1,8 @@
-//! `kubectl pgscale down` on a stage: it shrinks and nothing is lost, or it refuses and nothing has changed.
+//! `kubectl pgscale down` on a stage: it shrinks the cluster and loses nothing, or it refuses and
+//! changes nothing.
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
 use serde_json::{Value, json};
@@ -9,19 +10,20 @@ use serde_json::{Value, json};
 use crate::table::Outcome;
 use crate::writing::{PAUSE, acknowledged, finish};
 
-/// Rows that must be acknowledged after it is over: writes go on, whoever leads now.
+/// The number of rows that must be acknowledged afterwards: writes continue on the present leader.
 const AFTER: usize = 100;
 
-/// What it does with a stage.
+/// The expected answer to a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
-    /// The plan is refused, exit code 3. The count that it says would be allowed, if one is given here, is.
+pub(crate) enum Expected {
+    /// The plan is refused with exit code 3. A count given here must be the nearest count that is
+    /// allowed, and it must work.
     Refuses(Option<u32>),
-    /// The count is lowered, after the leader has moved where it must.
+    /// The count is lowered, after the leader was moved if necessary.
     Shrinks,
 }
 
-/// What must not change when a plan is refused, and what tells that it was done once when it is not.
+/// The state that a refusal leaves unchanged. It also shows that a change was made exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     /// `metadata.generation`: rises by one with every write to the spec.
@@ -30,16 +32,16 @@ pub(crate) struct State {
     pub(crate) declared: i64,
     /// `spec.replicas` of the StatefulSet.
     pub(crate) replicas: i32,
-    /// Who leads.
+    /// The ordinal of the leader.
     pub(crate) leader: u32,
-    /// The leader's timeline: rises by one whenever somebody is promoted.
+    /// The leader's timeline: rises by one with every promotion.
     pub(crate) timeline: u32,
-    /// The pods.
+    /// The uids of the pods.
     pub(crate) pods: Vec<Option<String>>,
 }
 
 impl State {
-    /// The state of `cluster` now.
+    /// Reads the state of `cluster`.
     pub(crate) async fn of(cluster: &Cluster) -> Result<Self> {
         let leader = cluster.leader().await?;
         let timeline = leader.answer.and_then(|answer| answer.timeline);
@@ -49,29 +51,29 @@ impl State {
             declared: cluster.declared().await?,
             replicas: cluster.replicas().await?,
             leader: leader.ordinal,
-            timeline: timeline.context("the leader tells no timeline")?,
+            timeline: timeline.context("the leader reports no timeline")?,
             pods: pods.into_iter().map(|pod| pod.metadata.uid).collect(),
         })
     }
 }
 
-/// How often the spec of the cluster was written.
+/// Returns how often the spec of the cluster was written.
 pub(crate) async fn generation(cluster: &Cluster) -> Result<i64> {
     cluster.object().await?.metadata.generation.context("the object has no generation")
 }
 
-/// Takes the cluster to `to` instances while `writer` writes, or as near to it as is allowed, and checks all that is
-/// promised.
+/// Scales the cluster to `to` instances while `writer` writes, or to the nearest count that is
+/// allowed, and checks every promise.
 pub(crate) async fn down(
     cluster: &Cluster,
     writer: Writer,
     to: u32,
-    deed: Deed,
+    expected: Expected,
 ) -> Result<Outcome> {
     let before = State::of(cluster).await?;
-    let what = match deed {
-        Deed::Shrinks => shrinks(cluster, &before, to).await?,
-        Deed::Refuses(alternative) => {
+    let what = match expected {
+        Expected::Shrinks => shrinks(cluster, &before, to).await?,
+        Expected::Refuses(alternative) => {
             let rules = refuses(cluster, &before, to, alternative).await?;
             match alternative {
                 None => format!("refused by {rules}"),
@@ -89,7 +91,7 @@ pub(crate) async fn down(
     Ok(Outcome { what, record })
 }
 
-/// What the program says on stdout, and how it ends.
+/// Returns the report on stdout and the exit code.
 async fn report(cluster: &Cluster, to: u32) -> Result<(Value, i32)> {
     let count = to.to_string();
     let args = ["down", &cluster.name, "--to", &count, "--yes", "-o", "json", "--timeout", "4m"];
@@ -101,15 +103,17 @@ async fn report(cluster: &Cluster, to: u32) -> Result<(Value, i32)> {
     Ok((report, code))
 }
 
-/// The report, as soon as it is `expected` or no refusal. A refusal changes nothing; one that is not expected may come
-/// of a member that answered too late on a busy machine, and is asked for again.
+/// Returns the report as soon as it is `expected` or no refusal.
+///
+/// A refusal changes nothing. An unexpected one may come from a member that answered too late on a
+/// busy machine, so the command runs again.
 async fn settled_report(
     cluster: &Cluster,
     before: &State,
     to: u32,
     expected: impl Fn(&Value) -> bool,
 ) -> Result<(Value, i32)> {
-    until("the expected report", PATIENCE, async || {
+    until("the expected report", TIMEOUT, async || {
         let (report, code) = report(cluster, to).await?;
         if code != 3 {
             return Ok(Attempt::Done((report, code)));
@@ -126,7 +130,7 @@ async fn settled_report(
     .await
 }
 
-/// It refuses and changes nothing; the rules that say no.
+/// Checks that the plan is refused and nothing changes, and returns the rules that deny.
 async fn refuses(
     cluster: &Cluster,
     before: &State,
@@ -146,7 +150,8 @@ async fn refuses(
     Ok(rules.join(", "))
 }
 
-/// It shrinks, by one write and at most one move of the leader; how, in words.
+/// Checks that the cluster shrinks by one write and at most one move of the leader, and describes
+/// how.
 async fn shrinks(cluster: &Cluster, before: &State, to: u32) -> Result<String> {
     let (report, code) = settled_report(cluster, before, to, |_| false).await?;
     ensure!(code == 0 && report["result"] == "Converged", "expected a shrink: {report}");
@@ -164,14 +169,14 @@ fn shrunk(before: &State, after: &State, to: u32, report: &Value) -> Result<Stri
     if before.leader < to {
         ensure!(report["leaderMoved"].is_null() && after.leader == before.leader, "{report}");
         ensure!(after.timeline == before.timeline, "{before:?}, then {after:?}");
-        return Ok(format!("shrinks; -{} leads on", after.leader));
+        return Ok(format!("shrinks; -{} stays the leader", after.leader));
     }
     let moved = &report["leaderMoved"];
     let named = |end: &str, ordinal: u32| {
         moved[end].as_str().is_some_and(|pod| pod.ends_with(&format!("-{ordinal}")))
     };
     ensure!(named("from", before.leader) && named("to", after.leader), "{report}");
-    // The program measures it, too, but from outside: it may have looked too late.
+    // The program measures the pause too, but from outside: it may have looked too late.
     ensure!(moved["pauseSeconds"].as_f64().is_none_or(|pause| pause > 0.0), "{report}");
     ensure!(
         after.timeline == before.timeline + 1,

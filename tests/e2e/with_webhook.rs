@@ -1,5 +1,5 @@
-//! The same stages with the guard on: it refuses, or nothing is lost. Beside each, `bare` shows what the
-//! operator alone does.
+//! The same stages with the webhook: it refuses, or nothing is lost. `operator_only` shows each
+//! stage without it.
 
 use anyhow::{Result, ensure};
 use pgscale_tests::cluster::Cluster;
@@ -8,36 +8,40 @@ use pgscale_tests::writer::Writer;
 use serde_json::json;
 
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::suggested;
+use crate::trial::{Case, TestCtx, case};
 use crate::writing::{PAUSE, Record, acknowledged, finish};
 
 const WARM: usize = 100;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("guarded::healthy_plain_patch_waits_for_the_printed_switchover", healthy),
-        case("guarded::stalled_survivors_are_refused_and_4_is_the_way_out", stalled),
-        case("guarded::paused_with_0_nofailover_is_refused", paused),
-        case("guarded::frozen_0_is_refused_and_the_plugin_moves_the_leader", frozen),
+        case("with_webhook::a_plain_patch_passes_after_the_printed_switchover", healthy),
+        case("with_webhook::a_shrink_to_stalled_survivors_is_refused_and_4_is_allowed", stalled),
+        case("with_webhook::a_shrink_while_paused_with_0_nofailover_is_refused", paused),
+        case(
+            "with_webhook::a_shrink_with_0_frozen_is_refused_and_the_plugin_moves_the_leader",
+            frozen,
+        ),
     ]
 }
 
-/// A guarded cluster of five, led by ordinal 4, and a writer at work.
-async fn five(scene: &Scene) -> Result<Cluster> {
-    let Scene { bed, namespace } = scene;
-    guarding::guarded(scene).await?;
+/// Returns a guarded cluster of five members that ordinal 4 leads.
+async fn five(ctx: &TestCtx) -> Result<Cluster> {
+    let TestCtx { bed, namespace } = ctx;
+    guarding::guarded(ctx).await?;
     let cluster = Cluster::create(bed, namespace, "acid-safe", 5, json!({})).await?;
     cluster.move_leader_to(4).await?;
     Ok(cluster)
 }
 
-async fn writing(scene: &Scene, cluster: &Cluster) -> Result<Writer> {
-    let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
+async fn writing(ctx: &TestCtx, cluster: &Cluster) -> Result<Writer> {
+    let writer = Writer::start(ctx.bed.client(), &cluster.namespace, &cluster.name).await?;
     acknowledged(&writer, WARM).await?;
     Ok(writer)
 }
 
-/// Ends the writer and checks that nothing it was promised is missing.
+/// Ends the writer and checks that no acknowledged row is missing.
 async fn nothing_lost(writer: Writer) -> Result<Record> {
     acknowledged(&writer, WARM).await?;
     let record = finish(writer).await?;
@@ -45,33 +49,33 @@ async fn nothing_lost(writer: Writer) -> Result<Record> {
     Ok(record)
 }
 
-/// Checks besides that its pause was one of a planned move at most.
+/// Checks also that writes stopped no longer than for a planned move of the leader.
 async fn hardly_paused(writer: Writer) -> Result<()> {
     let record = nothing_lost(writer).await?;
     ensure!(record.longest_gap < PAUSE, "{record:?}");
     Ok(())
 }
 
-async fn healthy(scene: Scene) -> Result<()> {
-    let cluster = five(&scene).await?;
-    let writer = writing(&scene, &cluster).await?;
+async fn healthy(ctx: TestCtx) -> Result<()> {
+    let cluster = five(&ctx).await?;
+    let writer = writing(&ctx, &cluster).await?;
     let said = cluster.patch(2).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("leader-condemned"), "{said:?}");
-    guarding::take(&cluster, &said.stderr, "pgscale switchover acid-safe --for 2", &[]).await?;
+    suggested::run(&cluster, &said.stderr, "pgscale switchover acid-safe --for 2", &[]).await?;
     let leader = cluster.leader().await?.ordinal;
     ensure!(leader < 2 && cluster.declared().await? == 5, "{leader} leads");
-    // It ended because this is admitted, so nobody waits here.
+    // The switchover ended because this patch is admitted, so the test does not wait.
     cluster.patch(2).await?.ok()?;
     cluster.converged(2).await?;
     hardly_paused(writer).await
 }
 
-async fn stalled(scene: Scene) -> Result<()> {
-    let cluster = five(&scene).await?;
+async fn stalled(ctx: TestCtx) -> Result<()> {
+    let cluster = five(&ctx).await?;
     for ordinal in [0, 1] {
         cluster.stage(ordinal, Fault::StalledReceiver).await?;
     }
-    let writer = writing(&scene, &cluster).await?;
+    let writer = writing(&ctx, &cluster).await?;
 
     let plain = cluster.patch(2).await?;
     ensure!(plain.code == Some(1) && plain.stderr.contains("leader-condemned"), "{plain:?}");
@@ -89,11 +93,11 @@ async fn stalled(scene: Scene) -> Result<()> {
     hardly_paused(writer).await
 }
 
-async fn paused(scene: Scene) -> Result<()> {
-    let cluster = five(&scene).await?;
+async fn paused(ctx: TestCtx) -> Result<()> {
+    let cluster = five(&ctx).await?;
     cluster.stage(0, Fault::NoFailover).await?;
-    scene.bed.kubelet().pause(&scene.namespace, &cluster.name).await?;
-    let writer = writing(&scene, &cluster).await?;
+    ctx.bed.kubelet().pause(&ctx.namespace, &cluster.name).await?;
+    let writer = writing(&ctx, &cluster).await?;
     let said = cluster.patch(2).await?;
     ensure!(said.code == Some(1), "{said:?}");
     for rule in ["leader-condemned", "paused", "leader-cannot-move"] {
@@ -103,16 +107,17 @@ async fn paused(scene: Scene) -> Result<()> {
     hardly_paused(writer).await
 }
 
-async fn frozen(scene: Scene) -> Result<()> {
-    let cluster = five(&scene).await?;
-    // Once it is frozen, it cannot report that it follows the new leader, and counts as not yet built.
+async fn frozen(ctx: TestCtx) -> Result<()> {
+    let cluster = five(&ctx).await?;
+    // A frozen Patroni cannot report that the member follows the new leader. The member would count
+    // as not yet built.
     cluster.reported().await?;
     cluster.stage(0, Fault::FrozenPatroni).await?;
-    let writer = writing(&scene, &cluster).await?;
+    let writer = writing(&ctx, &cluster).await?;
     let said = cluster.patch(3).await?;
     ensure!(said.code == Some(1) && said.stderr.contains("leader-condemned"), "{said:?}");
-    // The field manager by which the plugin has its write judged means nothing for a write that is
-    // stored.
+    // The field manager that the plugin uses when it has its write judged means nothing for a write
+    // that is stored.
     let patch = json!({"spec": {"numberOfInstances": 3}}).to_string();
     let manager = "--field-manager=pgscale-after-switchover";
     let named = ["patch", "postgresql", &cluster.name, "--type=merge", manager, "-p", &patch];

@@ -1,8 +1,12 @@
-//! Random walks: legal changes of a cluster that `status` says has converged, one after another, however they are
-//! written. Only a plain patch that would delete the leader is refused, and the command that the refusal prints
-//! makes way for it. Each change ends converged, and a client that writes all the while loses nothing.
+//! Random walks: legal changes of a cluster that `status` reports as converged, one after another,
+//! written in every way.
 //!
-//! What is legal is worked out here, from what PostgreSQL and the operator do, and not asked of the guard.
+//! Only a plain patch that would delete the leader is refused, and the command that the refusal
+//! prints makes the patch possible. Each change ends converged, and a client that writes all the
+//! time loses nothing.
+//!
+//! The test works out which changes are legal from what PostgreSQL and the operator do. It does not
+//! ask the guard.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -11,26 +15,28 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::progress::{brief, say};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
 use serde_json::{Value, json};
 
 use crate::guarding;
-use crate::trial::{Case, Scene, case};
+use crate::suggested;
+use crate::trial::{Case, TestCtx, case};
 use crate::writing::{Record, acknowledged, finish};
 
-/// Where a walk leads unless [`SEED_VARIABLE`] says otherwise; fixed, so that a run can be repeated. With this one the
-/// leader is soon on an ordinal that goes: once when the plugin shrinks, once when a plain patch does.
+/// The seed of a walk, unless [`SEED_VARIABLE`] sets another one. It is fixed, so that a run can be
+/// repeated. With this seed the leader is soon on an ordinal that is removed: once when the plugin
+/// shrinks, once when a plain patch does.
 const SEED: u64 = 4393;
 const SEED_VARIABLE: &str = "PGSCALE_WALK_SEED";
-/// How long it is unless [`STEPS_VARIABLE`] says otherwise.
+/// The number of steps, unless [`STEPS_VARIABLE`] sets another one.
 const STEPS: u32 = 5;
 const STEPS_VARIABLE: &str = "PGSCALE_WALK_STEPS";
-/// How long a step may take on a busy machine.
+/// The time limit of a step on a busy machine.
 const STEP: Duration = Duration::from_secs(120);
-/// The most instances: PostgreSQL's ten WAL senders have room for them and for base backups.
+/// The maximum of instances: PostgreSQL's ten WAL senders suffice for them and for base backups.
 const MOST: u32 = 5;
 const START: u32 = 3;
 const AFTER: usize = 50;
@@ -38,16 +44,18 @@ const AFTER: usize = 50;
 pub(crate) fn cases() -> Vec<Case> {
     let limit = STEP.saturating_mul(variable(STEPS_VARIABLE, STEPS).unwrap_or(STEPS).max(STEPS));
     [
-        case("walks::legal_changes_are_never_refused_and_lose_nothing", async |scene| {
-            walk(scene, false).await
+        case("random_walk::legal_changes_are_never_refused_and_lose_nothing", async |ctx| {
+            walk(ctx, false).await
         }),
-        case("walks::nor_where_replication_is_synchronous", async |scene| walk(scene, true).await),
+        case("random_walk::legal_changes_of_a_synchronous_cluster_lose_nothing", async |ctx| {
+            walk(ctx, true).await
+        }),
     ]
     .map(|walk| walk.within(limit))
     .into()
 }
 
-/// A change, and how it is written.
+/// A change and the way it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// `kubectl pgscale up --to N`.
@@ -56,7 +64,7 @@ enum Step {
     Down(u32),
     /// `kubectl pgscale set NAME N`.
     Set(u32),
-    /// `kubectl patch`, past the plugin and through the webhook.
+    /// `kubectl patch`, without the plugin and through the webhook.
     Patch(u32),
     /// `kubectl pgscale switchover --to MEMBER`.
     Switchover(u32),
@@ -74,25 +82,27 @@ impl fmt::Display for Step {
     }
 }
 
-/// A converged cluster, as far as it matters for what is legal.
+/// The state of a converged cluster that decides which changes are legal.
 #[derive(Clone, Debug)]
 struct State {
     count: u32,
     leader: u32,
-    /// Who may take over.
+    /// The ordinals of the candidates.
     candidates: BTreeSet<u32>,
 }
 
 impl State {
-    /// Every legal change, by the way it is written.
+    /// Returns every legal change, grouped by the way it is written.
     fn legal(&self) -> Vec<Vec<Step>> {
         let Self { count, leader, ref candidates } = *self;
         let more = || count + 1..=MOST;
-        let led = |to: u32| leader < to;
-        // The plugin moves the leader to whoever may take over: itself, or before a plain patch.
-        let planned = |to: &u32| led(*to) || candidates.iter().any(|candidate| candidate < to);
+        let keeps_leader = |to: u32| leader < to;
+        // A candidate that is kept can become leader: the plugin moves it itself, or by a
+        // switchover before a plain patch.
+        let planned =
+            |to: &u32| keeps_leader(*to) || candidates.iter().any(|candidate| candidate < to);
         let moves = || candidates.iter().copied().map(Step::Switchover).collect();
-        // Two of them move the leader: where it is -0 nothing is at stake.
+        // Two of the six ways move the leader: with -0 as leader nothing is at risk.
         let ways: [Vec<Step>; 6] = [
             more().map(Step::Up).collect(),
             (1..count).filter(planned).map(Step::Down).collect(),
@@ -105,23 +115,23 @@ impl State {
     }
 }
 
-/// A walk under way.
+/// A running walk.
 struct Walk {
     cluster: Cluster,
     synchronous: bool,
     chance: Chance,
-    /// From each refusal of a plain patch until the same patch was admitted.
+    /// The times from each refusal of a plain patch until the same patch was admitted.
     refused: Vec<Duration>,
 }
 
-async fn walk(scene: Scene, synchronous: bool) -> Result<()> {
+async fn walk(ctx: TestCtx, synchronous: bool) -> Result<()> {
     let seed = variable(SEED_VARIABLE, SEED)?;
     let steps = variable(STEPS_VARIABLE, STEPS)?;
-    say(&format!("  {steps} steps; the same again with {SEED_VARIABLE}={seed}"));
-    guarding::guarded(&scene).await?;
+    say(&format!("  {steps} steps; repeat them with {SEED_VARIABLE}={seed}"));
+    guarding::guarded(&ctx).await?;
     let spec = json!({"patroni": {"synchronous_mode": synchronous}});
-    let cluster = Cluster::create(&scene.bed, &scene.namespace, "acid-walk", START, spec).await?;
-    let writer = Writer::start(scene.bed.client(), &cluster.namespace, &cluster.name).await?;
+    let cluster = Cluster::create(&ctx.bed, &ctx.namespace, "acid-walk", START, spec).await?;
+    let writer = Writer::start(ctx.bed.client(), &cluster.namespace, &cluster.name).await?;
     let mut walk = Walk { cluster, synchronous, chance: Chance(seed), refused: Vec::new() };
     walk.settled(START).await?;
     let mut count = START;
@@ -132,8 +142,8 @@ async fn walk(scene: Scene, synchronous: bool) -> Result<()> {
         count = walk.take(step, &state).await.with_context(|| {
             format!("step {number} of {SEED_VARIABLE}={seed}: {step}, legal in {state:?}")
         })?;
-        let led = format!("{}, led by -{}", state.count, state.leader);
-        say(&format!("  {number:>3}. {led}: {step} ({})", brief(start.elapsed())));
+        let before = format!("{}, led by -{}", state.count, state.leader);
+        say(&format!("  {number:>3}. {before}: {step} ({})", brief(start.elapsed())));
         acknowledged(&writer, AFTER).await?;
     }
     let record = finish(writer).await?;
@@ -151,7 +161,7 @@ async fn walk(scene: Scene, synchronous: bool) -> Result<()> {
 }
 
 impl Walk {
-    /// What the cluster is like, by its members' own word and Patroni's.
+    /// Reads the state of the cluster from its members and from Patroni.
     async fn state(&self, count: u32) -> Result<State> {
         let leader = self.cluster.leader().await?.ordinal;
         let mut candidates: BTreeSet<u32> =
@@ -163,14 +173,15 @@ impl Walk {
         Ok(State { count, leader, candidates })
     }
 
-    /// Some legal step: first how it is written, then what it leads to, so that every way is taken.
+    /// Chooses a legal step: first the way it is written, then its result, so that every way is
+    /// taken.
     fn choose(&mut self, state: &State) -> Option<Step> {
         let ways = state.legal();
-        let way = self.chance.of(&ways)?.clone();
-        self.chance.of(&way).copied()
+        let way = self.chance.pick(&ways)?.clone();
+        self.chance.pick(&way).copied()
     }
 
-    /// Takes a step and waits until the cluster has converged again; the count it leads to.
+    /// Takes a step, waits until the cluster has converged again, and returns the new count.
     async fn take(&mut self, step: Step, state: &State) -> Result<u32> {
         let count = state.count;
         let name = self.cluster.name.as_str();
@@ -202,13 +213,14 @@ impl Walk {
         Ok(to)
     }
 
-    /// A plain patch to `to` is refused because the leader would go, and the command that is printed moves it.
+    /// Checks that a plain patch to `to` is refused because the leader would be deleted, and moves
+    /// the leader by the printed command.
     async fn make_way(&mut self, to: u32) -> Result<()> {
         let said = self.cluster.patch(to.into()).await?;
         let start = Instant::now();
         ensure!(said.code == Some(1) && said.stderr.contains("leader-condemned"), "{said:?}");
         let words = format!("pgscale switchover {} --for {to}", self.cluster.name);
-        guarding::take(&self.cluster, &said.stderr, &words, &[]).await?;
+        suggested::run(&self.cluster, &said.stderr, &words, &[]).await?;
         self.refused.push(start.elapsed());
         Ok(())
     }
@@ -219,14 +231,14 @@ impl Walk {
         all.get(all.len() / 2).copied()
     }
 
-    /// The cluster has converged, by our word and by its members'.
+    /// Waits until the cluster has converged, as the plugin and its members say.
     async fn settled(&self, count: u32) -> Result<()> {
         let name = self.cluster.name.as_str();
         self.cluster.pgscale(&["wait", name, "--timeout", "4m"]).await?.ok()?;
         self.cluster.converged(count).await?;
         if self.synchronous && count > 1 {
-            // Patroni chooses synchronous standbys when it comes round to it.
-            until("a synchronous standby", PATIENCE, async || {
+            // Patroni chooses synchronous standbys in its next loops.
+            until("a synchronous standby", TIMEOUT, async || {
                 let set = self.synchronous_standbys().await?;
                 let leader = self.cluster.leader().await?.pod;
                 let chosen = !set.is_empty() && !set.contains(&leader);
@@ -240,7 +252,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Patroni's synchronous standbys.
+    /// Returns Patroni's synchronous standbys.
     async fn synchronous_standbys(&self) -> Result<BTreeSet<String>> {
         let set = format!("{}-sync", self.cluster.name);
         let output = "--output=jsonpath={.metadata.annotations.sync_standby}";
@@ -250,7 +262,7 @@ impl Walk {
     }
 }
 
-/// Numbers that look random and are the same for the same seed (Steele, Lea, Flood: `SplitMix64`).
+/// Pseudo-random numbers, the same for the same seed (Steele, Lea, Flood: `SplitMix64`).
 struct Chance(u64);
 
 impl Chance {
@@ -262,14 +274,14 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of `all`.
-    fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+    /// Returns one of `all`.
+    fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         let index = self.next().checked_rem(u64::try_from(all.len()).ok()?)?;
         all.get(usize::try_from(index).ok()?)
     }
 }
 
-/// What an environment variable says, or `default` where it is not set.
+/// Returns the value of an environment variable, or `default` where it is not set.
 fn variable<T: FromStr>(name: &str, default: T) -> Result<T> {
     let Ok(text) = env::var(name) else { return Ok(default) };
     text.parse().ok().with_context(|| format!("{name}={text} is not a whole number"))

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 ///
 /// # Errors
 /// As [`selects`].
-pub(super) fn matches(
+pub(crate) fn matches(
     selector: Option<&LabelSelector>,
     labels: &BTreeMap<String, String>,
 ) -> Result<bool, String> {
@@ -48,7 +48,7 @@ pub(crate) fn meets(value: Option<&String>, operator: &str, values: &[String]) -
 }
 
 /// It matches whatever the labels are, so that they need not be known.
-pub(super) fn matches_all(selector: Option<&LabelSelector>) -> bool {
+pub(crate) fn matches_all(selector: Option<&LabelSelector>) -> bool {
     selector.is_none_or(|selector| {
         selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
             && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)

@@ -1,15 +1,12 @@
-//! What came of a change, and how it is told.
+//! What came of a change of the count.
 
 use std::time::Duration;
 
-use crate::args::{Format, ReportFormat};
-use crate::document::{Move, ScalePlan, ScaleReport};
 use crate::error::Failure;
 use crate::execute::Done;
 use crate::history::{Entry, Recording, seconds};
 use crate::plan::Plan;
 use crate::session::Session;
-use crate::view::report::markdown;
 use crate::watch::Watched;
 
 /// What came of a change.
@@ -64,7 +61,7 @@ impl Outcome {
     }
 
     /// Completes the record of a change that took so long in all.
-    pub(super) async fn record(
+    pub(crate) async fn record(
         &mut self,
         session: &Session,
         mut recording: Recording,
@@ -84,51 +81,5 @@ impl Outcome {
             entry.leaderless_seconds = Some(seconds(watched.leaderless));
         }
         self.entry = Some(recording.end(session).await);
-    }
-
-    /// The document of it.
-    pub(crate) fn report(&self) -> ScaleReport<'_> {
-        let mut report = ScaleReport::new(&self.namespace, &self.name);
-        report.result = self.word();
-        if let Some(failure) = self.failure() {
-            report.message = Some(&failure.message);
-            report.exit_code = failure.kind.code();
-        }
-        report.plan = self.plan.as_ref().map(ScalePlan::of);
-        let switchover = self.done.lead.switchover();
-        report.leader_moved = switchover.map(|(leader_move, moved)| Move::made(leader_move, moved));
-        if let Some(watched) = &self.watched {
-            report.missing = &watched.missing;
-            report.events = &watched.events;
-            report.timeline = &watched.timeline;
-            report.notes = &watched.notes;
-            report.seconds = watched.events.last().map_or(0.0, |event| event.seconds);
-        }
-        report.record = self.entry.as_ref();
-        report
-    }
-
-    /// Tells it, in the format that was asked for, and ends as it ended.
-    pub(crate) fn conclude(
-        self,
-        session: &Session,
-        format: Format,
-        report: Option<ReportFormat>,
-    ) -> Result<(), Failure> {
-        for note in self.watched.iter().flat_map(|watched| &watched.notes) {
-            session.out.note(&format!("note: {note}"));
-        }
-        match (report, format) {
-            (Some(ReportFormat::Md), _) => session.out.data(&markdown(&self))?,
-            (Some(ReportFormat::Json), _) => session.out.document(Format::Json, &self.report())?,
-            (None, Format::Json | Format::Yaml) => session.out.document(format, &self.report())?,
-            (None, Format::Name | Format::Text | Format::Wide) if self.failure().is_some() => {}
-            (None, Format::Text | Format::Wide) => session.out.said(&self.said)?,
-            (None, Format::Name) => session.out.data(&super::resource(&self.name))?,
-        }
-        match self.failure() {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(()),
-        }
     }
 }

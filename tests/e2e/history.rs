@@ -1,21 +1,21 @@
-//! The history, its undo, and several clusters in one command.
+//! The history, `undo`, and one command for several clusters.
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, PATIENCE};
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
 
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("record::a_change_is_recorded_and_taken_back", undone),
-        case("record::several_clusters_are_one_question_and_one_table", fleet),
+        case("history::a_change_is_recorded_and_can_be_undone", undone),
+        case("history::a_batch_asks_once_and_prints_one_table", batch),
     ]
 }
 
-async fn undone(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn undone(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, "acid-past", 2, json!({})).await?;
     let name = cluster.name.as_str();
     cluster.move_leader_to(1).await?;
@@ -24,7 +24,7 @@ async fn undone(scene: Scene) -> Result<()> {
     let report: Value = serde_json::from_str(&cluster.pgscale(&down).await?.ok()?)?;
     ensure!(report["record"]["result"] == "Converged", "{report}");
 
-    // Whoever looks with kubectl alone finds it too, and nothing of it is on the cluster itself.
+    // kubectl alone shows the history, and nothing is written to the cluster object.
     let map = cluster.kubectl(&["get", "configmap", "pgscale-history-acid-past", "-o", "json"]);
     let map: Value = serde_json::from_str(&map.await?.ok()?)?;
     let changes = map["data"]["changes"].as_str().context("no changes are kept")?;
@@ -32,7 +32,7 @@ async fn undone(scene: Scene) -> Result<()> {
     ensure!(entry == report["record"], "kept: {entry}, reported: {}", report["record"]);
     ensure!(entry["reason"] == "saving money" && entry["leaderTo"] == "acid-past-0", "{entry}");
     ensure!(entry["who"].as_str().is_some_and(|who| !who.is_empty()), "{entry}");
-    // Measured from outside, and only where it was looked at in time.
+    // The pause is measured from outside, and only where the plugin looked in time.
     let pause = &entry["pauseSeconds"];
     ensure!(pause.is_number() || pause.is_null(), "{entry}");
     let events = cluster.kubectl(&["get", "events"]).await?.ok()?;
@@ -45,9 +45,9 @@ async fn undone(scene: Scene) -> Result<()> {
     let history = cluster.pgscale(&["history", name, "-o", "json"]).await?.ok()?;
     let history: Value = serde_json::from_str(&history)?;
     ensure!(history["items"][0]["undoes"] == entry["id"], "{history}");
-    // Nothing that belongs to Patroni or the operator was disturbed: all is well, as soon as everybody was asked in
-    // time.
-    until("the cluster to be verified", PATIENCE, async || {
+    // The change disturbed nothing of Patroni or the operator: the cluster is verified as soon as
+    // every member answers in time.
+    until("the cluster to be verified", TIMEOUT, async || {
         let said = cluster.pgscale(&["verify", name, "--sql"]).await?;
         Ok(if said.code == Some(0) {
             Attempt::Done(())
@@ -58,8 +58,8 @@ async fn undone(scene: Scene) -> Result<()> {
     .await
 }
 
-async fn fleet(scene: Scene) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn batch(ctx: TestCtx) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let one = Cluster::create(bed, namespace, "acid-one", 1, json!({})).await?;
     let two = Cluster::create(bed, namespace, "acid-two", 1, json!({})).await?;
     let up = ["up", "-l", "team=acid", "--max-parallel", "2", "--yes", "--timeout", "4m"];
@@ -71,11 +71,15 @@ async fn fleet(scene: Scene) -> Result<()> {
     for cluster in [&one, &two] {
         cluster.kubectl(&["label", "postgresql", &cluster.name, "team=acid"]).await?.ok()?;
     }
-    for unasked in [&["up", "-l", "team=acid"][..], &["up", "-A", "--yes"]] {
-        let said = one.pgscale(unasked).await?;
-        let (code, named) = if unasked.contains(&"-A") { (2, "-l LABELS") } else { (7, "--yes") };
-        ensure!(said.code == Some(code) && said.stderr.contains(named), "{unasked:?}: {said:?}");
-        ensure!(one.declared().await? == 1, "{unasked:?} was written");
+    for unconfirmed in [&["up", "-l", "team=acid"][..], &["up", "-A", "--yes"]] {
+        let said = one.pgscale(unconfirmed).await?;
+        let (code, named) =
+            if unconfirmed.contains(&"-A") { (2, "-l LABELS") } else { (7, "--yes") };
+        ensure!(
+            said.code == Some(code) && said.stderr.contains(named),
+            "{unconfirmed:?}: {said:?}"
+        );
+        ensure!(one.declared().await? == 1, "{unconfirmed:?} was written");
     }
     let said = one.pgscale(&up).await?;
     let table = said.clone().ok()?;
@@ -91,6 +95,9 @@ async fn fleet(scene: Scene) -> Result<()> {
     let down = ["down", "-l", "team=acid", "--stop-on-error"];
     let said = one.pgscale(&down).await?;
     ensure!(said.code == Some(7) && said.stderr.contains("--yes"), "{said:?}");
-    ensure!(one.declared().await? == 2 && two.declared().await? == 2, "written without a yes");
+    ensure!(
+        one.declared().await? == 2 && two.declared().await? == 2,
+        "written without confirmation"
+    );
     Ok(())
 }

@@ -1,8 +1,10 @@
-//! The witness of the break glass: a policy of the API server itself, which reports every write of a `postgresql` by the
-//! group that passes the webhook, to the writer and to the audit log. It refuses nothing, and needs no webhook.
+//! Break glass: the group whose writes pass the webhook, and the policy of the API server that
+//! reports each of those writes to the writer and to the audit log.
 //!
-//! Shape: `ValidatingAdmissionPolicy` (admissionregistration.k8s.io/v1, Kubernetes 1.30), whose validation never holds
-//! and whose binding only warns and audits. An error in it is ignored: nothing of ours may stand in the way here.
+//! The policy refuses nothing, and needs no webhook: it is a `ValidatingAdmissionPolicy`
+//! (admissionregistration.k8s.io/v1, Kubernetes 1.30). Its validation never holds, and its binding
+//! only warns and audits. The API server ignores an error in it, because nothing of pgscale may
+//! stand in the way here.
 
 use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
@@ -12,12 +14,19 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use pgscale_guard::postgresql::{GROUP, PLURAL, VERSION};
 
-use crate::configuration::{BREAK_GLASS, in_break_glass};
-
+/// The group whose writes pass unjudged, for when the webhook is down or wrong.
+///
+/// It has no members. RBAC decides which users may impersonate it (`rbac --break-glass-user`).
+pub(crate) const BREAK_GLASS: &str = "pgscale:break-glass";
 /// Name of the policy and of its binding.
 const NAME: &str = "break-glass.pgscale.dev";
 
-/// Returns the policy that names user and counts of every such write.
+/// Returns the condition that the writer is in the group that passes.
+pub(crate) fn in_break_glass() -> String {
+    format!("'{BREAK_GLASS}' in request.userInfo.?groups.orValue([])")
+}
+
+/// Returns the policy that reports user and counts of each write by the group.
 pub(crate) fn policy() -> ValidatingAdmissionPolicy {
     let writes = NamedRuleWithOperations {
         api_groups: Some(vec![GROUP.to_owned()]),
@@ -31,8 +40,9 @@ pub(crate) fn policy() -> ValidatingAdmissionPolicy {
         failure_policy: Some("Ignore".to_owned()),
         match_constraints: Some(MatchResources {
             match_policy: Some("Equivalent".to_owned()),
-            // As the API server completes them. This part is owned as a whole, so a field that is left out would be a
-            // conflict for the next program that applies the same.
+            // Both selectors are spelled as the API server completes them. Server-side apply owns
+            // this part as a whole, so a field that is left out would be a conflict for the next
+            // program that applies the same.
             namespace_selector: Some(LabelSelector::default()),
             object_selector: Some(LabelSelector::default()),
             resource_rules: Some(vec![writes]),
@@ -45,7 +55,8 @@ pub(crate) fn policy() -> ValidatingAdmissionPolicy {
         variables: Some(variables()),
         validations: Some(vec![Validation {
             expression: "false".to_owned(),
-            // Used where the expression fails, on an object of an odd shape.
+            // The API server uses it where the expression below fails, on an object of an odd
+            // shape.
             message: Some(format!(
                 "break glass: a member of {BREAK_GLASS} wrote a postgresql; pgscale did not judge it"
             )),
@@ -67,7 +78,10 @@ pub(crate) fn binding() -> ValidatingAdmissionPolicyBinding {
     ValidatingAdmissionPolicyBinding { metadata: named(), spec }
 }
 
-/// Returns the counts before and after the write. A `Scale` spells them differently, and the checker of types knows only one of both.
+/// Returns the variables with the counts before and after the write.
+///
+/// A `Scale` has them under another name, and the type checker of the API server knows the type of
+/// only one of the two kinds.
 fn variables() -> Vec<Variable> {
     let count = |object: &str| format!("string(dyn({object}).?spec[?variables.field].orValue(0))");
     let (old, new) = (count("oldObject"), count("object"));
@@ -103,8 +117,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_use_of_the_break_glass_is_witnessed_and_never_refused() {
-        let text = crate::documents(&[
+    fn each_write_by_the_group_is_reported_and_never_refused() {
+        let text = crate::manifests::documents(&[
             serde_json::to_value(policy()).unwrap(),
             serde_json::to_value(binding()).unwrap(),
         ]);

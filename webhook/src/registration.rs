@@ -1,85 +1,86 @@
-//! What the API server is told about us: which writes to send, and what to do when we do not answer.
+//! The registration at the API server: which writes it sends to the webhook, and what it does when
+//! the webhook does not answer.
 //!
-//! One source for tests, demo, chart and installation. Every write of the count goes to exactly one entry,
-//! so that each fails the right way: a shrink nobody could check is refused, growth passes unless the
-//! installation says otherwise, and a StatefulSet that is scaled past its operator is only told of.
+//! Tests, demo, chart and installation all use this one source. Every write of the count goes to
+//! exactly one entry, so that each fails in its own way. The API server refuses a shrink that the
+//! webhook could not check. It lets growth pass, unless the installation says otherwise. For a
+//! StatefulSet that is scaled past its operator, the webhook only warns.
 //!
-//! The conditions are evaluated for every write of a `postgresql`, whatever it looks like, and an error in
-//! one under `failurePolicy: Fail` refuses the write. So everything is optional in them, and a missing count
-//! is 0, as it is to the operator. They are compiled when this configuration is stored.
+//! The API server evaluates the conditions for every write of a `postgresql`, whatever it looks
+//! like, and an error in one under `failurePolicy: Fail` refuses the write. So everything in them
+//! is optional, and a missing count is 0, as it is to the operator. The API server compiles them
+//! when this configuration is stored.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook,
     ValidatingWebhookConfiguration, WebhookClientConfig,
 };
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::CustomResourceExt as _;
 use pgscale_guard::operator::Account;
-use pgscale_guard::overrides::ScaleOverride;
-use pgscale_guard::policy::{ClusterScalePolicy, ScalePolicy};
 use pgscale_guard::postgresql::{CONTROLLER_ANNOTATION, GROUP, PLURAL, STANDBY_VARIABLES, VERSION};
 
-use crate::admit::PATH;
+use crate::break_glass::in_break_glass;
 
-/// Members of this group pass unjudged: the way in when the webhook is down or wrong. Nobody is a member;
-/// who may impersonate it is decided by RBAC (`rbac --break-glass-user`).
-pub(crate) const BREAK_GLASS: &str = "pgscale:break-glass";
 /// Name of the configuration.
 pub(crate) const NAME: &str = "pgscale.dev";
-/// How long the API server waits for an answer, in seconds.
+/// Path that the API server sends reviews to.
+pub(crate) const PATH: &str = "/validate";
+/// The time that the API server waits for an answer, in seconds.
 const TIMEOUT: i32 = 5;
-/// The same for what is only warned of, and is not ours: nobody shall wait for it.
-const SIDE_DOOR_TIMEOUT: i32 = 1;
-/// The condition that a write of replicas is one of their number: of a `Scale`, or of a StatefulSet.
+/// The same for direct writes of a StatefulSet, which the webhook only warns about. They must not
+/// wait long for it.
+const DIRECT_SCALE_TIMEOUT: i32 = 1;
+/// The condition that a write of replicas changes their number: of a `Scale`, or of a StatefulSet.
 const OTHER_COUNT: (&str, &str) =
     ("other-count", "object.?spec.?replicas.orValue(0) != oldObject.?spec.?replicas.orValue(0)");
-/// What the configuration depends on.
+
+/// The values that the configuration depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
-    /// Where the API server reaches us.
+    /// The address of the webhook.
     pub(crate) target: Target,
-    /// The authority behind our certificate, PEM; left out where something else fills it in.
+    /// The authority that signed the webhook's certificate, PEM; left out where something else
+    /// fills it in.
     pub(crate) authority: Option<Vec<u8>>,
-    /// The accounts that operators run under, where the platform lists them: they alone may scale a StatefulSet of Spilo
-    /// without being asked about. Of others the webhook finds out which is the operator.
+    /// The accounts that operators run under, where the platform lists them. Only these may scale
+    /// Spilo's StatefulSets without a review. For other accounts the webhook finds out whether they
+    /// are the operator's.
     pub(crate) operator_accounts: Vec<Account>,
-    /// What becomes of growth while we do not answer.
+    /// The choice for growth while the webhook does not answer.
     pub(crate) growth: FailurePolicy,
 }
 
-/// What the API server does with a write it could not ask us about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "PascalCase")]
+/// The answer of the API server to a write that it could not send to the webhook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FailurePolicy {
-    /// It refuses it.
+    /// It refuses the write.
     Fail,
-    /// It lets it pass.
+    /// It lets the write pass.
     #[default]
     Ignore,
 }
 
 impl FailurePolicy {
-    fn spelled(self) -> String {
+    /// Returns the word for it in a registration.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Fail => "Fail",
             Self::Ignore => "Ignore",
         }
-        .to_owned()
     }
 }
 
-/// Where the API server reaches us.
+/// The address at which the API server reaches the webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// A Service, port 443 unless said otherwise.
+    /// A Service.
     Service {
         /// Its namespace.
         namespace: String,
         /// Its name.
         name: String,
-        /// Its port.
+        /// Its port; 443 where none is given.
         port: Option<u16>,
     },
     /// An `https` URL without a path.
@@ -113,13 +114,13 @@ impl Target {
     }
 }
 
-/// The configuration to store.
+/// Returns the configuration to store.
 pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookConfiguration {
     let entry = |name, subresource: &str, operations: &[&str], policy, when: (&str, &str)| {
         let resources = [format!("{PLURAL}{subresource}")];
         let writes = writes((GROUP, VERSION), operations, &resources);
         ValidatingWebhook {
-            failure_policy: Some(FailurePolicy::spelled(policy)),
+            failure_policy: Some(FailurePolicy::as_str(policy).to_owned()),
             match_conditions: Some(vec![not_break_glass(), condition(when)]),
             timeout_seconds: Some(TIMEOUT),
             ..webhook(registration, name, writes)
@@ -130,8 +131,8 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
     ValidatingWebhookConfiguration {
         metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
         webhooks: Some(vec![
-            // A change of who owns the cluster or of whether the limits hold may mean fewer instances,
-            // whatever the number says: it is judged as a shrink.
+            // Another operator, or limits that hold from now on, may mean fewer instances, whatever
+            // the number says. Such a change is judged as a shrink.
             entry(
                 "shrink",
                 "",
@@ -149,23 +150,25 @@ pub(crate) fn configuration(registration: &Registration) -> ValidatingWebhookCon
                     &format!("request.operation == 'CREATE' || ({new} > {old} && !({relimited}))"),
                 ),
             ),
-            // The resource has no such subresource today; where somebody enables it, this is the way past
-            // the two entries above.
+            // The resource has no such subresource today. Where it is enabled, a write of it
+            // bypasses the two entries above.
             entry("scale", "/scale", &["UPDATE"], FailurePolicy::Fail, OTHER_COUNT),
             direct_scale(registration),
         ]),
     }
 }
 
-/// Writes of the replicas of Spilo's StatefulSets by anyone but an operator. They are not ours to refuse, and
-/// a StatefulSet that cannot be written because we are away would be an outage of our making.
+/// Returns the entry for writes of the replicas of Spilo's StatefulSets by anyone but an operator.
+///
+/// The webhook never refuses them. A StatefulSet that cannot be written because the webhook is away
+/// would be an outage that pgscale made.
 fn direct_scale(registration: &Registration) -> ValidatingWebhook {
     let operators: Vec<String> = registration.operator_accounts.iter().map(Account::user).collect();
     let operators = list(operators.iter().map(String::as_str));
     let not_the_operator = format!("!(request.userInfo.?username.orValue('') in {operators})");
     let conditions = [
         ("not-the-operator", not_the_operator.as_str()),
-        // A `Scale` has no labels of its own, only the selector of the pods behind it.
+        // A `Scale` has no labels of its own, only the selector of its pods.
         (
             "of-spilo",
             "request.?subResource.orValue('') == 'scale' \
@@ -177,16 +180,16 @@ fn direct_scale(registration: &Registration) -> ValidatingWebhook {
     ];
     let resources = ["statefulsets".to_owned(), "statefulsets/scale".to_owned()];
     ValidatingWebhook {
-        failure_policy: Some(FailurePolicy::Ignore.spelled()),
+        failure_policy: Some(FailurePolicy::Ignore.as_str().to_owned()),
         match_conditions: Some(
             std::iter::once(not_break_glass()).chain(conditions.map(condition)).collect(),
         ),
-        timeout_seconds: Some(SIDE_DOOR_TIMEOUT),
-        ..webhook(registration, "side-door", writes(("apps", "v1"), &["UPDATE"], &resources))
+        timeout_seconds: Some(DIRECT_SCALE_TIMEOUT),
+        ..webhook(registration, "direct-scale", writes(("apps", "v1"), &["UPDATE"], &resources))
     }
 }
 
-/// What all entries have in common.
+/// Returns an entry with the fields that all entries have in common.
 fn webhook(
     registration: &Registration,
     name: &str,
@@ -217,11 +220,6 @@ fn writes(
     }
 }
 
-/// The definitions of our own resources, as they are shipped.
-pub(crate) fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![ScalePolicy::crd(), ClusterScalePolicy::crd(), ScaleOverride::crd()]
-}
-
 fn client_config(registration: &Registration) -> WebhookClientConfig {
     let (service, url) = match &registration.target {
         Target::Service { namespace, name, port } => {
@@ -242,31 +240,28 @@ fn not_break_glass() -> MatchCondition {
     condition(("not-break-glass", &format!("!({})", in_break_glass())))
 }
 
-/// Returns the condition that the writer is in the group that passes.
-pub(crate) fn in_break_glass() -> String {
-    format!("'{BREAK_GLASS}' in request.userInfo.?groups.orValue([])")
-}
-
 fn condition((name, expression): (&str, &str)) -> MatchCondition {
     MatchCondition { name: name.to_owned(), expression: expression.to_owned() }
 }
 
-/// A list of texts that need no escaping.
+/// Returns the expression of a list of texts that need no escaping.
 fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let texts: Vec<_> = texts.into_iter().map(|text| format!("'{text}'")).collect();
     format!("[{}]", texts.join(", "))
 }
 
-/// The spec of `object`, and an empty one where it is no map. Such objects do not pass the operator's own
-/// schema, but they may be older than it.
+/// Returns the expression of the spec of `object`; of an empty one where it is no map.
+///
+/// Such objects do not pass the operator's own schema, but they may be older than the schema.
 fn spec(object: &str) -> String {
     format!("{object}.?spec.optMap(s, type(s) == map ? s : {{}})")
 }
 
-/// The count of `object`, and 0 where there is none to be compared, or no number.
+/// Returns the expression of the count of `object`; of 0 where there is none, or it is no number.
 ///
-/// A client may write `3.0`: the schema of the operator takes it for a whole number, it is stored as 3, and here it is a
-/// double (`isFloatInt`, kube-openapi). A larger one than an int64 would be an error, and no schema lets it in.
+/// A client may write `3.0`. The schema of the operator takes it for a whole number and the API
+/// server stores 3, but here it is a double (`isFloatInt`, kube-openapi). The conversion of a
+/// double larger than an int64 would be an error, and no schema lets one in.
 fn count(object: &str) -> String {
     let spec = spec(object);
     format!(
@@ -274,15 +269,22 @@ fn count(object: &str) -> String {
     )
 }
 
-/// More annotations than this, or variables in `spec.env`, and a write is judged whatever it changes. The API server
-/// ends an expression that costs too much, and then a webhook that may be ignored is not called.
+/// The most annotations, or variables in `spec.env`, that the conditions look through. A write with
+/// more is judged whatever it changes.
+///
+/// The API server ends an expression that costs too much, and then it does not call a webhook whose
+/// failure is ignored.
 const MANY: u32 = 10_000;
 
-/// True when something changes that decides which limits hold whatever the number says, or when there is too much to find
-/// that out: the annotation by which a
-/// cluster chooses its operator; any annotation that is or was `"true"`, because the key by which a cluster lifts the
-/// limits is a setting of its operator; and that it is a standby, by `spec.standby` or by a variable in `spec.env`,
-/// whose one instance no limit raises.
+/// Returns the expression that is true when other limits may hold after the write, whatever the
+/// number says, or when there is too much to find that out.
+///
+/// Three changes count:
+/// - the annotation by which a cluster chooses its operator,
+/// - any annotation that is or was `"true"`, because the key by which a cluster lifts the limits is
+///   a setting of its operator,
+/// - the declaration of a standby, by `spec.standby` or by a variable in `spec.env`, because no
+///   limit raises the one instance of a standby.
 fn relimited() -> String {
     let value =
         |object: &str, key: &str| format!("{object}.?metadata.?annotations[?{key}].orValue('')");
@@ -324,7 +326,6 @@ fn relimited() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generated;
 
     fn registration() -> Registration {
         Registration {
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_fails_its_own_way() {
+    fn every_entry_has_its_own_failure_policy() {
         let entries = configuration(&registration()).webhooks.unwrap();
         let shape: Vec<_> = entries
             .iter()
@@ -359,7 +360,7 @@ mod tests {
                 ("grow.pgscale.dev", "CREATE+UPDATE".into(), "postgresqls".into(), "Ignore"),
                 ("scale.pgscale.dev", "UPDATE".into(), "postgresqls/scale".into(), "Fail"),
                 (
-                    "side-door.pgscale.dev",
+                    "direct-scale.pgscale.dev",
                     "UPDATE".into(),
                     "statefulsets+statefulsets/scale".into(),
                     "Ignore"
@@ -369,7 +370,7 @@ mod tests {
         for entry in &entries {
             assert_eq!(entry.side_effects, "NoneOnDryRun");
             assert_eq!(entry.match_policy.as_deref(), Some("Equivalent"));
-            let seconds = if entry.name.starts_with("side-door") { 1 } else { 5 };
+            let seconds = if entry.name.starts_with("direct-scale") { 1 } else { 5 };
             assert_eq!(entry.timeout_seconds, Some(seconds));
             assert_eq!(entry.client_config.url.as_deref(), Some("https://10.0.0.1:9443/validate"));
             let conditions = entry.match_conditions.as_ref().unwrap();
@@ -378,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_fails_where_that_is_asked_for_and_nothing_else_changes() {
+    fn growth_policy_changes_the_entry_for_growth_alone() {
         let strict = Registration { growth: FailurePolicy::Fail, ..registration() };
         let policies = |registration: &Registration| -> Vec<String> {
             let entries = configuration(registration).webhooks.unwrap();
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_makes_a_standby_by_the_environment_is_judged() {
+    fn standby_declared_in_the_environment_is_sent_to_the_webhook() {
         let entries = configuration(&registration()).webhooks.unwrap();
         for entry in &entries[..2] {
             let condition = &entry.match_conditions.as_ref().unwrap()[1].expression;
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_conditions_read_as_written() {
+    fn conditions_are_the_reviewed_expressions() {
         let entries = configuration(&registration()).webhooks.unwrap();
         let conditions: Vec<_> = entries
             .iter()
@@ -425,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_may_name_its_port() {
+    fn target_is_a_service_with_or_without_a_port_or_an_https_url() {
         let service = |port| Target::Service { namespace: "ns".into(), name: "name".into(), port };
         assert_eq!(Target::service("ns/name"), Ok(service(None)));
         assert_eq!(Target::service("ns/name:8443"), Ok(service(Some(8443))));
@@ -438,19 +439,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_an_account_gets_into_an_expression() {
+    fn text_that_is_no_account_never_enters_an_expression() {
         for wrong in ["", "a'] || true", "a b", "a/b'] || true"] {
             assert!(wrong.parse::<Account>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn the_shipped_definitions_are_the_present_ones() {
-        for definition in definitions() {
-            let name = definition.metadata.name.clone().unwrap();
-            let path = format!("charts/pgscale/crds/{name}.yaml");
-            let present = crate::yaml(&definition).unwrap();
-            generated::check(&path, &present, |stored, present| stored == present);
         }
     }
 }

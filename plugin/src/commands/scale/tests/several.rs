@@ -1,6 +1,11 @@
+//! `up`, `down` and `set` on the clusters that labels choose.
+
 use pgscale_guard::{Policies, Seen};
 
-use super::*;
+use super::super::agreement::question;
+use super::super::conclude::worst;
+use crate::error::{Failure, Kind};
+use crate::plan::Plan;
 use crate::testing::{Mishap, World, facts, run};
 
 #[tokio::test]
@@ -68,6 +73,21 @@ async fn without_a_terminal_nothing_is_removed() {
     let world = World::new(3, 0);
     let (_, code, failure) = run(&world, "set -l team=acid -A --to 2", None).await;
     assert_eq!((code, world.writes().len()), (7, 0), "{failure}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_is_reported_for_every_cluster() {
+    let world = World::new(3, 0).with_another();
+    let (screen, code, failure) = run(&world, "up -l team=acid -A -o json", None).await;
+    assert_eq!((code, world.writes().len()), (7, 0), "{failure}");
+    let list: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
+    let ends = ["Declined", "Failed"];
+    assert_eq!([&list["items"][0]["result"], &list["items"][1]["result"]], ends);
+    for format in ["text", "name"] {
+        let line = format!("up -l team=acid -A -o {format}");
+        let (screen, code, _) = run(&world, &line, None).await;
+        assert_eq!((code, screen.stdout().as_str()), (7, ""), "{format}");
+    }
 }
 
 #[tokio::test]

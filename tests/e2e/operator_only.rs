@@ -1,8 +1,9 @@
-//! What the bare operator does when a plain `kubectl patch` takes a cluster from 5 to 2, and beside it what
-//! `kubectl pgscale down` makes of the very same stage.
+//! A plain `kubectl patch` from 5 to 2 by the operator alone, and `kubectl pgscale down` on the
+//! same stage.
 //!
-//! What is promised is asserted: of `kubectl pgscale`. What the bare operator does is watched to its end, written
-//! down and not judged: on the same stage it deletes the leader or waits, loses rows or none, by chance.
+//! Assertions cover `kubectl pgscale` only. The operator's work is watched to its end, recorded and
+//! not judged: on the same stage the operator may delete the leader or wait, and may lose rows or
+//! none.
 
 use std::time::Duration;
 
@@ -16,91 +17,96 @@ use pgscale_tests::writer::Writer;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::ours::{self, Deed};
 use crate::table::{self, Outcome};
-use crate::trial::{Case, Scene, case};
+use crate::trial::{Case, TestCtx, case};
+use crate::with_plugin::{self, Expected};
 use crate::writing::{PAUSE, acknowledged, finish};
 
-/// How long writes must have been stopped while Patroni is paused to count as an outage that does not end by itself.
+/// The length of a stop of writes, while Patroni is paused, that counts as an outage without an
+/// end.
 const STUCK: Duration = Duration::from_secs(45);
-/// How long nobody may lead although Patroni is not paused until a person comes.
+/// The time without a leader, while Patroni is not paused, until a person intervenes.
 const LEADERLESS: Duration = Duration::from_secs(240);
-/// How long the operator and Patroni may take until they have done what they do.
+/// The limit for the work of the operator and Patroni.
 const DEADLINE: Duration = Duration::from_secs(300);
-/// How long nothing may change, while writes go on, until nothing more is expected.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time without a change, while writes continue, after which the work counts as done.
+const QUIET: Duration = Duration::from_secs(60);
 /// The same where the operator waits for a member that cannot answer.
-const SHORT_PATIENCE: Duration = Duration::from_secs(15);
-/// Rows the writer must have written before the edit.
+const SHORT_QUIET: Duration = Duration::from_secs(15);
+/// The number of rows that the writer writes before the edit.
 const WARM: usize = 100;
-const CLUSTER: &str = "acid-bare";
+const CLUSTER: &str = "acid-plain";
 
 pub(crate) fn cases() -> Vec<Case> {
-    ROWS.iter().map(|row| case(row.name, |scene| beside(scene, row))).collect()
+    ROWS.iter().map(|row| case(row.name, |ctx| compared(ctx, row))).collect()
 }
 
-/// The table: each row a stage that was seen, or is said, to end badly, or to be harmless.
+/// The rows of the table: stages that were seen or are said to end badly, and harmless ones.
 const ROWS: [Row; 10] = [
     Row {
-        name: "bare::leader_on_0_all_healthy",
+        name: "operator_only::leader_on_0_all_healthy",
         stage: "leader on 0, all healthy",
         leader: 0,
         ..ROW
     },
-    Row { name: "bare::leader_on_4_all_healthy", stage: "leader on 4, all healthy", ..ROW },
     Row {
-        name: "bare::leader_on_4_patroni_paused_0_healthy",
+        name: "operator_only::leader_on_4_all_healthy",
+        stage: "leader on 4, all healthy",
+        ..ROW
+    },
+    Row {
+        name: "operator_only::leader_on_4_patroni_paused_0_healthy",
         stage: "leader on 4, Patroni paused, -0 healthy",
         paused: true,
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_0_nofailover",
+        name: "operator_only::leader_on_4_0_nofailover",
         stage: "leader on 4, -0 tagged nofailover",
         faults: &[(0, Fault::NoFailover)],
-        ours: Deed::Refuses(Some(3)),
+        expected: Expected::Refuses(Some(3)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_0_nofailover_patroni_paused",
+        name: "operator_only::leader_on_4_0_nofailover_patroni_paused",
         stage: "leader on 4, -0 tagged nofailover, Patroni paused",
         faults: &[(0, Fault::NoFailover)],
         paused: true,
-        ours: Deed::Refuses(Some(3)),
+        expected: Expected::Refuses(Some(3)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_receivers_of_0_and_1_stalled",
+        name: "operator_only::leader_on_4_receivers_of_0_and_1_stalled",
         stage: "leader on 4, WAL receivers of 0 and 1 stalled",
         faults: &[(0, Fault::StalledReceiver), (1, Fault::StalledReceiver)],
-        ours: Deed::Refuses(Some(4)),
+        expected: Expected::Refuses(Some(4)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_patroni_of_0_frozen",
+        name: "operator_only::leader_on_4_patroni_of_0_frozen",
         stage: "leader on 4, Patroni of -0 frozen",
         faults: &[(0, Fault::FrozenPatroni)],
-        patience: SHORT_PATIENCE,
-        ours: Deed::Refuses(Some(3)),
+        quiet: SHORT_QUIET,
+        expected: Expected::Refuses(Some(3)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_0_stopped",
+        name: "operator_only::leader_on_4_0_stopped",
         stage: "leader on 4, Patroni and PostgreSQL of -0 stopped",
         faults: &[(0, Fault::StoppedPatroni)],
-        patience: SHORT_PATIENCE,
-        ours: Deed::Refuses(None),
+        quiet: SHORT_QUIET,
+        expected: Expected::Refuses(None),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_0_delayed",
+        name: "operator_only::leader_on_4_0_delayed",
         stage: "leader on 4, -0 receives and does not replay",
         faults: &[(0, Fault::PausedReplay)],
-        ours: Deed::Refuses(Some(3)),
+        expected: Expected::Refuses(Some(3)),
         ..ROW
     },
     Row {
-        name: "bare::leader_on_4_synchronous_0_not_in_the_set",
+        name: "operator_only::leader_on_4_synchronous_0_not_in_the_set",
         stage: "leader on 4, synchronous_mode, -1 and not -0 in the set",
         synchronous: true,
         ..ROW
@@ -115,8 +121,8 @@ struct Row {
     faults: &'static [(u32, Fault)],
     paused: bool,
     synchronous: bool,
-    patience: Duration,
-    ours: Deed,
+    quiet: Duration,
+    expected: Expected,
 }
 
 const ROW: Row = Row {
@@ -126,61 +132,62 @@ const ROW: Row = Row {
     faults: &[],
     paused: false,
     synchronous: false,
-    patience: PATIENCE,
-    ours: Deed::Shrinks,
+    quiet: QUIET,
+    expected: Expected::Shrinks,
 };
 
-/// How the bare operator's work ends.
+/// The end of the operator's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Two pods are left, and this one leads.
+    /// Two pods are left, and the member with this ordinal leads.
     Over(u32),
-    /// Nobody leads, and nobody will until a person comes.
+    /// No member leads until a person intervenes.
     Leaderless,
-    /// Writes go on and nothing happens; what the StatefulSet says meanwhile.
+    /// Writes continue and nothing changes. The value is `spec.replicas` of the StatefulSet.
     Still(i32),
 }
 
-/// What may change while it works: the StatefulSet's count, the number of pods, and who leads.
+/// The count of the StatefulSet, the number of pods, and the ordinal of the leader.
 type Look = (i32, usize, Option<u32>);
 
-async fn beside(scene: Scene, row: &Row) -> Result<()> {
-    let Scene { bed, namespace } = &scene;
+async fn compared(ctx: TestCtx, row: &Row) -> Result<()> {
+    let TestCtx { bed, namespace } = &ctx;
     let cluster = Cluster::create(bed, namespace, CLUSTER, 5, json!({})).await?;
 
-    let writer = set(&scene, &cluster, row).await?;
-    let ours = ours::down(&cluster, writer, 2, row.ours).await.context("kubectl pgscale")?;
-    say(&format!("  kubectl pgscale {ours}"));
+    let writer = set(&ctx, &cluster, row).await?;
+    let with_plugin =
+        with_plugin::down(&cluster, writer, 2, row.expected).await.context("kubectl pgscale")?;
+    say(&format!("  kubectl pgscale {with_plugin}"));
 
-    let writer = if row.ours == Deed::Refuses(None) {
-        // It changed nothing: the same stage, to the last byte.
+    let writer = if row.expected == Expected::Refuses(None) {
+        // The refusal changed nothing, so the stage is still the same.
         let writer = Writer::start(bed.client(), namespace, CLUSTER).await?;
         acknowledged(&writer, WARM).await?;
         writer
     } else {
-        lift(&scene, &cluster, row).await?;
+        lift(&ctx, &cluster, row).await?;
         cluster.patch(5).await?.ok()?;
         cluster.converged(5).await?;
-        set(&scene, &cluster, row).await?
+        set(&ctx, &cluster, row).await?
     };
-    let bare = patched(&scene, &cluster, row, writer).await.context("the bare operator")?;
-    say(&format!("  the bare operator {bare}"));
-    table::add(table::Row { stage: row.stage, bare, ours });
+    let operator_only = patched(&ctx, &cluster, row, writer).await.context("the operator alone")?;
+    say(&format!("  the operator alone {operator_only}"));
+    table::add(table::Row { stage: row.stage, operator_only, with_plugin });
     Ok(())
 }
 
-/// Sets the stage: the leader, a writer who has begun, and what is wrong.
-async fn set(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<Writer> {
-    let Scene { bed, namespace } = scene;
+/// Sets the stage: the leader, a writer at work, and the faults.
+async fn set(ctx: &TestCtx, cluster: &Cluster, row: &Row) -> Result<Writer> {
+    let TestCtx { bed, namespace } = ctx;
     cluster.move_leader_to(row.leader).await?;
     if row.synchronous {
-        only_1_is_synchronous(scene, cluster).await?;
+        only_1_is_synchronous(ctx, cluster).await?;
     }
     if row.faults.iter().any(|(_, fault)| *fault == Fault::FrozenPatroni) {
-        // It could not report any more that it follows the new leader.
+        // A frozen Patroni could no longer report that the member follows the new leader.
         cluster.reported().await?;
     }
-    // Before the faults: a stalled receiver would not even hear of the writer's table.
+    // Before the faults, because a stalled receiver would not even receive the writer's table.
     let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
     for &(ordinal, fault) in row.faults {
         cluster.stage(ordinal, fault).await?;
@@ -192,9 +199,9 @@ async fn set(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<Writer> {
     Ok(writer)
 }
 
-/// Takes away what is wrong.
-async fn lift(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<()> {
-    let Scene { bed, namespace } = scene;
+/// Lifts the faults of the stage.
+async fn lift(ctx: &TestCtx, cluster: &Cluster, row: &Row) -> Result<()> {
+    let TestCtx { bed, namespace } = ctx;
     for &(ordinal, fault) in row.faults {
         cluster.unstage(ordinal, fault).await?;
     }
@@ -207,9 +214,10 @@ async fn lift(scene: &Scene, cluster: &Cluster, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// Has replication made synchronous while Patroni prefers 1 to all others: it keeps whom it has.
-async fn only_1_is_synchronous(scene: &Scene, cluster: &Cluster) -> Result<()> {
-    let Scene { bed, namespace } = scene;
+/// Makes replication synchronous while Patroni prefers member 1 to all others. Patroni then keeps
+/// the standby that it has.
+async fn only_1_is_synchronous(ctx: &TestCtx, cluster: &Cluster) -> Result<()> {
+    let TestCtx { bed, namespace } = ctx;
     let others = [0, 2, 3].map(|ordinal| cluster.pod_name(ordinal));
     let stage = |pod| bed.kubelet().stage(namespace, pod, Fault::NoFailover);
     try_join_all(others.iter().map(|pod| stage(pod))).await?;
@@ -220,7 +228,7 @@ async fn only_1_is_synchronous(scene: &Scene, cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Switches synchronous replication as a person does, and waits until `standby` is all there is of the set.
+/// Switches synchronous replication as a person does, and waits until `standby` is the whole set.
 async fn synchronous(cluster: &Cluster, on: bool, standby: &str) -> Result<()> {
     let patch = json!({"spec": {"patroni": {"synchronous_mode": on}}}).to_string();
     cluster.kubectl(&["patch", "postgresql", CLUSTER, "--type=merge", "-p", &patch]).await?.ok()?;
@@ -235,39 +243,44 @@ async fn synchronous(cluster: &Cluster, on: bool, standby: &str) -> Result<()> {
     .await
 }
 
-/// The plain edit, watched until it is over, with a person's help where it is not by itself.
-async fn patched(scene: &Scene, cluster: &Cluster, row: &Row, writer: Writer) -> Result<Outcome> {
-    cluster.patch(2).await?.ok().context("the bare operator's API takes every number")?;
+/// Patches the count and watches until the operator is done, with a person's help where the outage
+/// has no other end.
+async fn patched(ctx: &TestCtx, cluster: &Cluster, row: &Row, writer: Writer) -> Result<Outcome> {
+    cluster
+        .patch(2)
+        .await?
+        .ok()
+        .context("without the webhook, the API server takes every number")?;
     let end = watched(cluster, row, &writer).await?;
     let what = match end {
-        End::Over(candidate) => gone(row.leader, candidate),
+        End::Over(candidate) => change_of_leader(row.leader, candidate),
         End::Leaderless if row.paused => {
-            // Only then does somebody take over.
-            scene.bed.kubelet().resume(&scene.namespace, &cluster.name).await?;
+            // Only then a replica takes over.
+            ctx.bed.kubelet().resume(&ctx.namespace, &cluster.name).await?;
             "deletes the leader; no member leads until a person resumes Patroni".to_owned()
         }
         End::Leaderless => {
-            lift(scene, cluster, row).await?;
-            "deletes the leader; no member leads until a person mends the others".to_owned()
+            lift(ctx, cluster, row).await?;
+            "deletes the leader; no member leads until a person repairs the others".to_owned()
         }
         End::Still(5) => "has not acted yet: it waits for -0".to_owned(),
         End::Still(_) => {
-            lift(scene, cluster, row).await?;
+            lift(ctx, cluster, row).await?;
             match watched(cluster, row, &writer).await? {
                 End::Over(candidate) if candidate == row.leader => {
                     format!(
-                        "nothing at first; once -0 is mended, it shrinks; -{candidate} leads on"
+                        "nothing at first; once -0 is repaired, it shrinks; -{candidate} stays the leader"
                     )
                 }
                 End::Over(candidate) => format!(
-                    "nothing at first; once -0 is mended, the leader is deleted and -{candidate} takes over"
+                    "nothing at first; once -0 is repaired, deletes the leader; -{candidate} takes over"
                 ),
-                End::Leaderless => "deletes the leader; nobody leads".to_owned(),
+                End::Leaderless => "deletes the leader; no member leads".to_owned(),
                 End::Still(count) => format!("sets {count}; the pods stay"),
             }
         }
     };
-    // Writes go on after the change, with whoever leads now.
+    // Writes continue after the change, on the present leader.
     acknowledged(&writer, WARM).await?;
     let record = finish(writer).await?;
     let what = match end {
@@ -279,11 +292,11 @@ async fn patched(scene: &Scene, cluster: &Cluster, row: &Row, writer: Writer) ->
     Ok(Outcome { what, record })
 }
 
-/// Watches until the operator, the StatefulSet and Patroni have done what they do.
+/// Watches until the operator, the StatefulSet and Patroni are done.
 async fn watched(cluster: &Cluster, row: &Row, writer: &Writer) -> Result<End> {
     let mut last: Option<(Look, Instant)> = None;
     let leaderless = if row.paused { STUCK } else { LEADERLESS };
-    until("the bare operator's work to end", DEADLINE, async || {
+    until("the operator's work to end", DEADLINE, async || {
         let look = look(cluster).await?;
         let since = match last {
             Some((before, since)) if before == look => since,
@@ -293,7 +306,7 @@ async fn watched(cluster: &Cluster, row: &Row, writer: &Writer) -> Result<End> {
         Ok(match look {
             (_, 2, Some(leader @ (0 | 1))) => Attempt::Done(End::Over(leader)),
             (_, _, None) if writer.silence() >= leaderless => Attempt::Done(End::Leaderless),
-            (replicas, ..) if since.elapsed() >= row.patience && writer.silence() < PAUSE => {
+            (replicas, ..) if since.elapsed() >= row.quiet && writer.silence() < PAUSE => {
                 Attempt::Done(End::Still(replicas))
             }
             _ => Attempt::NotYet(format!("{look:?}")),
@@ -308,11 +321,11 @@ async fn look(cluster: &Cluster) -> Result<Look> {
     Ok((cluster.replicas().await?, members.len(), leader))
 }
 
-/// How the leader came to be another.
-fn gone(old: u32, new: u32) -> String {
+/// Describes the change of the leader.
+fn change_of_leader(old: u32, new: u32) -> String {
     match new {
-        new if new == old => format!("shrinks; -{new} leads on"),
-        // The only member it ever asks.
+        new if new == old => format!("shrinks; -{new} stays the leader"),
+        // The operator asks no other member.
         0 => "moves the leader to -0, then shrinks".to_owned(),
         new => format!("deletes the leader; -{new} takes over"),
     }

@@ -1,5 +1,5 @@
-//! The sandbox holds what it promises, seen from outside: it needs no root, does not meet another
-//! one, and leaves nothing behind however its owner ends.
+//! The properties of the sandbox, seen from outside: it needs no root, is isolated from other
+//! sandboxes, and leaves nothing behind, however its owner ends.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,17 +20,20 @@ use tempfile::TempDir;
 
 /// The program that brings up a bed for these tests.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pgscale-demo");
-/// How long a sandbox may take to be gone.
+/// The limit for a sandbox to disappear.
 const GONE: Duration = Duration::from_secs(90);
-/// How long one PostgreSQL may take to come up.
+/// The limit for one PostgreSQL to come up.
 const MEMBER: Duration = Duration::from_secs(240);
-/// How long to pause between two looks at a condition.
+/// The pause between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("sandbox::two_beds_do_not_meet", two_beds_do_not_meet),
-        trial("sandbox::an_owner_killed_leaves_nothing", an_owner_killed_leaves_nothing),
+        trial("sandbox::two_beds_are_isolated", two_beds_are_isolated),
+        trial(
+            "sandbox::a_killed_owner_leaves_nothing_behind",
+            a_killed_owner_leaves_nothing_behind,
+        ),
         trial("sandbox::a_closed_stdin_ends_the_bed", a_closed_stdin_ends_the_bed),
         trial("sandbox::an_ordinary_user_gets_a_bed", an_ordinary_user_gets_a_bed),
         trial("sandbox::a_kept_bed_outlives_its_owner", a_kept_bed_outlives_its_owner),
@@ -38,7 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A test outside of the sandbox.
+/// Returns a test that runs outside of the sandbox.
 pub(crate) fn trial(name: &'static str, run: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || {
         let start = Instant::now();
@@ -48,8 +51,8 @@ pub(crate) fn trial(name: &'static str, run: fn() -> Result<()>) -> Trial {
     })
 }
 
-fn two_beds_do_not_meet() -> Result<()> {
-    let [first, second] = [Neighbour::start()?, Neighbour::start()?];
+fn two_beds_are_isolated() -> Result<()> {
+    let [first, second] = [StartingBed::start()?, StartingBed::start()?];
     let (first, second) = (first.ready()?, second.ready()?);
     ensure!(first.about.namespaces.pid != second.about.namespaces.pid, "the sandbox is shared");
     first.kubectl(&["create", "namespace", "only-here"])?;
@@ -61,8 +64,8 @@ fn two_beds_do_not_meet() -> Result<()> {
     second.end()
 }
 
-fn an_owner_killed_leaves_nothing() -> Result<()> {
-    let mut bed = Neighbour::start()?.ready()?;
+fn a_killed_owner_leaves_nothing_behind() -> Result<()> {
+    let mut bed = StartingBed::start()?.ready()?;
     let running = bed.about.processes()?;
     ensure!(running.len() > 5, "only {} processes are in the sandbox", running.len());
     bed.owner.kill().context("failed to kill the owner")?;
@@ -71,11 +74,11 @@ fn an_owner_killed_leaves_nothing() -> Result<()> {
 }
 
 fn a_closed_stdin_ends_the_bed() -> Result<()> {
-    Neighbour::start()?.ready()?.end()
+    StartingBed::start()?.ready()?.end()
 }
 
 fn a_termination_ends_the_bed() -> Result<()> {
-    let mut bed = Neighbour::start()?.ready()?;
+    let mut bed = StartingBed::start()?.ready()?;
     let owner = i32::try_from(bed.owner.id()).ok().and_then(Pid::from_raw);
     kill_process(owner.context("the owner has no id")?, Signal::TERM)
         .context("failed to signal")?;
@@ -91,7 +94,7 @@ fn a_kept_bed_outlives_its_owner() -> Result<()> {
         command.env("XDG_STATE_HOME", state.path()).args(args);
         command
     };
-    let mut bed = Neighbour::spawn(program(&["--keep"]), None)?.ready()?;
+    let mut bed = StartingBed::spawn(program(&["--keep"]), None)?.ready()?;
     let status = bed.owner.wait().context("failed to wait for the owner")?;
     ensure!(status.success(), "the owner of the kept bed ended with {status}");
     let enter = ["enter", "--", "kubectl", "get", "--raw", "/readyz"];
@@ -107,7 +110,7 @@ fn a_kept_bed_outlives_its_owner() -> Result<()> {
 }
 
 fn an_ordinary_user_gets_a_bed() -> Result<()> {
-    let bed = Neighbour::unprivileged()?.ready()?;
+    let bed = StartingBed::unprivileged()?.ready()?;
     for process in bed.about.processes()? {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let real = status.lines().find_map(|line| line.strip_prefix("Uid:"));
@@ -144,19 +147,21 @@ fn an_ordinary_user_gets_a_bed() -> Result<()> {
     bed.end()
 }
 
-/// A bed of another process, on its way up.
-struct Neighbour {
+/// A bed of another process that is not up yet.
+struct StartingBed {
     owner: Child,
-    /// Holds the program an unprivileged owner runs: ours may be where only root may read.
+    /// The directory with the program for an unprivileged owner: our own file may be readable by
+    /// root only.
     home: Option<TempDir>,
 }
 
-impl Neighbour {
+impl StartingBed {
     fn start() -> Result<Self> {
         Self::spawn(Command::new(PROGRAM), None)
     }
 
-    /// One owned by a user without any rights; by this user, if that is not root.
+    /// Starts a bed that a user without any permissions owns, or this user, if this user is not
+    /// root.
     fn unprivileged() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Self::start();
@@ -164,7 +169,7 @@ impl Neighbour {
         let home = tempfile::tempdir().context("failed to make a directory")?;
         let program = home.path().join("pgscale-demo");
         fs::copy(PROGRAM, &program).context("failed to copy the program")?;
-        // World-writable: it is the home of whoever runs it.
+        // World-writable, because it is the home of the unprivileged user.
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777))?;
         let mut command = Command::new("setpriv");
         command
@@ -185,7 +190,7 @@ impl Neighbour {
         Ok(Self { owner, home })
     }
 
-    /// Waits until it is up.
+    /// Waits until the bed is up.
     fn ready(mut self) -> Result<Bed> {
         let stdin = self.owner.stdin.take().context("the owner has no stdin")?;
         let stdout = self.owner.stdout.take().context("the owner has no stdout")?;
@@ -197,7 +202,7 @@ impl Neighbour {
     }
 }
 
-/// What a bed tells about itself.
+/// The line that a bed prints about itself.
 #[derive(Debug, Deserialize)]
 struct About {
     directory: PathBuf,
@@ -222,7 +227,7 @@ struct Bed {
 }
 
 impl Bed {
-    /// Runs its `kubectl` inside it.
+    /// Runs the `kubectl` of the bed inside it.
     fn kubectl(&self, args: &[&str]) -> Result<String> {
         let processes = self.about.processes()?;
         let inside = processes.first().context("nothing runs in the other bed")?;
@@ -241,7 +246,7 @@ impl Bed {
         String::from_utf8(run.stdout).context("kubectl's output is not UTF-8")
     }
 
-    /// Closes its stdin, and expects it to end well.
+    /// Closes the stdin of the owner, and expects a successful end.
     fn end(self) -> Result<()> {
         let Self { mut owner, stdin, about, .. } = self;
         drop(stdin);
@@ -252,7 +257,7 @@ impl Bed {
 }
 
 impl About {
-    /// All processes of this machine that are in one of its namespaces.
+    /// Returns all processes of this machine that are in one of the bed's namespaces.
     fn processes(&self) -> Result<BTreeSet<u32>> {
         let Namespaces { pid, mnt } = &self.namespaces;
         let mut found = BTreeSet::new();

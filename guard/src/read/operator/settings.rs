@@ -1,0 +1,160 @@
+//! Reads the settings of one operator.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use crate::facts::Seen;
+use crate::objects::deployment::{Candidate, SettingsSource, last_edit, started};
+use crate::objects::spell;
+use crate::operator::{Operator, Settings};
+use crate::postgresql::{GROUP, VERSION};
+use crate::read::fetch::{Kind, Objects};
+
+/// Completes a Deployment's data with the settings of its operator.
+pub(super) async fn complete(objects: &Objects, candidate: &Candidate) -> Result<Operator, String> {
+    let selector = spell(&candidate.pod_selector);
+    let pods = async {
+        // An empty selector would select every pod.
+        if selector.is_empty() {
+            return None;
+        }
+        objects.list::<Pod>(Some(&candidate.namespace), Some(&selector)).await.ok()
+    };
+    let (settings, pods) = futures::join!(settings(objects, candidate), pods);
+    let SettingsObject { settings, watched_namespace, edited } = settings?;
+    let stale_settings = match (edited, pods) {
+        (None, _) => Some(false),
+        (Some(_), None) => None,
+        // An operator that does not run yet reads the settings when it starts.
+        (Some(edited), Some(pods)) => Some(started(&pods).is_some_and(|started| edited > started)),
+    };
+    Ok(Operator {
+        deployment: candidate.deployment.clone(),
+        account: candidate.account.clone(),
+        major: candidate.major,
+        source: candidate.settings.object(),
+        settings,
+        available: candidate.available,
+        stale_settings,
+        watched_namespace: candidate.watched_namespace(watched_namespace.as_deref()),
+    })
+}
+
+struct SettingsObject {
+    settings: Settings,
+    watched_namespace: Option<String>,
+    edited: Option<Timestamp>,
+}
+
+async fn settings(objects: &Objects, candidate: &Candidate) -> Result<SettingsObject, String> {
+    let source = &candidate.settings;
+    let missing = || {
+        format!(
+            "{}, which {} names for its settings, does not exist",
+            source.object(),
+            candidate.deployment
+        )
+    };
+    match source {
+        SettingsSource::BuiltIn => Ok(SettingsObject {
+            settings: Settings::default(),
+            watched_namespace: None,
+            edited: None,
+        }),
+        SettingsSource::ConfigMap { namespace, name } => {
+            let map = match objects.get::<ConfigMap>(Some(namespace), name).await {
+                Seen::Known(map) => map,
+                Seen::Absent => return Err(missing()),
+                Seen::Unreadable(why) => return Err(why),
+            };
+            let data = map.data.unwrap_or_default();
+            Ok(SettingsObject {
+                settings: Settings::of_config_map(&data)
+                    .map_err(|error| format!("{}: {error}", source.object()))?,
+                watched_namespace: data.get("watched_namespace").cloned(),
+                edited: last_edit(&map.metadata, "data"),
+            })
+        }
+        SettingsSource::OperatorConfiguration { namespace, name } => {
+            let kind = Kind::foreign(
+                GROUP,
+                VERSION,
+                "OperatorConfiguration",
+                "operatorconfigurations",
+                Some(namespace),
+            );
+            let object = match objects.get_of::<Value>(&kind, name).await {
+                Seen::Known(object) => object,
+                Seen::Absent => return Err(missing()),
+                Seen::Unreadable(why) => return Err(why),
+            };
+            let metadata = object.get("metadata").cloned().unwrap_or_default();
+            let metadata: ObjectMeta = serde_json::from_value(metadata).unwrap_or_default();
+            let watched = object.pointer("/configuration/kubernetes/watched_namespace");
+            Ok(SettingsObject {
+                settings: Settings::of_operator_configuration(&object)
+                    .map_err(|error| format!("{}: {error}", source.object()))?,
+                watched_namespace: watched.and_then(Value::as_str).map(str::to_owned),
+                edited: last_edit(&metadata, "configuration"),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::read::operator::tests::{read, set, why};
+    use crate::read::testing::{Fault, OPERATOR, SETTINGS, World, world};
+
+    #[tokio::test(start_paused = true)]
+    async fn missing_or_malformed_settings_are_unreadable() {
+        let bad = world("endpoints")
+            .edit(SETTINGS, |settings| settings["data"]["max_instances"] = json!("five"));
+        assert_eq!(
+            why(&read(&bad).await),
+            "configmap default/postgres-operator: operator setting max_instances is \"five\", which is \
+             not a whole number"
+        );
+        assert_eq!(
+            why(&read(&world("endpoints").without(SETTINGS)).await),
+            "configmap default/postgres-operator, which deployment default/postgres-operator names for \
+             its settings, does not exist"
+        );
+        let secret = world("endpoints").edit(OPERATOR, |deployment| {
+            let source = json!({"secretKeyRef": {"name": "s", "key": "k"}});
+            set(deployment, json!({"name": "CONTROLLER_ID", "valueFrom": source}));
+        });
+        assert_eq!(
+            why(&read(&secret).await),
+            "CONTROLLER_ID of deployment default/postgres-operator comes from a Secret, which the guard \
+             does not read"
+        );
+        assert_eq!(
+            why(&read(&world("endpoints").fault("deployments", Fault::Hang)).await),
+            "list deployments: no answer within 1s"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_edited_after_the_start_are_stale() {
+        let edited_at = |time: &str| {
+            world("endpoints").edit(SETTINGS, |settings| {
+                settings["metadata"]["managedFields"] = json!([
+                    {"manager": "kubectl-edit", "operation": "Update", "time": time,
+                     "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:max_instances": {}}}},
+                    {"manager": "kubectl-label", "operation": "Update", "time": "2026-11-23T00:00:00Z",
+                     "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:labels": {}}}},
+                ]);
+            })
+        };
+        let stale = async |world: &World| read(world).await.known().unwrap().stale_settings;
+        assert_eq!(stale(&edited_at("2026-11-02T00:00:01Z")).await, Some(true));
+        assert_eq!(stale(&edited_at("2026-11-01T23:59:59Z")).await, Some(false));
+        let forbidden = edited_at("2026-11-03T00:00:00Z").fault("pods", Fault::Status(403));
+        assert_eq!(stale(&forbidden).await, None, "not known is not fine");
+    }
+}

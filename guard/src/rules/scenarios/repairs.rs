@@ -1,0 +1,238 @@
+//! Changes that only improve a bad state, and those that only look like it.
+
+use super::{bound, denials, verdict, warnings};
+use crate::change::Direction;
+use crate::facts::{Facts, Repair, Seen};
+use crate::patroni::PendingFailover;
+use crate::rules::testing::{healthy, led_by_the_last, text};
+
+scenarios![
+    repairs_pass_whatever_the_operator_and_others_are_doing,
+    a_pod_pending_for_ever_does_not_block_the_way_back,
+    a_change_that_a_stopped_operator_never_applied_can_be_cancelled,
+    a_stateful_set_scaled_by_another_writer_licenses_no_shrink,
+    the_way_back_from_a_stuck_shrink_is_never_refused,
+    no_remedy_is_to_wait_where_waiting_deletes_the_leader,
+    what_is_no_repair,
+    what_is_a_repair,
+    a_tempered_denial_says_why,
+];
+
+fn repairs_pass_whatever_the_operator_and_others_are_doing() {
+    let mut facts = healthy(5, 4).stalled([4]).with_stateful_set(|set| {
+        set.foreign_annotations = vec![("a".into(), "b".into())];
+    });
+    facts = facts.with_member(1, |member| member.pod.ready = false);
+    facts.failover = Seen::Known(PendingFailover {
+        leader: Some("acid-a-0".into()),
+        candidate: None,
+        scheduled: None,
+    });
+    facts.operator = Seen::Absent;
+    let facts = (0..5).fold(facts.pause(), |facts, ordinal| {
+        facts.with_member(ordinal, |member| member.pod.critical_operation = true)
+    });
+    assert_eq!(facts.assess().repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert!(verdict(&facts).allows(), "{:?}", denials(&facts));
+    for rule in ["switchover-pending", "major-upgrade"] {
+        let found = verdict(&facts).finding(rule).cloned().unwrap();
+        assert!(found.severity_reason.is_some(), "{rule} would refuse it otherwise");
+    }
+}
+
+fn a_pod_pending_for_ever_does_not_block_the_way_back() {
+    // OrderedReady: the pod after it was never created.
+    let stuck = healthy(5, 3).pending(3).without(4);
+    assert_eq!(stuck.assess().repair(), Some(Repair::RemovesUnhealthyOnly));
+    assert!(verdict(&stuck).allows());
+    // The same with a member that is behind, which the way back does not touch.
+    assert!(verdict(&stuck.stalled([1, 2])).allows());
+}
+
+fn a_change_that_a_stopped_operator_never_applied_can_be_cancelled() {
+    // 5 to 2 was written while the operator was down; the StatefulSet still runs 5.
+    let back = healthy(5, 5).with_count(2, 5);
+    assert_eq!((back.direction(), back.assess().repair()), (Direction::Up, Some(Repair::Cancels)));
+    assert!(verdict(&back).allows());
+    assert!(verdict(&back.clone().cloning(3).pause()).allows());
+    // 5 to 7 was written; going back to 5 is a shrink that shrinks nothing.
+    let down = healthy(5, 5).with_count(7, 5).cloning(3).stalled([1, 2]);
+    assert_eq!(
+        (down.direction(), down.assess().repair()),
+        (Direction::Down, Some(Repair::Cancels))
+    );
+    assert!(verdict(&down).allows());
+    // A further shrink is none.
+    assert!(denials(&healthy(5, 5).with_count(3, 2)).contains(&"change-not-applied"));
+}
+
+/// cases.md A21: a StatefulSet that was scaled past the operator is no licence to delete what still lives.
+fn a_stateful_set_scaled_by_another_writer_licenses_no_shrink() {
+    // -0 is away, so the StatefulSet, scaled to 1, has deleted nothing yet.
+    let scaled = |facts: Facts| facts.with_stateful_set(|set| set.replicas = 1);
+    let led_by_2 = scaled(healthy(3, 1).with_leader(2).without(0));
+    assert_eq!(led_by_2.assess().repair(), None);
+    assert!(denials(&led_by_2).contains(&"leader-condemned"), "{:?}", denials(&led_by_2));
+    let led_by_1 = scaled(healthy(3, 1).with_leader(1).without(0));
+    assert!(!verdict(&led_by_1).allows());
+    let lives = healthy(4, 2).stalled([1]).with_stateful_set(|set| set.replicas = 2);
+    assert_eq!(lives.assess().repair(), None, "-2 and -3 live");
+    assert_eq!(denials(&lives), ["too-few-healthy-survivors"]);
+    let hidden = scaled(healthy(3, 1)).without_sight_of_members();
+    assert_eq!(hidden.assess().repair(), None, "pods that cannot be listed may live");
+    assert!(!verdict(&hidden).allows());
+    // Once all of them end, nothing is decided by the count any more.
+    let ends = |facts: Facts, ordinal| facts.with_member(ordinal, |it| it.pod.terminating = true);
+    let ending = ends(ends(lives, 2), 3);
+    assert_eq!(ending.assess().repair(), Some(Repair::Cancels));
+    assert!(verdict(&ending).allows());
+}
+
+/// cases.md B1: 5 to 2 is stuck because -0 is gone, and the leader on -4 waits to be deleted. The way back was refused
+/// with the remedy to wait, and waiting deletes the leader.
+fn the_way_back_from_a_stuck_shrink_is_never_refused() {
+    let stuck =
+        || healthy(5, 5).with_leader(4).without(0).with_stateful_set(|set| set.replicas = 2);
+    let back = stuck().with_count(2, 5);
+    assert_eq!(back.assess().repair(), Some(Repair::KeepsLeader));
+    assert!(verdict(&back).allows(), "{:?}", denials(&back));
+    assert!(warnings(&back).contains(&"rebuild-in-progress"));
+    // The leader is safe, and the others that were to go still live.
+    let led_by_1 = healthy(5, 5).with_leader(1).without(0);
+    let back = led_by_1.with_stateful_set(|set| set.replicas = 2).with_count(2, 5);
+    assert_eq!(back.assess().repair(), Some(Repair::AddsNothingNew));
+    assert!(verdict(&back).allows());
+    // -3 is gone already: the count makes it anew, and still keeps the leader.
+    let back = stuck().without(3).with_count(2, 5);
+    assert_eq!(back.assess().repair(), Some(Repair::KeepsLeader));
+    assert!(verdict(&back).allows());
+    // Without a leader to keep, a member that is made anew is no repair.
+    let back = healthy(5, 5).without(0).without(3).with_stateful_set(|set| set.replicas = 2);
+    assert_eq!(back.with_count(2, 5).assess().repair(), None);
+    // More than there ever was is no way back.
+    assert_eq!(stuck().with_count(2, 6).assess().repair(), None);
+    assert_eq!(healthy(5, 6).cloning(4).assess().repair(), None);
+}
+
+fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
+    // 3 does not keep the leader on -4, and is refused for that alone: every pod that it adds is there.
+    let stuck = healthy(5, 5).with_leader(4).without(0).with_stateful_set(|set| set.replicas = 2);
+    let too_few = stuck.with_count(2, 3);
+    assert_eq!(denials(&too_few), ["leader-condemned"]);
+    insta::assert_snapshot!(text("leader-condemned", &too_few), @"
+    leader-condemned: acid-a-4 is the leader, and a count of 3 leaves its pod out: the operator deletes it with this write
+      configmap/acid-a-leader: leader: acid-a-4
+      statefulset/acid-a: spec.replicas: 2
+      Try: move the leader first, then repeat the change:
+          kubectl pgscale switchover acid-a --for 3 -n db
+        without the plugin:
+          kubectl exec -it acid-a-1 -n db -c postgres -- patronictl switchover acid-a --candidate acid-a-1
+    ");
+    insta::assert_snapshot!(text("rebuild-in-progress", &too_few.clone().without(2)), @"
+    rebuild-in-progress: still being built: acid-a-0
+      statefulset/acid-a: spec.replicas: 2, acid-a-0 has no pod yet
+      Try: do not wait, the leader acid-a-4 is about to be deleted
+        keep it:
+          kubectl pgscale set acid-a 5 -n db
+    ");
+    let remedies = verdict(&too_few.without(2)).findings.into_iter().filter_map(|it| it.remedy);
+    for remedy in remedies.collect::<Vec<_>>() {
+        assert!(!remedy.to_string().contains("pgscale wait"), "{remedy}");
+    }
+}
+
+fn what_is_no_repair() {
+    for (name, facts) in vec![
+        ("the leader goes, unhealthy as it is", led_by_the_last(4).frozen(4)),
+        ("one of those that go is healthy", healthy(5, 3).stalled([4])),
+        ("one of those that go is only silent", healthy(5, 4).frozen(4)),
+        (
+            "one of those that go is only silent, and another container of its pod is not there",
+            healthy(5, 4).frozen(4).with_member(4, |it| it.pod.phase = "Pending".into()),
+        ),
+        (
+            "one of those that go claims to lead",
+            healthy(5, 4).with_member(4, |it| {
+                it.pod.role = Some("master".into());
+                it.pod.node_ready = Some(false);
+            }),
+        ),
+        (
+            "one of those that go is on a newer timeline",
+            healthy(5, 4).with_answer(4, |it| it.timeline = Some(2)),
+        ),
+        ("nobody leads", {
+            let mut facts = healthy(5, 4).stalled([4]);
+            facts.leader = Seen::Absent;
+            facts
+        }),
+        ("who leads is hidden", healthy(5, 4).stalled([4]).without_sight_of_the_lock()),
+        ("a stranger leads", healthy(5, 4).stalled([4]).without(0)),
+        ("the pods are hidden", healthy(5, 4).without_sight_of_members()),
+        ("the allowed lag is hidden", {
+            let mut facts = healthy(5, 4)
+                .with_answer(4, |it| {
+                    it.received = Some(4_000_000);
+                    it.replayed = Some(1000);
+                })
+                .with_answer(0, |it| it.location = Some(4_000_000));
+            facts.configuration = Seen::Unreadable("timed out".into());
+            facts
+        }),
+        ("to zero", healthy(5, 5).with_count(2, 0).with_stateful_set(|set| set.replicas = 0)),
+        ("growth is none by itself", healthy(3, 5)),
+    ] {
+        assert_eq!(facts.assess().repair(), None, "{name}");
+    }
+}
+
+fn what_is_a_repair() {
+    let mut empty = (0..3).fold(healthy(3, 2), Facts::without);
+    assert_eq!(empty.assess().repair(), Some(Repair::NothingRuns));
+    empty = empty.with_stateful_set(|set| set.replicas = 0);
+    assert_eq!(empty.clone().with_count(0, 3).assess().repair(), Some(Repair::NothingRuns));
+    empty.claims = Seen::Unreadable("timed out".into());
+    assert_eq!(empty.clone().with_count(0, 3).assess().repair(), Some(Repair::ReturnsFromZero));
+    assert!(verdict(&empty.with_count(0, 3)).allows());
+    for (name, facts) in [
+        ("behind", healthy(5, 4).stalled([4])),
+        (
+            "on a lost node",
+            healthy(5, 4).frozen(4).with_member(4, |it| it.pod.node_ready = Some(false)),
+        ),
+        (
+            "ending already, and not asked for any more",
+            healthy(5, 3)
+                .stalled([3])
+                .with_member(4, |it| it.pod.terminating = true)
+                .with_stateful_set(|set| set.replicas = 4),
+        ),
+        (
+            "ending on a lost node, for ever",
+            healthy(5, 4).frozen(4).with_member(4, |it| {
+                (it.pod.terminating, it.pod.node_ready) = (true, Some(false));
+            }),
+        ),
+        ("never created", healthy(5, 4).without(4)),
+        ("never created, and nobody else is fit", healthy(5, 4).without(4).stalled([1, 2, 3])),
+        (
+            "never created, its claim not bound, and nobody else is fit",
+            bound(healthy(5, 4).without(4).stalled([1, 2, 3]), None),
+        ),
+        ("kept from being created, and others are fit", bound(healthy(5, 4).without(4), Some(1))),
+    ] {
+        assert_eq!(facts.assess().repair(), Some(Repair::RemovesUnhealthyOnly), "{name}");
+        assert!(verdict(&facts.pause()).allows(), "{name}");
+    }
+}
+
+fn a_tempered_denial_says_why() {
+    let facts = healthy(4, 3).stalled([3]).with_stateful_set(|set| set.observed_generation = 3);
+    insta::assert_snapshot!(text("operation-in-progress", &facts), @"
+    operation-in-progress: an operation on db/acid-a is not finished
+      statefulset/acid-a: generation: 4, status.observedGeneration: 3
+      (not refused: it removes only members that are not healthy, and not the leader)
+      Try:
+          kubectl pgscale wait acid-a -n db
+    ");
+}

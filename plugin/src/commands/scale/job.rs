@@ -1,0 +1,342 @@
+//! The change of one cluster, from its plan to its outcome.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pgscale_guard::change::Direction;
+use pgscale_guard::duration::human;
+use pgscale_guard::read::AskWhom;
+use pgscale_guard::{Change, Facts};
+use tokio::time::Instant;
+
+use super::{ScaleRequest, show_notes};
+use crate::args::DryRun;
+use crate::error::{Failure, Kind};
+use crate::execute::{Agreed, Done, apply, ask_server};
+use crate::history::{Entry, Recording};
+use crate::impact;
+use crate::outcome::Outcome;
+use crate::permissions;
+use crate::plan::{Outcome as PlanOutcome, Plan};
+use crate::session::Session;
+use crate::terminal::text::instances;
+use crate::view::batch::Planned;
+use crate::watch::{Goal, watch};
+
+/// The change of one cluster.
+pub(super) struct Job {
+    /// Speaks for this cluster.
+    session: Session,
+    /// Namespace of the cluster.
+    namespace: String,
+    /// Its name.
+    name: String,
+    /// What would be done, or why nothing can be.
+    pub(super) prepared: Result<Prepared, Failure>,
+}
+
+/// A change that is planned and judged.
+pub(super) struct Prepared {
+    /// What would be done.
+    plan: Plan,
+    /// What it rests on.
+    facts: Facts,
+    /// Whether it can be.
+    stands: Stands,
+}
+
+/// Whether a plan can be carried out.
+enum Stands {
+    /// The count is there already.
+    Nothing,
+    /// It can.
+    Ready,
+    /// It must not.
+    Refused(Failure),
+}
+
+impl Job {
+    /// Reads the cluster `name` in the namespace of `session`, plans what is asked for, judges it,
+    /// and reads what it would mean beyond that.
+    pub(super) async fn prepare(session: Session, name: String, request: &ScaleRequest) -> Self {
+        let mut prepared = judge(&session, &name, request).await;
+        if let Ok(Prepared { plan, facts, stands }) = &mut prepared {
+            impact::read::add(&session, facts, plan).await;
+            if !request.by_name() && plan.to == 0 && matches!(stands, Stands::Ready) {
+                let alone = session.suggest(&["set", &plan.name, "0"]);
+                *stands = Stands::Refused(
+                    Failure::refused("a change to 0 is confirmed one cluster at a time")
+                        .hint_to("this one alone", alone),
+                );
+            }
+        }
+        Self { namespace: session.namespace.clone(), session, name, prepared }
+    }
+
+    fn plan(&self) -> Option<&Plan> {
+        self.prepared.as_ref().ok().map(|prepared| &prepared.plan)
+    }
+
+    /// Returns the plan, unless the count is there already and there is nothing to look at.
+    pub(super) fn to_show(&self) -> Option<&Plan> {
+        match &self.prepared {
+            Ok(Prepared { plan, stands: Stands::Ready | Stands::Refused(_), .. }) => Some(plan),
+            Ok(Prepared { stands: Stands::Nothing, .. }) | Err(_) => None,
+        }
+    }
+
+    /// Returns the plan, if it can be carried out.
+    pub(super) fn ready(&self) -> Option<&Plan> {
+        match &self.prepared {
+            Ok(Prepared { plan, stands: Stands::Ready, .. }) => Some(plan),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Returns why nothing will be done, where that is so.
+    pub(super) fn refusal(&self) -> Option<&Failure> {
+        match &self.prepared {
+            Ok(Prepared { stands: Stands::Refused(failure), .. }) | Err(failure) => Some(failure),
+            Ok(Prepared { stands: Stands::Nothing | Stands::Ready, .. }) => None,
+        }
+    }
+
+    /// Returns what a person is shown of it before anything is done.
+    pub(super) fn planned(&self) -> Planned<'_> {
+        Planned {
+            namespace: &self.namespace,
+            name: &self.name,
+            plan: self.plan(),
+            refusal: self.refusal(),
+        }
+    }
+
+    /// Ends the job where nothing is done: because of its own state, or else because of `why`.
+    pub(super) fn end(self, why: impl FnOnce() -> Failure) -> Outcome {
+        let Self { namespace, name, .. } = self;
+        match self.prepared {
+            Err(failure) => {
+                Outcome { namespace, name, failure: Some(failure), ..Outcome::default() }
+            }
+            Ok(Prepared { plan, stands: Stands::Refused(failure), .. }) => {
+                Outcome::failed(plan, failure)
+            }
+            Ok(Prepared { plan, stands: Stands::Nothing, .. }) => Outcome::of(plan, "Nothing"),
+            Ok(Prepared { plan, stands: Stands::Ready, .. }) => Outcome::failed(plan, why()),
+        }
+    }
+
+    /// Carries the job out as it was `agreed` to.
+    ///
+    /// A job that `waited` for others is judged again first, where its count grows; a shrink always
+    /// is.
+    pub(super) async fn run(
+        mut self,
+        request: &ScaleRequest,
+        agreed: Agreed,
+        waited: bool,
+    ) -> Outcome {
+        let grows = self.plan().is_some_and(|plan| plan.to > plan.from);
+        if waited && grows && request.acting.dry_run == DryRun::None {
+            let now = Box::pin(judge(&self.session, &self.name, request)).await;
+            self.prepared = match (self.prepared, now) {
+                (Ok(shown), Ok(now)) => as_shown(shown, now, agreed),
+                (Err(failure), _) | (_, Err(failure)) => Err(failure),
+            };
+        }
+        let session = self.session.clone();
+        let outcome = match self.prepared {
+            Ok(Prepared { plan, stands: Stands::Nothing, .. }) => {
+                resume(&session, plan, request).await
+            }
+            Ok(Prepared { plan, facts, stands: Stands::Ready }) => {
+                Box::pin(act(&session, plan, facts, request, agreed)).await
+            }
+            Ok(Prepared { stands: Stands::Refused(_), .. }) | Err(_) => {
+                self.end(|| Failure::new(Kind::Declined, "not begun"))
+            }
+        };
+        show_notes(&session, &outcome);
+        // In full and at once, under the cluster's name: the table at the end has room for a word.
+        if let Some(failure) = outcome.failure().filter(|_| !request.by_name()) {
+            session.out.failure(&failure.clone().reached_by(&session.reach));
+        }
+        outcome
+    }
+}
+
+/// Reads the cluster, plans what is asked for, and judges it: by the rules, and by our permissions.
+async fn judge(session: &Session, name: &str, request: &ScaleRequest) -> Result<Prepared, Failure> {
+    let (plan, facts) = plan(session, name, request).await?;
+    let moves = plan.leader_move.is_some();
+    let held = request.count.held_by_limits(session, &plan, facts.direction());
+    let stands = match (held, plan.outcome()) {
+        (Some(failure), _) => Stands::Refused(failure),
+        (None, PlanOutcome::Nothing) => Stands::Nothing,
+        (None, PlanOutcome::Refused) => Stands::Refused(refusal(session, &plan)),
+        (None, PlanOutcome::Ready) if request.acting.dry_run != DryRun::None => Stands::Ready,
+        (None, PlanOutcome::Ready) => {
+            match permissions::check(session, permissions::SCALE, &facts, moves).await {
+                Ok(()) => Stands::Ready,
+                Err(failure) => Stands::Refused(failure),
+            }
+        }
+    };
+    Ok(Prepared { plan, facts, stands })
+}
+
+/// Reads the cluster and plans what is asked for.
+async fn plan(
+    session: &Session,
+    name: &str,
+    request: &ScaleRequest,
+) -> Result<(Plan, Facts), Failure> {
+    let cluster = session.cluster(name).await?;
+    if cluster.terminating {
+        return Err(Failure::error(format!(
+            "postgresql {}/{name} is being deleted",
+            cluster.namespace
+        )));
+    }
+    let declared = cluster.instances.unwrap_or(0);
+    let whom = match request.count.direction() {
+        Some(Direction::Down) => AskWhom::All,
+        Some(_) | None => AskWhom::AsNeeded,
+    };
+    let first = Change::of_count(cluster.clone(), request.count.unchecked(declared).max(0));
+    let (mut facts, policies) = session.facts(first, whom).await;
+    session.show_warnings();
+    // Relative to what runs, and that is known only now: the operator applies its limits silently.
+    let from = facts.from().unwrap_or(declared);
+    let count = request.count.count(session, name, declared, from)?;
+    facts.change = Change { undo: request.undoes.is_some(), ..Change::of_count(cluster, count) };
+    Ok((Plan::of(&facts, &policies).reached_by(&session.reach), facts))
+}
+
+fn refusal(session: &Session, plan: &Plan) -> Failure {
+    let rules: Vec<&str> = plan.verdict.denials().map(|finding| finding.rule.as_str()).collect();
+    let failure = Failure::refused(format!(
+        "postgresql {} stays at {}: {} refused by {}",
+        plan.cluster(),
+        instances(plan.from),
+        plan.to,
+        rules.join(", ")
+    ));
+    match plan.nearest.counts().next() {
+        Some(count) => failure.hint_to(
+            "this would be allowed now",
+            session.suggest(&["set", &plan.name, &count.to_string()]),
+        ),
+        None => failure,
+    }
+}
+
+/// Returns `now` with the impact that was shown, if it is the change that was `shown` and `agreed`
+/// to.
+fn as_shown(shown: Prepared, now: Prepared, agreed: Agreed) -> Result<Prepared, Failure> {
+    let of = |plan: &Plan| (plan.uid.clone(), plan.declared, plan.count);
+    if of(&shown.plan) == of(&now.plan) {
+        agreed.covers(&shown.plan, &now.plan)?;
+        let plan = Plan { impact: shown.plan.impact, ..now.plan };
+        return Ok(Prepared { plan, ..now });
+    }
+    Err(Failure::refused(format!(
+        "the change of postgresql {} is not the one that was shown any more: numberOfInstances would go from {} \
+         to {}; nothing was changed",
+        now.plan.cluster(),
+        now.plan.declared.map_or("unset".to_owned(), |count| count.to_string()),
+        now.plan.count
+    )))
+}
+
+/// Carries out a plan that was agreed to.
+async fn act(
+    session: &Session,
+    plan: Plan,
+    facts: Facts,
+    request: &ScaleRequest,
+    agreed: Agreed,
+) -> Outcome {
+    let (namespace, name) = (plan.namespace.clone(), plan.name.clone());
+    let change = format!("from {} to {}", plan.from, instances(plan.to));
+    let acting = &request.acting;
+    if acting.dry_run != DryRun::None {
+        return rehearse(session, plan, acting.dry_run, &change).await;
+    }
+    let start = Instant::now();
+    let reason = acting.why.reason.as_deref();
+    let entry = Entry {
+        undoes: request.undoes.clone(),
+        ..Entry::of_plan(&plan, facts.now, (session.chance)(), reason)
+    };
+    let recording = Recording::begin(session, &namespace, &name, entry).await;
+    let mut done = Done::default();
+    let mut outcome = match apply(session, plan.clone(), &facts, agreed, &mut done).await {
+        Err(failure) => Outcome::failed(plan, failure),
+        // What is reported is the plan that was agreed to; what is watched is what came of it.
+        Ok(now) => Outcome { plan: Some(plan), ..follow(session, now, request).await },
+    };
+    outcome.done = done;
+    let took = start.elapsed();
+    outcome.said = if outcome.watched.is_some() {
+        format!("postgresql/{name} scaled {change} in {}", human(took))
+    } else {
+        format!("postgresql/{name} scaled {change}; not waited for")
+    };
+    outcome.record(session, recording, took).await;
+    outcome
+}
+
+/// The count is written: waits for what comes of it, where that is wanted.
+async fn follow(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcome {
+    let resume = session.command(&format!("wait {}", plan.name));
+    session.interruption.means(format!("interrupted; the change goes on; resume: {resume}"));
+    session.out.note(&format!("numberOfInstances is {}", plan.count));
+    let watched = if request.acting.wait {
+        Some(watch(session, &Goal::of_plan(&plan), request.acting.patience.timeout).await)
+    } else {
+        session.out.note(&format!("wait for it: {resume}"));
+        None
+    };
+    let result = if watched.is_some() { "Converged" } else { "Changed" };
+    Outcome { watched, ..Outcome::of(plan, result) }
+}
+
+/// A dry run.
+async fn rehearse(session: &Session, plan: Plan, mode: DryRun, change: &str) -> Outcome {
+    let mut by_server = "";
+    if mode == DryRun::Server {
+        if let Err(failure) = ask_server(session, &plan).await {
+            return Outcome::failed(plan, failure);
+        }
+        by_server = "server ";
+    }
+    let said = format!("postgresql/{} scaled {change} ({by_server}dry run)", plan.name);
+    Outcome { said, ..Outcome::of(plan, "DryRun") }
+}
+
+/// The count is there already; a change that was cut off may still be on its way.
+///
+/// Among clusters that labels chose it is not waited for: the others would wait for their turns.
+async fn resume(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcome {
+    let (name, acting) = (plan.name.clone(), &request.acting);
+    let count = instances(plan.count);
+    let said = format!("postgresql/{name} asks for {count} already; nothing to do");
+    if acting.dry_run != DryRun::None || !acting.wait || !request.by_name() {
+        return Outcome { said, ..Outcome::of(plan, "Nothing") };
+    }
+    // No member is excused: one that is not fit now may be one that an unfinished change still
+    // waits for.
+    let goal = Goal { removed: Vec::new(), unfit: BTreeSet::new(), ..Goal::of_plan(&plan) };
+    session.interruption.means("interrupted; nothing was changed");
+    let once = watch(session, &goal, Duration::ZERO).await;
+    if once.failure.is_none() {
+        return Outcome { said, watched: Some(once), ..Outcome::of(plan, "Nothing") };
+    }
+    session.out.note(&format!(
+        "postgresql/{name} asks for {count} already and has not converged; waiting ..."
+    ));
+    let watched = watch(session, &goal, acting.patience.timeout).await;
+    let said = format!("postgresql/{name} has converged on {count}");
+    Outcome { said, watched: Some(watched), ..Outcome::of(plan, "Converged") }
+}

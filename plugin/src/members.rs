@@ -1,0 +1,112 @@
+//! What a member of a cluster is and does, for every text and document.
+
+use std::fmt;
+
+use pgscale_guard::Seen;
+use pgscale_guard::facts::{Facts, Live, Member};
+use pgscale_guard::patroni;
+
+/// What a member is in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It holds the leader lock.
+    Leader,
+    /// A replica for whose confirmation a commit waits.
+    SyncStandby,
+    /// A member that follows another one.
+    Replica,
+}
+
+impl Role {
+    /// Returns what `member` is.
+    pub(crate) fn of(facts: &Facts, member: &Member) -> Self {
+        if facts.leader_name() == Some(member.name.as_str()) {
+            Self::Leader
+        } else if is_sync(facts, member) {
+            Self::SyncStandby
+        } else {
+            Self::Replica
+        }
+    }
+
+    /// Returns the word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::SyncStandby => "sync standby",
+            Self::Replica => "replica",
+        }
+    }
+}
+
+/// Returns whether `member` is a synchronous standby of the leader.
+pub(crate) fn is_sync(facts: &Facts, member: &Member) -> bool {
+    facts
+        .leader_name()
+        .zip(facts.sync.known())
+        .is_some_and(|(leader, sync)| sync.contains(leader, &member.name))
+}
+
+/// What a member does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Activity<'a> {
+    /// Its pod is being deleted.
+    Terminating,
+    /// Its containers do not run, in the word of the pod.
+    NotStarted(String),
+    /// It copies the leader's data.
+    CreatingReplica,
+    /// It replicates, in PostgreSQL's word.
+    Replicating(&'a str),
+    /// What Patroni says of it.
+    Patroni(&'a patroni::State),
+    /// It was asked, and did not answer.
+    Silent,
+    /// Nothing is known.
+    Unknown,
+}
+
+impl<'a> Activity<'a> {
+    /// Returns what `member` does.
+    pub(crate) fn of(facts: &Facts, member: &'a Member) -> Self {
+        let pod = &member.pod;
+        if pod.terminating {
+            return Self::Terminating;
+        }
+        if !pod.containers_running {
+            return Self::NotStarted(pod.waiting.clone().unwrap_or_else(|| pod.phase.clone()));
+        }
+        if facts.rebuilding(member).is_some() {
+            return Self::CreatingReplica;
+        }
+        match (&member.live, &member.report) {
+            (Live::Answered(answer), _) => match &answer.replication_state {
+                Some(words) if answer.state == patroni::State::Running => Self::Replicating(words),
+                _ => Self::Patroni(&answer.state),
+            },
+            (Live::Silent(_), _) => Self::Silent,
+            (Live::NotAsked, Seen::Known(report)) => Self::Patroni(&report.state),
+            (Live::NotAsked, Seen::Absent | Seen::Unreadable(_)) => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Activity<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Terminating => "terminating",
+            Self::NotStarted(why) => why,
+            Self::CreatingReplica => "creating replica",
+            Self::Replicating(words) => words,
+            Self::Patroni(state) => state.word(),
+            Self::Silent => "does not answer",
+            Self::Unknown => "",
+        })
+    }
+}
+
+/// Returns how many bytes a standby had not received when the leader was asked.
+pub(crate) fn lag_bytes(facts: &Facts, member: &Member) -> Option<u64> {
+    let Live::Answered(answer) = &member.live else { return None };
+    Some(facts.leader_position()?.saturating_sub(answer.position()?))
+}

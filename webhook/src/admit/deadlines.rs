@@ -1,0 +1,60 @@
+//! The time that each part of a review may take.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::duration;
+
+/// The API server's own default, where it does not say how long it waits.
+const DEFAULT_TIME: Duration = Duration::from_secs(10);
+
+/// The ends of the parts of a review, so that the webhook answers before the API server gives up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadlines {
+    /// The end of the live reads.
+    pub(super) reads: Instant,
+    /// The end of the wait for a verdict.
+    pub(super) verdict: Instant,
+}
+
+impl Deadlines {
+    /// Reads the query, in which the API server says how long it waits: `?timeout=5s`.
+    pub(super) fn of(query: Option<&str>, started: Instant) -> Self {
+        let time = query
+            .into_iter()
+            .flat_map(|query| query.split('&'))
+            .find_map(|pair| pair.strip_prefix("timeout="))
+            .and_then(|text| duration::parse(text).ok())
+            .unwrap_or(DEFAULT_TIME);
+        // A fifth is left for the way to the API server and back, and for a machine that is busy
+        // with other work.
+        let margin = (time / 5).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let reads = started + time.saturating_sub(margin);
+        Self { reads, verdict: reads + margin / 2 }
+    }
+
+    /// Returns the time that is left for live reads.
+    pub(super) fn time_to_read(self) -> Duration {
+        self.reads.saturating_duration_since(Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_comes_before_the_api_server_stops_waiting() {
+        let now = Instant::now();
+        let times = |query: Option<&str>| {
+            let deadlines = Deadlines::of(query, now);
+            ((deadlines.reads - now).as_millis(), (deadlines.verdict - now).as_millis())
+        };
+        assert_eq!(times(Some("timeout=5s")), (4000, 4500));
+        assert_eq!(times(Some("a=b&timeout=1s")), (800, 900));
+        assert_eq!(times(Some("timeout=30s")), (29_000, 29_500));
+        assert_eq!(times(Some("timeout=soon")), (9000, 9500));
+        assert_eq!(times(None), (9000, 9500));
+    }
+}

@@ -1,0 +1,158 @@
+//! `serve`: puts the parts of the webhook together, and takes them out of service after SIGTERM in
+//! an order that loses no review.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use pgscale_guard::read::Direct;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admit::{self, Admission};
+use crate::args::{CertificateArguments, LogFormat, Serve};
+use crate::certs::self_signed::SelfSigned;
+use crate::certs::{Certificates, Files, Source};
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::probes::{self, Probes};
+use crate::server::{Limits, Phase, Server};
+
+/// Answers reviews until SIGTERM.
+///
+/// # Errors
+/// Fails when the webhook cannot start: no certificate, no API server, an address in use.
+pub(crate) async fn run(arguments: Serve) -> Result<()> {
+    start_log(&arguments);
+    let mut signals = Signals::new()?;
+    let metrics = Arc::new(Metrics::new());
+    let client = client(&arguments).await?;
+    let source = source(&arguments.certificate, &client)?;
+    let first = source.offer().await.context("no certificate to serve")?;
+    let certificates = Certificates::new(first).context("no certificate to serve")?;
+    metrics.certificate_ends(certificates.not_after());
+    let events = Events::new(client.clone(), Arc::clone(&metrics));
+    let listener = bind(arguments.listen).await?;
+    let plain = bind(arguments.metrics_listen).await?;
+    let (phase, phases) = watch::channel(Phase::Serving);
+
+    tokio::spawn(Arc::clone(&certificates).keep_fresh(
+        source,
+        arguments.reload_interval,
+        Arc::clone(&metrics),
+    ));
+    let probes = Probes {
+        phase: phases.clone(),
+        certificates: Arc::clone(&certificates),
+        metrics: Arc::clone(&metrics),
+    };
+    tokio::spawn(axum::serve(plain, probes::router(probes)).into_future());
+    let admission = Admission {
+        client,
+        ask: Arc::new(Direct),
+        events: events.clone(),
+        metrics: Arc::clone(&metrics),
+        growth: arguments.grow_failure_policy,
+    };
+    let server = Server {
+        listener,
+        router: admit::router(admission),
+        certificates,
+        limits: Limits { connections: arguments.max_connections, ..Limits::default() },
+        phase: phases,
+        metrics,
+    };
+    let server = tokio::spawn(server.run());
+    tracing::info!(listen = %arguments.listen, metrics = %arguments.metrics_listen, "serving");
+
+    signals.wait().await;
+    tracing::info!(delay = ?arguments.drain_delay, "draining: not ready, still accepting");
+    phase.send_replace(Phase::Draining);
+    tokio::select! {
+        () = tokio::time::sleep(arguments.drain_delay) => {}
+        () = signals.wait() => tracing::info!("a second signal: accepting no more"),
+    }
+    phase.send_replace(Phase::Stopping);
+    let drained = async {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the server failed");
+        }
+    };
+    if tokio::time::timeout(arguments.drain_timeout, drained).await.is_err() {
+        tracing::warn!("stopped while connections were open");
+    }
+    events.flush(arguments.drain_timeout).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn start_log(arguments: &Serve) {
+    let filter = arguments.log.clone();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+}
+
+async fn client(arguments: &Serve) -> Result<Client> {
+    let mut config = match &arguments.kubeconfig {
+        Some(file) => {
+            let kubeconfig = Kubeconfig::read_from(file)
+                .with_context(|| format!("failed to read the kubeconfig {}", file.display()))?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("failed to use the kubeconfig {}", file.display()))?
+        }
+        None => {
+            Config::incluster().context("not in a pod with a service account: give --kubeconfig")?
+        }
+    };
+    // Reviews have deadlines of their own. These bound Events and certificates.
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(30));
+    Client::try_from(config).context("failed to make a client of the API server")
+}
+
+fn source(arguments: &CertificateArguments, client: &Client) -> Result<Source> {
+    if let Some(secret) = &arguments.certificate_secret {
+        let names = arguments.server_name.clone();
+        let self_signed = SelfSigned::new(client.clone(), secret.clone(), names);
+        return Ok(Source::SelfSigned(Box::new(self_signed)));
+    }
+    let certificate = arguments.tls_cert.clone().context("no --tls-cert")?;
+    let key = arguments.tls_key.clone().context("no --tls-key")?;
+    Ok(Source::Files(Files { certificate, key }))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("failed to listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
