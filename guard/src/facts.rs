@@ -3,6 +3,8 @@
 //! A fact is [`Seen`]: known, certainly absent, or unreadable with the reason. A rule that needs an
 //! unreadable fact returns "unknown". It never takes silence for "fine".
 
+use std::fmt;
+
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::change::{Change, Direction};
@@ -184,11 +186,55 @@ pub struct Pod {
     /// The operator wants to recreate it (`zalando-postgres-operator-rolling-update-required`).
     pub rolling_update_required: bool,
     /// The reason why it does not run, in the kubelet's or the scheduler's words.
-    pub waiting: Option<String>,
+    pub waiting: Option<Waiting>,
     /// The DCS store of its Patroni, by its variables. `None` where those are not an operator's.
     pub store: Option<Store>,
     /// Restarts of its PostgreSQL container.
     pub restarts: i64,
+}
+
+/// The reason why a pod does not run, in the kubelet's or the scheduler's words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// The container that does not run; `None` where no container is named.
+    pub container: Option<String>,
+    /// The reason in one word, such as `CrashLoopBackOff`.
+    pub reason: Option<String>,
+    /// The reason in a sentence.
+    pub message: Option<String>,
+    /// The code with which the container ended; `None` for one that did not end.
+    pub exit_code: Option<i32>,
+}
+
+impl Waiting {
+    /// Returns whether the container ended, or crashes over and over.
+    pub fn crashes(&self) -> bool {
+        self.exit_code.is_some() || self.reason.as_deref() == Some("CrashLoopBackOff")
+    }
+}
+
+impl From<&str> for Waiting {
+    /// A sentence alone, as the scheduler's.
+    fn from(message: &str) -> Self {
+        Self { message: Some(message.to_owned()), ..Self::default() }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(container) = &self.container {
+            write!(out, "container {container}: ")?;
+        }
+        match (&self.reason, &self.message) {
+            (Some(reason), Some(message)) => write!(out, "{reason}: {message}")?,
+            (Some(one), None) | (None, Some(one)) => write!(out, "{one}")?,
+            (None, None) => write!(out, "ended")?,
+        }
+        match self.exit_code {
+            Some(code) => write!(out, ", exit code {code}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A member's answer about its live state.

@@ -18,6 +18,7 @@ use crate::verdict::{Finding, Outcome, RuleResult, Severity, Standing, Verdict};
 
 mod after_switchover;
 mod alternative;
+mod applies;
 mod bounds;
 mod calendar;
 mod capacity;
@@ -62,6 +63,7 @@ pub(crate) mod testing;
 
 pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
 pub use alternative::{Alternative, alternative};
+pub use applies::Applies;
 pub use direct_scale::past_the_operator;
 use direct_scale::take_back;
 pub use inputs::Input;
@@ -75,8 +77,8 @@ pub struct Rule {
     pub id: RuleId,
     /// One line for tables.
     pub title: &'static str,
-    /// On which changes it looks, for tables.
-    pub fires_on: &'static str,
+    /// The kinds of change that it looks at.
+    pub applies: Applies,
     /// What it does unless a policy says otherwise, for tables.
     pub default: &'static str,
     /// Its page: what it protects from, its signals, their blind spots, the way out.
@@ -85,11 +87,21 @@ pub struct Rule {
     pub kind: Kind,
     /// What it looks at, for explanations.
     pub reads: &'static [Input],
-    /// The judgement itself.
-    pub check: fn(&Assessment<'_>, &Policies) -> Outcome,
+    /// Judges a change of one of those kinds.
+    check: fn(&Assessment<'_>, &Policies) -> Outcome,
     /// Its table test: situations, each with the expected outcome.
     #[cfg(any(test, feature = "testing"))]
     pub table: fn(),
+}
+
+impl Rule {
+    /// Returns what the rule says of the change, before policies weigh it.
+    fn judge(&self, facts: &Assessment<'_>, policies: &Policies) -> Outcome {
+        if !self.applies.includes(facts) {
+            return Outcome::NotApplicable;
+        }
+        (self.check)(facts, policies)
+    }
 }
 
 /// What a rule judges, which decides what a repair excuses.
@@ -230,16 +242,16 @@ fn results(facts: &Facts, policies: &Policies) -> Vec<(RuleResult, Option<Findin
             results.push((RuleResult { rule: rule.id, outcome: Outcome::NotApplicable }, None));
             continue;
         }
-        let mut outcome = (rule.check)(facts, policies);
+        let mut outcome = rule.judge(facts, policies);
         if let (Outcome::Found(finding), Some(limit)) = (&mut outcome, policies.enforced_lag())
             && rule.kind == Kind::Live
-            && (rule.check)(by_patroni, policies) != Outcome::Found(finding.clone())
+            && rule.judge(by_patroni, policies) != Outcome::Found(finding.clone())
         {
             *finding = severity::because_of_lag(finding.clone(), limit);
         }
         let mut finding = severity::weighed(rule, &outcome, facts, policies);
         for (limit, facts) in stricter.iter().filter(|_| rule.kind == Kind::Live) {
-            let outcome = (rule.check)(facts, policies);
+            let outcome = rule.judge(facts, policies);
             let tried = severity::on_trial(rule, &outcome, facts, policies, limit);
             finding = severity::stronger(finding, tried);
         }

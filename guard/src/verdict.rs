@@ -210,19 +210,23 @@ impl Verdict {
     }
 }
 
+impl Finding {
+    /// Returns the finding line by line.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines = vec![Line::Text(format!("{}: {}", self.rule, self.message))];
+        let evidence = evidence::lines(&self.evidence).into_iter();
+        lines.extend(evidence.map(|line| Line::Text(format!("  {line}"))));
+        lines.extend(self.severity_reason.iter().map(|why| Line::Text(format!("  ({why})"))));
+        lines.extend(self.remedy.iter().flat_map(|remedy| remedy.behind("  Try:")));
+        lines
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.rule, self.message)?;
-        for line in evidence::lines(&self.evidence) {
-            write!(out, "\n  {line}")?;
-        }
-        if let Some(severity_reason) = &self.severity_reason {
-            write!(out, "\n  ({severity_reason})")?;
-        }
-        if let Some(remedy) = &self.remedy {
-            for Line::Text(line) | Line::Command(line) in remedy.behind("  Try:") {
-                write!(out, "\n{line}")?;
-            }
+        for (index, Line::Text(line) | Line::Command(line)) in self.lines().iter().enumerate() {
+            let begins = if index == 0 { "" } else { "\n" };
+            write!(out, "{begins}{line}")?;
         }
         Ok(())
     }

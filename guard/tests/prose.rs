@@ -53,7 +53,7 @@ fn pages_and_rules_are_in_plain_english() {
             ("title", rule.title),
             ("page", rule.page),
             ("default", rule.default),
-            ("fires_on", rule.fires_on),
+            ("applies", &rule.applies.to_string()),
         ];
         for (part, text) in texts {
             found.extend(avoided(&format!("{part} of rule {}", rule.id), &prose(text)));

@@ -19,7 +19,7 @@ fn the_readme_lists_every_rule() {
     let mut table =
         "| rule | refuses or warns about | fires on | default |\n|---|---|---|---|\n".to_owned();
     for rule in RULES {
-        writeln!(table, "| {} | {} | {} | {} |", rule.id, rule.title, rule.fires_on, rule.default)
+        writeln!(table, "| {} | {} | {} | {} |", rule.id, rule.title, rule.applies, rule.default)
             .unwrap();
     }
     let wanted = format!("{before}{BEGIN}{table}{END}{after}");

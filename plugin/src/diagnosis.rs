@@ -11,7 +11,7 @@ use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::Facts;
 use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::printable::printable;
-use pgscale_guard::remedy::{Reach, Suggested, spelled};
+use pgscale_guard::remedy::{Command, Reach, Remedy, Suggested};
 use pgscale_guard::rules::critical_operation;
 
 use crate::execute::switchover::labelled;
@@ -32,15 +32,16 @@ pub(crate) struct Cause {
     pub(crate) what: String,
     /// What it rests on.
     pub(crate) evidence: Vec<Evidence>,
-    /// The command to run next.
-    pub(crate) next: String,
+    /// What to do next.
+    pub(crate) next: Remedy,
     /// What ends it where nothing else does, and on which condition.
     pub(crate) last_resort: Option<Suggested>,
 }
 
 impl Cause {
-    fn new(what: impl Into<String>, next: String) -> Self {
-        Self { what: printable(&what.into()), evidence: Vec::new(), next, last_resort: None }
+    fn new(what: impl Into<String>, next: impl Into<Remedy>) -> Self {
+        let (what, next) = (printable(&what.into()), next.into());
+        Self { what, evidence: Vec::new(), next, last_resort: None }
     }
 
     fn because(self, object: ObjectRef, field: &str, value: impl Display) -> Self {
@@ -92,7 +93,7 @@ pub(crate) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
     if causes.is_empty() {
         // Never silent about a cluster that has not converged.
         let what = clues.missing.join("; ");
-        let next = clues.kubectl(&format!("describe statefulset {}", facts.change.new.name));
+        let next = clues.kubectl(&["describe", "statefulset", &facts.change.new.name]);
         causes.push(Cause::new(what, next));
     }
     causes
@@ -103,30 +104,31 @@ impl Clues<'_> {
         &self.snapshot.facts
     }
 
-    /// The connection flags that kubectl knows: empty, or with a space in front.
-    fn flags(&self) -> String {
-        spelled(&self.reach.kubectl)
+    /// Returns kubectl with these words, as the caller reaches the API server.
+    fn anywhere(&self, words: &[&str]) -> Command {
+        Command::kubectl(words).reached_by(self.reach)
     }
 
-    /// A kubectl command in the cluster's namespace.
-    fn kubectl(&self, words: &str) -> String {
-        format!("kubectl {words} -n {}{}", self.facts().change.new.namespace, self.flags())
+    /// Returns kubectl with these words in the cluster's namespace.
+    fn kubectl(&self, words: &[&str]) -> Command {
+        self.anywhere(&[words, &["-n", &self.facts().change.new.namespace]].concat())
     }
 
-    /// A command inside a member.
-    fn exec(&self, pod: &str, words: &str) -> String {
-        let exec = self.kubectl(&format!("exec {pod} -c postgres"));
-        format!("{exec} -- {words}")
+    /// Returns a command inside a member.
+    fn exec(&self, pod: &str, words: &[&str]) -> Command {
+        let namespace = self.facts().change.new.namespace.as_str();
+        let exec = ["exec", pod, "-c", "postgres", "-n", namespace, "--"];
+        self.anywhere(&[&exec[..], words].concat())
     }
 
-    /// `patronictl` in the member that leads, or else in the first that runs.
-    fn patronictl(&self, words: &str) -> String {
+    /// Returns `patronictl` in the member that leads, or else in the first that runs.
+    fn patronictl(&self, words: &[&str]) -> Command {
         let facts = self.facts();
         let leader = facts.leader_member();
         let first = || facts.all_members().iter().find(|member| member.pod.containers_running);
         match leader.or_else(first) {
-            Some(member) => self.exec(&member.name, &format!("patronictl {words}")),
-            None => self.kubectl("get pods"),
+            Some(member) => self.exec(&member.name, &[&["patronictl"][..], words].concat()),
+            None => self.kubectl(&["get", "pods"]),
         }
     }
 
@@ -144,8 +146,7 @@ impl Clues<'_> {
 /// Without its pods nothing else is certain.
 fn unseen(clues: &Clues<'_>) -> Option<Cause> {
     let why = clues.facts().members.unreadable()?;
-    let namespace = &clues.facts().change.new.namespace;
-    let next = format!("kubectl auth can-i list pods -n {namespace}{}", clues.flags());
+    let next = clues.kubectl(&["auth", "can-i", "list", "pods"]);
     Some(
         Cause::new("the members cannot be seen, and little can be told without", next)
             .because_of(Evidence::unreadable(ObjectRef::all(Kind::Pod), why)),
@@ -156,12 +157,12 @@ fn ends(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     let name = &facts.change.new.name;
     if facts.change.new.terminating {
-        let next = clues.kubectl(&format!("get postgresql {name} -o yaml"));
+        let next = clues.kubectl(&["get", "postgresql", name, "-o", "yaml"]);
         let cause = Cause::new("the cluster is being deleted", next);
         return Some(cause.because(facts.postgresql_source(), DELETION, "set"));
     }
     facts.stateful_set.known().filter(|set| set.terminating)?;
-    let next = clues.kubectl(&format!("get statefulset {name} -o yaml"));
+    let next = clues.kubectl(&["get", "statefulset", name, "-o", "yaml"]);
     Some(Cause::new("the StatefulSet is being deleted: the operator replaces it", next).because(
         facts.stateful_set_source(),
         DELETION,
@@ -173,7 +174,7 @@ fn ends(clues: &Clues<'_>) -> Option<Cause> {
 fn leadership(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     if let Some(why) = facts.leader.unreadable() {
-        let cause = Cause::new("who leads cannot be told", clues.patronictl("list"));
+        let cause = Cause::new("who leads cannot be told", clues.patronictl(&["list"]));
         return Some(cause.because_of(Evidence::unreadable(facts.lock_source(), why)));
     }
     let labelled = labelled(facts);
@@ -186,8 +187,11 @@ fn leadership(clues: &Clues<'_>) -> Option<Cause> {
         [one] => format!("{leader} leads, and the leader's label is on {one}"),
         several => format!("{} pods carry the leader's label", several.len()),
     };
-    let mut cause =
-        Cause::new(what, clues.patronictl("list")).because(facts.lock_source(), "leader", leader);
+    let mut cause = Cause::new(what, clues.patronictl(&["list"])).because(
+        facts.lock_source(),
+        "leader",
+        leader,
+    );
     for name in labelled {
         cause = cause.because(ObjectRef::pod(name), "role label", "leader");
     }
@@ -210,7 +214,7 @@ fn leaderless(clues: &Clues<'_>) -> Cause {
         let what = "nobody leads, and Patroni is paused: nobody takes over";
         return ending_the_pause(clues, what, vec![lock]);
     }
-    let mut cause = Cause::new("nobody leads: nothing can be written", clues.patronictl("list"))
+    let mut cause = Cause::new("nobody leads: nothing can be written", clues.patronictl(&["list"]))
         .because_of(lock);
     for member in facts.all_members() {
         let health = crate::plan::describe(&clues.snapshot.facts.assessment().health(member));
@@ -240,9 +244,9 @@ fn ending_the_pause(clues: &Clues<'_>, what: &str, evidence: Vec<Evidence>) -> C
     let facts = clues.facts();
     let marked = critical_operation(facts);
     let next = if marked.is_empty() {
-        clues.patronictl(&format!("resume --wait {}", facts.change.new.name))
+        clues.patronictl(&["resume", "--wait", &facts.change.new.name])
     } else {
-        clues.kubectl("get pods -L critical-operation -w")
+        clues.kubectl(&["get", "pods", "-L", "critical-operation", "-w"])
     };
     let mut cause = Cause { evidence, ..Cause::new(what, next) }.because(
         facts.patroni_source("config"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::remedy::Remedy;
 use pgscale_guard::verdict::Finding;
 use serde::Serialize;
 
@@ -95,6 +96,10 @@ pub(crate) struct ScalePlan<'a> {
     other_writers: &'a [String],
     /// The rules that refuse a plain write of the same count as long as the leader has not moved.
     plain_write_refused_by: &'a [&'static str],
+    /// What to do next: of a plan that is refused, how to ask for the nearest counts; where a plain write would be
+    /// refused, how to move the leader first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Remedy>,
     /// What to commit where others write the count too.
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<CommitDocument>,
@@ -211,6 +216,7 @@ impl<'a> ScalePlan<'a> {
             nearest_allowed: plan.nearest.counts().collect(),
             other_writers: &plan.other_writers,
             plain_write_refused_by: &plan.plain_write_refused_by,
+            next: plan.next(),
             commit: CommitDocument::of(plan),
             impact: plan.impact.as_deref().map(ImpactDocument::of),
         }
@@ -247,7 +253,7 @@ pub(crate) struct ScaleReport<'a> {
     /// The exit code of the program.
     pub(crate) exit_code: u8,
     /// What is wrong, where something is.
-    pub(crate) message: Option<&'a str>,
+    pub(crate) message: Option<String>,
     /// What the program set out to do.
     pub(crate) plan: Option<ScalePlan<'a>>,
     /// The switchover that took place.
@@ -279,8 +285,8 @@ pub(crate) struct Admitted {
     /// The same in words, for people.
     #[serde(skip)]
     pub(crate) said: String,
-    /// The command that comes next.
-    pub(crate) next: String,
+    /// What comes next.
+    pub(crate) next: Remedy,
     /// What it means to writers that are no people.
     #[serde(skip)]
     pub(crate) note: Option<String>,
@@ -384,7 +390,7 @@ impl<'a> ScaleReport<'a> {
         let mut report = Self::new(&outcome.namespace, &outcome.name);
         report.result = outcome.word();
         if let Some(failure) = outcome.failure() {
-            report.message = Some(&failure.message);
+            report.message = Some(failure.text());
             report.exit_code = failure.kind.code();
         }
         report.plan = outcome.plan.as_ref().map(ScalePlan::of);

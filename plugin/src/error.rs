@@ -6,6 +6,7 @@ use std::fmt;
 use kube::core::Status;
 use kube::core::response::StatusCause;
 use pgscale_guard::remedy::{Command, Line, Reach, Remedy};
+use pgscale_guard::rules::rule;
 
 /// The exit codes, which scripts rely on.
 pub(crate) const EXIT_CODES: &str = "\
@@ -76,14 +77,16 @@ pub(crate) struct Failure {
     pub(crate) kind: Kind,
     /// The request and the cause.
     pub(crate) message: String,
-    /// Commands or edits that help.
+    /// The lines below the message. A line that another program wrote may be a command, and counts as one.
+    pub(crate) details: Vec<Line>,
+    /// Commands or edits that mend it.
     pub(crate) hints: Vec<Remedy>,
 }
 
 impl Failure {
     /// Returns a failure of `kind`.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hints: Vec::new() }
+        Self { kind, message: message.into(), details: Vec::new(), hints: Vec::new() }
     }
 
     /// Returns a failure of the kind `Error`.
@@ -99,6 +102,25 @@ impl Failure {
     /// Returns a refusal by a rule.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(Kind::Refused, message)
+    }
+
+    /// Adds lines below the message.
+    #[must_use]
+    pub(crate) fn with(mut self, details: impl IntoIterator<Item = Line>) -> Self {
+        self.details.extend(details);
+        self
+    }
+
+    /// Adds a sentence below the message.
+    #[must_use]
+    pub(crate) fn with_line(self, text: impl Into<String>) -> Self {
+        self.with([Line::Text(text.into())])
+    }
+
+    /// Returns what is wrong in full, without the hints.
+    pub(crate) fn text(&self) -> String {
+        let details = self.details.iter().map(|(Line::Text(line) | Line::Command(line))| line);
+        std::iter::once(&self.message).chain(details).cloned().collect::<Vec<_>>().join("\n")
     }
 
     /// Adds a remedy.
@@ -122,11 +144,9 @@ impl Failure {
         self
     }
 
-    /// Returns the hints line by line, each hint behind `title`. A command stands alone on its
-    /// line.
-    pub(crate) fn hint_lines(&self, title: &str) -> Vec<String> {
-        let lines = self.hints.iter().flat_map(|hint| hint.behind(title));
-        lines.map(|(Line::Text(line) | Line::Command(line))| line).collect()
+    /// Returns the hints line by line, each hint behind `title`; a command stands alone on its line.
+    pub(crate) fn hint_lines(&self, title: &str) -> Vec<Line> {
+        self.hints.iter().flat_map(|hint| hint.behind(title)).collect()
     }
 
     /// Returns the error of the API server, or of the way to it, for the attempt to `asked` ("read
@@ -213,15 +233,16 @@ impl Failure {
 
     /// Returns a refusal of an admission webhook or policy, which the API server passes on.
     fn of_denial(status: &Status, asked: &str) -> Self {
-        let mut lines = vec![format!("refused to {asked}: {}", status.message)];
+        let mut lines = status.message.lines();
+        let first = lines.next().unwrap_or_default();
         let causes = status.details.iter().flat_map(|details| &details.causes);
-        // The guard's own causes repeat parts of the message.
-        lines.extend(
-            causes
-                .filter(|cause| !status.message.contains(cause.message.as_str()))
-                .map(|StatusCause { reason, message, .. }| format!("{reason}: {message}")),
-        );
-        let failure = Self::refused(lines.join("\n"));
+        // The guard's own causes repeat in parts what the message says in full, and others' may as well.
+        let causes = causes
+            .filter(|cause| rule(&cause.reason).is_none())
+            .filter(|cause| !status.message.contains(cause.message.as_str()))
+            .map(|StatusCause { reason, message, .. }| format!("{reason}: {message}"));
+        let failure = Self::refused(format!("refused to {asked}: {first}"))
+            .with(lines.map(str::to_owned).chain(causes).map(Line::Command));
         failure.hint_to("every rule has a page", Command::kubectl(["pgscale", "rules", "RULE"]))
     }
 }
@@ -315,8 +336,8 @@ impl From<std::io::Error> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "error: {}", self.message)?;
-        for line in self.hint_lines("hint:") {
+        write!(out, "error: {}", self.text())?;
+        for Line::Text(line) | Line::Command(line) in self.hint_lines("hint:") {
             write!(out, "\n{line}")?;
         }
         Ok(())
@@ -396,10 +417,16 @@ mod tests {
         assert_eq!(
             failure.reached_by(&reach).hint_lines("hint:"),
             [
-                "hint: ask for permission to list pods in namespace db, then test it:",
-                "    kubectl auth can-i list pods -n db --context='my cluster'",
-                "hint: see them all:",
-                "    kubectl pgscale rules --context='my cluster' --operator=a/b"
+                Line::Text(
+                    "hint: ask for permission to list pods in namespace db, then test it:".into()
+                ),
+                Line::Command(
+                    "    kubectl auth can-i list pods -n db --context='my cluster'".into()
+                ),
+                Line::Text("hint: see them all:".into()),
+                Line::Command(
+                    "    kubectl pgscale rules --context='my cluster' --operator=a/b".into()
+                ),
             ]
         );
     }
@@ -416,6 +443,20 @@ mod tests {
             "Internal error occurred: failed calling webhook \"shrink.pgscale.dev\": no endpoints",
         );
         assert_eq!(Failure::of_kube(&broken, "change it").kind, Kind::Error);
+    }
+
+    #[test]
+    fn commands_in_a_webhooks_no_are_never_broken() {
+        let command = "      kubectl pgscale set acid-a 3 -n db";
+        let denial = status(
+            403,
+            &format!(
+                "admission webhook \"shrink.pgscale.dev\" denied the request: 2 is refused:\n- below-min\n{command}"
+            ),
+        );
+        let failure = Failure::of_kube(&denial, "change it");
+        assert!(failure.details.contains(&Line::Command(command.to_owned())), "{failure:?}");
+        assert!(failure.text().ends_with(&format!("\n{command}")), "{failure:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the local superuser of every Spilo image: no password is read, and none is needed. Every answer
 //! is optional: a user who may not exec gets less.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -29,7 +30,25 @@ pub(crate) trait Exec: Send + Sync {
         pod: &'a Address,
         command: Vec<String>,
         patience: Duration,
-    ) -> BoxFuture<'a, Result<String, String>>;
+    ) -> BoxFuture<'a, Result<String, ExecError>>;
+}
+
+/// The reason why a command in a member did not end well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ExecError {
+    /// The caller may not do this, such as `pods/exec`.
+    Forbidden(String),
+    /// Anything else, in one line for people.
+    Failed(String),
+}
+
+impl fmt::Display for ExecError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forbidden(what) => write!(out, "{what} is not permitted"),
+            Self::Failed(why) => write!(out, "{why}"),
+        }
+    }
 }
 
 /// Returns the rows of one SQL statement, each column as text. NULL is the empty text.
@@ -41,7 +60,7 @@ pub(crate) async fn sql(
     pod: &Address,
     statement: &str,
     patience: Duration,
-) -> Result<Vec<Vec<String>>, String> {
+) -> Result<Vec<Vec<String>>, ExecError> {
     let printed = exec.run(pod, psql(statement), patience).await?;
     Ok(rows(&printed))
 }
@@ -50,7 +69,7 @@ pub(crate) async fn sql(
 ///
 /// # Errors
 /// As for [`sql`].
-pub(crate) async fn checkpoint(exec: &dyn Exec, pod: &Address) -> Result<(), String> {
+pub(crate) async fn checkpoint(exec: &dyn Exec, pod: &Address) -> Result<(), ExecError> {
     sql(exec, pod, "CHECKPOINT", CHECKPOINT_PATIENCE).await.map(drop)
 }
 

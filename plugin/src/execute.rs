@@ -9,6 +9,8 @@
 use kube::api::{Patch, PatchParams};
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::remedy::Line;
+use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Change, Facts, Policies};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -184,20 +186,19 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
         }
         let leader = facts.leader_name().unwrap_or("no member");
         if Instant::now() >= deadline {
-            let denials = plan.verdict.denials().map(ToString::to_string);
-            let late = late.iter().map(|unfit| format!("{}: {}", unfit.pod, unfit.why));
-            let mut reasons: Vec<String> = denials.chain(late).collect();
+            let denials = plan.verdict.denials().flat_map(Finding::lines);
+            let late = late.iter().map(|it| Line::Text(format!("{}: {}", it.pod, it.why)));
+            let mut reasons: Vec<Line> = denials.chain(late).collect();
             if reasons.is_empty() {
-                reasons.push(format!("{leader} leads now"));
+                reasons.push(Line::Text(format!("{leader} leads now")));
             }
             return Err(not_done(
                 true,
-                format!(
-                    "the leader was moved, and numberOfInstances was not changed, because the shrink \
-                     would not be safe now:\n{}",
-                    reasons.join("\n")
-                ),
+                "the leader was moved, and numberOfInstances was not changed, because the shrink \
+                 would not be safe now:"
+                    .to_owned(),
             )
+            .with(reasons)
             .hint("run the same command again when that is mended"));
         }
         let denials = plan.verdict.denials().map(|it| format!("{}: {}", it.rule, it.message));
@@ -223,6 +224,9 @@ fn excusing(before: &Plan, now: Plan) -> Plan {
     Plan { unfit, ..now }
 }
 
+/// The note after a conflict.
+const PLANNING_AGAIN: &str = "somebody else wrote to the cluster; planning again ...";
+
 /// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
 async fn plan_again(
     session: &Session,
@@ -230,7 +234,7 @@ async fn plan_again(
     agreed: Agreed,
     moved: bool,
 ) -> Result<Plan, Failure> {
-    session.out.note("somebody else wrote to the cluster; planning again ...");
+    session.out.note(PLANNING_AGAIN);
     let (now, _) = read_plan(session, before).await?;
     if !moved {
         return as_agreed(before, now, agreed);
@@ -327,12 +331,9 @@ fn still_allowed(now: &Plan, moved: bool) -> Result<(), Failure> {
     if now.outcome() != Outcome::Refused {
         return Ok(());
     }
-    let reasons: Vec<String> = now.verdict.denials().map(ToString::to_string).collect();
     let kind = if moved { Kind::NotAsPlanned } else { Kind::Refused };
-    Err(Failure::new(
-        kind,
-        format!("the change is not safe any more; {}:\n{}", so_far(moved), reasons.join("\n")),
-    ))
+    let message = format!("the change is not safe any more; {}:", so_far(moved));
+    Err(Failure::new(kind, message).with(now.verdict.denials().flat_map(Finding::lines)))
 }
 
 /// What was done before the count is written.
@@ -346,7 +347,7 @@ async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Fa
     let (facts, policies): (Facts, Policies) = session.facts(change, whom(before)).await;
     session.show_warnings();
     let candidate = before.leader_move.as_ref().map(|wanted| wanted.to.as_str());
-    Ok((Plan::keeping(&facts, &policies, candidate), facts))
+    Ok((Plan::keeping(&facts, &policies, candidate).reached_by(&session.reach), facts))
 }
 
 fn whom(plan: &Plan) -> AskWhom {
@@ -360,11 +361,11 @@ async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<
         return Ok(());
     }
     let moved = done.moved();
-    session.interruption.means(format!(
-        "interrupted while numberOfInstances was being written; it may have been\n\
-         see: {}",
-        session.command(&format!("status {}", plan.name))
-    ));
+    session.interrupted_means(
+        "interrupted while numberOfInstances was being written; it may have been",
+        "see",
+        session.suggest(&["status", &plan.name]),
+    );
     done.count = Count::InDoubt;
     let sent = send(session, plan, FIELD_MANAGER, false).await;
     session.show_warnings();
@@ -381,9 +382,9 @@ async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<
         // The API server speaks, and says no; other 5xx say nothing about what etcd holds.
         Err(error @ kube::Error::Api(_)) if is_refusal(&error) => {
             done.count = Count::Unwritten;
-            let mut failure = Failure::of_kube(&error, &asked);
             let count = if moved { "; numberOfInstances is unchanged" } else { "" };
-            failure.message = format!("{}\n{}{count}", failure.message, so_far(moved));
+            let mut failure =
+                Failure::of_kube(&error, &asked).with_line(format!("{}{count}", so_far(moved)));
             if moved {
                 failure.kind = Kind::NotAsPlanned;
             }

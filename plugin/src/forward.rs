@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use crate::error::chain;
-use crate::exec::Exec;
+use crate::exec::{Exec, ExecError};
 
 /// The container that runs Patroni and PostgreSQL (`constants.PostgresContainerName` of the
 /// operator).
@@ -174,13 +174,13 @@ impl Exec for Forward {
         pod: &'a Address,
         command: Vec<String>,
         patience: Duration,
-    ) -> BoxFuture<'a, Result<String, String>> {
+    ) -> BoxFuture<'a, Result<String, ExecError>> {
         async move {
             match timeout(patience, self.execute(pod, &command)).await {
                 Ok(Ok(printed)) => Ok(printed),
-                Ok(Err(Refused::Permission(what))) => Err(format!("{what} is not permitted")),
-                Ok(Err(Refused::Otherwise(why))) => Err(why),
-                Err(_) => Err(format!("not done within {}", exact(patience))),
+                Ok(Err(Refused::Permission(what))) => Err(ExecError::Forbidden(what)),
+                Ok(Err(Refused::Otherwise(why))) => Err(ExecError::Failed(why)),
+                Err(_) => Err(ExecError::Failed(format!("not done within {}", exact(patience)))),
             }
         }
         .boxed()

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::args::Cli;
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 use crate::session::Interruption;
 use crate::terminal::Output;
 
@@ -34,6 +34,7 @@ mod screens;
 mod services;
 mod session;
 mod status;
+mod steady;
 mod terminal;
 #[cfg(test)]
 mod testing;
@@ -92,7 +93,7 @@ async fn unless(
 ) -> Result<(), Failure> {
     tokio::select! {
         result = work => result,
-        () = interrupted => Err(Failure::new(Kind::Interrupted, interruption.meaning())),
+        () = interrupted => Err(interruption.failure()),
     }
 }
 

@@ -74,7 +74,8 @@ impl<'a> Activity<'a> {
             return Self::Terminating;
         }
         if !pod.containers_running {
-            return Self::NotStarted(pod.waiting.clone().unwrap_or_else(|| pod.phase.clone()));
+            let waiting = pod.waiting.as_ref().map(ToString::to_string);
+            return Self::NotStarted(waiting.unwrap_or_else(|| pod.phase.clone()));
         }
         if facts.rebuilding(member).is_some() {
             return Self::CreatingReplica;

@@ -73,7 +73,7 @@ impl Outcome {
         entry.written = self.done.count.written();
         entry.led(&self.done.lead);
         if let Some(failure) = self.failure() {
-            entry.failed(&failure.message);
+            entry.failed(&failure.text());
         }
         if let Some(watched) = &self.watched {
             entry.leader_changes = Some(watched.leader_changes);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Health, Live, Member};
 use pgscale_guard::object_ref::ObjectRef;
-use pgscale_guard::remedy::Reach;
+use pgscale_guard::remedy::{Command, Reach, Remedy};
 use pgscale_guard::rules::about_switchover;
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessment, Facts, Policies, RuleId, Verdict, evaluate};
@@ -80,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) other_writers: Vec<String>,
     /// What it would mean beyond that, where somebody looked; nothing is decided by it.
     pub(crate) impact: Option<Box<Impact>>,
+    /// The connection flags of the caller.
+    pub(crate) reach: Reach,
 }
 
 /// A member that goes.
@@ -208,6 +210,7 @@ impl Plan {
             plain_write_refused_by,
             other_writers: other_writers(cluster),
             impact: None,
+            reach: Reach::default(),
         }
     }
 
@@ -227,7 +230,24 @@ impl Plan {
         for finding in &mut self.verdict.findings {
             finding.remedy = finding.remedy.take().map(|remedy| remedy.reached_by(reach));
         }
+        self.reach = reach.clone();
         self
+    }
+
+    /// Returns what to do next about a plan that is refused, or that a plain write would not pass.
+    pub(crate) fn next(&self) -> Option<Remedy> {
+        if self.outcome() == Outcome::Refused {
+            return Some(self.nearest.remedy(self));
+        }
+        let count = self.count.to_string();
+        let first = || self.command("switchover", &["--for", &count]);
+        (!self.plain_write_refused_by.is_empty()).then(|| Remedy::run(first()))
+    }
+
+    /// Returns one of our own commands about the cluster.
+    fn command(&self, verb: &str, more: &[&str]) -> Command {
+        let words = ["pgscale", verb, &self.name].into_iter().chain(more.iter().copied());
+        Command::kubectl(words.chain(["-n", self.namespace.as_str()])).reached_by(&self.reach)
     }
 
     /// Returns the ids of the rules that lack a fact, and warn because of that.

@@ -134,6 +134,22 @@ async fn a_pipe_gets_the_same_words_in_unbroken_lines() {
     }
 }
 
+/// Pages in which a command is named within a sentence, and a script.
+const PROSE: [&str; 3] = ["rules", "rules ID", "completion"];
+
+#[tokio::test(start_paused = true)]
+async fn command_stands_alone_on_its_line() {
+    for case in CASES.iter().filter(|case| !PROSE.contains(&case.name)) {
+        for width in [NARROW, BROAD] {
+            let shown = shown(case, Some(width), false).await;
+            for line in shown.lines().filter(|line| line.contains("kubectl pgscale ")) {
+                let alone = line.trim_start().starts_with("kubectl pgscale ");
+                assert!(alone, "{} at {width}: {line}", case.name);
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_wider_than_the_terminal_but_what_must_not_be_broken() {
     let mut wrong = Vec::new();

@@ -12,11 +12,11 @@ use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 use pgscale_guard::read::{
     Address, AskWhom, MemberClient, ReadError, ReadScope, Reader, machine_time,
 };
-use pgscale_guard::remedy::{Command, Reach, spelled};
+use pgscale_guard::remedy::{Command, Reach, Remedy};
 use pgscale_guard::{Change, Policies};
 
 use crate::connect::{Connection, Warnings};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::exec::Exec;
 use crate::forward::Forward;
 use crate::history::chance;
@@ -94,22 +94,23 @@ impl Default for Pace {
 
 /// The state that an interruption now would leave behind. The code that acts keeps it up to date.
 #[derive(Clone, Default)]
-pub(crate) struct Interruption(Arc<Mutex<Option<String>>>);
+pub(crate) struct Interruption(Arc<Mutex<Option<Failure>>>);
 
 impl Interruption {
     /// Sets the state that an interruption leaves behind from now on.
     pub(crate) fn means(&self, what: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.into());
+        self.is(Failure::new(Kind::Interrupted, what));
     }
 
-    /// Returns the state that an interruption would leave behind now. Nothing is changed unless it
-    /// was set.
-    pub(crate) fn meaning(&self) -> String {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .unwrap_or_else(|| "interrupted; nothing was changed".to_owned())
+    fn is(&self, failure: Failure) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
+    /// Returns the failure that an interruption is now; nothing was changed where no code said otherwise.
+    pub(crate) fn failure(&self) -> Failure {
+        let failure = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        failure
+            .unwrap_or_else(|| Failure::new(Kind::Interrupted, "interrupted; nothing was changed"))
     }
 }
 
@@ -144,20 +145,24 @@ impl Session {
         }
     }
 
-    /// Returns the connection flags of this program's commands: empty, or with a space in front.
-    pub(crate) fn flags(&self) -> String {
-        spelled(self.reach.kubectl.iter().chain(&self.reach.pgscale))
-    }
-
-    /// Returns one of this program's commands in the present namespace, for a hint. The connection
-    /// flags are added where it is shown.
+    /// Returns one of our own commands in our namespace, for a hint: the connection flags are added where it is shown.
     pub(crate) fn suggest(&self, words: &[&str]) -> Command {
         let words = ["pgscale"].into_iter().chain(words.iter().copied());
         Command::kubectl(words.chain(["-n", self.namespace.as_str()]))
     }
 
-    /// Returns the same session for one cluster of several, in its own namespace. Its notes begin
-    /// with the cluster's name.
+    /// Records that an interruption leaves `what` behind from now on, and why the person then runs `command`.
+    pub(crate) fn interrupted_means(&self, what: impl Into<String>, why: &str, command: Command) {
+        let failure = Failure::new(Kind::Interrupted, what).hint_to(why, command);
+        self.interruption.is(failure.reached_by(&self.reach));
+    }
+
+    /// Tells the person what to do, behind `title`; the connection flags are added.
+    pub(crate) fn advise(&self, title: &str, remedy: Remedy) {
+        self.out.advice(title, &remedy.reached_by(&self.reach));
+    }
+
+    /// The same session for one cluster of several, in its own namespace; what it says begins with the cluster's name.
     pub(crate) fn of(&self, namespace: &str, name: &str) -> Self {
         Self {
             client: self.client.clone(),
@@ -261,12 +266,6 @@ impl Session {
             self.out.warning(&warning);
         }
     }
-
-    /// Returns one of this program's commands for a person to copy, with the same namespace and
-    /// connection.
-    pub(crate) fn command(&self, words: &str) -> String {
-        format!("kubectl pgscale {words} -n {}{}", self.namespace, self.flags())
-    }
 }
 
 /// Returns the address of a member.
@@ -294,4 +293,29 @@ pub(crate) fn unreadable(error: &ReadError, asked: &str) -> Failure {
 fn is_unknown_kind(error: &ReadError) -> bool {
     matches!(error.kube(), Some(kube::Error::Api(status))
         if status.details.as_ref().is_none_or(|details| details.name.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terminal::testing::Screen;
+    use crate::testing::World;
+
+    #[tokio::test]
+    async fn interruption_names_the_next_command_with_the_flags_of_the_caller() {
+        let screen = Screen::default();
+        let mut session = World::new(3, 0).session(&screen, None);
+        session.reach.kubectl.push("--context=c".to_owned());
+        let meaning = || session.interruption.failure();
+        assert_eq!(meaning().text(), "interrupted; nothing was changed");
+        let wait = session.suggest(&["wait", "acid-a"]);
+        session.interrupted_means("interrupted; the change goes on", "resume", wait);
+        session.out.failure(&meaning());
+        assert_eq!(meaning().kind, Kind::Interrupted);
+        insta::assert_snapshot!(screen.stderr(), @"
+        interrupted; the change goes on
+        hint: resume:
+            kubectl pgscale wait acid-a -n db --context=c
+        ");
+    }
 }

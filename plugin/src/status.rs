@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
-use pgscale_guard::facts::Facts;
+use pgscale_guard::facts::{Facts, Health, Waiting};
+use pgscale_guard::patroni::PendingFailover;
 use pgscale_guard::policy::{Freeze, Limit, Mode, Zero};
 use pgscale_guard::{Change, Policies, Seen, evaluate};
 
@@ -14,7 +15,8 @@ use crate::diagnosis::Cause;
 use crate::members::Role;
 use crate::plan::judge;
 use crate::policy::{freeze, windows};
-use crate::services::slot_of;
+use crate::services::{Services, slot_of};
+use crate::steady;
 use crate::watch::Snapshot;
 
 /// The status of one cluster.
@@ -341,38 +343,81 @@ pub(crate) fn worst_first(all: &mut [Status]) {
     all.sort_by_cached_key(|status| (status.severity(), status.snapshot.facts.change.cluster()));
 }
 
+/// What of a status is news when it changes: not ages, positions and bytes, which change at every look.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Digest {
+    declared: Option<i64>,
+    effective: i64,
+    stateful_set: Option<i64>,
+    running: Option<i64>,
+    leader: Option<String>,
+    paused: Option<bool>,
+    failover: Seen<PendingFailover>,
+    operator_available: Option<bool>,
+    operator_status: Option<String>,
+    services: Services,
+    severity: Severity,
+    members: Vec<MemberDigest>,
+    slots: Vec<String>,
+    would_say: Vec<(i64, By, bool, Vec<&'static str>)>,
+}
+
+/// What of a member is news when it changes.
+#[derive(Clone, Debug, PartialEq)]
+struct MemberDigest {
+    name: String,
+    role: Role,
+    node: Option<String>,
+    restarts: i64,
+    timeline: Option<u64>,
+    health: Health,
+    waiting: Option<Waiting>,
+}
+
 impl Status {
-    /// Returns everything that is news when it changes: no ages, positions and bytes, which change
-    /// at every read.
-    pub(crate) fn digest(&self) -> Vec<String> {
+    /// Returns everything that is news when it changes.
+    pub(crate) fn digest(&self) -> Digest {
         let facts = &self.snapshot.facts;
         let cluster = &facts.change.new;
-        let set = facts.stateful_set.known().map(|set| set.replicas);
-        let operator = facts.operator.known().and_then(|operator| operator.available);
-        let paused = facts.configuration.known().map(|configuration| configuration.paused);
         let leader = facts.leader_name();
-        let mut digest = vec![
-            format!("{:?} {} {set:?} {:?}", cluster.instances, facts.to(), running(facts)),
-            format!("{leader:?} {paused:?} {:?}", facts.failover),
-            format!("{operator:?} {:?}", cluster.status),
-            format!("{:?} {:?}", self.snapshot.services, self.severity()),
-        ];
-        digest.extend(facts.all_members().iter().map(|member| {
-            let pod = &member.pod;
-            let (node, restarts, timeline) = (&pod.node, pod.restarts, member.timeline());
-            let mut health = crate::plan::describe(&facts.assessment().health(member));
-            health.retain(|character| !character.is_ascii_digit());
-            let role = Role::of(facts, member).word();
-            format!("{} {role} {node:?} {restarts} {timeline:?} {health}", member.name)
-        }));
-        if let Some(detail) = &self.detail {
-            let slots = detail.slots.known().into_iter().flatten().map(|slot| slot.name.clone());
-            digest.extend(slots);
-            digest.extend(detail.would_say.iter().map(|verdict| {
-                format!("{} {:?} {} {:?}", verdict.to, verdict.by, verdict.allowed, verdict.rules)
-            }));
+        let detail = self.detail.as_ref();
+        Digest {
+            declared: cluster.instances,
+            effective: facts.to(),
+            stateful_set: facts.stateful_set.known().map(|set| set.replicas),
+            running: running(facts),
+            leader: leader.map(str::to_owned),
+            paused: facts.configuration.known().map(|configuration| configuration.paused),
+            failover: facts.failover.clone(),
+            operator_available: facts.operator.known().and_then(|operator| operator.available),
+            operator_status: cluster.status.clone(),
+            services: self.snapshot.services.clone(),
+            severity: self.severity(),
+            members: facts
+                .all_members()
+                .iter()
+                .map(|member| MemberDigest {
+                    name: member.name.clone(),
+                    role: Role::of(facts, member),
+                    node: member.pod.node.clone(),
+                    restarts: member.pod.restarts,
+                    timeline: member.timeline(),
+                    health: steady::health(&facts.assessment().health(member)),
+                    waiting: member.pod.waiting.as_ref().map(steady::waiting),
+                })
+                .collect(),
+            slots: detail
+                .and_then(|detail| detail.slots.known())
+                .into_iter()
+                .flatten()
+                .map(|slot| slot.name.clone())
+                .collect(),
+            would_say: detail
+                .into_iter()
+                .flat_map(|detail| &detail.would_say)
+                .map(|told| (told.to, told.by, told.allowed, told.rules.clone()))
+                .collect(),
         }
-        digest
     }
 
     /// Returns the severity of the cluster's state.

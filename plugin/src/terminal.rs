@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anstyle::{AnsiColor, Style};
+use pgscale_guard::remedy::{Line, Remedy};
 use serde::Serialize;
 
 use crate::error::{Failure, Kind};
@@ -19,7 +20,7 @@ pub(crate) mod live;
 pub(crate) mod text;
 
 use expression::Expression;
-use text::wrap;
+use text::{laid_out, wrap};
 
 /// Headings.
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -217,16 +218,32 @@ impl Output {
         self.data(&wrap(text, self.width, HANG))
     }
 
+    /// Writes a result to stdout, line by line.
+    pub(crate) fn said_in_lines(&self, lines: &[Line]) -> Result<(), Failure> {
+        self.data(&laid_out(lines, self.width, HANG))
+    }
+
     /// Writes a line for the person to stderr.
     pub(crate) fn note(&self, text: &str) {
-        let text = if self.prefix.is_empty() {
-            text.to_owned()
-        } else {
-            let lines: Vec<String> =
-                text.lines().map(|line| format!("{}{line}", self.prefix)).collect();
-            lines.join("\n")
-        };
-        self.page(&wrap(&text, self.width_of_notes, HANG));
+        self.note_in_lines(text.lines().map(|line| Line::Text(line.to_owned())));
+    }
+
+    /// Tells the person something, line by line.
+    fn note_in_lines(&self, lines: impl IntoIterator<Item = Line>) {
+        let prefixed = |line: &str| format!("{}{line}", self.prefix);
+        let lines: Vec<Line> = lines
+            .into_iter()
+            .map(|line| match line {
+                Line::Text(text) => Line::Text(prefixed(&text)),
+                Line::Command(command) => Line::Command(prefixed(&command)),
+            })
+            .collect();
+        self.page(&laid_out(&lines, self.width_of_notes, HANG));
+    }
+
+    /// Tells the person what to do, behind `title`.
+    pub(crate) fn advice(&self, title: &str, remedy: &Remedy) {
+        self.note_in_lines(remedy.behind(title));
     }
 
     /// Writes text with a finished layout to stderr.
@@ -250,13 +267,14 @@ impl Output {
 
     /// Reports the reason for which the program ends.
     pub(crate) fn failure(&self, failure: &Failure) {
-        let mut lines = vec![if failure.kind == Kind::Interrupted {
+        let message = if failure.kind == Kind::Interrupted {
             failure.message.clone()
         } else {
             format!("{BAD}error:{BAD:#} {}", failure.message)
-        }];
-        lines.extend(failure.hint_lines(&format!("{CARE}hint:{CARE:#}")));
-        self.note(&lines.join("\n"));
+        };
+        let message = message.lines().map(|line| Line::Text(line.to_owned()));
+        let hints = failure.hint_lines(&format!("{CARE}hint:{CARE:#}"));
+        self.note_in_lines(message.chain(failure.details.iter().cloned()).chain(hints));
     }
 
     /// Returns whether there is a person to ask.

@@ -5,6 +5,7 @@
 //! that could not be asked is told as such, and nothing is concluded from its silence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use pgscale_guard::facts::{Facts, Live};
 use pgscale_guard::patroni::{Role, Synchronous};
@@ -17,7 +18,7 @@ mod verification;
 
 pub(crate) use ask::ask;
 pub(crate) use canary::{Canary, Flight, NoCanary, fly};
-pub(crate) use verification::{Verification, gist};
+pub(crate) use verification::{Before, Verification};
 
 /// What one member said, or why it said nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,9 +74,143 @@ pub(crate) struct Follower {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checked {
     /// What does not hold.
-    pub(crate) wrong: Vec<String>,
+    pub(crate) wrong: Vec<Wrong>,
     /// What could not be learned.
     pub(crate) unheard: Vec<String>,
+}
+
+/// One thing that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// No member holds a valid leader lock.
+    NoLeader,
+    /// The leader is in recovery.
+    LeaderInRecovery(String),
+    /// The leader of a standby cluster is not in recovery.
+    LeaderFollowsNone(String),
+    /// A member is not in recovery although another one leads.
+    SecondLeader {
+        /// The member.
+        member: String,
+        /// The leader by the lock.
+        leader: String,
+    },
+    /// The members have different values of one thing.
+    Differ {
+        /// The thing, in the plural.
+        what: &'static str,
+        /// Each value, and the members that have it.
+        values: Vec<(String, Vec<String>)>,
+    },
+    /// A standby has no WAL receiver.
+    NoReceiver(String),
+    /// A standby's WAL receiver does not stream.
+    Receiver {
+        /// The standby.
+        member: String,
+        /// The receiver's status.
+        status: String,
+    },
+    /// A standby receives from no member.
+    Stranger {
+        /// The standby.
+        member: String,
+        /// Where it receives from.
+        sender: String,
+    },
+    /// The sender of a standby does not stream to it.
+    Sender {
+        /// The sender.
+        sender: String,
+        /// The standby.
+        member: String,
+        /// The state of the sending.
+        state: String,
+    },
+    /// The sender of a standby does not list it.
+    Unlisted {
+        /// The standby.
+        member: String,
+        /// Its sender.
+        sender: String,
+    },
+    /// A standby is synchronous for Patroni and not for PostgreSQL.
+    NotSynchronous {
+        /// The standby.
+        standby: String,
+        /// The leader.
+        leader: String,
+    },
+}
+
+impl Wrong {
+    /// Returns the same without what differs from look to look: numbers, and addresses.
+    pub(crate) fn steady(self) -> Self {
+        match self {
+            Self::Differ { what, mut values } => {
+                for (value, _) in &mut values {
+                    value.clear();
+                }
+                values.sort();
+                Self::Differ { what, values }
+            }
+            Self::Stranger { member, .. } => Self::Stranger { member, sender: String::new() },
+            same @ (Self::NoLeader
+            | Self::LeaderInRecovery(_)
+            | Self::LeaderFollowsNone(_)
+            | Self::SecondLeader { .. }
+            | Self::NoReceiver(_)
+            | Self::Receiver { .. }
+            | Self::Sender { .. }
+            | Self::Unlisted { .. }
+            | Self::NotSynchronous { .. }) => same,
+        }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLeader => write!(out, "nobody holds a valid leader lock"),
+            Self::LeaderInRecovery(leader) => {
+                write!(out, "{leader} holds the leader lock and is in recovery: it takes no writes")
+            }
+            Self::LeaderFollowsNone(leader) => write!(
+                out,
+                "{leader} leads a standby cluster and is not in recovery: it follows nobody"
+            ),
+            Self::SecondLeader { member, leader } => write!(
+                out,
+                "{member} is not in recovery although {leader} leads: it takes writes of its own"
+            ),
+            Self::Differ { what, values } => {
+                let each: Vec<String> = values
+                    .iter()
+                    .map(|(value, members)| format!("{value} ({})", members.join(", ")))
+                    .collect();
+                write!(out, "the members have different {what}: {}", each.join(", "))
+            }
+            Self::NoReceiver(member) => {
+                write!(out, "{member} has no WAL receiver: it receives nothing")
+            }
+            Self::Receiver { member, status } => {
+                write!(out, "the WAL receiver of {member} is {status}")
+            }
+            Self::Stranger { member, sender } => {
+                write!(out, "{member} receives from {sender}, which is no member of this cluster")
+            }
+            Self::Sender { sender, member, state } => {
+                write!(out, "{sender} sends to {member} in state {state}")
+            }
+            Self::Unlisted { member, sender } => {
+                write!(out, "{member} says that it receives from {sender}, which does not list it")
+            }
+            Self::NotSynchronous { standby, leader } => write!(
+                out,
+                "{standby} is a synchronous standby by Patroni's word and not by {leader}'s"
+            ),
+        }
+    }
 }
 
 /// Holds the answers against each other and against who leads by the lock.
@@ -92,14 +227,14 @@ pub(crate) fn judge(facts: &Facts, testimonies: &[Testimony]) -> Checked {
         match facts.leader.unreadable() {
             Some(why) => result.unheard.push(format!("who leads could not be read: {why}")),
             None if facts.to() == 0 => {}
-            None => result.wrong.push("nobody holds a valid leader lock".to_owned()),
+            None => result.wrong.push(Wrong::NoLeader),
         }
         return result;
     };
     one_primary(leader, &heard, follows_elsewhere(facts), &mut result.wrong);
     one_identity(&heard, &mut result.wrong);
     for (member, words) in heard.iter().filter(|(member, _)| **member != leader) {
-        follows(facts, member, words, &heard, &mut result.wrong);
+        result.wrong.extend(follows(facts, member, words, &heard));
     }
     if let Some(words) = heard.get(leader) {
         is_synchronous(facts, leader, words, &mut result);
@@ -118,84 +253,64 @@ fn one_primary(
     leader: &str,
     heard: &BTreeMap<&str, &Words>,
     elsewhere: bool,
-    wrong: &mut Vec<String>,
+    wrong: &mut Vec<Wrong>,
 ) {
     for (member, words) in heard {
-        let leads = *member == leader;
-        match (words.in_recovery, leads) {
-            (true, true) if !elsewhere => wrong.push(format!(
-                "{member} holds the leader lock and is in recovery: it takes no writes"
-            )),
-            (false, true) if elsewhere => wrong.push(format!(
-                "{member} leads a standby cluster and is not in recovery: it follows nobody"
-            )),
-            (false, false) => wrong.push(format!(
-                "{member} is not in recovery although {leader} leads: it takes writes of its own"
-            )),
+        let name = || (*member).to_owned();
+        match (words.in_recovery, *member == leader) {
+            (true, true) if !elsewhere => wrong.push(Wrong::LeaderInRecovery(name())),
+            (false, true) if elsewhere => wrong.push(Wrong::LeaderFollowsNone(name())),
+            (false, false) => {
+                wrong.push(Wrong::SecondLeader { member: name(), leader: leader.to_owned() });
+            }
             (true | false, _) => {}
         }
     }
 }
 
 /// One system identifier and one timeline.
-fn one_identity(heard: &BTreeMap<&str, &Words>, wrong: &mut Vec<String>) {
-    let named = |values: BTreeMap<String, Vec<&str>>, what: &str| {
-        (values.len() > 1).then(|| {
-            let each: Vec<String> = values
-                .into_iter()
-                .map(|(value, members)| format!("{value} ({})", members.join(", ")))
-                .collect();
-            format!("the members have different {what}: {}", each.join(", "))
-        })
+fn one_identity(heard: &BTreeMap<&str, &Words>, wrong: &mut Vec<Wrong>) {
+    let named = |values: BTreeMap<String, Vec<String>>, what: &'static str| {
+        (values.len() > 1).then(|| Wrong::Differ { what, values: values.into_iter().collect() })
     };
-    let mut identifiers: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    let mut timelines: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut identifiers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut timelines: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (member, words) in heard {
-        identifiers.entry(words.system_identifier.clone()).or_default().push(member);
+        let name = || (*member).to_owned();
+        identifiers.entry(words.system_identifier.clone()).or_default().push(name());
         if let Some(timeline) = words.timeline {
-            timelines.entry(timeline.to_string()).or_default().push(member);
+            timelines.entry(timeline.to_string()).or_default().push(name());
         }
     }
     wrong.extend(named(identifiers, "system identifiers"));
     wrong.extend(named(timelines, "timelines"));
 }
 
-/// `member` streams, from a member of this cluster that says so too.
+/// Why `member` does not stream, from a member of this cluster that says so too.
 fn follows(
     facts: &Facts,
     member: &str,
     words: &Words,
     heard: &BTreeMap<&str, &Words>,
-    wrong: &mut Vec<String>,
-) {
-    let Some(receiver) = words.receiver.as_ref().filter(|_| words.in_recovery) else {
-        if words.in_recovery {
-            wrong.push(format!("{member} has no WAL receiver: it receives nothing"));
-        }
-        return;
-    };
+) -> Option<Wrong> {
+    let member = member.to_owned();
+    if !words.in_recovery {
+        return None;
+    }
+    let Some(receiver) = &words.receiver else { return Some(Wrong::NoReceiver(member)) };
     if receiver.status != "streaming" {
-        wrong.push(format!("the WAL receiver of {member} is {}", receiver.status));
-        return;
+        return Some(Wrong::Receiver { member, status: receiver.status.clone() });
     }
     // A sender may be told by its name as well.
     let Some(sender) = facts.member(name(facts, &receiver.sender)) else {
-        wrong.push(format!(
-            "{member} receives from {}, which is no member of this cluster",
-            receiver.sender
-        ));
-        return;
+        return Some(Wrong::Stranger { member, sender: receiver.sender.clone() });
     };
-    let Some(words) = heard.get(sender.name.as_str()) else { return };
+    let words = heard.get(sender.name.as_str())?;
+    let sender = sender.name.clone();
     match words.followers.iter().find(|follower| follower.name == member) {
-        Some(follower) if follower.state == "streaming" => {}
-        Some(follower) => {
-            wrong.push(format!("{} sends to {member} in state {}", sender.name, follower.state));
-        }
-        None => wrong.push(format!(
-            "{member} says that it receives from {}, which does not list it",
-            sender.name
-        )),
+        Some(follower) if follower.state == "streaming" => None,
+        Some(follower) => Some(Wrong::Sender { sender, member, state: follower.state.clone() }),
+        None => Some(Wrong::Unlisted { member, sender }),
     }
 }
 
@@ -223,9 +338,8 @@ fn is_synchronous(facts: &Facts, leader: &str, words: &Words, result: &mut Check
         .collect();
     for standby in &sync.standbys {
         if standby != leader && !synchronous.contains(standby.as_str()) {
-            result.wrong.push(format!(
-                "{standby} is a synchronous standby by Patroni's word and not by {leader}'s"
-            ));
+            let (standby, leader) = (standby.clone(), leader.to_owned());
+            result.wrong.push(Wrong::NotSynchronous { standby, leader });
         }
     }
 }

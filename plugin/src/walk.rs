@@ -18,6 +18,7 @@ use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Facts, Policies, evaluate};
 
 use crate::args::Cli;
+use crate::connect::Flags;
 use crate::plan::{Outcome, Plan};
 
 mod kubectl;
@@ -103,7 +104,7 @@ fn count(argv: &[String]) -> Option<i64> {
 /// The connection flags of a caller.
 fn reach() -> Reach {
     let words = "kubectl-pgscale version --context=blue --kubeconfig=/tmp/k --as=eve --operator=ops/operator";
-    Cli::of(words.split(' ')).unwrap().connection.to_repeat()
+    Flags::from(Cli::of(words.split(' ')).unwrap().connection).to_repeat()
 }
 
 /// What is wrong with a command that a finding of this situation suggests.
@@ -126,7 +127,7 @@ fn wrong_there(command: &Command, (facts, policies): &Situation) -> Option<Strin
                 let words = rest.iter().map(|word| filled(word).unwrap());
                 let cli =
                     Cli::of(std::iter::once("kubectl-pgscale".to_owned()).chain(words)).unwrap();
-                let carried = cli.connection.to_repeat() == reach;
+                let carried = Flags::from(cli.connection.clone()).to_repeat() == reach;
                 let named = cli.connection.namespace.as_ref() == Some(namespace);
                 carried && named
             }
@@ -169,7 +170,7 @@ fn refused(command: &Command, facts: &Facts, policies: &Policies) -> Option<Stri
         facts = after_switchover(&facts, policies).into_owned();
     }
     let verdict = evaluate(&facts, policies);
-    let rules: Vec<&str> = verdict.denials().map(|finding| finding.rule).collect();
+    let rules: Vec<&str> = verdict.denials().map(|finding| finding.rule.as_str()).collect();
     (!rules.is_empty()).then(|| format!("refused by {rules:?}"))
 }
 
@@ -291,7 +292,7 @@ static WALK: LazyLock<Walk> = LazyLock::new(|| {
         walk.text("help", &name, &text);
     }
     for rule in RULES {
-        walk.text("rule pages", rule.id, rule.page);
+        walk.text("rule pages", rule.id.as_str(), rule.page);
     }
     for (name, text) in pages::documentation() {
         walk.text("documentation", &name, &text);

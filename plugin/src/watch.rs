@@ -8,7 +8,7 @@ use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
-use pgscale_guard::remedy::spelled;
+use pgscale_guard::remedy::{self, Line::Text};
 use pgscale_guard::{Assessed, Change, Seen};
 use tokio::time::{Instant, sleep};
 
@@ -343,7 +343,7 @@ impl Watch<'_> {
 
     fn line(&self, name: &str, stand: &Stand) -> Line {
         let progress = self.backups.progress(name, self.start.elapsed());
-        let more = self.blockers.of(name).map(str::to_owned);
+        let more = self.blockers.of(name).map(ToString::to_string);
         Line {
             member: name.to_owned(),
             phase: stand.progress.words(),
@@ -426,19 +426,20 @@ impl Watch<'_> {
             self.done.missing.push(format!("{subject}: {text}"));
         }
         let name = format!("postgresql {}/{}", self.goal.namespace, self.goal.name);
-        let mut lines = vec![if timeout.is_zero() {
+        let message = if timeout.is_zero() {
             format!("{name} has not converged:")
         } else {
             let limit = exact(timeout);
             format!("{name} has not converged within {limit}; the change goes on\nMissing:")
-        }];
+        };
+        let mut lines = Vec::new();
         if self.done.missing.is_empty() {
-            lines.push("  it has to stay as it is for some seconds".to_owned());
+            lines.push(Text("  it has to stay as it is for some seconds".to_owned()));
         }
-        lines.extend(self.done.missing.iter().map(|missing| format!("  {missing}")));
+        lines.extend(self.done.missing.iter().map(|missing| Text(format!("  {missing}"))));
         let stands: Vec<_> = self.stands.iter().take(NAMED).collect();
         if !stands.is_empty() {
-            lines.push("Where it stands, and where to look:".to_owned());
+            lines.push(Text("Where it stands, and where to look:".to_owned()));
         }
         for (subject, stand) in stands {
             let mut words = stand.progress.words();
@@ -449,11 +450,12 @@ impl Watch<'_> {
                 words = format!("{words}, {}", progress.words());
             }
             let command = stand.progress.command(self.goal, subject, self.operator.as_ref());
-            lines.push(format!("  {subject}: {words}"));
-            // None of these commands is ours.
-            lines.push(format!("    {command}{}", spelled(&self.session.reach.kubectl)));
+            let command = command.reached_by(&self.session.reach);
+            lines.push(Text(format!("  {subject}: {words}")));
+            lines.push(remedy::Line::Command(format!("    {command}")));
         }
-        Failure::new(Kind::Timeout, lines.join("\n"))
+        Failure::new(Kind::Timeout, message)
+            .with(lines)
             .hint_to("wait on", self.session.suggest(&["wait", &self.goal.name]))
     }
 }

@@ -186,7 +186,7 @@ pub(crate) fn pod_problems(member: &Member) -> Vec<Problem> {
         problems.push(Problem::Terminating);
     }
     if pod.phase != "Running" || !pod.containers_running {
-        let why = pod.waiting.clone().unwrap_or_else(|| pod.phase.clone());
+        let why = pod.waiting.as_ref().map_or_else(|| pod.phase.clone(), ToString::to_string);
         problems.push(Problem::PodNotRunning(why));
     }
     if pod.node_ready == Some(false) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::facts::{self, Live, Member, Seen};
+use crate::facts::{self, Live, Member, Seen, Waiting};
 use crate::objects::{Layout, stated_store};
 use crate::operator::POSTGRES_CONTAINER;
 use crate::patroni::{Report, Store};
@@ -171,11 +171,11 @@ fn report(pod: &Pod, name: &str, store: Store) -> Seen<Report> {
 ///
 /// This is the scheduler's reason, else the reason of the first container that waits or ended, else
 /// the pod's own (evicted, node lost).
-fn waiting(status: &PodStatus) -> Option<String> {
+fn waiting(status: &PodStatus) -> Option<Waiting> {
     let unscheduled = condition(status, "PodScheduled")
         .filter(|(scheduled, _)| *scheduled == "False")
         .and_then(|(_, message)| message)
-        .map(str::to_owned);
+        .map(Waiting::from);
     let container = || {
         // A finished init container is no reason.
         let init = status.init_container_statuses.iter().flatten().filter(|container| {
@@ -184,30 +184,27 @@ fn waiting(status: &PodStatus) -> Option<String> {
         });
         init.chain(status.container_statuses.iter().flatten()).find_map(stopped)
     };
-    let own = || joined(status.reason.as_deref(), status.message.as_deref());
+    let own = || said(status.reason.as_ref(), status.message.as_ref());
     unscheduled.or_else(container).or_else(own)
 }
 
-fn stopped(container: &ContainerStatus) -> Option<String> {
+fn stopped(container: &ContainerStatus) -> Option<Waiting> {
     let state = container.state.as_ref()?;
+    let name = Some(container.name.clone());
     if let Some(waiting) = &state.waiting {
-        let why = joined(waiting.reason.as_deref(), waiting.message.as_deref())?;
-        return Some(format!("container {}: {why}", container.name));
+        let why = said(waiting.reason.as_ref(), waiting.message.as_ref())?;
+        return Some(Waiting { container: name, ..why });
     }
     let terminated = state.terminated.as_ref()?;
-    let why = joined(terminated.reason.as_deref(), terminated.message.as_deref());
-    let why = why.unwrap_or_else(|| "ended".to_owned());
-    Some(format!("container {}: {why}, exit code {}", container.name, terminated.exit_code))
+    let why = said(terminated.reason.as_ref(), terminated.message.as_ref()).unwrap_or_default();
+    Some(Waiting { container: name, exit_code: Some(terminated.exit_code), ..why })
 }
 
-fn joined(reason: Option<&str>, message: Option<&str>) -> Option<String> {
-    let reason = reason.filter(|text| !text.is_empty());
-    let message = message.filter(|text| !text.is_empty());
-    match (reason, message) {
-        (Some(reason), Some(message)) => Some(format!("{reason}: {message}")),
-        (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
-        (None, None) => None,
-    }
+fn said(reason: Option<&String>, message: Option<&String>) -> Option<Waiting> {
+    let reason = reason.filter(|text| !text.is_empty()).cloned();
+    let message = message.filter(|text| !text.is_empty()).cloned();
+    let any = reason.is_some() || message.is_some();
+    any.then(|| Waiting { reason, message, ..Waiting::default() })
 }
 
 fn condition<'a>(status: &'a PodStatus, name: &str) -> Option<(&'a str, Option<&'a str>)> {
@@ -368,7 +365,11 @@ mod tests {
             ("all is well", json!({}), true, None),
         ] {
             let member = member(running(&overlay));
-            assert_eq!(member.pod.waiting.as_deref(), want, "{name}");
+            assert_eq!(
+                member.pod.waiting.as_ref().map(ToString::to_string).as_deref(),
+                want,
+                "{name}"
+            );
             assert_eq!(member.pod.containers_running, containers_running, "{name}");
         }
     }

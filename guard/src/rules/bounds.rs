@@ -8,6 +8,7 @@ use crate::object_ref::{self, ObjectRef};
 use crate::operator::{Operator, Settings};
 use crate::policy::{Limit, Mode, Policies, Zero};
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CHANGE, CREATE, DOWN, UP};
 use crate::rules::{Kind, Rule, by_policies, inputs, policies_unread, set, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -17,7 +18,7 @@ const FLOOR: i64 = 1;
 pub(super) const BELOW_MIN: Rule = Rule {
     id: RuleId::BELOW_MIN,
     title: "fewer instances than the policy's minimum",
-    fires_on: "down, up, create; not 0",
+    applies: Applies::on(&[DOWN.to_some(), UP.to_some(), CREATE.to_some()]),
     default: "deny",
     kind: Kind::Bound,
     page: "\
@@ -34,10 +35,7 @@ Way out: ask for the minimum, or change the ScalePolicy the denial names.",
 };
 
 fn below_min(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    let (Some((from, to)), false) = (span(facts), facts.to() == 0) else {
-        return Outcome::NotApplicable;
-    };
-    if from.is_some_and(|from| to > from) {
+    if facts.from().is_some_and(|from| facts.to() > from) {
         return Outcome::Pass;
     }
     by_policies(below_known_min(facts, policies), facts, policies)
@@ -69,7 +67,7 @@ fn noun(count: i64) -> &'static str {
 pub(super) const ABOVE_MAX: Rule = Rule {
     id: RuleId::ABOVE_MAX,
     title: "more instances than the policy's maximum",
-    fires_on: "up, down, create",
+    applies: Applies::on(&[UP, DOWN, CREATE]),
     default: "deny",
     kind: Kind::Bound,
     page: "\
@@ -86,8 +84,7 @@ Way out: ask for the maximum, or change the ScalePolicy the denial names.",
 };
 
 fn above_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    let Some((from, to)) = span(facts) else { return Outcome::NotApplicable };
-    if from.is_some_and(|from| to < from) {
+    if facts.from().is_some_and(|from| facts.to() < from) {
         return Outcome::Pass;
     }
     by_policies(above_known_max(facts, policies), facts, policies)
@@ -110,7 +107,7 @@ fn above_known_max(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 pub(super) const SCALE_TO_ZERO: Rule = Rule {
     id: RuleId::SCALE_TO_ZERO,
     title: "no instance left: a full outage",
-    fires_on: "down to 0, create with 0",
+    applies: Applies::on(&[DOWN.to_exactly(0), CREATE.to_exactly(0)]),
     default: "deny; warn on create",
     kind: Kind::Bound,
     page: "\
@@ -127,9 +124,6 @@ Way out: keep one instance, or have the namespace's policy allow zero.",
 };
 
 fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    if facts.to() != 0 {
-        return Outcome::NotApplicable;
-    }
     match facts.direction() {
         Direction::Create => Outcome::Found(
             Finding::warn(
@@ -139,8 +133,7 @@ fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
             .because(facts.postgresql_source(), "numberOfInstances", 0)
             .remedy(set(facts, fewest(policies))),
         ),
-        Direction::Same | Direction::Up => Outcome::NotApplicable,
-        Direction::Down => {
+        Direction::Down | Direction::Same | Direction::Up => {
             if let Some(why) = &policies.unreadable {
                 return policies_unread(why, facts, policies);
             }
@@ -181,7 +174,7 @@ fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 pub(super) const OPERATOR_LIMITS: Rule = Rule {
     id: RuleId::OPERATOR_LIMITS,
     title: "the operator would run another number than the one asked for",
-    fires_on: "any change of the count, create",
+    applies: Applies::on(&[CHANGE, CREATE]),
     default: "deny; warn if the operator's settings are newer than its pod",
     kind: Kind::Bound,
     page: "\
@@ -203,10 +196,6 @@ Way out: ask for the number the operator would run, or change its limits and res
 
 fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let asked = facts.requested();
-    let unchanged = facts.change.old.as_ref().is_some_and(|old| old.instances == Some(asked));
-    if unchanged && facts.direction() == Direction::Same {
-        return Outcome::NotApplicable;
-    }
     if let Some(why) = facts.count_before_unreadable() {
         return unread("what the operator that owned it before ran", why);
     }
@@ -250,11 +239,6 @@ pub(super) fn limits(operator: &Operator) -> Vec<Evidence> {
     [("min_instances", min_instances), ("max_instances", max_instances)]
         .map(|(field, value)| Evidence::new(operator.source.clone(), field, value))
         .into()
-}
-
-/// The effective counts before and after; `None` where the count does not change.
-fn span(facts: &Assessment<'_>) -> Option<(Option<i64>, i64)> {
-    (facts.direction() != Direction::Same).then(|| (facts.from(), facts.to()))
 }
 
 /// Of the limits that are broken, the one to show: the strictest mode first, then the strictest value.

@@ -8,13 +8,14 @@ use crate::object_ref::ObjectRef;
 use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::{Kind, Rule, by_policies, inputs, pgscale, set_to};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STEP_TOO_LARGE: Rule = Rule {
     id: RuleId::STEP_TOO_LARGE,
     title: "more instances at once than the policy's step",
-    fires_on: "down to 1 or more, up",
+    applies: Applies::on(&[DOWN.to_some(), UP]),
     default: "deny",
     kind: Kind::Calendar,
     page: "\
@@ -33,11 +34,12 @@ Way out: go there in several changes, or change the ScalePolicy the denial names
 };
 
 fn step_too_large(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    let (Some(from), to) = (facts.from(), facts.to()) else { return Outcome::NotApplicable };
+    let (from, to) = (facts.from().unwrap_or(0), facts.to());
     let (steps, field, nearest): (_, _, fn(i64, i64) -> i64) = match facts.direction() {
-        Direction::Down if to != 0 => (&policies.step_down, "steps.down", i64::saturating_sub),
         Direction::Up => (&policies.step_up, "steps.up", i64::saturating_add),
-        Direction::Create | Direction::Down | Direction::Same => return Outcome::NotApplicable,
+        Direction::Create | Direction::Down | Direction::Same => {
+            (&policies.step_down, "steps.down", i64::saturating_sub)
+        }
     };
     let size = i64::try_from(from.abs_diff(to)).unwrap_or(i64::MAX);
     let broken = steps.iter().filter(|step| size > step.value);
@@ -62,7 +64,7 @@ fn step_too_large(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 pub(super) const CHANGE_FREEZE: Rule = Rule {
     id: RuleId::CHANGE_FREEZE,
     title: "a time in which the count must not change",
-    fires_on: "down, or as the policy says",
+    applies: Applies::on(&[DOWN, UP]).noted("up only where the policy says so"),
     default: "deny",
     kind: Kind::Calendar,
     page: "\
@@ -123,7 +125,7 @@ fn end(freeze: &Limit<crate::policy::Freeze>) -> Option<Timestamp> {
 pub(super) const OUTSIDE_WINDOW: Rule = Rule {
     id: RuleId::OUTSIDE_WINDOW,
     title: "outside the hours in which the count may change",
-    fires_on: "down to 1 or more, or as the policy says",
+    applies: Applies::on(&[DOWN.to_some(), UP.to_some()]).noted("up only where the policy says so"),
     default: "deny",
     kind: Kind::Calendar,
     page: "\
@@ -143,9 +145,7 @@ Way out: wait until the time the denial names, or change the ScalePolicy it name
 };
 
 fn outside_window(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    let Some(way) = way(facts.direction()).filter(|_| facts.to() != 0) else {
-        return Outcome::NotApplicable;
-    };
+    let Some(way) = way(facts.direction()) else { return Outcome::NotApplicable };
     by_policies(known_windows(way, facts, policies), facts, policies)
 }
 

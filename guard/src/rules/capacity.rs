@@ -10,6 +10,7 @@ use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CREATE, UP};
 use crate::rules::{Kind, Rule, inputs, kubectl, pgscale, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -19,7 +20,7 @@ const OF_A_BASE_BACKUP: i64 = 2;
 pub(super) const QUOTA_HEADROOM: Rule = Rule {
     id: RuleId::QUOTA_HEADROOM,
     title: "a ResourceQuota leaves no room for the new members",
-    fires_on: "up, create with 1 or more",
+    applies: Applies::on(&[UP.to_at_least(1), CREATE.to_at_least(1)]),
     default: "deny",
     kind: Kind::Live,
     page: "\
@@ -51,9 +52,6 @@ Upstream: pkg/quota/v1/evaluator/core/pods.go and persistent_volume_claims.go in
 };
 
 fn quota_headroom(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if !grows(facts) {
-        return Outcome::NotApplicable;
-    }
     let seen = match quotas(facts, facts.to()) {
         Ok(seen) => seen,
         Err(why) => return Outcome::Unknown(why),
@@ -161,7 +159,7 @@ fn most(facts: &Assessment<'_>) -> Option<i64> {
 pub(super) const LIMIT_RANGE: Rule = Rule {
     id: RuleId::LIMIT_RANGE,
     title: "a LimitRange forbids the new pod or its volume claim",
-    fires_on: "up, create with 1 or more",
+    applies: Applies::on(&[UP.to_at_least(1), CREATE.to_at_least(1)]),
     default: "deny",
     kind: Kind::Live,
     page: "\
@@ -186,9 +184,6 @@ Upstream: plugin/pkg/admission/limitranger/admission.go in kubernetes/kubernetes
 };
 
 fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if !grows(facts) {
-        return Outcome::NotApplicable;
-    }
     let ranges = match &facts.capacity.limit_ranges {
         None => return Outcome::Unknown("the limit ranges were not read".to_owned()),
         Some(Seen::Unreadable(why)) => return unread("the limit ranges", why),
@@ -227,7 +222,7 @@ fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const TOO_FEW_NODES: Rule = Rule {
     id: RuleId::TOO_FEW_NODES,
     title: "members must be kept apart, and there are fewer fitting nodes than members",
-    fires_on: "up; kubectl pgscale only",
+    applies: Applies::on(&[UP]).noted("kubectl pgscale only"),
     default: "warn",
     kind: Kind::Advisory,
     page: "\
@@ -255,9 +250,6 @@ Upstream: podAffinity, pkg/cluster/k8sres.go.",
 
 fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let Some(nodes) = &facts.capacity.nodes else { return Outcome::NotApplicable };
-    if facts.direction() != Direction::Up {
-        return Outcome::NotApplicable;
-    }
     let nodes = match nodes {
         Seen::Known(nodes) => nodes.as_slice(),
         Seen::Absent => &[],
@@ -296,7 +288,7 @@ fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const TOO_FEW_WAL_SENDERS: Rule = Rule {
     id: RuleId::TOO_FEW_WAL_SENDERS,
     title: "the leader has too few WAL senders or replication slots for the new members",
-    fires_on: "up",
+    applies: Applies::on(&[UP]),
     default: "deny; warn without spare for their base backups",
     kind: Kind::Live,
     page: "\
@@ -325,9 +317,6 @@ Upstream: patroni/postgresql/config.py; scripts/configure_spilo.py; zalando/post
 };
 
 fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Up {
-        return Outcome::NotApplicable;
-    }
     let (senders, slots) = match &facts.configuration {
         Seen::Known(configuration) => {
             (configuration.max_wal_senders, configuration.max_replication_slots)
@@ -380,11 +369,6 @@ fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         );
     }
     Outcome::Pass
-}
-
-/// New members will be made.
-fn grows(facts: &Assessment<'_>) -> bool {
-    matches!(facts.direction(), Direction::Create | Direction::Up) && facts.to() > 0
 }
 
 /// What asks for `count`, and waits for the new members where there is a cluster already.

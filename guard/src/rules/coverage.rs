@@ -122,7 +122,11 @@ fn rules_are_named_and_documented() {
             "{} is not kebab-case",
             rule.id
         );
-        assert!(!rule.title.is_empty() && !rule.fires_on.is_empty() && !rule.default.is_empty());
+        assert!(
+            !rule.title.is_empty()
+                && !rule.applies.to_string().is_empty()
+                && !rule.default.is_empty()
+        );
         assert!(rule.page.contains("Way out:"), "the page of {} shows no way out", rule.id);
         if matches!(rule.kind, Kind::Advisory | Kind::Live) {
             for part in ["Signals:", "Blind spots:", "Upstream:"] {

@@ -6,13 +6,14 @@ use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, EXISTING};
 use crate::rules::{Kind, Rule, inputs, keep_leader, set_count};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const STATEFULSET_SCALED: Rule = Rule {
     id: RuleId::STATEFULSET_SCALED,
     title: "someone other than the operator scales the StatefulSet itself",
-    fires_on: "any change of an existing cluster, and the write of the StatefulSet",
+    applies: Applies::on(&[EXISTING]).noted("the write of the StatefulSet itself"),
     default: "warn",
     kind: Kind::Live,
     page: "\

@@ -12,6 +12,7 @@ use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CREATE, DOWN, UP};
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, kubectl, members_unseen, status, unread,
     until_unmarked,
@@ -21,7 +22,7 @@ use crate::verdict::{Finding, Outcome, Severity};
 pub(super) const NO_LEADER: Rule = Rule {
     id: RuleId::NO_LEADER,
     title: "no member leads, or more than one claims to",
-    fires_on: "down, up",
+    applies: Applies::on(&[DOWN.to_at_least(1), UP]),
     default: "deny down, warn up",
     kind: Kind::Live,
     page: "\
@@ -50,7 +51,8 @@ Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
 };
 
 fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    let Some(severity) = weight(facts) else { return Outcome::NotApplicable };
+    let grows = facts.direction() == Direction::Up;
+    let severity = if grows { Severity::Warn } else { Severity::Deny };
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     if members.is_empty() && facts.from() == Some(0) {
         return Outcome::NotApplicable;
@@ -135,7 +137,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const PAUSED: Rule = Rule {
     id: RuleId::PAUSED,
     title: "Patroni is in maintenance mode: no member takes over, and none starts",
-    fires_on: "down, up, create",
+    applies: Applies::on(&[DOWN.to_at_least(1), UP.to_at_least(1), CREATE.to_at_least(1)]),
     default: "down: deny if the leader goes, else warn; up: warn; from 0: deny",
     kind: Kind::Live,
     page: "\
@@ -167,9 +169,6 @@ Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/
 
 fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
-    if direction == Direction::Same || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let starts = direction == Direction::Create || facts.from() == Some(0);
     let configuration = match &facts.configuration {
         Seen::Known(configuration) => configuration,
@@ -279,15 +278,6 @@ fn end_the_dead<'a>(
         }
     }
     (!ways.commands.is_empty()).then_some(ways)
-}
-
-/// What a finding about the leader weighs; `None` where there is nothing to judge.
-fn weight(facts: &Assessment<'_>) -> Option<Severity> {
-    match facts.direction() {
-        Direction::Down if facts.to() >= 1 => Some(Severity::Deny),
-        Direction::Up => Some(Severity::Warn),
-        Direction::Down | Direction::Create | Direction::Same => None,
-    }
 }
 
 #[cfg(any(test, feature = "testing"))]

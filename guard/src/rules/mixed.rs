@@ -12,6 +12,7 @@ use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::{Kind, Rule, inputs, set};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -99,7 +100,7 @@ const SECRET_WORDS: &[&str] =
 pub(super) const MIXED_CHANGE: Rule = Rule {
     id: RuleId::MIXED_CHANGE,
     title: "the same write also changes something else",
-    fires_on: "down to 1 or more, up",
+    applies: Applies::on(&[DOWN.to_at_least(1), UP.to_at_least(1)]),
     default: "down: deny if it shapes the pods, else warn; up: warn",
     kind: Kind::Bound,
     page: "\
@@ -134,7 +135,7 @@ fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
     // Where only the limits are in doubt, the count is the same as far as anything shows.
     let same = facts.from() == Some(facts.to());
-    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 || same {
+    if same {
         return Outcome::NotApplicable;
     }
     let edits = described(&facts.change);

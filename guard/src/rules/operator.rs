@@ -9,6 +9,7 @@ use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CHANGE, CREATE, DOWN, UP};
 use crate::rules::{Kind, Rule, inputs, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -18,7 +19,7 @@ const FAILED: &[&str] = &["CreateFailed", "Invalid", "SyncFailed", "UpdateFailed
 pub(super) const LIMITS_UNKNOWN: Rule = Rule {
     id: RuleId::LIMITS_UNKNOWN,
     title: "no operator was found whose limits could be looked at",
-    fires_on: "any change of the count, create",
+    applies: Applies::on(&[CHANGE, CREATE]),
     default: "warn",
     kind: Kind::Bound,
     page: "\
@@ -42,9 +43,6 @@ Way out: list the accounts of all operators, or correct the annotation.",
 };
 
 fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.change.old.is_some() && !facts.changes_count() {
-        return Outcome::NotApplicable;
-    }
     match &facts.operator {
         Seen::Known(_) => Outcome::Pass,
         // One fact that is hidden is told once, by operator-limits.
@@ -68,7 +66,7 @@ fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const OPERATOR_ABSENT: Rule = Rule {
     id: RuleId::OPERATOR_ABSENT,
     title: "no operator would carry the change out now",
-    fires_on: "up, down to 1 or more",
+    applies: Applies::on(&[UP, DOWN.to_at_least(1)]),
     default: "down: deny if the leader goes, else warn; up: warn",
     kind: Kind::Live,
     page: "\
@@ -95,9 +93,8 @@ Upstream: hasOwnership and getEffectiveNamespace, pkg/controller/controller.go."
 
 fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let harmless = match facts.direction() {
-        Direction::Down if facts.to() >= 1 => facts.leader_stays(),
         Direction::Up => true,
-        Direction::Down | Direction::Create | Direction::Same => return Outcome::NotApplicable,
+        Direction::Create | Direction::Down | Direction::Same => facts.leader_stays(),
     };
     let (nobody, evidence) = match &facts.operator {
         Seen::Known(operator) => match operator.available {
@@ -153,7 +150,7 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const OPERATOR_FAILED: Rule = Rule {
     id: RuleId::OPERATOR_FAILED,
     title: "the operator's last work on this cluster failed",
-    fires_on: "any change of the count",
+    applies: Applies::on(&[CHANGE]),
     default: "warn",
     kind: Kind::Live,
     page: "\
@@ -176,9 +173,6 @@ Upstream: Update and Sync, pkg/cluster/cluster.go and sync.go; #2101 and #2102 o
 };
 
 fn operator_failed(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if !facts.changes_count() {
-        return Outcome::NotApplicable;
-    }
     let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
     let Some(word) = cluster.status.as_deref().filter(|word| FAILED.contains(word)) else {
         return Outcome::Pass;
@@ -196,7 +190,7 @@ fn operator_failed(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const STANDBY_CLUSTER: Rule = Rule {
     id: RuleId::STANDBY_CLUSTER,
     title: "a standby cluster is supported with one instance only",
-    fires_on: "any change of the count to 2 or more, create",
+    applies: Applies::on(&[CHANGE.to_at_least(2), CREATE.to_at_least(2)]),
     default: "warn",
     kind: Kind::Bound,
     page: "\
@@ -213,10 +207,6 @@ Way out: one instance, or promote the cluster (remove `spec.standby`) before it 
 };
 
 fn standby_cluster(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    let concerned = facts.change.old.is_none() || facts.changes_count();
-    if !concerned || facts.to() < 2 {
-        return Outcome::NotApplicable;
-    }
     let cluster = &facts.change.new;
     if !cluster.is_standby() {
         return Outcome::Pass;
@@ -352,7 +342,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("operator-absent", &available(led_by_the_last(3), Some(false))), @"
         operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts that no rule checked
-          deployment/default/postgres-operator: no available replica
+          deployment default/postgres-operator: status.availableReplicas: 0
           Try: see why it is down:
               kubectl get deployment,pods -n default
             if it was scaled to 0:

@@ -11,13 +11,15 @@ use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN, REWRITTEN, UP};
 use crate::rules::{Kind, Rule, inputs, keep_leader, members_unseen, pgscale, status, unread};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
     id: RuleId::LEADER_CONDEMNED,
     title: "the leader's pod would be deleted",
-    fires_on: "down to 1 or more; any other change that leaves the leader's pod out",
+    // At zero there is no leader to lose: return-from-zero looks at what is left.
+    applies: Applies::on(&[DOWN.to_at_least(1), UP.after_some(), REWRITTEN.to_at_least(1)]),
     default: "deny",
     kind: Kind::Live,
     page: "\
@@ -52,16 +54,7 @@ Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
 };
 
 fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    let grows = match facts.direction() {
-        Direction::Down if facts.to() >= 1 => false,
-        // Before zero is left there is no leader to lose: return-from-zero looks at what is left.
-        Direction::Up if facts.from() != Some(0) => true,
-        // As many as the operator's limits let run, and another number as it is written.
-        Direction::Same if facts.changes_count() && facts.to() >= 1 => true,
-        Direction::Create | Direction::Down | Direction::Same | Direction::Up => {
-            return Outcome::NotApplicable;
-        }
-    };
+    let grows = facts.direction() != Direction::Down;
     let lock = match &facts.leader {
         Seen::Known(lock) => lock,
         // No lock is a matter of no-leader.
@@ -130,7 +123,7 @@ fn left_out(facts: &Assessment<'_>, leader: &str, lock: &ObjectRef) -> Finding {
 pub(super) const LEADER_CANNOT_MOVE: Rule = Rule {
     id: RuleId::LEADER_CANNOT_MOVE,
     title: "the leader's pod would be deleted and ordinal 0 cannot take over",
-    fires_on: "down to 1 or more, up",
+    applies: Applies::on(&[DOWN.to_at_least(1)]).noted("up in kubectl pgscale only"),
     default: "deny; up: warn",
     kind: Kind::Live,
     page: "\
@@ -164,9 +157,6 @@ patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
 };
 
 fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     match facts.operator_switchover() {
         OperatorSwitchover::NotNeeded | OperatorSwitchover::Works => Outcome::Pass,
         OperatorSwitchover::Unknown(why) => Outcome::Unknown(why),
@@ -430,8 +420,8 @@ mod tests {
         insta::assert_snapshot!(verdict.finding("leader-condemned").unwrap(), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s) (leader-cannot-move)
-          statefulset/acid-a: annotation a/b by kubectl: the operator replaces the StatefulSet and skips its switchover (leader-cannot-move)
+          http://10.244.0.10:8008/patroni: acid-a-0: answer: none (no answer in 1s) (leader-cannot-move)
+          statefulset/acid-a: annotation a/b: written by kubectl (leader-cannot-move)
           configmap/acid-a-config: pause: true (paused)
           statefulset/acid-a: spec.podManagementPolicy: Parallel; spec.replicas: 5 (parallel-shrink)
           Try: not 2, but 3; this moves the leader to acid-a-1 first:
@@ -448,7 +438,7 @@ mod tests {
         let found = |facts: &Facts| {
             ["leader-condemned", "leader-cannot-move"].map(|id| {
                 matches!(
-                    (crate::rules::rule(id).unwrap().check)(&facts.assess(), &Policies::default()),
+                    crate::rules::rule(id).unwrap().judge(&facts.assess(), &Policies::default()),
                     Outcome::Found(_)
                 )
             })

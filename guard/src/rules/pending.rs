@@ -1,7 +1,6 @@
 //! What somebody else has begun: a switchover, a restart, a major upgrade.
 
 use crate::assessment::Assessment;
-use crate::change::Direction;
 use crate::evidence::Evidence;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{PendingFailover, State};
@@ -9,6 +8,7 @@ use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CHANGE, DOWN};
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, inside_asking, kubectl, last_word,
     members_unseen, status, unread, until_unmarked,
@@ -21,7 +21,7 @@ pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 pub(super) const SWITCHOVER_PENDING: Rule = Rule {
     id: RuleId::SWITCHOVER_PENDING,
     title: "a switchover was requested and is not done yet",
-    fires_on: "down, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "deny if immediate, or its candidate goes or is not named; else warn",
     kind: Kind::Live,
     page: "\
@@ -49,9 +49,6 @@ Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cl
 };
 
 fn switchover_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let pending = match &facts.failover {
         Seen::Absent => return Outcome::Pass,
         Seen::Known(pending) => pending,
@@ -123,7 +120,7 @@ pub(super) fn annotations(facts: &Facts, pending: &PendingFailover) -> Vec<Evide
 pub(super) const RESTART_PENDING: Rule = Rule {
     id: RuleId::RESTART_PENDING,
     title: "the operator restarts PostgreSQL together with this change",
-    fires_on: "any change of the count, to 1 or more",
+    applies: Applies::on(&[CHANGE.to_at_least(1)]),
     default: "warn",
     kind: Kind::Live,
     page: "\
@@ -146,9 +143,6 @@ Upstream: restartInstances, pkg/cluster/sync.go; #510 of zalando/postgres-operat
 };
 
 fn restart_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if !facts.changes_count() || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     let mut unknown = None;
     let mut evidence = Vec::new();
@@ -194,7 +188,7 @@ fn waits_for_restart(member: &Member) -> Result<bool, String> {
 pub(super) const MAJOR_UPGRADE: Rule = Rule {
     id: RuleId::MAJOR_UPGRADE,
     title: "PostgreSQL is being upgraded to another major version, or that failed",
-    fires_on: "any change of the count",
+    applies: Applies::on(&[CHANGE]),
     default: "deny while it runs; warn after a failure",
     kind: Kind::Live,
     page: "\
@@ -228,9 +222,6 @@ Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgra
 };
 
 fn major_upgrade(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if !facts.changes_count() {
-        return Outcome::NotApplicable;
-    }
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     let marked = !members.is_empty() && members.iter().all(|member| member.pod.critical_operation);
     if marked {

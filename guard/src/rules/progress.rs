@@ -8,6 +8,7 @@ use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::{Kind, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -17,7 +18,7 @@ const ROLLING_UPDATE: &str = "zalando-postgres-operator-rolling-update-required"
 pub(super) const OPERATION_IN_PROGRESS: Rule = Rule {
     id: RuleId::OPERATION_IN_PROGRESS,
     title: "Kubernetes or the operator is still busy with this cluster",
-    fires_on: "down to 1 or more, up",
+    applies: Applies::on(&[DOWN.to_at_least(1), UP]),
     default: "deny down, warn up",
     kind: Kind::Live,
     page: "\
@@ -46,9 +47,8 @@ Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, p
 
 fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let severity = match facts.direction() {
-        Direction::Down if facts.to() >= 1 => Severity::Deny,
         Direction::Up => Severity::Warn,
-        Direction::Down | Direction::Create | Direction::Same => return Outcome::NotApplicable,
+        Direction::Create | Direction::Down | Direction::Same => Severity::Deny,
     };
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     let mut evidence = Vec::new();
@@ -105,7 +105,7 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const CHANGE_NOT_APPLIED: Rule = Rule {
     id: RuleId::CHANGE_NOT_APPLIED,
     title: "the operator has not applied the last change of the count",
-    fires_on: "down to 1 or more, up",
+    applies: Applies::on(&[DOWN.to_at_least(1), UP.to_at_least(1)]),
     default: "deny a further shrink, else warn",
     kind: Kind::Live,
     page: "\
@@ -132,13 +132,7 @@ Upstream: Update, pkg/cluster/cluster.go; getNumberOfInstances, pkg/cluster/k8sr
 
 fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
-    let (Direction::Up | Direction::Down, Some(from)) = (direction, facts.from()) else {
-        return Outcome::NotApplicable;
-    };
-    let to = facts.to();
-    if to < 1 {
-        return Outcome::NotApplicable;
-    }
+    let (from, to) = (facts.from().unwrap_or(0), facts.to());
     let runs = match &facts.stateful_set {
         Seen::Known(set) => set.replicas,
         // Its absence beside pods is an operation under way, which has a rule of its own.

@@ -8,13 +8,14 @@ use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, set_count, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
     id: RuleId::REBUILD_IN_PROGRESS,
     title: "a member is being created, cloned, reinitialised or rewound",
-    fires_on: "up, down to 1 or more",
+    applies: Applies::on(&[UP.to_at_least(1), DOWN.to_at_least(1)]),
     default: "deny; warn if only unfinished members go, or no other member could take over",
     kind: Kind::Live,
     page: "\
@@ -51,9 +52,6 @@ Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, pa
 
 fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
-    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     let mut staying = Vec::new();
     let mut going = Vec::new();

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use crate::assessment::Assessment;
-use crate::change::Direction;
 use crate::evidence::Evidence;
 use crate::facts::{Live, Member, Seen};
 use crate::object_ref::{self, ObjectRef};
@@ -11,13 +10,14 @@ use crate::patroni::Tags;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN};
 use crate::rules::{Kind, Rule, inputs, last_word, members_unseen, still_down};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const NO_STANDBY_LEFT: Rule = Rule {
     id: RuleId::NO_STANDBY_LEFT,
     title: "one instance is left: nothing to fail over to",
-    fires_on: "down to 1",
+    applies: Applies::on(&[DOWN.to_at_least(1)]).noted("a finding only at 1"),
     default: "warn",
     kind: Kind::Bound,
     page: "\
@@ -34,9 +34,6 @@ Way out: keep two, and point readers at `<cluster>` before the last standby goes
 };
 
 fn no_standby_left(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     if facts.to() > 1 {
         return Outcome::Pass;
     }
@@ -67,7 +64,7 @@ fn no_standby_left(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const SURVIVORS_ONE_ZONE: Rule = Rule {
     id: RuleId::SURVIVORS_ONE_ZONE,
     title: "the members that stay would all be in one zone",
-    fires_on: "down, to 2 or more",
+    applies: Applies::on(&[DOWN.to_at_least(2)]),
     default: "warn",
     kind: Kind::Live,
     page: "\
@@ -92,9 +89,6 @@ pkg/controller/statefulset/stateful_set_control.go of Kubernetes).",
 };
 
 fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 2 {
-        return Outcome::NotApplicable;
-    }
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     let zone = |member: &Member| member.pod.zone.clone();
     let Some(kept) = facts.survivors().map(zone).collect::<Option<BTreeSet<_>>>() else {
@@ -131,7 +125,7 @@ fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const CASCADE_CONDEMNED: Rule = Rule {
     id: RuleId::CASCADE_CONDEMNED,
     title: "a member that stays replicates from one that would be deleted",
-    fires_on: "down, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "warn",
     kind: Kind::Live,
     page: "\
@@ -154,9 +148,6 @@ Upstream: replicatefrom, patroni/tags.py; _get_node_to_follow, patroni/ha.py.",
 };
 
 fn cascade_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     if facts.members.known().is_none() {
         return members_unseen(facts);
     }
@@ -360,8 +351,7 @@ mod tests {
                 })
                 .collect();
         });
-        let judged =
-            |facts: &Facts| (CASCADE_CONDEMNED.check)(&facts.assess(), &Policies::default());
+        let judged = |facts: &Facts| CASCADE_CONDEMNED.judge(&facts.assess(), &Policies::default());
         assert_eq!(judged(&fed), Outcome::Pass);
         assert_eq!(judged(&fed.led_by("acid-a-0")), Outcome::Pass);
         // Who is told by a tag to follow the old leader does so after the move, too.

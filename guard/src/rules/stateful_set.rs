@@ -8,13 +8,14 @@ use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const REPLACE_PENDING: Rule = Rule {
     id: RuleId::REPLACE_PENDING,
     title: "the operator would replace the StatefulSet instead of updating it",
-    fires_on: "up, down to 1 or more",
+    applies: Applies::on(&[UP, DOWN.to_at_least(1)]),
     default: "down: deny if the leader goes, else warn; up: warn",
     kind: Kind::Live,
     page: "\
@@ -42,10 +43,8 @@ Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pk
 
 fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let severity = match facts.direction() {
-        Direction::Down if facts.to() >= 1 && !facts.leader_stays() => Severity::Deny,
-        Direction::Down if facts.to() >= 1 => Severity::Warn,
-        Direction::Up => Severity::Warn,
-        Direction::Down | Direction::Create | Direction::Same => return Outcome::NotApplicable,
+        Direction::Down if !facts.leader_stays() => Severity::Deny,
+        Direction::Create | Direction::Down | Direction::Same | Direction::Up => Severity::Warn,
     };
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
@@ -80,7 +79,7 @@ fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const PARALLEL_SHRINK: Rule = Rule {
     id: RuleId::PARALLEL_SHRINK,
     title: "several members would be deleted at the same moment",
-    fires_on: "down by 2 or more, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]).noted("by 2 or more"),
     default: "deny if the leader goes, else warn",
     kind: Kind::Live,
     page: "\
@@ -104,9 +103,6 @@ Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go o
 };
 
 fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
         Seen::Absent => return Outcome::NotApplicable,
@@ -142,7 +138,7 @@ fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const WILL_NOT_PROGRESS: Rule = Rule {
     id: RuleId::WILL_NOT_PROGRESS,
     title: "the StatefulSet waits for a pod that is not Ready, and would act later",
-    fires_on: "up, down to 1 or more",
+    applies: Applies::on(&[UP.to_at_least(1), DOWN.to_at_least(1)]),
     default: "down: deny if the leader goes, else warn; up: warn",
     kind: Kind::Live,
     page: "\
@@ -170,9 +166,6 @@ zalando/postgres-operator.",
 
 fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
-    if !matches!(direction, Direction::Up | Direction::Down) || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
         Seen::Absent => return Outcome::NotApplicable,
@@ -193,7 +186,7 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             (_, true, _) => evidence.push(pod("metadata.deletionTimestamp", "set")),
             (why, false, false) => {
                 evidence.push(pod("condition Ready", "no"));
-                evidence.extend(why.as_ref().map(|why| pod("status", why)));
+                evidence.extend(why.as_ref().map(|why| pod("status", &why.to_string())));
             }
             (_, false, true) => continue,
         }
@@ -365,7 +358,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("will-not-progress", &led_by_the_last(3).pending(1)), @"
         will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, unchecked
-          pod/acid-a-1: not Ready: 0/3 nodes are available
+          pod/acid-a-1: condition Ready: no; status: 0/3 nodes are available
           Try: mend what is named first:
               kubectl pgscale status acid-a -n db
         ");

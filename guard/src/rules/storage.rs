@@ -13,13 +13,14 @@ use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CHANGE, DOWN, UP};
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
     id: RuleId::VOLUMES_DELETED,
     title: "the volumes of the members that are removed are deleted, and their data with them",
-    fires_on: "down",
+    applies: Applies::on(&[CHANGE]).noted("if it removes members"),
     default: "deny if the last good copy is deleted (to 0, no healthy member stays, the leader goes), else warn",
     kind: Kind::Bound,
     page: "\
@@ -48,12 +49,7 @@ Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py."
 fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     // More pods may live than the object asks for: then any write of the count has the operator delete them.
     let surplus = facts.condemned().any(|member| !member.pod.terminating);
-    let removes = match facts.direction() {
-        Direction::Down => true,
-        Direction::Same | Direction::Up => facts.changes_count() && surplus,
-        Direction::Create => false,
-    };
-    if !removes {
+    if facts.direction() != Direction::Down && !surplus {
         return Outcome::NotApplicable;
     }
     let mut says = Vec::new();
@@ -127,7 +123,8 @@ fn keep_volumes(facts: &Assessment<'_>) -> Remedy {
 pub(super) const STALE_VOLUME: Rule = Rule {
     id: RuleId::STALE_VOLUME,
     title: "a volume of an earlier life will be attached to a new member",
-    fires_on: "up from 1 or more",
+    // At zero these volumes are the cluster: return-from-zero judges them.
+    applies: Applies::on(&[UP.after_some()]),
     default: "warn",
     kind: Kind::Advisory,
     page: "\
@@ -154,11 +151,7 @@ zalando/postgres-operator#1451, #2957.",
 };
 
 fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    // At zero these volumes are the cluster: return-from-zero judges them.
-    let (Direction::Up, Some(from)) = (facts.direction(), facts.from().filter(|from| *from != 0))
-    else {
-        return Outcome::NotApplicable;
-    };
+    let from = facts.from().unwrap_or(0);
     let claims = match &facts.claims {
         Seen::Known(claims) => claims,
         Seen::Absent => return Outcome::Pass,
@@ -215,7 +208,7 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const VOLUME_RESIZING: Rule = Rule {
     id: RuleId::VOLUME_RESIZING,
     title: "a volume is being resized",
-    fires_on: "down, up",
+    applies: Applies::on(&[DOWN, UP]),
     default: "warn",
     kind: Kind::Advisory,
     page: "\
@@ -238,9 +231,6 @@ Upstream: syncVolumes, pkg/cluster/volumes.go.",
 };
 
 fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if !matches!(facts.direction(), Direction::Down | Direction::Up) {
-        return Outcome::NotApplicable;
-    }
     let claims = match &facts.claims {
         Seen::Known(claims) => claims,
         Seen::Absent => return Outcome::Pass,
@@ -281,7 +271,7 @@ pub(super) fn size(bytes: u64) -> String {
 pub(super) const PDB_BLOCKS_DRAIN: Rule = Rule {
     id: RuleId::PDB_BLOCKS_DRAIN,
     title: "a PodDisruptionBudget would keep the last member's node from being drained",
-    fires_on: "down to 1; kubectl pgscale only",
+    applies: Applies::on(&[DOWN.to_exactly(1)]).noted("kubectl pgscale only"),
     default: "warn",
     kind: Kind::Advisory,
     page: "\
@@ -306,9 +296,6 @@ Upstream: generatePrimaryPodDisruptionBudget, pkg/cluster/k8sres.go; zalando/pos
 
 fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let Some(budgets) = &facts.capacity.disruption_budgets else { return Outcome::NotApplicable };
-    if facts.direction() != Direction::Down || facts.to() != 1 {
-        return Outcome::NotApplicable;
-    }
     let budgets = match budgets {
         Seen::Known(budgets) => budgets,
         Seen::Absent => return Outcome::Pass,
@@ -369,7 +356,7 @@ pub(super) fn shown(value: &IntOrString) -> String {
 pub(super) const NO_RECENT_BACKUP: Rule = Rule {
     id: RuleId::NO_RECENT_BACKUP,
     title: "the last logical backup is older than the policy allows",
-    fires_on: "down to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "off; deny where a policy says backup.maxAge",
     kind: Kind::Live,
     page: "\
@@ -393,9 +380,6 @@ Upstream: generateLogicalBackupJob, pkg/cluster/k8sres.go.",
 
 fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let Some(limit) = &policies.backup_max_age else { return Outcome::NotApplicable };
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let found = |message: String| {
         Finding::deny(NO_RECENT_BACKUP.id, message)
             .because(limit.source.clone(), "backup.maxAge", exact(limit.value.unsigned_abs()))

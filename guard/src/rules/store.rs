@@ -8,6 +8,7 @@ use crate::object_ref::ObjectRef;
 use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CHANGE, CREATE};
 use crate::rules::{Kind, Rule, inputs, members_unseen, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -17,7 +18,7 @@ const MIGRATION: &str = "https://github.com/zalando/postgres-operator/blob/maste
 pub(super) const DCS_STORE_CHANGING: Rule = Rule {
     id: RuleId::DCS_STORE_CHANGING,
     title: "a new member would look for the cluster in another place and found an empty one",
-    fires_on: "any change that adds members",
+    applies: Applies::on(&[CHANGE, CREATE]).noted("if it adds members"),
     default: "deny",
     kind: Kind::Bound,
     page: "\

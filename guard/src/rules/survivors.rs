@@ -1,20 +1,20 @@
 //! The members that stay: are there enough of them, and are they well?
 
 use crate::assessment::Assessment;
-use crate::change::Direction;
 use crate::evidence::Evidence;
 use crate::facts::{Health, Member};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, DOWN};
 use crate::rules::{Kind, NAMED, Rule, inputs, members_unseen, status};
 use crate::verdict::{Finding, Outcome};
 
 pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
     id: RuleId::TOO_FEW_HEALTHY_SURVIVORS,
     title: "healthy members would go and too few healthy ones would stay",
-    fires_on: "down, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "deny",
     kind: Kind::Live,
     page: "\
@@ -53,9 +53,6 @@ Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha
 };
 
 fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     if facts.members.known().is_none() {
         return members_unseen(facts);
     }
@@ -118,7 +115,7 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
     id: RuleId::SURVIVOR_UNHEALTHY,
     title: "a member that stays is not healthy",
-    fires_on: "down, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "warn",
     kind: Kind::Live,
     page: "\
@@ -142,9 +139,6 @@ Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of 
 };
 
 fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     if facts.members.known().is_none() {
         return members_unseen(facts);
     }

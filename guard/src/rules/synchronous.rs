@@ -1,19 +1,19 @@
 //! Synchronous replication: are there standbys left that a commit can wait for?
 
 use crate::assessment::Assessment;
-use crate::change::Direction;
 use crate::facts::{Facts, Health, Live, Member, Seen};
 use crate::patroni::{Configuration, Synchronous};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CREATE, DOWN, UP};
 use crate::rules::{Kind, Rule, inputs, members_unseen, set_to, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
     id: RuleId::SYNC_STANDBYS_CONDEMNED,
     title: "every synchronous standby would be deleted",
-    fires_on: "down, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "deny if the leader goes too or no other survivor is caught up, else warn",
     kind: Kind::Live,
     page: "\
@@ -43,9 +43,6 @@ Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py.",
 };
 
 fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let configuration = match synchronous(facts) {
         Ok(Some(configuration)) => configuration,
         Ok(None) => return Outcome::Pass,
@@ -162,7 +159,7 @@ fn keep_one(facts: &Assessment<'_>, tagged: bool) -> Remedy {
 pub(super) const STRICT_SYNC_FLOOR: Rule = Rule {
     id: RuleId::STRICT_SYNC_FLOOR,
     title: "one instance cannot commit in strict synchronous mode",
-    fires_on: "any change to 1, create with 1",
+    applies: Applies::on(&[DOWN.to_exactly(1), UP.to_exactly(1), CREATE.to_exactly(1)]),
     default: "deny",
     kind: Kind::Live,
     page: "\
@@ -186,9 +183,6 @@ Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, p
 
 fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let created = facts.change.old.is_none();
-    if facts.to() != 1 || !(created || facts.direction() != Direction::Same) {
-        return Outcome::NotApplicable;
-    }
     let cluster = &facts.change.new;
     let configuration = facts.configuration.known();
     if cluster.is_standby() || configuration.is_some_and(|config| config.standby_cluster) {
@@ -235,7 +229,7 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {
     id: RuleId::SYNC_COUNT_FLOOR,
     title: "fewer standbys would stay than synchronous_node_count asks for",
-    fires_on: "down, to 1 or more",
+    applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "warn",
     kind: Kind::Live,
     page: "\
@@ -257,9 +251,6 @@ Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_c
 };
 
 fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    if facts.direction() != Direction::Down || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let configuration = match synchronous(facts) {
         Ok(Some(configuration)) => configuration,
         Ok(None) => return Outcome::Pass,

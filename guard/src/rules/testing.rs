@@ -359,7 +359,7 @@ pub(crate) fn table(id: &str, rows: Vec<(&str, Facts, Want)>) {
 pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, Want)>) {
     let rule = rule(id).unwrap();
     for (name, facts, want) in rows {
-        let outcome = (rule.check)(&Assessment::of(&facts, policies), policies);
+        let outcome = rule.judge(&Assessment::of(&facts, policies), policies);
         let got = match &outcome {
             Outcome::NotApplicable => Want::NotApplicable,
             Outcome::Pass => Want::Pass,

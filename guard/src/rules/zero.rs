@@ -8,6 +8,7 @@ use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
+use crate::rules::applies::{Applies, CREATE, EXISTING};
 use crate::rules::recreation::{Volumes, volumes};
 use crate::rules::{Kind, Rule, inputs, kubectl, members_unseen, set_to, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
@@ -15,7 +16,7 @@ use crate::verdict::{Finding, Outcome, Severity};
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
     id: RuleId::RETURN_FROM_ZERO,
     title: "the volume with the newest data would not be mounted, or no volume is left to start from",
-    fires_on: "0 to 1 or more, create over what is left of a cluster",
+    applies: Applies::on(&[EXISTING.after_zero().to_at_least(1), CREATE.to_at_least(1)]).noted("create only over what is left of a cluster"),
     default: "deny; warn where every kept volume is mounted, or where the last leader's is gone or all are deleted",
     kind: Kind::Bound,
     page: "\
@@ -60,9 +61,6 @@ zalando/postgres-operator.",
 };
 
 fn return_from_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
-    if facts.from().is_some_and(|from| from != 0) || facts.to() < 1 {
-        return Outcome::NotApplicable;
-    }
     let outcome = judged(facts);
     let Outcome::Unknown(why) = &outcome else { return outcome };
     if !ran_before(facts) {
@@ -142,9 +140,10 @@ fn founds_anew(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Option<Outco
         Seen::Unreadable(why) => Some(unread("whether Patroni knows a cluster of this name", why)),
         Seen::Absent => {
             let kept: Vec<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
+            let are = if kept.len() == 1 { "is" } else { "are" };
             let message = format!(
                 "{first} has no volume and Patroni knows no cluster of this name: it would found an empty one while {} \
-                 are kept",
+                 {are} kept",
                 kept.join(", ")
             );
             let config = facts.patroni_source("config");
@@ -596,6 +595,18 @@ mod tests {
           Try: to keep it:
               kubectl pgscale set acid-a 3 -n db
         ");
+    }
+
+    #[test]
+    fn one_kept_volume_is_kept_and_several_are() {
+        let says = |claims: &[i64]| {
+            let mut facts = asleep(3, claims, None);
+            facts.initialize = Seen::Absent;
+            text("return-from-zero", &facts)
+        };
+        assert!(says(&[1]).contains("while pgdata-acid-a-1 is kept"), "{}", says(&[1]));
+        let several = says(&[1, 2]);
+        assert!(several.contains("while pgdata-acid-a-1, pgdata-acid-a-2 are kept"), "{several}");
     }
 
     #[test]

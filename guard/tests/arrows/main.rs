@@ -56,6 +56,7 @@ const DOMAIN: &[&str] = &[
     "plugin::services",
     "plugin::session",
     "plugin::status",
+    "plugin::steady",
     "plugin::verify",
     "plugin::watch",
 ];
@@ -85,8 +86,6 @@ const RULES: &[Rule] = &[
     Rule {
         from: &[
             "guard::change",
-            "guard::evidence",
-            "guard::object_ref",
             "guard::operator",
             "guard::patroni",
             "guard::postgresql",
@@ -126,7 +125,14 @@ const RULES: &[Rule] = &[
         known: &[],
     },
     Rule {
-        from: &["guard::rule_id", "guard::seen", "guard::selector", "guard::severity"],
+        from: &[
+            "guard::evidence",
+            "guard::object_ref",
+            "guard::rule_id",
+            "guard::seen",
+            "guard::selector",
+            "guard::severity",
+        ],
         to: &[
             "guard::assessment",
             "guard::capacity",

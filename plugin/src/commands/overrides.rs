@@ -114,14 +114,15 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Format::Text | Format::Wide => {
             session.out.said(&format!("{resource} created, until {ends}{rehearsed}"))?;
             if args.dry_run == DryRun::None {
-                session.out.note(&if remain.is_empty() {
-                    let set = session.command(&format!("set {name} {}", args.count));
-                    format!("now whoever may change the cluster can: {set}")
+                let to = args.count.to_string();
+                if remain.is_empty() {
+                    let set = session.suggest(&["set", name, &to]);
+                    session.advise("the change is admitted now:", set.into());
                 } else {
-                    let plan = session.command(&format!("plan {name} --to {}", args.count));
                     let remain = remain.join(", ");
-                    format!("it lifts only what it names; still refused by {remain}: {plan}")
-                });
+                    let title = format!("it lifts only what it names; still refused by {remain}:");
+                    session.advise(&title, session.suggest(&["plan", name, "--to", &to]).into());
+                }
             }
             Ok(())
         }

@@ -48,11 +48,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         Format::Name => session.out.data(&super::scale::resource(&plan.name))?,
         format @ (Format::Text | Format::Wide) => {
             let wide = format == Format::Wide;
-            let text = render(&plan, wide, session.out.width, |words| session.command(words));
+            let text = render(&plan, wide, session.out.width);
             session.out.data(&text)?;
-            if let Some(text) =
-                plain_write(&plan, session.out.width, |words| session.command(words))
-            {
+            if let Some(text) = plain_write(&plan, session.out.width) {
                 session.out.data(&text)?;
             }
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use futures::{StreamExt as _, stream};
-use pgscale_guard::remedy::quoted;
+use pgscale_guard::remedy::Command;
 use tokio::sync::Semaphore;
 
 use crate::args::{Acting, Targets};
@@ -118,7 +118,7 @@ fn show(session: &Session, request: &ScaleRequest, jobs: &[Job]) {
         _ if !is_shown(format) => return,
         [job] if request.by_name() => {
             let Some(plan) = job.to_show() else { return };
-            render(plan, format == Format::Wide, width, |words| session.command(words))
+            render(plan, format == Format::Wide, width)
         }
         jobs => plans(&jobs.iter().map(Job::planned).collect::<Vec<Planned<'_>>>(), width),
     };
@@ -134,10 +134,11 @@ async fn carry_out(
 ) -> Vec<Outcome> {
     let targets = &request.targets;
     if !request.by_name() {
-        session.interruption.means(format!(
-            "interrupted; counts that were written stay; see where each cluster is: {}",
-            see_all(session, targets)
-        ));
+        session.interrupted_means(
+            "interrupted; counts that were written stay",
+            "see where each cluster is",
+            see_all(session, targets),
+        );
     }
     let several = jobs.len() > 1;
     let failed = AtomicBool::new(false);
@@ -162,15 +163,13 @@ async fn carry_out(
 }
 
 /// Returns the command that shows all clusters that labels chose.
-fn see_all(session: &Session, targets: &Targets) -> String {
-    let all = if targets.all_namespaces {
-        format!("kubectl pgscale status -A{}", session.flags())
+fn see_all(session: &Session, targets: &Targets) -> Command {
+    let labels = targets.selector.as_deref().map(|labels| ["-l", labels]);
+    let words: Vec<&str> = ["status"].into_iter().chain(labels.into_iter().flatten()).collect();
+    if targets.all_namespaces {
+        Command::kubectl(["pgscale"].into_iter().chain(words).chain(["-A"]))
     } else {
-        session.command("status")
-    };
-    match &targets.selector {
-        Some(labels) => format!("{all} -l {}", quoted(labels)),
-        None => all,
+        session.suggest(&words)
     }
 }
 

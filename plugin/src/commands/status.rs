@@ -68,7 +68,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     if let (Some(name), true, false) = (&args.name, text, args.why)
         && all.iter().any(|status| !status.why.is_empty())
     {
-        session.out.note(&format!("why: {}", session.command(&format!("status {name} --why"))));
+        session.advise("why:", session.suggest(&["status", name, "--why"]).into());
     }
     Ok(())
 }

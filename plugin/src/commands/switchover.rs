@@ -5,6 +5,7 @@ use std::time::Duration;
 use pgscale_guard::change::Direction;
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::remedy::Line;
 use pgscale_guard::rules::{Kind as RuleKind, about_switchover, rule};
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessed, Change, Facts};
@@ -87,7 +88,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         }
         Handover::Nothing(why) => {
             let text = format!("nothing to do: {why}");
-            let Some(count) = count else { return say(session, format, &report, &text) };
+            let Some(count) = count else {
+                return say(session, format, &report, &[Line::Text(text)]);
+            };
             session.interruption.means("interrupted; nothing was changed");
             let waits = args.dry_run == DryRun::None;
             let timeout = if waits { args.patience.timeout } else { Duration::ZERO };
@@ -95,7 +98,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             match settling.wait(timeout).await {
                 Ok(settled) => {
                     report.admitted = settled.next.as_ref();
-                    say(session, format, &report, &with_next(&text, settled.next.as_ref()))
+                    say(session, format, &report, &with_next(text, settled.next.as_ref()))
                 }
                 Err(failure) if waits => fail(session, format, report, failure),
                 // Nothing was waited for: it is the answer of the rules.
@@ -111,7 +114,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             if args.dry_run != DryRun::None {
                 report.result = "DryRun";
                 report.leader_moved = Some(Move::of(&leader_move));
-                return say(session, format, &report, &format!("{text} (dry run)"));
+                let text = format!("{text} (dry run)");
+                return say(session, format, &report, &[Line::Text(text)]);
             }
             if let Err(failure) =
                 permissions::check(session, permissions::SWITCHOVER, &facts, true).await
@@ -132,7 +136,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
                     let ends = switchover.map(|(made, _)| (made.from.as_str(), made.to.as_str()));
                     let (from, to) = ends.unwrap_or_default();
                     let text = format!("postgresql/{name}: leader moved from {from} to {to}");
-                    say(session, format, &report, &with_next(&text, settled.next.as_ref()))
+                    say(session, format, &report, &with_next(text, settled.next.as_ref()))
                 }
                 Err(failure) => fail(session, format, report, failure.clone()),
             }
@@ -176,13 +180,12 @@ fn hopeless(session: &Session, plan: &Plan, handover: &Handover) -> Option<Failu
     if denials.is_empty() {
         return None;
     }
-    let reasons: Vec<String> = denials.into_iter().map(ToString::to_string).collect();
     let Plan { name, count, .. } = plan;
     let failure = Failure::refused(format!(
-        "the leader of {name} is not moved, because {} would be refused all the same; nothing was changed\n{}",
-        instances(*count),
-        reasons.join("\n")
-    ));
+        "the leader of {name} is not moved, because {} would be refused all the same; nothing was changed",
+        instances(*count)
+    ))
+    .with(denials.into_iter().flat_map(Finding::lines));
     Some(with_nearest(session, failure, plan))
 }
 
@@ -195,11 +198,13 @@ fn with_nearest(session: &Session, failure: Failure, plan: &Plan) -> Failure {
 }
 
 /// Adds what a person does next to `text`.
-fn with_next(text: &str, next: Option<&Admitted>) -> String {
-    let Some(next) = next else { return text.to_owned() };
-    let mut lines = vec![text.to_owned(), format!("{}: {}", next.said, next.next)];
-    lines.extend(next.note.clone());
-    lines.join("\n")
+fn with_next(text: String, next: Option<&Admitted>) -> Vec<Line> {
+    let mut lines = vec![Line::Text(text)];
+    if let Some(Admitted { said, next, note, .. }) = next {
+        lines.extend(next.behind(&format!("{said}:")));
+        lines.extend(note.clone().map(Line::Text));
+    }
+    lines
 }
 
 /// The word for a switchover that ended as it should.
@@ -242,7 +247,7 @@ async fn act(session: &Session, facts: &Assessed, errand: Errand, reason: Option
         Ok(_) => CONVERGED.clone_into(&mut entry.result),
         Err(failure) => {
             failure.kind.word().clone_into(&mut entry.result);
-            entry.failed(&failure.message);
+            entry.failed(&failure.text());
         }
     }
     Ended { lead, followed, record: recording.end(session).await }
@@ -337,12 +342,11 @@ fn fail(
     report: ScaleReport<'_>,
     failure: Failure,
 ) -> Result<(), Failure> {
-    // Lives no longer than the failure that it tells of.
     let mut report = report;
     report.result = failure.kind.word();
     report.exit_code = failure.kind.code();
-    report.message = Some(&failure.message);
-    say(session, format, &report, "")?;
+    report.message = Some(failure.text());
+    say(session, format, &report, &[])?;
     Err(failure)
 }
 
@@ -350,12 +354,12 @@ fn say(
     session: &Session,
     format: Format,
     report: &ScaleReport<'_>,
-    text: &str,
+    lines: &[Line],
 ) -> Result<(), Failure> {
     match format {
         Format::Json | Format::Yaml => session.out.document(format, report),
-        Format::Name | Format::Text | Format::Wide if text.is_empty() => Ok(()),
-        Format::Name | Format::Text | Format::Wide => session.out.said(text),
+        Format::Name | Format::Text | Format::Wide if lines.is_empty() => Ok(()),
+        Format::Name | Format::Text | Format::Wide => session.out.said_in_lines(lines),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `verify`: what the members themselves say.
 
-use std::collections::BTreeSet;
-
 use pgscale_guard::duration::exact;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::{Assessed, Change, Facts};
@@ -14,10 +12,10 @@ use crate::services;
 use crate::session::Session;
 use crate::terminal::Format;
 use crate::verify::{
-    Canary, Flight, NoCanary, Verification, ask, fly, follows_elsewhere, gist, judge,
+    Before, Canary, Flight, NoCanary, Verification, ask, fly, follows_elsewhere, judge,
 };
 use crate::view::verify::render;
-use crate::watch::{Goal, Lack, Snapshot, lacks};
+use crate::watch::{Goal, Snapshot, lacks};
 
 /// Check that a cluster is what it should be, by its members' own word.
 ///
@@ -85,17 +83,17 @@ async fn look_until_sure(
     session: &Session,
     args: &Args,
 ) -> Result<(Assessed, Verification), Failure> {
-    let mut before: Option<BTreeSet<String>> = None;
+    let mut before: Option<Before> = None;
     for _ in 1..LOOKS {
         let (facts, mut found) = look_once(session, args).await?;
         let sure = match &before {
-            None => found.wrong().chain(found.unheard()).next().is_none(),
-            Some(before) => found.wrong().next().is_none() || found.keep_what_was_so(before),
+            None => found.is_right() && found.unheard().next().is_none(),
+            Some(before) => found.is_right() || found.keep_what_was_so(before),
         };
         if sure {
             return Ok((facts, found));
         }
-        before = Some(found.wrong().map(|line| gist(line)).collect());
+        before = Some(Before::of(found));
         pause(session).await;
     }
     let (facts, mut found) = look_once(session, args).await?;
@@ -124,9 +122,10 @@ async fn look_once(session: &Session, args: &Args) -> Result<(Assessed, Verifica
     let snapshot = Snapshot { facts, services };
     let mut found = Verification::default();
     for lack in lacks(&goal, &snapshot) {
-        match lack {
-            Lack::Missing(line) => found.missing.push(line),
-            Lack::Unread(line) => found.unread.push(line),
+        if lack.is_unread() {
+            found.unread.push(lack.to_string());
+        } else {
+            found.missing.push(lack);
         }
     }
     let Snapshot { facts, services } = snapshot;
@@ -163,7 +162,7 @@ async fn send(
 /// The worst of what was found.
 fn outcome(cluster: &str, found: &Verification) -> Result<(), Failure> {
     let told = |kind, what: &str| Err(Failure::new(kind, format!("postgresql {cluster} {what}")));
-    if found.wrong().next().is_some() {
+    if !found.is_right() {
         return told(Kind::NotAsPlanned, "is not what it should be");
     }
     let flights = match &found.canary {

@@ -23,13 +23,9 @@ pub(super) fn limited(clues: &Clues<'_>) -> Option<Cause> {
         ("min_instances", operator.settings.min_instances)
     };
     let name = &facts.change.new.name;
-    let next = format!("kubectl pgscale set {name} {effective} -n {}", facts.change.new.namespace);
+    let next = clues.kubectl(&["pgscale", "set", name, &effective.to_string()]);
     let what = format!("{declared} declared, and the operator runs {effective}");
-    Some(Cause::new(what, format!("{next}{}", clues.flags())).because(
-        operator.source.clone(),
-        setting,
-        limit,
-    ))
+    Some(Cause::new(what, next).because(operator.source.clone(), setting, limit))
 }
 
 /// The StatefulSet does not ask for the count yet.
@@ -38,7 +34,7 @@ pub(super) fn not_applied(clues: &Clues<'_>) -> Option<Cause> {
     let set = facts.stateful_set_source();
     let evidence = match &facts.stateful_set {
         Seen::Unreadable(why) => {
-            let next = clues.kubectl("auth can-i get statefulsets");
+            let next = clues.kubectl(&["auth", "can-i", "get", "statefulsets"]);
             let cause = Cause::new("the StatefulSet cannot be read", next);
             return Some(cause.because_of(Evidence::unreadable(set, why)));
         }
@@ -57,11 +53,12 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     let name = &facts.change.new.name;
     let operator = match &facts.operator {
         Seen::Absent => {
-            let next = format!("kubectl get deployments -A{} | grep operator", clues.flags());
+            let next = clues.anywhere(&["get", "deployments", "-A"]);
+            let next = next.piped_into(["grep", "operator"]);
             return Cause::new("no operator watches this cluster: nobody will act", next);
         }
         Seen::Unreadable(why) => {
-            let next = clues.kubectl(&format!("describe postgresql {name}"));
+            let next = clues.kubectl(&["describe", "postgresql", name]);
             let what = "the operator has not acted yet, and cannot be seen";
             return Cause::new(what, next)
                 .because_of(Evidence::unreadable(ObjectRef::all(Kind::Deployment), why));
@@ -70,12 +67,15 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     };
     let source = operator.deployment.clone();
     if operator.available == Some(false) {
-        let next = in_operators_namespace(operator, clues, "describe deployment");
+        let (namespace, name) = operators_place(operator);
+        let next = clues.anywhere(&["describe", "deployment", name, "-n", namespace]);
         let cause = Cause::new("the operator is down: nobody will act", next);
         return cause.because(source, "status.availableReplicas", 0);
     }
     let status = facts.change.new.status.as_deref().unwrap_or("");
-    let next = in_operators_namespace(operator, clues, "logs --since=10m deployment");
+    let (namespace, deployment) = operators_place(operator);
+    let deployment = format!("deployment/{deployment}");
+    let next = clues.anywhere(&["logs", "--since=10m", &deployment, "-n", namespace]);
     if status.ends_with("Failed") || status == "Invalid" {
         let mut cause = Cause::new(format!("the operator gave up: {status}"), next).because(
             facts.postgresql_source(),
@@ -99,18 +99,16 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     Cause::new("the operator has not acted yet", next).because(source, "available", "yes")
 }
 
-fn in_operators_namespace(operator: &Operator, clues: &Clues<'_>, words: &str) -> String {
-    let (namespace, name) =
-        (operator.deployment.namespace.as_deref().unwrap_or("default"), operator.deployment.name());
-    // `logs` wants kind and name in one word.
-    let between = if words.starts_with("logs") { '/' } else { ' ' };
-    format!("kubectl {words}{between}{name} -n {namespace}{}", clues.flags())
+/// Returns the namespace and the name of the operator's Deployment.
+fn operators_place(operator: &Operator) -> (&str, &str) {
+    let deployment = &operator.deployment;
+    (deployment.namespace.as_deref().unwrap_or("default"), deployment.name())
 }
 
 fn unobserved(clues: &Clues<'_>, set: &StatefulSet) -> Option<Cause> {
     let name = &clues.facts().change.new.name;
     (set.observed_generation < set.generation).then(|| {
-        let next = clues.kubectl(&format!("describe statefulset {name}"));
+        let next = clues.kubectl(&["describe", "statefulset", name]);
         let object = || clues.facts().stateful_set_source();
         Cause::new("the StatefulSet controller has not seen the change yet", next)
             .because(object(), "metadata.generation", set.generation)
@@ -127,17 +125,18 @@ pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
     let pod = facts.pod_name(ordinal);
     if let Some(event) = clues.event("StatefulSet", name, &["FailedCreate"]) {
         let message = event.message.as_str();
-        let (what, next) = if message.contains("exceeded quota") {
-            (format!("no quota is left for {pod}"), "describe resourcequota".to_owned())
+        // The API server has no other sign of these than its words.
+        let (what, next): (_, &[&str]) = if message.contains("exceeded quota") {
+            (format!("no quota is left for {pod}"), &["describe", "resourcequota"])
         } else if message.contains("usage per ") {
-            (format!("a LimitRange forbids {pod}"), "describe limitrange".to_owned())
+            (format!("a LimitRange forbids {pod}"), &["describe", "limitrange"])
         } else if message.contains("denied the request") {
-            (format!("an admission webhook refuses {pod}"), format!("describe statefulset {name}"))
+            (format!("an admission webhook refuses {pod}"), &["describe", "statefulset", name])
         } else {
-            (format!("{pod} cannot be created"), format!("describe statefulset {name}"))
+            (format!("{pod} cannot be created"), &["describe", "statefulset", name])
         };
         return Some(
-            Cause::new(what, clues.kubectl(&next))
+            Cause::new(what, clues.kubectl(next))
                 .because_of(event.evidence(facts.stateful_set_source(), facts.now)),
         );
     }
@@ -147,14 +146,14 @@ pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
         .find(|member| member.ordinal < ordinal && (!member.pod.ready || member.pod.terminating))
         .filter(|_| !set.parallel);
     Some(if let Some(member) = below {
-        let next = clues.kubectl(&format!("describe pod {}", member.name));
+        let next = clues.kubectl(&["describe", "pod", &member.name]);
         Cause::new(format!("{pod} is started only once {} is Ready", member.name), next).because(
             ObjectRef::pod(&member.name),
             "condition Ready",
             "no",
         )
     } else {
-        let next = clues.kubectl(&format!("describe statefulset {name}"));
+        let next = clues.kubectl(&["describe", "statefulset", name]);
         Cause::new(format!("{pod} has no pod yet"), next).because(
             facts.stateful_set_source(),
             "spec.replicas",

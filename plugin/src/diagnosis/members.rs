@@ -2,7 +2,7 @@
 //! replication.
 
 use pgscale_guard::evidence::Evidence;
-use pgscale_guard::facts::{Health, Member, Problem};
+use pgscale_guard::facts::{Health, Member, Problem, Waiting};
 use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::remedy::{Command, Suggested};
 
@@ -55,7 +55,7 @@ pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
 }
 
 fn unasked(clues: &Clues<'_>, why: &str) -> Cause {
-    let next = clues.kubectl("auth can-i create pods --subresource=portforward");
+    let next = clues.kubectl(&["auth", "can-i", "create", "pods", "--subresource=portforward"]);
     Cause::new("no member could be asked how far it is", next)
         .because_of(Evidence::unreadable(ObjectRef::all(Kind::Member), why))
 }
@@ -66,13 +66,13 @@ fn leaving(clues: &Clues<'_>, member: &Member) -> Cause {
     } else {
         (format!("{} is still there", member.name), "unset")
     };
-    let cause = |next| Cause::new(what, next).because(source(member), DELETION, deleted);
+    let cause = |next: Command| Cause::new(what, next).because(source(member), DELETION, deleted);
     match lost_node(member).filter(|_| member.pod.terminating) {
         Some(node) => {
             let cause = cause(about_node(clues, node)).because_of(not_ready(node));
             Cause { last_resort: Some(by_force(clues, member)), ..cause }
         }
-        None => cause(clues.kubectl(&format!("describe pod {}", member.name))),
+        None => cause(clues.kubectl(&["describe", "pod", &member.name])),
     }
 }
 
@@ -81,8 +81,8 @@ fn lost_node(member: &Member) -> Option<&str> {
     (member.pod.node_ready == Some(false)).then(|| member.pod.node.as_deref().unwrap_or("?"))
 }
 
-fn about_node(clues: &Clues<'_>, node: &str) -> String {
-    format!("kubectl describe node {node}{}", clues.flags())
+fn about_node(clues: &Clues<'_>, node: &str) -> Command {
+    clues.anywhere(&["describe", "node", node])
 }
 
 /// Returns what is said of a lost node.
@@ -123,7 +123,7 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
         ));
     }
     if pod.terminating {
-        let next = clues.kubectl(&format!("describe pod {}", member.name));
+        let next = clues.kubectl(&["describe", "pod", &member.name]);
         let cause = Cause::new(format!("{} is being deleted and comes back", member.name), next);
         return Some((Rank::Pod, cause.because(source(member), DELETION, "set")));
     }
@@ -146,7 +146,7 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
         Health::Unknown(why) => {
             let cause = Cause::new(
                 format!("the state of {} is not known", member.name),
-                clues.patronictl("list"),
+                clues.patronictl(&["list"]),
             );
             Some((Rank::Unknown, cause.because(source(member), "health not known", why)))
         }
@@ -161,16 +161,16 @@ fn source(member: &Member) -> ObjectRef {
     ObjectRef::pod(&member.name)
 }
 
-fn logs(clues: &Clues<'_>, member: &Member) -> String {
-    clues.kubectl(&format!("logs {} -c postgres --tail=30", member.name))
+fn logs(clues: &Clues<'_>, member: &Member) -> Command {
+    clues.kubectl(&["logs", &member.name, "-c", "postgres", "--tail=30"])
 }
 
 /// A pod that does not run, in the words of whoever holds it up.
 fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     let name = &member.name;
-    let words = member.pod.waiting.as_deref().unwrap_or("");
-    let describe = clues.kubectl(&format!("describe pod {name}"));
-    let has = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
+    let waiting = member.pod.waiting.as_ref();
+    let words = waiting.map(ToString::to_string).unwrap_or_default();
+    let describe = clues.kubectl(&["describe", "pod", name]);
     let about_claim = claim(clues.facts(), member.ordinal).and_then(|claim| {
         let reasons = ["ProvisioningFailed", "FailedBinding"];
         clues.event("PersistentVolumeClaim", &claim, &reasons).map(|event| (claim, event))
@@ -178,14 +178,14 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     let scheduling = ["FailedScheduling"];
     let mounting = ["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"];
     let (what, next) = if let Some((claim, _)) = &about_claim {
-        let next = clues.kubectl(&format!("describe pvc {claim}"));
+        let next = clues.kubectl(&["describe", "pvc", claim]);
         (format!("the volume of {name} cannot be made"), next)
     } else if member.pod.node.is_none() && member.pod.phase == "Pending" {
         (format!("{name} cannot be scheduled"), describe)
-    } else if has(&["ImagePull", "ErrImage", "InvalidImageName"]) {
+    } else if waiting.is_some_and(lacks_image) {
         (format!("the image of {name} cannot be pulled"), describe)
-    } else if has(&["CrashLoopBackOff", "exit code"]) {
-        let next = clues.kubectl(&format!("logs {name} -c postgres --previous --tail=30"));
+    } else if waiting.is_some_and(Waiting::crashes) {
+        let next = clues.kubectl(&["logs", name, "-c", "postgres", "--previous", "--tail=30"]);
         let restarts = member.pod.restarts;
         (format!("{name} crashes over and over ({restarts} restarts)"), next)
     } else if clues.event("Pod", name, &mounting).is_some() {
@@ -193,17 +193,26 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     } else {
         (format!("{name} does not run yet"), describe)
     };
-    let status = if words.is_empty() { member.pod.phase.as_str() } else { words };
+    let status = if words.is_empty() { &member.pod.phase } else { &words };
     let mut cause = Cause::new(what, next).because(source(member), "status", status);
     let about_claim = about_claim.map(|(claim, event)| (ObjectRef::claim(&claim), event));
     let event = about_claim.or_else(|| {
         let of_pod = |reasons: &[&str]| clues.event("Pod", name, reasons);
         of_pod(&mounting).or_else(|| of_pod(&scheduling)).map(|event| (source(member), event))
     });
-    if let Some((object, event)) = event.filter(|(_, event)| event.message != words) {
+    let said = waiting.and_then(|waiting| waiting.message.as_ref());
+    if let Some((object, event)) = event.filter(|(_, event)| Some(&event.message) != said) {
         cause = cause.because_of(event.evidence(object, clues.facts().now));
     }
     cause
+}
+
+/// Returns whether the image of a container cannot be pulled, by the kubelet's reason (`pkg/kubelet/images/types.go`).
+fn lacks_image(waiting: &Waiting) -> bool {
+    matches!(
+        waiting.reason.as_deref(),
+        Some("ErrImageNeverPull" | "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName")
+    )
 }
 
 /// Of several ailments, the one that explains the others.
@@ -229,13 +238,13 @@ fn weight(problem: &Problem) -> u8 {
 /// A member whose pod runs, and whose PostgreSQL or replication does not.
 fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, Cause) {
     let name = &member.name;
-    let sql = |words: &str| clues.exec(name, &format!("psql -U postgres -xc '{words}'"));
+    let sql = |words: &str| clues.exec(name, &["psql", "-U", "postgres", "-xc", words]);
     let receiver = || sql("select * from pg_stat_wal_receiver");
     let (rank, what, next) = match problem {
         Problem::WrongRole => (
             Rank::Claims,
             format!("{name} claims to lead without holding the leader lock"),
-            clues.patronictl("list"),
+            clues.patronictl(&["list"]),
         ),
         Problem::NotRunning(state) => (
             Rank::Database,
@@ -268,7 +277,7 @@ fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, 
         Problem::Silent(_) => (
             Rank::Silent,
             format!("{name} does not answer"),
-            clues.exec(name, "curl -s localhost:8008/patroni"),
+            clues.exec(name, &["curl", "-s", "localhost:8008/patroni"]),
         ),
         Problem::Missing
         | Problem::NodeNotReady(_)

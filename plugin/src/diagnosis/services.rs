@@ -47,8 +47,8 @@ fn compare(
         let names = names(clues.facts(), addresses);
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };
-    let selector = format!("-l kubernetes.io/service-name={service}");
-    let next = clues.kubectl(&format!("get endpointslices {selector} -o yaml"));
+    let selector = format!("kubernetes.io/service-name={service}");
+    let next = clues.kubectl(&["get", "endpointslices", "-l", &selector, "-o", "yaml"]);
     let what = format!("service {service} does not lead where it should");
     let value = format!("{}; wanted: {}", list(have), list(want));
     let object = ObjectRef::new(Kind::Service, service);

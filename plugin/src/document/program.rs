@@ -43,7 +43,7 @@ pub(crate) struct RuleList<'a> {
 struct RulePage<'a> {
     id: &'a str,
     title: &'a str,
-    fires_on: &'a str,
+    fires_on: String,
     default: &'a str,
     page: &'a str,
 }
@@ -54,7 +54,7 @@ impl<'a> RuleList<'a> {
         let page = |rule: &&'a Rule| RulePage {
             id: rule.id.as_str(),
             title: rule.title,
-            fires_on: rule.fires_on,
+            fires_on: rule.applies.to_string(),
             default: rule.default,
             page: rule.page,
         };

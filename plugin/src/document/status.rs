@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Health, Live, Member};
-use pgscale_guard::remedy::Suggested;
+use pgscale_guard::remedy::{Remedy, Suggested};
 use pgscale_guard::{Assessment, Seen};
 use serde::Serialize;
 
@@ -60,7 +60,7 @@ pub(crate) struct ScaleStatus<'a> {
 struct CauseDocument<'a> {
     what: &'a str,
     evidence: &'a [Evidence],
-    next: &'a str,
+    next: &'a Remedy,
     /// What ends it where nothing else does, and on which condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_resort: Option<&'a Suggested>,

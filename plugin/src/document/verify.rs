@@ -18,8 +18,8 @@ pub(crate) struct ScaleVerification<'a> {
     metadata: Metadata,
     /// Nothing is missing, nothing is wrong, nothing was unreadable and nobody was silent.
     verified: bool,
-    missing: &'a [String],
-    wrong: &'a [String],
+    missing: Vec<String>,
+    wrong: Vec<String>,
     unheard: Vec<&'a String>,
     /// What the members said; empty unless they were asked.
     members: Vec<MemberWords<'a>>,
@@ -78,9 +78,9 @@ impl<'a> ScaleVerification<'a> {
             api_version: API_VERSION,
             kind: "ScaleVerification",
             metadata: Metadata::of(cluster),
-            verified: seen && found.wrong().chain(found.unheard()).next().is_none(),
-            missing: &found.missing,
-            wrong: &found.result.wrong,
+            verified: seen && found.is_right() && found.unheard().next().is_none(),
+            missing: found.missing.iter().map(ToString::to_string).collect(),
+            wrong: found.result.wrong.iter().map(ToString::to_string).collect(),
             unheard: found.unheard().collect(),
             members: found
                 .testimonies

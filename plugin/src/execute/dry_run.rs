@@ -2,7 +2,7 @@
 
 use pgscale_guard::rules::AFTER_SWITCHOVER;
 
-use super::{Agreed, CONFLICTS, contended, plan_again, send, so_far};
+use super::{Agreed, CONFLICTS, PLANNING_AGAIN, as_agreed, contended, read_plan, send, so_far};
 use crate::error::{Failure, is_dry_run_unsupported};
 use crate::plan::{FIELD_MANAGER, Plan};
 use crate::session::Session;
@@ -18,11 +18,11 @@ use crate::session::Session;
 pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Failure> {
     match judged(session, plan).await {
         Ok(()) => Ok(()),
-        Err(NotPassed { failure, by_kind: true }) => {
+        Err(NotPassed { failure, by_kind: true, .. }) => {
             let plan = session.suggest(&["plan", &plan.name, "--to", &plan.count.to_string()]);
             Err(failure.hint_to("to see what the rules say", plan))
         }
-        Err(NotPassed { failure, by_kind: false }) => Err(failure),
+        Err(NotPassed { failure, by_kind: false, .. }) => Err(failure),
     }
 }
 
@@ -31,12 +31,12 @@ pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Fai
 /// # Errors
 /// As [`ask_server`]; nothing was changed then.
 pub(super) async fn must_pass(session: &Session, plan: &Plan) -> Result<(), Failure> {
-    let NotPassed { mut failure, by_kind } = match judged(session, plan).await {
+    let NotPassed { mut failure, by_kind, says_so_far } = match judged(session, plan).await {
         Ok(()) => return Ok(()),
         Err(not_passed) => not_passed,
     };
-    if !failure.message.contains(so_far(false)) {
-        failure.message = format!("{}\n{}", failure.message, so_far(false));
+    if !says_so_far {
+        failure = failure.with_line(so_far(false));
     }
     if !by_kind {
         return Err(failure);
@@ -52,10 +52,12 @@ struct NotPassed {
     failure: Failure,
     /// An admission webhook takes no dry runs, so no dry run of this kind of object can pass.
     by_kind: bool,
+    /// The failure says what was done so far.
+    says_so_far: bool,
 }
 
 async fn judged(session: &Session, plan: &Plan) -> Result<(), NotPassed> {
-    let not_passed = |failure| NotPassed { failure, by_kind: false };
+    let not_passed = |failure| NotPassed { failure, by_kind: false, says_so_far: false };
     let mut plan = plan.clone();
     for _ in 0..CONFLICTS {
         let manager = if plan.leader_move.is_some() { AFTER_SWITCHOVER } else { FIELD_MANAGER };
@@ -66,13 +68,16 @@ async fn judged(session: &Session, plan: &Plan) -> Result<(), NotPassed> {
             Err(kube::Error::Api(status)) if status.is_conflict() => {
                 // What cannot be judged any more is asked about, or refused, when the plan is
                 // carried out.
-                let again = plan_again(session, &plan, Agreed { unjudged: true }, false).await;
-                plan = again.map_err(not_passed)?;
+                session.out.note(PLANNING_AGAIN);
+                let (now, _) = read_plan(session, &plan).await.map_err(not_passed)?;
+                plan = as_agreed(&plan, now, Agreed { unjudged: true })
+                    .map_err(|failure| NotPassed { says_so_far: true, ..not_passed(failure) })?;
             }
             Err(error) => {
                 let asked = format!("change postgresql {}", plan.cluster());
                 let failure = Failure::of_kube(&error, &asked);
-                return Err(NotPassed { failure, by_kind: is_dry_run_unsupported(&error) });
+                let by_kind = is_dry_run_unsupported(&error);
+                return Err(NotPassed { by_kind, ..not_passed(failure) });
             }
         }
     }

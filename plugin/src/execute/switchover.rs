@@ -114,13 +114,14 @@ pub(crate) async fn move_leader(
     wanted: &LeaderMove,
 ) -> Result<Moved, NotMoved> {
     let start = Instant::now();
-    session.interruption.means(format!(
-        "interrupted while the leader was being moved from {} to {}; numberOfInstances is unchanged\n\
-         see where it leads: {}",
-        wanted.from,
-        wanted.to,
-        session.command(&format!("status {}", before.change.new.name))
-    ));
+    session.interrupted_means(
+        format!(
+            "interrupted while the leader was being moved from {} to {}; numberOfInstances is unchanged",
+            wanted.from, wanted.to
+        ),
+        "see where it leads",
+        session.suggest(&["status", &before.change.new.name]),
+    );
     session.out.note(&format!("switching over from {} to {} ...", wanted.from, wanted.to));
     let request = RestRequest::post(
         "/switchover",

@@ -4,6 +4,7 @@
 //! the leader and on removed members. All reads run at once and for a few seconds at most. No
 //! change needs them to be safe: a missing answer is shown as such, and never reaches the verdict.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _, stream};
@@ -157,10 +158,11 @@ impl Input<'_> {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    async fn in_time<T>(&self, read: impl Future<Output = Look<T>>) -> Look<T> {
-        timeout_at(self.until, read).await.unwrap_or_else(|_| {
-            Err(format!("no answer within {}", exact(self.session.pace.impact)))
-        })
+    async fn in_time<T, E: Display>(&self, read: impl Future<Output = Result<T, E>>) -> Look<T> {
+        match timeout_at(self.until, read).await {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {}", exact(self.session.pace.impact))),
+        }
     }
 }
 

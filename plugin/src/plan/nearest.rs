@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use pgscale_guard::remedy::Remedy;
 use pgscale_guard::{Change, Facts, Policies};
 
-use super::judge;
+use super::{Plan, judge};
 
 /// How far around the present count and the one asked for every count is tried.
 const NEAR: i64 = 50;
@@ -23,6 +24,20 @@ impl Nearest {
     /// Both, the one that changes less first.
     pub(crate) fn counts(&self) -> impl Iterator<Item = i64> {
         self.short.into_iter().chain(self.beyond)
+    }
+
+    /// Returns the commands that ask for them instead of `plan`; without any, the one that says what is wrong.
+    pub(super) fn remedy(&self, plan: &Plan) -> Remedy {
+        let counts: Vec<String> = self.counts().map(|count| count.to_string()).collect();
+        if counts.is_empty() {
+            let why = plan.command("status", &["--why"]);
+            return Remedy::note("none").or_to("what is wrong with the cluster", why);
+        }
+        let present = plan.declared.unwrap_or(plan.from);
+        self.counts().fold(Remedy::note(counts.join(", or ")), |remedy, count| {
+            let verb = if count < present { "down" } else { "up" };
+            remedy.or(plan.command(verb, &["--to", &count.to_string()]))
+        })
     }
 
     /// Searches them. Every count is judged as a plan of its own: nothing says that one more or one less is
@@ -81,6 +96,7 @@ mod tests {
     use pgscale_guard::Seen;
     use pgscale_guard::facts::Claim;
     use pgscale_guard::policy::{Limit, Mode};
+    use pgscale_guard::remedy::{Line, Reach};
 
     use super::*;
     use crate::testing::{facts, stalled};
@@ -133,5 +149,25 @@ mod tests {
     fn there_may_be_none() {
         let policies = Policies::unreadable("scalepolicies is forbidden");
         assert_eq!(nearest(&facts(3, 2, 0), &policies), (None, None));
+    }
+
+    #[test]
+    fn next_commands_carry_the_flags_of_the_caller() {
+        let reach = Reach {
+            kubectl: vec!["--context=c".to_owned()],
+            pgscale: vec!["--operator=a/b".to_owned()],
+        };
+        let next = |facts: &Facts| {
+            let plan = Plan::of(facts, &Policies::default()).reached_by(&reach);
+            plan.next().map(|next| next.lines())
+        };
+        let command = |words: &str| {
+            Line::Command(format!("kubectl pgscale {words} -n db --context=c --operator=a/b"))
+        };
+        let refused = stalled(stalled(facts(5, 2, 4), 0), 1);
+        let counts = vec![Line::Text("4".to_owned()), command("down acid-a --to 4")];
+        assert_eq!(next(&refused), Some(counts));
+        assert_eq!(next(&facts(5, 3, 4)), Some(vec![command("switchover acid-a --for 3")]));
+        assert_eq!(next(&facts(5, 3, 0)), None);
     }
 }

@@ -18,7 +18,7 @@ fn plan(facts: &Facts) -> Plan {
 }
 
 fn text(plan: &Plan, width: Option<usize>) -> String {
-    let text = render(plan, false, width, |words| format!("kubectl pgscale {words} -n db"));
+    let text = render(plan, false, width);
     anstream::adapter::strip_str(&text).to_string()
 }
 
@@ -136,7 +136,7 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4
-      (kubectl pgscale down acid-a --to 4 -n db)
+        kubectl pgscale down acid-a --to 4 -n db
     ");
     insta::assert_snapshot!(text(&plan, Some(160)), @"
     postgresql db/acid-a: 5 -> 2 instances
@@ -163,7 +163,8 @@ fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
            http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
-    Nearest count that would be allowed now: 4 (kubectl pgscale down acid-a --to 4 -n db)
+    Nearest count that would be allowed now: 4
+        kubectl pgscale down acid-a --to 4 -n db
     ");
 }
 
@@ -311,6 +312,22 @@ fn the_document_is_versioned_and_whole() {
         "uid": "u1"
       },
       "nearestAllowed": [],
+      "next": {
+        "commands": [
+          {
+            "argv": [
+              "kubectl",
+              "pgscale",
+              "switchover",
+              "acid-a",
+              "--for",
+              "3",
+              "-n",
+              "db"
+            ]
+          }
+        ]
+      },
       "otherWriters": [],
       "outcome": "Ready",
       "plainWriteRefusedBy": [

@@ -34,7 +34,8 @@ async fn status() {
     Not converged:
       acid-a-2: 990 bytes behind the leader after a second
     [stderr]
-    why: kubectl pgscale status acid-a --why -n db
+    why:
+        kubectl pgscale status acid-a --why -n db
     [exit 0]
     ");
     insta::assert_snapshot!(on("status", BROAD).await, @"
@@ -66,7 +67,8 @@ async fn status() {
     Not converged:
       acid-a-2: 990 bytes behind the leader after a second
     [stderr]
-    why: kubectl pgscale status acid-a --why -n db
+    why:
+        kubectl pgscale status acid-a --why -n db
     [exit 0]
     ");
 }
@@ -116,7 +118,8 @@ async fn status_why() {
       1. no quota is left for acid-a-3
          statefulset/acid-a: event FailedCreate 0s ago: pods "acid-a-3" is
            forbidden: exceeded quota: team
-         next: kubectl describe resourcequota -n db
+         next:
+             kubectl describe resourcequota -n db
     [exit 0]
     "#);
     assert_eq!(words(&on("status --why", BROAD).await), words(&narrow));

@@ -50,7 +50,8 @@ async fn plan_allowed() {
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until
-      the leader has moved: kubectl pgscale switchover acid-a --for 3 -n db
+      the leader has moved:
+        kubectl pgscale switchover acid-a --for 3 -n db
     [exit 0]
     ");
     insta::assert_snapshot!(on("plan, allowed", BROAD).await, @"
@@ -93,7 +94,8 @@ async fn plan_allowed() {
            node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
-    A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until the leader has moved: kubectl pgscale switchover acid-a --for 3 -n db
+    A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until the leader has moved:
+        kubectl pgscale switchover acid-a --for 3 -n db
     [exit 0]
     ");
 }
@@ -132,8 +134,9 @@ async fn plan_refused() {
            postgresql/acid-a: numberOfInstances: 4 -> 1
            Try: no count that helps is admitted now; see why:
                kubectl pgscale status acid-a -n db
-    Nearest count that would be allowed now: none below 4; what is wrong with the
-      cluster: kubectl pgscale status acid-a --why -n db
+    Nearest count that would be allowed now: none
+      what is wrong with the cluster:
+        kubectl pgscale status acid-a --why -n db
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]
@@ -164,7 +167,9 @@ async fn plan_refused() {
            postgresql/acid-a: numberOfInstances: 4 -> 1
            Try: no count that helps is admitted now; see why:
                kubectl pgscale status acid-a -n db
-    Nearest count that would be allowed now: none below 4; what is wrong with the cluster: kubectl pgscale status acid-a --why -n db
+    Nearest count that would be allowed now: none
+      what is wrong with the cluster:
+        kubectl pgscale status acid-a --why -n db
     [stderr]
     error: the change of postgresql db/acid-a to 1 would be refused
     [exit 3]

@@ -76,7 +76,8 @@ async fn an_override() {
     [stdout]
     scaleoverride.pgscale.dev/acid-a-x7k2p created, until 2026-11-24T11:00:00Z
     [stderr]
-    now whoever may change the cluster can: kubectl pgscale set acid-a 2 -n db
+    the change is admitted now:
+        kubectl pgscale set acid-a 2 -n db
     [exit 0]
     ");
     insta::assert_snapshot!(on("override", BROAD).await, @"
@@ -86,7 +87,8 @@ async fn an_override() {
     [stdout]
     scaleoverride.pgscale.dev/acid-a-x7k2p created, until 2026-11-24T11:00:00Z
     [stderr]
-    now whoever may change the cluster can: kubectl pgscale set acid-a 2 -n db
+    the change is admitted now:
+        kubectl pgscale set acid-a 2 -n db
     [exit 0]
     ");
 }
@@ -226,7 +228,7 @@ async fn rules_id() {
     [stdout]
     leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take
       over
-      fires on: down to 1 or more, up
+      fires on: down to 1 or more; up in kubectl pgscale only
       default:  deny; up: warn
 
     The leader is on an ordinal that the new count leaves out, and the operator's
@@ -263,7 +265,7 @@ async fn rules_id() {
     insta::assert_snapshot!(on("rules ID", BROAD).await, @r#"
     [stdout]
     leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take over
-      fires on: down to 1 or more, up
+      fires on: down to 1 or more; up in kubectl pgscale only
       default:  deny; up: warn
 
     The leader is on an ordinal that the new count leaves out, and the operator's hand-over would fail.

@@ -63,7 +63,8 @@ async fn switchover_for_a_count() {
       finished
     [stdout]
     postgresql/acid-a: leader moved from acid-a-4 to acid-a-0
-    3 is admitted now: kubectl pgscale set acid-a 3 -n db
+    3 is admitted now:
+        kubectl pgscale set acid-a 3 -n db
     where Git sets the count: commit 3 there, or synchronise again
     [exit 0]
     ");
@@ -76,7 +77,8 @@ async fn switchover_for_a_count() {
     still waiting after 5s: operation-in-progress: an operation on db/acid-a is not finished
     [stdout]
     postgresql/acid-a: leader moved from acid-a-4 to acid-a-0
-    3 is admitted now: kubectl pgscale set acid-a 3 -n db
+    3 is admitted now:
+        kubectl pgscale set acid-a 3 -n db
     where Git sets the count: commit 3 there, or synchronise again
     [exit 0]
     ");

@@ -6,6 +6,7 @@ use anstyle::Style;
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::duration;
 use pgscale_guard::printable::printable;
+use pgscale_guard::remedy::Line;
 use unicode_width::UnicodeWidthStr as _;
 
 /// One cell of a table.
@@ -45,13 +46,18 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<Cell>]) -> String {
 /// Columns stand closer together, and sentences in cells continue below, under themselves. A table
 /// of words that are too wide together keeps its width.
 pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> String {
+    rows_of(header, rows, width).join("\n")
+}
+
+/// Returns the header and each row as [`fitted`] lays them out.
+pub(crate) fn rows_of(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) -> Vec<String> {
     let mut natural: Vec<usize> = header.iter().map(|title| columns(title)).collect();
     let mut least = natural.clone();
     for row in rows {
         for ((natural, least), cell) in natural.iter_mut().zip(&mut least).zip(row) {
             let wide = columns(&cell.text);
-            let held = held(&cell.text);
-            let words = held.split(' ').map(columns);
+            let glued = glued(&cell.text);
+            let words = glued.split(' ').map(columns);
             *natural = (*natural).max(wide);
             *least = (*least).max(words.max().unwrap_or_default()).max(wide.min(NARROWEST));
         }
@@ -60,8 +66,8 @@ pub(crate) fn fitted(header: &[&str], rows: &[Vec<Cell>], width: Option<usize>) 
         .and_then(|width| narrowed(&natural, &least, width))
         .unwrap_or_else(|| (natural.clone(), GAP));
     let titles: Vec<Cell> = header.iter().map(|title| Cell::from(*title)).collect();
-    let lines = std::iter::once(&titles).chain(rows).flat_map(|row| lines_of(row, &widths, gap));
-    lines.collect::<Vec<_>>().join("\n")
+    let rows = std::iter::once(&titles).chain(rows);
+    rows.map(|row| lines_of(row, &widths, gap).join("\n")).collect()
 }
 
 /// Returns widths, and a gap between them, with a sum of at most `width`.
@@ -127,7 +133,7 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
     if columns(line) <= width {
         return line.to_owned();
     }
-    let line = held(line);
+    let line = glued(line);
     let indent = line.chars().take_while(|character| *character == ' ').count();
     let mut lines = Vec::new();
     let mut current = " ".repeat(indent);
@@ -153,26 +159,31 @@ fn wrap_line(line: &str, width: usize, hang: usize) -> String {
 /// A space at which lines are not broken.
 const GLUE: char = '\u{a0}';
 
-/// Returns the line with such spaces where it must not be broken.
-fn held(line: &str) -> String {
+/// Returns the line with every number glued to its unit.
+fn glued(line: &str) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "s"];
-    let mut held = String::with_capacity(line.len());
-    let mut command = false;
+    let mut glued = String::with_capacity(line.len());
     for (place, word) in line.split(' ').enumerate() {
         // Without the end of a style, and of the sentence.
         let bare = word.split('\u{1b}').next().unwrap_or_default();
         let bare = bare.trim_end_matches([',', ';', ')']).trim_end_matches("/s");
-        command = command && !word.starts_with('(');
         match place {
             0 => {}
-            _ if command || UNITS.contains(&bare) => held.push(GLUE),
-            _ => held.push(' '),
+            _ if UNITS.contains(&bare) => glued.push(GLUE),
+            _ => glued.push(' '),
         }
-        held.push_str(word);
-        command = command || word.trim_start_matches(['(', '`']) == "kubectl";
-        command = command && !word.ends_with([',', ';', ')', '`', ':']) && !word.ends_with("`.");
+        glued.push_str(word);
     }
-    held
+    glued
+}
+
+/// Returns lines as one text: sentences are broken as [`wrap`] does, commands never are.
+pub(crate) fn laid_out(lines: &[Line], width: Option<usize>, hang: usize) -> String {
+    let lines = lines.iter().map(|line| match line {
+        Line::Text(text) => wrap(text, width, hang),
+        Line::Command(command) => command.clone(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the number of columns that a text takes on a terminal.
@@ -353,16 +364,28 @@ mod tests {
     }
 
     #[test]
-    fn long_line_is_broken_under_itself() {
-        insta::assert_snapshot!(wrap("  Try: kubectl pgscale down acid-a --to 4", Some(24), 2), @"
-        Try:
-          kubectl pgscale down acid-a --to 4
+    fn long_lines_are_broken_under_themselves() {
+        insta::assert_snapshot!(wrap("  to keep two that are 2.0 KiB behind", Some(24), 2), @"
+          to keep two that are
+            2.0 KiB behind
         ");
         assert_eq!(wrap("a b", None, 0), "a b");
     }
 
     #[test]
-    fn numbers_are_in_a_notation_for_people() {
+    fn command_is_never_broken() {
+        let command = "    kubectl pgscale down acid-a --to 4";
+        let lines = [Line::Text("Try: to keep two of them:".into()), Line::Command(command.into())];
+        insta::assert_snapshot!(laid_out(&lines, Some(16), 2), @"
+        Try: to keep two
+          of them:
+            kubectl pgscale down acid-a --to 4
+        ");
+        assert_eq!(laid_out(&lines, None, 2).lines().last(), Some(command));
+    }
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
         assert_eq!(lsn(0x1_0300_0060), "1/3000060");
         for (count, want) in [
             (0, "0 B"),

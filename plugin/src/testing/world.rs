@@ -21,7 +21,7 @@ use super::growth::{Growth, Stage};
 use crate::args::Cli;
 use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
-use crate::exec::Exec;
+use crate::exec::{Exec, ExecError};
 use crate::session::{Interruption, Pace, Session};
 use crate::terminal::testing::Screen;
 
@@ -480,10 +480,10 @@ impl Exec for World {
         pod: &'a Address,
         command: Vec<String>,
         _: Duration,
-    ) -> BoxFuture<'a, Result<String, String>> {
+    ) -> BoxFuture<'a, Result<String, ExecError>> {
         async move {
             let output = self.0.lock().unwrap().run(&pod.pod, &command);
-            if output.as_ref().is_err_and(|why| why == HANGS) {
+            if output == Err(ExecError::Failed(HANGS.to_owned())) {
                 return std::future::pending().await;
             }
             output

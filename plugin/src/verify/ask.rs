@@ -44,7 +44,9 @@ async fn words(exec: &dyn Exec, pod: &Address) -> Result<Words, String> {
         sql(exec, pod, RECEIVER, PATIENCE),
         sql(exec, pod, FOLLOWERS, PATIENCE),
     );
-    read(&who?, &receiver?, &followers?)
+    let all = who.and_then(|who| Ok((who, receiver?, followers?)));
+    let (who, receiver, followers) = all.map_err(|error| error.to_string())?;
+    read(&who, &receiver, &followers)
 }
 
 /// Reads the three answers.

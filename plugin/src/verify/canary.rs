@@ -10,7 +10,7 @@ use pgscale_guard::read::Address;
 use tokio::time::{Instant, sleep};
 
 use crate::error::Kind;
-use crate::exec::{Exec, sql};
+use crate::exec::{Exec, ExecError, sql};
 use crate::session::{Session, address};
 
 /// Who must have a commit before it is done, and how many of them are there. One that is not there is waited for
@@ -65,7 +65,11 @@ impl NoCanary {
     }
 
     /// What psql said: PostgreSQL's own no, or that it was not reached.
-    fn said(why: String) -> Self {
+    fn said(error: ExecError) -> Self {
+        let why = match error {
+            ExecError::Forbidden(_) => return Self::new(Kind::Error, error.to_string()),
+            ExecError::Failed(why) => why,
+        };
         let spoke = ["ERROR:", "FATAL:", "DETAIL:", "HINT:"].iter().any(|word| why.contains(word));
         Self::new(if spoke { Kind::NotAsPlanned } else { Kind::Error }, why)
     }
@@ -168,7 +172,7 @@ async fn land(
 ) -> Flight {
     loop {
         let flight = match sql(session.exec.as_ref(), pod, REPLAYED, PATIENCE).await {
-            Err(why) => Flight::Unseen(why),
+            Err(why) => Flight::Unseen(why.to_string()),
             Ok(rows) => match position(&rows) {
                 Some(replayed) if replayed >= end => return Flight::Arrived(since.elapsed()),
                 Some(replayed) => Flight::Late(end - replayed),

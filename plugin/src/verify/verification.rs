@@ -1,14 +1,13 @@
 //! What was found when a cluster was verified.
 
-use std::collections::BTreeSet;
-
-use super::{Canary, Checked, NoCanary, Testimony};
+use super::{Canary, Checked, NoCanary, Testimony, Wrong};
+use crate::watch::Lack;
 
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Verification {
     /// What is missing for convergence.
-    pub(crate) missing: Vec<String>,
+    pub(crate) missing: Vec<Lack>,
     /// What could not be read, so that nobody knows whether it is missing.
     pub(crate) unread: Vec<String>,
     /// What the members said, where they were asked.
@@ -20,9 +19,15 @@ pub(crate) struct Verification {
 }
 
 impl Verification {
-    /// Everything that is wrong.
-    pub(crate) fn wrong(&self) -> impl Iterator<Item = &String> {
-        self.missing.iter().chain(&self.result.wrong)
+    /// Returns everything that is wrong, each in one line.
+    pub(crate) fn wrong(&self) -> impl Iterator<Item = String> {
+        let missing = self.missing.iter().map(ToString::to_string);
+        missing.chain(self.result.wrong.iter().map(ToString::to_string))
+    }
+
+    /// Returns whether nothing is wrong.
+    pub(crate) fn is_right(&self) -> bool {
+        self.missing.is_empty() && self.result.wrong.is_empty()
     }
 
     /// Everything that could not be learned.
@@ -31,51 +36,80 @@ impl Verification {
     }
 
     /// Leaves out what was not wrong `before`. Nothing is left out, and `false` returned, where nothing would be left.
-    pub(crate) fn keep_what_was_so(&mut self, before: &BTreeSet<String>) -> bool {
-        let was_so = |line: &String| before.contains(&gist(line));
-        if !self.wrong().any(was_so) {
+    pub(crate) fn keep_what_was_so(&mut self, before: &Before) -> bool {
+        let lacked = |lack: &Lack| before.missing.contains(&lack.clone().steady());
+        let was_wrong = |wrong: &Wrong| before.wrong.contains(&wrong.clone().steady());
+        if !self.missing.iter().any(lacked) && !self.result.wrong.iter().any(was_wrong) {
             return false;
         }
-        self.missing.retain(was_so);
-        self.result.wrong.retain(was_so);
+        self.missing.retain(lacked);
+        self.result.wrong.retain(was_wrong);
         true
     }
 }
 
-/// What a line says without its numbers, which differ from look to look.
-pub(crate) fn gist(line: &str) -> String {
-    let number = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
-    line.split(' ').filter(|word| !number(word)).collect::<Vec<_>>().join(" ")
+/// What was wrong at a look, without what differs from look to look.
+#[derive(Debug)]
+pub(crate) struct Before {
+    missing: Vec<Lack>,
+    wrong: Vec<Wrong>,
+}
+
+impl Before {
+    /// What was wrong in `found`.
+    pub(crate) fn of(found: Verification) -> Self {
+        Self {
+            missing: found.missing.into_iter().map(Lack::steady).collect(),
+            wrong: found.result.wrong.into_iter().map(Wrong::steady).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use pgscale_guard::facts::{Health, Problem};
+
     use super::*;
 
-    fn found(wrong: &[&str]) -> Verification {
-        let missing = wrong.iter().map(|&line| line.to_owned()).collect();
-        Verification { missing, ..Verification::default() }
+    fn found(missing: &[Lack], wrong: &[Wrong]) -> Verification {
+        let result = Checked { wrong: wrong.to_vec(), ..Checked::default() };
+        Verification { missing: missing.to_vec(), result, ..Verification::default() }
     }
 
-    fn before(wrong: &[&str]) -> BTreeSet<String> {
-        wrong.iter().map(|line| gist(line)).collect()
+    fn behind(member: &str, bytes: u64) -> Lack {
+        let health = Health::Unhealthy(vec![Problem::Behind(bytes)]);
+        Lack::Unfit { member: member.into(), health }
     }
 
     #[test]
     fn numbers_that_change_do_not_make_another_finding() {
-        let before = before(&["acid-a-1: 990 bytes behind the leader after a second"]);
-        let mut now = found(&[
-            "acid-a-1: 1200 bytes behind the leader after a second",
-            "acid-a-2: 7 bytes behind the leader after a second",
-        ]);
+        let timelines = |one: &str, other: &str| Wrong::Differ {
+            what: "timelines",
+            values: vec![
+                (one.into(), vec!["acid-a-1".into()]),
+                (other.into(), vec!["acid-a-0".into(), "acid-a-2".into()]),
+            ],
+        };
+        let before = Before::of(found(&[behind("acid-a-1", 990)], &[timelines("1", "2")]));
+        let mut now = found(
+            &[behind("acid-a-1", 1200), behind("acid-a-2", 7)],
+            &[Wrong::NoReceiver("acid-a-1".into()), timelines("2", "3")],
+        );
         assert!(now.keep_what_was_so(&before));
-        assert_eq!(now.missing, ["acid-a-1: 1200 bytes behind the leader after a second"]);
+        let left: Vec<String> = now.wrong().collect();
+        assert_eq!(
+            left,
+            [
+                "acid-a-1: 1200 bytes behind the leader after a second",
+                "the members have different timelines: 2 (acid-a-1), 3 (acid-a-0, acid-a-2)"
+            ]
+        );
     }
 
     #[test]
     fn where_nothing_was_wrong_before_nothing_is_left_out() {
-        let mut now = found(&["acid-a-1: no pod yet"]);
-        assert!(!now.keep_what_was_so(&before(&["nobody holds a valid leader lock"])));
-        assert_eq!(now.missing, ["acid-a-1: no pod yet"]);
+        let mut now = found(&[Lack::NoPod("acid-a-1".into())], &[]);
+        assert!(!now.keep_what_was_so(&Before::of(found(&[Lack::NoLeader], &[]))));
+        assert_eq!(now.missing, [Lack::NoPod("acid-a-1".into())]);
     }
 }

@@ -4,7 +4,7 @@ use super::plan::render_finding;
 use crate::error::Failure;
 use crate::outcome::Outcome;
 use crate::plan::{Outcome as Comes, Plan};
-use crate::terminal::text::{Cell, fitted, table, took, wrap};
+use crate::terminal::text::{Cell, fitted, laid_out, table, took, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
 /// One cluster of several, before anything is done.
@@ -33,6 +33,9 @@ pub(crate) fn plans(clusters: &[Planned<'_>], width: Option<usize>) -> String {
         let by_rules = cluster.plan.is_some_and(|plan| plan.outcome() == Comes::Refused);
         if let Some(failure) = cluster.refusal.filter(|_| !by_rules) {
             said.push(wrap(&format!("  {}", failure.message), width, 2));
+            if !failure.details.is_empty() {
+                said.push(laid_out(&failure.details, width, 2));
+            }
         }
         if !said.is_empty() {
             lines.push(format!("{BOLD}{}/{}:{BOLD:#}", cluster.namespace, cluster.name));

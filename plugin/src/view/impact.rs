@@ -279,21 +279,23 @@ fn leader_disk(seeding: &Seeding) -> String {
 
 /// One line per member; those of which the same is to be said share one.
 fn clients(members: &[(String, Look<Vec<Clients>>)]) -> Vec<String> {
-    let mut told: Vec<(String, Vec<&str>)> = Vec::new();
+    let mut told: Vec<(&Look<Vec<Clients>>, Vec<&str>)> = Vec::new();
     for (member, clients) in members {
-        let text = match clients {
-            Err(why) => unknown(why),
-            Ok(clients) if clients.is_empty() => "none".to_owned(),
-            Ok(clients) => connected(clients),
-        };
-        match told.iter_mut().find(|(other, _)| *other == text) {
+        match told.iter_mut().find(|(other, _)| *other == clients) {
             Some((_, members)) => members.push(member),
-            None => told.push((text, vec![member])),
+            None => told.push((clients, vec![member])),
         }
     }
     let any = members.iter().any(|(_, clients)| clients.as_ref().is_ok_and(|it| !it.is_empty()));
     told.into_iter()
-        .map(|(text, members)| format!("{}: {text}", members.join(", ")))
+        .map(|(clients, members)| {
+            let text = match clients {
+                Err(why) => unknown(why),
+                Ok(clients) if clients.is_empty() => "none".to_owned(),
+                Ok(clients) => connected(clients),
+            };
+            format!("{}: {text}", members.join(", "))
+        })
         .chain(any.then(|| "connections end when their member goes".to_owned()))
         .collect()
 }

@@ -2,22 +2,16 @@
 
 use anstyle::Style;
 use pgscale_guard::evidence;
-use pgscale_guard::remedy::{Line, Remedy};
+use pgscale_guard::remedy::Remedy;
 use pgscale_guard::verdict::{Finding, Severity};
 
 use super::impact;
 use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
-use crate::terminal::text::{Cell, fitted, instances, wrap};
+use crate::terminal::text::{Cell, fitted, instances, laid_out, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
-/// Renders a plan; where it shall be wide, with all of its impact and every rule. `command` makes a command for
-/// people out of our words.
-pub(crate) fn render(
-    plan: &Plan,
-    wide: bool,
-    width: Option<usize>,
-    command: impl Fn(&str) -> String,
-) -> String {
+/// Renders a plan; where it is to be wide, with all of its impact and every rule.
+pub(crate) fn render(plan: &Plan, wide: bool, width: Option<usize>) -> String {
     let mut sections = vec![heading(plan)];
     sections.extend(members(plan, width));
     if let Some(leader_move) = &plan.leader_move {
@@ -44,7 +38,7 @@ pub(crate) fn render(
     if plan.outcome() == Outcome::Ready {
         sections.push(steps(plan));
     }
-    sections.push(verdict(plan, width, command));
+    sections.push(verdict(plan, width));
     if wide {
         sections.push(rules(plan, width));
     }
@@ -191,7 +185,7 @@ pub(crate) fn step_text(step: &Step) -> String {
     }
 }
 
-fn verdict(plan: &Plan, width: Option<usize>, command: impl Fn(&str) -> String) -> String {
+fn verdict(plan: &Plan, width: Option<usize>) -> String {
     let denials: Vec<&Finding> = plan.verdict.denials().collect();
     let warnings: Vec<&Finding> = plan.verdict.warnings().collect();
     let mut lines = Vec::new();
@@ -210,43 +204,22 @@ fn verdict(plan: &Plan, width: Option<usize>, command: impl Fn(&str) -> String) 
         lines.extend(denials.iter().chain(&warnings).map(|finding| render_finding(finding, width)));
     }
     if plan.outcome() == Outcome::Refused {
-        lines.push(wrap(&nearest(plan, command), width, 2));
+        let title = format!("{BOLD}Nearest count that would be allowed now:{BOLD:#}");
+        lines.extend(plan.next().map(|next| way(&title, &next, width)));
     }
     lines.join("\n")
 }
 
 /// Says what a plan that moves the leader means to writers that do not: `None` where they may write the count now.
-pub(crate) fn plain_write(
-    plan: &Plan,
-    width: Option<usize>,
-    command: impl Fn(&str) -> String,
-) -> Option<String> {
+pub(crate) fn plain_write(plan: &Plan, width: Option<usize>) -> Option<String> {
+    if plan.plain_write_refused_by.is_empty() {
+        return None;
+    }
     let rules = plan.plain_write_refused_by.join(", ");
-    let switchover = command(&format!("switchover {} --for {}", plan.name, plan.count));
-    let text = format!(
-        "{CARE}A plain write{CARE:#} (kubectl edit, Argo CD, Helm) is refused by {rules} until the leader has moved: \
-         {switchover}"
+    let title = format!(
+        "{CARE}A plain write{CARE:#} (kubectl edit, Argo CD, Helm) is refused by {rules} until the leader has moved:"
     );
-    (!rules.is_empty()).then(|| wrap(&text, width, 2))
-}
-
-/// The nearest counts that would be allowed, with the commands that ask for them.
-fn nearest(plan: &Plan, command: impl Fn(&str) -> String) -> String {
-    let present = plan.declared.unwrap_or(plan.from);
-    let counts = plan.nearest.counts().map(|count| {
-        let verb = if count < present { "down" } else { "up" };
-        format!("{count} ({})", command(&format!("{verb} {} --to {count}", plan.name)))
-    });
-    let counts: Vec<String> = counts.collect();
-    let counts = if counts.is_empty() {
-        let why = command(&format!("status {} --why", plan.name));
-        // A finding may suggest one in the other direction, such as the way back.
-        let beyond = if plan.to < plan.from { "below" } else { "above" };
-        format!("none {beyond} {}; what is wrong with the cluster: {why}", plan.from)
-    } else {
-        counts.join(", or ")
-    };
-    format!("{BOLD}Nearest count that would be allowed now:{BOLD:#} {counts}")
+    plan.next().map(|next| way(&title, &next, width))
 }
 
 /// One finding, with its evidence and its way out.
@@ -269,9 +242,5 @@ pub(crate) fn render_finding(finding: &Finding, width: Option<usize>) -> String 
 
 /// A remedy behind `title`: sentences are broken at the width, commands never are.
 fn way(title: &str, remedy: &Remedy, width: Option<usize>) -> String {
-    let lines = remedy.behind(title).into_iter().map(|line| match line {
-        Line::Text(text) => wrap(&text, width, 2),
-        Line::Command(command) => command,
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    laid_out(&remedy.behind(title), width, 2)
 }

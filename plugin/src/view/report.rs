@@ -41,7 +41,7 @@ pub(crate) fn markdown(outcome: &Outcome) -> String {
 fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let mut facts = vec![("Result", outcome.word().to_owned())];
     if let Some(failure) = outcome.failure() {
-        facts.push(("Why", failure.message.clone()));
+        facts.push(("Why", failure.text()));
     }
     if let Some(entry) = &outcome.entry {
         let who =

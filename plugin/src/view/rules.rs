@@ -16,7 +16,7 @@ pub(crate) fn list(rules: &[&Rule], wide: bool, width: Option<usize>) -> String 
         .map(|rule| {
             let mut row = vec![Cell::from(rule.id), rule.title.into()];
             if wide {
-                row.extend([rule.fires_on.into(), rule.default.into()]);
+                row.extend([rule.applies.to_string().into(), rule.default.into()]);
             }
             row
         })
@@ -31,7 +31,7 @@ const PROSE: usize = 100;
 pub(crate) fn page(rule: &Rule, width: Option<usize>) -> String {
     let head = format!(
         "{BOLD}{}{BOLD:#}: {}\n  fires on: {}\n  default:  {}",
-        rule.id, rule.title, rule.fires_on, rule.default
+        rule.id, rule.title, rule.applies, rule.default
     );
     let prose = match width {
         None => rule.page.to_owned(),

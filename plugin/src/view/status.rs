@@ -16,7 +16,7 @@ mod list;
 mod rest;
 
 pub(crate) use diagnosis::reasons;
-pub(crate) use list::list;
+pub(crate) use list::{list, rows};
 
 /// Columns of the keys above the members.
 const KEYS: usize = 11;

@@ -24,9 +24,9 @@ pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) 
         }
         None => {}
     }
-    let wrong: Vec<&String> = found.wrong().collect();
+    let wrong: Vec<String> = found.wrong().collect();
     let unheard: Vec<&String> = found.unheard().collect();
-    let indented = |text: &&String| wrap(&format!("  {text}"), width, 2);
+    let indented = |text: &String| wrap(&format!("  {text}"), width, 2);
     if !wrong.is_empty() {
         lines.push(format!("{BAD}Wrong:{BAD:#}"));
         lines.extend(wrong.iter().map(indented));
@@ -36,7 +36,7 @@ pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) 
     }
     if !unheard.is_empty() {
         lines.push(format!("{CARE}Not verified:{CARE:#}"));
-        lines.extend(unheard.iter().map(indented));
+        lines.extend(unheard.into_iter().map(indented));
     } else if wrong.is_empty() && !found.testimonies.is_empty() {
         let whom = match found.testimonies.len() {
             1 => "its only member".to_owned(),

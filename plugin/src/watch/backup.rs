@@ -7,7 +7,7 @@ use pgscale_guard::duration::human;
 use pgscale_guard::facts::Facts;
 
 use super::phase::Phase;
-use crate::exec;
+use crate::exec::{self, ExecError};
 use crate::session::{Session, address};
 use crate::terminal::text::bytes;
 
@@ -160,8 +160,12 @@ impl Backups {
                 self.take(&cloned, rows, now)
             }
             Err(why) => {
-                // No right, or PostgreSQL before 13: that does not change. A leader that is busy may answer later.
-                self.hidden = why.ends_with("is not permitted") || why.contains("does not exist");
+                // No right, or PostgreSQL before 13, which says `relation "…" does not exist`: that does not change. A
+                // leader that is busy may answer later.
+                self.hidden = match &why {
+                    ExecError::Forbidden(_) => true,
+                    ExecError::Failed(said) => said.contains("does not exist"),
+                };
                 let first = !std::mem::replace(&mut self.said, true);
                 let unseen =
                     first.then(|| format!("the progress of base backups cannot be seen: {why}"));

@@ -4,6 +4,7 @@
 //! read them is told less, and not that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -41,21 +42,41 @@ const LENGTH: usize = 300;
 /// The container whose log tells.
 const CONTAINER: &str = "postgres";
 
-/// Before a line of a log.
-const LOG_SAYS: &str = "its log says: ";
-
 /// What hinders, as far as it is known.
 #[derive(Default)]
 pub(crate) struct Blockers {
     /// By whom it hinders: what was read last.
-    now: BTreeMap<String, BTreeSet<String>>,
-    told: BTreeSet<String>,
+    now: BTreeMap<String, BTreeSet<Blocker>>,
+    told: BTreeSet<(String, Blocker)>,
     restarts: BTreeMap<String, i64>,
     attempts: BTreeMap<String, u32>,
     cloned: BTreeSet<String>,
     looks: u32,
     no_events: bool,
     no_logs: bool,
+}
+
+/// One thing that hinders.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Blocker {
+    /// An Event says so.
+    Event {
+        /// One word for it.
+        reason: String,
+        /// What happened.
+        message: String,
+    },
+    /// A log says so.
+    Log(String),
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event { reason, message } => write!(out, "{reason}: {message}"),
+            Self::Log(line) => write!(out, "its log says: {line}"),
+        }
+    }
 }
 
 impl Blockers {
@@ -105,26 +126,26 @@ impl Blockers {
 
     /// Whoever gets on is not hindered any more. What a log said of one attempt stands until the next succeeds.
     fn forget(&mut self, goal: &Goal, stands: &Stands) {
-        self.now.retain(|subject, texts| {
+        self.now.retain(|subject, all| {
             if *subject == goal.name {
                 return stands.iter().any(|(_, stand)| stand.looks > 0);
             }
             let Some(stand) = stands.get(subject) else { return false };
             if !matches!(stand.progress, Progress::At(Phase::Created(_))) || stand.looks == 0 {
-                texts.retain(|text| text.starts_with(LOG_SAYS));
+                all.retain(|blocker| matches!(blocker, Blocker::Log(_)));
             }
-            !texts.is_empty()
+            !all.is_empty()
         });
     }
 
     /// All that hinders now, by whom.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.now.iter().flat_map(|(subject, all)| all.iter().map(move |text| (subject, text)))
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &Blocker)> {
+        self.now.iter().flat_map(|(subject, all)| all.iter().map(move |it| (subject, it)))
     }
 
     /// The first thing that hinders `subject`.
-    pub(crate) fn of(&self, subject: &str) -> Option<&str> {
-        self.now.get(subject)?.first().map(String::as_str)
+    pub(crate) fn of(&self, subject: &str) -> Option<&Blocker> {
+        self.now.get(subject)?.first()
     }
 
     /// Members whose container was restarted since the last look, and how often it was in all.
@@ -199,18 +220,16 @@ impl Blockers {
                 ListParams::default().fields(&format!("involvedObject.name={name}")).limit(500);
             match timeout(PATIENCE, api.list(&about)).await {
                 Ok(Ok(list)) => {
-                    let mut texts = telling(&list.items, since);
                     // The scheduler's words are in its Event and in the pod.
-                    if let Some(stand) = stands.get(name) {
-                        let words = stand.progress.words();
-                        texts.retain(|text| {
-                            !text.split_once(": ").is_some_and(|(_, what)| words.contains(what))
-                        });
-                    }
-                    lines.extend(self.news(name, &texts));
+                    let known = stands.get(name).and_then(|stand| match &stand.progress {
+                        Progress::At(Phase::Created(Some(why))) => why.message.as_deref(),
+                        Progress::At(_) | Progress::Cluster(_) | Progress::NoPod => None,
+                    });
+                    let blockers = telling(&list.items, since, known);
+                    lines.extend(self.news(name, &blockers));
                     let now = self.now.entry(name.clone()).or_default();
-                    now.retain(|text| text.starts_with(LOG_SAYS));
-                    now.extend(texts);
+                    now.retain(|blocker| matches!(blocker, Blocker::Log(_)));
+                    now.extend(blockers);
                 }
                 Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
                     self.no_events = true;
@@ -249,18 +268,18 @@ impl Blockers {
             Ok(Err(_)) | Err(_) => return Vec::new(),
         };
         let Some(error) = last_error(&log) else { return Vec::new() };
-        let texts = BTreeSet::from([format!("{LOG_SAYS}{error}")]);
-        let news = self.news(member, &texts);
-        self.now.entry(member.to_owned()).or_default().extend(texts);
+        let blockers = BTreeSet::from([Blocker::Log(error)]);
+        let news = self.news(member, &blockers);
+        self.now.entry(member.to_owned()).or_default().extend(blockers);
         news
     }
 
-    /// What of `texts` was not said before.
-    fn news(&mut self, subject: &str, texts: &BTreeSet<String>) -> Vec<String> {
-        texts
+    /// Returns a line for each of `blockers` that was not said before.
+    fn news(&mut self, subject: &str, blockers: &BTreeSet<Blocker>) -> Vec<String> {
+        blockers
             .iter()
-            .map(|text| format!("{subject}: {text}"))
-            .filter(|line| self.told.insert(line.clone()))
+            .filter(|blocker| self.told.insert((subject.to_owned(), (*blocker).clone())))
+            .map(|blocker| format!("{subject}: {blocker}"))
             .collect()
     }
 }
@@ -269,7 +288,9 @@ impl Blockers {
 fn log_of(phase: &Phase) -> Option<bool> {
     match phase {
         Phase::Behind(_) | Phase::Cloning | Phase::Configured | Phase::Started => Some(false),
-        Phase::Created(Some(why)) if why.contains("CrashLoopBackOff") => Some(true),
+        Phase::Created(Some(why)) if why.reason.as_deref() == Some("CrashLoopBackOff") => {
+            Some(true)
+        }
         Phase::Created(_) | Phase::InService(_) | Phase::Stopping | Phase::Streaming => None,
     }
 }
@@ -279,8 +300,9 @@ fn since(facts: &Facts) -> Option<Timestamp> {
     facts.change.new.count_managers.iter().filter_map(|(.., time)| *time).max()
 }
 
-/// What Events since then tell: warnings about anything, and what the operator says of its own object.
-fn telling(events: &[Event], since: Option<Timestamp>) -> BTreeSet<String> {
+/// What Events since then tell: warnings about anything, and what the operator says of its own object. What is in
+/// `known`, the pod's own words, is left out.
+fn telling(events: &[Event], since: Option<Timestamp>, known: Option<&str>) -> BTreeSet<Blocker> {
     events
         .iter()
         .filter(|event| {
@@ -289,10 +311,13 @@ fn telling(events: &[Event], since: Option<Timestamp>) -> BTreeSet<String> {
         })
         .filter(|event| since.is_none_or(|since| last_seen(event).is_none_or(|seen| seen >= since)))
         .filter_map(|event| {
-            let message =
-                event.message.as_deref().map(str::trim).filter(|text| !text.is_empty())?;
-            let reason = event.reason.as_deref().unwrap_or("Event");
-            Some(short(&steady(&format!("{reason}: {message}"))))
+            let message = event.message.as_deref().map(str::trim).filter(|it| !it.is_empty())?;
+            let message = steady(message);
+            if known.is_some_and(|known| known.contains(&message)) {
+                return None;
+            }
+            let reason = short(event.reason.as_deref().unwrap_or("Event"));
+            Some(Blocker::Event { reason, message: short(&message) })
         })
         .collect()
 }
@@ -374,16 +399,21 @@ mod tests {
             ),
             event("Pod", "Warning", "Empty", " ", &json!({})),
         ];
-        let told: Vec<String> =
-            telling(&events, "2026-11-24T10:00:00Z".parse().ok()).into_iter().collect();
+        let since = "2026-11-24T10:00:00Z".parse().ok();
+        let told = |known| -> Vec<String> {
+            telling(&events, since, known).iter().map(ToString::to_string).collect()
+        };
+        let all = told(None);
         assert_eq!(
-            told,
+            all,
             [
                 "BackOff: back-off restarting failed container".to_owned(),
                 format!("FailedCreate: {quota}"),
                 "Update: Rolling update postponed".to_owned(),
             ]
         );
+        // The kubelet's words are in the pod as well.
+        assert_eq!(told(Some("back-off restarting failed container postgres")), all[1..]);
     }
 
     #[test]
@@ -411,7 +441,8 @@ mod tests {
     #[test]
     fn what_was_said_is_not_said_again() {
         let mut blockers = Blockers::default();
-        let one = BTreeSet::from(["FailedCreate: quota".to_owned()]);
+        let (reason, message) = ("FailedCreate".to_owned(), "quota".to_owned());
+        let one = BTreeSet::from([Blocker::Event { reason, message }]);
         assert_eq!(blockers.news("acid-a", &one), ["acid-a: FailedCreate: quota"]);
         assert_eq!(blockers.news("acid-a", &one), [""; 0]);
         assert_eq!(blockers.news("acid-b", &one).len(), 1);

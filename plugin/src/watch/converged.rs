@@ -2,38 +2,155 @@
 //! after the StatefulSet was patched.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
-use pgscale_guard::facts::{Facts, Health, Member};
+use pgscale_guard::facts::{Facts, Health, Member, Waiting};
 use pgscale_guard::{Assessment, Seen};
 
 use super::{Goal, Snapshot, replicates};
 use crate::execute::switchover::labelled;
 use crate::plan::describe;
 use crate::services::names;
+use crate::steady;
 
-/// One thing that keeps a cluster from having converged, as one line.
+/// One thing that keeps a cluster from having converged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lack {
-    /// It is not so.
-    Missing(String),
-    /// Whether it is so could not be read.
-    Unread(String),
+    /// The StatefulSet asks for another count than it should.
+    Asks {
+        /// What it asks for.
+        has: i64,
+        /// What it should ask for.
+        wants: i64,
+    },
+    /// The controller has not seen the StatefulSet's change.
+    Unobserved,
+    /// There is no StatefulSet.
+    NoStatefulSet,
+    /// A member that should be gone has a pod.
+    StillThere(String),
+    /// A member has no pod.
+    NoPod(String),
+    /// So many more have none.
+    MorePods(i64),
+    /// No member holds a valid leader lock.
+    NoLeader,
+    /// The leader's label is not on the leader alone.
+    Label {
+        /// The holder of the lock.
+        leader: String,
+        /// The members with the label.
+        on: Vec<String>,
+    },
+    /// A healthy member does not stream.
+    NotStreaming(String),
+    /// A member's pod does not run.
+    NotRunning {
+        /// The member.
+        member: String,
+        /// Why its pod does not run.
+        waiting: Waiting,
+    },
+    /// A member cannot be counted on, or it is not known whether it can.
+    Unfit {
+        /// The member.
+        member: String,
+        /// Its health.
+        health: Health,
+    },
+    /// A Service does not lead to these members, and should.
+    ServiceLacks {
+        /// The Service.
+        service: String,
+        /// The members.
+        members: Vec<String>,
+    },
+    /// A Service leads to these members, and should not.
+    ServiceKeeps {
+        /// The Service.
+        service: String,
+        /// The members.
+        members: Vec<String>,
+    },
+    /// An object could not be read.
+    Unread {
+        /// Which, in words.
+        what: &'static str,
+        /// Why not.
+        why: String,
+    },
 }
 
 impl Lack {
-    fn words(self) -> String {
+    /// Returns whether it is not known to be so: something could not be read.
+    pub(crate) fn is_unread(&self) -> bool {
+        matches!(self, Self::Unread { .. } | Self::Unfit { health: Health::Unknown(_), .. })
+    }
+
+    /// Returns the same without what differs from look to look.
+    pub(crate) fn steady(self) -> Self {
         match self {
-            Self::Missing(words) | Self::Unread(words) => words,
+            Self::Asks { wants, .. } => Self::Asks { has: 0, wants },
+            Self::MorePods(_) => Self::MorePods(0),
+            Self::NotRunning { member, waiting } => {
+                Self::NotRunning { member, waiting: steady::waiting(&waiting) }
+            }
+            Self::Unfit { member, health } => {
+                Self::Unfit { member, health: steady::health(&health) }
+            }
+            same @ (Self::Unobserved
+            | Self::NoStatefulSet
+            | Self::StillThere(_)
+            | Self::NoPod(_)
+            | Self::NoLeader
+            | Self::Label { .. }
+            | Self::NotStreaming(_)
+            | Self::ServiceLacks { .. }
+            | Self::ServiceKeeps { .. }
+            | Self::Unread { .. }) => same,
+        }
+    }
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asks { has, wants } => write!(
+                out,
+                "the StatefulSet still asks for {has} and not {wants}: the operator has not acted yet"
+            ),
+            Self::Unobserved => {
+                write!(out, "the StatefulSet controller has not seen the change yet")
+            }
+            Self::NoStatefulSet => write!(out, "there is no StatefulSet"),
+            Self::StillThere(member) => write!(out, "{member}: still there"),
+            Self::NoPod(member) => write!(out, "{member}: no pod yet"),
+            Self::MorePods(count) => write!(out, "and {count} more without a pod"),
+            Self::NoLeader => write!(out, "nobody holds a valid leader lock"),
+            Self::Label { leader, on } => {
+                let on = if on.is_empty() { "nobody".to_owned() } else { on.join(", ") };
+                write!(out, "{leader} holds the leader lock, the leader's label is on {on}")
+            }
+            Self::NotStreaming(member) => write!(out, "{member}: does not stream yet"),
+            Self::NotRunning { member, waiting } => write!(out, "{member}: {waiting}"),
+            Self::Unfit { member, health } => write!(out, "{member}: {}", describe(health)),
+            Self::ServiceLacks { service, members } => {
+                write!(out, "service {service} does not lead to {} yet", members.join(", "))
+            }
+            Self::ServiceKeeps { service, members } => {
+                write!(out, "service {service} still leads to {}", members.join(", "))
+            }
+            Self::Unread { what, why } => write!(out, "{what}: {why}"),
         }
     }
 }
 
 /// Everything that is missing, each as one line; nothing when converged.
 pub(crate) fn missing(goal: &Goal, snapshot: &Snapshot) -> Vec<String> {
-    lacks(goal, snapshot).into_iter().map(Lack::words).collect()
+    lacks(goal, snapshot).iter().map(ToString::to_string).collect()
 }
 
-/// The same, with what is not so apart from what could not be read.
+/// Everything that is missing, and everything of which that is not known.
 pub(crate) fn lacks(goal: &Goal, snapshot: &Snapshot) -> Vec<Lack> {
     let facts = &snapshot.facts;
     let mut missing = Vec::new();
@@ -48,47 +165,45 @@ pub(crate) fn lacks(goal: &Goal, snapshot: &Snapshot) -> Vec<Lack> {
 }
 
 /// What the cluster lacks as a whole, whoever its members are.
-pub(super) fn of_the_whole(facts: &Facts) -> Vec<String> {
+pub(super) fn of_the_whole(facts: &Facts) -> Vec<Lack> {
     let mut missing = Vec::new();
     stateful_set(facts, &mut missing);
     if facts.to() > 0 {
         leader(facts, &mut missing);
     }
-    missing.into_iter().map(Lack::words).collect()
+    missing
+}
+
+fn unread(what: &'static str, why: &str) -> Lack {
+    Lack::Unread { what, why: why.to_owned() }
 }
 
 fn stateful_set(facts: &Facts, missing: &mut Vec<Lack>) {
-    let to = facts.to();
+    let wants = facts.to();
     match &facts.stateful_set {
-        Seen::Known(set) if set.replicas != to => missing.push(Lack::Missing(format!(
-            "the StatefulSet still asks for {} and not {to}: the operator has not acted yet",
-            set.replicas
-        ))),
+        Seen::Known(set) if set.replicas != wants => {
+            missing.push(Lack::Asks { has: set.replicas, wants });
+        }
         Seen::Known(set) if set.observed_generation < set.generation => {
-            let words = "the StatefulSet controller has not seen the change yet";
-            missing.push(Lack::Missing(words.to_owned()));
+            missing.push(Lack::Unobserved);
         }
         Seen::Known(_) => {}
-        Seen::Absent => missing.push(Lack::Missing("there is no StatefulSet".to_owned())),
-        Seen::Unreadable(why) => {
-            missing.push(Lack::Unread(format!("the StatefulSet cannot be read: {why}")));
-        }
+        Seen::Absent => missing.push(Lack::NoStatefulSet),
+        Seen::Unreadable(why) => missing.push(unread("the StatefulSet cannot be read", why)),
     }
 }
 
 fn pods(goal: &Goal, facts: &Facts, missing: &mut Vec<Lack>) {
     if let Seen::Unreadable(why) = &facts.members {
-        missing.push(Lack::Unread(format!("the members cannot be listed: {why}")));
+        missing.push(unread("the members cannot be listed", why));
         return;
     }
-    for member in facts.condemned() {
-        missing.push(Lack::Missing(format!("{}: still there", member.name)));
-    }
+    missing.extend(facts.condemned().map(|member| Lack::StillThere(member.name.clone())));
     let (named, total) = absent(goal, facts);
     let besides = total - i64::try_from(named.len()).unwrap_or(total);
-    missing.extend(named.into_iter().map(|name| Lack::Missing(format!("{name}: no pod yet"))));
+    missing.extend(named.into_iter().map(Lack::NoPod));
     if besides > 0 {
-        missing.push(Lack::Missing(format!("and {besides} more without a pod")));
+        missing.push(Lack::MorePods(besides));
     }
 }
 
@@ -112,20 +227,16 @@ pub(super) fn absent(goal: &Goal, facts: &Facts) -> (Vec<String>, i64) {
 fn leader(facts: &Facts, missing: &mut Vec<Lack>) {
     let Some(leader) = facts.leader_name() else {
         missing.push(match &facts.leader {
-            Seen::Unreadable(why) => Lack::Unread(format!("the leader lock cannot be read: {why}")),
-            Seen::Absent | Seen::Known(_) => {
-                Lack::Missing("nobody holds a valid leader lock".to_owned())
-            }
+            Seen::Unreadable(why) => unread("the leader lock cannot be read", why),
+            Seen::Absent | Seen::Known(_) => Lack::NoLeader,
         });
         return;
     };
     let labelled = labelled(facts);
     // Where the members cannot be listed, nobody's label was seen.
     if facts.members.unreadable().is_none() && labelled != [leader] {
-        let who = if labelled.is_empty() { "nobody".to_owned() } else { labelled.join(", ") };
-        missing.push(Lack::Missing(format!(
-            "{leader} holds the leader lock, the leader's label is on {who}"
-        )));
+        let on = labelled.into_iter().map(str::to_owned).collect();
+        missing.push(Lack::Label { leader: leader.to_owned(), on });
     }
 }
 
@@ -133,22 +244,18 @@ fn standbys(goal: &Goal, facts: &Assessment<'_>, missing: &mut Vec<Lack>) {
     for member in facts.survivors().filter(|member| !goal.unfit.contains(&member.name)) {
         let leads = facts.leader_name() == Some(member.name.as_str());
         let health = facts.health(member);
+        let name = member.name.clone();
         // The pod's own words tell more than our conclusion from them.
-        let waiting = member.pod.waiting.as_ref().filter(|_| !member.pod.containers_running);
-        match (&health, waiting) {
+        let waiting = member.pod.waiting.clone().filter(|_| !member.pod.containers_running);
+        match (health, waiting) {
             (Health::Healthy, _) if !leads && replicates(member) == Some(false) => {
-                missing.push(Lack::Missing(format!("{}: does not stream yet", member.name)));
+                missing.push(Lack::NotStreaming(name));
             }
             (Health::Healthy, _) => {}
             (Health::Unhealthy(_) | Health::Unknown(_), Some(waiting)) => {
-                missing.push(Lack::Missing(format!("{}: {waiting}", member.name)));
+                missing.push(Lack::NotRunning { member: name, waiting });
             }
-            (Health::Unhealthy(_), None) => {
-                missing.push(Lack::Missing(format!("{}: {}", member.name, describe(&health))));
-            }
-            (Health::Unknown(_), None) => {
-                missing.push(Lack::Unread(format!("{}: {}", member.name, describe(&health))));
-            }
+            (health, None) => missing.push(Lack::Unfit { member: name, health }),
         }
     }
 }
@@ -192,12 +299,11 @@ fn compare(
     let (want, have) = (without(want), without(have));
     let lacking = names(facts, &(&want - &have));
     let surplus = names(facts, &(&have - &want));
+    let service = service.to_owned();
     if !lacking.is_empty() {
-        let who = lacking.join(", ");
-        missing.push(Lack::Missing(format!("service {service} does not lead to {who} yet")));
+        missing.push(Lack::ServiceLacks { service: service.clone(), members: lacking });
     }
     if !surplus.is_empty() {
-        let who = surplus.join(", ");
-        missing.push(Lack::Missing(format!("service {service} still leads to {who}")));
+        missing.push(Lack::ServiceKeeps { service, members: surplus });
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use pgscale_guard::Seen;
-use pgscale_guard::facts::{Facts, Health, Live, Member};
+use pgscale_guard::facts::{Facts, Health, Live, Member, Problem, Waiting};
 use pgscale_guard::patroni::{Role, State};
 
 use super::{Goal, Snapshot, replicates};
@@ -14,13 +14,13 @@ use crate::plan::describe;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// It runs and is not yet what it should be.
-    Behind(String),
+    Behind(Behind),
     /// It is being cloned.
     Cloning,
     /// Its Patroni has found the cluster, and it has no data yet.
     Configured,
     /// Its pod is there; nothing runs yet, and why.
-    Created(Option<String>),
+    Created(Option<Waiting>),
     /// It serves readers or, as the leader, writers.
     InService(&'static str),
     /// Its PostgreSQL container runs; Patroni has not said what it does.
@@ -42,14 +42,13 @@ impl Phase {
         matches!(self, Self::Cloning | Self::Configured | Self::Created(_) | Self::Started)
     }
 
-    /// What keeps it from starting, in the words of the scheduler or the kubelet. That containers are being
-    /// created is the way things go.
-    pub(crate) fn trouble(&self) -> Option<&str> {
+    /// Returns what keeps it from starting. That containers are being created is the way things go.
+    pub(crate) fn trouble(&self) -> Option<&Waiting> {
         match self {
             Self::Created(Some(why)) => {
-                let ordinary =
-                    why.ends_with(": ContainerCreating") || why.ends_with(": PodInitializing");
-                (!ordinary).then_some(why)
+                let reason = why.reason.as_deref();
+                let ordinary = matches!(reason, Some("ContainerCreating" | "PodInitializing"));
+                (!ordinary || why.message.is_some()).then_some(why)
             }
             Self::Behind(_)
             | Self::Cloning
@@ -59,6 +58,54 @@ impl Phase {
             | Self::Started
             | Self::Stopping
             | Self::Streaming => None,
+        }
+    }
+}
+
+/// What a member that runs is not yet.
+#[derive(Clone, Debug)]
+pub(crate) enum Behind {
+    /// It lacks some of what the leader has; how many bytes changes at every look.
+    CatchingUp,
+    /// It is being built again, and how.
+    Rebuilding(String),
+    /// It cannot be counted on for another reason.
+    Unfit(Health),
+}
+
+impl Behind {
+    /// What a member of this health is not yet.
+    fn of(health: Health) -> Self {
+        let lags =
+            |problem: &Problem| matches!(problem, Problem::Behind(_) | Problem::ReplayBehind(_));
+        match &health {
+            Health::Unhealthy(problems) if problems.iter().any(lags) => Self::CatchingUp,
+            Health::Healthy | Health::Unhealthy(_) | Health::Unknown(_) => Self::Unfit(health),
+        }
+    }
+}
+
+impl PartialEq for Behind {
+    /// Compares two looks: why a health is not known may hold a number of bytes, and is no news.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::CatchingUp, Self::CatchingUp)
+            | (Self::Unfit(Health::Unknown(_)), Self::Unfit(Health::Unknown(_))) => true,
+            (Self::Rebuilding(how), Self::Rebuilding(other)) => how == other,
+            (Self::Unfit(health), Self::Unfit(other)) => health == other,
+            (Self::CatchingUp | Self::Rebuilding(_) | Self::Unfit(_), _) => false,
+        }
+    }
+}
+
+impl Eq for Behind {}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CatchingUp => write!(out, "catching up"),
+            Self::Rebuilding(how) => write!(out, "{how}"),
+            Self::Unfit(health) => write!(out, "{}", describe(health)),
         }
     }
 }
@@ -96,31 +143,30 @@ fn phase(facts: &Facts, member: &Member, snapshot: &Snapshot) -> Phase {
         return Phase::Stopping;
     }
     if !member.pod.containers_running {
-        return Phase::Created(member.pod.waiting.as_deref().map(steady));
+        return Phase::Created(member.pod.waiting.clone().map(without_back_off));
     }
     let health = snapshot.facts.assessment().health(member);
     let healthy = health == Health::Healthy;
     if facts.leader_name() == Some(member.name.as_str()) {
-        return if healthy { Phase::InService("leader") } else { Phase::Behind(describe(&health)) };
+        let behind = || Phase::Behind(Behind::Unfit(health));
+        return if healthy { Phase::InService("leader") } else { behind() };
     }
     if let Some(how) = facts.rebuilding(member) {
         return match state(member) {
             None => Phase::Started,
             Some((State::Bootstrapping | State::CreatingReplica, _)) => Phase::Cloning,
             Some((State::Stopped, Role::Uninitialized)) => Phase::Configured,
-            Some(_) => Phase::Behind(how),
+            Some(_) => Phase::Behind(Behind::Rebuilding(how)),
         };
     }
     if !healthy {
         return match &member.report {
             Seen::Absent => Phase::Started,
-            Seen::Known(_) | Seen::Unreadable(_) => {
-                Phase::Behind(without_numbers(&describe(&health)))
-            }
+            Seen::Known(_) | Seen::Unreadable(_) => Phase::Behind(Behind::of(health)),
         };
     }
     if replicates(member) == Some(false) {
-        Phase::Behind("catching up".to_owned())
+        Phase::Behind(Behind::CatchingUp)
     } else if served(member, &snapshot.services.replicas) {
         Phase::InService("replica")
     } else {
@@ -147,9 +193,9 @@ pub(crate) fn steady(text: &str) -> String {
     if is_time { format!("{before}back-off {rest}") } else { text.to_owned() }
 }
 
-/// A line that changes with every byte is noise.
-fn without_numbers(text: &str) -> String {
-    if text.contains(" bytes behind") { "catching up".to_owned() } else { text.to_owned() }
+/// The same for why a pod does not run.
+fn without_back_off(waiting: Waiting) -> Waiting {
+    Waiting { message: waiting.message.as_deref().map(steady), ..waiting }
 }
 
 fn served(member: &Member, addresses: &Seen<BTreeSet<String>>) -> bool {
@@ -194,7 +240,7 @@ mod tests {
         for (state, role, want) in [
             (State::Stopped, Role::Uninitialized, Phase::Configured),
             (State::CreatingReplica, Role::Uninitialized, Phase::Cloning),
-            (State::Starting, Role::Replica, Phase::Behind("starting".into())),
+            (State::Starting, Role::Replica, Phase::Behind(Behind::Rebuilding("starting".into()))),
             (State::Running, Role::Replica, Phase::Streaming),
         ] {
             assert_eq!(of(|member| says(member, state.clone(), role)), want);
@@ -204,21 +250,34 @@ mod tests {
 
     #[test]
     fn only_what_keeps_a_pod_from_starting_is_trouble() {
+        let container = |reason: &str, message: Option<&str>| Waiting {
+            container: Some("postgres".into()),
+            reason: Some(reason.into()),
+            message: message.map(str::to_owned),
+            exit_code: None,
+        };
         for (why, trouble) in [
-            ("container postgres: ContainerCreating", false),
-            ("container postgres: ImagePullBackOff: Back-off pulling image", true),
-            ("0/3 nodes are available", true),
+            (container("ContainerCreating", None), false),
+            (container("PodInitializing", None), false),
+            (container("ContainerCreating", Some("no claim")), true),
+            (container("ImagePullBackOff", Some("Back-off pulling image")), true),
+            (Waiting::from("0/3 nodes are available"), true),
         ] {
-            assert_eq!(Phase::Created(Some(why.into())).trouble().is_some(), trouble, "{why}");
+            assert_eq!(Phase::Created(Some(why.clone())).trouble().is_some(), trouble, "{why}");
         }
         assert_eq!(Phase::Started.trouble(), None);
     }
 
     #[test]
     fn a_growing_back_off_is_no_news() {
-        let crash =
-            |time: &str| format!("CrashLoopBackOff: back-off {time} restarting failed container");
-        assert_eq!(steady(&crash("20s")), steady(&crash("2m40s")));
+        let crash = |time: &str| {
+            let message = format!("back-off {time} restarting failed container");
+            let reason = Some("CrashLoopBackOff".to_owned());
+            Waiting { reason, message: Some(message), ..Waiting::default() }
+        };
+        let told = without_back_off(crash("20s"));
+        assert_eq!(told, without_back_off(crash("2m40s")));
+        assert_eq!(told.to_string(), "CrashLoopBackOff: back-off restarting failed container");
         assert_eq!(steady("Back-off pulling image"), "Back-off pulling image");
         assert_eq!(steady("back-off pulling image"), "back-off pulling image");
     }

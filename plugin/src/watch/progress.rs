@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pgscale_guard::object_ref::ObjectRef;
+use pgscale_guard::remedy::Command;
 use tokio::time::Instant;
 
 use super::phase::Phase;
-use super::{Goal, Snapshot, converged};
+use super::{Goal, Lack, Snapshot, converged};
 
 /// Where somebody stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(crate) enum Progress {
     /// A member in a phase that is not the last.
     At(Phase),
     /// The cluster as a whole lacks this.
-    Cluster(String),
+    Cluster(Lack),
     /// A member without a pod.
     NoPod,
 }
@@ -24,7 +25,7 @@ impl Progress {
     pub(crate) fn words(&self) -> String {
         match self {
             Self::At(phase) => phase.to_string(),
-            Self::Cluster(what) => what.clone(),
+            Self::Cluster(lack) => lack.to_string(),
             Self::NoPod => "no pod yet".to_owned(),
         }
     }
@@ -35,31 +36,29 @@ impl Progress {
         goal: &Goal,
         subject: &str,
         operator: Option<&ObjectRef>,
-    ) -> String {
+    ) -> Command {
         let Goal { namespace, name, .. } = goal;
-        let logs = |more: &str| format!("kubectl logs {subject} -n {namespace} -c postgres {more}");
+        let here = |words: &[&str]| Command::kubectl([words, &["-n", namespace]].concat());
+        let logs = |more: &[&str]| {
+            here(&[&["logs", subject, "-c", "postgres"], more, &["--tail=50"]].concat())
+        };
         match self {
-            Self::NoPod => format!("kubectl describe statefulset {name} -n {namespace}"),
+            Self::NoPod => here(&["describe", "statefulset", name]),
             Self::Cluster(_) => match operator {
                 Some(operator) => {
                     let place = operator.namespace.as_deref().unwrap_or(namespace);
-                    format!("kubectl logs {} -n {place} --tail=50", operator.argument())
+                    Command::kubectl(["logs", &operator.argument(), "--tail=50", "-n", place])
                 }
-                None => format!("kubectl describe postgresql {name} -n {namespace}"),
+                None => here(&["describe", "postgresql", name]),
             },
-            Self::At(Phase::Created(Some(why)))
-                if why.contains("CrashLoopBackOff") || why.contains("exit code") =>
-            {
-                logs("--previous --tail=50")
+            Self::At(Phase::Created(Some(why))) if why.crashes() => logs(&["--previous"]),
+            Self::At(Phase::Created(_) | Phase::Stopping) => here(&["describe", "pod", subject]),
+            Self::At(Phase::Streaming | Phase::InService(_)) => {
+                let slices = format!("kubernetes.io/service-name={name}-repl");
+                here(&["get", "endpointslices", "-l", &slices])
             }
-            Self::At(Phase::Created(_) | Phase::Stopping) => {
-                format!("kubectl describe pod {subject} -n {namespace}")
-            }
-            Self::At(Phase::Streaming | Phase::InService(_)) => format!(
-                "kubectl get endpointslices -n {namespace} -l kubernetes.io/service-name={name}-repl"
-            ),
             Self::At(Phase::Behind(_) | Phase::Cloning | Phase::Configured | Phase::Started) => {
-                logs("--tail=50")
+                logs(&[])
             }
         }
     }
@@ -129,6 +128,7 @@ impl Stands {
 
 #[cfg(test)]
 mod tests {
+    use pgscale_guard::facts::Waiting;
     use pgscale_guard::object_ref::Kind;
 
     use super::*;
@@ -156,26 +156,33 @@ mod tests {
     #[test]
     fn every_standing_has_a_command_that_tells_more() {
         let goal = Goal { namespace: "db".into(), name: "acid-a".into(), ..Goal::default() };
-        let created = |why: &str| Progress::At(Phase::Created(Some(why.into())));
+        let created = |why: Waiting| Progress::At(Phase::Created(Some(why)));
+        let reason = Some("CrashLoopBackOff".to_owned());
         let operator =
             ObjectRef::new(Kind::Deployment, "postgres-operator").in_namespace("zalando");
-        let lack = Progress::Cluster("the operator has not acted yet".into());
+        let lack = Progress::Cluster(Lack::NoLeader);
         for (progress, want) in [
             (Progress::NoPod, "kubectl describe statefulset acid-a -n db"),
-            (created("0/3 nodes are available"), "kubectl describe pod acid-a-3 -n db"),
+            (created("0/3 nodes are available".into()), "kubectl describe pod acid-a-3 -n db"),
             (
-                created("container postgres: CrashLoopBackOff"),
-                "kubectl logs acid-a-3 -n db -c postgres --previous --tail=50",
+                created(Waiting { reason, ..Waiting::default() }),
+                "kubectl logs acid-a-3 -c postgres --previous --tail=50 -n db",
             ),
-            (Progress::At(Phase::Cloning), "kubectl logs acid-a-3 -n db -c postgres --tail=50"),
+            (
+                created(Waiting { exit_code: Some(1), ..Waiting::default() }),
+                "kubectl logs acid-a-3 -c postgres --previous --tail=50 -n db",
+            ),
+            (Progress::At(Phase::Cloning), "kubectl logs acid-a-3 -c postgres --tail=50 -n db"),
             (
                 Progress::At(Phase::Streaming),
-                "kubectl get endpointslices -n db -l kubernetes.io/service-name=acid-a-repl",
+                "kubectl get endpointslices -l kubernetes.io/service-name=acid-a-repl -n db",
             ),
-            (lack.clone(), "kubectl logs deployment/postgres-operator -n zalando --tail=50"),
+            (lack.clone(), "kubectl logs deployment/postgres-operator --tail=50 -n zalando"),
         ] {
-            assert_eq!(progress.command(&goal, "acid-a-3", Some(&operator)), want);
+            let command = progress.command(&goal, "acid-a-3", Some(&operator));
+            assert_eq!(command.to_string(), want);
         }
-        assert_eq!(lack.command(&goal, "acid-a", None), "kubectl describe postgresql acid-a -n db");
+        let command = lack.command(&goal, "acid-a", None);
+        assert_eq!(command.to_string(), "kubectl describe postgresql acid-a -n db");
     }
 }

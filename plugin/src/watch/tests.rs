@@ -293,7 +293,7 @@ async fn a_base_backup_that_fails_is_explained_by_its_log() {
       acid-a-3: its log says: pg_basebackup: error: connection to server failed: FATAL: no pg_hba.conf entry
     Where it stands, and where to look:
       acid-a-3: pod created, waiting: container postgres: CrashLoopBackOff, for ...
-        kubectl logs acid-a-3 -n db -c postgres --previous --tail=50
+        kubectl logs acid-a-3 -c postgres --previous --tail=50 -n db
     hint: wait on:
         kubectl pgscale wait acid-a -n db
     ");

@@ -205,6 +205,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{facts, now, with};
+    use crate::watch::phase::Behind;
 
     fn after(seconds: i64) -> Timestamp {
         now() + SignedDuration::from_secs(seconds)
@@ -258,7 +259,7 @@ mod tests {
             look(12, Phase::Started, started),
             look(15, Phase::Configured, reported),
             look(16, Phase::Cloning, reported),
-            look(90, Phase::Behind("starting".into()), reported),
+            look(90, Phase::Behind(Behind::Rebuilding("starting".into())), reported),
             look(95, Phase::Streaming, reported),
             look(97, Phase::InService("replica"), reported),
             look(98, Phase::InService("replica"), reported),

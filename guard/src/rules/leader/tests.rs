@@ -134,7 +134,7 @@ pub(super) fn no_leader() {
     );
     insta::assert_snapshot!(text("no-leader", &expired(5, 3)), @"
     no-leader: no member leads db/acid-a: the leader lock has expired
-      configmap/acid-a-leader: leader: acid-a-0, renewTime: 2026-11-24T09:59:24Z, ttl: 30
+      configmap/acid-a-leader: leader: acid-a-0; renewTime: 2026-11-24T09:59:24Z; ttl: 30
       Try: ask again when one member leads; their state:
           kubectl pgscale status acid-a -n db
     ");

@@ -162,7 +162,7 @@ fn the_only_copies_of_the_data_are_never_named_for_deletion() {
     assert!(deletes(&claimed(3, 5, 4).with_member(0, |it| it.live = crate::facts::Live::NotAsked)));
     insta::assert_snapshot!(text("stale-volume", &leaderless), @"
     stale-volume: no member leads, and a new member may take the lead with older data: pgdata-acid-a-3 is kept from an earlier life
-      persistentvolumeclaim/pgdata-acid-a-3: created 54d ago
+      persistentvolumeclaim/pgdata-acid-a-3: created: 54d ago
       Try: keep them, no leader is well enough to be copied from:
           kubectl pgscale status acid-a -n db
     ");

@@ -71,7 +71,7 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
     Nearest count that would be allowed now: 4
-      (kubectl pgscale up acid-a --to 4 -n db)
+        kubectl pgscale up acid-a --to 4 -n db
     ");
     insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @"
     postgresql db/acid-a: 3 -> 5 instances
@@ -98,7 +98,8 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
            persistentvolumeclaim/pgdata-acid-a-3: created: 12d ago
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
-    Nearest count that would be allowed now: 4 (kubectl pgscale up acid-a --to 4 -n db)
+    Nearest count that would be allowed now: 4
+        kubectl pgscale up acid-a --to 4 -n db
     ");
 }
 

@@ -52,7 +52,10 @@ impl CountRequest {
         let count = self.unchecked(from);
         let wrong = |than: &str| {
             Failure::usage(format!("{count} is not {than} than the {} of {name}", instances(from)))
-                .hint_to("use", session.suggest(&["set", name, &count.to_string()]))
+                .hint_to(
+                    "to ask for that count",
+                    session.suggest(&["set", name, &count.to_string()]),
+                )
         };
         match self {
             // A count that is declared already is no wrong direction: the same command, cut off

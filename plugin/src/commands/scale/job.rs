@@ -289,13 +289,13 @@ async fn act(
 
 /// The count is written: waits for what comes of it, where that is wanted.
 async fn follow(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcome {
-    let resume = session.command(&format!("wait {}", plan.name));
-    session.interruption.means(format!("interrupted; the change goes on; resume: {resume}"));
+    let resume = session.suggest(&["wait", &plan.name]);
+    session.interrupted_means("interrupted; the change goes on", "resume", resume.clone());
     session.out.note(&format!("numberOfInstances is {}", plan.count));
     let watched = if request.acting.wait {
         Some(watch(session, &Goal::of_plan(&plan), request.acting.patience.timeout).await)
     } else {
-        session.out.note(&format!("wait for it: {resume}"));
+        session.advise("wait for it:", resume.into());
         None
     };
     let result = if watched.is_some() { "Converged" } else { "Changed" };

@@ -280,7 +280,7 @@ async fn the_wrong_direction_is_a_usage_error_with_the_right_verb() {
     let (_, _, why) = run(&world, "up acid-a --to 2", None).await;
     insta::assert_snapshot!(why, @"
     error: 2 is not more than the 3 instances of acid-a
-    hint: use:
+    hint: to ask for that count:
         kubectl pgscale set acid-a 2 -n db
     ");
 }

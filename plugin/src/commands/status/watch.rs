@@ -6,12 +6,11 @@ use pgscale_guard::duration::exact;
 use tokio::time::sleep;
 
 use super::{Args, gather, show, text};
-
 use crate::error::Failure;
 use crate::session::Session;
-use crate::status::Status;
+use crate::status::{Digest, Status};
 use crate::terminal::Format;
-use crate::view::status::list;
+use crate::view::status::rows;
 
 /// Looks again and again. The first look has to work; later ones may fail for a while: an API server restarts.
 pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
@@ -19,7 +18,7 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     let redraws = people && session.out.redraws;
     let mut known: Vec<Seen> = Vec::new();
     let mut first = true;
-    let mut blind: Option<String> = None;
+    let mut blind: Option<Failure> = None;
     let mut clusters = 1;
     loop {
         match gather(session, args).await {
@@ -40,10 +39,10 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
             }
             Err(failure) if first => return Err(failure),
             Err(failure) => {
-                if blind.as_ref() != Some(&failure.message) {
+                if blind.as_ref() != Some(&failure) {
                     session.out.warning(&failure.message);
                 }
-                blind = Some(failure.message);
+                blind = Some(failure);
             }
         }
         sleep(pause(session.pace.poll, clusters)).await;
@@ -51,10 +50,10 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
 }
 
 /// One cluster as it was shown, without what changes at every look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Seen {
     cluster: String,
-    digest: Vec<String>,
+    digest: Digest,
 }
 
 impl Seen {
@@ -90,13 +89,13 @@ fn report(
         Format::Yaml if !first => session.out.data("---")?,
         format @ (Format::Text | Format::Wide) if !first && args.name.is_none() => {
             // One line for each, however wide the reader is.
-            let table = list(all, args.all_namespaces, format == Format::Wide, None);
+            let table = rows(all, args.all_namespaces, format == Format::Wide, None);
             let changed = table
-                .lines()
+                .iter()
                 .skip(1)
                 .zip(all)
                 .filter(|(_, status)| !known.contains(&Seen::of(status)))
-                .map(|(line, _)| line);
+                .map(|(row, _)| row.as_str());
             let gone = known.iter().filter(|seen| {
                 all.iter().all(|status| status.snapshot.facts.change.cluster() != seen.cluster)
             });

@@ -7,7 +7,7 @@ use pgscale_guard::change::Direction;
 use pgscale_guard::facts::Health;
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
-use pgscale_guard::remedy::{Reach, Remedy};
+use pgscale_guard::remedy::{Line, Reach, Remedy};
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessed, Assessment, Change, evaluate};
 use tokio::time::{Instant, sleep};
@@ -75,11 +75,11 @@ impl Missing {
     }
 
     /// Returns it in full, with what to do about each rule.
-    fn text(&self, reach: &Reach) -> String {
-        let late = self.late.iter().map(|why| format!("\n  {why}"));
-        let denials = self.denials.iter().map(|denial| {
+    fn lines(&self, reach: &Reach) -> Vec<Line> {
+        let late = self.late.iter().map(|why| Line::Text(format!("  {why}")));
+        let denials = self.denials.iter().flat_map(|denial| {
             let remedy = denial.remedy.clone().map(|remedy| remedy.reached_by(reach));
-            format!("\n{}", Finding { remedy, ..denial.clone() })
+            Finding { remedy, ..denial.clone() }.lines()
         });
         late.chain(denials).collect()
     }
@@ -132,8 +132,8 @@ impl Settling<'_> {
         };
         let (name, declared) = (cluster.name.clone(), cluster.instances);
         if declared == Some(count) {
-            let next = session.command(&format!("wait {name}"));
-            let said = format!("numberOfInstances is {count} already");
+            let next = self.next(&["wait", &name]);
+            let said = format!("numberOfInstances is {count} already; to wait for it");
             return Ok(Look::Well(Some(Admitted { instances: count, said, next, note: None })));
         }
         let change = Change::of_count(cluster, count);
@@ -150,12 +150,16 @@ impl Settling<'_> {
             let to = instances(facts.to());
             late.push(format!("{leader} leads, and would be removed at {to}"));
         }
-        let next = session.command(&format!("set {name} {count}"));
+        let next = self.next(&["set", &name, &count.to_string()]);
         let said = format!("{count} is admitted now");
         let note = format!("where Git sets the count: commit {count} there, or synchronise again");
         let admitted = Admitted { instances: count, said, next, note: Some(note) };
         let denials = evaluate(&facts, &policies).denials().cloned().collect();
         Ok(look_at(late, denials, Some(admitted)))
+    }
+
+    fn next(&self, words: &[&str]) -> Remedy {
+        Remedy::run(self.session.suggest(words)).reached_by(&self.session.reach)
     }
 
     async fn cluster(&self) -> Result<Postgresql, Unread> {
@@ -201,8 +205,8 @@ impl Settling<'_> {
             Some(count) => format!("a change to {} is not admitted yet", instances(count)),
             None => "not every member follows it yet".to_owned(),
         };
-        let text = missing.text(&session.reach);
-        let failure = Failure::new(Kind::Timeout, format!("{moved}{what}:{text}"));
+        let failure = Failure::new(Kind::Timeout, format!("{moved}{what}:"))
+            .with(missing.lines(&session.reach));
         let status = (!missing.late.is_empty()).then(|| {
             Remedy::to("what keeps the members", session.suggest(&["status", name, "--why"]))
         });

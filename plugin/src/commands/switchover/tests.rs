@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::settle::late;
 use super::*;
-use crate::exec::Exec;
+use crate::exec::{Exec, ExecError};
 use crate::plan::unfit;
 use crate::terminal::testing::Screen;
 use crate::testing::{Mishap, World, facts, give, run, stalled};
@@ -69,7 +69,7 @@ async fn a_switchover_for_a_count_ends_well_only_when_that_count_is_admitted() {
     assert_eq!(
         screen.stdout(),
         "postgresql/acid-a: leader moved from acid-a-4 to acid-a-0\n\
-         3 is admitted now: kubectl pgscale set acid-a 3 -n db\n\
+         3 is admitted now:\n    kubectl pgscale set acid-a 3 -n db\n\
          where Git sets the count: commit 3 there, or synchronise again\n"
     );
     let said = screen.stderr();
@@ -78,7 +78,8 @@ async fn a_switchover_for_a_count_ends_well_only_when_that_count_is_admitted() {
     let world = World::new(5, 4);
     let (screen, ..) = run(&world, "switchover acid-a --for 3 -o json", None).await;
     let report: Value = serde_json::from_str(&screen.stdout()).unwrap();
-    let next = "kubectl pgscale set acid-a 3 -n db";
+    let argv = ["kubectl", "pgscale", "set", "acid-a", "3", "-n", "db"];
+    let next = json!({"commands": [{"argv": argv}]});
     assert_eq!(report["admitted"], json!({"instances": 3, "next": next}));
     assert_eq!(report["result"], "Converged");
     let (_, code, why) = run(&world, "set acid-a 3 --yes", None).await;
@@ -174,7 +175,7 @@ async fn a_leader_that_stays_is_not_moved_and_the_count_is_waited_for() {
     assert_eq!(
         screen.stdout(),
         "nothing to do: acid-a-0 leads, and stays at 3 instances\n\
-         3 is admitted now: kubectl pgscale set acid-a 3 -n db\n\
+         3 is admitted now:\n    kubectl pgscale set acid-a 3 -n db\n\
          where Git sets the count: commit 3 there, or synchronise again\n"
     );
     let busy = || World::new(5, 0).with(Mishap::Busy(5));
@@ -224,7 +225,11 @@ async fn a_count_that_is_no_shrink_is_not_waited_for() {
 async fn a_count_that_another_writer_set_during_the_switchover_ends_the_wait() {
     // The count itself, one that it is still a shrink of, and one that it is not.
     for (count, want, said) in [
-        (3, 0, "numberOfInstances is 3 already: kubectl pgscale wait acid-a -n db"),
+        (
+            3,
+            0,
+            "numberOfInstances is 3 already; to wait for it:\n    kubectl pgscale wait acid-a -n db\n",
+        ),
         (4, 4, "change-not-applied: the operator has not applied the last change"),
         (2, 6, "another writer set numberOfInstances of postgresql db/acid-a to 2 meanwhile"),
     ] {
@@ -258,7 +263,7 @@ impl Exec for Witness {
         _: &'a Address,
         _: Vec<String>,
         _: Duration,
-    ) -> BoxFuture<'a, Result<String, String>> {
+    ) -> BoxFuture<'a, Result<String, ExecError>> {
         let results = self.0.recorded().into_iter().map(|entry| entry["result"].clone());
         self.1.lock().unwrap().extend(results);
         async { Ok(String::new()) }.boxed()

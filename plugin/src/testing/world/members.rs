@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::answer;
 use super::super::growth::Stage;
 use super::{Mishap, State, policy};
+use crate::exec::ExecError;
 
 impl State {
     pub(super) fn say(&mut self, pod: &str, request: &RestRequest) -> Result<RestResponse, String> {
@@ -43,8 +44,8 @@ impl State {
         Ok(RestResponse { status: 200, body: body.to_string() })
     }
 
-    /// Runs a command inside a member: a checkpoint, a query about base backups, or a scripted one.
-    pub(super) fn run(&mut self, pod: &str, command: &[String]) -> Result<String, String> {
+    /// Runs a command inside a member: a checkpoint, a question about base backups, and what a test lets it print.
+    pub(super) fn run(&mut self, pod: &str, command: &[String]) -> Result<String, ExecError> {
         let words = command.join(" ");
         let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));
         let told = self.printed.iter().position(|it| here(it.ordinal) && words.contains(it.part));
@@ -53,7 +54,7 @@ impl State {
             if self.printed[place].once {
                 self.printed.remove(place);
             }
-            return output;
+            return output.map_err(ExecError::Failed);
         }
         if words.ends_with("CHECKPOINT") {
             if self.mishap == Some(Mishap::FailoverAtCheckpoint) {
@@ -66,12 +67,13 @@ impl State {
             && words.contains("pg_stat_progress_basebackup")
         {
             return if growth.forbidden {
-                Err("pods/exec is not permitted".to_owned())
+                Err(ExecError::Forbidden("pods/exec".to_owned()))
             } else {
                 Ok(growth.backups())
             };
         }
-        Err(format!("{} is not installed", command.first().map_or("nothing", String::as_str)))
+        let program = command.first().map_or("nothing", String::as_str);
+        Err(ExecError::Failed(format!("{program} is not installed")))
     }
 
     fn switch_over(&mut self, wish: Value) -> Result<RestResponse, String> {

@@ -4,7 +4,7 @@ use pgscale_guard::evidence;
 use pgscale_guard::remedy::Suggested;
 
 use crate::status::Status;
-use crate::terminal::text::wrap;
+use crate::terminal::text::{laid_out, wrap};
 use crate::terminal::{BOLD, CARE, GOOD};
 
 /// The causes, the likeliest first.
@@ -20,8 +20,7 @@ pub(crate) fn reasons(status: &Status, width: Option<usize>) -> String {
         for evidence in evidence::lines(&cause.evidence) {
             lines.push(wrap(&format!("     {evidence}"), width, 2));
         }
-        // Not wrapped: it is there to be copied.
-        lines.push(format!("     next: {}", cause.next));
+        lines.push(laid_out(&cause.next.behind("     next:"), width, 2));
         if let Some(Suggested { why, command }) = &cause.last_resort {
             let why = why.as_deref().unwrap_or("last resort");
             lines.push(wrap(&format!("     {why}:"), width, 2));

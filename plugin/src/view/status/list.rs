@@ -1,11 +1,21 @@
 //! Several clusters, one line each.
 
 use crate::status::{Severity, Status, running};
-use crate::terminal::text::{Cell, age, fitted};
+use crate::terminal::text::{Cell, age, rows_of};
 use crate::terminal::{BAD, CARE, GOOD};
 
 /// Several clusters, one line each.
 pub(crate) fn list(all: &[Status], everywhere: bool, wide: bool, width: Option<usize>) -> String {
+    rows(all, everywhere, wide, width).join("\n")
+}
+
+/// Returns the header of the list, and one row for each cluster.
+pub(crate) fn rows(
+    all: &[Status],
+    everywhere: bool,
+    wide: bool,
+    width: Option<usize>,
+) -> Vec<String> {
     let mut header = vec!["NAME", "DECLARED", "EFFECTIVE", "RUNNING", "LEADER", "STATUS", "AGE"];
     if everywhere {
         header.insert(0, "NAMESPACE");
@@ -14,7 +24,7 @@ pub(crate) fn list(all: &[Status], everywhere: bool, wide: bool, width: Option<u
         header.push("WHY");
     }
     let rows: Vec<Vec<Cell>> = all.iter().map(|status| row(status, everywhere, wide)).collect();
-    fitted(&header, &rows, width)
+    rows_of(&header, &rows, width)
 }
 
 fn row(status: &Status, everywhere: bool, wide: bool) -> Vec<Cell> {

@@ -205,15 +205,18 @@ fn why_a_cluster_has_not_converged() {
     Why, the likeliest first:
       1. acid-a-2 cannot be scheduled
          pod/acid-a-2: status: Unschedulable
-         next: kubectl describe pod acid-a-2 -n db
+         next:
+             kubectl describe pod acid-a-2 -n db
       2. acid-a-1 does not receive: it lacks 990 B
          http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a
            second: 990
-         next: kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+         next:
+             kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
       3. Patroni is paused: it neither starts nor rebuilds a member, and nobody
          takes over
          configmap/acid-a-config: pause: true
-         next: kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
+         next:
+             kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
       Events cannot be read: may not list events
     ");
     let mut healthy = status(facts(3, 3, 0), &[]);
@@ -267,13 +270,16 @@ fn colours_show_what_deserves_a_look() {
     ^[1mWhy, the likeliest first:^[0m
       1. ^[33macid-a-2 cannot be scheduled^[0m
          pod/acid-a-2: status: Unschedulable
-         next: kubectl describe pod acid-a-2 -n db
+         next:
+             kubectl describe pod acid-a-2 -n db
       2. ^[33macid-a-1 does not receive: it lacks 990 B^[0m
          http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
-         next: kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+         next:
+             kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
       3. ^[33mPatroni is paused: it neither starts nor rebuilds a member, and nobody takes over^[0m
          configmap/acid-a-config: pause: true
-         next: kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
+         next:
+             kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
       ^[33mEvents cannot be read:^[0m may not list events
     ");
 }
@@ -389,5 +395,5 @@ async fn the_verb_reads_one_or_all() {
 #[tokio::test]
 async fn who_did_not_ask_for_reasons_is_told_how() {
     let (screen, ..) = run(&World::new(3, 0).quota_spent(), "status acid-a", None).await;
-    assert_eq!(screen.stderr(), "why: kubectl pgscale status acid-a --why -n db\n");
+    assert_eq!(screen.stderr(), "why:\n    kubectl pgscale status acid-a --why -n db\n");
 }

@@ -55,7 +55,7 @@ fn refusal_says_every_reason_and_its_remedy() {
     insta::assert_snapshot!(judged.message(), @"
     pgscale refuses to scale db/acid-a from 5 to 2 instances, for 2 reasons:
     - leader-cannot-move: acid-a-4 leads and would be deleted
-        configmap/acid-a-leader: held by acid-a-4
+        configmap/acid-a-leader: leader: acid-a-4
         Try: kubectl pgscale down acid-a --to 2 -n db
     - paused: Patroni is paused, no member takes over
         Try: kubectl exec -n db acid-a-0 -- patronictl resume

@@ -200,7 +200,20 @@ fn the_document_is_versioned_and_whole() {
               "value": "Unschedulable"
             }
           ],
-          "next": "kubectl describe pod acid-a-2 -n db"
+          "next": {
+            "commands": [
+              {
+                "argv": [
+                  "kubectl",
+                  "describe",
+                  "pod",
+                  "acid-a-2",
+                  "-n",
+                  "db"
+                ]
+              }
+            ]
+          }
         },
         {
           "what": "acid-a-1 does not receive: it lacks 990 B",
@@ -215,7 +228,27 @@ fn the_document_is_versioned_and_whole() {
               "value": "990"
             }
           ],
-          "next": "kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'"
+          "next": {
+            "commands": [
+              {
+                "argv": [
+                  "kubectl",
+                  "exec",
+                  "acid-a-1",
+                  "-c",
+                  "postgres",
+                  "-n",
+                  "db",
+                  "--",
+                  "psql",
+                  "-U",
+                  "postgres",
+                  "-xc",
+                  "select * from pg_stat_wal_receiver"
+                ]
+              }
+            ]
+          }
         },
         {
           "what": "Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over",
@@ -229,7 +262,26 @@ fn the_document_is_versioned_and_whole() {
               "value": "true"
             }
           ],
-          "next": "kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a"
+          "next": {
+            "commands": [
+              {
+                "argv": [
+                  "kubectl",
+                  "exec",
+                  "acid-a-0",
+                  "-c",
+                  "postgres",
+                  "-n",
+                  "db",
+                  "--",
+                  "patronictl",
+                  "resume",
+                  "--wait",
+                  "acid-a"
+                ]
+              }
+            ]
+          }
         }
       ]
     }
