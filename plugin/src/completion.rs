@@ -16,9 +16,10 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, complete};
 use clap_complete::env::Shells;
 use futures::FutureExt as _;
 
-use crate::args::{Cli, ConnectionFlags, cluster_name};
+use crate::args::{ConnectionFlags, cluster_name};
+use crate::cli::Cli;
+use crate::commands::completion::{PROGRAM, VARIABLE};
 use crate::connect::Flags;
-use crate::error::Failure;
 
 mod candidates;
 
@@ -30,14 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The name of the executable that kubectl runs for completions.
 const FOR_KUBECTL: &str = "kubectl_complete-pgscale";
 
-/// The program's name, by which shells complete it.
-const PROGRAM: &str = "kubectl-pgscale";
-
-/// The variable that the scripts set to the name of the shell.
-const VARIABLE: &str = "KUBECTL_PGSCALE_COMPLETE";
-
-/// The variable that the scripts of some shells set to the index of the word under the cursor. In
-/// the others it is the last word.
+/// Set by the scripts of some shells to which word the cursor is on; in the others it is the last.
 const CURSOR: &str = "_CLAP_COMPLETE_INDEX";
 
 /// No file names, and this program's order (`ShellCompDirectiveNoFileComp`,
@@ -47,18 +41,7 @@ const DIRECTIVE: u8 = 4 | 32;
 /// No space behind the word (`ShellCompDirectiveNoSpace`).
 const NO_SPACE: u8 = 2;
 
-/// Returns the script that makes `shell` complete this program.
-pub(crate) fn script(shell: &str) -> Result<String, Failure> {
-    let shells = Shells::builtins();
-    let shell = shells
-        .completer(shell)
-        .ok_or_else(|| Failure::usage(format!("no script is known for the shell {shell}")))?;
-    let mut script = Vec::new();
-    shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
-    Ok(String::from_utf8_lossy(&script).trim().to_owned())
-}
-
-/// Returns the answer where a shell asks. `None` where a person runs a command.
+/// The answer, where a shell asks; `None` where somebody runs a command.
 pub(crate) fn answer(arguments: Vec<OsString>) -> Option<Vec<u8>> {
     let program = arguments.first().map(Path::new).and_then(Path::file_stem);
     if program == Some(OsStr::new(FOR_KUBECTL)) {

@@ -14,16 +14,14 @@ use pgscale_guard::printable::printable;
 use pgscale_guard::remedy::{Command, Reach, Remedy, Suggested};
 use pgscale_guard::rules::critical_operation;
 
+use crate::events::Event;
 use crate::execute::switchover::labelled;
 use crate::terminal::text::age;
 use crate::watch::Snapshot;
 
 mod count;
-mod events;
 mod members;
 mod services;
-
-pub(crate) use events::{Event, last_seen, read};
 
 /// One thing that keeps a cluster from converging.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::execute::switchover::Moved;
 use crate::history::Entry;
+use crate::impact::Impact;
 use crate::outcome::Outcome;
 use crate::plan::{LeaderMove, Outcome as PlanOutcome, Plan, Step};
 use crate::watch::{self, Milestone};
@@ -160,8 +161,8 @@ enum StepDocument<'a> {
 }
 
 impl<'a> ScalePlan<'a> {
-    /// The document of a plan.
-    pub(crate) fn of(plan: &'a Plan) -> Self {
+    /// The document of a plan, and of its impact where that was read.
+    pub(crate) fn of(plan: &'a Plan, impact: Option<&'a Impact>) -> Self {
         Self {
             api_version: API_VERSION,
             kind: "ScalePlan",
@@ -218,7 +219,7 @@ impl<'a> ScalePlan<'a> {
             plain_write_refused_by: &plan.plain_write_refused_by,
             next: plan.next(),
             commit: CommitDocument::of(plan),
-            impact: plan.impact.as_deref().map(ImpactDocument::of),
+            impact: impact.map(ImpactDocument::of),
         }
     }
 }
@@ -393,7 +394,8 @@ impl<'a> ScaleReport<'a> {
             report.message = Some(failure.text());
             report.exit_code = failure.kind.code();
         }
-        report.plan = outcome.plan.as_ref().map(ScalePlan::of);
+        let impact = outcome.impact.as_deref();
+        report.plan = outcome.plan.as_ref().map(|plan| ScalePlan::of(plan, impact));
         let switchover = outcome.done.lead.switchover();
         report.leader_moved = switchover.map(|(leader_move, moved)| Move::made(leader_move, moved));
         if let Some(watched) = &outcome.watched {

@@ -17,7 +17,7 @@ use crate::terminal::text::tenths;
 
 mod store;
 
-pub(crate) use store::{Recording, chance, read};
+pub(crate) use store::{Recording, read};
 
 /// The number of changes that are kept of one cluster.
 const KEPT: usize = 50;

@@ -15,9 +15,10 @@ use pgscale_guard::quantity::Amount;
 
 use crate::plan::Plan;
 
-pub(crate) mod read;
+mod read;
 mod resources;
 
+pub(crate) use read::impact;
 pub(crate) use resources::Resources;
 use resources::storage;
 

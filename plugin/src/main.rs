@@ -4,18 +4,20 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::args::Cli;
+use crate::cli::Cli;
 use crate::error::Failure;
 use crate::session::Interruption;
 use crate::terminal::Output;
 
 mod args;
+mod cli;
 mod commands;
 mod completion;
 mod connect;
 mod diagnosis;
 mod document;
 mod error;
+mod events;
 mod exec;
 mod execute;
 mod forward;
@@ -69,7 +71,7 @@ fn main() -> ExitCode {
     };
     let interruption = Interruption::default();
     let code = runtime.block_on(async {
-        let work = Box::pin(commands::run(cli, &out, interruption.clone()));
+        let work = Box::pin(cli::run(cli, &out, interruption.clone()));
         match unless(interrupted(), work, &interruption).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => fail(&out, &failure),

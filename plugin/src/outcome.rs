@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::Failure;
 use crate::execute::Done;
 use crate::history::{Entry, Recording, seconds};
+use crate::impact::Impact;
 use crate::plan::Plan;
 use crate::session::Session;
 use crate::watch::Watched;
@@ -24,6 +25,8 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<Failure>,
     /// The plan, where there was one.
     pub(crate) plan: Option<Plan>,
+    /// What the plan meant beyond its verdict, where that was read.
+    pub(crate) impact: Option<Box<Impact>>,
     /// What was done, however it ended.
     pub(crate) done: Done,
     /// How the wait ended, where there was one.

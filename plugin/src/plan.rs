@@ -17,7 +17,6 @@ mod handover;
 mod judged;
 mod nearest;
 
-use crate::impact::Impact;
 use crate::members::{Role, is_sync};
 pub(crate) use commit::Commit;
 use handover::another_switchover;
@@ -73,15 +72,13 @@ pub(crate) struct Plan {
     pub(crate) looked_at: BTreeMap<&'static str, Vec<Evidence>>,
     /// The nearest counts that would be allowed, for a plan that is shown and refused.
     pub(crate) nearest: Nearest,
+    /// The connection flags of the caller.
+    pub(crate) reach: Reach,
     /// The rules that refuse a plain write of the same count as long as the leader has not moved; empty where the plan
     /// is refused as well.
     pub(crate) plain_write_refused_by: Vec<&'static str>,
     /// Others who write the count, and may undo the change.
     pub(crate) other_writers: Vec<String>,
-    /// What it would mean beyond that, where somebody looked; nothing is decided by it.
-    pub(crate) impact: Option<Box<Impact>>,
-    /// The connection flags of the caller.
-    pub(crate) reach: Reach,
 }
 
 /// A member that goes.
@@ -207,10 +204,9 @@ impl Plan {
             steps,
             looked_at: judged::looked_at(facts, policies),
             nearest: Nearest::default(),
+            reach: Reach::default(),
             plain_write_refused_by,
             other_writers: other_writers(cluster),
-            impact: None,
-            reach: Reach::default(),
         }
     }
 

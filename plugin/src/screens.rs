@@ -12,7 +12,7 @@ use clap::CommandFactory as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::args::Cli;
+use crate::cli::Cli;
 use crate::session::Pace;
 use crate::terminal::testing::Screen;
 use crate::terminal::text::columns;

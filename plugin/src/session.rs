@@ -1,5 +1,6 @@
 //! The tools of every command: the API server, the way to the members, the terminal, the clock.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use crate::connect::{Connection, Warnings};
 use crate::error::{Failure, Kind};
 use crate::exec::Exec;
 use crate::forward::Forward;
-use crate::history::chance;
 use crate::terminal::Output;
 
 /// The time limit of one read of a whole cluster.
@@ -266,6 +266,12 @@ impl Session {
             self.out.warning(&warning);
         }
     }
+}
+
+/// Returns a number that no other record has, most likely.
+fn chance() -> u32 {
+    let [one, two, three, four, ..] = RandomState::new().hash_one(()).to_be_bytes();
+    u32::from_be_bytes([one, two, three, four])
 }
 
 /// Returns the address of a member.

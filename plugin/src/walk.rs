@@ -17,7 +17,7 @@ use pgscale_guard::testing::{Situation, by_chance, lowered, of_scenarios, of_tab
 use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Facts, Policies, evaluate};
 
-use crate::args::Cli;
+use crate::cli::Cli;
 use crate::connect::Flags;
 use crate::plan::{Outcome, Plan};
 

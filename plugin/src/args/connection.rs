@@ -139,7 +139,7 @@ fn operator(text: &str) -> Result<Deployment, String> {
     }
 }
 
-pub(super) fn request_timeout(word: &str) -> Result<Duration, String> {
+fn request_timeout(word: &str) -> Result<Duration, String> {
     // kubectl reads a bare number as seconds here.
     if let Ok(seconds) = word.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
@@ -154,10 +154,18 @@ pub(super) fn request_timeout(word: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use pgscale_guard::remedy::{Reach, spelled};
 
-    use crate::args::Cli;
+    use super::request_timeout;
+    use crate::cli::Cli;
     use crate::connect::Flags;
+
+    #[test]
+    fn a_bare_number_of_seconds_is_taken_as_kubectl_takes_it() {
+        assert_eq!(request_timeout("5"), Ok(Duration::from_secs(5)));
+    }
 
     fn repeated(words: &[&str]) -> String {
         let words = ["kubectl-pgscale", "version"].iter().chain(words);

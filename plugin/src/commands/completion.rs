@@ -1,10 +1,16 @@
 //! `completion`: scripts that make a shell complete our command line.
 
 use clap::ValueEnum;
+use clap_complete::env::Shells;
 
-use crate::completion::script;
 use crate::error::Failure;
 use crate::terminal::Output;
+
+/// Our own name, by which shells know what to complete.
+pub(crate) const PROGRAM: &str = "kubectl-pgscale";
+
+/// Set by the scripts to the name of the shell, where that asks what a word could become.
+pub(crate) const VARIABLE: &str = "KUBECTL_PGSCALE_COMPLETE";
 
 /// Print the script that makes a shell complete `kubectl-pgscale`.
 ///
@@ -49,4 +55,15 @@ pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
         Shell::Zsh => "zsh",
     };
     out.data(&script(shell)?)
+}
+
+/// Returns the script that makes `shell` complete us.
+pub(crate) fn script(shell: &str) -> Result<String, Failure> {
+    let shells = Shells::builtins();
+    let shell = shells
+        .completer(shell)
+        .ok_or_else(|| Failure::usage(format!("no script is known for the shell {shell}")))?;
+    let mut script = Vec::new();
+    shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
+    Ok(String::from_utf8_lossy(&script).trim().to_owned())
 }

@@ -6,7 +6,7 @@ use pgscale_guard::read::AskWhom;
 use crate::args::{Shape, Target, count};
 use crate::document::ScalePlan;
 use crate::error::{Failure, Kind};
-use crate::impact;
+use crate::impact::impact;
 use crate::plan::{Outcome, Plan};
 use crate::session::Session;
 use crate::terminal::Format;
@@ -40,22 +40,26 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let change = Change::of_count(cluster, args.count);
     let (facts, policies) = session.facts(change, AskWhom::All).await;
     session.show_warnings();
-    let mut plan = Plan::of(&facts, &policies).reached_by(&session.reach);
-    if args.shape.output != Format::Name {
-        impact::read::add(session, &facts, &mut plan).await;
-    }
+    let plan = Plan::of(&facts, &policies).reached_by(&session.reach);
+    let impact = match args.shape.output {
+        Format::Name => None,
+        Format::Text | Format::Wide | Format::Json | Format::Yaml => {
+            impact(session, &facts, &plan).await
+        }
+    };
+    let impact = impact.as_deref();
     match args.shape.output {
         Format::Name => session.out.data(&super::scale::resource(&plan.name))?,
         format @ (Format::Text | Format::Wide) => {
             let wide = format == Format::Wide;
-            let text = render(&plan, wide, session.out.width);
+            let text = render(&plan, impact, wide, session.out.width);
             session.out.data(&text)?;
             if let Some(text) = plain_write(&plan, session.out.width) {
                 session.out.data(&text)?;
             }
         }
         format @ (Format::Json | Format::Yaml) => {
-            session.out.document(format, &ScalePlan::of(&plan))?;
+            session.out.document(format, &ScalePlan::of(&plan, impact))?;
         }
     }
     match plan.outcome() {

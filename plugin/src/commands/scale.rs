@@ -117,8 +117,8 @@ fn show(session: &Session, request: &ScaleRequest, jobs: &[Job]) {
     let text = match jobs {
         _ if !is_shown(format) => return,
         [job] if request.by_name() => {
-            let Some(plan) = job.to_show() else { return };
-            render(plan, format == Format::Wide, width)
+            let Some((plan, impact)) = job.to_show() else { return };
+            render(plan, impact, format == Format::Wide, width)
         }
         jobs => plans(&jobs.iter().map(Job::planned).collect::<Vec<Planned<'_>>>(), width),
     };

@@ -9,6 +9,7 @@ use crate::args::{Shape, cluster_name};
 use crate::diagnosis::{self, Clues};
 use crate::document::{ScaleStatus, ScaleStatusList};
 use crate::error::Failure;
+use crate::events;
 use crate::services::{self, Services};
 use crate::session::Session;
 use crate::status::{Detail, Status, worst_first};
@@ -163,9 +164,7 @@ async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Eve
     };
     let missing = missing(&goal, &snapshot);
     let events = match events {
-        Events::Read if !missing.is_empty() => {
-            diagnosis::read(&session.client, &snapshot.facts).await
-        }
+        Events::Read if !missing.is_empty() => events::read(&session.client, &snapshot.facts).await,
         Events::Left | Events::Read => Seen::Absent,
     };
     let clues =

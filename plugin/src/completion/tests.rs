@@ -1,4 +1,5 @@
 use super::*;
+use crate::commands::completion::script;
 use crate::terminal::testing::Screen;
 use crate::testing::World;
 

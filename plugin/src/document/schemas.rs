@@ -12,7 +12,7 @@ use super::{
     EffectivePolicy, PolicyTest, Program, RuleList, ScaleHistory, ScalePlan, ScaleReport,
     ScaleReportList, ScaleStatus, ScaleStatusList, ScaleVerification,
 };
-use crate::args::Cli;
+use crate::cli::Cli;
 use crate::generated;
 use crate::testing::{Mishap, World, run};
 use crate::verify::talkative;

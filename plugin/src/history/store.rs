@@ -1,7 +1,6 @@
 //! The store of the history. All calls are limited in time, and none stands in the way of a change.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -39,12 +38,6 @@ const NOTE: usize = 1024;
 pub(crate) async fn read(session: &Session, name: &str) -> Result<History, kube::Error> {
     let found = maps(session, &session.namespace).get_opt(&map_name(name)).await?;
     Ok(found.map_or_else(History::default, |map| history(&map)))
-}
-
-/// Returns a number that is most likely unique.
-pub(crate) fn chance() -> u32 {
-    let [one, two, three, four, ..] = RandomState::new().hash_one(()).to_be_bytes();
-    u32::from_be_bytes([one, two, three, four])
 }
 
 fn history(map: &ConfigMap) -> History {

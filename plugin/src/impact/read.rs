@@ -44,10 +44,10 @@ const CLIENTS: &str = "SELECT usename, application_name, count(*) FROM pg_stat_a
      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name NOT LIKE 'Patroni%' \
      GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2";
 
-/// Gives `plan`, made from `facts`, its impact, unless it changes nothing.
-pub(crate) async fn add(session: &Session, facts: &Facts, plan: &mut Plan) {
+/// Reads the impact of `plan`, made from `facts`; `None` where nothing would change.
+pub(crate) async fn impact(session: &Session, facts: &Facts, plan: &Plan) -> Option<Box<Impact>> {
     if plan.outcome() == Outcome::Nothing {
-        return;
+        return None;
     }
     let reader = Input { session, facts, until: Instant::now() + session.pace.impact };
     let clients = stream::iter(&plan.leaving)
@@ -66,7 +66,7 @@ pub(crate) async fn add(session: &Session, facts: &Facts, plan: &mut Plan) {
     .boxed();
     let (quotas, leader, clients) = futures::join!(reader.quotas().boxed(), leader, clients);
     let inputs = Readings { quotas, leader, clients };
-    plan.impact = Some(Box::new(Impact::of(plan, facts, inputs)));
+    Some(Box::new(Impact::of(plan, facts, inputs)))
 }
 
 /// One round of reads.

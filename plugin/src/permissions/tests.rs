@@ -2,7 +2,7 @@ use clap::CommandFactory as _;
 
 use super::table::MEMBERS;
 use super::*;
-use crate::args::Cli;
+use crate::cli::Cli;
 use crate::testing::{World, facts, run};
 
 #[test]

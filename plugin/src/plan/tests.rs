@@ -18,7 +18,7 @@ fn plan(facts: &Facts) -> Plan {
 }
 
 fn text(plan: &Plan, width: Option<usize>) -> String {
-    let text = render(plan, false, width);
+    let text = render(plan, None, false, width);
     anstream::adapter::strip_str(&text).to_string()
 }
 
@@ -231,7 +231,7 @@ fn a_plan_for_more_than_anybody_runs_stays_readable() {
     assert_eq!((plan.coming.len(), plan.coming_besides), (100, most - 103));
     assert_eq!(plan.coming[0].pod, "acid-a-3");
     assert!(text(&plan, None).contains("\n... and 2147483544 more\n"), "{}", text(&plan, None));
-    let document = serde_json::to_value(ScalePlan::of(&plan)).unwrap();
+    let document = serde_json::to_value(ScalePlan::of(&plan, None)).unwrap();
     assert_eq!(document["comingBesides"], json!(most - 103));
 }
 
@@ -270,7 +270,7 @@ fn other_writers_are_foreseen() {
 #[test]
 fn the_document_is_versioned_and_whole() {
     let plan = plan(&facts(5, 3, 4));
-    let mut document = serde_json::to_value(ScalePlan::of(&plan)).unwrap();
+    let mut document = serde_json::to_value(ScalePlan::of(&plan, None)).unwrap();
     // The rules' own words have a test of their own (`plan -o json`).
     let rules = document["rules"].as_array_mut().unwrap();
     assert_eq!(rules.len(), pgscale_guard::rules::RULES.len());

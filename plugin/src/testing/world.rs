@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tower::service_fn;
 
 use super::growth::{Growth, Stage};
-use crate::args::Cli;
+use crate::cli::{Cli, in_session};
 use crate::connect::{Connection, Warnings};
 use crate::error::Failure;
 use crate::exec::{Exec, ExecError};
@@ -414,7 +414,7 @@ pub(crate) async fn run(world: &World, line: &str, person: Option<&str>) -> (Scr
 pub(crate) async fn give(session: &Session, line: &str) -> Result<(), Failure> {
     let cli = Cli::of(format!("kubectl-pgscale {line}").split_whitespace()).unwrap();
     session.out.print_by(cli.expression);
-    Box::pin(crate::commands::in_session(cli.verb, session)).await
+    Box::pin(in_session(cli.verb, session)).await
 }
 
 pub(super) fn address(ordinal: i64) -> String {

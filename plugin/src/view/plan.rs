@@ -5,15 +5,21 @@ use pgscale_guard::evidence;
 use pgscale_guard::remedy::Remedy;
 use pgscale_guard::verdict::{Finding, Severity};
 
-use super::impact;
+use super::impact as impact_view;
+use crate::impact::Impact;
 use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
 use crate::terminal::text::{Cell, fitted, instances, laid_out, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
 /// Renders a plan; where it is to be wide, with all of its impact and every rule.
-pub(crate) fn render(plan: &Plan, wide: bool, width: Option<usize>) -> String {
+pub(crate) fn render(
+    plan: &Plan,
+    impact: Option<&Impact>,
+    wide: bool,
+    width: Option<usize>,
+) -> String {
     let mut sections = vec![heading(plan)];
-    sections.extend(members(plan, width));
+    sections.extend(members(plan, impact, width));
     if let Some(leader_move) = &plan.leader_move {
         sections.push(wrap(
             &format!(
@@ -32,8 +38,8 @@ pub(crate) fn render(plan: &Plan, wide: bool, width: Option<usize>) -> String {
         ));
     }
     sections.extend(Commit::of(plan).map(|it| commit(plan, &it, width)));
-    if let Some(impact) = &plan.impact {
-        sections.push(impact::render(plan, impact, wide, width));
+    if let Some(impact) = impact {
+        sections.push(impact_view::render(plan, impact, wide, width));
     }
     if plan.outcome() == Outcome::Ready {
         sections.push(steps(plan));
@@ -63,10 +69,10 @@ fn heading(plan: &Plan) -> String {
     )
 }
 
-fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
+fn members(plan: &Plan, impact: Option<&Impact>, width: Option<usize>) -> Option<String> {
     let leaving = plan.leaving.iter().map(|member| {
         let volume = match &member.claim {
-            Some(claim) => impact::volume(plan.impact.as_deref(), claim, true),
+            Some(claim) => impact_view::volume(impact, claim, true),
             None => Cell::default(),
         };
         vec![
@@ -79,8 +85,8 @@ fn members(plan: &Plan, width: Option<usize>) -> Option<String> {
     });
     let coming = plan.coming.iter().map(|member| {
         let volume = match &member.claim {
-            Some(claim) => impact::volume(plan.impact.as_deref(), claim, false),
-            None => impact::new_volume(plan.impact.as_deref()).into(),
+            Some(claim) => impact_view::volume(impact, claim, false),
+            None => impact_view::new_volume(impact).into(),
         };
         vec![
             Cell::from(&member.pod),

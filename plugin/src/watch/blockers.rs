@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::phase::{Phase, steady};
 use super::progress::{Progress, Stands};
 use super::{Goal, Snapshot};
-use crate::diagnosis::last_seen;
+use crate::events::last_seen;
 use crate::session::Session;
 
 /// After so many looks without a move, and again after as many, the Events are read: ten seconds are longer than

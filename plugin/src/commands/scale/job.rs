@@ -14,7 +14,7 @@ use crate::args::DryRun;
 use crate::error::{Failure, Kind};
 use crate::execute::{Agreed, Done, apply, ask_server};
 use crate::history::{Entry, Recording};
-use crate::impact;
+use crate::impact::{Impact, impact};
 use crate::outcome::Outcome;
 use crate::permissions;
 use crate::plan::{Outcome as PlanOutcome, Plan};
@@ -33,6 +33,8 @@ pub(super) struct Job {
     name: String,
     /// What would be done, or why nothing can be.
     pub(super) prepared: Result<Prepared, Failure>,
+    /// What that would mean beyond its verdict, as it is shown.
+    impact: Option<Box<Impact>>,
 }
 
 /// A change that is planned and judged.
@@ -60,8 +62,9 @@ impl Job {
     /// and reads what it would mean beyond that.
     pub(super) async fn prepare(session: Session, name: String, request: &ScaleRequest) -> Self {
         let mut prepared = judge(&session, &name, request).await;
+        let mut shown = None;
         if let Ok(Prepared { plan, facts, stands }) = &mut prepared {
-            impact::read::add(&session, facts, plan).await;
+            shown = impact(&session, facts, plan).await;
             if !request.by_name() && plan.to == 0 && matches!(stands, Stands::Ready) {
                 let alone = session.suggest(&["set", &plan.name, "0"]);
                 *stands = Stands::Refused(
@@ -70,17 +73,20 @@ impl Job {
                 );
             }
         }
-        Self { namespace: session.namespace.clone(), session, name, prepared }
+        Self { namespace: session.namespace.clone(), session, name, prepared, impact: shown }
     }
 
     fn plan(&self) -> Option<&Plan> {
         self.prepared.as_ref().ok().map(|prepared| &prepared.plan)
     }
 
-    /// Returns the plan, unless the count is there already and there is nothing to look at.
-    pub(super) fn to_show(&self) -> Option<&Plan> {
+    /// Returns the plan with its impact, unless the count is there already and there is nothing to
+    /// look at.
+    pub(super) fn to_show(&self) -> Option<(&Plan, Option<&Impact>)> {
         match &self.prepared {
-            Ok(Prepared { plan, stands: Stands::Ready | Stands::Refused(_), .. }) => Some(plan),
+            Ok(Prepared { plan, stands: Stands::Ready | Stands::Refused(_), .. }) => {
+                Some((plan, self.impact.as_deref()))
+            }
             Ok(Prepared { stands: Stands::Nothing, .. }) | Err(_) => None,
         }
     }
@@ -113,8 +119,8 @@ impl Job {
 
     /// Ends the job where nothing is done: because of its own state, or else because of `why`.
     pub(super) fn end(self, why: impl FnOnce() -> Failure) -> Outcome {
-        let Self { namespace, name, .. } = self;
-        match self.prepared {
+        let Self { namespace, name, prepared, impact, .. } = self;
+        let outcome = match prepared {
             Err(failure) => {
                 Outcome { namespace, name, failure: Some(failure), ..Outcome::default() }
             }
@@ -123,7 +129,8 @@ impl Job {
             }
             Ok(Prepared { plan, stands: Stands::Nothing, .. }) => Outcome::of(plan, "Nothing"),
             Ok(Prepared { plan, stands: Stands::Ready, .. }) => Outcome::failed(plan, why()),
-        }
+        };
+        Outcome { impact, ..outcome }
     }
 
     /// Carries the job out as it was `agreed` to.
@@ -140,11 +147,11 @@ impl Job {
         if waited && grows && request.acting.dry_run == DryRun::None {
             let now = Box::pin(judge(&self.session, &self.name, request)).await;
             self.prepared = match (self.prepared, now) {
-                (Ok(shown), Ok(now)) => as_shown(shown, now, agreed),
+                (Ok(shown), Ok(now)) => as_shown(&shown, now, agreed),
                 (Err(failure), _) | (_, Err(failure)) => Err(failure),
             };
         }
-        let session = self.session.clone();
+        let (session, impact) = (self.session.clone(), self.impact.take());
         let outcome = match self.prepared {
             Ok(Prepared { plan, stands: Stands::Nothing, .. }) => {
                 resume(&session, plan, request).await
@@ -156,6 +163,7 @@ impl Job {
                 self.end(|| Failure::new(Kind::Declined, "not begun"))
             }
         };
+        let outcome = Outcome { impact, ..outcome };
         show_notes(&session, &outcome);
         // In full and at once, under the cluster's name: the table at the end has room for a word.
         if let Some(failure) = outcome.failure().filter(|_| !request.by_name()) {
@@ -231,14 +239,12 @@ fn refusal(session: &Session, plan: &Plan) -> Failure {
     }
 }
 
-/// Returns `now` with the impact that was shown, if it is the change that was `shown` and `agreed`
-/// to.
-fn as_shown(shown: Prepared, now: Prepared, agreed: Agreed) -> Result<Prepared, Failure> {
+/// Returns `now`, if it is the change that was `shown` and `agreed` to.
+fn as_shown(shown: &Prepared, now: Prepared, agreed: Agreed) -> Result<Prepared, Failure> {
     let of = |plan: &Plan| (plan.uid.clone(), plan.declared, plan.count);
     if of(&shown.plan) == of(&now.plan) {
         agreed.covers(&shown.plan, &now.plan)?;
-        let plan = Plan { impact: shown.plan.impact, ..now.plan };
-        return Ok(Prepared { plan, ..now });
+        return Ok(now);
     }
     Err(Failure::refused(format!(
         "the change of postgresql {} is not the one that was shown any more: numberOfInstances would go from {} \

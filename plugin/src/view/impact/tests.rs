@@ -20,9 +20,9 @@ fn text(mut facts: Facts, inputs: Readings, wide: bool) -> String {
     };
     let from = facts.from().unwrap();
     facts.claims = Seen::Known((0..from).map(claim).collect());
-    let mut plan = Plan::of(&facts, &Policies::default());
-    plan.impact = Some(Box::new(Impact::of(&plan, &facts, inputs)));
-    let text = crate::view::plan::render(&plan, wide, Some(80));
+    let plan = Plan::of(&facts, &Policies::default());
+    let impact = Impact::of(&plan, &facts, inputs);
+    let text = crate::view::plan::render(&plan, Some(&impact), wide, Some(80));
     let text = anstream::adapter::strip_str(&text).to_string();
     text.split("\nSteps:").next().unwrap_or_default().to_owned()
 }

@@ -35,7 +35,7 @@ pub(crate) struct Event {
 
 impl Event {
     /// Returns the event as evidence about `object`.
-    pub(super) fn evidence(&self, object: ObjectRef, now: Timestamp) -> Evidence {
+    pub(crate) fn evidence(&self, object: ObjectRef, now: Timestamp) -> Evidence {
         let field = format!("event {} {} ago", self.reason, age(self.last, now));
         Evidence::new(object, &field, &self.message)
     }

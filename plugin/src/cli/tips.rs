@@ -5,7 +5,8 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{Cli, count};
+use super::Cli;
+use crate::args::count;
 
 /// The verbs that take one cluster by name, or several by labels, each with a command that changes
 /// several.
@@ -75,7 +76,7 @@ fn number(arguments: &[OsString]) -> Option<i64> {
 mod tests {
     use clap::CommandFactory as _;
 
-    use crate::args::Cli;
+    use crate::cli::Cli;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::of(line.split_whitespace())

@@ -1,6 +1,5 @@
 //! What the command line takes, and what it says of what it does not take.
 
-use super::connection::request_timeout;
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -90,24 +89,6 @@ fn usage_errors_end_with_2_and_help_with_0() {
     for line in ["kubectl-pgscale --help", "kubectl-pgscale up -h", "kubectl-pgscale --version"] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 0, "{line}");
     }
-}
-
-#[test]
-fn a_cluster_has_several_spellings() {
-    for word in ["acid-a", "pg/acid-a", "postgresql/acid-a", "postgresql.acid.zalan.do/acid-a"] {
-        assert_eq!(cluster_name(word).as_deref(), Ok("acid-a"), "{word}");
-    }
-}
-
-#[test]
-fn timeouts_mean_what_they_mean_to_kubectl() {
-    for (word, seconds) in
-        [("5s", 5), ("2m", 120), ("3h", 10_800), ("1h30m", 5400), ("0", 0), ("-1s", WEEK.as_secs())]
-    {
-        assert_eq!(timeout(word), Ok(Duration::from_secs(seconds)), "{word}");
-    }
-    assert!(timeout("5").is_err());
-    assert_eq!(request_timeout("5"), Ok(Duration::from_secs(5)));
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! How a change is carried out, why, and what is printed of it.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::{Shape, timeout};
+
+/// Whether anything is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    /// The change is made.
+    #[default]
+    None,
+    /// Only the plan is shown.
+    Client,
+    /// The write is sent and judged by every admission webhook, and not stored.
+    Server,
+}
+
+/// How a change is carried out.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Acting {
+    /// Answer yes to the question before a change.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Confirms a change to 0 instances, which ends the service.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub(crate) confirm: Option<String>,
+    /// Change nothing: `client` only plans, `server` has the write judged and not stored.
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub(crate) dry_run: DryRun,
+    /// Wait until the cluster has converged; --wait=false returns after the write.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) patience: WaitOptions,
+    #[command(flatten)]
+    pub(crate) why: Why,
+    /// Print a full report of the change to stdout: a page of Markdown, or JSON.
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "output")]
+    pub(crate) report: Option<ReportFormat>,
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+}
+
+/// `--reason`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Why {
+    /// Why: kept in the history, and shown in the Event on the cluster.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: Option<String>,
+}
+
+/// The shape of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// The JSON of `-o json`.
+    Json,
+    /// A page for a ticket.
+    Md,
+}
+
+/// `--timeout`.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct WaitOptions {
+    /// How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value waits a week.
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = timeout,
+        allow_hyphen_values = true)]
+    pub(crate) timeout: Duration,
+}
+
+/// How many characters a reason may have: it is for people, and kept 50 times.
+const REASON: usize = 500;
+
+/// Reads a reason.
+pub(crate) fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        text if text.chars().count() > REASON => {
+            Err(format!("it is longer than {REASON} characters"))
+        }
+        text => Ok(text.split_whitespace().collect::<Vec<_>>().join(" ")),
+    }
+}

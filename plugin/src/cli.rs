@@ -1,0 +1,158 @@
+//! The command line as a whole: every verb, what the program says of wrong usage, and the way from a
+//! line to the verb that it runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::args::{ConnectionFlags, expression};
+use crate::commands::{
+    completion, down, history, overrides, plan, policy, rules, set, status, switchover, undo, up,
+    verify, version, wait,
+};
+use crate::connect::Connection;
+use crate::error::{EXIT_CODES, Failure};
+use crate::session::{Interruption, Session};
+use crate::terminal::expression::Expression;
+use crate::terminal::{Color, Output};
+
+mod tips;
+
+/// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
+///
+/// Every change is a planned, verified act: the plan says which members come and go and what every rule thinks
+/// of it; a shrink moves the leader off the members that go before the count is lowered; the command ends when
+/// every member streams, and not when the operator says Running.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "kubectl-pgscale",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = EXIT_CODES
+)]
+pub(crate) struct Cli {
+    /// When to colour the output; `NO_COLOR` wins.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// How to reach the API server, and as whom.
+    #[command(flatten)]
+    pub(crate) connection: ConnectionFlags,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    /// The expression of `-o`, beside the format: see [`Shape`](crate::args::Shape).
+    #[arg(skip)]
+    pub(crate) expression: Option<Expression>,
+}
+
+/// What to do. The help of each verb is the doc comment of its arguments.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Verb {
+    Status(status::Args),
+    Plan(plan::Args),
+    Up(up::Args),
+    Down(down::Args),
+    Set(set::Args),
+    Switchover(switchover::Args),
+    Wait(wait::Args),
+    Verify(verify::Args),
+    History(history::Args),
+    Undo(undo::Args),
+    Override(overrides::Args),
+    Policy(policy::Args),
+    Rules(rules::Args),
+    Completion(completion::Args),
+    Version(version::Args),
+}
+
+impl Cli {
+    /// Reads the command line. The error is clap's: help and `--version` arrive as one too.
+    pub(crate) fn of<I, T>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        let arguments: Vec<std::ffi::OsString> = arguments.into_iter().map(Into::into).collect();
+        let matches = Self::command_as(arguments.first())
+            .try_get_matches_from(&arguments)
+            .map_err(|error| tips::advised(error, &arguments))?;
+        let expression = expression(&matches);
+        Ok(Self { expression, ..Self::from_arg_matches(&matches)? })
+    }
+
+    /// The command, named the way it was called: kubectl runs `kubectl-pgscale` for `kubectl pgscale`.
+    pub(crate) fn command_as(program: Option<&std::ffi::OsString>) -> clap::Command {
+        let file = program
+            .map(PathBuf::from)
+            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let command = Self::command().mut_subcommands(with_rights);
+        match file {
+            Some(file) if !file.starts_with("kubectl-") => command.bin_name(file),
+            _ => command.bin_name("kubectl pgscale"),
+        }
+    }
+}
+
+/// The command, its long help completed by the rights it needs: before the examples, which end the short one too.
+fn with_rights(command: clap::Command) -> clap::Command {
+    let Some(rights) = crate::permissions::help(command.get_name()) else { return command };
+    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    command.after_long_help(format!("{rights}\n\n{examples}"))
+}
+
+/// Runs the verb of `cli`.
+pub(crate) async fn run(
+    cli: Cli,
+    out: &Arc<Output>,
+    interruption: Interruption,
+) -> Result<(), Failure> {
+    // These need no API server.
+    match &cli.verb {
+        Verb::Completion(args) => return completion::run(args, out),
+        Verb::Rules(args) => return rules::run(args, out),
+        Verb::Version(args) => return version::run(args, out),
+        Verb::Down(_)
+        | Verb::History(_)
+        | Verb::Override(_)
+        | Verb::Plan(_)
+        | Verb::Policy(_)
+        | Verb::Set(_)
+        | Verb::Status(_)
+        | Verb::Switchover(_)
+        | Verb::Undo(_)
+        | Verb::Up(_)
+        | Verb::Verify(_)
+        | Verb::Wait(_) => {}
+    }
+    let connection = Connection::open(&cli.connection.into()).await?;
+    let session = Session::new(connection, Arc::clone(out), interruption);
+    let result = in_session(cli.verb, &session).await;
+    session.show_warnings();
+    result.map_err(|failure| failure.reached_by(&session.reach))
+}
+
+/// Runs a verb in a session that is there already.
+pub(crate) async fn in_session(verb: Verb, session: &Session) -> Result<(), Failure> {
+    match verb {
+        Verb::Completion(args) => completion::run(&args, &session.out),
+        Verb::Down(args) => Box::pin(down::run(session, args)).await,
+        Verb::History(args) => Box::pin(history::run(session, args)).await,
+        Verb::Override(args) => Box::pin(overrides::run(session, args)).await,
+        Verb::Plan(args) => Box::pin(plan::run(session, args)).await,
+        Verb::Policy(args) => Box::pin(policy::run(session, args)).await,
+        Verb::Rules(args) => rules::run(&args, &session.out),
+        Verb::Set(args) => Box::pin(set::run(session, args)).await,
+        Verb::Status(args) => Box::pin(status::run(session, args)).await,
+        Verb::Switchover(args) => Box::pin(switchover::run(session, args)).await,
+        Verb::Undo(args) => Box::pin(undo::run(session, args)).await,
+        Verb::Up(args) => Box::pin(up::run(session, args)).await,
+        Verb::Verify(args) => Box::pin(verify::run(session, args)).await,
+        Verb::Version(args) => version::run(&args, &session.out),
+        Verb::Wait(args) => Box::pin(wait::run(session, args)).await,
+    }
+}
+
+#[cfg(test)]
+mod tests;
