@@ -8,6 +8,7 @@ use std::fmt;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::change::{Change, Direction};
+use crate::object_ref::{Kind, ObjectRef};
 use crate::operator::Operator;
 use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, Store, SyncState,
@@ -415,29 +416,28 @@ impl Facts {
         moved
     }
 
-    /// Returns the object that holds the leader lock, as `kind/name`.
-    pub fn lock_source(&self) -> String {
+    /// Returns the object that holds the leader lock.
+    pub fn lock_source(&self) -> ObjectRef {
         if let Seen::Known(lock) = &self.leader {
             return lock.source.clone();
         }
         let name = &self.change.new.name;
         if self.kept_in_endpoints() {
-            format!("endpoints/{name}")
+            ObjectRef::new(Kind::Endpoints, name)
         } else {
-            format!("configmap/{name}-leader")
+            ObjectRef::new(Kind::ConfigMap, &format!("{name}-leader"))
         }
     }
 
-    /// Returns the object in which Patroni keeps `part` (`config`, `sync`, `failover`), as
-    /// `kind/name`.
-    pub fn patroni_source(&self, part: &str) -> String {
-        let kind = if self.kept_in_endpoints() { "endpoints" } else { "configmap" };
-        format!("{kind}/{}-{part}", self.change.new.name)
+    /// Returns the object in which Patroni keeps `part` (`config`, `sync`, `failover`).
+    pub fn patroni_source(&self, part: &str) -> ObjectRef {
+        let kind = if self.kept_in_endpoints() { Kind::Endpoints } else { Kind::ConfigMap };
+        ObjectRef::new(kind, &format!("{}-{part}", self.change.new.name))
     }
 
     fn kept_in_endpoints(&self) -> bool {
         match &self.leader {
-            Seen::Known(lock) => lock.source.starts_with("endpoints/"),
+            Seen::Known(lock) => lock.source.kind == Kind::Endpoints,
             // Without a lock the template decides, and without a template the operator.
             Seen::Absent | Seen::Unreadable(_) => {
                 let set = self.stateful_set.known().and_then(|set| set.store);

@@ -14,6 +14,7 @@
 //! ```
 //! use k8s_openapi::jiff::Timestamp;
 //! use pgscale_guard::facts::{Live, Member, Pod};
+//! use pgscale_guard::object_ref::{Kind, ObjectRef};
 //! use pgscale_guard::patroni::LeaderLock;
 //! use pgscale_guard::postgresql::Postgresql;
 //! use pgscale_guard::{Change, Facts, Policies, Seen, evaluate};
@@ -33,11 +34,12 @@
 //!     live: Live::NotAsked,
 //! };
 //! let lock = LeaderLock {
-//!     source: "endpoints/acid-a".into(),
+//!     source: ObjectRef::new(Kind::Endpoints, "acid-a"),
 //!     holder: Some("acid-a-2".into()),
 //!     renewed: Some(now),
 //!     ttl: 30,
-//!     ..LeaderLock::default()
+//!     transitions: None,
+//!     optime: None,
 //! };
 //! let facts = Facts {
 //!     members: Seen::Known(vec![leader]),
@@ -62,7 +64,9 @@ pub mod assessment;
 pub mod capacity;
 pub mod change;
 pub mod duration;
+pub mod evidence;
 pub mod facts;
+pub mod object_ref;
 pub mod objects;
 pub mod operator;
 pub mod overrides;

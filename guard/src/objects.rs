@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::facts::{self, Claim, Seen};
+use crate::object_ref::ObjectRef;
 use crate::operator::{POSTGRES_CONTAINER, Settings};
 use crate::patroni::{self, Configuration, PendingFailover, Store, SyncState};
 use crate::postgresql::ordinal;
@@ -183,9 +184,11 @@ pub(crate) fn stated_store(pod: Option<&PodSpec>) -> Option<Store> {
     environment(container, "SCOPE").map(|_| store(container))
 }
 
-/// Reads Patroni's configuration from the annotations of `<cluster>-config`. `source` names the
-/// object.
-pub fn configuration(source: &str, annotations: &BTreeMap<String, String>) -> Seen<Configuration> {
+/// Reads Patroni's configuration from the annotations of `<cluster>-config`, which is `source`.
+pub fn configuration(
+    source: &ObjectRef,
+    annotations: &BTreeMap<String, String>,
+) -> Seen<Configuration> {
     match annotations.get("config").filter(|text| !text.is_empty()) {
         None => Seen::Absent,
         Some(text) => match Configuration::of(text) {
@@ -197,8 +200,8 @@ pub fn configuration(source: &str, annotations: &BTreeMap<String, String>) -> Se
     }
 }
 
-/// Reads the last leader from the annotations of `<cluster>-config`. `source` names the object.
-pub fn last_leader(source: &str, annotations: &BTreeMap<String, String>) -> Seen<String> {
+/// Reads the last leader from the annotations of `<cluster>-config`, which is `source`.
+pub fn last_leader(source: &ObjectRef, annotations: &BTreeMap<String, String>) -> Seen<String> {
     match annotations.get("history").filter(|text| !text.is_empty()) {
         None => Seen::Absent,
         Some(text) => match patroni::last_leader(text) {
@@ -399,12 +402,13 @@ mod tests {
     #[test]
     fn missing_annotation_is_absent_and_broken_one_unreadable() {
         let annotations = |text: &str| BTreeMap::from([("config".to_owned(), text.to_owned())]);
-        assert_eq!(configuration("endpoints/a-config", &BTreeMap::new()), Seen::Absent);
-        assert_eq!(configuration("endpoints/a-config", &annotations("")), Seen::Absent);
-        let paused = configuration("endpoints/a-config", &annotations(r#"{"pause": true}"#));
+        let endpoints = || ObjectRef::new(crate::object_ref::Kind::Endpoints, "a-config");
+        assert_eq!(configuration(&endpoints(), &BTreeMap::new()), Seen::Absent);
+        assert_eq!(configuration(&endpoints(), &annotations("")), Seen::Absent);
+        let paused = configuration(&endpoints(), &annotations(r#"{"pause": true}"#));
         assert!(paused.known().unwrap().paused);
         assert_eq!(
-            configuration("endpoints/a-config", &annotations("nonsense")).unreadable(),
+            configuration(&endpoints(), &annotations("nonsense")).unreadable(),
             Some(
                 "annotation config of endpoints/a-config is not JSON: expected ident at line 1 column 2"
             )

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::object_ref::ObjectRef;
 use crate::patroni::Store;
 use crate::postgresql::Postgresql;
 
@@ -24,15 +25,15 @@ pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
 /// The operator that owns a cluster, as far as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
-    /// `namespace/name` of its Deployment.
-    pub deployment: String,
+    /// Its Deployment, with the namespace.
+    pub deployment: ObjectRef,
     /// The service account of its pods.
     pub account: Account,
     /// The first number of its version, by the tag of its image. `None` where the tag is no
     /// version.
     pub major: Option<u32>,
-    /// The object that holds its settings, as `Kind namespace/name`.
-    pub source: String,
+    /// The object that holds its settings.
+    pub source: ObjectRef,
     /// The settings in that object.
     pub settings: Settings,
     /// Its Deployment has an available replica. `None` where this is not known.
@@ -83,8 +84,9 @@ pub struct Settings {
     /// The operator lets Kubernetes delete the claims of removed members
     /// (`persistent_volume_claim_retention_policy.when_scaled: delete`).
     pub deletes_volumes: bool,
-    /// The setting that deletes the claims of a deleted cluster. `None` where they are kept.
-    pub deletes_with_cluster: Option<&'static str>,
+    /// The setting that deletes the claims of a deleted cluster, and its value. `None` where they are
+    /// kept.
+    pub deletes_with_cluster: Option<(&'static str, &'static str)>,
     /// Annotation keys that the operator ignores when it compares objects.
     pub ignored_annotations: Vec<String>,
     /// The settings that shape the pods that it makes.
@@ -121,11 +123,14 @@ const WHEN_DELETED_DELETE: (&str, &str) = ("when_deleted", "delete");
 /// (`deleteStatefulSet`, pkg/cluster/resources.go).
 const CLAIM_DELETION: &str = "enable_persistent_volume_claim_deletion";
 
-/// Returns the setting that deletes the claims of a deleted cluster.
-fn deletes_with_cluster(by_operator: bool, by_retention: bool) -> Option<&'static str> {
-    let retention =
-        by_retention.then_some("persistent_volume_claim_retention_policy.when_deleted: delete");
-    by_operator.then_some("enable_persistent_volume_claim_deletion: true").or(retention)
+/// Returns the setting that deletes the claims of a deleted cluster, and its value.
+fn deletes_with_cluster(
+    by_operator: bool,
+    by_retention: bool,
+) -> Option<(&'static str, &'static str)> {
+    let retention = ("persistent_volume_claim_retention_policy.when_deleted", "delete");
+    let retention = by_retention.then_some(retention);
+    by_operator.then_some(("enable_persistent_volume_claim_deletion", "true")).or(retention)
 }
 
 /// A setting with a value that the operator itself would not accept.

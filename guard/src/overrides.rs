@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::duration::exact;
+use crate::evidence::Evidence;
 use crate::facts::Facts;
+use crate::object_ref::{Kind, ObjectRef};
 use crate::rule_id::RuleId;
 use crate::verdict::{Finding, Severity};
 
@@ -75,8 +77,8 @@ pub struct ScaleOverrideSpec {
 /// An override that this version cannot decode, such as one that a newer version wrote.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UndecodableOverride {
-    /// The object, as `kind/name`.
-    source: String,
+    /// The object.
+    source: ObjectRef,
     /// The decoder's message.
     why: String,
     /// The rules it names. `None` where they cannot be decoded either.
@@ -147,11 +149,11 @@ impl Overrides {
                         one.spec.expires_at.0,
                         one.spec.reason
                     ));
-                    finding.overridden = Some(source(one));
+                    finding.overridden = Some(source(one).to_string());
                     return finding;
                 }
                 Err(why) if names(one, finding.rule) || unknown(one).is_some() => {
-                    idle.push((source(one), format!("does not apply: {why}")));
+                    idle.push(idle_because(source(one), &why));
                 }
                 Ok(()) | Err(_) => {}
             }
@@ -163,28 +165,31 @@ impl Overrides {
                 .is_none_or(|rules| rules.iter().any(|id| finding.rule == id.as_str()))
             {
                 let version = env!("CARGO_PKG_VERSION");
-                let says = format!(
-                    "does not apply: pgscale {version} cannot decode it ({}): upgrade pgscale or write \
-                     another override",
+                let why = format!(
+                    "pgscale {version} cannot decode it ({}): upgrade pgscale or write another override",
                     one.why
                 );
-                idle.push((one.source.clone(), says));
+                idle.push(idle_because(one.source.clone(), &why));
             }
         }
         if let Some(why) = &self.unreadable {
-            idle.push(("scaleoverrides".to_owned(), format!("could not be read: {why}")));
+            idle.push(Evidence::unreadable(ObjectRef::all(Kind::ScaleOverride), why));
         }
-        idle.into_iter().fold(finding, |finding, (source, says)| finding.because(source, says))
+        idle.into_iter().fold(finding, Finding::because_of)
     }
 }
 
-/// Returns `scaleoverride/NAME`.
-fn source(one: &ScaleOverride) -> String {
+/// Returns that an override lifts nothing, and the reason.
+fn idle_because(source: ObjectRef, why: &str) -> Evidence {
+    Evidence::new(source, "does not apply", why)
+}
+
+fn source(one: &ScaleOverride) -> ObjectRef {
     named_override(one.metadata.name.as_deref())
 }
 
-fn named_override(name: Option<&str>) -> String {
-    format!("scaleoverride/{}", name.unwrap_or(""))
+fn named_override(name: Option<&str>) -> ObjectRef {
+    ObjectRef::new(Kind::ScaleOverride, name.unwrap_or_default())
 }
 
 fn names(one: &ScaleOverride, id: RuleId) -> bool {
@@ -270,7 +275,7 @@ mod tests {
     }
 
     fn seven(overrides: Overrides) -> Policies {
-        let max = Limit { value: 7, source: "scalepolicy/a".into(), mode: Mode::Enforce };
+        let max = Limit { value: 7, source: ObjectRef::policy("a"), mode: Mode::Enforce };
         Policies { max: vec![max], overrides, ..Policies::default() }
     }
 
@@ -331,8 +336,7 @@ mod tests {
             let verdict = verdict(vec![one]);
             let denial = verdict.denials().next().expect(want);
             let last = denial.evidence.last().unwrap();
-            let said = (last.source.as_str(), last.says.as_str());
-            assert_eq!(said, ("scaleoverride/night", &*format!("does not apply: {want}")));
+            assert_eq!(last.to_string(), format!("scaleoverride/night: does not apply: {want}"));
             assert_eq!(denial.overridden, None);
         }
         // A skewed clock is tolerated. An override of another rule or cluster is not mentioned.
@@ -352,7 +356,7 @@ mod tests {
         facts.change.old = None;
         let policies = seven(Overrides::of(vec![granted(|_| {})], "acid-a"));
         let verdict = evaluate(&facts, &policies);
-        let says = &verdict.denials().next().unwrap().evidence.last().unwrap().says;
+        let says = &verdict.denials().next().unwrap().evidence.last().unwrap().value;
         assert!(says.ends_with("and this one is being created"), "{says}");
     }
 
@@ -395,8 +399,8 @@ mod tests {
             seven(Overrides::of(vec![one], "acid-a"))
         };
         let verdict = evaluate(&facts, &policies(json!(["above-max"])));
-        let says = &verdict.finding("above-max").unwrap().evidence.last().unwrap().says;
-        assert_eq!(says, "does not apply: it allows 9 instances, and the operator would run 8");
+        let says = &verdict.finding("above-max").unwrap().evidence.last().unwrap().value;
+        assert_eq!(says, "it allows 9 instances, and the operator would run 8");
         assert!(evaluate(&facts, &policies(json!(["above-max", "operator-limits"]))).allows());
     }
 
@@ -426,9 +430,10 @@ mod tests {
             let verdict = beside(Vec::new(), strange.clone());
             let denial = verdict.denials().next().expect("it grants nothing");
             let last = denial.evidence.last().unwrap();
-            let named = last.source == "scaleoverride/strange"
-                && last.says.starts_with("does not apply: pgscale ")
-                && last.says.contains("expected");
+            let named = last.object == ObjectRef::new(Kind::ScaleOverride, "strange")
+                && last.field.as_deref() == Some("does not apply")
+                && last.value.starts_with("pgscale ")
+                && last.value.contains("expected");
             assert_eq!(named, said, "{strange:?}: {denial}");
         }
     }
@@ -438,10 +443,7 @@ mod tests {
         let policies = seven(Overrides::unreadable("forbidden"));
         let verdict = evaluate(&healthy(3, 9), &policies);
         let last = verdict.denials().next().unwrap().evidence.last().unwrap();
-        assert_eq!(
-            (last.source.as_str(), last.says.as_str()),
-            ("scaleoverrides", "could not be read: forbidden")
-        );
+        assert_eq!(last.to_string(), "scaleoverrides: could not be read: forbidden");
     }
 
     #[test]

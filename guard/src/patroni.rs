@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::object_ref::ObjectRef;
+
 pub use member::{Answer, Report, Role, Sender, State, Tags};
 
 /// The DCS store, which holds what all members share.
@@ -153,10 +155,10 @@ fn truthy(value: &Value) -> bool {
 }
 
 /// The leader lock: annotations of the Endpoints `<cluster>` or the ConfigMap `<cluster>-leader`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LeaderLock {
-    /// The object that it was read from, as `kind/name`.
-    pub source: String,
+    /// The object that it was read from.
+    pub source: ObjectRef,
     /// The pod that holds it. `None` after a release.
     pub holder: Option<String>,
     /// The time of the last renewal.
@@ -171,26 +173,15 @@ pub struct LeaderLock {
 
 impl LeaderLock {
     /// Reads the annotations of the leader object.
-    pub fn of(source: impl Into<String>, annotations: &BTreeMap<String, String>) -> Self {
+    pub fn of(source: ObjectRef, annotations: &BTreeMap<String, String>) -> Self {
         let text = |key: &str| annotations.get(key).filter(|text| !text.is_empty());
         Self {
-            source: source.into(),
+            source,
             holder: text("leader").cloned(),
             renewed: text("renewTime").and_then(|time| time.parse().ok()),
             ttl: text("ttl").and_then(|ttl| ttl.parse().ok()).unwrap_or(30),
             transitions: text("transitions").and_then(|count| count.parse().ok()),
             optime: text("optime").and_then(|position| position.parse().ok()),
-        }
-    }
-
-    /// Returns its content in words.
-    pub fn described(&self) -> String {
-        match (&self.holder, self.renewed) {
-            (None, _) => "leader: released".to_owned(),
-            (Some(holder), None) => format!("leader: {holder}, never renewed"),
-            (Some(holder), Some(renewed)) => {
-                format!("leader: {holder}, renewTime: {renewed}, ttl: {}", self.ttl)
-            }
         }
     }
 
@@ -299,7 +290,7 @@ mod tests {
     #[test]
     fn lock_expires_after_its_ttl() {
         let lock = LeaderLock::of(
-            "configmap/acid-a-leader",
+            ObjectRef::new(crate::object_ref::Kind::ConfigMap, "acid-a-leader"),
             &[
                 ("leader", "acid-a-0"),
                 ("renewTime", "2026-11-24T10:00:00.123456+00:00"),

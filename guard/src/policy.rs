@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::change::Direction;
+use crate::object_ref::{Kind, ObjectRef};
 use crate::overrides::Overrides;
 use crate::postgresql::Postgresql;
 use crate::quantity::Amount;
@@ -78,9 +79,9 @@ pub struct Powerless {
 pub struct Limit<T> {
     /// The limit.
     pub value: T,
-    /// The object that sets it, as `kind/name`.
-    pub source: String,
-    /// The effect of a violation.
+    /// The object that sets it.
+    pub source: ObjectRef,
+    /// What becomes of a violation.
     pub mode: Mode,
 }
 
@@ -173,7 +174,7 @@ impl Policies {
     ) -> Self {
         let mut combined = Self::default();
         for policy in everywhere {
-            let source = named("clusterscalepolicy", policy.metadata.name.as_deref());
+            let source = named(Kind::ClusterScalePolicy, policy.metadata.name.as_deref());
             let selector = policy.spec.namespace_selector.as_ref();
             let here = match namespace {
                 _ if matches_all(selector) => Ok(true),
@@ -188,7 +189,7 @@ impl Policies {
         }
         // Only now it is known which rules these may lower.
         for policy in own {
-            let source = named("scalepolicy", policy.metadata.name.as_deref());
+            let source = named(Kind::ScalePolicy, policy.metadata.name.as_deref());
             combined.hear(&source, Scope::Namespace, Ok(true), &policy.spec, cluster);
         }
         combined.mode = combined.built_in.iter().map(|limit| limit.value).max().unwrap_or_default();
@@ -201,7 +202,7 @@ impl Policies {
     /// Adds a policy if it holds for the cluster. Returns whether it does.
     fn hear(
         &mut self,
-        source: &str,
+        source: &ObjectRef,
         scope: Scope,
         here: Result<bool, String>,
         spec: &ScalePolicySpec,
@@ -222,9 +223,9 @@ impl Policies {
         true
     }
 
-    fn built_in(&mut self, source: &str, built_in: Option<&BuiltIn>) {
+    fn built_in(&mut self, source: &ObjectRef, built_in: Option<&BuiltIn>) {
         let Some(BuiltIn { mode, loosenable }) = built_in else { return };
-        let source = source.to_owned();
+        let source = source.clone();
         self.built_in.extend(mode.map(|value| {
             let mode = Mode::Enforce;
             Limit { value, source: source.clone(), mode }
@@ -243,9 +244,14 @@ impl Policies {
         self.loosenable.iter().all(|limit| limit.value.iter().any(|listed| listed == rule))
     }
 
-    fn add(&mut self, source: &str, scope: Scope, spec: &ScalePolicySpec) -> Result<(), String> {
+    fn add(
+        &mut self,
+        source: &ObjectRef,
+        scope: Scope,
+        spec: &ScalePolicySpec,
+    ) -> Result<(), String> {
         let mode = spec.mode.unwrap_or_default();
-        self.matched.push((source.to_owned(), mode));
+        self.matched.push((source.to_string(), mode));
         let weights = spec.rules.clone().unwrap_or_default();
         let own = Own { source, mode, weights: &weights };
 
@@ -268,7 +274,7 @@ impl Policies {
         for (rule, weight) in &weights {
             let lowers = scope == Scope::Namespace && *weight < Weight::Deny;
             if lowers && !self.may_loosen(rule) {
-                let (source, rule) = (source.to_owned(), rule.clone());
+                let (source, rule) = (source.to_string(), rule.clone());
                 self.powerless.push(Powerless { source, mode, rule, weight: *weight });
                 continue;
             }
@@ -373,14 +379,14 @@ impl Policies {
 /// The policy whose limits are being added. Its own limits take the weights of its own `rules` from
 /// the start. No other policy's limit is touched by them.
 struct Own<'a> {
-    source: &'a str,
+    source: &'a ObjectRef,
     mode: Mode,
     weights: &'a BTreeMap<String, Weight>,
 }
 
 impl Own<'_> {
     fn opinion<T>(&self, value: Option<T>) -> Option<Limit<T>> {
-        Some(Limit { value: value?, source: self.source.to_owned(), mode: self.mode })
+        Some(Limit { value: value?, source: self.source.clone(), mode: self.mode })
     }
 
     /// Returns a limit by which `rule` judges.
@@ -394,9 +400,9 @@ impl Own<'_> {
     }
 }
 
-/// Returns the name of a policy in messages: `kind/name`.
-pub fn named(kind: &str, name: Option<&str>) -> String {
-    format!("{kind}/{}", name.unwrap_or_default())
+/// Returns the policy of this kind and name.
+pub fn named(kind: Kind, name: Option<&str>) -> ObjectRef {
+    ObjectRef::new(kind, name.unwrap_or_default())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

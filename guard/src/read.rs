@@ -285,7 +285,7 @@ mod tests {
                 "endpoints" => "endpoints/acid-a",
                 _ => "configmap/acid-a-leader",
             };
-            assert_eq!(facts.leader.known().unwrap().source, source);
+            assert_eq!(facts.leader.known().unwrap().source.to_string(), source);
             assert_eq!(facts.configuration.known().unwrap().maximum_lag_on_failover, 33_554_432);
             assert_eq!(facts.failover, Seen::Absent, "the object is there and holds nothing");
             assert_eq!(facts.sync.known().unwrap().standbys, ["acid-a-1"]);

@@ -6,14 +6,16 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::{Facts, Live, Member, Seen};
+use crate::object_ref::ObjectRef;
 use crate::objects::spell;
 use crate::operator::Settings;
 use crate::patroni::{Answer, Report, Store};
 use crate::policy::{Mode, Policies};
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
-use crate::verdict::{Evidence, Finding, Outcome, RuleResult, Severity, Standing, Verdict};
+use crate::verdict::{Finding, Outcome, RuleResult, Severity, Standing, Verdict};
 
 mod after_switchover;
 mod alternative;
@@ -331,12 +333,11 @@ fn fold(verdict: &mut Verdict) {
     if let Some(condemned) = findings.iter_mut().find(|it| refuses(it)) {
         for Finding { rule, message, evidence, .. } in &folded {
             if evidence.is_empty() {
-                condemned.evidence.push(Evidence::new(rule.as_str(), message.clone()));
+                condemned.evidence.push(Evidence::unjudged(*rule, message));
             }
-            for Evidence { source, says } in evidence {
-                let known = |it: &Evidence| it.source == *source && it.says == *says;
-                if !condemned.evidence.iter().any(known) {
-                    condemned.evidence.push(Evidence::new(source, format!("{says} ({rule})")));
+            for fact in evidence {
+                if !condemned.evidence.iter().any(|known| known.is_same_fact(fact)) {
+                    condemned.evidence.push(fact.clone().found_by(*rule));
                 }
             }
         }
@@ -401,12 +402,11 @@ fn last_word<'a, T>(
     }
 }
 
-/// Returns the pods that are marked as busy, as all pods are during a major upgrade. `None` where
-/// no pod is marked.
-pub fn critical_operation(facts: &Facts) -> Option<Evidence> {
+/// Returns the pods that are marked as busy, as all are during a major upgrade.
+pub fn critical_operation(facts: &Facts) -> Vec<Evidence> {
     let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
-    let pods: Vec<String> = marked.map(|member| format!("pod/{}", member.name)).collect();
-    (!pods.is_empty()).then(|| Evidence::new(pods.join(", "), "critical-operation: true"))
+    let mark = "label critical-operation";
+    marked.map(|member| Evidence::new(ObjectRef::pod(&member.name), mark, true)).collect()
 }
 
 /// Returns the command that shows every member.

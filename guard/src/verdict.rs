@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::evidence::{self, Evidence};
+use crate::object_ref::ObjectRef;
 use crate::printable::printable;
 use crate::remedy::{Line, Remedy};
 use crate::rule_id::RuleId;
@@ -11,24 +13,7 @@ use crate::severity::Mode;
 
 pub use crate::severity::Severity;
 
-/// One fact a finding rests on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct Evidence {
-    /// The object it was read from, as `kind/name`, or a member's address for what it said itself.
-    pub source: String,
-    /// The object's state, in words.
-    pub says: String,
-}
-
-impl Evidence {
-    /// Returns the evidence that `source` says `says`, without control characters. Terminals would
-    /// obey them, and any writer can put them into an object.
-    pub fn new(source: impl Into<String>, says: impl Into<String>) -> Self {
-        Self { source: printable(&source.into()), says: printable(&says.into()) }
-    }
-}
-
-/// The finding of one rule.
+/// What one rule found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
@@ -138,8 +123,14 @@ impl Finding {
 
     /// Adds a fact that it rests on.
     #[must_use]
-    pub fn because(mut self, source: impl Into<String>, says: impl Into<String>) -> Self {
-        self.evidence.push(Evidence::new(source, says));
+    pub fn because(self, object: ObjectRef, field: &str, value: impl fmt::Display) -> Self {
+        self.because_of(Evidence::new(object, field, value))
+    }
+
+    /// Adds a fact that it rests on.
+    #[must_use]
+    pub fn because_of(mut self, evidence: Evidence) -> Self {
+        self.evidence.push(evidence);
         self
     }
 
@@ -235,9 +226,8 @@ impl Finding {
     /// Returns the finding line by line.
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = vec![Line::Text(format!("{}: {}", self.rule, self.message))];
-        for Evidence { source, says } in &self.evidence {
-            lines.push(Line::Text(format!("  {source}: {says}")));
-        }
+        let evidence = evidence::lines(&self.evidence).into_iter();
+        lines.extend(evidence.map(|line| Line::Text(format!("  {line}"))));
         lines.extend(self.severity_reason.iter().map(|why| Line::Text(format!("  ({why})"))));
         lines.extend(self.remedy.iter().flat_map(|remedy| remedy.behind("  Try:")));
         lines
@@ -257,14 +247,16 @@ impl fmt::Display for Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object_ref::Kind;
 
     #[test]
     fn text_of_others_stays_on_its_line_and_moves_no_cursor() {
         let says = "acid-a-0\n  Try: kubectl delete pvc --all\u{1b}[2K\u{202e}";
-        let evidence = Evidence::new("configmap/acid-a-failover", says);
-        assert_eq!(evidence.says, "acid-a-0   Try: kubectl delete pvc --all [2K ");
+        let evidence = Evidence::new(ObjectRef::new(Kind::ConfigMap, says), says, says);
+        let clean = "acid-a-0   Try: kubectl delete pvc --all [2K ";
+        assert_eq!(evidence.to_string(), format!("configmap/{clean}: {clean}: {clean}"));
         let finding = Finding::deny(RuleId::PAUSED, says);
-        assert_eq!(finding.message, evidence.says);
+        assert_eq!(finding.message, clean);
         assert_eq!(printable("명절 동결, 2 GiB"), "명절 동결, 2 GiB");
     }
 
@@ -308,7 +300,7 @@ mod tests {
     #[test]
     fn a_finding_reads_from_fact_to_way_out() {
         let finding = Finding::deny(RuleId::BELOW_MIN, "2 instances asked, at least 3 required")
-            .because("scalepolicy/production", "instances.min: 3")
+            .because(ObjectRef::new(Kind::ScalePolicy, "production"), "instances.min", 3)
             .remedy("kubectl pgscale set acid-a 3");
         insta::assert_snapshot!(finding, @r"
         below-min: 2 instances asked, at least 3 required

@@ -5,12 +5,15 @@
 //! that act on the count, the creation of pods, their start, replication, and last the Services,
 //! which only follow.
 
+use std::fmt::Display;
+
 use pgscale_guard::Seen;
+use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::Facts;
+use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::printable::printable;
 use pgscale_guard::remedy::{Command, Reach, Remedy, Suggested};
 use pgscale_guard::rules::critical_operation;
-use pgscale_guard::verdict::Evidence;
 
 use crate::events::Event;
 use crate::execute::switchover::labelled;
@@ -40,13 +43,20 @@ impl Cause {
         Self { what, evidence: Vec::new(), next, last_resort: None }
     }
 
-    fn because(mut self, source: impl Into<String>, says: impl Into<String>) -> Self {
-        self.evidence.push(Evidence::new(source, says));
+    fn because(self, object: ObjectRef, field: &str, value: impl Display) -> Self {
+        self.because_of(Evidence::new(object, field, value))
+    }
+
+    fn because_of(mut self, evidence: Evidence) -> Self {
+        self.evidence.push(evidence);
         self
     }
 }
 
-/// The facts in which causes are found.
+/// The field that a deletion sets.
+const DELETION: &str = "metadata.deletionTimestamp";
+
+/// What causes are found in.
 pub(crate) struct Clues<'a> {
     /// The facts of the cluster.
     pub(crate) snapshot: &'a Snapshot,
@@ -139,7 +149,7 @@ fn unseen(clues: &Clues<'_>) -> Option<Cause> {
     let next = clues.kubectl(&["auth", "can-i", "list", "pods"]);
     Some(
         Cause::new("the members cannot be seen, and little can be told without", next)
-            .because("pods", why),
+            .because_of(Evidence::unreadable(ObjectRef::all(Kind::Pod), why)),
     )
 }
 
@@ -149,14 +159,15 @@ fn ends(clues: &Clues<'_>) -> Option<Cause> {
     if facts.change.new.terminating {
         let next = clues.kubectl(&["get", "postgresql", name, "-o", "yaml"]);
         let cause = Cause::new("the cluster is being deleted", next);
-        return Some(cause.because(format!("postgresql/{name}"), "has a deletionTimestamp"));
+        return Some(cause.because(facts.postgresql_source(), DELETION, "set"));
     }
-    let set = facts.stateful_set.known().filter(|set| set.terminating)?;
+    facts.stateful_set.known().filter(|set| set.terminating)?;
     let next = clues.kubectl(&["get", "statefulset", name, "-o", "yaml"]);
-    Some(
-        Cause::new("the StatefulSet is being deleted: the operator replaces it", next)
-            .because(format!("statefulset/{}", set.name), "has a deletionTimestamp"),
-    )
+    Some(Cause::new("the StatefulSet is being deleted: the operator replaces it", next).because(
+        facts.stateful_set_source(),
+        DELETION,
+        "set",
+    ))
 }
 
 /// Returns the cause where no member leads, or the leader is not certain.
@@ -164,50 +175,50 @@ fn leadership(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     if let Some(why) = facts.leader.unreadable() {
         let cause = Cause::new("who leads cannot be told", clues.patronictl(&["list"]));
-        return Some(cause.because("leader lock", why));
+        return Some(cause.because_of(Evidence::unreadable(facts.lock_source(), why)));
     }
     let labelled = labelled(facts);
     let Some(leader) = facts.leader_name() else { return Some(leaderless(clues)) };
     if facts.members.unreadable().is_some() || labelled == [leader] {
         return None;
     }
-    let lock = facts.leader.known().map_or("leader lock", |lock| lock.source.as_str());
     let what = match labelled.as_slice() {
         [] => format!("{leader} leads, and no pod carries the leader's label"),
         [one] => format!("{leader} leads, and the leader's label is on {one}"),
         several => format!("{} pods carry the leader's label", several.len()),
     };
-    let mut cause =
-        Cause::new(what, clues.patronictl(&["list"])).because(lock, format!("is held by {leader}"));
+    let mut cause = Cause::new(what, clues.patronictl(&["list"])).because(
+        facts.lock_source(),
+        "leader",
+        leader,
+    );
     for name in labelled {
-        cause = cause.because(format!("pod/{name}"), "is labelled as the leader");
+        cause = cause.because(ObjectRef::pod(name), "role label", "leader");
     }
     Some(cause)
 }
 
 fn leaderless(clues: &Clues<'_>) -> Cause {
     let facts = clues.facts();
-    let held = facts.leader.known().map(|lock| {
-        let says = match &lock.holder {
+    let lock = match facts.leader.known() {
+        Some(lock) => match &lock.holder {
             Some(holder) => {
-                let ago = age(lock.renewed, facts.now);
-                format!("was last renewed by {holder} {ago} ago")
+                let value = format!("{holder}, renewed {} ago", age(lock.renewed, facts.now));
+                Evidence::new(lock.source.clone(), "leader", value)
             }
-            None => "is free".to_owned(),
-        };
-        (lock.source.clone(), says)
-    });
-    let (source, says) =
-        held.unwrap_or_else(|| ("leader lock".to_owned(), "does not exist".to_owned()));
+            None => Evidence::new(lock.source.clone(), "leader", "none"),
+        },
+        None => Evidence::absent(facts.lock_source()),
+    };
     if is_paused(facts) {
         let what = "nobody leads, and Patroni is paused: nobody takes over";
-        return ending_the_pause(clues, what, vec![Evidence::new(source, says)]);
+        return ending_the_pause(clues, what, vec![lock]);
     }
     let mut cause = Cause::new("nobody leads: nothing can be written", clues.patronictl(&["list"]))
-        .because(source, says);
+        .because_of(lock);
     for member in facts.all_members() {
         let health = crate::plan::describe(&clues.snapshot.facts.assessment().health(member));
-        cause = cause.because(format!("pod/{}", member.name), health);
+        cause = cause.because(ObjectRef::pod(&member.name), "health", health);
     }
     cause
 }
@@ -233,13 +244,16 @@ fn paused(clues: &Clues<'_>) -> Option<Cause> {
 fn ending_the_pause(clues: &Clues<'_>, what: &str, evidence: Vec<Evidence>) -> Cause {
     let facts = clues.facts();
     let marked = critical_operation(facts);
-    let next = if marked.is_none() {
+    let next = if marked.is_empty() {
         clues.patronictl(&["resume", "--wait", &facts.change.new.name])
     } else {
         clues.kubectl(&["get", "pods", "-L", "critical-operation", "-w"])
     };
-    let mut cause = Cause { evidence, ..Cause::new(what, next) }
-        .because("Patroni's configuration", "pause: true");
+    let mut cause = Cause { evidence, ..Cause::new(what, next) }.because(
+        facts.patroni_source("config"),
+        "pause",
+        true,
+    );
     cause.evidence.extend(marked);
     cause
 }

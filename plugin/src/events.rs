@@ -8,7 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use pgscale_guard::Seen;
+use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Facts, Member};
+use pgscale_guard::object_ref::ObjectRef;
 
 use crate::plan::claim;
 use crate::terminal::text::age;
@@ -32,9 +34,10 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// Returns the name of the Event as evidence.
-    pub(crate) fn source(&self, now: Timestamp) -> String {
-        format!("Event {} ago", age(self.last, now))
+    /// Returns the event as evidence about `object`.
+    pub(crate) fn evidence(&self, object: ObjectRef, now: Timestamp) -> Evidence {
+        let field = format!("event {} {} ago", self.reason, age(self.last, now));
+        Evidence::new(object, &field, &self.message)
     }
 }
 

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Health, Live, Member};
+use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::remedy::{Command, Reach, Remedy};
 use pgscale_guard::rules::about_switchover;
-use pgscale_guard::verdict::{Evidence, Finding};
+use pgscale_guard::verdict::Finding;
 use pgscale_guard::{Assessment, Facts, Policies, RuleId, Verdict, evaluate};
 
 mod commit;
@@ -349,7 +351,7 @@ fn nobody_to_lead(facts: Assessment<'_>, leader: &str) -> Finding {
         format!("{leader} leads and would be removed, and no member that stays can take over"),
     );
     for (name, why) in why_nobody(facts, leader) {
-        finding = finding.because(format!("pod/{name}"), why);
+        finding = finding.because(ObjectRef::pod(name), "cannot take over", why);
     }
     finding
 }

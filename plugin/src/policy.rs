@@ -179,7 +179,7 @@ fn spelled<T>(
     let entry = |limit: &Limit<T>| Entry {
         field: name.to_owned(),
         value: shown(&limit.value),
-        source: limit.source.clone(),
+        source: limit.source.to_string(),
         mode: limit.mode,
         effect: effect(limit),
     };

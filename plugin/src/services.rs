@@ -9,6 +9,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use pgscale_guard::Seen;
 use pgscale_guard::facts::Facts;
+use pgscale_guard::object_ref::Kind;
 
 /// Label that ties an `EndpointSlice` to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -127,9 +128,9 @@ pub(crate) async fn read_slots(client: &Client, facts: &Facts) -> Seen<BTreeMap<
         Seen::Absent => return Seen::Absent,
         Seen::Unreadable(why) => return Seen::Unreadable(why.clone()),
     };
-    let Some((kind, name)) = lock.source.split_once('/') else { return Seen::Absent };
+    let name = lock.source.name();
     let namespace = &facts.change.new.namespace;
-    let annotations = if kind == "configmap" {
+    let annotations = if lock.source.kind == Kind::ConfigMap {
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
         maps.get_metadata_opt(name).await.map(|found| found.and_then(|it| it.metadata.annotations))
     } else {
@@ -141,7 +142,7 @@ pub(crate) async fn read_slots(client: &Client, facts: &Facts) -> Seen<BTreeMap<
     };
     let text = match annotations {
         Ok(annotations) => annotations.and_then(|annotations| annotations.get("slots").cloned()),
-        Err(error) => return Seen::Unreadable(short(&error, &lock.source)),
+        Err(error) => return Seen::Unreadable(short(&error, &lock.source.argument())),
     };
     text.map_or(Seen::Absent, |text| match serde_json::from_str(&text) {
         Ok(slots) => Seen::Known(slots),

@@ -223,7 +223,7 @@ impl Headroom {
 }
 
 fn bound<T>(what: &'static str, limit: &Limit<T>, value: impl Fn(&T) -> String) -> Bound {
-    Bound { what, value: value(&limit.value), source: limit.source.clone(), mode: limit.mode }
+    Bound { what, value: value(&limit.value), source: limit.source.to_string(), mode: limit.mode }
 }
 
 /// Returns the operator's own limits, which it applies silently.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pgscale_guard::duration::{exact, human};
 use pgscale_guard::facts::{Facts, Live, Member};
+use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::remedy::{self, Line::Text};
@@ -166,8 +167,8 @@ struct Watch<'a> {
     backups: Backups,
     stands: Stands,
     blockers: Blockers,
-    /// The operator's Deployment, as `namespace/name`.
-    operator: Option<String>,
+    /// The operator's Deployment.
+    operator: Option<ObjectRef>,
     /// Lines redrawn in place, where the terminal can.
     live: Option<LiveLines>,
     done: Watched,
@@ -451,7 +452,7 @@ impl Watch<'_> {
             if let Some(progress) = self.backups.progress(subject, self.start.elapsed()) {
                 words = format!("{words}, {}", progress.words());
             }
-            let command = stand.progress.command(self.goal, subject, self.operator.as_deref());
+            let command = stand.progress.command(self.goal, subject, self.operator.as_ref());
             let command = command.reached_by(&self.session.reach);
             lines.push(Text(format!("  {subject}: {words}")));
             lines.push(remedy::Line::Command(format!("    {command}")));

@@ -181,7 +181,7 @@ async fn asleep(ctx: TestCtx) -> Result<()> {
 
 async fn volumes(test: &TestCluster) -> Result<()> {
     let said = test.refused(0, "volumes-deleted").await?;
-    let way = "when_scaled: retain in ConfigMap default/postgres-operator, restart the operator";
+    let way = "when_scaled: retain in configmap default/postgres-operator, restart the operator";
     ensure!(said.stderr.contains(way), "{said:?}");
     Ok(())
 }

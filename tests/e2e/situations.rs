@@ -272,14 +272,24 @@ struct Suggested {
 
 #[derive(Clone, Debug, Deserialize)]
 struct Evidence {
-    source: String,
-    says: String,
+    object: Object,
+    field: Option<String>,
+    value: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Object {
+    kind: String,
+    name: Option<String>,
 }
 
 impl Finding {
     fn mentions(&self, words: &str) -> bool {
-        let evidence = self.evidence.iter().flat_map(|it| [&it.source, &it.says]);
-        evidence.chain([&self.message]).any(|text| text.contains(words))
+        let evidence = self.evidence.iter().flat_map(|it| {
+            let Evidence { object, field, value } = it;
+            [Some(&object.kind), object.name.as_ref(), field.as_ref(), Some(value)]
+        });
+        evidence.flatten().chain([&self.message]).any(|text| text.contains(words))
     }
 
     fn remedy(&self) -> Result<&Remedy> {

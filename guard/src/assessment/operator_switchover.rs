@@ -1,9 +1,10 @@
 //! The outcome of the operator's own switchover, if the leader's pod were deleted now.
 
 use crate::assessment::Assessment;
+use crate::evidence::Evidence;
 use crate::facts::{Health, Member, OperatorSwitchover, Seen};
+use crate::object_ref::ObjectRef;
 use crate::patroni::Synchronous;
-use crate::verdict::Evidence;
 
 impl Assessment<'_> {
     /// Returns the outcome for the leader when the operator alone carries out the change.
@@ -25,19 +26,12 @@ impl Assessment<'_> {
         let mut unknown = None;
         self.candidate_obstacles(leader, &mut obstacles, &mut unknown);
         match &self.stateful_set {
-            Seen::Known(set) => obstacles.extend(set.foreign_annotations.iter().map(|(key, manager)| {
-                Evidence::new(
-                    self.stateful_set_source(),
-                    format!(
-                        "annotation {key} by {manager}: the operator replaces the StatefulSet and skips its \
-                         switchover"
-                    ),
-                )
-            })),
-            Seen::Absent => obstacles.push(Evidence::new(
-                self.stateful_set_source(),
-                "not there: the operator creates it again and skips its switchover",
-            )),
+            Seen::Known(set) => obstacles.extend(
+                set.foreign_annotations
+                    .iter()
+                    .map(|(key, manager)| self.foreign_annotation(key, manager)),
+            ),
+            Seen::Absent => obstacles.push(Evidence::absent(self.stateful_set_source())),
             Seen::Unreadable(why) => {
                 unknown.get_or_insert(format!("the StatefulSet could not be read ({why})"));
             }
@@ -58,7 +52,7 @@ impl Assessment<'_> {
     ) {
         let name = self.pod_name(0);
         let Some(candidate) = self.member(&name) else {
-            obstacles.push(Evidence::new(format!("pod/{name}"), "not there"));
+            obstacles.push(Evidence::absent(ObjectRef::pod(&name)));
             return;
         };
         match self.takeover(candidate) {
@@ -85,23 +79,19 @@ impl Assessment<'_> {
         if synchronous != Synchronous::On {
             return;
         }
+        let [mode, sync_source] = ["config", "sync"].map(|part| move || self.patroni_source(part));
         match &self.sync {
             Seen::Known(sync) if sync.contains(&leader.name, &candidate.name) => {}
-            Seen::Known(sync) => obstacles.push(Evidence::new(
-                self.patroni_source("sync"),
-                format!(
-                    "replication is synchronous; sync_standby: {}, without {name}",
-                    if sync.standbys.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        sync.standbys.join(",")
-                    }
-                ),
-            )),
-            Seen::Absent => obstacles.push(Evidence::new(
-                self.patroni_source("sync"),
-                format!("replication is synchronous; no synchronous standby, {name} included"),
-            )),
+            Seen::Known(sync) => {
+                let all = sync.standbys.join(", ");
+                let all = if all.is_empty() { "none" } else { &all };
+                obstacles.push(Evidence::new(mode(), "synchronous_mode", true));
+                obstacles.push(Evidence::new(sync_source(), "sync_standby", all));
+            }
+            Seen::Absent => {
+                obstacles.push(Evidence::new(mode(), "synchronous_mode", true));
+                obstacles.push(Evidence::absent(sync_source()));
+            }
             Seen::Unreadable(why) => {
                 unknown
                     .get_or_insert(format!("the synchronous standbys could not be read ({why})"));

@@ -14,8 +14,10 @@ use crate::quantity::Amount;
 pub struct Violation {
     /// The `LimitRange`.
     pub range: String,
+    /// The bound that is broken.
+    pub field: String,
     /// The bound, and the value of the pod or claim.
-    pub says: String,
+    pub value: String,
 }
 
 /// Returns the template with the defaults of the namespace's limit ranges, where a container sets
@@ -55,8 +57,12 @@ pub fn violations(
     claims: bool,
 ) -> Look<Vec<Violation>> {
     let mut found = Vec::new();
-    let mut judge = |range: &str, says: Vec<String>| {
-        found.extend(says.into_iter().map(|says| Violation { range: range.to_owned(), says }));
+    let mut judge = |range: &str, all: Vec<(String, String)>| {
+        found.extend(all.into_iter().map(|(field, value)| Violation {
+            range: range.to_owned(),
+            field,
+            value,
+        }));
     };
     if pod {
         for (range, item) in items(ranges, "Container") {
@@ -107,7 +113,7 @@ struct Checked<'a> {
 }
 
 impl Checked<'_> {
-    fn against(&self, item: &LimitRangeItem) -> Look<Vec<String>> {
+    fn against(&self, item: &LimitRangeItem) -> Look<Vec<(String, String)>> {
         let mut found = Vec::new();
         for (resource, quantity) in item.min.iter().flatten() {
             let min = amount(resource, quantity)?;
@@ -158,9 +164,10 @@ impl Checked<'_> {
         resource: &str,
         quantity: &Quantity,
         why: Option<String>,
-    ) -> Option<String> {
+    ) -> Option<(String, String)> {
         let (name, of) = (&self.name, &item.type_);
-        why.map(|why| format!("{bound} {resource} of a {of}: {}; {name} {why}", quantity.0))
+        let value = why.map(|why| format!("{}; {name} {why}", quantity.0))?;
+        Some((format!("{bound} {resource} of a {of}"), value))
     }
 }
 
@@ -189,7 +196,11 @@ mod tests {
         let ranges = [range(item)];
         let footprint = Footprint::of(&defaulted(template, &ranges)).unwrap();
         let found = violations(&ranges, &footprint, true, true).unwrap();
-        found.into_iter().map(|it| it.says).collect::<Vec<_>>().join(" | ")
+        found
+            .into_iter()
+            .map(|it| format!("{}: {}", it.field, it.value))
+            .collect::<Vec<_>>()
+            .join(" | ")
     }
 
     #[test]

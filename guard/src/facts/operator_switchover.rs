@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 
+use crate::evidence::Evidence;
 use crate::facts::{Facts, Live, Member, Problem};
-use crate::verdict::Evidence;
+use crate::object_ref::{Kind, ObjectRef};
 
 /// Port of Patroni's REST interface. Spilo never changes it.
 const REST_PORT: u16 = 8008;
@@ -36,24 +37,16 @@ impl Facts {
             self.labelled_masters().map(|master| master.name.as_str()).collect::<Vec<_>>();
         masters.sort_unstable();
         if masters != [leader.name.as_str()] {
-            let labelled =
-                if masters.is_empty() { "no pod".to_owned() } else { masters.join(" and ") };
-            obstacles.push(Evidence::new(
-                format!("pod/{}", leader.name),
-                format!("holds the leader lock, but {labelled} has the role label master"),
-            ));
+            obstacles.push(role_label(leader));
+            let others = self.labelled_masters().filter(|master| master.name != leader.name);
+            obstacles.extend(others.map(role_label));
         }
         if leader.pod.ip.is_none() {
-            obstacles.push(Evidence::new(
-                format!("pod/{}", leader.name),
-                "has no address: the operator cannot ask it for a switchover",
-            ));
+            obstacles.push(Evidence::new(ObjectRef::pod(&leader.name), "status.podIP", "unset"));
         }
         if let (Live::Silent(why), true) = (&leader.live, self.any_member_answered()) {
-            obstacles.push(Evidence::new(
-                self.source_of(leader),
-                format!("the leader does not answer ({why}): it cannot be asked for a switchover"),
-            ));
+            let problem = Problem::Silent(why.clone());
+            obstacles.push(self.evidence_for(leader, &problem));
         }
         obstacles
     }
@@ -71,59 +64,79 @@ impl Facts {
         self.all_members().iter().filter(|member| member.pod.role.as_deref() == Some("master"))
     }
 
-    /// Returns the source of facts about `member`'s PostgreSQL: the address that was asked, or else
-    /// its pod.
-    pub fn source_of(&self, member: &Member) -> String {
+    /// Returns the source of facts about `member`'s PostgreSQL: the member itself where it was asked,
+    /// or else its pod.
+    pub fn source_of(&self, member: &Member) -> ObjectRef {
         match (&member.live, &member.pod.ip) {
-            (Live::Answered(_) | Live::Silent(_), Some(ip)) if ip.contains(':') => {
-                format!("http://[{ip}]:{REST_PORT}/patroni")
-            }
             (Live::Answered(_) | Live::Silent(_), Some(ip)) => {
-                format!("http://{ip}:{REST_PORT}/patroni")
+                let host = if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
+                let address = format!("http://{host}:{REST_PORT}/patroni");
+                ObjectRef::member(&member.name, &address)
             }
-            _ => format!("pod/{}", member.name),
+            _ => ObjectRef::pod(&member.name),
         }
     }
 
-    /// Returns `says` as evidence, with its source: `member`'s answer, or else the report on its
-    /// pod.
-    pub fn quote(&self, member: &Member, says: impl Display) -> Evidence {
-        let pod = || format!("pod/{}", member.name);
-        match &member.live {
-            Live::Answered(_) => {
-                Evidence::new(self.source_of(member), format!("{}: {says}", member.name))
-            }
-            Live::NotAsked => Evidence::new(pod(), format!("annotation status: {says}")),
-            Live::Silent(_) => Evidence::new(
-                pod(),
-                format!("annotation status: {says} (last report; it does not answer)"),
-            ),
-        }
-    }
-
-    /// Returns one problem of `member` as evidence, with the object that shows it.
-    pub fn evidence_for(&self, member: &Member, problem: &Problem) -> Evidence {
-        let source = match problem {
-            Problem::Missing | Problem::PodNotRunning(_) | Problem::Terminating => {
-                format!("pod/{}", member.name)
-            }
-            Problem::NodeNotReady(node) => format!("node/{node}"),
-            Problem::Behind(_)
-            | Problem::NoFailover
-            | Problem::NotReplicating
-            | Problem::NotRunning(_)
-            | Problem::Rebuilding(_)
-            | Problem::ReplayBehind { .. }
-            | Problem::ReplayPaused
-            | Problem::Silent(_)
-            | Problem::Timeline { .. }
-            | Problem::WrongRole => self.source_of(member),
+    /// Returns `field` by the last word of `member`: its answer, or else the report on its pod.
+    pub fn quote(&self, member: &Member, field: &str, value: impl Display) -> Evidence {
+        let report = |note: &str| {
+            let field = format!("annotation status.{field}{note}");
+            Evidence::new(ObjectRef::pod(&member.name), &field, &value)
         };
-        Evidence::new(source, format!("{}: {problem}", member.name))
+        match &member.live {
+            Live::Answered(_) => Evidence::new(self.source_of(member), field, &value),
+            Live::NotAsked => report(""),
+            Live::Silent(_) => report(" (last report, no answer now)"),
+        }
     }
 
-    /// Returns `kind/name` of the cluster's StatefulSet.
-    pub fn stateful_set_source(&self) -> String {
-        format!("statefulset/{}", self.change.new.name)
+    /// Returns what shows that `member` has `problem`.
+    pub fn evidence_for(&self, member: &Member, problem: &Problem) -> Evidence {
+        let pod =
+            |field: &str, value: &str| Evidence::new(ObjectRef::pod(&member.name), field, value);
+        let says =
+            |field: &str, value: &dyn Display| Evidence::new(self.source_of(member), field, value);
+        match problem {
+            Problem::Missing => Evidence::absent(ObjectRef::pod(&member.name)),
+            Problem::PodNotRunning(why) => pod("status", why),
+            Problem::Terminating => pod("metadata.deletionTimestamp", "set"),
+            Problem::NodeNotReady(node) => {
+                pod(&format!("condition Ready of its node {node}"), "no")
+            }
+            Problem::Behind(bytes) => says("bytes behind the leader after a second", bytes),
+            Problem::NoFailover => self.quote(member, "tags.nofailover", true),
+            Problem::NotReplicating => self.quote(member, "replication_state", "none"),
+            Problem::NotRunning(state) => self.quote(member, "state", state),
+            Problem::Rebuilding(how) => says("state", &format_args!("being rebuilt ({how})")),
+            Problem::ReplayBehind { bytes, .. } => says("replay, bytes behind", bytes),
+            Problem::ReplayPaused => says("replay is paused", &true),
+            Problem::Silent(why) => says("answer", &format_args!("none ({why})")),
+            Problem::Timeline { own, leader } => {
+                says("timeline", &format_args!("{own}, and {leader} on the leader"))
+            }
+            Problem::WrongRole => says("role", &"leader, without the leader lock"),
+        }
     }
+
+    /// Returns an annotation of the StatefulSet that makes the operator replace it.
+    pub(crate) fn foreign_annotation(&self, key: &str, manager: &str) -> Evidence {
+        let field = format!("annotation {key}");
+        Evidence::new(self.stateful_set_source(), &field, format_args!("written by {manager}"))
+    }
+
+    /// Returns the cluster's StatefulSet.
+    pub fn stateful_set_source(&self) -> ObjectRef {
+        ObjectRef::new(Kind::StatefulSet, &self.change.new.name)
+    }
+
+    /// Returns the cluster's `postgresql` object.
+    pub fn postgresql_source(&self) -> ObjectRef {
+        ObjectRef::new(Kind::Postgresql, &self.change.new.name)
+    }
+}
+
+/// Returns the label by which the operator knows the role of `member`.
+fn role_label(member: &Member) -> Evidence {
+    let role = member.pod.role.as_deref().unwrap_or("none");
+    Evidence::new(ObjectRef::pod(&member.name), "role label", role)
 }

@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::objects::{Variable, environment, qualified};
+use crate::object_ref::{Kind, ObjectRef};
+use crate::objects::{Variable, environment};
 use crate::operator::Account;
 
 /// The account of the operator in its own manifests, in its chart and in the one of OLM.
@@ -26,8 +27,8 @@ const WATCHED_NAMESPACE: &str = "WATCHED_NAMESPACE";
 /// One operator, as its Deployment describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// `namespace/name` of the Deployment.
-    pub deployment: String,
+    /// The Deployment, with its namespace.
+    pub deployment: ObjectRef,
     /// Namespace of its pods.
     pub namespace: String,
     /// The service account that they run under.
@@ -69,13 +70,16 @@ pub enum SettingsSource {
     },
 }
 
-impl std::fmt::Display for SettingsSource {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl SettingsSource {
+    /// Returns the object that holds them.
+    pub fn object(&self) -> ObjectRef {
         match self {
-            Self::BuiltIn => write!(out, "the operator's built-in defaults"),
-            Self::ConfigMap { namespace, name } => write!(out, "ConfigMap {namespace}/{name}"),
+            Self::BuiltIn => ObjectRef::all(Kind::BuiltIn),
+            Self::ConfigMap { namespace, name } => {
+                ObjectRef::new(Kind::ConfigMap, name).in_namespace(namespace)
+            }
             Self::OperatorConfiguration { namespace, name } => {
-                write!(out, "OperatorConfiguration {namespace}/{name}")
+                ObjectRef::new(Kind::OperatorConfiguration, name).in_namespace(namespace)
             }
         }
     }
@@ -85,8 +89,9 @@ impl Candidate {
     /// Reads a Deployment. The error names a variable with a value in a place that the guard does
     /// not read.
     pub fn of(object: &Deployment) -> Result<Self, String> {
-        let deployment = qualified(&object.metadata);
         let namespace = object.metadata.namespace.clone().unwrap_or_default();
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let deployment = ObjectRef::new(Kind::Deployment, name).in_namespace(&namespace);
         let spec = object.spec.as_ref();
         let containers = spec
             .and_then(|spec| spec.template.spec.as_ref())
@@ -102,13 +107,13 @@ impl Candidate {
                 }
                 Some(Variable::Field(field)) => {
                     return Err(format!(
-                        "{name} of deployment {deployment} comes from the pod's {field}, which the guard \
+                        "{name} of {deployment} comes from the pod's {field}, which the guard \
                          does not know"
                     ));
                 }
                 Some(Variable::Elsewhere(place)) => {
                     return Err(format!(
-                        "{name} of deployment {deployment} comes from {place}, which the guard does not read"
+                        "{name} of {deployment} comes from {place}, which the guard does not read"
                     ));
                 }
             };

@@ -35,10 +35,13 @@ fn every_matching_limit_is_kept_with_its_mode() {
     ];
     let combined = Policies::combine(&policies, &cluster(&json!({"env": "prod"})));
     let min: Vec<_> =
-        combined.min.iter().map(|limit| (limit.value, limit.source.as_str(), limit.mode)).collect();
+        combined.min.iter().map(|limit| (limit.value, &limit.source, limit.mode)).collect();
     assert_eq!(
         min,
-        [(5, "scalepolicy/trial", Mode::Warn), (3, "scalepolicy/floor", Mode::Enforce)]
+        [
+            (5, &ObjectRef::policy("trial"), Mode::Warn),
+            (3, &ObjectRef::policy("floor"), Mode::Enforce)
+        ]
     );
     assert_eq!((combined.zero.len(), combined.mode), (0, Mode::Enforce));
 }
@@ -121,7 +124,7 @@ fn the_least_age_of_a_backup_wins_within_the_strictest_mode() {
     let policies =
         [backup("a", "Enforce", "48h"), backup("b", "Enforce", "24h"), backup("c", "Warn", "1h")];
     let age = Policies::combine(&policies, &cluster(&json!({}))).backup_max_age.unwrap();
-    assert_eq!((age.source.as_str(), age.mode), ("scalepolicy/b", Mode::Enforce));
+    assert_eq!((&age.source, age.mode), (&ObjectRef::policy("b"), Mode::Enforce));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::object_ref::{Kind, ObjectRef};
 use crate::remedy::Command;
 use crate::seen::Seen;
 use crate::selector::{matches, matches_all};
@@ -19,8 +20,8 @@ use crate::selector::{matches, matches_all};
 /// A policy that this version cannot decode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Undecodable {
-    /// The object, as `kind/name`.
-    pub source: String,
+    /// The object.
+    pub source: ObjectRef,
     /// The reason: the fields at fault, and the decoder's messages.
     pub why: String,
     /// The namespaces it selects. It selects all where it names none, or where its selector cannot
@@ -32,8 +33,8 @@ pub struct Undecodable {
 }
 
 impl Undecodable {
-    /// Reads the name and the selectors of `object`, a policy of this `kind` (in lower case).
-    pub fn of(kind: &str, object: &Value, why: String) -> Self {
+    /// Reads the name and the selectors of `object`, a policy of this `kind`.
+    pub fn of(kind: Kind, object: &Value, why: String) -> Self {
         let selector = |field: &str| {
             let selector = object.pointer(&format!("/spec/{field}"));
             selector.and_then(|selector| serde_json::from_value(selector.clone()).ok())
@@ -71,7 +72,7 @@ impl Undecodable {
 
     /// Returns the command that opens it for correction, for a cluster in `namespace`.
     pub fn correction(&self, namespace: &str) -> Command {
-        Command::kubectl(["edit", &self.source, "-n", namespace])
+        Command::kubectl(["edit", &self.source.argument(), "-n", namespace])
     }
 }
 
@@ -124,7 +125,7 @@ mod tests {
 
     fn platform(spec: &Value) -> Undecodable {
         let object = json!({"metadata": {"name": "strange"}, "spec": spec});
-        Undecodable::of("clusterscalepolicy", &object, "?".to_owned())
+        Undecodable::of(Kind::ClusterScalePolicy, &object, "?".to_owned())
     }
 
     #[test]
@@ -159,7 +160,8 @@ mod tests {
         }
         assert!(!platform(&json!({"clusterSelector": select("dev")})).holds_for_all());
         assert!(platform(&json!({"clusterSelector": "all"})).holds_for_all());
-        assert_eq!(Undecodable::of("scalepolicy", &Value::Null, "?".into()).source, "scalepolicy/");
+        let nameless = Undecodable::of(Kind::ScalePolicy, &Value::Null, "?".into());
+        assert_eq!(nameless.source.to_string(), "scalepolicy/");
     }
 
     #[test]

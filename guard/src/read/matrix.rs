@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use crate::facts::{Facts, Live, Seen};
+use crate::object_ref::{Kind, ObjectRef};
 use crate::policy::Policies;
 use crate::read::recorded::{Condition, Patroni, Recording};
 use crate::rules::evaluate;
@@ -19,12 +20,12 @@ use crate::verdict::Severity;
 fn essence(mut facts: Facts) -> Facts {
     facts.now = Timestamp::UNIX_EPOCH;
     if let Seen::Known(operator) = &mut facts.operator {
-        operator.source = String::new();
+        operator.source = ObjectRef::all(Kind::BuiltIn);
         operator.major = None;
         operator.settings.use_config_maps = None;
     }
     if let Seen::Known(lock) = &mut facts.leader {
-        lock.source = String::new();
+        lock.source = ObjectRef::all(Kind::BuiltIn);
     }
     if let Seen::Known(set) = &mut facts.stateful_set {
         set.store = None;

@@ -77,7 +77,7 @@ pub(super) async fn operator(
         if let Some(other) = rest.iter().find(|other| !same(first, other)) {
             let cluster = format!("{}/{}", cluster.namespace, cluster.name);
             doubts.push(format!(
-                "deployment {} and deployment {} both own postgresql {cluster}: give one of them a CONTROLLER_ID",
+                "{} and {} both own postgresql {cluster}: give one of them a CONTROLLER_ID",
                 first.deployment, other.deployment
             ));
         } else {
@@ -135,8 +135,8 @@ mod tests {
     async fn owner_is_found_with_its_settings() {
         let found = read(&world("endpoints")).await;
         let operator = found.known().unwrap();
-        assert_eq!(operator.deployment, "default/postgres-operator");
-        assert_eq!(operator.source, "ConfigMap default/postgres-operator");
+        assert_eq!(operator.deployment.to_string(), "deployment default/postgres-operator");
+        assert_eq!(operator.source.to_string(), "configmap default/postgres-operator");
         assert_eq!((operator.settings.min_instances, operator.settings.max_instances), (1, 9));
         assert_eq!((operator.available, operator.stale_settings), (Some(true), Some(false)));
         assert_eq!(operator.watched_namespace, None);
@@ -167,7 +167,10 @@ mod tests {
             },
         );
         let stopped = twice.edit(OPERATOR, |it| it["spec"]["replicas"] = json!(0));
-        assert_eq!(read(&stopped).await.known().unwrap().deployment, "default/second");
+        assert_eq!(
+            read(&stopped).await.known().unwrap().deployment.to_string(),
+            "deployment default/second"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -196,7 +199,7 @@ mod tests {
         cluster.annotations.insert("acid.zalan.do/controller".into(), "second".into());
         let second = operator(&objects, &Operators::Listed, &cluster).await;
         let second = second.known().unwrap();
-        assert_eq!(second.source, "OperatorConfiguration default/second");
+        assert_eq!(second.source.to_string(), "operatorconfiguration default/second");
         assert_eq!(second.settings.max_instances, 5);
         assert_eq!(second.watched_namespace.as_deref(), Some("db"));
 

@@ -7,6 +7,7 @@ use kube::core::{PartialObjectMeta, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::facts::Seen;
+use crate::object_ref::{Kind, ObjectRef};
 use crate::objects;
 use crate::patroni::{Configuration, LeaderLock, PendingFailover, Store, SyncState};
 use crate::read::fetch::Objects;
@@ -60,11 +61,11 @@ pub(super) async fn shared(
 
 async fn in_config_maps(objects: &Objects, namespace: &str, cluster: &str) -> Shared {
     let leader = format!("{cluster}-leader");
-    read::<ConfigMap>(objects, "configmap", namespace, cluster, &leader).await
+    read::<ConfigMap>(objects, Kind::ConfigMap, namespace, cluster, &leader).await
 }
 
 async fn in_endpoints(objects: &Objects, namespace: &str, cluster: &str) -> Shared {
-    read::<Endpoints>(objects, "endpoints", namespace, cluster, cluster).await
+    read::<Endpoints>(objects, Kind::Endpoints, namespace, cluster, cluster).await
 }
 
 /// Returns the set whose leader renewed its lock last.
@@ -84,7 +85,7 @@ fn fresher(maps: Shared, endpoints: Shared) -> Shared {
 
 async fn read<K>(
     objects: &Objects,
-    word: &str,
+    kind: Kind,
     namespace: &str,
     cluster: &str,
     leader: &str,
@@ -106,14 +107,16 @@ where
         annotations(&failover),
         annotations(&sync),
     );
-    let source = format!("{word}/{configuration}");
+    let source = ObjectRef::new(kind, &configuration);
     let last_leader =
         found.1.clone().and_then(|annotations| objects::last_leader(&source, &annotations));
     let initialize = found.1.clone().and_then(|annotations| objects::initialize(&annotations));
     Shared {
         last_leader,
         initialize,
-        leader: found.0.map(|annotations| LeaderLock::of(format!("{word}/{leader}"), &annotations)),
+        leader: found
+            .0
+            .map(|annotations| LeaderLock::of(ObjectRef::new(kind, leader), &annotations)),
         configuration: found
             .1
             .and_then(|annotations| objects::configuration(&source, &annotations)),
@@ -153,10 +156,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fresher_lock_decides_where_the_store_is_not_known() {
         let orphaned = read(&both("2020-01-01T00:00:00+00:00"), Store::Unknown).await;
-        assert_eq!(orphaned.leader.known().unwrap().source, "endpoints/acid-a");
+        assert_eq!(orphaned.leader.known().unwrap().source.to_string(), "endpoints/acid-a");
         assert_eq!(orphaned.configuration.known().unwrap().ttl, 30);
         let migrated = read(&both("2101-01-01T00:00:00+00:00"), Store::Unknown).await;
-        assert_eq!(migrated.leader.known().unwrap().source, "configmap/acid-a-leader");
+        assert_eq!(migrated.leader.known().unwrap().source.to_string(), "configmap/acid-a-leader");
         assert_eq!(migrated.configuration.known().unwrap().ttl, 60);
         assert_eq!(migrated.sync, Seen::Absent);
     }

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use serde_json::Value;
 
 use crate::change::Change;
+use crate::object_ref::Kind;
 use crate::policy::{ClusterScalePolicy, Policies, ScalePolicy, Undecodable, Written};
 use crate::read::Reader;
 
@@ -33,21 +34,21 @@ impl Reader {
             labels: labels.map(|namespace| namespace.metadata.labels.unwrap_or_default()),
             unreadable: None,
         };
-        let mut undecodable = |kind: &str, objects: Vec<(Value, String)>| {
+        let mut undecodable = |kind: Kind, objects: Vec<(Value, String)>| {
             let objects = objects.into_iter();
             let objects = objects.map(|(object, why)| Undecodable::of(kind, &object, why));
             written.undecodable.extend(objects);
         };
         match own {
             Ok(own) => {
-                undecodable("scalepolicy", own.undecodable);
+                undecodable(Kind::ScalePolicy, own.undecodable);
                 written.own = own.decoded;
             }
             Err(error) => written.unreadable = Some(error.to_string()),
         }
         match everywhere {
             Ok(everywhere) => {
-                undecodable("clusterscalepolicy", everywhere.undecodable);
+                undecodable(Kind::ClusterScalePolicy, everywhere.undecodable);
                 written.everywhere = everywhere.decoded;
             }
             // One reason is enough where the API server does not answer.
@@ -151,7 +152,7 @@ mod tests {
         };
         let read = async |world: World| world.reader(&members).policies(&cluster).await;
         let there = read(world("prod")).await;
-        assert_eq!(there.step_down[0].source, "clusterscalepolicy/prod");
+        assert_eq!(there.step_down[0].source.to_string(), "clusterscalepolicy/prod");
         assert_eq!(there.unreadable, None);
         assert_eq!(read(world("dev")).await, Policies::default());
         let hidden = read(world("prod").fault("namespaces", Fault::Status(403))).await;

@@ -66,7 +66,11 @@ mod tests {
     #[test]
     fn the_lag_that_a_policy_allows_chooses_the_leader() {
         let lagging = led_by_the_last(3).with_answer(0, |answer| answer.replayed = Some(900));
-        let limit = Limit { value: 50, source: "scalepolicy/p".into(), mode: Mode::Enforce };
+        let limit = Limit {
+            value: 50,
+            source: crate::object_ref::ObjectRef::policy("p"),
+            mode: Mode::Enforce,
+        };
         let strict = Policies { max_lag: vec![limit], ..Policies::default() };
         assert_eq!(leader(&lagging, &Policies::default()).as_deref(), Some("acid-a-0"));
         assert_eq!(leader(&lagging, &strict).as_deref(), Some("acid-a-1"));

@@ -2,8 +2,10 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::Seen;
-use crate::operator::Settings;
+use crate::object_ref::{self, ObjectRef};
+use crate::operator::{Operator, Settings};
 use crate::policy::{Limit, Mode, Policies, Zero};
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, CREATE, DOWN, UP};
@@ -44,7 +46,11 @@ fn below_min(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
 /// Judges a count that does not grow by the floors that could be read.
 fn below_known_min(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let to = facts.to();
-    let floor = Limit { value: FLOOR, source: "built-in".to_owned(), mode: Mode::Enforce };
+    let floor = Limit {
+        value: FLOOR,
+        source: ObjectRef::all(object_ref::Kind::BuiltIn),
+        mode: Mode::Enforce,
+    };
     let broken = policies.min.iter().chain([&floor]).filter(|min| to < min.value);
     let Some(min) = strictest(broken, |min| min.value) else { return Outcome::Pass };
     found(
@@ -128,7 +134,7 @@ fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
                 SCALE_TO_ZERO.id,
                 "the cluster is created with 0 instances: nothing will run",
             )
-            .because(format!("postgresql/{}", facts.change.new.name), "numberOfInstances: 0")
+            .because(facts.postgresql_source(), "numberOfInstances", 0)
             .remedy(set(facts, fewest(policies))),
         ),
         Direction::Down | Direction::Same | Direction::Up => {
@@ -155,7 +161,11 @@ fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
             }
             Outcome::Found(
                 Finding::deny(SCALE_TO_ZERO.id, message)
-                    .because("policy", "no ScalePolicy of the namespace says instances.zero: Allow")
+                    .because(
+                        ObjectRef::all(object_ref::Kind::ScalePolicy),
+                        "instances.zero",
+                        "Allow in none",
+                    )
                     .remedy(set_to(
                         facts,
                         "allow zero in a ScalePolicy, or keep the fewest that are allowed",
@@ -217,20 +227,24 @@ fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     } else {
         Finding::deny(OPERATOR_LIMITS.id, message)
     };
-    let mut finding = finding.because(operator.source.clone(), limits(&operator.settings));
+    let mut finding = finding;
+    finding.evidence = limits(operator);
     if stale {
         finding = finding.because(
-            format!("deployment/{}", operator.deployment),
-            "started before these settings were last edited, and reads them only once",
+            operator.deployment.clone(),
+            "settings",
+            "edited after its pod started, and it reads them only then",
         );
     }
     Outcome::Found(finding.remedy(set(facts, runs)))
 }
 
 /// Returns the operator's limits as its configuration spells them.
-pub(super) fn limits(settings: &Settings) -> String {
-    let Settings { min_instances, max_instances, .. } = settings;
-    format!("min_instances: {min_instances}, max_instances: {max_instances}")
+pub(super) fn limits(operator: &Operator) -> Vec<Evidence> {
+    let Settings { min_instances, max_instances, .. } = operator.settings;
+    [("min_instances", min_instances), ("max_instances", max_instances)]
+        .map(|(field, value)| Evidence::new(operator.source.clone(), field, value))
+        .into()
 }
 
 /// Returns the broken limit to show: the strictest mode first, then the strictest value.
@@ -256,7 +270,7 @@ fn found<T: Shown>(
 ) -> Outcome {
     Outcome::Found(
         Finding::deny(rule, message)
-            .because(limit.source.clone(), format!("{field}: {}", limit.value.shown()))
+            .because(limit.source.clone(), field, limit.value.shown())
             .remedy(set(facts, kept))
             .in_mode(limit.mode),
     )
@@ -292,7 +306,7 @@ mod tests {
     use crate::rules::testing::{Want, created, healthy, table, table_with, text};
 
     fn policies(min: Option<i64>, max: Option<i64>, zero: Option<Zero>, mode: Mode) -> Policies {
-        let source = || "scalepolicy/production".to_owned();
+        let source = || ObjectRef::policy("production");
         Policies {
             min: min.map(|value| Limit { value, source: source(), mode }).into_iter().collect(),
             max: max.map(|value| Limit { value, source: source(), mode }).into_iter().collect(),
@@ -328,7 +342,7 @@ mod tests {
     #[test]
     fn an_enforced_floor_is_not_hidden_by_a_higher_one_on_trial() {
         let mut both = policies(Some(3), None, None, Mode::Enforce);
-        both.min.push(Limit { value: 5, source: "scalepolicy/trial".into(), mode: Mode::Warn });
+        both.min.push(Limit { value: 5, source: ObjectRef::policy("trial"), mode: Mode::Warn });
         table_with(
             "below-min",
             &both,
@@ -456,7 +470,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("operator-limits", &limited(3, 9)), @"
         operator-limits: 9 instances asked for, the operator would run 5
-          ConfigMap default/postgres-operator: min_instances: 2, max_instances: 5
+          configmap default/postgres-operator: min_instances: 2; max_instances: 5
           Try:
               kubectl pgscale set acid-a 5 -n db
         ");

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::object_ref::ObjectRef;
 use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
@@ -55,7 +56,7 @@ fn step_too_large(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
                 step.value
             ),
         )
-        .because(step.source.clone(), format!("{field}: {}", step.value))
+        .because(step.source.clone(), field, step.value)
         .remedy(set_to(facts, "first", nearest(from, step.value)))
         .in_mode(step.mode),
     );
@@ -100,14 +101,16 @@ fn known_freeze(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outcom
     let Some(freeze) = holding.max_by_key(longest) else { return Outcome::Pass };
     let reason = freeze.value.reason.as_ref().map_or(String::new(), |why| format!(" ({why})"));
     let until = end(freeze).map_or("further notice".to_owned(), |until| until.to_string());
-    let says = end(freeze)
-        .map_or("freeze: without an end".to_owned(), |until| format!("freeze.until: {until}"));
     Outcome::Found(
         Finding::deny(
             CHANGE_FREEZE.id,
             format!("{} is frozen until {until}{reason}", facts.change.cluster()),
         )
-        .because(freeze.source.clone(), says)
+        .because(
+            freeze.source.clone(),
+            "freeze.until",
+            end(freeze).map_or("unset".to_owned(), |until| until.to_string()),
+        )
         .remedy(this_once(
             facts,
             CHANGE_FREEZE.id,
@@ -175,7 +178,7 @@ fn known_windows(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outco
         }
         return Outcome::Found(
             Finding::deny(OUTSIDE_WINDOW.id, format!("cannot be judged: {why}"))
-                .because(lost.source.clone(), format!("windows.timeZone: {}", lost.value.time_zone))
+                .because(lost.source.clone(), "windows.timeZone", &lost.value.time_zone)
                 .remedy(remedy)
                 .in_mode(lost.mode),
         );
@@ -192,7 +195,7 @@ fn known_windows(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outco
                 facts.change.cluster()
             ),
         )
-        .because(windows.source.clone(), format!("windows: {}", windows.value.summary()))
+        .because(windows.source.clone(), "windows", windows.value.summary())
         .remedy(this_once(
             facts,
             OUTSIDE_WINDOW.id,
@@ -208,7 +211,7 @@ fn known_windows(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outco
 fn next(
     facts: &Assessment<'_>,
     policies: &Policies,
-    source: &str,
+    source: &ObjectRef,
     own: Option<Timestamp>,
     spell: impl Fn(Timestamp) -> String,
 ) -> String {
@@ -353,7 +356,7 @@ mod tests {
         let for_ever = policies(&[json!({"freeze": {}})]);
         insta::assert_snapshot!(text("change-freeze", &healthy(5, 4), &for_ever), @"
         change-freeze: db/acid-a is frozen until further notice
-          scalepolicy/p0: freeze: without an end
+          scalepolicy/p0: freeze.until: unset
           Try: change scalepolicy/p0
             for this one change, if it cannot wait:
               kubectl pgscale override acid-a --to 4 --rules change-freeze --reason TEXT -n db

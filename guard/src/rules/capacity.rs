@@ -1,9 +1,11 @@
 //! Room: the load that the namespace, the nodes and the leader can take.
 
 use crate::assessment::Assessment;
-use crate::capacity::{Added, Look, Quotas, Room, domains, violations};
+use crate::capacity::{Added, Look, Quotas, Room, Unspecified, domains, violations};
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::Seen;
+use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
@@ -75,23 +77,18 @@ fn quota_headroom(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let mut finding = Finding::deny(QUOTA_HEADROOM.id, message);
     for lack in &seen.unspecified {
-        let says = format!(
-            "limits {}, which is not set for: {}",
-            lack.resource,
-            lack.containers.join(", ")
-        );
-        finding = finding.because(format!("resourcequota/{}", lack.quota), says);
+        finding.evidence.push(unspecified(lack));
     }
     for (room, more) in short {
         let Room { resource, hard, used, after, .. } = room;
-        let says = format!(
-            "{resource}: {} of {} used, {} needed: {} too many",
+        let value = format!(
+            "{} of {} used, {} needed: {} too many",
             used.readable(),
             hard.readable(),
             after.minus(*used).readable(),
             more.readable()
         );
-        finding = finding.because(format!("resourcequota/{}", room.quota), says);
+        finding = finding.because(quota(&room.quota), resource, value);
     }
     let raise = "have the quota raised";
     let quota = kubectl(facts, &["describe", "resourcequota"]);
@@ -102,6 +99,17 @@ fn quota_headroom(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Some(count) => ask_for(facts, "ask for fewer", count).or_to(format!("or {raise}"), quota),
         None => Remedy::to(raise, quota),
     }))
+}
+
+/// Returns the quota of this name.
+pub(super) fn quota(name: &str) -> ObjectRef {
+    ObjectRef::new(object_ref::Kind::ResourceQuota, name)
+}
+
+/// Returns which containers do not say what they need of a resource that a quota limits.
+pub(super) fn unspecified(lack: &Unspecified) -> Evidence {
+    let value = format!("limited, and not set for {}", lack.containers.join(", "));
+    Evidence::new(quota(&lack.quota), &lack.resource, value)
 }
 
 fn limits(count: usize) -> String {
@@ -206,8 +214,8 @@ fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 "the new member would be forbidden: its pod or its volume claim is never made",
             );
             for violation in found {
-                finding =
-                    finding.because(format!("limitrange/{}", violation.range), violation.says);
+                let range = ObjectRef::new(object_ref::Kind::LimitRange, &violation.range);
+                finding = finding.because(range, &violation.field, violation.value);
             }
             Outcome::Found(finding.remedy(Remedy::to(
                 "bring spec.resources, sidecars or spec.volume within it, or have it changed",
@@ -273,8 +281,9 @@ fn too_few_nodes(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 "{to} members must be kept apart by {key}, and {places} fit: {pending} would stay Pending"
             ),
         )
-        .because(facts.stateful_set_source(), format!("required pod anti-affinity by {key}"))
-        .because("nodes", format!("{} in all, fitting places: {places}", nodes.len()))
+        .because(facts.stateful_set_source(), "required pod anti-affinity by", key)
+        .because(ObjectRef::all(object_ref::Kind::Node), "count", nodes.len())
+        .because(ObjectRef::all(object_ref::Kind::Node), "fitting places", places)
         .remedy(if places > facts.from().unwrap_or(0) {
             Remedy::note("add nodes").and(ask_for(facts, "or ask for fewer", places))
         } else {
@@ -335,7 +344,13 @@ fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let streaming = standbys.saturating_sub(copying);
     let peak = streaming.saturating_add(copying.saturating_mul(OF_A_BASE_BACKUP));
     let source = facts.patroni_source("config");
-    let settings = format!("max_wal_senders: {senders}, max_replication_slots: {slots}");
+    let because = |finding: Finding| {
+        finding.because(source.clone(), "max_wal_senders", senders).because(
+            source.clone(),
+            "max_replication_slots",
+            slots,
+        )
+    };
     let fits = senders.min(slots);
     let raise = "raise both in spec.postgresql.parameters, which restarts PostgreSQL";
     if standbys > fits {
@@ -345,28 +360,20 @@ fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         } else {
             raise.into()
         };
-        return Outcome::Found(
-            Finding::deny(
-                TOO_FEW_WAL_SENDERS.id,
-                format!(
-                    "{standbys} standbys need as many WAL senders and slots, the leader has {fits}"
-                ),
-            )
-            .because(source, settings)
-            .remedy(remedy),
+        let message = format!(
+            "{standbys} standbys need as many WAL senders and slots, the leader has {fits}"
         );
+        let finding = because(Finding::deny(TOO_FEW_WAL_SENDERS.id, message));
+        return Outcome::Found(finding.remedy(remedy));
     }
     if peak > senders {
+        let message = format!(
+            "up to {peak} WAL senders while {copying} new members are copied, the leader has {senders}: base \
+             backups may fail and be tried again"
+        );
+        let finding = because(Finding::warn(TOO_FEW_WAL_SENDERS.id, message));
         return Outcome::Found(
-            Finding::warn(
-                TOO_FEW_WAL_SENDERS.id,
-                format!(
-                    "up to {peak} WAL senders while {copying} new members are copied, the leader has {senders}: \
-                     base backups may fail and be tried again"
-                ),
-            )
-            .because(source, settings)
-            .remedy("add fewer members at a time, or raise max_wal_senders"),
+            finding.remedy("add fewer members at a time, or raise max_wal_senders"),
         );
     }
     Outcome::Pass

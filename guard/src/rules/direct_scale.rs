@@ -2,6 +2,7 @@
 
 use crate::assessment::Assessment;
 use crate::facts::Seen;
+use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
@@ -70,7 +71,8 @@ fn statefulset_scaled(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 set.replicas
             ),
         )
-        .because(source, format!("spec.replicas: {}, written by {manager}", set.replicas))
+        .because(source.clone(), "spec.replicas", set.replicas)
+        .because(source, "writer of spec.replicas", manager)
         .remedy(back),
     )
 }
@@ -97,7 +99,11 @@ pub fn past_the_operator(namespace: &str, name: &str, from: i64, to: i64) -> Fin
             take_back(namespace, name, from)
         ),
     )
-    .because(format!("statefulset/{name}"), format!("spec.replicas: {from} -> {to}"))
+    .because(
+        ObjectRef::new(object_ref::Kind::StatefulSet, name),
+        "spec.replicas",
+        format_args!("{from} -> {to}"),
+    )
 }
 
 /// Returns the command that sets the StatefulSet back to the count that the cluster asks for.
@@ -148,7 +154,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("statefulset-scaled", &scaled(5, Some("kubectl"))), @"
         statefulset-scaled: the StatefulSet asks for 5, the cluster for 3: kubectl scaled it past the operator
-          statefulset/acid-a: spec.replicas: 5, written by kubectl
+          statefulset/acid-a: spec.replicas: 5; writer of spec.replicas: kubectl
           Try: the operator takes it back at its next sync; to keep the members:
               kubectl pgscale set acid-a 5 -n db
         ");

@@ -4,11 +4,14 @@
 //! check it. Nothing is judged here, and no rule judges by these texts. A fact that could not be
 //! read is printed as unreadable.
 
+use std::fmt::Display;
+
 use crate::assessment::Assessment;
+use crate::evidence::Evidence;
 use crate::facts::Seen;
+use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::rules::Rule;
-use crate::verdict::Evidence;
 
 mod cluster;
 mod members;
@@ -23,7 +26,7 @@ pub(super) use cluster::{
 };
 pub(super) use members::{answers, marks, pods, restarts, role_labels, sources, zones};
 pub(super) use patroni::{
-    failover, initialize, lag, last_leader, leader, pause, senders, sync_standbys, synchrony,
+    failover, initialize, lag, last_leader, leader, lock, pause, senders, sync_standbys, synchrony,
 };
 pub(super) use policies::{backup_age, freezes, max, max_lag, min, steps, windows, zero};
 pub(super) use room::{
@@ -52,41 +55,42 @@ impl Rule {
     }
 }
 
-/// Returns one object and its state.
-fn one(source: impl Into<String>, says: impl Into<String>) -> Vec<Evidence> {
-    vec![Evidence::new(source, says)]
+/// One field of an object.
+fn one(object: ObjectRef, field: &str, value: impl Display) -> Vec<Evidence> {
+    vec![Evidence::new(object, field, value)]
 }
 
-/// Returns the text of `value`, that it does not exist, or the reason why it could not be read.
-fn seen<T>(value: &Seen<T>, source: String, says: impl FnOnce(&T) -> String) -> Vec<Evidence> {
+/// Fields of `object` by `value`; that it is not there, or why it could not be read.
+fn seen<T, const N: usize>(
+    value: &Seen<T>,
+    object: &ObjectRef,
+    fields: impl FnOnce(&T) -> [(&'static str, String); N],
+) -> Vec<Evidence> {
     match value {
-        Seen::Known(value) => one(source, says(value)),
-        Seen::Absent => one(source, "not there"),
-        Seen::Unreadable(why) => unread(source, why),
-    }
-}
-
-fn unread(source: impl Into<String>, why: &str) -> Vec<Evidence> {
-    one(source, format!("could not be read: {why}"))
-}
-
-/// Returns the first of `all`, which were listed as `source`.
-fn listed(source: &str, mut all: Vec<Evidence>) -> Vec<Evidence> {
-    let more = all.len().saturating_sub(SHOWN);
-    all.truncate(SHOWN);
-    match (more, all.is_empty()) {
-        (_, true) => one(source, "there are none"),
-        (0, false) => all,
-        (more, false) => {
-            all.push(Evidence::new(source, format!("and {more} more")));
-            all
+        Seen::Known(value) => {
+            fields(value).map(|(field, value)| Evidence::new(object.clone(), field, value)).into()
         }
+        Seen::Absent => vec![Evidence::absent(object.clone())],
+        Seen::Unreadable(why) => unread(object.clone(), why),
     }
 }
 
-/// Returns a yes or no as manifests spell it.
-fn flag(name: &str, value: bool) -> String {
-    format!("{name}: {value}")
+fn unread(object: ObjectRef, why: &str) -> Vec<Evidence> {
+    vec![Evidence::unreadable(object, why)]
+}
+
+/// The first of `all`, which are of this kind, with all facts about each.
+fn listed(kind: object_ref::Kind, all: Vec<Vec<Evidence>>) -> Vec<Evidence> {
+    let object = ObjectRef::all(kind);
+    if all.is_empty() {
+        return vec![Evidence::absent(object)];
+    }
+    let more = all.len().saturating_sub(SHOWN);
+    let mut shown: Vec<Evidence> = all.into_iter().take(SHOWN).flatten().collect();
+    if more > 0 {
+        shown.push(Evidence::new(object, "not shown", more));
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -98,8 +102,7 @@ mod tests {
     fn told(id: &str, facts: &Facts, policies: &Policies) -> String {
         let rule = crate::rules::rule(id).unwrap();
         let all = rule.looks_at(&Assessment::of(facts, policies), policies);
-        let lines = all.iter().map(|it| format!("{}: {}", it.source, it.says));
-        lines.collect::<Vec<_>>().join("\n")
+        all.iter().map(Evidence::to_string).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -108,36 +111,55 @@ mod tests {
         let policies = Policies::default();
         insta::assert_snapshot!(told("below-min", &facts, &policies), @"
         postgresql/acid-a: numberOfInstances: 3 -> 2
-        scalepolicies: none sets instances.min
-        built-in: instances.min: 1
-        ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+        scalepolicies: instances.min: set by none
+        built-in defaults: instances.min: 1
+        configmap default/postgres-operator: min_instances: -1
+        configmap default/postgres-operator: max_instances: -1
         ");
         insta::assert_snapshot!(told("leader-cannot-move", &facts, &policies), @"
-        configmap/acid-a-leader: leader: acid-a-0, renewTime: 2026-11-24T10:00:00Z, ttl: 30
+        configmap/acid-a-leader: leader: acid-a-0
+        configmap/acid-a-leader: renewTime: 2026-11-24T10:00:00Z
+        configmap/acid-a-leader: ttl: 30
         pod/acid-a-0: role label: master
         pod/acid-a-1: role label: replica
         pod/acid-a-2: role label: none
-        http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
-        http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1s); last reported running replica, timeline 1, at 0/3E8, streaming
-        pod/acid-a-2: acid-a-2: does not answer (it has no address); never reported
+        http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
+        http://10.244.0.11:8008/patroni: acid-a-1: answer: none (no answer in 1s)
+        pod/acid-a-1: annotation status: running replica, timeline 1, at 0/3E8, streaming
+        pod/acid-a-2: answer: none (it has no address)
+        pod/acid-a-2: annotation status: unset
         configmap/acid-a-config: maximum_lag_on_failover: 33554432 bytes
-        scalepolicies: none sets survivors.maxLag
-        configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+        scalepolicies: survivors.maxLag: set by none
+        configmap/acid-a-config: synchronous_mode: false
+        configmap/acid-a-config: synchronous_mode_strict: false
+        configmap/acid-a-config: synchronous_node_count: 1
         configmap/acid-a-sync: not there
-        statefulset/acid-a: no annotation by anyone but the operator
+        statefulset/acid-a: annotations of other writers: none
         ");
         insta::assert_snapshot!(told("will-not-progress", &facts, &policies), @"
-        statefulset/acid-a: podManagementPolicy: OrderedReady, readiness probe: false
+        statefulset/acid-a: spec.podManagementPolicy: OrderedReady
+        statefulset/acid-a: readiness probe: unset
         statefulset/acid-a: spec.replicas: 3
-        pod/acid-a-0: Running, Ready, on node-0
-        pod/acid-a-1: Running, Ready, on node-1
-        pod/acid-a-2: Pending, not Ready, 0/3 nodes are available, on no node
-        configmap/acid-a-leader: leader: acid-a-0, renewTime: 2026-11-24T10:00:00Z, ttl: 30
+        pod/acid-a-0: status.phase: Running
+        pod/acid-a-0: condition Ready: yes
+        pod/acid-a-0: spec.nodeName: node-0
+        pod/acid-a-1: status.phase: Running
+        pod/acid-a-1: condition Ready: yes
+        pod/acid-a-1: spec.nodeName: node-1
+        pod/acid-a-2: status.phase: Pending
+        pod/acid-a-2: condition Ready: no
+        pod/acid-a-2: status: 0/3 nodes are available
+        pod/acid-a-2: spec.nodeName: unset
+        configmap/acid-a-leader: leader: acid-a-0
+        configmap/acid-a-leader: renewTime: 2026-11-24T10:00:00Z
+        configmap/acid-a-leader: ttl: 30
         ");
         insta::assert_snapshot!(told("quota-headroom", &healthy(3, 5), &policies), @"
         postgresql/acid-a: numberOfInstances: 3 -> 5
-        a new member: requests nothing; limits nothing; volumes none
-        resourcequotas: none counts a new member
+        postgresql/acid-a: requests of a new member: none
+        postgresql/acid-a: its limits: none
+        postgresql/acid-a: its volumes: none
+        resourcequotas: count a new member: none
         ");
     }
 
@@ -156,14 +178,15 @@ mod tests {
         insta::assert_snapshot!(told("below-min", &blind, &policies), @"
         postgresql/acid-a: numberOfInstances: 5 -> 2
         scalepolicies: could not be read: scalepolicies is forbidden
-        built-in: instances.min: 1
-        ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+        built-in defaults: instances.min: 1
+        configmap default/postgres-operator: min_instances: -1
+        configmap default/postgres-operator: max_instances: -1
         ");
     }
 
     #[test]
     fn only_the_first_of_many_members_are_shown() {
         let all = told("restart-pending", &healthy(25, 24), &Policies::default());
-        assert_eq!((all.lines().count(), all.lines().last()), (21, Some("pods: and 5 more")));
+        assert_eq!((all.lines().count(), all.lines().last()), (21, Some("pods: not shown: 5")));
     }
 }

@@ -7,7 +7,9 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::{Live, Member, Seen};
+use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
@@ -17,7 +19,7 @@ use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, kubectl, members_unseen, status, unread,
     until_unmarked,
 };
-use crate::verdict::{Evidence, Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const NO_LEADER: Rule = Rule {
     id: RuleId::NO_LEADER,
@@ -69,7 +71,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                     severity,
                     format!("no member leads {cluster}: Patroni has no leader lock"),
                 )
-                .because(facts.lock_source(), "not there")
+                .because_of(Evidence::absent(facts.lock_source()))
                 .remedy(status),
             );
         }
@@ -77,15 +79,10 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let Some(holder) = facts.leader_name() else {
         let why = if lock.holder.is_none() { "was released" } else { "has expired" };
-        return Outcome::Found(
-            Finding::new(
-                NO_LEADER.id,
-                severity,
-                format!("no member leads {cluster}: the leader lock {why}"),
-            )
-            .because(lock.source.clone(), lock.described())
-            .remedy(status),
-        );
+        let message = format!("no member leads {cluster}: the leader lock {why}");
+        let mut finding = Finding::new(NO_LEADER.id, severity, message);
+        finding.evidence = inputs::lock(lock);
+        return Outcome::Found(finding.remedy(status));
     };
     if facts.leader_member().is_none() {
         return Outcome::Found(
@@ -94,7 +91,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 severity,
                 format!("the leader lock is held by {holder}, which is not a pod of {cluster}"),
             )
-            .because(lock.source.clone(), format!("leader: {holder}"))
+            .because(lock.source.clone(), "leader", holder)
             .remedy(status),
         );
     }
@@ -110,8 +107,7 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         );
         for master in &masters {
             let label = master.pod.role.as_deref().unwrap_or_default();
-            finding =
-                finding.because(format!("pod/{}", master.name), format!("role label: {label}"));
+            finding = finding.because(ObjectRef::pod(&master.name), "role label", label);
         }
         let claims = masters.into_iter().filter(|master| master.name != holder);
         return Outcome::Found(finding.remedy(end_the_dead(facts, claims).unwrap_or(status)));
@@ -124,10 +120,10 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             severity,
             format!("{holder} holds the leader lock, but not every member agrees"),
         )
-        .because(lock.source.clone(), format!("leader: {holder}"));
+        .because(lock.source.clone(), "leader", holder);
         for member in &contradicting {
-            let claim = if member.name == holder { "does not lead" } else { "leads" };
-            finding.evidence.push(facts.quote(member, claim));
+            let claim = if member.name == holder { "not leader" } else { "leader" };
+            finding.evidence.push(facts.quote(member, "role", claim));
         }
         let remedy = end_the_dead(facts, contradicting.into_iter());
         return Outcome::Found(finding.remedy(remedy.unwrap_or(status)));
@@ -210,26 +206,26 @@ fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         }
     };
     let mut finding = Finding::new(PAUSED.id, severity, message)
-        .because(facts.patroni_source("config"), "pause: true")
+        .because(facts.patroni_source("config"), "pause", true)
         .if_leader_goes(facts.leader_condemned());
     let (remedy, marked) = resume(facts);
     finding.evidence.extend(marked);
     Outcome::Found(finding.remedy(remedy))
 }
 
-/// Returns the remedy that resumes Patroni, and the marks that forbid it for now.
-///
-/// In the middle of a major upgrade a resumed Patroni would start the PostgreSQL that is being
-/// upgraded.
-fn resume(facts: &Assessment<'_>) -> (Remedy, Option<Evidence>) {
+/// How Patroni is resumed, and the marks that say that it must not be yet: in the middle of a major upgrade it would
+/// start what is being upgraded.
+fn resume(facts: &Assessment<'_>) -> (Remedy, Vec<Evidence>) {
     let resume = inside(facts, &["patronictl", "resume"]);
-    match critical_operation(facts) {
-        marked @ Some(_) => (until_unmarked(facts), marked),
-        None if facts.leader_name().is_none() => {
-            (Remedy::to("be sure that no major upgrade runs, then resume it", resume), None)
-        }
-        None => (Remedy::run(resume), None),
-    }
+    let marked = critical_operation(facts);
+    let remedy = if !marked.is_empty() {
+        until_unmarked(facts)
+    } else if facts.leader_name().is_none() {
+        Remedy::to("be sure that no major upgrade runs, then resume it", resume)
+    } else {
+        Remedy::run(resume)
+    };
+    (remedy, marked)
 }
 
 /// Judges members that start while Patroni is paused: they neither take the lead nor copy from a
@@ -239,14 +235,13 @@ fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
     let config = facts.patroni_source("config");
     if !starts || !members.is_empty() {
         let message = "Patroni is paused: a new member does not start before it is resumed";
-        let mut finding = Finding::warn(PAUSED.id, message).because(config, "pause: true");
+        let mut finding = Finding::warn(PAUSED.id, message).because(config, "pause", true);
         let (remedy, marked) = resume(facts);
         finding.evidence.extend(marked);
         return Outcome::Found(finding.remedy(remedy));
     }
-    // Without a pod there is no patronictl. The same object is edited instead, which is JSON within
-    // JSON.
-    let resume = kubectl(facts, &["get", &config, "-o", "json"])
+    // Without a pod there is no patronictl: the same object is edited, which is JSON within JSON.
+    let resume = kubectl(facts, &["get", &config.argument(), "-o", "json"])
         .piped_into(["sed", r#"s/\\"pause\\": *true/\\"pause\\":false/"#])
         .piped_into(["kubectl", "replace", "-f", "-"]);
     let remedy = Remedy::to("resume it first", resume);
@@ -254,7 +249,7 @@ fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
         PAUSED.id,
         "Patroni is paused and no member runs: none of the new ones would ever take the lead",
     )
-    .because(config, "pause: true");
+    .because(config, "pause", true);
     Outcome::Found(finding.remedy(remedy).unexcused())
 }
 

@@ -7,14 +7,15 @@ use serde_json::Value;
 
 use crate::assessment::Assessment;
 use crate::change::{Change, Direction};
-use crate::facts::Seen;
+use crate::evidence::Evidence;
+use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, set};
-use crate::verdict::{Evidence, Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity};
 
 /// The number of edits that are shown.
 const SHOWN: usize = 8;
@@ -176,12 +177,9 @@ fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let mut finding = Finding::new(MIXED_CHANGE.id, severity, message);
     let more = edits.len().saturating_sub(SHOWN);
-    let source = format!("postgresql/{}", facts.change.new.name);
-    finding
-        .evidence
-        .extend(edits.into_iter().take(SHOWN).map(|edit| Evidence::new(source.clone(), edit)));
+    finding.evidence.extend(edits.into_iter().take(SHOWN).map(|edit| edit.evidence(facts)));
     if more > 0 {
-        finding = finding.because(source, format!("and {more} more edits"));
+        finding = finding.because(facts.postgresql_source(), "other edits", more);
     }
     Outcome::Found(
         finding.remedy(
@@ -230,8 +228,24 @@ fn parameters(spec: &Value) -> BTreeMap<&str, &Value> {
         .collect()
 }
 
-/// Returns each edit as `op path: from → to`, without secrets.
-pub(super) fn described(change: &Change) -> Vec<String> {
+/// One edit, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Edit {
+    /// What is edited, as a JSON pointer.
+    field: String,
+    /// `from → to`, or that it is not shown.
+    value: String,
+}
+
+impl Edit {
+    /// Returns the edit as evidence.
+    pub(super) fn evidence(&self, facts: &Facts) -> Evidence {
+        Evidence::new(facts.postgresql_source(), &self.field, &self.value)
+    }
+}
+
+/// Returns every edit but that of the count.
+pub(super) fn described(change: &Change) -> Vec<Edit> {
     let Some(old) = &change.old else { return Vec::new() };
     // Each operation is relative to the result of the ones before it, array indices above all.
     let mut before = old.spec.clone();
@@ -241,27 +255,30 @@ pub(super) fn described(change: &Change) -> Vec<String> {
         .map(|edit| {
             let path = edit.path().to_string();
             let was = before.pointer(&path).cloned();
-            let (verb, becomes) = match &edit {
-                PatchOperation::Add(add) => ("add", Some(&add.value)),
-                PatchOperation::Remove(_) => ("remove", None),
-                PatchOperation::Replace(replace) => ("replace", Some(&replace.value)),
-                PatchOperation::Copy(_) => ("copy", None),
-                PatchOperation::Move(_) => ("move", None),
-                PatchOperation::Test(_) => ("test", None),
+            // An addition to a list moves what is at its place, and replaces nothing.
+            let (was, becomes) = match &edit {
+                PatchOperation::Add(add) => (None, Some(&add.value)),
+                PatchOperation::Replace(replace) => (was, Some(&replace.value)),
+                // A patch made by diffing holds none of the other operations.
+                PatchOperation::Copy(_)
+                | PatchOperation::Move(_)
+                | PatchOperation::Remove(_)
+                | PatchOperation::Test(_) => (was, None),
             };
-            let text = match (secret(&path), was, becomes) {
-                (true, ..) => format!("{verb} /spec{path} (value not shown)"),
-                (false, Some(was), Some(becomes)) if verb == "replace" => {
-                    format!("{verb} /spec{path}: {} → {}", shown(&was), shown(becomes))
+            let value = match (secret(&path), was, becomes) {
+                (true, None, Some(_)) => "added, not shown".to_owned(),
+                (true, _, None) => "removed, not shown".to_owned(),
+                (true, Some(_), Some(_)) => "changed, not shown".to_owned(),
+                (false, was, becomes) => {
+                    let unset = || "unset".to_owned();
+                    let was = was.as_ref().map_or_else(unset, shown);
+                    format!("{was} → {}", becomes.map_or_else(unset, shown))
                 }
-                (false, _, Some(becomes)) => format!("{verb} /spec{path}: {}", shown(becomes)),
-                (false, Some(was), None) => format!("{verb} /spec{path}: was {}", shown(&was)),
-                (false, None, None) => format!("{verb} /spec{path}"),
             };
             // A patch that comes from a diff applies. If it did not, the later values would only be
             // less exact.
             let _ = json_patch::patch(&mut before, std::slice::from_ref(&edit));
-            text
+            Edit { field: format!("/spec{path}"), value }
         })
         .collect()
 }
@@ -305,9 +322,8 @@ mod tests {
     use super::*;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    /// Returns facts in which another controller is named, and no operator of that name is found:
-    /// its limits may make the count smaller.
-    fn in_doubt(mut facts: crate::Facts) -> crate::Facts {
+    /// Another controller is named, and no operator of that name is found: its limits may make the count smaller.
+    fn in_doubt(mut facts: Facts) -> Facts {
         let key = crate::postgresql::CONTROLLER_ANNOTATION.to_owned();
         facts.change.new.annotations.insert(key, "another".to_owned());
         facts.operator = Seen::Absent;
@@ -377,16 +393,14 @@ mod tests {
             spec["databases"] = json!({"app": "owner"});
         })), @r#"
         mixed-change: the write that changes 5 to 3 instances also changes spec.resources, spec.teamId, spec.volume.size: the operator would replace or renew the pods instead of handing the leader over
-          postgresql/acid-a: add /spec/databases: {…}
-          postgresql/acid-a: add /spec/resources: {…}
-          postgresql/acid-a: replace /spec/teamId: "acid" → "other"
-          postgresql/acid-a: replace /spec/volume/size: "1Gi" → "2Gi"
+          postgresql/acid-a: /spec/databases: unset → {…}; /spec/resources: unset → {…}
+          postgresql/acid-a: /spec/teamId: "acid" → "other"; /spec/volume/size: "1Gi" → "2Gi"
           Try: two commits, the count first and the rest when it is done
               kubectl pgscale set acid-a 3 -n db
         "#);
         insta::assert_snapshot!(text(id, &users(3, 5)), @"
         mixed-change: the write that changes 3 to 5 instances also changes other parts
-          postgresql/acid-a: add /spec/users: {…}
+          postgresql/acid-a: /spec/users: unset → {…}
           Try: two commits, the count first and the rest when it is done
               kubectl pgscale set acid-a 5 -n db
         ");
@@ -425,7 +439,7 @@ mod tests {
             spec["postgresql"]["parameters"] = json!({"archive_command": marker});
             spec["users"] = json!({marker.to_owned(): [marker]});
         });
-        let edits = described(&facts.change);
+        let edits = told(&facts);
         assert_eq!(edits.len(), 7);
         for edit in edits {
             assert!(!edit.contains(marker), "{edit}");
@@ -440,11 +454,16 @@ mod tests {
         });
         later.change.new.spec["postgresql"]["parameters"] = json!({
             "max_connections": "200", "ssl_passphrase_command": marker, "primary_conninfo": marker});
-        insta::assert_snapshot!(described(&later.change).join("\n"), @r#"
-        replace /spec/postgresql/parameters/max_connections: "100" → "200"
-        add /spec/postgresql/parameters/primary_conninfo (value not shown)
-        add /spec/postgresql/parameters/ssl_passphrase_command (value not shown)
+        insta::assert_snapshot!(told(&later).join("\n"), @r#"
+        /spec/postgresql/parameters/max_connections: "100" → "200"
+        /spec/postgresql/parameters/primary_conninfo: added, not shown
+        /spec/postgresql/parameters/ssl_passphrase_command: added, not shown
         "#);
+    }
+
+    fn told(facts: &Facts) -> Vec<String> {
+        let edits = described(&facts.change);
+        edits.iter().map(|edit| format!("{}: {}", edit.field, edit.value)).collect()
     }
 
     #[test]
@@ -455,11 +474,11 @@ mod tests {
         }
         facts.change.new.spec["tolerations"] = json!(["c"]);
         facts.change.new.spec["dockerImage"] = json!("x".repeat(200));
-        insta::assert_snapshot!(described(&facts.change).join("\n"), @r#"
-        add /spec/dockerImage: "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
-        replace /spec/tolerations/0: "a" → "c"
-        remove /spec/tolerations/1: was "b"
-        remove /spec/tolerations/1: was "c"
+        insta::assert_snapshot!(told(&facts).join("\n"), @r#"
+        /spec/dockerImage: unset → "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
+        /spec/tolerations/0: "a" → "c"
+        /spec/tolerations/1: "b" → unset
+        /spec/tolerations/1: "c" → unset
         "#);
     }
 }

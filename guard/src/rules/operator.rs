@@ -2,6 +2,7 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::Seen;
 use crate::operator::account::{create_list, edit_list};
 use crate::policy::Policies;
@@ -11,7 +12,7 @@ use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, CREATE, DOWN, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, unread};
-use crate::verdict::{Evidence, Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity};
 
 /// The status words by which the operator says that its last work on a cluster failed
 /// (`pkg/apis/acid.zalan.do/v1/const.go`).
@@ -105,16 +106,13 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             None if harmless => return Outcome::Pass,
             None => {
                 return Outcome::Unknown(format!(
-                    "whether deployment {} runs is not known",
+                    "whether {} runs is not known",
                     operator.deployment
                 ));
             }
             Some(false) => (
                 "the operator is down",
-                Evidence::new(
-                    format!("deployment/{}", operator.deployment),
-                    "no available replica",
-                ),
+                Evidence::new(operator.deployment.clone(), "status.availableReplicas", 0),
             ),
         },
         // The rule operator-limits reports it. Here it only matters where a denial might be missed.
@@ -139,8 +137,8 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     finding.evidence.push(evidence);
     let remedy = match &facts.operator {
         Seen::Known(operator) => {
-            let (namespace, name) = operator.deployment.split_once('/').unwrap_or_default();
-            let deployment = format!("deployment/{name}");
+            let deployment = operator.deployment.argument();
+            let namespace = operator.deployment.namespace.as_deref().unwrap_or_default();
             let scale = ["scale", &deployment, "--replicas=1", "-n", namespace];
             Remedy::to(
                 "see why it is down",
@@ -189,10 +187,7 @@ fn operator_failed(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             OPERATOR_FAILED.id,
             format!("the operator's last work on {} failed: {word}", facts.change.cluster()),
         )
-        .because(
-            format!("postgresql/{}", cluster.name),
-            format!("status.PostgresClusterStatus: {word}"),
-        )
+        .because(facts.postgresql_source(), "status.PostgresClusterStatus", word)
         .remedy("look into the operator's log for the reason, and mend it first"),
     )
 }
@@ -222,10 +217,10 @@ fn standby_cluster(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if !cluster.is_standby() {
         return Outcome::Pass;
     }
-    let says = if cluster.spec.get("standby").is_some_and(serde_json::Value::is_object) {
-        "spec.standby is set"
+    let (field, value) = if cluster.spec.get("standby").is_some_and(serde_json::Value::is_object) {
+        ("spec.standby", "set")
     } else {
-        "spec.env sets STANDBY_WALE_…"
+        ("spec.env", "sets STANDBY_WALE_…")
     };
     Outcome::Found(
         Finding::warn(
@@ -236,7 +231,7 @@ fn standby_cluster(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 facts.to()
             ),
         )
-        .because(format!("postgresql/{}", cluster.name), says)
+        .because(facts.postgresql_source(), field, value)
         .remedy("keep 1 instance until the cluster is promoted"),
     )
 }
@@ -253,19 +248,12 @@ fn own() -> Remedy {
 
 /// Returns the cluster's part in the reason why no operator was found.
 fn nobody_owns(facts: &Assessment<'_>) -> Evidence {
-    let cluster = &facts.change.new;
-    let says = match cluster.controller() {
-        "" => format!(
-            "no annotation {CONTROLLER_ANNOTATION}: owned by an operator without CONTROLLER_ID that watches \
-             {}, and none was found",
-            cluster.namespace
-        ),
-        id => format!(
-            "{CONTROLLER_ANNOTATION}: {id}, and no operator of that id that watches {} was found",
-            cluster.namespace
-        ),
+    let field = format!("annotation {CONTROLLER_ANNOTATION}");
+    let value = match facts.change.new.controller() {
+        "" => "unset, which means the operator without CONTROLLER_ID",
+        id => id,
     };
-    Evidence::new(format!("postgresql/{}", cluster.name), says)
+    Evidence::new(facts.postgresql_source(), &field, value)
 }
 
 #[cfg(any(test, feature = "testing"))]
@@ -323,7 +311,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("limits-unknown", &none(healthy(3, 5))), @"
         limits-unknown: no operator of db/acid-a was found: 5 instances are asked for, its limits may make it another number
-          postgresql/acid-a: no annotation acid.zalan.do/controller: owned by an operator without CONTROLLER_ID that watches db, and none was found
+          postgresql/acid-a: annotation acid.zalan.do/controller: unset, which means the operator without CONTROLLER_ID
           Try: start an operator that owns the cluster and watches its namespace
             if it runs, add its account to the list (operatorAccounts of the chart):
               kubectl edit configmap pgscale-operators -n kube-public
@@ -365,7 +353,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("operator-absent", &available(led_by_the_last(3), Some(false))), @"
         operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts that no rule checked
-          deployment/default/postgres-operator: no available replica
+          deployment default/postgres-operator: status.availableReplicas: 0
           Try: see why it is down:
               kubectl get deployment,pods -n default
             if it was scaled to 0:
@@ -375,7 +363,7 @@ mod tests {
         foreign.change.new.annotations.insert(CONTROLLER_ANNOTATION.into(), "second".into());
         insta::assert_snapshot!(text("operator-absent", &foreign), @"
         operator-absent: no operator was found that owns and watches it: the new count of db/acid-a will wait for one
-          postgresql/acid-a: acid.zalan.do/controller: second, and no operator of that id that watches db was found
+          postgresql/acid-a: annotation acid.zalan.do/controller: second
           Try: start an operator that owns the cluster and watches its namespace
             if it runs, add its account to the list (operatorAccounts of the chart):
               kubectl edit configmap pgscale-operators -n kube-public
@@ -434,7 +422,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("standby-cluster", &standby(1, 2)), @"
         standby-cluster: db/acid-a is a standby cluster, which the operator supports with 1 instance only; 2 would run
-          postgresql/acid-a: spec.standby is set
+          postgresql/acid-a: spec.standby: set
           Try: keep 1 instance until the cluster is promoted
         ");
     }

@@ -8,6 +8,7 @@
 use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::facts::{Facts, Health, Member, OperatorSwitchover, Seen};
+use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
@@ -85,7 +86,7 @@ fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         LEADER_CONDEMNED.id,
         format!("{leader} is the leader, and its pod would be deleted: {kept}"),
     )
-    .because(lock.source.clone(), format!("leader: {leader}"));
+    .because(lock.source.clone(), "leader", leader);
     if facts.best_survivor().is_some() {
         return Outcome::Found(finding.remedy(plan(facts)));
     }
@@ -102,25 +103,23 @@ fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 Err(why) => why,
             },
         };
-        finding.evidence.push(facts.quote(member, format_args!("cannot take over: {why}")));
+        finding = finding.because(facts.source_of(member), "cannot take over", why);
     }
     let by_policy = facts.survivors().any(|member| facts.takeover(member).lags_by_policy());
     Outcome::Found(finding.remedy(mend_one(facts)).if_by_policy_lag(by_policy))
 }
 
-/// Returns the finding where more pods live than the object asks for, the leader's among them, and
-/// the new count leaves the leader's pod out as well.
-fn left_out(facts: &Assessment<'_>, leader: &str, lock: &str) -> Finding {
+/// More pods live than the object asks for, the leader's among them, and the new count leaves it out as well.
+fn left_out(facts: &Assessment<'_>, leader: &str, lock: &ObjectRef) -> Finding {
     let to = facts.to();
     let message = format!(
         "{leader} is the leader, and a count of {to} leaves its pod out: the operator deletes it with this write"
     );
     let mut finding = Finding::deny(LEADER_CONDEMNED.id, message)
-        .because(lock, format!("leader: {leader}"))
+        .because(lock.clone(), "leader", leader)
         .unexcused();
     if let Seen::Known(set) = &facts.stateful_set {
-        let says = format!("spec.replicas: {}", set.replicas);
-        finding = finding.because(facts.stateful_set_source(), says);
+        finding = finding.because(facts.stateful_set_source(), "spec.replicas", set.replicas);
     }
     finding.remedy(Remedy::run(keep_leader(facts).unwrap_or_else(|| status(facts))))
 }
@@ -177,11 +176,9 @@ fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 ),
             );
             if let Seen::Known(lock) = &facts.leader {
-                finding = finding.because(lock.source.clone(), format!("leader: {leader}"));
+                finding = finding.because(lock.source.clone(), "leader", leader);
             }
-            for obstacle in obstacles {
-                finding = finding.because(obstacle.source, obstacle.says);
-            }
+            finding.evidence.extend(obstacles);
             // Where another leader or another count would do, that is shown instead (`alternative`).
             let nobody = facts.best_survivor().is_none();
             let would_do = |member: &Member| {
@@ -277,15 +274,15 @@ mod tests {
         insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(2).stalled([0, 1])), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
-          http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
+          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
+          http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 600
           Try: not 2, but 4; this moves the leader to acid-a-2 first:
               kubectl pgscale down acid-a --to 4 -n db
         ");
         insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(1).stalled([0, 1, 2, 3])), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: only acid-a-0 is kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
           Try: no member that stays can take over: mend one; their state:
               kubectl pgscale status acid-a -n db
         ");
@@ -388,28 +385,29 @@ mod tests {
         insta::assert_snapshot!(text("leader-cannot-move", &last(3).frozen(0)), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s)
+          http://10.244.0.10:8008/patroni: acid-a-0: answer: none (no answer in 1s)
           Try: this moves the leader to acid-a-1 first:
               kubectl pgscale down acid-a --to 3 -n db
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1])), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
           Try: not 2, but 4; this moves the leader to acid-a-2 first:
               kubectl pgscale down acid-a --to 4 -n db
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1, 2, 3])), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
+          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
           Try: no member that stays can take over: mend one; their state:
               kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(3).synchronous(&["acid-a-1"])), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          configmap/acid-a-sync: replication is synchronous; sync_standby: acid-a-1, without acid-a-0
+          configmap/acid-a-config: synchronous_mode: true
+          configmap/acid-a-sync: sync_standby: acid-a-1
           Try: this moves the leader to acid-a-1 first:
               kubectl pgscale down acid-a --to 3 -n db
         ");
@@ -418,8 +416,9 @@ mod tests {
         })), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          pod/acid-a-4: holds the leader lock, but no pod has the role label master
-          configmap/acid-a-sync: replication is synchronous; sync_standby: none, without acid-a-0
+          pod/acid-a-4: role label: none
+          configmap/acid-a-config: synchronous_mode: true
+          configmap/acid-a-sync: sync_standby: none
           Try: no member that stays can take over: mend one; their state:
               kubectl pgscale status acid-a -n db
         ");
@@ -440,11 +439,10 @@ mod tests {
         insta::assert_snapshot!(verdict.finding("leader-condemned").unwrap(), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: does not answer (no answer in 1s) (leader-cannot-move)
-          statefulset/acid-a: annotation a/b by kubectl: the operator replaces the StatefulSet and skips its switchover (leader-cannot-move)
+          http://10.244.0.10:8008/patroni: acid-a-0: answer: none (no answer in 1s) (leader-cannot-move)
+          statefulset/acid-a: annotation a/b: written by kubectl (leader-cannot-move)
           configmap/acid-a-config: pause: true (paused)
-          statefulset/acid-a: annotation a/b, written by kubectl (replace-pending)
-          statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5 (parallel-shrink)
+          statefulset/acid-a: spec.podManagementPolicy: Parallel; spec.replicas: 5 (parallel-shrink)
           Try: not 2, but 3; this moves the leader to acid-a-1 first:
               kubectl pgscale down acid-a --to 3 -n db
         ");

@@ -65,7 +65,7 @@ mod tests {
     use crate::rules::testing::healthy;
 
     fn limit(value: i64) -> Limit<i64> {
-        Limit { value, source: "scalepolicy/a".to_owned(), mode: Mode::Enforce }
+        Limit { value, source: crate::object_ref::ObjectRef::policy("a"), mode: Mode::Enforce }
     }
 
     #[test]

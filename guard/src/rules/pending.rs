@@ -1,6 +1,7 @@
 //! The work that others have begun: a switchover, a restart, a major upgrade.
 
 use crate::assessment::Assessment;
+use crate::evidence::Evidence;
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
@@ -71,8 +72,8 @@ fn switchover_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         severity,
         format!("a switchover of {} is pending, and {why}", facts.change.cluster()),
     );
-    let finding = finding.because(facts.patroni_source("failover"), told(pending));
-    Outcome::Found(Finding { remedy: about_switchover(facts), ..finding })
+    let evidence = annotations(facts, pending);
+    Outcome::Found(Finding { remedy: about_switchover(facts), evidence, ..finding })
 }
 
 /// Returns the remedy for a switchover that is pending, or may be. `None` where none is pending.
@@ -96,7 +97,7 @@ pub fn about_switchover(facts: &Facts) -> Option<Remedy> {
     }
     // The command asks for the new leader.
     let fail_over = inside_asking(facts, &["patronictl", "failover", &cluster.name]);
-    let remove = kubectl(facts, &["annotate", &object, "leader-", "member-"]);
+    let remove = kubectl(facts, &["annotate", &object.argument(), "leader-", "member-"]);
     let note =
         "run it again in some seconds: the leader does this switchover or drops it within a loop";
     Some(
@@ -108,16 +109,16 @@ pub fn about_switchover(facts: &Facts) -> Option<Remedy> {
 }
 
 /// Returns the annotations of a pending switchover.
-pub(super) fn told(pending: &PendingFailover) -> String {
+pub(super) fn annotations(facts: &Facts, pending: &PendingFailover) -> Vec<Evidence> {
+    let object = || facts.patroni_source("failover");
     [
         ("leader", &pending.leader),
         ("member", &pending.candidate),
         ("scheduled_at", &pending.scheduled),
     ]
     .into_iter()
-    .filter_map(|(key, value)| Some(format!("{key}: {}", value.as_ref()?)))
-    .collect::<Vec<_>>()
-    .join(", ")
+    .filter_map(|(key, value)| Some(Evidence::new(object(), key, value.as_ref()?)))
+    .collect()
 }
 
 pub(super) const RESTART_PENDING: Rule = Rule {
@@ -152,7 +153,7 @@ fn restart_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let mut evidence = Vec::new();
     for member in members {
         match waits_for_restart(member) {
-            Ok(true) => evidence.push(facts.quote(member, "pending_restart")),
+            Ok(true) => evidence.push(facts.quote(member, "pending_restart", true)),
             Ok(false) => {}
             Err(why) => unknown = Some(why),
         }
@@ -259,7 +260,7 @@ fn major_upgrade(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 facts.change.cluster()
             ),
         )
-        .because(format!("postgresql/{}", cluster.name), format!("{UPGRADE_FAILED}: {failed}"))
+        .because(facts.postgresql_source(), &format!("annotation {UPGRADE_FAILED}"), failed)
         .remedy(Remedy::to(
             "mend its cause first",
             kubectl(
@@ -307,17 +308,14 @@ fn begins(facts: &Assessment<'_>, members: &[Member]) -> Result<Option<Finding>,
         return Ok(None);
     }
     let finding = about(facts, "is about to be upgraded")
-        .because(
-            format!("postgresql/{}", stored.name),
-            format!("spec.postgresql.version: {declared}"),
-        )
-        .because(facts.source_of(leader), format!("{}: server_version: {runs}", leader.name));
+        .because(facts.postgresql_source(), "spec.postgresql.version", declared)
+        .because(facts.source_of(leader), "server_version", runs);
     Ok(Some(finding.remedy(until_unmarked(facts))))
 }
 
 fn running(facts: &Assessment<'_>) -> Finding {
     about(facts, "is being upgraded")
-        .because(facts.patroni_source("config"), "pause: true")
+        .because(facts.patroni_source("config"), "pause", true)
         .remedy(until_unmarked(facts))
 }
 

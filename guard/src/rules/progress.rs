@@ -2,14 +2,16 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::Seen;
+use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
-use crate::verdict::{Evidence, Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity};
 
 /// The annotation of a pod that the operator is to renew.
 const ROLLING_UPDATE: &str = "zalando-postgres-operator-rolling-update-required";
@@ -57,35 +59,27 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     match &facts.stateful_set {
         Seen::Known(set) => {
             if set.terminating {
-                evidence.push(Evidence::new(source, "being deleted"));
+                evidence.push(Evidence::new(source, "metadata.deletionTimestamp", "set"));
             } else if set.observed_generation < set.generation {
-                evidence.push(Evidence::new(
-                    source,
-                    format!(
-                        "generation: {}, status.observedGeneration: {}",
-                        set.generation, set.observed_generation
-                    ),
-                ));
+                let (written, seen) = (set.generation, set.observed_generation);
+                evidence.push(Evidence::new(source.clone(), "metadata.generation", written));
+                evidence.push(Evidence::new(source, "status.observedGeneration", seen));
             }
         }
         Seen::Absent if members.is_empty() => {}
-        Seen::Absent => evidence.push(Evidence::new(source, "not there, although its pods are")),
+        Seen::Absent => evidence.push(Evidence::absent(source)),
         Seen::Unreadable(why) => {
             unknown = Some(format!("the StatefulSet could not be read ({why})"));
         }
     }
     for member in members {
         if member.pod.terminating && member.ordinal < facts.to() {
-            evidence.push(Evidence::new(
-                format!("pod/{}", member.name),
-                "being deleted, and would stay",
-            ));
+            let pod = ObjectRef::pod(&member.name);
+            evidence.push(Evidence::new(pod, "metadata.deletionTimestamp", "set"));
         }
         if member.pod.rolling_update_required {
-            evidence.push(Evidence::new(
-                format!("pod/{}", member.name),
-                format!("{ROLLING_UPDATE}: true"),
-            ));
+            let field = format!("annotation {ROLLING_UPDATE}");
+            evidence.push(Evidence::new(ObjectRef::pod(&member.name), &field, true));
         }
     }
     if evidence.is_empty() {
@@ -154,7 +148,7 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                     CHANGE_NOT_APPLIED.id,
                     format!("{from} instances asked for so far, and the operator runs none"),
                 )
-                .because(facts.stateful_set_source(), "not there")
+                .because_of(Evidence::absent(facts.stateful_set_source()))
                 .remedy(Remedy::note("look into the operator's log, then wait").and(wait(facts))),
             );
         }
@@ -174,12 +168,9 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             severity,
             format!("the operator has not applied the last change: {from} instances asked for, {runs} run"),
         )
-        .because(
-            format!("postgresql/{}", facts.change.new.name),
-            format!("numberOfInstances: {from} after the operator's limits"),
-        )
-        .because(facts.stateful_set_source(), format!("spec.replicas: {runs}"))
-        // With none running, a cancel would ask for a full outage.
+        .because(facts.postgresql_source(), "numberOfInstances within the operator's limits", from)
+        .because(facts.stateful_set_source(), "spec.replicas", runs)
+        // With none running, to cancel would be to ask for a full outage.
         .remedy(if runs >= 1 {
             wait(facts).or_to("or cancel it", set_count(facts, runs))
         } else {
@@ -248,14 +239,14 @@ mod tests {
         let id = "operation-in-progress";
         insta::assert_snapshot!(text(id, &behind(5, 3).with_member(1, |it| it.pod.terminating = true)), @"
         operation-in-progress: an operation on db/acid-a is not finished
-          statefulset/acid-a: generation: 4, status.observedGeneration: 3
-          pod/acid-a-1: being deleted, and would stay
+          statefulset/acid-a: metadata.generation: 4; status.observedGeneration: 3
+          pod/acid-a-1: metadata.deletionTimestamp: set
           Try:
               kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &rolling(3, 5)), @r#"
         operation-in-progress: an operation on db/acid-a is not finished
-          pod/acid-a-2: zalando-postgres-operator-rolling-update-required: true
+          pod/acid-a-2: annotation zalando-postgres-operator-rolling-update-required: true
           Try:
               kubectl pgscale wait acid-a -n db
             and until this names no pod:
@@ -294,7 +285,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("change-not-applied", &running(4, 2, 5)), @"
         change-not-applied: the operator has not applied the last change: 4 instances asked for, 5 run
-          postgresql/acid-a: numberOfInstances: 4 after the operator's limits
+          postgresql/acid-a: numberOfInstances within the operator's limits: 4
           statefulset/acid-a: spec.replicas: 5
           Try:
               kubectl pgscale wait acid-a -n db

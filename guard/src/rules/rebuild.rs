@@ -2,14 +2,16 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Health, Live, Member, Seen};
+use crate::evidence::Evidence;
+use crate::facts::{Health, Live, Member, Problem, Seen};
+use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, set_count, wait};
-use crate::verdict::{Evidence, Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
     id: RuleId::REBUILD_IN_PROGRESS,
@@ -73,8 +75,7 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             for ordinal in facts.missing_survivors().take_while(|it| *it < set.replicas).take(NAMED)
             {
                 let name = facts.pod_name(ordinal);
-                let says = format!("spec.replicas: {}, {name} has no pod yet", set.replicas);
-                let evidence = Evidence::new(facts.stateful_set_source(), says);
+                let evidence = Evidence::absent(ObjectRef::pod(&name));
                 staying.push(Unfinished { ordinal, name, how: How::Built, evidence });
             }
         }
@@ -200,23 +201,23 @@ fn remedy(
 
 /// Returns in which way `member` is unfinished. `Err` where that is unknown.
 fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinished>, String> {
-    let found = |how, source, says| {
+    let found = |how, evidence| {
         let (ordinal, name) = (member.ordinal, member.name.clone());
-        Ok(Some(Unfinished { ordinal, name, how, evidence: Evidence::new(source, says) }))
+        Ok(Some(Unfinished { ordinal, name, how, evidence }))
     };
-    let pod = format!("pod/{}", member.name);
+    let pod = |value| Evidence::new(ObjectRef::pod(&member.name), "status", value);
     let waiting = member.pod.waiting.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
     // A kept member comes back, and continues.
     if member.pod.terminating && member.ordinal >= facts.to() {
         return Ok(None);
     }
     if let Some(how) = facts.rebuilding(member) {
-        return found(How::Built, facts.source_of(member), format!("{}: {how}", member.name));
+        let evidence = facts.evidence_for(member, &Problem::Rebuilding(how));
+        return found(How::Built, evidence);
     }
     let started = member.pod.phase == "Running" || !matches!(member.report, Seen::Absent);
     if member.pod.phase == "Pending" || !started {
-        let says = format!("{} is {}{waiting}", member.name, member.pod.phase);
-        return found(How::Built, pod, says);
+        return found(How::Built, pod(format!("{}{waiting}", member.pod.phase)));
     }
     match (&member.live, &member.report) {
         (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => {
@@ -229,8 +230,7 @@ fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinish
                 && report.replication_state.is_none() =>
         {
             if !member.pod.containers_running {
-                let says = format!("{} does not run{waiting}", member.name);
-                return found(How::Stopped, pod, says);
+                return found(How::Stopped, pod(format!("not running{waiting}")));
             }
             Err(format!("whether {} is being rebuilt: it does not answer ({why})", member.name))
         }
@@ -389,20 +389,20 @@ mod tests {
         let id = "rebuild-in-progress";
         insta::assert_snapshot!(text(id, &healthy(5, 3).cloning(1)), @"
         rebuild-in-progress: still being built: acid-a-1; a healthy member would go meanwhile
-          http://10.244.0.11:8008/patroni: acid-a-1: creating replica
+          http://10.244.0.11:8008/patroni: acid-a-1: state: being rebuilt (creating replica)
           Try:
               kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &healthy(4, 3).cloning(3)), @"
         rebuild-in-progress: still being built: acid-a-3; to remove it ends that
-          http://10.244.0.13:8008/patroni: acid-a-3: creating replica
+          http://10.244.0.13:8008/patroni: acid-a-3: state: being rebuilt (creating replica)
           Try:
               kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &healthy(5, 6).pending(3).without(4)), @"
         rebuild-in-progress: still being built: acid-a-3, acid-a-4
-          pod/acid-a-3: acid-a-3 is Pending (0/3 nodes are available)
-          statefulset/acid-a: spec.replicas: 5, acid-a-4 has no pod yet
+          pod/acid-a-3: status: Pending (0/3 nodes are available)
+          pod/acid-a-4: not there
           Try:
               kubectl pgscale wait acid-a -n db
             or give it up:
@@ -410,22 +410,22 @@ mod tests {
         ");
         insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0).cloning(1)), @"
         rebuild-in-progress: still being built: acid-a-1; stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
-          pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
-          http://10.244.0.11:8008/patroni: acid-a-1: creating replica
+          pod/acid-a-0: status: not running (container postgres: Completed, exit code 0)
+          http://10.244.0.11:8008/patroni: acid-a-1: state: being rebuilt (creating replica)
           Try: start acid-a-0, or have it made again:
               kubectl delete pod acid-a-0 -n db
               kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0)), @"
         rebuild-in-progress: stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
-          pod/acid-a-0: acid-a-0 does not run (container postgres: Completed, exit code 0)
+          pod/acid-a-0: status: not running (container postgres: Completed, exit code 0)
           Try: start acid-a-0, or have it made again:
               kubectl delete pod acid-a-0 -n db
               kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &healthy(2, 3).cloning(1)), @"
         rebuild-in-progress: still being built: acid-a-1; no healthy standby exists yet
-          http://10.244.0.11:8008/patroni: acid-a-1: creating replica
+          http://10.244.0.11:8008/patroni: acid-a-1: state: being rebuilt (creating replica)
           Try:
               kubectl pgscale wait acid-a -n db
             or give it up:

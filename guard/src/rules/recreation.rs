@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::{Facts, Seen};
+use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::rules::judge;
 
@@ -17,10 +19,9 @@ const TRIES: usize = 64;
 /// The remains of the cluster, and the way to bring it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recreation {
-    /// The pods and the volumes that are left, as `kind/name`.
-    pub left: Vec<String>,
-    /// The nearest count with which the same manifest would be admitted. `None` where there is
-    /// none.
+    /// The pods and the volumes that are left.
+    pub left: Vec<ObjectRef>,
+    /// The nearest count with which the same manifest would be admitted; `None` where there is none.
     pub count: Option<i64>,
     /// The fate of the volumes.
     pub volumes: Volumes,
@@ -33,8 +34,8 @@ pub enum Volumes {
     Kept,
     /// The volumes are deleted, too.
     Deleted {
-        /// The setting or the object that decides it.
-        by: String,
+        /// The setting or the object that says so.
+        by: Evidence,
         /// The claims that are still there.
         claims: Vec<String>,
     },
@@ -47,7 +48,8 @@ pub(super) fn volumes(facts: &Facts) -> Volumes {
     let claims = facts.claims.known().map_or(&[][..], Vec::as_slice);
     let names = || claims.iter().map(|claim| claim.name.clone()).collect();
     if let Some(claim) = claims.iter().find(|claim| claim.terminating) {
-        let by = format!("persistentvolumeclaim/{} is being deleted", claim.name);
+        let by = ObjectRef::claim(&claim.name);
+        let by = Evidence::new(by, "metadata.deletionTimestamp", "set");
         return Volumes::Deleted { by, claims: names() };
     }
     // The operator deletes the claims right after the pods: where no pod is left, it has already
@@ -57,8 +59,8 @@ pub(super) fn volumes(facts: &Facts) -> Volumes {
     }
     match &facts.operator {
         Seen::Known(operator) => match operator.settings.deletes_with_cluster {
-            Some(setting) => Volumes::Deleted {
-                by: format!("{setting} in {}", operator.source),
+            Some((setting, value)) => Volumes::Deleted {
+                by: Evidence::new(operator.source.clone(), setting, value),
                 claims: names(),
             },
             None => Volumes::Kept,
@@ -73,10 +75,10 @@ pub fn recreation(facts: &Facts, policies: &Policies) -> Option<Recreation> {
     if facts.direction() != Direction::Create {
         return None;
     }
-    let pods = facts.all_members().iter().map(|member| format!("pod/{}", member.name));
+    let pods = facts.all_members().iter().map(|member| ObjectRef::pod(&member.name));
     let claims = facts.claims.known().into_iter().flatten();
-    let claims = claims.map(|claim| format!("persistentvolumeclaim/{}", claim.name));
-    let left: Vec<String> = pods.chain(claims).collect();
+    let claims = claims.map(|claim| ObjectRef::claim(&claim.name));
+    let left: Vec<ObjectRef> = pods.chain(claims).collect();
     if left.is_empty() {
         return None;
     }
@@ -152,10 +154,10 @@ mod tests {
     fn count_that_brings_a_deleted_cluster_back_is_admitted() {
         let found = recreation(&replaced(1), &Policies::default()).unwrap();
         assert_eq!((found.count, found.left.len()), (Some(5), 10));
-        let max = Limit { value: 4, source: "scalepolicy/a".into(), mode: Mode::Enforce };
+        let max = Limit { value: 4, source: ObjectRef::policy("a"), mode: Mode::Enforce };
         let bounded = Policies { max: vec![max], ..Policies::default() };
         assert_eq!(recreation(&replaced(1), &bounded).unwrap().count, None);
-        let min = Limit { value: 3, source: "scalepolicy/a".into(), mode: Mode::Enforce };
+        let min = Limit { value: 3, source: ObjectRef::policy("a"), mode: Mode::Enforce };
         let floor = Policies { min: vec![min], ..Policies::default() };
         let mut kept = claimed(healthy(0, 1), 1);
         kept.change.old = None;
@@ -171,7 +173,8 @@ mod tests {
         let Volumes::Deleted { by, claims } = volumes(&replaced(1)) else {
             panic!("the default deletes")
         };
-        assert!(by.contains("enable_persistent_volume_claim_deletion: true"), "{by}");
+        assert_eq!(by.field.as_deref(), Some("enable_persistent_volume_claim_deletion"));
+        assert_eq!(by.value, "true");
         assert_eq!(claims.len(), 5);
         assert_eq!(volumes(&kept(replaced(1))), Volumes::Kept);
         let mut settled = replaced(1);
@@ -183,7 +186,7 @@ mod tests {
         let Volumes::Deleted { by, .. } = volumes(&settled) else {
             panic!("one is on its way out")
         };
-        assert!(by.contains("pgdata-acid-a-2"), "{by}");
+        assert_eq!(by.object, ObjectRef::claim("pgdata-acid-a-2"));
         let mut unseen = replaced(1);
         unseen.operator = Seen::Unreadable("forbidden".into());
         assert_eq!(volumes(&unseen), Volumes::Unknown);

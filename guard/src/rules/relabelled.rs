@@ -23,9 +23,9 @@ pub(super) fn stricter(
             if strongest == after.1 {
                 return after;
             }
-            let cluster = format!("postgresql/{}", facts.change.new.name);
-            let says = "the labels before this write count, too";
-            (before.0, strongest.map(|finding| finding.because(cluster, says)))
+            let (field, value) = ("metadata.labels", "the labels before this write count, too");
+            let object = facts.postgresql_source();
+            (before.0, strongest.map(|finding| finding.because(object, field, value)))
         })
         .collect()
 }
@@ -99,7 +99,7 @@ mod tests {
         insta::assert_snapshot!(verdict.finding("above-max").unwrap(), @"
         above-max: 9 instances asked for, 7 is the maximum
           scalepolicy/production: instances.max: 7
-          postgresql/acid-a: the labels before this write count, too
+          postgresql/acid-a: metadata.labels: the labels before this write count, too
           Try:
               kubectl pgscale set acid-a 7 -n db
         ");

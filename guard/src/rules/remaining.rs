@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::assessment::Assessment;
+use crate::evidence::Evidence;
 use crate::facts::{Live, Member, Seen};
+use crate::object_ref::{self, ObjectRef};
 use crate::patroni::Tags;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
@@ -11,7 +13,7 @@ use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, last_word, members_unseen, still_down};
-use crate::verdict::{Evidence, Finding, Outcome};
+use crate::verdict::{Finding, Outcome};
 
 pub(super) const NO_STANDBY_LEFT: Rule = Rule {
     id: RuleId::NO_STANDBY_LEFT,
@@ -50,8 +52,9 @@ fn no_standby_left(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             ),
         )
         .because(
-            format!("postgresql/{name}"),
-            format!("numberOfInstances: {} -> {}", facts.from().unwrap_or(0), facts.to()),
+            facts.postgresql_source(),
+            "numberOfInstances",
+            format_args!("{} -> {}", facts.from().unwrap_or(0), facts.to()),
         )
         .remedy(match still_down(facts, 2) {
             Some(command) => Remedy::to("to keep one", command),
@@ -109,8 +112,8 @@ fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     );
     for member in members {
         if let (Some(zone), Some(node)) = (&member.pod.zone, &member.pod.node) {
-            finding =
-                finding.because(format!("node/{node}"), format!("{}: zone {zone}", member.name));
+            let field = format!("zone of {}", member.name);
+            finding = finding.because(ObjectRef::new(object_ref::Kind::Node, node), &field, zone);
         }
     }
     // The lowest member elsewhere, and the count that keeps it.
@@ -169,12 +172,9 @@ fn cascade_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         });
         let Some(source) = source else { continue };
         let evidence = if feeds(source, survivor) {
-            Evidence::new(
-                facts.source_of(source),
-                format!("{} feeds {}", source.name, survivor.name),
-            )
+            Evidence::new(facts.source_of(source), "feeds", &survivor.name)
         } else {
-            facts.quote(survivor, format_args!("replicatefrom: {}", source.name))
+            facts.quote(survivor, "tags.replicatefrom", &source.name)
         };
         found.push((survivor.name.clone(), source.name.clone(), evidence));
     }
@@ -288,11 +288,11 @@ mod tests {
         );
         insta::assert_snapshot!(text("survivors-one-zone", &zoned(2, [a, a, a, b, b])), @"
         survivors-one-zone: all members that stay are in zone a; those in b go
-          node/node-0: acid-a-0: zone a
-          node/node-1: acid-a-1: zone a
-          node/node-2: acid-a-2: zone a
-          node/node-3: acid-a-3: zone b
-          node/node-4: acid-a-4: zone b
+          node/node-0: zone of acid-a-0: a
+          node/node-1: zone of acid-a-1: a
+          node/node-2: zone of acid-a-2: a
+          node/node-3: zone of acid-a-3: b
+          node/node-4: zone of acid-a-4: b
           Try: to keep a second zone:
               kubectl pgscale down acid-a --to 4 -n db
         ");
@@ -340,12 +340,12 @@ mod tests {
         );
         insta::assert_snapshot!(text("cascade-condemned", &tagged(3, "acid-a-3")), @"
         cascade-condemned: members that stay replicate from members that go: acid-a-1 from acid-a-3; they will be behind until they follow the leader
-          http://10.244.0.11:8008/patroni: acid-a-1: replicatefrom: acid-a-3
+          http://10.244.0.11:8008/patroni: acid-a-1: tags.replicatefrom: acid-a-3
           Try: remove the tag replicatefrom first, or keep the source
         ");
         insta::assert_snapshot!(text("cascade-condemned", &feeding(3)), @"
         cascade-condemned: members that stay replicate from members that go: acid-a-1 from acid-a-3; they will be behind until they follow the leader
-          http://10.244.0.13:8008/patroni: acid-a-3 feeds acid-a-1
+          http://10.244.0.13:8008/patroni: acid-a-3: feeds: acid-a-1
           Try: remove the tag replicatefrom first, or keep the source
         ");
     }

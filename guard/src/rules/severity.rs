@@ -100,7 +100,8 @@ pub(super) fn on_trial(
 
 /// Says which policy's limit on the lag it rests on.
 pub(super) fn because_of_lag(finding: Finding, limit: &Limit<u64>) -> Finding {
-    finding.because(limit.source.clone(), format!("survivors.maxLag: {} bytes", limit.value))
+    let value = format_args!("{} bytes", limit.value);
+    finding.because(limit.source.clone(), "survivors.maxLag", value)
 }
 
 /// The one that weighs more; the first where they weigh the same.
@@ -233,8 +234,8 @@ fn apply(
         (Mode::Warn, Severity::Deny) => {
             finding.severity = Severity::Warn;
             finding.severity_reason = Some(if built_in {
-                let sources: Vec<&str> =
-                    policies.built_in.iter().map(|limit| limit.source.as_str()).collect();
+                let sources: Vec<String> =
+                    policies.built_in.iter().map(|limit| limit.source.to_string()).collect();
                 format!("not refused: built-in rules only warn here ({})", sources.join(", "))
             } else {
                 "not refused: the policy is in mode Warn".to_owned()

@@ -2,14 +2,16 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::Seen;
+use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
-use crate::verdict::{Evidence, Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const REPLACE_PENDING: Rule = Rule {
     id: RuleId::REPLACE_PENDING,
@@ -69,10 +71,7 @@ fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )
     .if_leader_goes(facts.leader_condemned());
     for (key, manager) in &set.foreign_annotations {
-        finding = finding.because(
-            facts.stateful_set_source(),
-            format!("annotation {key}, written by {manager}"),
-        );
+        finding = finding.because_of(facts.foreign_annotation(key, manager));
     }
     Outcome::Found(finding.remedy(
         "remove the annotation, or let the operator's next synchronisation replace it, then ask again",
@@ -134,10 +133,8 @@ fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(
         Finding::new(PARALLEL_SHRINK.id, severity, message)
             .if_leader_goes(facts.leader_condemned())
-            .because(
-                facts.stateful_set_source(),
-                format!("podManagementPolicy: Parallel, spec.replicas: {}", set.replicas),
-            )
+            .because(facts.stateful_set_source(), "spec.podManagementPolicy", "Parallel")
+            .because(facts.stateful_set_source(), "spec.replicas", set.replicas)
             .remedy(Remedy::to("one at a time", down(facts, set.replicas.saturating_sub(1)))),
     )
 }
@@ -190,18 +187,20 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let mut evidence = Vec::new();
     let mut names = Vec::new();
     for member in members.iter().filter(|member| member.ordinal < stays) {
-        let words = match (&member.pod.waiting, member.pod.terminating, member.pod.ready) {
-            (_, true, _) => "being deleted".to_owned(),
-            (Some(why), false, false) => format!("not Ready: {why}"),
-            (None, false, false) => "not Ready".to_owned(),
+        let pod = |field, value: &str| Evidence::new(ObjectRef::pod(&member.name), field, value);
+        match (&member.pod.waiting, member.pod.terminating, member.pod.ready) {
+            (_, true, _) => evidence.push(pod("metadata.deletionTimestamp", "set")),
+            (why, false, false) => {
+                evidence.push(pod("condition Ready", "no"));
+                evidence.extend(why.as_ref().map(|why| pod("status", &why.to_string())));
+            }
             (_, false, true) => continue,
-        };
+        }
         names.push(member.name.clone());
-        evidence.push(Evidence::new(format!("pod/{}", member.name), words));
     }
     for ordinal in facts.missing_survivors().take_while(|ordinal| *ordinal < stays).take(NAMED) {
         let name = facts.pod_name(ordinal);
-        evidence.push(Evidence::new(format!("pod/{name}"), "not there"));
+        evidence.push(Evidence::absent(ObjectRef::pod(&name)));
         names.push(name);
     }
     if names.is_empty() {
@@ -275,13 +274,13 @@ mod tests {
         );
         insta::assert_snapshot!(text("replace-pending", &annotated(led_by_the_last(3))), @"
         replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, and not move the leader, which would be deleted
-          statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt, written by kubectl-rollout
+          statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt: written by kubectl-rollout
           Try: this moves the leader to acid-a-0 first:
               kubectl pgscale down acid-a --to 3 -n db
         ");
         insta::assert_snapshot!(text("replace-pending", &annotated(healthy(3, 5))), @"
         replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, with whatever else has piled up
-          statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt, written by kubectl-rollout
+          statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt: written by kubectl-rollout
           Try: remove the annotation, or let the operator's next synchronisation replace it, then ask again
         ");
     }
@@ -318,13 +317,13 @@ mod tests {
         );
         insta::assert_snapshot!(text("parallel-shrink", &parallel(healthy(5, 2))), @"
         parallel-shrink: 3 members would be deleted at the same moment
-          statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5
+          statefulset/acid-a: spec.podManagementPolicy: Parallel; spec.replicas: 5
           Try: one at a time:
               kubectl pgscale down acid-a --to 4 -n db
         ");
         insta::assert_snapshot!(text("parallel-shrink", &parallel(led_by_the_last(2))), @"
         parallel-shrink: 3 members would be deleted at the same moment, the leader among them
-          statefulset/acid-a: podManagementPolicy: Parallel, spec.replicas: 5
+          statefulset/acid-a: spec.podManagementPolicy: Parallel; spec.replicas: 5
           Try: this moves the leader to acid-a-0 first:
               kubectl pgscale down acid-a --to 2 -n db
         ");
@@ -370,7 +369,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("will-not-progress", &led_by_the_last(3).pending(1)), @"
         will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, unchecked
-          pod/acid-a-1: not Ready: 0/3 nodes are available
+          pod/acid-a-1: condition Ready: no; status: 0/3 nodes are available
           Try: mend what is named first:
               kubectl pgscale status acid-a -n db
         ");

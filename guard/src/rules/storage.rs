@@ -6,7 +6,9 @@ use k8s_openapi::jiff::Timestamp;
 use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::duration::{age, exact};
+use crate::evidence::Evidence;
 use crate::facts::{Claim, DisruptionBudget, Health, Seen};
+use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::quantity::Amount;
 use crate::remedy::Remedy;
@@ -14,7 +16,7 @@ use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, DOWN, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, unread};
-use crate::verdict::{Evidence, Finding, Outcome, Severity};
+use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
     id: RuleId::VOLUMES_DELETED,
@@ -56,15 +58,15 @@ fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let mut says = Vec::new();
     match &facts.stateful_set {
         Seen::Known(set) if set.deletes_volumes => {
-            let text = "persistentVolumeClaimRetentionPolicy.whenScaled: Delete";
-            says.push(Evidence::new(facts.stateful_set_source(), text));
+            let field = "spec.persistentVolumeClaimRetentionPolicy.whenScaled";
+            says.push(Evidence::new(facts.stateful_set_source(), field, "Delete"));
         }
         Seen::Known(_) | Seen::Absent => {}
         Seen::Unreadable(why) => return unread("the StatefulSet", why),
     }
     if let Some(operator) = facts.operator.known().filter(|it| it.settings.deletes_volumes) {
-        let text = "persistent_volume_claim_retention_policy.when_scaled: delete";
-        says.push(Evidence::new(&operator.source, text));
+        let field = "persistent_volume_claim_retention_policy.when_scaled";
+        says.push(Evidence::new(operator.source.clone(), field, "delete"));
     }
     if says.is_empty() {
         return Outcome::Pass;
@@ -110,11 +112,11 @@ fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 /// Returns the remedy that makes the operator keep volumes. The operator reads its settings when it
 /// starts, and then changes the StatefulSet.
 fn keep_volumes(facts: &Assessment<'_>) -> Remedy {
-    let settings = facts.operator.known().map(|operator| operator.source.as_str());
+    let settings = facts.operator.known().map(|operator| operator.source.to_string());
     let path = "jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}";
     Remedy::note(format!(
         "to keep them: persistent_volume_claim_retention_policy when_scaled: retain in {}, restart the operator",
-        settings.unwrap_or("the operator's configuration")
+        settings.as_deref().unwrap_or("the operator's configuration")
     ))
     .or_to(
         "shrink only once this says Retain",
@@ -186,11 +188,11 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Finding::warn(STALE_VOLUME.id, message)
     };
     for claim in old.iter().take(NAMED) {
-        let says = match claim.created {
-            Some(created) => format!("created {} ago", age(created, facts.now)),
-            None => "of unknown age".to_owned(),
+        let made = match claim.created {
+            Some(created) => format!("{} ago", age(created, facts.now)),
+            None => "not known".to_owned(),
         };
-        finding = finding.because(format!("persistentvolumeclaim/{}", claim.name), says);
+        finding = finding.because(ObjectRef::claim(&claim.name), "created", made);
     }
     let listed = old.iter().take(NAMED);
     let listed: Vec<&str> = listed.map(|claim| claim.name.as_str()).collect();
@@ -242,7 +244,7 @@ fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Seen::Unreadable(why) => return claims_unseen(why),
     };
     let members = facts.to().max(facts.from().unwrap_or(0));
-    let open: Vec<(&Claim, String)> = claims
+    let open: Vec<(&Claim, Evidence)> = claims
         .iter()
         .filter(|claim| claim.ordinal < members)
         .filter_map(|claim| Some((claim, resizing(claim)?)))
@@ -253,19 +255,19 @@ fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let named: Vec<&Claim> = open.iter().map(|(claim, _)| *claim).collect();
     let message = format!("not resized yet: {}", names(&named));
     let mut finding = Finding::warn(VOLUME_RESIZING.id, message);
-    for (claim, says) in open.into_iter().take(NAMED) {
-        finding = finding.because(format!("persistentvolumeclaim/{}", claim.name), says);
-    }
+    finding.evidence.extend(open.into_iter().take(NAMED).map(|(_, evidence)| evidence));
     Outcome::Found(finding.remedy(Remedy::to("wait for it", kubectl(facts, &["get", "pvc"]))))
 }
 
-/// Returns the sign by which a claim shows that it is being resized.
-fn resizing(claim: &Claim) -> Option<String> {
+/// How a claim shows that it is being resized.
+fn resizing(claim: &Claim) -> Option<Evidence> {
+    let evidence = |field, value| Evidence::new(ObjectRef::claim(&claim.name), field, value);
     if let Some(condition) = &claim.resizing {
-        return Some(format!("condition {condition}"));
+        return Some(evidence("condition", condition.clone()));
     }
     let (has, wants) = (claim.capacity?, claim.requested?);
-    (has < wants).then(|| format!("capacity {} of {}", size(has), size(wants)))
+    (has < wants)
+        .then(|| evidence("capacity", format!("{} of the requested {}", size(has), size(wants))))
 }
 
 /// Returns bytes as manifests spell them.
@@ -316,8 +318,9 @@ fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         PDB_BLOCKS_DRAIN.id,
         "with one member no node it runs on can be drained: a disruption budget forbids to evict it",
     );
-    for (budget, says) in blocking {
-        finding = finding.because(format!("poddisruptionbudget/{}", budget.name), says);
+    for (budget, (field, value)) in blocking {
+        let object = ObjectRef::new(object_ref::Kind::PodDisruptionBudget, &budget.name);
+        finding = finding.because(object, field, value);
     }
     Outcome::Found(finding.remedy(Remedy::to(
         "keep 2 members, or delete the pod by hand when its node is drained",
@@ -325,16 +328,15 @@ fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )))
 }
 
-/// Returns the part of the budget that forbids an eviction of the last of `members`
-/// (`getExpectedScale`, pkg/controller/disruption).
-fn blocks(budget: &DisruptionBudget, members: i64) -> Option<String> {
+/// What of the budget forbids to evict the last of `members` (`getExpectedScale`, pkg/controller/disruption).
+fn blocks(budget: &DisruptionBudget, members: i64) -> Option<(&'static str, String)> {
     let own = if budget.leader_only { 1 } else { members };
     let others = budget.expected.map_or(0, |expected| expected.saturating_sub(own).max(0));
     let left = others.saturating_add(1);
     let (desired, says) = match (&budget.min_available, &budget.max_unavailable) {
-        (Some(least), _) => (scaled(least, left)?, format!("minAvailable: {}", shown(least))),
+        (Some(least), _) => (scaled(least, left)?, ("spec.minAvailable", shown(least))),
         (None, Some(most)) => {
-            (left.saturating_sub(scaled(most, left)?), format!("maxUnavailable: {}", shown(most)))
+            (left.saturating_sub(scaled(most, left)?), ("spec.maxUnavailable", shown(most)))
         }
         (None, None) => return None,
     };
@@ -389,10 +391,7 @@ fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let Some(limit) = &policies.backup_max_age else { return Outcome::NotApplicable };
     let found = |message: String| {
         Finding::deny(NO_RECENT_BACKUP.id, message)
-            .because(
-                limit.source.clone(),
-                format!("backup.maxAge: {}", exact(limit.value.unsigned_abs())),
-            )
+            .because(limit.source.clone(), "backup.maxAge", exact(limit.value.unsigned_abs()))
             .in_mode(limit.mode)
     };
     let backup = match &facts.capacity.backup {
@@ -415,22 +414,20 @@ fn no_recent_backup(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
         Some(time) => format!("{} old", age(time, facts.now)),
         None => "not there: the job never succeeded".to_owned(),
     };
-    let says = match backup.succeeded {
-        Some(time) => format!("lastSuccessfulTime: {time}"),
-        None => "no lastSuccessfulTime".to_owned(),
-    };
-    let suspended = if backup.suspended { ", suspended" } else { "" };
     let name = &backup.name;
-    Outcome::Found(
-        found(format!(
-            "the last logical backup is {old}; archives of the log are not visible here"
-        ))
-        .because(format!("cronjob/{name}"), format!("{says}{suspended}"))
-        .remedy(kubectl(
-            facts,
-            &["create", "job", &format!("{name}-now"), &format!("--from=cronjob/{name}")],
-        )),
-    )
+    let job = || ObjectRef::new(object_ref::Kind::CronJob, name);
+    let last = backup.succeeded.map_or("never".to_owned(), |time| time.to_string());
+    let mut finding = found(format!(
+        "the last logical backup is {old}; archives of the log are not visible here"
+    ))
+    .because(job(), "status.lastSuccessfulTime", last);
+    if backup.suspended {
+        finding = finding.because(job(), "spec.suspend", true);
+    }
+    Outcome::Found(finding.remedy(kubectl(
+        facts,
+        &["create", "job", &format!("{name}-now"), &format!("--from=cronjob/{name}")],
+    )))
 }
 
 fn claims_unseen(why: &str) -> Outcome {

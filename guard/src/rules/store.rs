@@ -2,14 +2,16 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::evidence::Evidence;
 use crate::facts::Seen;
+use crate::object_ref::ObjectRef;
 use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, CREATE};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, members_unseen, unread};
-use crate::verdict::{Evidence, Finding, Outcome};
+use crate::verdict::{Finding, Outcome};
 
 /// The operator's own page on the change.
 const MIGRATION: &str = "https://github.com/zalando/postgres-operator/blob/master/docs/migrate.md";
@@ -65,12 +67,12 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     match &facts.operator {
         Seen::Known(operator) => match operator.store() {
             Some(store) => {
-                let says = format!("the operator's setting: {store}");
-                stated.push((store, Evidence::new(&operator.source, says)));
+                let source = operator.source.clone();
+                stated.push((store, Evidence::new(source, "store of Patroni", store)));
             }
             None => {
                 unknown = Some(format!(
-                    "kubernetes_use_configmaps is not set in {}, and the image of deployment {} names no version",
+                    "kubernetes_use_configmaps is not set in {}, and the image of {} names no version",
                     operator.source, operator.deployment
                 ));
             }
@@ -80,13 +82,11 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Seen::Unreadable(why) => hidden = Some(why.as_str()),
     }
     let template = set.map(|store| {
-        let says = format!("template: Patroni keeps its state in {store}");
-        (store, Evidence::new(facts.stateful_set_source(), says))
+        (store, Evidence::new(facts.stateful_set_source(), "store of Patroni", store))
     });
     let pods = members.iter().filter_map(|member| {
         let store = member.pod.store?;
-        let says = format!("Patroni keeps its state in {store}");
-        Some((store, Evidence::new(format!("pod/{}", member.name), says)))
+        Some((store, Evidence::new(ObjectRef::pod(&member.name), "store of Patroni", store)))
     });
     let made: Vec<(Store, Evidence)> = template.into_iter().chain(pods).collect();
     if made.is_empty() {
@@ -213,14 +213,12 @@ mod tests {
         let facts = stores(healthy(2, 3), Some(true), ConfigMaps, Endpoints);
         insta::assert_snapshot!(text("dcs-store-changing", &facts), @"
         dcs-store-changing: where Patroni keeps its state is being changed: a new member of db/acid-a would found an empty cluster
-          ConfigMap default/postgres-operator: the operator's setting: ConfigMaps
-          statefulset/acid-a: template: Patroni keeps its state in ConfigMaps
-          pod/acid-a-0: Patroni keeps its state in Endpoints
-          pod/acid-a-1: Patroni keeps its state in Endpoints
+          configmap default/postgres-operator, statefulset/acid-a: store of Patroni: ConfigMaps
+          pod/acid-a-0, pod/acid-a-1: store of Patroni: Endpoints
           Try: finish that at the present count first, until every pod has been replaced: https://github.com/zalando/postgres-operator/blob/master/docs/migrate.md
         ");
         insta::assert_snapshot!(text("dcs-store-changing", &unset(None)), @"
-        dcs-store-changing: cannot be judged: kubernetes_use_configmaps is not set in ConfigMap default/postgres-operator, and the image of deployment default/postgres-operator names no version
+        dcs-store-changing: cannot be judged: kubernetes_use_configmaps is not set in configmap default/postgres-operator, and the image of deployment default/postgres-operator names no version
           Try: set kubernetes_use_configmaps there to what the pods use, and restart the operator
         ");
     }

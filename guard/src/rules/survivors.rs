@@ -1,14 +1,16 @@
 //! The members that stay: their number and their health.
 
 use crate::assessment::Assessment;
+use crate::evidence::Evidence;
 use crate::facts::{Health, Member};
+use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, inputs, members_unseen, status};
-use crate::verdict::{Evidence, Finding, Outcome};
+use crate::verdict::{Finding, Outcome};
 
 pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
     id: RuleId::TOO_FEW_HEALTHY_SURVIVORS,
@@ -173,7 +175,9 @@ fn complaints(facts: &Assessment<'_>, member: &Member, health: &Health) -> Vec<E
         Health::Unhealthy(problems) => {
             problems.iter().map(|problem| facts.evidence_for(member, problem)).collect()
         }
-        Health::Unknown(why) => vec![Evidence::new(facts.source_of(member), why.clone())],
+        Health::Unknown(why) => {
+            vec![Evidence::new(facts.source_of(member), "health not known", why)]
+        }
     }
 }
 
@@ -182,7 +186,7 @@ fn missing(facts: &Assessment<'_>) -> impl Iterator<Item = Evidence> {
     facts
         .missing_survivors()
         .take(NAMED)
-        .map(|ordinal| Evidence::new(format!("pod/{}", facts.pod_name(ordinal)), "not there"))
+        .map(|ordinal| Evidence::absent(ObjectRef::pod(&facts.pod_name(ordinal))))
 }
 
 #[cfg(any(test, feature = "testing"))]
@@ -329,14 +333,14 @@ mod tests {
         let id = "too-few-healthy-survivors";
         insta::assert_snapshot!(text(id, &healthy(5, 2).with_leader(4).stalled([0, 1])), @"
         too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
-          http://10.244.0.10:8008/patroni: acid-a-0: 600 bytes behind the leader after a second
-          http://10.244.0.11:8008/patroni: acid-a-1: 600 bytes behind the leader after a second
+          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
+          http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 600
           Try: not 2, but 4; this moves the leader to acid-a-2 first:
               kubectl pgscale down acid-a --to 4 -n db
         ");
         insta::assert_snapshot!(text(id, &healthy(5, 3).nofailover(1).without(2)), @"
         too-few-healthy-survivors: acid-a-3, acid-a-4 would go, and of the members that stay only 1 can be counted on; at least 2 must
-          http://10.244.0.11:8008/patroni: acid-a-1: tagged nofailover
+          http://10.244.0.11:8008/patroni: acid-a-1: tags.nofailover: true
           pod/acid-a-2: not there
           Try: mend the members named here; to see when they are fit:
               kubectl pgscale status acid-a -n db
@@ -376,9 +380,9 @@ mod tests {
         insta::assert_snapshot!(text("survivor-unhealthy", &healthy(9, 5).frozen(1).stalled([2]).without(3)
             .with_member(4, |it| it.pod.node_ready = Some(false))), @"
         survivor-unhealthy: of the members that stay, acid-a-1, acid-a-2, acid-a-4, acid-a-3 cannot be counted on
-          http://10.244.0.11:8008/patroni: acid-a-1: does not answer (no answer in 1s)
-          http://10.244.0.12:8008/patroni: acid-a-2: 600 bytes behind the leader after a second
-          node/node-4: acid-a-4: its node node-4 is not Ready
+          http://10.244.0.11:8008/patroni: acid-a-1: answer: none (no answer in 1s)
+          http://10.244.0.12:8008/patroni: acid-a-2: bytes behind the leader after a second: 600
+          pod/acid-a-4: condition Ready of its node node-4: no
           pod/acid-a-3: not there
           Try: mend what this names:
               kubectl pgscale status acid-a -n db
@@ -391,11 +395,7 @@ mod tests {
             text("survivor-unhealthy", &healthy(3, 2).with_count(2_000_000_000, 1_999_999_999));
         insta::assert_snapshot!(finding, @"
         survivor-unhealthy: of the members that stay, acid-a-3, acid-a-4, acid-a-5, acid-a-6, acid-a-7 cannot be counted on
-          pod/acid-a-3: not there
-          pod/acid-a-4: not there
-          pod/acid-a-5: not there
-          pod/acid-a-6: not there
-          pod/acid-a-7: not there
+          pod/acid-a-3, pod/acid-a-4, pod/acid-a-5, pod/acid-a-6, pod/acid-a-7: not there
           Try: mend what this names:
               kubectl pgscale status acid-a -n db
         ");

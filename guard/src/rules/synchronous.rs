@@ -70,8 +70,8 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let all = sync.standbys.join(", ");
     let others: Vec<&Member> =
         facts.survivors().filter(|member| Some(member.name.as_str()) != leader).collect();
-    // However far along such a member is, Patroni never chooses it.
-    let (barred, others): (Vec<(&Member, Option<String>)>, Vec<_>) = (others.into_iter())
+    // However far along it is, Patroni never chooses a member that is tagged so.
+    let (barred, others): (Vec<(&Member, Option<Tag>)>, Vec<_>) = (others.into_iter())
         .map(|member| (member, never_synchronous(member)))
         .partition(|(_, tag)| tag.is_some());
     let states: Vec<Health> = others.iter().map(|(member, _)| facts.health(member)).collect();
@@ -117,14 +117,13 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let mut finding = Finding::new(SYNC_STANDBYS_CONDEMNED.id, severity, message)
         .if_leader_goes(facts.leader_condemned())
-        .because(facts.patroni_source("sync"), format!("sync_standby: {all}"))
-        .because(facts.patroni_source("config"), mode(configuration));
+        .because(facts.patroni_source("sync"), "sync_standby", &all)
+        .because(facts.patroni_source("config"), "synchronous_mode", mode(configuration));
     let by_policy =
         !caught_up && facts.leader_stays() && states.iter().any(Health::lags_by_policy_alone);
     let tagged = !barred.is_empty();
-    for (member, tag) in barred {
-        finding.evidence.push(facts.quote(member, tag.unwrap_or_default()));
-    }
+    let tags = barred.into_iter().filter_map(|(member, tag)| Some((member, tag?)));
+    finding.evidence.extend(tags.map(|(member, (tag, value))| facts.quote(member, tag, value)));
     Outcome::Found(finding.remedy(keep_one(facts, tagged)).if_by_policy_lag(by_policy))
 }
 
@@ -132,13 +131,17 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 /// it replicates from instead of the leader, which then does not see it.
 ///
 /// Only an answer counts: a member without an answer is not counted on either.
-fn never_synchronous(member: &Member) -> Option<String> {
+fn never_synchronous(member: &Member) -> Option<Tag> {
     let Live::Answered(answer) = &member.live else { return None };
     if answer.tags.nosync {
-        return Some("nosync: true".to_owned());
+        return Some(("tags.nosync", "true".to_owned()));
     }
-    answer.tags.replicate_from.as_ref().map(|source| format!("replicatefrom: {source}"))
+    let source = answer.tags.replicate_from.as_ref()?;
+    Some(("tags.replicatefrom", source.clone()))
 }
+
+/// A tag of a member, and its value.
+type Tag = (&'static str, String);
 
 /// Returns the smallest count that keeps a synchronous standby. Where there is none, returns the
 /// way in which a kept member becomes one.
@@ -218,13 +221,11 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         ),
     );
     if runs {
-        finding = finding.because(facts.patroni_source("config"), "synchronous_mode_strict: true");
+        finding = finding.because(facts.patroni_source("config"), "synchronous_mode_strict", true);
     }
     if declared {
-        finding = finding.because(
-            format!("postgresql/{}", cluster.name),
-            "spec.patroni.synchronous_mode_strict: true",
-        );
+        let field = "spec.patroni.synchronous_mode_strict";
+        finding = finding.because(facts.postgresql_source(), field, true);
     }
     let or = if created {
         "no synchronous_mode_strict"
@@ -274,10 +275,8 @@ fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         SYNC_COUNT_FLOOR.id,
         format!("{standbys} standbys would stay, and {wanted} are to be synchronous"),
     )
-    .because(
-        facts.patroni_source("config"),
-        format!("{}, synchronous_node_count: {wanted}", mode(configuration)),
-    );
+    .because(facts.patroni_source("config"), "synchronous_mode", mode(configuration))
+    .because(facts.patroni_source("config"), "synchronous_node_count", wanted);
     let lower = "lower synchronous_node_count first";
     Outcome::Found(finding.remedy(match still_down(facts, wanted.saturating_add(1)) {
         Some(command) => Remedy::note(lower).or_to("or keep more", command),
@@ -300,9 +299,9 @@ fn synchronous(facts: &Facts) -> Result<Option<&Configuration>, String> {
 /// Returns the mode as the configuration spells it.
 pub(super) fn mode(configuration: &Configuration) -> &'static str {
     match configuration.synchronous {
-        Synchronous::Off => "synchronous_mode: false",
-        Synchronous::On => "synchronous_mode: true",
-        Synchronous::Quorum => "synchronous_mode: quorum",
+        Synchronous::Off => "false",
+        Synchronous::On => "true",
+        Synchronous::Quorum => "quorum",
     }
 }
 

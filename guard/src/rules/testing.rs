@@ -9,14 +9,16 @@ use serde_json::{Value, json};
 use crate::assessment::Assessment;
 use crate::capacity::Template;
 use crate::change::Change;
+use crate::evidence::Evidence;
 use crate::facts::{Capacity, Facts, Live, Member, Pod, Seen, StatefulSet};
+use crate::object_ref::{Kind, ObjectRef};
 use crate::operator::{Operator, Settings};
 use crate::patroni::{Answer, Configuration, LeaderLock, Report, SyncState, Synchronous};
 use crate::policy::{Limit, Mode, Policies, Weight};
 use crate::postgresql::Postgresql;
 use crate::rule_id::RuleId;
 use crate::rules::{RULES, Rule, evaluate, generated, rule, scenarios};
-use crate::verdict::{Evidence, Outcome, Severity, Verdict};
+use crate::verdict::{Outcome, Severity, Verdict};
 
 /// Returns the time at which the test facts were read.
 pub fn now() -> Timestamp {
@@ -36,10 +38,11 @@ pub fn healthy(from: i64, to: i64) -> Facts {
         now: now(),
         change: Change::of_count(old, to),
         operator: Seen::Known(Operator {
-            deployment: "default/postgres-operator".into(),
+            deployment: ObjectRef::new(Kind::Deployment, "postgres-operator")
+                .in_namespace("default"),
             account: "default/postgres-operator".parse().unwrap(),
             major: Some(1),
-            source: "ConfigMap default/postgres-operator".into(),
+            source: ObjectRef::new(Kind::ConfigMap, "postgres-operator").in_namespace("default"),
             settings: Settings::default(),
             available: Some(true),
             stale_settings: Some(false),
@@ -90,7 +93,7 @@ pub fn created(count: i64) -> Facts {
 /// Returns the lock, held by `leader` and just renewed.
 pub fn lock(leader: &str) -> LeaderLock {
     LeaderLock {
-        source: "configmap/acid-a-leader".into(),
+        source: ObjectRef::new(Kind::ConfigMap, "acid-a-leader"),
         holder: Some(leader.into()),
         renewed: Some(now()),
         ttl: 30,
@@ -390,7 +393,7 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
     let all = rule.looks_at(&Assessment::of(facts, policies), policies);
     let id = rule.id;
     assert!(!all.is_empty(), "{id}, {name}: looks at nothing");
-    let told = |it: &Evidence| !it.source.is_empty() && !it.says.is_empty();
+    let told = |it: &Evidence| !it.object.to_string().is_empty() && !it.value.is_empty();
     assert!(all.iter().all(told), "{id}, {name}: {all:?}");
     // A fact that could not be read is named there, too.
     if let Outcome::Unknown(why) = outcome
@@ -398,7 +401,7 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
         && let reason = reason.trim_end_matches(')')
         && reason.contains("forbidden")
     {
-        assert!(all.iter().any(|it| it.says.contains(reason)), "{id}, {name}: {why}: {all:?}");
+        assert!(all.iter().any(|it| it.value.contains(reason)), "{id}, {name}: {why}: {all:?}");
     }
     let Outcome::Found(finding) = outcome else { return };
     assert!(!finding.evidence.is_empty(), "{id}, {name}: no evidence for {finding}");
@@ -409,8 +412,8 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
 /// Returns the policies of a platform that leaves the leader to the operator's own switchover:
 /// every other rule about a removed leader then stands for itself.
 pub fn lowered() -> Policies {
-    let warn =
-        Limit { value: Weight::Warn, source: "clusterscalepolicy/p".into(), mode: Mode::Enforce };
+    let source = ObjectRef::new(Kind::ClusterScalePolicy, "p");
+    let warn = Limit { value: Weight::Warn, source, mode: Mode::Enforce };
     Policies {
         rules: [(RuleId::LEADER_CONDEMNED.to_string(), vec![warn])].into(),
         ..Policies::default()

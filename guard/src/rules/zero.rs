@@ -1,7 +1,9 @@
 //! The way back from zero: the volumes that are mounted must hold the newest data.
 
 use crate::assessment::Assessment;
+use crate::evidence::Evidence;
 use crate::facts::{Claim, Facts, Seen};
+use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
@@ -68,8 +70,7 @@ fn return_from_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     }
     // Growth on an unknown fact passes elsewhere. Here it may found the cluster on older data.
     let finding = Finding::deny(RETURN_FROM_ZERO.id, format!("cannot be judged: {why}"));
-    let asked = inputs::count(facts, policies);
-    let finding = asked.into_iter().fold(finding, |it, asked| it.because(asked.source, asked.says));
+    let finding = inputs::count(facts, policies).into_iter().fold(finding, Finding::because_of);
     let remedy = Remedy::to("ask again once it can be read; what is seen", status(facts));
     Outcome::Found(finding.unexcused().remedy(remedy))
 }
@@ -114,7 +115,7 @@ fn judged(facts: &Assessment<'_>) -> Outcome {
                 RETURN_FROM_ZERO.id,
                 "the volumes of the cluster that had this name are deleted: this one starts empty",
             )
-            .because(format!("postgresql/{}", facts.change.new.name), by)
+            .because_of(by)
             .remedy("nothing, if that is meant; else restore it from a backup"),
         );
     }
@@ -150,8 +151,8 @@ fn founds_anew(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Option<Outco
             let config = facts.patroni_source("config");
             Some(Outcome::Found(
                 Finding::deny(RETURN_FROM_ZERO.id, message)
-                    .because(config, "initialize: not set")
-                    .because(format!("persistentvolumeclaim/pgdata-{first}"), "not there")
+                    .because(config, "initialize", "unset")
+                    .because_of(Evidence::absent(ObjectRef::claim(&format!("pgdata-{first}"))))
                     .remedy(format!(
                         "give pgdata-{first} the data of the member that led last (a copy of its volume), or restore the \
                          cluster from a backup"
@@ -165,8 +166,7 @@ fn founds_anew(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Option<Outco
 #[derive(Clone)]
 struct LastLeader<'a> {
     name: &'a str,
-    source: String,
-    says: String,
+    evidence: Evidence,
 }
 
 /// Returns which member led last: the holder of the lock, valid or not, because it is written before the history; else
@@ -179,14 +179,11 @@ fn last_leader(facts: &Facts) -> Result<Option<LastLeader<'_>>, (&'static str, &
         (Seen::Unreadable(why), _) => Err(("the leader lock, which says who led last,", why)),
         (Seen::Known(lock), _) if let Some(name) = &lock.holder => Ok(Some(LastLeader {
             name,
-            source: lock.source.clone(),
-            says: format!("leader: {name}"),
+            evidence: Evidence::new(lock.source.clone(), "leader", name),
         })),
-        (_, Seen::Known(name)) => Ok(Some(LastLeader {
-            name,
-            source: facts.patroni_source("config"),
-            says: took_the_lead(name),
-        })),
+        (_, Seen::Known(name)) => {
+            Ok(Some(LastLeader { name, evidence: took_the_lead(facts, name) }))
+        }
         (_, Seen::Absent) => Ok(None),
         (_, Seen::Unreadable(why)) => Err(("who led last", why)),
     }
@@ -203,11 +200,11 @@ fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Out
         Err((what, why)) => return unread(what, why),
     };
     let cluster = &facts.change.new;
-    let LastLeader { name, source, says } = last.clone();
+    let LastLeader { name, evidence } = last.clone();
     let Some(led) = ordinal(&cluster.name, name) else {
         return not_known(facts, format!("{name} led last, which is no member of this cluster"));
     };
-    let claim = format!("persistentvolumeclaim/pgdata-{name}");
+    let claim = ObjectRef::claim(&format!("pgdata-{name}"));
     let has_pod = facts.member(name).is_some();
     if let Some(claims) = claims.filter(|claims| !has_pod && !claims.is_empty())
         && claims.iter().all(|claim| claim.ordinal != led)
@@ -218,8 +215,13 @@ fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Out
                 RETURN_FROM_ZERO.id,
                 format!("{name} led last and its volume is gone: the newest data may be missing"),
             )
-            .because(source, says)
-            .because(claim, format!("not there; kept are {}", kept.join(", ")))
+            .because_of(evidence)
+            .because_of(Evidence::absent(claim))
+            .because(
+                ObjectRef::all(object_ref::Kind::PersistentVolumeClaim),
+                "kept",
+                kept.join(", "),
+            )
             .remedy("restore the volume, or be sure that the others hold every row"),
         );
     }
@@ -238,13 +240,16 @@ fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Out
              older data"
         )
     };
-    let mut finding = Finding::deny(RETURN_FROM_ZERO.id, message).because(source, says);
+    let mut finding = Finding::deny(RETURN_FROM_ZERO.id, message).because_of(evidence);
     finding = if pods.is_empty() {
-        finding.because(claim, "holds the newest data")
+        finding.because(claim, "holds", "the newest data")
     } else {
-        let asks = if facts.from().is_some() { "asks for 0" } else { "is not there any more" };
-        let says = format!("{asks}; left: {}", pods.join(", "));
-        finding.because(format!("postgresql/{}", cluster.name), says)
+        let cluster = facts.postgresql_source();
+        let finding = match facts.from() {
+            Some(_) => finding.because(cluster, "numberOfInstances", 0),
+            None => finding.because_of(Evidence::absent(cluster)),
+        };
+        finding.because(ObjectRef::all(object_ref::Kind::Pod), "left", pods.join(", "))
     };
     let keep = if pods.is_empty() { "to mount it" } else { "to keep it" };
     Outcome::Found(finding.remedy(set_to(facts, keep, led.saturating_add(1))))
@@ -274,14 +279,14 @@ fn first_to_start(
                  maximum_lag_on_failover"
             ),
         )
-        .because(last.source.clone(), last.says.clone())
+        .because_of(last.evidence.clone())
         .remedy(Remedy::to("see what each member has before clients write again", status(facts))),
     )
 }
 
-/// What Patroni's history says of the member that led last.
-pub(super) fn took_the_lead(last: &str) -> String {
-    format!("history: {last} took the lead last")
+/// Returns what Patroni's history says of the member that led last.
+pub(super) fn took_the_lead(facts: &Facts, last: &str) -> Evidence {
+    Evidence::new(facts.patroni_source("config"), "last leader in history", last)
 }
 
 /// It is not known which member led last: a count that leaves no volume out need not know, one that does is refused.
@@ -306,11 +311,10 @@ fn not_known(facts: &Assessment<'_>, why: String) -> Outcome {
         format!("{why}, and a count of {to} leaves a volume out that may hold the newest data"),
     );
     for claim in claims.iter().filter(|claim| claim.ordinal >= to) {
-        let source = format!("persistentvolumeclaim/{}", claim.name);
-        finding = finding.because(source, "kept, and left out");
+        finding = finding.because(ObjectRef::claim(&claim.name), "mounted at the new count", "no");
     }
     for member in facts.condemned() {
-        finding = finding.because(format!("pod/{}", member.name), "left, and would be removed");
+        finding = finding.because(ObjectRef::pod(&member.name), "kept at the new count", "no");
     }
     let left_out = claims.iter().filter(|claim| claim.ordinal >= to);
     let left_out: Vec<&str> = left_out.map(|claim| claim.name.as_str()).collect();
@@ -337,12 +341,16 @@ fn without_volumes(facts: &Assessment<'_>) -> Outcome {
                 RETURN_FROM_ZERO.id,
                 "no volume is left to start from, and Patroni still knows the cluster: no member would ever start",
             )
-            .because(&config, format!("initialize: {id}"))
-            .because("persistentvolumeclaims", format!("none of the ordinals below {}", facts.to()))
+            .because(config.clone(), "initialize", id)
+            .because(
+                ObjectRef::all(object_ref::Kind::PersistentVolumeClaim),
+                &format!("of ordinals below {}", facts.to()),
+                "none",
+            )
             .remedy(
                 Remedy::note("restore the volumes or the cluster from a backup").or_to(
                     "if an empty cluster is wanted, remove the key",
-                    kubectl(facts, &["annotate", &config, "initialize-"]),
+                    kubectl(facts, &["annotate", &config.argument(), "initialize-"]),
                 ),
             ),
         ),
@@ -352,8 +360,8 @@ fn without_volumes(facts: &Assessment<'_>) -> Outcome {
                 RETURN_FROM_ZERO.id,
                 "no volume is left to start from: the cluster starts as an empty one",
             )
-            .because(&config, "initialize: not set")
-            .because("persistentvolumeclaims", "there are none")
+            .because(config, "initialize", "unset")
+            .because_of(Evidence::absent(ObjectRef::all(object_ref::Kind::PersistentVolumeClaim)))
             .remedy("nothing, if it is new; else restore it from a backup first"),
         ),
     }
@@ -503,15 +511,15 @@ mod tests {
         );
         insta::assert_snapshot!(text("return-from-zero", &asleep(2, three, last)), @"
         return-from-zero: acid-a-2 led last, and 2 instances leave its volume out: the cluster would start from older data
-          endpoints/acid-a-config: history: acid-a-2 took the lead last
-          persistentvolumeclaim/pgdata-acid-a-2: holds the newest data
+          endpoints/acid-a-config: last leader in history: acid-a-2
+          persistentvolumeclaim/pgdata-acid-a-2: holds: the newest data
           Try: to mount it:
               kubectl pgscale set acid-a 3 -n db
         ");
         insta::assert_snapshot!(text("return-from-zero", &created(asleep(1, three, None))), @"
         return-from-zero: what is left does not say who led last: neither the leader lock nor Patroni's history names a member, and a count of 1 leaves a volume out that may hold the newest data
-          persistentvolumeclaim/pgdata-acid-a-1: kept, and left out
-          persistentvolumeclaim/pgdata-acid-a-2: kept, and left out
+          persistentvolumeclaim/pgdata-acid-a-1: mounted at the new count: no
+          persistentvolumeclaim/pgdata-acid-a-2: mounted at the new count: no
           Try: mount every kept volume: numberOfInstances: 3 in the manifest
             or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them for good:
               kubectl delete pvc pgdata-acid-a-1 pgdata-acid-a-2 -n db
@@ -589,7 +597,8 @@ mod tests {
         insta::assert_snapshot!(text("return-from-zero", &ending(1)), @"
         return-from-zero: acid-a-2 led last, and a count of 1 leaves its pod and its volume out: the cluster would go on from older data
           configmap/acid-a-leader: leader: acid-a-2
-          postgresql/acid-a: asks for 0; left: acid-a-0, acid-a-2
+          postgresql/acid-a: numberOfInstances: 0
+          pods: left: acid-a-0, acid-a-2
           Try: to keep it:
               kubectl pgscale set acid-a 3 -n db
         ");

@@ -120,11 +120,7 @@ const RULES: &[Rule] = &[
         ],
         except: &[],
         why: "facts are what was read: no policy changes them and no rule has judged them",
-        known: &[known(
-            "guard::facts::operator_switchover",
-            "guard::verdict",
-            "cites objects as `Evidence`; goes when judging leaves `Facts`",
-        )],
+        known: &[],
     },
     Rule {
         from: &["guard::assessment"],
@@ -134,7 +130,14 @@ const RULES: &[Rule] = &[
         known: &[],
     },
     Rule {
-        from: &["guard::rule_id", "guard::seen", "guard::selector", "guard::severity"],
+        from: &[
+            "guard::evidence",
+            "guard::object_ref",
+            "guard::rule_id",
+            "guard::seen",
+            "guard::selector",
+            "guard::severity",
+        ],
         to: &[
             "guard::assessment",
             "guard::capacity",

@@ -1,7 +1,9 @@
 //! Causes of a wrong count: the controller that should act on it, and the refusal of pods.
 
 use pgscale_guard::Seen;
+use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Facts, StatefulSet};
+use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::operator::Operator;
 
 use super::{Cause, Clues};
@@ -23,27 +25,27 @@ pub(super) fn limited(clues: &Clues<'_>) -> Option<Cause> {
     let name = &facts.change.new.name;
     let next = clues.kubectl(&["pgscale", "set", name, &effective.to_string()]);
     let what = format!("{declared} declared, and the operator runs {effective}");
-    Some(Cause::new(what, next).because(&operator.source, format!("{setting}: {limit}")))
+    Some(Cause::new(what, next).because(operator.source.clone(), setting, limit))
 }
 
 /// Returns the cause where the StatefulSet does not ask for the count yet.
 pub(super) fn not_applied(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
-    let name = &facts.change.new.name;
-    let (source, says) = match &facts.stateful_set {
+    let set = facts.stateful_set_source();
+    let evidence = match &facts.stateful_set {
         Seen::Unreadable(why) => {
             let next = clues.kubectl(&["auth", "can-i", "get", "statefulsets"]);
             let cause = Cause::new("the StatefulSet cannot be read", next);
-            return Some(cause.because(format!("statefulset/{name}"), why));
+            return Some(cause.because_of(Evidence::unreadable(set, why)));
         }
         Seen::Known(set) if set.replicas == facts.to() => return unobserved(clues, set),
-        Seen::Known(set) => (
-            format!("statefulset/{}", set.name),
-            format!("asks for {} and should for {}", set.replicas, facts.to()),
-        ),
-        Seen::Absent => (format!("statefulset/{name}"), "does not exist".to_owned()),
+        Seen::Known(known) => {
+            let value = format!("{}; wanted: {}", known.replicas, facts.to());
+            Evidence::new(set, "spec.replicas", value)
+        }
+        Seen::Absent => Evidence::absent(set),
     };
-    Some(idle_operator(clues, facts).because(source, says))
+    Some(idle_operator(clues, facts).because_of(evidence))
 }
 
 /// Returns the reason for which the operator has not acted.
@@ -58,50 +60,59 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
         Seen::Unreadable(why) => {
             let next = clues.kubectl(&["describe", "postgresql", name]);
             let what = "the operator has not acted yet, and cannot be seen";
-            return Cause::new(what, next).because("operator", why);
+            return Cause::new(what, next)
+                .because_of(Evidence::unreadable(ObjectRef::all(Kind::Deployment), why));
         }
         Seen::Known(operator) => operator,
     };
-    let source = format!("deployment/{}", operator.deployment);
+    let source = operator.deployment.clone();
     if operator.available == Some(false) {
         let (namespace, name) = operators_place(operator);
         let next = clues.anywhere(&["describe", "deployment", name, "-n", namespace]);
         let cause = Cause::new("the operator is down: nobody will act", next);
-        return cause.because(source, "has no available replica");
+        return cause.because(source, "status.availableReplicas", 0);
     }
     let status = facts.change.new.status.as_deref().unwrap_or("");
     let (namespace, deployment) = operators_place(operator);
     let deployment = format!("deployment/{deployment}");
     let next = clues.anywhere(&["logs", "--since=10m", &deployment, "-n", namespace]);
     if status.ends_with("Failed") || status == "Invalid" {
-        let mut cause = Cause::new(format!("the operator gave up: {status}"), next)
-            .because(format!("postgresql/{name}"), format!("status {status}"));
+        let mut cause = Cause::new(format!("the operator gave up: {status}"), next).because(
+            facts.postgresql_source(),
+            "status.PostgresClusterStatus",
+            status,
+        );
         let reasons = ["Sync", "Update", "Create", "Delete"];
         if let Some(event) = clues.event("postgresql", name, &reasons) {
-            cause = cause.because(event.source(facts.now), &event.message);
+            cause = cause.because_of(event.evidence(facts.postgresql_source(), facts.now));
         }
         return cause;
     }
     if operator.stale_settings == Some(true) {
         let what = "the operator still runs with settings older than those in place";
-        return Cause::new(what, next).because(&operator.source, "was edited after it started");
+        return Cause::new(what, next).because(
+            operator.source.clone(),
+            "edited",
+            "after the operator's pod started",
+        );
     }
-    Cause::new("the operator has not acted yet", next).because(source, "is available")
+    Cause::new("the operator has not acted yet", next).because(source, "available", "yes")
 }
 
 /// Returns the namespace and the name of the operator's Deployment.
 fn operators_place(operator: &Operator) -> (&str, &str) {
-    operator.deployment.split_once('/').unwrap_or(("default", &operator.deployment))
+    let deployment = &operator.deployment;
+    (deployment.namespace.as_deref().unwrap_or("default"), deployment.name())
 }
 
 fn unobserved(clues: &Clues<'_>, set: &StatefulSet) -> Option<Cause> {
     let name = &clues.facts().change.new.name;
     (set.observed_generation < set.generation).then(|| {
         let next = clues.kubectl(&["describe", "statefulset", name]);
-        Cause::new("the StatefulSet controller has not seen the change yet", next).because(
-            format!("statefulset/{}", set.name),
-            format!("generation {}, observed {}", set.generation, set.observed_generation),
-        )
+        let object = || clues.facts().stateful_set_source();
+        Cause::new("the StatefulSet controller has not seen the change yet", next)
+            .because(object(), "metadata.generation", set.generation)
+            .because(object(), "status.observedGeneration", set.observed_generation)
     })
 }
 
@@ -125,7 +136,8 @@ pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
             (format!("{pod} cannot be created"), &["describe", "statefulset", name])
         };
         return Some(
-            Cause::new(what, clues.kubectl(next)).because(event.source(facts.now), message),
+            Cause::new(what, clues.kubectl(next))
+                .because_of(event.evidence(facts.stateful_set_source(), facts.now)),
         );
     }
     // OrderedReady: a pod starts only when all pods below it are Ready.
@@ -135,11 +147,17 @@ pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
         .filter(|_| !set.parallel);
     Some(if let Some(member) = below {
         let next = clues.kubectl(&["describe", "pod", &member.name]);
-        Cause::new(format!("{pod} is started only once {} is Ready", member.name), next)
-            .because(format!("pod/{}", member.name), "is not Ready")
+        Cause::new(format!("{pod} is started only once {} is Ready", member.name), next).because(
+            ObjectRef::pod(&member.name),
+            "condition Ready",
+            "no",
+        )
     } else {
         let next = clues.kubectl(&["describe", "statefulset", name]);
-        Cause::new(format!("{pod} has no pod yet"), next)
-            .because(format!("statefulset/{}", set.name), format!("asks for {}", set.replicas))
+        Cause::new(format!("{pod} has no pod yet"), next).because(
+            facts.stateful_set_source(),
+            "spec.replicas",
+            set.replicas,
+        )
     })
 }

@@ -1,10 +1,12 @@
 //! Problems of single members, one cause each: the pod before its PostgreSQL, and PostgreSQL before
 //! its replication.
 
+use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Health, Member, Problem, Waiting};
+use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::remedy::{Command, Suggested};
 
-use super::{Cause, Clues};
+use super::{Cause, Clues, DELETION};
 use crate::plan::{claim, nobody_answered};
 use crate::terminal::text::{age, bytes};
 
@@ -40,7 +42,7 @@ pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
         let before = ranked.len();
         ranked.retain(|(rank, ..)| *rank != Rank::Unknown);
         if ranked.len() < before {
-            ranked.push((Rank::Unknown, 0, unasked(clues, why)));
+            ranked.push((Rank::Unknown, 0, unasked(clues, &why)));
         }
     } else if let Some(leader) = facts.leader_member()
         && ranked.iter().any(|(_, ordinal, _)| *ordinal == leader.ordinal)
@@ -52,21 +54,22 @@ pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
     ranked.into_iter().map(|(.., cause)| cause).collect()
 }
 
-fn unasked(clues: &Clues<'_>, why: String) -> Cause {
+fn unasked(clues: &Clues<'_>, why: &str) -> Cause {
     let next = clues.kubectl(&["auth", "can-i", "create", "pods", "--subresource=portforward"]);
-    Cause::new("no member could be asked how far it is", next).because("pods", why)
+    Cause::new("no member could be asked how far it is", next)
+        .because_of(Evidence::unreadable(ObjectRef::all(Kind::Member), why))
 }
 
 fn leaving(clues: &Clues<'_>, member: &Member) -> Cause {
-    let (what, says) = if member.pod.terminating {
-        (format!("{} has not ended yet", member.name), "is being deleted")
+    let (what, deleted) = if member.pod.terminating {
+        (format!("{} has not ended yet", member.name), "set")
     } else {
-        (format!("{} is still there", member.name), "is not being deleted")
+        (format!("{} is still there", member.name), "unset")
     };
-    let cause = |next: Command| Cause::new(what, next).because(source(member), says);
+    let cause = |next: Command| Cause::new(what, next).because(source(member), DELETION, deleted);
     match lost_node(member).filter(|_| member.pod.terminating) {
         Some(node) => {
-            let cause = cause(about_node(clues, node)).because(format!("node/{node}"), NOT_READY);
+            let cause = cause(about_node(clues, node)).because_of(not_ready(node));
             Cause { last_resort: Some(by_force(clues, member)), ..cause }
         }
         None => cause(clues.kubectl(&["describe", "pod", &member.name])),
@@ -82,8 +85,11 @@ fn about_node(clues: &Clues<'_>, node: &str) -> Command {
     clues.anywhere(&["describe", "node", node])
 }
 
-/// The text about a lost node.
-const NOT_READY: &str = "is not Ready, and its kubelet ends no pod";
+/// Returns what is said of a lost node.
+fn not_ready(node: &str) -> Evidence {
+    let value = "no, and its kubelet ends no pod";
+    Evidence::new(ObjectRef::new(Kind::Node, node), "condition Ready", value)
+}
 
 /// Returns the command that removes a pod from a node that does not come back.
 ///
@@ -105,19 +111,22 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
         if pod.terminating {
             let what = format!("{} is being deleted on a node that is not Ready", member.name);
             let cause = Cause::new(what, about_node(clues, node))
-                .because(source(member), "is being deleted")
-                .because(format!("node/{node}"), NOT_READY);
+                .because(source(member), DELETION, "set")
+                .because_of(not_ready(node));
             let last_resort = Some(by_force(clues, member));
             return Some((Rank::Node, Cause { last_resort, ..cause }));
         }
         let what = format!("the node of {} is not Ready", member.name);
         let cause = Cause::new(what, about_node(clues, node));
-        return Some((Rank::Node, cause.because(format!("node/{node}"), "is not Ready")));
+        return Some((
+            Rank::Node,
+            cause.because(ObjectRef::new(Kind::Node, node), "condition Ready", "no"),
+        ));
     }
     if pod.terminating {
         let next = clues.kubectl(&["describe", "pod", &member.name]);
         let cause = Cause::new(format!("{} is being deleted and comes back", member.name), next);
-        return Some((Rank::Pod, cause.because(source(member), "is being deleted")));
+        return Some((Rank::Pod, cause.because(source(member), DELETION, "set")));
     }
     if pod.phase != "Running" || !pod.containers_running {
         return Some((Rank::Pod, idle_pod(clues, member)));
@@ -125,7 +134,8 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
     if let Some(how) = facts.rebuilding(member) {
         let since = age(pod.created, facts.now);
         let cause = Cause::new(format!("{} is being built", member.name), logs(clues, member))
-            .because(source(member), format!("{how}; its pod is {since} old"));
+            .because_of(facts.evidence_for(member, &Problem::Rebuilding(how)))
+            .because(source(member), "age of its pod", since);
         return Some((Rank::Rebuild, cause));
     }
     match clues.snapshot.facts.assessment().health(member) {
@@ -139,7 +149,7 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
                 format!("the state of {} is not known", member.name),
                 clues.patronictl(&["list"]),
             );
-            Some((Rank::Unknown, cause.because(source(member), why)))
+            Some((Rank::Unknown, cause.because(source(member), "health not known", why)))
         }
         Health::Unhealthy(problems) => {
             let worst = problems.iter().min_by_key(|problem| weight(problem))?;
@@ -148,8 +158,8 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
     }
 }
 
-fn source(member: &Member) -> String {
-    format!("pod/{}", member.name)
+fn source(member: &Member) -> ObjectRef {
+    ObjectRef::pod(&member.name)
 }
 
 fn logs(clues: &Clues<'_>, member: &Member) -> Command {
@@ -184,15 +194,16 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     } else {
         (format!("{name} does not run yet"), describe)
     };
-    let phase = format!("is {}", member.pod.phase);
-    let mut cause = Cause::new(what, next)
-        .because(source(member), if words.is_empty() { &phase } else { &words });
-    let event = about_claim.map(|(_, event)| event).or_else(|| {
-        clues.event("Pod", name, &mounting).or_else(|| clues.event("Pod", name, &scheduling))
+    let status = if words.is_empty() { &member.pod.phase } else { &words };
+    let mut cause = Cause::new(what, next).because(source(member), "status", status);
+    let about_claim = about_claim.map(|(claim, event)| (ObjectRef::claim(&claim), event));
+    let event = about_claim.or_else(|| {
+        let of_pod = |reasons: &[&str]| clues.event("Pod", name, reasons);
+        of_pod(&mounting).or_else(|| of_pod(&scheduling)).map(|event| (source(member), event))
     });
     let said = waiting.and_then(|waiting| waiting.message.as_ref());
-    if let Some(event) = event.filter(|event| Some(&event.message) != said) {
-        cause = cause.because(event.source(clues.facts().now), &event.message);
+    if let Some((object, event)) = event.filter(|(_, event)| Some(&event.message) != said) {
+        cause = cause.because_of(event.evidence(object, clues.facts().now));
     }
     cause
 }
@@ -280,5 +291,5 @@ fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, 
             (Rank::Unknown, format!("{name} is not healthy"), logs(clues, member))
         }
     };
-    (rank, Cause::new(what, next).because(source(member), problem.to_string()))
+    (rank, Cause::new(what, next).because_of(clues.facts().evidence_for(member, problem)))
 }

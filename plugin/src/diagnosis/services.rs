@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use pgscale_guard::Seen;
 use pgscale_guard::facts::Member;
+use pgscale_guard::object_ref::{Kind, ObjectRef};
 
 use super::{Cause, Clues};
 use crate::services::names;
@@ -45,11 +46,12 @@ fn compare(
     }
     let list = |addresses: &BTreeSet<String>| {
         let names = names(clues.facts(), addresses);
-        if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };
     let selector = format!("kubernetes.io/service-name={service}");
     let next = clues.kubectl(&["get", "endpointslices", "-l", &selector, "-o", "yaml"]);
     let what = format!("service {service} does not lead where it should");
-    let says = format!("leads to {}, and should to {}", list(have), list(want));
-    Some(Cause::new(what, next).because(format!("endpointslices of {service}"), says))
+    let value = format!("{}; wanted: {}", list(have), list(want));
+    let object = ObjectRef::new(Kind::Service, service);
+    Some(Cause::new(what, next).because(object, "endpoints", value))
 }

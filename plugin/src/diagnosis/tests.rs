@@ -39,8 +39,7 @@ fn found(snapshot: &Snapshot, events: Vec<Event>) -> Vec<Cause> {
 fn first(facts: Facts, events: Vec<Event>) -> String {
     let causes = found(&snapshot(facts), events);
     let cause = causes.first().expect("a cause");
-    let evidence: Vec<String> =
-        cause.evidence.iter().map(|it| format!("{}: {}", it.source, it.says)).collect();
+    let evidence: Vec<String> = cause.evidence.iter().map(ToString::to_string).collect();
     let last_resort = cause
         .last_resort
         .iter()
@@ -141,7 +140,7 @@ fn healthy_cluster_has_no_cause() {
 fn resume_is_never_suggested_during_a_major_upgrade() {
     let mark = |facts, ordinal| with(facts, ordinal, |it| it.pod.critical_operation = true);
     let upgrade = (0..3).fold(leaderless(true), mark);
-    insta::assert_snapshot!(first(upgrade, Vec::new()), @"nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: is free; Patroni's configuration: pause: true; pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: critical-operation: true | kubectl get pods -L critical-operation -w -n db --context=c");
+    insta::assert_snapshot!(first(upgrade, Vec::new()), @"nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: leader: none; configmap/acid-a-config: pause: true; pod/acid-a-0: label critical-operation: true; pod/acid-a-1: label critical-operation: true; pod/acid-a-2: label critical-operation: true | kubectl get pods -L critical-operation -w -n db --context=c");
 }
 
 #[test]
@@ -303,39 +302,39 @@ fn broken_part_is_the_first_cause() {
         .map(|(name, facts, events)| format!("{name}: {}", first(facts, events)))
         .collect();
     insta::assert_snapshot!(text.join("\n"), @r#"
-    no leader: nobody leads: nothing can be written | configmap/acid-a-leader: is free; pod/acid-a-0: claims to lead without holding the leader lock; pod/acid-a-1: unknown: the leader did not report its WAL position; pod/acid-a-2: unknown: the leader did not report its WAL position | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
-    no leader, paused: nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: is free; Patroni's configuration: pause: true | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl resume --wait acid-a
-    lock unreadable: who leads cannot be told | leader lock: may not get configmaps | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
-    two leaders labelled: 2 pods carry the leader's label | configmap/acid-a-leader: is held by acid-a-0; pod/acid-a-0: is labelled as the leader; pod/acid-a-2: is labelled as the leader | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
-    pods unreadable: the members cannot be seen, and little can be told without | pods: may not list pods | kubectl auth can-i list pods -n db --context=c
-    being deleted: the cluster is being deleted | postgresql/acid-a: has a deletionTimestamp | kubectl get postgresql acid-a -o yaml -n db --context=c
-    operator absent: no operator watches this cluster: nobody will act | statefulset/db/acid-a: asks for 2 and should for 3 | kubectl get deployments -A --context=c | grep operator
-    operator down: the operator is down: nobody will act | deployment/default/postgres-operator: has no available replica; statefulset/db/acid-a: asks for 2 and should for 3 | kubectl describe deployment postgres-operator -n default --context=c
-    operator failed: the operator gave up: SyncFailed | postgresql/acid-a: status SyncFailed; Event 0s ago: could not sync: no such secret; statefulset/db/acid-a: asks for 2 and should for 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
-    operator has old settings: the operator still runs with settings older than those in place | ConfigMap default/postgres-operator: was edited after it started; statefulset/db/acid-a: asks for 2 and should for 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
-    operator slow: the operator has not acted yet | deployment/default/postgres-operator: is available; statefulset/db/acid-a: asks for 2 and should for 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
-    operator limits: 9 declared, and the operator runs 3 | ConfigMap default/postgres-operator: max_instances: 3 | kubectl pgscale set acid-a 3 -n db --context=c
-    controller behind: the StatefulSet controller has not seen the change yet | statefulset/db/acid-a: generation 5, observed 4 | kubectl describe statefulset acid-a -n db --context=c
-    quota: no quota is left for acid-a-2 | Event 0s ago: create Pod acid-a-2 in StatefulSet acid-a failed error: pods "acid-a-2" is forbidden: exceeded quota: team, requested: pods=1, used: pods=10, limited: pods=10 | kubectl describe resourcequota -n db --context=c
-    limit range: a LimitRange forbids acid-a-2 | Event 0s ago: maximum memory usage per Container is 1Gi, but limit is 2Gi | kubectl describe limitrange -n db --context=c
-    pod webhook: an admission webhook refuses acid-a-2 | Event 0s ago: admission webhook "policy.io" denied the request: no | kubectl describe statefulset acid-a -n db --context=c
-    no pod, no word: acid-a-2 has no pod yet | statefulset/db/acid-a: asks for 3 | kubectl describe statefulset acid-a -n db --context=c
-    waits for its turn: acid-a-2 is started only once acid-a-1 is Ready | pod/acid-a-1: is not Ready | kubectl describe pod acid-a-1 -n db --context=c
-    node: the node of acid-a-2 is not Ready | node/node-2: is not Ready | kubectl describe node node-2 --context=c
-    unschedulable: acid-a-2 cannot be scheduled | pod/acid-a-2: 0/3 nodes are available: 3 Insufficient cpu. | kubectl describe pod acid-a-2 -n db --context=c
-    no volume: the volume of acid-a-2 cannot be made | pod/acid-a-2: pod has unbound immediate claims; Event 0s ago: storageclass "fast" not found | kubectl describe pvc pgdata-acid-a-2 -n db --context=c
-    image: the image of acid-a-2 cannot be pulled | pod/acid-a-2: container postgres: ImagePullBackOff: no such tag | kubectl describe pod acid-a-2 -n db --context=c
-    crash: acid-a-2 crashes over and over (12 restarts) | pod/acid-a-2: container postgres: CrashLoopBackOff: back-off 5m | kubectl logs acid-a-2 -c postgres --previous --tail=30 -n db --context=c
-    mount: acid-a-2 cannot be started on its node | pod/acid-a-2: container postgres: ContainerCreating; Event 0s ago: Multi-Attach error | kubectl describe pod acid-a-2 -n db --context=c
-    ending: acid-a-2 is being deleted and comes back | pod/acid-a-2: is being deleted | kubectl describe pod acid-a-2 -n db --context=c
-    base backup: acid-a-2 is being built | pod/acid-a-2: creating replica; its pod is 90m old | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
-    database down: PostgreSQL of acid-a-2 does not run: failed | pod/acid-a-2: PostgreSQL is failed | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
-    timeline: acid-a-2 is on timeline 2 and the leader on 1: it has diverged | pod/acid-a-2: on timeline 2, the leader is on 1 | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
-    no receiver: acid-a-2 replicates from nobody | pod/acid-a-2: runs, but receives no WAL | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
-    stalled receiver: acid-a-2 does not receive: it lacks 990 B | pod/acid-a-2: 990 bytes behind the leader after a second | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
-    replay paused: the replay of acid-a-2 is paused | pod/acid-a-2: replay is paused | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select pg_wal_replay_resume()'
-    wrong role: acid-a-2 claims to lead without holding the leader lock | pod/acid-a-2: claims to lead without holding the leader lock | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
-    silent: acid-a-2 does not answer | pod/acid-a-2: does not answer (timed out) | kubectl exec acid-a-2 -c postgres -n db --context=c -- curl -s localhost:8008/patroni
+    no leader: nobody leads: nothing can be written | configmap/acid-a-leader: leader: none; pod/acid-a-0: health: claims to lead without holding the leader lock; pod/acid-a-1: health: unknown: the leader did not report its WAL position; pod/acid-a-2: health: unknown: the leader did not report its WAL position | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    no leader, paused: nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: leader: none; configmap/acid-a-config: pause: true | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl resume --wait acid-a
+    lock unreadable: who leads cannot be told | endpoints/acid-a: could not be read: may not get configmaps | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    two leaders labelled: 2 pods carry the leader's label | configmap/acid-a-leader: leader: acid-a-0; pod/acid-a-0: role label: leader; pod/acid-a-2: role label: leader | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    pods unreadable: the members cannot be seen, and little can be told without | pods: could not be read: may not list pods | kubectl auth can-i list pods -n db --context=c
+    being deleted: the cluster is being deleted | postgresql/acid-a: metadata.deletionTimestamp: set | kubectl get postgresql acid-a -o yaml -n db --context=c
+    operator absent: no operator watches this cluster: nobody will act | statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl get deployments -A --context=c | grep operator
+    operator down: the operator is down: nobody will act | deployment default/postgres-operator: status.availableReplicas: 0; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl describe deployment postgres-operator -n default --context=c
+    operator failed: the operator gave up: SyncFailed | postgresql/acid-a: status.PostgresClusterStatus: SyncFailed; postgresql/acid-a: event Sync 0s ago: could not sync: no such secret; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
+    operator has old settings: the operator still runs with settings older than those in place | configmap default/postgres-operator: edited: after the operator's pod started; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
+    operator slow: the operator has not acted yet | deployment default/postgres-operator: available: yes; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
+    operator limits: 9 declared, and the operator runs 3 | configmap default/postgres-operator: max_instances: 3 | kubectl pgscale set acid-a 3 -n db --context=c
+    controller behind: the StatefulSet controller has not seen the change yet | statefulset/acid-a: metadata.generation: 5; statefulset/acid-a: status.observedGeneration: 4 | kubectl describe statefulset acid-a -n db --context=c
+    quota: no quota is left for acid-a-2 | statefulset/acid-a: event FailedCreate 0s ago: create Pod acid-a-2 in StatefulSet acid-a failed error: pods "acid-a-2" is forbidden: exceeded quota: team, requested: pods=1, used: pods=10, limited: pods=10 | kubectl describe resourcequota -n db --context=c
+    limit range: a LimitRange forbids acid-a-2 | statefulset/acid-a: event FailedCreate 0s ago: maximum memory usage per Container is 1Gi, but limit is 2Gi | kubectl describe limitrange -n db --context=c
+    pod webhook: an admission webhook refuses acid-a-2 | statefulset/acid-a: event FailedCreate 0s ago: admission webhook "policy.io" denied the request: no | kubectl describe statefulset acid-a -n db --context=c
+    no pod, no word: acid-a-2 has no pod yet | statefulset/acid-a: spec.replicas: 3 | kubectl describe statefulset acid-a -n db --context=c
+    waits for its turn: acid-a-2 is started only once acid-a-1 is Ready | pod/acid-a-1: condition Ready: no | kubectl describe pod acid-a-1 -n db --context=c
+    node: the node of acid-a-2 is not Ready | node/node-2: condition Ready: no | kubectl describe node node-2 --context=c
+    unschedulable: acid-a-2 cannot be scheduled | pod/acid-a-2: status: 0/3 nodes are available: 3 Insufficient cpu. | kubectl describe pod acid-a-2 -n db --context=c
+    no volume: the volume of acid-a-2 cannot be made | pod/acid-a-2: status: pod has unbound immediate claims; persistentvolumeclaim/pgdata-acid-a-2: event ProvisioningFailed 0s ago: storageclass "fast" not found | kubectl describe pvc pgdata-acid-a-2 -n db --context=c
+    image: the image of acid-a-2 cannot be pulled | pod/acid-a-2: status: container postgres: ImagePullBackOff: no such tag | kubectl describe pod acid-a-2 -n db --context=c
+    crash: acid-a-2 crashes over and over (12 restarts) | pod/acid-a-2: status: container postgres: CrashLoopBackOff: back-off 5m | kubectl logs acid-a-2 -c postgres --previous --tail=30 -n db --context=c
+    mount: acid-a-2 cannot be started on its node | pod/acid-a-2: status: container postgres: ContainerCreating; pod/acid-a-2: event FailedAttachVolume 0s ago: Multi-Attach error | kubectl describe pod acid-a-2 -n db --context=c
+    ending: acid-a-2 is being deleted and comes back | pod/acid-a-2: metadata.deletionTimestamp: set | kubectl describe pod acid-a-2 -n db --context=c
+    base backup: acid-a-2 is being built | pod/acid-a-2: state: being rebuilt (creating replica); pod/acid-a-2: age of its pod: 90m | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
+    database down: PostgreSQL of acid-a-2 does not run: failed | http://10.244.0.12:8008/patroni: acid-a-2: state: failed | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
+    timeline: acid-a-2 is on timeline 2 and the leader on 1: it has diverged | http://10.244.0.12:8008/patroni: acid-a-2: timeline: 2, and 1 on the leader | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
+    no receiver: acid-a-2 replicates from nobody | http://10.244.0.12:8008/patroni: acid-a-2: replication_state: none | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+    stalled receiver: acid-a-2 does not receive: it lacks 990 B | http://10.244.0.12:8008/patroni: acid-a-2: bytes behind the leader after a second: 990 | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+    replay paused: the replay of acid-a-2 is paused | http://10.244.0.12:8008/patroni: acid-a-2: replay is paused: true | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select pg_wal_replay_resume()'
+    wrong role: acid-a-2 claims to lead without holding the leader lock | http://10.244.0.12:8008/patroni: acid-a-2: role: leader, without the leader lock | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    silent: acid-a-2 does not answer | http://10.244.0.12:8008/patroni: acid-a-2: answer: none (timed out) | kubectl exec acid-a-2 -c postgres -n db --context=c -- curl -s localhost:8008/patroni
     "#);
 }
 
@@ -384,14 +383,16 @@ fn wrong_services_and_lingering_members_are_causes() {
     let lines = |snapshot: &Snapshot| -> Vec<String> {
         found(snapshot, Vec::new())
             .into_iter()
-            .map(|cause| format!("{} ({})", cause.what, cause.evidence[0].says))
+            .map(|cause| {
+                let Evidence { field, value, .. } = &cause.evidence[0];
+                format!("{} ({}: {value})", cause.what, field.as_deref().unwrap())
+            })
             .collect()
     };
     assert_eq!(
         lines(&elsewhere),
         [
-            "service acid-a-repl does not lead where it should (leads to acid-a-1, and should to acid-a-1, \
-          acid-a-2)"
+            "service acid-a-repl does not lead where it should (endpoints: acid-a-1; wanted: acid-a-1, acid-a-2)"
         ]
     );
     let mut shrunk = healthy();
@@ -399,7 +400,10 @@ fn wrong_services_and_lingering_members_are_causes() {
     if let Seen::Known(set) = &mut shrunk.stateful_set {
         set.replicas = 2;
     }
-    assert_eq!(lines(&snapshot(shrunk))[0], "acid-a-2 is still there (is not being deleted)");
+    assert_eq!(
+        lines(&snapshot(shrunk))[0],
+        "acid-a-2 is still there (metadata.deletionTimestamp: unset)"
+    );
 }
 
 #[test]
@@ -419,11 +423,11 @@ fn forced_deletion_is_never_the_next_step_on_a_node_that_may_run() {
         it.pod.terminating = true;
         it.pod.node_ready = Some(false);
     };
-    insta::assert_snapshot!(first(pod(ending), Vec::new()), @"acid-a-2 is being deleted on a node that is not Ready | pod/acid-a-2: is being deleted; node/node-2: is not Ready, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
+    insta::assert_snapshot!(first(pod(ending), Vec::new()), @"acid-a-2 is being deleted on a node that is not Ready | pod/acid-a-2: metadata.deletionTimestamp: set; node/node-2: condition Ready: no, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
     let mut shrunk = pod(ending);
     shrunk.change.new.instances = Some(2);
     if let Seen::Known(set) = &mut shrunk.stateful_set {
         set.replicas = 2;
     }
-    insta::assert_snapshot!(first(shrunk, Vec::new()), @"acid-a-2 has not ended yet | pod/acid-a-2: is being deleted; node/node-2: is not Ready, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
+    insta::assert_snapshot!(first(shrunk, Vec::new()), @"acid-a-2 has not ended yet | pod/acid-a-2: metadata.deletionTimestamp: set; node/node-2: condition Ready: no, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
 }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::capacity::Look;
+use pgscale_guard::evidence::Evidence;
 use pgscale_guard::quantity::Amount;
 use pgscale_guard::remedy::Remedy;
-use pgscale_guard::verdict::{Evidence, Severity};
+use pgscale_guard::verdict::Severity;
 use serde::Serialize;
 
 use crate::impact::{Impact, Order, Retention, Seeding, Turn, Zones};

@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use pgscale_guard::Policies;
+use pgscale_guard::object_ref::Kind;
 use pgscale_guard::policy::{Mode, Undecodable, Written, named};
 use serde::Serialize;
 
@@ -88,7 +89,7 @@ impl EffectivePolicy {
             None => written.undecodable_here().collect(),
         };
         let undecoded = |policy: &Undecodable| Undecoded {
-            name: policy.source.clone(),
+            name: policy.source.to_string(),
             reason: policy.why.clone(),
             correction: policy.correction(namespace).to_string(),
         };
@@ -119,13 +120,14 @@ impl EffectivePolicy {
 /// Returns the policies that hold for some clusters of the namespace only, by name.
 fn selective(written: &Written) -> Vec<String> {
     let own = written.own.iter().filter(|policy| !policy.spec.holds_for_all());
-    let own = own.map(|policy| named("scalepolicy", policy.metadata.name.as_deref()));
+    let own = own.map(|policy| named(Kind::ScalePolicy, policy.metadata.name.as_deref()));
     let everywhere = written.everywhere.iter();
     let everywhere = everywhere.filter(|policy| !policy.spec.policy.holds_for_all());
     let everywhere =
-        everywhere.map(|policy| named("clusterscalepolicy", policy.metadata.name.as_deref()));
+        everywhere.map(|policy| named(Kind::ClusterScalePolicy, policy.metadata.name.as_deref()));
     let undecodable = written.undecodable_here().filter(|policy| !policy.holds_for_all());
-    own.chain(everywhere).chain(undecodable.map(|policy| policy.source.clone())).collect()
+    let undecodable = undecodable.map(|policy| policy.source.clone());
+    own.chain(everywhere).chain(undecodable).map(|policy| policy.to_string()).collect()
 }
 
 /// `kind: PolicyTest`.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Health, Live, Member};
 use pgscale_guard::remedy::{Remedy, Suggested};
-use pgscale_guard::verdict::Evidence;
 use pgscale_guard::{Assessment, Seen};
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ pub(crate) struct ScaleStatus<'a> {
     paused: Option<bool>,
     members: Vec<MemberDocument<'a>>,
     services: BTreeMap<String, Option<Vec<String>>>,
-    operator: Option<&'a str>,
+    operator: Option<String>,
     operator_available: Option<bool>,
     operator_status: Option<&'a str>,
     /// `null` where they could not be read, or were not looked up for a list.
@@ -174,7 +174,7 @@ impl<'a> ScaleStatus<'a> {
                 (cluster.name.clone(), named(&services.leader)),
                 (format!("{}-repl", cluster.name), named(&services.replicas)),
             ]),
-            operator: facts.operator.known().map(|operator| operator.deployment.as_str()),
+            operator: facts.operator.known().map(|operator| operator.deployment.qualified()),
             operator_available: facts.operator.known().and_then(|operator| operator.available),
             operator_status: cluster.status.as_deref(),
             slots: status.detail.as_ref().and_then(|detail| slots(&detail.slots)),

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use pgscale_guard::evidence::Evidence;
 use pgscale_guard::rules::RULES;
-use pgscale_guard::verdict::{Evidence, Finding, Outcome, Severity};
+use pgscale_guard::verdict::{Finding, Outcome, Severity};
 use pgscale_guard::{Assessment, Facts, Policies};
 
 use super::Plan;
@@ -134,9 +135,16 @@ mod tests {
 
     #[test]
     fn audit_is_no_denial_and_ignored_findings_are_shown() {
-        let min = Limit { value: 3, source: "scalepolicy/trial".into(), mode: Mode::Audit };
-        let ignore =
-            Limit { value: Weight::Ignore, source: "scalepolicy/p".into(), mode: Mode::Warn };
+        let min = Limit {
+            value: 3,
+            source: pgscale_guard::object_ref::ObjectRef::policy("trial"),
+            mode: Mode::Audit,
+        };
+        let ignore = Limit {
+            value: Weight::Ignore,
+            source: pgscale_guard::object_ref::ObjectRef::policy("p"),
+            mode: Mode::Warn,
+        };
         let policies = Policies {
             min: vec![min],
             rules: [("no-standby-left".to_owned(), vec![ignore])].into(),

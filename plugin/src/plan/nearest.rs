@@ -111,7 +111,11 @@ mod tests {
     #[test]
     fn alternative_is_the_nearest_in_the_requested_direction() {
         let none = Policies::default();
-        let limit = |value| Limit { value, source: "scalepolicy/p".into(), mode: Mode::Enforce };
+        let limit = |value| Limit {
+            value,
+            source: pgscale_guard::object_ref::ObjectRef::policy("p"),
+            mode: Mode::Enforce,
+        };
         // 0 and 1 are stalled: 4 keeps two that are not.
         assert_eq!(nearest(&stalled(stalled(facts(5, 2, 4), 0), 1), &none), (Some(4), None));
         // A policy's bound far from both counts.

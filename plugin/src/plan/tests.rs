@@ -113,26 +113,26 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
       DENY leader-condemned: acid-a-4 is the leader, and its pod would be deleted:
            acid-a-0 to acid-a-1 are kept
            configmap/acid-a-leader: leader: acid-a-4
-           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
-             after a second
-           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
-             after a second
+           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after
+             a second: 990
+           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after
+             a second: 990
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
       DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of
            the members that stay none can be counted on; at least 2 must
-           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
-             after a second
-           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
-             after a second
+           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after
+             a second: 990
+           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after
+             a second: 990
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
       WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot
            be counted on
-           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader
-             after a second
-           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader
-             after a second
+           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after
+             a second: 990
+           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after
+             a second: 990
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4
@@ -149,18 +149,18 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
     Refused by leader-condemned, too-few-healthy-survivors
       DENY leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
            configmap/acid-a-leader: leader: acid-a-4
-           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
-           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
+           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 990
+           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
       DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
-           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
-           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
+           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 990
+           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
       WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot be counted on
-           http://10.244.0.10:8008/patroni: acid-a-0: 990 bytes behind the leader after a second
-           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
+           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 990
+           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4
@@ -237,7 +237,7 @@ fn plan_for_a_huge_count_stays_readable() {
 
 #[test]
 fn alternative_keeps_to_the_policy_that_refuses() {
-    let min = Limit { value: 3, source: "scalepolicy/production".into(), mode: Mode::Enforce };
+    let min = Limit { value: 3, source: ObjectRef::policy("production"), mode: Mode::Enforce };
     let policies = Policies { min: vec![min], ..Policies::default() };
     let plan = Plan::of(&facts(5, 2, 0), &policies);
     assert_eq!((denials(&plan), plan.nearest.short), (vec!["below-min"], Some(3)));
@@ -337,20 +337,44 @@ fn the_document_is_versioned_and_whole() {
         {
           "lookedAt": [
             {
-              "says": "numberOfInstances: 5 -> 3",
-              "source": "postgresql/acid-a"
+              "field": "numberOfInstances",
+              "object": {
+                "kind": "postgresql",
+                "name": "acid-a"
+              },
+              "value": "5 -> 3"
             },
             {
-              "says": "none sets instances.min",
-              "source": "scalepolicies"
+              "field": "instances.min",
+              "object": {
+                "kind": "scalepolicy"
+              },
+              "value": "set by none"
             },
             {
-              "says": "instances.min: 1",
-              "source": "built-in"
+              "field": "instances.min",
+              "object": {
+                "kind": "built-in"
+              },
+              "value": "1"
             },
             {
-              "says": "min_instances: -1, max_instances: -1",
-              "source": "ConfigMap default/postgres-operator"
+              "field": "min_instances",
+              "object": {
+                "kind": "configmap",
+                "name": "postgres-operator",
+                "namespace": "default"
+              },
+              "value": "-1"
+            },
+            {
+              "field": "max_instances",
+              "object": {
+                "kind": "configmap",
+                "name": "postgres-operator",
+                "namespace": "default"
+              },
+              "value": "-1"
             }
           ],
           "rule": "below-min",
@@ -359,16 +383,37 @@ fn the_document_is_versioned_and_whole() {
         {
           "lookedAt": [
             {
-              "says": "numberOfInstances: 5 -> 3",
-              "source": "postgresql/acid-a"
+              "field": "numberOfInstances",
+              "object": {
+                "kind": "postgresql",
+                "name": "acid-a"
+              },
+              "value": "5 -> 3"
             },
             {
-              "says": "none sets instances.max",
-              "source": "scalepolicies"
+              "field": "instances.max",
+              "object": {
+                "kind": "scalepolicy"
+              },
+              "value": "set by none"
             },
             {
-              "says": "min_instances: -1, max_instances: -1",
-              "source": "ConfigMap default/postgres-operator"
+              "field": "min_instances",
+              "object": {
+                "kind": "configmap",
+                "name": "postgres-operator",
+                "namespace": "default"
+              },
+              "value": "-1"
+            },
+            {
+              "field": "max_instances",
+              "object": {
+                "kind": "configmap",
+                "name": "postgres-operator",
+                "namespace": "default"
+              },
+              "value": "-1"
             }
           ],
           "rule": "above-max",

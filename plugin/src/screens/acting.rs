@@ -27,7 +27,7 @@ async fn up() {
     Allowed, with warnings
       WARN stale-volume: kept from an earlier life, and attached again:
            pgdata-acid-a-3
-           persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
+           persistentvolumeclaim/pgdata-acid-a-3: created: 12d ago
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
     numberOfInstances is 4
@@ -68,7 +68,7 @@ async fn up() {
       2. wait until 4 instances have converged
     Allowed, with warnings
       WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
-           persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
+           persistentvolumeclaim/pgdata-acid-a-3: created: 12d ago
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
     numberOfInstances is 4
@@ -173,11 +173,11 @@ async fn down_the_leader_moves() {
     Allowed, with warnings
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in
            zone-b go
-           node/node-0: acid-a-0: zone zone-a
-           node/node-1: acid-a-1: zone zone-a
-           node/node-2: acid-a-2: zone zone-a
-           node/node-3: acid-a-3: zone zone-b
-           node/node-4: acid-a-4: zone zone-b
+           node/node-0: zone of acid-a-0: zone-a
+           node/node-1: zone of acid-a-1: zone-a
+           node/node-2: zone of acid-a-2: zone-a
+           node/node-3: zone of acid-a-3: zone-b
+           node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...
@@ -209,11 +209,11 @@ async fn down_the_leader_moves() {
       4. wait until 3 instances have converged
     Allowed, with warnings
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
-           node/node-0: acid-a-0: zone zone-a
-           node/node-1: acid-a-1: zone zone-a
-           node/node-2: acid-a-2: zone zone-a
-           node/node-3: acid-a-3: zone zone-b
-           node/node-4: acid-a-4: zone zone-b
+           node/node-0: zone of acid-a-0: zone-a
+           node/node-1: zone of acid-a-1: zone-a
+           node/node-2: zone of acid-a-2: zone-a
+           node/node-3: zone of acid-a-3: zone-b
+           node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...

@@ -42,11 +42,11 @@ async fn plan_allowed() {
                kubectl pgscale set acid-a 5 -n db
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in
            zone-b go
-           node/node-0: acid-a-0: zone zone-a
-           node/node-1: acid-a-1: zone zone-a
-           node/node-2: acid-a-2: zone zone-a
-           node/node-3: acid-a-3: zone zone-b
-           node/node-4: acid-a-4: zone zone-b
+           node/node-0: zone of acid-a-0: zone-a
+           node/node-1: zone of acid-a-1: zone-a
+           node/node-2: zone of acid-a-2: zone-a
+           node/node-3: zone of acid-a-3: zone-b
+           node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until
@@ -87,11 +87,11 @@ async fn plan_allowed() {
            Try:
                kubectl pgscale set acid-a 5 -n db
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
-           node/node-0: acid-a-0: zone zone-a
-           node/node-1: acid-a-1: zone zone-a
-           node/node-2: acid-a-2: zone zone-a
-           node/node-3: acid-a-3: zone zone-b
-           node/node-4: acid-a-4: zone zone-b
+           node/node-0: zone of acid-a-0: zone-a
+           node/node-1: zone of acid-a-1: zone-a
+           node/node-2: zone of acid-a-2: zone-a
+           node/node-3: zone of acid-a-3: zone-b
+           node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     A plain write (kubectl edit, Argo CD, Helm) is refused by leader-condemned until the leader has moved:

@@ -1,6 +1,7 @@
 //! Slots, volumes, room and verdicts, case by case.
 
 use pgscale_guard::facts::{Claim, Live};
+use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::policy::Limit;
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use crate::services::Services;
 use crate::testing::{facts, policies, with};
 
 fn limit<T>(value: T, source: &str, mode: Mode) -> Limit<T> {
-    Limit { value, source: source.to_owned(), mode }
+    Limit { value, source: ObjectRef::policy(source), mode }
 }
 
 #[test]
@@ -56,9 +57,9 @@ fn room_is_limited_by_every_enforced_bound() {
     assert_eq!((none.more, none.fewer, none.zero), (None, 3, false));
 
     let policies = Policies {
-        min: vec![limit(3, "scalepolicy/a", Mode::Enforce), limit(4, "scalepolicy/b", Mode::Warn)],
-        max: vec![limit(9, "scalepolicy/a", Mode::Enforce)],
-        zero: vec![limit(Zero::Allow, "scalepolicy/a", Mode::Enforce)],
+        min: vec![limit(3, "a", Mode::Enforce), limit(4, "b", Mode::Warn)],
+        max: vec![limit(9, "a", Mode::Enforce)],
+        zero: vec![limit(Zero::Allow, "a", Mode::Enforce)],
         ..Policies::default()
     };
     if let Seen::Known(operator) = &mut facts.operator {
@@ -73,12 +74,12 @@ fn room_is_limited_by_every_enforced_bound() {
             "scalepolicy/a",
             "scalepolicy/b",
             "scalepolicy/a",
-            "ConfigMap default/postgres-operator",
+            "configmap default/postgres-operator",
             "scalepolicy/a"
         ]
     );
     let denied = Policies {
-        zero: vec![limit(Zero::Deny, "scalepolicy/c", Mode::Enforce), policies.zero[0].clone()],
+        zero: vec![limit(Zero::Deny, "c", Mode::Enforce), policies.zero[0].clone()],
         ..policies
     };
     assert!(!Headroom::of(&facts, &denied).zero);

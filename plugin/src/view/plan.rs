@@ -1,8 +1,9 @@
 //! A plan as a person reads it.
 
 use anstyle::Style;
+use pgscale_guard::evidence;
 use pgscale_guard::remedy::Remedy;
-use pgscale_guard::verdict::{Evidence, Finding, Severity};
+use pgscale_guard::verdict::{Finding, Severity};
 
 use super::impact as impact_view;
 use crate::impact::Impact;
@@ -157,7 +158,7 @@ fn rule(judged: &Judged<'_>, same: Option<&str>, width: Option<usize>) -> String
     let mut detail = |text: String| lines.push(wrap(&format!("     {text}"), width, 2));
     match same {
         Some(rule) => detail(format!("the same as {rule}")),
-        None => looked_at(judged.looked_at).into_iter().for_each(&mut detail),
+        None => evidence::lines(judged.looked_at).into_iter().for_each(&mut detail),
     }
     if let Some(finding) = judged.finding {
         finding
@@ -167,23 +168,6 @@ fn rule(judged: &Judged<'_>, same: Option<&str>, width: Option<usize>) -> String
         lines.extend(finding.remedy.iter().map(|remedy| way("     To pass:", remedy, width)));
     }
     lines.join("\n")
-}
-
-/// Returns the evidence as `source: value`. Neighbours with the same value share a line, and so do
-/// the values of one source in a row.
-fn looked_at(all: &[Evidence]) -> Vec<String> {
-    let mut told: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
-    for Evidence { source, says } in all {
-        match told.last_mut() {
-            Some((sources, words)) if *words == [says.as_str()] => sources.push(source),
-            Some((sources, words)) if *sources == [source.as_str()] => words.push(says),
-            Some(_) | None => told.push((vec![source], vec![says])),
-        }
-    }
-    let spell = |(sources, words): (Vec<&str>, Vec<&str>)| {
-        format!("{}: {}", sources.join(", "), words.join("; "))
-    };
-    told.into_iter().map(spell).collect()
 }
 
 fn steps(plan: &Plan) -> String {
@@ -254,9 +238,7 @@ pub(crate) fn render_finding(finding: &Finding, width: Option<usize>) -> String 
     let Finding { rule, message, .. } = finding;
     let mut lines = vec![wrap(&format!("  {style}{word}{style:#} {rule}: {message}"), width, 5)];
     let mut detail = |text: String| lines.push(wrap(&format!("       {text}"), width, 2));
-    for Evidence { source, says } in &finding.evidence {
-        detail(format!("{source}: {says}"));
-    }
+    evidence::lines(&finding.evidence).into_iter().for_each(&mut detail);
     finding
         .severity_reason
         .iter()

@@ -143,7 +143,7 @@ fn operator(facts: &Facts) -> String {
                 Some(false) => format!("{BAD}not available{BAD:#}"),
                 None => "availability unknown".to_owned(),
             };
-            format!("{}, {up}; it says {word}", operator.deployment)
+            format!("{}, {up}; it says {word}", operator.deployment.qualified())
         }
         Seen::Absent => format!("{CARE}none found{CARE:#}; the cluster says {word}"),
         Seen::Unreadable(why) => format!("cannot be read: {why}; the cluster says {word}"),

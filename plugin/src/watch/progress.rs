@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::remedy::Command;
 use tokio::time::Instant;
 
@@ -30,8 +31,13 @@ impl Progress {
         }
     }
 
-    /// Returns the command that shows more. `subject` is the member, or the cluster.
-    pub(crate) fn command(&self, goal: &Goal, subject: &str, operator: Option<&str>) -> Command {
+    /// The command that tells more: `subject` is the member, or the cluster.
+    pub(crate) fn command(
+        &self,
+        goal: &Goal,
+        subject: &str,
+        operator: Option<&ObjectRef>,
+    ) -> Command {
         let Goal { namespace, name, .. } = goal;
         let here = |words: &[&str]| Command::kubectl([words, &["-n", namespace]].concat());
         let logs = |more: &[&str]| {
@@ -39,10 +45,10 @@ impl Progress {
         };
         match self {
             Self::NoPod => here(&["describe", "statefulset", name]),
-            Self::Cluster(_) => match operator.and_then(|operator| operator.split_once('/')) {
-                Some((place, deployment)) => {
-                    let deployment = format!("deployment/{deployment}");
-                    Command::kubectl(["logs", &deployment, "--tail=50", "-n", place])
+            Self::Cluster(_) => match operator {
+                Some(operator) => {
+                    let place = operator.namespace.as_deref().unwrap_or(namespace);
+                    Command::kubectl(["logs", &operator.argument(), "--tail=50", "-n", place])
                 }
                 None => here(&["describe", "postgresql", name]),
             },
@@ -126,6 +132,7 @@ impl Stands {
 #[cfg(test)]
 mod tests {
     use pgscale_guard::facts::Waiting;
+    use pgscale_guard::object_ref::Kind;
 
     use super::*;
 
@@ -154,6 +161,8 @@ mod tests {
         let goal = Goal { namespace: "db".into(), name: "acid-a".into(), ..Goal::default() };
         let created = |why: Waiting| Progress::At(Phase::Created(Some(why)));
         let reason = Some("CrashLoopBackOff".to_owned());
+        let operator =
+            ObjectRef::new(Kind::Deployment, "postgres-operator").in_namespace("zalando");
         let lack = Progress::Cluster(Lack::NoLeader);
         for (progress, want) in [
             (Progress::NoPod, "kubectl describe statefulset acid-a -n db"),
@@ -173,7 +182,7 @@ mod tests {
             ),
             (lack.clone(), "kubectl logs deployment/postgres-operator --tail=50 -n zalando"),
         ] {
-            let command = progress.command(&goal, "acid-a-3", Some("zalando/postgres-operator"));
+            let command = progress.command(&goal, "acid-a-3", Some(&operator));
             assert_eq!(command.to_string(), want);
         }
         let command = lack.command(&goal, "acid-a", None);

@@ -86,10 +86,9 @@ fn deleted(judged: &JudgedChange, recreation: &Recreation) -> String {
     let JudgedChange { namespace, name, .. } = judged;
     let Recreation { left, count, volumes } = recreation;
     let more = left.len().saturating_sub(NAMED);
-    let mut shown: Vec<&str> = left.iter().take(NAMED).map(String::as_str).collect();
-    let rest = format!("{more} more");
+    let mut shown: Vec<String> = left.iter().take(NAMED).map(ToString::to_string).collect();
     if more > 0 {
-        shown.push(&rest);
+        shown.push(format!("{more} more"));
     }
     let way_back = match volumes {
         Volumes::Kept => bring_back(namespace, *count),

@@ -156,7 +156,7 @@ mod tests {
         }
         let listed = both.clone().with(LIST, testing::accounts(REAL));
         let found = read(&listed).await;
-        assert_eq!(found.known().unwrap().deployment, REAL);
+        assert_eq!(found.known().unwrap().deployment.to_string(), format!("deployment {REAL}"));
         assert_eq!(found.known().unwrap().settings.max_instances, 9);
         // The look-alike alone, beside a list: there is no operator.
         let alone = listed.clone().without(OPERATOR);
@@ -169,7 +169,7 @@ mod tests {
         };
         let cluster = change(3, 3).new;
         let found = operator(&objects, &named("default", "postgres-operator"), &cluster).await;
-        assert_eq!(found.known().unwrap().deployment, REAL);
+        assert_eq!(found.known().unwrap().deployment.to_string(), format!("deployment {REAL}"));
         let missing = operator(&objects, &named("default", "other"), &cluster).await;
         assert_eq!(
             why(&missing),
@@ -196,8 +196,8 @@ mod tests {
             let found = read(&world).await;
             let found = found.known().unwrap_or_else(|| panic!("{name}: {found:?}"));
             assert_eq!(
-                (found.deployment.as_str(), found.account.to_string()),
-                (REAL, account.to_owned())
+                (found.deployment.to_string(), found.account.to_string()),
+                (format!("deployment {REAL}"), account.to_owned())
             );
         }
         // An account of any name, where it is listed.

@@ -34,7 +34,7 @@ pub(super) async fn complete(objects: &Objects, candidate: &Candidate) -> Result
         deployment: candidate.deployment.clone(),
         account: candidate.account.clone(),
         major: candidate.major,
-        source: candidate.settings.to_string(),
+        source: candidate.settings.object(),
         settings,
         available: candidate.available,
         stale_settings,
@@ -52,7 +52,8 @@ async fn settings(objects: &Objects, candidate: &Candidate) -> Result<SettingsOb
     let source = &candidate.settings;
     let missing = || {
         format!(
-            "{source}, which deployment {} names for its settings, does not exist",
+            "{}, which {} names for its settings, does not exist",
+            source.object(),
             candidate.deployment
         )
     };
@@ -71,7 +72,7 @@ async fn settings(objects: &Objects, candidate: &Candidate) -> Result<SettingsOb
             let data = map.data.unwrap_or_default();
             Ok(SettingsObject {
                 settings: Settings::of_config_map(&data)
-                    .map_err(|error| format!("{source}: {error}"))?,
+                    .map_err(|error| format!("{}: {error}", source.object()))?,
                 watched_namespace: data.get("watched_namespace").cloned(),
                 edited: last_edit(&map.metadata, "data"),
             })
@@ -94,7 +95,7 @@ async fn settings(objects: &Objects, candidate: &Candidate) -> Result<SettingsOb
             let watched = object.pointer("/configuration/kubernetes/watched_namespace");
             Ok(SettingsObject {
                 settings: Settings::of_operator_configuration(&object)
-                    .map_err(|error| format!("{source}: {error}"))?,
+                    .map_err(|error| format!("{}: {error}", source.object()))?,
                 watched_namespace: watched.and_then(Value::as_str).map(str::to_owned),
                 edited: last_edit(&metadata, "configuration"),
             })
@@ -115,12 +116,12 @@ mod tests {
             .edit(SETTINGS, |settings| settings["data"]["max_instances"] = json!("five"));
         assert_eq!(
             why(&read(&bad).await),
-            "ConfigMap default/postgres-operator: operator setting max_instances is \"five\", which is \
+            "configmap default/postgres-operator: operator setting max_instances is \"five\", which is \
              not a whole number"
         );
         assert_eq!(
             why(&read(&world("endpoints").without(SETTINGS)).await),
-            "ConfigMap default/postgres-operator, which deployment default/postgres-operator names for \
+            "configmap default/postgres-operator, which deployment default/postgres-operator names for \
              its settings, does not exist"
         );
         let secret = world("endpoints").edit(OPERATOR, |deployment| {

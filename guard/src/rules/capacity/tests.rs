@@ -234,7 +234,7 @@ pub(super) fn quota_headroom() {
     ");
     insta::assert_snapshot!(text("quota-headroom", &under(no_limits(sized(3, 5)), cpu())), @"
     quota-headroom: no new pod can be made: a quota wants every container to say what it needs
-      resourcequota/team: limits requests.cpu, which is not set for: postgres
+      resourcequota/team: requests.cpu: limited, and not set for postgres
       Try: set it in spec.resources and in every sidecar, or in a LimitRange's defaults
     ");
     insta::assert_snapshot!(text("quota-headroom", &under(created(3), pods("1", "3"))), @"
@@ -359,8 +359,8 @@ pub(super) fn too_few_nodes() {
     );
     insta::assert_snapshot!(text("too-few-nodes", &on(sized(3, 6), 4)), @"
     too-few-nodes: 6 members must be kept apart by kubernetes.io/hostname, and 4 fit: 2 would stay Pending
-      statefulset/acid-a: required pod anti-affinity by kubernetes.io/hostname
-      nodes: 4 in all, fitting places: 4
+      statefulset/acid-a: required pod anti-affinity by: kubernetes.io/hostname
+      nodes: count: 4; fitting places: 4
       Try: add nodes
         or ask for fewer:
           kubectl pgscale up acid-a --to 4 -n db
@@ -400,14 +400,14 @@ pub(super) fn too_few_wal_senders() {
     );
     insta::assert_snapshot!(text("too-few-wal-senders", &limited(3, 6, 4, 4)), @"
     too-few-wal-senders: 5 standbys need as many WAL senders and slots, the leader has 4
-      configmap/acid-a-config: max_wal_senders: 4, max_replication_slots: 4
+      configmap/acid-a-config: max_wal_senders: 4; max_replication_slots: 4
       Try: raise both in spec.postgresql.parameters, which restarts PostgreSQL
         or ask for fewer:
           kubectl pgscale up acid-a --to 5 -n db
     ");
     insta::assert_snapshot!(text("too-few-wal-senders", &limited(3, 5, 5, 5)), @"
     too-few-wal-senders: up to 6 WAL senders while 2 new members are copied, the leader has 5: base backups may fail and be tried again
-      configmap/acid-a-config: max_wal_senders: 5, max_replication_slots: 5
+      configmap/acid-a-config: max_wal_senders: 5; max_replication_slots: 5
       Try: add fewer members at a time, or raise max_wal_senders
     ");
 }

@@ -1,18 +1,14 @@
 //! The postgresql object, the operator that owns it, and the StatefulSet that the operator makes
 //! from it.
 
-use super::{SHOWN, flag, one, seen, unread};
+use super::{SHOWN, one, seen, unread};
 use crate::assessment::Assessment;
+use crate::evidence::Evidence;
 use crate::facts::{Seen, StatefulSet};
+use crate::object_ref::{Kind, ObjectRef};
 use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::rules::{bounds, mixed, pending};
-use crate::verdict::Evidence;
-
-/// Returns the name of the postgresql object.
-fn postgresql(facts: &Assessment<'_>) -> String {
-    format!("postgresql/{}", facts.change.new.name)
-}
 
 /// Returns the written count before and after the write, and the count that the operator makes from
 /// it.
@@ -27,14 +23,14 @@ pub(in crate::rules) fn count(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
         ),
         (_, _) => (written(new), (new != Some(facts.to())).then(|| facts.to().to_string())),
     };
-    let runs = match runs {
-        None => String::new(),
-        Some(runs) if facts.shrinks_by_older_settings() => {
-            format!(" (judged as {runs}: the operator's settings may be newer than its pod)")
-        }
-        Some(runs) => format!(" (the operator runs {runs})"),
+    let effective = if facts.shrinks_by_older_settings() {
+        "effective count by older or newer settings of the operator"
+    } else {
+        "effective count"
     };
-    one(postgresql(facts), format!("numberOfInstances: {asked}{runs}"))
+    let mut told = one(facts.postgresql_source(), "numberOfInstances", asked);
+    told.extend(runs.map(|runs| Evidence::new(facts.postgresql_source(), effective, runs)));
+    told
 }
 
 /// Returns the other edits of the same write.
@@ -42,13 +38,12 @@ pub(in crate::rules) fn other_edits(facts: &Assessment<'_>, _: &Policies) -> Vec
     let edits = mixed::described(&facts.change);
     let more = edits.len().saturating_sub(SHOWN);
     if edits.is_empty() {
-        return one(postgresql(facts), "no other edit in the same write");
+        return one(facts.postgresql_source(), "other edits", "none");
     }
-    let mut told: Vec<Evidence> = (edits.into_iter().take(SHOWN))
-        .map(|edit| Evidence::new(postgresql(facts), edit))
-        .collect();
+    let mut told: Vec<Evidence> =
+        edits.into_iter().take(SHOWN).map(|edit| edit.evidence(facts)).collect();
     if more > 0 {
-        told.push(Evidence::new(postgresql(facts), format!("and {more} more edits")));
+        told.push(Evidence::new(facts.postgresql_source(), "other edits", more));
     }
     told
 }
@@ -56,18 +51,14 @@ pub(in crate::rules) fn other_edits(facts: &Assessment<'_>, _: &Policies) -> Vec
 /// Returns the operator's status for its last work on the cluster.
 pub(in crate::rules) fn status(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
-    let word = cluster.status.as_deref().unwrap_or("not set");
-    one(postgresql(facts), format!("status.PostgresClusterStatus: {word}"))
+    let word = cluster.status.as_deref().unwrap_or("unset");
+    one(facts.postgresql_source(), "status.PostgresClusterStatus", word)
 }
 
 /// Returns whether the manifest declares a standby of another cluster.
 pub(in crate::rules) fn standby(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    let says = if facts.change.new.is_standby() {
-        "declared as a standby cluster"
-    } else {
-        "no spec.standby, no STANDBY_WALE_… in spec.env"
-    };
-    one(postgresql(facts), says)
+    let declared = if facts.change.new.is_standby() { "set" } else { "unset" };
+    one(facts.postgresql_source(), "spec.standby, or STANDBY_WALE_… in spec.env", declared)
 }
 
 /// Returns the synchronous modes as the manifest declares them.
@@ -75,16 +66,16 @@ pub(in crate::rules) fn declared_synchrony(facts: &Assessment<'_>, _: &Policies)
     let declared = ["synchronous_mode", "synchronous_mode_strict"].map(|key| {
         let value = facts.change.new.spec.pointer(&format!("/patroni/{key}"));
         let value = value.map_or("unset".to_owned(), ToString::to_string);
-        format!("spec.patroni.{key}: {value}")
+        Evidence::new(facts.postgresql_source(), &format!("spec.patroni.{key}"), value)
     });
-    one(postgresql(facts), declared.join(", "))
+    declared.into()
 }
 
 /// Returns the mark of a major upgrade that failed.
 pub(in crate::rules) fn upgrade_failure(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let mark = pending::UPGRADE_FAILED;
-    let value = facts.change.new.annotations.get(mark).map_or("not set", String::as_str);
-    one(postgresql(facts), format!("annotation {mark}: {value}"))
+    let value = facts.change.new.annotations.get(mark).map_or("unset", String::as_str);
+    one(facts.postgresql_source(), &format!("annotation {mark}"), value)
 }
 
 /// Returns the operator's limits, and the settings that switch them off for this cluster.
@@ -92,22 +83,20 @@ pub(in crate::rules) fn operator_limits(facts: &Assessment<'_>, _: &Policies) ->
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
         Seen::Absent => return nobody(facts),
-        Seen::Unreadable(why) => return unread("the operator's settings", why),
+        Seen::Unreadable(why) => return unread(operators(), why),
     };
     let settings = &operator.settings;
-    let mut told = one(&operator.source, bounds::limits(settings));
+    let mut told = bounds::limits(operator);
     if let Some(key) = &settings.ignore_limits_annotation {
-        let value = facts.change.new.annotations.get(key).map_or("not set", String::as_str);
-        told.push(Evidence::new(postgresql(facts), format!("annotation {key}: {value}")));
+        let value = facts.change.new.annotations.get(key).map_or("unset", String::as_str);
+        told.push(Evidence::new(facts.postgresql_source(), &format!("annotation {key}"), value));
     }
     let age = match operator.stale_settings {
         Some(false) => return told,
-        Some(true) => "started before these settings were last edited",
-        None => {
-            "may have started before these settings were last edited: its pods could not be listed"
-        }
+        Some(true) => "edited after its pod started",
+        None => "perhaps edited after its pod started: its pods could not be listed",
     };
-    told.push(Evidence::new(format!("deployment/{}", operator.deployment), age));
+    told.push(Evidence::new(operator.deployment.clone(), "settings", age));
     told
 }
 
@@ -116,13 +105,10 @@ pub(in crate::rules) fn operator_limits(facts: &Assessment<'_>, _: &Policies) ->
 pub(in crate::rules) fn owner_before(facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let Some(before) = facts.operator_before.as_deref() else { return Vec::new() };
     match before {
-        Seen::Known(operator) => one(
-            &operator.source,
-            format!("of the operator before: {}", bounds::limits(&operator.settings)),
-        ),
-        // The StatefulSet says which count runs.
+        Seen::Known(operator) => bounds::limits(operator),
+        // What runs is what the StatefulSet says.
         Seen::Absent => replicas(facts, policies),
-        Seen::Unreadable(why) => unread("the settings of the operator before", why),
+        Seen::Unreadable(why) => unread(operators(), why),
     }
 }
 
@@ -131,52 +117,62 @@ pub(in crate::rules) fn operator_runs(facts: &Assessment<'_>, _: &Policies) -> V
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
         Seen::Absent => return nobody(facts),
-        Seen::Unreadable(why) => return unread("the operator's Deployment", why),
+        Seen::Unreadable(why) => return unread(operators(), why),
     };
     let available = match operator.available {
-        Some(true) => "available",
-        Some(false) => "no available replica",
-        None => "whether it is available could not be read",
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not known",
     };
     let watches = operator.watched_namespace.as_deref().unwrap_or("all namespaces");
-    one(format!("deployment/{}", operator.deployment), format!("{available}, watches {watches}"))
+    vec![
+        Evidence::new(operator.deployment.clone(), "available", available),
+        Evidence::new(operator.deployment.clone(), "watches", watches),
+    ]
 }
 
 fn nobody(facts: &Assessment<'_>) -> Vec<Evidence> {
     let namespace = &facts.change.new.namespace;
-    one(
-        "operator",
-        match facts.change.new.controller() {
-            "" => format!("none found that watches {namespace}"),
-            id => format!("none found with CONTROLLER_ID {id} that watches {namespace}"),
-        },
-    )
+    let id = facts.change.new.controller();
+    let id = if id.is_empty() { String::new() } else { format!(" with CONTROLLER_ID {id}") };
+    one(operators(), &format!("operator{id} that watches {namespace}"), "none found")
 }
 
-fn stateful_set(
+/// The Deployments among which the operator is looked for.
+fn operators() -> ObjectRef {
+    ObjectRef::all(Kind::Deployment)
+}
+
+fn stateful_set<const N: usize>(
     facts: &Assessment<'_>,
-    says: impl FnOnce(&StatefulSet) -> String,
+    fields: impl FnOnce(&StatefulSet) -> [(&'static str, String); N],
 ) -> Vec<Evidence> {
-    seen(&facts.stateful_set, facts.stateful_set_source(), says)
+    seen(&facts.stateful_set, &facts.stateful_set_source(), fields)
 }
 
 /// Returns the running count and its writer.
 pub(in crate::rules) fn replicas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    stateful_set(facts, |set| {
-        let writer = set.scaled_by.as_ref().map(|who| format!(", written by {who}"));
-        format!("spec.replicas: {}{}", set.replicas, writer.unwrap_or_default())
-    })
+    let mut told = stateful_set(facts, |set| [("spec.replicas", set.replicas.to_string())]);
+    let writer = facts.stateful_set.known().and_then(|set| set.scaled_by.as_ref());
+    told.extend(writer.map(|writer| {
+        Evidence::new(facts.stateful_set_source(), "writer of spec.replicas", writer)
+    }));
+    told
 }
 
 /// Returns whether the controller of the StatefulSet has seen the last patch.
 pub(in crate::rules) fn generation(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    stateful_set(facts, |set| {
-        let ending = if set.terminating { ", being deleted" } else { "" };
-        format!(
-            "generation: {}, status.observedGeneration: {}{ending}",
-            set.generation, set.observed_generation
-        )
-    })
+    let mut told = stateful_set(facts, |set| {
+        [
+            ("metadata.generation", set.generation.to_string()),
+            ("status.observedGeneration", set.observed_generation.to_string()),
+        ]
+    });
+    if facts.stateful_set.known().is_some_and(|set| set.terminating) {
+        let object = facts.stateful_set_source();
+        told.push(Evidence::new(object, "metadata.deletionTimestamp", "set"));
+    }
+    told
 }
 
 /// Returns whether pods are added and removed one by one, and whether a probe says that they are
@@ -184,40 +180,39 @@ pub(in crate::rules) fn generation(facts: &Assessment<'_>, _: &Policies) -> Vec<
 pub(in crate::rules) fn pod_management(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     stateful_set(facts, |set| {
         let policy = if set.parallel { "Parallel" } else { "OrderedReady" };
-        format!("podManagementPolicy: {policy}, {}", flag("readiness probe", set.probed))
+        [
+            ("spec.podManagementPolicy", policy.to_owned()),
+            ("readiness probe", if set.probed { "set" } else { "unset" }.to_owned()),
+        ]
     })
 }
 
 /// Returns the annotations that make the operator replace the StatefulSet.
 pub(in crate::rules) fn foreign_annotations(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    stateful_set(facts, |set| {
-        let foreign = &set.foreign_annotations;
-        let foreign: Vec<_> = foreign.iter().map(|(key, who)| format!("{key} by {who}")).collect();
-        match foreign.as_slice() {
-            [] => "no annotation by anyone but the operator".to_owned(),
-            foreign => format!("annotations: {}", foreign.join(", ")),
+    match facts.stateful_set.known().map(|set| &set.foreign_annotations) {
+        Some(foreign) if !foreign.is_empty() => {
+            foreign.iter().map(|(key, who)| facts.foreign_annotation(key, who)).collect()
         }
-    })
+        Some(_) | None => {
+            stateful_set(facts, |_| [("annotations of other writers", "none".to_owned())])
+        }
+    }
 }
 
 /// Returns Patroni's DCS store by the operator's setting, by the template and by the pods.
 pub(in crate::rules) fn stores(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let said = |store: Option<Store>| store.map_or("not known".to_owned(), |it| it.to_string());
-    let mut all = seen(&facts.operator, "operator".to_owned(), |operator| {
-        format!("store of Patroni by {}: {}", operator.source, said(operator.store()))
-    });
-    all.extend(stateful_set(facts, |set| format!("template: store: {}", said(set.store))));
-    let pods = facts.all_members().iter().take(SHOWN).map(|member| {
-        let says = format!("store: {}", said(member.pod.store));
-        Evidence::new(format!("pod/{}", member.name), says)
-    });
+    let field = "store of Patroni";
+    let source = facts.operator.known().map_or_else(operators, |operator| operator.source.clone());
+    let mut all = seen(&facts.operator, &source, |operator| [(field, said(operator.store()))]);
+    all.extend(stateful_set(facts, |set| [(field, said(set.store))]));
+    let pods =
+        facts.all_members().iter().take(SHOWN).map(|member| {
+            Evidence::new(ObjectRef::pod(&member.name), field, said(member.pod.store))
+        });
     all.extend(pods);
-    all.extend(
-        facts
-            .members
-            .unreadable()
-            .map(|why| Evidence::new("pods", format!("could not be read: {why}"))),
-    );
+    let unreadable = facts.members.unreadable();
+    all.extend(unreadable.map(|why| Evidence::unreadable(ObjectRef::all(Kind::Pod), why)));
     all
 }
 
@@ -225,12 +220,12 @@ pub(in crate::rules) fn stores(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
 pub(in crate::rules) fn retention(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let mut all = stateful_set(facts, |set| {
         let kept = if set.deletes_volumes { "Delete" } else { "Retain" };
-        format!("persistentVolumeClaimRetentionPolicy.whenScaled: {kept}")
+        [("spec.persistentVolumeClaimRetentionPolicy.whenScaled", kept.to_owned())]
     });
     all.extend(facts.operator.known().map(|operator| {
         let kept = if operator.settings.deletes_volumes { "delete" } else { "retain" };
-        let says = format!("persistent_volume_claim_retention_policy.when_scaled: {kept}");
-        Evidence::new(&operator.source, says)
+        let field = "persistent_volume_claim_retention_policy.when_scaled";
+        Evidence::new(operator.source.clone(), field, kept)
     }));
     all
 }
@@ -239,11 +234,9 @@ pub(in crate::rules) fn retention(facts: &Assessment<'_>, _: &Policies) -> Vec<E
 pub(in crate::rules) fn volumes_of_deleted(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let operator = facts.operator.known();
     let said = operator.map(|operator| {
-        let says = operator.settings.deletes_with_cluster.map_or_else(
-            || "enable_persistent_volume_claim_deletion: false".to_owned(),
-            str::to_owned,
-        );
-        Evidence::new(&operator.source, says)
+        let kept = ("enable_persistent_volume_claim_deletion", "false");
+        let (field, value) = operator.settings.deletes_with_cluster.unwrap_or(kept);
+        Evidence::new(operator.source.clone(), field, value)
     });
     said.into_iter().collect()
 }

@@ -1,43 +1,51 @@
 //! The members: their pods, and their own answers.
 
-use super::{listed, one, unread};
+use std::fmt::Display;
+
+use super::{listed, unread};
 use crate::assessment::Assessment;
+use crate::evidence::Evidence;
 use crate::facts::{Live, Member, Seen};
+use crate::object_ref::{Kind, ObjectRef};
 use crate::patroni::{Answer, Report, Role, Tags};
 use crate::policy::Policies;
 use crate::rules::last_word;
-use crate::verdict::Evidence;
 
-/// Returns one text for each member.
-fn each(facts: &Assessment<'_>, of: impl Fn(&Member) -> Evidence) -> Vec<Evidence> {
+/// All facts about each member.
+fn each(facts: &Assessment<'_>, of: impl Fn(&Member) -> Vec<Evidence>) -> Vec<Evidence> {
     match &facts.members {
-        Seen::Known(members) => listed("pods", members.iter().map(of).collect()),
-        Seen::Absent => one("pods", "there are none"),
-        Seen::Unreadable(why) => unread("pods", why),
+        Seen::Known(members) => listed(Kind::Pod, members.iter().map(of).collect()),
+        Seen::Absent => vec![Evidence::absent(ObjectRef::all(Kind::Pod))],
+        Seen::Unreadable(why) => unread(ObjectRef::all(Kind::Pod), why),
     }
 }
 
-fn pod(member: &Member, says: String) -> Evidence {
-    Evidence::new(format!("pod/{}", member.name), says)
+fn pod(member: &Member, field: &str, value: impl Display) -> Evidence {
+    Evidence::new(ObjectRef::pod(&member.name), field, value)
+}
+
+/// A yes or a no of an object's condition.
+fn yes(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
 }
 
 /// Returns the state of each pod by the kubelet and by the node.
 pub(in crate::rules) fn pods(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let it = &member.pod;
-        let mut words = vec![if it.phase.is_empty() { "no phase" } else { &it.phase }.to_owned()];
-        words.push(if it.ready { "Ready" } else { "not Ready" }.to_owned());
-        words.extend(it.waiting.as_ref().map(ToString::to_string));
+        let phase = if it.phase.is_empty() { "unset" } else { &it.phase };
+        let mut told =
+            vec![pod(member, "status.phase", phase), pod(member, "condition Ready", yes(it.ready))];
+        told.extend(it.waiting.as_ref().map(|waiting| pod(member, "status", waiting)));
         if it.terminating {
-            words.push("being deleted".to_owned());
+            told.push(pod(member, "metadata.deletionTimestamp", "set"));
         }
-        words.push(match (&it.node, it.node_ready) {
-            (None, _) => "on no node".to_owned(),
-            (Some(node), Some(true)) => format!("on {node}"),
-            (Some(node), Some(false)) => format!("on {node}, which is not Ready"),
-            (Some(node), None) => format!("on {node}, whose state could not be read"),
-        });
-        pod(member, words.join(", "))
+        told.push(pod(member, "spec.nodeName", it.node.as_deref().unwrap_or("unset")));
+        if let (Some(node), false) = (&it.node, it.node_ready == Some(true)) {
+            let ready = it.node_ready.map_or("could not be read", yes);
+            told.push(pod(member, &format!("condition Ready of its node {node}"), ready));
+        }
+        told
     })
 }
 
@@ -46,21 +54,23 @@ pub(in crate::rules) fn marks(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     each(facts, |member| {
         let it = &member.pod;
         let marks = [
-            (it.terminating, "being deleted"),
-            (it.critical_operation, "critical-operation"),
-            (it.rolling_update_required, "rolling-update-required"),
+            (it.terminating, "metadata.deletionTimestamp", "set"),
+            (it.critical_operation, "label critical-operation", "true"),
+            (it.rolling_update_required, "annotation rolling-update-required", "true"),
         ];
-        let marks: Vec<&str> =
-            marks.into_iter().filter_map(|(set, mark)| set.then_some(mark)).collect();
-        let marks = if marks.is_empty() { "no mark".to_owned() } else { marks.join(", ") };
-        pod(member, marks)
+        let marks: Vec<Evidence> = marks
+            .into_iter()
+            .filter(|(set, ..)| *set)
+            .map(|(_, field, value)| pod(member, field, value))
+            .collect();
+        if marks.is_empty() { vec![pod(member, "marks", "none")] } else { marks }
     })
 }
 
 /// Returns the role label of each member.
 pub(in crate::rules) fn role_labels(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
-        pod(member, format!("role label: {}", member.pod.role.as_deref().unwrap_or("none")))
+        vec![pod(member, "role label", member.pod.role.as_deref().unwrap_or("none"))]
     })
 }
 
@@ -68,25 +78,28 @@ pub(in crate::rules) fn role_labels(facts: &Assessment<'_>, _: &Policies) -> Vec
 pub(in crate::rules) fn zones(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let zone = member.pod.zone.as_deref().unwrap_or("unknown");
-        let says = format!("{}: zone {zone}", member.name);
-        match &member.pod.node {
-            Some(node) => Evidence::new(format!("node/{node}"), says),
-            None => pod(member, says),
-        }
+        vec![match &member.pod.node {
+            Some(node) => {
+                let field = format!("zone of {}", member.name);
+                Evidence::new(ObjectRef::new(Kind::Node, node), &field, zone)
+            }
+            None => pod(member, "zone", zone),
+        }]
     })
 }
 
 /// Returns the answer of each member about its PostgreSQL.
 pub(in crate::rules) fn answers(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
-        let says = match &member.live {
-            Live::Answered(answer) => answered(answer),
-            Live::NotAsked => format!("not asked; {}", reported(&member.report)),
-            Live::Silent(why) => {
-                format!("does not answer ({why}); {}", reported(&member.report))
-            }
-        };
-        Evidence::new(facts.source_of(member), format!("{}: {says}", member.name))
+        let says = |field, value: String| Evidence::new(facts.source_of(member), field, value);
+        match &member.live {
+            Live::Answered(answer) => vec![says("answer", answered(answer))],
+            Live::NotAsked => vec![pod(member, "annotation status", reported(&member.report))],
+            Live::Silent(why) => vec![
+                says("answer", format!("none ({why})")),
+                pod(member, "annotation status", reported(&member.report)),
+            ],
+        }
     })
 }
 
@@ -96,22 +109,25 @@ pub(in crate::rules) fn restarts(facts: &Assessment<'_>, _: &Policies) -> Vec<Ev
         facts,
         |answer| answer.pending_restart,
         |report| report.pending_restart,
-        |pending| format!("pending_restart: {pending}"),
+        |pending| vec![("pending_restart", pending.to_string())],
     )
 }
 
 /// Returns the replication source of each member, and the members that it feeds.
 pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let tag = |tags: &Tags| {
-        format!("replicatefrom: {}", tags.replicate_from.as_deref().unwrap_or("unset"))
+        let source = tags.replicate_from.as_deref().unwrap_or("unset");
+        vec![("tags.replicatefrom", source.to_owned())]
     };
     let feeds = |answer: &Answer| {
+        let mut told = tag(&answer.tags);
         let fed: Vec<&str> = answer.replication.iter().map(|it| it.name.as_str()).collect();
-        let fed =
-            if fed.is_empty() { String::new() } else { format!(", feeds {}", fed.join(", ")) };
-        format!("{}{fed}", tag(&answer.tags))
+        if !fed.is_empty() {
+            told.push(("feeds", fed.join(", ")));
+        }
+        told
     };
-    word(facts, feeds, |report| tag(&report.tags), |says| says)
+    word(facts, feeds, |report| tag(&report.tags), |told| told)
 }
 
 /// Returns one value of each member's answer, or of its report where it gave no answer.
@@ -119,15 +135,17 @@ fn word<T>(
     facts: &Assessment<'_>,
     answered: impl Fn(&Answer) -> T,
     reported: impl Fn(&Report) -> T,
-    says: impl Fn(T) -> String,
+    fields: impl Fn(T) -> Vec<(&'static str, String)>,
 ) -> Vec<Evidence> {
     each(facts, |member| {
-        let unsaid =
-            |why: String| Evidence::new(facts.source_of(member), format!("{}: {why}", member.name));
+        let unsaid = |value: String| vec![pod(member, "annotation status", value)];
         match last_word(member, &answered, &reported) {
-            Seen::Known(word) => facts.quote(member, says(word)),
-            Seen::Absent => unsaid("never reported".to_owned()),
-            Seen::Unreadable(why) => unsaid(format!("its report could not be read: {why}")),
+            Seen::Known(word) => fields(word)
+                .into_iter()
+                .map(|(field, value)| facts.quote(member, field, value))
+                .collect(),
+            Seen::Absent => unsaid("unset".to_owned()),
+            Seen::Unreadable(why) => unsaid(format!("could not be read: {why}")),
         }
     })
 }
@@ -149,11 +167,10 @@ fn answered(answer: &Answer) -> String {
 
 fn reported(report: &Seen<Report>) -> String {
     match report {
-        Seen::Absent => "never reported".to_owned(),
-        Seen::Unreadable(why) => format!("its report could not be read: {why}"),
+        Seen::Absent => "unset".to_owned(),
+        Seen::Unreadable(why) => format!("could not be read: {why}"),
         Seen::Known(report) => {
-            let mut words =
-                vec![format!("last reported {} {}", report.state.word(), role(report.role))];
+            let mut words = vec![format!("{} {}", report.state.word(), role(report.role))];
             words.extend(report.timeline.map(|timeline| format!("timeline {timeline}")));
             words.extend(report.position.map(|at| format!("at {}", lsn(at))));
             words.extend(report.replication_state.clone());

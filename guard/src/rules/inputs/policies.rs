@@ -3,11 +3,12 @@
 use super::{one, unread};
 use crate::assessment::Assessment;
 use crate::duration::exact;
+use crate::evidence::Evidence;
+use crate::object_ref::{Kind, ObjectRef};
 use crate::policy::{Freeze, Limit, Mode, Policies, Way, Windows};
-use crate::verdict::Evidence;
 
-/// The source for all policies together, where none of them sets a value.
-const ALL: &str = "scalepolicies";
+/// The policies together, where none of them says anything.
+const ALL: ObjectRef = ObjectRef::all(Kind::ScalePolicy);
 
 /// Returns each limit of one kind. `field` is its name in policies.
 fn limits<'a, T: 'a>(
@@ -19,23 +20,25 @@ fn limits<'a, T: 'a>(
     let unread = policies.unreadable.as_ref().map(|why| unread(ALL, why)).unwrap_or_default();
     let told: Vec<Evidence> = limits
         .into_iter()
-        .map(|limit| {
+        .flat_map(|limit| {
             let mode = match limit.mode {
-                Mode::Enforce => "",
-                Mode::Warn => " (mode Warn)",
-                Mode::Audit => " (mode Audit)",
+                Mode::Enforce => None,
+                Mode::Warn => Some("Warn"),
+                Mode::Audit => Some("Audit"),
             };
-            Evidence::new(&limit.source, format!("{field}: {}{mode}", shown(&limit.value)))
+            let source = || limit.source.clone();
+            let value = Evidence::new(source(), field, shown(&limit.value));
+            std::iter::once(value).chain(mode.map(|mode| Evidence::new(source(), "mode", mode)))
         })
         .chain(unread)
         .collect();
-    if told.is_empty() { one(ALL, format!("none sets {field}")) } else { told }
+    if told.is_empty() { one(ALL, field, "set by none") } else { told }
 }
 
 /// Returns the floors.
 pub(in crate::rules) fn min(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let mut told = limits(policies, "instances.min", &policies.min, ToString::to_string);
-    told.extend(one("built-in", "instances.min: 1"));
+    told.extend(one(ObjectRef::all(Kind::BuiltIn), "instances.min", 1));
     told
 }
 
@@ -83,7 +86,8 @@ fn ways(ways: &[Way]) -> String {
 }
 
 fn at(facts: &Assessment<'_>, mut told: Vec<Evidence>) -> Vec<Evidence> {
-    told.push(Evidence::new("clock", format!("{:.0}", facts.now)));
+    let clock = ObjectRef::all(Kind::Clock);
+    told.push(Evidence::new(clock, "now", format_args!("{:.0}", facts.now)));
     told
 }
 

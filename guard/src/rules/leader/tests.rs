@@ -134,14 +134,13 @@ pub(super) fn no_leader() {
     );
     insta::assert_snapshot!(text("no-leader", &expired(5, 3)), @"
     no-leader: no member leads db/acid-a: the leader lock has expired
-      configmap/acid-a-leader: leader: acid-a-0, renewTime: 2026-11-24T09:59:24Z, ttl: 30
+      configmap/acid-a-leader: leader: acid-a-0; renewTime: 2026-11-24T09:59:24Z; ttl: 30
       Try: ask again when one member leads; their state:
           kubectl pgscale status acid-a -n db
     ");
     insta::assert_snapshot!(text("no-leader", &two_masters()), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
-      pod/acid-a-0: role label: master
-      pod/acid-a-4: role label: master
+      pod/acid-a-0, pod/acid-a-4: role label: master
       Try: ask again when one member leads; their state:
           kubectl pgscale status acid-a -n db
     ");
@@ -169,16 +168,14 @@ fn dead_leader_never_blocks_changes_for_ever() {
     let lost = dead_leader(|it| it.pod.node_ready = Some(false));
     insta::assert_snapshot!(text("no-leader", &lost), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
-      pod/acid-a-0: role label: master
-      pod/acid-a-4: role label: master
+      pod/acid-a-0, pod/acid-a-4: role label: master
       Try: only once node-4 is sure to be powered off:
           kubectl delete pod acid-a-4 --force --grace-period=0 -n db
     ");
     let mut stopped = dead_leader(|it| it.pod.containers_running = false);
     insta::assert_snapshot!(text("no-leader", &stopped), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
-      pod/acid-a-0: role label: master
-      pod/acid-a-4: role label: master
+      pod/acid-a-0, pod/acid-a-4: role label: master
       Try:
           kubectl delete pod acid-a-4 -n db
     ");
@@ -186,7 +183,7 @@ fn dead_leader_never_blocks_changes_for_ever() {
     insta::assert_snapshot!(text("no-leader", &stopped), @"
     no-leader: acid-a-0 holds the leader lock, but not every member agrees
       configmap/acid-a-leader: leader: acid-a-0
-      pod/acid-a-4: annotation status: leads (last report; it does not answer)
+      pod/acid-a-4: annotation status.role (last report, no answer now): leader
       Try:
           kubectl delete pod acid-a-4 -n db
     ");
@@ -225,7 +222,7 @@ fn resume_is_never_suggested_during_a_major_upgrade() {
     insta::assert_snapshot!(text("paused", &upgrade), @"
     paused: no member leads, and Patroni is paused: none takes over
       configmap/acid-a-config: pause: true
-      pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: critical-operation: true
+      pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: label critical-operation: true
       Try: wait until no pod is marked:
           kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
     ");

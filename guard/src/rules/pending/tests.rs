@@ -37,7 +37,7 @@ pub(super) fn switchover_pending() {
     let id = "switchover-pending";
     insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-1"), None)), @"
     switchover-pending: a switchover of db/acid-a is pending, and it is to happen now
-      configmap/acid-a-failover: leader: acid-a-0, member: acid-a-1
+      configmap/acid-a-failover: leader: acid-a-0; member: acid-a-1
       Try: run it again in some seconds: the leader does this switchover or drops it within a loop
         if it stays, no leader is there to act on it:
           kubectl pgscale status acid-a -n db
@@ -48,7 +48,8 @@ pub(super) fn switchover_pending() {
     ");
     insta::assert_snapshot!(text(id, &pending(3, Some("acid-a-4"), time)), @"
     switchover-pending: a switchover of db/acid-a is pending, and its candidate would be deleted
-      configmap/acid-a-failover: leader: acid-a-0, member: acid-a-4, scheduled_at: 2026-11-25T03:00:00+00:00
+      configmap/acid-a-failover: leader: acid-a-0; member: acid-a-4
+      configmap/acid-a-failover: scheduled_at: 2026-11-25T03:00:00+00:00
       Try: wait until it is done, or withdraw it:
           kubectl exec acid-a-0 -n db -c postgres -- patronictl flush acid-a switchover --force
     ");
@@ -73,7 +74,7 @@ pub(super) fn restart_pending() {
         })
     };
     let told = text("restart-pending", &reported);
-    assert!(told.contains("\n  pod/acid-a-2: annotation status: pending_restart\n"), "{told}");
+    assert!(told.contains("\n  pod/acid-a-2: annotation status.pending_restart: true\n"), "{told}");
     table(
         "restart-pending",
         vec![
@@ -92,8 +93,8 @@ pub(super) fn restart_pending() {
     );
     insta::assert_snapshot!(text("restart-pending", &waiting(3, 5)), @"
     restart-pending: 2 of the members of db/acid-a wait for a restart of PostgreSQL, which the operator does with any change
-      http://10.244.0.10:8008/patroni: acid-a-0: pending_restart
-      http://10.244.0.11:8008/patroni: acid-a-1: pending_restart
+      http://10.244.0.10:8008/patroni: acid-a-0: pending_restart: true
+      http://10.244.0.11:8008/patroni: acid-a-1: pending_restart: true
       Try: at a time when connections may be cut (the leader restarts too):
           kubectl exec -it acid-a-0 -n db -c postgres -- patronictl restart acid-a --pending
     ");
@@ -145,7 +146,7 @@ fn first_phase_of_a_major_upgrade_is_recognised() {
     );
     insta::assert_snapshot!(text("major-upgrade", &marked(3, 2, "16")), @"
     major-upgrade: db/acid-a is about to be upgraded to another major version, which counts its members
-      pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: critical-operation: true
+      pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: label critical-operation: true
       postgresql/acid-a: spec.postgresql.version: 16
       http://10.244.0.10:8008/patroni: acid-a-0: server_version: 150004
       Try: wait until no pod is marked:
@@ -202,14 +203,14 @@ pub(super) fn major_upgrade() {
     );
     insta::assert_snapshot!(text("major-upgrade", &marked(3, 5).pause()), @"
     major-upgrade: db/acid-a is being upgraded to another major version, which counts its members
-      pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: critical-operation: true
+      pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: label critical-operation: true
       configmap/acid-a-config: pause: true
       Try: wait until no pod is marked:
           kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
     ");
     insta::assert_snapshot!(text("major-upgrade", &failed(healthy(5, 3))), @"
     major-upgrade: the last major upgrade of db/acid-a failed: members may be on two versions
-      postgresql/acid-a: last-major-upgrade-failure: 2026-11-20
+      postgresql/acid-a: annotation last-major-upgrade-failure: 2026-11-20
       Try: mend its cause first:
           kubectl annotate postgresql acid-a last-major-upgrade-failure- -n db
     ");

@@ -79,13 +79,16 @@ fn settings_the_operator_has_not_read_do_not_hide_a_shrink() {
     let unknown = not_restarted(healthy(9, 7), -1, 3, None);
     assert!(denials(&unknown).contains(&"operator-limits"));
     let told = rule("operator-limits").unwrap().looks_at(&unknown.assess(), &Policies::default());
-    let told: Vec<&str> = told.iter().map(|evidence| evidence.says.as_str()).collect();
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [
-            "numberOfInstances: 9 -> 7 (judged as 9 -> 3: the operator's settings may be newer than its pod)",
-            "min_instances: -1, max_instances: 3",
-            "may have started before these settings were last edited: its pods could not be listed",
+            "postgresql/acid-a: numberOfInstances: 9 -> 7",
+            "postgresql/acid-a: effective count by older or newer settings of the operator: 9 -> 3",
+            "configmap default/postgres-operator: min_instances: -1",
+            "configmap default/postgres-operator: max_instances: 3",
+            "deployment default/postgres-operator: settings: perhaps edited after its pod started: its pods could \
+             not be listed",
         ]
     );
 }

@@ -131,7 +131,7 @@ fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
     ");
     insta::assert_snapshot!(text("rebuild-in-progress", &too_few.clone().without(2)), @"
     rebuild-in-progress: still being built: acid-a-0
-      statefulset/acid-a: spec.replicas: 2, acid-a-0 has no pod yet
+      pod/acid-a-0: not there
       Try: do not wait, the leader acid-a-4 is about to be deleted
         keep it:
           kubectl pgscale set acid-a 5 -n db
@@ -231,7 +231,7 @@ fn tempered_denial_names_the_reason() {
     let facts = healthy(4, 3).stalled([3]).with_stateful_set(|set| set.observed_generation = 3);
     insta::assert_snapshot!(text("operation-in-progress", &facts), @"
     operation-in-progress: an operation on db/acid-a is not finished
-      statefulset/acid-a: generation: 4, status.observedGeneration: 3
+      statefulset/acid-a: metadata.generation: 4; status.observedGeneration: 3
       (not refused: it removes only members that are not healthy, and not the leader)
       Try:
           kubectl pgscale wait acid-a -n db

@@ -71,8 +71,8 @@ pub(super) fn volumes_deleted() {
     );
     insta::assert_snapshot!(text("volumes-deleted", &deleting(claimed(5, 3, 5))), @"
     volumes-deleted: this shrink deletes the volumes of the members that are removed, with all data (pgdata-acid-a-3, pgdata-acid-a-4)
-      statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
-      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator
+      statefulset/acid-a: spec.persistentVolumeClaimRetentionPolicy.whenScaled: Delete
+      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in configmap default/postgres-operator, restart the operator
         shrink only once this says Retain:
           kubectl get statefulset acid-a -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
     ");
@@ -84,7 +84,7 @@ pub(super) fn volumes_deleted() {
 /// cases.md A1: after 3 to 0 every claim was gone in seconds, and no member ever started again.
 #[test]
 fn policies_never_admit_a_shrink_to_zero_that_deletes_the_last_volumes() {
-    let allow = Limit { value: Zero::Allow, source: "scalepolicy/dev".into(), mode: Mode::Enforce };
+    let allow = Limit { value: Zero::Allow, source: ObjectRef::policy("dev"), mode: Mode::Enforce };
     let policies = Policies { zero: vec![allow], ..Policies::default() };
     let zero = claimed(3, 0, 3).with_stateful_set(|set| set.deletes_volumes = true);
     let denied = |facts: &Facts| {
@@ -99,8 +99,8 @@ fn policies_never_admit_a_shrink_to_zero_that_deletes_the_last_volumes() {
     assert_eq!(denied(&zero.without_sight_of_the_set()), ["volumes-deleted"]);
     insta::assert_snapshot!(text("volumes-deleted", &by_others), @"
     volumes-deleted: no member could ever start again: this shrink deletes the volumes of the members that are removed, with all data (pgdata-acid-a-0, pgdata-acid-a-1, pgdata-acid-a-2)
-      statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Delete
-      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in ConfigMap default/postgres-operator, restart the operator
+      statefulset/acid-a: spec.persistentVolumeClaimRetentionPolicy.whenScaled: Delete
+      Try: to keep them: persistent_volume_claim_retention_policy when_scaled: retain in configmap default/postgres-operator, restart the operator
         shrink only once this says Retain:
           kubectl get statefulset acid-a -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
     ");
@@ -135,7 +135,7 @@ pub(super) fn stale_volume() {
     );
     insta::assert_snapshot!(text("stale-volume", &claimed(3, 5, 4)), @"
     stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
-      persistentvolumeclaim/pgdata-acid-a-3: created 54d ago
+      persistentvolumeclaim/pgdata-acid-a-3: created: 54d ago
       Try: for a fresh copy, delete first:
           kubectl delete pvc pgdata-acid-a-3 -n db
     ");
@@ -162,7 +162,7 @@ fn the_only_copies_of_the_data_are_never_named_for_deletion() {
     assert!(deletes(&claimed(3, 5, 4).with_member(0, |it| it.live = crate::facts::Live::NotAsked)));
     insta::assert_snapshot!(text("stale-volume", &leaderless), @"
     stale-volume: no member leads, and a new member may take the lead with older data: pgdata-acid-a-3 is kept from an earlier life
-      persistentvolumeclaim/pgdata-acid-a-3: created 54d ago
+      persistentvolumeclaim/pgdata-acid-a-3: created: 54d ago
       Try: keep them, no leader is well enough to be copied from:
           kubectl pgscale status acid-a -n db
     ");
@@ -194,7 +194,7 @@ pub(super) fn volume_resizing() {
     assert!(crate::evaluate(&unseen(healthy(5, 3)), &Policies::default()).allows());
     insta::assert_snapshot!(text("volume-resizing", &resized(5, 3, 1, small)), @"
     volume-resizing: not resized yet: pgdata-acid-a-1
-      persistentvolumeclaim/pgdata-acid-a-1: capacity 1Gi of 2Gi
+      persistentvolumeclaim/pgdata-acid-a-1: capacity: 1Gi of the requested 2Gi
       Try: wait for it:
           kubectl get pvc -n db
     ");
@@ -246,7 +246,7 @@ pub(super) fn pdb_blocks_drain() {
     );
     insta::assert_snapshot!(text("pdb-blocks-drain", &under(2, 1, budget(int(1), None))), @"
     pdb-blocks-drain: with one member no node it runs on can be drained: a disruption budget forbids to evict it
-      poddisruptionbudget/postgres-acid-a-pdb: minAvailable: 1
+      poddisruptionbudget/postgres-acid-a-pdb: spec.minAvailable: 1
       Try: keep 2 members, or delete the pod by hand when its node is drained:
           kubectl delete pod acid-a-0 -n db
     ");
@@ -256,7 +256,7 @@ pub(super) fn no_recent_backup() {
     let policies = Policies {
         backup_max_age: Some(Limit {
             value: SignedDuration::from_hours(26),
-            source: "scalepolicy/production".to_owned(),
+            source: ObjectRef::policy("production"),
             mode: Mode::Enforce,
         }),
         ..Policies::default()
@@ -297,7 +297,7 @@ pub(super) fn no_recent_backup() {
     insta::assert_snapshot!(text(&backed_up(3, 2, 50)), @"
     no-recent-backup: the last logical backup is 2d2h old; archives of the log are not visible here
       scalepolicy/production: backup.maxAge: 26h
-      cronjob/logical-backup-acid-a: lastSuccessfulTime: 2026-11-22T08:00:00Z
+      cronjob/logical-backup-acid-a: status.lastSuccessfulTime: 2026-11-22T08:00:00Z
       Try:
           kubectl create job logical-backup-acid-a-now --from=cronjob/logical-backup-acid-a -n db
     ");

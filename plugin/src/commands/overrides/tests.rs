@@ -61,12 +61,12 @@ async fn an_override_is_shown_asked_written_and_honoured() {
       2. wait until 2 instances have converged
     Allowed, with warnings
       WARN too-few-healthy-survivors: acid-a-3 would go, and of the members that stay only 1 can be counted on; at least 2 must
-           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
+           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
            (not refused: scaleoverride/acid-a-x7k2p allows it until THEN: night)
            Try: mend the members named here; to see when they are fit:
                kubectl pgscale status acid-a -n db
       WARN survivor-unhealthy: of the members that stay, acid-a-1 cannot be counted on
-           http://10.244.0.11:8008/patroni: acid-a-1: 990 bytes behind the leader after a second
+           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
     ");

@@ -67,7 +67,7 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
                kubectl describe resourcequota -n db
       WARN stale-volume: kept from an earlier life, and attached again:
            pgdata-acid-a-3
-           persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
+           persistentvolumeclaim/pgdata-acid-a-3: created: 12d ago
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
     Nearest count that would be allowed now: 4
@@ -95,7 +95,7 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
              or have the quota raised:
                kubectl describe resourcequota -n db
       WARN stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
-           persistentvolumeclaim/pgdata-acid-a-3: created 12d ago
+           persistentvolumeclaim/pgdata-acid-a-3: created: 12d ago
            Try: for a fresh copy, delete first:
                kubectl delete pvc pgdata-acid-a-3 -n db
     Nearest count that would be allowed now: 4
@@ -126,11 +126,11 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
     Allowed, with warnings
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in
            zone-b go
-           node/node-0: acid-a-0: zone zone-a
-           node/node-1: acid-a-1: zone zone-a
-           node/node-2: acid-a-2: zone zone-a
-           node/node-3: acid-a-3: zone zone-b
-           node/node-4: acid-a-4: zone zone-b
+           node/node-0: zone of acid-a-0: zone-a
+           node/node-1: zone of acid-a-1: zone-a
+           node/node-2: zone of acid-a-2: zone-a
+           node/node-3: zone of acid-a-3: zone-b
+           node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     ");
@@ -152,11 +152,11 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
       2. wait until 3 instances have converged
     Allowed, with warnings
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
-           node/node-0: acid-a-0: zone zone-a
-           node/node-1: acid-a-1: zone zone-a
-           node/node-2: acid-a-2: zone zone-a
-           node/node-3: acid-a-3: zone zone-b
-           node/node-4: acid-a-4: zone zone-b
+           node/node-0: zone of acid-a-0: zone-a
+           node/node-1: zone of acid-a-1: zone-a
+           node/node-2: zone of acid-a-2: zone-a
+           node/node-3: zone of acid-a-3: zone-b
+           node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     ");
@@ -292,24 +292,60 @@ async fn the_document_holds_the_outlook_and_every_rule() {
     {
       "lookedAt": [
         {
-          "says": "numberOfInstances: 3 -> 5",
-          "source": "postgresql/acid-a"
+          "field": "numberOfInstances",
+          "object": {
+            "kind": "postgresql",
+            "name": "acid-a"
+          },
+          "value": "3 -> 5"
         },
         {
-          "says": "requests cpu 1.1, memory 4224Mi; limits cpu 4, memory 4224Mi; volumes 100Gi",
-          "source": "a new member"
+          "field": "requests of a new member",
+          "object": {
+            "kind": "postgresql",
+            "name": "acid-a"
+          },
+          "value": "cpu 1.1, memory 4224Mi"
         },
         {
-          "says": "pods: 3 of 20 used, 5 afterwards",
-          "source": "resourcequota/compute"
+          "field": "its limits",
+          "object": {
+            "kind": "postgresql",
+            "name": "acid-a"
+          },
+          "value": "cpu 4, memory 4224Mi"
         },
         {
-          "says": "requests.cpu: 3.3 of 5 used, 5.5 afterwards",
-          "source": "resourcequota/compute"
+          "field": "its volumes",
+          "object": {
+            "kind": "postgresql",
+            "name": "acid-a"
+          },
+          "value": "100Gi"
         },
         {
-          "says": "requests.memory: 12672Mi of 64Gi used, 21120Mi afterwards",
-          "source": "resourcequota/compute"
+          "field": "pods",
+          "object": {
+            "kind": "resourcequota",
+            "name": "compute"
+          },
+          "value": "3 of 20 used, 5 afterwards"
+        },
+        {
+          "field": "requests.cpu",
+          "object": {
+            "kind": "resourcequota",
+            "name": "compute"
+          },
+          "value": "3.3 of 5 used, 5.5 afterwards"
+        },
+        {
+          "field": "requests.memory",
+          "object": {
+            "kind": "resourcequota",
+            "name": "compute"
+          },
+          "value": "12672Mi of 64Gi used, 21120Mi afterwards"
         }
       ],
       "message": "no room for 5 instances: a limit would be passed",

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use futures::{StreamExt as _, stream};
+use pgscale_guard::object_ref::{self, ObjectRef};
 use pgscale_guard::policy::{
     ClusterScalePolicy, Mode, Policies, ScalePolicy, Written, Zero, decode, named,
 };
@@ -119,13 +120,14 @@ impl New {
         let own = self.own.iter();
         for policy in own.filter(|it| it.metadata.namespace.as_deref() == Some(namespace)) {
             there.own.retain(|old| old.metadata.name != policy.metadata.name);
-            let source = named("scalepolicy", policy.metadata.name.as_deref());
+            let source = named(object_ref::Kind::ScalePolicy, policy.metadata.name.as_deref());
             there.undecodable.retain(|old| old.source != source);
             there.own.push(policy.clone());
         }
         for policy in &self.everywhere {
             there.everywhere.retain(|old| old.metadata.name != policy.metadata.name);
-            let source = named("clusterscalepolicy", policy.metadata.name.as_deref());
+            let source =
+                named(object_ref::Kind::ClusterScalePolicy, policy.metadata.name.as_deref());
             there.undecodable.retain(|old| old.source != source);
             there.everywhere.push(policy.clone());
         }
@@ -211,8 +213,8 @@ async fn tried(session: &Session, cluster: Postgresql, written: &Written, new: &
 fn violations(facts: &Facts, policies: &Policies) -> Vec<Violation> {
     let count = facts.to();
     let mut all = Vec::new();
-    let mut add = |field, value: String, source: &String, mode| {
-        all.push(Violation { field, value, source: source.clone(), mode });
+    let mut add = |field, value: String, source: &ObjectRef, mode| {
+        all.push(Violation { field, value, source: source.to_string(), mode });
     };
     if count == 0 {
         for zero in policies.zero.iter().filter(|zero| zero.value == Zero::Deny) {

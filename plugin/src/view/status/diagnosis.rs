@@ -1,5 +1,6 @@
 //! The causes that keep a cluster from converging, as a person reads them.
 
+use pgscale_guard::evidence;
 use pgscale_guard::remedy::Suggested;
 
 use crate::status::Status;
@@ -16,9 +17,8 @@ pub(crate) fn reasons(status: &Status, width: Option<usize>) -> String {
     }
     for (index, cause) in status.why.iter().enumerate() {
         lines.push(wrap(&format!("  {}. {CARE}{}{CARE:#}", index + 1, cause.what), width, 3));
-        for evidence in &cause.evidence {
-            let line = format!("     {}: {}", evidence.source, evidence.says);
-            lines.push(wrap(&line, width, 2));
+        for evidence in evidence::lines(&cause.evidence) {
+            lines.push(wrap(&format!("     {evidence}"), width, 2));
         }
         lines.push(laid_out(&cause.next.behind("     next:"), width, 2));
         if let Some(Suggested { why, command }) = &cause.last_resort {

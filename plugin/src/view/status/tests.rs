@@ -2,6 +2,7 @@
 
 use pgscale_guard::Policies;
 use pgscale_guard::facts::Claim;
+use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::patroni::SyncState;
 use pgscale_guard::policy::{Limit, Mode};
 use pgscale_guard::remedy::Reach;
@@ -19,13 +20,11 @@ mod document;
 mod list;
 
 fn policies() -> Policies {
-    let limit = |value, source: &str, mode| Limit { value, source: source.to_owned(), mode };
+    let limit =
+        |value, source: &str, mode| Limit { value, source: ObjectRef::policy(source), mode };
     Policies {
-        min: vec![
-            limit(3, "scalepolicy/production", Mode::Enforce),
-            limit(5, "scalepolicy/trial", Mode::Warn),
-        ],
-        max: vec![limit(7, "scalepolicy/production", Mode::Enforce)],
+        min: vec![limit(3, "production", Mode::Enforce), limit(5, "trial", Mode::Warn)],
+        max: vec![limit(7, "production", Mode::Enforce)],
         ..Policies::default()
     }
 }
@@ -205,16 +204,17 @@ fn reasons_of_a_cluster_that_has_not_converged() {
     insta::assert_snapshot!(plain(&reasons(&troubled(), Some(80))), @"
     Why, the likeliest first:
       1. acid-a-2 cannot be scheduled
-         pod/acid-a-2: Unschedulable
+         pod/acid-a-2: status: Unschedulable
          next:
              kubectl describe pod acid-a-2 -n db
       2. acid-a-1 does not receive: it lacks 990 B
-         pod/acid-a-1: 990 bytes behind the leader after a second
+         http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a
+           second: 990
          next:
              kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
       3. Patroni is paused: it neither starts nor rebuilds a member, and nobody
          takes over
-         Patroni's configuration: pause: true
+         configmap/acid-a-config: pause: true
          next:
              kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
       Events cannot be read: may not list events
@@ -269,15 +269,15 @@ fn colours_mark_values_that_deserve_a_look() {
     insta::assert_snapshot!(coloured(&reasons(&troubled(), Some(160))), @"
     ^[1mWhy, the likeliest first:^[0m
       1. ^[33macid-a-2 cannot be scheduled^[0m
-         pod/acid-a-2: Unschedulable
+         pod/acid-a-2: status: Unschedulable
          next:
              kubectl describe pod acid-a-2 -n db
       2. ^[33macid-a-1 does not receive: it lacks 990 B^[0m
-         pod/acid-a-1: 990 bytes behind the leader after a second
+         http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
          next:
              kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
       3. ^[33mPatroni is paused: it neither starts nor rebuilds a member, and nobody takes over^[0m
-         Patroni's configuration: pause: true
+         configmap/acid-a-config: pause: true
          next:
              kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
       ^[33mEvents cannot be read:^[0m may not list events

@@ -2,6 +2,7 @@
 
 use pgscale_guard::RuleId;
 use pgscale_guard::Verdict;
+use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::rules::RULES;
 use pgscale_guard::verdict::Severity;
 use proptest::prelude::*;
@@ -11,6 +12,10 @@ use super::super::refusal::MESSAGE_LIMIT;
 use super::super::review::Received;
 use super::super::testing::{object, scale, update};
 use super::*;
+
+fn config() -> ObjectRef {
+    ObjectRef::new(Kind::ConfigMap, "acid-a-config")
+}
 
 fn review(json: &Value) -> Review {
     Received::of(json.to_string().as_bytes()).unwrap().review
@@ -34,7 +39,7 @@ fn judged(findings: Vec<Finding>) -> Decision {
 
 fn cannot_move() -> Finding {
     Finding::deny(RuleId::LEADER_CANNOT_MOVE, "acid-a-4 leads and would be deleted")
-        .because("configmap/acid-a-leader", "held by acid-a-4")
+        .because(ObjectRef::new(Kind::ConfigMap, "acid-a-leader"), "leader", "acid-a-4")
         .remedy("kubectl pgscale down acid-a --to 2 -n db")
 }
 
@@ -50,7 +55,7 @@ fn refusal_says_every_reason_and_its_remedy() {
     insta::assert_snapshot!(judged.message(), @"
     pgscale refuses to scale db/acid-a from 5 to 2 instances, for 2 reasons:
     - leader-cannot-move: acid-a-4 leads and would be deleted
-        configmap/acid-a-leader: held by acid-a-4
+        configmap/acid-a-leader: leader: acid-a-4
         Try: kubectl pgscale down acid-a --to 2 -n db
     - paused: Patroni is paused, no member takes over
         Try: kubectl exec -n db acid-a-0 -- patronictl resume
@@ -158,7 +163,7 @@ fn all_rules_at_once_fit_into_the_limits() {
             .clone()
             .map(|rule| {
                 Finding::new(rule, severity, "한 ".repeat(length))
-                    .because("configmap/acid-a-config", "x".repeat(length))
+                    .because(config(), "config", "x".repeat(length))
                     .remedy("wait")
             })
             .collect();
@@ -201,7 +206,7 @@ proptest! {
     ) {
         let findings = messages.iter().map(|(message, deny)| {
             let severity = if *deny { Severity::Deny } else { Severity::Warn };
-            Finding::new(RuleId::PAUSED, severity, message.clone()).because("somewhere", &*evidence)
+            Finding::new(RuleId::PAUSED, severity, message.clone()).because(config(), "config", &evidence)
         });
         let judged = judged(findings.collect());
         let response = judged.respond(&review(&update(&object(5), &object(2))));

@@ -7,7 +7,7 @@ use crate::testing::World;
 
 /// Returns `text` without the times that differ with every run.
 fn timeless(text: &str) -> String {
-    let time = |word: &str| word.trim_end_matches(',').parse::<Timestamp>().is_ok();
+    let time = |word: &str| word.trim_end_matches([',', ';']).parse::<Timestamp>().is_ok();
     let spell = |word| if time(word) { "TIME" } else { word };
     text.split(' ')
         .map(|word| word.split('\n').map(spell).collect::<Vec<_>>().join("\n"))
@@ -49,155 +49,158 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
       2. wait until 3 instances have converged
     Allowed, with warnings
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
-           node/node-0: acid-a-0: zone zone-a
-           node/node-1: acid-a-1: zone zone-a
-           node/node-2: acid-a-2: zone zone-a
-           node/node-3: acid-a-3: zone zone-b
-           node/node-4: acid-a-4: zone zone-b
+           node/node-0: zone of acid-a-0: zone-a
+           node/node-1: zone of acid-a-1: zone-a
+           node/node-2: zone of acid-a-2: zone-a
+           node/node-3: zone of acid-a-3: zone-b
+           node/node-4: zone of acid-a-4: zone-b
            Try: to keep a second zone:
                kubectl pgscale down acid-a --to 4 -n db
     Every rule, and what it looked at:
       PASS below-min
          postgresql/acid-a: numberOfInstances: 5 -> 3
-         scalepolicies: none sets instances.min
-         built-in: instances.min: 1
-         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+         scalepolicies: instances.min: set by none
+         built-in defaults: instances.min: 1
+         configmap default/postgres-operator: min_instances: -1; max_instances: -1
       PASS above-max
          postgresql/acid-a: numberOfInstances: 5 -> 3
-         scalepolicies: none sets instances.max
-         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+         scalepolicies: instances.max: set by none
+         configmap default/postgres-operator: min_instances: -1; max_instances: -1
       n/a  scale-to-zero
       n/a  return-from-zero
       PASS operator-limits
          postgresql/acid-a: numberOfInstances: 5 -> 3
-         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+         configmap default/postgres-operator: min_instances: -1; max_instances: -1
       PASS limits-unknown
-         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+         configmap default/postgres-operator: min_instances: -1; max_instances: -1
       PASS standby-cluster
-         postgresql/acid-a: numberOfInstances: 5 -> 3; no spec.standby, no STANDBY_WALE_… in spec.env
+         postgresql/acid-a: numberOfInstances: 5 -> 3; spec.standby, or STANDBY_WALE_… in spec.env: unset
       n/a  dcs-store-changing
       PASS step-too-large
          postgresql/acid-a: numberOfInstances: 5 -> 3
-         scalepolicies: none sets steps.down; none sets steps.up
+         scalepolicies: steps.down: set by none; steps.up: set by none
       PASS change-freeze
-         scalepolicies: none sets freeze
-         clock: TIME
+         scalepolicies: freeze: set by none
+         clock: now: TIME
       PASS outside-window
-         scalepolicies: none sets windows
-         clock: TIME
+         scalepolicies: windows: set by none
+         clock: now: TIME
       PASS no-leader
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
          pod/acid-a-0: role label: master
          pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: role label: replica
-         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
-         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
       PASS leader-condemned
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
-         pod/acid-a-0: Running, Ready, on node-0
-         pod/acid-a-1: Running, Ready, on node-1
-         pod/acid-a-2: Running, Ready, on node-2
-         pod/acid-a-3: Running, Ready, on node-3
-         pod/acid-a-4: Running, Ready, on node-4
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
+         pod/acid-a-0: status.phase: Running; condition Ready: yes; spec.nodeName: node-0
+         pod/acid-a-1: status.phase: Running; condition Ready: yes; spec.nodeName: node-1
+         pod/acid-a-2: status.phase: Running; condition Ready: yes; spec.nodeName: node-2
+         pod/acid-a-3: status.phase: Running; condition Ready: yes; spec.nodeName: node-3
+         pod/acid-a-4: status.phase: Running; condition Ready: yes; spec.nodeName: node-4
       PASS leader-cannot-move
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
          pod/acid-a-0: role label: master
          pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: role label: replica
-         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
-         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
          configmap/acid-a-config: maximum_lag_on_failover: 1000000 bytes
-         scalepolicies: none sets survivors.maxLag
-         configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+         scalepolicies: survivors.maxLag: set by none
+         configmap/acid-a-config: synchronous_mode: false; synchronous_mode_strict: false
+         configmap/acid-a-config: synchronous_node_count: 1
          configmap/acid-a-sync: not there
-         statefulset/acid-a: no annotation by anyone but the operator
+         statefulset/acid-a: annotations of other writers: none
       PASS too-few-healthy-survivors
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
-         pod/acid-a-0: Running, Ready, on node-0
-         pod/acid-a-1: Running, Ready, on node-1
-         pod/acid-a-2: Running, Ready, on node-2
-         pod/acid-a-3: Running, Ready, on node-3
-         pod/acid-a-4: Running, Ready, on node-4
-         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
-         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
+         pod/acid-a-0: status.phase: Running; condition Ready: yes; spec.nodeName: node-0
+         pod/acid-a-1: status.phase: Running; condition Ready: yes; spec.nodeName: node-1
+         pod/acid-a-2: status.phase: Running; condition Ready: yes; spec.nodeName: node-2
+         pod/acid-a-3: status.phase: Running; condition Ready: yes; spec.nodeName: node-3
+         pod/acid-a-4: status.phase: Running; condition Ready: yes; spec.nodeName: node-4
+         http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
          configmap/acid-a-config: maximum_lag_on_failover: 1000000 bytes
-         scalepolicies: none sets survivors.maxLag
+         scalepolicies: survivors.maxLag: set by none
       PASS survivor-unhealthy
          the same as too-few-healthy-survivors
       PASS sync-standbys-condemned
-         configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+         configmap/acid-a-config: synchronous_mode: false; synchronous_mode_strict: false
+         configmap/acid-a-config: synchronous_node_count: 1
          configmap/acid-a-sync: not there
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
-         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
-         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
+         http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
       n/a  strict-sync-floor
       PASS sync-count-floor
          postgresql/acid-a: numberOfInstances: 5 -> 3
-         configmap/acid-a-config: synchronous_mode: false, synchronous_mode_strict: false, synchronous_node_count: 1
+         configmap/acid-a-config: synchronous_mode: false; synchronous_mode_strict: false
+         configmap/acid-a-config: synchronous_node_count: 1
       PASS no-standby-left
          postgresql/acid-a: numberOfInstances: 5 -> 3
       PASS paused
          configmap/acid-a-config: pause: false
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
-         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
-         pod/acid-a-0: Running, Ready, on node-0
-         pod/acid-a-1: Running, Ready, on node-1
-         pod/acid-a-2: Running, Ready, on node-2
-         pod/acid-a-3: Running, Ready, on node-3
-         pod/acid-a-4: Running, Ready, on node-4
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: marks: none
+         pod/acid-a-0: status.phase: Running; condition Ready: yes; spec.nodeName: node-0
+         pod/acid-a-1: status.phase: Running; condition Ready: yes; spec.nodeName: node-1
+         pod/acid-a-2: status.phase: Running; condition Ready: yes; spec.nodeName: node-2
+         pod/acid-a-3: status.phase: Running; condition Ready: yes; spec.nodeName: node-3
+         pod/acid-a-4: status.phase: Running; condition Ready: yes; spec.nodeName: node-4
       PASS switchover-pending
-         configmap/acid-a-failover: nothing is pending
+         configmap/acid-a-failover: member: unset
       PASS rebuild-in-progress
          statefulset/acid-a: spec.replicas: 5
-         pod/acid-a-0: Running, Ready, on node-0
-         pod/acid-a-1: Running, Ready, on node-1
-         pod/acid-a-2: Running, Ready, on node-2
-         pod/acid-a-3: Running, Ready, on node-3
-         pod/acid-a-4: Running, Ready, on node-4
-         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
-         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+         pod/acid-a-0: status.phase: Running; condition Ready: yes; spec.nodeName: node-0
+         pod/acid-a-1: status.phase: Running; condition Ready: yes; spec.nodeName: node-1
+         pod/acid-a-2: status.phase: Running; condition Ready: yes; spec.nodeName: node-2
+         pod/acid-a-3: status.phase: Running; condition Ready: yes; spec.nodeName: node-3
+         pod/acid-a-4: status.phase: Running; condition Ready: yes; spec.nodeName: node-4
+         http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: marks: none
       PASS operation-in-progress
-         statefulset/acid-a: generation: 1, status.observedGeneration: 1
-         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+         statefulset/acid-a: metadata.generation: 1; status.observedGeneration: 1
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: marks: none
       PASS change-not-applied
          postgresql/acid-a: numberOfInstances: 5 -> 3
-         ConfigMap default/postgres-operator: min_instances: -1, max_instances: -1
+         configmap default/postgres-operator: min_instances: -1; max_instances: -1
          statefulset/acid-a: spec.replicas: 5
       PASS major-upgrade
-         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: no mark
+         pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: marks: none
          configmap/acid-a-config: pause: false
-         postgresql/acid-a: annotation last-major-upgrade-failure: not set
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
-         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
-         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         postgresql/acid-a: annotation last-major-upgrade-failure: unset
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
+         http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
       PASS operator-failed
          postgresql/acid-a: status.PostgresClusterStatus: Running
       PASS operator-absent
-         deployment/default/postgres-operator: available, watches all namespaces
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         deployment default/postgres-operator: available: yes; watches: all namespaces
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
       PASS mixed-change
-         postgresql/acid-a: no other edit in the same write
+         postgresql/acid-a: other edits: none
          statefulset/acid-a: spec.replicas: 5
       PASS replace-pending
-         statefulset/acid-a: no annotation by anyone but the operator
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         statefulset/acid-a: annotations of other writers: none
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
       PASS restart-pending
          http://10.244.0.10:8008/patroni: acid-a-0: pending_restart: false
          http://10.244.0.11:8008/patroni: acid-a-1: pending_restart: false
@@ -205,57 +208,57 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          http://10.244.0.13:8008/patroni: acid-a-3: pending_restart: false
          http://10.244.0.14:8008/patroni: acid-a-4: pending_restart: false
       PASS parallel-shrink
-         statefulset/acid-a: podManagementPolicy: OrderedReady, readiness probe: false; spec.replicas: 5
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         statefulset/acid-a: spec.podManagementPolicy: OrderedReady; readiness probe: unset; spec.replicas: 5
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
       PASS will-not-progress
-         statefulset/acid-a: podManagementPolicy: OrderedReady, readiness probe: false; spec.replicas: 5
-         pod/acid-a-0: Running, Ready, on node-0
-         pod/acid-a-1: Running, Ready, on node-1
-         pod/acid-a-2: Running, Ready, on node-2
-         pod/acid-a-3: Running, Ready, on node-3
-         pod/acid-a-4: Running, Ready, on node-4
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
+         statefulset/acid-a: spec.podManagementPolicy: OrderedReady; readiness probe: unset; spec.replicas: 5
+         pod/acid-a-0: status.phase: Running; condition Ready: yes; spec.nodeName: node-0
+         pod/acid-a-1: status.phase: Running; condition Ready: yes; spec.nodeName: node-1
+         pod/acid-a-2: status.phase: Running; condition Ready: yes; spec.nodeName: node-2
+         pod/acid-a-3: status.phase: Running; condition Ready: yes; spec.nodeName: node-3
+         pod/acid-a-4: status.phase: Running; condition Ready: yes; spec.nodeName: node-4
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
       WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
-         node/node-0: acid-a-0: zone zone-a
-         node/node-1: acid-a-1: zone zone-a
-         node/node-2: acid-a-2: zone zone-a
-         node/node-3: acid-a-3: zone zone-b
-         node/node-4: acid-a-4: zone zone-b
+         node/node-0: zone of acid-a-0: zone-a
+         node/node-1: zone of acid-a-1: zone-a
+         node/node-2: zone of acid-a-2: zone-a
+         node/node-3: zone of acid-a-3: zone-b
+         node/node-4: zone of acid-a-4: zone-b
          To pass: to keep a second zone:
              kubectl pgscale down acid-a --to 4 -n db
       PASS cascade-condemned
-         http://10.244.0.10:8008/patroni: acid-a-0: replicatefrom: unset
-         http://10.244.0.11:8008/patroni: acid-a-1: replicatefrom: unset
-         http://10.244.0.12:8008/patroni: acid-a-2: replicatefrom: unset
-         http://10.244.0.13:8008/patroni: acid-a-3: replicatefrom: unset
-         http://10.244.0.14:8008/patroni: acid-a-4: replicatefrom: unset
+         http://10.244.0.10:8008/patroni: acid-a-0: tags.replicatefrom: unset
+         http://10.244.0.11:8008/patroni: acid-a-1: tags.replicatefrom: unset
+         http://10.244.0.12:8008/patroni: acid-a-2: tags.replicatefrom: unset
+         http://10.244.0.13:8008/patroni: acid-a-3: tags.replicatefrom: unset
+         http://10.244.0.14:8008/patroni: acid-a-4: tags.replicatefrom: unset
       n/a  quota-headroom
       n/a  limit-range
       n/a  too-few-nodes
       n/a  too-few-wal-senders
       PASS volumes-deleted
-         statefulset/acid-a: persistentVolumeClaimRetentionPolicy.whenScaled: Retain
-         ConfigMap default/postgres-operator: persistent_volume_claim_retention_policy.when_scaled: retain
-         persistentvolumeclaim/pgdata-acid-a-0: ordinal 0, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-1: ordinal 1, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-2: ordinal 2, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-3: ordinal 3, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-4: ordinal 4, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-5: ordinal 5, created TIME capacity 100Gi
-         configmap/acid-a-leader: leader: acid-a-0, renewTime: TIME ttl: 30
-         http://10.244.0.10:8008/patroni: acid-a-0: running primary, timeline 1, at 0/3E8
-         http://10.244.0.11:8008/patroni: acid-a-1: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.12:8008/patroni: acid-a-2: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.13:8008/patroni: acid-a-3: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
-         http://10.244.0.14:8008/patroni: acid-a-4: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         statefulset/acid-a: spec.persistentVolumeClaimRetentionPolicy.whenScaled: Retain
+         configmap default/postgres-operator: persistent_volume_claim_retention_policy.when_scaled: retain
+         persistentvolumeclaim/pgdata-acid-a-0: ordinal: 0; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-1: ordinal: 1; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-2: ordinal: 2; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-3: ordinal: 3; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-4: ordinal: 4; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-5: ordinal: 5; created: TIME capacity: 100Gi
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
+         http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
+         http://10.244.0.11:8008/patroni: acid-a-1: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+         http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
       n/a  stale-volume
       PASS volume-resizing
-         persistentvolumeclaim/pgdata-acid-a-0: ordinal 0, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-1: ordinal 1, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-2: ordinal 2, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-3: ordinal 3, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-4: ordinal 4, created TIME capacity 100Gi
-         persistentvolumeclaim/pgdata-acid-a-5: ordinal 5, created TIME capacity 100Gi
+         persistentvolumeclaim/pgdata-acid-a-0: ordinal: 0; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-1: ordinal: 1; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-2: ordinal: 2; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-3: ordinal: 3; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-4: ordinal: 4; created: TIME capacity: 100Gi
+         persistentvolumeclaim/pgdata-acid-a-5: ordinal: 5; created: TIME capacity: 100Gi
       n/a  pdb-blocks-drain
       n/a  no-recent-backup
       PASS statefulset-scaled
@@ -269,10 +272,11 @@ async fn every_rule_shows_its_evidence_and_the_change_it_wants() {
     let full = told(&growing(), "acid-a --to 5 -o wide", "quota-headroom").await;
     insta::assert_snapshot!(full, @"
     DENY quota-headroom: no room for 5 instances: a limit would be passed
-       postgresql/acid-a: numberOfInstances: 3 -> 5
-       a new member: requests cpu 1.1, memory 4224Mi; limits cpu 4, memory 4224Mi; volumes 100Gi
+       postgresql/acid-a: numberOfInstances: 3 -> 5; requests of a new member: cpu 1.1, memory 4224Mi
+       postgresql/acid-a: its limits: cpu 4, memory 4224Mi; its volumes: 100Gi
        resourcequota/compute: pods: 3 of 20 used, 5 afterwards; requests.cpu: 3.3 of 5 used, 5.5
-         afterwards; requests.memory: 12672Mi of 64Gi used, 21120Mi afterwards
+         afterwards
+       resourcequota/compute: requests.memory: 12672Mi of 64Gi used, 21120Mi afterwards
        To pass: ask for fewer:
            kubectl pgscale up acid-a --to 4 -n db
          or have the quota raised:
@@ -283,8 +287,8 @@ async fn every_rule_shows_its_evidence_and_the_change_it_wants() {
     insta::assert_snapshot!(unknown, @"
     UNKNOWN, WARN quota-headroom: cannot be judged: the quotas could not be read (list resourcequotas
          in db: forbidden)
-       postgresql/acid-a: numberOfInstances: 3 -> 5
-       a new member: requests cpu 1.1, memory 4224Mi; limits cpu 4, memory 4224Mi; volumes 100Gi
+       postgresql/acid-a: numberOfInstances: 3 -> 5; requests of a new member: cpu 1.1, memory 4224Mi
+       postgresql/acid-a: its limits: cpu 4, memory 4224Mi; its volumes: 100Gi
        resourcequotas: cannot be judged: the quotas could not be read (list resourcequotas in db:
          forbidden)
        To pass: make the fact readable (network, rights), then ask again
@@ -305,7 +309,7 @@ async fn a_plan_names_the_policy_whose_lag_refuses_and_quotes_patroni_as_it_is()
     let text = shown(&world, "acid-a --to 2", None).await;
     let finding = text.split_once("DENY too-few-healthy-survivors").unwrap().1;
     let finding = finding.split_once("Try: ").unwrap().0;
-    assert!(finding.contains("acid-a-1: replay is 600 bytes behind"), "{text}");
+    assert!(finding.contains("acid-a-1: replay, bytes behind: 600"), "{text}");
     assert!(finding.contains("scalepolicy/strict: survivors.maxLag: 500 bytes"), "{text}");
     let seen = told(&world, "acid-a --to 2 -o wide", "too-few-healthy-survivors").await;
     assert!(

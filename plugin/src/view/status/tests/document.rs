@@ -192,8 +192,12 @@ fn the_document_is_versioned_and_whole() {
           "what": "acid-a-2 cannot be scheduled",
           "evidence": [
             {
-              "source": "pod/acid-a-2",
-              "says": "Unschedulable"
+              "object": {
+                "kind": "pod",
+                "name": "acid-a-2"
+              },
+              "field": "status",
+              "value": "Unschedulable"
             }
           ],
           "next": {
@@ -215,8 +219,13 @@ fn the_document_is_versioned_and_whole() {
           "what": "acid-a-1 does not receive: it lacks 990 B",
           "evidence": [
             {
-              "source": "pod/acid-a-1",
-              "says": "990 bytes behind the leader after a second"
+              "object": {
+                "kind": "member",
+                "name": "acid-a-1",
+                "address": "http://10.244.0.11:8008/patroni"
+              },
+              "field": "bytes behind the leader after a second",
+              "value": "990"
             }
           ],
           "next": {
@@ -245,8 +254,12 @@ fn the_document_is_versioned_and_whole() {
           "what": "Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over",
           "evidence": [
             {
-              "source": "Patroni's configuration",
-              "says": "pause: true"
+              "object": {
+                "kind": "configmap",
+                "name": "acid-a-config"
+              },
+              "field": "pause",
+              "value": "true"
             }
           ],
           "next": {
