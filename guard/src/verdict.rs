@@ -160,7 +160,7 @@ pub enum Outcome {
     /// It found something.
     Found(Finding),
     /// It could not see a fact it needs; the text says which and why. Turned into a finding in one place
-    /// (`rules.rs`), by policy.
+    /// (`rules/severity.rs`), by policy.
     Unknown(String),
     /// The same where all was read and does not say it: reading again would not help, and `remedy` does.
     Unsaid {
