@@ -31,6 +31,7 @@ mod operator_switchover;
 mod passing;
 mod pending;
 mod progress;
+mod reads;
 mod rebuild;
 mod recreation;
 mod relabelled;
@@ -47,7 +48,12 @@ mod zero;
 mod coverage;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "most of it is for this crate"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
+#[allow(
+    clippy::assigning_clones,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "it is for tests"
+)]
 mod generated;
 #[cfg(test)]
 mod judged_parts;
@@ -58,7 +64,7 @@ mod properties;
 mod scenarios;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "most of it is for this crate"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is for tests")]
+#[allow(clippy::return_self_not_must_use, clippy::unwrap_used, reason = "it is for tests")]
 pub(crate) mod testing;
 
 pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
@@ -68,6 +74,7 @@ pub use direct_scale::past_the_operator;
 use direct_scale::take_back;
 pub use inputs::Input;
 pub use pending::about_switchover;
+pub use reads::{Read, Reads};
 pub use recreation::{Recreation, Volumes, recreation};
 
 /// One rule.
@@ -87,6 +94,8 @@ pub struct Rule {
     pub kind: Kind,
     /// What it looks at, for explanations.
     pub reads: &'static [Input],
+    /// The parts of the facts that its outcome rests on.
+    needs: Reads,
     /// Judges a change of one of those kinds.
     check: fn(&Assessment<'_>, &Policies) -> Outcome,
     /// Its table test: situations, each with the expected outcome.
@@ -212,11 +221,41 @@ fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
     }
 }
 
+/// A verdict on a change of which not everything has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// What the rules say that could be judged. It suggests no counts, because nothing says yet that all rules admit one.
+    pub verdict: Verdict,
+    /// The rules that need something more.
+    pub not_judged: Vec<RuleId>,
+}
+
+/// Judges one change by the rules whose needs are `available`, and by no other part of `facts` and `policies`.
+///
+/// An outcome is the one that [`evaluate`] comes to. Its severity may be higher than there: a policy that is not
+/// available loosens nothing, and a repair that cannot be seen excuses nothing.
+pub fn judge_with(facts: &Facts, policies: &Policies, available: Reads) -> Partial {
+    const WHY: &str = "it is not read yet";
+    let not_judged = RULES.iter().filter(|rule| !available.covers(rule.needs(facts)));
+    let not_judged = not_judged.map(|rule| rule.id).collect();
+    let facts = facts.only(available, WHY);
+    let unread = Policies { overrides: policies.overrides.clone(), ..Policies::unreadable(WHY) };
+    let known = if available.contains(Read::Policies) { policies } else { &unread };
+    let mut verdict = judge_by(&facts, known, available);
+    passing::suggest_no_count(&mut verdict);
+    Partial { verdict, not_judged }
+}
+
 /// The judgement without the search for another count, which judges every candidate itself.
 fn judge(facts: &Facts, policies: &Policies) -> Verdict {
-    let mut results = results(facts, policies);
+    judge_by(facts, policies, Reads::ALL)
+}
+
+/// The same by the rules whose needs are `available`.
+fn judge_by(facts: &Facts, policies: &Policies, available: Reads) -> Verdict {
+    let mut results = results(facts, policies, available);
     if let Some(before) = &policies.by_old_labels {
-        results = relabelled::stricter(facts, results, self::results(facts, before));
+        results = relabelled::stricter(facts, results, self::results(facts, before, available));
     }
     let mut verdict = Verdict::default();
     for (result, finding) in results {
@@ -227,8 +266,12 @@ fn judge(facts: &Facts, policies: &Policies) -> Verdict {
     verdict
 }
 
-/// Returns every rule's judgement, with the finding that policies leave if any.
-fn results(facts: &Facts, policies: &Policies) -> Vec<(RuleResult, Option<Finding>)> {
+/// Returns the judgement of every rule whose needs are `available`, with the finding that policies leave if any.
+fn results(
+    facts: &Facts,
+    policies: &Policies,
+    available: Reads,
+) -> Vec<(RuleResult, Option<Finding>)> {
     let by_patroni = &Assessment::new(facts, None);
     let enforced = policies.enforced_lag().map(|limit| limit.value);
     let lower = |limit: u64| Some(enforced.map_or(limit, |enforced| enforced.min(limit)));
@@ -237,7 +280,7 @@ fn results(facts: &Facts, policies: &Policies) -> Vec<(RuleResult, Option<Findin
         on_trial.map(|limit| (limit, Assessment::new(facts, lower(limit.value)))).collect();
     let facts = &Assessment::of(facts, policies);
     let mut results = Vec::with_capacity(RULES.len());
-    for rule in RULES {
+    for rule in RULES.iter().filter(|rule| available.covers(rule.needs(facts))) {
         if rule.kind == Kind::Calendar && facts.change.undo {
             results.push((RuleResult { rule: rule.id, outcome: Outcome::NotApplicable }, None));
             continue;

@@ -5,6 +5,6 @@
 pub mod prose;
 
 pub use crate::rules::testing::{
-    Situation, by_chance, created, healthy, led_by_the_last, lock, lowered, member, now,
-    of_scenarios, of_tables,
+    Situation, answer, by_chance, created, healthy, led_by_the_last, lock, lowered, member, now,
+    of_scenarios, of_tables, report,
 };

@@ -21,9 +21,9 @@ mod tips;
 
 /// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
 ///
-/// Every change is a planned, verified act: the plan says which members come and go and what every rule thinks
-/// of it; a shrink moves the leader off the members that go before the count is lowered; the command ends when
-/// every member streams, and not when the operator says Running.
+/// Every change is a planned, verified act. The plan says which members are added or removed and what every
+/// rule says about it. A shrink moves the leader off the removed members before the count is lowered. The
+/// command ends when every member streams, and not when the operator says Running.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "kubectl-pgscale",
@@ -47,7 +47,7 @@ pub(crate) struct Cli {
     pub(crate) expression: Option<Expression>,
 }
 
-/// What to do. The help of each verb is the doc comment of its arguments.
+/// The verbs. The help of each verb is the doc comment of its arguments.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Verb {
     Status(status::Args),
@@ -82,7 +82,7 @@ impl Cli {
         Ok(Self { expression, ..Self::from_arg_matches(&matches)? })
     }
 
-    /// The command, named the way it was called: kubectl runs `kubectl-pgscale` for `kubectl pgscale`.
+    /// Returns the command, named the way it was called: kubectl runs `kubectl-pgscale` for `kubectl pgscale`.
     pub(crate) fn command_as(program: Option<&std::ffi::OsString>) -> clap::Command {
         let file = program
             .map(PathBuf::from)
@@ -95,7 +95,7 @@ impl Cli {
     }
 }
 
-/// The command, its long help completed by the rights it needs: before the examples, which end the short one too.
+/// Returns the command, its long help completed by the rights it needs: before the examples, which end the short one too.
 fn with_rights(command: clap::Command) -> clap::Command {
     let Some(rights) = crate::permissions::help(command.get_name()) else { return command };
     let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();

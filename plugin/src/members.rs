@@ -1,4 +1,4 @@
-//! What a member of a cluster is and does, for every text and document.
+//! Role, activity and lag of a member, for every text and document.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use pgscale_guard::Seen;
 use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::patroni;
 
-/// What a member is in its cluster.
+/// The part of a member in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// It holds the leader lock.
@@ -18,7 +18,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// Returns what `member` is.
+    /// Returns the part of `member`.
     pub(crate) fn of(facts: &Facts, member: &Member) -> Self {
         if facts.leader_name() == Some(member.name.as_str()) {
             Self::Leader
@@ -47,7 +47,7 @@ pub(crate) fn is_sync(facts: &Facts, member: &Member) -> bool {
         .is_some_and(|(leader, sync)| sync.contains(leader, &member.name))
 }
 
-/// What a member does.
+/// The present work of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Activity<'a> {
     /// Its pod is being deleted.
@@ -58,7 +58,7 @@ pub(crate) enum Activity<'a> {
     CreatingReplica,
     /// It replicates, in PostgreSQL's word.
     Replicating(&'a str),
-    /// What Patroni says of it.
+    /// The state that Patroni reports.
     Patroni(&'a patroni::State),
     /// It was asked, and did not answer.
     Silent,
@@ -67,7 +67,7 @@ pub(crate) enum Activity<'a> {
 }
 
 impl<'a> Activity<'a> {
-    /// Returns what `member` does.
+    /// Returns the present work of `member`.
     pub(crate) fn of(facts: &Facts, member: &'a Member) -> Self {
         let pod = &member.pod;
         if pod.terminating {

@@ -1,4 +1,4 @@
-//! What came of a change of the count.
+//! The outcome of a change of the count.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::session::Session;
 use crate::watch::Watched;
 
-/// What came of a change.
+/// The outcome of a change.
 #[derive(Default)]
 pub(crate) struct Outcome {
     /// Namespace of the cluster.
@@ -21,17 +21,17 @@ pub(crate) struct Outcome {
     pub(crate) said: String,
     /// The word of the report, where nothing failed.
     pub(crate) result: &'static str,
-    /// What failed before there was anything to watch.
+    /// The failure, where it came before there was anything to watch.
     pub(crate) failure: Option<Failure>,
     /// The plan, where there was one.
     pub(crate) plan: Option<Plan>,
-    /// What the plan meant beyond its verdict, where that was read.
+    /// The impact of the plan, where it was read.
     pub(crate) impact: Option<Box<Impact>>,
-    /// What was done, however it ended.
+    /// The acts, however it ended.
     pub(crate) done: Done,
-    /// How the wait ended, where there was one.
+    /// The end of the wait, where there was one.
     pub(crate) watched: Option<Watched>,
-    /// What is kept of it, where it was recorded.
+    /// The entry in the history, where it was recorded.
     pub(crate) entry: Option<Entry>,
 }
 
@@ -52,13 +52,13 @@ impl Outcome {
         Self { failure: Some(failure), ..Self::of(plan, "Failed") }
     }
 
-    /// What failed, whenever it did.
+    /// Returns the failure, whenever it came.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         let watched = self.watched.as_ref().and_then(|watched| watched.failure.as_ref());
         self.failure.as_ref().or(watched)
     }
 
-    /// How it ended, in the report's word.
+    /// Returns the report's word for its end.
     pub(crate) fn word(&self) -> &'static str {
         self.failure().map_or(self.result, |failure| failure.kind.word())
     }

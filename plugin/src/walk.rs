@@ -208,8 +208,8 @@ impl Walk {
                 continue;
             };
             // The plugin changes nothing but the count.
-            let plain = facts.change.other_edits().is_empty();
-            if plain
+            let count_alone = facts.change.other_edits().is_empty();
+            if count_alone
                 && plan.outcome() == Outcome::Refused
                 && Plan::of(facts, policies).nearest.counts().next().is_none()
             {

@@ -9,6 +9,7 @@ use crate::operator::{Operator, Settings};
 use crate::policy::{Limit, Mode, Policies, Zero};
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, CREATE, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, by_policies, inputs, policies_unread, set, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -29,6 +30,7 @@ A cluster that is already below may always move up: a change towards the bound i
 
 Way out: ask for the minimum, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::min, inputs::operator_limits],
+    needs: reads::COUNT.and(&[Read::Policies]),
     check: below_min,
     #[cfg(any(test, feature = "testing"))]
     table: tests::below_min,
@@ -78,6 +80,7 @@ A cluster that is already above may always move down: a change towards the bound
 
 Way out: ask for the maximum, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::max, inputs::operator_limits],
+    needs: reads::COUNT.and(&[Read::Policies]),
     check: above_max,
     #[cfg(any(test, feature = "testing"))]
     table: tests::above_max,
@@ -118,6 +121,7 @@ Allowed only where a policy that matches the cluster says `instances.zero: Allow
 
 Way out: keep one instance, or have the namespace's policy allow zero.",
     reads: &[inputs::count, inputs::zero],
+    needs: reads::COUNT.and(&[Read::Policies]),
     check: scale_to_zero,
     #[cfg(any(test, feature = "testing"))]
     table: tests::scale_to_zero,
@@ -189,6 +193,7 @@ fewest that may be left, with the limits and without.
 
 Way out: ask for the number the operator would run, or change its limits and restart it.",
     reads: &[inputs::count, inputs::operator_limits, inputs::owner_before],
+    needs: reads::COUNT,
     check: operator_limits,
     #[cfg(any(test, feature = "testing"))]
     table: tests::operator_limits,
@@ -289,7 +294,12 @@ impl Shown for Zero {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use super::*;
     use crate::rules::testing::{Want, created, healthy, table, table_with, text};

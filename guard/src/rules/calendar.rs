@@ -9,6 +9,7 @@ use crate::policy::{Limit, Mode, Policies, Way, Windows, way};
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, by_policies, inputs, pgscale, set_to};
 use crate::verdict::{Finding, Outcome};
 
@@ -28,6 +29,7 @@ A repair is only warned of.
 
 Way out: go there in several changes, or change the ScalePolicy the denial names.",
     reads: &[inputs::count, inputs::steps],
+    needs: reads::COUNT.and(&[Read::Policies]),
     check: step_too_large,
     #[cfg(any(test, feature = "testing"))]
     table: tests::step_too_large,
@@ -77,6 +79,7 @@ webhook cannot tell an undo).
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
     reads: &[inputs::freezes],
+    needs: reads::COUNT.and(&[Read::Policies]),
     check: change_freeze,
     #[cfg(any(test, feature = "testing"))]
     table: tests::change_freeze,
@@ -139,6 +142,7 @@ webhook cannot tell an undo). Zero is judged by scale-to-zero and change-freeze.
 
 Way out: wait until the time the denial names, or change the ScalePolicy it names.",
     reads: &[inputs::windows],
+    needs: reads::COUNT.and(&[Read::Policies]),
     check: outside_window,
     #[cfg(any(test, feature = "testing"))]
     table: tests::outside_window,
@@ -235,7 +239,12 @@ fn this_once(facts: &Assessment<'_>, rule: RuleId, mode: Mode, next: String) -> 
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use serde_json::{Value, json};
 

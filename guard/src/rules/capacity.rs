@@ -11,6 +11,7 @@ use crate::quantity::Amount;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CREATE, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, kubectl, pgscale, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -46,6 +47,7 @@ Way out: ask for the number that fits, which the denial names, or have the quota
 
 Upstream: pkg/quota/v1/evaluator/core/pods.go and persistent_volume_claims.go in kubernetes/kubernetes.",
     reads: &[inputs::count, inputs::need, inputs::quotas],
+    needs: reads::COUNT.and(&[Read::Pods, Read::Claims, Read::Template, Read::Quotas, Read::LimitRanges]),
     check: quota_headroom,
     #[cfg(any(test, feature = "testing"))]
     table: tests::quota_headroom,
@@ -178,6 +180,7 @@ Way out: bring the cluster's resources or volume within the LimitRange, or have 
 
 Upstream: plugin/pkg/admission/limitranger/admission.go in kubernetes/kubernetes.",
     reads: &[inputs::need, inputs::limit_ranges],
+    needs: reads::COUNT.and(&[Read::Pods, Read::Claims, Read::Template, Read::LimitRanges]),
     check: limit_range,
     #[cfg(any(test, feature = "testing"))]
     table: tests::limit_range,
@@ -243,6 +246,7 @@ Way out: add nodes, or ask for as many members as there are places.
 
 Upstream: podAffinity, pkg/cluster/k8sres.go.",
     reads: &[inputs::count, inputs::anti_affinity, inputs::nodes],
+    needs: reads::COUNT.and(&[Read::Template, Read::Nodes]),
     check: too_few_nodes,
     #[cfg(any(test, feature = "testing"))]
     table: tests::too_few_nodes,
@@ -311,6 +315,7 @@ restarts PostgreSQL.
 
 Upstream: patroni/postgresql/config.py; scripts/configure_spilo.py; zalando/postgres-operator#807.",
     reads: &[inputs::count, inputs::senders],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Leader, Read::Configuration]),
     check: too_few_wal_senders,
     #[cfg(any(test, feature = "testing"))]
     table: tests::too_few_wal_senders,
@@ -382,5 +387,10 @@ fn ask_for(facts: &Assessment<'_>, why: &str, count: i64) -> Remedy {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests;

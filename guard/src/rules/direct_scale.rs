@@ -7,6 +7,7 @@ use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, EXISTING};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, keep_leader, set_count};
 use crate::verdict::{Finding, Outcome};
 
@@ -32,6 +33,7 @@ Way out: scale the postgresql (`kubectl pgscale set NAME N`), and have the autos
 
 Upstream: syncStatefulSet, pkg/cluster/sync.go, sets the replicas back.",
     reads: &[inputs::count, inputs::replicas],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: statefulset_scaled,
     #[cfg(any(test, feature = "testing"))]
     table: tests::statefulset_scaled,
@@ -111,7 +113,12 @@ pub(super) fn take_back(namespace: &str, name: &str, count: i64) -> Command {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use super::*;
     use crate::facts::Facts;

@@ -13,6 +13,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CREATE, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, kubectl, members_unseen, status, unread,
     until_unmarked,
@@ -45,6 +46,7 @@ yet is never refused.
 
 Upstream: `patroni/dcs/kubernetes.py`; preScaleDown, pkg/cluster/resources.go.",
     reads: &[inputs::leader, inputs::role_labels, inputs::answers],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Answers, Read::Leader]),
     check: no_leader,
     #[cfg(any(test, feature = "testing"))]
     table: tests::no_leader,
@@ -162,6 +164,7 @@ upgrade may run, and Patroni, resumed, would start the data directories that are
 
 Upstream: Ha.shutdown and is_paused, patroni/ha.py; do_POST_switchover, patroni/api.py.",
     reads: &[inputs::pause, inputs::leader, inputs::marks, inputs::pods],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Answers, Read::Leader, Read::Configuration]),
     check: paused,
     #[cfg(any(test, feature = "testing"))]
     table: tests::paused,
@@ -282,5 +285,10 @@ fn end_the_dead<'a>(
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests;

@@ -13,6 +13,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, set};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -126,6 +127,7 @@ as changed, as it does for the operator.
 
 Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`), then the rest.",
     reads: &[inputs::other_edits, inputs::replicas],
+    needs: reads::COUNT.and(&[Read::StatefulSet]),
     check: mixed_change,
     #[cfg(any(test, feature = "testing"))]
     table: tests::mixed_change,
@@ -301,7 +303,12 @@ fn shown(value: &Value) -> String {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use serde_json::json;
 

@@ -10,6 +10,7 @@ use crate::postgresql::CONTROLLER_ANNOTATION;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, CREATE, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -37,6 +38,7 @@ is refused, growth is warned of.
 
 Way out: list the accounts of all operators, or correct the annotation.",
     reads: &[inputs::operator_limits],
+    needs: reads::COUNT,
     check: limits_unknown,
     #[cfg(any(test, feature = "testing"))]
     table: tests::limits_unknown,
@@ -86,6 +88,7 @@ operator; then only a warning is left.
 
 Upstream: hasOwnership and getEffectiveNamespace, pkg/controller/controller.go.",
     reads: &[inputs::operator_runs, inputs::leader],
+    needs: reads::COUNT.and(&[Read::Pods, Read::Leader]),
     check: operator_absent,
     #[cfg(any(test, feature = "testing"))]
     table: tests::operator_absent,
@@ -167,6 +170,7 @@ Way out: the operator's log says what failed. Mend that first, or go on: the cha
 
 Upstream: Update and Sync, pkg/cluster/cluster.go and sync.go; #2101 and #2102 of zalando/postgres-operator.",
     reads: &[inputs::status],
+    needs: reads::COUNT,
     check: operator_failed,
     #[cfg(any(test, feature = "testing"))]
     table: tests::operator_failed,
@@ -201,6 +205,7 @@ standby leader in cascade.
 
 Way out: one instance, or promote the cluster (remove `spec.standby`) before it grows.",
     reads: &[inputs::count, inputs::standby],
+    needs: reads::COUNT,
     check: standby_cluster,
     #[cfg(any(test, feature = "testing"))]
     table: tests::standby_cluster,
@@ -252,7 +257,12 @@ fn nobody_owns(facts: &Assessment<'_>) -> Evidence {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use serde_json::json;
 

@@ -12,6 +12,7 @@ use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, REWRITTEN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, keep_leader, members_unseen, pgscale, status, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -48,6 +49,7 @@ say `rules: {leader-condemned: Warn}`: then leader-cannot-move judges the operat
 
 Upstream: preScaleDown, pkg/cluster/resources.go of zalando/postgres-operator.",
     reads: &[inputs::leader, inputs::pods],
+    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Sync]),
     check: leader_condemned,
     #[cfg(any(test, feature = "testing"))]
     table: tests::leader_condemned,
@@ -151,6 +153,7 @@ fit, ask for a count that keeps a fit member, or mend one.
 Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go; is_failover_possible,
 patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
     reads: &[inputs::leader, inputs::role_labels, inputs::answers, inputs::lag, inputs::max_lag, inputs::synchrony, inputs::sync_standbys, inputs::foreign_annotations],
+    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Sync]),
     check: leader_cannot_move,
     #[cfg(any(test, feature = "testing"))]
     table: tests::leader_cannot_move,
@@ -197,7 +200,12 @@ fn mend_one(facts: &Facts) -> Remedy {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use super::*;
     use crate::facts::Facts;

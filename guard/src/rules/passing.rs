@@ -28,6 +28,17 @@ pub(super) fn keep(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
     }
 }
 
+/// Takes every command out of the remedies that asks for a count: whether that would be admitted is not known.
+pub(super) fn suggest_no_count(verdict: &mut Verdict) {
+    for finding in &mut verdict.findings {
+        let Some(remedy) = &mut finding.remedy else { continue };
+        remedy.commands.retain(|suggested| suggested.command.count().is_none());
+        if remedy.commands.is_empty() && remedy.note.is_none() {
+            finding.remedy = None;
+        }
+    }
+}
+
 /// Returns whether `kubectl pgscale` could go to `count`: every rule admits it, with the leader moved first where it has
 /// to go.
 fn admitted(count: i64, facts: &Facts, policies: &Policies) -> bool {

@@ -9,6 +9,7 @@ use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, DOWN};
+use crate::rules::reads::{self, Read};
 use crate::rules::{
     Kind, Rule, critical_operation, inputs, inside, inside_asking, kubectl, last_word,
     members_unseen, status, unread, until_unmarked,
@@ -43,6 +44,7 @@ the leader has to move first, `kubectl pgscale down NAME` waits for none: it ref
 
 Upstream: manual_failover, patroni/dcs/kubernetes.py; scheduleSwitchover, pkg/cluster/pod.go.",
     reads: &[inputs::failover],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Answers, Read::Leader, Read::Failover]),
     check: switchover_pending,
     #[cfg(any(test, feature = "testing"))]
     table: tests::switchover_pending,
@@ -137,6 +139,7 @@ Way out: restart them first, at a time of your choosing: `patronictl restart CLU
 
 Upstream: restartInstances, pkg/cluster/sync.go; #510 of zalando/postgres-operator.",
     reads: &[inputs::restarts],
+    needs: reads::COUNT.and(&[Read::Pods, Read::Answers]),
     check: restart_pending,
     #[cfg(any(test, feature = "testing"))]
     table: tests::restart_pending,
@@ -216,6 +219,7 @@ Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgra
         inputs::leader,
         inputs::answers,
     ],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Answers, Read::Leader, Read::Configuration]),
     check: major_upgrade,
     #[cfg(any(test, feature = "testing"))]
     table: tests::major_upgrade,
@@ -325,5 +329,10 @@ fn about(facts: &Assessment<'_>, upgraded: &str) -> Finding {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests;

@@ -9,6 +9,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -40,6 +41,7 @@ log says why.
 
 Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
     reads: &[inputs::generation, inputs::marks],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: operation_in_progress,
     #[cfg(any(test, feature = "testing"))]
     table: tests::operation_in_progress,
@@ -125,6 +127,7 @@ Way out: wait (`kubectl pgscale wait NAME`), look after the operator, or cancel 
 
 Upstream: Update, pkg/cluster/cluster.go; getNumberOfInstances, pkg/cluster/k8sres.go.",
     reads: &[inputs::count, inputs::operator_limits, inputs::replicas],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: change_not_applied,
     #[cfg(any(test, feature = "testing"))]
     table: tests::change_not_applied,
@@ -178,7 +181,12 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use super::*;
     use crate::facts::Facts;

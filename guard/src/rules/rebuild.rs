@@ -9,6 +9,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, set_count, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -45,6 +46,7 @@ that is never refused.
 
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
     reads: &[inputs::replicas, inputs::pods, inputs::answers, inputs::marks],
+    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Claims]),
     check: rebuild_in_progress,
     #[cfg(any(test, feature = "testing"))]
     table: tests::rebuild_in_progress,
@@ -226,7 +228,12 @@ fn told(members: &[Unfinished]) -> String {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use super::*;
     use crate::facts::Facts;

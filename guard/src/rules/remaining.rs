@@ -11,6 +11,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, last_word, members_unseen, still_down};
 use crate::verdict::{Finding, Outcome};
 
@@ -28,6 +29,7 @@ for replicas have no endpoints: readers that use them fail at once.
 Way out: keep two, and point readers at `<cluster>` before the last standby goes. A policy may refuse it:
 `rules: {no-standby-left: Deny}`.",
     reads: &[inputs::count],
+    needs: reads::COUNT,
     check: no_standby_left,
     #[cfg(any(test, feature = "testing"))]
     table: tests::no_standby_left,
@@ -83,6 +85,7 @@ Way out: a count that keeps a member in another zone, or let a pod that stays be
 Upstream: the StatefulSet deletes the highest ordinals, whatever their place (`processCondemned`,
 pkg/controller/statefulset/stateful_set_control.go of Kubernetes).",
     reads: &[inputs::zones],
+    needs: reads::COUNT.and(&[Read::Pods]),
     check: survivors_one_zone,
     #[cfg(any(test, feature = "testing"))]
     table: tests::survivors_one_zone,
@@ -142,6 +145,7 @@ Way out: remove the tag first, or shrink to a count that keeps the source.
 
 Upstream: replicatefrom, patroni/tags.py; _get_node_to_follow, patroni/ha.py.",
     reads: &[inputs::sources],
+    needs: reads::COUNT.and(&[Read::Pods, Read::Answers, Read::Leader]),
     check: cascade_condemned,
     #[cfg(any(test, feature = "testing"))]
     table: tests::cascade_condemned,
@@ -214,7 +218,12 @@ fn feeds(source: &Member, standby: &Member) -> bool {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use serde_json::json;
 

@@ -9,6 +9,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -36,6 +37,7 @@ present count (within 30 minutes), then ask again. `kubectl pgscale down NAME --
 
 Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pkg/cluster/resources.go.",
     reads: &[inputs::foreign_annotations, inputs::leader],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: replace_pending,
     #[cfg(any(test, feature = "testing"))]
     table: tests::replace_pending,
@@ -97,6 +99,7 @@ Way out: shrink by one at a time, or `kubectl pgscale down NAME --to N`, which m
 
 Upstream: processCondemned, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::pod_management, inputs::replicas, inputs::leader],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: parallel_shrink,
     #[cfg(any(test, feature = "testing"))]
     table: tests::parallel_shrink,
@@ -159,6 +162,7 @@ below it does not wait for it. `kubectl pgscale down NAME --to N` moves the lead
 Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go of Kubernetes; #2190 of
 zalando/postgres-operator.",
     reads: &[inputs::pod_management, inputs::replicas, inputs::pods, inputs::leader],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: will_not_progress,
     #[cfg(any(test, feature = "testing"))]
     table: tests::will_not_progress,
@@ -225,7 +229,12 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use super::*;
     use crate::facts::Facts;

@@ -14,6 +14,7 @@ use crate::quantity::Amount;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -41,6 +42,7 @@ Way out: set when_scaled to retain, restart the operator, and shrink once the St
 
 Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py.",
     reads: &[inputs::retention, inputs::claims, inputs::leader, inputs::answers],
+    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Claims]),
     check: volumes_deleted,
     #[cfg(any(test, feature = "testing"))]
     table: tests::volumes_deleted,
@@ -145,6 +147,7 @@ Without one, they may hold the only copy there is; on the way back from zero the
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
 zalando/postgres-operator#1451, #2957.",
     reads: &[inputs::claims, inputs::pods, inputs::leader],
+    needs: reads::COUNT.and(&[Read::Pods, Read::Answers, Read::Leader, Read::Claims]),
     check: stale_volume,
     #[cfg(any(test, feature = "testing"))]
     table: tests::stale_volume,
@@ -225,6 +228,7 @@ Way out: wait until the claim shows the size it asks for (`kubectl get pvc -n NA
 
 Upstream: syncVolumes, pkg/cluster/volumes.go.",
     reads: &[inputs::claims],
+    needs: reads::COUNT.and(&[Read::Claims]),
     check: volume_resizing,
     #[cfg(any(test, feature = "testing"))]
     table: tests::volume_resizing,
@@ -289,6 +293,7 @@ when the node is drained.
 
 Upstream: generatePrimaryPodDisruptionBudget, pkg/cluster/k8sres.go; zalando/postgres-operator#2987, #2988.",
     reads: &[inputs::count, inputs::disruption_budgets],
+    needs: reads::COUNT.and(&[Read::Pods, Read::DisruptionBudgets]),
     check: pdb_blocks_drain,
     #[cfg(any(test, feature = "testing"))]
     table: tests::pdb_blocks_drain,
@@ -373,6 +378,7 @@ the policy changed.
 
 Upstream: generateLogicalBackupJob, pkg/cluster/k8sres.go.",
     reads: &[inputs::backup_age, inputs::backup],
+    needs: reads::COUNT.and(&[Read::Policies, Read::Backup]),
     check: no_recent_backup,
     #[cfg(any(test, feature = "testing"))]
     table: tests::no_recent_backup,
@@ -436,5 +442,10 @@ fn names(claims: &[&Claim]) -> String {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests;

@@ -9,6 +9,7 @@ use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, CREATE};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, members_unseen, unread};
 use crate::verdict::{Finding, Outcome};
 
@@ -44,6 +45,7 @@ then migrate.
 
 Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; bootstrap, patroni/ha.py.",
     reads: &[inputs::stores],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods]),
     check: dcs_store_changing,
     #[cfg(any(test, feature = "testing"))]
     table: tests::dcs_store_changing,
@@ -121,7 +123,12 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use super::*;
     use crate::facts::Facts;

@@ -8,6 +8,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, inputs, members_unseen, status};
 use crate::verdict::{Finding, Outcome};
 
@@ -47,6 +48,7 @@ Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha
         inputs::max_lag,
         inputs::missed_claims,
     ],
+    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Claims]),
     check: too_few_healthy_survivors,
     #[cfg(any(test, feature = "testing"))]
     table: tests::too_few_healthy_survivors,
@@ -133,6 +135,7 @@ Way out: mend it first: `kubectl pgscale status NAME`, then `patronictl reinit` 
 
 Upstream: processReplica, pkg/controller/statefulset/stateful_set_control.go of Kubernetes.",
     reads: &[inputs::leader, inputs::pods, inputs::answers, inputs::lag, inputs::max_lag],
+    needs: reads::HEALTH,
     check: survivor_unhealthy,
     #[cfg(any(test, feature = "testing"))]
     table: tests::survivor_unhealthy,
@@ -188,7 +191,12 @@ fn missing(facts: &Assessment<'_>) -> impl Iterator<Item = Evidence> {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use crate::facts::Facts;
     use crate::facts::{Live, Seen};

@@ -7,6 +7,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CREATE, DOWN, UP};
+use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, members_unseen, set_to, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -37,6 +38,7 @@ Way out: a count that keeps a synchronous standby, or wait until one that stays 
 
 Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py.",
     reads: &[inputs::synchrony, inputs::sync_standbys, inputs::leader, inputs::answers],
+    needs: reads::HEALTH.and(&[Read::Sync]),
     check: sync_standbys_condemned,
     #[cfg(any(test, feature = "testing"))]
     table: tests::sync_standbys_condemned,
@@ -176,6 +178,7 @@ Way out: keep two instances, or switch synchronous_mode_strict off first.
 
 Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, patroni/global_config.py.",
     reads: &[inputs::count, inputs::synchrony, inputs::declared_synchrony],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Leader, Read::Configuration]),
     check: strict_sync_floor,
     #[cfg(any(test, feature = "testing"))]
     table: tests::strict_sync_floor,
@@ -245,6 +248,7 @@ Way out: keep one more instance than synchronous_node_count, or lower that first
 
 Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_config.py.",
     reads: &[inputs::count, inputs::synchrony],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Leader, Read::Configuration]),
     check: sync_count_floor,
     #[cfg(any(test, feature = "testing"))]
     table: tests::sync_count_floor,
@@ -297,5 +301,10 @@ pub(super) fn mode(configuration: &Configuration) -> &'static str {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests;

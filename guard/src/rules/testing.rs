@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::assessment::Assessment;
 use crate::capacity::Template;
@@ -102,16 +102,27 @@ pub fn lock(leader: &str) -> LeaderLock {
     }
 }
 
-/// A healthy member.
-pub fn member(ordinal: i64, leads: bool) -> Member {
-    let role = if leads { "primary" } else { "replica" };
-    let report = json!({"state": "running", "role": role, "version": "4.1.4", "timeline": 1,
-        "xlog_location": 1000, "replication_state": if leads { None } else { Some("streaming") }});
-    let answer = json!({"state": "running", "role": role, "timeline": 1, "server_version": 150_004,
+/// What a healthy member writes into its annotation.
+pub fn report(leads: bool, timeline: u64) -> Value {
+    json!({"state": "running", "role": role(leads), "version": "4.1.4", "timeline": timeline,
+        "xlog_location": 1000, "replication_state": if leads { None } else { Some("streaming") }})
+}
+
+/// What a healthy member answers.
+pub fn answer(leads: bool, timeline: u64) -> Value {
+    json!({"state": "running", "role": role(leads), "timeline": timeline, "server_version": 150_004,
         "replication_state": if leads { None } else { Some("streaming") },
         "xlog": if leads { json!({"location": 1000}) }
                 else { json!({"received_location": 1000, "replayed_location": 1000}) },
-        "patroni": {"version": "4.1.4"}});
+        "patroni": {"version": "4.1.4"}})
+}
+
+fn role(leads: bool) -> &'static str {
+    if leads { "primary" } else { "replica" }
+}
+
+/// A healthy member.
+pub fn member(ordinal: i64, leads: bool) -> Member {
     Member {
         name: format!("acid-a-{ordinal}"),
         ordinal,
@@ -125,8 +136,8 @@ pub fn member(ordinal: i64, leads: bool) -> Member {
             node_ready: Some(true),
             ..Pod::default()
         },
-        report: Seen::Known(Report::of(&report.to_string()).unwrap()),
-        live: Live::Answered(Answer::of(&answer).unwrap()),
+        report: Seen::Known(Report::of(&report(leads, 1).to_string()).unwrap()),
+        live: Live::Answered(Answer::of(&answer(leads, 1)).unwrap()),
     }
 }
 
@@ -264,7 +275,7 @@ impl Facts {
     }
 
     /// Lets the same write change something else, too.
-    pub fn editing(mut self, edit: impl FnOnce(&mut serde_json::Value)) -> Self {
+    pub fn editing(mut self, edit: impl FnOnce(&mut Value)) -> Self {
         edit(&mut self.change.new.spec);
         self
     }

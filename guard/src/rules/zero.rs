@@ -9,6 +9,7 @@ use crate::postgresql::ordinal;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CREATE, EXISTING};
+use crate::rules::reads::{self, Read};
 use crate::rules::recreation::{Volumes, volumes};
 use crate::rules::{Kind, Rule, inputs, kubectl, members_unseen, set_to, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
@@ -55,6 +56,7 @@ zalando/postgres-operator.",
         inputs::initialize,
         inputs::volumes_of_deleted,
     ],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader, Read::Claims, Read::LastLeader, Read::Initialize]),
     check: return_from_zero,
     #[cfg(any(test, feature = "testing"))]
     table: tests::return_from_zero,
@@ -367,7 +369,12 @@ fn without_volumes(facts: &Assessment<'_>) -> Outcome {
 
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only tables are used"))]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a wrong table fails its test")]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "a table is a test"
+)]
 mod tests {
     use super::*;
     use crate::facts::Claim;

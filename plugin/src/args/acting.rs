@@ -1,4 +1,4 @@
-//! How a change is carried out, why, and what is printed of it.
+//! The flags of every change: questions, waiting, reason, output.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ pub(crate) struct WaitOptions {
     pub(crate) timeout: Duration,
 }
 
-/// How many characters a reason may have: it is for people, and kept 50 times.
+/// The longest reason, in characters: it is for people, and kept 50 times.
 const REASON: usize = 500;
 
 /// Reads a reason.

@@ -1,4 +1,4 @@
-//! When to colour, and the shape of what goes to stdout.
+//! Colour, and the shape of the output on stdout.
 
 use std::ffi::OsStr;
 

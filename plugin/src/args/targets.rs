@@ -1,4 +1,4 @@
-//! Which cluster, or which clusters.
+//! The cluster, or the clusters, that a command is about.
 
 use clap::Args;
 

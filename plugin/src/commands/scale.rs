@@ -1,4 +1,4 @@
-//! What `up`, `down`, `set` and `undo` have in common: plan, show, ask, apply, wait, report.
+//! The way that `up`, `down`, `set` and `undo` share: plan, show, ask, apply, wait, report.
 //!
 //! A request becomes one [`Job`] for each cluster that it names. One cluster is a batch of one: it
 //! takes the same way, and is shown in full where several are shown as a table.
@@ -29,7 +29,7 @@ pub(super) use conclude::{conclude, show_notes};
 pub(super) use count::CountRequest;
 use job::Job;
 
-/// How many clusters are read at a time before anything is done.
+/// The number of clusters that are read at a time before anything is done.
 const READ_AT_ONCE: usize = 8;
 
 /// A change of the count as a person asks for it.
@@ -38,7 +38,7 @@ pub(super) struct ScaleRequest {
     pub(super) count: CountRequest,
     /// The cluster, or the clusters.
     pub(super) targets: Targets,
-    /// How it is carried out, why, and what is printed.
+    /// The manner: questions, waiting, reason, output.
     pub(super) acting: Acting,
     /// The recorded change that it takes back.
     pub(super) undoes: Option<String>,
@@ -88,7 +88,8 @@ pub(super) async fn run(session: &Session, request: &ScaleRequest) -> Result<(),
 /// Prepares one job for each cluster that is named.
 ///
 /// # Errors
-/// Where there is no cluster; and where the only one, by name, cannot be planned for at all.
+/// `Error` where there is no cluster. The failure of the only cluster, by name, if there is no plan for
+/// it.
 async fn jobs(session: &Session, request: &ScaleRequest) -> Result<Vec<Job>, Failure> {
     let Targets { name, selector, all_namespaces, .. } = &request.targets;
     if let Some(name) = name {

@@ -15,7 +15,7 @@ pub(crate) struct Planned<'a> {
     pub(crate) name: &'a str,
     /// Its plan, where there is one.
     pub(crate) plan: Option<&'a Plan>,
-    /// Why nothing will be done, where that is so.
+    /// The reason for doing nothing, where nothing will be done.
     pub(crate) refusal: Option<&'a Failure>,
 }
 
@@ -78,7 +78,7 @@ fn change(plan: &Plan) -> String {
     format!("{} -> {}", plan.from, plan.to)
 }
 
-/// How each ended.
+/// The end of each change.
 pub(crate) fn outcomes(ended: &[Outcome]) -> String {
     let rows: Vec<Vec<Cell>> = ended
         .iter()

@@ -1,4 +1,4 @@
-//! What a person is asked before anything changes: one question, whatever the number of clusters.
+//! The question before anything changes: one, whatever the number of clusters.
 
 use super::job::Job;
 use super::{ScaleRequest, is_shown};
@@ -12,7 +12,7 @@ use crate::terminal::text::instances;
 /// Has all `jobs` agreed to that would change something.
 ///
 /// # Errors
-/// `Declined` where a person says no, or where there is nobody to ask.
+/// `Declined` where a person says no, or where there is no terminal to ask on.
 pub(super) async fn seek(
     session: &Session,
     request: &ScaleRequest,

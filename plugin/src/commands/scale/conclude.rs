@@ -1,4 +1,4 @@
-//! How it is printed what came of changes.
+//! The printed end of changes.
 
 use super::ScaleRequest;
 use crate::args::ReportFormat;

@@ -82,7 +82,7 @@ impl CountRequest {
     /// Returns why a request for more, or for fewer, would change the number and nothing else: the
     /// operator applies its limits silently, and runs what it runs.
     ///
-    /// Where a rule refuses the plan anyway, its words are the better ones.
+    /// Returns nothing where a rule refuses the plan anyway: its words are the better ones.
     pub(super) fn held_by_limits(
         self,
         session: &Session,

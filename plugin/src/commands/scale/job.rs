@@ -31,23 +31,23 @@ pub(super) struct Job {
     namespace: String,
     /// Its name.
     name: String,
-    /// What would be done, or why nothing can be.
+    /// The judged plan, or the reason for having none.
     pub(super) prepared: Result<Prepared, Failure>,
-    /// What that would mean beyond its verdict, as it is shown.
+    /// The impact of the plan, as it is shown.
     impact: Option<Box<Impact>>,
 }
 
 /// A change that is planned and judged.
 pub(super) struct Prepared {
-    /// What would be done.
+    /// The plan.
     plan: Plan,
-    /// What it rests on.
+    /// The facts that it rests on.
     facts: Facts,
-    /// Whether it can be.
+    /// The answer to whether it can be carried out.
     stands: Stands,
 }
 
-/// Whether a plan can be carried out.
+/// The answer to whether a plan can be carried out.
 enum Stands {
     /// The count is there already.
     Nothing,

@@ -1,0 +1,195 @@
+//! The parts of the facts that a rule rests on, so that a change can be judged before all of them are read.
+
+use crate::facts::{Facts, Live, Seen};
+use crate::rules::Rule;
+
+/// One part of what the judge is given: a field of [`Facts`], or the policies. The change itself and the time are always
+/// there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Read {
+    /// The policies that hold for the cluster.
+    Policies,
+    /// The operator that owns the cluster, and the one that owned it before the write.
+    Operator,
+    /// The StatefulSet.
+    StatefulSet,
+    /// The pods, with their nodes and with what their Patroni last wrote about itself.
+    Pods,
+    /// What the members answered.
+    Answers,
+    /// The leader lock.
+    Leader,
+    /// Patroni's dynamic configuration.
+    Configuration,
+    /// The switchover that is asked for and not done.
+    Failover,
+    /// The synchronous standbys.
+    Sync,
+    /// The volume claims.
+    Claims,
+    /// The last leader by Patroni's history.
+    LastLeader,
+    /// The system identifier that Patroni keeps.
+    Initialize,
+    /// What every member is made from.
+    Template,
+    /// The namespace's quotas.
+    Quotas,
+    /// The namespace's limit ranges.
+    LimitRanges,
+    /// The nodes.
+    Nodes,
+    /// The disruption budgets.
+    DisruptionBudgets,
+    /// The logical backup job.
+    Backup,
+}
+
+impl Read {
+    /// Every part.
+    pub const ALL: &'static [Self] = &[
+        Self::Policies,
+        Self::Operator,
+        Self::StatefulSet,
+        Self::Pods,
+        Self::Answers,
+        Self::Leader,
+        Self::Configuration,
+        Self::Failover,
+        Self::Sync,
+        Self::Claims,
+        Self::LastLeader,
+        Self::Initialize,
+        Self::Template,
+        Self::Quotas,
+        Self::LimitRanges,
+        Self::Nodes,
+        Self::DisruptionBudgets,
+        Self::Backup,
+    ];
+
+    const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+}
+
+/// A set of parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads(u32);
+
+impl Reads {
+    /// Nothing but the change itself.
+    pub const NONE: Self = Self(0);
+    /// Every part.
+    pub const ALL: Self = Self::of(Read::ALL);
+
+    /// Returns the set of these parts.
+    pub const fn of(reads: &[Read]) -> Self {
+        Self::NONE.and(reads)
+    }
+
+    /// Returns this set with these parts too.
+    #[must_use]
+    pub const fn and(self, reads: &[Read]) -> Self {
+        let (mut set, mut rest) = (self.0, reads);
+        while let Some((first, others)) = rest.split_first() {
+            set |= first.bit();
+            rest = others;
+        }
+        Self(set)
+    }
+
+    /// Returns whether the part is in the set.
+    pub const fn contains(self, read: Read) -> bool {
+        self.0 & read.bit() != 0
+    }
+
+    /// Returns whether every part of `other` is in the set.
+    pub const fn covers(self, other: Self) -> bool {
+        other.0 & !self.0 == 0
+    }
+
+    /// Returns the parts, in their order.
+    pub fn iter(self) -> impl Iterator<Item = Read> {
+        Read::ALL.iter().copied().filter(move |read| self.contains(*read))
+    }
+}
+
+/// What every rule needs: the operator's limits make the counts before and after the change.
+pub(super) const COUNT: Reads = Reads::of(&[Read::Operator]);
+
+/// What a rule needs that asks which members can be counted on.
+pub(super) const HEALTH: Reads =
+    COUNT.and(&[Read::Policies, Read::Pods, Read::Answers, Read::Leader, Read::Configuration]);
+
+impl Rule {
+    /// Returns the parts that the rule's outcome rests on for this change.
+    ///
+    /// Where the operator that owned the cluster is gone, nothing but the StatefulSet and the pods says how many
+    /// instances ran: then every rule needs them.
+    pub fn needs(&self, facts: &Facts) -> Reads {
+        match facts.operator_before.as_deref() {
+            Some(Seen::Absent) => self.needs.and(&[Read::StatefulSet, Read::Pods]),
+            Some(Seen::Known(_) | Seen::Unreadable(_)) | None => self.needs,
+        }
+    }
+}
+
+impl Facts {
+    /// Returns these facts with nothing but `available` in them: every other part is unreadable, because of `why`.
+    #[must_use]
+    pub fn only(&self, available: Reads, why: &str) -> Self {
+        let mut facts = self.clone();
+        for read in Read::ALL.iter().filter(|read| !available.contains(**read)) {
+            facts.hide(*read, why);
+        }
+        facts
+    }
+
+    /// Makes one part unreadable because of `why`. What was not asked for stays so.
+    fn hide(&mut self, read: Read, why: &str) {
+        fn unread<T>(why: &str) -> Seen<T> {
+            Seen::Unreadable(why.to_owned())
+        }
+        fn withheld<T>(seen: &mut Option<Seen<T>>, why: &str) {
+            if let Some(seen) = seen {
+                *seen = unread(why);
+            }
+        }
+        match read {
+            Read::Policies => {}
+            Read::Operator => {
+                self.operator = unread(why);
+                if let Some(before) = &mut self.operator_before {
+                    **before = unread(why);
+                }
+            }
+            Read::StatefulSet => self.stateful_set = unread(why),
+            Read::Pods => self.members = unread(why),
+            Read::Answers => {
+                if let Seen::Known(members) = &mut self.members {
+                    for member in members {
+                        member.live = Live::NotAsked;
+                    }
+                }
+            }
+            Read::Leader => self.leader = unread(why),
+            Read::Configuration => self.configuration = unread(why),
+            Read::Failover => self.failover = unread(why),
+            Read::Sync => self.sync = unread(why),
+            Read::Claims => self.claims = unread(why),
+            Read::LastLeader => self.last_leader = unread(why),
+            Read::Initialize => self.initialize = unread(why),
+            Read::Template => self.capacity.template = unread(why),
+            Read::Quotas => withheld(&mut self.capacity.quotas, why),
+            Read::LimitRanges => withheld(&mut self.capacity.limit_ranges, why),
+            Read::Nodes => withheld(&mut self.capacity.nodes, why),
+            Read::DisruptionBudgets => withheld(&mut self.capacity.disruption_budgets, why),
+            Read::Backup => withheld(&mut self.capacity.backup, why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
