@@ -7,7 +7,7 @@ mod repair;
 
 use std::ops::Deref;
 
-use crate::facts::{Facts, Seen};
+use crate::facts::{Facts, LagLimit, Seen};
 use crate::policy::Policies;
 
 /// The facts of a change, with everything that is derived from them and from the allowed lag.
@@ -46,17 +46,25 @@ impl<'a> Assessment<'a> {
         self.facts
     }
 
-    /// Returns the bytes that a replica's replay may be behind the leader.
+    /// Returns the limit that a replica exceeds whose replay is `behind` bytes behind, if it exceeds one.
     ///
-    /// `None` where Patroni's own limit could not be read.
-    fn allowed_lag(&self) -> Option<u64> {
+    /// # Errors
+    /// Patroni's own limit could not be read.
+    fn exceeded_by(&self, behind: u64) -> Result<Option<LagLimit>, UnknownLag> {
         let by_patroni = match &self.facts.configuration {
             Seen::Known(configuration) => configuration.maximum_lag_on_failover,
-            Seen::Absent | Seen::Unreadable(_) => return None,
+            Seen::Absent | Seen::Unreadable(_) => return Err(UnknownLag),
         };
-        Some(self.max_lag.map_or(by_patroni, |bytes| bytes.min(by_patroni)))
+        if behind > by_patroni {
+            return Ok(Some(LagLimit::Patroni));
+        }
+        Ok(self.max_lag.filter(|limit| behind > *limit).map(|_| LagLimit::Policy))
     }
 }
+
+/// Patroni's limit on the lag could not be read, so it is not known what is allowed.
+#[derive(Clone, Copy, Debug)]
+struct UnknownLag;
 
 impl Deref for Assessment<'_> {
     type Target = Facts;

@@ -25,7 +25,7 @@ pub use crate::capacity::{Node, Taint};
 pub use crate::seen::Seen;
 pub use capacity::{Backup, Capacity, DisruptionBudget};
 pub(crate) use health::pod_problems;
-pub use health::{Health, Problem};
+pub use health::{Health, LagLimit, Problem};
 pub use operator_switchover::OperatorSwitchover;
 pub use repair::Repair;
 

@@ -1,8 +1,10 @@
-//! `ScaleOverride`: one change that somebody with the right to allows in spite of named rules, for some hours.
+//! `ScaleOverride`: one change that an authorised person allows in spite of named rules, for some
+//! hours.
 //!
-//! It is bound to the identity of one cluster and to one count, so that whoever applies the change (Argo CD, an
-//! autoscaler) can use what a person granted, and nothing else. It turns denials into warnings and hides
-//! nothing: what would have refused the change is still said, with what allowed it and why.
+//! The override is bound to the identity of one cluster and to one count. A writer of the change
+//! (Argo CD, an autoscaler) can therefore use what a person granted, and nothing else. It turns
+//! denials into warnings and hides nothing: the finding that would have refused the change is still
+//! shown, with the override and its reason.
 #![allow(
     unreachable_pub,
     reason = "the schema derive repeats each struct inside a function, where nothing is reachable"
@@ -21,12 +23,12 @@ use crate::object_ref::{Kind, ObjectRef};
 use crate::rule_id::RuleId;
 use crate::verdict::{Finding, Severity};
 
-/// How long after its creation an override may still be used.
+/// The longest time after its creation for which an override may be used.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(4);
-/// How far the clock of whoever wrote it may be ahead of the API server's.
+/// The tolerance for the clock of the override's writer, which may be ahead of the API server's.
 const CLOCK_GRACE: SignedDuration = SignedDuration::from_mins(1);
 
-/// One change of one cluster that named rules shall not refuse.
+/// One change of one cluster that named rules do not refuse.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "pgscale.dev",
@@ -54,20 +56,21 @@ pub struct ScaleOverrideSpec {
     /// Name of the postgresql cluster, in the namespace of the override.
     #[schemars(length(min = 1, max = 253))]
     pub cluster: String,
-    /// Identity of that cluster (metadata.uid): one that is deleted and created again is another cluster.
+    /// Identity of that cluster (metadata.uid): one that is deleted and created again is another
+    /// cluster.
     #[schemars(length(min = 1, max = 64))]
     pub cluster_uid: String,
     /// The number of instances it allows, and no other.
     #[schemars(range(min = 0))]
     pub to: i32,
-    /// Ids of the rules that shall warn instead of refuse.
+    /// Ids of the rules that warn instead of refuse.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub rules: Vec<String>,
-    /// Why; shown wherever the override is used.
+    /// The reason. It is shown wherever the override is used.
     #[schemars(length(min = 1, max = 500))]
     pub reason: String,
-    /// When it ends: at most 4 hours after its creation.
+    /// Its end: at most 4 hours after its creation.
     pub expires_at: Time,
 }
 
@@ -78,31 +81,31 @@ pub struct UndecodableOverride {
     source: ObjectRef,
     /// The decoder's message.
     why: String,
-    /// The rules it names; `None` where they cannot be decoded either.
+    /// The rules it names. `None` where they cannot be decoded either.
     rules: Option<Vec<String>>,
 }
 
-/// The overrides of one cluster.
+/// All overrides of one cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
-    /// All that name the cluster, whether they apply or not.
+    /// Every override that names the cluster, whether it applies or not.
     pub granted: Vec<ScaleOverride>,
-    /// Those that may name the cluster and cannot be decoded: none applies.
+    /// Overrides that may name the cluster and cannot be decoded. None of them applies.
     pub undecodable: Vec<UndecodableOverride>,
-    /// Why they could not be read: then none applies, and the denial says so.
+    /// The reason for which they could not be read. Then none applies, and the denial says so.
     pub unreadable: Option<String>,
 }
 
 impl Overrides {
-    /// Those of `overrides` that name `cluster`.
+    /// Returns the overrides that name `cluster`.
     pub fn of(overrides: Vec<ScaleOverride>, cluster: &str) -> Self {
         let mut granted = overrides;
         granted.retain(|one| one.spec.cluster == cluster);
         Self { granted, ..Self::default() }
     }
 
-    /// Adds those of `objects` that may name `cluster`: overrides that cannot be decoded, each with the
-    /// decoder's message.
+    /// Adds the undecodable ones of `objects` that may name `cluster`, each with the decoder's
+    /// message.
     #[must_use]
     pub fn and_undecodable(mut self, objects: &[(Value, String)], cluster: &str) -> Self {
         let text = |object: &Value, place: &str| {
@@ -123,13 +126,13 @@ impl Overrides {
         self
     }
 
-    /// Overrides that could not be read, and why.
+    /// Returns no override, and the reason for which they could not be read.
     pub fn unreadable(why: impl Into<String>) -> Self {
         Self { unreadable: Some(why.into()), ..Self::default() }
     }
 
-    /// The finding as an override leaves it: a warning where one applies; where one does not, a denial that
-    /// says why.
+    /// Returns the finding after the overrides: a warning where one applies. Where one does not
+    /// apply, the finding stays a denial and says why.
     #[must_use]
     pub fn weigh(&self, mut finding: Finding, facts: &Facts) -> Finding {
         if finding.severity != Severity::Deny || finding.audit_only {
@@ -193,12 +196,16 @@ fn names(one: &ScaleOverride, id: RuleId) -> bool {
     one.spec.rules.iter().any(|named| id == named.as_str())
 }
 
-/// A rule it names that does not exist. Whoever wrote it meant something else than it says.
+/// Returns a rule that it names and that does not exist. The writer meant something else than the
+/// override says.
 fn unknown(one: &ScaleOverride) -> Option<&str> {
     one.spec.rules.iter().map(String::as_str).find(|id| RuleId::parse(id).is_none())
 }
 
-/// Whether it allows the change in `facts`, or why not.
+/// Checks that it allows the change in `facts`.
+///
+/// # Errors
+/// The reason for which it does not.
 fn applies(one: &ScaleOverride, facts: &Facts) -> Result<(), String> {
     let spec = &one.spec;
     let Some(cluster) = &facts.change.old else {
@@ -255,7 +262,7 @@ mod tests {
     use crate::rules::testing::{healthy, lowered};
     use crate::verdict::Verdict;
 
-    /// An override that applies to 3 -> 9 of the cluster in the test facts.
+    /// Returns an override that applies to 3 -> 9 of the cluster in the test facts.
     fn granted(edit: impl FnOnce(&mut Value)) -> ScaleOverride {
         let mut object = json!({
             "apiVersion": "pgscale.dev/v1alpha1", "kind": "ScaleOverride",
@@ -277,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_denial_becomes_a_warning_that_says_who_allowed_it() {
+    fn overridden_denial_becomes_a_warning_with_its_override() {
         let verdict = verdict(vec![granted(|_| {})]);
         assert!(verdict.allows());
         let finding = verdict.finding("above-max").unwrap();
@@ -292,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_does_not_fit_has_no_effect_and_the_denial_says_why() {
+    fn override_that_does_not_fit_has_no_effect_and_the_denial_says_why() {
         for (place, value, want) in [
             (
                 "/spec/clusterUid",
@@ -318,7 +325,7 @@ mod tests {
                 json!(["above-max", "above-maximum"]),
                 "it names \"above-maximum\", which is no rule; all of them: kubectl pgscale rules",
             ),
-            // It names nothing that exists, and is still talked about.
+            // It names no existing rule, and the denial still mentions it.
             (
                 "/spec/rules",
                 json!(["max"]),
@@ -332,7 +339,7 @@ mod tests {
             assert_eq!(last.to_string(), format!("scaleoverride/night: does not apply: {want}"));
             assert_eq!(denial.overridden, None);
         }
-        // The skew of a clock is forgiven; another rule, or another cluster, is no matter of this denial.
+        // A skewed clock is tolerated. An override of another rule or cluster is not mentioned.
         let late = |object: &mut Value| object["spec"]["expiresAt"] = json!("2026-11-24T13:00:59Z");
         assert!(verdict(vec![granted(late)]).allows());
         let mut other = granted(|object| object["spec"]["rules"] = json!(["paused"]));
@@ -344,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_created_has_no_identity_that_could_have_been_named() {
+    fn override_never_applies_to_create() {
         let mut facts = healthy(9, 9);
         facts.change.old = None;
         let policies = seven(Overrides::of(vec![granted(|_| {})], "acid-a"));
@@ -354,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_is_enough_and_the_rules_it_does_not_name_still_refuse() {
+    fn one_override_of_several_is_enough_and_unnamed_rules_still_refuse() {
         let ended = granted(|object| object["spec"]["expiresAt"] = json!("2026-11-24T09:30:00Z"));
         assert!(verdict(vec![ended, granted(|_| {})]).allows());
 
@@ -370,7 +377,7 @@ mod tests {
         assert_eq!(denied, ["too-few-healthy-survivors"]);
         assert!(verdict.finding("leader-cannot-move").unwrap().overridden.is_some());
 
-        // What was evidence for a denial that an override lifts is a denial of its own.
+        // A finding that was evidence for an overridden denial becomes a denial of its own.
         let condemned = |object: &mut Value| {
             object["spec"]["to"] = json!(2);
             object["spec"]["rules"] = json!(["leader-condemned"]);
@@ -382,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_limits_cannot_turn_it_into_another_count() {
+    fn operator_limits_never_turn_an_override_into_another_count() {
         let mut facts = healthy(3, 9);
         if let crate::facts::Seen::Known(operator) = &mut facts.operator {
             operator.settings.max_instances = 8;
@@ -432,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_that_could_not_be_read_are_told_and_lift_nothing() {
+    fn unread_overrides_are_reported_and_lift_nothing() {
         let policies = seven(Overrides::unreadable("forbidden"));
         let verdict = evaluate(&healthy(3, 9), &policies);
         let last = verdict.denials().next().unwrap().evidence.last().unwrap();

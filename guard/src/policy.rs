@@ -1,13 +1,15 @@
-//! What the owners of a namespace and of the platform demand of every change of the count, and how several
-//! policies combine.
+//! The demands of a namespace's owners and of the platform's owners on every change of the count,
+//! and the way in which several policies combine.
 //!
-//! All policies that match a cluster apply, and the strictest wins field by field. Each limit keeps the policy it
-//! came from and that policy's mode, so that a trial in `Warn` beside an enforced policy neither weakens nor hides
-//! it. What loosens a rule's own default (`rules`, `whenUnknown`, `instances.zero: Allow`) counts in every mode,
-//! because a mode only says what becomes of violations; it never loosens what another policy demands.
+//! All policies that match a cluster apply, and the strictest wins field by field. Each limit keeps
+//! the policy it came from and that policy's mode, so that a trial in `Warn` beside an enforced
+//! policy neither weakens nor hides it. A value that loosens a rule's own default (`rules`,
+//! `whenUnknown`, `instances.zero: Allow`) counts in every mode, because a mode only decides the
+//! effect of violations. It never loosens the demand of another policy.
 //!
-//! A policy's mode governs its own limits. What built-in rules find follows the platform: `builtIn` of a
-//! `ClusterScalePolicy`. A `ScalePolicy` lowers only the rules that the platform lists as loosenable.
+//! A policy's mode governs its own limits. Findings of built-in rules follow the platform:
+//! `builtIn` of a `ClusterScalePolicy`. A `ScalePolicy` lowers only the rules that the platform
+//! lists as loosenable.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +41,8 @@ pub use spec::{
 pub use undecodable::{Undecodable, decode};
 pub use written::Written;
 
-/// The rules that a policy of a namespace never lowers unless the platform lists them as loosenable: those that protect
-/// the leader and the last copies.
+/// The rules that a policy of a namespace never lowers unless the platform lists them as
+/// loosenable. They protect the leader and the last copies.
 const FIXED: &[RuleId] = &[
     RuleId::DCS_STORE_CHANGING,
     RuleId::LEADER_CANNOT_MOVE,
@@ -50,25 +52,25 @@ const FIXED: &[RuleId] = &[
     RuleId::VOLUMES_DELETED,
 ];
 
-/// Whose policy it is.
+/// The owner of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
-    /// A `ScalePolicy`: of the people who run the namespace.
+    /// The owners of the namespace, by a `ScalePolicy`.
     Namespace,
-    /// A `ClusterScalePolicy`: of the people who run the platform.
+    /// The owners of the platform, by a `ClusterScalePolicy`.
     Platform,
 }
 
-/// Something in a policy of a namespace that has no effect, because the platform does not allow it.
+/// A value of a namespace's policy that has no effect, because the platform does not allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Powerless {
     /// The policy, as `kind/name`.
     pub source: String,
-    /// Its mode.
+    /// The policy's mode.
     pub mode: Mode,
     /// The id of the rule that it would lower.
     pub rule: String,
-    /// What it says of the rule.
+    /// The weight that it gives the rule.
     pub weight: Weight,
 }
 
@@ -79,7 +81,7 @@ pub struct Limit<T> {
     pub value: T,
     /// The object that sets it.
     pub source: ObjectRef,
-    /// What becomes of a violation.
+    /// The effect of a violation.
     pub mode: Mode,
 }
 
@@ -88,65 +90,72 @@ pub struct Limit<T> {
 pub struct Policies {
     /// The policies that match, with their modes.
     pub matched: Vec<(String, Mode)>,
-    /// Floors; all hold.
+    /// Floors. All of them hold.
     pub min: Vec<Limit<i64>>,
-    /// Limits; all hold.
+    /// Limits. All of them hold.
     pub max: Vec<Limit<i64>>,
-    /// Opinions on zero; it is allowed only where at least one policy allows it and none denies.
+    /// Opinions on zero instances. Zero is allowed only where at least one policy allows it and
+    /// none denies it.
     pub zero: Vec<Limit<Zero>>,
-    /// Most instances that one change may add; all hold.
+    /// Most instances that one change may add. All of these limits hold.
     pub step_up: Vec<Limit<i64>>,
-    /// Most instances that one change may remove; all hold.
+    /// Most instances that one change may remove. All of these limits hold.
     pub step_down: Vec<Limit<i64>>,
-    /// Most bytes that the replay of a member that is counted on may be behind; all hold, and Patroni's limit too.
+    /// Most bytes by which the replay of a healthy member may be behind. All of these limits hold,
+    /// and Patroni's limit too.
     pub max_lag: Vec<Limit<u64>>,
-    /// What it means for a shrink that a fact could not be read; refused where nobody says so.
+    /// The effect of an unread fact on a shrink. The shrink is refused where no policy says
+    /// anything.
     pub when_unknown_down: Vec<Limit<Severity>>,
-    /// What it means for growth that a fact could not be read; told where nobody says so.
+    /// The effect of an unread fact on growth. The writer is warned where no policy says anything.
     pub when_unknown_up: Vec<Limit<Severity>>,
-    /// Times in which the count must not change; all hold.
+    /// Times in which the count must not change. All of them hold.
     pub freezes: Vec<Limit<Freeze>>,
-    /// Hours in which it may; all of them must be open.
+    /// Hours in which the count may change. All of these windows must be open.
     pub windows: Vec<Limit<Windows>>,
-    /// What single rules weigh, by their ids.
+    /// The weights of single rules, by their ids.
     pub rules: BTreeMap<String, Vec<Limit<Weight>>>,
-    /// How old the last backup may be when instances go: of the strictest mode, the least.
+    /// The greatest age of the last backup before members are removed: the least value of the
+    /// strictest mode.
     pub backup_max_age: Option<Limit<SignedDuration>>,
-    /// What a `ScalePolicy` says of facts that could not be read for a shrink, where that is laxer than the default:
-    /// it counts for loosenable rules only.
+    /// The effect of an unread fact on a shrink by a `ScalePolicy`, where that is laxer than the
+    /// default. It counts for loosenable rules only.
     pub own_unknown_down: Vec<Limit<Severity>>,
-    /// What becomes of findings that rest on no policy's limit: the strictest that the platform asks for. `Enforce` where
-    /// it does not say, and where not all policies could be read: one of those may enforce.
+    /// The mode of findings that rest on no policy's limit: the strictest that the platform asks
+    /// for. It is `Enforce` where the platform does not say, and where not all policies could be
+    /// read, because one of those may enforce.
     pub mode: Mode,
-    /// What the platform asks for in that.
+    /// The modes that the platform asks for there.
     pub built_in: Vec<Limit<Mode>>,
-    /// The rules that policies of the namespace may lower, by each policy of the platform that lists them.
+    /// The rules that policies of the namespace may lower, for each policy of the platform that
+    /// lists them.
     pub loosenable: Vec<Limit<Vec<String>>>,
-    /// What policies of the namespace say in vain.
+    /// Values of the namespace's policies that have no effect.
     pub powerless: Vec<Powerless>,
-    /// Why the policies could not be read, or not all of them: then no bound may be taken as kept.
+    /// The reason for which some or all policies could not be read. Then no bound may be taken as
+    /// kept.
     pub unreadable: Option<String>,
-    /// The policies that select the cluster and cannot be decoded; `unreadable` names them, too.
+    /// The policies that select the cluster and cannot be decoded. `unreadable` names them, too.
     pub undecodable: Vec<Undecodable>,
-    /// What somebody allowed in spite of them.
+    /// The overrides of the cluster.
     pub overrides: Overrides,
-    /// The policies that select the labels before the write, where the write changes labels and other policies
-    /// hold then: the stricter finding of both stands.
+    /// The policies that select the labels before the write, where the write changes labels and
+    /// other policies hold then. The stricter finding of both stands.
     pub by_old_labels: Option<Box<Self>>,
-    /// The installation refuses growth and new clusters that cannot be judged (`growFailurePolicy: Fail` of the chart),
-    /// so a fact that could not be read refuses them, even where `whenUnknown.up` is Warn.
+    /// The installation refuses growth and new clusters that cannot be judged (`growFailurePolicy:
+    /// Fail` of the chart). An unread fact then refuses them, even where `whenUnknown.up` is Warn.
     pub growth_fails_closed: bool,
 }
 
 impl ScalePolicySpec {
-    /// It holds for every cluster, whatever its labels are.
+    /// Returns whether it holds for every cluster, whatever its labels are.
     pub fn holds_for_all(&self) -> bool {
         matches_all(self.cluster_selector.as_ref())
     }
 }
 
 impl Policies {
-    /// Combines those of `policies` whose selector matches `cluster`.
+    /// Combines those of `policies` with a selector that matches `cluster`.
     pub fn combine<'a>(
         policies: impl IntoIterator<Item = &'a ScalePolicy>,
         cluster: &Postgresql,
@@ -154,8 +163,9 @@ impl Policies {
         Self::of(policies, [], &Seen::Absent, &cluster.labels)
     }
 
-    /// Combines the policies of a namespace, and those of all namespaces, that match a cluster with these labels
-    /// there. The labels of the namespace are needed only where a policy selects by them.
+    /// Combines the policies of a namespace, and those of all namespaces, that match a cluster with
+    /// these labels there. The labels of the namespace are needed only where a policy selects by
+    /// them.
     pub fn of<'a>(
         own: impl IntoIterator<Item = &'a ScalePolicy>,
         everywhere: impl IntoIterator<Item = &'a ClusterScalePolicy>,
@@ -177,7 +187,7 @@ impl Policies {
                 combined.built_in(&source, spec.built_in.as_ref());
             }
         }
-        // What these may lower is known only now.
+        // Only now it is known which rules these may lower.
         for policy in own {
             let source = named(Kind::ScalePolicy, policy.metadata.name.as_deref());
             combined.hear(&source, Scope::Namespace, Ok(true), &policy.spec, cluster);
@@ -189,7 +199,7 @@ impl Policies {
         }
     }
 
-    /// Adds a policy if it holds for the cluster; returns whether it does.
+    /// Adds a policy if it holds for the cluster. Returns whether it does.
     fn hear(
         &mut self,
         source: &ObjectRef,
@@ -200,7 +210,7 @@ impl Policies {
     ) -> bool {
         let selector = spec.cluster_selector.as_ref();
         let heard = match (here, matches(selector, cluster)) {
-            // Whichever says no, the other does not matter.
+            // If either selector does not match, the other one does not matter.
             (Ok(false), _) | (_, Ok(false)) => return false,
             (Ok(true), Ok(true)) => self.add(source, scope, spec),
             (Err(why), _) | (_, Err(why)) => Err(why),
@@ -282,8 +292,8 @@ impl Policies {
         Ok(())
     }
 
-    /// Returns the names of the policies that match, as `kind/name`, those that select the labels before the write
-    /// included.
+    /// Returns the names of the policies that match, as `kind/name`, those that select the labels
+    /// before the write included.
     pub fn names(&self) -> Vec<String> {
         let before = self.by_old_labels.iter().flat_map(|before| &before.matched);
         let mut names = Vec::new();
@@ -295,13 +305,14 @@ impl Policies {
         names
     }
 
-    /// Policies that could not be read, and why.
+    /// Returns policies that could not be read, with the reason.
     pub fn unreadable(why: impl Into<String>) -> Self {
         Self::default().and_unreadable(why)
     }
 
-    /// These policies, beside others that could not be read. The mode of those is not known: what rests on no single
-    /// policy's limit is enforced, whatever these are trying out.
+    /// Returns these policies beside others that could not be read. The mode of the others is not
+    /// known, so findings that rest on no single policy's limit are enforced, whatever these
+    /// policies only try out.
     #[must_use]
     pub(crate) fn and_unreadable(self, why: impl Into<String>) -> Self {
         let reasons = self.unreadable.into_iter().chain([why.into()]);
@@ -316,20 +327,22 @@ impl Policies {
         Self { growth_fails_closed: true, ..self }
     }
 
-    /// In which mode policies ask for what a rule judges, where only they do.
+    /// Returns the mode in which policies ask for the judgement of `rule`, where only policies do.
     pub(crate) fn requested(&self, rule: RuleId) -> Option<Mode> {
         let limit = self.backup_max_age.as_ref().filter(|_| rule == RuleId::NO_RECENT_BACKUP);
         limit.map(|limit| limit.mode)
     }
 
-    /// Of the lags that members may have, the least that is enforced.
+    /// Returns the smallest lag limit that is enforced.
     pub fn enforced_lag(&self) -> Option<&Limit<u64>> {
         let enforced = self.max_lag.iter().filter(|limit| limit.mode == Mode::Enforce);
         enforced.min_by_key(|limit| limit.value)
     }
 
-    /// Returns the smallest lag that is on trial in each mode. A larger one finds nothing besides, and every one is another
-    /// run of the rules, of which a namespace could ask for as many as it has policies.
+    /// Returns the smallest lag that is on trial in each mode.
+    ///
+    /// A larger one finds nothing more. Each costs another run of the rules, and a namespace could
+    /// ask for as many runs as it has policies.
     pub fn lags_on_trial(&self) -> impl Iterator<Item = &Limit<u64>> {
         [Mode::Warn, Mode::Audit].into_iter().filter_map(|mode| {
             let tried = self.max_lag.iter().filter(move |limit| limit.mode == mode);
@@ -337,12 +350,13 @@ impl Policies {
         })
     }
 
-    /// When a change in this direction is next allowed by every enforced freeze and window, `now` included. `None`
-    /// where that cannot be said.
+    /// Returns the next time at which every enforced freeze and window allows a change in this
+    /// direction, `now` included. `None` where that time is not known.
     pub fn next_allowed(&self, now: Timestamp, direction: Direction) -> Option<Timestamp> {
         let way = way(direction)?;
         let mut time = now;
-        // Each step goes past one freeze or to one opening; calendars that never agree are given up.
+        // Each step goes past one freeze or to one opening. Calendars that never agree are given
+        // up.
         for _ in 0..100 {
             let frozen = (self.freezes.iter().filter(|freeze| freeze.mode == Mode::Enforce))
                 .find(|freeze| freeze.value.ways.contains(&way) && freeze.value.holds(time));
@@ -362,8 +376,8 @@ impl Policies {
     }
 }
 
-/// The policy whose limits are being added. What it lets its own `rules` weigh, its limits weigh from the start: no
-/// other policy's limit is touched by that.
+/// The policy whose limits are being added. Its own limits take the weights of its own `rules` from
+/// the start. No other policy's limit is touched by them.
 struct Own<'a> {
     source: &'a ObjectRef,
     mode: Mode,
@@ -375,7 +389,7 @@ impl Own<'_> {
         Some(Limit { value: value?, source: self.source.clone(), mode: self.mode })
     }
 
-    /// A limit that `rule` judges by.
+    /// Returns a limit by which `rule` judges.
     fn limit<T>(&self, rule: RuleId, value: Option<T>) -> Option<Limit<T>> {
         let mode = match self.weights.get(rule.as_str()) {
             Some(Weight::Ignore) => return None,

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 /// The id of one rule, such as `leader-condemned`.
 ///
-/// There is no value for an id that no rule has: an id that a person or a stored object names becomes one by
-/// [`RuleId::parse`] alone.
+/// There is no value for an id that no rule has. Only [`RuleId::parse`] makes one from a person's
+/// text or a stored object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct RuleId(&'static str);
@@ -20,7 +20,7 @@ macro_rules! ids {
                 pub const $name: Self = Self($id);
             )*
 
-            /// Every id, in the order in which findings are shown.
+            /// Every id, in the order of the printed findings.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
         }
     };
@@ -75,12 +75,12 @@ ids! {
 }
 
 impl RuleId {
-    /// Returns the id that is spelled like this; `None` where no rule has it.
+    /// Returns the id with this spelling. `None` where no rule has it.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|id| id.0 == text)
     }
 
-    /// Returns how it is spelled.
+    /// Returns its spelling.
     pub const fn as_str(self) -> &'static str {
         self.0
     }

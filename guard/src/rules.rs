@@ -1,7 +1,8 @@
 //! The table of rules and the one place where their answers are weighed.
 //!
-//! A rule is one function beside its documentation and its table test. It never weighs policy: what an
-//! unknown fact means, what a repair excuses and what a policy's mode tempers is decided here, once.
+//! A rule is one function beside its documentation and its table test. It never weighs policy.
+//! Here, and only here, the guard decides what an unknown fact means, what a repair excuses and
+//! what a policy's mode softens.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -80,19 +81,19 @@ pub use recreation::{Recreation, Volumes, recreation};
 /// One rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// Its id: stable, part of the API.
+    /// The id: stable, part of the API.
     pub id: RuleId,
-    /// One line for tables.
+    /// The title: one line for tables.
     pub title: &'static str,
-    /// The kinds of change that it looks at.
+    /// The kinds of change that the rule looks at.
     pub applies: Applies,
-    /// What it does unless a policy says otherwise, for tables.
+    /// The default outcome, unless a policy changes it, for tables.
     pub default: &'static str,
-    /// Its page: what it protects from, its signals, their blind spots, the way out.
+    /// The page: the danger, the signals, their blind spots and the remedy.
     pub page: &'static str,
-    /// What it judges.
+    /// The kind of judgement.
     pub kind: Kind,
-    /// What it looks at, for explanations.
+    /// The objects that the rule looks at, for explanations.
     pub reads: &'static [Input],
     /// The parts of the facts that its outcome rests on.
     needs: Reads,
@@ -104,7 +105,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Returns what the rule says of the change, before policies weigh it.
+    /// Returns the rule's outcome for the change, before policies weigh it.
     fn judge(&self, facts: &Assessment<'_>, policies: &Policies) -> Outcome {
         if !self.applies.includes(facts) {
             return Outcome::NotApplicable;
@@ -113,17 +114,17 @@ impl Rule {
     }
 }
 
-/// What a rule judges, which decides what a repair excuses.
+/// The kind of a rule's judgement, which decides what a repair excuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Bounds that policies, the operator or the data set; a repair is held to them too.
+    /// Bounds that policies, the operator or the data set. A repair has to keep them too.
     Bound,
-    /// How fast and when policies let the count change; only warns for a repair, and is silent for the undo of the
-    /// last change.
+    /// The pace and the times at which policies let the count change. Such a rule only warns about
+    /// a repair, and says nothing about the undo of the last change.
     Calendar,
-    /// The live state of the cluster; only warns for a repair.
+    /// The live state of the cluster. Such a rule only warns about a repair.
     Live,
-    /// What to take care of afterwards, and no reason to refuse: what it cannot see it only tells.
+    /// Advice for afterwards, and no reason to refuse. An unreadable fact is only reported.
     Advisory,
 }
 
@@ -176,10 +177,10 @@ pub const RULES: &[Rule] = &[
     direct_scale::STATEFULSET_SCALED,
 ];
 
-/// How many members without a pod, or volume claims, a finding names.
+/// The number of members without a pod, or of volume claims, that a finding names.
 const NAMED: usize = 5;
 
-/// The rule with this id.
+/// Returns the rule with this id.
 pub fn rule(id: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.id == id)
 }
@@ -193,8 +194,10 @@ pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
     verdict
 }
 
-/// Where Patroni keeps its state in etcd, what refuses the change for want of a fact never becomes readable: says how one
-/// change is let pass all the same.
+/// Replaces the remedy of each denial for want of a fact, where Patroni keeps its state in etcd.
+///
+/// Such a fact never becomes readable there: the remedy says how to let one change pass all the
+/// same.
 fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
     let set = facts.stateful_set.known().and_then(|set| set.store);
     let store = set.or_else(|| facts.operator.known()?.store());
@@ -221,19 +224,21 @@ fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
     }
 }
 
-/// A verdict on a change of which not everything has been read.
+/// A verdict on a change of which only some facts have been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partial {
-    /// What the rules say that could be judged. It suggests no counts, because nothing says yet that all rules admit one.
+    /// The findings of the rules that could be judged. They suggest no counts, because it is not
+    /// known yet whether all rules admit one.
     pub verdict: Verdict,
-    /// The rules that need something more.
+    /// The rules that need more facts.
     pub not_judged: Vec<RuleId>,
 }
 
-/// Judges one change by the rules whose needs are `available`, and by no other part of `facts` and `policies`.
+/// Judges one change by the rules whose needs are `available`, and by no other part of `facts` and
+/// `policies`.
 ///
-/// An outcome is the one that [`evaluate`] comes to. Its severity may be higher than there: a policy that is not
-/// available loosens nothing, and a repair that cannot be seen excuses nothing.
+/// Each outcome is the one that [`evaluate`] comes to. Its severity may be higher than there: a
+/// policy that is not available loosens nothing, and a repair that cannot be seen excuses nothing.
 pub fn judge_with(facts: &Facts, policies: &Policies, available: Reads) -> Partial {
     const WHY: &str = "it is not read yet";
     let not_judged = RULES.iter().filter(|rule| !available.covers(rule.needs(facts)));
@@ -246,12 +251,12 @@ pub fn judge_with(facts: &Facts, policies: &Policies, available: Reads) -> Parti
     Partial { verdict, not_judged }
 }
 
-/// The judgement without the search for another count, which judges every candidate itself.
+/// Judges the change without the search for another count, which judges every candidate itself.
 fn judge(facts: &Facts, policies: &Policies) -> Verdict {
     judge_by(facts, policies, Reads::ALL)
 }
 
-/// The same by the rules whose needs are `available`.
+/// Judges the change by the rules whose needs are `available`, without that search.
 fn judge_by(facts: &Facts, policies: &Policies, available: Reads) -> Verdict {
     let mut results = results(facts, policies, available);
     if let Some(before) = &policies.by_old_labels {
@@ -266,13 +271,13 @@ fn judge_by(facts: &Facts, policies: &Policies, available: Reads) -> Verdict {
     verdict
 }
 
-/// Returns the judgement of every rule whose needs are `available`, with the finding that policies leave if any.
+/// Returns the outcome of every rule whose needs are `available`, with the finding that policies
+/// leave, if any.
 fn results(
     facts: &Facts,
     policies: &Policies,
     available: Reads,
 ) -> Vec<(RuleResult, Option<Finding>)> {
-    let by_patroni = &Assessment::new(facts, None);
     let enforced = policies.enforced_lag().map(|limit| limit.value);
     let lower = |limit: u64| Some(enforced.map_or(limit, |enforced| enforced.min(limit)));
     let on_trial = policies.lags_on_trial();
@@ -287,8 +292,7 @@ fn results(
         }
         let mut outcome = rule.judge(facts, policies);
         if let (Outcome::Found(finding), Some(limit)) = (&mut outcome, policies.enforced_lag())
-            && rule.kind == Kind::Live
-            && rule.judge(by_patroni, policies) != Outcome::Found(finding.clone())
+            && finding.by_policy_lag
         {
             *finding = severity::because_of_lag(finding.clone(), limit);
         }
@@ -303,10 +307,10 @@ fn results(
     results
 }
 
-/// Makes what rules find only because the leader's pod would be deleted evidence for `leader-condemned`, while that
-/// rule refuses the change: it is one cause, with one way out.
+/// Turns findings that exist only because the leader's pod would be deleted into evidence for
+/// `leader-condemned`, while that rule refuses the change. They have one cause and one remedy.
 ///
-/// Where a policy lowers that rule or an override lifts it, those findings stand for themselves.
+/// Those findings stand for themselves where a policy lowers that rule or an override lifts it.
 fn fold(verdict: &mut Verdict) {
     let refuses = |it: &Finding| {
         it.rule == RuleId::LEADER_CONDEMNED && it.severity == Severity::Deny && !it.audit_only
@@ -342,15 +346,15 @@ fn fold(verdict: &mut Verdict) {
     verdict.folded = folded;
 }
 
-/// What a rule says that needs `what`, which could not be read because of `why`.
+/// Returns the outcome of a rule that needs `what`, which could not be read because of `why`.
 fn unread(what: &str, why: &str) -> Outcome {
     Outcome::Unknown(format!("{what} could not be read ({why})"))
 }
 
-/// Returns a rule's outcome by all policies, `known` being its outcome by those that could be read.
+/// Returns a rule's outcome by all policies, where `known` is its outcome by the readable ones.
 ///
-/// Where others could not be read, `known` stands only if it refuses: no other policy could lift that, and those
-/// could refuse a change that passes by these.
+/// If other policies could not be read, `known` stands only if it refuses: no other policy could
+/// lift that, and the unread ones could refuse a change that passes by these.
 fn by_policies(known: Outcome, facts: &Facts, policies: &Policies) -> Outcome {
     let Some(why) = &policies.unreadable else { return known };
     match &known {
@@ -366,10 +370,10 @@ fn by_policies(known: Outcome, facts: &Facts, policies: &Policies) -> Outcome {
     policies_unread(why, facts, policies)
 }
 
-/// Returns the outcome of a rule that needs the policies, where not all could be read because of `why`.
+/// Returns the outcome of a rule that needs the policies, some of which are unreadable for `why`.
 fn policies_unread(why: &str, facts: &Facts, policies: &Policies) -> Outcome {
     match policies.undecodable.first() {
-        // Reading again does not help, and correcting the policy does.
+        // Reading again does not help. Only correcting the policy helps.
         Some(one) => Outcome::Unsaid {
             why: why.to_owned(),
             remedy: Remedy::run(one.correction(&facts.change.new.namespace)),
@@ -378,13 +382,13 @@ fn policies_unread(why: &str, facts: &Facts, policies: &Policies) -> Outcome {
     }
 }
 
-/// What a rule says that needs the cluster's pods and cannot see them.
+/// Returns the outcome of a rule that needs the cluster's pods and cannot see them.
 fn members_unseen(facts: &Facts) -> Outcome {
     let why = facts.members.unreadable().unwrap_or("there are none");
     Outcome::Unknown(format!("the cluster's pods could not be listed ({why})"))
 }
 
-/// What `member` said when asked, or else reported last: `Absent` where it never did either.
+/// Returns the answer of `member`, or else its last report. `Absent` where it never gave either.
 fn last_word<'a, T>(
     member: &'a Member,
     answered: impl FnOnce(&'a Answer) -> T,
@@ -398,14 +402,14 @@ fn last_word<'a, T>(
     }
 }
 
-/// Returns the pods that are marked as busy, as all are during a major upgrade.
+/// Returns the pods that are marked as busy, as all pods are during a major upgrade.
 pub fn critical_operation(facts: &Facts) -> Vec<Evidence> {
     let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
     let mark = "label critical-operation";
     marked.map(|member| Evidence::new(ObjectRef::pod(&member.name), mark, true)).collect()
 }
 
-/// The command that shows every member.
+/// Returns the command that shows every member.
 fn status(facts: &Facts) -> Command {
     pgscale(facts, "status", &[])
 }
@@ -422,7 +426,8 @@ fn kubectl(facts: &Facts, words: &[&str]) -> Command {
     Command::kubectl(words.iter().copied().chain(["-n", &facts.change.new.namespace]))
 }
 
-/// Returns what asks for `count` because of `why`: a command, or the manifest where there is no cluster yet.
+/// Returns the remedy that asks for `count` because of `why`: a command, or the manifest where
+/// there is no cluster yet.
 fn set_to(facts: &Facts, why: impl Into<String>, count: i64) -> Remedy {
     if facts.direction() == Direction::Create {
         return Remedy::note(format!("{}: numberOfInstances: {count} in the manifest", why.into()));
@@ -430,7 +435,8 @@ fn set_to(facts: &Facts, why: impl Into<String>, count: i64) -> Remedy {
     Remedy::to(why, set_count(facts, count))
 }
 
-/// Returns what asks for `count`: a command, or the manifest where there is no cluster yet.
+/// Returns the remedy that asks for `count`: a command, or the manifest where there is no cluster
+/// yet.
 fn set(facts: &Facts, count: i64) -> Remedy {
     if facts.direction() == Direction::Create {
         return Remedy::note(format!("numberOfInstances: {count} in the manifest"));
@@ -438,23 +444,23 @@ fn set(facts: &Facts, count: i64) -> Remedy {
     Remedy::run(set_count(facts, count))
 }
 
-/// The command that asks for `count`.
+/// Returns the command that asks for `count`.
 fn set_count(facts: &Facts, count: i64) -> Command {
     pgscale(facts, "set", &[&count.to_string()]).asking_for(count)
 }
 
-/// The command that shrinks to `count`, and moves the leader first.
+/// Returns the command that moves the leader first and then shrinks to `count`.
 fn down(facts: &Facts, count: i64) -> Command {
     pgscale(facts, "down", &["--to", &count.to_string()]).asking_for(count)
 }
 
-/// The same, where `count` is below the present one.
+/// Returns the command of [`down`], where `count` is below the present one.
 fn still_down(facts: &Facts, count: i64) -> Option<Command> {
     facts.from().is_some_and(|from| count < from).then(|| down(facts, count))
 }
 
-/// The command that waits for the cluster to settle; where waiting ends with the leader's deletion, the one that keeps
-/// the leader.
+/// Returns the command that waits for the cluster to settle. Where waiting ends with the leader's
+/// deletion, it is the command that keeps the leader.
 fn wait(facts: &Facts) -> Remedy {
     let Some(leader) = facts.doomed_leader() else {
         return Remedy::run(pgscale(facts, "wait", &[]));
@@ -466,12 +472,12 @@ fn wait(facts: &Facts) -> Remedy {
     }
 }
 
-/// The command that keeps a leader whose pod is about to be deleted; `None` where the operator's limits allow no count
-/// that does.
+/// Returns the command that keeps a leader whose pod is about to be deleted. `None` where the
+/// operator's limits allow no count that does.
 fn keep_leader(facts: &Facts) -> Option<Command> {
     let cluster = &facts.change.new;
     let leader = facts.leader_member()?;
-    // Where the object asks for enough, only the StatefulSet has to be put right.
+    // Where the object asks for enough, only the StatefulSet has to be corrected.
     if let Some(from) = facts.from().filter(|from| leader.ordinal < *from) {
         return Some(take_back(&cluster.namespace, &cluster.name, from));
     }
@@ -481,13 +487,13 @@ fn keep_leader(facts: &Facts) -> Option<Command> {
     (runs > leader.ordinal).then(|| set_count(facts, count))
 }
 
-/// What to wait for while pods are marked, which `wait` does not look at.
+/// Returns the remedy while pods are marked: `wait` does not look at marks.
 fn until_unmarked(facts: &Facts) -> Remedy {
     let get = get_pods(facts, &["-L", "critical-operation", "-w"]);
     Remedy::to("wait until no pod is marked", get)
 }
 
-/// The command that shows the cluster's pods, with `flags`.
+/// Returns the command that shows the cluster's pods, with `flags`.
 fn get_pods(facts: &Facts, flags: &[&str]) -> Command {
     let cluster = &facts.change.new;
     let selector = match facts.operator.known() {
@@ -499,12 +505,13 @@ fn get_pods(facts: &Facts, flags: &[&str]) -> Command {
     kubectl(facts, &words.collect::<Vec<_>>())
 }
 
-/// The same for `words` that ask before they do anything.
+/// Returns the command of [`inside`] for `words` that ask before they do anything.
 fn inside_asking(facts: &Facts, words: &[&str]) -> Command {
     exec(facts, &["exec", "-it"], words)
 }
 
-/// The command that runs `words` in a member: in one that answers, or else in one that runs.
+/// Returns the command that runs `words` in a member: in one that answers, or else in one that
+/// runs.
 fn inside(facts: &Facts, words: &[&str]) -> Command {
     exec(facts, &["exec"], words)
 }

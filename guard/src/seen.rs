@@ -1,4 +1,4 @@
-//! A fact, with the certainty of its reading.
+//! A fact, with the certainty of its reading: the type of everything that is read.
 
 /// A fact, with the certainty of its reading.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +42,7 @@ impl<T> Seen<T> {
         self.and_then(|value| Seen::Known(change(value)))
     }
 
-    /// Applies `next` to a known value, and passes on the reason where there is none.
+    /// Applies `next` to a known value, and passes on the reason otherwise.
     pub fn and_then<U>(self, next: impl FnOnce(T) -> Seen<U>) -> Seen<U> {
         match self {
             Self::Known(value) => next(value),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// Whether `labels` match; none at all matches everything.
+/// Returns whether `labels` match. A missing selector matches everything.
 ///
 /// # Errors
 /// As [`selects`].
@@ -15,10 +15,10 @@ pub(crate) fn matches(
     selector.map_or(Ok(true), |selector| selects(selector, labels))
 }
 
-/// Whether `labels` match.
+/// Returns whether `labels` match.
 ///
 /// # Errors
-/// Where the selector says something nobody knows.
+/// The selector has an operator that is not known.
 pub(crate) fn selects(
     selector: &LabelSelector,
     labels: &BTreeMap<String, String>,
@@ -34,8 +34,8 @@ pub(crate) fn selects(
     Ok(all)
 }
 
-/// Whether `value`, which may be missing, is what a requirement asks for (`Requirement.Matches`, apimachinery): what
-/// is missing is in no list. `None` for an operator that is none of the four.
+/// Returns whether `value`, which may be missing, meets a requirement (`Requirement.Matches`,
+/// apimachinery). A missing value is in no list. `None` for an operator that is none of the four.
 pub(crate) fn meets(value: Option<&String>, operator: &str, values: &[String]) -> Option<bool> {
     let listed = value.is_some_and(|value| values.contains(value));
     match operator {
@@ -47,7 +47,7 @@ pub(crate) fn meets(value: Option<&String>, operator: &str, values: &[String]) -
     }
 }
 
-/// It matches whatever the labels are, so that they need not be known.
+/// Returns whether it matches all labels, so that they need not be known.
 pub(crate) fn matches_all(selector: Option<&LabelSelector>) -> bool {
     selector.is_none_or(|selector| {
         selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)

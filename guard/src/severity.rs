@@ -1,8 +1,8 @@
-//! How much findings weigh, and what policies make of that.
+//! The weight of findings, and the effect of policies on it.
 
 use serde::{Deserialize, Serialize};
 
-/// How much a finding weighs.
+/// The weight of a finding.
 #[derive(
     Clone,
     Copy,
@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
     schemars::JsonSchema,
 )]
 pub enum Severity {
-    /// The change goes on; the writer is told.
+    /// The change passes, with a warning for the writer.
     Warn,
     /// The change is refused.
     Deny,
 }
 
-/// What becomes of a violation.
+/// The effect of a violation.
 #[derive(
     Clone,
     Copy,
@@ -41,14 +41,14 @@ pub enum Severity {
 pub enum Mode {
     /// It is only recorded.
     Audit,
-    /// The writer is told, the change passes.
+    /// The change passes, with a warning for the writer.
     Warn,
     /// The change is refused.
     #[default]
     Enforce,
 }
 
-/// What a rule weighs.
+/// The weight of a rule.
 #[derive(
     Clone,
     Copy,
@@ -63,9 +63,9 @@ pub enum Mode {
     schemars::JsonSchema,
 )]
 pub enum Weight {
-    /// Nothing: what it finds is not told.
+    /// Nothing: its findings are not shown.
     Ignore,
-    /// The writer is told.
+    /// The writer reads a warning.
     Warn,
     /// The change is refused.
     Deny,

@@ -1,4 +1,4 @@
-//! What the guard answers: every rule's finding, with its evidence and a way out.
+//! The guard's answer: the findings of every rule, with their evidence and remedies.
 
 use std::fmt;
 
@@ -13,64 +13,67 @@ use crate::severity::Mode;
 
 pub use crate::severity::Severity;
 
-/// What one rule found.
+/// The finding of one rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// The rule's id.
     #[schemars(with = "str")]
     pub rule: RuleId,
-    /// How much it weighs after policy, mode and the repair exemption.
+    /// The weight after policy, mode and the repair exemption.
     pub severity: Severity,
     /// One or two sentences: what was asked, the limit and the current value.
     pub message: String,
-    /// What it rests on.
+    /// The facts that it rests on.
     pub evidence: Vec<Evidence>,
     /// The command, or the edit, that would work.
     pub remedy: Option<Remedy>,
-    /// Why it weighs less (or more) than the rule's default, if it does: a policy's mode, a repair.
+    /// The reason for a weight below (or above) the rule's default: a policy's mode, a repair.
     pub severity_reason: Option<String>,
-    /// Only recorded, never shown to the writer: the policy behind it is in mode `Audit`.
+    /// Only recorded, never shown to the writer, because the policy behind it is in mode `Audit`.
     pub audit_only: bool,
-    /// The mode of the policy its limit came from; the strictest of all where it comes from none.
+    /// The mode of the policy its limit came from. The strictest of all where it comes from none.
     #[serde(skip)]
     pub mode: Option<Mode>,
-    /// The override but for which it would refuse the change, as `kind/name`.
+    /// The override without which it would refuse the change, as `kind/name`.
     #[serde(skip)]
     pub overridden: Option<String>,
     /// It would refuse the change if the policy behind it were enforced.
     #[serde(skip)]
     pub on_trial: bool,
+    /// It rests on the lag that a policy allows, where Patroni would allow more.
+    #[serde(skip)]
+    pub by_policy_lag: bool,
     /// How it stands beside other findings and repairs.
     #[serde(skip)]
     pub standing: Standing,
 }
 
-/// How a finding stands beside other findings and repairs.
+/// The relation of a finding to other findings and repairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// For itself, and a repair lowers it as its rule's kind allows.
+    /// On its own. A repair lowers it as its rule's kind allows.
     #[default]
     Alone,
-    /// It is about what happens because the leader's pod is deleted: while `leader-condemned` refuses the change, it is
-    /// evidence for that rule and is not repeated.
+    /// A consequence of the deletion of the leader's pod. While `leader-condemned` refuses the
+    /// change, it is evidence for that rule and is not repeated.
     LeaderGoes,
-    /// No repair lowers it, whatever its rule's kind is.
+    /// On its own. No repair lowers it, whatever its rule's kind is.
     Unexcused,
 }
 
 impl Finding {
-    /// The change is refused because of `message`.
+    /// Returns a finding that refuses the change because of `message`.
     pub fn deny(rule: RuleId, message: impl Into<String>) -> Self {
         Self::new(rule, Severity::Deny, message)
     }
 
-    /// The change passes, and the writer reads `message`.
+    /// Returns a finding that lets the change pass with the warning `message`.
     pub fn warn(rule: RuleId, message: impl Into<String>) -> Self {
         Self::new(rule, Severity::Warn, message)
     }
 
-    /// A finding of `severity`, for rules that weigh by circumstances.
+    /// Returns a finding of `severity`, for rules that weigh by circumstances.
     pub fn new(rule: RuleId, severity: Severity, message: impl Into<String>) -> Self {
         Self {
             rule,
@@ -83,16 +86,24 @@ impl Finding {
             mode: None,
             overridden: None,
             on_trial: false,
+            by_policy_lag: false,
             standing: Standing::Alone,
         }
     }
 
-    /// Marks it as a consequence of the leader's pod being deleted, where `applies`.
+    /// Marks it as a consequence of the deletion of the leader's pod, where `applies`.
     #[must_use]
     pub fn if_leader_goes(mut self, applies: bool) -> Self {
         if applies {
             self.standing = Standing::LeaderGoes;
         }
+        self
+    }
+
+    /// Marks it as one that rests on the lag that a policy allows, where `applies`.
+    #[must_use]
+    pub fn if_by_policy_lag(mut self, applies: bool) -> Self {
+        self.by_policy_lag = applies;
         self
     }
 
@@ -103,7 +114,7 @@ impl Finding {
         self
     }
 
-    /// Says which policy mode the limit behind it has.
+    /// Sets the mode of the policy behind its limit.
     #[must_use]
     pub fn in_mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
@@ -123,7 +134,7 @@ impl Finding {
         self
     }
 
-    /// Adds the way out.
+    /// Adds the remedy.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<Remedy>) -> Self {
         self.remedy = Some(remedy.into());
@@ -131,23 +142,24 @@ impl Finding {
     }
 }
 
-/// How one rule judged the change.
+/// The judgement of one rule on the change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Outcome {
     /// The rule has nothing to say about this kind of change.
     NotApplicable,
-    /// It looked, and all is well.
+    /// The rule looked, and all is well.
     Pass,
     /// It found something.
     Found(Finding),
-    /// It could not see a fact it needs; the text says which and why. Turned into a finding in one place
-    /// (`rules.rs`), by policy.
+    /// The rule could not see a fact it needs. The text says which and why. Turned into a finding
+    /// in one place (`rules.rs`), by policy.
     Unknown(String),
-    /// The same where all was read and does not say it: reading again would not help, and `remedy` does.
+    /// The same where all was read and does not hold the fact. Reading again would not help, but
+    /// `remedy` does.
     Unsaid {
-        /// What is not known, and why.
+        /// The unknown fact, and the reason.
         why: String,
-        /// The command, or the edit, that makes it known or lets it not matter.
+        /// The command, or the edit, that makes the fact known or irrelevant.
         remedy: Remedy,
     },
 }
@@ -157,7 +169,7 @@ pub enum Outcome {
 pub struct RuleResult {
     /// The rule's id.
     pub rule: RuleId,
-    /// What it said, before policy weighed it.
+    /// Its judgement, before policy weighed it.
     pub outcome: Outcome,
 }
 
@@ -174,26 +186,26 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Nothing refuses the change.
+    /// Returns whether no finding refuses the change.
     pub fn allows(&self) -> bool {
         self.denials().next().is_none()
     }
 
-    /// The reasons to refuse; all of them, not the first.
+    /// Returns all findings that refuse the change, not only the first.
     pub fn denials(&self) -> impl Iterator<Item = &Finding> {
         self.findings
             .iter()
             .filter(|finding| finding.severity == Severity::Deny && !finding.audit_only)
     }
 
-    /// What the writer should know although the change passes.
+    /// Returns the findings that the writer reads although the change passes.
     pub fn warnings(&self) -> impl Iterator<Item = &Finding> {
         self.findings
             .iter()
             .filter(|finding| finding.severity == Severity::Warn && !finding.audit_only)
     }
 
-    /// Returns the warnings of rules that could not see a fact that they need: nothing is known to
+    /// Returns the warnings of rules that could not see a fact that they need. Nothing is known to
     /// be wrong, and nothing is known to be well.
     pub fn unjudged(&self) -> impl Iterator<Item = &Finding> {
         self.warnings().filter(|finding| {
@@ -204,7 +216,7 @@ impl Verdict {
         })
     }
 
-    /// The finding of one rule.
+    /// Returns the finding of one rule.
     pub fn finding(&self, rule: &str) -> Option<&Finding> {
         self.findings.iter().find(|finding| finding.rule == rule)
     }
@@ -258,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn unjudged_is_what_warns_of_a_fact_that_was_not_seen() {
+    fn unjudged_findings_warn_of_an_unread_fact() {
         let outcomes = [
             (RuleId::ABOVE_MAX, Outcome::Unknown("forbidden".into())),
             (
@@ -266,7 +278,7 @@ mod tests {
                 Outcome::Unsaid { why: "unset".into(), remedy: Remedy::note("set it") },
             ),
             (RuleId::PAUSED, Outcome::Found(Finding::warn(RuleId::PAUSED, "Patroni is paused"))),
-            // A policy ignores it, so it has no finding.
+            // A policy ignores this rule, so it has no finding.
             (RuleId::STALE_VOLUME, Outcome::Unknown("forbidden".into())),
             (RuleId::NO_LEADER, Outcome::Unknown("forbidden".into())),
             (RuleId::VOLUME_RESIZING, Outcome::Unknown("forbidden".into())),

@@ -1,5 +1,5 @@
-//! Texts that a person reads are in plain English: some words of our old dialect are not used, and
-//! paths that the documentation names exist (`CONTRIBUTING.md`, "How we write").
+//! Tests of the texts that a person reads: they are in plain English, without some words of our old
+//! dialect, and the paths that the documentation names exist (`CONTRIBUTING.md`, "How we write").
 
 #![expect(clippy::unwrap_used, reason = "this crate is a test")]
 
@@ -30,7 +30,7 @@ fn pages() -> Vec<(String, String)> {
     found
 }
 
-/// Returns what the chart says to those who install it: its notes, and the comments of its values.
+/// Returns the chart's texts for the installer: its notes, and the comments of its values.
 fn chart() -> [(String, String); 2] {
     let chart = root().join("charts/pgscale");
     let notes = fs::read_to_string(chart.join("templates/NOTES.txt")).unwrap();

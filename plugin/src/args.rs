@@ -1,5 +1,5 @@
-//! The flags that verbs share, and the words of a command line: raw words become ready-to-use values
-//! here, once.
+//! The flags that verbs share, and the words of a command line: raw words become ready-to-use
+//! values here, once.
 
 mod acting;
 mod connection;

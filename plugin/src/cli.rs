@@ -1,5 +1,5 @@
-//! The command line as a whole: every verb, what the program says of wrong usage, and the way from a
-//! line to the verb that it runs.
+//! The command line as a whole: every verb, the answers to wrong usage, and the way from a line to
+//! the verb that it runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::terminal::{Color, Output};
 
 mod tips;
 
-/// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the data.
+/// Scale PostgreSQL clusters of the Zalando postgres-operator without losing the leader or the
+/// data.
 ///
 /// Every change is a planned, verified act. The plan says which members are added or removed and what every
 /// rule says about it. A shrink moves the leader off the removed members before the count is lowered. The
@@ -33,13 +34,13 @@ mod tips;
     after_help = EXIT_CODES
 )]
 pub(crate) struct Cli {
-    /// When to colour the output; `NO_COLOR` wins.
+    /// Colours in the output; `NO_COLOR` wins.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: Color,
-    /// How to reach the API server, and as whom.
+    /// The connection to the API server.
     #[command(flatten)]
     pub(crate) connection: ConnectionFlags,
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub(crate) verb: Verb,
     /// The expression of `-o`, beside the format: see [`Shape`](crate::args::Shape).
@@ -82,7 +83,8 @@ impl Cli {
         Ok(Self { expression, ..Self::from_arg_matches(&matches)? })
     }
 
-    /// Returns the command, named the way it was called: kubectl runs `kubectl-pgscale` for `kubectl pgscale`.
+    /// Returns the command, named the way it was called: kubectl runs `kubectl-pgscale` for
+    /// `kubectl pgscale`.
     pub(crate) fn command_as(program: Option<&std::ffi::OsString>) -> clap::Command {
         let file = program
             .map(PathBuf::from)
@@ -95,7 +97,8 @@ impl Cli {
     }
 }
 
-/// Returns the command, its long help completed by the rights it needs: before the examples, which end the short one too.
+/// Returns the command, its long help completed by the permissions it needs. They stand before the
+/// examples, which end the short help too.
 fn with_rights(command: clap::Command) -> clap::Command {
     let Some(rights) = crate::permissions::help(command.get_name()) else { return command };
     let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One module per verb: its flags, its help, and what it does.
+//! One module per verb, with its flags, its help and its work.
 
 pub(crate) mod completion;
 pub(crate) mod down;

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The name of the executable that kubectl runs for completions.
 const FOR_KUBECTL: &str = "kubectl_complete-pgscale";
 
-/// Set by the scripts of some shells to which word the cursor is on; in the others it is the last.
+/// Set by the scripts of some shells to the word under the cursor. In the others it is the last.
 const CURSOR: &str = "_CLAP_COMPLETE_INDEX";
 
 /// No file names, and this program's order (`ShellCompDirectiveNoFileComp`,
@@ -41,7 +41,7 @@ const DIRECTIVE: u8 = 4 | 32;
 /// No space behind the word (`ShellCompDirectiveNoSpace`).
 const NO_SPACE: u8 = 2;
 
-/// The answer, where a shell asks; `None` where somebody runs a command.
+/// Returns the answer, where a shell asks. `None` where a person runs a command.
 pub(crate) fn answer(arguments: Vec<OsString>) -> Option<Vec<u8>> {
     let program = arguments.first().map(Path::new).and_then(Path::file_stem);
     if program == Some(OsStr::new(FOR_KUBECTL)) {

@@ -1,8 +1,9 @@
-//! What keeps a cluster from converging: causes, the likeliest first, each with what it rests on and the next command
-//! to run. Pure: from what was read and what Events said.
+//! Causes that keep a cluster from converging, the likeliest first, each with its evidence and the
+//! next command to run. Pure: it rests on the facts that were read and on Events.
 //!
-//! The order is that of what stops everything else: who cannot be seen, who leads, who acts on the count, whether pods
-//! can be made, whether they run, whether they replicate, and last the Services, which only follow.
+//! The order follows the dependencies: members that cannot be seen, the leader, the controllers
+//! that act on the count, the creation of pods, their start, replication, and last the Services,
+//! which only follow.
 
 use std::fmt::Display;
 
@@ -26,13 +27,13 @@ mod services;
 /// One thing that keeps a cluster from converging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cause {
-    /// What it is.
+    /// The problem, in words.
     pub(crate) what: String,
-    /// What it rests on.
+    /// The facts that it rests on.
     pub(crate) evidence: Vec<Evidence>,
-    /// What to do next.
+    /// The next thing to do.
     pub(crate) next: Remedy,
-    /// What ends it where nothing else does, and on which condition.
+    /// The last resort that ends it where nothing else does, and its condition.
     pub(crate) last_resort: Option<Suggested>,
 }
 
@@ -55,19 +56,20 @@ impl Cause {
 /// The field that a deletion sets.
 const DELETION: &str = "metadata.deletionTimestamp";
 
-/// What causes are found in.
+/// The facts in which causes are found.
 pub(crate) struct Clues<'a> {
-    /// What was read of the cluster.
+    /// The facts of the cluster.
     pub(crate) snapshot: &'a Snapshot,
-    /// What is missing for it to have converged.
+    /// The conditions that are missing for convergence.
     pub(crate) missing: &'a [String],
-    /// What Events say; `Absent` where they were not asked for.
+    /// The Events. `Absent` where they were not read.
     pub(crate) events: &'a Seen<Vec<Event>>,
     /// Connection flags for the commands.
     pub(crate) reach: &'a Reach,
 }
 
-/// What keeps the cluster from converging, the likeliest first; nothing where nothing does.
+/// Returns the causes that keep the cluster from converging, the likeliest first. Empty where there
+/// is none.
 pub(crate) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
     let mut causes: Vec<Cause> = count::limited(clues).into_iter().collect();
     if clues.missing.is_empty() {
@@ -89,7 +91,7 @@ pub(crate) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
         causes.extend(paused(clues));
     }
     if causes.is_empty() {
-        // Never silent about a cluster that has not converged.
+        // A cluster that has not converged always has a cause.
         let what = clues.missing.join("; ");
         let next = clues.kubectl(&["describe", "statefulset", &facts.change.new.name]);
         causes.push(Cause::new(what, next));
@@ -130,7 +132,7 @@ impl Clues<'_> {
         }
     }
 
-    /// The latest Event of one of these reasons about an object, as evidence.
+    /// Returns the latest Event of one of these reasons about an object, as evidence.
     fn event(&self, kind: &str, name: &str, reasons: &[&str]) -> Option<&Event> {
         let events = self.events.known()?;
         events
@@ -141,7 +143,7 @@ impl Clues<'_> {
     }
 }
 
-/// Without its pods nothing else is certain.
+/// Returns the cause where the pods cannot be seen. Without them nothing else is certain.
 fn unseen(clues: &Clues<'_>) -> Option<Cause> {
     let why = clues.facts().members.unreadable()?;
     let next = clues.kubectl(&["auth", "can-i", "list", "pods"]);
@@ -168,7 +170,7 @@ fn ends(clues: &Clues<'_>) -> Option<Cause> {
     ))
 }
 
-/// Nobody leads, or it is not clear who does.
+/// Returns the cause where no member leads, or the leader is not certain.
 fn leadership(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     if let Some(why) = facts.leader.unreadable() {
@@ -225,10 +227,10 @@ fn is_paused(facts: &Facts) -> bool {
     facts.configuration.known().is_some_and(|configuration| configuration.paused)
 }
 
-/// Patroni starts and rebuilds nobody while it is paused.
+/// Returns the cause where Patroni is paused: it starts and rebuilds no member then.
 fn paused(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
-    // Without a leader it is part of that cause.
+    // Without a leader the pause is part of that cause.
     if !is_paused(facts) || facts.leader_name().is_none() {
         return None;
     }
@@ -236,8 +238,9 @@ fn paused(clues: &Clues<'_>) -> Option<Cause> {
     Some(ending_the_pause(clues, what, Vec::new()))
 }
 
-/// A pause, which `resume` ends; not while a pod is marked, as all are during a major upgrade: Patroni would start the
-/// data directories that are being upgraded.
+/// Returns the cause for a pause, which `resume` ends. It names no `resume` while a pod is marked,
+/// as all are during a major upgrade: Patroni would start the data directories that are being
+/// upgraded.
 fn ending_the_pause(clues: &Clues<'_>, what: &str, evidence: Vec<Evidence>) -> Cause {
     let facts = clues.facts();
     let marked = critical_operation(facts);

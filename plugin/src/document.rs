@@ -1,4 +1,5 @@
-//! The objects of `-o json` and `-o yaml`: versioned, and apart from our own types, so that those may change.
+//! The objects of `-o json` and `-o yaml`: versioned, and apart from our own types, so that those
+//! may change.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,7 @@ pub(crate) use verify::ScaleVerification;
 /// `apiVersion` of every object we print.
 pub(crate) const API_VERSION: &str = "pgscale.dev/v1alpha1";
 
-/// Which cluster an object is about.
+/// The cluster that an object is about.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -49,7 +50,7 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// Of a cluster as it was read.
+    /// Returns the metadata of a cluster as it was read.
     pub(crate) fn of(cluster: &Postgresql) -> Self {
         Self {
             namespace: cluster.namespace.clone(),
@@ -81,7 +82,7 @@ pub(crate) struct ScalePlan<'a> {
     leader_move: Option<Move<'a>>,
     leaving: Vec<Passing<'a>>,
     coming: Vec<Passing<'a>>,
-    /// How many more come than `coming` holds.
+    /// The number of members that come beyond those in `coming`.
     #[serde(skip_serializing_if = "is_zero")]
     coming_besides: i64,
     unfit: BTreeMap<&'a str, &'a str>,
@@ -91,17 +92,17 @@ pub(crate) struct ScalePlan<'a> {
     rules: Vec<RuleDocument<'a>>,
     /// The first of `nearestAllowed`.
     alternative: Option<i64>,
-    /// Of a plan that is refused: the nearest counts in the direction asked for that would be allowed now, the one
-    /// that changes less first.
+    /// Of a plan that is refused: the nearest counts in the direction asked for that would be
+    /// allowed now, the one that changes less first.
     nearest_allowed: Vec<i64>,
     other_writers: &'a [String],
     /// The rules that refuse a plain write of the same count as long as the leader has not moved.
     plain_write_refused_by: &'a [&'static str],
-    /// What to do next: of a plan that is refused, how to ask for the nearest counts; where a plain write would be
-    /// refused, how to move the leader first.
+    /// The next command. Of a plan that is refused, it asks for the nearest counts. Where a plain
+    /// write would be refused, it moves the leader first.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Remedy>,
-    /// What to commit where others write the count too.
+    /// The value to commit where others write the count too.
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<CommitDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,13 +117,13 @@ pub(crate) struct Move<'a> {
     from: &'a str,
     to: &'a str,
     why: &'a str,
-    /// How long writes stopped at most.
+    /// The longest time for which writes may have stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_seconds: Option<f64>,
 }
 
 impl<'a> Move<'a> {
-    /// The document of a switchover.
+    /// Returns the document of a planned switchover.
     pub(crate) fn of(leader_move: &'a LeaderMove) -> Self {
         Self {
             from: &leader_move.from,
@@ -132,7 +133,7 @@ impl<'a> Move<'a> {
         }
     }
 
-    /// The document of a switchover that took place.
+    /// Returns the document of a switchover that took place.
     pub(crate) fn made(leader_move: &'a LeaderMove, moved: &Moved) -> Self {
         let pause_seconds = moved.pause.map(|pause| pause.as_secs_f64());
         Self { pause_seconds, ..Self::of(leader_move) }
@@ -161,7 +162,7 @@ enum StepDocument<'a> {
 }
 
 impl<'a> ScalePlan<'a> {
-    /// The document of a plan, and of its impact where that was read.
+    /// Returns the document of a plan, and of its impact where that was read.
     pub(crate) fn of(plan: &'a Plan, impact: Option<&'a Impact>) -> Self {
         Self {
             api_version: API_VERSION,
@@ -238,7 +239,7 @@ fn step(step: &Step) -> StepDocument<'_> {
     }
 }
 
-/// `kind: ScaleReport`: what became of a plan.
+/// `kind: ScaleReport`: the end of a plan.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -248,31 +249,31 @@ pub(crate) struct ScaleReport<'a> {
     #[cfg_attr(test, schemars(extend("const" = "ScaleReport")))]
     kind: &'static str,
     metadata: Metadata,
-    /// `Converged`, `Changed` (not waited for), `Nothing`, `Refused`, `DryRun`, `Failed`, `TimedOut`,
-    /// `NotAsPlanned`, `Reverted`, `Declined`.
+    /// `Converged`, `Changed` (not waited for), `Nothing`, `Refused`, `DryRun`, `Failed`,
+    /// `TimedOut`, `NotAsPlanned`, `Reverted`, `Declined`.
     pub(crate) result: &'static str,
     /// The exit code of the program.
     pub(crate) exit_code: u8,
-    /// What is wrong, where something is.
+    /// The failure, where there is one.
     pub(crate) message: Option<String>,
-    /// What the program set out to do.
+    /// The plan that the program set out to carry out.
     pub(crate) plan: Option<ScalePlan<'a>>,
     /// The switchover that took place.
     pub(crate) leader_moved: Option<Move<'a>>,
     /// The count that a switchover was for, once it is admitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) admitted: Option<&'a Admitted>,
-    /// What is still missing for convergence.
+    /// The conditions that are still missing for convergence.
     pub(crate) missing: &'a [String],
-    /// What happened, and when, in seconds from the start.
+    /// The events, each with its time in seconds from the start.
     events: Vec<Event<'a>>,
-    /// When each new member reached each phase.
+    /// The times at which each new member reached each phase.
     timeline: Vec<MemberTimeline<'a>>,
-    /// What is worth knowing and no failure.
+    /// Facts that are worth knowing and no failure.
     pub(crate) notes: &'a [String],
-    /// How long it took.
+    /// The duration of the change.
     pub(crate) seconds: f64,
-    /// What is kept of it in the cluster's history.
+    /// The entry in the cluster's history.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) record: Option<&'a Entry>,
 }
@@ -286,9 +287,9 @@ pub(crate) struct Admitted {
     /// The same in words, for people.
     #[serde(skip)]
     pub(crate) said: String,
-    /// What comes next.
+    /// The next step.
     pub(crate) next: Remedy,
-    /// What it means to writers that are no people.
+    /// The consequence for writers that are no people.
     #[serde(skip)]
     pub(crate) note: Option<String>,
 }
@@ -304,30 +305,30 @@ pub(crate) struct ScaleReportList<'a> {
 }
 
 impl<'a> ScaleReportList<'a> {
-    /// The document of what came of several changes.
+    /// Returns the document of several changes that ended.
     pub(crate) fn of(ended: &'a [Outcome]) -> Self {
         let items = ended.iter().map(ScaleReport::of).collect();
         Self { api_version: API_VERSION, kind: "ScaleReportList", items }
     }
 }
 
-/// Something that happened.
+/// An event of a change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Event<'a> {
     /// Seconds from the start.
     seconds: f64,
-    /// What.
+    /// The event in words.
     what: &'a str,
 }
 
-/// The way of one new member.
+/// The phases of one new member.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct MemberTimeline<'a> {
-    /// Which.
+    /// The member.
     member: &'a str,
-    /// What it reached, in that order; what nobody saw is left out.
+    /// The phases that it reached, in that order. A phase that no look saw is left out.
     phases: Vec<Reached>,
 }
 
@@ -335,8 +336,8 @@ pub(crate) struct MemberTimeline<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Reached {
-    /// `PodCreated`, `Scheduled`, `ContainerStarted`, `ReplicationConfigured`, `BaseBackup`, `Streaming` or
-    /// `InService`.
+    /// `PodCreated`, `Scheduled`, `ContainerStarted`, `ReplicationConfigured`, `BaseBackup`,
+    /// `Streaming` or `InService`.
     phase: &'static str,
     /// Seconds from the write of the count.
     seconds: f64,
@@ -360,7 +361,7 @@ fn timeline(timeline: &watch::MemberTimeline) -> MemberTimeline<'_> {
 }
 
 impl<'a> ScaleReport<'a> {
-    /// An empty report on one cluster.
+    /// Returns an empty report on one cluster.
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
         Self {
             api_version: API_VERSION,
@@ -386,7 +387,7 @@ impl<'a> ScaleReport<'a> {
         }
     }
 
-    /// Returns the document of what came of a change.
+    /// Returns the document of a change that ended.
     pub(crate) fn of(outcome: &'a Outcome) -> Self {
         let mut report = Self::new(&outcome.namespace, &outcome.name);
         report.result = outcome.word();

@@ -1,4 +1,4 @@
-//! What Events say of the objects that are not as they should be.
+//! The Events about the objects that are not as they should be.
 
 use std::collections::BTreeSet;
 
@@ -15,21 +15,21 @@ use pgscale_guard::object_ref::ObjectRef;
 use crate::plan::claim;
 use crate::terminal::text::age;
 
-/// How many members that do not run are looked up: the first ones tell why.
+/// The number of members that do not run and are looked up: the first ones show the reason.
 const MEMBERS: usize = 5;
 
-/// A warning somebody left.
+/// A warning in an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     /// Kind of the object.
     pub(crate) kind: String,
     /// Its name.
     pub(crate) name: String,
-    /// One word.
+    /// The reason in one word.
     pub(crate) reason: String,
-    /// What happened.
+    /// The message.
     pub(crate) message: String,
-    /// When it happened last.
+    /// The time when it happened last.
     pub(crate) last: Option<Timestamp>,
 }
 
@@ -41,7 +41,8 @@ impl Event {
     }
 }
 
-/// Reads the warnings about the cluster's StatefulSet, and about the pods that do not run and their claims.
+/// Reads the warnings about the cluster's StatefulSet, and about the pods that do not run and their
+/// claims.
 pub(crate) async fn read(client: &Client, facts: &Facts) -> Seen<Vec<Event>> {
     let api: Api<v1::Event> = Api::namespaced(client.clone(), &facts.change.new.namespace);
     let lists = names(facts).into_iter().map(|name| {
@@ -60,7 +61,7 @@ pub(crate) async fn read(client: &Client, facts: &Facts) -> Seen<Vec<Event>> {
     }
 }
 
-/// The StatefulSet and the `postgresql` object share a name.
+/// Returns the names of the objects. The StatefulSet and the `postgresql` object share one.
 fn names(facts: &Facts) -> BTreeSet<String> {
     let idle = |member: &&Member| !member.pod.containers_running;
     let pods: Vec<&Member> = facts.all_members().iter().filter(idle).take(MEMBERS).collect();
@@ -70,7 +71,8 @@ fn names(facts: &Facts) -> BTreeSet<String> {
     std::iter::once(facts.change.new.name.clone()).chain(pods).chain(claims).collect()
 }
 
-/// When it happened last. Which of the three times is set depends on who wrote it and how often it happened.
+/// Returns the time when it happened last. The writer and the number of repetitions decide which of
+/// the three times is set.
 pub(crate) fn last_seen(event: &v1::Event) -> Option<Timestamp> {
     let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
     let micro = series.or(event.event_time.as_ref()).map(|time| time.0);
@@ -95,7 +97,7 @@ mod tests {
     use crate::testing::{facts, with};
 
     #[test]
-    fn the_latest_time_counts_whoever_wrote_it() {
+    fn the_latest_time_counts_for_every_writer() {
         for (times, want) in [
             (json!({"lastTimestamp": "2026-11-24T09:00:00Z"}), Some("2026-11-24T09:00:00Z")),
             (json!({"eventTime": "2026-11-24T08:00:00.000000Z"}), Some("2026-11-24T08:00:00Z")),
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_does_not_run_is_looked_up() {
+    fn only_objects_that_do_not_run_are_looked_up() {
         let broken = with(facts(3, 3, 0), 2, |member| member.pod.containers_running = false);
         let names: Vec<String> = names(&broken).into_iter().collect();
         assert_eq!(names, ["acid-a", "acid-a-2"]);

@@ -1,10 +1,12 @@
-//! Carries a plan out: looks again, moves the leader, looks again, and only then writes the count.
+//! Carries a plan out: checks the facts, moves the leader, checks again, and only then writes the
+//! count.
 //!
-//! Before the leader moves the API server has judged the write, as a dry run: a leader that moved
-//! for a write that is then refused has moved for nothing.
+//! Before the leader moves, the API server judges the write as a dry run. Otherwise the leader
+//! might move for a write that is then refused.
 //!
-//! The write is conditional on the version and the identity of what the plan was made from. A conflict means
-//! that somebody else wrote: the plan is made again. A lost answer is looked for, never sent again.
+//! The write is conditional on the version and the identity of the object that the plan was made
+//! from. A conflict means that another writer came first, and the plan is made again. After a lost
+//! answer the object is read, and the write is never sent again.
 
 use kube::api::{Patch, PatchParams};
 use pgscale_guard::postgresql::Postgresql;
@@ -28,16 +30,17 @@ pub(crate) mod waiting;
 pub(crate) use dry_run::ask_server;
 use dry_run::must_pass;
 
-/// How often a plan is made again because somebody else wrote to the object meanwhile. Operators write the
-/// status several times in a row; more than this is a fight.
+/// The number of times that a plan is made again because another writer changed the object
+/// meanwhile. Operators write the status several times in a row. More conflicts than this are a
+/// fight.
 const CONFLICTS: u32 = 5;
 
-/// What was done of a change, however it ended.
+/// The completed parts of a change, whether it succeeded or failed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Done {
-    /// What became of the lead.
+    /// The result for the lead.
     pub(crate) lead: Lead,
-    /// What became of the count.
+    /// The result for the count.
     pub(crate) count: Count,
 }
 
@@ -47,20 +50,20 @@ impl Done {
     }
 }
 
-/// What became of the count.
+/// The result for the count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Count {
     /// Nothing was written, and nothing that was sent can still arrive.
     #[default]
     Unwritten,
-    /// It is stored.
+    /// The count is stored.
     Written,
-    /// A write was sent, and nobody knows whether it arrived, or will.
+    /// A write was sent, and it is not known whether it arrived or will arrive.
     InDoubt,
 }
 
 impl Count {
-    /// It was written, or was not; nothing where nobody knows.
+    /// Returns whether the count was written. `None` where that is not known.
     pub(crate) fn written(self) -> Option<bool> {
         match self {
             Self::Unwritten => Some(false),
@@ -70,7 +73,7 @@ impl Count {
     }
 }
 
-/// What was agreed to beside the plan that was shown.
+/// The person's consent beyond the plan that was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Agreed {
     /// Rules that judged the plan that was shown may lack a fact when the plan is made again
@@ -79,8 +82,8 @@ pub(crate) struct Agreed {
 }
 
 impl Agreed {
-    /// Returns an error where rules that judged the plan that was `shown` cannot judge it `now`: a
-    /// change that is not judged in full needs a person's yes.
+    /// Checks that rules that judged the plan that was `shown` can judge it `now`. A change that is
+    /// not judged in full needs a person's yes.
     pub(crate) fn covers(self, shown: &Plan, now: &Plan) -> Result<(), Failure> {
         let rules = now.unjudged_since(shown);
         if self.unjudged || rules.is_empty() {
@@ -96,8 +99,8 @@ impl Agreed {
     }
 }
 
-/// Carries `plan`, made from `facts`, out: the plan that was carried out in the end. Whatever becomes of it, `done`
-/// tells what was done.
+/// Carries out `plan`, made from `facts`, and returns the plan that was carried out in the end.
+/// `done` records the completed parts, also after a failure.
 pub(crate) async fn apply(
     session: &Session,
     plan: Plan,
@@ -106,7 +109,7 @@ pub(crate) async fn apply(
     done: &mut Done,
 ) -> Result<Plan, Failure> {
     let mut plan = plan;
-    // What was asked about is judged again: a shrink, and growth that lacked a fact.
+    // A change that was asked about is judged again: a shrink, and growth that lacked a fact.
     if plan.shrinks() || !plan.unjudged().is_empty() {
         if let Some(wanted) = &plan.leader_move {
             must_pass(session, &plan).await?;
@@ -135,7 +138,7 @@ pub(crate) async fn apply(
     Err(contended(&plan, done.moved()))
 }
 
-/// Every attempt met somebody else's write.
+/// Returns the failure after every attempt met another writer's change.
 fn contended(plan: &Plan, moved: bool) -> Failure {
     not_done(
         moved,
@@ -147,10 +150,12 @@ fn contended(plan: &Plan, moved: bool) -> Failure {
     )
 }
 
-/// After the leader moved: the same wish planned on fresh facts, as soon as the standbys follow the new leader.
+/// Plans the same change on fresh facts after the leader moved, as soon as the replicas follow the
+/// new leader.
 ///
-/// The rules alone would not do: just after a move every standby is behind, those that go included, and a shrink
-/// that removes only unhealthy members is never refused. Whoever was fit before must be fit again.
+/// The rules alone would not be enough. Just after a move every replica is behind, the removed ones
+/// included, and a shrink that removes only unhealthy members is never refused. A member that was
+/// healthy before must be healthy again.
 async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failure> {
     let deadline = Instant::now() + session.pace.follow;
     let mut waiting = Waiting::begin(session);
@@ -210,14 +215,15 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
     }
 }
 
-/// The cluster's object is not there, or not ours to read: another look will not help.
+/// Returns whether the cluster's object is missing, or may not be read. Another look will not help
+/// then.
 async fn is_gone(session: &Session, plan: &Plan) -> bool {
     let read = session.reader.cluster(&plan.namespace, &plan.name).await;
     read.is_err_and(|error| error.is_not_found() || error.is_forbidden())
 }
 
-/// Who could not be counted on when the plan was shown is not waited for, even where it was well for a moment: a
-/// member that is pointed to its new leader often is.
+/// Excuses the members that were unhealthy when the plan was shown. They are not waited for, even
+/// where they were healthy for a moment: a member that is pointed to its new leader often is.
 fn excusing(before: &Plan, now: Plan) -> Plan {
     let news = |unfit: &&Unfit| !before.unfit.iter().any(|known| known.pod == unfit.pod);
     let unfit = before.unfit.iter().chain(now.unfit.iter().filter(news)).cloned().collect();
@@ -227,7 +233,8 @@ fn excusing(before: &Plan, now: Plan) -> Plan {
 /// The note after a conflict.
 const PLANNING_AGAIN: &str = "somebody else wrote to the cluster; planning again ...";
 
-/// After a conflict: the same wish planned on fresh facts; whatever is not the same plan ends here.
+/// Plans the same change on fresh facts after a conflict. Returns an error where the plan is not
+/// the same.
 async fn plan_again(
     session: &Session,
     before: &Plan,
@@ -259,7 +266,8 @@ async fn plan_again(
     Ok(excusing(before, now))
 }
 
-/// `now`, made of the same wish as `before`, before anything was done; an error where it is not what was agreed to.
+/// Returns `now`, the plan of the same change as `before`, while nothing was done. Returns an error
+/// where it is not the agreed plan.
 fn as_agreed(before: &Plan, now: Plan, agreed: Agreed) -> Result<Plan, Failure> {
     same_cluster_and_count(before, &now, false)?;
     if now.outcome() == Outcome::Nothing {
@@ -284,13 +292,15 @@ fn as_agreed(before: &Plan, now: Plan, agreed: Agreed) -> Result<Plan, Failure> 
     .hint("run the same command again, and look at the plan"))
 }
 
-/// Somebody else wrote the very count: who goes and who was unfit is what it was before, because the members that
-/// come are now among those that stay, and not fit yet.
+/// Adopts the lists of `before` where another writer set the very count. The removed and the
+/// unhealthy members are those of before, because the added members now count as kept ones and are
+/// not healthy yet.
 fn there_already(before: &Plan, now: Plan) -> Plan {
     Plan { leaving: before.leaving.clone(), unfit: before.unfit.clone(), ..now }
 }
 
-/// It is the same object, nobody else set its count, and the operator would make the same of it.
+/// Checks that it is the same object, no other writer set its count, and the operator would run the
+/// same count.
 fn same_cluster_and_count(before: &Plan, now: &Plan, moved: bool) -> Result<(), Failure> {
     let (cluster, so_far) = (now.cluster(), so_far(moved));
     if now.uid != before.uid {
@@ -336,7 +346,7 @@ fn still_allowed(now: &Plan, moved: bool) -> Result<(), Failure> {
     Err(Failure::new(kind, message).with(now.verdict.denials().flat_map(Finding::lines)))
 }
 
-/// What was done before the count is written.
+/// Returns the work that was done before the count is written, in words.
 fn so_far(moved: bool) -> &'static str {
     if moved { "the leader was moved" } else { "nothing was changed" }
 }
@@ -354,7 +364,8 @@ fn whom(plan: &Plan) -> AskWhom {
     if plan.shrinks() { AskWhom::All } else { AskWhom::AsNeeded }
 }
 
-/// Sends the count, once. Where somebody else wrote first it stays unwritten, which is no failure.
+/// Sends the count, once. Where another writer came first the count stays unwritten, which is no
+/// failure.
 async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<(), Failure> {
     if plan.outcome() == Outcome::Nothing {
         done.count = Count::Written;
@@ -379,7 +390,7 @@ async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<
             done.count = Count::Unwritten;
             Ok(())
         }
-        // The API server speaks, and says no; other 5xx say nothing about what etcd holds.
+        // The API server answered with a refusal. Other 5xx say nothing about the content of etcd.
         Err(error @ kube::Error::Api(_)) if is_refusal(&error) => {
             done.count = Count::Unwritten;
             let count = if moved { "; numberOfInstances is unchanged" } else { "" };
@@ -423,7 +434,7 @@ async fn send(
     clusters.patch(&plan.name, &params, &Patch::Merge(&patch)).await.map(drop)
 }
 
-/// The answer to the write was lost: the object tells whether it arrived.
+/// Reads the object after the answer to the write was lost: it shows whether the write arrived.
 async fn look_for(
     session: &Session,
     plan: &Plan,
@@ -464,12 +475,12 @@ async fn look_for(
         failure.kind = Kind::NotAsPlanned;
         failure.message = format!("{}; {}", failure.message, so_far(moved));
     }
-    // The count itself: one more, or one fewer, than what is there then may be another one.
+    // The count itself, because one more or one fewer than the count then may be another count.
     let repeat = session.suggest(&["set", &plan.name, &plan.count.to_string()]);
     Err(failure.hint_to("the write may still arrive; safe to repeat", repeat))
 }
 
-/// A failure before the count was written.
+/// Returns a failure that came before the count was written.
 fn not_done(leader_moved: bool, message: String) -> Failure {
     let kind = if leader_moved { Kind::NotAsPlanned } else { Kind::Error };
     Failure::new(kind, message)

@@ -36,7 +36,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// A plan that came to `result`.
+    /// Returns the outcome of a plan that came to `result`.
     pub(crate) fn of(plan: Plan, result: &'static str) -> Self {
         Self {
             namespace: plan.namespace.clone(),
@@ -47,12 +47,12 @@ impl Outcome {
         }
     }
 
-    /// A plan that came to nothing.
+    /// Returns the outcome of a plan that came to nothing.
     pub(crate) fn failed(plan: Plan, failure: Failure) -> Self {
         Self { failure: Some(failure), ..Self::of(plan, "Failed") }
     }
 
-    /// Returns the failure, whenever it came.
+    /// Returns the failure, from before the wait or from its end.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         let watched = self.watched.as_ref().and_then(|watched| watched.failure.as_ref());
         self.failure.as_ref().or(watched)
@@ -63,7 +63,7 @@ impl Outcome {
         self.failure().map_or(self.result, |failure| failure.kind.word())
     }
 
-    /// Completes the record of a change that took so long in all.
+    /// Completes the record of a change with its whole duration.
     pub(crate) async fn record(
         &mut self,
         session: &Session,

@@ -1,6 +1,8 @@
-//! Facts and a wish in, a plan out: which members come and go, where the leader moves, what the rules say.
+//! Turns facts and a wish into a plan: the added and removed members, the switchover, and the
+//! findings of the rules.
 //!
-//! Pure and complete: what carries a plan out has no choice left, and plans again when the facts changed.
+//! Pure and complete: the code that carries a plan out has no choice left, and plans again when the
+//! facts changed.
 
 use std::collections::BTreeMap;
 
@@ -27,99 +29,100 @@ pub(crate) use nearest::Nearest;
 /// Our name as a writer of fields (`metadata.managedFields`).
 pub(crate) const FIELD_MANAGER: &str = "kubectl-pgscale";
 
-/// What one change of the count would do.
+/// The effect of one change of the count.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Namespace of the cluster.
     pub(crate) namespace: String,
     /// Its name.
     pub(crate) name: String,
-    /// Its identity; the write is conditional on it.
+    /// Its identity. The write is conditional on it.
     pub(crate) uid: String,
-    /// The version the plan rests on; the write is conditional on it.
+    /// The version that the plan rests on. The write is conditional on it.
     pub(crate) resource_version: String,
-    /// `spec.numberOfInstances` now; `None` where the field is missing.
+    /// The present `spec.numberOfInstances`. `None` where the field is missing.
     pub(crate) declared: Option<i64>,
-    /// `spec.numberOfInstances` as it would be written.
+    /// `spec.numberOfInstances` after the change.
     pub(crate) count: i64,
-    /// It takes the last recorded change back.
+    /// The plan takes the last recorded change back.
     pub(crate) undo: bool,
-    /// Effective count now, after the operator's limits.
+    /// The present effective count, within the operator's limits.
     pub(crate) from: i64,
-    /// Effective count afterwards.
+    /// The effective count after the change.
     pub(crate) to: i64,
-    /// What the StatefulSet asks for now, where it could be read.
+    /// The StatefulSet's present count, where it could be read.
     pub(crate) running: Option<i64>,
-    /// Who leads now.
+    /// The present leader.
     pub(crate) leader: Option<String>,
-    /// Members that go, by ordinal.
+    /// Removed members, by ordinal.
     pub(crate) leaving: Vec<Leaving>,
-    /// The first [`SHOWN`] members that come, by ordinal.
+    /// The first [`SHOWN`] added members, by ordinal.
     pub(crate) coming: Vec<Coming>,
-    /// How many more come than `coming` holds.
+    /// The number of added members beyond `coming`.
     pub(crate) coming_besides: i64,
-    /// Members that stay and cannot be counted on: reported afterwards, not waited for.
+    /// Kept members that are not healthy. They are reported afterwards, and not waited for.
     pub(crate) unfit: Vec<Unfit>,
     /// The lag that the policies allow, in bytes.
     pub(crate) max_lag: Option<u64>,
-    /// The switchover that comes first, if the leader would go.
+    /// The switchover that comes first, if the change would remove the leader.
     pub(crate) leader_move: Option<LeaderMove>,
-    /// What every rule says, with the leader where the plan puts it.
+    /// The verdict of all rules, with the leader where the plan puts it.
     pub(crate) verdict: Verdict,
-    /// What is done, in this order.
+    /// The steps, in this order.
     pub(crate) steps: Vec<Step>,
-    /// What each rule looked at, by its id: as it is now, also where the plan moves the leader first.
+    /// The facts that each rule looked at, by its id. They are those of now, also where the plan
+    /// moves the leader first.
     pub(crate) looked_at: BTreeMap<&'static str, Vec<Evidence>>,
     /// The nearest counts that would be allowed, for a plan that is shown and refused.
     pub(crate) nearest: Nearest,
     /// The connection flags of the caller.
     pub(crate) reach: Reach,
-    /// The rules that refuse a plain write of the same count as long as the leader has not moved; empty where the plan
-    /// is refused as well.
+    /// The rules that refuse a plain write of the same count as long as the leader has not moved.
+    /// Empty where the plan is refused as well.
     pub(crate) plain_write_refused_by: Vec<&'static str>,
-    /// Others who write the count, and may undo the change.
+    /// Other writers of the count, which may undo the change.
     pub(crate) other_writers: Vec<String>,
 }
 
-/// A member that goes.
+/// A removed member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Leaving {
     /// Its pod.
     pub(crate) pod: String,
-    /// What it is in the cluster.
+    /// Its role in the cluster.
     pub(crate) role: Role,
     /// Its state in one word or sentence.
     pub(crate) state: String,
-    /// The volume claim it leaves behind.
+    /// The volume claim that it leaves behind.
     pub(crate) claim: Option<String>,
 }
 
-/// A member that comes.
+/// An added member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Coming {
     /// Its pod.
     pub(crate) pod: String,
-    /// The claim of an earlier life that will be attached; a new one is made where there is none.
+    /// The kept claim that will be attached. `None` where a new one is made.
     pub(crate) claim: Option<String>,
 }
 
-/// A member that stays and cannot be counted on.
+/// A kept member that is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unfit {
     /// Its pod.
     pub(crate) pod: String,
-    /// Why.
+    /// The reason.
     pub(crate) why: String,
 }
 
 /// A switchover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeaderMove {
-    /// Who leads now.
+    /// The present leader.
     pub(crate) from: String,
-    /// Who shall lead.
+    /// The next leader.
     pub(crate) to: String,
-    /// Why it moves, and why there.
+    /// The reason for the move, and for this candidate.
     pub(crate) why: String,
 }
 
@@ -128,27 +131,28 @@ pub(crate) struct LeaderMove {
 pub(crate) enum Step {
     /// A checkpoint on the leader, so that its shutdown during the switchover is short.
     Checkpoint(String),
-    /// A switchover through Patroni, confirmed by lock, label and the member's own word.
+    /// A switchover through Patroni, confirmed by lock, label and the member's own report.
     MoveLeader(String, String),
     /// `spec.numberOfInstances`, conditional on version and identity.
     SetCount(i64),
-    /// Wait until this many members have converged.
+    /// A wait until this many members have converged.
     Converge(i64),
 }
 
-/// What a plan comes to.
+/// The result of planning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The count is what was asked for already.
+    /// The count is already the requested one.
     Nothing,
-    /// It can be carried out.
+    /// The plan can be carried out.
     Ready,
     /// A rule refuses it.
     Refused,
 }
 
 impl Plan {
-    /// Plans the change in `facts`, to be shown: where it is refused, with the nearest counts that would be allowed.
+    /// Plans the change in `facts`, to be shown. A refused plan has the nearest counts that would
+    /// be allowed.
     pub(crate) fn of(facts: &Facts, policies: &Policies) -> Self {
         let plan = Self::keeping(facts, policies, None);
         if plan.verdict.allows() {
@@ -157,9 +161,11 @@ impl Plan {
         Self { nearest: Nearest::of(facts, policies), ..plan }
     }
 
-    /// Plans the change in `facts` again, to be held against the plan that was shown; no other count is searched.
-    /// Where the leader must move, `candidate` leads if it still can: on a busy cluster the best standby is another one
-    /// at every look, and what was agreed to shall be done.
+    /// Plans the change in `facts` again, for comparison with the plan that was shown. No other
+    /// count is searched.
+    ///
+    /// If the leader must move, `candidate` leads if it still can. On a busy cluster the best
+    /// replica is another one at every look, and the plan must stay the agreed one.
     pub(crate) fn keeping(facts: &Facts, policies: &Policies, candidate: Option<&str>) -> Self {
         let (leader_move, verdict) = judge(facts, policies, candidate);
         let plain_write_refused_by = if leader_move.is_some() && verdict.allows() {
@@ -210,7 +216,7 @@ impl Plan {
         }
     }
 
-    /// What it comes to.
+    /// Returns the result of planning.
     pub(crate) fn outcome(&self) -> Outcome {
         if self.declared == Some(self.count) {
             Outcome::Nothing
@@ -221,7 +227,8 @@ impl Plan {
         }
     }
 
-    /// Adds the connection flags to the commands that findings suggest: the rules do not know how we got here.
+    /// Adds the connection flags to the commands that findings suggest. The rules do not know these
+    /// flags.
     pub(crate) fn reached_by(mut self, reach: &Reach) -> Self {
         for finding in &mut self.verdict.findings {
             finding.remedy = finding.remedy.take().map(|remedy| remedy.reached_by(reach));
@@ -230,7 +237,8 @@ impl Plan {
         self
     }
 
-    /// Returns what to do next about a plan that is refused, or that a plain write would not pass.
+    /// Returns the next thing to do about a plan that is refused, or that a plain write would not
+    /// pass.
     pub(crate) fn next(&self) -> Option<Remedy> {
         if self.outcome() == Outcome::Refused {
             return Some(self.nearest.remedy(self));
@@ -258,19 +266,19 @@ impl Plan {
         self.unjudged().into_iter().filter(|rule| !known.contains(rule)).collect()
     }
 
-    /// Members are lost by it.
+    /// Returns whether members are removed by it.
     pub(crate) fn shrinks(&self) -> bool {
         self.to < self.from
     }
 
-    /// `namespace/name`.
+    /// Returns `namespace/name`.
     pub(crate) fn cluster(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 }
 
-/// The switchover that goes ahead, and the verdict on the count with the leader where that puts it. Where the
-/// leader must move, `candidate` leads if it still can.
+/// Judges the count: returns the switchover that goes ahead, and the verdict with the leader where
+/// that puts it. Where the leader must move, `candidate` leads if it still can.
 pub(crate) fn judge(
     facts: &Facts,
     policies: &Policies,
@@ -287,7 +295,7 @@ pub(crate) fn judge(
             return (None, verdict);
         }
         if verdict.denials().any(|finding| finding.rule == RuleId::SWITCHOVER_PENDING) {
-            // The rule says why; what to do about it is said as where a switchover is asked for.
+            // The rule says why. The remedy is that of a requested switchover.
             for known in
                 verdict.findings.iter_mut().filter(|it| it.rule == RuleId::SWITCHOVER_PENDING)
             {
@@ -298,7 +306,7 @@ pub(crate) fn judge(
                 RuleId::SWITCHOVER_PENDING,
                 format!("{leader} leads and would have to move first, and {why}"),
             );
-            // The rule may have warned of the same switchover for what it means to the others.
+            // The rule may have warned of the same switchover for its effect on the other members.
             verdict.findings.retain(|known| known.rule != RuleId::SWITCHOVER_PENDING);
             let finding = Finding { remedy, ..finding };
             verdict.findings.push(policies.overrides.weigh(finding, facts));
@@ -319,7 +327,8 @@ pub(crate) fn judge(
         return (Some(leader_move), evaluate(&facts.led_by(&best.name), policies));
     }
     let mut verdict = evaluate(facts, policies);
-    // A repair is not refused for the live state, not even this one: its pods go whatever we do.
+    // A repair is not refused for the live state, not even this one: its pods are removed in any
+    // case.
     if verdict.allows() && assessment.repair().is_none() {
         let finding = nobody_to_lead(assessment, leader);
         verdict.findings.push(policies.overrides.weigh(finding, facts));
@@ -327,7 +336,7 @@ pub(crate) fn judge(
     (None, verdict)
 }
 
-/// Why `member` is the one to lead.
+/// Returns the reason for which `member` is the candidate.
 fn praise(facts: &Facts, member: &Member) -> String {
     if is_sync(facts, member) {
         format!("{} is a caught-up synchronous standby", member.name)
@@ -347,7 +356,7 @@ fn nobody_to_lead(facts: Assessment<'_>, leader: &str) -> Finding {
     finding
 }
 
-/// Why each member that stays cannot take over, by name.
+/// Returns the reason for which each kept member cannot take over, by name.
 fn why_nobody<'a>(
     assessment: Assessment<'a>,
     leader: &'a str,
@@ -373,14 +382,14 @@ fn leaving(facts: &Assessment<'_>, member: &Member) -> Leaving {
     }
 }
 
-/// How many members a plan names: a count may be as high as an int32 goes.
+/// The number of members that a plan names. A count may be as high as the greatest int32.
 pub(crate) const SHOWN: usize = 100;
 
 fn shown(coming: &[Coming]) -> i64 {
     i64::try_from(coming.len()).unwrap_or(i64::MAX)
 }
 
-/// How many members come, those counted in that have no place in the plan's list.
+/// Returns the number of added members, those included that have no place in the plan's list.
 fn arrivals(facts: &Facts, from: i64, to: i64) -> i64 {
     let there = facts.all_members().iter().filter(|member| (from..to).contains(&member.ordinal));
     let there = i64::try_from(there.count()).unwrap_or(i64::MAX);
@@ -392,13 +401,13 @@ fn coming(facts: &Facts, ordinal: i64) -> Option<Coming> {
     facts.member(&pod).is_none().then(|| Coming { claim: claim(facts, ordinal), pod })
 }
 
-/// The volume claim of an ordinal.
+/// Returns the volume claim of an ordinal.
 pub(crate) fn claim(facts: &Facts, ordinal: i64) -> Option<String> {
     let claims = facts.claims.known()?;
     claims.iter().find(|claim| claim.ordinal == ordinal).map(|claim| claim.name.clone())
 }
 
-/// Members that stay and are known not to be healthy.
+/// Returns the kept members that are known not to be healthy.
 pub(crate) fn unfit(facts: &Assessment<'_>) -> Vec<Unfit> {
     facts
         .survivors()
@@ -411,7 +420,7 @@ pub(crate) fn unfit(facts: &Assessment<'_>) -> Vec<Unfit> {
         .collect()
 }
 
-/// A member's health as a person reads it.
+/// Returns a member's health in words.
 pub(crate) fn describe(health: &Health) -> String {
     match health {
         Health::Healthy => "healthy".to_owned(),
@@ -422,7 +431,7 @@ pub(crate) fn describe(health: &Health) -> String {
     }
 }
 
-/// Why nobody could be asked, if members were asked and none answered.
+/// Returns the reason for the silence, if members were asked and none answered.
 pub(crate) fn nobody_answered(facts: &Facts) -> Option<&str> {
     let mut why = None;
     for member in facts.all_members() {
@@ -435,7 +444,8 @@ pub(crate) fn nobody_answered(facts: &Facts) -> Option<&str> {
     why
 }
 
-/// Managers of the count that are neither we nor a person's kubectl, as (manager, how it writes).
+/// Returns the managers of the count that are neither this plugin nor a person's kubectl, as
+/// (manager, its way of writing).
 fn other_writers(cluster: &pgscale_guard::postgresql::Postgresql) -> Vec<String> {
     let mut writers: Vec<String> = cluster
         .count_managers
@@ -450,7 +460,8 @@ fn other_writers(cluster: &pgscale_guard::postgresql::Postgresql) -> Vec<String>
     writers
 }
 
-/// Programs known to write a manifest again and again: most of themselves, Helm with every upgrade.
+/// Returns whether a manager is known to write a manifest again and again. Most do so of
+/// themselves, Helm with every upgrade.
 fn is_reconciler(manager: &str) -> bool {
     ["argocd", "kustomize-controller", "helm", "flux", "fleet", "crossplane"]
         .iter()

@@ -1,4 +1,4 @@
-//! What policies come to, field by field: every value with where it comes from and whether it decides. Pure.
+//! The combined value of each policy field, with its source and its effect. Pure.
 
 use std::cmp::Reverse;
 
@@ -10,10 +10,10 @@ use pgscale_guard::policy::{Freeze, Limit, Mode, Way, Weight, Windows, Zero};
 use pgscale_guard::verdict::Severity;
 use serde::Serialize;
 
-/// Where a value comes from that no policy says.
+/// The source of a value that no policy sets.
 const BUILT_IN: &str = "built-in";
 
-/// What a value comes to.
+/// The effect of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) enum Effect {
@@ -38,29 +38,29 @@ pub(crate) struct Entry {
     pub(crate) field: String,
     /// Its value.
     pub(crate) value: String,
-    /// The object it comes from, as `kind/name`; `built-in` where no policy says anything.
+    /// The object it comes from, as `kind/name`. `built-in` where no policy sets it.
     pub(crate) source: String,
-    /// The mode of that policy; for a rule that its policy tempers, what is left of it.
+    /// The mode of that policy. For a rule that its policy tempers, the lowered mode.
     pub(crate) mode: Mode,
-    /// What it comes to.
+    /// Its effect.
     pub(crate) effect: Effect,
 }
 
-/// When the calendars allow a change.
+/// The times at which the calendars allow a change in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Allowed {
     /// `down` or `up`.
     pub(crate) direction: &'static str,
-    /// Now.
+    /// A change is allowed now.
     pub(crate) now: bool,
-    /// When next, now included; `None` where that cannot be said.
+    /// The next allowed time, now included. `None` where it is not known.
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub(crate) next: Option<Timestamp>,
 }
 
-/// Every value that policies set, the built-in ones where they set none.
+/// Returns every value that policies set, and the built-in ones where they set none.
 pub(crate) fn entries(policies: &Policies, now: Timestamp) -> Vec<Entry> {
     let mut all = Vec::new();
     let number = |value: &i64| value.to_string();
@@ -111,7 +111,7 @@ pub(crate) fn entries(policies: &Policies, now: Timestamp) -> Vec<Entry> {
     all
 }
 
-/// When the calendars allow a change each way.
+/// Returns the times at which the calendars allow a change, in each direction.
 pub(crate) fn allowed(policies: &Policies, now: Timestamp) -> Vec<Allowed> {
     if policies.freezes.is_empty() && policies.windows.is_empty() {
         return Vec::new();
@@ -124,7 +124,7 @@ pub(crate) fn allowed(policies: &Policies, now: Timestamp) -> Vec<Allowed> {
         .into()
 }
 
-/// The limits of one field: of those that are enforced the strictest decides.
+/// Returns the limits of one field. Of the enforced ones the strictest decides.
 fn field<T, K: Ord>(
     name: &str,
     limits: &[Limit<T>],
@@ -143,8 +143,8 @@ fn field<T, K: Ord>(
     spelled(name, limits, shown, effect, default)
 }
 
-/// Opinions on what is built in. One that loosens it counts in every mode, where none is stricter; one that does not
-/// stands beside it, in its own mode.
+/// Returns the opinions on a built-in value. One that loosens it counts in every mode, where none
+/// is stricter. One that does not loosen it stands beside it, in its own mode.
 fn opinions<T, K: Ord>(
     name: &str,
     limits: &[Limit<T>],
@@ -196,7 +196,7 @@ fn spelled<T>(
     entries
 }
 
-/// `Down until 2026-12-27T00:00:00Z (peak season), holds now`.
+/// Returns `Down until 2026-12-27T00:00:00Z (peak season), holds now`.
 pub(crate) fn freeze(freeze: &Freeze, now: Timestamp) -> String {
     let from = freeze.from.map_or(String::new(), |from| format!(" from {from}"));
     let until = freeze.until.map_or(String::new(), |until| format!(" until {until}"));
@@ -209,7 +209,7 @@ pub(crate) fn freeze(freeze: &Freeze, now: Timestamp) -> String {
     format!("{}{from}{until}{reason}{holds}", ways(&freeze.ways))
 }
 
-/// `Down Mon Tue 09:00-17:00 Asia/Seoul, open now`.
+/// Returns `Down Mon Tue 09:00-17:00 Asia/Seoul, open now`.
 pub(crate) fn windows(windows: &Windows, now: Timestamp) -> String {
     let state = match (windows.open(now), windows.next_open(now)) {
         (Some(true), _) => "open now".to_owned(),

@@ -1,8 +1,10 @@
-//! Every command as a person meets it: at 80 and at 160 columns, with colours and without, and behind a pipe.
+//! Every command as a person meets it: at 80 and at 160 columns, with colours and without, and
+//! behind a pipe.
 //!
-//! A case is run once for each of these, in a new world every time. The world goes by a clock that stands still
-//! unless somebody waits, so that times and spans are data like everything else. Live lines are not drawn here: what
-//! they look like, and that they are left out where nobody could see them, is shown beside them in `output/live.rs`.
+//! A case is run once for each of these, in a new world every time. The clock of the world stands
+//! still unless a program waits, so that times and spans are data like everything else. Live lines
+//! are not drawn here. Tests in `terminal/live.rs` show their look, and that they are left out
+//! where no person could see them.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -27,7 +29,7 @@ mod switching;
 
 use cases::CASES;
 
-/// One command, and where it is run.
+/// One command, and the world that it runs in.
 struct Case {
     name: &'static str,
     world: fn() -> World,
@@ -36,22 +38,23 @@ struct Case {
     line: &'static str,
     /// The exit code.
     code: u8,
-    /// What stands out, and how.
+    /// The words that stand out, each with its style.
     styled: &'static [(Style, &'static str)],
-    /// How lines begin that are wider than 80 columns: rows of tables, which are not broken.
+    /// The beginnings of lines that are wider than 80 columns: rows of tables, which are not
+    /// broken.
     wide: &'static [&'static str],
 }
 
-/// Nobody needs more columns for these.
+/// The number of columns that is enough for these.
 const NARROW: usize = 80;
 const BROAD: usize = 160;
 
 thread_local! {
-    /// When the world of this thread began.
+    /// The time at which the world of this thread began.
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The time in the world of this thread: that of the pure tests, and what somebody waited since.
+/// Returns the time in the world of this thread: that of the pure tests, and the waits since.
 fn clock() -> Timestamp {
     let waited = BEGAN.get().map_or_else(Default::default, |began| began.elapsed());
     now() + SignedDuration::try_from(waited).unwrap()
@@ -61,7 +64,7 @@ fn case(name: &str) -> &'static Case {
     CASES.iter().find(|case| case.name == name).expect(name)
 }
 
-/// Runs a case: what a person sees, and the exit code.
+/// Runs a case, and returns the text that a person sees, with the exit code.
 async fn shown(case: &Case, width: Option<usize>, coloured: bool) -> String {
     BEGAN.set(Some(Instant::now()));
     let world = (case.world)().timed_by(clock);
@@ -74,7 +77,7 @@ async fn shown(case: &Case, width: Option<usize>, coloured: bool) -> String {
     format!("{}[exit {code}]", screen.transcript())
 }
 
-/// Runs a command line as the program does, and tells why it failed.
+/// Runs a command line as the program does, and prints the reason of a failure.
 async fn run_on(screen: &Screen, world: &World, line: &str) -> u8 {
     let mut session = world.session(screen, None);
     session.pace = Pace::default();
@@ -88,12 +91,12 @@ async fn run_on(screen: &Screen, world: &World, line: &str) -> u8 {
     }
 }
 
-/// What a case shows on a terminal of so many columns without colours.
+/// Returns the text of a case on a terminal of so many columns without colours.
 async fn on(name: &str, width: usize) -> String {
     shown(case(name), Some(width), false).await
 }
 
-/// The words of a text; in any order, because a cell of a table goes on below.
+/// Returns the words of a text, without their order, because a cell of a table goes on below.
 fn words(text: &str) -> Vec<&str> {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     words.sort_unstable();
@@ -109,7 +112,7 @@ fn every_verb_has_a_screen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn colours_are_all_that_they_add() {
+async fn a_coloured_terminal_adds_only_colours() {
     for case in CASES {
         let plain = shown(case, Some(NARROW), false).await;
         let coloured = shown(case, Some(NARROW), true).await;
@@ -151,7 +154,7 @@ async fn command_stands_alone_on_its_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_wider_than_the_terminal_but_what_must_not_be_broken() {
+async fn only_unbreakable_lines_are_wider_than_the_terminal() {
     let mut wrong = Vec::new();
     for case in CASES {
         for width in [NARROW, BROAD] {

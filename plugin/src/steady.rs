@@ -1,10 +1,12 @@
-//! What stays equal from one look at a cluster to the next: states without positions, ages and counts of bytes.
+//! The values that stay equal from one look at a cluster to the next: states without positions,
+//! ages and counts of bytes.
 //!
 //! Two looks are compared by these values, and never by the texts that people read.
 
 use pgscale_guard::facts::{Health, Problem, Waiting};
 
-/// Returns why a pod does not run, without the sentence: the scheduler counts nodes in it, and the kubelet seconds.
+/// Returns the reason why a pod does not run, without the sentence: the scheduler counts nodes in
+/// it, and the kubelet seconds.
 pub(crate) fn waiting(waiting: &Waiting) -> Waiting {
     Waiting { message: None, ..waiting.clone() }
 }
@@ -24,7 +26,7 @@ fn problem(problem: Problem) -> Problem {
     match problem {
         Problem::Behind(_) => Problem::Behind(0),
         Problem::PodNotRunning(_) => Problem::PodNotRunning(String::new()),
-        Problem::ReplayBehind(_) => Problem::ReplayBehind(0),
+        Problem::ReplayBehind { limit, .. } => Problem::ReplayBehind { bytes: 0, limit },
         Problem::Silent(_) => Problem::Silent(String::new()),
         Problem::Timeline { .. } => Problem::Timeline { own: 0, leader: 0 },
         same @ (Problem::Missing
@@ -41,12 +43,16 @@ fn problem(problem: Problem) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use pgscale_guard::facts::LagLimit;
+
     use super::*;
 
     #[test]
-    fn only_what_differs_from_look_to_look_is_left_out() {
+    fn only_values_that_differ_from_look_to_look_are_left_out() {
         let unhealthy = |problems: &[Problem]| health(&Health::Unhealthy(problems.to_vec()));
-        let behind = |bytes| unhealthy(&[Problem::Behind(bytes), Problem::ReplayBehind(bytes)]);
+        let limit = LagLimit::Patroni;
+        let behind =
+            |bytes| unhealthy(&[Problem::Behind(bytes), Problem::ReplayBehind { bytes, limit }]);
         assert_eq!(behind(990), behind(1200));
         let silent = |why: &str| unhealthy(&[Problem::Silent(why.into())]);
         assert_eq!(silent("timed out"), silent("connection refused"));

@@ -138,7 +138,7 @@ impl Output {
     }
 
     /// Returns the same channels, with a word before every line to stderr. Live lines are for one
-    /// cluster, and not drawn.
+    /// cluster, so none are drawn.
     pub(crate) fn about(&self, whom: &str) -> Self {
         Self {
             stdout: Arc::clone(&self.stdout),
@@ -228,7 +228,7 @@ impl Output {
         self.note_in_lines(text.lines().map(|line| Line::Text(line.to_owned())));
     }
 
-    /// Tells the person something, line by line.
+    /// Writes a message for the person, line by line.
     fn note_in_lines(&self, lines: impl IntoIterator<Item = Line>) {
         let prefixed = |line: &str| format!("{}{line}", self.prefix);
         let lines: Vec<Line> = lines
@@ -241,7 +241,7 @@ impl Output {
         self.page(&laid_out(&lines, self.width_of_notes, HANG));
     }
 
-    /// Tells the person what to do, behind `title`.
+    /// Writes the next thing to do for the person, behind `title`.
     pub(crate) fn advice(&self, title: &str, remedy: &Remedy) {
         self.note_in_lines(remedy.behind(title));
     }

@@ -73,7 +73,7 @@ pub(crate) fn made_by(mut facts: Facts, parts: &Value) -> Facts {
     facts
 }
 
-/// The facts with one member changed.
+/// Returns the facts with one member changed.
 pub(crate) fn with(facts: Facts, ordinal: i64, change: impl FnOnce(&mut Member)) -> Facts {
     facts.with_member(ordinal, change)
 }

@@ -1,8 +1,8 @@
-//! What the members themselves say of the outcome: neither Kubernetes, nor the operator, nor Patroni is taken at
-//! its word.
+//! The members' own reports on the outcome: neither Kubernetes, nor the operator, nor Patroni is
+//! trusted here.
 //!
-//! Every member is asked in SQL who it is and whom it follows, and the answers are held against each other. A member
-//! that could not be asked is told as such, and nothing is concluded from its silence.
+//! Every member is asked in SQL for its identity and its sender, and the answers are compared. A
+//! member that could not be asked is reported as such, and nothing is concluded from its silence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,31 +20,32 @@ pub(crate) use ask::ask;
 pub(crate) use canary::{Canary, Flight, NoCanary, fly};
 pub(crate) use verification::{Before, Verification};
 
-/// What one member said, or why it said nothing.
+/// The answers of one member, or the reason for its silence.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Testimony {
     /// The member.
     pub(crate) member: String,
-    /// Its words.
+    /// Its answers.
     pub(crate) words: Result<Words, String>,
 }
 
-/// A member about itself.
+/// The answers of a member about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Words {
-    /// `pg_is_in_recovery()`: it is a standby.
+    /// `pg_is_in_recovery()`: the member is a standby.
     pub(crate) in_recovery: bool,
-    /// `pg_control_system().system_identifier`: which cluster its files belong to.
+    /// `pg_control_system().system_identifier`: the identity of the cluster to which its files
+    /// belong.
     pub(crate) system_identifier: String,
-    /// The timeline it writes, or receives; `None` for a standby that receives nothing.
+    /// The timeline that it writes or receives. `None` for a standby that receives nothing.
     pub(crate) timeline: Option<u64>,
     /// Byte position it has written (leader) or received (standby).
     pub(crate) written: Option<u64>,
-    /// Byte position it has replayed; nothing for a leader.
+    /// Byte position it has replayed. `None` for a leader.
     pub(crate) replayed: Option<u64>,
-    /// Whom it receives from, for a standby that receives.
+    /// Its receiver, for a standby that receives.
     pub(crate) receiver: Option<Receiver>,
-    /// Who receives from it (`pg_stat_replication`).
+    /// The members that receive from it (`pg_stat_replication`).
     pub(crate) followers: Vec<Follower>,
 }
 
@@ -53,7 +54,7 @@ pub(crate) struct Words {
 pub(crate) struct Receiver {
     /// `status`.
     pub(crate) status: String,
-    /// `slot_name`; empty where it uses none.
+    /// `slot_name`. Empty where it uses none.
     pub(crate) slot: String,
     /// `sender_host`.
     pub(crate) sender: String,
@@ -70,12 +71,12 @@ pub(crate) struct Follower {
     pub(crate) sync: String,
 }
 
-/// What follows from the answers.
+/// The conclusions from the answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checked {
-    /// What does not hold.
+    /// Conditions that do not hold.
     pub(crate) wrong: Vec<Wrong>,
-    /// What could not be learned.
+    /// Conditions that are not known.
     pub(crate) unheard: Vec<String>,
 }
 
@@ -115,7 +116,7 @@ pub(crate) enum Wrong {
     Stranger {
         /// The standby.
         member: String,
-        /// Where it receives from.
+        /// The sender from which it receives.
         sender: String,
     },
     /// The sender of a standby does not stream to it.
@@ -144,7 +145,7 @@ pub(crate) enum Wrong {
 }
 
 impl Wrong {
-    /// Returns the same without what differs from look to look: numbers, and addresses.
+    /// Returns the same without the parts that differ from look to look: numbers, and addresses.
     pub(crate) fn steady(self) -> Self {
         match self {
             Self::Differ { what, mut values } => {
@@ -213,7 +214,7 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// Holds the answers against each other and against who leads by the lock.
+/// Compares the answers with each other and with the holder of the lock.
 pub(crate) fn judge(facts: &Facts, testimonies: &[Testimony]) -> Checked {
     let mut result = Checked::default();
     let mut heard: BTreeMap<&str, &Words> = BTreeMap::new();
@@ -242,7 +243,7 @@ pub(crate) fn judge(facts: &Facts, testimonies: &[Testimony]) -> Checked {
     result
 }
 
-/// It is a standby cluster: its leader follows a primary elsewhere.
+/// Returns whether it is a standby cluster, whose leader follows a primary elsewhere.
 pub(crate) fn follows_elsewhere(facts: &Facts) -> bool {
     let leader = facts.leader_member().map(|leader| &leader.live);
     facts.change.new.is_standby()
@@ -268,7 +269,7 @@ fn one_primary(
     }
 }
 
-/// One system identifier and one timeline.
+/// Checks that there are one system identifier and one timeline.
 fn one_identity(heard: &BTreeMap<&str, &Words>, wrong: &mut Vec<Wrong>) {
     let named = |values: BTreeMap<String, Vec<String>>, what: &'static str| {
         (values.len() > 1).then(|| Wrong::Differ { what, values: values.into_iter().collect() })
@@ -286,7 +287,8 @@ fn one_identity(heard: &BTreeMap<&str, &Words>, wrong: &mut Vec<Wrong>) {
     wrong.extend(named(timelines, "timelines"));
 }
 
-/// Why `member` does not stream, from a member of this cluster that says so too.
+/// Returns the reason for which `member` does not stream, from a member of this cluster that
+/// confirms it.
 fn follows(
     facts: &Facts,
     member: &str,
@@ -301,7 +303,7 @@ fn follows(
     if receiver.status != "streaming" {
         return Some(Wrong::Receiver { member, status: receiver.status.clone() });
     }
-    // A sender may be told by its name as well.
+    // A sender may be given by its name as well.
     let Some(sender) = facts.member(name(facts, &receiver.sender)) else {
         return Some(Wrong::Stranger { member, sender: receiver.sender.clone() });
     };
@@ -314,7 +316,7 @@ fn follows(
     }
 }
 
-/// Those that Patroni counts as synchronous are so for PostgreSQL.
+/// Checks that the members that Patroni counts as synchronous are so for PostgreSQL.
 fn is_synchronous(facts: &Facts, leader: &str, words: &Words, result: &mut Checked) {
     if let Some(why) = facts.configuration.unreadable() {
         result.unheard.push(format!("whether Patroni is synchronous could not be read: {why}"));

@@ -1,8 +1,8 @@
-//! Every command that is suggested or shown, from each place that shows any: it must work.
+//! Tests that every command that is suggested or shown works, from each place that shows any.
 //!
-//! A command of ours is read by our own clap. One of kubectl is checked against what [`kubectl`] lists. One that a
-//! finding suggests carries the caller's connection flags, and one that asks for another count asks for a count that
-//! every rule admits on the same facts.
+//! A command of ours is read by our own clap. A command of kubectl is checked against the list in
+//! [`kubectl`]. A command that a finding suggests carries the caller's connection flags. A command
+//! that asks for another count asks for a count that every rule admits on the same facts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -24,11 +24,12 @@ use crate::plan::{Outcome, Plan};
 mod kubectl;
 mod pages;
 
-/// How many situations that chance makes are walked.
+/// The number of random situations that are walked.
 const BY_CHANCE: usize = 200;
 
-/// Words that stand for what only the reader knows, and what a test puts in their place. The words are those of our
-/// own help; a word in capitals that is not here, or that help does not use, fails the test.
+/// Words that stand for a value that only the reader knows, and the value that a test puts in their
+/// place. The words are those of our own help. A word in capitals that is not here, or that help
+/// does not use, fails the test.
 const PLACEHOLDERS: &[(&str, &str)] = &[
     ("FILE", "policy.yaml"),
     ("LABELS", "env=staging"),
@@ -41,18 +42,18 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
     ("TEXT", "why"),
 ];
 
-/// Placeholders of what our help does not name: any of our verbs, a service account, and the user who reads the notes of
-/// the chart.
+/// Placeholders for values that our help does not name: any of our verbs, a service account, and
+/// the user who reads the notes of the chart.
 const OTHERS: &[(&str, &str)] =
     &[("VERB", "status"), ("SERVICEACCOUNT", "postgres-operator"), ("ME", "jane")];
 
-/// Returns the word with the placeholder, or the placeholders between commas and slashes, replaced; or which of them is
-/// unknown.
+/// Returns the word with the placeholder, or the placeholders between commas and slashes, replaced.
+/// The error is the unknown one among them.
 fn filled(word: &str) -> Result<String, String> {
     let value = word.rsplit('=').next().unwrap_or(word);
     let capitals = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_uppercase());
     if !value.split([',', '/']).all(capitals) {
-        // In the patch of a count.
+        // This is the patch of a count.
         return Ok(word.replace("\"numberOfInstances\":N}", "\"numberOfInstances\":3}"));
     }
     let mut filled = word[..word.len() - value.len()].to_owned();
@@ -65,7 +66,7 @@ fn filled(word: &str) -> Result<String, String> {
     Ok(filled)
 }
 
-/// What is wrong with the words of one program; `None` where nothing is.
+/// Returns the fault in the words of one program. `None` where there is none.
 fn wrong(argv: &[String]) -> Option<String> {
     let words: Vec<String> = match argv.iter().map(|word| filled(word)).collect() {
         Ok(words) => words,
@@ -83,7 +84,7 @@ fn wrong(argv: &[String]) -> Option<String> {
     }
 }
 
-/// The number of instances that a command of ours asks for, or a patch of the object.
+/// Returns the number of instances that a command of ours, or a patch of the object, asks for.
 fn count(argv: &[String]) -> Option<i64> {
     let words: Vec<&str> = argv.iter().map(String::as_str).collect();
     let after = |flag: &str| {
@@ -101,13 +102,13 @@ fn count(argv: &[String]) -> Option<i64> {
     }
 }
 
-/// The connection flags of a caller.
+/// Returns the connection flags of a caller.
 fn reach() -> Reach {
     let words = "kubectl-pgscale version --context=blue --kubeconfig=/tmp/k --as=eve --operator=ops/operator";
     Flags::from(Cli::of(words.split(' ')).unwrap().connection).to_repeat()
 }
 
-/// What is wrong with a command that a finding of this situation suggests.
+/// Returns the fault in a command that a finding of this situation suggests.
 fn wrong_there(command: &Command, (facts, policies): &Situation) -> Option<String> {
     let programs = || std::iter::once(&command.argv).chain(&command.piped_into);
     if let Some(wrong) = programs().find_map(|argv| wrong(argv)) {
@@ -145,7 +146,7 @@ fn wrong_there(command: &Command, (facts, policies): &Situation) -> Option<Strin
     refused(command, facts, policies)
 }
 
-/// Which rules refuse the count that the command asks for, by the same facts.
+/// Returns the rules that refuse the count that the command asks for, by the same facts.
 fn refused(command: &Command, facts: &Facts, policies: &Policies) -> Option<String> {
     let asked = count(&command.argv);
     if asked != command.count() {
@@ -174,7 +175,7 @@ fn refused(command: &Command, facts: &Facts, policies: &Policies) -> Option<Stri
     (!rules.is_empty()).then(|| format!("refused by {rules:?}"))
 }
 
-/// What is walked: the distinct commands of each source, and what is wrong with some.
+/// The distinct commands of each source, and the faults in them.
 #[derive(Default)]
 struct Walk {
     commands: BTreeMap<&'static str, BTreeSet<String>>,
@@ -184,14 +185,15 @@ struct Walk {
 }
 
 impl Walk {
-    /// Walks what the findings of these situations suggest.
+    /// Walks the commands that the findings of these situations suggest.
     fn situations(&mut self, source: &'static str, situations: &[Situation]) {
         for situation in situations {
             self.findings(source, situation, &evaluate(&situation.0, &situation.1).findings);
         }
     }
 
-    /// Walks what the plans for these situations suggest: the plugin judges with the leader moved first.
+    /// Walks the commands that the plans for these situations suggest. The plugin judges with the
+    /// leader moved first.
     fn plans(&mut self, source: &'static str, situations: &[Situation]) {
         for situation in situations {
             let (facts, policies) = situation;
@@ -250,7 +252,7 @@ impl Walk {
     }
 }
 
-/// The commands of the whole help: the verbs, and those below them.
+/// Adds the commands of the whole help: of the verbs, and of those below them.
 fn help(command: &mut clap::Command, found: &mut Vec<(String, String)>) {
     let text = command.render_long_help().to_string();
     // The usage is a form, and no command.
@@ -277,7 +279,8 @@ static WALK: LazyLock<Walk> = LazyLock::new(|| {
     let tables = of_tables();
     walk.situations("tables", &tables);
     walk.plans("plans of tables", &tables);
-    // What becomes evidence of leader-condemned is a finding of its own where a platform lowers that rule.
+    // A finding that becomes evidence of leader-condemned stands alone where a platform lowers that
+    // rule.
     let folded = |(facts, policies): &&Situation| {
         *policies == Policies::default() && !evaluate(facts, policies).folded.is_empty()
     };

@@ -1,4 +1,4 @@
-//! Watches a cluster until it has converged on what was asked for, or it is certain that it will not.
+//! Watches a cluster until it has converged on the goal, or it is certain that it will not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -37,7 +37,7 @@ use superseded::superseded;
 use timeline::Timeline;
 pub(crate) use timeline::{MemberTimeline, Milestone};
 
-/// What a cluster shall become.
+/// The wanted state of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Goal {
     /// Namespace of the cluster.
@@ -46,18 +46,18 @@ pub(crate) struct Goal {
     pub(crate) name: String,
     /// Its identity.
     pub(crate) uid: String,
-    /// What `numberOfInstances` must stay.
+    /// The `numberOfInstances` that must stay.
     pub(crate) count: i64,
-    /// What it was before; a return to it is called a revert.
+    /// The count before. A return to it is called a revert.
     pub(crate) before: Option<i64>,
-    /// Members that cannot be counted on and were so before: reported, not waited for.
+    /// Members that are unhealthy and were so before. They are reported, and not waited for.
     pub(crate) unfit: BTreeSet<String>,
-    /// Members that go.
+    /// Removed members.
     pub(crate) removed: Vec<String>,
 }
 
 impl Goal {
-    /// What `plan` leads to.
+    /// Returns the goal of `plan`.
     pub(crate) fn of_plan(plan: &Plan) -> Self {
         Self {
             namespace: plan.namespace.clone(),
@@ -70,7 +70,7 @@ impl Goal {
         }
     }
 
-    /// What `cluster` asks for as it stands.
+    /// Returns the goal that `cluster` declares now.
     pub(crate) fn of_cluster(cluster: &Postgresql) -> Self {
         Self {
             namespace: cluster.namespace.clone(),
@@ -85,42 +85,43 @@ impl Goal {
 /// The cluster at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
-    /// Everything the rules look at, every member asked.
+    /// Everything the rules look at, with the answers of every member.
     pub(crate) facts: Assessed,
-    /// Who stands behind its Services.
+    /// The members behind its Services.
     pub(crate) services: Services,
 }
 
-/// Of so many members that do not get on the timeout tells where they stand.
+/// The number of stalled members for which the timeout names the position.
 const NAMED: usize = 10;
 
-/// Something that happened.
+/// A change that the watch saw.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Event {
     /// Seconds from the start.
     pub(crate) seconds: f64,
-    /// What.
+    /// The change, in words.
     pub(crate) what: String,
 }
 
-/// How the watch ended.
+/// The end of the watch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watched {
-    /// What kept it from success, if anything did.
+    /// The failure, where it did not succeed.
     pub(crate) failure: Option<Failure>,
-    /// What was still missing at the end.
+    /// The conditions that were still missing at the end.
     pub(crate) missing: Vec<String>,
-    /// What happened meanwhile.
+    /// The changes meanwhile.
     pub(crate) events: Vec<Event>,
-    /// When each new member reached each phase.
+    /// The time at which each new member reached each phase.
     pub(crate) timeline: Vec<MemberTimeline>,
-    /// What is worth knowing and no failure.
+    /// Remarks that are no failure.
     pub(crate) notes: Vec<String>,
-    /// Bytes the standby that was furthest behind lacked, at the worst look; `None` where nobody said.
+    /// The greatest lag in bytes of the replica that was furthest behind. `None` where no lag was
+    /// reported.
     pub(crate) worst_lag: Option<u64>,
-    /// How often the lead went to another member.
+    /// The number of times that the lead went to another member.
     pub(crate) leader_changes: u32,
-    /// How long nobody held a valid leader lock, as far as the looks can tell.
+    /// The time without a valid leader lock, as far as the looks can measure.
     pub(crate) leaderless: Duration,
 }
 
@@ -139,7 +140,7 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
         stands: Stands::default(),
         blockers: Blockers::default(),
         operator: None,
-        // Who asks to look once is answered, and shown nothing.
+        // With a timeout of zero there is one look, and no live lines.
         live: if timeout.is_zero() { None } else { session.out.live() },
         done: Watched::default(),
     };
@@ -192,7 +193,7 @@ impl Watch<'_> {
                     self.done.missing = missing(self.goal, &snapshot);
                     if self.done.missing.is_empty() {
                         let since = *well_since.get_or_insert_with(Instant::now);
-                        // Who asks to look once is answered by one look.
+                        // With a timeout of zero one look is enough.
                         if since.elapsed() >= self.session.pace.stable || timeout.is_zero() {
                             self.conclude(&snapshot).await;
                             return;
@@ -217,7 +218,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Looks once. Reads that fail for the moment are no end: an API server may restart.
+    /// Looks once. Reads that fail for the moment do not end the watch: an API server may restart.
     async fn look(&mut self) -> Look {
         let (session, goal) = (self.session, self.goal);
         let cluster = match session.reader.cluster(&goal.namespace, &goal.name).await {
@@ -248,7 +249,8 @@ impl Watch<'_> {
         Look::Seen(Box::new(Snapshot { facts: facts.into(), services }))
     }
 
-    /// Where no member can be asked at all, what they wrote about themselves is all there is.
+    /// Uses the annotations that members wrote about themselves, where no member can be asked at
+    /// all.
     fn judge_by_annotations(&mut self, facts: &mut Facts, why: &str) {
         if let Seen::Known(members) = &mut facts.members {
             for member in members {
@@ -265,17 +267,17 @@ impl Watch<'_> {
         }
     }
 
-    /// Says what changed since the last look.
+    /// Reports the changes since the last look.
     async fn report(&mut self, snapshot: &Snapshot) {
         let facts = &snapshot.facts;
         let now = phases(self.goal, snapshot);
         let fresh = self.known.is_empty();
         let mut lines = Vec::new();
         for (member, phase) in &now {
-            // At the first look only what is not in its place is worth a line.
+            // The first look reports only members that have not settled.
             let news = self.known.get(member) != Some(phase);
             if news && !(fresh && phase.is_settled()) {
-                // What the live lines show is not printed besides, unless it is too long for them.
+                // The live lines show it already, unless it is too long for them.
                 let shown = self.live.is_none() || phase.trouble().is_some();
                 lines.push((format!("{member}: {phase}"), shown));
             }
@@ -306,7 +308,7 @@ impl Watch<'_> {
         }
     }
 
-    /// How far base backups have come, and what hinders those who do not get on.
+    /// Reports the progress of base backups, and the obstacles of stalled members.
     async fn follow(&mut self, snapshot: &Snapshot, phases: &BTreeMap<String, Phase>) {
         let (session, goal) = (self.session, self.goal);
         let elapsed = self.start.elapsed();
@@ -327,7 +329,7 @@ impl Watch<'_> {
         }
     }
 
-    /// The live lines: everybody who is not in their place, and those who came and are.
+    /// Returns the live lines: all members that have not settled, and the added ones that have.
     fn lines(&self) -> Vec<Line> {
         let arrived = self.known.iter().filter(|(name, phase)| {
             matches!(phase, Phase::InService(_)) && self.timeline.follows(name)
@@ -355,17 +357,18 @@ impl Watch<'_> {
         }
     }
 
-    /// What the record of a change tells: how far behind anybody was, and how long nobody led.
+    /// Measures for the record of a change: the greatest lag, and the time without a leader.
     fn measure(&mut self, facts: &Facts, led: bool) {
         let lag = facts
             .survivors()
             .filter(|member| !self.goal.unfit.contains(&member.name))
-            // One that is being cloned has nothing yet, which is no lag.
+            // A member that is being cloned has no data yet, which is no lag.
             .filter(|member| facts.rebuilding(member).is_none())
             .filter_map(|member| lag_bytes(facts, member))
             .max();
         self.done.worst_lag = self.done.worst_lag.max(lag);
-        // Between two looks without a leader there was none; nothing is claimed for the gaps around them.
+        // Between two looks without a leader there was none. Nothing is claimed for the gaps around
+        // them.
         let now = Instant::now();
         if let Some(since) = self.leaderless_since.take()
             && !led
@@ -375,7 +378,7 @@ impl Watch<'_> {
         self.leaderless_since = (!led && facts.to() > 0).then_some(now);
     }
 
-    /// Keeps what happened for the report, and says it unless the live lines do.
+    /// Records a change for the report, and prints it unless the live lines do.
     fn event(&mut self, what: String, shown: bool) {
         let seconds = self.start.elapsed().as_secs_f64();
         if shown {
@@ -384,7 +387,7 @@ impl Watch<'_> {
         self.done.events.push(Event { seconds: tenths(seconds), what });
     }
 
-    /// Converged: what remains to be told.
+    /// Reports the rest after convergence.
     async fn conclude(&mut self, snapshot: &Snapshot) {
         let facts = &snapshot.facts;
         for name in &self.goal.unfit {
@@ -466,12 +469,13 @@ enum Look {
     Seen(Box<Snapshot>),
 }
 
-/// A member's words about itself, from its live answer or, where it was not asked, from its annotation.
+/// Returns whether a member replicates, from its live answer or, where it was not asked, from its
+/// annotation.
 pub(crate) fn replicates(member: &Member) -> Option<bool> {
     match (&member.live, &member.report) {
         (Live::Answered(answer), _) => Some(
             answer.replication_state.as_deref() == Some("streaming")
-                // Patroni before 3.0.4 never says so; then only the position tells.
+                // Patroni before 3.0.4 never reports it. Then only the position shows it.
                 || answer.replication_state.is_none() && answer.received.is_some(),
         ),
         (Live::NotAsked, Seen::Known(report)) => Some(

@@ -50,6 +50,13 @@ impl<'a> Assessment<'a> {
         }
     }
 
+    /// Returns whether enough fit members stay as soon as Patroni's own limit on the lag counts, and no policy's.
+    pub(crate) fn enough_fit_by_patroni(&self) -> bool {
+        let fit = self.survivors().map(|member| self.fitness(member));
+        let fit = fit.filter(|it| *it == Health::Healthy || it.lags_by_policy_alone());
+        fit.count() >= self.fit_needed()
+    }
+
     fn enough_fit_kept(&self) -> bool {
         let fit = self.survivors().filter(|member| self.fitness(member) == Health::Healthy);
         fit.count() >= self.fit_needed()

@@ -1,6 +1,6 @@
 //! The health of members, and the candidates for the leader's role.
 
-use crate::assessment::Assessment;
+use crate::assessment::{Assessment, UnknownLag};
 use crate::change::Direction;
 use crate::facts::{Health, Live, Member, Problem, Seen, pod_problems};
 use crate::patroni::{Answer, State};
@@ -149,14 +149,18 @@ impl<'a> Assessment<'a> {
             }
             (Some(_), Some(leader)) => {
                 let behind = leader.saturating_sub(answer.replayed.unwrap_or(leader));
-                let limit = self.allowed_lag();
-                if behind > limit.unwrap_or(u64::MAX) {
-                    problems.push(Problem::ReplayBehind(behind));
-                } else if behind > 0 && limit.is_none() {
-                    *unknown = Some(format!(
-                        "the replay of {} is {behind} bytes behind and the allowed lag could not be read",
-                        member.name
-                    ));
+                match self.exceeded_by(behind) {
+                    Ok(None) => {}
+                    Ok(Some(limit)) => {
+                        problems.push(Problem::ReplayBehind { bytes: behind, limit });
+                    }
+                    Err(UnknownLag) if behind == 0 => {}
+                    Err(UnknownLag) => {
+                        *unknown = Some(format!(
+                            "the replay of {} is {behind} bytes behind and the allowed lag could not be read",
+                            member.name
+                        ));
+                    }
                 }
             }
             _ => *unknown = Some(format!("{} did not report its WAL position", member.name)),

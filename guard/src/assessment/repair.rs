@@ -77,6 +77,15 @@ impl Assessment<'_> {
         !self.safe_to_remove(member)
     }
 
+    /// Returns whether nothing but a policy's limit on the lag lets a member go that would otherwise be missed.
+    pub(crate) fn spared_by_policy(&self, member: &Member) -> bool {
+        let Health::Unhealthy(problems) = self.health(member) else { return false };
+        let mut others = problems.iter().filter(|problem| !problem.by_policy());
+        others.clone().count() < problems.len()
+            && !others.any(|problem| self.proven(member, problem))
+            && !self.missed(member)
+    }
+
     /// Returns whether positive evidence (not missing data) shows that `member` is unhealthy and
     /// holds no WAL that the leader lacks.
     ///

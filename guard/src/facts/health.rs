@@ -17,6 +17,18 @@ pub enum Health {
     Unknown(String),
 }
 
+impl Health {
+    /// Returns whether a policy's limit on the lag is one reason against the member.
+    pub(crate) fn lags_by_policy(&self) -> bool {
+        matches!(self, Self::Unhealthy(problems) if problems.iter().any(Problem::by_policy))
+    }
+
+    /// Returns whether a policy's limit on the lag is the only reason against the member.
+    pub(crate) fn lags_by_policy_alone(&self) -> bool {
+        matches!(self, Self::Unhealthy(problems) if problems.iter().all(Problem::by_policy))
+    }
+}
+
 /// One reason for which a member is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -36,8 +48,13 @@ pub enum Problem {
     PodNotRunning(String),
     /// It is being created, cloned, reinitialised or rewound.
     Rebuilding(String),
-    /// Its replay is further behind than the allowed lag: the bytes.
-    ReplayBehind(u64),
+    /// Its replay is further behind than is allowed.
+    ReplayBehind {
+        /// The bytes that it is behind.
+        bytes: u64,
+        /// The limit that they exceed.
+        limit: LagLimit,
+    },
     /// Its replay is paused.
     ReplayPaused,
     /// It did not answer, although others did.
@@ -55,6 +72,22 @@ pub enum Problem {
     WrongRole,
 }
 
+impl Problem {
+    /// Returns whether it is there by a policy's limit on the lag, and not by Patroni's.
+    pub(crate) fn by_policy(&self) -> bool {
+        matches!(self, Self::ReplayBehind { limit: LagLimit::Policy, .. })
+    }
+}
+
+/// The limit by which a replica's replay is too far behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LagLimit {
+    /// Patroni's own `maximum_lag_on_failover`.
+    Patroni,
+    /// `survivors.maxLag` of a policy, while Patroni allows more.
+    Policy,
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -66,7 +99,7 @@ impl fmt::Display for Problem {
             Self::NotRunning(state) => write!(out, "PostgreSQL is {state}"),
             Self::PodNotRunning(why) => write!(out, "pod is {why}"),
             Self::Rebuilding(how) => write!(out, "being rebuilt ({how})"),
-            Self::ReplayBehind(bytes) => write!(out, "replay is {bytes} bytes behind"),
+            Self::ReplayBehind { bytes, .. } => write!(out, "replay is {bytes} bytes behind"),
             Self::ReplayPaused => write!(out, "replay is paused"),
             Self::Silent(why) => write!(out, "does not answer ({why})"),
             Self::Terminating => write!(out, "pod is being deleted"),
@@ -98,7 +131,7 @@ impl Member {
             | Problem::NoFailover
             | Problem::NotReplicating
             | Problem::NotRunning(_)
-            | Problem::ReplayBehind(_)
+            | Problem::ReplayBehind { .. }
             | Problem::ReplayPaused
             | Problem::Terminating
             | Problem::Timeline { .. }

@@ -108,7 +108,7 @@ impl Facts {
             Problem::NotReplicating => self.quote(member, "replication_state", "none"),
             Problem::NotRunning(state) => self.quote(member, "state", state),
             Problem::Rebuilding(how) => says("state", &format_args!("being rebuilt ({how})")),
-            Problem::ReplayBehind(bytes) => says("replay, bytes behind", bytes),
+            Problem::ReplayBehind { bytes, .. } => says("replay, bytes behind", bytes),
             Problem::ReplayPaused => says("replay is paused", &true),
             Problem::Silent(why) => says("answer", &format_args!("none ({why})")),
             Problem::Timeline { own, leader } => {

@@ -26,7 +26,7 @@ impl Facts {
             | Problem::NoFailover
             | Problem::NotReplicating
             | Problem::Rebuilding(_)
-            | Problem::ReplayBehind(_)
+            | Problem::ReplayBehind { .. }
             | Problem::ReplayPaused
             | Problem::Silent(_)
             | Problem::Timeline { .. }

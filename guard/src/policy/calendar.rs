@@ -1,9 +1,9 @@
-//! When the count may change: freezes and windows, and when it is next allowed.
+//! The times at which the count may change: freezes and windows, and the next allowed time.
 //!
-//! Windows go by the clock on the wall. Where clocks are put forward, times that do not exist are skipped, and
-//! a window that would begin among them begins when they are over; where clocks are put back, an hour that comes
-//! twice counts twice. The time zone database is the one that is built in: the same for everybody who asks, and
-//! there in a container that has none.
+//! Windows follow the clock on the wall. Where clocks are put forward, times that do not exist are
+//! skipped, and a window that would begin among them begins when they are over. Where clocks are
+//! put back, an hour that comes twice counts twice. The time zone database is the built-in one. It
+//! is the same for every caller, and exists in a container that has none.
 
 use std::sync::LazyLock;
 
@@ -16,19 +16,20 @@ use crate::change::Direction;
 
 static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// How far ahead the next opening is looked for: a weekly window may lie in the hour that a clock skips.
+/// The number of days in which the next opening is looked for. A weekly window may lie in the hour
+/// that a clock skips.
 const DAYS_AHEAD: i64 = 21;
 
 /// A time in which the count must not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freeze {
-    /// When it begins; `None` for one that has always held.
+    /// Its beginning. `None` for one that has always held.
     pub from: Option<Timestamp>,
-    /// When it ends; `None` for one without an end.
+    /// Its end. `None` for one without an end.
     pub until: Option<Timestamp>,
-    /// The changes it is about.
+    /// The directions that it forbids.
     pub ways: Vec<Way>,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
 }
 
@@ -43,7 +44,7 @@ impl Freeze {
         }
     }
 
-    /// It holds at `now`.
+    /// Returns whether it holds at `now`.
     pub fn holds(&self, now: Timestamp) -> bool {
         self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
     }
@@ -52,7 +53,7 @@ impl Freeze {
 /// The hours of the week in which the count may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// The changes they are about.
+    /// The directions that they allow.
     pub ways: Vec<Way>,
     /// The name of the time zone.
     pub time_zone: String,
@@ -70,7 +71,10 @@ struct Window {
 }
 
 impl Windows {
-    /// Reads them from a policy; `Err` says what is no time of day.
+    /// Reads the windows from a policy.
+    ///
+    /// # Errors
+    /// The text that is no time of day.
     pub(super) fn of(spec: &WindowsSpec) -> Result<Self, String> {
         let time_zone = spec.time_zone.clone().unwrap_or_else(|| "UTC".to_owned());
         Ok(Self {
@@ -81,7 +85,7 @@ impl Windows {
         })
     }
 
-    /// Whether one is open at `now`; `None` where the time zone is not known.
+    /// Returns whether one is open at `now`. `None` where the time zone is not known.
     pub fn open(&self, now: Timestamp) -> Option<bool> {
         let zone = self.zone.as_ref()?;
         let local = zone.to_datetime(now);
@@ -90,8 +94,8 @@ impl Windows {
         Some(self.allow.iter().any(|window| window.open(today, minute)))
     }
 
-    /// When one is next open, `now` included; `None` where there is none within three weeks, or the zone is not
-    /// known.
+    /// Returns the next time at which one is open, `now` included. `None` where there is none
+    /// within three weeks, or the zone is not known.
     pub fn next_open(&self, now: Timestamp) -> Option<Timestamp> {
         let zone = self.zone.as_ref()?;
         let today = zone.to_datetime(now).date();
@@ -111,14 +115,14 @@ impl Windows {
             .min()
     }
 
-    /// `time` as their owners read it.
+    /// Returns `time` in the zone of the windows.
     pub fn spell(&self, time: Timestamp) -> String {
         let zone = self.zone.clone().unwrap_or(TimeZone::UTC);
         let local = zone.to_datetime(time);
         format!("{} {}", local.strftime("%a %F %H:%M"), self.time_zone)
     }
 
-    /// All of them in a line: `Mon Tue 09:00-17:00, 22:00-02:00 Asia/Seoul`.
+    /// Returns all of them in a line: `Mon Tue 09:00-17:00, 22:00-02:00 Asia/Seoul`.
     pub fn summary(&self) -> String {
         let windows: Vec<String> = self.allow.iter().map(Window::summary).collect();
         format!("{} {}", windows.join(", "), self.time_zone)
@@ -143,7 +147,8 @@ impl Window {
         since_yesterday || (minute >= self.from && self.on(today))
     }
 
-    /// The moments at which it may begin on `day`: two where the clock shows its beginning twice, or never.
+    /// Returns the moments at which it may begin on `day`: two where the clock shows its beginning
+    /// twice, or never.
     fn begins(&self, day: Date, zone: &TimeZone) -> Vec<Timestamp> {
         if !self.on(day) {
             return Vec::new();
@@ -163,7 +168,7 @@ impl Window {
     }
 }
 
-/// `09:30` as minutes of the day.
+/// Reads `09:30` as minutes of the day.
 fn minutes(text: &str) -> Result<i16, String> {
     let parsed = text
         .split_once(':')
@@ -187,7 +192,7 @@ fn day(weekday: Weekday) -> Day {
     }
 }
 
-/// The way a change goes, as policies name it; `None` for one that is no change of the count.
+/// Returns the direction as policies name it. `None` for one that is no change of the count.
 pub fn way(direction: Direction) -> Option<Way> {
     match direction {
         Direction::Down => Some(Way::Down),
@@ -211,7 +216,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Rows of (now, open, when next open).
+    /// Checks rows of (now, open, next opening).
     fn check(windows: &Windows, rows: &[(&str, bool, &str)]) {
         for (now, open, next) in rows {
             assert_eq!(windows.open(at(now)), Some(*open), "{now}");
@@ -300,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_or_zone_is_said() {
+    fn malformed_time_or_zone_is_named() {
         let nowhere = windows("Mars/Olympus", &json!([{"from": "09:00", "to": "17:00"}]));
         assert_eq!((nowhere.open(at("2026-11-24T10:00:00Z")), nowhere.zone), (None, None));
         for wrong in ["25:00", "24:01", "9", "09:60", "-1:00", "a:b"] {

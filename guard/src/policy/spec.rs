@@ -1,7 +1,7 @@
 //! The two kinds of policy as they are written: `ScalePolicy` and `ClusterScalePolicy`.
 //!
-//! Fields that combine have no schema default: unset must stay unset. What a schema can check is checked where
-//! the policy is written, and not when it is needed.
+//! Fields that combine have no schema default: unset must stay unset. The schema checks everything
+//! that it can when the policy is written, and not when it is needed.
 #![allow(
     unreachable_pub,
     reason = "the schema derive repeats each struct inside a function, where nothing is reachable"
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::rule_id::RuleId;
 use crate::severity::{Mode, Severity, Weight};
 
-/// What a namespace demands of every scale change of its `postgresql` clusters.
+/// The demands of a namespace on every scale change of its `postgresql` clusters.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "pgscale.dev",
@@ -38,8 +38,8 @@ use crate::severity::{Mode, Severity, Weight};
 #[expect(clippy::duplicated_attributes, reason = "each column has its own type_")]
 #[serde(rename_all = "camelCase")]
 pub struct ScalePolicySpec {
-    /// What becomes of a violation of the limits in this policy: Enforce refuses it, Warn tells the writer, Audit only
-    /// records it. Enforce when unset.
+    /// The effect of a violation of the limits in this policy: Enforce refuses it, Warn warns the
+    /// writer, Audit only records it. Enforce when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// The clusters it holds for, by their labels; all of the namespace when unset.
@@ -48,13 +48,13 @@ pub struct ScalePolicySpec {
     /// Bounds on the effective number of instances of each cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<InstanceBounds>,
-    /// How many instances one change may add or remove.
+    /// The number of instances that one change may add or remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Steps>,
-    /// What is asked of a member that is counted on.
+    /// Demands on a member that counts as healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub survivors: Option<Survivors>,
-    /// What it means that a fact could not be read.
+    /// The effect of a fact that could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_unknown: Option<WhenUnknown>,
     /// A time in which the count must not change.
@@ -63,18 +63,19 @@ pub struct ScalePolicySpec {
     /// The hours of the week in which the count may change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsSpec>,
-    /// What single rules weigh, by their ids: see `kubectl pgscale rules`. A ScalePolicy may lower only those that the
-    /// platform lists in builtIn.loosenable.
+    /// The weights of single rules, by their ids: see `kubectl pgscale rules`. A ScalePolicy may
+    /// lower only those that the platform lists in builtIn.loosenable.
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new(known_rules()).message("unknown rule: see kubectl pgscale rules"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<BTreeMap<String, Weight>>,
-    /// What is asked of the cluster's backups before instances go.
+    /// Demands on the cluster's backups before instances are removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
 }
 
-/// What the owners of the platform demand of every scale change of `postgresql` clusters in many namespaces.
+/// The demands of the platform's owners on every scale change of `postgresql` clusters in many
+/// namespaces.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "pgscale.dev",
@@ -99,25 +100,26 @@ pub struct ClusterScalePolicySpec {
     /// The namespaces it holds for, by their labels; all when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
-    /// What the platform says about findings that rest on no policy's own limit, in these namespaces.
+    /// The platform's mode for findings that rest on no policy's own limit, in these namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_in: Option<BuiltIn>,
-    /// The rest is what a `ScalePolicy` says.
+    /// The rest is the same as in a `ScalePolicy`.
     #[serde(flatten)]
     pub policy: ScalePolicySpec,
 }
 
-/// What the platform says about findings that rest on no policy's own limit.
+/// The platform's mode for findings that rest on no policy's own limit.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuiltIn {
-    /// What becomes of them: Enforce refuses the change, Warn tells the writer, Audit only records. Enforce when unset.
-    /// Of several policies the strictest holds.
+    /// The effect of these findings: Enforce refuses the change, Warn warns the writer, Audit only
+    /// records. Enforce when unset. Of several policies the strictest holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Ids of the rules that a ScalePolicy of the namespace may lower. A list replaces the default, which is every rule
-    /// but dcs-store-changing, leader-cannot-move, leader-condemned, return-from-zero, too-few-healthy-survivors and
-    /// volumes-deleted. Of several policies only what all of them list may be lowered.
+    /// Ids of the rules that a ScalePolicy of the namespace may lower. A list replaces the default,
+    /// which is every rule but dcs-store-changing, leader-cannot-move, leader-condemned,
+    /// return-from-zero, too-few-healthy-survivors and volumes-deleted. Of several policies only
+    /// what all of them list may be lowered.
     #[schemars(length(max = 64), inner(length(max = 63)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -127,7 +129,8 @@ pub struct BuiltIn {
     pub loosenable: Option<Vec<String>>,
 }
 
-/// Holds where every key of the map, or every item of the list `self` is the id of a rule.
+/// Returns a condition that holds where every key of the map, or every item of the list `self` is
+/// the id of a rule.
 fn known_rules() -> String {
     let ids: Vec<String> = RuleId::ALL.iter().map(|id| format!("'{id}'")).collect();
     format!("self.all(id, id in [{}])", ids.join(", "))
@@ -150,12 +153,12 @@ pub struct InstanceBounds {
     #[schemars(range(min = 1, max = 1000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<i32>,
-    /// Whether a cluster may be scaled to zero, which is a full outage. Deny when unset.
+    /// Permission to scale a cluster to zero, which is a full outage. Deny when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zero: Option<Zero>,
 }
 
-/// How many instances one change may add or remove.
+/// The number of instances that one change may add or remove.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Steps {
@@ -169,18 +172,18 @@ pub struct Steps {
     pub down: Option<i32>,
 }
 
-/// What is asked of a member that is counted on.
+/// Demands on a member that counts as healthy.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Survivors {
-    /// Bytes of log that its replay may be behind, such as 16Mi. The smaller of this and Patroni's own
-    /// `maximum_lag_on_failover` holds.
+    /// Bytes of log that its replay may be behind, such as 16Mi. The smaller of this and Patroni's
+    /// own `maximum_lag_on_failover` holds.
     #[schemars(regex(pattern = r"^[0-9]{1,15}(k|M|G|T|Ki|Mi|Gi|Ti)?$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lag: Option<String>,
 }
 
-/// What it means that a fact could not be read.
+/// The effect of a fact that could not be read.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WhenUnknown {
@@ -201,17 +204,17 @@ pub struct WhenUnknown {
         .field_path(".from")
 )]
 pub struct FreezeSpec {
-    /// When it begins; at once when unset.
+    /// Its beginning. It holds at once when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,
-    /// When it ends; not before the policy is changed when unset.
+    /// Its end. It holds until the policy is changed when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
     /// The changes it is about. Down when unset.
     #[schemars(length(min = 1, max = 2))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directions: Option<Vec<Way>>,
-    /// Why, for those who are refused.
+    /// The reason, for the writers that are refused.
     #[schemars(length(max = 200))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -229,7 +232,7 @@ pub struct WindowsSpec {
     #[schemars(length(min = 1, max = 64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// When it is allowed: in any one of them.
+    /// The windows. A change is allowed in any one of them.
     #[schemars(length(min = 1, max = 32))]
     pub allow: Vec<WindowSpec>,
 }
@@ -247,25 +250,25 @@ pub struct WindowSpec {
     #[schemars(length(min = 1, max = 7))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days: Option<Vec<Day>>,
-    /// When it begins, by the clock on the wall: HH:MM.
+    /// Its beginning, by the clock on the wall: HH:MM.
     #[schemars(regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), length(max = 5))]
     pub from: String,
-    /// When it is over: HH:MM, at most 24:00.
+    /// Its end: HH:MM, at most 24:00.
     #[schemars(regex(pattern = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"), length(max = 5))]
     pub to: String,
 }
 
-/// What is asked of the cluster's backups before instances go.
+/// Demands on the cluster's backups before instances are removed.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Backup {
-    /// How old the last logical backup may be, such as 26h or 1h30m.
+    /// The greatest age of the last logical backup, such as 26h or 1h30m.
     #[schemars(regex(pattern = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"), length(min = 2))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<String>,
 }
 
-/// Whether zero instances are acceptable.
+/// Permission for zero instances.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -277,7 +280,7 @@ pub enum Zero {
     Deny,
 }
 
-/// Which way the count goes.
+/// The direction of a change of the count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Way {
     /// Fewer instances.

@@ -146,7 +146,7 @@ fn the_next_allowed_time_obeys_every_enforced_calendar() {
     assert_eq!(for_ever.next_allowed(now, Direction::Down), None);
 }
 
-/// What ships is read as it is written, and says what the files claim.
+/// The shipped files are read as written, and mean what their comments claim.
 #[test]
 fn the_examples_mean_what_they_say() {
     let read = |name: &str| {

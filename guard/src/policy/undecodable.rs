@@ -1,7 +1,9 @@
-//! Policies that this version cannot decode, such as one with a value that only a newer version knows.
+//! Policies that this version cannot decode, such as one with a value that only a newer version
+//! knows.
 //!
-//! They are decoded one by one, so that one of them hides no other, and their selectors are decoded on their own: such
-//! a policy binds where it selects, and nowhere else. There it counts as a policy that could not be read.
+//! They are decoded one by one, so that none of them hides another. Their selectors are decoded on
+//! their own: such a policy binds where it selects, and only there. There it counts as a policy
+//! that could not be read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,9 +24,11 @@ pub struct Undecodable {
     pub source: ObjectRef,
     /// The reason: the fields at fault, and the decoder's messages.
     pub why: String,
-    /// The namespaces it selects; all where it names none, or in a way that cannot be decoded.
+    /// The namespaces it selects. It selects all where it names none, or where its selector cannot
+    /// be decoded.
     namespaces: Option<LabelSelector>,
-    /// The clusters it selects; all where it names none, or in a way that cannot be decoded.
+    /// The clusters it selects. It selects all where it names none, or where its selector cannot be
+    /// decoded.
     clusters: Option<LabelSelector>,
 }
 
@@ -43,8 +47,8 @@ impl Undecodable {
         }
     }
 
-    /// Returns whether it may hold for a cluster with the labels `cluster` in a namespace with the labels `namespace`.
-    /// A selector that cannot be evaluated selects everything.
+    /// Returns whether it may hold for a cluster with the labels `cluster` in a namespace with the
+    /// labels `namespace`. A selector that cannot be evaluated selects everything.
     pub(super) fn may_select(
         &self,
         namespace: &Seen<BTreeMap<String, String>>,
@@ -86,8 +90,8 @@ impl fmt::Display for Undecodable {
 /// Decodes an object of our own.
 ///
 /// # Errors
-/// The object is malformed, or holds a value that this version does not know: the decoder's message, with the fields at
-/// fault where all fields of the spec are optional, as in policies.
+/// The decoder's message, where the object is malformed, or holds a value that this version does
+/// not know. It names the fields at fault where all fields of the spec are optional, as in policies.
 pub fn decode<K: DeserializeOwned>(object: &Value) -> Result<K, String> {
     serde_json::from_value(object.clone()).map_err(|error| {
         let with_spec = |spec: Value| {
@@ -97,7 +101,7 @@ pub fn decode<K: DeserializeOwned>(object: &Value) -> Result<K, String> {
             }
             serde_json::from_value::<K>(object).err()
         };
-        // The decoder names no field. Where each may be left out, each can be tried alone.
+        // The decoder names no field. Fields that may be left out can each be tried alone.
         let fields = object.get("spec").and_then(Value::as_object);
         let fields = fields.filter(|_| with_spec(json!({})).is_none()).into_iter().flatten();
         let wrong: Vec<String> = fields
@@ -173,7 +177,7 @@ mod tests {
         assert!(decode::<ScalePolicy>(&json!("text")).is_err());
         let odd = json!({"metadata": {"name": 7}, "spec": {"mode": "Warn"}});
         assert!(decode::<ScalePolicy>(&odd).unwrap_err().starts_with("invalid type: integer `7`"));
-        // Fields that must be there cannot be tried alone.
+        // Required fields cannot be tried alone.
         let granted = json!({"metadata": {"name": "night"}, "spec": {"cluster": "acid-a",
             "clusterUid": "u1", "to": "nine", "rules": [], "reason": "x", "expiresAt": "2026-11-24T11:00:00Z"}});
         assert_eq!(

@@ -9,21 +9,21 @@ use crate::seen::Seen;
 /// The policies that may hold for the clusters of one namespace.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// Those of the namespace.
+    /// The policies of the namespace.
     pub own: Vec<ScalePolicy>,
-    /// Those of all namespaces.
+    /// The policies of all namespaces.
     pub everywhere: Vec<ClusterScalePolicy>,
-    /// Those of either kind that cannot be decoded.
+    /// Policies of either kind that cannot be decoded.
     pub undecodable: Vec<Undecodable>,
     /// The labels of the namespace.
     pub labels: Seen<BTreeMap<String, String>>,
-    /// Why they could not be read, or not all of them.
+    /// The reason for which some or all policies could not be read.
     pub unreadable: Option<String>,
 }
 
 impl Written {
-    /// Returns those that hold for `change`, combined: those that select the labels after the write, and those that
-    /// select the labels before it.
+    /// Returns the combined policies that hold for `change`: those that select the labels after the
+    /// write, and those that select the labels before it.
     pub fn of(&self, change: &Change) -> Policies {
         let mut policies = self.matching(&change.new.labels);
         let relabelled = change.old.as_ref().filter(|old| old.labels != change.new.labels);
@@ -32,12 +32,12 @@ impl Written {
         policies
     }
 
-    /// Returns those that cannot be decoded and may hold for clusters of the namespace.
+    /// Returns the undecodable policies that may hold for clusters of the namespace.
     pub fn undecodable_here(&self) -> impl Iterator<Item = &Undecodable> {
         self.undecodable.iter().filter(|one| one.may_hold_in(&self.labels))
     }
 
-    /// Returns those that hold for a cluster with these labels, combined.
+    /// Returns the combined policies that hold for a cluster with these labels.
     pub fn matching(&self, labels: &BTreeMap<String, String>) -> Policies {
         let mut policies = Policies::of(&self.own, &self.everywhere, &self.labels, labels);
         let binding = self.undecodable.iter().filter(|one| one.may_select(&self.labels, labels));

@@ -1,9 +1,9 @@
-//! A change as it is judged once the leader is out of its way.
+//! A change as it is judged after the leader has moved out of its way.
 //!
-//! `kubectl pgscale down` moves the leader before it lowers the count, and must know before it
-//! touches the leader that the write will pass: by every rule, and by every other webhook. So it
-//! sends the write as a server-side dry run. Judged with the leader where it still is, that dry run
-//! would be refused for the very thing that is about to change.
+//! `kubectl pgscale down` moves the leader before it lowers the count. Before it touches the
+//! leader, it must know that the write will pass every rule and every other webhook. So it sends
+//! the write as a server-side dry run. Judged with the present leader, that dry run would be
+//! refused because of the leader, which is about to change.
 
 use std::borrow::Cow;
 
@@ -11,17 +11,17 @@ use crate::assessment::Assessment;
 use crate::facts::Facts;
 use crate::policy::Policies;
 
-/// The field manager of a dry run that asks for the verdict as it will be after a switchover.
+/// The field manager of a dry run that asks for the verdict after a switchover.
 ///
-/// It means nothing for a write that is stored: then no program has made sure that the leader
+/// It means nothing for a write that is stored: there no program has made sure that the leader
 /// moved.
 pub const AFTER_SWITCHOVER: &str = "pgscale-after-switchover";
 
-/// Returns the facts as they will be after a switchover to the best survivor, where the change
-/// would delete the leader's pod.
+/// Returns the facts after a switchover to the best survivor, where the change would delete the
+/// leader's pod.
 ///
 /// The facts stay as they are where the leader's pod stays, at 0 instances, and where no survivor
-/// is fit to lead by Patroni and `policies`: then the change is judged with the leader that it
+/// is fit to lead by Patroni and `policies`. The change is then judged with the leader that it
 /// would delete.
 pub fn after_switchover<'a>(facts: &'a Facts, policies: &Policies) -> Cow<'a, Facts> {
     if !facts.deletes_leader() {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_wrong_after_the_switchover_is_still_refused() {
+    fn danger_that_outlasts_the_switchover_is_still_refused() {
         let none = Policies::default();
         let judged = |facts: &Facts| evaluate(&after_switchover(facts, &none), &none);
         assert!(judged(&led_by_the_last(3).nofailover(0)).allows());

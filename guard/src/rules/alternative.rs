@@ -1,4 +1,4 @@
-//! The count that would be admitted where the one asked for is not.
+//! The alternative: the count that would be admitted where the requested one is refused.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,13 @@ use crate::rule_id::RuleId;
 use crate::rules::{down, inside_asking, judge, pgscale, set_count};
 use crate::verdict::{Severity, Verdict};
 
-/// How far above the count that was asked for every other count is tried.
+/// The distance above the requested count within which every other count is tried.
 const NEAR: i64 = 20;
 
-/// How many counts are tried.
+/// The number of counts that are tried.
 const TRIES: usize = 64;
 
-/// The rules whose way out may be another count, or another leader first.
+/// The rules whose remedy may be another count, or another leader first.
 const SEARCHED: &[RuleId] = &[
     RuleId::LEADER_CANNOT_MOVE,
     RuleId::LEADER_CONDEMNED,
@@ -34,14 +34,15 @@ const SEARCHED: &[RuleId] = &[
 pub struct Alternative {
     /// The number of instances to ask for.
     pub to: i64,
-    /// The member that has to lead first, where the leader's pod would go.
+    /// The member that has to lead first, where the change would delete the leader's pod.
     pub leader: Option<String>,
 }
 
-/// The smallest count from the one asked for upwards that every rule admits, with the leader moved to the
-/// best survivor where it has to go.
+/// Returns the smallest count, from the requested one upwards, that every rule admits, with the
+/// leader moved to the best survivor where it has to move.
 ///
-/// `None` where the change neither is a shrink to at least one instance nor deletes the leader, or no such count exists.
+/// `None` where the change neither is a shrink to at least one instance nor deletes the leader, or
+/// no such count exists.
 pub fn alternative(facts: &Facts, policies: &Policies) -> Option<Alternative> {
     let old = facts.change.old.as_ref()?;
     let shrinks = facts.direction() == Direction::Down;
@@ -52,15 +53,16 @@ pub fn alternative(facts: &Facts, policies: &Policies) -> Option<Alternative> {
     let highest = if shrinks { beyond.min(facts.from()?.saturating_sub(1)) } else { beyond };
     candidates(facts, highest).find_map(|to| {
         let mut there = facts.clone();
-        // Another count than the one before takes nothing back: it is held to the calendar.
+        // Only the previous count is an undo: any other count is held to the calendar.
         let undo = facts.change.undo && to == facts.to();
         there.change = Change { dry_run: true, undo, ..Change::of_count(old.clone(), to) };
-        // The operator's limits may make it another count than the one written.
+        // The operator's limits may turn it into another count than the written one.
         if there.to() != to || (shrinks && there.direction() != Direction::Down) {
             return None;
         }
         let leader = if there.leader_condemned() {
-            // Two switchovers at a time are one too many: which of them is done would be a matter of luck.
+            // Two switchovers at a time are one too many: it would be a matter of luck which one
+            // Patroni does.
             if there.failover != Seen::Absent {
                 return None;
             }
@@ -74,8 +76,10 @@ pub fn alternative(facts: &Facts, policies: &Policies) -> Option<Alternative> {
     })
 }
 
-/// Returns the counts that are tried, in order: the next ones, and those that keep one pod more. Counts and ordinals may be
-/// as high as an int32 goes, and each try judges the whole change: no more than [`TRIES`] are made.
+/// Returns the counts that are tried, in order: the next ones, and those that keep one pod more.
+///
+/// Counts and ordinals may be as high as an int32 goes, and each try judges the whole change. So no
+/// more than [`TRIES`] are made.
 fn candidates(facts: &Facts, highest: i64) -> impl Iterator<Item = i64> {
     let to = facts.to();
     let near = to..=to.saturating_add(NEAR).min(highest);
@@ -85,7 +89,7 @@ fn candidates(facts: &Facts, highest: i64) -> impl Iterator<Item = i64> {
     counts.into_iter().take(TRIES)
 }
 
-/// Puts the way out into the denials that another count, or another leader, would lift.
+/// Adds the alternative to the denials that another count, or another leader, would lift.
 pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
     let denied = |rule: RuleId, severity| severity == Severity::Deny && SEARCHED.contains(&rule);
     if !verdict.findings.iter().any(|finding| denied(finding.rule, finding.severity)) {
@@ -113,8 +117,8 @@ pub(super) fn show(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
     }
 }
 
-/// The command that moves the leader off the ordinals that are removed, for those with the plugin and for those
-/// without.
+/// Returns the command that moves the leader off the removed ordinals, once with the plugin and
+/// once without it.
 fn move_first(facts: &Facts, candidate: &str) -> Remedy {
     let name = &facts.change.new.name;
     let switchover = ["patronictl", "switchover", name, "--candidate", candidate];
@@ -132,8 +136,9 @@ mod tests {
     use crate::rules::testing::{healthy, led_by_the_last};
 
     #[test]
-    fn a_count_or_an_ordinal_as_high_as_an_int32_goes_ends_the_search() {
-        // One pod with the highest ordinal there is leads, and nobody can take over from it.
+    fn search_ends_for_the_highest_count_and_ordinal() {
+        // One pod with the highest possible ordinal leads, and no other member can take over from
+        // it.
         let far = i64::from(i32::MAX) - 1;
         let alone = healthy(1, 2).with_member(0, |member| {
             member.ordinal = far;
@@ -142,7 +147,7 @@ mod tests {
         let grows = alone.clone().led_by(&format!("acid-a-{far}"));
         assert!(grows.deletes_leader());
         assert_eq!(alternative(&grows, &Policies::default()).map(|way| way.to), Some(far + 1));
-        // Paused, no count of the thousand millions between is admitted either.
+        // While Patroni is paused, no count of the thousand millions between is admitted either.
         let stuck = led_by_the_last(1).stalled([0, 1, 2, 3]).with_count(i64::from(i32::MAX), 1);
         assert_eq!(alternative(&stuck, &Policies::default()).map(|way| way.to), Some(5));
         assert!(candidates(&grows, far + 1).count() <= TRIES);

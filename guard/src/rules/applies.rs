@@ -1,4 +1,5 @@
-//! The kinds of change that a rule looks at: what its page and the tables print, and what the judge checks.
+//! The kinds of change that a rule looks at. Its page and the tables print them, and the judge
+//! checks them.
 
 use std::fmt;
 
@@ -20,14 +21,14 @@ pub(super) struct Case {
     to: Count,
 }
 
-/// How a write treats the count.
+/// The direction in which a write changes the count.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// It goes one way, as [`Facts::direction`] says.
+    /// The change goes one way, as [`Facts::direction`] says.
     Goes(Direction),
-    /// The write changes the count of a cluster that exists, as it is written or as it is run.
+    /// The write changes the written or the running count of a cluster that exists.
     Changes,
-    /// The write changes the count as it is written, and as many as before run.
+    /// The write changes the written count, and as many instances as before run.
     Rewritten,
     /// Any write of a cluster that exists.
     Exists,
@@ -39,7 +40,7 @@ enum Count {
     Any,
     Exactly(i64),
     AtLeast(i64),
-    /// Any other count than 0. A negative count is no count at all, and no rule may overlook it.
+    /// Any other count than 0. A negative count is not a valid count, and no rule may overlook it.
     NotZero,
 }
 
@@ -49,9 +50,9 @@ pub(super) const DOWN: Case = Case::of(Way::Goes(Direction::Down));
 pub(super) const UP: Case = Case::of(Way::Goes(Direction::Up));
 /// A new cluster.
 pub(super) const CREATE: Case = Case::of(Way::Goes(Direction::Create));
-/// Any change of the count of a cluster that exists, even where as many run as before.
+/// Any change of the count of a cluster that exists, even where as many instances as before run.
 pub(super) const CHANGE: Case = Case::of(Way::Changes);
-/// A change of the written count after which as many run as before.
+/// A change of the written count after which as many instances as before run.
 pub(super) const REWRITTEN: Case = Case::of(Way::Rewritten);
 /// Any write of a cluster that exists.
 pub(super) const EXISTING: Case = Case::of(Way::Exists);
@@ -61,27 +62,27 @@ impl Case {
         Self { way, from: Count::Any, to: Count::Any }
     }
 
-    /// Returns those that lead to `count` or more.
+    /// Returns the cases that lead to `count` or more.
     pub(super) const fn to_at_least(self, count: i64) -> Self {
         Self { to: Count::AtLeast(count), ..self }
     }
 
-    /// Returns those that lead to `count`.
+    /// Returns the cases that lead to `count`.
     pub(super) const fn to_exactly(self, count: i64) -> Self {
         Self { to: Count::Exactly(count), ..self }
     }
 
-    /// Returns those that do not lead to 0.
+    /// Returns the cases that do not lead to 0.
     pub(super) const fn to_some(self) -> Self {
         Self { to: Count::NotZero, ..self }
     }
 
-    /// Returns those that begin at 0.
+    /// Returns the cases that begin at 0.
     pub(super) const fn after_zero(self) -> Self {
         Self { from: Count::Exactly(0), ..self }
     }
 
-    /// Returns those that do not begin at 0.
+    /// Returns the cases that do not begin at 0.
     pub(super) const fn after_some(self) -> Self {
         Self { from: Count::NotZero, ..self }
     }
@@ -110,12 +111,12 @@ impl Count {
 }
 
 impl Applies {
-    /// Looks at these kinds of change.
+    /// Returns the kinds of change in `cases`, without a note.
     pub(super) const fn on(cases: &'static [Case]) -> Self {
         Self { cases, note: None }
     }
 
-    /// Adds a condition that is no kind of change, for tables: the rule's function checks it.
+    /// Adds a condition that is not a kind of change, for tables. The rule's function checks it.
     pub(super) const fn noted(self, note: &'static str) -> Self {
         Self { note: Some(note), ..self }
     }
@@ -153,7 +154,7 @@ impl fmt::Display for Case {
             write!(out, " from {}", self.from)?;
         }
         let grows = matches!(self.way, Way::Goes(Direction::Up) | Way::Rewritten);
-        // There are members after such a change anyway.
+        // After such a change there are members anyway.
         let plain = grows && matches!(self.to, Count::AtLeast(i64::MIN..=1) | Count::NotZero);
         if plain || self.to == Count::Any {
             return Ok(());
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn cases_are_printed_as_a_person_says_them() {
+    fn cases_are_printed_in_plain_words() {
         const BOTH: Applies = Applies::on(&[DOWN.to_some(), UP]).noted("kubectl pgscale only");
         assert_eq!(BOTH.to_string(), "down to 1 or more, up; kubectl pgscale only");
         for (case, want) in [

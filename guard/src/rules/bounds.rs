@@ -1,4 +1,4 @@
-//! Bounds: what policies and the operator allow, whatever the cluster's state.
+//! Bounds: the counts that policies and the operator allow, whatever the cluster's state.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -13,7 +13,7 @@ use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, by_policies, inputs, policies_unread, set, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
-/// Fewest instances where no policy says more.
+/// The smallest number of instances where no policy demands more.
 const FLOOR: i64 = 1;
 
 pub(super) const BELOW_MIN: Rule = Rule {
@@ -148,7 +148,8 @@ fn scale_to_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
                 facts.change.cluster()
             );
             let allowed = policies.zero.iter().any(|zero| zero.value == Zero::Allow);
-            // Where nobody allows it, it is refused by default: a denial on trial does not soften that.
+            // Where no policy allows zero, it is refused by default: a denial on trial does not
+            // soften that.
             if let Some(zero) = strictest(denied, |_| 0)
                 && (allowed || zero.mode >= policies.mode)
             {
@@ -206,7 +207,7 @@ fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
-        // That nobody can tell the limits is a finding of its own (limits-unknown), not a violation.
+        // Unknown limits are a finding by themselves (limits-unknown), and no violation.
         Seen::Absent => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("the operator's limits", why),
     };
@@ -215,7 +216,7 @@ fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         return Outcome::Pass;
     }
     let message = format!("{asked} instances asked for, the operator would run {runs}");
-    // A write that comes closer to what the operator runs is on its way to compliance.
+    // A write that comes closer to the count that the operator runs is on its way to compliance.
     let closer =
         facts.change.old.as_ref().and_then(|old| old.instances).is_some_and(|old| {
             asked.abs_diff(runs) < old.abs_diff(runs) && facts.from() == Some(runs)
@@ -246,7 +247,7 @@ pub(super) fn limits(operator: &Operator) -> Vec<Evidence> {
         .into()
 }
 
-/// Of the limits that are broken, the one to show: the strictest mode first, then the strictest value.
+/// Returns the broken limit to show: the strictest mode first, then the strictest value.
 fn strictest<'a, T: 'a>(
     broken: impl Iterator<Item = &'a Limit<T>>,
     strictness: impl Fn(&Limit<T>) -> i64,
@@ -254,12 +255,12 @@ fn strictest<'a, T: 'a>(
     broken.max_by_key(|limit| (limit.mode, strictness(limit)))
 }
 
-/// The fewest instances that every policy is content with.
+/// Returns the fewest instances that every policy accepts.
 fn fewest(policies: &Policies) -> i64 {
     policies.min.iter().map(|min| min.value).fold(FLOOR, i64::max)
 }
 
-/// A limit that is broken, and the count that keeps it.
+/// Returns the finding for a broken limit, with the count that keeps it.
 fn found<T: Shown>(
     rule: RuleId,
     facts: &Assessment<'_>,
@@ -405,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_out_of_zero_was_below_the_minimum() {
+    fn remedy_for_zero_is_never_below_the_minimum() {
         let remedy = |policies: &Policies| {
             let verdict = crate::evaluate(&healthy(5, 0), policies);
             let finding = verdict.denials().find(|finding| finding.rule == "scale-to-zero");

@@ -1,4 +1,4 @@
-//! Pace and calendar: how fast, and when, policies let the count change.
+//! Pace and calendar: the steps and the times at which policies let the count change.
 
 use jiff::Timestamp;
 
@@ -96,7 +96,7 @@ fn known_freeze(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outcom
         .freezes
         .iter()
         .filter(|freeze| freeze.value.ways.contains(&way) && freeze.value.holds(facts.now));
-    // One without an end is the longest.
+    // A freeze without an end is the longest.
     let longest = |freeze: &&Limit<_>| (freeze.mode, end(freeze).unwrap_or(Timestamp::MAX));
     let Some(freeze) = holding.max_by_key(longest) else { return Outcome::Pass };
     let reason = freeze.value.reason.as_ref().map_or(String::new(), |why| format!(" ({why})"));
@@ -163,7 +163,7 @@ fn known_windows(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outco
     let shut = shut.max_by_key(latest);
     let lost = about().filter(|windows| windows.value.open(facts.now).is_none());
     let lost = lost.max_by_key(|windows| windows.mode);
-    // Only an enforced policy may make everybody's change depend on what is not known.
+    // Only an enforced policy may make every change depend on an unknown fact.
     if let Some(lost) = lost.filter(|lost| shut.is_none_or(|shut| lost.mode > shut.mode)) {
         let why = format!(
             "{} has windows in the time zone {:?}, which is not known",
@@ -206,7 +206,8 @@ fn known_windows(way: Way, facts: &Assessment<'_>, policies: &Policies) -> Outco
     )
 }
 
-/// When to ask again, `own` being when the calendar of `source` would allow it, were it the only one.
+/// Returns the time at which to ask again. `own` is the time at which the calendar of `source`
+/// alone would allow the change.
 fn next(
     facts: &Assessment<'_>,
     policies: &Policies,
@@ -215,7 +216,7 @@ fn next(
     spell: impl Fn(Timestamp) -> String,
 ) -> String {
     let all = policies.next_allowed(facts.now, facts.direction());
-    // On trial it keeps nobody waiting, and is not among those that are enforced.
+    // A policy on trial blocks no change, and is not among the enforced ones.
     match (own, own.max(all)) {
         (Some(own), Some(all)) if all > own => format!(
             "ask again at {}, when every calendar allows it, or change {source}",
@@ -226,7 +227,8 @@ fn next(
     }
 }
 
-/// What to do about a refusal by `rule`, and the way past it for what cannot wait. On trial nothing is refused.
+/// Returns the remedy for a refusal by `rule`, with the override for a change that cannot wait. A
+/// policy on trial refuses nothing.
 fn this_once(facts: &Assessment<'_>, rule: RuleId, mode: Mode, next: String) -> Remedy {
     let remedy = Remedy::note(next);
     if mode != Mode::Enforce {
@@ -435,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn repairs_and_undos_are_free_of_the_calendar() {
+    fn calendar_never_binds_repairs_and_undos() {
         let strict = policies(&[json!({"steps": {"up": 1, "down": 1},
             "freeze": {"directions": ["Up", "Down"]},
             "windows": {"directions": ["Up", "Down"], "allow": [{"from": "01:00", "to": "02:00"}]}})]);

@@ -1,4 +1,4 @@
-//! Room: what the namespace, the nodes and the leader can take.
+//! Room: the load that the namespace, the nodes and the leader can take.
 
 use crate::assessment::Assessment;
 use crate::capacity::{Added, Look, Quotas, Room, Unspecified, domains, violations};
@@ -15,7 +15,8 @@ use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, kubectl, pgscale, set_to, unread};
 use crate::verdict::{Finding, Outcome};
 
-/// WAL senders that one base backup takes while it runs: the copy, and the log beside it.
+/// The WAL senders that one base backup takes while it runs: one for the copy, one for the log
+/// beside it.
 const OF_A_BASE_BACKUP: i64 = 2;
 
 pub(super) const QUOTA_HEADROOM: Rule = Rule {
@@ -119,7 +120,7 @@ fn limits(count: usize) -> String {
     }
 }
 
-/// What the quotas leave beside `count` members.
+/// Returns the room that the quotas leave beside `count` members.
 pub(super) fn quotas(facts: &Assessment<'_>, count: i64) -> Look<Quotas> {
     let quotas = match &facts.capacity.quotas {
         None => return Err("the quotas were not read".to_owned()),
@@ -127,19 +128,20 @@ pub(super) fn quotas(facts: &Assessment<'_>, count: i64) -> Look<Quotas> {
         Some(Seen::Absent) => return Ok(Quotas::default()),
         Some(Seen::Known(quotas)) => quotas,
     };
-    // Where nothing is limited, nothing has to be known of the pods.
+    // Where no quota limits anything, the pods need not be known.
     if quotas.is_empty() {
         return Ok(Quotas::default());
     }
     let added = Added { pods: facts.pods_to_come(count)?, claims: facts.claims_to_come(count) };
-    // The defaults of limit ranges count: without them nobody can tell.
+    // The defaults of limit ranges count: without them the need of a member is unknown.
     if let Some(Seen::Unreadable(why)) = &facts.capacity.limit_ranges {
         return Err(format!("the limit ranges could not be read ({why})"));
     }
     Ok(facts.footprint()?.quotas(quotas, &added))
 }
 
-/// The largest count between the present one and the one asked for that the quotas have room for.
+/// Returns the largest count between the present and the requested one for which the quotas have
+/// room.
 fn most(facts: &Assessment<'_>) -> Option<i64> {
     let fits = |count: i64| {
         quotas(facts, count).is_ok_and(|seen| {
@@ -197,7 +199,8 @@ fn limit_range(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         return Outcome::Pass;
     }
     let found = facts.footprint().and_then(|footprint| {
-        // Where nobody can tell whether one is made, one that would be forbidden is worth telling.
+        // Where it is unknown whether a pod is made, a pod that would be forbidden is worth a
+        // finding.
         let pod = facts.pods_to_come(facts.to()).map_or(true, |count| count > 0);
         let claim = facts.claims_to_come(facts.to()).map_or(true, |count| count > 0);
         violations(ranges, &footprint, pod, claim)
@@ -326,7 +329,7 @@ fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Seen::Known(configuration) => {
             (configuration.max_wal_senders, configuration.max_replication_slots)
         }
-        // Nothing runs yet that could have written it.
+        // No member runs yet that could have written it.
         Seen::Absent => {
             let default = crate::patroni::Configuration::default();
             (default.max_wal_senders, default.max_replication_slots)
@@ -376,7 +379,7 @@ fn too_few_wal_senders(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Pass
 }
 
-/// What asks for `count`, and waits for the new members where there is a cluster already.
+/// Returns the remedy that asks for `count`, and waits for the new members where a cluster exists.
 fn ask_for(facts: &Assessment<'_>, why: &str, count: i64) -> Remedy {
     if facts.direction() == Direction::Create {
         return set_to(facts, why, count);

@@ -1,4 +1,5 @@
-//! The tables of all rules, looked at from outside: is every rule shown to pass, to find and to be unsure?
+//! The tables of all rules, checked from outside: every rule is shown to pass, to find and to be
+//! unsure.
 
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;
@@ -9,9 +10,9 @@ use crate::rules::testing::{Want, created, healthy, shown};
 use crate::rules::{Kind, RULES, evaluate};
 use crate::verdict::Outcome;
 
-/// Rules that need no fact beside the written object: it says it all. A StatefulSet that cannot be seen is taken
-/// by mixed-change for one that would be replaced, and told by change-not-applied; an operator that cannot be read
-/// is told by operator-limits.
+/// The rules that need no fact beside the written object, which says everything. The rule
+/// mixed-change treats a StatefulSet that cannot be seen as one that would be replaced, and
+/// change-not-applied reports it. The rule operator-limits reports an operator that cannot be read.
 const NEVER_UNSURE: &[&str] = &[
     "limits-unknown",
     "mixed-change",
@@ -21,7 +22,7 @@ const NEVER_UNSURE: &[&str] = &[
     "statefulset-scaled",
 ];
 
-/// What the tables do not show of some rule.
+/// Returns the outcomes of each rule that the tables do not show.
 fn gaps(shown: &BTreeSet<(RuleId, Want)>) -> Vec<String> {
     let has = |id, want| shown.contains(&(id, want));
     let mut gaps = Vec::new();
@@ -39,12 +40,13 @@ fn gaps(shown: &BTreeSet<(RuleId, Want)>) -> Vec<String> {
     gaps
 }
 
-/// Goes through every table, the one place that does: the situations of a rule are the function `table` beside it.
+/// Goes through every table, and is the only test that does: the situations of a rule are the
+/// function `table` beside it.
 #[test]
 fn every_table_holds_and_shows_all_outcomes() {
     let mut wrong = Vec::new();
     let all = shown(|| {
-        // One that does not hold hides no other.
+        // A table that fails hides no other.
         let failed = RULES.iter().filter(|rule| catch_unwind(rule.table).is_err());
         wrong.extend(failed.map(|rule| rule.id));
     })
@@ -101,7 +103,7 @@ fn a_healthy_cluster_passes_every_rule() {
             .any(|result| matches!(result.outcome, Outcome::Unknown(_) | Outcome::Unsaid { .. }));
         assert!(!unsure);
     }
-    // One that is left alone is told of, however well it is.
+    // A single remaining member is reported, however healthy it is.
     for from in [5, 2] {
         let verdict = evaluate(&healthy(from, 1), &Policies::default());
         let found: Vec<_> = verdict.findings.iter().map(|finding| finding.rule).collect();

@@ -1,4 +1,4 @@
-//! Past the operator: the StatefulSet itself is scaled.
+//! A StatefulSet that another writer than the operator scales.
 
 use crate::assessment::Assessment;
 use crate::facts::Seen;
@@ -40,7 +40,8 @@ Upstream: syncStatefulSet, pkg/cluster/sync.go, sets the replicas back.",
 };
 
 fn statefulset_scaled(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    // One that cannot be seen is said so by change-not-applied, which needs it more.
+    // The rule change-not-applied reports a StatefulSet that cannot be seen: it needs the
+    // StatefulSet more.
     let (Some(from), Seen::Known(set)) = (facts.from(), &facts.stateful_set) else {
         return Outcome::NotApplicable;
     };
@@ -49,7 +50,7 @@ fn statefulset_scaled(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let source = facts.stateful_set_source();
     let cluster = &facts.change.new;
-    // A StatefulSet that is scaled down itself deletes the leader without any switchover.
+    // A StatefulSet that another writer scales down deletes the leader without any switchover.
     let doomed = facts.leader_member().is_some_and(|leader| leader.ordinal >= from);
     let back = match (doomed, keep_leader(facts)) {
         (true, Some(keep)) => Remedy::to("keep the leader", keep),
@@ -76,7 +77,7 @@ fn statefulset_scaled(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )
 }
 
-/// What whoever scales the StatefulSet `namespace/name` itself is told.
+/// Returns the finding for the writer that scales the StatefulSet `namespace/name` directly.
 pub fn past_the_operator(namespace: &str, name: &str, from: i64, to: i64) -> Finding {
     let (least, most) = (from.min(to), from.max(to).saturating_sub(1));
     let (members, are) = if least == most {
@@ -105,7 +106,7 @@ pub fn past_the_operator(namespace: &str, name: &str, from: i64, to: i64) -> Fin
     )
 }
 
-/// The command that has the StatefulSet run what the cluster asks for.
+/// Returns the command that sets the StatefulSet back to the count that the cluster asks for.
 pub(super) fn take_back(namespace: &str, name: &str, count: i64) -> Command {
     let replicas = format!("--replicas={count}");
     Command::kubectl(["scale", "statefulset", name, &replicas, "-n", namespace])
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_does_it_is_told_what_comes_of_it() {
+    fn direct_scaling_is_reported_with_its_consequences() {
         insta::assert_snapshot!(past_the_operator("db", "acid-a", 5, 2).message, @"statefulset db/acid-a goes from 5 to 2 past its operator: acid-a-2 to acid-a-4 are deleted unchecked, the leader too if it is among them, until the operator's next sync. Take it back: kubectl scale statefulset acid-a --replicas=5 -n db. If 2 is meant: kubectl pgscale set acid-a 2 -n db");
         insta::assert_snapshot!(past_the_operator("db", "acid-a", 5, 4).message, @"statefulset db/acid-a goes from 5 to 4 past its operator: acid-a-4 is deleted unchecked, even if it leads, until the operator's next sync. Take it back: kubectl scale statefulset acid-a --replicas=5 -n db. If 4 is meant: kubectl pgscale set acid-a 4 -n db");
         insta::assert_snapshot!(past_the_operator("db", "acid-a", 2, 5).message, @"statefulset db/acid-a goes from 2 to 5 past its operator: acid-a-2 to acid-a-4 are made unchecked, until the operator's next sync. Take it back: kubectl scale statefulset acid-a --replicas=2 -n db. If 5 is meant: kubectl pgscale set acid-a 5 -n db");

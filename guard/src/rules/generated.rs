@@ -1,4 +1,4 @@
-//! Clusters, policies and mishaps that nobody thought of, for the properties.
+//! Generated clusters, policies and mishaps, for the properties.
 
 use k8s_openapi::jiff::SignedDuration;
 use proptest::collection::vec;
@@ -170,13 +170,13 @@ pub(super) fn situations(count: usize) -> Vec<Situation> {
     (0..count).map(one).collect()
 }
 
-/// Any change of any cluster.
+/// Returns any change of any cluster.
 pub(super) fn facts() -> impl Strategy<Value = Facts> {
     let count = || prop_oneof![20 => 0_i64..8, 1 => any::<i64>()];
     cluster((0_i64..8, count(), count()))
 }
 
-/// A shrink of any cluster.
+/// Returns a shrink of any cluster.
 pub(super) fn shrinks() -> impl Strategy<Value = Facts> {
     let counts = (2_i64..8, 0_i64..8, 0_i64..8).prop_map(|(pods, from, to)| {
         // Mostly the cluster has the pods that it asks for.
@@ -188,7 +188,7 @@ pub(super) fn shrinks() -> impl Strategy<Value = Facts> {
     })
 }
 
-/// Growth of any cluster.
+/// Returns growth of any cluster.
 pub(super) fn growths() -> impl Strategy<Value = Facts> {
     let counts = (0_i64..7, 0_i64..7, 1_i64..8).prop_map(|(pods, from, more)| {
         let from = if from % 4 == 0 { from } else { pods };
@@ -199,7 +199,8 @@ pub(super) fn growths() -> impl Strategy<Value = Facts> {
     })
 }
 
-/// A cluster with these pods and counts: mostly healthy, led by anyone, with any number of oddities.
+/// Returns a cluster with these pods and counts: mostly healthy, led by any member, with any number
+/// of oddities.
 fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Value = Facts> {
     let leader = option::weighted(0.95, any::<Index>());
     let members = vec(option::weighted(0.15, odd_member()), 8);
@@ -316,7 +317,7 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
         .prop_map(|(facts, surroundings)| surroundings.around(facts))
 }
 
-/// What others are doing to the cluster, and where its members are.
+/// The work of other actors on the cluster, and the places of its members.
 #[derive(Clone, Debug)]
 struct Doings {
     failover: Seen<PendingFailover>,
@@ -396,9 +397,11 @@ fn aged(mut lock: LeaderLock, age: i64) -> LeaderLock {
     lock
 }
 
-/// Makes a member's last report agree with its answer, as far as the report is all that is left of it once it
-/// is silent: whether it is being built, leads, and on which timeline. By the tables, a silent member that last
-/// said that it streams is no rebuild, whatever it might have answered.
+/// Makes a member's last report agree with its answer, as far as the report is all that remains
+/// once the member is silent: whether it is being built, whether it leads, and on which timeline.
+///
+/// By the tables, a silent member whose last report said that it streams is no rebuild, whatever it
+/// might have answered.
 fn agree(member: &mut Member) {
     let Live::Answered(answer) = &member.live else { return };
     if member.report == Seen::Absent {

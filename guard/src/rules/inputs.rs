@@ -1,7 +1,8 @@
-//! What each rule looks at: the objects it reads, and what they say now.
+//! The objects that each rule reads, and their present state.
 //!
-//! Told beside every verdict, also beside one that finds nothing, so that a person can check it. Nothing is judged
-//! here, and no rule judges by these texts. A fact that could not be read is told as that.
+//! They are printed beside every verdict, also beside one without findings, so that a person can
+//! check it. Nothing is judged here, and no rule judges by these texts. A fact that could not be
+//! read is printed as unreadable.
 
 use std::fmt::Display;
 
@@ -33,14 +34,14 @@ pub(super) use room::{
     quotas,
 };
 
-/// One thing a rule reads: where from, and what it says now.
+/// One object that a rule reads: its source and its present state.
 pub type Input = fn(&Assessment<'_>, &Policies) -> Vec<Evidence>;
 
-/// How many objects of one kind are shown.
+/// The number of objects of one kind that are shown.
 const SHOWN: usize = 20;
 
 impl Rule {
-    /// Everything the rule looks at, each once.
+    /// Returns everything that the rule looks at, each object once.
     pub fn looks_at(&self, facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
         let mut seen: Vec<Evidence> = Vec::new();
         for reading in self.reads {
@@ -54,12 +55,12 @@ impl Rule {
     }
 }
 
-/// One field of an object.
+/// Returns one field of an object.
 fn one(object: ObjectRef, field: &str, value: impl Display) -> Vec<Evidence> {
     vec![Evidence::new(object, field, value)]
 }
 
-/// Fields of `object` by `value`; that it is not there, or why it could not be read.
+/// Returns the fields of `value`, that `object` does not exist, or the reason why it could not be read.
 fn seen<T, const N: usize>(
     value: &Seen<T>,
     object: &ObjectRef,
@@ -78,7 +79,7 @@ fn unread(object: ObjectRef, why: &str) -> Vec<Evidence> {
     vec![Evidence::unreadable(object, why)]
 }
 
-/// The first of `all`, which are of this kind, with all facts about each.
+/// Returns all facts about the first objects of `all`, which are of this kind.
 fn listed(kind: object_ref::Kind, all: Vec<Vec<Evidence>>) -> Vec<Evidence> {
     let object = ObjectRef::all(kind);
     if all.is_empty() {
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rule_looks_at_can_be_checked_by_hand() {
+    fn inputs_of_a_rule_can_be_checked_by_hand() {
         let facts = healthy(3, 2).frozen(1).pending(2);
         let policies = Policies::default();
         insta::assert_snapshot!(told("below-min", &facts, &policies), @"
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_told_with_the_reason() {
+    fn unreadable_inputs_are_shown_with_the_reason() {
         let blind = healthy(5, 2)
             .without_sight_of_members()
             .without_sight_of_the_lock()
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_members_the_first_are_told() {
+    fn only_the_first_of_many_members_are_shown() {
         let all = told("restart-pending", &healthy(25, 24), &Policies::default());
         assert_eq!((all.lines().count(), all.lines().last()), (21, Some("pods: not shown: 5")));
     }

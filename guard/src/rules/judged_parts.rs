@@ -1,5 +1,5 @@
-//! The list of parts that rules read of a spec is complete: without the others every verdict is the
-//! same.
+//! The list of parts that rules read from a spec is complete: without the other parts every verdict
+//! is the same.
 
 use json_patch::PatchOperation;
 use proptest::collection::vec;
@@ -19,7 +19,7 @@ use crate::rules::generated::{facts, policy};
 use crate::rules::properties::seeded;
 use crate::verdict::Verdict;
 
-/// Every part of a spec that the CRD knows, set to something that is not its default
+/// Every part of a spec that the CRD knows, with a value that is not its default
 /// (`manifests/postgresql.crd.yaml` of the operator, 1.15.1 and 2.0.1).
 const EVERY_PART: &str = r#"{
     "additionalVolumes": [{"name": "empty", "mountPath": "/opt", "volumeSource": {"emptyDir": {}}}],
@@ -81,7 +81,8 @@ fn names() -> Vec<String> {
     every_part().keys().cloned().collect()
 }
 
-/// A change with these parts in both specs beside its own, and others that only the new spec has.
+/// Returns a change with these parts in both specs beside its own, and other parts only in the new
+/// spec.
 fn whole() -> impl Strategy<Value = Facts> {
     (facts(), vec(any::<bool>(), names().len()), vec(select(names()), 0..3)).prop_map(
         |(mut facts, present, edited)| {
@@ -98,7 +99,7 @@ fn whole() -> impl Strategy<Value = Facts> {
     )
 }
 
-/// The same change with nothing in both specs but `parts` and the differences between them.
+/// Returns the same change with nothing in both specs but `parts` and the differences between them.
 fn reduced(facts: &Facts, parts: &[&str]) -> Facts {
     let mut reduced = facts.clone();
     let new = &facts.change.new.spec;
@@ -113,7 +114,7 @@ fn reduced(facts: &Facts, parts: &[&str]) -> Facts {
     reduced
 }
 
-/// Everything that is made of a change and can depend on its specs.
+/// Returns every result that is made from a change and can depend on its specs.
 fn judged(
     facts: &Facts,
     policies: &[ScalePolicy],
@@ -136,13 +137,13 @@ proptest! {
     }
 }
 
-/// Shows that the property above can fail, and that nothing is listed for nothing.
+/// Shows that the property above can fail, and that no part is listed needlessly.
 #[test]
 fn leaving_out_a_judged_part_changes_some_verdict() {
     let mut runner = TestRunner::deterministic();
     let changes: Vec<_> =
         (0..400).map(|_| whole().new_tree(&mut runner).unwrap().current()).collect();
-    // The count is a field of its own once the object is read.
+    // The count is a separate field once the object is read.
     for part in JUDGED_PARTS.into_iter().filter(|part| *part != "numberOfInstances") {
         let others: Vec<_> = JUDGED_PARTS.into_iter().filter(|other| *other != part).collect();
         let noticed =

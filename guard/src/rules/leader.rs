@@ -1,8 +1,9 @@
-//! Who leads, and whether the leader can get out of the way of a shrink.
+//! The leader, and the conditions under which it can move out of the way of a shrink.
 //!
-//! The StatefulSet always deletes the highest ordinals. When the leader is one of them the operator asks
-//! Patroni to hand over to ordinal 0, and only to it; when that is refused it logs a warning and lets the
-//! leader be deleted all the same (`preScaleDown`, pkg/cluster/resources.go).
+//! The StatefulSet always deletes the highest ordinals. When the leader is one of them, the
+//! operator asks Patroni for a switchover to ordinal 0, and only to that. When Patroni refuses it,
+//! the operator logs a warning and lets the leader be deleted all the same (`preScaleDown`,
+//! pkg/cluster/resources.go).
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -212,8 +213,10 @@ fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(remedy))
 }
 
-/// How Patroni is resumed, and the marks that say that it must not be yet: in the middle of a major upgrade it would
-/// start what is being upgraded.
+/// Returns the remedy that resumes Patroni, and the marks that forbid it for now.
+///
+/// In the middle of a major upgrade a resumed Patroni would start the PostgreSQL that is being
+/// upgraded.
 fn resume(facts: &Assessment<'_>) -> (Remedy, Vec<Evidence>) {
     let resume = inside(facts, &["patronictl", "resume"]);
     let marked = critical_operation(facts);
@@ -227,8 +230,8 @@ fn resume(facts: &Assessment<'_>) -> (Remedy, Vec<Evidence>) {
     (remedy, marked)
 }
 
-/// Members that start while Patroni is paused: they neither take the lead nor copy from a leader
-/// (`bootstrap` and `_run_cycle`, patroni/ha.py).
+/// Judges members that start while Patroni is paused: they neither take the lead nor copy from a
+/// leader (`bootstrap` and `_run_cycle`, patroni/ha.py).
 fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
     let config = facts.patroni_source("config");
@@ -239,7 +242,8 @@ fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
         finding.evidence.extend(marked);
         return Outcome::Found(finding.remedy(remedy));
     }
-    // Without a pod there is no patronictl: the same object is edited, which is JSON within JSON.
+    // Without a pod there is no patronictl. The same object is edited instead, which is JSON within
+    // JSON.
     let resume = kubectl(facts, &["get", &config.argument(), "-o", "json"])
         .piped_into(["sed", r#"s/\\"pause\\": *true/\\"pause\\":false/"#])
         .piped_into(["kubectl", "replace", "-f", "-"]);
@@ -252,8 +256,8 @@ fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
     Outcome::Found(finding.remedy(remedy).unexcused())
 }
 
-/// How to be rid of what those left behind who led once, are dead, and whose pods go on saying that they lead:
-/// another member leads by now. `None` where that is not all there is to it.
+/// Returns the remedy for dead members that once led and whose pods still say that they lead, while
+/// another member leads by now. `None` where anything else is wrong.
 fn end_the_dead<'a>(
     facts: &Assessment<'_>,
     claims: impl Iterator<Item = &'a Member>,

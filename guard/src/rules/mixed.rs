@@ -1,4 +1,4 @@
-//! A change of the count that rides with other edits of the same write.
+//! A change of the count together with other edits in the same write.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,16 @@ use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, set};
 use crate::verdict::{Finding, Outcome, Severity};
 
-/// How many edits are shown.
+/// The number of edits that are shown.
 const SHOWN: usize = 8;
-/// How many characters of a value are shown.
+/// The number of characters of a value that are shown.
 const WIDTH: usize = 60;
 
-/// The parts of the spec that the operator turns into the StatefulSet and its pods: `generateStatefulSet` and
-/// `generatePodTemplate` (pkg/cluster/k8sres.go) write them, `compareStatefulSetWith` and `compareContainers`
-/// (pkg/cluster/cluster.go) find the difference and replace the StatefulSet or renew its pods one by one.
+/// The parts of the spec that the operator turns into the StatefulSet and its pods.
+///
+/// `generateStatefulSet` and `generatePodTemplate` (pkg/cluster/k8sres.go) write them.
+/// `compareStatefulSetWith` and `compareContainers` (pkg/cluster/cluster.go) find the difference,
+/// and replace the StatefulSet or renew its pods one by one.
 const SHAPES: &[&str] = &[
     "/additionalVolumes",         // volumes, mounts
     "/clone",                     // environment
@@ -58,9 +60,11 @@ const SHAPES: &[&str] = &[
     "/volume/subPath",            // mounts
 ];
 
-/// The PostgreSQL parameters that go into the pods' environment; all others go into Patroni's dynamic
-/// configuration, which the comparison leaves out (`isBootstrapOnlyParameter`, pkg/cluster/k8sres.go;
-/// `compareSpiloConfiguration`, pkg/cluster/cluster.go).
+/// The PostgreSQL parameters that go into the pods' environment.
+///
+/// All others go into Patroni's dynamic configuration, which the comparison leaves out
+/// (`isBootstrapOnlyParameter`, pkg/cluster/k8sres.go, and `compareSpiloConfiguration`,
+/// pkg/cluster/cluster.go).
 const LOCAL_PARAMETERS: &[&str] = &[
     "archive_command",
     "bg_mon.history_buckets",
@@ -135,7 +139,7 @@ Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`)
 
 fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
-    // Where only the limits are in doubt, the count is the same as far as anything shows.
+    // Where only the limits are in doubt, the count is the same by all evidence.
     let same = facts.from() == Some(facts.to());
     if same {
         return Outcome::NotApplicable;
@@ -185,7 +189,7 @@ fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )
 }
 
-/// The parts that differ and shape the pods, as paths in the object.
+/// Returns the parts that differ and shape the pods, as paths in the object.
 fn shaped(change: &Change) -> Vec<String> {
     let Some(old) = &change.old else { return Vec::new() };
     let (old, new) = (&old.spec, &change.new.spec);
@@ -204,7 +208,7 @@ fn shaped(change: &Change) -> Vec<String> {
     shaped
 }
 
-/// What a part of the spec says; unset, null and empty are one and the same to the operator.
+/// Returns the value of a part of the spec. Unset, null and empty are the same to the operator.
 fn given<'a>(spec: &'a Value, path: &str) -> Option<&'a Value> {
     spec.pointer(path).filter(|value| match value {
         Value::Null => false,
@@ -227,7 +231,7 @@ fn parameters(spec: &Value) -> BTreeMap<&str, &Value> {
 /// One edit, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edit {
-    /// What is edited, as a JSON pointer.
+    /// The part that is edited, as a JSON pointer.
     field: String,
     /// `from → to`, or that it is not shown.
     value: String,
@@ -243,7 +247,7 @@ impl Edit {
 /// Returns every edit but that of the count.
 pub(super) fn described(change: &Change) -> Vec<Edit> {
     let Some(old) = &change.old else { return Vec::new() };
-    // Each operation is relative to what the ones before it left, array indices above all.
+    // Each operation is relative to the result of the ones before it, array indices above all.
     let mut before = old.spec.clone();
     change
         .other_edits()
@@ -271,7 +275,8 @@ pub(super) fn described(change: &Change) -> Vec<Edit> {
                     format!("{was} → {}", becomes.map_or_else(unset, shown))
                 }
             };
-            // A patch made by diffing applies; if it did not, the later values would only be less exact.
+            // A patch that comes from a diff applies. If it did not, the later values would only be
+            // less exact.
             let _ = json_patch::patch(&mut before, std::slice::from_ref(&edit));
             Edit { field: format!("/spec{path}"), value }
         })
@@ -285,7 +290,9 @@ fn secret(path: &str) -> bool {
     }) || SECRET_WORDS.iter().any(|word| lower.contains(word))
 }
 
-/// A value on one line. What a map or a list holds may be secret and is long: only its kind is told.
+/// Returns a value on one line.
+///
+/// The content of a map or a list may be secret and is long: only its kind is shown.
 fn shown(value: &Value) -> String {
     match value {
         Value::Object(_) => "{…}".to_owned(),
@@ -315,7 +322,8 @@ mod tests {
     use super::*;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    /// Another controller is named, and no operator of that name is found: its limits may make the count smaller.
+    /// Returns facts in which another controller is named, and no operator of that name is found:
+    /// its limits may make the count smaller.
     fn in_doubt(mut facts: Facts) -> Facts {
         let key = crate::postgresql::CONTROLLER_ANNOTATION.to_owned();
         facts.change.new.annotations.insert(key, "another".to_owned());
@@ -460,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_as_each_edit_found_them() {
+    fn values_are_shown_as_each_edit_found_them() {
         let mut facts = healthy(5, 3);
         if let Some(old) = &mut facts.change.old {
             old.spec["tolerations"] = json!(["a", "b", "c"]);

@@ -1,4 +1,4 @@
-//! The operator: who it is, whether it is there, what it makes of this cluster.
+//! The operator: its identity, its presence, and its effect on this cluster.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -14,7 +14,8 @@ use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, inputs, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
-/// Status words by which the operator says that its last work on a cluster failed (`pkg/apis/acid.zalan.do/v1/const.go`).
+/// The status words by which the operator says that its last work on a cluster failed
+/// (`pkg/apis/acid.zalan.do/v1/const.go`).
 const FAILED: &[&str] = &["CreateFailed", "Invalid", "SyncFailed", "UpdateFailed"];
 
 pub(super) const LIMITS_UNKNOWN: Rule = Rule {
@@ -47,7 +48,7 @@ Way out: list the accounts of all operators, or correct the annotation.",
 fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     match &facts.operator {
         Seen::Known(_) => Outcome::Pass,
-        // One fact that is hidden is told once, by operator-limits.
+        // One hidden fact is reported once, by operator-limits.
         Seen::Unreadable(_) => Outcome::NotApplicable,
         Seen::Absent => {
             let mut finding = Finding::warn(
@@ -114,7 +115,7 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 Evidence::new(operator.deployment.clone(), "status.availableReplicas", 0),
             ),
         },
-        // Told by operator-limits; here it only matters where a denial might be missed.
+        // The rule operator-limits reports it. Here it only matters where a denial might be missed.
         Seen::Unreadable(_) if harmless => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("whether an operator runs", why),
         Seen::Absent => ("no operator was found that owns and watches it", nobody_owns(facts)),
@@ -235,7 +236,7 @@ fn standby_cluster(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )
 }
 
-/// What makes an operator own the cluster.
+/// Returns the remedy that makes an operator own the cluster.
 fn own() -> Remedy {
     Remedy::note("start an operator that owns the cluster and watches its namespace")
         .or_to(
@@ -245,7 +246,7 @@ fn own() -> Remedy {
         .or_to("where there is no list yet", create_list())
 }
 
-/// Returns the cluster's side of why no operator was found: the id by which it chooses one.
+/// Returns the cluster's part in the reason why no operator was found: the id by which it chooses one.
 fn nobody_owns(facts: &Assessment<'_>) -> Evidence {
     let field = format!("annotation {CONTROLLER_ANNOTATION}");
     let value = match facts.change.new.controller() {

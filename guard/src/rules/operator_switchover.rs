@@ -1,12 +1,13 @@
-//! Whether the leader can get out of the way of a shrink that deletes its pod.
+//! The ability of the leader to move out of the way of a shrink that deletes its pod.
 //!
-//! The StatefulSet always deletes the highest ordinals. When the leader is one of them the operator asks
-//! Patroni to hand over to ordinal 0, and only to it; when that is refused it logs a warning and lets the
-//! leader be deleted all the same (`preScaleDown`, pkg/cluster/resources.go).
+//! The StatefulSet always deletes the highest ordinals. When the leader is one of them, the
+//! operator asks Patroni for a switchover to ordinal 0, and only to that. When Patroni refuses it,
+//! the operator logs a warning and lets the leader be deleted all the same (`preScaleDown`,
+//! pkg/cluster/resources.go).
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Health, OperatorSwitchover, Seen};
+use crate::facts::{Facts, Health, Member, OperatorSwitchover, Seen};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
@@ -19,7 +20,7 @@ use crate::verdict::{Finding, Outcome};
 pub(super) const LEADER_CONDEMNED: Rule = Rule {
     id: RuleId::LEADER_CONDEMNED,
     title: "the leader's pod would be deleted",
-    // At zero there is no leader to lose: return-from-zero looks at what is left.
+    // At zero there is no leader to lose: return-from-zero looks at the remaining volumes.
     applies: Applies::on(&[DOWN.to_at_least(1), UP.after_some(), REWRITTEN.to_at_least(1)]),
     default: "deny",
     kind: Kind::Live,
@@ -59,9 +60,9 @@ fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let grows = facts.direction() != Direction::Down;
     let lock = match &facts.leader {
         Seen::Known(lock) => lock,
-        // No lock is a matter of no-leader.
+        // The rule no-leader judges an absent lock.
         Seen::Absent => return Outcome::Pass,
-        // Growth deletes nothing: no-leader tells that the lock is hidden.
+        // Growth deletes nothing: no-leader reports that the lock is hidden.
         Seen::Unreadable(_) if grows => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("the leader lock", why),
     };
@@ -104,10 +105,12 @@ fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         };
         finding = finding.because(facts.source_of(member), "cannot take over", why);
     }
-    Outcome::Found(finding.remedy(mend_one(facts)))
+    let by_policy = facts.survivors().any(|member| facts.takeover(member).lags_by_policy());
+    Outcome::Found(finding.remedy(mend_one(facts)).if_by_policy_lag(by_policy))
 }
 
-/// More pods live than the object asks for, the leader's among them, and the new count leaves it out as well.
+/// Returns the finding where more pods live than the object asks for, the leader's among them, and
+/// the new count leaves the leader's pod out as well.
 fn left_out(facts: &Assessment<'_>, leader: &str, lock: &ObjectRef) -> Finding {
     let to = facts.to();
     let message = format!(
@@ -178,22 +181,30 @@ fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             }
             finding.evidence.extend(obstacles);
             // Where another leader or another count would do, that is shown instead (`alternative`).
-            let remedy = if facts.best_survivor().is_none() {
+            let nobody = facts.best_survivor().is_none();
+            let would_do = |member: &Member| {
+                facts.takeover(member).lags_by_policy_alone() && facts.in_sync_set(member).is_ok()
+            };
+            let first = facts.member(&candidate);
+            let by_policy = first.is_some_and(|first| facts.takeover(first).lags_by_policy())
+                || nobody && facts.survivors().any(would_do);
+            let remedy = if nobody {
                 mend_one(facts)
             } else {
                 Remedy::to(format!("mend {candidate}, or see what else is in the way"), plan(facts))
             };
-            Outcome::Found(finding.remedy(remedy).if_leader_goes(true))
+            let finding = finding.remedy(remedy).if_by_policy_lag(by_policy);
+            Outcome::Found(finding.if_leader_goes(true))
         }
     }
 }
 
-/// The command that shows which counts would do.
+/// Returns the command that shows which counts would be admitted.
 fn plan(facts: &Assessment<'_>) -> Command {
     pgscale(facts, "plan", &["--to", &facts.to().to_string()])
 }
 
-/// Returns what to do where no member that stays can lead.
+/// Returns the remedy where no kept member can lead.
 fn mend_one(facts: &Facts) -> Remedy {
     Remedy::to("no member that stays can take over: mend one; their state", status(facts))
 }
@@ -212,7 +223,8 @@ mod tests {
     use crate::facts::Live;
     use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
-    /// 5 run, led by the last; the operator's limit is `max` and is not carried out yet; 6 are written as `max`.
+    /// Returns a cluster of which 5 run, led by the last. The operator's limit is `max` and is not
+    /// carried out yet, and 6 are written as `max`.
     fn limited(max: i64) -> Facts {
         led_by_the_last(3).with_settings(|settings| settings.max_instances = max).with_count(6, max)
     }
@@ -413,9 +425,9 @@ mod tests {
         ");
     }
 
-    /// One cause has one finding, and one way out.
+    /// One cause has one finding and one remedy.
     #[test]
-    fn what_only_endangers_a_leader_that_goes_is_evidence_of_one_denial() {
+    fn dangers_to_a_removed_leader_are_evidence_of_one_denial() {
         let facts = led_by_the_last(2).frozen(0).pause().with_stateful_set(|set| {
             set.parallel = true;
             set.foreign_annotations.push(("a/b".into(), "kubectl".into()));
@@ -435,14 +447,14 @@ mod tests {
           Try: not 2, but 3; this moves the leader to acid-a-1 first:
               kubectl pgscale down acid-a --to 3 -n db
         ");
-        // An override lifts what it names, and hides nothing else.
+        // An override lifts the rules that it names, and hides nothing else.
         let lifted = crate::evaluate(&facts, &crate::rules::testing::lowered());
         let denials: Vec<_> = lifted.denials().map(|it| it.rule).collect();
         assert_eq!(denials.len(), 5, "{denials:?}");
     }
 
     #[test]
-    fn the_operators_own_switchover_is_judged_where_a_leader_goes() {
+    fn operator_switchover_is_judged_where_the_leader_is_removed() {
         let found = |facts: &Facts| {
             ["leader-condemned", "leader-cannot-move"].map(|id| {
                 matches!(

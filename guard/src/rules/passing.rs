@@ -1,4 +1,4 @@
-//! No finding suggests a count that would be refused itself.
+//! The remedies that pass: no finding suggests a count that would be refused itself.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,12 @@ use crate::remedy::Remedy;
 use crate::rules::{after_switchover, judge, status};
 use crate::verdict::Verdict;
 
-/// Takes commands out of the remedies whose count would not be admitted now. They are written by one rule each, which does
-/// not know what the others say of that count.
+/// Removes the commands from the remedies whose count would not be admitted now.
+///
+/// Each command is written by one rule, which does not know the outcome of the other rules for that
+/// count.
 pub(super) fn keep(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
-    // The counts that one verdict suggests are few: most rules name the same one.
+    // One verdict suggests few counts: most rules name the same one.
     let mut known: BTreeMap<i64, bool> = BTreeMap::new();
     for remedy in verdict.findings.iter_mut().filter_map(|finding| finding.remedy.as_mut()) {
         let before = remedy.commands.len();
@@ -28,7 +30,8 @@ pub(super) fn keep(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
     }
 }
 
-/// Takes every command out of the remedies that asks for a count: whether that would be admitted is not known.
+/// Removes every command that asks for a count from the remedies: it is not known whether that
+/// count would be admitted.
 pub(super) fn suggest_no_count(verdict: &mut Verdict) {
     for finding in &mut verdict.findings {
         let Some(remedy) = &mut finding.remedy else { continue };
@@ -39,12 +42,12 @@ pub(super) fn suggest_no_count(verdict: &mut Verdict) {
     }
 }
 
-/// Returns whether `kubectl pgscale` could go to `count`: every rule admits it, with the leader moved first where it has
-/// to go.
+/// Returns whether `kubectl pgscale` could go to `count`: every rule admits it, with the leader
+/// moved first where it has to move.
 fn admitted(count: i64, facts: &Facts, policies: &Policies) -> bool {
-    // Where there is no cluster yet, no command of ours creates it.
+    // Where there is no cluster yet, no command of pgscale creates it.
     let Some(old) = facts.change.old.clone() else { return true };
-    // The field is an int32: no command of ours can ask for more.
+    // The field is an int32: no command of pgscale can ask for more.
     if i32::try_from(count).is_err() {
         return false;
     }

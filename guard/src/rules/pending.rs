@@ -1,4 +1,4 @@
-//! What somebody else has begun: a switchover, a restart, a major upgrade.
+//! The work that others have begun: a switchover, a restart, a major upgrade.
 
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
@@ -16,7 +16,8 @@ use crate::rules::{
 };
 use crate::verdict::{Finding, Outcome, Severity};
 
-/// Annotation by which the operator remembers a major upgrade that failed (pkg/cluster/majorversionupgrade.go).
+/// The annotation by which the operator remembers a major upgrade that failed
+/// (pkg/cluster/majorversionupgrade.go).
 pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 
 pub(super) const SWITCHOVER_PENDING: Rule = Rule {
@@ -75,11 +76,12 @@ fn switchover_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(Finding { remedy: about_switchover(facts), evidence, ..finding })
 }
 
-/// What to do about a switchover that is pending, or may be; `None` where none is.
+/// Returns the remedy for a switchover that is pending, or may be. `None` where none is pending.
 ///
-/// One that is scheduled waits for its time, and can be flushed. One that is not is done or dropped within a loop
-/// of the leader (`process_manual_failover_from_leader`, patroni/ha.py), and `patronictl flush` does nothing
-/// about it: "No pending scheduled switchover" (patroni/ctl.py).
+/// A scheduled switchover waits for its time, and can be flushed. Patroni does or drops any other
+/// one within a loop of the leader (`process_manual_failover_from_leader`, patroni/ha.py), and
+/// `patronictl flush` has no effect on that one: "No pending scheduled switchover"
+/// (patroni/ctl.py).
 pub fn about_switchover(facts: &Facts) -> Option<Remedy> {
     let object = facts.patroni_source("failover");
     let cluster = &facts.change.new;
@@ -93,7 +95,7 @@ pub fn about_switchover(facts: &Facts) -> Option<Remedy> {
         let why = "wait until it is done, or withdraw it";
         return Some(Remedy::to(why, inside(facts, &flush)));
     }
-    // It asks who shall lead.
+    // The command asks for the new leader.
     let fail_over = inside_asking(facts, &["patronictl", "failover", &cluster.name]);
     let remove = kubectl(facts, &["annotate", &object.argument(), "leader-", "member-"]);
     let note =
@@ -176,7 +178,7 @@ fn restart_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )))
 }
 
-/// `member` waits for a restart; the error says why nobody can tell.
+/// Returns whether `member` waits for a restart. The error says why that is unknown.
 fn waits_for_restart(member: &Member) -> Result<bool, String> {
     match last_word(member, |answer| answer.pending_restart, |report| report.pending_restart) {
         Seen::Known(waits) => Ok(waits),
@@ -269,11 +271,13 @@ fn major_upgrade(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )
 }
 
-/// All members are marked, and Patroni is not paused yet: the operator marks them before it runs the script. Who marks
-/// them for another reason runs the version that is declared, and while a first leader is made nothing runs. An error
-/// where nobody can tell.
+/// Returns the finding where all members are marked, and Patroni is not paused yet: the operator
+/// marks them before it runs the script.
+///
+/// A cluster whose members are marked for another reason runs the declared version, and while a
+/// first leader is made no PostgreSQL runs. The error says why the state is unknown.
 fn begins(facts: &Assessment<'_>, members: &[Member]) -> Result<Option<Finding>, String> {
-    // The operator acts on what is stored, not on what this write may change.
+    // The operator acts on the stored object, and not on the changes of this write.
     let stored = facts.change.old.as_ref().unwrap_or(&facts.change.new);
     let version = stored.spec.pointer("/postgresql/version").and_then(serde_json::Value::as_str);
     let Some(declared) = version.and_then(|version| version.parse::<u64>().ok()) else {

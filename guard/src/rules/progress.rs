@@ -1,4 +1,4 @@
-//! What is still under way: an operation, a change of the count that was not applied.
+//! Work under way: an operation, or a change of the count that was not applied.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -13,7 +13,7 @@ use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
-/// Annotation of a pod that the operator is to renew.
+/// The annotation of a pod that the operator is to renew.
 const ROLLING_UPDATE: &str = "zalando-postgres-operator-rolling-update-required";
 
 pub(super) const OPERATION_IN_PROGRESS: Rule = Rule {
@@ -93,7 +93,7 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     finding.evidence = evidence;
     let renewed = members.iter().any(|member| member.pod.rolling_update_required);
     let remedy = if renewed {
-        // Once its pods run, `wait` is content, renewed or not.
+        // Once the pods run, `wait` ends, whether the operator has renewed them or not.
         let marked = format!(
             "jsonpath={{.items[?(@.metadata.annotations.{ROLLING_UPDATE}==\"true\")].metadata.name}}"
         );
@@ -138,7 +138,7 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let (from, to) = (facts.from().unwrap_or(0), facts.to());
     let runs = match &facts.stateful_set {
         Seen::Known(set) => set.replicas,
-        // Its absence beside pods is an operation under way, which has a rule of its own.
+        // Without a StatefulSet beside pods an operation is under way, which has its own rule.
         Seen::Absent if from == 0 || !facts.all_members().is_empty() => {
             return Outcome::NotApplicable;
         }
@@ -170,7 +170,7 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         )
         .because(facts.postgresql_source(), "numberOfInstances within the operator's limits", from)
         .because(facts.stateful_set_source(), "spec.replicas", runs)
-        // With none running, to cancel would be to ask for a full outage.
+        // With none running, a cancel would ask for a full outage.
         .remedy(if runs >= 1 {
             wait(facts).or_to("or cancel it", set_count(facts, runs))
         } else {
@@ -192,7 +192,7 @@ mod tests {
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    /// The StatefulSet runs another count than the cluster asks for.
+    /// Returns facts in which the StatefulSet runs another count than the cluster asks for.
     fn running(from: i64, to: i64, runs: i64) -> Facts {
         healthy(from, to).with_stateful_set(|set| set.replicas = runs)
     }
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outage_is_no_way_to_cancel_a_change() {
+    fn cancelling_a_change_never_asks_for_a_full_outage() {
         for to in [2, 4] {
             let found = text("change-not-applied", &running(3, to, 0));
             let keep = "keep it:\n      kubectl scale statefulset acid-a --replicas=3 -n db";

@@ -1,9 +1,9 @@
-//! What must hold for any cluster, not only for those that somebody thought of.
+//! The properties that hold for any cluster, beyond the hand-written situations.
 
 use k8s_openapi::jiff::SignedDuration;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
 
 use crate::assessment::Assessment;
@@ -20,11 +20,13 @@ use crate::rules::generated::{
 };
 use crate::rules::rebuild::has_spare;
 use crate::rules::testing::{healthy, lock, lowered};
-use crate::rules::{RULES, alternative, evaluate};
-use crate::verdict::{Severity, Verdict};
+use crate::rules::{Kind, RULES, alternative, evaluate};
+use crate::verdict::{Outcome, Severity, Verdict};
 
-/// The same clusters in every run, so that a red run is about the change it ran on. `PROPTEST_RNG_SEED` and
-/// `PROPTEST_CASES` look further afield, as the nightly workflow does.
+/// Returns a configuration with the same clusters in every run, so that a red run is about the
+/// change it ran on.
+///
+/// `PROPTEST_RNG_SEED` and `PROPTEST_CASES` reach other clusters, as the nightly workflow does.
 pub(super) fn seeded() -> ProptestConfig {
     let mut config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {
@@ -36,7 +38,7 @@ pub(super) fn seeded() -> ProptestConfig {
     config
 }
 
-/// `policies`, and that what is not known refuses growth, too.
+/// Returns `policies` with the addition that unknown facts refuse growth, too.
 fn careful(mut policies: Vec<ScalePolicy>, facts: &Facts) -> Policies {
     let when_unknown = Some(WhenUnknown { down: None, up: Some(Severity::Deny) });
     policies.push(ScalePolicy::new(
@@ -50,7 +52,7 @@ fn denials(verdict: &Verdict) -> Vec<&'static str> {
     verdict.denials().map(|finding| finding.rule.as_str()).collect()
 }
 
-/// What is refused stays refused when `what` cannot be seen.
+/// Checks that a refused change stays refused when `what` cannot be seen.
 fn never_admitted_without(
     facts: &Facts,
     what: &[Hidden],
@@ -69,7 +71,7 @@ fn never_admitted_without(
     Ok(())
 }
 
-/// What is refused stays refused when a member that stays gets worse.
+/// Checks that a refused change stays refused when a kept member gets worse.
 fn never_admitted_worse(
     facts: &Facts,
     index: Index,
@@ -105,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn hiding_a_fact_never_admits_growth_refused_where_what_is_unknown_refuses(
+    fn hiding_a_fact_never_admits_refused_growth_where_unknown_facts_refuse(
         facts in growths(), what in vec(hidden(), 1..4), policies in vec(policy(), 0..3)
     ) {
         never_admitted_without(&facts, &what, &careful(policies, &facts))?;
@@ -120,7 +122,7 @@ proptest! {
         never_admitted_worse(&facts, index, &how, &policies)?;
     }
 
-    /// Where no healthy standby is left every new member counts, and a rebuild is no reason to wait.
+    /// Without a healthy standby every new member counts, and a rebuild is no reason to wait.
     #[test]
     fn a_member_that_gets_worse_never_admits_refused_growth(
         facts in growths(), index in any::<Index>(), how in vec(worse(), 1..3),
@@ -144,9 +146,10 @@ proptest! {
         prop_assert!(judge(&policies) || !judge(&tighter), "{what}");
     }
 
-    /// As `kubectl pgscale` would ask for it: the count alone, with the leader moved first where it has to go.
+    /// Each count is requested as `kubectl pgscale` would: the count alone, with the leader moved
+    /// first where it has to move.
     #[test]
-    fn every_count_that_is_suggested_is_admitted(
+    fn every_suggested_count_is_admitted(
         facts in facts(), policies in vec(opinionated(), 0..4)
     ) {
         let policies = Policies::combine(&policies, &facts.change.new);
@@ -169,7 +172,7 @@ proptest! {
         }
     }
 
-    /// Of the namespace, of the platform, or by a selector that has grown.
+    /// The new policy is one of the namespace, one of the platform, or one with a wider selector.
     #[test]
     fn one_more_policy_that_only_restricts_never_admits_a_refused_change(
         facts in facts(), policies in vec(opinionated(), 0..3), more in restrictive(),
@@ -201,7 +204,7 @@ proptest! {
     }
 
     #[test]
-    fn policies_that_cannot_be_read_never_admit_what_the_others_refuse(
+    fn unreadable_policies_never_admit_a_change_that_the_others_refuse(
         facts in facts(), policies in vec(opinionated(), 0..4)
     ) {
         let known = Policies::combine(&policies, &facts.change.new);
@@ -227,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn no_policy_of_a_namespace_admits_a_write_that_deletes_the_leader(
+    fn namespace_policy_never_admits_a_write_that_deletes_the_leader(
         facts in shrinks(), policies in vec(opinionated(), 0..3)
     ) {
         let policies = Policies::combine(&policies, &facts.change.new);
@@ -237,7 +240,7 @@ proptest! {
     }
 
     #[test]
-    fn no_policy_of_a_namespace_lifts_what_the_platform_has_fixed(
+    fn namespace_policy_never_lifts_a_limit_of_the_platform(
         facts in facts(), policies in vec(opinionated(), 1..4)
     ) {
         let alone = evaluate(&facts, &Policies::default());
@@ -261,7 +264,7 @@ proptest! {
     }
 
     #[test]
-    fn a_way_out_is_admitted(facts in shrinks(), policies in vec(policy(), 0..3)) {
+    fn every_alternative_is_admitted(facts in shrinks(), policies in vec(policy(), 0..3)) {
         let policies = Policies::combine(&policies, &facts.change.new);
         if let Some(way) = alternative(&facts, &policies) {
             let mut there = facts.clone();
@@ -276,7 +279,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_makes_a_judgement_fail(facts in facts(), leader in "acid-a-[0-9]|") {
+    fn judgement_never_fails(facts in facts(), leader in "acid-a-[0-9]|") {
         for facts in [facts.led_by(&leader), facts] {
             let verdict = evaluate(&facts, &Policies::default());
             prop_assert_eq!(verdict.results.len(), RULES.len());
@@ -287,8 +290,8 @@ proptest! {
     }
 }
 
-/// The member that contradicts the lock falls silent: it must still be heard by its last report, and where
-/// that is gone as well the rule must not pass.
+/// The member that contradicts the lock falls silent. Its last report must still count, and where
+/// the report is gone as well the rule must not pass.
 #[test]
 fn a_silent_lock_holder_that_last_reported_a_replica_is_no_leader() {
     let unhealthy_go = || healthy(5, 3).cloning(3).cloning(4);
@@ -321,7 +324,8 @@ fn the_generated_clusters_are_admitted_and_refused() {
     assert!(counted.iter().all(|count| *count >= 10), "{counted:?}");
 }
 
-/// Fields of a policy that nothing can make stricter: `clusterSelector` is for one more policy to show.
+/// The fields of a policy that nothing can make stricter. `clusterSelector` is covered by the
+/// property with one more policy.
 const NEITHER_STRICT_NOR_LAX: &[&str] = &["clusterSelector", "freeze.reason", "windows.timeZone"];
 
 #[test]
@@ -339,7 +343,7 @@ fn every_field_of_a_policy_is_made_stricter() {
     assert_eq!(untouched, Vec::<String>::new());
 }
 
-/// Every field of a schema that holds no others, by its path.
+/// Finds every field of a schema that holds no others, by its path.
 fn fields(schema: &serde_json::Value, path: &str, found: &mut impl FnMut(&str)) {
     let items = schema.get("items").unwrap_or(schema);
     let Some(properties) = items["properties"].as_object() else { return found(path) };
@@ -356,4 +360,33 @@ fn a_lock_beyond_all_bounds_is_no_lock() {
     strange.ttl = i64::MAX;
     strange.renewed = Some(facts.now);
     assert_eq!(strange.valid_holder(facts.now, SignedDuration::from_secs(5)), None);
+}
+
+proptest! {
+    #![proptest_config(seeded())]
+
+    /// A finding is compared with the one by Patroni's limit alone.
+    #[test]
+    fn a_policy_s_lag_is_named_exactly_where_it_decides(
+        facts in prop_oneof![shrinks().boxed(), growths().boxed()],
+        replayed in vec(select(vec![1000_u64, 850, 850, 0]), 8),
+    ) {
+        let mut facts = facts;
+        if let Seen::Known(members) = &mut facts.members {
+            for (member, replayed) in members.iter_mut().zip(replayed) {
+                if let Live::Answered(answer) = &mut member.live {
+                    answer.replayed = Some(replayed);
+                }
+            }
+        }
+        let by_patroni = Assessment::new(&facts, None);
+        let by_policy = Assessment::new(&facts, Some(50));
+        let policies = Policies::default();
+        for rule in RULES.iter().filter(|rule| rule.kind == Kind::Live) {
+            let Outcome::Found(mut finding) = rule.judge(&by_policy, &policies) else { continue };
+            let named = std::mem::take(&mut finding.by_policy_lag);
+            let decided = rule.judge(&by_patroni, &policies) != Outcome::Found(finding.clone());
+            prop_assert_eq!(named, decided, "{}", finding);
+        }
+    }
 }

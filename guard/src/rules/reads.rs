@@ -1,10 +1,12 @@
-//! The parts of the facts that a rule rests on, so that a change can be judged before all of them are read.
+//! The parts of the facts that a rule rests on, so that a change can be judged before all of them
+//! are read.
 
 use crate::facts::{Facts, Live, Seen};
 use crate::rules::Rule;
 
-/// One part of what the judge is given: a field of [`Facts`], or the policies. The change itself and the time are always
-/// there.
+/// One part of the judge's input: a field of [`Facts`], or the policies.
+///
+/// The change itself and the time are always there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Read {
@@ -14,15 +16,15 @@ pub enum Read {
     Operator,
     /// The StatefulSet.
     StatefulSet,
-    /// The pods, with their nodes and with what their Patroni last wrote about itself.
+    /// The pods, with their nodes and with the last report of their Patroni.
     Pods,
-    /// What the members answered.
+    /// The answers of the members.
     Answers,
     /// The leader lock.
     Leader,
     /// Patroni's dynamic configuration.
     Configuration,
-    /// The switchover that is asked for and not done.
+    /// The switchover that is requested and not done.
     Failover,
     /// The synchronous standbys.
     Sync,
@@ -32,7 +34,7 @@ pub enum Read {
     LastLeader,
     /// The system identifier that Patroni keeps.
     Initialize,
-    /// What every member is made from.
+    /// The template of every member.
     Template,
     /// The namespace's quotas.
     Quotas,
@@ -79,7 +81,7 @@ impl Read {
 pub struct Reads(u32);
 
 impl Reads {
-    /// Nothing but the change itself.
+    /// No part: only the change itself.
     pub const NONE: Self = Self(0);
     /// Every part.
     pub const ALL: Self = Self::of(Read::ALL);
@@ -116,18 +118,18 @@ impl Reads {
     }
 }
 
-/// What every rule needs: the operator's limits make the counts before and after the change.
+/// The needs of every rule: the operator's limits make the counts before and after the change.
 pub(super) const COUNT: Reads = Reads::of(&[Read::Operator]);
 
-/// What a rule needs that asks which members can be counted on.
+/// The needs of a rule that asks for the members that can be counted on.
 pub(super) const HEALTH: Reads =
     COUNT.and(&[Read::Policies, Read::Pods, Read::Answers, Read::Leader, Read::Configuration]);
 
 impl Rule {
     /// Returns the parts that the rule's outcome rests on for this change.
     ///
-    /// Where the operator that owned the cluster is gone, nothing but the StatefulSet and the pods says how many
-    /// instances ran: then every rule needs them.
+    /// If the operator that owned the cluster is gone, only the StatefulSet and the pods say how
+    /// many instances ran. Then every rule needs them.
     pub fn needs(&self, facts: &Facts) -> Reads {
         match facts.operator_before.as_deref() {
             Some(Seen::Absent) => self.needs.and(&[Read::StatefulSet, Read::Pods]),
@@ -137,7 +139,9 @@ impl Rule {
 }
 
 impl Facts {
-    /// Returns these facts with nothing but `available` in them: every other part is unreadable, because of `why`.
+    /// Returns these facts with nothing but `available` in them.
+    ///
+    /// Every other part is unreadable, because of `why`.
     #[must_use]
     pub fn only(&self, available: Reads, why: &str) -> Self {
         let mut facts = self.clone();
@@ -147,7 +151,7 @@ impl Facts {
         facts
     }
 
-    /// Makes one part unreadable because of `why`. What was not asked for stays so.
+    /// Makes one part unreadable because of `why`. A part that was not requested stays so.
     fn hide(&mut self, read: Read, why: &str) {
         fn unread<T>(why: &str) -> Seen<T> {
             Seen::Unreadable(why.to_owned())

@@ -1,4 +1,4 @@
-//! Members that are no copies yet.
+//! Members that are not copies yet.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -62,7 +62,7 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         let stays = member.ordinal < facts.to();
         match unfinished(facts, member) {
             Ok(Some(unfinished)) if stays => staying.push(unfinished),
-            // Whatever one that is stopped holds, nothing is ended by removing it.
+            // Removing a stopped member ends no rebuild, whatever data the member holds.
             Ok(Some(unfinished)) if unfinished.how == How::Built => going.push(unfinished),
             Err(why) if stays => {
                 unknown.get_or_insert(why);
@@ -111,10 +111,33 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     } else {
         (Severity::Warn, format!("{}; no healthy standby exists yet", told(&staying)))
     };
+    let counts_copies = !staying.is_empty() && (direction == Direction::Down || !only_stopped);
     let remedy = remedy(facts, members, &staying, &going);
-    let mut finding = Finding::new(REBUILD_IN_PROGRESS.id, severity, message).remedy(remedy);
+    let mut finding = Finding::new(REBUILD_IN_PROGRESS.id, severity, message)
+        .remedy(remedy)
+        .if_by_policy_lag(counts_copies && decided_by_lag(facts));
     finding.evidence.extend(staying.into_iter().chain(going).map(|unfinished| unfinished.evidence));
     Outcome::Found(finding)
+}
+
+/// Returns whether a policy's limit on the lag decides which copies count beside the unfinished ones.
+fn decided_by_lag(facts: &Assessment<'_>) -> bool {
+    if facts.direction() != Direction::Down {
+        let would_do = |member: &Member| match facts.health(member) {
+            Health::Unhealthy(problems) => {
+                problems.iter().all(|problem| problem.by_policy() || !member.proves(problem))
+            }
+            Health::Healthy | Health::Unknown(_) => false,
+        };
+        return !has_spare(facts) && facts.all_members().iter().any(would_do);
+    }
+    let missed = facts.condemned().any(|member| facts.missed(member));
+    match facts.missed_claims() {
+        Ok(claims) if claims.is_empty() => {
+            !missed && facts.condemned().any(|member| facts.spared_by_policy(member))
+        }
+        Ok(_) | Err(_) => !missed && facts.enough_fit_by_patroni(),
+    }
 }
 
 /// A member that is no copy yet, or perhaps none.
@@ -122,19 +145,20 @@ struct Unfinished {
     ordinal: i64,
     name: String,
     how: How,
-    /// What shows it, with the object that does.
+    /// The evidence, with the object that shows it.
     evidence: Evidence,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// It is being built.
+    /// The member is being built.
     Built,
-    /// It is stopped, and nobody can say how far it came.
+    /// The member is stopped, and the progress of its copy is unknown.
     Stopped,
 }
 
-/// A standby is there that may be well: what was not seen of it is no proof that it is not.
+/// Returns whether a standby is there that may be healthy: missing data about it is no proof that
+/// it is not.
 pub(super) fn has_spare(facts: &Assessment<'_>) -> bool {
     let leader = facts.leader_name();
     facts.all_members().iter().filter(|it| leader != Some(it.name.as_str())).any(|member| {
@@ -145,7 +169,7 @@ pub(super) fn has_spare(facts: &Assessment<'_>) -> bool {
     })
 }
 
-/// To wait, or to give up the unfinished members where they are the last ones.
+/// Returns the remedy: to wait, or to give up the unfinished members where they are the last ones.
 fn remedy(
     facts: &Assessment<'_>,
     members: &[Member],
@@ -175,7 +199,7 @@ fn remedy(
     }
 }
 
-/// How `member` is unfinished; `Err` where it cannot be told.
+/// Returns in which way `member` is unfinished. `Err` where that is unknown.
 fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinished>, String> {
     let found = |how, evidence| {
         let (ordinal, name) = (member.ordinal, member.name.clone());
@@ -183,7 +207,7 @@ fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinish
     };
     let pod = |value| Evidence::new(ObjectRef::pod(&member.name), "status", value);
     let waiting = member.pod.waiting.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-    // One that stays comes back, and goes on.
+    // A kept member comes back, and continues.
     if member.pod.terminating && member.ordinal >= facts.to() {
         return Ok(None);
     }
@@ -199,7 +223,7 @@ fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinish
         (Live::NotAsked | Live::Silent(_), Seen::Unreadable(why)) => {
             Err(format!("whether {} is being rebuilt: {why}", member.name))
         }
-        // A frozen member that streams said so; one that only said "running" may have nothing yet.
+        // A frozen member that streams said so. One that only said "running" may have nothing yet.
         (Live::Silent(why), Seen::Known(report))
             if !report.role.leads()
                 && report.tells_replication_state()
@@ -214,7 +238,7 @@ fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinish
     }
 }
 
-/// Who is unfinished, and how.
+/// Returns the unfinished members, each with its state.
 fn told(members: &[Unfinished]) -> String {
     let words =
         [(How::Built, "still being built"), (How::Stopped, "stopped, and perhaps no copy yet")];

@@ -1,5 +1,5 @@
-//! A cluster that was deleted and is created again, as `kubectl replace --force` does: while the CREATE is refused, it is
-//! gone.
+//! A cluster that was deleted and is created again, as `kubectl replace --force` does. While the
+//! CREATE is refused, the cluster does not exist.
 
 use std::collections::BTreeSet;
 
@@ -10,31 +10,32 @@ use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::rules::judge;
 
-/// How far around the count that was written others are tried.
+/// The distance from the written count within which others are tried.
 const NEAR: i64 = 20;
 
-/// How many counts are tried: there may be as many volume claims as a namespace holds.
+/// The number of counts that are tried: there may be as many volume claims as a namespace holds.
 const TRIES: usize = 64;
 
-/// What is left of the cluster, and what brings it back.
+/// The remains of the cluster, and the way to bring it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recreation {
     /// The pods and the volumes that are left.
     pub left: Vec<ObjectRef>,
-    /// The nearest count with which the same manifest would be admitted; `None` where there is none.
+    /// The nearest count with which the same manifest would be admitted. `None` where there is
+    /// none.
     pub count: Option<i64>,
-    /// What becomes of the volumes.
+    /// The fate of the volumes.
     pub volumes: Volumes,
 }
 
-/// What becomes of the volumes of a cluster that was deleted.
+/// The fate of the volumes of a deleted cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Volumes {
-    /// They are kept.
+    /// The volumes are kept.
     Kept,
-    /// They are deleted, too.
+    /// The volumes are deleted, too.
     Deleted {
-        /// The setting or the object that says so.
+        /// The setting or the object that decides it.
         by: Evidence,
         /// The claims that are still there.
         claims: Vec<String>,
@@ -43,7 +44,7 @@ pub enum Volumes {
     Unknown,
 }
 
-/// Returns what becomes of the volumes that an earlier cluster of this name had.
+/// Returns the fate of the volumes that an earlier cluster of this name had.
 pub(super) fn volumes(facts: &Facts) -> Volumes {
     let claims = facts.claims.known().map_or(&[][..], Vec::as_slice);
     let names = || claims.iter().map(|claim| claim.name.clone()).collect();
@@ -52,7 +53,8 @@ pub(super) fn volumes(facts: &Facts) -> Volumes {
         let by = Evidence::new(by, "metadata.deletionTimestamp", "set");
         return Volumes::Deleted { by, claims: names() };
     }
-    // The operator deletes the claims right after the pods: where none is left it has been there.
+    // The operator deletes the claims right after the pods: where no pod is left, it has already
+    // done so.
     if facts.all_members().is_empty() {
         return Volumes::Kept;
     }
@@ -68,8 +70,8 @@ pub(super) fn volumes(facts: &Facts) -> Volumes {
     }
 }
 
-/// Returns what a refused CREATE leaves behind, where a cluster of this name was there before; `None` for any other
-/// change, and for a name that is new.
+/// Returns the remains after a refused CREATE, where a cluster of this name was there before.
+/// `None` for any other change, and for a new name.
 pub fn recreation(facts: &Facts, policies: &Policies) -> Option<Recreation> {
     if facts.direction() != Direction::Create {
         return None;
@@ -94,7 +96,7 @@ pub fn recreation(facts: &Facts, policies: &Policies) -> Option<Recreation> {
         .filter(|count| (1..=i64::from(i32::MAX)).contains(count) && *count != written)
         .collect();
     let mut counts: Vec<i64> = counts.into_iter().collect();
-    // Of two that are as near, the one that leaves nothing out.
+    // Of two counts that are as near, the one that leaves nothing out comes first.
     counts.sort_by_key(|count| (count.abs_diff(written), std::cmp::Reverse(*count)));
     let count = counts.into_iter().take(TRIES).find(|count| {
         let mut other = facts.clone();
@@ -121,7 +123,8 @@ mod tests {
         facts
     }
 
-    /// 5 pods of a cluster that was deleted a second ago, led by the last one, and a CREATE with `to`.
+    /// Returns 5 pods of a cluster that was deleted a second ago, led by the last one, and a CREATE
+    /// with `to`.
     fn replaced(to: i64) -> Facts {
         let mut facts = claimed(led_by_the_last(to), 5);
         facts.change.old = None;
@@ -129,9 +132,10 @@ mod tests {
         (0..5).fold(facts, |facts, it| facts.with_member(it, |it| it.pod.terminating = true))
     }
 
-    /// cases.md A11, P04: `kubectl replace --force` from 3 to 2 lost the rows that only the last member had.
+    /// cases.md A11, P04: `kubectl replace --force` from 3 to 2 lost rows that only the last member
+    /// had.
     #[test]
-    fn a_create_over_terminating_pods_is_judged_as_once_they_are_gone() {
+    fn create_over_terminating_pods_is_judged_as_if_they_were_deleted() {
         let denied = |facts: &Facts| {
             let verdict = crate::evaluate(facts, &Policies::default());
             verdict.denials().map(|finding| finding.rule).collect::<Vec<_>>()
@@ -148,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_brings_a_deleted_cluster_back_is_admitted() {
+    fn count_that_brings_a_deleted_cluster_back_is_admitted() {
         let found = recreation(&replaced(1), &Policies::default()).unwrap();
         assert_eq!((found.count, found.left.len()), (Some(5), 10));
         let max = Limit { value: 4, source: ObjectRef::policy("a"), mode: Mode::Enforce };
@@ -161,9 +165,10 @@ mod tests {
         assert_eq!(recreation(&kept, &floor).unwrap().count, Some(3));
     }
 
-    /// By its default the operator deletes the volumes of a cluster that is deleted: no count brings their rows back.
+    /// By its default the operator deletes the volumes of a deleted cluster: no count brings their
+    /// rows back.
     #[test]
-    fn whether_the_volumes_are_left_is_told() {
+    fn fate_of_the_volumes_is_reported() {
         let volumes = |facts: &Facts| recreation(facts, &Policies::default()).unwrap().volumes;
         let kept = |facts: Facts| facts.with_settings(|it| it.deletes_with_cluster = None);
         let Volumes::Deleted { by, claims } = volumes(&replaced(1)) else {

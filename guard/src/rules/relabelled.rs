@@ -1,14 +1,16 @@
 //! Writes that change labels, and with them the policies that hold.
 //!
-//! The policies that select the labels before the write hold as well as those that select the labels after it:
-//! otherwise a write could leave a policy and break its limits at once. Each rule is judged by either, and the
-//! stricter finding stands. So a policy that loosens counts only where both are as loose.
+//! The policies that select the labels before the write hold as well as those that select the
+//! labels after it. Otherwise one write could leave a policy and break its limits. Each rule is
+//! judged by either set, and the stricter finding stands. So a policy that loosens counts only
+//! where both sets are as loose.
 
 use crate::facts::Facts;
 use crate::rules::severity;
 use crate::verdict::{Finding, RuleResult};
 
-/// Returns the stricter result of each rule: by the policies after the write, or by those before it.
+/// Returns the stricter result of each rule: by the policies after the write, or by those before
+/// it.
 pub(super) fn stricter(
     facts: &Facts,
     after: Vec<(RuleResult, Option<Finding>)>,
@@ -66,7 +68,8 @@ mod tests {
         Labels::from([("env".to_owned(), "production".to_owned())])
     }
 
-    /// The change in `facts`, of a cluster that has the labels `old` before the write and `new` after it.
+    /// Returns the change in `facts`, of a cluster that has the labels `old` before the write and
+    /// `new` after it.
     fn relabelled(mut facts: Facts, old: &Labels, new: &Labels) -> Facts {
         let label = |cluster: &mut Postgresql, labels: &Labels| cluster.labels.clone_from(labels);
         if let Some(cluster) = &mut facts.change.old {
@@ -100,12 +103,12 @@ mod tests {
           Try:
               kubectl pgscale set acid-a 7 -n db
         ");
-        // Nor does it hold less for the label that the write adds, or that stays.
+        // The policy does not hold less for the label that the write adds, or that stays.
         for old in [&without, &with] {
             let facts = relabelled(healthy(5, 9), old, &with);
             assert_eq!(refusing(&facts, &seven(json!({}))), ["above-max"], "{old:?}");
         }
-        // One that only warns goes on to warn.
+        // A policy that only warns continues to warn.
         let verdict = evaluate(&dropped, &seven(json!({"mode": "Warn"})).of(&dropped.change));
         assert!(verdict.allows() && verdict.finding("above-max").is_some(), "{verdict:?}");
     }
@@ -189,7 +192,7 @@ mod tests {
     proptest! {
         #![proptest_config(seeded())]
 
-        /// Nothing else is refused, either.
+        /// No other change is refused, either.
         #[test]
         fn a_refused_change_is_never_admitted_by_changing_labels_in_the_same_write(
             facts in facts(), policies in vec(selective(), 1..4), old in labels(), new in labels()

@@ -1,4 +1,4 @@
-//! What a shrink leaves behind: a standby, a second zone, somebody to replicate from.
+//! The rest after a shrink: a standby, a second zone, a replication source.
 
 use std::collections::BTreeSet;
 
@@ -195,7 +195,8 @@ fn cascade_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy("remove the tag replicatefrom first, or keep the source"))
 }
 
-/// `member`'s tags by its last word; `None` where it never said any, an error where that cannot be read.
+/// Returns the tags of `member` by its answer or last report. `None` where it never gave any, an
+/// error where they cannot be read.
 fn tags(member: &Member) -> Result<Option<&Tags>, String> {
     match last_word(member, |answer| &answer.tags, |report| &report.tags) {
         Seen::Known(tags) => Ok(Some(tags)),
@@ -206,7 +207,7 @@ fn tags(member: &Member) -> Result<Option<&Tags>, String> {
     }
 }
 
-/// `source` says that `standby` streams from it.
+/// Returns whether `source` says that `standby` streams from it.
 fn feeds(source: &Member, standby: &Member) -> bool {
     match &source.live {
         Live::Answered(answer) => {
@@ -363,7 +364,7 @@ mod tests {
         let judged = |facts: &Facts| CASCADE_CONDEMNED.judge(&facts.assess(), &Policies::default());
         assert_eq!(judged(&fed), Outcome::Pass);
         assert_eq!(judged(&fed.led_by("acid-a-0")), Outcome::Pass);
-        // Who is told by a tag to follow the old leader does so after the move, too.
+        // A member that a tag makes follow the old leader does so after the move, too.
         let tagged =
             fed.with_answer(1, |answer| answer.tags.replicate_from = Some("acid-a-4".into()));
         assert!(matches!(judged(&tagged.led_by("acid-a-0")), Outcome::Found(_)));

@@ -1,4 +1,4 @@
-//! What happened to real clusters, and what the guard says to it.
+//! The history of real clusters, and the guard's verdict on it.
 
 use crate::facts::{Claim, Facts, Seen};
 use crate::policy::Policies;
@@ -6,8 +6,8 @@ use crate::rule_id::RuleId;
 use crate::rules::testing::{judged, lowered};
 use crate::verdict::Verdict;
 
-/// Makes a test of each of these functions, and lists them for those who want their situations. One that is not named
-/// is dead code.
+/// Makes a test of each of these functions, and lists them for the properties that need their
+/// situations. A function that is not named here is dead code.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
         pub(super) const SCENARIOS: &[fn()] = &[$($name),+];
@@ -51,19 +51,19 @@ fn warnings(facts: &Facts) -> Vec<&'static str> {
     verdict(facts).warnings().map(|finding| finding.rule.as_str()).collect()
 }
 
-/// What is refused where the platform leaves the leader to the operator's own switchover.
+/// Returns the denials where the platform leaves the leader to the operator's own switchover.
 fn denials_lowered(facts: &Facts) -> Vec<&'static str> {
     judged(facts, &lowered()).denials().map(|finding| finding.rule.as_str()).collect()
 }
 
-/// What is warned of there, beside that the leader goes.
+/// Returns the warnings there, without the one about the leader's deletion.
 fn warnings_lowered(facts: &Facts) -> Vec<&'static str> {
     let verdict = judged(facts, &lowered());
     let rules = verdict.warnings().map(|finding| finding.rule.as_str());
     rules.filter(|rule| *rule != LEADER_CONDEMNED).collect()
 }
 
-/// The claims of all five members, with this room.
+/// Returns facts with the claims of all five members, with this room.
 fn bound(mut facts: Facts, capacity: Option<u64>) -> Facts {
     let claim = |ordinal| {
         let name = format!("pgdata-acid-a-{ordinal}");

@@ -1,4 +1,4 @@
-//! What the controller of StatefulSets makes of a new count.
+//! The effect of a new count on the StatefulSet's controller.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -50,7 +50,7 @@ fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     };
     let set = match &facts.stateful_set {
         Seen::Known(set) => set,
-        // Its absence beside pods is an operation under way, which has a rule of its own.
+        // Without a StatefulSet beside pods an operation is under way, which has its own rule.
         Seen::Absent => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
@@ -111,7 +111,8 @@ fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Seen::Absent => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
-    // Pods that live beyond `spec.replicas` go as well, should another writer have scaled it.
+    // Pods that live beyond `spec.replicas` are deleted as well, should another writer have scaled
+    // it.
     let living = facts.condemned().filter(|member| !member.pod.terminating).count();
     let living = i64::try_from(living).unwrap_or(i64::MAX);
     let going = set.replicas.saturating_sub(facts.to()).max(living);
@@ -175,7 +176,8 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Seen::Absent => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("the StatefulSet", why),
     };
-    // Pods beyond the count that still live are waited for as well, should another writer have scaled the StatefulSet.
+    // The controller also waits for pods beyond the count that still live, should another writer
+    // have scaled the StatefulSet.
     let beyond = facts.condemned().any(|member| !member.pod.terminating);
     if set.parallel || (set.replicas == facts.to() && !beyond) {
         return Outcome::Pass;

@@ -1,4 +1,4 @@
-//! What becomes of volumes, of the last backup, and of whoever wants to drain a node.
+//! The fate of volumes and of the last backup, and the drain of nodes.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
@@ -49,7 +49,8 @@ Upstream: generateStatefulSet, pkg/cluster/k8sres.go; bootstrap, patroni/ha.py."
 };
 
 fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    // More pods may live than the object asks for: then any write of the count has the operator delete them.
+    // More pods may live than the object asks for. Then any write of the count makes the operator
+    // delete them.
     let surplus = facts.condemned().any(|member| !member.pod.terminating);
     if facts.direction() != Direction::Down && !surplus {
         return Outcome::NotApplicable;
@@ -108,7 +109,8 @@ fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(keep_volumes(facts)))
 }
 
-/// How to have the operator keep volumes: it reads its settings when it starts, and then changes the StatefulSet.
+/// Returns the remedy that makes the operator keep volumes. The operator reads its settings when it
+/// starts, and then changes the StatefulSet.
 fn keep_volumes(facts: &Assessment<'_>) -> Remedy {
     let settings = facts.operator.known().map(|operator| operator.source.to_string());
     let path = "jsonpath={.spec.persistentVolumeClaimRetentionPolicy.whenScaled}";
@@ -168,13 +170,14 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if old.is_empty() {
         return Outcome::Pass;
     }
-    // Without sight of the pods, nobody can tell a kept claim from one that is in use.
+    // Without sight of the pods, a kept claim looks like one that is in use.
     if facts.members.unreadable().is_some() {
         return members_unseen(facts);
     }
     let leaderless = facts.leader.unreadable().is_none() && facts.leader_name().is_none();
     let mut finding = if leaderless {
-        // Patroni lets the first member that starts take the lead while its lag is small enough or not known.
+        // Patroni lets the first member that starts take the lead while its lag is small enough or
+        // not known.
         let message = format!(
             "no member leads, and a new member may take the lead with older data: {} is kept from an earlier life",
             names(&old)
@@ -256,7 +259,7 @@ fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(Remedy::to("wait for it", kubectl(facts, &["get", "pvc"]))))
 }
 
-/// How a claim shows that it is being resized.
+/// Returns the sign by which a claim shows that it is being resized.
 fn resizing(claim: &Claim) -> Option<Evidence> {
     let evidence = |field, value| Evidence::new(ObjectRef::claim(&claim.name), field, value);
     if let Some(condition) = &claim.resizing {
@@ -267,7 +270,7 @@ fn resizing(claim: &Claim) -> Option<Evidence> {
         .then(|| evidence("capacity", format!("{} of the requested {}", size(has), size(wants))))
 }
 
-/// Bytes as manifests spell them.
+/// Returns bytes as manifests spell them.
 pub(super) fn size(bytes: u64) -> String {
     Amount::whole(i64::try_from(bytes).unwrap_or(i64::MAX)).readable()
 }
@@ -325,7 +328,8 @@ fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )))
 }
 
-/// What of the budget forbids to evict the last of `members` (`getExpectedScale`, pkg/controller/disruption).
+/// Returns the part of the budget that forbids an eviction of the last of `members`
+/// (`getExpectedScale`, pkg/controller/disruption).
 fn blocks(budget: &DisruptionBudget, members: i64) -> Option<(&'static str, String)> {
     let own = if budget.leader_only { 1 } else { members };
     let others = budget.expected.map_or(0, |expected| expected.saturating_sub(own).max(0));
@@ -340,7 +344,7 @@ fn blocks(budget: &DisruptionBudget, members: i64) -> Option<(&'static str, Stri
     (desired >= left).then_some(says)
 }
 
-/// Of `pods`, rounded up as Kubernetes does.
+/// Returns the share of `pods`, rounded up as Kubernetes does.
 fn scaled(value: &IntOrString, pods: i64) -> Option<i64> {
     match value {
         IntOrString::Int(count) => Some(i64::from(*count)),

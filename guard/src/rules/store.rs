@@ -1,4 +1,4 @@
-//! Where Patroni keeps its state, and what a new member makes of a place that changes.
+//! Patroni's DCS store, and the behaviour of a new member when the store changes.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -77,7 +77,7 @@ fn dcs_store_changing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 ));
             }
         },
-        // Without an operator nobody makes a member.
+        // Without an operator no member is made.
         Seen::Absent => {}
         Seen::Unreadable(why) => hidden = Some(why.as_str()),
     }
@@ -134,7 +134,7 @@ mod tests {
     use crate::facts::Facts;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    /// The cluster with the store of the operator's setting, the template and every pod.
+    /// Returns the cluster with the store of the operator's setting, the template and every pod.
     fn stores(facts: Facts, setting: Option<bool>, template: Store, pods: Store) -> Facts {
         let facts = facts
             .with_settings(|settings| settings.use_config_maps = setting)
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn no_repair_excuses_it() {
+    fn repair_never_excuses_a_change_of_the_store() {
         let facts = stores(healthy(0, 3), Some(true), Store::Endpoints, Store::Endpoints);
         assert!(facts.assess().repair().is_some());
         assert!(!crate::evaluate(&facts, &Policies::default()).allows());

@@ -1,4 +1,4 @@
-//! The members that stay: are there enough of them, and are they well?
+//! The members that stay: their number and their health.
 
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
@@ -106,12 +106,10 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
     }
     finding.evidence.extend(missing(facts));
     finding.evidence.extend(inputs::missed_claims(facts, policies));
-    Outcome::Found(
-        finding.remedy(Remedy::to(
-            "mend the members named here; to see when they are fit",
-            status(facts),
-        )),
-    )
+    let by_policy = states.iter().any(|(_, health)| health.lags_by_policy())
+        || facts.condemned().any(|member| facts.spared_by_policy(member));
+    let remedy = "mend the members named here; to see when they are fit";
+    Outcome::Found(finding.remedy(Remedy::to(remedy, status(facts))).if_by_policy_lag(by_policy))
 }
 
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
@@ -165,10 +163,12 @@ fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         format!("of the members that stay, {} cannot be counted on", names.join(", ")),
     );
     finding.evidence = evidence;
-    Outcome::Found(finding.remedy(Remedy::to("mend what this names", status(facts))))
+    let by_policy = facts.survivors().any(|member| facts.health(member).lags_by_policy());
+    let remedy = Remedy::to("mend what this names", status(facts));
+    Outcome::Found(finding.remedy(remedy).if_by_policy_lag(by_policy))
 }
 
-/// What speaks against counting on `member`.
+/// Returns the evidence against counting on `member`.
 fn complaints(facts: &Assessment<'_>, member: &Member, health: &Health) -> Vec<Evidence> {
     match health {
         Health::Healthy => Vec::new(),
@@ -181,7 +181,7 @@ fn complaints(facts: &Assessment<'_>, member: &Member, health: &Health) -> Vec<E
     }
 }
 
-/// The first of the survivors that have no pod.
+/// Returns the first survivors that have no pod.
 fn missing(facts: &Assessment<'_>) -> impl Iterator<Item = Evidence> {
     facts
         .missing_survivors()

@@ -1,4 +1,4 @@
-//! Synchronous replication: are there standbys left that a commit can wait for?
+//! Synchronous replication: the standbys that remain for a commit to wait for.
 
 use crate::assessment::Assessment;
 use crate::facts::{Facts, Health, Live, Member, Seen};
@@ -53,7 +53,8 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let leader = facts.leader_name();
     let sync = match &facts.sync {
         Seen::Known(sync) => sync,
-        // Nobody is one: leader-cannot-move and too-few-healthy-survivors look at what that means.
+        // No member is synchronous: leader-cannot-move and too-few-healthy-survivors look at the
+        // consequences.
         Seen::Absent => return Outcome::Pass,
         Seen::Unreadable(why) => return unread("the synchronous standbys", why),
     };
@@ -69,7 +70,7 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let all = sync.standbys.join(", ");
     let others: Vec<&Member> =
         facts.survivors().filter(|member| Some(member.name.as_str()) != leader).collect();
-    // However far along it is, Patroni never chooses a member that is tagged so.
+    // However far along such a member is, Patroni never chooses it.
     let (barred, others): (Vec<(&Member, Option<Tag>)>, Vec<_>) = (others.into_iter())
         .map(|member| (member, never_synchronous(member)))
         .partition(|(_, tag)| tag.is_some());
@@ -118,14 +119,18 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         .if_leader_goes(facts.leader_condemned())
         .because(facts.patroni_source("sync"), "sync_standby", &all)
         .because(facts.patroni_source("config"), "synchronous_mode", mode(configuration));
+    let by_policy =
+        !caught_up && facts.leader_stays() && states.iter().any(Health::lags_by_policy_alone);
     let tagged = !barred.is_empty();
     let tags = barred.into_iter().filter_map(|(member, tag)| Some((member, tag?)));
     finding.evidence.extend(tags.map(|(member, (tag, value))| facts.quote(member, tag, value)));
-    Outcome::Found(finding.remedy(keep_one(facts, tagged)))
+    Outcome::Found(finding.remedy(keep_one(facts, tagged)).if_by_policy_lag(by_policy))
 }
 
-/// The tag by which a member never becomes a synchronous standby: `nosync`, or the member it replicates from instead
-/// of the leader, which then does not see it. Only an answer counts: who gives none is not counted on either.
+/// Returns the tag by which a member never becomes a synchronous standby: `nosync`, or the member
+/// it replicates from instead of the leader, which then does not see it.
+///
+/// Only an answer counts: a member without an answer is not counted on either.
 fn never_synchronous(member: &Member) -> Option<Tag> {
     let Live::Answered(answer) = &member.live else { return None };
     if answer.tags.nosync {
@@ -138,7 +143,8 @@ fn never_synchronous(member: &Member) -> Option<Tag> {
 /// A tag of a member, and its value.
 type Tag = (&'static str, String);
 
-/// The smallest count that keeps a synchronous standby; where there is none, how a member that stays becomes one.
+/// Returns the smallest count that keeps a synchronous standby. Where there is none, returns the
+/// way in which a kept member becomes one.
 fn keep_one(facts: &Assessment<'_>, tagged: bool) -> Remedy {
     let lowest = facts.sync.known().and_then(|sync| {
         facts
@@ -278,8 +284,8 @@ fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }))
 }
 
-/// The configuration of a cluster that replicates synchronously; `None` of one that does not, an error where nobody
-/// can tell.
+/// Returns the configuration of a cluster that replicates synchronously. `None` for an asynchronous
+/// one, an error where the mode is unknown.
 fn synchronous(facts: &Facts) -> Result<Option<&Configuration>, String> {
     match &facts.configuration {
         Seen::Known(configuration) => {

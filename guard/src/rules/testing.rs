@@ -20,12 +20,12 @@ use crate::rule_id::RuleId;
 use crate::rules::{RULES, Rule, evaluate, generated, rule, scenarios};
 use crate::verdict::{Outcome, Severity, Verdict};
 
-/// When the test facts were read.
+/// Returns the time at which the test facts were read.
 pub fn now() -> Timestamp {
     "2026-11-24T10:00:00Z".parse().unwrap()
 }
 
-/// A healthy cluster of `from` members, led by ordinal 0, that shall become `to`.
+/// Returns a healthy cluster of `from` members, led by ordinal 0, that is to become `to`.
 pub fn healthy(from: i64, to: i64) -> Facts {
     let old = Postgresql::of(&json!({
         "metadata": {"namespace": "db", "name": "acid-a", "uid": "u1", "resourceVersion": "7"},
@@ -76,12 +76,12 @@ pub fn healthy(from: i64, to: i64) -> Facts {
     }
 }
 
-/// Five members, the last of them leads, that shall become `to`.
+/// Returns five members, led by the last, that are to become `to`.
 pub fn led_by_the_last(to: i64) -> Facts {
     healthy(5, to).with_leader(4)
 }
 
-/// A cluster that is only now created, with this count.
+/// Returns a cluster that is only now created, with this count.
 pub fn created(count: i64) -> Facts {
     let mut facts = healthy(0, count);
     facts.change.old = None;
@@ -90,7 +90,7 @@ pub fn created(count: i64) -> Facts {
     facts
 }
 
-/// The lock, held by `leader` and just renewed.
+/// Returns the lock, held by `leader` and just renewed.
 pub fn lock(leader: &str) -> LeaderLock {
     LeaderLock {
         source: ObjectRef::new(Kind::ConfigMap, "acid-a-leader"),
@@ -102,13 +102,13 @@ pub fn lock(leader: &str) -> LeaderLock {
     }
 }
 
-/// What a healthy member writes into its annotation.
+/// Returns the annotation of a healthy member.
 pub fn report(leads: bool, timeline: u64) -> Value {
     json!({"state": "running", "role": role(leads), "version": "4.1.4", "timeline": timeline,
         "xlog_location": 1000, "replication_state": if leads { None } else { Some("streaming") }})
 }
 
-/// What a healthy member answers.
+/// Returns the answer of a healthy member.
 pub fn answer(leads: bool, timeline: u64) -> Value {
     json!({"state": "running", "role": role(leads), "timeline": timeline, "server_version": 150_004,
         "replication_state": if leads { None } else { Some("streaming") },
@@ -121,7 +121,7 @@ fn role(leads: bool) -> &'static str {
     if leads { "primary" } else { "replica" }
 }
 
-/// A healthy member.
+/// Returns a healthy member.
 pub fn member(ordinal: i64, leads: bool) -> Member {
     Member {
         name: format!("acid-a-{ordinal}"),
@@ -185,7 +185,7 @@ impl Facts {
         })
     }
 
-    /// Freezes a member's Patroni: its annotation stays as it was, nobody answers.
+    /// Freezes a member's Patroni: its annotation stays as it was, and it does not answer.
     pub fn frozen(self, ordinal: i64) -> Self {
         self.with_member(ordinal, |member| member.live = Live::Silent("no answer in 1s".into()))
     }
@@ -236,7 +236,7 @@ impl Facts {
         self
     }
 
-    /// Leaves a member's pod Pending for ever, for want of a node.
+    /// Leaves a member's pod Pending for ever, because no node takes it.
     pub fn pending(self, ordinal: i64) -> Self {
         self.with_member(ordinal, |member| {
             member.pod = Pod {
@@ -267,7 +267,7 @@ impl Facts {
         self
     }
 
-    /// Asks for other counts, of the same members.
+    /// Asks for other counts of the same members.
     pub fn with_count(mut self, from: i64, to: i64) -> Self {
         let old = self.change.new.with_instances(from);
         self.change = Change::of_count(old, to);
@@ -305,7 +305,7 @@ impl Facts {
     }
 }
 
-/// What a table row expects of a rule.
+/// The outcome that a table row expects from a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Want {
     Pass,
@@ -318,21 +318,21 @@ pub(crate) enum Want {
 /// Facts, and the policies by which they are judged.
 pub type Situation = (Facts, Policies);
 
-/// What tables and scenarios have gone through.
+/// The situations that tables and scenarios have gone through.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
-    /// What the tables show of each rule, as (rule, expectation).
+    /// The outcomes that the tables show for each rule, as (rule, expectation).
     pub(crate) outcomes: BTreeSet<(RuleId, Want)>,
     /// The situations that were judged.
     pub(crate) situations: Vec<Situation>,
 }
 
 thread_local! {
-    /// What the tables and scenarios of this thread have shown so far.
+    /// The situations that the tables and scenarios of this thread have shown so far.
     static SHOWN: RefCell<Shown> = RefCell::default();
 }
 
-/// Returns what the tables and scenarios show that `run` goes through.
+/// Returns the situations and outcomes that `run` shows.
 pub(crate) fn shown(run: impl FnOnce()) -> Shown {
     SHOWN.take();
     run();
@@ -349,7 +349,7 @@ pub fn of_scenarios() -> Vec<Situation> {
     shown(scenarios::run).situations
 }
 
-/// Returns the first `count` situations that chance makes, the same in every run.
+/// Returns the first `count` generated situations, the same in every run.
 pub fn by_chance(count: usize) -> Vec<Situation> {
     generated::situations(count)
 }
@@ -361,12 +361,12 @@ pub(crate) fn judged(facts: &Facts, policies: &Policies) -> Verdict {
     evaluate(facts, policies)
 }
 
-/// Checks one rule, untempered by repairs and policy, against a table of (name, facts, expectation).
+/// Checks one rule, without repairs and policy, against a table of (name, facts, expectation).
 pub(crate) fn table(id: &str, rows: Vec<(&str, Facts, Want)>) {
     table_with(id, &Policies::default(), rows);
 }
 
-/// The same under `policies`.
+/// Checks one rule in the same way under `policies`.
 pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, Want)>) {
     let rule = rule(id).unwrap();
     for (name, facts, want) in rows {
@@ -387,14 +387,15 @@ pub(crate) fn table_with(id: &str, policies: &Policies, rows: Vec<(&str, Facts, 
     }
 }
 
-/// Every outcome can be checked by what the rule looked at, and what was found says where, and what to do.
+/// Checks that every outcome can be verified by the objects that the rule looked at, and that each
+/// finding names an object and a remedy.
 fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies, name: &str) {
     let all = rule.looks_at(&Assessment::of(facts, policies), policies);
     let id = rule.id;
     assert!(!all.is_empty(), "{id}, {name}: looks at nothing");
     let told = |it: &Evidence| !it.object.to_string().is_empty() && !it.value.is_empty();
     assert!(all.iter().all(told), "{id}, {name}: {all:?}");
-    // What could not be read is said so there, too.
+    // A fact that could not be read is named there, too.
     if let Outcome::Unknown(why) = outcome
         && let Some((_, reason)) = why.rsplit_once('(')
         && let reason = reason.trim_end_matches(')')
@@ -408,8 +409,8 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
     assert!(finding.remedy.is_some(), "{id}, {name}: no way out of {finding}");
 }
 
-/// Policies of a platform that leaves the leader to the operator's own switchover: every other rule about a leader that
-/// goes then stands for itself.
+/// Returns the policies of a platform that leaves the leader to the operator's own switchover:
+/// every other rule about a removed leader then stands for itself.
 pub fn lowered() -> Policies {
     let source = ObjectRef::new(Kind::ClusterScalePolicy, "p");
     let warn = Limit { value: Weight::Warn, source, mode: Mode::Enforce };
@@ -419,8 +420,10 @@ pub fn lowered() -> Policies {
     }
 }
 
-/// The text of what a rule finds, for snapshots: under the default policy, or where that makes it evidence for
-/// `leader-condemned`, under a policy that lowers that rule.
+/// Returns the text of a rule's finding, for snapshots.
+///
+/// The policy is the default one. Where that makes the finding evidence for `leader-condemned`, it
+/// is a policy that lowers that rule.
 pub(crate) fn text(id: &str, facts: &Facts) -> String {
     let default = judged(facts, &Policies::default());
     let folded = default.folded.iter().any(|finding| finding.rule == id);

@@ -1,5 +1,5 @@
-//! Circles among the top-level modules of a crate: modules that cannot be read, changed or moved one
-//! without the other.
+//! Circles among the top-level modules of a crate: modules that cannot be read, changed or moved
+//! one without the other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,7 +11,7 @@ pub(crate) struct Closing {
     pub(crate) from: &'static str,
     /// The top-level module that it names.
     pub(crate) to: &'static str,
-    /// Why it exists, and what it takes to remove it.
+    /// The reason for its existence, and the work that removes it.
     pub(crate) why: &'static str,
 }
 
@@ -74,7 +74,7 @@ fn arrows(sources: &[Source], name: &str) -> Arrows {
             (module, if root { paths.iter().map(in_root).collect() } else { paths })
         })
         .collect();
-    // What the root passes on, by the name that it has there.
+    // The items that the root passes on, by the name that they have there.
     let passed_on: BTreeMap<&str, String> = named
         .iter()
         .filter(|(module, _)| *module == name)
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_root_passes_on_is_found_where_it_is() {
+    fn item_passed_on_by_the_root_is_found_at_its_origin() {
         let root = ("guard", "pub use a::A;\nmod a;\nmod b;");
         let texts = [root, ("guard::a", "use crate::b::B;"), ("guard::b", "use crate::A;")];
         assert_eq!(found(&texts), ["a b"]);

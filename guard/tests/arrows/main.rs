@@ -1,8 +1,8 @@
 //! The arrows between our modules that must not exist: the table that `docs/architecture.md`
 //! explains.
 //!
-//! An arrow that exists today and is to go is listed as known, with its reason. A known arrow that
-//! is gone fails the test as well, so that it does not come back unnoticed.
+//! An arrow that still exists and must disappear is listed as known, with its reason. A known arrow
+//! that has disappeared fails the test as well, so that it does not come back unnoticed.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "this crate is a test")]
 
@@ -17,25 +17,25 @@ use circles::Closing;
 
 /// Modules that must not name other modules or crates.
 struct Rule {
-    /// The modules meant, with all below them; `guard::read` is the module `read` of the guard.
+    /// The modules meant, with all below them. `guard::read` is the module `read` of the guard.
     from: &'static [&'static str],
-    /// What they must not name, with all below it.
+    /// The modules and crates that they must not name, with all below them.
     to: &'static [&'static str],
-    /// Modules below `from` that may.
+    /// Modules below `from` that are exempt.
     except: &'static [&'static str],
-    /// What the arrow would break.
+    /// The damage that the arrow would do.
     why: &'static str,
-    /// The arrows that exist today and are to go.
+    /// The forbidden arrows that still exist.
     known: &'static [Known],
 }
 
 /// One arrow that a rule forbids and that exists today.
 struct Known {
-    /// The module that names it.
+    /// The module that holds the arrow.
     from: &'static str,
-    /// What it names, with all below it.
+    /// The module or crate that it names, with all below it.
     to: &'static str,
-    /// Why it exists, and what it takes to remove it.
+    /// The reason for its existence, and the work that removes it.
     why: &'static str,
 }
 
@@ -69,7 +69,7 @@ const DOMAIN: &[&str] = &[
 /// The plugin's texts and documents.
 const VIEWS: &[&str] = &["plugin::document", "plugin::view"];
 
-/// What reads or writes outside the process.
+/// The modules and crates that read or write outside the process.
 const IO: &[&str] =
     &["guard::read", "kube::Api", "kube::Client", "tokio", "std::fs", "std::net", "std::process"];
 
@@ -321,7 +321,7 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// Reads the production files of a directory; a file that only tests compile is left out.
+/// Reads the production files of a directory. Files that only tests compile are left out.
 fn collect(directory: &Path, module: &str, sources: &mut Vec<Source>) {
     let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|it| it.unwrap().path()).collect();
     files.sort();
@@ -337,8 +337,8 @@ fn collect(directory: &Path, module: &str, sources: &mut Vec<Source>) {
     }
 }
 
-/// Returns a line for every forbidden arrow that is not known, and for every known one that is
-/// gone.
+/// Returns a line for every forbidden arrow that is not known, and for every known one that has
+/// disappeared.
 fn check(rules: &[Rule], sources: &[Source]) -> Vec<String> {
     let tests = test_modules(sources);
     let within = |module: &str, any: &[&str]| any.iter().any(|it| below(module, it));
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_arrow_is_left_alone() {
+    fn text_that_is_no_arrow_is_ignored() {
         for text in [
             "use crate::change::Change;",
             "use crate::policymaker::Policies;",

@@ -1,7 +1,7 @@
-//! Reads from the text of a Rust file which paths its production code names.
+//! Reads from the text of a Rust file the paths that its production code names.
 //!
-//! This is no parser: it knows comments, literals, `use` groups, `super`, imported names and what
-//! `#[cfg(test)]` takes out. Paths that a macro makes up stay unseen.
+//! This is no parser. It knows comments, literals, `use` groups, `super`, imported names and the
+//! reach of `#[cfg(test)]`. It does not see paths that a macro makes up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -218,7 +218,7 @@ fn character(text: &str) -> Option<usize> {
     inside[char.len_utf8()..].starts_with('\'').then_some(char.len_utf8() + 2)
 }
 
-/// Splits code into names, `::` and single other characters; whitespace is dropped.
+/// Splits code into names, `::` and single other characters, without whitespace.
 fn tokens(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = code.trim_start();

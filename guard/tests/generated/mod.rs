@@ -10,8 +10,8 @@ use std::path::Path;
 /// The command that writes every generated file.
 const COMMAND: &str = "UPDATE=1 cargo unit";
 
-/// Checks that the file at `path`, relative to the root of the repository, is `wanted` by `same`;
-/// with `UPDATE=1` in the environment, writes it instead.
+/// Checks that the file at `path`, relative to the root of the repository, equals `wanted` by
+/// `same`. With `UPDATE=1` in the environment, writes it instead.
 ///
 /// The update passes, so that one run reaches the generated files of every crate.
 pub(crate) fn check(path: &str, wanted: &str, same: impl Fn(&str, &str) -> bool) {

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::{Shape, timeout};
 
-/// Whether anything is written.
+/// The dry run of a change, if it is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DryRun {
     /// The change is made.
@@ -18,7 +18,7 @@ pub(crate) enum DryRun {
     Server,
 }
 
-/// How a change is carried out.
+/// The manner in which a change is carried out.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Acting {
     /// Answer yes to the question before a change.
@@ -48,7 +48,7 @@ pub(crate) struct Acting {
 /// `--reason`.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Why {
-    /// Why: kept in the history, and shown in the Event on the cluster.
+    /// Reason: kept in the history, and shown in the Event on the cluster.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(crate) reason: Option<String>,
 }
@@ -65,7 +65,7 @@ pub(crate) enum ReportFormat {
 /// `--timeout`.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct WaitOptions {
-    /// How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value waits a week.
+    /// Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value waits a week.
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = timeout,
         allow_hyphen_values = true)]
     pub(crate) timeout: Duration,

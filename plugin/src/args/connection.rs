@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::duration;
 use crate::connect::{Deployment, Flags};
 
-/// kubectl's connection flags, with kubectl's meaning, and which operator is meant.
+/// kubectl's connection flags, with kubectl's meaning, and the choice of the operator.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Connection, as in kubectl")]
 pub(crate) struct ConnectionFlags {
@@ -77,7 +77,7 @@ pub(crate) struct ConnectionFlags {
     /// Do not check the API server's certificate.
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) insecure_skip_tls_verify: bool,
-    /// How long one request may take, such as 10s; 0 for no limit. 30s when unset.
+    /// Time limit of one request, such as 10s; 0 for no limit. 30s when unset.
     #[arg(long, global = true, value_name = "DURATION", hide_short_help = true,
         value_parser = request_timeout)]
     pub(crate) request_timeout: Option<Duration>,
@@ -85,7 +85,7 @@ pub(crate) struct ConnectionFlags {
 
 impl From<ConnectionFlags> for Flags {
     fn from(flags: ConnectionFlags) -> Self {
-        // Each by name, so that none that is added later is forgotten here.
+        // Each flag by name, so that none that is added later is forgotten here.
         let ConnectionFlags {
             namespace,
             context,
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn suggested_commands_forgot_the_flags_that_say_how_to_trust_the_server() {
+    fn suggested_commands_carry_the_flags_that_trust_the_server() {
         for flags in [
             &["--certificate-authority=/etc/ca.pem", "--tls-server-name=api.example"][..],
             &["--insecure-skip-tls-verify"],
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn suggested_commands_were_not_quoted_for_the_shell() {
+    fn suggested_commands_are_quoted_for_the_shell() {
         for (word, want) in [
             ("gke_p_eu-west1_c", "gke_p_eu-west1_c"),
             ("system:serviceaccount:db:dba", "system:serviceaccount:db:dba"),
@@ -208,7 +208,7 @@ mod tests {
         ] {
             let flags = repeated(&["--context", word]);
             assert_eq!(flags, format!(" --context={want}"));
-            // The shell gives back what was given.
+            // The shell gives the same words back.
             assert_eq!(shlex::split(&flags).unwrap(), [format!("--context={word}")]);
         }
     }

@@ -45,14 +45,15 @@ impl ValueEnum for Format {
 pub(crate) struct Shape {
     /// Output format.
     ///
-    /// Besides those named, jsonpath=TEMPLATE and custom-columns=HEADER:PATH,... print parts of the JSON document, as
-    /// kubectl does.
+    /// Besides those named, jsonpath=TEMPLATE and custom-columns=HEADER:PATH,... print parts of the
+    /// JSON document, as kubectl does.
     #[arg(short, long, default_value = "text", value_name = "FORMAT", value_parser = FormatParser)]
     pub(crate) output: Format,
 }
 
-/// Reads `-o`. An expression chooses what is printed of the JSON document, so to every command it is that format;
-/// the expression itself goes from [`expression`] straight to the output.
+/// The parser of `-o`. An expression chooses the printed parts of the JSON document, so every
+/// command takes it as that format. The expression itself goes from [`expression`] straight to the
+/// output.
 #[derive(Clone, Copy)]
 struct FormatParser;
 
@@ -85,7 +86,7 @@ impl TypedValueParser for FormatParser {
     }
 }
 
-/// The expression among the arguments of the verb, if there is one.
+/// Returns the expression among the arguments of the verb, if there is one.
 pub(crate) fn expression(matches: &ArgMatches) -> Option<Expression> {
     let (_, verb) = matches.subcommand()?;
     let word = verb.try_get_raw("output").ok().flatten().and_then(|mut words| words.next());

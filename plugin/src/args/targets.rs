@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// NAME: which cluster.
+/// NAME: the cluster.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
     /// The cluster: NAME, pg/NAME or postgresql/NAME.
@@ -10,7 +10,7 @@ pub(crate) struct Target {
     pub(crate) name: String,
 }
 
-/// Which cluster, or which clusters.
+/// The cluster, or the clusters.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Targets {
     /// The cluster: NAME, pg/NAME or postgresql/NAME.
@@ -25,7 +25,7 @@ pub(crate) struct Targets {
     /// Clusters of all namespaces; needs -l.
     #[arg(short = 'A', long, requires = "selector", help_heading = "Several clusters")]
     pub(crate) all_namespaces: bool,
-    /// How many clusters are changed at a time.
+    /// Number of clusters that are changed at a time.
     #[arg(long, value_name = "N", default_value = "1", value_parser = at_a_time,
         help_heading = "Several clusters")]
     pub(crate) max_parallel: usize,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
 
-/// Reads a number of instances: what the field `numberOfInstances` (int32) can hold and means something.
+/// Reads a number of instances: a value that the field `numberOfInstances` (int32) can hold and
+/// that means something.
 pub(crate) fn count(word: &str) -> Result<i64, String> {
     const MOST: i64 = i32::MAX as i64;
     let (negative, digits) = match word.strip_prefix('-') {
@@ -30,7 +31,7 @@ pub(crate) fn step(word: &str) -> Result<i64, String> {
     }
 }
 
-/// A week: what kubectl takes a negative `--timeout` to mean.
+/// A week, which kubectl takes a negative `--timeout` to mean.
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Reads `--timeout`: a duration, kubectl's way.
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timeouts_mean_what_they_mean_to_kubectl() {
+    fn timeouts_mean_the_same_as_in_kubectl() {
         for (word, seconds) in [
             ("5s", 5),
             ("2m", 120),

@@ -1,4 +1,4 @@
-//! What the command line takes, and what it says of what it does not take.
+//! Tests of the command line: the words that it takes, and its answers to those that it does not.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::of(line.split_whitespace())
 }
 
-/// Exit code and first line of what a wrong command line gets.
+/// Returns the exit code and the first line that a wrong command line gets.
 fn refusal(line: &str) -> String {
     let error = parse(line).expect_err(line);
     let text = error.render().to_string();
@@ -99,7 +99,8 @@ fn usage_names_the_program_as_it_was_called() {
     assert!(renamed.contains("Usage: pgscale up"), "{renamed}");
 }
 
-/// The short help of a verb, 80 columns wide, without the connection flags all verbs share.
+/// Returns the short help of a verb, 80 columns wide, without the connection flags that all verbs
+/// share.
 fn help(verb: &str) -> String {
     let mut command = Cli::command_as(None).term_width(80);
     command.build();
@@ -122,12 +123,12 @@ fn help_of_the_verbs_that_change_something() {
 
     Options:
           --color <WHEN>
-              When to colour the output; `NO_COLOR` wins [default: auto] [possible
+              Colours in the output; `NO_COLOR` wins [default: auto] [possible
               values: auto, always, never]
           --to <N>
-              How many instances to run
+              Number of instances to run
           --by <N>
-              How many instances to add [default: 1]
+              Number of instances to add [default: 1]
       -y, --yes
               Answer yes to the question before a change
           --confirm <NAMESPACE/NAME>
@@ -139,10 +140,10 @@ fn help_of_the_verbs_that_change_something() {
               Wait until the cluster has converged; --wait=false returns after the
               write [default: true] [possible values: true, false]
           --timeout <DURATION>
-              How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
+              Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
               waits a week [default: 30m]
           --reason <TEXT>
-              Why: kept in the history, and shown in the Event on the cluster
+              Reason: kept in the history, and shown in the Event on the cluster
           --report <FORMAT>
               Print a full report of the change to stdout: a page of Markdown, or
               JSON [possible values: json, md]
@@ -156,7 +157,8 @@ fn help_of_the_verbs_that_change_something() {
       -l, --selector <LABELS>  All clusters with these labels, instead of one by
                                name
       -A, --all-namespaces     Clusters of all namespaces; needs -l
-          --max-parallel <N>   How many clusters are changed at a time [default: 1]
+          --max-parallel <N>   Number of clusters that are changed at a time
+                               [default: 1]
           --stop-on-error      Begin nothing if any cluster's change is refused, and
                                nothing more after one failed
 
@@ -177,12 +179,12 @@ fn help_of_the_verbs_that_change_something() {
 
     Options:
           --color <WHEN>
-              When to colour the output; `NO_COLOR` wins [default: auto] [possible
+              Colours in the output; `NO_COLOR` wins [default: auto] [possible
               values: auto, always, never]
           --to <N>
-              How many instances to run
+              Number of instances to run
           --by <N>
-              How many instances to remove [default: 1]
+              Number of instances to remove [default: 1]
       -y, --yes
               Answer yes to the question before a change
           --confirm <NAMESPACE/NAME>
@@ -194,10 +196,10 @@ fn help_of_the_verbs_that_change_something() {
               Wait until the cluster has converged; --wait=false returns after the
               write [default: true] [possible values: true, false]
           --timeout <DURATION>
-              How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
+              Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
               waits a week [default: 30m]
           --reason <TEXT>
-              Why: kept in the history, and shown in the Event on the cluster
+              Reason: kept in the history, and shown in the Event on the cluster
           --report <FORMAT>
               Print a full report of the change to stdout: a page of Markdown, or
               JSON [possible values: json, md]
@@ -211,7 +213,8 @@ fn help_of_the_verbs_that_change_something() {
       -l, --selector <LABELS>  All clusters with these labels, instead of one by
                                name
       -A, --all-namespaces     Clusters of all namespaces; needs -l
-          --max-parallel <N>   How many clusters are changed at a time [default: 1]
+          --max-parallel <N>   Number of clusters that are changed at a time
+                               [default: 1]
           --stop-on-error      Begin nothing if any cluster's change is refused, and
                                nothing more after one failed
 
@@ -229,11 +232,11 @@ fn help_of_the_verbs_that_change_something() {
 
     Arguments:
       [NAME]  The cluster: NAME, pg/NAME or postgresql/NAME
-      [N]     How many instances to run
+      [N]     Number of instances to run
 
     Options:
           --color <WHEN>
-              When to colour the output; `NO_COLOR` wins [default: auto] [possible
+              Colours in the output; `NO_COLOR` wins [default: auto] [possible
               values: auto, always, never]
           --to <N>
               The same, where several clusters are named by labels
@@ -248,10 +251,10 @@ fn help_of_the_verbs_that_change_something() {
               Wait until the cluster has converged; --wait=false returns after the
               write [default: true] [possible values: true, false]
           --timeout <DURATION>
-              How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
+              Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value
               waits a week [default: 30m]
           --reason <TEXT>
-              Why: kept in the history, and shown in the Event on the cluster
+              Reason: kept in the history, and shown in the Event on the cluster
           --report <FORMAT>
               Print a full report of the change to stdout: a page of Markdown, or
               JSON [possible values: json, md]
@@ -265,7 +268,8 @@ fn help_of_the_verbs_that_change_something() {
       -l, --selector <LABELS>  All clusters with these labels, instead of one by
                                name
       -A, --all-namespaces     Clusters of all namespaces; needs -l
-          --max-parallel <N>   How many clusters are changed at a time [default: 1]
+          --max-parallel <N>   Number of clusters that are changed at a time
+                               [default: 1]
           --stop-on-error      Begin nothing if any cluster's change is refused, and
                                nothing more after one failed
 
@@ -283,7 +287,7 @@ fn help_of_the_verbs_that_change_something() {
       <NAME>  The cluster: NAME, pg/NAME or postgresql/NAME
 
     Options:
-          --color <WHEN>        When to colour the output; `NO_COLOR` wins [default:
+          --color <WHEN>        Colours in the output; `NO_COLOR` wins [default:
                                 auto] [possible values: auto, always, never]
           --to <MEMBER>         The member that is to lead
           --for <N>             Move the leader so that a shrink to N passes, and
@@ -291,10 +295,10 @@ fn help_of_the_verbs_that_change_something() {
           --dry-run <MODE>      Change nothing: show what would be done; `server`
                                 does the same as `client` here [default: none]
                                 [possible values: none, client, server]
-          --reason <TEXT>       Why: kept in the history, and shown in the Event on
-                                the cluster
-          --timeout <DURATION>  How long to wait, such as 5s, 2m or 3h; 0 looks
-                                once, a negative value waits a week [default: 30m]
+          --reason <TEXT>       Reason: kept in the history, and shown in the Event
+                                on the cluster
+          --timeout <DURATION>  Time to wait, such as 5s, 2m or 3h; 0 looks once, a
+                                negative value waits a week [default: 30m]
       -o, --output <FORMAT>     Output format [default: text] [possible values:
                                 text, wide, json, yaml, name]
       -h, --help                Print help (see more with '--help')
@@ -319,7 +323,7 @@ fn help_of_the_verbs_that_look() {
 
     Options:
       -A, --all-namespaces     All namespaces
-          --color <WHEN>       When to colour the output; `NO_COLOR` wins [default:
+          --color <WHEN>       Colours in the output; `NO_COLOR` wins [default:
                                auto] [possible values: auto, always, never]
       -l, --selector <LABELS>  Only clusters with these labels
           --why                Say what keeps the cluster from converging: causes,
@@ -340,7 +344,7 @@ fn help_of_the_verbs_that_look() {
       kubectl pgscale status acid-a -o jsonpath='{.members[0].node}'
       kubectl pgscale status acid-a -o json | jq .members
     ");
-    insta::assert_snapshot!(help("plan"), @r"
+    insta::assert_snapshot!(help("plan"), @"
     Show what a change would do and what every rule says about it
 
     Usage: kubectl pgscale plan [OPTIONS] --to <N> <NAME>
@@ -349,9 +353,9 @@ fn help_of_the_verbs_that_look() {
       <NAME>  The cluster: NAME, pg/NAME or postgresql/NAME
 
     Options:
-          --color <WHEN>     When to colour the output; `NO_COLOR` wins [default:
-                             auto] [possible values: auto, always, never]
-          --to <N>           How many instances to plan for
+          --color <WHEN>     Colours in the output; `NO_COLOR` wins [default: auto]
+                             [possible values: auto, always, never]
+          --to <N>           Number of instances to plan for
       -o, --output <FORMAT>  Output format [default: text] [possible values: text,
                              wide, json, yaml, name]
       -h, --help             Print help (see more with '--help')
@@ -361,7 +365,7 @@ fn help_of_the_verbs_that_look() {
       kubectl pgscale plan acid-a --to 5 -o wide
       kubectl pgscale plan acid-a --to 2 -o json | jq '.findings[].rule'
     ");
-    insta::assert_snapshot!(help("wait"), @r"
+    insta::assert_snapshot!(help("wait"), @"
     Wait until a cluster has converged on the count it asks for
 
     Usage: kubectl pgscale wait [OPTIONS] <NAME>
@@ -370,10 +374,10 @@ fn help_of_the_verbs_that_look() {
       <NAME>  The cluster: NAME, pg/NAME or postgresql/NAME
 
     Options:
-          --color <WHEN>        When to colour the output; `NO_COLOR` wins [default:
+          --color <WHEN>        Colours in the output; `NO_COLOR` wins [default:
                                 auto] [possible values: auto, always, never]
-          --timeout <DURATION>  How long to wait, such as 5s, 2m or 3h; 0 looks
-                                once, a negative value waits a week [default: 30m]
+          --timeout <DURATION>  Time to wait, such as 5s, 2m or 3h; 0 looks once, a
+                                negative value waits a week [default: 30m]
       -o, --output <FORMAT>     Output format [default: text] [possible values:
                                 text, wide, json, yaml, name]
       -h, --help                Print help (see more with '--help')
@@ -383,7 +387,7 @@ fn help_of_the_verbs_that_look() {
       kubectl pgscale wait acid-a --timeout 3h
       kubectl pgscale wait acid-a --timeout 0      look once
     ");
-    insta::assert_snapshot!(help("rules"), @r"
+    insta::assert_snapshot!(help("rules"), @"
     Print the table of rules, or one rule's page
 
     Usage: kubectl pgscale rules [OPTIONS] [RULE]
@@ -392,8 +396,8 @@ fn help_of_the_verbs_that_look() {
       [RULE]  One rule's id
 
     Options:
-          --color <WHEN>     When to colour the output; `NO_COLOR` wins [default:
-                             auto] [possible values: auto, always, never]
+          --color <WHEN>     Colours in the output; `NO_COLOR` wins [default: auto]
+                             [possible values: auto, always, never]
       -o, --output <FORMAT>  Output format [default: text] [possible values: text,
                              wide, json, yaml, name]
       -h, --help             Print help (see more with '--help')
@@ -402,14 +406,14 @@ fn help_of_the_verbs_that_look() {
       kubectl pgscale rules
       kubectl pgscale rules leader-cannot-move
     ");
-    insta::assert_snapshot!(help("version"), @r"
+    insta::assert_snapshot!(help("version"), @"
     Print the version
 
     Usage: kubectl pgscale version [OPTIONS]
 
     Options:
-          --color <WHEN>     When to colour the output; `NO_COLOR` wins [default:
-                             auto] [possible values: auto, always, never]
+          --color <WHEN>     Colours in the output; `NO_COLOR` wins [default: auto]
+                             [possible values: auto, always, never]
       -o, --output <FORMAT>  Output format [default: text] [possible values: text,
                              wide, json, yaml, name]
       -h, --help             Print help (see more with '--help')
@@ -421,7 +425,7 @@ fn help_of_the_verbs_that_look() {
 }
 
 #[test]
-fn the_long_help_explains_and_names_the_rights() {
+fn the_long_help_explains_and_names_the_permissions() {
     let mut command = Cli::command_as(None).term_width(80);
     command.build();
     let down = command.find_subcommand_mut("down").unwrap().render_long_help().to_string();

@@ -1,5 +1,5 @@
-//! What clap cannot know when a command line makes no sense: how several clusters are chosen, and how many each
-//! shall run then.
+//! Hints that clap cannot give when a command line makes no sense: the choice of several clusters,
+//! and the count for each one.
 
 use std::ffi::OsString;
 
@@ -16,8 +16,8 @@ const VERBS: [(&str, &str); 3] = [
     ("up", "kubectl pgscale up -l env=staging -A --by 1"),
 ];
 
-/// Returns the error, with what would work where NAME is missing, or there beside `-l` or `-A`, or
-/// where `-A` has no labels beside it.
+/// Returns the error with a line that would work: where NAME is missing, or stands beside `-l` or
+/// `-A`, or where `-A` has no labels beside it.
 pub(super) fn advised(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
     let without_labels =
         error.kind() == ErrorKind::MissingRequiredArgument && names(&error, "--selector <LABELS>");
@@ -49,7 +49,7 @@ pub(super) fn advised(mut error: clap::Error, arguments: &[OsString]) -> clap::E
     error
 }
 
-/// The error names this argument.
+/// Returns whether the error names this argument.
 fn names(error: &clap::Error, argument: &str) -> bool {
     [ContextKind::InvalidArg, ContextKind::PriorArg].into_iter().any(|kind| match error.get(kind) {
         Some(ContextValue::String(one)) => one == argument,
@@ -58,13 +58,13 @@ fn names(error: &clap::Error, argument: &str) -> bool {
     })
 }
 
-/// Returns the word that makes sense of the command line as the value of `--to`; with labels beside
-/// `-A`, which may be missing, too.
+/// Returns the word that makes sense of the command line as the value of `--to`. Labels beside `-A`
+/// may be missing too.
 fn number(arguments: &[OsString]) -> Option<i64> {
     arguments.iter().enumerate().find_map(|(place, word)| {
         let number = count(word.to_str()?).ok()?;
         let mut meant = arguments.to_vec();
-        // In its place: what is the value of another flag does not make sense as a flag.
+        // The flag takes the place of the word: the value of another flag makes no sense as a flag.
         *meant.get_mut(place)? = format!("--to={number}").into();
         let labelled = meant.iter().cloned().chain(["--selector=any".into()]).collect::<Vec<_>>();
         let makes_sense = |words| Cli::command_as(None).try_get_matches_from(words).is_ok();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_count_beside_labels_was_taken_for_a_name_and_refused_without_a_hint() {
+    fn a_bare_count_beside_labels_gets_a_hint() {
         for line in ["set -l a=b 3", "set 3 -A", "set -l a=b --max-parallel 4 3 --yes"] {
             let tip = tip(line);
             assert_eq!(
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_name_said_nothing_of_labels_and_namespaces() {
+    fn a_missing_name_gets_a_hint_about_labels_and_namespaces() {
         for line in ["down", "up", "up --to 3", "down acid-a -l a=b"] {
             let tip = tip(line);
             assert_eq!(
@@ -123,14 +123,14 @@ mod tests {
                 "{line}"
             );
         }
-        // These take one cluster, and by name.
+        // These commands take one cluster, and by name.
         for line in ["plan --to 3", "wait", "set acid-a 3 --to 3"] {
             assert_eq!(tip(line), None, "{line}");
         }
     }
 
     #[test]
-    fn all_namespaces_alone_never_chooses_what_is_changed() {
+    fn all_namespaces_alone_never_selects_clusters_to_change() {
         let program = Cli::command();
         let takes =
             |verb: &clap::Command, id: &str| verb.get_arguments().any(|it| it.get_id() == id);
@@ -157,14 +157,14 @@ mod tests {
             let chosen = format!("kubectl-pgscale {verb} -l env=staging -A --to 2");
             parse(&chosen).expect(&chosen);
         }
-        // These only look.
+        // These commands only look.
         for line in ["kubectl-pgscale status -A", "kubectl-pgscale policy test -A -f p.yaml"] {
             parse(line).expect(line);
         }
     }
 
     #[test]
-    fn empty_labels_never_choose_what_is_changed() {
+    fn empty_labels_never_select_clusters_to_change() {
         for verb in ["up", "down", "set"] {
             for labels in ["", "  "] {
                 for place in [&[][..], &["-A"]] {

@@ -6,19 +6,21 @@ use clap_complete::env::Shells;
 use crate::error::Failure;
 use crate::terminal::Output;
 
-/// Our own name, by which shells know what to complete.
+/// The program's own name, by which shells choose the completion.
 pub(crate) const PROGRAM: &str = "kubectl-pgscale";
 
-/// Set by the scripts to the name of the shell, where that asks what a word could become.
+/// The variable that the scripts set to the name of the shell, where the shell asks for the
+/// possible words.
 pub(crate) const VARIABLE: &str = "KUBECTL_PGSCALE_COMPLETE";
 
 /// Print the script that makes a shell complete `kubectl-pgscale`.
 ///
-/// `kubectl pgscale` is completed by kubectl's own completion: it asks an executable `kubectl_complete-pgscale` in
-/// PATH, which is this very program under another name (kubectl 1.26 and later).
+/// `kubectl pgscale` is completed by kubectl's own completion: it asks an executable
+/// `kubectl_complete-pgscale` in PATH, which is this very program under another name (kubectl 1.26
+/// and later).
 ///
-/// Clusters, namespaces, contexts, members and counts are looked up when they are asked for; the script belongs to
-/// the version that printed it, so let the shell ask for it at each start.
+/// Clusters, namespaces, contexts, members and counts are looked up when they are asked for; the
+/// script belongs to the version that printed it, so let the shell ask for it at each start.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -46,7 +48,7 @@ pub(crate) enum Shell {
     Zsh,
 }
 
-/// Runs the verb.
+/// Prints the completion script of a shell.
 pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     let shell = match args.shell {
         Shell::Bash => "bash",

@@ -27,11 +27,11 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     targets: Targets,
-    /// How many instances to run.
+    /// Number of instances to run.
     #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true,
         conflicts_with = "by")]
     count: Option<i64>,
-    /// How many instances to remove.
+    /// Number of instances to remove.
     #[arg(long, value_name = "N", value_parser = step, allow_negative_numbers = true,
         default_value = "1")]
     by: i64,
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     acting: Acting,
 }
 
-/// Runs the verb.
+/// Carries out the shrink that `args` ask for.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let Args { targets, count, by, acting } = args;
     let count = match count {

@@ -1,4 +1,4 @@
-//! `history`: what was changed, by whom and why.
+//! `history`: the recorded changes, with their writers and their reasons.
 
 use crate::args::{Shape, Target};
 use crate::document::ScaleHistory;
@@ -10,8 +10,9 @@ use crate::view::history::render;
 
 /// Show the changes that were made with this command: who, when, why, and what came of them.
 ///
-/// The last 50 of a cluster are kept in a ConfigMap beside it (pgscale-history-NAME). Changes by others are not in
-/// it; an entry says Begun where the client that made it did not live to complete it.
+/// The last 50 of a cluster are kept in a ConfigMap beside it (pgscale-history-NAME). Changes by
+/// others are not in it; an entry says Begun where the client that made it did not live to complete
+/// it.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// Runs the verb.
+/// Prints the recorded changes of a cluster.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let mut items = entries(session, &cluster.name, &cluster.uid).await?;
@@ -48,7 +49,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     }
 }
 
-/// What is recorded of this very cluster, oldest first.
+/// Returns the recorded changes of this very cluster, oldest first.
 pub(super) async fn entries(
     session: &Session,
     name: &str,

@@ -23,9 +23,10 @@ use crate::terminal::text::instances;
 
 /// Allow one change of the count in spite of named rules.
 ///
-/// Writes an object of kind `ScaleOverride`: for this very cluster, this count, these rules, and at most 4 hours.
-/// The writer that makes the change meanwhile reads what was overridden and why, in a warning and in an Event; any other
-/// change is refused as before. First it shows which rules refuse the change now.
+/// Writes an object of kind `ScaleOverride`: for this very cluster, this count, these rules, and at
+/// most 4 hours. The writer that makes the change meanwhile reads what was overridden and why, in a
+/// warning and in an Event; any other change is refused as before. First it shows which rules
+/// refuse the change now.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -41,16 +42,17 @@ pub(crate) struct Args {
     /// Ids of the rules that warn instead of refuse.
     #[arg(long, value_name = "RULE[,RULE]", required = true, value_delimiter = ',')]
     rules: Vec<String>,
-    /// Why; shown wherever the override is used.
+    /// Reason; shown wherever the override is used.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
-    /// How long it holds: at most 4h.
+    /// Time it holds: at most 4h.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = expires)]
     expires: Duration,
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
-    /// Write nothing: `client` only shows what refuses the change, `server` has the write judged and not stored.
+    /// Write nothing: `client` only shows what refuses the change, `server` has the write judged
+    /// and not stored.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     dry_run: DryRun,
     #[command(flatten)]
@@ -65,7 +67,7 @@ fn expires(word: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// Runs the verb.
+/// Shows the effect of the override, asks, and writes it.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     if let Some(id) = args.rules.iter().find(|id| rule(id).is_none()) {
         return Err(Failure::usage(format!("there is no rule {id:?}"))
@@ -75,7 +77,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let change = Change::of_count(cluster, args.count);
     let (facts, mut policies) = session.facts(change, AskWhom::All).await;
     session.show_warnings();
-    // What it takes is asked for, not what somebody allowed before.
+    // The new override must lift every refusal itself. Earlier overrides do not count.
     policies.overrides = Overrides::default();
     let name = &facts.change.new.name;
     if facts.change.old.as_ref().is_some_and(|old| old.instances == Some(args.count)) {
@@ -86,11 +88,12 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         )));
     }
     let ends = facts.now + SignedDuration::try_from(args.expires).unwrap_or(LONGEST);
-    // Seconds are what people read, and what a clock is good for.
+    // People read seconds, and clocks are exact to seconds.
     let ends = Timestamp::from_second(ends.as_second()).unwrap_or(ends);
     let verdict = evaluate(&facts, &policies);
     let wanted = wanted(&facts, &args, ends)?;
-    // As it will be stored: what it lifts may have hidden what then refuses the change by itself.
+    // The object as it will be stored. A finding that it lifts may have hidden another one that
+    // then refuses the change.
     let mut granted = wanted.clone();
     granted.metadata.creation_timestamp = Some(Time(facts.now));
     policies.overrides = Overrides::of(vec![granted], name);
@@ -130,7 +133,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Shows what refuses the change now, and what would refuse it `with_it`: those rules.
+/// Shows the rules that refuse the change now, and those that would refuse it `with_it`.
 fn show(
     session: &Session,
     facts: &Facts,
@@ -177,7 +180,7 @@ async fn confirm(session: &Session, args: &Args, question: &str) -> Result<(), F
     }
 }
 
-/// The object to write; the API server completes its name.
+/// Returns the object to write. The API server completes its name.
 fn wanted(facts: &Facts, args: &Args, ends: Timestamp) -> Result<ScaleOverride, Failure> {
     let cluster = &facts.change.new;
     let mut rules = args.rules.clone();

@@ -1,4 +1,4 @@
-//! `plan`: what a change would do.
+//! `plan`: the effect of a change.
 
 use pgscale_guard::Change;
 use pgscale_guard::read::AskWhom;
@@ -14,10 +14,11 @@ use crate::view::plan::{plain_write, render};
 
 /// Show what a change would do and what every rule says about it.
 ///
-/// Reads the cluster, asks every member for its state, and changes nothing. Beside the verdict it shows what becomes
-/// of volumes, resources, quotas, readers and connected clients, and what new members have to copy; -o wide shows
-/// everything, and every rule. Ends with 3 where kubectl pgscale would be refused. Where it would move the leader first, a
-/// plain write is refused although the plan is allowed, and the plan says so.
+/// Reads the cluster, asks every member for its state, and changes nothing. Beside the verdict it
+/// shows what becomes of volumes, resources, quotas, readers and connected clients, and what new
+/// members have to copy; -o wide shows everything, and every rule. Ends with 3 where kubectl
+/// pgscale would be refused. Where it would move the leader first, a plain write is refused
+/// although the plan is allowed, and the plan says so.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -27,14 +28,14 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
-    /// How many instances to plan for.
+    /// Number of instances to plan for.
     #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true)]
     count: i64,
     #[command(flatten)]
     shape: Shape,
 }
 
-/// Runs the verb.
+/// Prints the plan, and ends as the rules say.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let change = Change::of_count(cluster, args.count);

@@ -1,4 +1,4 @@
-//! `policy`: what the policies come to, and what a new one would do.
+//! `policy`: the effective policy, and the effect of a new one.
 
 use pgscale_guard::Policies;
 use pgscale_guard::policy::{Undecodable, Written};
@@ -14,10 +14,11 @@ mod trial;
 
 /// Show the effective policy of a namespace or of one cluster, and where each value comes from.
 ///
-/// All policies that match apply: those of the namespace and those of the platform (`ClusterScalePolicy`). The
-/// strictest value of each field decides; the limits of a policy in mode Warn or Audit refuse nothing. Built-in rules
-/// follow builtIn of the platform's policies. Without NAME, policies that
-/// select among the clusters of the namespace are named and not counted. A cluster called `test` is pg/test here.
+/// All policies that match apply: those of the namespace and those of the platform
+/// (`ClusterScalePolicy`). The strictest value of each field decides; the limits of a policy in
+/// mode Warn or Audit refuse nothing. Built-in rules follow builtIn of the platform's policies.
+/// Without NAME, policies that select among the clusters of the namespace are named and not
+/// counted. A cluster called `test` is pg/test here.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -31,20 +32,21 @@ Examples:
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// The cluster: NAME, pg/NAME or postgresql/NAME; what holds for all of the namespace when unset.
+    /// The cluster: NAME, pg/NAME or postgresql/NAME; what holds for all of the namespace when
+    /// unset.
     #[arg(value_name = "NAME", value_parser = cluster_name)]
     name: Option<String>,
     #[command(flatten)]
     shape: Shape,
 }
 
-/// What else can be done with policies.
+/// The other commands on policies.
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Action {
     Test(trial::Args),
 }
 
-/// Runs the verb.
+/// Prints the effective policy, or tries new policies.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     if let Some(Action::Test(args)) = args.action {
         return Box::pin(trial::run(session, args)).await;
@@ -76,14 +78,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
         }
     }
     let Some(why) = effective.unreadable else { return Ok(()) };
-    // Without them nothing that is shown can be relied on.
+    // Without the policies no shown value can be relied on.
     let failure = Failure::error(format!("not all policies could be read: {why}"));
     let corrections = policies.undecodable.iter().map(|policy| policy.correction(namespace));
     Err(corrections
         .fold(failure, |failure, correction| failure.hint_to("open it for correction", correction)))
 }
 
-/// The policies that hold for every cluster of the namespace.
+/// Returns the policies that hold for every cluster of the namespace.
 fn for_all(written: &Written) -> Policies {
     let mut common = written.clone();
     common.own.retain(|policy| policy.spec.holds_for_all());

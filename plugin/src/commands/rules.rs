@@ -25,7 +25,7 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// Runs the verb.
+/// Prints the table of rules, or the page of one rule.
 pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     let chosen = match &args.id {
         None => RULES.iter().collect(),

@@ -52,7 +52,7 @@ impl ScaleRequest {
     }
 }
 
-/// `postgresql.acid.zalan.do/NAME`: what kubectl calls it.
+/// Returns `postgresql.acid.zalan.do/NAME`, kubectl's name for the object.
 pub(super) fn resource(name: &str) -> String {
     format!("postgresql.acid.zalan.do/{name}")
 }
@@ -88,8 +88,8 @@ pub(super) async fn run(session: &Session, request: &ScaleRequest) -> Result<(),
 /// Prepares one job for each cluster that is named.
 ///
 /// # Errors
-/// `Error` where there is no cluster. The failure of the only cluster, by name, if there is no plan for
-/// it.
+/// `Error` where there is no cluster. The failure of the only cluster, by name, if there is no plan
+/// for it.
 async fn jobs(session: &Session, request: &ScaleRequest) -> Result<Vec<Job>, Failure> {
     let Targets { name, selector, all_namespaces, .. } = &request.targets;
     if let Some(name) = name {
@@ -111,7 +111,8 @@ async fn jobs(session: &Session, request: &ScaleRequest) -> Result<Vec<Job>, Fai
     Ok(jobs.buffered(READ_AT_ONCE).collect().await)
 }
 
-/// Shows the plans before they are acted on: to the person, because stdout is for the result.
+/// Shows the plans to the person before the first act. They do not go to stdout, which is for the
+/// result.
 fn show(session: &Session, request: &ScaleRequest, jobs: &[Job]) {
     let format = request.acting.shape.output;
     let width = session.out.width_of_notes;
@@ -126,7 +127,8 @@ fn show(session: &Session, request: &ScaleRequest, jobs: &[Job]) {
     session.out.page(&text);
 }
 
-/// Carries out what stands, so many at a time; each cluster on its own, in the order of the table.
+/// Carries out the jobs that stand, so many at a time: each cluster on its own, in the order of the
+/// table.
 async fn carry_out(
     session: &Session,
     request: &ScaleRequest,

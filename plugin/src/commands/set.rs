@@ -18,7 +18,7 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     targets: Targets,
-    /// How many instances to run.
+    /// Number of instances to run.
     #[arg(value_name = "N", value_parser = count, allow_negative_numbers = true,
         required_unless_present = "count_of_each", conflicts_with = "count_of_each")]
     count: Option<i64>,
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     acting: Acting,
 }
 
-/// Runs the verb.
+/// Carries out the change to the count that `args` ask for.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let Args { targets, count, count_of_each, acting } = args;
     // Clap makes sure that exactly one is there.

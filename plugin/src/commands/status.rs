@@ -1,4 +1,4 @@
-//! `status`: how clusters are.
+//! `status`: the state of clusters.
 
 use futures::{StreamExt as _, stream};
 use pgscale_guard::postgresql::Postgresql;
@@ -19,13 +19,14 @@ use crate::watch::{Goal, Snapshot, missing};
 
 mod watch;
 
-/// How many clusters of a list are read at a time.
+/// The number of clusters of a list that are read at a time.
 const AT_ONCE: usize = 8;
 
 /// Show members, roles, lag, services and counts.
 ///
-/// One cluster in detail: every member asked for its state, replication slots, volumes, the room policies leave, and
-/// the verdict on one instance more or less now. Or one line per cluster of the namespace, the worst first.
+/// One cluster in detail: every member asked for its state, replication slots, volumes, the room
+/// policies leave, and the verdict on one instance more or less now. Or one line per cluster of the
+/// namespace, the worst first.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -57,7 +58,7 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// Runs the verb.
+/// Prints the state of one cluster, or of all clusters.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     if args.watch {
         return watch::run(session, &args).await;
@@ -74,7 +75,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The cluster, or all of them, the worst first.
+/// Reads the cluster, or all of them, the worst first.
 async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> {
     if let Some(name) = &args.name {
         let cluster = session.cluster(name).await?;
@@ -93,7 +94,7 @@ async fn gather(session: &Session, args: &Args) -> Result<Vec<Status>, Failure> 
     Ok(all)
 }
 
-/// Prints what was gathered.
+/// Prints the states that were gathered.
 fn show(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
     let out = &session.out;
     match (args.shape.output, &args.name, all) {
@@ -119,7 +120,7 @@ fn show(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure> {
     }
 }
 
-/// What was gathered, for people.
+/// Returns the states that were gathered as text for people.
 fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
     let wide = args.shape.output == Format::Wide;
     match (&args.name, all) {
@@ -131,7 +132,7 @@ fn text(args: &Args, all: &[Status], width: Option<usize>) -> String {
     }
 }
 
-/// Whether Events are read for the reasons.
+/// The choice to read Events for the reasons, or not to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Events {
     /// They cost a request per object that does not run.
@@ -155,7 +156,7 @@ async fn look(session: &Session, cluster: Postgresql, whom: AskWhom, events: Eve
             let detail = Detail::of(&facts, &policies, slots);
             (Snapshot { facts: Assessed::of(facts, &policies), services }, Some(detail))
         }
-        // A list is an overview; who wants to know more asks for one cluster.
+        // A list is an overview. A person who wants to know more asks for one cluster.
         AskWhom::AsNeeded => {
             let facts = session.reader.facts(change, whom).await;
             let services = Services { leader: unread(), replicas: unread() };

@@ -61,7 +61,7 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// Runs the verb.
+/// Plans the switchover, carries it out, and waits until the cluster has settled.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let (namespace, name) = (cluster.namespace.clone(), cluster.name.clone());
@@ -77,7 +77,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     if let Some(failure) = plan.as_ref().and_then(|plan| hopeless(session, plan, &handover)) {
         return fail(session, format, report, failure);
     }
-    // A shrink that is to pass afterwards; a count that is no shrink needs no leader to move.
+    // A shrink that is to pass afterwards. A count that is no shrink needs no leader to move.
     let count = args.count.filter(|_| plan.is_some());
     match handover {
         Handover::Refused(why) => {
@@ -101,7 +101,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
                     say(session, format, &report, &with_next(text, settled.next.as_ref()))
                 }
                 Err(failure) if waits => fail(session, format, report, failure),
-                // Nothing was waited for: it is the answer of the rules.
+                // No wait took place, so this is the answer of the rules.
                 Err(failure) => {
                     fail(session, format, report, Failure { kind: Kind::Refused, ..failure })
                 }
@@ -144,7 +144,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Reads the cluster; where `count` is a shrink of it, with the policies and overrides, and plans
+/// Reads the cluster. Where `count` is a shrink, reads the policies and overrides too, and plans
 /// that shrink.
 async fn read(
     session: &Session,
@@ -165,9 +165,9 @@ async fn read(
     (Assessed::of(facts, &policies), plan)
 }
 
-/// Returns why a switchover for the shrink in `plan` would be pointless: with the leader where the
-/// plan puts it, rules still refuse the count. Where the leader can stay nothing is moved, and what
-/// time mends is waited for.
+/// Returns the reason why a switchover for the shrink in `plan` would be pointless: with the leader
+/// where the plan puts it, rules still refuse the count. A leader that can stay is not moved, and
+/// the program waits for anything that time mends.
 fn hopeless(session: &Session, plan: &Plan, handover: &Handover) -> Option<Failure> {
     let in_the_way = |finding: &&Finding| match handover {
         Handover::Ready(_) => true,
@@ -197,7 +197,7 @@ fn with_nearest(session: &Session, failure: Failure, plan: &Plan) -> Failure {
     })
 }
 
-/// Adds what a person does next to `text`.
+/// Adds the next command to `text`.
 fn with_next(text: String, next: Option<&Admitted>) -> Vec<Line> {
     let mut lines = vec![Line::Text(text)];
     if let Some(Admitted { said, next, note, .. }) = next {
@@ -215,22 +215,22 @@ struct Errand {
     wanted: LeaderMove,
     /// The count that a shrink is to pass to afterwards.
     count: Option<i64>,
-    /// How long the standbys may take to follow, and the count to be admitted.
+    /// The time that the standbys may take to follow, and the rules to admit the count.
     timeout: Duration,
 }
 
-/// What came of a switchover.
+/// The end of a switchover.
 struct Ended {
-    /// What became of the lead.
+    /// The lead at the end.
     lead: Lead,
-    /// What the cluster came to, or what kept it from that.
+    /// The state that the cluster reached, or the reason for not reaching one.
     followed: Result<Settled, Failure>,
-    /// What is kept of it.
+    /// The entry for the history.
     record: Entry,
 }
 
-/// Carries `errand` out, planned on `facts`: on record from before the first act until the standbys
-/// follow.
+/// Carries `errand` out, planned on `facts`. The history holds it from before the first act until
+/// the standbys follow.
 async fn act(session: &Session, facts: &Assessed, errand: Errand, reason: Option<&str>) -> Ended {
     let (cluster, start) = (&facts.change.new, Instant::now());
     // The count stays what it is, whatever the switchover is for.
@@ -253,8 +253,8 @@ async fn act(session: &Session, facts: &Assessed, errand: Errand, reason: Option
     Ended { lead, followed, record: recording.end(session).await }
 }
 
-/// Looks again after the checkpoint, moves the leader, and waits until the cluster has settled.
-/// However it ends, `lead` says what became of the lead.
+/// Looks again after the checkpoint, moves the leader, and waits until the cluster has settled. At
+/// every end, `lead` says who holds the lead.
 async fn carry_out(
     session: &Session,
     facts: &Assessed,
@@ -271,7 +271,7 @@ async fn carry_out(
     session.out.note(&moved.told());
     let (leader, asked) = (moved.leader.clone(), wanted.to.clone());
     *lead = Lead::moved(wanted, moved);
-    // Where a count is to pass, every leader that stays will do.
+    // Where a count is to pass, any leader that stays is right.
     let stays = facts.member(&leader).is_some_and(|member| member.ordinal < facts.to());
     if leader != asked && !(count.is_some() && stays) {
         let message = format!("{leader} leads now, and not {asked}");
@@ -281,8 +281,8 @@ async fn carry_out(
     settling.wait(timeout).await
 }
 
-/// Reads the cluster after the checkpoint, which may have taken a minute: the same move must still
-/// be the one to make, for a count that it still leads to.
+/// Reads the cluster after the checkpoint, which may have taken a minute. The same move must still
+/// be the right one, for a count that it still leads to.
 async fn look_again(
     session: &Session,
     before: &Assessed,
@@ -315,7 +315,7 @@ async fn look_again(
     }
 }
 
-/// The same move is still the one to make, on facts that are newer than the checkpoint.
+/// Checks that the same move is still the right one, on facts that are newer than the checkpoint.
 fn still_so(facts: &Assessed, wanted: &LeaderMove) -> Result<(), Failure> {
     let why = match switchover(facts.assessment(), &Wanted::Member(wanted.to.clone())) {
         Handover::Ready(now) if now.from == wanted.from => return Ok(()),
@@ -325,7 +325,7 @@ fn still_so(facts: &Assessed, wanted: &LeaderMove) -> Result<(), Failure> {
     Err(refusal(facts, &format!("{why}; nothing was changed")))
 }
 
-/// The leader is not moved, because `why`.
+/// Returns the failure of a leader that is not moved, because of `why`.
 fn refusal(facts: &Facts, why: &str) -> Failure {
     let cluster = &facts.change.new;
     let failure = Failure::refused(format!("the leader of {} is not moved: {why}", cluster.name));
@@ -335,7 +335,7 @@ fn refusal(facts: &Facts, why: &str) -> Failure {
     }
 }
 
-/// Ends with `failure`, once the document that was asked for tells of it.
+/// Prints the requested document with `failure`, and ends with it.
 fn fail(
     session: &Session,
     format: Format,

@@ -9,9 +9,9 @@ use crate::session::Session;
 
 /// Take the last recorded change of the count back.
 ///
-/// The cluster is judged again: what was safe in one direction need not be so in the other. Only a change that is still
-/// what the cluster asks for is taken back; where another writer changed the count since, use `set`. An undo is
-/// recorded too, and can be undone.
+/// The cluster is judged again: what was safe in one direction need not be so in the other. Only a
+/// change that is still what the cluster asks for is taken back; where another writer changed the
+/// count since, use `set`. An undo is recorded too, and can be undone.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     acting: Acting,
 }
 
-/// Runs the verb.
+/// Takes the last recorded change of the cluster back.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let entries = entries(session, &cluster.name, &cluster.uid).await?;

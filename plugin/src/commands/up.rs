@@ -9,11 +9,11 @@ use crate::session::Session;
 
 /// Run more instances.
 ///
-/// Shows the plan, writes numberOfInstances, and waits until every new member streams from the leader and its
-/// Service leads to it.
+/// Shows the plan, writes numberOfInstances, and waits until every new member streams from the
+/// leader and its Service leads to it.
 ///
-/// Asks before anything is written where a rule could not be judged, and where labels find more than
-/// one cluster, even if only one of them would change; --yes answers.
+/// Asks before anything is written where a rule could not be judged, and where labels find more
+/// than one cluster, even if only one of them would change; --yes answers.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -25,11 +25,11 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     targets: Targets,
-    /// How many instances to run.
+    /// Number of instances to run.
     #[arg(long = "to", value_name = "N", value_parser = count, allow_negative_numbers = true,
         conflicts_with = "by")]
     count: Option<i64>,
-    /// How many instances to add.
+    /// Number of instances to add.
     #[arg(long, value_name = "N", value_parser = step, allow_negative_numbers = true,
         default_value = "1")]
     by: i64,
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     acting: Acting,
 }
 
-/// Runs the verb.
+/// Carries out the growth that `args` ask for.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let Args { targets, count, by, acting } = args;
     let count = match count {

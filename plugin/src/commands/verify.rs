@@ -1,4 +1,4 @@
-//! `verify`: what the members themselves say.
+//! `verify`: the state of a cluster according to its members.
 
 use pgscale_guard::duration::exact;
 use pgscale_guard::read::AskWhom;
@@ -19,13 +19,14 @@ use crate::watch::{Goal, Snapshot, lacks};
 
 /// Check that a cluster is what it should be, by its members' own word.
 ///
-/// Looks at everything that `wait` waits for. With --sql every member is asked in SQL who it is, whom it follows
-/// and who follows it, and the answers are held against each other. What looks wrong is looked at again some seconds
-/// later, and reported only if it is still so: a failover in between is not wrong. With --canary one message is committed
-/// to the write-ahead log of the leader (no table is touched), and every standby must replay it.
+/// Looks at everything that `wait` waits for. With --sql every member is asked in SQL who it is,
+/// whom it follows and who follows it, and the answers are held against each other. What looks
+/// wrong is looked at again some seconds later, and reported only if it is still so: a failover in
+/// between is not wrong. With --canary one message is committed to the write-ahead log of the
+/// leader (no table is touched), and every standby must replay it.
 ///
-/// Ends with 5 where something is wrong, with 1 where something could not be read or a member not be asked, and with 4
-/// where the canary was not committed or did not arrive in time.
+/// Ends with 5 where something is wrong, with 1 where something could not be read or a member not
+/// be asked, and with 4 where the canary was not committed or did not arrive in time.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     /// Write one message on the leader, and wait until every standby has replayed it.
     #[arg(long)]
     canary: bool,
-    /// How long the canary may take, the commit included, such as 5s or 2m; 0 looks once for it.
+    /// Time limit for the canary, the commit included, such as 5s or 2m; 0 looks once for it.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = timeout,
         allow_hyphen_values = true)]
     timeout: std::time::Duration,
@@ -49,16 +50,16 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// How often a cluster is looked at where every look finds something else.
+/// The number of looks at a cluster where every look finds something else.
 const LOOKS: usize = 3;
 
-/// Runs the verb.
+/// Verifies the cluster and prints the findings.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     session.interruption.means("interrupted; verifying changes nothing");
     let (mut facts, mut found) = look_until_sure(session, &args).await?;
     if args.canary {
         let mut canary = send(session, &facts, &args).await?;
-        // The leader, or whom it waits for, may have changed since we looked.
+        // The leader, or the standby that it waits for, may have changed since the look.
         if canary.as_ref().is_err_and(|none| none.kind == Kind::NotAsPlanned) {
             pause(session).await;
             (facts, found) = look_until_sure(session, &args).await?;
@@ -78,7 +79,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     outcome(&facts.change.cluster(), &found)
 }
 
-/// Looks, and where that leaves a doubt looks again: what is wrong twice in a row is wrong.
+/// Looks at the cluster, and looks again where that leaves a doubt. A problem counts when two looks
+/// in a row find it.
 async fn look_until_sure(
     session: &Session,
     args: &Args,
@@ -137,7 +139,7 @@ async fn look_once(session: &Session, args: &Args) -> Result<(Assessed, Verifica
     Ok((facts, found))
 }
 
-/// Sends the canary, where there can be one.
+/// Sends the canary, where one is possible.
 async fn send(
     session: &Session,
     facts: &Facts,
@@ -159,7 +161,7 @@ async fn send(
     }
 }
 
-/// The worst of what was found.
+/// Returns the worst of the findings.
 fn outcome(cluster: &str, found: &Verification) -> Result<(), Failure> {
     let told = |kind, what: &str| Err(Failure::new(kind, format!("postgresql {cluster} {what}")));
     if !found.is_right() {

@@ -1,4 +1,4 @@
-//! `version`: which program this is.
+//! `version`: the version of this program.
 
 use crate::args::Shape;
 use crate::document::Program;
@@ -16,7 +16,7 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// Runs the verb.
+/// Prints the version of this program.
 pub(crate) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     let client = env!("CARGO_PKG_VERSION");
     match args.shape.output {

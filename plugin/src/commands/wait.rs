@@ -1,4 +1,4 @@
-//! `wait`: until a cluster has converged.
+//! `wait`: the wait until a cluster has converged.
 
 use super::scale::{conclude, show_notes};
 use crate::args::{Shape, Target, WaitOptions};
@@ -9,9 +9,9 @@ use crate::watch::{Goal, watch};
 
 /// Wait until a cluster has converged on the count it asks for.
 ///
-/// Converged means: StatefulSet and pods match the count, every member streams on one timeline and is caught up,
-/// one leader holds the lock and the label, and both Services lead to exactly the members, for some seconds.
-/// The operator's `Running` means none of that.
+/// Converged means: StatefulSet and pods match the count, every member streams on one timeline and
+/// is caught up, one leader holds the lock and the label, and both Services lead to exactly the
+/// members, for some seconds. The operator's `Running` means none of that.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// Runs the verb.
+/// Waits until the cluster has converged, or until the time is over.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let cluster = session.cluster(&args.target.name).await?;
     let goal = Goal::of_cluster(&cluster);

@@ -22,9 +22,9 @@ fn verbs_flags_and_their_values_come_from_the_definition_of_the_command_line() {
     status  Show members, roles, lag, services and counts
     :36
     ");
-    insta::assert_snapshot!(answered(&world, &["down", "acid-a", "--t"]), @r"
-    --to  How many instances to run
-    --timeout  How long to wait, such as 5s, 2m or 3h; 0 looks once, a negative value waits a week
+    insta::assert_snapshot!(answered(&world, &["down", "acid-a", "--t"]), @"
+    --to  Number of instances to run
+    --timeout  Time to wait, such as 5s, 2m or 3h; 0 looks once, a negative value waits a week
     --token  Bearer token for the API server
     --tls-server-name  Name the API server's certificate is checked against
     :36

@@ -6,8 +6,8 @@ use std::time::Duration;
 use pgscale_guard::duration::exact;
 use pgscale_guard::remedy::Reach;
 
-/// Stands for the token: a secret is not shown, and without any token the command would act as another
-/// user.
+/// Stands for the token: a secret is not shown, and without any token the command would act as
+/// another user.
 const TOKEN: &str = "TOKEN";
 
 /// The way to the API server and the user on it.
@@ -45,7 +45,7 @@ pub(crate) struct Flags {
     pub(crate) client_key: Option<PathBuf>,
     /// Name that the API server's certificate is checked against.
     pub(crate) tls_server_name: Option<String>,
-    /// The API server's certificate is not checked.
+    /// Disables the check of the API server's certificate.
     pub(crate) insecure_skip_tls_verify: bool,
     /// The time limit of one request. Zero for no limit.
     pub(crate) request_timeout: Option<Duration>,

@@ -1,4 +1,4 @@
-//! The count is not what was asked for: who should act on it, and what refuses the pods.
+//! Causes of a wrong count: the controller that should act on it, and the refusal of pods.
 
 use pgscale_guard::Seen;
 use pgscale_guard::evidence::Evidence;
@@ -8,7 +8,7 @@ use pgscale_guard::operator::Operator;
 
 use super::{Cause, Clues};
 
-/// The operator runs another count than the declared one, without a word.
+/// Returns the cause where the operator silently runs another count than the declared one.
 pub(super) fn limited(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     let operator = facts.operator.known()?;
@@ -28,7 +28,7 @@ pub(super) fn limited(clues: &Clues<'_>) -> Option<Cause> {
     Some(Cause::new(what, next).because(operator.source.clone(), setting, limit))
 }
 
-/// The StatefulSet does not ask for the count yet.
+/// Returns the cause where the StatefulSet does not ask for the count yet.
 pub(super) fn not_applied(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     let set = facts.stateful_set_source();
@@ -48,7 +48,7 @@ pub(super) fn not_applied(clues: &Clues<'_>) -> Option<Cause> {
     Some(idle_operator(clues, facts).because_of(evidence))
 }
 
-/// Why the operator has not acted.
+/// Returns the reason for which the operator has not acted.
 fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     let name = &facts.change.new.name;
     let operator = match &facts.operator {
@@ -116,7 +116,7 @@ fn unobserved(clues: &Clues<'_>, set: &StatefulSet) -> Option<Cause> {
     })
 }
 
-/// The StatefulSet asks for a pod that is not there.
+/// Returns the cause where the StatefulSet asks for a pod that does not exist.
 pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     let name = &facts.change.new.name;
@@ -125,7 +125,7 @@ pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
     let pod = facts.pod_name(ordinal);
     if let Some(event) = clues.event("StatefulSet", name, &["FailedCreate"]) {
         let message = event.message.as_str();
-        // The API server has no other sign of these than its words.
+        // The API server has no other sign of these cases than its message.
         let (what, next): (_, &[&str]) = if message.contains("exceeded quota") {
             (format!("no quota is left for {pod}"), &["describe", "resourcequota"])
         } else if message.contains("usage per ") {
@@ -140,7 +140,7 @@ pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
                 .because_of(event.evidence(facts.stateful_set_source(), facts.now)),
         );
     }
-    // OrderedReady: nobody is started before everybody below is Ready.
+    // OrderedReady: a pod starts only when all pods below it are Ready.
     let below = facts
         .survivors()
         .find(|member| member.ordinal < ordinal && (!member.pod.ready || member.pod.terminating))

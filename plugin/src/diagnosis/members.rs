@@ -1,5 +1,5 @@
-//! What is wrong with single members, one cause each: its pod before its PostgreSQL, its PostgreSQL before its
-//! replication.
+//! Problems of single members, one cause each: the pod before its PostgreSQL, and PostgreSQL before
+//! its replication.
 
 use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Health, Member, Problem, Waiting};
@@ -10,7 +10,7 @@ use super::{Cause, Clues, DELETION};
 use crate::plan::{claim, nobody_answered};
 use crate::terminal::text::{age, bytes};
 
-/// How much of everything else a member's trouble explains; the lowest comes first.
+/// The rank of a member's problem by how much else it explains. The lowest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Claims,
@@ -25,7 +25,7 @@ enum Rank {
     Leaving,
 }
 
-/// One cause for each member that is not as it should be, the likeliest first.
+/// Returns one cause for each member with a problem, the likeliest first.
 pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
     let facts = clues.facts();
     let mut ranked: Vec<(Rank, i64, Cause)> = Vec::new();
@@ -38,7 +38,7 @@ pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
         ranked.extend(found.map(|(rank, cause)| (rank, member.ordinal, cause)));
     }
     if let Some(why) = nobody_answered(facts).map(str::to_owned) {
-        // One cause, and not one for each member that nobody could ask.
+        // One cause for all, and not one for each member that could not be asked.
         let before = ranked.len();
         ranked.retain(|(rank, ..)| *rank != Rank::Unknown);
         if ranked.len() < before {
@@ -47,7 +47,7 @@ pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
     } else if let Some(leader) = facts.leader_member()
         && ranked.iter().any(|(_, ordinal, _)| *ordinal == leader.ordinal)
     {
-        // Nobody can be compared with a leader that is in trouble itself.
+        // Members cannot be compared with a leader that is in trouble itself.
         ranked.retain(|(rank, ..)| *rank != Rank::Unknown);
     }
     ranked.sort_by_key(|(rank, ordinal, _)| (*rank, *ordinal));
@@ -76,7 +76,7 @@ fn leaving(clues: &Clues<'_>, member: &Member) -> Cause {
     }
 }
 
-/// The node of `member`, which is not Ready.
+/// Returns the node of `member` where that is not Ready.
 fn lost_node(member: &Member) -> Option<&str> {
     (member.pod.node_ready == Some(false)).then(|| member.pod.node.as_deref().unwrap_or("?"))
 }
@@ -85,14 +85,15 @@ fn about_node(clues: &Clues<'_>, node: &str) -> Command {
     clues.anywhere(&["describe", "node", node])
 }
 
-/// Returns what is said of a lost node.
+/// Returns the state of a lost node.
 fn not_ready(node: &str) -> Evidence {
     let value = "no, and its kubelet ends no pod";
     Evidence::new(ObjectRef::new(Kind::Node, node), "condition Ready", value)
 }
 
-/// How to be rid of a pod whose node does not come back. That is not the command to run next: on a node that is only cut
-/// off PostgreSQL goes on running.
+/// Returns the command that removes a pod from a node that does not come back.
+///
+/// It is not the command to run next: on a node that is only cut off, PostgreSQL continues to run.
 fn by_force(clues: &Clues<'_>, member: &Member) -> Suggested {
     let namespace = &clues.facts().change.new.namespace;
     let delete = ["delete", "pod", &member.name, "--force", "--grace-period=0", "-n", namespace];
@@ -141,7 +142,7 @@ fn member_cause(clues: &Clues<'_>, member: &Member) -> Option<(Rank, Cause)> {
         Health::Healthy => (crate::watch::replicates(member) == Some(false)
             && facts.leader_name() != Some(member.name.as_str()))
         .then(|| replication(clues, member, &Problem::NotReplicating)),
-        // Without a leader nobody can be compared with it: that is a cause of its own.
+        // Without a leader no member can be compared with it. That is a cause of its own.
         Health::Unknown(_) if facts.leader_name().is_none() => None,
         Health::Unknown(why) => {
             let cause = Cause::new(
@@ -165,7 +166,7 @@ fn logs(clues: &Clues<'_>, member: &Member) -> Command {
     clues.kubectl(&["logs", &member.name, "-c", "postgres", "--tail=30"])
 }
 
-/// A pod that does not run, in the words of whoever holds it up.
+/// Returns the cause for a pod that does not run, in the words of the component that holds it up.
 fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     let name = &member.name;
     let waiting = member.pod.waiting.as_ref();
@@ -207,7 +208,8 @@ fn idle_pod(clues: &Clues<'_>, member: &Member) -> Cause {
     cause
 }
 
-/// Returns whether the image of a container cannot be pulled, by the kubelet's reason (`pkg/kubelet/images/types.go`).
+/// Returns whether the image of a container cannot be pulled, by the kubelet's reason
+/// (`pkg/kubelet/images/types.go`).
 fn lacks_image(waiting: &Waiting) -> bool {
     matches!(
         waiting.reason.as_deref(),
@@ -215,7 +217,8 @@ fn lacks_image(waiting: &Waiting) -> bool {
     )
 }
 
-/// Of several ailments, the one that explains the others.
+/// Returns the weight of a problem. Of several problems, the one that explains the others weighs
+/// most.
 fn weight(problem: &Problem) -> u8 {
     match problem {
         Problem::Missing
@@ -229,13 +232,13 @@ fn weight(problem: &Problem) -> u8 {
         Problem::NotReplicating => 5,
         Problem::Behind(_) => 6,
         Problem::ReplayPaused => 7,
-        Problem::ReplayBehind(_) => 8,
+        Problem::ReplayBehind { .. } => 8,
         Problem::Silent(_) => 9,
         Problem::NoFailover => 10,
     }
 }
 
-/// A member whose pod runs, and whose PostgreSQL or replication does not.
+/// Returns the cause for a member whose pod runs, and whose PostgreSQL or replication does not.
 fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, Cause) {
     let name = &member.name;
     let sql = |words: &str| clues.exec(name, &["psql", "-U", "postgres", "-xc", words]);
@@ -269,7 +272,7 @@ fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, 
             format!("the replay of {name} is paused"),
             sql("select pg_wal_replay_resume()"),
         ),
-        Problem::ReplayBehind(missing) => (
+        Problem::ReplayBehind { bytes: missing, .. } => (
             Rank::Replication,
             format!("the replay of {name} is {} behind", bytes(*missing)),
             sql("select * from pg_stat_activity where backend_type = $$startup$$"),

@@ -1,4 +1,4 @@
-//! A Service does not lead to whom it should.
+//! Services that do not lead to the right members.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,8 @@ use pgscale_guard::object_ref::{Kind, ObjectRef};
 use super::{Cause, Clues};
 use crate::services::names;
 
-/// One cause for each Service that leads elsewhere. Services follow the pods: this comes after what is wrong there.
+/// Returns one cause for each Service that leads to a wrong member. Services follow the pods, so
+/// this comes after the problems of pods.
 pub(super) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
     let facts = clues.facts();
     let Some(leader) = facts.leader_member() else { return Vec::new() };

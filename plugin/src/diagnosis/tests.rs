@@ -1,4 +1,4 @@
-//! A healthy cluster gives no cause; with one thing broken, that one comes first.
+//! Causes case by case: none in a healthy cluster, and the one broken thing first.
 
 use pgscale_guard::Seen;
 use pgscale_guard::facts::{Live, Member, Waiting};
@@ -35,7 +35,7 @@ fn found(snapshot: &Snapshot, events: Vec<Event>) -> Vec<Cause> {
     causes(&Clues { snapshot, missing: &missing, events: &events, reach: &reach })
 }
 
-/// The first cause: what, evidence and the next command.
+/// Returns the first cause: problem, evidence and the next command.
 fn first(facts: Facts, events: Vec<Event>) -> String {
     let causes = found(&snapshot(facts), events);
     let cause = causes.first().expect("a cause");
@@ -62,7 +62,7 @@ fn pod(change: impl FnOnce(&mut Member)) -> Facts {
     with(healthy(), 2, change)
 }
 
-/// Container `postgres` waits, and this is why.
+/// Returns container `postgres` waiting for this reason.
 fn postgres(reason: &str, message: Option<&str>) -> Waiting {
     Waiting {
         container: Some("postgres".into()),
@@ -72,7 +72,7 @@ fn postgres(reason: &str, message: Option<&str>) -> Waiting {
     }
 }
 
-/// Member 2 does not run, and this is why.
+/// Returns facts in which member 2 does not run for this reason.
 fn idle(phase: &str, node: Option<&str>, waiting: impl Into<Waiting>) -> Facts {
     pod(|member| {
         member.pod.phase = phase.into();
@@ -109,7 +109,7 @@ fn answering(change: impl FnOnce(&mut pgscale_guard::patroni::Answer)) -> Facts 
     })
 }
 
-/// Only the members up to `count` have a pod.
+/// Returns facts in which only the members up to `count` have a pod.
 fn without_pods_from(count: i64, mut facts: Facts) -> Facts {
     if let Seen::Known(members) = &mut facts.members {
         members.retain(|member| member.ordinal < count);
@@ -129,7 +129,7 @@ fn leaderless(paused: bool) -> Facts {
 }
 
 #[test]
-fn a_healthy_cluster_gives_none() {
+fn healthy_cluster_has_no_cause() {
     assert_eq!(found(&snapshot(healthy()), Vec::new()), []);
     // Old warnings mean nothing where nothing is missing.
     let old = event("StatefulSet", "acid-a", "FailedCreate", "exceeded quota: pods");
@@ -137,14 +137,14 @@ fn a_healthy_cluster_gives_none() {
 }
 
 #[test]
-fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
+fn resume_is_never_suggested_during_a_major_upgrade() {
     let mark = |facts, ordinal| with(facts, ordinal, |it| it.pod.critical_operation = true);
     let upgrade = (0..3).fold(leaderless(true), mark);
     insta::assert_snapshot!(first(upgrade, Vec::new()), @"nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: leader: none; configmap/acid-a-config: pause: true; pod/acid-a-0: label critical-operation: true; pod/acid-a-1: label critical-operation: true; pod/acid-a-2: label critical-operation: true | kubectl get pods -L critical-operation -w -n db --context=c");
 }
 
 #[test]
-fn what_is_broken_comes_first() {
+fn broken_part_is_the_first_cause() {
     let quota = "create Pod acid-a-2 in StatefulSet acid-a failed error: pods \"acid-a-2\" is forbidden: \
                  exceeded quota: team, requested: pods=1, used: pods=10, limited: pods=10";
     let cases: Vec<(&str, Facts, Vec<Event>)> = vec![
@@ -339,7 +339,7 @@ fn what_is_broken_comes_first() {
 }
 
 #[test]
-fn what_follows_comes_after_what_causes_it() {
+fn consequence_comes_after_its_cause() {
     let mut both = idle("Pending", None, "0/3 nodes are available");
     if let Seen::Known(configuration) = &mut both.configuration {
         configuration.paused = true;
@@ -357,7 +357,7 @@ fn what_follows_comes_after_what_causes_it() {
 }
 
 #[test]
-fn what_nobody_could_tell_is_said_once() {
+fn unread_member_states_make_one_cause() {
     let silent = |facts: Facts, ordinals: &[i64]| {
         ordinals.iter().fold(facts, |facts, ordinal| {
             with(facts, *ordinal, |it| it.live = Live::Silent("not permitted".into()))
@@ -368,7 +368,7 @@ fn what_nobody_could_tell_is_said_once() {
     };
     assert_eq!(what(silent(healthy(), &[0, 1, 2])), ["no member could be asked how far it is"]);
     assert_eq!(what(silent(healthy(), &[0])), ["acid-a-0 does not answer"]);
-    // Where a pod does not run, that says enough.
+    // A pod that does not run is cause enough.
     let idle = idle("Pending", None, "0/3 nodes are available");
     assert_eq!(
         what(silent(idle, &[0, 1]))[..2],
@@ -377,7 +377,7 @@ fn what_nobody_could_tell_is_said_once() {
 }
 
 #[test]
-fn services_and_members_that_stay_too_long() {
+fn wrong_services_and_lingering_members_are_causes() {
     let mut elsewhere = snapshot(healthy());
     elsewhere.services.replicas = Seen::Known(["10.244.0.11".to_owned()].into());
     let lines = |snapshot: &Snapshot| -> Vec<String> {
@@ -407,8 +407,8 @@ fn services_and_members_that_stay_too_long() {
 }
 
 #[test]
-fn every_ailment_has_its_place() {
-    // Of a member that is behind because its receiver is gone, the receiver is named.
+fn missing_receiver_is_named_before_its_lag() {
+    // A member is behind because its receiver has gone: the cause is the receiver.
     let both = answering(|answer| {
         answer.replication_state = None;
         answer.received = Some(10);
@@ -418,7 +418,7 @@ fn every_ailment_has_its_place() {
 }
 
 #[test]
-fn nobody_is_sent_to_end_a_pod_by_force_on_a_node_that_may_still_run() {
+fn forced_deletion_is_never_the_next_step_on_a_node_that_may_run() {
     let ending = |it: &mut Member| {
         it.pod.terminating = true;
         it.pod.node_ready = Some(false);

@@ -1,6 +1,8 @@
-//! The outlook in `-o json` and `-o yaml`, every rule's word, and what others must be told.
+//! The outlook in `-o json` and `-o yaml`, the verdict of every rule, and the value that others
+//! must commit.
 //!
-//! Amounts are Kubernetes quantities in plain units. What could not be read is missing, and named under `unread`.
+//! Amounts are Kubernetes quantities in plain units. A value that could not be read is missing, and
+//! named under `unread`.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +27,7 @@ pub(crate) struct ImpactDocument<'a> {
     /// Resources of which some container may take as much as there is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unlimited: Vec<&'a str>,
-    /// What the volume claims ask for.
+    /// The storage that the volume claims ask for.
     storage: Option<TurnDocument<String>>,
     quotas: Option<Vec<Room<'a>>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -33,17 +35,17 @@ pub(crate) struct ImpactDocument<'a> {
     readers: TurnDocument<i64>,
     may_be_lost: TurnDocument<i64>,
     zones: TurnDocument<BTreeMap<&'a str, usize>>,
-    /// `Kept` or `Deleted`: claims of members that go.
+    /// `Kept` or `Deleted`: claims of members that are removed.
     claims_of_leaving: Option<&'static str>,
     volumes: Option<BTreeMap<&'a str, Volume>>,
     new_volume_bytes: Option<u64>,
     base_backups: Option<BaseBackups<'a>>,
-    /// Who is connected to members that go.
+    /// The clients that are connected to members that are removed.
     clients: BTreeMap<&'a str, Vec<Group<'a>>>,
-    /// Standbys that stay, and the member that goes which each replicates from.
+    /// Standbys that are kept, and the removed member that each replicates from.
     cascading: BTreeMap<&'a str, &'a str>,
     pending_restart: &'a [String],
-    /// What could not be read, and why.
+    /// The facts that could not be read, each with the reason.
     unread: BTreeMap<String, &'a str>,
 }
 
@@ -79,16 +81,16 @@ struct Volume {
 #[serde(rename_all = "camelCase")]
 struct BaseBackups<'a> {
     count: i64,
-    /// Members that come back to a volume of an earlier life.
+    /// Members that come back to a volume that they had before.
     returning: Option<i64>,
     bytes_each: Option<u64>,
-    /// They are made at the same time.
+    /// The members are made at the same time.
     parallel: Option<bool>,
-    /// At the pace of a base backup that runs now.
+    /// The seconds for each copy, at the pace of a base backup that runs now.
     seconds_each: Option<u64>,
     leader: Option<&'a str>,
     leader_free_bytes: Option<u64>,
-    /// What replication slots hold back of the write-ahead log.
+    /// The amount of the write-ahead log that replication slots hold back.
     retained_bytes: Option<u64>,
     retaining_slot: Option<&'a str>,
 }
@@ -102,7 +104,7 @@ struct Group<'a> {
 }
 
 impl<'a> ImpactDocument<'a> {
-    /// The document of an impact.
+    /// Returns the document of an impact.
     pub(crate) fn of(impact: &'a Impact) -> Self {
         let mut unread = Unread::default();
         let resources = unread.look("resources", &impact.resources);
@@ -200,12 +202,12 @@ fn base_backups<'a>(seeding: &'a Seeding, unread: &mut Unread<'a>) -> BaseBackup
     }
 }
 
-/// What could not be read, and why.
+/// The facts that could not be read, each with the reason.
 #[derive(Default)]
 struct Unread<'a>(BTreeMap<String, &'a str>);
 
 impl<'a> Unread<'a> {
-    /// What was seen; what was not is noted.
+    /// Returns the value that was seen, or notes the reason for not seeing it.
     fn look<T>(&mut self, what: &str, seen: &'a Look<T>) -> Option<&'a T> {
         match seen {
             Ok(seen) => Some(seen),
@@ -229,7 +231,7 @@ fn zones(zones: &Zones) -> BTreeMap<&str, usize> {
     zones.members.iter().map(|(zone, count)| (zone.as_str(), *count)).collect()
 }
 
-/// What one rule says.
+/// The verdict of one rule.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -237,21 +239,21 @@ pub(crate) struct RuleDocument<'a> {
     rule: &'static str,
     /// `Audit`, `Deny`, `Ignored`, `NotApplicable`, `Pass`, `Unknown` or `Warn`.
     verdict: &'static str,
-    /// What it weighs: that of a rule that passes, or is not heard, is left out.
+    /// The severity. It is left out for a rule that passes or that does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     severity: Option<Severity>,
-    /// What it found, or could not see.
+    /// The finding, or the fact that could not be seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
-    /// What would have to change for it to pass.
+    /// The change that would make it pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<&'a Remedy>,
-    /// The objects it looked at, and what they say now.
+    /// The objects it looked at, with their present values.
     looked_at: &'a [Evidence],
 }
 
 impl<'a> RuleDocument<'a> {
-    /// Every rule of a plan.
+    /// Returns the documents of every rule of a plan.
     pub(crate) fn all(plan: &'a Plan) -> Vec<Self> {
         every_rule(plan).into_iter().map(Self::of).collect()
     }
@@ -272,7 +274,7 @@ impl<'a> RuleDocument<'a> {
     }
 }
 
-/// What to commit, and where each other writer takes it from.
+/// The value to commit, and the place where each other writer takes it from.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CommitDocument {
@@ -281,7 +283,7 @@ pub(crate) struct CommitDocument {
 }
 
 impl CommitDocument {
-    /// What to commit for a plan, where others write the count too.
+    /// Returns the value to commit for a plan, where others write the count too.
     pub(crate) fn of(plan: &Plan) -> Option<Self> {
         let Commit { places, manifest } = Commit::of(plan)?;
         Some(Self { places: places.into_iter().collect(), manifest })

@@ -19,29 +19,30 @@ pub(crate) struct EffectivePolicy {
     #[cfg_attr(test, schemars(extend("const" = "EffectivePolicy")))]
     kind: &'static str,
     metadata: Place,
-    /// What becomes of findings that rest on no policy's own limit: what the platform asks for.
+    /// The effect of findings that rest on no policy's own limit: the mode that the platform asks
+    /// for.
     pub(crate) mode: Mode,
     /// The policies that match.
     pub(crate) policies: Vec<Heard>,
-    /// Policies that hold for some clusters of the namespace only; empty for one cluster.
+    /// Policies that hold for some clusters of the namespace only. Empty for one cluster.
     pub(crate) selective: Vec<String>,
     /// Every value that is set, and the built-in ones.
     pub(crate) fields: Vec<Entry>,
-    /// When freezes and windows allow a change; empty where there are none.
+    /// The times at which freezes and windows allow a change. Empty where there are none.
     pub(crate) allowed: Vec<Allowed>,
     /// Policies that may hold here and cannot be decoded, each with the reason.
     pub(crate) undecodable: Vec<Undecoded>,
-    /// Why policies could not be read; then a shrink is refused.
+    /// The reason why policies could not be read. A shrink is refused then.
     pub(crate) unreadable: Option<String>,
 }
 
-/// What an effective policy is about.
+/// The subject of an effective policy.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct Place {
     namespace: String,
-    /// The cluster; none for the whole namespace.
+    /// The cluster. None for the whole namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
 }
@@ -64,15 +65,15 @@ pub(crate) struct Heard {
 pub(crate) struct Undecoded {
     /// `kind/name`.
     pub(crate) name: String,
-    /// The fields at fault, and what is wrong with them.
+    /// The fields at fault, each with its error.
     pub(crate) reason: String,
     /// The command that opens it for correction.
     pub(crate) correction: String,
 }
 
 impl EffectivePolicy {
-    /// Returns the document of what the policies come to for a namespace, or for the cluster `name`
-    /// in it.
+    /// Returns the document of the effective policy for a namespace, or for the cluster `name` in
+    /// it.
     pub(crate) fn of(
         namespace: &str,
         name: Option<String>,
@@ -84,7 +85,7 @@ impl EffectivePolicy {
         let selective = if name.is_some() { Vec::new() } else { selective(written) };
         let undecodable: Vec<&Undecodable> = match name {
             Some(_) => policies.undecodable.iter().collect(),
-            // Those for some of its clusters are shown as well.
+            // Policies for some of its clusters are shown as well.
             None => written.undecodable_here().collect(),
         };
         let undecoded = |policy: &Undecodable| Undecoded {
@@ -106,7 +107,7 @@ impl EffectivePolicy {
         }
     }
 
-    /// `namespace db`, `postgresql db/acid-a`.
+    /// Returns `namespace db`, or `postgresql db/acid-a`.
     pub(crate) fn place(&self) -> String {
         let Place { namespace, name } = &self.metadata;
         match name {
@@ -143,13 +144,13 @@ pub(crate) struct PolicyTest {
 }
 
 impl PolicyTest {
-    /// Returns the document of what policies would do to each cluster.
+    /// Returns the document of the effect of policies on each cluster.
     pub(crate) fn of(items: Vec<Tried>) -> Self {
         Self { api_version: API_VERSION, kind: "PolicyTest", items }
     }
 }
 
-/// What the policies would do to one cluster.
+/// The effect of the policies on one cluster.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -162,9 +163,9 @@ pub(crate) struct Tried {
     pub(crate) instances: i64,
     /// The bounds it breaks now.
     pub(crate) violations: Vec<Violation>,
-    /// What one instance less and one more would be told.
+    /// The verdicts on one instance less and one more.
     pub(crate) changes: Vec<Verdicts>,
-    /// Why not all policies could be read.
+    /// The reason why not all policies could be read.
     pub(crate) unreadable: Option<String>,
 }
 
@@ -183,16 +184,16 @@ pub(crate) struct Violation {
     pub(crate) mode: Mode,
 }
 
-/// What a change would be told, today and then.
+/// The verdicts on a change, today and under the new policies.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Verdicts {
     /// The count it would be.
     pub(crate) to: i64,
-    /// It is allowed by the policies there are.
+    /// The existing policies allow it.
     pub(crate) allowed_today: bool,
-    /// It would be allowed.
+    /// The new policies would allow it.
     pub(crate) allowed: bool,
     /// The rules that would refuse it, or else those that would warn.
     pub(crate) rules: Vec<&'static str>,

@@ -1,4 +1,4 @@
-//! The published schemas of our documents are those of the types, and what commands print keeps to them.
+//! Tests that the published schemas are those of the types, and that commands keep to them.
 
 use std::collections::BTreeSet;
 
@@ -21,14 +21,15 @@ fn schema<T: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()
 }
 
-/// Every kind of document, with its schema.
+/// Returns every kind of document, with its schema.
 fn schemas() -> Vec<(&'static str, Value)> {
     [
         ("EffectivePolicy", schema::<EffectivePolicy>()),
         ("PolicyTest", schema::<PolicyTest>()),
         ("RuleList", schema::<RuleList<'static>>()),
         ("ScaleHistory", schema::<ScaleHistory<'static>>()),
-        // The definition of the resource holds more: this is what a reader of our output needs.
+        // The definition of the resource holds more. This is the part that a reader of our output
+        // needs.
         ("ScaleOverride", schema::<ScaleOverride>()),
         ("ScalePlan", schema::<ScalePlan<'static>>()),
         ("ScaleReport", schema::<ScaleReport<'static>>()),
@@ -57,7 +58,7 @@ fn the_published_schemas_are_up_to_date() {
 }
 
 #[tokio::test]
-async fn what_commands_print_keeps_to_them() {
+async fn printed_documents_keep_to_their_schemas() {
     let schemas = schemas();
     let (mut kinds, mut verbs) = (BTreeSet::new(), BTreeSet::new());
     let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/pgscale/examples/platform.yaml");
@@ -118,7 +119,7 @@ async fn what_commands_print_keeps_to_them() {
     assert_eq!(kinds.len(), schemas.len(), "every kind is printed by something: {kinds:?}");
 }
 
-/// A cluster with a change in its history.
+/// Returns a cluster with a change in its history.
 async fn changed() -> World {
     let world = World::new(3, 2);
     run(&world, "down acid-a --yes --reason night", None).await;

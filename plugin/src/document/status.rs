@@ -31,7 +31,8 @@ pub(crate) struct ScaleStatus<'a> {
     /// `null` where the pods could not be listed.
     running: Option<i64>,
     converged: bool,
-    /// `NoLeader`, `Unknown`, `CountDiffers`, `Rebuilding`, `NotConverged` or `Converged`: the first that holds.
+    /// `NoLeader`, `Unknown`, `CountDiffers`, `Rebuilding`, `NotConverged` or `Converged`: the
+    /// first that holds.
     state: &'static str,
     missing: &'a [String],
     leader: Option<&'a str>,
@@ -47,13 +48,13 @@ pub(crate) struct ScaleStatus<'a> {
     volumes: Option<Vec<VolumeDocument>>,
     /// `null` where it was not looked up for a list.
     policy: Option<PolicyDocument<'a>>,
-    /// What a change now would be told; `null` where it was not looked up for a list.
+    /// The verdicts on changes now. `null` where they were not looked up for a list.
     would_say: Option<Vec<ToldDocument<'a>>>,
-    /// What keeps it from converging, the likeliest first; with what Events say only for `--why`.
+    /// The causes that keep it from converging, the likeliest first. Only `--why` adds the Events.
     why: Vec<CauseDocument<'a>>,
 }
 
-/// What keeps a cluster from converging.
+/// A cause that keeps a cluster from converging.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -61,7 +62,7 @@ struct CauseDocument<'a> {
     what: &'a str,
     evidence: &'a [Evidence],
     next: &'a Remedy,
-    /// What ends it where nothing else does, and on which condition.
+    /// The event that ends it where nothing else does, and the condition for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_resort: Option<&'a Suggested>,
 }
@@ -90,7 +91,7 @@ struct VolumeDocument {
     created: Option<String>,
 }
 
-/// What policies and the operator leave room for.
+/// The room that policies and the operator leave.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -112,7 +113,7 @@ struct BoundDocument<'a> {
     mode: pgscale_guard::policy::Mode,
 }
 
-/// What one change would be told.
+/// The verdict on one change.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -145,7 +146,7 @@ struct MemberDocument<'a> {
 }
 
 impl<'a> ScaleStatus<'a> {
-    /// The document of a cluster's state.
+    /// Returns the document of a cluster's state.
     pub(crate) fn of(status: &'a Status) -> Self {
         let facts = &status.snapshot.facts;
         let cluster = &facts.change.new;
@@ -289,7 +290,7 @@ pub(crate) struct ScaleStatusList<'a> {
 }
 
 impl<'a> ScaleStatusList<'a> {
-    /// The document of several clusters.
+    /// Returns the document of several clusters.
     pub(crate) fn of(all: &'a [Status]) -> Self {
         let items = all.iter().map(ScaleStatus::of).collect();
         Self { api_version: API_VERSION, kind: "ScaleStatusList", items }

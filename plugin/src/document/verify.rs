@@ -16,12 +16,12 @@ pub(crate) struct ScaleVerification<'a> {
     api_version: &'static str,
     kind: &'static str,
     metadata: Metadata,
-    /// Nothing is missing, nothing is wrong, nothing was unreadable and nobody was silent.
+    /// Nothing is missing, wrong or unreadable, and every member answered.
     verified: bool,
     missing: Vec<String>,
     wrong: Vec<String>,
     unheard: Vec<&'a String>,
-    /// What the members said; empty unless they were asked.
+    /// The answers of the members. Empty unless they were asked.
     members: Vec<MemberWords<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     canary: Option<CanaryDocument<'a>>,
@@ -57,15 +57,15 @@ struct FollowerDocument<'a> {
 #[serde(rename_all = "camelCase")]
 struct CanaryDocument<'a> {
     leader: Option<&'a str>,
-    /// Why none could be written.
+    /// The reason why none could be written.
     error: Option<&'a str>,
     commit_seconds: Option<f64>,
-    /// Seconds after the commit at the latest, by standby; null where it was not seen to arrive.
+    /// Seconds after the commit at the latest, by standby. Null where it was not seen to arrive.
     replayed_seconds: BTreeMap<&'a str, Option<f64>>,
 }
 
 impl<'a> ScaleVerification<'a> {
-    /// The document of what was found.
+    /// Returns the document of a verification.
     pub(crate) fn of(facts: &Facts, found: &'a Verification) -> Self {
         let cluster = &facts.change.new;
         let seen = found.canary.iter().all(|canary| {

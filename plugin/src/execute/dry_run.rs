@@ -1,4 +1,4 @@
-//! Has the API server judge a write that is not stored.
+//! Asks the API server to judge a write that is not stored.
 
 use pgscale_guard::rules::AFTER_SWITCHOVER;
 
@@ -9,12 +9,12 @@ use crate::session::Session;
 
 /// Sends the write of `plan` to every admission webhook and policy, and stores nothing.
 ///
-/// Where the plan moves the leader first, our webhook judges the write as it will be after that
-/// move; any other judges what it sees.
+/// If the plan moves the leader first, our webhook judges the write as it will be after that
+/// move. Every other webhook judges the present state.
 ///
 /// # Errors
-/// `Refused` where one says no. Anything else says that it is not known whether the write would
-/// pass.
+/// `Refused` where one refuses it. Every other error means that it is not known whether the write
+/// would pass.
 pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Failure> {
     match judged(session, plan).await {
         Ok(()) => Ok(()),
@@ -26,10 +26,10 @@ pub(crate) async fn ask_server(session: &Session, plan: &Plan) -> Result<(), Fai
     }
 }
 
-/// Makes sure that the write of `plan` would pass after the switchover that it begins with.
+/// Checks that the write of `plan` would pass after the switchover that it begins with.
 ///
 /// # Errors
-/// As [`ask_server`]; nothing was changed then.
+/// As [`ask_server`]. Nothing was changed then.
 pub(super) async fn must_pass(session: &Session, plan: &Plan) -> Result<(), Failure> {
     let NotPassed { mut failure, by_kind, says_so_far } = match judged(session, plan).await {
         Ok(()) => return Ok(()),
@@ -47,12 +47,12 @@ pub(super) async fn must_pass(session: &Session, plan: &Plan) -> Result<(), Fail
         .hint_to("then lower the count", session.suggest(&["set", name, &count])))
 }
 
-/// Why a write is not known to pass.
+/// The reason for which a write is not known to pass.
 struct NotPassed {
     failure: Failure,
     /// An admission webhook takes no dry runs, so no dry run of this kind of object can pass.
     by_kind: bool,
-    /// The failure says what was done so far.
+    /// The failure already names the work that was done.
     says_so_far: bool,
 }
 
@@ -66,8 +66,7 @@ async fn judged(session: &Session, plan: &Plan) -> Result<(), NotPassed> {
         match sent {
             Ok(()) => return Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => {
-                // What cannot be judged any more is asked about, or refused, when the plan is
-                // carried out.
+                // Rules that lost a fact are asked about, or refuse, when the plan is carried out.
                 session.out.note(PLANNING_AGAIN);
                 let (now, _) = read_plan(session, &plan).await.map_err(not_passed)?;
                 plan = as_agreed(&plan, now, Agreed { unjudged: true })

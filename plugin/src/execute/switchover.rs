@@ -1,7 +1,8 @@
-//! Moves the leader through Patroni and believes it only when lock, label and the new leader itself agree.
+//! Moves the leader through Patroni and confirms it only when lock, label and the new leader itself
+//! agree.
 //!
-//! Patroni's answer alone is not trusted in either direction: after a refusal or a lost answer the cluster is
-//! read, and nothing is ever sent twice.
+//! Patroni's answer alone is not trusted in either direction. After a refusal or a lost answer the
+//! cluster is read, and nothing is ever sent twice.
 
 use std::time::Duration;
 
@@ -25,16 +26,17 @@ use pause::Samples;
 /// A switchover that took place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Moved {
-    /// Who leads now: the candidate, unless Patroni chose otherwise meanwhile.
+    /// The present leader: the candidate, unless Patroni chose another meanwhile.
     pub(crate) leader: String,
-    /// From the request to the confirmation.
+    /// The time from the request to the confirmation.
     pub(crate) took: Duration,
-    /// How long writes stopped at most, as measured from here; `None` where that could not be seen.
+    /// The longest time for which writes may have stopped, as measured from here. `None` where that
+    /// could not be seen.
     pub(crate) pause: Option<Duration>,
 }
 
 impl Moved {
-    /// What happened, in one line.
+    /// Describes the switchover in one line.
     pub(crate) fn told(&self) -> String {
         let pause = match self.pause {
             Some(pause) => format!("writes stopped for {} at most", measured(pause)),
@@ -48,21 +50,21 @@ impl Moved {
     }
 }
 
-/// What became of the lead during a change.
+/// The result of a change for the lead.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Lead {
-    /// We did not move it.
+    /// The plugin did not move the lead.
     #[default]
     Kept,
-    /// It moved, as told here.
+    /// The lead moved, as described here.
     Moved(LeaderMove, Moved),
-    /// It was asked to move, and who leads since cannot be told.
+    /// A move was requested, and the present leader is not known.
     InDoubt,
 }
 
 impl Lead {
-    /// The switchover as it took place, where `wanted` came to `moved`: Patroni may have chosen another than the one
-    /// that was asked for.
+    /// Returns the actual switchover, where `wanted` came to `moved`. Patroni may have chosen
+    /// another candidate than the requested one.
     pub(crate) fn moved(wanted: LeaderMove, moved: Moved) -> Self {
         let leader = &moved.leader;
         if wanted.to == *leader {
@@ -72,7 +74,7 @@ impl Lead {
         Self::Moved(LeaderMove { to: leader.clone(), why, ..wanted }, moved)
     }
 
-    /// The switchover that took place.
+    /// Returns the switchover that took place.
     pub(crate) fn switchover(&self) -> Option<(&LeaderMove, &Moved)> {
         match self {
             Self::Moved(leader_move, moved) => Some((leader_move, moved)),
@@ -81,29 +83,29 @@ impl Lead {
     }
 }
 
-/// Why no switchover was seen to take place.
+/// The reason for which no switchover was seen to take place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NotMoved {
-    /// What a person is told.
+    /// The failure to show.
     pub(crate) failure: Failure,
-    /// Who leads now cannot be told; otherwise it is who led before.
+    /// The present leader is not known. Otherwise it is the leader of before.
     in_doubt: bool,
 }
 
 impl NotMoved {
-    /// What that means for the lead.
+    /// Returns the result for the lead.
     pub(crate) fn lead(&self) -> Lead {
         if self.in_doubt { Lead::InDoubt } else { Lead::Kept }
     }
 }
 
-/// What Patroni said to the request.
+/// Patroni's answer to the request.
 enum Said {
-    /// It is done.
+    /// The switchover is done.
     Done,
-    /// It will not do it, and why.
+    /// A refusal, with the reason.
     No(String),
-    /// Nothing one could rely on.
+    /// An answer that proves nothing.
     Unclear(String),
 }
 
@@ -141,14 +143,16 @@ pub(crate) async fn move_leader(
     };
     Ok(Moved {
         took: start.elapsed(),
-        // Patroni may have chosen another, who was not looked at.
+        // Patroni may have chosen another member, which was not sampled.
         pause: samples.pause(&wanted.from, &leader),
         leader,
     })
 }
 
-/// Writes a checkpoint on the leader, so that its shutdown is short. It may take a minute, in which everything may
-/// change: whoever moves the leader afterwards looks again first.
+/// Writes a checkpoint on the leader, so that its shutdown is short.
+///
+/// It may take a minute, in which everything may change. The caller that then moves the leader
+/// checks the facts again first.
 pub(crate) async fn checkpoint(session: &Session, facts: &Facts, wanted: &LeaderMove) {
     session.out.note(&format!("CHECKPOINT on {} ...", wanted.from));
     let pod = address(facts, &wanted.from);
@@ -160,8 +164,9 @@ pub(crate) async fn checkpoint(session: &Session, facts: &Facts, wanted: &Leader
     }
 }
 
-/// Reads Patroni's answer (`do_POST_switchover`, patroni/api.py): 200 done; 503 also for "failed" and "status
-/// unknown", after which it may still happen; other refusals came before anything was tried.
+/// Reads Patroni's answer (`do_POST_switchover`, patroni/api.py). 200 means done. 503 also stands
+/// for "failed" and "status unknown", after which it may still happen. Other refusals came before
+/// anything was tried.
 fn understand(answer: Result<RestResponse, String>) -> Said {
     match answer {
         Ok(RestResponse { status: 200, .. }) => Said::Done,
@@ -174,7 +179,7 @@ fn understand(answer: Result<RestResponse, String>) -> Said {
     }
 }
 
-/// Looks at the cluster until it is certain who leads: the name of the new leader.
+/// Reads the cluster until the leader is certain, and returns the name of the new leader.
 async fn confirm(
     session: &Session,
     before: &Facts,
@@ -189,8 +194,9 @@ async fn confirm(
         if let Some(leader) = leads_by_all_signs(before, &facts, &wanted.from) {
             return Ok(leader);
         }
-        // The old leader still holds a fresh lock and nothing is pending: it did not move. After a clear
-        // answer one look is enough; else it must stay so, because Patroni acts a loop later.
+        // The old leader still holds a fresh lock and nothing is pending, so it did not move. After
+        // a clear answer one look is enough. Otherwise this must last, because Patroni acts a loop
+        // later.
         let still = facts.leader_name() == Some(wanted.from.as_str())
             && facts.failover == Seen::Absent
             && facts.member(&wanted.from).is_some_and(
@@ -230,7 +236,8 @@ async fn confirm(
     }
 }
 
-/// How often the old leader must be seen leading before a switchover with an unclear answer counts as failed.
+/// The number of looks at the old leader still leading after which a switchover with an unclear
+/// answer counts as failed.
 const LOOKS_TO_BE_SURE: u32 = 15;
 
 fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> Failure {
@@ -251,8 +258,9 @@ fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> 
     .hint_to("look at the members", session.suggest(&["status", &facts.change.new.name]))
 }
 
-/// The leader after a move: it holds the lock, it alone carries the leader's label, it says itself that it leads,
-/// and it is on a later timeline than the old one was; in a standby cluster, on no earlier one.
+/// Returns the leader after a move. It holds the lock, it alone carries the leader's label, it
+/// reports itself as leader, and it is on a later timeline than the old one was. In a standby
+/// cluster it is on no earlier one.
 fn leads_by_all_signs(before: &Facts, facts: &Facts, old: &str) -> Option<String> {
     let leader = facts.leader_member().filter(|member| member.name != old)?;
     let Live::Answered(answer) = &leader.live else { return None };
@@ -261,7 +269,7 @@ fn leads_by_all_signs(before: &Facts, facts: &Facts, old: &str) -> Option<String
         Live::NotAsked | Live::Silent(_) => None,
     });
     let later = match (then, answer.timeline) {
-        // Nobody is promoted in a standby cluster: the timeline stays the remote primary's.
+        // No member is promoted in a standby cluster: the timeline stays the remote primary's.
         (Some(then), Some(now)) if answer.role == Role::StandbyLeader => now >= then,
         (Some(then), Some(now)) => now > then,
         (None, Some(_)) => true,
@@ -271,7 +279,7 @@ fn leads_by_all_signs(before: &Facts, facts: &Facts, old: &str) -> Option<String
     (alone && answer.role.leads() && later).then(|| leader.name.clone())
 }
 
-/// Names of the members whose pod carries the leader's label.
+/// Returns the names of the members whose pod carries the leader's label.
 pub(crate) fn labelled(facts: &Facts) -> Vec<&str> {
     facts
         .all_members()
@@ -281,12 +289,13 @@ pub(crate) fn labelled(facts: &Facts) -> Vec<&str> {
         .collect()
 }
 
-/// The words Patroni puts into the role label of a leader: `master`, or `primary` where it is configured so.
+/// Returns whether a role label is that of a leader: `master`, or `primary` where Patroni is
+/// configured so.
 fn is_leader_label(label: Option<&str>) -> bool {
     matches!(label, Some("master" | "primary" | "standby_leader"))
 }
 
-/// The cluster as it is now, every member asked.
+/// Reads the cluster as it is now, every member included.
 async fn look(session: &Session, before: &Facts) -> Facts {
     let change: Change = before.change.clone();
     let facts = session.reader.facts(change, AskWhom::All).await;

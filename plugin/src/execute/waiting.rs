@@ -1,5 +1,5 @@
-//! Says every few seconds what is waited for, so that a wait is never taken for a program that
-//! hangs.
+//! Reports every few seconds the thing that is waited for, so that a wait is never taken for a
+//! program that hangs.
 
 use tokio::time::Instant;
 
@@ -7,7 +7,7 @@ use pgscale_guard::duration::human;
 
 use crate::session::Session;
 
-/// A wait that says what it is for.
+/// A wait that reports its reason.
 pub(crate) struct Waiting<'a> {
     session: &'a Session,
     began: Instant,
@@ -21,7 +21,7 @@ impl<'a> Waiting<'a> {
         Self { session, began: now, said: now }
     }
 
-    /// Says what is missing, unless something was said a moment ago.
+    /// Reports the missing condition, unless there was a line a moment ago.
     pub(crate) fn tell(&mut self, missing: &str) {
         if self.said.elapsed() < self.session.pace.tell {
             return;

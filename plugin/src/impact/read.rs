@@ -44,7 +44,7 @@ const CLIENTS: &str = "SELECT usename, application_name, count(*) FROM pg_stat_a
      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name NOT LIKE 'Patroni%' \
      GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2";
 
-/// Reads the impact of `plan`, made from `facts`; `None` where nothing would change.
+/// Reads the impact of `plan`, made from `facts`. `None` where nothing would change.
 pub(crate) async fn impact(session: &Session, facts: &Facts, plan: &Plan) -> Option<Box<Impact>> {
     if plan.outcome() == Outcome::Nothing {
         return None;

@@ -1,20 +1,20 @@
-//! Where a count must be changed so that it stays changed, when others write it too.
+//! The places where a count must be changed so that it stays changed, when others write it too.
 
 use serde_json::{Value, json};
 
 use super::Plan;
 
-/// What to commit, and where.
+/// The manifest to commit, and its places.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Commit {
-    /// Each other writer, and the place it takes the count from.
+    /// Each other writer, and the place from which it takes the count.
     pub(crate) places: Vec<(String, &'static str)>,
     /// The part of the manifest that must say the new count.
     pub(crate) manifest: Value,
 }
 
 impl Commit {
-    /// What to commit for `plan`; `None` where nobody else writes the count.
+    /// Returns the commit that `plan` needs. `None` where no other writer writes the count.
     pub(crate) fn of(plan: &Plan) -> Option<Self> {
         (!plan.other_writers.is_empty()).then(|| Self {
             places: plan.other_writers.iter().map(|it| (it.clone(), place(it))).collect(),
@@ -27,13 +27,13 @@ impl Commit {
         })
     }
 
-    /// The manifest as it stands in a file.
+    /// Returns the manifest as it stands in a file.
     pub(crate) fn yaml(&self) -> String {
         serde_saphyr::to_string(&self.manifest).unwrap_or_else(|_| self.manifest.to_string())
     }
 }
 
-/// Where a manager takes what it writes from.
+/// Returns the place from which a manager takes its manifest.
 fn place(manager: &str) -> &'static str {
     let known = [
         ("argocd", "the source of the Argo CD Application"),
@@ -58,7 +58,7 @@ mod tests {
     use crate::testing::facts;
 
     #[test]
-    fn each_writer_takes_the_count_from_a_place_of_its_own() {
+    fn each_writer_has_its_own_place_of_the_count() {
         let mut plan = Plan::of(&facts(3, 5, 0), &Policies::default());
         assert_eq!(Commit::of(&plan), None);
         plan.other_writers =

@@ -1,29 +1,29 @@
-//! A switchover on its own: who shall lead, and may they?
+//! A switchover on its own: its candidate, and the reasons against it.
 
 use pgscale_guard::facts::Health;
 use pgscale_guard::{Assessment, Change, Facts, RuleId, Seen};
 
 use super::{LeaderMove, describe, praise, why_nobody};
 
-/// Whom to move the leader to.
+/// The wanted candidate of a switchover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// The best member there is.
     Best,
     /// A member by name.
     Member(String),
-    /// The best of those that a shrink to this many instances would keep.
+    /// The best of the members that a shrink to this many instances would keep.
     Within(i64),
 }
 
-/// What comes of the wish.
+/// The result of planning a switchover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Handover {
-    /// The leader is where it should be; the text says so.
+    /// The leader is the wanted one already. The text says so.
     Nothing(String),
-    /// It can move.
+    /// The leader can move.
     Ready(LeaderMove),
-    /// It must not; the text says why.
+    /// The leader must not move. The text says why.
     Refused(String),
 }
 
@@ -46,7 +46,8 @@ pub(crate) fn switchover(facts: Assessment<'_>, wanted: &Wanted) -> Handover {
     }
 }
 
-/// Why another switchover may be under way: a second one would then be decided by which comes first.
+/// Returns the reason for which another switchover may be under way. Of two switchovers, the first
+/// to come would decide.
 pub(super) fn another_switchover(facts: &Facts) -> Option<String> {
     match &facts.failover {
         Seen::Absent => None,

@@ -1,4 +1,5 @@
-//! What every rule says of a plan, those included that found nothing, and what each looked at.
+//! The judgement of every rule on a plan, those included that found nothing, with the facts that
+//! each looked at.
 
 use std::collections::BTreeMap;
 
@@ -9,41 +10,41 @@ use pgscale_guard::{Assessment, Facts, Policies};
 
 use super::Plan;
 
-/// What one rule says.
+/// The judgement of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Says {
     /// It found something that is recorded and refuses nothing: its policy only audits.
     Audit,
-    /// It refuses the change.
+    /// The rule refuses the change.
     Deny,
-    /// It found something or could not see, and a policy says that this is to be ignored.
+    /// It found something or could not see a fact, and a policy ignores that.
     Ignored,
     /// It has nothing to say about this kind of change.
     NotApplicable,
-    /// It looked, and all is well.
+    /// The rule looked, and all is well.
     Pass,
-    /// It could not see a fact that it needs; what that means.
+    /// It could not see a fact that it needs, with this effect.
     Unknown(Severity),
-    /// It warns.
+    /// The rule warns.
     Warn,
 }
 
-/// One rule, what it says and why.
+/// One rule, its judgement and the reason.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judged<'a> {
     /// The rule.
     pub(crate) rule: &'static str,
-    /// What it says.
+    /// Its judgement.
     pub(crate) says: Says,
-    /// What it found, or could not see.
+    /// The text about its finding, or about the unread fact.
     pub(crate) message: Option<&'a str>,
-    /// The same, once policies were heard; with what would have to change.
+    /// The finding after policy, with its remedy.
     pub(crate) finding: Option<&'a Finding>,
-    /// The objects it looked at, and what they say.
+    /// The objects that it looked at, and their state.
     pub(crate) looked_at: &'a [Evidence],
 }
 
-/// What the rules look at, by their ids.
+/// Returns the facts that the rules look at, by their ids.
 pub(super) fn looked_at(
     facts: &Facts,
     policies: &Policies,
@@ -52,7 +53,7 @@ pub(super) fn looked_at(
     RULES.iter().map(|rule| (rule.id.as_str(), rule.looks_at(&assessment, policies))).collect()
 }
 
-/// Every rule, in the order of the rules.
+/// Returns the judgements of all rules, in the order of the rules.
 pub(crate) fn every_rule(plan: &Plan) -> Vec<Judged<'_>> {
     RULES.iter().map(|rule| judged(plan, rule.id.as_str())).collect()
 }
@@ -88,9 +89,9 @@ fn judged<'a>(plan: &'a Plan, rule: &'static str) -> Judged<'a> {
     Judged { rule, says, message, finding, looked_at }
 }
 
-/// The weightiest finding of a rule.
+/// Returns the weightiest finding of a rule.
 fn weightiest<'a>(plan: &'a Plan, rule: &str) -> Option<&'a Finding> {
-    // One that is evidence for another rule is shown as what it is.
+    // A finding that is evidence for another rule is shown under its own rule.
     let all = plan.verdict.findings.iter().chain(&plan.verdict.folded);
     let findings = all.filter(|finding| finding.rule == rule);
     findings.max_by_key(|finding| (!finding.audit_only, finding.severity))
@@ -99,6 +100,7 @@ fn weightiest<'a>(plan: &'a Plan, rule: &str) -> Option<&'a Finding> {
 #[cfg(test)]
 mod tests {
     use pgscale_guard::Seen;
+    use pgscale_guard::object_ref::ObjectRef;
     use pgscale_guard::patroni::PendingFailover;
     use pgscale_guard::policy::{Limit, Mode, Weight};
 
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_is_named_once_in_their_order_with_what_it_says() {
+    fn every_rule_is_named_once_in_order_with_its_judgement() {
         let mut facts = stalled(facts(3, 2, 0), 1);
         facts.sync = Seen::Unreadable("forbidden".into());
         facts.failover = Seen::Unreadable("forbidden".into());
@@ -133,17 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn what_only_audits_is_no_denial_and_what_is_ignored_is_told() {
-        let min = Limit {
-            value: 3,
-            source: pgscale_guard::object_ref::ObjectRef::policy("trial"),
-            mode: Mode::Audit,
-        };
-        let ignore = Limit {
-            value: Weight::Ignore,
-            source: pgscale_guard::object_ref::ObjectRef::policy("p"),
-            mode: Mode::Warn,
-        };
+    fn audit_is_no_denial_and_ignored_findings_are_shown() {
+        let min = Limit { value: 3, source: ObjectRef::policy("trial"), mode: Mode::Audit };
+        let source = ObjectRef::policy("p");
+        let ignore = Limit { value: Weight::Ignore, source, mode: Mode::Warn };
         let policies = Policies {
             min: vec![min],
             rules: [("no-standby-left".to_owned(), vec![ignore])].into(),

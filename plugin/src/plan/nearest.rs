@@ -1,4 +1,4 @@
-//! The counts nearest to one that is refused that would be allowed now.
+//! The allowed counts that are nearest to a refused one.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -8,25 +8,27 @@ use pgscale_guard::{Change, Facts, Policies};
 
 use super::{Plan, judge};
 
-/// How far around the present count and the one asked for every count is tried.
+/// The distance from the present and from the requested count within which every count is tried.
 const NEAR: i64 = 50;
 
-/// Counts in the direction that was asked for, so that one who wants more is not told to take less. Never 0.
+/// Counts in the requested direction, so that a request for more is never answered with less. Never
+/// 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Nearest {
-    /// The nearest one that changes less than what was asked for.
+    /// The nearest count that changes less than the requested one.
     pub(crate) short: Option<i64>,
-    /// The nearest one that goes beyond it.
+    /// The nearest count beyond the requested one.
     pub(crate) beyond: Option<i64>,
 }
 
 impl Nearest {
-    /// Both, the one that changes less first.
+    /// Returns both counts, the one that changes less first.
     pub(crate) fn counts(&self) -> impl Iterator<Item = i64> {
         self.short.into_iter().chain(self.beyond)
     }
 
-    /// Returns the commands that ask for them instead of `plan`; without any, the one that says what is wrong.
+    /// Returns the commands that ask for them instead of `plan`. Without any, returns the command
+    /// that names the problem.
     pub(super) fn remedy(&self, plan: &Plan) -> Remedy {
         let counts: Vec<String> = self.counts().map(|count| count.to_string()).collect();
         if counts.is_empty() {
@@ -40,8 +42,8 @@ impl Nearest {
         })
     }
 
-    /// Searches them. Every count is judged as a plan of its own: nothing says that one more or one less is
-    /// allowed as soon as another is.
+    /// Searches them. Every count is judged as a plan of its own, because a neighbour of an allowed
+    /// count need not be allowed.
     pub(super) fn of(facts: &Facts, policies: &Policies) -> Self {
         let (Some(old), Some(from)) = (&facts.change.old, facts.from()) else {
             return Self::default();
@@ -66,8 +68,8 @@ impl Nearest {
     }
 }
 
-/// What is tried: all counts around the two, and where the bounds of policies and of the operator lie, and the
-/// members and the volumes end.
+/// Returns the counts to try: all counts around the two, the bounds of policies and of the
+/// operator, and the ends of the members and of the volumes.
 fn candidates(facts: &Facts, policies: &Policies, from: i64, count: i64) -> BTreeSet<i64> {
     let around = |centre: i64| -> RangeInclusive<i64> {
         centre.saturating_sub(NEAR)..=centre.saturating_add(NEAR)
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_nearest_in_the_direction_asked_for() {
+    fn alternative_is_the_nearest_in_the_requested_direction() {
         let none = Policies::default();
         let limit = |value| Limit {
             value,
@@ -116,7 +118,7 @@ mod tests {
         };
         // 0 and 1 are stalled: 4 keeps two that are not.
         assert_eq!(nearest(&stalled(stalled(facts(5, 2, 4), 0), 1), &none), (Some(4), None));
-        // Far from both counts, as policies have it.
+        // A policy's bound far from both counts.
         let mut served = facts(3, 5000, 0);
         if let Seen::Known(configuration) = &mut served.configuration {
             configuration.max_wal_senders = 9999;
@@ -126,12 +128,12 @@ mod tests {
         assert_eq!(nearest(&served, &max), (Some(700), None));
         let step = Policies { step_down: vec![limit(1)], ..none.clone() };
         assert_eq!(nearest(&facts(5, 2, 0), &step), (Some(4), None));
-        // Growth is as much as the leader can serve.
+        // Growth ends at the number of replicas that the leader can serve.
         assert_eq!(nearest(&facts(3, 5000, 0), &none), (Some(11), None));
     }
 
     #[test]
-    fn it_was_searched_between_the_counts_only() {
+    fn alternatives_outside_both_counts_are_found() {
         let mut asleep = facts(0, 1, 0);
         asleep.leader = Seen::Absent;
         asleep.last_leader = Seen::Known("acid-a-2".into());
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_none() {
+    fn alternative_is_missing_where_no_count_is_allowed() {
         let policies = Policies::unreadable("scalepolicies is forbidden");
         assert_eq!(nearest(&facts(3, 2, 0), &policies), (None, None));
     }

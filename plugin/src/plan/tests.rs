@@ -1,4 +1,4 @@
-//! Plans made from facts: what is planned, what is refused, and how both read.
+//! Plans made from facts: the content of plans, the refusals, and the printed text of both.
 
 use pgscale_guard::Assessment;
 use pgscale_guard::facts::Live;
@@ -71,7 +71,7 @@ fn a_condemned_leader_is_moved_first() {
 }
 
 #[test]
-fn the_best_survivor_is_caught_up_and_synchronous_if_anybody_is() {
+fn candidate_is_caught_up_and_synchronous_where_possible() {
     let behind = stalled(facts(5, 3, 4), 0);
     assert_eq!(plan(&behind).leader_move.unwrap().to, "acid-a-1");
 
@@ -96,7 +96,7 @@ fn the_best_survivor_is_caught_up_and_synchronous_if_anybody_is() {
 }
 
 #[test]
-fn nobody_fit_among_the_survivors_refuses_with_the_nearest_way_out() {
+fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
     let facts = stalled(stalled(facts(5, 2, 4), 0), 1);
     let plan = plan(&facts);
     assert_eq!((plan.outcome(), plan.nearest.short), (Outcome::Refused, Some(4)));
@@ -173,7 +173,7 @@ fn reach(context: &str) -> Reach {
 }
 
 #[test]
-fn a_findings_command_forgot_the_flags_that_lead_to_the_api_server() {
+fn commands_of_findings_carry_the_connection_flags() {
     let plan = plan(&stalled(stalled(facts(5, 2, 4), 0), 1)).reached_by(&reach("my cluster"));
     let remedies = plan
         .verdict
@@ -206,7 +206,7 @@ fn members_that_cannot_be_asked_are_never_taken_as_fine() {
 }
 
 #[test]
-fn an_unfit_member_that_stays_is_named_and_not_waited_for() {
+fn unhealthy_kept_member_is_named_and_not_waited_for() {
     let plan = plan(&stalled(facts(4, 3, 0), 1));
     assert_eq!(plan.unfit.len(), 1);
     assert_eq!(plan.unfit[0].pod, "acid-a-1");
@@ -225,7 +225,7 @@ fn the_operators_limits_show_in_the_heading() {
 }
 
 #[test]
-fn a_plan_for_more_than_anybody_runs_stays_readable() {
+fn plan_for_a_huge_count_stays_readable() {
     let most = i64::from(i32::MAX);
     let plan = plan(&facts(3, most, 0));
     assert_eq!((plan.coming.len(), plan.coming_besides), (100, most - 103));
@@ -236,7 +236,7 @@ fn a_plan_for_more_than_anybody_runs_stays_readable() {
 }
 
 #[test]
-fn a_policy_refuses_and_the_way_out_keeps_to_it() {
+fn alternative_keeps_to_the_policy_that_refuses() {
     let min = Limit { value: 3, source: ObjectRef::policy("production"), mode: Mode::Enforce };
     let policies = Policies { min: vec![min], ..Policies::default() };
     let plan = Plan::of(&facts(5, 2, 0), &policies);
@@ -244,14 +244,14 @@ fn a_policy_refuses_and_the_way_out_keeps_to_it() {
 }
 
 #[test]
-fn what_is_asked_for_already_is_nothing_to_do() {
+fn requested_count_that_is_present_is_nothing_to_do() {
     let plan = plan(&facts(3, 3, 0));
     assert_eq!((plan.outcome(), plan.steps.clone()), (Outcome::Nothing, vec![Step::Converge(3)]));
     assert!(text(&plan, None).contains("Nothing to do"));
 }
 
 #[test]
-fn other_writers_are_foreseen() {
+fn other_writers_are_named_in_the_plan() {
     let mut facts = facts(3, 5, 0);
     if let Some(old) = &mut facts.change.old {
         let writer = |name: &str, how: &str| (name.to_owned(), how.to_owned(), None);
@@ -271,7 +271,7 @@ fn other_writers_are_foreseen() {
 fn the_document_is_versioned_and_whole() {
     let plan = plan(&facts(5, 3, 4));
     let mut document = serde_json::to_value(ScalePlan::of(&plan, None)).unwrap();
-    // The rules' own words have a test of their own (`plan -o json`).
+    // The texts of the rules have a test of their own (`plan -o json`).
     let rules = document["rules"].as_array_mut().unwrap();
     assert_eq!(rules.len(), pgscale_guard::rules::RULES.len());
     rules.truncate(2);
@@ -448,7 +448,7 @@ fn the_document_is_versioned_and_whole() {
 }
 
 #[test]
-fn a_switchover_goes_to_who_can_take_over() {
+fn switchover_goes_to_a_member_that_can_take_over() {
     let five = facts(5, 5, 4);
     let to = |handover: Handover| match handover {
         Handover::Ready(leader_move) => leader_move.to,

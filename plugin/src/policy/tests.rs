@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{now, policies};
 
-/// `FIELD VALUE SOURCE EFFECT`, one line each.
+/// Returns one line per value: `FIELD VALUE SOURCE EFFECT`.
 fn lines(specs: &[(&str, Value)], field: &str) -> Vec<String> {
     let entries = entries(&policies(specs), now());
     let of_field = entries.into_iter().filter(|entry| entry.field == field);
@@ -11,7 +11,7 @@ fn lines(specs: &[(&str, Value)], field: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_strictest_enforced_value_decides_and_trials_are_named() {
+fn strictest_enforced_value_decides_and_trials_are_named() {
     let specs = [
         ("a", json!({"instances": {"min": 2}})),
         ("b", json!({"instances": {"min": 3}})),
@@ -32,7 +32,7 @@ fn the_strictest_enforced_value_decides_and_trials_are_named() {
 }
 
 #[test]
-fn what_loosens_counts_in_every_mode_where_nobody_who_enforces_is_stricter() {
+fn loosening_value_counts_in_every_mode_without_a_stricter_enforced_one() {
     let zero = |mode: &str, zero: &str| json!({"mode": mode, "instances": {"zero": zero}});
     for (specs, want) in [
         (vec![("a", zero("Warn", "Allow"))], vec!["Allow scalepolicy/a InForce"]),
@@ -55,7 +55,7 @@ fn what_loosens_counts_in_every_mode_where_nobody_who_enforces_is_stricter() {
 }
 
 #[test]
-fn calendars_say_how_they_stand() {
+fn calendars_report_their_present_state() {
     // It is a Tuesday, 10:00 UTC.
     let seoul =
         json!({"windows": {"timeZone": "Asia/Seoul", "allow": [{"from": "09:00", "to": "17:00"}]}});

@@ -1,4 +1,4 @@
-//! How changes are shown.
+//! The screens of changes.
 
 use super::{BROAD, NARROW, on};
 
@@ -227,7 +227,7 @@ async fn down_the_leader_moves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn down_nobody_to_ask() {
+async fn down_without_a_person_to_ask() {
     insta::assert_snapshot!(on("down, nobody to ask", NARROW).await, @"
     [stderr]
     postgresql db/acid-a: 3 -> 2 instances

@@ -7,7 +7,7 @@ use crate::terminal::{BAD, BOLD, CARE, GOOD};
 use crate::testing::{Mishap, Stage, World};
 use crate::verify::talkative;
 
-/// A case that is like this where it does not say otherwise.
+/// The values of a case that says nothing else.
 const PLAIN: Case = Case {
     name: "",
     world: || World::new(3, 0),
@@ -18,7 +18,7 @@ const PLAIN: Case = Case {
     wide: &[],
 };
 
-/// A cluster with volumes and quotas, in a namespace with policies.
+/// Returns a cluster with volumes and quotas, in a namespace with policies.
 fn governed(members: i64, leader: i64) -> World {
     World::new(members, leader)
         .with_resources()
@@ -26,7 +26,7 @@ fn governed(members: i64, leader: i64) -> World {
         .policy("trial", &json!({"mode": "Warn", "instances": {"min": 5}}))
 }
 
-/// Two clusters, one of which is being deleted.
+/// Returns two clusters, one of which is being deleted.
 fn two() -> World {
     World::new(3, 0).with_another()
 }

@@ -1,4 +1,4 @@
-//! How clusters are shown.
+//! The screens of clusters.
 
 use super::{BROAD, NARROW, on, words};
 

@@ -1,4 +1,4 @@
-//! How plans are shown.
+//! The screens of plans.
 
 use super::{BROAD, NARROW, on};
 

@@ -1,4 +1,4 @@
-//! How policies, overrides and rules are shown.
+//! The screens of policies, overrides and rules.
 
 use super::{BROAD, NARROW, on};
 

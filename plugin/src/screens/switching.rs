@@ -1,4 +1,4 @@
-//! How switchovers are shown.
+//! The screens of switchovers.
 
 use super::{BROAD, NARROW, on};
 

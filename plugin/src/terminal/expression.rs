@@ -1,6 +1,6 @@
 //! `-o jsonpath=` and `-o custom-columns=`: kubectl's templates over the printed documents.
 //!
-//! kubectl's dialect is older than RFC 9535 and nearly a part of it: `{.a.b}` becomes
+//! kubectl's dialect is older than RFC 9535 and nearly its subset: `{.a.b}` becomes
 //! `$['a']['b']`, and the text in brackets is the same in both. The library evaluates the paths.
 
 use jsonpath_rust::parser::model::JpQuery;

@@ -1,4 +1,4 @@
-//! The questions, and how their answers are read.
+//! The questions, and the reading of their answers.
 
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use super::{Follower, Receiver, Testimony, Words};
 use crate::exec::{Exec, sql};
 use crate::session::{Session, address};
 
-/// Who are you? A new leader's control file may lag behind its promotion, so its timeline is read off the name of
-/// the WAL file it writes; `CASE` keeps that away from standbys, where it is an error.
+/// The question for a member's identity.
+///
+/// A new leader's control file may lag behind its promotion, so its timeline is read from the name
+/// of the WAL file it writes. `CASE` keeps that away from standbys, where it is an error.
 const WHO: &str = "SELECT pg_is_in_recovery(), (SELECT system_identifier FROM pg_control_system()), \
     CASE WHEN pg_is_in_recovery() THEN (SELECT lpad(to_hex(received_tli), 8, '0') FROM pg_stat_wal_receiver) \
          ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
@@ -19,14 +21,15 @@ const WHO: &str = "SELECT pg_is_in_recovery(), (SELECT system_identifier FROM pg
          ELSE pg_current_wal_lsn() - '0/0'::pg_lsn END, \
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() - '0/0'::pg_lsn END";
 
-/// Whom do you follow? Not `conninfo`, which may hold a password.
+/// The question for a member's receiver. It leaves out `conninfo`, which may hold a password.
 const RECEIVER: &str = "SELECT status, slot_name, sender_host FROM pg_stat_wal_receiver";
 
-/// Who follows you? Base backups are there as well, and follow nobody.
+/// The question for the receivers of a member's WAL. Base backups are listed as well, and follow no
+/// member.
 const FOLLOWERS: &str = "SELECT application_name, state, sync_state FROM pg_stat_replication \
     WHERE state <> 'backup' ORDER BY application_name";
 
-/// How long one answer may take.
+/// The time limit of one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks every member of the cluster, all at once.
@@ -120,13 +123,13 @@ mod tests {
         .unwrap();
         assert_eq!((standby.timeline, standby.replayed), (Some(10), Some(900)));
         assert_eq!(standby.receiver.unwrap().slot, "acid_a_1");
-        // A standby without a receiver has no timeline of its own to tell.
+        // A standby without a receiver has no timeline of its own to report.
         let alone = read(&rows(&[&["t", "7100", "", "", "900"]]), &[], &[]).unwrap();
         assert_eq!((alone.timeline, alone.written, alone.receiver), (None, None, None));
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error() {
+    fn unreadable_answer_is_an_error() {
         assert!(read(&[], &[], &[]).is_err());
         assert!(read(&rows(&[&["t"]]), &[], &[]).is_err());
         let who = rows(&[&["t", "7100", "", "", ""]]);

@@ -13,58 +13,59 @@ use crate::error::Kind;
 use crate::exec::{Exec, ExecError, sql};
 use crate::session::{Session, address};
 
-/// Who must have a commit before it is done, and how many of them are there. One that is not there is waited for
-/// without end, and nobody but a cancel gets the backend out of that.
+/// The question for the standbys that must have a commit before it is done, and for the number of
+/// them that are there. A commit waits without end for one that is not there, and only a cancel
+/// frees its backend.
 const WAITS: &str = "SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), \
     (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))";
 
-/// Where the log ends after that commit.
+/// The question for the end of the WAL after that commit.
 const END: &str = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn";
 
-/// How far a standby has come.
+/// The question for the position that a standby has replayed.
 const REPLAYED: &str = "SELECT pg_last_wal_replay_lsn() - '0/0'::pg_lsn";
 
-/// How long one answer may take.
+/// The time limit of one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What became of the message.
+/// The result of the message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Canary {
     /// The leader that wrote it.
     pub(crate) leader: String,
-    /// From the request until the leader had committed it.
+    /// The time from the request until the leader had committed it.
     pub(crate) committed: Duration,
     /// Every standby, by name.
     pub(crate) flights: Vec<(String, Flight)>,
 }
 
-/// What one standby made of it.
+/// The arrival of the message at one standby.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Flight {
-    /// It was seen to have replayed it so long after the commit at the latest.
+    /// The standby had replayed it at most this long after the commit.
     Arrived(Duration),
-    /// It had not replayed it in time, and lacked so many bytes.
+    /// It had not replayed the message in time, and lacked this number of bytes.
     Late(u64),
-    /// It could not be asked.
+    /// The standby could not be asked.
     Unseen(String),
 }
 
-/// Why no message was written, or is not known to be.
+/// The reason for which no message was written, or is not known to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoCanary {
     /// One line for people.
     pub(crate) why: String,
-    /// The leader refused it, or it was not done in time, or nobody could be asked.
+    /// The kind: the leader refused it, or it was not done in time, or no member could be asked.
     pub(crate) kind: Kind,
 }
 
 impl NoCanary {
-    /// `kind`, because `why`.
+    /// Returns a failure of this `kind`, because of `why`.
     pub(crate) fn new(kind: Kind, why: impl Into<String>) -> Self {
         Self { why: why.into(), kind }
     }
 
-    /// What psql said: PostgreSQL's own no, or that it was not reached.
+    /// Returns psql's failure: PostgreSQL's own refusal, or that it was not reached.
     fn said(error: ExecError) -> Self {
         let why = match error {
             ExecError::Forbidden(_) => return Self::new(Kind::Error, error.to_string()),
@@ -75,10 +76,11 @@ impl NoCanary {
     }
 }
 
-/// Writes the message on `leader` and waits for it everywhere else, for at most `timeout` together.
+/// Writes the message on `leader` and waits for it on every other member, for at most `timeout`
+/// together.
 ///
 /// # Errors
-/// Where the leader did not commit it.
+/// The leader did not commit it.
 pub(crate) async fn fly(
     session: &Session,
     facts: &Facts,
@@ -108,7 +110,7 @@ pub(crate) async fn fly(
     Ok(Canary { leader: leader.to_owned(), committed, flights: flights.await })
 }
 
-/// A commit on `leader` will end, by what it said about whom it waits for.
+/// Checks that a commit on `leader` will end, by its report on the standbys that it waits for.
 fn can_commit(leader: &str, waits: &[Vec<String>]) -> Result<(), NoCanary> {
     let odd =
         || NoCanary::new(Kind::Error, format!("{leader} did not say whom a commit waits for"));
@@ -128,7 +130,8 @@ fn can_commit(leader: &str, waits: &[Vec<String>]) -> Result<(), NoCanary> {
     ))
 }
 
-/// How many standbys must have a commit: `FIRST 2 (a, b)`, `ANY 2 (a, b)`, `2 (a, b)`, or a list of which one must.
+/// Returns the number of standbys that must have a commit: `FIRST 2 (a, b)`, `ANY 2 (a, b)`, `2 (a,
+/// b)`, or a list of which one must.
 fn needed(names: &str) -> usize {
     match names.split_once('(') {
         _ if names.trim().is_empty() => 0,
@@ -139,10 +142,10 @@ fn needed(names: &str) -> usize {
     }
 }
 
-/// Commits a message that no table, and no reader but a logical decoder of its prefix, ever sees. Transactional, so
-/// that it is flushed and, in synchronous mode, waited for like any commit.
+/// Commits a message that no table, and no reader but a logical decoder of its prefix, ever sees.
+/// It is transactional, so that it is flushed and, in synchronous mode, waited for like any commit.
 async fn emit(exec: &dyn Exec, pod: &Address, patience: Duration) -> Result<(), NoCanary> {
-    // Its own text, by which its backend is found.
+    // A text of its own, by which its backend is found.
     let text = format!("canary {}", Timestamp::now().as_nanosecond());
     let statement = format!("SELECT pg_logical_emit_message(true, 'pgscale', '{text}')");
     let said = sql(exec, pod, &statement, patience + PATIENCE);

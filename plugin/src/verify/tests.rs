@@ -43,7 +43,7 @@ fn healthy() -> Vec<Testimony> {
     ]
 }
 
-/// The healthy cluster with one member's words changed.
+/// Returns the answers of a healthy cluster, with those of one member changed.
 fn but(member: usize, change: impl FnOnce(&mut Words)) -> Vec<Testimony> {
     let mut all = healthy();
     change(all[member].words.as_mut().unwrap());
@@ -64,7 +64,7 @@ fn nothing_is_wrong_with_a_healthy_cluster() {
 }
 
 #[test]
-fn each_lie_is_found() {
+fn each_contradiction_is_found() {
     let receiver =
         |change: fn(&mut Receiver)| but(1, |words| change(words.receiver.as_mut().unwrap()));
     let cases = [
@@ -111,7 +111,7 @@ fn each_lie_is_found() {
 }
 
 #[test]
-fn silence_is_told_and_proves_nothing() {
+fn silence_is_reported_and_proves_nothing() {
     let mut testimonies = healthy();
     testimonies[2].words = Err("no right to exec".to_owned());
     let result = judged(&testimonies);
@@ -164,12 +164,13 @@ pub(crate) fn talkative() -> World {
         .printing(2, "SELECT pg_last_wal_replay_lsn()", Ok("1000\n"))
 }
 
-/// What the leader says of whom its commits wait for, and how many of them are there.
+/// Returns the leader's answer about the standbys that its commits wait for, and the number of them
+/// that are there.
 fn waits(names: &str, there: u32) -> String {
     format!("{names}\u{1f}on\u{1f}{there}\n")
 }
 
-/// Delays differ from run to run.
+/// Removes delays, which differ from run to run.
 fn timeless(text: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -192,7 +193,7 @@ async fn without_sql_only_the_convergence_is_looked_at() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_ends_with_5() {
+async fn found_problem_exits_with_5() {
     let world = talkative().printing(1, "FROM pg_stat_wal_receiver", Ok("\n")).printing(
         1,
         "pg_control_system",
@@ -212,7 +213,7 @@ async fn what_is_wrong_ends_with_5() {
 }
 
 #[tokio::test]
-async fn missing_rights_were_told_as_a_cluster_that_is_wrong() {
+async fn missing_permissions_are_no_problem_of_the_cluster() {
     for world in [
         World::new(3, 0).silent(),
         World::new(3, 0).hiding(&["pods"]),
@@ -240,7 +241,7 @@ async fn missing_rights_were_told_as_a_cluster_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_failover_in_between_was_a_false_alarm() {
+async fn failover_between_two_looks_is_no_problem() {
     let gone = Ok("\n");
     let world = talkative().printing_once(1, "FROM pg_stat_wal_receiver", gone).printing_once(
         1,
@@ -254,7 +255,7 @@ async fn a_failover_in_between_was_a_false_alarm() {
 }
 
 #[tokio::test]
-async fn what_passed_between_two_looks_is_not_told_with_what_is_still_so() {
+async fn passing_problem_is_not_reported_with_a_lasting_one() {
     let receiver = "WAITING\u{1f}acid_a_1\u{1f}10.244.0.10\n";
     let world = talkative()
         .printing(2, "SELECT status, slot_name", Ok("starting\u{1f}acid_a_2\u{1f}10.244.0.10\n"))
@@ -267,7 +268,7 @@ async fn what_passed_between_two_looks_is_not_told_with_what_is_still_so() {
 }
 
 #[tokio::test]
-async fn a_member_that_cannot_be_asked_ends_with_1() {
+async fn member_that_cannot_be_asked_exits_with_1() {
     let world = talkative().printing(2, "psql", Err("pods/exec is not permitted"));
     let (screen, code, failure) = run(&world, "verify acid-a --sql", None).await;
     assert_eq!(code, 1, "{failure}");
@@ -275,7 +276,7 @@ async fn a_member_that_cannot_be_asked_ends_with_1() {
 }
 
 #[tokio::test]
-async fn a_canary_that_does_not_arrive_ends_with_4() {
+async fn canary_that_does_not_arrive_exits_with_4() {
     let world = talkative().printing(2, "SELECT pg_last_wal_replay_lsn()", Ok("10\n"));
     let (screen, code, failure) = run(&world, "verify acid-a --canary --timeout 0", None).await;
     assert_eq!(code, 4, "{failure}");
@@ -293,7 +294,7 @@ async fn a_canary_that_would_hang_its_backend_is_not_written() {
         assert!(screen.stdout().contains("nothing was written"), "{}", screen.stdout());
         assert!(failure.contains("nothing was written"), "{failure}");
     }
-    // They are there: it is written.
+    // The standbys are there, so it is written.
     let world = talkative().printing(0, "synchronous_standby_names", Ok(&waits("*", 1)));
     assert_eq!(run(&world, "verify acid-a --canary", None).await.1, 0);
 }
@@ -306,7 +307,7 @@ async fn a_canary_that_meets_a_change_of_the_synchronous_standby_is_sent_again()
 }
 
 #[tokio::test]
-async fn a_canary_was_given_10_s_whatever_the_timeout_and_its_backend_left_waiting() {
+async fn canary_keeps_to_the_timeout_and_frees_its_backend() {
     let world = talkative().printing(0, "pg_logical_emit_message", Err(HANGS)).printing(
         0,
         "pg_cancel_backend",
@@ -322,7 +323,7 @@ async fn a_canary_was_given_10_s_whatever_the_timeout_and_its_backend_left_waiti
 }
 
 #[tokio::test]
-async fn a_canary_that_nobody_could_replay_was_called_a_success() {
+async fn canary_without_a_standby_to_replay_it_is_no_success() {
     let world = World::new(1, 0)
         .printing(0, "synchronous_standby_names", Ok(&waits("", 0)))
         .printing(0, "pg_logical_emit_message", Ok("0/3E8\n"))
@@ -340,19 +341,19 @@ async fn a_canary_that_nobody_could_replay_was_called_a_success() {
 }
 
 #[tokio::test]
-async fn a_canary_without_the_right_to_exec_is_no_sign_of_anything_wrong() {
+async fn canary_without_permission_to_exec_is_no_problem() {
     let world = World::new(3, 0).printing(0, "psql", Err("pods/exec is not permitted"));
     let (_, code, failure) = run(&world, "verify acid-a --canary", None).await;
     assert_eq!(code, 1, "{failure}");
     assert!(failure.contains("took no canary: pods/exec is not permitted"), "{failure}");
-    // A leader that refuses to write is.
+    // A leader that refuses to write is a failure.
     let no = "ERROR:  cannot execute it in a read-only transaction";
     let world = talkative().printing(0, "pg_logical_emit_message", Err(no));
     assert_eq!(run(&world, "verify acid-a --canary", None).await.1, 5);
 }
 
 #[tokio::test]
-async fn nobody_can_write_a_canary_in_a_standby_cluster() {
+async fn canary_is_never_written_in_a_standby_cluster() {
     let world = World::new(1, 0).standby_cluster();
     let (_, code, failure) = run(&world, "verify acid-a --canary", None).await;
     assert_eq!(code, 3, "{failure}");

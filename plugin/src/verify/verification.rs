@@ -1,25 +1,25 @@
-//! What was found when a cluster was verified.
+//! The result of the verification of a cluster.
 
 use super::{Canary, Checked, NoCanary, Testimony, Wrong};
 use crate::watch::Lack;
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Default)]
 pub(crate) struct Verification {
-    /// What is missing for convergence.
+    /// The conditions that are missing for convergence.
     pub(crate) missing: Vec<Lack>,
-    /// What could not be read, so that nobody knows whether it is missing.
+    /// The conditions that could not be read, so that it is not known whether they are missing.
     pub(crate) unread: Vec<String>,
-    /// What the members said, where they were asked.
+    /// The members' answers, where they were asked.
     pub(crate) testimonies: Vec<Testimony>,
-    /// What follows from that.
+    /// The conclusions from the answers.
     pub(crate) result: Checked,
-    /// What became of the message, where one was written; or why none could be.
+    /// The result of the message, where one was written, or the reason for which none could be.
     pub(crate) canary: Option<Result<Canary, NoCanary>>,
 }
 
 impl Verification {
-    /// Returns everything that is wrong, each in one line.
+    /// Returns every problem, each in one line.
     pub(crate) fn wrong(&self) -> impl Iterator<Item = String> {
         let missing = self.missing.iter().map(ToString::to_string);
         missing.chain(self.result.wrong.iter().map(ToString::to_string))
@@ -30,12 +30,13 @@ impl Verification {
         self.missing.is_empty() && self.result.wrong.is_empty()
     }
 
-    /// Everything that could not be learned.
+    /// Returns everything that could not be read.
     pub(crate) fn unheard(&self) -> impl Iterator<Item = &String> {
         self.unread.iter().chain(&self.result.unheard)
     }
 
-    /// Leaves out what was not wrong `before`. Nothing is left out, and `false` returned, where nothing would be left.
+    /// Leaves out the problems that existed `before`. Leaves out none, and returns `false`, where
+    /// none would remain.
     pub(crate) fn keep_what_was_so(&mut self, before: &Before) -> bool {
         let lacked = |lack: &Lack| before.missing.contains(&lack.clone().steady());
         let was_wrong = |wrong: &Wrong| before.wrong.contains(&wrong.clone().steady());
@@ -48,7 +49,7 @@ impl Verification {
     }
 }
 
-/// What was wrong at a look, without what differs from look to look.
+/// The problems of one look, without the parts that differ from look to look.
 #[derive(Debug)]
 pub(crate) struct Before {
     missing: Vec<Lack>,
@@ -56,7 +57,7 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// What was wrong in `found`.
+    /// Returns the problems in `found`.
     pub(crate) fn of(found: Verification) -> Self {
         Self {
             missing: found.missing.into_iter().map(Lack::steady).collect(),
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_was_wrong_before_nothing_is_left_out() {
+    fn problem_is_kept_where_none_existed_before() {
         let mut now = found(&[Lack::NoPod("acid-a-1".into())], &[]);
         assert!(!now.keep_what_was_so(&Before::of(found(&[Lack::NoLeader], &[]))));
         assert_eq!(now.missing, [Lack::NoPod("acid-a-1".into())]);

@@ -19,7 +19,7 @@ pub(crate) struct Planned<'a> {
     pub(crate) refusal: Option<&'a Failure>,
 }
 
-/// The plans, and below them why some are refused and what deserves a look.
+/// Renders the plans, and below them the reasons of refusals and the points that deserve a look.
 pub(crate) fn plans(clusters: &[Planned<'_>], width: Option<usize>) -> String {
     let rows: Vec<Vec<Cell>> = clusters.iter().map(plan).collect();
     let header = ["NAMESPACE", "NAME", "CHANGE", "LEADER", "MOVES TO", "VERDICT"];
@@ -78,7 +78,7 @@ fn change(plan: &Plan) -> String {
     format!("{} -> {}", plan.from, plan.to)
 }
 
-/// The end of each change.
+/// Renders the end of each change.
 pub(crate) fn outcomes(ended: &[Outcome]) -> String {
     let rows: Vec<Vec<Cell>> = ended
         .iter()

@@ -6,7 +6,7 @@ use crate::history::{BEGUN, Entry};
 use crate::terminal::text::{Cell, age, bytes, fitted, took};
 use crate::terminal::{BAD, CARE, GOOD};
 
-/// The changes in the order given, one line each; `wide` adds what was measured.
+/// Renders the changes in the order given, one line each. `wide` adds the measured values.
 pub(crate) fn render(items: &[Entry], wide: bool, now: Timestamp, width: Option<usize>) -> String {
     let mut header = vec!["AGE", "WHO", "CHANGE", "LEADER", "RESULT", "TOOK", "REASON"];
     if wide {
@@ -46,7 +46,7 @@ fn reason(entry: &Entry, items: &[Entry]) -> String {
     match (&entry.reason, &entry.undoes) {
         (Some(reason), _) => reason.clone(),
         (None, Some(undoes)) => {
-            // Ids are for machines; what was undone may be too old to be kept.
+            // Ids are for machines. The entry that was undone may be too old to be kept.
             let undone = items.iter().find(|it| it.id == *undoes).and_then(Entry::count);
             format!("undo of {}", undone.as_ref().unwrap_or(undoes))
         }

@@ -1,4 +1,5 @@
-//! The outlook of a plan as a person reads it: one line per subject, those that matter for the direction, or all.
+//! The outlook of a plan as a person reads it: one line per subject, those that matter for the
+//! direction, or all.
 
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ use crate::terminal::{BAD, BOLD, CARE};
 /// Columns of the subjects.
 const SUBJECTS: usize = 14;
 
-/// The lines of an impact, under their heading.
+/// Renders the lines of an impact, under their heading.
 pub(crate) fn render(plan: &Plan, impact: &Impact, wide: bool, width: Option<usize>) -> String {
     let mut lines = vec![format!("{BOLD}Outlook:{BOLD:#}")];
     for (subject, value) in subjects(plan, impact, wide) {
         let subject = if subject.is_empty() { subject.to_owned() } else { format!("{subject}:") };
-        // What goes on under a subject is indented as far already.
+        // Text that goes on under a subject is indented as far already.
         let hang = if subject.is_empty() { 2 } else { SUBJECTS };
         lines.push(wrap(&format!("  {}{value}", padded(&subject, SUBJECTS)), width, hang));
     }
@@ -68,7 +69,7 @@ fn subjects(plan: &Plan, impact: &Impact, wide: bool) -> Vec<(&'static str, Stri
     lines
 }
 
-/// Several lines of one subject, which is named once.
+/// Renders several lines of one subject, which is named once.
 fn under(
     subject: &'static str,
     lines: Vec<String>,
@@ -76,7 +77,7 @@ fn under(
     std::iter::once(subject).chain(std::iter::repeat("")).zip(lines)
 }
 
-/// The volume of a member that goes, or comes back to it.
+/// Returns the cell on the volume of a member that is removed, or that comes back to it.
 pub(super) fn volume(impact: Option<&Impact>, claim: &str, goes: bool) -> Cell {
     let Some(impact) = impact else { return claim.into() };
     let volume = impact.volumes.as_ref().ok().and_then(|volumes| volumes.get(claim));
@@ -90,7 +91,7 @@ pub(super) fn volume(impact: Option<&Impact>, claim: &str, goes: bool) -> Cell {
     }
 }
 
-/// The volume of a member that comes for the first time, as far as anybody can tell.
+/// Returns the text on the volume of a member that comes for the first time, as far as it is known.
 pub(super) fn new_volume(impact: Option<&Impact>) -> String {
     let size = impact.and_then(|impact| impact.new_volume.as_ref().ok().copied().flatten());
     let new = size.map_or("new".to_owned(), |size| format!("new, {}", bytes(size)));
@@ -115,7 +116,7 @@ fn requests(impact: &Impact) -> String {
         Ok(resources) => {
             resources.requests.iter().map(|(name, turn)| turned(name, *turn)).collect()
         }
-        // What hides the size of the pods hides that of the volumes.
+        // A reason that hides the size of the pods hides that of the volumes too.
         Err(why) => return unknown(why),
     };
     parts.push(match &impact.storage {
@@ -144,7 +145,7 @@ fn turned(name: &str, turn: Turn<Amount>) -> String {
     }
 }
 
-/// An amount in the unit people know the resource by.
+/// Returns an amount in the unit that people know the resource by.
 fn shown(resource: &str, amount: Amount) -> String {
     let name = resource.rsplit('/').next().unwrap_or(resource);
     let name =
@@ -192,7 +193,7 @@ fn spare(plan: &Plan, Turn { before, after }: Turn<i64>) -> String {
     format!("{members} members, with one left to lead")
 }
 
-/// Nothing where nothing is known of zones at all, unless all is asked for.
+/// Returns the line on zones. There is none where no zone is known, unless everything is asked for.
 fn zones(Turn { before, after }: &Turn<Zones>, wide: bool) -> Option<String> {
     let of = |zones: &Zones| {
         let mut parts: Vec<String> =
@@ -277,7 +278,7 @@ fn leader_disk(seeding: &Seeding) -> String {
     format!("{leader}: {free}; {held}")
 }
 
-/// One line per member; those of which the same is to be said share one.
+/// Returns one line per member. Members with the same text share one.
 fn clients(members: &[(String, Look<Vec<Clients>>)]) -> Vec<String> {
     let mut told: Vec<(&Look<Vec<Clients>>, Vec<&str>)> = Vec::new();
     for (member, clients) in members {
@@ -300,7 +301,7 @@ fn clients(members: &[(String, Look<Vec<Clients>>)]) -> Vec<String> {
         .collect()
 }
 
-/// `12 clients (psql as app x 10, app x 2)`.
+/// Returns `12 clients (psql as app x 10, app x 2)`.
 fn connected(clients: &[Clients]) -> String {
     let count: u64 = clients.iter().map(|clients| clients.count).sum();
     let noun = if count == 1 { "client" } else { "clients" };
@@ -309,7 +310,7 @@ fn connected(clients: &[Clients]) -> String {
     format!("{CARE}{count} {noun}{CARE:#} ({})", kinds.join(", "))
 }
 
-/// `psql as app`, or `app` for one that does not say what it is.
+/// Returns `psql as app`, or `app` for a client that does not name its program.
 fn who(Clients { user, application, .. }: &Clients) -> String {
     match (application.is_empty(), user.is_empty()) {
         (true, true) => "unnamed".to_owned(),

@@ -11,7 +11,7 @@ use crate::plan::{Commit, Judged, Outcome, Plan, Says, Step, every_rule};
 use crate::terminal::text::{Cell, fitted, instances, laid_out, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
-/// Renders a plan; where it is to be wide, with all of its impact and every rule.
+/// Renders a plan. A wide one has all of its impact and every rule.
 pub(crate) fn render(
     plan: &Plan,
     impact: Option<&Impact>,
@@ -106,7 +106,7 @@ fn members(plan: &Plan, impact: Option<&Impact>, width: Option<usize>) -> Option
     })
 }
 
-/// What others must be told so that they do not undo the change.
+/// Renders the values that other writers must commit so that they do not undo the change.
 fn commit(plan: &Plan, commit: &Commit, width: Option<usize>) -> String {
     let writers: Vec<&str> = commit.places.iter().map(|(writer, _)| writer.as_str()).collect();
     let places: Vec<&str> = commit.places.iter().map(|(_, place)| *place).collect();
@@ -122,7 +122,7 @@ fn commit(plan: &Plan, commit: &Commit, width: Option<usize>) -> String {
     std::iter::once(wrap(&said, width, 2)).chain(manifest).collect::<Vec<_>>().join("\n")
 }
 
-/// Every rule: what it says, what it looked at, and what would have to change.
+/// Renders every rule: its verdict, its evidence, and the change that would satisfy it.
 fn rules(plan: &Plan, width: Option<usize>) -> String {
     let led = plan.leader_move.as_ref().map(|it| format!(", as if {} led already", it.to));
     let heading =
@@ -140,7 +140,7 @@ fn rules(plan: &Plan, width: Option<usize>) -> String {
     blocks.join("\n")
 }
 
-/// One rule; `same` is one above that looked at the same.
+/// Renders one rule. `same` is one above that looked at the same objects.
 fn rule(judged: &Judged<'_>, same: Option<&str>, width: Option<usize>) -> String {
     let (word, style) = match judged.says {
         Says::Audit => ("AUDIT", CARE),
@@ -178,7 +178,7 @@ fn steps(plan: &Plan) -> String {
     lines.join("\n")
 }
 
-/// One step in one sentence.
+/// Returns one step in one sentence.
 pub(crate) fn step_text(step: &Step) -> String {
     match step {
         Step::Checkpoint(member) => format!("CHECKPOINT on {member}"),
@@ -216,7 +216,8 @@ fn verdict(plan: &Plan, width: Option<usize>) -> String {
     lines.join("\n")
 }
 
-/// Says what a plan that moves the leader means to writers that do not: `None` where they may write the count now.
+/// Returns the meaning of a plan that moves the leader for writers that do not move it. `None`
+/// where they may write the count now.
 pub(crate) fn plain_write(plan: &Plan, width: Option<usize>) -> Option<String> {
     if plan.plain_write_refused_by.is_empty() {
         return None;
@@ -228,7 +229,7 @@ pub(crate) fn plain_write(plan: &Plan, width: Option<usize>) -> Option<String> {
     plan.next().map(|next| way(&title, &next, width))
 }
 
-/// One finding, with its evidence and its way out.
+/// Renders one finding, with its evidence and its remedy.
 pub(crate) fn render_finding(finding: &Finding, width: Option<usize>) -> String {
     let (style, word) = match finding.severity {
         Severity::Deny => (BAD, "DENY"),
@@ -246,7 +247,7 @@ pub(crate) fn render_finding(finding: &Finding, width: Option<usize>) -> String 
     lines.join("\n")
 }
 
-/// A remedy behind `title`: sentences are broken at the width, commands never are.
+/// Renders a remedy behind `title`. Sentences are broken at the width, commands never are.
 fn way(title: &str, remedy: &Remedy, width: Option<usize>) -> String {
     laid_out(&remedy.behind(title), width, 2)
 }

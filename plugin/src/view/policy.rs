@@ -1,4 +1,4 @@
-//! What policies come to, and what new ones would do.
+//! The effective policy, and the effect of new policies, as a person reads them.
 
 use pgscale_guard::policy::Mode;
 
@@ -7,7 +7,8 @@ use crate::policy::Effect;
 use crate::terminal::text::{Cell, fitted, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 
-/// The effective policy: the values that decide or are on trial; `wide` shows the weaker ones too.
+/// Renders the effective policy: the values that decide or are on trial. `wide` shows the weaker
+/// ones too.
 pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usize>) -> String {
     let heard: Vec<String> =
         effective.policies.iter().map(|it| format!("{} ({:?})", it.name, it.mode)).collect();
@@ -52,7 +53,7 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
     format!("{title}\n\n{}", fitted(&["FIELD", "VALUE", "FROM", "EFFECT"], &rows, width))
 }
 
-/// What new policies would do, one line per cluster.
+/// Renders the effect of new policies, one line per cluster.
 pub(crate) fn trial(test: &PolicyTest, everywhere: bool, width: Option<usize>) -> String {
     let mut header = vec!["NAME", "INSTANCES", "AS IT IS", "ONE LESS", "ONE MORE"];
     if everywhere {
@@ -91,7 +92,7 @@ fn row(item: &Tried, everywhere: bool) -> Vec<Cell> {
     row
 }
 
-/// Where a bound comes from, with what that policy does less than refuse.
+/// Returns the source of a bound, with the mode of a policy that does less than refuse.
 pub(super) fn source(source: &str, mode: Mode) -> String {
     let mode = match mode {
         Mode::Enforce => "",

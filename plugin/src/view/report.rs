@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::plan::{Plan, Step};
 use crate::terminal::text::{bytes, instances, took};
 
-/// The page, in Markdown.
+/// Renders the page in Markdown.
 pub(crate) fn markdown(outcome: &Outcome) -> String {
     let cluster = format!("{}/{}", outcome.namespace, outcome.name);
     let title = match &outcome.plan {
@@ -74,7 +74,7 @@ fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
             facts.push(("Leader", format!("{} -> {}", leader_move.from, leader_move.to)));
             facts.push(("Switchover", moved.told()));
         }
-        // Somebody else may have moved it since.
+        // Another writer may have moved it since.
         (Lead::Kept, Some(leader)) => {
             facts.push(("Leader", format!("{leader} when planned; not moved by this change")));
         }
@@ -89,7 +89,7 @@ fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// What was measured while the change was watched.
+/// Returns the values that were measured while the change was watched.
 fn measured(entry: &Entry) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     if let Some(seconds) = entry.seconds {
@@ -126,11 +126,11 @@ fn section(lines: &mut Vec<String>, title: &str, items: Vec<String>) {
         return;
     }
     lines.extend([String::new(), format!("## {title}"), String::new()]);
-    // A line that follows in the same item is indented, or it would end the list.
+    // A line that follows in the same item is indented. Otherwise it would end the list.
     lines.extend(items.into_iter().map(|item| format!("- {}", item.replace('\n', "\n  "))));
 }
 
-/// A table's cell is one line, and holds no bar of its own.
+/// Returns a table's cell: it is one line, and holds no bar itself.
 fn cell(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join("<br>").replace('|', "\\|")
 }

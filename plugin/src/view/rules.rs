@@ -5,7 +5,7 @@ use pgscale_guard::rules::Rule;
 use crate::terminal::BOLD;
 use crate::terminal::text::{Cell, fitted, wrap};
 
-/// All rules, one line each.
+/// Renders all rules, one line each.
 pub(crate) fn list(rules: &[&Rule], wide: bool, width: Option<usize>) -> String {
     let mut header = vec!["RULE", "MEANING"];
     if wide {
@@ -24,10 +24,10 @@ pub(crate) fn list(rules: &[&Rule], wide: bool, width: Option<usize>) -> String 
     fitted(&header, &rows, width)
 }
 
-/// Prose that is wider than this is hard to read, however wide the terminal.
+/// The width of prose beyond which it is hard to read, however wide the terminal.
 const PROSE: usize = 100;
 
-/// One rule's page.
+/// Renders one rule's page.
 pub(crate) fn page(rule: &Rule, width: Option<usize>) -> String {
     let head = format!(
         "{BOLD}{}{BOLD:#}: {}\n  fires on: {}\n  default:  {}",
@@ -35,7 +35,7 @@ pub(crate) fn page(rule: &Rule, width: Option<usize>) -> String {
     );
     let prose = match width {
         None => rule.page.to_owned(),
-        // Broken elsewhere than in our sources.
+        // The lines break at other places than in our sources.
         Some(width) => {
             let paragraphs = rule.page.split("\n\n").map(|text| text.replace('\n', " "));
             wrap(&paragraphs.collect::<Vec<_>>().join("\n\n"), Some(width.min(PROSE)), 0)

@@ -21,7 +21,7 @@ pub(crate) use list::{list, rows};
 /// Columns of the keys above the members.
 const KEYS: usize = 11;
 
-/// One cluster in detail.
+/// Renders one cluster in detail.
 pub(crate) fn detail(status: &Status, wide: bool, width: Option<usize>) -> String {
     let facts = &status.snapshot.facts;
     let mut lines = vec![format!("{BOLD}postgresql {}{BOLD:#}", facts.change.cluster())];
@@ -74,7 +74,7 @@ fn counts(facts: &Facts) -> String {
         Seen::Unreadable(_) => "unknown".to_owned(),
     };
     let (effective, running) = (facts.to(), running(facts));
-    // What differs from what stands before it.
+    // A value that differs from the one before it stands out.
     let style = |different: bool| if different { CARE } else { anstyle::Style::new() };
     let clamped = style(facts.change.new.instances != Some(effective));
     let short = style(running != Some(effective));

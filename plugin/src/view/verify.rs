@@ -1,4 +1,4 @@
-//! What was verified, as a person reads it.
+//! A verification as a person reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::terminal::text::{Cell, fitted, instances, lsn, wrap};
 use crate::terminal::{BAD, BOLD, CARE, GOOD};
 use crate::verify::{Canary, Flight, Testimony, Verification, Words};
 
-/// What was found, as a person reads it.
+/// Renders a verification.
 pub(crate) fn render(facts: &Facts, found: &Verification, width: Option<usize>) -> String {
     let mut lines = vec![format!("{BOLD}postgresql {}{BOLD:#}", facts.change.cluster())];
     if !found.testimonies.is_empty() {
@@ -81,7 +81,7 @@ fn members(facts: &Facts, testimonies: &[Testimony], width: Option<usize>) -> St
     fitted(&header, &rows, width)
 }
 
-/// The system identifiers that members name.
+/// Returns the system identifiers that members name.
 fn identifiers(testimonies: &[Testimony]) -> BTreeSet<&str> {
     let words = testimonies.iter().filter_map(|testimony| testimony.words.as_ref().ok());
     words.map(|words| words.system_identifier.as_str()).collect()

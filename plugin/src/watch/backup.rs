@@ -1,4 +1,4 @@
-//! How far base backups have come, by the word of the leader that sends them.
+//! The progress of base backups, as reported by the leader that sends them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,22 +11,22 @@ use crate::exec::{self, ExecError};
 use crate::session::{Session, address};
 use crate::terminal::text::bytes;
 
-/// The leader is asked once in the time of five looks while somebody is cloned: an exec every second would be
-/// felt, and a percentage and a rate need no more.
+/// The number of looks for one question to the leader while a member is cloned. An exec every
+/// second would burden it, and a percentage and a rate need no more.
 const EVERY: u32 = 5;
 
-/// How long one answer may take.
+/// The time limit of one answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How many samples the rate is measured over: at one in five seconds, the last minute.
+/// The number of samples for the rate: at one in five seconds, the last minute.
 const SAMPLES: usize = 12;
 
-/// A line is due after so many per cent more, or so much time.
+/// The step in per cent, or in time, after which a line is due.
 const STEP: u64 = 10;
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// PostgreSQL 13 and later tell; `backup_total` is NULL until the size is estimated, and for good with
-/// `--no-estimate-size`.
+/// The question for the progress. PostgreSQL 13 and later answer it. `backup_total` is NULL until
+/// the size is estimated, and always with `--no-estimate-size`.
 const QUESTION: &str = "SELECT pid, r.application_name, host(r.client_addr), p.phase, p.backup_total, \
                         p.backup_streamed FROM pg_stat_progress_basebackup p JOIN pg_stat_replication r USING (pid)";
 
@@ -55,27 +55,27 @@ impl Row {
     }
 }
 
-/// How far one base backup has come.
+/// The progress of one base backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// PostgreSQL's word for what it does, such as `streaming database files`.
+    /// PostgreSQL's word for its work, such as `streaming database files`.
     pub(crate) step: String,
-    /// Bytes to send, as estimated; nobody may have estimated them.
+    /// Estimated bytes to send. `None` without an estimate.
     pub(crate) total: Option<u64>,
     /// Bytes sent.
     pub(crate) streamed: u64,
-    /// How long the rest takes at the rate measured last.
+    /// The remaining time at the rate measured last.
     pub(crate) left: Option<Duration>,
 }
 
 impl Progress {
-    /// Per cent sent; never above 100, because the total is an estimate.
+    /// Returns per cent sent. Never above 100, because the total is an estimate.
     pub(crate) fn percent(&self) -> Option<u64> {
         let total = self.total.filter(|total| *total > 0)?;
         u64::try_from(u128::from(self.streamed.min(total)) * 100 / u128::from(total)).ok()
     }
 
-    /// `42 % of 12.3 GiB, about 3m5s left`.
+    /// Returns `42 % of 12.3 GiB, about 3m5s left`.
     pub(crate) fn words(&self) -> String {
         let mut words = match (self.percent(), self.total) {
             (Some(percent), Some(total)) => format!("{percent} % of {}", bytes(total)),
@@ -88,7 +88,7 @@ impl Progress {
         words
     }
 
-    /// What a line that shows per cent and time left does not say yet.
+    /// Returns the details beside a line that shows per cent and time left.
     pub(crate) fn rest(&self) -> String {
         match (self.percent(), self.total) {
             (Some(_), Some(total)) => format!("of {}", bytes(total)),
@@ -102,9 +102,9 @@ impl Progress {
 pub(crate) struct Backups {
     asked: Option<Duration>,
     known: BTreeMap<String, Backup>,
-    /// Said once that they cannot be seen.
+    /// The failure to see them was reported.
     said: bool,
-    /// They never will be seen.
+    /// The backups will never be seen.
     hidden: bool,
 }
 
@@ -115,21 +115,22 @@ struct Backup {
     told: Option<(Duration, Progress)>,
 }
 
-/// What a look at the base backups brought to light.
+/// The result of a look at the base backups.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Lines on progress that are due.
     pub(crate) progress: Vec<String>,
-    /// Members whose base backup was begun anew, each with what is to be said.
+    /// Members whose base backup began again, each with its line.
     pub(crate) again: Vec<String>,
-    /// Members that received something since the last answer.
+    /// Members that received data since the last answer.
     pub(crate) moved: Vec<String>,
-    /// Why nothing can be seen, said once.
+    /// The reason for which nothing can be seen, reported once.
     pub(crate) unseen: Option<String>,
 }
 
 impl Backups {
-    /// Asks the leader, where somebody is cloned and it is time to. `now` is the time since the watch began.
+    /// Asks the leader, where a member is cloned and the time has come. `now` is the time since the
+    /// watch began.
     pub(crate) async fn look(
         &mut self,
         session: &Session,
@@ -160,8 +161,8 @@ impl Backups {
                 self.take(&cloned, rows, now)
             }
             Err(why) => {
-                // No right, or PostgreSQL before 13, which says `relation "…" does not exist`: that does not change. A
-                // leader that is busy may answer later.
+                // A missing permission, or PostgreSQL before 13, which says `relation "…" does not
+                // exist`: that does not change. A leader that is busy may answer later.
                 self.hidden = match &why {
                     ExecError::Forbidden(_) => true,
                     ExecError::Failed(said) => said.contains("does not exist"),
@@ -174,18 +175,20 @@ impl Backups {
         }
     }
 
-    /// How far `member` had come when the leader was asked last, with the time left at `now`.
+    /// Returns the progress of `member` at the leader's last answer, with the time left at `now`.
     pub(crate) fn progress(&self, member: &str, now: Duration) -> Option<Progress> {
         let backup = self.known.get(member)?;
         let (sampled, _) = backup.samples.back()?;
         let since = now.saturating_sub(*sampled);
-        // What should have ended by now takes longer than was thought, and nobody knows how long.
+        // A backup past its estimated end takes longer than estimated, and its time left is not
+        // known.
         let left = backup.progress.left.and_then(|left| left.checked_sub(since));
         let left = left.filter(|left| !left.is_zero());
         Some(Progress { left, ..backup.progress.clone() })
     }
 
-    /// Takes the leader's rows into account. `cloned` holds the addresses of the members that are cloned.
+    /// Takes the leader's rows into account. `cloned` holds the addresses of the members that are
+    /// cloned.
     fn take(&mut self, cloned: &BTreeMap<String, String>, rows: Vec<Row>, now: Duration) -> Found {
         let mut found = Found::default();
         for (member, row) in matched(cloned, rows) {
@@ -228,7 +231,8 @@ impl Backup {
     }
 }
 
-/// Which row is whose: by address, else by name, else, where one is cloned and one backup runs, those two.
+/// Returns the member of each row: by address, else by name, else, where one is cloned and one
+/// backup runs, those two.
 fn matched(cloned: &BTreeMap<String, String>, mut rows: Vec<Row>) -> Vec<(String, Row)> {
     let alone = cloned.len() == 1 && rows.len() == 1;
     let mut matched = Vec::new();
@@ -245,8 +249,8 @@ fn matched(cloned: &BTreeMap<String, String>, mut rows: Vec<Row>) -> Vec<(String
     matched
 }
 
-/// How long the rest takes at the rate between the first and the last of `samples`: (time, bytes sent by then).
-/// Nobody knows without a total, before two samples, or where nothing moved.
+/// Returns the remaining time at the rate between the first and the last of `samples`: (time, bytes
+/// sent by then). `None` without a total, before two samples, or where nothing moved.
 fn left(samples: &[(Duration, u64)], total: Option<u64>) -> Option<Duration> {
     let (first, last) = (samples.first()?, samples.last()?);
     let sent = last.1.checked_sub(first.1).filter(|sent| *sent > 0)?;
@@ -257,7 +261,7 @@ fn left(samples: &[(Duration, u64)], total: Option<u64>) -> Option<Duration> {
     u64::try_from(milliseconds.div_ceil(1000)).ok().map(Duration::from_secs)
 }
 
-/// A line on `now` is due, where the last one was so long ago and said that.
+/// Returns whether a line on `now` is due after the last line and its time.
 fn due(told: Option<(Duration, &Progress)>, now: &Progress) -> bool {
     let Some((ago, told)) = told else { return true };
     let steps = |progress: &Progress| progress.percent().map(|percent| percent / STEP);
@@ -332,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn several_backups_are_told_apart() {
+    fn several_backups_are_distinguished() {
         let rows = vec![row("7", "10.244.0.14", Some(9), 1), row("8", "10.244.0.13", Some(9), 2)];
         let pids = |cloned: &BTreeMap<String, String>, rows: Vec<Row>| -> Vec<(String, String)> {
             matched(cloned, rows).into_iter().map(|(member, row)| (member, row.pid)).collect()
@@ -342,7 +346,8 @@ mod tests {
             pids(&cloned(&[3, 4]), rows.clone()),
             [pair("acid-a-3", "8"), pair("acid-a-4", "7")]
         );
-        // Behind an address that is translated: one of each is no question, two are.
+        // Behind an address that is translated one member and one row belong together. Two of each
+        // cannot be assigned.
         let elsewhere = row("9", "192.168.0.1", None, 1);
         assert_eq!(pids(&cloned(&[3]), vec![elsewhere.clone()]), [pair("acid-a-3", "9")]);
         assert_eq!(pids(&cloned(&[3, 4]), vec![elsewhere.clone()]), []);
@@ -374,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_begun_anew_is_told_and_measured_anew() {
+    fn backup_that_begins_again_is_reported_and_measured_again() {
         let mut backups = Backups::default();
         let one = cloned(&[3]);
         backups.take(&one, vec![row("7", "10.244.0.13", Some(100), 10)], at(0));
@@ -402,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_another_shape_is_none() {
+    fn row_of_another_shape_is_ignored() {
         let columns = |row: &[&str]| row.iter().map(ToString::to_string).collect::<Vec<_>>();
         let read =
             Row::of(&columns(&["7", "pg_basebackup", "10.244.0.13", "initializing", "", "0"]));

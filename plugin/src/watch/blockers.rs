@@ -1,7 +1,8 @@
-//! What hinders those who do not get on: Events about the cluster and its pods, the last error in a member's log.
+//! The obstacles of stalled members: Events about the cluster and its pods, and the last error in a
+//! member's log.
 //!
-//! None of it is read while everybody gets on: Events and logs are large, and tell nothing then. Whoever may not
-//! read them is told less, and not that.
+//! Nothing is read while every member makes progress: Events and logs are large, and say nothing
+//! then. A user without permission to read them gets fewer details, and no message about that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,33 +20,35 @@ use super::{Goal, Snapshot};
 use crate::events::last_seen;
 use crate::session::Session;
 
-/// After so many looks without a move, and again after as many, the Events are read: ten seconds are longer than
-/// an operator, a StatefulSet controller or a scheduler that has no trouble takes for its next step.
+/// The number of looks without a move after which the Events are read, and read again after as
+/// many more. Ten seconds are longer than an operator, a StatefulSet controller or a scheduler
+/// without trouble takes for its next step.
 const EVENTS_AFTER: u32 = 10;
 
-/// After so many looks the log of a member that runs and does not get on is read: Patroni and Spilo wait for ten
-/// and twenty seconds between attempts, so that within a minute there was one.
+/// The number of looks after which the log of a member that runs and makes no progress is read.
+/// Patroni and Spilo wait for ten and twenty seconds between attempts, so that within a minute
+/// there was one.
 const LOG_AFTER: u32 = 60;
 
-/// Of so many pods that do not start the Events are read: they mostly suffer from one thing.
+/// The number of pods that do not start whose Events are read. They mostly share one cause.
 const PODS: usize = 3;
 
-/// How long one read may take.
+/// The time limit of one read.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How much of a log is read.
+/// The number of lines of a log that are read.
 const LINES: i64 = 200;
 
-/// How much of a line is repeated.
+/// The number of characters of a line that are repeated.
 const LENGTH: usize = 300;
 
-/// The container whose log tells.
+/// The container whose log is read.
 const CONTAINER: &str = "postgres";
 
-/// What hinders, as far as it is known.
+/// The known obstacles.
 #[derive(Default)]
 pub(crate) struct Blockers {
-    /// By whom it hinders: what was read last.
+    /// The obstacles of each subject, as read last.
     now: BTreeMap<String, BTreeSet<Blocker>>,
     told: BTreeSet<(String, Blocker)>,
     restarts: BTreeMap<String, i64>,
@@ -56,17 +59,17 @@ pub(crate) struct Blockers {
     no_logs: bool,
 }
 
-/// One thing that hinders.
+/// One obstacle.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Blocker {
-    /// An Event says so.
+    /// An obstacle that an Event reports.
     Event {
-        /// One word for it.
+        /// The reason in one word.
         reason: String,
-        /// What happened.
+        /// The message of the Event.
         message: String,
     },
-    /// A log says so.
+    /// An obstacle that a log reports.
     Log(String),
 }
 
@@ -80,8 +83,8 @@ impl fmt::Display for Blocker {
 }
 
 impl Blockers {
-    /// Looks for what hinders; returns what was not said before. `again` are members whose base backup was begun
-    /// anew, by the leader's word.
+    /// Looks for obstacles, and returns the lines that were not printed before. `again` are the
+    /// members whose base backup began again, as the leader reports.
     pub(crate) async fn look(
         &mut self,
         session: &Session,
@@ -124,7 +127,8 @@ impl Blockers {
         lines
     }
 
-    /// Whoever gets on is not hindered any more. What a log said of one attempt stands until the next succeeds.
+    /// Forgets the obstacles of subjects that make progress. A log's report on one attempt stands
+    /// until the next succeeds.
     fn forget(&mut self, goal: &Goal, stands: &Stands) {
         self.now.retain(|subject, all| {
             if *subject == goal.name {
@@ -138,17 +142,18 @@ impl Blockers {
         });
     }
 
-    /// All that hinders now, by whom.
+    /// Returns all present obstacles, by subject.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &Blocker)> {
         self.now.iter().flat_map(|(subject, all)| all.iter().map(move |it| (subject, it)))
     }
 
-    /// The first thing that hinders `subject`.
+    /// Returns the first obstacle of `subject`.
     pub(crate) fn of(&self, subject: &str) -> Option<&Blocker> {
         self.now.get(subject)?.first()
     }
 
-    /// Members whose container was restarted since the last look, and how often it was in all.
+    /// Returns members whose container was restarted since the last look, each with the number of
+    /// all its restarts.
     fn restarted(&mut self, goal: &Goal, facts: &Facts) -> Vec<(String, i64)> {
         let mut restarted = Vec::new();
         for member in facts.survivors().filter(|member| !goal.unfit.contains(&member.name)) {
@@ -161,9 +166,11 @@ impl Blockers {
         restarted
     }
 
-    /// Members whose base backup was begun anew since the last look, and which attempt this is. A failing one
-    /// alternates between `creating replica` and no data at all; Spilo's script tries again without a word, and
-    /// then only the leader tells.
+    /// Returns members whose base backup began again since the last look, each with the number of
+    /// this attempt.
+    ///
+    /// A failing one alternates between `creating replica` and no data at all. Spilo's script tries
+    /// again silently, and then only the leader reports it.
     fn begun_anew(
         &mut self,
         phases: &BTreeMap<String, Phase>,
@@ -187,7 +194,7 @@ impl Blockers {
                 }
                 Phase::Behind(_) | Phase::InService(_) | Phase::Stopping | Phase::Streaming => {
                     self.cloned.remove(member);
-                    // A later rebuild is another story.
+                    // A later rebuild counts from the beginning.
                     self.attempts.remove(member);
                 }
             }
@@ -214,7 +221,8 @@ impl Blockers {
             .take(PODS);
         let since = since(facts);
         let mut lines = Vec::new();
-        // One request brings what happened to the postgresql object and to its StatefulSet: they share a name.
+        // One request brings the Events of the postgresql object and of its StatefulSet: they share
+        // a name.
         for name in std::iter::once(&goal.name).chain(waiting) {
             let about =
                 ListParams::default().fields(&format!("involvedObject.name={name}")).limit(500);
@@ -235,7 +243,7 @@ impl Blockers {
                     self.no_events = true;
                     break;
                 }
-                // They are asked for again after some looks.
+                // The next read comes after some looks.
                 Ok(Err(_)) | Err(_) => {}
             }
         }
@@ -274,7 +282,7 @@ impl Blockers {
         news
     }
 
-    /// Returns a line for each of `blockers` that was not said before.
+    /// Returns a line for each of `blockers` that was not printed before.
     fn news(&mut self, subject: &str, blockers: &BTreeSet<Blocker>) -> Vec<String> {
         blockers
             .iter()
@@ -284,7 +292,8 @@ impl Blockers {
     }
 }
 
-/// Whose log tells why it does not get on, and whether that of the container before: one that is down has no other.
+/// Returns whether the log to read for a phase is that of the previous container: one that is down
+/// has no other. `None` where no log explains the phase.
 fn log_of(phase: &Phase) -> Option<bool> {
     match phase {
         Phase::Behind(_) | Phase::Cloning | Phase::Configured | Phase::Started => Some(false),
@@ -295,13 +304,14 @@ fn log_of(phase: &Phase) -> Option<bool> {
     }
 }
 
-/// Since when Events matter: since the count was written, as far as the API server noted that.
+/// Returns the time since which Events matter: the write of the count, as far as the API server
+/// noted that.
 fn since(facts: &Facts) -> Option<Timestamp> {
     facts.change.new.count_managers.iter().filter_map(|(.., time)| *time).max()
 }
 
-/// What Events since then tell: warnings about anything, and what the operator says of its own object. What is in
-/// `known`, the pod's own words, is left out.
+/// Returns the Events since then that explain an obstacle: warnings about anything, and the
+/// operator's Events about its own object. The text in `known`, the pod's own message, is left out.
 fn telling(events: &[Event], since: Option<Timestamp>, known: Option<&str>) -> BTreeSet<Blocker> {
     events
         .iter()
@@ -322,7 +332,8 @@ fn telling(events: &[Event], since: Option<Timestamp>, known: Option<&str>) -> B
         .collect()
 }
 
-/// The last line of a log that tells of an error: `pg_basebackup`'s own words, or else anybody's.
+/// Returns the last line of a log that reports an error: `pg_basebackup`'s own line, or else that
+/// of any program.
 fn last_error(log: &str) -> Option<String> {
     let own = |line: &&str| {
         line.contains("pg_basebackup: ") && !line.contains("pg_basebackup: initiating")
@@ -335,7 +346,7 @@ fn last_error(log: &str) -> Option<String> {
     Some(short(found))
 }
 
-/// One line, of a length a person reads, without what moves a cursor.
+/// Returns one line of readable length, without characters that move a cursor.
 fn short(text: &str) -> String {
     let plain = anstream::adapter::strip_str(text).to_string();
     let line: Vec<&str> =
@@ -368,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn warnings_and_the_operators_own_words_tell() {
+    fn warnings_and_operator_events_are_obstacles() {
         let quota = "create Pod acid-a-3 in StatefulSet acid-a failed error: pods \"acid-a-3\" is forbidden: \
                      exceeded quota: small, requested: cpu=1, used: cpu=3, limited: cpu=3";
         let at = |time: &str| json!({"lastTimestamp": time});
@@ -439,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_is_not_said_again() {
+    fn obstacle_is_printed_once() {
         let mut blockers = Blockers::default();
         let (reason, message) = ("FailedCreate".to_owned(), "quota".to_owned());
         let one = BTreeSet::from([Blocker::Event { reason, message }]);
@@ -449,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_are_counted_by_state_and_by_the_leaders_word() {
+    fn attempts_are_counted_by_state_and_by_the_leaders_report() {
         let mut blockers = Blockers::default();
         let at = |phase: Phase| BTreeMap::from([("acid-a-3".to_owned(), phase)]);
         let again = ["acid-a-3".to_owned()];

@@ -1,5 +1,5 @@
-//! What is still missing for a cluster to have converged. Not the operator's `Running`: that is written seconds
-//! after the StatefulSet was patched.
+//! The conditions that are still missing for a cluster to have converged. The operator's `Running`
+//! is not one of them: it is written seconds after the StatefulSet was patched.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,9 +18,9 @@ use crate::steady;
 pub(crate) enum Lack {
     /// The StatefulSet asks for another count than it should.
     Asks {
-        /// What it asks for.
+        /// The count that it asks for.
         has: i64,
-        /// What it should ask for.
+        /// The count that it should ask for.
         wants: i64,
     },
     /// The controller has not seen the StatefulSet's change.
@@ -31,7 +31,7 @@ pub(crate) enum Lack {
     StillThere(String),
     /// A member has no pod.
     NoPod(String),
-    /// So many more have none.
+    /// This number of further members has no pod.
     MorePods(i64),
     /// No member holds a valid leader lock.
     NoLeader,
@@ -48,7 +48,7 @@ pub(crate) enum Lack {
     NotRunning {
         /// The member.
         member: String,
-        /// Why its pod does not run.
+        /// The reason for which its pod does not run.
         waiting: Waiting,
     },
     /// A member cannot be counted on, or it is not known whether it can.
@@ -74,20 +74,20 @@ pub(crate) enum Lack {
     },
     /// An object could not be read.
     Unread {
-        /// Which, in words.
+        /// The object, in words.
         what: &'static str,
-        /// Why not.
+        /// The reason.
         why: String,
     },
 }
 
 impl Lack {
-    /// Returns whether it is not known to be so: something could not be read.
+    /// Returns whether it is only unknown, because an object could not be read.
     pub(crate) fn is_unread(&self) -> bool {
         matches!(self, Self::Unread { .. } | Self::Unfit { health: Health::Unknown(_), .. })
     }
 
-    /// Returns the same without what differs from look to look.
+    /// Returns the same without the parts that differ from look to look.
     pub(crate) fn steady(self) -> Self {
         match self {
             Self::Asks { wants, .. } => Self::Asks { has: 0, wants },
@@ -145,12 +145,12 @@ impl fmt::Display for Lack {
     }
 }
 
-/// Everything that is missing, each as one line; nothing when converged.
+/// Returns everything that is missing, each as one line. Empty when converged.
 pub(crate) fn missing(goal: &Goal, snapshot: &Snapshot) -> Vec<String> {
     lacks(goal, snapshot).iter().map(ToString::to_string).collect()
 }
 
-/// Everything that is missing, and everything of which that is not known.
+/// Returns everything that is missing, and everything that may be missing because it is not known.
 pub(crate) fn lacks(goal: &Goal, snapshot: &Snapshot) -> Vec<Lack> {
     let facts = &snapshot.facts;
     let mut missing = Vec::new();
@@ -164,7 +164,7 @@ pub(crate) fn lacks(goal: &Goal, snapshot: &Snapshot) -> Vec<Lack> {
     missing
 }
 
-/// What the cluster lacks as a whole, whoever its members are.
+/// Returns the lacks of the cluster as a whole, independent of its members.
 pub(super) fn of_the_whole(facts: &Facts) -> Vec<Lack> {
     let mut missing = Vec::new();
     stateful_set(facts, &mut missing);
@@ -207,10 +207,11 @@ fn pods(goal: &Goal, facts: &Facts, missing: &mut Vec<Lack>) {
     }
 }
 
-/// How many members without a pod are named: a count may be as high as an int32 goes.
+/// The number of members without a pod that are named. A count may be as high as the greatest
+/// int32.
 const NAMED: usize = 10;
 
-/// The first members that have no pod and must have one, and how many of them there are.
+/// Returns the first members that have no pod and must have one, and the number of all of them.
 pub(super) fn absent(goal: &Goal, facts: &Facts) -> (Vec<String>, i64) {
     let to = facts.to();
     let named = (0..to)
@@ -218,7 +219,7 @@ pub(super) fn absent(goal: &Goal, facts: &Facts) -> (Vec<String>, i64) {
         .filter(|name| facts.member(name).is_none() && !goal.unfit.contains(name))
         .take(NAMED)
         .collect();
-    // Those that are excused were members once, and need not be any more.
+    // Excused members existed once, and need not exist any more.
     let excused = goal.unfit.iter().filter(|name| facts.member(name).is_none());
     let accounted = i64::try_from(facts.survivors().count() + excused.count()).unwrap_or(to);
     (named, to.saturating_sub(accounted).max(0))
@@ -233,7 +234,7 @@ fn leader(facts: &Facts, missing: &mut Vec<Lack>) {
         return;
     };
     let labelled = labelled(facts);
-    // Where the members cannot be listed, nobody's label was seen.
+    // Where the members cannot be listed, no label was seen.
     if facts.members.unreadable().is_none() && labelled != [leader] {
         let on = labelled.into_iter().map(str::to_owned).collect();
         missing.push(Lack::Label { leader: leader.to_owned(), on });
@@ -245,7 +246,7 @@ fn standbys(goal: &Goal, facts: &Assessment<'_>, missing: &mut Vec<Lack>) {
         let leads = facts.leader_name() == Some(member.name.as_str());
         let health = facts.health(member);
         let name = member.name.clone();
-        // The pod's own words tell more than our conclusion from them.
+        // The pod's own message explains more than our conclusion from it.
         let waiting = member.pod.waiting.clone().filter(|_| !member.pod.containers_running);
         match (health, waiting) {
             (Health::Healthy, _) if !leads && replicates(member) == Some(false) => {
@@ -279,7 +280,8 @@ fn services(goal: &Goal, snapshot: &Snapshot, missing: &mut Vec<Lack>) {
     compare(&replicas, &standbys, &snapshot.services.replicas, &unfit, facts, missing);
 }
 
-/// `seen` must hold exactly `want`; those in `either` may be there or not.
+/// Compares `seen` with `want`, which it must hold exactly. The members in `either` may be there or
+/// not.
 fn compare(
     service: &str,
     want: &BTreeSet<String>,
@@ -292,7 +294,8 @@ fn compare(
     let have = match seen {
         Seen::Known(have) => have,
         Seen::Absent => &nobody,
-        // Who may not read them is told so at the end; it keeps nobody waiting for ever.
+        // A user without permission to read them learns that at the end, and does not wait for
+        // ever.
         Seen::Unreadable(_) => return,
     };
     let without = |set: &BTreeSet<String>| -> BTreeSet<String> { set - either };

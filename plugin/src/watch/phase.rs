@@ -1,4 +1,4 @@
-//! How far a member has come, as a timeline a person follows.
+//! The progress of a member, as a timeline that a person follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,39 +10,39 @@ use pgscale_guard::patroni::{Role, State};
 use super::{Goal, Snapshot, replicates};
 use crate::plan::describe;
 
-/// How far a member has come.
+/// The phase of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// It runs and is not yet what it should be.
+    /// The member runs and is not yet healthy.
     Behind(Behind),
-    /// It is being cloned.
+    /// The member is being cloned.
     Cloning,
     /// Its Patroni has found the cluster, and it has no data yet.
     Configured,
-    /// Its pod is there; nothing runs yet, and why.
+    /// Its pod exists and nothing runs yet, for this reason.
     Created(Option<Waiting>),
-    /// It serves readers or, as the leader, writers.
+    /// The member serves readers or, as the leader, writers.
     InService(&'static str),
-    /// Its PostgreSQL container runs; Patroni has not said what it does.
+    /// Its PostgreSQL container runs, and Patroni has not reported its state.
     Started,
     /// Its pod is being deleted.
     Stopping,
-    /// It replicates, and its Service does not lead to it yet.
+    /// The member replicates, and its Service does not lead to it yet.
     Streaming,
 }
 
 impl Phase {
-    /// It is where it should be.
+    /// Returns whether the member has reached its last phase.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self, Self::InService(_) | Self::Streaming)
     }
 
-    /// It has no data of its own yet.
+    /// Returns whether it has no data of its own yet.
     pub(crate) fn is_early(&self) -> bool {
         matches!(self, Self::Cloning | Self::Configured | Self::Created(_) | Self::Started)
     }
 
-    /// Returns what keeps it from starting. That containers are being created is the way things go.
+    /// Returns the obstacle to its start. Containers that are being created are normal.
     pub(crate) fn trouble(&self) -> Option<&Waiting> {
         match self {
             Self::Created(Some(why)) => {
@@ -62,22 +62,23 @@ impl Phase {
     }
 }
 
-/// What a member that runs is not yet.
+/// The condition that a running member lacks.
 #[derive(Clone, Debug)]
 pub(crate) enum Behind {
-    /// It lacks some of what the leader has; how many bytes changes at every look.
+    /// It lacks some of the leader's data. The number of bytes changes at every look.
     CatchingUp,
-    /// It is being built again, and how.
+    /// It is being rebuilt, in this way.
     Rebuilding(String),
-    /// It cannot be counted on for another reason.
+    /// It is unhealthy for another reason.
     Unfit(Health),
 }
 
 impl Behind {
-    /// What a member of this health is not yet.
+    /// Returns the condition that a member of this health lacks.
     fn of(health: Health) -> Self {
-        let lags =
-            |problem: &Problem| matches!(problem, Problem::Behind(_) | Problem::ReplayBehind(_));
+        let lags = |problem: &Problem| {
+            matches!(problem, Problem::Behind(_) | Problem::ReplayBehind { .. })
+        };
         match &health {
             Health::Unhealthy(problems) if problems.iter().any(lags) => Self::CatchingUp,
             Health::Healthy | Health::Unhealthy(_) | Health::Unknown(_) => Self::Unfit(health),
@@ -86,7 +87,8 @@ impl Behind {
 }
 
 impl PartialEq for Behind {
-    /// Compares two looks: why a health is not known may hold a number of bytes, and is no news.
+    /// Compares two looks. The reason for an unknown health may hold a number of bytes, which is no
+    /// news.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::CatchingUp, Self::CatchingUp)
@@ -126,7 +128,8 @@ impl fmt::Display for Phase {
     }
 }
 
-/// The phase of every member, by name. Members unfit from the start do not take part.
+/// Returns the phase of every member, by name. Members that were unhealthy from the start are left
+/// out.
 pub(crate) fn phases(goal: &Goal, snapshot: &Snapshot) -> BTreeMap<String, Phase> {
     let facts = &snapshot.facts;
     facts
@@ -138,7 +141,7 @@ pub(crate) fn phases(goal: &Goal, snapshot: &Snapshot) -> BTreeMap<String, Phase
 }
 
 fn phase(facts: &Facts, member: &Member, snapshot: &Snapshot) -> Phase {
-    // One that goes is not worth a word on its health.
+    // The health of a removed member does not matter.
     if member.pod.terminating || member.ordinal >= facts.to() {
         return Phase::Stopping;
     }
@@ -174,7 +177,7 @@ fn phase(facts: &Facts, member: &Member, snapshot: &Snapshot) -> Phase {
     }
 }
 
-/// What a member says of itself now, or else last wrote.
+/// Returns a member's present report on itself, or else the last that it wrote.
 fn state(member: &Member) -> Option<(&State, Role)> {
     match (&member.live, &member.report) {
         (Live::Answered(answer), _) => Some((&answer.state, answer.role)),
@@ -185,7 +188,8 @@ fn state(member: &Member) -> Option<(&State, Role)> {
     }
 }
 
-/// The kubelet's growing back-off (`back-off 40s restarting failed container`) is no news.
+/// Returns the text without the kubelet's growing back-off (`back-off 40s restarting failed
+/// container`), which is no news.
 pub(crate) fn steady(text: &str) -> String {
     let Some((before, after)) = text.split_once("back-off ") else { return text.to_owned() };
     let Some((time, rest)) = after.split_once(' ') else { return text.to_owned() };
@@ -193,7 +197,7 @@ pub(crate) fn steady(text: &str) -> String {
     if is_time { format!("{before}back-off {rest}") } else { text.to_owned() }
 }
 
-/// The same for why a pod does not run.
+/// Returns the reason for a pod that does not run, without the back-off.
 fn without_back_off(waiting: Waiting) -> Waiting {
     Waiting { message: waiting.message.as_deref().map(steady), ..waiting }
 }
@@ -212,7 +216,7 @@ mod tests {
     use crate::services::Services;
     use crate::testing::{facts, with};
 
-    /// Where member 2 of three stands after `change`.
+    /// Returns the phase of member 2 of three after `change`.
     fn of(change: impl FnOnce(&mut Member)) -> Phase {
         let facts = with(facts(3, 3, 0), 2, change);
         let replicas = Seen::Known(BTreeSet::from(["10.244.0.11".to_owned()]));
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_keeps_a_pod_from_starting_is_trouble() {
+    fn only_an_obstacle_to_a_start_is_trouble() {
         let container = |reason: &str, message: Option<&str>| Waiting {
             container: Some("postgres".into()),
             reason: Some(reason.into()),

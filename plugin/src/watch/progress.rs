@@ -1,4 +1,5 @@
-//! Where everybody who is not in their place stands, for how long, and what to look at next.
+//! The positions of all members that have not settled, the time spent there, and the next command
+//! to look at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +10,19 @@ use tokio::time::Instant;
 use super::phase::Phase;
 use super::{Goal, Lack, Snapshot, converged};
 
-/// Where somebody stands.
+/// The position of a member or of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// A member in a phase that is not the last.
     At(Phase),
-    /// The cluster as a whole lacks this.
+    /// The cluster as a whole with this lack.
     Cluster(Lack),
     /// A member without a pod.
     NoPod,
 }
 
 impl Progress {
-    /// In words.
+    /// Returns the position in words.
     pub(crate) fn words(&self) -> String {
         match self {
             Self::At(phase) => phase.to_string(),
@@ -30,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// The command that tells more: `subject` is the member, or the cluster.
+    /// Returns the command that shows more. `subject` is the member, or the cluster.
     pub(crate) fn command(
         &self,
         goal: &Goal,
@@ -64,7 +65,8 @@ impl Progress {
     }
 }
 
-/// Everybody who is not in their place, by name; what the cluster lacks as a whole is under its own name.
+/// Returns the positions of all members that have not settled, by name. The lacks of the cluster as
+/// a whole are under its own name.
 pub(crate) fn progress_of_all(
     goal: &Goal,
     snapshot: &Snapshot,
@@ -84,23 +86,24 @@ pub(crate) fn progress_of_all(
     progress_of_all
 }
 
-/// How long everybody has stood where they stand.
+/// The time that each subject has spent at its position.
 #[derive(Debug, Default)]
 pub(crate) struct Stands(BTreeMap<String, Stand>);
 
-/// How long one has.
+/// The time that one subject has spent at its position.
 #[derive(Debug)]
 pub(crate) struct Stand {
-    /// Where.
+    /// The position.
     pub(crate) progress: Progress,
-    /// Looks since anything moved.
+    /// Looks since the last move.
     pub(crate) looks: u32,
-    /// Since when it stands here, moving or not.
+    /// The time since which it is here, moving or not.
     pub(crate) since: Instant,
 }
 
 impl Stands {
-    /// Takes one look into account. Those in `moved` go on although they stand where they stood.
+    /// Takes one look into account. Subjects in `moved` make progress although their position is
+    /// the same.
     pub(crate) fn observe(&mut self, now: BTreeMap<String, Progress>, moved: &BTreeSet<String>) {
         let mut before = std::mem::take(&mut self.0);
         for (subject, progress) in now {
@@ -115,12 +118,12 @@ impl Stands {
         }
     }
 
-    /// All of them, by name.
+    /// Returns all of them, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Stand)> {
         self.0.iter()
     }
 
-    /// How long `subject` has stood where it stands.
+    /// Returns the position of `subject`, with the time spent there.
     pub(crate) fn get(&self, subject: &str) -> Option<&Stand> {
         self.0.get(subject)
     }
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn every_standing_has_a_command_that_tells_more() {
+    fn every_position_has_a_command_that_shows_more() {
         let goal = Goal { namespace: "db".into(), name: "acid-a".into(), ..Goal::default() };
         let created = |why: Waiting| Progress::At(Phase::Created(Some(why)));
         let reason = Some("CrashLoopBackOff".to_owned());

@@ -1,4 +1,4 @@
-//! Whether there is still anything to wait for.
+//! The check that the goal of a wait still holds.
 
 use pgscale_guard::postgresql::Postgresql;
 
@@ -6,7 +6,7 @@ use super::Goal;
 use crate::error::{Failure, Kind};
 use crate::plan::FIELD_MANAGER;
 
-/// Another writer, or a deletion, has made the goal void.
+/// Returns the failure where another writer, or a deletion, has made the goal void.
 pub(super) fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
     let name = format!("postgresql {}/{}", goal.namespace, goal.name);
     if cluster.uid != goal.uid {

@@ -1,4 +1,4 @@
-//! What counts as converged, and what is said of what is missing.
+//! The conditions of convergence, and the texts about missing ones.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ fn addresses(ordinals: impl IntoIterator<Item = i64>) -> Seen<BTreeSet<String>> 
     Seen::Known(ordinals.into_iter().map(|ordinal| format!("10.244.0.{}", 10 + ordinal)).collect())
 }
 
-/// A cluster of `count`, led by 0, and Services that agree.
+/// Returns a cluster of `count`, led by 0, and Services that agree.
 fn snapshot(facts: Facts, count: i64) -> Snapshot {
     Snapshot {
         facts: facts.into(),
@@ -92,7 +92,7 @@ fn pods_and_services_must_match_exactly() {
 }
 
 #[test]
-fn of_very_many_pods_that_are_not_there_a_few_are_named() {
+fn only_a_few_of_many_missing_pods_are_named() {
     let most = i64::from(i32::MAX);
     let mut goal = goal(most);
     goal.unfit.insert("acid-a-5".into());
@@ -139,7 +139,7 @@ fn a_revert_names_the_last_writer() {
 }
 
 #[tokio::test]
-async fn wait_looks_once_where_told_so() {
+async fn wait_without_a_timeout_looks_once() {
     let (screen, code, why) = run(&World::new(3, 0), "wait acid-a --timeout 0", None).await;
     assert_eq!((code, why.as_str()), (0, ""));
     assert_eq!(screen.stdout(), "postgresql/acid-a has converged on 3 instances\n");
@@ -149,7 +149,7 @@ async fn wait_looks_once_where_told_so() {
     assert!(why.contains("acid-a-2: "), "{why}");
 }
 
-/// What was said to the person after the plan, without what time does to it.
+/// Returns the text for the person after the plan, without durations.
 fn said(stderr: &str) -> String {
     let lines = stderr.lines().skip_while(|line| !line.starts_with("numberOfInstances"));
     let plain = lines.map(|line| {
@@ -172,7 +172,7 @@ fn said(stderr: &str) -> String {
 const MIB: u64 = 1 << 20;
 
 #[tokio::test]
-async fn the_way_of_a_new_member_is_told_line_by_line_where_nobody_can_draw() {
+async fn timeline_is_printed_line_by_line_without_live_lines() {
     let world = World::new(3, 0).growing(&[
         (Stage::Absent, 1),
         (Stage::Unscheduled, 3),
@@ -211,7 +211,7 @@ async fn the_way_of_a_new_member_is_told_line_by_line_where_nobody_can_draw() {
 }
 
 #[tokio::test]
-async fn on_a_terminal_the_way_is_drawn_and_the_table_stays() {
+async fn timeline_is_drawn_on_a_terminal_and_the_table_stays() {
     let world = World::new(3, 0).growing(&[
         (Stage::Unscheduled, 3),
         (Stage::Cloning(71, 55 * MIB, Some(100 * MIB)), 5),
@@ -230,7 +230,7 @@ async fn on_a_terminal_the_way_is_drawn_and_the_table_stays() {
     assert!(!has(&["] acid-a-3: base backup"]), "said twice: {drawn}");
     let table = drawn.rsplit("<up 1>").next().unwrap().rsplit("<clear>").next().unwrap();
     assert!(table.starts_with("Timeline") && table.lines().count() == 3, "{drawn}");
-    // The report misses nothing that was drawn only.
+    // The report holds everything that was only drawn.
     let report: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
     let events: Vec<_> =
         report["events"].as_array().unwrap().iter().map(|it| &it["what"]).collect();
@@ -300,7 +300,7 @@ async fn a_base_backup_that_fails_is_explained_by_its_log() {
 }
 
 #[tokio::test]
-async fn who_may_read_less_is_told_less_and_told_so_once() {
+async fn missing_permission_shows_fewer_details_and_one_message() {
     let world = World::new(3, 0)
         .growing(&[
             (Stage::Unscheduled, 25),
@@ -350,7 +350,7 @@ async fn the_report_for_machines_holds_the_timeline() {
     );
 }
 
-/// How long things took is no matter of a test.
+/// Removes durations, which differ from run to run.
 fn without_spans(text: &str) -> String {
     text.split(", for ")
         .enumerate()

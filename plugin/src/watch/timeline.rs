@@ -1,7 +1,7 @@
-//! When each new member reached each phase: the timeline of a growth, measured.
+//! The time at which each new member reached each phase: the measured timeline of a growth.
 //!
-//! Where an object carries a time, that is the time; elsewhere it is when we saw it, which is at most one look
-//! late. Nothing is claimed for what had happened before the first look.
+//! The time is that of an object where it carries one. Elsewhere it is that of the look, which is
+//! at most one look late. Nothing is claimed for changes before the first look.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use pgscale_guard::{Seen, postgresql::Postgresql};
 use super::phase::Phase;
 use crate::terminal::text::{Cell, table, tenths};
 
-/// How old a write may be to count as what brought the members that come now.
+/// The greatest age in seconds of a write that counts as the cause of the present growth.
 const SAME_CHANGE: i64 = 24 * 3600;
 
-/// What every new member passes.
+/// A phase that every new member passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Milestone {
     Created,
@@ -52,22 +52,22 @@ impl Milestone {
     }
 }
 
-/// The way of one new member.
+/// The timeline of one new member.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MemberTimeline {
-    /// Which.
+    /// Its name.
     pub(crate) member: String,
-    /// What it reached, in that order, in seconds from the write of the count; what was not seen is
-    /// left out.
+    /// The milestones that it reached, in that order, in seconds from the write of the count.
+    /// Milestones that were not seen are left out.
     pub(crate) reached: Vec<(Milestone, f64)>,
 }
 
-/// What the seconds of a timeline count from.
+/// The origin of the seconds of a timeline.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Origin {
     /// The write of the count.
     Write(Timestamp),
-    /// The first look: nobody knows of a write, or it is old.
+    /// The first look, because no write is known, or it is old.
     FirstLook(Timestamp),
 }
 
@@ -80,11 +80,11 @@ pub(crate) struct Timeline {
 
 #[derive(Clone, Debug)]
 struct Track {
-    /// Tells one pod from the next of the same name.
+    /// Distinguishes one pod from the next of the same name.
     created: Option<Timestamp>,
-    /// It is new; members that were in their place have no timeline.
+    /// The member is new. Settled members have no timeline.
     is_new: bool,
-    /// What it reached, and when; `None` where that was before the first look.
+    /// Its milestones with their times. `None` for those before the first look.
     marks: BTreeMap<Milestone, Option<f64>>,
 }
 
@@ -109,14 +109,15 @@ impl Timeline {
                 *track = Track::of(created, is_new);
             }
             for (milestone, time) in reached(member, phase) {
-                // What has no time of its own and was there before we looked has no time at all.
+                // A milestone that has no time of its own and existed before the first look has no
+                // time at all.
                 let at = time.or((!first).then_some(facts.now));
                 track.marks.entry(milestone).or_insert_with(|| at.map(|at| seconds(from, at)));
             }
         }
     }
 
-    /// This member has one.
+    /// Returns whether this member has a timeline.
     pub(crate) fn follows(&self, member: &str) -> bool {
         self.tracks.get(member).is_some_and(|track| track.is_new)
     }
@@ -125,7 +126,7 @@ impl Timeline {
         self.tracks.iter().filter(|(_, track)| track.is_new)
     }
 
-    /// For a person; nothing where no member came.
+    /// Returns the table for a person. `None` where no member was added.
     pub(crate) fn table(&self) -> Option<String> {
         self.new_members().next()?;
         let mut header = vec!["MEMBER"];
@@ -165,7 +166,8 @@ impl Track {
     }
 }
 
-/// The time the API server noted for the last write of the count, unless that was long ago.
+/// Returns the time that the API server noted for the last write of the count, unless that was long
+/// ago.
 fn origin(cluster: &Postgresql, now: Timestamp) -> Origin {
     let written = cluster.count_managers.iter().filter_map(|(.., time)| *time).max();
     match written {
@@ -174,7 +176,7 @@ fn origin(cluster: &Postgresql, now: Timestamp) -> Origin {
     }
 }
 
-/// What `member` has reached, and when, where an object tells.
+/// Returns the milestones of `member`, with their times where an object has one.
 fn reached(member: &Member, phase: &Phase) -> Vec<(Milestone, Option<Timestamp>)> {
     let pod = &member.pod;
     let reported =
@@ -211,7 +213,7 @@ mod tests {
         now() + SignedDuration::from_secs(seconds)
     }
 
-    /// A look `seconds` after the write, at which member 2 is in `phase`.
+    /// Takes a look `seconds` after the write, at which member 2 is in `phase`.
     fn look(
         seconds: i64,
         phase: Phase,
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_tell_their_own_times_and_looks_the_rest() {
+    fn times_come_from_objects_or_else_from_looks() {
         let mut timeline = Timeline::default();
         let mut alone = look(0, Phase::Created(None), |_| ());
         alone.1.remove("acid-a-2");
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_before_the_first_look_is_not_guessed() {
+    fn times_before_the_first_look_are_not_guessed() {
         let mut timeline = Timeline::default();
         for (facts, phases) in
             [look(60, Phase::Cloning, reported), look(70, Phase::Streaming, reported)]
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_was_in_its_place_and_a_write_of_long_ago_make_no_timeline() {
+    fn settled_member_and_old_write_make_no_timeline() {
         let mut timeline = Timeline::default();
         let (facts, phases) = look(60, Phase::InService("replica"), reported);
         timeline.observe(&facts, &phases);
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_of_the_same_name_that_came_anew_starts_anew() {
+    fn recreated_pod_starts_a_new_timeline() {
         let mut timeline = Timeline::default();
         let anew = |member: &mut Member| {
             pending(member);

@@ -1,4 +1,4 @@
-//! Room, and the lack of it.
+//! Changes with room, and changes without.
 
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::facts::Facts;
 use crate::facts::{Claim, Node};
 use crate::rules::testing::{Want, healthy, table, text};
 
-/// What the members of the test cluster are made from: a core, a gibibyte, and a volume of 10 GiB.
+/// Returns the template of the test cluster's members: a core, a gibibyte, and a volume of 10 GiB.
 fn template() -> Template {
     let pod = json!({"priorityClassName": "db", "containers": [{"name": "postgres", "resources": {
         "requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}}],
@@ -25,7 +25,7 @@ fn template() -> Template {
     }
 }
 
-/// The cluster with a claim for each of its members.
+/// Returns the cluster with a claim for each of its members.
 fn sized(from: i64, to: i64) -> Facts {
     let mut facts = healthy(from, to);
     facts.capacity.template = Seen::Known(template());
@@ -64,7 +64,7 @@ fn with(mut facts: Facts, change: impl FnOnce(&mut Facts)) -> Facts {
     facts
 }
 
-/// The cluster's manifest before anything of it exists.
+/// Returns the cluster's manifest before any part of the cluster exists.
 fn created(count: i64) -> Facts {
     with(healthy(count, count), |facts| {
         facts.change.old = None;
@@ -246,7 +246,7 @@ pub(super) fn quota_headroom() {
     ");
 }
 
-/// A quota that is exceeded must not be passed for one that was not asked about, whatever the counts.
+/// A quota that is exceeded must not be mistaken for one that was not checked, whatever the counts.
 #[test]
 fn huge_counts_are_judged_at_once() {
     let pods = vec![quota("team", &[("pods", "3", "7")])];

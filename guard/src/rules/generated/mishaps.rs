@@ -1,4 +1,4 @@
-//! What can happen to facts: one is hidden, a member gets worse.
+//! Mishaps to facts: a fact is hidden, or a member gets worse.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -119,7 +119,7 @@ pub(in crate::rules) fn hide(facts: &mut Facts, what: &Hidden) {
     }
 }
 
-/// What was asked for cannot be had; what nobody asked for stays so.
+/// Makes a requested fact unreadable. A fact that was not requested stays so.
 fn withheld<T>(seen: &mut Option<Seen<T>>) {
     if let Some(seen) = seen {
         *seen = Seen::Unreadable("hidden".to_owned());
@@ -136,7 +136,7 @@ fn any_of(facts: &mut Facts, index: Index) -> Option<&mut Member> {
     }
 }
 
-/// How a member that stays gets worse.
+/// The way in which a kept member gets worse.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::rules) enum Worse {
     Behind,
@@ -160,7 +160,7 @@ pub(in crate::rules) fn worsen(facts: &mut Facts, index: Index, how: Worse) {
     if member.ordinal >= to {
         return;
     }
-    // What the leader says is the measure of the others.
+    // The leader's answer is the measure of the others.
     let leads = leader.as_deref() == Some(member.name.as_str());
     let answer = match &mut member.live {
         Live::Answered(answer) => Some(answer),
@@ -190,7 +190,8 @@ pub(in crate::rules) fn worsen(facts: &mut Facts, index: Index, how: Worse) {
         (Worse::OldTimeline, Some(answer)) if !leads => {
             answer.timeline = answer.timeline.map(|timeline| timeline.saturating_sub(1));
         }
-        // A member that has received nothing is being built, and one that is built may only get worse than that.
+        // A member that has received nothing is being built. A member that is built may only get
+        // worse than that.
         (Worse::Crashed, Some(answer))
             if answer.state == State::Running
                 && (leads || answer.received.is_some() || answer.replayed.is_some()) =>

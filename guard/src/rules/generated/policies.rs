@@ -1,4 +1,4 @@
-//! Policies that nobody thought of, and each of them made stricter.
+//! Generated policies, and stricter versions of each.
 
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -12,8 +12,10 @@ use crate::policy::{
 use crate::rules::RULES;
 use crate::verdict::Severity;
 
-/// A policy of bounds, pace and calendar. Of what rules and unknown facts weigh it says nothing: what loosens those
-/// may admit, where a fact is hidden, what was refused because of it.
+/// Returns a policy of bounds, pace and calendar.
+///
+/// It sets no severity for rules or unknown facts: a policy that loosens those may admit, where a
+/// fact is hidden, a change that was refused because of that fact.
 pub(in crate::rules) fn policy() -> impl Strategy<Value = ScalePolicy> {
     let bound = || option::of(1..7);
     let zero = option::of(select(vec!["Allow", "Deny"]));
@@ -35,7 +37,7 @@ pub(in crate::rules) fn policy() -> impl Strategy<Value = ScalePolicy> {
     )
 }
 
-/// A freeze and windows, around the time at which the facts are read: a Tuesday, 10:00.
+/// Returns a freeze and windows around the time at which the facts are read: a Tuesday, 10:00.
 fn calendar() -> impl Strategy<Value = (Option<Value>, Option<Value>)> {
     let ways = || select(vec![json!(null), json!(["Up"]), json!(["Up", "Down"])]);
     let from = option::of(select(vec!["2026-11-24T08:00:00Z", "2026-11-24T10:30:00Z"]));
@@ -56,7 +58,7 @@ fn calendar() -> impl Strategy<Value = (Option<Value>, Option<Value>)> {
     (option::weighted(0.15, freeze), option::weighted(0.15, windows))
 }
 
-/// A policy that also says what some rules, and unknown facts, weigh.
+/// Returns a policy that also sets the severity of some rules and of unknown facts.
 pub(in crate::rules) fn opinionated() -> impl Strategy<Value = ScalePolicy> {
     let id = (0..RULES.len()).prop_map(|index| RULES[index].id.to_string());
     let weight = select(vec![Weight::Ignore, Weight::Warn, Weight::Deny]);
@@ -70,7 +72,7 @@ pub(in crate::rules) fn opinionated() -> impl Strategy<Value = ScalePolicy> {
     )
 }
 
-/// A policy that can only refuse: it lowers nothing, and is enforced.
+/// Returns a policy that can only refuse: it lowers nothing, and is enforced.
 pub(in crate::rules) fn restrictive() -> impl Strategy<Value = ScalePolicy> {
     opinionated().prop_map(|mut policy| {
         let spec = &mut policy.spec;
@@ -88,7 +90,7 @@ pub(in crate::rules) fn restrictive() -> impl Strategy<Value = ScalePolicy> {
     })
 }
 
-/// A tightening, and what of a policy it tightens.
+/// A tightening of one part of a policy.
 type Tightening = fn(&mut ScalePolicySpec, Index);
 
 /// The ways to make a policy stricter: at least one for each of its fields.
@@ -170,7 +172,7 @@ pub(in crate::rules) const TIGHTENINGS: &[(&str, Tightening)] = &[
         if let Some(windows) = &mut spec.windows {
             let chosen = index.index(windows.allow.len());
             let window = &mut windows.allow[chosen];
-            // Over a minute after it began, still on the same day.
+            // More than a minute after it began, still on the same day.
             window.to = format!("{}:01", &window.from[..2]);
         }
     }),
@@ -182,7 +184,7 @@ pub(in crate::rules) const TIGHTENINGS: &[(&str, Tightening)] = &[
             window.from = format!("{hour:02}:45");
         }
     }),
-    // What is said of a rule gets stricter; of one that nothing is said of, the strictest is.
+    // A rule's severity gets stricter. A rule without a severity gets the strictest.
     ("rules", |spec, index| {
         let rules = spec.rules.get_or_insert_default();
         let id = RULES[index.index(RULES.len())].id.to_string();

@@ -1,4 +1,5 @@
-//! Where a cluster lives: what there is room for, who owned it before, what it is made from.
+//! The surroundings of a cluster: the room there is, the operator that owned it before, and the
+//! template.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::SignedDuration;
@@ -16,21 +17,21 @@ use crate::patroni::Sender;
 use crate::postgresql::CONTROLLER_ANNOTATION;
 use crate::rules::testing::{healthy, now};
 
-/// All of it.
+/// All surroundings of one cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Surroundings {
     capacity: Capacity,
     claims: Vec<Claim>,
-    /// Who owned it before, where the write moves it.
+    /// The operator that owned the cluster before, where the write moves it.
     before: Option<Seen<Operator>>,
     oddities: Oddities,
-    /// WAL senders and replication slots that the leader may have.
+    /// The WAL senders and replication slots that the leader may have.
     senders: (u64, u64),
-    /// Who streams from whom, as (leader or not, standby).
+    /// The streams between members, as (leader or not, standby).
     streams: Vec<(usize, i64)>,
 }
 
-/// Rare things, each by itself.
+/// The rare oddities, each drawn by itself.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "drawn one by one")]
 struct Oddities {
@@ -89,7 +90,7 @@ fn claim() -> impl Strategy<Value = Claim> {
     )
 }
 
-/// What an API server would have told, or nothing where nobody asked.
+/// Returns the answers of an API server, or nothing where they were not requested.
 fn capacity() -> impl Strategy<Value = Capacity> {
     let template = seen(select(vec![
         json!({"pod": {"containers": []}, "claims": []}),
@@ -171,7 +172,7 @@ fn template(object: &Value) -> Template {
 }
 
 impl Surroundings {
-    /// Puts a cluster into them.
+    /// Puts a cluster into these surroundings.
     pub(super) fn around(self, mut facts: Facts) -> Facts {
         facts.capacity = Box::new(self.capacity);
         if let Seen::Known(claims) = &mut facts.claims {

@@ -1,4 +1,5 @@
-//! The postgresql object, the operator that owns it, and the StatefulSet that came of it.
+//! The postgresql object, the operator that owns it, and the StatefulSet that the operator makes
+//! from it.
 
 use super::{SHOWN, one, seen, unread};
 use crate::assessment::Assessment;
@@ -9,7 +10,8 @@ use crate::patroni::Store;
 use crate::policy::Policies;
 use crate::rules::{bounds, mixed, pending};
 
-/// The count as it is written, before and after, and what the operator makes of it.
+/// Returns the written count before and after the write, and the count that the operator makes from
+/// it.
 pub(in crate::rules) fn count(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let written = |count: Option<i64>| count.map_or("unset".to_owned(), |it| it.to_string());
     let new = facts.change.new.instances;
@@ -31,7 +33,7 @@ pub(in crate::rules) fn count(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     told
 }
 
-/// What else the same write changes.
+/// Returns the other edits of the same write.
 pub(in crate::rules) fn other_edits(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let edits = mixed::described(&facts.change);
     let more = edits.len().saturating_sub(SHOWN);
@@ -46,20 +48,20 @@ pub(in crate::rules) fn other_edits(facts: &Assessment<'_>, _: &Policies) -> Vec
     told
 }
 
-/// The operator's word for what it did last.
+/// Returns the operator's status for its last work on the cluster.
 pub(in crate::rules) fn status(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
     let word = cluster.status.as_deref().unwrap_or("unset");
     one(facts.postgresql_source(), "status.PostgresClusterStatus", word)
 }
 
-/// Whether it is declared to be a standby of another cluster.
+/// Returns whether the manifest declares a standby of another cluster.
 pub(in crate::rules) fn standby(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let declared = if facts.change.new.is_standby() { "set" } else { "unset" };
     one(facts.postgresql_source(), "spec.standby, or STANDBY_WALE_… in spec.env", declared)
 }
 
-/// The synchronous modes as the manifest declares them.
+/// Returns the synchronous modes as the manifest declares them.
 pub(in crate::rules) fn declared_synchrony(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let declared = ["synchronous_mode", "synchronous_mode_strict"].map(|key| {
         let value = facts.change.new.spec.pointer(&format!("/patroni/{key}"));
@@ -69,14 +71,14 @@ pub(in crate::rules) fn declared_synchrony(facts: &Assessment<'_>, _: &Policies)
     declared.into()
 }
 
-/// The mark of a major upgrade that failed.
+/// Returns the mark of a major upgrade that failed.
 pub(in crate::rules) fn upgrade_failure(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let mark = pending::UPGRADE_FAILED;
     let value = facts.change.new.annotations.get(mark).map_or("unset", String::as_str);
     one(facts.postgresql_source(), &format!("annotation {mark}"), value)
 }
 
-/// The operator's limits, and what switches them off for this cluster.
+/// Returns the operator's limits, and the settings that switch them off for this cluster.
 pub(in crate::rules) fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
@@ -98,18 +100,19 @@ pub(in crate::rules) fn operator_limits(facts: &Assessment<'_>, _: &Policies) ->
     told
 }
 
-/// Where the write moves the cluster to another operator: who had it, and what that one ran.
+/// Returns the operator that owned the cluster, and the count that it ran, where the write moves
+/// the cluster to another operator.
 pub(in crate::rules) fn owner_before(facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let Some(before) = facts.operator_before.as_deref() else { return Vec::new() };
     match before {
         Seen::Known(operator) => bounds::limits(operator),
-        // What runs is what the StatefulSet says.
+        // The StatefulSet says which count runs.
         Seen::Absent => replicas(facts, policies),
         Seen::Unreadable(why) => unread(operators(), why),
     }
 }
 
-/// Whether an operator is there to carry the change out.
+/// Returns whether an operator is there to carry the change out.
 pub(in crate::rules) fn operator_runs(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
@@ -147,7 +150,7 @@ fn stateful_set<const N: usize>(
     seen(&facts.stateful_set, &facts.stateful_set_source(), fields)
 }
 
-/// The count that runs, and who wrote it.
+/// Returns the running count and its writer.
 pub(in crate::rules) fn replicas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let mut told = stateful_set(facts, |set| [("spec.replicas", set.replicas.to_string())]);
     let writer = facts.stateful_set.known().and_then(|set| set.scaled_by.as_ref());
@@ -157,7 +160,7 @@ pub(in crate::rules) fn replicas(facts: &Assessment<'_>, _: &Policies) -> Vec<Ev
     told
 }
 
-/// Whether its controller has seen the last patch.
+/// Returns whether the controller of the StatefulSet has seen the last patch.
 pub(in crate::rules) fn generation(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let mut told = stateful_set(facts, |set| {
         [
@@ -172,7 +175,8 @@ pub(in crate::rules) fn generation(facts: &Assessment<'_>, _: &Policies) -> Vec<
     told
 }
 
-/// Whether pods come and go one by one, and whether a probe says that they are ready.
+/// Returns whether pods are added and removed one by one, and whether a probe says that they are
+/// ready.
 pub(in crate::rules) fn pod_management(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     stateful_set(facts, |set| {
         let policy = if set.parallel { "Parallel" } else { "OrderedReady" };
@@ -183,7 +187,7 @@ pub(in crate::rules) fn pod_management(facts: &Assessment<'_>, _: &Policies) -> 
     })
 }
 
-/// What makes the operator replace it.
+/// Returns the annotations that make the operator replace the StatefulSet.
 pub(in crate::rules) fn foreign_annotations(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match facts.stateful_set.known().map(|set| &set.foreign_annotations) {
         Some(foreign) if !foreign.is_empty() => {
@@ -195,7 +199,7 @@ pub(in crate::rules) fn foreign_annotations(facts: &Assessment<'_>, _: &Policies
     }
 }
 
-/// Where Patroni keeps its state, by the operator's setting, the template and the pods.
+/// Returns Patroni's DCS store by the operator's setting, by the template and by the pods.
 pub(in crate::rules) fn stores(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let said = |store: Option<Store>| store.map_or("not known".to_owned(), |it| it.to_string());
     let field = "store of Patroni";
@@ -212,7 +216,7 @@ pub(in crate::rules) fn stores(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
     all
 }
 
-/// What becomes of the claims of members that go.
+/// Returns the fate of the claims of removed members.
 pub(in crate::rules) fn retention(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let mut all = stateful_set(facts, |set| {
         let kept = if set.deletes_volumes { "Delete" } else { "Retain" };
@@ -226,7 +230,7 @@ pub(in crate::rules) fn retention(facts: &Assessment<'_>, _: &Policies) -> Vec<E
     all
 }
 
-/// What becomes of the claims of a cluster that is deleted.
+/// Returns the fate of the claims of a deleted cluster.
 pub(in crate::rules) fn volumes_of_deleted(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let operator = facts.operator.known();
     let said = operator.map(|operator| {

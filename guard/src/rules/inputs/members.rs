@@ -1,4 +1,4 @@
-//! The members: their pods, and what they say of themselves.
+//! The members: their pods, and their own answers.
 
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ use crate::patroni::{Answer, Report, Role, Tags};
 use crate::policy::Policies;
 use crate::rules::last_word;
 
-/// All facts about each member.
+/// Returns all facts about each member.
 fn each(facts: &Assessment<'_>, of: impl Fn(&Member) -> Vec<Evidence>) -> Vec<Evidence> {
     match &facts.members {
         Seen::Known(members) => listed(Kind::Pod, members.iter().map(of).collect()),
@@ -29,7 +29,7 @@ fn yes(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 
-/// What the kubelet and the node say of each pod.
+/// Returns the state of each pod by the kubelet and by the node.
 pub(in crate::rules) fn pods(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let it = &member.pod;
@@ -49,7 +49,7 @@ pub(in crate::rules) fn pods(facts: &Assessment<'_>, _: &Policies) -> Vec<Eviden
     })
 }
 
-/// Which pods are busy, or wait to be renewed.
+/// Returns the pods that are busy, and those that wait to be renewed.
 pub(in crate::rules) fn marks(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let it = &member.pod;
@@ -67,14 +67,14 @@ pub(in crate::rules) fn marks(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     })
 }
 
-/// Who is labelled as what.
+/// Returns the role label of each member.
 pub(in crate::rules) fn role_labels(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         vec![pod(member, "role label", member.pod.role.as_deref().unwrap_or("none"))]
     })
 }
 
-/// Where each member runs.
+/// Returns the node and the zone of each member.
 pub(in crate::rules) fn zones(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let zone = member.pod.zone.as_deref().unwrap_or("unknown");
@@ -88,7 +88,7 @@ pub(in crate::rules) fn zones(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     })
 }
 
-/// What each member says of its PostgreSQL.
+/// Returns the answer of each member about its PostgreSQL.
 pub(in crate::rules) fn answers(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {
         let says = |field, value: String| Evidence::new(facts.source_of(member), field, value);
@@ -103,7 +103,7 @@ pub(in crate::rules) fn answers(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
     })
 }
 
-/// Whether a restart of PostgreSQL is pending.
+/// Returns whether a restart of PostgreSQL is pending.
 pub(in crate::rules) fn restarts(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     word(
         facts,
@@ -113,7 +113,7 @@ pub(in crate::rules) fn restarts(facts: &Assessment<'_>, _: &Policies) -> Vec<Ev
     )
 }
 
-/// Whom each member replicates from, and whom it feeds.
+/// Returns the replication source of each member, and the members that it feeds.
 pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let tag = |tags: &Tags| {
         let source = tags.replicate_from.as_deref().unwrap_or("unset");
@@ -130,7 +130,7 @@ pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
     word(facts, feeds, |report| tag(&report.tags), |told| told)
 }
 
-/// Fields of each member's answer, or of its report where it gave none.
+/// Returns fields of each member's answer, or of its report where it gave no answer.
 fn word<T>(
     facts: &Assessment<'_>,
     answered: impl Fn(&Answer) -> T,
@@ -193,7 +193,7 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-/// A write-ahead log position as PostgreSQL writes it (`pg_lsn`).
+/// Returns a write-ahead log position as PostgreSQL writes it (`pg_lsn`).
 fn lsn(position: u64) -> String {
     format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)
 }

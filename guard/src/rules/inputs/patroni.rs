@@ -1,4 +1,5 @@
-//! What Patroni keeps in Kubernetes: the leader lock, its configuration, who is synchronous, what is pending.
+//! The state that Patroni keeps in Kubernetes: the leader lock, the configuration, the synchronous
+//! members, the pending switchover.
 
 use super::{one, seen, unread};
 use crate::assessment::Assessment;
@@ -8,7 +9,7 @@ use crate::patroni::{Configuration, LeaderLock};
 use crate::policy::Policies;
 use crate::rules::{pending, synchronous, zero};
 
-/// Who holds the leader lock, and until when.
+/// Returns the holder of the leader lock and the lock's expiry.
 pub(in crate::rules) fn leader(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.leader {
         Seen::Known(known) => lock(known),
@@ -39,19 +40,19 @@ fn configuration<const N: usize>(
     seen(&facts.configuration, &facts.patroni_source("config"), fields)
 }
 
-/// Maintenance mode.
+/// Returns whether Patroni is in maintenance mode.
 pub(in crate::rules) fn pause(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     configuration(facts, |config| [("pause", config.paused.to_string())])
 }
 
-/// How far behind a member may be and still take over.
+/// Returns the lag up to which a member may take over.
 pub(in crate::rules) fn lag(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     configuration(facts, |config| {
         [("maximum_lag_on_failover", format!("{} bytes", config.maximum_lag_on_failover))]
     })
 }
 
-/// How rows are replicated.
+/// Returns the replication mode.
 pub(in crate::rules) fn synchrony(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     configuration(facts, |config| {
         [
@@ -62,7 +63,7 @@ pub(in crate::rules) fn synchrony(facts: &Assessment<'_>, _: &Policies) -> Vec<E
     })
 }
 
-/// How many standbys the leader can serve.
+/// Returns the number of standbys that the leader can serve.
 pub(in crate::rules) fn senders(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     configuration(facts, |config| {
         [
@@ -72,7 +73,7 @@ pub(in crate::rules) fn senders(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
     })
 }
 
-/// Who is synchronous now.
+/// Returns the members that are synchronous now.
 pub(in crate::rules) fn sync_standbys(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     seen(&facts.sync, &facts.patroni_source("sync"), |sync| {
         let standbys = match sync.standbys.as_slice() {
@@ -84,7 +85,7 @@ pub(in crate::rules) fn sync_standbys(facts: &Assessment<'_>, _: &Policies) -> V
     })
 }
 
-/// A switchover that waits.
+/// Returns the pending switchover.
 pub(in crate::rules) fn failover(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.failover {
         Seen::Absent => one(facts.patroni_source("failover"), "member", "unset"),
@@ -93,7 +94,7 @@ pub(in crate::rules) fn failover(facts: &Assessment<'_>, _: &Policies) -> Vec<Ev
     }
 }
 
-/// The key that keeps members without data from founding a cluster.
+/// Returns the key that keeps members without data from founding a cluster.
 pub(in crate::rules) fn initialize(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.initialize {
         Seen::Absent => one(facts.patroni_source("config"), "initialize", "unset"),
@@ -102,7 +103,7 @@ pub(in crate::rules) fn initialize(facts: &Assessment<'_>, _: &Policies) -> Vec<
     }
 }
 
-/// Who took the lead last.
+/// Returns the member that took the lead last.
 pub(in crate::rules) fn last_leader(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.last_leader {
         Seen::Absent => vec![zero::took_the_lead(facts, "none")],

@@ -1,4 +1,4 @@
-//! What the policies that hold for the cluster say.
+//! The values of the policies that hold for the cluster.
 
 use super::{one, unread};
 use crate::assessment::Assessment;
@@ -7,10 +7,10 @@ use crate::evidence::Evidence;
 use crate::object_ref::{Kind, ObjectRef};
 use crate::policy::{Freeze, Limit, Mode, Policies, Way, Windows};
 
-/// The policies together, where none of them says anything.
+/// The source for all policies together, where none of them sets a value.
 const ALL: ObjectRef = ObjectRef::all(Kind::ScalePolicy);
 
-/// Each limit of one kind; `field` is how policies spell it.
+/// Returns each limit of one kind. `field` is its name in policies.
 fn limits<'a, T: 'a>(
     policies: &Policies,
     field: &str,
@@ -35,31 +35,31 @@ fn limits<'a, T: 'a>(
     if told.is_empty() { one(ALL, field, "set by none") } else { told }
 }
 
-/// The floors.
+/// Returns the floors.
 pub(in crate::rules) fn min(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let mut told = limits(policies, "instances.min", &policies.min, ToString::to_string);
     told.extend(one(ObjectRef::all(Kind::BuiltIn), "instances.min", 1));
     told
 }
 
-/// The limits.
+/// Returns the limits.
 pub(in crate::rules) fn max(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "instances.max", &policies.max, ToString::to_string)
 }
 
-/// What is said of zero.
+/// Returns the policies' settings for zero.
 pub(in crate::rules) fn zero(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "instances.zero", &policies.zero, |zero| format!("{zero:?}"))
 }
 
-/// The largest steps, each way.
+/// Returns the largest steps, each way.
 pub(in crate::rules) fn steps(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let mut told = limits(policies, "steps.down", &policies.step_down, ToString::to_string);
     told.extend(limits(policies, "steps.up", &policies.step_up, ToString::to_string));
     told
 }
 
-/// The freezes, and what time it is.
+/// Returns the freezes and the present time.
 pub(in crate::rules) fn freezes(facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let spell = |freeze: &Freeze| {
         let from = freeze.from.map_or("always".to_owned(), |time| time.to_string());
@@ -69,7 +69,7 @@ pub(in crate::rules) fn freezes(facts: &Assessment<'_>, policies: &Policies) -> 
     at(facts, limits(policies, "freeze", &policies.freezes, spell))
 }
 
-/// The windows, and what time it is.
+/// Returns the windows and the present time.
 pub(in crate::rules) fn windows(facts: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     let spell = |windows: &Windows| format!("{}, {}", windows.summary(), ways(&windows.ways));
     at(facts, limits(policies, "windows", &policies.windows, spell))
@@ -91,12 +91,12 @@ fn at(facts: &Assessment<'_>, mut told: Vec<Evidence>) -> Vec<Evidence> {
     told
 }
 
-/// How far behind members may be.
+/// Returns the largest lag that policies allow.
 pub(in crate::rules) fn max_lag(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "survivors.maxLag", &policies.max_lag, |bytes| format!("{bytes} bytes"))
 }
 
-/// How old the last backup may be.
+/// Returns the largest age of the last backup that policies allow.
 pub(in crate::rules) fn backup_age(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
     limits(policies, "backup.maxAge", &policies.backup_max_age, |age| exact(age.unsigned_abs()))
 }

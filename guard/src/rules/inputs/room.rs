@@ -1,4 +1,4 @@
-//! Volumes, and what the namespace and the nodes have room for.
+//! Volumes, and the room in the namespace and on the nodes.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,8 @@ use crate::object_ref::{Kind, ObjectRef};
 use crate::policy::Policies;
 use crate::rules::{capacity, storage};
 
-/// What was listed of a kind; that it was not listed, or why it could not be read.
+/// Returns the objects that were listed of a kind, that they were not listed, or the reason why they
+/// could not be read.
 fn each<T>(
     list: Option<&Seen<Vec<T>>>,
     kind: Kind,
@@ -28,17 +29,17 @@ fn each<T>(
     }
 }
 
-/// The review of the webhook leaves out what only the command looks at.
+/// Returns that a kind was not read: the webhook leaves out what only the command looks at.
 fn not_read(kind: Kind) -> Vec<Evidence> {
     one(ObjectRef::all(kind), "read", "no")
 }
 
-/// What cannot be judged of a kind, and the reason.
+/// Returns the reason why `object` cannot be judged.
 fn unjudged(object: ObjectRef, why: &str) -> Evidence {
     Evidence::new(object, "cannot be judged", why)
 }
 
-/// The volume claims.
+/// Returns the volume claims.
 pub(in crate::rules) fn claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let says = |claim: &Claim| {
         let field =
@@ -56,7 +57,7 @@ pub(in crate::rules) fn claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
     each(Some(&facts.claims), Kind::PersistentVolumeClaim, says)
 }
 
-/// The claims without a pod that would be missed: nothing to show where there are none.
+/// Returns the claims without a pod that would be missed. It is empty where there are none.
 pub(in crate::rules) fn missed_claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let says = |claim: &Claim| {
         let name = facts.pod_name(claim.ordinal);
@@ -69,7 +70,7 @@ pub(in crate::rules) fn missed_claims(facts: &Assessment<'_>, _: &Policies) -> V
     }
 }
 
-/// What each quota has left when the change is done.
+/// Returns the room that each quota has left once the change is done.
 pub(in crate::rules) fn quotas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let seen = match capacity::quotas(facts, facts.to()) {
         Ok(seen) => seen,
@@ -94,7 +95,7 @@ pub(in crate::rules) fn quotas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
     if told.is_empty() { one(all, "count a new member", "none") } else { told }
 }
 
-/// What one member needs.
+/// Returns the need of one member.
 pub(in crate::rules) fn need(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let source = || facts.postgresql_source();
     let footprint = match facts.footprint() {
@@ -116,7 +117,7 @@ pub(in crate::rules) fn need(facts: &Assessment<'_>, _: &Policies) -> Vec<Eviden
     ]
 }
 
-/// The bounds of containers, pods and claims.
+/// Returns the bounds of containers, pods and claims.
 pub(in crate::rules) fn limit_ranges(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts.capacity.limit_ranges.as_ref(), Kind::LimitRange, |range: &LimitRange| {
         let name = range.metadata.name.as_deref().unwrap_or_default();
@@ -138,7 +139,7 @@ fn bounds(item: &LimitRangeItem) -> String {
     if all.is_empty() { "only defaults".to_owned() } else { all.join(", ") }
 }
 
-/// How far apart members must be kept.
+/// Returns the anti-affinity that keeps members apart.
 pub(in crate::rules) fn anti_affinity(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     seen(&facts.capacity.template, &facts.stateful_set_source(), |template| {
         let nodes = facts.capacity.nodes.as_ref().and_then(Seen::known);
@@ -154,7 +155,7 @@ pub(in crate::rules) fn anti_affinity(facts: &Assessment<'_>, _: &Policies) -> V
     })
 }
 
-/// How many nodes there are.
+/// Returns the number of nodes.
 pub(in crate::rules) fn nodes(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     match &facts.capacity.nodes {
         None => not_read(Kind::Node),
@@ -165,7 +166,7 @@ pub(in crate::rules) fn nodes(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     }
 }
 
-/// What forbids to evict the leader.
+/// Returns the disruption budgets that forbid an eviction of the leader.
 pub(in crate::rules) fn disruption_budgets(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let budgets = facts.capacity.disruption_budgets.as_ref();
     each(budgets, Kind::PodDisruptionBudget, |budget: &DisruptionBudget| {
@@ -181,7 +182,7 @@ pub(in crate::rules) fn disruption_budgets(facts: &Assessment<'_>, _: &Policies)
     })
 }
 
-/// The logical backup job.
+/// Returns the logical backup job.
 pub(in crate::rules) fn backup(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let backup = match &facts.capacity.backup {
         None => return not_read(Kind::CronJob),

@@ -1,4 +1,4 @@
-//! Who leads, who could, and what a pause makes of it.
+//! The present leader, the possible leaders, and the effect of a pause on them.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -153,7 +153,8 @@ pub(super) fn no_leader() {
     ");
 }
 
-/// The last of five led, died, and left its label and its report behind; -0 leads now.
+/// Returns a cluster of five whose last member led, died, and left its label and its report behind.
+/// Now -0 leads.
 fn dead_leader(change: impl FnOnce(&mut Member)) -> Facts {
     two_masters().with_member(4, |it| {
         it.live = silence();
@@ -163,7 +164,7 @@ fn dead_leader(change: impl FnOnce(&mut Member)) -> Facts {
 }
 
 #[test]
-fn a_dead_leader_does_not_block_the_way_for_ever() {
+fn dead_leader_never_blocks_changes_for_ever() {
     let lost = dead_leader(|it| it.pod.node_ready = Some(false));
     insta::assert_snapshot!(text("no-leader", &lost), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
@@ -186,7 +187,8 @@ fn a_dead_leader_does_not_block_the_way_for_ever() {
       Try:
           kubectl delete pod acid-a-4 -n db
     ");
-    // Who may be alive is left alone, and so is everybody while nobody else is known to lead.
+    // A member that may be alive is left alone, and so is every member while no other one is known
+    // to lead.
     let status = "      kubectl pgscale status acid-a -n db";
     let frozen = dead_leader(|_| {});
     let headless =
@@ -212,7 +214,7 @@ fn patroni_is_resumed_where_it_runs() {
 }
 
 #[test]
-fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
+fn resume_is_never_suggested_during_a_major_upgrade() {
     // The script has paused Patroni and stopped the primary.
     let upgrade = (0..3).fold(expired(3, 2).pause(), |facts, ordinal| {
         facts.with_member(ordinal, |it| it.pod.critical_operation = true)
@@ -224,7 +226,7 @@ fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
       Try: wait until no pod is marked:
           kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
     ");
-    // One mark is enough not to be sure.
+    // One mark is enough to be unsure.
     let one = healthy(5, 3).pause().with_member(2, |it| it.pod.critical_operation = true);
     let told = text("paused", &one);
     assert!(
@@ -234,7 +236,7 @@ fn nobody_is_told_to_resume_in_the_middle_of_a_major_upgrade() {
     );
 }
 
-/// At zero, paused, with the volumes of three members kept.
+/// Returns a cluster at zero, paused, with the volumes of three members kept.
 fn asleep(to: i64) -> Facts {
     let mut facts = healthy(0, to).pause();
     facts.leader = Seen::Absent;

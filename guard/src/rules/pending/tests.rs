@@ -1,4 +1,4 @@
-//! What somebody has begun is seen, and what only looks like it is not taken for it.
+//! Work in progress is seen, and a state that only resembles it is not mistaken for it.
 
 use super::*;
 use crate::facts::Facts;
@@ -101,7 +101,7 @@ pub(super) fn restart_pending() {
 }
 
 #[test]
-fn the_first_phase_of_a_major_upgrade_is_not_taken_for_none() {
+fn first_phase_of_a_major_upgrade_is_recognised() {
     let marked = |from: i64, to, version: &str| {
         let mut facts = healthy(from, to);
         if let Some(old) = &mut facts.change.old {

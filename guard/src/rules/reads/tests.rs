@@ -1,4 +1,4 @@
-//! The needs of the rules are true: nothing beside them matters, and each of them does.
+//! The needs of the rules are true: no other part matters, and each need does.
 
 use std::collections::BTreeSet;
 
@@ -57,8 +57,9 @@ fn replace(facts: &mut Facts, read: Read, other: &Facts) {
     }
 }
 
-/// Any change of any cluster, with what the other properties leave alone: where Patroni keeps its state, who scales the
-/// StatefulSet, replicas whose replay lags, and volumes that are deleted.
+/// Returns any change of any cluster, with the parts that the other properties leave alone:
+/// Patroni's DCS store, the writer that scales the StatefulSet, replicas whose replay lags, and
+/// volumes that are deleted.
 fn any_facts() -> BoxedStrategy<Facts> {
     let stores = vec![None, Some(Store::ConfigMaps), Some(Store::Endpoints), Some(Store::Etcd)];
     let rarely = || prop::bool::weighted(0.2);
@@ -96,7 +97,7 @@ fn any_facts() -> BoxedStrategy<Facts> {
         .boxed()
 }
 
-/// Policies of any kind, some of which ask for a smaller lag than Patroni.
+/// Returns policies of any kind, some of which ask for a smaller lag than Patroni.
 fn any_policies() -> impl Strategy<Value = Policies> {
     let lag = option::weighted(0.3, select(vec![50_u64, 100]));
     (vec(policy(), 0..3), lag).prop_map(|(policies, lag)| {
@@ -125,7 +126,8 @@ fn outcome(rule: &Rule, facts: &Facts, policies: &Policies) -> Outcome {
     rule.judge(&Assessment::of(facts, policies), policies)
 }
 
-/// Returns what changes when every part beside the rule's needs is hidden, or is that of another cluster.
+/// Returns the difference in the outcome when every part beside the rule's needs is hidden, or
+/// comes from another cluster.
 fn changed(rule: &Rule, facts: &Facts, policies: &Policies, other: &Facts) -> Option<String> {
     let needs = rule.needs(facts);
     let mut replaced = facts.clone();
@@ -165,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn what_can_be_judged_early_is_judged_as_it_will_be(
+    fn early_judgement_equals_the_final_one(
         (facts, policies) in situations(), bits in any::<u32>()
     ) {
         let reads: Vec<Read> =
@@ -177,7 +179,7 @@ proptest! {
             let later = full.results.iter().find(|it| it.rule == rule.id).unwrap();
             let now = early.verdict.results.iter().find(|it| it.rule == rule.id);
             prop_assert_eq!(now.is_none(), early.not_judged.contains(&rule.id));
-            // What a trial of a smaller lag finds besides is no matter of the outcome.
+            // The findings of a trial of a smaller lag do not belong to the outcome.
             prop_assert!(now.is_none_or(|now| now == later), "{:?} -> {:?}", now, later);
         }
     }
@@ -191,7 +193,7 @@ fn no_table_rests_on_more_than_the_needs_of_its_rule() {
     }
 }
 
-/// Clusters in which nothing but the lag that is allowed makes the difference, which are drawn too rarely.
+/// Returns clusters in which only the allowed lag makes the difference: these are drawn too rarely.
 fn decided_by_lag() -> Vec<Facts> {
     let lagging = |facts: Facts| {
         (1..4).fold(facts, |facts, ordinal| {

@@ -1,4 +1,5 @@
-//! Members that are copies of the data, that are none yet, and that seem to be none.
+//! Members that are copies of the data, members that are not copies yet, and members that only seem
+//! not to be.
 
 use super::{bound, denials, verdict, warnings};
 use crate::facts::{Facts, Repair, Seen};
@@ -7,8 +8,8 @@ use crate::rules::testing::{healthy, text};
 
 scenarios![
     only_the_unfinished_member_may_go_during_a_base_backup,
-    a_diverged_survivor_was_taken_for_as_far_as_the_good_copy_that_goes,
-    a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nobody,
+    diverged_survivor_never_replaces_the_removed_good_copy,
+    good_copy_counts_while_its_pod_is_recreated,
 ];
 
 fn only_the_unfinished_member_may_go_during_a_base_backup() {
@@ -25,8 +26,8 @@ fn only_the_unfinished_member_may_go_during_a_base_backup() {
     assert!(verdict(&healthy(5, 4)).findings.is_empty(), "once it streams all pass");
 }
 
-/// After a failover: -0 leads on timeline 2, -1 has rows of timeline 1 that nobody else has, -2 follows.
-fn a_diverged_survivor_was_taken_for_as_far_as_the_good_copy_that_goes() {
+/// After a failover -0 leads on timeline 2. Only -1 has its rows of timeline 1. -2 follows.
+fn diverged_survivor_never_replaces_the_removed_good_copy() {
     let standby = |facts: Facts, ordinal, timeline, position| {
         facts.with_answer(ordinal, |it| {
             it.timeline = Some(timeline);
@@ -53,8 +54,8 @@ fn a_diverged_survivor_was_taken_for_as_far_as_the_good_copy_that_goes() {
     }
 }
 
-/// -1 is stalled, and -2, the only good standby, is being made anew by a rolling update or a drain.
-fn a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nobody() {
+/// -1 is stalled. A rolling update or a drain recreates the pod of -2, the only good standby.
+fn good_copy_counts_while_its_pod_is_recreated() {
     let facts = || bound(healthy(3, 2).stalled([1]), Some(1 << 30));
     let ending = facts().with_member(2, |it| it.pod.terminating = true);
     let stopped = ending.clone().frozen(2).with_member(2, |it| it.pod.containers_running = false);
@@ -80,7 +81,7 @@ fn a_good_copy_whose_pod_was_made_anew_was_taken_for_an_unhealthy_one_or_for_nob
       Try: mend the members named here; to see when they are fit:
           kubectl pgscale status acid-a -n db
     ");
-    // Where only the StatefulSet asks for fewer, it comes back with the operator's next sync.
+    // Where only the StatefulSet asks for fewer, the pod comes back with the operator's next sync.
     let lower = |facts: Facts| facts.with_count(4, 2).with_stateful_set(|set| set.replicas = 1);
     for facts in [lower(stopped), lower(facts().without(2))] {
         assert_eq!(facts.assess().repair(), None);

@@ -1,4 +1,4 @@
-//! Leaders that go: with whom in their place, and with which count.
+//! Leaders that a change removes: their successor, and the count.
 
 use super::{LEADER_CONDEMNED, denials, denials_lowered, verdict, warnings, warnings_lowered};
 use crate::facts::{Facts, Live, Seen};
@@ -9,18 +9,20 @@ use crate::rules::{Alternative, alternative};
 
 scenarios![
     the_guard_refuses_or_the_bare_operator_did_no_harm,
-    no_way_out_moves_a_leader_that_somebody_else_moves,
-    what_is_only_dangerous_to_a_leader_that_goes_is_cured_by_moving_it,
-    with_the_receivers_of_0_and_1_stalled_the_way_out_is_four,
+    alternative_never_crosses_a_pending_switchover,
+    moving_the_leader_cures_dangers_to_a_removed_leader,
+    with_the_receivers_of_0_and_1_stalled_the_alternative_is_four,
     with_0_frozen_another_survivor_takes_the_lead,
     paused_with_0_unfit_is_denied,
     synchronous_standbys_lead_before_better_placed_ones,
     growth_needs_no_live_answers,
 ];
 
-/// What the bare operator did to a cluster of five under load, reduced to two by a plain patch (operator 2.0.1,
-/// Patroni 4.1.5, PostgreSQL 15, asynchronous replication), and what the guard says to that patch where the platform
-/// leaves the leader to the operator. By default every one of them that deletes the leader is refused.
+/// The damage that the bare operator did to a cluster of five under load, reduced to two by a plain
+/// patch (operator 2.0.1, Patroni 4.1.5, PostgreSQL 15, asynchronous replication), and the guard's
+/// verdict on that patch where the platform leaves the leader to the operator.
+///
+/// By default every one of these patches that deletes the leader is refused.
 struct Seen5To2 {
     stage: &'static str,
     facts: Facts,
@@ -52,7 +54,8 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             warnings: &[],
             alternative: Some((2, "acid-a-0")),
         },
-        // The switchover to a named candidate is done in pause; should it fail, nobody takes over.
+        // The switchover to a named candidate is done in pause. Should it fail, no member takes
+        // over.
         Seen5To2 {
             stage: "leader on 4, Patroni paused, -0 healthy",
             facts: last().pause(),
@@ -90,7 +93,8 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
             warnings: &["survivor-unhealthy"],
             alternative: Some((4, "acid-a-2")),
         },
-        // Nothing in 100 s: the operator still waited; in another run it deleted the leader after 50 s.
+        // Nothing in 100 s: the operator still waited. In another run it deleted the leader after
+        // 50 s.
         Seen5To2 {
             stage: "leader on 4, Patroni of -0 frozen",
             facts: last().frozen(0),
@@ -116,7 +120,7 @@ fn the_guard_refuses_or_the_bare_operator_did_no_harm() {
 }
 
 /// A switchover that others have begun is not crossed by another one.
-fn no_way_out_moves_a_leader_that_somebody_else_moves() {
+fn alternative_never_crosses_a_pending_switchover() {
     let mut facts = led_by_the_last(3).frozen(0);
     assert!(alternative(&facts, &Policies::default()).is_some());
     facts.failover = Seen::Known(PendingFailover {
@@ -130,7 +134,7 @@ fn no_way_out_moves_a_leader_that_somebody_else_moves() {
     assert!(warnings(&facts).contains(&"switchover-pending"));
 }
 
-fn what_is_only_dangerous_to_a_leader_that_goes_is_cured_by_moving_it() {
+fn moving_the_leader_cures_dangers_to_a_removed_leader() {
     let annotated = |facts: Facts| {
         facts.with_stateful_set(|set| {
             set.foreign_annotations = vec![("a/restartedAt".into(), "kubectl-rollout".into())];
@@ -154,7 +158,7 @@ fn what_is_only_dangerous_to_a_leader_that_goes_is_cured_by_moving_it() {
         let way = Alternative { to: 3, leader: Some("acid-a-0".into()) };
         assert_eq!(alternative(&facts, &Policies::default()), Some(way), "{rules:?}");
         let rule = rules.last().unwrap();
-        // Who has no operator is told to bring it back: the count would only be stored.
+        // A cluster without an operator needs one first: the count would only be stored.
         let shown = text(rule, &facts).contains("this moves the leader to acid-a-0 first:");
         assert_eq!(shown, *rule != "operator-absent", "{rule}");
         assert_eq!(denials(&facts.led_by("acid-a-0")), Vec::<&str>::new(), "{rules:?}");
@@ -162,7 +166,7 @@ fn what_is_only_dangerous_to_a_leader_that_goes_is_cured_by_moving_it() {
     }
 }
 
-fn with_the_receivers_of_0_and_1_stalled_the_way_out_is_four() {
+fn with_the_receivers_of_0_and_1_stalled_the_alternative_is_four() {
     let stalled = |to| led_by_the_last(to).stalled([0, 1]);
     assert_eq!(denials(&stalled(2)), ["leader-condemned", "too-few-healthy-survivors"]);
     assert_eq!(denials_lowered(&stalled(2)), ["leader-cannot-move", "too-few-healthy-survivors"]);

@@ -1,4 +1,4 @@
-//! Changes that only improve a bad state, and those that only look like it.
+//! Changes that only improve a bad state, and changes that only resemble them.
 
 use super::{bound, denials, verdict, warnings};
 use crate::change::Direction;
@@ -10,12 +10,12 @@ scenarios![
     repairs_pass_whatever_the_operator_and_others_are_doing,
     a_pod_pending_for_ever_does_not_block_the_way_back,
     a_change_that_a_stopped_operator_never_applied_can_be_cancelled,
-    a_stateful_set_scaled_by_another_writer_licenses_no_shrink,
+    stateful_set_scaled_by_another_writer_permits_no_shrink,
     the_way_back_from_a_stuck_shrink_is_never_refused,
     no_remedy_is_to_wait_where_waiting_deletes_the_leader,
-    what_is_no_repair,
-    what_is_a_repair,
-    a_tempered_denial_says_why,
+    changes_that_are_no_repair,
+    changes_that_are_a_repair,
+    tempered_denial_names_the_reason,
 ];
 
 fn repairs_pass_whatever_the_operator_and_others_are_doing() {
@@ -45,29 +45,29 @@ fn a_pod_pending_for_ever_does_not_block_the_way_back() {
     let stuck = healthy(5, 3).pending(3).without(4);
     assert_eq!(stuck.assess().repair(), Some(Repair::RemovesUnhealthyOnly));
     assert!(verdict(&stuck).allows());
-    // The same with a member that is behind, which the way back does not touch.
+    // The same holds with a member that is behind, which the way back does not touch.
     assert!(verdict(&stuck.stalled([1, 2])).allows());
 }
 
 fn a_change_that_a_stopped_operator_never_applied_can_be_cancelled() {
-    // 5 to 2 was written while the operator was down; the StatefulSet still runs 5.
+    // 5 to 2 was written while the operator was down. The StatefulSet still runs 5.
     let back = healthy(5, 5).with_count(2, 5);
     assert_eq!((back.direction(), back.assess().repair()), (Direction::Up, Some(Repair::Cancels)));
     assert!(verdict(&back).allows());
     assert!(verdict(&back.clone().cloning(3).pause()).allows());
-    // 5 to 7 was written; going back to 5 is a shrink that shrinks nothing.
+    // 5 to 7 was written. The way back to 5 is a shrink that removes no pod.
     let down = healthy(5, 5).with_count(7, 5).cloning(3).stalled([1, 2]);
     assert_eq!(
         (down.direction(), down.assess().repair()),
         (Direction::Down, Some(Repair::Cancels))
     );
     assert!(verdict(&down).allows());
-    // A further shrink is none.
+    // A further shrink is no repair.
     assert!(denials(&healthy(5, 5).with_count(3, 2)).contains(&"change-not-applied"));
 }
 
-/// cases.md A21: a StatefulSet that was scaled past the operator is no licence to delete what still lives.
-fn a_stateful_set_scaled_by_another_writer_licenses_no_shrink() {
+/// cases.md A21: a StatefulSet that another writer scaled is no permission to delete living pods.
+fn stateful_set_scaled_by_another_writer_permits_no_shrink() {
     // -0 is away, so the StatefulSet, scaled to 1, has deleted nothing yet.
     let scaled = |facts: Facts| facts.with_stateful_set(|set| set.replicas = 1);
     let led_by_2 = scaled(healthy(3, 1).with_leader(2).without(0));
@@ -81,15 +81,15 @@ fn a_stateful_set_scaled_by_another_writer_licenses_no_shrink() {
     let hidden = scaled(healthy(3, 1)).without_sight_of_members();
     assert_eq!(hidden.assess().repair(), None, "pods that cannot be listed may live");
     assert!(!verdict(&hidden).allows());
-    // Once all of them end, nothing is decided by the count any more.
+    // Once all of them terminate, the count decides nothing any more.
     let ends = |facts: Facts, ordinal| facts.with_member(ordinal, |it| it.pod.terminating = true);
     let ending = ends(ends(lives, 2), 3);
     assert_eq!(ending.assess().repair(), Some(Repair::Cancels));
     assert!(verdict(&ending).allows());
 }
 
-/// cases.md B1: 5 to 2 is stuck because -0 is gone, and the leader on -4 waits to be deleted. The way back was refused
-/// with the remedy to wait, and waiting deletes the leader.
+/// cases.md B1: 5 to 2 is stuck because -0 is gone, and the leader on -4 waits to be deleted. The
+/// way back was refused with the remedy to wait, and waiting deletes the leader.
 fn the_way_back_from_a_stuck_shrink_is_never_refused() {
     let stuck =
         || healthy(5, 5).with_leader(4).without(0).with_stateful_set(|set| set.replicas = 2);
@@ -97,25 +97,26 @@ fn the_way_back_from_a_stuck_shrink_is_never_refused() {
     assert_eq!(back.assess().repair(), Some(Repair::KeepsLeader));
     assert!(verdict(&back).allows(), "{:?}", denials(&back));
     assert!(warnings(&back).contains(&"rebuild-in-progress"));
-    // The leader is safe, and the others that were to go still live.
+    // The leader is safe, and the other removed members still live.
     let led_by_1 = healthy(5, 5).with_leader(1).without(0);
     let back = led_by_1.with_stateful_set(|set| set.replicas = 2).with_count(2, 5);
     assert_eq!(back.assess().repair(), Some(Repair::AddsNothingNew));
     assert!(verdict(&back).allows());
-    // -3 is gone already: the count makes it anew, and still keeps the leader.
+    // -3 is gone already: the count recreates it, and still keeps the leader.
     let back = stuck().without(3).with_count(2, 5);
     assert_eq!(back.assess().repair(), Some(Repair::KeepsLeader));
     assert!(verdict(&back).allows());
-    // Without a leader to keep, a member that is made anew is no repair.
+    // Without a leader to keep, a recreated member is no repair.
     let back = healthy(5, 5).without(0).without(3).with_stateful_set(|set| set.replicas = 2);
     assert_eq!(back.with_count(2, 5).assess().repair(), None);
-    // More than there ever was is no way back.
+    // A count above any earlier one is no way back.
     assert_eq!(stuck().with_count(2, 6).assess().repair(), None);
     assert_eq!(healthy(5, 6).cloning(4).assess().repair(), None);
 }
 
 fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
-    // 3 does not keep the leader on -4, and is refused for that alone: every pod that it adds is there.
+    // 3 does not keep the leader on -4, and is refused for that alone: every pod that it adds is
+    // there.
     let stuck = healthy(5, 5).with_leader(4).without(0).with_stateful_set(|set| set.replicas = 2);
     let too_few = stuck.with_count(2, 3);
     assert_eq!(denials(&too_few), ["leader-condemned"]);
@@ -141,7 +142,7 @@ fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
     }
 }
 
-fn what_is_no_repair() {
+fn changes_that_are_no_repair() {
     for (name, facts) in vec![
         ("the leader goes, unhealthy as it is", led_by_the_last(4).frozen(4)),
         ("one of those that go is healthy", healthy(5, 3).stalled([4])),
@@ -186,7 +187,7 @@ fn what_is_no_repair() {
     }
 }
 
-fn what_is_a_repair() {
+fn changes_that_are_a_repair() {
     let mut empty = (0..3).fold(healthy(3, 2), Facts::without);
     assert_eq!(empty.assess().repair(), Some(Repair::NothingRuns));
     empty = empty.with_stateful_set(|set| set.replicas = 0);
@@ -226,7 +227,7 @@ fn what_is_a_repair() {
     }
 }
 
-fn a_tempered_denial_says_why() {
+fn tempered_denial_names_the_reason() {
     let facts = healthy(4, 3).stalled([3]).with_stateful_set(|set| set.observed_generation = 3);
     insta::assert_snapshot!(text("operation-in-progress", &facts), @"
     operation-in-progress: an operation on db/acid-a is not finished

@@ -19,7 +19,7 @@ fn claim(ordinal: i64) -> Claim {
     }
 }
 
-/// The cluster with claims of the ordinals below `claims`.
+/// Returns the cluster with claims of the ordinals below `claims`.
 fn claimed(from: i64, to: i64, claims: i64) -> Facts {
     let mut facts = healthy(from, to);
     facts.claims = Seen::Known((0..claims).map(claim).collect());
@@ -83,7 +83,7 @@ pub(super) fn volumes_deleted() {
 
 /// cases.md A1: after 3 to 0 every claim was gone in seconds, and no member ever started again.
 #[test]
-fn a_shrink_to_zero_that_deletes_the_last_volumes_is_refused_whatever_policies_say_of_zero() {
+fn policies_never_admit_a_shrink_to_zero_that_deletes_the_last_volumes() {
     let allow = Limit { value: Zero::Allow, source: ObjectRef::policy("dev"), mode: Mode::Enforce };
     let policies = Policies { zero: vec![allow], ..Policies::default() };
     let zero = claimed(3, 0, 3).with_stateful_set(|set| set.deletes_volumes = true);
@@ -190,7 +190,7 @@ pub(super) fn volume_resizing() {
             ("unreadable", unseen(healthy(5, 3)), Want::Unknown),
         ],
     );
-    // It is told, and refuses nothing: the rule itself never would.
+    // The finding is reported, and refuses nothing: the rule itself never would.
     assert!(crate::evaluate(&unseen(healthy(5, 3)), &Policies::default()).allows());
     insta::assert_snapshot!(text("volume-resizing", &resized(5, 3, 1, small)), @"
     volume-resizing: not resized yet: pgdata-acid-a-1

@@ -1,4 +1,4 @@
-//! Which changes leave enough members that a commit can wait for.
+//! Changes that leave, or do not leave, enough members for a commit to wait for.
 
 use serde_json::json;
 
@@ -86,7 +86,7 @@ pub(super) fn sync_standbys_condemned() {
 }
 
 #[test]
-fn a_survivor_tagged_nosync_or_cascading_is_not_taken_for_the_next_synchronous_standby() {
+fn survivor_tagged_nosync_or_cascading_is_no_next_synchronous_standby() {
     let strict = || {
         healthy(3, 2).synchronous(&["acid-a-2"]).with_configuration(|configuration| {
             configuration.synchronous_strict = true;

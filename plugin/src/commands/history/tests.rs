@@ -5,7 +5,7 @@ use tokio::time::sleep;
 
 use crate::testing::{Mishap, World, run};
 
-/// Times, delays and looks differ from run to run.
+/// Returns `text` without times, delays and numbers of looks, which differ from run to run.
 fn timeless(text: &str) -> String {
     let varies = |word: &str| {
         let number = word.trim_end_matches(',');
@@ -61,7 +61,7 @@ async fn a_change_is_recorded_with_its_reason_and_taken_back() {
 }
 
 #[tokio::test]
-async fn what_was_refused_or_failed_is_recorded_as_such() {
+async fn refusals_and_failures_are_recorded_as_such() {
     let world = World::new(3, 0).with(Mishap::Denial);
     assert_eq!(run(&world, "up acid-a", None).await.1, 3);
     let entry = &world.recorded()[0];
@@ -69,7 +69,7 @@ async fn what_was_refused_or_failed_is_recorded_as_such() {
     let world = World::new(3, 0).with(Mishap::LostBefore);
     assert_eq!(run(&world, "up acid-a", None).await.1, 1);
     assert_eq!(world.recorded()[0]["written"], json!(null), "it may arrive later");
-    // A plan that was refused, a question that was declined and a dry run changed nothing and are no changes.
+    // A refused plan, a declined question and a dry run changed nothing and leave no entry.
     let world = World::new(3, 0).stalled(&[1]);
     assert_eq!(run(&world, "down acid-a --yes", None).await.1, 3);
     assert_eq!(run(&World::new(3, 0), "down acid-a", None).await.1, 7);
@@ -77,7 +77,7 @@ async fn what_was_refused_or_failed_is_recorded_as_such() {
 }
 
 #[tokio::test]
-async fn a_record_tells_what_was_done_and_not_what_the_exit_code_suggests() {
+async fn a_record_follows_the_acts_and_not_the_exit_code() {
     let moved = || (json!("acid-a-4"), json!("acid-a-0"));
     let kept = || (json!(null), json!(null));
     for (mishap, result, written, lead) in [
@@ -106,7 +106,7 @@ async fn a_record_tells_what_was_done_and_not_what_the_exit_code_suggests() {
 }
 
 #[tokio::test]
-async fn what_was_not_done_is_not_shown_as_done() {
+async fn a_failed_act_is_not_shown_as_done() {
     let world = World::new(5, 4).with(Mishap::SwitchoverRefused);
     assert_eq!(run(&world, "down acid-a --to 3 --yes", None).await.1, 3);
     let world = world.with(Mishap::NobodyFollows);
@@ -129,7 +129,7 @@ async fn what_was_not_done_is_not_shown_as_done() {
 }
 
 #[tokio::test]
-async fn a_report_of_a_failure_after_the_move_tells_of_the_move() {
+async fn a_report_of_a_failure_after_the_move_names_the_move() {
     let world = World::new(5, 4).with(Mishap::NobodyFollows);
     let (screen, code, _) = run(&world, "down acid-a --to 3 --yes --report md", None).await;
     assert_eq!(code, 5);
@@ -146,7 +146,7 @@ async fn a_report_of_a_failure_after_the_move_tells_of_the_move() {
 }
 
 #[tokio::test]
-async fn what_wrote_nothing_stands_in_no_undos_way() {
+async fn entries_that_wrote_nothing_do_not_block_an_undo() {
     let world = World::new(3, 0);
     assert_eq!(run(&world, "up acid-a --to 5", None).await.1, 0);
     // An error of the API server after which nothing can still arrive, and a refusal after a move.
@@ -158,14 +158,14 @@ async fn what_wrote_nothing_stands_in_no_undos_way() {
     assert_eq!(run(&world, "switchover acid-a", None).await.1, 0);
     let written: Vec<_> = world.recorded().iter().map(|it| it["written"].clone()).collect();
     assert_eq!(written, [true, false, false, false]);
-    // A mishap that the undo gets over.
+    // The undo succeeds in spite of this mishap.
     let (_, code, why) =
         run(&world.clone().with(Mishap::Conflict), "undo acid-a --yes", None).await;
     assert_eq!((code, world.declared()), (0, 3), "{why}");
 }
 
 #[tokio::test]
-async fn nobody_elses_entry_is_lost_and_no_change_waits_for_its_record() {
+async fn entries_of_others_survive_and_no_change_waits_for_its_record() {
     let world = World::new(3, 0).history_conflicts(2);
     assert_eq!(run(&world, "up acid-a", None).await.1, 0);
     assert_eq!(world.recorded()[0]["result"], "Converged");
@@ -181,7 +181,7 @@ async fn nobody_elses_entry_is_lost_and_no_change_waits_for_its_record() {
 }
 
 #[tokio::test]
-async fn an_end_that_could_not_be_recorded_is_said() {
+async fn an_unrecorded_end_is_reported() {
     let world = World::new(3, 0);
     let spoil = async {
         while world.recorded().is_empty() {
@@ -197,7 +197,7 @@ async fn an_end_that_could_not_be_recorded_is_said() {
 }
 
 #[tokio::test]
-async fn only_what_is_still_so_is_taken_back() {
+async fn only_a_change_that_still_holds_is_undone() {
     let world = World::new(3, 0);
     let (_, code, failure) = run(&world, "undo acid-a", None).await;
     assert_eq!(code, 3);

@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::*;
 use crate::testing::{World, run};
 
-/// A cluster of four that cannot do without its last member: the other standbys stall.
+/// Returns a cluster of four that needs its last member, because the other standbys stall.
 fn stalled() -> World {
     World::new(4, 0).stalled(&[1, 2])
 }
@@ -11,7 +11,7 @@ fn stalled() -> World {
 const TO_TWO: &str =
     "override acid-a --to 2 --rules too-few-healthy-survivors --reason night --expires 20m";
 
-/// Without the times, which differ from run to run.
+/// Returns `text` without the times, which differ from run to run.
 fn settled(text: &str) -> String {
     let mut parts = text.split("until 20");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -22,7 +22,7 @@ fn settled(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn it_is_shown_asked_written_and_honoured() {
+async fn an_override_is_shown_asked_written_and_honoured() {
     let world = stalled();
     assert_eq!(run(&world, "down acid-a --to 2 --yes", None).await.1, 3, "refused without");
     let (screen, code, why) = run(&world, TO_TWO, Some("y\n")).await;
@@ -70,14 +70,14 @@ async fn it_is_shown_asked_written_and_honoured() {
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
     ");
-    // For this count, and for no other.
+    // The override holds for this count and for no other.
     assert_eq!(run(&world, "plan acid-a --to 3", None).await.1, 3);
     let (screen, code, why) = run(&world, "down acid-a --to 2 --yes --wait=false", None).await;
     assert_eq!((code, world.declared()), (0, 2), "{why} {}", screen.stderr());
 }
 
 #[tokio::test]
-async fn what_it_does_not_lift_is_said_before_anything_is_written() {
+async fn rules_that_stay_in_force_are_named_before_the_write() {
     let line = "override acid-a --to 2 --rules paused,above-max --reason night --dry-run=client";
     let world = stalled();
     let (screen, code, _) = run(&world, line, None).await;
@@ -145,7 +145,7 @@ async fn a_machine_gets_the_object_itself() {
 }
 
 #[tokio::test]
-async fn overrides_one_may_not_see_are_told_where_they_would_matter() {
+async fn unreadable_overrides_are_named_where_they_would_matter() {
     let world = stalled().hiding(&["scaleoverrides"]);
     let (screen, code, _) = run(&world, "plan acid-a --to 2", None).await;
     assert_eq!(code, 3);
@@ -157,7 +157,7 @@ async fn overrides_one_may_not_see_are_told_where_they_would_matter() {
 }
 
 #[test]
-fn it_ends_after_some_hours_at_most() {
+fn an_override_ends_after_some_hours_at_most() {
     for (word, fits) in [
         ("20m", true),
         ("4h", true),

@@ -1,4 +1,4 @@
-//! `plan` on a cluster in memory: what its impact says, and what it says where nobody answers.
+//! `plan` on a cluster in memory: its impact, and its text where no member answers.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::testing::{HANGS, World, give, run};
 
 mod rules;
 
-/// `plan LINE` on a terminal of this width.
+/// Returns the text of `plan LINE` on a terminal of this width.
 async fn shown(world: &World, line: &str, width: Option<usize>) -> String {
     let screen = Screen::of(width, false);
     give(&world.session(&screen, None), &format!("plan {line}")).await.ok();
     screen.stdout()
 }
 
-/// A cluster of three whose leader says how much there is to copy.
+/// Returns a cluster of three whose leader reports the amount to copy.
 fn growing() -> World {
     World::new(3, 0)
         .with_resources()
@@ -27,7 +27,7 @@ fn growing() -> World {
         .printing(0, "df -B1 --output=avail /data/pg_wal", Ok("     Avail\n53687091200\n"))
 }
 
-/// A cluster of five with clients on the last two.
+/// Returns a cluster of five with clients on the last two.
 fn shrinking() -> World {
     World::new(5, 0).with_resources().printing(3, "pg_stat_activity", Ok("\n")).printing(
         4,
@@ -104,7 +104,7 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
 }
 
 #[tokio::test]
-async fn a_shrink_shows_who_is_cut_off() {
+async fn a_shrink_shows_the_clients_that_it_cuts_off() {
     insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(80)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
@@ -163,7 +163,7 @@ async fn a_shrink_shows_who_is_cut_off() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_said_and_refuses_nothing() {
+async fn unreadable_details_are_named_and_refuse_nothing() {
     let refused = Err("pods/exec is not permitted");
     let growing =
         World::new(3, 0).with_resources().hiding(&["resourcequotas", "persistentvolumeclaims"]);
@@ -241,9 +241,10 @@ async fn what_cannot_be_read_is_said_and_refuses_nothing() {
 }
 
 #[tokio::test]
-async fn a_member_that_hangs_holds_nobody_up_for_long() {
+async fn a_member_that_hangs_delays_no_command_for_long() {
     for line in ["plan acid-a --to 2", "down acid-a --to 2 --yes", "up acid-a --to 4"] {
-        // No command in any member ends, the one that comes included: that ours does is the point.
+        // No command in any member ends, not even in the member that comes. The test is that ours
+        // ends.
         let world = (0..4).fold(World::new(3, 0).with_resources(), |world, ordinal| {
             world.printing(ordinal, "", Err(HANGS))
         });
@@ -260,7 +261,7 @@ async fn a_member_that_hangs_holds_nobody_up_for_long() {
 }
 
 #[tokio::test]
-async fn who_acts_is_shown_the_same_and_the_report_keeps_it() {
+async fn acting_commands_show_the_same_and_the_report_keeps_it() {
     let world =
         World::new(5, 4).with_resources().printing(4, "pg_stat_activity", Ok("app\u{1f}\u{1f}2\n"));
     let (screen, code, why) = run(&world, "down acid-a --to 3 --dry-run=client", None).await;

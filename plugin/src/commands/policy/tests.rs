@@ -27,7 +27,7 @@ async fn screen(world: &World, line: &str) -> (String, u8, String) {
 }
 
 #[tokio::test]
-async fn every_value_is_told_with_its_source() {
+async fn every_value_is_shown_with_its_source() {
     let (text, code, _) = screen(&world(), "policy acid-a").await;
     assert_eq!(code, 0);
     insta::assert_snapshot!(text, @"
@@ -107,7 +107,8 @@ async fn policies_that_cannot_be_read_are_an_error() {
     insta::assert_snapshot!(failure, @"error: not all policies could be read: failed to list clusterscalepolicies: forbidden");
 }
 
-/// A world with policies that a newer version would write: for this cluster, for others, for other namespaces.
+/// Returns a world with policies of a newer version: for this cluster, for others, for other
+/// namespaces.
 fn with_strange_ones() -> World {
     let select = |app: &str| json!({"matchLabels": {"app": app}});
     World::new(3, 0)
@@ -228,7 +229,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 }
 
 #[tokio::test]
-async fn a_new_policy_is_tried_on_the_clusters_there_are() {
+async fn a_new_policy_is_tried_on_the_existing_clusters() {
     let policy = file(
         "apiVersion: pgscale.dev/v1alpha1
 kind: ScalePolicy
@@ -248,7 +249,7 @@ spec: {instances: {min: 4, max: 4}, freeze: {}}
     hint: nothing happens to them by itself; they may only move towards the bound
     ");
 
-    // It takes the place of the one that is there, and what only warns is no reason to fail.
+    // The new policy replaces the existing one. A finding that only warns does not fail the trial.
     let policy = file(
         "apiVersion: pgscale.dev/v1alpha1
 kind: ScalePolicy

@@ -1,4 +1,4 @@
-//! `policy test`: what new policies would do to the clusters that exist now.
+//! `policy test`: the effect of new policies on the clusters that exist now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -23,14 +23,15 @@ use crate::status::{By, Told, would_say};
 use crate::terminal::Format;
 use crate::view::policy::trial as render;
 
-/// How many clusters are read at a time.
+/// The number of clusters that are read at a time.
 const AT_ONCE: usize = 8;
 
-/// Say what new policies would do to the clusters that exist now: which break their bounds, and the verdict on one
-/// instance less or more.
+/// Say what new policies would do to the clusters that exist now: which break their bounds, and the
+/// verdict on one instance less or more.
 ///
-/// A policy of the file takes the place of the one with its kind and name, or stands beside all others; nothing is
-/// written. Ends with exit code 3 where a cluster breaks a bound that would be enforced, and with 0 otherwise.
+/// A policy of the file takes the place of the one with its kind and name, or stands beside all
+/// others; nothing is written. Ends with exit code 3 where a cluster breaks a bound that would be
+/// enforced, and with 0 otherwise.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:
@@ -48,7 +49,7 @@ pub(crate) struct Args {
     shape: Shape,
 }
 
-/// Runs the verb.
+/// Prints the effect of the new policies on each cluster.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     let new = read(&args.filename, &session.namespace)?;
     let clusters = session.clusters_of(args.all_namespaces, None).await?;
@@ -79,7 +80,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     conclude(session, &test.items)
 }
 
-/// Says what could not be read, and ends as the bounds say.
+/// Names the facts that could not be read, and ends as the bounds say.
 fn conclude(session: &Session, items: &[Tried]) -> Result<(), Failure> {
     for item in items {
         if let Some(why) = &item.unreadable {
@@ -114,7 +115,7 @@ struct New {
 }
 
 impl New {
-    /// `there` with these among them.
+    /// Returns the policies in `there` with these among them.
     fn beside(&self, mut there: Written, namespace: &str) -> Written {
         let own = self.own.iter();
         for policy in own.filter(|it| it.metadata.namespace.as_deref() == Some(namespace)) {
@@ -146,7 +147,7 @@ fn read(path: &PathBuf, namespace: &str) -> Result<New, Failure> {
         .map_err(|why| Failure::usage(format!("{} holds no policies: {why}", path.display())))
 }
 
-/// The policies of a text; those that name no namespace are for `namespace`.
+/// Returns the policies of a text. Those that name no namespace belong to `namespace`.
 fn parse(text: &str, namespace: &str) -> Result<New, String> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
@@ -178,7 +179,7 @@ fn parse(text: &str, namespace: &str) -> Result<New, String> {
     Ok(new)
 }
 
-/// The policies of every namespace that has one of `clusters`.
+/// Reads the policies of every namespace that has one of `clusters`.
 async fn written(session: &Session, clusters: &[Postgresql]) -> BTreeMap<String, Written> {
     let namespaces: BTreeSet<String> = clusters.iter().map(|it| it.namespace.clone()).collect();
     stream::iter(namespaces)
@@ -208,7 +209,7 @@ async fn tried(session: &Session, cluster: Postgresql, written: &Written, new: &
     }
 }
 
-/// The bounds that the cluster breaks as it is.
+/// Returns the bounds that the cluster breaks as it is.
 fn violations(facts: &Facts, policies: &Policies) -> Vec<Violation> {
     let count = facts.to();
     let mut all = Vec::new();
@@ -230,7 +231,8 @@ fn violations(facts: &Facts, policies: &Policies) -> Vec<Violation> {
     all
 }
 
-/// What one instance less and one more would be told by us, today and then.
+/// Returns our verdicts on one instance less and one more, under the policies of `today` and of
+/// `then`.
 fn changes(facts: &Facts, today: &Policies, then: &Policies) -> Vec<Verdicts> {
     let told = |policies: &Policies| {
         let all = would_say(facts, policies);
@@ -253,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_policies_are_read_and_what_is_wrong_is_named() {
+    fn only_policies_are_read_and_errors_are_named() {
         let policy =
             "apiVersion: pgscale.dev/v1alpha1\nkind: ScalePolicy\nmetadata: {name: a}\nspec: {}\n";
         let platform = policy.replace("ScalePolicy", "ClusterScalePolicy");

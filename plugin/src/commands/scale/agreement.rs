@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::session::Session;
 use crate::terminal::text::instances;
 
-/// Has all `jobs` agreed to that would change something.
+/// Asks for agreement to all `jobs` that would change something.
 ///
 /// # Errors
 /// `Declined` where a person says no, or where there is no terminal to ask on.
@@ -28,8 +28,8 @@ pub(super) async fn seek(
     Ok(Agreed { unjudged: request.acting.yes })
 }
 
-/// Asks one question about all clusters: always where the labels found several, because they may
-/// have found more than was meant; for a single one as where it is named.
+/// Asks one question about all clusters. It always asks where the labels found several, because
+/// they may have found more than was meant. It treats a single one as if it were named.
 async fn about_several(
     session: &Session,
     request: &ScaleRequest,
@@ -48,8 +48,8 @@ fn clusters(count: usize) -> String {
     if count == 1 { "1 cluster".to_owned() } else { format!("{count} clusters") }
 }
 
-/// Returns the question about `plans`: how many instances are added and removed, and where that was
-/// not judged in full.
+/// Returns the question about `plans`: the numbers of instances that are added and removed, and the
+/// clusters that were not judged in full.
 pub(super) fn question(plans: &[&Plan]) -> String {
     let differences = || plans.iter().map(|plan| plan.to - plan.from);
     let (added, removed): (Vec<i64>, Vec<i64>) = (
@@ -116,7 +116,7 @@ async fn about_zero(
     }
 }
 
-/// Asks about growth that not every rule could judge: nothing is known to be wrong with it, and
+/// Asks about growth that not every rule could judge. Nothing is known to be wrong with it, and
 /// nothing is known to be well.
 async fn about_unjudged(
     session: &Session,
@@ -142,8 +142,8 @@ async fn about_unjudged(
     })
 }
 
-/// Has a change agreed to, by --yes or by the answer to `question`; `why` says what must be agreed
-/// to.
+/// Asks for agreement to a change, by --yes or by the answer to `question`. `why` names the point
+/// that must be agreed to.
 async fn agree(
     session: &Session,
     request: &ScaleRequest,

@@ -10,14 +10,14 @@ use crate::terminal::Format;
 use crate::view::batch::outcomes;
 use crate::view::report::markdown;
 
-/// Says what is worth knowing of an outcome and no failure.
+/// Prints the notes of an outcome: they are worth knowing and no failure.
 pub(in crate::commands) fn show_notes(session: &Session, outcome: &Outcome) {
     for note in outcome.watched.iter().flat_map(|watched| &watched.notes) {
         session.out.note(&format!("note: {note}"));
     }
 }
 
-/// Prints what came of one change, in the format that was asked for, and ends as it ended.
+/// Prints the outcome of one change in the requested format, and ends as the change ended.
 pub(in crate::commands) fn conclude(
     session: &Session,
     outcome: &Outcome,
@@ -40,9 +40,8 @@ pub(in crate::commands) fn conclude(
     }
 }
 
-/// Prints what came of all jobs, in the format that was asked for, and ends as they ended: as the
-/// only one did, or else as the one that needs a person most. Where a person `declined`, nothing
-/// was begun.
+/// Prints the outcomes of all jobs in the requested format, and ends as they ended: as the only one
+/// did, or else as the one that needs a person most. Where a person `declined`, nothing was begun.
 pub(super) fn conclude_all(
     session: &Session,
     request: &ScaleRequest,
@@ -89,14 +88,14 @@ fn together(ended: &[Outcome]) -> Result<(), Failure> {
     lines.extend(ended.iter().filter_map(|outcome| {
         let line = outcome.failure()?.message.lines().next().unwrap_or_default();
         let cluster = format!("{}/{}", outcome.namespace, outcome.name);
-        // Most say it themselves.
+        // Most messages name the cluster themselves.
         let whom = if line.contains(&cluster) { String::new() } else { format!("{cluster}: ") };
         Some(format!("  {whom}{line}"))
     }));
     Err(Failure::new(kind, lines.join("\n")))
 }
 
-/// Returns the kind that decides the exit code: what needs a person most comes first.
+/// Returns the kind that decides the exit code: the one that needs a person most.
 pub(super) fn worst(failures: &[&Failure]) -> Option<Kind> {
     const BY_WEIGHT: [Kind; 8] = [
         Kind::NotAsPlanned,

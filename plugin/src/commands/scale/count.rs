@@ -1,4 +1,4 @@
-//! The count that a person asks for, and the count that it comes to.
+//! The count that a person asks for, and the count that results.
 
 use pgscale_guard::change::Direction;
 
@@ -10,7 +10,7 @@ use crate::terminal::text::instances;
 /// A count that a person asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::commands) enum CountRequest {
-    /// So many more, or fewer where negative, than run.
+    /// So many more than run, or fewer where negative.
     By(i64),
     /// So many.
     Exactly(i64),
@@ -19,7 +19,7 @@ pub(in crate::commands) enum CountRequest {
 }
 
 impl CountRequest {
-    /// Returns the direction that a person asks for; `None` where either will do.
+    /// Returns the direction that a person asks for. `None` where either will do.
     pub(super) fn direction(self) -> Option<Direction> {
         match self {
             Self::By(by) if by < 0 => Some(Direction::Down),
@@ -79,10 +79,11 @@ impl CountRequest {
         }
     }
 
-    /// Returns why a request for more, or for fewer, would change the number and nothing else: the
-    /// operator applies its limits silently, and runs what it runs.
+    /// Returns the reason why a request for more, or for fewer, would change the number and nothing
+    /// else. The operator applies its limits silently, and keeps the members that run.
     ///
-    /// Returns nothing where a rule refuses the plan anyway: its words are the better ones.
+    /// Returns nothing where a rule refuses the plan anyway: the text of the rule is the better
+    /// one.
     pub(super) fn held_by_limits(
         self,
         session: &Session,

@@ -58,8 +58,8 @@ enum Stands {
 }
 
 impl Job {
-    /// Reads the cluster `name` in the namespace of `session`, plans what is asked for, judges it,
-    /// and reads what it would mean beyond that.
+    /// Reads the cluster `name` in the namespace of `session`, plans the request, judges the plan,
+    /// and reads its impact.
     pub(super) async fn prepare(session: Session, name: String, request: &ScaleRequest) -> Self {
         let mut prepared = judge(&session, &name, request).await;
         let mut shown = None;
@@ -99,7 +99,7 @@ impl Job {
         }
     }
 
-    /// Returns why nothing will be done, where that is so.
+    /// Returns the reason for doing nothing, where nothing will be done.
     pub(super) fn refusal(&self) -> Option<&Failure> {
         match &self.prepared {
             Ok(Prepared { stands: Stands::Refused(failure), .. }) | Err(failure) => Some(failure),
@@ -107,7 +107,7 @@ impl Job {
         }
     }
 
-    /// Returns what a person is shown of it before anything is done.
+    /// Returns the summary that a person sees before anything is done.
     pub(super) fn planned(&self) -> Planned<'_> {
         Planned {
             namespace: &self.namespace,
@@ -135,8 +135,8 @@ impl Job {
 
     /// Carries the job out as it was `agreed` to.
     ///
-    /// A job that `waited` for others is judged again first, where its count grows; a shrink always
-    /// is.
+    /// A job that `waited` for others is judged again first, where its count grows. A shrink is
+    /// always judged again.
     pub(super) async fn run(
         mut self,
         request: &ScaleRequest,
@@ -165,7 +165,8 @@ impl Job {
         };
         let outcome = Outcome { impact, ..outcome };
         show_notes(&session, &outcome);
-        // In full and at once, under the cluster's name: the table at the end has room for a word.
+        // The failure is printed in full and at once, under the cluster's name: the table at the
+        // end has room for a word.
         if let Some(failure) = outcome.failure().filter(|_| !request.by_name()) {
             session.out.failure(&failure.clone().reached_by(&session.reach));
         }
@@ -173,7 +174,7 @@ impl Job {
     }
 }
 
-/// Reads the cluster, plans what is asked for, and judges it: by the rules, and by our permissions.
+/// Reads the cluster, plans the request, and judges the plan by the rules and by our permissions.
 async fn judge(session: &Session, name: &str, request: &ScaleRequest) -> Result<Prepared, Failure> {
     let (plan, facts) = plan(session, name, request).await?;
     let moves = plan.leader_move.is_some();
@@ -193,7 +194,7 @@ async fn judge(session: &Session, name: &str, request: &ScaleRequest) -> Result<
     Ok(Prepared { plan, facts, stands })
 }
 
-/// Reads the cluster and plans what is asked for.
+/// Reads the cluster and plans the request.
 async fn plan(
     session: &Session,
     name: &str,
@@ -214,7 +215,8 @@ async fn plan(
     let first = Change::of_count(cluster.clone(), request.count.unchecked(declared).max(0));
     let (mut facts, policies) = session.facts(first, whom).await;
     session.show_warnings();
-    // Relative to what runs, and that is known only now: the operator applies its limits silently.
+    // A relative count starts from the number that runs. That is known only now: the operator
+    // applies its limits silently.
     let from = facts.from().unwrap_or(declared);
     let count = request.count.count(session, name, declared, from)?;
     facts.change = Change { undo: request.undoes.is_some(), ..Change::of_count(cluster, count) };
@@ -279,7 +281,8 @@ async fn act(
     let mut done = Done::default();
     let mut outcome = match apply(session, plan.clone(), &facts, agreed, &mut done).await {
         Err(failure) => Outcome::failed(plan, failure),
-        // What is reported is the plan that was agreed to; what is watched is what came of it.
+        // The report shows the plan that was agreed to. The wait follows the plan that was carried
+        // out.
         Ok(now) => Outcome { plan: Some(plan), ..follow(session, now, request).await },
     };
     outcome.done = done;
@@ -293,7 +296,7 @@ async fn act(
     outcome
 }
 
-/// The count is written: waits for what comes of it, where that is wanted.
+/// Waits for the effect of the written count, where that is wanted.
 async fn follow(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcome {
     let resume = session.suggest(&["wait", &plan.name]);
     session.interrupted_means("interrupted; the change goes on", "resume", resume.clone());
@@ -308,7 +311,7 @@ async fn follow(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcom
     Outcome { watched, ..Outcome::of(plan, result) }
 }
 
-/// A dry run.
+/// Makes a dry run.
 async fn rehearse(session: &Session, plan: Plan, mode: DryRun, change: &str) -> Outcome {
     let mut by_server = "";
     if mode == DryRun::Server {
@@ -321,9 +324,9 @@ async fn rehearse(session: &Session, plan: Plan, mode: DryRun, change: &str) -> 
     Outcome { said, ..Outcome::of(plan, "DryRun") }
 }
 
-/// The count is there already; a change that was cut off may still be on its way.
+/// Waits for a change that was cut off and may still be on its way: the count is there already.
 ///
-/// Among clusters that labels chose it is not waited for: the others would wait for their turns.
+/// Among clusters that labels chose it does not wait: the others would wait for their turns.
 async fn resume(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcome {
     let (name, acting) = (plan.name.clone(), &request.acting);
     let count = instances(plan.count);

@@ -1,4 +1,4 @@
-//! `up`, `down` and `set` on a cluster in memory: what is written, what is said, how it ends.
+//! `up`, `down` and `set` on a cluster in memory: their writes, their texts and their ends.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn a_failover_during_the_checkpoint_stops_shrink_and_switchover() {
 }
 
 #[tokio::test]
-async fn a_leader_that_somebody_else_moves_is_not_moved_by_us() {
+async fn a_leader_that_another_writer_moves_is_not_moved_by_us() {
     for mishap in [Mishap::SwitchoverPending, Mishap::SwitchoversHidden] {
         for line in ["down acid-a --to 3 --yes", "switchover acid-a"] {
             let world = World::new(5, 4).with(mishap);
@@ -93,13 +93,13 @@ async fn a_leader_that_somebody_else_moves_is_not_moved_by_us() {
 }
 
 #[tokio::test]
-async fn nothing_changes_when_nobody_can_take_over() {
+async fn nothing_changes_when_no_member_can_take_over() {
     let world = World::new(5, 4).stalled(&[0, 1]);
     let (_, code, why) = run(&world, "down acid-a --to 2 --yes", None).await;
     assert_eq!(code, 3);
     assert!(why.contains("leader-condemned") && why.contains("set acid-a 4 -n db"), "{why}");
     assert_eq!((world.writes().len(), world.switchovers().len()), (0, 0));
-    // The way out it names works.
+    // The alternative that it names works.
     let (_, code, why) = run(&world, "set acid-a 4 --yes --wait=false", None).await;
     assert_eq!((code, why.as_str()), (0, ""));
     assert_eq!((world.declared(), world.leader()), (4, 2));
@@ -126,7 +126,7 @@ async fn a_conflict_is_planned_again_and_written_once() {
 }
 
 #[tokio::test]
-async fn a_cluster_made_anew_is_another_cluster() {
+async fn a_recreated_cluster_is_another_cluster() {
     let world = World::new(3, 0).with(Mishap::Recreated);
     let (_, code, why) = run(&world, "up acid-a --to 4", None).await;
     assert_eq!((code, world.declared()), (1, 3));
@@ -146,7 +146,7 @@ async fn a_lost_answer_is_looked_for_and_never_sent_again() {
 }
 
 #[tokio::test]
-async fn the_webhooks_no_ends_like_our_own() {
+async fn a_denial_by_the_webhook_ends_like_our_own() {
     let world = World::new(3, 0).with(Mishap::Denial);
     let (_, code, why) = run(&world, "down acid-a --yes", None).await;
     assert_eq!((code, world.declared()), (3, 3));
@@ -178,7 +178,7 @@ async fn a_standby_clusters_leader_moves_on_one_timeline() {
 }
 
 #[tokio::test]
-async fn a_count_that_somebody_else_set_during_the_switchover_stays() {
+async fn a_count_that_another_writer_set_during_the_switchover_stays() {
     let world = World::new(5, 4).with(Mishap::CountedDuringSwitchover(7));
     let (_, code, why) = run(&world, "down acid-a --to 3 --yes", None).await;
     assert_eq!((code, world.declared(), world.writes().len()), (5, 7, 0), "{why}");
@@ -212,7 +212,7 @@ async fn an_api_server_away_right_after_the_switchover_is_waited_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_not_counted_on_that_was_well_for_a_moment_is_still_not_waited_for() {
+async fn an_unfit_member_that_was_well_for_a_moment_is_not_waited_for() {
     let world = World::new(5, 4).stalled(&[0]).with(Mishap::StallsAgain);
     let (screen, code, why) = run(&world, "down acid-a --to 3 --yes --timeout 1s", None).await;
     assert_eq!((code, world.declared(), world.leader()), (0, 3, 1), "{why}");
@@ -248,7 +248,7 @@ async fn an_unfinished_growth_is_not_called_done_when_run_again() {
 }
 
 #[tokio::test]
-async fn a_count_that_somebody_else_wrote_first_is_waited_for_all_the_same() {
+async fn a_count_that_another_writer_wrote_first_is_still_waited_for() {
     let world = World::new(3, 0).with(Mishap::PendingAndCounted);
     let (_, code, why) = run(&world, "up acid-a --to 4 --timeout 50ms", None).await;
     assert_eq!((code, world.declared(), world.writes().len()), (4, 4, 1), "{why}");
@@ -256,7 +256,7 @@ async fn a_count_that_somebody_else_wrote_first_is_waited_for_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_is_there_already_is_nothing_to_do() {
+async fn a_count_that_is_reached_is_nothing_to_do() {
     let world = World::new(3, 0);
     for line in ["set acid-a 3", "up acid-a --to 3", "down acid-a --to 3"] {
         let (screen, code, why) = run(&world, line, None).await;
@@ -308,7 +308,7 @@ async fn a_count_within_the_operators_limits_is_never_moved_the_wrong_way() {
         let report: serde_json::Value = serde_json::from_str(&screen.stdout()).unwrap();
         assert_eq!((&report["result"], &report["exitCode"]), (&json!("Refused"), &json!(3)));
     }
-    // What the limits leave room for is done, whatever was declared.
+    // The change that the limits leave room for is made, whatever count was declared.
     for (world, line, want) in [
         (ceiling(), "down acid-a --yes", 4),
         (floor(), "up acid-a", 4),
@@ -338,7 +338,7 @@ async fn an_unknown_cluster_is_an_error_that_shows_where_to_look() {
 }
 
 #[tokio::test]
-async fn a_report_names_the_leader_that_is_and_not_the_one_that_was_wanted() {
+async fn a_report_names_the_actual_leader_and_not_the_wanted_one() {
     let world = World::new(5, 4).with(Mishap::AnotherTakesOver);
     let (screen, code, why) = run(&world, "down acid-a --to 3 --yes -o json", None).await;
     assert_eq!((code, world.leader(), world.declared()), (0, 1, 3), "{why}");
@@ -372,7 +372,7 @@ async fn reports_are_for_machines_and_complete() {
 }
 
 #[tokio::test]
-async fn a_write_lost_after_the_leader_moved_is_told_with_a_count_that_is_safe_to_repeat() {
+async fn a_write_lost_after_the_leader_moved_names_a_count_that_is_safe_to_repeat() {
     let world = World::new(3, 2).with(Mishap::LostBefore);
     let (_, code, why) = run(&world, "down acid-a --yes", None).await;
     assert_eq!(code, 5, "{why}");

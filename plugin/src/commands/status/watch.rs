@@ -1,4 +1,4 @@
-//! `status --watch`: the same again and again, until interrupted.
+//! `status --watch`: `status` again and again, until interrupted.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::status::{Digest, Status};
 use crate::terminal::Format;
 use crate::view::status::rows;
 
-/// Looks again and again. The first look has to work; later ones may fail for a while: an API server restarts.
+/// Looks again and again. The first look has to work. Later ones may fail for a while: an API
+/// server restarts.
 pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     let people = matches!(args.shape.output, Format::Text | Format::Wide);
     let redraws = people && session.out.redraws;
@@ -49,7 +50,7 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// One cluster as it was shown, without what changes at every look.
+/// One cluster as it was shown, without the parts that change at every look.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     cluster: String,
@@ -62,8 +63,9 @@ impl Seen {
     }
 }
 
-/// Between two looks. One cluster costs about 20 requests: every 2 s that is 10 a second. In a list each costs about
-/// 15, and half a second of pause: at most 30 a second, however many there are. client-go's own limit is 50.
+/// Returns the pause between two looks. One cluster costs about 20 requests: every 2 s that is 10 a
+/// second. In a list each costs about 15, and half a second of pause: at most 30 a second, however
+/// many there are. client-go's own limit is 50.
 fn pause(poll: Duration, clusters: usize) -> Duration {
     let halves = u32::try_from(clusters).unwrap_or(u32::MAX).max(4);
     poll.saturating_mul(halves) / 2
@@ -77,7 +79,7 @@ fn redraw(session: &Session, args: &Args, all: &[Status]) -> Result<(), Failure>
     session.out.redraw(&format!("{text}\n\n{now}every {every}; Ctrl-C ends"))
 }
 
-/// Prints what changed: of a list the lines, of one cluster all of it.
+/// Prints the changes: the changed lines of a list, or the whole text of one cluster.
 fn report(
     session: &Session,
     args: &Args,
@@ -139,7 +141,8 @@ mod tests {
         ended.unwrap_or_else(|_| panic!("no {text:?} in {}", screen.stdout()));
     }
 
-    /// What a watch prints while the lead goes to member 1 in between; `leader` is what it prints before its name.
+    /// Returns the output of a watch while the lead goes to member 1 in between. `leader` is the
+    /// text before the leader's name.
     async fn watched(line: &str, leader: &str) -> String {
         let world = World::new(3, 0);
         let screen = Screen::default();
@@ -148,7 +151,7 @@ mod tests {
             shown(&screen, &format!("{leader}acid-a-0")).await;
             world.lead(1);
             shown(&screen, &format!("{leader}acid-a-1")).await;
-            // More looks, at what stays the same.
+            // More looks, while nothing changes.
             sleep(Duration::from_millis(100)).await;
         };
         tokio::select! {
@@ -157,7 +160,8 @@ mod tests {
         }
     }
 
-    /// The look during which the lead went over may see something of both, so two lines or three; never one per look.
+    /// Returns the changes. The look during which the lead went over may see something of both, so
+    /// two lines or three are right, and never one per look.
     fn changes<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
         let mut words: Vec<&str> = words.collect();
         assert!((2..=3).contains(&words.len()), "{words:?}");
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_changed_is_printed() {
+    async fn only_changes_are_printed() {
         let one = watched("status acid-a -w", "Leader:    ").await;
         let leaders = one.lines().filter_map(|line| line.strip_prefix("  Leader:    ")?.get(..8));
         assert_eq!(changes(leaders), ["acid-a-0", "acid-a-1"], "{one}");
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_first_look_that_fails_ends_it() {
+    async fn a_first_look_that_fails_ends_the_watch() {
         let (_, code, why) = run(&World::new(3, 0), "status acid-x -w", None).await;
         assert_eq!(code, 1, "{why}");
     }

@@ -1,5 +1,5 @@
-//! Waits after a switchover until the standbys follow the new leader, and until a shrink is
-//! admitted that it was for.
+//! The wait after a switchover: until the standbys follow the new leader, and until the shrink that
+//! it was for is admitted.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::plan::{Unfit, describe, unfit};
 use crate::session::Session;
 use crate::terminal::text::instances;
 
-/// What is waited for.
+/// The conditions that the wait is for.
 pub(super) struct Settling<'a> {
     pub(super) session: &'a Session,
     /// The cluster before anything was done.
@@ -30,10 +30,10 @@ pub(super) struct Settling<'a> {
     pub(super) count: Option<i64>,
 }
 
-/// What the cluster came to.
+/// The state that the cluster reached.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
-    /// What is worth knowing and no failure.
+    /// Facts that are worth knowing and no failure.
     pub(super) notes: Vec<String>,
     /// The count that is admitted, and the next command.
     pub(super) next: Option<Admitted>,
@@ -46,20 +46,20 @@ enum Look {
     Lacks(Missing),
 }
 
-/// Why the cluster's object was not read.
+/// The reason for not having read the cluster's object.
 enum Unread {
     /// Another look may help.
     Now(String),
-    /// None will.
+    /// No other look will help.
     Ever(Failure),
 }
 
-/// What is still missing.
+/// The conditions that are still missing.
 #[derive(Debug, Default)]
 struct Missing {
-    /// Members that do not follow, and whatever else cannot be counted on.
+    /// Members that do not follow, and everything else that cannot be counted on.
     late: Vec<String>,
-    /// What refuses the count.
+    /// The findings that refuse the count.
     denials: Vec<Finding>,
 }
 
@@ -68,13 +68,13 @@ impl Missing {
         Self { late: vec![why], denials: Vec::new() }
     }
 
-    /// Returns it in one line.
+    /// Returns the missing conditions in one line.
     fn line(&self) -> String {
         let denials = self.denials.iter().map(|it| format!("{}: {}", it.rule, it.message));
         self.late.iter().cloned().chain(denials).collect::<Vec<_>>().join("; ")
     }
 
-    /// Returns it in full, with what to do about each rule.
+    /// Returns the missing conditions in full, with the remedy of each rule.
     fn lines(&self, reach: &Reach) -> Vec<Line> {
         let late = self.late.iter().map(|why| Line::Text(format!("  {why}")));
         let denials = self.denials.iter().flat_map(|denial| {
@@ -86,12 +86,12 @@ impl Missing {
 }
 
 impl Settling<'_> {
-    /// Waits until nothing is missing, or for `timeout`. Members that were not fit before are not
-    /// waited for.
+    /// Waits until nothing is missing, or for `timeout`. It does not wait for members that were not
+    /// fit before.
     ///
     /// # Errors
-    /// `Timeout` with everything that is still missing; sooner where the cluster is gone, or
-    /// another writer has set a count that makes this one no shrink.
+    /// `Timeout` with everything that is still missing. It comes sooner where the cluster is
+    /// gone, or another writer has set a count that makes this one no shrink.
     pub(super) async fn wait(&self, timeout: Duration) -> Result<Settled, Failure> {
         if self.moved {
             let means = "interrupted; the leader has moved, the standbys follow it";
@@ -144,7 +144,7 @@ impl Settling<'_> {
         }
         let mut late =
             if self.moved { late(&Assessment::of(&facts, &policies), known) } else { Vec::new() };
-        // A policy may let the operator's own hand-over pass; what was asked for is a leader that
+        // A policy may let the operator's own switchover pass. The request is for a leader that
         // stays.
         if let Some(leader) = facts.leader_name().filter(|_| facts.leader_condemned()) {
             let to = instances(facts.to());
@@ -183,7 +183,7 @@ impl Settling<'_> {
         }
     }
 
-    /// Another writer set a count that is not above the one that was asked for.
+    /// Returns the failure where another writer set a count that is not above the requested one.
     fn superseded(&self, declared: Option<i64>, count: i64) -> Failure {
         let declared = declared.map_or("unset".to_owned(), |count| count.to_string());
         let so_far = if self.moved { "the leader was moved" } else { "nothing was changed" };
@@ -218,7 +218,7 @@ impl Settling<'_> {
     }
 }
 
-/// Returns what is missing, or `admitted`.
+/// Returns the missing conditions, or `admitted`.
 fn look_at(late: Vec<String>, denials: Vec<Finding>, admitted: Option<Admitted>) -> Look {
     if late.is_empty() && denials.is_empty() {
         return Look::Well(admitted);
@@ -226,8 +226,8 @@ fn look_at(late: Vec<String>, denials: Vec<Finding>, admitted: Option<Admitted>)
     Look::Lacks(Missing { late, denials })
 }
 
-/// What is missing until every member that stays follows, but those in `known`. What cannot be seen
-/// is missing.
+/// Returns the obstacles until every member that stays follows, but those in `known`. A fact that
+/// cannot be seen is an obstacle.
 pub(super) fn late(facts: &Assessment<'_>, known: &[Unfit]) -> Vec<String> {
     let mut late: Vec<String> = facts
         .survivors()

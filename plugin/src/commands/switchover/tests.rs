@@ -15,7 +15,7 @@ use crate::terminal::testing::Screen;
 use crate::testing::{Mishap, World, facts, give, run, stalled};
 
 #[test]
-fn what_cannot_be_seen_does_not_follow() {
+fn an_unseen_member_does_not_follow() {
     assert_eq!(late(&Assessment::new(&facts(3, 3, 0), None), &[]), [""; 0]);
     let behind = stalled(facts(3, 3, 0), 2);
     let behind = Assessment::new(&behind, None);
@@ -74,7 +74,7 @@ async fn a_switchover_for_a_count_ends_well_only_when_that_count_is_admitted() {
     );
     let said = screen.stderr();
     assert!(said.contains("s: operation-in-progress: "), "{said}");
-    // The same for a machine, and the command that it names works.
+    // A machine gets the same, and the command that it names works.
     let world = World::new(5, 4);
     let (screen, ..) = run(&world, "switchover acid-a --for 3 -o json", None).await;
     let report: Value = serde_json::from_str(&screen.stdout()).unwrap();
@@ -124,7 +124,7 @@ async fn a_switchover_for_a_count_that_stays_refused_touches_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_deadline_a_switchover_for_a_count_names_what_is_still_in_the_way() {
+async fn at_the_deadline_a_switchover_for_a_count_names_the_obstacles() {
     let world = World::new(5, 4).with(Mishap::FrozenDuringSwitchover);
     let line = "switchover acid-a --for 3 --timeout 3s";
     let (screen, code, why) = run(&world, line, None).await;
@@ -248,13 +248,13 @@ async fn a_switchover_for_a_count_takes_any_leader_that_stays() {
     let (screen, code, why) = run(&world, "switchover acid-a --for 3", None).await;
     assert_eq!((code, world.leader()), (0, 1), "{why}");
     assert!(screen.stdout().contains("leader moved from acid-a-4 to acid-a-1"));
-    // Another one that goes will not do.
+    // Another member that goes is no valid leader.
     let world = World::new(5, 4).with(Mishap::AnotherTakesOver);
     let (_, code, why) = run(&world, "switchover acid-a --for 1", None).await;
     assert_eq!((code, world.leader()), (5, 1), "{why}");
 }
 
-/// What was on record whenever something was done inside a member.
+/// A world, and the entries on record at each command inside a member.
 struct Witness(World, Arc<Mutex<Vec<Value>>>);
 
 impl Exec for Witness {
@@ -279,7 +279,7 @@ async fn a_switchover_is_on_record_before_its_checkpoint() {
     assert_eq!(*seen.lock().unwrap(), ["Begun"]);
 }
 
-/// Says that a switchover is done, and does not do it.
+/// A world that reports a switchover as done, and does not do it.
 struct Liar(World);
 
 impl MemberClient for Liar {

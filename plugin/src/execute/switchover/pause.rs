@@ -1,7 +1,8 @@
-//! How long nobody took writes during a switchover, measured from here and not taken from anybody's word.
+//! The time without writes during a switchover, measured from here and not taken from any report.
 //!
-//! Both members are asked again and again while Patroni works. The pause is bounded from above: it began no earlier
-//! than the old leader was last asked and said that it takes writes, and it was over when the new one said so.
+//! Both members are asked again and again while Patroni works. The pause is bounded from above. It
+//! began no earlier than the last answer of the old leader that it takes writes, and it was over at
+//! the first such answer of the new one.
 
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
@@ -19,11 +20,11 @@ struct Sample {
     pod: String,
     asked: Instant,
     answered: Instant,
-    /// It ran as the primary.
+    /// The member ran as the primary.
     writable: bool,
 }
 
-/// What was seen so far.
+/// The samples so far.
 #[derive(Debug, Default)]
 pub(super) struct Samples(Mutex<Vec<Sample>>);
 
@@ -45,8 +46,8 @@ impl Samples {
         }
     }
 
-    /// How long writes stopped at most, between the leaders `old` and `new`; `None` where either was not seen to
-    /// take writes.
+    /// Returns the longest time for which writes may have stopped between the leaders `old` and
+    /// `new`. `None` where either was not seen to take writes.
     pub(super) fn pause(&self, old: &str, new: &str) -> Option<Duration> {
         between(&self.0.lock().unwrap_or_else(PoisonError::into_inner), old, new)
     }
@@ -62,7 +63,8 @@ fn between(samples: &[Sample], old: &str, new: &str) -> Option<Duration> {
     Some(first.saturating_duration_since(last))
 }
 
-/// PostgreSQL runs there, and not in recovery (`get_postgresql_status`, patroni/api.py).
+/// Returns whether PostgreSQL runs there, and not in recovery (`get_postgresql_status`,
+/// patroni/api.py).
 fn takes_writes(body: &str) -> bool {
     serde_json::from_str(body)
         .ok()

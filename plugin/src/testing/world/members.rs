@@ -44,7 +44,8 @@ impl State {
         Ok(RestResponse { status: 200, body: body.to_string() })
     }
 
-    /// Runs a command inside a member: a checkpoint, a question about base backups, and what a test lets it print.
+    /// Runs a command inside a member: a checkpoint, a question about base backups, and a command
+    /// that a test scripted.
     pub(super) fn run(&mut self, pod: &str, command: &[String]) -> Result<String, ExecError> {
         let words = command.join(" ");
         let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));

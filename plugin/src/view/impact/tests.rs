@@ -9,7 +9,7 @@ use crate::impact::tests::inputs;
 use crate::impact::{LeaderReadings, Readings, Wal};
 use crate::testing::{facts, made_by, with};
 
-/// The plan as it is shown, and its impact.
+/// Returns the text of the plan and its impact.
 fn text(mut facts: Facts, inputs: Readings, wide: bool) -> String {
     let claim = |ordinal| Claim {
         name: format!("pgdata-acid-a-{ordinal}"),
@@ -51,7 +51,7 @@ fn volumes_that_are_deleted_and_standbys_that_hang_on_stand_out() {
 }
 
 #[test]
-fn members_of_which_the_same_is_to_be_said_share_a_line() {
+fn members_with_the_same_text_share_a_line() {
     let app = Clients { user: "app".into(), application: String::new(), count: 1 };
     let clients = vec![
         ("acid-a-1".to_owned(), Ok(vec![app])),
@@ -82,7 +82,7 @@ fn members_of_which_the_same_is_to_be_said_share_a_line() {
 }
 
 #[test]
-fn many_copies_are_summed_up_and_a_disk_that_was_not_seen_is_said() {
+fn many_copies_are_summed_up_and_an_unseen_disk_is_named() {
     let leader = LeaderReadings {
         data: Ok(3 << 30),
         wal: Ok(Wal { held: None, free: Err("df is not installed".to_owned()) }),

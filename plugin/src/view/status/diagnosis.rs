@@ -1,4 +1,4 @@
-//! What keeps a cluster from converging, as a person reads it.
+//! The causes that keep a cluster from converging, as a person reads them.
 
 use pgscale_guard::evidence;
 use pgscale_guard::remedy::Suggested;
@@ -7,7 +7,7 @@ use crate::status::Status;
 use crate::terminal::text::{laid_out, wrap};
 use crate::terminal::{BOLD, CARE, GOOD};
 
-/// The causes, the likeliest first.
+/// Renders the causes, the likeliest first.
 pub(crate) fn reasons(status: &Status, width: Option<usize>) -> String {
     let mut lines = Vec::new();
     if status.why.is_empty() {

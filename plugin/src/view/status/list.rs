@@ -4,7 +4,7 @@ use crate::status::{Severity, Status, running};
 use crate::terminal::text::{Cell, age, rows_of};
 use crate::terminal::{BAD, CARE, GOOD};
 
-/// Several clusters, one line each.
+/// Renders several clusters, one line each.
 pub(crate) fn list(all: &[Status], everywhere: bool, wide: bool, width: Option<usize>) -> String {
     rows(all, everywhere, wide, width).join("\n")
 }

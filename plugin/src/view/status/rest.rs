@@ -1,4 +1,5 @@
-//! What one cluster has besides members: room for change, slots, volumes, and what a change would be told.
+//! The parts of one cluster besides members: room for change, slots, volumes, and verdicts on
+//! changes.
 
 use pgscale_guard::Seen;
 
@@ -7,10 +8,10 @@ use crate::status::{Bound, By, Headroom, Slot, Status, Told, Volume, volumes};
 use crate::terminal::text::{Cell, age, bytes, fitted, lsn, table};
 use crate::terminal::{BAD, CARE, GOOD};
 
-/// How many rules are named in a narrow table.
+/// The number of rules that are named in a narrow table.
 const RULES: usize = 3;
 
-/// What policies leave room for, in a sentence; nothing where that was not looked up.
+/// Returns the room that policies leave, in a sentence. It is empty where that was not looked up.
 pub(super) fn policy(status: &Status) -> String {
     let Some(detail) = &status.detail else { return String::new() };
     let Headroom { bounds, more, fewer, zero, unreadable, operator_unreadable } = &detail.headroom;
@@ -33,7 +34,7 @@ fn bound(bound: &Bound) -> String {
     format!("{} {} ({})", bound.what, bound.value, source(&bound.source, bound.mode))
 }
 
-/// The sections below the members.
+/// Returns the sections below the members.
 pub(super) fn sections(status: &Status, wide: bool, width: Option<usize>) -> Vec<String> {
     let now = status.snapshot.facts.now;
     let mut sections = Vec::new();
@@ -62,7 +63,7 @@ pub(super) fn sections(status: &Status, wide: bool, width: Option<usize>) -> Vec
     sections
 }
 
-/// A section of what there is; none where there is nothing, and why where it could not be read.
+/// Returns the section of a list. An empty list has none, and an unreadable one has the reason.
 fn section<T>(
     what: &str,
     seen: &Seen<Vec<T>>,
@@ -85,7 +86,8 @@ fn slots(all: &[Slot], wide: bool) -> String {
         .iter()
         .map(|slot| {
             let member = match &slot.member {
-                // Patroni drops it later (member_slots_ttl); until then it holds what nobody will fetch.
+                // Patroni drops the slot later (member_slots_ttl). Until then it holds WAL that no
+                // member will fetch.
                 Some(member) if slot.there == Some(false) => {
                     Cell::styled(format!("{member}, no pod"), CARE)
                 }
@@ -135,7 +137,7 @@ fn row(told: &Told, wide: bool) -> Vec<Cell> {
         (true, Some(_)) if !wide => Cell::styled("allowed, leader moves", GOOD),
         (true, _) => Cell::styled("allowed", GOOD),
     };
-    // Where little could be read, nearly every rule says so.
+    // Where few facts could be read, nearly every rule says so.
     let shown = if wide { told.rules.len() } else { RULES };
     let mut rules: Vec<String> =
         told.rules.iter().take(shown).map(|rule| (*rule).to_owned()).collect();

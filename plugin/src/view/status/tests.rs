@@ -1,4 +1,4 @@
-//! How the state of clusters reads.
+//! Tests of the texts on the state of clusters.
 
 use pgscale_guard::Policies;
 use pgscale_guard::facts::Claim;
@@ -29,7 +29,7 @@ fn policies() -> Policies {
     }
 }
 
-/// With the slots and the volume of a member that is gone.
+/// Returns a status with the slots and the volume of a member that is gone.
 fn status(mut facts: Facts, missing: &[&str]) -> Status {
     facts.claims = Seen::Known(
         [0, 1, 2, 4]
@@ -68,7 +68,7 @@ fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
 }
 
-/// A synchronous cluster in maintenance mode, one member stalled, one Pending.
+/// Returns a synchronous cluster in maintenance mode, one member stalled, one Pending.
 fn troubled() -> Status {
     let mut facts = with(stalled(facts(3, 3, 0), 1), 2, |member| {
         member.pod.phase = "Pending".into();
@@ -200,7 +200,7 @@ fn a_cluster_in_trouble() {
 }
 
 #[test]
-fn why_a_cluster_has_not_converged() {
+fn reasons_of_a_cluster_that_has_not_converged() {
     insta::assert_snapshot!(plain(&reasons(&troubled(), Some(80))), @"
     Why, the likeliest first:
       1. acid-a-2 cannot be scheduled
@@ -224,13 +224,13 @@ fn why_a_cluster_has_not_converged() {
     insta::assert_snapshot!(plain(&reasons(&healthy, Some(80))), @"Nothing keeps it from converging");
 }
 
-/// Escape codes as a person can read them.
+/// Returns the text with escape codes that a person can read.
 fn coloured(text: &str) -> String {
     text.replace('\u{1b}', "^")
 }
 
 #[test]
-fn colours_show_what_deserves_a_look() {
+fn colours_mark_values_that_deserve_a_look() {
     insta::assert_snapshot!(coloured(&detail(&troubled(), false, Some(80))), @"
     ^[1mpostgresql db/acid-a^[0m
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, ^[33m2 running^[0m
@@ -285,7 +285,7 @@ fn colours_show_what_deserves_a_look() {
 }
 
 #[test]
-fn where_nothing_can_be_read_it_says_so_and_is_brief() {
+fn an_unreadable_cluster_is_named_as_such_and_briefly() {
     let mut blind = facts(3, 3, 0);
     let why = || "forbidden".to_owned();
     blind.members = Seen::Unreadable(why());
@@ -393,7 +393,7 @@ async fn the_verb_reads_one_or_all() {
 }
 
 #[tokio::test]
-async fn who_did_not_ask_for_reasons_is_told_how() {
+async fn status_without_reasons_names_the_flag_that_shows_them() {
     let (screen, ..) = run(&World::new(3, 0).quota_spent(), "status acid-a", None).await;
     assert_eq!(screen.stderr(), "why:\n    kubectl pgscale status acid-a --why -n db\n");
 }

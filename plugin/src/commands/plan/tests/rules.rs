@@ -1,11 +1,11 @@
-//! `plan -o wide`: what every rule says, what it looked at, and what would have to change.
+//! `plan -o wide`: the verdict of every rule, its evidence, and the change that would satisfy it.
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::{growing, shown, shrinking};
 use crate::testing::World;
 
-/// Without the times that differ with every run.
+/// Returns `text` without the times that differ with every run.
 fn timeless(text: &str) -> String {
     let time = |word: &str| word.trim_end_matches([',', ';']).parse::<Timestamp>().is_ok();
     let spell = |word| if time(word) { "TIME" } else { word };
@@ -15,7 +15,7 @@ fn timeless(text: &str) -> String {
         .join(" ")
 }
 
-/// What is shown of one rule.
+/// Returns the text about one rule.
 async fn told(world: &World, line: &str, rule: &str) -> String {
     let text = timeless(&shown(world, line, Some(100)).await);
     let (_, rules) = text.split_once("Every rule").unwrap();
@@ -26,7 +26,7 @@ async fn told(world: &World, line: &str, rule: &str) -> String {
 }
 
 #[tokio::test]
-async fn wide_shows_all_of_it_and_every_rule() {
+async fn wide_shows_the_whole_impact_and_every_rule() {
     insta::assert_snapshot!(timeless(&shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await), @"
     postgresql db/acid-a: 5 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
@@ -268,7 +268,7 @@ async fn wide_shows_all_of_it_and_every_rule() {
 }
 
 #[tokio::test]
-async fn what_would_have_to_change_is_told_with_what_was_looked_at() {
+async fn every_rule_shows_its_evidence_and_the_change_it_wants() {
     let full = told(&growing(), "acid-a --to 5 -o wide", "quota-headroom").await;
     insta::assert_snapshot!(full, @"
     DENY quota-headroom: no room for 5 instances: a limit would be passed
@@ -296,7 +296,7 @@ async fn what_would_have_to_change_is_told_with_what_was_looked_at() {
 }
 
 #[tokio::test]
-async fn rules_are_asked_as_if_the_leader_had_moved_and_that_is_said() {
+async fn rules_judge_as_if_the_leader_had_moved_and_the_plan_says_so() {
     let text = shown(&World::new(3, 2), "acid-a --to 2 -o wide", None).await;
     assert!(text.contains("Every rule, as if acid-a-0 led already, and"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! What is asked before one cluster changes, and what comes of the answer.
+//! The question before one cluster changes, and the effect of the answer.
 
 use std::io::{self, Read};
 use std::sync::{Arc, mpsc};
@@ -77,12 +77,12 @@ async fn growth_that_could_be_judged_and_cannot_after_another_write_is_not_carri
     }
 }
 
-/// Somebody who is there and says nothing.
+/// A person at the terminal who says nothing.
 struct Silent(mpsc::Receiver<()>);
 
 impl Read for Silent {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        // Longer than the test waits; a program that sleeps here as well is found out.
+        // Longer than the test waits, so that a program that sleeps here as well fails.
         self.0.recv_timeout(Duration::from_secs(20)).ok();
         Ok(0)
     }

@@ -55,7 +55,7 @@ async fn a_webhook_that_takes_no_dry_runs_leaves_the_leader_where_it_is() {
     hint: then lower the count:
         kubectl pgscale set acid-a 3 -n db
     "#);
-    // The way out that it names works.
+    // The commands that it names work.
     for line in ["switchover acid-a --for 3", "set acid-a 3 --yes"] {
         let (_, code, why) = run(&world, line, None).await;
         assert_eq!((code, why.as_str()), (0, ""), "{line}");

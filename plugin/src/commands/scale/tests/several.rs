@@ -13,7 +13,7 @@ async fn one_table_one_question_one_code() {
     let world = World::new(3, 2).with_another();
     let (screen, code, failure) = run(&world, "down -l team=acid", Some("y\n")).await;
     assert_eq!(code, 1, "{failure}");
-    // How long a move in memory takes, and whether its pause is seen, differs from run to run.
+    // The duration of a move in memory, and the sight of its pause, differ from run to run.
     let said = screen.stderr();
     let lines = said.lines().take(12).filter(|line| !line.contains("leads, by lock"));
     insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"
@@ -46,7 +46,7 @@ async fn nothing_begins_where_one_is_refused_and_errors_stop() {
 }
 
 #[tokio::test]
-async fn a_failure_of_one_is_told_with_its_name_and_does_not_stop_another() {
+async fn a_failure_of_one_is_named_and_does_not_stop_another() {
     // acid-a is refused by the webhook, and acid-b is being deleted.
     let world = World::new(3, 0).with_another().with(Mishap::Denial);
     let (screen, code, failure) =
@@ -132,7 +132,7 @@ async fn labels_that_find_one_cluster_ask_what_its_name_would() {
 }
 
 #[tokio::test]
-async fn growth_that_could_be_judged_when_it_was_shown_and_not_since_is_not_carried_out() {
+async fn growth_judged_when_shown_and_not_since_is_not_carried_out() {
     for (flags, want) in [("", 3), ("--yes", 4)] {
         let world = World::new(3, 0).with_another().with(Mishap::HiddenClaimsAtPrompt);
         let line = format!("up -l team=acid --wait=false {flags}");
@@ -160,7 +160,7 @@ fn the_question_counts_what_is_added_removed_and_not_judged() {
 }
 
 #[test]
-fn what_needs_a_person_most_decides_the_code() {
+fn the_failure_that_needs_a_person_most_decides_the_code() {
     let of = |kinds: &[Kind]| {
         let failures: Vec<Failure> =
             kinds.iter().map(|kind| Failure::new(*kind, "it failed")).collect();

@@ -1,4 +1,4 @@
-//! What programs read of one cluster.
+//! Tests of the document that programs read of one cluster.
 
 use super::*;
 

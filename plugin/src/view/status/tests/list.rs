@@ -1,9 +1,9 @@
-//! How several clusters read.
+//! Tests of the list of several clusters.
 
 use super::*;
 use crate::status::worst_first;
 
-/// One cluster of every kind, the worst last.
+/// Returns one cluster of every kind, the worst last.
 fn fleet() -> Vec<Status> {
     let named = |name: &str, mut facts: Facts, missing: &[&str]| {
         facts.change.new.name = name.into();
