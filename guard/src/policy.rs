@@ -81,7 +81,7 @@ pub struct Limit<T> {
     pub value: T,
     /// The object that sets it.
     pub source: ObjectRef,
-    /// What becomes of a violation.
+    /// The effect of a violation.
     pub mode: Mode,
 }
 

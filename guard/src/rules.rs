@@ -244,7 +244,7 @@ fn last_word<'a, T>(
     }
 }
 
-/// Returns the pods that are marked as busy, as all are during a major upgrade.
+/// Returns the pods that are marked as busy, as all pods are during a major upgrade.
 pub fn critical_operation(facts: &Facts) -> Vec<Evidence> {
     let marked = facts.all_members().iter().filter(|member| member.pod.critical_operation);
     let mark = "label critical-operation";

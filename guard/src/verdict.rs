@@ -13,7 +13,7 @@ use crate::severity::Mode;
 
 pub use crate::severity::Severity;
 
-/// What one rule found.
+/// The finding of one rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
@@ -121,7 +121,7 @@ impl Finding {
         self
     }
 
-    /// Adds a fact that it rests on.
+    /// Adds what it rests on: `field` of `object` holds `value`.
     #[must_use]
     pub fn because(self, object: ObjectRef, field: &str, value: impl fmt::Display) -> Self {
         self.because_of(Evidence::new(object, field, value))

@@ -56,7 +56,7 @@ impl Cause {
 /// The field that a deletion sets.
 const DELETION: &str = "metadata.deletionTimestamp";
 
-/// What causes are found in.
+/// The facts in which causes are found.
 pub(crate) struct Clues<'a> {
     /// The facts of the cluster.
     pub(crate) snapshot: &'a Snapshot,

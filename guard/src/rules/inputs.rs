@@ -55,12 +55,12 @@ impl Rule {
     }
 }
 
-/// One field of an object.
+/// Returns one field of an object.
 fn one(object: ObjectRef, field: &str, value: impl Display) -> Vec<Evidence> {
     vec![Evidence::new(object, field, value)]
 }
 
-/// Fields of `object` by `value`; that it is not there, or why it could not be read.
+/// Returns the fields of `value`, that `object` does not exist, or the reason why it could not be read.
 fn seen<T, const N: usize>(
     value: &Seen<T>,
     object: &ObjectRef,
@@ -79,7 +79,7 @@ fn unread(object: ObjectRef, why: &str) -> Vec<Evidence> {
     vec![Evidence::unreadable(object, why)]
 }
 
-/// The first of `all`, which are of this kind, with all facts about each.
+/// Returns all facts about the first objects of `all`, which are of this kind.
 fn listed(kind: object_ref::Kind, all: Vec<Vec<Evidence>>) -> Vec<Evidence> {
     let object = ObjectRef::all(kind);
     if all.is_empty() {

@@ -213,8 +213,10 @@ fn paused(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(remedy))
 }
 
-/// How Patroni is resumed, and the marks that say that it must not be yet: in the middle of a major upgrade it would
-/// start what is being upgraded.
+/// Returns the remedy that resumes Patroni, and the marks that forbid it for now.
+///
+/// In the middle of a major upgrade a resumed Patroni would start the PostgreSQL that is being
+/// upgraded.
 fn resume(facts: &Assessment<'_>) -> (Remedy, Vec<Evidence>) {
     let resume = inside(facts, &["patronictl", "resume"]);
     let marked = critical_operation(facts);
@@ -240,7 +242,8 @@ fn paused_growth(facts: &Assessment<'_>, starts: bool) -> Outcome {
         finding.evidence.extend(marked);
         return Outcome::Found(finding.remedy(remedy));
     }
-    // Without a pod there is no patronictl: the same object is edited, which is JSON within JSON.
+    // Without a pod there is no patronictl. The same object is edited instead, which is JSON within
+    // JSON.
     let resume = kubectl(facts, &["get", &config.argument(), "-o", "json"])
         .piped_into(["sed", r#"s/\\"pause\\": *true/\\"pause\\":false/"#])
         .piped_into(["kubectl", "replace", "-f", "-"]);

@@ -231,7 +231,7 @@ fn parameters(spec: &Value) -> BTreeMap<&str, &Value> {
 /// One edit, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edit {
-    /// What is edited, as a JSON pointer.
+    /// The part that is edited, as a JSON pointer.
     field: String,
     /// `from → to`, or that it is not shown.
     value: String,
@@ -322,7 +322,8 @@ mod tests {
     use super::*;
     use crate::rules::testing::{Want, healthy, table, text};
 
-    /// Another controller is named, and no operator of that name is found: its limits may make the count smaller.
+    /// Returns facts in which another controller is named, and no operator of that name is found:
+    /// its limits may make the count smaller.
     fn in_doubt(mut facts: Facts) -> Facts {
         let key = crate::postgresql::CONTROLLER_ANNOTATION.to_owned();
         facts.change.new.annotations.insert(key, "another".to_owned());

@@ -246,7 +246,7 @@ fn own() -> Remedy {
         .or_to("where there is no list yet", create_list())
 }
 
-/// Returns the cluster's part in the reason why no operator was found.
+/// Returns the cluster's part in the reason why no operator was found: the id by which it chooses one.
 fn nobody_owns(facts: &Assessment<'_>) -> Evidence {
     let field = format!("annotation {CONTROLLER_ANNOTATION}");
     let value = match facts.change.new.controller() {

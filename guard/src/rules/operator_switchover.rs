@@ -109,7 +109,8 @@ fn leader_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(mend_one(facts)).if_by_policy_lag(by_policy))
 }
 
-/// More pods live than the object asks for, the leader's among them, and the new count leaves it out as well.
+/// Returns the finding where more pods live than the object asks for, the leader's among them, and
+/// the new count leaves the leader's pod out as well.
 fn left_out(facts: &Assessment<'_>, leader: &str, lock: &ObjectRef) -> Finding {
     let to = facts.to();
     let message = format!(

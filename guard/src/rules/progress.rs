@@ -170,7 +170,7 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         )
         .because(facts.postgresql_source(), "numberOfInstances within the operator's limits", from)
         .because(facts.stateful_set_source(), "spec.replicas", runs)
-        // With none running, to cancel would be to ask for a full outage.
+        // With none running, a cancel would ask for a full outage.
         .remedy(if runs >= 1 {
             wait(facts).or_to("or cancel it", set_count(facts, runs))
         } else {

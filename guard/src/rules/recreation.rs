@@ -21,7 +21,8 @@ const TRIES: usize = 64;
 pub struct Recreation {
     /// The pods and the volumes that are left.
     pub left: Vec<ObjectRef>,
-    /// The nearest count with which the same manifest would be admitted; `None` where there is none.
+    /// The nearest count with which the same manifest would be admitted. `None` where there is
+    /// none.
     pub count: Option<i64>,
     /// The fate of the volumes.
     pub volumes: Volumes,
@@ -34,7 +35,7 @@ pub enum Volumes {
     Kept,
     /// The volumes are deleted, too.
     Deleted {
-        /// The setting or the object that says so.
+        /// The setting or the object that decides it.
         by: Evidence,
         /// The claims that are still there.
         claims: Vec<String>,

@@ -259,7 +259,7 @@ fn volume_resizing(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     Outcome::Found(finding.remedy(Remedy::to("wait for it", kubectl(facts, &["get", "pvc"]))))
 }
 
-/// How a claim shows that it is being resized.
+/// Returns the sign by which a claim shows that it is being resized.
 fn resizing(claim: &Claim) -> Option<Evidence> {
     let evidence = |field, value| Evidence::new(ObjectRef::claim(&claim.name), field, value);
     if let Some(condition) = &claim.resizing {
@@ -328,7 +328,8 @@ fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     )))
 }
 
-/// What of the budget forbids to evict the last of `members` (`getExpectedScale`, pkg/controller/disruption).
+/// Returns the part of the budget that forbids an eviction of the last of `members`
+/// (`getExpectedScale`, pkg/controller/disruption).
 fn blocks(budget: &DisruptionBudget, members: i64) -> Option<(&'static str, String)> {
     let own = if budget.leader_only { 1 } else { members };
     let others = budget.expected.map_or(0, |expected| expected.saturating_sub(own).max(0));

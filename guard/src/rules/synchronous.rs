@@ -70,7 +70,7 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let all = sync.standbys.join(", ");
     let others: Vec<&Member> =
         facts.survivors().filter(|member| Some(member.name.as_str()) != leader).collect();
-    // However far along it is, Patroni never chooses a member that is tagged so.
+    // However far along such a member is, Patroni never chooses it.
     let (barred, others): (Vec<(&Member, Option<Tag>)>, Vec<_>) = (others.into_iter())
         .map(|member| (member, never_synchronous(member)))
         .partition(|(_, tag)| tag.is_some());
@@ -296,7 +296,7 @@ fn synchronous(facts: &Facts) -> Result<Option<&Configuration>, String> {
     }
 }
 
-/// Returns the mode as the configuration spells it.
+/// Returns `synchronous_mode` as the configuration spells it.
 pub(super) fn mode(configuration: &Configuration) -> &'static str {
     match configuration.synchronous {
         Synchronous::Off => "false",

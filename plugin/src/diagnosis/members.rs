@@ -85,7 +85,7 @@ fn about_node(clues: &Clues<'_>, node: &str) -> Command {
     clues.anywhere(&["describe", "node", node])
 }
 
-/// Returns what is said of a lost node.
+/// Returns the state of a lost node.
 fn not_ready(node: &str) -> Evidence {
     let value = "no, and its kubelet ends no pod";
     Evidence::new(ObjectRef::new(Kind::Node, node), "condition Ready", value)

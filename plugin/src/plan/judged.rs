@@ -100,6 +100,7 @@ fn weightiest<'a>(plan: &'a Plan, rule: &str) -> Option<&'a Finding> {
 #[cfg(test)]
 mod tests {
     use pgscale_guard::Seen;
+    use pgscale_guard::object_ref::ObjectRef;
     use pgscale_guard::patroni::PendingFailover;
     use pgscale_guard::policy::{Limit, Mode, Weight};
 
@@ -135,16 +136,9 @@ mod tests {
 
     #[test]
     fn audit_is_no_denial_and_ignored_findings_are_shown() {
-        let min = Limit {
-            value: 3,
-            source: pgscale_guard::object_ref::ObjectRef::policy("trial"),
-            mode: Mode::Audit,
-        };
-        let ignore = Limit {
-            value: Weight::Ignore,
-            source: pgscale_guard::object_ref::ObjectRef::policy("p"),
-            mode: Mode::Warn,
-        };
+        let min = Limit { value: 3, source: ObjectRef::policy("trial"), mode: Mode::Audit };
+        let source = ObjectRef::policy("p");
+        let ignore = Limit { value: Weight::Ignore, source, mode: Mode::Warn };
         let policies = Policies {
             min: vec![min],
             rules: [("no-standby-left".to_owned(), vec![ignore])].into(),

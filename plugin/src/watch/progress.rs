@@ -31,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// The command that tells more: `subject` is the member, or the cluster.
+    /// Returns the command that shows more. `subject` is the member, or the cluster.
     pub(crate) fn command(
         &self,
         goal: &Goal,

@@ -106,7 +106,7 @@ pub(in crate::rules) fn owner_before(facts: &Assessment<'_>, policies: &Policies
     let Some(before) = facts.operator_before.as_deref() else { return Vec::new() };
     match before {
         Seen::Known(operator) => bounds::limits(operator),
-        // What runs is what the StatefulSet says.
+        // The StatefulSet says which count runs.
         Seen::Absent => replicas(facts, policies),
         Seen::Unreadable(why) => unread(operators(), why),
     }

@@ -11,7 +11,7 @@ use crate::patroni::{Answer, Report, Role, Tags};
 use crate::policy::Policies;
 use crate::rules::last_word;
 
-/// All facts about each member.
+/// Returns all facts about each member.
 fn each(facts: &Assessment<'_>, of: impl Fn(&Member) -> Vec<Evidence>) -> Vec<Evidence> {
     match &facts.members {
         Seen::Known(members) => listed(Kind::Pod, members.iter().map(of).collect()),
@@ -130,7 +130,7 @@ pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
     word(facts, feeds, |report| tag(&report.tags), |told| told)
 }
 
-/// Returns one value of each member's answer, or of its report where it gave no answer.
+/// Returns fields of each member's answer, or of its report where it gave no answer.
 fn word<T>(
     facts: &Assessment<'_>,
     answered: impl Fn(&Answer) -> T,

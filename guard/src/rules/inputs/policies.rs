@@ -7,7 +7,7 @@ use crate::evidence::Evidence;
 use crate::object_ref::{Kind, ObjectRef};
 use crate::policy::{Freeze, Limit, Mode, Policies, Way, Windows};
 
-/// The policies together, where none of them says anything.
+/// The source for all policies together, where none of them sets a value.
 const ALL: ObjectRef = ObjectRef::all(Kind::ScalePolicy);
 
 /// Returns each limit of one kind. `field` is its name in policies.

@@ -14,8 +14,8 @@ use crate::object_ref::{Kind, ObjectRef};
 use crate::policy::Policies;
 use crate::rules::{capacity, storage};
 
-/// Returns the objects that were listed as `source`, that they were not listed, or the reason why
-/// they could not be read.
+/// Returns the objects that were listed of a kind, that they were not listed, or the reason why they
+/// could not be read.
 fn each<T>(
     list: Option<&Seen<Vec<T>>>,
     kind: Kind,
@@ -29,17 +29,17 @@ fn each<T>(
     }
 }
 
-/// The review of the webhook leaves out what only the command looks at.
+/// Returns that a kind was not read: the webhook leaves out what only the command looks at.
 fn not_read(kind: Kind) -> Vec<Evidence> {
     one(ObjectRef::all(kind), "read", "no")
 }
 
-/// What cannot be judged of a kind, and the reason.
+/// Returns the reason why `object` cannot be judged.
 fn unjudged(object: ObjectRef, why: &str) -> Evidence {
     Evidence::new(object, "cannot be judged", why)
 }
 
-/// The volume claims.
+/// Returns the volume claims.
 pub(in crate::rules) fn claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let says = |claim: &Claim| {
         let field =
