@@ -1,7 +1,7 @@
 //! The table of the rule and its texts.
 
 use super::*;
-use crate::facts::Claim;
+use crate::facts::{Claim, Facts};
 use crate::rules::testing::{Want, healthy, table, text};
 
 /// A cluster at zero with these ordinals' volumes kept, led last by `last`.
