@@ -17,7 +17,7 @@ pub struct Evidence {
     /// object as a whole is meant, as where it does not exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What it held.
+    /// The value of that part.
     pub value: String,
     /// The id of the rule that found it, where another rule shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ pub struct Evidence {
 impl Evidence {
     /// Returns that `field` of `object` holds `value`.
     ///
-    /// What a terminal would obey is left out: objects hold what their writers like.
+    /// Characters that a terminal would obey are left out: any writer can put them into an object.
     pub fn new(object: ObjectRef, field: &str, value: impl fmt::Display) -> Self {
         let value = printable(&value.to_string());
         Self { object, field: Some(printable(field)), value, rule: None }
@@ -71,7 +71,7 @@ impl Evidence {
     }
 }
 
-/// How many characters a line takes before it takes up nothing more.
+/// The number of characters after which a line takes no more facts.
 const WIDTH: usize = 100;
 
 /// Facts that one line holds.
@@ -99,7 +99,9 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Returns `all` as lines for a person: neighbours that say the same share one, and so do facts of one object in a row.
+/// Returns `all` as lines for a person.
+///
+/// Neighbours with equal facts share a line, and so do facts of one object in a row.
 pub fn lines(all: &[Evidence]) -> Vec<String> {
     let mut lines: Vec<Line<'_>> = Vec::new();
     for fact in all {

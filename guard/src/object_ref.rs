@@ -1,4 +1,4 @@
-//! References to what facts are read from: objects of Kubernetes, and the answers of members.
+//! References to the sources of facts: objects of Kubernetes, and the answers of members.
 
 use std::fmt;
 
@@ -48,7 +48,7 @@ pub enum Kind {
     Service,
     /// A `StatefulSet`.
     StatefulSet,
-    /// What a program or the operator takes where nothing is set.
+    /// The value that a program or the operator uses where nothing is set.
     #[serde(rename = "built-in")]
     BuiltIn,
     /// The time at which a change is judged.

@@ -44,7 +44,7 @@ pub struct Finding {
     /// It rests on the lag that a policy allows, where Patroni would allow more.
     #[serde(skip)]
     pub by_policy_lag: bool,
-    /// How it stands beside other findings and repairs.
+    /// Its relation to other findings and repairs.
     #[serde(skip)]
     pub standing: Standing,
 }

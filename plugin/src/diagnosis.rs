@@ -211,11 +211,12 @@ fn leaderless(clues: &Clues<'_>) -> Cause {
         None => Evidence::absent(facts.lock_source()),
     };
     if is_paused(facts) {
-        let what = "nobody leads, and Patroni is paused: nobody takes over";
+        let what = "no member leads, and Patroni is paused: no member takes over";
         return ending_the_pause(clues, what, vec![lock]);
     }
-    let mut cause = Cause::new("nobody leads: nothing can be written", clues.patronictl(&["list"]))
-        .because_of(lock);
+    let mut cause =
+        Cause::new("no member leads: nothing can be written", clues.patronictl(&["list"]))
+            .because_of(lock);
     for member in facts.all_members() {
         let health = crate::plan::describe(&clues.snapshot.facts.assessment().health(member));
         cause = cause.because(ObjectRef::pod(&member.name), "health", health);
@@ -234,7 +235,8 @@ fn paused(clues: &Clues<'_>) -> Option<Cause> {
     if !is_paused(facts) || facts.leader_name().is_none() {
         return None;
     }
-    let what = "Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over";
+    let what =
+        "Patroni is paused: it neither starts nor rebuilds a member, and no member takes over";
     Some(ending_the_pause(clues, what, Vec::new()))
 }
 

@@ -143,7 +143,7 @@ fn contended(plan: &Plan, moved: bool) -> Failure {
     not_done(
         moved,
         format!(
-            "somebody keeps writing to postgresql {}: {CONFLICTS} attempts conflicted; \
+            "another writer keeps changing postgresql {}: {CONFLICTS} attempts conflicted; \
              numberOfInstances is unchanged",
             plan.cluster()
         ),
@@ -231,7 +231,7 @@ fn excusing(before: &Plan, now: Plan) -> Plan {
 }
 
 /// The note after a conflict.
-const PLANNING_AGAIN: &str = "somebody else wrote to the cluster; planning again ...";
+const PLANNING_AGAIN: &str = "another writer changed the cluster; planning again ...";
 
 /// Plans the same change on fresh facts after a conflict. Returns an error where the plan is not
 /// the same.
@@ -279,7 +279,7 @@ fn as_agreed(before: &Plan, now: Plan, agreed: Agreed) -> Result<Plan, Failure> 
     if ends(before) == ends(&now) {
         return Ok(excusing(before, now));
     }
-    let leader = now.leader.as_deref().unwrap_or("nobody");
+    let leader = now.leader.as_deref().unwrap_or("no member");
     let would = match &now.leader_move {
         Some(wanted) => format!("would have to move from {} to {} first", wanted.from, wanted.to),
         None => "would not have to move".to_owned(),
@@ -318,7 +318,7 @@ fn same_cluster_and_count(before: &Plan, now: &Plan, moved: bool) -> Result<(), 
         return Err(not_done(
             moved,
             format!(
-                "somebody else set numberOfInstances of postgresql {cluster} to {count} meanwhile; {so_far}"
+                "another writer set numberOfInstances of postgresql {cluster} to {count} meanwhile; {so_far}"
             ),
         )
         .hint(look));

@@ -343,7 +343,8 @@ pub(crate) fn worst_first(all: &mut [Status]) {
     all.sort_by_cached_key(|status| (status.severity(), status.snapshot.facts.change.cluster()));
 }
 
-/// What of a status is news when it changes: not ages, positions and bytes, which change at every look.
+/// The part of a status that is news when it changes. Ages, positions and bytes change at every look
+/// and are left out.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Digest {
     declared: Option<i64>,
@@ -362,7 +363,7 @@ pub(crate) struct Digest {
     would_say: Vec<(i64, By, bool, Vec<&'static str>)>,
 }
 
-/// What of a member is news when it changes.
+/// The part of a member that is news when it changes.
 #[derive(Clone, Debug, PartialEq)]
 struct MemberDigest {
     name: String,

@@ -172,13 +172,13 @@ impl Wrong {
 impl fmt::Display for Wrong {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoLeader => write!(out, "nobody holds a valid leader lock"),
+            Self::NoLeader => write!(out, "no member holds a valid leader lock"),
             Self::LeaderInRecovery(leader) => {
                 write!(out, "{leader} holds the leader lock and is in recovery: it takes no writes")
             }
             Self::LeaderFollowsNone(leader) => write!(
                 out,
-                "{leader} leads a standby cluster and is not in recovery: it follows nobody"
+                "{leader} leads a standby cluster and is not in recovery: it follows no other server"
             ),
             Self::SecondLeader { member, leader } => write!(
                 out,

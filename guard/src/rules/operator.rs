@@ -60,7 +60,7 @@ fn limits_unknown(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                     facts.requested()
                 ),
             );
-            finding.evidence.push(nobody_owns(facts));
+            finding.evidence.push(without_owner(facts));
             Outcome::Found(finding.remedy(own()))
         }
     }
@@ -100,7 +100,7 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Direction::Up => true,
         Direction::Create | Direction::Down | Direction::Same => facts.leader_stays(),
     };
-    let (nobody, evidence) = match &facts.operator {
+    let (absence, evidence) = match &facts.operator {
         Seen::Known(operator) => match operator.available {
             Some(true) => return Outcome::Pass,
             None if harmless => return Outcome::Pass,
@@ -118,16 +118,16 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         // The rule operator-limits reports it. Here it only matters where a denial might be missed.
         Seen::Unreadable(_) if harmless => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("whether an operator runs", why),
-        Seen::Absent => ("no operator was found that owns and watches it", nobody_owns(facts)),
+        Seen::Absent => ("no operator was found that owns and watches it", without_owner(facts)),
     };
     let cluster = facts.change.cluster();
     let (severity, message) = if harmless {
-        (Severity::Warn, format!("{nobody}: the new count of {cluster} will wait for one"))
+        (Severity::Warn, format!("{absence}: the new count of {cluster} will wait for one"))
     } else {
         (
             Severity::Deny,
             format!(
-                "{nobody}: the new count of {cluster} would wait for one, and the leader be deleted then, on \
+                "{absence}: the new count of {cluster} would wait for one, and the leader be deleted then, on \
                  facts that no rule checked"
             ),
         )
@@ -247,7 +247,7 @@ fn own() -> Remedy {
 }
 
 /// Returns the cluster's part in the reason why no operator was found: the id by which it chooses one.
-fn nobody_owns(facts: &Assessment<'_>) -> Evidence {
+fn without_owner(facts: &Assessment<'_>) -> Evidence {
     let field = format!("annotation {CONTROLLER_ANNOTATION}");
     let value = match facts.change.new.controller() {
         "" => "unset, which means the operator without CONTROLLER_ID",

@@ -1,10 +1,11 @@
-//! What a finding weighs: its rule's default, what policies say of the rule, what a repair excuses, and what the
-//! policy's mode tempers, in this order.
+//! The severity of a finding: the default of its rule, then the opinions of policies, then a repair,
+//! then the mode of the policy, in this order.
 //!
-//! Policies' opinions on a rule (`rules`) work so that a stricter opinion never weighs less, and a trial never refuses:
-//! one below the default lowers what the rule found by itself to the strictest of those below; one at or above it
-//! stands beside that, in the mode of its own policy. A finding that rests on a policy's own limit is not lowered by
-//! anybody else: that policy's `rules` have weighed it when it was read.
+//! A stricter opinion of a policy (`rules`) never makes a finding weaker, and a policy on trial never
+//! refuses. An opinion below the default lowers the rule's own finding to the strictest of the
+//! opinions below. An opinion at or above the default stands beside it, in the mode of its own policy.
+//! No other policy lowers a finding that rests on a policy's own limit: the `rules` of that policy
+//! were applied when it was read.
 
 use crate::assessment::Assessment;
 use crate::policy::{Limit, Mode, Policies, Weight};
@@ -16,7 +17,8 @@ mod unread;
 
 use unread::{failing_closed, unseen};
 
-/// One thing a finding may weigh, in the mode of a policy, and who says so where it is not the rule itself.
+/// One possible severity of a finding, with the mode of its policy. The policy is named unless the
+/// rule itself decides.
 #[derive(Clone, Debug)]
 struct Candidate {
     severity: Severity,
@@ -24,7 +26,7 @@ struct Candidate {
     says: Option<String>,
 }
 
-/// What a rule says once policies, repairs and modes have been heard.
+/// Returns the finding of a rule after policies, repairs and modes.
 pub(super) fn weighed(
     rule: &Rule,
     outcome: &Outcome,
@@ -50,11 +52,11 @@ pub(super) fn weighed(
             let mut unseen = unseen(rule, facts.direction(), policies);
             unseen.extend(failing_closed(facts.direction(), policies));
             let most = unseen.iter().map(|it| it.severity).max();
-            // A rule can be pinned, but not to more than what is not known may mean.
+            // A policy can pin a rule, but not above the severity of an unknown fact.
             let pinned = opinions(rule, policies)
                 .filter_map(|limit| Some(spoken(rule, limit, weight(limit)?.min(most?))));
             let mut candidates: Vec<_> = pinned.collect();
-            // A caution refuses nothing by itself, seen or not, unless a policy has raised it.
+            // An advisory refuses nothing by itself, seen or not, unless a policy has raised it.
             let own = unseen.into_iter().map(|it| match rule.kind {
                 Kind::Advisory if it.severity > Severity::Warn => {
                     Candidate { severity: Severity::Warn, says: None, ..it }
@@ -62,7 +64,7 @@ pub(super) fn weighed(
                 Kind::Bound | Kind::Calendar | Kind::Advisory | Kind::Live => it,
             });
             candidates.extend(own.filter_map(|it| lowered(rule, it, policies)));
-            // What a policy asks for on trial refuses nothing for want of the fact, either.
+            // A policy on trial refuses nothing for want of a fact, either.
             let asked = policies.requested(rule.id).unwrap_or(Mode::Enforce);
             for candidate in &mut candidates {
                 candidate.mode = candidate.mode.min(asked);
@@ -86,7 +88,8 @@ pub(super) fn weighed(
     Some(apply(rule, finding, strongest, facts, policies))
 }
 
-/// The same for facts that are judged by a limit on trial: nothing weighs more than that policy's mode lets it.
+/// Returns the same for facts that are judged by a limit on trial. The mode of that policy is the
+/// upper bound.
 pub(super) fn on_trial(
     rule: &Rule,
     outcome: &Outcome,
@@ -94,20 +97,20 @@ pub(super) fn on_trial(
     policies: &Policies,
     limit: &Limit<u64>,
 ) -> Option<Finding> {
-    // What is not known does not depend on the lag that is allowed.
+    // Unknown facts do not depend on the allowed lag.
     let Outcome::Found(finding) = outcome else { return None };
     let mode = finding.mode.unwrap_or(policies.mode).min(limit.mode);
     let found = Outcome::Found(because_of_lag(finding.clone(), limit).in_mode(mode));
     weighed(rule, &found, facts, policies)
 }
 
-/// Says which policy's limit on the lag it rests on.
+/// Names the policy with the limit on the lag that the finding rests on.
 pub(super) fn because_of_lag(finding: Finding, limit: &Limit<u64>) -> Finding {
     let value = format_args!("{} bytes", limit.value);
     finding.because(limit.source.clone(), "survivors.maxLag", value)
 }
 
-/// The one that weighs more; the first where they weigh the same.
+/// Returns the stronger finding, and the first of two that are equally strong.
 pub(super) fn stronger(one: Option<Finding>, other: Option<Finding>) -> Option<Finding> {
     let weight = |finding: &Option<Finding>| {
         finding.as_ref().map(|finding| (!finding.audit_only, finding.severity, finding.on_trial))
@@ -115,7 +118,7 @@ pub(super) fn stronger(one: Option<Finding>, other: Option<Finding>) -> Option<F
     if weight(&other) > weight(&one) { other } else { one }
 }
 
-/// How much it comes to: 1 is recorded, 2 is told, 3 refuses.
+/// Returns the effect as a number: 1 is recorded, 2 is a warning, 3 refuses.
 fn strength(severity: Severity, mode: Mode) -> u8 {
     match (mode, severity) {
         (Mode::Audit, _) => 1,
@@ -128,7 +131,8 @@ fn base(severity: Severity, policies: &Policies) -> Candidate {
     Candidate { severity, mode: policies.mode, says: None }
 }
 
-/// What policies say of a rule. Of policies that could not all be read none may loosen anything.
+/// Returns the opinions of policies on a rule. Where not all policies could be read, no opinion
+/// loosens anything.
 fn opinions<'a>(rule: &Rule, policies: &'a Policies) -> impl Iterator<Item = &'a Limit<Weight>> {
     policies.rules.get(rule.id.as_str()).into_iter().flatten()
 }
@@ -149,7 +153,7 @@ fn says(rule: &Rule, limit: &Limit<Weight>) -> String {
     format!("{} says rules.{}: {:?}", limit.source, rule.id, limit.value)
 }
 
-/// `own`, lowered to the strictest of the opinions that are below it; `None` where they ignore it.
+/// Returns `own`, lowered to the strictest of the opinions below it. `None` where they ignore it.
 fn lowered(rule: &Rule, own: Candidate, policies: &Policies) -> Option<Candidate> {
     if policies.unreadable.is_some() {
         return Some(own);
@@ -164,7 +168,7 @@ fn lowered(rule: &Rule, own: Candidate, policies: &Policies) -> Option<Candidate
     }
 }
 
-/// The finding with this weight, as far as a repair and the mode let it.
+/// Returns the finding with this severity, as far as a repair and the mode allow it.
 fn apply(
     rule: &Rule,
     mut finding: Finding,

@@ -95,7 +95,7 @@ fn judged(facts: &Assessment<'_>) -> Outcome {
     let kept = |claims: &[Claim]| -> Vec<Claim> {
         claims.iter().filter(|claim| !claim.terminating).cloned().collect()
     };
-    // One that is being deleted goes as soon as no pod mounts it.
+    // A claim that is being deleted disappears as soon as no pod mounts it.
     let claims = match &facts.claims {
         Seen::Known(claims) if members.is_empty() => Some(kept(claims)),
         Seen::Known(claims) => Some(claims.clone()),
@@ -125,7 +125,7 @@ fn judged(facts: &Assessment<'_>) -> Outcome {
     }
     let starts = |claims: &[Claim]| claims.iter().any(|claim| claim.ordinal < facts.to());
     let denies = matches!(&outcome, Outcome::Found(finding) if finding.severity == Severity::Deny);
-    // What is kept is not mounted, and a member without data never starts by itself.
+    // The kept volumes are not mounted, and a member without data never starts by itself.
     if !denies && members.is_empty() && claims.is_some_and(|claims| !starts(claims)) {
         let without = without_volumes(facts);
         return if without == Outcome::Pass { outcome } else { without };
@@ -133,8 +133,10 @@ fn judged(facts: &Assessment<'_>) -> Outcome {
     outcome
 }
 
-/// Ordinal 0 starts without data although others have kept theirs. Where Patroni knows no cluster it founds an empty one,
-/// and the others end with "system ID mismatch" (`bootstrap`, patroni/ha.py).
+/// Judges that ordinal 0 starts without data although others have kept theirs.
+///
+/// Where Patroni knows no cluster, ordinal 0 founds an empty one, and the others end with "system ID
+/// mismatch" (`bootstrap`, patroni/ha.py).
 fn founds_anew(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Option<Outcome> {
     let claims = claims.filter(|claims| !claims.is_empty())?;
     let first = facts.pod_name(0);
@@ -166,8 +168,10 @@ fn founds_anew(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Option<Outco
     }
 }
 
-/// No volume is left for the members that would start. While Patroni knows the cluster by its system identifier they
-/// wait for a leader to copy from, which never comes.
+/// Judges that no volume is left for the members that would start.
+///
+/// While Patroni knows the cluster by its system identifier, they wait for a leader to copy from, and
+/// no leader comes.
 fn without_volumes(facts: &Assessment<'_>) -> Outcome {
     let config = facts.patroni_source("config");
     match &facts.initialize {

@@ -40,7 +40,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
     session.out.note(&format!(
         "taking back the change of {} by {}{reason}",
         last.started,
-        if last.who.is_empty() { "somebody" } else { &last.who }
+        if last.who.is_empty() { "another user" } else { &last.who }
     ));
     let request = ScaleRequest {
         count: CountRequest::Exactly(count),

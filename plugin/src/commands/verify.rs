@@ -147,7 +147,7 @@ async fn send(
 ) -> Result<Result<Canary, NoCanary>, Failure> {
     if follows_elsewhere(facts) {
         return Err(Failure::refused(format!(
-            "postgresql {} is a standby cluster: nobody in it can write a canary",
+            "postgresql {} is a standby cluster: no member can write a canary",
             facts.change.cluster()
         ))
         .hint_to("without a canary", session.suggest(&["verify", &args.target.name, "--sql"])));
@@ -157,7 +157,7 @@ async fn send(
         (Some(leader), _) => Ok(fly(session, facts, leader, args.timeout).await),
         (None, Some(why)) => none(Kind::Error, format!("the leader lock cannot be read: {why}")),
         (None, None) if facts.to() == 0 => none(Kind::Error, "it runs no instance".to_owned()),
-        (None, None) => none(Kind::NotAsPlanned, "nobody holds a valid leader lock".to_owned()),
+        (None, None) => none(Kind::NotAsPlanned, "no member holds a valid leader lock".to_owned()),
     }
 }
 
@@ -170,7 +170,7 @@ fn outcome(cluster: &str, found: &Verification) -> Result<(), Failure> {
     let flights = match &found.canary {
         Some(Err(NoCanary { why, kind })) => return told(*kind, &format!("took no canary: {why}")),
         Some(Ok(canary)) if canary.flights.is_empty() => {
-            return told(Kind::Error, "has no standby: nobody could replay the canary");
+            return told(Kind::Error, "has no standby: no member could replay the canary");
         }
         Some(Ok(canary)) => canary.flights.as_slice(),
         None => &[],

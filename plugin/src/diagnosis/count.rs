@@ -55,7 +55,10 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
         Seen::Absent => {
             let next = clues.anywhere(&["get", "deployments", "-A"]);
             let next = next.piped_into(["grep", "operator"]);
-            return Cause::new("no operator watches this cluster: nobody will act", next);
+            return Cause::new(
+                "no operator watches this cluster: changes are not carried out",
+                next,
+            );
         }
         Seen::Unreadable(why) => {
             let next = clues.kubectl(&["describe", "postgresql", name]);
@@ -69,7 +72,7 @@ fn idle_operator(clues: &Clues<'_>, facts: &Facts) -> Cause {
     if operator.available == Some(false) {
         let (namespace, name) = operators_place(operator);
         let next = clues.anywhere(&["describe", "deployment", name, "-n", namespace]);
-        let cause = Cause::new("the operator is down: nobody will act", next);
+        let cause = Cause::new("the operator is down: changes are not carried out", next);
         return cause.because(source, "status.availableReplicas", 0);
     }
     let status = facts.change.new.status.as_deref().unwrap_or("");

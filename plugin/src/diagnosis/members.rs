@@ -260,7 +260,7 @@ fn replication(clues: &Clues<'_>, member: &Member, problem: &Problem) -> (Rank, 
             logs(clues, member),
         ),
         Problem::NotReplicating => {
-            (Rank::Replication, format!("{name} replicates from nobody"), receiver())
+            (Rank::Replication, format!("{name} replicates from no member"), receiver())
         }
         Problem::Behind(missing) => (
             Rank::Replication,

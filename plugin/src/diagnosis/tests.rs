@@ -140,7 +140,7 @@ fn healthy_cluster_has_no_cause() {
 fn resume_is_never_suggested_during_a_major_upgrade() {
     let mark = |facts, ordinal| with(facts, ordinal, |it| it.pod.critical_operation = true);
     let upgrade = (0..3).fold(leaderless(true), mark);
-    insta::assert_snapshot!(first(upgrade, Vec::new()), @"nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: leader: none; configmap/acid-a-config: pause: true; pod/acid-a-0: label critical-operation: true; pod/acid-a-1: label critical-operation: true; pod/acid-a-2: label critical-operation: true | kubectl get pods -L critical-operation -w -n db --context=c");
+    insta::assert_snapshot!(first(upgrade, Vec::new()), @"no member leads, and Patroni is paused: no member takes over | configmap/acid-a-leader: leader: none; configmap/acid-a-config: pause: true; pod/acid-a-0: label critical-operation: true; pod/acid-a-1: label critical-operation: true; pod/acid-a-2: label critical-operation: true | kubectl get pods -L critical-operation -w -n db --context=c");
 }
 
 #[test]
@@ -302,14 +302,14 @@ fn broken_part_is_the_first_cause() {
         .map(|(name, facts, events)| format!("{name}: {}", first(facts, events)))
         .collect();
     insta::assert_snapshot!(text.join("\n"), @r#"
-    no leader: nobody leads: nothing can be written | configmap/acid-a-leader: leader: none; pod/acid-a-0: health: claims to lead without holding the leader lock; pod/acid-a-1: health: unknown: the leader did not report its WAL position; pod/acid-a-2: health: unknown: the leader did not report its WAL position | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
-    no leader, paused: nobody leads, and Patroni is paused: nobody takes over | configmap/acid-a-leader: leader: none; configmap/acid-a-config: pause: true | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl resume --wait acid-a
+    no leader: no member leads: nothing can be written | configmap/acid-a-leader: leader: none; pod/acid-a-0: health: claims to lead without holding the leader lock; pod/acid-a-1: health: unknown: the leader did not report its WAL position; pod/acid-a-2: health: unknown: the leader did not report its WAL position | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    no leader, paused: no member leads, and Patroni is paused: no member takes over | configmap/acid-a-leader: leader: none; configmap/acid-a-config: pause: true | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl resume --wait acid-a
     lock unreadable: who leads cannot be told | endpoints/acid-a: could not be read: may not get configmaps | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
     two leaders labelled: 2 pods carry the leader's label | configmap/acid-a-leader: leader: acid-a-0; pod/acid-a-0: role label: leader; pod/acid-a-2: role label: leader | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
     pods unreadable: the members cannot be seen, and little can be told without | pods: could not be read: may not list pods | kubectl auth can-i list pods -n db --context=c
     being deleted: the cluster is being deleted | postgresql/acid-a: metadata.deletionTimestamp: set | kubectl get postgresql acid-a -o yaml -n db --context=c
-    operator absent: no operator watches this cluster: nobody will act | statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl get deployments -A --context=c | grep operator
-    operator down: the operator is down: nobody will act | deployment default/postgres-operator: status.availableReplicas: 0; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl describe deployment postgres-operator -n default --context=c
+    operator absent: no operator watches this cluster: changes are not carried out | statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl get deployments -A --context=c | grep operator
+    operator down: the operator is down: changes are not carried out | deployment default/postgres-operator: status.availableReplicas: 0; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl describe deployment postgres-operator -n default --context=c
     operator failed: the operator gave up: SyncFailed | postgresql/acid-a: status.PostgresClusterStatus: SyncFailed; postgresql/acid-a: event Sync 0s ago: could not sync: no such secret; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
     operator has old settings: the operator still runs with settings older than those in place | configmap default/postgres-operator: edited: after the operator's pod started; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
     operator slow: the operator has not acted yet | deployment default/postgres-operator: available: yes; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl logs --since=10m deployment/postgres-operator -n default --context=c
@@ -330,7 +330,7 @@ fn broken_part_is_the_first_cause() {
     base backup: acid-a-2 is being built | pod/acid-a-2: state: being rebuilt (creating replica); pod/acid-a-2: age of its pod: 90m | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
     database down: PostgreSQL of acid-a-2 does not run: failed | http://10.244.0.12:8008/patroni: acid-a-2: state: failed | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
     timeline: acid-a-2 is on timeline 2 and the leader on 1: it has diverged | http://10.244.0.12:8008/patroni: acid-a-2: timeline: 2, and 1 on the leader | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
-    no receiver: acid-a-2 replicates from nobody | http://10.244.0.12:8008/patroni: acid-a-2: replication_state: none | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+    no receiver: acid-a-2 replicates from no member | http://10.244.0.12:8008/patroni: acid-a-2: replication_state: none | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
     stalled receiver: acid-a-2 does not receive: it lacks 990 B | http://10.244.0.12:8008/patroni: acid-a-2: bytes behind the leader after a second: 990 | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
     replay paused: the replay of acid-a-2 is paused | http://10.244.0.12:8008/patroni: acid-a-2: replay is paused: true | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select pg_wal_replay_resume()'
     wrong role: acid-a-2 claims to lead without holding the leader lock | http://10.244.0.12:8008/patroni: acid-a-2: role: leader, without the leader lock | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
@@ -352,7 +352,7 @@ fn consequence_comes_after_its_cause() {
     acid-a-2 cannot be scheduled
     service acid-a does not lead where it should
     service acid-a-repl does not lead where it should
-    Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over
+    Patroni is paused: it neither starts nor rebuilds a member, and no member takes over
     ");
 }
 
@@ -414,7 +414,7 @@ fn missing_receiver_is_named_before_its_lag() {
         answer.received = Some(10);
         answer.replayed = Some(10);
     });
-    assert!(first(both, Vec::new()).starts_with("acid-a-2 replicates from nobody"));
+    assert!(first(both, Vec::new()).starts_with("acid-a-2 replicates from no member"));
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> 
              numberOfInstances is unchanged",
             wanted.from,
             wanted.to,
-            facts.leader_name().unwrap_or("nobody leads")
+            facts.leader_name().unwrap_or("no member leads")
         ),
     )
     .hint_to("look at the members", session.suggest(&["status", &facts.change.new.name]))

@@ -32,7 +32,7 @@ pub(crate) fn switchover(facts: Assessment<'_>, wanted: &Wanted) -> Handover {
     let Some(leader) = facts.leader_name() else {
         let why = match &facts.leader {
             Seen::Unreadable(why) => format!("the leader lock could not be read ({why})"),
-            Seen::Absent | Seen::Known(_) => "nobody holds a valid leader lock".to_owned(),
+            Seen::Absent | Seen::Known(_) => "no member holds a valid leader lock".to_owned(),
         };
         return Handover::Refused(format!("no-leader: {why}"));
     };
@@ -118,7 +118,7 @@ fn best(facts: Assessment<'_>, leader: &str, reason: &str) -> Handover {
             why: format!("{reason}; {}", praise(&facts, best)),
         });
     }
-    let mut lines = vec![format!("leader-cannot-move: nobody can take over from {leader}")];
+    let mut lines = vec![format!("leader-cannot-move: no member can take over from {leader}")];
     lines.extend(why_nobody(facts, leader).map(|(name, why)| format!("  {name}: {why}")));
     Handover::Refused(lines.join("\n"))
 }

@@ -228,7 +228,7 @@ async fn down_the_leader_moves() {
 
 #[tokio::test(start_paused = true)]
 async fn down_without_a_person_to_ask() {
-    insta::assert_snapshot!(on("down, nobody to ask", NARROW).await, @"
+    insta::assert_snapshot!(on("down, no person to ask", NARROW).await, @"
     [stderr]
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
@@ -247,7 +247,7 @@ async fn down_without_a_person_to_ask() {
     hint: add --yes
     [exit 7]
     ");
-    insta::assert_snapshot!(on("down, nobody to ask", BROAD).await, @"
+    insta::assert_snapshot!(on("down, no person to ask", BROAD).await, @"
     [stderr]
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME

@@ -109,7 +109,7 @@ pub(super) const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
-        name: "down, nobody to ask",
+        name: "down, no person to ask",
         world: || World::new(3, 0),
         line: "down acid-a",
         code: 7,

@@ -93,7 +93,7 @@ fn read(
 }
 
 fn odd(rows: &[Vec<String>]) -> String {
-    format!("psql printed what nobody asked for: {rows:?}")
+    format!("psql printed unexpected rows: {rows:?}")
 }
 
 #[cfg(test)]

@@ -333,7 +333,7 @@ async fn canary_without_a_standby_to_replay_it_is_no_success() {
     insta::assert_snapshot!(timeless(&screen.stdout()), @"
     postgresql db/acid-a
     Canary: committed on acid-a-0 in Ns
-      no standby: nobody could replay it
+      no standby: no member could replay it
     Converged on 1 instance
     ");
     let (screen, ..) = run(&world, "verify acid-a --canary -o jsonpath={.verified}", None).await;

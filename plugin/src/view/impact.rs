@@ -186,7 +186,7 @@ fn quotas(quotas: &Look<Quotas>, wide: bool) -> Vec<String> {
 
 fn spare(plan: &Plan, Turn { before, after }: Turn<i64>) -> String {
     if plan.to == 0 {
-        return format!("{before} -> {BAD}nobody is left to lead{BAD:#}");
+        return format!("{before} -> {BAD}no member is left to lead{BAD:#}");
     }
     let members = format!("{before} -> {after}");
     let members = if after == 0 { format!("{CARE}{members}{CARE:#}") } else { members };

@@ -27,7 +27,7 @@ pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usiz
         let when = match allowed.next {
             _ if allowed.now => "now".to_owned(),
             Some(next) => format!("from {next}"),
-            None => "nobody can say when".to_owned(),
+            None => "at an unknown time".to_owned(),
         };
         title.push(format!("The calendar allows {}:  {when}", allowed.direction));
     }

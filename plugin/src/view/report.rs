@@ -44,8 +44,11 @@ fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
         facts.push(("Why", failure.text()));
     }
     if let Some(entry) = &outcome.entry {
-        let who =
-            if entry.who.is_empty() { "somebody the API server did not name" } else { &entry.who };
+        let who = if entry.who.is_empty() {
+            "a user that the API server did not name"
+        } else {
+            &entry.who
+        };
         facts.push(("Asked by", format!("{who}, {}", entry.started)));
         if let Some(reason) = &entry.reason {
             facts.push(("Reason", reason.clone()));

@@ -125,7 +125,7 @@ fn patroni(facts: &Facts) -> String {
         parts.push(format!("synchronous standbys: {}", sync.standbys.join(" ")));
     }
     if configuration.paused {
-        parts.push(format!("{BAD}paused{BAD:#}: nobody takes over"));
+        parts.push(format!("{BAD}paused{BAD:#}: no member takes over"));
     }
     if let Seen::Known(pending) = &facts.failover {
         let candidate = pending.candidate.as_deref().unwrap_or("any member");
@@ -154,9 +154,9 @@ fn services(status: &Status) -> String {
     let facts = &status.snapshot.facts;
     let name = &facts.change.new.name;
     let one = |service: &str, seen: &Seen<std::collections::BTreeSet<String>>| match seen {
-        Seen::Known(addresses) if addresses.is_empty() => format!("{service} -> nobody"),
+        Seen::Known(addresses) if addresses.is_empty() => format!("{service} -> no member"),
         Seen::Known(addresses) => format!("{service} -> {}", names(facts, addresses).join(", ")),
-        Seen::Absent => format!("{service} -> nobody"),
+        Seen::Absent => format!("{service} -> no member"),
         Seen::Unreadable(why) => format!("{service}: {why}"),
     };
     let leader = one(name, &status.snapshot.services.leader);

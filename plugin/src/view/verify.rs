@@ -113,7 +113,7 @@ fn flights(canary: &Canary) -> String {
         exact(canary.committed)
     )];
     if canary.flights.is_empty() {
-        lines.push(format!("  {CARE}no standby:{CARE:#} nobody could replay it"));
+        lines.push(format!("  {CARE}no standby:{CARE:#} no member could replay it"));
     }
     lines.extend(canary.flights.iter().map(|(member, flight)| match flight {
         Flight::Arrived(delay) => {

@@ -1,4 +1,4 @@
-//! What plain kubectl takes, as far as we suggest it.
+//! The verbs and flags of plain kubectl, as far as commands suggest them.
 
 /// Programs that read the output of kubectl.
 pub(super) const READERS: &[&str] = &["Invoke-Expression", "Out-String", "jq", "sed", "source"];

@@ -27,7 +27,7 @@ pub(super) fn commands(text: &str) -> Vec<String> {
     found
 }
 
-/// What others do with kubectl, named in a sentence: no page suggests it.
+/// Acts of other people with kubectl that a sentence names and no page suggests.
 const ACTS: &[&str] =
     &["kubectl replace --force", "kubectl rollout restart", "kubectl scale statefulset"];
 

@@ -102,7 +102,7 @@ impl Blockers {
             logs.insert(member, true);
         }
         for (member, attempt) in self.begun_anew(phases, again) {
-            lines.push(format!("{member}: base backup begun anew, attempt {attempt}"));
+            lines.push(format!("{member}: base backup started again, attempt {attempt}"));
             logs.insert(member, false);
         }
         for (subject, stand) in stands.iter() {

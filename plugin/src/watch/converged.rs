@@ -126,9 +126,9 @@ impl fmt::Display for Lack {
             Self::StillThere(member) => write!(out, "{member}: still there"),
             Self::NoPod(member) => write!(out, "{member}: no pod yet"),
             Self::MorePods(count) => write!(out, "and {count} more without a pod"),
-            Self::NoLeader => write!(out, "nobody holds a valid leader lock"),
+            Self::NoLeader => write!(out, "no member holds a valid leader lock"),
             Self::Label { leader, on } => {
-                let on = if on.is_empty() { "nobody".to_owned() } else { on.join(", ") };
+                let on = if on.is_empty() { "no member".to_owned() } else { on.join(", ") };
                 write!(out, "{leader} holds the leader lock, the leader's label is on {on}")
             }
             Self::NotStreaming(member) => write!(out, "{member}: does not stream yet"),

@@ -24,7 +24,7 @@ pub(super) fn superseded(goal: &Goal, cluster: &Postgresql) -> Option<Failure> {
         .iter()
         .filter(|(manager, ..)| manager != FIELD_MANAGER)
         .max_by_key(|(.., time)| *time);
-    let by = latest.map_or("somebody", |(manager, ..)| manager.as_str());
+    let by = latest.map_or("another writer", |(manager, ..)| manager.as_str());
     let count = cluster.instances.map_or("nothing".to_owned(), |count| count.to_string());
     let verb = if cluster.instances == goal.before { "set back" } else { "changed" };
     Some(

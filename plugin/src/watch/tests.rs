@@ -59,8 +59,8 @@ fn a_healthy_cluster_lacks_nothing_and_one_broken_thing_is_named() {
     });
     for (broken, says) in [
         (not_acted, "the StatefulSet still asks for 2 and not 3"),
-        (unlabelled, "the leader's label is on nobody"),
-        (leaderless, "nobody holds a valid leader lock"),
+        (unlabelled, "the leader's label is on no member"),
+        (leaderless, "no member holds a valid leader lock"),
         (cloning, "acid-a-2: being rebuilt"),
         (archive, "acid-a-2: "),
         (pending, "acid-a-2: 0/3 nodes are available"),
@@ -197,7 +197,7 @@ async fn timeline_is_printed_line_by_line_without_live_lines() {
     acid-a-3: base backup
     acid-a-3: base backup, 5 % of 100.0 MiB
     acid-a-3: base backup, 55 % of 100.0 MiB
-    acid-a-3: base backup begun anew, attempt 2
+    acid-a-3: base backup started again, attempt 2
     acid-a-3: its log says: pg_basebackup: error: connection to server failed: FATAL: no pg_hba.conf entry
     acid-a-3: base backup, 0 % of 100.0 MiB
     acid-a-3: base backup, 98 % of 100.0 MiB

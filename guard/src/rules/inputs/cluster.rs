@@ -82,7 +82,7 @@ pub(in crate::rules) fn upgrade_failure(facts: &Assessment<'_>, _: &Policies) ->
 pub(in crate::rules) fn operator_limits(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
-        Seen::Absent => return nobody(facts),
+        Seen::Absent => return without_operator(facts),
         Seen::Unreadable(why) => return unread(operators(), why),
     };
     let settings = &operator.settings;
@@ -116,7 +116,7 @@ pub(in crate::rules) fn owner_before(facts: &Assessment<'_>, policies: &Policies
 pub(in crate::rules) fn operator_runs(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let operator = match &facts.operator {
         Seen::Known(operator) => operator,
-        Seen::Absent => return nobody(facts),
+        Seen::Absent => return without_operator(facts),
         Seen::Unreadable(why) => return unread(operators(), why),
     };
     let available = match operator.available {
@@ -131,7 +131,7 @@ pub(in crate::rules) fn operator_runs(facts: &Assessment<'_>, _: &Policies) -> V
     ]
 }
 
-fn nobody(facts: &Assessment<'_>) -> Vec<Evidence> {
+fn without_operator(facts: &Assessment<'_>) -> Vec<Evidence> {
     let namespace = &facts.change.new.namespace;
     let id = facts.change.new.controller();
     let id = if id.is_empty() { String::new() } else { format!(" with CONTROLLER_ID {id}") };

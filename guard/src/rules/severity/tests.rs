@@ -241,7 +241,7 @@ fn growth_on_an_unknown_fact_is_refused_where_the_installation_fails_closed() {
         let fails = by_default.clone().failing_growth_closed();
         assert_eq!(effect(&unseen(healthy(3, 4)), rule, &by_default), open, "{name}");
         assert_eq!(effect(&unseen(healthy(3, 4)), rule, &fails), closed, "{name}");
-        // A shrink is weighed as before, and so is growth of which everything is known.
+        // A shrink keeps its severity, and so does growth with all facts known.
         for facts in [unseen(healthy(5, 2)), healthy(3, 4), healthy(5, 2)] {
             let want = effect(&facts, rule, &by_default);
             assert_eq!(effect(&facts, rule, &fails), want, "{name}");

@@ -1,4 +1,4 @@
-//! What a fact that could not be read weighs.
+//! The severity of a fact that could not be read.
 
 use crate::change::Direction;
 use crate::policy::{Limit, Mode, Policies};
@@ -6,8 +6,10 @@ use crate::rules::Rule;
 use crate::rules::severity::{Candidate, base};
 use crate::verdict::Severity;
 
-/// What a fact that could not be seen means: refused for a shrink, told for growth, unless policies say otherwise. What
-/// policies of the namespace say to loosen that counts only for rules that they may lower.
+/// Returns the severity of a fact that could not be read: a shrink is refused and growth is warned of,
+/// unless policies decide otherwise.
+///
+/// A policy of the namespace loosens that only for rules that it may lower.
 pub(super) fn unseen(rule: &Rule, direction: Direction, policies: &Policies) -> Vec<Candidate> {
     let own = &policies.own_unknown_down;
     let own = if policies.may_loosen(rule.id.as_str()) { own.as_slice() } else { &[] };
@@ -41,8 +43,10 @@ pub(super) fn unseen(rule: &Rule, direction: Direction, policies: &Policies) -> 
     candidates
 }
 
-/// Returns the weight of a fact that could not be seen on growth, where the installation refuses growth that cannot be
-/// judged. It stands beside the policies' weights, so that the stricter of both wins.
+/// Returns the severity of a fact that could not be read on growth, where the installation refuses
+/// growth that cannot be judged.
+///
+/// It stands beside the opinions of policies, so that the stricter of both wins.
 pub(super) fn failing_closed(direction: Direction, policies: &Policies) -> Option<Candidate> {
     let grows = matches!(direction, Direction::Create | Direction::Up);
     (policies.growth_fails_closed && grows).then(|| Candidate {

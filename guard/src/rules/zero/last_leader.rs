@@ -10,18 +10,19 @@ use crate::rules::zero::RETURN_FROM_ZERO;
 use crate::rules::{kubectl, set_to, status, unread};
 use crate::verdict::{Finding, Outcome};
 
-/// The member that led last, with the object that says so.
+/// The member that led last, with the object that names it.
 #[derive(Clone)]
 struct LastLeader<'a> {
     name: &'a str,
     evidence: Evidence,
 }
 
-/// Returns which member led last: the holder of the lock, valid or not, because it is written before the history; else
-/// the last one that Patroni's history names. `None` where neither names one.
+/// Returns the member that led last. `None` where neither the lock nor the history names one.
+///
+/// The holder of the lock counts first, valid or not, because Patroni writes it before the history.
 ///
 /// # Errors
-/// What could not be read, and why.
+/// The fact that could not be read, and the reason.
 fn last_leader(facts: &Facts) -> Result<Option<LastLeader<'_>>, (&'static str, &str)> {
     match (&facts.leader, &facts.last_leader) {
         (Seen::Unreadable(why), _) => Err(("the leader lock, which says who led last,", why)),
@@ -103,8 +104,11 @@ pub(super) fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Clai
     Outcome::Found(finding.remedy(set_to(facts, keep, led.saturating_add(1))))
 }
 
-/// The StatefulSet starts its pods one by one, and the first with data is alone. Without a lock that is held it takes the lead, unless its WAL is
-/// more than `maximum_lag_on_failover` behind what the last leader wrote down (`_is_healthiest_node`, patroni/ha.py).
+/// Judges the lead of the first member that starts.
+///
+/// The StatefulSet starts its pods one by one, and the first with data is alone. While no member holds
+/// the lock it takes the lead, unless its WAL is more than `maximum_lag_on_failover` behind the last
+/// leader's record (`_is_healthiest_node`, patroni/ha.py).
 fn first_to_start(
     facts: &Assessment<'_>,
     last: &LastLeader<'_>,
@@ -132,12 +136,14 @@ fn first_to_start(
     )
 }
 
-/// Returns what Patroni's history says of the member that led last.
+/// Returns the text about the last entry in Patroni's history.
 pub(in crate::rules) fn took_the_lead(facts: &Facts, last: &str) -> Evidence {
     Evidence::new(facts.patroni_source("config"), "last leader in history", last)
 }
 
-/// It is not known which member led last: a count that leaves no volume out need not know, one that does is refused.
+/// Judges a start whose last leader is unknown.
+///
+/// A count that mounts every volume needs no last leader. A count that leaves a volume out is refused.
 fn not_known(facts: &Assessment<'_>, why: String) -> Outcome {
     let Some(claims) = facts.claims.known() else { return Outcome::Unknown(why) };
     let kept = claims.iter().map(|claim| claim.ordinal);

@@ -182,7 +182,7 @@ async fn a_count_that_another_writer_set_during_the_switchover_stays() {
     let world = World::new(5, 4).with(Mishap::CountedDuringSwitchover(7));
     let (_, code, why) = run(&world, "down acid-a --to 3 --yes", None).await;
     assert_eq!((code, world.declared(), world.writes().len()), (5, 7, 0), "{why}");
-    assert!(why.contains("somebody else set numberOfInstances"), "{why}");
+    assert!(why.contains("another writer set numberOfInstances"), "{why}");
     assert!(why.contains("the leader was moved"), "{why}");
 }
 

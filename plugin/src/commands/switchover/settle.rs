@@ -240,7 +240,7 @@ pub(super) fn late(facts: &Assessment<'_>, known: &[Unfit]) -> Vec<String> {
         late.push(format!("the members cannot be listed: {why}"));
     }
     if facts.leader_name().is_none() {
-        late.push("nobody holds a valid leader lock".to_owned());
+        late.push("no member holds a valid leader lock".to_owned());
     }
     late
 }

@@ -28,7 +28,7 @@ fn an_unseen_member_does_not_follow() {
     let mut leaderless = facts(3, 3, 0);
     leaderless.leader = Seen::Absent;
     let said = late(&Assessment::new(&leaderless, None), &[]);
-    assert!(said.contains(&"nobody holds a valid leader lock".to_owned()), "{said:?}");
+    assert!(said.contains(&"no member holds a valid leader lock".to_owned()), "{said:?}");
 }
 
 #[tokio::test]

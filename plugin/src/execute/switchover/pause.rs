@@ -93,7 +93,7 @@ mod tests {
             sample("old", 200, 240, false),
             sample("new", 900, 950, false),
         ];
-        assert_eq!(between(&samples, "old", "new"), None, "nobody takes writes again yet");
+        assert_eq!(between(&samples, "old", "new"), None, "no member takes writes again yet");
         samples.push(sample("new", 1000, 1060, true));
         samples.push(sample("new", 1100, 1150, true));
         assert_eq!(between(&samples, "old", "new"), Some(Duration::from_millis(960)));

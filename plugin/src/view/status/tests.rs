@@ -166,8 +166,8 @@ fn a_cluster_in_trouble() {
     postgresql db/acid-a
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, 2 running
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
-      Patroni:   synchronous replication, synchronous standbys: acid-a-1, paused:
-                 nobody takes over
+      Patroni:   synchronous replication, synchronous standbys: acid-a-1, paused: no
+                 member takes over
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
       Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
@@ -212,7 +212,7 @@ fn reasons_of_a_cluster_that_has_not_converged() {
            second: 990
          next:
              kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
-      3. Patroni is paused: it neither starts nor rebuilds a member, and nobody
+      3. Patroni is paused: it neither starts nor rebuilds a member, and no member
          takes over
          configmap/acid-a-config: pause: true
          next:
@@ -235,8 +235,8 @@ fn colours_mark_values_that_deserve_a_look() {
     ^[1mpostgresql db/acid-a^[0m
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, ^[33m2 running^[0m
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
-      Patroni:   synchronous replication, synchronous standbys: acid-a-1, ^[31mpaused^[0m:
-                 nobody takes over
+      Patroni:   synchronous replication, synchronous standbys: acid-a-1, ^[31mpaused^[0m: no
+                 member takes over
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
       Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
@@ -276,7 +276,7 @@ fn colours_mark_values_that_deserve_a_look() {
          http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
          next:
              kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
-      3. ^[33mPatroni is paused: it neither starts nor rebuilds a member, and nobody takes over^[0m
+      3. ^[33mPatroni is paused: it neither starts nor rebuilds a member, and no member takes over^[0m
          configmap/acid-a-config: pause: true
          next:
              kubectl exec acid-a-0 -c postgres -n db -- patronictl resume --wait acid-a
@@ -333,7 +333,7 @@ fn a_cluster_in_trouble_on_a_wide_screen() {
     postgresql db/acid-a
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, 2 running
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
-      Patroni:   synchronous replication, synchronous standbys: acid-a-1, paused: nobody takes over
+      Patroni:   synchronous replication, synchronous standbys: acid-a-1, paused: no member takes over
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
       Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production); 4 more may come, 0 may go

@@ -251,7 +251,7 @@ fn the_document_is_versioned_and_whole() {
           }
         },
         {
-          "what": "Patroni is paused: it neither starts nor rebuilds a member, and nobody takes over",
+          "what": "Patroni is paused: it neither starts nor rebuilds a member, and no member takes over",
           "evidence": [
             {
               "object": {

@@ -30,7 +30,7 @@ fn fleet() -> Vec<Status> {
         named("cloning", cloning, &["acid-a-2: being rebuilt"]),
         named("clamped", clamped, &[]),
         named("unseen", unseen, &["the members cannot be listed"]),
-        named("leaderless", leaderless, &["nobody holds a valid leader lock"]),
+        named("leaderless", leaderless, &["no member holds a valid leader lock"]),
     ];
     worst_first(&mut all);
     all
@@ -49,7 +49,7 @@ fn a_list_puts_the_worst_first() {
     ");
     insta::assert_snapshot!(plain(&list(&fleet(), false, true, None)), @r"
     NAME         DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE   WHY
-    leaderless   3          3           3         none       NoLeader       4d    nobody leads: nothing can be written
+    leaderless   3          3           3         none       NoLeader       4d    no member leads: nothing can be written
     unseen       3          3           unknown   acid-a-0   Unknown        4d    the members cannot be seen, and little can be told without
     clamped      9          3           3         acid-a-0   CountDiffers   4d    9 declared, and the operator runs 3
     cloning      3          3           3         acid-a-0   Rebuilding     4d    acid-a-2 is being built
