@@ -8,7 +8,7 @@ use crate::object_ref::{Kind, ObjectRef};
 use crate::printable::printable;
 use crate::rule_id::RuleId;
 
-/// One fact that a finding rests on: an object, the part that was looked at, and what that part held.
+/// One fact that a finding rests on: an object, the part that was looked at, and its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Evidence {
     /// The object that it was read from.
@@ -17,7 +17,7 @@ pub struct Evidence {
     /// object as a whole is meant, as where it does not exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What it held.
+    /// The value of that part.
     pub value: String,
     /// The id of the rule that found it, where another rule shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ pub struct Evidence {
 impl Evidence {
     /// Returns that `field` of `object` holds `value`.
     ///
-    /// What a terminal would obey is left out: objects hold what their writers like.
+    /// Control characters are left out. Terminals would obey them, and any writer can put them into an object.
     pub fn new(object: ObjectRef, field: &str, value: impl fmt::Display) -> Self {
         let value = printable(&value.to_string());
         Self { object, field: Some(printable(field)), value, rule: None }
@@ -71,7 +71,7 @@ impl Evidence {
     }
 }
 
-/// How many characters a line takes before it takes up nothing more.
+/// The number of characters from which a line takes up no further fact.
 const WIDTH: usize = 100;
 
 /// Facts that one line holds.

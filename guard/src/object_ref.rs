@@ -48,7 +48,7 @@ pub enum Kind {
     Service,
     /// A `StatefulSet`.
     StatefulSet,
-    /// What a program or the operator takes where nothing is set.
+    /// The values that a program or the operator takes where nothing is set.
     #[serde(rename = "built-in")]
     BuiltIn,
     /// The time at which a change is judged.

@@ -18,7 +18,7 @@ pub(in crate::rules) fn leader(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
     }
 }
 
-/// What the leader lock says.
+/// Returns the holder of the leader lock and the time until which it is valid.
 pub(in crate::rules) fn lock(lock: &LeaderLock) -> Vec<Evidence> {
     let field = |field, value: String| Evidence::new(lock.source.clone(), field, value);
     let Some(holder) = &lock.holder else { return vec![field("leader", "none".to_owned())] };
