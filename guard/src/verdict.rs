@@ -152,7 +152,7 @@ pub enum Outcome {
     /// It found something.
     Found(Finding),
     /// The rule could not see a fact it needs. The text says which and why. Turned into a finding
-    /// in one place (`rules.rs`), by policy.
+    /// in one place (`rules/severity.rs`), by policy.
     Unknown(String),
     /// The same where all was read and does not hold the fact. Reading again would not help, but
     /// `remedy` does.

@@ -181,14 +181,14 @@ fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             }
             finding.evidence.extend(obstacles);
             // Where another leader or another count would do, that is shown instead (`alternative`).
-            let nobody = facts.best_survivor().is_none();
+            let none_fits = facts.best_survivor().is_none();
             let would_do = |member: &Member| {
                 facts.takeover(member).lags_by_policy_alone() && facts.in_sync_set(member).is_ok()
             };
             let first = facts.member(&candidate);
             let by_policy = first.is_some_and(|first| facts.takeover(first).lags_by_policy())
-                || nobody && facts.survivors().any(would_do);
-            let remedy = if nobody {
+                || none_fits && facts.survivors().any(would_do);
+            let remedy = if none_fits {
                 mend_one(facts)
             } else {
                 Remedy::to(format!("mend {candidate}, or see what else is in the way"), plan(facts))

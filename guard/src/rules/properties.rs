@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
@@ -9,10 +10,11 @@ use proptest::test_runner::RngSeed;
 use crate::assessment::Assessment;
 use crate::change::{Change, Direction};
 use crate::facts::{Facts, Live, Seen};
+use crate::object_ref::ObjectRef;
 use crate::patroni::Role;
 use crate::policy::{
-    ClusterScalePolicy, ClusterScalePolicySpec, Mode, Policies, ScalePolicy, ScalePolicySpec,
-    WhenUnknown,
+    ClusterScalePolicy, ClusterScalePolicySpec, Limit, Mode, Policies, ScalePolicy,
+    ScalePolicySpec, WhenUnknown,
 };
 use crate::rules::generated::{
     Hidden, TIGHTENINGS, Worse, facts, growths, hidden, hide, opinionated, policy, restrictive,
@@ -388,5 +390,26 @@ proptest! {
             let decided = rule.judge(&by_patroni, &policies) != Outcome::Found(finding.clone());
             prop_assert_eq!(named, decided, "{}", finding);
         }
+    }
+
+    /// Neither the time, the thread nor what was judged before enters a verdict, and judging changes nothing.
+    #[test]
+    fn equal_facts_and_policies_come_to_equal_bytes(
+        facts in facts(), policies in vec(policy(), 0..3), lag in option::of(select(vec![50_u64, 500])),
+        other in facts()
+    ) {
+        let mut policies = Policies::combine(&policies, &facts.change.new);
+        policies.max_lag.extend(lag.map(|value| Limit {
+            value,
+            source: ObjectRef::policy("lag"),
+            mode: Mode::Enforce,
+        }));
+        let given = (facts.clone(), policies.clone());
+        let here = serde_json::to_string(&evaluate(&facts, &policies)).unwrap();
+        evaluate(&other, &policies);
+        let (again, same) = given.clone();
+        let there = std::thread::spawn(move || serde_json::to_string(&evaluate(&again, &same)).unwrap());
+        prop_assert_eq!(here, there.join().unwrap());
+        prop_assert_eq!((facts, policies), given);
     }
 }

@@ -5,12 +5,13 @@ use pgscale_guard::facts::Live;
 use pgscale_guard::operator::Settings;
 use pgscale_guard::patroni::{PendingFailover, SyncState, Synchronous};
 use pgscale_guard::policy::{Limit, Mode, Policies};
+use pgscale_guard::rules::after_switchover;
 use pgscale_guard::{Facts, Seen};
 use serde_json::json;
 
 use super::*;
 use crate::document::ScalePlan;
-use crate::testing::{facts, stalled, with};
+use crate::testing::{facts, policies, stalled, with};
 use crate::view::plan::render;
 
 fn plan(facts: &Facts) -> Plan {
@@ -535,5 +536,54 @@ fn a_switchover_that_is_under_way_cannot_be_flushed() {
     assert_eq!(
         remedy(Seen::Unreadable("forbidden".into())),
         "have configmap/acid-a-failover made readable"
+    );
+}
+
+/// Equal facts and policies come to equal findings here and in the guard, with the leader where the plan puts it: also
+/// where a policy allows less lag than Patroni. What the plan adds is about its own switchover alone.
+#[test]
+fn the_findings_are_the_guards_byte_for_byte() {
+    let late = |facts: Facts, ordinal: i64| {
+        with(facts, ordinal, |member| {
+            if let Live::Answered(answer) = &mut member.live {
+                answer.replayed = Some(850);
+            }
+        })
+    };
+    let bytes = |findings: &[Finding]| {
+        findings.iter().map(|it| serde_json::to_string(it).unwrap()).collect()
+    };
+    let (mut named, mut moved, mut own) = (0, 0, 0);
+    for max_lag in [None, Some("50")] {
+        let policies =
+            policies(&[("a", json!({"instances": {"max": 6}, "survivors": {"maxLag": max_lag}}))]);
+        for (from, to) in [(5, 2), (5, 1), (5, 0), (3, 5), (5, 7), (4, 4)] {
+            for leader in [0, from - 1] {
+                for (stalls, lags) in
+                    [(&[][..], &[][..]), (&[0], &[1]), (&[], &[0, 1]), (&[0, 1], &[2])]
+                {
+                    let facts =
+                        stalls.iter().fold(facts(from, to, leader), |it, at| stalled(it, *at));
+                    let facts = lags.iter().fold(facts, |it, at| late(it, *at));
+                    let plan = Plan::of(&facts, &policies);
+                    let there = after_switchover(&facts, &policies);
+                    let wanted: Vec<String> = bytes(&evaluate(&there, &policies).findings);
+                    let mut found: Vec<String> = bytes(&plan.verdict.findings);
+                    if found.len() > wanted.len() {
+                        let added = plan.verdict.findings.last().unwrap();
+                        assert_eq!(added.rule, RuleId::LEADER_CANNOT_MOVE, "{added}");
+                        found.pop();
+                        own += 1;
+                    }
+                    assert_eq!(found, wanted, "{from} -> {to}, led by {leader}");
+                    named += usize::from(found.concat().contains("survivors.maxLag"));
+                    moved += usize::from(plan.leader_move.is_some());
+                }
+            }
+        }
+    }
+    assert!(
+        named > 0 && moved > 0,
+        "{named} name the policy's lag, {moved} move the leader, {own}"
     );
 }

@@ -2,6 +2,7 @@
 //! manager.
 
 use k8s_openapi::jiff::Timestamp;
+use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::rules::AFTER_SWITCHOVER;
 
 use super::*;
@@ -56,8 +57,13 @@ fn led_by_the_last() -> FakeApiServer {
     }
 }
 
-/// The members of that cluster. Those with these ordinals receive nothing any more.
-struct Stalled(&'static [i64]);
+/// The members of that cluster.
+struct Stalled {
+    /// These receive nothing any more.
+    stalled: &'static [i64],
+    /// These receive everything, and replay it late.
+    late: &'static [i64],
+}
 
 impl MemberClient for Stalled {
     fn exchange<'a>(
@@ -66,10 +72,11 @@ impl MemberClient for Stalled {
         _: RestRequest,
     ) -> BoxFuture<'a, Result<RestResponse, String>> {
         let ordinal: i64 = pod.pod.rsplit('-').next().unwrap().parse().unwrap();
-        let received = if self.0.contains(&ordinal) { 10 } else { 1000 };
+        let received = if self.stalled.contains(&ordinal) { 10 } else { 1000 };
+        let replayed = if self.late.contains(&ordinal) { 850.min(received) } else { received };
         let mut said = json!({"state": "running", "role": "replica", "timeline": 1,
             "server_version": 150_004, "replication_state": "streaming",
-            "xlog": {"received_location": received, "replayed_location": received},
+            "xlog": {"received_location": received, "replayed_location": replayed},
             "patroni": {"version": "4.1.4"}});
         if ordinal == 4 {
             said["role"] = json!("primary");
@@ -81,7 +88,7 @@ impl MemberClient for Stalled {
 }
 
 fn admission(stalled: &'static [i64]) -> Admission {
-    Admission { ask: Arc::new(Stalled(stalled)), ..led_by_the_last().admission() }
+    Admission { ask: Arc::new(Stalled { stalled, late: &[] }), ..led_by_the_last().admission() }
 }
 
 /// Returns `review` under this field manager, as a dry run or not.
@@ -139,4 +146,55 @@ async fn problem_that_a_switchover_leaves_refuses_the_dry_run_too() {
     assert_eq!(answer["allowed"], false, "{answer}");
     assert!(rules(&answer).contains("leader-condemned=deny"), "{answer}");
     assert_eq!(answer["auditAnnotations"]["assumed-leader"], Value::Null);
+}
+
+/// Equal facts and policies come to equal findings here and in the guard: nothing else enters, also where a policy
+/// allows less lag than Patroni.
+#[tokio::test]
+async fn findings_are_byte_equal_to_those_of_the_guard() {
+    let mut lags = Vec::new();
+    for max_lag in [None, Some("50")] {
+        for (stalled, late) in [(&[][..], &[][..]), (&[1], &[0, 2]), (&[], &[0, 1, 2])] {
+            for (to, moved) in [(3, false), (3, true), (7, false)] {
+                let mut world = led_by_the_last();
+                let mut strict = policy(&json!({"max": 6}));
+                strict["spec"]["survivors"] = json!({"maxLag": max_lag});
+                world.policies = vec![strict];
+                let members = Arc::new(Stalled { stalled, late });
+                let admission = Admission { ask: members, ..world.admission() };
+                let deadlines = Deadlines::of(None, Instant::now());
+                let cluster = Postgresql::of(&object(5)).unwrap();
+                let change = Change { dry_run: moved, ..Change::of_count(cluster, to) };
+                let question = Question::Write(Box::new(change.clone()));
+                let Decision::Judged(decided) = admission.judge(question, moved, deadlines).await
+                else {
+                    panic!("{to}: nothing is judged")
+                };
+                let reader = admission.reader(deadlines);
+                let policies = reader.policies(&change).await;
+                let facts = reader.facts(change, AskWhom::AsNeeded).await;
+                let facts =
+                    if moved { after_switchover(&facts, &policies) } else { Cow::Borrowed(&facts) };
+                let findings =
+                    serde_json::to_string(&evaluate(&facts, &policies).findings).unwrap();
+                assert_eq!(serde_json::to_string(&decided.verdict.findings).unwrap(), findings);
+                let denials: Vec<(String, String)> = decided
+                    .verdict
+                    .denials()
+                    .map(|denial| (denial.rule.to_string(), denial.message.clone()))
+                    .collect();
+                let review = update(&object(5), &object(to)).to_string();
+                let review = Received::of(review.as_bytes()).unwrap().review;
+                let response = Decision::Judged(decided).respond(&review);
+                let details = response.result.details.into_iter();
+                let causes: Vec<(String, String)> = details
+                    .flat_map(|details| details.causes)
+                    .map(|cause| (cause.reason, cause.message))
+                    .collect();
+                assert_eq!(causes, denials);
+                lags.push((max_lag.is_some(), findings.contains("survivors.maxLag")));
+            }
+        }
+    }
+    assert!(lags.contains(&(true, true)) && !lags.contains(&(false, true)), "{lags:?}");
 }

@@ -1,0 +1,174 @@
+//! The judgement of a change: every rule, and what becomes of its finding.
+
+use crate::assessment::Assessment;
+use crate::evidence::Evidence;
+use crate::facts::Facts;
+use crate::patroni::Store;
+use crate::policy::Policies;
+use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
+use crate::rules::{
+    Kind, RULES, Read, Reads, alternative, inside, passing, pgscale, relabelled, severity,
+};
+use crate::verdict::{Finding, Outcome, RuleResult, Severity, Standing, Verdict};
+
+/// Judges one change by every rule.
+pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
+    let mut verdict = judge(facts, policies);
+    alternative::show(&mut verdict, facts, policies);
+    past_etcd(&mut verdict, facts);
+    passing::keep(&mut verdict, facts, policies);
+    verdict
+}
+
+/// Replaces the remedy of each denial for want of a fact, where Patroni keeps its state in etcd.
+///
+/// Such a fact never becomes readable there: the remedy says how to let one change pass all the
+/// same.
+fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
+    let set = facts.stateful_set.known().and_then(|set| set.store);
+    let store = set.or_else(|| facts.operator.known()?.store());
+    if store != Some(Store::Etcd) || facts.change.old.is_none() {
+        return;
+    }
+    let unknown: Vec<RuleId> = verdict
+        .results
+        .iter()
+        .filter(|result| matches!(result.outcome, Outcome::Unknown(_)))
+        .map(|result| result.rule)
+        .collect();
+    let refuses = |it: &Finding| it.severity == Severity::Deny && unknown.contains(&it.rule);
+    let refusing = verdict.findings.iter().filter(|it| refuses(it));
+    let rules: Vec<&str> = refusing.map(|finding| finding.rule.as_str()).collect();
+    let (count, rules) = (facts.requested().to_string(), rules.join(","));
+    let reason = "patronictl list was looked at";
+    let pass = ["--to", &count, "--rules", &rules, "--reason", reason];
+    let remedy = Remedy::note("Patroni keeps its state in etcd, which is not read")
+        .or_to("look yourself", inside(facts, &["patronictl", "list"]))
+        .or_to("then let this one change pass", pgscale(facts, "override", &pass));
+    for finding in verdict.findings.iter_mut().filter(|it| refuses(it)) {
+        finding.remedy = Some(remedy.clone());
+    }
+}
+
+/// A verdict on a change of which only some facts have been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// The findings of the rules that could be judged. They suggest no counts, because it is not
+    /// known yet whether all rules admit one.
+    pub verdict: Verdict,
+    /// The rules that need more facts.
+    pub not_judged: Vec<RuleId>,
+}
+
+/// Judges one change by the rules whose needs are `available`, and by no other part of `facts` and
+/// `policies`.
+///
+/// Each outcome is the one that [`evaluate`] comes to. Its severity may be higher than there: a
+/// policy that is not available loosens nothing, and a repair that cannot be seen excuses nothing.
+pub fn judge_with(facts: &Facts, policies: &Policies, available: Reads) -> Partial {
+    const WHY: &str = "it is not read yet";
+    let not_judged = RULES.iter().filter(|rule| !available.covers(rule.needs(facts)));
+    let not_judged = not_judged.map(|rule| rule.id).collect();
+    let facts = facts.only(available, WHY);
+    let unread = Policies { overrides: policies.overrides.clone(), ..Policies::unreadable(WHY) };
+    let known = if available.contains(Read::Policies) { policies } else { &unread };
+    let mut verdict = judge_by(&facts, known, available);
+    passing::suggest_no_count(&mut verdict);
+    Partial { verdict, not_judged }
+}
+
+/// Judges the change without the search for another count, which judges every candidate itself.
+pub(super) fn judge(facts: &Facts, policies: &Policies) -> Verdict {
+    judge_by(facts, policies, Reads::ALL)
+}
+
+/// Judges the change by the rules whose needs are `available`, without that search.
+fn judge_by(facts: &Facts, policies: &Policies, available: Reads) -> Verdict {
+    let mut results = results(facts, policies, available);
+    if let Some(before) = &policies.by_old_labels {
+        results = relabelled::stricter(facts, results, self::results(facts, before, available));
+    }
+    let mut verdict = Verdict::default();
+    for (result, finding) in results {
+        verdict.findings.extend(finding.map(|finding| policies.overrides.weigh(finding, facts)));
+        verdict.results.push(result);
+    }
+    fold(&mut verdict);
+    verdict
+}
+
+/// Returns the outcome of every rule whose needs are `available`, with the finding that policies
+/// leave, if any.
+fn results(
+    facts: &Facts,
+    policies: &Policies,
+    available: Reads,
+) -> Vec<(RuleResult, Option<Finding>)> {
+    let enforced = policies.enforced_lag().map(|limit| limit.value);
+    let lower = |limit: u64| Some(enforced.map_or(limit, |enforced| enforced.min(limit)));
+    let on_trial = policies.lags_on_trial();
+    let stricter: Vec<_> =
+        on_trial.map(|limit| (limit, Assessment::new(facts, lower(limit.value)))).collect();
+    let facts = &Assessment::of(facts, policies);
+    let mut results = Vec::with_capacity(RULES.len());
+    for rule in RULES.iter().filter(|rule| available.covers(rule.needs(facts))) {
+        if rule.kind == Kind::Calendar && facts.change.undo {
+            results.push((RuleResult { rule: rule.id, outcome: Outcome::NotApplicable }, None));
+            continue;
+        }
+        let mut outcome = rule.judge(facts, policies);
+        if let (Outcome::Found(finding), Some(limit)) = (&mut outcome, policies.enforced_lag())
+            && finding.by_policy_lag
+        {
+            *finding = severity::because_of_lag(finding.clone(), limit);
+        }
+        let mut finding = severity::weighed(rule, &outcome, facts, policies);
+        for (limit, facts) in stricter.iter().filter(|_| rule.kind == Kind::Live) {
+            let outcome = rule.judge(facts, policies);
+            let tried = severity::on_trial(rule, &outcome, facts, policies, limit);
+            finding = severity::stronger(finding, tried);
+        }
+        results.push((RuleResult { rule: rule.id, outcome }, finding));
+    }
+    results
+}
+
+/// Turns findings that exist only because the leader's pod would be deleted into evidence for
+/// `leader-condemned`, while that rule refuses the change. They have one cause and one remedy.
+///
+/// Those findings stand for themselves where a policy lowers that rule or an override lifts it.
+fn fold(verdict: &mut Verdict) {
+    let refuses = |it: &Finding| {
+        it.rule == RuleId::LEADER_CONDEMNED && it.severity == Severity::Deny && !it.audit_only
+    };
+    // A finding that could not be judged at all has nothing to fold into.
+    let found = verdict
+        .results
+        .iter()
+        .any(|it| it.rule == RuleId::LEADER_CONDEMNED && matches!(it.outcome, Outcome::Found(_)));
+    if !found || !verdict.findings.iter().any(refuses) {
+        return;
+    }
+    let (folded, mut findings): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut verdict.findings).into_iter().partition(|it| {
+            let unjudged = it.rule == RuleId::LEADER_CANNOT_MOVE;
+            (it.standing == Standing::LeaderGoes || unjudged)
+                && it.rule != RuleId::LEADER_CONDEMNED
+                && !it.audit_only
+        });
+    if let Some(condemned) = findings.iter_mut().find(|it| refuses(it)) {
+        for Finding { rule, message, evidence, .. } in &folded {
+            if evidence.is_empty() {
+                condemned.evidence.push(Evidence::unjudged(*rule, message));
+            }
+            for fact in evidence {
+                if !condemned.evidence.iter().any(|known| known.is_same_fact(fact)) {
+                    condemned.evidence.push(fact.clone().found_by(*rule));
+                }
+            }
+        }
+    }
+    verdict.findings = findings;
+    verdict.folded = folded;
+}

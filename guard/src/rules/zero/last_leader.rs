@@ -1,0 +1,179 @@
+//! The member that led last, and the mount of its volume.
+
+use crate::assessment::Assessment;
+use crate::evidence::Evidence;
+use crate::facts::{Claim, Facts, Seen};
+use crate::object_ref::{self, ObjectRef};
+use crate::postgresql::ordinal;
+use crate::remedy::Remedy;
+use crate::rules::zero::RETURN_FROM_ZERO;
+use crate::rules::{kubectl, set_to, status, unread};
+use crate::verdict::{Finding, Outcome};
+
+/// The member that led last, with the object that says so.
+#[derive(Clone)]
+struct LastLeader<'a> {
+    name: &'a str,
+    evidence: Evidence,
+}
+
+/// Returns which member led last: the holder of the lock, valid or not, because it is written before the history; else
+/// the last one that Patroni's history names. `None` where neither names one.
+///
+/// # Errors
+/// What could not be read, and why.
+fn last_leader(facts: &Facts) -> Result<Option<LastLeader<'_>>, (&'static str, &str)> {
+    match (&facts.leader, &facts.last_leader) {
+        (Seen::Unreadable(why), _) => Err(("the leader lock, which says who led last,", why)),
+        (Seen::Known(lock), _) if let Some(name) = &lock.holder => Ok(Some(LastLeader {
+            name,
+            evidence: Evidence::new(lock.source.clone(), "leader", name),
+        })),
+        (_, Seen::Known(name)) => {
+            Ok(Some(LastLeader { name, evidence: took_the_lead(facts, name) }))
+        }
+        (_, Seen::Absent) => Ok(None),
+        (_, Seen::Unreadable(why)) => Err(("who led last", why)),
+    }
+}
+
+pub(super) fn last_leader_left_out(facts: &Assessment<'_>, claims: Option<&[Claim]>) -> Outcome {
+    let last = match last_leader(facts) {
+        Ok(Some(last)) => last,
+        Ok(None) => {
+            let why = "what is left does not say who led last: neither the leader lock nor Patroni's history names \
+                       a member";
+            return not_known(facts, why.to_owned());
+        }
+        Err((what, why)) => return unread(what, why),
+    };
+    let cluster = &facts.change.new;
+    let LastLeader { name, evidence } = last.clone();
+    let Some(led) = ordinal(&cluster.name, name) else {
+        return not_known(facts, format!("{name} led last, which is no member of this cluster"));
+    };
+    let claim = ObjectRef::claim(&format!("pgdata-{name}"));
+    let has_pod = facts.member(name).is_some();
+    if let Some(claims) = claims.filter(|claims| !has_pod && !claims.is_empty())
+        && claims.iter().all(|claim| claim.ordinal != led)
+    {
+        let kept: Vec<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
+        return Outcome::Found(
+            Finding::warn(
+                RETURN_FROM_ZERO.id,
+                format!("{name} led last and its volume is gone: the newest data may be missing"),
+            )
+            .because_of(evidence)
+            .because_of(Evidence::absent(claim))
+            .because(
+                ObjectRef::all(object_ref::Kind::PersistentVolumeClaim),
+                "kept",
+                kept.join(", "),
+            )
+            .remedy("restore the volume, or be sure that the others hold every row"),
+        );
+    }
+    let to = facts.to();
+    if led < to {
+        return first_to_start(facts, &last, led, claims);
+    }
+    let pods: Vec<&str> = facts.all_members().iter().map(|member| member.name.as_str()).collect();
+    let message = if pods.is_empty() {
+        format!(
+            "{name} led last, and {to} instances leave its volume out: the cluster would start from older data"
+        )
+    } else {
+        format!(
+            "{name} led last, and a count of {to} leaves its pod and its volume out: the cluster would go on from \
+             older data"
+        )
+    };
+    let mut finding = Finding::deny(RETURN_FROM_ZERO.id, message).because_of(evidence);
+    finding = if pods.is_empty() {
+        finding.because(claim, "holds", "the newest data")
+    } else {
+        let cluster = facts.postgresql_source();
+        let finding = match facts.from() {
+            Some(_) => finding.because(cluster, "numberOfInstances", 0),
+            None => finding.because_of(Evidence::absent(cluster)),
+        };
+        finding.because(ObjectRef::all(object_ref::Kind::Pod), "left", pods.join(", "))
+    };
+    let keep = if pods.is_empty() { "to mount it" } else { "to keep it" };
+    Outcome::Found(finding.remedy(set_to(facts, keep, led.saturating_add(1))))
+}
+
+/// The StatefulSet starts its pods one by one, and the first with data is alone. Without a lock that is held it takes the lead, unless its WAL is
+/// more than `maximum_lag_on_failover` behind what the last leader wrote down (`_is_healthiest_node`, patroni/ha.py).
+fn first_to_start(
+    facts: &Assessment<'_>,
+    last: &LastLeader<'_>,
+    led: i64,
+    claims: Option<&[Claim]>,
+) -> Outcome {
+    let Some(first) = claims.and_then(|claims| claims.iter().map(|claim| claim.ordinal).min())
+    else {
+        return Outcome::Pass;
+    };
+    if first >= led || !facts.all_members().is_empty() {
+        return Outcome::Pass;
+    }
+    let (name, first) = (last.name, facts.pod_name(first));
+    Outcome::Found(
+        Finding::warn(
+            RETURN_FROM_ZERO.id,
+            format!(
+                "{name} led last, and {first} starts first: it may take the lead without the last rows of {name}, up to \
+                 maximum_lag_on_failover"
+            ),
+        )
+        .because_of(last.evidence.clone())
+        .remedy(Remedy::to("see what each member has before clients write again", status(facts))),
+    )
+}
+
+/// Returns what Patroni's history says of the member that led last.
+pub(in crate::rules) fn took_the_lead(facts: &Facts, last: &str) -> Evidence {
+    Evidence::new(facts.patroni_source("config"), "last leader in history", last)
+}
+
+/// It is not known which member led last: a count that leaves no volume out need not know, one that does is refused.
+fn not_known(facts: &Assessment<'_>, why: String) -> Outcome {
+    let Some(claims) = facts.claims.known() else { return Outcome::Unknown(why) };
+    let kept = claims.iter().map(|claim| claim.ordinal);
+    let members = facts.all_members().iter().map(|member| member.ordinal);
+    let ordinals: Vec<i64> = kept.chain(members).collect();
+    let Some(highest) = ordinals.iter().max() else { return Outcome::Unknown(why) };
+    let (to, count) = (facts.to(), highest.saturating_add(1));
+    if to >= count {
+        let remedy = Remedy::note(format!(
+            "every kept volume is mounted, but {} starts first and may take the lead with older data. Compare them before \
+             (pg_controldata, Latest checkpoint location)",
+            facts.pod_name(0)
+        ))
+        .or_to("or see what each member has before clients write again", status(facts));
+        return Outcome::Unsaid { why, remedy };
+    }
+    let mut finding = Finding::deny(
+        RETURN_FROM_ZERO.id,
+        format!("{why}, and a count of {to} leaves a volume out that may hold the newest data"),
+    );
+    for claim in claims.iter().filter(|claim| claim.ordinal >= to) {
+        finding = finding.because(ObjectRef::claim(&claim.name), "mounted at the new count", "no");
+    }
+    for member in facts.condemned() {
+        finding = finding.because(ObjectRef::pod(&member.name), "kept at the new count", "no");
+    }
+    let left_out = claims.iter().filter(|claim| claim.ordinal >= to);
+    let left_out: Vec<&str> = left_out.map(|claim| claim.name.as_str()).collect();
+    let mount = set_to(facts, "mount every kept volume", count);
+    if left_out.is_empty() {
+        return Outcome::Found(finding.remedy(mount));
+    }
+    let delete = kubectl(facts, &[&["delete", "pvc"], &left_out[..]].concat());
+    Outcome::Found(finding.remedy(mount.or_to(
+        "or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them \
+         for good",
+        delete,
+    )))
+}
