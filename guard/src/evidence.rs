@@ -8,7 +8,7 @@ use crate::object_ref::{Kind, ObjectRef};
 use crate::printable::printable;
 use crate::rule_id::RuleId;
 
-/// One fact that a finding rests on: an object, the part that was looked at, and what that part held.
+/// One fact that a finding rests on: an object, the part that was looked at, and its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Evidence {
     /// The object that it was read from.
