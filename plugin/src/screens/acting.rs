@@ -391,7 +391,7 @@ async fn several() {
     db          acid-b   -        Failed      -      -
     [stderr]
     error: 1 of 2 clusters are not what was asked for
-      postgresql db/acid-b is being deleted
+      db/acid-b: postgresql db/acid-b is being deleted
     [exit 1]
     ");
     assert_eq!(on("several", BROAD).await, narrow);

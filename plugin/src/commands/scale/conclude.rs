@@ -86,11 +86,8 @@ fn together(ended: &[Outcome]) -> Result<(), Failure> {
     let mut lines =
         vec![format!("{} of {} clusters are not what was asked for", failures.len(), ended.len())];
     lines.extend(ended.iter().filter_map(|outcome| {
-        let line = outcome.failure()?.message.lines().next().unwrap_or_default();
-        let cluster = format!("{}/{}", outcome.namespace, outcome.name);
-        // Most messages name the cluster themselves.
-        let whom = if line.contains(&cluster) { String::new() } else { format!("{cluster}: ") };
-        Some(format!("  {whom}{line}"))
+        let message = &outcome.failure()?.message;
+        Some(format!("  {}/{}: {message}", outcome.namespace, outcome.name))
     }));
     Err(Failure::new(kind, lines.join("\n")))
 }

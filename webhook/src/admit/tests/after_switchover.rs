@@ -148,7 +148,7 @@ async fn problem_that_a_switchover_leaves_refuses_the_dry_run_too() {
     assert_eq!(answer["auditAnnotations"]["assumed-leader"], Value::Null);
 }
 
-/// Equal facts and policies come to equal findings here and in the guard: nothing else enters, also where a policy
+/// Equal facts and policies come to equal findings here and in the guard, and nothing else enters. The same holds where a policy
 /// allows less lag than Patroni.
 #[tokio::test]
 async fn findings_are_byte_equal_to_those_of_the_guard() {
