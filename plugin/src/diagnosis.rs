@@ -148,7 +148,7 @@ fn unseen(clues: &Clues<'_>) -> Option<Cause> {
     let why = clues.facts().members.unreadable()?;
     let next = clues.kubectl(&["auth", "can-i", "list", "pods"]);
     Some(
-        Cause::new("the members cannot be seen, and little can be told without", next)
+        Cause::new("the pods could not be listed, so most causes cannot be found", next)
             .because_of(Evidence::unreadable(ObjectRef::all(Kind::Pod), why)),
     )
 }
@@ -174,7 +174,10 @@ fn ends(clues: &Clues<'_>) -> Option<Cause> {
 fn leadership(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
     if let Some(why) = facts.leader.unreadable() {
-        let cause = Cause::new("who leads cannot be told", clues.patronictl(&["list"]));
+        let cause = Cause::new(
+            "the leader is not known: its lock could not be read",
+            clues.patronictl(&["list"]),
+        );
         return Some(cause.because_of(Evidence::unreadable(facts.lock_source(), why)));
     }
     let labelled = labelled(facts);

@@ -236,9 +236,14 @@ impl Failure {
         let mut lines = status.message.lines();
         let first = lines.next().unwrap_or_default();
         let causes = status.details.iter().flat_map(|details| &details.causes);
-        // The guard's own causes repeat in parts what the message says in full, and others' may as well.
+        // A cause repeats a part of the message. Of a long refusal the message names further rules
+        // alone, and their causes say the rest.
+        let in_full = |cause: &StatusCause| {
+            let rule = rule(&cause.reason);
+            rule.is_some_and(|rule| status.message.contains(&format!("- {}: ", rule.id)))
+        };
         let causes = causes
-            .filter(|cause| rule(&cause.reason).is_none())
+            .filter(|cause| !in_full(cause))
             .filter(|cause| !status.message.contains(cause.message.as_str()))
             .map(|StatusCause { reason, message, .. }| format!("{reason}: {message}"));
         let failure = Self::refused(format!("refused to {asked}: {first}"))
@@ -367,6 +372,8 @@ fn causes(error: &kube::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::response::StatusDetails;
+
     use super::*;
 
     fn status(code: u16, message: &str) -> kube::Error {
@@ -443,6 +450,37 @@ mod tests {
             "Internal error occurred: failed calling webhook \"shrink.pgscale.dev\": no endpoints",
         );
         assert_eq!(Failure::of_kube(&broken, "change it").kind, Kind::Error);
+    }
+
+    #[test]
+    fn a_cause_that_the_message_only_names_is_shown() {
+        let message = "admission webhook \"shrink.pgscale.dev\" denied the request: 2 is refused:\n\
+                       - paused: Patroni is paused\n- also refused by below-min";
+        let cause = |reason: &str, message: &str| StatusCause {
+            reason: reason.into(),
+            message: message.into(),
+            field: String::new(),
+        };
+        let causes = vec![cause("paused", "Patroni is [...]"), cause("below-min", "3 at least")];
+        let failure = Failure::of_kube(
+            &kube::Error::Api(Box::new(Status {
+                code: 403,
+                message: message.to_owned(),
+                reason: "Forbidden".to_owned(),
+                details: Some(StatusDetails {
+                    name: String::new(),
+                    group: String::new(),
+                    kind: String::new(),
+                    uid: String::new(),
+                    causes,
+                    retry_after_seconds: 0,
+                }),
+                ..Status::default()
+            })),
+            "change it",
+        );
+        let text = failure.text();
+        assert!(text.ends_with("- also refused by below-min\nbelow-min: 3 at least"), "{text}");
     }
 
     #[test]

@@ -171,7 +171,7 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
             }
             // An API server may restart at any time, now included.
             Err(failure) => {
-                waiting.tell(&failure.message);
+                waiting.tell(&failure.text());
                 sleep(session.pace.poll).await;
                 continue;
             }

@@ -82,7 +82,7 @@ const CHANGES: [&[Point]; 3] = [
     &[
         Point {
             doing: "the leader has moved",
-            line: |line| line.contains(" leads, by lock, label and its own word"),
+            line: |line| line.contains(" leads (lock, label and Patroni agree)"),
             later: Duration::ZERO,
             // The next write may come before the kill.
             counts: &[3, 2],

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use crate::evidence::Evidence;
-use crate::facts::{Facts, Live, Member, Problem};
+use crate::facts::{Facts, LagLimit, Live, Member, Problem};
 use crate::object_ref::{Kind, ObjectRef};
 
 /// Port of Patroni's REST interface. Spilo never changes it.
@@ -100,17 +100,27 @@ impl Facts {
             Problem::Missing => Evidence::absent(ObjectRef::pod(&member.name)),
             Problem::PodNotRunning(why) => pod("status", why),
             Problem::Terminating => pod("metadata.deletionTimestamp", "set"),
-            Problem::NodeNotReady(node) => {
-                pod(&format!("condition Ready of its node {node}"), "no")
+            Problem::NodeNotReady(node) => Evidence::new(
+                ObjectRef::new(Kind::Node, node),
+                "condition Ready",
+                format_args!("not True ({} runs on it)", member.name),
+            ),
+            Problem::Behind(bytes) => {
+                says("WAL not received after 1s", &format_args!("{bytes} bytes"))
             }
-            Problem::Behind(bytes) => says("bytes behind the leader after a second", bytes),
             Problem::NoFailover => self.quote(member, "tags.nofailover", true),
             Problem::NotReplicating => self.quote(member, "replication_state", "none"),
             Problem::NotRunning(state) => self.quote(member, "state", state),
             Problem::Rebuilding(how) => says("state", &format_args!("being rebuilt ({how})")),
-            Problem::ReplayBehind { bytes, .. } => says("replay, bytes behind", bytes),
+            Problem::ReplayBehind { bytes, limit } => {
+                let limit = match limit {
+                    LagLimit::Patroni => "maximum_lag_on_failover",
+                    LagLimit::Policy => "survivors.maxLag",
+                };
+                says("WAL not replayed", &format_args!("{bytes} bytes, more than {limit} allows"))
+            }
             Problem::ReplayPaused => says("replay is paused", &true),
-            Problem::Silent(why) => says("answer", &format_args!("none ({why})")),
+            Problem::Silent(why) => says("does not answer", why),
             Problem::Timeline { own, leader } => {
                 says("timeline", &format_args!("{own}, and {leader} on the leader"))
             }

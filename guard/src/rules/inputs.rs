@@ -156,9 +156,9 @@ mod tests {
         ");
         insta::assert_snapshot!(told("quota-headroom", &healthy(3, 5), &policies), @"
         postgresql/acid-a: numberOfInstances: 3 -> 5
-        postgresql/acid-a: requests of a new member: none
-        postgresql/acid-a: its limits: none
-        postgresql/acid-a: its volumes: none
+        postgresql/acid-a: requests of each new member: none
+        postgresql/acid-a: limits of each new member: none
+        postgresql/acid-a: volumes of each new member: none
         resourcequotas: count a new member: none
         ");
     }

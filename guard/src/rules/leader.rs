@@ -122,8 +122,12 @@ fn no_leader(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         )
         .because(lock.source.clone(), "leader", holder);
         for member in &contradicting {
-            let claim = if member.name == holder { "not leader" } else { "leader" };
-            finding.evidence.push(facts.quote(member, "role", claim));
+            let role = if member.name == holder {
+                "another than leader, although it holds the lock"
+            } else {
+                "leader, without the lock"
+            };
+            finding.evidence.push(facts.quote(member, "role", role));
         }
         let remedy = end_the_dead(facts, contradicting.into_iter());
         return Outcome::Found(finding.remedy(remedy.unwrap_or(status)));
@@ -281,7 +285,9 @@ fn end_the_dead<'a>(
         } else if pod.containers_running {
             return None;
         } else {
-            ways = ways.or(kubectl(facts, &delete));
+            let why =
+                format!("{name} runs no PostgreSQL, and another member leads: remove its old pod");
+            ways = ways.or_to(why, kubectl(facts, &delete));
         }
     }
     (!ways.commands.is_empty()).then_some(ways)

@@ -118,7 +118,10 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         // The rule operator-limits reports it. Here it only matters where a denial might be missed.
         Seen::Unreadable(_) if harmless => return Outcome::NotApplicable,
         Seen::Unreadable(why) => return unread("whether an operator runs", why),
-        Seen::Absent => ("no operator was found that owns and watches it", without_owner(facts)),
+        Seen::Absent => (
+            "no operator was found that owns this cluster and watches its namespace",
+            without_owner(facts),
+        ),
     };
     let cluster = facts.change.cluster();
     let (severity, message) = if harmless {
@@ -249,9 +252,10 @@ fn own() -> Remedy {
 /// Returns the cluster's part in the reason why no operator was found: the id by which it chooses one.
 fn without_owner(facts: &Assessment<'_>) -> Evidence {
     let field = format!("annotation {CONTROLLER_ANNOTATION}");
+    let namespace = &facts.change.new.namespace;
     let value = match facts.change.new.controller() {
-        "" => "unset, which means the operator without CONTROLLER_ID",
-        id => id,
+        "" => format!("unset, and no operator without CONTROLLER_ID watches {namespace}"),
+        id => format!("{id}, and no operator with this CONTROLLER_ID watches {namespace}"),
     };
     Evidence::new(facts.postgresql_source(), &field, value)
 }
@@ -311,7 +315,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("limits-unknown", &none(healthy(3, 5))), @"
         limits-unknown: no operator of db/acid-a was found: 5 instances are asked for, its limits may make it another number
-          postgresql/acid-a: annotation acid.zalan.do/controller: unset, which means the operator without CONTROLLER_ID
+          postgresql/acid-a: annotation acid.zalan.do/controller: unset, and no operator without CONTROLLER_ID watches db
           Try: start an operator that owns the cluster and watches its namespace
             if it runs, add its account to the list (operatorAccounts of the chart):
               kubectl edit configmap pgscale-operators -n kube-public
@@ -362,8 +366,8 @@ mod tests {
         let mut foreign = none(healthy(3, 5));
         foreign.change.new.annotations.insert(CONTROLLER_ANNOTATION.into(), "second".into());
         insta::assert_snapshot!(text("operator-absent", &foreign), @"
-        operator-absent: no operator was found that owns and watches it: the new count of db/acid-a will wait for one
-          postgresql/acid-a: annotation acid.zalan.do/controller: second
+        operator-absent: no operator was found that owns this cluster and watches its namespace: the new count of db/acid-a will wait for one
+          postgresql/acid-a: annotation acid.zalan.do/controller: second, and no operator with this CONTROLLER_ID watches db
           Try: start an operator that owns the cluster and watches its namespace
             if it runs, add its account to the list (operatorAccounts of the chart):
               kubectl edit configmap pgscale-operators -n kube-public

@@ -275,15 +275,15 @@ mod tests {
         insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(2).stalled([0, 1])), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
-          http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 600
+          http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 600 bytes
+          http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 600 bytes
           Try: not 2, but 4; this moves the leader to acid-a-2 first:
               kubectl pgscale down acid-a --to 4 -n db
         ");
         insta::assert_snapshot!(text("leader-condemned", &led_by_the_last(1).stalled([0, 1, 2, 3])), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: only acid-a-0 is kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
+          http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 600 bytes
           Try: no member that stays can take over: mend one; their state:
               kubectl pgscale status acid-a -n db
         ");
@@ -386,21 +386,21 @@ mod tests {
         insta::assert_snapshot!(text("leader-cannot-move", &last(3).frozen(0)), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: answer: none (no answer in 1s)
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer: no answer in 1s
           Try: this moves the leader to acid-a-1 first:
               kubectl pgscale down acid-a --to 3 -n db
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1])), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
+          http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 600 bytes
           Try: not 2, but 4; this moves the leader to acid-a-2 first:
               kubectl pgscale down acid-a --to 4 -n db
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(2).stalled([0, 1, 2, 3])), @"
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
+          http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 600 bytes
           Try: no member that stays can take over: mend one; their state:
               kubectl pgscale status acid-a -n db
         ");
@@ -440,7 +440,7 @@ mod tests {
         insta::assert_snapshot!(verdict.finding("leader-condemned").unwrap(), @"
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
           configmap/acid-a-leader: leader: acid-a-4
-          http://10.244.0.10:8008/patroni: acid-a-0: answer: none (no answer in 1s) (leader-cannot-move)
+          http://10.244.0.10:8008/patroni: acid-a-0: does not answer: no answer in 1s (leader-cannot-move)
           statefulset/acid-a: annotation a/b: written by kubectl (leader-cannot-move)
           configmap/acid-a-config: pause: true (paused)
           statefulset/acid-a: spec.podManagementPolicy: Parallel; spec.replicas: 5 (parallel-shrink)

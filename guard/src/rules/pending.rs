@@ -262,7 +262,8 @@ fn major_upgrade(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         )
         .because(facts.postgresql_source(), &format!("annotation {UPGRADE_FAILED}"), failed)
         .remedy(Remedy::to(
-            "mend its cause first",
+            "find the cause in the operator's log and mend it. Only then remove the mark, after which the operator \
+             may try the upgrade again",
             kubectl(
                 facts,
                 &["annotate", "postgresql", &cluster.name, &format!("{UPGRADE_FAILED}-")],

@@ -4,13 +4,13 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::evidence::Evidence;
 use crate::facts::Seen;
-use crate::object_ref::ObjectRef;
+use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::reads::{self, Read};
-use crate::rules::{Kind, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
+use crate::rules::{Kind, NAMED, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
 use crate::verdict::{Finding, Outcome, Severity};
 
 /// The annotation of a pod that the operator is to renew.
@@ -67,7 +67,16 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             }
         }
         Seen::Absent if members.is_empty() => {}
-        Seen::Absent => evidence.push(Evidence::absent(source)),
+        Seen::Absent => {
+            evidence.push(Evidence::absent(source));
+            let pods = members.iter().map(|member| member.name.as_str());
+            let pods: Vec<&str> = pods.take(NAMED).collect();
+            evidence.push(Evidence::new(
+                ObjectRef::all(object_ref::Kind::Pod),
+                "still there",
+                pods.join(", "),
+            ));
+        }
         Seen::Unreadable(why) => {
             unknown = Some(format!("the StatefulSet could not be read ({why})"));
         }
@@ -75,7 +84,8 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     for member in members {
         if member.pod.terminating && member.ordinal < facts.to() {
             let pod = ObjectRef::pod(&member.name);
-            evidence.push(Evidence::new(pod, "metadata.deletionTimestamp", "set"));
+            let value = format_args!("set, and the count of {} keeps it", facts.to());
+            evidence.push(Evidence::new(pod, "metadata.deletionTimestamp", value));
         }
         if member.pod.rolling_update_required {
             let field = format!("annotation {ROLLING_UPDATE}");
@@ -240,7 +250,7 @@ mod tests {
         insta::assert_snapshot!(text(id, &behind(5, 3).with_member(1, |it| it.pod.terminating = true)), @"
         operation-in-progress: an operation on db/acid-a is not finished
           statefulset/acid-a: metadata.generation: 4; status.observedGeneration: 3
-          pod/acid-a-1: metadata.deletionTimestamp: set
+          pod/acid-a-1: metadata.deletionTimestamp: set, and the count of 3 keeps it
           Try:
               kubectl pgscale wait acid-a -n db
         ");

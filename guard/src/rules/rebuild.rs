@@ -75,7 +75,8 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             for ordinal in facts.missing_survivors().take_while(|it| *it < set.replicas).take(NAMED)
             {
                 let name = facts.pod_name(ordinal);
-                let evidence = Evidence::absent(ObjectRef::pod(&name));
+                let value = format_args!("{}, and {name} has no pod yet", set.replicas);
+                let evidence = Evidence::new(facts.stateful_set_source(), "spec.replicas", value);
                 staying.push(Unfinished { ordinal, name, how: How::Built, evidence });
             }
         }
@@ -402,7 +403,7 @@ mod tests {
         insta::assert_snapshot!(text(id, &healthy(5, 6).pending(3).without(4)), @"
         rebuild-in-progress: still being built: acid-a-3, acid-a-4
           pod/acid-a-3: status: Pending (0/3 nodes are available)
-          pod/acid-a-4: not there
+          statefulset/acid-a: spec.replicas: 5, and acid-a-4 has no pod yet
           Try:
               kubectl pgscale wait acid-a -n db
             or give it up:

@@ -333,8 +333,8 @@ mod tests {
         let id = "too-few-healthy-survivors";
         insta::assert_snapshot!(text(id, &healthy(5, 2).with_leader(4).stalled([0, 1])), @"
         too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
-          http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 600
-          http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 600
+          http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 600 bytes
+          http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 600 bytes
           Try: not 2, but 4; this moves the leader to acid-a-2 first:
               kubectl pgscale down acid-a --to 4 -n db
         ");
@@ -380,9 +380,9 @@ mod tests {
         insta::assert_snapshot!(text("survivor-unhealthy", &healthy(9, 5).frozen(1).stalled([2]).without(3)
             .with_member(4, |it| it.pod.node_ready = Some(false))), @"
         survivor-unhealthy: of the members that stay, acid-a-1, acid-a-2, acid-a-4, acid-a-3 cannot be counted on
-          http://10.244.0.11:8008/patroni: acid-a-1: answer: none (no answer in 1s)
-          http://10.244.0.12:8008/patroni: acid-a-2: bytes behind the leader after a second: 600
-          pod/acid-a-4: condition Ready of its node node-4: no
+          http://10.244.0.11:8008/patroni: acid-a-1: does not answer: no answer in 1s
+          http://10.244.0.12:8008/patroni: acid-a-2: WAL not received after 1s: 600 bytes
+          node/node-4: condition Ready: not True (acid-a-4 runs on it)
           pod/acid-a-3: not there
           Try: mend what this names:
               kubectl pgscale status acid-a -n db

@@ -87,7 +87,7 @@ fn about_node(clues: &Clues<'_>, node: &str) -> Command {
 
 /// Returns the state of a lost node.
 fn not_ready(node: &str) -> Evidence {
-    let value = "no, and its kubelet ends no pod";
+    let value = "not True, and its kubelet ends no pod";
     Evidence::new(ObjectRef::new(Kind::Node, node), "condition Ready", value)
 }
 

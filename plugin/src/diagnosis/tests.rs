@@ -304,9 +304,9 @@ fn broken_part_is_the_first_cause() {
     insta::assert_snapshot!(text.join("\n"), @r#"
     no leader: no member leads: nothing can be written | configmap/acid-a-leader: leader: none; pod/acid-a-0: health: claims to lead without holding the leader lock; pod/acid-a-1: health: unknown: the leader did not report its WAL position; pod/acid-a-2: health: unknown: the leader did not report its WAL position | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
     no leader, paused: no member leads, and Patroni is paused: no member takes over | configmap/acid-a-leader: leader: none; configmap/acid-a-config: pause: true | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl resume --wait acid-a
-    lock unreadable: who leads cannot be told | endpoints/acid-a: could not be read: may not get configmaps | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
+    lock unreadable: the leader is not known: its lock could not be read | endpoints/acid-a: could not be read: may not get configmaps | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
     two leaders labelled: 2 pods carry the leader's label | configmap/acid-a-leader: leader: acid-a-0; pod/acid-a-0: role label: leader; pod/acid-a-2: role label: leader | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
-    pods unreadable: the members cannot be seen, and little can be told without | pods: could not be read: may not list pods | kubectl auth can-i list pods -n db --context=c
+    pods unreadable: the pods could not be listed, so most causes cannot be found | pods: could not be read: may not list pods | kubectl auth can-i list pods -n db --context=c
     being deleted: the cluster is being deleted | postgresql/acid-a: metadata.deletionTimestamp: set | kubectl get postgresql acid-a -o yaml -n db --context=c
     operator absent: no operator watches this cluster: changes are not carried out | statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl get deployments -A --context=c | grep operator
     operator down: the operator is down: changes are not carried out | deployment default/postgres-operator: status.availableReplicas: 0; statefulset/acid-a: spec.replicas: 2; wanted: 3 | kubectl describe deployment postgres-operator -n default --context=c
@@ -331,10 +331,10 @@ fn broken_part_is_the_first_cause() {
     database down: PostgreSQL of acid-a-2 does not run: failed | http://10.244.0.12:8008/patroni: acid-a-2: state: failed | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
     timeline: acid-a-2 is on timeline 2 and the leader on 1: it has diverged | http://10.244.0.12:8008/patroni: acid-a-2: timeline: 2, and 1 on the leader | kubectl logs acid-a-2 -c postgres --tail=30 -n db --context=c
     no receiver: acid-a-2 replicates from no member | http://10.244.0.12:8008/patroni: acid-a-2: replication_state: none | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
-    stalled receiver: acid-a-2 does not receive: it lacks 990 B | http://10.244.0.12:8008/patroni: acid-a-2: bytes behind the leader after a second: 990 | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
+    stalled receiver: acid-a-2 does not receive: it lacks 990 B | http://10.244.0.12:8008/patroni: acid-a-2: WAL not received after 1s: 990 bytes | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
     replay paused: the replay of acid-a-2 is paused | http://10.244.0.12:8008/patroni: acid-a-2: replay is paused: true | kubectl exec acid-a-2 -c postgres -n db --context=c -- psql -U postgres -xc 'select pg_wal_replay_resume()'
     wrong role: acid-a-2 claims to lead without holding the leader lock | http://10.244.0.12:8008/patroni: acid-a-2: role: leader, without the leader lock | kubectl exec acid-a-0 -c postgres -n db --context=c -- patronictl list
-    silent: acid-a-2 does not answer | http://10.244.0.12:8008/patroni: acid-a-2: answer: none (timed out) | kubectl exec acid-a-2 -c postgres -n db --context=c -- curl -s localhost:8008/patroni
+    silent: acid-a-2 does not answer | http://10.244.0.12:8008/patroni: acid-a-2: does not answer: timed out | kubectl exec acid-a-2 -c postgres -n db --context=c -- curl -s localhost:8008/patroni
     "#);
 }
 
@@ -423,11 +423,11 @@ fn forced_deletion_is_never_the_next_step_on_a_node_that_may_run() {
         it.pod.terminating = true;
         it.pod.node_ready = Some(false);
     };
-    insta::assert_snapshot!(first(pod(ending), Vec::new()), @"acid-a-2 is being deleted on a node that is not Ready | pod/acid-a-2: metadata.deletionTimestamp: set; node/node-2: condition Ready: no, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
+    insta::assert_snapshot!(first(pod(ending), Vec::new()), @"acid-a-2 is being deleted on a node that is not Ready | pod/acid-a-2: metadata.deletionTimestamp: set; node/node-2: condition Ready: not True, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
     let mut shrunk = pod(ending);
     shrunk.change.new.instances = Some(2);
     if let Seen::Known(set) = &mut shrunk.stateful_set {
         set.replicas = 2;
     }
-    insta::assert_snapshot!(first(shrunk, Vec::new()), @"acid-a-2 has not ended yet | pod/acid-a-2: metadata.deletionTimestamp: set; node/node-2: condition Ready: no, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
+    insta::assert_snapshot!(first(shrunk, Vec::new()), @"acid-a-2 has not ended yet | pod/acid-a-2: metadata.deletionTimestamp: set; node/node-2: condition Ready: not True, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
 }

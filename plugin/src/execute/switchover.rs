@@ -43,7 +43,7 @@ impl Moved {
             None => "how long writes stopped could not be measured".to_owned(),
         };
         format!(
-            "{} leads, by lock, label and its own word, {} after the request; {pause}",
+            "{} leads (lock, label and Patroni agree), {} after the request; {pause}",
             self.leader,
             measured(self.took)
         )

@@ -116,26 +116,26 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
       DENY leader-condemned: acid-a-4 is the leader, and its pod would be deleted:
            acid-a-0 to acid-a-1 are kept
            configmap/acid-a-leader: leader: acid-a-4
-           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after
-             a second: 990
-           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after
-             a second: 990
+           http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990
+             bytes
+           http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990
+             bytes
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
       DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of
            the members that stay none can be counted on; at least 2 must
-           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after
-             a second: 990
-           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after
-             a second: 990
+           http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990
+             bytes
+           http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990
+             bytes
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
       WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot
            be counted on
-           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after
-             a second: 990
-           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after
-             a second: 990
+           http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990
+             bytes
+           http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990
+             bytes
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4
@@ -152,18 +152,18 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
     Refused by leader-condemned, too-few-healthy-survivors
       DENY leader-condemned: acid-a-4 is the leader, and its pod would be deleted: acid-a-0 to acid-a-1 are kept
            configmap/acid-a-leader: leader: acid-a-4
-           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 990
-           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
+           http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990 bytes
+           http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
       DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
-           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 990
-           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
+           http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990 bytes
+           http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
       WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot be counted on
-           http://10.244.0.10:8008/patroni: acid-a-0: bytes behind the leader after a second: 990
-           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
+           http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990 bytes
+           http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
     Nearest count that would be allowed now: 4

@@ -9,7 +9,7 @@ async fn up() {
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
-    Outlook:
+    Impact:
       Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage 400.0 GiB
                     as before
       Quota:        compute: pods 3 -> 4 of 20, 16 left
@@ -54,7 +54,7 @@ async fn up() {
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
-    Outlook:
+    Impact:
       Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage 400.0 GiB as before
       Quota:        compute: pods 3 -> 4 of 20, 16 left
                     compute: requests.cpu 3.3 -> 4.4 of 5, 0.6 left
@@ -98,7 +98,7 @@ async fn up_not_judged_in_full() {
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new; or an earlier one
-    Outlook:
+    Impact:
       Requests:     storage unknown: list persistentvolumeclaims in db: forbidden
       Readers:      2 -> 3 behind acid-a-repl
       May be lost:  2 -> 3 members, with one left to lead
@@ -126,7 +126,7 @@ async fn up_not_judged_in_full() {
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new; or an earlier one
-    Outlook:
+    Impact:
       Requests:     storage unknown: list persistentvolumeclaims in db: forbidden
       Readers:      2 -> 3 behind acid-a-repl
       May be lost:  2 -> 3 members, with one left to lead
@@ -157,7 +157,7 @@ async fn down_the_leader_moves() {
     acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
     Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best
       caught-up member that stays)
-    Outlook:
+    Impact:
       Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB
                     as before
       Readers:      4 -> 2 behind acid-a-repl
@@ -182,8 +182,8 @@ async fn down_the_leader_moves() {
                kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how
-      long writes stopped could not be measured
+    acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long
+      writes stopped could not be measured
     numberOfInstances is 3
     [stdout]
     postgresql/acid-a scaled from 5 to 3 instances in 3s
@@ -196,7 +196,7 @@ async fn down_the_leader_moves() {
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
     acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
     Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best caught-up member that stays)
-    Outlook:
+    Impact:
       Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
       Readers:      4 -> 2 behind acid-a-repl
       May be lost:  4 -> 2 members, with one left to lead
@@ -218,7 +218,7 @@ async fn down_the_leader_moves() {
                kubectl pgscale down acid-a --to 4 -n db
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how long writes stopped could not be measured
+    acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long writes stopped could not be measured
     numberOfInstances is 3
     [stdout]
     postgresql/acid-a scaled from 5 to 3 instances in 3s
@@ -233,7 +233,7 @@ async fn down_without_a_person_to_ask() {
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-2   goes     replica   healthy   -
-    Outlook:
+    Impact:
       Requests:     storage 0 B as before
       Readers:      2 -> 1 behind acid-a-repl
       May be lost:  2 -> 1 members, with one left to lead
@@ -252,7 +252,7 @@ async fn down_without_a_person_to_ask() {
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-2   goes     replica   healthy   -
-    Outlook:
+    Impact:
       Requests:     storage 0 B as before
       Readers:      2 -> 1 behind acid-a-repl
       May be lost:  2 -> 1 members, with one left to lead
@@ -274,7 +274,7 @@ async fn down_the_webhook_says_no() {
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-2   goes     replica   healthy   -
-    Outlook:
+    Impact:
       Requests:     storage 0 B as before
       Readers:      2 -> 1 behind acid-a-repl
       May be lost:  2 -> 1 members, with one left to lead
@@ -296,7 +296,7 @@ async fn down_the_webhook_says_no() {
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-2   goes     replica   healthy   -
-    Outlook:
+    Impact:
       Requests:     storage 0 B as before
       Readers:      2 -> 1 behind acid-a-repl
       May be lost:  2 -> 1 members, with one left to lead
@@ -321,7 +321,7 @@ async fn set_another_writer_takes_it_back() {
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new
     acid-a-4   comes    replica   -       new
-    Outlook:
+    Impact:
       Requests:     storage 0 B as before
       Readers:      2 -> 4 behind acid-a-repl
       May be lost:  2 -> 4 members, with one left to lead
@@ -345,7 +345,7 @@ async fn set_another_writer_takes_it_back() {
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new
     acid-a-4   comes    replica   -       new
-    Outlook:
+    Impact:
       Requests:     storage 0 B as before
       Readers:      2 -> 4 behind acid-a-repl
       May be lost:  2 -> 4 members, with one left to lead
@@ -435,7 +435,7 @@ async fn undo() {
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   -
     acid-a-4   goes     replica   healthy   -
-    Outlook:
+    Impact:
       Requests:     storage 0 B as before
       Readers:      4 -> 2 behind acid-a-repl
       May be lost:  4 -> 2 members, with one left to lead

@@ -57,7 +57,7 @@ pub(super) const CASES: &[Case] = &[
         name: "plan, allowed",
         world: || governed(5, 4).managed_by("argocd-controller"),
         line: "plan acid-a --to 3",
-        styled: &[(BOLD, "Outlook:"), (CARE, "goes"), (GOOD, "Allowed")],
+        styled: &[(BOLD, "Impact:"), (CARE, "goes"), (GOOD, "Allowed")],
         ..PLAIN
     },
     Case {

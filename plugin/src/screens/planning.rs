@@ -21,7 +21,7 @@ async fn plan_allowed() {
           namespace: db
         spec:
           numberOfInstances: 3
-    Outlook:
+    Impact:
       Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB
                     as before
       Readers:      4 -> 2 behind acid-a-repl
@@ -69,7 +69,7 @@ async fn plan_allowed() {
           namespace: db
         spec:
           numberOfInstances: 3
-    Outlook:
+    Impact:
       Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
       Readers:      4 -> 2 behind acid-a-repl
       May be lost:  4 -> 2 members, with one left to lead
@@ -112,7 +112,7 @@ async fn plan_refused() {
                                   leader after a second      (100.0 GiB, 12d)
     acid-a-3   goes     replica   healthy                    pgdata-acid-a-3 stays
                                                              (100.0 GiB, 12d)
-    Outlook:
+    Impact:
       Requests:     cpu 4.4 -> 1.1, memory 16.5 GiB -> 4.1 GiB, storage 500.0 GiB as
                     before
       Readers:      3 -> 0 behind acid-a-repl
@@ -148,7 +148,7 @@ async fn plan_refused() {
     acid-a-1   goes     replica   990 bytes behind the leader after a second   pgdata-acid-a-1 stays (100.0 GiB, 12d)
     acid-a-2   goes     replica   990 bytes behind the leader after a second   pgdata-acid-a-2 stays (100.0 GiB, 12d)
     acid-a-3   goes     replica   healthy                                      pgdata-acid-a-3 stays (100.0 GiB, 12d)
-    Outlook:
+    Impact:
       Requests:     cpu 4.4 -> 1.1, memory 16.5 GiB -> 4.1 GiB, storage 500.0 GiB as before
       Readers:      3 -> 0 behind acid-a-repl
       May be lost:  1 -> 0 members, with one left to lead

@@ -10,8 +10,8 @@ async fn switchover() {
       caught-up member that stays
     CHECKPOINT on acid-a-0 ...
     switching over from acid-a-0 to acid-a-1 ...
-    acid-a-1 leads, by lock, label and its own word, 0.0s after the request; how
-      long writes stopped could not be measured
+    acid-a-1 leads (lock, label and Patroni agree), 0.0s after the request; how long
+      writes stopped could not be measured
     [stdout]
     postgresql/acid-a: leader moved from acid-a-0 to acid-a-1
     [exit 0]
@@ -21,7 +21,7 @@ async fn switchover() {
     leader acid-a-0 -> acid-a-1: moving it away from acid-a-0; acid-a-1 is the best caught-up member that stays
     CHECKPOINT on acid-a-0 ...
     switching over from acid-a-0 to acid-a-1 ...
-    acid-a-1 leads, by lock, label and its own word, 0.0s after the request; how long writes stopped could not be measured
+    acid-a-1 leads (lock, label and Patroni agree), 0.0s after the request; how long writes stopped could not be measured
     [stdout]
     postgresql/acid-a: leader moved from acid-a-0 to acid-a-1
     [exit 0]
@@ -57,8 +57,8 @@ async fn switchover_for_a_count() {
       is the best caught-up member that stays
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how
-      long writes stopped could not be measured
+    acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long
+      writes stopped could not be measured
     still waiting after 5s: operation-in-progress: an operation on db/acid-a is not
       finished
     [stdout]
@@ -73,7 +73,7 @@ async fn switchover_for_a_count() {
     leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0 is the best caught-up member that stays
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.0s after the request; how long writes stopped could not be measured
+    acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long writes stopped could not be measured
     still waiting after 5s: operation-in-progress: an operation on db/acid-a is not finished
     [stdout]
     postgresql/acid-a: leader moved from acid-a-4 to acid-a-0
@@ -119,14 +119,14 @@ async fn switchover_in_vain() {
       is the best caught-up member that stays
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.9s after the request; writes
+    acid-a-0 leads (lock, label and Patroni agree), 0.9s after the request; writes
       stopped for 0.1s at most
     still waiting after 6s: acid-a-1: 990 bytes behind the leader after a second;
       acid-a-2: 990 bytes behind the leader after a second
     error: the leader has moved, and a change to 3 instances is not admitted yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second
-    hint: what keeps the members:
+    hint: to see why these members lag:
         kubectl pgscale status acid-a --why -n db
     hint: when that is mended, wait again:
         kubectl pgscale switchover acid-a --for 3 -n db
@@ -137,12 +137,12 @@ async fn switchover_in_vain() {
     leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0 is the best caught-up member that stays
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
-    acid-a-0 leads, by lock, label and its own word, 0.9s after the request; writes stopped for 0.1s at most
+    acid-a-0 leads (lock, label and Patroni agree), 0.9s after the request; writes stopped for 0.1s at most
     still waiting after 6s: acid-a-1: 990 bytes behind the leader after a second; acid-a-2: 990 bytes behind the leader after a second
     error: the leader has moved, and a change to 3 instances is not admitted yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second
-    hint: what keeps the members:
+    hint: to see why these members lag:
         kubectl pgscale status acid-a --why -n db
     hint: when that is mended, wait again:
         kubectl pgscale switchover acid-a --for 3 -n db

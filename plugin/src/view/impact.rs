@@ -17,7 +17,7 @@ const SUBJECTS: usize = 14;
 
 /// Renders the lines of an impact, under their heading.
 pub(crate) fn render(plan: &Plan, impact: &Impact, wide: bool, width: Option<usize>) -> String {
-    let mut lines = vec![format!("{BOLD}Outlook:{BOLD:#}")];
+    let mut lines = vec![format!("{BOLD}Impact:{BOLD:#}")];
     for (subject, value) in subjects(plan, impact, wide) {
         let subject = if subject.is_empty() { subject.to_owned() } else { format!("{subject}:") };
         // Text that goes on under a subject is indented as far already.

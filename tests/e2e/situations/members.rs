@@ -32,7 +32,7 @@ async fn frozen(shared: SharedCluster) -> Result<()> {
 async fn stalled(shared: SharedCluster) -> Result<()> {
     shared.cluster.stage(1, Fault::StalledReceiver).await?;
     shared.cluster.sql(0, "CREATE TABLE unreceived AS SELECT 1").await?;
-    shared.refuses(2, FEW, "bytes behind the leader").await?;
+    shared.refuses(2, FEW, "WAL not received").await?;
     shared.cluster.unstage(1, Fault::StalledReceiver).await?;
     shared.cluster.sql(0, "DROP TABLE unreceived").await?;
     shared.admits(2).await
@@ -51,9 +51,9 @@ async fn delayed(shared: SharedCluster) -> Result<()> {
         shared.cluster.sql(0, "SELECT pg_logical_emit_message(true, 'late', 'row')").await?;
         shared.cluster.sql(0, "SELECT pg_switch_wal()").await?;
     }
-    let late = |finding: &super::Finding| finding.mentions("replay is ");
+    let late = |finding: &super::Finding| finding.mentions("WAL not replayed");
     shared.found(2, FEW, late).await?;
-    shared.patch_refused(2, FEW, "bytes behind").await?;
+    shared.patch_refused(2, FEW, "WAL not replayed").await?;
     shared.cluster.sql(1, "ALTER SYSTEM RESET recovery_min_apply_delay").await?;
     shared.cluster.sql(1, "SELECT pg_reload_conf()").await?;
     shared.admits(2).await

@@ -111,9 +111,9 @@ pub(in crate::rules) fn need(facts: &Assessment<'_>, _: &Policies) -> Vec<Eviden
     let volumes: Vec<_> = volumes.collect();
     let volumes = if volumes.is_empty() { "none".to_owned() } else { volumes.join(", ") };
     vec![
-        Evidence::new(source(), "requests of a new member", spell(&footprint.requests)),
-        Evidence::new(source(), "its limits", spell(&footprint.limits)),
-        Evidence::new(source(), "its volumes", volumes),
+        Evidence::new(source(), "requests of each new member", spell(&footprint.requests)),
+        Evidence::new(source(), "limits of each new member", spell(&footprint.limits)),
+        Evidence::new(source(), "volumes of each new member", volumes),
     ]
 }
 

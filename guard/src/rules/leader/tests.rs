@@ -176,15 +176,15 @@ fn dead_leader_never_blocks_changes_for_ever() {
     insta::assert_snapshot!(text("no-leader", &stopped), @"
     no-leader: 2 pods of db/acid-a are labelled as leaders, acid-a-0 holds the lock
       pod/acid-a-0, pod/acid-a-4: role label: master
-      Try:
+      Try: acid-a-4 runs no PostgreSQL, and another member leads: remove its old pod:
           kubectl delete pod acid-a-4 -n db
     ");
     stopped = stopped.with_member(4, |it| it.pod.role = None);
     insta::assert_snapshot!(text("no-leader", &stopped), @"
     no-leader: acid-a-0 holds the leader lock, but not every member agrees
       configmap/acid-a-leader: leader: acid-a-0
-      pod/acid-a-4: annotation status.role (last report, no answer now): leader
-      Try:
+      pod/acid-a-4: annotation status.role (last report, no answer now): leader, without the lock
+      Try: acid-a-4 runs no PostgreSQL, and another member leads: remove its old pod:
           kubectl delete pod acid-a-4 -n db
     ");
     // A member that may be alive is left alone, and so is every member while no other one is known

@@ -211,7 +211,7 @@ pub(super) fn major_upgrade() {
     insta::assert_snapshot!(text("major-upgrade", &failed(healthy(5, 3))), @"
     major-upgrade: the last major upgrade of db/acid-a failed: members may be on two versions
       postgresql/acid-a: annotation last-major-upgrade-failure: 2026-11-20
-      Try: mend its cause first:
+      Try: find the cause in the operator's log and mend it. Only then remove the mark, after which the operator may try the upgrade again:
           kubectl annotate postgresql acid-a last-major-upgrade-failure- -n db
     ");
 }

@@ -131,7 +131,7 @@ fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
     ");
     insta::assert_snapshot!(text("rebuild-in-progress", &too_few.clone().without(2)), @"
     rebuild-in-progress: still being built: acid-a-0
-      pod/acid-a-0: not there
+      statefulset/acid-a: spec.replicas: 2, and acid-a-0 has no pod yet
       Try: do not wait, the leader acid-a-4 is about to be deleted
         keep it:
           kubectl pgscale set acid-a 5 -n db

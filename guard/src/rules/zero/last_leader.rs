@@ -165,10 +165,18 @@ fn not_known(facts: &Assessment<'_>, why: String) -> Outcome {
         format!("{why}, and a count of {to} leaves a volume out that may hold the newest data"),
     );
     for claim in claims.iter().filter(|claim| claim.ordinal >= to) {
-        finding = finding.because(ObjectRef::claim(&claim.name), "mounted at the new count", "no");
+        finding = finding.because(
+            ObjectRef::claim(&claim.name),
+            "still there",
+            format_args!("not mounted with a count of {to}"),
+        );
     }
     for member in facts.condemned() {
-        finding = finding.because(ObjectRef::pod(&member.name), "kept at the new count", "no");
+        finding = finding.because(
+            ObjectRef::pod(&member.name),
+            "still there",
+            format_args!("removed with a count of {to}"),
+        );
     }
     let left_out = claims.iter().filter(|claim| claim.ordinal >= to);
     let left_out: Vec<&str> = left_out.map(|claim| claim.name.as_str()).collect();

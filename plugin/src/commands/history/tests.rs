@@ -229,7 +229,7 @@ async fn a_report_is_a_page_for_a_ticket() {
     | Reason | night |
     | numberOfInstances | 5 -> 3 |
     | Leader | acid-a-4 -> acid-a-0 |
-    | Switchover | acid-a-0 leads, by lock, label and its own word, N after the request; ... |
+    | Switchover | acid-a-0 leads (lock, label and Patroni agree), N after the request; ... |
     | Took | N |
     | Leader changes while watched | 0 |
     | Without a leader while watched | N |

@@ -51,7 +51,7 @@ async fn an_override_is_shown_asked_written_and_honoured() {
     acid-a-2   goes     replica   990 bytes behind the leader after a second   -
     acid-a-3   goes     replica   healthy                                      -
     Not counted on: acid-a-1: 990 bytes behind the leader after a second
-    Outlook:
+    Impact:
       Requests:     storage 0 B as before
       Readers:      3 -> 1 behind acid-a-repl
       May be lost:  1 -> 0 members, with one left to lead
@@ -61,12 +61,12 @@ async fn an_override_is_shown_asked_written_and_honoured() {
       2. wait until 2 instances have converged
     Allowed, with warnings
       WARN too-few-healthy-survivors: acid-a-3 would go, and of the members that stay only 1 can be counted on; at least 2 must
-           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
+           http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            (not refused: scaleoverride/acid-a-x7k2p allows it until THEN: night)
            Try: mend the members named here; to see when they are fit:
                kubectl pgscale status acid-a -n db
       WARN survivor-unhealthy: of the members that stay, acid-a-1 cannot be counted on
-           http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
+           http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
     ");

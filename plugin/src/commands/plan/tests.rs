@@ -43,7 +43,7 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
     acid-a-4   comes    replica   -       new, 100.0 GiB
-    Outlook:
+    Impact:
       Requests:     cpu 3.3 -> 5.5, memory 12.3 GiB -> 20.6 GiB, storage 400.0 GiB
                     -> 500.0 GiB
       Quota:        compute: pods 3 -> 5 of 20, 15 left
@@ -78,7 +78,7 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
     acid-a-4   comes    replica   -       new, 100.0 GiB
-    Outlook:
+    Impact:
       Requests:     cpu 3.3 -> 5.5, memory 12.3 GiB -> 20.6 GiB, storage 400.0 GiB -> 500.0 GiB
       Quota:        compute: pods 3 -> 5 of 20, 15 left
                     compute: requests.cpu 3.3 -> 5.5 of 5, exceeded by 0.5
@@ -110,7 +110,7 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
     acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
-    Outlook:
+    Impact:
       Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB
                     as before
       Readers:      4 -> 2 behind acid-a-repl
@@ -139,7 +139,7 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
     acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
-    Outlook:
+    Impact:
       Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
       Readers:      4 -> 2 behind acid-a-repl
       May be lost:  4 -> 2 members, with one left to lead
@@ -174,7 +174,7 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
-    Outlook:
+    Impact:
       Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown:
                     list persistentvolumeclaims in db: forbidden
       Quota:        unknown: list resourcequotas in db: forbidden
@@ -202,7 +202,7 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
-    Outlook:
+    Impact:
       Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown: list persistentvolumeclaims in db: forbidden
       Quota:        unknown: list resourcequotas in db: forbidden
       Readers:      2 -> 3 behind acid-a-repl
@@ -226,7 +226,7 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     postgresql db/acid-a: 3 -> 2 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-2   goes     replica   healthy   pgdata-acid-a-2 stays (100.0 GiB, 12d)
-    Outlook:
+    Impact:
       Requests:     cpu 3.3 -> 2.2, memory 12.3 GiB -> 8.2 GiB, storage 400.0 GiB as
                     before
       Readers:      2 -> 1 behind acid-a-repl
@@ -300,7 +300,7 @@ async fn the_document_holds_the_outlook_and_every_rule() {
           "value": "3 -> 5"
         },
         {
-          "field": "requests of a new member",
+          "field": "requests of each new member",
           "object": {
             "kind": "postgresql",
             "name": "acid-a"
@@ -308,7 +308,7 @@ async fn the_document_holds_the_outlook_and_every_rule() {
           "value": "cpu 1.1, memory 4224Mi"
         },
         {
-          "field": "its limits",
+          "field": "limits of each new member",
           "object": {
             "kind": "postgresql",
             "name": "acid-a"
@@ -316,7 +316,7 @@ async fn the_document_holds_the_outlook_and_every_rule() {
           "value": "cpu 4, memory 4224Mi"
         },
         {
-          "field": "its volumes",
+          "field": "volumes of each new member",
           "object": {
             "kind": "postgresql",
             "name": "acid-a"

@@ -41,7 +41,7 @@ pub(super) async fn run(session: &Session, args: &Args) -> Result<(), Failure> {
             Err(failure) if first => return Err(failure),
             Err(failure) => {
                 if blind.as_ref() != Some(&failure) {
-                    session.out.warning(&failure.message);
+                    session.out.warning(&failure.text());
                 }
                 blind = Some(failure);
             }

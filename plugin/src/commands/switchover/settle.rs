@@ -208,7 +208,7 @@ impl Settling<'_> {
         let failure = Failure::new(Kind::Timeout, format!("{moved}{what}:"))
             .with(missing.lines(&session.reach));
         let status = (!missing.late.is_empty()).then(|| {
-            Remedy::to("what keeps the members", session.suggest(&["status", name, "--why"]))
+            Remedy::to("to see why these members lag", session.suggest(&["status", name, "--why"]))
         });
         let again = self.count.map(|count| {
             let words = ["switchover", name, "--for", &count.to_string()];

@@ -160,7 +160,7 @@ async fn a_plain_switchover_says_what_it_waits_for_and_what_to_do() {
     error: the leader has moved, and not every member follows it yet:
       acid-a-1: 990 bytes behind the leader after a second
       acid-a-2: 990 bytes behind the leader after a second
-    hint: what keeps the members:
+    hint: to see why these members lag:
         kubectl pgscale status acid-a --why -n db
     ");
     let said = screen.stderr();

@@ -40,7 +40,7 @@ fn volumes_that_are_deleted_and_standbys_that_hang_on_stand_out() {
     postgresql db/acid-a: 4 -> 3 instances
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 is deleted (1.0 GiB, 4d)
-    Outlook:
+    Impact:
       Requests:     storage 4.0 GiB -> 3.0 GiB
       Readers:      3 -> 2 behind acid-a-repl
       May be lost:  3 -> 2 members, with one left to lead
@@ -67,7 +67,7 @@ fn members_with_the_same_text_share_a_line() {
     acid-a-2   goes     replica   healthy   pgdata-acid-a-2 stays (1.0 GiB, 4d)
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (1.0 GiB, 4d)
     acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (1.0 GiB, 4d)
-    Outlook:
+    Impact:
       Requests:     storage 5.0 GiB as before
       Limits:       cpu unlimited, memory unlimited
       Quota:        none that this change touches
@@ -95,7 +95,7 @@ fn many_copies_are_summed_up_and_an_unseen_disk_is_named() {
     acid-a-1   comes    replica   -       new, 1.0 GiB
     acid-a-2   comes    replica   -       new, 1.0 GiB
     acid-a-3   comes    replica   -       new, 1.0 GiB
-    Outlook:
+    Impact:
       Requests:     storage 1.0 GiB -> 4.0 GiB
       Readers:      0 -> 3 behind acid-a-repl
       May be lost:  0 -> 3 members, with one left to lead

@@ -208,8 +208,8 @@ fn reasons_of_a_cluster_that_has_not_converged() {
          next:
              kubectl describe pod acid-a-2 -n db
       2. acid-a-1 does not receive: it lacks 990 B
-         http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a
-           second: 990
+         http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990
+           bytes
          next:
              kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
       3. Patroni is paused: it neither starts nor rebuilds a member, and no member
@@ -273,7 +273,7 @@ fn colours_mark_values_that_deserve_a_look() {
          next:
              kubectl describe pod acid-a-2 -n db
       2. ^[33macid-a-1 does not receive: it lacks 990 B^[0m
-         http://10.244.0.11:8008/patroni: acid-a-1: bytes behind the leader after a second: 990
+         http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
          next:
              kubectl exec acid-a-1 -c postgres -n db -- psql -U postgres -xc 'select * from pg_stat_wal_receiver'
       3. ^[33mPatroni is paused: it neither starts nor rebuilds a member, and no member takes over^[0m

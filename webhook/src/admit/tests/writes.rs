@@ -316,8 +316,8 @@ async fn refused_create_after_a_delete_says_how_to_bring_the_cluster_back() {
     insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @r#"
     pgscale refuses to create db/acid-a with 1 instance:
     - return-from-zero: what is left does not say who led last: neither the leader lock nor Patroni's history names a member, and a count of 1 leaves a volume out that may hold the newest data
-        persistentvolumeclaim/pgdata-acid-a-1: mounted at the new count: no
-        persistentvolumeclaim/pgdata-acid-a-2: mounted at the new count: no
+        persistentvolumeclaim/pgdata-acid-a-1: still there: not mounted with a count of 1
+        persistentvolumeclaim/pgdata-acid-a-2: still there: not mounted with a count of 1
         Try: mount every kept volume: numberOfInstances: 3 in the manifest
           or, once you have seen that they hold nothing newer (pg_controldata, Latest checkpoint location), delete them for good:
             kubectl delete pvc pgdata-acid-a-1 pgdata-acid-a-2 -n db

@@ -32,7 +32,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
     MEMBER     CHANGE   ROLE      STATE     VOLUME
     acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
     acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
-    Outlook:
+    Impact:
       Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
       Limits:       memory 20.6 GiB -> 12.3 GiB, cpu unlimited
       Quota:        compute: pods 5 -> 3 of 20, 17 left
@@ -272,8 +272,10 @@ async fn every_rule_shows_its_evidence_and_the_change_it_wants() {
     let full = told(&growing(), "acid-a --to 5 -o wide", "quota-headroom").await;
     insta::assert_snapshot!(full, @"
     DENY quota-headroom: no room for 5 instances: a limit would be passed
-       postgresql/acid-a: numberOfInstances: 3 -> 5; requests of a new member: cpu 1.1, memory 4224Mi
-       postgresql/acid-a: its limits: cpu 4, memory 4224Mi; its volumes: 100Gi
+       postgresql/acid-a: numberOfInstances: 3 -> 5; requests of each new member: cpu 1.1, memory
+         4224Mi
+       postgresql/acid-a: limits of each new member: cpu 4, memory 4224Mi; volumes of each new member:
+         100Gi
        resourcequota/compute: pods: 3 of 20 used, 5 afterwards; requests.cpu: 3.3 of 5 used, 5.5
          afterwards
        resourcequota/compute: requests.memory: 12672Mi of 64Gi used, 21120Mi afterwards
@@ -287,8 +289,10 @@ async fn every_rule_shows_its_evidence_and_the_change_it_wants() {
     insta::assert_snapshot!(unknown, @"
     UNKNOWN, WARN quota-headroom: cannot be judged: the quotas could not be read (list resourcequotas
          in db: forbidden)
-       postgresql/acid-a: numberOfInstances: 3 -> 5; requests of a new member: cpu 1.1, memory 4224Mi
-       postgresql/acid-a: its limits: cpu 4, memory 4224Mi; its volumes: 100Gi
+       postgresql/acid-a: numberOfInstances: 3 -> 5; requests of each new member: cpu 1.1, memory
+         4224Mi
+       postgresql/acid-a: limits of each new member: cpu 4, memory 4224Mi; volumes of each new member:
+         100Gi
        resourcequotas: cannot be judged: the quotas could not be read (list resourcequotas in db:
          forbidden)
        To pass: make the fact readable (network, rights), then ask again
@@ -309,7 +313,11 @@ async fn a_plan_names_the_policy_whose_lag_refuses_and_quotes_patroni_as_it_is()
     let text = shown(&world, "acid-a --to 2", None).await;
     let finding = text.split_once("DENY too-few-healthy-survivors").unwrap().1;
     let finding = finding.split_once("Try: ").unwrap().0;
-    assert!(finding.contains("acid-a-1: replay, bytes behind: 600"), "{text}");
+    assert!(
+        finding
+            .contains("acid-a-1: WAL not replayed: 600 bytes, more than survivors.maxLag allows"),
+        "{text}"
+    );
     assert!(finding.contains("scalepolicy/strict: survivors.maxLag: 500 bytes"), "{text}");
     let seen = told(&world, "acid-a --to 2 -o wide", "too-few-healthy-survivors").await;
     assert!(

@@ -24,6 +24,7 @@ async fn one_table_one_question_one_code() {
       postgresql db/acid-b is being deleted
     Remove 1 instance from 1 cluster? [y/N] db/acid-a: CHECKPOINT on acid-a-2 ...
     db/acid-a: switching over from acid-a-2 to acid-a-0 ...
+    db/acid-a: acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; writes stopped for 0.0s at most
     db/acid-a: numberOfInstances is 2
     ");
     let told = screen.stdout();

@@ -224,8 +224,8 @@ fn the_document_is_versioned_and_whole() {
                 "name": "acid-a-1",
                 "address": "http://10.244.0.11:8008/patroni"
               },
-              "field": "bytes behind the leader after a second",
-              "value": "990"
+              "field": "WAL not received after 1s",
+              "value": "990 bytes"
             }
           ],
           "next": {

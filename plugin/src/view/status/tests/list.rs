@@ -47,10 +47,10 @@ fn a_list_puts_the_worst_first() {
     db          behind       3          3           3         acid-a-0   NotConverged   4d
     db          healthy      3          3           3         acid-a-0   Converged      4d
     ");
-    insta::assert_snapshot!(plain(&list(&fleet(), false, true, None)), @r"
+    insta::assert_snapshot!(plain(&list(&fleet(), false, true, None)), @"
     NAME         DECLARED   EFFECTIVE   RUNNING   LEADER     STATUS         AGE   WHY
     leaderless   3          3           3         none       NoLeader       4d    no member leads: nothing can be written
-    unseen       3          3           unknown   acid-a-0   Unknown        4d    the members cannot be seen, and little can be told without
+    unseen       3          3           unknown   acid-a-0   Unknown        4d    the pods could not be listed, so most causes cannot be found
     clamped      9          3           3         acid-a-0   CountDiffers   4d    9 declared, and the operator runs 3
     cloning      3          3           3         acid-a-0   Rebuilding     4d    acid-a-2 is being built
     behind       3          3           3         acid-a-0   NotConverged   4d    acid-a-1 does not receive: it lacks 990 B
