@@ -322,7 +322,7 @@ pub(crate) fn judge(
         let leader_move = LeaderMove {
             from: leader.to_owned(),
             to: best.name.clone(),
-            why: format!("{leader} leads and goes; {}", praise(facts, best)),
+            why: format!("{leader} leads and is removed; {}", praise(facts, best)),
         };
         return (Some(leader_move), evaluate(&facts.led_by(&best.name), policies));
     }
@@ -341,14 +341,14 @@ fn praise(facts: &Facts, member: &Member) -> String {
     if is_sync(facts, member) {
         format!("{} is a caught-up synchronous standby", member.name)
     } else {
-        format!("{} is the best caught-up member that stays", member.name)
+        format!("{} is the best caught-up member that is kept", member.name)
     }
 }
 
 fn nobody_to_lead(facts: Assessment<'_>, leader: &str) -> Finding {
     let mut finding = Finding::deny(
         RuleId::LEADER_CANNOT_MOVE,
-        format!("{leader} leads and would be removed, and no member that stays can take over"),
+        format!("{leader} leads and would be removed, and no kept member can take over"),
     );
     for (name, why) in why_nobody(facts, leader) {
         finding = finding.because(ObjectRef::pod(name), "cannot take over", why);

@@ -315,11 +315,11 @@ mod tests {
         let meaning = || session.interruption.failure();
         assert_eq!(meaning().text(), "interrupted; nothing was changed");
         let wait = session.suggest(&["wait", "acid-a"]);
-        session.interrupted_means("interrupted; the change goes on", "resume", wait);
+        session.interrupted_means("interrupted; the change continues", "resume", wait);
         session.out.failure(&meaning());
         assert_eq!(meaning().kind, Kind::Interrupted);
         insta::assert_snapshot!(screen.stderr(), @"
-        interrupted; the change goes on
+        interrupted; the change continues
         hint: resume:
             kubectl pgscale wait acid-a -n db --context=c
         ");

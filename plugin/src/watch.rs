@@ -433,7 +433,7 @@ impl Watch<'_> {
             format!("{name} has not converged:")
         } else {
             let limit = exact(timeout);
-            format!("{name} has not converged within {limit}; the change goes on\nMissing:")
+            format!("{name} has not converged within {limit}; the change continues\nMissing:")
         };
         let mut lines = Vec::new();
         if self.done.missing.is_empty() {

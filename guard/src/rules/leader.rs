@@ -145,7 +145,7 @@ pub(super) const PAUSED: Rule = Rule {
     id: RuleId::PAUSED,
     title: "Patroni is in maintenance mode: no member takes over, and none starts",
     applies: Applies::on(&[DOWN.to_at_least(1), UP.to_at_least(1), CREATE.to_at_least(1)]),
-    default: "down: deny if the leader goes, else warn; up: warn; from 0: deny",
+    default: "down: deny if the leader is removed, else warn; up: warn; from 0: deny",
     kind: Kind::Live,
     page: "\
 In Patroni's maintenance mode (`patronictl pause`) no member takes over: when a paused leader's pod is deleted

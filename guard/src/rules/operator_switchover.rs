@@ -42,7 +42,7 @@ Signals: the holder of the leader lock and the ordinal of its pod.
 Blind spots: a failover between admission and the operator's act can put the leader back on an ordinal that is
 removed. `kubectl pgscale wait NAME` and the operator's log show it.
 
-Way out: `kubectl pgscale switchover NAME --for N` moves the leader to the best member that stays and ends
+Way out: `kubectl pgscale switchover NAME --for N` moves the leader to the best member that is kept and ends
 when the change to N is admitted; then repeat the change. `kubectl pgscale down NAME --to N` does both in
 one act. Without the plugin: `patronictl switchover NAME --candidate MEMBER` in a pod of the cluster, with a
 MEMBER below N; repeat the change once `patronictl list` shows every member streaming. A platform's policy may
@@ -206,7 +206,7 @@ fn plan(facts: &Assessment<'_>) -> Command {
 
 /// Returns the remedy where no kept member can lead.
 fn mend_one(facts: &Facts) -> Remedy {
-    Remedy::to("no member that stays can take over: mend one; their state", status(facts))
+    Remedy::to("no kept member can take over: mend one; their state", status(facts))
 }
 
 #[cfg(any(test, feature = "testing"))]
@@ -235,9 +235,9 @@ mod tests {
         table(
             "leader-condemned",
             vec![
-                ("the leader stays", healthy(5, 2), Want::Pass),
-                ("the leader goes", led_by_the_last(2), Want::Deny),
-                ("the leader goes, one stays", led_by_the_last(1), Want::Deny),
+                ("the leader is kept", healthy(5, 2), Want::Pass),
+                ("the leader is removed", led_by_the_last(2), Want::Deny),
+                ("the leader is removed, one stays", led_by_the_last(1), Want::Deny),
                 ("-0 cannot take over", led_by_the_last(2).frozen(0), Want::Deny),
                 ("no member can take over", led_by_the_last(2).stalled([0, 1]), Want::Deny),
                 ("no member leads", leaderless, Want::Pass),
@@ -284,7 +284,7 @@ mod tests {
         leader-condemned: acid-a-4 is the leader, and its pod would be deleted: only acid-a-0 is kept
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 600 bytes
-          Try: no member that stays can take over: mend one; their state:
+          Try: no kept member can take over: mend one; their state:
               kubectl pgscale status acid-a -n db
         ");
     }
@@ -303,7 +303,7 @@ mod tests {
         table(
             "leader-cannot-move",
             vec![
-                ("the leader stays", healthy(5, 2).frozen(1), Want::Pass),
+                ("the leader is kept", healthy(5, 2).frozen(1), Want::Pass),
                 ("-0 can take over", last(3), Want::Pass),
                 ("-0 has no pod", last(3).without(0), Want::Deny),
                 ("-0 is behind", last(3).stalled([0]), Want::Deny),
@@ -401,7 +401,7 @@ mod tests {
         leader-cannot-move: acid-a-4 leads and would be deleted, but the operator hands over to acid-a-0 only, and that would fail
           configmap/acid-a-leader: leader: acid-a-4
           http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 600 bytes
-          Try: no member that stays can take over: mend one; their state:
+          Try: no kept member can take over: mend one; their state:
               kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text("leader-cannot-move", &last(3).synchronous(&["acid-a-1"])), @"
@@ -420,7 +420,7 @@ mod tests {
           pod/acid-a-4: role label: none
           configmap/acid-a-config: synchronous_mode: true
           configmap/acid-a-sync: sync_standby: none
-          Try: no member that stays can take over: mend one; their state:
+          Try: no kept member can take over: mend one; their state:
               kubectl pgscale status acid-a -n db
         ");
     }

@@ -24,7 +24,7 @@ pub(super) const SWITCHOVER_PENDING: Rule = Rule {
     id: RuleId::SWITCHOVER_PENDING,
     title: "a switchover was requested and is not done yet",
     applies: Applies::on(&[DOWN.to_at_least(1)]),
-    default: "deny if immediate, or its candidate goes or is not named; else warn",
+    default: "deny if immediate, or its candidate is removed or is not named; else warn",
     kind: Kind::Live,
     page: "\
 The leader is about to move, perhaps onto a member that this shrink deletes; and where two switchovers meet,
@@ -32,7 +32,7 @@ the one that comes first decides. The operator schedules them itself, for a node
 the maintenance window.
 
 An immediate one is over within seconds: wait for it. A scheduled one is denied where its candidate is on an
-ordinal that goes, or where it names none, so that Patroni may pick one that goes; else it is warned of.
+ordinal that goes, or where it names none, so that Patroni may pick a removed one; else it is warned of.
 
 Signals: the annotations leader, member and scheduled_at of `<cluster>-failover`. The object stays when
 nothing is pending.
@@ -63,9 +63,11 @@ fn switchover_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     });
     let (severity, why) = match (&pending.scheduled, stays) {
         (None, _) => (Severity::Deny, "it is to happen now"),
-        (Some(_), None) => (Severity::Deny, "it names no candidate, and may choose one that goes"),
+        (Some(_), None) => {
+            (Severity::Deny, "it names no candidate, and may choose a removed member")
+        }
         (Some(_), Some(false)) => (Severity::Deny, "its candidate would be deleted"),
-        (Some(_), Some(true)) => (Severity::Warn, "its candidate stays"),
+        (Some(_), Some(true)) => (Severity::Warn, "its candidate is kept"),
     };
     let finding = Finding::new(
         SWITCHOVER_PENDING.id,

@@ -17,7 +17,7 @@ pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
     id: RuleId::REBUILD_IN_PROGRESS,
     title: "a member is being created, cloned, reinitialised or rewound",
     applies: Applies::on(&[UP.to_at_least(1), DOWN.to_at_least(1)]),
-    default: "deny; warn if only unfinished members go, or no other member could take over",
+    default: "deny; warn if only unfinished members are removed, or no other member could take over",
     kind: Kind::Live,
     page: "\
 A member that is being created, cloned, reinitialised or rewound is no copy yet. To delete a finished one
@@ -29,7 +29,7 @@ the unfinished ones go (their base backup ends) or nothing healthy does. For gro
 where no healthy standby exists: then every new member counts. A pod that the StatefulSet wants and that is
 missing, Pending or not yet started counts as being created.
 
-A member that stays, is stopped and did not say in its last report that it streams may be no copy yet. That
+A member that is kept, is stopped and did not say in its last report that it streams may be no copy yet. That
 counts for a shrink as if it were being built, and only warns of growth: nothing copies to it.
 
 Signals: several, because each has a blind spot. The member's live answer, which is believed before its
@@ -95,13 +95,13 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         match (staying.is_empty(), going.is_empty()) {
             (true, true) => return Outcome::Pass,
             (true, false) => (Severity::Warn, format!("{}; to remove it ends that", told(&going))),
-            (false, _) if healthy_goes => {
-                (Severity::Deny, format!("{}; a healthy member would go meanwhile", told(&staying)))
-            }
-            (false, _) => (
-                Severity::Warn,
-                format!("{}; only members that are not healthy go", told(&staying)),
+            (false, _) if healthy_goes => (
+                Severity::Deny,
+                format!("{}; a healthy member would be removed meanwhile", told(&staying)),
             ),
+            (false, _) => {
+                (Severity::Warn, format!("{}; only unhealthy members are removed", told(&staying)))
+            }
         }
     } else if staying.is_empty() {
         return Outcome::Pass;
@@ -310,7 +310,7 @@ mod tests {
                         .with_answer(2, |it| it.state = crate::patroni::State::Failed),
                     Want::Warn,
                 ),
-                ("the one that goes is cloned", healthy(4, 3).cloning(3), Want::Warn),
+                ("the removed one is cloned", healthy(4, 3).cloning(3), Want::Warn),
                 ("a healthy one goes with it", healthy(5, 3).cloning(4), Want::Warn),
                 ("a survivor has not reported yet", unreported(healthy(5, 3), 1), Want::Deny),
                 ("a survivor has no pod yet", healthy(5, 3).without(1), Want::Deny),
@@ -372,7 +372,7 @@ mod tests {
                     mute(stopped(healthy(5, 3), 1), 2),
                     Want::Unknown,
                 ),
-                ("one that goes is stopped", stopped(healthy(5, 3), 4), Want::Pass),
+                ("a removed one is stopped", stopped(healthy(5, 3), 4), Want::Pass),
                 ("growing while one is stopped", stopped(healthy(4, 5), 3), Want::Warn),
                 (
                     "growing while one is stopped and one is cloned",
@@ -380,7 +380,7 @@ mod tests {
                     Want::Deny,
                 ),
                 ("what it said is unreadable", unread(healthy(5, 3), 1), Want::Unknown),
-                ("what one that goes said is unreadable", unread(healthy(5, 3), 4), Want::Pass),
+                ("what a removed one said is unreadable", unread(healthy(5, 3), 4), Want::Pass),
                 ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
                 ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
                 ("zero has its own rule", healthy(5, 0).cloning(1), Want::NotApplicable),
@@ -389,7 +389,7 @@ mod tests {
         );
         let id = "rebuild-in-progress";
         insta::assert_snapshot!(text(id, &healthy(5, 3).cloning(1)), @"
-        rebuild-in-progress: still being built: acid-a-1; a healthy member would go meanwhile
+        rebuild-in-progress: still being built: acid-a-1; a healthy member would be removed meanwhile
           http://10.244.0.11:8008/patroni: acid-a-1: state: being rebuilt (creating replica)
           Try:
               kubectl pgscale wait acid-a -n db
@@ -410,7 +410,7 @@ mod tests {
               kubectl pgscale set acid-a 3 -n db
         ");
         insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0).cloning(1)), @"
-        rebuild-in-progress: still being built: acid-a-1; stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
+        rebuild-in-progress: still being built: acid-a-1; stopped, and perhaps no copy yet: acid-a-0; a healthy member would be removed meanwhile
           pod/acid-a-0: status: not running (container postgres: Completed, exit code 0)
           http://10.244.0.11:8008/patroni: acid-a-1: state: being rebuilt (creating replica)
           Try: start acid-a-0, or have it made again:
@@ -418,7 +418,7 @@ mod tests {
               kubectl pgscale wait acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0)), @"
-        rebuild-in-progress: stopped, and perhaps no copy yet: acid-a-0; a healthy member would go meanwhile
+        rebuild-in-progress: stopped, and perhaps no copy yet: acid-a-0; a healthy member would be removed meanwhile
           pod/acid-a-0: status: not running (container postgres: Completed, exit code 0)
           Try: start acid-a-0, or have it made again:
               kubectl delete pod acid-a-0 -n db

@@ -65,7 +65,7 @@ fn no_standby_left(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 
 pub(super) const SURVIVORS_ONE_ZONE: Rule = Rule {
     id: RuleId::SURVIVORS_ONE_ZONE,
-    title: "the members that stay would all be in one zone",
+    title: "the kept members would all be in one zone",
     applies: Applies::on(&[DOWN.to_at_least(2)]),
     default: "warn",
     kind: Kind::Live,
@@ -106,7 +106,7 @@ fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let mut finding = Finding::warn(
         SURVIVORS_ONE_ZONE.id,
         format!(
-            "all members that stay are in zone {only}; those in {} go",
+            "all kept members are in zone {only}; those in {} are removed",
             lost.into_iter().collect::<Vec<_>>().join(", ")
         ),
     );
@@ -121,13 +121,13 @@ fn survivors_one_zone(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let count = elsewhere.map(|member| member.ordinal.saturating_add(1));
     Outcome::Found(match count.and_then(|count| still_down(facts, count)) {
         Some(command) => finding.remedy(Remedy::to("to keep a second zone", command)),
-        None => finding.remedy("keep them, or move a member that stays to another zone first"),
+        None => finding.remedy("keep them, or move a kept member to another zone first"),
     })
 }
 
 pub(super) const CASCADE_CONDEMNED: Rule = Rule {
     id: RuleId::CASCADE_CONDEMNED,
-    title: "a member that stays replicates from one that would be deleted",
+    title: "a kept member replicates from one that would be deleted",
     applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "warn",
     kind: Kind::Live,
@@ -135,8 +135,8 @@ pub(super) const CASCADE_CONDEMNED: Rule = Rule {
 A member tagged `replicatefrom` receives its rows from another standby instead of the leader. When that one is
 deleted it loses its source: it falls back to the leader within a loop or two, and is behind for as long.
 
-Signals: the tag `replicatefrom` of the members that stay, as they answer or last reported; and which standbys
-the members that go answer to be feeding (`replication` in their answers).
+Signals: the tag `replicatefrom` of the kept members, as they answer or last reported; and which standbys
+the removed members answer to be feeding (`replication` in their answers).
 
 Blind spots: the fall-back needs the leader to have kept the rows: where its WAL was recycled meanwhile, the
 member has to be cloned again.
@@ -186,7 +186,7 @@ fn cascade_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let mut finding = Finding::warn(
         CASCADE_CONDEMNED.id,
         format!(
-            "members that stay replicate from members that go: {}; they will be behind until they follow \
+            "kept members replicate from removed members: {}; they will be behind until they follow \
              the leader",
             pairs.join(", ")
         ),
@@ -280,14 +280,14 @@ mod tests {
                 ),
                 ("nobody tells", healthy(5, 3), Want::NotApplicable),
                 ("one survivor's is unknown", zoned(3, [a, None, a, b, b]), Want::NotApplicable),
-                ("one of those that go is unknown", zoned(3, [a, a, a, None, b]), Want::Warn),
+                ("one of the removed ones is unknown", zoned(3, [a, a, a, None, b]), Want::Warn),
                 ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
                 ("one has a rule of its own", zoned(1, [a, a, a, b, b]), Want::NotApplicable),
                 ("growing", healthy(3, 5), Want::NotApplicable),
             ],
         );
         insta::assert_snapshot!(text("survivors-one-zone", &zoned(2, [a, a, a, b, b])), @"
-        survivors-one-zone: all members that stay are in zone a; those in b go
+        survivors-one-zone: all kept members are in zone a; those in b are removed
           node/node-0: zone of acid-a-0: a
           node/node-1: zone of acid-a-1: a
           node/node-2: zone of acid-a-2: a
@@ -325,9 +325,9 @@ mod tests {
             "cascade-condemned",
             vec![
                 ("all follow the leader", healthy(5, 3), Want::Pass),
-                ("one follows one that goes", tagged(3, "ACID-A-3"), Want::Warn),
+                ("one follows a removed one", tagged(3, "ACID-A-3"), Want::Warn),
                 ("one follows one that stays", tagged(3, "acid-a-2"), Want::Pass),
-                ("one is fed by one that goes", feeding(3), Want::Warn),
+                ("one is fed by a removed one", feeding(3), Want::Warn),
                 ("one is fed by one that stays", feeding(2), Want::Pass),
                 ("fed by a leader that goes", feeding(4).with_leader(4), Want::Pass),
                 ("one is silent and reported it", reported, Want::Warn),
@@ -339,12 +339,12 @@ mod tests {
             ],
         );
         insta::assert_snapshot!(text("cascade-condemned", &tagged(3, "acid-a-3")), @"
-        cascade-condemned: members that stay replicate from members that go: acid-a-1 from acid-a-3; they will be behind until they follow the leader
+        cascade-condemned: kept members replicate from removed members: acid-a-1 from acid-a-3; they will be behind until they follow the leader
           http://10.244.0.11:8008/patroni: acid-a-1: tags.replicatefrom: acid-a-3
           Try: remove the tag replicatefrom first, or keep the source
         ");
         insta::assert_snapshot!(text("cascade-condemned", &feeding(3)), @"
-        cascade-condemned: members that stay replicate from members that go: acid-a-1 from acid-a-3; they will be behind until they follow the leader
+        cascade-condemned: kept members replicate from removed members: acid-a-1 from acid-a-3; they will be behind until they follow the leader
           http://10.244.0.13:8008/patroni: acid-a-3: feeds: acid-a-1
           Try: remove the tag replicatefrom first, or keep the source
         ");

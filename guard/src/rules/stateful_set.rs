@@ -17,7 +17,7 @@ pub(super) const REPLACE_PENDING: Rule = Rule {
     id: RuleId::REPLACE_PENDING,
     title: "the operator would replace the StatefulSet instead of updating it",
     applies: Applies::on(&[UP, DOWN.to_at_least(1)]),
-    default: "down: deny if the leader goes, else warn; up: warn",
+    default: "down: deny if the leader is removed, else warn; up: warn",
     kind: Kind::Live,
     page: "\
 The StatefulSet carries annotations that the operator did not write. The operator compares them. Because of one
@@ -82,7 +82,7 @@ pub(super) const PARALLEL_SHRINK: Rule = Rule {
     id: RuleId::PARALLEL_SHRINK,
     title: "several members would be deleted at the same moment",
     applies: Applies::on(&[DOWN.to_at_least(1)]).noted("by 2 or more"),
-    default: "deny if the leader goes, else warn",
+    default: "deny if the leader is removed, else warn",
     kind: Kind::Live,
     page: "\
 With `podManagementPolicy: Parallel` the StatefulSet deletes all pods beyond the new count at once; with the
@@ -143,7 +143,7 @@ pub(super) const WILL_NOT_PROGRESS: Rule = Rule {
     id: RuleId::WILL_NOT_PROGRESS,
     title: "the StatefulSet waits for a pod that is not Ready, and would act later",
     applies: Applies::on(&[UP.to_at_least(1), DOWN.to_at_least(1)]),
-    default: "down: deny if the leader goes, else warn; up: warn",
+    default: "down: deny if the leader is removed, else warn; up: warn",
     kind: Kind::Live,
     page: "\
 With the default `podManagementPolicy: OrderedReady` the StatefulSet creates and deletes nothing before every
@@ -155,7 +155,7 @@ Signals: `spec.podManagementPolicy`; the pods with ordinals below both counts: m
 deleted. Denied where the leader is not known to stay.
 
 Blind spots: without a readiness probe (the operator's default) Ready only means that the containers run. An
-unfit pod among those that go can hold up the ones above it, too.
+unfit pod among the removed ones can hold up the ones above it, too.
 
 Way out: mend the pod that is named (`kubectl describe pod MEMBER -n NAMESPACE`); a cluster that shrinks to
 below it does not wait for it. `kubectl pgscale down NAME --to N` moves the leader first.
@@ -258,8 +258,8 @@ mod tests {
             "replace-pending",
             vec![
                 ("its own annotations", healthy(5, 3), Want::Pass),
-                ("a stranger's, the leader stays", annotated(healthy(5, 3)), Want::Warn),
-                ("a stranger's, the leader goes", annotated(led_by_the_last(3)), Want::Deny),
+                ("a stranger's, the leader is kept", annotated(healthy(5, 3)), Want::Warn),
+                ("a stranger's, the leader is removed", annotated(led_by_the_last(3)), Want::Deny),
                 (
                     "a stranger's, the leader is hidden",
                     annotated(healthy(5, 3)).without_sight_of_the_lock(),
@@ -291,8 +291,8 @@ mod tests {
             "parallel-shrink",
             vec![
                 ("one after the other", led_by_the_last(2), Want::Pass),
-                ("all at once, the leader stays", parallel(healthy(5, 3)), Want::Warn),
-                ("all at once, the leader goes", parallel(led_by_the_last(3)), Want::Deny),
+                ("all at once, the leader is kept", parallel(healthy(5, 3)), Want::Warn),
+                ("all at once, the leader is removed", parallel(led_by_the_last(3)), Want::Deny),
                 (
                     "all at once, the leader is hidden",
                     parallel(healthy(5, 3)).without_sight_of_the_lock(),
@@ -339,7 +339,11 @@ mod tests {
                 ("all are Ready", healthy(5, 3), Want::Pass),
                 ("all are Ready, growing", healthy(3, 5), Want::Pass),
                 ("a survivor is not", unready(healthy(5, 3), 1), Want::Warn),
-                ("a survivor is not, the leader goes", unready(led_by_the_last(3), 1), Want::Deny),
+                (
+                    "a survivor is not, the leader is removed",
+                    unready(led_by_the_last(3), 1),
+                    Want::Deny,
+                ),
                 (
                     "a survivor is not, the leader is hidden",
                     unready(healthy(5, 3), 1).without_sight_of_the_lock(),
@@ -347,13 +351,13 @@ mod tests {
                 ),
                 ("a survivor ends", ending, Want::Warn),
                 (
-                    "a survivor is not, another writer scaled the StatefulSet, the leader goes",
+                    "a survivor is not, another writer scaled the StatefulSet, the leader is removed",
                     unready(led_by_the_last(3), 1).with_stateful_set(|set| set.replicas = 3),
                     Want::Deny,
                 ),
                 ("a survivor has no pod", healthy(5, 3).without(1), Want::Warn),
                 ("one is not, growing", unready(healthy(3, 5), 1), Want::Warn),
-                ("one that goes is not", unready(healthy(5, 3), 4), Want::Pass),
+                ("a removed one is not", unready(healthy(5, 3), 4), Want::Pass),
                 (
                     "Parallel waits for nobody",
                     unready(led_by_the_last(3), 1).with_stateful_set(|set| set.parallel = true),

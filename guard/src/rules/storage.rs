@@ -22,7 +22,7 @@ pub(super) const VOLUMES_DELETED: Rule = Rule {
     id: RuleId::VOLUMES_DELETED,
     title: "the volumes of the members that are removed are deleted, and their data with them",
     applies: Applies::on(&[CHANGE]).noted("if it removes members"),
-    default: "deny if the last good copy is deleted (to 0, no healthy member stays, the leader goes), else warn",
+    default: "deny if the last good copy is deleted (to 0, no healthy member is kept, the leader is removed), else warn",
     kind: Kind::Bound,
     page: "\
 With `persistent_volume_claim_retention_policy: when_scaled: delete` the operator has Kubernetes delete the
@@ -34,7 +34,7 @@ member stays, and where the leader's own volume is deleted. Patroni's key `initi
 so a cluster whose volumes are all deleted never starts again by itself. No repair excuses that.
 
 Signals: persistentVolumeClaimRetentionPolicy.whenScaled of the StatefulSet; the operator's setting, which
-replaces it with the next update; the claims; the live answers of the members that stay.
+replaces it with the next update; the claims; the live answers of the kept members.
 
 Blind spots: whether the storage behind a claim is deleted with it is up to its storage class.
 
@@ -96,10 +96,10 @@ fn volumes_deleted(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         format!("this shrink deletes the volumes {which}")
     } else if let Some(why) = unknown {
         return Outcome::Unknown(format!(
-            "this shrink deletes volumes, and whether a good copy stays is not known ({why})"
+            "this shrink deletes volumes, and whether a good copy is kept is not known ({why})"
         ));
     } else {
-        format!("no healthy member stays, and this shrink deletes the volumes {which}")
+        format!("no healthy member is kept, and this shrink deletes the volumes {which}")
     };
     let last_copy = to == 0 || facts.leader_condemned() || !copies.contains(&Health::Healthy);
     let severity = if last_copy { Severity::Deny } else { Severity::Warn };

@@ -1,4 +1,4 @@
-//! The members that stay: their number and their health.
+//! The kept members: their number and their health.
 
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
@@ -14,16 +14,16 @@ use crate::verdict::{Finding, Outcome};
 
 pub(super) const TOO_FEW_HEALTHY_SURVIVORS: Rule = Rule {
     id: RuleId::TOO_FEW_HEALTHY_SURVIVORS,
-    title: "healthy members would go and too few healthy ones would stay",
+    title: "healthy members would be removed and too few healthy ones kept",
     applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "deny",
     kind: Kind::Live,
     page: "\
-The StatefulSet deletes the highest ordinals, healthy or not. If the members that stay are the broken ones,
+The StatefulSet deletes the highest ordinals, healthy or not. If the kept members are the broken ones,
 the good copies are deleted: after the next failure no member can take over, or one that lacks the last rows
 does.
 
-At least min(2, to) of the members that stay must be fit to take over: PostgreSQL runs, on the leader's
+At least min(2, to) of the kept members must be fit to take over: PostgreSQL runs, on the leader's
 timeline, within a second it had received what the leader had when asked, its replay is not behind by more
 than Patroni allows, it is not tagged nofailover, its pod and node are well. The leader counts if it is
 healthy itself; one whose pod goes counts no more, and one of the others has to take its place. A member
@@ -31,7 +31,7 @@ whose health is unknown counts as healthy where it would go and as not healthy w
 one whose pod is being recreated: ending or gone, while the StatefulSet asks for it and its claim is bound.
 
 Signals: one `GET http://POD_IP:8008/patroni` to the leader and to each survivor, the pods and their nodes;
-for members that go and have no pod, the StatefulSet's count and the volume claims. The pods' annotations
+for removed members and have no pod, the StatefulSet's count and the volume claims. The pods' annotations
 are not enough: they are written only on change, so a frozen member says \"running\" for ever.
 
 Blind spots: only the moment of asking is seen. Whether the data are intact cannot be seen from outside.
@@ -78,7 +78,7 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
         .collect();
     if fit + unknown.len() >= needed {
         return Outcome::Unknown(format!(
-            "{fit} of the members that would stay can be counted on, {needed} are needed ({})",
+            "{fit} of the members that would be kept can be counted on, {needed} are needed ({})",
             unknown.join("; ")
         ));
     }
@@ -94,7 +94,7 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
     let mut finding = Finding::deny(
         TOO_FEW_HEALTHY_SURVIVORS.id,
         format!(
-            "{gone} would go, and of the members that stay {} can be counted on; at least {needed} must",
+            "{gone} would be removed, and of the kept members {} can be counted on; at least {needed} must",
             match fit {
                 0 => "none".to_owned(),
                 count => format!("only {count}"),
@@ -114,12 +114,12 @@ fn too_few_healthy_survivors(facts: &Assessment<'_>, policies: &Policies) -> Out
 
 pub(super) const SURVIVOR_UNHEALTHY: Rule = Rule {
     id: RuleId::SURVIVOR_UNHEALTHY,
-    title: "a member that stays is not healthy",
+    title: "a kept member is not healthy",
     applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "warn",
     kind: Kind::Live,
     page: "\
-A member that stays does not answer, does not run, is behind, is being rebuilt, or has no pod, though enough
+A member that is kept does not answer, does not run, is behind, is being rebuilt, or has no pod, though enough
 others are well. The shrink is not refused for it, but it leaves fewer good copies than the new count says,
 and with the default OrderedReady policy the StatefulSet waits for a survivor that is not Ready before it
 deletes anything: the shrink then happens later, unguarded.
@@ -160,7 +160,7 @@ fn survivor_unhealthy(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }
     let mut finding = Finding::warn(
         SURVIVOR_UNHEALTHY.id,
-        format!("of the members that stay, {} cannot be counted on", names.join(", ")),
+        format!("of the kept members, {} cannot be counted on", names.join(", ")),
     );
     finding.evidence = evidence;
     let by_policy = facts.survivors().any(|member| facts.health(member).lags_by_policy());
@@ -228,15 +228,23 @@ mod tests {
                 ("one does not answer", healthy(5, 2).frozen(1), Want::Deny),
                 ("one is being cloned", healthy(5, 2).cloning(1), Want::Deny),
                 ("one has no pod", healthy(5, 2).without(1), Want::Deny),
-                ("the leader goes, two fit ones stay", healthy(5, 2).with_leader(4), Want::Pass),
-                ("the leader goes, one takes its place", healthy(5, 1).with_leader(4), Want::Pass),
                 (
-                    "the leader goes, nobody can",
+                    "the leader is removed, two fit ones stay",
+                    healthy(5, 2).with_leader(4),
+                    Want::Pass,
+                ),
+                (
+                    "the leader is removed, one takes its place",
+                    healthy(5, 1).with_leader(4),
+                    Want::Pass,
+                ),
+                (
+                    "the leader is removed, nobody can",
                     healthy(5, 1).with_leader(4).stalled([0]),
                     Want::Deny,
                 ),
                 (
-                    "the leader goes, one of two can",
+                    "the leader is removed, one of two can",
                     healthy(5, 2).with_leader(4).stalled([1]),
                     Want::Deny,
                 ),
@@ -300,7 +308,7 @@ mod tests {
                     Want::Deny,
                 ),
                 (
-                    "those that go are a byte behind, the standbys that stay are far behind",
+                    "the removed ones are a byte behind, the kept standbys are far behind",
                     healthy(5, 3)
                         .stalled([1, 2])
                         .with_answer(3, |it| it.received = Some(999))
@@ -308,7 +316,7 @@ mod tests {
                     Want::Deny,
                 ),
                 (
-                    "those that go have their replay paused, the standbys that stay are far behind",
+                    "the removed ones have their replay paused, the kept standbys are far behind",
                     healthy(5, 3)
                         .stalled([1, 2])
                         .with_answer(3, |it| it.replay_paused = true)
@@ -316,7 +324,7 @@ mod tests {
                     Want::Deny,
                 ),
                 (
-                    "those that go are cloned, the standbys that stay are far behind",
+                    "the removed ones are cloned, the kept standbys are far behind",
                     healthy(5, 3).stalled([1, 2]).cloning(3).cloning(4),
                     Want::Pass,
                 ),
@@ -332,21 +340,21 @@ mod tests {
         );
         let id = "too-few-healthy-survivors";
         insta::assert_snapshot!(text(id, &healthy(5, 2).with_leader(4).stalled([0, 1])), @"
-        too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
+        too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would be removed, and of the kept members none can be counted on; at least 2 must
           http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 600 bytes
           http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 600 bytes
           Try: not 2, but 4; this moves the leader to acid-a-2 first:
               kubectl pgscale down acid-a --to 4 -n db
         ");
         insta::assert_snapshot!(text(id, &healthy(5, 3).nofailover(1).without(2)), @"
-        too-few-healthy-survivors: acid-a-3, acid-a-4 would go, and of the members that stay only 1 can be counted on; at least 2 must
+        too-few-healthy-survivors: acid-a-3, acid-a-4 would be removed, and of the kept members only 1 can be counted on; at least 2 must
           http://10.244.0.11:8008/patroni: acid-a-1: tags.nofailover: true
           pod/acid-a-2: not there
           Try: mend the members named here; to see when they are fit:
               kubectl pgscale status acid-a -n db
         ");
         insta::assert_snapshot!(text(id, &one_unknown(2)), @"
-        too-few-healthy-survivors: cannot be judged: 1 of the members that would stay can be counted on, 2 are needed (acid-a-1 did not report its timeline)
+        too-few-healthy-survivors: cannot be judged: 1 of the members that would be kept can be counted on, 2 are needed (acid-a-1 did not report its timeline)
           Try: not 2, but 3:
               kubectl pgscale down acid-a --to 3 -n db
         ");
@@ -379,7 +387,7 @@ mod tests {
         );
         insta::assert_snapshot!(text("survivor-unhealthy", &healthy(9, 5).frozen(1).stalled([2]).without(3)
             .with_member(4, |it| it.pod.node_ready = Some(false))), @"
-        survivor-unhealthy: of the members that stay, acid-a-1, acid-a-2, acid-a-4, acid-a-3 cannot be counted on
+        survivor-unhealthy: of the kept members, acid-a-1, acid-a-2, acid-a-4, acid-a-3 cannot be counted on
           http://10.244.0.11:8008/patroni: acid-a-1: does not answer: no answer in 1s
           http://10.244.0.12:8008/patroni: acid-a-2: WAL not received after 1s: 600 bytes
           node/node-4: condition Ready: not True (acid-a-4 runs on it)
@@ -394,7 +402,7 @@ mod tests {
         let finding =
             text("survivor-unhealthy", &healthy(3, 2).with_count(2_000_000_000, 1_999_999_999));
         insta::assert_snapshot!(finding, @"
-        survivor-unhealthy: of the members that stay, acid-a-3, acid-a-4, acid-a-5, acid-a-6, acid-a-7 cannot be counted on
+        survivor-unhealthy: of the kept members, acid-a-3, acid-a-4, acid-a-5, acid-a-6, acid-a-7 cannot be counted on
           pod/acid-a-3, pod/acid-a-4, pod/acid-a-5, pod/acid-a-6, pod/acid-a-7: not there
           Try: mend what this names:
               kubectl pgscale status acid-a -n db

@@ -15,12 +15,12 @@ pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
     id: RuleId::SYNC_STANDBYS_CONDEMNED,
     title: "every synchronous standby would be deleted",
     applies: Applies::on(&[DOWN.to_at_least(1)]),
-    default: "deny if the leader goes too or no other survivor is caught up, else warn",
+    default: "deny if the leader is removed too or no other survivor is caught up, else warn",
     kind: Kind::Live,
     page: "\
 Where replication is synchronous only its synchronous standbys are sure to have every acknowledged row, and
 only they may take over. When all of them are on ordinals that go, and the leader as well, no member is left
-that may lead. When the leader stays, commits wait until Patroni has chosen another standby, which takes up
+that may lead. When the leader is kept, commits wait until Patroni has chosen another standby, which takes up
 to two loops (20s). With none that is caught up, commits go on without any, silently, or hang where
 synchronous_mode_strict is set.
 
@@ -93,7 +93,7 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         (
             Severity::Warn,
             format!(
-                "every synchronous standby ({all}) would be deleted, and no other member stays"
+                "every synchronous standby ({all}) would be deleted, and no other member is kept"
             ),
         )
     } else {
@@ -110,7 +110,7 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         (
             Severity::Deny,
             format!(
-                "every synchronous standby ({all}) would be deleted, and no member that stays is caught up{}",
+                "every synchronous standby ({all}) would be deleted, and no kept member is caught up{}",
                 if barred.is_empty() { "" } else { " and may become one" }
             ),
         )
@@ -158,7 +158,7 @@ fn keep_one(facts: &Assessment<'_>, tagged: bool) -> Remedy {
     match lowest.and_then(|count| still_down(facts, count)) {
         Some(command) => Remedy::to("keep one", command),
         None => Remedy::note(format!(
-            "{}wait until a member that stays has become a synchronous standby",
+            "{}wait until a kept member has become a synchronous standby",
             if tagged { "remove the tag, then " } else { "" }
         )),
     }
@@ -237,7 +237,7 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {
     id: RuleId::SYNC_COUNT_FLOOR,
-    title: "fewer standbys would stay than synchronous_node_count asks for",
+    title: "fewer standbys would be kept than synchronous_node_count asks for",
     applies: Applies::on(&[DOWN.to_at_least(1)]),
     default: "warn",
     kind: Kind::Live,
@@ -273,7 +273,7 @@ fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }
     let finding = Finding::warn(
         SYNC_COUNT_FLOOR.id,
-        format!("{standbys} standbys would stay, and {wanted} are to be synchronous"),
+        format!("{standbys} standbys would be kept, and {wanted} are to be synchronous"),
     )
     .because(facts.patroni_source("config"), "synchronous_mode", mode(configuration))
     .because(facts.patroni_source("config"), "synchronous_node_count", wanted);

@@ -10,7 +10,7 @@ use crate::session::Session;
 /// Run fewer instances; the leader is moved out of the way first.
 ///
 /// The members with the highest ordinals go. Where the leader is one of them, the best caught-up
-/// member that stays takes over first, through Patroni, and the count is lowered only after lock,
+/// member that is kept takes over first, through Patroni, and the count is lowered only after lock,
 /// label and the new leader itself agree. Before the leader moves, the API server and its webhooks
 /// have judged the write, as a dry run. Any doubt before that: nothing is changed, and the reason
 /// is shown.

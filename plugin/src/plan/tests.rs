@@ -31,11 +31,11 @@ fn denials(plan: &Plan) -> Vec<&str> {
 
 #[test]
 fn growth_of_a_healthy_cluster_is_one_write_and_a_wait() {
-    insta::assert_snapshot!(text(&plan(&facts(3, 5, 0)), Some(80)), @r"
+    insta::assert_snapshot!(text(&plan(&facts(3, 5, 0)), Some(80)), @"
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       new
-    acid-a-4   comes    replica   -       new
+    acid-a-3   added    replica   -       new
+    acid-a-4   added    replica   -       new
     Steps:
       1. set numberOfInstances to 5
       2. wait until 5 instances have converged
@@ -57,13 +57,13 @@ fn a_condemned_leader_is_moved_first() {
     );
     // The rules on a condemned leader judge the cluster as it is after the move.
     assert_eq!((plan.outcome(), denials(&plan)), (Outcome::Ready, vec![]));
-    insta::assert_snapshot!(text(&plan, Some(80)), @r"
+    insta::assert_snapshot!(text(&plan, Some(80)), @"
     postgresql db/acid-a: 5 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   -
-    acid-a-4   goes     leader    healthy   -
-    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best
-      caught-up member that stays)
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-3   removed   replica   healthy   -
+    acid-a-4   removed   leader    healthy   -
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and is removed; acid-a-0 is the
+      best caught-up member that is kept)
     Steps:
       1. CHECKPOINT on acid-a-4
       2. switch over from acid-a-4 to acid-a-0, and see it done
@@ -106,10 +106,10 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
     assert!(denials(&plan).contains(&"leader-condemned"), "{:?}", denials(&plan));
     insta::assert_snapshot!(text(&plan, Some(80)), @"
     postgresql db/acid-a: 5 -> 2 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-2   goes     replica   healthy   -
-    acid-a-3   goes     replica   healthy   -
-    acid-a-4   goes     leader    healthy   -
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-2   removed   replica   healthy   -
+    acid-a-3   removed   replica   healthy   -
+    acid-a-4   removed   leader    healthy   -
     Not counted on: acid-a-0: 990 bytes behind the leader after a second
     Not counted on: acid-a-1: 990 bytes behind the leader after a second
     Refused by leader-condemned, too-few-healthy-survivors
@@ -122,16 +122,16 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
              bytes
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
-      DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of
-           the members that stay none can be counted on; at least 2 must
+      DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would be removed,
+           and of the kept members none can be counted on; at least 2 must
            http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990
              bytes
            http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990
              bytes
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
-      WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot
-           be counted on
+      WARN survivor-unhealthy: of the kept members, acid-a-0, acid-a-1 cannot be
+           counted on
            http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990
              bytes
            http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990
@@ -143,10 +143,10 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
     ");
     insta::assert_snapshot!(text(&plan, Some(160)), @"
     postgresql db/acid-a: 5 -> 2 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-2   goes     replica   healthy   -
-    acid-a-3   goes     replica   healthy   -
-    acid-a-4   goes     leader    healthy   -
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-2   removed   replica   healthy   -
+    acid-a-3   removed   replica   healthy   -
+    acid-a-4   removed   leader    healthy   -
     Not counted on: acid-a-0: 990 bytes behind the leader after a second
     Not counted on: acid-a-1: 990 bytes behind the leader after a second
     Refused by leader-condemned, too-few-healthy-survivors
@@ -156,12 +156,12 @@ fn plan_without_a_candidate_is_refused_with_the_nearest_count() {
            http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
-      DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go, and of the members that stay none can be counted on; at least 2 must
+      DENY too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would be removed, and of the kept members none can be counted on; at least 2 must
            http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990 bytes
            http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            Try: not 2, but 4; this moves the leader to acid-a-2 first:
                kubectl pgscale down acid-a --to 4 -n db
-      WARN survivor-unhealthy: of the members that stay, acid-a-0, acid-a-1 cannot be counted on
+      WARN survivor-unhealthy: of the kept members, acid-a-0, acid-a-1 cannot be counted on
            http://10.244.0.10:8008/patroni: acid-a-0: WAL not received after 1s: 990 bytes
            http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            Try: mend what this names:
@@ -292,7 +292,7 @@ fn the_document_is_versioned_and_whole() {
       "leaderMove": {
         "from": "acid-a-4",
         "to": "acid-a-0",
-        "why": "acid-a-4 leads and goes; acid-a-0 is the best caught-up member that stays"
+        "why": "acid-a-4 leads and is removed; acid-a-0 is the best caught-up member that is kept"
       },
       "leaving": [
         {

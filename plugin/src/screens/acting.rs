@@ -8,19 +8,19 @@ async fn up() {
     [stderr]
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
+    acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
     Impact:
-      Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage 400.0 GiB
-                    as before
-      Quota:        compute: pods 3 -> 4 of 20, 16 left
-                    compute: requests.cpu 3.3 -> 4.4 of 5, 0.6 left
-                    compute: requests.memory 12.3 GiB -> 16.5 GiB of 64.0 GiB,
-                      47.5 GiB left
-      Readers:      2 -> 3 behind acid-a-repl
-      May be lost:  2 -> 3 members, with one left to lead
-      Base backups: 1 on the volume of an earlier life: catches up, or copies all
-                    where it cannot
-      Leader disk:  acid-a-0: unknown: psql is not installed
+      Requests:           cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage
+                          400.0 GiB as before
+      Quota:              compute: pods 3 -> 4 of 20, 16 left
+                          compute: requests.cpu 3.3 -> 4.4 of 5, 0.6 left
+                          compute: requests.memory 12.3 GiB -> 16.5 GiB of 64.0 GiB,
+                            47.5 GiB left
+      Readers:            2 -> 3 behind acid-a-repl
+      Failures tolerated: 2 -> 3
+      Base backups:       1 on the volume of an earlier life: catches up, or copies
+                          all where it cannot
+      Leader disk:        acid-a-0: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
@@ -53,16 +53,16 @@ async fn up() {
     [stderr]
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
+    acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
     Impact:
-      Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage 400.0 GiB as before
-      Quota:        compute: pods 3 -> 4 of 20, 16 left
-                    compute: requests.cpu 3.3 -> 4.4 of 5, 0.6 left
-                    compute: requests.memory 12.3 GiB -> 16.5 GiB of 64.0 GiB, 47.5 GiB left
-      Readers:      2 -> 3 behind acid-a-repl
-      May be lost:  2 -> 3 members, with one left to lead
-      Base backups: 1 on the volume of an earlier life: catches up, or copies all where it cannot
-      Leader disk:  acid-a-0: unknown: psql is not installed
+      Requests:           cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage 400.0 GiB as before
+      Quota:              compute: pods 3 -> 4 of 20, 16 left
+                          compute: requests.cpu 3.3 -> 4.4 of 5, 0.6 left
+                          compute: requests.memory 12.3 GiB -> 16.5 GiB of 64.0 GiB, 47.5 GiB left
+      Readers:            2 -> 3 behind acid-a-repl
+      Failures tolerated: 2 -> 3
+      Base backups:       1 on the volume of an earlier life: catches up, or copies all where it cannot
+      Leader disk:        acid-a-0: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
@@ -97,15 +97,17 @@ async fn up_not_judged_in_full() {
     [stderr]
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       new; or an earlier one
+    acid-a-3   added    replica   -       new; or an earlier one
     Impact:
-      Requests:     storage unknown: list persistentvolumeclaims in db: forbidden
-      Readers:      2 -> 3 behind acid-a-repl
-      May be lost:  2 -> 3 members, with one left to lead
-      Base backups: up to 1 of unknown size: psql is not installed; how long is
-                    unknown until one was seen; volumes of an earlier life are
-                    unknown: list persistentvolumeclaims in db: forbidden
-      Leader disk:  acid-a-0: unknown: psql is not installed
+      Requests:           storage unknown: list persistentvolumeclaims in db:
+                          forbidden
+      Readers:            2 -> 3 behind acid-a-repl
+      Failures tolerated: 2 -> 3
+      Base backups:       up to 1 of unknown size: psql is not installed; ETA
+                          unknown: no base backup of this cluster was measured yet;
+                          volumes of an earlier life are unknown: list
+                          persistentvolumeclaims in db: forbidden
+      Leader disk:        acid-a-0: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
@@ -125,14 +127,14 @@ async fn up_not_judged_in_full() {
     [stderr]
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       new; or an earlier one
+    acid-a-3   added    replica   -       new; or an earlier one
     Impact:
-      Requests:     storage unknown: list persistentvolumeclaims in db: forbidden
-      Readers:      2 -> 3 behind acid-a-repl
-      May be lost:  2 -> 3 members, with one left to lead
-      Base backups: up to 1 of unknown size: psql is not installed; how long is unknown until one was seen; volumes of an earlier life are unknown: list
-                    persistentvolumeclaims in db: forbidden
-      Leader disk:  acid-a-0: unknown: psql is not installed
+      Requests:           storage unknown: list persistentvolumeclaims in db: forbidden
+      Readers:            2 -> 3 behind acid-a-repl
+      Failures tolerated: 2 -> 3
+      Base backups:       up to 1 of unknown size: psql is not installed; ETA unknown: no base backup of this cluster was measured yet; volumes of an earlier life
+                          are unknown: list persistentvolumeclaims in db: forbidden
+      Leader disk:        acid-a-0: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
@@ -152,27 +154,27 @@ async fn down_the_leader_moves() {
     insta::assert_snapshot!(on("down, the leader moves", NARROW).await, @"
     [stderr]
     postgresql db/acid-a: 5 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
-    acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
-    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best
-      caught-up member that stays)
+    MEMBER    CHANGE   ROLE     STATE    VOLUME
+    acid-a-3  removed  replica  healthy  pgdata-acid-a-3 is kept (100.0 GiB, 12d)
+    acid-a-4  removed  leader   healthy  pgdata-acid-a-4 is kept (100.0 GiB, 12d)
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and is removed; acid-a-0 is the
+      best caught-up member that is kept)
     Impact:
-      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB
-                    as before
-      Readers:      4 -> 2 behind acid-a-repl
-      May be lost:  4 -> 2 members, with one left to lead
-      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in
-                    zone-a
-      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+      Requests:           cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage
+                          600.0 GiB as before
+      Readers:            4 -> 2 behind acid-a-repl
+      Failures tolerated: 4 -> 2
+      Zones:              zone-a x 3, zone-b x 2 -> zone-a x 3; all kept members are
+                          in zone-a
+      Clients:            acid-a-3, acid-a-4: unknown: psql is not installed
     Steps:
       1. CHECKPOINT on acid-a-4
       2. switch over from acid-a-4 to acid-a-0, and see it done
       3. set numberOfInstances to 3
       4. wait until 3 instances have converged
     Allowed, with warnings
-      WARN survivors-one-zone: all members that stay are in zone zone-a; those in
-           zone-b go
+      WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b
+           are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
            node/node-2: zone of acid-a-2: zone-a
@@ -192,23 +194,23 @@ async fn down_the_leader_moves() {
     insta::assert_snapshot!(on("down, the leader moves", BROAD).await, @"
     [stderr]
     postgresql db/acid-a: 5 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
-    acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
-    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best caught-up member that stays)
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (100.0 GiB, 12d)
+    acid-a-4   removed   leader    healthy   pgdata-acid-a-4 is kept (100.0 GiB, 12d)
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and is removed; acid-a-0 is the best caught-up member that is kept)
     Impact:
-      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
-      Readers:      4 -> 2 behind acid-a-repl
-      May be lost:  4 -> 2 members, with one left to lead
-      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in zone-a
-      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+      Requests:           cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
+      Readers:            4 -> 2 behind acid-a-repl
+      Failures tolerated: 4 -> 2
+      Zones:              zone-a x 3, zone-b x 2 -> zone-a x 3; all kept members are in zone-a
+      Clients:            acid-a-3, acid-a-4: unknown: psql is not installed
     Steps:
       1. CHECKPOINT on acid-a-4
       2. switch over from acid-a-4 to acid-a-0, and see it done
       3. set numberOfInstances to 3
       4. wait until 3 instances have converged
     Allowed, with warnings
-      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+      WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
            node/node-2: zone of acid-a-2: zone-a
@@ -231,13 +233,13 @@ async fn down_without_a_person_to_ask() {
     insta::assert_snapshot!(on("down, no person to ask", NARROW).await, @"
     [stderr]
     postgresql db/acid-a: 3 -> 2 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-2   goes     replica   healthy   -
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-2   removed   replica   healthy   -
     Impact:
-      Requests:     storage 0 B as before
-      Readers:      2 -> 1 behind acid-a-repl
-      May be lost:  2 -> 1 members, with one left to lead
-      Clients:      acid-a-2: unknown: psql is not installed
+      Requests:           storage 0 B as before
+      Readers:            2 -> 1 behind acid-a-repl
+      Failures tolerated: 2 -> 1
+      Clients:            acid-a-2: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
@@ -250,13 +252,13 @@ async fn down_without_a_person_to_ask() {
     insta::assert_snapshot!(on("down, no person to ask", BROAD).await, @"
     [stderr]
     postgresql db/acid-a: 3 -> 2 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-2   goes     replica   healthy   -
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-2   removed   replica   healthy   -
     Impact:
-      Requests:     storage 0 B as before
-      Readers:      2 -> 1 behind acid-a-repl
-      May be lost:  2 -> 1 members, with one left to lead
-      Clients:      acid-a-2: unknown: psql is not installed
+      Requests:           storage 0 B as before
+      Readers:            2 -> 1 behind acid-a-repl
+      Failures tolerated: 2 -> 1
+      Clients:            acid-a-2: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
@@ -272,13 +274,13 @@ async fn down_the_webhook_says_no() {
     insta::assert_snapshot!(on("down, the webhook says no", NARROW).await, @r#"
     [stderr]
     postgresql db/acid-a: 3 -> 2 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-2   goes     replica   healthy   -
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-2   removed   replica   healthy   -
     Impact:
-      Requests:     storage 0 B as before
-      Readers:      2 -> 1 behind acid-a-repl
-      May be lost:  2 -> 1 members, with one left to lead
-      Clients:      acid-a-2: unknown: psql is not installed
+      Requests:           storage 0 B as before
+      Readers:            2 -> 1 behind acid-a-repl
+      Failures tolerated: 2 -> 1
+      Clients:            acid-a-2: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
@@ -294,13 +296,13 @@ async fn down_the_webhook_says_no() {
     insta::assert_snapshot!(on("down, the webhook says no", BROAD).await, @r#"
     [stderr]
     postgresql db/acid-a: 3 -> 2 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-2   goes     replica   healthy   -
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-2   removed   replica   healthy   -
     Impact:
-      Requests:     storage 0 B as before
-      Readers:      2 -> 1 behind acid-a-repl
-      May be lost:  2 -> 1 members, with one left to lead
-      Clients:      acid-a-2: unknown: psql is not installed
+      Requests:           storage 0 B as before
+      Readers:            2 -> 1 behind acid-a-repl
+      Failures tolerated: 2 -> 1
+      Clients:            acid-a-2: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
@@ -319,16 +321,17 @@ async fn set_another_writer_takes_it_back() {
     [stderr]
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       new
-    acid-a-4   comes    replica   -       new
+    acid-a-3   added    replica   -       new
+    acid-a-4   added    replica   -       new
     Impact:
-      Requests:     storage 0 B as before
-      Readers:      2 -> 4 behind acid-a-repl
-      May be lost:  2 -> 4 members, with one left to lead
-      Base backups: 2 of unknown size: psql is not installed; at nearly the same
-                    time (no readiness probe holds the next pod back); how long is
-                    unknown until one was seen
-      Leader disk:  acid-a-0: unknown: psql is not installed
+      Requests:           storage 0 B as before
+      Readers:            2 -> 4 behind acid-a-repl
+      Failures tolerated: 2 -> 4
+      Base backups:       2 of unknown size: psql is not installed; at nearly the
+                          same time (no readiness probe holds the next pod back);
+                          ETA unknown: no base backup of this cluster was measured
+                          yet
+      Leader disk:        acid-a-0: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 5
       2. wait until 5 instances have converged
@@ -343,15 +346,15 @@ async fn set_another_writer_takes_it_back() {
     [stderr]
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       new
-    acid-a-4   comes    replica   -       new
+    acid-a-3   added    replica   -       new
+    acid-a-4   added    replica   -       new
     Impact:
-      Requests:     storage 0 B as before
-      Readers:      2 -> 4 behind acid-a-repl
-      May be lost:  2 -> 4 members, with one left to lead
-      Base backups: 2 of unknown size: psql is not installed; at nearly the same time (no readiness probe holds the next pod back); how long is unknown until one
-                    was seen
-      Leader disk:  acid-a-0: unknown: psql is not installed
+      Requests:           storage 0 B as before
+      Readers:            2 -> 4 behind acid-a-repl
+      Failures tolerated: 2 -> 4
+      Base backups:       2 of unknown size: psql is not installed; at nearly the same time (no readiness probe holds the next pod back); ETA unknown: no base
+                          backup of this cluster was measured yet
+      Leader disk:        acid-a-0: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 5
       2. wait until 5 instances have converged
@@ -432,14 +435,14 @@ async fn undo() {
     [stderr]
     taking back the change of 2026-11-24T10:00:00Z by dba, sale
     postgresql db/acid-a: 5 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   -
-    acid-a-4   goes     replica   healthy   -
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-3   removed   replica   healthy   -
+    acid-a-4   removed   replica   healthy   -
     Impact:
-      Requests:     storage 0 B as before
-      Readers:      4 -> 2 behind acid-a-repl
-      May be lost:  4 -> 2 members, with one left to lead
-      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+      Requests:           storage 0 B as before
+      Readers:            4 -> 2 behind acid-a-repl
+      Failures tolerated: 4 -> 2
+      Clients:            acid-a-3, acid-a-4: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged

@@ -57,7 +57,7 @@ pub(super) const CASES: &[Case] = &[
         name: "plan, allowed",
         world: || governed(5, 4).managed_by("argocd-controller"),
         line: "plan acid-a --to 3",
-        styled: &[(BOLD, "Impact:"), (CARE, "goes"), (GOOD, "Allowed")],
+        styled: &[(BOLD, "Impact:"), (CARE, "removed"), (GOOD, "Allowed")],
         ..PLAIN
     },
     Case {
@@ -88,7 +88,7 @@ pub(super) const CASES: &[Case] = &[
             ])
         },
         line: "up acid-a",
-        styled: &[(GOOD, "comes"), (BOLD, "Steps:")],
+        styled: &[(GOOD, "added"), (BOLD, "Steps:")],
         // The timeline, which has a column for every phase.
         wide: &["MEMBER", "acid-a-3"],
         ..PLAIN
@@ -105,7 +105,7 @@ pub(super) const CASES: &[Case] = &[
         name: "down, the leader moves",
         world: || World::new(5, 4).with_resources(),
         line: "down acid-a --to 3 --yes --reason night",
-        styled: &[(BOLD, "Leader:"), (CARE, "goes")],
+        styled: &[(BOLD, "Leader:"), (CARE, "removed")],
         ..PLAIN
     },
     Case {
@@ -216,7 +216,7 @@ pub(super) const CASES: &[Case] = &[
         name: "undo",
         before: &["up acid-a --to 5 --reason sale"],
         line: "undo acid-a --yes",
-        styled: &[(CARE, "goes")],
+        styled: &[(CARE, "removed")],
         ..PLAIN
     },
     Case {

@@ -14,7 +14,7 @@ async fn status() {
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
       Policy:    min 2 (scalepolicy/production), min 5 (scalepolicy/trial, only
                  warns), max 7 (scalepolicy/production), step down 2
-                 (scalepolicy/production); 4 more may come, 1 may go
+                 (scalepolicy/production); 4 more may be added, 1 may be removed
 
     MEMBER     ROLE      STATE       TL   LAG     NODE     AGE
     acid-a-0   leader    running     1    -       node-0   120m
@@ -47,7 +47,7 @@ async fn status() {
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
       Policy:    min 2 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production), step down 2 (scalepolicy/production); 4 more
-                 may come, 1 may go
+                 may be added, 1 may be removed
 
     MEMBER     ROLE      STATE       TL   LAG     NODE     AGE
     acid-a-0   leader    running     1    -       node-0   120m
@@ -100,7 +100,7 @@ async fn status_why() {
       Patroni:   asynchronous replication
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
-      Policy:    none; any number may come, 3 may go
+      Policy:    none; any number may be added, 3 may be removed
 
     MEMBER     ROLE      STATE       TL   LAG   NODE     AGE
     acid-a-0   leader    running     1    -     node-0   120m
@@ -141,7 +141,7 @@ async fn wait_in_vain() {
     let narrow = on("wait, in vain", NARROW).await;
     insta::assert_snapshot!(narrow, @"
     [stderr]
-    error: postgresql db/acid-a has not converged within 20s; the change goes on
+    error: postgresql db/acid-a has not converged within 20s; the change continues
     Missing:
       acid-a-3: no pod yet
     Where it stands, and where to look:

@@ -7,11 +7,11 @@ async fn plan_allowed() {
     insta::assert_snapshot!(on("plan, allowed", NARROW).await, @"
     [stdout]
     postgresql db/acid-a: 5 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
-    acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
-    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best
-      caught-up member that stays)
+    MEMBER    CHANGE   ROLE     STATE    VOLUME
+    acid-a-3  removed  replica  healthy  pgdata-acid-a-3 is kept (100.0 GiB, 12d)
+    acid-a-4  removed  leader   healthy  pgdata-acid-a-4 is kept (100.0 GiB, 12d)
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and is removed; acid-a-0 is the
+      best caught-up member that is kept)
     Also written by: argocd-controller (may undo the change: commit this to the
       source of the Argo CD Application, once the leader has moved)
         apiVersion: acid.zalan.do/v1
@@ -22,13 +22,13 @@ async fn plan_allowed() {
         spec:
           numberOfInstances: 3
     Impact:
-      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB
-                    as before
-      Readers:      4 -> 2 behind acid-a-repl
-      May be lost:  4 -> 2 members, with one left to lead
-      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in
-                    zone-a
-      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+      Requests:           cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage
+                          600.0 GiB as before
+      Readers:            4 -> 2 behind acid-a-repl
+      Failures tolerated: 4 -> 2
+      Zones:              zone-a x 3, zone-b x 2 -> zone-a x 3; all kept members are
+                          in zone-a
+      Clients:            acid-a-3, acid-a-4: unknown: psql is not installed
     Steps:
       1. CHECKPOINT on acid-a-4
       2. switch over from acid-a-4 to acid-a-0, and see it done
@@ -40,8 +40,8 @@ async fn plan_allowed() {
            (not refused: the policy is in mode Warn)
            Try:
                kubectl pgscale set acid-a 5 -n db
-      WARN survivors-one-zone: all members that stay are in zone zone-a; those in
-           zone-b go
+      WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b
+           are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
            node/node-2: zone of acid-a-2: zone-a
@@ -57,10 +57,10 @@ async fn plan_allowed() {
     insta::assert_snapshot!(on("plan, allowed", BROAD).await, @"
     [stdout]
     postgresql db/acid-a: 5 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
-    acid-a-4   goes     leader    healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
-    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and goes; acid-a-0 is the best caught-up member that stays)
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (100.0 GiB, 12d)
+    acid-a-4   removed   leader    healthy   pgdata-acid-a-4 is kept (100.0 GiB, 12d)
+    Leader: acid-a-4 -> acid-a-0 (acid-a-4 leads and is removed; acid-a-0 is the best caught-up member that is kept)
     Also written by: argocd-controller (may undo the change: commit this to the source of the Argo CD Application, once the leader has moved)
         apiVersion: acid.zalan.do/v1
         kind: postgresql
@@ -70,11 +70,11 @@ async fn plan_allowed() {
         spec:
           numberOfInstances: 3
     Impact:
-      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
-      Readers:      4 -> 2 behind acid-a-repl
-      May be lost:  4 -> 2 members, with one left to lead
-      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in zone-a
-      Clients:      acid-a-3, acid-a-4: unknown: psql is not installed
+      Requests:           cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
+      Readers:            4 -> 2 behind acid-a-repl
+      Failures tolerated: 4 -> 2
+      Zones:              zone-a x 3, zone-b x 2 -> zone-a x 3; all kept members are in zone-a
+      Clients:            acid-a-3, acid-a-4: unknown: psql is not installed
     Steps:
       1. CHECKPOINT on acid-a-4
       2. switch over from acid-a-4 to acid-a-0, and see it done
@@ -86,7 +86,7 @@ async fn plan_allowed() {
            (not refused: the policy is in mode Warn)
            Try:
                kubectl pgscale set acid-a 5 -n db
-      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+      WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
            node/node-2: zone of acid-a-2: zone-a
@@ -105,20 +105,21 @@ async fn plan_refused() {
     insta::assert_snapshot!(on("plan, refused", NARROW).await, @"
     [stdout]
     postgresql db/acid-a: 4 -> 1 instance
-    MEMBER     CHANGE   ROLE      STATE                      VOLUME
-    acid-a-1   goes     replica   990 bytes behind the       pgdata-acid-a-1 stays
-                                  leader after a second      (100.0 GiB, 12d)
-    acid-a-2   goes     replica   990 bytes behind the       pgdata-acid-a-2 stays
-                                  leader after a second      (100.0 GiB, 12d)
-    acid-a-3   goes     replica   healthy                    pgdata-acid-a-3 stays
+    MEMBER     CHANGE    ROLE      STATE                     VOLUME
+    acid-a-1   removed   replica   990 bytes behind the      pgdata-acid-a-1 is kept
+                                   leader after a second     (100.0 GiB, 12d)
+    acid-a-2   removed   replica   990 bytes behind the      pgdata-acid-a-2 is kept
+                                   leader after a second     (100.0 GiB, 12d)
+    acid-a-3   removed   replica   healthy                   pgdata-acid-a-3 is kept
                                                              (100.0 GiB, 12d)
     Impact:
-      Requests:     cpu 4.4 -> 1.1, memory 16.5 GiB -> 4.1 GiB, storage 500.0 GiB as
-                    before
-      Readers:      3 -> 0 behind acid-a-repl
-      May be lost:  1 -> 0 members, with one left to lead
-      Zones:        zone-a x 3, zone-b x 1 -> zone-a x 1
-      Clients:      acid-a-1, acid-a-2, acid-a-3: unknown: psql is not installed
+      Requests:           cpu 4.4 -> 1.1, memory 16.5 GiB -> 4.1 GiB, storage
+                          500.0 GiB as before
+      Readers:            3 -> 0 behind acid-a-repl
+      Failures tolerated: 1 -> 0
+      Zones:              zone-a x 3, zone-b x 1 -> zone-a x 1
+      Clients:            acid-a-1, acid-a-2, acid-a-3: unknown: psql is not
+                          installed
     Refused by below-min, step-too-large
       DENY below-min: 1 instance asked for, 2 is the minimum
            scalepolicy/production: instances.min: 2
@@ -144,16 +145,16 @@ async fn plan_refused() {
     insta::assert_snapshot!(on("plan, refused", BROAD).await, @"
     [stdout]
     postgresql db/acid-a: 4 -> 1 instance
-    MEMBER     CHANGE   ROLE      STATE                                        VOLUME
-    acid-a-1   goes     replica   990 bytes behind the leader after a second   pgdata-acid-a-1 stays (100.0 GiB, 12d)
-    acid-a-2   goes     replica   990 bytes behind the leader after a second   pgdata-acid-a-2 stays (100.0 GiB, 12d)
-    acid-a-3   goes     replica   healthy                                      pgdata-acid-a-3 stays (100.0 GiB, 12d)
+    MEMBER     CHANGE    ROLE      STATE                                        VOLUME
+    acid-a-1   removed   replica   990 bytes behind the leader after a second   pgdata-acid-a-1 is kept (100.0 GiB, 12d)
+    acid-a-2   removed   replica   990 bytes behind the leader after a second   pgdata-acid-a-2 is kept (100.0 GiB, 12d)
+    acid-a-3   removed   replica   healthy                                      pgdata-acid-a-3 is kept (100.0 GiB, 12d)
     Impact:
-      Requests:     cpu 4.4 -> 1.1, memory 16.5 GiB -> 4.1 GiB, storage 500.0 GiB as before
-      Readers:      3 -> 0 behind acid-a-repl
-      May be lost:  1 -> 0 members, with one left to lead
-      Zones:        zone-a x 3, zone-b x 1 -> zone-a x 1
-      Clients:      acid-a-1, acid-a-2, acid-a-3: unknown: psql is not installed
+      Requests:           cpu 4.4 -> 1.1, memory 16.5 GiB -> 4.1 GiB, storage 500.0 GiB as before
+      Readers:            3 -> 0 behind acid-a-repl
+      Failures tolerated: 1 -> 0
+      Zones:              zone-a x 3, zone-b x 1 -> zone-a x 1
+      Clients:            acid-a-1, acid-a-2, acid-a-3: unknown: psql is not installed
     Refused by below-min, step-too-large
       DENY below-min: 1 instance asked for, 2 is the minimum
            scalepolicy/production: instances.min: 2

@@ -71,8 +71,8 @@ async fn an_override() {
     insta::assert_snapshot!(on("override", NARROW).await, @"
     [stderr]
     postgresql db/acid-a: 4 -> 2 instances
-    would warn: too-few-healthy-survivors: acid-a-3 would go, and of the members
-      that stay only 1 can be counted on; at least 2 must
+    would warn: too-few-healthy-survivors: acid-a-3 would be removed, and of the
+      kept members only 1 can be counted on; at least 2 must
     [stdout]
     scaleoverride.pgscale.dev/acid-a-x7k2p created, until 2026-11-24T11:00:00Z
     [stderr]
@@ -83,7 +83,7 @@ async fn an_override() {
     insta::assert_snapshot!(on("override", BROAD).await, @"
     [stderr]
     postgresql db/acid-a: 4 -> 2 instances
-    would warn: too-few-healthy-survivors: acid-a-3 would go, and of the members that stay only 1 can be counted on; at least 2 must
+    would warn: too-few-healthy-survivors: acid-a-3 would be removed, and of the kept members only 1 can be counted on; at least 2 must
     [stdout]
     scaleoverride.pgscale.dev/acid-a-x7k2p created, until 2026-11-24T11:00:00Z
     [stderr]
@@ -118,13 +118,13 @@ async fn rules() {
     leader-condemned            the leader's pod would be deleted
     leader-cannot-move          the leader's pod would be deleted and ordinal 0
                                 cannot take over
-    too-few-healthy-survivors   healthy members would go and too few healthy ones
-                                would stay
-    survivor-unhealthy          a member that stays is not healthy
+    too-few-healthy-survivors   healthy members would be removed and too few healthy
+                                ones kept
+    survivor-unhealthy          a kept member is not healthy
     sync-standbys-condemned     every synchronous standby would be deleted
     strict-sync-floor           one instance cannot commit in strict synchronous
                                 mode
-    sync-count-floor            fewer standbys would stay than
+    sync-count-floor            fewer standbys would be kept than
                                 synchronous_node_count asks for
     no-standby-left             one instance is left: nothing to fail over to
     paused                      Patroni is in maintenance mode: no member takes
@@ -148,9 +148,9 @@ async fn rules() {
     parallel-shrink             several members would be deleted at the same moment
     will-not-progress           the StatefulSet waits for a pod that is not Ready,
                                 and would act later
-    survivors-one-zone          the members that stay would all be in one zone
-    cascade-condemned           a member that stays replicates from one that would
-                                be deleted
+    survivors-one-zone          the kept members would all be in one zone
+    cascade-condemned           a kept member replicates from one that would be
+                                deleted
     quota-headroom              a ResourceQuota leaves no room for the new members
     limit-range                 a LimitRange forbids the new pod or its volume claim
     too-few-nodes               members must be kept apart, and there are fewer
@@ -187,11 +187,11 @@ async fn rules() {
     no-leader                   no member leads, or more than one claims to
     leader-condemned            the leader's pod would be deleted
     leader-cannot-move          the leader's pod would be deleted and ordinal 0 cannot take over
-    too-few-healthy-survivors   healthy members would go and too few healthy ones would stay
-    survivor-unhealthy          a member that stays is not healthy
+    too-few-healthy-survivors   healthy members would be removed and too few healthy ones kept
+    survivor-unhealthy          a kept member is not healthy
     sync-standbys-condemned     every synchronous standby would be deleted
     strict-sync-floor           one instance cannot commit in strict synchronous mode
-    sync-count-floor            fewer standbys would stay than synchronous_node_count asks for
+    sync-count-floor            fewer standbys would be kept than synchronous_node_count asks for
     no-standby-left             one instance is left: nothing to fail over to
     paused                      Patroni is in maintenance mode: no member takes over, and none starts
     switchover-pending          a switchover was requested and is not done yet
@@ -206,8 +206,8 @@ async fn rules() {
     restart-pending             the operator restarts PostgreSQL together with this change
     parallel-shrink             several members would be deleted at the same moment
     will-not-progress           the StatefulSet waits for a pod that is not Ready, and would act later
-    survivors-one-zone          the members that stay would all be in one zone
-    cascade-condemned           a member that stays replicates from one that would be deleted
+    survivors-one-zone          the kept members would all be in one zone
+    cascade-condemned           a kept member replicates from one that would be deleted
     quota-headroom              a ResourceQuota leaves no room for the new members
     limit-range                 a LimitRange forbids the new pod or its volume claim
     too-few-nodes               members must be kept apart, and there are fewer fitting nodes than members

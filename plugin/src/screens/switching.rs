@@ -7,7 +7,7 @@ async fn switchover() {
     insta::assert_snapshot!(on("switchover", NARROW).await, @"
     [stderr]
     leader acid-a-0 -> acid-a-1: moving it away from acid-a-0; acid-a-1 is the best
-      caught-up member that stays
+      caught-up member that is kept
     CHECKPOINT on acid-a-0 ...
     switching over from acid-a-0 to acid-a-1 ...
     acid-a-1 leads (lock, label and Patroni agree), 0.0s after the request; how long
@@ -18,7 +18,7 @@ async fn switchover() {
     ");
     insta::assert_snapshot!(on("switchover", BROAD).await, @"
     [stderr]
-    leader acid-a-0 -> acid-a-1: moving it away from acid-a-0; acid-a-1 is the best caught-up member that stays
+    leader acid-a-0 -> acid-a-1: moving it away from acid-a-0; acid-a-1 is the best caught-up member that is kept
     CHECKPOINT on acid-a-0 ...
     switching over from acid-a-0 to acid-a-1 ...
     acid-a-1 leads (lock, label and Patroni agree), 0.0s after the request; how long writes stopped could not be measured
@@ -54,7 +54,7 @@ async fn switchover_for_a_count() {
     insta::assert_snapshot!(on("switchover, for a count", NARROW).await, @"
     [stderr]
     leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0
-      is the best caught-up member that stays
+      is the best caught-up member that is kept
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long
@@ -70,7 +70,7 @@ async fn switchover_for_a_count() {
     ");
     insta::assert_snapshot!(on("switchover, for a count", BROAD).await, @"
     [stderr]
-    leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0 is the best caught-up member that stays
+    leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0 is the best caught-up member that is kept
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; how long writes stopped could not be measured
@@ -116,7 +116,7 @@ async fn switchover_in_vain() {
     insta::assert_snapshot!(on("switchover, in vain", NARROW).await, @"
     [stderr]
     leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0
-      is the best caught-up member that stays
+      is the best caught-up member that is kept
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads (lock, label and Patroni agree), 0.9s after the request; writes
@@ -134,7 +134,7 @@ async fn switchover_in_vain() {
     ");
     insta::assert_snapshot!(on("switchover, in vain", BROAD).await, @"
     [stderr]
-    leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0 is the best caught-up member that stays
+    leader acid-a-4 -> acid-a-0: acid-a-4 would be removed at 3 instances; acid-a-0 is the best caught-up member that is kept
     CHECKPOINT on acid-a-4 ...
     switching over from acid-a-4 to acid-a-0 ...
     acid-a-0 leads (lock, label and Patroni agree), 0.9s after the request; writes stopped for 0.1s at most

@@ -13,7 +13,7 @@ use crate::terminal::text::{Cell, age, bytes, padded, wrap};
 use crate::terminal::{BAD, BOLD, CARE};
 
 /// Columns of the subjects.
-const SUBJECTS: usize = 14;
+const SUBJECTS: usize = 20;
 
 /// Renders the lines of an impact, under their heading.
 pub(crate) fn render(plan: &Plan, impact: &Impact, wide: bool, width: Option<usize>) -> String {
@@ -41,7 +41,7 @@ fn subjects(plan: &Plan, impact: &Impact, wide: bool) -> Vec<(&'static str, Stri
     }
     let Turn { before, after } = impact.readers;
     lines.push(("Readers", format!("{before} -> {after} behind {}-repl", plan.name)));
-    lines.push(("May be lost", spare(plan, impact.spare)));
+    lines.push(("Failures tolerated", spare(plan, impact.spare)));
     if plan.shrinks() || wide {
         lines.extend(zones(&impact.zones, wide).map(|line| ("Zones", line)));
     }
@@ -53,7 +53,7 @@ fn subjects(plan: &Plan, impact: &Impact, wide: bool) -> Vec<(&'static str, Stri
     }
     lines.extend(under("Clients", clients(&impact.clients)));
     for (standby, gone) in &impact.cascading {
-        let line = format!("{CARE}{standby} replicates from {gone}{CARE:#}, which goes");
+        let line = format!("{CARE}{standby} replicates from {gone}{CARE:#}, which is removed");
         lines.push(("Cascading", line));
     }
     if !impact.restarts.is_empty() {
@@ -85,9 +85,9 @@ pub(super) fn volume(impact: Option<&Impact>, claim: &str, goes: bool) -> Cell {
     let size = size.map_or(String::new(), |size| format!(" ({size})"));
     match (goes, &impact.retention) {
         (false, _) => format!("{claim} returns{size}").into(),
-        (true, Ok(Retention::Kept)) => format!("{claim} stays{size}").into(),
+        (true, Ok(Retention::Kept)) => format!("{claim} is kept{size}").into(),
         (true, Ok(Retention::Deleted)) => Cell::styled(format!("{claim} is deleted{size}"), BAD),
-        (true, Err(_)) => Cell::styled(format!("{claim}: stays or not is unknown{size}"), CARE),
+        (true, Err(_)) => Cell::styled(format!("{claim}: unknown whether it is kept{size}"), CARE),
     }
 }
 
@@ -189,8 +189,7 @@ fn spare(plan: &Plan, Turn { before, after }: Turn<i64>) -> String {
         return format!("{before} -> {BAD}no member is left to lead{BAD:#}");
     }
     let members = format!("{before} -> {after}");
-    let members = if after == 0 { format!("{CARE}{members}{CARE:#}") } else { members };
-    format!("{members} members, with one left to lead")
+    if after == 0 { format!("{CARE}{members}{CARE:#}") } else { members }
 }
 
 /// Returns the line on zones. There is none where no zone is known, unless everything is asked for.
@@ -212,7 +211,7 @@ fn zones(Turn { before, after }: &Turn<Zones>, wide: bool) -> Option<String> {
     let stays =
         if before == after { of(after) } else { format!("{} -> {}", of(before), of(after)) };
     Some(match after.only() {
-        Some(zone) => format!("{stays}; {CARE}all that stay are in {zone}{CARE:#}"),
+        Some(zone) => format!("{stays}; {CARE}all kept members are in {zone}{CARE:#}"),
         None => stays,
     })
 }
@@ -247,7 +246,7 @@ fn base_backups(seeding: &Seeding) -> String {
                 human(Duration::from_secs(seconds)),
                 bytes(*pace)
             ),
-            _ => "how long is unknown until one was seen".to_owned(),
+            _ => "ETA unknown: no base backup of this cluster was measured yet".to_owned(),
         });
     }
     match &seeding.returning {
@@ -297,7 +296,7 @@ fn clients(members: &[(String, Look<Vec<Clients>>)]) -> Vec<String> {
             };
             format!("{}: {text}", members.join(", "))
         })
-        .chain(any.then(|| "connections end when their member goes".to_owned()))
+        .chain(any.then(|| "connections end when their member is removed".to_owned()))
         .collect()
 }
 

@@ -77,7 +77,7 @@ fn members(plan: &Plan, impact: Option<&Impact>, width: Option<usize>) -> Option
         };
         vec![
             Cell::from(&member.pod),
-            Cell::styled("goes", CARE),
+            Cell::styled("removed", CARE),
             member.role.word().into(),
             (&member.state).into(),
             volume,
@@ -90,7 +90,7 @@ fn members(plan: &Plan, impact: Option<&Impact>, width: Option<usize>) -> Option
         };
         vec![
             Cell::from(&member.pod),
-            Cell::styled("comes", GOOD),
+            Cell::styled("added", GOOD),
             "replica".into(),
             "".into(),
             volume,

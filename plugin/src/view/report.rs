@@ -23,7 +23,7 @@ pub(crate) fn markdown(outcome: &Outcome) -> String {
         section(&mut lines, "Plan", plan.steps.iter().map(step).collect());
         let findings = plan.verdict.findings.iter().filter(|finding| !finding.audit_only);
         section(&mut lines, "What the rules said", findings.map(ToString::to_string).collect());
-        section(&mut lines, "Members that go", leaving(plan));
+        section(&mut lines, "Removed members", leaving(plan));
     }
     if let Some(watched) = &outcome.watched {
         let events = watched.events.iter();

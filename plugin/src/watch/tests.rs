@@ -253,7 +253,7 @@ async fn a_member_that_never_comes_is_explained_when_time_is_up() {
     acid-a-3 # - - - - - -
     "#);
     insta::assert_snapshot!(without_spans(&why), @"
-    error: postgresql db/acid-a has not converged within 3s; the change goes on
+    error: postgresql db/acid-a has not converged within 3s; the change continues
     Missing:
       acid-a-3: 0/3 nodes are available: 3 Insufficient cpu
       acid-a-3: FailedBinding: no volume fits the claim
@@ -287,7 +287,7 @@ async fn a_base_backup_that_fails_is_explained_by_its_log() {
     acid-a-3 # # # - - - -
     ");
     insta::assert_snapshot!(without_spans(&why), @"
-    error: postgresql db/acid-a has not converged within 1s; the change goes on
+    error: postgresql db/acid-a has not converged within 1s; the change continues
     Missing:
       acid-a-3: container postgres: CrashLoopBackOff
       acid-a-3: its log says: pg_basebackup: error: connection to server failed: FATAL: no pg_hba.conf entry

@@ -141,7 +141,7 @@ impl JudgedChange {
         }
     }
 
-    /// Returns the verdict on a write of a StatefulSet's replicas, which goes past the operator.
+    /// Returns the verdict on a write of a StatefulSet's replicas, which is removed past the operator.
     pub(crate) fn past_the_operator(write: &CountWrite) -> Self {
         let CountWrite { namespace, name, from, to, .. } = write;
         let finding = past_the_operator(namespace, name, *from, *to);

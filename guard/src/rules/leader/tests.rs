@@ -74,7 +74,7 @@ pub(super) fn no_leader() {
                 Want::Deny,
             ),
             (
-                "one that goes was promoted by hand",
+                "a removed one was promoted by hand",
                 healthy(5, 3).with_answer(4, |it| it.role = crate::patroni::Role::Primary),
                 Want::Deny,
             ),
@@ -102,7 +102,7 @@ pub(super) fn no_leader() {
                 Want::Deny,
             ),
             (
-                "one that goes is silent and last reported that it leads",
+                "a removed one is silent and last reported that it leads",
                 healthy(5, 3).with_member(4, |it| {
                     it.live = silence();
                     it.report = healthy(1, 1).member("acid-a-0").unwrap().report.clone();
@@ -265,8 +265,8 @@ pub(super) fn paused() {
         "paused",
         vec![
             ("not paused", led_by_the_last(3), Want::Pass),
-            ("paused, the leader stays", healthy(5, 3).pause(), Want::Warn),
-            ("paused, the leader goes", led_by_the_last(3).pause(), Want::Deny),
+            ("paused, the leader is kept", healthy(5, 3).pause(), Want::Warn),
+            ("paused, the leader is removed", led_by_the_last(3).pause(), Want::Deny),
             ("paused, nobody leads", expired(5, 3).pause(), Want::Deny),
             (
                 "paused, who leads is hidden",

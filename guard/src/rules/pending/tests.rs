@@ -26,7 +26,7 @@ pub(super) fn switchover_pending() {
             ("now", pending(3, Some("acid-a-1"), None), Want::Deny),
             ("now, to anyone", pending(3, None, None), Want::Deny),
             ("later, to one that stays", pending(3, Some("acid-a-2"), time), Want::Warn),
-            ("later, to one that goes", pending(3, Some("acid-a-3"), time), Want::Deny),
+            ("later, to a removed one", pending(3, Some("acid-a-3"), time), Want::Deny),
             ("later, to anyone", pending(3, None, time), Want::Deny),
             ("later, to a stranger", pending(3, Some("acid-a-1-0"), time), Want::Deny),
             ("hidden", hidden, Want::Unknown),

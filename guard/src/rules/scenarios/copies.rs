@@ -75,7 +75,7 @@ fn good_copy_counts_while_its_pod_is_recreated() {
         assert!(denied.contains(&"too-few-healthy-survivors"), "{name}: {denied:?}");
     }
     insta::assert_snapshot!(text("too-few-healthy-survivors", &facts().without(2)), @"
-    too-few-healthy-survivors: acid-a-2 would go, and of the members that stay only 1 can be counted on; at least 2 must
+    too-few-healthy-survivors: acid-a-2 would be removed, and of the kept members only 1 can be counted on; at least 2 must
       http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 600 bytes
       persistentvolumeclaim/pgdata-acid-a-2: may hold the data of: acid-a-2, which has no pod now
       Try: mend the members named here; to see when they are fit:

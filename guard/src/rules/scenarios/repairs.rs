@@ -144,22 +144,22 @@ fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
 
 fn changes_that_are_no_repair() {
     for (name, facts) in vec![
-        ("the leader goes, unhealthy as it is", led_by_the_last(4).frozen(4)),
-        ("one of those that go is healthy", healthy(5, 3).stalled([4])),
-        ("one of those that go is only silent", healthy(5, 4).frozen(4)),
+        ("the leader is removed, unhealthy as it is", led_by_the_last(4).frozen(4)),
+        ("one of the removed ones is healthy", healthy(5, 3).stalled([4])),
+        ("one of the removed ones is only silent", healthy(5, 4).frozen(4)),
         (
-            "one of those that go is only silent, and another container of its pod is not there",
+            "one of the removed ones is only silent, and another container of its pod is not there",
             healthy(5, 4).frozen(4).with_member(4, |it| it.pod.phase = "Pending".into()),
         ),
         (
-            "one of those that go claims to lead",
+            "one of the removed ones claims to lead",
             healthy(5, 4).with_member(4, |it| {
                 it.pod.role = Some("master".into());
                 it.pod.node_ready = Some(false);
             }),
         ),
         (
-            "one of those that go is on a newer timeline",
+            "one of the removed ones is on a newer timeline",
             healthy(5, 4).with_answer(4, |it| it.timeline = Some(2)),
         ),
         ("nobody leads", {

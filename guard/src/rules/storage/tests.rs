@@ -47,7 +47,7 @@ pub(super) fn volumes_deleted() {
             ("all of them", deleting(claimed(2, 0, 2)), Want::Deny),
             ("the leader's", deleting(claimed(5, 3, 5)).with_leader(4), Want::Deny),
             (
-                "no healthy member stays",
+                "no healthy member is kept",
                 deleting(claimed(5, 3, 5)).pending(0).pending(1).pending(2),
                 Want::Deny,
             ),

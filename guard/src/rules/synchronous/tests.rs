@@ -110,11 +110,11 @@ fn survivor_tagged_nosync_or_cascading_is_no_next_synchronous_standby() {
         ],
     );
     insta::assert_snapshot!(text("sync-standbys-condemned", &nosync()), @"
-    sync-standbys-condemned: every synchronous standby (acid-a-2) would be deleted, and no member that stays is caught up and may become one
+    sync-standbys-condemned: every synchronous standby (acid-a-2) would be deleted, and no kept member is caught up and may become one
       configmap/acid-a-sync: sync_standby: acid-a-2
       configmap/acid-a-config: synchronous_mode: true
       http://10.244.0.11:8008/patroni: acid-a-1: tags.nosync: true
-      Try: remove the tag, then wait until a member that stays has become a synchronous standby
+      Try: remove the tag, then wait until a kept member has become a synchronous standby
     ");
 }
 
@@ -204,7 +204,7 @@ pub(super) fn sync_count_floor() {
         ],
     );
     insta::assert_snapshot!(text("sync-count-floor", &wanting(2, 2)), @"
-    sync-count-floor: 1 standbys would stay, and 2 are to be synchronous
+    sync-count-floor: 1 standbys would be kept, and 2 are to be synchronous
       configmap/acid-a-config: synchronous_mode: true; synchronous_node_count: 2
       Try: lower synchronous_node_count first
         or keep more:

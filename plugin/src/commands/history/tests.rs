@@ -242,7 +242,7 @@ async fn a_report_is_a_page_for_a_ticket() {
     - set numberOfInstances to 3
     - wait until 3 instances have converged
 
-    ## Members that go
+    ## Removed members
 
     - acid-a-3 (replica, healthy)
     - acid-a-4 (leader, healthy)

@@ -29,7 +29,7 @@ async fn an_override_is_shown_asked_written_and_honoured() {
     assert_eq!((code, &*why), (0, ""), "{}", screen.stderr());
     insta::assert_snapshot!(settled(&screen.stderr()), @"
     postgresql db/acid-a: 4 -> 2 instances
-    would warn: too-few-healthy-survivors: acid-a-3 would go, and of the members that stay only 1 can be counted on; at least 2 must
+    would warn: too-few-healthy-survivors: acid-a-3 would be removed, and of the kept members only 1 can be counted on; at least 2 must
     Allow it until THEN? [y/N] the change is admitted now:
         kubectl pgscale set acid-a 2 -n db
     ");
@@ -47,25 +47,25 @@ async fn an_override_is_shown_asked_written_and_honoured() {
     assert_eq!(code, 0, "{}", screen.stdout());
     insta::assert_snapshot!(settled(&screen.stdout()), @"
     postgresql db/acid-a: 4 -> 2 instances
-    MEMBER     CHANGE   ROLE      STATE                                        VOLUME
-    acid-a-2   goes     replica   990 bytes behind the leader after a second   -
-    acid-a-3   goes     replica   healthy                                      -
+    MEMBER     CHANGE    ROLE      STATE                                        VOLUME
+    acid-a-2   removed   replica   990 bytes behind the leader after a second   -
+    acid-a-3   removed   replica   healthy                                      -
     Not counted on: acid-a-1: 990 bytes behind the leader after a second
     Impact:
-      Requests:     storage 0 B as before
-      Readers:      3 -> 1 behind acid-a-repl
-      May be lost:  1 -> 0 members, with one left to lead
-      Clients:      acid-a-2, acid-a-3: unknown: psql is not installed
+      Requests:           storage 0 B as before
+      Readers:            3 -> 1 behind acid-a-repl
+      Failures tolerated: 1 -> 0
+      Clients:            acid-a-2, acid-a-3: unknown: psql is not installed
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged
     Allowed, with warnings
-      WARN too-few-healthy-survivors: acid-a-3 would go, and of the members that stay only 1 can be counted on; at least 2 must
+      WARN too-few-healthy-survivors: acid-a-3 would be removed, and of the kept members only 1 can be counted on; at least 2 must
            http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            (not refused: scaleoverride/acid-a-x7k2p allows it until THEN: night)
            Try: mend the members named here; to see when they are fit:
                kubectl pgscale status acid-a -n db
-      WARN survivor-unhealthy: of the members that stay, acid-a-1 cannot be counted on
+      WARN survivor-unhealthy: of the kept members, acid-a-1 cannot be counted on
            http://10.244.0.11:8008/patroni: acid-a-1: WAL not received after 1s: 990 bytes
            Try: mend what this names:
                kubectl pgscale status acid-a -n db
@@ -84,7 +84,7 @@ async fn rules_that_stay_in_force_are_named_before_the_write() {
     assert_eq!((code, world.overrides().len()), (0, 0));
     insta::assert_snapshot!(settled(&screen.stderr()), @"
     postgresql db/acid-a: 4 -> 2 instances
-    would still refuse: too-few-healthy-survivors: acid-a-3 would go, and of the members that stay only 1 can be counted on; at least 2 must
+    would still refuse: too-few-healthy-survivors: acid-a-3 would be removed, and of the kept members only 1 can be counted on; at least 2 must
     does not refuse it now: paused, above-max
     Warning: the change would be refused in spite of this override
     ");

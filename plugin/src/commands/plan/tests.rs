@@ -41,22 +41,22 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
     insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(80)).await, @"
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
-    acid-a-4   comes    replica   -       new, 100.0 GiB
+    acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
+    acid-a-4   added    replica   -       new, 100.0 GiB
     Impact:
-      Requests:     cpu 3.3 -> 5.5, memory 12.3 GiB -> 20.6 GiB, storage 400.0 GiB
-                    -> 500.0 GiB
-      Quota:        compute: pods 3 -> 5 of 20, 15 left
-                    compute: requests.cpu 3.3 -> 5.5 of 5, exceeded by 0.5
-                    compute: requests.memory 12.3 GiB -> 20.6 GiB of 64.0 GiB,
-                      43.3 GiB left
-      Readers:      2 -> 4 behind acid-a-repl
-      May be lost:  2 -> 4 members, with one left to lead
-      Base backups: 1 x 41.0 GiB; how long is unknown until one was seen; 1 on the
-                    volume of an earlier life: catches up, or copies all where it
-                    cannot
-      Leader disk:  acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most:
-                    acid_a_2)
+      Requests:           cpu 3.3 -> 5.5, memory 12.3 GiB -> 20.6 GiB, storage
+                          400.0 GiB -> 500.0 GiB
+      Quota:              compute: pods 3 -> 5 of 20, 15 left
+                          compute: requests.cpu 3.3 -> 5.5 of 5, exceeded by 0.5
+                          compute: requests.memory 12.3 GiB -> 20.6 GiB of 64.0 GiB,
+                            43.3 GiB left
+      Readers:            2 -> 4 behind acid-a-repl
+      Failures tolerated: 2 -> 4
+      Base backups:       1 x 41.0 GiB; ETA unknown: no base backup of this cluster
+                          was measured yet; 1 on the volume of an earlier life:
+                          catches up, or copies all where it cannot
+      Leader disk:        acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL
+                          (most: acid_a_2)
     Refused by quota-headroom
       DENY quota-headroom: no room for 5 instances: a limit would be passed
            resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too
@@ -76,17 +76,18 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
     insta::assert_snapshot!(shown(&growing(), "acid-a --to 5", Some(160)).await, @"
     postgresql db/acid-a: 3 -> 5 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
-    acid-a-4   comes    replica   -       new, 100.0 GiB
+    acid-a-3   added    replica   -       pgdata-acid-a-3 returns (100.0 GiB, 12d)
+    acid-a-4   added    replica   -       new, 100.0 GiB
     Impact:
-      Requests:     cpu 3.3 -> 5.5, memory 12.3 GiB -> 20.6 GiB, storage 400.0 GiB -> 500.0 GiB
-      Quota:        compute: pods 3 -> 5 of 20, 15 left
-                    compute: requests.cpu 3.3 -> 5.5 of 5, exceeded by 0.5
-                    compute: requests.memory 12.3 GiB -> 20.6 GiB of 64.0 GiB, 43.3 GiB left
-      Readers:      2 -> 4 behind acid-a-repl
-      May be lost:  2 -> 4 members, with one left to lead
-      Base backups: 1 x 41.0 GiB; how long is unknown until one was seen; 1 on the volume of an earlier life: catches up, or copies all where it cannot
-      Leader disk:  acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most: acid_a_2)
+      Requests:           cpu 3.3 -> 5.5, memory 12.3 GiB -> 20.6 GiB, storage 400.0 GiB -> 500.0 GiB
+      Quota:              compute: pods 3 -> 5 of 20, 15 left
+                          compute: requests.cpu 3.3 -> 5.5 of 5, exceeded by 0.5
+                          compute: requests.memory 12.3 GiB -> 20.6 GiB of 64.0 GiB, 43.3 GiB left
+      Readers:            2 -> 4 behind acid-a-repl
+      Failures tolerated: 2 -> 4
+      Base backups:       1 x 41.0 GiB; ETA unknown: no base backup of this cluster was measured yet; 1 on the volume of an earlier life: catches up, or copies all
+                          where it cannot
+      Leader disk:        acid-a-0: 50.0 GiB free; slots hold back 1.5 GiB of WAL (most: acid_a_2)
     Refused by quota-headroom
       DENY quota-headroom: no room for 5 instances: a limit would be passed
            resourcequota/compute: requests.cpu: 3.3 of 5 used, 2.2 needed: 0.5 too many
@@ -107,25 +108,25 @@ async fn growth_shows_what_must_be_copied_and_what_the_namespace_has() {
 async fn a_shrink_shows_the_clients_that_it_cuts_off() {
     insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(80)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
-    acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    MEMBER    CHANGE   ROLE     STATE    VOLUME
+    acid-a-3  removed  replica  healthy  pgdata-acid-a-3 is kept (100.0 GiB, 12d)
+    acid-a-4  removed  replica  healthy  pgdata-acid-a-4 is kept (100.0 GiB, 12d)
     Impact:
-      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB
-                    as before
-      Readers:      4 -> 2 behind acid-a-repl
-      May be lost:  4 -> 2 members, with one left to lead
-      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in
-                    zone-a
-      Clients:      acid-a-3: none
-                    acid-a-4: 12 clients (web as app x 10, app x 2)
-                    connections end when their member goes
+      Requests:           cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage
+                          600.0 GiB as before
+      Readers:            4 -> 2 behind acid-a-repl
+      Failures tolerated: 4 -> 2
+      Zones:              zone-a x 3, zone-b x 2 -> zone-a x 3; all kept members are
+                          in zone-a
+      Clients:            acid-a-3: none
+                          acid-a-4: 12 clients (web as app x 10, app x 2)
+                          connections end when their member is removed
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
     Allowed, with warnings
-      WARN survivors-one-zone: all members that stay are in zone zone-a; those in
-           zone-b go
+      WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b
+           are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
            node/node-2: zone of acid-a-2: zone-a
@@ -136,22 +137,22 @@ async fn a_shrink_shows_the_clients_that_it_cuts_off() {
     ");
     insta::assert_snapshot!(shown(&shrinking(), "acid-a --to 3", Some(160)).await, @"
     postgresql db/acid-a: 5 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
-    acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (100.0 GiB, 12d)
+    acid-a-4   removed   replica   healthy   pgdata-acid-a-4 is kept (100.0 GiB, 12d)
     Impact:
-      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
-      Readers:      4 -> 2 behind acid-a-repl
-      May be lost:  4 -> 2 members, with one left to lead
-      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in zone-a
-      Clients:      acid-a-3: none
-                    acid-a-4: 12 clients (web as app x 10, app x 2)
-                    connections end when their member goes
+      Requests:           cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
+      Readers:            4 -> 2 behind acid-a-repl
+      Failures tolerated: 4 -> 2
+      Zones:              zone-a x 3, zone-b x 2 -> zone-a x 3; all kept members are in zone-a
+      Clients:            acid-a-3: none
+                          acid-a-4: 12 clients (web as app x 10, app x 2)
+                          connections end when their member is removed
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
     Allowed, with warnings
-      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+      WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
            node/node-2: zone of acid-a-2: zone-a
@@ -173,17 +174,18 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(80)).await, @"
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
+    acid-a-3   added    replica   -       new, 100.0 GiB; or an earlier one
     Impact:
-      Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown:
-                    list persistentvolumeclaims in db: forbidden
-      Quota:        unknown: list resourcequotas in db: forbidden
-      Readers:      2 -> 3 behind acid-a-repl
-      May be lost:  2 -> 3 members, with one left to lead
-      Base backups: up to 1 of unknown size: pods/exec is not permitted; how long is
-                    unknown until one was seen; volumes of an earlier life are
-                    unknown: list persistentvolumeclaims in db: forbidden
-      Leader disk:  acid-a-0: unknown: pods/exec is not permitted
+      Requests:           cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage
+                          unknown: list persistentvolumeclaims in db: forbidden
+      Quota:              unknown: list resourcequotas in db: forbidden
+      Readers:            2 -> 3 behind acid-a-repl
+      Failures tolerated: 2 -> 3
+      Base backups:       up to 1 of unknown size: pods/exec is not permitted; ETA
+                          unknown: no base backup of this cluster was measured yet;
+                          volumes of an earlier life are unknown: list
+                          persistentvolumeclaims in db: forbidden
+      Leader disk:        acid-a-0: unknown: pods/exec is not permitted
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
@@ -201,15 +203,15 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
     insta::assert_snapshot!(shown(&growing, "acid-a --to 4", Some(160)).await, @"
     postgresql db/acid-a: 3 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-3   comes    replica   -       new, 100.0 GiB; or an earlier one
+    acid-a-3   added    replica   -       new, 100.0 GiB; or an earlier one
     Impact:
-      Requests:     cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown: list persistentvolumeclaims in db: forbidden
-      Quota:        unknown: list resourcequotas in db: forbidden
-      Readers:      2 -> 3 behind acid-a-repl
-      May be lost:  2 -> 3 members, with one left to lead
-      Base backups: up to 1 of unknown size: pods/exec is not permitted; how long is unknown until one was seen; volumes of an earlier life are unknown: list
-                    persistentvolumeclaims in db: forbidden
-      Leader disk:  acid-a-0: unknown: pods/exec is not permitted
+      Requests:           cpu 3.3 -> 4.4, memory 12.3 GiB -> 16.5 GiB, storage unknown: list persistentvolumeclaims in db: forbidden
+      Quota:              unknown: list resourcequotas in db: forbidden
+      Readers:            2 -> 3 behind acid-a-repl
+      Failures tolerated: 2 -> 3
+      Base backups:       up to 1 of unknown size: pods/exec is not permitted; ETA unknown: no base backup of this cluster was measured yet; volumes of an earlier
+                          life are unknown: list persistentvolumeclaims in db: forbidden
+      Leader disk:        acid-a-0: unknown: pods/exec is not permitted
     Steps:
       1. set numberOfInstances to 4
       2. wait until 4 instances have converged
@@ -222,17 +224,17 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
            Try: make the fact readable (network, rights), then ask again
     ");
     let shrinking = World::new(3, 0).with_resources().printing(2, "pg_stat_activity", refused);
-    insta::assert_snapshot!(shown(&shrinking, "acid-a --to 2", Some(80)).await, @r"
+    insta::assert_snapshot!(shown(&shrinking, "acid-a --to 2", Some(80)).await, @"
     postgresql db/acid-a: 3 -> 2 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-2   goes     replica   healthy   pgdata-acid-a-2 stays (100.0 GiB, 12d)
+    MEMBER    CHANGE   ROLE     STATE    VOLUME
+    acid-a-2  removed  replica  healthy  pgdata-acid-a-2 is kept (100.0 GiB, 12d)
     Impact:
-      Requests:     cpu 3.3 -> 2.2, memory 12.3 GiB -> 8.2 GiB, storage 400.0 GiB as
-                    before
-      Readers:      2 -> 1 behind acid-a-repl
-      May be lost:  2 -> 1 members, with one left to lead
-      Zones:        zone-a x 3 -> zone-a x 2; all that stay are in zone-a
-      Clients:      acid-a-2: unknown: pods/exec is not permitted
+      Requests:           cpu 3.3 -> 2.2, memory 12.3 GiB -> 8.2 GiB, storage
+                          400.0 GiB as before
+      Readers:            2 -> 1 behind acid-a-repl
+      Failures tolerated: 2 -> 1
+      Zones:              zone-a x 3 -> zone-a x 2; all kept members are in zone-a
+      Clients:            acid-a-2: unknown: pods/exec is not permitted
     Steps:
       1. set numberOfInstances to 2
       2. wait until 2 instances have converged

@@ -299,7 +299,7 @@ async fn act(
 /// Waits for the effect of the written count, where that is wanted.
 async fn follow(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcome {
     let resume = session.suggest(&["wait", &plan.name]);
-    session.interrupted_means("interrupted; the change goes on", "resume", resume.clone());
+    session.interrupted_means("interrupted; the change continues", "resume", resume.clone());
     session.out.note(&format!("numberOfInstances is {}", plan.count));
     let watched = if request.acting.wait {
         Some(watch(session, &Goal::of_plan(&plan), request.acting.patience.timeout).await)

@@ -226,7 +226,7 @@ fn look_at(late: Vec<String>, denials: Vec<Finding>, admitted: Option<Admitted>)
     Look::Lacks(Missing { late, denials })
 }
 
-/// Returns the obstacles until every member that stays follows, but those in `known`. A fact that
+/// Returns the obstacles until every member that is kept follows, but those in `known`. A fact that
 /// cannot be seen is an obstacle.
 pub(super) fn late(facts: &Assessment<'_>, known: &[Unfit]) -> Vec<String> {
     let mut late: Vec<String> = facts

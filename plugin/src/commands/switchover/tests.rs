@@ -93,7 +93,7 @@ async fn a_switchover_for_a_count_that_stays_refused_touches_nothing() {
         (three(), "below-min: 2 instances asked for, 3 is the minimum", Some(3)),
         (
             World::new(5, 4).stalled(&[0]),
-            "too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would go",
+            "too-few-healthy-survivors: acid-a-2, acid-a-3, acid-a-4 would be removed",
             Some(3),
         ),
         (World::new(5, 4).with(Mishap::Busy(5)), "operation-in-progress: ", None),
@@ -207,7 +207,7 @@ async fn a_count_that_is_no_shrink_is_not_waited_for() {
     for (world, count) in [
         (World::new(3, 2), 3),
         (World::new(3, 2), 5),
-        // A growth that no rule would admit: the leader stays all the same.
+        // A growth that no rule would admit: the leader is kept all the same.
         (World::new(3, 2).policy("production", &json!({"instances": {"max": 4}})), 9),
     ] {
         let line = format!("switchover acid-a --for {count}");

@@ -36,17 +36,17 @@ fn volumes_that_are_deleted_and_standbys_that_hang_on_stand_out() {
         }
     });
     let delete = json!({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}});
-    insta::assert_snapshot!(text(made_by(hanging_on, &delete), inputs(), false), @r"
+    insta::assert_snapshot!(text(made_by(hanging_on, &delete), inputs(), false), @"
     postgresql db/acid-a: 4 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 is deleted (1.0 GiB, 4d)
+    MEMBER    CHANGE   ROLE     STATE    VOLUME
+    acid-a-3  removed  replica  healthy  pgdata-acid-a-3 is deleted (1.0 GiB, 4d)
     Impact:
-      Requests:     storage 4.0 GiB -> 3.0 GiB
-      Readers:      3 -> 2 behind acid-a-repl
-      May be lost:  3 -> 2 members, with one left to lead
-      Cascading:    acid-a-1 replicates from acid-a-3, which goes
-      Restarts:     acid-a-1 waits for a restart of PostgreSQL, which the operator
-                    makes with any change
+      Requests:           storage 4.0 GiB -> 3.0 GiB
+      Readers:            3 -> 2 behind acid-a-repl
+      Failures tolerated: 3 -> 2
+      Cascading:          acid-a-1 replicates from acid-a-3, which is removed
+      Restarts:           acid-a-1 waits for a restart of PostgreSQL, which the
+                          operator makes with any change
     ");
 }
 
@@ -60,24 +60,24 @@ fn members_with_the_same_text_share_a_line() {
         ("acid-a-4".to_owned(), Err("pods/exec is not permitted".to_owned())),
     ];
     let told = Readings { clients, ..inputs() };
-    insta::assert_snapshot!(text(facts(5, 1, 0), told, true), @r"
+    insta::assert_snapshot!(text(facts(5, 1, 0), told, true), @"
     postgresql db/acid-a: 5 -> 1 instance
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-1   goes     replica   healthy   pgdata-acid-a-1 stays (1.0 GiB, 4d)
-    acid-a-2   goes     replica   healthy   pgdata-acid-a-2 stays (1.0 GiB, 4d)
-    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (1.0 GiB, 4d)
-    acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (1.0 GiB, 4d)
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-1   removed   replica   healthy   pgdata-acid-a-1 is kept (1.0 GiB, 4d)
+    acid-a-2   removed   replica   healthy   pgdata-acid-a-2 is kept (1.0 GiB, 4d)
+    acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (1.0 GiB, 4d)
+    acid-a-4   removed   replica   healthy   pgdata-acid-a-4 is kept (1.0 GiB, 4d)
     Impact:
-      Requests:     storage 5.0 GiB as before
-      Limits:       cpu unlimited, memory unlimited
-      Quota:        none that this change touches
-      Readers:      4 -> 0 behind acid-a-repl
-      May be lost:  4 -> 0 members, with one left to lead
-      Zones:        without a zone x 5 -> without a zone x 1
-      Clients:      acid-a-1: 1 client (app x 1)
-                    acid-a-2: none
-                    acid-a-3, acid-a-4: unknown: pods/exec is not permitted
-                    connections end when their member goes
+      Requests:           storage 5.0 GiB as before
+      Limits:             cpu unlimited, memory unlimited
+      Quota:              none that this change touches
+      Readers:            4 -> 0 behind acid-a-repl
+      Failures tolerated: 4 -> 0
+      Zones:              without a zone x 5 -> without a zone x 1
+      Clients:            acid-a-1: 1 client (app x 1)
+                          acid-a-2: none
+                          acid-a-3, acid-a-4: unknown: pods/exec is not permitted
+                          connections end when their member is removed
     ");
 }
 
@@ -89,20 +89,20 @@ fn many_copies_are_summed_up_and_an_unseen_disk_is_named() {
         pace: Ok(None),
     };
     let told = Readings { leader: Some(leader), ..inputs() };
-    insta::assert_snapshot!(text(facts(1, 4, 0), told, false), @r"
+    insta::assert_snapshot!(text(facts(1, 4, 0), told, false), @"
     postgresql db/acid-a: 1 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
-    acid-a-1   comes    replica   -       new, 1.0 GiB
-    acid-a-2   comes    replica   -       new, 1.0 GiB
-    acid-a-3   comes    replica   -       new, 1.0 GiB
+    acid-a-1   added    replica   -       new, 1.0 GiB
+    acid-a-2   added    replica   -       new, 1.0 GiB
+    acid-a-3   added    replica   -       new, 1.0 GiB
     Impact:
-      Requests:     storage 1.0 GiB -> 4.0 GiB
-      Readers:      0 -> 3 behind acid-a-repl
-      May be lost:  0 -> 3 members, with one left to lead
-      Base backups: 3 x 3.0 GiB = 9.0 GiB; at nearly the same time (no readiness
-                    probe holds the next pod back); how long is unknown until one
-                    was seen
-      Leader disk:  acid-a-0: free unknown: df is not installed; no slot holds WAL
-                    back
+      Requests:           storage 1.0 GiB -> 4.0 GiB
+      Readers:            0 -> 3 behind acid-a-repl
+      Failures tolerated: 0 -> 3
+      Base backups:       3 x 3.0 GiB = 9.0 GiB; at nearly the same time (no
+                          readiness probe holds the next pod back); ETA unknown: no
+                          base backup of this cluster was measured yet
+      Leader disk:        acid-a-0: free unknown: df is not installed; no slot holds
+                          WAL back
     ");
 }

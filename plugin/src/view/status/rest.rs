@@ -20,14 +20,14 @@ pub(super) fn policy(status: &Status) -> String {
     }
     let limits: Vec<String> = bounds.iter().map(bound).collect();
     let limits = if limits.is_empty() { "none".to_owned() } else { limits.join(", ") };
-    let more =
-        more.map_or("any number may come".to_owned(), |more| format!("{more} more may come"));
+    let more = more
+        .map_or("any number may be added".to_owned(), |more| format!("{more} more may be added"));
     let zero = if *zero { ", zero is allowed" } else { "" };
     let operator = match operator_unreadable {
         Some(_) => "; the operator's own limits cannot be read",
         None => "",
     };
-    format!("{limits}; {more}, {fewer} may go{zero}{operator}")
+    format!("{limits}; {more}, {fewer} may be removed{zero}{operator}")
 }
 
 fn bound(bound: &Bound) -> String {

@@ -95,7 +95,7 @@ fn troubled() -> Status {
 #[test]
 fn a_healthy_cluster() {
     let healthy = status(facts(3, 3, 0), &[]);
-    insta::assert_snapshot!(plain(&detail(&healthy, false, Some(80))), @r"
+    insta::assert_snapshot!(plain(&detail(&healthy, false, Some(80))), @"
     postgresql db/acid-a
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, 3 running
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
@@ -103,7 +103,8 @@ fn a_healthy_cluster() {
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
       Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
-                 warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
+                 warns), max 7 (scalepolicy/production); 4 more may be added, 0 may
+                 be removed
 
     MEMBER     ROLE      STATE       TL   LAG   NODE     AGE
     acid-a-0   leader    running     1    -     node-0   90m
@@ -127,14 +128,14 @@ fn a_healthy_cluster() {
 
     Converged on 3 instances
     ");
-    insta::assert_snapshot!(plain(&detail(&healthy, true, Some(160))), @r"
+    insta::assert_snapshot!(plain(&detail(&healthy, true, Some(160))), @"
     postgresql db/acid-a
       Instances: 3 declared, 3 effective, 3 in the StatefulSet, 3 running
       Leader:    acid-a-0, timeline 1, lock renewed 0s ago
       Patroni:   asynchronous replication
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
-      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
+      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production); 4 more may be added, 0 may be removed
 
     MEMBER     ROLE      STATE       TL   LAG   RECEIVED   REPLAYED   ADDRESS       RESTARTS   HEALTH    NODE     AGE   ZONE
     acid-a-0   leader    running     1    -     0/3E8      -          10.244.0.10   0          healthy   node-0   90m   -
@@ -171,7 +172,8 @@ fn a_cluster_in_trouble() {
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
       Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
-                 warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
+                 warns), max 7 (scalepolicy/production); 4 more may be added, 0 may
+                 be removed
 
     MEMBER     ROLE           STATE           TL   LAG     NODE     AGE
     acid-a-0   leader         running         1    -       node-0   90m
@@ -240,7 +242,8 @@ fn colours_mark_values_that_deserve_a_look() {
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
       Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
-                 warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
+                 warns), max 7 (scalepolicy/production); 4 more may be added, 0 may
+                 be removed
 
     MEMBER     ROLE           STATE           TL   LAG     NODE     AGE
     acid-a-0   leader         ^[32mrunning^[0m         1    -       node-0   90m
@@ -301,8 +304,8 @@ fn an_unreadable_cluster_is_named_as_such_and_briefly() {
       Operator:  cannot be read: forbidden; the cluster says Running
       Services:  acid-a -> 10.244.0.10; acid-a-repl -> 10.244.0.11, 10.244.0.12
       Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only
-                 warns), max 7 (scalepolicy/production); 4 more may come, 0 may go;
-                 the operator's own limits cannot be read
+                 warns), max 7 (scalepolicy/production); 4 more may be added, 0 may
+                 be removed; the operator's own limits cannot be read
 
     members cannot be listed: forbidden
 
@@ -336,7 +339,7 @@ fn a_cluster_in_trouble_on_a_wide_screen() {
       Patroni:   synchronous replication, synchronous standbys: acid-a-1, paused: no member takes over
       Operator:  default/postgres-operator, available; it says Running
       Services:  acid-a -> acid-a-0; acid-a-repl -> acid-a-1, acid-a-2
-      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production); 4 more may come, 0 may go
+      Policy:    min 3 (scalepolicy/production), min 5 (scalepolicy/trial, only warns), max 7 (scalepolicy/production); 4 more may be added, 0 may be removed
 
     MEMBER     ROLE           STATE           TL   LAG     RECEIVED   REPLAYED   ADDRESS       RESTARTS   HEALTH                                 NODE     AGE   ZONE
     acid-a-0   leader         running         1    -       0/3E8      -          10.244.0.10   0          healthy                                node-0   90m   -

@@ -29,26 +29,26 @@ async fn told(world: &World, line: &str, rule: &str) -> String {
 async fn wide_shows_the_whole_impact_and_every_rule() {
     insta::assert_snapshot!(timeless(&shown(&shrinking(), "acid-a --to 3 -o wide", Some(160)).await), @"
     postgresql db/acid-a: 5 -> 3 instances
-    MEMBER     CHANGE   ROLE      STATE     VOLUME
-    acid-a-3   goes     replica   healthy   pgdata-acid-a-3 stays (100.0 GiB, 12d)
-    acid-a-4   goes     replica   healthy   pgdata-acid-a-4 stays (100.0 GiB, 12d)
+    MEMBER     CHANGE    ROLE      STATE     VOLUME
+    acid-a-3   removed   replica   healthy   pgdata-acid-a-3 is kept (100.0 GiB, 12d)
+    acid-a-4   removed   replica   healthy   pgdata-acid-a-4 is kept (100.0 GiB, 12d)
     Impact:
-      Requests:     cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
-      Limits:       memory 20.6 GiB -> 12.3 GiB, cpu unlimited
-      Quota:        compute: pods 5 -> 3 of 20, 17 left
-                    compute: requests.cpu 5.5 -> 3.3 of 7, 3.7 left
-                    compute: requests.memory 20.6 GiB -> 12.3 GiB of 64.0 GiB, 51.6 GiB left
-      Readers:      4 -> 2 behind acid-a-repl
-      May be lost:  4 -> 2 members, with one left to lead
-      Zones:        zone-a x 3, zone-b x 2 -> zone-a x 3; all that stay are in zone-a
-      Clients:      acid-a-3: none
-                    acid-a-4: 12 clients (web as app x 10, app x 2)
-                    connections end when their member goes
+      Requests:           cpu 5.5 -> 3.3, memory 20.6 GiB -> 12.3 GiB, storage 600.0 GiB as before
+      Limits:             memory 20.6 GiB -> 12.3 GiB, cpu unlimited
+      Quota:              compute: pods 5 -> 3 of 20, 17 left
+                          compute: requests.cpu 5.5 -> 3.3 of 7, 3.7 left
+                          compute: requests.memory 20.6 GiB -> 12.3 GiB of 64.0 GiB, 51.6 GiB left
+      Readers:            4 -> 2 behind acid-a-repl
+      Failures tolerated: 4 -> 2
+      Zones:              zone-a x 3, zone-b x 2 -> zone-a x 3; all kept members are in zone-a
+      Clients:            acid-a-3: none
+                          acid-a-4: 12 clients (web as app x 10, app x 2)
+                          connections end when their member is removed
     Steps:
       1. set numberOfInstances to 3
       2. wait until 3 instances have converged
     Allowed, with warnings
-      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+      WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
            node/node-0: zone of acid-a-0: zone-a
            node/node-1: zone of acid-a-1: zone-a
            node/node-2: zone of acid-a-2: zone-a
@@ -218,7 +218,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          pod/acid-a-3: status.phase: Running; condition Ready: yes; spec.nodeName: node-3
          pod/acid-a-4: status.phase: Running; condition Ready: yes; spec.nodeName: node-4
          configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
-      WARN survivors-one-zone: all members that stay are in zone zone-a; those in zone-b go
+      WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
          node/node-0: zone of acid-a-0: zone-a
          node/node-1: zone of acid-a-1: zone-a
          node/node-2: zone of acid-a-2: zone-a
