@@ -2,7 +2,7 @@
 //!
 //! A rule is one function beside its documentation and its table test. It never weighs policy:
 //! `severity` decides once what an unknown fact means, what a repair excuses and what the mode of a
-//! policy changes. `judge` puts the verdict together.
+//! policy changes. `judge` collects the findings, and `evaluate` adds the counts that would pass.
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
@@ -24,6 +24,7 @@ mod bounds;
 mod calendar;
 mod capacity;
 mod direct_scale;
+mod evaluate;
 mod inputs;
 mod judge;
 mod leader;
@@ -74,9 +75,9 @@ pub use alternative::{Alternative, alternative};
 pub use applies::Applies;
 pub use direct_scale::past_the_operator;
 use direct_scale::take_back;
+pub use evaluate::{Partial, evaluate, judge_with};
 pub use inputs::Input;
 use judge::judge;
-pub use judge::{Partial, evaluate, judge_with};
 pub use pending::about_switchover;
 pub use reads::{Read, Reads};
 pub use recreation::{Recreation, Volumes, recreation};

@@ -3,80 +3,10 @@
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
 use crate::facts::Facts;
-use crate::patroni::Store;
 use crate::policy::Policies;
-use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
-use crate::rules::{
-    Kind, RULES, Read, Reads, alternative, inside, passing, pgscale, relabelled, severity,
-};
+use crate::rules::{Kind, RULES, Reads, relabelled, severity};
 use crate::verdict::{Finding, Outcome, RuleResult, Severity, Standing, Verdict};
-
-/// Judges one change by every rule.
-pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
-    let mut verdict = judge(facts, policies);
-    alternative::show(&mut verdict, facts, policies);
-    past_etcd(&mut verdict, facts);
-    passing::keep(&mut verdict, facts, policies);
-    verdict
-}
-
-/// Replaces the remedy of each denial for want of a fact, where Patroni keeps its state in etcd.
-///
-/// Such a fact never becomes readable there: the remedy says how to let one change pass all the
-/// same.
-fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
-    let set = facts.stateful_set.known().and_then(|set| set.store);
-    let store = set.or_else(|| facts.operator.known()?.store());
-    if store != Some(Store::Etcd) || facts.change.old.is_none() {
-        return;
-    }
-    let unknown: Vec<RuleId> = verdict
-        .results
-        .iter()
-        .filter(|result| matches!(result.outcome, Outcome::Unknown(_)))
-        .map(|result| result.rule)
-        .collect();
-    let refuses = |it: &Finding| it.severity == Severity::Deny && unknown.contains(&it.rule);
-    let refusing = verdict.findings.iter().filter(|it| refuses(it));
-    let rules: Vec<&str> = refusing.map(|finding| finding.rule.as_str()).collect();
-    let (count, rules) = (facts.requested().to_string(), rules.join(","));
-    let reason = "patronictl list was looked at";
-    let pass = ["--to", &count, "--rules", &rules, "--reason", reason];
-    let remedy = Remedy::note("Patroni keeps its state in etcd, which is not read")
-        .or_to("look yourself", inside(facts, &["patronictl", "list"]))
-        .or_to("then let this one change pass", pgscale(facts, "override", &pass));
-    for finding in verdict.findings.iter_mut().filter(|it| refuses(it)) {
-        finding.remedy = Some(remedy.clone());
-    }
-}
-
-/// A verdict on a change of which only some facts have been read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partial {
-    /// The findings of the rules that could be judged. They suggest no counts, because it is not
-    /// known yet whether all rules admit one.
-    pub verdict: Verdict,
-    /// The rules that need more facts.
-    pub not_judged: Vec<RuleId>,
-}
-
-/// Judges one change by the rules whose needs are `available`, and by no other part of `facts` and
-/// `policies`.
-///
-/// Each outcome is the one that [`evaluate`] comes to. Its severity may be higher than there: a
-/// policy that is not available loosens nothing, and a repair that cannot be seen excuses nothing.
-pub fn judge_with(facts: &Facts, policies: &Policies, available: Reads) -> Partial {
-    const WHY: &str = "it is not read yet";
-    let not_judged = RULES.iter().filter(|rule| !available.covers(rule.needs(facts)));
-    let not_judged = not_judged.map(|rule| rule.id).collect();
-    let facts = facts.only(available, WHY);
-    let unread = Policies { overrides: policies.overrides.clone(), ..Policies::unreadable(WHY) };
-    let known = if available.contains(Read::Policies) { policies } else { &unread };
-    let mut verdict = judge_by(&facts, known, available);
-    passing::suggest_no_count(&mut verdict);
-    Partial { verdict, not_judged }
-}
 
 /// Judges the change without the search for another count, which judges every candidate itself.
 pub(super) fn judge(facts: &Facts, policies: &Policies) -> Verdict {
@@ -84,7 +14,7 @@ pub(super) fn judge(facts: &Facts, policies: &Policies) -> Verdict {
 }
 
 /// Judges the change by the rules whose needs are `available`, without that search.
-fn judge_by(facts: &Facts, policies: &Policies, available: Reads) -> Verdict {
+pub(super) fn judge_by(facts: &Facts, policies: &Policies, available: Reads) -> Verdict {
     let mut results = results(facts, policies, available);
     if let Some(before) = &policies.by_old_labels {
         results = relabelled::stricter(facts, results, self::results(facts, before, available));
