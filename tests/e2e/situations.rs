@@ -285,11 +285,12 @@ struct Object {
 
 impl Finding {
     fn mentions(&self, words: &str) -> bool {
-        let evidence = self.evidence.iter().flat_map(|it| {
-            let Evidence { object, field, value } = it;
-            [Some(&object.kind), object.name.as_ref(), field.as_ref(), Some(value)]
+        let evidence = self.evidence.iter().map(|Evidence { object, field, value }| {
+            let name = object.name.as_deref().unwrap_or_default();
+            let field = field.as_deref().unwrap_or_default();
+            format!("{}/{name}: {field}: {value}", object.kind)
         });
-        evidence.flatten().chain([&self.message]).any(|text| text.contains(words))
+        evidence.chain([self.message.clone()]).any(|text| text.contains(words))
     }
 
     fn remedy(&self) -> Result<&Remedy> {
