@@ -31,6 +31,9 @@ pub(crate) enum Lack {
     StillThere(String),
     /// A member has no pod.
     NoPod(String),
+    /// The operator has marked the pod of a member for its rolling update, and deletes it next
+    /// (`zalando-postgres-operator-rolling-update-required`, pkg/cluster/pod.go).
+    ToBeRecreated(String),
     /// This number of further members has no pod.
     MorePods(i64),
     /// No member holds a valid leader lock.
@@ -102,6 +105,7 @@ impl Lack {
             | Self::NoStatefulSet
             | Self::StillThere(_)
             | Self::NoPod(_)
+            | Self::ToBeRecreated(_)
             | Self::NoLeader
             | Self::Label { .. }
             | Self::NotStreaming(_)
@@ -125,6 +129,9 @@ impl fmt::Display for Lack {
             Self::NoStatefulSet => write!(out, "there is no StatefulSet"),
             Self::StillThere(member) => write!(out, "{member}: still there"),
             Self::NoPod(member) => write!(out, "{member}: no pod yet"),
+            Self::ToBeRecreated(member) => {
+                write!(out, "{member}: the operator is to recreate its pod (rolling update)")
+            }
             Self::MorePods(count) => write!(out, "and {count} more without a pod"),
             Self::NoLeader => write!(out, "no member holds a valid leader lock"),
             Self::Label { leader, on } => {
@@ -199,6 +206,8 @@ fn pods(goal: &Goal, facts: &Facts, missing: &mut Vec<Lack>) {
         return;
     }
     missing.extend(facts.condemned().map(|member| Lack::StillThere(member.name.clone())));
+    let flagged = facts.survivors().filter(|member| member.pod.rolling_update_required);
+    missing.extend(flagged.map(|member| Lack::ToBeRecreated(member.name.clone())));
     let (named, total) = absent(goal, facts);
     let besides = total - i64::try_from(named.len()).unwrap_or(total);
     missing.extend(named.into_iter().map(Lack::NoPod));
