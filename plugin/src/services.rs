@@ -1,6 +1,7 @@
 //! The addresses behind the cluster's two Services: `<cluster>` for the leader, `<cluster>-repl`
 //! for the replicas.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints};
@@ -8,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use pgscale_guard::Seen;
-use pgscale_guard::facts::Facts;
+use pgscale_guard::facts::{Facts, Member};
 use pgscale_guard::object_ref::Kind;
 
 /// Label that ties an `EndpointSlice` to its Service.
@@ -32,6 +33,36 @@ impl Services {
                     .map(|why| format!("service {cluster}{what} was not checked: {why}"))
             },
         )
+    }
+}
+
+/// The addresses that the two Services should lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Behind `<cluster>`: the leader.
+    pub(crate) leader: BTreeSet<String>,
+    /// Behind `<cluster>-repl`: the other kept members.
+    pub(crate) replicas: BTreeSet<String>,
+}
+
+/// Returns the addresses that the Services should lead to. `None` where no member leads.
+pub(crate) fn wanted(facts: &Facts) -> Option<Wanted> {
+    let leader = facts.leader_member()?;
+    let address = |member: &Member| member.pod.ip.clone();
+    let replicas = facts.survivors().filter(|member| member.name != leader.name);
+    Some(Wanted {
+        leader: address(leader).into_iter().collect(),
+        replicas: replicas.filter_map(address).collect(),
+    })
+}
+
+/// Returns the addresses behind a Service: none where it does not exist, and `None` where it could
+/// not be read.
+pub(crate) fn behind(seen: &Seen<BTreeSet<String>>) -> Option<Cow<'_, BTreeSet<String>>> {
+    match seen {
+        Seen::Known(addresses) => Some(Cow::Borrowed(addresses)),
+        Seen::Absent => Some(Cow::Owned(BTreeSet::new())),
+        Seen::Unreadable(_) => None,
     }
 }
 

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use pgscale_guard::facts::{Facts, Health, Member, Waiting};
+use pgscale_guard::facts::{Facts, Health, Waiting};
 use pgscale_guard::{Assessment, Seen};
 
 use super::{Goal, Snapshot, replicates};
 use crate::execute::switchover::labelled;
 use crate::plan::describe;
-use crate::services::names;
+use crate::services::{behind, names, wanted};
 use crate::steady;
 
 /// One thing that keeps a cluster from having converged.
@@ -130,7 +130,7 @@ impl fmt::Display for Lack {
             Self::StillThere(member) => write!(out, "{member}: still there"),
             Self::NoPod(member) => write!(out, "{member}: no pod yet"),
             Self::ToBeRecreated(member) => {
-                write!(out, "{member}: the operator is to recreate its pod (rolling update)")
+                write!(out, "{member}: the operator will recreate its pod (rolling update)")
             }
             Self::MorePods(count) => write!(out, "and {count} more without a pod"),
             Self::NoLeader => write!(out, "no member holds a valid leader lock"),
@@ -272,21 +272,17 @@ fn standbys(goal: &Goal, facts: &Assessment<'_>, missing: &mut Vec<Lack>) {
 
 fn services(goal: &Goal, snapshot: &Snapshot, missing: &mut Vec<Lack>) {
     let facts = &snapshot.facts;
-    let Some(leader) = facts.leader_member() else { return };
-    let address = |member: &Member| member.pod.ip.clone();
+    let Some(wanted) = wanted(facts) else { return };
     let unfit: BTreeSet<String> = facts
         .all_members()
         .iter()
         .filter(|member| goal.unfit.contains(&member.name))
-        .filter_map(address)
+        .filter_map(|member| member.pod.ip.clone())
         .collect();
-    let standbys: BTreeSet<String> =
-        facts.survivors().filter(|member| member.name != leader.name).filter_map(address).collect();
-    let primary: BTreeSet<String> = address(leader).into_iter().collect();
     let cluster = &goal.name;
-    compare(cluster, &primary, &snapshot.services.leader, &BTreeSet::new(), facts, missing);
+    compare(cluster, &wanted.leader, &snapshot.services.leader, &BTreeSet::new(), facts, missing);
     let replicas = format!("{cluster}-repl");
-    compare(&replicas, &standbys, &snapshot.services.replicas, &unfit, facts, missing);
+    compare(&replicas, &wanted.replicas, &snapshot.services.replicas, &unfit, facts, missing);
 }
 
 /// Compares `seen` with `want`, which it must hold exactly. The members in `either` may be there or
@@ -299,16 +295,10 @@ fn compare(
     facts: &Facts,
     missing: &mut Vec<Lack>,
 ) {
-    let nobody = BTreeSet::new();
-    let have = match seen {
-        Seen::Known(have) => have,
-        Seen::Absent => &nobody,
-        // A user without permission to read them learns that at the end, and does not wait for
-        // ever.
-        Seen::Unreadable(_) => return,
-    };
+    // A user without permission to read them learns that at the end, and does not wait for ever.
+    let Some(have) = behind(seen) else { return };
     let without = |set: &BTreeSet<String>| -> BTreeSet<String> { set - either };
-    let (want, have) = (without(want), without(have));
+    let (want, have) = (without(want), without(&have));
     let lacking = names(facts, &(&want - &have));
     let surplus = names(facts, &(&have - &want));
     let service = service.to_owned();

@@ -59,7 +59,7 @@ fn a_healthy_cluster_lacks_nothing_and_one_broken_thing_is_named() {
     });
     let flagged = with(facts(3, 3, 0), 1, |member| member.pod.rolling_update_required = true);
     for (broken, says) in [
-        (flagged, "acid-a-1: the operator is to recreate its pod"),
+        (flagged, "acid-a-1: the operator will recreate its pod"),
         (not_acted, "the StatefulSet still asks for 2 and not 3"),
         (unlabelled, "the leader's label is on no member"),
         (leaderless, "no member holds a valid leader lock"),
