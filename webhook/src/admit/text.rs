@@ -1,5 +1,6 @@
 //! Text that others wrote, made to fit headers, terminals and limits.
 
+use pgscale_guard::printable::printable as line;
 use unicode_width::UnicodeWidthChar as _;
 
 /// Returns `text` without characters that a terminal obeys, line breaks aside.
@@ -7,15 +8,8 @@ use unicode_width::UnicodeWidthChar as _;
 /// Others wrote some of the text (annotations, answers of members), and kubectl prints it as it is.
 /// The API server drops a warning with a control character.
 pub(super) fn printable(text: &str) -> String {
-    let harmless = |c: char| {
-        c == '\n'
-            || !(c.is_control()
-                || matches!(
-                    c,
-                    '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-                ))
-    };
-    text.chars().map(|c| if harmless(c) { c } else { ' ' }).collect()
+    let lines: Vec<String> = text.split('\n').map(line).collect();
+    lines.join("\n")
 }
 
 /// Returns at most `limit` bytes of `text`, with a sign at the end where something is missing.
