@@ -209,13 +209,13 @@ impl Policies {
         cluster: &BTreeMap<String, String>,
     ) -> bool {
         let selector = spec.cluster_selector.as_ref();
-        let heard = match (here, matches(selector, cluster)) {
+        let matched = match (here, matches(selector, cluster)) {
             // If either selector does not match, the other one does not matter.
             (Ok(false), _) | (_, Ok(false)) => return false,
             (Ok(true), Ok(true)) => self.add(source, scope, spec),
             (Err(why), _) | (_, Err(why)) => Err(why),
         };
-        if let Err(why) = heard {
+        if let Err(why) = matched {
             let before = self.unreadable.take().map_or(String::new(), |before| before + "; ");
             self.unreadable = Some(format!("{before}{source}: {why}"));
             return false;

@@ -123,7 +123,7 @@ pub(crate) async fn apply(
                 done.lead = not_moved.lead();
                 not_moved.failure
             })?;
-            session.out.note(&moved.told());
+            session.out.note(&moved.reported());
             done.lead = Lead::moved(wanted, moved);
             plan = plan_after_move(session, &plan).await?;
         }

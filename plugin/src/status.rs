@@ -42,7 +42,7 @@ pub(crate) struct Detail {
     /// The room that policies and the operator leave.
     pub(crate) headroom: Headroom,
     /// The verdicts on a change now.
-    pub(crate) would_say: Vec<Told>,
+    pub(crate) would_say: Vec<CountVerdict>,
 }
 
 impl Detail {
@@ -242,7 +242,7 @@ fn operator_limits(facts: &Facts) -> (Vec<Limit<i64>>, Vec<Limit<i64>>) {
 
 /// The verdict on one change now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct CountVerdict {
     /// The count of the change.
     pub(crate) to: i64,
     /// The writer: this program, or an edit that moves no leader.
@@ -267,14 +267,14 @@ pub(crate) enum By {
 }
 
 /// Judges one instance less and one more, on the present facts.
-pub(crate) fn would_say(facts: &Facts, policies: &Policies) -> Vec<Told> {
+pub(crate) fn would_say(facts: &Facts, policies: &Policies) -> Vec<CountVerdict> {
     let now = facts.to();
     let mut all = Vec::new();
     for to in [now - 1, now + 1].into_iter().filter(|to| (0..=i64::from(i32::MAX)).contains(to)) {
         let mut there = facts.clone();
         there.change = Change::of_count(facts.change.new.clone(), to);
         let (leader_move, verdict) = judge(&there, policies, None);
-        all.push(Told {
+        all.push(CountVerdict {
             leader_moves_to: leader_move.map(|moved| moved.to),
             ..judged(to, By::Command, &verdict)
         });
@@ -285,7 +285,7 @@ pub(crate) fn would_say(facts: &Facts, policies: &Policies) -> Vec<Told> {
     all
 }
 
-fn judged(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> Told {
+fn judged(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> CountVerdict {
     let allowed = verdict.allows();
     let findings: Vec<_> =
         if allowed { verdict.warnings().collect() } else { verdict.denials().collect() };
@@ -293,7 +293,7 @@ fn judged(to: i64, by: By, verdict: &pgscale_guard::Verdict) -> Told {
         findings.iter().map(|finding| finding.rule.as_str()).collect();
     rules.dedup();
     let message = findings.first().map(|finding| finding.message.clone());
-    Told { to, by, allowed, rules, leader_moves_to: None, message }
+    CountVerdict { to, by, allowed, rules, leader_moves_to: None, message }
 }
 
 /// Returns the number of pods with running containers. `None` where the pods could not be listed.
@@ -418,7 +418,9 @@ impl Status {
             would_say: detail
                 .into_iter()
                 .flat_map(|detail| &detail.would_say)
-                .map(|told| (told.to, told.by, told.allowed, told.rules.clone()))
+                .map(|reported| {
+                    (reported.to, reported.by, reported.allowed, reported.rules.clone())
+                })
                 .collect(),
         }
     }

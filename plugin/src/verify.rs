@@ -217,10 +217,10 @@ impl fmt::Display for Wrong {
 /// Compares the answers with each other and with the holder of the lock.
 pub(crate) fn judge(facts: &Facts, testimonies: &[Testimony]) -> Checked {
     let mut result = Checked::default();
-    let mut heard: BTreeMap<&str, &Words> = BTreeMap::new();
+    let mut answers: BTreeMap<&str, &Words> = BTreeMap::new();
     for Testimony { member, words } in testimonies {
         match words {
-            Ok(words) => drop(heard.insert(member, words)),
+            Ok(words) => drop(answers.insert(member, words)),
             Err(why) => result.unheard.push(format!("{member} could not be asked: {why}")),
         }
     }
@@ -232,12 +232,12 @@ pub(crate) fn judge(facts: &Facts, testimonies: &[Testimony]) -> Checked {
         }
         return result;
     };
-    one_primary(leader, &heard, follows_elsewhere(facts), &mut result.wrong);
-    one_identity(&heard, &mut result.wrong);
-    for (member, words) in heard.iter().filter(|(member, _)| **member != leader) {
-        result.wrong.extend(follows(facts, member, words, &heard));
+    one_primary(leader, &answers, follows_elsewhere(facts), &mut result.wrong);
+    one_identity(&answers, &mut result.wrong);
+    for (member, words) in answers.iter().filter(|(member, _)| **member != leader) {
+        result.wrong.extend(follows(facts, member, words, &answers));
     }
-    if let Some(words) = heard.get(leader) {
+    if let Some(words) = answers.get(leader) {
         is_synchronous(facts, leader, words, &mut result);
     }
     result
@@ -252,11 +252,11 @@ pub(crate) fn follows_elsewhere(facts: &Facts) -> bool {
 
 fn one_primary(
     leader: &str,
-    heard: &BTreeMap<&str, &Words>,
+    answers: &BTreeMap<&str, &Words>,
     elsewhere: bool,
     wrong: &mut Vec<Wrong>,
 ) {
-    for (member, words) in heard {
+    for (member, words) in answers {
         let name = || (*member).to_owned();
         match (words.in_recovery, *member == leader) {
             (true, true) if !elsewhere => wrong.push(Wrong::LeaderInRecovery(name())),
@@ -270,13 +270,13 @@ fn one_primary(
 }
 
 /// Checks that there are one system identifier and one timeline.
-fn one_identity(heard: &BTreeMap<&str, &Words>, wrong: &mut Vec<Wrong>) {
+fn one_identity(answers: &BTreeMap<&str, &Words>, wrong: &mut Vec<Wrong>) {
     let named = |values: BTreeMap<String, Vec<String>>, what: &'static str| {
         (values.len() > 1).then(|| Wrong::Differ { what, values: values.into_iter().collect() })
     };
     let mut identifiers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut timelines: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (member, words) in heard {
+    for (member, words) in answers {
         let name = || (*member).to_owned();
         identifiers.entry(words.system_identifier.clone()).or_default().push(name());
         if let Some(timeline) = words.timeline {
@@ -293,7 +293,7 @@ fn follows(
     facts: &Facts,
     member: &str,
     words: &Words,
-    heard: &BTreeMap<&str, &Words>,
+    answers: &BTreeMap<&str, &Words>,
 ) -> Option<Wrong> {
     let member = member.to_owned();
     if !words.in_recovery {
@@ -307,7 +307,7 @@ fn follows(
     let Some(sender) = facts.member(name(facts, &receiver.sender)) else {
         return Some(Wrong::Stranger { member, sender: receiver.sender.clone() });
     };
-    let words = heard.get(sender.name.as_str())?;
+    let words = answers.get(sender.name.as_str())?;
     let sender = sender.name.clone();
     match words.followers.iter().find(|follower| follower.name == member) {
         Some(follower) if follower.state == "streaming" => None,

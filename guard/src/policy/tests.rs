@@ -62,15 +62,15 @@ fn policies_of_the_platform_hold_where_their_namespaces_are() {
             json!({"namespaceSelector": {"matchLabels": {"env": "prod"}}, "instances": {"min": 3}}),
         ),
     ];
-    let heard = |namespace: &Seen<_>| {
+    let matched = |namespace: &Seen<_>| {
         let combined = Policies::of(&[], &all, namespace, &BTreeMap::new());
         let names: Vec<String> = combined.matched.iter().map(|(name, _)| name.clone()).collect();
         (names, combined.unreadable)
     };
     let both = vec!["clusterscalepolicy/all".to_owned(), "clusterscalepolicy/prod".to_owned()];
-    assert_eq!(heard(&labels("prod")), (both.clone(), None));
-    assert_eq!(heard(&labels("dev")), (both[..1].to_vec(), None));
-    let (names, why) = heard(&Seen::Unreadable("get namespaces: forbidden".to_owned()));
+    assert_eq!(matched(&labels("prod")), (both.clone(), None));
+    assert_eq!(matched(&labels("dev")), (both[..1].to_vec(), None));
+    let (names, why) = matched(&Seen::Unreadable("get namespaces: forbidden".to_owned()));
     assert_eq!(names, both[..1]);
     assert_eq!(
         why.unwrap(),

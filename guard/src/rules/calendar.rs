@@ -362,8 +362,8 @@ mod tests {
               kubectl pgscale override acid-a --to 4 --rules change-freeze --reason TEXT -n db
         ");
         let trial = policies(&[json!({"freeze": {}, "mode": "Warn"})]);
-        let told = text("change-freeze", &healthy(5, 4), &trial);
-        assert!(told.ends_with("Try: change scalepolicy/p0"), "nothing to override: {told}");
+        let printed = text("change-freeze", &healthy(5, 4), &trial);
+        assert!(printed.ends_with("Try: change scalepolicy/p0"), "nothing to override: {printed}");
     }
 
     pub(super) fn outside_window() {
@@ -448,9 +448,9 @@ mod tests {
         assert_eq!(denied(&healthy(5, 3)), ["step-too-large", "change-freeze", "outside-window"]);
         let cancels = healthy(5, 5).with_count(3, 5);
         assert_eq!(denied(&cancels), Vec::<&str>::new());
-        let told = crate::evaluate(&cancels, &strict);
-        let told = told.finding("change-freeze").unwrap();
-        assert_eq!(told.severity, Severity::Warn, "a repair is told: {told}");
+        let printed = crate::evaluate(&cancels, &strict);
+        let printed = printed.finding("change-freeze").unwrap();
+        assert_eq!(printed.severity, Severity::Warn, "a repair is told: {printed}");
         let mut undo = healthy(5, 3);
         undo.change.undo = true;
         assert_eq!(denied(&undo), Vec::<&str>::new());

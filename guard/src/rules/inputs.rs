@@ -99,7 +99,7 @@ mod tests {
     use crate::facts::Facts;
     use crate::rules::testing::healthy;
 
-    fn told(id: &str, facts: &Facts, policies: &Policies) -> String {
+    fn looked_at(id: &str, facts: &Facts, policies: &Policies) -> String {
         let rule = crate::rules::rule(id).unwrap();
         let all = rule.looks_at(&Assessment::of(facts, policies), policies);
         all.iter().map(Evidence::to_string).collect::<Vec<_>>().join("\n")
@@ -109,14 +109,14 @@ mod tests {
     fn inputs_of_a_rule_can_be_checked_by_hand() {
         let facts = healthy(3, 2).frozen(1).pending(2);
         let policies = Policies::default();
-        insta::assert_snapshot!(told("below-min", &facts, &policies), @"
+        insta::assert_snapshot!(looked_at("below-min", &facts, &policies), @"
         postgresql/acid-a: numberOfInstances: 3 -> 2
         scalepolicies: instances.min: set by none
         built-in defaults: instances.min: 1
         configmap default/postgres-operator: min_instances: -1
         configmap default/postgres-operator: max_instances: -1
         ");
-        insta::assert_snapshot!(told("leader-cannot-move", &facts, &policies), @"
+        insta::assert_snapshot!(looked_at("leader-cannot-move", &facts, &policies), @"
         configmap/acid-a-leader: leader: acid-a-0
         configmap/acid-a-leader: renewTime: 2026-11-24T10:00:00Z
         configmap/acid-a-leader: ttl: 30
@@ -136,7 +136,7 @@ mod tests {
         configmap/acid-a-sync: not there
         statefulset/acid-a: annotations of other writers: none
         ");
-        insta::assert_snapshot!(told("will-not-progress", &facts, &policies), @"
+        insta::assert_snapshot!(looked_at("will-not-progress", &facts, &policies), @"
         statefulset/acid-a: spec.podManagementPolicy: OrderedReady
         statefulset/acid-a: readiness probe: unset
         statefulset/acid-a: spec.replicas: 3
@@ -154,7 +154,7 @@ mod tests {
         configmap/acid-a-leader: renewTime: 2026-11-24T10:00:00Z
         configmap/acid-a-leader: ttl: 30
         ");
-        insta::assert_snapshot!(told("quota-headroom", &healthy(3, 5), &policies), @"
+        insta::assert_snapshot!(looked_at("quota-headroom", &healthy(3, 5), &policies), @"
         postgresql/acid-a: numberOfInstances: 3 -> 5
         postgresql/acid-a: requests of each new member: none
         postgresql/acid-a: limits of each new member: none
@@ -170,12 +170,12 @@ mod tests {
             .without_sight_of_the_lock()
             .without_sight_of_the_set();
         let policies = Policies::unreadable("scalepolicies is forbidden");
-        insta::assert_snapshot!(told("will-not-progress", &blind, &policies), @"
+        insta::assert_snapshot!(looked_at("will-not-progress", &blind, &policies), @"
         statefulset/acid-a: could not be read: statefulsets is forbidden
         pods: could not be read: pods is forbidden
         endpoints/acid-a: could not be read: configmaps is forbidden
         ");
-        insta::assert_snapshot!(told("below-min", &blind, &policies), @"
+        insta::assert_snapshot!(looked_at("below-min", &blind, &policies), @"
         postgresql/acid-a: numberOfInstances: 5 -> 2
         scalepolicies: could not be read: scalepolicies is forbidden
         built-in defaults: instances.min: 1
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn only_the_first_of_many_members_are_shown() {
-        let all = told("restart-pending", &healthy(25, 24), &Policies::default());
+        let all = looked_at("restart-pending", &healthy(25, 24), &Policies::default());
         assert_eq!((all.lines().count(), all.lines().last()), (21, Some("pods: not shown: 5")));
     }
 }

@@ -440,7 +440,7 @@ mod tests {
             spec["postgresql"]["parameters"] = json!({"archive_command": marker});
             spec["users"] = json!({marker.to_owned(): [marker]});
         });
-        let edits = told(&facts);
+        let edits = shown_edits(&facts);
         assert_eq!(edits.len(), 7);
         for edit in edits {
             assert!(!edit.contains(marker), "{edit}");
@@ -455,14 +455,14 @@ mod tests {
         });
         later.change.new.spec["postgresql"]["parameters"] = json!({
             "max_connections": "200", "ssl_passphrase_command": marker, "primary_conninfo": marker});
-        insta::assert_snapshot!(told(&later).join("\n"), @r#"
+        insta::assert_snapshot!(shown_edits(&later).join("\n"), @r#"
         /spec/postgresql/parameters/max_connections: "100" → "200"
         /spec/postgresql/parameters/primary_conninfo: added, not shown
         /spec/postgresql/parameters/ssl_passphrase_command: added, not shown
         "#);
     }
 
-    fn told(facts: &Facts) -> Vec<String> {
+    fn shown_edits(facts: &Facts) -> Vec<String> {
         let edits = described(&facts.change);
         edits.iter().map(|edit| format!("{}: {}", edit.field, edit.value)).collect()
     }
@@ -475,7 +475,7 @@ mod tests {
         }
         facts.change.new.spec["tolerations"] = json!(["c"]);
         facts.change.new.spec["dockerImage"] = json!("x".repeat(200));
-        insta::assert_snapshot!(told(&facts).join("\n"), @r#"
+        insta::assert_snapshot!(shown_edits(&facts).join("\n"), @r#"
         /spec/dockerImage: unset → "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
         /spec/tolerations/0: "a" → "c"
         /spec/tolerations/1: "b" → unset

@@ -289,23 +289,23 @@ fn begins(facts: &Assessment<'_>, members: &[Member]) -> Result<Option<Finding>,
     if members.len() < 2 {
         return Ok(None);
     }
-    let told = "all pods are labelled critical-operation, and which version runs is not known";
+    let printed = "all pods are labelled critical-operation, and which version runs is not known";
     if let Seen::Unreadable(why) = &facts.leader {
-        return Err(format!("{told}: the leader lock could not be read ({why})"));
+        return Err(format!("{printed}: the leader lock could not be read ({why})"));
     }
     let Some(leader) = facts.leader_member() else { return Ok(None) };
     let answer = match &leader.live {
         Live::Answered(answer) => answer,
-        Live::NotAsked => return Err(format!("{told}: {} was not asked", leader.name)),
+        Live::NotAsked => return Err(format!("{printed}: {} was not asked", leader.name)),
         Live::Silent(why) => {
-            return Err(format!("{told}: {} does not answer ({why})", leader.name));
+            return Err(format!("{printed}: {} does not answer ({why})", leader.name));
         }
     };
     if answer.state != State::Running {
         return Ok(None);
     }
     let Some(runs) = answer.server_version else {
-        return Err(format!("{told}: {} does not say it", leader.name));
+        return Err(format!("{printed}: {} does not say it", leader.name));
     };
     if runs / 10_000 >= declared {
         return Ok(None);

@@ -94,23 +94,26 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let (severity, message) = if direction == Direction::Down {
         match (staying.is_empty(), going.is_empty()) {
             (true, true) => return Outcome::Pass,
-            (true, false) => (Severity::Warn, format!("{}; to remove it ends that", told(&going))),
+            (true, false) => {
+                (Severity::Warn, format!("{}; to remove it ends that", in_words(&going)))
+            }
             (false, _) if healthy_goes => (
                 Severity::Deny,
-                format!("{}; a healthy member would be removed meanwhile", told(&staying)),
+                format!("{}; a healthy member would be removed meanwhile", in_words(&staying)),
             ),
-            (false, _) => {
-                (Severity::Warn, format!("{}; only unhealthy members are removed", told(&staying)))
-            }
+            (false, _) => (
+                Severity::Warn,
+                format!("{}; only unhealthy members are removed", in_words(&staying)),
+            ),
         }
     } else if staying.is_empty() {
         return Outcome::Pass;
     } else if only_stopped {
-        (Severity::Warn, told(&staying))
+        (Severity::Warn, in_words(&staying))
     } else if has_spare(facts) {
-        (Severity::Deny, told(&staying))
+        (Severity::Deny, in_words(&staying))
     } else {
-        (Severity::Warn, format!("{}; no healthy standby exists yet", told(&staying)))
+        (Severity::Warn, format!("{}; no healthy standby exists yet", in_words(&staying)))
     };
     let counts_copies = !staying.is_empty() && (direction == Direction::Down || !only_stopped);
     let remedy = remedy(facts, members, &staying, &going);
@@ -240,7 +243,7 @@ fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinish
 }
 
 /// Returns the unfinished members, each with its state.
-fn told(members: &[Unfinished]) -> String {
+fn in_words(members: &[Unfinished]) -> String {
     let words =
         [(How::Built, "still being built"), (How::Stopped, "stopped, and perhaps no copy yet")];
     let parts = words.into_iter().filter_map(|(how, words)| {

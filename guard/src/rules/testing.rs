@@ -393,8 +393,8 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
     let all = rule.looks_at(&Assessment::of(facts, policies), policies);
     let id = rule.id;
     assert!(!all.is_empty(), "{id}, {name}: looks at nothing");
-    let told = |it: &Evidence| !it.object.to_string().is_empty() && !it.value.is_empty();
-    assert!(all.iter().all(told), "{id}, {name}: {all:?}");
+    let printed = |it: &Evidence| !it.object.to_string().is_empty() && !it.value.is_empty();
+    assert!(all.iter().all(printed), "{id}, {name}: {all:?}");
     // A fact that could not be read is named there, too.
     if let Outcome::Unknown(why) = outcome
         && let Some((_, reason)) = why.rsplit_once('(')
@@ -405,7 +405,7 @@ fn explained(rule: &Rule, outcome: &Outcome, facts: &Facts, policies: &Policies,
     }
     let Outcome::Found(finding) = outcome else { return };
     assert!(!finding.evidence.is_empty(), "{id}, {name}: no evidence for {finding}");
-    assert!(finding.evidence.iter().all(told), "{id}, {name}: {finding}");
+    assert!(finding.evidence.iter().all(printed), "{id}, {name}: {finding}");
     assert!(finding.remedy.is_some(), "{id}, {name}: no way out of {finding}");
 }
 

@@ -268,7 +268,7 @@ async fn carry_out(
         *lead = not_moved.lead();
         not_moved.failure
     })?;
-    session.out.note(&moved.told());
+    session.out.note(&moved.reported());
     let (leader, asked) = (moved.leader.clone(), wanted.to.clone());
     *lead = Lead::moved(wanted, moved);
     // Where a count is to pass, any leader that stays is right.

@@ -163,27 +163,33 @@ async fn send(
 
 /// Returns the worst of the findings.
 fn outcome(cluster: &str, found: &Verification) -> Result<(), Failure> {
-    let told = |kind, what: &str| Err(Failure::new(kind, format!("postgresql {cluster} {what}")));
+    let reported =
+        |kind, what: &str| Err(Failure::new(kind, format!("postgresql {cluster} {what}")));
     if !found.is_right() {
-        return told(Kind::NotAsPlanned, "is not what it should be");
+        return reported(Kind::NotAsPlanned, "is not what it should be");
     }
     let flights = match &found.canary {
-        Some(Err(NoCanary { why, kind })) => return told(*kind, &format!("took no canary: {why}")),
+        Some(Err(NoCanary { why, kind })) => {
+            return reported(*kind, &format!("took no canary: {why}"));
+        }
         Some(Ok(canary)) if canary.flights.is_empty() => {
-            return told(Kind::Error, "has no standby: no member could replay the canary");
+            return reported(Kind::Error, "has no standby: no member could replay the canary");
         }
         Some(Ok(canary)) => canary.flights.as_slice(),
         None => &[],
     };
     if flights.iter().any(|(_, flight)| matches!(flight, Flight::Late(_))) {
-        return told(Kind::Timeout, "has standbys that did not replay the canary in time");
+        return reported(Kind::Timeout, "has standbys that did not replay the canary in time");
     }
     let unseen = flights.iter().any(|(_, flight)| matches!(flight, Flight::Unseen(_)));
     if unseen || !found.result.unheard.is_empty() {
-        return told(Kind::Error, "could not be verified in full: some members could not be asked");
+        return reported(
+            Kind::Error,
+            "could not be verified in full: some members could not be asked",
+        );
     }
     if !found.unread.is_empty() {
-        return told(Kind::Error, "could not be verified in full: something could not be read");
+        return reported(Kind::Error, "could not be verified in full: something could not be read");
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) struct EffectivePolicy {
     /// for.
     pub(crate) mode: Mode,
     /// The policies that match.
-    pub(crate) policies: Vec<Heard>,
+    pub(crate) policies: Vec<MatchedPolicy>,
     /// Policies that hold for some clusters of the namespace only. Empty for one cluster.
     pub(crate) selective: Vec<String>,
     /// Every value that is set, and the built-in ones.
@@ -51,7 +51,7 @@ struct Place {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Heard {
+pub(crate) struct MatchedPolicy {
     /// `kind/name`.
     pub(crate) name: String,
     /// Its mode.
@@ -81,7 +81,8 @@ impl EffectivePolicy {
         policies: &Policies,
         now: Timestamp,
     ) -> Self {
-        let heard = |(name, mode): &(String, Mode)| Heard { name: name.clone(), mode: *mode };
+        let matched =
+            |(name, mode): &(String, Mode)| MatchedPolicy { name: name.clone(), mode: *mode };
         let selective = if name.is_some() { Vec::new() } else { selective(written) };
         let undecodable: Vec<&Undecodable> = match name {
             Some(_) => policies.undecodable.iter().collect(),
@@ -98,7 +99,7 @@ impl EffectivePolicy {
             kind: "EffectivePolicy",
             metadata: Place { namespace: namespace.to_owned(), name },
             mode: policies.mode,
-            policies: policies.matched.iter().map(heard).collect(),
+            policies: policies.matched.iter().map(matched).collect(),
             selective,
             fields: entries(policies, now),
             allowed: allowed(policies, now),

@@ -13,7 +13,7 @@ use crate::diagnosis::Cause;
 use crate::members::{Activity, Role, lag_bytes};
 use crate::plan::describe;
 use crate::services::names;
-use crate::status::{Bound, By, Headroom, Slot, Status, Told, Volume, running, volumes};
+use crate::status::{Bound, By, CountVerdict, Headroom, Slot, Status, Volume, running, volumes};
 
 /// `kind: ScaleStatus`.
 #[derive(Clone, Debug, Serialize)]
@@ -49,7 +49,7 @@ pub(crate) struct ScaleStatus<'a> {
     /// `null` where it was not looked up for a list.
     policy: Option<PolicyDocument<'a>>,
     /// The verdicts on changes now. `null` where they were not looked up for a list.
-    would_say: Option<Vec<ToldDocument<'a>>>,
+    would_say: Option<Vec<CountVerdictDocument<'a>>>,
     /// The causes that keep it from converging, the likeliest first. Only `--why` adds the Events.
     why: Vec<CauseDocument<'a>>,
 }
@@ -117,7 +117,7 @@ struct BoundDocument<'a> {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct ToldDocument<'a> {
+struct CountVerdictDocument<'a> {
     to: i64,
     /// `Command`, or `Edit` for one that moves no leader first.
     by: &'static str,
@@ -236,17 +236,17 @@ fn bound(bound: &Bound) -> BoundDocument<'_> {
     BoundDocument { what, value, source, mode: *mode }
 }
 
-fn would_say(told: &Told) -> ToldDocument<'_> {
-    ToldDocument {
-        to: told.to,
-        by: match told.by {
+fn would_say(reported: &CountVerdict) -> CountVerdictDocument<'_> {
+    CountVerdictDocument {
+        to: reported.to,
+        by: match reported.by {
             By::Command => "Command",
             By::Edit => "Edit",
         },
-        allowed: told.allowed,
-        rules: &told.rules,
-        leader_moves_to: told.leader_moves_to.as_deref(),
-        message: told.message.as_deref(),
+        allowed: reported.allowed,
+        rules: &reported.rules,
+        leader_moves_to: reported.leader_moves_to.as_deref(),
+        message: reported.message.as_deref(),
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Moved {
 
 impl Moved {
     /// Describes the switchover in one line.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn reported(&self) -> String {
         let pause = match self.pause {
             Some(pause) => format!("writes stopped for {} at most", measured(pause)),
             None => "how long writes stopped could not be measured".to_owned(),

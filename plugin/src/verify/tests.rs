@@ -54,7 +54,7 @@ fn judged(testimonies: &[Testimony]) -> Checked {
     judge(&facts(3, 3, 0), testimonies)
 }
 
-fn told(wrong: &[Wrong]) -> Vec<String> {
+fn texts(wrong: &[Wrong]) -> Vec<String> {
     wrong.iter().map(ToString::to_string).collect()
 }
 
@@ -106,7 +106,7 @@ fn each_contradiction_is_found() {
         ),
     ];
     for (testimonies, want) in cases {
-        assert_eq!(told(&judged(&testimonies).wrong), [want]);
+        assert_eq!(texts(&judged(&testimonies).wrong), [want]);
     }
 }
 
@@ -132,7 +132,7 @@ fn patroni_and_postgresql_agree_on_who_is_synchronous() {
         standbys: vec!["acid-a-1".to_owned()],
     });
     assert_eq!(
-        told(&judge(&facts, &healthy()).wrong),
+        texts(&judge(&facts, &healthy()).wrong),
         ["acid-a-1 is a synchronous standby by Patroni's word and not by acid-a-0's"]
     );
     let agreed = but(0, |words| words.followers[0].sync = "sync".to_owned());

@@ -279,15 +279,16 @@ fn leader_disk(seeding: &Seeding) -> String {
 
 /// Returns one line per member. Members with the same text share one.
 fn clients(members: &[(String, Look<Vec<Clients>>)]) -> Vec<String> {
-    let mut told: Vec<(&Look<Vec<Clients>>, Vec<&str>)> = Vec::new();
+    let mut reported: Vec<(&Look<Vec<Clients>>, Vec<&str>)> = Vec::new();
     for (member, clients) in members {
-        match told.iter_mut().find(|(other, _)| *other == clients) {
+        match reported.iter_mut().find(|(other, _)| *other == clients) {
             Some((_, members)) => members.push(member),
-            None => told.push((clients, vec![member])),
+            None => reported.push((clients, vec![member])),
         }
     }
     let any = members.iter().any(|(_, clients)| clients.as_ref().is_ok_and(|it| !it.is_empty()));
-    told.into_iter()
+    reported
+        .into_iter()
         .map(|(clients, members)| {
             let text = match clients {
                 Err(why) => unknown(why),

@@ -10,12 +10,12 @@ use crate::terminal::{BAD, BOLD, CARE, GOOD};
 /// Renders the effective policy: the values that decide or are on trial. `wide` shows the weaker
 /// ones too.
 pub(crate) fn render(effective: &EffectivePolicy, wide: bool, width: Option<usize>) -> String {
-    let heard: Vec<String> =
+    let matched: Vec<String> =
         effective.policies.iter().map(|it| format!("{} ({:?})", it.name, it.mode)).collect();
-    let heard = if heard.is_empty() { "none".to_owned() } else { heard.join(", ") };
+    let matched = if matched.is_empty() { "none".to_owned() } else { matched.join(", ") };
     let mut title = vec![
         format!("{BOLD}Effective policy of {}{BOLD:#}", effective.place()),
-        format!("Policies:  {heard}"),
+        format!("Policies:  {matched}"),
     ];
     if !effective.selective.is_empty() {
         title.push(format!("For some clusters only:  {}", effective.selective.join(", ")));

@@ -75,7 +75,7 @@ fn facts(outcome: &Outcome) -> Vec<(&'static str, String)> {
     match (&outcome.done.lead, planned) {
         (Lead::Moved(leader_move, moved), _) => {
             facts.push(("Leader", format!("{} -> {}", leader_move.from, leader_move.to)));
-            facts.push(("Switchover", moved.told()));
+            facts.push(("Switchover", moved.reported()));
         }
         // Another writer may have moved it since.
         (Lead::Kept, Some(leader)) => {

@@ -112,7 +112,7 @@ struct Backup {
     pid: String,
     samples: VecDeque<(Duration, u64)>,
     progress: Progress,
-    told: Option<(Duration, Progress)>,
+    reported: Option<(Duration, Progress)>,
 }
 
 /// The result of a look at the base backups.
@@ -209,9 +209,12 @@ impl Backups {
             let left = left(backup.samples.make_contiguous(), row.total);
             backup.progress =
                 Progress { step: row.phase, total: row.total, streamed: row.streamed, left };
-            let told = backup.told.as_ref().map(|(time, told)| (now.saturating_sub(*time), told));
-            if due(told, &backup.progress) {
-                backup.told = Some((now, backup.progress.clone()));
+            let reported = backup
+                .reported
+                .as_ref()
+                .map(|(time, reported)| (now.saturating_sub(*time), reported));
+            if due(reported, &backup.progress) {
+                backup.reported = Some((now, backup.progress.clone()));
                 found.progress.push(format!("{member}: base backup, {}", backup.progress.words()));
             }
         }
@@ -227,7 +230,7 @@ impl Backup {
             streamed: row.streamed,
             left: None,
         };
-        Self { pid: row.pid.clone(), samples: VecDeque::new(), progress, told: None }
+        Self { pid: row.pid.clone(), samples: VecDeque::new(), progress, reported: None }
     }
 }
 
@@ -262,10 +265,10 @@ fn left(samples: &[(Duration, u64)], total: Option<u64>) -> Option<Duration> {
 }
 
 /// Returns whether a line on `now` is due after the last line and its time.
-fn due(told: Option<(Duration, &Progress)>, now: &Progress) -> bool {
-    let Some((ago, told)) = told else { return true };
+fn due(reported: Option<(Duration, &Progress)>, now: &Progress) -> bool {
+    let Some((ago, reported)) = reported else { return true };
     let steps = |progress: &Progress| progress.percent().map(|percent| percent / STEP);
-    *told != *now && (ago >= PAUSE || steps(told) != steps(now))
+    *reported != *now && (ago >= PAUSE || steps(reported) != steps(now))
 }
 
 #[cfg(test)]

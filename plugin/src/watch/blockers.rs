@@ -50,7 +50,7 @@ const CONTAINER: &str = "postgres";
 pub(crate) struct Blockers {
     /// The obstacles of each subject, as read last.
     now: BTreeMap<String, BTreeSet<Blocker>>,
-    told: BTreeSet<(String, Blocker)>,
+    reported: BTreeSet<(String, Blocker)>,
     restarts: BTreeMap<String, i64>,
     attempts: BTreeMap<String, u32>,
     cloned: BTreeSet<String>,
@@ -286,7 +286,7 @@ impl Blockers {
     fn news(&mut self, subject: &str, blockers: &BTreeSet<Blocker>) -> Vec<String> {
         blockers
             .iter()
-            .filter(|blocker| self.told.insert((subject.to_owned(), (*blocker).clone())))
+            .filter(|blocker| self.reported.insert((subject.to_owned(), (*blocker).clone())))
             .map(|blocker| format!("{subject}: {blocker}"))
             .collect()
     }
@@ -411,10 +411,10 @@ mod tests {
             event("Pod", "Warning", "Empty", " ", &json!({})),
         ];
         let since = "2026-11-24T10:00:00Z".parse().ok();
-        let told = |known| -> Vec<String> {
+        let reported = |known| -> Vec<String> {
             telling(&events, since, known).iter().map(ToString::to_string).collect()
         };
-        let all = told(None);
+        let all = reported(None);
         assert_eq!(
             all,
             [
@@ -424,7 +424,7 @@ mod tests {
             ]
         );
         // The kubelet's words are in the pod as well.
-        assert_eq!(told(Some("back-off restarting failed container postgres")), all[1..]);
+        assert_eq!(reported(Some("back-off restarting failed container postgres")), all[1..]);
     }
 
     #[test]

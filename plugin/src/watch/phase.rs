@@ -279,9 +279,9 @@ mod tests {
             let reason = Some("CrashLoopBackOff".to_owned());
             Waiting { reason, message: Some(message), ..Waiting::default() }
         };
-        let told = without_back_off(crash("20s"));
-        assert_eq!(told, without_back_off(crash("2m40s")));
-        assert_eq!(told.to_string(), "CrashLoopBackOff: back-off restarting failed container");
+        let reported = without_back_off(crash("20s"));
+        assert_eq!(reported, without_back_off(crash("2m40s")));
+        assert_eq!(reported.to_string(), "CrashLoopBackOff: back-off restarting failed container");
         assert_eq!(steady("Back-off pulling image"), "Back-off pulling image");
         assert_eq!(steady("back-off pulling image"), "back-off pulling image");
     }

@@ -28,9 +28,9 @@ pub(in crate::rules) fn count(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     } else {
         "effective count"
     };
-    let mut told = one(facts.postgresql_source(), "numberOfInstances", asked);
-    told.extend(runs.map(|runs| Evidence::new(facts.postgresql_source(), effective, runs)));
-    told
+    let mut printed = one(facts.postgresql_source(), "numberOfInstances", asked);
+    printed.extend(runs.map(|runs| Evidence::new(facts.postgresql_source(), effective, runs)));
+    printed
 }
 
 /// Returns the other edits of the same write.
@@ -40,12 +40,12 @@ pub(in crate::rules) fn other_edits(facts: &Assessment<'_>, _: &Policies) -> Vec
     if edits.is_empty() {
         return one(facts.postgresql_source(), "other edits", "none");
     }
-    let mut told: Vec<Evidence> =
+    let mut printed: Vec<Evidence> =
         edits.into_iter().take(SHOWN).map(|edit| edit.evidence(facts)).collect();
     if more > 0 {
-        told.push(Evidence::new(facts.postgresql_source(), "other edits", more));
+        printed.push(Evidence::new(facts.postgresql_source(), "other edits", more));
     }
-    told
+    printed
 }
 
 /// Returns the operator's status for its last work on the cluster.
@@ -86,18 +86,18 @@ pub(in crate::rules) fn operator_limits(facts: &Assessment<'_>, _: &Policies) ->
         Seen::Unreadable(why) => return unread(operators(), why),
     };
     let settings = &operator.settings;
-    let mut told = bounds::limits(operator);
+    let mut printed = bounds::limits(operator);
     if let Some(key) = &settings.ignore_limits_annotation {
         let value = facts.change.new.annotations.get(key).map_or("unset", String::as_str);
-        told.push(Evidence::new(facts.postgresql_source(), &format!("annotation {key}"), value));
+        printed.push(Evidence::new(facts.postgresql_source(), &format!("annotation {key}"), value));
     }
     let age = match operator.stale_settings {
-        Some(false) => return told,
+        Some(false) => return printed,
         Some(true) => "edited after its pod started",
         None => "perhaps edited after its pod started: its pods could not be listed",
     };
-    told.push(Evidence::new(operator.deployment.clone(), "settings", age));
-    told
+    printed.push(Evidence::new(operator.deployment.clone(), "settings", age));
+    printed
 }
 
 /// Returns the operator that owned the cluster, and the count that it ran, where the write moves
@@ -152,17 +152,17 @@ fn stateful_set<const N: usize>(
 
 /// Returns the running count and its writer.
 pub(in crate::rules) fn replicas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    let mut told = stateful_set(facts, |set| [("spec.replicas", set.replicas.to_string())]);
+    let mut printed = stateful_set(facts, |set| [("spec.replicas", set.replicas.to_string())]);
     let writer = facts.stateful_set.known().and_then(|set| set.scaled_by.as_ref());
-    told.extend(writer.map(|writer| {
+    printed.extend(writer.map(|writer| {
         Evidence::new(facts.stateful_set_source(), "writer of spec.replicas", writer)
     }));
-    told
+    printed
 }
 
 /// Returns whether the controller of the StatefulSet has seen the last patch.
 pub(in crate::rules) fn generation(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    let mut told = stateful_set(facts, |set| {
+    let mut printed = stateful_set(facts, |set| {
         [
             ("metadata.generation", set.generation.to_string()),
             ("status.observedGeneration", set.observed_generation.to_string()),
@@ -170,9 +170,9 @@ pub(in crate::rules) fn generation(facts: &Assessment<'_>, _: &Policies) -> Vec<
     });
     if facts.stateful_set.known().is_some_and(|set| set.terminating) {
         let object = facts.stateful_set_source();
-        told.push(Evidence::new(object, "metadata.deletionTimestamp", "set"));
+        printed.push(Evidence::new(object, "metadata.deletionTimestamp", "set"));
     }
-    told
+    printed
 }
 
 /// Returns whether pods are added and removed one by one, and whether a probe says that they are

@@ -34,18 +34,18 @@ pub(in crate::rules) fn pods(facts: &Assessment<'_>, _: &Policies) -> Vec<Eviden
     each(facts, |member| {
         let it = &member.pod;
         let phase = if it.phase.is_empty() { "unset" } else { &it.phase };
-        let mut told =
+        let mut printed =
             vec![pod(member, "status.phase", phase), pod(member, "condition Ready", yes(it.ready))];
-        told.extend(it.waiting.as_ref().map(|waiting| pod(member, "status", waiting)));
+        printed.extend(it.waiting.as_ref().map(|waiting| pod(member, "status", waiting)));
         if it.terminating {
-            told.push(pod(member, "metadata.deletionTimestamp", "set"));
+            printed.push(pod(member, "metadata.deletionTimestamp", "set"));
         }
-        told.push(pod(member, "spec.nodeName", it.node.as_deref().unwrap_or("unset")));
+        printed.push(pod(member, "spec.nodeName", it.node.as_deref().unwrap_or("unset")));
         if let (Some(node), false) = (&it.node, it.node_ready == Some(true)) {
             let ready = it.node_ready.map_or("could not be read", yes);
-            told.push(pod(member, &format!("condition Ready of its node {node}"), ready));
+            printed.push(pod(member, &format!("condition Ready of its node {node}"), ready));
         }
-        told
+        printed
     })
 }
 
@@ -120,14 +120,14 @@ pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
         vec![("tags.replicatefrom", source.to_owned())]
     };
     let feeds = |answer: &Answer| {
-        let mut told = tag(&answer.tags);
+        let mut printed = tag(&answer.tags);
         let fed: Vec<&str> = answer.replication.iter().map(|it| it.name.as_str()).collect();
         if !fed.is_empty() {
-            told.push(("feeds", fed.join(", ")));
+            printed.push(("feeds", fed.join(", ")));
         }
-        told
+        printed
     };
-    word(facts, feeds, |report| tag(&report.tags), |told| told)
+    word(facts, feeds, |report| tag(&report.tags), |printed| printed)
 }
 
 /// Returns fields of each member's answer, or of its report where it gave no answer.

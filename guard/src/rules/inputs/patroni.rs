@@ -22,15 +22,15 @@ pub(in crate::rules) fn leader(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
 pub(in crate::rules) fn lock(lock: &LeaderLock) -> Vec<Evidence> {
     let field = |field, value: String| Evidence::new(lock.source.clone(), field, value);
     let Some(holder) = &lock.holder else { return vec![field("leader", "none".to_owned())] };
-    let mut told = vec![field("leader", holder.clone())];
+    let mut printed = vec![field("leader", holder.clone())];
     match lock.renewed {
-        None => told.push(field("renewTime", "unset".to_owned())),
+        None => printed.push(field("renewTime", "unset".to_owned())),
         Some(renewed) => {
-            told.push(field("renewTime", renewed.to_string()));
-            told.push(field("ttl", lock.ttl.to_string()));
+            printed.push(field("renewTime", renewed.to_string()));
+            printed.push(field("ttl", lock.ttl.to_string()));
         }
     }
-    told
+    printed
 }
 
 fn configuration<const N: usize>(

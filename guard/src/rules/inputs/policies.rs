@@ -18,7 +18,7 @@ fn limits<'a, T: 'a>(
     shown: impl Fn(&T) -> String,
 ) -> Vec<Evidence> {
     let unread = policies.unreadable.as_ref().map(|why| unread(ALL, why)).unwrap_or_default();
-    let told: Vec<Evidence> = limits
+    let printed: Vec<Evidence> = limits
         .into_iter()
         .flat_map(|limit| {
             let mode = match limit.mode {
@@ -32,14 +32,14 @@ fn limits<'a, T: 'a>(
         })
         .chain(unread)
         .collect();
-    if told.is_empty() { one(ALL, field, "set by none") } else { told }
+    if printed.is_empty() { one(ALL, field, "set by none") } else { printed }
 }
 
 /// Returns the floors.
 pub(in crate::rules) fn min(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
-    let mut told = limits(policies, "instances.min", &policies.min, ToString::to_string);
-    told.extend(one(ObjectRef::all(Kind::BuiltIn), "instances.min", 1));
-    told
+    let mut printed = limits(policies, "instances.min", &policies.min, ToString::to_string);
+    printed.extend(one(ObjectRef::all(Kind::BuiltIn), "instances.min", 1));
+    printed
 }
 
 /// Returns the limits.
@@ -54,9 +54,9 @@ pub(in crate::rules) fn zero(_: &Assessment<'_>, policies: &Policies) -> Vec<Evi
 
 /// Returns the largest steps, each way.
 pub(in crate::rules) fn steps(_: &Assessment<'_>, policies: &Policies) -> Vec<Evidence> {
-    let mut told = limits(policies, "steps.down", &policies.step_down, ToString::to_string);
-    told.extend(limits(policies, "steps.up", &policies.step_up, ToString::to_string));
-    told
+    let mut printed = limits(policies, "steps.down", &policies.step_down, ToString::to_string);
+    printed.extend(limits(policies, "steps.up", &policies.step_up, ToString::to_string));
+    printed
 }
 
 /// Returns the freezes and the present time.
@@ -85,10 +85,10 @@ fn ways(ways: &[Way]) -> String {
     format!("for {}", words.join(" and "))
 }
 
-fn at(facts: &Assessment<'_>, mut told: Vec<Evidence>) -> Vec<Evidence> {
+fn at(facts: &Assessment<'_>, mut printed: Vec<Evidence>) -> Vec<Evidence> {
     let clock = ObjectRef::all(Kind::Clock);
-    told.push(Evidence::new(clock, "now", format_args!("{:.0}", facts.now)));
-    told
+    printed.push(Evidence::new(clock, "now", format_args!("{:.0}", facts.now)));
+    printed
 }
 
 /// Returns the largest lag that policies allow.

@@ -44,15 +44,15 @@ pub(in crate::rules) fn claims(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
     let says = |claim: &Claim| {
         let field =
             |field, value: String| Evidence::new(ObjectRef::claim(&claim.name), field, value);
-        let mut told = vec![field("ordinal", claim.ordinal.to_string())];
-        told.extend(claim.created.map(|created| field("created", format!("{created:.0}"))));
-        told.extend(claim.capacity.map(|bytes| field("capacity", storage::size(bytes))));
-        told.extend(claim.requested.map(|bytes| field("requested", storage::size(bytes))));
-        told.extend(claim.resizing.clone().map(|condition| field("condition", condition)));
+        let mut printed = vec![field("ordinal", claim.ordinal.to_string())];
+        printed.extend(claim.created.map(|created| field("created", format!("{created:.0}"))));
+        printed.extend(claim.capacity.map(|bytes| field("capacity", storage::size(bytes))));
+        printed.extend(claim.requested.map(|bytes| field("requested", storage::size(bytes))));
+        printed.extend(claim.resizing.clone().map(|condition| field("condition", condition)));
         if claim.terminating {
-            told.push(field("metadata.deletionTimestamp", "set".to_owned()));
+            printed.push(field("metadata.deletionTimestamp", "set".to_owned()));
         }
-        told
+        printed
     };
     each(Some(&facts.claims), Kind::PersistentVolumeClaim, says)
 }
@@ -88,11 +88,11 @@ pub(in crate::rules) fn quotas(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
             ),
         )
     };
-    let mut told: Vec<Evidence> = seen.rooms.iter().map(room).collect();
-    told.extend(seen.unspecified.iter().map(capacity::unspecified));
+    let mut printed: Vec<Evidence> = seen.rooms.iter().map(room).collect();
+    printed.extend(seen.unspecified.iter().map(capacity::unspecified));
     let all = ObjectRef::all(Kind::ResourceQuota);
-    told.extend(seen.unjudged.iter().map(|why| unjudged(all.clone(), why)));
-    if told.is_empty() { one(all, "count a new member", "none") } else { told }
+    printed.extend(seen.unjudged.iter().map(|why| unjudged(all.clone(), why)));
+    if printed.is_empty() { one(all, "count a new member", "none") } else { printed }
 }
 
 /// Returns the need of one member.
@@ -144,14 +144,14 @@ pub(in crate::rules) fn anti_affinity(facts: &Assessment<'_>, _: &Policies) -> V
     seen(&facts.capacity.template, &facts.stateful_set_source(), |template| {
         let nodes = facts.capacity.nodes.as_ref().and_then(Seen::known);
         let domains = domains(template, nodes.map_or(&[], Vec::as_slice));
-        let told: Vec<_> = (domains.into_iter())
+        let printed: Vec<_> = (domains.into_iter())
             .map(|domain| match domain.places {
                 Some(places) => format!("{}, fitting places: {}", domain.key, places.len()),
                 None => format!("{}, fitting places are not known", domain.key),
             })
             .collect();
-        let told = if told.is_empty() { "none".to_owned() } else { told.join("; ") };
-        [("required pod anti-affinity by", told)]
+        let printed = if printed.is_empty() { "none".to_owned() } else { printed.join("; ") };
+        [("required pod anti-affinity by", printed)]
     })
 }
 
@@ -177,8 +177,8 @@ pub(in crate::rules) fn disruption_budgets(facts: &Assessment<'_>, _: &Policies)
             least.map(|it| Evidence::new(object(), "spec.minAvailable", storage::shown(it)));
         let most =
             most.map(|it| Evidence::new(object(), "spec.maxUnavailable", storage::shown(it)));
-        let told: Vec<Evidence> = least.into_iter().chain(most).collect();
-        if told.is_empty() { one(object(), "spec", "sets nothing") } else { told }
+        let printed: Vec<Evidence> = least.into_iter().chain(most).collect();
+        if printed.is_empty() { one(object(), "spec", "sets nothing") } else { printed }
     })
 }
 

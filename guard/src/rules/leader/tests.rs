@@ -228,11 +228,11 @@ fn resume_is_never_suggested_during_a_major_upgrade() {
     ");
     // One mark is enough to be unsure.
     let one = healthy(5, 3).pause().with_member(2, |it| it.pod.critical_operation = true);
-    let told = text("paused", &one);
+    let printed = text("paused", &one);
     assert!(
-        told.contains("Try: wait until no pod is marked:\n      kubectl get pods -l ")
-            && !told.contains("resume"),
-        "{told}"
+        printed.contains("Try: wait until no pod is marked:\n      kubectl get pods -l ")
+            && !printed.contains("resume"),
+        "{printed}"
     );
 }
 

@@ -73,8 +73,11 @@ pub(super) fn restart_pending() {
             member.report = Seen::Unreadable("not JSON".into());
         })
     };
-    let told = text("restart-pending", &reported);
-    assert!(told.contains("\n  pod/acid-a-2: annotation status.pending_restart: true\n"), "{told}");
+    let printed = text("restart-pending", &reported);
+    assert!(
+        printed.contains("\n  pod/acid-a-2: annotation status.pending_restart: true\n"),
+        "{printed}"
+    );
     table(
         "restart-pending",
         vec![

@@ -78,10 +78,11 @@ fn settings_the_operator_has_not_read_do_not_hide_a_shrink() {
     // An unknown state is reported as unknown, and excuses nothing.
     let unknown = not_restarted(healthy(9, 7), -1, 3, None);
     assert!(denials(&unknown).contains(&"operator-limits"));
-    let told = rule("operator-limits").unwrap().looks_at(&unknown.assess(), &Policies::default());
-    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    let printed =
+        rule("operator-limits").unwrap().looks_at(&unknown.assess(), &Policies::default());
+    let printed: Vec<String> = printed.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        printed,
         [
             "postgresql/acid-a: numberOfInstances: 9 -> 7",
             "postgresql/acid-a: effective count by older or newer settings of the operator: 9 -> 3",

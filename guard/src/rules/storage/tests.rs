@@ -76,9 +76,9 @@ pub(super) fn volumes_deleted() {
         shrink only once this says Retain:
           kubectl get statefulset acid-a -o jsonpath='{.spec.persistentVolumeClaimRetentionPolicy.whenScaled}' -n db
     ");
-    let told = text("volumes-deleted", &deleting(unseen(healthy(5, 3))));
+    let printed = text("volumes-deleted", &deleting(unseen(healthy(5, 3))));
     let first = "volumes-deleted: this shrink deletes the volumes of the members from ordinal 3 on, with all data";
-    assert_eq!(told.lines().next(), Some(first));
+    assert_eq!(printed.lines().next(), Some(first));
 }
 
 /// cases.md A1: after 3 to 0 every claim was gone in seconds, and no member ever started again.

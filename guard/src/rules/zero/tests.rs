@@ -200,9 +200,9 @@ fn a_pod_that_is_left_does_not_hide_who_led_last() {
             ("zero was never carried out", running(2, 1), Want::Deny),
         ],
     );
-    let told = text("return-from-zero", &released(Seen::Absent));
+    let printed = text("return-from-zero", &released(Seen::Absent));
     let way = "Try: mount every kept volume:\n      kubectl pgscale set acid-a 3 -n db";
-    assert!(told.ends_with(way), "{told}");
+    assert!(printed.ends_with(way), "{printed}");
     for facts in [ending(1), running(2, 1)] {
         assert!(!crate::evaluate(&facts, &Policies::default()).allows());
     }

@@ -117,12 +117,12 @@ async fn a_failed_act_is_not_shown_as_done() {
     N    dba   not changed (5 -> 3 asked)   acid-a-4 -> acid-a-0   NotAsPlanned   N   -
     N    dba   not changed (5 -> 3 asked)   -                      Refused        N   -
     ");
-    let told: Vec<String> = world
+    let reported: Vec<String> = world
         .events()
         .iter()
         .map(|note| note.split(" by dba").next().unwrap().to_owned())
         .collect();
-    insta::assert_snapshot!(told.join("\n"), @"
+    insta::assert_snapshot!(reported.join("\n"), @"
     numberOfInstances not changed (5 -> 3 asked)
     numberOfInstances not changed (5 -> 3 asked), leader acid-a-4 -> acid-a-0
     ");

@@ -93,10 +93,10 @@ async fn rules_that_stay_in_force_are_named_before_the_write() {
     let too_little = "override acid-a --to 2 --rules above-max --reason night --yes";
     let (screen, code, _) = run(&stalled(), too_little, None).await;
     assert_eq!(code, 0);
-    let told = screen.stderr();
+    let reported = screen.stderr();
     let last = "it lifts only what it names; still refused by too-few-healthy-survivors:\n    \
                 kubectl pgscale plan acid-a --to 2 -n db\n";
-    assert!(told.ends_with(last), "{told}");
+    assert!(reported.ends_with(last), "{reported}");
 
     let server = format!("{TO_TWO} --dry-run=server");
     assert_eq!((run(&world, &server, None).await.1, world.overrides().len()), (0, 0));

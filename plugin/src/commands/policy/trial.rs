@@ -19,7 +19,7 @@ use crate::commands::scale::resource;
 use crate::document::{API_VERSION, PolicyTest, Tried, Verdicts, Violation};
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::status::{By, Told, would_say};
+use crate::status::{By, CountVerdict, would_say};
 use crate::terminal::Format;
 use crate::view::policy::trial as render;
 
@@ -234,16 +234,16 @@ fn violations(facts: &Facts, policies: &Policies) -> Vec<Violation> {
 /// Returns our verdicts on one instance less and one more, under the policies of `today` and of
 /// `then`.
 fn changes(facts: &Facts, today: &Policies, then: &Policies) -> Vec<Verdicts> {
-    let told = |policies: &Policies| {
+    let reported = |policies: &Policies| {
         let all = would_say(facts, policies);
-        all.into_iter().filter(|told| told.by == By::Command).collect::<Vec<Told>>()
+        all.into_iter().filter(|reported| reported.by == By::Command).collect::<Vec<CountVerdict>>()
     };
-    let before = told(today);
-    told(then)
+    let before = reported(today);
+    reported(then)
         .into_iter()
         .map(|then| Verdicts {
             to: then.to,
-            allowed_today: before.iter().any(|told| told.to == then.to && told.allowed),
+            allowed_today: before.iter().any(|reported| reported.to == then.to && reported.allowed),
             allowed: then.allowed,
             rules: then.rules,
         })

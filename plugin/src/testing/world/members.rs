@@ -49,8 +49,9 @@ impl State {
     pub(super) fn run(&mut self, pod: &str, command: &[String]) -> Result<String, ExecError> {
         let words = command.join(" ");
         let here = |ordinal: i64| pod.ends_with(&format!("-{ordinal}"));
-        let told = self.printed.iter().position(|it| here(it.ordinal) && words.contains(it.part));
-        if let Some(place) = told {
+        let reported =
+            self.printed.iter().position(|it| here(it.ordinal) && words.contains(it.part));
+        if let Some(place) = reported {
             let output = self.printed[place].output.clone();
             if self.printed[place].once {
                 self.printed.remove(place);

@@ -59,8 +59,8 @@ fn members_with_the_same_text_share_a_line() {
         ("acid-a-3".to_owned(), Err("pods/exec is not permitted".to_owned())),
         ("acid-a-4".to_owned(), Err("pods/exec is not permitted".to_owned())),
     ];
-    let told = Readings { clients, ..inputs() };
-    insta::assert_snapshot!(text(facts(5, 1, 0), told, true), @"
+    let reported = Readings { clients, ..inputs() };
+    insta::assert_snapshot!(text(facts(5, 1, 0), reported, true), @"
     postgresql db/acid-a: 5 -> 1 instance
     MEMBER     CHANGE    ROLE      STATE     VOLUME
     acid-a-1   removed   replica   healthy   pgdata-acid-a-1 is kept (1.0 GiB, 4d)
@@ -88,8 +88,8 @@ fn many_copies_are_summed_up_and_an_unseen_disk_is_named() {
         wal: Ok(Wal { held: None, free: Err("df is not installed".to_owned()) }),
         pace: Ok(None),
     };
-    let told = Readings { leader: Some(leader), ..inputs() };
-    insta::assert_snapshot!(text(facts(1, 4, 0), told, false), @"
+    let reported = Readings { leader: Some(leader), ..inputs() };
+    insta::assert_snapshot!(text(facts(1, 4, 0), reported, false), @"
     postgresql db/acid-a: 1 -> 4 instances
     MEMBER     CHANGE   ROLE      STATE   VOLUME
     acid-a-1   added    replica   -       new, 1.0 GiB

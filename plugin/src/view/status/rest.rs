@@ -4,7 +4,7 @@
 use pgscale_guard::Seen;
 
 use super::super::policy::source;
-use crate::status::{Bound, By, Headroom, Slot, Status, Told, Volume, volumes};
+use crate::status::{Bound, By, CountVerdict, Headroom, Slot, Status, Volume, volumes};
 use crate::terminal::text::{Cell, age, bytes, fitted, lsn, table};
 use crate::terminal::{BAD, CARE, GOOD};
 
@@ -53,7 +53,8 @@ pub(super) fn sections(status: &Status, wide: bool, width: Option<usize>) -> Vec
     if let Some(detail) = &status.detail
         && !detail.would_say.is_empty()
     {
-        let rows: Vec<Vec<Cell>> = detail.would_say.iter().map(|told| row(told, wide)).collect();
+        let rows: Vec<Vec<Cell>> =
+            detail.would_say.iter().map(|reported| row(reported, wide)).collect();
         let mut header = vec!["IF SET TO", "VERDICT", "RULES"];
         if wide {
             header.extend(["LEADER MOVES TO", "MESSAGE"]);
@@ -127,28 +128,28 @@ fn volume(volume: &Volume, now: k8s_openapi::jiff::Timestamp, wide: bool) -> Vec
     row
 }
 
-fn row(told: &Told, wide: bool) -> Vec<Cell> {
-    let count = match told.by {
-        By::Command => told.to.to_string(),
-        By::Edit => format!("{} by an edit", told.to),
+fn row(reported: &CountVerdict, wide: bool) -> Vec<Cell> {
+    let count = match reported.by {
+        By::Command => reported.to.to_string(),
+        By::Edit => format!("{} by an edit", reported.to),
     };
-    let verdict = match (told.allowed, &told.leader_moves_to) {
+    let verdict = match (reported.allowed, &reported.leader_moves_to) {
         (false, _) => Cell::styled("refused", BAD),
         (true, Some(_)) if !wide => Cell::styled("allowed, leader moves", GOOD),
         (true, _) => Cell::styled("allowed", GOOD),
     };
     // Where few facts could be read, nearly every rule says so.
-    let shown = if wide { told.rules.len() } else { RULES };
+    let shown = if wide { reported.rules.len() } else { RULES };
     let mut rules: Vec<String> =
-        told.rules.iter().take(shown).map(|rule| (*rule).to_owned()).collect();
-    let besides = told.rules.len().saturating_sub(shown);
+        reported.rules.iter().take(shown).map(|rule| (*rule).to_owned()).collect();
+    let besides = reported.rules.len().saturating_sub(shown);
     if besides > 0 {
         rules.push(format!("and {besides} more"));
     }
     let mut row = vec![Cell::from(count), verdict, rules.join(", ").into()];
     if wide {
-        row.push(told.leader_moves_to.as_deref().unwrap_or_default().into());
-        row.push(told.message.as_deref().unwrap_or_default().into());
+        row.push(reported.leader_moves_to.as_deref().unwrap_or_default().into());
+        row.push(reported.message.as_deref().unwrap_or_default().into());
     }
     row
 }

@@ -16,7 +16,7 @@ fn timeless(text: &str) -> String {
 }
 
 /// Returns the text about one rule.
-async fn told(world: &World, line: &str, rule: &str) -> String {
+async fn looked_at(world: &World, line: &str, rule: &str) -> String {
     let text = timeless(&shown(world, line, Some(100)).await);
     let (_, rules) = text.split_once("Every rule").unwrap();
     let mut lines = rules.lines().skip_while(|line| !line.contains(&format!(" {rule}")));
@@ -269,7 +269,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
 
 #[tokio::test]
 async fn every_rule_shows_its_evidence_and_the_change_it_wants() {
-    let full = told(&growing(), "acid-a --to 5 -o wide", "quota-headroom").await;
+    let full = looked_at(&growing(), "acid-a --to 5 -o wide", "quota-headroom").await;
     insta::assert_snapshot!(full, @"
     DENY quota-headroom: no room for 5 instances: a limit would be passed
        postgresql/acid-a: numberOfInstances: 3 -> 5; requests of each new member: cpu 1.1, memory
@@ -285,7 +285,7 @@ async fn every_rule_shows_its_evidence_and_the_change_it_wants() {
            kubectl describe resourcequota -n db
     ");
     let hidden = growing().hiding(&["resourcequotas", "persistentvolumeclaims"]);
-    let unknown = told(&hidden, "acid-a --to 5 -o wide", "quota-headroom").await;
+    let unknown = looked_at(&hidden, "acid-a --to 5 -o wide", "quota-headroom").await;
     insta::assert_snapshot!(unknown, @"
     UNKNOWN, WARN quota-headroom: cannot be judged: the quotas could not be read (list resourcequotas
          in db: forbidden)
@@ -319,7 +319,7 @@ async fn a_plan_names_the_policy_whose_lag_refuses_and_quotes_patroni_as_it_is()
         "{text}"
     );
     assert!(finding.contains("scalepolicy/strict: survivors.maxLag: 500 bytes"), "{text}");
-    let seen = told(&world, "acid-a --to 2 -o wide", "too-few-healthy-survivors").await;
+    let seen = looked_at(&world, "acid-a --to 2 -o wide", "too-few-healthy-survivors").await;
     assert!(
         seen.contains("configmap/acid-a-config: maximum_lag_on_failover: 1000000 bytes"),
         "{seen}"

@@ -27,9 +27,9 @@ async fn one_table_one_question_one_code() {
     db/acid-a: acid-a-0 leads (lock, label and Patroni agree), 0.0s after the request; writes stopped for 0.0s at most
     db/acid-a: numberOfInstances is 2
     ");
-    let told = screen.stdout();
-    assert!(told.contains("acid-a   3 -> 2   Converged"), "{told}");
-    assert!(told.contains("acid-b   -        Failed"), "{told}");
+    let reported = screen.stdout();
+    assert!(reported.contains("acid-a   3 -> 2   Converged"), "{reported}");
+    assert!(reported.contains("acid-b   -        Failed"), "{reported}");
     assert_eq!(world.writes().len(), 1);
     assert_eq!(world.leader(), 0);
 }
