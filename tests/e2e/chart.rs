@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("chart::definitions_are_those_the_program_prints", definitions),
         trial("chart::the_defaults_suit_production", production),
         trial("chart::a_mounted_certificate_needs_no_permission_on_secrets", mounted),
+        trial("chart::pods_may_use_the_network_of_their_nodes", host_network),
         trial("chart::invalid_values_are_refused", invalid_values),
     ]
 }
@@ -248,6 +249,37 @@ fn mounted() -> Result<()> {
     ensure_same(&of_kind(&rendered, is_permission), &program)
 }
 
+/// An API server with a route to nodes and none to pods, and an IPv6 cluster.
+fn host_network() -> Result<()> {
+    let rendered = render(&json!({}))?;
+    let pod = &rendered.object("Deployment", "pgscale-webhook")?["spec"]["template"]["spec"];
+    ensure!(pod.get("hostNetwork").is_none() && pod.get("dnsPolicy").is_none(), "{pod:#}");
+    let args = pod["containers"][0]["args"].as_array().context("no arguments")?;
+    for arg in ["--listen=[::]:9443", "--metrics-listen=[::]:9090"] {
+        ensure!(args.contains(&json!(arg)), "{arg} is not in {args:?}");
+    }
+
+    let values = json!({"hostNetwork": true, "ports": {"webhook": 10260, "metrics": 10261}});
+    let rendered = render(&values)?;
+    let deployment = &rendered.object("Deployment", "pgscale-webhook")?["spec"];
+    let pod = &deployment["template"]["spec"];
+    let container = &pod["containers"][0];
+    let args = container["args"].as_array().context("no arguments")?;
+    for arg in ["--listen=[::]:10260", "--metrics-listen=[::]:10261"] {
+        ensure!(args.contains(&json!(arg)), "{arg} is not in {args:?}");
+    }
+    let ports = [("webhook", 10260), ("metrics", 10261)];
+    let ports = ports.map(|(name, port)| json!({"name": name, "containerPort": port}));
+    ensure!(container["ports"] == json!(ports), "{container:#}");
+    ensure!(pod["hostNetwork"] == true && pod["dnsPolicy"] == "ClusterFirstWithHostNet", "{pod:#}");
+    // A second pod finds no free port on a node, so the old one has to stop first.
+    ensure!(deployment["strategy"]["rollingUpdate"]["maxSurge"] == 0, "{deployment:#}");
+    let dns = render(&json!({"hostNetwork": true, "dnsPolicy": "Default"}))?;
+    let pod = &dns.object("Deployment", "pgscale-webhook")?["spec"]["template"]["spec"];
+    ensure!(pod["dnsPolicy"] == "Default", "{pod:#}");
+    Ok(())
+}
+
 fn invalid_values() -> Result<()> {
     for (values, says) in [
         (json!({"replica": 3}), "replica"),
@@ -258,6 +290,9 @@ fn invalid_values() -> Result<()> {
         (json!({"breakGlass": {"users": ["jane\nverbs: [\"*\"]"]}}), "users"),
         (json!({"drain": {"delay": "10"}}), "delay"),
         (json!({"log": {"format": "xml"}}), "format"),
+        (json!({"ports": {"webhook": 443}}), "webhook"),
+        (json!({"ports": {"webhook": 9090}}), "must differ"),
+        (json!({"hostNetwork": "yes"}), "hostNetwork"),
     ] {
         let error = render(&values).err().with_context(|| format!("{values} was taken"))?;
         ensure!(format!("{error:#}").contains(says), "{values}: {error:#}");

@@ -40,11 +40,11 @@ pub(crate) enum Command {
 /// The arguments of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Address to answer reviews on, over TLS
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
+    /// Address to answer reviews on, over TLS; [::] serves IPv6 and IPv4
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:9443")]
     pub(crate) listen: SocketAddr,
     /// Address for /healthz, /readyz and /metrics, over plain HTTP
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:9090")]
     pub(crate) metrics_listen: SocketAddr,
     /// The source of the serving certificate.
     #[command(flatten)]

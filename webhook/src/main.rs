@@ -20,6 +20,7 @@ mod events;
 #[cfg(test)]
 #[path = "../../guard/tests/generated/mod.rs"]
 mod generated;
+mod listen;
 mod manifests;
 mod metrics;
 mod probes;

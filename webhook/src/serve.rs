@@ -2,7 +2,6 @@
 //! an order that loses no review.
 
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use anyhow::{Context as _, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use pgscale_guard::read::Direct;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -19,6 +17,7 @@ use crate::args::{CertificateArguments, LogFormat, Serve};
 use crate::certs::self_signed::SelfSigned;
 use crate::certs::{Certificates, Files, Source};
 use crate::events::Events;
+use crate::listen;
 use crate::metrics::Metrics;
 use crate::probes::{self, Probes};
 use crate::server::{Limits, Phase, Server};
@@ -37,8 +36,8 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     let certificates = Certificates::new(first).context("no certificate to serve")?;
     metrics.certificate_ends(certificates.not_after());
     let events = Events::new(client.clone(), Arc::clone(&metrics));
-    let listener = bind(arguments.listen).await?;
-    let plain = bind(arguments.metrics_listen).await?;
+    let listener = listen::on(arguments.listen)?;
+    let plain = listen::on(arguments.metrics_listen)?;
     let (phase, phases) = watch::channel(Phase::Serving);
 
     tokio::spawn(Arc::clone(&certificates).keep_fresh(
@@ -128,10 +127,6 @@ fn source(arguments: &CertificateArguments, client: &Client) -> Result<Source> {
     let certificate = arguments.tls_cert.clone().context("no --tls-cert")?;
     let key = arguments.tls_key.clone().context("no --tls-key")?;
     Ok(Source::Files(Files { certificate, key }))
-}
-
-async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
 }
 
 /// The signals that ask a process to end.
