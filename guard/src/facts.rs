@@ -31,7 +31,7 @@ pub use repair::Repair;
 
 /// The difference between the guard's clock and a member's at which a leader lock still counts as
 /// valid.
-const CLOCK_GRACE: SignedDuration = SignedDuration::from_secs(5);
+pub(crate) const CLOCK_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The facts about one change of one cluster at one moment.
 #[derive(Clone, Debug, PartialEq)]

@@ -22,6 +22,7 @@ use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 
 mod ask;
 mod capacity;
+mod carried_out;
 mod fetch;
 #[cfg(test)]
 mod matrix;
@@ -37,6 +38,7 @@ mod rest;
 mod testing;
 mod workload;
 
+pub use carried_out::CarriedOut;
 pub use fetch::ReadError;
 pub use operator::Operators;
 pub use rest::{Address, Direct, MemberClient, PORT, RestRequest, RestResponse, exchange_over};

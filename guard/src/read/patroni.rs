@@ -12,6 +12,9 @@ use crate::objects;
 use crate::patroni::{Configuration, LeaderLock, PendingFailover, Store, SyncState};
 use crate::read::fetch::Objects;
 
+/// The reason for which a state in etcd is not known.
+const IN_ETCD: &str = "Patroni keeps its state in etcd, which the guard cannot see";
+
 /// Patroni's state that all members share.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Shared {
@@ -46,15 +49,56 @@ pub(super) async fn shared(
     match store {
         Store::ConfigMaps => in_config_maps(objects, namespace, cluster).await,
         Store::Endpoints => in_endpoints(objects, namespace, cluster).await,
-        Store::Etcd => {
-            Shared::unreadable("Patroni keeps its state in etcd, which the guard cannot see")
-        }
+        Store::Etcd => Shared::unreadable(IN_ETCD),
         Store::Unknown => {
             let (maps, endpoints) = futures::join!(
                 in_config_maps(objects, namespace, cluster),
                 in_endpoints(objects, namespace, cluster),
             );
             fresher(maps, endpoints)
+        }
+    }
+}
+
+/// Reads the leader lock of `cluster` alone from its `store`.
+pub(super) async fn leader(
+    objects: &Objects,
+    namespace: &str,
+    cluster: &str,
+    store: &Store,
+) -> Seen<LeaderLock> {
+    let map = format!("{cluster}-leader");
+    let by_map = lock::<ConfigMap>(objects, Kind::ConfigMap, namespace, &map);
+    let by_endpoints = lock::<Endpoints>(objects, Kind::Endpoints, namespace, cluster);
+    match store {
+        Store::ConfigMaps => by_map.await,
+        Store::Endpoints => by_endpoints.await,
+        Store::Etcd => Seen::Unreadable(IN_ETCD.to_owned()),
+        Store::Unknown => {
+            let (by_map, by_endpoints) = futures::join!(by_map, by_endpoints);
+            fresher_lock(by_map, by_endpoints)
+        }
+    }
+}
+
+async fn lock<K>(objects: &Objects, kind: Kind, namespace: &str, name: &str) -> Seen<LeaderLock>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+    PartialObjectMeta<K>: Resource<DynamicType = ()>,
+{
+    let object = objects.get::<PartialObjectMeta<K>>(Some(namespace), name).await;
+    let annotations = object.map(|object| object.metadata.annotations.unwrap_or_default());
+    annotations.map(|annotations| LeaderLock::of(ObjectRef::new(kind, name), &annotations))
+}
+
+/// Returns the lock that was renewed last. Unless both could be read, there is no choice.
+fn fresher_lock(by_map: Seen<LeaderLock>, by_endpoints: Seen<LeaderLock>) -> Seen<LeaderLock> {
+    match (by_map, by_endpoints) {
+        (Seen::Unreadable(why), _) | (_, Seen::Unreadable(why)) => Seen::Unreadable(why),
+        (one, Seen::Absent) | (Seen::Absent, one) => one,
+        (Seen::Known(by_map), Seen::Known(by_endpoints)) => {
+            let map_is_fresher = by_map.renewed >= by_endpoints.renewed;
+            Seen::Known(if map_is_fresher { by_map } else { by_endpoints })
         }
     }
 }
