@@ -37,6 +37,8 @@ use crate::admit::request::{
     exemption,
 };
 use crate::admit::review::{Received, Review, Undecodable};
+use crate::admit::watch::Admitted;
+pub(crate) use crate::admit::watch::Watch;
 use crate::events::Events;
 use crate::metrics::{MALFORMED, Metrics, UNKNOWN};
 use crate::registration::{FailurePolicy, PATH};
@@ -54,6 +56,7 @@ mod review;
 mod testing;
 mod text;
 mod tree;
+mod watch;
 
 /// The most bytes of a body: two objects of 3 MB, which is etcd's limit with the API server's own
 /// allowance, and the fields around them. It is the arithmetic of controller-runtime
@@ -76,6 +79,8 @@ pub(crate) struct Admission {
     pub(crate) events: Events,
     /// The counters.
     pub(crate) metrics: Arc<Metrics>,
+    /// The admitted changes that are looked at again.
+    pub(crate) watch: Watch,
     /// The installation's `growFailurePolicy`, for growth and new clusters that cannot be judged.
     pub(crate) growth: FailurePolicy,
 }
@@ -307,7 +312,8 @@ impl Admission {
         }
     }
 
-    /// Counts and logs a decision. Writes the Event about it, unless the review is a dry run.
+    /// Counts and logs a decision. Unless the review is a dry run, writes the Event about it, and
+    /// watches a change that was admitted.
     fn record(&self, review: &Review, decision: &Decision, took: Duration) {
         let outcome = decision.outcome().as_str();
         self.metrics.answered(operation(review), outcome, review.dry_run, took);
@@ -345,8 +351,20 @@ impl Admission {
         if decision.is_overridden() {
             self.metrics.overridden();
         }
+        let user = review.user.as_deref().unwrap_or("an unknown user");
+        if let (Some(object), Decision::Judged(judged)) = (event_object(review), decision)
+            && let Some(removal) = judged.removal.clone()
+        {
+            self.watch.add(Admitted {
+                object,
+                namespace: judged.namespace.clone(),
+                name: judged.name.clone(),
+                uid: judged.uid.clone(),
+                user: user.to_owned(),
+                removal,
+            });
+        }
         if let (Some(object), Some(reason)) = (event_object(review), decision.event()) {
-            let user = review.user.as_deref().unwrap_or("an unknown user");
             self.events.write(object, reason, &decision.rules_of_event(), &decision.note(user));
         }
     }

@@ -1,5 +1,6 @@
-//! An Event for every change that was refused, that passed by an override, or that goes past the
-//! operator: `kubectl describe` then shows it also where Argo CD alone saw the answer.
+//! An Event for every change that was refused, that passed by an override, that goes past the
+//! operator, or that is about to delete the leader: `kubectl describe` then shows it also where
+//! Argo CD alone saw the answer.
 //!
 //! The webhook writes Events beside the answer and within bounds. An answer never waits for its
 //! Event, and a storm of refusals costs Events and not memory.
@@ -35,6 +36,8 @@ pub(crate) enum Reason {
     Overridden,
     /// A writer other than the operator scaled a StatefulSet.
     PastTheOperator,
+    /// An admitted change is about to delete the leader.
+    LeaderCondemned,
 }
 
 impl Reason {
@@ -43,6 +46,7 @@ impl Reason {
             Self::Denied => "ScaleDenied",
             Self::Overridden => "ScaleOverridden",
             Self::PastTheOperator => "StatefulSetScaled",
+            Self::LeaderCondemned => "LeaderCondemned",
         }
     }
 }
@@ -63,16 +67,16 @@ impl Events {
         Self { recorder, slots: Arc::new(Semaphore::new(AT_ONCE as usize)), metrics }
     }
 
-    /// Writes an Event on `object` about a change, because of `rules`, with the whole story in
+    /// Writes an Event on `object` about a change, because of `about`, with the whole story in
     /// `note`. Returns at once.
     ///
-    /// The rules are part of the action, because Kubernetes counts Events together when everything
-    /// but their note is the same: a refusal by another rule is another Event.
+    /// `about` is the action, mostly the rules, because Kubernetes counts Events together when
+    /// everything but their note is the same: a refusal by another rule is another Event.
     pub(crate) fn write(
         &self,
         object: ObjectReference,
         reason: Reason,
-        rules: &[&str],
+        about: &[&str],
         note: &str,
     ) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
@@ -83,7 +87,7 @@ impl Events {
             type_: EventType::Warning,
             reason: reason.as_str().to_owned(),
             note: Some(cut(&one_line(note), NOTE_LIMIT).to_owned()),
-            action: cut(&rules.join(","), ACTION_LIMIT).to_owned(),
+            action: cut(&about.join(","), ACTION_LIMIT).to_owned(),
             secondary: None,
         };
         let Self { recorder, metrics, .. } = self.clone();

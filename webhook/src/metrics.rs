@@ -52,6 +52,10 @@ pub(crate) const OPERATIONS: [&str; 7] =
 /// The verdicts that are counted.
 pub(crate) const VERDICTS: [&str; 4] = ["allowed", "denied", MALFORMED, "warned"];
 
+/// The reasons why a change is watched no longer, that are counted.
+pub(crate) const WATCH_ENDS: [&str; 5] =
+    ["carried-out", "not-stored", "superseded", "time-over", "too-many"];
+
 /// Everything that is counted and measured.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -66,6 +70,9 @@ pub(crate) struct Metrics {
     events: Family<Result, Counter>,
     not_after: Gauge<f64, AtomicU64>,
     reloads: Family<Result, Counter>,
+    watches: Gauge,
+    watches_ended: Family<Result, Counter>,
+    leaders_condemned: Counter,
 }
 
 impl Metrics {
@@ -136,6 +143,27 @@ impl Metrics {
             "Reloads of the serving certificate",
             reloads.clone(),
         );
+        let watches = Gauge::default();
+        registry.register(
+            "watched_changes",
+            "Admitted changes that are watched until the operator has carried them out",
+            watches.clone(),
+        );
+        let watches_ended = Family::<Result, Counter>::default();
+        for result in WATCH_ENDS {
+            drop(watches_ended.get_or_create(&Result { result }));
+        }
+        registry.register(
+            "watched_changes_ended",
+            "Admitted changes that are watched no longer, by the reason",
+            watches_ended.clone(),
+        );
+        let leaders_condemned = Counter::default();
+        registry.register(
+            "leader_condemned_after_admission",
+            "Times that a watched change was about to delete the leader",
+            leaders_condemned.clone(),
+        );
         registry.register(
             "build",
             "The running version",
@@ -153,6 +181,9 @@ impl Metrics {
             events,
             not_after,
             reloads,
+            watches,
+            watches_ended,
+            leaders_condemned,
         }
     }
 
@@ -200,6 +231,21 @@ impl Metrics {
     /// Counts an Event by what happened to it, in a few fixed words: written, dropped or failed.
     pub(crate) fn event(&self, result: &'static str) {
         self.events.get_or_create(&Result { result }).inc();
+    }
+
+    /// Records the number of changes that are watched.
+    pub(crate) fn watches(&self, count: usize) {
+        self.watches.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a change that is watched no longer. `why` is one of [`WATCH_ENDS`].
+    pub(crate) fn watch_ended(&self, why: &'static str) {
+        self.watches_ended.get_or_create(&Result { result: why }).inc();
+    }
+
+    /// Counts a leader that a watched change is about to delete.
+    pub(crate) fn leader_condemned(&self) {
+        self.leaders_condemned.inc();
     }
 
     /// Records the end of the certificate in use.

@@ -12,7 +12,7 @@ use pgscale_guard::read::Direct;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::admit::{self, Admission};
+use crate::admit::{self, Admission, Watch};
 use crate::args::{CertificateArguments, LogFormat, Serve};
 use crate::certs::self_signed::SelfSigned;
 use crate::certs::{Certificates, Files, Source};
@@ -56,8 +56,10 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         ask: Arc::new(Direct),
         events: events.clone(),
         metrics: Arc::clone(&metrics),
+        watch: Watch::new(Arc::clone(&metrics)),
         growth: arguments.grow_failure_policy,
     };
+    let watching = tokio::spawn(admission.watch.clone().run(admission.clone()));
     let server = Server {
         listener,
         router: admit::router(admission),
@@ -85,6 +87,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     if tokio::time::timeout(arguments.drain_timeout, drained).await.is_err() {
         tracing::warn!("stopped while connections were open");
     }
+    watching.abort();
     events.flush(arguments.drain_timeout).await;
     tracing::info!("stopped");
     Ok(())

@@ -40,7 +40,8 @@ them. A count that keeps the leader is always admitted.
 Signals: the holder of the leader lock and the ordinal of its pod.
 
 Blind spots: a failover between admission and the operator's act can put the leader back on an ordinal that is
-removed. `kubectl pgscale wait NAME` and the operator's log show it.
+removed. The webhook that admitted the change watches for that for 10 minutes, and writes the Event
+LeaderCondemned on the cluster; `kubectl pgscale wait NAME` and the operator's log show it, too.
 
 Way out: `kubectl pgscale switchover NAME --for N` moves the leader to the best member that is kept and ends
 when the change to N is admitted; then repeat the change. `kubectl pgscale down NAME --to N` does both in

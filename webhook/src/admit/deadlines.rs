@@ -34,6 +34,12 @@ impl Deadlines {
         Self { reads, verdict: reads + margin / 2 }
     }
 
+    /// Returns the deadlines of reads that end within `time` from now.
+    pub(super) fn within(time: Duration) -> Self {
+        let reads = Instant::now() + time;
+        Self { reads, verdict: reads }
+    }
+
     /// Returns the time that is left for live reads.
     pub(super) fn time_to_read(self) -> Duration {
         self.reads.saturating_duration_since(Instant::now())

@@ -11,6 +11,7 @@ use pgscale_guard::verdict::{Finding, Severity};
 use pgscale_guard::{Change, Facts, Verdict};
 
 use super::request::{CountWrite, Exemption};
+use super::watch::Removal;
 use crate::events::Reason;
 
 /// The id in place of a rule's, where no rule could judge.
@@ -119,6 +120,9 @@ pub(crate) struct JudgedChange {
     pub(super) assumed_leader: Option<String>,
     /// The write scales the StatefulSet, and not the cluster.
     pub(super) past_the_operator: bool,
+    /// What has to be watched after admission. `None` where the change is refused or removes no
+    /// member.
+    pub(super) removal: Option<Removal>,
     pub(super) verdict: Verdict,
 }
 
@@ -137,6 +141,7 @@ impl JudgedChange {
             recreation: if verdict.allows() { None } else { recreation(facts, policies) },
             assumed_leader: None,
             past_the_operator: false,
+            removal: if verdict.allows() { Removal::of(facts) } else { None },
             verdict,
         }
     }
@@ -156,6 +161,7 @@ impl JudgedChange {
             recreation: None,
             assumed_leader: None,
             past_the_operator: true,
+            removal: None,
             verdict: Verdict { findings: vec![finding], ..Verdict::default() },
         }
     }
@@ -263,7 +269,7 @@ impl Decision {
     pub(crate) fn rules_of_event(&self) -> Vec<&'static str> {
         match self.event() {
             Some(Reason::Denied) => self.refusing(),
-            Some(Reason::Overridden | Reason::PastTheOperator) => {
+            Some(Reason::LeaderCondemned | Reason::Overridden | Reason::PastTheOperator) => {
                 self.findings_of_event().iter().map(|finding| finding.rule.as_str()).collect()
             }
             None => Vec::new(),
@@ -277,7 +283,10 @@ impl Decision {
                 judged.verdict.findings.iter().collect()
             }
             (_, Some(Reason::Overridden)) => self.overridden(),
-            (_, Some(Reason::Denied | Reason::PastTheOperator) | None) => Vec::new(),
+            (
+                _,
+                Some(Reason::Denied | Reason::LeaderCondemned | Reason::PastTheOperator) | None,
+            ) => Vec::new(),
         }
     }
 }

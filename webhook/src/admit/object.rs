@@ -198,11 +198,19 @@ impl<'a> Object<'a> {
 
 /// Decodes the judged parts of a cluster that the API server sent in answer to a GET.
 pub(crate) fn stored(text: &str) -> Result<Postgresql, Refusal> {
-    let whole = || Part::new(Side::Stored, "");
-    let json = serde_json::from_str(text)
-        .map_err(|error| Refusal::malformed(whole(), &error.to_string()))?;
     let budget = Budget::default();
-    Object::of(Side::Stored, json, &budget)?.judged(None, &budget)
+    Object::of(Side::Stored, whole(text)?, &budget)?.judged(None, &budget)
+}
+
+/// Decodes no more than [`Object::head`] of such a cluster.
+pub(crate) fn stored_head(text: &str) -> Result<Postgresql, Refusal> {
+    let budget = Budget::default();
+    Object::of(Side::Stored, whole(text)?, &budget)?.head(&budget)
+}
+
+fn whole(text: &str) -> Result<&RawValue, Refusal> {
+    serde_json::from_str(text)
+        .map_err(|error| Refusal::malformed(Part::new(Side::Stored, ""), &error.to_string()))
 }
 
 fn is_null(json: &RawValue) -> bool {

@@ -23,6 +23,7 @@ mod growth;
 mod hostile;
 mod malformed;
 mod overrides;
+mod watched;
 mod whole;
 mod writes;
 
@@ -259,7 +260,8 @@ async fn panic_in_a_review_is_answered_by_a_refusal() {
     let metrics = Arc::new(Metrics::new());
     let events = Events::new(client.clone(), Arc::clone(&metrics));
     let growth = FailurePolicy::default();
-    let admission = Admission { client, ask: Arc::new(Panic), events, metrics, growth };
+    let watch = Watch::new(Arc::clone(&metrics));
+    let admission = Admission { client, ask: Arc::new(Panic), events, metrics, watch, growth };
     let answer = ask(&admission, &update(&object(5), &object(2))).await;
     assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)));
     insta::assert_snapshot!(answer["status"]["message"].as_str().unwrap(), @"pgscale cannot judge this change: pgscale itself failed (staged). Please report it");

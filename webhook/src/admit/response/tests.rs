@@ -33,6 +33,7 @@ fn judged(findings: Vec<Finding>) -> Decision {
         recreation: None,
         assumed_leader: None,
         past_the_operator: false,
+        removal: None,
         verdict: Verdict { findings, ..Verdict::default() },
     }))
 }

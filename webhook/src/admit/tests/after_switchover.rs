@@ -8,10 +8,15 @@ use pgscale_guard::rules::AFTER_SWITCHOVER;
 use super::*;
 
 /// Returns a cluster of five members, of which the last leads.
-fn led_by_the_last() -> FakeApiServer {
+pub(super) fn led_by_the_last() -> FakeApiServer {
+    led_by(4)
+}
+
+/// Returns a cluster of five members, of which this one leads.
+pub(super) fn led_by(leader: i64) -> FakeApiServer {
     let role = |leads: bool| if leads { "primary" } else { "replica" };
     let pod = |ordinal: i64| {
-        let leads = ordinal == 4;
+        let leads = ordinal == leader;
         let mut said = json!({"state": "running", "role": role(leads), "version": "4.1.4",
             "timeline": 1, "xlog_location": 1000});
         if !leads {
@@ -36,7 +41,7 @@ fn led_by_the_last() -> FakeApiServer {
             "metadata": {"namespace": "db", "name": "kept", "annotations": annotations}})
     };
     let config = json!({"config": "{\"maximum_lag_on_failover\": 1000000}"});
-    let leader = json!({"leader": "acid-a-4", "ttl": "30", "renewTime": Timestamp::now(),
+    let leader = json!({"leader": format!("acid-a-{leader}"), "ttl": "30", "renewTime": Timestamp::now(),
         "optime": "1000", "transitions": "0"});
     let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
         "metadata": {"namespace": "db", "name": "acid-a", "generation": 1},
@@ -58,14 +63,16 @@ fn led_by_the_last() -> FakeApiServer {
 }
 
 /// The members of that cluster.
-struct Stalled {
+pub(super) struct Scripted {
+    /// The member that leads.
+    pub(super) leader: i64,
     /// These receive nothing any more.
-    stalled: &'static [i64],
+    pub(super) stalled: &'static [i64],
     /// These receive everything, and replay it late.
-    late: &'static [i64],
+    pub(super) late: &'static [i64],
 }
 
-impl MemberClient for Stalled {
+impl MemberClient for Scripted {
     fn exchange<'a>(
         &'a self,
         pod: &'a Address,
@@ -78,7 +85,7 @@ impl MemberClient for Stalled {
             "server_version": 150_004, "replication_state": "streaming",
             "xlog": {"received_location": received, "replayed_location": replayed},
             "patroni": {"version": "4.1.4"}});
-        if ordinal == 4 {
+        if ordinal == self.leader {
             said["role"] = json!("primary");
             said["xlog"] = json!({"location": 1000});
             said["replication_state"] = Value::Null;
@@ -88,7 +95,10 @@ impl MemberClient for Stalled {
 }
 
 fn admission(stalled: &'static [i64]) -> Admission {
-    Admission { ask: Arc::new(Stalled { stalled, late: &[] }), ..led_by_the_last().admission() }
+    Admission {
+        ask: Arc::new(Scripted { leader: 4, stalled, late: &[] }),
+        ..led_by_the_last().admission()
+    }
 }
 
 /// Returns `review` under this field manager, as a dry run or not.
@@ -160,7 +170,7 @@ async fn findings_are_byte_equal_to_those_of_the_guard() {
                 let mut strict = policy(&json!({"max": 6}));
                 strict["spec"]["survivors"] = json!({"maxLag": max_lag});
                 world.policies = vec![strict];
-                let members = Arc::new(Stalled { stalled, late });
+                let members = Arc::new(Scripted { leader: 4, stalled, late });
                 let admission = Admission { ask: members, ..world.admission() };
                 let deadlines = Deadlines::of(None, Instant::now());
                 let cluster = Postgresql::of(&object(5)).unwrap();

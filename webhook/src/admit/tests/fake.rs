@@ -74,7 +74,9 @@ impl FakeApiServer {
         let client = Client::new(service, "default");
         let metrics = Arc::new(Metrics::new());
         let events = Events::new(client.clone(), Arc::clone(&metrics));
-        Admission { client, ask: Arc::new(Silence), events, metrics, growth: self.growth }
+        let watch = Watch::new(Arc::clone(&metrics));
+        let growth = self.growth;
+        Admission { client, ask: Arc::new(Silence), events, metrics, watch, growth }
     }
 
     /// Returns the bodies of the requests for one kind.
