@@ -15,6 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+pub mod shapes;
+
 /// API group of the resource.
 pub const GROUP: &str = "acid.zalan.do";
 /// Its only served version.

@@ -1,7 +1,5 @@
 //! A change of the count together with other edits in the same write.
 
-use std::collections::BTreeMap;
-
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -10,6 +8,7 @@ use crate::change::{Change, Direction};
 use crate::evidence::Evidence;
 use crate::facts::{Facts, Seen};
 use crate::policy::Policies;
+use crate::postgresql::shapes;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
@@ -22,76 +21,11 @@ const SHOWN: usize = 8;
 /// The number of characters of a value that are shown.
 const WIDTH: usize = 60;
 
-/// The parts of the spec that the operator turns into the StatefulSet and its pods.
-///
-/// `generateStatefulSet` and `generatePodTemplate` (pkg/cluster/k8sres.go) write them.
-/// `compareStatefulSetWith` and `compareContainers` (pkg/cluster/cluster.go) find the difference,
-/// and replace the StatefulSet or renew its pods one by one.
-const SHAPES: &[&str] = &[
-    "/additionalVolumes",         // volumes, mounts
-    "/clone",                     // environment
-    "/dockerImage",               // image
-    "/enableShmVolume",           // volumes
-    "/env",                       // environment
-    "/initContainers",            // init containers
-    "/init_containers",           // the same, spelled as before 2.0
-    "/nodeAffinity",              // affinity
-    "/patroni/initdb",            // environment: SPILO_CONFIGURATION, bootstrap
-    "/patroni/pg_hba",            // environment: SPILO_CONFIGURATION, local part
-    "/podAnnotations",            // template annotations
-    "/podPriorityClassName",      // priority class
-    "/pod_priority_class_name",   // the same, spelled as before 2.0
-    "/postgresql/version",        // environment: PGVERSION, or the binaries' path
-    "/resources",                 // resources
-    "/schedulerName",             // scheduler of new pods; not compared, written along
-    "/sidecars",                  // containers
-    "/spiloFSGroup",              // security context
-    "/spiloRunAsGroup",           // security context
-    "/spiloRunAsUser",            // security context
-    "/standby",                   // environment
-    "/teamId",                    // template labels
-    "/tls",                       // environment, volumes
-    "/tolerations",               // tolerations
-    "/topologySpreadConstraints", // since 2.0
-    "/volume/isSubPathExpr",      // mounts
-    "/volume/selector",           // claim template
-    "/volume/size",               // claim template
-    "/volume/storageClass",       // claim template
-    "/volume/subPath",            // mounts
-];
-
-/// The PostgreSQL parameters that go into the pods' environment.
-///
-/// All others go into Patroni's dynamic configuration, which the comparison leaves out
-/// (`isBootstrapOnlyParameter`, pkg/cluster/k8sres.go, and `compareSpiloConfiguration`,
-/// pkg/cluster/cluster.go).
-const LOCAL_PARAMETERS: &[&str] = &[
-    "archive_command",
-    "bg_mon.history_buckets",
-    "bg_mon.listen_address",
-    "extwlist.custom_path",
-    "extwlist.extensions",
-    "log_destination",
-    "log_directory",
-    "log_file_mode",
-    "log_filename",
-    "log_rotation_age",
-    "log_truncate_on_rotation",
-    "logging_collector",
-    "pg_stat_statements.track_utility",
-    "shared_buffers",
-    "shared_preload_libraries",
-    "ssl",
-    "ssl_ca_file",
-    "ssl_cert_file",
-    "ssl_crl_file",
-    "ssl_key_file",
-];
-
 /// Parts of the spec whose values are never shown: they may hold credentials.
 const SECRET_PARTS: &[&str] = &[
     "/clone",
     "/env",
+    "/envFrom",
     "/initContainers",
     "/init_containers",
     "/podAnnotations",
@@ -121,8 +55,9 @@ or runs while it is (#1362).
 Other parts (users, databases, most parameters) only make one write do two things: warned of.
 
 Signals: the JSON Patch between the old and the new spec, the count left out, against one table of the parts
-that shape pods (`generateStatefulSet`, pkg/cluster/k8sres.go; `compareStatefulSetWith` and
-`compareContainers`, pkg/cluster/cluster.go). Values that may be secrets are not shown. Where the StatefulSet
+that shape pods, by the operator's version (`generateStatefulSet`, pkg/cluster/k8sres.go;
+`compareStatefulSetWith` and `compareContainers`, pkg/cluster/cluster.go). An operator of unknown version may
+compare the parts of all. Values that may be secrets are not shown. Where the StatefulSet
 already runs no more than the new count no pod goes, and the rule only warns.
 
 Blind spots: edits of labels and annotations that the operator is configured to hand down to the pods
@@ -148,7 +83,7 @@ fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if edits.is_empty() {
         return Outcome::Pass;
     }
-    let shaped = shaped(&facts.change);
+    let shaped = shaped(facts);
     let stays_as_it_is = match &facts.stateful_set {
         Seen::Known(set) => set.replicas <= facts.to(),
         Seen::Absent | Seen::Unreadable(_) => false,
@@ -190,42 +125,10 @@ fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 }
 
 /// Returns the parts that differ and shape the pods, as paths in the object.
-fn shaped(change: &Change) -> Vec<String> {
-    let Some(old) = &change.old else { return Vec::new() };
-    let (old, new) = (&old.spec, &change.new.spec);
-    let mut shaped: Vec<_> = SHAPES
-        .iter()
-        .filter(|path| given(old, path) != given(new, path))
-        .map(|path| format!("spec{}", path.replace('/', ".")))
-        .collect();
-    let (before, after) = (parameters(old), parameters(new));
-    shaped.extend(
-        LOCAL_PARAMETERS
-            .iter()
-            .filter(|name| before.get(**name) != after.get(**name))
-            .map(|name| format!("spec.postgresql.parameters.{name}")),
-    );
-    shaped
-}
-
-/// Returns the value of a part of the spec. Unset, null and empty are the same to the operator.
-fn given<'a>(spec: &'a Value, path: &str) -> Option<&'a Value> {
-    spec.pointer(path).filter(|value| match value {
-        Value::Null => false,
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        Value::String(text) => !text.is_empty(),
-        Value::Bool(_) | Value::Number(_) => true,
-    })
-}
-
-fn parameters(spec: &Value) -> BTreeMap<&str, &Value> {
-    spec.pointer("/postgresql/parameters")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.as_str(), value))
-        .collect()
+fn shaped(facts: &Facts) -> Vec<String> {
+    let Some(old) = &facts.change.old else { return Vec::new() };
+    let major = facts.operator.known().and_then(|operator| operator.major);
+    shapes::shaped(&old.spec, &facts.change.new.spec, major)
 }
 
 /// One edit, without secrets.
@@ -335,6 +238,13 @@ mod tests {
         let volume =
             |from, to| healthy(from, to).editing(|spec| spec["volume"]["size"] = json!("2Gi"));
         let users = |from, to| healthy(from, to).editing(|spec| spec["users"] = json!({"app": []}));
+        let of_version = |major, part: &'static str| {
+            let mut facts = healthy(5, 3).editing(move |spec| spec[part] = json!(["x"]));
+            if let Seen::Known(operator) = &mut facts.operator {
+                operator.major = major;
+            }
+            facts
+        };
         let parameter = |name: &str| {
             let name = name.to_owned();
             healthy(5, 3).editing(move |spec| spec["postgresql"]["parameters"] = json!({name: "x"}))
@@ -382,6 +292,12 @@ mod tests {
                     { volume(5, 3).with_stateful_set(|set| set.replicas = 3) },
                     Want::Warn,
                 ),
+                ("sources of variables, version 1", of_version(Some(1), "envFrom"), Want::Warn),
+                ("sources of variables, version 2", of_version(Some(2), "envFrom"), Want::Deny),
+                ("sources of variables, some version", of_version(None, "envFrom"), Want::Deny),
+                ("a probe, version 1", of_version(Some(1), "livenessProbe"), Want::Warn),
+                ("a probe, version 2", of_version(Some(2), "livenessProbe"), Want::Deny),
+                ("another scheduler", of_version(Some(2), "schedulerName"), Want::Warn),
                 ("it cannot be seen", volume(5, 3).without_sight_of_the_set(), Want::Deny),
                 ("zero has its own rule", volume(5, 0), Want::NotApplicable),
                 ("the count stays", volume(5, 5), Want::NotApplicable),
@@ -405,27 +321,6 @@ mod tests {
           Try: two commits, the count first and the rest when it is done
               kubectl pgscale set acid-a 5 -n db
         ");
-    }
-
-    #[test]
-    fn every_shaping_part_is_found() {
-        for path in SHAPES {
-            let facts = healthy(5, 3).editing(|spec| {
-                let mut parts = path.trim_start_matches('/').split('/');
-                let first = parts.next().unwrap();
-                match parts.next() {
-                    Some(second) => spec[first][second] = json!(["x"]),
-                    None => spec[first] = json!(["x"]),
-                }
-            });
-            let named = format!("spec{}", path.replace('/', "."));
-            assert_eq!(shaped(&facts.change), [named], "{path}");
-        }
-        for name in LOCAL_PARAMETERS {
-            let facts = healthy(5, 3)
-                .editing(|spec| spec["postgresql"]["parameters"] = json!({*name: "x"}));
-            assert_eq!(shaped(&facts.change), [format!("spec.postgresql.parameters.{name}")]);
-        }
     }
 
     #[test]
