@@ -4,8 +4,11 @@ mod copies;
 mod health;
 mod operator_switchover;
 mod repair;
+mod replacement;
 
 use std::ops::Deref;
+
+pub use replacement::Replacement;
 
 use crate::facts::{Facts, LagLimit, Seen};
 use crate::policy::Policies;

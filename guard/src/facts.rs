@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::change::{Change, Direction};
 use crate::object_ref::{Kind, ObjectRef};
-use crate::operator::Operator;
+use crate::operator::{Compared, Operator};
 use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, Store, SyncState,
 };
@@ -88,10 +88,13 @@ pub struct StatefulSet {
     pub parallel: bool,
     /// It is being deleted.
     pub terminating: bool,
+    /// The parts that the operator compares, beside [`Self::parallel`] and
+    /// [`Self::deletes_volumes`]. Boxed: facts are moved often.
+    pub compared: Box<Compared>,
     /// Annotations of a writer other than the operator, as (key, manager).
     ///
-    /// They make the operator replace the StatefulSet and skip its switchover
-    /// (`compareAnnotations`, pkg/cluster/cluster.go).
+    /// They name the writer. Whether an annotation is the operator's own is decided by
+    /// [`Self::compared`], where its settings are known.
     pub foreign_annotations: Vec<(String, String)>,
     /// The DCS store of new pods' Patroni, by the variables in the template. `None` where those are
     /// not an operator's.

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::facts::{self, Claim, Seen};
 use crate::object_ref::ObjectRef;
-use crate::operator::{POSTGRES_CONTAINER, Settings};
+use crate::operator::{Compared, POSTGRES_CONTAINER, Settings};
 use crate::patroni::{self, Configuration, PendingFailover, Store, SyncState};
 use crate::postgresql::ordinal;
 use crate::quantity::Amount;
@@ -42,6 +42,7 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
             .unwrap_or(0),
         parallel: spec.and_then(|spec| spec.pod_management_policy.as_deref()) == Some("Parallel"),
         terminating: metadata.deletion_timestamp.is_some(),
+        compared: Box::new(compared(object)),
         foreign_annotations: writers.foreign_annotations(),
         store: spec.and_then(|spec| stated_store(spec.template.spec.as_ref())),
         scaled_by: writers.scaled_by(),
@@ -52,6 +53,26 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
         probed: spec.and_then(|spec| spec.template.spec.as_ref()).is_some_and(|pod| {
             pod.containers.iter().any(|container| container.readiness_probe.is_some())
         }),
+    }
+}
+
+/// Returns the parts that the operator compares.
+fn compared(object: &StatefulSet) -> Compared {
+    let spec = object.spec.as_ref();
+    let template = spec.map(|spec| &spec.template);
+    let metadata = template.and_then(|template| template.metadata.as_ref());
+    let pod = template.and_then(|template| template.spec.as_ref());
+    let policy = spec.and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
+    let deletes = |fate: Option<&String>| fate.is_some_and(|fate| fate == "Delete");
+    Compared {
+        annotations: object.metadata.annotations.clone().unwrap_or_default(),
+        pod_annotations: metadata.and_then(|it| it.annotations.clone()).unwrap_or_default(),
+        pod_labels: metadata.and_then(|it| it.labels.clone()).unwrap_or_default(),
+        service_account: pod.and_then(|pod| pod.service_account_name.clone()),
+        grace_seconds: pod.and_then(|pod| pod.termination_grace_period_seconds),
+        parallel: spec.and_then(|spec| spec.pod_management_policy.as_deref()) == Some("Parallel"),
+        when_scaled: deletes(policy.and_then(|policy| policy.when_scaled.as_ref())),
+        when_deleted: deletes(policy.and_then(|policy| policy.when_deleted.as_ref())),
     }
 }
 

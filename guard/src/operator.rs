@@ -14,9 +14,11 @@ use crate::patroni::Store;
 use crate::postgresql::Postgresql;
 
 pub mod account;
+pub mod compared;
 mod pods;
 
 pub use account::Account;
+pub use compared::{Compared, Shaping};
 pub use pods::{PodSettings, Written};
 
 /// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
@@ -91,6 +93,8 @@ pub struct Settings {
     pub ignored_annotations: Vec<String>,
     /// The settings that shape the pods that it makes.
     pub pods: Box<PodSettings>,
+    /// The settings for the parts of a StatefulSet that it compares.
+    pub shaping: Box<Shaping>,
 }
 
 impl Default for Settings {
@@ -108,6 +112,7 @@ impl Default for Settings {
             deletes_with_cluster: deletes_with_cluster(true, false),
             ignored_annotations: Vec::new(),
             pods: Box::default(),
+            shaping: Box::default(),
         }
     }
 }
@@ -214,12 +219,16 @@ impl Settings {
                 text(CLAIM_DELETION).and_then(parse_bool).unwrap_or(true),
                 retention(WHEN_DELETED_DELETE),
             ),
-            ignored_annotations: text("ignored_annotations")
+            // As they stand: the operator trims no item of a list.
+            ignored_annotations: data
+                .get("ignored_annotations")
+                .filter(|keys| !keys.is_empty())
                 .into_iter()
                 .flat_map(|keys| keys.split(','))
-                .map(|key| key.trim().to_owned())
+                .map(str::to_owned)
                 .collect(),
             pods: Box::new(PodSettings::of_config_map(data)),
+            shaping: Box::new(Shaping::of_config_map(data)),
         })
     }
 
@@ -273,6 +282,7 @@ impl Settings {
                 .filter_map(|key| key.as_str().map(str::to_owned))
                 .collect(),
             pods: Box::new(PodSettings::of_operator_configuration(configuration)),
+            shaping: Box::new(Shaping::of_operator_configuration(configuration)),
         })
     }
 
@@ -370,7 +380,7 @@ mod tests {
             ("pod_role_label", "role"),
             ("kubernetes_use_configmaps", "True"),
             ("etcd_host", ""),
-            ("ignored_annotations", "a/b, c"),
+            ("ignored_annotations", "a/b,c"),
             ("enable_persistent_volume_claim_deletion", "false"),
             ("persistent_volume_claim_retention_policy", "when_deleted:retain,when_scaled:delete"),
         ]

@@ -42,19 +42,21 @@ pub const STANDBY_VARIABLES: [&str; 4] = [
 /// ([`Change::other_edits`](crate::Change::other_edits)). So a caller that limits its decoding may
 /// leave out a part that is not listed here and is the same in both. A property of the rules keeps
 /// the list complete.
-pub const JUDGED_PARTS: [&str; 13] = [
+pub const JUDGED_PARTS: [&str; 15] = [
     "enableReplicaConnectionPooler",
     "env",
     "initContainers",
     "init_containers",
     "numberOfInstances",
     "patroni",
+    "podAnnotations",
     "podPriorityClassName",
     "pod_priority_class_name",
     "postgresql",
     "resources",
     "sidecars",
     "standby",
+    "teamId",
     "volume",
 ];
 

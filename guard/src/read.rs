@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::change::Change;
-use crate::facts::{Capacity, Facts, Seen};
+use crate::facts::{Capacity, Facts};
 use crate::operator::Account;
 use crate::overrides::{Overrides, ScaleOverride};
 use crate::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
@@ -182,13 +182,9 @@ impl Reader {
         let room = OptionFuture::from(room).boxed();
         let backup = capacity::backup(&objects, namespace, name, operator.clone());
         let backup = OptionFuture::from(needed.backup.then_some(backup)).boxed();
-        let (operator, before, mut workload, room, backup) =
+        let (operator, before, workload, room, backup) =
             futures::join!(operator, before, workload, room, backup);
         let (quotas, limit_ranges) = room.unzip();
-        if let (Some(operator), Seen::Known(set)) = (operator.known(), &mut workload.stateful_set) {
-            let ignored = &operator.settings.ignored_annotations;
-            set.foreign_annotations.retain(|(key, _)| !ignored.contains(key));
-        }
         let mut facts = Facts {
             now,
             change,
@@ -245,6 +241,7 @@ mod tests {
 
     use super::*;
     use crate::facts::Live;
+    use crate::facts::Seen;
     use crate::read::testing::{Fault, Members, SET, World, change, world};
 
     async fn read(world: &World) -> Facts {
@@ -392,6 +389,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn annotation_that_the_operator_ignores_is_not_foreign() {
         let foreign = |set: &mut Value| {
+            set["metadata"]["annotations"] = json!({"a/b": "x", "c": "x"});
             set["metadata"]["managedFields"] = json!([{"manager": "vela", "operation": "Update",
                 "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, "f:a/b": {}, "f:c": {}}}}}]);
         };
@@ -400,10 +398,10 @@ mod tests {
                 settings["data"]["ignored_annotations"] = json!("a/b");
             }))
             .await;
-        assert_eq!(
-            facts.stateful_set.known().unwrap().foreign_annotations,
-            [("c".to_owned(), "vela".to_owned())]
-        );
+        let set = facts.stateful_set.known().unwrap();
+        let replacement = facts.assess().replacement(set, &facts.change.new).unwrap();
+        let reasons: Vec<String> = replacement.reasons.iter().map(ToString::to_string).collect();
+        assert_eq!(reasons, ["statefulset/acid-a: annotation c: written by vela"]);
     }
 
     const CLUSTER: &str = "/apis/acid.zalan.do/v1/namespaces/db/postgresqls/acid-a";

@@ -39,6 +39,7 @@ mod rebuild;
 mod recreation;
 mod relabelled;
 mod remaining;
+mod replacement;
 mod severity;
 mod stateful_set;
 mod storage;
@@ -163,7 +164,7 @@ pub const RULES: &[Rule] = &[
     operator::OPERATOR_FAILED,
     operator::OPERATOR_ABSENT,
     mixed::MIXED_CHANGE,
-    stateful_set::REPLACE_PENDING,
+    replacement::REPLACE_PENDING,
     pending::RESTART_PENDING,
     stateful_set::PARALLEL_SHRINK,
     stateful_set::WILL_NOT_PROGRESS,

@@ -68,6 +68,10 @@ pub(crate) fn made_by(mut facts: Facts, parts: &Value) -> Facts {
         set.deletes_volumes = reduced.deletes_volumes;
         set.parallel = reduced.parallel;
         set.probed = reduced.probed;
+        if let Seen::Known(operator) = &mut facts.operator {
+            operator.settings.deletes_volumes = set.deletes_volumes;
+            operator.settings.shaping.parallel = set.parallel;
+        }
     }
     facts.capacity.template = Seen::Known(Template::of(&whole, &[]));
     facts

@@ -26,11 +26,12 @@ impl Assessment<'_> {
         let mut unknown = None;
         self.candidate_obstacles(leader, &mut obstacles, &mut unknown);
         match &self.stateful_set {
-            Seen::Known(set) => obstacles.extend(
-                set.foreign_annotations
-                    .iter()
-                    .map(|(key, manager)| self.foreign_annotation(key, manager)),
-            ),
+            Seen::Known(set) => match self.replacement(set, &self.change.new) {
+                Ok(replacement) => obstacles.extend(replacement.reasons),
+                Err(why) => {
+                    unknown.get_or_insert(why);
+                }
+            },
             Seen::Absent => obstacles.push(Evidence::absent(self.stateful_set_source())),
             Seen::Unreadable(why) => {
                 unknown.get_or_insert(format!("the StatefulSet could not be read ({why})"));

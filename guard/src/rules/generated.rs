@@ -233,6 +233,7 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
         prop::bool::weighted(0.05),
         prop::bool::weighted(0.05),
         prop::bool::weighted(0.15),
+        prop::bool::weighted(0.05),
     ));
     let limits = seen(prop_oneof![3 => Just((-1_i64, -1_i64)), 1 => (-1_i64..4, -1_i64..8)]);
     let surroundings = (
@@ -277,21 +278,29 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
             if no_members {
                 facts.members = Seen::Unreadable("hidden".to_owned());
             }
-            facts.stateful_set = set.map(|(replicas, behind, terminating, foreign, parallel)| {
-                let mut set = facts.stateful_set.known().unwrap().clone();
-                set.replicas = replicas.unwrap_or(from);
-                set.observed_generation -= i64::from(behind);
-                set.terminating = terminating;
-                set.parallel = parallel;
-                set.foreign_annotations =
-                    if foreign { vec![("a".to_owned(), "b".to_owned())] } else { vec![] };
-                set
-            });
+            facts.stateful_set =
+                set.map(|(replicas, behind, terminating, foreign, parallel, relabelled)| {
+                    let mut set = facts.stateful_set.known().unwrap().clone();
+                    set.replicas = replicas.unwrap_or(from);
+                    set.observed_generation -= i64::from(behind);
+                    set.terminating = terminating;
+                    set.parallel = parallel;
+                    if relabelled {
+                        set.compared.pod_labels.insert("team".to_owned(), "other".to_owned());
+                    }
+                    if foreign {
+                        set.compared.annotations.insert("a".to_owned(), "x".to_owned());
+                        set.foreign_annotations = vec![("a".to_owned(), "b".to_owned())];
+                    }
+                    set
+                });
             facts.operator = limits.map(|(min, max)| {
                 let mut operator = facts.operator.known().unwrap().clone();
                 operator.settings.min_instances = min;
                 operator.settings.max_instances = max;
                 operator.settings.ignore_limits_annotation = Some("ignore-limits".to_owned());
+                operator.settings.shaping.parallel =
+                    facts.stateful_set.known().is_some_and(|set| set.parallel);
                 operator
             });
             facts.configuration = configuration;

@@ -20,8 +20,8 @@ mod policies;
 mod room;
 
 pub(super) use cluster::{
-    count, declared_synchrony, foreign_annotations, generation, operator_limits, operator_runs,
-    other_edits, owner_before, pod_management, replicas, retention, standby, status, stores,
+    count, declared_synchrony, generation, operator_limits, operator_runs, other_edits,
+    owner_before, pod_management, replacement, replicas, retention, standby, status, stores,
     upgrade_failure, volumes_of_deleted,
 };
 pub(super) use members::{answers, marks, pods, restarts, role_labels, sources, zones};
@@ -134,7 +134,7 @@ mod tests {
         configmap/acid-a-config: synchronous_mode_strict: false
         configmap/acid-a-config: synchronous_node_count: 1
         configmap/acid-a-sync: not there
-        statefulset/acid-a: annotations of other writers: none
+        statefulset/acid-a: compared parts: as the operator writes them
         ");
         insta::assert_snapshot!(looked_at("will-not-progress", &facts, &policies), @"
         statefulset/acid-a: spec.podManagementPolicy: OrderedReady

@@ -156,7 +156,7 @@ fit, ask for a count that keeps a fit member, or mend one.
 
 Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go; is_failover_possible,
 patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
-    reads: &[inputs::leader, inputs::role_labels, inputs::answers, inputs::lag, inputs::max_lag, inputs::synchrony, inputs::sync_standbys, inputs::foreign_annotations],
+    reads: &[inputs::leader, inputs::role_labels, inputs::answers, inputs::lag, inputs::max_lag, inputs::synchrony, inputs::sync_standbys, inputs::replacement],
     needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Sync]),
     check: leader_cannot_move,
     #[cfg(any(test, feature = "testing"))]
@@ -371,10 +371,7 @@ mod tests {
                 ("the leader does not answer", last(3).frozen(4), Want::Deny),
                 (
                     "the StatefulSet will be replaced",
-                    last(3).with_stateful_set(|set| {
-                        set.foreign_annotations
-                            .push(("kubectl.kubernetes.io/restartedAt".into(), "kubectl".into()));
-                    }),
+                    last(3).with_annotation("kubectl.kubernetes.io/restartedAt", "kubectl"),
                     Want::Deny,
                 ),
                 ("the StatefulSet is gone", no_set, Want::Deny),
@@ -429,10 +426,8 @@ mod tests {
     /// One cause has one finding and one remedy.
     #[test]
     fn dangers_to_a_removed_leader_are_evidence_of_one_denial() {
-        let facts = led_by_the_last(2).frozen(0).pause().with_stateful_set(|set| {
-            set.parallel = true;
-            set.foreign_annotations.push(("a/b".into(), "kubectl".into()));
-        });
+        let facts =
+            led_by_the_last(2).frozen(0).pause().with_annotation("a/b", "kubectl").in_parallel();
         let verdict = crate::evaluate(&facts, &Policies::default());
         let denials: Vec<_> = verdict.denials().map(|it| it.rule).collect();
         assert_eq!(denials, ["leader-condemned", "too-few-healthy-survivors"]);

@@ -10,6 +10,7 @@
 use crate::assessment::Assessment;
 use crate::policy::{Limit, Mode, Policies, Weight};
 use crate::remedy::Remedy;
+use crate::rule_id::RuleId;
 use crate::rules::{Kind, Rule};
 use crate::verdict::{Finding, Outcome, Severity, Standing};
 
@@ -78,8 +79,13 @@ pub(super) fn weighed(
                     Remedy::note("make the fact readable (network, rights), then ask again")
                 }
             };
-            let finding = Finding::new(rule.id, Severity::Warn, format!("cannot be judged: {why}"))
-                .remedy(remedy);
+            let mut finding =
+                Finding::new(rule.id, Severity::Warn, format!("cannot be judged: {why}"))
+                    .remedy(remedy);
+            // What no repair excuses is not excused where it is unknown, either.
+            if rule.id == RuleId::PAUSED && facts.from() == Some(0) {
+                finding = finding.unexcused();
+            }
             (finding, candidates)
         }
     };

@@ -13,71 +13,6 @@ use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
-pub(super) const REPLACE_PENDING: Rule = Rule {
-    id: RuleId::REPLACE_PENDING,
-    title: "the operator would replace the StatefulSet instead of updating it",
-    applies: Applies::on(&[UP, DOWN.to_at_least(1)]),
-    default: "down: deny if the leader is removed, else warn; up: warn",
-    kind: Kind::Live,
-    page: "\
-The StatefulSet carries annotations that the operator did not write. The operator compares them. Because of one
-that it does not know it deletes the StatefulSet and creates it again, with the next change or synchronisation.
-On that path it does not try to move the leader at all: a leader on an ordinal that goes is deleted.
-
-Signals: annotation keys of the StatefulSet and of its pod template (`kubectl rollout restart`) whose
-manager in managedFields is not the operator; those that it is configured to ignore (`ignored_annotations`)
-are left out. Denied where the leader is not known to stay; leader-cannot-move then says the same of the
-leader.
-
-Blind spots: other reasons to replace it, such as operator settings that changed since, show only when the
-operator compares. Managers can be given any name.
-
-Way out: remove the annotation, or let the operator's next synchronisation replace the StatefulSet at the
-present count (within 30 minutes), then ask again. `kubectl pgscale down NAME --to N` moves the leader first.
-
-Upstream: compareStatefulSetWith, pkg/cluster/cluster.go; replaceStatefulSet, pkg/cluster/resources.go.",
-    reads: &[inputs::foreign_annotations, inputs::leader],
-    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
-    check: replace_pending,
-    #[cfg(any(test, feature = "testing"))]
-    table: tests::replace_pending,
-};
-
-fn replace_pending(facts: &Assessment<'_>, _: &Policies) -> Outcome {
-    let severity = match facts.direction() {
-        Direction::Down if !facts.leader_stays() => Severity::Deny,
-        Direction::Create | Direction::Down | Direction::Same | Direction::Up => Severity::Warn,
-    };
-    let set = match &facts.stateful_set {
-        Seen::Known(set) => set,
-        // Without a StatefulSet beside pods an operation is under way, which has its own rule.
-        Seen::Absent => return Outcome::NotApplicable,
-        Seen::Unreadable(why) => return unread("the StatefulSet", why),
-    };
-    if set.foreign_annotations.is_empty() {
-        return Outcome::Pass;
-    }
-    let consequence = match severity {
-        Severity::Deny => "and not move the leader, which would be deleted",
-        Severity::Warn => "with whatever else has piled up",
-    };
-    let mut finding = Finding::new(
-        REPLACE_PENDING.id,
-        severity,
-        format!(
-            "the operator would replace the StatefulSet of {} instead of updating it, {consequence}",
-            facts.change.cluster()
-        ),
-    )
-    .if_leader_goes(facts.leader_condemned());
-    for (key, manager) in &set.foreign_annotations {
-        finding = finding.because_of(facts.foreign_annotation(key, manager));
-    }
-    Outcome::Found(finding.remedy(
-        "remove the annotation, or let the operator's next synchronisation replace it, then ask again",
-    ))
-}
-
 pub(super) const PARALLEL_SHRINK: Rule = Rule {
     id: RuleId::PARALLEL_SHRINK,
     title: "several members would be deleted at the same moment",
@@ -247,46 +182,8 @@ mod tests {
         facts
     }
 
-    pub(super) fn replace_pending() {
-        let annotated = |facts: Facts| {
-            facts.with_stateful_set(|set| {
-                let key = "kubectl.kubernetes.io/restartedAt";
-                set.foreign_annotations.push((key.into(), "kubectl-rollout".into()));
-            })
-        };
-        table(
-            "replace-pending",
-            vec![
-                ("its own annotations", healthy(5, 3), Want::Pass),
-                ("a stranger's, the leader is kept", annotated(healthy(5, 3)), Want::Warn),
-                ("a stranger's, the leader is removed", annotated(led_by_the_last(3)), Want::Deny),
-                (
-                    "a stranger's, the leader is hidden",
-                    annotated(healthy(5, 3)).without_sight_of_the_lock(),
-                    Want::Deny,
-                ),
-                ("a stranger's, growing", annotated(healthy(3, 5)), Want::Warn),
-                ("no StatefulSet", gone(healthy(5, 3)), Want::NotApplicable),
-                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
-                ("zero has its own rule", annotated(led_by_the_last(0)), Want::NotApplicable),
-                ("the count stays", annotated(healthy(3, 3)), Want::NotApplicable),
-            ],
-        );
-        insta::assert_snapshot!(text("replace-pending", &annotated(led_by_the_last(3))), @"
-        replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, and not move the leader, which would be deleted
-          statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt: written by kubectl-rollout
-          Try: this moves the leader to acid-a-0 first:
-              kubectl pgscale down acid-a --to 3 -n db
-        ");
-        insta::assert_snapshot!(text("replace-pending", &annotated(healthy(3, 5))), @"
-        replace-pending: the operator would replace the StatefulSet of db/acid-a instead of updating it, with whatever else has piled up
-          statefulset/acid-a: annotation kubectl.kubernetes.io/restartedAt: written by kubectl-rollout
-          Try: remove the annotation, or let the operator's next synchronisation replace it, then ask again
-        ");
-    }
-
     pub(super) fn parallel_shrink() {
-        let parallel = |facts: Facts| facts.with_stateful_set(|set| set.parallel = true);
+        let parallel = Facts::in_parallel;
         table(
             "parallel-shrink",
             vec![
@@ -360,7 +257,7 @@ mod tests {
                 ("a removed one is not", unready(healthy(5, 3), 4), Want::Pass),
                 (
                     "Parallel waits for nobody",
-                    unready(led_by_the_last(3), 1).with_stateful_set(|set| set.parallel = true),
+                    unready(led_by_the_last(3), 1).in_parallel(),
                     Want::Pass,
                 ),
                 ("nothing is left to do", unready(healthy(3, 3).with_count(5, 3), 1), Want::Pass),

@@ -36,7 +36,7 @@ pub fn healthy(from: i64, to: i64) -> Facts {
     .unwrap();
     Facts {
         now: now(),
-        change: Change::of_count(old, to),
+        change: Change::of_count(old.clone(), to),
         operator: Seen::Known(Operator {
             deployment: ObjectRef::new(Kind::Deployment, "postgres-operator")
                 .in_namespace("default"),
@@ -54,6 +54,7 @@ pub fn healthy(from: i64, to: i64) -> Facts {
             replicas: from,
             generation: 4,
             observed_generation: 4,
+            compared: Box::new(Settings::default().compared(&old).unwrap()),
             ..StatefulSet::default()
         }),
         members: Seen::Known((0..from).map(|ordinal| member(ordinal, ordinal == 0)).collect()),
@@ -294,6 +295,20 @@ impl Facts {
             change(set);
         }
         self
+    }
+
+    /// Annotates the StatefulSet by another writer than the operator.
+    pub fn with_annotation(self, key: &str, writer: &str) -> Self {
+        self.with_stateful_set(|set| {
+            set.compared.annotations.insert(key.to_owned(), "x".to_owned());
+            set.foreign_annotations.push((key.to_owned(), writer.to_owned()));
+        })
+    }
+
+    /// Lets pods come and go at once, by the StatefulSet and by the operator's setting.
+    pub fn in_parallel(self) -> Self {
+        self.with_stateful_set(|set| set.parallel = true)
+            .with_settings(|settings| settings.shaping.parallel = true)
     }
 
     /// Changes the operator's settings in place.

@@ -184,6 +184,7 @@ impl Surroundings {
         }
         if let Seen::Known(operator) = &mut facts.operator {
             operator.stale_settings = self.oddities.stale_settings;
+            operator.settings.deletes_volumes = self.oddities.deletes_volumes;
         }
         if let Seen::Known(configuration) = &mut facts.configuration {
             (configuration.max_wal_senders, configuration.max_replication_slots) = self.senders;

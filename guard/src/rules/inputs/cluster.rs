@@ -187,15 +187,18 @@ pub(in crate::rules) fn pod_management(facts: &Assessment<'_>, _: &Policies) -> 
     })
 }
 
-/// Returns the annotations that make the operator replace the StatefulSet.
-pub(in crate::rules) fn foreign_annotations(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    match facts.stateful_set.known().map(|set| &set.foreign_annotations) {
-        Some(foreign) if !foreign.is_empty() => {
-            foreign.iter().map(|(key, who)| facts.foreign_annotation(key, who)).collect()
+/// Returns the reasons for which the operator would replace the StatefulSet.
+pub(in crate::rules) fn replacement(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    let Some(set) = facts.stateful_set.known() else {
+        return stateful_set(facts, |_| [("compared parts", String::new())]);
+    };
+    let stored = facts.change.old.as_ref().unwrap_or(&facts.change.new);
+    match facts.replacement(set, stored) {
+        Ok(replacement) if replacement.reasons.is_empty() => {
+            stateful_set(facts, |_| [("compared parts", "as the operator writes them".to_owned())])
         }
-        Some(_) | None => {
-            stateful_set(facts, |_| [("annotations of other writers", "none".to_owned())])
-        }
+        Ok(replacement) => replacement.reasons,
+        Err(why) => unread(facts.stateful_set_source(), &why),
     }
 }
 

@@ -135,11 +135,7 @@ fn alternative_never_crosses_a_pending_switchover() {
 }
 
 fn moving_the_leader_cures_dangers_to_a_removed_leader() {
-    let annotated = |facts: Facts| {
-        facts.with_stateful_set(|set| {
-            set.foreign_annotations = vec![("a/restartedAt".into(), "kubectl-rollout".into())];
-        })
-    };
+    let annotated = |facts: Facts| facts.with_annotation("a/restartedAt", "kubectl-rollout");
     let down = |mut facts: Facts| {
         if let Seen::Known(operator) = &mut facts.operator {
             operator.available = Some(false);
@@ -148,7 +144,7 @@ fn moving_the_leader_cures_dangers_to_a_removed_leader() {
     };
     let last = || led_by_the_last(3);
     for (rules, facts) in [
-        (&["parallel-shrink"][..], last().with_stateful_set(|set| set.parallel = true)),
+        (&["parallel-shrink"][..], last().in_parallel()),
         (&["leader-cannot-move", "replace-pending"], annotated(last())),
         (&["operator-absent"], down(last())),
         (&["will-not-progress"], last().with_member(2, |member| member.pod.ready = false)),

@@ -19,9 +19,7 @@ scenarios![
 ];
 
 fn repairs_pass_whatever_the_operator_and_others_are_doing() {
-    let mut facts = healthy(5, 4).stalled([4]).with_stateful_set(|set| {
-        set.foreign_annotations = vec![("a".into(), "b".into())];
-    });
+    let mut facts = healthy(5, 4).stalled([4]).with_annotation("a", "b");
     facts = facts.with_member(1, |member| member.pod.ready = false);
     facts.failover = Seen::Known(PendingFailover {
         leader: Some("acid-a-0".into()),

@@ -115,7 +115,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          configmap/acid-a-config: synchronous_mode: false; synchronous_mode_strict: false
          configmap/acid-a-config: synchronous_node_count: 1
          configmap/acid-a-sync: not there
-         statefulset/acid-a: annotations of other writers: none
+         statefulset/acid-a: compared parts: as the operator writes them
       PASS too-few-healthy-survivors
          configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
          pod/acid-a-0: status.phase: Running; condition Ready: yes; spec.nodeName: node-0
@@ -199,7 +199,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          postgresql/acid-a: other edits: none
          statefulset/acid-a: spec.replicas: 5
       PASS replace-pending
-         statefulset/acid-a: annotations of other writers: none
+         statefulset/acid-a: compared parts: as the operator writes them
          configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
       PASS restart-pending
          http://10.244.0.10:8008/patroni: acid-a-0: pending_restart: false
