@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::object_ref::ObjectRef;
 
-pub use member::{Answer, Report, Role, Sender, State, Tags};
+pub use member::{Answer, Report, Role, Sender, State, Tags, given_by_another};
 
 /// The DCS store, which holds what all members share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Configuration {
     pub loop_wait: i64,
     /// The bytes by which a member may lag behind and still take over.
     pub maximum_lag_on_failover: u64,
-    /// Synchronous replication.
+    /// `synchronous_mode`, as it is written. [`Configuration::synchrony`] says what holds.
     pub synchronous: Synchronous,
     /// `synchronous_mode_strict`: without a standby, commits wait for ever.
     pub synchronous_strict: bool,
@@ -121,9 +121,7 @@ impl Configuration {
             synchronous: synchronous(&config["synchronous_mode"]),
             synchronous_strict: truthy(&config["synchronous_mode_strict"]),
             synchronous_node_count: number(&config["synchronous_node_count"], 1).max(1),
-            standby_cluster: config["standby_cluster"]
-                .as_object()
-                .is_some_and(|standby| !standby.is_empty()),
+            standby_cluster: follows_another(&config["standby_cluster"]),
             max_wal_senders: number(&parameters["max_wal_senders"], default.max_wal_senders),
             max_replication_slots: number(
                 &parameters["max_replication_slots"],
@@ -131,6 +129,18 @@ impl Configuration {
             ),
         })
     }
+
+    /// Returns the synchronous replication that Patroni does: none in a standby cluster, whatever
+    /// is written (`is_synchronous_mode`, `patroni/global_config.py`).
+    pub fn synchrony(&self) -> Synchronous {
+        if self.standby_cluster { Synchronous::Off } else { self.synchronous }
+    }
+}
+
+/// Returns whether the section `standby_cluster` makes a standby cluster (`is_standby_cluster`,
+/// `patroni/global_config.py`). It may be left over with none of these keys set.
+fn follows_another(section: &Value) -> bool {
+    ["host", "port", "restore_command"].iter().any(|key| python_true(&section[*key]))
 }
 
 fn synchronous(mode: &Value) -> Synchronous {
@@ -143,15 +153,64 @@ fn synchronous(mode: &Value) -> Synchronous {
     }
 }
 
+/// Returns whether Patroni reads a value of its configuration as true (`parse_bool`,
+/// patroni/utils.py).
 fn truthy(value: &Value) -> bool {
     match value {
         Value::Bool(yes) => *yes,
         Value::String(word) => {
             matches!(word.to_ascii_lowercase().as_str(), "true" | "on" | "yes" | "1")
         }
-        Value::Number(number) => number.as_i64() != Some(0),
+        Value::Number(number) => number.as_i64() == Some(1),
         Value::Null | Value::Array(_) | Value::Object(_) => false,
     }
+}
+
+/// Returns whether Python's `bool` makes a value true, as Patroni does with most tags: `"false"`
+/// is true, because it is a text that is not empty.
+fn python_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(yes) => *yes,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    }
+}
+
+/// Reads a number as Patroni does (`parse_int`, patroni/utils.py): a text in decimal, octal or
+/// hexadecimal notation counts too. `None` where it is no number, or has a unit.
+fn whole_number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64().or_else(|| rounded(number.as_f64()?)),
+        Value::String(text) => {
+            let text = text.trim();
+            let (sign, digits) = match text.strip_prefix('-') {
+                Some(digits) => (-1, digits),
+                None => (1, text.strip_prefix('+').unwrap_or(text)),
+            };
+            if digits.is_empty() || digits.starts_with(['-', '+']) {
+                return None;
+            }
+            let lower = digits.to_ascii_lowercase();
+            let found = match (lower.strip_prefix("0x"), lower.strip_prefix('0')) {
+                (Some(hexadecimal), _) => i64::from_str_radix(hexadecimal, 16).ok(),
+                (None, Some(octal)) if !octal.is_empty() && !lower.contains(['.', 'e']) => {
+                    i64::from_str_radix(octal, 8).ok()
+                }
+                (None, _) => lower.parse().ok().or_else(|| rounded(lower.parse().ok()?)),
+            };
+            found.map(|number: i64| number.saturating_mul(sign))
+        }
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Returns a fraction as the nearest whole number.
+#[expect(clippy::cast_possible_truncation, reason = "the number is checked to be small")]
+fn rounded(number: f64) -> Option<i64> {
+    (number.abs() < 1e15).then(|| number.round_ties_even() as i64)
 }
 
 /// The leader lock: annotations of the Endpoints `<cluster>` or the ConfigMap `<cluster>-leader`.
@@ -354,11 +413,95 @@ mod tests {
         for (tags, want) in [
             (json!({"nofailover": true}), true),
             (json!({"nofailover": "on"}), true),
+            (json!({"nofailover": "false"}), true),
+            (json!({"nofailover": "0"}), true),
+            (json!({"nofailover": ""}), false),
+            (json!({"nofailover": 0}), false),
             (json!({"failover_priority": 0}), true),
+            (json!({"failover_priority": "0"}), true),
+            (json!({"failover_priority": " -1 "}), true),
+            (json!({"failover_priority": "0x0"}), true),
+            (json!({"failover_priority": 0.4}), true),
+            (json!({"failover_priority": "2"}), false),
+            (json!({"failover_priority": "first"}), false),
+            (json!({"failover_priority": null}), false),
             (json!({"nofailover": false, "failover_priority": 0}), false),
+            (json!({"nofailover": null, "failover_priority": 0}), true),
             (json!({}), false),
         ] {
-            assert_eq!(Tags::of(&tags).nofailover, want, "{tags}");
+            assert_eq!(Tags::of(&tags, Some("4.1.4")).nofailover, want, "{tags}");
+        }
+    }
+
+    #[test]
+    fn nosync_tag_is_computed_as_by_patroni() {
+        for (tags, want) in [
+            (json!({"nosync": true}), true),
+            (json!({"nosync": "false"}), true),
+            (json!({"nosync": false}), false),
+            (json!({"sync_priority": 0}), true),
+            (json!({"sync_priority": "0"}), true),
+            (json!({"sync_priority": 3}), false),
+            (json!({"nosync": false, "sync_priority": 0}), false),
+            (json!({}), false),
+        ] {
+            assert_eq!(Tags::of(&tags, Some("4.1.4")).nosync, want, "{tags}");
+        }
+    }
+
+    #[test]
+    fn priority_tags_bind_since_the_version_that_knows_them() {
+        let tags = json!({"failover_priority": 0, "sync_priority": 0});
+        for (version, want) in [
+            (Some("2.1.7"), (false, false)),
+            (Some("3.1.2"), (false, false)),
+            (Some("3.2.0"), (true, false)),
+            (Some("4.0.6"), (true, false)),
+            (Some("4.1.0"), (true, true)),
+            // A version that is not known may be any.
+            (None, (true, true)),
+            (Some("main"), (true, true)),
+        ] {
+            let read = Tags::of(&tags, version);
+            assert_eq!((read.nofailover, read.nosync), want, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn standby_cluster_replicates_asynchronously_whatever_is_written() {
+        for (section, follows) in [
+            (json!({"host": "h"}), true),
+            (json!({"port": 5432}), true),
+            (json!({"restore_command": "c"}), true),
+            (json!({"create_replica_methods": ["basebackup"]}), false),
+            (json!({"host": "", "port": null}), false),
+            (json!({}), false),
+            (json!(null), false),
+        ] {
+            for mode in [json!(true), json!("quorum"), json!("on")] {
+                let text = json!({"synchronous_mode": mode, "standby_cluster": section});
+                let read = Configuration::of(&text.to_string()).unwrap();
+                assert_eq!(read.standby_cluster, follows, "{text}");
+                assert_eq!(read.synchrony() == Synchronous::Off, follows, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn switches_are_read_as_by_patroni() {
+        for (value, want) in [
+            (json!(true), true),
+            (json!("ON"), true),
+            (json!("1"), true),
+            (json!(1), true),
+            (json!(2), false),
+            (json!("maybe"), false),
+            (json!(""), false),
+            (json!(null), false),
+        ] {
+            let text = json!({"pause": value, "synchronous_mode_strict": value}).to_string();
+            let read = Configuration::of(&text).unwrap();
+            assert_eq!((read.paused, read.synchronous_strict), (want, want), "{text}");
         }
     }
 

@@ -324,7 +324,7 @@ fn is_synchronous(facts: &Facts, leader: &str, words: &Words, result: &mut Check
     let on = facts
         .configuration
         .known()
-        .is_some_and(|configuration| configuration.synchronous != Synchronous::Off);
+        .is_some_and(|configuration| configuration.synchrony() != Synchronous::Off);
     if !on {
         return;
     }

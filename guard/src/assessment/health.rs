@@ -63,8 +63,10 @@ impl<'a> Assessment<'a> {
 
     /// Returns the best kept member to lead when the ordinals from `to` upwards are removed.
     ///
-    /// It must be fit to take over. A synchronous standby comes before others, then the member that
-    /// has received most WAL, then the lowest ordinal.
+    /// It must be fit to take over. A synchronous standby comes before others, one that the leader
+    /// itself lists as synchronous first: it has flushed every acknowledged row, and what a replica
+    /// says that it received may be written and not flushed. Then comes the member that has received
+    /// most WAL, then the lowest ordinal.
     pub fn best_survivor(&self) -> Option<&'a Member> {
         self.facts
             .survivors()
@@ -80,8 +82,22 @@ impl<'a> Assessment<'a> {
                     Live::Answered(answer) => answer.position(),
                     Live::NotAsked | Live::Silent(_) => None,
                 };
-                (sync, received, std::cmp::Reverse(member.ordinal))
+                let flushed = sync && self.confirms(member);
+                (sync, flushed, received, std::cmp::Reverse(member.ordinal))
             })
+    }
+
+    /// Returns whether commits wait until `member` has flushed them, by the leader's list of
+    /// receivers (`sync_state` of `pg_stat_replication`).
+    fn confirms(&self, member: &Member) -> bool {
+        let Some(Live::Answered(leader)) = self.leader_member().map(|leader| &leader.live) else {
+            return false;
+        };
+        leader.replication.iter().any(|sender| {
+            sender.name.eq_ignore_ascii_case(&member.name)
+                && sender.state == "streaming"
+                && ["sync", "quorum"].contains(&sender.sync_state.as_str())
+        })
     }
 
     fn judge_answer(

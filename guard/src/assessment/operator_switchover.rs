@@ -67,7 +67,7 @@ impl Assessment<'_> {
             }
         }
         let synchronous = match &self.configuration {
-            Seen::Known(configuration) => configuration.synchronous,
+            Seen::Known(configuration) => configuration.synchrony(),
             Seen::Absent => {
                 unknown.get_or_insert("Patroni's configuration is not there".to_owned());
                 return;

@@ -152,7 +152,7 @@ impl Facts {
                 self.configuration.unreadable().unwrap_or("it is not there")
             ));
         };
-        if configuration.synchronous != Synchronous::On {
+        if configuration.synchrony() != Synchronous::On {
             return Ok(());
         }
         let Some(leader) = self.leader_name() else { return Err("there is no leader".to_owned()) };
@@ -260,5 +260,43 @@ mod tests {
         facts.leader = Seen::Absent;
         let pretender = facts.member("acid-a-0").unwrap();
         assert_eq!(facts.assess().health(pretender), Health::Unhealthy(vec![Problem::WrongRole]));
+    }
+
+    #[test]
+    fn best_survivor_is_the_standby_that_the_leader_waits_for() {
+        let sender = |name: &str, sync_state: &str| crate::patroni::Sender {
+            name: name.to_owned(),
+            state: "streaming".to_owned(),
+            sync_state: sync_state.to_owned(),
+        };
+        let facts = healthy(4, 3)
+            .with_leader(3)
+            .synchronous(&["acid-a-0", "acid-a-1"])
+            .with_answer(0, |answer| answer.received = Some(2000))
+            .with_answer(3, |answer| {
+                answer.replication = vec![
+                    sender("acid-a-0", "potential"),
+                    sender("acid-a-1", "sync"),
+                    sender("acid-a-2", "async"),
+                ];
+            });
+        assert_eq!(facts.assess().best_survivor().unwrap().name, "acid-a-1");
+        let unsaid = facts.with_answer(3, |answer| answer.replication.clear());
+        assert_eq!(unsaid.assess().best_survivor().unwrap().name, "acid-a-0");
+    }
+
+    #[test]
+    fn standby_cluster_has_no_set_of_synchronous_standbys() {
+        let facts = healthy(3, 2)
+            .with_leader(2)
+            .synchronous(&[])
+            .with_configuration(|configuration| configuration.standby_cluster = true);
+        let assessment = facts.assess();
+        assert_eq!(assessment.best_survivor().unwrap().name, "acid-a-0");
+        assert_eq!(
+            assessment.operator_switchover(),
+            crate::facts::OperatorSwitchover::Works,
+            "{facts:?}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::truthy;
+use super::{python_true, truthy, whole_number};
 
 /// The state of a member's PostgreSQL, in one vocabulary for all Patroni versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -100,30 +100,46 @@ impl Role {
 /// The tags of a member that bear on scaling (`patroni/tags.py`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
-    /// It must not take over: `nofailover: true`, or `failover_priority` of 0 or less.
+    /// It must not take over: `nofailover`, or `failover_priority` of 0 or less.
     pub nofailover: bool,
-    /// It is never a synchronous standby.
+    /// It is never a synchronous standby: `nosync`, or `sync_priority` of 0 or less.
     pub nosync: bool,
     /// The member from which it replicates instead of the leader.
     pub replicate_from: Option<String>,
 }
 
 impl Tags {
-    /// Reads the `tags` object of an annotation or a REST answer.
-    pub fn of(tags: &Value) -> Self {
-        // `failover_priority` counts only where `nofailover` is unset (patroni/tags.py
-        // `nofailover`).
-        let nofailover = if tags["nofailover"].is_null() {
-            tags["failover_priority"].as_i64().is_some_and(|priority| priority <= 0)
-        } else {
-            truthy(&tags["nofailover"])
-        };
+    /// Reads the `tags` object of an annotation or a REST answer of Patroni's `version`.
+    ///
+    /// A text such as `"false"` is true for Patroni, and a priority may be written as a text. A
+    /// version that does not know a priority ignores it (3.2 brought `failover_priority`, 4.1
+    /// `sync_priority`). A version that is not known may be any.
+    pub fn of(tags: &Value, version: Option<&str>) -> Self {
         Self {
-            nofailover,
-            nosync: truthy(&tags["nosync"]),
-            replicate_from: tags["replicatefrom"].as_str().map(str::to_owned),
+            nofailover: barred(tags, "nofailover", "failover_priority", since(version, (3, 2, 0))),
+            nosync: barred(tags, "nosync", "sync_priority", since(version, (4, 1, 0))),
+            replicate_from: tags["replicatefrom"]
+                .as_str()
+                .filter(|source| !source.is_empty())
+                .map(str::to_owned),
         }
     }
+}
+
+/// Returns whether a member is barred by a tag, or by the priority that counts where the tag is
+/// unset (`_bool_tag`, patroni/tags.py).
+fn barred(tags: &Value, name: &str, priority: &str, prioritised: bool) -> bool {
+    if !tags[name].is_null() {
+        return python_true(&tags[name]);
+    }
+    prioritised && whole_number(&tags[priority]).is_some_and(|priority| priority <= 0)
+}
+
+/// Returns whether a Patroni of this version has what came with `least`. A version that is not
+/// known counts as one.
+fn since(version: Option<&str>, least: (u64, u64, u64)) -> bool {
+    let numbers = version.map(numbers);
+    numbers.is_none_or(|numbers| numbers == (0, 0, 0) || numbers >= least)
 }
 
 /// The pod annotation `status`, which a member writes when its state changes.
@@ -161,7 +177,7 @@ impl Report {
             position: report["xlog_location"].as_u64(),
             replication_state: report["replication_state"].as_str().map(str::to_owned),
             version: report["version"].as_str().map(str::to_owned),
-            tags: Tags::of(&report["tags"]),
+            tags: Tags::of(&report["tags"], report["version"].as_str()),
             pending_restart: truthy(&report["pending_restart"]),
         })
     }
@@ -187,7 +203,9 @@ pub struct Answer {
     pub server_version: Option<u64>,
     /// Leader: flushed WAL position, in bytes.
     pub location: Option<u64>,
-    /// Replica: received position, in bytes.
+    /// Replica: received position, in bytes. Patroni before 4.1, and any with PostgreSQL before 13,
+    /// reports what is flushed. Since then it is what is written, and the disk may not have it yet
+    /// (`get_postgresql_status`, patroni/api.py).
     pub received: Option<u64>,
     /// Replica: replayed position, in bytes.
     pub replayed: Option<u64>,
@@ -220,6 +238,17 @@ pub struct Sender {
     pub sync_state: String,
 }
 
+/// Returns the member that gave the answer `body`, where that is not `member` of `cluster`.
+///
+/// The address of a pod that is gone is given to another pod, perhaps of another cluster. Patroni
+/// before 3.2 does not say its name, and its `scope` is the cluster.
+pub fn given_by_another(body: &Value, cluster: &str, member: &str) -> Option<String> {
+    let said = |key: &str| body["patroni"][key].as_str();
+    let (scope, name) = (said("scope").unwrap_or(cluster), said("name"));
+    let foreign = scope != cluster || name.is_some_and(|name| name != member);
+    foreign.then(|| format!("{} of {scope}", name.unwrap_or("a member")))
+}
+
 impl Answer {
     /// Reads the body. A replica that restarts answers 503 with a body of the same shape.
     pub fn of(body: &Value) -> Option<Self> {
@@ -248,7 +277,7 @@ impl Answer {
                 .collect(),
             paused: truthy(&body["pause"]),
             cluster_unlocked: truthy(&body["cluster_unlocked"]),
-            tags: Tags::of(&body["tags"]),
+            tags: Tags::of(&body["tags"], body["patroni"]["version"].as_str()),
             pending_restart: truthy(&body["pending_restart"]),
             version: body["patroni"]["version"].as_str().map(str::to_owned),
         })
@@ -262,17 +291,24 @@ impl Answer {
             || self.replication_state.as_deref() == Some("streaming")
     }
 
-    /// Returns the furthest position that it holds safely: flushed on a leader, received on a
-    /// replica.
+    /// Returns the furthest position that it holds: flushed on a leader, received on a replica.
+    ///
+    /// What a replica has received survives its own process, and not always its node: see
+    /// [`Answer::received`].
     pub fn position(&self) -> Option<u64> {
         self.location.or_else(|| self.received.max(self.replayed))
     }
 }
 
 fn tells_replication_state(version: Option<&str>) -> bool {
-    let mut parts = version.unwrap_or("").split('.').map(|part| {
+    version.is_some_and(|version| numbers(version) >= (3, 0, 4))
+}
+
+/// Returns the first three numbers of a version. What is no number is 0.
+fn numbers(version: &str) -> (u64, u64, u64) {
+    let mut parts = version.split('.').map(|part| {
         part.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().ok()
     });
     let mut next = || parts.next().flatten().unwrap_or(0);
-    (next(), next(), next()) >= (3, 0, 4)
+    (next(), next(), next())
 }

@@ -16,7 +16,7 @@ use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::duration::exact;
 use crate::facts::{Facts, Health, Live, Member, Seen};
-use crate::patroni::{Answer, State};
+use crate::patroni::{Answer, State, given_by_another};
 use crate::read::AskWhom;
 use crate::read::rest::{Address, MemberClient, RestRequest, RestResponse};
 
@@ -35,10 +35,11 @@ pub(super) async fn ask(
 ) {
     let leader = facts.leader_name().map(str::to_owned);
     let names = choose(facts, whom, leader.as_deref());
-    let namespace = facts.change.new.namespace.clone();
+    let cluster = &facts.change.new;
+    let (namespace, cluster) = (cluster.namespace.clone(), cluster.name.clone());
     let Seen::Known(members) = &mut facts.members else { return };
     let chosen = members.iter_mut().filter(|member| names.contains(&member.name));
-    let conversation = Conversation { asker, namespace: &namespace, until };
+    let conversation = Conversation { asker, namespace: &namespace, cluster: &cluster, until };
     let leads = |member: &Member| leader.as_deref() == Some(member.name.as_str());
     let (announce, mark) = watch::channel(None);
     let (leading, following): (Vec<&mut Member>, Vec<&mut Member>) =
@@ -117,6 +118,7 @@ struct Mark {
 struct Conversation<'a> {
     asker: &'a dyn MemberClient,
     namespace: &'a str,
+    cluster: &'a str,
     until: Instant,
 }
 
@@ -168,22 +170,28 @@ impl Conversation<'_> {
         }
         // An implementation of `MemberClient` may ignore the timeout, but the review must end.
         match timeout(patience, self.asker.exchange(&address, request)).await {
-            Ok(Ok(response)) => understand(&response),
+            Ok(Ok(response)) => understand(&response, self.cluster, &member.name),
             Ok(Err(why)) => Live::Silent(why),
             Err(_) => Live::Silent(format!("timed out after {}", exact(patience))),
         }
     }
 }
 
-/// Decodes a response. Patroni answers 503 in the same shape where PostgreSQL does not run.
-fn understand(response: &RestResponse) -> Live {
+/// Decodes the response of `member` of `cluster`. Patroni answers 503 in the same shape where
+/// PostgreSQL does not run.
+///
+/// The answer of another member is not believed: addresses of pods that are gone are used again.
+fn understand(response: &RestResponse, cluster: &str, member: &str) -> Live {
     let words = match response.status {
         401 => "asks for credentials (401)".to_owned(),
         403 => "refuses (403)".to_owned(),
         status => {
             let body: Option<Value> = serde_json::from_str(&response.body).ok();
-            match body.as_ref().and_then(Answer::of) {
-                Some(answer) => return Live::Answered(answer),
+            match body.as_ref().and_then(|body| Some((body, Answer::of(body)?))) {
+                Some((body, answer)) => match given_by_another(body, cluster, member) {
+                    None => return Live::Answered(answer),
+                    Some(another) => format!("{another} answers on its address"),
+                },
                 None => format!("answered {status} without saying its state"),
             }
         }
@@ -296,6 +304,47 @@ mod tests {
         assert_eq!(silence(&facts, "acid-a-1"), "asks for credentials (401)");
         assert_eq!(silence(&facts, "acid-a-2"), "answered 502 without saying its state");
         assert_eq!((took, facts.leader_position()), (Duration::ZERO, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answer_of_another_member_is_not_believed() {
+        let saying = |patroni: Value| {
+            Reply::Body(
+                200,
+                json!({"state": "running", "role": "replica", "timeline": 1, "patroni": patroni,
+                    "replication_state": "streaming",
+                    "xlog": {"received_location": 1000, "replayed_location": 1000}}),
+            )
+        };
+        for (patroni, why) in [
+            (json!({"version": "4.1.4", "scope": "acid-a", "name": "acid-a-1"}), None),
+            // Patroni before 3.2 does not say its name.
+            (json!({"version": "3.1.0", "scope": "acid-a"}), None),
+            (json!({"version": "2.1.7"}), None),
+            (
+                json!({"version": "4.1.4", "scope": "acid-a", "name": "acid-a-2"}),
+                Some("acid-a-2 of acid-a answers on its address"),
+            ),
+            (
+                json!({"version": "4.1.4", "scope": "acid-b", "name": "acid-a-1"}),
+                Some("acid-a-1 of acid-b answers on its address"),
+            ),
+            (
+                json!({"version": "3.1.0", "scope": "acid-b"}),
+                Some("a member of acid-b answers on its address"),
+            ),
+        ] {
+            let members = Members::of([
+                vec![leader(1000)],
+                vec![saying(patroni.clone())],
+                vec![standby(1000)],
+            ]);
+            let (facts, _) = shrink(&world("endpoints"), &members).await;
+            match why {
+                None => assert_eq!(answer(&facts, "acid-a-1").received, Some(1000), "{patroni}"),
+                Some(why) => assert_eq!(silence(&facts, "acid-a-1"), why, "{patroni}"),
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

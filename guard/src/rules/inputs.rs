@@ -24,7 +24,7 @@ pub(super) use cluster::{
     owner_before, pod_management, replacement, replicas, retention, standby, status, stores,
     upgrade_failure, volumes_of_deleted,
 };
-pub(super) use members::{answers, marks, pods, restarts, role_labels, sources, zones};
+pub(super) use members::{answers, marks, pods, restarts, role_labels, sources, sync_tags, zones};
 pub(super) use patroni::{
     failover, initialize, lag, last_leader, leader, lock, pause, senders, sync_standbys, synchrony,
 };

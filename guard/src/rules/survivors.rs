@@ -35,11 +35,16 @@ for removed members and have no pod, the StatefulSet's count and the volume clai
 are not enough: they are written only on change, so a frozen member says \"running\" for ever.
 
 Blind spots: only the moment of asking is seen. Whether the data are intact cannot be seen from outside.
+Since Patroni 4.1, with PostgreSQL 13 and later, `received_location` is what a replica has written: where its
+node fails in the next moment, rows that it had not flushed yet are lost. A synchronous standby has flushed
+every acknowledged row, so that one leads next where there is one. An answer that names another member or
+cluster (`patroni.name`, `patroni.scope`) is not believed.
 
 Way out: mend the survivors that are named, or shrink to a count that keeps a fit member; `kubectl pgscale
 plan NAME --to N` shows each. To remove only unhealthy members is never refused.
 
-Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha.py.",
+Upstream: `is_failover_possible` and `is_lagging`, patroni/api.py and patroni/ha.py; `get_postgresql_status`,
+patroni/api.py.",
     reads: &[
         inputs::leader,
         inputs::pods,

@@ -2,13 +2,13 @@
 
 use crate::assessment::Assessment;
 use crate::facts::{Facts, Health, Live, Member, Seen};
-use crate::patroni::{Configuration, Synchronous};
+use crate::patroni::{Configuration, Synchronous, Tags};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CREATE, DOWN, UP};
 use crate::rules::reads::{self, Read};
-use crate::rules::{Kind, Rule, inputs, members_unseen, set_to, still_down, unread};
+use crate::rules::{Kind, Rule, inputs, last_word, members_unseen, set_to, still_down, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const SYNC_STANDBYS_CONDEMNED: Rule = Rule {
@@ -28,15 +28,17 @@ To shrink to one instance takes every standby away by request: that is warned of
 refused where the mode is strict (strict-sync-floor).
 
 Signals: `synchronous_mode` in the dynamic configuration; the standbys in `<cluster>-sync`, which count only
-while the leader it names still leads; the survivors' live answers, of which one tagged nosync or
-replicatefrom counts for nothing: Patroni never chooses it. Denied where the leader is not known to stay;
-leader-cannot-move then says the same of the leader.
+while the leader it names still leads; the survivors' live answers, of which one tagged nosync, sync_priority 0
+or replicatefrom counts for nothing: Patroni never chooses it. Tags are read as Patroni reads them: the text
+\"false\" is true. Denied where the leader is not known to stay; leader-cannot-move then says the same of the
+leader. A standby cluster is never synchronous, whatever its configuration says.
 
 Blind spots: Patroni chooses standbys again in every loop; the choice that was read is up to ten seconds old.
 
 Way out: a count that keeps a synchronous standby, or wait until one that stays has become one.
 
-Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py.",
+Upstream: process_sync_replication and _is_healthiest_node, patroni/ha.py; tags.py; is_synchronous_mode,
+patroni/global_config.py.",
     reads: &[inputs::synchrony, inputs::sync_standbys, inputs::leader, inputs::answers],
     needs: reads::HEALTH.and(&[Read::Sync]),
     check: sync_standbys_condemned,
@@ -133,10 +135,15 @@ fn sync_standbys_condemned(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 /// Only an answer counts: a member without an answer is not counted on either.
 fn never_synchronous(member: &Member) -> Option<Tag> {
     let Live::Answered(answer) = &member.live else { return None };
-    if answer.tags.nosync {
-        return Some(("tags.nosync", "true".to_owned()));
+    bars(&answer.tags)
+}
+
+/// Returns the tag among `tags` by which Patroni never chooses the member.
+fn bars(tags: &Tags) -> Option<Tag> {
+    if tags.nosync {
+        return Some(("tags.nosync or tags.sync_priority", "never synchronous".to_owned()));
     }
-    let source = answer.tags.replicate_from.as_ref()?;
+    let source = tags.replicate_from.as_ref()?;
     Some(("tags.replicatefrom", source.clone()))
 }
 
@@ -176,13 +183,16 @@ cluster of one has none: every commit hangs until another member has joined. Sta
 of their own and are left out.
 
 Signals: `synchronous_mode` and `synchronous_mode_strict` in the dynamic configuration (annotation `config` of
-`<cluster>-config`), which is what the cluster runs by, and in `spec.patroni` of the manifest, which it will.
+`<cluster>-config`), which is what the cluster runs by, and in `spec.patroni` of the manifest, which it will:
+with any update of the cluster the operator writes both modes of the manifest into the configuration
+(configuration-drift). A mode that is off by hand and on in the manifest counts as on.
 
 Blind spots: a configuration that is changed after the reading.
 
 Way out: keep two instances, or switch synchronous_mode_strict off first.
 
-Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, patroni/global_config.py.",
+Upstream: process_sync_replication, patroni/ha.py; is_synchronous_mode_strict, patroni/global_config.py;
+checkAndSetGlobalPostgreSQLConfiguration, pkg/cluster/sync.go.",
     reads: &[inputs::count, inputs::synchrony, inputs::declared_synchrony],
     needs: reads::COUNT.and(&[Read::StatefulSet, Read::Leader, Read::Configuration]),
     check: strict_sync_floor,
@@ -202,7 +212,7 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             == Some(true)
     });
     let runs = configuration
-        .is_some_and(|config| config.synchronous_strict && config.synchronous != Synchronous::Off);
+        .is_some_and(|config| config.synchronous_strict && config.synchrony() != Synchronous::Off);
     if !declared && !runs {
         // A cluster that is created, or never ran, has nothing but its manifest.
         return match &facts.configuration {
@@ -246,15 +256,22 @@ synchronous_node_count is the number of standbys that must have a row before its
 With fewer standbys than that Patroni takes those there are, and says so only in its log.
 
 Signals: `synchronous_mode` and `synchronous_node_count` (1 when unset) in the dynamic configuration, against
-the new count less one, the leader.
+the new count less one, the leader, and less the kept members that are tagged nosync, sync_priority 0 or
+replicatefrom: these never become synchronous.
 
-Blind spots: standbys tagged nosync never become synchronous and are counted here.
+Blind spots: the tags of a member that neither answers nor ever reported.
 
 Way out: keep one more instance than synchronous_node_count, or lower that first.
 
 Upstream: get_synchronous_node_count and min_synchronous_nodes, patroni/global_config.py.",
-    reads: &[inputs::count, inputs::synchrony],
-    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Leader, Read::Configuration]),
+    reads: &[inputs::count, inputs::synchrony, inputs::leader, inputs::sync_tags],
+    needs: reads::COUNT.and(&[
+        Read::StatefulSet,
+        Read::Pods,
+        Read::Answers,
+        Read::Leader,
+        Read::Configuration,
+    ]),
     check: sync_count_floor,
     #[cfg(any(test, feature = "testing"))]
     table: tests::sync_count_floor,
@@ -266,17 +283,34 @@ fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         Ok(None) => return Outcome::Pass,
         Err(why) => return Outcome::Unknown(why),
     };
-    let standbys = facts.to().saturating_sub(1);
+    if facts.members.known().is_none() {
+        return members_unseen(facts);
+    }
+    let leader = facts.leader_name();
+    let barred: Vec<(&Member, Tag)> = facts
+        .survivors()
+        .filter(|member| Some(member.name.as_str()) != leader)
+        .filter_map(|member| {
+            let bar = last_word(member, |it| bars(&it.tags), |it| bars(&it.tags));
+            Some((member, bar.known()?.clone()?))
+        })
+        .collect();
+    let kept = facts.to().saturating_sub(1);
+    let standbys = kept.saturating_sub(i64::try_from(barred.len()).unwrap_or(i64::MAX));
     let wanted = i64::try_from(configuration.synchronous_node_count).unwrap_or(i64::MAX);
     if standbys >= wanted {
         return Outcome::Pass;
     }
-    let finding = Finding::warn(
+    let kept = if barred.is_empty() { "would be kept" } else { "that may be chosen would be kept" };
+    let mut finding = Finding::warn(
         SYNC_COUNT_FLOOR.id,
-        format!("{standbys} standbys would be kept, and {wanted} are to be synchronous"),
+        format!("{standbys} standbys {kept}, and {wanted} are to be synchronous"),
     )
     .because(facts.patroni_source("config"), "synchronous_mode", mode(configuration))
     .because(facts.patroni_source("config"), "synchronous_node_count", wanted);
+    finding
+        .evidence
+        .extend(barred.into_iter().map(|(member, (tag, value))| facts.quote(member, tag, value)));
     let lower = "lower synchronous_node_count first";
     Outcome::Found(finding.remedy(match still_down(facts, wanted.saturating_add(1)) {
         Some(command) => Remedy::note(lower).or_to("or keep more", command),
@@ -289,7 +323,7 @@ fn sync_count_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 fn synchronous(facts: &Facts) -> Result<Option<&Configuration>, String> {
     match &facts.configuration {
         Seen::Known(configuration) => {
-            Ok(Some(configuration).filter(|it| it.synchronous != Synchronous::Off))
+            Ok(Some(configuration).filter(|it| it.synchrony() != Synchronous::Off))
         }
         Seen::Absent => Err("Patroni's configuration is not there".to_owned()),
         Seen::Unreadable(why) => Err(format!("Patroni's configuration could not be read ({why})")),

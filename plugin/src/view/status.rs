@@ -113,13 +113,13 @@ fn patroni(facts: &Facts) -> String {
         let why = facts.configuration.unreadable().unwrap_or("not there");
         return format!("its configuration cannot be read: {why}");
     };
-    let mut parts = vec![match configuration.synchronous {
+    let mut parts = vec![match configuration.synchrony() {
         Synchronous::Off => "asynchronous replication".to_owned(),
         Synchronous::On => "synchronous replication".to_owned(),
         Synchronous::Quorum => "quorum replication".to_owned(),
     }];
     if let Seen::Known(sync) = &facts.sync
-        && configuration.synchronous != Synchronous::Off
+        && configuration.synchrony() != Synchronous::Off
         && !sync.standbys.is_empty()
     {
         parts.push(format!("synchronous standbys: {}", sync.standbys.join(" ")));

@@ -130,6 +130,21 @@ pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
     word(facts, feeds, |report| tag(&report.tags), |printed| printed)
 }
 
+/// Returns the tags that keep each member from becoming a synchronous standby.
+pub(in crate::rules) fn sync_tags(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    let tags = |tags: &Tags| {
+        let source = tags.replicate_from.as_deref().unwrap_or("unset");
+        vec![
+            (
+                "tags.nosync or tags.sync_priority",
+                if tags.nosync { "never synchronous" } else { "unset" }.to_owned(),
+            ),
+            ("tags.replicatefrom", source.to_owned()),
+        ]
+    };
+    word(facts, |answer| tags(&answer.tags), |report| tags(&report.tags), |printed| printed)
+}
+
 /// Returns fields of each member's answer, or of its report where it gave no answer.
 fn word<T>(
     facts: &Assessment<'_>,

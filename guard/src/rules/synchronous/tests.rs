@@ -66,6 +66,13 @@ pub(super) fn sync_standbys_condemned() {
             ),
             ("zero has its own rule", healthy(5, 0).synchronous(last), Want::NotApplicable),
             ("growing", healthy(3, 5).synchronous(&["acid-a-2"]), Want::NotApplicable),
+            (
+                "a standby cluster, whatever its mode",
+                led_by_the_last(3)
+                    .synchronous(&["acid-a-3"])
+                    .with_configuration(|configuration| configuration.standby_cluster = true),
+                Want::Pass,
+            ),
         ],
     );
     let id = "sync-standbys-condemned";
@@ -113,7 +120,7 @@ fn survivor_tagged_nosync_or_cascading_is_no_next_synchronous_standby() {
     sync-standbys-condemned: every synchronous standby (acid-a-2) would be deleted, and no kept member is caught up and may become one
       configmap/acid-a-sync: sync_standby: acid-a-2
       configmap/acid-a-config: synchronous_mode: true
-      http://10.244.0.11:8008/patroni: acid-a-1: tags.nosync: true
+      http://10.244.0.11:8008/patroni: acid-a-1: tags.nosync or tags.sync_priority: never synchronous
       Try: remove the tag, then wait until a kept member has become a synchronous standby
     ");
 }
@@ -128,6 +135,15 @@ pub(super) fn strict_sync_floor() {
         facts.editing(|spec| {
             spec["patroni"] = json!({"synchronous_mode": true, "synchronous_mode_strict": true});
         })
+    };
+    let switched_off = |facts: Facts| {
+        let mut facts = declared(facts).with_configuration(|configuration| {
+            configuration.synchronous_strict = false;
+        });
+        if let Some(old) = &mut facts.change.old {
+            old.spec = facts.change.new.spec.clone();
+        }
+        facts
     };
     let created = |mut facts: Facts| {
         facts.change.old = None;
@@ -154,6 +170,14 @@ pub(super) fn strict_sync_floor() {
                 Want::Pass,
             ),
             ("declared by the same write", declared(healthy(5, 1)), Want::Deny),
+            ("off by hand, and on in the manifest", switched_off(strict(5, 1)), Want::Deny),
+            (
+                "the whole mode is off by hand, and on in the manifest",
+                switched_off(strict(5, 1)).with_configuration(|configuration| {
+                    configuration.synchronous = Synchronous::Off;
+                }),
+                Want::Deny,
+            ),
             ("a standby cluster", standby(strict(2, 1)), Want::Pass),
             (
                 "a standby cluster by its configuration",
@@ -190,6 +214,8 @@ pub(super) fn sync_count_floor() {
             configuration.synchronous_node_count = count;
         })
     };
+    let nosync = |facts: Facts| facts.with_answer(2, |answer| answer.tags.nosync = true);
+    let standby = |facts: Facts| facts.with_configuration(|config| config.standby_cluster = true);
     table(
         "sync-count-floor",
         vec![
@@ -197,6 +223,22 @@ pub(super) fn sync_count_floor() {
             ("enough stay", wanting(2, 3), Want::Pass),
             ("one too few stays", wanting(2, 2), Want::Warn),
             ("none stays", wanting(1, 1), Want::Warn),
+            ("one that stays is tagged nosync", nosync(wanting(2, 3)), Want::Warn),
+            ("one that stays is tagged, enough others do", nosync(wanting(1, 3)), Want::Pass),
+            ("one that goes is tagged", nosync(wanting(1, 2)), Want::Pass),
+            (
+                "one that stays is tagged by its last report",
+                wanting(2, 3).with_member(2, |member| {
+                    member.live = Live::Silent("no answer in 1s".into());
+                    let tagged = json!({"state": "running", "version": "4.1.4",
+                        "tags": {"sync_priority": "0"}});
+                    member.report =
+                        Seen::Known(crate::patroni::Report::of(&tagged.to_string()).unwrap());
+                }),
+                Want::Warn,
+            ),
+            ("a standby cluster", standby(wanting(2, 2)), Want::Pass),
+            ("pods unreadable", wanting(2, 2).without_sight_of_members(), Want::Unknown),
             ("more than there ever were", wanting(u64::MAX, 4), Want::Warn),
             ("configuration unreadable", unconfigured(healthy(5, 2)), Want::Unknown),
             ("zero has its own rule", wanting(2, 0), Want::NotApplicable),
