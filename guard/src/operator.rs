@@ -15,11 +15,14 @@ use crate::postgresql::Postgresql;
 
 pub mod account;
 pub mod compared;
+pub mod dynamic;
 mod pods;
+pub mod upgrade;
 
 pub use account::Account;
 pub use compared::{Compared, Shaping};
 pub use pods::{PodSettings, Written};
+pub use upgrade::Upgrades;
 
 /// The container that runs Patroni and PostgreSQL (pkg/util/constants/kubernetes.go).
 pub(crate) const POSTGRES_CONTAINER: &str = "postgres";
@@ -91,6 +94,10 @@ pub struct Settings {
     pub deletes_with_cluster: Option<(&'static str, &'static str)>,
     /// Annotation keys that the operator ignores when it compares objects.
     pub ignored_annotations: Vec<String>,
+    /// `enable_patroni_failsafe_mode`, which holds where a manifest says nothing.
+    pub failsafe: bool,
+    /// The settings about major upgrades.
+    pub upgrades: Box<Upgrades>,
     /// The settings that shape the pods that it makes.
     pub pods: Box<PodSettings>,
     /// The settings for the parts of a StatefulSet that it compares.
@@ -111,6 +118,8 @@ impl Default for Settings {
             deletes_volumes: false,
             deletes_with_cluster: deletes_with_cluster(true, false),
             ignored_annotations: Vec::new(),
+            failsafe: false,
+            upgrades: Box::default(),
             pods: Box::default(),
             shaping: Box::default(),
         }
@@ -227,6 +236,8 @@ impl Settings {
                 .flat_map(|keys| keys.split(','))
                 .map(str::to_owned)
                 .collect(),
+            failsafe: text("enable_patroni_failsafe_mode").and_then(parse_bool).unwrap_or(false),
+            upgrades: Box::new(Upgrades::of_config_map(data)),
             pods: Box::new(PodSettings::of_config_map(data)),
             shaping: Box::new(Shaping::of_config_map(data)),
         })
@@ -281,6 +292,9 @@ impl Settings {
                 .flatten()
                 .filter_map(|key| key.as_str().map(str::to_owned))
                 .collect(),
+            failsafe: configuration.pointer("/patroni/enable_patroni_failsafe_mode")
+                == Some(&Value::Bool(true)),
+            upgrades: Box::new(Upgrades::of_operator_configuration(configuration)),
             pods: Box::new(PodSettings::of_operator_configuration(configuration)),
             shaping: Box::new(Shaping::of_operator_configuration(configuration)),
         })

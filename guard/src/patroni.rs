@@ -11,7 +11,8 @@
 
 mod member;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -67,6 +68,8 @@ pub struct Configuration {
     pub max_wal_senders: u64,
     /// `max_replication_slots`, 10 when unset.
     pub max_replication_slots: u64,
+    /// The whole document. The operator compares more of this than the fields above.
+    pub document: Arc<Value>,
 }
 
 /// Patroni's `synchronous_mode`.
@@ -93,6 +96,7 @@ impl Default for Configuration {
             standby_cluster: false,
             max_wal_senders: 10,
             max_replication_slots: 10,
+            document: Arc::default(),
         }
     }
 }
@@ -127,7 +131,24 @@ impl Configuration {
                 &parameters["max_replication_slots"],
                 default.max_replication_slots,
             ),
+            document: Arc::new(config),
         })
+    }
+
+    /// Returns the names of the logical replication slots that Patroni keeps on the leader and
+    /// copies to replicas (`permanent_slots`, `patroni/global_config.py`; `is_logical_slot` and
+    /// `_get_permanent_slots`, `patroni/dcs/__init__.py`).
+    ///
+    /// In a standby cluster it keeps none.
+    pub fn logical_slots(&self) -> BTreeSet<&str> {
+        let document = &*self.document;
+        let switch = &document["postgresql"]["use_slots"];
+        if self.standby_cluster || (!switch.is_null() && !truthy(switch)) {
+            return BTreeSet::new();
+        }
+        let keys = ["permanent_replication_slots", "permanent_slots", "slots"];
+        let slots = keys.iter().map(|key| &document[*key]).find(|slots| python_true(slots));
+        logical(slots.unwrap_or(&Value::Null)).collect()
     }
 
     /// Returns the synchronous replication that Patroni does: none in a standby cluster, whatever
@@ -135,6 +156,17 @@ impl Configuration {
     pub fn synchrony(&self) -> Synchronous {
         if self.standby_cluster { Synchronous::Off } else { self.synchronous }
     }
+}
+
+/// Returns the names of the logical ones among slots by name, as in `slots` of the configuration
+/// and in `spec.patroni.slots` of a manifest.
+pub fn logical(slots: &Value) -> impl Iterator<Item = &str> {
+    let all = slots.as_object().into_iter().flatten();
+    let is_logical = |slot: &Value| {
+        let kind = slot.get("type").is_none_or(|kind| kind == "logical");
+        kind && python_true(&slot["database"]) && python_true(&slot["plugin"])
+    };
+    all.filter(move |(_, slot)| slot.is_object() && is_logical(slot)).map(|(name, _)| name.as_str())
 }
 
 /// Returns whether the section `standby_cluster` makes a standby cluster (`is_standby_cluster`,
@@ -372,7 +404,8 @@ mod tests {
 
     #[test]
     fn unset_configuration_takes_patronis_defaults() {
-        assert_eq!(Configuration::of("{}").unwrap(), Configuration::default());
+        let read = Configuration::of("{}").unwrap();
+        assert_eq!(Configuration { document: Arc::default(), ..read }, Configuration::default());
         let set = Configuration::of(
             &json!({"pause": true, "synchronous_mode": "quorum", "maximum_lag_on_failover": 33_554_432,
                 "postgresql": {"parameters": {"max_wal_senders": "5"}}, "standby_cluster": {"host": "h"}})
@@ -484,6 +517,28 @@ mod tests {
                 assert_eq!(read.standby_cluster, follows, "{text}");
                 assert_eq!(read.synchrony() == Synchronous::Off, follows, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn logical_slots_are_those_that_patroni_keeps() {
+        let cdc = json!({"type": "logical", "database": "a", "plugin": "pgoutput"});
+        let implied = json!({"database": "a", "plugin": "pgoutput"});
+        let physical = json!({"type": "physical"});
+        for (text, want) in [
+            (json!({}), &[][..]),
+            (json!({"slots": {"b": implied, "a": cdc, "p": physical, "n": null}}), &["a", "b"]),
+            (json!({"slots": {"a": {"type": "logical", "database": "a"}}}), &[]),
+            (json!({"permanent_slots": {"old": cdc}, "slots": {"a": cdc}}), &["old"]),
+            (json!({"permanent_slots": {}, "slots": {"a": cdc}}), &["a"]),
+            (json!({"slots": {"a": cdc}, "postgresql": {"use_slots": false}}), &[]),
+            (json!({"slots": {"a": cdc}, "postgresql": {"use_slots": true}}), &["a"]),
+            (json!({"slots": {"a": cdc}, "standby_cluster": {"host": "h"}}), &[]),
+            (json!({"slots": ["a"]}), &[]),
+        ] {
+            let read = Configuration::of(&text.to_string()).unwrap();
+            let found: Vec<&str> = read.logical_slots().into_iter().collect();
+            assert_eq!(found, want, "{text}");
         }
     }
 

@@ -42,11 +42,12 @@ pub const STANDBY_VARIABLES: [&str; 4] = [
 /// ([`Change::other_edits`](crate::Change::other_edits)). So a caller that limits its decoding may
 /// leave out a part that is not listed here and is the same in both. A property of the rules keeps
 /// the list complete.
-pub const JUDGED_PARTS: [&str; 15] = [
+pub const JUDGED_PARTS: [&str; 17] = [
     "enableReplicaConnectionPooler",
     "env",
     "initContainers",
     "init_containers",
+    "maintenanceWindows",
     "numberOfInstances",
     "patroni",
     "podAnnotations",
@@ -56,6 +57,7 @@ pub const JUDGED_PARTS: [&str; 15] = [
     "resources",
     "sidecars",
     "standby",
+    "streams",
     "teamId",
     "volume",
 ];

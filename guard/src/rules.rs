@@ -23,6 +23,7 @@ mod applies;
 mod bounds;
 mod calendar;
 mod capacity;
+mod configuration;
 mod direct_scale;
 mod evaluate;
 mod inputs;
@@ -41,11 +42,13 @@ mod relabelled;
 mod remaining;
 mod replacement;
 mod severity;
+mod slots;
 mod stateful_set;
 mod storage;
 mod store;
 mod survivors;
 mod synchronous;
+mod upgrade;
 mod zero;
 
 #[cfg(test)]
@@ -151,6 +154,7 @@ pub const RULES: &[Rule] = &[
     operator_switchover::LEADER_CANNOT_MOVE,
     survivors::TOO_FEW_HEALTHY_SURVIVORS,
     survivors::SURVIVOR_UNHEALTHY,
+    slots::LOGICAL_SLOTS,
     synchronous::SYNC_STANDBYS_CONDEMNED,
     synchronous::STRICT_SYNC_FLOOR,
     synchronous::SYNC_COUNT_FLOOR,
@@ -161,11 +165,13 @@ pub const RULES: &[Rule] = &[
     progress::OPERATION_IN_PROGRESS,
     progress::CHANGE_NOT_APPLIED,
     pending::MAJOR_UPGRADE,
+    upgrade::UPGRADE_PENDING,
     operator::OPERATOR_FAILED,
     operator::OPERATOR_ABSENT,
     mixed::MIXED_CHANGE,
     replacement::REPLACE_PENDING,
     pending::RESTART_PENDING,
+    configuration::CONFIGURATION_DRIFT,
     stateful_set::PARALLEL_SHRINK,
     stateful_set::WILL_NOT_PROGRESS,
     remaining::SURVIVORS_ONE_ZONE,

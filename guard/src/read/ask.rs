@@ -65,8 +65,9 @@ pub(super) async fn ask(
 
 /// Returns the members to ask.
 ///
-/// For a shrink all, for growth those that look unfinished and the leader as their measure, else
-/// none.
+/// For a shrink all. For growth those that look unfinished, with the leader as their measure, and
+/// for any change of the count the leader alone where the operator may upgrade it with the change.
+/// Else none.
 fn choose(facts: &Facts, whom: AskWhom, leader: Option<&str>) -> Vec<String> {
     let all = || facts.all_members().iter().map(|member| member.name.clone()).collect();
     if facts.deletes_leader() {
@@ -74,7 +75,11 @@ fn choose(facts: &Facts, whom: AskWhom, leader: Option<&str>) -> Vec<String> {
     }
     match (whom, facts.direction()) {
         (AskWhom::All, _) | (AskWhom::AsNeeded, Direction::Down) => all(),
-        (AskWhom::AsNeeded, Direction::Create | Direction::Same) => Vec::new(),
+        (AskWhom::AsNeeded, Direction::Create) => Vec::new(),
+        (AskWhom::AsNeeded, Direction::Same) => {
+            let upgrade = facts.changes_count() && facts.upgrade_wanted().is_some();
+            leader.filter(|_| upgrade).map(str::to_owned).into_iter().collect()
+        }
         (AskWhom::AsNeeded, Direction::Up) => {
             let mut names: Vec<String> = facts
                 .all_members()
@@ -83,7 +88,7 @@ fn choose(facts: &Facts, whom: AskWhom, leader: Option<&str>) -> Vec<String> {
                 .map(|member| member.name.clone())
                 .collect();
             if let Some(leader) = leader
-                && !names.is_empty()
+                && (!names.is_empty() || facts.upgrade_wanted().is_some())
                 && !names.iter().any(|name| name == leader)
             {
                 names.push(leader.to_owned());
@@ -375,6 +380,21 @@ mod tests {
         reader.facts(change(3, 5), AskWhom::AsNeeded).await;
         reader.facts(change(3, 3), AskWhom::AsNeeded).await;
         assert_eq!(members.counts().len(), 0, "no member looks unfinished");
+
+        // The operator may start a pending upgrade with any update: the leader's version decides.
+        let asking = |from, to| {
+            let mut change = change(from, to);
+            for cluster in change.old.iter_mut().chain([&mut change.new]) {
+                cluster.spec["postgresql"] = json!({"version": "16"});
+            }
+            change
+        };
+        let upgrading = Members::healthy();
+        let reader = healthy.reader(&upgrading);
+        reader.facts(asking(3, 3), AskWhom::AsNeeded).await;
+        assert_eq!(upgrading.counts().len(), 0, "the count stays");
+        reader.facts(asking(3, 5), AskWhom::AsNeeded).await;
+        assert_eq!(upgrading.counts().into_keys().collect::<Vec<_>>(), ["acid-a-0"]);
 
         let cloning = json!({"state": "creating replica", "role": "replica", "version": "4.1.4"});
         let world = healthy.edit(&core("pods", "acid-a-2"), |pod| {

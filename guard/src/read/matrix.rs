@@ -173,7 +173,7 @@ const SITUATIONS: &[Situation] = &[
             it
         },
         2,
-        &[],
+        &["warn configuration-drift"],
     ),
     (
         "synchronous, the highest leads, the first is the standby",
@@ -191,7 +191,7 @@ const SITUATIONS: &[Situation] = &[
             it.led_by(2)
         },
         2,
-        &["deny leader-cannot-move"],
+        &["deny leader-cannot-move", "warn configuration-drift"],
     ),
     (
         "a standby cluster shrinks",

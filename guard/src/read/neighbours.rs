@@ -98,7 +98,15 @@ async fn etcd_store_refuses_a_shrink_and_warns_about_growth() {
         let found = findings(&facts);
         assert!(found.contains(&"deny no-leader".to_owned()), "{found:?}");
         let found = findings(&recording.read(5).await);
-        assert_eq!(found, ["warn no-leader", "warn paused", "warn too-few-wal-senders"]);
+        assert_eq!(
+            found,
+            [
+                "warn no-leader",
+                "warn paused",
+                "warn configuration-drift",
+                "warn too-few-wal-senders"
+            ]
+        );
     }
 }
 

@@ -20,13 +20,16 @@ mod policies;
 mod room;
 
 pub(super) use cluster::{
-    count, declared_synchrony, generation, operator_limits, operator_runs, other_edits,
+    count, declared_synchrony, drift, generation, operator_limits, operator_runs, other_edits,
     owner_before, pod_management, replacement, replicas, retention, standby, status, stores,
-    upgrade_failure, volumes_of_deleted,
+    upgrade_failure, upgrades, volumes_of_deleted,
 };
-pub(super) use members::{answers, marks, pods, restarts, role_labels, sources, sync_tags, zones};
+pub(super) use members::{
+    answers, marks, pods, restarts, role_labels, server_version, sources, sync_tags, zones,
+};
 pub(super) use patroni::{
-    failover, initialize, lag, last_leader, leader, lock, pause, senders, sync_standbys, synchrony,
+    failover, initialize, lag, last_leader, leader, lock, logical_slots, pause, senders,
+    sync_standbys, synchrony,
 };
 pub(super) use policies::{backup_age, freezes, max, max_lag, min, steps, windows, zero};
 pub(super) use room::{

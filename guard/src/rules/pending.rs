@@ -3,6 +3,7 @@
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
 use crate::facts::{Facts, Live, Member, Seen};
+use crate::operator::upgrade::UPGRADE_FAILED;
 use crate::patroni::{PendingFailover, State};
 use crate::policy::Policies;
 use crate::postgresql::ordinal;
@@ -15,10 +16,6 @@ use crate::rules::{
     members_unseen, status, unread, until_unmarked,
 };
 use crate::verdict::{Finding, Outcome, Severity};
-
-/// The annotation by which the operator remembers a major upgrade that failed
-/// (pkg/cluster/majorversionupgrade.go).
-pub(super) const UPGRADE_FAILED: &str = "last-major-upgrade-failure";
 
 pub(super) const SWITCHOVER_PENDING: Rule = Rule {
     id: RuleId::SWITCHOVER_PENDING,

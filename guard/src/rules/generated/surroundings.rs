@@ -1,6 +1,8 @@
 //! The surroundings of a cluster: the room there is, the operator that owned it before, and the
 //! template.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::SignedDuration;
 use proptest::collection::vec;
@@ -12,7 +14,8 @@ use serde_json::{Value, json};
 use super::seen;
 use crate::capacity::Template;
 use crate::facts::{Backup, Capacity, Claim, DisruptionBudget, Facts, Live, Node, Seen, Taint};
-use crate::operator::Operator;
+use crate::operator::upgrade::Mode;
+use crate::operator::{Operator, Upgrades};
 use crate::patroni::Sender;
 use crate::postgresql::CONTROLLER_ANNOTATION;
 use crate::rules::testing::{healthy, now};
@@ -29,6 +32,10 @@ pub(super) struct Surroundings {
     senders: (u64, u64),
     /// The streams between members, as (leader or not, standby).
     streams: Vec<(usize, i64)>,
+    /// The document of Patroni's configuration.
+    document: Value,
+    /// The operator's settings about major upgrades.
+    upgrades: Upgrades,
 }
 
 /// The rare oddities, each drawn by itself.
@@ -36,6 +43,8 @@ pub(super) struct Surroundings {
 #[expect(clippy::struct_excessive_bools, reason = "drawn one by one")]
 struct Oddities {
     deletes_volumes: bool,
+    failsafe: bool,
+    followed: bool,
     nosync: bool,
     probed: bool,
     stale_settings: Option<bool>,
@@ -46,26 +55,64 @@ struct Oddities {
 pub(super) fn surroundings() -> impl Strategy<Value = Surroundings> {
     let rarely = || prop::bool::weighted(0.1);
     let stale = prop_oneof![8 => Just(Some(false)), 1 => Just(Some(true)), 1 => Just(None)];
-    let oddities = (rarely(), rarely(), rarely(), stale, rarely(), prop::bool::weighted(0.03))
-        .prop_map(|(deletes_volumes, nosync, probed, stale_settings, standby, undo)| Oddities {
-            deletes_volumes,
-            nosync,
-            probed,
-            stale_settings,
-            standby,
-            undo,
+    let patroni = (rarely(), rarely(), rarely());
+    let oddities = (rarely(), patroni, rarely(), stale, rarely(), prop::bool::weighted(0.03))
+        .prop_map(|(deletes_volumes, patroni, probed, stale_settings, standby, undo)| {
+            let (nosync, failsafe, followed) = patroni;
+            Oddities {
+                deletes_volumes,
+                failsafe,
+                followed,
+                nosync,
+                probed,
+                stale_settings,
+                standby,
+                undo,
+            }
         });
     let before = option::weighted(0.06, seen((-1_i64..4, -1_i64..8).prop_map(limited)));
     let senders = (select(vec![10_u64, 10, 3, 0]), select(vec![10_u64, 10, 2]));
-    (capacity(), vec(claim(), 0..4), before, oddities, senders, vec((0_usize..8, 0_i64..8), 0..2))
-        .prop_map(|(capacity, claims, before, oddities, senders, streams)| Surroundings {
-            capacity,
-            claims,
-            before,
-            oddities,
-            senders,
-            streams,
-        })
+    let streams = vec((0_usize..8, 0_i64..8), 0..2);
+    let patroni = (senders, streams, document(), upgrades());
+    (capacity(), vec(claim(), 0..4), before, oddities, patroni).prop_map(
+        |(capacity, claims, before, oddities, (senders, streams, document, upgrades))| {
+            Surroundings {
+                capacity,
+                claims,
+                before,
+                oddities,
+                senders,
+                streams,
+                document,
+                upgrades,
+            }
+        },
+    )
+}
+
+/// Returns documents that say what a manifest says, and others.
+fn document() -> impl Strategy<Value = Value> {
+    let parameters = || json!({"parameters": {"max_connections": 100}});
+    let slot = json!({"type": "logical", "database": "a", "plugin": "pgoutput"});
+    select(vec![
+        json!(null),
+        json!({"postgresql": parameters()}),
+        json!({"postgresql": parameters(), "synchronous_mode": true, "ttl": 60}),
+        json!({"postgresql": parameters(), "failsafe_mode": true}),
+        json!({"postgresql": parameters(), "slots": {"cdc": slot}}),
+        json!({"postgresql": parameters(), "synchronous_mode": "quorum", "slots": {"cdc": slot}}),
+    ])
+}
+
+fn upgrades() -> impl Strategy<Value = Upgrades> {
+    let mode = select(vec![Mode::Manual, Mode::Off, Mode::Full]);
+    let windows = select(vec![vec![], vec![], vec!["01:00-06:00".to_owned()]]);
+    (mode, any::<bool>(), windows).prop_map(|(mode, team, windows)| Upgrades {
+        mode,
+        teams: if team { vec!["acid".to_owned()] } else { vec![] },
+        windows,
+        ..Upgrades::default()
+    })
 }
 
 fn limited((min, max): (i64, i64)) -> Operator {
@@ -185,9 +232,13 @@ impl Surroundings {
         if let Seen::Known(operator) = &mut facts.operator {
             operator.stale_settings = self.oddities.stale_settings;
             operator.settings.deletes_volumes = self.oddities.deletes_volumes;
+            operator.settings.failsafe = self.oddities.failsafe;
+            *operator.settings.upgrades = self.upgrades;
         }
         if let Seen::Known(configuration) = &mut facts.configuration {
             (configuration.max_wal_senders, configuration.max_replication_slots) = self.senders;
+            configuration.standby_cluster = self.oddities.followed;
+            configuration.document = Arc::new(self.document);
         }
         facts.change.undo = self.oddities.undo;
         for cluster in facts.change.old.iter_mut().chain([&mut facts.change.new]) {

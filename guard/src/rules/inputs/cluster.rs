@@ -6,9 +6,10 @@ use crate::assessment::Assessment;
 use crate::evidence::Evidence;
 use crate::facts::{Seen, StatefulSet};
 use crate::object_ref::{Kind, ObjectRef};
+use crate::operator::upgrade::UPGRADE_FAILED;
 use crate::patroni::Store;
 use crate::policy::Policies;
-use crate::rules::{bounds, mixed, pending};
+use crate::rules::{bounds, configuration, mixed, upgrade};
 
 /// Returns the written count before and after the write, and the count that the operator makes from
 /// it.
@@ -73,9 +74,19 @@ pub(in crate::rules) fn declared_synchrony(facts: &Assessment<'_>, _: &Policies)
 
 /// Returns the mark of a major upgrade that failed.
 pub(in crate::rules) fn upgrade_failure(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    let mark = pending::UPGRADE_FAILED;
+    let mark = UPGRADE_FAILED;
     let value = facts.change.new.annotations.get(mark).map_or("unset", String::as_str);
     one(facts.postgresql_source(), &format!("annotation {mark}"), value)
+}
+
+/// Returns what decides whether the operator starts a major upgrade now.
+pub(in crate::rules) fn upgrades(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    upgrade::looked_at(facts)
+}
+
+/// Returns the settings that the operator would write over Patroni's dynamic configuration.
+pub(in crate::rules) fn drift(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    configuration::looked_at(facts)
 }
 
 /// Returns the operator's limits, and the settings that switch them off for this cluster.

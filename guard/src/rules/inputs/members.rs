@@ -130,6 +130,22 @@ pub(in crate::rules) fn sources(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
     word(facts, feeds, |report| tag(&report.tags), |printed| printed)
 }
 
+/// Returns the version of the leader's PostgreSQL.
+pub(in crate::rules) fn server_version(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    if let Some(why) = facts.members.unreadable() {
+        return vec![Evidence::unreadable(ObjectRef::all(Kind::Pod), why)];
+    }
+    let Some(leader) = facts.leader_member() else { return Vec::new() };
+    let value = match &leader.live {
+        Live::Answered(answer) => {
+            answer.server_version.map_or("unset".to_owned(), |version| version.to_string())
+        }
+        Live::NotAsked => "not asked".to_owned(),
+        Live::Silent(why) => format!("no answer ({why})"),
+    };
+    vec![Evidence::new(facts.source_of(leader), "server_version", value)]
+}
+
 /// Returns the tags that keep each member from becoming a synchronous standby.
 pub(in crate::rules) fn sync_tags(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let tags = |tags: &Tags| {

@@ -7,7 +7,7 @@ use crate::evidence::Evidence;
 use crate::facts::Seen;
 use crate::patroni::{Configuration, LeaderLock};
 use crate::policy::Policies;
-use crate::rules::{pending, synchronous, zero};
+use crate::rules::{pending, slots, synchronous, zero};
 
 /// Returns the holder of the leader lock and the lock's expiry.
 pub(in crate::rules) fn leader(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
@@ -71,6 +71,11 @@ pub(in crate::rules) fn senders(facts: &Assessment<'_>, _: &Policies) -> Vec<Evi
             ("max_replication_slots", config.max_replication_slots.to_string()),
         ]
     })
+}
+
+/// Returns the logical slots that Patroni keeps, or is to keep.
+pub(in crate::rules) fn logical_slots(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    slots::declared_slots(facts)
 }
 
 /// Returns the members that are synchronous now.
