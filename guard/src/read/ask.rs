@@ -3,11 +3,12 @@
 //! A replica has caught up when, within a second, it has received the WAL that the leader had when
 //! it was asked (see [`crate::facts::Health`]). So the leader's first answer is the mark. A replica
 //! below the mark is asked again until it reaches the mark or the second is over. Its last answer
-//! counts.
+//! counts. A member that has not answered after half of its second is asked once more.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -25,6 +26,12 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// The pause before a replica that is behind is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The time after which a member that has not answered is asked once more, beside the first question.
+///
+/// A container whose share of the CPU is used up stands still for a part of a second. Half of the
+/// second is left for the second answer.
+const SECOND_TRY: Duration = Duration::from_millis(500);
 
 /// Asks the members that `whom` names, and records their answers in `facts`.
 pub(super) async fn ask(
@@ -128,7 +135,7 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// Asks a member once, if its pod can be reached at all.
+    /// Asks a member, if its pod can be reached at all.
     async fn first(&self, member: &Member) -> Live {
         if member.pod.ip.is_none() {
             return Live::Silent("has no address".to_owned());
@@ -136,7 +143,27 @@ impl Conversation<'_> {
         if member.pod.phase == "Pending" {
             return Live::Silent("its pod is Pending".to_owned());
         }
-        self.once(member, self.until).await
+        self.twice(member).await
+    }
+
+    /// Asks a member, and once more where it is slow. The first answer counts.
+    ///
+    /// A refusal is an answer of its kind, and is not asked for twice.
+    async fn twice(&self, member: &Member) -> Live {
+        let until = self.until.min(Instant::now() + CATCH_UP);
+        let mut first = pin!(self.once(member, until));
+        if let Ok(live) = timeout(SECOND_TRY, first.as_mut()).await {
+            return live;
+        }
+        let second = pin!(self.once(member, until));
+        match select(first, second).await {
+            Either::Left((silent @ Live::Silent(_), second)) => match second.await {
+                answered @ Live::Answered(_) => answered,
+                Live::NotAsked | Live::Silent(_) => silent,
+            },
+            Either::Right((Live::Silent(_), first)) => first.await,
+            Either::Left((live, _)) | Either::Right((live, _)) => live,
+        }
     }
 
     /// Asks a replica until it has the WAL that the leader had.
@@ -285,6 +312,25 @@ mod tests {
         assert_eq!(silence(&facts, "acid-a-1"), "timed out after 1s");
         assert_eq!(answer(&facts, "acid-a-2").received, Some(1000));
         assert!(took <= Duration::from_millis(1300), "{took:?}");
+    }
+
+    /// cases.md B6: a leader whose CPU was throttled for a moment counted as silent.
+    #[tokio::test(start_paused = true)]
+    async fn member_that_answers_late_once_is_asked_again_within_the_second() {
+        let late = |reply: Reply| vec![Reply::Hang, reply];
+        let members = Members::of([late(leader(1000)), late(standby(1000)), vec![standby(1000)]]);
+        let (facts, took) = shrink(&world("endpoints"), &members).await;
+        assert_eq!((facts.leader_position(), took), (Some(1000), SECOND_TRY));
+        assert_eq!(answer(&facts, "acid-a-1").received, Some(1000));
+        assert_eq!(members.counts()["acid-a-0"], 2);
+        assert_eq!(members.counts()["acid-a-2"], 1, "one that answers in time is asked once");
+
+        let members =
+            Members::of([vec![Reply::Hang], late(Reply::Error("reset")), vec![standby(1000)]]);
+        let (facts, took) = shrink(&world("endpoints"), &members).await;
+        assert_eq!(silence(&facts, "acid-a-0"), "timed out after 1s");
+        assert_eq!(silence(&facts, "acid-a-1"), "timed out after 1s");
+        assert_eq!((took, members.counts()["acid-a-0"]), (CATCH_UP, 2));
     }
 
     #[tokio::test(start_paused = true)]
