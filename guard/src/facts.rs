@@ -16,14 +16,16 @@ use crate::patroni::{
 
 mod capacity;
 mod count;
+mod foreign;
 mod health;
 mod operator_switchover;
 mod recreated;
 mod repair;
 
-pub use crate::capacity::{Node, Taint};
+pub use crate::capacity::{Draining, Node, Taint};
 pub use crate::seen::Seen;
 pub use capacity::{Backup, Capacity, DisruptionBudget};
+pub use foreign::Foreign;
 pub(crate) use health::pod_problems;
 pub use health::{Health, LagLimit, Problem};
 pub use operator_switchover::OperatorSwitchover;
@@ -107,6 +109,10 @@ pub struct StatefulSet {
     pub probed: bool,
     /// The writer of the last `spec.replicas`. `None` where that is the operator.
     pub scaled_by: Option<String>,
+    /// The image of PostgreSQL in new pods.
+    pub image: Option<String>,
+    /// `status.updateRevision`: the name of the template's newest revision.
+    pub revision: Option<String>,
 }
 
 /// A volume claim of one ordinal.
@@ -184,6 +190,12 @@ pub struct Pod {
     pub node_ready: Option<bool>,
     /// The zone of the node.
     pub zone: Option<String>,
+    /// The sign that its node is being emptied. `None` also where the node could not be read.
+    pub draining: Option<Draining>,
+    /// The image of PostgreSQL that it was made with.
+    pub image: Option<String>,
+    /// The last time at which it stopped to be Ready, where it is not.
+    pub unready: Option<Timestamp>,
     /// Patroni or the operator marked it as busy (`critical-operation: "true"`).
     pub critical_operation: bool,
     /// The operator wants to recreate it (`zalando-postgres-operator-rolling-update-required`).

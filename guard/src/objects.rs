@@ -18,6 +18,7 @@ use crate::quantity::Amount;
 
 pub mod capacity;
 pub mod deployment;
+pub mod nodes;
 pub mod pods;
 mod writers;
 
@@ -50,6 +51,8 @@ pub fn stateful_set(object: &StatefulSet) -> facts::StatefulSet {
             .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref())
             .and_then(|policy| policy.when_scaled.as_deref())
             == Some("Delete"),
+        image: spec.and_then(|spec| postgres_container(spec.template.spec.as_ref())?.image.clone()),
+        revision: object.status.as_ref().and_then(|status| status.update_revision.clone()),
         probed: spec.and_then(|spec| spec.template.spec.as_ref()).is_some_and(|pod| {
             pod.containers.iter().any(|container| container.readiness_probe.is_some())
         }),

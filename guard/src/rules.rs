@@ -25,7 +25,10 @@ mod calendar;
 mod capacity;
 mod configuration;
 mod direct_scale;
+mod draining;
 mod evaluate;
+mod foreign;
+mod images;
 mod inputs;
 mod judge;
 mod leader;
@@ -132,6 +135,9 @@ pub enum Kind {
     Calendar,
     /// The live state of the cluster. Such a rule only warns about a repair.
     Live,
+    /// The room for what is to start. Such a rule only warns about a repair of members that run.
+    /// Where none runs, no repair excuses it.
+    Room,
     /// Advice for afterwards, and no reason to refuse. An unreadable fact is only reported.
     Advisory,
 }
@@ -175,13 +181,16 @@ pub const RULES: &[Rule] = &[
     stateful_set::PARALLEL_SHRINK,
     stateful_set::WILL_NOT_PROGRESS,
     remaining::SURVIVORS_ONE_ZONE,
+    draining::SURVIVORS_DRAINING,
     remaining::CASCADE_CONDEMNED,
     capacity::QUOTA_HEADROOM,
     capacity::LIMIT_RANGE,
     capacity::TOO_FEW_NODES,
     capacity::TOO_FEW_WAL_SENDERS,
+    images::IMAGES_DIFFER,
     storage::VOLUMES_DELETED,
     storage::STALE_VOLUME,
+    foreign::FOREIGN_VOLUME,
     storage::VOLUME_RESIZING,
     storage::PDB_BLOCKS_DRAIN,
     storage::NO_RECENT_BACKUP,
@@ -338,20 +347,30 @@ fn keep_leader(facts: &Facts) -> Option<Command> {
 }
 
 /// Returns the remedy while pods are marked: `wait` does not look at marks.
+///
+/// The operator removes its marks when its script ends (`majorVersionUpgrade`,
+/// pkg/cluster/majorversionupgrade.go). An operator that was stopped meanwhile leaves them.
 fn until_unmarked(facts: &Facts) -> Remedy {
     let get = get_pods(facts, &["-L", "critical-operation", "-w"]);
-    Remedy::to("wait until no pod is marked", get)
+    let remove = pods(facts, "label", &["critical-operation-"]);
+    let left = "if they stay, and the operator's log shows no upgrade that runs, they are left over: remove them";
+    Remedy::to("wait until no pod is marked", get).or_to(left, remove)
 }
 
 /// Returns the command that shows the cluster's pods, with `flags`.
 fn get_pods(facts: &Facts, flags: &[&str]) -> Command {
+    pods(facts, "get", flags)
+}
+
+/// Returns `kubectl VERB` for the cluster's pods, with `flags`.
+fn pods(facts: &Facts, verb: &str, flags: &[&str]) -> Command {
     let cluster = &facts.change.new;
     let selector = match facts.operator.known() {
         Some(operator) => operator.settings.selector(&cluster.name),
         None => Settings::default().selector(&cluster.name),
     };
     let selector = spell(&selector);
-    let words = ["get", "pods", "-l", &selector].into_iter().chain(flags.iter().copied());
+    let words = [verb, "pods", "-l", &selector].into_iter().chain(flags.iter().copied());
     kubectl(facts, &words.collect::<Vec<_>>())
 }
 

@@ -41,6 +41,18 @@ impl<'a> Assessment<'a> {
         }
     }
 
+    /// Returns whether a leader stays that a new member can copy from.
+    ///
+    /// Growth asks a leader only where its last report leaves doubts.
+    pub(crate) fn leader_can_be_copied(&self) -> bool {
+        let from = self.from().unwrap_or(0);
+        self.leader_member().is_some_and(|leader| {
+            leader.ordinal < from
+                && self.health(leader) == Health::Healthy
+                && !self.contradicts_lock(leader)
+        })
+    }
+
     /// Returns the health of `member` for its present role: a leader's tags do not matter.
     pub(crate) fn fitness(&self, member: &Member) -> Health {
         if self.leader_name() == Some(member.name.as_str()) {

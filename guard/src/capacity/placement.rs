@@ -31,6 +31,60 @@ pub struct Taint {
     pub effect: String,
 }
 
+/// The sign that a node is being emptied, or takes no pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Draining {
+    /// It is cordoned.
+    Cordoned,
+    /// It is being deleted.
+    Deleted,
+    /// A taint that the member's pod does not tolerate.
+    Tainted(Taint),
+}
+
+impl Draining {
+    /// Returns the field of the node that shows it, and its value.
+    pub fn shown(&self) -> (&'static str, String) {
+        match self {
+            Self::Cordoned => ("spec.unschedulable", "true".to_owned()),
+            Self::Deleted => ("metadata.deletionTimestamp", "set".to_owned()),
+            Self::Tainted(Taint { key, value, effect }) => {
+                let value = value.as_ref().filter(|value| !value.is_empty());
+                let value = value.map_or(String::new(), |value| format!("={value}"));
+                ("spec.taints", format!("{key}{value}:{effect}"))
+            }
+        }
+    }
+}
+
+/// Prefix of the taints that Kubernetes sets by the state of a node.
+const BY_STATE: &str = "node.kubernetes.io/";
+
+/// Those of them that empty a node. The others pass, or are said by its condition Ready.
+const EMPTIES: [&str; 2] =
+    ["node.kubernetes.io/out-of-service", "node.kubernetes.io/unschedulable"];
+
+/// Returns the sign that a node with these marks would not take a pod again that runs on it.
+///
+/// A taint that the pod does not tolerate was set after the pod came. Autoscalers, cloud providers
+/// and drain tools mark a node in this way before they remove it, each with a key of its own.
+pub fn draining(node: &Node, tolerations: &[Toleration]) -> Option<Draining> {
+    if node.unschedulable {
+        return Some(Draining::Cordoned);
+    }
+    let found = node.taints.iter().find(|taint| {
+        let by_state = taint.key.starts_with(BY_STATE) && !EMPTIES.contains(&taint.key.as_str());
+        !by_state && repels(taint, tolerations)
+    });
+    found.cloned().map(Draining::Tainted)
+}
+
+/// Returns whether a taint keeps pods with these tolerations away.
+fn repels(taint: &Taint, tolerations: &[Toleration]) -> bool {
+    matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
+        && !tolerations.iter().any(|it| tolerates(it, taint))
+}
+
 /// Places that take one member each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
@@ -82,11 +136,9 @@ fn fits(node: &Node, pod: &PodSpec) -> bool {
         .and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref())
         .map(|it| it.node_selector_terms.as_slice());
     let liked = terms.is_none_or(|terms| terms.iter().any(|term| matches(term, node)));
-    let tolerated = |taint: &Taint| {
-        !matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
-            || pod.tolerations.iter().flatten().any(|it| tolerates(it, taint))
-    };
-    !node.unschedulable && chosen && liked && node.taints.iter().all(tolerated)
+    let tolerations = pod.tolerations.as_deref().unwrap_or(&[]);
+    let repelled = node.taints.iter().any(|taint| repels(taint, tolerations));
+    !node.unschedulable && chosen && liked && !repelled
 }
 
 fn matches(term: &NodeSelectorTerm, node: &Node) -> bool {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::facts::{self, Live, Member, Seen, Waiting};
-use crate::objects::{Layout, stated_store};
+use crate::objects::nodes::NodeState;
+use crate::objects::{Layout, postgres_container, stated_store};
 use crate::operator::POSTGRES_CONTAINER;
 use crate::patroni::{Report, Store};
 use crate::postgresql::ordinal;
@@ -22,40 +23,6 @@ const OPERATORS_MASTER: &str = "master";
 
 /// This crate's word for every other value that means "leader".
 const OTHER_LEADER: &str = "primary";
-
-/// The state of a node, as far as it was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeState {
-    /// Its `Ready` condition is true. `None` where it has none.
-    pub ready: Option<bool>,
-    /// Its zone.
-    pub zone: Option<String>,
-}
-
-impl NodeState {
-    /// Reads the condition and the zone of a node.
-    pub fn of(node: &Node) -> Self {
-        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        Self {
-            ready: conditions
-                .filter(|condition| condition.type_ == "Ready")
-                .map(|condition| condition.status == "True")
-                .next(),
-            zone: node
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get("topology.kubernetes.io/zone"))
-                .cloned(),
-        }
-    }
-
-    /// Returns the state of a node whose object does not exist any more: Kubernetes controls
-    /// nothing on it.
-    pub fn gone() -> Self {
-        Self { ready: Some(false), zone: None }
-    }
-}
 
 /// Returns the members among `pods`, by ordinal. `nodes` are those that could be read.
 pub fn members(
@@ -109,13 +76,14 @@ fn reduce(pod: &Pod, nodes: &BTreeMap<String, NodeState>, layout: &Layout) -> fa
     let wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     let known = node.as_ref().and_then(|node| nodes.get(node)).cloned().unwrap_or_default();
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref());
     facts::Pod {
         phase: status.phase.clone().unwrap_or_default(),
         ready: condition(status, "Ready").is_some_and(|(status, _)| status == "True"),
         containers_running: postgres_runs(&containers, wanted),
         terminating: metadata.deletion_timestamp.is_some(),
         created: metadata.creation_timestamp.as_ref().map(|time| time.0),
-        scheduled: scheduled(status),
+        scheduled: transition(status, "PodScheduled", "True"),
         started: postgres(&containers).and_then(started),
         ip: status.pod_ip.clone().filter(|ip| !ip.is_empty()),
         role: label(&layout.role_label).map(|role| {
@@ -124,7 +92,10 @@ fn reduce(pod: &Pod, nodes: &BTreeMap<String, NodeState>, layout: &Layout) -> fa
         }),
         node,
         node_ready: known.ready,
+        draining: known.draining(tolerations.unwrap_or(&[])),
         zone: known.zone,
+        image: postgres_container(pod.spec.as_ref()).and_then(|container| container.image.clone()),
+        unready: transition(status, "Ready", "False"),
         critical_operation: label(CRITICAL_OPERATION).is_some_and(|value| value == "true"),
         rolling_update_required: annotation(ROLLING_UPDATE).is_some_and(|value| value == "true"),
         waiting: waiting(status),
@@ -147,10 +118,11 @@ fn started(container: &ContainerStatus) -> Option<Timestamp> {
     running.started_at.as_ref().map(|time| time.0)
 }
 
-fn scheduled(status: &PodStatus) -> Option<Timestamp> {
+/// Returns the time since which a condition of the pod has this status. `None` where it has another.
+fn transition(status: &PodStatus, name: &str, is: &str) -> Option<Timestamp> {
     let conditions = status.conditions.iter().flatten();
     conditions
-        .filter(|condition| condition.type_ == "PodScheduled" && condition.status == "True")
+        .filter(|condition| condition.type_ == name && condition.status == is)
         .find_map(|condition| condition.last_transition_time.as_ref().map(|time| time.0))
 }
 
@@ -227,7 +199,7 @@ mod tests {
     /// Returns the only member among these pods, on a node that is known.
     fn member(pod: Value) -> Member {
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        let ready = NodeState { ready: Some(true), zone: Some("a".into()) };
+        let ready = NodeState { ready: Some(true), zone: Some("a".into()), ..NodeState::default() };
         let nodes = BTreeMap::from([("node-1".to_owned(), ready)]);
         let layout = Layout::by_settings("acid-a", &Settings::default());
         let [member] = members(&[pod], &nodes, "acid-a", &layout).try_into().unwrap();

@@ -225,6 +225,8 @@ pub struct Answer {
     pub pending_restart: bool,
     /// Patroni's version.
     pub version: Option<String>,
+    /// The system identifier of its data (`database_system_identifier`).
+    pub system_identifier: Option<String>,
 }
 
 /// One row of the leader's `replication[]`.
@@ -280,6 +282,7 @@ impl Answer {
             tags: Tags::of(&body["tags"], body["patroni"]["version"].as_str()),
             pending_restart: truthy(&body["pending_restart"]),
             version: body["patroni"]["version"].as_str().map(str::to_owned),
+            system_identifier: body["database_system_identifier"].as_str().map(str::to_owned),
         })
     }
 

@@ -29,6 +29,7 @@ fn essence(mut facts: Facts) -> Facts {
     }
     if let Seen::Known(set) = &mut facts.stateful_set {
         set.store = None;
+        set.image = None;
     }
     if let Seen::Known(members) = &mut facts.members {
         for member in members {

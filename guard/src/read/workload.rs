@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 
 use crate::capacity::Template;
 use crate::facts::{self, Claim, DisruptionBudget, Member, Seen};
-use crate::objects::pods::{NodeState, members};
+use crate::objects::nodes::NodeState;
+use crate::objects::pods::members;
 use crate::objects::{self, Layout, spell};
 use crate::operator::Operator;
 use crate::postgresql::Postgresql;

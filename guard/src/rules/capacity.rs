@@ -24,7 +24,7 @@ pub(super) const QUOTA_HEADROOM: Rule = Rule {
     title: "a ResourceQuota leaves no room for the new members",
     applies: Applies::on(&[UP.to_at_least(1), CREATE.to_at_least(1)]),
     default: "deny",
-    kind: Kind::Live,
+    kind: Kind::Room,
     page: "\
 A pod or claim that a ResourceQuota forbids is never made. The operator has long said Running by then: the
 only trace is a Warning FailedCreate on the StatefulSet, and the cluster stays small.
@@ -43,6 +43,8 @@ Blind spots: `used` lags behind, and other writers take the same room a moment l
 class are judged only where the claims name their class. Pods that are replaced because the same write
 reshapes them are not counted. Services, secrets and the pooler are not counted: they do not grow with the
 instances.
+
+A repair of members that run is only warned of. Where none runs, as at zero, nothing excuses it.
 
 Way out: ask for the number that fits, which the denial names, or have the quota raised.
 
@@ -165,14 +167,15 @@ pub(super) const LIMIT_RANGE: Rule = Rule {
     title: "a LimitRange forbids the new pod or its volume claim",
     applies: Applies::on(&[UP.to_at_least(1), CREATE.to_at_least(1)]),
     default: "deny",
-    kind: Kind::Live,
+    kind: Kind::Room,
     page: "\
 A LimitRange may set a minimum, a maximum and a ratio for every container, every pod and every volume claim
 of a namespace. One that was tightened after the cluster was made forbids the next member, while those that
 run stay as they are: the pod is never made, and the operator says Running.
 
 Judged is one new member, after the LimitRange's own defaults have filled in what its containers do not say. A
-claim is judged only where one will be made: a kept one stays as it is.
+claim is judged only where one will be made: a kept one stays as it is. A repair of members that run is only
+warned of. Where none runs, as at zero, nothing excuses it.
 
 Signals: the namespace's LimitRanges; the pod and the claims as quota-headroom sees them.
 

@@ -86,6 +86,7 @@ fn every_table_holds_and_shows_all_outcomes() {
         "parallel-shrink",
         "will-not-progress",
         "too-few-wal-senders",
+        "foreign-volume",
     ] {
         assert_eq!(dealt_out_both_ways(id), [true, true], "{id}");
     }
@@ -130,7 +131,7 @@ fn rules_are_named_and_documented() {
                 && !rule.default.is_empty()
         );
         assert!(rule.page.contains("Way out:"), "the page of {} shows no way out", rule.id);
-        if matches!(rule.kind, Kind::Advisory | Kind::Live) {
+        if matches!(rule.kind, Kind::Advisory | Kind::Live | Kind::Room) {
             for part in ["Signals:", "Blind spots:", "Upstream:"] {
                 assert!(rule.page.contains(part), "the page of {} lacks {part}", rule.id);
             }

@@ -20,12 +20,13 @@ mod policies;
 mod room;
 
 pub(super) use cluster::{
-    count, declared_synchrony, drift, generation, operator_limits, operator_runs, other_edits,
-    owner_before, pod_management, replacement, replicas, retention, standby, status, stores,
-    upgrade_failure, upgrades, volumes_of_deleted,
+    count, created, declared_synchrony, drift, generation, name, operator_limits, operator_runs,
+    other_edits, owner_before, pod_management, replacement, replicas, retention, standby, status,
+    stores, upgrade_failure, upgrades, volumes_of_deleted,
 };
 pub(super) use members::{
-    answers, marks, pods, restarts, role_labels, server_version, sources, sync_tags, zones,
+    answers, draining, images, marks, pods, restarts, role_labels, server_version, sources, sync_tags,
+    tags, zones,
 };
 pub(super) use patroni::{
     failover, initialize, lag, last_leader, leader, lock, logical_slots, pause, senders,
@@ -153,9 +154,13 @@ mod tests {
         pod/acid-a-2: condition Ready: no
         pod/acid-a-2: status: 0/3 nodes are available
         pod/acid-a-2: spec.nodeName: unset
+        http://10.244.0.10:8008/patroni: acid-a-0: tags.nofailover: false
+        pod/acid-a-1: annotation status.tags.nofailover (last report, no answer now): false
+        pod/acid-a-2: annotation status: unset
         configmap/acid-a-leader: leader: acid-a-0
         configmap/acid-a-leader: renewTime: 2026-11-24T10:00:00Z
         configmap/acid-a-leader: ttl: 30
+        postgresql/acid-a: characters of the name: 6
         ");
         insta::assert_snapshot!(looked_at("quota-headroom", &healthy(3, 5), &policies), @"
         postgresql/acid-a: numberOfInstances: 3 -> 5
@@ -177,6 +182,7 @@ mod tests {
         statefulset/acid-a: could not be read: statefulsets is forbidden
         pods: could not be read: pods is forbidden
         endpoints/acid-a: could not be read: configmaps is forbidden
+        postgresql/acid-a: characters of the name: 6
         ");
         insta::assert_snapshot!(looked_at("below-min", &blind, &policies), @"
         postgresql/acid-a: numberOfInstances: 5 -> 2

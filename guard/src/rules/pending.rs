@@ -209,7 +209,8 @@ Blind spots: the seconds between the operator's decision and the labels; until t
 past what the manifest declares (major_version_upgrade_mode full). In a cluster of one member a person's
 pause during its first base backup looks the same.
 
-Way out: wait until no pod carries the label any more. After a failure, mend its cause and remove the
+Way out: wait until no pod carries the label any more. An operator that was stopped in an upgrade leaves its
+labels: where its log shows no upgrade that runs, remove them. After a failure, mend its cause and remove the
 annotation.
 
 Upstream: majorVersionUpgrade, pkg/cluster/majorversionupgrade.go; inplace_upgrade.py of Spilo.",

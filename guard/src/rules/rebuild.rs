@@ -1,23 +1,28 @@
 //! Members that are not copies yet.
 
+use std::time::Duration;
+
 use crate::assessment::Assessment;
 use crate::change::Direction;
+use crate::duration::human;
 use crate::evidence::Evidence;
-use crate::facts::{Health, Live, Member, Problem, Seen};
+use crate::facts::{Foreign, Health, Live, Member, Problem, Seen};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::reads::{self, Read};
-use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, set_count, wait};
+use crate::rules::{
+    Kind, NAMED, Rule, inputs, inside_asking, kubectl, members_unseen, set_count, wait,
+};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const REBUILD_IN_PROGRESS: Rule = Rule {
     id: RuleId::REBUILD_IN_PROGRESS,
     title: "a member is being created, cloned, reinitialised or rewound",
     applies: Applies::on(&[UP.to_at_least(1), DOWN.to_at_least(1)]),
-    default: "deny; warn if only unfinished members are removed, or no other member could take over",
+    default: "deny; warn if only unfinished members are removed, no other member could take over, or growth has waited for an hour",
     kind: Kind::Live,
     page: "\
 A member that is being created, cloned, reinitialised or rewound is no copy yet. To delete a finished one
@@ -32,21 +37,26 @@ missing, Pending or not yet started counts as being created.
 A member that is kept, is stopped and did not say in its last report that it streams may be no copy yet. That
 counts for a shrink as if it were being built, and only warns of growth: nothing copies to it.
 
+After an hour an unfinished member only warns of growth: it may never finish. So does one whose volume holds
+the data of another cluster (foreign-volume).
+
 Signals: several, because each has a blind spot. The member's live answer, which is believed before its
 annotation `status`; the annotation's words, including those between two tries (\"stopped\" without a data
 directory) and the ones of pg_rewind, which has no state of its own; an annotation that is still missing; the
 label critical-operation; the pod's phase; whether its container runs; ordinals below spec.replicas without a
-pod.
+pod. For the hour: the last start of its container; its pod's creation where it never reported.
 
 Blind spots: Patroni reports at most every loop (10s). A restart of PostgreSQL looks like a rebuild for a
-moment. A member that streams may be hours behind; too-few-healthy-survivors looks at that.
+moment. A member that streams may be hours behind; too-few-healthy-survivors looks at that. The hour counts
+from the last start of the container, or from when its pod stopped to be Ready: no object says when a copy
+began. So one that is reinitialised in a pod that has run for long may weigh less at once.
 
-Way out: wait (`kubectl pgscale wait NAME`). If it never ends, shrink so that only the unfinished member goes:
-that is never refused.
+Way out: wait (`kubectl pgscale wait NAME`). If it never ends, its log says why. Have it copied again
+(`patronictl reinit`), or shrink so that only the unfinished member goes: that is never refused.
 
 Upstream: bootstrap and clone, patroni/postgresql/bootstrap.py; touch_member, patroni/ha.py.",
     reads: &[inputs::replicas, inputs::pods, inputs::answers, inputs::marks],
-    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Claims]),
+    needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Claims, Read::Initialize]),
     check: rebuild_in_progress,
     #[cfg(any(test, feature = "testing"))]
     table: tests::rebuild_in_progress,
@@ -77,7 +87,8 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
                 let name = facts.pod_name(ordinal);
                 let value = format_args!("{}, and {name} has no pod yet", set.replicas);
                 let evidence = Evidence::new(facts.stateful_set_source(), "spec.replicas", value);
-                staying.push(Unfinished { ordinal, name, how: How::Built, evidence });
+                let lasts = None;
+                staying.push(Unfinished { ordinal, name, how: How::Built, lasts, evidence });
             }
         }
         Seen::Absent => {}
@@ -89,6 +100,7 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if let (true, Some(why)) = (only_stopped, unknown) {
         return Outcome::Unknown(why);
     }
+    let stuck = staying.iter().all(|it| it.how == How::Stopped || it.lasts.is_some());
     let healthy_goes = facts.condemned().any(|member| facts.missed(member))
         || !facts.missed_claims().is_ok_and(|claims| claims.is_empty());
     let (severity, message) = if direction == Direction::Down {
@@ -108,14 +120,15 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         }
     } else if staying.is_empty() {
         return Outcome::Pass;
-    } else if only_stopped {
+    } else if only_stopped || stuck {
         (Severity::Warn, in_words(&staying))
     } else if has_spare(facts) {
         (Severity::Deny, in_words(&staying))
     } else {
         (Severity::Warn, format!("{}; no healthy standby exists yet", in_words(&staying)))
     };
-    let counts_copies = !staying.is_empty() && (direction == Direction::Down || !only_stopped);
+    let counts_copies =
+        !staying.is_empty() && (direction == Direction::Down || !(only_stopped || stuck));
     let remedy = remedy(facts, members, &staying, &going);
     let mut finding = Finding::new(REBUILD_IN_PROGRESS.id, severity, message)
         .remedy(remedy)
@@ -149,6 +162,8 @@ struct Unfinished {
     ordinal: i64,
     name: String,
     how: How,
+    /// The reason to believe that it never ends. `None` for one that is at work.
+    lasts: Option<String>,
     /// The evidence, with the object that shows it.
     evidence: Evidence,
 }
@@ -182,7 +197,17 @@ fn remedy(
 ) -> Remedy {
     let stopped = staying.iter().filter(|unfinished| unfinished.how == How::Stopped);
     let stopped: Vec<&str> = stopped.map(|unfinished| unfinished.name.as_str()).collect();
-    let wait = if stopped.is_empty() {
+    let stuck = || staying.iter().chain(going).filter(|it| it.lasts.is_some());
+    let first = stuck().next().filter(|_| facts.doomed_leader().is_none());
+    let wait = if let Some(first) = first {
+        // Waiting is no remedy for what has not ended in an hour.
+        let log = ["logs", &first.name, "-c", "postgres", "--tail=100"];
+        let log = Remedy::to("its log says why it does not end", kubectl(facts, &log));
+        let cluster = &facts.change.new.name;
+        let reinit = inside_asking(facts, &["patronictl", "reinit", cluster, &first.name]);
+        let foreign = facts.foreign(first.ordinal).is_some();
+        if foreign { log } else { log.or_to("have it copied again", reinit) }
+    } else if stopped.is_empty() {
         wait(facts)
     } else {
         let words = [&["delete", "pod"], &stopped[..]].concat();
@@ -207,7 +232,7 @@ fn remedy(
 fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinished>, String> {
     let found = |how, evidence| {
         let (ordinal, name) = (member.ordinal, member.name.clone());
-        Ok(Some(Unfinished { ordinal, name, how, evidence }))
+        Ok(Some(Unfinished { ordinal, name, how, lasts: lasts(facts, member), evidence }))
     };
     let pod = |value| Evidence::new(ObjectRef::pod(&member.name), "status", value);
     let waiting = member.pod.waiting.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
@@ -236,10 +261,23 @@ fn unfinished(facts: &Assessment<'_>, member: &Member) -> Result<Option<Unfinish
             if !member.pod.containers_running {
                 return found(How::Stopped, pod(format!("not running{waiting}")));
             }
+            if facts.direction() == Direction::Up && facts.foreign(member.ordinal).is_some() {
+                return found(How::Stopped, pod(report.state.word().to_owned()));
+            }
             Err(format!("whether {} is being rebuilt: it does not answer ({why})", member.name))
         }
         _ => Ok(None),
     }
+}
+
+/// Returns the reason to believe that `member` never becomes a copy. `None` where it may be at work.
+fn lasts(facts: &Assessment<'_>, member: &Member) -> Option<String> {
+    if let Some(Foreign::Identifier { .. } | Foreign::Older { .. }) = facts.foreign(member.ordinal)
+    {
+        return Some("its volume is of another cluster".to_owned());
+    }
+    let lasts = facts.lasting(member)?;
+    Some(format!("for {}", human(Duration::try_from(lasts).unwrap_or_default())))
 }
 
 /// Returns the unfinished members, each with its state.
@@ -248,7 +286,11 @@ fn in_words(members: &[Unfinished]) -> String {
         [(How::Built, "still being built"), (How::Stopped, "stopped, and perhaps no copy yet")];
     let parts = words.into_iter().filter_map(|(how, words)| {
         let those = members.iter().filter(|member| member.how == how);
-        let names: Vec<&str> = those.map(|member| member.name.as_str()).collect();
+        let named = |it: &Unfinished| match &it.lasts {
+            Some(lasts) => format!("{} ({lasts})", it.name),
+            None => it.name.clone(),
+        };
+        let names: Vec<String> = those.map(named).collect();
         (!names.is_empty()).then(|| format!("{words}: {}", names.join(", ")))
     });
     parts.collect::<Vec<_>>().join("; ")
@@ -262,178 +304,4 @@ fn in_words(members: &[Unfinished]) -> String {
     clippy::wildcard_imports,
     reason = "a table is a test"
 )]
-mod tests {
-    use super::*;
-    use crate::facts::Facts;
-    use crate::rules::testing::{Want, healthy, table, text};
-
-    pub(super) fn rebuild_in_progress() {
-        let unread = |facts: Facts, ordinal| {
-            facts
-                .frozen(ordinal)
-                .with_member(ordinal, |it| it.report = Seen::Unreadable("not JSON".into()))
-        };
-        let mute = |facts: Facts, ordinal| {
-            facts.frozen(ordinal).with_member(ordinal, |it| {
-                if let Seen::Known(report) = &mut it.report {
-                    report.replication_state = None;
-                }
-            })
-        };
-        let stopped = |facts: Facts, ordinal| {
-            mute(facts, ordinal).with_member(ordinal, |it| {
-                it.pod.ready = false;
-                it.pod.containers_running = false;
-                it.pod.waiting = Some("container postgres: Completed, exit code 0".into());
-            })
-        };
-        let unreported = |facts: Facts, ordinal| {
-            facts.frozen(ordinal).with_member(ordinal, |it| it.report = Seen::Absent)
-        };
-        table(
-            "rebuild-in-progress",
-            vec![
-                ("nothing is built, shrinking", healthy(5, 3), Want::Pass),
-                ("nothing is built, growing", healthy(3, 5), Want::Pass),
-                ("a survivor is cloned, a healthy one goes", healthy(5, 3).cloning(1), Want::Deny),
-                (
-                    "a survivor is cloned, a silent one goes",
-                    healthy(3, 2).cloning(1).frozen(2),
-                    Want::Deny,
-                ),
-                (
-                    "a survivor is cloned, and a stalled one, the only other copy, goes",
-                    healthy(3, 2).cloning(1).stalled([2]),
-                    Want::Deny,
-                ),
-                (
-                    "a survivor is cloned, one whose PostgreSQL is down goes",
-                    healthy(3, 2)
-                        .cloning(1)
-                        .with_answer(2, |it| it.state = crate::patroni::State::Failed),
-                    Want::Warn,
-                ),
-                ("the removed one is cloned", healthy(4, 3).cloning(3), Want::Warn),
-                ("a healthy one goes with it", healthy(5, 3).cloning(4), Want::Warn),
-                ("a survivor has not reported yet", unreported(healthy(5, 3), 1), Want::Deny),
-                ("a survivor has no pod yet", healthy(5, 3).without(1), Want::Deny),
-                ("a survivor is Pending", healthy(5, 3).pending(1), Want::Deny),
-                ("growing while one is cloned", healthy(4, 5).cloning(3), Want::Deny),
-                ("growing while one is Pending", healthy(4, 5).pending(3), Want::Deny),
-                ("growing while one has no pod", healthy(4, 5).without(3), Want::Deny),
-                ("growing while one has not reported", unreported(healthy(4, 5), 3), Want::Deny),
-                (
-                    "growing, labelled as busy",
-                    healthy(4, 5).frozen(3).with_member(3, |it| {
-                        it.pod.critical_operation = true;
-                    }),
-                    Want::Deny,
-                ),
-                ("growing while the only standby is cloned", healthy(2, 3).cloning(1), Want::Warn),
-                (
-                    "growing, the others are no standbys",
-                    healthy(4, 5).stalled([1, 2]).cloning(3),
-                    Want::Warn,
-                ),
-                (
-                    "growing, of the other standbys nobody can tell",
-                    healthy(4, 5).frozen(1).frozen(2).cloning(3),
-                    Want::Deny,
-                ),
-                (
-                    "growing while one that is cloned ends",
-                    healthy(4, 5).cloning(3).with_member(3, |it| it.pod.terminating = true),
-                    Want::Deny,
-                ),
-                (
-                    "growing while one ends",
-                    healthy(4, 5).with_member(3, |it| it.pod.terminating = true),
-                    Want::Pass,
-                ),
-                (
-                    "who answers is believed before an old word",
-                    healthy(4, 5).cloning(3).with_member(3, |it| {
-                        it.live = crate::rules::testing::member(3, false).live;
-                    }),
-                    Want::Pass,
-                ),
-                ("a frozen one said that it runs", healthy(5, 3).frozen(1), Want::Pass),
-                (
-                    "it is silent, and did not say that it streams",
-                    mute(healthy(5, 3), 1),
-                    Want::Unknown,
-                ),
-                ("it is stopped, and did not say so", stopped(healthy(5, 3), 1), Want::Deny),
-                (
-                    "it is stopped, and only one that is down goes",
-                    stopped(healthy(3, 2), 1)
-                        .with_answer(2, |it| it.state = crate::patroni::State::Failed),
-                    Want::Warn,
-                ),
-                (
-                    "one is stopped, of another nobody can tell",
-                    mute(stopped(healthy(5, 3), 1), 2),
-                    Want::Unknown,
-                ),
-                ("a removed one is stopped", stopped(healthy(5, 3), 4), Want::Pass),
-                ("growing while one is stopped", stopped(healthy(4, 5), 3), Want::Warn),
-                (
-                    "growing while one is stopped and one is cloned",
-                    stopped(healthy(4, 5), 3).cloning(2),
-                    Want::Deny,
-                ),
-                ("what it said is unreadable", unread(healthy(5, 3), 1), Want::Unknown),
-                ("what a removed one said is unreadable", unread(healthy(5, 3), 4), Want::Pass),
-                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
-                ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
-                ("zero has its own rule", healthy(5, 0).cloning(1), Want::NotApplicable),
-                ("the count stays", healthy(5, 5).cloning(1), Want::NotApplicable),
-            ],
-        );
-        let id = "rebuild-in-progress";
-        insta::assert_snapshot!(text(id, &healthy(5, 3).cloning(1)), @"
-        rebuild-in-progress: still being built: acid-a-1; a healthy member would be removed meanwhile
-          http://10.244.0.11:8008/patroni: acid-a-1: state: being rebuilt (creating replica)
-          Try:
-              kubectl pgscale wait acid-a -n db
-        ");
-        insta::assert_snapshot!(text(id, &healthy(4, 3).cloning(3)), @"
-        rebuild-in-progress: still being built: acid-a-3; to remove it ends that
-          http://10.244.0.13:8008/patroni: acid-a-3: state: being rebuilt (creating replica)
-          Try:
-              kubectl pgscale wait acid-a -n db
-        ");
-        insta::assert_snapshot!(text(id, &healthy(5, 6).pending(3).without(4)), @"
-        rebuild-in-progress: still being built: acid-a-3, acid-a-4
-          pod/acid-a-3: status: Pending (0/3 nodes are available)
-          statefulset/acid-a: spec.replicas: 5, and acid-a-4 has no pod yet
-          Try:
-              kubectl pgscale wait acid-a -n db
-            or give it up:
-              kubectl pgscale set acid-a 3 -n db
-        ");
-        insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0).cloning(1)), @"
-        rebuild-in-progress: still being built: acid-a-1; stopped, and perhaps no copy yet: acid-a-0; a healthy member would be removed meanwhile
-          pod/acid-a-0: status: not running (container postgres: Completed, exit code 0)
-          http://10.244.0.11:8008/patroni: acid-a-1: state: being rebuilt (creating replica)
-          Try: start acid-a-0, or have it made again:
-              kubectl delete pod acid-a-0 -n db
-              kubectl pgscale wait acid-a -n db
-        ");
-        insta::assert_snapshot!(text(id, &stopped(healthy(5, 2).with_leader(4), 0)), @"
-        rebuild-in-progress: stopped, and perhaps no copy yet: acid-a-0; a healthy member would be removed meanwhile
-          pod/acid-a-0: status: not running (container postgres: Completed, exit code 0)
-          Try: start acid-a-0, or have it made again:
-              kubectl delete pod acid-a-0 -n db
-              kubectl pgscale wait acid-a -n db
-        ");
-        insta::assert_snapshot!(text(id, &healthy(2, 3).cloning(1)), @"
-        rebuild-in-progress: still being built: acid-a-1; no healthy standby exists yet
-          http://10.244.0.11:8008/patroni: acid-a-1: state: being rebuilt (creating replica)
-          Try:
-              kubectl pgscale wait acid-a -n db
-            or give it up:
-              kubectl pgscale set acid-a 1 -n db
-        ");
-    }
-}
+mod tests;

@@ -62,7 +62,7 @@ pub(super) fn weighed(
                 Kind::Advisory if it.severity > Severity::Warn => {
                     Candidate { severity: Severity::Warn, says: None, ..it }
                 }
-                Kind::Bound | Kind::Calendar | Kind::Advisory | Kind::Live => it,
+                Kind::Bound | Kind::Calendar | Kind::Advisory | Kind::Live | Kind::Room => it,
             });
             candidates.extend(own.filter_map(|it| lowered(rule, it, policies)));
             // A policy on trial refuses nothing for want of a fact, either.
@@ -174,6 +174,15 @@ fn lowered(rule: &Rule, own: Candidate, policies: &Policies) -> Option<Candidate
     }
 }
 
+/// Returns whether a repair lowers findings of this kind.
+fn excusable(kind: Kind, facts: &Assessment<'_>) -> bool {
+    match kind {
+        Kind::Bound => false,
+        Kind::Room => facts.members.known().is_some_and(|members| !members.is_empty()),
+        Kind::Advisory | Kind::Calendar | Kind::Live => true,
+    }
+}
+
 /// Returns the finding with this severity, as far as a repair and the mode allow it.
 fn apply(
     rule: &Rule,
@@ -189,7 +198,7 @@ fn apply(
     }
     finding.mode = Some(chosen.mode);
     if let Some(repair) = facts.repair()
-        && rule.kind != Kind::Bound
+        && excusable(rule.kind, facts)
         && finding.standing != Standing::Unexcused
         && finding.severity == Severity::Deny
     {

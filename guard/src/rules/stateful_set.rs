@@ -3,15 +3,24 @@
 use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::evidence::Evidence;
-use crate::facts::Seen;
+use crate::facts::{Member, Seen, StatefulSet};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
-use crate::rules::applies::{Applies, DOWN, UP};
+use crate::rules::applies::{Applies, CREATE, DOWN, UP};
 use crate::rules::reads::{self, Read};
-use crate::rules::{Kind, NAMED, Rule, down, inputs, members_unseen, status, unread};
+use crate::rules::{Kind, NAMED, Rule, down, inputs, last_word, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
+
+/// The longest value of a label.
+const LONGEST_LABEL: usize = 63;
+
+/// The longest hash in the name of a revision: the digits of a 32-bit number.
+const LONGEST_HASH: usize = 10;
+
+/// The longest name of a cluster whose pods can always be labelled.
+const LONGEST_NAME: usize = LONGEST_LABEL - 1 - LONGEST_HASH;
 
 pub(super) const PARALLEL_SHRINK: Rule = Rule {
     id: RuleId::PARALLEL_SHRINK,
@@ -76,9 +85,9 @@ fn parallel_shrink(facts: &Assessment<'_>, _: &Policies) -> Outcome {
 
 pub(super) const WILL_NOT_PROGRESS: Rule = Rule {
     id: RuleId::WILL_NOT_PROGRESS,
-    title: "the StatefulSet waits for a pod that is not Ready, and would act later",
-    applies: Applies::on(&[UP.to_at_least(1), DOWN.to_at_least(1)]),
-    default: "down: deny if the leader is removed, else warn; up: warn",
+    title: "the StatefulSet waits for a pod that is not Ready and would act later, or can make no pod",
+    applies: Applies::on(&[UP.to_at_least(1), DOWN.to_at_least(1), CREATE.to_at_least(1)]).noted("create only where the name is too long"),
+    default: "down: deny if the leader is removed, else warn; up, create: warn",
     kind: Kind::Live,
     page: "\
 With the default `podManagementPolicy: OrderedReady` the StatefulSet creates and deletes nothing before every
@@ -86,19 +95,32 @@ pod that stays is there, runs and is Ready. The new count is stored, nothing hap
 back at some later time the shrink goes ahead: in a state that no rule has checked, and long after the operator
 asked the leader to move.
 
-Signals: `spec.podManagementPolicy`; the pods with ordinals below both counts: missing, not Ready, or being
-deleted. Denied where the leader is not known to stay.
+A StatefulSet makes no pod at all where the cluster's name is too long: the label controller-revision-hash is
+the name, a hyphen and a hash of up to 10 digits, and a label has at most 63 characters. With 53 characters
+three of four revisions are refused, with more nearly all.
+
+Signals: `spec.podManagementPolicy`; the pods with ordinals below both counts, for growth below the new one:
+missing, not Ready, or being deleted; their tag nofailover, by which none takes the lead that others wait for;
+status.updateRevision, and the length of the name. Denied where the leader is not known to stay.
 
 Blind spots: without a readiness probe (the operator's default) Ready only means that the containers run. An
 unfit pod among the removed ones can hold up the ones above it, too.
 
 Way out: mend the pod that is named (`kubectl describe pod MEMBER -n NAMESPACE`); a cluster that shrinks to
-below it does not wait for it. `kubectl pgscale down NAME --to N` moves the leader first.
+below it does not wait for it. `kubectl pgscale down NAME --to N` moves the leader first. A name cannot be
+changed: clone the cluster into one with a name of 52 characters or fewer.
 
-Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go of Kubernetes; #2190 of
-zalando/postgres-operator.",
-    reads: &[inputs::pod_management, inputs::replicas, inputs::pods, inputs::leader],
-    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
+Upstream: updateStatefulSet, pkg/controller/statefulset/stateful_set_control.go of Kubernetes;
+ControllerRevisionName, pkg/controller/history/controller_history.go there; #2190 of zalando/postgres-operator.",
+    reads: &[
+        inputs::pod_management,
+        inputs::replicas,
+        inputs::pods,
+        inputs::tags,
+        inputs::leader,
+        inputs::name,
+    ],
+    needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Answers, Read::Leader]),
     check: will_not_progress,
     #[cfg(any(test, feature = "testing"))]
     table: tests::will_not_progress,
@@ -107,27 +129,45 @@ zalando/postgres-operator.",
 fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let direction = facts.direction();
     let set = match &facts.stateful_set {
-        Seen::Known(set) => set,
-        Seen::Absent => return Outcome::NotApplicable,
+        Seen::Known(set) => Some(set),
+        Seen::Absent => None,
         Seen::Unreadable(why) => return unread("the StatefulSet", why),
+    };
+    if let Some(finding) = unlabelled(facts, set) {
+        return Outcome::Found(finding);
+    }
+    let Some(set) = set.filter(|_| direction != Direction::Create) else {
+        return if direction == Direction::Create { Outcome::Pass } else { Outcome::NotApplicable };
     };
     // The controller also waits for pods beyond the count that still live, should another writer
     // have scaled the StatefulSet.
     let beyond = facts.condemned().any(|member| !member.pod.terminating);
-    if set.parallel || (set.replicas == facts.to() && !beyond) {
+    let grows = direction == Direction::Up;
+    let done = set.replicas == facts.to() && !beyond;
+    if set.parallel || (done && !grows) {
         return Outcome::Pass;
     }
     let Seen::Known(members) = &facts.members else { return members_unseen(facts) };
+    if done && facts.missing_survivors().next().is_none() {
+        return Outcome::Pass;
+    }
     let stays = facts.to().min(set.replicas);
+    // Once the StatefulSet asks for more, it also waits for pods that it had given up.
+    let waits = if grows { facts.to() } else { stays };
     let mut evidence = Vec::new();
     let mut names = Vec::new();
-    for member in members.iter().filter(|member| member.ordinal < stays) {
+    let mut barred = false;
+    for member in members.iter().filter(|member| member.ordinal < waits) {
         let pod = |field, value: &str| Evidence::new(ObjectRef::pod(&member.name), field, value);
         match (&member.pod.waiting, member.pod.terminating, member.pod.ready) {
             (_, true, _) => evidence.push(pod("metadata.deletionTimestamp", "set")),
             (why, false, false) => {
                 evidence.push(pod("condition Ready", "no"));
                 evidence.extend(why.as_ref().map(|why| pod("status", &why.to_string())));
+                if nofailover(member) {
+                    evidence.push(facts.quote(member, "tags.nofailover", true));
+                    barred = true;
+                }
             }
             (_, false, true) => continue,
         }
@@ -161,7 +201,65 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     );
     finding.evidence = evidence;
     finding = finding.if_leader_goes(direction == Direction::Down && facts.leader_condemned());
-    Outcome::Found(finding.remedy(Remedy::to("mend what is named first", status(facts))))
+    let mend = Remedy::to("mend what is named first", status(facts));
+    Outcome::Found(finding.remedy(if barred && facts.leader_name().is_none() {
+        Remedy::note("remove the tag nofailover: no member leads, and one with the tag never does")
+            .and(mend)
+    } else {
+        mend
+    }))
+}
+
+/// Returns whether `member` said that it is tagged `nofailover`.
+fn nofailover(member: &Member) -> bool {
+    let tagged =
+        last_word(member, |answer| answer.tags.nofailover, |report| report.tags.nofailover);
+    tagged == Seen::Known(true)
+}
+
+/// Returns the finding where Kubernetes refuses the pods for the length of a label.
+///
+/// The StatefulSet labels them with the name of their revision (`ControllerRevisionName`,
+/// pkg/controller/history/controller_history.go of Kubernetes). Until there is one, the longest hash
+/// counts.
+fn unlabelled(facts: &Assessment<'_>, set: Option<&StatefulSet>) -> Option<Finding> {
+    if !facts.adds_members() {
+        return None;
+    }
+    let name = &facts.change.new.name;
+    let revision = set.and_then(|set| set.revision.as_ref());
+    let length = revision.map_or(name.len() + 1 + LONGEST_HASH, String::len);
+    if length <= LONGEST_LABEL {
+        return None;
+    }
+    let label = format!("{length} characters, {LONGEST_LABEL} are allowed");
+    let finding = if let Some(revision) = revision {
+        let message =
+            "Kubernetes refuses every new pod: the cluster's name is too long for its labels";
+        Finding::warn(WILL_NOT_PROGRESS.id, message).because(
+            facts.stateful_set_source(),
+            "status.updateRevision",
+            format_args!("{revision}: {label}"),
+        )
+    } else {
+        let message = format!(
+            "the name has {} characters: with more than {LONGEST_NAME} Kubernetes refuses most revisions of its pods",
+            name.len()
+        );
+        Finding::warn(WILL_NOT_PROGRESS.id, message).because(
+            facts.postgresql_source(),
+            "label controller-revision-hash",
+            format_args!("up to {label}"),
+        )
+    };
+    let way = if facts.direction() == Direction::Create {
+        format!("choose a name of {LONGEST_NAME} characters or fewer")
+    } else {
+        format!(
+            "clone it (spec.clone) into a cluster whose name has {LONGEST_NAME} characters or fewer"
+        )
+    };
+    Some(finding.remedy(way))
 }
 
 #[cfg(any(test, feature = "testing"))]
@@ -172,113 +270,4 @@ fn will_not_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     clippy::wildcard_imports,
     reason = "a table is a test"
 )]
-mod tests {
-    use super::*;
-    use crate::facts::Facts;
-    use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
-
-    fn gone(mut facts: Facts) -> Facts {
-        facts.stateful_set = Seen::Absent;
-        facts
-    }
-
-    pub(super) fn parallel_shrink() {
-        let parallel = Facts::in_parallel;
-        table(
-            "parallel-shrink",
-            vec![
-                ("one after the other", led_by_the_last(2), Want::Pass),
-                ("all at once, the leader is kept", parallel(healthy(5, 3)), Want::Warn),
-                ("all at once, the leader is removed", parallel(led_by_the_last(3)), Want::Deny),
-                (
-                    "all at once, the leader is hidden",
-                    parallel(healthy(5, 3)).without_sight_of_the_lock(),
-                    Want::Deny,
-                ),
-                ("by one", parallel(led_by_the_last(4)), Want::NotApplicable),
-                (
-                    "by one more than was applied",
-                    parallel(healthy(5, 5).with_count(4, 3)),
-                    Want::Warn,
-                ),
-                (
-                    "all at once, another writer scaled the StatefulSet",
-                    parallel(healthy(5, 3)).with_stateful_set(|set| set.replicas = 3),
-                    Want::Warn,
-                ),
-                ("no StatefulSet", gone(parallel(healthy(5, 3))), Want::NotApplicable),
-                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
-                ("zero has its own rule", parallel(led_by_the_last(0)), Want::NotApplicable),
-                ("growing", parallel(healthy(3, 5)), Want::NotApplicable),
-            ],
-        );
-        insta::assert_snapshot!(text("parallel-shrink", &parallel(healthy(5, 2))), @"
-        parallel-shrink: 3 members would be deleted at the same moment
-          statefulset/acid-a: spec.podManagementPolicy: Parallel; spec.replicas: 5
-          Try: one at a time:
-              kubectl pgscale down acid-a --to 4 -n db
-        ");
-        insta::assert_snapshot!(text("parallel-shrink", &parallel(led_by_the_last(2))), @"
-        parallel-shrink: 3 members would be deleted at the same moment, the leader among them
-          statefulset/acid-a: spec.podManagementPolicy: Parallel; spec.replicas: 5
-          Try: this moves the leader to acid-a-0 first:
-              kubectl pgscale down acid-a --to 2 -n db
-        ");
-    }
-
-    pub(super) fn will_not_progress() {
-        let unready =
-            |facts: Facts, ordinal| facts.with_member(ordinal, |member| member.pod.ready = false);
-        let ending = healthy(5, 3).with_member(1, |member| member.pod.terminating = true);
-        table(
-            "will-not-progress",
-            vec![
-                ("all are Ready", healthy(5, 3), Want::Pass),
-                ("all are Ready, growing", healthy(3, 5), Want::Pass),
-                ("a survivor is not", unready(healthy(5, 3), 1), Want::Warn),
-                (
-                    "a survivor is not, the leader is removed",
-                    unready(led_by_the_last(3), 1),
-                    Want::Deny,
-                ),
-                (
-                    "a survivor is not, the leader is hidden",
-                    unready(healthy(5, 3), 1).without_sight_of_the_lock(),
-                    Want::Deny,
-                ),
-                ("a survivor ends", ending, Want::Warn),
-                (
-                    "a survivor is not, another writer scaled the StatefulSet, the leader is removed",
-                    unready(led_by_the_last(3), 1).with_stateful_set(|set| set.replicas = 3),
-                    Want::Deny,
-                ),
-                ("a survivor has no pod", healthy(5, 3).without(1), Want::Warn),
-                ("one is not, growing", unready(healthy(3, 5), 1), Want::Warn),
-                ("a removed one is not", unready(healthy(5, 3), 4), Want::Pass),
-                (
-                    "Parallel waits for nobody",
-                    unready(led_by_the_last(3), 1).in_parallel(),
-                    Want::Pass,
-                ),
-                ("nothing is left to do", unready(healthy(3, 3).with_count(5, 3), 1), Want::Pass),
-                ("no StatefulSet", gone(unready(healthy(5, 3), 1)), Want::NotApplicable),
-                ("StatefulSet unreadable", healthy(5, 3).without_sight_of_the_set(), Want::Unknown),
-                ("pods unreadable", healthy(5, 3).without_sight_of_members(), Want::Unknown),
-                ("zero has its own rule", unready(healthy(5, 0), 1), Want::NotApplicable),
-                ("the count stays", unready(healthy(3, 3), 1), Want::NotApplicable),
-            ],
-        );
-        insta::assert_snapshot!(text("will-not-progress", &led_by_the_last(3).pending(1)), @"
-        will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, unchecked
-          pod/acid-a-1: condition Ready: no; status: 0/3 nodes are available
-          Try: mend what is named first:
-              kubectl pgscale status acid-a -n db
-        ");
-        insta::assert_snapshot!(text("will-not-progress", &healthy(3, 5).without(2)), @"
-        will-not-progress: the StatefulSet waits for acid-a-2 and would grow later, unchecked
-          pod/acid-a-2: not there
-          Try: mend what is named first:
-              kubectl pgscale status acid-a -n db
-        ");
-    }
-}
+mod tests;

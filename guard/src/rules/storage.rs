@@ -197,13 +197,7 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let listed = old.iter().take(NAMED);
     let listed: Vec<&str> = listed.map(|claim| claim.name.as_str()).collect();
     // Without a leader to copy from, a kept volume may hold the newest rows, or the only ones.
-    // Growth asks a leader only where its last report leaves doubts.
-    let source = facts.leader_member().is_some_and(|leader| {
-        leader.ordinal < from
-            && facts.health(leader) == Health::Healthy
-            && !facts.contradicts_lock(leader)
-    });
-    if !source {
+    if !facts.leader_can_be_copied() {
         let why = "keep them, no leader is well enough to be copied from";
         return Outcome::Found(finding.remedy(Remedy::to(why, status(facts))));
     }

@@ -180,7 +180,7 @@ pub(super) const STRICT_SYNC_FLOOR: Rule = Rule {
     page: "\
 With synchronous_mode_strict every commit waits for a synchronous standby, also when there is none. A
 cluster of one has none: every commit hangs until another member has joined. Standby clusters commit nothing
-of their own and are left out.
+of their own and are left out. No repair excuses it.
 
 Signals: `synchronous_mode` and `synchronous_mode_strict` in the dynamic configuration (annotation `config` of
 `<cluster>-config`), which is what the cluster runs by, and in `spec.patroni` of the manifest, which it will:
@@ -242,7 +242,8 @@ fn strict_sync_floor(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     } else {
         "switch synchronous_mode_strict off first"
     };
-    Outcome::Found(finding.remedy(Remedy::note(or).and(set_to(facts, "or keep 2", 2))))
+    let finding = finding.remedy(Remedy::note(or).and(set_to(facts, "or keep 2", 2)));
+    Outcome::Found(finding.unexcused())
 }
 
 pub(super) const SYNC_COUNT_FLOOR: Rule = Rule {

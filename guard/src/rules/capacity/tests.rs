@@ -411,3 +411,23 @@ pub(super) fn too_few_wal_senders() {
       Try: add fewer members at a time, or raise max_wal_senders
     ");
 }
+
+/// At zero no member runs that a change could rescue: what is never made never starts.
+#[test]
+fn no_room_is_excused_only_where_members_run() {
+    let full = |facts| under(facts, vec![quota("small", &[("pods", "0", "1")])]);
+    let forbidden = |facts| ranged(facts, &json!({"type": "Container", "max": {"cpu": "500m"}}));
+    let denied = |facts: &Facts| {
+        assert!(facts.assess().repair().is_some());
+        let verdict = crate::evaluate(facts, &Policies::default());
+        verdict.denials().map(|it| it.rule).collect::<Vec<_>>()
+    };
+    let asleep = |to| with(sized(0, to), |it| it.claims = Seen::Known(vec![claim(0)]));
+    assert_eq!(denied(&full(asleep(3))), ["quota-headroom"]);
+    assert_eq!(denied(&full(asleep(1))), Vec::<&str>::new(), "there is room for one");
+    assert_eq!(denied(&forbidden(asleep(3))), ["limit-range"]);
+    // cases.md B1: -0 cannot come back, and the way back to 5 still keeps the leader on -4.
+    let stuck = sized(5, 5).with_leader(4).without(0).with_count(2, 5);
+    let stuck = stuck.with_stateful_set(|set| set.replicas = 2);
+    assert_eq!(denied(&full(forbidden(stuck))), Vec::<&str>::new());
+}

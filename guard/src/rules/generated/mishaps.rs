@@ -86,6 +86,7 @@ pub(in crate::rules) fn hide(facts: &mut Facts, what: &Hidden) {
         Hidden::Node(index) => {
             if let Some(member) = any_of(facts, *index) {
                 (member.pod.node_ready, member.pod.zone) = (None, None);
+                member.pod.draining = None;
             }
         }
         Hidden::Nodes => withheld(&mut facts.capacity.nodes),

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use super::seen;
 use crate::capacity::Template;
-use crate::facts::{Backup, Capacity, Claim, DisruptionBudget, Facts, Live, Node, Seen, Taint};
+use crate::facts::{
+    Backup, Capacity, Claim, DisruptionBudget, Draining, Facts, Live, Node, Seen, Taint,
+};
 use crate::operator::upgrade::Mode;
 use crate::operator::{Operator, Upgrades};
 use crate::patroni::Sender;
@@ -36,6 +38,69 @@ pub(super) struct Surroundings {
     document: Value,
     /// The operator's settings about major upgrades.
     upgrades: Upgrades,
+    past: Past,
+}
+
+/// The past of the cluster and of its members, and the future of their nodes.
+#[derive(Clone, Debug)]
+struct Past {
+    /// The days since the cluster was created.
+    founded: Option<i64>,
+    /// The hours since each member's container started.
+    started: Vec<Option<i64>>,
+    /// The members whose nodes are being emptied.
+    emptied: Vec<bool>,
+    /// The members that were made with another image than new ones.
+    old_image: Vec<bool>,
+    /// The member whose data are of another cluster.
+    stranger: Option<usize>,
+    /// The characters of the newest revision.
+    revision: Option<usize>,
+}
+
+fn past() -> impl Strategy<Value = Past> {
+    let rarely = || vec(prop::bool::weighted(0.1), 8);
+    (
+        option::of(0_i64..90),
+        vec(option::of(0_i64..4), 8),
+        rarely(),
+        rarely(),
+        option::weighted(0.1, 0_usize..8),
+        option::weighted(0.3, select(vec![17_usize, 63, 64])),
+    )
+        .prop_map(|(founded, started, emptied, old_image, stranger, revision)| Past {
+            founded,
+            started,
+            emptied,
+            old_image,
+            stranger,
+            revision,
+        })
+}
+
+impl Past {
+    fn befall(self, facts: &mut Facts) {
+        let created = self.founded.map(|days| now() - SignedDuration::from_hours(24 * days));
+        for cluster in facts.change.old.iter_mut().chain([&mut facts.change.new]) {
+            cluster.created = created;
+        }
+        if let Seen::Known(set) = &mut facts.stateful_set {
+            set.image = Some("new".to_owned());
+            set.revision = self.revision.map(|length| "a".repeat(length));
+        }
+        let Seen::Known(members) = &mut facts.members else { return };
+        let lots = self.started.into_iter().zip(self.emptied).zip(self.old_image).enumerate();
+        for (member, (index, ((started, emptied), old))) in members.iter_mut().zip(lots) {
+            member.pod.started = started.map(|hours| now() - SignedDuration::from_hours(hours));
+            member.pod.draining = emptied.then_some(Draining::Cordoned);
+            member.pod.image = Some(if old { "old" } else { "new" }.to_owned());
+            if let Live::Answered(answer) = &mut member.live
+                && self.stranger == Some(index)
+            {
+                answer.system_identifier = Some("7309999999999999999".to_owned());
+            }
+        }
+    }
 }
 
 /// The rare oddities, each drawn by itself.
@@ -73,9 +138,9 @@ pub(super) fn surroundings() -> impl Strategy<Value = Surroundings> {
     let before = option::weighted(0.06, seen((-1_i64..4, -1_i64..8).prop_map(limited)));
     let senders = (select(vec![10_u64, 10, 3, 0]), select(vec![10_u64, 10, 2]));
     let streams = vec((0_usize..8, 0_i64..8), 0..2);
-    let patroni = (senders, streams, document(), upgrades());
-    (capacity(), vec(claim(), 0..4), before, oddities, patroni).prop_map(
-        |(capacity, claims, before, oddities, (senders, streams, document, upgrades))| {
+    let patroni = (senders, streams, document(), upgrades(), past());
+    (capacity().boxed(), vec(claim(), 0..4), before, oddities, patroni.boxed()).prop_map(
+        |(capacity, claims, before, oddities, (senders, streams, document, upgrades, past))| {
             Surroundings {
                 capacity,
                 claims,
@@ -85,6 +150,7 @@ pub(super) fn surroundings() -> impl Strategy<Value = Surroundings> {
                 streams,
                 document,
                 upgrades,
+                past,
             }
         },
     )
@@ -222,6 +288,7 @@ impl Surroundings {
     /// Puts a cluster into these surroundings.
     pub(super) fn around(self, mut facts: Facts) -> Facts {
         facts.capacity = Box::new(self.capacity);
+        self.past.befall(&mut facts);
         if let Seen::Known(claims) = &mut facts.claims {
             claims.extend(self.claims);
         }

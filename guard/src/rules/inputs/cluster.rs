@@ -34,6 +34,23 @@ pub(in crate::rules) fn count(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
     printed
 }
 
+/// Returns the time at which the cluster was created.
+pub(in crate::rules) fn created(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    let cluster = facts.change.old.as_ref().unwrap_or(&facts.change.new);
+    let created = cluster.created.map_or("not known".to_owned(), |time| format!("{time:.0}"));
+    one(facts.postgresql_source(), "created", created)
+}
+
+/// Returns the length of the cluster's name, and the newest revision of its pods.
+pub(in crate::rules) fn name(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    let length = facts.change.new.name.len();
+    let mut printed = one(facts.postgresql_source(), "characters of the name", length);
+    let revision = facts.stateful_set.known().and_then(|set| set.revision.as_ref());
+    let shown = |it| Evidence::new(facts.stateful_set_source(), "status.updateRevision", it);
+    printed.extend(revision.map(shown));
+    printed
+}
+
 /// Returns the other edits of the same write.
 pub(in crate::rules) fn other_edits(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let edits = mixed::described(&facts.change);

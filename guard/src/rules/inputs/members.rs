@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{listed, unread};
+use super::{listed, seen, unread};
 use crate::assessment::Assessment;
 use crate::evidence::Evidence;
 use crate::facts::{Live, Member, Seen};
@@ -86,6 +86,41 @@ pub(in crate::rules) fn zones(facts: &Assessment<'_>, _: &Policies) -> Vec<Evide
             None => pod(member, "zone", zone),
         }]
     })
+}
+
+/// Returns the node of each member, and the sign that it is being emptied.
+pub(in crate::rules) fn draining(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    each(facts, |member| {
+        let Some(node) = &member.pod.node else {
+            return vec![pod(member, "spec.nodeName", "unset")];
+        };
+        let mut printed = vec![pod(member, "spec.nodeName", node)];
+        printed.extend(member.pod.draining.as_ref().map(|sign| {
+            let (field, value) = sign.shown();
+            Evidence::new(ObjectRef::new(Kind::Node, node), field, value)
+        }));
+        printed
+    })
+}
+
+/// Returns the image of new members, and that of each member.
+pub(in crate::rules) fn images(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    let shown = |image: &Option<String>| image.clone().unwrap_or_else(|| "unknown".to_owned());
+    let field = "image of postgres";
+    let set = facts.stateful_set_source();
+    let mut printed = seen(&facts.stateful_set, &set, |set| [(field, shown(&set.image))]);
+    printed.extend(each(facts, |member| vec![pod(member, field, shown(&member.pod.image))]));
+    printed
+}
+
+/// Returns the tag nofailover of each member.
+pub(in crate::rules) fn tags(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    word(
+        facts,
+        |answer| answer.tags.nofailover,
+        |report| report.tags.nofailover,
+        |barred| vec![("tags.nofailover", barred.to_string())],
+    )
 }
 
 /// Returns the answer of each member about its PostgreSQL.

@@ -225,6 +225,8 @@ fn resume_is_never_suggested_during_a_major_upgrade() {
       pod/acid-a-0, pod/acid-a-1, pod/acid-a-2: label critical-operation: true
       Try: wait until no pod is marked:
           kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
+        if they stay, and the operator's log shows no upgrade that runs, they are left over: remove them:
+          kubectl label pods -l application=spilo,cluster-name=acid-a critical-operation- -n db
     ");
     // One mark is enough to be unsure.
     let one = healthy(5, 3).pause().with_member(2, |it| it.pod.critical_operation = true);

@@ -154,6 +154,8 @@ fn first_phase_of_a_major_upgrade_is_recognised() {
       http://10.244.0.10:8008/patroni: acid-a-0: server_version: 150004
       Try: wait until no pod is marked:
           kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
+        if they stay, and the operator's log shows no upgrade that runs, they are left over: remove them:
+          kubectl label pods -l application=spilo,cluster-name=acid-a critical-operation- -n db
     ");
 }
 
@@ -210,6 +212,8 @@ pub(super) fn major_upgrade() {
       configmap/acid-a-config: pause: true
       Try: wait until no pod is marked:
           kubectl get pods -l application=spilo,cluster-name=acid-a -L critical-operation -w -n db
+        if they stay, and the operator's log shows no upgrade that runs, they are left over: remove them:
+          kubectl label pods -l application=spilo,cluster-name=acid-a critical-operation- -n db
     ");
     insta::assert_snapshot!(text("major-upgrade", &failed(healthy(5, 3))), @"
     major-upgrade: the last major upgrade of db/acid-a failed: members may be on two versions
@@ -217,4 +221,26 @@ pub(super) fn major_upgrade() {
       Try: find the cause in the operator's log and mend it. Only then remove the mark, after which the operator may try the upgrade again:
           kubectl annotate postgresql acid-a last-major-upgrade-failure- -n db
     ");
+}
+
+/// cases.md B4: marks that a stopped operator left, while the manifest is ahead, had no way out.
+#[test]
+fn marks_that_are_left_over_have_a_way_out() {
+    let marked = (0..3).fold(healthy(3, 2), |facts, ordinal| {
+        facts.with_member(ordinal, |member| member.pod.critical_operation = true)
+    });
+    let mut ahead = marked.clone();
+    for cluster in ahead.change.old.iter_mut().chain([&mut ahead.change.new]) {
+        cluster.spec["postgresql"]["version"] = serde_json::json!("17");
+    }
+    let way_out =
+        "  kubectl label pods -l application=spilo,cluster-name=acid-a critical-operation- -n db";
+    for (rule, facts) in [
+        ("major-upgrade", &ahead),
+        ("major-upgrade", &marked.clone().pause()),
+        ("paused", &marked.pause()),
+    ] {
+        let found = text(rule, facts);
+        assert!(found.lines().any(|line| line.ends_with(way_out)), "{rule}: {found}");
+    }
 }

@@ -253,3 +253,15 @@ pub(super) fn sync_count_floor() {
           kubectl pgscale down acid-a --to 3 -n db
     ");
 }
+
+#[test]
+fn repair_never_excuses_strict_commits_without_a_standby() {
+    let strict = |facts: Facts| {
+        facts.synchronous(&["acid-a-1"]).with_configuration(|it| it.synchronous_strict = true)
+    };
+    for facts in [strict(healthy(0, 1)), strict(healthy(2, 1).pending(1))] {
+        assert!(facts.assess().repair().is_some());
+        let verdict = crate::evaluate(&facts, &Policies::default());
+        assert!(verdict.denials().any(|it| it.rule == "strict-sync-floor"), "{verdict:?}");
+    }
+}
