@@ -204,8 +204,22 @@ pub struct Pod {
     pub waiting: Option<Waiting>,
     /// The DCS store of its Patroni, by its variables. `None` where those are not an operator's.
     pub store: Option<Store>,
+    /// The settings for which Patroni's REST interface refuses the operator, or may.
+    pub rest_refusals: Vec<RestRefusal>,
     /// Restarts of its PostgreSQL container.
     pub restarts: i64,
+}
+
+/// A setting of a pod for which Patroni's REST interface refuses the operator, or may: TLS, a
+/// password, an allowlist, another port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestRefusal {
+    /// The setting, as evidence names it: `env APIPORT`.
+    pub field: String,
+    /// Its value; `set` for one that may be a secret.
+    pub value: String,
+    /// The operator is certainly refused. Otherwise that depends on what the guard cannot see.
+    pub certain: bool,
 }
 
 /// The reason why a pod does not run, in the kubelet's or the scheduler's words.

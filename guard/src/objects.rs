@@ -20,6 +20,7 @@ pub mod capacity;
 pub mod deployment;
 pub mod nodes;
 pub mod pods;
+mod rest_refusals;
 mod writers;
 
 use writers::Writers;

@@ -23,7 +23,13 @@ impl Assessment<'_> {
             return OperatorSwitchover::NotNeeded;
         };
         let mut obstacles = self.operator_obstacles(leader);
-        let mut unknown = None;
+        let mut unknown =
+            leader.pod.rest_refusals.iter().find(|refusal| !refusal.certain).map(|it| {
+                format!(
+                    "{}: {}: {}: Patroni there may refuse the operator",
+                    leader.name, it.field, it.value
+                )
+            });
         self.candidate_obstacles(leader, &mut obstacles, &mut unknown);
         match &self.stateful_set {
             Seen::Known(set) => match self.replacement(set, &self.change.new) {

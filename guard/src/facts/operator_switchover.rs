@@ -48,6 +48,10 @@ impl Facts {
             let problem = Problem::Silent(why.clone());
             obstacles.push(self.evidence_for(leader, &problem));
         }
+        let certain = leader.pod.rest_refusals.iter().filter(|refusal| refusal.certain);
+        obstacles.extend(certain.map(|refusal| {
+            Evidence::new(ObjectRef::pod(&leader.name), &refusal.field, &refusal.value)
+        }));
         obstacles
     }
 

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::facts::{self, Live, Member, Seen, Waiting};
 use crate::objects::nodes::NodeState;
+use crate::objects::rest_refusals::rest_refusals;
 use crate::objects::{Layout, postgres_container, stated_store};
 use crate::operator::POSTGRES_CONTAINER;
 use crate::patroni::{Report, Store};
@@ -100,6 +101,7 @@ fn reduce(pod: &Pod, nodes: &BTreeMap<String, NodeState>, layout: &Layout) -> fa
         rolling_update_required: annotation(ROLLING_UPDATE).is_some_and(|value| value == "true"),
         waiting: waiting(status),
         store: stated_store(pod.spec.as_ref()),
+        rest_refusals: rest_refusals(pod),
         restarts: postgres(&containers).map_or(0, |container| container.restart_count.into()),
     }
 }

@@ -10,7 +10,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use crate::change::Direction;
-use crate::facts::{Claim, Facts, Live, Member, Seen};
+use crate::facts::{Claim, Facts, Live, Member, RestRefusal, Seen};
 use crate::patroni::{
     Answer, Configuration, LeaderLock, PendingFailover, Report, Role, State, SyncState,
     Synchronous, Tags,
@@ -153,6 +153,13 @@ fn odd_member() -> impl Strategy<Value = Member> {
             odd.pod.terminating = busy && critical;
             odd.pod.rolling_update_required = busy && containers;
             odd.pod.ip = odd.pod.ip.filter(|_| address);
+            if critical && !busy {
+                odd.pod.rest_refusals = vec![RestRefusal {
+                    field: "env APIPORT".to_owned(),
+                    value: "set".to_owned(),
+                    certain: containers,
+                }];
+            }
             odd
         },
     )

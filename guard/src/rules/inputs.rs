@@ -25,7 +25,7 @@ pub(super) use cluster::{
     stores, upgrade_failure, upgrades, volumes_of_deleted,
 };
 pub(super) use members::{
-    answers, draining, images, marks, pods, restarts, role_labels, server_version, sources, sync_tags,
+    answers, draining, images, marks, pods, rest_refusals, restarts, role_labels, server_version, sources, sync_tags,
     tags, zones,
 };
 pub(super) use patroni::{

@@ -145,18 +145,23 @@ timeline, or had not received within a second what the leader had when asked), i
 not run or does not answer; when replication is synchronous (not quorum) and it is not among the synchronous
 standbys; when the role label master is not on the leader alone (the operator knows no other name for it,
 whatever KUBERNETES_LEADER_LABEL_VALUE makes Patroni write), the leader has no address or does not answer,
-so that the operator cannot ask; and when the StatefulSet is gone or carries annotations that make the
-operator replace it, which skips the hand-over.
+so that the operator cannot ask; when the leader's container turns on TLS or a password for Patroni's REST
+interface or moves it to another port, because the operator asks http on 8008 without a password; and when the
+StatefulSet is gone or carries annotations that make the operator replace it, which skips the hand-over.
+It cannot be judged where an allowlist or a variable of Patroni itself may refuse the operator.
 
-Blind spots: Patroni behind TLS or a password on its REST interface cannot be asked by the operator either,
-and is unknown to us.
+Blind spots: a network that lets this program through to port 8008 and not the operator (NetworkPolicy,
+service mesh), or that answers GET and not POST; variables that come from a whole Secret or ConfigMap
+(envFrom). The operator is then refused, and the leader is deleted without a hand-over. The webhook writes the
+Event LeaderCondemned where the operator has lowered the count and a removed member still leads.
 
 Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor first. Where no survivor is
 fit, ask for a count that keeps a fit member, or mend one.
 
 Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go; is_failover_possible,
-patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.",
-    reads: &[inputs::leader, inputs::role_labels, inputs::answers, inputs::lag, inputs::max_lag, inputs::synchrony, inputs::sync_standbys, inputs::replacement],
+patroni/api.py; process_manual_failover_from_leader, patroni/ha.py; apiURL, pkg/util/patroni/patroni.go;
+postgres-appliance/scripts/configure_spilo.py of zalando/spilo.",
+    reads: &[inputs::leader, inputs::role_labels, inputs::rest_refusals, inputs::answers, inputs::lag, inputs::max_lag, inputs::synchrony, inputs::sync_standbys, inputs::replacement],
     needs: reads::HEALTH.and(&[Read::StatefulSet, Read::Sync]),
     check: leader_cannot_move,
     #[cfg(any(test, feature = "testing"))]
@@ -221,13 +226,24 @@ fn mend_one(facts: &Facts) -> Remedy {
 mod tests {
     use super::*;
     use crate::facts::Facts;
-    use crate::facts::Live;
+    use crate::facts::{Live, RestRefusal};
     use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     /// Returns a cluster of which 5 run, led by the last. The operator's limit is `max` and is not
     /// carried out yet, and 6 are written as `max`.
     fn limited(max: i64) -> Facts {
         led_by_the_last(3).with_settings(|settings| settings.max_instances = max).with_count(6, max)
+    }
+
+    /// Returns a shrink that is left to the operator, with a setting of one member.
+    fn refusing(ordinal: i64, certain: bool) -> Facts {
+        led_by_the_last(3).with_member(ordinal, |member| {
+            member.pod.rest_refusals = vec![RestRefusal {
+                field: "env PATRONI_RESTAPI_USERNAME".into(),
+                value: "set".into(),
+                certain,
+            }];
+        })
     }
 
     pub(super) fn leader_condemned() {
@@ -369,6 +385,13 @@ mod tests {
                     Want::Deny,
                 ),
                 ("the leader does not answer", last(3).frozen(4), Want::Deny),
+                ("the leader's interface speaks TLS", refusing(4, true), Want::Deny),
+                (
+                    "the leader's interface may refuse the operator",
+                    refusing(4, false),
+                    Want::Unknown,
+                ),
+                ("the interface of another member may", refusing(0, false), Want::Pass),
                 (
                     "the StatefulSet will be replaced",
                     last(3).with_annotation("kubectl.kubernetes.io/restartedAt", "kubectl"),

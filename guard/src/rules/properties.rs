@@ -260,6 +260,7 @@ proptest! {
                 Live::NotAsked | Live::Silent(_) => (None, None),
             };
             let (candidate, leader) = (position("acid-a-0"), position(facts.leader_name().unwrap()));
+            prop_assert!(facts.leader_member().unwrap().pod.rest_refusals.is_empty());
             prop_assert!(leader.1.is_some() && candidate.1 >= leader.1 && candidate.0 == leader.0);
             prop_assert!(!facts.configuration.known().unwrap().paused);
         }

@@ -74,6 +74,20 @@ pub(in crate::rules) fn role_labels(facts: &Assessment<'_>, _: &Policies) -> Vec
     })
 }
 
+/// Returns the settings for which the leader's REST interface refuses the operator, or may.
+pub(in crate::rules) fn rest_refusals(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    let Some(leader) = facts.leader_member() else { return Vec::new() };
+    let refusals = &leader.pod.rest_refusals;
+    if refusals.is_empty() {
+        return vec![pod(
+            leader,
+            "TLS, a password or an allowlist of its REST interface",
+            "none seen",
+        )];
+    }
+    refusals.iter().map(|refusal| pod(leader, &refusal.field, &refusal.value)).collect()
+}
+
 /// Returns the node and the zone of each member.
 pub(in crate::rules) fn zones(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     each(facts, |member| {

@@ -168,3 +168,39 @@ async fn watch_looks_every_few_seconds_until_it_is_ended() {
     assert_eq!(looks(), 5);
     assert!(counted(&admission, "pgscale_watched_changes 1"));
 }
+
+/// cases.md A6 and P16: the interface answers GET, and refuses the operator's POST.
+#[tokio::test]
+async fn leader_is_not_left_to_an_operator_that_patroni_refuses() {
+    let lowered = json!({
+        "apiVersion": "pgscale.dev/v1alpha1", "kind": "ClusterScalePolicy",
+        "metadata": {"name": "platform"}, "spec": {"rules": {"leader-condemned": "Warn"}},
+    });
+    let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": [lowered]});
+    let secret = json!({"secretKeyRef": {"name": "pod-env", "key": "k"}});
+    let spilo = json!({"restapi": {"authentication": {"username": "u", "password": "p"}}});
+    for (env, want) in [
+        (json!([]), "leader-condemned=warn"),
+        (
+            json!([{"name": "PATRONI_RESTAPI_USERNAME", "valueFrom": secret}]),
+            "leader-cannot-move=deny",
+        ),
+        (
+            json!([{"name": "SPILO_CONFIGURATION", "value": spilo.to_string()}]),
+            "leader-cannot-move=deny",
+        ),
+    ] {
+        let mut api_server = world(4, 5, 5);
+        api_server.others.push(("/clusterscalepolicies", list.clone()));
+        for pod in &mut api_server.pods {
+            pod["spec"]["containers"][0]["env"] = env.clone();
+        }
+        let admission = admission(&api_server, 4);
+        let answer = ask(&admission, &update(&object(5), &object(3))).await;
+        let rules = answer["auditAnnotations"]["rules"].as_str().unwrap();
+        assert!(rules.contains(want), "{env}: {rules}");
+        assert_eq!(answer["allowed"], !want.ends_with("deny"), "{env}: {answer}");
+        let message = answer["status"]["message"].as_str().unwrap_or_default();
+        assert!(!message.contains("\"p\""), "a password is never printed: {message}");
+    }
+}
