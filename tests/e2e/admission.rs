@@ -41,7 +41,25 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-impl TestCtx {
+/// The commands of these tests, for a cluster that no operator owns.
+trait Idle {
+    async fn run(&self, args: &[&str]) -> Result<Said>;
+
+    async fn patch(&self, patch: &Value) -> Result<Said>;
+
+    /// Writes `object` to a file named `file`, for kubectl to read, and returns its path.
+    fn file(&self, file: &str, object: &Value) -> Result<String>;
+
+    async fn apply(&self, object: &Value) -> Result<Said>;
+
+    /// Returns the stored count.
+    async fn count(&self) -> Result<String>;
+
+    /// Creates a policy of 2 to 5 instances and a cluster of 3, with the webhook guarding them.
+    async fn set(&self) -> Result<std::sync::Arc<Webhook>>;
+}
+
+impl Idle for TestCtx {
     async fn run(&self, args: &[&str]) -> Result<Said> {
         self.bed.kubectl(&[&["--namespace", self.namespace.as_str()], args].concat()).await
     }
@@ -51,7 +69,6 @@ impl TestCtx {
             .await
     }
 
-    /// Writes `object` to a file named `file`, for kubectl to read, and returns its path.
     fn file(&self, file: &str, object: &Value) -> Result<String> {
         let directory = self.bed.directory().join(&self.namespace);
         fs::create_dir_all(&directory).context("failed to make a directory for manifests")?;
@@ -64,13 +81,11 @@ impl TestCtx {
         self.run(&["apply", "--server-side", "--force-conflicts", "--filename", &file]).await
     }
 
-    /// Returns the stored count.
     async fn count(&self) -> Result<String> {
         let path = "--output=jsonpath={.spec.numberOfInstances}";
         self.run(&["get", "postgresql", NAME, path]).await?.ok()
     }
 
-    /// Creates a policy of 2 to 5 instances and a cluster of 3, with the webhook guarding them.
     async fn set(&self) -> Result<std::sync::Arc<Webhook>> {
         let webhook = guarded(self).await?;
         self.apply(&policy()).await?.ok()?;

@@ -13,7 +13,6 @@ mod bed;
 mod chart;
 mod cloning;
 mod config_maps;
-mod guarding;
 mod history;
 mod hostile;
 mod input;
@@ -21,20 +20,15 @@ mod interruptions;
 mod losses;
 mod lost_answer;
 mod members;
-mod operator_only;
-mod random_walk;
+mod pool;
 mod repairs;
 mod sandbox;
 mod scale;
 mod situations;
-mod suggested;
-mod table;
-mod trial;
+mod stages;
 mod verify;
 mod ways_out;
-mod with_plugin;
 mod with_webhook;
-mod writing;
 
 use std::env;
 use std::path::Path;
@@ -43,8 +37,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Trial};
 use pgscale_tests::progress::say;
+use pgscale_tests::proof::{random_walk, with_plugin};
 use pgscale_tests::sandbox::{Ended, Role, init, launch, prepare, role};
 use pgscale_tests::supplies::Supplies;
+use pgscale_tests::{guarding, suggested, trial, writing};
 use tokio::runtime::Runtime;
 
 use trial::{Case, SharedBed, save_logs};
@@ -55,7 +51,7 @@ fn cases() -> Vec<Case> {
         bed::cases(),
         members::cases(),
         admission::cases(),
-        operator_only::cases(),
+        stages::cases(),
         with_webhook::cases(),
         config_maps::cases(),
         repairs::cases(),
@@ -143,7 +139,7 @@ fn inside() -> Result<ExitCode> {
     let bed = SharedBed::new()?;
     let trials = cases().into_iter().map(|case| case.on(&bed)).collect();
     let conclusion = libtest_mimic::run(&args, trials);
-    table::print();
+    bed.print_slowest();
     suggested::print();
     if conclusion.has_failed() {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-logs");

@@ -15,15 +15,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use pgscale_tests::bed::{Bed, Said};
 use pgscale_tests::cluster::{Cluster, TIMEOUT};
-use pgscale_tests::operator::Settings;
 use pgscale_tests::wait::{Attempt, until};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
 use crate::guarding;
+use crate::pool::Pool;
 use crate::suggested;
-use crate::trial::{Case, TestCtx, case, create_namespace};
+use crate::trial::{Case, TestCtx, case};
 use crate::with_plugin::State;
 
 const NAME: &str = "acid-live";
@@ -49,19 +48,7 @@ where
     })
 }
 
-/// The clusters of the situations.
-struct Pool {
-    /// The number of clusters made so far: a test that fails does not return its cluster.
-    made: u32,
-    /// The cluster at rest, unless a test uses it.
-    cluster: Option<SharedCluster>,
-}
-
-static POOL: Mutex<Pool> = Mutex::const_new(Pool { made: 0, cluster: None });
-
-fn namespace(number: u32) -> String {
-    format!("situations-{number}")
-}
+static POOL: Pool = Pool::new("situations", NAME, MEMBERS);
 
 /// The cluster that situations share.
 #[derive(Clone)]
@@ -74,31 +61,20 @@ impl SharedCluster {
     /// Takes the shared cluster, or creates a new one.
     async fn take(ctx: &TestCtx) -> Result<Self> {
         let webhook = guarding::webhook(ctx).await?;
-        let mut pool = POOL.lock().await;
-        if let Some(shared) = pool.cluster.take() {
-            return Ok(shared);
-        }
         let bed = Arc::clone(&ctx.bed);
-        if pool.made > 0 {
-            // A failed test may have left a member frozen, for which the operator waits, or other
-            // settings.
-            bed.kubelet().unstage_all(&namespace(pool.made));
-            bed.operator().lock().await.start(&Settings::default()).await?;
-        }
-        pool.made += 1;
-        let namespace = namespace(pool.made);
-        create_namespace(&bed, &namespace).await?;
-        webhook.guard(&namespace).await?;
-        let cluster = Cluster::create(&bed, &namespace, NAME, MEMBERS, json!({})).await?;
+        let (cluster, new) =
+            POOL.take(&bed, async |namespace| webhook.guard(namespace).await).await?;
         let shared = Self { bed, cluster };
-        shared.rest().await?;
+        if new {
+            shared.rest().await?;
+        }
         Ok(shared)
     }
 
     /// Waits until the cluster is at rest, and leaves it to the next situation.
     async fn hand_on(self) -> Result<()> {
         self.rest().await.context("the situation has not ended")?;
-        POOL.lock().await.cluster = Some(self);
+        POOL.hand_on(self.cluster).await;
         Ok(())
     }
 

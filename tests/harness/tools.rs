@@ -40,6 +40,16 @@ pub struct Tools {
     pub helm: PathBuf,
 }
 
+/// Returns the version of Kubernetes, such as `1.36.3`.
+pub fn kubernetes_version() -> &'static str {
+    modules::KUBE_APISERVER.version.trim_start_matches('v')
+}
+
+/// Returns the version of the operator, such as `1.15.1`.
+pub fn operator_version() -> &'static str {
+    modules::OPERATOR.version.trim_start_matches('v')
+}
+
 impl Tools {
     /// Finds all programs, and builds those that no cache has yet, with progress on stderr.
     ///

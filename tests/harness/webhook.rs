@@ -183,6 +183,38 @@ impl Webhook {
             .patch(namespace, &PatchParams::default(), &patch)
             .await
             .with_context(|| format!("failed to label the namespace {namespace}"))?;
+        until(&format!("writes in {namespace} to be sent to the webhook"), READY, async || {
+            Ok(match self.sent(namespace).await? {
+                (true, _) => Attempt::Done(()),
+                (false, said) => Attempt::NotYet(said),
+            })
+        })
+        .await
+    }
+
+    /// Ends what [`Self::guard`] began, and returns when the API server no longer sends writes in
+    /// `namespace` to the webhook.
+    ///
+    /// # Errors
+    /// Fails like [`Self::guard`].
+    pub async fn unguard(&self, namespace: &str) -> Result<()> {
+        let (label, _) = GUARDED;
+        let patch = Patch::Merge(json!({"metadata": {"labels": {label: null}}}));
+        Api::<Namespace>::all(self.bed.client())
+            .patch(namespace, &PatchParams::default(), &patch)
+            .await
+            .with_context(|| format!("failed to remove a label of the namespace {namespace}"))?;
+        until(&format!("writes in {namespace} to pass the webhook by"), READY, async || {
+            Ok(match self.sent(namespace).await? {
+                (false, _) => Attempt::Done(()),
+                (true, said) => Attempt::NotYet(said),
+            })
+        })
+        .await
+    }
+
+    /// Returns whether the API server sends a write in `namespace` to the webhook, and its answer.
+    async fn sent(&self, namespace: &str) -> Result<(bool, String)> {
         let probe: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "acid.zalan.do/v1", "kind": "postgresql",
             "metadata": {"namespace": namespace, "name": "acid-probe"},
@@ -194,14 +226,10 @@ impl Webhook {
         let clusters: Api<DynamicObject> =
             Api::namespaced_with(self.bed.client(), namespace, &resource());
         let dry = PostParams { dry_run: true, ..PostParams::default() };
-        until(&format!("writes in {namespace} to be sent to the webhook"), READY, async || {
-            let before = self.reviews().await?;
-            // The answer does not matter: every cluster that is created is sent to the webhook.
-            let said = clusters.create(&dry, &probe).await.map(drop);
-            let sent = self.reviews().await? > before;
-            Ok(if sent { Attempt::Done(()) } else { Attempt::NotYet(format!("{said:?}")) })
-        })
-        .await
+        let before = self.reviews().await?;
+        // The answer does not matter: every cluster that is created is sent to the webhook.
+        let said = clusters.create(&dry, &probe).await.map(drop);
+        Ok((self.reviews().await? > before, format!("{said:?}")))
     }
 }
 

@@ -11,7 +11,7 @@ use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::NAMESPACE;
 use serde_json::{Value, json};
 
-use super::{NAME, SOON, cluster, ensure_refused, to};
+use super::{Idle as _, NAME, SOON, cluster, ensure_refused, to};
 use crate::trial::{Case, TestCtx, case};
 
 /// The group that gives every user here the permission to edit clusters.
@@ -28,9 +28,18 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-impl TestCtx {
+/// The users of these tests.
+trait Users {
     /// Lets jane break the glass with the output of `pgscale-webhook rbac`, and lets the group of
     /// DBAs edit clusters here.
+    async fn grant_permissions(&self) -> Result<()>;
+
+    async fn kubeconfig_of(&self, user: &str) -> Result<PathBuf>;
+
+    async fn run_as(&self, user: &str, args: &[&str]) -> Result<Said>;
+}
+
+impl Users for TestCtx {
     async fn grant_permissions(&self) -> Result<()> {
         let rbac = tokio::process::Command::new(&self.bed.programs()?.webhook)
             .args(["rbac", "--namespace", NAMESPACE, "--break-glass-user", "jane"])

@@ -6,7 +6,7 @@ use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::webhook::{ACCOUNT, NAMESPACE, REGISTRATION, SECRET, install};
 use serde_json::{Value, json};
 
-use super::{SOON, ensure_refused, to};
+use super::{Idle as _, SOON, ensure_refused, to};
 use crate::guarding::guarded;
 use crate::trial::{Case, TestCtx, case};
 

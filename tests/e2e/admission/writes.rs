@@ -26,7 +26,17 @@ fn named(name: &str, instances: i64) -> Value {
     object
 }
 
-impl TestCtx {
+/// The creation of objects, and what it leaves.
+trait Written {
+    async fn create(&self, object: &Value) -> Result<Said>;
+
+    async fn uid(&self) -> Result<String>;
+
+    /// Waits for an Event with this reason.
+    async fn event(&self, reason: &str) -> Result<Event>;
+}
+
+impl Written for TestCtx {
     async fn create(&self, object: &Value) -> Result<Said> {
         let file = self.file("created.json", object)?;
         self.run(&["create", "--filename", &file]).await
@@ -37,7 +47,6 @@ impl TestCtx {
         self.run(&["get", "postgresql", NAME, path]).await?.ok()
     }
 
-    /// Waits for an Event with this reason.
     async fn event(&self, reason: &str) -> Result<Event> {
         let events: Api<Event> = Api::namespaced(self.bed.client(), &self.namespace);
         until(&format!("an Event {reason}"), SOON, async || {

@@ -30,7 +30,7 @@ struct Manifests {
 pub(super) struct Program {
     name: &'static str,
     /// The version in the name of its cache entry, for people.
-    version: &'static str,
+    pub(super) version: &'static str,
     package: &'static str,
     module: Module,
     linker_flags: &'static str,

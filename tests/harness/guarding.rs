@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bed::Said;
+use crate::cluster::{Cluster, TIMEOUT};
+use crate::wait::{Attempt, until};
+use crate::webhook::Webhook;
 use anyhow::Result;
-use pgscale_tests::bed::Said;
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
-use pgscale_tests::wait::{Attempt, until};
-use pgscale_tests::webhook::Webhook;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -16,13 +16,13 @@ use crate::trial::TestCtx;
 static WEBHOOK: OnceCell<Arc<Webhook>> = OnceCell::const_new();
 
 /// Returns the running webhook. The first test that needs it starts it.
-pub(crate) async fn webhook(ctx: &TestCtx) -> Result<Arc<Webhook>> {
+pub async fn webhook(ctx: &TestCtx) -> Result<Arc<Webhook>> {
     let start = async || Webhook::start(&ctx.bed).await.map(Arc::new);
     WEBHOOK.get_or_try_init(start).await.cloned()
 }
 
 /// Lets the webhook guard the namespace of this test.
-pub(crate) async fn guarded(ctx: &TestCtx) -> Result<Arc<Webhook>> {
+pub async fn guarded(ctx: &TestCtx) -> Result<Arc<Webhook>> {
     let webhook = webhook(ctx).await?;
     webhook.guard(&ctx.namespace).await?;
     Ok(webhook)
@@ -31,7 +31,7 @@ pub(crate) async fn guarded(ctx: &TestCtx) -> Result<Arc<Webhook>> {
 /// Patches the count until the patch is admitted, and returns what kubectl says then.
 ///
 /// A refusal changes nothing, and may come from a member that answered too late on a busy machine.
-pub(crate) async fn admitted(cluster: &Cluster, instances: i64) -> Result<Said> {
+pub async fn admitted(cluster: &Cluster, instances: i64) -> Result<Said> {
     until(&format!("{instances} to be admitted"), TIMEOUT, async || {
         let said = cluster.patch(instances).await?;
         Ok(match said.code {
@@ -43,7 +43,7 @@ pub(crate) async fn admitted(cluster: &Cluster, instances: i64) -> Result<Said> 
 }
 
 /// Waits until a change of the count would be admitted, for `limit` at most, without making it.
-pub(crate) async fn admissible(cluster: &Cluster, instances: u32, limit: Duration) -> Result<()> {
+pub async fn admissible(cluster: &Cluster, instances: u32, limit: Duration) -> Result<()> {
     let patch = json!({"spec": {"numberOfInstances": instances}}).to_string();
     let dry =
         ["patch", "postgresql", &cluster.name, "--type=merge", "--dry-run=server", "-p", &patch];

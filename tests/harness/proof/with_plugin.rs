@@ -2,12 +2,12 @@
 //! changes nothing.
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
-use pgscale_tests::wait::{Attempt, until};
-use pgscale_tests::writer::Writer;
 use serde_json::{Value, json};
 
-use crate::table::Outcome;
+use super::Outcome;
+use crate::cluster::{Cluster, TIMEOUT};
+use crate::wait::{Attempt, until};
+use crate::writer::Writer;
 use crate::writing::{PAUSE, acknowledged, finish};
 
 /// The number of rows that must be acknowledged afterwards: writes continue on the present leader.
@@ -15,7 +15,7 @@ const AFTER: usize = 100;
 
 /// The expected answer to a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expected {
+pub enum Expected {
     /// The plan is refused with exit code 3. A count given here must be the nearest count that is
     /// allowed, and it must work.
     Refuses(Option<u32>),
@@ -25,24 +25,24 @@ pub(crate) enum Expected {
 
 /// The state that a refusal leaves unchanged. It also shows that a change was made exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct State {
+pub struct State {
     /// `metadata.generation`: rises by one with every write to the spec.
-    pub(crate) generation: i64,
+    pub generation: i64,
     /// `spec.numberOfInstances`.
-    pub(crate) declared: i64,
+    pub declared: i64,
     /// `spec.replicas` of the StatefulSet.
-    pub(crate) replicas: i32,
+    pub replicas: i32,
     /// The ordinal of the leader.
-    pub(crate) leader: u32,
+    pub leader: u32,
     /// The leader's timeline: rises by one with every promotion.
-    pub(crate) timeline: u32,
+    pub timeline: u32,
     /// The uids of the pods.
-    pub(crate) pods: Vec<Option<String>>,
+    pub pods: Vec<Option<String>>,
 }
 
 impl State {
     /// Reads the state of `cluster`.
-    pub(crate) async fn of(cluster: &Cluster) -> Result<Self> {
+    pub async fn of(cluster: &Cluster) -> Result<Self> {
         let leader = cluster.leader().await?;
         let timeline = leader.answer.and_then(|answer| answer.timeline);
         let pods = cluster.pods().await?;
@@ -58,13 +58,13 @@ impl State {
 }
 
 /// Returns how often the spec of the cluster was written.
-pub(crate) async fn generation(cluster: &Cluster) -> Result<i64> {
+pub async fn generation(cluster: &Cluster) -> Result<i64> {
     cluster.object().await?.metadata.generation.context("the object has no generation")
 }
 
 /// Scales the cluster to `to` instances while `writer` writes, or to the nearest count that is
 /// allowed, and checks every promise.
-pub(crate) async fn down(
+pub async fn down(
     cluster: &Cluster,
     writer: Writer,
     to: u32,

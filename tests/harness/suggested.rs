@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use crate::cluster::Cluster;
+use crate::progress::say;
 use anyhow::{Context as _, Result, bail};
-use pgscale_tests::cluster::Cluster;
-use pgscale_tests::progress::say;
 
 /// The commands that ran and succeeded, each as it was printed, with `NAMESPACE` for the namespace
 /// of its test.
@@ -20,12 +20,7 @@ static RUN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 ///
 /// # Errors
 /// Fails when no line of `text` is such a command, or when the command does not succeed.
-pub(crate) async fn run(
-    cluster: &Cluster,
-    text: &str,
-    words: &str,
-    more: &[&str],
-) -> Result<String> {
+pub async fn run(cluster: &Cluster, text: &str, words: &str, more: &[&str]) -> Result<String> {
     let commands: Vec<_> = text.lines().map(str::trim).filter(|line| is_command(line)).collect();
     let begins = |command: &&&str| command.trim_start_matches("kubectl ").starts_with(words);
     let Some(command) = commands.iter().find(begins) else {
@@ -41,7 +36,7 @@ pub(crate) async fn run(
 ///
 /// # Errors
 /// Fails when the vector does not begin with `kubectl`, or when the command does not succeed.
-pub(crate) async fn run_argv(cluster: &Cluster, argv: &[String], more: &[&str]) -> Result<String> {
+pub async fn run_argv(cluster: &Cluster, argv: &[String], more: &[&str]) -> Result<String> {
     let command = argv.join(" ");
     let Some(rest) = argv.strip_prefix(&["kubectl".to_owned()]) else {
         bail!("{command:?} does not begin with kubectl");
@@ -58,7 +53,7 @@ pub(crate) async fn run_argv(cluster: &Cluster, argv: &[String], more: &[&str]) 
 ///
 /// # Errors
 /// Fails when `text` has no such line, or when the command does not succeed.
-pub(crate) async fn run_below(
+pub async fn run_below(
     cluster: &Cluster,
     text: &str,
     words: &str,
@@ -73,7 +68,7 @@ pub(crate) async fn run_below(
 }
 
 /// Prints the commands that ran. Prints nothing if none did.
-pub(crate) fn print() {
+pub fn print() {
     let commands = RUN.lock().unwrap_or_else(PoisonError::into_inner);
     if commands.is_empty() {
         return;

@@ -15,15 +15,15 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use pgscale_tests::cluster::{Cluster, TIMEOUT};
-use pgscale_tests::progress::{brief, say};
-use pgscale_tests::wait::{Attempt, until};
-use pgscale_tests::writer::Writer;
 use serde_json::{Value, json};
 
+use crate::cluster::{Cluster, TIMEOUT};
 use crate::guarding;
+use crate::progress::{brief, say};
 use crate::suggested;
 use crate::trial::{Case, TestCtx, case};
+use crate::wait::{Attempt, until};
+use crate::writer::Writer;
 use crate::writing::{Record, acknowledged, finish};
 
 /// The seed of a walk, unless [`SEED_VARIABLE`] sets another one. It is fixed, so that a run can be
@@ -31,7 +31,7 @@ use crate::writing::{Record, acknowledged, finish};
 /// shrinks, once when a plain patch does.
 const SEED: u64 = 4393;
 const SEED_VARIABLE: &str = "PGSCALE_WALK_SEED";
-/// The number of steps, unless [`STEPS_VARIABLE`] sets another one.
+/// The number of steps in the tests, unless [`STEPS_VARIABLE`] sets another one.
 const STEPS: u32 = 5;
 const STEPS_VARIABLE: &str = "PGSCALE_WALK_STEPS";
 /// The time limit of a step on a busy machine.
@@ -41,18 +41,48 @@ const MOST: u32 = 5;
 const START: u32 = 3;
 const AFTER: usize = 50;
 
-pub(crate) fn cases() -> Vec<Case> {
-    let limit = STEP.saturating_mul(variable(STEPS_VARIABLE, STEPS).unwrap_or(STEPS).max(STEPS));
+/// Returns the walks of the tests.
+pub fn cases() -> Vec<Case> {
     [
-        case("random_walk::legal_changes_are_never_refused_and_lose_nothing", async |ctx| {
-            walk(ctx, false).await
-        }),
-        case("random_walk::legal_changes_of_a_synchronous_cluster_lose_nothing", async |ctx| {
-            walk(ctx, true).await
-        }),
+        ("random_walk::legal_changes_are_never_refused_and_lose_nothing", false),
+        ("random_walk::legal_changes_of_a_synchronous_cluster_lose_nothing", true),
     ]
-    .map(|walk| walk.within(limit))
+    .map(|(name, synchronous)| {
+        let run = move |ctx| async move {
+            walk(ctx, synchronous, variable(SEED_VARIABLE, SEED)?, variable(STEPS_VARIABLE, STEPS)?)
+                .await
+                .map(drop)
+        };
+        case(name, run).within(limit(variable(STEPS_VARIABLE, STEPS).unwrap_or(STEPS)))
+    })
     .into()
+}
+
+/// Returns the time limit of a walk.
+pub fn limit(steps: u32) -> Duration {
+    STEP.saturating_mul(steps.max(STEPS))
+}
+
+/// The outcome of a walk.
+#[derive(Clone, Debug)]
+pub struct Walked {
+    /// The seed that repeats it.
+    pub seed: u64,
+    /// The number of changes.
+    pub changes: u32,
+    /// The times from each refusal of a plain patch until the same patch was admitted.
+    pub refused: Vec<Duration>,
+    /// The writer's rows.
+    pub record: Record,
+}
+
+impl Walked {
+    /// Returns the median time from a refusal until the same patch was admitted.
+    pub fn median(&self) -> Option<Duration> {
+        let mut all = self.refused.clone();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied()
+    }
 }
 
 /// A change and the way it is written.
@@ -124,9 +154,12 @@ struct Walk {
     refused: Vec<Duration>,
 }
 
-async fn walk(ctx: TestCtx, synchronous: bool) -> Result<()> {
-    let seed = variable(SEED_VARIABLE, SEED)?;
-    let steps = variable(STEPS_VARIABLE, STEPS)?;
+/// Takes `steps` steps, and checks that nothing was lost.
+///
+/// # Errors
+/// Fails when a legal change is refused for another reason than the leader, or does not converge,
+/// or when a row is lost.
+pub async fn walk(ctx: TestCtx, synchronous: bool, seed: u64, steps: u32) -> Result<Walked> {
     say(&format!("  {steps} steps; repeat them with {SEED_VARIABLE}={seed}"));
     guarding::guarded(&ctx).await?;
     let spec = json!({"patroni": {"synchronous_mode": synchronous}});
@@ -147,17 +180,20 @@ async fn walk(ctx: TestCtx, synchronous: bool) -> Result<()> {
         acknowledged(&writer, AFTER).await?;
     }
     let record = finish(writer).await?;
-    let Record { acknowledged, missing, longest_gap } = record;
+    let walked = Walked { seed, changes: steps, refused: walk.refused, record };
     say(&format!(
-        "  {} of {steps} changes refused until the leader had moved{}; {missing} of {acknowledged} acknowledged rows lost; writes stopped for \
+        "  {} of {steps} changes refused until the leader had moved{}; {} of {} acknowledged rows lost; writes stopped for \
          {:.1} s at most",
-        walk.refused.len(),
-        walk.median()
+        walked.refused.len(),
+        walked
+            .median()
             .map_or_else(String::new, |median| format!(", for {} (median)", brief(median))),
-        longest_gap.as_secs_f64()
+        record.missing,
+        record.acknowledged,
+        record.longest_gap.as_secs_f64()
     ));
-    ensure!(missing == 0, "acknowledged rows are lost: {record:?}");
-    Ok(())
+    ensure!(record.missing == 0, "acknowledged rows are lost: {record:?}");
+    Ok(walked)
 }
 
 impl Walk {
@@ -223,12 +259,6 @@ impl Walk {
         suggested::run(&self.cluster, &said.stderr, &words, &[]).await?;
         self.refused.push(start.elapsed());
         Ok(())
-    }
-
-    fn median(&self) -> Option<Duration> {
-        let mut all = self.refused.clone();
-        all.sort_unstable();
-        all.get(all.len() / 2).copied()
     }
 
     /// Waits until the cluster has converged, as the plugin and its members say.

@@ -2,30 +2,30 @@
 
 use std::time::Duration;
 
+use crate::wait::{Attempt, until};
+use crate::writer::Writer;
 use anyhow::Result;
-use pgscale_tests::wait::{Attempt, until};
-use pgscale_tests::writer::Writer;
 
 /// The limit for further rows: longer than any switchover, and than the outage of any test that
 /// waits for writes to continue.
 const DEADLINE: Duration = Duration::from_secs(240);
 
 /// The longest pause in writes that a planned move of the leader may cost, on any machine.
-pub(crate) const PAUSE: Duration = Duration::from_secs(5);
+pub const PAUSE: Duration = Duration::from_secs(5);
 
 /// The outcome of the writes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Record {
+pub struct Record {
     /// The number of acknowledged commits.
-    pub(crate) acknowledged: usize,
+    pub acknowledged: usize,
     /// The number of acknowledged rows that the leader lacks at the end.
-    pub(crate) missing: usize,
+    pub missing: usize,
     /// The longest time without an acknowledgement.
-    pub(crate) longest_gap: Duration,
+    pub longest_gap: Duration,
 }
 
 /// Waits until `more` further rows are acknowledged.
-pub(crate) async fn acknowledged(writer: &Writer, more: usize) -> Result<()> {
+pub async fn acknowledged(writer: &Writer, more: usize) -> Result<()> {
     let wanted = writer.acknowledged() + more;
     until(&format!("{wanted} acknowledged rows"), DEADLINE, async || {
         let seen = writer.acknowledged();
@@ -35,7 +35,7 @@ pub(crate) async fn acknowledged(writer: &Writer, more: usize) -> Result<()> {
 }
 
 /// Stops the writer and counts the rows.
-pub(crate) async fn finish(writer: Writer) -> Result<Record> {
+pub async fn finish(writer: Writer) -> Result<Record> {
     let record = writer.stop().await;
     let missing = record.missing().await?;
     Ok(Record { acknowledged: record.acknowledged, missing, longest_gap: record.longest_gap })

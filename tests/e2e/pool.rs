@@ -1,0 +1,69 @@
+//! A cluster that several tests share, one after another.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use pgscale_tests::bed::Bed;
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::operator::Settings;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::trial::create_namespace;
+
+/// The clusters of a group of tests.
+pub(crate) struct Pool {
+    group: &'static str,
+    name: &'static str,
+    members: u32,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The number of clusters made so far: a test that fails does not return its cluster.
+    made: u32,
+    /// The cluster at rest, unless a test uses it.
+    cluster: Option<Cluster>,
+}
+
+impl Pool {
+    /// Returns a pool without a cluster. Its clusters are called `name`, have `members` and are in
+    /// namespaces named after `group`.
+    pub(crate) const fn new(group: &'static str, name: &'static str, members: u32) -> Self {
+        Self { group, name, members, state: Mutex::const_new(State { made: 0, cluster: None }) }
+    }
+
+    /// Takes the cluster at rest, or creates one in a namespace that `prepare` gets first. Returns
+    /// whether it is new, too.
+    pub(crate) async fn take(
+        &self,
+        bed: &Arc<Bed>,
+        prepare: impl AsyncFnOnce(&str) -> Result<()>,
+    ) -> Result<(Cluster, bool)> {
+        let mut state = self.state.lock().await;
+        if let Some(cluster) = state.cluster.take() {
+            return Ok((cluster, false));
+        }
+        if state.made > 0 {
+            // A failed test may have left a member frozen, for which the operator waits, or other
+            // settings.
+            bed.kubelet().unstage_all(&self.namespace(state.made));
+            bed.operator().lock().await.start(&Settings::default()).await?;
+        }
+        state.made += 1;
+        let namespace = self.namespace(state.made);
+        create_namespace(bed, &namespace).await?;
+        prepare(&namespace).await?;
+        let cluster = Cluster::create(bed, &namespace, self.name, self.members, json!({})).await?;
+        Ok((cluster, true))
+    }
+
+    /// Leaves a cluster at rest to the next test.
+    pub(crate) async fn hand_on(&self, cluster: Cluster) {
+        self.state.lock().await.cluster = Some(cluster);
+    }
+
+    fn namespace(&self, number: u32) -> String {
+        format!("{}-{number}", self.group)
+    }
+}

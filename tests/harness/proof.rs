@@ -1,0 +1,81 @@
+//! The proof: what tests assert in every run, and what the program `prove` also records.
+//!
+//! A [`stages::Stage`] is a state in which a change of the count may do harm. The end-to-end tests
+//! run `kubectl pgscale` on it. `prove` also lets the operator alone make the change, and shows the
+//! answer of the webhook to a plain edit.
+
+pub mod random_walk;
+pub mod stages;
+pub mod with_plugin;
+
+use std::fmt;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::cluster::{Cluster, TIMEOUT};
+use crate::wait::{Attempt, until};
+use crate::writing::Record;
+
+/// The outcome of a change.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// A description in words.
+    pub what: String,
+    /// The writer's rows.
+    pub record: Record,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Record { acknowledged, missing, longest_gap } = self.record;
+        let emphasis = if missing > 0 { "**" } else { "" };
+        write!(
+            out,
+            "{} | {emphasis}{missing} of {acknowledged}{emphasis} | {:.1} s",
+            self.what,
+            longest_gap.as_secs_f64()
+        )
+    }
+}
+
+/// Returns the answer of the webhook to a plain edit of the count, without making the edit.
+///
+/// # Errors
+/// Fails when the webhook gives no verdict.
+pub async fn told(cluster: &Cluster, to: u32) -> Result<String> {
+    let patch = json!({"spec": {"numberOfInstances": to}}).to_string();
+    let dry =
+        ["patch", "postgresql", &cluster.name, "--type=merge", "--dry-run=server", "-p", &patch];
+    until(&format!("a verdict on {to}"), TIMEOUT, async || {
+        let said = cluster.kubectl(&dry).await?;
+        let rules = denied(&said.stderr);
+        Ok(if said.code == Some(0) {
+            Attempt::Done("admitted".to_owned())
+        } else if rules.is_empty() {
+            Attempt::NotYet(format!("{said:?}"))
+        } else {
+            Attempt::Done(format!("refused by {}", rules.join(", ")))
+        })
+    })
+    .await
+}
+
+/// Returns the rules that a refusal names: one per line that begins with `- RULE: `.
+fn denied(refusal: &str) -> Vec<&str> {
+    let lines = refusal.lines().filter_map(|line| line.strip_prefix("- "));
+    let rules = lines.filter_map(|line| line.split_once(": ")).map(|(rule, _)| rule);
+    rules.filter(|rule| rule.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_of_a_refusal_are_those_at_the_beginning_of_lines() {
+        let refusal = "pgscale refuses 5 to 2:\n- leader-condemned: acid-a-4 would go\n  - seen: \
+                       Pod/acid-a-4\n- too-few-healthy-survivors: none\n- Try: nothing\n";
+        assert_eq!(denied(refusal), ["leader-condemned", "too-few-healthy-survivors"]);
+    }
+}

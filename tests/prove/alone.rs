@@ -1,0 +1,125 @@
+//! The operator alone: a plain `kubectl patch` of the count, watched to its end.
+//!
+//! Nothing is asserted: on the same stage the operator may delete the leader or wait, and may lose
+//! rows or none.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::proof::Outcome;
+use pgscale_tests::proof::stages::{self, Stage, WARM};
+use pgscale_tests::wait::{Attempt, until};
+use pgscale_tests::writer::Writer;
+use pgscale_tests::writing::{PAUSE, acknowledged, finish};
+use tokio::time::Instant;
+
+/// The length of a stop of writes, while Patroni is paused, that counts as an outage without an
+/// end.
+const STUCK: Duration = Duration::from_secs(45);
+/// The time without a leader, while Patroni is not paused, until a person intervenes.
+const LEADERLESS: Duration = Duration::from_secs(240);
+/// The limit for the work of the operator and Patroni.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// The end of the operator's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Two pods are left, and the member with this ordinal leads.
+    Over(u32),
+    /// No member leads until a person intervenes.
+    Leaderless,
+    /// Writes continue and nothing changes. The value is `spec.replicas` of the StatefulSet.
+    Still(i32),
+}
+
+/// The count of the StatefulSet, the number of pods, and the ordinal of the leader.
+type Look = (i32, usize, Option<u32>);
+
+/// Patches the count and watches until the operator is done, with a person's help where the outage
+/// has no other end.
+pub(crate) async fn patched(cluster: &Cluster, stage: &Stage, writer: Writer) -> Result<Outcome> {
+    cluster
+        .patch(stages::AFTER.into())
+        .await?
+        .ok()
+        .context("without the webhook, the API server takes every number")?;
+    let end = watched(cluster, stage, &writer).await?;
+    let what = match end {
+        End::Over(candidate) => change_of_leader(stage.leader, candidate),
+        End::Leaderless if stage.paused => {
+            // Only then a replica takes over.
+            cluster.bed().kubelet().resume(&cluster.namespace, &cluster.name).await?;
+            "deletes the leader; no member leads until a person resumes Patroni".to_owned()
+        }
+        End::Leaderless => {
+            stage.lift(cluster).await?;
+            "deletes the leader; no member leads until a person repairs the others".to_owned()
+        }
+        End::Still(5) => "has not acted yet: it waits for -0".to_owned(),
+        End::Still(_) => {
+            stage.lift(cluster).await?;
+            match watched(cluster, stage, &writer).await? {
+                End::Over(candidate) if candidate == stage.leader => {
+                    format!(
+                        "nothing at first; once -0 is repaired, it shrinks; -{candidate} stays the leader"
+                    )
+                }
+                End::Over(candidate) => format!(
+                    "nothing at first; once -0 is repaired, deletes the leader; -{candidate} takes over"
+                ),
+                End::Leaderless => "deletes the leader; no member leads".to_owned(),
+                End::Still(count) => format!("sets {count}; the pods stay"),
+            }
+        }
+    };
+    // Writes continue after the change, on the present leader.
+    acknowledged(&writer, WARM).await?;
+    let record = finish(writer).await?;
+    let what = match end {
+        End::Over(candidate) if record.missing > 0 => {
+            format!("deletes the leader; -{candidate} is promoted without the rows")
+        }
+        End::Over(_) | End::Leaderless | End::Still(_) => what,
+    };
+    Ok(Outcome { what, record })
+}
+
+/// Watches until the operator, the StatefulSet and Patroni are done.
+async fn watched(cluster: &Cluster, stage: &Stage, writer: &Writer) -> Result<End> {
+    let mut last: Option<(Look, Instant)> = None;
+    let leaderless = if stage.paused { STUCK } else { LEADERLESS };
+    until("the operator's work to end", DEADLINE, async || {
+        let look = look(cluster).await?;
+        let since = match last {
+            Some((before, since)) if before == look => since,
+            _ => Instant::now(),
+        };
+        last = Some((look, since));
+        Ok(match look {
+            (_, 2, Some(leader @ (0 | 1))) => Attempt::Done(End::Over(leader)),
+            (_, _, None) if writer.silence() >= leaderless => Attempt::Done(End::Leaderless),
+            (replicas, ..) if since.elapsed() >= stage.quiet && writer.silence() < PAUSE => {
+                Attempt::Done(End::Still(replicas))
+            }
+            _ => Attempt::NotYet(format!("{look:?}")),
+        })
+    })
+    .await
+}
+
+async fn look(cluster: &Cluster) -> Result<Look> {
+    let members = cluster.members().await?;
+    let leader = members.iter().find(|member| member.leads()).map(|member| member.ordinal);
+    Ok((cluster.replicas().await?, members.len(), leader))
+}
+
+/// Describes the change of the leader.
+fn change_of_leader(old: u32, new: u32) -> String {
+    match new {
+        new if new == old => format!("shrinks; -{new} stays the leader"),
+        // The operator asks no other member.
+        0 => "moves the leader to -0, then shrinks".to_owned(),
+        new => format!("deletes the leader; -{new} takes over"),
+    }
+}

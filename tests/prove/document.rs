@@ -1,0 +1,144 @@
+//! The outcomes of a run, and their place in `docs/proof.md`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
+
+use anyhow::{Context as _, Result};
+use pgscale_tests::progress::brief;
+use pgscale_tests::proof::Outcome;
+use pgscale_tests::proof::random_walk::Walked;
+use pgscale_tests::{python, tools};
+
+/// The line before the generated part of the document.
+const BEGIN: &str = "<!-- written by `cargo run -p pgscale-tests --bin prove`: begin -->";
+/// The line after it.
+const END: &str = "<!-- written by `cargo run -p pgscale-tests --bin prove`: end -->";
+
+/// One state before a change, and what came of the change.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// The state, in words.
+    pub(crate) words: String,
+    /// The outcome of a plain edit, by the operator alone.
+    pub(crate) alone: Outcome,
+    /// The answer of the webhook to the same plain edit.
+    pub(crate) told: String,
+    /// The outcome of `kubectl pgscale`.
+    pub(crate) with_plugin: Outcome,
+}
+
+/// The outcomes of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Proof(Mutex<Outcomes>);
+
+#[derive(Debug, Default)]
+struct Outcomes {
+    staged: Vec<Row>,
+    walked: Vec<(&'static str, Walked)>,
+}
+
+impl Proof {
+    /// Adds a row of the table of stages.
+    pub(crate) fn staged(&self, row: Row) {
+        self.outcomes().staged.push(row);
+    }
+
+    /// Adds a walk.
+    pub(crate) fn walked(&self, words: &'static str, walked: Walked) {
+        self.outcomes().walked.push((words, walked));
+    }
+
+    /// Returns the outcomes in Markdown.
+    pub(crate) fn text(&self) -> String {
+        let outcomes = self.outcomes();
+        let mut text = machine();
+        table(&mut text, "From five members to two", &outcomes.staged);
+        walks(&mut text, &outcomes.walked);
+        text
+    }
+
+    fn outcomes(&self) -> MutexGuard<'_, Outcomes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Replaces the generated part of `file`, or makes the file.
+pub(crate) fn write(file: &Path, text: &str) -> Result<()> {
+    let generated = format!("{BEGIN}\n\n{text}\n{END}\n");
+    let old = fs::read_to_string(file).unwrap_or_default();
+    let new = match (old.split_once(BEGIN), old.split_once(END)) {
+        (Some((before, _)), Some((_, after))) => {
+            format!("{before}{generated}{}", after.trim_start_matches('\n'))
+        }
+        _ => generated,
+    };
+    fs::write(file, new).with_context(|| format!("failed to write {}", file.display()))
+}
+
+/// Describes the machine and the programs.
+fn machine() -> String {
+    let cores = available_parallelism().map_or(0, usize::from);
+    format!(
+        "One run on {cores} cores, with Kubernetes {}, operator {}, Patroni {}.\n",
+        tools::kubernetes_version(),
+        tools::operator_version(),
+        python::patroni_version(),
+    )
+}
+
+fn table(text: &mut String, title: &str, rows: &[Row]) {
+    if rows.is_empty() {
+        return;
+    }
+    _ = write!(
+        text,
+        "\n### {title}\n\n\
+         | stage | operator only | rows lost | writes stopped | a plain edit, with the webhook | with kubectl pgscale | rows lost | writes stopped |\n\
+         |---|---|---|---|---|---|---|---|\n"
+    );
+    for Row { words, alone, told, with_plugin } in rows {
+        _ = writeln!(text, "| {words} | {alone} | {told} | {with_plugin} |");
+    }
+}
+
+fn walks(text: &mut String, walks: &[(&'static str, Walked)]) {
+    if walks.is_empty() {
+        return;
+    }
+    text.push_str(
+        "\n### Random walks\n\n\
+         | cluster | seed | changes | plain edits refused until the leader had moved | median time until the same edit was admitted | rows lost | writes stopped |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for (words, walked) in walks {
+        let Walked { seed, changes, refused, record } = walked;
+        let median = walked.median().map_or_else(|| "none refused".to_owned(), brief);
+        _ = writeln!(
+            text,
+            "| {words} | {seed} | {changes} | {} | {median} | {} of {} | {:.1} s |",
+            refused.len(),
+            record.missing,
+            record.acknowledged,
+            record.longest_gap.as_secs_f64()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_generated_part_of_the_document_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("proof.md");
+        fs::write(&file, format!("# Title\n\n{BEGIN}\n\nold\n\n{END}\n\n## After\n")).unwrap();
+        write(&file, "new\n").unwrap();
+        write(&file, "newer\n").unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        assert_eq!(text, format!("# Title\n\n{BEGIN}\n\nnewer\n\n{END}\n## After\n"));
+    }
+}

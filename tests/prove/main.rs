@@ -1,0 +1,138 @@
+//! `prove`: what the operator alone does where `kubectl pgscale` and the webhook are asked first,
+//! on a real stack.
+//!
+//! The end-to-end tests assert everything about `kubectl pgscale` and the webhook. This program also
+//! records what is not asserted: the operator alone, and walks of many steps. It writes
+//! `docs/proof.md`.
+
+mod alone;
+mod document;
+mod stages;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use pgscale_tests::progress::{brief, say};
+use pgscale_tests::proof::random_walk;
+use pgscale_tests::sandbox::{self, Ended, Role};
+use pgscale_tests::supplies::Supplies;
+use pgscale_tests::trial::{Case, SharedBed, case};
+use tokio::runtime::Runtime;
+
+use crate::document::Proof;
+
+/// Stages every danger on a real stack, once for the operator alone, and writes docs/proof.md.
+#[derive(Debug, Parser)]
+#[command(name = "prove")]
+struct Args {
+    /// Run only the parts whose name contains FILTER, and print what they show
+    #[arg(long, value_name = "FILTER")]
+    only: Option<String>,
+    /// Write to FILE. Without this option, a whole run writes docs/proof.md
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The steps of each random walk
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    steps: u32,
+    /// The seed of the random walks
+    #[arg(long, value_name = "N", default_value_t = 4393)]
+    seed: u64,
+    /// List the names of the parts
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        say(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
+    let args = Args::parse();
+    match sandbox::role() {
+        Role::Init => sandbox::init(),
+        Role::Inside => inside(&args),
+        Role::Outside => outside(&args),
+    }
+}
+
+fn outside(args: &Args) -> Result<ExitCode> {
+    let names: Vec<_> = selected(args, &Arc::default()).iter().map(|case| case.name).collect();
+    ensure!(!names.is_empty(), "no part is called like this; --list shows their names");
+    if args.list {
+        names.into_iter().for_each(say);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let supplies = Supplies::provision()?;
+    let directory = sandbox::prepare()?;
+    supplies.write(&directory)?;
+    let runtime = Runtime::new().context("failed to start a runtime")?;
+    let inner: Vec<_> = env::args_os().skip(1).collect();
+    match runtime.block_on(sandbox::launch(&directory, &inner))? {
+        Ended::Exited(code) => Ok(ExitCode::from(code)),
+        Ended::Kept(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn inside(args: &Args) -> Result<ExitCode> {
+    let proof = Arc::<Proof>::default();
+    let bed = SharedBed::new()?;
+    let parts = selected(args, &proof);
+    let all = parts.len();
+    let start = Instant::now();
+    let mut failures = Vec::new();
+    for (number, part) in parts.into_iter().enumerate() {
+        let name = part.name;
+        say(&format!("[{} of {all}, {}] {name}", number + 1, brief(start.elapsed())));
+        if let Err(error) = bed.run(part) {
+            say(&format!("  failed: {error:#}"));
+            failures.push(name);
+        }
+    }
+    let text = proof.text();
+    say(&format!("\n{text}"));
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/proof.md");
+    let file = match (&args.out, &args.only) {
+        (Some(file), _) => Some(file.clone()),
+        (None, None) => Some(whole),
+        (None, Some(_)) => None,
+    };
+    ensure!(failures.is_empty(), "nothing was written, because these failed: {failures:?}");
+    if let Some(file) = file {
+        document::write(&file, &text)?;
+        say(&format!("{} is written", file.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the parts that the arguments select. They enter their outcomes into `proof`.
+fn selected(args: &Args, proof: &Arc<Proof>) -> Vec<Case> {
+    let mut parts = stages::parts(proof);
+    parts.extend(walks(args, proof));
+    parts.retain(|part| args.only.as_ref().is_none_or(|filter| part.name.contains(filter)));
+    parts
+}
+
+fn walks(args: &Args, proof: &Arc<Proof>) -> Vec<Case> {
+    let (seed, steps) = (args.seed, args.steps);
+    [
+        ("walk::asynchronous", "an asynchronous cluster", false),
+        ("walk::synchronous", "a synchronous cluster", true),
+    ]
+    .map(|(name, words, synchronous)| {
+        let proof = Arc::clone(proof);
+        let run = move |ctx| async move {
+            proof.walked(words, random_walk::walk(ctx, synchronous, seed, steps).await?);
+            Ok(())
+        };
+        case(name, run).within(random_walk::limit(steps))
+    })
+    .into()
+}

@@ -1,0 +1,54 @@
+//! The stages of the end-to-end tests, with the operator alone beside `kubectl pgscale`.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use pgscale_tests::cluster::Cluster;
+use pgscale_tests::guarding;
+use pgscale_tests::progress::say;
+use pgscale_tests::proof::stages::{self, STAGES, Stage, WARM};
+use pgscale_tests::proof::told;
+use pgscale_tests::trial::{Case, TestCtx, case};
+use pgscale_tests::writer::Writer;
+use pgscale_tests::writing::acknowledged;
+use serde_json::json;
+
+use crate::alone;
+use crate::document::{Proof, Row};
+
+pub(crate) fn parts(proof: &Arc<Proof>) -> Vec<Case> {
+    let part = |stage: &'static Stage| {
+        let proof = Arc::clone(proof);
+        case(stage.name, move |ctx| async move {
+            let row = compared(ctx, stage).await?;
+            proof.staged(row);
+            Ok(())
+        })
+    };
+    STAGES.iter().map(part).collect()
+}
+
+async fn compared(ctx: TestCtx, stage: &'static Stage) -> Result<Row> {
+    let TestCtx { bed, namespace } = &ctx;
+    let cluster = Cluster::create(bed, namespace, "acid-plain", stages::BEFORE, json!({})).await?;
+    let webhook = guarding::guarded(&ctx).await?;
+    let writer = stage.set(&cluster).await?;
+    let told = told(&cluster, stages::AFTER).await?;
+    say(&format!("  a plain edit: {told}"));
+    let with_plugin = stage.with_plugin(&cluster, writer).await?;
+    say(&format!("  kubectl pgscale: {with_plugin}"));
+
+    webhook.unguard(namespace).await?;
+    let writer = if stage.unchanged() {
+        let writer = Writer::start(bed.client(), namespace, &cluster.name).await?;
+        acknowledged(&writer, WARM).await?;
+        writer
+    } else {
+        stage.lift(&cluster).await?;
+        stages::restore(&cluster).await?;
+        stage.set(&cluster).await?
+    };
+    let alone = alone::patched(&cluster, stage, writer).await.context("the operator alone")?;
+    say(&format!("  the operator alone: {alone}"));
+    Ok(Row { words: stage.words.to_owned(), alone, told, with_plugin })
+}
