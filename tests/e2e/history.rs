@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![
+    [
         case("history::a_change_is_recorded_and_can_be_undone", undone),
         case("history::a_batch_asks_once_and_prints_one_table", batch),
     ]
+    .map(Case::beside_others)
+    .into()
 }
 
 async fn undone(ctx: TestCtx) -> Result<()> {

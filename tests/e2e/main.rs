@@ -13,6 +13,7 @@ mod bed;
 mod chart;
 mod cloning;
 mod config_maps;
+mod hand_over;
 mod history;
 mod hostile;
 mod input;
@@ -45,13 +46,12 @@ use tokio::runtime::Runtime;
 
 use trial::{Case, SharedBed, save_logs};
 
-/// Returns all tests that share the bed.
+/// Returns all tests that share the bed. Those that may run beside others come first.
 fn cases() -> Vec<Case> {
     let modules = [
         bed::cases(),
         members::cases(),
         admission::cases(),
-        stages::cases(),
         with_webhook::cases(),
         config_maps::cases(),
         repairs::cases(),
@@ -60,6 +60,7 @@ fn cases() -> Vec<Case> {
         history::cases(),
         interruptions::cases(),
         losses::cases(),
+        hand_over::cases(),
         lost_answer::cases(),
         input::cases(),
         random_walk::cases(),
@@ -67,7 +68,23 @@ fn cases() -> Vec<Case> {
         // Last, because the cluster that they share keeps running.
         situations::cases(),
     ];
-    modules.into_iter().flatten().collect()
+    let all = modules.into_iter().flatten();
+    let (beside, alone): (Vec<_>, Vec<_>) = all.partition(|case| case.beside);
+    // The stages share a cluster, so that only one of them runs at a time.
+    alternating(stages::cases(), beside).into_iter().chain(alone).collect()
+}
+
+/// Returns the cases of both lists in turn.
+fn alternating(one: Vec<Case>, other: Vec<Case>) -> Vec<Case> {
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut cases = Vec::new();
+    loop {
+        let pair = [one.next(), other.next()];
+        if pair.iter().all(Option::is_none) {
+            return cases;
+        }
+        cases.extend(pair.into_iter().flatten());
+    }
 }
 
 /// Returns all tests that need no bed, or have beds of their own.
@@ -90,8 +107,8 @@ fn main() -> ExitCode {
 /// The number of concurrent tests of the sandbox. Each has a bed of its own, and mostly waits for
 /// it.
 const OUTSIDE: usize = 2;
-/// The number of concurrent tests inside: they share the bed and the cores.
-const INSIDE: usize = 1;
+/// The number of concurrent tests inside, of those that may run beside others.
+const INSIDE: usize = 2;
 
 fn outside() -> Result<ExitCode> {
     let args = arguments(OUTSIDE);

@@ -20,7 +20,7 @@ use crate::trial::{Case, TestCtx, case};
 pub(crate) fn cases() -> Vec<Case> {
     [
         case("members::every_fault_can_be_seen_and_lifted", every_fault),
-        case("members::a_claim_keeps_its_data_until_it_is_deleted", claims),
+        case("members::a_claim_keeps_its_data_until_it_is_deleted", claims).beside_others(),
         case(
             "members::patroni_can_keep_its_state_in_config_maps_behind_a_readiness_probe",
             config_maps,

@@ -7,7 +7,7 @@ use pgscale_tests::bed::Bed;
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::operator::Settings;
 use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::trial::create_namespace;
 
@@ -17,6 +17,22 @@ pub(crate) struct Pool {
     name: &'static str,
     members: u32,
     state: Mutex<State>,
+}
+
+/// The turn of a test: no other test has the cluster meanwhile.
+pub(crate) struct Turn {
+    /// The cluster.
+    pub(crate) cluster: Cluster,
+    /// True if it was made for this test.
+    pub(crate) new: bool,
+    state: MutexGuard<'static, State>,
+}
+
+impl Turn {
+    /// Leaves the cluster at rest to the next test.
+    pub(crate) fn hand_on(mut self) {
+        self.state.cluster = Some(self.cluster);
+    }
 }
 
 struct State {
@@ -33,16 +49,16 @@ impl Pool {
         Self { group, name, members, state: Mutex::const_new(State { made: 0, cluster: None }) }
     }
 
-    /// Takes the cluster at rest, or creates one in a namespace that `prepare` gets first. Returns
-    /// whether it is new, too.
+    /// Takes the cluster at rest, once no other test has it, or creates one in a namespace that
+    /// `prepare` gets first.
     pub(crate) async fn take(
-        &self,
+        &'static self,
         bed: &Arc<Bed>,
         prepare: impl AsyncFnOnce(&str) -> Result<()>,
-    ) -> Result<(Cluster, bool)> {
+    ) -> Result<Turn> {
         let mut state = self.state.lock().await;
         if let Some(cluster) = state.cluster.take() {
-            return Ok((cluster, false));
+            return Ok(Turn { cluster, new: false, state });
         }
         if state.made > 0 {
             // A failed test may have left a member frozen, for which the operator waits, or other
@@ -55,12 +71,7 @@ impl Pool {
         create_namespace(bed, &namespace).await?;
         prepare(&namespace).await?;
         let cluster = Cluster::create(bed, &namespace, self.name, self.members, json!({})).await?;
-        Ok((cluster, true))
-    }
-
-    /// Leaves a cluster at rest to the next test.
-    pub(crate) async fn hand_on(&self, cluster: Cluster) {
-        self.state.lock().await.cluster = Some(cluster);
+        Ok(Turn { cluster, new: true, state })
     }
 
     fn namespace(&self, number: u32) -> String {

@@ -18,8 +18,9 @@ const SOON: Duration = Duration::from_secs(180);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("scale::every_step_from_3_to_5_and_back_is_verified", walk),
-        case("scale::a_leader_on_the_highest_ordinal_is_moved_before_the_shrink", leader_goes),
+        case("scale::every_step_from_3_to_5_and_back_is_verified", walk).beside_others(),
+        case("scale::a_leader_on_the_highest_ordinal_is_moved_before_the_shrink", leader_goes)
+            .beside_others(),
         case("scale::nothing_is_written_without_confirmation", declined),
         case("scale::another_writer_is_named", reverted),
     ]

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::guarding;
-use crate::pool::Pool;
+use crate::pool::{Pool, Turn};
 use crate::suggested;
 use crate::trial::{Case, TestCtx, case};
 use crate::with_plugin::State;
@@ -42,9 +42,11 @@ where
     F: Future<Output = Result<()>> + 'static,
 {
     case(name, |ctx| async move {
-        let shared = SharedCluster::take(&ctx).await?;
+        let (shared, turn) = SharedCluster::take(&ctx).await?;
         run(shared.clone()).await?;
-        shared.hand_on().await
+        shared.rest().await.context("the situation has not ended")?;
+        turn.hand_on();
+        Ok(())
     })
 }
 
@@ -59,23 +61,15 @@ struct SharedCluster {
 
 impl SharedCluster {
     /// Takes the shared cluster, or creates a new one.
-    async fn take(ctx: &TestCtx) -> Result<Self> {
+    async fn take(ctx: &TestCtx) -> Result<(Self, Turn)> {
         let webhook = guarding::webhook(ctx).await?;
         let bed = Arc::clone(&ctx.bed);
-        let (cluster, new) =
-            POOL.take(&bed, async |namespace| webhook.guard(namespace).await).await?;
-        let shared = Self { bed, cluster };
-        if new {
+        let turn = POOL.take(&bed, async |namespace| webhook.guard(namespace).await).await?;
+        let shared = Self { bed, cluster: turn.cluster.clone() };
+        if turn.new {
             shared.rest().await?;
         }
-        Ok(shared)
-    }
-
-    /// Waits until the cluster is at rest, and leaves it to the next situation.
-    async fn hand_on(self) -> Result<()> {
-        self.rest().await.context("the situation has not ended")?;
-        POOL.hand_on(self.cluster).await;
-        Ok(())
+        Ok((shared, turn))
     }
 
     async fn rest(&self) -> Result<()> {

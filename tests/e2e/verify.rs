@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::trial::{Case, TestCtx, case};
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("verify::every_member_answers_and_replays_the_canary", verify)]
+    vec![case("verify::every_member_answers_and_replays_the_canary", verify).beside_others()]
 }
 
 async fn verify(ctx: TestCtx) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::writing::{PAUSE, Record, acknowledged, finish};
 const WARM: usize = 100;
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![
+    [
         case("with_webhook::a_plain_patch_passes_after_the_printed_switchover", healthy),
         case("with_webhook::a_shrink_to_stalled_survivors_is_refused_and_4_is_allowed", stalled),
         case("with_webhook::a_shrink_while_paused_with_0_nofailover_is_refused", paused),
@@ -24,6 +24,8 @@ pub(crate) fn cases() -> Vec<Case> {
             frozen,
         ),
     ]
+    .map(Case::beside_others)
+    .into()
 }
 
 /// Returns a guarded cluster of five members that ordinal 4 leads.

@@ -16,6 +16,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -38,6 +39,8 @@ pub const RUN_NOTHING: (&str, &str) = (RUN_LABEL, "none");
 
 /// The operator's HTTP API.
 const API: &str = "127.0.0.1:8080";
+/// An address where nothing listens (the port of RFC 863).
+const NOTHING: &str = "http://127.0.0.1:9";
 const READY: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(5);
 const FIELD_MANAGER: &str = "bed";
@@ -65,6 +68,8 @@ pub struct Settings {
     pub parallel_pods: bool,
     /// The interval at which the operator compares every cluster with its manifest.
     pub resync: Duration,
+    /// True if the operator reaches no Patroni, as behind a network policy, while others do.
+    pub cut_off: bool,
     /// Further keys of the ConfigMap, spelled as the operator spells them. They override the
     /// others.
     pub more: BTreeMap<String, String>,
@@ -79,12 +84,20 @@ impl Default for Settings {
             readiness_probe: false,
             parallel_pods: false,
             resync: Duration::from_secs(30),
+            cut_off: false,
             more: BTreeMap::new(),
         }
     }
 }
 
 impl Settings {
+    /// Returns the settings with the operator's own intervals, as in production: it compares a
+    /// cluster with its manifest every 30 minutes, and repairs a failed one after 5.
+    pub fn with_production_intervals() -> Self {
+        let repair = ("repair_period".to_owned(), "5m".to_owned());
+        Self { resync: Duration::from_secs(1800), more: [repair].into(), ..Self::default() }
+    }
+
     /// Returns the keys that override the operator's own example configuration.
     fn keys(&self) -> BTreeMap<String, String> {
         let seconds = format!("{}s", self.resync.as_secs());
@@ -179,6 +192,11 @@ impl Operator {
             .env("CONFIG_MAP_NAME", format!("{NAMESPACE}/{NAME}"))
             .env("OPERATOR_NAMESPACE", NAMESPACE)
             .env("POD_NAMESPACE", NAMESPACE);
+        if settings.cut_off {
+            // Go's default client, which the operator uses for Patroni (pkg/util/patroni), takes
+            // plain HTTP through this proxy. The API server speaks HTTPS.
+            command.env("HTTP_PROXY", NOTHING);
+        }
         let mut process = Process::spawn(NAME, command, &self.logs)?;
         until("the operator to serve its API", READY, async || {
             process.ensure_alive()?;
@@ -204,6 +222,21 @@ impl Operator {
                 self.scale(0).await
             }
             None => Ok(()),
+        }
+    }
+
+    /// Stops its process in the middle of its work (SIGSTOP), like an operator that is busy or
+    /// starved. Its Deployment and its connections stay. Does nothing if it is stopped.
+    pub fn freeze(&self) {
+        if let Some(process) = &self.process {
+            process.signal(Signal::STOP);
+        }
+    }
+
+    /// Ends what [`Self::freeze`] began: the operator continues where it was.
+    pub fn thaw(&self) {
+        if let Some(process) = &self.process {
+            process.signal(Signal::CONT);
         }
     }
 
@@ -320,6 +353,15 @@ mod tests {
         ] {
             assert_eq!(keys[key], value, "{key}");
         }
+    }
+
+    #[test]
+    fn production_intervals_are_those_of_the_operator() {
+        let keys = Settings::with_production_intervals().keys();
+        assert_eq!(
+            (keys["resync_period"].as_str(), keys["repair_period"].as_str()),
+            ("1800s", "5m")
+        );
     }
 
     #[test]

@@ -69,6 +69,13 @@ impl Process {
         }
     }
 
+    /// Sends a signal to the program alone. A program that has ended needs none.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            _ = kill_process(pid, signal);
+        }
+    }
+
     /// Sends SIGTERM, and kills the whole process group after `grace`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! run `kubectl pgscale` on it. `prove` also lets the operator alone make the change, and shows the
 //! answer of the webhook to a plain edit.
 
+pub mod admission;
 pub mod random_walk;
 pub mod stages;
 pub mod with_plugin;

@@ -44,7 +44,7 @@ pub struct Case {
     /// True if the test uses the project's own programs.
     pub programs: bool,
     /// True if the test may run beside another one.
-    beside: bool,
+    pub beside: bool,
     /// The time limit.
     limit: Duration,
     run: Box<Run>,

@@ -39,6 +39,8 @@ pub const REGISTRATION: &str = "pgscale.dev";
 /// The label of guarded namespaces: the bed also shows the operator without the webhook.
 pub const GUARDED: (&str, &str) = ("pgscale.dev/guarded", "true");
 
+/// The labels of the review of a probe in the metrics.
+const PROBE: [&str; 2] = ["operation=\"CREATE\"", "dry_run=\"true\""];
 const LISTEN: &str = "127.0.0.1:9443";
 const METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 9090);
 const READY: Duration = Duration::from_secs(120);
@@ -52,6 +54,7 @@ pub struct Webhook {
     /// The arguments of the chart's Deployment.
     args: Vec<String>,
     process: Mutex<Option<Process>>,
+    probing: Mutex<()>,
 }
 
 impl Webhook {
@@ -74,6 +77,7 @@ impl Webhook {
             bed: Arc::clone(bed),
             args: arguments(&deployment).context("the Deployment has no arguments")?,
             process: Mutex::default(),
+            probing: Mutex::default(),
         };
         webhook.run().await?;
         let rollout = format!("deployment/{ACCOUNT}");
@@ -161,10 +165,16 @@ impl Webhook {
     /// # Errors
     /// Fails when it does not answer, or does not count.
     pub async fn reviews(&self) -> Result<u64> {
+        self.reviews_with(&[]).await
+    }
+
+    /// Returns the number of those whose labels in the metrics contain `labels`.
+    async fn reviews_with(&self, labels: &[&str]) -> Result<u64> {
         let text = self.metrics().await?;
         let counted =
             text.lines().filter(|line| line.starts_with("pgscale_admission_requests_total"));
         counted
+            .filter(|line| labels.iter().all(|label| line.contains(label)))
             .map(|line| {
                 let count = line.rsplit(' ').next().unwrap_or_default();
                 count.parse::<u64>().with_context(|| format!("not a count: {line}"))
@@ -226,10 +236,12 @@ impl Webhook {
         let clusters: Api<DynamicObject> =
             Api::namespaced_with(self.bed.client(), namespace, &resource());
         let dry = PostParams { dry_run: true, ..PostParams::default() };
-        let before = self.reviews().await?;
+        // Only one probe at a time creates a cluster on trial, and no other test does.
+        let _probing = self.probing.lock().await;
+        let before = self.reviews_with(&PROBE).await?;
         // The answer does not matter: every cluster that is created is sent to the webhook.
         let said = clusters.create(&dry, &probe).await.map(drop);
-        Ok((self.reviews().await? > before, format!("{said:?}")))
+        Ok((self.reviews_with(&PROBE).await? > before, format!("{said:?}")))
     }
 }
 

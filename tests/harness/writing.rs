@@ -40,3 +40,11 @@ pub async fn finish(writer: Writer) -> Result<Record> {
     let missing = record.missing().await?;
     Ok(Record { acknowledged: record.acknowledged, missing, longest_gap: record.longest_gap })
 }
+
+/// The same where the change may have destroyed the rows: those that no leader can show are
+/// missing.
+pub async fn finish_with_any_loss(writer: Writer) -> Record {
+    let record = writer.stop().await;
+    let missing = record.missing().await.unwrap_or(record.acknowledged);
+    Record { acknowledged: record.acknowledged, missing, longest_gap: record.longest_gap }
+}

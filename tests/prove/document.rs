@@ -37,6 +37,7 @@ pub(crate) struct Proof(Mutex<Outcomes>);
 #[derive(Debug, Default)]
 struct Outcomes {
     staged: Vec<Row>,
+    lost: Vec<Row>,
     walked: Vec<(&'static str, Walked)>,
 }
 
@@ -44,6 +45,11 @@ impl Proof {
     /// Adds a row of the table of stages.
     pub(crate) fn staged(&self, row: Row) {
         self.outcomes().staged.push(row);
+    }
+
+    /// Adds a row of the table of losses.
+    pub(crate) fn lost(&self, row: Row) {
+        self.outcomes().lost.push(row);
     }
 
     /// Adds a walk.
@@ -56,6 +62,7 @@ impl Proof {
         let outcomes = self.outcomes();
         let mut text = machine();
         table(&mut text, "From five members to two", &outcomes.staged);
+        table(&mut text, "Losses by a plain edit, a tenant or a slip", &outcomes.lost);
         walks(&mut text, &outcomes.walked);
         text
     }

@@ -7,6 +7,7 @@
 
 mod alone;
 mod document;
+mod losses;
 mod stages;
 
 use std::env;
@@ -115,6 +116,7 @@ fn inside(args: &Args) -> Result<ExitCode> {
 /// Returns the parts that the arguments select. They enter their outcomes into `proof`.
 fn selected(args: &Args, proof: &Arc<Proof>) -> Vec<Case> {
     let mut parts = stages::parts(proof);
+    parts.extend(losses::parts(proof));
     parts.extend(walks(args, proof));
     parts.retain(|part| args.only.as_ref().is_none_or(|filter| part.name.contains(filter)));
     parts

@@ -53,7 +53,8 @@ pub fn cases() -> Vec<Case> {
                 .await
                 .map(drop)
         };
-        case(name, run).within(limit(variable(STEPS_VARIABLE, STEPS).unwrap_or(STEPS)))
+        let limit = limit(variable(STEPS_VARIABLE, STEPS).unwrap_or(STEPS));
+        case(name, run).within(limit).beside_others()
     })
     .into()
 }

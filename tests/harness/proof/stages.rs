@@ -115,6 +115,10 @@ pub struct Stage {
     pub expected: Expected,
 }
 
+/// The stage on which nothing ails the cluster, and the leader is removed.
+pub const HEALTHY: Stage =
+    Stage { name: "stages::leader_on_4_all_healthy", words: "leader on 4, all healthy", ..STAGE };
+
 const STAGE: Stage = Stage {
     name: "",
     words: "",

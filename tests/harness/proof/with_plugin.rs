@@ -143,6 +143,26 @@ async fn refuses(
     };
     let (report, code) = settled_report(cluster, before, to, names_it).await?;
     ensure!(code == 3, "expected a refusal: {report}");
+    denied(&report)
+}
+
+/// Runs a change that must be refused, such as `set NAME 0`, and returns the rules that deny it.
+///
+/// # Errors
+/// Fails when it is not refused, or changes something.
+pub async fn refused(cluster: &Cluster, args: &[&str]) -> Result<String> {
+    let before = generation(cluster).await?;
+    let said =
+        cluster.pgscale(&[args, &["--yes", "-o", "json", "--timeout", "4m"]].concat()).await?;
+    ensure!(said.code == Some(3), "expected a refusal: {said:?}");
+    ensure!(generation(cluster).await? == before, "refused, and changed: {said:?}");
+    let report: Value = serde_json::from_str(&said.stdout)
+        .with_context(|| format!("the report is no JSON: {said:?}"))?;
+    Ok(format!("refused by {}", denied(&report)?))
+}
+
+/// Returns the rules that deny in a report.
+fn denied(report: &Value) -> Result<String> {
     let findings = report["plan"]["findings"].as_array().context("the plan has no findings")?;
     let denials = findings.iter().filter(|finding| finding["severity"] == "Deny");
     let rules: Vec<&str> = denials.filter_map(|denial| denial["rule"].as_str()).collect();
