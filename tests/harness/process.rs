@@ -135,6 +135,26 @@ mod tests {
     use crate::wait::{Attempt, until};
 
     #[tokio::test]
+    async fn a_stopped_program_continues_when_it_is_asked_to() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let mut program = Process::spawn("sleeper", command, logs.path()).unwrap();
+        let status = format!("/proc/{}/status", program.id().unwrap());
+        for (signal, state) in [(Signal::STOP, "T (stopped)"), (Signal::CONT, "S (sleeping)")] {
+            program.signal(signal);
+            until(state, Duration::from_secs(10), async || {
+                let seen = fs::read_to_string(&status)?;
+                let done = seen.contains(&format!("State:\t{state}"));
+                Ok(if done { Attempt::Done(()) } else { Attempt::NotYet(seen) })
+            })
+            .await
+            .unwrap();
+        }
+        program.kill().await.unwrap();
+    }
+
+    #[tokio::test]
     async fn an_early_end_is_reported_with_the_log() {
         let logs = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
