@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
 use pgscale_tests::cluster::Cluster;
-use pgscale_tests::operator::Settings;
+use pgscale_tests::operator::{Reach, Settings};
 use pgscale_tests::patroni::rest;
 use pgscale_tests::proof::admission::{annotate, stop_annotating};
 use pgscale_tests::writer::Writer;
@@ -67,7 +67,7 @@ async fn named(ctx: &TestCtx) -> Result<()> {
 async fn unreachable(ctx: TestCtx) -> Result<()> {
     guarding::guarded(&ctx).await?;
     let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
-    let cut_off = Settings { cut_off: true, ..Settings::default() };
+    let cut_off = Settings { patroni: Reach::CutOff, ..Settings::default() };
     ctx.bed.operator().lock().await.start(&cut_off).await?;
     let tried = moved_first(&ctx, &cluster).await;
     // Other tests expect the default, also after a failure of this one.

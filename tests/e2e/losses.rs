@@ -9,6 +9,7 @@ use pgscale_tests::bed::Said;
 use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::Settings;
 use pgscale_tests::progress::say;
+use pgscale_tests::proof::pause_kept;
 use pgscale_tests::stage::Fault;
 use pgscale_tests::wait::{Attempt, until};
 use serde_json::{Value, json};
@@ -194,15 +195,9 @@ async fn asleep_and_paused(test: &TestCluster) -> Result<()> {
     test.keep("newest").await?;
     sleep(test).await?;
     cluster.unstage(0, Fault::NoFailover).await?;
-    // No member runs that `patronictl pause` could ask.
-    let config = format!("{NAME}-config");
-    let kept = ["get", "endpoints", &config, "--output=jsonpath={.metadata.annotations.config}"];
-    let mut settings: Value = serde_json::from_str(&test.kubectl(&kept).await?)?;
-    settings["pause"] = json!(true);
-    let settings = format!("config={settings}");
-    test.kubectl(&["annotate", "endpoints", &config, "--overwrite", &settings]).await?;
+    pause_kept(cluster, Some(true)).await?;
     let said = test.refused(2, "paused").await?;
-    test.run_printed(&said.stderr, &format!("get endpoints/{config}"), &[]).await
+    test.run_printed(&said.stderr, &format!("get endpoints/{NAME}-config"), &[]).await
 }
 
 async fn sleep(test: &TestCluster) -> Result<()> {

@@ -68,11 +68,20 @@ pub struct Settings {
     pub parallel_pods: bool,
     /// The interval at which the operator compares every cluster with its manifest.
     pub resync: Duration,
-    /// True if the operator reaches no Patroni, as behind a network policy, while others do.
-    pub cut_off: bool,
+    /// Whether the operator reaches Patroni.
+    pub patroni: Reach,
     /// Further keys of the ConfigMap, spelled as the operator spells them. They override the
     /// others.
     pub more: BTreeMap<String, String>,
+}
+
+/// The operator's way to Patroni's REST API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It reaches every member.
+    Open,
+    /// It reaches none, as behind a network policy, while others do.
+    CutOff,
 }
 
 impl Default for Settings {
@@ -84,7 +93,7 @@ impl Default for Settings {
             readiness_probe: false,
             parallel_pods: false,
             resync: Duration::from_secs(30),
-            cut_off: false,
+            patroni: Reach::Open,
             more: BTreeMap::new(),
         }
     }
@@ -192,7 +201,7 @@ impl Operator {
             .env("CONFIG_MAP_NAME", format!("{NAMESPACE}/{NAME}"))
             .env("OPERATOR_NAMESPACE", NAMESPACE)
             .env("POD_NAMESPACE", NAMESPACE);
-        if settings.cut_off {
+        if settings.patroni == Reach::CutOff {
             // Go's default client, which the operator uses for Patroni (pkg/util/patroni), takes
             // plain HTTP through this proxy. The API server speaks HTTPS.
             command.env("HTTP_PROXY", NOTHING);

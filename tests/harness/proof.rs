@@ -11,8 +11,8 @@ pub mod with_plugin;
 
 use std::fmt;
 
-use anyhow::Result;
-use serde_json::json;
+use anyhow::{Context as _, Result};
+use serde_json::{Map, Value, json};
 
 use crate::cluster::{Cluster, TIMEOUT};
 use crate::wait::{Attempt, until};
@@ -60,6 +60,23 @@ pub async fn told(cluster: &Cluster, to: u32) -> Result<String> {
         })
     })
     .await
+}
+
+/// Pauses Patroni, or resumes it, in its kept configuration: no member runs that `patronictl pause`
+/// could ask.
+///
+/// # Errors
+/// Fails when the cluster has no such configuration, or it cannot be written.
+pub async fn pause_kept(cluster: &Cluster, pause: Option<bool>) -> Result<()> {
+    let config = format!("{}-config", cluster.name);
+    let get = ["get", "endpoints", &config, "--output=jsonpath={.metadata.annotations.config}"];
+    let kept = cluster.kubectl(&get).await?.ok()?;
+    let mut settings: Map<String, Value> =
+        serde_json::from_str(&kept).with_context(|| format!("not Patroni's settings: {kept}"))?;
+    settings.insert("pause".to_owned(), json!(pause));
+    let settings = format!("config={}", Value::Object(settings));
+    let annotate = ["annotate", "endpoints", &config, "--overwrite", &settings];
+    cluster.kubectl(&annotate).await?.ok().map(drop)
 }
 
 /// Returns the rules that a refusal names: one per line that begins with `- RULE: `.

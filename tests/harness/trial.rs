@@ -62,6 +62,7 @@ where
 impl Case {
     /// Declares that the test does not use the project's own programs: it then runs even while they
     /// do not compile.
+    #[must_use]
     pub fn without_programs(self) -> Self {
         Self { programs: false, ..self }
     }
@@ -69,11 +70,13 @@ impl Case {
     /// Declares that the test may run beside another one: it waits more than it works, and changes
     /// nothing that tests share (the operator, the webhook, the control plane, nodes, objects
     /// outside of its namespace).
+    #[must_use]
     pub fn beside_others(self) -> Self {
         Self { beside: true, ..self }
     }
 
     /// Sets the time limit.
+    #[must_use]
     pub fn within(self, limit: Duration) -> Self {
         Self { limit, ..self }
     }

@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, ListParams};
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::proof::Outcome;
 use pgscale_tests::proof::stages::{self, Stage, WARM};
@@ -39,6 +41,7 @@ type Look = (i32, usize, Option<u32>);
 /// Patches the count and watches until the operator is done, with a person's help where the outage
 /// has no other end.
 pub(crate) async fn patched(cluster: &Cluster, stage: &Stage, writer: Writer) -> Result<Outcome> {
+    let before = switchovers(cluster).await?;
     cluster
         .patch(stages::AFTER.into())
         .await?
@@ -46,7 +49,10 @@ pub(crate) async fn patched(cluster: &Cluster, stage: &Stage, writer: Writer) ->
         .context("without the webhook, the API server takes every number")?;
     let end = watched(cluster, stage, &writer).await?;
     let what = match end {
-        End::Over(candidate) => change_of_leader(stage.leader, candidate),
+        End::Over(candidate) => {
+            let moved = switchovers(cluster).await? > before;
+            change_of_leader(stage.leader, candidate, moved)
+        }
         End::Leaderless if stage.paused => {
             // Only then a replica takes over.
             cluster.bed().kubelet().resume(&cluster.namespace, &cluster.name).await?;
@@ -90,7 +96,11 @@ async fn watched(cluster: &Cluster, stage: &Stage, writer: &Writer) -> Result<En
     let mut last: Option<(Look, Instant)> = None;
     let leaderless = if stage.paused { STUCK } else { LEADERLESS };
     until("the operator's work to end", DEADLINE, async || {
-        let look = look(cluster).await?;
+        // An operator that replaces the StatefulSet deletes it first.
+        let look = match look(cluster).await {
+            Ok(look) => look,
+            Err(error) => return Ok(Attempt::NotYet(format!("{error:#}"))),
+        };
         let since = match last {
             Some((before, since)) if before == look => since,
             _ => Instant::now(),
@@ -114,12 +124,24 @@ async fn look(cluster: &Cluster) -> Result<Look> {
     Ok((cluster.replicas().await?, members.len(), leader))
 }
 
-/// Describes the change of the leader.
-fn change_of_leader(old: u32, new: u32) -> String {
+/// Returns the number of switchovers that the operator reports as done.
+///
+/// Its Events of a switchover differ in their texts only (`Switchover` in pkg/cluster/cluster.go).
+async fn switchovers(cluster: &Cluster) -> Result<i32> {
+    let events = Api::<Event>::namespaced(cluster.bed().client(), &cluster.namespace);
+    let params = ListParams::default().fields("reason=Switchover");
+    let events = events.list(&params).await.context("failed to list Events")?;
+    let done = events.into_iter().filter(|event| {
+        event.message.as_deref().is_some_and(|text| text.starts_with("Successfully"))
+    });
+    Ok(done.map(|event| event.count.unwrap_or(1)).sum())
+}
+
+/// Describes the change of the leader. `moved` is true if the operator moved it by a switchover.
+fn change_of_leader(old: u32, new: u32, moved: bool) -> String {
     match new {
         new if new == old => format!("shrinks; -{new} stays the leader"),
-        // The operator asks no other member.
-        0 => "moves the leader to -0, then shrinks".to_owned(),
+        new if moved => format!("moves the leader to -{new}, then shrinks"),
         new => format!("deletes the leader; -{new} takes over"),
     }
 }

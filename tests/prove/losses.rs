@@ -15,13 +15,13 @@ use pgscale_tests::operator::Settings;
 use pgscale_tests::pki::write;
 use pgscale_tests::progress::say;
 use pgscale_tests::proof::stages::{HEALTHY, WARM};
-use pgscale_tests::proof::{Outcome, told, with_plugin};
+use pgscale_tests::proof::{Outcome, pause_kept, told, with_plugin};
 use pgscale_tests::stage::Fault;
 use pgscale_tests::trial::{Case, TestCtx, case};
 use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
 use pgscale_tests::writing::{PAUSE, Record, acknowledged, finish, finish_with_any_loss};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::document::{Proof, Row};
@@ -222,35 +222,24 @@ async fn paused(ctx: TestCtx) -> Result<Row> {
     let acknowledged_before = writer.acknowledged();
     let running =
         Record { acknowledged: acknowledged_before, missing: 0, longest_gap: Duration::ZERO };
-    pause(&staged, Some(true)).await?;
+    pause_kept(&staged.cluster, Some(true)).await?;
     let told = staged.refused(3, &["set", NAME, "3"]).await?;
 
     let start = Instant::now();
     staged.patch(3).await?;
     let leader = staged.led(&writer, 3).await?;
-    let what = match leader {
-        Some(leader) => format!("-{leader} leads"),
-        None => {
-            let stuck = start.elapsed().as_secs();
-            // Only then a member takes the lock.
-            pause(&staged, None).await?;
-            staged.led(&writer, 3).await?;
-            format!("no member leads for {stuck} s, until a person resumes Patroni")
-        }
+    let what = if let Some(leader) = leader {
+        format!("-{leader} leads")
+    } else {
+        let stuck = start.elapsed().as_secs();
+        // Only then a member takes the lock.
+        pause_kept(&staged.cluster, None).await?;
+        staged.led(&writer, 3).await?;
+        format!("no member leads for {stuck} s, until a person resumes Patroni")
     };
     acknowledged(&writer, WARM).await?;
     let lost = finish_with_any_loss(writer).await;
     Ok(row("0 to 3, Patroni paused meanwhile", (what, lost), told, running))
-}
-
-/// Pauses Patroni where no member runs that `patronictl` could ask, or resumes it.
-async fn pause(staged: &Staged, pause: Option<bool>) -> Result<()> {
-    let config = format!("{NAME}-config");
-    let kept = ["get", "endpoints", &config, "--output=jsonpath={.metadata.annotations.config}"];
-    let mut settings: Value = serde_json::from_str(&staged.kubectl(&kept).await?)?;
-    settings["pause"] = json!(pause);
-    let settings = format!("config={settings}");
-    staged.kubectl(&["annotate", "endpoints", &config, "--overwrite", &settings]).await.map(drop)
 }
 
 /// Another writer scales the StatefulSet while -0 is away, so that nothing is deleted yet. Then the

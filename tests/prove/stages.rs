@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use pgscale_tests::cluster::Cluster;
 use pgscale_tests::guarding;
-use pgscale_tests::operator::Settings;
+use pgscale_tests::operator::{Reach, Settings};
 use pgscale_tests::progress::say;
 use pgscale_tests::proof::admission::{annotate, stop_annotating};
 use pgscale_tests::proof::stages::{self, STAGES, Stage, WARM};
@@ -77,7 +77,7 @@ async fn both(
     let TestCtx { bed, namespace } = ctx;
     let cluster = Cluster::create(bed, namespace, "acid-plain", stages::BEFORE, json!({})).await?;
     if surroundings == Surroundings::CutOff {
-        let cut_off = Settings { cut_off: true, ..Settings::default() };
+        let cut_off = Settings { patroni: Reach::CutOff, ..Settings::default() };
         bed.operator().lock().await.start(&cut_off).await?;
     }
     let webhook = guarding::guarded(ctx).await?;
