@@ -49,12 +49,16 @@ async fn moved_first(ctx: &TestCtx, cluster: &Cluster) -> Result<()> {
 
 async fn annotated(ctx: TestCtx) -> Result<()> {
     annotate(&ctx.bed, &ctx.namespace).await?;
-    let tried = named(&ctx).await;
+    // As in production, no synchronisation of the operator comes between two changes.
+    let seldom = Settings::with_production_intervals();
+    ctx.bed.operator().lock().await.start(&seldom).await?;
+    let tried = twice(&ctx).await;
+    ctx.bed.operator().lock().await.start(&Settings::default()).await?;
     stop_annotating(&ctx.bed, &ctx.namespace).await?;
     tried
 }
 
-async fn named(ctx: &TestCtx) -> Result<()> {
+async fn twice(ctx: &TestCtx) -> Result<()> {
     guarding::guarded(ctx).await?;
     let cluster = Cluster::create(&ctx.bed, &ctx.namespace, NAME, 3, json!({})).await?;
     moved_first(ctx, &cluster).await?;
