@@ -1,0 +1,226 @@
+//! What the guard reads of a state: real facts, as its readers would make them.
+
+use pgscale_guard::facts::{Claim, Facts, Live, Member as Read, Seen};
+use pgscale_guard::patroni::{Role, State as Words, SyncState, Synchronous};
+use pgscale_guard::testing::{healthy, lock, member, now};
+
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::setup::{Mistake, Setup};
+use crate::state::{MAX_LAG, Member, Operator, Pod, State};
+use crate::step::has;
+
+/// Bytes of WAL that one commit of the model stands for.
+const COMMIT: u64 = 1000;
+/// The position before the first commit.
+const BEFORE: u64 = 5000;
+
+/// Returns the state with what no reader can tell apart made equal: states that look the same are
+/// judged once.
+pub fn view(state: &State) -> State {
+    let mut view = state.bare();
+    for member in &mut view.members {
+        // Positions are read, and never which commits they stand for. A stalled receiver shows only
+        // when the leader has written more.
+        member.log = match member.position() {
+            8.. => u8::MAX,
+            position => (1 << position) - 1,
+        };
+        member.stalled = false;
+        if member.pod == Pod::Absent {
+            *member = Member { volume: member.volume, ..Member::default() };
+        }
+    }
+    view.operator = if scaled_directly(state) { Operator::Idle } else { Operator::Queued };
+    view
+}
+
+/// Returns the facts of a change of the count to `to`, as read in this state.
+///
+/// A part that the model knows nothing of is as it is in a healthy cluster.
+pub fn facts_of(state: &State, setup: &Setup, to: u8) -> Facts {
+    let mut facts = healthy(i64::from(state.declared), i64::from(to));
+    facts.now = now();
+    let leading = state.leading();
+    let members = state.each().filter(|(_, it)| it.pod != Pod::Absent);
+    let members = members.map(|(ordinal, it)| read(state, ordinal, it, leading));
+    let mut members: Vec<Read> = members.collect();
+    if setup.mistake == Some(Mistake::AnswersMixedUp) {
+        mix_up(&mut members, leading);
+    }
+    facts.members = Seen::Known(members);
+    facts.leader = Seen::Known(the_lock(state));
+    facts = facts.with_configuration(|configuration| {
+        configuration.paused = state.paused;
+        configuration.maximum_lag_on_failover = u64::from(MAX_LAG) * COMMIT;
+        if setup.synchronous {
+            configuration.synchronous = Synchronous::On;
+        }
+    });
+    if setup.synchronous {
+        facts.sync = Seen::Known(SyncState {
+            leader: state.sync_leader.map(|leader| name(usize::from(leader))),
+            standbys: state
+                .each()
+                .filter(|(ordinal, _)| has(state.sync, *ordinal))
+                .map(|(ordinal, _)| name(ordinal))
+                .collect(),
+        });
+    }
+    facts = facts.with_stateful_set(|set| {
+        set.replicas = i64::from(state.replicas);
+        set.parallel = setup.parallel;
+        set.deletes_volumes = setup.deletes_volumes;
+        set.scaled_by = scaled_directly(state).then(|| "kubectl".to_owned());
+        if setup.replaced && setup.mistake != Some(Mistake::StrangersUnseen) {
+            let key = "kubectl.kubernetes.io/restartedAt";
+            set.foreign_annotations.push((key.to_owned(), "kubectl-rollout".to_owned()));
+        }
+    });
+    facts = facts.with_settings(|settings| {
+        settings.deletes_volumes = setup.deletes_volumes;
+        if setup.mistake == Some(Mistake::LimitsOfAnother) {
+            settings.min_instances = i64::from(setup.size);
+        }
+    });
+    if let Seen::Known(operator) = &mut facts.operator {
+        operator.available = Some(!state.stopped);
+    }
+    facts.claims = Seen::Known(claims(state));
+    facts.last_leader = if state.history {
+        Seen::Known(name(usize::from(state.last)))
+    } else {
+        Seen::Absent
+    };
+    let mistaken = setup.mistake;
+    let replicas = i64::from(state.replicas);
+    if let Seen::Known(members) = &mut facts.members {
+        for member in members {
+            if mistaken == Some(Mistake::TagsUnread) {
+                untag(member);
+            }
+            if mistaken == Some(Mistake::LivingPassForEnding) && member.ordinal >= replicas {
+                member.pod.terminating = true;
+            }
+        }
+    }
+    facts
+}
+
+fn name(ordinal: usize) -> String {
+    format!("acid-a-{ordinal}")
+}
+
+fn position(log: u8) -> u64 {
+    BEFORE + COMMIT * u64::from(log.count_ones())
+}
+
+/// Returns whether another writer than the operator has set `spec.replicas`.
+fn scaled_directly(state: &State) -> bool {
+    state.operator == Operator::Idle && state.replicas != state.declared
+}
+
+fn the_lock(state: &State) -> pgscale_guard::patroni::LeaderLock {
+    let mut lock = lock("");
+    lock.holder = state.holder.map(|holder| name(usize::from(holder)));
+    lock.optime = Some(BEFORE + COMMIT * u64::from(state.optime));
+    if state.expired {
+        lock.renewed = Some(now() - SignedDuration::from_mins(10));
+    }
+    lock
+}
+
+/// Returns what a reader sees of one member.
+fn read(state: &State, ordinal: usize, member: &Member, leading: Option<usize>) -> Read {
+    let leads = state.holder.map(usize::from) == Some(ordinal);
+    let number = i64::try_from(ordinal).unwrap_or(i64::MAX);
+    let mut read = self::member(number, leads);
+    read.pod.created = Some(now() - SignedDuration::from_hours(2));
+    let timeline = if member.current { 2 } else { 1 };
+    let streams = !leads && leading.is_some() && member.current;
+    let (state_word, role) = words(member, leads);
+    let runs = state_word == Words::Running;
+    if let Seen::Known(report) = &mut read.report {
+        (report.state, report.role) = (state_word.clone(), role);
+        report.timeline = runs.then_some(timeline);
+        report.position = runs.then_some(position(member.log));
+        report.replication_state = streams.then(|| "streaming".to_owned());
+        report.tags.nofailover = member.barred;
+    }
+    if let Live::Answered(answer) = &mut read.live {
+        (answer.state, answer.role) = (state_word, role);
+        answer.timeline = runs.then_some(timeline);
+        let at = runs.then_some(position(member.log));
+        answer.location = at.filter(|_| leads);
+        answer.received = at.filter(|_| !leads);
+        answer.replayed = answer.received;
+        answer.replication_state = streams.then(|| "streaming".to_owned());
+        answer.paused = state.paused;
+        answer.cluster_unlocked = leading.is_none();
+        answer.tags.nofailover = member.barred;
+    }
+    match member.pod {
+        Pod::Absent | Pod::Running => {}
+        Pod::Terminating => {
+            read.pod.terminating = true;
+            read.live = Live::Silent("connection refused".to_owned());
+        }
+        Pod::Lost => {
+            (read.pod.node_ready, read.pod.ready) = (Some(false), false);
+            read.live = Live::Silent("no answer in 1s".to_owned());
+        }
+    }
+    if member.frozen {
+        read.live = Live::Silent("no answer in 1s".to_owned());
+    }
+    read
+}
+
+/// Returns the words by which a member's Patroni tells its state and role.
+fn words(member: &Member, leads: bool) -> (Words, Role) {
+    let role = if leads { Role::Primary } else { Role::Replica };
+    match (member.started, member.built) {
+        (true, true) => (Words::Running, role),
+        (false, true) if member.pod == Pod::Running => (Words::Stopped, Role::Replica),
+        (false, true) => (Words::Running, role),
+        (true, false) => (Words::CreatingReplica, Role::Replica),
+        (false, false) => (Words::Stopped, Role::Uninitialized),
+    }
+}
+
+fn claims(state: &State) -> Vec<Claim> {
+    let kept = state.each().filter(|(_, member)| member.volume);
+    let claim = |(ordinal, _): (usize, &Member)| Claim {
+        name: format!("pgdata-{}", name(ordinal)),
+        ordinal: i64::try_from(ordinal).unwrap_or(i64::MAX),
+        created: Some(now() - SignedDuration::from_hours(48)),
+        capacity: Some(1 << 30),
+        requested: Some(1 << 30),
+        ..Claim::default()
+    };
+    kept.map(claim).collect()
+}
+
+fn untag(member: &mut Read) {
+    if let Seen::Known(report) = &mut member.report {
+        report.tags.nofailover = false;
+    }
+    if let Live::Answered(answer) = &mut member.live {
+        answer.tags.nofailover = false;
+    }
+}
+
+/// Gives every replica the answer of the leader's best one, as if one address answered for all.
+fn mix_up(members: &mut [Read], leading: Option<usize>) {
+    let leading = leading.and_then(|leading| i64::try_from(leading).ok());
+    let position = |member: &Read| match &member.live {
+        Live::Answered(answer) => answer.position(),
+        Live::NotAsked | Live::Silent(_) => None,
+    };
+    let replicas = members.iter().filter(|member| Some(member.ordinal) != leading);
+    let best = replicas.max_by_key(|member| position(member)).map(|member| member.live.clone());
+    let Some(best) = best else { return };
+    for member in members.iter_mut().filter(|member| Some(member.ordinal) != leading) {
+        member.live = best.clone();
+    }
+}

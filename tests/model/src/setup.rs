@@ -1,0 +1,95 @@
+//! What stays the same along a run: the cluster's settings, the bounds, and the mistakes that a
+//! test puts in.
+
+use pgscale_guard::RuleId;
+
+/// The settings of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "independent settings of a small model")]
+pub struct Setup {
+    /// The number of members at the start.
+    pub size: u8,
+    /// The ordinal that leads at the start.
+    pub leader: u8,
+    /// The run starts at zero instances, with the volumes of `size` members. The leader's alone
+    /// holds the last commit.
+    pub from_zero: bool,
+    /// The StatefulSet deletes and creates its pods at the same time (`Parallel`).
+    pub parallel: bool,
+    /// The StatefulSet deletes the claims of removed members.
+    pub deletes_volumes: bool,
+    /// `synchronous_mode`.
+    pub synchronous: bool,
+    /// The StatefulSet carries an annotation of a stranger: the operator replaces it and moves no
+    /// leader.
+    pub replaced: bool,
+    /// The operator cannot reach Patroni's REST interface. No fact tells.
+    pub unreachable: bool,
+    /// A policy allows zero instances.
+    pub zero_allowed: bool,
+    /// The platform lowers `leader-condemned` to a warning.
+    pub leader_lowered: bool,
+    /// A replica receives each commit at once, unless it is stalled. Without this, replication is a
+    /// step of its own.
+    pub prompt: bool,
+    /// The mistake that a test puts in.
+    pub mistake: Option<Mistake>,
+}
+
+impl Setup {
+    /// Returns three members, led by `leader`, with the operator's and our defaults.
+    pub fn new(size: u8, leader: u8) -> Self {
+        Self {
+            size,
+            leader,
+            from_zero: false,
+            parallel: false,
+            deletes_volumes: false,
+            synchronous: false,
+            replaced: false,
+            unreachable: false,
+            zero_allowed: false,
+            leader_lowered: false,
+            prompt: true,
+            mistake: None,
+        }
+    }
+
+    /// Returns the count that the operator runs for a declared one. The model's operator has no
+    /// limits of its own: what others claim of it is [`Mistake::LimitsOfAnother`].
+    pub fn effective(&self, declared: u8) -> u8 {
+        declared
+    }
+}
+
+/// A mistake of the guard, as it once was: a test puts it in to see that the search finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mistake {
+    /// A rule is off.
+    Without(RuleId),
+    /// Tags are not read as Patroni reads them: no member looks barred (cases A12).
+    TagsUnread,
+    /// Annotations of strangers on the StatefulSet are not seen (cases A3, A4).
+    StrangersUnseen,
+    /// A pod beyond the StatefulSet's count passes for one that ends (cases A21).
+    LivingPassForEnding,
+    /// Limits of an operator that does not own the cluster are believed (cases A22).
+    LimitsOfAnother,
+    /// The answer of ordinal 0 passes for that of every replica (cases A19).
+    AnswersMixedUp,
+    /// Every warning refuses: no rescue is admitted.
+    WarningsRefuse,
+}
+
+/// The bounds of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The most commits that clients make.
+    pub commits: u8,
+    /// The most faults, two at most.
+    pub faults: u8,
+    /// The most changes that the writer makes.
+    pub writes: u8,
+    /// The greatest count that it asks for.
+    pub most: u8,
+}
