@@ -1,11 +1,12 @@
 //! The invariants, and one run of the search with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
-use crate::explore::{Explored, can_reach, explore};
+use crate::explore::{Explored, Hashing, can_reach, explore};
 use crate::judge::Guard;
 use crate::setup::{Bound, Setup};
-use crate::state::{Fault, State};
+use crate::state::{Bits, Fault, State};
 use crate::step::{self, Step};
 
 /// A rule of the check that a state breaks.
@@ -21,7 +22,8 @@ pub enum Broken {
     /// landed on a removed ordinal.
     CostsMore,
     /// One fault after an admitted change to two or more leaves no leader, and without the change
-    /// it does not.
+    /// the same faults do not. Only with asynchronous replication, and without faults that no fact
+    /// shows.
     LeaderlessAfterFault,
     /// No admitted way leads to a led cluster any more.
     NoWayBack,
@@ -36,6 +38,19 @@ pub struct Violation {
     pub setup: Setup,
     /// A shortest way, each state after the step that led to it.
     pub way: Vec<(Option<Step>, State)>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?} with {:?}", self.broken, self.setup)?;
+        for (step, state) in &self.way {
+            match step {
+                Some(step) => write!(out, "\n  {step:?}\n      {state}")?,
+                None => write!(out, "\n      {state}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What one run has found.
@@ -55,9 +70,11 @@ pub struct Found {
     pub landed_and_lost: u64,
     /// A shortest way to one of them.
     pub landed_way: Option<Violation>,
-    /// States of the search back, and those from which only a person's repair leads on.
+    /// States of the search back.
     pub recovered: u64,
-    /// Those from which the system and admitted changes alone lead back, without a repair.
+    /// Those that come to a led cluster by themselves.
+    pub settled: u64,
+    /// Those from which the system and admitted changes alone lead there, without a repair.
     pub unaided: u64,
     /// How often each rule of the check was broken.
     pub broken: BTreeMap<Broken, u64>,
@@ -77,6 +94,7 @@ impl Found {
         self.landed += other.landed;
         self.landed_and_lost += other.landed_and_lost;
         self.recovered += other.recovered;
+        self.settled += other.settled;
         self.unaided += other.unaided;
         self.landed_way = self.landed_way.take().or(other.landed_way);
         for (broken, count) in other.broken {
@@ -131,6 +149,9 @@ pub fn broken(state: &State, setup: &Setup, at_rest: bool) -> Option<Broken> {
         return None;
     }
     let runs = state.target(setup) >= 1;
+    if path.foreign {
+        return None;
+    }
     if path.lost & path.safe != 0 {
         return Some(Broken::CommitLost);
     }
@@ -159,7 +180,7 @@ pub fn check(setup: &Setup, bound: &Bound, alone: &Alone) -> Found {
     let mut bad: Vec<(Broken, u32)> = Vec::new();
     let explored = explore([State::first(setup)], false, |number, state| {
         let all = steps(state, setup, bound, &mut guard);
-        if let Some(broken) = broken(state, setup, at_rest(state, setup)) {
+        if let Some(broken) = broken(state, setup, state.at_rest(setup)) {
             bad.push((broken, number));
             return Vec::new();
         }
@@ -173,7 +194,9 @@ pub fn check(setup: &Setup, bound: &Bound, alone: &Alone) -> Found {
             continue;
         }
         let cost = alone.of(state.path.faults);
-        if state.path.lost.count_ones() > cost.lost {
+        // What only one volume held at zero is compared with nothing.
+        let begun = Bits::from(setup.from_zero);
+        if (state.path.lost & !begun).count_ones() > cost.lost {
             if state.path.landed {
                 found.landed_and_lost += 1;
                 landed_way.get_or_insert(number);
@@ -181,11 +204,14 @@ pub fn check(setup: &Setup, bound: &Bound, alone: &Alone) -> Found {
                 bad.push((Broken::CostsMore, number));
             }
         }
+        let hidden = |fault: &Fault| matches!(fault, Fault::Stalls(_) | Fault::Scaled(_));
         if state.path.since == 1
+            && !setup.synchronous
+            && !state.path.faults.iter().flatten().any(hidden)
             && state.path.led
             && state.target(setup) >= 2
             && state.leading().is_none()
-            && at_rest(state, setup)
+            && state.at_rest(setup)
             && !cost.leaderless
         {
             bad.push((Broken::LeaderlessAfterFault, number));
@@ -212,13 +238,8 @@ pub fn check(setup: &Setup, bound: &Bound, alone: &Alone) -> Found {
     found
 }
 
-/// Returns whether nothing moves any more by itself.
-fn at_rest(state: &State, setup: &Setup) -> bool {
-    step::of_the_system(state, setup).is_empty()
-}
-
 /// What faults cost without a change, by their kinds: the worst of clusters of every size, with
-/// every leader.
+/// every leader. Whether they leave no leader is known of clusters of the size before the change.
 ///
 /// A change to fewer members gives redundancy up, as it was asked to. It must not cost more than
 /// the same faults do in a cluster that always had the one count or the other.
@@ -230,6 +251,7 @@ impl Alone {
     pub fn search(setup: &Setup, bound: &Bound) -> Self {
         let mut alone = Self::default();
         let idle = Bound { writes: 0, ..*bound };
+        let own = setup.size;
         for size in 1..=bound.most {
             for leader in 0..size {
                 let setup = Setup { size, leader, from_zero: false, ..*setup };
@@ -237,8 +259,8 @@ impl Alone {
                 explore([State::first(&setup)], false, |_, state| {
                     let cost = alone.0.entry(kinds(state.path.faults)).or_default();
                     cost.lost = cost.lost.max(state.path.lost.count_ones());
-                    let leaderless = state.leading().is_none() && at_rest(state, &setup);
-                    cost.leaderless |= size > 1 && leaderless;
+                    let leaderless = state.leading().is_none() && state.at_rest(&setup);
+                    cost.leaderless |= size == own && leaderless;
                     steps(state, &setup, &idle, &mut guard).into_iter().map(|(_, it)| it).collect()
                 });
             }
@@ -295,19 +317,24 @@ fn back(
     found: &mut Found,
 ) {
     let first: Vec<State> = explored.states.iter().map(|state| state.bare()).collect();
-    let mut aided: Vec<(u32, State)> = Vec::new();
+    let mut settling = Settling::default();
+    // Steps that a person takes beside the object: repairs.
+    let mut repairs: Vec<(u32, State)> = Vec::new();
     let mut all = explore(first, true, |number, state| {
-        let mut next: Vec<State> =
-            step::of_the_system(state, setup).into_iter().map(|(_, next)| next.bare()).collect();
+        let system = step::of_the_system(state, setup);
+        let mut next: Vec<State> = system.into_iter().map(|(_, next)| next.bare()).collect();
+        if settling.settles(state, setup) {
+            return next;
+        }
         for to in (1..=bound.most).filter(|to| *to != state.declared) {
             if guard.admits(state, to) {
                 next.push(step::write(state, setup, to, false).bare());
             }
         }
-        let heals = step::heals(state).into_iter().map(|(_, next)| next.bare());
-        let own = next.len();
-        next.extend(heals);
-        aided.extend(next.iter().skip(own).map(|next| (number, *next)));
+        for (_, mended) in step::heals(state) {
+            repairs.push((number, mended.bare()));
+            next.push(mended.bare());
+        }
         next
     });
     let count = all.states.len();
@@ -318,20 +345,58 @@ fn back(
         .collect();
     let reached = can_reach(count, &all.edges, goals.iter().copied());
     found.recovered += count as u64;
+    found.settled += settling.known.len() as u64;
     let lost = (0_u32..).zip(&reached).filter(|(_, reached)| !**reached).map(|(number, _)| number);
     let lost: Vec<u32> = lost.collect();
     if let Some(first) = lost.first() {
         *found.broken.entry(Broken::NoWayBack).or_default() += lost.len() as u64;
-        let way = all.way_to(*first).into_iter().map(|state| (None, state)).collect();
         let state = all.states.get(*first);
+        let whole = explored.states.iter().position(|it| it.bare() == state);
+        let whole = whole.and_then(|number| u32::try_from(number).ok());
+        let way = match whole {
+            Some(number) => named(explored, number, setup, bound, guard),
+            None => all.way_to(*first).into_iter().map(|state| (None, state)).collect(),
+        };
+        found.violations.push(Violation { broken: Broken::NoWayBack, setup: *setup, way });
         for to in 1..=bound.most {
             found.refusals.push((to, guard.refusals(&state, to)));
         }
-        found.violations.push(Violation { broken: Broken::NoWayBack, setup: *setup, way });
     }
-    let mended: std::collections::HashSet<(u32, u32)> =
-        aided.into_iter().map(|(from, to)| (from, all.states.number(to).0)).collect();
-    all.edges.retain(|edge| !mended.contains(edge));
+    let repairs: HashSet<(u32, u32)> =
+        repairs.into_iter().map(|(from, to)| (from, all.states.number(to).0)).collect();
+    all.edges.retain(|edge| !repairs.contains(edge));
     let unaided = can_reach(count, &all.edges, goals);
     found.unaided += unaided.iter().filter(|reached| **reached).count() as u64;
+}
+
+/// The states that come to a led cluster by themselves, as far as they are known.
+#[derive(Default)]
+struct Settling {
+    known: HashSet<State, Hashing>,
+}
+
+impl Settling {
+    /// Returns whether some steps of the system alone lead to a led cluster that does what it was
+    /// asked.
+    fn settles(&mut self, state: &State, setup: &Setup) -> bool {
+        let known = &self.known;
+        let mut seen = Vec::new();
+        let mut open = vec![*state];
+        let mut settles = false;
+        while let Some(at) = open.pop() {
+            if known.contains(&at) || at.converged(setup) {
+                settles = true;
+                break;
+            }
+            if seen.contains(&at) {
+                continue;
+            }
+            seen.push(at);
+            open.extend(step::of_the_system(&at, setup).into_iter().map(|(_, next)| next.bare()));
+        }
+        if settles {
+            self.known.insert(*state);
+        }
+        settles
+    }
 }

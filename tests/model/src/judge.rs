@@ -10,7 +10,7 @@ use pgscale_guard::testing::lowered;
 use pgscale_guard::{Assessment, Facts, RuleId};
 
 use crate::explore::Hashing;
-use crate::seen::{facts_of, view};
+use crate::seen::{Patterns, facts_of, view};
 use crate::setup::{Mistake, Setup};
 use crate::state::State;
 
@@ -18,6 +18,7 @@ use crate::state::State;
 pub struct Guard {
     setup: Setup,
     policies: Policies,
+    patterns: Patterns,
     verdicts: HashMap<(State, u8), bool, Hashing>,
     moves: HashMap<(State, u8), Option<u8>, Hashing>,
 }
@@ -26,25 +27,31 @@ impl Guard {
     /// Returns the guard of a run, with its policies.
     pub fn new(setup: &Setup) -> Self {
         let policies = policies(setup);
-        Self { setup: *setup, policies, verdicts: HashMap::default(), moves: HashMap::default() }
+        Self {
+            setup: *setup,
+            policies,
+            patterns: Patterns::new(),
+            verdicts: HashMap::default(),
+            moves: HashMap::default(),
+        }
     }
 
     /// Returns whether a plain write of the count `to` is admitted in this state.
     pub fn admits(&mut self, state: &State, to: u8) -> bool {
-        let Self { setup, policies, verdicts, .. } = self;
+        let Self { setup, policies, patterns, verdicts, .. } = self;
         let view = view(state);
-        *verdicts
-            .entry((view, to))
-            .or_insert_with(|| denying(&facts_of(&view, setup, to), policies, setup).is_empty())
+        *verdicts.entry((view, to)).or_insert_with(|| {
+            denying(&facts_of(patterns, &view, setup, to), policies, setup).is_empty()
+        })
     }
 
     /// Returns the member to which the plugin moves the leader before it writes the count `to`, if
     /// the plan says so and the verdict after that would admit the write.
     pub fn plugin_moves_to(&mut self, state: &State, to: u8) -> Option<u8> {
-        let Self { setup, policies, moves, .. } = self;
+        let Self { setup, policies, patterns, moves, .. } = self;
         let view = view(state);
         *moves.entry((view, to)).or_insert_with(|| {
-            let facts = facts_of(&view, setup, to);
+            let facts = facts_of(patterns, &view, setup, to);
             if !facts.deletes_leader() {
                 return None;
             }
@@ -57,7 +64,8 @@ impl Guard {
 
     /// Returns the rules that refuse a plain write of the count `to` in this state.
     pub fn refusals(&self, state: &State, to: u8) -> Vec<RuleId> {
-        denying(&facts_of(&view(state), &self.setup, to), &self.policies, &self.setup)
+        let facts = facts_of(&self.patterns, &view(state), &self.setup, to);
+        denying(&facts, &self.policies, &self.setup)
     }
 
     /// Returns the number of verdicts that the rules were asked for.

@@ -28,9 +28,12 @@ pub(crate) fn steps(state: &State, setup: &Setup, steps: &mut Vec<(Step, State)>
     for ordinal in deleted(state, setup) {
         let mut next = *state;
         next.members[ordinal].pod = Pod::Terminating;
-        // A leader below the declared count is not deleted by a change of that count.
-        let asked = ordinal >= usize::from(state.target(setup));
-        next.path.deleted |= asked && state.leading() == Some(ordinal);
+        if state.leading() == Some(ordinal) {
+            // A leader below the declared count is not deleted by a change of that count.
+            let asked = ordinal >= usize::from(state.target(setup));
+            next.path.deleted |= asked;
+            next.path.foreign |= !asked;
+        }
         steps.push((Step::Delete(number(ordinal)), next));
     }
     for (ordinal, member) in state.each() {

@@ -12,7 +12,11 @@ pub mod explore;
 pub mod judge;
 mod kubernetes;
 mod patroni;
+pub mod run;
 pub mod seen;
 pub mod setup;
 pub mod state;
 pub mod step;
+pub mod walk;
+
+pub use run::{Extent, Summary, run};

@@ -1,21 +1,24 @@
-//! Runs the search and prints what it found.
+//! Runs the search and prints what it found: `model`, or `model large`.
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
-use pgscale_model::check::{Alone, check};
-use pgscale_model::setup::{Bound, Setup};
+use std::process::ExitCode;
+use std::time::Instant;
 
-fn main() {
-    let bound = Bound { commits: 2, faults: 2, writes: 1, most: 3 };
-    let setup = Setup::new(3, 2);
-    let found = check(&setup, &bound, &Alone::search(&setup, &bound));
-    println!("{} states {} steps {} verdicts {} admitted, landed {} lost {}, {}/{} {:?}", found.states, found.steps, found.verdicts,
-        found.admitted, found.landed, found.landed_and_lost, found.unaided, found.recovered, found.broken);
-    println!("{:?}", found.refusals);
-    for violation in found.violations.iter().chain(&found.landed_way) {
-        println!("{:?} {:?}", violation.broken, violation.setup);
-        for (step, state) in &violation.way {
-            println!("  {step:?}\n      {state}");
-        }
-    }
+use pgscale_model::{Extent, run};
+
+fn main() -> ExitCode {
+    let large = std::env::args().nth(1).as_deref() == Some("large");
+    let begun = Instant::now();
+    let summary = run(if large { Extent::Large } else { Extent::Small });
+    println!("{summary}");
+    println!("{} s, {} MiB at most", begun.elapsed().as_secs(), most_memory().unwrap_or(0) / 1024);
+    if summary.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Returns the most memory that this process has held, in KiB, where Linux says so.
+fn most_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").trim().parse().ok()
 }

@@ -58,10 +58,10 @@ fn without_leader(state: &State, setup: &Setup, steps: &mut Vec<(Step, State)>) 
     let eligible = |ordinal: usize| may_take_over(state, setup, ordinal);
     let best = (0..MEMBERS)
         .filter(|ordinal| eligible(*ordinal))
-        .map(|ordinal| state.members[ordinal].position())
+        .map(|ordinal| state.members[ordinal].reach())
         .max();
     for ordinal in (0..MEMBERS).filter(|ordinal| eligible(*ordinal)) {
-        if Some(state.members[ordinal].position()) != best {
+        if Some(state.members[ordinal].reach()) != best {
             continue;
         }
         let mut next = *state;

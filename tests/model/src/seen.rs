@@ -7,7 +7,7 @@ use pgscale_guard::testing::{healthy, lock, member, now};
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::setup::{Mistake, Setup};
-use crate::state::{MAX_LAG, Member, Operator, Pod, State};
+use crate::state::{MAX_LAG, MEMBERS, Member, Operator, Pod, State};
 use crate::step::has;
 
 /// Bytes of WAL that one commit of the model stands for.
@@ -35,15 +35,44 @@ pub fn view(state: &State) -> State {
     view
 }
 
+/// Healthy members, from which those of a state are made.
+pub struct Patterns {
+    /// By ordinal: as a replica, and as the leader.
+    members: Vec<[Read; 2]>,
+    /// Facts of a healthy cluster.
+    facts: Facts,
+}
+
+impl Patterns {
+    /// Makes the patterns.
+    pub fn new() -> Self {
+        let members = (0..MEMBERS).map(|ordinal| {
+            let number = i64::try_from(ordinal).unwrap_or(i64::MAX);
+            [member(number, false), member(number, true)]
+        });
+        Self { members: members.collect(), facts: healthy(0, 0) }
+    }
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Returns the facts of a change of the count to `to`, as read in this state.
 ///
 /// A part that the model knows nothing of is as it is in a healthy cluster.
-pub fn facts_of(state: &State, setup: &Setup, to: u8) -> Facts {
-    let mut facts = healthy(i64::from(state.declared), i64::from(to));
-    facts.now = now();
+pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Facts {
+    let mut facts =
+        patterns.facts.clone().with_count(i64::from(state.declared), i64::from(to));
     let leading = state.leading();
     let members = state.each().filter(|(_, it)| it.pod != Pod::Absent);
-    let members = members.map(|(ordinal, it)| read(state, ordinal, it, leading));
+    let members = members.map(|(ordinal, it)| {
+        let leads = state.holder.map(usize::from) == Some(ordinal);
+        let pattern = &patterns.members[ordinal][usize::from(leads)];
+        read(pattern, state, it, leads, leading)
+    });
     let mut members: Vec<Read> = members.collect();
     if setup.mistake == Some(Mistake::AnswersMixedUp) {
         mix_up(&mut members, leading);
@@ -131,10 +160,14 @@ fn the_lock(state: &State) -> pgscale_guard::patroni::LeaderLock {
 }
 
 /// Returns what a reader sees of one member.
-fn read(state: &State, ordinal: usize, member: &Member, leading: Option<usize>) -> Read {
-    let leads = state.holder.map(usize::from) == Some(ordinal);
-    let number = i64::try_from(ordinal).unwrap_or(i64::MAX);
-    let mut read = self::member(number, leads);
+fn read(
+    pattern: &Read,
+    state: &State,
+    member: &Member,
+    leads: bool,
+    leading: Option<usize>,
+) -> Read {
+    let mut read = pattern.clone();
     read.pod.created = Some(now() - SignedDuration::from_hours(2));
     let timeline = if member.current { 2 } else { 1 };
     let streams = !leads && leading.is_some() && member.current;

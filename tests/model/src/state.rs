@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::setup::Setup;
+use crate::step;
 
 /// The most members that a state has room for.
 pub const MEMBERS: usize = 5;
@@ -70,6 +71,12 @@ impl Member {
     /// Returns whether Patroni may let it take over, its position aside.
     pub fn fit(&self) -> bool {
         self.up() && !self.frozen && !self.barred
+    }
+
+    /// Returns what Patroni compares of two members. A promotion writes WAL too: of two with as many
+    /// commits, the one on the leader's timeline has more.
+    pub fn reach(&self) -> (u32, bool) {
+        (self.position(), self.current)
     }
 
     /// Returns its position: the number of commits that it holds.
@@ -157,6 +164,8 @@ pub struct Path {
     pub moved: bool,
     /// The StatefulSet deleted the leader.
     pub deleted: bool,
+    /// The StatefulSet deleted a leader that the declared count keeps: another writer scaled it.
+    pub foreign: bool,
     /// A failover landed on an ordinal that an admitted change removes.
     pub landed: bool,
 }
@@ -247,6 +256,12 @@ impl State {
     pub fn bare(mut self) -> Self {
         self.path = Path::default();
         self
+    }
+
+    /// Returns whether nothing moves any more, and nothing waits for an operator that is stopped.
+    pub fn at_rest(&self, setup: &Setup) -> bool {
+        let waits = self.operator != Operator::Idle || self.replicas != self.target(setup);
+        !(self.stopped && waits) && step::of_the_system(self, setup).is_empty()
     }
 
     /// Returns whether the cluster is led and does what it was asked.

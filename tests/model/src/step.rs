@@ -1,7 +1,7 @@
 //! The steps of the model, and which of them a state allows.
 
 use crate::setup::{Bound, Setup};
-use crate::state::{Fault, Operator, Pod, State, bit};
+use crate::state::{Fault, Member, Operator, Pod, State, bit};
 use crate::{kubernetes, patroni};
 
 /// One step.
@@ -188,19 +188,19 @@ pub fn plugin_moves(state: &State, setup: &Setup, to: u8, candidate: u8) -> Opti
 /// Marks the begin of an admitted act: from here on a loss without a later fault is its own.
 fn begin(next: &mut State, setup: &Setup, to: u8) {
     let leading = next.leading();
-    let fit = next.each().filter(|(ordinal, it)| it.fit() || leading == Some(*ordinal));
-    let held = fit.fold(0, |held, (_, member)| held | member.log);
-    // At zero no member runs: the volumes are what a change must not lose.
+    // At zero no member runs. What counts there are the volumes that the count leaves out.
     let at_rest = next.each().all(|(_, member)| member.pod == Pod::Absent);
-    let held = if at_rest {
-        next.each().fold(0, |held, (_, member)| held | member.log)
-    } else {
-        held
+    let counts = |ordinal: usize, member: &Member| {
+        let left_out = at_rest && ordinal >= usize::from(setup.effective(to));
+        member.fit() || leading == Some(ordinal) || left_out
     };
+    let held = next.each().filter(|(ordinal, member)| counts(*ordinal, member));
+    let held = held.fold(0, |held, (_, member)| held | member.log);
     let path = &mut next.path;
     path.safe = path.acknowledged & held & !path.lost;
     path.led = (leading.is_some() || (at_rest && next.declared == 0)) && setup.effective(to) >= 1;
-    (path.since, path.acted, path.deleted, path.landed) = (0, true, false, false);
+    (path.since, path.acted) = (0, true);
+    (path.deleted, path.foreign, path.landed) = (false, false, false);
 }
 
 /// Returns every ordinal of `count` members.

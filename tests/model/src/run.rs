@@ -1,0 +1,199 @@
+//! All runs of a bound, and the summary of what they found.
+
+use std::fmt;
+use std::sync::Mutex;
+
+use crate::check::{Alone, Broken, Found, check};
+use crate::setup::{Bound, Setup};
+use crate::walk::walk;
+
+/// How much is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// What `cargo unit` runs: one fault, and the settings one at a time.
+    Small,
+    /// Two faults, the settings in combination, and many random walks: minutes.
+    Large,
+}
+
+/// What a search has found.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// How much was searched.
+    pub extent: Extent,
+    /// The runs that were searched exhaustively.
+    pub runs: usize,
+    /// What they found.
+    pub exhaustive: Found,
+    /// The random walks.
+    pub walks: u64,
+    /// What those found. Their states are not distinct.
+    pub random: Found,
+}
+
+impl Summary {
+    /// Returns whether no rule of the check was broken.
+    pub fn holds(&self) -> bool {
+        self.exhaustive.broken.is_empty() && self.random.broken.is_empty()
+    }
+}
+
+enum Job {
+    Exhaustive(Setup, Bound),
+    Random(Setup, Bound, u64),
+}
+
+/// Searches everything of an extent, with two threads.
+pub fn run(extent: Extent) -> Summary {
+    let jobs = match extent {
+        Extent::Small => small(),
+        Extent::Large => large(),
+    };
+    let mut summary = Summary {
+        extent,
+        runs: 0,
+        exhaustive: Found::default(),
+        walks: 0,
+        random: Found::default(),
+    };
+    for job in &jobs {
+        match job {
+            Job::Exhaustive(..) => summary.runs += 1,
+            Job::Random(_, _, walks) => summary.walks += walks,
+        }
+    }
+    let (jobs, results) = (Mutex::new(jobs.into_iter()), Mutex::new((summary, ())));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(job) = next(&jobs) {
+                    let (found, random) = match job {
+                        Job::Exhaustive(setup, bound) => {
+                            (check(&setup, &bound, &Alone::search(&setup, &bound)), false)
+                        }
+                        Job::Random(setup, bound, walks) => (walk(&setup, &bound, walks), true),
+                    };
+                    let mut results = results.lock().unwrap_or_else(|held| held.into_inner());
+                    let into =
+                        if random { &mut results.0.random } else { &mut results.0.exhaustive };
+                    into.add(found);
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap_or_else(|held| held.into_inner()).0
+}
+
+fn next(jobs: &Mutex<std::vec::IntoIter<Job>>) -> Option<Job> {
+    jobs.lock().unwrap_or_else(|held| held.into_inner()).next()
+}
+
+/// Returns the settings that differ from the defaults in one way.
+fn one_at_a_time(size: u8, leader: u8) -> Vec<Setup> {
+    let usual = Setup::new(size, leader);
+    vec![
+        usual,
+        Setup { parallel: true, ..usual },
+        Setup { deletes_volumes: true, ..usual },
+        Setup { synchronous: true, ..usual },
+        Setup { replaced: true, ..usual },
+        Setup { unreachable: true, ..usual },
+        Setup { prompt: false, ..usual },
+        Setup { zero_allowed: true, deletes_volumes: true, ..usual },
+    ]
+}
+
+fn at_zero(leader: u8) -> Setup {
+    Setup { from_zero: true, zero_allowed: true, ..Setup::new(3, leader) }
+}
+
+fn small() -> Vec<Job> {
+    let bound = Bound { commits: 1, faults: 1, writes: 1, most: 3 };
+    let mut jobs: Vec<Job> = Vec::new();
+    for setup in one_at_a_time(3, 2) {
+        jobs.push(Job::Exhaustive(setup, bound));
+    }
+    for setup in [Setup::new(3, 0), Setup::new(2, 1), at_zero(0), at_zero(2)] {
+        jobs.push(Job::Exhaustive(setup, bound));
+    }
+    jobs.push(Job::Random(Setup::new(5, 4), FIVE, 100));
+    jobs
+}
+
+/// The bound of the random walks: five members, two changes.
+const FIVE: Bound = Bound { commits: 3, faults: 2, writes: 2, most: 5 };
+
+fn large() -> Vec<Job> {
+    let bound = Bound { commits: 2, faults: 2, writes: 1, most: 3 };
+    let mut jobs: Vec<Job> = Vec::new();
+    for leader in 0..3 {
+        let usual = Setup::new(3, leader);
+        let pairs = [
+            Setup { parallel: true, synchronous: true, ..usual },
+            Setup { parallel: true, deletes_volumes: true, ..usual },
+            Setup { synchronous: true, unreachable: true, ..usual },
+            Setup { parallel: true, replaced: true, ..usual },
+        ];
+        for setup in one_at_a_time(3, leader).into_iter().chain(pairs) {
+            // A step for each replica's receipt makes many more states.
+            let commits = if setup.prompt { bound.commits } else { 1 };
+            jobs.push(Job::Exhaustive(setup, Bound { commits, ..bound }));
+        }
+        jobs.push(Job::Exhaustive(at_zero(leader), bound));
+        jobs.push(Job::Exhaustive(Setup { parallel: true, ..at_zero(leader) }, bound));
+    }
+    for setup in [Setup::new(1, 0), Setup::new(2, 0), Setup::new(2, 1)] {
+        jobs.push(Job::Exhaustive(setup, bound));
+        jobs.push(Job::Exhaustive(Setup { synchronous: true, ..setup }, bound));
+    }
+    for leader in 0..5 {
+        for setup in one_at_a_time(5, leader) {
+            jobs.push(Job::Random(setup, FIVE, 2000));
+        }
+    }
+    jobs
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = &self.exhaustive;
+        writeln!(
+            out,
+            "exhaustive: {} runs, {} states, {} steps, {} verdicts on distinct facts, {} of them admitted",
+            self.runs, found.states, found.steps, found.verdicts, found.admitted
+        )?;
+        writeln!(
+            out,
+            "failovers that landed on a removed ordinal: {}; states after one with a greater loss: {}",
+            found.landed, found.landed_and_lost
+        )?;
+        writeln!(
+            out,
+            "states searched back: {}; {} come to a led cluster by themselves, {} with admitted changes, all others after a repair",
+            found.recovered, found.settled, found.unaided - found.settled.min(found.unaided)
+        )?;
+        writeln!(
+            out,
+            "random: {} walks, {} steps, {} verdicts, {} failovers that landed on a removed ordinal",
+            self.walks, self.random.steps, self.random.verdicts, self.random.landed
+        )?;
+        for (found, kind) in [(found, "exhaustive"), (&self.random, "random")] {
+            for (broken, count) in &found.broken {
+                writeln!(out, "BROKEN ({kind}): {broken:?} in {count} states")?;
+            }
+            for violation in &found.violations {
+                writeln!(out, "{violation}")?;
+                if violation.broken == Broken::NoWayBack {
+                    for (to, rules) in &found.refusals {
+                        let rules: Vec<&str> = rules.iter().map(|rule| rule.as_str()).collect();
+                        writeln!(out, "  to {to}: {}", rules.join(", "))?;
+                    }
+                }
+            }
+        }
+        match &found.landed_way {
+            Some(way) => write!(out, "a failover that landed and lost:\n{way}"),
+            None => Ok(()),
+        }
+    }
+}
