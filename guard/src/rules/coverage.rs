@@ -85,6 +85,7 @@ fn every_table_holds_and_shows_all_outcomes() {
         "replace-pending",
         "parallel-shrink",
         "will-not-progress",
+        "stale-volume",
         "too-few-wal-senders",
         "foreign-volume",
     ] {

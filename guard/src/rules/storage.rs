@@ -15,6 +15,7 @@ use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, DOWN, UP};
 use crate::rules::reads::{self, Read};
+use crate::rules::zero::last_leader;
 use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
 
@@ -129,15 +130,19 @@ pub(super) const STALE_VOLUME: Rule = Rule {
     title: "a volume of an earlier life will be attached to a new member",
     // At zero these volumes are the cluster: return-from-zero judges them.
     applies: Applies::on(&[UP.after_some()]),
-    default: "warn",
+    default: "warn; deny where no member leads, unless the last leader comes back",
     kind: Kind::Advisory,
     page: "\
 A claim that was kept when its member went is attached again when that ordinal comes back. Its data is as
 old as the day it left: of an older timeline, perhaps of an older major version. Patroni rewinds it or
 copies everything again, where it can; where it cannot, the member never streams.
 
+Without a leader the first member that starts may take the lead with older data, so growth is refused then. It
+is not where the member that led last comes back with its volume: it holds the newest data, and without it the
+others may be too far behind it to take over at all.
+
 Signals: volume claims of ordinals that come, and that have no pod now; their creation time; whether a healthy
-leader holds the lock.
+leader holds the lock; without one, the member that led last (the lock, or `history` in `<cluster>-config`).
 
 Blind spots: when the member left is not recorded anywhere; the claim's creation time says only how old it may
 be.
@@ -148,8 +153,8 @@ Without one, they may hold the only copy there is; on the way back from zero the
 
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
 zalando/postgres-operator#1451, #2957.",
-    reads: &[inputs::claims, inputs::pods, inputs::leader],
-    needs: reads::COUNT.and(&[Read::Pods, Read::Answers, Read::Leader, Read::Claims]),
+    reads: &[inputs::claims, inputs::pods, inputs::leader, inputs::last_leader],
+    needs: reads::COUNT.and(&[Read::Pods, Read::Answers, Read::Leader, Read::Claims, Read::LastLeader]),
     check: stale_volume,
     #[cfg(any(test, feature = "testing"))]
     table: tests::stale_volume,
@@ -175,7 +180,18 @@ fn stale_volume(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         return members_unseen(facts);
     }
     let leaderless = facts.leader.unreadable().is_none() && facts.leader_name().is_none();
-    let mut finding = if leaderless {
+    let last = last_leader(facts).ok().flatten();
+    let returns = last.filter(|last| old.iter().any(|claim| last.owns(claim)));
+    let mut finding = if let Some(last) = returns.filter(|_| leaderless) {
+        // Without it the others may lag too far behind it, or not be in its set of synchronous
+        // standbys: then none of them takes over (`_is_healthiest_node`, patroni/ha.py).
+        let message = format!(
+            "no member leads, and {}, which led last, comes back with its volume: {} is kept from an earlier life",
+            last.name,
+            names(&old)
+        );
+        Finding::warn(STALE_VOLUME.id, message).because_of(last.evidence)
+    } else if leaderless {
         // Patroni lets the first member that starts take the lead while its lag is small enough or
         // not known.
         let message = format!(

@@ -16,7 +16,7 @@ use crate::verdict::{Finding, Outcome, Severity};
 mod last_leader;
 
 use last_leader::last_leader_left_out;
-pub(super) use last_leader::took_the_lead;
+pub(super) use last_leader::{last_leader, took_the_lead};
 
 pub(super) const RETURN_FROM_ZERO: Rule = Rule {
     id: RuleId::RETURN_FROM_ZERO,

@@ -106,6 +106,15 @@ fn policies_never_admit_a_shrink_to_zero_that_deletes_the_last_volumes() {
     ");
 }
 
+/// Returns one member that no longer leads, with the volume of `acid-a-3` kept, where the count is
+/// to become 4 and `ordinal` took the lead last.
+fn last_led(ordinal: i64) -> Facts {
+    with(claimed(3, 4, 4), |facts| {
+        facts.leader = Seen::Absent;
+        facts.last_leader = Seen::Known(format!("acid-a-{ordinal}"));
+    })
+}
+
 pub(super) fn stale_volume() {
     table(
         "stale-volume",
@@ -129,10 +138,36 @@ pub(super) fn stale_volume() {
             ("its pod is there already", claimed(4, 3, 4).with_count(3, 4), Want::Pass),
             ("a shrink", claimed(5, 3, 5), Want::NotApplicable),
             ("back from zero", claimed(0, 3, 3), Want::NotApplicable),
+            ("no member leads, the last leader has its pod", last_led(0), Want::Deny),
+            ("no member leads, the last leader comes back", last_led(3), Want::Warn),
+            ("no member leads, the last leader is left out", last_led(4), Want::Deny),
+            (
+                "no member leads, the expired lock names one that comes back",
+                with(last_led(0), |facts| {
+                    let mut expired = crate::rules::testing::lock("acid-a-3");
+                    expired.renewed = None;
+                    facts.leader = Seen::Known(expired);
+                }),
+                Want::Warn,
+            ),
+            (
+                "no member leads, and the history is hidden",
+                with(last_led(3), |facts| {
+                    facts.last_leader = Seen::Unreadable("forbidden".to_owned());
+                }),
+                Want::Deny,
+            ),
             ("claims unreadable", unseen(healthy(3, 5)), Want::Unknown),
             ("pods unreadable", claimed(3, 5, 4).without_sight_of_members(), Want::Unknown),
         ],
     );
+    insta::assert_snapshot!(text("stale-volume", &last_led(3)), @"
+    stale-volume: no member leads, and acid-a-3, which led last, comes back with its volume: pgdata-acid-a-3 is kept from an earlier life
+      endpoints/acid-a-config: last leader in history: acid-a-3
+      persistentvolumeclaim/pgdata-acid-a-3: created: 54d ago
+      Try: keep them, no leader is well enough to be copied from:
+          kubectl pgscale status acid-a -n db
+    ");
     insta::assert_snapshot!(text("stale-volume", &claimed(3, 5, 4)), @"
     stale-volume: kept from an earlier life, and attached again: pgdata-acid-a-3
       persistentvolumeclaim/pgdata-acid-a-3: created: 54d ago

@@ -12,9 +12,16 @@ use crate::verdict::{Finding, Outcome};
 
 /// The member that led last, with the object that names it.
 #[derive(Clone)]
-struct LastLeader<'a> {
-    name: &'a str,
-    evidence: Evidence,
+pub(in crate::rules) struct LastLeader<'a> {
+    pub(in crate::rules) name: &'a str,
+    pub(in crate::rules) evidence: Evidence,
+}
+
+impl LastLeader<'_> {
+    /// Returns whether the claim is of this member. A claim belongs to a member by its name.
+    pub(in crate::rules) fn owns(&self, claim: &Claim) -> bool {
+        claim.name.strip_prefix("pgdata-") == Some(self.name)
+    }
 }
 
 /// Returns the member that led last. `None` where neither the lock nor the history names one.
@@ -23,7 +30,9 @@ struct LastLeader<'a> {
 ///
 /// # Errors
 /// The fact that could not be read, and the reason.
-fn last_leader(facts: &Facts) -> Result<Option<LastLeader<'_>>, (&'static str, &str)> {
+pub(in crate::rules) fn last_leader(
+    facts: &Facts,
+) -> Result<Option<LastLeader<'_>>, (&'static str, &str)> {
     match (&facts.leader, &facts.last_leader) {
         (Seen::Unreadable(why), _) => Err(("the leader lock, which says who led last,", why)),
         (Seen::Known(lock), _) if let Some(name) = &lock.holder => Ok(Some(LastLeader {
