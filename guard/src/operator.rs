@@ -51,6 +51,13 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// Returns the annotations that the operator ignores when it compares objects.
+    ///
+    /// None where it may run with older settings than those that were read.
+    pub fn certainly_ignored(&self) -> &[String] {
+        if self.stale_settings == Some(true) { &[] } else { &self.settings.ignored_annotations }
+    }
+
     /// Returns the DCS store that the operator gives Patroni. `None` where neither the setting nor
     /// the version is known.
     ///

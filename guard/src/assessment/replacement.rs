@@ -46,22 +46,20 @@ impl Assessment<'_> {
             }
         };
         let settings = &operator.settings;
-        let stale = operator.stale_settings == Some(true);
-        // It may ignore less than what is stored now.
-        let ignored = if stale { &[][..] } else { &settings.ignored_annotations };
         let live = Compared {
             parallel: set.parallel,
             when_scaled: set.deletes_volumes,
             ..(*set.compared).clone()
         };
-        let found = live.differences(&settings.compared(cluster)?, ignored);
+        let found = live.differences(&settings.compared(cluster)?, operator.certainly_ignored());
         let foreign = found.iter().filter_map(|it| match (&it.place, &it.becomes) {
             (Place::Annotation(key), None) => Some(key.clone()),
             _ => None,
         });
         Ok(Replacement {
             foreign: foreign.collect(),
-            renews: !stale && found.iter().any(|it| it.place.renews()),
+            renews: operator.stale_settings != Some(true)
+                && found.iter().any(|it| it.place.renews()),
             reasons: found.iter().map(|it| different(facts, set, it)).collect(),
         })
     }

@@ -1,5 +1,7 @@
 //! A change of the count together with other edits in the same write.
 
+use std::collections::BTreeMap;
+
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -7,8 +9,9 @@ use crate::assessment::Assessment;
 use crate::change::{Change, Direction};
 use crate::evidence::Evidence;
 use crate::facts::{Facts, Seen};
+use crate::operator::compared::{Difference, Place};
 use crate::policy::Policies;
-use crate::postgresql::shapes;
+use crate::postgresql::{Postgresql, shapes};
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
@@ -57,12 +60,12 @@ Other parts (users, databases, most parameters) only make one write do two thing
 Signals: the JSON Patch between the old and the new spec, the count left out, against one table of the parts
 that shape pods, by the operator's version (`generateStatefulSet`, pkg/cluster/k8sres.go;
 `compareStatefulSetWith` and `compareContainers`, pkg/cluster/cluster.go). An operator of unknown version may
-compare the parts of all. Values that may be secrets are not shown. Where the StatefulSet
+compare the parts of all. Labels and annotations of the same write count where the operator hands them down
+(inherited_labels, inherited_annotations, downscaler_annotations) and does not ignore them
+(ignored_annotations). Values that may be secrets are not shown. Where the StatefulSet
 already runs no more than the new count no pod goes, and the rule only warns.
 
-Blind spots: edits of labels and annotations that the operator is configured to hand down to the pods
-(`inherited_labels`, `inherited_annotations`) are not in the spec. A sidecar that was merely reordered counts
-as changed, as it does for the operator.
+Blind spots: a sidecar that was merely reordered counts as changed, as it does for the operator.
 
 Way out: two commits. First the count, wait for it (`kubectl pgscale wait NAME`), then the rest.",
     reads: &[inputs::other_edits, inputs::replicas],
@@ -79,11 +82,22 @@ fn mixed_change(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     if same {
         return Outcome::NotApplicable;
     }
-    let edits = described(&facts.change);
+    let mut edits = described(&facts.change);
+    let mut shaped = shaped(facts);
+    let mut unknown = None;
+    match handed_down(facts) {
+        Ok(handed) => {
+            shaped.extend(handed.iter().map(|edit| edit.field.clone()));
+            edits.extend(handed);
+        }
+        Err(why) => unknown = Some(why),
+    }
+    if let Some(why) = unknown.filter(|_| shaped.is_empty()) {
+        return Outcome::Unknown(why);
+    }
     if edits.is_empty() {
         return Outcome::Pass;
     }
-    let shaped = shaped(facts);
     let stays_as_it_is = match &facts.stateful_set {
         Seen::Known(set) => set.replicas <= facts.to(),
         Seen::Absent | Seen::Unreadable(_) => false,
@@ -131,6 +145,67 @@ fn shaped(facts: &Facts) -> Vec<String> {
     shapes::shaped(&old.spec, &facts.change.new.spec, major)
 }
 
+/// Returns the edits of labels and annotations that the operator hands down to the StatefulSet or
+/// its pods.
+///
+/// # Errors
+/// The reason for which it is not known what the operator hands down.
+fn handed_down(facts: &Facts) -> Result<Vec<Edit>, String> {
+    let Change { old: Some(old), new, .. } = &facts.change else { return Ok(Vec::new()) };
+    if old.labels == new.labels && old.annotations == new.annotations {
+        return Ok(Vec::new());
+    }
+    let operator = match &facts.operator {
+        Seen::Known(operator) => operator,
+        Seen::Absent => return Ok(Vec::new()),
+        Seen::Unreadable(why) => {
+            return Err(format!(
+                "whether the operator hands the edited labels and annotations down is not known: its \
+                 settings could not be read ({why})"
+            ));
+        }
+    };
+    let relabelled = Postgresql {
+        labels: new.labels.clone(),
+        annotations: new.annotations.clone(),
+        ..old.clone()
+    };
+    let settings = &operator.settings;
+    let (before, after) = (settings.compared(old)?, settings.compared(&relabelled)?);
+    let found = before.differences(&after, operator.certainly_ignored());
+    let edits: BTreeMap<String, String> = found
+        .into_iter()
+        .filter_map(|Difference { place, is, becomes }| {
+            let annotation = match place {
+                Place::PodLabel(key) if !secret(&key) => {
+                    let text = |value: Option<String>| value.unwrap_or_else(|| "unset".to_owned());
+                    let field = format!("metadata.labels.{key}");
+                    return Some((field, format!("{} → {}", text(is), text(becomes))));
+                }
+                Place::PodLabel(key) => format!("metadata.labels.{key}"),
+                Place::Annotation(key) | Place::PodAnnotation(key) => {
+                    format!("metadata.annotations.{key}")
+                }
+                Place::GracePeriod
+                | Place::PodManagement
+                | Place::Retention
+                | Place::ServiceAccount => return None,
+            };
+            Some((annotation, hidden(is.is_some(), becomes.is_some()).to_owned()))
+        })
+        .collect();
+    Ok(edits.into_iter().map(|(field, value)| Edit { field, value }).collect())
+}
+
+/// Returns the words for a value that is not shown.
+fn hidden(was: bool, becomes: bool) -> &'static str {
+    match (was, becomes) {
+        (false, true) => "added, not shown",
+        (_, false) => "removed, not shown",
+        (true, true) => "changed, not shown",
+    }
+}
+
 /// One edit, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edit {
@@ -147,8 +222,22 @@ impl Edit {
     }
 }
 
-/// Returns every edit but that of the count.
-pub(super) fn described(change: &Change) -> Vec<Edit> {
+/// Returns every edit of the spec but that of the count, and of what the operator hands down. The
+/// second is the reason for which the latter is not known.
+pub(super) fn all_edits(facts: &Facts) -> (Vec<Edit>, Option<String>) {
+    let mut edits = described(&facts.change);
+    let unknown = match handed_down(facts) {
+        Ok(handed) => {
+            edits.extend(handed);
+            None
+        }
+        Err(why) => Some(why),
+    };
+    (edits, unknown)
+}
+
+/// Returns every edit of the spec but that of the count.
+fn described(change: &Change) -> Vec<Edit> {
     let Some(old) = &change.old else { return Vec::new() };
     // Each operation is relative to the result of the ones before it, array indices above all.
     let mut before = old.spec.clone();
@@ -168,15 +257,12 @@ pub(super) fn described(change: &Change) -> Vec<Edit> {
                 | PatchOperation::Remove(_)
                 | PatchOperation::Test(_) => (was, None),
             };
-            let value = match (secret(&path), was, becomes) {
-                (true, None, Some(_)) => "added, not shown".to_owned(),
-                (true, _, None) => "removed, not shown".to_owned(),
-                (true, Some(_), Some(_)) => "changed, not shown".to_owned(),
-                (false, was, becomes) => {
-                    let unset = || "unset".to_owned();
-                    let was = was.as_ref().map_or_else(unset, shown);
-                    format!("{was} → {}", becomes.map_or_else(unset, shown))
-                }
+            let value = if secret(&path) {
+                hidden(was.is_some(), becomes.is_some()).to_owned()
+            } else {
+                let unset = || "unset".to_owned();
+                let was = was.as_ref().map_or_else(unset, shown);
+                format!("{was} → {}", becomes.map_or_else(unset, shown))
             };
             // A patch that comes from a diff applies. If it did not, the later values would only be
             // less exact.
@@ -219,162 +305,4 @@ fn shown(value: &Value) -> String {
     clippy::wildcard_imports,
     reason = "a table is a test"
 )]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::rules::testing::{Want, healthy, table, text};
-
-    /// Returns facts in which another controller is named, and no operator of that name is found:
-    /// its limits may make the count smaller.
-    fn in_doubt(mut facts: Facts) -> Facts {
-        let key = crate::postgresql::CONTROLLER_ANNOTATION.to_owned();
-        facts.change.new.annotations.insert(key, "another".to_owned());
-        facts.operator = Seen::Absent;
-        facts
-    }
-
-    pub(super) fn mixed_change() {
-        let volume =
-            |from, to| healthy(from, to).editing(|spec| spec["volume"]["size"] = json!("2Gi"));
-        let users = |from, to| healthy(from, to).editing(|spec| spec["users"] = json!({"app": []}));
-        let of_version = |major, part: &'static str| {
-            let mut facts = healthy(5, 3).editing(move |spec| spec[part] = json!(["x"]));
-            if let Seen::Known(operator) = &mut facts.operator {
-                operator.major = major;
-            }
-            facts
-        };
-        let parameter = |name: &str| {
-            let name = name.to_owned();
-            healthy(5, 3).editing(move |spec| spec["postgresql"]["parameters"] = json!({name: "x"}))
-        };
-        table(
-            "mixed-change",
-            vec![
-                ("the count alone", healthy(5, 3), Want::Pass),
-                ("the count alone, growing", healthy(3, 5), Want::Pass),
-                ("a larger volume", volume(5, 3), Want::Deny),
-                ("a larger volume, growing", volume(3, 5), Want::Warn),
-                (
-                    "another controller and a larger volume, its limits not known",
-                    in_doubt(volume(3, 3)),
-                    Want::NotApplicable,
-                ),
-                ("a user", users(5, 3), Want::Warn),
-                ("a user, growing", users(3, 5), Want::Warn),
-                (
-                    "a parameter of the pods' environment",
-                    parameter("shared_preload_libraries"),
-                    Want::Deny,
-                ),
-                (
-                    "a parameter of Patroni's configuration",
-                    parameter("max_connections"),
-                    Want::Warn,
-                ),
-                (
-                    "Patroni's own",
-                    healthy(5, 3).editing(|spec| {
-                        spec["patroni"] = json!({"ttl": 20, "pg_hba": []});
-                    }),
-                    Want::Warn,
-                ),
-                (
-                    "an empty list is no edit of the pods",
-                    healthy(5, 3).editing(|spec| {
-                        spec["sidecars"] = json!([]);
-                    }),
-                    Want::Warn,
-                ),
-                (
-                    "the StatefulSet runs no more than that",
-                    { volume(5, 3).with_stateful_set(|set| set.replicas = 3) },
-                    Want::Warn,
-                ),
-                ("sources of variables, version 1", of_version(Some(1), "envFrom"), Want::Warn),
-                ("sources of variables, version 2", of_version(Some(2), "envFrom"), Want::Deny),
-                ("sources of variables, some version", of_version(None, "envFrom"), Want::Deny),
-                ("a probe, version 1", of_version(Some(1), "livenessProbe"), Want::Warn),
-                ("a probe, version 2", of_version(Some(2), "livenessProbe"), Want::Deny),
-                ("another scheduler", of_version(Some(2), "schedulerName"), Want::Warn),
-                ("it cannot be seen", volume(5, 3).without_sight_of_the_set(), Want::Deny),
-                ("zero has its own rule", volume(5, 0), Want::NotApplicable),
-                ("the count stays", volume(5, 5), Want::NotApplicable),
-            ],
-        );
-        let id = "mixed-change";
-        insta::assert_snapshot!(text(id, &volume(5, 3).editing(|spec| {
-            spec["resources"] = json!({"requests": {"cpu": "1"}});
-            spec["teamId"] = json!("other");
-            spec["databases"] = json!({"app": "owner"});
-        })), @r#"
-        mixed-change: the write that changes 5 to 3 instances also changes spec.resources, spec.teamId, spec.volume.size: the operator would replace or renew the pods instead of handing the leader over
-          postgresql/acid-a: /spec/databases: unset → {…}; /spec/resources: unset → {…}
-          postgresql/acid-a: /spec/teamId: "acid" → "other"; /spec/volume/size: "1Gi" → "2Gi"
-          Try: two commits, the count first and the rest when it is done
-              kubectl pgscale set acid-a 3 -n db
-        "#);
-        insta::assert_snapshot!(text(id, &users(3, 5)), @"
-        mixed-change: the write that changes 3 to 5 instances also changes other parts
-          postgresql/acid-a: /spec/users: unset → {…}
-          Try: two commits, the count first and the rest when it is done
-              kubectl pgscale set acid-a 5 -n db
-        ");
-    }
-
-    #[test]
-    fn secrets_are_never_shown() {
-        let marker = "hunter2";
-        let facts = healthy(5, 3).editing(|spec| {
-            spec["env"] = json!([{"name": "PGPASSWORD", "value": marker}]);
-            spec["sidecars"] = json!([{"name": "s", "env": [{"name": "A", "value": marker}]}]);
-            spec["clone"] = json!({"cluster": marker, "s3_secret_access_key": marker});
-            spec["standby"] = json!({"standby_host": marker});
-            spec["podAnnotations"] = json!({"a": marker});
-            spec["postgresql"]["parameters"] = json!({"archive_command": marker});
-            spec["users"] = json!({marker.to_owned(): [marker]});
-        });
-        let edits = shown_edits(&facts);
-        assert_eq!(edits.len(), 7);
-        for edit in edits {
-            assert!(!edit.contains(marker), "{edit}");
-        }
-        let one_by_one = healthy(5, 3).editing(|spec| {
-            spec["postgresql"]["parameters"] = json!({"max_connections": "100"});
-        });
-        let mut later = one_by_one.clone();
-        later.change.old = Some(crate::postgresql::Postgresql {
-            spec: one_by_one.change.new.spec.clone(),
-            ..one_by_one.change.new.clone()
-        });
-        later.change.new.spec["postgresql"]["parameters"] = json!({
-            "max_connections": "200", "ssl_passphrase_command": marker, "primary_conninfo": marker});
-        insta::assert_snapshot!(shown_edits(&later).join("\n"), @r#"
-        /spec/postgresql/parameters/max_connections: "100" → "200"
-        /spec/postgresql/parameters/primary_conninfo: added, not shown
-        /spec/postgresql/parameters/ssl_passphrase_command: added, not shown
-        "#);
-    }
-
-    fn shown_edits(facts: &Facts) -> Vec<String> {
-        let edits = described(&facts.change);
-        edits.iter().map(|edit| format!("{}: {}", edit.field, edit.value)).collect()
-    }
-
-    #[test]
-    fn values_are_shown_as_each_edit_found_them() {
-        let mut facts = healthy(5, 3);
-        if let Some(old) = &mut facts.change.old {
-            old.spec["tolerations"] = json!(["a", "b", "c"]);
-        }
-        facts.change.new.spec["tolerations"] = json!(["c"]);
-        facts.change.new.spec["dockerImage"] = json!("x".repeat(200));
-        insta::assert_snapshot!(shown_edits(&facts).join("\n"), @r#"
-        /spec/dockerImage: unset → "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…
-        /spec/tolerations/0: "a" → "c"
-        /spec/tolerations/1: "b" → unset
-        /spec/tolerations/1: "c" → unset
-        "#);
-    }
-}
+mod tests;

@@ -53,13 +53,14 @@ pub(in crate::rules) fn name(facts: &Assessment<'_>, _: &Policies) -> Vec<Eviden
 
 /// Returns the other edits of the same write.
 pub(in crate::rules) fn other_edits(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
-    let edits = mixed::described(&facts.change);
+    let (edits, unknown) = mixed::all_edits(facts);
     let more = edits.len().saturating_sub(SHOWN);
-    if edits.is_empty() {
-        return one(facts.postgresql_source(), "other edits", "none");
-    }
-    let mut printed: Vec<Evidence> =
-        edits.into_iter().take(SHOWN).map(|edit| edit.evidence(facts)).collect();
+    let mut printed = if edits.is_empty() {
+        one(facts.postgresql_source(), "other edits", "none")
+    } else {
+        edits.into_iter().take(SHOWN).map(|edit| edit.evidence(facts)).collect()
+    };
+    printed.extend(unknown.map(|why| Evidence::unreadable(operators(), &why)));
     if more > 0 {
         printed.push(Evidence::new(facts.postgresql_source(), "other edits", more));
     }
