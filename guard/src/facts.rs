@@ -21,6 +21,7 @@ mod health;
 mod operator_switchover;
 mod recreated;
 mod repair;
+mod spec_edit;
 
 pub use crate::capacity::{Draining, Node, Taint};
 pub use crate::seen::Seen;
@@ -30,6 +31,7 @@ pub(crate) use health::pod_problems;
 pub use health::{Health, LagLimit, Problem};
 pub use operator_switchover::OperatorSwitchover;
 pub use repair::Repair;
+pub use spec_edit::SpecEdit;
 
 /// The difference between the guard's clock and a member's at which a leader lock still counts as
 /// valid.

@@ -16,6 +16,9 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub mod shapes;
+pub mod writes;
+
+pub use writes::Writes;
 
 /// API group of the resource.
 pub const GROUP: &str = "acid.zalan.do";
@@ -88,6 +91,9 @@ pub struct Postgresql {
     pub status: Option<String>,
     /// `managedFields` entries that own `spec.numberOfInstances`: (manager, operation, time).
     pub count_managers: Vec<(String, String, Option<Timestamp>)>,
+    /// The times of the last writes, by `managedFields`. A caller that limits its decoding may leave
+    /// them out of an object that is not stored yet.
+    pub writes: Writes,
     /// The spec, for comparing two of them: the whole, or without parts that are the same in both
     /// and not among [`JUDGED_PARTS`].
     pub spec: Value,
@@ -121,6 +127,7 @@ impl Postgresql {
         // Objects written by operators before 1.0 hold the status as a bare string.
         let status = &object["status"];
         let status = status.as_str().or_else(|| status["PostgresClusterStatus"].as_str());
+        let writes = Writes::of(metadata.managed_fields.as_deref().unwrap_or_default());
         let count_managers = metadata
             .managed_fields
             .iter()
@@ -152,6 +159,7 @@ impl Postgresql {
             instances,
             status: status.map(str::to_owned),
             count_managers,
+            writes,
             spec,
         })
     }

@@ -252,13 +252,14 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.05),
         prop::bool::weighted(0.1),
-        doings(),
+        (prop::bool::weighted(0.05), doings()),
     );
     let cluster = (counts, leader, members, gone, age, surroundings).prop_map(
         |(counts, leader, odd, gone, age, surroundings)| {
             let (pods, from, to) = counts;
-            let (set, limits, configuration, sync, claims, mixed, no_members, unlimited, doings) =
+            let (set, limits, configuration, sync, claims, mixed, no_members, unlimited, more) =
                 surroundings;
+            let (edited, doings) = more;
             let mut facts = healthy(pods, pods).with_count(from, to);
             for cluster in facts.change.old.iter_mut().chain([&mut facts.change.new]) {
                 cluster.labels.insert("env".to_owned(), "prod".to_owned());
@@ -322,6 +323,10 @@ fn cluster(counts: impl Strategy<Value = (i64, i64, i64)>) -> impl Strategy<Valu
             doings.befall(&mut facts);
             if mixed {
                 facts = facts.editing(|spec| spec["volume"]["size"] = json!("2Gi"));
+            }
+            if edited && let Some(old) = &mut facts.change.old {
+                old.writes.spec = Some(facts.now - SignedDuration::from_secs(60));
+                old.writes.status = Some(facts.now - SignedDuration::from_secs(90));
             }
             if unlimited && let Some(old) = &mut facts.change.old {
                 old.annotations.insert("ignore-limits".to_owned(), "true".to_owned());

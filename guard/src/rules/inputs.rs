@@ -22,11 +22,11 @@ mod room;
 pub(super) use cluster::{
     count, created, declared_synchrony, drift, generation, name, operator_limits, operator_runs,
     other_edits, owner_before, pod_management, replacement, replicas, retention, standby, status,
-    stores, upgrade_failure, upgrades, volumes_of_deleted,
+    stores, upgrade_failure, upgrades, volumes_of_deleted, writes,
 };
 pub(super) use members::{
-    answers, draining, images, marks, pods, rest_refusals, restarts, role_labels, server_version, sources, sync_tags,
-    tags, zones,
+    answers, draining, images, marks, pods, rest_refusals, restarts, role_labels, server_version,
+    sources, sync_tags, tags, zones,
 };
 pub(super) use patroni::{
     failover, initialize, lag, last_leader, leader, lock, logical_slots, pause, senders,

@@ -3,14 +3,16 @@
 use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::evidence::Evidence;
-use crate::facts::Seen;
+use crate::facts::{Seen, SpecEdit};
 use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN, UP};
 use crate::rules::reads::{self, Read};
-use crate::rules::{Kind, NAMED, Rule, get_pods, inputs, members_unseen, set_count, unread, wait};
+use crate::rules::{
+    Kind, NAMED, Rule, get_pods, inputs, kubectl, members_unseen, set_count, unread, wait,
+};
 use crate::verdict::{Finding, Outcome, Severity};
 
 /// The annotation of a pod that the operator is to renew.
@@ -27,20 +29,27 @@ While the StatefulSet is being replaced, a pod renewed or the last patch not yet
 further change is queued behind, meets half-changed pods, or takes the path that skips the hand-over of the
 leader.
 
-Signals: the StatefulSet's status.observedGeneration behind its generation; its deletionTimestamp; its absence
+An edit of the spec that the operator has not taken up yet would be carried out in one go with the new count.
+That is a mixed change in two writes: the operator replaces the StatefulSet and does not move the leader.
+
+Signals: the last write of the spec that is not older than the operator's last write of the status, both by
+managedFields of the stored object; the StatefulSet's status.observedGeneration behind its generation; its deletionTimestamp; its absence
 although pods exist; a pod that stays being deleted; the annotation
 `zalando-postgres-operator-rolling-update-required` on any pod. Never the cluster's status alone: `Updating`
 may stick for half an hour and `Running` is written while members are still being built. Never updatedReplicas
 or currentRevision: with the OnDelete strategy they do not advance.
 
 Blind spots: a synchronisation of the operator that has not touched anything yet shows nowhere. A renewal of
-the pods that the operator has only just decided on shows when the annotation is set.
+the pods that the operator has only just decided on shows when the annotation is set. Times have whole seconds:
+an edit in the second of the last status counts for 5 seconds. For an edit of labels alone the operator writes
+no status, and the writer of the spec may have made one: where it owns labels the edit counts for 5 minutes,
+else until the next synchronisation (resync_period). Without managed fields nothing is seen.
 
-Way out: `kubectl pgscale wait NAME`. A flag that never goes away means that the operator cannot finish: its
-log says why.
+Way out: `kubectl pgscale wait NAME`, and for an edit until `kubectl get postgresql NAME -w` shows another
+status. A flag that never goes away means that the operator cannot finish: its log says why.
 
-Upstream: syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
-    reads: &[inputs::generation, inputs::marks],
+Upstream: Update, pkg/cluster/cluster.go; syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
+    reads: &[inputs::generation, inputs::marks, inputs::writes],
     needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: operation_in_progress,
     #[cfg(any(test, feature = "testing"))]
@@ -92,6 +101,12 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             evidence.push(Evidence::new(ObjectRef::pod(&member.name), &field, true));
         }
     }
+    let edit = facts.pending_spec_edit();
+    if let Some(SpecEdit { written, status }) = edit {
+        let object = || facts.postgresql_source();
+        evidence.push(Evidence::new(object(), "last write of the spec", written));
+        evidence.push(Evidence::new(object(), "last write of the status", status));
+    }
     if evidence.is_empty() {
         return unknown.map_or(Outcome::Pass, Outcome::Unknown);
     }
@@ -108,6 +123,9 @@ fn operation_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             "jsonpath={{.items[?(@.metadata.annotations.{ROLLING_UPDATE}==\"true\")].metadata.name}}"
         );
         wait(facts).or_to("and until this names no pod", get_pods(facts, &["-o", &marked]))
+    } else if edit.is_some() {
+        let get = kubectl(facts, &["get", "postgresql", &facts.change.new.name, "-w"]);
+        wait(facts).or_to("and until the operator has written another status", get)
     } else {
         wait(facts)
     };
@@ -198,8 +216,11 @@ fn change_not_applied(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     reason = "a table is a test"
 )]
 mod tests {
+    use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
     use super::*;
     use crate::facts::Facts;
+    use crate::postgresql::Writes;
     use crate::rules::testing::{Want, healthy, table, text};
 
     /// Returns facts in which the StatefulSet runs another count than the cluster asks for.
@@ -262,6 +283,96 @@ mod tests {
             and until this names no pod:
               kubectl get pods -l application=spilo,cluster-name=acid-a -o jsonpath='{.items[?(@.metadata.annotations.zalando-postgres-operator-rolling-update-required=="true")].metadata.name}' -n db
         "#);
+    }
+
+    /// Returns facts whose spec was written so many seconds ago, and whose status so many.
+    fn written(facts: Facts, spec: Option<i64>, status: Option<i64>) -> Facts {
+        with_writes(facts, |before| Writes {
+            spec: before(spec),
+            status: before(status),
+            ..Writes::default()
+        })
+    }
+
+    fn with_writes(
+        mut facts: Facts,
+        writes: impl Fn(&dyn Fn(Option<i64>) -> Option<Timestamp>) -> Writes,
+    ) -> Facts {
+        let now = facts.now;
+        let before = |seconds: Option<i64>| Some(now - SignedDuration::from_secs(seconds?));
+        if let Some(old) = &mut facts.change.old {
+            old.writes = writes(&before);
+        }
+        facts
+    }
+
+    #[test]
+    fn edit_of_the_spec_is_worked_through_first() {
+        let of = |spec: i64, status: i64| written(healthy(5, 3), Some(spec), Some(status));
+        let labels = |ago: i64| {
+            with_writes(healthy(5, 3), |before| Writes {
+                spec: before(Some(900)),
+                spec_or_labels: before(Some(ago)),
+                status: before(Some(600)),
+            })
+        };
+        let resync = |facts: Facts, minutes: i64| {
+            facts.with_settings(|settings| {
+                settings.shaping.resync = Some(SignedDuration::from_mins(minutes));
+            })
+        };
+        let operator = |mut facts: Facts, change: fn(&mut Seen<crate::operator::Operator>)| {
+            change(&mut facts.operator);
+            facts
+        };
+        let stopped: fn(&mut Seen<crate::operator::Operator>) = |it| {
+            if let Seen::Known(operator) = it {
+                operator.available = Some(false);
+            }
+        };
+        table(
+            "operation-in-progress",
+            vec![
+                ("a busy operator", of(2, 30), Want::Deny),
+                ("a busy operator, growing", written(healthy(3, 5), Some(2), Some(30)), Want::Warn),
+                ("missed by the operator, or dropped", of(900, 2000), Want::Deny),
+                ("synchronised since", of(1900, 2000), Want::Pass),
+                ("synchronised since, by its own period", resync(of(400, 2000), 5), Want::Pass),
+                ("its period is longer", resync(of(1900, 2000), 60), Want::Deny),
+                ("nothing was synchronised", operator(of(1900, 2000), stopped), Want::Deny),
+                (
+                    "no operator is known",
+                    operator(of(900, 2000), |it| *it = Seen::Absent),
+                    Want::Deny,
+                ),
+                // An idle operator writes its status within the second, or in the next.
+                ("an idle operator", of(3, 2), Want::Pass),
+                ("in the same second, just now", of(1, 1), Want::Deny),
+                ("in the same second, some seconds ago", of(6, 6), Want::Pass),
+                ("long ago", of(90_000, 89_000), Want::Pass),
+                ("perhaps an edit of labels, just now", labels(30), Want::Deny),
+                ("perhaps an edit of labels, some time ago", labels(301), Want::Pass),
+                ("no status was ever written", written(healthy(5, 3), Some(2), None), Want::Pass),
+                ("the spec has no times", written(healthy(5, 3), None, Some(2)), Want::Pass),
+                ("no managed fields", written(healthy(5, 3), None, None), Want::Pass),
+            ],
+        );
+        insta::assert_snapshot!(text("operation-in-progress", &of(2, 30)), @"
+        operation-in-progress: an operation on db/acid-a is not finished
+          postgresql/acid-a: last write of the spec: 2026-11-24T09:59:58Z
+          postgresql/acid-a: last write of the status: 2026-11-24T09:59:30Z
+          Try:
+              kubectl pgscale wait acid-a -n db
+            and until the operator has written another status:
+              kubectl get postgresql acid-a -w -n db
+        ");
+    }
+
+    #[test]
+    fn own_write_of_a_review_is_no_pending_edit() {
+        let mut facts = written(healthy(5, 3), Some(40), Some(30));
+        facts.change.new.writes.spec = Some(facts.now);
+        table("operation-in-progress", vec![("the write itself", facts, Want::Pass)]);
     }
 
     pub(super) fn change_not_applied() {

@@ -4,25 +4,32 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use pgscale_guard::postgresql::writes::{
+    ANNOTATIONS as ANNOTATION_FIELDS, LABELS, LAST_APPLIED, Owned, Writes,
+};
 use pgscale_guard::postgresql::{JUDGED_PARTS, Postgresql};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::budget::{Budget, Part, Refusal, Side};
-use super::tree::entries;
+use super::tree::{entries, items};
 
-/// The metadata that is judged. `managedFields`, the largest part of many objects, is not.
-const METADATA: [&str; 8] = [
+/// The metadata that is judged. Of `managedFields`, the largest part of many objects, only the times
+/// of the last writes are, and only in the stored object.
+const METADATA: [&str; 9] = [
     ANNOTATIONS,
     "creationTimestamp",
     "deletionTimestamp",
     "labels",
+    MANAGED_FIELDS,
     "name",
     "namespace",
     "resourceVersion",
     "uid",
 ];
 const ANNOTATIONS: &str = "annotations";
+const MANAGED_FIELDS: &str = "managedFields";
 const COUNT: &str = "numberOfInstances";
 /// The field of the status with the operator's word for the state.
 const STATUS: &str = "PostgresClusterStatus";
@@ -102,7 +109,7 @@ impl<'a> Object<'a> {
     ///
     /// With [`Object::switches_alike`] that is enough to find that a write needs no verdict.
     pub(crate) fn head(&self, budget: &Budget) -> Result<Postgresql, Refusal> {
-        let metadata = |key: &str| !matches!(key, ANNOTATIONS | "labels");
+        let metadata = |key: &str| !matches!(key, ANNOTATIONS | MANAGED_FIELDS | "labels");
         self.cluster(metadata, |part| part == COUNT, budget)
     }
 
@@ -134,7 +141,13 @@ impl<'a> Object<'a> {
                 self.spec_part(part).map(RawValue::get) != other.spec_part(part).map(RawValue::get)
             })
         };
-        self.cluster(|_| true, |part| JUDGED_PARTS.contains(&part) || differs(part), budget)
+        let metadata = |key: &str| key != MANAGED_FIELDS;
+        let spec = |part: &str| JUDGED_PARTS.contains(&part) || differs(part);
+        let cluster = self.cluster(metadata, spec, budget)?;
+        // The new object already holds the entry of this very write.
+        let stored = self.side == Side::Stored;
+        let managed = self.metadata.get(MANAGED_FIELDS).filter(|_| stored);
+        Ok(Postgresql { writes: managed.map(|json| writes(json)).unwrap_or_default(), ..cluster })
     }
 
     fn spec_part(&self, part: &str) -> Option<&'a RawValue> {
@@ -211,6 +224,55 @@ pub(crate) fn stored_head(text: &str) -> Result<Postgresql, Refusal> {
 fn whole(text: &str) -> Result<&RawValue, Refusal> {
     serde_json::from_str(text)
         .map_err(|error| Refusal::malformed(Part::new(Side::Stored, ""), &error.to_string()))
+}
+
+/// Reads the times of the last writes in constant memory. An entry that cannot be read is passed
+/// over: the time of that write is then not known.
+fn writes(json: &RawValue) -> Writes {
+    let mut writes = Writes::default();
+    let _ = items(json, |entry| {
+        let names = ["fieldsV1", "subresource", "time"];
+        let Ok([fields, subresource, time]) = fields_of(entry, names) else { return };
+        let text = |json: Option<&RawValue>| serde_json::from_str(json?.get()).ok();
+        let subresource: Option<String> = text(subresource);
+        let time = time.and_then(|json| serde_json::from_str(json.get()).ok());
+        let time = time.map(|Time(time)| time);
+        writes.add(subresource.as_deref(), time, owned(fields).unwrap_or_default());
+    });
+    writes
+}
+
+/// Reads the fields of one entry, as far as they are looked at.
+fn owned(fields: Option<&RawValue>) -> Result<Owned, serde_json::Error> {
+    let mut owned = Owned::default();
+    let Some(fields) = fields else { return Ok(owned) };
+    let [metadata, spec] = fields_of(fields, ["f:metadata", "f:spec"])?;
+    if let Some(spec) = spec {
+        let _ = entries(spec, |key, _| owned.shaping |= Owned::shapes(&key));
+    }
+    if let Some(metadata) = metadata {
+        let names = [LABELS, ANNOTATION_FIELDS];
+        let [labels, annotations] = fields_of(metadata, names).unwrap_or_default();
+        owned.labels = labels.is_some();
+        if let Some(annotations) = annotations {
+            let _ = entries(annotations, |key, _| owned.last_applied |= key == LAST_APPLIED);
+        }
+    }
+    Ok(owned)
+}
+
+/// Finds the fields with these names. Of a name that is there twice the last one counts.
+fn fields_of<'a, const N: usize>(
+    json: &'a RawValue,
+    names: [&str; N],
+) -> Result<[Option<&'a RawValue>; N], serde_json::Error> {
+    let mut found = [None; N];
+    entries(json, |key, value| {
+        if let Some((_, field)) = names.iter().zip(&mut found).find(|(name, _)| **name == key) {
+            *field = Some(value);
+        }
+    })?;
+    Ok(found)
 }
 
 fn is_null(json: &RawValue) -> bool {

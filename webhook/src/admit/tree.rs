@@ -50,6 +50,35 @@ pub(super) fn entries<'a>(
     Entries(each).deserialize(&mut serde_json::Deserializer::from_str(json.get()))
 }
 
+/// Calls `each` for the items of the array `json` in their order, and keeps none.
+///
+/// # Errors
+/// Fails when `json` is no array.
+pub(super) fn items<'a>(
+    json: &'a RawValue,
+    each: impl FnMut(&'a RawValue),
+) -> Result<(), serde_json::Error> {
+    serde_json::Deserializer::from_str(json.get()).deserialize_seq(Items(each))
+}
+
+/// A visitor that calls a function for each item of one array.
+struct Items<F>(F);
+
+impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Items<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element()? {
+            (self.0)(item);
+        }
+        Ok(())
+    }
+}
+
 /// A decoder of a key, which is borrowed unless it is written with escapes.
 pub(super) struct Key;
 

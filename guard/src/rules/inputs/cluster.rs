@@ -74,6 +74,20 @@ pub(in crate::rules) fn status(facts: &Assessment<'_>, _: &Policies) -> Vec<Evid
     one(facts.postgresql_source(), "status.PostgresClusterStatus", word)
 }
 
+/// Returns the times of the last writes of the stored object.
+pub(in crate::rules) fn writes(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
+    let writes = facts.change.old.as_ref().map(|old| old.writes).unwrap_or_default();
+    let fields = [
+        ("last write of the spec", writes.spec.max(writes.spec_or_labels)),
+        ("last write of the status", writes.status),
+    ];
+    let written = fields.into_iter().map(|(field, time)| {
+        let time = time.map_or_else(|| "not known".to_owned(), |time| time.to_string());
+        Evidence::new(facts.postgresql_source(), field, time)
+    });
+    written.collect()
+}
+
 /// Returns whether the manifest declares a standby of another cluster.
 pub(in crate::rules) fn standby(facts: &Assessment<'_>, _: &Policies) -> Vec<Evidence> {
     let declared = if facts.change.new.is_standby() { "set" } else { "unset" };

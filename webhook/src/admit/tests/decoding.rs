@@ -279,3 +279,24 @@ fn refusal_names_part_limit_and_remedy() {
         kubectl pgscale set acid-a 9 -n db
     ");
 }
+
+#[test]
+fn times_of_the_last_writes_are_read_of_the_stored_object_only() {
+    let time = |second: u32| format!("2026-11-24T10:00:0{second}Z");
+    let written = |count, second: u32| {
+        let mut object = object(count);
+        object["metadata"]["managedFields"] = json!([
+            {"manager": "kubectl-patch", "operation": "Update", "time": time(second),
+             "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:tolerations": {}}}},
+            {"manager": "postgres-operator", "operation": "Update", "time": time(1),
+             "subresource": "status", "fieldsType": "FieldsV1",
+             "fieldsV1": {"f:status": {"f:PostgresClusterStatus": {}}}},
+            {"a": 0}, 7]);
+        object
+    };
+    let read = change(&update(&written(3, 2), &written(2, 4)));
+    let stored = read.old.unwrap().writes;
+    let parsed = |second| time(second).parse().ok();
+    assert_eq!((stored.spec, stored.status), (parsed(2), parsed(1)));
+    assert_eq!(read.new.writes, pgscale_guard::postgresql::Writes::default());
+}

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionReview};
-use pgscale_guard::postgresql::{JUDGED_PARTS, Postgresql};
+use pgscale_guard::postgresql::{JUDGED_PARTS, Postgresql, Writes};
 
 use super::*;
 
@@ -32,9 +32,11 @@ fn as_a_whole(body: &str) -> Option<Change> {
     Some(Change { old, new, dry_run: request.dry_run, undo: false, user })
 }
 
-/// Returns `change` without the owners of the count, which no rule reads, and without the parts of
-/// the spec that no rule reads and that are the same in both objects.
+/// Returns `change` without the owners of the count, which no rule reads, without the times of writes
+/// in the new object, and without the parts of the spec that no rule reads and that are the same in
+/// both objects.
 fn without_the_unjudged(mut change: Change) -> Change {
+    change.new.writes = Writes::default();
     let specs = (change.old.as_ref().map(|old| old.spec.clone()), change.new.spec.clone());
     for cluster in change.old.iter_mut().chain([&mut change.new]) {
         cluster.count_managers.clear();
@@ -150,9 +152,24 @@ fn any_object() -> impl Strategy<Value = Value> {
         Just(json!({"PostgresClusterStatus": "Updating", "x": [1]})),
         any_json(),
     ];
+    let fields = prop_oneof![
+        Just(json!({"f:spec": {"f:numberOfInstances": {}}})),
+        Just(json!({"f:spec": {"f:users": {}}, "f:metadata": {"f:labels": {}}})),
+        Just(json!({"f:spec": {"f:env": {}}, "f:metadata": {"f:labels": {}}})),
+        Just(json!({"f:spec": {"f:env": {}}, "f:metadata": {"f:labels": {}, "f:annotations": {
+            ".": {}, "f:kubectl.kubernetes.io/last-applied-configuration": {}}}})),
+        any_json().prop_map(|any| json!({"f:spec": any, "f:metadata": any})),
+    ];
+    let subresource = prop_oneof![
+        4 => Just(Value::Null), 2 => Just(json!("status")), 1 => Just(json!("scale"))];
+    let entry = (fields, subresource, 0_u32..4).prop_map(|(fields, subresource, second)| {
+        json!({"manager": "m", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": fields,
+            "subresource": subresource, "time": format!("2026-01-01T00:00:0{second}Z")})
+    });
+    let managed = prop::collection::vec(entry, 0..4);
     let time = prop_oneof![4 => Just(Value::Null), 1 => Just(json!("2026-01-01T00:00:00Z"))];
-    (count, words(), words(), parts, status, time, any::<bool>(), any_json()).prop_map(
-        |(count, labels, annotations, parts, status, time, named, other)| {
+    (count, words(), words(), parts, status, (time, managed), any::<bool>(), any_json()).prop_map(
+        |(count, labels, annotations, parts, status, (time, managed), named, other)| {
             let mut spec: serde_json::Map<_, _> =
                 parts.into_iter().map(|(part, value)| (part.to_owned(), value)).collect();
             spec.insert("numberOfInstances".to_owned(), count);
@@ -162,8 +179,7 @@ fn any_object() -> impl Strategy<Value = Value> {
                     "namespace": "db", "name": named.then_some("acid-a"), "uid": "c1",
                     "resourceVersion": "7", "labels": labels, "annotations": annotations,
                     "creationTimestamp": time, "deletionTimestamp": time,
-                    "managedFields": [{"manager": "m", "operation": "Update", "fieldsType": "FieldsV1",
-                        "fieldsV1": {"f:spec": {"f:numberOfInstances": {}}}}],
+                    "managedFields": managed,
                 },
                 "spec": spec, "status": status,
             })
