@@ -18,12 +18,14 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Failure, Kind};
+use crate::execute::slots::LogicalSlots;
 use crate::execute::switchover::{Lead, checkpoint, move_leader};
 use crate::execute::waiting::Waiting;
 use crate::plan::{FIELD_MANAGER, Outcome, Plan, Unfit};
 use crate::session::Session;
 
 mod dry_run;
+pub(crate) mod slots;
 pub(crate) mod switchover;
 pub(crate) mod waiting;
 
@@ -111,14 +113,17 @@ pub(crate) async fn apply(
     let mut plan = plan;
     // A change that was asked about is judged again: a shrink, and growth that lacked a fact.
     if plan.shrinks() || !plan.unjudged().is_empty() {
+        let mut slots = LogicalSlots::default();
         if let Some(wanted) = &plan.leader_move {
             must_pass(session, &plan).await?;
+            slots.settle(session, facts, wanted).await?;
             checkpoint(session, facts, wanted).await;
         }
         // The question may have been open for hours, and a failover leaves no trace in the object.
         let (now, facts) = read_plan(session, &plan).await?;
         plan = as_agreed(&plan, now, agreed)?;
         if let Some(wanted) = plan.leader_move.clone() {
+            slots.confirm(session, &facts, &wanted).await?;
             let moved = move_leader(session, &facts, &wanted).await.map_err(|not_moved| {
                 done.lead = not_moved.lead();
                 not_moved.failure

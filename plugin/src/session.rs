@@ -66,6 +66,9 @@ pub(crate) struct Pace {
     pub(crate) switchover: Duration,
     /// The time limit until lock, label and the new leader's own answer show a switchover.
     pub(crate) confirm: Duration,
+    /// The time limit until a candidate holds the leader's logical slots. Patroni copies them in
+    /// some loops, with a restart of the candidate.
+    pub(crate) slots: Duration,
     /// The time limit until the replicas follow a new leader.
     pub(crate) follow: Duration,
     /// The time for which a write with a lost answer is looked for.
@@ -84,6 +87,7 @@ impl Default for Pace {
             stable: Duration::from_secs(3),
             switchover: Duration::from_secs(40),
             confirm: Duration::from_secs(60),
+            slots: Duration::from_secs(120),
             follow: Duration::from_secs(60),
             lost_answer: Duration::from_secs(15),
             sample: Duration::from_millis(100),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::args::{DryRun, Shape, Target, WaitOptions, Why, count};
 use crate::document::{Admitted, Move, ScaleReport};
 use crate::error::{Failure, Kind};
+use crate::execute::slots::LogicalSlots;
 use crate::execute::switchover::{Lead, checkpoint, move_leader};
 use crate::history::{Entry, Recording, seconds};
 use crate::permissions;
@@ -262,8 +263,11 @@ async fn carry_out(
     lead: &mut Lead,
 ) -> Result<Settled, Failure> {
     let Errand { wanted, count, timeout } = errand;
+    let mut slots = LogicalSlots::default();
+    slots.settle(session, facts, &wanted).await?;
     checkpoint(session, facts, &wanted).await;
     let facts = look_again(session, facts, &wanted, count).await?;
+    slots.confirm(session, &facts, &wanted).await?;
     let moved = move_leader(session, &facts, &wanted).await.map_err(|not_moved| {
         *lead = not_moved.lead();
         not_moved.failure

@@ -67,6 +67,8 @@ struct State {
     policies: Vec<Value>,
     quota_spent: bool,
     standby_cluster: bool,
+    /// The logical slot in Patroni's configuration.
+    logical_slot: Option<&'static str>,
     /// The operator's limits. -1 means none.
     limits: (i64, i64),
     denied: Vec<&'static str>,
@@ -109,6 +111,7 @@ impl World {
             policies: Vec::new(),
             quota_spent: false,
             standby_cluster: false,
+            logical_slot: None,
             limits: (-1, -1),
             denied: Vec::new(),
             mishap: None,
@@ -212,6 +215,12 @@ impl World {
     /// promoted.
     pub(crate) fn standby_cluster(self) -> Self {
         self.0.lock().unwrap().standby_cluster = true;
+        self
+    }
+
+    /// Lets Patroni keep a logical slot.
+    pub(crate) fn with_logical_slot(self, name: &'static str) -> Self {
+        self.0.lock().unwrap().logical_slot = Some(name);
         self
     }
 
@@ -392,6 +401,7 @@ impl World {
             stable: Duration::from_millis(20),
             switchover: Duration::from_secs(1),
             confirm: Duration::from_secs(2),
+            slots: Duration::from_millis(300),
             follow: Duration::from_millis(300),
             lost_answer: Duration::from_millis(50),
             sample: Duration::from_millis(1),

@@ -61,6 +61,17 @@ async fn every_end_of_a_switchover_has_its_document_and_its_record() {
 }
 
 #[tokio::test]
+async fn standby_cluster_moves_its_leader_whatever_its_synchronous_mode() {
+    for line in
+        ["down acid-a --to 2 --yes", "switchover acid-a --to acid-a-0", "switchover acid-a --for 2"]
+    {
+        let world = World::new(3, 2).standby_cluster();
+        let (screen, code, why) = run(&world, line, None).await;
+        assert_eq!((code, world.leader()), (0, 0), "{line}: {why}{}", screen.stderr());
+    }
+}
+
+#[tokio::test]
 async fn a_switchover_for_a_count_ends_well_only_when_that_count_is_admitted() {
     let world = World::new(5, 4).with(Mishap::BusyAfterSwitchover(4));
     let (screen, code, why) = run(&world, "switchover acid-a --for 3", None).await;

@@ -65,6 +65,9 @@ impl State {
             }
             return Ok(String::new());
         }
+        if words.contains("FROM pg_replication_slots AS slot") {
+            return Ok(String::new());
+        }
         if let Some(growth) = &self.growth
             && words.contains("pg_stat_progress_basebackup")
         {

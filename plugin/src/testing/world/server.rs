@@ -306,7 +306,13 @@ impl State {
             "acid-a-config" => {
                 let mut config = json!({"maximum_lag_on_failover": 1_000_000});
                 if self.standby_cluster {
+                    // Patroni ignores the mode in a standby cluster.
                     config["standby_cluster"] = json!({"host": "remote"});
+                    config["synchronous_mode"] = json!(true);
+                }
+                if let Some(slot) = self.logical_slot {
+                    config["slots"][slot] =
+                        json!({"type": "logical", "database": "shop", "plugin": "pgoutput"});
                 }
                 self.annotated(last, &json!({"config": config.to_string()}))
             }
