@@ -68,6 +68,13 @@ zalando/postgres-operator.",
 
 fn return_from_zero(facts: &Assessment<'_>, policies: &Policies) -> Outcome {
     let outcome = judged(facts);
+    // If no volume is left, no member ever starts while Patroni knows the cluster.
+    if outcome == Outcome::Pass
+        && facts.all_members().is_empty()
+        && let (Some(why), Seen::Known(_)) = (facts.claims.unreadable(), &facts.initialize)
+    {
+        return unread("whether a volume is left", why);
+    }
     let Outcome::Unknown(why) = &outcome else { return outcome };
     if !ran_before(facts) {
         return outcome;
@@ -125,13 +132,6 @@ fn judged(facts: &Assessment<'_>) -> Outcome {
     }
     let starts = |claims: &[Claim]| claims.iter().any(|claim| claim.ordinal < facts.to());
     let denies = matches!(&outcome, Outcome::Found(finding) if finding.severity == Severity::Deny);
-    // If no volume is left, no member ever starts while Patroni knows the cluster.
-    if outcome == Outcome::Pass
-        && members.is_empty()
-        && let (Some(why), Seen::Known(_)) = (facts.claims.unreadable(), &facts.initialize)
-    {
-        return unread("whether a volume is left", why);
-    }
     // The kept volumes are not mounted, and a member without data never starts by itself.
     if !denies && members.is_empty() && claims.is_some_and(|claims| !starts(claims)) {
         let without = without_volumes(facts);

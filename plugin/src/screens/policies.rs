@@ -121,6 +121,8 @@ async fn rules() {
     too-few-healthy-survivors   healthy members would be removed and too few healthy
                                 ones kept
     survivor-unhealthy          a kept member is not healthy
+    logical-slots               the leader goes, and the next one may lack its
+                                logical replication slots
     sync-standbys-condemned     every synchronous standby would be deleted
     strict-sync-floor           one instance cannot commit in strict synchronous
                                 mode
@@ -138,6 +140,7 @@ async fn rules() {
                                 count
     major-upgrade               PostgreSQL is being upgraded to another major
                                 version, or that failed
+    upgrade-pending             this change may start a major upgrade of PostgreSQL
     operator-failed             the operator's last work on this cluster failed
     operator-absent             no operator would carry the change out now
     mixed-change                the same write also changes something else
@@ -145,6 +148,8 @@ async fn rules() {
                                 of updating it
     restart-pending             the operator restarts PostgreSQL together with this
                                 change
+    configuration-drift         the operator would set Patroni's configuration back
+                                to the manifest
     parallel-shrink             several members would be deleted at the same moment
     will-not-progress           the StatefulSet waits for a pod that is not Ready,
                                 and would act later
@@ -189,6 +194,7 @@ async fn rules() {
     leader-cannot-move          the leader's pod would be deleted and ordinal 0 cannot take over
     too-few-healthy-survivors   healthy members would be removed and too few healthy ones kept
     survivor-unhealthy          a kept member is not healthy
+    logical-slots               the leader goes, and the next one may lack its logical replication slots
     sync-standbys-condemned     every synchronous standby would be deleted
     strict-sync-floor           one instance cannot commit in strict synchronous mode
     sync-count-floor            fewer standbys would be kept than synchronous_node_count asks for
@@ -199,11 +205,13 @@ async fn rules() {
     operation-in-progress       Kubernetes or the operator is still busy with this cluster
     change-not-applied          the operator has not applied the last change of the count
     major-upgrade               PostgreSQL is being upgraded to another major version, or that failed
+    upgrade-pending             this change may start a major upgrade of PostgreSQL
     operator-failed             the operator's last work on this cluster failed
     operator-absent             no operator would carry the change out now
     mixed-change                the same write also changes something else
     replace-pending             the operator would replace the StatefulSet instead of updating it
     restart-pending             the operator restarts PostgreSQL together with this change
+    configuration-drift         the operator would set Patroni's configuration back to the manifest
     parallel-shrink             several members would be deleted at the same moment
     will-not-progress           the StatefulSet waits for a pod that is not Ready, and would act later
     survivors-one-zone          the kept members would all be in one zone

@@ -287,7 +287,8 @@ async fn a_switchover_is_on_record_before_its_checkpoint() {
     let mut session = world.session(&Screen::default(), None);
     session.exec = Arc::new(Witness(world.clone(), Arc::clone(&seen)));
     give(&session, "switchover acid-a").await.unwrap();
-    assert_eq!(*seen.lock().unwrap(), ["Begun"]);
+    let seen = seen.lock().unwrap();
+    assert!(!seen.is_empty() && seen.iter().all(|result| result == "Begun"), "{seen:?}");
 }
 
 /// A world that reports a switchover as done, and does not do it.

@@ -132,6 +132,14 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          scalepolicies: survivors.maxLag: set by none
       PASS survivor-unhealthy
          the same as too-few-healthy-survivors
+      PASS logical-slots
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
+         pod/acid-a-0: status.phase: Running; condition Ready: yes; spec.nodeName: node-0
+         pod/acid-a-1: status.phase: Running; condition Ready: yes; spec.nodeName: node-1
+         pod/acid-a-2: status.phase: Running; condition Ready: yes; spec.nodeName: node-2
+         pod/acid-a-3: status.phase: Running; condition Ready: yes; spec.nodeName: node-3
+         pod/acid-a-4: status.phase: Running; condition Ready: yes; spec.nodeName: node-4
+         configmap/acid-a-config: logical slots: none
       PASS sync-standbys-condemned
          configmap/acid-a-config: synchronous_mode: false; synchronous_mode_strict: false
          configmap/acid-a-config: synchronous_node_count: 1
@@ -147,6 +155,17 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          postgresql/acid-a: numberOfInstances: 5 -> 3
          configmap/acid-a-config: synchronous_mode: false; synchronous_mode_strict: false
          configmap/acid-a-config: synchronous_node_count: 1
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
+         http://10.244.0.10:8008/patroni: acid-a-0: tags.nosync or tags.sync_priority: unset
+         http://10.244.0.10:8008/patroni: acid-a-0: tags.replicatefrom: unset
+         http://10.244.0.11:8008/patroni: acid-a-1: tags.nosync or tags.sync_priority: unset
+         http://10.244.0.11:8008/patroni: acid-a-1: tags.replicatefrom: unset
+         http://10.244.0.12:8008/patroni: acid-a-2: tags.nosync or tags.sync_priority: unset
+         http://10.244.0.12:8008/patroni: acid-a-2: tags.replicatefrom: unset
+         http://10.244.0.13:8008/patroni: acid-a-3: tags.nosync or tags.sync_priority: unset
+         http://10.244.0.13:8008/patroni: acid-a-3: tags.replicatefrom: unset
+         http://10.244.0.14:8008/patroni: acid-a-4: tags.nosync or tags.sync_priority: unset
+         http://10.244.0.14:8008/patroni: acid-a-4: tags.replicatefrom: unset
       PASS no-standby-left
          postgresql/acid-a: numberOfInstances: 5 -> 3
       PASS paused
@@ -190,6 +209,11 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
          http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
          http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
+      PASS upgrade-pending
+         postgresql/acid-a: spec.postgresql.version: 15; spec.maintenanceWindows: unset
+         configmap default/postgres-operator: major_version_upgrade_mode: manual
+         http://10.244.0.10:8008/patroni: acid-a-0: server_version: 150004
+         configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
       PASS operator-failed
          postgresql/acid-a: status.PostgresClusterStatus: Running
       PASS operator-absent
@@ -207,6 +231,8 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          http://10.244.0.12:8008/patroni: acid-a-2: pending_restart: false
          http://10.244.0.13:8008/patroni: acid-a-3: pending_restart: false
          http://10.244.0.14:8008/patroni: acid-a-4: pending_restart: false
+      PASS configuration-drift
+         configmap/acid-a-config: settings that the operator would set back: none
       PASS parallel-shrink
          statefulset/acid-a: spec.podManagementPolicy: OrderedReady; readiness probe: unset; spec.replicas: 5
          configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
