@@ -37,6 +37,9 @@ pub use spec_edit::SpecEdit;
 /// valid.
 pub(crate) const CLOCK_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
+/// The most characters of a label's value.
+pub(crate) const LONGEST_LABEL: usize = 63;
+
 /// The facts about one change of one cluster at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
@@ -375,6 +378,15 @@ impl Facts {
     /// Returns whether a leader is known and its pod is kept. An unknown leader counts as removed.
     pub fn leader_stays(&self) -> bool {
         self.leader_member().is_some_and(|leader| leader.ordinal < self.to())
+    }
+
+    /// Returns the name of the newest revision of the pods, where it is too long for their label.
+    ///
+    /// The StatefulSet labels each pod with it (`newVersionedStatefulSetPod`,
+    /// `stateful_set_utils.go` of Kubernetes), so the API server refuses every new pod.
+    pub fn unlabelled_revision(&self) -> Option<&str> {
+        let revision = self.stateful_set.known()?.revision.as_deref();
+        revision.filter(|revision| revision.len() > LONGEST_LABEL)
     }
 
     /// Returns the ordinals that the requested count includes and that have no pod, lowest first.

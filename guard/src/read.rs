@@ -208,7 +208,7 @@ impl Reader {
                 backup,
             }),
         };
-        ask::ask(self.ask.as_ref(), &mut facts, ask, until).await;
+        ask::ask(self.ask.as_ref(), &mut facts, ask, until).boxed().await;
         facts
     }
 

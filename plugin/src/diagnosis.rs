@@ -78,6 +78,7 @@ pub(crate) fn causes(clues: &Clues<'_>) -> Vec<Cause> {
     let facts = clues.facts();
     let mut before = Vec::new();
     before.extend(unseen(clues));
+    before.extend(count::unlabelled(clues));
     before.extend(ends(clues));
     if facts.to() > 0 {
         before.extend(leadership(clues));

@@ -4,6 +4,8 @@
 //! the key `initialize`, each time it is started (`_run_cycle`, patroni/ha.py). While it is paused it
 //! only warns of that. The text stands in the container's log alone, which the guard does not read.
 
+use std::num::NonZeroU64;
+
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::facts::{Claim, Facts, Live, Member, Seen};
@@ -19,7 +21,7 @@ pub enum Foreign<'a> {
     /// The member answers with another system identifier.
     Identifier {
         /// Its own.
-        own: &'a str,
+        own: NonZeroU64,
         /// The cluster's.
         cluster: &'a str,
     },
@@ -64,10 +66,10 @@ impl Facts {
             return None;
         }
         if let (Live::Answered(answer), Seen::Known(cluster)) = (&member.live, &self.initialize)
-            && let Some(own) = answer.system_identifier.as_deref()
+            && let Some(own) = answer.system_identifier
         {
             // One that says the same belongs to it, however old its claim is.
-            return (own != cluster).then_some(Foreign::Identifier { own, cluster });
+            return (own.to_string() != *cluster).then_some(Foreign::Identifier { own, cluster });
         }
         self.older(ordinal).or_else(|| self.never_joined(member))
     }

@@ -1,5 +1,7 @@
 //! The reports of one member: its pod's annotation, and its answer over REST.
 
+use std::num::NonZeroU64;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -225,8 +227,8 @@ pub struct Answer {
     pub pending_restart: bool,
     /// Patroni's version.
     pub version: Option<String>,
-    /// The system identifier of its data (`database_system_identifier`).
-    pub system_identifier: Option<String>,
+    /// The system identifier of its data (`database_system_identifier`), which is never 0.
+    pub system_identifier: Option<NonZeroU64>,
 }
 
 /// One row of the leader's `replication[]`.
@@ -282,7 +284,9 @@ impl Answer {
             tags: Tags::of(&body["tags"], body["patroni"]["version"].as_str()),
             pending_restart: truthy(&body["pending_restart"]),
             version: body["patroni"]["version"].as_str().map(str::to_owned),
-            system_identifier: body["database_system_identifier"].as_str().map(str::to_owned),
+            system_identifier: body["database_system_identifier"]
+                .as_str()
+                .and_then(|identifier| identifier.parse().ok()),
         })
     }
 

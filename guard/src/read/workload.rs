@@ -102,3 +102,51 @@ async fn read_pods(
     let nodes: BTreeMap<String, NodeState> = join_all(nodes).await.into_iter().flatten().collect();
     Ok((members(&pods, &nodes, &cluster.name, layout), pods))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::facts::{Draining, Facts};
+    use crate::read::AskWhom;
+    use crate::read::testing::{Members, SET, World, change, core, world};
+
+    async fn read(world: &World) -> Facts {
+        world.reader(&Members::healthy()).facts(change(3, 2), AskWhom::AsNeeded).await
+    }
+
+    /// cases.md A11, P01: a claim belongs to a member by its name.
+    #[tokio::test(start_paused = true)]
+    async fn claim_without_labels_belongs_to_the_member_of_its_name() {
+        let bare = |claim: &mut Value| claim["metadata"]["labels"] = Value::Null;
+        let claim = core("persistentvolumeclaims", "pgdata-acid-a-2");
+        let facts = read(&world("endpoints").edit(&claim, bare)).await;
+        let ordinals = facts.claims.known().unwrap().iter().map(|claim| claim.ordinal);
+        assert_eq!(ordinals.collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    /// cases.md A15, A16: the marks of the members' own nodes, and the images of pods, are read for a
+    /// review.
+    #[tokio::test(start_paused = true)]
+    async fn marks_of_nodes_and_images_of_pods_are_read() {
+        let there = world("endpoints")
+            .edit("/api/v1/nodes/node-1", |node| node["spec"] = json!({"unschedulable": true}))
+            .edit(&core("pods", "acid-a-1"), |pod| {
+                pod["spec"]["containers"][0]["image"] = json!("spilo:old");
+            })
+            .edit(SET, |set| {
+                set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("spilo:new");
+                set["status"]["updateRevision"] = json!("acid-a-1234567890");
+            });
+        let facts = read(&there).await;
+        let pod = &facts.member("acid-a-1").unwrap().pod;
+        assert_eq!(pod.draining, Some(Draining::Cordoned));
+        assert_eq!(facts.member("acid-a-0").unwrap().pod.draining, None);
+        assert_eq!(pod.image.as_deref(), Some("spilo:old"));
+        let set = facts.stateful_set.known().unwrap();
+        assert_eq!(set.image.as_deref(), Some("spilo:new"));
+        assert_eq!(set.revision.as_deref(), Some("acid-a-1234567890"));
+        let nodes = there.requested().into_iter().filter(|path| path.contains("/nodes"));
+        assert!(nodes.clone().all(|path| path.contains("/nodes/node-")), "{nodes:?}");
+    }
+}

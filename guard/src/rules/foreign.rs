@@ -104,7 +104,7 @@ fn evidence(facts: &Assessment<'_>, ordinal: i64, sign: &Foreign<'_>) -> Vec<Evi
         Foreign::Identifier { own, cluster } => {
             let config = Evidence::new(facts.patroni_source("config"), "initialize", cluster);
             let member = facts.member(&name);
-            let own = member.map(|it| facts.quote(it, "database_system_identifier", *own));
+            let own = member.map(|it| facts.quote(it, "database_system_identifier", own));
             own.into_iter().chain([config]).collect()
         }
         Foreign::Older { claim, made, cluster } => {

@@ -73,7 +73,7 @@ fn images_differ(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let leads = |member: &Member| facts.leader_name() == Some(member.name.as_str());
     let standby = others.iter().find(|(member, _)| !leads(member)).map(|(member, _)| member);
     let why = "give the members that run the new image first, one at a time, each once the last one streams";
-    let remedy = match standby {
+    let remedy = match standby.filter(|_| facts.leader_name().is_some()) {
         Some(standby) => Remedy::to(why, kubectl(facts, &["delete", "pod", &standby.name])),
         None if leads(first) && members.len() > 1 => Remedy::to(
             "move the leader, then delete its old pod",
@@ -137,6 +137,9 @@ mod tests {
           Try: give the members that run the new image first, one at a time, each once the last one streams:
               kubectl delete pod acid-a-1 -n db
         ");
+        let mut leaderless = lazy(healthy(3, 5), &[0, 1, 2]);
+        leaderless.leader = Seen::Absent;
+        assert!(!text(id, &leaderless).contains("delete"), "it may be the newest copy");
         insta::assert_snapshot!(text(id, &lazy(healthy(3, 5), &[0])), @"
         images-differ: new members would run another image than acid-a-0: texts may sort differently
           statefulset/acid-a: image of postgres: ghcr.io/zalando/spilo-17:4.0-p3

@@ -286,11 +286,11 @@ fn in_words(members: &[Unfinished]) -> String {
         [(How::Built, "still being built"), (How::Stopped, "stopped, and perhaps no copy yet")];
     let parts = words.into_iter().filter_map(|(how, words)| {
         let those = members.iter().filter(|member| member.how == how);
-        let named = |it: &Unfinished| match &it.lasts {
+        let shown = |it: &Unfinished| match &it.lasts {
             Some(lasts) => format!("{} ({lasts})", it.name),
             None => it.name.clone(),
         };
-        let names: Vec<String> = those.map(named).collect();
+        let names: Vec<String> = those.map(shown).collect();
         (!names.is_empty()).then(|| format!("{words}: {}", names.join(", ")))
     });
     parts.collect::<Vec<_>>().join("; ")

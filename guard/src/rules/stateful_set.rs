@@ -3,7 +3,7 @@
 use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::evidence::Evidence;
-use crate::facts::{Member, Seen, StatefulSet};
+use crate::facts::{LONGEST_LABEL, Member, Seen, StatefulSet};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::Remedy;
@@ -12,9 +12,6 @@ use crate::rules::applies::{Applies, CREATE, DOWN, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::{Kind, NAMED, Rule, down, inputs, last_word, members_unseen, status, unread};
 use crate::verdict::{Finding, Outcome, Severity};
-
-/// The longest value of a label.
-const LONGEST_LABEL: usize = 63;
 
 /// The longest hash in the name of a revision: the digits of a 32-bit number.
 const LONGEST_HASH: usize = 10;
@@ -220,37 +217,33 @@ fn nofailover(member: &Member) -> bool {
 /// Returns the finding where Kubernetes refuses the pods for the length of a label.
 ///
 /// The StatefulSet labels them with the name of their revision (`ControllerRevisionName`,
-/// pkg/controller/history/controller_history.go of Kubernetes). Until there is one, the longest hash
+/// `pkg/controller/history/controller_history.go` of Kubernetes). Until there is one, the longest hash
 /// counts.
 fn unlabelled(facts: &Assessment<'_>, set: Option<&StatefulSet>) -> Option<Finding> {
     if !facts.adds_members() {
         return None;
     }
-    let name = &facts.change.new.name;
-    let revision = set.and_then(|set| set.revision.as_ref());
-    let length = revision.map_or(name.len() + 1 + LONGEST_HASH, String::len);
-    if length <= LONGEST_LABEL {
-        return None;
-    }
-    let label = format!("{length} characters, {LONGEST_LABEL} are allowed");
-    let finding = if let Some(revision) = revision {
+    let length = &facts.change.new.name.len();
+    let label = |length| format!("{length} characters, {LONGEST_LABEL} are allowed");
+    let finding = if let Some(revision) = facts.unlabelled_revision() {
         let message =
             "Kubernetes refuses every new pod: the cluster's name is too long for its labels";
         Finding::warn(WILL_NOT_PROGRESS.id, message).because(
             facts.stateful_set_source(),
             "status.updateRevision",
-            format_args!("{revision}: {label}"),
+            format_args!("{revision}: {}", label(revision.len())),
         )
-    } else {
+    } else if *length > LONGEST_NAME && set.is_none_or(|set| set.revision.is_none()) {
         let message = format!(
-            "the name has {} characters: with more than {LONGEST_NAME} Kubernetes refuses most revisions of its pods",
-            name.len()
+            "the name has {length} characters: with more than {LONGEST_NAME} Kubernetes refuses most revisions of its pods"
         );
         Finding::warn(WILL_NOT_PROGRESS.id, message).because(
             facts.postgresql_source(),
             "label controller-revision-hash",
-            format_args!("up to {label}"),
+            format_args!("up to {}", label(length + 1 + LONGEST_HASH)),
         )
+    } else {
+        return None;
     };
     let way = if facts.direction() == Direction::Create {
         format!("choose a name of {LONGEST_NAME} characters or fewer")

@@ -5,6 +5,7 @@ use pgscale_guard::evidence::Evidence;
 use pgscale_guard::facts::{Facts, StatefulSet};
 use pgscale_guard::object_ref::{Kind, ObjectRef};
 use pgscale_guard::operator::Operator;
+use pgscale_guard::remedy::Remedy;
 
 use super::{Cause, Clues};
 
@@ -119,9 +120,34 @@ fn unobserved(clues: &Clues<'_>, set: &StatefulSet) -> Option<Cause> {
     })
 }
 
+/// Returns the cause where Kubernetes refuses every pod of the cluster, because its name is too long
+/// for a label.
+///
+/// Nothing else of the cluster matters then: no other cause can be mended first.
+pub(super) fn unlabelled(clues: &Clues<'_>) -> Option<Cause> {
+    let facts = clues.facts();
+    let revision = facts.unlabelled_revision()?;
+    let pod = facts.pod_name(facts.missing_survivors().next()?);
+    let next = Remedy::note(
+        "a name cannot be changed: clone it (spec.clone) into a cluster with a name of 52 characters or fewer",
+    )
+    .or_to("what Kubernetes says", clues.kubectl(&["describe", "statefulset", &facts.change.new.name]));
+    let what =
+        format!("Kubernetes refuses {pod}: the cluster's name is too long for the pods' labels");
+    let value = format!("{revision} ({} characters, 63 are allowed)", revision.len());
+    Some(Cause::new(what, next).because(
+        facts.stateful_set_source(),
+        "status.updateRevision",
+        value,
+    ))
+}
+
 /// Returns the cause where the StatefulSet asks for a pod that does not exist.
 pub(super) fn not_created(clues: &Clues<'_>) -> Option<Cause> {
     let facts = clues.facts();
+    if facts.unlabelled_revision().is_some() {
+        return None;
+    }
     let name = &facts.change.new.name;
     let set = facts.stateful_set.known()?;
     let ordinal = facts.missing_survivors().find(|ordinal| *ordinal < set.replicas)?;

@@ -431,3 +431,31 @@ fn forced_deletion_is_never_the_next_step_on_a_node_that_may_run() {
     }
     insta::assert_snapshot!(first(shrunk, Vec::new()), @"acid-a-2 has not ended yet | pod/acid-a-2: metadata.deletionTimestamp: set; node/node-2: condition Ready: not True, and its kubelet ends no pod | kubectl describe node node-2 --context=c | only once node-2 is sure to be powered off: kubectl delete pod acid-a-2 --force --grace-period=0 -n db --context=c");
 }
+
+/// A cluster whose name is too long for the labels of its pods never gets one: nothing else matters.
+#[test]
+fn name_that_is_too_long_for_labels_comes_first() {
+    let long = "a".repeat(64);
+    let mut nothing = healthy();
+    nothing.members = Seen::Known(Vec::new());
+    nothing.leader = Seen::Absent;
+    if let Seen::Known(set) = &mut nothing.stateful_set {
+        set.revision = Some(long.clone());
+    }
+    let refused =
+        event("StatefulSet", "acid-a", "FailedCreate", "must be no more than 63 characters");
+    let causes = found(&snapshot(nothing.clone()), vec![refused]);
+    assert_eq!(
+        causes[0].what,
+        "Kubernetes refuses acid-a-0: the cluster's name is too long for the pods' labels"
+    );
+    let evidence = format!(
+        "statefulset/acid-a: status.updateRevision: {long} (64 characters, 63 are allowed)"
+    );
+    assert_eq!(causes[0].evidence[0].to_string(), evidence);
+    assert!(causes[0].next.to_string().contains("52 characters or fewer"), "{}", causes[0].next);
+    if let Seen::Known(set) = &mut nothing.stateful_set {
+        set.revision = Some("a".repeat(63));
+    }
+    assert!(!found(&snapshot(nothing), Vec::new())[0].what.contains("label"));
+}

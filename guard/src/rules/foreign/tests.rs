@@ -48,7 +48,7 @@ fn stopped(facts: Facts, ordinal: i64) -> Facts {
 
 fn identified(facts: Facts, ordinal: i64, identifier: &str) -> Facts {
     facts.with_answer(ordinal, |it| {
-        it.system_identifier = Some(identifier.into());
+        it.system_identifier = identifier.parse().ok();
         it.replication_state = None;
     })
 }

@@ -97,7 +97,7 @@ impl Past {
             if let Live::Answered(answer) = &mut member.live
                 && self.stranger == Some(index)
             {
-                answer.system_identifier = Some("7309999999999999999".to_owned());
+                answer.system_identifier = "7309999999999999999".parse().ok();
             }
         }
     }

@@ -323,3 +323,20 @@ pub(super) fn paused() {
           kubectl pgscale down acid-a --to 4 -n db
     ");
 }
+
+/// cases.md A10: a paused cluster was admitted from zero without a word, and stayed down.
+#[test]
+fn paused_cluster_never_comes_back_from_zero_unseen() {
+    let denied = |facts: &Facts| {
+        let verdict = crate::evaluate(facts, &Policies::default());
+        verdict.denials().map(|finding| finding.rule).collect::<Vec<_>>()
+    };
+    let led_by_0 = |mut facts: Facts| {
+        facts.last_leader = Seen::Known("acid-a-0".into());
+        facts
+    };
+    assert_eq!(denied(&led_by_0(asleep(3))), ["paused"]);
+    assert_eq!(denied(&led_by_0(created(asleep(3)))), ["paused"]);
+    let running = crate::evaluate(&healthy(3, 5).pause(), &Policies::default());
+    assert!(running.allows() && running.finding("paused").is_some(), "growth is warned of");
+}

@@ -31,7 +31,7 @@ fn foreign(identifier: Option<&str>) -> Facts {
         ..Claim::default()
     };
     facts.claims = Seen::Known(vec![claim(0, 47), claim(1, 47), claim(2, 700)]);
-    facts.with_answer(2, |it| it.system_identifier = identifier.map(str::to_owned))
+    facts.with_answer(2, |it| it.system_identifier = identifier.and_then(|it| it.parse().ok()))
 }
 
 pub(super) fn rebuild_in_progress() {

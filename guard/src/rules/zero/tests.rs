@@ -235,3 +235,16 @@ fn no_repair_excuses_it() {
     assert!(!crate::evaluate(&facts, &Policies::default()).allows());
     assert!(crate::evaluate(&facts.with_count(0, 3), &Policies::default()).allows());
 }
+
+/// cases.md A1: all volumes were deleted at zero, and the key `initialize` outlived them. No member
+/// ever started again.
+#[test]
+fn nothing_starts_without_a_volume_while_the_key_is_left() {
+    for facts in [known(asleep(3, &[], None)), known(created(asleep(3, &[], None)))] {
+        let verdict = crate::evaluate(&facts, &Policies::default());
+        let denial = verdict.denials().find(|it| it.rule == "return-from-zero").unwrap();
+        let printed = denial.to_string();
+        assert!(printed.contains("annotate") && printed.contains("initialize-"), "{printed}");
+        assert!(printed.contains("restore"), "{printed}");
+    }
+}
