@@ -8,6 +8,30 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+/// Returns bytes for people: `990 bytes`, `1.2 KiB`, `61 KiB`.
+pub fn in_words(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} bytes");
+    }
+    let bytes = u128::from(bytes);
+    let mut size = 1024_u128;
+    let mut unit = UNITS[0];
+    let tenths = |size: u128| (bytes * 10 + size / 2) / size;
+    for larger in &UNITS[1..] {
+        if tenths(size) < 10_235 {
+            break;
+        }
+        size *= 1024;
+        unit = larger;
+    }
+    let tenths = tenths(size);
+    if tenths < 100 {
+        return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+    }
+    format!("{} {unit}", (tenths + 5) / 10)
+}
+
 /// An amount in thousandths of its unit (cores, bytes, pieces): the smallest step in which a quota
 /// counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,6 +157,23 @@ fn scale(suffix: &str) -> Option<(u32, i32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_written_in_the_unit_that_fits() {
+        for (bytes, want) in [
+            (0, "0 bytes"),
+            (990, "990 bytes"),
+            (1024, "1.0 KiB"),
+            (1200, "1.2 KiB"),
+            (62_312, "61 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (16 << 20, "16 MiB"),
+            (3 << 40, "3.0 TiB"),
+            (u64::MAX, "16777216 TiB"),
+        ] {
+            assert_eq!(in_words(bytes), want);
+        }
+    }
 
     #[test]
     fn quantity_is_read_exactly() {

@@ -4,6 +4,7 @@ use crate::assessment::{Assessment, UnknownLag};
 use crate::change::Direction;
 use crate::facts::{Health, Live, Member, Problem, Seen, pod_problems};
 use crate::patroni::{Answer, State};
+use crate::quantity::in_words;
 
 impl<'a> Assessment<'a> {
     /// Returns the health of `member`, tags aside. [`Assessment::takeover`] judges the tags too.
@@ -173,8 +174,9 @@ impl<'a> Assessment<'a> {
                     Err(UnknownLag) if behind == 0 => {}
                     Err(UnknownLag) => {
                         *unknown = Some(format!(
-                            "the replay of {} is {behind} bytes behind and the allowed lag could not be read",
-                            member.name
+                            "the replay of {} is {} behind and the allowed lag could not be read",
+                            member.name,
+                            in_words(behind)
                         ));
                     }
                 }

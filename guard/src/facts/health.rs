@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::facts::{Facts, Live, Member, Seen};
 use crate::patroni::{Role, State, Synchronous};
+use crate::quantity::in_words;
 
 /// The health of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +92,9 @@ pub enum LagLimit {
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Behind(bytes) => write!(out, "{bytes} bytes behind the leader after a second"),
+            Self::Behind(bytes) => {
+                write!(out, "{} behind the leader after a second", in_words(*bytes))
+            }
             Self::Missing => write!(out, "has no pod"),
             Self::NodeNotReady(node) => write!(out, "its node {node} is not Ready"),
             Self::NoFailover => write!(out, "tagged nofailover"),
@@ -99,7 +102,9 @@ impl fmt::Display for Problem {
             Self::NotRunning(state) => write!(out, "PostgreSQL is {state}"),
             Self::PodNotRunning(why) => write!(out, "pod is {why}"),
             Self::Rebuilding(how) => write!(out, "being rebuilt ({how})"),
-            Self::ReplayBehind { bytes, .. } => write!(out, "replay is {bytes} bytes behind"),
+            Self::ReplayBehind { bytes, .. } => {
+                write!(out, "replay is {} behind", in_words(*bytes))
+            }
             Self::ReplayPaused => write!(out, "replay is paused"),
             Self::Silent(why) => write!(out, "does not answer ({why})"),
             Self::Terminating => write!(out, "pod is being deleted"),

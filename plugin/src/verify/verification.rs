@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(
             left,
             [
-                "acid-a-1: 1200 bytes behind the leader after a second",
+                "acid-a-1: 1.2 KiB behind the leader after a second",
                 "the members have different timelines: 2 (acid-a-1), 3 (acid-a-0, acid-a-2)"
             ]
         );
