@@ -8,6 +8,7 @@ use crate::duration::human;
 use crate::evidence::Evidence;
 use crate::facts::{Foreign, Health, Live, Member, Problem, Seen};
 use crate::object_ref::ObjectRef;
+use crate::patroni::{Role, State};
 use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
@@ -73,7 +74,10 @@ fn rebuild_in_progress(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         match unfinished(facts, member) {
             Ok(Some(unfinished)) if stays => staying.push(unfinished),
             // Removing a stopped member ends no rebuild, whatever data the member holds.
-            Ok(Some(unfinished)) if unfinished.how == How::Built => going.push(unfinished),
+            // Nor does removing one that starts again, as each leader does that was moved away.
+            Ok(Some(unfinished)) if unfinished.how == How::Built && !restarts(member) => {
+                going.push(unfinished);
+            }
             Err(why) if stays => {
                 unknown.get_or_insert(why);
             }
@@ -155,6 +159,21 @@ fn decided_by_lag(facts: &Assessment<'_>) -> bool {
         }
         Ok(_) | Err(_) => !missed && facts.enough_fit_by_patroni(),
     }
+}
+
+/// Returns whether `member` has its data and only starts again, or lost the lead just now.
+fn restarts(member: &Member) -> bool {
+    let said = match (&member.live, &member.report) {
+        (Live::Answered(answer), _) => Some((&answer.state, answer.role)),
+        (Live::NotAsked | Live::Silent(_), Seen::Known(report)) => {
+            Some((&report.state, report.role))
+        }
+        (Live::NotAsked | Live::Silent(_), Seen::Absent | Seen::Unreadable(_)) => None,
+    };
+    matches!(
+        said,
+        Some((State::Starting, Role::Demoted | Role::Replica) | (State::Stopped, Role::Demoted))
+    )
 }
 
 /// A member that is no copy yet, or perhaps none.

@@ -81,6 +81,30 @@ pub(super) fn rebuild_in_progress() {
                 Want::Warn,
             ),
             ("the removed one is cloned", healthy(4, 3).cloning(3), Want::Warn),
+            (
+                "the leader of before starts again and is removed",
+                healthy(4, 3).with_answer(3, |it| {
+                    it.state = State::Starting;
+                    it.role = Role::Demoted;
+                }),
+                Want::Pass,
+            ),
+            (
+                "the leader of before is stopped and is removed",
+                healthy(4, 3).with_answer(3, |it| {
+                    it.state = State::Stopped;
+                    it.role = Role::Demoted;
+                }),
+                Want::Pass,
+            ),
+            (
+                "a kept member starts again, a healthy one goes",
+                healthy(5, 3).with_answer(1, |it| {
+                    it.state = State::Starting;
+                    it.role = Role::Replica;
+                }),
+                Want::Deny,
+            ),
             ("a healthy one goes with it", healthy(5, 3).cloning(4), Want::Warn),
             ("a survivor has not reported yet", unreported(healthy(5, 3), 1), Want::Deny),
             ("a survivor has no pod yet", healthy(5, 3).without(1), Want::Deny),
