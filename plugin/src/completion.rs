@@ -22,11 +22,21 @@ use crate::commands::completion::{PROGRAM, VARIABLE};
 use crate::connect::Flags;
 
 mod candidates;
+#[cfg(unix)]
+mod worker;
 
 use candidates::{Candidate, Cluster, Connect, Word, look_up};
 
 /// The time limit of an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Set for the process that looks a word up.
+#[cfg(unix)]
+const WORKER: &str = "PGSCALE_COMPLETES";
+
+/// The time beyond [`PATIENCE`] that this process has for its start and its end.
+#[cfg(unix)]
+const GRACE: Duration = Duration::from_millis(300);
 
 /// The name of the executable that kubectl runs for completions.
 const FOR_KUBECTL: &str = "kubectl_complete-pgscale";
@@ -44,19 +54,68 @@ const NO_SPACE: u8 = 2;
 /// Returns the answer, where a shell asks. `None` where a person runs a command.
 pub(crate) fn answer(arguments: Vec<OsString>) -> Option<Vec<u8>> {
     let program = arguments.first().map(Path::new).and_then(Path::file_stem);
-    if program == Some(OsStr::new(FOR_KUBECTL)) {
-        let words = arguments.into_iter().skip(1).collect();
-        return Some(for_kubectl(words, &connect()).into_bytes());
+    let shell = std::env::var(VARIABLE).ok().filter(|shell| !shell.is_empty());
+    let for_kubectl = program == Some(OsStr::new(FOR_KUBECTL));
+    if !for_kubectl && shell.is_none() {
+        return None;
     }
-    let shell = std::env::var(VARIABLE).ok().filter(|shell| !shell.is_empty())?;
+    let connect = match by_worker(&arguments) {
+        Worked::Answered(answer) => return Some(answer),
+        Worked::TooLong => nowhere(),
+        Worked::Here => connect(),
+    };
+    if for_kubectl {
+        let words = arguments.into_iter().skip(1).collect();
+        return Some(self::for_kubectl(words, &connect).into_bytes());
+    }
     let words: Vec<OsString> =
         arguments.into_iter().skip_while(|word| word != "--").skip(1).collect();
-    Some(for_shell(&shell, words, &connect()).unwrap_or_default())
+    Some(for_shell(&shell?, words, &connect).unwrap_or_default())
 }
 
 /// Returns the way to a cluster for one run of the program.
 fn connect() -> Arc<Connect> {
     Arc::new(|flags| Cluster::connect(flags).boxed())
+}
+
+/// Returns the way to no cluster: the words that need none are still known.
+fn nowhere() -> Arc<Connect> {
+    Arc::new(|_| std::future::ready(None).boxed())
+}
+
+/// The answer of a process of its own.
+enum Worked {
+    /// It answered.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "only Unix has process groups"))]
+    Answered(Vec<u8>),
+    /// It did not end in time.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "only Unix has process groups"))]
+    TooLong,
+    /// This is that process, or there can be none.
+    Here,
+}
+
+/// Lets a process of its own answer `arguments`.
+#[cfg(unix)]
+fn by_worker(arguments: &[OsString]) -> Worked {
+    use std::os::unix::process::CommandExt as _;
+
+    let (Ok(program), Some((name, words))) = (std::env::current_exe(), arguments.split_first())
+    else {
+        return Worked::Here;
+    };
+    if std::env::var_os(WORKER).is_some() {
+        return Worked::Here;
+    }
+    let mut command = std::process::Command::new(program);
+    command.arg0(name).args(words).env(WORKER, "1");
+    worker::printed(command, PATIENCE + GRACE).map_or(Worked::TooLong, Worked::Answered)
+}
+
+/// Answers here: the process cannot be ended with everything that it starts.
+#[cfg(not(unix))]
+fn by_worker(_: &[OsString]) -> Worked {
+    Worked::Here
 }
 
 /// Returns the answer in cobra's words: one candidate a line, its meaning behind a tab, and a
@@ -181,7 +240,7 @@ impl Typed {
 /// Returns the result of `work`, if it is ready in time.
 ///
 /// `work` may block: some credentials come from a program that is run. A program that does not
-/// answer is abandoned when this process ends.
+/// answer is ended with the group of this process.
 fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,

@@ -23,7 +23,10 @@ use tower::util::{MapErrLayer, MapResponseLayer};
 
 use crate::error::{Failure, chain};
 
+pub(crate) mod clock;
 mod flags;
+pub(crate) mod kubeconfig;
+mod leaf;
 mod proxy;
 
 pub(crate) use flags::{Deployment, Flags};
@@ -114,13 +117,15 @@ impl Connection {
         let collector = warnings.clone();
         let listen = MapResponseLayer::new(move |answer: http::Response<Box<DynBody>>| {
             collector.note(answer.headers());
+            clock::note(answer.headers());
             answer
         });
         let server = config.cluster_url.clone();
+        let leaf = leaf::any(config.root_cert.as_ref());
         let builder = ClientBuilder::try_from(config).map_err(|error| unusable(&error, &server))?;
         // The limit is on the answer, not on the socket: a port-forward may be idle.
         let builder = builder.with_layer(&listen);
-        let name = MapErrLayer::new(move |error| named(error, &server));
+        let name = MapErrLayer::new(move |error| named(error, &server, leaf));
         let client = match limit {
             Some(limit) => builder.with_layer(&TimeoutLayer::new(limit)).with_layer(&name).build(),
             None => builder.with_layer(&name).build(),
@@ -134,12 +139,17 @@ impl Connection {
 }
 
 /// Names the server in an error on the way to it. kube's own errors stay recognisable.
-fn named(error: BoxError, server: &http::Uri) -> BoxError {
+fn named(error: BoxError, server: &http::Uri, leaf: bool) -> BoxError {
     if error.is::<kube::Error>() {
         return error;
     }
     let why =
         if error.is::<Elapsed>() { "no answer in time".to_owned() } else { chain(error.as_ref()) };
+    let why = if leaf && leaf::is_untrusted(error.as_ref()) {
+        format!("{why}; {}", leaf::REASON)
+    } else {
+        why
+    };
     format!("{server}: {why}").into()
 }
 
@@ -154,10 +164,7 @@ async fn configuration(flags: &Flags) -> Result<Config, Failure> {
         cluster: flags.cluster.clone(),
         user: flags.user.clone(),
     };
-    let kubeconfig = match &flags.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
+    let kubeconfig = kubeconfig::read(flags.kubeconfig.as_ref());
     let named = flags.kubeconfig.is_some()
         || std::env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty())
         || options.context.is_some();
@@ -170,7 +177,7 @@ async fn configuration(flags: &Flags) -> Result<Config, Failure> {
         return without_kubeconfig(flags);
     }
     let proxy_url = proxy_url(&kubeconfig, &options)
-        .map(str::parse)
+        .map(|url| proxy::spelled(url).parse())
         .transpose()
         .map_err(|error| bad_kubeconfig(&KubeconfigError::ParseProxyUrl(error), None))?;
     let contexts: Vec<String> =
@@ -352,148 +359,4 @@ fn authorities(file: &Path) -> Result<Vec<Vec<u8>>, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn certificate_flags_win_over_the_kubeconfig() {
-        let mut config = Config::new("https://a.example:6443".parse().unwrap());
-        let flags = Flags {
-            server: Some("https://b.example:6443".into()),
-            client_certificate: Some("me.crt".into()),
-            client_key: Some("me.key".into()),
-            tls_server_name: Some("inner".into()),
-            ..Flags::default()
-        };
-        override_by_flags(&mut config, &flags).unwrap();
-        assert_eq!(config.cluster_url.host(), Some("b.example"));
-        assert_eq!(config.auth_info.client_certificate.as_deref(), Some("me.crt"));
-        assert_eq!(config.auth_info.client_key.as_deref(), Some("me.key"));
-        assert_eq!(config.tls_server_name.as_deref(), Some("inner"));
-    }
-
-    #[test]
-    fn unusable_authority_file_is_named() {
-        let nowhere = authorities(Path::new("nowhere.crt")).unwrap_err();
-        assert!(nowhere.to_string().contains("--certificate-authority=nowhere.crt"), "{nowhere}");
-        let no_pem = authorities(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")));
-        assert!(no_pem.unwrap_err().to_string().contains("holds no certificate"));
-    }
-
-    fn file(text: &str) -> (tempfile::NamedTempFile, Flags) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        let flags = Flags { kubeconfig: Some(file.path().to_owned()), ..Flags::default() };
-        (file, flags)
-    }
-
-    const TWO_CONTEXTS: &str = r"
-apiVersion: v1
-kind: Config
-current-context: here
-clusters:
-- {name: c, cluster: {server: 'https://10.0.0.5:6443'}}
-contexts:
-- {name: here, context: {cluster: c, user: u, namespace: db}}
-- {name: there, context: {cluster: c, user: u}}
-- {name: torn, context: {cluster: gone, user: u}}
-users:
-- {name: u, user: {token: t}}
-";
-
-    async fn message(flags: &Flags) -> String {
-        match configuration(flags).await {
-            Ok(_) => "no error".to_owned(),
-            Err(failure) => failure.to_string(),
-        }
-    }
-
-    #[tokio::test]
-    async fn context_decides_the_namespace() {
-        let (_file, mut flags) = file(TWO_CONTEXTS);
-        assert_eq!(configuration(&flags).await.unwrap().default_namespace, "db");
-        flags.context = Some("there".into());
-        assert_eq!(configuration(&flags).await.unwrap().default_namespace, "default");
-    }
-
-    #[tokio::test]
-    async fn unknown_context_lists_the_known_ones() {
-        let (_file, mut flags) = file(TWO_CONTEXTS);
-        flags.context = Some("nowhere".into());
-        insta::assert_snapshot!(message(&flags).await, @r#"
-        error: there is no context "nowhere" in the kubeconfig (it has: here, there, torn)
-        hint: see them:
-            kubectl config get-contexts
-        "#);
-        flags.context = Some("torn".into());
-        insta::assert_snapshot!(message(&flags).await, @r#"
-        error: the kubeconfig describes no cluster "gone"
-        hint: see them:
-            kubectl config get-clusters
-        "#);
-    }
-
-    #[tokio::test]
-    async fn flags_win_over_the_kubeconfig_and_nothing_is_retried() {
-        let (_file, mut flags) = file(TWO_CONTEXTS);
-        flags.as_user = Some("eve".into());
-        flags.as_group = vec!["dba".into()];
-        flags.server = Some("https://10.0.0.9".into());
-        let mut config = configuration(&flags).await.unwrap();
-        override_by_flags(&mut config, &flags).unwrap();
-        assert_eq!(config.cluster_url, "https://10.0.0.9");
-        assert_eq!(config.auth_info.impersonate.as_deref(), Some("eve"));
-        assert_eq!(config.auth_info.impersonate_groups, Some(vec!["dba".to_owned()]));
-        assert!(config.auth_info.token.is_some(), "the user of the context is kept");
-        assert!(!config.default_retry);
-    }
-
-    #[tokio::test]
-    async fn no_proxy_is_matched_against_the_server_of_the_flag() {
-        let (_file, mut flags) = file(TWO_CONTEXTS);
-        let variable = |name: &str| match name {
-            "HTTPS_PROXY" => Some("http://proxy.corp.example:3128".to_owned()),
-            "NO_PROXY" => Some("10.0.0.9,.corp.example".to_owned()),
-            _ => None,
-        };
-        for (server, proxied) in [(None, true), (Some("https://10.0.0.9"), false)] {
-            flags.server = server.map(str::to_owned);
-            let mut config = configuration(&flags).await.unwrap();
-            override_by_flags(&mut config, &flags).unwrap();
-            choose_proxy(&mut config, variable).unwrap();
-            assert_eq!(config.proxy_url.is_some(), proxied, "{server:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn no_proxy_never_applies_to_the_proxy_of_the_cluster_entry() {
-        let entry =
-            "{server: 'https://10.0.0.5:6443', proxy-url: 'http://proxy.corp.example:3128'}";
-        let (_file, flags) =
-            file(&TWO_CONTEXTS.replace("{server: 'https://10.0.0.5:6443'}", entry));
-        let mut config = configuration(&flags).await.unwrap();
-        let variable = |name: &str| (name == "NO_PROXY").then(|| "*".to_owned());
-        choose_proxy(&mut config, variable).unwrap();
-        assert_eq!(config.proxy_url.unwrap(), "http://proxy.corp.example:3128");
-    }
-
-    #[tokio::test]
-    async fn group_without_a_user_is_a_usage_error() {
-        let (_file, mut flags) = file(TWO_CONTEXTS);
-        flags.as_group = vec!["pgscale:break-glass".into()];
-        let mut config = configuration(&flags).await.unwrap();
-        let failure = override_by_flags(&mut config, &flags).unwrap_err();
-        assert_eq!(failure.kind.code(), 2);
-    }
-
-    #[test]
-    fn warning_is_shown_once() {
-        let warnings = Warnings::default();
-        let mut headers = http::HeaderMap::new();
-        headers.append("warning", r#"299 - "leader-condemned: say \"hm\"""#.parse().unwrap());
-        warnings.note(&headers);
-        warnings.note(&headers);
-        assert_eq!(warnings.take(), [r#"leader-condemned: say "hm""#]);
-        assert_eq!(warnings.take(), [""; 0]);
-    }
-}
+mod tests;

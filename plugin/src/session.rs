@@ -10,12 +10,11 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use pgscale_guard::facts::Facts;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
-use pgscale_guard::read::{
-    Address, AskWhom, MemberClient, ReadError, ReadScope, Reader, machine_time,
-};
+use pgscale_guard::read::{Address, AskWhom, MemberClient, ReadError, ReadScope, Reader};
 use pgscale_guard::remedy::{Command, Reach, Remedy};
 use pgscale_guard::{Change, Policies};
 
+use crate::connect::clock::server_time;
 use crate::connect::{Connection, Warnings};
 use crate::error::{Failure, Kind};
 use crate::exec::Exec;
@@ -134,7 +133,7 @@ impl Session {
                 deadline: READ_DEADLINE,
                 breadth: ReadScope::Whole,
                 operators,
-                clock: machine_time,
+                clock: server_time,
             },
             client,
             ask: forward.clone(),

@@ -8,11 +8,12 @@ use kube::Api;
 use kube::api::ListParams;
 use kube::config::{Kubeconfig, NamedContext};
 use pgscale_guard::Change;
-use pgscale_guard::read::{AskWhom, ReadScope, Reader, machine_time};
+use pgscale_guard::read::{AskWhom, ReadScope, Reader};
 use pgscale_guard::rules::RULES;
 
 use crate::completion::PATIENCE;
-use crate::connect::{Connection, Flags};
+use crate::connect::clock::server_time;
+use crate::connect::{Connection, Flags, kubeconfig};
 use crate::forward::Forward;
 use crate::terminal::text::instances;
 
@@ -89,7 +90,7 @@ impl Cluster {
                 deadline: PATIENCE,
                 breadth: ReadScope::Review,
                 operators,
-                clock: machine_time,
+                clock: server_time,
             },
             namespace,
         })
@@ -123,10 +124,7 @@ pub(super) fn look_up(
 }
 
 fn of_kubeconfig(word: Word, flags: &Flags) -> Option<Vec<Candidate>> {
-    let kubeconfig = match &flags.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
+    let kubeconfig = kubeconfig::read(flags.kubeconfig.as_ref());
     let Kubeconfig { contexts, clusters, auth_infos, current_context, .. } = kubeconfig.ok()?;
     let context = |named: NamedContext| {
         let current = current_context.as_ref() == Some(&named.name);

@@ -41,17 +41,23 @@ pub(crate) fn of_environment(
     if is_local(server) || matcher.intercept(server).is_none() {
         return Ok(None);
     }
-    let url = match value.split_once("://") {
-        // For kube, and for Go, a SOCKS proxy looks up the name of the server either way.
-        Some(("socks5h", rest)) => format!("socks5://{rest}"),
-        Some(_) => value,
-        None => format!("http://{value}"),
-    };
+    let url = spelled(&value);
     // The value is not shown: it may hold a password.
     url.parse().map(Some).map_err(|error| {
         Failure::error(format!("${name} is not the URL of a proxy: {error}"))
             .hint("set it to a URL such as http://proxy.example.com:3128")
     })
+}
+
+/// Returns the URL of a proxy as kube reads it: with a scheme.
+///
+/// For kube, and for Go, a SOCKS proxy looks up the name of the server either way.
+pub(super) fn spelled(url: &str) -> String {
+    match url.split_once("://") {
+        Some(("socks5h", rest)) => format!("socks5://{rest}"),
+        Some(_) => url.to_owned(),
+        None => format!("http://{url}"),
+    }
 }
 
 /// Returns whether the server runs on this machine. Go never sends such requests through a proxy.
