@@ -21,6 +21,7 @@ mod health;
 mod operator_switchover;
 mod recreated;
 mod repair;
+mod rest;
 mod spec_edit;
 
 pub use crate::capacity::{Draining, Node, Taint};

@@ -19,7 +19,9 @@ use serde_json::Value;
 
 use crate::object_ref::ObjectRef;
 
-pub use member::{Answer, Report, Role, Sender, State, Tags, given_by_another};
+pub use member::{
+    Answer, ApiUrl, PATRONI_PORT, Report, Role, Sender, State, Tags, given_by_another,
+};
 
 /// The DCS store, which holds what all members share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

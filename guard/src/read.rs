@@ -41,7 +41,7 @@ mod workload;
 pub use carried_out::CarriedOut;
 pub use fetch::ReadError;
 pub use operator::Operators;
-pub use rest::{Address, Direct, MemberClient, PORT, RestRequest, RestResponse, exchange_over};
+pub use rest::{Address, Direct, MemberClient, RestRequest, RestResponse, exchange_over};
 
 use capacity::Needed;
 use fetch::{Kind, Objects};

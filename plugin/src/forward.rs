@@ -12,7 +12,7 @@ use kube::api::AttachParams;
 use kube::client::UpgradeConnectionError;
 use kube::{Api, Client};
 use pgscale_guard::duration::exact;
-use pgscale_guard::read::{Address, MemberClient, PORT, RestRequest, RestResponse, exchange_over};
+use pgscale_guard::read::{Address, MemberClient, RestRequest, RestResponse, exchange_over};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
@@ -44,16 +44,17 @@ impl Forward {
         pod: &Address,
         request: &RestRequest,
     ) -> Result<RestResponse, Refused> {
+        let port = pod.port.clone().map_err(Refused::Otherwise)?;
         let mut forwarder = self
             .pods(&pod.namespace)
-            .portforward(&pod.pod, &[PORT])
+            .portforward(&pod.pod, &[port])
             .await
             .map_err(|error| Refused::of(&error, "pods/portforward"))?;
         let stream = forwarder
-            .take_stream(PORT)
+            .take_stream(port)
             .ok_or_else(|| Refused::Otherwise("the port-forward has no stream".to_owned()))?;
-        let trouble = forwarder.take_error(PORT);
-        let host = format!("{}:{PORT}", pod.ip.as_deref().unwrap_or("localhost"));
+        let trouble = forwarder.take_error(port);
+        let host = format!("{}:{port}", pod.ip.as_deref().unwrap_or("localhost"));
         let answer = exchange_over(stream, &host, request).await;
         let answer = match (answer, trouble) {
             // The pod's end of the forward reports more than "connection closed".
@@ -72,6 +73,7 @@ impl Forward {
         pod: &Address,
         request: &RestRequest,
     ) -> Result<RestResponse, Refused> {
+        let port = pod.port.clone().map_err(Refused::Otherwise)?;
         let host = pod.ip.as_deref().unwrap_or("localhost");
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let mut command = vec![
@@ -86,7 +88,7 @@ impl Forward {
             command.push("--header=Content-Type: application/json".to_owned());
             command.push(format!("--data={body}"));
         }
-        command.push(format!("http://{host}:{PORT}{}", request.path));
+        command.push(format!("http://{host}:{port}{}", request.path));
         let output = self.execute(pod, &command).await?;
         let (body, status) = output
             .rsplit_once('\n')

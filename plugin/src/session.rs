@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use pgscale_guard::facts::Facts;
+use pgscale_guard::patroni::PATRONI_PORT;
 use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 use pgscale_guard::read::{Address, AskWhom, MemberClient, ReadError, ReadScope, Reader};
 use pgscale_guard::remedy::{Command, Reach, Remedy};
@@ -279,10 +280,15 @@ fn chance() -> u32 {
 
 /// Returns the address of a member.
 pub(crate) fn address(facts: &Facts, member: &str) -> Address {
-    Address {
-        namespace: facts.change.new.namespace.clone(),
-        pod: member.to_owned(),
-        ip: facts.member(member).and_then(|member| member.pod.ip.clone()),
+    let namespace = &facts.change.new.namespace;
+    match facts.member(member) {
+        Some(member) => Address::of(namespace, member),
+        None => Address {
+            namespace: namespace.clone(),
+            pod: member.to_owned(),
+            ip: None,
+            port: Ok(PATRONI_PORT),
+        },
     }
 }
 

@@ -5,9 +5,7 @@ use std::fmt::Display;
 use crate::evidence::Evidence;
 use crate::facts::{Facts, LagLimit, Live, Member, Problem};
 use crate::object_ref::{Kind, ObjectRef};
-
-/// Port of Patroni's REST interface. Spilo never changes it.
-const REST_PORT: u16 = 8008;
+use crate::patroni::PATRONI_PORT;
 
 /// The outcome for the leader when the StatefulSet is shrunk.
 ///
@@ -44,6 +42,17 @@ impl Facts {
         if leader.pod.ip.is_none() {
             obstacles.push(Evidence::new(ObjectRef::pod(&leader.name), "status.podIP", "unset"));
         }
+        // The operator knows one port, and no TLS.
+        let url = leader.report.known().and_then(|report| report.api_url.as_ref());
+        if let Some(url) = url.filter(|_| leader.rest_port() != Ok(PATRONI_PORT)) {
+            let scheme = if url.tls { "https" } else { "http" };
+            let value = format_args!(
+                "{scheme}, port {} (the operator calls http, port {PATRONI_PORT})",
+                url.port
+            );
+            let pod = ObjectRef::pod(&leader.name);
+            obstacles.push(Evidence::new(pod, "annotation status.api_url", value));
+        }
         if let (Live::Silent(why), true) = (&leader.live, self.any_member_answered()) {
             let problem = Problem::Silent(why.clone());
             obstacles.push(self.evidence_for(leader, &problem));
@@ -71,13 +80,9 @@ impl Facts {
     /// Returns the source of facts about `member`'s PostgreSQL: the member itself where it was asked,
     /// or else its pod.
     pub fn source_of(&self, member: &Member) -> ObjectRef {
-        match (&member.live, &member.pod.ip) {
-            (Live::Answered(_) | Live::Silent(_), Some(ip)) => {
-                let host = if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
-                let address = format!("http://{host}:{REST_PORT}/patroni");
-                ObjectRef::member(&member.name, &address)
-            }
-            _ => ObjectRef::pod(&member.name),
+        match member.rest_url() {
+            Some(address) => ObjectRef::member(&member.name, &address),
+            None => ObjectRef::pod(&member.name),
         }
     }
 

@@ -99,6 +99,11 @@ impl Role {
     }
 }
 
+/// The port of Patroni's REST interface in every Spilo pod that does not set `APIPORT`
+/// (`scripts/configure_spilo.py`). The operator knows no other (`apiPort`,
+/// pkg/util/patroni/patroni.go).
+pub const PATRONI_PORT: u16 = 8008;
+
 /// The tags of a member that bear on scaling (`patroni/tags.py`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
@@ -144,6 +149,38 @@ fn since(version: Option<&str>, least: (u64, u64, u64)) -> bool {
     numbers.is_none_or(|numbers| numbers == (0, 0, 0) || numbers >= least)
 }
 
+/// The address of a member's REST interface, as the member reports it (`connection_string`,
+/// patroni/api.py): the protocol and `restapi.connect_address`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiUrl {
+    /// It is served over TLS (`restapi.certfile`).
+    pub tls: bool,
+    /// An address, without the brackets of IPv6, or a name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl ApiUrl {
+    /// Reads `http://HOST:PORT/patroni`. `None` where the text is no such URL.
+    pub fn of(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let tls = match scheme {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let place = rest.split('/').next()?;
+        let (host, port) = match place.rsplit_once(':') {
+            // The colons of an IPv6 address stand in brackets.
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            Some(_) | None => (place, PATRONI_PORT),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (!host.is_empty() && port != 0).then(|| Self { tls, host: host.to_owned(), port })
+    }
+}
+
 /// The pod annotation `status`, which a member writes when its state changes.
 ///
 /// It can be any age: a frozen member says "running" for ever.
@@ -166,6 +203,8 @@ pub struct Report {
     pub tags: Tags,
     /// A restart is pending.
     pub pending_restart: bool,
+    /// The address of its REST interface. `None` where it reports none.
+    pub api_url: Option<ApiUrl>,
 }
 
 impl Report {
@@ -181,6 +220,7 @@ impl Report {
             version: report["version"].as_str().map(str::to_owned),
             tags: Tags::of(&report["tags"], report["version"].as_str()),
             pending_restart: truthy(&report["pending_restart"]),
+            api_url: report["api_url"].as_str().and_then(ApiUrl::of),
         })
     }
 

@@ -143,6 +143,9 @@ impl Conversation<'_> {
         if member.pod.phase == "Pending" {
             return Live::Silent("its pod is Pending".to_owned());
         }
+        if let Err(why) = member.rest_port() {
+            return Live::Silent(why);
+        }
         self.twice(member).await
     }
 
@@ -189,11 +192,7 @@ impl Conversation<'_> {
     }
 
     async fn once(&self, member: &Member, until: Instant) -> Live {
-        let address = Address {
-            namespace: self.namespace.to_owned(),
-            pod: member.name.clone(),
-            ip: member.pod.ip.clone(),
-        };
+        let address = Address::of(self.namespace, member);
         let mut request = RestRequest::get("/patroni");
         request.timeout = request.timeout.min(until.saturating_duration_since(Instant::now()));
         let patience = request.timeout;
@@ -416,6 +415,27 @@ mod tests {
         assert_eq!(silence(&facts, "acid-a-1"), "has no address");
         assert_eq!(silence(&facts, "acid-a-2"), "its pod is Pending");
         assert_eq!(members.counts().into_keys().collect::<Vec<_>>(), ["acid-a-0"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn member_behind_tls_is_not_asked_and_says_so() {
+        let members = Members::healthy();
+        let url = |pod: &mut Value, url: &str| {
+            let text = pod["metadata"]["annotations"]["status"].as_str().unwrap();
+            let mut status: Value = serde_json::from_str(text).unwrap();
+            status["api_url"] = json!(url);
+            pod["metadata"]["annotations"]["status"] = json!(status.to_string());
+        };
+        let world = world("endpoints")
+            .edit(&core("pods", "acid-a-1"), |pod| url(pod, "https://10.244.0.11:8008/patroni"))
+            .edit(&core("pods", "acid-a-2"), |pod| url(pod, "http://10.244.0.12:8009/patroni"));
+        let (facts, _) = shrink(&world, &members).await;
+        assert!(silence(&facts, "acid-a-1").contains("TLS"), "{facts:?}");
+        assert_eq!(members.counts().into_keys().collect::<Vec<_>>(), ["acid-a-0", "acid-a-2"]);
+        let member = facts.member("acid-a-2").unwrap();
+        assert_eq!(Address::of("db", member).port, Ok(8009));
+        let source = facts.source_of(member).address;
+        assert_eq!(source.as_deref(), Some("http://10.244.0.12:8009/patroni"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,9 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::duration::exact;
-
-/// The port of Patroni's REST API in every Spilo pod (`APIPORT` in `scripts/configure_spilo.py`).
-pub const PORT: u16 = 8008;
+use crate::facts::Member;
 
 /// The time that a member has to report its position.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -51,6 +49,20 @@ pub struct Address {
     pub pod: String,
     /// Address of its pod. `None` until it has one.
     pub ip: Option<String>,
+    /// Port of its REST interface, or the reason for not asking there.
+    pub port: Result<u16, String>,
+}
+
+impl Address {
+    /// Returns the address of `member`.
+    pub fn of(namespace: &str, member: &Member) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            pod: member.name.clone(),
+            ip: member.pod.ip.clone(),
+            port: member.rest_port(),
+        }
+    }
 }
 
 /// A request to a member.
@@ -92,7 +104,7 @@ pub struct RestResponse {
     pub body: String,
 }
 
-/// `http://POD_IP:8008`, straight from this process.
+/// `http://POD_IP:PORT`, straight from this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Direct;
 
@@ -108,7 +120,7 @@ impl MemberClient for Direct {
         async move {
             let Some(ip) = &pod.ip else { return Err("has no address".to_owned()) };
             let ip: IpAddr = ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?;
-            let address = SocketAddr::new(ip, PORT);
+            let address = SocketAddr::new(ip, pod.port.clone()?);
             within(request.timeout, async {
                 let stream = TcpStream::connect(address).await.map_err(|error| io_words(&error))?;
                 exchange_over(stream, &address.to_string(), &request).await
@@ -237,6 +249,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::patroni::PATRONI_PORT;
 
     /// Starts a server on its own loopback address, on Patroni's port, and passes its request to
     /// `serve`.
@@ -247,7 +260,7 @@ mod tests {
     where
         F: Future<Output = ()> + Send,
     {
-        let listener = TcpListener::bind((ip, PORT)).await.unwrap();
+        let listener = TcpListener::bind((ip, PATRONI_PORT)).await.unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 4096];
@@ -259,7 +272,12 @@ mod tests {
     }
 
     fn address(ip: &str) -> Address {
-        Address { namespace: "db".into(), pod: "acid-a-0".into(), ip: Some(ip.into()) }
+        Address {
+            namespace: "db".into(),
+            pod: "acid-a-0".into(),
+            ip: Some(ip.into()),
+            port: Ok(PATRONI_PORT),
+        }
     }
 
     fn soon() -> RestRequest {
@@ -285,6 +303,21 @@ mod tests {
             let response = Direct.exchange(&pod, RestRequest::get("/patroni")).await.unwrap();
             assert_eq!(response, RestResponse { status, body: "{\"state\": 1}".into() });
         }
+    }
+
+    #[tokio::test]
+    async fn member_is_asked_on_the_port_that_it_reports() {
+        let pod = serve("127.0.83.9", async move |mut stream, _| {
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n{}").await.unwrap();
+        })
+        .await;
+        let other = Address { port: Ok(8009), ..pod.clone() };
+        let refused = Direct.exchange(&other, soon()).await;
+        assert_eq!(refused, Err("connection refused".to_owned()));
+        let tls = Address { port: Err("it answers over TLS only".into()), ..pod.clone() };
+        let silent = Direct.exchange(&tls, soon()).await;
+        assert_eq!(silent, Err("it answers over TLS only".to_owned()));
+        assert!(Direct.exchange(&pod, soon()).await.is_ok());
     }
 
     #[tokio::test]

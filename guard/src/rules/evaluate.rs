@@ -13,21 +13,27 @@ use crate::verdict::{Finding, Outcome, Severity, Verdict};
 pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
     let mut verdict = judge(facts, policies);
     alternative::show(&mut verdict, facts, policies);
-    past_etcd(&mut verdict, facts);
+    past_unreadable(&mut verdict, facts);
     passing::keep(&mut verdict, facts, policies);
     verdict
 }
 
-/// Replaces the remedy of each denial for want of a fact, where Patroni keeps its state in etcd.
+/// Replaces the remedy of each denial for want of a fact, where Patroni keeps its state in etcd, or
+/// answers over TLS only.
 ///
 /// Such a fact never becomes readable there: the remedy says how to let one change pass all the
 /// same.
-fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
+fn past_unreadable(verdict: &mut Verdict, facts: &Facts) {
     let set = facts.stateful_set.known().and_then(|set| set.store);
     let store = set.or_else(|| facts.operator.known()?.store());
-    if store != Some(Store::Etcd) || facts.change.old.is_none() {
-        return;
-    }
+    let hidden = !facts.any_member_answered()
+        && facts.all_members().iter().any(|member| member.rest_port().is_err());
+    let note = match store {
+        _ if facts.change.old.is_none() => return,
+        Some(Store::Etcd) => "Patroni keeps its state in etcd, which is not read",
+        _ if hidden => "Patroni answers over TLS only, which cannot be verified",
+        _ => return,
+    };
     let unknown: Vec<RuleId> = verdict
         .results
         .iter()
@@ -40,7 +46,7 @@ fn past_etcd(verdict: &mut Verdict, facts: &Facts) {
     let (count, rules) = (facts.requested().to_string(), rules.join(","));
     let reason = "patronictl list was looked at";
     let pass = ["--to", &count, "--rules", &rules, "--reason", reason];
-    let remedy = Remedy::note("Patroni keeps its state in etcd, which is not read")
+    let remedy = Remedy::note(note)
         .or_to("look yourself", inside(facts, &["patronictl", "list"]))
         .or_to("then let this one change pass", pgscale(facts, "override", &pass));
     for finding in verdict.findings.iter_mut().filter(|it| refuses(it)) {

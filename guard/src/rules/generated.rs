@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::change::Direction;
 use crate::facts::{Claim, Facts, Live, Member, RestRefusal, Seen};
 use crate::patroni::{
-    Answer, Configuration, LeaderLock, PendingFailover, Report, Role, State, SyncState,
+    Answer, ApiUrl, Configuration, LeaderLock, PendingFailover, Report, Role, State, SyncState,
     Synchronous, Tags,
 };
 use crate::policy::Policies;
@@ -57,8 +57,12 @@ fn tags() -> impl Strategy<Value = Tags> {
 fn report() -> impl Strategy<Value = Report> {
     let replication = option::of(Just("streaming".to_owned()));
     let version = option::of(select(vec!["4.1.4", "3.0.1", "x"]).prop_map(str::to_owned));
-    (state(), role(), replication, version, tags(), prop::bool::weighted(0.1)).prop_map(
-        |(state, role, replication_state, version, tags, pending_restart)| Report {
+    let url = option::weighted(
+        0.2,
+        select(vec!["http://10.244.0.11:8009/patroni", "https://acid-a-1:8008/patroni"]),
+    );
+    (state(), role(), replication, version, tags(), prop::bool::weighted(0.1), url).prop_map(
+        |(state, role, replication_state, version, tags, pending_restart, url)| Report {
             state,
             role,
             timeline: Some(1),
@@ -67,6 +71,7 @@ fn report() -> impl Strategy<Value = Report> {
             version,
             tags,
             pending_restart,
+            api_url: url.and_then(ApiUrl::of),
         },
     )
 }
