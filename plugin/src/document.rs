@@ -155,6 +155,7 @@ struct Passing<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "action")]
 enum StepDocument<'a> {
+    AskAgain { instances: i64 },
     Checkpoint { member: &'a str },
     Converge { instances: i64 },
     MoveLeader { from: &'a str, to: &'a str },
@@ -235,6 +236,7 @@ fn step(step: &Step) -> StepDocument<'_> {
         Step::Checkpoint(member) => StepDocument::Checkpoint { member },
         Step::MoveLeader(from, to) => StepDocument::MoveLeader { from, to },
         Step::SetCount(count) => StepDocument::SetCount { instances: *count },
+        Step::AskAgain(count) => StepDocument::AskAgain { instances: *count },
         Step::Converge(count) => StepDocument::Converge { instances: *count },
     }
 }

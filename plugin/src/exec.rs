@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use pgscale_guard::read::Address;
 
 /// The time limit of a checkpoint. After it, the switchover continues without.
-const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Separates columns in `psql`'s output: ASCII's unit separator, which none of the values holds.
 const COLUMN: char = '\u{1f}';
@@ -38,6 +38,8 @@ pub(crate) trait Exec: Send + Sync {
 pub(crate) enum ExecError {
     /// The caller may not do this, such as `pods/exec`.
     Forbidden(String),
+    /// PostgreSQL takes no connections.
+    NoConnection,
     /// Anything else, in one line for people.
     Failed(String),
 }
@@ -46,6 +48,9 @@ impl fmt::Display for ExecError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forbidden(what) => write!(out, "{what} is not permitted"),
+            Self::NoConnection => {
+                write!(out, "not available while the leader moves, or PostgreSQL restarts")
+            }
             Self::Failed(why) => write!(out, "{why}"),
         }
     }
@@ -65,12 +70,28 @@ pub(crate) async fn sql(
     Ok(rows(&printed))
 }
 
-/// Writes a checkpoint on `pod`, so that its shutdown is short.
+/// Writes a checkpoint on `pod` within `patience`, so that its shutdown is short.
 ///
 /// # Errors
 /// As for [`sql`].
-pub(crate) async fn checkpoint(exec: &dyn Exec, pod: &Address) -> Result<(), ExecError> {
-    sql(exec, pod, "CHECKPOINT", CHECKPOINT_PATIENCE).await.map(drop)
+pub(crate) async fn checkpoint(
+    exec: &dyn Exec,
+    pod: &Address,
+    patience: Duration,
+) -> Result<(), ExecError> {
+    sql(exec, pod, "CHECKPOINT", patience).await.map(drop)
+}
+
+/// The exit code of `psql` without a connection (psql's manual, "Exit Status").
+const NO_CONNECTION: i32 = 2;
+
+/// Returns the reason for which `command` ended with `code`, and said `why`.
+pub(crate) fn ended(command: &[String], code: Option<i32>, why: String) -> ExecError {
+    let psql = command.first().is_some_and(|program| program == "psql");
+    if psql && code == Some(NO_CONNECTION) {
+        return ExecError::NoConnection;
+    }
+    ExecError::Failed(why)
 }
 
 fn psql(statement: &str) -> Vec<String> {
@@ -103,6 +124,17 @@ mod tests {
         assert_eq!(rows("\n"), Vec::<Vec<String>>::new());
         assert_eq!(rows("t\n"), [["t"]]);
         assert_eq!(rows("a\u{1f}b|c\u{1e}\u{1f}\n"), [["a", "b|c"], ["", ""]]);
+    }
+
+    #[test]
+    fn psql_without_a_connection_is_no_failure_of_the_statement() {
+        let why = || "psql: error: FATAL: the database system is shutting down".to_owned();
+        assert_eq!(ended(&psql("SELECT 1"), Some(2), why()), ExecError::NoConnection);
+        let said = ExecError::NoConnection.to_string();
+        assert!(said.starts_with("not available while the leader moves"), "{said}");
+        for (command, code) in [(psql("SELECT 1"), Some(1)), (vec!["df".to_owned()], Some(2))] {
+            assert_eq!(ended(&command, code, why()), ExecError::Failed(why()));
+        }
     }
 
     #[test]

@@ -8,29 +8,31 @@
 //! from. A conflict means that another writer came first, and the plan is made again. After a lost
 //! answer the object is read, and the write is never sent again.
 
-use kube::api::{Patch, PatchParams};
-use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::remedy::Line;
 use pgscale_guard::verdict::Finding;
-use pgscale_guard::{Change, Facts, Policies};
-use serde_json::json;
+use pgscale_guard::{Change, Facts, Policies, RuleId};
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Failure, Kind};
 use crate::execute::slots::LogicalSlots;
 use crate::execute::switchover::{Lead, checkpoint, move_leader};
 use crate::execute::waiting::Waiting;
-use crate::plan::{FIELD_MANAGER, Outcome, Plan, Unfit};
+use crate::plan::{Outcome, Plan, Unfit};
 use crate::session::Session;
 
 mod dry_run;
+pub(crate) mod recover;
 pub(crate) mod slots;
 pub(crate) mod switchover;
 pub(crate) mod waiting;
+mod write;
 
 pub(crate) use dry_run::ask_server;
 use dry_run::must_pass;
+#[cfg(test)]
+pub(crate) use write::ASKED_AGAIN;
+use write::{send, write_count};
 
 /// The number of times that a plan is made again because another writer changed the object
 /// meanwhile. Operators write the status several times in a row. More conflicts than this are a
@@ -162,7 +164,7 @@ fn contended(plan: &Plan, moved: bool) -> Failure {
 /// included, and a shrink that removes only unhealthy members is never refused. A member that was
 /// healthy before must be healthy again.
 async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failure> {
-    let deadline = Instant::now() + session.pace.follow;
+    let deadline = session.pace.by(session.pace.follow);
     let mut waiting = Waiting::begin(session);
     loop {
         let (plan, facts) = match read_plan(session, before).await {
@@ -209,7 +211,11 @@ async fn plan_after_move(session: &Session, before: &Plan) -> Result<Plan, Failu
                     .to_owned(),
             )
             .with(reasons)
-            .hint("run the same command again when that is mended"));
+            .hint_to("see what ails the members", session.suggest(&["status", &plan.name, "--why"]))
+            .hint_to(
+                "when that is mended, lower the count",
+                session.suggest(&["set", &plan.name, &plan.count.to_string()]),
+            ));
         }
         let denials = plan.verdict.denials().map(|it| format!("{}: {}", it.rule, it.message));
         let late = late.iter().map(|unfit| format!("{}: {}", unfit.pod, unfit.why));
@@ -278,6 +284,14 @@ fn as_agreed(before: &Plan, now: Plan, agreed: Agreed) -> Result<Plan, Failure> 
     if now.outcome() == Outcome::Nothing {
         return Ok(there_already(before, now));
     }
+    let cluster = now.cluster();
+    if let Some(why) = leaderless(before, &now) {
+        return Err(Failure::refused(format!(
+            "no member leads postgresql {cluster} any more: {why}; {}",
+            so_far(false)
+        ))
+        .hint("a new leader is being elected: run the same command again in a few seconds"));
+    }
     still_allowed(&now, false)?;
     agreed.covers(before, &now)?;
     let ends = |plan: &Plan| plan.leader_move.clone().map(|wanted| (wanted.from, wanted.to));
@@ -295,6 +309,18 @@ fn as_agreed(before: &Plan, now: Plan, agreed: Agreed) -> Result<Plan, Failure> 
         so_far(false)
     ))
     .hint("run the same command again, and look at the plan"))
+}
+
+/// Returns the words of the rule by which the leader of `before` leads no more, and Patroni elects
+/// another.
+fn leaderless(before: &Plan, now: &Plan) -> Option<String> {
+    let finds = |rule: RuleId| now.verdict.findings.iter().any(|it| it.rule == rule);
+    if before.leader.is_none() || finds(RuleId::PAUSED) {
+        return None;
+    }
+    let unread = now.verdict.unjudged().any(|it| it.rule == RuleId::NO_LEADER);
+    let denial = now.verdict.denials().find(|it| it.rule == RuleId::NO_LEADER);
+    denial.filter(|_| !unread).map(|finding| format!("{}: {}", finding.rule, finding.message))
 }
 
 /// Adopts the lists of `before` where another writer set the very count. The removed and the
@@ -320,13 +346,11 @@ fn same_cluster_and_count(before: &Plan, now: &Plan, moved: bool) -> Result<(), 
     let look = "look at the plan again, then decide";
     if now.declared != before.declared {
         let count = now.declared.map_or("nothing".to_owned(), |count| count.to_string());
-        return Err(not_done(
-            moved,
-            format!(
-                "another writer set numberOfInstances of postgresql {cluster} to {count} meanwhile; {so_far}"
-            ),
-        )
-        .hint(look));
+        let message = format!(
+            "another writer set numberOfInstances of postgresql {cluster} to {count} meanwhile; {so_far}"
+        );
+        let kind = if moved { Kind::NotAsPlanned } else { Kind::Reverted };
+        return Err(Failure::new(kind, message).hint(look));
     }
     if (now.from, now.to) != (before.from, before.to) {
         return Err(not_done(
@@ -358,131 +382,25 @@ fn so_far(moved: bool) -> &'static str {
 
 async fn read_plan(session: &Session, before: &Plan) -> Result<(Plan, Facts), Failure> {
     let cluster = session.cluster(&before.name).await?;
-    let change = Change { undo: before.undo, ..Change::of_count(cluster, before.count) };
+    // A count that another writer set is judged as it is, and then found to be another one.
+    let running = before.resumes.filter(|_| cluster.instances == Some(before.count));
+    let old = running.map_or(cluster.clone(), |running| cluster.with_instances(running));
+    let change = Change { undo: before.undo, ..Change::of_count(old, before.count) };
     let (facts, policies): (Facts, Policies) = session.facts(change, whom(before)).await;
     session.show_warnings();
     let candidate = before.leader_move.as_ref().map(|wanted| wanted.to.as_str());
-    Ok((Plan::keeping(&facts, &policies, candidate).reached_by(&session.reach), facts))
+    let plan = Plan::keeping(&facts, &policies, candidate).reached_by(&session.reach);
+    let plan = match running {
+        // Once the operator has acted, nothing is left to ask.
+        Some(_) if plan.running == Some(plan.to) => Plan { declared: Some(plan.count), ..plan },
+        Some(running) => plan.resuming(running),
+        None => plan,
+    };
+    Ok((plan, facts))
 }
 
 fn whom(plan: &Plan) -> AskWhom {
     if plan.shrinks() { AskWhom::All } else { AskWhom::AsNeeded }
-}
-
-/// Sends the count, once. Where another writer came first the count stays unwritten, which is no
-/// failure.
-async fn write_count(session: &Session, plan: &Plan, done: &mut Done) -> Result<(), Failure> {
-    if plan.outcome() == Outcome::Nothing {
-        done.count = Count::Written;
-        return Ok(());
-    }
-    let moved = done.moved();
-    session.interrupted_means(
-        "interrupted while numberOfInstances was being written; it may have been",
-        "see",
-        session.suggest(&["status", &plan.name]),
-    );
-    done.count = Count::InDoubt;
-    let sent = send(session, plan, FIELD_MANAGER, false).await;
-    session.show_warnings();
-    let asked = format!("change postgresql {}", plan.cluster());
-    match sent {
-        Ok(()) => {
-            done.count = Count::Written;
-            Ok(())
-        }
-        Err(kube::Error::Api(status)) if status.is_conflict() => {
-            done.count = Count::Unwritten;
-            Ok(())
-        }
-        // The API server answered with a refusal. Other 5xx say nothing about the content of etcd.
-        Err(error @ kube::Error::Api(_)) if is_refusal(&error) => {
-            done.count = Count::Unwritten;
-            let count = if moved { "; numberOfInstances is unchanged" } else { "" };
-            let mut failure =
-                Failure::of_kube(&error, &asked).with_line(format!("{}{count}", so_far(moved)));
-            if moved {
-                failure.kind = Kind::NotAsPlanned;
-            }
-            Err(failure)
-        }
-        Err(error) => {
-            look_for(session, plan, moved, &error).await?;
-            done.count = Count::Written;
-            Ok(())
-        }
-    }
-}
-
-fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status)
-        if ((400..500).contains(&status.code) && status.code != 408)
-            || status.message.contains("failed calling webhook"))
-}
-
-async fn send(
-    session: &Session,
-    plan: &Plan,
-    field_manager: &str,
-    dry_run: bool,
-) -> Result<(), kube::Error> {
-    let patch = json!({
-        "metadata": {"resourceVersion": plan.resource_version, "uid": plan.uid},
-        "spec": {"numberOfInstances": plan.count},
-    });
-    let params = PatchParams {
-        dry_run,
-        field_manager: Some(field_manager.to_owned()),
-        ..PatchParams::default()
-    };
-    let clusters = session.clusters(&plan.namespace);
-    clusters.patch(&plan.name, &params, &Patch::Merge(&patch)).await.map(drop)
-}
-
-/// Reads the object after the answer to the write was lost: it shows whether the write arrived.
-async fn look_for(
-    session: &Session,
-    plan: &Plan,
-    moved: bool,
-    lost: &kube::Error,
-) -> Result<(), Failure> {
-    session.out.note(&format!(
-        "the answer to the write was lost ({}); looking whether it arrived ...",
-        crate::error::chain(lost)
-    ));
-    let deadline = Instant::now() + session.pace.lost_answer;
-    let mut seen: Option<Postgresql> = None;
-    loop {
-        if let Ok(cluster) = session.reader.cluster(&plan.namespace, &plan.name).await {
-            if cluster.uid == plan.uid && cluster.instances == Some(plan.count) {
-                session.out.note("it arrived");
-                return Ok(());
-            }
-            seen = Some(cluster);
-        }
-        if Instant::now() >= deadline {
-            break;
-        }
-        sleep(session.pace.poll).await;
-    }
-    let mut failure = match seen {
-        Some(cluster) => Failure::error(format!(
-            "the answer to the write was lost, and postgresql {} still says numberOfInstances {}",
-            plan.cluster(),
-            cluster.instances.map_or("unset".to_owned(), |count| count.to_string())
-        )),
-        None => Failure::of_kube(
-            lost,
-            &format!("learn whether postgresql {} was changed", plan.cluster()),
-        ),
-    };
-    if moved {
-        failure.kind = Kind::NotAsPlanned;
-        failure.message = format!("{}; {}", failure.message, so_far(moved));
-    }
-    // The count itself, because one more or one fewer than the count then may be another count.
-    let repeat = session.suggest(&["set", &plan.name, &plan.count.to_string()]);
-    Err(failure.hint_to("the write may still arrive; safe to repeat", repeat))
 }
 
 /// Returns a failure that came before the count was written.

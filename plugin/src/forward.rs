@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::AttachParams;
 use kube::client::UpgradeConnectionError;
 use kube::{Api, Client};
@@ -17,7 +18,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use crate::error::chain;
-use crate::exec::{Exec, ExecError};
+use crate::exec::{Exec, ExecError, ended};
 
 /// The container that runs Patroni and PostgreSQL (`constants.PostgresContainerName` of the
 /// operator).
@@ -132,8 +133,9 @@ impl Forward {
             Some(status) if status.status.as_deref() == Some("Success") => Ok(printed),
             status => {
                 let last = errors.trim().lines().last().unwrap_or_default().to_owned();
+                let code = status.as_ref().and_then(exit_code);
                 let message = status.and_then(|status| status.message).unwrap_or_default();
-                Err(Refused::Otherwise(if last.is_empty() { message } else { last }))
+                Err(Refused::Ended(code, if last.is_empty() { message } else { last }))
             }
         }
     }
@@ -153,12 +155,12 @@ impl MemberClient for Forward {
                         Err(Refused::Permission(second)) => {
                             Err(format!("neither {first} nor {second} is permitted"))
                         }
-                        Err(Refused::Otherwise(why)) => {
+                        Err(Refused::Ended(_, why) | Refused::Otherwise(why)) => {
                             Err(format!("{first} is not permitted, and exec failed: {why}"))
                         }
                         Ok(answer) => Ok(answer),
                     },
-                    Err(Refused::Otherwise(why)) => Err(why),
+                    Err(Refused::Ended(_, why) | Refused::Otherwise(why)) => Err(why),
                     Ok(answer) => Ok(answer),
                 }
             };
@@ -181,6 +183,7 @@ impl Exec for Forward {
             match timeout(patience, self.execute(pod, &command)).await {
                 Ok(Ok(printed)) => Ok(printed),
                 Ok(Err(Refused::Permission(what))) => Err(ExecError::Forbidden(what)),
+                Ok(Err(Refused::Ended(code, why))) => Err(ended(&command, code, why)),
                 Ok(Err(Refused::Otherwise(why))) => Err(ExecError::Failed(why)),
                 Err(_) => Err(ExecError::Failed(format!("not done within {}", exact(patience)))),
             }
@@ -193,6 +196,8 @@ impl Exec for Forward {
 enum Refused {
     /// The permission for this subresource is missing.
     Permission(String),
+    /// The program ended with this code, and said this.
+    Ended(Option<i32>, String),
     /// Any other reason.
     Otherwise(String),
 }
@@ -212,6 +217,13 @@ impl Refused {
             Self::Otherwise(chain(error))
         }
     }
+}
+
+/// Returns the code with which a program in a container ended (`k8s.io/client-go/util/exec`).
+fn exit_code(status: &Status) -> Option<i32> {
+    let causes = &status.details.as_ref()?.causes.as_ref()?[..];
+    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"))?;
+    code.message.as_ref()?.parse().ok()
 }
 
 /// Returns the end of "error forwarding port 8008 to pod …: … : connect: connection refused".

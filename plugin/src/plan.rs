@@ -18,6 +18,7 @@ mod commit;
 mod handover;
 mod judged;
 mod nearest;
+mod resuming;
 
 use crate::members::{Role, is_sync};
 pub(crate) use commit::Commit;
@@ -44,6 +45,9 @@ pub(crate) struct Plan {
     pub(crate) declared: Option<i64>,
     /// `spec.numberOfInstances` after the change.
     pub(crate) count: i64,
+    /// The StatefulSet's count, where the count is declared already and the operator has not acted on
+    /// it: the plan makes the operator act.
+    pub(crate) resumes: Option<i64>,
     /// The plan takes the last recorded change back.
     pub(crate) undo: bool,
     /// The present effective count, within the operator's limits.
@@ -135,6 +139,8 @@ pub(crate) enum Step {
     MoveLeader(String, String),
     /// `spec.numberOfInstances`, conditional on version and identity.
     SetCount(i64),
+    /// An annotation that makes the operator act on a count that is declared already.
+    AskAgain(i64),
     /// A wait until this many members have converged.
     Converge(i64),
 }
@@ -195,6 +201,7 @@ impl Plan {
             resource_version: cluster.resource_version.clone(),
             declared: cluster.instances,
             count: facts.requested(),
+            resumes: None,
             undo: facts.change.undo,
             from,
             to,
@@ -218,7 +225,7 @@ impl Plan {
 
     /// Returns the result of planning.
     pub(crate) fn outcome(&self) -> Outcome {
-        if self.declared == Some(self.count) {
+        if self.declared == Some(self.count) && self.resumes.is_none() {
             Outcome::Nothing
         } else if self.verdict.allows() {
             Outcome::Ready
@@ -264,6 +271,11 @@ impl Plan {
     pub(crate) fn unjudged_since(&self, shown: &Self) -> Vec<&'static str> {
         let known = shown.unjudged();
         self.unjudged().into_iter().filter(|rule| !known.contains(rule)).collect()
+    }
+
+    /// Returns what the findings that refuse it suggest.
+    pub(crate) fn ways_out(&self) -> impl Iterator<Item = &Remedy> {
+        self.verdict.denials().filter_map(|finding| finding.remedy.as_ref())
     }
 
     /// Returns whether members are removed by it.

@@ -14,6 +14,7 @@ use pgscale_guard::postgresql::{GROUP, KIND, PLURAL, Postgresql, VERSION};
 use pgscale_guard::read::{Address, AskWhom, MemberClient, ReadError, ReadScope, Reader};
 use pgscale_guard::remedy::{Command, Reach, Remedy};
 use pgscale_guard::{Change, Policies};
+use tokio::time::Instant;
 
 use crate::connect::clock::server_time;
 use crate::connect::{Connection, Warnings};
@@ -59,6 +60,8 @@ pub(crate) struct Pace {
     pub(crate) poll: Duration,
     /// The interval between two progress lines.
     pub(crate) tell: Duration,
+    /// The time after which an operator that has not acted is explained.
+    pub(crate) stuck: Duration,
     /// The time for which a cluster must look converged before it counts as such.
     pub(crate) stable: Duration,
     /// The time limit of Patroni's answer to a switchover. Patroni itself waits for two loops
@@ -75,8 +78,23 @@ pub(crate) struct Pace {
     pub(crate) lost_answer: Duration,
     /// The interval between two samples of a leader during a switchover.
     pub(crate) sample: Duration,
+    /// The end of the time that a person gave for the whole act.
+    pub(crate) until: Option<Instant>,
     /// The common time limit of all reads that only serve a plan's view.
     pub(crate) impact: Duration,
+}
+
+impl Pace {
+    /// Returns the time in so long, or the end of the whole act where that is sooner.
+    pub(crate) fn by(&self, limit: Duration) -> Instant {
+        let limit = Instant::now() + limit;
+        self.until.map_or(limit, |until| limit.min(until))
+    }
+
+    /// Returns so long, or the rest of the time for the whole act where that is shorter.
+    pub(crate) fn at_most(&self, limit: Duration) -> Duration {
+        self.by(limit).saturating_duration_since(Instant::now())
+    }
 }
 
 impl Default for Pace {
@@ -84,6 +102,7 @@ impl Default for Pace {
         Self {
             poll: Duration::from_secs(1),
             tell: Duration::from_secs(5),
+            stuck: Duration::from_secs(20),
             stable: Duration::from_secs(3),
             switchover: Duration::from_secs(40),
             confirm: Duration::from_secs(60),
@@ -91,6 +110,7 @@ impl Default for Pace {
             follow: Duration::from_secs(60),
             lost_answer: Duration::from_secs(15),
             sample: Duration::from_millis(100),
+            until: None,
             impact: Duration::from_secs(3),
         }
     }
@@ -164,6 +184,12 @@ impl Session {
     /// Tells the person what to do, behind `title`; the connection flags are added.
     pub(crate) fn advise(&self, title: &str, remedy: Remedy) {
         self.out.advice(title, &remedy.reached_by(&self.reach));
+    }
+
+    /// The same session, whose act ends within `limit`. Zero, which stands for one look, sets no end.
+    pub(crate) fn ending_within(&self, limit: Duration) -> Self {
+        let until = (!limit.is_zero()).then(|| Instant::now() + limit);
+        Self { pace: Pace { until, ..self.pace }, ..self.clone() }
     }
 
     /// The same session for one cluster of several, in its own namespace; what it says begins with the cluster's name.

@@ -85,6 +85,8 @@ pub(crate) struct Output {
     expression: OnceLock<Expression>,
     /// The reader of stdout has closed it.
     reader_left: AtomicBool,
+    /// `--yes` was named already.
+    consent_noted: AtomicBool,
 }
 
 struct Channel {
@@ -134,6 +136,7 @@ impl Output {
             prefix: String::new(),
             expression: OnceLock::new(),
             reader_left: AtomicBool::new(false),
+            consent_noted: AtomicBool::new(false),
         }
     }
 
@@ -152,6 +155,7 @@ impl Output {
             person: self.person.clone(),
             expression: OnceLock::new(),
             reader_left: AtomicBool::new(false),
+            consent_noted: AtomicBool::new(false),
         }
     }
 
@@ -244,6 +248,7 @@ impl Output {
     /// Writes the next thing to do for the person, behind `title`.
     pub(crate) fn advice(&self, title: &str, remedy: &Remedy) {
         self.note_in_lines(remedy.behind(title));
+        self.note_consent([remedy]);
     }
 
     /// Writes text with a finished layout to stderr.
@@ -275,6 +280,17 @@ impl Output {
         let message = message.lines().map(|line| Line::Text(line.to_owned()));
         let hints = failure.hint_lines(&format!("{CARE}hint:{CARE:#}"));
         self.note_in_lines(message.chain(failure.details.iter().cloned()).chain(hints));
+        self.note_consent(failure.hints.iter());
+    }
+
+    /// Names `--yes`, where there is no terminal and a command of `remedies` would ask.
+    pub(crate) fn note_consent<'a>(&self, remedies: impl IntoIterator<Item = &'a Remedy>) {
+        if !self.is_interactive()
+            && remedies.into_iter().any(asks)
+            && !self.consent_noted.swap(true, Ordering::Relaxed)
+        {
+            self.note("note: there is no terminal to ask on: add --yes to a command that changes the count");
+        }
     }
 
     /// Returns whether there is a person to ask.
@@ -313,6 +329,18 @@ impl Output {
             Ok(_) => Some(line.trim().to_owned()),
         }
     }
+}
+
+/// Returns whether a command of `remedy` asks a person before it acts.
+fn asks(remedy: &Remedy) -> bool {
+    remedy.commands.iter().any(|suggested| {
+        let argv: Vec<&str> = suggested.command.argv.iter().map(String::as_str).collect();
+        matches!(
+            argv.as_slice(),
+            ["kubectl", "pgscale", "down" | "override" | "set" | "undo", more @ ..]
+                if !more.contains(&"--yes")
+        )
+    })
 }
 
 /// Returns whether lines may be redrawn on stderr: `--color=always` is for pipes too, and a dumb

@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pgscale_guard::duration::{exact, human};
 use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::postgresql::Postgresql;
 use pgscale_guard::read::AskWhom;
-use pgscale_guard::remedy::{self, Line::Text};
 use pgscale_guard::{Assessed, Change, Seen};
 use tokio::time::{Instant, sleep};
 
@@ -23,19 +21,25 @@ use crate::terminal::text::tenths;
 mod backup;
 mod blockers;
 mod converged;
+mod ending;
+mod leader;
+mod leaving;
 mod phase;
 mod progress;
 mod superseded;
 mod timeline;
+mod unacted;
 
 use backup::{Backups, Progress};
 use blockers::Blockers;
 pub(crate) use converged::{Lack, lacks, missing};
+use leaving::Leaving;
 use phase::{Phase, phases};
 use progress::{Stand, Stands, progress_of_all};
 use superseded::superseded;
 use timeline::Timeline;
 pub(crate) use timeline::{MemberTimeline, Milestone};
+use unacted::{News, Unacted};
 
 /// The wanted state of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +58,9 @@ pub(crate) struct Goal {
     pub(crate) unfit: BTreeSet<String>,
     /// Removed members.
     pub(crate) removed: Vec<String>,
+    /// The count was written by this run, or the operator was asked again by it. So this run keeps
+    /// the leader off the removed members.
+    pub(crate) ours: bool,
 }
 
 impl Goal {
@@ -64,9 +71,10 @@ impl Goal {
             name: plan.name.clone(),
             uid: plan.uid.clone(),
             count: plan.count,
-            before: plan.declared,
+            before: plan.resumes.or(plan.declared),
             unfit: plan.unfit.iter().map(|unfit| unfit.pod.clone()).collect(),
             removed: plan.leaving.iter().map(|member| member.pod.clone()).collect(),
+            ours: false,
         }
     }
 
@@ -90,9 +98,6 @@ pub(crate) struct Snapshot {
     /// The members behind its Services.
     pub(crate) services: Services,
 }
-
-/// The number of stalled members for which the timeout names the position.
-const NAMED: usize = 10;
 
 /// A change that the watch saw.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +132,7 @@ pub(crate) struct Watched {
 
 /// Watches until converged, or for `timeout`.
 pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> Watched {
+    let session = &session.ending_within(timeout);
     let mut watch = Watch {
         session,
         goal,
@@ -140,6 +146,8 @@ pub(crate) async fn watch(session: &Session, goal: &Goal, timeout: Duration) -> 
         stands: Stands::default(),
         blockers: Blockers::default(),
         operator: None,
+        unacted: Unacted::default(),
+        condemned: None,
         // With a timeout of zero there is one look, and no live lines.
         live: if timeout.is_zero() { None } else { session.out.live() },
         done: Watched::default(),
@@ -169,6 +177,9 @@ struct Watch<'a> {
     blockers: Blockers,
     /// The operator's Deployment.
     operator: Option<ObjectRef>,
+    unacted: Unacted,
+    /// The leader on a removed member, and what was reported of that.
+    condemned: Option<(String, Vec<String>)>,
     /// Lines redrawn in place, where the terminal can.
     live: Option<LiveLines>,
     done: Watched,
@@ -176,6 +187,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     async fn run(&mut self, timeout: Duration) {
+        let deadline = self.session.pace.by(timeout);
         let mut well_since: Option<Instant> = None;
         let mut first = true;
         loop {
@@ -190,6 +202,10 @@ impl Watch<'_> {
                 }
                 Look::Seen(snapshot) => {
                     self.report(&snapshot).await;
+                    if let Some(failure) = self.keep_leader(&snapshot).await {
+                        self.done.failure = Some(failure);
+                        return;
+                    }
                     self.done.missing = missing(self.goal, &snapshot);
                     if self.done.missing.is_empty() {
                         let since = *well_since.get_or_insert_with(Instant::now);
@@ -210,7 +226,7 @@ impl Watch<'_> {
                 }
             }
             first = false;
-            if self.start.elapsed() >= timeout {
+            if Instant::now() >= deadline {
                 self.done.failure = Some(self.timed_out(timeout));
                 return;
             }
@@ -276,7 +292,9 @@ impl Watch<'_> {
         for (member, phase) in &now {
             // The first look reports only members that have not settled.
             let news = self.known.get(member) != Some(phase);
-            if news && !(fresh && phase.is_settled()) {
+            // Where the operator has not acted, one line says so for all of them.
+            let idle = matches!(phase, Phase::Leaving(Leaving::NotActed(_)));
+            if news && !idle && !(fresh && phase.is_settled()) {
                 // The live lines show it already, unless it is too long for them.
                 let shown = self.live.is_none() || phase.trouble().is_some();
                 lines.push((format!("{member}: {phase}"), shown));
@@ -299,6 +317,15 @@ impl Watch<'_> {
         self.operator = facts.operator.known().map(|operator| operator.deployment.clone());
         for (line, shown) in lines {
             self.event(line, shown);
+        }
+        for news in self.unacted.observe(self.session, self.goal, facts) {
+            match news {
+                News::Late(what) => self.event(what, true),
+                News::Stuck(why, remedy) => {
+                    self.event(why, true);
+                    self.session.advise("hint:", remedy);
+                }
+            }
         }
         self.timeline.observe(facts, &now);
         self.follow(snapshot, &now).await;
@@ -385,81 +412,6 @@ impl Watch<'_> {
             self.session.out.note(&format!("[{seconds:>6.1}s] {what}"));
         }
         self.done.events.push(Event { seconds: tenths(seconds), what });
-    }
-
-    /// Reports the rest after convergence.
-    async fn conclude(&mut self, snapshot: &Snapshot) {
-        let facts = &snapshot.facts;
-        for name in &self.goal.unfit {
-            let now = facts.member(name).map(|member| facts.assessment().health(member));
-            if let Some(health) = now
-                && health != pgscale_guard::facts::Health::Healthy
-            {
-                self.done
-                    .notes
-                    .push(format!("{name} is still not fit: {}", crate::plan::describe(&health)));
-            }
-        }
-        self.done.notes.extend(snapshot.services.unchecked(&self.goal.name));
-        let slots = services::read_slots(&self.session.client, facts).await;
-        if let (Seen::Unreadable(why), false) = (&slots, self.goal.removed.is_empty()) {
-            self.done.notes.push(format!(
-                "whether the replication slots of removed members are gone was not checked: {why}"
-            ));
-        }
-        let slots = slots.known().cloned().unwrap_or_default();
-        for member in &self.goal.removed {
-            if let Some(oldest) = slots.get(&services::slot_of(member)) {
-                let held = facts.leader_position().map_or(String::new(), |now| {
-                    format!(
-                        ", holding {}",
-                        crate::terminal::text::bytes(now.saturating_sub(*oldest))
-                    )
-                });
-                self.done.notes.push(format!(
-                    "the replication slot of {member} is still there{held}; Patroni drops it later \
-                     (member_slots_ttl)"
-                ));
-            }
-        }
-    }
-
-    fn timed_out(&mut self, timeout: Duration) -> Failure {
-        for (subject, text) in self.blockers.all() {
-            self.done.missing.push(format!("{subject}: {text}"));
-        }
-        let name = format!("postgresql {}/{}", self.goal.namespace, self.goal.name);
-        let message = if timeout.is_zero() {
-            format!("{name} has not converged:")
-        } else {
-            let limit = exact(timeout);
-            format!("{name} has not converged within {limit}; the change continues\nMissing:")
-        };
-        let mut lines = Vec::new();
-        if self.done.missing.is_empty() {
-            lines.push(Text("  it has to stay as it is for some seconds".to_owned()));
-        }
-        lines.extend(self.done.missing.iter().map(|missing| Text(format!("  {missing}"))));
-        let stands: Vec<_> = self.stands.iter().take(NAMED).collect();
-        if !stands.is_empty() {
-            lines.push(Text("Where it stands, and where to look:".to_owned()));
-        }
-        for (subject, stand) in stands {
-            let mut words = stand.progress.words();
-            if !timeout.is_zero() {
-                words = format!("{words}, for {}", human(stand.since.elapsed()));
-            }
-            if let Some(progress) = self.backups.progress(subject, self.start.elapsed()) {
-                words = format!("{words}, {}", progress.words());
-            }
-            let command = stand.progress.command(self.goal, subject, self.operator.as_ref());
-            let command = command.reached_by(&self.session.reach);
-            lines.push(Text(format!("  {subject}: {words}")));
-            lines.push(remedy::Line::Command(format!("    {command}")));
-        }
-        Failure::new(Kind::Timeout, message)
-            .with(lines)
-            .hint_to("wait on", self.session.suggest(&["wait", &self.goal.name]))
     }
 }
 

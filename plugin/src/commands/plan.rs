@@ -63,6 +63,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<(), Failure> {
             session.out.document(format, &ScalePlan::of(&plan, impact))?;
         }
     }
+    session.out.note_consent(plan.ways_out().chain(plan.next().iter()));
     match plan.outcome() {
         Outcome::Refused => Err(Failure::new(
             Kind::Refused,

@@ -125,6 +125,7 @@ fn show(session: &Session, request: &ScaleRequest, jobs: &[Job]) {
         jobs => plans(&jobs.iter().map(Job::planned).collect::<Vec<Planned<'_>>>(), width),
     };
     session.out.page(&text);
+    session.out.note_consent(jobs.iter().flat_map(Job::ways_out));
 }
 
 /// Carries out the jobs that stand, so many at a time: each cluster on its own, in the order of the

@@ -8,7 +8,8 @@ use crate::session::Session;
 /// Run exactly N instances, whether that is more or fewer.
 ///
 /// Does what `up` or `down` would do, asks what they would ask, and does nothing where N is there
-/// already.
+/// already. Where N is declared and the operator has not acted on it, the same command judges the
+/// change again and makes the operator act.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "\
 Examples:

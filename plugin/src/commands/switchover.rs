@@ -233,6 +233,7 @@ struct Ended {
 /// Carries `errand` out, planned on `facts`. The history holds it from before the first act until
 /// the standbys follow.
 async fn act(session: &Session, facts: &Assessed, errand: Errand, reason: Option<&str>) -> Ended {
+    let session = &session.ending_within(errand.timeout);
     let (cluster, start) = (&facts.change.new, Instant::now());
     // The count stays what it is, whatever the switchover is for.
     let cluster = facts.change.old.as_ref().unwrap_or(cluster);
@@ -309,7 +310,9 @@ async fn look_again(
         } else {
             "the cluster was deleted and created again meanwhile".to_owned()
         };
-        return Err(refusal(&facts, &format!("{why}; nothing was changed")));
+        let kind = if same { Kind::Reverted } else { Kind::Refused };
+        let failure = refusal(&facts, &format!("{why}; nothing was changed"));
+        return Err(Failure { kind, ..failure });
     };
     still_so(&facts, wanted)?;
     let handover = Handover::Ready(wanted.clone());
@@ -326,7 +329,14 @@ fn still_so(facts: &Assessed, wanted: &LeaderMove) -> Result<(), Failure> {
         Handover::Ready(now) => format!("{} leads now, and not {}", now.from, wanted.from),
         Handover::Nothing(why) | Handover::Refused(why) => why,
     };
-    Err(refusal(facts, &format!("{why}; nothing was changed")))
+    let failure = refusal(facts, &format!("{why}; nothing was changed"));
+    let paused = facts.configuration.known().is_some_and(|it| it.paused);
+    let elects = facts.leader_name().is_none() && facts.leader.unreadable().is_none() && !paused;
+    Err(if elects {
+        failure.hint("a new leader is being elected: run the same command again in a few seconds")
+    } else {
+        failure
+    })
 }
 
 /// Returns the failure of a leader that is not moved, because of `why`.

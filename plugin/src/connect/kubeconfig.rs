@@ -1,6 +1,6 @@
 //! The kubeconfig, from the files that kubectl would read.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use kube::config::{Kubeconfig, KubeconfigError};
@@ -16,13 +16,13 @@ pub(crate) fn read(path: Option<&PathBuf>) -> Result<Kubeconfig, KubeconfigError
     if let Some(path) = path {
         return Kubeconfig::read_from(path);
     }
-    let listed = listed(std::env::var_os(VARIABLE));
+    let listed = listed(std::env::var_os(VARIABLE).as_deref());
     if listed.is_empty() { Kubeconfig::read() } else { of_files(&listed) }
 }
 
 /// Returns the files that the variable lists.
-fn listed(variable: Option<OsString>) -> Vec<PathBuf> {
-    let files = variable.iter().flat_map(std::env::split_paths);
+fn listed(variable: Option<&OsStr>) -> Vec<PathBuf> {
+    let files = variable.into_iter().flat_map(std::env::split_paths);
     files.filter(|path| !path.as_os_str().is_empty()).collect()
 }
 
@@ -77,8 +77,8 @@ mod tests {
     #[test]
     fn empty_entries_name_no_file() {
         assert_eq!(listed(None), Vec::<PathBuf>::new());
-        assert_eq!(listed(Some("".into())), Vec::<PathBuf>::new());
+        assert_eq!(listed(Some(OsStr::new(""))), Vec::<PathBuf>::new());
         let list = std::env::join_paths(["a", "", "b"]).unwrap();
-        assert_eq!(listed(Some(list)), [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(listed(Some(&list)), [PathBuf::from("a"), PathBuf::from("b")]);
     }
 }

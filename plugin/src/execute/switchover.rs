@@ -4,17 +4,20 @@
 //! Patroni's answer alone is not trusted in either direction. After a refusal or a lost answer the
 //! cluster is read, and nothing is ever sent twice.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use pgscale_guard::duration::measured;
-use pgscale_guard::facts::{Facts, Live};
+use pgscale_guard::facts::{Facts, Live, Member};
 use pgscale_guard::patroni::Role;
 use pgscale_guard::read::{AskWhom, RestRequest, RestResponse};
+use pgscale_guard::remedy::{Command, Line};
 use pgscale_guard::{Change, Seen};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Failure, Kind};
+use crate::exec::CHECKPOINT_PATIENCE;
 use crate::execute::waiting::Waiting;
 use crate::plan::LeaderMove;
 use crate::session::{Session, address};
@@ -105,7 +108,9 @@ enum Said {
     Done,
     /// A refusal, with the reason.
     No(String),
-    /// An answer that proves nothing.
+    /// It did not succeed, as Patroni says. It may still happen.
+    Failed(String),
+    /// No answer, or one that proves nothing.
     Unclear(String),
 }
 
@@ -128,12 +133,16 @@ pub(crate) async fn move_leader(
     let request = RestRequest::post(
         "/switchover",
         json!({"leader": wanted.from, "candidate": wanted.to}),
-        session.pace.switchover,
+        session.pace.at_most(session.pace.switchover),
     );
     let (pod, candidate) = (address(before, &wanted.from), address(before, &wanted.to));
     let samples = Samples::default();
     let act = async {
-        let said = understand(session.ask.exchange(&pod, request).await);
+        let said = tokio::select! {
+            biased;
+            said = session.ask.exchange(&pod, request) => understand(said),
+            never = tell_of_silence(session, wanted) => match never {},
+        };
         confirm(session, before, wanted, said).await
     };
     let leader = tokio::select! {
@@ -149,6 +158,18 @@ pub(crate) async fn move_leader(
     })
 }
 
+/// Reports again and again that Patroni has not answered yet, until dropped.
+async fn tell_of_silence(session: &Session, wanted: &LeaderMove) -> Infallible {
+    let mut waiting = Waiting::begin(session);
+    loop {
+        sleep(session.pace.tell).await;
+        waiting.tell(&format!(
+            "Patroni of {} has not answered; it waits for {} to take over",
+            wanted.from, wanted.to
+        ));
+    }
+}
+
 /// Writes a checkpoint on the leader, so that its shutdown is short.
 ///
 /// It may take a minute, in which everything may change. The caller that then moves the leader
@@ -156,11 +177,27 @@ pub(crate) async fn move_leader(
 pub(crate) async fn checkpoint(session: &Session, facts: &Facts, wanted: &LeaderMove) {
     session.out.note(&format!("CHECKPOINT on {} ...", wanted.from));
     let pod = address(facts, &wanted.from);
-    if let Err(why) = crate::exec::checkpoint(session.exec.as_ref(), &pod).await {
+    let patience = session.pace.at_most(CHECKPOINT_PATIENCE);
+    let written = crate::exec::checkpoint(session.exec.as_ref(), &pod, patience);
+    let said = tokio::select! {
+        biased;
+        said = written => said,
+        never = tell_of_checkpoint(session, wanted) => match never {},
+    };
+    if let Err(why) = said {
         session.out.warning(&format!(
             "no CHECKPOINT on {}: {why}; the switchover may take longer",
             wanted.from
         ));
+    }
+}
+
+/// Reports again and again that the checkpoint is not written yet, until dropped.
+async fn tell_of_checkpoint(session: &Session, wanted: &LeaderMove) -> Infallible {
+    let mut waiting = Waiting::begin(session);
+    loop {
+        sleep(session.pace.tell).await;
+        waiting.tell(&format!("the checkpoint on {}", wanted.from));
     }
 }
 
@@ -170,7 +207,7 @@ pub(crate) async fn checkpoint(session: &Session, facts: &Facts, wanted: &Leader
 fn understand(answer: Result<RestResponse, String>) -> Said {
     match answer {
         Ok(RestResponse { status: 200, .. }) => Said::Done,
-        Ok(RestResponse { status: 503, body }) => Said::Unclear(format!("503 {}", body.trim())),
+        Ok(RestResponse { status: 503, body }) => Said::Failed(format!("503 {}", body.trim())),
         Ok(RestResponse { status, body }) if (400..500).contains(&status) => {
             Said::No(format!("{status} {}", body.trim()))
         }
@@ -186,7 +223,7 @@ async fn confirm(
     wanted: &LeaderMove,
     said: Said,
 ) -> Result<String, NotMoved> {
-    let deadline = Instant::now() + session.pace.confirm;
+    let deadline = session.pace.by(session.pace.confirm);
     let mut unmoved = 0;
     let mut waiting = Waiting::begin(session);
     loop {
@@ -213,16 +250,22 @@ async fn confirm(
                     in_doubt: false,
                 });
             }
-            Said::Unclear(words) if unmoved >= LOOKS_TO_BE_SURE => {
-                return Err(NotMoved {
-                    failure: Failure::error(format!(
+            Said::Failed(words) | Said::Unclear(words) if unmoved >= LOOKS_TO_BE_SURE => {
+                let kind =
+                    if matches!(said, Said::Failed(_)) { Kind::Refused } else { Kind::Error };
+                let failure = Failure::new(
+                    kind,
+                    format!(
                         "the switchover from {} to {} did not take place ({words}); nothing was changed",
                         wanted.from, wanted.to
-                    )),
-                    in_doubt: false,
-                });
+                    ),
+                )
+                .with(silent(&facts, [wanted.to.as_str()]))
+                .hint_to("see how the members are", status(session, &facts))
+                .hint("run the same command again: it chooses the best member that is fit then");
+                return Err(NotMoved { failure, in_doubt: false });
             }
-            Said::Done | Said::No(_) | Said::Unclear(_) => {}
+            Said::Done | Said::No(_) | Said::Failed(_) | Said::Unclear(_) => {}
         }
         if Instant::now() >= deadline {
             let failure = doubt(session, &facts, wanted, &said);
@@ -243,7 +286,9 @@ const LOOKS_TO_BE_SURE: u32 = 15;
 fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> Failure {
     let words = match said {
         Said::Done => "Patroni said it was done".to_owned(),
-        Said::No(words) | Said::Unclear(words) => format!("Patroni said: {words}"),
+        Said::No(words) | Said::Failed(words) | Said::Unclear(words) => {
+            format!("Patroni said: {words}")
+        }
     };
     Failure::new(
         Kind::NotAsPlanned,
@@ -255,7 +300,25 @@ fn doubt(session: &Session, facts: &Facts, wanted: &LeaderMove, said: &Said) -> 
             facts.leader_name().unwrap_or("no member leads")
         ),
     )
-    .hint_to("look at the members", session.suggest(&["status", &facts.change.new.name]))
+    .with(silent(facts, [wanted.from.as_str(), wanted.to.as_str()]))
+    .hint_to("look at the members", status(session, facts))
+    .hint("once one leader is certain, run the same command again")
+}
+
+fn status(session: &Session, facts: &Facts) -> Command {
+    session.suggest(&["status", &facts.change.new.name, "--why"])
+}
+
+/// Returns a line for each of `members` that does not answer.
+fn silent<'a>(facts: &Facts, members: impl IntoIterator<Item = &'a str>) -> Vec<Line> {
+    let silent = members.into_iter().filter_map(|name| match facts.member(name) {
+        None => Some(format!("{name} has no pod any more")),
+        Some(Member { live: Live::Silent(why), .. }) => {
+            Some(format!("{name} does not answer any more: {why}"))
+        }
+        Some(_) => None,
+    });
+    silent.map(Line::Text).collect()
 }
 
 /// Returns the leader after a move. It holds the lock, it alone carries the leader's label, it

@@ -465,6 +465,8 @@ async fn undo_nothing_to_undo() {
         kubectl pgscale history acid-a -n db
     hint: ask for a count yourself:
         kubectl pgscale set acid-a N -n db
+    note: there is no terminal to ask on: add --yes to a command that changes the
+      count
     [exit 3]
     ");
     insta::assert_snapshot!(on("undo, nothing to undo", BROAD).await, @"
@@ -474,6 +476,7 @@ async fn undo_nothing_to_undo() {
         kubectl pgscale history acid-a -n db
     hint: ask for a count yourself:
         kubectl pgscale set acid-a N -n db
+    note: there is no terminal to ask on: add --yes to a command that changes the count
     [exit 3]
     ");
 }

@@ -78,6 +78,8 @@ async fn an_override() {
     [stderr]
     the change is admitted now:
         kubectl pgscale set acid-a 2 -n db
+    note: there is no terminal to ask on: add --yes to a command that changes the
+      count
     [exit 0]
     ");
     insta::assert_snapshot!(on("override", BROAD).await, @"
@@ -89,6 +91,7 @@ async fn an_override() {
     [stderr]
     the change is admitted now:
         kubectl pgscale set acid-a 2 -n db
+    note: there is no terminal to ask on: add --yes to a command that changes the count
     [exit 0]
     ");
 }

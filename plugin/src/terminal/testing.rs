@@ -80,6 +80,7 @@ impl Screen {
             person: person.map(|person| Arc::new(Mutex::new(person))),
             expression: OnceLock::new(),
             reader_left: AtomicBool::new(false),
+            consent_noted: AtomicBool::new(false),
         }
     }
 

@@ -120,6 +120,7 @@ impl Growth {
         let event = |kind: &str, type_: &str, reason: &str, message: &str| {
             json!({"apiVersion": "v1", "kind": "Event", "metadata": {"namespace": "db", "name": "e"},
                 "involvedObject": {"kind": kind, "name": name}, "type": type_, "reason": reason,
+                "lastTimestamp": self.since, "source": {"component": "postgres-operator"},
                 "message": message})
         };
         let stage = self.stage();

@@ -1,7 +1,7 @@
 //! An API server, an operator and members in memory. They can fail in every way that a real stack
 //! cannot be made to.
 
-use std::io::{self, BufRead, Cursor, Read};
+use std::io::{BufRead, Cursor};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,9 +27,11 @@ use crate::terminal::testing::Screen;
 
 mod members;
 mod mishap;
+mod person;
 mod server;
 
 pub(crate) use mishap::Mishap;
+use person::Person;
 use server::serve;
 
 /// The scripted error of a command that never ends.
@@ -61,6 +63,8 @@ struct State {
     /// Members that have received everything and replayed 400 of 1000 bytes.
     replaying_slowly: Vec<i64>,
     followers_stuck: bool,
+    /// The member that does not answer.
+    frozen: Option<i64>,
     silent: bool,
     with_resources: bool,
     hidden: Vec<&'static str>,
@@ -69,6 +73,7 @@ struct State {
     standby_cluster: bool,
     /// The logical slot in Patroni's configuration.
     logical_slot: Option<&'static str>,
+    paused: bool,
     /// The operator's limits. -1 means none.
     limits: (i64, i64),
     denied: Vec<&'static str>,
@@ -105,6 +110,7 @@ impl World {
             stalled: Vec::new(),
             replaying_slowly: Vec::new(),
             followers_stuck: false,
+            frozen: None,
             silent: false,
             with_resources: false,
             hidden: Vec::new(),
@@ -112,6 +118,7 @@ impl World {
             quota_spent: false,
             standby_cluster: false,
             logical_slot: None,
+            paused: false,
             limits: (-1, -1),
             denied: Vec::new(),
             mishap: None,
@@ -221,6 +228,12 @@ impl World {
     /// Lets Patroni keep a logical slot.
     pub(crate) fn with_logical_slot(self, name: &'static str) -> Self {
         self.0.lock().unwrap().logical_slot = Some(name);
+        self
+    }
+
+    /// Pauses its Patroni.
+    pub(crate) fn paused(self) -> Self {
+        self.0.lock().unwrap().paused = true;
         self
     }
 
@@ -398,6 +411,7 @@ impl World {
         session.pace = Pace {
             poll: Duration::from_millis(5),
             tell: Duration::from_millis(5),
+            stuck: Duration::from_millis(50),
             stable: Duration::from_millis(20),
             switchover: Duration::from_secs(1),
             confirm: Duration::from_secs(2),
@@ -405,6 +419,7 @@ impl World {
             follow: Duration::from_millis(300),
             lost_answer: Duration::from_millis(50),
             sample: Duration::from_millis(1),
+            until: None,
             impact: Duration::from_millis(200),
         };
         session
@@ -435,43 +450,6 @@ pub(super) fn address(ordinal: i64) -> String {
 fn policy(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "pgscale.dev/v1alpha1", "kind": "ScalePolicy",
         "metadata": {"name": name, "namespace": "db"}, "spec": spec})
-}
-
-/// A person at the terminal who answers slowly.
-struct Person {
-    world: World,
-    lines: Cursor<String>,
-}
-
-impl Read for Person {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.lines.read(into)
-    }
-}
-
-impl BufRead for Person {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let mut state = self.world.0.lock().unwrap();
-        let stalls = state.mishap == Some(Mishap::FailoverAndStallAtPrompt);
-        if stalls || state.mishap == Some(Mishap::FailoverAtPrompt) {
-            state.leader = state.members - 1;
-            state.timeline += 1;
-        }
-        if stalls {
-            state.stalled = vec![0, 1];
-        }
-        if state.mishap == Some(Mishap::BoundedAtPrompt) {
-            state.policies.push(policy("late", &json!({"instances": {"max": 3}})));
-        }
-        if state.mishap == Some(Mishap::HiddenClaimsAtPrompt) {
-            state.hidden = vec!["persistentvolumeclaims"];
-        }
-        self.lines.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.lines.consume(amount);
-    }
 }
 
 impl MemberClient for World {

@@ -69,6 +69,7 @@ impl NoCanary {
     fn said(error: ExecError) -> Self {
         let why = match error {
             ExecError::Forbidden(_) => return Self::new(Kind::Error, error.to_string()),
+            ExecError::NoConnection => error.to_string(),
             ExecError::Failed(why) => why,
         };
         let spoke = ["ERROR:", "FATAL:", "DETAIL:", "HINT:"].iter().any(|word| why.contains(word));

@@ -186,6 +186,9 @@ pub(crate) fn step_text(step: &Step) -> String {
             format!("switch over from {from} to {to}, and see it done")
         }
         Step::SetCount(count) => format!("set numberOfInstances to {count}"),
+        Step::AskAgain(count) => {
+            format!("make the operator act on numberOfInstances {count}, by an annotation")
+        }
         Step::Converge(1) => "wait until 1 instance has converged".to_owned(),
         Step::Converge(count) => format!("wait until {} have converged", instances(*count)),
     }

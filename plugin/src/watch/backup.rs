@@ -165,6 +165,7 @@ impl Backups {
                 // exist`: that does not change. A leader that is busy may answer later.
                 self.hidden = match &why {
                     ExecError::Forbidden(_) => true,
+                    ExecError::NoConnection => false,
                     ExecError::Failed(said) => said.contains("does not exist"),
                 };
                 let first = !std::mem::replace(&mut self.said, true);

@@ -42,6 +42,10 @@ const LINES: i64 = 200;
 /// The number of characters of a line that are repeated.
 const LENGTH: usize = 300;
 
+/// The beginning of the operator's name as a reporter of Events; the id of one of several operators
+/// follows (`NewController`, pkg/controller/controller.go).
+const OPERATOR: &str = "postgres-operator";
+
 /// The container whose log is read.
 const CONTAINER: &str = "postgres";
 
@@ -55,6 +59,8 @@ pub(crate) struct Blockers {
     attempts: BTreeMap<String, u32>,
     cloned: BTreeSet<String>,
     looks: u32,
+    /// The time of the first look.
+    began: Option<Timestamp>,
     no_events: bool,
     no_logs: bool,
 }
@@ -95,6 +101,7 @@ impl Blockers {
         again: &[String],
     ) -> Vec<String> {
         let facts = &snapshot.facts;
+        self.began.get_or_insert(facts.now);
         let mut lines = Vec::new();
         let mut logs = BTreeMap::new();
         for (member, count) in self.restarted(goal, facts) {
@@ -192,7 +199,11 @@ impl Blockers {
                 Phase::Configured | Phase::Created(_) | Phase::Started => {
                     self.cloned.remove(member);
                 }
-                Phase::Behind(_) | Phase::InService(_) | Phase::Stopping | Phase::Streaming => {
+                Phase::Behind(_)
+                | Phase::InService(_)
+                | Phase::Leaving(_)
+                | Phase::Stopping
+                | Phase::Streaming => {
                     self.cloned.remove(member);
                     // A later rebuild counts from the beginning.
                     self.attempts.remove(member);
@@ -219,7 +230,8 @@ impl Blockers {
             .filter(|(_, stand)| matches!(stand.progress, Progress::At(Phase::Created(_))))
             .map(|(subject, _)| subject)
             .take(PODS);
-        let since = since(facts);
+        let since = since(facts).or(self.began);
+        let uid = goal.uid.as_str();
         let mut lines = Vec::new();
         // One request brings the Events of the postgresql object and of its StatefulSet: they share
         // a name.
@@ -233,7 +245,7 @@ impl Blockers {
                         Progress::At(Phase::Created(Some(why))) => why.message.as_deref(),
                         Progress::At(_) | Progress::Cluster(_) | Progress::NoPod => None,
                     });
-                    let blockers = telling(&list.items, since, known);
+                    let blockers = telling(&list.items, since, uid, known);
                     lines.extend(self.news(name, &blockers));
                     let now = self.now.entry(name.clone()).or_default();
                     now.retain(|blocker| matches!(blocker, Blocker::Log(_)));
@@ -300,7 +312,11 @@ fn log_of(phase: &Phase) -> Option<bool> {
         Phase::Created(Some(why)) if why.reason.as_deref() == Some("CrashLoopBackOff") => {
             Some(true)
         }
-        Phase::Created(_) | Phase::InService(_) | Phase::Stopping | Phase::Streaming => None,
+        Phase::Created(_)
+        | Phase::InService(_)
+        | Phase::Leaving(_)
+        | Phase::Stopping
+        | Phase::Streaming => None,
     }
 }
 
@@ -310,16 +326,36 @@ fn since(facts: &Facts) -> Option<Timestamp> {
     facts.change.new.count_managers.iter().filter_map(|(.., time)| *time).max()
 }
 
-/// Returns the Events since then that explain an obstacle: warnings about anything, and the
-/// operator's Events about its own object. The text in `known`, the pod's own message, is left out.
-fn telling(events: &[Event], since: Option<Timestamp>, known: Option<&str>) -> BTreeSet<Blocker> {
+/// Returns the Events since then that explain an obstacle: warnings about the cluster's objects, and
+/// the operator's Events about the object with this `uid`. The text in `known`, the pod's own
+/// message, is left out.
+///
+/// Events of this program and of the webhook are about other writes, or about this very one.
+fn telling(
+    events: &[Event],
+    since: Option<Timestamp>,
+    uid: &str,
+    known: Option<&str>,
+) -> BTreeSet<Blocker> {
+    let since_then = |event: &Event| {
+        let created = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let seen = last_seen(event).or(created);
+        since.zip(seen).is_some_and(|(since, seen)| seen >= since)
+    };
+    let about = |event: &Event| match event.involved_object.kind.as_deref() {
+        Some("postgresql") => {
+            let of = event.involved_object.uid.as_deref();
+            of.is_none_or(|of| uid.is_empty() || of == uid) && by(event).starts_with(OPERATOR)
+        }
+        Some("PersistentVolumeClaim" | "Pod" | "StatefulSet") => {
+            event.type_.as_deref() == Some("Warning")
+        }
+        Some(_) | None => false,
+    };
     events
         .iter()
-        .filter(|event| {
-            event.type_.as_deref() == Some("Warning")
-                || event.involved_object.kind.as_deref() == Some("postgresql")
-        })
-        .filter(|event| since.is_none_or(|since| last_seen(event).is_none_or(|seen| seen >= since)))
+        .filter(|event| about(event))
+        .filter(|event| since_then(event))
         .filter_map(|event| {
             let message = event.message.as_deref().map(str::trim).filter(|it| !it.is_empty())?;
             let message = steady(message);
@@ -330,6 +366,12 @@ fn telling(events: &[Event], since: Option<Timestamp>, known: Option<&str>) -> B
             Some(Blocker::Event { reason, message: short(&message) })
         })
         .collect()
+}
+
+/// Returns the name of the program that reported an Event.
+fn by(event: &Event) -> &str {
+    let component = event.source.as_ref().and_then(|source| source.component.as_deref());
+    component.or(event.reporting_component.as_deref()).unwrap_or_default()
 }
 
 /// Returns the last line of a log that reports an error: `pg_basebackup`'s own line, or else that
@@ -360,123 +402,4 @@ fn short(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn event(kind: &str, type_: &str, reason: &str, message: &str, more: &Value) -> Event {
-        let mut event = json!({"metadata": {}, "involvedObject": {"kind": kind, "name": "acid-a"},
-            "type": type_, "reason": reason, "message": message});
-        json_merge(&mut event, more);
-        serde_json::from_value(event).unwrap()
-    }
-
-    fn json_merge(into: &mut Value, more: &Value) {
-        for (key, value) in more.as_object().unwrap() {
-            into[key] = value.clone();
-        }
-    }
-
-    #[test]
-    fn warnings_and_operator_events_are_obstacles() {
-        let quota = "create Pod acid-a-3 in StatefulSet acid-a failed error: pods \"acid-a-3\" is forbidden: \
-                     exceeded quota: small, requested: cpu=1, used: cpu=3, limited: cpu=3";
-        let at = |time: &str| json!({"lastTimestamp": time});
-        let micro = json!({"eventTime": "2026-11-24T10:00:02.000000Z", "lastTimestamp": null});
-        let events = [
-            event("StatefulSet", "Warning", "FailedCreate", quota, &at("2026-11-24T10:00:01Z")),
-            event(
-                "StatefulSet",
-                "Normal",
-                "SuccessfulCreate",
-                "create Pod",
-                &at("2026-11-24T10:00:01Z"),
-            ),
-            event(
-                "StatefulSet",
-                "Warning",
-                "FailedCreate",
-                "of long ago",
-                &at("2026-11-24T09:00:00Z"),
-            ),
-            event("postgresql", "Normal", "Update", "Rolling update\n  postponed", &micro),
-            event(
-                "Pod",
-                "Warning",
-                "BackOff",
-                "back-off 10s restarting failed container",
-                &json!({}),
-            ),
-            event("Pod", "Warning", "Empty", " ", &json!({})),
-        ];
-        let since = "2026-11-24T10:00:00Z".parse().ok();
-        let reported = |known| -> Vec<String> {
-            telling(&events, since, known).iter().map(ToString::to_string).collect()
-        };
-        let all = reported(None);
-        assert_eq!(
-            all,
-            [
-                "BackOff: back-off restarting failed container".to_owned(),
-                format!("FailedCreate: {quota}"),
-                "Update: Rolling update postponed".to_owned(),
-            ]
-        );
-        // The kubelet's words are in the pod as well.
-        assert_eq!(reported(Some("back-off restarting failed container postgres")), all[1..]);
-    }
-
-    #[test]
-    fn the_last_error_of_a_log_is_found() {
-        for (log, want) in [
-            ("", None),
-            ("2026-11-24 10:00:00,1 INFO: trying to bootstrap from leader 'acid-a-0'\n", None),
-            (
-                "pg_basebackup: initiating base backup, waiting for checkpoint to complete\n\
-                 pg_basebackup: error: could not write to file: No space left on device\n\
-                 2026-11-24 10:00:01 ERROR: Error when fetching backup: pg_basebackup exited with code=1\n\
-                 2026-11-24 10:00:01 INFO: Lock owner: acid-a-0; I am acid-a-3\n",
-                Some("pg_basebackup: error: could not write to file: No space left on device"),
-            ),
-            (
-                "FATAL:  \u{1b}[31mno pg_hba.conf entry\u{1b}[0m\u{7}\nINFO: waiting\n",
-                Some("FATAL: no pg_hba.conf entry"),
-            ),
-        ] {
-            assert_eq!(last_error(log).as_deref(), want);
-        }
-        assert_eq!(short(&"x".repeat(400)).chars().count(), LENGTH + 4);
-    }
-
-    #[test]
-    fn obstacle_is_printed_once() {
-        let mut blockers = Blockers::default();
-        let (reason, message) = ("FailedCreate".to_owned(), "quota".to_owned());
-        let one = BTreeSet::from([Blocker::Event { reason, message }]);
-        assert_eq!(blockers.news("acid-a", &one), ["acid-a: FailedCreate: quota"]);
-        assert_eq!(blockers.news("acid-a", &one), [""; 0]);
-        assert_eq!(blockers.news("acid-b", &one).len(), 1);
-    }
-
-    #[test]
-    fn attempts_are_counted_by_state_and_by_the_leaders_report() {
-        let mut blockers = Blockers::default();
-        let at = |phase: Phase| BTreeMap::from([("acid-a-3".to_owned(), phase)]);
-        let again = ["acid-a-3".to_owned()];
-        let mut seen = Vec::new();
-        for (phase, again) in [
-            (Phase::Cloning, &[][..]),
-            (Phase::Cloning, &[]),
-            (Phase::Configured, &[]),
-            (Phase::Cloning, &again),
-            (Phase::Cloning, &again),
-            (Phase::Streaming, &[]),
-            (Phase::Cloning, &[]),
-        ] {
-            let begun = blockers.begun_anew(&at(phase), again);
-            seen.push(begun.first().map(|(_, attempt)| *attempt));
-        }
-        assert_eq!(seen, [None, None, None, Some(2), Some(3), None, None]);
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use pgscale_guard::Seen;
 use pgscale_guard::facts::{Facts, Health, Live, Member, Problem, Waiting};
 use pgscale_guard::patroni::{Role, State};
 
+use super::leaving::Leaving;
 use super::{Goal, Snapshot, replicates};
 use crate::plan::describe;
 
@@ -23,6 +24,8 @@ pub(crate) enum Phase {
     Created(Option<Waiting>),
     /// The member serves readers or, as the leader, writers.
     InService(&'static str),
+    /// The member is to be removed, and its pod still lives, for this reason.
+    Leaving(Leaving),
     /// Its PostgreSQL container runs, and Patroni has not reported its state.
     Started,
     /// Its pod is being deleted.
@@ -35,6 +38,11 @@ impl Phase {
     /// Returns whether the member has reached its last phase.
     pub(crate) fn is_settled(&self) -> bool {
         matches!(self, Self::InService(_) | Self::Streaming)
+    }
+
+    /// Returns whether the pod is being deleted, or is to be removed.
+    pub(crate) fn ends(&self) -> bool {
+        matches!(self, Self::Leaving(_) | Self::Stopping)
     }
 
     /// Returns whether it has no data of its own yet.
@@ -55,6 +63,7 @@ impl Phase {
             | Self::Configured
             | Self::Created(None)
             | Self::InService(_)
+            | Self::Leaving(_)
             | Self::Started
             | Self::Stopping
             | Self::Streaming => None,
@@ -75,7 +84,7 @@ pub(crate) enum Behind {
 
 impl Behind {
     /// Returns the condition that a member of this health lacks.
-    fn of(health: Health) -> Self {
+    pub(super) fn of(health: Health) -> Self {
         let lags = |problem: &Problem| {
             matches!(problem, Problem::Behind(_) | Problem::ReplayBehind { .. })
         };
@@ -121,6 +130,7 @@ impl fmt::Display for Phase {
             Self::Created(None) => write!(out, "pod created"),
             Self::Created(Some(why)) => write!(out, "pod created, waiting: {why}"),
             Self::InService(role) => write!(out, "in service as {role}"),
+            Self::Leaving(why) => write!(out, "{why}"),
             Self::Started => write!(out, "container started"),
             Self::Stopping => write!(out, "stopping"),
             Self::Streaming => write!(out, "streaming"),
@@ -141,9 +151,12 @@ pub(crate) fn phases(goal: &Goal, snapshot: &Snapshot) -> BTreeMap<String, Phase
 }
 
 fn phase(facts: &Facts, member: &Member, snapshot: &Snapshot) -> Phase {
-    // The health of a removed member does not matter.
-    if member.pod.terminating || member.ordinal >= facts.to() {
+    if member.pod.terminating {
         return Phase::Stopping;
+    }
+    // The health of a removed member does not matter.
+    if member.ordinal >= facts.to() {
+        return Phase::Leaving(Leaving::of(&snapshot.facts.assessment(), member));
     }
     if !member.pod.containers_running {
         return Phase::Created(member.pod.waiting.clone().map(without_back_off));
@@ -198,7 +211,7 @@ pub(crate) fn steady(text: &str) -> String {
 }
 
 /// Returns the reason for a pod that does not run, without the back-off.
-fn without_back_off(waiting: Waiting) -> Waiting {
+pub(super) fn without_back_off(waiting: Waiting) -> Waiting {
     Waiting { message: waiting.message.as_deref().map(steady), ..waiting }
 }
 

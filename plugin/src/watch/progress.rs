@@ -7,6 +7,7 @@ use pgscale_guard::object_ref::ObjectRef;
 use pgscale_guard::remedy::Command;
 use tokio::time::Instant;
 
+use super::leaving::Leaving;
 use super::phase::Phase;
 use super::{Goal, Lack, Snapshot, converged};
 
@@ -45,13 +46,16 @@ impl Progress {
         };
         match self {
             Self::NoPod => here(&["describe", "statefulset", name]),
-            Self::Cluster(_) => match operator {
+            Self::Cluster(_) | Self::At(Phase::Leaving(Leaving::NotActed(_))) => match operator {
                 Some(operator) => {
                     let place = operator.namespace.as_deref().unwrap_or(namespace);
                     Command::kubectl(["logs", &operator.argument(), "--tail=50", "-n", place])
                 }
                 None => here(&["describe", "postgresql", name]),
             },
+            Self::At(Phase::Leaving(leaving)) => {
+                here(&["describe", "pod", leaving.waits_for().unwrap_or(subject)])
+            }
             Self::At(Phase::Created(Some(why))) if why.crashes() => logs(&["--previous"]),
             Self::At(Phase::Created(_) | Phase::Stopping) => here(&["describe", "pod", subject]),
             Self::At(Phase::Streaming | Phase::InService(_)) => {

@@ -97,7 +97,7 @@ impl Timeline {
             Origin::Write(time) | Origin::FirstLook(time) => time,
         };
         for (name, phase) in phases {
-            let Some(member) = facts.member(name).filter(|_| *phase != Phase::Stopping) else {
+            let Some(member) = facts.member(name).filter(|_| !phase.ends()) else {
                 continue;
             };
             let created = member.pod.created;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pgscale_guard::change::Direction;
 use pgscale_guard::duration::human;
 use pgscale_guard::read::AskWhom;
+use pgscale_guard::remedy::Remedy;
 use pgscale_guard::{Change, Facts};
 use tokio::time::Instant;
 
@@ -105,6 +106,11 @@ impl Job {
             Ok(Prepared { stands: Stands::Refused(failure), .. }) | Err(failure) => Some(failure),
             Ok(Prepared { stands: Stands::Nothing | Stands::Ready, .. }) => None,
         }
+    }
+
+    /// Returns what the findings that refuse the plan suggest.
+    pub(super) fn ways_out(&self) -> impl Iterator<Item = &Remedy> {
+        self.plan().into_iter().flat_map(Plan::ways_out)
     }
 
     /// Returns the summary that a person sees before anything is done.
@@ -219,8 +225,32 @@ async fn plan(
     // applies its limits silently.
     let from = facts.from().unwrap_or(declared);
     let count = request.count.count(session, name, declared, from)?;
-    facts.change = Change { undo: request.undoes.is_some(), ..Change::of_count(cluster, count) };
-    Ok((Plan::of(&facts, &policies).reached_by(&session.reach), facts))
+    let of_count = |old| Change { undo: request.undoes.is_some(), ..Change::of_count(old, count) };
+    facts.change = of_count(cluster.clone());
+    let plan = Plan::of(&facts, &policies).reached_by(&session.reach);
+    if let Some(running) = unacted(&plan, request) {
+        let change = of_count(cluster.with_instances(running));
+        let (facts, policies) = session.facts(change, AskWhom::All).await;
+        session.show_warnings();
+        let again = Plan::of(&facts, &policies).reached_by(&session.reach).resuming(running);
+        // Where the rules refuse it by now, the operator is not pushed. The wait says how it stands.
+        let wrong = request.count.direction().is_some_and(|wanted| wanted != facts.direction());
+        if again.outcome() == PlanOutcome::Ready && !wrong {
+            return Ok((again, facts));
+        }
+    }
+    Ok((plan, facts))
+}
+
+/// Returns the count of the StatefulSet, where the count is declared already, and the operator has
+/// not acted on it.
+///
+/// The same command, run again, then makes the operator act.
+fn unacted(plan: &Plan, request: &ScaleRequest) -> Option<i64> {
+    let acting = &request.acting;
+    let waits = acting.dry_run == DryRun::None && acting.wait && request.by_name();
+    let idle = plan.outcome() == PlanOutcome::Nothing && waits;
+    plan.running.filter(|running| idle && *running != plan.to)
 }
 
 fn refusal(session: &Session, plan: &Plan) -> Failure {
@@ -248,13 +278,18 @@ fn as_shown(shown: &Prepared, now: Prepared, agreed: Agreed) -> Result<Prepared,
         agreed.covers(&shown.plan, &now.plan)?;
         return Ok(now);
     }
-    Err(Failure::refused(format!(
-        "the change of postgresql {} is not the one that was shown any more: numberOfInstances would go from {} \
+    let superseded = shown.plan.uid == now.plan.uid && shown.plan.declared != now.plan.declared;
+    let kind = if superseded { Kind::Reverted } else { Kind::Refused };
+    Err(Failure::new(
+        kind,
+        format!(
+            "the change of postgresql {} is not the one that was shown any more: numberOfInstances would go from {} \
          to {}; nothing was changed",
-        now.plan.cluster(),
-        now.plan.declared.map_or("unset".to_owned(), |count| count.to_string()),
-        now.plan.count
-    )))
+            now.plan.cluster(),
+            now.plan.declared.map_or("unset".to_owned(), |count| count.to_string()),
+            now.plan.count
+        ),
+    ))
 }
 
 /// Carries out a plan that was agreed to.
@@ -271,6 +306,7 @@ async fn act(
     if acting.dry_run != DryRun::None {
         return rehearse(session, plan, acting.dry_run, &change).await;
     }
+    let session = &session.ending_within(acting.patience.timeout);
     let start = Instant::now();
     let reason = acting.why.reason.as_deref();
     let entry = Entry {
@@ -300,9 +336,11 @@ async fn act(
 async fn follow(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcome {
     let resume = session.suggest(&["wait", &plan.name]);
     session.interrupted_means("interrupted; the change continues", "resume", resume.clone());
-    session.out.note(&format!("numberOfInstances is {}", plan.count));
+    let asked = if plan.resumes.is_some() { "; the operator was asked again" } else { "" };
+    session.out.note(&format!("numberOfInstances is {}{asked}", plan.count));
     let watched = if request.acting.wait {
-        Some(watch(session, &Goal::of_plan(&plan), request.acting.patience.timeout).await)
+        let goal = Goal { ours: true, ..Goal::of_plan(&plan) };
+        Some(watch(session, &goal, request.acting.patience.timeout).await)
     } else {
         session.advise("wait for it:", resume.into());
         None

@@ -9,7 +9,9 @@ use crate::testing::{Mishap, World, give, run};
 
 mod asking;
 mod dry_run;
+mod idle;
 mod several;
+mod switching;
 
 #[tokio::test]
 async fn growth_is_written_once_with_its_preconditions_and_waited_for() {

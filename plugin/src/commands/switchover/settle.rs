@@ -97,7 +97,7 @@ impl Settling<'_> {
             let means = "interrupted; the leader has moved, the standbys follow it";
             self.session.interruption.means(means);
         }
-        let deadline = Instant::now() + timeout;
+        let deadline = self.session.pace.by(timeout);
         let known = if self.moved { unfit(&self.before.assessment()) } else { Vec::new() };
         let mut waiting = Waiting::begin(self.session);
         loop {

@@ -15,6 +15,9 @@ impl State {
         if request.method == Method::POST && request.path == "/switchover" {
             return self.switch_over(request.body.clone().unwrap());
         }
+        if self.frozen == Some(ordinal) {
+            return Err("timed out after 1s".to_owned());
+        }
         if self.silent {
             return Err("neither pods/portforward nor pods/exec is permitted".to_owned());
         }
@@ -59,6 +62,9 @@ impl State {
             return output.map_err(ExecError::Failed);
         }
         if words.ends_with("CHECKPOINT") {
+            if self.mishap == Some(Mishap::LeaderGoneAtCheckpoint) {
+                self.leader = -1;
+            }
             if self.mishap == Some(Mishap::FailoverAtCheckpoint) {
                 self.leader = self.members - 2;
                 self.timeline += 1;
@@ -88,10 +94,21 @@ impl State {
             let body = "candidate name does not match with sync_standby".to_owned();
             return Ok(RestResponse { status: 412, body });
         }
+        if self.mishap == Some(Mishap::CandidateFreezes) {
+            self.frozen = candidate.parse().ok();
+            return Ok(RestResponse { status: 503, body: "Switchover failed".to_owned() });
+        }
         self.leader = match self.mishap {
             Some(Mishap::AnotherTakesOver) => 1,
             _ => candidate.parse().unwrap(),
         };
+        if self.mishap == Some(Mishap::NewLeaderFreezes) {
+            self.frozen = Some(self.leader);
+        }
+        if self.mishap == Some(Mishap::LeadReturns) && self.declared < self.replicas {
+            self.replicas = self.declared;
+            self.members = self.declared;
+        }
         self.timeline += u64::from(!self.standby_cluster);
         if let Some(Mishap::CountedDuringSwitchover(count)) = self.mishap {
             self.declared = count;

@@ -15,6 +15,19 @@ pub(crate) enum Mishap {
     LostBefore,
     /// The answer to the write is lost on its way.
     LostAfter,
+    /// The operator drops the update: the count is stored, and nothing happens until another update.
+    UpdateDropped,
+    /// The operator has not acted yet when a failover brings the lead to the last member. It acts as
+    /// soon as the lead has moved again.
+    LeadReturns,
+    /// The same, and no kept member can take over.
+    LeadReturnsForGood,
+    /// The leader's pod is deleted while the checkpoint is written: no member holds the lock.
+    LeaderGoneAtCheckpoint,
+    /// The candidate freezes while Patroni switches over, and Patroni gives up.
+    CandidateFreezes,
+    /// The new leader freezes right after the switchover.
+    NewLeaderFreezes,
     /// Patroni refuses to switch over.
     SwitchoverRefused,
     /// Patroni's answer to a switchover that works is lost.
@@ -62,6 +75,8 @@ pub(crate) enum Mishap {
     ConflictAndHiddenClaims,
     /// The volume claims cannot be read any more once the question is open.
     HiddenClaimsAtPrompt,
+    /// Another writer sets the count to this while the question is open.
+    CountedAtPrompt(i64),
     /// A policy allows no more than 3 instances once the question is open.
     BoundedAtPrompt,
 }

@@ -179,8 +179,27 @@ impl State {
             return Ok(respond(200, &self.object()));
         }
         self.version += 1;
-        self.declared = patch["spec"]["numberOfInstances"].as_i64().unwrap();
+        let Some(count) = patch["spec"]["numberOfInstances"].as_i64() else {
+            // The operator acts on an annotation as it does on the count.
+            self.replicas = self.declared;
+            self.members = self.declared;
+            return Ok(respond(200, &self.object()));
+        };
+        self.declared = count;
         self.managers = vec!["kubectl-pgscale"];
+        if mishap == Some(Mishap::UpdateDropped) {
+            return Ok(respond(200, &self.object()));
+        }
+        if matches!(mishap, Some(Mishap::LeadReturns | Mishap::LeadReturnsForGood)) {
+            if self.declared < self.replicas {
+                self.leader = self.members - 1;
+                self.timeline += 1;
+            }
+            if mishap == Some(Mishap::LeadReturnsForGood) {
+                self.stalled = (0..self.declared).collect();
+            }
+            return Ok(respond(200, &self.object()));
+        }
         if let Some(growth) = &mut self.growth {
             growth.since = (self.clock)().to_string();
         }
@@ -298,13 +317,12 @@ impl State {
                 let pods: Vec<Value> = ordinals.map(|ordinal| self.pod(ordinal)).collect();
                 list(&pods)
             }
-            "acid-a-leader" => self.annotated(
-                last,
-                &json!({"leader": format!("acid-a-{}", self.leader), "ttl": "30",
-                    "renewTime": self.now(), "optime": "1000", "transitions": "0"}),
-            ),
+            "acid-a-leader" => self.annotated(last, &self.lock()),
             "acid-a-config" => {
                 let mut config = json!({"maximum_lag_on_failover": 1_000_000});
+                if self.paused {
+                    config["pause"] = json!(true);
+                }
                 if self.standby_cluster {
                     // Patroni ignores the mode in a standby cluster.
                     config["standby_cluster"] = json!({"host": "remote"});
@@ -382,6 +400,16 @@ impl State {
         }
         let name = query.split("involvedObject.name%3D").nth(1).unwrap_or_default();
         list(&growth.events(name.split('&').next().unwrap_or_default()))
+    }
+
+    /// Returns the annotations of the leader lock, which may have no holder.
+    fn lock(&self) -> Value {
+        let mut lock = json!({"ttl": "30", "renewTime": self.now(), "optime": "1000",
+            "transitions": "0"});
+        if self.leader >= 0 {
+            lock["leader"] = json!(format!("acid-a-{}", self.leader));
+        }
+        lock
     }
 
     fn annotated(&self, name: &str, annotations: &Value) -> Response<Body> {

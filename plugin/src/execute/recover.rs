@@ -1,0 +1,168 @@
+//! What to do where the leader is on a member that is being removed, although the count is written:
+//! it moves again, or the count is set back.
+//!
+//! Between the write and the operator's act a failover may bring the leader back. The operator then
+//! asks Patroni once, for ordinal 0, and deletes the leader all the same (`preScaleDown`,
+//! pkg/cluster/resources.go).
+
+use kube::api::{Patch, PatchParams};
+use pgscale_guard::postgresql::Postgresql;
+use pgscale_guard::read::AskWhom;
+use pgscale_guard::{Change, Facts};
+use serde_json::json;
+
+use crate::error::chain;
+use crate::execute::switchover::{Lead, move_leader};
+use crate::plan::{FIELD_MANAGER, LeaderMove, judge};
+use crate::session::Session;
+
+/// The number of times that the restoration is tried again after a conflict. The operator writes the
+/// status several times in a row.
+const CONFLICTS: u32 = 5;
+
+/// A count that this program wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Written {
+    /// Namespace of the cluster.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its identity.
+    pub(crate) uid: String,
+    /// The written count.
+    pub(crate) count: i64,
+    /// The count before.
+    pub(crate) before: i64,
+}
+
+/// The end of a recovery.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Recovered {
+    /// The leader is on a member that stays.
+    Moved(Lead),
+    /// No member could take over, for these reasons. The count is the one of before.
+    Restored(Vec<String>, OperatorWas),
+    /// Nothing was done, for these reasons.
+    Not(Vec<String>),
+}
+
+/// The operator's state while the count was set back, by the status that it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OperatorWas {
+    /// It did not work on the cluster.
+    Idle,
+    /// It worked on the cluster, and may carry the former count out once.
+    AtWork,
+}
+
+/// Moves the leader to the best member that stays. Where none can take over, sets the count back,
+/// unless the operator has acted or another writer has set the count.
+pub(crate) async fn recover(
+    session: &Session,
+    written: &Written,
+    cluster: &Postgresql,
+) -> Recovered {
+    let old = cluster.with_instances(written.before);
+    let change = Change::of_count(old, written.count);
+    let (facts, policies) = session.facts(change, AskWhom::All).await;
+    session.show_warnings();
+    // The same choice as before the write. The verdict does not matter: the count is written.
+    let (leader_move, verdict) = judge(&facts, &policies, None);
+    if facts.failover.known().is_some() {
+        return Recovered::Not(vec!["a switchover is under way".to_owned()]);
+    }
+    let mut reasons = Vec::new();
+    match leader_move {
+        Some(wanted) => match move_again(session, &facts, wanted).await {
+            Ok(lead) => return Recovered::Moved(lead),
+            Err(why) => reasons.push(why),
+        },
+        None if !facts.leader_condemned() => return Recovered::Not(Vec::new()),
+        None => {
+            let denials = verdict.denials();
+            reasons.extend(denials.map(|it| format!("{}: {}", it.rule, it.message)));
+        }
+    }
+    match restore(session, written).await {
+        Ok(operator) => Recovered::Restored(reasons, operator),
+        Err(why) => {
+            reasons.push(format!("numberOfInstances stays {}: {why}", written.count));
+            Recovered::Not(reasons)
+        }
+    }
+}
+
+async fn move_again(session: &Session, facts: &Facts, wanted: LeaderMove) -> Result<Lead, String> {
+    match move_leader(session, facts, &wanted).await {
+        Ok(moved) => {
+            session.out.note(&moved.reported());
+            Ok(Lead::moved(wanted, moved))
+        }
+        Err(not_moved) => Err(not_moved.failure.text()),
+    }
+}
+
+/// Sets the count back to the one of before.
+///
+/// The write is conditional on the version of the object. An operator that begins to act writes the
+/// status first, and so changes the version.
+///
+/// # Errors
+/// The reason for which the count stays.
+pub(crate) async fn restore(session: &Session, written: &Written) -> Result<OperatorWas, String> {
+    let Written { namespace, name, uid, count, before } = written;
+    for _ in 0..CONFLICTS {
+        let read = session.reader.cluster(namespace, name).await;
+        let cluster = read.map_err(|error| error.to_string())?;
+        ours(&cluster, written)?;
+        let version = cluster.resource_version.clone();
+        let operator = match cluster.status.as_deref() {
+            Some("Updating") => OperatorWas::AtWork,
+            Some(_) | None => OperatorWas::Idle,
+        };
+        let change = Change::of_count(cluster.with_instances(*before), *count);
+        let facts = session.reader.facts(change, AskWhom::AsNeeded).await;
+        session.show_warnings();
+        match facts.stateful_set.known() {
+            Some(set) if Some(set.replicas) == facts.from() => {}
+            Some(set) => return Err(format!("the StatefulSet says {} already", set.replicas)),
+            None => return Err("the StatefulSet could not be read".to_owned()),
+        }
+        let patch = json!({"metadata": {"resourceVersion": version, "uid": uid},
+            "spec": {"numberOfInstances": before}});
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let sent =
+            session.clusters(namespace).patch(name, &params, &Patch::Merge(&patch)).await.map(drop);
+        session.show_warnings();
+        match sent {
+            Ok(()) => return Ok(operator),
+            Err(kube::Error::Api(status)) if status.is_conflict() => {}
+            // An answer that was lost is no answer: the object shows whether the write arrived.
+            Err(error) => {
+                let read = session.reader.cluster(namespace, name).await;
+                if read.is_ok_and(|now| now.uid == *uid && now.instances == Some(*before)) {
+                    return Ok(operator);
+                }
+                return Err(chain(&error));
+            }
+        }
+    }
+    Err(format!("another writer keeps changing the object: {CONFLICTS} attempts conflicted"))
+}
+
+/// Checks that the present count is the one that this program wrote, and that no other writer wrote
+/// the same.
+fn ours(cluster: &Postgresql, written: &Written) -> Result<(), String> {
+    if cluster.uid != written.uid || cluster.instances != Some(written.count) {
+        return Err("another writer has changed it".to_owned());
+    }
+    let mut writers = cluster.count_managers.iter().map(|(manager, ..)| manager.as_str());
+    match writers.find(|writer| *writer != FIELD_MANAGER) {
+        Some(writer) => Err(format!("{writer} has set it too")),
+        None if cluster.count_managers.is_empty() => {
+            Err("it is not known which program wrote it".to_owned())
+        }
+        None => Ok(()),
+    }
+}
