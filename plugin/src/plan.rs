@@ -273,6 +273,12 @@ impl Plan {
         self.unjudged().into_iter().filter(|rule| !known.contains(rule)).collect()
     }
 
+    /// Returns whether the leader is none of the removed members, or moves first.
+    pub(crate) fn keeps_leader(&self) -> bool {
+        let leads = |it: &Leaving| self.leader.as_ref() == Some(&it.pod);
+        self.leader_move.is_some() || !self.leaving.iter().any(leads)
+    }
+
     /// Returns what the findings that refuse it suggest.
     pub(crate) fn ways_out(&self) -> impl Iterator<Item = &Remedy> {
         self.verdict.denials().filter_map(|finding| finding.remedy.as_ref())

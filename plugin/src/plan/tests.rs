@@ -449,3 +449,12 @@ fn the_document_is_versioned_and_whole() {
     "#);
     assert_eq!(document["apiVersion"], json!("pgscale.dev/v1alpha1"));
 }
+
+#[test]
+fn plan_keeps_a_leader_that_stays_or_moves() {
+    let none = Policies::default();
+    let lost = (0..3).fold(facts(5, 3, 4), stalled);
+    for (facts, keeps) in [(facts(5, 3, 0), true), (facts(5, 3, 4), true), (lost, false)] {
+        assert_eq!(Plan::of(&facts, &none).keeps_leader(), keeps);
+    }
+}

@@ -339,7 +339,8 @@ async fn follow(session: &Session, plan: Plan, request: &ScaleRequest) -> Outcom
     let asked = if plan.resumes.is_some() { "; the operator was asked again" } else { "" };
     session.out.note(&format!("numberOfInstances is {}{asked}", plan.count));
     let watched = if request.acting.wait {
-        let goal = Goal { ours: true, ..Goal::of_plan(&plan) };
+        // An override may let the leader go. That was agreed to.
+        let goal = Goal { ours: plan.keeps_leader(), ..Goal::of_plan(&plan) };
         Some(watch(session, &goal, request.acting.patience.timeout).await)
     } else {
         session.advise("wait for it:", resume.into());
