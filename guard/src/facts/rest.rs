@@ -1,7 +1,5 @@
 //! The place where a member's Patroni is asked.
 
-use std::net::IpAddr;
-
 use crate::facts::{Live, Member};
 use crate::patroni::PATRONI_PORT;
 
@@ -17,10 +15,10 @@ impl Member {
         let Some(url) = self.report.known().and_then(|report| report.api_url.as_ref()) else {
             return Ok(PATRONI_PORT);
         };
-        let reported: Option<IpAddr> = url.host.parse().ok();
-        let own: Option<IpAddr> = self.pod.ip.as_ref().and_then(|ip| ip.parse().ok());
         // A name is not looked up: the address of the pod is known.
-        if reported.is_some() && reported != own {
+        let digits = |letter: char| letter.is_ascii_digit() || letter == '.';
+        let is_address = url.host.contains(':') || url.host.chars().all(digits);
+        if is_address && self.pod.ip.as_ref() != Some(&url.host) {
             return Ok(PATRONI_PORT);
         }
         if url.tls {
