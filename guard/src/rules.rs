@@ -26,6 +26,7 @@ mod capacity;
 mod configuration;
 mod direct_scale;
 mod draining;
+mod endless;
 mod evaluate;
 mod foreign;
 mod images;
@@ -76,6 +77,8 @@ mod scenarios;
 #[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "most of it is for this crate"))]
 #[allow(clippy::return_self_not_must_use, clippy::unwrap_used, reason = "it is for tests")]
 pub(crate) mod testing;
+#[cfg(test)]
+mod ways_out;
 
 pub use after_switchover::{AFTER_SWITCHOVER, after_switchover};
 pub use alternative::{Alternative, alternative};

@@ -89,18 +89,19 @@ fn by_document(name: &str, variable: Variable<'_>, found: &mut Vec<RestRefusal>)
         Value::Object(all) => !all.is_empty(),
         Value::Bool(true) | Value::Number(_) => true,
     };
-    let section = &document["restapi"];
+    let Some(section) = document.get("restapi") else { return };
+    let value = |key: &str| section.get(key).unwrap_or(&Value::Null);
     for key in ["auth", "authentication", "certfile"] {
-        if set(&section[key]) {
+        if set(value(key)) {
             found.push(certain(&field(key), "set"));
         }
     }
     for key in ["allowlist", "allowlist_include_members"] {
-        if set(&section[key]) {
-            found.push(possible(&field(key), &section[key].to_string()));
+        if set(value(key)) {
+            found.push(possible(&field(key), &value(key).to_string()));
         }
     }
-    if let Some(listen) = section["listen"].as_str()
+    if let Some(listen) = value("listen").as_str()
         && listen.rsplit(':').next() != Some(PORT)
     {
         found.push(certain(&field("listen"), listen));
@@ -112,7 +113,9 @@ fn by_document(name: &str, variable: Variable<'_>, found: &mut Vec<RestRefusal>)
 fn by_report(pod: &Pod, found: &mut Vec<RestRefusal>) {
     let text = pod.metadata.annotations.as_ref().and_then(|all| all.get("status"));
     let report = text.and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let Some(url) = report.as_ref().and_then(|report| report["api_url"].as_str()) else { return };
+    let Some(url) = report.as_ref().and_then(|report| report.get("api_url")?.as_str()) else {
+        return;
+    };
     let field = "annotation status.api_url";
     let Some(authority) = url.strip_prefix("http://") else {
         return found.push(certain(field, url));

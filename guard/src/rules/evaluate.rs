@@ -6,7 +6,7 @@ use crate::policy::Policies;
 use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::judge::{judge, judge_by};
-use crate::rules::{RULES, Read, Reads, alternative, inside, passing, pgscale};
+use crate::rules::{RULES, Read, Reads, alternative, endless, inside, passing, pgscale};
 use crate::verdict::{Finding, Outcome, Severity, Verdict};
 
 /// Judges one change by every rule.
@@ -15,6 +15,7 @@ pub fn evaluate(facts: &Facts, policies: &Policies) -> Verdict {
     alternative::show(&mut verdict, facts, policies);
     past_unreadable(&mut verdict, facts);
     passing::keep(&mut verdict, facts, policies);
+    endless::mend(&mut verdict, facts);
     verdict
 }
 

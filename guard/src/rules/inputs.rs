@@ -127,6 +127,7 @@ mod tests {
         pod/acid-a-0: role label: master
         pod/acid-a-1: role label: replica
         pod/acid-a-2: role label: none
+        pod/acid-a-0: TLS, a password or an allowlist of its REST interface: none seen
         http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
         http://10.244.0.11:8008/patroni: acid-a-1: answer: none (no answer in 1s)
         pod/acid-a-1: annotation status: running replica, timeline 1, at 0/3E8, streaming

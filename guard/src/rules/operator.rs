@@ -3,7 +3,7 @@
 use crate::assessment::Assessment;
 use crate::change::Direction;
 use crate::evidence::Evidence;
-use crate::facts::Seen;
+use crate::facts::{Facts, Seen};
 use crate::operator::account::{create_list, edit_list};
 use crate::policy::Policies;
 use crate::postgresql::CONTROLLER_ANNOTATION;
@@ -138,20 +138,25 @@ fn operator_absent(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     let mut finding = Finding::new(OPERATOR_ABSENT.id, severity, message)
         .if_leader_goes(!harmless && facts.leader_condemned());
     finding.evidence.push(evidence);
-    let remedy = match &facts.operator {
-        Seen::Known(operator) => {
-            let deployment = operator.deployment.argument();
-            let namespace = operator.deployment.namespace.as_deref().unwrap_or_default();
-            let scale = ["scale", &deployment, "--replicas=1", "-n", namespace];
-            Remedy::to(
-                "see why it is down",
-                Command::kubectl(["get", "deployment,pods", "-n", namespace]),
-            )
-            .or_to("if it was scaled to 0", Command::kubectl(scale))
-        }
-        Seen::Absent | Seen::Unreadable(_) => own(),
+    Outcome::Found(finding.remedy(start_operator(facts).unwrap_or_else(own)))
+}
+
+/// Returns the remedy that makes an operator work on the cluster. `None` where one runs, or where
+/// that is not known.
+pub(super) fn start_operator(facts: &Facts) -> Option<Remedy> {
+    let operator = match &facts.operator {
+        Seen::Known(operator) if operator.available == Some(false) => operator,
+        Seen::Absent => return Some(own()),
+        Seen::Known(_) | Seen::Unreadable(_) => return None,
     };
-    Outcome::Found(finding.remedy(remedy))
+    let deployment = operator.deployment.argument();
+    let namespace = operator.deployment.namespace.as_deref().unwrap_or_default();
+    let scale = ["scale", &deployment, "--replicas=1", "-n", namespace];
+    let see = Command::kubectl(["get", "deployment,pods", "-n", namespace]);
+    Some(
+        Remedy::to("see why the operator is down", see)
+            .or_to("if it was scaled to 0", Command::kubectl(scale)),
+    )
 }
 
 pub(super) const OPERATOR_FAILED: Rule = Rule {
@@ -358,7 +363,7 @@ mod tests {
         insta::assert_snapshot!(text("operator-absent", &available(led_by_the_last(3), Some(false))), @"
         operator-absent: the operator is down: the new count of db/acid-a would wait for one, and the leader be deleted then, on facts that no rule checked
           deployment default/postgres-operator: status.availableReplicas: 0
-          Try: see why it is down:
+          Try: see why the operator is down:
               kubectl get deployment,pods -n default
             if it was scaled to 0:
               kubectl scale deployment/postgres-operator --replicas=1 -n default

@@ -7,7 +7,7 @@
 
 use crate::assessment::Assessment;
 use crate::change::Direction;
-use crate::facts::{Facts, Health, Member, OperatorSwitchover, Seen};
+use crate::facts::{Facts, Health, Live, Member, OperatorSwitchover, Seen};
 use crate::object_ref::ObjectRef;
 use crate::policy::Policies;
 use crate::remedy::{Command, Remedy};
@@ -129,8 +129,8 @@ fn left_out(facts: &Assessment<'_>, leader: &str, lock: &ObjectRef) -> Finding {
 pub(super) const LEADER_CANNOT_MOVE: Rule = Rule {
     id: RuleId::LEADER_CANNOT_MOVE,
     title: "the leader's pod would be deleted and ordinal 0 cannot take over",
-    applies: Applies::on(&[DOWN.to_at_least(1)]).noted("up in kubectl pgscale only"),
-    default: "deny; up: warn",
+    applies: Applies::on(&[DOWN.to_at_least(1), UP.after_some(), REWRITTEN.to_at_least(1)]),
+    default: "deny",
     kind: Kind::Live,
     page: "\
 The leader is on an ordinal that the new count leaves out, and the operator's hand-over would fail. It asks
@@ -169,7 +169,23 @@ postgres-appliance/scripts/configure_spilo.py of zalando/spilo.",
 };
 
 fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
+    let shrinks = facts.direction() == Direction::Down;
+    // More pods may live than the object asks for, and any write makes the operator delete them.
+    if !shrinks && !facts.deletes_leader() {
+        return Outcome::NotApplicable;
+    }
+    let first = facts.member(&facts.pod_name(0));
+    let asked = first.is_none_or(|first| first.live != Live::NotAsked);
     match facts.operator_switchover() {
+        // What is not known of growth warns only, and this deletes the leader. Growth needs no live
+        // answers otherwise, so its health may rest on a report alone.
+        OperatorSwitchover::Works if !shrinks && !asked => {
+            let why = format!("{} was not asked", facts.pod_name(0));
+            Outcome::Found(unknown_of_growth(facts, &why))
+        }
+        OperatorSwitchover::Unknown(why) if !shrinks => {
+            Outcome::Found(unknown_of_growth(facts, &why))
+        }
         OperatorSwitchover::NotNeeded | OperatorSwitchover::Works => Outcome::Pass,
         OperatorSwitchover::Unknown(why) => Outcome::Unknown(why),
         OperatorSwitchover::Fails(obstacles) => {
@@ -205,6 +221,21 @@ fn leader_cannot_move(facts: &Assessment<'_>, _: &Policies) -> Outcome {
     }
 }
 
+/// Returns the finding where a write that is no shrink deletes the leader, and nothing shows that
+/// ordinal 0 can take over.
+fn unknown_of_growth(facts: &Assessment<'_>, why: &str) -> Finding {
+    let leader = facts.leader_name().unwrap_or_default();
+    let message = format!(
+        "{leader} leads and would be deleted, and whether {} can take over is not known: {why}",
+        facts.pod_name(0)
+    );
+    let keep = keep_leader(facts).unwrap_or_else(|| plan(facts));
+    Finding::deny(LEADER_CANNOT_MOVE.id, message)
+        .because(facts.lock_source(), "leader", leader)
+        .remedy(Remedy::run(keep))
+        .if_leader_goes(true)
+}
+
 /// Returns the command that shows which counts would be admitted.
 fn plan(facts: &Assessment<'_>) -> Command {
     pgscale(facts, "plan", &["--to", &facts.to().to_string()])
@@ -226,7 +257,7 @@ fn mend_one(facts: &Facts) -> Remedy {
 mod tests {
     use super::*;
     use crate::facts::Facts;
-    use crate::facts::{Live, RestRefusal};
+    use crate::facts::RestRefusal;
     use crate::rules::testing::{Want, healthy, led_by_the_last, table, text};
 
     /// Returns a cluster of which 5 run, led by the last. The operator's limit is `max` and is not
@@ -402,6 +433,27 @@ mod tests {
                 ("pods unreadable", last(3).without_sight_of_members(), Want::Unknown),
                 ("zero has its own rule", last(0).frozen(0), Want::NotApplicable),
                 ("growing", healthy(3, 5).frozen(0), Want::NotApplicable),
+                ("growing, and the leader is left out", last(0).with_count(2, 3), Want::Pass),
+                (
+                    "growing, the leader is left out, and -0 is behind",
+                    last(0).with_count(2, 3).stalled([0]),
+                    Want::Deny,
+                ),
+                (
+                    "growing, the leader is left out, and -0 was not asked",
+                    last(0).with_count(2, 3).with_member(0, |it| it.live = Live::NotAsked),
+                    Want::Deny,
+                ),
+                (
+                    "as many as the operator's limit, and -0 is behind",
+                    limited(3).stalled([0]),
+                    Want::Deny,
+                ),
+                (
+                    "as many as the operator's limit, which keeps the leader",
+                    limited(5),
+                    Want::NotApplicable,
+                ),
             ],
         );
         insta::assert_snapshot!(text("leader-cannot-move", &last(3).frozen(0)), @"

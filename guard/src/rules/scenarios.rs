@@ -28,10 +28,17 @@ mod copies;
 mod leader;
 mod limits;
 mod repairs;
+mod rescues;
 
 /// Goes through every scenario.
 pub(super) fn run() {
-    let all = [copies::SCENARIOS, leader::SCENARIOS, limits::SCENARIOS, repairs::SCENARIOS];
+    let all = [
+        copies::SCENARIOS,
+        leader::SCENARIOS,
+        limits::SCENARIOS,
+        repairs::SCENARIOS,
+        rescues::SCENARIOS,
+    ];
     for scenario in all.concat() {
         scenario();
     }

@@ -16,7 +16,9 @@ use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, CHANGE, DOWN, UP};
 use crate::rules::reads::{self, Read};
 use crate::rules::zero::last_leader;
-use crate::rules::{Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, unread};
+use crate::rules::{
+    Kind, NAMED, Rule, inputs, kubectl, members_unseen, status, still_down, unread,
+};
 use crate::verdict::{Finding, Outcome, Severity};
 
 pub(super) const VOLUMES_DELETED: Rule = Rule {
@@ -332,10 +334,12 @@ fn pdb_blocks_drain(facts: &Assessment<'_>, _: &Policies) -> Outcome {
         let object = ObjectRef::new(object_ref::Kind::PodDisruptionBudget, &budget.name);
         finding = finding.because(object, field, value);
     }
-    Outcome::Found(finding.remedy(Remedy::to(
-        "keep 2 members, or delete the pod by hand when its node is drained",
-        kubectl(facts, &["delete", "pod", &facts.pod_name(0)]),
-    )))
+    let delete = kubectl(facts, &["delete", "pod", &facts.pod_name(0)]);
+    let by_hand = "or delete the pod by hand when its node is drained";
+    Outcome::Found(finding.remedy(match still_down(facts, 2) {
+        Some(command) => Remedy::to("keep 2 members", command).or_to(by_hand, delete),
+        None => Remedy::note("keep 2 members").or_to(by_hand, delete),
+    }))
 }
 
 /// Returns the part of the budget that forbids an eviction of the last of `members`

@@ -397,7 +397,9 @@ mod tests {
           http://10.244.0.12:8008/patroni: acid-a-2: WAL not received after 1s: 600 bytes
           node/node-4: condition Ready: not True (acid-a-4 runs on it)
           pod/acid-a-3: not there
-          Try: mend what this names:
+          Try: acid-a-4 runs on node-4, which is not Ready:
+              kubectl describe node node-4
+            mend what this names:
               kubectl pgscale status acid-a -n db
         ");
     }

@@ -122,6 +122,7 @@ fn no_remedy_is_to_wait_where_waiting_deletes_the_leader() {
     leader-condemned: acid-a-4 is the leader, and a count of 3 leaves its pod out: the operator deletes it with this write
       configmap/acid-a-leader: leader: acid-a-4
       statefulset/acid-a: spec.replicas: 2
+      pod/acid-a-0: not there (leader-cannot-move)
       Try: move the leader first, then repeat the change:
           kubectl pgscale switchover acid-a --for 3 -n db
         without the plugin:

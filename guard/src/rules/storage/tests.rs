@@ -299,7 +299,8 @@ pub(super) fn pdb_blocks_drain() {
     insta::assert_snapshot!(text("pdb-blocks-drain", &under(2, 1, budget(int(1), None))), @"
     pdb-blocks-drain: with one member no node it runs on can be drained: a disruption budget forbids to evict it
       poddisruptionbudget/postgres-acid-a-pdb: spec.minAvailable: 1
-      Try: keep 2 members, or delete the pod by hand when its node is drained:
+      Try: keep 2 members
+        or delete the pod by hand when its node is drained:
           kubectl delete pod acid-a-0 -n db
     ");
 }
