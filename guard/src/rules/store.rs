@@ -46,13 +46,14 @@ then migrate.
 If it has happened, a new member (-1 here) leads an empty database, and -0 with the rows ends with \"system ID
 mismatch\". Delete no volume and reinitialise no member. -0 touches nothing while the key `initialize` names
 the other database, so there is time:
-1. Stop the clients. Save what they wrote since: `kubectl exec NAME-1 -c postgres -- pg_dumpall`.
-2. `kubectl pgscale override NAME --to 1 --rules RULES --reason TEXT`, with every rule that refuses 1, then the
-   plain edit to 1: it deletes the pod of the empty leader and keeps its volume.
-3. Only when NAME-1 has no pod any more: `kubectl annotate configmap/NAME-config initialize-` (endpoints/ where
-   Patroni keeps its state there). While -1 leads, -0 would take it for its leader and be made again from it.
-4. `kubectl delete pod NAME-0` starts -0 at once. It takes the lead with its rows: no key contradicts them now.
-5. When you need nothing from it: `kubectl delete pvc pgdata-NAME-1`. Then finish the migration, then grow.
+1. Stop the clients. Save what they wrote since, with pg_dumpall in the member that leads.
+2. Allow the change to 1 with `kubectl pgscale override NAME --to 1 --rules RULE --reason TEXT`, with every
+   rule that refuses it, and make it: the pod of the empty leader goes, and its volume stays.
+3. Only when -1 has no pod any more: `kubectl annotate configmap/NAME-config initialize- -n NAMESPACE`
+   (endpoints/ where Patroni keeps its state there). While -1 leads, -0 would be made again from it.
+4. `kubectl delete pod NAME-0 -n NAMESPACE` starts -0 at once. It takes the lead with its rows: no key
+   contradicts them now.
+5. When you need nothing from -1: `kubectl delete pvc pgdata-NAME-1 -n NAMESPACE`. Then finish the migration.
 
 Upstream: generateSpiloPodEnvVars, pkg/cluster/k8sres.go; docs/migrate.md; bootstrap, patroni/ha.py.",
     reads: &[inputs::stores],

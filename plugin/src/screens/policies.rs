@@ -239,8 +239,9 @@ async fn rules_id() {
     [stdout]
     leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take
       over
-      fires on: down to 1 or more; up in kubectl pgscale only
-      default:  deny; up: warn
+      fires on: down to 1 or more, up from 1 or more, another written count that
+        keeps the members
+      default:  deny
 
     The leader is on an ordinal that the new count leaves out, and the operator's
     hand-over would fail. It asks Patroni to switch over to ordinal 0 and to no
@@ -258,11 +259,19 @@ async fn rules_id() {
     standbys; when the role label master is not on the leader alone (the operator
     knows no other name for it, whatever KUBERNETES_LEADER_LABEL_VALUE makes Patroni
     write), the leader has no address or does not answer, so that the operator
-    cannot ask; and when the StatefulSet is gone or carries annotations that make
-    the operator replace it, which skips the hand-over.
+    cannot ask; when the leader's container turns on TLS or a password for Patroni's
+    REST interface or moves it to another port, because the operator asks http on
+    8008 without a password; and when the StatefulSet is gone or carries annotations
+    that make the operator replace it, which skips the hand-over. It cannot be
+    judged where an allowlist or a variable of Patroni itself may refuse the
+    operator.
 
-    Blind spots: Patroni behind TLS or a password on its REST interface cannot be
-    asked by the operator either, and is unknown to us.
+    Blind spots: a network that lets this program through to port 8008 and not the
+    operator (NetworkPolicy, service mesh), or that answers GET and not POST;
+    variables that come from a whole Secret or ConfigMap (envFrom). The operator is
+    then refused, and the leader is deleted without a hand-over. The webhook writes
+    the Event LeaderCondemned where the operator has lowered the count and a removed
+    member still leads.
 
     Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor
     first. Where no survivor is fit, ask for a count that keeps a fit member, or
@@ -270,14 +279,16 @@ async fn rules_id() {
 
     Upstream: preScaleDown, pkg/cluster/resources.go; Switchover,
     pkg/cluster/pod.go; is_failover_possible, patroni/api.py;
-    process_manual_failover_from_leader, patroni/ha.py.
+    process_manual_failover_from_leader, patroni/ha.py; apiURL,
+    pkg/util/patroni/patroni.go; postgres-appliance/scripts/configure_spilo.py of
+    zalando/spilo.
     [exit 0]
     "#);
     insta::assert_snapshot!(on("rules ID", BROAD).await, @r#"
     [stdout]
     leader-cannot-move: the leader's pod would be deleted and ordinal 0 cannot take over
-      fires on: down to 1 or more; up in kubectl pgscale only
-      default:  deny; up: warn
+      fires on: down to 1 or more, up from 1 or more, another written count that keeps the members
+      default:  deny
 
     The leader is on an ordinal that the new count leaves out, and the operator's hand-over would fail.
     It asks Patroni to switch over to ordinal 0 and to no other, whatever its state. When that is
@@ -291,17 +302,24 @@ async fn rules_id() {
     does not run or does not answer; when replication is synchronous (not quorum) and it is not among
     the synchronous standbys; when the role label master is not on the leader alone (the operator knows
     no other name for it, whatever KUBERNETES_LEADER_LABEL_VALUE makes Patroni write), the leader has no
-    address or does not answer, so that the operator cannot ask; and when the StatefulSet is gone or
-    carries annotations that make the operator replace it, which skips the hand-over.
+    address or does not answer, so that the operator cannot ask; when the leader's container turns on
+    TLS or a password for Patroni's REST interface or moves it to another port, because the operator
+    asks http on 8008 without a password; and when the StatefulSet is gone or carries annotations that
+    make the operator replace it, which skips the hand-over. It cannot be judged where an allowlist or a
+    variable of Patroni itself may refuse the operator.
 
-    Blind spots: Patroni behind TLS or a password on its REST interface cannot be asked by the operator
-    either, and is unknown to us.
+    Blind spots: a network that lets this program through to port 8008 and not the operator
+    (NetworkPolicy, service mesh), or that answers GET and not POST; variables that come from a whole
+    Secret or ConfigMap (envFrom). The operator is then refused, and the leader is deleted without a
+    hand-over. The webhook writes the Event LeaderCondemned where the operator has lowered the count and
+    a removed member still leads.
 
     Way out: `kubectl pgscale down NAME --to N` moves the leader to any fit survivor first. Where no
     survivor is fit, ask for a count that keeps a fit member, or mend one.
 
     Upstream: preScaleDown, pkg/cluster/resources.go; Switchover, pkg/cluster/pod.go;
-    is_failover_possible, patroni/api.py; process_manual_failover_from_leader, patroni/ha.py.
+    is_failover_possible, patroni/api.py; process_manual_failover_from_leader, patroni/ha.py; apiURL,
+    pkg/util/patroni/patroni.go; postgres-appliance/scripts/configure_spilo.py of zalando/spilo.
     [exit 0]
     "#);
 }

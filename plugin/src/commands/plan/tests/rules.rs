@@ -105,6 +105,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
          pod/acid-a-0: role label: master
          pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: role label: replica
+         pod/acid-a-0: TLS, a password or an allowlist of its REST interface: none seen
          http://10.244.0.10:8008/patroni: acid-a-0: answer: running primary, timeline 1, at 0/3E8
          http://10.244.0.11:8008/patroni: acid-a-1: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
          http://10.244.0.12:8008/patroni: acid-a-2: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
