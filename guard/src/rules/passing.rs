@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::change::Change;
 use crate::facts::Facts;
 use crate::policy::Policies;
-use crate::remedy::Remedy;
+use crate::remedy::{Remedy, Suggested};
 use crate::rules::{after_switchover, judge, status};
 use crate::verdict::Verdict;
 
@@ -24,8 +24,14 @@ pub(super) fn keep(verdict: &mut Verdict, facts: &Facts, policies: &Policies) {
             })
         });
         let fewer = remedy.commands.len() < before;
-        if fewer && remedy.commands.is_empty() && remedy.note.is_none() {
-            *remedy = Remedy::to("no count that helps is admitted now; see why", status(facts));
+        if !fewer || remedy.note.is_some() {
+            continue;
+        }
+        // What is left may delete a volume, and was the second way: first comes a look.
+        let deletes = |it: &Suggested| it.command.argv.iter().any(|word| word == "delete");
+        if remedy.commands.first().is_none_or(deletes) {
+            let look = Remedy::to("no count that helps is admitted now; see why", status(facts));
+            remedy.commands.splice(0..0, look.commands);
         }
     }
 }
@@ -66,6 +72,30 @@ mod tests {
 
     fn limit(value: i64) -> Limit<i64> {
         Limit { value, source: crate::object_ref::ObjectRef::policy("a"), mode: Mode::Enforce }
+    }
+
+    #[test]
+    fn volume_is_never_deleted_first_because_no_count_mounts_it() {
+        let mut facts = healthy(0, 1);
+        facts.leader = crate::facts::Seen::Absent;
+        facts.claims = crate::facts::Seen::Known(
+            (0..2)
+                .map(|ordinal| crate::facts::Claim {
+                    name: format!("pgdata-acid-a-{ordinal}"),
+                    ordinal,
+                    ..crate::facts::Claim::default()
+                })
+                .collect(),
+        );
+        let commands = |policies: &Policies| {
+            let verdict = evaluate(&facts, policies);
+            let remedy = verdict.finding("return-from-zero").unwrap().remedy.clone().unwrap();
+            let words = remedy.commands.iter().map(|it| it.command.argv[1..3].join(" "));
+            words.collect::<Vec<_>>()
+        };
+        assert_eq!(commands(&Policies::default()), ["pgscale set", "delete pvc"]);
+        let one = Policies { max: vec![limit(1)], ..Policies::default() };
+        assert_eq!(commands(&one), ["pgscale status", "delete pvc"]);
     }
 
     #[test]
