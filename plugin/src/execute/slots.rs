@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One slot of a member.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts as PostgreSQL reports them")]
 struct Slot {
     logical: bool,
     plugin: String,
@@ -78,8 +79,8 @@ impl LogicalSlots {
                 Err(why) => vec![why],
             };
             if Instant::now() >= deadline {
-                let waited = human(session.pace.slots);
-                return Err(refused(session, facts, wanted, &missing, &format!(" after {waited}")));
+                let after = format!(" after {}", human(session.pace.slots));
+                return Err(refused(session, facts, wanted, &missing, &after));
             }
             if !begun {
                 begun = true;

@@ -98,7 +98,9 @@ pub(super) const MEMBERS: Permission = Permission {
 };
 const CHECKPOINT: Permission = Permission {
     ways: &[stream("exec")],
-    need: Need::WhenTheLeaderMoves("no CHECKPOINT before the leader moves, which may take longer"),
+    need: Need::WhenTheLeaderMoves(
+        "no CHECKPOINT before the leader moves, which may take longer, and a leader with logical slots stays",
+    ),
 };
 const POLICIES: Permission = Permission {
     ways: &[access(&["list"], "pgscale.dev", "scalepolicies")],

@@ -35,7 +35,7 @@ fn help_of_a_change_names_each_permission_and_the_loss_without_it() {
       - list pods (without: the members are unknown, and a shrink is refused)
       - get configmaps or endpoints (without: the leader is unknown, and a shrink is refused)
       - get and create pods/portforward or pods/exec (needed to move the leader; without: the WAL positions of the members are unknown, and a shrink is refused)
-      - get and create pods/exec (without: no CHECKPOINT before the leader moves, which may take longer)
+      - get and create pods/exec (without: no CHECKPOINT before the leader moves, which may take longer, and a leader with logical slots stays)
       - list scalepolicies.pgscale.dev (without: the policies are unknown, and a shrink is refused)
       - list clusterscalepolicies.pgscale.dev in the whole cluster (without: the policies of the platform are unknown, and a shrink is refused)
       - get namespaces (without: policies that select namespaces cannot be matched, and a shrink is refused)
@@ -157,7 +157,7 @@ async fn optional_permission_is_only_warned_about() {
     let warnings: Vec<&str> =
         answers.lines().filter(|line| line.contains("no permission")).collect();
     insta::assert_snapshot!(warnings.join("\n"), @"
-    Warning: no permission to get and create pods/exec in namespace db: no CHECKPOINT before the leader moves, which may take longer
+    Warning: no permission to get and create pods/exec in namespace db: no CHECKPOINT before the leader moves, which may take longer, and a leader with logical slots stays
     Warning: no permission to get nodes in the whole cluster: members on a lost node look healthy
     ");
     // The checkpoint is for a leader that moves.
