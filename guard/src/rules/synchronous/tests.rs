@@ -125,6 +125,28 @@ fn survivor_tagged_nosync_or_cascading_is_no_next_synchronous_standby() {
     ");
 }
 
+#[test]
+fn member_that_is_never_synchronous_alone_beside_the_next_leader_is_refused() {
+    // The plugin judges with the leader where it puts it: the old one is then the only standby.
+    let moved = |facts: Facts| facts.with_leader(2).synchronous(&["acid-a-1"]);
+    let barred = |facts: Facts| facts.with_answer(0, |answer| answer.tags.nosync = true);
+    let followed = |facts: Facts| {
+        facts.with_configuration(|configuration| configuration.standby_cluster = true)
+    };
+    table(
+        "sync-standbys-condemned",
+        vec![
+            ("it may be chosen", moved(healthy(3, 2)).led_by("acid-a-1"), Want::Warn),
+            ("it is barred", barred(moved(healthy(3, 2))).led_by("acid-a-1"), Want::Deny),
+            (
+                "a standby cluster",
+                followed(barred(moved(healthy(3, 2)))).led_by("acid-a-1"),
+                Want::Pass,
+            ),
+        ],
+    );
+}
+
 pub(super) fn strict_sync_floor() {
     let strict = |from, to| {
         healthy(from, to).synchronous(&["acid-a-1"]).with_configuration(|configuration| {
