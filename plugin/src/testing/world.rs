@@ -225,12 +225,6 @@ impl World {
         self
     }
 
-    /// Lets Patroni keep a logical slot.
-    pub(crate) fn with_logical_slot(self, name: &'static str) -> Self {
-        self.0.lock().unwrap().logical_slot = Some(name);
-        self
-    }
-
     /// Pauses its Patroni.
     pub(crate) fn paused(self) -> Self {
         self.0.lock().unwrap().paused = true;

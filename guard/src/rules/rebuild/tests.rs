@@ -9,7 +9,7 @@ use crate::rules::testing::{Want, healthy, now, table, text};
 /// Lets a member start since its container did, these hours ago.
 fn aged(facts: Facts, ordinal: i64, hours: i64) -> Facts {
     facts
-        .with_answer(ordinal, |it| it.state = crate::patroni::State::Starting)
+        .with_answer(ordinal, |it| it.state = State::Starting)
         .with_member(ordinal, |it| it.pod.started = Some(now() - SignedDuration::from_hours(hours)))
 }
 
@@ -77,7 +77,7 @@ pub(super) fn rebuild_in_progress() {
                 "a survivor is cloned, one whose PostgreSQL is down goes",
                 healthy(3, 2)
                     .cloning(1)
-                    .with_answer(2, |it| it.state = crate::patroni::State::Failed),
+                    .with_answer(2, |it| it.state = State::Failed),
                 Want::Warn,
             ),
             ("the removed one is cloned", healthy(4, 3).cloning(3), Want::Warn),
@@ -158,7 +158,7 @@ pub(super) fn rebuild_in_progress() {
             (
                 "it is stopped, and only one that is down goes",
                 stopped(healthy(3, 2), 1)
-                    .with_answer(2, |it| it.state = crate::patroni::State::Failed),
+                    .with_answer(2, |it| it.state = State::Failed),
                 Want::Warn,
             ),
             (

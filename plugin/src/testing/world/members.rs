@@ -6,8 +6,16 @@ use serde_json::{Value, json};
 
 use super::super::answer;
 use super::super::growth::Stage;
-use super::{Mishap, State, policy};
+use super::{Mishap, State, World, policy};
 use crate::exec::ExecError;
+
+impl World {
+    /// Lets Patroni keep a logical slot.
+    pub(crate) fn with_logical_slot(self, name: &'static str) -> Self {
+        self.0.lock().unwrap().logical_slot = Some(name);
+        self
+    }
+}
 
 impl State {
     pub(super) fn say(&mut self, pod: &str, request: &RestRequest) -> Result<RestResponse, String> {
