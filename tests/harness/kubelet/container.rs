@@ -136,6 +136,12 @@ impl Processes {
         _ = kill_process(self.first, signal);
     }
 
+    /// Returns whether the first process has a handler for SIGTERM. Without one it ignores the signal.
+    pub(super) fn first_catches_term(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.first()));
+        status.is_ok_and(|status| field(&status, "SigCgt:").is_some_and(has_term))
+    }
+
     /// Lists all live processes, in no particular order.
     pub(super) fn list(&self) -> Vec<Process> {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -171,7 +177,7 @@ impl Process {
             pid,
             command: String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned(),
             stopped: field(&status, "State:").is_some_and(|state| state.starts_with('T')),
-            asked_to_end: field(&status, "ShdPnd:").is_some_and(term_pending),
+            asked_to_end: field(&status, "ShdPnd:").is_some_and(has_term),
         })
     }
 
@@ -187,7 +193,7 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Returns whether SIGTERM (15) is in a set of signals written as hexadecimal digits.
-fn term_pending(signals: &str) -> bool {
+fn has_term(signals: &str) -> bool {
     u64::from_str_radix(signals, 16).is_ok_and(|signals| signals & (1 << 14) != 0)
 }
 
@@ -199,9 +205,9 @@ mod tests {
     fn fields_of_a_status_file_are_read() {
         let status = "Name:\tpostgres\nState:\tT (stopped)\nShdPnd:\t0000000000004000\n";
         assert_eq!(field(status, "State:"), Some("T (stopped)"));
-        assert!(field(status, "ShdPnd:").is_some_and(term_pending));
-        assert!(!term_pending("0000000000000000"));
-        assert!(!term_pending("not hexadecimal"));
+        assert!(field(status, "ShdPnd:").is_some_and(has_term));
+        assert!(!has_term("0000000000000000"));
+        assert!(!has_term("not hexadecimal"));
         assert_eq!(field(status, "Threads:"), None);
     }
 

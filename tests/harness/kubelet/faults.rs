@@ -22,6 +22,12 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// rebuild ends such a fault.
 const REVIEW: Duration = Duration::from_secs(1);
 
+/// The pause before Patroni is asked again to end: process 1 may have had no child to which it could
+/// pass the signal on. Patroni takes a lock in its handler, which a signal during the handling would
+/// wait for in vain (`received_sigterm` and `api_sigterm` in patroni/daemon.py): that hung it for ever
+/// when the signal came every second.
+const AGAIN: Duration = Duration::from_secs(20);
+
 /// A library path without libraries. A WAL receiver loads `libpqwalreceiver` through this path when
 /// it starts. Nothing else uses it (`$libdir/...` names bypass it).
 const NOWHERE: &str = "/staged/stalled-receiver";
@@ -69,9 +75,8 @@ impl Enforcer {
             self.processes.signal_first(Signal::KILL);
         }
         self.shape_base_backup(faults).await?;
-        // The signal is repeated: a process 1 without a handler ignores the first one.
-        let asked = self.stopping.is_some_and(|asked| asked.elapsed() < REVIEW);
-        if faults.has(Fault::StoppedPatroni) && !asked {
+        let asked = self.stopping.is_some_and(|asked| asked.elapsed() < AGAIN);
+        if faults.has(Fault::StoppedPatroni) && !asked && self.processes.first_catches_term() {
             self.stopping = Some(Instant::now());
             self.processes.signal_first(Signal::TERM);
         }
