@@ -3,10 +3,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
-use pgscale_tests::cluster::Cluster;
+use pgscale_tests::cluster::{Cluster, TIMEOUT};
 use pgscale_tests::operator::{Reach, Settings};
 use pgscale_tests::patroni::rest;
 use pgscale_tests::proof::admission::{annotate, stop_annotating};
+use pgscale_tests::wait::{Attempt, until};
 use pgscale_tests::writer::Writer;
 use serde_json::json;
 
@@ -106,7 +107,16 @@ async fn moved_meanwhile(ctx: &TestCtx, cluster: &Cluster) -> Result<()> {
     let leader = cluster.leader().await?;
     let address = leader.address.context("the leader has no address")?;
     let request = json!({"leader": leader.pod, "candidate": cluster.pod_name(2)});
-    rest::send(address, Method::POST, "/switchover", &request).await?;
+    // The answer comes after the switchover, which may outlast a call.
+    _ = rest::send(address, Method::POST, "/switchover", &request).await;
+    let before = State::timeline(&leader)?;
+    until("another leader", TIMEOUT, async || {
+        // The plugin may move the leader again at once: only the timeline shows that it moved.
+        let timeline = State::timeline(&cluster.leader().await?)?;
+        let seen = format!("timeline {timeline}");
+        Ok(if timeline > before { Attempt::Done(()) } else { Attempt::NotYet(seen) })
+    })
+    .await?;
     acknowledged(&writer, WARM).await?;
     ctx.bed.operator().lock().await.thaw();
     let said = down.end().await?;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::Outcome;
-use crate::cluster::{Cluster, TIMEOUT};
+use crate::cluster::{Cluster, Member, TIMEOUT};
 use crate::wait::{Attempt, until};
 use crate::writer::Writer;
 use crate::writing::{PAUSE, acknowledged, finish};
@@ -48,16 +48,22 @@ impl State {
     /// Reads the state of `cluster`.
     pub async fn of(cluster: &Cluster) -> Result<Self> {
         let leader = cluster.leader().await?;
-        let timeline = leader.answer.and_then(|answer| answer.timeline);
+        let timeline = Self::timeline(&leader)?;
         let pods = cluster.pods().await?;
         Ok(Self {
             generation: generation(cluster).await?,
             declared: cluster.declared().await?,
             replicas: cluster.replicas().await?,
             leader: leader.ordinal,
-            timeline: timeline.context("the leader reports no timeline")?,
+            timeline,
             pods: pods.into_iter().map(|pod| pod.metadata.uid).collect(),
         })
+    }
+
+    /// Returns the timeline of a leader, which rises by one with every promotion.
+    pub fn timeline(leader: &Member) -> Result<u32> {
+        let timeline = leader.answer.as_ref().and_then(|answer| answer.timeline);
+        timeline.context("the leader reports no timeline")
     }
 }
 
