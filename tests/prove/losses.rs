@@ -34,31 +34,37 @@ const STUCK: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(300);
 
 pub(crate) fn parts(proof: &Arc<Proof>) -> Vec<Case> {
-    macro_rules! part {
-        ($name:literal, $run:expr) => {{
-            let proof = Arc::clone(proof);
-            case($name, move |ctx| async move {
-                proof.lost($run(ctx).await?);
-                Ok(())
-            })
-            .within(LIMIT)
-        }};
-    }
+    let annotated = "leader on 4, StatefulSet annotated by an admission policy";
+    let cut_off = "leader on 4, the operator cannot reach port 8008";
     vec![
-        part!("losses::annotated_by_admission", async |ctx| {
-            let words = "leader on 4, StatefulSet annotated by an admission policy";
-            compared(ctx, &HEALTHY, words, Surroundings::Annotated).await
+        part(proof, "losses::annotated_by_admission", |ctx| {
+            compared(ctx, &HEALTHY, annotated, Surroundings::Annotated)
         }),
-        part!("losses::operator_reaches_no_member", async |ctx| {
-            let words = "leader on 4, the operator cannot reach port 8008";
-            compared(ctx, &HEALTHY, words, Surroundings::CutOff).await
+        part(proof, "losses::operator_reaches_no_member", |ctx| {
+            compared(ctx, &HEALTHY, cut_off, Surroundings::CutOff)
         }),
-        part!("losses::failover_while_the_operator_is_busy", busy),
-        part!("losses::volumes_deleted_at_zero", volumes),
-        part!("losses::paused_at_zero", paused),
-        part!("losses::stateful_set_scaled_while_0_is_away", away),
-        part!("losses::dcs_store_changed", store),
+        part(proof, "losses::failover_while_the_operator_is_busy", busy),
+        part(proof, "losses::volumes_deleted_at_zero", volumes),
+        part(proof, "losses::paused_at_zero", paused),
+        part(proof, "losses::stateful_set_scaled_while_0_is_away", away),
+        part(proof, "losses::dcs_store_changed", store),
     ]
+}
+
+fn part<F>(
+    proof: &Arc<Proof>,
+    name: &'static str,
+    run: impl FnOnce(TestCtx) -> F + Send + 'static,
+) -> Case
+where
+    F: Future<Output = Result<Row>> + 'static,
+{
+    let proof = Arc::clone(proof);
+    let staged = move |ctx| async move {
+        proof.lost(run(ctx).await?);
+        Ok(())
+    };
+    case(name, staged).within(LIMIT)
 }
 
 /// The cluster of one loss.
@@ -280,8 +286,8 @@ async fn scaled(staged: &Staged) -> Result<Row> {
     Ok(row(words, (what, lost), told, record))
 }
 
-/// The operator is busy when the count is written. Before it acts, the leader moves to a member that
-/// is to be removed, and the survivors no longer receive.
+/// The operator is busy when the count is written. Before it acts, the leader moves to a member
+/// that is to be removed, and the survivors no longer receive.
 async fn busy(ctx: TestCtx) -> Result<Row> {
     let row = failed_over(&ctx).await;
     ctx.bed.operator().lock().await.thaw();
@@ -334,7 +340,8 @@ async fn failed_over(ctx: &TestCtx) -> Result<Row> {
     ctx.bed.kubelet().unstage_all(&ctx.namespace);
     let alone = Outcome { what, record: finish_with_any_loss(writer).await };
     say(&format!("  the operator alone: {alone}"));
-    let words = "5 to 2 with the leader on 0, the operator busy; then a failover to 4, and the receivers of 0 and 1 stall";
+    let words = "5 to 2 with the leader on 0, the operator busy; then a failover to 4, and the \
+                 receivers of 0 and 1 stall";
     Ok(Row { words: words.to_owned(), alone, told, with_plugin })
 }
 

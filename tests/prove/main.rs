@@ -1,8 +1,8 @@
 //! `prove`: what the operator alone does where `kubectl pgscale` and the webhook are asked first,
 //! on a real stack.
 //!
-//! The end-to-end tests assert everything about `kubectl pgscale` and the webhook. This program also
-//! records what is not asserted: the operator alone, and walks of many steps. It writes
+//! The end-to-end tests assert everything about `kubectl pgscale` and the webhook. This program
+//! also records what is not asserted: the operator alone, and walks of many steps. It writes
 //! `docs/proof.md`.
 
 mod alone;
