@@ -33,8 +33,8 @@ An edit of the spec that the operator has not taken up yet would be carried out 
 That is a mixed change in two writes: the operator replaces the StatefulSet and does not move the leader.
 
 Signals: the last write of the spec that is not older than the operator's last write of the status, both by
-managedFields of the stored object; the StatefulSet's status.observedGeneration behind its generation; its deletionTimestamp; its absence
-although pods exist; a pod that stays being deleted; the annotation
+managedFields of the stored object; the StatefulSet's status.observedGeneration behind its generation; its
+deletionTimestamp; its absence although pods exist; a pod that stays being deleted; the annotation
 `zalando-postgres-operator-rolling-update-required` on any pod. Never the cluster's status alone: `Updating`
 may stick for half an hour and `Running` is written while members are still being built. Never updatedReplicas
 or currentRevision: with the OnDelete strategy they do not advance.
@@ -48,7 +48,8 @@ else until the next synchronisation (resync_period). Without managed fields noth
 Way out: `kubectl pgscale wait NAME`, and for an edit until `kubectl get postgresql NAME -w` shows another
 status. A flag that never goes away means that the operator cannot finish: its log says why.
 
-Upstream: Update, pkg/cluster/cluster.go; syncStatefulSet, pkg/cluster/sync.go; rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
+Upstream: Update, pkg/cluster/cluster.go; syncStatefulSet, pkg/cluster/sync.go;
+rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
     reads: &[inputs::generation, inputs::marks, inputs::writes],
     needs: reads::COUNT.and(&[Read::StatefulSet, Read::Pods, Read::Leader]),
     check: operation_in_progress,

@@ -112,12 +112,7 @@ impl Found {
 }
 
 /// Returns every step that a state allows.
-pub fn steps(
-    state: &State,
-    setup: &Setup,
-    bound: &Bound,
-    guard: &mut Guard,
-) -> Vec<(Step, State)> {
+pub fn steps(state: &State, setup: &Setup, bound: &Bound, guard: &mut Guard) -> Vec<(Step, State)> {
     let mut steps = step::of_the_system(state, setup);
     steps.extend(step::commit(state, setup, bound));
     steps.extend(step::faults(state, setup, bound));

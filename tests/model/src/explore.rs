@@ -187,7 +187,11 @@ pub fn explore<S: Copy + Eq + Hash>(
 
 /// Returns, for each of `count` nodes, whether an edge leads from it to a goal, over any number of
 /// nodes.
-pub fn can_reach(count: usize, edges: &[(u32, u32)], goals: impl IntoIterator<Item = u32>) -> Vec<bool> {
+pub fn can_reach(
+    count: usize,
+    edges: &[(u32, u32)],
+    goals: impl IntoIterator<Item = u32>,
+) -> Vec<bool> {
     // The edges by their end: first how many, then where each group begins.
     let mut begins = vec![0_u32; count + 1];
     for (_, to) in edges {

@@ -170,7 +170,9 @@ impl fmt::Display for Summary {
         writeln!(
             out,
             "states searched back: {}; {} come to a led cluster by themselves, {} with admitted changes, all others after a repair",
-            found.recovered, found.settled, found.unaided - found.settled.min(found.unaided)
+            found.recovered,
+            found.settled,
+            found.unaided - found.settled.min(found.unaided)
         )?;
         writeln!(
             out,

@@ -64,8 +64,7 @@ impl Default for Patterns {
 ///
 /// A part that the model knows nothing of is as it is in a healthy cluster.
 pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Facts {
-    let mut facts =
-        patterns.facts.clone().with_count(i64::from(state.declared), i64::from(to));
+    let mut facts = patterns.facts.clone().with_count(i64::from(state.declared), i64::from(to));
     let leading = state.leading();
     let members = state.each().filter(|(_, it)| it.pod != Pod::Absent);
     let members = members.map(|(ordinal, it)| {
@@ -116,11 +115,8 @@ pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Fa
         operator.available = Some(!state.stopped);
     }
     facts.claims = Seen::Known(claims(state));
-    facts.last_leader = if state.history {
-        Seen::Known(name(usize::from(state.last)))
-    } else {
-        Seen::Absent
-    };
+    facts.last_leader =
+        if state.history { Seen::Known(name(usize::from(state.last))) } else { Seen::Absent };
     let mistaken = setup.mistake;
     let replicas = i64::from(state.replicas);
     if let Seen::Known(members) = &mut facts.members {

@@ -207,11 +207,7 @@ pub struct State {
 impl State {
     /// Returns the first state: a healthy cluster, or one at zero with its volumes kept.
     pub fn first(setup: &Setup) -> Self {
-        let mut state = Self {
-            last: setup.leader,
-            history: setup.leader != 0,
-            ..Self::default()
-        };
+        let mut state = Self { last: setup.leader, history: setup.leader != 0, ..Self::default() };
         for member in state.members.iter_mut().take(usize::from(setup.size)) {
             *member = Member { volume: true, built: true, ..Member::default() };
             if !setup.from_zero {

@@ -23,7 +23,7 @@ fn hidden_limits_never_turn_a_shrink_into_growth() {
     assert_eq!((facts.from(), facts.to(), facts.direction()), (Some(5), 3, Direction::Down));
     facts.operator = Seen::Unreadable("timed out".into());
     // What the operator would write is not known, either.
-    let unknown = vec!["operator-limits", "replace-pending"];
+    let unknown = vec!["operator-limits", "mixed-change", "replace-pending"];
     assert_eq!((facts.direction(), denials(&facts)), (Direction::Down, unknown));
     // Nothing that switches limits is touched: growth stays growth.
     facts.change.old = Some(healthy(5, 6).change.new.with_instances(5));
