@@ -8,7 +8,7 @@ use pgscale_guard::duration::human;
 use pgscale_guard::read::AskWhom;
 use pgscale_guard::remedy::Remedy;
 use pgscale_guard::{Change, Facts};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{ScaleRequest, show_notes};
 use crate::args::DryRun;
@@ -228,7 +228,7 @@ async fn plan(
     let of_count = |old| Change { undo: request.undoes.is_some(), ..Change::of_count(old, count) };
     facts.change = of_count(cluster.clone());
     let plan = Plan::of(&facts, &policies).reached_by(&session.reach);
-    if let Some(running) = unacted(&plan, request) {
+    if let Some(running) = unacted(session, &plan, request).await {
         let change = of_count(cluster.with_instances(running));
         let (facts, policies) = session.facts(change, AskWhom::All).await;
         session.show_warnings();
@@ -242,15 +242,28 @@ async fn plan(
     Ok((plan, facts))
 }
 
-/// Returns the count of the StatefulSet, where the count is declared already, and the operator has
-/// not acted on it.
+/// Returns the count of the StatefulSet, where the count is declared already, and the operator does
+/// not act on it within some seconds.
 ///
 /// The same command, run again, then makes the operator act.
-fn unacted(plan: &Plan, request: &ScaleRequest) -> Option<i64> {
+async fn unacted(session: &Session, plan: &Plan, request: &ScaleRequest) -> Option<i64> {
     let acting = &request.acting;
     let waits = acting.dry_run == DryRun::None && acting.wait && request.by_name();
     let idle = plan.outcome() == PlanOutcome::Nothing && waits;
-    plan.running.filter(|running| idle && *running != plan.to)
+    let mut running = plan.running.filter(|running| idle && *running != plan.to)?;
+    let until = Instant::now() + session.pace.tell;
+    while Instant::now() < until {
+        sleep(session.pace.poll).await;
+        let cluster = session.cluster(&plan.name).await.ok()?;
+        let change = Change::of_count(cluster, plan.count);
+        let facts = session.reader.facts(change, AskWhom::AsNeeded).await;
+        session.show_warnings();
+        running = facts.stateful_set.known()?.replicas;
+        if running == facts.to() {
+            return None;
+        }
+    }
+    Some(running)
 }
 
 fn refusal(session: &Session, plan: &Plan) -> Failure {

@@ -1,5 +1,7 @@
 //! The failures in a test's cluster.
 
+use super::State;
+
 /// A failure that happens once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mishap {
@@ -17,6 +19,8 @@ pub(crate) enum Mishap {
     LostAfter,
     /// The operator drops the update: the count is stored, and nothing happens until another update.
     UpdateDropped,
+    /// The operator acts on the count after this number of reads of the cluster.
+    ActsLate(u32),
     /// The operator has not acted yet when a failover brings the lead to the last member. It acts as
     /// soon as the lead has moved again.
     LeadReturns,
@@ -79,4 +83,46 @@ pub(crate) enum Mishap {
     CountedAtPrompt(i64),
     /// A policy allows no more than 3 instances once the question is open.
     BoundedAtPrompt,
+}
+
+impl State {
+    /// Returns whether a read of the cluster's object fails, as the first ones after a switchover
+    /// may.
+    pub(super) fn is_away(&mut self, path: &str) -> bool {
+        let looks = path.ends_with("/postgresqls/acid-a") && !self.switchovers.is_empty();
+        let away = looks && self.away > 0 && self.mishap == Some(Mishap::AwayAfterSwitchover);
+        self.away -= u32::from(away);
+        away
+    }
+
+    /// Returns whether the StatefulSet's controller has not observed its newest generation.
+    pub(super) fn is_busy(&self) -> bool {
+        match self.mishap {
+            Some(Mishap::Busy(looks)) => looks > 0,
+            Some(Mishap::BusyAfterSwitchover(looks)) => looks > 0 && !self.switchovers.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Counts one read of a busy controller.
+    pub(super) fn be_less_busy(&mut self) {
+        if self.is_busy()
+            && let Some(Mishap::Busy(looks) | Mishap::BusyAfterSwitchover(looks)) = &mut self.mishap
+        {
+            *looks -= 1;
+        }
+    }
+
+    /// Counts one read of a cluster whose operator acts late.
+    pub(super) fn act_late(&mut self) {
+        if let Some(Mishap::ActsLate(reads)) = &mut self.mishap
+            && !self.writes.is_empty()
+        {
+            *reads = reads.saturating_sub(1);
+            if *reads == 0 {
+                self.replicas = self.declared;
+                self.members = self.declared;
+            }
+        }
+    }
 }

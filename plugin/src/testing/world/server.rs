@@ -69,33 +69,6 @@ fn list(items: &[Value]) -> Response<Body> {
 }
 
 impl State {
-    /// Returns whether a read of the cluster's object fails, as the first ones after a switchover
-    /// may.
-    fn is_away(&mut self, path: &str) -> bool {
-        let looks = path.ends_with("/postgresqls/acid-a") && !self.switchovers.is_empty();
-        let away = looks && self.away > 0 && self.mishap == Some(Mishap::AwayAfterSwitchover);
-        self.away -= u32::from(away);
-        away
-    }
-
-    /// Returns whether the StatefulSet's controller has not observed its newest generation.
-    fn is_busy(&self) -> bool {
-        match self.mishap {
-            Some(Mishap::Busy(looks)) => looks > 0,
-            Some(Mishap::BusyAfterSwitchover(looks)) => looks > 0 && !self.switchovers.is_empty(),
-            _ => false,
-        }
-    }
-
-    /// Counts one read of a busy controller.
-    fn be_less_busy(&mut self) {
-        if self.is_busy()
-            && let Some(Mishap::Busy(looks) | Mishap::BusyAfterSwitchover(looks)) = &mut self.mishap
-        {
-            *looks -= 1;
-        }
-    }
-
     pub(super) fn now(&self) -> String {
         (self.clock)().to_string()
     }
@@ -187,7 +160,7 @@ impl State {
         };
         self.declared = count;
         self.managers = vec!["kubectl-pgscale"];
-        if mishap == Some(Mishap::UpdateDropped) {
+        if matches!(mishap, Some(Mishap::UpdateDropped | Mishap::ActsLate(_))) {
             return Ok(respond(200, &self.object()));
         }
         if matches!(mishap, Some(Mishap::LeadReturns | Mishap::LeadReturnsForGood)) {
@@ -308,6 +281,7 @@ impl State {
                     growth.looks += 1;
                 }
                 self.be_less_busy();
+                self.act_late();
                 respond(200, &self.object())
             }
             "acid-a" if path.contains("/statefulsets/") => respond(200, &self.stateful_set()),

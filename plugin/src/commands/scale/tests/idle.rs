@@ -89,6 +89,15 @@ async fn same_command_makes_the_operator_act() {
 }
 
 #[tokio::test]
+async fn operator_that_acts_within_some_seconds_is_not_asked_again() {
+    let world = World::new(5, 0).with(Mishap::ActsLate(2));
+    let line = "down acid-a --to 3 --yes";
+    assert_eq!(run(&world, &format!("{line} --wait=false"), None).await.1, 0);
+    let (_, code, why) = run(&world, line, None).await;
+    assert_eq!((code, world.declared(), world.writes().len()), (0, 3, 1), "{why}");
+}
+
+#[tokio::test]
 async fn operator_is_not_asked_again_without_a_yes_to_the_shrink() {
     let world = World::new(5, 0).with(Mishap::UpdateDropped);
     run(&world, "down acid-a --to 3 --yes --timeout 50ms", None).await;
