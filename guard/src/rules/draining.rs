@@ -6,7 +6,7 @@ use crate::assessment::Assessment;
 use crate::facts::{Draining, Member, Seen};
 use crate::object_ref::{self, ObjectRef};
 use crate::policy::Policies;
-use crate::remedy::{Command, Remedy};
+use crate::remedy::Remedy;
 use crate::rule_id::RuleId;
 use crate::rules::applies::{Applies, DOWN};
 use crate::rules::reads::{self, Read};
@@ -31,7 +31,7 @@ one node all along loses nothing and is not warned of.
 
 Blind spots: who may not read nodes: then nothing is said. A drain that begins after the reading.
 
-Way out: let the drain end and the member come back on another node first, or `kubectl uncordon NODE`. Where
+Way out: let the drain end and the member come back on another node first, or uncordon the node. Where
 all are on one node: a count that keeps a member elsewhere.
 
 Upstream: the StatefulSet deletes the highest ordinals, whatever their place (`processCondemned`,
@@ -66,23 +66,13 @@ fn survivors_draining(facts: &Assessment<'_>, _: &Policies) -> Outcome {
             finding = finding.because(node, field, value);
         }
     }
-    let cordoned: BTreeSet<&str> = leaving
-        .iter()
-        .filter(|(_, (_, sign))| *sign == Draining::Cordoned)
-        .map(|(_, (node, _))| node.as_str())
-        .collect();
     let remedy = if facts.doomed_leader().is_some() {
         wait(facts)
     } else {
         let seen = get_pods(facts, &["-o", "wide", "-w"]);
         Remedy::to("shrink once this shows them on other nodes", seen)
     };
-    Outcome::Found(finding.remedy(if cordoned.is_empty() {
-        remedy
-    } else {
-        let uncordon = ["uncordon"].into_iter().chain(cordoned);
-        remedy.or_to("or, where no drain is under way", Command::kubectl(uncordon))
-    }))
+    Outcome::Found(finding.remedy(remedy))
 }
 
 /// Judges that the shrink leaves all members on one node.
@@ -178,8 +168,6 @@ mod tests {
           node/node-2: spec.taints: karpenter.sh/disrupted:NoSchedule
           Try: shrink once this shows them on other nodes:
               kubectl get pods -l application=spilo,cluster-name=acid-a -o wide -w -n db
-            or, where no drain is under way:
-              kubectl uncordon node-0
         ");
         assert!(!text(id, &doomed()).contains("pgscale wait"), "{}", text(id, &doomed()));
         insta::assert_snapshot!(text(id, &together(healthy(5, 3), 3)), @"

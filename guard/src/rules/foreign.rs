@@ -136,7 +136,7 @@ fn remedy(facts: &Assessment<'_>, ordinal: i64) -> Remedy {
     let runs = facts.member(&name).is_some();
     let look = if runs {
         let log = kubectl(facts, &["logs", &name, "-c", "postgres", "--tail=1000"]);
-        Remedy::to("see its log", log.piped_into(["grep", "system ID mismatch"]))
+        Remedy::to("see whether its log says \"system ID mismatch\"", log)
     } else {
         Remedy::to("see what is kept", kubectl(facts, &["get", "pvc"]))
     };

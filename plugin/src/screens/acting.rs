@@ -115,11 +115,14 @@ async fn up_not_judged_in_full() {
       WARN stale-volume: cannot be judged: the volume claims could not be listed
            (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
+      WARN foreign-volume: cannot be judged: the volume claims could not be read
+           (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
       WARN volume-resizing: cannot be judged: the volume claims could not be listed
            (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
-    error: stale-volume, volume-resizing could not be judged, and there is no
-      terminal to ask on; nothing was changed
+    error: stale-volume, foreign-volume, volume-resizing could not be judged, and
+      there is no terminal to ask on; nothing was changed
     hint: add --yes
     [exit 7]
     ");
@@ -141,9 +144,11 @@ async fn up_not_judged_in_full() {
     Allowed, with warnings
       WARN stale-volume: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
+      WARN foreign-volume: cannot be judged: the volume claims could not be read (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
       WARN volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
-    error: stale-volume, volume-resizing could not be judged, and there is no terminal to ask on; nothing was changed
+    error: stale-volume, foreign-volume, volume-resizing could not be judged, and there is no terminal to ask on; nothing was changed
     hint: add --yes
     [exit 7]
     ");

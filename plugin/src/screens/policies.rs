@@ -154,9 +154,11 @@ async fn rules() {
     configuration-drift         the operator would set Patroni's configuration back
                                 to the manifest
     parallel-shrink             several members would be deleted at the same moment
-    will-not-progress           the StatefulSet waits for a pod that is not Ready,
-                                and would act later
+    will-not-progress           the StatefulSet waits for a pod that is not Ready
+                                and would act later, or can make no pod
     survivors-one-zone          the kept members would all be in one zone
+    survivors-draining          kept members are on nodes that are being emptied, or
+                                would all be on one node
     cascade-condemned           a kept member replicates from one that would be
                                 deleted
     quota-headroom              a ResourceQuota leaves no room for the new members
@@ -165,10 +167,14 @@ async fn rules() {
                                 fitting nodes than members
     too-few-wal-senders         the leader has too few WAL senders or replication
                                 slots for the new members
+    images-differ               new members would run another image than those that
+                                run
     volumes-deleted             the volumes of the members that are removed are
                                 deleted, and their data with them
     stale-volume                a volume of an earlier life will be attached to a
                                 new member
+    foreign-volume              a volume holds the data of another cluster: its
+                                member never joins
     volume-resizing             a volume is being resized
     pdb-blocks-drain            a PodDisruptionBudget would keep the last member's
                                 node from being drained
@@ -216,15 +222,18 @@ async fn rules() {
     restart-pending             the operator restarts PostgreSQL together with this change
     configuration-drift         the operator would set Patroni's configuration back to the manifest
     parallel-shrink             several members would be deleted at the same moment
-    will-not-progress           the StatefulSet waits for a pod that is not Ready, and would act later
+    will-not-progress           the StatefulSet waits for a pod that is not Ready and would act later, or can make no pod
     survivors-one-zone          the kept members would all be in one zone
+    survivors-draining          kept members are on nodes that are being emptied, or would all be on one node
     cascade-condemned           a kept member replicates from one that would be deleted
     quota-headroom              a ResourceQuota leaves no room for the new members
     limit-range                 a LimitRange forbids the new pod or its volume claim
     too-few-nodes               members must be kept apart, and there are fewer fitting nodes than members
     too-few-wal-senders         the leader has too few WAL senders or replication slots for the new members
+    images-differ               new members would run another image than those that run
     volumes-deleted             the volumes of the members that are removed are deleted, and their data with them
     stale-volume                a volume of an earlier life will be attached to a new member
+    foreign-volume              a volume holds the data of another cluster: its member never joins
     volume-resizing             a volume is being resized
     pdb-blocks-drain            a PodDisruptionBudget would keep the last member's node from being drained
     no-recent-backup            the last logical backup is older than the policy allows

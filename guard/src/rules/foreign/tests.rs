@@ -100,25 +100,25 @@ pub(super) fn foreign_volume() {
         if its volume is of another cluster and holds nothing that is needed, for a fresh copy:
           kubectl delete pvc pgdata-acid-a-4 --wait=false -n db
     ");
-    insta::assert_snapshot!(text(id, &mismatched(healthy(2, 3), 1, days)), @"
+    insta::assert_snapshot!(text(id, &mismatched(healthy(2, 3), 1, days)), @r#"
     foreign-volume: acid-a-1 has not joined in 300d: its volume may be of another cluster, and then it never joins
       pod/acid-a-1: annotation status: unset; started: 300d ago
-      Try: see its log:
-          kubectl logs acid-a-1 -c postgres --tail=1000 -n db | grep 'system ID mismatch'
+      Try: see whether its log says "system ID mismatch":
+          kubectl logs acid-a-1 -c postgres --tail=1000 -n db
         if its volume is of another cluster and holds nothing that is needed, for a fresh copy:
           kubectl delete pvc pgdata-acid-a-1 --wait=false -n db
           kubectl delete pod acid-a-1 -n db
-    ");
-    insta::assert_snapshot!(text(id, &identified(healthy(2, 3).pause(), 1, "73099")), @"
+    "#);
+    insta::assert_snapshot!(text(id, &identified(healthy(2, 3).pause(), 1, "73099")), @r#"
     foreign-volume: acid-a-1 holds another cluster's data: it never joins
       http://10.244.0.11:8008/patroni: acid-a-1: database_system_identifier: 73099
       configmap/acid-a-config: initialize: 7401122334455667788
-      Try: see its log:
-          kubectl logs acid-a-1 -c postgres --tail=1000 -n db | grep 'system ID mismatch'
+      Try: see whether its log says "system ID mismatch":
+          kubectl logs acid-a-1 -c postgres --tail=1000 -n db
         if its volume is of another cluster and holds nothing that is needed, for a fresh copy:
           kubectl delete pvc pgdata-acid-a-1 --wait=false -n db
           kubectl delete pod acid-a-1 -n db
-    ");
+    "#);
     let leaderless = |mut facts: Facts| {
         facts.leader = Seen::Absent;
         facts

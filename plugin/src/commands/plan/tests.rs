@@ -196,6 +196,9 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
       WARN stale-volume: cannot be judged: the volume claims could not be listed
            (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
+      WARN foreign-volume: cannot be judged: the volume claims could not be read
+           (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
       WARN volume-resizing: cannot be judged: the volume claims could not be listed
            (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
@@ -219,6 +222,8 @@ async fn unreadable_details_are_named_and_refuse_nothing() {
       WARN quota-headroom: cannot be judged: the quotas could not be read (list resourcequotas in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
       WARN stale-volume: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
+           Try: make the fact readable (network, rights), then ask again
+      WARN foreign-volume: cannot be judged: the volume claims could not be read (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again
       WARN volume-resizing: cannot be judged: the volume claims could not be listed (list persistentvolumeclaims in db: forbidden)
            Try: make the fact readable (network, rights), then ask again

@@ -322,8 +322,8 @@ fn an_unreadable_cluster_is_named_as_such_and_briefly() {
     pgdata-acid-a-4   40.0 GiB   acid-a-4   unknown   94d
 
     IF SET TO  VERDICT  RULES
-    2          refused  below-min, operator-limits, dcs-store-changing, and 17 more
-    4          allowed  operator-limits, dcs-store-changing, no-leader, and 8 more
+    2          refused  below-min, operator-limits, dcs-store-changing, and 18 more
+    4          allowed  operator-limits, dcs-store-changing, no-leader, and 9 more
 
     Not converged:
       unseen

@@ -244,7 +244,13 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          pod/acid-a-2: status.phase: Running; condition Ready: yes; spec.nodeName: node-2
          pod/acid-a-3: status.phase: Running; condition Ready: yes; spec.nodeName: node-3
          pod/acid-a-4: status.phase: Running; condition Ready: yes; spec.nodeName: node-4
+         http://10.244.0.10:8008/patroni: acid-a-0: tags.nofailover: false
+         http://10.244.0.11:8008/patroni: acid-a-1: tags.nofailover: false
+         http://10.244.0.12:8008/patroni: acid-a-2: tags.nofailover: false
+         http://10.244.0.13:8008/patroni: acid-a-3: tags.nofailover: false
+         http://10.244.0.14:8008/patroni: acid-a-4: tags.nofailover: false
          configmap/acid-a-leader: leader: acid-a-0; renewTime: TIME ttl: 30
+         postgresql/acid-a: characters of the name: 6
       WARN survivors-one-zone: all kept members are in zone zone-a; those in zone-b are removed
          node/node-0: zone of acid-a-0: zone-a
          node/node-1: zone of acid-a-1: zone-a
@@ -253,6 +259,12 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          node/node-4: zone of acid-a-4: zone-b
          To pass: to keep a second zone:
              kubectl pgscale down acid-a --to 4 -n db
+      PASS survivors-draining
+         pod/acid-a-0: spec.nodeName: node-0
+         pod/acid-a-1: spec.nodeName: node-1
+         pod/acid-a-2: spec.nodeName: node-2
+         pod/acid-a-3: spec.nodeName: node-3
+         pod/acid-a-4: spec.nodeName: node-4
       PASS cascade-condemned
          http://10.244.0.10:8008/patroni: acid-a-0: tags.replicatefrom: unset
          http://10.244.0.11:8008/patroni: acid-a-1: tags.replicatefrom: unset
@@ -263,6 +275,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
       n/a  limit-range
       n/a  too-few-nodes
       n/a  too-few-wal-senders
+      n/a  images-differ
       PASS volumes-deleted
          statefulset/acid-a: spec.persistentVolumeClaimRetentionPolicy.whenScaled: Retain
          configmap default/postgres-operator: persistent_volume_claim_retention_policy.when_scaled: retain
@@ -279,6 +292,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
          http://10.244.0.13:8008/patroni: acid-a-3: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
          http://10.244.0.14:8008/patroni: acid-a-4: answer: running replica, timeline 1, received 0/3E8, replayed 0/3E8, streaming
       n/a  stale-volume
+      n/a  foreign-volume
       PASS volume-resizing
          persistentvolumeclaim/pgdata-acid-a-0: ordinal: 0; created: TIME capacity: 100Gi
          persistentvolumeclaim/pgdata-acid-a-1: ordinal: 1; created: TIME capacity: 100Gi

@@ -43,12 +43,12 @@ async fn growth_that_could_not_be_judged_asks() {
             assert_eq!(code, want, "{line} {person:?}: {why}");
             let written = want == 0 && !flags.contains("dry-run");
             assert_eq!(world.writes().len(), usize::from(written), "{line} {person:?}");
-            let question = "Set numberOfInstances to 4, although stale-volume, volume-resizing could not be judged? [y/N]";
+            let question = "Set numberOfInstances to 4, although stale-volume, foreign-volume, volume-resizing could not be judged? [y/N]";
             assert_eq!(screen.stderr().contains(question), person.is_some(), "{}", screen.stderr());
             if person.is_none() && want == 7 {
                 insta::allow_duplicates! {
                     insta::assert_snapshot!(why, @"
-                    error: stale-volume, volume-resizing could not be judged, and there is no terminal to ask on; nothing was changed
+                    error: stale-volume, foreign-volume, volume-resizing could not be judged, and there is no terminal to ask on; nothing was changed
                     hint: add --yes
                     ");
                 }
