@@ -231,7 +231,8 @@ fn next(
 /// policy on trial refuses nothing.
 fn this_once(facts: &Assessment<'_>, rule: RuleId, mode: Mode, next: String) -> Remedy {
     let remedy = Remedy::note(next);
-    if mode != Mode::Enforce {
+    // The field is an int32: no override can name a higher count.
+    if mode != Mode::Enforce || facts.requested() > i64::from(i32::MAX) {
         return remedy;
     }
     let count = facts.requested().to_string();
