@@ -56,7 +56,9 @@ fn harm(finding: &Finding, facts: &Facts, policies: &Policies) -> Option<String>
         ["kubectl", "delete", "pod", rest @ ..] => {
             let names: Vec<&str> =
                 rest.iter().copied().take_while(|it| !it.starts_with('-')).collect();
-            if names.iter().any(|name| leads(name)) {
+            // The pod of a leader whose container has ended runs no PostgreSQL any more.
+            let runs = |name: &str| facts.member(name).is_some_and(|it| it.pod.containers_running);
+            if names.iter().any(|name| leads(name) && runs(name)) {
                 return Some("it deletes the leader's pod".to_owned());
             }
             let lost =
