@@ -39,6 +39,9 @@ impl Guard {
     /// Returns whether a plain write of the count `to` is admitted in this state.
     pub fn admits(&mut self, state: &State, to: u8) -> bool {
         let Self { setup, policies, patterns, verdicts, .. } = self;
+        if setup.mistake == Some(Mistake::StatefulSetsCountPasses) && to == state.replicas {
+            return true;
+        }
         let view = view(state);
         *verdicts.entry((view, to)).or_insert_with(|| {
             denying(&facts_of(patterns, &view, setup, to), policies, setup).is_empty()

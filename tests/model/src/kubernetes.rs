@@ -2,7 +2,7 @@
 //!
 //! Sources: `syncStatefulSet`, `updateStatefulSet`, `preScaleDown` and `replaceStatefulSet` of the
 //! operator (pkg/cluster/sync.go, resources.go), `processReplica` and `processCondemned` of
-//! Kubernetes (stateful_set_control.go).
+//! Kubernetes (`stateful_set_control.go`).
 
 use crate::patroni;
 use crate::setup::Setup;

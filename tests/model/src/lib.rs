@@ -6,6 +6,7 @@
 //! or leaves no way back. `docs/reliability.md` says what is modelled and what is not.
 
 #![expect(clippy::indexing_slicing, reason = "every array has one entry for each ordinal")]
+#![allow(clippy::trivially_copy_pass_by_ref, reason = "bounds grow, and are passed as setups are")]
 
 pub mod check;
 pub mod explore;
@@ -19,4 +20,7 @@ pub mod state;
 pub mod step;
 pub mod walk;
 
-pub use run::{Extent, Summary, run};
+pub use run::{Extent, Summary, run, run_with};
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,17 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use pgscale_model::{Extent, run};
+use pgscale_model::check::Found;
+use pgscale_model::{Extent, run_with};
 
 fn main() -> ExitCode {
     let large = std::env::args().nth(1).as_deref() == Some("large");
     let begun = Instant::now();
-    let summary = run(if large { Extent::Large } else { Extent::Small });
+    let extent = if large { Extent::Large } else { Extent::Small };
+    let summary = run_with(extent, &|setup, found| {
+        let Found { states, verdicts, broken, .. } = found;
+        println!("{states} states, {verdicts} verdicts, broken: {broken:?}: {setup:?}");
+    });
     println!("{summary}");
     println!("{} s, {} MiB at most", begun.elapsed().as_secs(), most_memory().unwrap_or(0) / 1024);
     if summary.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -107,9 +107,6 @@ pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Fa
     });
     facts = facts.with_settings(|settings| {
         settings.deletes_volumes = setup.deletes_volumes;
-        if setup.mistake == Some(Mistake::LimitsOfAnother) {
-            settings.min_instances = i64::from(setup.size);
-        }
     });
     if let Seen::Known(operator) = &mut facts.operator {
         operator.available = Some(!state.stopped);
@@ -117,17 +114,10 @@ pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Fa
     facts.claims = Seen::Known(claims(state));
     facts.last_leader =
         if state.history { Seen::Known(name(usize::from(state.last))) } else { Seen::Absent };
-    let mistaken = setup.mistake;
-    let replicas = i64::from(state.replicas);
-    if let Seen::Known(members) = &mut facts.members {
-        for member in members {
-            if mistaken == Some(Mistake::TagsUnread) {
-                untag(member);
-            }
-            if mistaken == Some(Mistake::LivingPassForEnding) && member.ordinal >= replicas {
-                member.pod.terminating = true;
-            }
-        }
+    if let Seen::Known(members) = &mut facts.members
+        && setup.mistake == Some(Mistake::TagsUnread)
+    {
+        members.iter_mut().for_each(untag);
     }
     facts
 }
@@ -209,9 +199,8 @@ fn read(
 fn words(member: &Member, leads: bool) -> (Words, Role) {
     let role = if leads { Role::Primary } else { Role::Replica };
     match (member.started, member.built) {
-        (true, true) => (Words::Running, role),
         (false, true) if member.pod == Pod::Running => (Words::Stopped, Role::Replica),
-        (false, true) => (Words::Running, role),
+        (true | false, true) => (Words::Running, role),
         (true, false) => (Words::CreatingReplica, Role::Replica),
         (false, false) => (Words::Stopped, Role::Uninitialized),
     }

@@ -3,6 +3,8 @@
 
 use pgscale_guard::RuleId;
 
+use crate::state::Fault;
+
 /// The settings of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_excessive_bools, reason = "independent settings of a small model")]
@@ -56,7 +58,7 @@ impl Setup {
     }
 
     /// Returns the count that the operator runs for a declared one. The model's operator has no
-    /// limits of its own: what others claim of it is [`Mistake::LimitsOfAnother`].
+    /// limits of its own.
     pub fn effective(&self, declared: u8) -> u8 {
         declared
     }
@@ -71,10 +73,8 @@ pub enum Mistake {
     TagsUnread,
     /// Annotations of strangers on the StatefulSet are not seen (cases A3, A4).
     StrangersUnseen,
-    /// A pod beyond the StatefulSet's count passes for one that ends (cases A21).
-    LivingPassForEnding,
-    /// Limits of an operator that does not own the cluster are believed (cases A22).
-    LimitsOfAnother,
+    /// A count that the StatefulSet's spec already has is never refused (cases A21).
+    StatefulSetsCountPasses,
     /// The answer of ordinal 0 passes for that of every replica (cases A19).
     AnswersMixedUp,
     /// Every warning refuses: no rescue is admitted.
@@ -92,4 +92,25 @@ pub struct Bound {
     pub writes: u8,
     /// The greatest count that it asks for.
     pub most: u8,
+    /// The kinds of fault that may strike.
+    pub kinds: Kinds,
+}
+
+/// A set of kinds of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds(u16);
+
+impl Kinds {
+    /// Every kind.
+    pub const ALL: Self = Self(u16::MAX);
+
+    /// Returns the kinds of these faults.
+    pub fn of(faults: &[Fault]) -> Self {
+        Self(faults.iter().fold(0, |set, fault| set | 1 << fault.kind()))
+    }
+
+    /// Returns whether a fault's kind is in the set.
+    pub fn contains(self, fault: Fault) -> bool {
+        self.0 & 1 << fault.kind() != 0
+    }
 }

@@ -98,6 +98,7 @@ pub fn faults(state: &State, setup: &Setup, bound: &Bound) -> Vec<(Step, State)>
     if state.replicas > 1 {
         possible.extend((1..state.replicas).map(Fault::Scaled));
     }
+    possible.retain(|fault| bound.kinds.contains(*fault));
     let faults = possible.into_iter().map(|fault| (Step::Fault(fault), strike(state, fault)));
     faults.map(|(step, next)| (step, patroni::flowing(next, setup))).collect()
 }
