@@ -56,6 +56,8 @@ impl Assessment<'_> {
         // to lead.
         let leader_stays = self.leader_member().is_some_and(|leader| {
             leader.ordinal < self.to()
+                // A leader whose pod ends gives the lead up, and perhaps to a removed member.
+                && !leader.pod.terminating
                 && !self.contradicts_lock(leader)
                 && !self.may_contradict_lock(leader)
         });

@@ -46,11 +46,13 @@ impl Repair {
 impl Facts {
     /// Returns whether the change certainly removes nothing that the kept members lack.
     ///
-    /// That holds where an uncontradicted leader is kept, or else where no removed member left a
-    /// pod or a volume.
+    /// That holds where an uncontradicted leader is kept and its pod does not end, or else where no
+    /// removed member left a pod or a volume.
     pub(crate) fn removes_nothing_newer(&self, from: i64) -> bool {
         let leads = self.leader_stays()
-            && self.leader_member().is_some_and(|leader| !self.contradicts_lock(leader));
+            && self
+                .leader_member()
+                .is_some_and(|leader| !leader.pod.terminating && !self.contradicts_lock(leader));
         let gone = self.to()..from;
         let kept = |claim: &Claim| claim.capacity.is_some() && gone.contains(&claim.ordinal);
         let nothing = self.condemned().next().is_none()

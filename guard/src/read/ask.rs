@@ -313,7 +313,7 @@ mod tests {
         assert!(took <= Duration::from_millis(1300), "{took:?}");
     }
 
-    /// cases.md B6: a leader whose CPU was throttled for a moment counted as silent.
+    /// A leader whose CPU was throttled for a moment counted as silent.
     #[tokio::test(start_paused = true)]
     async fn member_that_answers_late_once_is_asked_again_within_the_second() {
         let late = |reply: Reply| vec![Reply::Hang, reply];

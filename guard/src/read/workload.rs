@@ -115,7 +115,7 @@ mod tests {
         world.reader(&Members::healthy()).facts(change(3, 2), AskWhom::AsNeeded).await
     }
 
-    /// cases.md A11, P01: a claim belongs to a member by its name.
+    /// A claim belongs to a member by its name.
     #[tokio::test(start_paused = true)]
     async fn claim_without_labels_belongs_to_the_member_of_its_name() {
         let bare = |claim: &mut Value| claim["metadata"]["labels"] = Value::Null;
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(ordinals.collect::<Vec<_>>(), [0, 1, 2]);
     }
 
-    /// cases.md A15, A16: the marks of the members' own nodes, and the images of pods, are read for a
+    /// The marks of the members' own nodes, and the images of pods, are read for a
     /// review.
     #[tokio::test(start_paused = true)]
     async fn marks_of_nodes_and_images_of_pods_are_read() {

@@ -22,7 +22,7 @@ pub(super) const SURVIVORS_DRAINING: Rule = Rule {
     page: "\
 A node that is being emptied takes its members with it within minutes: what the shrink leaves is then fewer
 than the count says, and for a time perhaps none. The same holds where all members that stay are on one node:
-the next drain of it is a full outage.
+the next drain of that node is a full outage.
 
 Signals: of the kept members' own nodes, spec.unschedulable (`kubectl cordon`), a deletionTimestamp, and a
 taint NoSchedule or NoExecute that the member's pod does not tolerate, such as those of cluster autoscalers.

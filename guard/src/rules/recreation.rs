@@ -132,7 +132,7 @@ mod tests {
         (0..5).fold(facts, |facts, it| facts.with_member(it, |it| it.pod.terminating = true))
     }
 
-    /// cases.md A11, P04: `kubectl replace --force` from 3 to 2 lost rows that only the last member
+    /// `kubectl replace --force` from 3 to 2 lost rows that only the last member
     /// had.
     #[test]
     fn create_over_terminating_pods_is_judged_as_if_they_were_deleted() {

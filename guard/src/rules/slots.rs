@@ -45,7 +45,6 @@ Upstream: _ensure_logical_slots_primary, copy_logical_slots and _ready_logical_s
 patroni/postgresql/slots.py; _get_permanent_slots, patroni/dcs/__init__.py.",
     reads: &[inputs::leader, inputs::pods, inputs::logical_slots],
     needs: reads::COUNT.and(&[
-        Read::StatefulSet,
         Read::Pods,
         Read::Leader,
         Read::Configuration,

@@ -156,7 +156,7 @@ Without one, they may hold the only copy there is; on the way back from zero the
 Upstream: persistent_volume_claim_retention_policy, docs/reference/operator_parameters.md;
 zalando/postgres-operator#1451, #2957.",
     reads: &[inputs::claims, inputs::pods, inputs::leader, inputs::last_leader],
-    needs: reads::COUNT.and(&[Read::Pods, Read::Answers, Read::Leader, Read::Claims, Read::LastLeader]),
+    needs: reads::COUNT.and(&[Read::Pods, Read::Answers, Read::Leader, Read::Claims, Read::LastLeader, Read::StatefulSet]),
     check: stale_volume,
     #[cfg(any(test, feature = "testing"))]
     table: tests::stale_volume,

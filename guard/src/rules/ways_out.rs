@@ -220,7 +220,7 @@ fn wait_is_never_the_first_command_where_it_would_not_end() {
                 it.pod.started = Some("2026-11-24T08:00:00Z".parse().unwrap());
             }),
             "rebuild-in-progress",
-            "kubectl logs acid-a-3 -c postgres --tail=50 -n db",
+            "kubectl logs acid-a-3 -c postgres --tail=100 -n db",
         ),
         (
             "a change that no operator applies",

@@ -93,7 +93,7 @@ pub(super) async fn run(session: &Session, request: &ScaleRequest) -> Result<(),
 async fn jobs(session: &Session, request: &ScaleRequest) -> Result<Vec<Job>, Failure> {
     let Targets { name, selector, all_namespaces, .. } = &request.targets;
     if let Some(name) = name {
-        let job = Job::prepare(session.clone(), name.clone(), request).await;
+        let job = Box::pin(Job::prepare(session.clone(), name.clone(), request)).await;
         return match &job.prepared {
             Ok(_) => Ok(vec![job]),
             Err(failure) => Err(failure.clone()),

@@ -179,7 +179,7 @@ mod tests {
         if let Seen::Known(members) = &mut missing.members {
             members.remove(1);
         }
-        for (facts, ordinal, want) in [
+        for (facts, ordinal, want) in vec![
             (facts(5, 4, 0), 4, "to be removed"),
             (shrink(), 4, "to be removed"),
             (acted(facts(5, 3, 0)), 3, "waits until acid-a-4 is gone (OrderedReady)"),

@@ -255,7 +255,7 @@ mod tests {
         let mut timeline = Timeline::default();
         let mut alone = look(0, Phase::Created(None), |_| ());
         alone.1.remove("acid-a-2");
-        for (facts, phases) in [
+        for (facts, phases) in vec![
             alone,
             look(2, Phase::Created(None), pending),
             look(12, Phase::Started, started),

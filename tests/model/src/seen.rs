@@ -102,11 +102,13 @@ pub fn facts_of(patterns: &Patterns, state: &State, setup: &Setup, to: u8) -> Fa
         set.scaled_by = scaled_directly(state).then(|| "kubectl".to_owned());
         if setup.replaced && setup.mistake != Some(Mistake::StrangersUnseen) {
             let key = "kubectl.kubernetes.io/restartedAt";
+            set.compared.annotations.insert(key.to_owned(), "now".to_owned());
             set.foreign_annotations.push((key.to_owned(), "kubectl-rollout".to_owned()));
         }
     });
     facts = facts.with_settings(|settings| {
         settings.deletes_volumes = setup.deletes_volumes;
+        settings.shaping.parallel = setup.parallel;
     });
     if let Seen::Known(operator) = &mut facts.operator {
         operator.available = Some(!state.stopped);

@@ -426,7 +426,7 @@ fn no_room_is_excused_only_where_members_run() {
     assert_eq!(denied(&full(asleep(3))), ["quota-headroom"]);
     assert_eq!(denied(&full(asleep(1))), Vec::<&str>::new(), "there is room for one");
     assert_eq!(denied(&forbidden(asleep(3))), ["limit-range"]);
-    // cases.md B1: -0 cannot come back, and the way back to 5 still keeps the leader on -4.
+    // -0 cannot come back, and the way back to 5 still keeps the leader on -4.
     let stuck = sized(5, 5).with_leader(4).without(0).with_count(2, 5);
     let stuck = stuck.with_stateful_set(|set| set.replicas = 2);
     assert_eq!(denied(&full(forbidden(stuck))), Vec::<&str>::new());

@@ -127,7 +127,7 @@ pub(super) fn foreign_volume() {
     assert!(!kept.contains("delete"), "{kept}");
 }
 
-/// cases.md A17, P15: a member whose volume is of another cluster crash-loops for ever. It blocked
+/// A member whose volume is of another cluster crash-loops for ever. It blocked
 /// growth as one that is being built, and the remedy was to wait.
 #[test]
 fn member_that_never_joins_is_named_and_blocks_no_growth() {

@@ -324,7 +324,7 @@ pub(super) fn paused() {
     ");
 }
 
-/// cases.md A10: a paused cluster was admitted from zero without a word, and stayed down.
+/// A paused cluster was admitted from zero without a word, and stayed down.
 #[test]
 fn paused_cluster_never_comes_back_from_zero_unseen() {
     let denied = |facts: &Facts| {

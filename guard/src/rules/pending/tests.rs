@@ -223,7 +223,7 @@ pub(super) fn major_upgrade() {
     ");
 }
 
-/// cases.md B4: marks that a stopped operator left, while the manifest is ahead, had no way out.
+/// Marks that a stopped operator left, while the manifest is ahead, had no way out.
 #[test]
 fn marks_that_are_left_over_have_a_way_out() {
     let marked = (0..3).fold(healthy(3, 2), |facts, ordinal| {

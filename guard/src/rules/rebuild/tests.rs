@@ -75,9 +75,7 @@ pub(super) fn rebuild_in_progress() {
             ),
             (
                 "a survivor is cloned, one whose PostgreSQL is down goes",
-                healthy(3, 2)
-                    .cloning(1)
-                    .with_answer(2, |it| it.state = State::Failed),
+                healthy(3, 2).cloning(1).with_answer(2, |it| it.state = State::Failed),
                 Want::Warn,
             ),
             ("the removed one is cloned", healthy(4, 3).cloning(3), Want::Warn),
@@ -157,8 +155,7 @@ pub(super) fn rebuild_in_progress() {
             ("it is stopped, and did not say so", stopped(healthy(5, 3), 1), Want::Deny),
             (
                 "it is stopped, and only one that is down goes",
-                stopped(healthy(3, 2), 1)
-                    .with_answer(2, |it| it.state = State::Failed),
+                stopped(healthy(3, 2), 1).with_answer(2, |it| it.state = State::Failed),
                 Want::Warn,
             ),
             (
@@ -237,7 +234,9 @@ pub(super) fn rebuild_in_progress() {
     rebuild-in-progress: still being built: acid-a-3, acid-a-4
       pod/acid-a-3: status: Pending (0/3 nodes are available)
       statefulset/acid-a: spec.replicas: 5, and acid-a-4 has no pod yet
-      Try:
+      Try: acid-a-3 does not start (0/3 nodes are available); see why:
+          kubectl describe pod acid-a-3 -n db
+        then:
           kubectl pgscale wait acid-a -n db
         or give it up:
           kubectl pgscale set acid-a 3 -n db
@@ -267,7 +266,7 @@ pub(super) fn rebuild_in_progress() {
     ");
 }
 
-/// cases.md B3, P21: a member that has been "starting" for days blocked growth for ever.
+/// A member that has been "starting" for days blocked growth for ever.
 #[test]
 fn member_that_starts_for_days_blocks_no_growth() {
     let facts = aged(healthy(3, 4), 2, 24 * 300);

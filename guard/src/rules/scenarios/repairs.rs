@@ -11,6 +11,7 @@ scenarios![
     a_pod_pending_for_ever_does_not_block_the_way_back,
     a_change_that_a_stopped_operator_never_applied_can_be_cancelled,
     stateful_set_scaled_by_another_writer_permits_no_shrink,
+    a_leader_whose_pod_ends_keeps_no_cluster,
     the_way_back_from_a_stuck_shrink_is_never_refused,
     no_remedy_is_to_wait_where_waiting_deletes_the_leader,
     changes_that_are_no_repair,
@@ -64,7 +65,7 @@ fn a_change_that_a_stopped_operator_never_applied_can_be_cancelled() {
     assert!(denials(&healthy(5, 5).with_count(3, 2)).contains(&"change-not-applied"));
 }
 
-/// cases.md A21: a StatefulSet that another writer scaled is no permission to delete living pods.
+/// A StatefulSet that another writer scaled is no permission to delete living pods.
 fn stateful_set_scaled_by_another_writer_permits_no_shrink() {
     // -0 is away, so the StatefulSet, scaled to 1, has deleted nothing yet.
     let scaled = |facts: Facts| facts.with_stateful_set(|set| set.replicas = 1);
@@ -86,7 +87,20 @@ fn stateful_set_scaled_by_another_writer_permits_no_shrink() {
     assert!(verdict(&ending).allows());
 }
 
-/// cases.md B1: 5 to 2 is stuck because -0 is gone, and the leader on -4 waits to be deleted. The
+/// Another writer scaled the StatefulSet to 1, and the pod of the leader -1 ends. -2 is back on an old
+/// timeline, and would take over before it is deleted.
+fn a_leader_whose_pod_ends_keeps_no_cluster() {
+    let ending = healthy(3, 2)
+        .in_parallel()
+        .with_leader(1)
+        .with_member(1, |member| member.pod.terminating = true)
+        .with_answer(2, |answer| answer.timeline = Some(0))
+        .with_stateful_set(|set| set.replicas = 1);
+    assert_eq!(ending.assess().repair(), None);
+    assert!(!verdict(&ending).allows(), "{:?}", warnings(&ending));
+}
+
+/// 5 to 2 is stuck because -0 is gone, and the leader on -4 waits to be deleted. The
 /// way back was refused with the remedy to wait, and waiting deletes the leader.
 fn the_way_back_from_a_stuck_shrink_is_never_refused() {
     let stuck =

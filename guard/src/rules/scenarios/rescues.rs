@@ -1,7 +1,7 @@
 //! Broken states, each with a way out that is printed and admitted.
 //!
 //! The states of `tests/e2e/ways_out.rs` and `tests/e2e/situations.rs`, where those commands run on
-//! the real stack, and the states of docs/cases.md after the fact.
+//! the real stack, and the states after the fact.
 
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::json;
@@ -271,7 +271,6 @@ fn counts_that_are_not_applied_can_be_taken_back() {
             annotated,
             "pgscale switchover acid-a --for 3 -n db",
         ),
-        // cases.md B1.
         broken(
             "a stuck shrink whose leader waits to be deleted",
             healthy(5, 5)
@@ -285,7 +284,7 @@ fn counts_that_are_not_applied_can_be_taken_back() {
     ]);
 }
 
-/// cases.md A10 after the fact: paused, 0 to 3 was admitted, and no member takes the lead.
+/// paused, 0 to 3 was admitted, and no member takes the lead.
 fn leaderless_cluster_has_a_way_back_to_a_leader() {
     let waiting = |facts: Facts| {
         (0..3).fold(expired(facts), |facts, ordinal| {
@@ -313,7 +312,7 @@ fn leaderless_cluster_has_a_way_back_to_a_leader() {
     }
 }
 
-/// cases.md A2 after the fact: -1 leads an empty database, and -0 with the rows ends with "system ID
+/// -1 leads an empty database, and -0 with the rows ends with "system ID
 /// mismatch". Only -0's volume has the rows.
 fn empty_database_that_leads_beside_the_rows_deletes_neither_volume() {
     let state = |to| {
@@ -362,7 +361,6 @@ fn empty_database_that_leads_beside_the_rows_deletes_neither_volume() {
     assert_eq!(denials(&healthy(1, 2)), Vec::<&str>::new());
 }
 
-/// cases.md P15 and P21.
 fn member_of_another_cluster_or_starting_for_days_blocks_no_way_back() {
     let foreign = |to| stopped(healthy(3, to), 2, "CrashLoopBackOff");
     assert_eq!(denials(&foreign(2)), Vec::<&str>::new(), "it may go");
@@ -373,7 +371,7 @@ fn member_of_another_cluster_or_starting_for_days_blocks_no_way_back() {
     let grown = judged(&starting(4), &Policies::default());
     for finding in grown.findings.iter().filter(|it| it.rule.as_str() == "rebuild-in-progress") {
         let first = &finding.remedy.as_ref().unwrap().commands[0].command;
-        assert_eq!(first.to_string(), "kubectl logs acid-a-2 -c postgres --tail=50 -n db");
+        assert_eq!(first.to_string(), "kubectl logs acid-a-2 -c postgres --tail=100 -n db");
     }
     assert!(Assessment::of(&starting(2), &Policies::default()).repair().is_some());
 }

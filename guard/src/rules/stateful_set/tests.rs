@@ -49,7 +49,7 @@ pub(super) fn parallel_shrink() {
     ");
 }
 
-/// cases.md D12: 0 to 3, where -0 and -1 may not lead and are not Ready, and -2 was never made.
+/// 0 to 3, where -0 and -1 may not lead and are not Ready, and -2 was never made.
 fn barred(replicas: i64) -> Facts {
     let mut facts = healthy(3, 3).without(2).with_count(0, 3).nofailover(0).nofailover(1);
     facts.leader = Seen::Absent;
@@ -143,7 +143,9 @@ pub(super) fn will_not_progress() {
     insta::assert_snapshot!(text("will-not-progress", &led_by_the_last(3).pending(1)), @"
     will-not-progress: the StatefulSet waits for acid-a-1 and would delete the leader later, unchecked
       pod/acid-a-1: condition Ready: no; status: 0/3 nodes are available
-      Try: mend what is named first:
+      Try: acid-a-1 does not start (0/3 nodes are available); see why:
+          kubectl describe pod acid-a-1 -n db
+        mend what is named first:
           kubectl pgscale status acid-a -n db
     ");
     insta::assert_snapshot!(text("will-not-progress", &healthy(3, 5).without(2)), @"

@@ -236,7 +236,7 @@ fn no_repair_excuses_it() {
     assert!(crate::evaluate(&facts.with_count(0, 3), &Policies::default()).allows());
 }
 
-/// cases.md A1: all volumes were deleted at zero, and the key `initialize` outlived them. No member
+/// All volumes were deleted at zero, and the key `initialize` outlived them. No member
 /// ever started again.
 #[test]
 fn nothing_starts_without_a_volume_while_the_key_is_left() {

@@ -323,7 +323,7 @@ fn an_unreadable_cluster_is_named_as_such_and_briefly() {
 
     IF SET TO  VERDICT  RULES
     2          refused  below-min, operator-limits, dcs-store-changing, and 18 more
-    4          allowed  operator-limits, dcs-store-changing, no-leader, and 9 more
+    4          allowed  operator-limits, dcs-store-changing, no-leader, and 10 more
 
     Not converged:
       unseen

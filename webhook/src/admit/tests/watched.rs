@@ -169,7 +169,7 @@ async fn watch_looks_every_few_seconds_until_it_is_ended() {
     assert!(counted(&admission, "pgscale_watched_changes 1"));
 }
 
-/// cases.md A6 and P16: the interface answers GET, and refuses the operator's POST.
+/// The interface answers GET, and refuses the operator's POST.
 #[tokio::test]
 async fn leader_is_not_left_to_an_operator_that_patroni_refuses() {
     let lowered = json!({

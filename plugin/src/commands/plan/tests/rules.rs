@@ -196,6 +196,7 @@ async fn wide_shows_the_whole_impact_and_every_rule() {
       PASS operation-in-progress
          statefulset/acid-a: metadata.generation: 1; status.observedGeneration: 1
          pod/acid-a-0, pod/acid-a-1, pod/acid-a-2, pod/acid-a-3, pod/acid-a-4: marks: none
+         postgresql/acid-a: last write of the spec: not known; last write of the status: not known
       PASS change-not-applied
          postgresql/acid-a: numberOfInstances: 5 -> 3
          configmap default/postgres-operator: min_instances: -1; max_instances: -1
