@@ -45,8 +45,8 @@ an edit in the second of the last status counts for 5 seconds. For an edit of la
 no status, and the writer of the spec may have made one: where it owns labels the edit counts for 5 minutes,
 else until the next synchronisation (resync_period). Without managed fields nothing is seen.
 
-Way out: `kubectl pgscale wait NAME`, and for an edit until `kubectl get postgresql NAME -n NAMESPACE -w` shows another
-status. A flag that never goes away means that the operator cannot finish: its log says why.
+Way out: `kubectl pgscale wait NAME`, and for an edit until `kubectl get postgresql NAME -n NAMESPACE -w` shows
+another status. A flag that never goes away means that the operator cannot finish: its log says why.
 
 Upstream: Update, pkg/cluster/cluster.go; syncStatefulSet, pkg/cluster/sync.go;
 rollingUpdatePodAnnotationKey, pkg/cluster/resources.go.",
