@@ -22,11 +22,13 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// rebuild ends such a fault.
 const REVIEW: Duration = Duration::from_secs(1);
 
-/// The pause before Patroni is asked again to end: process 1 may have had no child to which it could
-/// pass the signal on. Patroni takes a lock in its handler, which a signal during the handling would
-/// wait for in vain (`received_sigterm` and `api_sigterm` in patroni/daemon.py): that hung it for ever
-/// when the signal came every second.
-const AGAIN: Duration = Duration::from_secs(20);
+/// The time that Patroni has to end. After it every process is killed, as a kubelet does after the
+/// grace period.
+///
+/// Patroni takes a lock in its handler of SIGTERM. A signal that arrives while its main thread holds
+/// that lock waits for it for ever (`received_sigterm` and `sigterm_handler`, patroni/daemon.py). And
+/// process 1 may have had no child to pass the signal on to.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// A library path without libraries. A WAL receiver loads `libpqwalreceiver` through this path when
 /// it starts. Nothing else uses it (`$libdir/...` names bypass it).
@@ -75,15 +77,25 @@ impl Enforcer {
             self.processes.signal_first(Signal::KILL);
         }
         self.shape_base_backup(faults).await?;
-        let asked = self.stopping.is_some_and(|asked| asked.elapsed() < AGAIN);
-        if faults.has(Fault::StoppedPatroni) && !asked && self.processes.first_catches_term() {
-            self.stopping = Some(Instant::now());
-            self.processes.signal_first(Signal::TERM);
+        if faults.has(Fault::StoppedPatroni) {
+            self.stop();
         }
         self.freeze(faults.has(Fault::FrozenPatroni));
         self.change_settings(faults.runtime_settings()).await?;
         self.hold_receivers(faults.has(Fault::StalledReceiver));
         self.review_postgres(faults).await
+    }
+
+    /// Asks Patroni to end, or kills it and all else in the container when it has not ended in time.
+    fn stop(&mut self) {
+        match self.stopping {
+            None if self.processes.first_catches_term() => {
+                self.stopping = Some(Instant::now());
+                self.processes.signal_first(Signal::TERM);
+            }
+            Some(asked) if asked.elapsed() >= GRACE => self.processes.signal_first(Signal::KILL),
+            None | Some(_) => {}
+        }
     }
 
     /// Writes the instruction for the program that stands in for `pg_basebackup`. A running base
