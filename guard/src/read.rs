@@ -1,8 +1,8 @@
 //! Reads one cluster: its objects from the API server, its members' positions from the members.
 //!
 //! The only I/O of the crate. Nothing here judges, and no single failure fails the whole read. A
-//! fact that cannot be read becomes [`Seen::Unreadable`] with its reason, and the rules decide its
-//! meaning.
+//! fact that cannot be read becomes [`Unreadable`](crate::facts::Seen::Unreadable) with its reason,
+//! and the rules decide its meaning.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -40,7 +40,7 @@ pub(crate) enum Command {
 /// The arguments of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Address to answer reviews on, over TLS; [::] serves IPv6 and IPv4
+    /// Address to answer reviews on, over TLS; the default serves IPv6 and IPv4
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:9443")]
     pub(crate) listen: SocketAddr,
     /// Address for /healthz, /readyz and /metrics, over plain HTTP
