@@ -44,7 +44,7 @@ impl fmt::Display for Outcome {
 ///
 /// # Errors
 /// Fails when the webhook gives no verdict.
-pub async fn told(cluster: &Cluster, to: u32) -> Result<String> {
+pub async fn answered(cluster: &Cluster, to: u32) -> Result<String> {
     let patch = json!({"spec": {"numberOfInstances": to}}).to_string();
     let dry =
         ["patch", "postgresql", &cluster.name, "--type=merge", "--dry-run=server", "-p", &patch];

@@ -25,7 +25,7 @@ pub(crate) struct Row {
     /// The outcome of a plain edit, by the operator alone.
     pub(crate) alone: Outcome,
     /// The answer of the webhook to the same plain edit.
-    pub(crate) told: String,
+    pub(crate) answered: String,
     /// The outcome of `kubectl pgscale`.
     pub(crate) with_plugin: Outcome,
 }
@@ -106,8 +106,8 @@ fn table(text: &mut String, title: &str, rows: &[Row]) {
          | stage | operator only | rows lost | writes stopped | a plain edit, with the webhook | with kubectl pgscale | rows lost | writes stopped |\n\
          |---|---|---|---|---|---|---|---|\n"
     );
-    for Row { words, alone, told, with_plugin } in rows {
-        _ = writeln!(text, "| {words} | {alone} | {told} | {with_plugin} |");
+    for Row { words, alone, answered, with_plugin } in rows {
+        _ = writeln!(text, "| {words} | {alone} | {answered} | {with_plugin} |");
     }
 }
 

@@ -15,7 +15,7 @@ use pgscale_tests::operator::Settings;
 use pgscale_tests::pki::write;
 use pgscale_tests::progress::say;
 use pgscale_tests::proof::stages::{HEALTHY, WARM};
-use pgscale_tests::proof::{Outcome, pause_kept, told, with_plugin};
+use pgscale_tests::proof::{Outcome, answered, pause_kept, with_plugin};
 use pgscale_tests::stage::Fault;
 use pgscale_tests::trial::{Case, TestCtx, case};
 use pgscale_tests::wait::{Attempt, until};
@@ -108,12 +108,12 @@ impl Staged {
     /// Returns what the webhook and the plugin say of a change that both refuse.
     async fn refused(&self, to: u32, args: &[&str]) -> Result<(String, String)> {
         let webhook = guarding::guarded(&self.ctx).await?;
-        let told = told(&self.cluster, to).await?;
-        say(&format!("  a plain edit: {told}"));
+        let answered = answered(&self.cluster, to).await?;
+        say(&format!("  a plain edit: {answered}"));
         let plugin = with_plugin::refused(&self.cluster, args).await?;
         say(&format!("  kubectl pgscale: {plugin}"));
         webhook.unguard(&self.ctx.namespace).await?;
-        Ok((told, plugin))
+        Ok((answered, plugin))
     }
 
     /// Moves the leader to 4, stalls the receivers of 0 and 1, and lets the writer write on.
@@ -160,13 +160,13 @@ impl Staged {
 }
 
 /// Returns the row of a change that the guard refuses.
-fn row(words: &str, alone: (String, Record), told: (String, String), record: Record) -> Row {
+fn row(words: &str, alone: (String, Record), answered: (String, String), record: Record) -> Row {
     let (what, lost) = alone;
     let alone = Outcome { what, record: lost };
     say(&format!("  the operator alone: {alone}"));
-    let (told, plugin) = told;
+    let (answered, plugin) = answered;
     let with_plugin = Outcome { what: plugin, record };
-    Row { words: words.to_owned(), alone, told, with_plugin }
+    Row { words: words.to_owned(), alone, answered, with_plugin }
 }
 
 /// The StatefulSet deletes the claims of members that it removes.
@@ -194,7 +194,7 @@ async fn volumes_deleted(ctx: TestCtx) -> Result<Row> {
     let file = write(directory, &format!("{namespace}.json"), &policy.to_string())?;
     staged.kubectl(&["apply", "--server-side", "-f", &file.to_string_lossy()]).await?;
     let whole = format!("--confirm={namespace}/{NAME}");
-    let told = staged.refused(0, &["set", NAME, "0", &whole]).await?;
+    let answered = staged.refused(0, &["set", NAME, "0", &whole]).await?;
     let record = finish(writer).await?;
 
     let writer = staged.writing().await?;
@@ -212,7 +212,7 @@ async fn volumes_deleted(ctx: TestCtx) -> Result<Row> {
     };
     let lost = finish_with_any_loss(writer).await;
     let words = "3 to 0 and back, the StatefulSet deletes claims when scaled";
-    Ok(row(words, (what.to_owned(), lost), told, record))
+    Ok(row(words, (what.to_owned(), lost), answered, record))
 }
 
 /// Patroni is paused while no member runs.
@@ -226,7 +226,7 @@ async fn paused(ctx: TestCtx) -> Result<Row> {
     let running =
         Record { acknowledged: acknowledged_before, missing: 0, longest_gap: Duration::ZERO };
     pause_kept(&staged.cluster, Some(true)).await?;
-    let told = staged.refused(3, &["set", NAME, "3"]).await?;
+    let answered = staged.refused(3, &["set", NAME, "3"]).await?;
 
     let start = Instant::now();
     staged.patch(3).await?;
@@ -242,7 +242,7 @@ async fn paused(ctx: TestCtx) -> Result<Row> {
     };
     acknowledged(&writer, WARM).await?;
     let lost = finish_with_any_loss(writer).await;
-    Ok(row("0 to 3, Patroni paused meanwhile", (what, lost), told, running))
+    Ok(row("0 to 3, Patroni paused meanwhile", (what, lost), answered, running))
 }
 
 /// Another writer scales the StatefulSet while -0 is away, so that nothing is deleted yet. Then the
@@ -266,7 +266,7 @@ async fn scaled(staged: &Staged) -> Result<Row> {
     // The operator would set the count of the StatefulSet back.
     staged.ctx.bed.operator().lock().await.stop().await?;
     staged.kubectl(&["scale", "statefulset", NAME, "--replicas=1"]).await?;
-    let told = staged.refused(1, &["down", NAME, "--to", "1"]).await?;
+    let answered = staged.refused(1, &["down", NAME, "--to", "1"]).await?;
     let record = finish(writer).await?;
 
     let writer = staged.writing().await?;
@@ -283,7 +283,7 @@ async fn scaled(staged: &Staged) -> Result<Row> {
     };
     let lost = finish_with_any_loss(writer).await;
     let words = "4 to 1, after another writer scaled the StatefulSet to 1 while -0 was away";
-    Ok(row(words, (what, lost), told, record))
+    Ok(row(words, (what, lost), answered, record))
 }
 
 /// The operator is busy when the count is written. Before it acts, the leader moves to a member
@@ -299,7 +299,7 @@ async fn failed_over(ctx: &TestCtx) -> Result<Row> {
     let staged = Staged::of(ctx.clone(), 5).await?;
     let cluster = &staged.cluster;
     cluster.move_leader_to(0).await?;
-    let told = told(cluster, 2).await?;
+    let answered = answered(cluster, 2).await?;
     let writer = staged.writing().await?;
     ctx.bed.operator().lock().await.freeze();
     let down = ["down", NAME, "--to", "2", "--yes", "--timeout", "90s"];
@@ -342,7 +342,7 @@ async fn failed_over(ctx: &TestCtx) -> Result<Row> {
     say(&format!("  the operator alone: {alone}"));
     let words = "5 to 2 with the leader on 0, the operator busy; then a failover to 4, and the \
                  receivers of 0 and 1 stall";
-    Ok(Row { words: words.to_owned(), alone, told, with_plugin })
+    Ok(Row { words: words.to_owned(), alone, answered, with_plugin })
 }
 
 /// The operator's setting of Patroni's store changes together with the count, as in an upgrade to
@@ -358,7 +358,7 @@ async fn moved(staged: &Staged) -> Result<Row> {
     let writer = staged.writing().await?;
     let maps = Settings { use_configmaps: true, ..Settings::default() };
     staged.ctx.bed.operator().lock().await.configure(&maps).await?;
-    let told = staged.refused(2, &["up", NAME, "--to", "2"]).await?;
+    let answered = staged.refused(2, &["up", NAME, "--to", "2"]).await?;
     let record = finish(writer).await?;
 
     let writer = staged.writing().await?;
@@ -389,5 +389,5 @@ async fn moved(staged: &Staged) -> Result<Row> {
     };
     let lost = finish_with_any_loss(writer).await;
     let words = "1 to 2, the operator moves Patroni's store to ConfigMaps";
-    Ok(row(words, (what.to_owned(), lost), told, record))
+    Ok(row(words, (what.to_owned(), lost), answered, record))
 }

@@ -9,8 +9,8 @@ use pgscale_tests::guarding;
 use pgscale_tests::operator::{Reach, Settings};
 use pgscale_tests::progress::say;
 use pgscale_tests::proof::admission::{annotate, stop_annotating};
+use pgscale_tests::proof::answered;
 use pgscale_tests::proof::stages::{self, STAGES, Stage, WARM};
-use pgscale_tests::proof::told;
 use pgscale_tests::trial::{Case, TestCtx, case};
 use pgscale_tests::writer::Writer;
 use pgscale_tests::writing::acknowledged;
@@ -82,8 +82,8 @@ async fn both(
     }
     let webhook = guarding::guarded(ctx).await?;
     let writer = stage.set(&cluster).await?;
-    let told = told(&cluster, stages::AFTER).await?;
-    say(&format!("  a plain edit: {told}"));
+    let answered = answered(&cluster, stages::AFTER).await?;
+    say(&format!("  a plain edit: {answered}"));
     let with_plugin = stage.with_plugin(&cluster, writer).await?;
     say(&format!("  kubectl pgscale: {with_plugin}"));
 
@@ -99,5 +99,5 @@ async fn both(
     };
     let alone = alone::patched(&cluster, stage, writer).await.context("the operator alone")?;
     say(&format!("  the operator alone: {alone}"));
-    Ok(Row { words: words.to_owned(), alone, told, with_plugin })
+    Ok(Row { words: words.to_owned(), alone, answered, with_plugin })
 }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::postgresql::Postgresql;
+use crate::postgresql::shapes::LOCAL_PARAMETERS;
 
 /// A setting that the operator would write over a different one.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,7 +169,7 @@ fn of_parameters(cluster: &Postgresql, live: &Map<String, Value>) -> Vec<SetBack
     }
     wanted
         .into_iter()
-        .filter(|(name, _)| !LOCAL.contains(name))
+        .filter(|(name, _)| !LOCAL_PARAMETERS.contains(name))
         .filter(|(name, (wanted, _))| live.get(*name).is_none_or(|live| !same(live, wanted)))
         .map(|(name, (wanted, source))| SetBack {
             key: format!("{PARAMETERS}{name}"),
@@ -217,33 +218,8 @@ fn decodes(live: &Value) -> bool {
         && live["slots"].as_object().into_iter().flatten().all(|(_, slot)| texts(slot))
 }
 
-/// Parameters that the operator gives to each member, and not to the dynamic configuration
-/// (`isBootstrapOnlyParameter`, pkg/cluster/k8sres.go).
-const LOCAL: &[&str] = &[
-    "archive_command",
-    "bg_mon.history_buckets",
-    "bg_mon.listen_address",
-    "extwlist.custom_path",
-    "extwlist.extensions",
-    "log_destination",
-    "log_directory",
-    "log_file_mode",
-    "log_filename",
-    "log_rotation_age",
-    "log_truncate_on_rotation",
-    "logging_collector",
-    "pg_stat_statements.track_utility",
-    "shared_buffers",
-    "shared_preload_libraries",
-    "ssl",
-    "ssl_ca_file",
-    "ssl_cert_file",
-    "ssl_crl_file",
-    "ssl_key_file",
-];
-
 /// Parameters that PostgreSQL 13 to 18 reads at its start only (context `postmaster` of
-/// `pg_settings`), without those in [`LOCAL`] and those that Patroni sets itself.
+/// `pg_settings`), without those in [`LOCAL_PARAMETERS`] and those that Patroni sets itself.
 const AT_START: &[&str] = &[
     "archive_mode",
     "autovacuum_freeze_max_age",

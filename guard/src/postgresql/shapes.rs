@@ -57,7 +57,7 @@ const UNORDERED: &[&str] = &["/additionalVolumes", "/env"];
 /// All others go into Patroni's dynamic configuration, which the comparison leaves out
 /// (`isBootstrapOnlyParameter`, pkg/cluster/k8sres.go, and `compareSpiloConfiguration`,
 /// pkg/cluster/cluster.go).
-const LOCAL_PARAMETERS: &[&str] = &[
+pub(crate) const LOCAL_PARAMETERS: &[&str] = &[
     "archive_command",
     "bg_mon.history_buckets",
     "bg_mon.listen_address",

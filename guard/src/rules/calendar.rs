@@ -451,7 +451,7 @@ mod tests {
         assert_eq!(denied(&cancels), Vec::<&str>::new());
         let printed = crate::evaluate(&cancels, &strict);
         let printed = printed.finding("change-freeze").unwrap();
-        assert_eq!(printed.severity, Severity::Warn, "a repair is told: {printed}");
+        assert_eq!(printed.severity, Severity::Warn, "a repair is warned of: {printed}");
         let mut undo = healthy(5, 3);
         undo.change.undo = true;
         assert_eq!(denied(&undo), Vec::<&str>::new());

@@ -15,7 +15,7 @@ pub(super) struct Unacted {
     /// The count of the StatefulSet on which the operator has not acted.
     pub(super) has: Option<i64>,
     since: Option<Instant>,
-    told: bool,
+    reported: bool,
     explained: bool,
 }
 
@@ -38,8 +38,8 @@ impl Unacted {
         self.has = Some(has);
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
         let mut news = Vec::new();
-        if !self.told && waited >= session.pace.tell {
-            self.told = true;
+        if !self.reported && waited >= session.pace.tell {
+            self.reported = true;
             let what = format!("the operator has not acted yet (the StatefulSet says {has})");
             news.push(News::Late(what));
         }

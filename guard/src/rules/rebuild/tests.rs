@@ -125,7 +125,7 @@ pub(super) fn rebuild_in_progress() {
                 Want::Warn,
             ),
             (
-                "growing, of the other standbys nobody can tell",
+                "growing, the other standbys are not known",
                 healthy(4, 5).frozen(1).frozen(2).cloning(3),
                 Want::Deny,
             ),
@@ -159,7 +159,7 @@ pub(super) fn rebuild_in_progress() {
                 Want::Warn,
             ),
             (
-                "one is stopped, of another nobody can tell",
+                "one is stopped, another is not known",
                 mute(stopped(healthy(5, 3), 1), 2),
                 Want::Unknown,
             ),

@@ -99,7 +99,7 @@ pub(super) fn will_not_progress() {
             ("one is not, growing", unready(healthy(3, 5), 1), Want::Warn),
             ("a removed one is not", unready(healthy(5, 3), 4), Want::Pass),
             (
-                "Parallel waits for nobody",
+                "Parallel waits for no member",
                 unready(led_by_the_last(3), 1).with_stateful_set(|set| set.parallel = true),
                 Want::Pass,
             ),
