@@ -5,17 +5,12 @@
 //! nothing goes on: a paused Patroni starts no member, `OrderedReady` makes no pod after a broken one,
 //! a pod on a lost node never ends, and an operator that is down applies nothing.
 
-use k8s_openapi::jiff::SignedDuration;
-
 use crate::facts::{Facts, Member, Waiting};
 use crate::remedy::{Command, Remedy, Suggested};
 use crate::rule_id::RuleId;
 use crate::rules::operator::start_operator;
 use crate::rules::{critical_operation, inside, kubectl, status};
 use crate::verdict::Verdict;
-
-/// The time after which a member that is being built is a reason to look at its log.
-const LONG: SignedDuration = SignedDuration::from_hours(1);
 
 /// The rules whose wait ends by an act of the operator.
 const FOR_THE_OPERATOR: [RuleId; 2] = [RuleId::CHANGE_NOT_APPLIED, RuleId::OPERATION_IN_PROGRESS];
@@ -123,8 +118,7 @@ fn stuck(facts: &Facts, member: &Member) -> Option<(String, Command)> {
     {
         return Some(not_running(facts, member, waiting));
     }
-    let long = pod.started.is_some_and(|started| facts.now.duration_since(started) > LONG);
-    let how = facts.rebuilding(member).filter(|_| long)?;
+    let how = facts.rebuilding(member).filter(|_| facts.lasting(member).is_some())?;
     let logs = ["logs", name.as_str(), "-c", "postgres", "--tail=50"];
     Some((format!("{name} has been so for over an hour ({how}); its log"), kubectl(facts, &logs)))
 }
